@@ -1,0 +1,53 @@
+# make demo    try everything on a virtual cluster, no Raspberry Pi needed (root, Debian or Ubuntu)
+# make test    lint, types, unit tests and acceptance tests on a virtual cluster (root)
+# make unit    unit tests only: no root, seconds
+# make lint    ruff and mypy
+# make readme  write the README's table of settings
+# make clean   the virtual environment and what tools left; not the virtual cluster's image cache
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Setuptools' strict editable mode links each module, so a new module needs a new installation
+MODULES := $(wildcard deploys/*.py facts/*.py operations/*.py templates/* src/chaos_engine/*)
+
+.PHONY: FORCE demo test unit lint readme acceptance lab-packages venv clean
+
+venv: $(STAMP)
+
+$(VENV)/.modules: FORCE
+	@mkdir -p $(VENV); echo '$(MODULES)' | cmp -s - $@ || echo '$(MODULES)' > $@
+
+FORCE:
+
+$(STAMP): pyproject.toml $(VENV)/.modules
+	@tests/setup/venv "$(PYTHON)" $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+	    --config-settings editable_mode=strict --editable '.[test]'
+	@touch $@
+
+unit: venv
+	$(BIN)/pytest -n 2 --dist worksteal tests/unit
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+readme: venv
+	$(BIN)/python -m tests.settings_table
+
+lab-packages:
+	@tests/setup/lab-packages
+
+acceptance: lab-packages venv
+	$(BIN)/pytest tests/lab/unit tests/preview tests/acceptance
+
+test: lab-packages lint unit acceptance
+
+demo:
+	@tests/setup/demo
+
+clean:
+	rm -rf $(VENV) build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
