@@ -1,0 +1,81 @@
+"""cloud-init: whether it is at work, and what it would leave behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api.command import StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+
+# cloud-init is part of the boot: while it works its units have jobs. Of its own records none says
+# that it died. What Raspberry Pi Imager writes is in user-data, and that has `manage_etc_hosts:
+# true` (github.com/raspberrypi/rpi-imager/issues/1462); the value `localhost` leaves the file alone
+# but for one line.
+_COMMAND = r"""
+systemctl list-jobs --no-legend 'cloud-*' 2>/dev/null | grep -q cloud- && echo running
+if ! test -e /etc/cloud/cloud-init.disabled && ! test -e /run/cloud-init/disabled; then
+  grep -lisE "^ *manage_etc_hosts: *[\"']?(true|yes|on|template)" \
+    /etc/cloud/cloud.cfg.d/*.cfg /etc/cloud/cloud.cfg /boot/firmware/user-data \
+    /var/lib/cloud/instance/cloud-config.txt | head -n 1 | sed 's/^/hosts /'
+fi
+for file in /etc/netplan/*.yaml /etc/systemd/network/*.network /etc/network/interfaces.d/* \
+  /etc/NetworkManager/system-connections/*; do
+  test -f "$file" && echo "network $file"
+done
+grep -lsE '^ *iface +([^l ]|l[^o ]|lo[^ ])' /etc/network/interfaces | sed 's/^/network /'
+for unit in NetworkManager dhcpcd; do
+  systemctl is-active -q $unit 2>/dev/null && echo "network $unit.service"
+done
+true
+"""
+
+
+@dataclass(frozen=True)
+class CloudInitState(Value):
+    """What cloud-init does.
+
+    + running: whether it is at work now, as at the first boot
+    + manages_hosts: the file by which it is told to write ``/etc/hosts`` at each boot, or ""
+    + network: files and services that configure the network once it is gone
+    """
+
+    running: bool = False
+    manages_hosts: str = ""
+    network: tuple[str, ...] = ()
+
+
+class CloudInit(NodeFact[CloudInitState]):
+    """What cloud-init does; nothing if it is not installed.
+
+    **Example:** ``host.get_fact(CloudInit).running``
+    """
+
+    @override
+    def command(self) -> StringCommand:
+        return StringCommand(_COMMAND)
+
+    @override
+    def requires_command(self) -> str:
+        return "cloud-init"
+
+    @staticmethod
+    @override
+    def default() -> CloudInitState:
+        return CloudInitState()
+
+    @override
+    def parse(self, lines: list[str]) -> CloudInitState:
+        return parse_cloud_init(lines)
+
+
+def parse_cloud_init(lines: list[str]) -> CloudInitState:
+    """Read the lines ``running``, ``hosts FILE`` and ``network FILE``."""
+    values: dict[str, list[str]] = {"running": [], "hosts": [], "network": []}
+    for line in filter(None, lines):
+        key, _, value = line.partition(" ")
+        values[key].append(value)
+    return CloudInitState(
+        bool(values["running"]), "".join(values["hosts"]), tuple(values["network"])
+    )

@@ -1,0 +1,97 @@
+"""Whether the services of a work node do their work, beyond their configuration."""
+
+from __future__ import annotations
+
+from pyinfra.api.command import QuoteString, StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact
+
+LIMIT_SECONDS = 4
+"""How long a check that waits for somebody may take. All of them together have to end before
+`chaos_engine.facts.observe.PART_SECONDS`, or one that hangs would hide what the others say."""
+
+# gRPC servers greet with an HTTP/2 settings frame (RFC 9113, section 3.4). perl-base is essential
+# in Debian and Ubuntu, so perl can ask for it where nothing else can.
+_GREETING = r"""
+use IO::Socket::UNIX;
+$s = IO::Socket::UNIX->new(Peer => "/run/cri-dockerd.sock") or exit 1;
+$s->autoflush(1);
+print $s "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0\0\0\4\0\0\0\0\0";
+read($s, $frame, 9) == 9 or exit 1;
+exit(ord(substr($frame, 3, 1)) == 4 ? 0 : 1);
+"""
+
+
+def limited(check: str) -> str:
+    """The shell command that runs `check` for `LIMIT_SECONDS` at most.
+
+    What waits for a dead share cannot be killed. So it is the child of a shell, which can.
+    """
+    quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
+    return f"timeout -s KILL {LIMIT_SECONDS} sh -c {quoted}"
+
+
+CHECKS = {
+    "docker": (
+        # its socket would start a Docker that is stopped
+        limited("systemctl is-active --quiet docker && docker info"),
+        "Docker does not answer; look at: journalctl -u docker",
+    ),
+    "swap": (
+        "! sed 1d /proc/swaps | grep -q .",
+        "swap is in use; if a run does not turn it off, it does not fit into RAM: reboot the node",
+    ),
+    "journald": (
+        'open=$(ls -l "/proc/$(pidof -s systemd-journald)/fd") '
+        '&& ! echo "$open" | grep -q /var/log/journal',
+        "journald does not run, or still writes to /var/log/journal; reboot the node",
+    ),
+    "rsyslog": (
+        # /dev/log is journald's: that a message is taken says nothing of rsyslog
+        limited("systemctl is-active --quiet rsyslog && logger --tag chaos-engine verify"),
+        "rsyslog does not run, or no message can be logged; look at: systemctl status rsyslog",
+    ),
+    "log_mount": (
+        limited("f=/var/log/.chaos-engine-verify; echo > $f && rm $f"),
+        "/var/log cannot be written; look at: systemctl status var-log",
+    ),
+    "cri_dockerd": (
+        limited(f"perl -e '{_GREETING}'"),
+        "cri-dockerd does not answer on its socket; look at: journalctl -u cri-docker",
+    ),
+    "kernel": (
+        "grep -qw memory /sys/fs/cgroup/cgroup.controllers",
+        "the memory cgroup is off; a reboot is due, or the kernel does not know the words",
+    ),
+}
+"""By concern: a shell command that fails if its service does not do its work, and what to say."""
+
+
+class Health(NodeFact[dict[str, str]]):
+    """What is wrong with each concern's service; a concern that does its work is missing.
+
+    Of what is sent to the log server it says nothing: whether it arrives is seen only there.
+
+    **Example:** ``host.get_fact(Health)``
+    """
+
+    @override
+    def command(self) -> StringCommand:
+        bits: list[str | QuoteString] = []
+        for concern, (check, problem) in CHECKS.items():
+            bits += [
+                f"( {check} ) >/dev/null 2>&1 || echo",
+                QuoteString(f"{concern} {problem}"),
+                ";",
+            ]
+        return StringCommand(*bits, "true")
+
+    @staticmethod
+    @override
+    def default() -> dict[str, str]:
+        return {}
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, str]:
+        return dict(line.split(" ", 1) for line in lines)

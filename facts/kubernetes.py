@@ -1,0 +1,119 @@
+"""Kubernetes on a node: whether it has joined a cluster, and where apt has it from."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+
+from pyinfra.api.command import QuoteString, StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.openpgp import dearmor, parse_signers
+
+KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
+"""kubeadm writes it when a node joins a cluster, and ``kubeadm reset`` removes it."""
+
+_HOSTS = (
+    r"pkgs[.]k8s[.]io/core:|apt[.]kubernetes[.]io|packages[.]cloud[.]google[.]com/apt.*kubernetes"
+)
+"""Where Kubernetes is or was published for apt (kubernetes.io/blog/2023/08/31/legacy-package-
+repository-deprecation); pkgs.k8s.io has other things too, such as CRI-O under ``addons:``."""
+
+
+class Joined(NodeFact[bool]):
+    """Whether the node has joined a Kubernetes cluster.
+
+    **Example:** ``host.get_fact(Joined)``
+    """
+
+    @override
+    def command(self) -> str:
+        return f"if [ -e {KUBELET_CONF} ]; then echo yes; else echo no; fi"
+
+    @override
+    def parse(self, lines: list[str]) -> bool:
+        return {"yes": True, "no": False}[lines[0]]
+
+
+@dataclass(frozen=True)
+class Source(Value):
+    """A file of apt's that names a repository of Kubernetes; `only` if it names no other."""
+
+    path: str
+    only: bool
+
+
+class KubernetesSources(NodeFact[tuple[Source, ...]]):
+    """The files of apt's configuration in which a repository of Kubernetes is switched on.
+
+    **Example:** ``host.get_fact(KubernetesSources)``
+    """
+
+    @override
+    def command(self) -> StringCommand:
+        return StringCommand(
+            "for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list"
+            " /etc/apt/sources.list.d/*.sources; do ! grep -qsE",
+            QuoteString(_HOSTS),
+            '"$f" || { echo "file $f"; base64 -w0 -- "$f"; echo; }; done',
+        )
+
+    @staticmethod
+    @override
+    def default() -> tuple[Source, ...]:
+        return ()
+
+    @override
+    def parse(self, lines: list[str]) -> tuple[Source, ...]:
+        files = zip(lines[::2], lines[1::2], strict=True)
+        texts = {head.removeprefix("file "): base64.b64decode(body) for head, body in files}
+        found = (parse_source(path, text.decode(errors="replace")) for path, text in texts.items())
+        return tuple(source for source in found if source is not None)
+
+
+def parse_source(path: str, text: str) -> Source | None:
+    """What a file of apt's says of Kubernetes, ``None`` if nothing that counts: one-line style
+    (``.list``) and deb822 style (``.sources``), see sources.list(5)."""
+    if path.endswith(".sources"):
+        without_comments = "\n".join(x for x in text.splitlines() if not x.startswith("#"))
+        entries = [
+            stanza
+            for stanza in re.split(r"\n\s*\n", without_comments)
+            if stanza.strip() and not re.search(r"(?im)^enabled:\s*(no|false|0)\b", stanza)
+        ]
+    else:
+        bare = (line.partition("#")[0].strip() for line in text.splitlines())
+        entries = [line for line in bare if line]
+    ours = [entry for entry in entries if re.search(_HOSTS, entry)]
+    return Source(path, len(ours) == len(entries)) if ours else None
+
+
+class RepositorySigners(NodeFact[tuple[str, ...]]):
+    """The IDs of the keys that signed the index of a Kubernetes repository that apt has; empty if
+    it has none.
+
+    + minor: minor version, ``1.36``
+
+    **Example:** ``host.get_fact(RepositorySigners, minor="1.36")``
+    """
+
+    @override
+    def command(self, minor: str) -> StringCommand:
+        # the name follows the address, which a mirror or a redirect may change
+        return StringCommand(
+            "cat /var/lib/apt/lists/*core:_stable:_v",
+            QuoteString(minor),
+            "_deb_InRelease 2>/dev/null | sed -n '/^-----BEGIN PGP SIGNATURE/,$p'",
+            _separator="",
+        )
+
+    @staticmethod
+    @override
+    def default() -> tuple[str, ...]:
+        return ()
+
+    @override
+    def parse(self, lines: list[str]) -> tuple[str, ...]:
+        return tuple(parse_signers(dearmor("\n".join(lines).encode(), "SIGNATURE")))

@@ -1,0 +1,64 @@
+"""Who else claims ``/var/log``, and why the log share is not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api.command import StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+
+REASON = "/run/chaos-engine/var-log.reason"
+
+_COMMAND = f"""\
+awk '$1 !~ /^#/ && $2 ~ "^/var/log/?$" {{ print "claim line " NR " of /etc/fstab" }}' /etc/fstab
+unit=$(systemctl show --property FragmentPath --value var-log.mount 2>/dev/null)
+case $unit in ""|/run/systemd/generator/*) ;; *) echo "claim $unit" ;; esac
+for name in log2ram armbian-ramlog folder2ram; do
+  if systemctl --quiet is-enabled $name.service 2>/dev/null; then echo "claim $name.service"; fi
+done
+sed 's/^/reason /' {REASON} 2>/dev/null
+true
+"""
+
+
+@dataclass(frozen=True)
+class LogShare(Value):
+    """claims: what else mounts something on ``/var/log`` at boot. reason: why the last attempt to
+    mount the share failed, "" if it did not."""
+
+    claims: tuple[str, ...]
+    reason: str
+
+
+class LogShares(NodeFact[LogShare]):
+    """Who else claims ``/var/log``, and why the log share is not there.
+
+    A mount unit that systemd has made of what is mounted has no file; one that it has made of
+    ``/etc/fstab`` is named by its line there.
+
+    **Example:** ``host.get_fact(LogShares)``
+    """
+
+    @override
+    def command(self) -> StringCommand:
+        return StringCommand(_COMMAND)
+
+    @staticmethod
+    @override
+    def default() -> LogShare:
+        return LogShare((), "")
+
+    @override
+    def parse(self, lines: list[str]) -> LogShare:
+        return parse_log_share(lines)
+
+
+def parse_log_share(lines: list[str]) -> LogShare:
+    """Read ``claim WHAT`` and ``reason WHY`` lines."""
+    found: dict[str, list[str]] = {"claim": [], "reason": []}
+    for line in lines:
+        word, _, text = line.partition(" ")
+        found[word].append(text)
+    return LogShare(tuple(found["claim"]), " ".join(found["reason"]))

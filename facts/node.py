@@ -1,0 +1,125 @@
+"""The node as a whole: what it runs, who it is, and whether it is in order."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pyinfra.api.command import StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+
+RESOLVE_SECONDS = 5
+"""The node's own name is looked up for no longer than this."""
+
+# `getent ahosts` asks as sudo does, for both families at once; `getent hosts` would ask the DNS
+# for an IPv6 address although /etc/hosts has one of IPv4.
+_COMMAND = f"""\
+say() {{ printf '%s=%s\\n' "$1" "$2"; }}
+say uid "$(id -u)"
+if test -d /run/systemd/system; then say systemd yes; fi
+if test -r /etc/os-release; then
+  ( . /etc/os-release; say system "$ID"; say version "$VERSION_ID"; say like "$ID_LIKE" )
+fi
+if command -v apt-get >/dev/null; then say apt yes; fi
+say architecture "$(dpkg --print-architecture 2>/dev/null || uname -m)"
+say cgroup "$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
+say half_done "$(dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}\\n' 2>/dev/null |
+  grep -v '^.[cin] ' | tr -d ' ' | tr '\\n' ' ')"
+say root "$(awk '$2 == "/" {{ options = $4 }} END {{ print options }}' /proc/mounts)"
+say overlay "$(grep -owE 'boot=overlay|overlayroot=[^ ]+' /proc/cmdline | head -n 1)"
+say free_mib "$(df -mP / | awk 'NR == 2 {{ print $4 }}')"
+name=$(uname -n)
+say hostname "$name"
+start=$(date +%s%N)
+timeout {RESOLVE_SECONDS} getent ahosts "$name" >/dev/null && say resolves yes
+say resolve_ms $((($(date +%s%N) - start) / 1000000))
+say machine_id "$(cat /etc/machine-id 2>/dev/null)"
+say boot_id "$(cat /proc/sys/kernel/random/boot_id)"
+say addresses "$(ip -4 -o address show scope global 2>/dev/null |
+  awk '{{ sub("/.*", "", $4); printf "%s ", $4 }}')"
+say clock "$(date +%s)"
+"""
+
+
+@dataclass(frozen=True)
+class NodeState(Value):
+    """A node.
+
+    + root: whether it was asked as root
+    + systemd, apt: whether systemd is its init, and whether it has apt
+    + system, version, like: from os-release(5), "ubuntu", "24.04", "debian"
+    + architecture: of its packages, as dpkg names it
+    + cgroup: file system type of ``/sys/fs/cgroup``; "cgroup2fs" is version 2
+    + half_done: packages whose installation was interrupted, as "iF=docker.io" (dpkg-query(1))
+    + read_only: whether its root file system is mounted so
+    + overlay: the word of its command line that keeps changes in RAM only, "" if there is none
+    + free_mib: free space of its root file system in MiB
+    + hostname, resolves, resolve_ms: its name, whether that has an address, found in how long
+    + machine_id, boot_id: of this installation, and of this boot of it
+    + addresses: its IPv4 addresses that others can reach
+    + skew: seconds that its clock is ahead of this computer's
+    """
+
+    root: bool
+    systemd: bool
+    apt: bool
+    system: str
+    version: str
+    like: str
+    architecture: str
+    cgroup: str
+    half_done: tuple[str, ...]
+    read_only: bool
+    overlay: str
+    free_mib: int
+    hostname: str
+    resolves: bool
+    resolve_ms: int
+    machine_id: str
+    boot_id: str
+    addresses: tuple[str, ...]
+    skew: int
+
+
+class Node(NodeFact[NodeState]):
+    """The node as a whole.
+
+    **Example:** ``host.get_fact(Node).architecture``
+    """
+
+    @override
+    def command(self) -> StringCommand:
+        return StringCommand(_COMMAND)
+
+    @override
+    def parse(self, lines: list[str]) -> NodeState:
+        return parse_node(lines, time.time())
+
+
+def parse_node(lines: list[str], now: float) -> NodeState:
+    """Read ``key=value`` lines; NOW is this computer's time, in seconds since 1970."""
+    values = dict(line.split("=", 1) for line in lines if line)
+    get = values.get
+    return NodeState(
+        root=values["uid"] == "0",
+        systemd=get("systemd") == "yes",
+        apt=get("apt") == "yes",
+        system=get("system", ""),
+        version=get("version", ""),
+        like=get("like", ""),
+        architecture=values["architecture"],
+        cgroup=values["cgroup"],
+        half_done=tuple(get("half_done", "").split()),
+        read_only="ro" in get("root", "").split(","),
+        overlay=get("overlay", ""),
+        free_mib=int(values["free_mib"]),
+        hostname=values["hostname"],
+        resolves=get("resolves") == "yes",
+        resolve_ms=int(values["resolve_ms"]),
+        machine_id=get("machine_id", ""),
+        boot_id=values["boot_id"],
+        addresses=tuple(get("addresses", "").split()),
+        skew=round(int(values["clock"]) - now),
+    )

@@ -1,0 +1,347 @@
+"""Read a node: many facts, one remote command, kept until the node may have changed.
+
+pyinfra spends one remote command a fact and keeps nothing. An operation of this package reads
+through `observe` instead: the first call gathers everything that the run has said it will want
+(`want`) in one command and keeps the answers until any command has run on that host, or the run
+enters another stage. The batch is composed of the facts' own ``command`` and parsed by their own
+``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+
+from pyinfra.api.arguments import pop_global_arguments
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import FactProcessError
+from pyinfra.api.facts import FactBase
+from pyinfra.connectors.fake import FakeConnector
+from pyinfra.context import ctx_host, ctx_state
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from pyinfra.api.host import Host
+    from pyinfra.api.state import State
+
+T = TypeVar("T")
+
+PART_SECONDS = 20
+"""A part of a batch that has not answered after so many seconds is an error, never a default."""
+
+MAX_AGE_SECONDS = 60
+"""An answer older than this is read again: people and timers change nodes too."""
+
+_IDENTITY = (
+    "_sudo",
+    "_sudo_user",
+    "_use_sudo_login",
+    "_su_user",
+    "_use_su_login",
+    "_doas",
+    "_doas_user",
+    "_dzdo",
+    "_dzdo_user",
+    "_shell_executable",
+    "_chdir",
+    "_env",
+)
+
+
+class NodeError(Exception):
+    """A node is in a state that this package does not handle: it is refused, the others go on.
+
+    The message says what was found and what to do about it; the host's name is added in print.
+    """
+
+
+class NodeFact(FactBase[T], Generic[T]):
+    """A fact whose `parse` may raise ``ValueError`` for output that it does not understand.
+
+    pyinfra contains only ``FactProcessError``: any other exception in ``process`` ends the run
+    of all hosts (research: ``pyinfra/api/facts.py``, ``_get_fact``).
+    """
+
+    def parse(self, lines: list[str]) -> T:
+        """Turn the command's lines into the fact's value; ``ValueError`` if they make no sense."""
+        raise NotImplementedError
+
+    @override
+    def process(self, output: list[str]) -> T:
+        try:
+            return self.parse(output)
+        except (ValueError, LookupError) as error:
+            raise FactProcessError(f"unexpected answer: {error!r}") from error
+
+
+class Value:
+    """Base of the dataclasses that facts return: pyinfra can print them as JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The value's fields by name."""
+        return asdict(cast(Any, self))
+
+
+@dataclass(frozen=True)
+class Read:
+    """One fact with its arguments, as an operation will ask for it."""
+
+    fact: type[FactBase[Any]]
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, fact: type[FactBase[Any]], **arguments: Any) -> Read:
+        """The read that ``observe(fact, **arguments)`` makes; arguments must be hashable."""
+        return cls(fact, tuple(sorted(arguments.items())))
+
+
+class _Reads(tuple[Read, ...]):
+    """A tuple of reads whose text stays short in pyinfra's log."""
+
+    @override
+    def __repr__(self) -> str:
+        return f"{len(self)} facts"
+
+    __str__ = __repr__
+
+
+class _Script(list[str]):
+    """A script for standard input, whose text stays short in pyinfra's log."""
+
+    @override
+    def __repr__(self) -> str:
+        return "a script"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one part of a batch answered."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+
+class Batch(FactBase[list[_Part]]):
+    """Many facts in one shell script, given by standard input.
+
+    Each part has its own shell, time limit, exit status and standard error, so that a part that
+    hangs or is no valid shell spoils only itself. A nonce made on the node separates the parts:
+    it is in no argument list, so no part's output can imitate it. All goes through base64, for
+    pyinfra drops what follows a byte that is not UTF-8 without a word.
+    """
+
+    @override
+    def command(self, reads: _Reads) -> StringCommand:
+        return StringCommand("sh -s")
+
+    @override
+    def process(self, output: list[str]) -> list[_Part]:
+        try:
+            return split(output)
+        except (ValueError, binascii.Error) as error:
+            raise FactProcessError(f"the node's answer is damaged: {error}") from error
+
+
+def script(reads: Iterable[Read]) -> str:
+    """The shell script that answers all `reads`, for the standard input of ``sh -s``."""
+    lines = ["n=$(cat /proc/sys/kernel/random/uuid) || exit 9", "{ e=$( { {", "printf '%s\\n' $n"]
+    for read in reads:
+        fact, arguments = read.fact(), dict(read.arguments)
+        command = fact.command(**arguments) if callable(fact.command) else fact.command
+        if isinstance(command, str):
+            command = StringCommand(command)
+        needed = fact.requires_command(**arguments)
+        shell = fact.shell_executable or "sh"
+        run = StringCommand(
+            f"timeout -k 1 {PART_SECONDS} {shell} -c", QuoteString(command), "</dev/null"
+        ).get_raw_value()
+        if needed:
+            quoted = StringCommand(QuoteString(needed)).get_raw_value()
+            run = f"if command -v {quoted} >/dev/null 2>&1; then {run}; else (exit 127); fi"
+        lines += [run, "printf '\\n%s %s\\n' $n $?; printf '\\n%s\\n' $n >&2"]
+    lines += ["} | base64 -w0 >&3; } 2>&1 | base64 -w0 ); printf '\\n%s\\n' \"$e\"; } 3>&1", ""]
+    return "\n".join(lines)
+
+
+def split(output: list[str]) -> list[_Part]:
+    """The parts of a batch's answer: a line of base64 for all output, one for all errors.
+
+    Raises ``ValueError`` when the answer is cut short.
+    """
+    lines = [line for line in output if line.strip()]
+    if not lines:
+        raise ValueError("it is empty")
+    out = base64.b64decode(lines[0], validate=True)
+    err = base64.b64decode(lines[1], validate=True) if len(lines) > 1 else b""
+    nonce, newline, rest = out.partition(b"\n")
+    if not newline:
+        raise ValueError("it has no first line")
+    errors = err.split(b"\n" + nonce + b"\n")
+    chunks = rest.split(b"\n" + nonce + b" ")
+    parts = []
+    written = chunks[0]
+    for chunk, error in zip(chunks[1:], errors, strict=False):
+        # what a part wrote is followed by its status, at the head of the next chunk
+        status, _, following = chunk.partition(b"\n")
+        parts.append(_Part(int(status), written, error))
+        written = following
+    return parts
+
+
+@dataclass
+class _View:
+    """What is known of one host, and what the run will ask of it."""
+
+    known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
+    wanted: dict[tuple[Read, Any], None] = field(default_factory=dict)
+    stamp: tuple[Any, int] | None = None
+    at: float = 0.0
+    phase: Literal["", "collect", "check"] = ""
+    depth: int = 0
+    refused: bool = False
+    problems: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    warned: set[str] = field(default_factory=set)
+
+
+def current() -> tuple[State, Host, _View]:
+    """The state and host that pyinfra is working for now, and what is known of that host."""
+    state, host = cast("State", ctx_state.get()), cast("Host", ctx_host.get())  # type: ignore[no-untyped-call]
+    # Not a dictionary by host: pyinfra's host is one proxy object for all greenlets.
+    return state, host, host.connector_data.setdefault("chaos_engine", _View())
+
+
+def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
+    """The fact's value on the current host, from what is known or by one gathered read.
+
+    + fact: the fact's class
+    + arguments: of its ``command``, hashable
+
+    A program that the fact requires and the node lacks gives the fact's ``default()``. Raises
+    `NodeError` if the node cannot be read: a failed, hung or damaged read never becomes a default.
+
+    **Example:** ``cmdline = observe(KernelCmdline)``
+    """
+    state, host, view = current()
+    identity = _identity(state, host)
+    read = Read.of(fact, **arguments)
+    _drop_stale(state, host, view)
+    if (read, identity) not in view.known:
+        also = (r for r, i in view.wanted if i == identity and (r, i) not in view.known)
+        _gather(state, host, view, identity, _Reads(dict.fromkeys([read, *also])))
+    value = view.known[read, identity]
+    if isinstance(value, NodeError):
+        raise value
+    return cast(T, value)
+
+
+def want(reads: Iterable[Read], global_arguments: dict[str, Any] | None = None) -> None:
+    """Say that the run will `observe` these, so that the next gathered read includes them."""
+    state, host, view = current()
+    identity = _identity(state, host, global_arguments)
+    view.wanted.update(dict.fromkeys((read, identity) for read in reads))
+
+
+def gather() -> None:
+    """Read all that is wanted and not known of the current host, in one remote command."""
+    state, host, view = current()
+    identity = _identity(state, host)
+    _drop_stale(state, host, view)
+    missing = [r for r, i in view.wanted if i == identity and (r, i) not in view.known]
+    if missing:
+        _gather(state, host, view, identity, _Reads(missing))
+
+
+def forget() -> None:
+    """Drop all that is known of the current host: something has changed it."""
+    current()[2].known.clear()
+
+
+def warn(message: str) -> None:
+    """Print a warning for the current host, once a run."""
+    _, host, view = current()
+    if message not in view.warned:
+        view.warned.add(message)
+        host.log_styled(f"Warning: {message}", fg="yellow")
+
+
+@contextmanager
+def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[str]]]:
+    """While it lasts, operations of this package only say what they read (collect) or only decide
+    (check). Gives two lists: the problems that they find, and the names of those that would
+    change the node."""
+    view = current()[2]
+    view.phase, view.problems, view.pending = name, [], []
+    try:
+        yield view.problems, view.pending
+    finally:
+        view.phase = ""
+
+
+def _identity(state: State, host: Host, global_arguments: Any = None) -> tuple[str, ...]:
+    """As whom the node is read: answers as root and as a user are kept apart."""
+    if host.current_op_global_arguments and global_arguments is None:
+        resolved: Any = host.current_op_global_arguments
+    else:
+        resolved, _ = pop_global_arguments(state, host, dict(global_arguments or {}))
+    return tuple(f"{key}={resolved[key]!r}" for key in _IDENTITY if resolved.get(key))
+
+
+def _drop_stale(state: State, host: Host, view: _View) -> None:
+    executed = sum(data.operation_meta.executed for data in state.ops[host].values())
+    stamp = (state.current_stage, executed)
+    old = time.monotonic() - view.at > MAX_AGE_SECONDS
+    # Inside a nested operation commands have run that the count does not show yet.
+    if stamp != view.stamp or old or host.nested_executing_op_hash:
+        view.known.clear()
+        view.stamp, view.at = stamp, time.monotonic()
+
+
+def _gather(
+    state: State, host: Host, view: _View, identity: tuple[str, ...], reads: _Reads
+) -> None:
+    if isinstance(host.connector, FakeConnector):  # its scripted answers are per command
+        answers: list[Any] = [host.get_fact(read.fact, **dict(read.arguments)) for read in reads]
+    else:
+        # a fact's own command cannot bring standard input, the call that asks for it can
+        parts = host.get_fact(Batch, reads=reads, _stdin=_Script([script(reads)]))
+        if parts is None or len(parts) != len(reads):
+            raise NodeError(
+                "the node's state could not be read; see the message above, mend the node's "
+                "connection or sudo and run again"
+            )
+        answers = [_value(read, part) for read, part in zip(reads, parts, strict=True)]
+    view.known.update(zip(((read, identity) for read in reads), answers, strict=True))
+
+
+def _value(read: Read, part: _Part) -> Any:
+    fact, arguments = read.fact(), dict(read.arguments)
+    if callable(fact.command):
+        fact.command(**arguments)  # a fact may keep its arguments on itself for `process`
+    if part.status == 127 and fact.requires_command(**arguments):
+        return fact.default()
+    if part.status in (124, 137):
+        return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; look at the node's load")
+    if part.status:
+        lines = part.err.decode(errors="replace").strip().splitlines()
+        return NodeError(
+            f"{fact.name}: the command that reads it ended with status {part.status}"
+            f"{': ' + lines[-1] if lines else ''}"
+        )
+    try:
+        lines = part.out.decode().split("\n")
+        while lines and not lines[-1]:
+            lines.pop()
+        return fact.process(lines) if lines else fact.default()
+    except UnicodeDecodeError as error:
+        return NodeError(f"{fact.name}: not UTF-8: {error}")
+    except FactProcessError as error:
+        return NodeError(f"{fact.name}: {error}")

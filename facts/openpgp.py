@@ -1,0 +1,194 @@
+"""OpenPGP keys and signatures, read without gpg: which key, until when, who signed.
+
+Enough of RFC 9580 to know a key by its fingerprint and its date of expiry. No signature is
+verified here: that is apt's work, which checks each index with the key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from chaos_engine.facts.observe import Value
+
+_PUBLIC_KEY, _SIGNATURE, _PUBLIC_SUBKEY = 6, 2, 14
+_CREATED, _KEY_LIFETIME, _ISSUER, _ISSUER_FINGERPRINT = 2, 9, 16, 33
+_CERTIFICATIONS, _DIRECT = (0x10, 0x11, 0x12, 0x13), 0x1F
+
+
+@dataclass(frozen=True)
+class PublicKey(Value):
+    """A primary key. `ids` are its own key ID and those of its subkeys, 16 upper case hexadecimal
+    digits each; `expires` in seconds since 1970, ``None`` if never."""
+
+    fingerprint: str
+    ids: tuple[str, ...]
+    expires: int | None
+
+    def expired(self, now: float) -> bool:
+        """Whether it is past its date at `now`, in seconds since 1970."""
+        return self.expires is not None and self.expires <= now
+
+    @property
+    def expiry_date(self) -> str:
+        """The day that it expires, or "never"."""
+        if self.expires is None:
+            return "never"
+        return datetime.fromtimestamp(self.expires, timezone.utc).strftime("%Y-%m-%d")
+
+
+def dearmor(text: bytes, kind: str = "PUBLIC KEY BLOCK") -> bytes:
+    """The binary form of the first armoured block of that kind.
+
+    + text: what contains ``-----BEGIN PGP PUBLIC KEY BLOCK-----``
+    + kind: what follows ``BEGIN PGP``
+
+    Raises ``ValueError`` if there is none, or if it is damaged.
+    """
+    lines = [line.strip() for line in text.decode("ascii", errors="replace").splitlines()]
+    begin, end = (f"-----{word} PGP {kind}-----" for word in ("BEGIN", "END"))
+    if begin not in lines or end not in lines:
+        raise ValueError(f"there is no {begin}")
+    block = lines[lines.index(begin) + 1 : lines.index(end)]
+    body = block[block.index("") + 1 :] if "" in block else block  # headers end at an empty line
+    try:
+        return base64.b64decode("".join(line for line in body if line[:1] != "="), validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"it is damaged: {error}") from None
+
+
+def parse_keys(data: bytes) -> list[PublicKey]:
+    """The primary keys of a binary keyring.
+
+    Raises ``ValueError`` if it is no OpenPGP keyring, or has no key.
+    """
+    try:
+        return _keys(data)
+    except LookupError:
+        raise ValueError("it is damaged") from None
+
+
+def parse_signers(data: bytes) -> list[str]:
+    """The IDs of the keys that made the signatures of a binary signature block.
+
+    Raises ``ValueError`` if it is none.
+    """
+    try:
+        issuers = [_issuer(body) for tag, body in _packets(data) if tag == _SIGNATURE]
+    except LookupError:
+        raise ValueError("it is damaged") from None
+    return [issuer for issuer in issuers if issuer is not None]
+
+
+def _keys(data: bytes) -> list[PublicKey]:
+    keys: list[PublicKey] = []
+    for tag, body in _packets(data):
+        if tag == _PUBLIC_KEY:
+            fingerprint = _fingerprint(body)
+            keys.append(PublicKey(fingerprint, (_key_id(body),), None))
+            created, newest = int.from_bytes(body[1:5], "big"), -1
+        elif not keys:
+            raise ValueError("it does not begin with a public key")
+        elif tag == _PUBLIC_SUBKEY:
+            last = keys[-1]
+            keys[-1] = PublicKey(last.fingerprint, (*last.ids, _key_id(body)), last.expires)
+        elif tag == _SIGNATURE and body[:1] >= b"\4":
+            last, said = keys[-1], dict(_subpackets(body))
+            # a direct signature may say something else of the key, such as who may revoke it
+            dates = body[1] in _CERTIFICATIONS or (body[1] == _DIRECT and _KEY_LIFETIME in said)
+            made = int.from_bytes(said.get(_CREATED, b""), "big")
+            if dates and _issuer(body) in (None, last.ids[0]) and made >= newest:
+                newest = made
+                lifetime = int.from_bytes(said.get(_KEY_LIFETIME, b""), "big")
+                keys[-1] = PublicKey(
+                    last.fingerprint, last.ids, created + lifetime if lifetime else None
+                )
+    if not keys:
+        raise ValueError("it is empty")
+    return keys
+
+
+def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The packets' tags and bodies (RFC 9580, section 4.2)."""
+    position = 0
+    while position < len(data):
+        head = data[position]
+        if not head & 0x80:
+            raise ValueError("it is no binary OpenPGP data")
+        rest = data[position + 1 :]
+        if head & 0x40:
+            tag = head & 0x3F
+            size, length = _length(rest)
+        else:
+            tag, size = head >> 2 & 0xF, 1 << (head & 3)
+            if size == 8:
+                raise ValueError("a packet has no length")
+            length = int.from_bytes(rest[:size], "big")
+        body = rest[size : size + length]
+        if len(rest) < size or len(body) < length or not body:
+            raise ValueError("it is cut short")
+        yield tag, body
+        position += 1 + size + length
+
+
+def _length(data: bytes) -> tuple[int, int]:
+    """How many octets a length takes, and the length (RFC 9580, section 4.2.1)."""
+    first = data[0] if data else 255
+    if first < 192:
+        return 1, first
+    if first < 224:
+        return 2, (first - 192 << 8) + int.from_bytes(data[1:2], "big") + 192
+    if first < 255:
+        raise ValueError("a packet comes in parts")
+    return 5, int.from_bytes(data[1:5], "big")
+
+
+def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, bytes]]:
+    """A signature's subpackets (RFC 9580, section 5.2.3.7)."""
+    wide = 4 if body[0] == 6 else 2
+    start = 4
+    for _ in range(1 if hashed_only else 2):
+        size = int.from_bytes(body[start : start + wide], "big")
+        area = body[start + wide : start + wide + size]
+        start += wide + size
+        while area:
+            if area[0] < 192:
+                octets, length = 1, area[0]
+            elif area[0] < 255:
+                octets, length = 2, (area[0] - 192 << 8) + area[1] + 192
+            else:
+                octets, length = 5, int.from_bytes(area[1:5], "big")
+            if not length:
+                raise ValueError("a signature is damaged")
+            yield area[octets] & 0x7F, area[octets + 1 : octets + length]
+            area = area[octets + length :]
+
+
+def _issuer(body: bytes) -> str | None:
+    if body[0] < 4:
+        return body[7:15].hex().upper()
+    said = dict(_subpackets(body, hashed_only=False))
+    if _ISSUER_FINGERPRINT in said:
+        version, fingerprint = said[_ISSUER_FINGERPRINT][0], said[_ISSUER_FINGERPRINT][1:]
+        return (fingerprint[:8] if version == 6 else fingerprint[-8:]).hex().upper()
+    return said[_ISSUER].hex().upper() if _ISSUER in said else None
+
+
+def _fingerprint(body: bytes) -> str:
+    """A key's fingerprint (RFC 9580, section 5.5.4)."""
+    if body[0] == 4:
+        prefix = b"\x99" + len(body).to_bytes(2, "big")
+        return hashlib.sha1(prefix + body, usedforsecurity=False).hexdigest().upper()
+    if body[0] == 6:
+        prefix = b"\x9b" + len(body).to_bytes(4, "big")
+        return hashlib.sha256(prefix + body).hexdigest().upper()
+    raise ValueError(f"a key has version {body[0]}")
+
+
+def _key_id(body: bytes) -> str:
+    fingerprint = _fingerprint(body)
+    return fingerprint[:16] if body[0] == 6 else fingerprint[-16:]

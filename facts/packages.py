@@ -1,0 +1,104 @@
+"""What the removal of packages would do to a node."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pyinfra.api.command import QuoteString, StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.text import several
+
+OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
+"""For apt-get, whatever the node's own configuration says."""
+
+# apt-get's simulation needs no lock and no package lists. The udev database, which lsblk asks for
+# a disk's content, knows volumes that are not active; /sys knows those that are.
+_COMMAND = rf"""
+names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\n' "$@" 2>/dev/null |
+  awk '$2 != "not-installed" && $2 != "config-files" {{ print $1 }}' | sort -u)
+if cat /sys/block/dm-*/dm/uuid 2>/dev/null | grep -q '^LVM-' ||
+  lsblk -rno FSTYPE 2>/dev/null | grep -qx LVM2_member
+then
+  for name in $names; do test "$name" = lvm2 && echo lvm; done
+  names=$(printf '%s\n' $names | grep -vx lvm2)
+fi
+test -n "$names" || exit 0
+printf 'installed %s\n' $names
+if plan=$(LC_ALL=C apt-get -s -y -q {OPTIONS} remove $names 2>&1); then
+  printf '%s\n' "$plan" | grep '^Remv '
+else
+  printf '%s\n' "$plan" | sed -n 's/^E: /error /p' | head -n 1
+fi
+for snap in /var/lib/snapd/snaps/*_*.snap; do
+  test -e "$snap" && snap=${{snap##*/}} && echo "snap ${{snap%_*}}"
+done
+true
+"""
+
+_PLATFORM_SNAPS = re.compile(r"core\d*|bare|snapd")
+
+
+@dataclass(frozen=True)
+class Removal(Value):
+    """The removal of some packages.
+
+    + installed: those that are installed; without lvm2 where that is in use
+    + removes: all packages that apt would remove: these, and those that need them
+    + error: what apt says if it cannot
+    + lvm_in_use: whether lvm2 is left out because the node has logical volumes
+    + snaps: the snaps that are installed, but those that only carry others
+    """
+
+    installed: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+    error: str = ""
+    lvm_in_use: bool = False
+    snaps: tuple[str, ...] = ()
+
+
+class RemovalPlan(NodeFact[Removal]):
+    """What the removal of packages would do, simulated by apt if one of them is installed.
+
+    + names: package names
+
+    **Example:** ``host.get_fact(RemovalPlan, names=("snapd", "plymouth")).removes``
+    """
+
+    @override
+    def command(self, names: tuple[str, ...] | str) -> StringCommand:
+        names = several(names)
+        return StringCommand("set --", *(QuoteString(name) for name in names), "\n", _COMMAND)
+
+    @override
+    def requires_command(self, names: tuple[str, ...] | str) -> str:
+        return "apt-get"
+
+    @staticmethod
+    @override
+    def default() -> Removal:
+        return Removal()
+
+    @override
+    def parse(self, lines: list[str]) -> Removal:
+        return parse_removal(lines)
+
+
+def parse_removal(lines: list[str]) -> Removal:
+    """Read lines of ``apt-get -s remove`` (``Remv NAME [VERSION]``) among ``KEY VALUE`` ones."""
+    values: dict[str, list[str]] = {
+        key: [] for key in ("installed", "Remv", "error", "lvm", "snap")
+    }
+    for line in filter(None, lines):
+        key, _, value = line.partition(" ")
+        values[key].append(value)
+    snaps = {name for name in values["snap"] if not _PLATFORM_SNAPS.fullmatch(name)}
+    return Removal(
+        installed=tuple(values["installed"]),
+        removes=tuple(sorted({value.split(" ")[0].partition(":")[0] for value in values["Remv"]})),
+        error="".join(values["error"]),
+        lvm_in_use=bool(values["lvm"]),
+        snaps=tuple(sorted(snaps)),
+    )

@@ -1,0 +1,127 @@
+"""Swap: what is in use now, and all that would bring it at the next boot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.text import decoded, unescaped
+
+SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
+"""Services that call swapon themselves: of Raspberry Pi OS and Debian, zram-tools, Ubuntu."""
+
+RPI_SWAP_DROP_IN = "/etc/rpi/swap.conf.d/90-chaos-engine.conf"
+
+
+@dataclass(frozen=True)
+class SwapArea(Value):
+    """One area in use, as ``/proc/swaps`` has it; sizes in KiB."""
+
+    name: str
+    kind: str
+    size: int
+    used: int
+
+
+@dataclass(frozen=True)
+class SwapState(Value):
+    """All that is known of a node's swap.
+
+    + areas: in use now
+    + available: KiB of RAM that programs can still have (MemAvailable)
+    + fstab: its exact text, bytes that are not UTF-8 escaped as by ``os.fsdecode``; the mode and
+      owners that it has
+    + units: state of each ``.swap`` unit that there is a file for, also a generated one
+    + services: state of `SERVICES` that are installed, and of ``swap.target``
+    + rpi_swap: whether the package rpi-swap is there; `rpi_swap_drop_in` is this package's file
+      for it, ``None`` if there is none
+    """
+
+    areas: tuple[SwapArea, ...]
+    available: int
+    fstab: str
+    fstab_mode: str
+    fstab_owner: str
+    fstab_group: str
+    units: dict[str, str]
+    services: dict[str, str]
+    rpi_swap: bool
+    rpi_swap_drop_in: str | None
+
+    @property
+    def used(self) -> int:
+        """KiB that are swapped out and have to find room in RAM when swap is turned off."""
+        return sum(area.used for area in self.areas)
+
+
+_SCRIPT = r"""
+sed 's/^/area /' /proc/swaps &&
+awk '$1 == "MemAvailable:" { print "available", $2 }' /proc/meminfo || exit 1
+if [ -e /etc/fstab ]; then
+  stat -L -c 'fstab %a %U %G' /etc/fstab && echo "text $(base64 -w0 /etc/fstab)" || exit 1
+fi
+# It fails when there are none, from systemd 254 on; a systemd that is ill fails below
+units=$(systemctl list-unit-files --no-legend --no-pager --full --type=swap) || true
+printf '%s\n' "$units" | sed -n 's/^/unit /p'
+for unit in swap.target @SERVICES@; do
+  state=$(systemctl show --property=LoadState,UnitFileState --value -- $unit) || exit 1
+  echo service $unit $state
+done
+for folder in /usr/lib /lib /usr/local/lib /etc; do
+  [ ! -e $folder/systemd/system-generators/rpi-swap-generator ] || echo 'rpi_swap yes'
+done
+[ ! -e @DROP_IN@ ] || echo "rpi_swap_drop_in $(base64 -w0 @DROP_IN@)"
+"""
+
+SCRIPT = _SCRIPT.replace("@SERVICES@", " ".join(SERVICES)).replace("@DROP_IN@", RPI_SWAP_DROP_IN)
+
+
+class Swaps(NodeFact[SwapState]):
+    """Swap in use, and what would bring it back.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.swap.Swaps``
+    """
+
+    @override
+    def command(self) -> str:
+        return SCRIPT
+
+    @override
+    def parse(self, lines: list[str]) -> SwapState:
+        return parse_swaps(lines)
+
+
+def parse_swaps(lines: list[str]) -> SwapState:
+    """Read the script's ``KEY VALUE`` lines."""
+    values: dict[str, str] = {}
+    areas, units, services = [], {}, {}
+    for line in lines:
+        key, _, value = line.partition(" ")
+        fields = value.split()
+        if key == "area":
+            if fields[0] != "Filename":
+                areas.append(SwapArea(unescaped(fields[0]), fields[1], *map(int, fields[2:4])))
+        elif key == "unit" and fields:
+            units[fields[0]] = fields[1]
+        elif key == "service":
+            name, load, *state = fields
+            if load != "not-found":
+                services[name] = " ".join(state) or load
+        else:
+            values[key] = value
+    mode, owner, group = values.get("fstab", "644 root root").split()
+    drop_in = values.get("rpi_swap_drop_in")
+    return SwapState(
+        areas=tuple(areas),
+        available=int(values["available"]),
+        fstab=decoded(values.get("text", "")),
+        fstab_mode=mode,
+        fstab_owner=owner,
+        fstab_group=group,
+        units=units,
+        services=services,
+        rpi_swap="rpi_swap" in values,
+        rpi_swap_drop_in=None if drop_in is None else decoded(drop_in),
+    )

@@ -1,0 +1,117 @@
+"""systemd units as they are on the node, with the configuration that each was started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api.command import QuoteString, StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+
+RECORDS = "/run/chaos-engine"
+"""Where a service records, when it starts, the checksum of the configuration that it reads."""
+
+_PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID"
+
+
+@dataclass(frozen=True)
+class UnitState(Value):
+    """One unit. `load` is "not-found" if it does not exist, `enabled` systemd's UnitFileState
+    ("enabled", "disabled", "masked", "static", ""); `started_with` is the checksum that it
+    recorded at its start, `configured` that of the same files now."""
+
+    load: str
+    active: str
+    sub: str
+    enabled: str
+    need_daemon_reload: bool
+    main_pid: int
+    started_with: str
+    configured: str
+
+    @property
+    def stale(self) -> bool:
+        """Whether it runs with another configuration than the files have now."""
+        return self.started_with != self.configured
+
+
+class Units(NodeFact[dict[str, UnitState]]):
+    """State of each unit, by the name asked for.
+
+    + units: pairs of a unit's name and the files that it reads at its start
+
+    **Example:** ``host.get_fact(Units, units=(("docker.service", ("/etc/docker/daemon.json",)),))``
+    """
+
+    @override
+    def command(self, units: tuple[tuple[str, tuple[str, ...]], ...]) -> StringCommand:
+        parts: list[StringCommand | str | QuoteString] = []
+        for unit, files in units:
+            parts += [
+                "echo unit",
+                QuoteString(unit),
+                "&& systemctl show --property",
+                _PROPERTIES,
+                "--",
+                QuoteString(unit),
+                "&& echo Record=$(cat",
+                QuoteString(f"{RECORDS}/{unit}"),
+                "2>/dev/null) && echo Files=$(",
+                checksum(files),
+                ") &&",
+            ]
+        return StringCommand(*parts, "true")
+
+    @staticmethod
+    @override
+    def default() -> dict[str, UnitState]:
+        return {}
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, UnitState]:
+        return parse_units(lines)
+
+
+def checksum(files: tuple[str, ...]) -> StringCommand:
+    """The command that prints one checksum of all `files`, missing ones counting as empty.
+
+    A path whose name begins with ``*`` stands for all files of that folder that match it.
+    """
+    if not files:
+        return StringCommand("true")
+    return StringCommand("cat --", *map(_word, files), "2>/dev/null | sha256sum | cut -c1-64")
+
+
+def _word(file: str) -> StringCommand | QuoteString:
+    folder, slash, name = file.rpartition("/")
+    if not name.startswith("*"):
+        return QuoteString(file)
+    return StringCommand(QuoteString(folder + slash), "*", QuoteString(name[1:]), _separator="")
+
+
+def parse_units(lines: list[str]) -> dict[str, UnitState]:
+    """Read blocks that begin with ``unit NAME`` and hold ``Key=value`` lines."""
+    blocks: dict[str, dict[str, str]] = {}
+    block: dict[str, str] = {}
+    for line in lines:
+        if line.startswith("unit "):
+            block = blocks.setdefault(line[5:], {})
+        elif line:
+            key, equals, value = line.partition("=")
+            if not equals:
+                raise ValueError(line)
+            block[key] = value
+    return {
+        name: UnitState(
+            load=b["LoadState"],
+            active=b["ActiveState"],
+            sub=b["SubState"],
+            enabled=b.get("UnitFileState", ""),
+            need_daemon_reload=b.get("NeedDaemonReload") == "yes",
+            main_pid=int(b.get("MainPID") or 0),
+            started_with=b.get("Record", ""),
+            configured=b.get("Files", ""),
+        )
+        for name, b in blocks.items()
+    }

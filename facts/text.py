@@ -1,0 +1,25 @@
+"""Forms that text takes between a node and a fact."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+
+def several(names: tuple[str, ...] | str) -> tuple[str, ...]:
+    """A fact's argument that is a tuple of names; the command line gives a single one as text."""
+    return (names,) if isinstance(names, str) else names
+
+
+def decoded(encoded: str) -> str:
+    """The exact text behind base64, also where it is not UTF-8.
+
+    Raises ``ValueError`` if it is no base64.
+    """
+    return base64.b64decode(encoded, validate=True).decode("utf-8", "surrogateescape")
+
+
+def unescaped(text: str) -> str:
+    """A path as the kernel prints it: white space, ``#`` and backslashes as three octal digits
+    (proc(5), ``/proc/pid/mountinfo``)."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
