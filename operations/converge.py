@@ -1,0 +1,105 @@
+"""The decorator of this package's operations: validate, read, decide, yield.
+
+An operation written with it reads the node by `observe` only, raises `NodeError` for a state that
+it does not handle, and yields at most a few commands. That node then fails alone with one line;
+pyinfra's own way (a fact that fails) lets the operation go on and act on a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, cast
+
+from pyinfra import logger
+from pyinfra.api.arguments import pop_global_arguments
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.operation import OperationMeta, operation
+from pyinfra.connectors.util import CommandOutput
+from typing_extensions import ParamSpec
+
+from chaos_engine.facts.observe import NodeError, Read, current, forget, want
+
+if TYPE_CHECKING:
+    from pyinfra.api.arguments_typed import PyinfraOperation
+    from pyinfra.api.host import Host
+    from pyinfra.api.state import State
+
+P = ParamSpec("P")
+Commands = Generator[Any, None, None]
+
+
+def converge(
+    reads: Callable[P, Iterable[Read]],
+) -> Callable[[Callable[P, Commands]], PyinfraOperation[P]]:
+    """Make an operation of a generator that reads by `observe` and yields commands.
+
+    + reads: called with the operation's own arguments, says what it will `observe`; a pure
+      function, so that a role can gather the reads of all its operations in one command
+
+    **Example:** ``@converge(reads=lambda path: [Read.of(Files, paths=(path,))])``
+    """
+
+    def decorate(function: Callable[P, Commands]) -> PyinfraOperation[P]:
+        @wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
+            state = current()[0]
+            try:
+                for command in function(*args, **kwargs):
+                    if state.is_executing:  # a retry, or a read after the yield, reads anew
+                        forget()
+                    yield command
+            except NodeError as error:
+                yield FunctionCommand(fail_host, (str(error),), {})
+
+        registered = operation()(guarded)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
+            state, host, view = current()
+            if view.refused:
+                return _nothing()
+            # pop_global_arguments takes the keywords that are pyinfra's out of the dictionary
+            own = dict(kwargs)
+            resolved, _ = pop_global_arguments(state, host, own)
+            want(reads(*args, **own), dict(kwargs))  # type: ignore[arg-type]
+            if view.phase == "check":
+                host.current_op_global_arguments = resolved
+                try:
+                    if any(True for _ in function(*args, **own)):  # type: ignore[arg-type]
+                        view.pending.append(str(kwargs.get("name") or function.__name__))
+                except NodeError as error:
+                    view.problems.append(str(error))
+                finally:
+                    host.current_op_global_arguments = None
+            if view.phase:
+                return _nothing()
+            return cast(OperationMeta, cast(Any, registered)(*args, **kwargs))
+
+        call._inner = guarded  # type: ignore[attr-defined]
+        call.reads = reads  # type: ignore[attr-defined]
+        return cast("PyinfraOperation[P]", call)
+
+    return decorate
+
+
+@operation()
+def refuse_node(reason: str) -> Commands:
+    """Fail on this host, for `reason`, and change nothing; in a preview its name says why.
+
+    + reason: what was found on the node and what to do about it
+    """
+    yield FunctionCommand(fail_host, (reason,), {})
+
+
+def fail_host(state: State, host: Host, message: str) -> bool:
+    """Print the reason and fail this host only: a raise here would print a traceback."""
+    host.log_styled(message, fg="red", log_func=logger.error)
+    return False
+
+
+def _nothing() -> OperationMeta:
+    """What an operation returns that was not registered: complete, without a change."""
+    meta = OperationMeta("", is_change=False)
+    meta.set_complete(True, [], CommandOutput([]))
+    return meta

@@ -1,0 +1,107 @@
+"""cri-dockerd, through which the kubelet talks to Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chaos_engine.facts.apt import Packages
+from chaos_engine.facts.docker import DockerInfo
+from chaos_engine.facts.node import Node
+from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.operations import files
+from chaos_engine.operations.compatibility import docker_majors, misfit, outdated
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.files import File, Unit, transaction
+from chaos_engine.operations.tarball import MACHINES
+from chaos_engine.templates import render
+
+PROGRAM = "/usr/local/bin/cri-dockerd"
+SERVICE = "/etc/systemd/system/cri-docker.service"
+SOCKET = "/etc/systemd/system/cri-docker.socket"
+
+UNITS = (Unit("cri-docker.socket"), Unit("cri-docker.service", reads=(PROGRAM,)))
+
+
+def reads(
+    version: str, program: Callable[[str], bytes], infra_image: str | None = None
+) -> list[Read]:
+    """What `shim` will observe."""
+    # only its path counts; nobody wants to see a diff of the program
+    wanted = [File(PROGRAM, b"", secret=True), *_units(infra_image)]
+    return [
+        Read.of(Node),
+        Read.of(DockerInfo),
+        Read.of(Packages, names=("docker.io",)),
+        *files.reads(wanted, units=UNITS),
+    ]
+
+
+@converge(reads=reads)
+def shim(version: str, program: Callable[[str], bytes], infra_image: str | None = None) -> Commands:
+    """Have cri-dockerd installed and running in this version, with its socket.
+
+    + version: as in ``cri-dockerd --version``
+    + program: gives the program for an architecture (``"arm64"``); called before anything is
+      changed, so what it raises comes first. The program travels only if the node's differs
+    + infra_image: image of the pause container of each pod, ``None`` for the shim's own default
+
+    Raises `NodeError` for an architecture without release, and for a Docker that this version
+    cannot talk to. That Docker is there is looked at when the files are put in place, so that
+    Docker may be installed by an operation before this one.
+
+    **Example:** ``shim(name="Run cri-dockerd", version="0.4.3", program=program)``
+    """
+    architecture = observe(Node).architecture
+    if architecture not in MACHINES:
+        raise NodeError(
+            f"cri-dockerd is not released for {architecture}, only for {' and '.join(MACHINES)}; "
+            "install a 64-bit system"
+        )
+    docker = _docker_version()
+    if docker and (problem := misfit(version, docker)):
+        raise NodeError(problem)
+    if old := outdated(version):
+        warn(old)
+    wanted = [File(PROGRAM, program(architecture), mode="755"), *_units(infra_image)]
+    yield from transaction(wanted, units=UNITS, check=check(version), apply=compose(version))
+
+
+def check(version: str) -> str:
+    """The shell command that refuses a program that says it is another version."""
+    new = File(PROGRAM, b"").staged
+    return (
+        f"test ! -e {new} || {{ said=$(timeout 10 {new} --version 2>&1 | head -n 1); "
+        f'echo "it says: $said"; test "${{said%% (*}}" = "cri-dockerd {version}"; }}'
+    )
+
+
+def compose(version: str) -> str:
+    """The shell script that looks whether Docker is there, before the units are started."""
+    oldest, newest = docker_majors(version)
+    limits = f'[ "$major" -ge {oldest} ]' + (f' && [ "$major" -le {newest} ]' if newest else "")
+    return f"""\
+getent group docker >/dev/null && command -v docker >/dev/null || {{
+  echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
+}}
+found=$(timeout 20 docker version --format '{{{{.Server.Version}}}}' 2>/dev/null) || {{
+  echo 'Docker does not answer; deploy chaos_engine.deploys.docker, or look at: ' \
+    'journalctl -u docker' >&2; exit 1
+}}
+major=${{found%%.*}}
+{{ {limits}; }} || {{
+  echo "cri-dockerd {version} does not fit Docker $found" >&2; exit 1
+}}"""
+
+
+def _units(infra_image: str | None) -> list[File]:
+    service = render("cri-docker.service.j2", program=PROGRAM, infra_image=infra_image)
+    return [File(SERVICE, service), File(SOCKET, render("cri-docker.socket.j2"))]
+
+
+def _docker_version() -> str:
+    """Docker's version on the node, "" if it is not known yet."""
+    engine = observe(DockerInfo)
+    if engine is not None:
+        return engine.server_version
+    package = observe(Packages, names=("docker.io",)).get("docker.io")
+    return package.version if package is not None else ""

@@ -1,0 +1,107 @@
+"""What Docker's configuration file shall say, beside what it says already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chaos_engine.facts.observe import NodeError
+
+CONFIG = "/etc/docker/daemon.json"
+DRIVER = "overlay2"
+
+# Flags whose name in daemon.json is another one
+_NAMES = {
+    "-H": "hosts",
+    "-s": "storage-driver",
+    "-g": "data-root",
+    "--graph": "data-root",
+    "-D": "debug",
+    "-l": "log-level",
+    "-G": "group",
+    "-b": "bridge",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What daemon.json shall say.
+
+    + log_max_size: size at which a container's log file is rotated, ``"10m"``
+    + log_max_file: how many such files a container may have
+    + data_root: where images, containers and their logs are kept; ``None`` leaves that alone
+    + live_restore: whether containers go on while Docker restarts; ``None`` leaves that alone
+    """
+
+    log_max_size: str
+    log_max_file: int
+    data_root: str | None = None
+    live_restore: bool | None = None
+
+
+def merge(found: bytes | None, options: Options) -> bytes:
+    """The content of daemon.json with these options: what was found, if it says the same.
+
+    Raises `NodeError` if what was found is no JSON object.
+    """
+    config = _parse(found) if found and found.strip() else {}
+    exec_opts = config.get("exec-opts", [])
+    log_opts = config.get("log-opts", {})
+    if not isinstance(exec_opts, list) or not isinstance(log_opts, dict):
+        raise NodeError(
+            f"{CONFIG}: exec-opts is not a list or log-opts is not an object; mend it by hand"
+        )
+    if config.get("log-driver", "json-file") != "json-file":
+        log_opts = {}  # another driver's
+    log_opts = {
+        **log_opts,
+        "max-size": options.log_max_size,
+        "max-file": str(options.log_max_file),
+    }
+    if not all(isinstance(value, str) for value in log_opts.values()):
+        raise NodeError(f"{CONFIG}: Docker takes strings only in log-opts; mend it by hand")
+    merged = {
+        **config,
+        "exec-opts": [
+            *(x for x in exec_opts if not str(x).startswith("native.cgroupdriver=")),
+            "native.cgroupdriver=systemd",
+        ],
+        "log-driver": "json-file",
+        "log-opts": log_opts,
+        # named, it keeps Docker 29 from its new image store, which cri-dockerd cannot account for
+        "storage-driver": DRIVER,
+    }
+    if options.data_root is not None:
+        merged["data-root"] = options.data_root
+    if options.live_restore is not None:
+        merged["live-restore"] = options.live_restore
+    if found and merged == config:
+        return found
+    return json.dumps(merged, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
+    """The keys of daemon.json that are also flags, each with the place of the flag."""
+    clashes = []
+    for flag, place in flags.items():
+        name = _NAMES.get(flag, flag.lstrip("-"))
+        for key in (name, f"{name}s", f"{name[:-1]}ies"):
+            if key in config:
+                clashes.append(
+                    f"{flag} in {place} and {key} in {CONFIG} are the same option; remove the flag"
+                )
+    return clashes
+
+
+def _parse(found: bytes) -> dict[str, Any]:
+    try:
+        config = json.loads(found)
+    except ValueError as error:
+        raise NodeError(
+            f"{CONFIG} is not JSON: {error}; mend it, or move it away to start anew"
+        ) from None
+    if not isinstance(config, dict):
+        raise NodeError(f"{CONFIG} is not a JSON object; mend it, or move it away to start anew")
+    return config

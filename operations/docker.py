@@ -1,0 +1,151 @@
+"""Docker of the distribution, configured before it starts for the first time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from chaos_engine.facts.apt import Packages, PackageState
+from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine
+from chaos_engine.facts.files import Content, Files
+from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.operations import files
+from chaos_engine.operations.apt import APT
+from chaos_engine.operations.compatibility import major
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.daemon_json import CONFIG, DRIVER, Options, conflicts, merge
+from chaos_engine.operations.files import File, Unit, transaction
+
+DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
+CLIENT = "/usr/bin/docker"
+
+# docker-ce is Docker's own package; the others are the distribution's
+_PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce")
+
+# A daemon that answers may still run with something else, if it was told so elsewhere
+_READY = f"""\
+said=$(timeout 60 sh -c 'until
+  timeout 10 docker info --format "{{{{.CgroupDriver}}}} {{{{.Driver}}}}" 2>/dev/null
+do sleep 1; done') || said='nothing in 60 s'
+[ "$said" = "systemd {DRIVER}" ] || {{
+  echo "docker info says: $said; wanted: systemd {DRIVER}" >&2; false
+}}"""
+
+UNIT = Unit("docker.service", reads=(CONFIG,), ready=_READY)
+
+# Since Docker 23; looks for docker-proxy on its PATH
+_CHECK = f'dockerd --validate --config-file "$stage"{CONFIG}'
+
+
+def reads(options: Options) -> list[Read]:
+    """What `engine` will observe."""
+    return [
+        Read.of(Packages, names=_PACKAGES),
+        Read.of(Files, paths=(CLIENT,)),
+        Read.of(Content, path=CONFIG),
+        Read.of(DaemonFlags),
+        Read.of(DockerInfo),
+        *files.reads(_files(options, b""), units=[UNIT]),
+    ]
+
+
+@converge(reads=reads)
+def engine(options: Options) -> Commands:
+    """Have the distribution's Docker installed, held, and running with these options.
+
+    + options: what daemon.json shall say; its other keys stay as they are
+
+    The file is there before the package: Docker starts while it is installed, and would lay out
+    its storage with other defaults. Docker is restarted only if it runs with something else, and
+    gets its old file back if it does not answer within 60 seconds.
+
+    **Example:** ``engine(name="Run Docker", options=Options("10m", 3))``
+    """
+    found = observe(Packages, names=_PACKAGES)
+    if "docker-ce" in found:
+        raise NodeError(
+            "docker-ce is installed, which docker.io would replace with all that it runs; drain "
+            "the node and remove it first: apt-get remove docker-ce"
+        )
+    before = observe(Content, path=CONFIG)
+    content = merge(before, options)
+    config = json.loads(content)
+    flags = observe(DaemonFlags)
+    clashes = conflicts(config, flags)
+    if clashes:
+        raise NodeError(f"Docker would not start: {'; '.join(clashes)}")
+    written = _files(options, content)
+    restarts = bool(files.decide(written, units=[UNIT]).restart)
+    for message in noteworthy(observe(DockerInfo), config, restarts):
+        warn(message)
+    validates = "docker.io" in found and (major(found["docker.io"].version) or 0) >= 23
+    check = _CHECK if validates and content != before else ""
+    apply = compose(found, CLIENT in observe(Files, paths=(CLIENT,)))
+    yield from transaction(written, units=[UNIT], check=check, apply=apply, force=bool(apply))
+
+
+def compose(found: Mapping[str, PackageState], client: bool) -> str:
+    """The shell script that installs and holds what is missing; empty if nothing is.
+
+    + found: the packages that are there
+    + client: whether the command ``docker`` is there; some distributions package it apart
+    """
+    # Not what is there already: its name would have apt upgrade it, hold or not
+    missing = [
+        name
+        for name in ("docker.io", "ca-certificates")
+        if name not in found or not found[name].complete
+    ]
+    install = bool(missing) or not client
+    held = all(found[name].held for name in ("docker.io", "docker-cli") if name in found)
+    if not install and held:
+        return ""
+    lines = [APT]
+    if install:
+        get = "apt install --no-install-recommends --allow-change-held-packages"
+        lines.append("refresh")
+        if missing:
+            lines.append(f"{get} {' '.join(missing)}")
+        lines.append(f"test -x {CLIENT} || {get} docker-cli")
+    lines.append(
+        "for package in docker.io docker-cli; do\n"
+        "  state=$(dpkg-query -W -f '${db:Status-Status}' $package 2>/dev/null) || true\n"
+        '  [ "$state" != installed ] || apt-mark hold $package >/dev/null\n'
+        "done"
+    )
+    return "\n".join(lines)
+
+
+def _files(options: Options, content: bytes) -> list[File]:
+    config = File(CONFIG, content)
+    if options.data_root is None:
+        return [config]
+    text = (
+        "# Without its disk Docker would fill the SD card instead; written by chaos-engine\n"
+        f"[Unit]\nRequiresMountsFor={options.data_root}\n"
+    )
+    return [config, File(DATA_ROOT, text)]
+
+
+def noteworthy(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -> Iterator[str]:
+    """What a change does to the containers that are there, in words.
+
+    + engine: Docker as it runs, ``None`` if it does not
+    + config: what daemon.json shall say
+    + restarts: whether Docker has to restart
+    """
+    if engine is None or not engine.containers:
+        return
+    if restarts and not engine.live_restore:
+        yield (
+            f"Docker has to restart, and its containers with it ({engine.containers} are there); "
+            "drain the node first if it does work"
+        )
+    root = config.get("data-root", engine.data_root)
+    if (engine.storage_driver, engine.data_root) != (DRIVER, root):
+        yield (
+            f"Docker keeps {engine.containers} containers and their images with "
+            f"{engine.storage_driver} in {engine.data_root}; they are not removed, but not seen "
+            f"with {DRIVER} in {root}"
+        )

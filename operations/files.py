@@ -1,0 +1,427 @@
+"""Put files in place and make the units that read them run with them, in one transaction."""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import hashlib
+import io
+import posixpath
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from pyinfra import logger
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.operations.util.files import generate_color_diff
+
+from chaos_engine.facts.files import Content, Files, FileState
+from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.systemd import RECORDS, Units, UnitState, checksum
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.originals import KEEP
+from chaos_engine.operations.shell import quote
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that shall be on the node.
+
+    + path: absolute path
+    + content: text or bytes; never part of the repr, so that no log can show it
+    + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
+    + owner, group: names; not applied where `mode` is ``None``
+    + secret: its content is shown nowhere, not even in a diff
+    """
+
+    path: str
+    content: str | bytes = field(repr=False)
+    mode: str | None = "644"
+    owner: str = "root"
+    group: str = "root"
+    secret: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """The content as bytes."""
+        return self.content.encode() if isinstance(self.content, str) else self.content
+
+    @property
+    def shown(self) -> bool:
+        """Whether its content may be shown in a diff."""
+        return not self.secret and len(self.data) <= 1 << 20 and b"\0" not in self.data
+
+    @property
+    def staged(self) -> str:
+        """Where the new content waits, beside the file: a rename then swaps it in whole."""
+        head, tail = posixpath.split(self.path)
+        return posixpath.join(head, f".{tail}.chaos")
+
+    def matches(self, state: FileState | None) -> bool:
+        """Whether the node has exactly this file."""
+        if state is None or state.kind != "file":
+            return False
+        if state.sha256 != hashlib.sha256(self.data).hexdigest():
+            return False
+        return self.mode is None or (state.mode, state.owner, state.group) == (
+            self.mode,
+            self.owner,
+            self.group,
+        )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A systemd unit that shall run with its files as they are.
+
+    + name: with its suffix, ``docker.service``
+    + reads: the files that it reads when it starts, or ``/folder/*.conf`` for all such files.
+      At each start the unit records their checksum (by a drop-in), so that one that runs with
+      older content is known as such, whoever changed the files and whenever
+    + enabled: whether it starts at boot; ``None`` leaves that alone
+    + running: whether it runs now; ``None`` leaves that alone
+    + required: whether a start that fails takes the files back and fails the operation; if not,
+      it is reported and the files stay
+    + ready: shell command that fails if the started unit does not do its work; that counts as a
+      start that failed. It has to give up by itself
+    """
+
+    name: str
+    reads: tuple[str, ...] = ()
+    enabled: bool | None = True
+    running: bool | None = True
+    required: bool = True
+    ready: str = ""
+
+    @property
+    def record(self) -> File:
+        """The drop-in by which the unit records what it was started with."""
+        command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
+        escaped = f"mkdir -p {RECORDS}; {command} > {RECORDS}/{self.name}"
+        escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
+        return File(
+            f"/etc/systemd/system/{self.name}.d/50-chaos-engine.conf",
+            "# Which configuration the running service has read; written by chaos-engine\n"
+            f'[Service]\nExecStartPre=-+/bin/sh -c "{escaped}"\n',
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done on a node; all empty when nothing has."""
+
+    write: tuple[File, ...] = ()
+    remove: tuple[str, ...] = ()
+    daemon_reload: bool = False
+    stop: tuple[Unit, ...] = ()
+    start: tuple[Unit, ...] = ()
+    restart: tuple[Unit, ...] = ()
+    enable: tuple[Unit, ...] = ()
+    disable: tuple[Unit, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != Plan()
+
+
+def plan(
+    files: Iterable[File],
+    absent: Iterable[str],
+    units: Iterable[Unit],
+    found: Mapping[str, FileState],
+    states: Mapping[str, UnitState],
+) -> Plan:
+    """Decide what has to be done, from what was found: a pure function.
+
+    Raises `NodeError` where a directory stands in a file's place.
+    """
+    units = tuple(units)
+    wanted = (*files, *(unit.record for unit in units if unit.reads))
+    for path in [*(file.path for file in wanted), *absent]:
+        if path in found and found[path].kind == "directory":
+            raise NodeError(f"{path} is a directory, a file is wanted there; move it away")
+    write = tuple(file for file in wanted if not file.matches(found.get(file.path)))
+    remove = tuple(path for path in absent if path in found)
+    touched = {*(file.path for file in write), *remove}
+    in_systemd = any(path.startswith("/etc/systemd/system/") for path in touched)
+
+    start, restart, stop, enable, disable = [], [], [], [], []
+    for unit in units:
+        state = states.get(unit.name)
+        active = state is not None and state.active in ("active", "reloading")
+        reads_touched = any(fnmatch.fnmatchcase(p, r) for p in touched for r in unit.reads)
+        its_own = reads_touched or any(f"/{unit.name}" in path for path in touched)
+        if unit.running and not active:
+            start.append(unit)
+        elif unit.running and state is not None:
+            if its_own or state.need_daemon_reload or (unit.reads and state.stale):
+                restart.append(unit)
+        elif unit.running is False and state is not None and state.active != "inactive":
+            stop.append(unit)
+        enabled = state is not None and state.enabled in ("enabled", "alias", "static")
+        if unit.enabled and not enabled:
+            enable.append(unit)
+        elif unit.enabled is False and state is not None and state.enabled == "enabled":
+            disable.append(unit)
+    return Plan(
+        write,
+        remove,
+        in_systemd or any(s.need_daemon_reload for s in states.values()),
+        tuple(stop),
+        tuple(start),
+        tuple(restart),
+        tuple(enable),
+        tuple(disable),
+    )
+
+
+def reads(
+    files: Iterable[File] = (),
+    absent: Iterable[str] = (),
+    units: Iterable[Unit] = (),
+    check: str = "",
+    apply: str = "",
+) -> list[Read]:
+    """What `install` will observe for the same arguments."""
+    files, units = tuple(files), tuple(units)
+    paths, pairs = _questions(files, absent, units)
+    result = [Read.of(Files, paths=paths)] if paths else []
+    if pairs:
+        result.append(Read.of(Units, units=pairs))
+    if current()[0].config.DIFF:
+        result += [Read.of(Content, path=file.path) for file in files if not file.secret]
+    return result
+
+
+def _questions(
+    files: Iterable[File], absent: Iterable[str], units: Iterable[Unit]
+) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
+    """The paths to look at, and the units with what each reads."""
+    units = tuple(units)
+    records = (unit.record.path for unit in units if unit.reads)
+    paths = (*(file.path for file in files), *records, *absent)
+    return paths, tuple((unit.name, unit.reads) for unit in units)
+
+
+@converge(reads=reads)
+def install(
+    files: Iterable[File] = (),
+    absent: Iterable[str] = (),
+    units: Iterable[Unit] = (),
+    check: str = "",
+    apply: str = "",
+) -> Commands:
+    """Put files in place, remove others, and make units run with them: all or nothing.
+
+    + files: the files that shall be there; only what differs travels, by standard input
+    + absent: paths that shall not be there; they are kept under ``/var/lib/chaos-engine``
+    + units: units that shall run, each with the files it reads
+    + check: shell command that refuses a bad set; it finds each new file beside its place as
+      ``.NAME.chaos``, and copies of those that are neither secret nor larger than 1 MiB under
+      ``"$stage"`` by their full paths (``"$stage"/etc/docker/daemon.json``)
+    + apply: shell command that makes the files effective, run before units are restarted
+
+    The new files wait beside their places, are checked, synchronised, and renamed one by one; a
+    reader never sees half a file. If `apply` fails or a required unit does not start, the old
+    files come back and the unit starts with them. The rename is atomic a file, not a set: a power
+    cut between two leaves a mix that the next run mends.
+
+    **Example:**
+
+    .. code:: python
+
+        install(
+            name="Limit the journal",
+            files=[File("/etc/systemd/journald.conf.d/90-limit.conf", "[Journal]\\n...")],
+            units=[Unit("systemd-journald.service", reads=("/etc/systemd/...",))],
+        )
+    """
+    yield from transaction(files, absent, units, check, apply)
+
+
+def transaction(
+    files: Iterable[File] = (),
+    absent: Iterable[str] = (),
+    units: Iterable[Unit] = (),
+    check: str = "",
+    apply: str = "",
+    force: bool = False,
+) -> Commands:
+    """The body of `install`, for operations that first compute their files from the node's.
+
+    + force: run `apply` although no file differs (its effect was found missing)
+    """
+    files, absent, units = tuple(files), tuple(absent), tuple(units)
+    todo = decide(files, absent, units)
+    if not todo and not force:
+        names = ", ".join([*(f.path for f in files), *(u.name for u in units)])
+        current()[1].noop(f"{names}: as wanted")
+        return
+    yield command(todo, compose(todo, check, apply))
+
+
+def decide(
+    files: Iterable[File] = (), absent: Iterable[str] = (), units: Iterable[Unit] = ()
+) -> Plan:
+    """What has to be done on the current host, by what is observed of it."""
+    files, absent, units = tuple(files), tuple(absent), tuple(units)
+    paths, pairs = _questions(files, absent, units)
+    found = observe(Files, paths=paths) if paths else {}
+    states = observe(Units, units=pairs) if pairs else {}
+    return plan(files, absent, units, found, states)
+
+
+def command(todo: Plan, text: str) -> StringCommand:
+    """The command that runs a transaction's script `text`, with the new files on its standard
+    input. Under ``--diff`` it shows what will be written."""
+    state, _, view = current()
+    if state.config.DIFF and not view.phase:
+        for file in todo.write:
+            _show_diff(file)
+    if not todo.write:
+        return StringCommand("sh", "-c", QuoteString(text))
+    return StringCommand("sh", "-c", QuoteString(text), _stdin=payload(todo.write))
+
+
+def payload(files: Iterable[File]) -> str:
+    """The new files as a gzipped tar archive in base64, each under the name that it waits under."""
+    return _payload(tuple(files))
+
+
+@lru_cache(maxsize=8)  # hosts that get the same large file share it
+def _payload(files: tuple[File, ...]) -> str:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as archive:
+        for file in files:
+            member = tarfile.TarInfo(file.staged.lstrip("/"))
+            member.size, member.mode = len(file.data), 0o600
+            archive.addfile(member, io.BytesIO(file.data))
+    return base64.encodebytes(buffer.getvalue()).decode()
+
+
+def compose(todo: Plan, check: str = "", apply: str = "") -> str:
+    """The shell script of one transaction: a pure function."""
+    q = quote
+    staged = " ".join(q(file.staged) for file in todo.write)
+    touched = [*(file.path for file in todo.write), *todo.remove]
+    lines = [
+        "set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "export LC_ALL=C",
+        f"mkdir -p {RECORDS}; stage=$(mktemp -d {RECORDS}/stage.XXXXXX)",
+        f'cleanup() {{ rm -rf -- "$stage"; rm -f -- {staged}; }}',
+        "trap cleanup EXIT; trap 'exit 1' HUP INT TERM",
+        KEEP,
+    ]
+    if todo.write:
+        folders = sorted({posixpath.dirname(file.path) for file in todo.write})
+        lines += [
+            f"(umask 022; mkdir -p -- {' '.join(q(folder) for folder in folders)})",
+            f"rm -f -- {staged}",
+            # mode 0600 from the first byte: umask 077, and tar's members are 0600
+            "base64 -d | tar -C / -xzmf - --no-same-owner --no-same-permissions",
+        ]
+    for file in todo.write:
+        if file.mode is not None:
+            lines.append(f"chown -- {q(f'{file.owner}:{file.group}')} {q(file.staged)}")
+            lines.append(f"chmod -- {q(file.mode)} {q(file.staged)}")
+    if check and todo.write:
+        for file in todo.write:
+            if not file.secret and len(file.data) <= 1 << 20:
+                lines.append(f'mkdir -p -- "$stage"{q(posixpath.dirname(file.path))}')
+                lines.append(f'cp -- {q(file.staged)} "$stage"{q(file.path)}')
+        shown = "" if any(file.secret for file in todo.write) else '; tail -n 5 "$stage/.log" >&2'
+        lines += [
+            # not as a condition of `if`: there `set -e` is off, also in a subshell
+            f'set +e; ( set -e; eval {q(check)} ) >"$stage/.log" 2>&1 </dev/null',
+            "status=$?; set -e; if [ $status -ne 0 ]; then",
+            f"  echo {q('the new files were refused by: ' + check)} >&2{shown}",
+            "  exit 1",
+            "fi",
+        ]
+    if todo.write:
+        lines.append(f"sync -- {staged}")
+    lines += [f"keep {q(path)}" for path in touched]
+    lines += [
+        f'if [ -e {q(path)} ] || [ -L {q(path)} ]; then cp -a -- {q(path)} "$stage/old.{n}"; fi'
+        for n, path in enumerate(touched)
+    ]
+    lines += ["undo() {", *(f"  back {n} {q(path)}" for n, path in enumerate(touched)), "  :", "}"]
+    if touched:
+        lines += [_BACK]
+    lines += [f"mv -fT -- {q(file.staged)} {q(file.path)}" for file in todo.write]
+    lines += [f"rm -f -- {q(path)}" for path in todo.remove]
+    folders = sorted({posixpath.dirname(path) for path in touched})
+    if folders:
+        lines.append(f"sync -- {' '.join(q(folder) for folder in folders)}")
+    reload = "systemctl daemon-reload" if todo.daemon_reload else ":"
+    lines.append(reload)
+    if apply:
+        lines += [
+            f"set +e; (\nset -e; umask 022\n{apply}\n) </dev/null",
+            "status=$?; set -e; if [ $status -ne 0 ]; then",
+            f"  undo; {reload}",
+            "  echo 'the new files had no effect; the old ones are back' >&2" if touched else "  :",
+            "  exit 1",
+            "fi",
+        ]
+    # a masked unit cannot be started
+    lines += [f"systemctl unmask -- {q(unit.name)}" for unit in todo.enable]
+    done: list[Unit] = []
+    for action, units in (("stop", todo.stop), ("start", todo.start), ("restart", todo.restart)):
+        for unit in units:
+            lines += _act(action, unit, reload, done)
+            done.append(unit)
+    lines += [f"systemctl disable -- {q(unit.name)}" for unit in todo.disable]
+    lines += [f"systemctl enable -- {q(unit.name)}" for unit in todo.enable]
+    return "\n".join([*lines, ""])
+
+
+_BACK = """\
+back() { # N PATH: the old file, or none if there was none
+  if [ -e "$stage/old.$1" ] || [ -L "$stage/old.$1" ]; then
+    cp -a -- "$stage/old.$1" "$2.chaos-old"; sync -- "$2.chaos-old" 2>/dev/null || sync
+    mv -fT -- "$2.chaos-old" "$2"
+  else
+    rm -f -- "$2"
+  fi
+}"""
+
+
+def _act(action: str, unit: Unit, reload: str, done: list[Unit]) -> list[str]:
+    """The lines that act on a unit; where that fails, `done` have to run with the old files too."""
+    name = quote(unit.name)
+    again = " ".join(quote(one.name) for one in done)
+    lines = [f"systemctl reset-failed -- {name} 2>/dev/null || true"]
+    act = f"systemctl {action} -- {name}"
+    if unit.ready:
+        act = f"{{ {act} && (\n{unit.ready}\n) </dev/null; }}"
+    why = (
+        "journalctl --sync 2>/dev/null || true; "
+        f"journalctl -q --no-pager -o cat -n 8 -u {name} >&2 2>/dev/null || true"
+    )
+    if not unit.required:
+        return [*lines, f"{act} || {{ {why}; }}"]
+    return [
+        *lines,
+        f"if ! {act}; then",
+        f"  {why}",
+        f"  undo; {reload}; systemctl reset-failed -- {name} 2>/dev/null || true",
+        f"  systemctl try-restart -- {again} || true" if done else "  :",
+        f"  systemctl {action} -- {name} || echo {name} does not {action} with the old files "
+        "either >&2",
+        f"  echo {name} did not {action} with the new files: the old ones are back >&2",
+        "  exit 1",
+        "fi",
+    ]
+
+
+def _show_diff(file: File) -> None:
+    _, host, _ = current()
+    if not file.shown:
+        host.log(f"{file.path}: its content is {'secret' if file.secret else 'binary'}, not shown")
+        return
+    before = observe(Content, path=file.path) or b""
+    host.log(f"Will write {file.path}")
+    old, new = (data.decode(errors="replace").splitlines() for data in (before, file.data))
+    for line in generate_color_diff(old, new):
+        logger.info("  %s", line)

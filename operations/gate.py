@@ -1,0 +1,55 @@
+"""Who may be down at the same time: the turns that nodes take within one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
+
+from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from pyinfra.api.state import State
+
+Lane = Literal["", "controller", "proxy"]
+"""Nodes of one lane are never down together."""
+
+
+class Gate:
+    """The turns of one run, for all its hosts.
+
+    + batch: how many nodes of a cluster may be down at the same time
+    + failed: why no further node of the cluster may take its turn; empty while all went well
+
+    Locks only, a lane's always before slots: a host that waits holds a place in pyinfra's pool,
+    so a barrier would wait for ever where that is smaller than the inventory.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.failed = ""
+        self._batch = batch
+        self._slots = BoundedSemaphore(batch)
+        self._lanes = {"controller": BoundedSemaphore(1), "proxy": BoundedSemaphore(1)}
+
+    @contextmanager
+    def turn(self, lane: Lane, joined: bool) -> Iterator[None]:
+        """While it lasts, the node may be down.
+
+        + lane: the proxy waits until no other node of the cluster is down, and they for it
+        + joined: whether the node has joined a cluster; those that have not wait for nobody
+        """
+        with ExitStack() as held:
+            if lane == "proxy" or (lane and joined):
+                held.enter_context(self._lanes[lane])
+            for _ in range(self._batch if lane == "proxy" else int(joined)):
+                held.enter_context(self._slots)
+            yield
+
+
+_GATES: WeakKeyDictionary[State, Gate] = WeakKeyDictionary()
+
+
+def gate(state: State, batch: int) -> Gate:
+    """The one gate of a run; the first to ask says how many may pass."""
+    return _GATES.setdefault(state, Gate(batch))

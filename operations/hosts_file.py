@@ -1,0 +1,106 @@
+"""Keep a block of ``/etc/hosts``; the rest of the file is its owner's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pyinfra.facts.server import Hostname
+
+from chaos_engine.facts.cloud_init import CloudInit
+from chaos_engine.facts.files import Content, Files
+from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.files import File, transaction
+
+PATH = "/etc/hosts"
+BEGIN = b"# BEGIN chaos-engine"
+END = b"# END chaos-engine"
+
+
+@converge(
+    reads=lambda addresses, rewritten=True: [
+        Read.of(Content, path=PATH),
+        Read.of(Files, paths=(PATH,)),
+        Read.of(Hostname),
+        Read.of(CloudInit),
+    ]
+)
+def block(addresses: Mapping[str, str], rewritten: bool = True) -> Commands:
+    """Have names and their addresses in a block of ``/etc/hosts``.
+
+    + addresses: IPv4 address of each name
+    + rewritten: whether to warn of a cloud-init that writes the file anew at each boot; off where
+      cloud-init will be removed
+
+    The block stays where it is, or is added at the end: so the line 127.0.1.1 with the node's own
+    name, which Debian and Ubuntu put there, goes on counting first.
+
+    **Example:** ``block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
+    """
+    found = observe(Files, paths=(PATH,)).get(PATH)
+    if found is not None and found.kind == "link":
+        raise NodeError(f"{PATH} is a symbolic link; put the file itself there")
+    before = observe(Content, path=PATH)
+    if before is None:
+        before = b"127.0.0.1 localhost\n::1 localhost\n"
+    after = edit(before, addresses)
+    for message in conflicts(before, addresses, observe(Hostname) or ""):
+        warn(message)
+    manager = observe(CloudInit).manages_hosts
+    if rewritten and manager:
+        warn(
+            f"cloud-init writes {PATH} anew at each boot, without these names, because of "
+            f"manage_etc_hosts in {manager}: set that to false there, or remove cloud-init"
+        )
+    yield from transaction([File(PATH, after)])
+
+
+def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
+    """The file with the block for ADDRESSES, all else as it was: a pure function.
+
+    A last line without an end gets one when the block is added behind it. Raises `NodeError` if
+    the block's marks are not one pair.
+    """
+    before, _, after = _parts(data)
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    lines = [f"{address} {name}\n".encode() for name, address in addresses.items()]
+    head = BEGIN + b": written by its deploy, changes in this block are lost\n"
+    return b"".join([before, head, *lines, END, b"\n", after])
+
+
+def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
+    """Lines outside the block that give one of its names another address: a pure function.
+
+    The loopback address of the node's own HOSTNAME is none.
+    """
+    own = hostname.partition(".")[0].lower()
+    before, _, after = _parts(data)
+    for line in (before + after).decode(errors="replace").splitlines():
+        address, *names = [*line.partition("#")[0].split(), ""]
+        for name in names:
+            wanted = addresses.get(name.lower(), address)
+            mine = address.startswith("127.") and name.lower() == own
+            if wanted != address and ":" not in address and not mine:
+                yield (
+                    f"{PATH} also has the line {line.strip()!r}, but {name} is {wanted}; "
+                    "take it out of that line"
+                )
+
+
+def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """What stands before the block, the block, and what stands behind it."""
+    lines = [line + b"\n" for line in data.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    begins = [n for n, line in enumerate(lines) if line.strip().startswith(BEGIN)]
+    ends = [n for n, line in enumerate(lines) if line.strip().startswith(END)]
+    if not begins and not ends:
+        return data, b"", b""
+    if len(begins) != 1 or len(ends) != 1 or begins[0] > ends[0]:
+        raise NodeError(
+            f"{PATH} has the lines {BEGIN.decode()!r} {len(begins)} times and {END.decode()!r} "
+            f"{len(ends)} times, or in the wrong order; take these lines out, and what stands "
+            "between them"
+        )
+    first, last = begins[0], ends[0] + 1
+    return b"".join(lines[:first]), b"".join(lines[first:last]), b"".join(lines[last:])

@@ -1,0 +1,114 @@
+"""Mount the node's Gluster volume on ``/var/log``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pyinfra.api.command import StringCommand
+
+from chaos_engine.facts.log_mount import LogShare, LogShares
+from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.operations import files
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.files import File, Plan, Unit
+
+TARGET = "/var/log"
+IN_RAM = "var-log-in-ram"
+HELPER = "/usr/local/sbin/var-log-mount"
+SERVICE = "/etc/systemd/system/var-log.service"
+
+# Storage that is down fails neither the node nor the run: the timer goes on trying
+SHARE = Unit("var-log.service", required=False)
+CHECK = Unit("var-log-check.timer")
+
+
+def reads(volume: str, wanted: Iterable[File]) -> list[Read]:
+    """What `mount` will observe for the same arguments."""
+    return [
+        Read.of(Mounts),
+        Read.of(Answers, path=TARGET),
+        Read.of(LogShares),
+        *files.reads(wanted, units=[SHARE, CHECK]),
+    ]
+
+
+@converge(reads=reads)
+def mount(volume: str, wanted: Iterable[File]) -> Commands:
+    """Have a Gluster volume mounted on ``/var/log``, now, at each boot, and whenever it comes back.
+
+    + volume: its name
+    + wanted: the helper script, the units that call it, and what belongs to them
+
+    If the volume cannot be mounted now, that is a warning with the reason: all is installed, and
+    the node goes on trying. The next run tries too. Raises `NodeError` if something else is
+    mounted there, or will be at the next boot.
+
+    **Example:** ``mount(name="Mount the log share", volume="pi1", wanted=[File(HELPER, ...)])``
+    """
+    wanted = tuple(wanted)
+    problem = claimed(_mounted(), observe(LogShares))
+    if problem:
+        raise NodeError(problem)
+    todo = due(files.decide(wanted, units=[SHARE, CHECK]), _trouble(volume))
+    if not todo:
+        current()[1].noop(f"{TARGET}: on the volume {volume}")
+        return
+    check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
+    yield files.command(todo, files.compose(todo, check))
+    if _trouble(volume):
+        # The first attempt is short, for it may hold up the boot: a silent server among those that
+        # answer outlasts it. Now that RAM stands in, the second may take as long as it takes.
+        yield StringCommand("systemctl start", SHARE.name, "|| true")
+    problem = _trouble(volume)
+    if problem:
+        reason = observe(LogShares).reason
+        warn(
+            f"{problem}{': ' + reason if reason else ''}; mend the storage servers, the node goes "
+            "on trying and mounts it by itself (journalctl -u var-log)"
+        )
+
+
+def claimed(mounted: Mount | None, share: LogShare) -> str:
+    """Why ``/var/log`` is not ours to mount on; "" if it is."""
+    if share.claims:
+        return (
+            f"{TARGET} is claimed by {', '.join(share.claims)}; remove that, reboot the node and "
+            "run again"
+        )
+    if mounted and mounted.fstype != "fuse.glusterfs" and mounted.source != IN_RAM:
+        return (
+            f"{mounted.source} ({mounted.fstype}) is mounted on {TARGET}; unmount it, also for the "
+            "next boot, and run again"
+        )
+    return ""
+
+
+def trouble(mounted: Mount | None, answer: Answer, volume: str) -> str:
+    """What is wrong with ``/var/log``; "" if it is on the volume, which answers."""
+    if mounted is None or mounted.source == IN_RAM:
+        return f"{TARGET} is not on the Gluster volume {volume}"
+    if mounted.source.partition(":")[2].lstrip("/") != volume:
+        return f"{TARGET} is on {mounted.source}, not on the Gluster volume {volume}"
+    if answer != "answers":
+        return f"the Gluster volume {volume} is mounted on {TARGET}, but {answer}"
+    return ""
+
+
+def due(todo: Plan, trouble: str) -> Plan:
+    """The plan with what `trouble` asks for: a share that is not right is mounted again, although
+    systemd takes its unit for active; one that is right is not taken from under its writers,
+    whatever file has changed."""
+    others = tuple(unit for unit in todo.restart if unit != SHARE)
+    again = (SHARE,) if trouble and SHARE not in todo.start else ()
+    return replace(todo, restart=(*again, *others))
+
+
+def _trouble(volume: str) -> str:
+    return trouble(_mounted(), observe(Answers, path=TARGET), volume)
+
+
+def _mounted() -> Mount | None:
+    mounts = observe(Mounts)
+    return mounted_at(mounts, TARGET)

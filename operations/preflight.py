@@ -1,0 +1,139 @@
+"""Refuse a node that cannot become a work node, before anything is changed on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from chaos_engine.facts.node import RESOLVE_SECONDS, Node, NodeState
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.operations.converge import Commands, converge
+
+if TYPE_CHECKING:
+    from pyinfra.api.state import State
+
+ARCHITECTURES = ("arm64", "amd64")
+
+# Raspberry Pi OS of 64 bits calls itself debian.
+SYSTEMS = {"ubuntu": ("24.04", "25.10", "26.04"), "debian": ("12", "13")}
+
+MIN_FREE_MIB = 200
+WANTED_FREE_MIB = 2048
+MAX_SKEW_SECONDS = 120
+MAX_RESOLVE_MS = 1000
+
+_seen: WeakKeyDictionary[State, dict[str, str]] = WeakKeyDictionary()
+
+
+@converge(reads=lambda known_as, address="", log_server="": [Read.of(Node)])
+def fit(known_as: str, address: str = "", log_server: str = "") -> Commands:
+    """Refuse a node that cannot become a work node; never changes anything.
+
+    + known_as: the node's name in the cluster, "" if it has none
+    + address: the IPv4 address that the other nodes know it by, "" for any
+    + log_server: the IPv4 address that its logs will be sent to, "" for none
+
+    **Example:** ``fit(name="Check node", known_as="pi1", address="192.168.1.50")``
+    """
+    state, host, _ = current()
+    node = observe(Node)
+    problems = list(unfit(node, log_server))
+    seen = _seen.setdefault(state, {})
+    twin = seen.setdefault(node.boot_id, host.name)
+    if twin != host.name:
+        problems.append(f"it is the same machine as {twin}; name each machine once in inventory.py")
+    if problems:
+        raise NodeError("; ".join(problems))
+    for message in noteworthy(node, known_as, address):
+        warn(message)
+    like = seen.setdefault(node.machine_id, host.name) if node.machine_id else host.name
+    if like != host.name:
+        warn(
+            f"/etc/machine-id is the same as on {like}: a copied card, whose addresses by DHCP and "
+            "whose logs will be mixed up; run on one of them: "
+            "rm /etc/machine-id; systemd-machine-id-setup; reboot"
+        )
+    host.noop(f"{host.name} is fit to be a work node")
+    yield from ()
+
+
+def unfit(node: NodeState, log_server: str = "") -> Iterator[str]:
+    """What keeps a node from being a work node, and what to do about it: a pure function."""
+    if not node.root:
+        yield "it is not asked as root; set _sudo = True in group_data/all.py"
+    if not node.systemd:
+        yield "systemd is not its init; use a system that boots with systemd"
+    if not node.apt:
+        yield f"it has no apt but {node.system or 'an unknown system'}; use Ubuntu or Debian"
+    elif node.architecture not in ARCHITECTURES:
+        yield (
+            f"its packages are for {node.architecture}; install a 64-bit system "
+            f"({' or '.join(ARCHITECTURES)})"
+        )
+    if node.cgroup != "cgroup2fs":
+        # the kubelet refuses version 1 from 1.35 on (KEP-4569)
+        yield (
+            f"/sys/fs/cgroup is {node.cgroup or 'not mounted'}, not cgroup version 2; take "
+            "systemd.unified_cgroup_hierarchy=0 off the kernel's command line and reboot"
+        )
+    if node.read_only:
+        yield (
+            "its root file system is read-only, as Linux mounts it after errors; look at dmesg, "
+            "check or replace the card"
+        )
+    if node.overlay:
+        yield (
+            f"its command line has {node.overlay}: changes are lost at the next boot; switch the "
+            "overlay file system off, as raspi-config does"
+        )
+    if node.free_mib < MIN_FREE_MIB:
+        yield (
+            f"its root file system has {node.free_mib} MiB free, {MIN_FREE_MIB} are needed; "
+            "make room on it"
+        )
+    broken = [word.split("=", 1) for word in node.half_done]
+    if reinstall := [name for status, name in broken if status.endswith("R")]:
+        yield (
+            f"dpkg wants {', '.join(reinstall)} reinstalled; run on it: "
+            f"apt-get install --reinstall {' '.join(reinstall)}"
+        )
+    if log_server and log_server in node.addresses:
+        yield f"it is the log server {log_server} itself; set chaos_log_server to another machine"
+
+
+def noteworthy(node: NodeState, known_as: str = "", address: str = "") -> Iterator[str]:
+    """What does not keep a node from being one, but its owner should know: a pure function."""
+    versions = SYSTEMS.get(node.system, ())
+    if node.apt and node.version not in versions:
+        tried = "; ".join(f"{name} {', '.join(known)}" for name, known in SYSTEMS.items())
+        yield f"{node.system} {node.version} is not among the systems this is made for: {tried}"
+    if node.half_done:
+        names = ", ".join(word.split("=", 1)[1] for word in node.half_done)
+        yield f"dpkg was interrupted with {names}; the next step that needs apt finishes that first"
+    if MIN_FREE_MIB <= node.free_mib < WANTED_FREE_MIB:
+        yield f"only {node.free_mib} MiB are free on the root file system; images need more"
+    if abs(node.skew) > MAX_SKEW_SECONDS:
+        yield (
+            f"its clock is {abs(node.skew)} s {'ahead of' if node.skew > 0 else 'behind'} this "
+            "computer's: certificates and package lists may seem not valid yet, or no more; see "
+            "timedatectl"
+        )
+    if not node.resolves or node.resolve_ms > MAX_RESOLVE_MS:
+        slow = node.resolve_ms >= min(MAX_RESOLVE_MS, RESOLVE_SECONDS * 1000)
+        yield (
+            f"its own name {node.hostname} "
+            f"{'is resolved slowly' if node.resolves else 'has no address'}"
+            f"{f' ({node.resolve_ms} ms), and each sudo waits for that' if slow else ''}; "
+            f"have a line 127.0.1.1 {node.hostname} in its /etc/hosts"
+        )
+    if known_as and node.hostname.partition(".")[0] != known_as:
+        yield (
+            f"its host name is {node.hostname}, not {known_as}, and Kubernetes will know it by "
+            f"that; run on it: hostnamectl set-hostname {known_as}"
+        )
+    if address and node.addresses and address not in node.addresses:
+        yield (
+            f"it has the address {', '.join(node.addresses)}, not {address} as chaos_nodes says; "
+            "mend chaos_nodes or the node's network"
+        )

@@ -1,0 +1,114 @@
+"""Send all logs of the node away, and keep none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pyinfra.api.command import QuoteString, StringCommand
+
+from chaos_engine.facts.apt import Packages
+from chaos_engine.facts.files import Content
+from chaos_engine.facts.node import Node
+from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem
+from chaos_engine.operations import files
+from chaos_engine.operations.apt import APT
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.originals import DIRECTORY, KEEP
+
+PATH = f"{FOLDER}/10-all.conf"
+NETWORK = "/etc/systemd/system/rsyslog.service.d/10-network.conf"
+UNIT = Unit("rsyslog.service", reads=(MAIN, f"{FOLDER}/*.conf"))
+
+INSTALL = f"""\
+{APT}
+refresh
+apt install --no-install-recommends -- rsyslog
+{KEEP}
+for other in {FOLDER}/*.conf; do
+  [ "$other" = {PATH} ] || {{ keep "$other"; rm -f -- "$other"; }}
+done
+sync -- {FOLDER}
+"""
+"""Installs rsyslog when its configuration is there already, so that it never writes a file; then
+puts aside what the package has brought."""
+
+# The original that is kept is the first one. A later file of the same name is kept beside it.
+ASIDE = f"""\
+set -eu
+aside() {{ # PATH: keep also what differs from the original
+  kept={DIRECTORY}/originals$1
+  if [ -f "$1" ] && [ -f "$kept" ] && ! cmp -s -- "$1" "$kept"; then
+    cp -a -- "$1" "$kept.$(sha256sum <"$1" | cut -c1-8)"
+  fi
+}}
+"""
+
+
+def reads(config: str, network: str, server: str) -> list[Read]:
+    """What `forward` will observe for the same arguments."""
+    return [
+        Read.of(Node),
+        Read.of(Packages, names=("rsyslog",)),
+        Read.of(Snippets),
+        Read.of(Content, path=MAIN),
+        *files.reads(_files(config, network), units=[UNIT]),
+    ]
+
+
+@converge(reads=reads)
+def forward(config: str, network: str, server: str) -> Commands:
+    """Have rsyslog run with one configuration file and no other in ``/etc/rsyslog.d``.
+
+    + config: text of that file, ``10-all.conf``; it ends with ``stop``
+    + network: text of a drop-in that lets rsyslog wait for the network
+    + server: address of the log server
+
+    rsyslog is installed if it is not there, with the file in its place before. Other ``.conf``
+    files are kept under ``/var/lib/chaos-engine/originals``. The file is checked by
+    ``rsyslogd -N1`` alone and, once in place, as part of the whole; if rsyslog does not start with
+    it, the old files come back. Raises `NodeError` if the server's address is the node's own: each
+    message would come back to it for ever.
+
+    **Example:** ``forward(name="Send logs away", config=..., network=..., server="192.168.1.42")``
+    """
+    if server in observe(Node).addresses:
+        raise NodeError(
+            f"the log server's address {server} is this node's own; set chaos_log_server to "
+            "another computer, which keeps the logs"
+        )
+    found = observe(Packages, names=("rsyslog",))
+    installed = "rsyslog" in found and found["rsyslog"].complete
+    main = observe(Content, path=MAIN) if installed else None
+    problem = main_problem(main.decode(errors="replace")) if main is not None else None
+    if problem:
+        raise NodeError(f"{problem}; put the distribution's {MAIN} back and run again")
+    others = tuple(path for path in observe(Snippets) if path != PATH)
+    wanted = _files(config, network)
+    todo = files.decide(wanted, others, [UNIT])
+    if not todo and installed:
+        current()[1].noop("rsyslog sends all logs away")
+        return
+    yield files.command(todo, compose(todo, installed))
+
+
+def compose(todo: Plan, installed: bool) -> str:
+    """The shell script of `forward`: a pure function."""
+    # A start would leave a process that apt has started with other files than these
+    todo = replace(todo, start=(), restart=(*todo.start, *todo.restart))
+    alone = next((file.staged for file in todo.write if file.path == PATH), None)
+    # Where it waits: AppArmor may let rsyslogd read below /etc/rsyslog.d only
+    check = f"rsyslogd -N1 -f {alone}" if alone and installed else ""
+    steps = ["rsyslogd -N1"] if installed else [INSTALL, "rsyslogd -N1"]
+    if todo.enable:
+        # First: syslog.socket hands its socket to syslog.service, and only an enabled rsyslog has
+        # that name too. One that is started before logs nothing.
+        steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
+    asides = [StringCommand("aside", QuoteString(path)).get_raw_value() for path in todo.remove]
+    head = [ASIDE, *asides] if asides else []
+    return "\n".join([*head, files.compose(todo, check, "\n".join(steps))])
+
+
+def _files(config: str, network: str) -> list[File]:
+    return [File(PATH, config), File(NETWORK, network)]

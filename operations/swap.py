@@ -1,0 +1,133 @@
+"""Turn swap off, now and for good, whoever provides it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from chaos_engine.facts.kernel import RECORD
+from chaos_engine.facts.observe import Read, current, observe, warn
+from chaos_engine.facts.swap import RPI_SWAP_DROP_IN, Swaps, SwapState
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.files import File, transaction
+from chaos_engine.operations.shell import quote
+
+MARK = "#chaos-engine "
+"""What is put before a line of fstab that is taken out."""
+
+SPARE = 32 * 1024
+"""KiB of RAM that shall be left when all that is swapped out has come back."""
+
+_NO_RPI_SWAP = "[Main]\nMechanism=none\n"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done; all empty when nothing has."""
+
+    files: tuple[File, ...] = ()
+    mask: tuple[str, ...] = ()
+    turn_off: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != Plan()
+
+
+@converge(reads=lambda: [Read.of(Swaps)])
+def off() -> Commands:
+    """Have no swap in use, and none that would come back at the next boot.
+
+    Lines of fstab become comments; ``.swap`` units, generated ones too, the services that call
+    swapon themselves, and ``swap.target`` are masked; Raspberry Pi OS's rpi-swap is told to make
+    none. Swap files and partitions stay as they are. If what is swapped out does not fit into RAM,
+    swap stays in use until the reboot that `chaos_engine.operations.reboot` then makes.
+
+    **Example:** ``off(name="Turn swap off")``
+    """
+    found = observe(Swaps)
+    todo = plan(found)
+    if found.areas and not fits(found):
+        warn(
+            f"{found.used // 1024} MiB are swapped out and {found.available // 1024} MiB of RAM "
+            "are available: swap stays in use until the next boot"
+        )
+    for area in found.areas:
+        if area.kind == "file" and not area.name.startswith("/dev/"):
+            warn(f"{area.name} ({area.size // 1024} MiB) is no longer needed; it is left there")
+    if not todo:
+        current()[1].noop("no swap")
+        return
+    yield from transaction(todo.files, apply=compose(todo), force=True)
+
+
+def plan(found: SwapState) -> Plan:
+    """What has to be done, from what was found: a pure function."""
+    files = []
+    fstab = without_swap(found.fstab)
+    if fstab != found.fstab:
+        files.append(
+            File(
+                "/etc/fstab",
+                fstab.encode("utf-8", "surrogateescape"),
+                found.fstab_mode,
+                found.fstab_owner,
+                found.fstab_group,
+            )
+        )
+    if found.rpi_swap and found.rpi_swap_drop_in != _NO_RPI_SWAP:
+        files.append(File(RPI_SWAP_DROP_IN, _NO_RPI_SWAP))
+    states = {**found.units, **found.services}
+    mask = tuple(unit for unit, state in sorted(states.items()) if state != "masked")
+    names = tuple(area.name for area in found.areas)
+    return Plan(tuple(files), mask, names if fits(found) else ())
+
+
+def fits(found: SwapState) -> bool:
+    """Whether all that is swapped out has room in RAM."""
+    return found.used == 0 or found.used + SPARE <= found.available
+
+
+def stays(found: SwapState, configured: bool) -> bool:
+    """Whether swap in use cannot be turned off before the next boot, but is gone then.
+
+    + configured: whether `off` has been called already in this run
+    """
+    return bool(found.areas) and not fits(found) and not (configured and plan(found))
+
+
+def without_swap(fstab: str) -> str:
+    """The table with its swap lines made comments, everything else as it is.
+
+    A line is one for swap by its third field (fstab(5)), not by what else is in it.
+    """
+    lines = re.split(r"(?<=\n)", fstab)
+    return "".join(MARK + line if _is_swap(line) else line for line in lines)
+
+
+def _is_swap(line: str) -> bool:
+    fields = re.findall(r"[^ \t\r\n]+", line)
+    return len(fields) > 2 and not fields[0].startswith("#") and fields[2] == "swap"
+
+
+def compose(todo: Plan) -> str:
+    """The shell commands that make the new files effective: a pure function."""
+    # one by one: with --all it does not say why it failed
+    lines = [f"swapoff -- {quote(name)}" for name in todo.turn_off]
+    for unit in todo.mask:
+        name = quote(unit)
+        path = quote(f"/etc/systemd/system/{unit}")
+        # what its stop does, swapoff has done; a target or unit that is not there is no error
+        lines += [
+            *([f"systemctl stop -- {name} || true"] if todo.turn_off else []),
+            f"keep {path}",
+            f"ln -sfnT /dev/null {path}",
+        ]
+    lines.append("systemctl daemon-reload")
+    if todo.turn_off:
+        lines += [
+            "if sed 1d /proc/swaps | grep . >&2; then",
+            "  echo 'this swap is still in use' >&2; exit 1",
+            "fi",
+        ]
+    lines.append(f"rm -f -- {RECORD}")  # a reboot that was in vain before may help now
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""Load kernel modules and set kernel parameters, now and at each boot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from chaos_engine.facts.observe import NodeError, Read, observe
+from chaos_engine.facts.sysctl import KernelModules, ModuleState, Sysctl, Sysctls, path
+from chaos_engine.operations import files
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.files import File
+from chaos_engine.operations.shell import quote
+
+
+def modules_file(stem: str) -> str:
+    """The file that has the modules loaded at boot."""
+    return f"/etc/modules-load.d/{stem}.conf"
+
+
+def sysctl_file(stem: str) -> str:
+    """The file that has the parameters set at boot."""
+    return f"/etc/sysctl.d/99-{stem}.conf"
+
+
+def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[Read]:
+    """What `kernel_settings` will observe for the same arguments."""
+    return [
+        Read.of(KernelModules, names=tuple(modules)),
+        Read.of(Sysctls, names=tuple(sysctls)),
+        *files.reads(render(stem, modules, sysctls)),
+    ]
+
+
+@converge(reads=reads)
+def kernel_settings(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> Commands:
+    """Have kernel modules loaded and kernel parameters set, now and at each boot.
+
+    + stem: the files are ``/etc/modules-load.d/STEM.conf`` and ``/etc/sysctl.d/99-STEM.conf``
+    + modules: names as the kernel writes them; loaded before the parameters are set, which may
+      be theirs
+    + sysctls: values by parameter, with dots
+
+    A parameter that was changed by hand is set again. Raises `NodeError` for a module that the
+    running kernel does not have, and for a file that undoes a parameter at each boot because it
+    comes after ours.
+
+    **Example:** ``kernel_settings("kubernetes", ["br_netfilter"], {"net.ipv4.ip_forward": "1"})``
+    """
+    modules = tuple(modules)
+    states = observe(KernelModules, names=modules)
+    found = observe(Sysctls, names=tuple(sysctls))
+    refuse(stem, states, sysctls, found)
+    load = [name for name in modules if states[name] != "loaded"]
+    wrong = [name for name, value in sysctls.items() if found[name].live != value]
+    yield from files.transaction(
+        render(stem, modules, sysctls),
+        apply=compose(load, sysctls),
+        force=bool(load or wrong),
+    )
+
+
+def render(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[File]:
+    """The two files."""
+    head = "# Written by chaos-engine\n"
+    return [
+        File(modules_file(stem), head + "".join(f"{name}\n" for name in modules)),
+        File(sysctl_file(stem), head + "".join(f"{k} = {v}\n" for k, v in sysctls.items())),
+    ]
+
+
+def refuse(
+    stem: str,
+    states: Mapping[str, ModuleState],
+    sysctls: Mapping[str, str],
+    found: Mapping[str, Sysctl],
+) -> None:
+    """Raise `NodeError` for what would not last: a pure function."""
+    missing = [name for name, state in states.items() if state == "missing"]
+    if missing:
+        raise NodeError(
+            f"the running kernel has no module {', '.join(missing)}; if the kernel was upgraded "
+            "since the node started, reboot it, else install its extra modules (on older Ubuntu "
+            "for the Raspberry Pi: linux-modules-extra-raspi)"
+        )
+    ours = sysctl_file(stem).rpartition("/")[2]
+    for name, value in sysctls.items():
+        now = found[name]
+        # sysctl.d(5): files of all folders apply in the order of their names, the last one wins
+        later = now.configured_by.rpartition("/")[2] > ours
+        if later and now.configured != value:
+            raise NodeError(
+                f"{now.configured_by} sets {name} = {now.configured} at each boot, after "
+                f"{sysctl_file(stem)} has set {value}; take that line out of it"
+            )
+
+
+def compose(load: Iterable[str], sysctls: Mapping[str, str]) -> str:
+    """The shell script that loads modules and sets parameters, each read back."""
+    lines = [
+        f"modprobe -- {quote(name)} || {{ echo {quote(name)} cannot be loaded >&2; exit 1; }}"
+        for name in load
+    ]
+    for name, value in sysctls.items():
+        lines += [
+            f"echo {quote(value)} > {quote(path(name))}",
+            f'[ "$(cat {quote(path(name))})" = {quote(value)} ] || '
+            f"{{ echo {quote(f'{name} does not become {value}')} >&2; exit 1; }}",
+        ]
+    return "\n".join(lines)

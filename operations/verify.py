@@ -1,0 +1,40 @@
+"""Say of a node, concern by concern, whether it is as wanted; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pyinfra import logger
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.operation import operation
+
+from chaos_engine.facts.observe import current
+from chaos_engine.operations.converge import Commands, fail_host
+
+
+def report(found: Mapping[str, Sequence[str]]) -> bool:
+    """Print a line a concern: what is wrong with it, or that it is as wanted.
+
+    + found: what is wrong, by concern
+
+    Returns whether all is well.
+    """
+    _, host, _ = current()
+    width = max(len(concern) for concern in found)
+    for concern, problems in found.items():
+        if problems:
+            text = f"{concern:{width}}  FAILED  {'; '.join(problems)}"
+            host.log_styled(text, fg="red", log_func=logger.error)
+        else:
+            host.log_styled(f"{concern:{width}}  ok", fg="green")
+    return not any(found.values())
+
+
+@operation()
+def judge(failed: Sequence[str]) -> Commands:
+    """Fail on this host if something is wrong with it, so that the exit code says so.
+
+    + failed: the names of the concerns that are not as wanted
+    """
+    if failed:
+        yield FunctionCommand(fail_host, (f"not as wanted: {', '.join(failed)}",), {})
