@@ -1,0 +1,39 @@
+"""What a node shall be: one deploy a concern, and the roles that compose them.
+
+Each can be called without arguments, with its settings in ``host.data``, or with its settings
+model: ``from chaos_engine.deploys import docker``, then ``docker()``.
+"""
+
+from chaos_engine.deploys.cri_dockerd import cri_dockerd
+from chaos_engine.deploys.docker import docker
+from chaos_engine.deploys.etcd_certificates import etcd_certificates
+from chaos_engine.deploys.hosts_file import hosts_file
+from chaos_engine.deploys.journald import journald
+from chaos_engine.deploys.kernel import kernel
+from chaos_engine.deploys.kubernetes import kubernetes
+from chaos_engine.deploys.log_mount import log_mount
+from chaos_engine.deploys.packages import packages
+from chaos_engine.deploys.preflight import preflight
+from chaos_engine.deploys.reboot import reboot
+from chaos_engine.deploys.rsyslog import rsyslog
+from chaos_engine.deploys.swap import swap
+from chaos_engine.deploys.verify import verify
+from chaos_engine.deploys.worker import worker
+
+__all__ = [
+    "cri_dockerd",
+    "docker",
+    "etcd_certificates",
+    "hosts_file",
+    "journald",
+    "kernel",
+    "kubernetes",
+    "log_mount",
+    "packages",
+    "preflight",
+    "reboot",
+    "rsyslog",
+    "swap",
+    "verify",
+    "worker",
+]

@@ -1,0 +1,183 @@
+"""Client certificates, checked on this computer before any node is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from chaos_engine.deploys.settings import SettingsError
+
+SOON = timedelta(days=30)
+_PRIVATE, _CERTIFICATE = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A file on this computer and the setting that names it. Its content is in no repr."""
+
+    setting: str
+    path: Path
+    data: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, setting: str, path: Path) -> Given:
+        """Read the file; `SettingsError` if that is not possible."""
+        try:
+            return cls(setting, path, path.read_bytes())
+        except OSError as error:
+            reason = "there is no such file" if not path.exists() else str(error.strerror)
+            raise SettingsError(
+                f"{setting}: {path}: {reason}; put it there, or set {setting} to where it is"
+            ) from None
+
+    def wrong(self, found: str, mend: str) -> SettingsError:
+        """The error that says what was found in the file, and what to do."""
+        return SettingsError(f"{self.setting}: {self.path} {found}; {mend}")
+
+
+def check_client(certificate: Given, key: Given, authority: Given, now: datetime) -> list[str]:
+    """Check a client certificate, its key and the authority that issued it.
+
+    + certificate: PEM, the client's first, intermediate ones behind it
+    + key: PEM, without passphrase
+    + authority: PEM, one certificate or several
+    + now: with its time zone
+
+    Returns what is noteworthy. Raises `SettingsError`, which names the file, what was found and
+    the mend, for the first thing that would keep a client from being accepted.
+    """
+    anchors = _certificates(authority, "the CA's certificate")
+    for anchor in anchors:
+        if not _is_authority(anchor):
+            raise authority.wrong(
+                f"is no CA's certificate: {_name(anchor)} may not issue others",
+                "take the certificate of the CA that issued the client's",
+            )
+    leaf, *rest = _certificates(certificate, "the client's certificate")
+    _check_key(key, certificate, leaf)
+    chain = list(_chain(leaf, rest, anchors))
+    if not chain:
+        raise certificate.wrong(
+            f"was not issued by {authority.path}: it names {_name(leaf, issuer=True)} as its "
+            f"issuer, that file has {', '.join(map(_name, anchors))}",
+            "take the CA that etcd trusts, and a certificate of it",
+        )
+    _check_usage(certificate, leaf)
+    warnings = [_check_dates(certificate, one, now) for one in chain[:-1]]
+    warnings.append(_check_dates(authority, chain[-1], now))
+    return [warning for warning in warnings if warning]
+
+
+def _certificates(file: Given, wanted: str) -> list[x509.Certificate]:
+    if _PRIVATE in file.data and _CERTIFICATE in file.data:
+        raise file.wrong(
+            "has a private key in it besides the certificate",
+            "take the key out: all users of a node can read this file",
+        )
+    if _PRIVATE in file.data:
+        raise file.wrong(f"is a private key, not {wanted}", "are two files swapped?")
+    try:
+        return x509.load_pem_x509_certificates(file.data)
+    except ValueError:
+        raise file.wrong(f"is not {wanted} in PEM form", f"put {wanted} there") from None
+
+
+def _check_key(file: Given, certificate: Given, leaf: x509.Certificate) -> None:
+    if _CERTIFICATE in file.data and _PRIVATE not in file.data:
+        raise file.wrong("is a certificate, not a private key", "are two files swapped?")
+    # as openssl writes them: PKCS#8, and the older form
+    if b"BEGIN ENCRYPTED PRIVATE KEY" in file.data or b"Proc-Type: 4,ENCRYPTED" in file.data:
+        raise file.wrong(
+            "is encrypted, and the API server cannot ask for a passphrase",
+            "decrypt it: openssl pkey -in OLD -out NEW",
+        )
+    try:
+        key = load_pem_private_key(file.data, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # their texts may quote the file
+        raise file.wrong("is not a private key in PEM form", "put the client's key there") from None
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
+        raise file.wrong(
+            f"is not the key of {certificate.path}", "take the pair that was made together"
+        )
+
+
+def _chain(
+    leaf: x509.Certificate, rest: Iterable[x509.Certificate], anchors: Iterable[x509.Certificate]
+) -> Iterator[x509.Certificate]:
+    """The certificates from the client's to one of `anchors`; nothing if there is no way."""
+    anchors, rest, chain = list(anchors), [one for one in rest if _is_authority(one)], [leaf]
+    while rest or chain:
+        if anchor := _first(anchors, lambda one: _issued(chain[-1], one)):
+            yield from chain
+            yield anchor
+            return
+        between = _first(rest, lambda one: _issued(chain[-1], one))
+        if between is None:
+            return
+        rest.remove(between)
+        chain.append(between)
+
+
+def _first(items: Iterable[T], fits: Callable[[T], bool]) -> T | None:
+    return next((item for item in items if fits(item)), None)
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+
+
+def _check_usage(file: Given, leaf: x509.Certificate) -> None:
+    """Go's crypto/x509, which etcd uses: no list of usages means any."""
+    try:
+        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
+        *usages
+    }:
+        raise file.wrong(
+            "is not for clients: its extended key usage lacks clientAuth",
+            "take a client's certificate, not a server's",
+        )
+
+
+def _check_dates(file: Given, certificate: x509.Certificate, now: datetime) -> str:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now >= end:
+        raise file.wrong(f"expired on {end:%Y-%m-%d}", "renew it")
+    if now < begin:
+        raise file.wrong(
+            f"is not valid before {begin:%Y-%m-%d %H:%M} UTC",
+            f"wait, or mend this computer's clock: it says {now:%Y-%m-%d %H:%M} UTC",
+        )
+    return f"{file.path} expires on {end:%Y-%m-%d}; renew it" if end - now < SOON else ""
+
+
+def _name(certificate: x509.Certificate, issuer: bool = False) -> str:
+    return (certificate.issuer if issuer else certificate.subject).rfc4514_string() or "(no name)"

@@ -1,0 +1,89 @@
+"""The decorator of this package's deploys: concerns, and the roles that compose them.
+
+pyinfra runs no operation before the first change under ``-y``, and a node that fails there has
+been changed half-way. So a deploy's body runs three times on each host: once to say what it will
+read (then one remote command reads it all), once to decide everything, and only if no operation
+found a state that it does not handle, once to register its operations. Otherwise the node gets a
+single operation that refuses it, for that reason, and none after it; what an earlier deploy has
+registered for it is run as announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from pyinfra import logger
+from pyinfra.api.deploy import deploy
+
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.facts.observe import NodeError, current, gather, phase
+from chaos_engine.operations.converge import refuse_node
+
+S = TypeVar("S", bound=Settings)
+Concern = Callable[..., None]
+
+
+def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concern]:
+    """Make a deploy of a function that takes its settings and calls operations.
+
+    + name: the deploy's name in pyinfra's output
+    + model: its settings; called without arguments, the deploy resolves them from ``host.data``
+
+    The function must call the same operations each time, and do nothing else that is felt
+    outside: it runs more than once.
+
+    **Example:**
+
+    .. code:: python
+
+        @concern("Journal in RAM", JournaldSettings)
+        def journald(settings: JournaldSettings) -> None:
+            files.install(name="Keep the journal in RAM", files=[...])
+    """
+
+    def decorate(function: Callable[[S], None]) -> Concern:
+        @wraps(function)
+        def call(settings: S | None = None) -> None:
+            view = current()[2]
+            if view.refused:
+                return
+            resolved = settings if settings is not None else model.resolve()
+            if view.phase or view.depth:  # within another concern or role
+                function(resolved)
+                return
+            problems = _problems(function, resolved)
+            if problems:
+                reason = "; ".join(dict.fromkeys(problems))
+                state, host, _ = current()
+                if state.check_for_changes:
+                    # the list of changes shows one node's reason only, where several are refused
+                    host.log_styled(f"Refused: {reason}", fg="red", log_func=logger.error)
+                refuse_node(name=f"Refuse node: {reason}", reason=reason)
+                view.refused = True
+                return
+            view.depth += 1
+            try:
+                function(resolved)
+            finally:
+                view.depth -= 1
+
+        # pyinfra reads the signature for its arguments; without the settings' annotation it
+        # would offer a model on the command line
+        return cast(Concern, deploy(name)(cast(Any, call)))
+
+    return decorate
+
+
+def _problems(function: Callable[[S], None], settings: S) -> list[str]:
+    """What forbids to touch this node: all that its operations find, before any is registered."""
+    try:
+        with phase("collect"):
+            function(settings)
+        gather()
+    except NodeError as error:
+        return [str(error)]
+    with phase("check") as (problems, _):
+        function(settings)
+    return problems

@@ -1,0 +1,153 @@
+"""cri-dockerd, from a release tarball on this computer."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from functools import lru_cache, partial
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+from typing_extensions import Self
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import SettingsError, controller_path
+from chaos_engine.deploys.site import VersionsSettings
+from chaos_engine.facts.observe import current
+from chaos_engine.operations.compatibility import kubernetes_misfit
+from chaos_engine.operations.cri_dockerd import shim
+from chaos_engine.operations.tarball import CHECKSUMS, extract
+
+RELEASES = "https://github.com/Mirantis/cri-dockerd/releases/download"
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
+Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https://[^\s]+$")]
+
+_downloading = Lock()
+
+
+class CriDockerdSettings(VersionsSettings):
+    """Settings of `cri_dockerd`."""
+
+    cri_dockerd_tarball: str = Field(
+        "files/cri-dockerd-{version}.{arch}.tgz",
+        min_length=1,
+        description="path of the release tarball on your computer; {version} and {arch} (amd64 or "
+        "arm64) are filled in",
+    )
+    cri_dockerd_url: Url | None = Field(
+        None,
+        description="https:// address to fetch a missing tarball from, once, by your computer; "
+        f"{{version}} and {{arch}} are filled in: {RELEASES}/v{{version}}/"
+        "cri-dockerd-{version}.{arch}.tgz",
+    )
+    cri_dockerd_sha256: dict[Literal["amd64", "arm64"], Sha256] = Field(
+        {},
+        description="sha256 of the tarball by architecture, 64 hex digits; without it the file "
+        "SHA256SUMS beside the tarball counts, without that the checksums that kubespray lists "
+        "(0.3.17 to 0.3.21)",
+    )
+    cri_dockerd_infra_image: Image | None = Field(
+        None,
+        description="image of the pause container that each pod has, with its tag; cri-dockerd's "
+        "own default if not set",
+    )
+
+    @model_validator(mode="after")
+    def _shim_fits_kubernetes(self) -> Self:
+        if problem := kubernetes_misfit(self.cri_dockerd_version, self.kubernetes_version):
+            raise ValueError(problem)
+        return self
+
+
+@concern("cri-dockerd", CriDockerdSettings)
+def cri_dockerd(settings: CriDockerdSettings) -> None:
+    """Run the version of cri-dockerd that is set, behind its socket ``/run/cri-dockerd.sock``.
+
+    The tarball is read and checked on this computer, whole, before anything is changed anywhere.
+    Raises `SettingsError` if it is missing, its checksum is not known or another one, or its
+    program is not one for the node.
+    """
+    shim(
+        name="Run cri-dockerd",
+        version=settings.cri_dockerd_version,
+        program=partial(program, settings),
+        infra_image=settings.cri_dockerd_infra_image,
+    )
+
+
+def program(settings: CriDockerdSettings, architecture: str) -> bytes:
+    """The program for an architecture, from the tarball on this computer.
+
+    Raises `SettingsError` that names the tarball, what is wrong with it, and the mend.
+    """
+    name = current()[1].name
+    tarball = _fill(settings.cri_dockerd_tarball, settings, architecture)
+    path = controller_path(tarball)
+    release = _fill(f"{RELEASES}/v{{version}}/{path.name}", settings, architecture)
+    if not path.exists() and settings.cri_dockerd_url is None:
+        raise SettingsError(
+            f"{name}: {tarball} is missing; download {release} to there, or set "
+            "chaos_cri_dockerd_tarball to where it is"
+        )
+    sha256, source = _checksum(settings, path, architecture)
+    if not sha256:
+        raise SettingsError(
+            f"{name}: the sha256 of {tarball} is not known; check where it comes from, then run: "
+            f"(cd {path.parent} && sha256sum {path.name} >> SHA256SUMS)"
+        )
+    try:
+        if not path.exists() and settings.cri_dockerd_url is not None:
+            url = _fill(settings.cri_dockerd_url, settings, architecture)
+            _download(url, path, sha256, architecture)
+        return _program(path, sha256, architecture)
+    except OSError as error:
+        raise SettingsError(
+            f"{name}: {tarball} cannot be had: {error}; download {release} to there yourself"
+        ) from None
+    except ValueError as error:
+        raise SettingsError(
+            f"{name}: {tarball}: {error} (sha256 from {source}); if the tarball is wrong, replace "
+            f"it by {release}"
+        ) from None
+
+
+@lru_cache(maxsize=4)
+def _program(path: Path, sha256: str, architecture: str) -> bytes:
+    """The checksum says what is in it, so it is read once a run, whatever the number of hosts."""
+    return extract(path.read_bytes(), sha256, architecture)
+
+
+def _fill(text: str, settings: CriDockerdSettings, architecture: str) -> str:
+    text = text.replace("{version}", settings.cri_dockerd_version)
+    return text.replace("{arch}", architecture)
+
+
+def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tuple[str, str]:
+    """The checksum that the tarball shall have, "" if none is known, and where that is from."""
+    for known, sha256 in settings.cri_dockerd_sha256.items():
+        if known == architecture:
+            return sha256, "chaos_cri_dockerd_sha256"
+    sums = path.with_name("SHA256SUMS")
+    if sums.is_file():
+        for line in sums.read_text(errors="replace").splitlines():
+            sha256, _, name = line.strip().partition(" ")
+            if name.lstrip(" *") == path.name:
+                return sha256, str(sums)
+    return CHECKSUMS.get(path.name, ""), "kubespray's checksums"
+
+
+def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
+    with _downloading:  # hosts are prepared in parallel
+        if path.exists():
+            return
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            data = answer.read()
+        extract(data, sha256, architecture)  # what is wrong is not kept
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_bytes(data)
+        os.replace(part, path)

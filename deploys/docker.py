@@ -1,0 +1,58 @@
+"""Docker, whose containers' logs are capped."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.operations.daemon_json import Options
+from chaos_engine.operations.docker import engine
+
+LogSize = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[kmg]$")]
+Folder = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
+
+
+class DockerSettings(Settings):
+    """Settings of `docker`."""
+
+    docker_log_max_size: LogSize = Field(
+        "10m",
+        description="size at which the log file of a container is rotated, with a suffix k, m or "
+        "g; for containers that are created from then on",
+    )
+    docker_log_max_file: int = Field(
+        3, ge=1, le=100, description="how many log files a container may have, a number"
+    )
+    docker_data_root: Folder | None = Field(
+        None,
+        description="folder of Docker's images, containers and their logs, an absolute path; on a "
+        "USB disk or SSD it takes the largest writer off the SD card. Docker then waits for that "
+        "disk at boot, and does not start without it. Left as found if not set",
+    )
+    docker_live_restore: bool | None = Field(
+        None,
+        description="whether containers go on while Docker restarts, True or False; left as found "
+        "if not set",
+    )
+
+
+@concern("Docker", DockerSettings)
+def docker(settings: DockerSettings) -> None:
+    """Run the distribution's Docker, held at its version, for Kubernetes and a small card.
+
+    Its ``/etc/docker/daemon.json`` gets the cgroup driver systemd, capped json-file logs and
+    overlay2; other keys stay as they are. Kubernetes rotates no logs behind cri-dockerd
+    (Mirantis/cri-dockerd#150), so Docker's cap is the only one that pods' logs have.
+    """
+    engine(
+        name="Run Docker",
+        options=Options(
+            settings.docker_log_max_size,
+            settings.docker_log_max_file,
+            settings.docker_data_root,
+            settings.docker_live_restore,
+        ),
+    )

@@ -1,0 +1,46 @@
+"""The systemd journal in RAM, capped, forwarded to syslog."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.operations.journald import configure
+from chaos_engine.templates import render
+
+PATH = "/etc/systemd/journald.conf.d/90-chaos-engine.conf"
+
+Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[KMG]$")]
+
+
+class JournaldSettings(Settings):
+    """Settings of `journald`."""
+
+    journald_max_use: Size = Field(
+        "64M", description="most RAM that the journal may take, with a suffix K, M or G"
+    )
+    journald_max_file_size: Size = Field(
+        "8M", description="size at which one journal file is rotated, with a suffix K, M or G"
+    )
+
+
+@concern("Journal", JournaldSettings)
+def journald(settings: JournaldSettings) -> None:
+    """Keep the journal in RAM and forward it to syslog at every level.
+
+    journald opens its files before ``/var/log`` is mounted: a persistent journal would go on
+    writing to the card below the mount (journald.conf(5), ``Storage=``). An old journal stays
+    where it is. Debian's own drop-in forwards too, but others need not: it is said here.
+    """
+    configure(
+        name="Keep the journal in RAM",
+        path=PATH,
+        config=render(
+            "journald.conf.j2",
+            max_use=settings.journald_max_use,
+            max_file_size=settings.journald_max_file_size,
+        ),
+    )

@@ -1,0 +1,40 @@
+"""The kernel's command line: the memory controller that kubelet needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, field_validator
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.operations import kernel as operations
+
+# No white space, quote or dollar: it goes into a line of words, and into a shell file of GRUB's
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:/=@+-]*$")]
+
+
+class KernelSettings(Settings):
+    """Settings of `kernel`."""
+
+    kernel_words: tuple[Word, ...] = Field(
+        ("cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"),
+        description="words that the kernel's command line shall have, a list; each without spaces",
+    )
+
+    @field_validator("kernel_words")
+    @classmethod
+    def _once(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(words)) < len(words):
+            raise ValueError("a word is there twice; name each once")
+        return words
+
+
+@concern("Kernel", KernelSettings)
+def kernel(settings: KernelSettings) -> None:
+    """Have the words on the kernel's command line from the next boot on.
+
+    Raspberry Pis boot with the memory controller off; kubelet does not start without it. The
+    reboot that makes the words effective is left to `chaos_engine.deploys.reboot`.
+    """
+    operations.words(name="Edit the kernel's command line", wanted=settings.kernel_words)

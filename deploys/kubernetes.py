@@ -1,0 +1,184 @@
+"""Kubernetes' packages at one version, the kernel as they need it, and kubeadm's configuration."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import IPv4Network
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import SettingsError, controller_path
+from chaos_engine.deploys.site import (
+    ControllersSettings,
+    EndpointSettings,
+    EtcdSettings,
+    StorageSettings,
+    VersionsSettings,
+)
+from chaos_engine.facts.observe import warn
+from chaos_engine.facts.openpgp import dearmor, parse_keys
+from chaos_engine.operations import files, kubelet, sysctl
+from chaos_engine.operations import kubernetes as operations
+from chaos_engine.operations.files import File
+from chaos_engine.templates import render
+
+OLDEST_SUPPORTED = 35
+"""Minor version 1.34 ended on 2026-10-27 (kubernetes.io/releases/patch-releases)."""
+
+OLDEST_PUBLISHED = 24
+"""pkgs.k8s.io begins with 1.24 (kubernetes.io/blog/2023/08/15/pkgs-k8s-io-introduction)."""
+
+SOCKET = "unix:///run/cri-dockerd.sock"
+FOLDER = "/etc/kubernetes/chaos-engine"
+INIT, JOIN = f"{FOLDER}/kubeadm-init.yaml", f"{FOLDER}/kubeadm-join.yaml"
+
+_MODULES = ("overlay", "br_netfilter")
+_SYSCTLS = {
+    "net.ipv4.ip_forward": "1",
+    "net.bridge.bridge-nf-call-iptables": "1",
+    "net.bridge.bridge-nf-call-ip6tables": "1",
+}
+
+
+class KubernetesSettings(
+    ControllersSettings, StorageSettings, EndpointSettings, EtcdSettings, VersionsSettings
+):
+    """Settings of `kubernetes`."""
+
+    kubernetes_kubectl: bool = Field(
+        True, description="whether kubectl is installed too; below 1.30 kubeadm needs it anyway"
+    )
+    kubernetes_key: str = Field(
+        "",
+        description="path of the repository's public key on this computer; if empty, each node "
+        "fetches it from the repository by https",
+    )
+    kubernetes_pod_network: IPv4Network | None = Field(
+        None, description="addresses of the pods for kubeadm init, such as 10.244.0.0/16 (Flannel)"
+    )
+
+    @model_validator(mode="after")
+    def _is_published(self) -> Self:
+        if not self.kubernetes_version.startswith("1.") or self._minor < OLDEST_PUBLISHED:
+            raise ValueError(
+                f"chaos_kubernetes_version: pkgs.k8s.io has no {self.kubernetes_version}; take "
+                f"1.{OLDEST_SUPPORTED} or newer"
+            )
+        return self
+
+    @property
+    def _minor(self) -> int:
+        return int(self.kubernetes_version.split(".")[1])
+
+    @property
+    def kubernetes_packages(self) -> tuple[str, ...]:
+        """The packages that are kept at the version."""
+        kubectl = self.kubernetes_kubectl or self._minor < 30
+        return ("kubelet", "kubeadm", *(["kubectl"] if kubectl else []))
+
+    @property
+    def api_endpoint(self) -> str | None:
+        """Where the Kubernetes API answers, ``k8s:6443``, if that is known."""
+        if self.vip is not None:
+            return f"{self.vip_name}:{self.vip_port}"
+        return f"{self.nodes[self.controllers[0]]}:6443" if self.controllers else None
+
+
+@concern("Kubernetes", KubernetesSettings)
+def kubernetes(settings: KubernetesSettings) -> None:
+    """Install kubelet, kubeadm and kubectl at one version and keep them there, ready to join.
+
+    Nothing is joined: `INIT` and `JOIN` are left for kubeadm, and kubelet stays quiet until then.
+    """
+    if settings._minor < OLDEST_SUPPORTED:
+        warn(
+            f"Kubernetes {settings.kubernetes_version} gets no security fixes any more; "
+            f"1.{OLDEST_SUPPORTED} is the oldest version that does"
+        )
+    sysctl.kernel_settings(
+        name="Prepare the kernel for Kubernetes",
+        stem="kubernetes",
+        modules=_MODULES,
+        sysctls=_SYSCTLS,
+    )
+    kubelet.keep_quiet(name="Keep kubelet quiet until the node joins")
+    operations.install(
+        name="Install Kubernetes",
+        version=settings.kubernetes_version,
+        packages=settings.kubernetes_packages,
+        key=read_key(settings.kubernetes_key) if settings.kubernetes_key else None,
+    )
+    node = settings.node_name()
+    written, absent = configuration(settings, node)
+    files.install(
+        name="Configure kubeadm and crictl",
+        files=written,
+        absent=absent,
+        check=check(settings, [file.path for file in written]),
+    )
+
+
+def read_key(path: str) -> bytes:
+    """The repository's key from a file on this computer, armoured or binary, in binary form.
+
+    Raises `SettingsError` if it cannot be read, is no OpenPGP key or has expired.
+    """
+    file, wanted = controller_path(path), "save the Release.key of the repository there"
+    try:
+        data = file.read_bytes()
+        data = dearmor(data) if data.lstrip().startswith(b"-----BEGIN") else data
+        keys = parse_keys(data)
+    except OSError as error:
+        raise SettingsError(f"chaos_kubernetes_key: {file}: {error.strerror}; {wanted}") from None
+    except ValueError as error:
+        raise SettingsError(
+            f"chaos_kubernetes_key: {file} is no OpenPGP public key: {error}; {wanted}"
+        ) from None
+    if all(key.expired(time.time()) for key in keys):
+        raise SettingsError(
+            f"chaos_kubernetes_key: {file} expired on {keys[0].expiry_date}; {wanted}"
+        )
+    return data
+
+
+def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], list[str]]:
+    """The files for kubeadm and crictl on a node, and those that it shall not have."""
+    crictl = File(
+        "/etc/crictl.yaml",
+        f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
+    )
+    if settings.api_endpoint is None:
+        return [crictl], [INIT, JOIN]
+    controller = node in settings.controllers
+    values = {
+        # kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4: since 1.31
+        "api": "v1beta4" if settings._minor >= 31 else "v1beta3",
+        "path": INIT,
+        "version": settings.kubernetes_version,
+        "node": node if node in settings.nodes else None,
+        "address": settings.nodes.get(node),
+        "controller": controller,
+        "endpoint": settings.api_endpoint,
+        "names": [settings.vip] if settings.vip is not None else [],
+        "socket": SOCKET,
+        "etcd": list(settings.storage_servers.values()),
+        "certificates": settings.etcd_certificates_dir,
+        "pod_network": settings.kubernetes_pod_network,
+    }
+    join = File(JOIN, render("kubeadm-join.yaml.j2", **values), mode="600")
+    init = File(INIT, render("kubeadm-init.yaml.j2", **values), mode="600")
+    return ([crictl, join, init], []) if controller else ([crictl, join], [INIT])
+
+
+def check(settings: KubernetesSettings, paths: list[str]) -> str:
+    """The shell command by which kubeadm checks its files; it can since 1.26."""
+    ours = [path for path in paths if path.startswith(FOLDER)]
+    if settings._minor < 26 or not ours:
+        return ""
+    lines = [
+        f'[ ! -e "$stage"{path} ] || kubeadm config validate --config "$stage"{path}'
+        for path in ours
+    ]
+    return "\n".join(["command -v kubeadm >/dev/null || exit 0", *lines])

@@ -1,0 +1,54 @@
+"""Packages that a work node does without."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, field_validator
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.facts.observe import current
+from chaos_engine.operations.packages import NEEDED, absent
+
+PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+
+
+class PackagesSettings(Settings):
+    """Settings of `packages`."""
+
+    packages_absent: tuple[PackageName, ...] = Field(
+        (
+            "avahi-daemon",
+            "cloud-init",
+            "lvm2",
+            "modemmanager",
+            "plymouth",
+            "snapd",
+            "unattended-upgrades",
+        ),
+        description="names of packages to remove and to keep out",
+    )
+
+    @field_validator("packages_absent")
+    @classmethod
+    def _not_needed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if needed := [name for name in names if NEEDED.fullmatch(name)]:
+            raise ValueError(f"a work node needs {', '.join(needed)}; take it out")
+        return names
+
+
+@concern("Packages", PackagesSettings)
+def packages(settings: PackagesSettings) -> None:
+    """Remove what a work node does not need, and keep it out.
+
+    apparmor stays unless a site removes it: it is a protection that writes nothing. Without
+    unattended-upgrades, security updates are the operator's work.
+    """
+    _, host, _ = current()
+    connected_to = str(host.data.get("ssh_hostname") or host.name)
+    absent(
+        name="Remove packages",
+        names=settings.packages_absent,
+        mdns=connected_to.rstrip(".").endswith(".local"),
+    )

@@ -1,0 +1,55 @@
+"""All logs to the log server, none to a file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.site import LogServerSettings
+from chaos_engine.operations.rsyslog import forward
+from chaos_engine.templates import render
+
+
+class RsyslogSettings(LogServerSettings):
+    """Settings of `rsyslog`."""
+
+    log_protocol: Literal["udp", "tcp"] = Field(
+        "udp",
+        description="udp or tcp: how logs travel. Over udp nothing ever waits, and what is lost is "
+        "lost; over tcp what the server cannot take waits in RAM, up to 10000 messages",
+    )
+    log_port: int = Field(514, ge=1, le=65535, description="port of the syslog server")
+
+    @model_validator(mode="after")
+    def _server_is_another_computer(self) -> Self:
+        server = self.log_server
+        if server.is_loopback or server.is_unspecified or server.is_multicast:
+            raise ValueError(
+                f"chaos_log_server = {server}: not the address of another computer; "
+                "give that of the computer that keeps the logs"
+            )
+        return self
+
+
+@concern("Logs", RsyslogSettings)
+def rsyslog(settings: RsyslogSettings) -> None:
+    """Have rsyslog send everything to the log server and write no file.
+
+    Debian's rules, which write files, come after the files in ``/etc/rsyslog.d``: so the one file
+    there ends with ``stop``. The server has to listen: docs/log-server.md.
+    """
+    server = str(settings.log_server)
+    forward(
+        name="Send all logs to the log server",
+        config=render(
+            "10-all.conf.j2",
+            server=server,
+            protocol=settings.log_protocol,
+            port=settings.log_port,
+        ),
+        network=render("rsyslog-network.conf.j2"),
+        server=server,
+    )

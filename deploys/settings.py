@@ -1,0 +1,141 @@
+"""Settings: typed, checked, flat keys of ``host.data`` that begin with ``chaos_``.
+
+A concern's model declares the field ``docker_log_max_size`` and its users write
+``chaos_docker_log_max_size`` in their inventory, group data or ``--data``. A role's model inherits
+from the models of its concerns, so one object is resolved once and handed down to all of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pyinfra.api.exceptions import PyinfraError
+
+from chaos_engine.facts.observe import current
+
+if TYPE_CHECKING:
+    from pyinfra.api.host import Host
+
+PREFIX = "chaos_"
+
+S = TypeVar("S", bound="Settings")
+
+
+class SettingsError(PyinfraError):
+    """A setting, the inventory or a file on this computer is wrong: the run stops before any
+    change. The message names host or group, key, value and mend."""
+
+
+class Settings(BaseModel):
+    """Base of all settings models. Every field has a description: the README's table is made of
+    them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def resolve(cls: type[S]) -> S:
+        """The current host's settings, from its data.
+
+        Raises `SettingsError` for a value that does not fit, and for a ``chaos_`` key that no
+        model knows.
+        """
+        host = current()[1]
+        check_names(host)
+        found = {
+            name: host.data.get(PREFIX + name)
+            for name in cls.model_fields
+            if host.data.get(PREFIX + name) is not None
+        }
+        try:
+            return cls(**found)
+        except ValidationError as error:
+            raise SettingsError("\n    ".join(describe(cls, error, host))) from None
+
+
+def describe(model: type[Settings], error: ValidationError, host: Host) -> Iterator[str]:
+    """One line a mistake: where the value comes from, the key, the value, what is wrong and what
+    is wanted."""
+    for mistake in error.errors(include_url=False, include_context=False):
+        message = mistake["msg"].removeprefix("Value error, ")
+        if not mistake["loc"]:
+            yield f"{host.name}: {message}"
+            continue
+        name = str(mistake["loc"][0])
+        key, wanted = PREFIX + name, model.model_fields[name].description
+        within = "".join(f"[{part!r}]" for part in mistake["loc"][1:] if part != "[key]")
+        if mistake["type"] == "missing":
+            yield f"{host.name}: {key} is not set; put it into group_data/: {wanted}"
+        else:
+            yield (
+                f"{origin(host, key)}: {key}{within} = {mistake['input']!r}: {message}; "
+                f"wanted: {wanted}"
+            )
+
+
+def origin(host: Host, key: str) -> str:
+    """Where `key` has its value from, as its owner would look for it."""
+    inventory: Any = host.inventory
+    if key in inventory.get_override_data():
+        return f"{host.name}, --data"
+    if key in inventory.get_host_data(host.name):
+        return f"{host.name}, inventory"
+    for group in host.groups:
+        if key in inventory.get_group_data(group):
+            return f"{host.name}, group {group}"
+    if key in inventory.get_data():
+        return f"{host.name}, group all"
+    return f"{host.name}, default"
+
+
+def check_names(host: Host) -> None:
+    """Refuse a ``chaos_`` key that no settings model of the package has."""
+    inventory: Any = host.inventory
+    layers: list[Mapping[str, Any]] = [
+        inventory.get_override_data(),
+        inventory.get_host_data(host.name),
+        inventory.get_groups_data(host.groups),
+        inventory.get_data(),
+    ]
+    for key in sorted({key for layer in layers for key in layer if key.startswith(PREFIX)}):
+        if key not in known_keys():
+            known = [name.removeprefix(PREFIX) for name in sorted(known_keys())]
+            near = difflib.get_close_matches(key.removeprefix(PREFIX), known, 1, 0.5)
+            hint = (
+                f"; did you mean {PREFIX}{near[0]}?" if near else "; README.md lists the settings"
+            )
+            raise SettingsError(f"{origin(host, key)}: {key} is no setting{hint}")
+
+
+@cache
+def known_keys() -> frozenset[str]:
+    """All keys that some settings model has, those of other packages' concerns too."""
+    return frozenset(PREFIX + name for model in _models() for name in model.model_fields)
+
+
+def all_models() -> list[type[Settings]]:
+    """Every settings model of this package, in the order of their modules."""
+    return [model for model in _models() if model.__module__.startswith("chaos_engine.")]
+
+
+def _models() -> list[type[Settings]]:
+    # the models exist once their modules are imported
+    import chaos_engine.deploys
+    import chaos_engine.deploys.site  # noqa: F401
+
+    def below(model: type[Settings]) -> Iterator[type[Settings]]:
+        for child in model.__subclasses__():
+            yield child
+            yield from below(child)
+
+    return list(dict.fromkeys(below(Settings)))
+
+
+def controller_path(path: str | Path) -> Path:
+    """A file on this computer, relative to the directory that pyinfra runs in, as pyinfra's own
+    operations take it."""
+    return Path(current()[0].cwd or ".") / path

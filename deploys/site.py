@@ -1,0 +1,137 @@
+"""Settings that several concerns share: the site's addresses, names and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import AddressValueError, IPv4Address
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
+from typing_extensions import Self
+
+from chaos_engine.deploys.settings import Settings, SettingsError
+from chaos_engine.facts.observe import current
+
+HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+
+
+class NodesSettings(Settings):
+    """The nodes of the cluster."""
+
+    nodes: dict[HostName, IPv4Address] = Field(
+        {}, description="address of each node by its name, as the nodes shall know each other"
+    )
+
+    @model_validator(mode="after")
+    def _addresses_differ(self) -> Self:
+        seen: dict[IPv4Address, str] = {}
+        for name, address in self.nodes.items():
+            if address in seen:
+                raise ValueError(
+                    f"chaos_nodes: {name} and {seen[address]} have the same address {address}; "
+                    "give each node its own"
+                )
+            seen[address] = name
+        return self
+
+    def node_name(self) -> str:
+        """The name by which the cluster knows the current host, see `node_name`."""
+        host = current()[1]
+        return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)
+
+
+def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address]) -> str:
+    """The name by which the cluster knows the host of the inventory called NAME.
+
+    That is its key in NODES: its name, the first label of it, or the one with its address. Without
+    NODES it is the first label. Raises `SettingsError` if NODES does not have it and no address
+    of it is known either.
+    """
+    addresses = [a for a in (ipv4(name), ipv4(ssh_hostname)) if a]
+    # pyinfra calls the hosts of other connectors @connector/name
+    label = "" if ipv4(name) else name.rpartition("/")[2].partition(".")[0]
+    if label in nodes or (label and not nodes):
+        return label
+    for known, address in nodes.items():
+        if address in addresses:
+            return known
+    if nodes and not ipv4(ssh_hostname):
+        raise SettingsError(
+            f"{name}: chaos_nodes has no address for it; add "
+            f"{f'{label!r}: its address' if label else f'a name for {name}'} to chaos_nodes in "
+            "group_data/all.py, or take it out of inventory.py"
+        )
+    return label
+
+
+def ipv4(text: object) -> IPv4Address | None:
+    """TEXT as an IPv4 address, ``None`` if it is none."""
+    try:
+        return IPv4Address(str(text))
+    except AddressValueError:
+        return None
+
+
+class StorageSettings(Settings):
+    """The Gluster servers that keep the nodes' logs."""
+
+    storage_servers: dict[HostName, IPv4Address] = Field(
+        {}, description="address of each Gluster server by its name; nothing is deployed to them"
+    )
+
+
+class LogServerSettings(Settings):
+    """The syslog server."""
+
+    log_server: IPv4Address = Field(
+        description="address of the syslog server that gets all logs of the nodes"
+    )
+
+
+class ControllersSettings(NodesSettings):
+    """The Kubernetes controllers."""
+
+    controllers: tuple[HostName, ...] = Field(
+        (), description="names of the nodes that are Kubernetes controllers, all in chaos_nodes"
+    )
+
+    @model_validator(mode="after")
+    def _controllers_are_nodes(self) -> Self:
+        for name in self.controllers:
+            if name not in self.nodes:
+                raise ValueError(
+                    f"chaos_controllers: {name} is not in chaos_nodes; add its address there"
+                )
+        if len(set(self.controllers)) < len(self.controllers):
+            raise ValueError("chaos_controllers: a name is there twice; name each controller once")
+        return self
+
+
+class EndpointSettings(Settings):
+    """The address under which the Kubernetes API is reached, which the proxy owns."""
+
+    vip: IPv4Address | None = Field(
+        None, description="address of the Kubernetes API, owned by the proxy's HAProxy container"
+    )
+    vip_name: HostName = Field("k8s", description="name of the Kubernetes API's address")
+    vip_port: int = Field(6443, ge=1, le=65535, description="TCP port of the Kubernetes API")
+
+
+class EtcdSettings(Settings):
+    """The external etcd of the Kubernetes API."""
+
+    etcd_certificates_dir: str = Field(
+        "/etc/kubernetes",
+        pattern=r"^(/[A-Za-z0-9._-]+)+$",
+        description="directory on the node that gets client.crt, client.key and ca.crt of etcd",
+    )
+
+
+class VersionsSettings(Settings):
+    """The versions that have to fit each other."""
+
+    kubernetes_version: Version = Field(
+        "1.36.2", description="version of kubelet, kubeadm and kubectl, without the leading v"
+    )
+    cri_dockerd_version: Version = Field("0.4.3", description="version of cri-dockerd")

@@ -1,0 +1,17 @@
+"""No swap: it wears the card out, and kubelet does not start with it."""
+
+from __future__ import annotations
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.operations import swap as operations
+
+
+class SwapSettings(Settings):
+    """Settings of `swap`: it has none."""
+
+
+@concern("Swap", SwapSettings)
+def swap(settings: SwapSettings) -> None:
+    """Turn swap off, now and after every boot; what was swapped on stays on the disk."""
+    operations.off(name="Turn swap off")

@@ -1,0 +1,60 @@
+"""The health of real nodes, read-only: one line a concern and node."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+
+from chaos_engine.deploys.worker import CONCERNS, WorkerSettings
+from chaos_engine.facts.health import CHECKS, Health
+from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
+from chaos_engine.operations.verify import judge, report
+
+
+@deploy("Verify")
+def verify() -> None:
+    """Say of each concern of a work node whether it is as wanted, and why not.
+
+    A concern is as wanted when its operations find nothing to change and its service does its
+    work: Docker and the shim answer, no swap is in use, journald has no file on disk open, rsyslog
+    runs, a file can be written to ``/var/log``, and the memory controller is there. Where one is
+    not, the exit code is non-zero, also under ``--dry``.
+
+    A message tagged ``chaos-engine`` is logged too. That it arrives is seen at the log server only.
+
+    **Example:** ``pyinfra inventory.py chaos_engine.deploys.verify -y``
+    """
+    state, host, _ = current()
+    settings = WorkerSettings.resolve()
+    found = findings(settings)
+    failed = [concern for concern, problems in found.items() if problems]
+    if not report(found):
+        # pyinfra's exit code looks at this set; failing the host here would ask for a confirmation
+        state.failed_hosts.add(host)
+    judge(name="Verify node", failed=failed)
+
+
+def findings(settings: WorkerSettings) -> dict[str, list[str]]:
+    """What is wrong with each concern on the current host."""
+    names = [concern.__name__ for concern in CONCERNS]
+    try:
+        with phase("collect"):
+            for concern in CONCERNS:
+                concern(settings)
+        want([Read.of(Health)])
+        gather()
+    except NodeError as error:
+        return {name: [str(error)] for name in names}
+    try:
+        health = observe(Health)
+    except NodeError as error:
+        health = dict.fromkeys(CHECKS, str(error))
+    found = {}
+    for name, concern in zip(names, CONCERNS, strict=True):
+        with phase("check") as (problems, pending):
+            concern(settings)
+        found[name] = [
+            *problems,
+            *(f"to be done: {operation}" for operation in pending),
+            *([health[name]] if health.get(name) else []),
+        ]
+    return found

@@ -1,0 +1,75 @@
+"""The role of every node: all concerns of a work node, in the order that is safe."""
+
+from __future__ import annotations
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, cri_dockerd
+from chaos_engine.deploys.docker import DockerSettings, docker
+from chaos_engine.deploys.etcd_certificates import EtcdCertificatesSettings, etcd_certificates
+from chaos_engine.deploys.hosts_file import HostsFileSettings, hosts_file
+from chaos_engine.deploys.journald import JournaldSettings, journald
+from chaos_engine.deploys.kernel import KernelSettings, kernel
+from chaos_engine.deploys.kubernetes import KubernetesSettings, kubernetes
+from chaos_engine.deploys.log_mount import LogMountSettings, log_mount
+from chaos_engine.deploys.packages import PackagesSettings, packages
+from chaos_engine.deploys.preflight import PreflightSettings, preflight
+from chaos_engine.deploys.rsyslog import RsyslogSettings, rsyslog
+from chaos_engine.deploys.swap import SwapSettings, swap
+
+
+class WorkerSettings(
+    PreflightSettings,
+    HostsFileSettings,
+    DockerSettings,
+    PackagesSettings,
+    SwapSettings,
+    JournaldSettings,
+    RsyslogSettings,
+    LogMountSettings,
+    CriDockerdSettings,
+    KubernetesSettings,
+    EtcdCertificatesSettings,
+    KernelSettings,
+):
+    """Settings of `worker`: those of all its concerns."""
+
+
+CONCERNS = (
+    preflight,
+    hosts_file,
+    docker,
+    packages,
+    swap,
+    journald,
+    rsyslog,
+    log_mount,
+    cri_dockerd,
+    kubernetes,
+    etcd_certificates,
+    kernel,
+)
+"""What `worker` composes, in its order."""
+
+
+@concern("Worker", WorkerSettings)
+def worker(settings: WorkerSettings) -> None:
+    """Make the host a Kubernetes work node that spares its SD card.
+
+    The order matters: storage servers are known by name before their volume is mounted; Docker is
+    there before packages are removed, so that nothing it needs goes; the journal is in RAM before
+    the log share covers ``/var/log``; the shim follows Docker, kubelet follows the shim. A reboot
+    that the kernel's command line needs is left to `chaos_engine.deploys.reboot`, called last.
+    """
+    # Not a loop: pyinfra orders operations by the lines that call them
+    preflight(settings)
+    hosts_file(settings)
+    docker(settings)
+    packages(settings)
+    swap(settings)
+    journald(settings)
+    rsyslog(settings)
+    log_mount(settings)
+    cri_dockerd(settings)
+    kubernetes(settings)
+    etcd_certificates(settings)
+    kernel(settings)
