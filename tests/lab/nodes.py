@@ -1,0 +1,135 @@
+"""The nodes' power switches, and ways into a running node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.lab import linux, services
+from tests.lab.cgroup import Group
+from tests.lab.disk import Disks
+from tests.lab.errors import LabError
+from tests.lab.paths import LabPaths
+from tests.lab.plan import Node, Plan
+
+_BOOT_SECONDS = 90
+_SSH_PORT = 22
+_LISTENING = "0A"
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "USER": "root",
+    "LANG": "C.UTF-8",
+}
+
+
+def power_on(lab: str, node: str) -> None:
+    """Switch a node on; nothing happens if it is on."""
+    group = Group.of(lab, node)
+    if not group.alive():
+        # A node begins with a new group: in one whose processes were ended by cgroup.kill,
+        # some kernels (6.14 and on) go on killing what systemd starts.
+        group.kill()
+        log = LabPaths(lab).logs / f"{node}.log"
+        services.spawn(group, sys.executable, "-m", "tests.lab.supervisor", lab, node, log=log)
+
+
+def cut(lab: str, node: str) -> None:
+    """Take a node's power away: every process of it ends at once, nothing is written back."""
+    Group.of(lab, node).kill()
+    # The kernel goes on swapping to a file although nobody is left who knows it.
+    linux.swap_off(Disks(LabPaths(lab).disk(node)).swap_file)
+
+
+def reset(plan: Plan, node: Node) -> None:
+    """Give a node the fresh image; a storage node keeps its data disks."""
+    cut(plan.name, node.name)
+    Disks(LabPaths(plan.name).disk(node.name)).wipe(keep_data=node.role == "storage")
+
+
+def wait_for_ssh(plan: Plan, node: Node) -> None:
+    """Return when people can log in to the node."""
+    log = LabPaths(plan.name).logs / f"{node.name}.log"
+    group = Group.of(plan.name, node.name)
+
+    def ready() -> bool:
+        if not group.alive():
+            last = "\n  ".join(log.read_text(errors="replace").splitlines()[-10:])
+            raise LabError(f"{node.name} is not running; the end of {log}:\n  {last}")
+        return has_ssh(plan, node)
+
+    group.path.mkdir(parents=True, exist_ok=True)
+    linux.wait_until(lambda: group.alive(), seconds=10, otherwise=f"{node.name} does not start")
+    linux.wait_until(
+        ready, seconds=_BOOT_SECONDS, otherwise=f"{node.name} does not answer ssh; see {log}"
+    )
+
+
+def has_ssh(plan: Plan, node: Node) -> bool:
+    """Whether people can log in to the node now.
+
+    Looked up, not tried: a connection without a login leaves a complaint in the node's log.
+    """
+    init = leader(plan.name, node.name)
+    if init is None or Path(f"/proc/{init}/root/run/nologin").exists():
+        return False
+    try:
+        sockets = [
+            line.split()
+            for table in ("tcp", "tcp6")
+            for line in Path(f"/proc/{init}/net/{table}").read_text().splitlines()[1:]
+        ]
+    except OSError:  # ended meanwhile
+        return False
+    return any(
+        local.endswith(f":{_SSH_PORT:04X}") and state == _LISTENING
+        for _, local, _, state, *_ in sockets
+    )
+
+
+def leader(lab: str, node: str) -> int | None:
+    """Return the process that is the node's init."""
+    for process in Group.of(lab, node).processes():
+        try:
+            status = Path(f"/proc/{process}/status").read_text()
+        except OSError:  # ended meanwhile
+            continue
+        numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
+        # Process 1 one level down; containers inside the node are further down.
+        if len(numbers) == 3 and numbers[-1] == "1":
+            return process
+    return None
+
+
+def boot_id(lab: str, node: str) -> str | None:
+    """Return what identifies the node's present boot."""
+    init = leader(lab, node)
+    try:
+        return Path(f"/proc/{init}/root/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def inside(lab: str, node: str, command: Sequence[str]) -> list[str]:
+    """Return the command that runs COMMAND as root inside a running node."""
+    init = leader(lab, node)
+    if init is None:
+        raise LabError(f"{node} is off; switch it on with: lab power {node} on")
+    environment = {**_ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")}
+    variables = [f"{key}={value}" for key, value in environment.items()]
+    enter = ["nsenter", f"--target={init}", "--all", "--root", "--wd", "--"]
+    return [*enter, "env", "-i", *variables, *command]
+
+
+def run(lab: str, node: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run COMMAND as root inside a node and return how it ended."""
+    return subprocess.run(
+        inside(lab, node, command),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,180 @@
+"""What a lab consists of: its nodes, their addresses, its options. Pure: nothing is done here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network
+
+from tests.lab.errors import LabError
+
+SUITES = ("trixie", "bookworm")
+WORKERS = tuple(f"pi{number}" for number in range(1, 11))
+STORAGE = tuple(f"etcd{number}" for number in range(1, 4))
+DEFAULT_WORKERS = ("pi1", "pi4", "pi5", "pi7")
+NO_NODE = "none"
+
+_GATEWAY, _COMPUTER, _FIRST_STORAGE, _FIRST_WORKER = 1, 2, 40, 50
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the lab."""
+
+    name: str
+    role: str
+    """`worker` or `storage`."""
+    address: str
+
+    @property
+    def mac(self) -> str:
+        """A hardware address in the Raspberry Pi's own range, the same at every boot."""
+        octets = [int(part) for part in self.address.split(".")]
+        return f"dc:a6:32:{octets[1]:02x}:{octets[2]:02x}:{octets[3]:02x}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The options of `up`, once they have been checked."""
+
+    name: str
+    subnet: str
+    suite: str
+    workers: tuple[str, ...]
+    storage: tuple[str, ...]
+    sudo_password: tuple[str, ...]
+    """The workers whose sudo asks for the password."""
+    swap: str
+    """The one worker with active swap, or `none`."""
+
+    @property
+    def network(self) -> IPv4Network:
+        return IPv4Network(self.subnet)
+
+    def address(self, host: int) -> str:
+        """Return the HOSTth address of the LAN."""
+        return str(self.network.network_address + host)
+
+    @property
+    def gateway(self) -> str:
+        return self.address(_GATEWAY)
+
+    @property
+    def computer(self) -> str:
+        """The address of the computer that `lab run` runs commands as."""
+        return self.address(_COMPUTER)
+
+    def address_of(self, name: str) -> str:
+        """Return the address of the node NAME, whether or not this lab has it."""
+        if name in STORAGE:
+            return self.address(_FIRST_STORAGE + STORAGE.index(name))
+        return self.address(_FIRST_WORKER + WORKERS.index(name))
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node: storage first, since it takes longest to be ready."""
+        return tuple(
+            [Node(name, "storage", self.address_of(name)) for name in self.storage]
+            + [Node(name, "worker", self.address_of(name)) for name in self.workers]
+        )
+
+    @property
+    def storage_addresses(self) -> dict[str, str]:
+        return {node.name: node.address for node in self.nodes if node.role == "storage"}
+
+    def node(self, name: str) -> Node:
+        """Return the node NAME."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.nodes)
+        raise LabError(f"no node {name!r} in this lab; it has: {known}")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        fields = json.loads(text)
+        for key in ("workers", "storage", "sudo_password"):
+            fields[key] = tuple(fields[key])
+        return cls(**fields)
+
+
+def check_name(text: str) -> str:
+    """Return TEXT if a lab may be called so: the name becomes part of names of the kernel's."""
+    if not _NAME.fullmatch(text):
+        raise LabError(
+            f"--name {text!r}: at most 16 lower-case letters, digits and '-', a letter first"
+        )
+    return text
+
+
+def parse_workers(text: str) -> tuple[str, ...]:
+    """Return the names that `--workers TEXT` means: a number of them, or a comma list."""
+    if text.isdecimal():
+        if not 0 <= int(text) <= len(WORKERS):
+            raise LabError(f"--workers {text}: a number from 0 to {len(WORKERS)}, or names")
+        return WORKERS[: int(text)]
+    return _chosen("--workers", text, WORKERS)
+
+
+def parse_storage(text: str) -> tuple[str, ...]:
+    """Return the names that `--storage TEXT` means."""
+    if not text.isdecimal() or int(text) > len(STORAGE):
+        raise LabError(f"--storage {text}: a number from 0 to {len(STORAGE)}")
+    return STORAGE[: int(text)]
+
+
+def parse_subnet(text: str) -> str:
+    """Return `--subnet TEXT` if the lab's host numbers (up to .254) fit into it."""
+    try:
+        network = IPv4Network(text)
+    except ValueError as error:
+        raise LabError(f"--subnet {text}: {error}; example: 10.20.30.0/24") from error
+    if not 8 <= network.prefixlen <= 24:
+        raise LabError(f"--subnet {text}: the prefix is to be from /8 to /24")
+    return str(network)
+
+
+def make(
+    *,
+    name: str,
+    subnet: str = "192.168.1.0/24",
+    suite: str = SUITES[0],
+    workers: tuple[str, ...] = DEFAULT_WORKERS,
+    storage: tuple[str, ...] = STORAGE,
+    sudo_password: Iterable[str] = (),
+    swap: str | None = None,
+) -> Plan:
+    """Return the plan of a lab, checked as a whole; SWAP None means the first worker."""
+    if not workers and not storage:
+        raise LabError("a lab without any node: choose --workers or --storage")
+    passwords = tuple(sudo_password)
+    if swap is None:
+        swap = workers[0] if workers else NO_NODE
+    for option, node in [("--sudo-password", each) for each in passwords] + [("--swap", swap)]:
+        if node not in workers and not (option == "--swap" and node == NO_NODE):
+            known = ", ".join(workers)
+            raise LabError(f"{option} {node}: not a worker of this lab; it has: {known}")
+    return Plan(
+        name=check_name(name),
+        subnet=parse_subnet(subnet),
+        suite=suite,
+        workers=workers,
+        storage=storage,
+        sudo_password=passwords,
+        swap=swap,
+    )
+
+
+def _chosen(option: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in known:
+            raise LabError(f"{option}: no {name!r}; there are {', '.join(known)}")
+    # In the order of the addresses, and each once, however they were given.
+    return tuple(name for name in known if name in names)

@@ -1,0 +1,105 @@
+"""The gateway's services: a resolver and the web server that stands for the public archives."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab import network
+from tests.lab.certificates import WEB_NAMES
+from tests.lab.cgroup import Group
+from tests.lab.image import Images
+from tests.lab.linux import inside_network, wait_until
+from tests.lab.paths import CHECKOUT, LabPaths
+from tests.lab.plan import Plan
+
+_ENTER_GROUP = 'echo $$ >"$0" && exec "$@"'
+
+
+def ensure(plan: Plan, images: Images) -> None:
+    """Start what is not running, and wait until it answers."""
+    paths = LabPaths(plan.name)
+    lan = network.namespace(plan.name)
+    inside = ["nsenter", f"--net={lan}"]
+    for name, port, command in (
+        ("dns", 53, _resolver(plan)),
+        ("web", 80, _web(plan, images, paths)),
+    ):
+        group = Group.of(plan.name, name)
+        if not group.alive():
+            spawn(group, *inside, *command, log=paths.logs / f"{name}.log")
+        wait_until(
+            lambda port=port: accepts(lan, plan.gateway, port),  # type: ignore[misc]
+            seconds=20,
+            otherwise=f"the lab's {name} service does not answer; see {paths.logs}/{name}.log",
+        )
+
+
+def spawn(group: Group, *command: str, log: Path) -> None:
+    """Start COMMAND in the background, as a member of GROUP from before its first instruction."""
+    group.path.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        subprocess.Popen(
+            ["sh", "-c", _ENTER_GROUP, str(group.path / "cgroup.procs"), *command],
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def accepts(namespace: Path, address: str, port: int) -> bool:
+    """Whether ADDRESS accepts connections at PORT, seen from a namespace."""
+    with inside_network(namespace):
+        try:
+            socket.create_connection((address, port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+def _resolver(plan: Plan) -> list[str]:
+    """Return a resolver that answers for public names with the gateway, for no other ever.
+
+    The nodes' own names are among the others: knowing them is the deploy's work.
+    """
+    return [
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--pid-file=",
+        "--log-facility=-",
+        "--no-resolv",
+        "--no-hosts",
+        "--bind-interfaces",
+        f"--listen-address={plan.gateway}",
+        *(f"--address=/{name}/{plan.gateway}" for name in WEB_NAMES),
+        "--address=/#/",
+    ]
+
+
+def _web(plan: Plan, images: Images, paths: LabPaths) -> list[str]:
+    sites = {
+        "http:80:deb.debian.org": images.archive,
+        "https:443:deb.debian.org": images.archive,
+        "https:443:pkgs.k8s.io": images.kubernetes,
+        "https:443:prod-cdn.packages.k8s.io": images.kubernetes,
+    }
+    return [
+        sys.executable,
+        "-m",
+        "tests.lab.webserver",
+        "--address",
+        plan.gateway,
+        *(f"--site={site}={directory}" for site, directory in sites.items()),
+        "--certificate",
+        str(paths.certificates / "web.crt"),
+        "--key",
+        str(paths.certificates / "web.key"),
+        "--log",
+        str(paths.logs / "web-access.log"),
+    ]
