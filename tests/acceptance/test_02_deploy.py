@@ -1,0 +1,57 @@
+"""The first deploy of fresh nodes, and the second run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests import seen
+from tests.acceptance.conftest import FirstDeploy, boot_id
+from tests.virtual_cluster import Cluster
+
+
+def test_preview_of_fresh_nodes_lists_exactly_what_the_deploy_changes(
+    first_deploy: FirstDeploy,
+) -> None:
+    assert first_deploy.announced == first_deploy.changed
+
+
+def test_each_node_was_rebooted(cluster: Cluster, first_deploy: FirstDeploy) -> None:
+    for node in cluster.workers:
+        assert boot_id(cluster, node) != first_deploy.boots[node]
+
+
+@pytest.mark.parametrize("concern", seen.CONCERNS)
+def test_concern_is_seen_on_every_node(deployed: Cluster, concern: str) -> None:
+    look = seen.CONCERNS[concern]
+    for node in deployed.workers:
+        look(deployed, node, deployed.host(node))
+
+
+def test_second_run_changes_nothing_and_takes_two_commands_a_host(deployed: Cluster) -> None:
+    run = deployed.run(
+        "python", "-m", "tests.count_commands", "inventory.py", "deploy.py", "-y", "--json",
+        *deployed.limit,
+    )  # fmt: skip
+    totals = json.loads(run.out)["results"]
+    assert [o["name"] for o in totals["operations"] if o["success"] or o["error"]] == []
+    counts = json.loads(run.err.split("commands: ")[1].splitlines()[0])
+    assert counts == dict.fromkeys(deployed.workers, 2)
+
+
+def test_preview_of_deployed_nodes_lists_nothing(deployed: Cluster) -> None:
+    assert deployed.announced("deploy.py") == {}
+
+
+def test_verify_finds_deployed_nodes_as_wanted(deployed: Cluster) -> None:
+    run = deployed.pyinfra("chaos_engine.deploys.verify", "-y")
+    assert "FAILED" not in run.text
+
+
+def test_reboot_undoes_nothing(deployed: Cluster) -> None:
+    node = deployed.workers[0]
+    deployed.power(node, "cycle")
+    assert deployed.changed("deploy.py", "--limit", node) == {}
+    for concern, look in seen.CONCERNS.items():
+        assert look(deployed, node, deployed.host(node)), concern

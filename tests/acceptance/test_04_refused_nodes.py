@@ -1,0 +1,70 @@
+"""A node in a state that is not handled is refused, untouched; the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.conftest import MANIFEST
+from tests.virtual_cluster import Cluster
+
+CMDLINE = "/boot/firmware/cmdline.txt"
+
+STATES = {
+    "cmdline with two lines": (f"echo second >> {CMDLINE}", (CMDLINE, "line")),
+    "cmdline without root=": (f"sed -i 's/root=[^ ]*//' {CMDLINE}", (CMDLINE, "root=")),
+    "malformed daemon.json": ("echo '{' > /etc/docker/daemon.json", ("/etc/docker/daemon.json",)),
+    "unknown architecture": (
+        'printf \'#!/bin/sh\\n[ "$*" = --print-architecture ] && echo armhf || '
+        'exec /usr/bin/dpkg "$@"\\n\' > /usr/local/sbin/dpkg; chmod 755 /usr/local/sbin/dpkg',
+        ("armhf",),
+    ),
+}
+
+BROKEN = (CMDLINE, "/etc/docker/daemon.json")
+
+
+@pytest.fixture(params=STATES)
+def bad(request: pytest.FixtureRequest, deployed: Cluster) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The first worker in a bad state, put right again afterwards; what the refusal has to say."""
+    command, expected = STATES[request.param]
+    node = deployed.workers[0]
+    deployed.exec(node, f"for f in {' '.join(BROKEN)}; do cp $f $f.kept; done; {command}")
+    yield node, expected
+    deployed.exec(
+        node,
+        f"rm -f /usr/local/sbin/dpkg; for f in {' '.join(BROKEN)}; do cp $f.kept $f; rm $f.kept; "
+        "done",
+    )
+
+
+def test_bad_node_is_refused_alone_and_the_others_finish(
+    deployed: Cluster, bad: tuple[str, tuple[str, ...]]
+) -> None:
+    node, expected = bad
+    other = deployed.workers[1]
+    for each in (node, other):
+        deployed.exec(each, "sed -i /etcd1/d /etc/hosts")
+    pair = ("--limit", node, "--limit", other)
+
+    before = deployed.exec(node, MANIFEST)
+    announced = deployed.announced("deploy.py", *pair)
+    assert len(announced[node]) == 1
+    assert "Refuse node" in announced[node].pop()
+
+    run = deployed.pyinfra("deploy.py", "-y", *pair, ok=False)
+    assert run.status
+    assert "Traceback" not in run.text
+    said = next(
+        line for line in run.text.splitlines() if f"[{node}]" in line and expected[0] in line
+    )
+    for text in expected:
+        assert text in said
+    assert deployed.exec(node, MANIFEST) == before
+    assert "etcd1" in deployed.exec(other, "cat /etc/hosts")
+
+
+def test_nodes_are_as_wanted_again(deployed: Cluster) -> None:
+    deployed.changed("deploy.py")
+    assert deployed.announced("deploy.py") == {}

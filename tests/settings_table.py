@@ -1,0 +1,102 @@
+"""make readme: write the README's table of settings from the settings models.
+
+Between two markers; everything else in README.md is written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from chaos_engine import deploys
+from chaos_engine.deploys.settings import PREFIX, Settings
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BEGIN = "<!-- settings: written by `make readme` from the settings models -->"
+END = "<!-- end of settings -->"
+
+# Roles have the settings of all their concerns
+ROLES = ("worker", "proxy", "verify", "undo")
+
+
+def concerns() -> dict[str, type[Settings]]:
+    """The settings model of each concern."""
+    found = {}
+    for name in sorted({*deploys.__all__} - {*ROLES}):
+        module = import_module(f"chaos_engine.deploys.{name}")
+        found[name] = getattr(module, f"{name.title().replace('_', '')}Settings")
+    return found
+
+
+def rows() -> Iterator[tuple[str, str, str, str, str]]:
+    """Key, type, default, concerns and description of each setting; the shared ones first."""
+    users: dict[str, list[str]] = {}
+    fields: dict[str, FieldInfo] = {}
+    for concern, model in concerns().items():
+        for name, field in model.model_fields.items():
+            users.setdefault(name, []).append(concern)
+            fields[name] = field
+    for name in sorted(fields, key=lambda name: (len(users[name]) == 1, users[name])):
+        field = fields[name]
+        default = "**required**" if field.is_required() else f"`{_value(field.default)}`"
+        yield (
+            f"`{PREFIX}{name}`",
+            _type(field.annotation),
+            default,
+            ", ".join(users[name]),
+            re.sub(r"https://\S+/\S+", r"`\g<0>`", str(field.description)),
+        )
+
+
+def table() -> str:
+    """The table in Markdown."""
+    head = ("setting", "type", "default", "used by", "what it is")
+    lines = [head, ("---",) * len(head), *rows()]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
+                   for line in lines)  # fmt: skip
+
+
+def replaced(text: str) -> str:
+    """The README's text with the table as it is now. Raises `ValueError` without the markers."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, once each")
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{table()}\n{END}{rest.partition(END)[2]}"
+
+
+def _type(annotation: Any) -> str:
+    """A type as one writes its values in an inventory or in group data."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return " or ".join(f"`{_value(value)}`" for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_type(part) for part in arguments)
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"dict, {_type(arguments[0])} to {_type(arguments[1])}"
+    if annotation in (IPv4Address, IPv4Network):
+        return "IPv4 address" if annotation is IPv4Address else "IPv4 network"
+    if annotation is NoneType:
+        return "None"
+    return "dict" if issubclass(annotation, BaseModel) else str(annotation.__name__)
+
+
+def _value(value: Any) -> str:
+    """A default as one would write it in Python."""
+    return repr(value) if value is None or isinstance(value, bool) else json.dumps(value)
+
+
+if __name__ == "__main__":
+    README.write_text(replaced(README.read_text()))

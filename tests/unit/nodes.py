@@ -1,0 +1,113 @@
+"""Several nodes that are all this computer, to run facts, operations and deploys against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.config import Config
+from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
+from pyinfra.api.operation import OperationMeta
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import State, StateStage
+from pyinfra.connectors.local import LocalConnector
+from pyinfra.connectors.util import CommandOutput
+from pyinfra.context import ctx_host, ctx_state
+
+
+class Connector(LocalConnector):
+    """Runs commands on this computer and remembers them."""
+
+    def run_shell_command(
+        self, command: StringCommand, *args: Any, **kwargs: Any
+    ) -> tuple[bool, CommandOutput]:
+        """Run it, and note how it reads in a log."""
+        self.host.connector_data.setdefault("commands", []).append(str(command))
+        return super().run_shell_command(command, *args, **kwargs)
+
+
+class Nodes:
+    """A run of pyinfra, in its stages, without its command line."""
+
+    def __init__(
+        self,
+        *names: str,
+        data: Mapping[str, Any] | None = None,
+        hosts: Mapping[str, Mapping[str, Any]] | None = None,
+        groups: Mapping[str, tuple[list[str], Mapping[str, Any]]] | None = None,
+        override: Mapping[str, Any] | None = None,
+        changes: bool = True,
+    ) -> None:
+        """Connect to NAMES; CHANGES is off as under `-y`."""
+        pairs = [(name, dict((hosts or {}).get(name, {}))) for name in names or ("pi1",)]
+        grouped = {name: (members, dict(more)) for name, (members, more) in (groups or {}).items()}
+        inventory: Any = Inventory(  # type: ignore[no-untyped-call]
+            (pairs, dict(data or {})), override_data=dict(override or {}), **grouped
+        )
+        config = Config()  # type: ignore[no-untyped-call]
+        self.state = State(inventory, config, check_for_changes=changes)
+        for host in inventory:
+            host.connector = Connector(self.state, host)
+            host.connected = True
+            self.state.activate_host(host)
+        self.state.set_stage(StateStage.Prepare)
+
+    def __getitem__(self, name: str) -> Host:
+        host = self.state.inventory.get_host(name)
+        assert host is not None
+        return host
+
+    @contextmanager
+    def on(self, name: str = "pi1") -> Any:
+        """While it lasts, pyinfra works for this node."""
+        with ctx_state.use(self.state), ctx_host.use(self[name]):
+            yield self[name]
+
+    def prepare(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Call it for each node, as pyinfra calls a deploy file."""
+        for host in self.state.inventory:
+            with self.on(host.name):
+                function(*args, **kwargs)
+
+    def execute(self) -> None:
+        """Execute all operations that were registered."""
+        self.state.set_stage(StateStage.Execute)
+        self.state.is_executing = True
+        with ctx_state.use(self.state):
+            run_ops(self.state)
+
+    def commands(self, name: str = "pi1") -> list[str]:
+        """What was run on a node."""
+        found: list[str] = self[name].connector_data.get("commands", [])
+        return found
+
+    def operations(self, name: str = "pi1") -> list[str]:
+        """The names of the operations that a node has, in order."""
+        return [operation for operation, _ in self._operations(name)]
+
+    def planned(self, name: str = "pi1") -> list[str]:
+        """The names of a node's operations that would change it, as a preview says."""
+        return [operation for operation, meta in self._operations(name) if meta._maybe_is_change]
+
+    def changed(self, name: str = "pi1") -> list[str]:
+        """The names of a node's operations that did change it."""
+        return [
+            operation
+            for operation, meta in self._operations(name)
+            if meta.is_complete() and meta.did_change()
+        ]
+
+    def _operations(self, name: str) -> Iterator[tuple[str, OperationMeta]]:
+        for op, data in self.state.ops[self[name]].items():
+            # other nodes may have an operation of another name in the same place
+            own = data.global_arguments["name"]
+            names = self.state.op_meta[op].names
+            yield next(n for n in names if own is None or n.endswith(own)), data.operation_meta
+
+    @property
+    def failed(self) -> set[str]:
+        """The names of the nodes that failed."""
+        return {host.name for host in self.state.failed_hosts}

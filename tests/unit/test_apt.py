@@ -1,0 +1,184 @@
+"""Packages: what dpkg says, what is decided, and the scripts, run with a recording apt."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from chaos_engine.facts.apt import Packages, PackageState, parse_packages
+from chaos_engine.operations import apt
+from chaos_engine.operations.apt import compose, plan
+
+DPKG_QUERY = [  # Debian 12
+    "docker.io hold installed 20.10.24+dfsg1-1+deb12u1+b2",
+    "snapd deinstall config-files 2.57.6-1+b7",
+    "kubelet install half-configured 1.28.15-1.1",
+    "modemmanager unknown not-installed ",
+    "sudo install installed 1.9.13p3-1+deb12u1",
+]
+
+
+def installed(version: str, held: bool = False, complete: bool = True) -> PackageState:
+    return PackageState(version, held, complete)
+
+
+def test_removed_packages_do_not_count() -> None:
+    assert parse_packages(DPKG_QUERY) == {
+        "docker.io": installed("20.10.24+dfsg1-1+deb12u1+b2", held=True),
+        "kubelet": installed("1.28.15-1.1", complete=False),
+        "sudo": installed("1.9.13p3-1+deb12u1"),
+    }
+
+
+def test_this_computers_packages() -> None:
+    command = Packages().command(names=("dpkg", "no-such-package")).get_raw_value()
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    found = Packages().parse(ran.stdout.splitlines())
+    assert list(found) == ["dpkg"]
+    assert found["dpkg"].complete
+
+
+@pytest.mark.parametrize(
+    ("found", "missing", "unheld"),
+    [
+        ({"a": installed("1", held=True)}, {}, ()),
+        ({"a": installed("1")}, {}, ("a",)),
+        ({}, {"a": "1"}, ("a",)),
+        ({"a": installed("2", held=True)}, {"a": "1"}, ("a",)),
+        ({"a": installed("1", complete=False)}, {"a": "1"}, ("a",)),
+    ],
+)
+def test_decides(
+    found: dict[str, PackageState], missing: dict[str, str], unheld: tuple[str, ...]
+) -> None:
+    assert plan({"a": "1"}, ["a"], found) == (missing, unheld)
+
+
+def test_any_version_will_do_where_none_is_wanted() -> None:
+    assert plan({"a": None}, [], {"a": installed("7")}) == ({}, ())
+
+
+def program(folder: Path, name: str, body: str = "") -> None:
+    """A program that writes down how it was called, then does what BODY says."""
+    log = folder / "log"
+    environment = "env | grep -E '^(DEBIAN_FRONTEND|NEEDRESTART_SUSPEND)=' | sort"
+    (folder / name).write_text(
+        f'#!/bin/sh\necho "{name} $*" >> {log}\n{environment} >> {log}\n{body}\n'
+    )
+    (folder / name).chmod(0o755)
+
+
+def run(script: str, folder: Path, before: str = "") -> tuple[int, list[str], str]:
+    """Run a script with an apt that only writes down how it was called."""
+    for name in ("apt-get", "apt-mark", "dpkg"):
+        if not (folder / name).exists():
+            program(folder, name)
+    text = before + script.replace("export PATH=", f"export PATH={folder}:")
+    ran = subprocess.run(
+        ["sh", "-c", text], capture_output=True, text=True, timeout=10, check=False
+    )
+    return ran.returncode, (folder / "log").read_text().splitlines(), ran.stderr
+
+
+def test_installs_at_the_version_and_holds(tmp_path: Path) -> None:
+    status, log, _ = run(compose({"kubelet": "1.2-1", "a b": None}, ["kubelet"]), tmp_path)
+    assert status == 0
+    calls = [line for line in log if "=" not in line.split()[0]]
+    assert calls[0].startswith("dpkg --configure -a")
+    assert calls[1] == "apt-get -q update"
+    assert calls[2].endswith("-- kubelet=1.2-1 a b")
+    assert "-o DPkg::Lock::Timeout=300" in calls[2]
+    assert "--no-install-recommends" in calls[2]
+    assert calls[3:] == ["apt-mark hold kubelet"]
+    assert log.count("NEEDRESTART_SUSPEND=1") == len(calls)
+    assert log.count("DEBIAN_FRONTEND=noninteractive") == len(calls)
+
+
+def test_holding_alone_needs_no_lists(tmp_path: Path) -> None:
+    _, log, _ = run(compose({}, ["a"]), tmp_path)
+    assert not [line for line in log if "update" in line]
+
+
+# apt 2.8 of Ubuntu 24.04
+NO_RELEASE = """\
+Hit:1 http://archive.ubuntu.com/ubuntu noble InRelease
+Err:2 https://apt.kubernetes.io kubernetes-xenial Release
+  404  Not Found [IP: 34.107.204.206 443]
+Reading package lists...
+E: The repository 'https://apt.kubernetes.io kubernetes-xenial Release' does not have a Release file.
+N: Updating from such a repository can't be done securely, and is therefore disabled by default.
+"""  # noqa: E501
+WARNING = f"""\
+warning: not all package lists could be refreshed:
+{NO_RELEASE.splitlines()[4]}
+"""
+
+
+def test_a_bad_source_is_told_of_and_keeps_nothing_from_being_installed(tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(NO_RELEASE)
+    program(tmp_path, "apt-get", f'case "$*" in *update) cat {tmp_path}/said; exit 100 ;; esac')
+    status, log, errors = run(compose({"a": None}, ["a"]), tmp_path)
+    assert (status, errors) == (0, WARNING)
+    assert [line for line in log if line.endswith("-- a")]
+    assert log[-3].startswith("apt-mark hold a")
+
+
+def test_a_package_that_cannot_be_had_fails_after_the_lists_errors(tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(NO_RELEASE)
+    failing = f"cat {tmp_path}/said; exit 100"
+    program(
+        tmp_path,
+        "apt-get",
+        f'case "$*" in *update) {failing} ;; *) echo "E: no package a" >&2; exit 100 ;; esac',
+    )
+    status, log, errors = run(compose({"a": None}, ["a"]), tmp_path)
+    assert (status, errors) == (100, f"{WARNING}E: no package a\n")
+    assert not [line for line in log if line.startswith("apt-mark")]
+
+
+def test_an_update_that_fails_in_other_words_is_told_in_these(tmp_path: Path) -> None:
+    program(tmp_path, "apt-get", 'case "$*" in *update) echo killed >&2; exit 137 ;; esac')
+    status, _, errors = run(compose({"a": None}, []), tmp_path)
+    assert status == 0
+    assert errors.endswith("refreshed:\nkilled\n")
+
+
+@pytest.mark.parametrize(("busy", "status"), [(1, 0), (9, 1)])
+def test_a_locked_list_is_waited_for_and_then_given_up(
+    tmp_path: Path, busy: int, status: int
+) -> None:
+    program(
+        tmp_path,
+        "apt-get",
+        f'[ "$(grep -c update {tmp_path}/log)" -gt {busy} ] || '
+        '{ echo "E: Could not get lock /var/lib/apt/lists/lock"; exit 100; }',
+    )
+    script = compose({"a": None}, []).replace(f"+ {apt.LOCK_SECONDS}", "+ 2")
+    # each look at the clock is a second later
+    clock = f"cut() {{ echo x >> {tmp_path}/clock; wc -l < {tmp_path}/clock; }}\n"
+    ended, log, errors = run(script.replace("sleep 2", ":"), tmp_path, before=clock)
+    assert ended == status, errors
+    assert any("install" in line for line in log) == (status == 0)
+    assert ("E: Could not get lock /var/lib/apt/lists/lock" in errors) == (status != 0)
+
+
+def test_dpkg_is_waited_for_where_another_installs(tmp_path: Path) -> None:
+    program(
+        tmp_path,
+        "dpkg",
+        f'[ "$(grep -c "^dpkg " {tmp_path}/log)" -gt 2 ] || '
+        '{ echo "dpkg: error: dpkg frontend lock was locked by apt process"; exit 2; }',
+    )
+    ended, log, errors = run(compose({}, ["a"]).replace("sleep 2", ":"), tmp_path)
+    assert ended == 0, errors
+    assert len([line for line in log if line.startswith("dpkg --configure")]) == 3
+
+
+def test_a_dpkg_that_fails_stops_the_script(tmp_path: Path) -> None:
+    program(tmp_path, "dpkg", "echo dpkg: error processing package docker.io; exit 1")
+    ended, log, errors = run(compose({}, ["a"]), tmp_path)
+    assert ended == 1
+    assert "error processing package docker.io" in errors
+    assert not [line for line in log if line.startswith("apt-mark")]

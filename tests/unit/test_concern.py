@@ -1,0 +1,180 @@
+"""The deploys' decorator: all is checked on a node before anything is registered for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos_engine.deploys.settings import SettingsError
+from tests.unit.counting import FolderSettings, both, count, first, second
+from tests.unit.nodes import Nodes
+
+
+def nodes(tmp_path: Path, *names: str, changes: bool = True) -> Nodes:
+    for name in names:
+        (tmp_path / name).mkdir(exist_ok=True)
+    hosts = {name: {"chaos_folder": str(tmp_path / name)} for name in names}
+    return Nodes(*names, hosts=hosts, changes=changes)
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["prompt", "-y"])
+def test_a_role_runs_its_concerns_in_order(tmp_path: Path, changes: bool) -> None:
+    run = nodes(tmp_path, "pi1", changes=changes)
+    run.prepare(both)
+    assert run.operations() == ["Both | First | Count first", "Both | Second | Count second"]
+    run.execute()
+    assert run.changed() == run.operations()
+    again = nodes(tmp_path, "pi1", changes=changes)
+    again.prepare(both)
+    again.execute()
+    assert again.changed() == []
+
+
+def test_a_role_without_changes_reads_once_a_stage(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / "pi1").mkdir(exist_ok=True)
+        (tmp_path / "pi1" / name).write_text("10")
+    run = nodes(tmp_path, "pi1")
+    run.prepare(both)
+    assert len(run.commands()) == 1
+    run.execute()
+    assert len(run.commands()) == 2
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["prompt", "-y"])
+def test_a_refused_node_is_untouched_and_the_others_finish(
+    tmp_path: Path, changes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = nodes(tmp_path, "pi1", "pi2", "pi3", changes=changes)
+    (tmp_path / "pi2/second").write_text("11")
+    run.prepare(both)
+    reason = f"{tmp_path}/pi2/second: found 11; write a smaller number"
+    assert run.operations("pi2") == [f"Both | Refuse node: {reason}"]
+    run.execute()
+    assert not (tmp_path / "pi2/first").exists()
+    assert run.failed == {"pi2"}
+    for name in ("pi1", "pi3"):
+        assert (tmp_path / name / "first").read_text() == "10"
+        assert (tmp_path / name / "second").read_text() == "10"
+    # once in the run, and once before it where changes are listed first
+    assert caplog.text.count(reason) == 1 + changes
+
+
+def test_all_reasons_are_given_at_once(tmp_path: Path) -> None:
+    run = nodes(tmp_path, "pi1")
+    for name in ("first", "second"):
+        (tmp_path / "pi1" / name).write_text("11")
+    run.prepare(both)
+    (name,) = run.operations()
+    assert f"{tmp_path}/pi1/first: found 11" in name
+    assert f"{tmp_path}/pi1/second: found 11" in name
+
+
+def test_a_preview_says_of_each_refused_node_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = nodes(tmp_path, "pi1", "pi2")
+    (tmp_path / "pi1/first").write_text("11")
+    (tmp_path / "pi2/second").write_text("12")
+
+    run.prepare(both)
+
+    for name, found in (("pi1", f"{tmp_path}/pi1/first: found 11"), ("pi2", "found 12")):
+        assert any(name in line and found in line for line in caplog.messages)
+
+
+def test_a_refused_node_gets_no_later_deploy(tmp_path: Path) -> None:
+    run = nodes(tmp_path, "pi1", "pi2")
+    (tmp_path / "pi1/first").write_text("11")
+    run.prepare(first)
+    run.prepare(second)
+    run.prepare(lambda: count(name="Alone", path=str(tmp_path / "alone")))
+    assert [name.split(":")[0] for name in run.operations("pi1")] == ["First | Refuse node"]
+    assert len(run.operations("pi2")) == 3
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["prompt", "-y"])
+def test_what_was_announced_before_a_refusal_is_done(tmp_path: Path, changes: bool) -> None:
+    run = nodes(tmp_path, "pi1", changes=changes)
+    (tmp_path / "pi1/second").write_text("11")
+    run.prepare(first)
+    run.prepare(second)
+    run.prepare(lambda: count(name="Alone", path=str(tmp_path / "alone")))
+    announced = run.operations()
+    assert [name.split(":")[0] for name in announced] == [
+        "First | Count first",
+        "Second | Refuse node",
+    ]
+    with pytest.raises(Exception, match="No hosts remaining"):
+        run.execute()
+    assert run.changed() == announced[:1]
+    assert (tmp_path / "pi1/first").read_text() == "10"
+    assert run.failed == {"pi1"}
+
+
+def test_a_node_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    run = nodes(tmp_path, "pi1", "pi2")
+    (tmp_path / "pi1/first").mkdir()
+    run.prepare(both)
+    (name,) = run.operations("pi1")
+    assert "files.Content" in name
+    assert "Is a directory" in name
+
+
+def test_a_bad_setting_stops_the_whole_run(tmp_path: Path) -> None:
+    run = Nodes("pi1")
+    with pytest.raises(SettingsError, match="pi1: chaos_folder is not set; put it into group_dat"):
+        run.prepare(both)
+    assert run.commands() == []
+
+
+def test_a_concern_takes_its_model(tmp_path: Path) -> None:
+    run = Nodes("pi1")
+    run.prepare(first, FolderSettings(folder=str(tmp_path)))
+    run.execute()
+    assert (tmp_path / "first").read_text() == "10"
+
+
+def test_a_concern_keeps_its_name_and_documentation() -> None:
+    assert (first.__name__, first.__doc__) == ("first", "One concern.")
+
+
+def test_from_the_command_line_a_preview_equals_the_run(tmp_path: Path) -> None:
+    """One node is this computer, the other answers that it has to be refused."""
+    (tmp_path / "deploy.py").write_text("from tests.unit.counting import both\nboth()\n")
+    (tmp_path / "inventory.py").write_text(
+        "fake = {'fake_delay': 0, 'fake_delay_jitter': 0,"
+        " 'fake_responses': {'first': ['content', 'MTE=']}}\n"
+        "nodes = ['@local', ('@fake/bad', fake)]\n"
+    )
+
+    def pyinfra(*flags: str) -> tuple[int, Any, str]:
+        command = ["-m", "pyinfra", "--json", "inventory.py", "deploy.py", "--data"]
+        ran = subprocess.run(
+            [sys.executable, *command, f"chaos_folder={tmp_path}", *flags],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.stdout.startswith("{"), ran.stdout + ran.stderr
+        return ran.returncode, json.loads(ran.stdout), ran.stderr
+
+    _, dry, log = pyinfra("--dry")
+    planned = {(o["name"], host) for o in dry["plan"] for host in o["hosts_with_change"]}
+    assert {host for _, host in planned} == {"@local", "@fake/bad"}, log
+    assert not (tmp_path / "first").exists()
+    status, run, log = pyinfra("-y")
+    assert status == 1, log
+    assert "found 11; write a smaller number" in log
+    assert "Traceback" not in log
+    results = run["results"]["operations"]
+    assert {(o["name"], host) for o in results for host in [*o["success"], *o["error"]]} == planned
+    assert (tmp_path / "second").read_text() == "10"

@@ -1,0 +1,463 @@
+"""cri-dockerd: what the tarball must be, which versions fit, and what is put on the node."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import tarfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, cri_dockerd, program
+from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.operations.compatibility import (
+    docker_majors,
+    kubernetes_misfit,
+    major,
+    misfit,
+    outdated,
+)
+from chaos_engine.operations.cri_dockerd import PROGRAM, UNITS, check, compose, reads
+from chaos_engine.operations.tarball import CHECKSUMS, MACHINES, MEMBER, extract
+from chaos_engine.templates import render
+from tests.unit.nodes import Nodes
+
+VERSION = "0.4.3"
+
+
+def elf(architecture: str = "arm64", bits: int = 64) -> bytes:
+    """The beginning of a program's ELF header."""
+    head = b"\x7fELF" + bytes([bits // 32, 1]) + bytes(10) + (2).to_bytes(2, "little")
+    return head + MACHINES[architecture].to_bytes(2, "little") + b"\0program"
+
+
+def tarball(
+    content: bytes | None = None, name: str = MEMBER, extra: tarfile.TarInfo | None = None
+) -> bytes:
+    """A release as upstream packs it: a folder, and the program in it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        folder = tarfile.TarInfo("cri-dockerd/")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        if extra is not None:
+            tar.addfile(extra)
+        member = tarfile.TarInfo(name)
+        data = elf() if content is None else content
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+    return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+def link(name: str, kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    return member
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_the_program_of_a_good_tarball(architecture: str) -> None:
+    data = tarball(elf(architecture))
+    assert extract(data, sha256(data).upper(), architecture) == elf(architecture)
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [
+        (tarball()[:-1], "it is no whole gzipped tar archive"),
+        (tarball()[:60], "it is no whole gzipped tar archive"),
+        (tarball()[:-8] + bytes(8), "it is no whole gzipped tar archive"),
+        (b"", "it is no whole gzipped tar archive"),
+        (b"<html>not found</html>", "it is no whole gzipped tar archive"),
+        (gzip.compress(b"not a tar archive", mtime=0), "it is no whole gzipped tar archive"),
+        (gzip.compress(b"", mtime=0), "it is no whole gzipped tar archive"),
+        (tarball(name="cri-dockerd/other"), f"it has no {MEMBER}"),
+        (tarball(name="/cri-dockerd/cri-dockerd"), "leads out of the archive"),
+        (tarball(name="cri-dockerd/../../etc/cron.d/x"), "leads out of the archive"),
+        (tarball(extra=link("cri-dockerd/x", tarfile.SYMTYPE)), "neither a file nor a directory"),
+        (tarball(extra=link(MEMBER, tarfile.LNKTYPE)), "neither a file nor a directory"),
+        (tarball(extra=link("cri-dockerd/x", tarfile.CHRTYPE)), "neither a file nor a directory"),
+        (tarball(b"#!/bin/sh\necho cri-dockerd\n"), "no 64-bit ELF program"),
+        (tarball(b""), "no 64-bit ELF program"),
+        (tarball(elf()[:18]), "no 64-bit ELF program"),
+        (tarball(elf(bits=32)), "no 64-bit ELF program"),
+        (tarball(elf("amd64")), "is for amd64, not for arm64"),
+        (tarball(elf()[:18] + b"\xf3\0program"), "is for ELF machine 243, not for arm64"),
+    ],
+    # by number: the processes that share the tests have to name them alike
+    ids=range(19),
+)
+def test_a_tarball_that_is_not_one_is_told_why(data: bytes, wrong: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        extract(data, sha256(data), "arm64")
+
+
+def test_another_checksum_is_told_before_anything_is_unpacked() -> None:
+    with pytest.raises(ValueError, match=f"^its sha256 is {sha256(b'x')}, not {'0' * 64}$"):
+        extract(b"x", "0" * 64, "arm64")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder `files` with a release and its checksum."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for architecture in MACHINES:
+        name = f"cri-dockerd-{VERSION}.{architecture}.tgz"
+        (folder / name).write_bytes(tarball(elf(architecture)))
+        with (folder / "SHA256SUMS").open("a") as sums:
+            sums.write(f"{sha256((folder / name).read_bytes())}  {name}\n")
+    return folder
+
+
+def load(files: Path, architecture: str = "arm64", **values: Any) -> bytes:
+    values = {"cri_dockerd_version": VERSION, **values}
+    run = Nodes("pi1")
+    run.state.cwd = str(files.parent)
+    with run.on():
+        return program(CriDockerdSettings(**values), architecture)
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_the_tarball_of_the_version_and_architecture_is_found(
+    files: Path, architecture: str
+) -> None:
+    assert load(files, architecture) == elf(architecture)
+
+
+def test_all_hosts_share_one_copy(files: Path) -> None:
+    assert load(files) is load(files)
+
+
+def test_a_tarball_elsewhere_is_found(files: Path, tmp_path: Path) -> None:
+    shutil.copytree(files, tmp_path / "else")
+    shutil.rmtree(files)
+    assert load(files, cri_dockerd_tarball=f"{tmp_path}/else/cri-dockerd-{{version}}.{{arch}}.tgz")
+
+
+def test_a_missing_tarball_names_its_place_and_where_it_is_to_be_had(files: Path) -> None:
+    (files / f"cri-dockerd-{VERSION}.arm64.tgz").unlink()
+    with pytest.raises(SettingsError) as caught:
+        load(files)
+    assert str(caught.value) == (
+        "pi1: files/cri-dockerd-0.4.3.arm64.tgz is missing; download https://github.com/Mirantis/"
+        "cri-dockerd/releases/download/v0.4.3/cri-dockerd-0.4.3.arm64.tgz to there, or set "
+        "chaos_cri_dockerd_tarball to where it is"
+    )
+
+
+@pytest.mark.parametrize(
+    "sums", ["{} *{}\n", "{}  {}", "# mine\n\n{}  {}\r\n"], ids=["binary", "no newline", "Windows"]
+)
+def test_reads_the_checksums_as_sha256sum_writes_them(files: Path, sums: str) -> None:
+    name = f"cri-dockerd-{VERSION}.arm64.tgz"
+    (files / "SHA256SUMS").write_text(sums.format(sha256((files / name).read_bytes()), name))
+    assert load(files)
+
+
+def test_an_unknown_checksum_is_asked_for(files: Path) -> None:
+    (files / "SHA256SUMS").unlink()
+    with pytest.raises(SettingsError, match=r"0\.4\.3\.arm64\.tgz is not known; .* SHA256SUMS\)$"):
+        load(files)
+
+
+def test_the_setting_counts_before_the_file_and_the_file_before_kubespray(files: Path) -> None:
+    right = sha256((files / f"cri-dockerd-{VERSION}.arm64.tgz").read_bytes())
+    with pytest.raises(SettingsError, match=r"\(sha256 from chaos_cri_dockerd_sha256\)"):
+        load(files, cri_dockerd_sha256={"arm64": "0" * 64})
+    (files / "SHA256SUMS").unlink()
+    assert load(files, cri_dockerd_sha256={"arm64": right})
+    known = files / "cri-dockerd-0.3.17.arm64.tgz"
+    shutil.copy(files / f"cri-dockerd-{VERSION}.arm64.tgz", known)
+    with pytest.raises(SettingsError, match=r"\(sha256 from kubespray's checksums\)"):
+        load(files, cri_dockerd_version="0.3.17")
+    (files / "SHA256SUMS").write_text(f"{right}  {known.name}\n")
+    assert load(files, cri_dockerd_version="0.3.17")
+
+
+def test_what_is_wrong_with_a_tarball_comes_with_its_name_and_the_mend(files: Path) -> None:
+    bad = files / f"cri-dockerd-{VERSION}.arm64.tgz"
+    bad.write_bytes(tarball(elf("amd64")))
+    with pytest.raises(SettingsError, match=r"arm64\.tgz: its sha256 is .*replace it by https://"):
+        load(files)
+    (files / "SHA256SUMS").write_text(f"{sha256(bad.read_bytes())}  {bad.name}\n")
+    with pytest.raises(SettingsError, match="is for amd64, not for arm64"):
+        load(files)
+
+
+def test_a_missing_tarball_is_fetched_once_and_kept_if_it_is_right(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = files / f"cri-dockerd-{VERSION}.arm64.tgz"
+    data = path.read_bytes()
+    path.unlink()
+    asked = []
+
+    def urlopen(url: str, timeout: int) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO(answers.pop(0))
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    answers = [b"<html>log in first</html>", data]
+    url = "https://example.org/{version}/{arch}.tgz"
+    with pytest.raises(SettingsError, match="its sha256 is"):
+        load(files, cri_dockerd_url=url)
+    assert not path.exists()
+    assert load(files, cri_dockerd_url=url) == load(files, cri_dockerd_url=url) == elf()
+    assert asked == ["https://example.org/0.4.3/arm64.tgz"] * 2
+    assert path.read_bytes() == data
+    assert [p.name for p in files.iterdir() if p.name.endswith(".part")] == []
+
+
+def test_an_address_that_does_not_answer_is_told(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (files / f"cri-dockerd-{VERSION}.arm64.tgz").unlink()
+
+    def urlopen(url: str, timeout: int) -> io.BytesIO:
+        raise urllib.error.URLError("404 Not Found")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    with pytest.raises(SettingsError, match=r"cannot be had: .*404.*download https://github"):
+        load(files, cri_dockerd_url="https://example.org/x.tgz")
+
+
+def test_the_built_in_checksums_are_well_formed() -> None:
+    assert len(set(CHECKSUMS.values())) == len(CHECKSUMS)
+    for name, digest in CHECKSUMS.items():
+        assert re.fullmatch(r"cri-dockerd-0\.3\.\d+\.(amd64|arm64)\.tgz", name)
+        assert re.fullmatch(r"[0-9a-f]{64}", digest)
+
+
+@pytest.mark.parametrize(
+    ("shim", "docker", "fits"),
+    [
+        ("0.3.15", "28.5.2", True),
+        ("0.3.15", "29.1.3-0ubuntu3~24.04.2", False),
+        ("0.3.16", "29.1.3-0ubuntu3~24.04.2", True),
+        ("0.3.17", "20.10.24+dfsg1-1+deb12u1", True),
+        ("0.4.0", "20.10.24+dfsg1-1+deb12u1", False),
+        ("0.4.1", "20.10.24", False),
+        ("0.4.1", "26.1.5+dfsg1-9+deb13u1", True),
+        ("0.4.2", "20.10.24", True),
+        ("0.4.3", "29.1.3", True),
+        ("0.3.15", "5:29.1.3-1", False),
+        ("0.3.15", "unknown", True),
+    ],
+)
+def test_docker_and_shim(shim: str, docker: str, fits: bool) -> None:
+    problem = misfit(shim, docker)
+    assert (problem == "") == fits
+    if not fits:
+        assert docker in problem
+        assert "set chaos_cri_dockerd_version to" in problem
+
+
+def test_reads_dockers_major_release_of_a_version_and_of_a_package() -> None:
+    assert [major(text) for text in ("26.1.5+dfsg1", "5:29.1.3-1", "")] == [26, 29, None]
+
+
+@pytest.mark.parametrize(
+    ("shim", "kubernetes", "fits"),
+    [
+        ("0.3.17", "1.28.15", True),
+        ("0.4.3", "1.36.2", True),
+        ("0.2.6", "1.25.0", True),
+        ("0.2.6", "1.26.0", False),
+        ("0.3.16", "1.37.1", True),
+        ("0.3.16", "1.38.0", False),
+        ("0.3.17", "1.38.0", True),
+    ],
+)
+def test_kubelet_and_shim(shim: str, kubernetes: str, fits: bool) -> None:
+    assert (kubernetes_misfit(shim, kubernetes) == "") == fits
+    values = {"cri_dockerd_version": shim, "kubernetes_version": kubernetes}
+    if fits:
+        CriDockerdSettings(**values)
+        return
+    with pytest.raises(
+        ValidationError, match=rf"is {kubernetes}, chaos_cri_dockerd_version {shim}"
+    ):
+        CriDockerdSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("version", "newer"),
+    [("0.3.17", "0.3.25"), ("0.4.0", "0.4.3"), ("0.3.25", ""), ("0.4.3", ""), ("0.5.0", "")],
+)
+def test_an_old_version_is_worth_a_warning(version: str, newer: str) -> None:
+    assert outdated(version).endswith(newer)
+    assert bool(outdated(version)) == bool(newer)
+
+
+def test_the_units_are_systemds(tmp_path: Path) -> None:
+    service = render("cri-docker.service.j2", program=PROGRAM, infra_image=None)
+    assert f"ExecStart={PROGRAM} --container-runtime-endpoint fd://\n" in service
+    other = render("cri-docker.service.j2", program=PROGRAM, infra_image="k/pause:3.10")
+    assert "fd:// --pod-infra-container-image=k/pause:3.10\nExecReload=" in other
+    socket = render("cri-docker.socket.j2")
+    assert "ListenStream=%t/cri-dockerd.sock\nSocketMode=0660" in socket
+    assert service.endswith("\n")
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd here")
+    (tmp_path / "cri-docker.service").write_text(service.replace(PROGRAM, "/bin/true"))
+    (tmp_path / "cri-docker.socket").write_text(socket)
+    ran = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / "cri-docker.service")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not [line for line in ran.stderr.splitlines() if str(tmp_path) in line], ran.stderr
+
+
+def test_the_service_records_the_program_that_it_runs() -> None:
+    assert UNITS[1].reads == (PROGRAM,)
+    assert f"cat -- {PROGRAM}" in str(UNITS[1].record.content)
+
+
+def test_nobody_reads_the_program_for_a_diff() -> None:
+    run = Nodes("pi1")
+    run.state.config.DIFF = True
+    with run.on():
+        asked = reads(VERSION, lambda _: b"")
+    contents = [read for read in asked if read.fact.__name__ == "Content"]
+    assert contents
+    assert not [read for read in contents if dict(read.arguments)["path"] == PROGRAM]
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("cri-dockerd 0.4.3 (483e3b6)", 0),
+        ("cri-dockerd 0.4.30 (483e3b6)", 1),
+        ("cri-dockerd 0.3.17 (483e3b6)", 1),
+        ("exec format error", 1),
+    ],
+)
+def test_a_program_of_another_version_is_refused(tmp_path: Path, said: str, status: int) -> None:
+    new = tmp_path / ".cri-dockerd.chaos"
+    text = check(VERSION).replace("/usr/local/bin/.cri-dockerd.chaos", str(new))
+    assert subprocess.run(["sh", "-c", text], check=False).returncode == 0, "only units differ"
+    new.write_text(f"#!/bin/sh\necho '{said}'\n")
+    new.chmod(0o755)
+    ran = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
+    assert ran.returncode == status
+    assert ran.stdout == f"it says: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "docker", "group", "problem"),
+    [
+        (VERSION, "26.1.5+dfsg1", True, ""),
+        (VERSION, "29.1.3", True, ""),
+        (VERSION, "26.1.5", False, "Docker is not installed; deploy chaos_engine.deploys.docker"),
+        (VERSION, "", True, "Docker does not answer"),
+        ("0.4.1", "20.10.24+dfsg1", True, "cri-dockerd 0.4.1 does not fit Docker 20.10.24"),
+        ("0.3.15", "29.1.3", True, "cri-dockerd 0.3.15 does not fit Docker 29.1.3"),
+        ("0.3.15", "28.0.0", True, ""),
+    ],
+)
+def test_docker_is_looked_at_before_the_units_start(
+    version: str, docker: str, group: bool, problem: str
+) -> None:
+    stand_ins = f"""
+    getent() {{ {"true" if group else "false"}; }}
+    docker() {{ :; }}
+    timeout() {{ [ -n '{docker}' ] && echo '{docker}'; }}
+    """
+    ran = subprocess.run(
+        ["sh", "-c", f"{stand_ins}\nset -e\n{compose(version)}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode == 0) == (problem == "")
+    assert problem in ran.stderr
+    assert bool(ran.stderr) == bool(problem)
+
+
+def test_the_shells_limits_are_the_tables() -> None:
+    assert docker_majors("0.3.15") == (20, 28)
+    assert docker_majors("0.4.1") == (23, None)
+    assert '"$major" -ge 23 ]; }' in compose("0.4.1")
+
+
+def test_an_error_on_this_computer_stops_the_whole_run(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (files / f"cri-dockerd-{VERSION}.amd64.tgz").unlink()
+    run = prepared(files, monkeypatch, "amd64")
+    with pytest.raises(SettingsError, match=r"amd64\.tgz is missing"):
+        run.prepare(cri_dockerd)
+    assert run.operations() == []
+
+
+def test_a_node_without_release_is_refused(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepared(files, monkeypatch, "armhf")
+    run.prepare(cri_dockerd)
+    assert run.operations() == [
+        "cri-dockerd | Refuse node: cri-dockerd is not released for armhf, only for amd64 and "
+        "arm64; install a 64-bit system"
+    ]
+
+
+def test_a_docker_that_does_not_fit_refuses_the_node(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(files, monkeypatch, "arm64", docker="20.10.24+dfsg1-1+deb12u1", version="0.4.1")
+    run.prepare(cri_dockerd)
+    (name,) = run.operations()
+    assert "Refuse node: cri-dockerd 0.4.1 needs Docker 23 or newer" in name
+
+
+def prepared(
+    files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    docker: str = "",
+    version: str = VERSION,
+) -> Nodes:
+    """A run on a node of which this is read."""
+    read = {
+        "Node": SimpleNamespace(architecture=architecture),
+        "DockerInfo": None,
+        "Packages": {"docker.io": SimpleNamespace(version=docker)} if docker else {},
+    }
+    monkeypatch.setattr(
+        "chaos_engine.operations.cri_dockerd.observe", lambda fact, **_: read[fact.__name__]
+    )
+    monkeypatch.setattr("chaos_engine.deploys.concern.gather", lambda: None)
+    run = Nodes("pi1", data={"chaos_cri_dockerd_version": version})
+    run.state.cwd = str(files.parent)
+    return run
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"cri_dockerd_sha256": {"arm64": "abc"}},
+        {"cri_dockerd_sha256": {"armhf": "0" * 64}},
+        {"cri_dockerd_url": "http://example.org/x.tgz"},
+        {"cri_dockerd_tarball": ""},
+        {"cri_dockerd_infra_image": "pause --log-level=debug"},
+        {"cri_dockerd_version": "v0.4.3"},
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        CriDockerdSettings(**values)

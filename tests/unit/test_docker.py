@@ -1,0 +1,397 @@
+"""Docker: what daemon.json becomes, what refuses a node, what is installed, and what is read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from chaos_engine.deploys.docker import DockerSettings, docker
+from chaos_engine.facts.apt import PackageState
+from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine, parse_flags, parse_info
+from chaos_engine.facts.observe import NodeError, Read, script, split
+from chaos_engine.operations.apt import APT
+from chaos_engine.operations.daemon_json import CONFIG, Options, conflicts, merge
+from chaos_engine.operations.docker import UNIT, compose, noteworthy, reads
+from tests.unit.nodes import Nodes
+from tests.unit.scripts import Sandbox
+
+OPTIONS = Options("10m", 3)
+WANTED = {
+    "exec-opts": ["native.cgroupdriver=systemd"],
+    "log-driver": "json-file",
+    "log-opts": {"max-size": "10m", "max-file": "3"},
+    "storage-driver": "overlay2",
+}
+INSTALLED = PackageState("26.1.5+dfsg1-9+deb13u1", held=True, complete=True)
+ALL = {"docker.io": INSTALLED, "docker-cli": INSTALLED, "ca-certificates": INSTALLED}
+
+# systemctl show on Debian 13 and Ubuntu 24.04, whose package is laid out alike
+UNIT_LINES = [
+    "ExecStart={ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// "
+    "--containerd=/run/containerd/containerd.sock $DOCKER_OPTS ; ignore_errors=no ; "
+    "start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }",
+    "Environment=",
+    "LoadState=loaded",
+]
+ABSENT_LINES = ["Environment=", "LoadState=not-found"]
+# of Debian's package docker.io, shortened
+DEFAULTS = "# Here in Debian, this file is sourced by:\n#   - systemd's docker.service\n\n"
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Sandbox:
+    return Sandbox(tmp_path)
+
+
+def merged(found: str | dict[str, Any] | None, options: Options = OPTIONS) -> dict[str, Any]:
+    text = json.dumps(found) if isinstance(found, dict) else found
+    result: dict[str, Any] = json.loads(merge(None if text is None else text.encode(), options))
+    return result
+
+
+def file_line(path: str, text: str) -> str:
+    return f"file {base64.b64encode(text.encode()).decode()} {path}"
+
+
+@pytest.mark.parametrize("found", [None, "", " \n", "{}"])
+def test_a_node_without_configuration_gets_all_options(found: str | None) -> None:
+    assert merged(found) == WANTED
+
+
+def test_other_keys_stay_in_their_order() -> None:
+    found = {"registry-mirrors": ["https://m.example"], "log-driver": "json-file", "mtu": 1400}
+    result = merged(found)
+    assert list(result)[:3] == list(found)
+    assert result == {**found, **WANTED}
+
+
+def test_other_options_of_the_same_lists_stay() -> None:
+    found = {
+        "exec-opts": ["native.cgroupdriver=cgroupfs", "other=1"],
+        "log-opts": {"max-size": "100m", "labels": "a"},
+    }
+    result = merged(found)
+    assert result["exec-opts"] == ["other=1", "native.cgroupdriver=systemd"]
+    assert result["log-opts"] == {"max-size": "10m", "labels": "a", "max-file": "3"}
+
+
+def test_options_of_another_log_driver_go_with_it() -> None:
+    """Docker refuses json-file with an address to send to."""
+    found = {"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.168.1.42"}}
+    assert merged(found) == WANTED
+
+
+def test_numbers_are_written_as_strings() -> None:
+    """`"max-file": 3` is "cannot unmarshal number" for Docker."""
+    result = merged({"log-opts": {"max-size": 100, "max-file": 3}})
+    assert result["log-opts"] == {"max-size": "10m", "max-file": "3"}
+
+
+def test_a_data_root_and_live_restore_are_written_only_if_set() -> None:
+    assert merged({"data-root": "/ssd", "live-restore": True})["data-root"] == "/ssd"
+    options = Options("10m", 3, "/mnt/ssd/docker", False)
+    result = merged({"data-root": "/ssd", "live-restore": True}, options)
+    assert result == {**WANTED, "data-root": "/mnt/ssd/docker", "live-restore": False}
+
+
+@pytest.mark.parametrize("indent", [None, 1, 4])
+def test_a_file_that_says_the_same_stays_as_it_is(indent: int | None) -> None:
+    text = json.dumps({"mtu": 1400, **WANTED}, indent=indent).encode()
+    assert merge(text, OPTIONS) is text
+
+
+@settings(max_examples=50)
+@given(
+    st.dictionaries(
+        st.text(max_size=8),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda x: st.lists(x, max_size=3),
+            max_leaves=4,
+        ),
+        max_size=5,
+    )
+)
+def test_merging_twice_is_merging_once_and_loses_no_key(found: dict[str, Any]) -> None:
+    once = merge(json.dumps(found).encode(), OPTIONS)
+    assert merge(once, OPTIONS) is once
+    assert json.loads(once) == {**found, **WANTED}
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ('{"a": ', "is not JSON: .*mend it, or move it away"),
+        ("{'a': 1}", "is not JSON"),
+        ('{"a": 1,}', "is not JSON"),
+        ("\xff", "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ('{"exec-opts": "native.cgroupdriver=systemd"}', "exec-opts is not a list"),
+        ('{"log-opts": []}', "log-opts is not an object"),
+        ('{"log-opts": {"labels": 1}}', "strings only in log-opts"),
+    ],
+)
+def test_a_file_that_docker_would_not_take_refuses_the_node(found: str, message: str) -> None:
+    with pytest.raises(NodeError, match=f"^{CONFIG}.*{message}"):
+        merge(found.encode("latin-1"), OPTIONS)
+
+
+def test_the_distributions_own_flags_clash_with_nothing() -> None:
+    flags = parse_flags([*UNIT_LINES, file_line("/etc/default/docker", DEFAULTS)])
+    assert flags == {"-H": "docker.service", "--containerd": "docker.service"}
+    assert conflicts(WANTED, flags) == []
+    assert parse_flags(ABSENT_LINES) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        ("--log-driver=journald", ["log-driver"]),
+        ("--log-driver journald --debug", ["log-driver"]),
+        ("-s overlay2", ["storage-driver"]),
+        ("--exec-opt native.cgroupdriver=systemd", ["exec-opts"]),
+        ("--log-opt max-size=1m --storage-driver=vfs", ["log-opts", "storage-driver"]),
+        ("--dns 1.1.1.1", []),
+    ],
+)
+@pytest.mark.parametrize("unit", [UNIT_LINES, ABSENT_LINES], ids=["installed", "not yet"])
+def test_an_option_that_is_also_a_flag_is_named_with_its_place(
+    unit: list[str], options: str, keys: list[str]
+) -> None:
+    text = f"{DEFAULTS}#DOCKER_OPTS='--log-opt x'\nDOCKER_OPTS=\"{options}\"\n"
+    flags = parse_flags([*unit, file_line("/etc/default/docker", text)])
+    found = conflicts(WANTED, flags)
+    assert [clash.split(" and ")[1].split()[0] for clash in found] == keys
+    for clash in found:
+        assert "in /etc/default/docker and" in clash
+        assert clash.endswith("are the same option; remove the flag")
+
+
+def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
+    """It replaces the command line: what /etc/default/docker says is not used then."""
+    lines = [line.replace("$DOCKER_OPTS", "--data-root /x") for line in UNIT_LINES]
+    drop_in = "/etc/systemd/system/docker.service.d/override.conf"
+    text = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --data-root /x\n"
+    defaults = file_line("/etc/default/docker", 'DOCKER_OPTS="--log-driver=none"')
+    flags = parse_flags([*lines, defaults, file_line(drop_in, text)])
+    assert conflicts({**WANTED, "data-root": "/y"}, flags) == [
+        f"--data-root in docker.service and data-root in {CONFIG} are the same option; "
+        "remove the flag"
+    ]
+    before = parse_flags([*ABSENT_LINES, file_line(drop_in, text)])
+    assert before["--data-root"] == drop_in, "also before Docker is installed"
+
+
+def test_options_from_the_units_environment_are_seen() -> None:
+    lines = [*UNIT_LINES[:1], 'Environment=A=b "DOCKER_OPTS=-H tcp:// -s vfs"', UNIT_LINES[2]]
+    flags = parse_flags(lines)
+    assert flags["-s"] == "docker.service"
+
+
+@pytest.mark.parametrize(
+    ("key", "flag"),
+    [
+        ("hosts", "-H"),
+        ("hosts", "--host"),
+        ("insecure-registries", "--insecure-registry"),
+        ("debug", "-D"),
+        ("data-root", "-g"),
+    ],
+)
+def test_keys_of_the_user_clash_too(key: str, flag: str) -> None:
+    assert conflicts({key: 1}, {flag: "docker.service"})
+
+
+def test_an_open_quote_in_the_defaults_is_no_error() -> None:
+    text = "DOCKER_OPTS=\"--log-driver=none\nOTHER='\n"
+    lines = [*UNIT_LINES, file_line("/etc/default/docker", text)]
+    assert "-H" in parse_flags(lines)
+
+
+def test_the_facts_commands_run_in_a_shell_and_are_understood() -> None:
+    """Also where neither systemd nor Docker is."""
+    text = script([Read.of(DaemonFlags), Read.of(DockerInfo)])
+    ran = subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True, check=True)
+    flags, info = split(ran.stdout.splitlines())
+    assert flags.status == 0
+    assert info.status in (0, 127)
+    assert isinstance(DaemonFlags().parse(flags.out.decode().split("\n")), dict)
+    DockerInfo().parse(info.out.decode().split("\n"))
+
+
+def test_reads_a_daemon_that_answers() -> None:
+    line = (
+        '["26.1.5+dfsg1","systemd","overlay2","json-file","/var/lib/docker",false,2]'  # Debian 13
+    )
+    assert parse_info(["WARNING: No swap limit support", line]) == Engine(
+        "26.1.5+dfsg1", "systemd", "overlay2", "json-file", "/var/lib/docker", False, 2
+    )
+
+
+@pytest.mark.parametrize("lines", [[], [""], ['["","","","","",false,0]']])
+def test_a_docker_that_is_absent_or_down_is_a_value(lines: list[str]) -> None:
+    assert parse_info(lines) is None
+
+
+def engine(driver: str = "overlay2", containers: int = 2, live_restore: bool = False) -> Engine:
+    return Engine(
+        "29.1", "systemd", driver, "json-file", "/var/lib/docker", live_restore, containers
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "config", "restarts", "words"),
+    [
+        (None, WANTED, True, []),
+        (engine(containers=0), {**WANTED, "data-root": "/ssd"}, True, []),
+        (engine(), WANTED, False, []),
+        (engine(), WANTED, True, ["has to restart, and its containers with it (2 are there)"]),
+        (engine(live_restore=True), WANTED, True, []),
+        (engine("overlayfs"), WANTED, False, ["with overlayfs in /var/lib/docker"]),
+        (engine(), {**WANTED, "data-root": "/ssd"}, False, ["not seen with overlay2 in /ssd"]),
+    ],
+)
+def test_what_happens_to_containers_is_worth_a_warning(
+    found: Engine | None, config: dict[str, Any], restarts: bool, words: list[str]
+) -> None:
+    messages = list(noteworthy(found, config, restarts))
+    assert len(messages) == len(words)
+    for message, part in zip(messages, words, strict=True):
+        assert part in message
+
+
+def without(absent: str) -> dict[str, PackageState]:
+    return {name: state for name, state in ALL.items() if name != absent}
+
+
+def test_nothing_is_installed_where_all_is_there_and_held() -> None:
+    assert compose(ALL, client=True) == ""
+    assert compose(without("docker-cli"), client=True) == "", (
+        "Ubuntu's docker.io has the client in it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "client", "steps"),
+    [
+        ({}, False, ["update", "install docker.io ca-certificates", "install docker-cli"]),
+        (
+            {**ALL, "docker.io": PackageState("1", True, False)},
+            True,
+            ["update", "install docker.io"],
+        ),
+        (ALL, False, ["update", "install docker-cli"]),
+        (without("ca-certificates"), True, ["update", "install ca-certificates"]),
+        ({**ALL, "docker.io": PackageState("1", False, True)}, True, []),
+    ],
+    ids=["fresh", "interrupted", "client gone", "no certificates", "not held"],
+)
+def test_what_is_missing_is_installed_without_recommends_and_held(
+    tmp_path: Path, found: dict[str, PackageState], client: bool, steps: list[str]
+) -> None:
+    """Run by a shell, with programs that write down what they are asked for."""
+    log = tmp_path / "log"
+    text = compose(found, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
+    if client:
+        (tmp_path / "docker").touch(0o755)
+    stand_ins = f"""
+    dpkg() {{ :; }}
+    apt-get() {{ echo "apt-get $*" >> {log}; }}
+    apt-mark() {{ echo "apt-mark $*" >> {log}; }}
+    dpkg-query() {{ [ "$4" = docker.io ] && printf installed; }}
+    """
+    # dash has no functions with a dash in their name
+    ran = subprocess.run(
+        ["bash", "-c", f"set -eu\n{stand_ins}\n{text}"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    *asked, last = log.read_text().splitlines()
+    assert last == "apt-mark hold docker.io"
+    assert len(asked) == len(steps)
+    for line, step in zip(asked, steps, strict=True):
+        verb, *names = step.split()
+        assert f" {verb}" in line
+        assert line.endswith(" ".join([verb if not names else "held-packages", *names]))
+        assert verb != "install" or "--no-install-recommends" in line
+
+
+def test_every_apt_call_waits_and_keeps_needrestart_off() -> None:
+    assert compose({}, client=False).startswith(APT)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> str:
+    """The operation that a node gets of which this is read, by fact."""
+    read = {"Packages": ALL, "Content": None, "DaemonFlags": {}, "DockerInfo": None, **answers}
+    monkeypatch.setattr(
+        "chaos_engine.operations.docker.observe", lambda fact, **_: read[fact.__name__]
+    )
+    monkeypatch.setattr("chaos_engine.deploys.concern.gather", lambda: None)
+    run = Nodes("pi1")
+    run.prepare(docker)
+    (name,) = run.operations()
+    return name
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({"Content": b'{"a": '}, f"{CONFIG} is not JSON"),
+        ({"DaemonFlags": {"-s": "/etc/default/docker"}}, "Docker would not start: -s in"),
+        ({"Packages": {"docker-ce": INSTALLED}}, "docker-ce is installed.*remove it first"),
+    ],
+)
+def test_a_node_is_refused_before_any_change(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], reason: str
+) -> None:
+    name = refused(monkeypatch, **answers)
+    assert name.startswith("Docker | Refuse node: ")
+    assert re.search(reason, name)
+
+
+def test_the_reads_of_a_deploy_are_known_beforehand() -> None:
+    with Nodes("pi1").on():
+        assert len(reads(OPTIONS)) == 7
+        assert reads(OPTIONS) != reads(Options("10m", 3, "/mnt/ssd"))
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [("systemd overlay2", 0), ("cgroupfs overlay2", 1), ("systemd overlayfs", 1)],
+)
+def test_a_docker_that_answers_with_something_else_is_not_ready(
+    sandbox: Sandbox, said: str, status: int
+) -> None:
+    program = sandbox.path("docker")
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    ran = sandbox.run(f"PATH={sandbox.root}:$PATH\n{UNIT.ready}")
+    assert ran.returncode == status, ran.stderr
+    assert status == 0 or f"docker info says: {said}; wanted: systemd overlay2" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"docker_log_max_size": "10"},
+        {"docker_log_max_size": "0m"},
+        {"docker_log_max_size": "10MB"},
+        {"docker_log_max_file": 0},
+        {"docker_log_max_file": "many"},
+        {"docker_data_root": "ssd"},
+        {"docker_data_root": "/"},
+        {"docker_data_root": "/a b"},
+        {"docker_live_restore": "perhaps"},
+    ],
+)
+def test_a_setting_that_docker_would_not_take_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        DockerSettings(**values)

@@ -1,0 +1,321 @@
+"""Certificates that are wrong are found before any node is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from chaos_engine.deploys.certificates import Given, check_client
+from chaos_engine.deploys.etcd_certificates import etcd_certificates
+from chaos_engine.deploys.settings import SettingsError
+from tests.unit.nodes import Nodes
+
+NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+SERVER = (ExtendedKeyUsageOID.SERVER_AUTH,)
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+class Pair:
+    """A certificate and its key."""
+
+    def __init__(
+        self,
+        name: str,
+        issuer: Pair | None = None,
+        *,
+        authority: bool | None = False,
+        usages: Iterable[x509.ObjectIdentifier] = (),
+        begin: datetime = NOW - timedelta(days=1),
+        end: datetime = NOW + timedelta(days=365),
+        key: Key | None = None,
+    ) -> None:
+        """Issue it, by itself without ISSUER; AUTHORITY None leaves out what it may issue."""
+        self.key: Key = key or ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(self.name)
+            .issuer_name(issuer.name if issuer else self.name)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(end)
+        )
+        if authority is not None:
+            basic = x509.BasicConstraints(ca=authority, path_length=None)
+            builder = builder.add_extension(basic, critical=True)
+        if usages := list(usages):
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        signer = issuer.key if issuer else self.key
+        self.certificate = builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    def private(self, password: bytes | None = None, old: bool = False) -> bytes:
+        """The key in PEM form; OLD as OpenSSL 1 wrote it."""
+        form = PrivateFormat.TraditionalOpenSSL if old else PrivateFormat.PKCS8
+        encryption = BestAvailableEncryption(password) if password else NoEncryption()
+        return self.key.private_bytes(Encoding.PEM, form, encryption)
+
+
+CA = Pair("etcd-ca", authority=True)
+GOOD = Pair("client", CA, usages=CLIENT)
+
+
+def check(
+    certificate: bytes = GOOD.certificate,
+    key: bytes = GOOD.private(),
+    authority: bytes = CA.certificate,
+    now: datetime = NOW,
+) -> list[str]:
+    return check_client(
+        Given("chaos_crt", Path("client.crt"), certificate),
+        Given("chaos_key", Path("client.key"), key),
+        Given("chaos_ca", Path("ca.crt"), authority),
+        now,
+    )
+
+
+def refusal(**files: Any) -> str:
+    with pytest.raises(SettingsError) as error:
+        check(**files)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        GOOD,
+        Pair("no usages", CA),
+        Pair("both", CA, usages=CLIENT + SERVER),
+        Pair("any", CA, usages=[ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]),
+        Pair("rsa", CA, key=rsa.generate_private_key(65537, 2048)),
+    ],
+)
+def test_a_good_pair_passes(pair: Pair) -> None:
+    assert check(pair.certificate, pair.private()) == []
+    assert check(pair.certificate, pair.private(old=True)) == []
+
+
+def test_a_chain_and_several_authorities_pass() -> None:
+    between = Pair("between", CA, authority=True)
+    pair = Pair("client", between, usages=CLIENT)
+    other = Pair("other", authority=True)
+    both = other.certificate + CA.certificate
+    assert check(pair.certificate + between.certificate, pair.private(), both) == []
+    assert check(pair.certificate, pair.private(), between.certificate) == [], "Go trusts it too"
+    assert "was not issued by ca.crt" in refusal(certificate=pair.certificate, key=pair.private())
+
+
+OTHER = Pair("other", authority=True)
+LOOKALIKE = Pair("etcd-ca", authority=True)
+EXPIRED = Pair("client", CA, usages=CLIENT, end=NOW)
+FUTURE = Pair("client", CA, usages=CLIENT, begin=NOW + timedelta(hours=1))
+OF_SERVER = Pair("server", CA, usages=SERVER)
+NO_CA = Pair("self", authority=False)
+SILENT = Pair("self", authority=None)
+OLD_CA = Pair("old-ca", authority=True, end=NOW - timedelta(days=1))
+OF_OLD_CA = Pair("client", OLD_CA, usages=CLIENT)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"certificate": GOOD.private()},
+            "chaos_crt: client.crt is a private key, not the client's certificate; "
+            "are two files swapped?",
+        ),
+        (
+            {"key": GOOD.certificate},
+            "chaos_key: client.key is a certificate, not a private key; are two files swapped?",
+        ),
+        (
+            {"certificate": GOOD.certificate + GOOD.private()},
+            "chaos_crt: client.crt has a private key in it besides the certificate; take the key "
+            "out: all users of a node can read this file",
+        ),
+        (
+            {"authority": CA.private() + CA.certificate},
+            "chaos_ca: ca.crt has a private key in it besides the certificate; take the key out: "
+            "all users of a node can read this file",
+        ),
+        (
+            {"certificate": b"\x30\x82\x01"},
+            "chaos_crt: client.crt is not the client's certificate in PEM form; "
+            "put the client's certificate there",
+        ),
+        (
+            {"authority": b""},
+            "chaos_ca: ca.crt is not the CA's certificate in PEM form; "
+            "put the CA's certificate there",
+        ),
+        (
+            {"key": b"-----BEGIN PRIVATE KEY-----\nMARKED\n-----END PRIVATE KEY-----\n"},
+            "chaos_key: client.key is not a private key in PEM form; put the client's key there",
+        ),
+        (
+            {"key": GOOD.private(b"secret")},
+            "chaos_key: client.key is encrypted, and the API server cannot ask for a passphrase; "
+            "decrypt it: openssl pkey -in OLD -out NEW",
+        ),
+        (
+            {"key": GOOD.private(b"secret", old=True)},
+            "chaos_key: client.key is encrypted, and the API server cannot ask for a passphrase; "
+            "decrypt it: openssl pkey -in OLD -out NEW",
+        ),
+        (
+            {"key": OTHER.private()},
+            "chaos_key: client.key is not the key of client.crt; "
+            "take the pair that was made together",
+        ),
+        (
+            {"authority": OTHER.certificate},
+            "chaos_crt: client.crt was not issued by ca.crt: it names CN=etcd-ca as its issuer, "
+            "that file has CN=other; take the CA that etcd trusts, and a certificate of it",
+        ),
+        (
+            {"authority": LOOKALIKE.certificate},
+            "chaos_crt: client.crt was not issued by ca.crt: it names CN=etcd-ca as its issuer, "
+            "that file has CN=etcd-ca; take the CA that etcd trusts, and a certificate of it",
+        ),
+        (
+            {"authority": NO_CA.certificate},
+            "chaos_ca: ca.crt is no CA's certificate: CN=self may not issue others; "
+            "take the certificate of the CA that issued the client's",
+        ),
+        (
+            {"authority": SILENT.certificate},
+            "chaos_ca: ca.crt is no CA's certificate: CN=self may not issue others; "
+            "take the certificate of the CA that issued the client's",
+        ),
+        (
+            {"certificate": EXPIRED.certificate, "key": EXPIRED.private()},
+            "chaos_crt: client.crt expired on 2026-11-23; renew it",
+        ),
+        (
+            {
+                "certificate": OF_OLD_CA.certificate,
+                "key": OF_OLD_CA.private(),
+                "authority": OLD_CA.certificate,
+            },
+            "chaos_ca: ca.crt expired on 2026-11-22; renew it",
+        ),
+        (
+            {"certificate": FUTURE.certificate, "key": FUTURE.private()},
+            "chaos_crt: client.crt is not valid before 2026-11-23 01:00 UTC; wait, or mend this "
+            "computer's clock: it says 2026-11-23 00:00 UTC",
+        ),
+        (
+            {"certificate": OF_SERVER.certificate, "key": OF_SERVER.private()},
+            "chaos_crt: client.crt is not for clients: its extended key usage lacks clientAuth; "
+            "take a client's certificate, not a server's",
+        ),
+    ],
+)
+def test_each_mistake_is_named(files: dict[str, bytes], message: str) -> None:
+    assert refusal(**files) == message
+
+
+def test_what_ends_soon_is_noted() -> None:
+    soon = NOW + timedelta(days=29)
+    assert check(now=NOW + timedelta(days=334)) == []
+    ending = Pair("client", CA, usages=CLIENT, end=soon)
+    assert check(ending.certificate, ending.private()) == [
+        "client.crt expires on 2026-12-22; renew it"
+    ]
+    ca = Pair("ca", authority=True, end=soon)
+    pair = Pair("client", ca, usages=CLIENT)
+    assert check(pair.certificate, pair.private(), ca.certificate) == [
+        "ca.crt expires on 2026-12-22; renew it"
+    ]
+
+
+def test_a_files_content_is_in_no_repr() -> None:
+    assert "MARKED" not in repr(Given("chaos_key", Path("x"), b"MARKED"))
+
+
+SITE: dict[str, Any] = {
+    "chaos_nodes": {"pi1": "192.168.1.50", "pi2": "192.168.1.51"},
+    "chaos_controllers": ["pi1"],
+}
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Nodes:
+    begin = datetime.now(timezone.utc) - timedelta(days=1)
+    end = begin + timedelta(days=365)
+    ca = Pair("ca", authority=True, begin=begin, end=end)
+    client = Pair("client", ca, usages=CLIENT, begin=begin, end=end)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/ca.crt").write_bytes(ca.certificate)
+    (tmp_path / "files/etcd-client.crt").write_bytes(client.certificate)
+    (tmp_path / "files/etcd-client.key").write_bytes(client.private())
+    data = {**SITE, "chaos_etcd_certificates_dir": f"{tmp_path}/node"}
+    run = Nodes("pi1", "pi2", data=data)
+    run.state.cwd = str(tmp_path)
+    return run
+
+
+INSTALL = "Etcd certificates | Install the etcd certificates"
+LEAVE_OUT = "Etcd certificates | Leave the etcd key out"
+
+
+def test_only_controllers_get_the_key(nodes: Nodes) -> None:
+    nodes.prepare(etcd_certificates)
+    assert nodes.planned("pi1") == [INSTALL]
+    assert nodes.operations("pi2") == [LEAVE_OUT]
+    assert nodes.planned("pi2") == []
+
+
+def test_all_nodes_get_the_key_where_that_is_set(nodes: Nodes) -> None:
+    nodes["pi2"].data.chaos_etcd_certificates_hosts = "all"
+    nodes.prepare(etcd_certificates)
+    assert nodes.planned("pi2") == [INSTALL]
+
+
+def test_a_key_that_is_not_needed_is_named_and_left(
+    nodes: Nodes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = tmp_path / "node/client.key"
+    key.parent.mkdir()
+    key.write_text("x")
+    with nodes.on("pi2"), caplog.at_level("INFO", logger="pyinfra"):
+        etcd_certificates()
+    assert nodes.planned("pi2") == []
+    assert caplog.text.count(f"{key}: with this key root of this node can read") == 1
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "etcd-client.crt", "etcd-client.key"])
+def test_a_missing_file_stops_the_run_before_any_change(
+    nodes: Nodes, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "files" / name).unlink()
+    with pytest.raises(SettingsError, match=rf"{name}: there is no such file; put it there"):
+        nodes.prepare(etcd_certificates)
+    assert nodes.commands("pi1") == []
+
+
+def test_a_run_without_controllers_needs_no_files(nodes: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "files/etcd-client.key").unlink()
+    with nodes.on("pi2"):
+        etcd_certificates()
+
+
+def test_an_unknown_choice_says_what_there_is(nodes: Nodes) -> None:
+    nodes["pi2"].data.chaos_etcd_certificates_hosts = "workers"
+    with nodes.on("pi2"), pytest.raises(SettingsError, match="'controllers' or 'all'"):
+        etcd_certificates()

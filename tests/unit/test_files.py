@@ -1,0 +1,459 @@
+"""The transaction that puts files in place: what it decides, and its script, run by a shell."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos_engine.facts.files import Content, FileState, parse_files
+from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.systemd import UnitState, checksum, parse_units
+from chaos_engine.operations.files import File, Plan, Unit, compose, payload, plan
+from tests.unit.scripts import OWNER, Sandbox
+
+SECRET = "MARKED-SECRET"
+CONF = "/etc/docker/daemon.json"
+DOCKER = Unit("docker.service", reads=(CONF,))
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Sandbox:
+    return Sandbox(tmp_path)
+
+
+def state(content: str, mode: str = "644", **how: str) -> FileState:
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return FileState("file", mode, how.get("owner", "root"), how.get("group", "root"), 1, digest)
+
+
+def running(**how: object) -> UnitState:
+    values = {
+        "load": "loaded",
+        "active": "active",
+        "sub": "running",
+        "enabled": "enabled",
+        "need_daemon_reload": False,
+        "main_pid": 1,
+        "started_with": "a",
+        "configured": "a",
+        **how,
+    }
+    return UnitState(**values)  # type: ignore[arg-type]
+
+
+def test_reads_what_find_and_sha256sum_say() -> None:
+    lines = [
+        "f 644 root root 5 /etc/a b",
+        "d 755 root root 4096 /etc/docker",
+        "l 777 root root 7 /etc/link",
+        f"{'0' * 64}  /etc/a b",
+        f"{'1' * 64}  /etc/link",
+    ]
+    found = parse_files(lines)
+    assert found["/etc/a b"] == FileState("file", "644", "root", "root", 5, "0" * 64)
+    assert found["/etc/docker"].kind == "directory"
+    assert found["/etc/link"] == FileState("link", "777", "root", "root", 7)
+
+
+def test_reads_units_that_run_and_that_do_not_exist() -> None:
+    found = parse_units(
+        [
+            "unit docker.service",
+            "Id=docker.service",
+            "LoadState=loaded",
+            "ActiveState=active",
+            "SubState=running",
+            "UnitFileState=enabled",
+            "NeedDaemonReload=yes",
+            "MainPID=812",
+            "Record=abc",
+            "Files=abd",
+            "unit nothing.service",
+            "LoadState=not-found",
+            "ActiveState=inactive",
+            "SubState=dead",
+            "Record=",
+            "Files=",
+        ]
+    )
+    assert found["docker.service"].stale
+    assert found["docker.service"].need_daemon_reload
+    assert found["docker.service"].main_pid == 812
+    assert found["nothing.service"].load == "not-found"
+    with pytest.raises(ValueError, match="Failed to connect"):
+        parse_units(["unit a", "Failed to connect to bus"])
+
+
+@given(st.binary(max_size=300))
+def test_content_is_exact(data: bytes) -> None:
+    """Also NUL, bytes that are not UTF-8, and no newline at the end."""
+    import base64
+
+    lines = ["content", *base64.encodebytes(data).decode().splitlines()]
+    assert Content().parse(lines) == data
+
+
+def test_nothing_to_do_when_all_is_as_wanted() -> None:
+    wanted = File(CONF, "{}")
+    found = {CONF: state("{}"), DOCKER.record.path: state(str(DOCKER.record.content))}
+    assert not plan([wanted], ["/etc/old"], [DOCKER], found, {"docker.service": running()})
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        {CONF: state("other")},
+        {CONF: state("{}", mode="600")},
+        {CONF: state("{}", owner="ubuntu")},
+        {CONF: FileState("link", "777", "root", "root", 7, state("{}").sha256)},
+    ],
+    ids=["missing", "content", "mode", "owner", "link"],
+)
+def test_a_file_that_differs_is_written(found: dict[str, FileState]) -> None:
+    wanted = File(CONF, "{}")
+    assert plan([wanted], [], [], found, {}).write == (wanted,)
+
+
+def test_a_file_system_without_modes_is_compared_by_content_only() -> None:
+    wanted = File("/boot/firmware/cmdline.txt", "x", mode=None)
+    found = {wanted.path: state("x", mode="755", owner="nobody")}
+    assert not plan([wanted], [], [], found, {})
+
+
+def test_a_directory_in_a_files_place_refuses_the_node() -> None:
+    found = {CONF: FileState("directory", "755", "root", "root", 4096)}
+    with pytest.raises(NodeError, match=r"is a directory.*move it away"):
+        plan([File(CONF, "{}")], [], [], found, {})
+
+
+@pytest.mark.parametrize(
+    ("unit", "action"),
+    [
+        (running(), ""),
+        (running(started_with="old"), "restart"),
+        (running(started_with=""), "restart"),
+        (running(need_daemon_reload=True), "restart"),
+        (running(active="inactive"), "start"),
+        (running(active="failed"), "start"),
+        (running(enabled="disabled"), "enable"),
+        (running(enabled="masked"), "enable"),
+    ],
+)
+def test_a_unit_is_made_to_run_with_its_files(unit: UnitState, action: str) -> None:
+    record = DOCKER.record
+    found = {CONF: state("{}"), record.path: state(str(record.content))}
+    todo = plan([File(CONF, "{}")], [], [DOCKER], found, {"docker.service": unit})
+    actions = [name for name in ("start", "restart", "stop", "enable") if getattr(todo, name)]
+    assert actions == ([action] if action else [])
+
+
+def test_a_changed_file_restarts_the_unit_that_reads_it_once() -> None:
+    todo = plan([File(CONF, "{}")], [], [DOCKER], {}, {"docker.service": running()})
+    assert todo.restart == (DOCKER,)
+    assert todo.start == ()
+    assert todo.daemon_reload, "its drop-in is new"
+    script = compose(todo)
+    assert len(re.findall(r"if ! systemctl restart", script)) == 1
+
+
+def test_a_unit_that_shall_not_run_is_stopped_and_disabled() -> None:
+    unit = Unit("apt-daily.timer", enabled=False, running=False)
+    todo = plan([], [], [unit], {}, {unit.name: running()})
+    assert (todo.stop, todo.disable) == ((unit,), (unit,))
+
+
+def test_a_unit_records_the_checksum_that_the_fact_computes(tmp_path: Path) -> None:
+    """systemd.service(5): in ExecStartPre= `%%` and `$$` stand for `%` and `$`, and a double
+    quoted argument is unescaped as in C."""
+    conf = tmp_path / 'a $HOME 100% "b".conf'
+    conf.write_text("x")
+    unit = Unit("docker.service", reads=(str(conf), str(tmp_path / "missing")))
+    line = next(x for x in str(unit.record.content).splitlines() if x.startswith("ExecStartPre"))
+    quoted = line.removeprefix('ExecStartPre=-+/bin/sh -c "').removesuffix('"')
+    command = re.sub(r"\\(.)", r"\1", quoted).replace("$$", "$").replace("%%", "%")
+    command = command.replace("/run/chaos-engine", str(tmp_path / "run"))
+    subprocess.run(["sh", "-c", command], check=True)
+    recorded = (tmp_path / "run/docker.service").read_text()
+    asked = subprocess.check_output(["sh", "-c", checksum(unit.reads).get_raw_value()], text=True)
+    assert recorded == asked
+    assert recorded.strip() == hashlib.sha256(b"x").hexdigest()
+
+
+def test_a_unit_may_read_all_files_of_a_folder(tmp_path: Path) -> None:
+    for name, content in {"b.conf": "2", "a.conf": "1", "c.txt": "3"}.items():
+        (tmp_path / name).write_text(content)
+    command = checksum((f"{tmp_path}/*.conf",)).get_raw_value()
+    said = subprocess.check_output(["sh", "-c", command], text=True)
+    assert said.strip() == hashlib.sha256(b"12").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("path", "restarted"), [("/etc/rsyslog.d/50.conf", True), ("/etc/other/50.conf", False)]
+)
+def test_a_file_removed_from_its_folder_restarts_a_unit(path: str, restarted: bool) -> None:
+    unit = Unit("rsyslog.service", reads=("/etc/rsyslog.d/*.conf",))
+    found = {path: state("x"), unit.record.path: state(str(unit.record.content))}
+    todo = plan([], [path], [unit], found, {unit.name: running()})
+    assert (todo.remove, todo.restart) == ((path,), (unit,) if restarted else ())
+
+
+def test_files_arrive_whole_with_mode_and_owner(sandbox: Sandbox) -> None:
+    files = (
+        sandbox.file("etc/a.conf", "a\n"),
+        sandbox.file("etc/deep/er/b b'.bin", b"\0\xff\n", mode="755"),
+        sandbox.file("etc/client.key", SECRET, mode="600", secret=True),
+    )
+    ran = sandbox.apply(Plan(write=files))
+    assert ran.returncode == 0, ran.stderr
+    for file in files:
+        found = Path(file.path)
+        assert found.read_bytes() == file.data
+        assert f"{stat.S_IMODE(found.stat().st_mode):o}" == file.mode
+        assert found.owner() == OWNER
+    assert stat.S_IMODE(sandbox.path("etc/deep").stat().st_mode) == 0o755
+    assert sandbox.leftovers == []
+
+
+def test_each_file_is_synchronised_before_it_is_renamed_and_its_folder_after(
+    sandbox: Sandbox,
+) -> None:
+    log = sandbox.path("log")
+    before = f"""
+    sync() {{ echo "sync $*" >> {log}; }}
+    mv() {{ echo "mv $*" >> {log}; command mv "$@"; }}"""
+    sandbox.path("etc").mkdir()
+    sandbox.path("etc/a").write_text("old")  # else the list of new files is synchronised too
+    sandbox.apply(Plan(write=(sandbox.file("etc/a", "a"),)), before=before)
+    etc = sandbox.path("etc")
+    steps = [line for line in log.read_text().splitlines() if "/var/" not in line]
+    assert steps == [
+        f"sync -- {etc}/.a.chaos",
+        f"mv -fT -- {etc}/.a.chaos {etc}/a",
+        f"sync -- {etc}",
+    ]
+
+
+@pytest.mark.parametrize("check", ["grep -q good {}", "grep -q good {}; true", "exit 3", "if"])
+def test_files_that_the_check_refuses_change_nothing(sandbox: Sandbox, check: str) -> None:
+    old = sandbox.path("daemon.json")
+    old.write_text("old")
+    todo = Plan(
+        write=(sandbox.file("daemon.json", "bad"), sandbox.file("new", "bad")),
+        restart=(DOCKER,),
+    )
+    ran = sandbox.apply(todo, check=check.format(f'"$stage"{old}'))
+    assert ran.returncode == 1
+    assert "the new files were refused by:" in ran.stderr
+    assert old.read_text() == "old"
+    assert not sandbox.path("new").exists()
+    assert sandbox.calls == []
+    assert sandbox.leftovers == []
+
+
+def test_the_check_sees_the_new_files_under_their_paths(sandbox: Sandbox) -> None:
+    todo = Plan(write=(sandbox.file("a/x", "good"), sandbox.file("b/y", "good")))
+    check = f'grep -q good "$stage"{sandbox.root}/a/x && grep -q good {sandbox.root}/b/.y.chaos'
+    assert sandbox.apply(todo, check=check).returncode == 0
+
+
+def test_what_the_check_says_is_shown(sandbox: Sandbox) -> None:
+    todo = Plan(write=(sandbox.file("a", "x"),))
+    assert "line 3 is wrong" in sandbox.apply(todo, check="echo line 3 is wrong; false").stderr
+
+
+def test_what_the_check_says_of_a_secret_is_not_shown(sandbox: Sandbox) -> None:
+    todo = Plan(write=(sandbox.file("a", SECRET, secret=True), sandbox.file("b", "x")))
+    ran = sandbox.apply(todo, check=f"cat {sandbox.root}/.a.chaos; false")
+    assert ran.returncode == 1
+    assert SECRET not in ran.stdout + ran.stderr
+
+
+def test_a_secret_is_never_readable_by_others(sandbox: Sandbox) -> None:
+    """Looked at after each step that the script takes."""
+    log = sandbox.path("log")
+    look = f"find {sandbox.root} -type f -exec grep -lF {SECRET} {{}} + | xargs -r stat -c '%a %n'"
+    before = f"""
+    look() {{ {look} >> {log}; }}
+    tar() {{ command tar "$@"; look; }}
+    chown() {{ look; command chown "$@"; look; }}
+    chmod() {{ look; command chmod "$@"; look; }}
+    cp() {{ command cp "$@"; look; }}
+    mv() {{ command mv "$@"; look; }}"""
+    sandbox.path("client.key").write_text(f"old {SECRET}")
+    sandbox.path("client.key").chmod(0o600)
+    key = sandbox.file("client.key", SECRET, mode="600", secret=True)
+    ran = sandbox.apply(Plan(write=(key,)), check="true", before=before)
+    assert ran.returncode == 0, ran.stderr
+    seen = log.read_text().splitlines()
+    assert len(seen) > 5
+    assert {line.split()[0] for line in seen} == {"600"}
+
+
+def test_a_unit_that_does_not_start_gets_its_old_files_back(sandbox: Sandbox) -> None:
+    conf = sandbox.path("daemon.json")
+    conf.write_text("good")
+    before = f"""
+    systemctl() {{
+      echo "$*" >> {sandbox.root}/systemctl.log
+      case $1 in restart) grep -q good {conf} ;; esac
+    }}
+    journalctl() {{ case $* in *"-u docker.service") echo broken pipe ;; esac; }}"""
+    todo = Plan(
+        write=(sandbox.file("daemon.json", "bad"), sandbox.file("new", "bad")),
+        remove=(str(sandbox.path("gone")),),
+        restart=(DOCKER,),
+    )
+    sandbox.path("gone").symlink_to("/nowhere")
+    ran = sandbox.apply(todo, before=before)
+    assert ran.returncode == 1
+    assert "did not restart with the new files: the old ones are back" in ran.stderr
+    assert "broken pipe" in ran.stderr
+    assert "either" not in ran.stderr
+    assert conf.read_text() == "good"
+    assert not sandbox.path("new").exists()
+    assert sandbox.path("gone").is_symlink()
+    assert [call for call in sandbox.calls if call.startswith("restart")] == [
+        "restart -- docker.service"
+    ] * 2
+    assert sandbox.leftovers == []
+
+
+@pytest.mark.parametrize("ready", ["echo not yet >&2; exit 1", "false", "true\nfalse"])
+def test_a_unit_that_starts_and_does_not_do_its_work_gets_its_old_files_back(
+    sandbox: Sandbox, ready: str
+) -> None:
+    conf = sandbox.path("daemon.json")
+    conf.write_text("good")
+    unit = Unit("docker.service", reads=(str(conf),), ready=ready)
+    ran = sandbox.apply(Plan(write=(sandbox.file("daemon.json", "bad"),), restart=(unit,)))
+    assert ran.returncode == 1
+    assert "the old ones are back" in ran.stderr
+    assert conf.read_text() == "good"
+
+
+def test_a_unit_that_starts_and_does_its_work_keeps_its_new_files(sandbox: Sandbox) -> None:
+    unit = Unit("docker.service", ready=f"grep -q new {sandbox.root}/a")
+    ran = sandbox.apply(Plan(write=(sandbox.file("a", "new"),), restart=(unit,)))
+    assert ran.returncode == 0, ran.stderr
+    assert sandbox.path("a").read_text() == "new"
+
+
+def test_a_large_file_is_packed_once_for_all_hosts() -> None:
+    def large() -> File:
+        return File("/usr/local/bin/program", b"\0" * (2 << 20))
+
+    assert payload([large()]) is payload([large()])
+    assert not large().shown
+
+
+def test_units_that_run_already_get_the_old_files_back_too(sandbox: Sandbox) -> None:
+    sandbox.path("a").write_text("old")
+    one, two = Unit("one.service"), Unit("two.service")
+    before = f"""
+    systemctl() {{
+      echo "$1 $(cat {sandbox.root}/a) $3" >> {sandbox.root}/systemctl.log
+      [ "$1 $3" != "restart two.service" ] || grep -q old {sandbox.root}/a
+    }}"""
+    todo = Plan(write=(sandbox.file("a", "new"),), restart=(one, two))
+    assert sandbox.apply(todo, before=before).returncode == 1
+    assert [call for call in sandbox.calls if "restart" in call] == [
+        "restart new one.service",
+        "restart new two.service",
+        "try-restart old one.service",
+        "restart old two.service",
+    ]
+
+
+def test_a_unit_that_is_not_required_keeps_the_new_files(sandbox: Sandbox) -> None:
+    unit = Unit("var-log.service", required=False)
+    todo = Plan(write=(sandbox.file("a", "new"),), start=(unit,))
+    ran = sandbox.apply(todo, before='systemctl() { [ "$1" != start ]; }')
+    assert ran.returncode == 0
+    assert sandbox.path("a").read_text() == "new"
+
+
+@pytest.mark.parametrize("apply", ["false", "false\ntrue", "exit 4", "true && false; true"])
+def test_files_without_effect_are_taken_back(sandbox: Sandbox, apply: str) -> None:
+    """Also when a step in the middle of several fails."""
+    sandbox.path("a").write_text("old")
+    ran = sandbox.apply(Plan(write=(sandbox.file("a", "new"),)), apply=apply)
+    assert ran.returncode == 1
+    assert "the old ones are back" in ran.stderr
+    assert sandbox.path("a").read_text() == "old"
+
+
+def test_units_are_reloaded_started_and_enabled_in_order(sandbox: Sandbox) -> None:
+    one, two = Unit("one.service"), Unit("two.service")
+    todo = Plan(daemon_reload=True, stop=(one,), start=(one,), restart=(two,), enable=(two,))
+    assert sandbox.apply(todo).returncode == 0
+    assert [call for call in sandbox.calls if not call.startswith("reset-failed")] == [
+        "daemon-reload",
+        "unmask -- two.service",
+        "stop -- one.service",
+        "start -- one.service",
+        "restart -- two.service",
+        "enable -- two.service",
+    ]
+
+
+@pytest.mark.parametrize("step", ["tar", "sync", "mv"])
+def test_a_run_that_is_killed_leaves_whole_files_and_the_next_finishes(
+    sandbox: Sandbox, step: str
+) -> None:
+    old = {"a": "old a\n" * 1000, "b": "old b\n" * 1000}
+    new = {"a": "new a\n" * 1000, "b": "new b\n" * 1000}
+    for name, content in old.items():
+        sandbox.path(name).write_text(content)
+    todo = Plan(write=tuple(sandbox.file(name, content) for name, content in new.items()))
+    killed = sandbox.apply(todo, before=f'{step}() {{ command {step} "$@"; kill -9 $$; }}')
+    assert killed.returncode == -9
+    for name in old:
+        assert sandbox.path(name).read_text() in (old[name], new[name])
+    assert sandbox.apply(todo).returncode == 0
+    for name, content in new.items():
+        assert sandbox.path(name).read_text() == content
+    assert [path for path in sandbox.leftovers if not path.startswith("run/")] == []
+
+
+def test_applying_twice_is_applying_once(sandbox: Sandbox) -> None:
+    todo = Plan(write=(sandbox.file("a", "new"),), remove=(str(sandbox.path("b")),))
+    sandbox.path("b").write_text("x")
+    assert sandbox.apply(todo).returncode == 0
+    once = {p: p.read_bytes() for p in sandbox.root.rglob("*") if p.is_file()}
+    assert sandbox.apply(todo).returncode == 0
+    assert {p: p.read_bytes() for p in sandbox.root.rglob("*") if p.is_file()} == once
+
+
+def test_originals_are_kept_once(sandbox: Sandbox) -> None:
+    sandbox.path("a").write_text("first")
+    sandbox.path("a").chmod(0o640)
+    for content in ("second", "third"):
+        files = (sandbox.file("a", content), sandbox.file("b", content))
+        assert sandbox.apply(Plan(write=files)).returncode == 0
+    kept = sandbox.path(f"var/originals{sandbox.root}/a")
+    assert kept.read_text() == "first"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o640
+    assert stat.S_IMODE(sandbox.path("var").stat().st_mode) == 0o700
+    assert sandbox.path("var/created").read_text() == f"{sandbox.root}/b\n"
+
+
+def test_a_removed_link_is_kept_as_a_link(sandbox: Sandbox) -> None:
+    sandbox.path("link").symlink_to("/dev/null")
+    assert sandbox.apply(Plan(remove=(str(sandbox.path("link")),))).returncode == 0
+    assert not sandbox.path("link").is_symlink()
+    assert str(sandbox.path(f"var/originals{sandbox.root}/link").readlink()) == "/dev/null"
+
+
+def test_neither_repr_nor_script_shows_content() -> None:
+    key = File("/etc/kubernetes/client.key", SECRET, mode="600", secret=True)
+    todo = plan([key], [], [], {}, {})
+    assert SECRET not in repr(key) + repr(todo) + str([todo]) + compose(todo, check="true")
+    assert SECRET not in payload([key]), "base64"

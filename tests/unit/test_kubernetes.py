@@ -1,0 +1,499 @@
+"""Kubernetes' packages, their key, and kubeadm's configuration."""
+
+from __future__ import annotations
+
+import base64
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chaos_engine.deploys.kubernetes import (
+    INIT,
+    JOIN,
+    KubernetesSettings,
+    check,
+    configuration,
+    kubernetes,
+    read_key,
+)
+from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.facts.apt import PackageState
+from chaos_engine.facts.kubernetes import (
+    KubernetesSources,
+    RepositorySigners,
+    Source,
+    parse_source,
+)
+from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.openpgp import dearmor
+from chaos_engine.operations.kubelet import fails
+from chaos_engine.operations.kubernetes import (
+    SOURCE,
+    absent,
+    compose,
+    fits,
+    jump,
+    source_file,
+)
+from chaos_engine.operations.kubernetes_key import KEYRING, key_fault
+from chaos_engine.operations.originals import KEEP
+from tests.unit.nodes import Nodes
+from tests.unit.openpgp_samples import (
+    CAPTIVE,
+    EXTENDED,
+    SHORT,
+    SIGNED_BY_SUBKEY,
+    WITH_SUBKEY,
+)
+from tests.unit.scripts import Sandbox
+
+OURS = (
+    "deb [signed-by=/etc/apt/keyrings/kubernetes-apt-keyring.gpg] "
+    "https://pkgs.k8s.io/core:/stable:/v1.28/deb/ /\n"
+)
+DEB822 = """\
+Types: deb
+URIs: https://pkgs.k8s.io/core:/stable:/v1.27/deb/
+Suites: /
+Signed-By: /etc/apt/keyrings/kubernetes-apt-keyring.asc
+"""
+UBUNTU = """\
+Types: deb
+URIs: http://ports.ubuntu.com/ubuntu-ports/
+Suites: noble noble-updates
+Components: main universe
+"""
+SITE: dict[str, Any] = {
+    "nodes": {"pi1": "192.168.1.50", "pi2": "192.168.1.51", "pi4": "192.168.1.53"},
+    "controllers": ["pi1", "pi4"],
+    "storage_servers": {"etcd1": "192.168.1.40", "etcd2": "192.168.1.41"},
+    "vip": "192.168.1.60",
+    "kubernetes_version": "1.28.15",
+}
+
+
+def settings(**values: Any) -> KubernetesSettings:
+    return KubernetesSettings(**{**SITE, **values})
+
+
+def refusal(**data: Any) -> str:
+    nodes = Nodes("pi1", data={f"chaos_{name}": value for name, value in data.items()})
+    with pytest.raises(SettingsError) as error:
+        nodes.prepare(kubernetes)
+    assert nodes.commands() == []
+    return str(error.value)
+
+
+@pytest.mark.parametrize("version", ["1.23.17", "2.0.0"])
+def test_a_version_that_is_not_published_is_refused(version: str) -> None:
+    assert refusal(kubernetes_version=version) == (
+        f"pi1: chaos_kubernetes_version: pkgs.k8s.io has no {version}; take 1.35 or newer"
+    )
+
+
+@pytest.mark.parametrize("version", ["v1.28.15", "1.28", "latest"])
+def test_a_version_needs_three_numbers(version: str) -> None:
+    assert "chaos_kubernetes_version" in refusal(kubernetes_version=version)
+
+
+def test_kubectl_may_be_left_out_where_kubeadm_does_not_need_it() -> None:
+    """kubeadm's package does not depend on it since 1.30 (kubernetes/release#3481)."""
+    without = {"kubernetes_kubectl": False}
+    assert settings(**without).kubernetes_packages == ("kubelet", "kubeadm", "kubectl")
+    assert settings(**without, kubernetes_version="1.36.2").kubernetes_packages == (
+        "kubelet",
+        "kubeadm",
+    )
+
+
+def test_a_key_on_this_computer_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "Release.key"
+    with Nodes("pi1").on():
+        with pytest.raises(SettingsError, match=r"chaos_kubernetes_key: .*No such file.*save the"):
+            read_key(str(file))
+        file.write_text(CAPTIVE)
+        with pytest.raises(SettingsError, match="is no OpenPGP public key: it is no binary"):
+            read_key(str(file))
+        file.write_text(SHORT)
+        with pytest.raises(SettingsError, match=r"expired on 2024-12-31; save the Rel"):
+            read_key(str(file))
+        file.write_text(EXTENDED)
+        assert read_key(str(file)) == dearmor(EXTENDED.encode())
+        file.write_bytes(dearmor(EXTENDED.encode()))
+        assert read_key(str(file)) == dearmor(EXTENDED.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("kubernetes.list", OURS, Source("kubernetes.list", True)),
+        ("k.list", "# " + OURS, None),
+        ("k.list", "# note\n\n" + OURS, Source("k.list", True)),
+        (
+            "k.list",
+            "deb https://apt.kubernetes.io/ kubernetes-xenial main # old",
+            Source("k.list", True),
+        ),
+        (
+            "k.list",
+            "deb https://packages.cloud.google.com/apt kubernetes-xenial main",
+            Source("k.list", True),
+        ),
+        ("c.list", "deb https://packages.cloud.google.com/apt cloud-sdk main", None),
+        ("c.list", "deb https://pkgs.k8s.io/addons:/cri-o:/stable:/v1.30/deb/ /", None),
+        (
+            "sources.list",
+            f"deb http://deb.debian.org/debian x\n{OURS}",
+            Source("sources.list", False),
+        ),
+        ("k.sources", DEB822, Source("k.sources", True)),
+        ("k.sources", f"# Kubernetes\n\n{DEB822}\n\n", Source("k.sources", True)),
+        ("k.sources", f"Enabled: no\n{DEB822}", None),
+        ("u.sources", f"{UBUNTU}\n{DEB822}", Source("u.sources", False)),
+        ("u.sources", UBUNTU, None),
+    ],
+)
+def test_finds_sources_of_kubernetes(name: str, text: str, expected: Source | None) -> None:
+    assert parse_source(name, text) == expected
+
+
+def test_reads_the_files_that_name_kubernetes() -> None:
+    lines = ["file /etc/apt/a b.list", base64.b64encode(OURS.encode()).decode()]
+    assert KubernetesSources().parse(lines) == (Source("/etc/apt/a b.list", True),)
+
+
+def test_other_files_of_kubernetes_go_and_ours_stays() -> None:
+    sources = [Source(SOURCE, True), Source("/etc/apt/sources.list.d/k.sources", True)]
+    assert absent(sources) == ["/etc/apt/sources.list.d/k.sources"]
+
+
+def test_a_file_that_has_other_sources_too_refuses_the_node() -> None:
+    with pytest.raises(NodeError, match=r"/etc/apt/sources.list names .* take it out"):
+        absent([Source("/etc/apt/sources.list", False)])
+
+
+def test_the_source_is_the_documented_one() -> None:
+    assert source_file("1.28.15").content == OURS
+
+
+NOW = 1800000000
+
+
+@pytest.mark.parametrize(
+    ("keyring", "signers", "fault"),
+    [
+        (None, [], "missing"),
+        (b"", [], "it is empty"),
+        (CAPTIVE.encode(), [], "it is no binary OpenPGP data"),
+        (dearmor(SHORT.encode()), [], "expired on 2024-12-31"),
+        (dearmor(EXTENDED.encode()), [], ""),
+        (dearmor(EXTENDED.encode()), ["307E25152A503DBA"], ""),
+        (dearmor(EXTENDED.encode()), ["AAEE7DC8674B9447"], "it is not the repository's"),
+        (dearmor(WITH_SUBKEY.encode()), ["AAEE7DC8674B9447"], ""),
+        (dearmor((EXTENDED).encode()) + dearmor(WITH_SUBKEY.encode()), ["AAEE7DC8674B9447"], ""),
+    ],
+)
+def test_the_key_in_place_is_judged(keyring: bytes | None, signers: list[str], fault: str) -> None:
+    assert key_fault(keyring, signers, NOW) == fault
+
+
+def test_who_signed_the_index_is_read() -> None:
+    signature = SIGNED_BY_SUBKEY.partition("sample\n")[2].splitlines()
+    assert RepositorySigners().parse(signature) == ("AAEE7DC8674B9447",)
+
+
+@pytest.mark.parametrize(
+    ("version", "complete", "expected"),
+    [
+        ("1.28.15-1.1", True, True),
+        ("1.28.15-2.1", True, True),
+        ("1:1.28.15-1.1", True, True),
+        ("1.28.15-1.1", False, False),
+        ("1.28.1-1.1", True, False),
+        ("1.28.150-1.1", True, False),
+    ],
+)
+def test_any_revision_of_the_version_will_do(version: str, complete: bool, expected: bool) -> None:
+    assert fits(PackageState(version, False, complete), "1.28.15") is expected
+    assert not fits(None, "1.28.15")
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "refused"),
+    [
+        ("1.28.15", "1.28.14", "cannot go back to 1.28.14; set chaos_kubernetes_version to 1.28.1"),
+        ("1.36.2", "1.35.9", "cannot go back"),
+        ("1.28.15", "1.30.0", "one minor version at a time; .* a release of 1.29 before 1.30.0"),
+        ("1.28.15", "1.29.0", ""),
+        ("1.28.9", "1.28.15", ""),
+        ("1.9.0", "1.10.0", ""),
+    ],
+)
+def test_a_joined_node_goes_up_one_minor_version_at_a_time(
+    now: str, then: str, refused: str
+) -> None:
+    jump(now, then, joined=False)
+    if not refused:
+        assert bool(jump(now, then, joined=True)) == (now.split(".")[1] != then.split(".")[1])
+        return
+    with pytest.raises(NodeError, match=refused):
+        jump(now, then, joined=True)
+
+
+@pytest.mark.parametrize(
+    ("active", "ready", "expected"),
+    [
+        ("activating", False, True),
+        ("active", False, True),
+        ("inactive", False, False),
+        ("failed", False, False),
+        ("activating", True, False),
+        ("active", True, False),
+    ],
+)
+def test_only_a_kubelet_that_cannot_work_is_stopped(
+    active: str, ready: bool, expected: bool
+) -> None:
+    assert fails(active, ready) is expected
+
+
+def documents(text: str | bytes) -> dict[str, Any]:
+    assert isinstance(text, str)
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def test_the_first_controller_is_told_of_the_external_etcd_and_the_endpoint() -> None:
+    files, gone = configuration(settings(), "pi1")
+    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN, INIT]
+    assert gone == []
+    found = documents(files[2].content)
+    assert found["InitConfiguration"] == {
+        "apiVersion": "kubeadm.k8s.io/v1beta3",
+        "kind": "InitConfiguration",
+        "localAPIEndpoint": {"advertiseAddress": "192.168.1.50", "bindPort": 6443},
+        "nodeRegistration": {
+            "name": "pi1",
+            "criSocket": "unix:///run/cri-dockerd.sock",
+            "kubeletExtraArgs": {"node-ip": "192.168.1.50"},
+        },
+    }
+    assert found["ClusterConfiguration"] == {
+        "apiVersion": "kubeadm.k8s.io/v1beta3",
+        "kind": "ClusterConfiguration",
+        "kubernetesVersion": "v1.28.15",
+        "controlPlaneEndpoint": "k8s:6443",
+        "apiServer": {"certSANs": ["192.168.1.60"]},
+        "etcd": {
+            "external": {
+                "endpoints": ["https://192.168.1.40:2379", "https://192.168.1.41:2379"],
+                "caFile": "/etc/kubernetes/ca.crt",
+                "certFile": "/etc/kubernetes/client.crt",
+                "keyFile": "/etc/kubernetes/client.key",
+            }
+        },
+    }
+    assert found["KubeletConfiguration"]["cgroupDriver"] == "systemd"
+
+
+def test_a_worker_can_join_and_nothing_else() -> None:
+    files, gone = configuration(settings(), "pi2")
+    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN]
+    assert gone == [INIT]
+    found = documents(files[1].content)["JoinConfiguration"]
+    assert found["discovery"]["bootstrapToken"]["apiServerEndpoint"] == "k8s:6443"
+    assert "controlPlane" not in found
+    assert found["nodeRegistration"]["name"] == "pi2"
+    assert str(files[1].content).count("PLACEHOLDER\n") == 2
+    assert files[1].mode == "600", "a token may come into it"
+
+
+def test_a_second_controller_joins_as_one() -> None:
+    files, _ = configuration(settings(), "pi4")
+    found = documents(files[1].content)["JoinConfiguration"]["controlPlane"]
+    assert found["localAPIEndpoint"]["advertiseAddress"] == "192.168.1.53"
+    assert found["certificateKey"] == "0" * 64, "a text: as a number kubeadm refuses it"
+    assert str(files[1].content).count("PLACEHOLDER\n") == 3
+
+
+def test_newer_versions_have_the_newer_form() -> None:
+    """v1beta4 has lists where v1beta3 had tables (kubernetes.io, kubeadm-config.v1beta4)."""
+    files, _ = configuration(settings(kubernetes_version="1.36.2"), "pi1")
+    found = documents(files[2].content)["InitConfiguration"]
+    assert found["apiVersion"] == "kubeadm.k8s.io/v1beta4"
+    assert found["nodeRegistration"]["kubeletExtraArgs"] == [
+        {"name": "node-ip", "value": "192.168.1.50"}
+    ]
+
+
+def test_what_is_not_set_is_left_to_kubeadm() -> None:
+    only = KubernetesSettings(nodes={"pi1": IPv4Address("192.168.1.50")}, controllers=("pi1",))
+    files, _ = configuration(only, "pi1")
+    found = documents(files[2].content)["ClusterConfiguration"]
+    assert found["controlPlaneEndpoint"] == "192.168.1.50:6443"
+    assert not {"etcd", "networking", "apiServer"} & set(found)
+    with_pods = settings(kubernetes_pod_network="10.244.0.0/16")
+    found = documents(configuration(with_pods, "pi1")[0][2].content)["ClusterConfiguration"]
+    assert found["networking"] == {"podSubnet": "10.244.0.0/16"}
+
+
+def test_without_an_endpoint_there_is_nothing_to_join() -> None:
+    files, gone = configuration(KubernetesSettings(), "anything")
+    assert [file.path for file in files] == ["/etc/crictl.yaml"]
+    assert gone == [INIT, JOIN]
+    assert yaml.safe_load(files[0].content) == {
+        "runtime-endpoint": "unix:///run/cri-dockerd.sock",
+        "image-endpoint": "unix:///run/cri-dockerd.sock",
+    }
+
+
+def test_kubeadm_checks_its_files_where_it_can() -> None:
+    assert check(settings(kubernetes_version="1.25.16"), [JOIN]) == ""
+    assert check(settings(), ["/etc/crictl.yaml"]) == ""
+    assert f'kubeadm config validate --config "$stage"{JOIN}' in check(settings(), [JOIN])
+
+
+@pytest.mark.parametrize(("kubeadm", "status"), [("true", 0), ("false", 1), (None, 0)])
+def test_kubeadms_verdict_counts(tmp_path: Path, kubeadm: str | None, status: int) -> None:
+    sandbox = Sandbox(tmp_path)
+    staged = tmp_path / f"stage{JOIN}"
+    staged.parent.mkdir(parents=True)
+    staged.write_text("x")
+    program = f"kubeadm() {{ {kubeadm}; }}" if kubeadm else "PATH=/nowhere"
+    text = f"set -e\nstage={tmp_path}/stage\n{program}\n{check(settings(), [JOIN, INIT])}"
+    assert sandbox.run(text).returncode == status
+
+
+class Node(Sandbox):
+    """A node whose apt writes down how it is called, and accepts an index with one key only."""
+
+    def install(
+        self, served: str | None, good: bytes, verify: bool = True, fetch: bool = True
+    ) -> tuple[int, str, list[str]]:
+        """Run the script where the repository gives SERVED as its key, and is signed by GOOD."""
+        self.path("good").write_bytes(good)
+        self.path("run").mkdir(exist_ok=True)
+        if served is not None:
+            self.path("served").write_text(served)
+        log = self.path("log")
+        self._program("dpkg", "")
+        self._program("chown", "")
+        self._program("apt-mark", f'echo "$*" >> {log}')
+        # without root there are no other owners
+        self._program("install", 'exec /usr/bin/install $(echo "$*" | sed -e "s/-o _apt//")')
+        self._program(
+            "apt-get",
+            f"""case "$*" in
+            *SourceList*)
+              list=$(echo "$*" | sed 's/.*SourceList=\\([^ ]*\\).*/\\1/')
+              key=$(sed 's/.*signed-by=\\([^]]*\\).*/\\1/' "$list")
+              echo "checks" >> {log}
+              cmp -s "$key" {self.path("good")} ||
+                {{ echo "W: EXPKEYSIG 234654DA9A296436"; exit 100; }} ;;
+            *update) echo refresh >> {log} ;;
+            *install*) echo "install ${{*##* -- }}" >> {log} ;;
+            esac""",
+        )
+        self._program("apt-helper", f'cp {self.path("served")} "$3"')
+        text = compose("1.28.15", ["kubelet"], ["kubelet"], True, verify, fetch)
+        text = (
+            text.replace("export PATH=", f"export PATH={self.root}/bin:")
+            .replace("/usr/lib/apt/apt-helper", f"{self.root}/bin/apt-helper")
+            .replace(f"keyring={KEYRING}", f"keyring={self.keyring}")
+            .replace("/run/chaos-engine-key", f"{self.root}/run/key")
+        )
+        ran = self.run(KEEP + text)
+        steps = log.read_text().splitlines() if log.exists() else []
+        assert list(self.path("run").iterdir()) == [], "nothing is left over"
+        return ran.returncode, ran.stderr, steps
+
+    @property
+    def keyring(self) -> Path:
+        """Where the key is."""
+        return self.path("keyrings/kubernetes.gpg")
+
+    def _program(self, name: str, body: str) -> None:
+        self.path("bin").mkdir(exist_ok=True)
+        self.path(f"bin/{name}").write_text(f"#!/bin/sh\n{body}\n")
+        self.path(f"bin/{name}").chmod(0o755)
+
+
+GOOD = dearmor(EXTENDED.encode())
+DONE = ["refresh", "install kubelet=1.28.15-*", "hold kubelet"]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_a_fresh_node_gets_the_key_in_binary_form(node: Node) -> None:
+    status, errors, steps = node.install(EXTENDED.replace("\n", "\r\n"), GOOD)
+    assert (status, errors) == (0, "")
+    assert node.keyring.read_bytes() == GOOD
+    assert f"{node.keyring.stat().st_mode & 0o777:o}" == "644"
+    assert steps == ["checks", *DONE]
+    assert node.calls[-1] == "enable kubelet.service"
+
+
+@pytest.mark.parametrize("old", [b"", CAPTIVE.encode(), dearmor(SHORT.encode())])
+def test_a_bad_key_in_place_is_replaced(node: Node, old: bytes) -> None:
+    node.keyring.parent.mkdir()
+    node.keyring.write_bytes(old)
+    assert node.install(EXTENDED, GOOD)[0] == 0
+    assert node.keyring.read_bytes() == GOOD
+    assert node.path(f"var/originals{node.keyring}").read_bytes() == old
+
+
+@pytest.mark.parametrize(
+    ("served", "message"),
+    [
+        (None, "the key could not be fetched from https://pkgs.k8s.io/core:/stable:/v1.28/deb/R"),
+        (CAPTIVE, "is no OpenPGP key, it begins with:\n<!DOCTYPE html><html>"),
+        ("", "is no OpenPGP key"),
+        (SHORT, "with its own key:\nW: EXPKEYSIG"),
+        (EXTENDED[:200], "is no OpenPGP key"),
+    ],
+    ids=["unreachable", "captive", "empty", "expired", "cut short"],
+)
+@pytest.mark.parametrize("old", [None, dearmor(SHORT.encode())], ids=["no key", "bad key"])
+def test_a_key_that_does_not_do_changes_nothing(
+    node: Node, served: str | None, message: str, old: bytes | None
+) -> None:
+    if old is not None:
+        node.keyring.parent.mkdir()
+        node.keyring.write_bytes(old)
+    status, errors, steps = node.install(served, GOOD)
+    assert status == 1
+    assert message in errors
+    assert (node.keyring.read_bytes() if node.keyring.exists() else None) == old
+    assert set(steps) <= {"checks"}
+
+
+@pytest.mark.parametrize("served", [None, CAPTIVE, SHORT], ids=["unreachable", "captive", "old"])
+def test_a_good_key_stays_when_no_better_one_can_be_had(node: Node, served: str | None) -> None:
+    node.keyring.parent.mkdir()
+    node.keyring.write_bytes(GOOD)
+    status, errors, steps = node.install(served, GOOD)
+    assert (status, errors) == (0, "")
+    assert node.keyring.read_bytes() == GOOD
+    assert steps[-3:] == DONE
+
+
+def test_a_key_that_was_given_is_checked_in_place(node: Node) -> None:
+    node.keyring.parent.mkdir()
+    node.keyring.write_bytes(GOOD)
+    assert node.install(None, GOOD, fetch=False)[0] == 0
+    node.keyring.write_bytes(dearmor(SHORT.encode()))
+    status, errors, _ = node.install(None, GOOD, fetch=False)
+    assert status == 1
+    assert "apt does not accept https://pkgs.k8s.io/core:/stable:/v1.28/deb/ with the " in errors
+
+
+def test_nothing_is_fetched_to_hold_a_package() -> None:
+    text = compose("1.28.15", [], ["kubelet"], False, verify=False, fetch=True)
+    assert "Release.key" not in text
+    assert "refresh\n" not in text.partition("apt-mark")[0].rpartition("}")[2]
+    assert text.rstrip().endswith("apt-mark hold kubelet >/dev/null")

@@ -1,0 +1,501 @@
+"""/var/log on the node's volume: which volume, what is due, and the helper, run by a shell."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from chaos_engine.deploys.log_mount import LogMountSettings, volume_of
+from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
+from chaos_engine.facts.mounts import Answer, Mount
+from chaos_engine.operations.files import Plan, Unit
+from chaos_engine.operations.log_mount import SHARE, claimed, due, trouble
+from chaos_engine.templates import render
+
+NODES = {f"pi{n}": IPv4Address(f"192.168.1.{49 + n}") for n in range(1, 11)}
+SERVERS = {f"etcd{n}": IPv4Address(f"192.168.1.{39 + n}") for n in range(1, 4)}
+
+
+def settings(**values: Any) -> LogMountSettings:
+    return LogMountSettings(**{"nodes": NODES, "storage_servers": SERVERS, **values})
+
+
+def test_each_node_asks_another_server_first() -> None:
+    shares = [volume_of(settings(), name) for name in NODES]
+    assert [share.volume for share in shares] == list(NODES)
+    assert [share.servers[0] for share in shares[:4]] == ["etcd1", "etcd2", "etcd3", "etcd1"]
+    assert shares[1].servers == ("etcd2", "etcd3", "etcd1")
+
+
+def test_a_table_decides_alone() -> None:
+    table = {"pi2": {"volume": "logs_pi2", "servers": ["etcd3"]}}
+    share = volume_of(settings(log_volumes=table), "pi2")
+    assert (share.volume, share.servers) == ("logs_pi2", ("etcd3",))
+
+
+@pytest.mark.parametrize(
+    ("values", "host", "message"),
+    [
+        (
+            {"log_volumes": {"pi2": {"volume": "pi2", "servers": ["etcd1"]}}},
+            "pi1",
+            r'^pi1: chaos_log_volumes has no Gluster volume for it, only for pi2; add "pi1": ',
+        ),
+        ({}, "pi11", r"^pi11: chaos_nodes does not have it, .*; add its name and address there"),
+        (
+            {"storage_servers": {}},
+            "pi1",
+            r"^pi1: chaos_storage_servers is empty, so nobody serves .* pi1; name the Gluster",
+        ),
+    ],
+)
+def test_a_node_without_a_volume_stops_the_run(
+    values: dict[str, Any], host: str, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        volume_of(settings(**values), host)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            {
+                "pi1": {"volume": "a", "servers": ["etcd1"]},
+                "pi2": {"volume": "a", "servers": ["etcd1"]},
+            },
+            r"chaos_log_volumes\['pi2'\]: a is the volume of pi1 too; give each node its own",
+        ),
+        ({"pi99": {"volume": "a", "servers": ["etcd1"]}}, "pi99 is not in chaos_nodes"),
+        ({"pi1": {"volume": "a", "servers": []}}, "at least 1 item"),
+        ({"pi1": {"volume": "a", "servers": ["etcd9"]}}, "etcd9 is not in chaos_storage_servers"),
+        ({"pi1": {"volume": "a", "servers": ["etcd1", "etcd1"]}}, "etcd1 is there twice"),
+        ({"pi1": {"volume": "a/../b", "servers": ["etcd1"]}}, "String should match pattern"),
+        ({"pi1": {"volume": "-o", "servers": ["etcd1"]}}, "String should match pattern"),
+        ({"pi1": {"volume": "a", "server": "etcd1"}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_table_that_cannot_be_right_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        settings(log_volumes=table)
+
+
+def mounted(source: str, fstype: str = "fuse.glusterfs") -> Mount:
+    return Mount("/var/log", source, fstype, ("rw",), ("rw",), "/", "0:52", 2, 1)
+
+
+IN_RAM = mounted("var-log-in-ram", "tmpfs")
+NOTHING = LogShare((), "")
+
+
+@pytest.mark.parametrize("there", [None, IN_RAM, mounted("etcd1:/pi1"), mounted("etcd1:/pi2")])
+def test_what_is_ours_may_be_mounted_anew(there: Mount | None) -> None:
+    assert claimed(there, NOTHING) == ""
+
+
+@pytest.mark.parametrize(
+    ("there", "share", "message"),
+    [
+        (mounted("log2ram", "tmpfs"), NOTHING, "log2ram (tmpfs) is mounted on /var/log; unmount"),
+        (mounted("/dev/sda1", "ext4"), NOTHING, "/dev/sda1 (ext4) is mounted on /var/log; unmount"),
+        (None, LogShare(("line 7 of /etc/fstab",), ""), "claimed by line 7 of /etc/fstab; remove"),
+    ],
+)
+def test_what_others_mount_there_refuses_the_node(
+    there: Mount | None, share: LogShare, message: str
+) -> None:
+    assert message in claimed(there, share)
+
+
+@pytest.mark.parametrize(
+    ("there", "answer", "message"),
+    [
+        (mounted("etcd1:/pi1"), "answers", ""),
+        (mounted("etcd3:/pi1"), "answers", ""),
+        (mounted("etcd1:pi1"), "answers", ""),
+        (None, "answers", "/var/log is not on the Gluster volume pi1"),
+        (IN_RAM, "answers", "/var/log is not on the Gluster volume pi1"),
+        (mounted("etcd1:/pi2"), "answers", "/var/log is on etcd1:/pi2, not on the Gluster"),
+        (mounted("etcd1:/pi1"), "hangs", "mounted on /var/log, but hangs"),
+        (mounted("etcd1:/pi1"), "fails", "mounted on /var/log, but fails"),
+    ],
+)
+def test_trouble_is_whatever_is_not_the_volume(
+    there: Mount | None, answer: Answer, message: str
+) -> None:
+    found = trouble(there, answer, "pi1")
+    assert message in found
+    assert bool(found) == bool(message)
+
+
+CHECK = Unit("var-log-check.timer")
+
+
+@pytest.mark.parametrize(
+    ("todo", "trouble", "wanted"),
+    [
+        (Plan(), "", Plan()),
+        (Plan(), "dead", Plan(restart=(SHARE,))),
+        (Plan(start=(SHARE,)), "dead", Plan(start=(SHARE,))),
+        (Plan(start=(CHECK,)), "dead", Plan(start=(CHECK,), restart=(SHARE,))),
+        (Plan(restart=(SHARE, CHECK)), "dead", Plan(restart=(SHARE, CHECK))),
+        (Plan(restart=(SHARE, CHECK)), "", Plan(restart=(CHECK,))),
+        (Plan(start=(SHARE,)), "", Plan(start=(SHARE,))),
+    ],
+)
+def test_the_share_is_mounted_again_when_it_is_not_right_and_only_then(
+    todo: Plan, trouble: str, wanted: Plan
+) -> None:
+    """systemd takes the unit of a dead share for active."""
+    assert due(todo, trouble) == wanted
+
+
+def test_storage_that_is_away_does_not_fail_the_node() -> None:
+    assert not SHARE.required
+
+
+@pytest.mark.parametrize(
+    ("fstab", "claims"),
+    [
+        ("", ()),
+        (
+            "# tmpfs /var/log tmpfs\n/dev/sda1 /var/log.hdd ext4\ne:/x /var/log/pods glusterfs\n",
+            (),
+        ),
+        (
+            "PARTUUID=1-02 / ext4 defaults 0 1\ntmpfs\t/var/log\ttmpfs size=64M 0 0\n",
+            ("line 2 of",),
+        ),
+        ("etcd1:/pi1 /var/log/ glusterfs _netdev 0 0\n", ("line 1 of",)),
+    ],
+)
+def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[str, ...]) -> None:
+    (tmp_path / "fstab").write_text(fstab)
+    command = LogShares().command().get_raw_value()
+    command = command.replace("/etc/fstab", f"{tmp_path}/fstab").replace("/run/", f"{tmp_path}/")
+    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    found = parse_log_share([line for line in said.stdout.splitlines() if "fstab" in line])
+    assert tuple(claim[: len("line 1 of")] for claim in found.claims) == claims
+
+
+def test_the_reason_is_read_too() -> None:
+    lines = ["claim log2ram.service", "reason no answer"]
+    assert parse_log_share(lines) == LogShare(("log2ram.service",), "no answer")
+    assert parse_log_share([]) == NOTHING
+
+
+PROGRAMS = {
+    # `mount -t TYPE [-o OPTIONS] SOURCE PATH`, `mount --bind FROM PATH`
+    "mount": """\
+        echo "mount $*" >>$CALLS
+        case $* in
+          *glusterfs*) test -e $TMP/volume || exit 1; type=fuse.glusterfs ;;
+          *tmpfs*) type=tmpfs ;;
+          --bind*) grep " $2 " $TMP/mountinfo | tail -n 1 | sed "s| $2 | $3 |" >>$TMP/mountinfo
+                   exit ;;
+        esac
+        while [ $# -gt 2 ]; do shift; done
+        echo "9 1 0:9 / $2 rw - $type $1 rw" >>$TMP/mountinfo""",
+    # `umount -c [-l] PATH`
+    "umount": """\
+        echo "umount $*" >>$CALLS
+        case $* in *-l*) ;; *) test ! -e $TMP/busy || exit 32 ;; esac
+        while [ $# -gt 1 ]; do shift; done
+        n=$(grep -n " $1 " $TMP/mountinfo | tail -n 1 | cut -d: -f1)
+        test -n "$n" && sed -i "${n}d" $TMP/mountinfo""",
+    "systemctl": 'echo "systemctl $*" >>$CALLS',
+    "systemd-tmpfiles": "",
+    # bash -c ": </dev/tcp/SERVER/24007"
+    "bash": """test -e "$TMP/up/$(echo "$2" | cut -d/ -f4)" """,
+    "getent": 'test "$2" != nameless',
+    "touch": """\
+        case $1 in $TMP/log/*) test ! -e $TMP/dead ;; *) test ! -e $TMP/full ;; esac || exit 1
+        test ! -e $TMP/hangs || { trap '' TERM; exec sleep 5 >/dev/null 2>&1; }
+        exec /usr/bin/touch "$@" """,
+    # a second where the node takes more
+    "timeout": 'test "$1" != -k || shift 2; shift; exec /usr/bin/timeout -k 1 1 "$@"',
+}
+
+
+class Helper:
+    """The helper below a directory, where `log` is the card's folder and `run` is RAM. The programs
+    that mount only keep the list of what is mounted."""
+
+    def __init__(self, root: Path, *servers: str) -> None:
+        self.root = root
+        for name in ("bin", "log", "run", "up"):
+            (root / name).mkdir()
+        for name, body in PROGRAMS.items():
+            head = f"#!/bin/sh\nTMP={root}; CALLS={root}/calls\n"
+            (root / "bin" / name).write_text(head + body + "\n")
+            (root / "bin" / name).chmod(0o755)
+        (root / "mountinfo").write_text("1 1 8:1 / / rw shared:1 - ext4 /dev/mmcblk0p2 rw\n")
+        self.script = root / "bin/var-log-mount"
+        self.script.write_text(
+            render(
+                "var-log-mount.j2",
+                volume="pi1",
+                servers=servers or ("etcd1", "etcd2", "etcd3"),
+                target=f"{root}/log",
+                run=f"{root}/run",
+                mounts=f"{root}/mountinfo",
+                path=f"{root}/bin:/usr/bin:/bin",
+            )
+        )
+        self.script.chmod(0o755)
+        self.set("volume")
+        for server in servers or ("etcd1", "etcd2", "etcd3"):
+            self.set(f"up/{server}")
+
+    def set(self, name: str) -> None:
+        (self.root / name).touch()
+
+    def unset(self, name: str) -> None:
+        (self.root / name).unlink()
+
+    def mount(self, source: str, fstype: str = "fuse.glusterfs", path: str = "log") -> None:
+        with (self.root / "mountinfo").open("a") as file:
+            file.write(f"9 1 0:9 / {self.root}/{path} rw shared:2 - {fstype} {source} rw\n")
+
+    def __call__(self, verb: str) -> int:
+        (self.root / "calls").write_text("")
+        ran = subprocess.run(
+            [str(self.script), verb], capture_output=True, text=True, timeout=20, check=False
+        )
+        self.said = ran.stderr
+        return ran.returncode
+
+    @property
+    def calls(self) -> list[str]:
+        text = (self.root / "calls").read_text().replace(f"{self.root}/", "")
+        return text.splitlines()
+
+    @property
+    def at_target(self) -> list[str]:
+        lines = (self.root / "mountinfo").read_text().splitlines()
+        return [line.split(" - ")[1] for line in lines if line.split()[4] == f"{self.root}/log"]
+
+    @property
+    def reason(self) -> str:
+        path = self.root / "run/var-log.reason"
+        return path.read_text().strip() if path.exists() else ""
+
+
+@pytest.fixture
+def helper(tmp_path: Path) -> Helper:
+    return Helper(tmp_path)
+
+
+def test_the_share_is_tried_aside_and_then_takes_its_place(helper: Helper) -> None:
+    assert helper("start") == 0, helper.said
+    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+    assert "run/var-log " not in (helper.root / "mountinfo").read_text()
+    share = next(call for call in helper.calls if "glusterfs" in call)
+    assert "backup-volfile-servers=etcd2:etcd3" in share
+    assert "ping-timeout=10" in share
+    assert "log-file=run/var-log.client" in share, "its log is in RAM"
+    assert share.endswith("etcd1:/pi1 run/var-log")
+    assert helper.calls[-2:] == ["mount --bind run/var-log log", "umount -c -l run/var-log"]
+    assert helper.reason == ""
+
+
+def test_ram_stands_in_before_the_share_is_asked_for(helper: Helper) -> None:
+    helper("start")
+    kinds = [call.split()[2] for call in helper.calls if call.startswith("mount -t")]
+    assert kinds == ["tmpfs", "glusterfs"]
+
+
+def test_folders_are_there_as_on_the_card_and_no_files(helper: Helper) -> None:
+    card, ram = helper.root / "log", helper.root / "run/var-log"
+    for server in ("etcd1", "etcd2", "etcd3"):
+        helper.unset(f"up/{server}")
+    for name, mode in {
+        "apt": 0o755,
+        "private": 0o700,
+        "haproxy/run": 0o750,
+        "journal/x": 0o755,
+    }.items():
+        (card / name).mkdir(parents=True)
+        (card / name).chmod(mode)
+    (card / "pods/uid").mkdir(parents=True)
+    (card / "syslog").write_text("old")
+    card.chmod(0o775)
+    if os.getuid() == 0:
+        os.chown(card / "apt", 7, 8)
+    assert helper("start") == 1
+    found = {str(path.relative_to(ram)) for path in ram.rglob("*")}
+    assert found == {"apt", "private", "haproxy", "haproxy/run"}
+    assert stat.S_IMODE((ram / "private").stat().st_mode) == 0o700
+    assert stat.S_IMODE((ram / "haproxy/run").stat().st_mode) == 0o750
+    assert stat.S_IMODE(ram.stat().st_mode) == 0o775
+    if os.getuid() == 0:
+        assert ((ram / "apt").stat().st_uid, (ram / "apt").stat().st_gid) == (7, 8)
+
+
+def test_what_is_on_the_share_stays_as_it_is(helper: Helper) -> None:
+    (helper.root / "log/private").mkdir(mode=0o700)
+    (helper.root / "run/var-log/private").mkdir(parents=True, mode=0o755)
+    assert helper("start") == 0
+    assert stat.S_IMODE((helper.root / "run/var-log/private").stat().st_mode) == 0o755
+
+
+def test_what_was_written_in_ram_comes_along(helper: Helper) -> None:
+    helper.mount("var-log-in-ram", "tmpfs")
+    (helper.root / "log/pods").mkdir()
+    (helper.root / "log/pods/0.log").symlink_to("/var/lib/docker/containers/x-json.log")
+    (helper.root / "log/wtmp").write_text("new")
+    (helper.root / "run/var-log").mkdir()
+    (helper.root / "run/var-log/wtmp").write_text("on the share")
+    assert helper("start") == 0
+    assert (helper.root / "run/var-log/pods/0.log").is_symlink()
+    assert (helper.root / "run/var-log/wtmp").read_text() == "on the share"
+    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+
+
+def test_a_server_that_answers_is_asked_first(helper: Helper) -> None:
+    helper.unset("up/etcd1")
+    assert helper("start") == 0
+    assert helper.at_target == ["fuse.glusterfs etcd2:/pi1 rw"]
+    assert any("backup-volfile-servers=etcd3:etcd1" in call for call in helper.calls)
+
+
+def test_a_server_that_answers_but_gives_no_share_is_not_asked_first_again(helper: Helper) -> None:
+    helper.unset("volume")
+    assert helper("start") == 1
+    helper.set("volume")
+    assert helper("start") == 0
+    assert helper.at_target == ["fuse.glusterfs etcd2:/pi1 rw"]
+    helper("stop")
+    assert helper("start") == 0
+    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+
+
+def test_a_single_server_needs_no_backups(tmp_path: Path) -> None:
+    helper = Helper(tmp_path, "etcd2")
+    assert helper("start") == 0
+    assert not any("backup" in call for call in helper.calls)
+
+
+def test_without_storage_ram_stands_in_and_the_reason_is_kept(tmp_path: Path) -> None:
+    helper = Helper(tmp_path, "etcd1", "nameless")
+    for server in ("etcd1", "nameless"):
+        helper.unset(f"up/{server}")
+    assert helper("start") == 1
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+    assert helper.reason == "no answer on port 24007 from etcd1 nameless; nameless has no address"
+    assert helper.reason in helper.said
+    assert not any("glusterfs" in call for call in helper.calls), "that would take its time"
+    assert helper("start") == 1
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"], "never a second one"
+    helper.set("up/etcd1")
+    assert helper("start") == 0
+    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+    assert helper.reason == ""
+
+
+def test_a_share_that_cannot_be_written_is_none(helper: Helper) -> None:
+    helper.set("full")
+    assert helper("start") == 1
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+    assert "volume pi1 cannot be written" in helper.reason
+    assert "run/var-log " not in (helper.root / "mountinfo").read_text()
+
+
+def test_a_share_that_answers_is_left_alone(helper: Helper) -> None:
+    helper.mount("etcd3:/pi1")
+    assert helper("start") == 0
+    assert not [call for call in helper.calls if "mount" in call]
+
+
+@pytest.mark.parametrize("source", ["etcd1:/pi1", "etcd1:/pi2"])
+def test_a_dead_share_and_that_of_another_volume_are_replaced(helper: Helper, source: str) -> None:
+    helper.mount(source)
+    helper.set("dead")
+    helper.set("busy")
+    assert helper("start") == 0, helper.said
+    assert "umount -c -l log" in helper.calls, "it is in use"
+    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+
+
+def test_what_others_have_mounted_is_not_touched(helper: Helper) -> None:
+    helper.mount("log2ram", "tmpfs")
+    assert helper("start") == 1
+    assert not [call for call in helper.calls if "mount" in call]
+    assert helper.reason.startswith(
+        f"something else is mounted on {helper.root}/log: tmpfs log2ram"
+    )
+
+
+@pytest.mark.parametrize("path", ["log.hdd", "log/pods", "log2"])
+def test_mounts_on_other_paths_do_not_count(helper: Helper, path: str) -> None:
+    helper.mount("etcd1:/pi1", path=path)
+    assert helper("start") == 0
+    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+
+
+def test_a_share_that_hangs_holds_nobody(helper: Helper) -> None:
+    """Its children wait in the kernel, which no signal ends; these ignore what they can."""
+    helper.mount("etcd1:/pi1")
+    helper.set("hangs")
+    helper.set("busy")
+    assert helper("check") == 0
+    assert helper.calls == ["systemctl --no-block restart var-log.service"]
+    assert helper("stop") == 0
+    assert helper.at_target == []
+
+
+def test_check_is_silent_while_the_share_answers(helper: Helper) -> None:
+    helper.mount("etcd1:/pi1")
+    assert helper("check") == 0
+    assert helper.calls == []
+    assert helper.said == ""
+
+
+@pytest.mark.parametrize("there", [None, "var-log-in-ram", "dead"])
+def test_check_tries_again(helper: Helper, there: str | None) -> None:
+    if there == "dead":
+        helper.mount("etcd1:/pi1")
+        helper.set("dead")
+    elif there:
+        helper.mount(there, "tmpfs")
+    assert helper("check") == 0
+    assert helper.calls == ["systemctl --no-block restart var-log.service"]
+
+
+def test_the_client_s_log_does_not_fill_the_ram(helper: Helper) -> None:
+    helper.mount("etcd1:/pi1")
+    log = helper.root / "run/var-log.client"
+    log.write_text("x" * 1_000_001)
+    helper("check")
+    assert log.read_text() == ""
+
+
+def test_stop_unmounts_the_share_and_leaves_what_stands_in(helper: Helper) -> None:
+    helper.mount("etcd1:/pi1")
+    assert helper("stop") == 0
+    assert helper.at_target == []
+    helper.mount("var-log-in-ram", "tmpfs")
+    assert helper("stop") == 0
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+
+
+def test_another_word_explains_the_three(helper: Helper) -> None:
+    assert helper("help") == 2
+    for verb in ("start", "stop", "check"):
+        assert f"var-log-mount {verb} " in helper.said
+
+
+def test_docker_and_kubelet_start_after_the_first_attempt() -> None:
+    unit = render("var-log.service.j2", volume="pi1")
+    before = next(line for line in unit.splitlines() if line.startswith("Before="))
+    assert {"docker.service", "kubelet.service", "cri-docker.service"} <= set(before[7:].split())
+    assert "rsyslog" not in unit, "it writes no file"
+    assert "Requires" not in unit

@@ -1,0 +1,395 @@
+"""Reading a node: gathered, kept, forgotten in time, and never a default for a failure."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import FactProcessError
+from pyinfra.operations import server
+
+from chaos_engine.facts import observe as module
+from chaos_engine.facts.files import Content
+from chaos_engine.facts.observe import (
+    NodeError,
+    NodeFact,
+    Read,
+    forget,
+    gather,
+    observe,
+    script,
+    split,
+    want,
+    warn,
+)
+from chaos_engine.operations.converge import Commands, converge
+from tests.unit.nodes import Nodes
+
+
+class Line(NodeFact[str]):
+    """The first line that a command prints."""
+
+    def command(self, text: str) -> StringCommand:
+        return StringCommand(text)
+
+    @staticmethod
+    def default() -> str:
+        return "default"
+
+    def parse(self, lines: list[str]) -> str:
+        return lines[0]
+
+
+class Number(Line):
+    def parse(self, lines: list[str]) -> Any:
+        return int(lines[0])
+
+
+class Absent(Line):
+    def requires_command(self, text: str) -> str:
+        return "no-such-program"
+
+
+class Bash(Line):
+    shell_executable = "bash"
+
+
+class Stateful(NodeFact[str]):
+    """Keeps its argument on itself, as pyinfra's own facts do."""
+
+    def command(self, path: str) -> StringCommand:
+        self.path = path
+        return StringCommand("echo x")
+
+    def parse(self, lines: list[str]) -> str:
+        return self.path
+
+
+@pytest.fixture
+def nodes() -> Nodes:
+    return Nodes("pi1")
+
+
+def test_one_command_answers_all_that_is_wanted(nodes: Nodes) -> None:
+    with nodes.on():
+        want([Read.of(Line, text="echo a"), Read.of(Line, text="echo b"), Read.of(Line, text=":")])
+        assert observe(Line, text="echo a") == "a"
+        assert observe(Line, text="echo b") == "b"
+        assert observe(Line, text=":") == "default"
+        assert observe(Line, text="echo c") == "c", "not announced, but read"
+    assert len(nodes.commands()) == 2
+
+
+def test_gather_reads_once(nodes: Nodes) -> None:
+    with nodes.on():
+        gather()
+        want([Read.of(Line, text="echo a")])
+        gather()
+        gather()
+        observe(Line, text="echo a")
+    assert len(nodes.commands()) == 1
+
+
+def test_the_script_is_in_no_argument_list(nodes: Nodes) -> None:
+    with nodes.on():
+        observe(Line, text="echo marked")
+    assert nodes.commands() == ["sh -s"]
+
+
+def test_each_part_has_its_own_shell_and_no_standard_input(nodes: Nodes) -> None:
+    with nodes.on():
+        want([Read.of(Line, text=f"{i}") for i in ("x=1; exit 0", 'echo "x$x"', "cat")])
+        want([Read.of(Bash, text="[[ a == a ]] && echo $((RANDOM >= 0))")])
+        assert observe(Line, text='echo "x$x"') == "x"
+        assert observe(Line, text="cat") == "default"
+        assert observe(Bash, text="[[ a == a ]] && echo $((RANDOM >= 0))") == "1"
+
+
+def test_a_fact_may_keep_its_arguments(nodes: Nodes) -> None:
+    with nodes.on():
+        want([Read.of(Stateful, path="/a"), Read.of(Stateful, path="/b")])
+        assert (observe(Stateful, path="/a"), observe(Stateful, path="/b")) == ("/a", "/b")
+
+
+def test_facts_work_alone_too(nodes: Nodes) -> None:
+    with nodes.on() as host:
+        assert host.get_fact(Line, text="echo a") == "a"
+
+
+def test_binary_content_is_exact(nodes: Nodes, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 50 + b"no newline at the end"
+    (tmp_path / "file").write_bytes(data)
+    (tmp_path / "empty").write_bytes(b"")
+    with nodes.on():
+        want([Read.of(Content, path=str(tmp_path / n)) for n in ("file", "empty", "none")])
+        assert observe(Content, path=str(tmp_path / "file")) == data
+        assert observe(Content, path=str(tmp_path / "empty")) == b""
+        assert observe(Content, path=str(tmp_path / "none")) is None
+    assert len(nodes.commands()) == 1
+
+
+def test_output_that_is_not_utf8_is_an_error_and_not_cut(nodes: Nodes) -> None:
+    with nodes.on():
+        want([Read.of(Line, text="printf 'one\\n\\377two\\n'")])
+        assert observe(Line, text="echo good") == "good"
+        with pytest.raises(NodeError, match="not UTF-8"):
+            observe(Line, text="printf 'one\\n\\377two\\n'")
+
+
+def test_output_cannot_imitate_the_frame(nodes: Nodes) -> None:
+    with nodes.on():
+        want([Read.of(Line, text="printf '\\nnonce 0\\n'; ps -o args= $PPID; echo >&2")])
+        want([Read.of(Line, text="echo behind")])
+        gather()
+        assert observe(Line, text="echo behind") == "behind"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("echo first; echo last words >&2; exit 3", "ended with status 3: last words"),
+        ("echo 'unbalanced", "ended with status 2"),
+        ("echo x; kill -9 $$", "no answer|ended with status"),
+        ("no-such-command-here", "status 127: .*not found"),
+    ],
+)
+def test_a_part_that_fails_spoils_only_itself(nodes: Nodes, text: str, message: str) -> None:
+    with nodes.on():
+        want([Read.of(Line, text="echo before"), Read.of(Line, text=text)])
+        want([Read.of(Line, text="echo behind")])
+        assert observe(Line, text="echo before") == "before"
+        with pytest.raises(NodeError, match=message):
+            observe(Line, text=text)
+        with pytest.raises(NodeError, match=message):
+            observe(Line, text=text)  # an error is kept too, and stays one
+        assert observe(Line, text="echo behind") == "behind"
+    assert len(nodes.commands()) == 1
+
+
+def test_a_part_that_hangs_is_an_error(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART_SECONDS", 0.3)
+    with nodes.on():
+        want([Read.of(Line, text="sleep 30"), Read.of(Line, text="trap '' TERM; echo a")])
+        with pytest.raises(NodeError, match=r"no answer in 0.3 s"):
+            observe(Line, text="sleep 30")
+        assert observe(Line, text="trap '' TERM; echo a") == "a"
+
+
+def test_an_absent_program_is_the_default(nodes: Nodes) -> None:
+    with nodes.on():
+        want([Read.of(Line, text="echo a")])
+        assert observe(Absent, text="echo never") == "default"
+        assert observe(Line, text="echo a") == "a"
+
+
+def test_an_answer_without_sense_is_an_error(nodes: Nodes) -> None:
+    with nodes.on(), pytest.raises(NodeError, match=r"unexpected answer.*'five'"):
+        observe(Number, text="echo five")
+
+
+def test_alone_an_answer_without_sense_is_contained() -> None:
+    with pytest.raises(FactProcessError, match="five"):
+        Number().process(["five"])
+
+
+@pytest.mark.parametrize("output", [[], [""], ["!"], ["YWJj"], ["YWJjCg==", "%"]])
+def test_a_damaged_answer_is_an_error(output: list[str]) -> None:
+    if output == ["YWJjCg==", "%"]:
+        with pytest.raises(ValueError, match=r"base64|padding|data"):
+            split(output)
+    else:
+        with pytest.raises(ValueError, match=r".+"):
+            split(output)
+
+
+def test_a_truncated_answer_has_fewer_parts() -> None:
+    import subprocess
+
+    reads = [Read.of(Line, text="echo a"), Read.of(Line, text="echo b")]
+    whole = subprocess.run(
+        ["sh"], input=script(reads), capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    parts = split(whole)
+    assert [(part.status, part.out) for part in parts] == [(0, b"a\n"), (0, b"b\n")]
+    cut = base64.b64encode(base64.b64decode(whole[0])[:45]).decode()
+    assert len(split([cut, *whole[1:]])) < 2
+
+
+def test_a_node_that_cannot_be_read_is_an_error() -> None:
+    nodes = Nodes("pi1", "pi2")
+    with nodes.on("pi1") as host:
+        host.data._shell_executable = "/no/such/shell"
+        with pytest.raises(NodeError, match="could not be read"):
+            observe(Line, text="echo a")
+    with nodes.on("pi2"):
+        assert observe(Line, text="echo a") == "a"
+    assert nodes.failed == {"pi1"}
+
+
+@converge(reads=lambda path, content: [Read.of(Content, path=path)])
+def write(path: str, content: str) -> Commands:
+    """An operation of this package."""
+    if observe(Content, path=path) != content.encode():
+        yield StringCommand("printf %s", QuoteString(content), ">", QuoteString(path))
+
+
+def read_back(path: str) -> bytes | None:
+    return observe(Content, path=path)
+
+
+def test_own_operations_without_change_share_one_read(nodes: Nodes, tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text("x")
+    nodes = Nodes("pi1", changes=False)
+    for name in "abc":
+        nodes.prepare(write, name=f"Write {name}", path=str(tmp_path / name), content="x")
+    nodes.execute()
+    assert len(nodes.commands()) == 1
+    assert nodes.changed() == []
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["prompt", "-y"])
+def test_what_an_own_operation_changed_is_read_again(tmp_path: Path, changes: bool) -> None:
+    nodes = Nodes("pi1", changes=changes)
+    path = str(tmp_path / "a")
+    for content in ("x", "y", "y"):
+        nodes.prepare(write, name=f"Write {content}", path=path, content=content)
+    nodes.execute()
+    assert Path(path).read_text() == "y"
+    assert nodes.changed() == ["Write x", "Write y"]
+
+
+def test_what_a_stock_operation_changed_is_read_again(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+    path = str(tmp_path / "a")
+    nodes.prepare(write, name="Write", path=path, content="x")
+    nodes.prepare(server.shell, name="Spoil", commands=[f"echo spoilt > {path}"])
+    nodes.prepare(write, name="Mend", path=path, content="x")
+    nodes.execute()
+    assert Path(path).read_text() == "x"
+    assert nodes.changed() == ["Write", "Spoil", "Mend"]
+
+
+def test_what_a_failed_operation_changed_is_read_again(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+    path = str(tmp_path / "a")
+    nodes.prepare(write, name="Write", path=path, content="x")
+    nodes.prepare(
+        server.shell,
+        name="Spoil",
+        commands=[f"echo spoilt > {path}; false"],
+        _ignore_errors=True,
+    )
+    nodes.prepare(write, name="Mend", path=path, content="x")
+    nodes.execute()
+    assert Path(path).read_text() == "x"
+
+
+def test_what_a_nested_operation_changed_is_read_again(tmp_path: Path) -> None:
+    from pyinfra.operations import python
+
+    nodes = Nodes("pi1", changes=False)
+    path = str(tmp_path / "a")
+    seen = []
+
+    def nested() -> None:
+        server.shell(name="Spoil", commands=[f"echo spoilt > {path}"])
+        write(name="Mend", path=path, content="x")
+        seen.append(Path(path).read_text())
+
+    nodes.prepare(write, name="Write", path=path, content="x")
+    nodes.prepare(python.call, name="Nest", function=nested)
+    nodes.prepare(write, name="Write again", path=path, content="y")
+    nodes.execute()
+    assert seen == ["x"]
+    assert Path(path).read_text() == "y"
+
+
+def test_a_retry_reads_again(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+    path = tmp_path / "a"
+    seen = []
+
+    @converge(reads=lambda: [Read.of(Content, path=str(path))])
+    def twice() -> Commands:
+        seen.append(observe(Content, path=str(path)))
+        yield StringCommand(f"test -e {path} || {{ echo x > {path}; false; }}")
+
+    nodes.prepare(twice, name="Twice", _retries=1, _retry_delay=0)
+    nodes.execute()
+    assert seen == [None, b"x\n"]
+    assert nodes.failed == set()
+
+
+def test_a_read_behind_a_yield_reads_again(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+    path = tmp_path / "a"
+    seen = []
+
+    @converge(reads=lambda: [Read.of(Content, path=str(path))])
+    def look() -> Commands:
+        seen.append(observe(Content, path=str(path)))
+        yield StringCommand(f"echo x > {path}")
+        seen.append(observe(Content, path=str(path)))
+
+    nodes.prepare(look, name="Look")
+    nodes.execute()
+    assert seen == [None, b"x\n"]
+
+
+def test_another_stage_reads_again(nodes: Nodes, tmp_path: Path) -> None:
+    """Between the preview and the run people wait at the prompt."""
+    path = tmp_path / "a"
+    nodes.prepare(write, name="Write", path=str(path), content="x")
+    assert nodes.planned() == ["Write"]
+    path.write_text("x")
+    nodes.execute()
+    assert nodes.changed() == []
+
+
+def test_an_old_answer_is_read_again(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with nodes.on():
+        observe(Line, text="echo a")
+        observe(Line, text="echo a")
+        assert len(nodes.commands()) == 1
+        monkeypatch.setattr(module, "MAX_AGE_SECONDS", -1)
+        observe(Line, text="echo a")
+    assert len(nodes.commands()) == 2
+
+
+def test_forget_reads_again(nodes: Nodes) -> None:
+    with nodes.on():
+        observe(Line, text="echo a")
+        forget()
+        observe(Line, text="echo a")
+    assert len(nodes.commands()) == 2
+
+
+def test_answers_as_another_user_are_kept_apart(nodes: Nodes) -> None:
+    with nodes.on() as host:
+        observe(Line, text="echo $WHO")
+        host.data._env = {"WHO": "other"}
+        assert observe(Line, text="echo $WHO") == "other"
+    assert len(nodes.commands()) == 2
+
+
+def test_hosts_do_not_share_answers(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", "pi2")
+    path = tmp_path / "a"
+    with nodes.on("pi1"):
+        assert observe(Content, path=str(path)) is None
+    path.write_text("x")
+    with nodes.on("pi2"):
+        assert observe(Content, path=str(path)) == b"x"
+    with nodes.on("pi1"):
+        assert observe(Content, path=str(path)) is None
+
+
+def test_a_warning_is_printed_once(nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+    with nodes.on(), caplog.at_level("INFO", logger="pyinfra"):
+        warn("the clock is wrong")
+        warn("the clock is wrong")
+    assert caplog.text.count("the clock is wrong") == 1

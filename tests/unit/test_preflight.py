@@ -1,0 +1,227 @@
+"""What keeps a node from being a work node, what is only noteworthy, and where a host's name is
+looked up."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from chaos_engine.deploys.preflight import preflight
+from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.deploys.site import node_name
+from chaos_engine.facts.node import Node, NodeState, parse_node
+from chaos_engine.operations.preflight import fit, noteworthy, unfit
+from tests.unit.nodes import Nodes
+
+UBUNTU = """\
+uid=0
+systemd=yes
+system=ubuntu
+version=24.04
+like=debian
+apt=yes
+architecture=arm64
+cgroup=cgroup2fs
+half_done=
+root=rw,relatime
+overlay=
+free_mib=52810
+hostname=pi1
+resolves=yes
+resolve_ms=4
+machine_id=6a1f0f3c6f0e4b0f9f0d7c3c0a4b1c2d
+boot_id=0d0c5a0e-1111-4222-8333-944455556666
+addresses=192.168.1.50 10.0.0.7
+clock=1790000000
+"""
+
+GOOD = parse_node(UBUNTU.splitlines(), now=1790000000.4)
+
+
+def changed(**values: Any) -> NodeState:
+    return replace(GOOD, **values)
+
+
+def test_reads_a_node() -> None:
+    assert (GOOD.root, GOOD.systemd, GOOD.apt, GOOD.resolves) == (True, True, True, True)
+    assert (GOOD.system, GOOD.version, GOOD.architecture) == ("ubuntu", "24.04", "arm64")
+    assert GOOD.addresses == ("192.168.1.50", "10.0.0.7")
+    assert GOOD.half_done == ()
+    assert not GOOD.read_only
+    assert GOOD.skew == 0
+
+
+def test_reads_a_node_in_a_bad_state() -> None:
+    text = (
+        UBUNTU.replace("root=rw,", "root=ro,")
+        .replace("half_done=", "half_done=iF=docker.io iHR=kubelet ")
+        .replace("resolves=yes\n", "")
+        .replace("systemd=yes\n", "")
+    )
+    node = parse_node(text.splitlines(), now=1790000600)
+    assert node.half_done == ("iF=docker.io", "iHR=kubelet")
+    assert node.read_only
+    assert not node.resolves
+    assert not node.systemd
+    assert node.skew == -600
+
+
+def test_what_is_cut_short_is_an_error() -> None:
+    with pytest.raises(LookupError):
+        parse_node(UBUNTU.splitlines()[:5], now=0)
+
+
+def test_reads_this_computer() -> None:
+    command = Node().command().get_raw_value()
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    node = Node().process(ran.stdout.splitlines())
+    assert node.apt
+    assert abs(node.skew) <= 6
+    assert node.free_mib > 0
+
+
+def test_a_good_node_is_fit() -> None:
+    assert list(unfit(GOOD, "192.168.1.42")) == []
+    assert list(noteworthy(GOOD, "pi1", "192.168.1.50")) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"root": False}, "it is not asked as root; set _sudo = True"),
+        ({"systemd": False}, "systemd is not its init"),
+        ({"apt": False, "system": "fedora"}, "it has no apt but fedora; use Ubuntu or Debian"),
+        ({"architecture": "armhf"}, "its packages are for armhf; install a 64-bit system"),
+        ({"architecture": "riscv64"}, "its packages are for riscv64"),
+        ({"cgroup": "tmpfs"}, "/sys/fs/cgroup is tmpfs, not cgroup version 2; take"),
+        ({"read_only": True}, "its root file system is read-only"),
+        ({"overlay": "boot=overlay"}, "its command line has boot=overlay: changes are lost"),
+        ({"free_mib": 199}, "its root file system has 199 MiB free, 200 are needed"),
+        ({"half_done": ("iHR=kubelet",)}, "apt-get install --reinstall kubelet"),
+        ({"addresses": ("192.168.1.42",)}, "it is the log server 192.168.1.42 itself"),
+    ],
+)
+def test_refuses(values: dict[str, Any], reason: str) -> None:
+    (found,) = unfit(changed(**values), "192.168.1.42")
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"version": "22.04"}, "ubuntu 22.04 is not among the systems this is made for: ubuntu"),
+        ({"system": "armbian", "version": "1"}, "armbian 1 is not among"),
+        ({"half_done": ("iF=docker.io",)}, "dpkg was interrupted with docker.io"),
+        ({"free_mib": 1500}, "only 1500 MiB are free"),
+        ({"skew": -3600}, "its clock is 3600 s behind this computer's"),
+        ({"skew": 121}, "its clock is 121 s ahead of"),
+        ({"resolves": False}, "pi1 has no address; have a line 127.0.1.1 pi1"),
+        ({"resolves": False, "resolve_ms": 5002}, "(5002 ms), and each sudo waits for that"),
+        ({"resolve_ms": 4000}, "is resolved slowly (4000 ms)"),
+        ({"hostname": "raspberrypi"}, "hostnamectl set-hostname pi1"),
+        ({"addresses": ("192.168.1.77",)}, "it has the address 192.168.1.77, not 192.168.1.50"),
+    ],
+)
+def test_warns(values: dict[str, Any], message: str) -> None:
+    (found,) = noteworthy(changed(**values), "pi1", "192.168.1.50")
+    assert message in found
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"system": "debian", "version": "12"},
+        {"system": "debian", "version": "13"},
+        {"version": "25.10"},
+        {"hostname": "pi1.example.org"},
+        {"addresses": ()},
+        {"skew": -60},
+    ],
+)
+def test_is_silent(values: dict[str, Any]) -> None:
+    assert list(noteworthy(changed(**values), "pi1", "192.168.1.50")) == []
+
+
+NODES = {"pi1": IPv4Address("192.168.1.50"), "pi2": IPv4Address("192.168.1.51")}
+
+
+@pytest.mark.parametrize(
+    ("name", "ssh_hostname", "known"),
+    [
+        ("pi1", None, "pi1"),
+        ("pi1.example.org", None, "pi1"),
+        ("pi2.local", "10.0.0.2", "pi2"),
+        ("192.168.1.51", None, "pi2"),
+        ("kitchen", "192.168.1.50", "pi1"),
+        ("kitchen", "192.168.1.70", "kitchen"),
+    ],
+)
+def test_finds_a_hosts_name(name: str, ssh_hostname: str | None, known: str) -> None:
+    assert node_name(name, ssh_hostname, NODES) == known
+
+
+def test_without_nodes_a_host_has_its_own_name() -> None:
+    assert node_name("pi1.example.org", None, {}) == "pi1"
+    assert node_name("192.168.1.50", None, {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("pi11", "add 'pi11': its address to chaos_nodes"), ("192.168.1.9", "a name for 192.168.1.9")],
+)
+def test_a_host_that_chaos_nodes_lacks_stops_the_run(name: str, hint: str) -> None:
+    with (
+        Nodes(name, data={"chaos_nodes": {"pi1": "192.168.1.50"}}).on(name),
+        pytest.raises(SettingsError) as error,
+    ):
+        preflight()
+    assert str(error.value).startswith(f"{name}: chaos_nodes has no address for it")
+    assert hint in str(error.value)
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, NodeState]:
+    """What each host is found to be, in place of this computer."""
+    found: dict[str, NodeState] = {}
+
+    def observe(fact: object) -> NodeState:
+        from chaos_engine.facts.observe import current
+
+        return found[current()[1].name]
+
+    monkeypatch.setattr("chaos_engine.operations.preflight.observe", observe)
+    return found
+
+
+def check(*names: str) -> Nodes:
+    run = Nodes(*names)
+    run.prepare(fit, name="Check node", known_as="")
+    run.execute()
+    return run
+
+
+def test_a_good_node_is_never_changed(answers: dict[str, NodeState]) -> None:
+    answers["pi1"] = GOOD
+    run = check("pi1")
+    assert (run.planned(), run.changed(), run.failed) == ([], [], set())
+
+
+def test_two_names_for_one_machine_are_refused(
+    answers: dict[str, NodeState], caplog: pytest.LogCaptureFixture
+) -> None:
+    answers.update(pi1=GOOD, pi2=GOOD)
+    assert check("pi1", "pi2").failed == {"pi2"}
+    assert "it is the same machine as pi1" in caplog.text
+
+
+def test_copied_cards_are_noted(
+    answers: dict[str, NodeState], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    answers.update(pi1=GOOD, pi2=changed(boot_id="another"))
+    assert check("pi1", "pi2").failed == set()
+    assert "/etc/machine-id is the same as on pi1" in caplog.text

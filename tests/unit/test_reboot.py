@@ -1,0 +1,544 @@
+"""The reboot: when it is due, who goes when, and what is said of a node that does not come back."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gevent  # type: ignore[import-untyped]
+import gevent.pool  # type: ignore[import-untyped]
+import pytest
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from chaos_engine.deploys import reboot as deploy
+from chaos_engine.deploys.reboot import RebootSettings
+from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.facts.kernel import RECORD, Cmdline
+from chaos_engine.facts.swap import SwapArea, SwapState
+from chaos_engine.operations import boot_cycle, reboot
+from chaos_engine.operations.boot_cycle import cycle, order, withdraw
+from chaos_engine.operations.gate import Gate, Lane
+from chaos_engine.operations.reboot import causes, in_vain, without_memory
+from tests.unit.counting import first
+from tests.unit.nodes import Nodes
+from tests.unit.test_cmdline import ADDED, PI_FIRMWARE, UBUNTU_2404, WANTED
+from tests.unit.test_kernel import BOOT, boot_file, cmdline
+from tests.unit.test_swap import USED
+from tests.unit.test_swap import state as swap_state
+
+OTHER_BOOT = "7b1f3a52-0000-4c6e-8a11-2d9d0a4a3f10"
+NO_SWAP = swap_state()
+EDITED = boot_file(UBUNTU_2404 + ADDED)
+WORDS = tuple((PI_FIRMWARE + UBUNTU_2404 + ADDED).split())
+
+FRESH = cmdline()
+DUE = cmdline(file=EDITED)
+DONE = cmdline(file=EDITED, words=WORDS, memory=True, boot_id=OTHER_BOOT)
+
+
+def test_it_is_due_while_the_kernel_lacks_a_word_whatever_the_file_says() -> None:
+    for found in (FRESH, DUE):
+        (why,) = causes(found, NO_SWAP, WANTED, last=False).values()
+        assert why == f"the kernel was started without {' '.join(WANTED)}"
+    assert causes(DONE, NO_SWAP, WANTED, last=True) == {}
+
+
+def test_a_machine_whose_kernel_needs_no_words_is_never_due() -> None:
+    found = cmdline(file=None, memory=True)
+
+    assert causes(found, NO_SWAP, WANTED, last=True) == {}
+    assert without_memory(found, WANTED) == []
+
+
+def test_swap_that_cannot_be_turned_off_makes_it_due() -> None:
+    short = swap_state(areas=USED, available=1000)
+
+    assert causes(DONE, short, WANTED, last=True) == {
+        "swap": "swap (/swapfile) in use, and what is swapped out does not fit into RAM"
+    }
+    assert causes(DONE, swap_state(areas=USED), WANTED, last=True) == {}
+
+
+def record(found: Cmdline, swaps: SwapState = NO_SWAP) -> dict[str, str]:
+    """What is on a node after a reboot that was made for what was due."""
+    return dict.fromkeys(causes(found, swaps, WANTED, last=True), found.boot_id)
+
+
+def vain(found: Cmdline, swaps: SwapState = NO_SWAP) -> list[str]:
+    return in_vain(found, causes(found, swaps, WANTED, last=True), WANTED)
+
+
+def test_a_reboot_that_was_ordered_and_did_not_happen_is_still_due() -> None:
+    assert vain(replace(DUE, rebooted=record(DUE))) == []
+
+
+def test_a_reboot_that_was_in_vain_says_where_to_look() -> None:
+    (problem,) = vain(replace(DUE, rebooted=record(DUE), boot_id=OTHER_BOOT))
+
+    assert problem == (
+        f"the kernel was started without {' '.join(WANTED)}, also after a reboot; "
+        "/boot/firmware/cmdline.txt has them, so the firmware reads another file: look at "
+        "cmdline= and os_prefix= in config.txt and from which medium it boots, mend that and "
+        "reboot the node"
+    )
+
+
+def test_another_content_of_the_file_is_worth_another_reboot() -> None:
+    other = boot_file("quiet " + UBUNTU_2404 + ADDED)
+
+    assert vain(replace(DUE, file=other, rebooted=record(DUE), boot_id=OTHER_BOOT)) == []
+
+
+def test_a_reboot_for_other_words_was_not_in_vain_for_these() -> None:
+    more = (*WANTED, "psi=1")
+    noted = replace(DONE, rebooted=record(DUE))
+
+    assert list(causes(replace(DUE, words=()), NO_SWAP, more, last=True)) != list(record(DUE))
+    for last in (False, True):
+        assert in_vain(noted, causes(noted, NO_SWAP, more, last), more) == []
+
+
+def test_words_that_no_file_has_were_not_rebooted_for_in_vain() -> None:
+    for found in (FRESH, cmdline(file=None, grub=True)):
+        assert vain(replace(found, rebooted=record(found), boot_id=OTHER_BOOT)) == []
+
+
+def test_swap_that_is_back_after_a_reboot_for_it_is_not_rebooted_for_again() -> None:
+    short = swap_state(areas=(SwapArea("/dev/zram0", "partition", 9999, 9999),), available=0)
+    found = replace(DONE, rebooted={"swap": BOOT})
+
+    (problem,) = vain(found, short)
+
+    assert problem.startswith("swap (/dev/zram0) in use")
+    assert "find out what turns it on" in problem
+
+
+def test_a_kernel_that_does_not_know_the_words_is_told_apart_from_a_wrong_file() -> None:
+    (problem,) = without_memory(replace(DONE, memory=False), WANTED)
+
+    assert "it does not know cgroup_enable=" in problem
+    assert without_memory(DUE, WANTED) == []
+    assert without_memory(replace(DONE, memory=False), ["quiet"]) == []
+
+
+@pytest.fixture
+def pyinfra_on(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run on nodes that answer as given, and reboot by a word in a list."""
+
+    def run(
+        found: dict[str, Cmdline],
+        executing: bool = True,
+        before: Any = None,
+        swaps: SwapState = NO_SWAP,
+        **data: Any,
+    ) -> Nodes:
+        groups: Any = {"proxy": (["pi5"], {})} if "pi5" in found else {}
+        keys = {f"chaos_{key}": value for key, value in data.items()}
+        nodes = Nodes(*found, data={"chaos_nodes": {}, **keys}, groups=groups)
+        monkeypatch.setattr(reboot, "LocalConnector", int)
+        monkeypatch.setattr(
+            reboot,
+            "observe",
+            lambda fact: found[reboot.current()[1].name] if fact is reboot.KernelCmdline else swaps,
+        )
+        if before:
+            nodes.prepare(before)
+        monkeypatch.setattr("chaos_engine.deploys.concern.gather", lambda: None)
+        nodes.prepare(deploy)
+        if executing:
+            nodes.execute()
+        return nodes
+
+    return run
+
+
+@pytest.fixture
+def rebooted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The nodes that were rebooted; "broken" in a node's name makes that fail."""
+    names: list[str] = []
+
+    def reboots(state: Any, host: Any, found: Any, noted: dict[str, str], seconds: int) -> str:
+        names.append(host.name)
+        assert set(noted.values()) == {BOOT}
+        gevent.sleep(0.01)
+        return "did not come back" if "broken" in host.name else ""
+
+    monkeypatch.setattr(reboot, "cycle", reboots)
+    monkeypatch.setattr(reboot, "_look_back", lambda before, wanted: "")
+    monkeypatch.setattr(reboot, "withdraw", lambda state, host: "")
+    return names
+
+
+def test_a_fresh_node_shows_it_in_a_preview(pyinfra_on: Any) -> None:
+    nodes = pyinfra_on({"pi1": FRESH, "pi2": DONE}, executing=False)
+
+    assert nodes.planned("pi1") == ["Reboot | Reboot node"]
+    assert nodes.planned("pi2") == []
+
+
+def test_it_is_not_made_for_words_that_the_next_boot_would_not_bring(
+    pyinfra_on: Any, rebooted: list[str]
+) -> None:
+    nodes = pyinfra_on({"pi1": FRESH, "pi2": DUE})
+
+    assert rebooted == ["pi2"]
+    assert nodes.failed == {"pi1"}
+
+
+def test_a_node_of_a_cluster_is_pending_unless_forced(
+    pyinfra_on: Any, rebooted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    joined = replace(DUE, joined=True)
+
+    nodes = pyinfra_on({"pi1": joined})
+
+    assert rebooted == []
+    assert not nodes.failed
+    assert "a reboot is pending: the kernel was started without" in caplog.text
+    assert nodes.planned() == []
+    pyinfra_on({"pi1": joined}, reboot_force=True)
+    assert rebooted == ["pi1"]
+
+
+def test_after_a_failure_no_further_node_of_the_cluster_is_rebooted(
+    pyinfra_on: Any, rebooted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    joined = replace(DUE, joined=True)
+    nodes = pyinfra_on(
+        {"broken1": joined, "broken2": joined, "fresh": DUE, "broken3": joined}, reboot_force=True
+    )
+
+    (first,) = {*rebooted} - {"fresh"}
+    assert len(rebooted) == 2
+    assert nodes.failed == {"broken1", "broken2", "broken3"}
+    assert f"not rebooted, because {first}: did not come back; mend that" in caplog.text
+
+
+def test_nodes_without_a_cluster_do_not_hold_each_other_up(
+    pyinfra_on: Any, rebooted: list[str]
+) -> None:
+    nodes = pyinfra_on({"broken": DUE, "pi2": DUE, "pi5": DUE})
+
+    assert sorted(rebooted) == ["broken", "pi2", "pi5"]
+    assert nodes.failed == {"broken"}
+
+
+def test_a_reboot_in_vain_refuses_the_node(pyinfra_on: Any, rebooted: list[str]) -> None:
+    found = replace(DUE, rebooted=record(DUE), boot_id=OTHER_BOOT)
+
+    nodes = pyinfra_on({"pi1": found, "pi2": DUE})
+
+    assert nodes.failed == {"pi1"}
+    assert nodes.operations("pi1")[0].startswith("Reboot | Refuse node: the kernel was started")
+    assert rebooted == ["pi2"]
+
+
+def test_what_was_announced_before_a_reboot_in_vain_is_done(
+    pyinfra_on: Any, rebooted: list[str], tmp_path: Path
+) -> None:
+    found = replace(DUE, rebooted=record(DUE), boot_id=OTHER_BOOT)
+
+    nodes = pyinfra_on({"pi1": found, "pi2": DUE}, before=first, folder=str(tmp_path))
+
+    count, refusal = nodes.operations("pi1")
+    assert count == "First | Count first"
+    assert refusal.startswith("Reboot | Refuse node: the kernel was started")
+    assert nodes.changed("pi1") == [count]
+    assert (tmp_path / "first").exists()
+    assert nodes.failed == {"pi1"}
+
+
+def test_a_new_word_reaches_the_file_and_is_rebooted_for(pyinfra_on: Any) -> None:
+    noted = replace(DONE, rebooted=record(DUE))
+
+    nodes = pyinfra_on({"pi1": noted}, executing=False, kernel_words=[*WANTED, "psi=1"])
+
+    assert nodes.planned() == ["Reboot | Reboot node"]
+
+
+def test_swap_that_can_still_be_turned_off_is_no_reboot_in_vain(
+    pyinfra_on: Any,
+) -> None:
+    late = swap_state(areas=USED, available=0, units={"swapfile.swap": "generated"})
+    noted = replace(DONE, rebooted={"swap": BOOT})
+
+    nodes = pyinfra_on({"pi1": noted}, executing=False, swaps=late)
+
+    assert nodes.planned() == ["Reboot | Reboot node"]
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (DONE, None),
+        (replace(DUE, boot_id=OTHER_BOOT), "also after a reboot; /boot/firmware/cmdline.txt has"),
+        (replace(FRESH, boot_id=OTHER_BOOT), "also after the reboot; run again"),
+    ],
+    ids=["well", "in vain", "file lost"],
+)
+def test_the_note_goes_when_the_reboot_brought_all(
+    pyinfra_on: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    found: Cmdline,
+    problem: str | None,
+) -> None:
+    nodes = {"pi1": DUE, "pi2": DONE}
+    withdrawn = []
+
+    def reboots(state: Any, host: Any, before: Any, noted: dict[str, str], seconds: int) -> str:
+        nodes["pi1"] = replace(found, rebooted=noted)
+        return ""
+
+    def withdraws(state: Any, host: Any) -> str:
+        withdrawn.append(host.name)
+        return ""
+
+    monkeypatch.setattr(reboot, "cycle", reboots)
+    monkeypatch.setattr(reboot, "withdraw", withdraws)
+
+    run = pyinfra_on(nodes)
+
+    assert withdrawn == ([] if problem else ["pi1"])
+    assert run.failed == ({"pi1"} if problem else set())
+    assert problem is None or problem in caplog.text
+
+
+@dataclass
+class Traffic:
+    """Who is down at the same time."""
+
+    down: set[str] = field(default_factory=set)
+    seen: list[set[str]] = field(default_factory=list)
+
+    def pass_gate(self, gate: Gate, name: str, lane: Lane, joined: bool) -> None:
+        with gate.turn(lane, joined):
+            self.down.add(name)
+            self.seen.append({*self.down})
+            gevent.sleep(0.01)
+            self.down.remove(name)
+
+
+def test_turns_keep_to_the_batch_the_lanes_and_the_proxy_apart() -> None:
+    gate, traffic = Gate(3), Traffic()
+    nodes: list[tuple[str, Lane]] = [
+        *((f"worker{n}", "") for n in range(5)),
+        *((f"controller{n}", "controller") for n in range(3)),
+        ("proxy", "proxy"),
+        ("proxy2", "proxy"),
+    ]
+
+    # fewer places than nodes, as with pyinfra's --parallel
+    pool = gevent.pool.Pool(6)
+    for name, lane in nodes:
+        pool.spawn(traffic.pass_gate, gate, name, lane, True)
+
+    assert pool.join(timeout=5)
+    assert max(len(down) for down in traffic.seen) == 3
+    for down in traffic.seen:
+        assert sum(name.startswith("controller") for name in down) <= 1
+        if any(name.startswith("proxy") for name in down):
+            assert len(down) == 1
+
+
+def test_nodes_without_a_cluster_wait_for_nobody() -> None:
+    gate, traffic = Gate(1), Traffic()
+
+    gevent.joinall(
+        [
+            gevent.spawn(traffic.pass_gate, gate, f"pi{n}", lane, False)
+            for n, lane in enumerate(("", "", "controller", "controller", "proxy"))
+        ]
+    )
+
+    assert max(len(down) for down in traffic.seen) == 5
+
+
+class Node:
+    """A host that answers each look as it is told; ``None`` is no connection."""
+
+    name = "pi1"
+    client = None
+    current_op_global_arguments = {"_sudo": True, "_if": None}  # noqa: RUF012
+
+    def __init__(self, *looks: tuple[str, str] | Exception | None, refuse: str = "") -> None:
+        self.connector_data = {"sudo_askpass_path__/tmp": "/tmp/x", "prompted_sudo_password": "y"}
+        self.connected = True
+        self.connector = self
+        self.said: list[str] = []
+        self.commands: list[tuple[str, dict[str, Any]]] = []
+        self._looks = self._answers(looks)
+        self._refuse = refuse
+        self._new = False
+
+    @staticmethod
+    def _answers(looks: tuple[Any, ...]) -> Iterator[Any]:
+        yield from looks
+        while True:
+            yield looks[-1]
+
+    def connect(self) -> None:
+        assert not self.connector_data["sudo_askpass_path__/tmp"]
+        self._look = next(self._looks)
+        self._new = True
+        if self._look is None:
+            raise ConnectError("Could not connect")
+
+    def disconnect(self) -> None:
+        assert not self.connector_data["sudo_askpass_path__/tmp"]
+
+    def log(self, message: str) -> None:
+        self.said.append(message)
+
+    def run_shell_command(self, command: Any, **arguments: Any) -> tuple[bool, CommandOutput]:
+        self.commands.append((str(command), arguments))
+        if len(self.commands) == 1:
+            lines = [OutputLine("stderr", self._refuse)] if self._refuse else []
+            return not self._refuse, CommandOutput(lines)
+        if not self._new:
+            self._look = next(self._looks)
+        self._new = False
+        if self._look is None:
+            raise EOFError
+        if isinstance(self._look, Exception):
+            raise self._look
+        return True, CommandOutput([OutputLine("stdout", line) for line in self._look])
+
+
+class State:
+    print_output = print_input = False
+
+
+@pytest.fixture
+def run_cycle(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(boot_cycle, "PAUSE", 0.01)
+
+    def run(node: Node, found: Cmdline = DUE, seconds: float = 5) -> str:
+        state: Any = State()
+        host: Any = node
+        return cycle(state, host, found, {"swap": found.boot_id}, seconds)  # type: ignore[arg-type]
+
+    return run
+
+
+def test_a_node_is_back_when_another_boot_has_finished_its_start(run_cycle: Any) -> None:
+    node = Node(
+        (BOOT, "running"),
+        (BOOT, "stopping"),
+        None,
+        ConnectionResetError("reset"),
+        (OTHER_BOOT, "starting"),
+        (OTHER_BOOT, "degraded"),
+    )
+
+    assert run_cycle(node) == ""
+    assert node.connected
+    assert node.said == ["Back after 0 s"]
+    ordered, *looks = node.commands
+    assert ordered[1] == {"print_output": False, "print_input": False, "_sudo": True}
+    assert [arguments for _, arguments in looks] == [{}] * len(looks)
+    assert node.connector_data["prompted_sudo_password"] == "y"
+
+
+def test_a_node_with_an_untested_kernel_boots_twice(run_cycle: Any) -> None:
+    third = "11111111-2222-4333-8444-555555555555"
+    node = Node(
+        None,
+        (OTHER_BOOT, "running unknown"),
+        (OTHER_BOOT, "stopping trying"),
+        None,
+        (third, "running trying"),
+        (third, "running"),
+    )
+
+    assert run_cycle(node) == ""
+    assert len(node.commands) == 6
+
+
+def test_a_start_that_does_not_finish_is_not_awaited_for_ever(
+    run_cycle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot_cycle, "SETTLE", 0.05)
+
+    assert run_cycle(Node(None, (OTHER_BOOT, "starting"))) == ""
+
+
+def test_a_node_that_never_comes_back_is_rescued_on_another_computer(run_cycle: Any) -> None:
+    problem = run_cycle(Node((BOOT, "stopping"), None), seconds=0.1)
+
+    assert problem == (
+        "did not come back within 0.1 s; look at its power and its screen. If it does not boot: "
+        "switch it off, put its card into another computer, and in what is /boot/firmware on the "
+        "node copy cmdline.txt.chaos-engine.bak over cmdline.txt; then start it and run again"
+    )
+
+
+def test_a_node_that_does_not_go_down_is_told_apart(run_cycle: Any) -> None:
+    problem = run_cycle(Node((BOOT, "running")), seconds=0.1)
+
+    assert problem == "has not gone down within 0.1 s; look at: systemctl list-jobs"
+
+
+def test_a_node_that_refuses_the_order_is_not_awaited(run_cycle: Any) -> None:
+    node = Node(None, refuse="it was rebooted by someone else meanwhile; run again")
+
+    assert run_cycle(node) == (
+        "could not be rebooted: it was rebooted by someone else meanwhile; run again"
+    )
+    assert len(node.commands) == 1
+
+
+def test_a_reboot_is_noted_before_it_is_made(tmp_path: Path) -> None:
+    (tmp_path / "boot_id").write_text(BOOT + "\n")
+    noted = tmp_path / "var/reboot"
+    calls = f'systemd-run() {{ echo "$*"; cat {noted}; }}\n'.replace("systemd-run", "systemd_run")
+
+    def run(boot_id: str) -> subprocess.CompletedProcess[str]:
+        script = order(boot_id, {"cmdline-1": boot_id, "swap": BOOT})
+        script = script.replace("/proc/sys/kernel/random", str(tmp_path))
+        script = script.replace(RECORD, str(noted)).replace("systemd-run", "systemd_run")
+        script = script.replace("/var/lib/chaos-engine", str(tmp_path / "var"))
+        return subprocess.run(["sh", "-c", calls + script], capture_output=True, text=True)
+
+    done = run(BOOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"systemctl reboot\ncmdline-1 {BOOT}\nswap {BOOT}\n")
+
+    noted.unlink()
+    done = run(OTHER_BOOT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "rebooted by someone else" in done.stderr
+    assert not noted.exists()
+
+
+def test_the_note_is_removed_as_it_was_made() -> None:
+    state: Any = State()
+    node, broken = Node(None), Node(None, refuse="Read-only file system")
+
+    assert withdraw(state, node) == ""  # type: ignore[arg-type]
+    ((command, arguments),) = node.commands
+    assert f"rm -f -- {RECORD} && sync /var/lib/chaos-engine" in command
+    assert arguments["_sudo"]
+    assert withdraw(state, broken) == (  # type: ignore[arg-type]
+        f"{RECORD} could not be removed: Read-only file system"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("chaos_reboot_batch", 0, "how many nodes of a cluster may reboot at the same time"),
+        ("chaos_reboot_force", "perhaps", "whether a node that has joined a cluster is"),
+        ("chaos_reboot_timeout", 1, "seconds that a node may take to come back"),
+    ],
+)
+def test_settings_that_do_not_fit_say_what_is_wanted(key: str, value: Any, wanted: str) -> None:
+    nodes = Nodes(data={key: value})
+
+    with nodes.on(), pytest.raises(SettingsError, match=f"{key} = {value!r}: .*wanted: {wanted}"):
+        RebootSettings.resolve()

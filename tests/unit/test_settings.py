@@ -1,0 +1,156 @@
+"""Settings: each mistake names where it comes from, the key, the value and the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos_engine.deploys.settings import (
+    Settings,
+    SettingsError,
+    all_models,
+    controller_path,
+    known_keys,
+)
+from chaos_engine.deploys.site import (
+    ControllersSettings,
+    EndpointSettings,
+    LogServerSettings,
+    NodesSettings,
+    VersionsSettings,
+)
+from tests.unit.nodes import Nodes
+
+SITE: dict[str, Any] = {
+    "chaos_nodes": {"pi1": "192.168.1.50", "pi2": "192.168.1.51"},
+    "chaos_controllers": ["pi1"],
+    "chaos_log_server": "192.168.1.42",
+}
+
+
+class AllSettings(ControllersSettings, EndpointSettings, LogServerSettings, VersionsSettings):
+    """As a role has them."""
+
+
+def resolve(model: type[Settings] = AllSettings, **layers: Any) -> Any:
+    with Nodes("pi1", **layers).on():
+        return model.resolve()
+
+
+def refusal(model: type[Settings] = AllSettings, **layers: Any) -> str:
+    with pytest.raises(SettingsError) as error:
+        resolve(model, **layers)
+    return str(error.value)
+
+
+def test_values_get_their_types() -> None:
+    settings = resolve(data=SITE)
+    assert settings.nodes["pi1"] == IPv4Address("192.168.1.50")
+    assert settings.controllers == ("pi1",)
+    assert settings.vip is None
+    assert settings.vip_port == 6443
+
+
+def test_a_host_goes_before_its_group_and_a_group_before_all() -> None:
+    data = {**SITE, "chaos_vip_port": 1}
+    groups: Mapping[str, Any] = {"workers": (["pi1"], {"chaos_vip_port": 2})}
+    assert resolve(data=data).vip_port == 1
+    assert resolve(data=data, groups=groups).vip_port == 2
+    assert resolve(data=data, groups=groups, hosts={"pi1": {"chaos_vip_port": 3}}).vip_port == 3
+    assert resolve(data=data, override={"chaos_vip_port": 4}).vip_port == 4
+
+
+@pytest.mark.parametrize(
+    ("layers", "where"),
+    [
+        ({"data": {**SITE, "chaos_vip_port": 0}}, "pi1, group all"),
+        ({"data": SITE, "groups": {"w": (["pi1"], {"chaos_vip_port": 0})}}, "pi1, group w"),
+        ({"data": SITE, "hosts": {"pi1": {"chaos_vip_port": 0}}}, "pi1, inventory"),
+        ({"data": SITE, "override": {"chaos_vip_port": 0}}, "pi1, --data"),
+    ],
+)
+def test_a_bad_value_says_where_it_comes_from(layers: dict[str, Any], where: str) -> None:
+    assert refusal(**layers) == (
+        f"{where}: chaos_vip_port = 0: Input should be greater than or equal to 1; "
+        "wanted: TCP port of the Kubernetes API"
+    )
+
+
+def test_a_bad_value_within_a_table_says_which() -> None:
+    data = {**SITE, "chaos_nodes": {"pi1": "192.168.1.500"}}
+    assert refusal(NodesSettings, data=data).startswith(
+        "pi1, group all: chaos_nodes['pi1'] = '192.168.1.500': Input is not a valid IPv4 address"
+    )
+
+
+def test_a_missing_value_says_what_is_wanted() -> None:
+    assert refusal(LogServerSettings) == (
+        "pi1: chaos_log_server is not set; put it into group_data/: "
+        "address of the syslog server that gets all logs of the nodes"
+    )
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    message = refusal(data={"chaos_vip_port": 0, "chaos_vip": "x"})
+    assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("chaos_log_sever", "did you mean chaos_log_server?"),
+        ("chaos_qqqq", "README.md lists the settings"),
+    ],
+)
+@pytest.mark.parametrize("layer", ["data", "override"])
+def test_an_unknown_key_names_the_nearest(layer: str, key: str, hint: str) -> None:
+    message = refusal(AllSettings, **{"data": SITE, layer: {**SITE, key: 1}})
+    assert f"{key} is no setting; {hint}" in message
+
+
+def test_keys_of_other_concerns_are_no_mistake() -> None:
+    assert resolve(NodesSettings, data=SITE).nodes
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"chaos_nodes": {"pi1": "192.168.1.50", "pi2": "192.168.1.50"}},
+            "pi2 and pi1 have the same address 192.168.1.50; give each node its own",
+        ),
+        ({"chaos_controllers": ["pi9"]}, "pi9 is not in chaos_nodes; add its address there"),
+        ({"chaos_controllers": ["pi1", "pi1"]}, "a name is there twice"),
+        ({"chaos_kubernetes_version": "v1.28"}, "String should match pattern"),
+        ({"chaos_nodes": {"Pi_1": "192.168.1.50"}}, "String should match pattern"),
+    ],
+)
+def test_values_that_do_not_fit_each_other(data: dict[str, Any], message: str) -> None:
+    assert message in refusal(data={**SITE, **data})
+
+
+def test_settings_cannot_be_changed_by_a_deploy() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        resolve(data=SITE).vip_port = 1
+
+
+def test_every_setting_is_described_and_has_one_owner() -> None:
+    owners: dict[str, set[str]] = {}
+    for model in all_models():
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{name}"
+            owners.setdefault(name, set()).add(str(field.description))
+    assert {name: texts for name, texts in owners.items() if len(texts) > 1} == {}
+    assert {f"chaos_{name}" for name in owners} <= known_keys()
+
+
+def test_files_of_the_controller_are_found_where_pyinfra_finds_its_own(tmp_path: Path) -> None:
+    nodes = Nodes("pi1")
+    nodes.state.cwd = str(tmp_path)
+    with nodes.on():
+        assert controller_path("files/ca.crt") == tmp_path / "files/ca.crt"
+        assert controller_path("/etc/ssl/ca.crt") == Path("/etc/ssl/ca.crt")

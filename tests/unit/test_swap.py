@@ -1,0 +1,292 @@
+"""Swap: what is found of it on real systems, what is done about it, and the script that does it."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyinfra.api.exceptions import FactProcessError
+
+from chaos_engine.facts.swap import SCRIPT, SwapArea, Swaps, SwapState, parse_swaps
+from chaos_engine.operations.originals import KEEP
+from chaos_engine.operations.swap import MARK, Plan, compose, fits, plan, stays, without_swap
+from tests.unit.scripts import Sandbox
+
+# Raspberry Pi OS 12 with dphys-swapfile, a swap partition added by hand
+FSTAB_PI_OS = """\
+proc            /proc           proc    defaults          0       0
+PARTUUID=0a1b2c3d-01  /boot/firmware  vfat    defaults          0       2
+PARTUUID=0a1b2c3d-02  /               ext4    defaults,noatime  0       1
+# a swapfile is not a swap partition, no line here
+#   use  dphys-swapfile swap[on|off]  for that
+"""
+FSTAB_UBUNTU = """\
+LABEL=writable\t/\text4\tdefaults\t0 1
+LABEL=system-boot       /boot/firmware  vfat    defaults        0       1
+/swapfile\tnone\tswap\tsw\t0\t0
+"""
+FSTAB_DEBIAN = """\
+# /etc/fstab: static file system information.
+UUID=6f1c /               ext4    errors=remount-ro 0       1
+# swap was on /dev/sda5 during installation
+UUID=9a7e none            swap    sw              0       0
+/dev/sr0        /media/cdrom0   udf,iso9660 user,noauto     0       0
+/dev/sdb1       /mnt/swap       ext4    defaults  0 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("fstab", "line"),
+    [
+        (FSTAB_UBUNTU, "/swapfile\tnone\tswap\tsw\t0\t0"),
+        (FSTAB_DEBIAN, "UUID=9a7e none            swap    sw              0       0"),
+        ("/dev/zram0 none swap", "/dev/zram0 none swap"),
+        ("proc /proc proc\r\n /a none swap pri=5\r\n", " /a none swap pri=5"),
+    ],
+)
+def test_a_swap_line_becomes_a_comment_and_nothing_else_changes(fstab: str, line: str) -> None:
+    assert without_swap(fstab) == fstab.replace(line, MARK + line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/dev/sdb1 /mnt/swap ext4 defaults 0 2",
+        "swap /swap tmpfs size=1m 0 0",
+        "#/swapfile none swap sw 0 0",
+        "  # /swapfile none swap sw 0 0",
+        "LABEL=swap none ext4 swap 0 0",
+        "",
+        "swap",
+    ],
+)
+def test_a_line_that_only_mentions_swap_stays(line: str) -> None:
+    assert without_swap(line + "\n") == line + "\n"
+    assert without_swap(FSTAB_PI_OS + line) == FSTAB_PI_OS + line
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(alphabet="aswp# /\t\r", max_size=16), max_size=6), st.booleans())
+def test_no_line_is_lost_and_a_second_time_changes_nothing(lines: list[str], ended: bool) -> None:
+    fstab = "\n".join([*lines, "/s none swap sw 0 0"]) + ("\n" if ended else "")
+
+    once = without_swap(fstab)
+
+    assert once.replace(MARK, "") == fstab
+    assert without_swap(once) == once
+    assert once != fstab
+
+
+def answer(fstab: str = FSTAB_UBUNTU, *more: str) -> list[str]:
+    """What the fact's script answers on Ubuntu with a swap file."""
+    return [
+        "area Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority",
+        r"area /my\040swap                             file" + "\t\t1048572\t\t20480\t\t-2",
+        "available 611000",
+        "fstab 664 root disk",
+        f"text {base64.b64encode(fstab.encode()).decode()}",
+        *more,
+    ]
+
+
+def test_reads_what_is_in_use_and_what_would_bring_it() -> None:
+    found = parse_swaps(
+        answer(
+            FSTAB_UBUNTU,
+            "unit swapfile.swap                generated -",
+            r"unit dev-disk-by\x2dlabel-old.swap masked    enabled",
+            "service swap.target loaded static",
+            "service dphys-swapfile.service not-found",
+            "service zramswap.service masked masked",
+            "service zram-config.service loaded enabled",
+            "rpi_swap yes",
+        )
+    )
+
+    assert found == SwapState(
+        areas=(SwapArea("/my swap", "file", 1048572, 20480),),
+        available=611000,
+        fstab=FSTAB_UBUNTU,
+        fstab_mode="664",
+        fstab_owner="root",
+        fstab_group="disk",
+        units={"swapfile.swap": "generated", r"dev-disk-by\x2dlabel-old.swap": "masked"},
+        services={
+            "swap.target": "static",
+            "zramswap.service": "masked",
+            "zram-config.service": "enabled",
+        },
+        rpi_swap=True,
+        rpi_swap_drop_in=None,
+    )
+    assert found.used == 20480
+
+
+def test_a_node_without_fstab_has_none() -> None:
+    assert parse_swaps(answer()[:3]).fstab == ""
+
+
+def test_a_damaged_answer_is_no_default() -> None:
+    with pytest.raises(FactProcessError, match="unexpected answer"):
+        Swaps().process(["area Filename Type", "area /swapfile file many 0 -2"])
+
+
+@pytest.mark.parametrize(
+    ("units", "status"), [("dev-zram0.swap generated -\nvar-swap.swap static -\n", 0), ("", 1)]
+)
+def test_the_script_answers_for_a_node(tmp_path: Path, units: str, status: int) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fstab").write_text(FSTAB_DEBIAN)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/swaps").write_text("Filename Type Size Used Priority\n/s file 10 5 -2\n")
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 900 kB\nMemAvailable:  612345 kB\n")
+    # systemd 254 and later fail when no unit is found
+    systemctl = (
+        f"systemctl() {{ case $1 in list-unit-files) printf '{units}'; return {status} ;; "
+        "*) case $* in *swap.target) echo loaded; echo static ;; *) echo not-found; echo ;; esac "
+        "esac; }\n"
+    )
+    script = re.sub(r"(/proc|/etc)/", rf"{tmp_path}\1/", SCRIPT)
+
+    done = subprocess.run(
+        ["sh", "-c", systemctl + script], capture_output=True, text=True, check=True
+    )
+    found = parse_swaps(done.stdout.splitlines())
+
+    assert found.areas == (SwapArea("/s", "file", 10, 5),)
+    assert found.available == 612345
+    assert found.fstab == FSTAB_DEBIAN
+    assert found.fstab_mode == "644"
+    assert list(found.units) == re.findall(r"\S+\.swap", units)
+    assert found.services == {"swap.target": "static"}
+    assert not found.rpi_swap
+
+
+def state(**changes: Any) -> SwapState:
+    usual = SwapState(
+        areas=(),
+        available=500_000,
+        fstab=FSTAB_PI_OS,
+        fstab_mode="644",
+        fstab_owner="root",
+        fstab_group="root",
+        units={},
+        services={"swap.target": "masked"},
+        rpi_swap=False,
+        rpi_swap_drop_in=None,
+    )
+    return replace(usual, **changes)
+
+
+USED = (SwapArea("/swapfile", "file", 1048572, 204800),)
+
+
+def test_a_node_without_swap_needs_nothing() -> None:
+    assert not plan(state())
+
+
+def test_each_provider_is_dealt_with_by_itself() -> None:
+    assert plan(state(services={"swap.target": "static"})).mask == ("swap.target",)
+    assert plan(state(services={"dphys-swapfile.service": "disabled"})).mask == (
+        "dphys-swapfile.service",
+    )
+    assert plan(state(services={"zramswap.service": "masked-runtime"})).mask == (
+        "zramswap.service",
+    )
+    units = {"dev-zram0.swap": "generated", "old.swap": "masked"}
+    assert plan(state(units=units)).mask == ("dev-zram0.swap",)
+    (file,) = plan(state(rpi_swap=True)).files
+    assert (file.path, file.content) == (
+        "/etc/rpi/swap.conf.d/90-chaos-engine.conf",
+        "[Main]\nMechanism=none\n",
+    )
+    assert not plan(state(rpi_swap=True, rpi_swap_drop_in="[Main]\nMechanism=none\n"))
+
+
+def test_fstab_keeps_its_mode_and_owner() -> None:
+    (file,) = plan(state(fstab=FSTAB_UBUNTU, fstab_mode="664", fstab_group="disk")).files
+
+    assert (file.path, file.mode, file.group) == ("/etc/fstab", "664", "disk")
+
+
+def test_swap_is_turned_off_where_its_content_fits_into_ram() -> None:
+    assert plan(state(areas=USED)).turn_off == ("/swapfile",)
+    assert fits(state(areas=USED))
+    assert not stays(state(areas=USED), configured=True)
+
+
+def test_swap_whose_content_does_not_fit_stays_until_the_next_boot() -> None:
+    short = state(areas=USED, available=210_000)
+
+    assert plan(short).turn_off == ()
+    assert stays(short, configured=False)
+    assert stays(short, configured=True)
+    # as long as it would come back, a reboot is of no use
+    assert stays(replace(short, fstab=FSTAB_UBUNTU), configured=False)
+    assert not stays(replace(short, fstab=FSTAB_UBUNTU), configured=True)
+
+
+def test_unused_swap_needs_no_room() -> None:
+    assert fits(state(areas=(SwapArea("/dev/zram0", "partition", 100, 0),), available=1000))
+
+
+def test_the_script_turns_swap_off_and_masks_what_would_bring_it(tmp_path: Path) -> None:
+    box, text = (
+        Sandbox(tmp_path),
+        compose(Plan(mask=("swap.target", r"dev-disk-by\x2dlabel-a.swap"), turn_off=("/my swap",))),
+    )
+    units = tmp_path / "system"
+    units.mkdir()
+    (units / r"dev-disk-by\x2dlabel-a.swap").write_text("[Swap]\n")
+    (tmp_path / "swaps").write_text("Filename Type Size Used Priority\n")
+
+    done = box.run(localise(box, text), before=f'swapoff() {{ echo "$2" >{tmp_path}/off; }}')
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "off").read_text() == "/my swap\n"
+    assert box.calls == [
+        "stop -- swap.target",
+        r"stop -- dev-disk-by\x2dlabel-a.swap",
+        "daemon-reload",
+    ]
+    for unit in ("swap.target", r"dev-disk-by\x2dlabel-a.swap"):
+        assert (units / unit).readlink() == Path("/dev/null")
+    kept = tmp_path / "var/originals" / str(units)[1:] / r"dev-disk-by\x2dlabel-a.swap"
+    assert kept.read_text() == "[Swap]\n"
+    assert (tmp_path / "var/created").read_text() == f"{units}/swap.target\n"
+
+
+def test_swap_that_is_still_in_use_is_a_failure(tmp_path: Path) -> None:
+    box = Sandbox(tmp_path)
+    (tmp_path / "swaps").write_text("Filename Type\n/dev/zram0 partition 100 0 5\n")
+
+    done = box.run(localise(box, compose(Plan(turn_off=("/swapfile",)))), before="swapoff() { :; }")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "/dev/zram0 partition 100 0 5",
+        "this swap is still in use",
+    ]
+
+
+def test_a_swapoff_that_fails_masks_nothing(tmp_path: Path) -> None:
+    box = Sandbox(tmp_path)
+    plan = Plan(mask=("swap.target",), turn_off=("/swapfile",))
+
+    done = box.run(localise(box, compose(plan)), before="swapoff() { return 4; }")
+
+    assert done.returncode == 4
+    assert box.calls == []
+
+
+def localise(box: Sandbox, text: str) -> str:
+    """The commands as `files.transaction` runs them, below a directory."""
+    text = text.replace("/etc/systemd/system", f"{box.root}/system")
+    return f"set -eu\n{KEEP}\n" + text.replace("/proc/swaps", f"{box.root}/swaps")

@@ -1,0 +1,141 @@
+"""What holds for the tree as a whole, whichever concern is added to it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos_engine import deploys
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+PACKAGES = {
+    "chaos_engine": "src/chaos_engine",
+    "chaos_engine.deploys": "deploys",
+    "chaos_engine.facts": "facts",
+    "chaos_engine.operations": "operations",
+    "chaos_engine.templates": "templates",
+}
+SITE = ("inventory.py", "deploy.py", "group_data")
+
+# Other people's projects call these: they do not change
+CONCERNS = (
+    "preflight",
+    "hosts_file",
+    "packages",
+    "kernel",
+    "swap",
+    "journald",
+    "rsyslog",
+    "log_mount",
+    "docker",
+    "cri_dockerd",
+    "kubernetes",
+    "etcd_certificates",
+    "reboot",
+)
+ROLES = ("worker", "verify")
+FACTS = ("kernel.KernelCmdline", "mounts.Mounts")
+
+
+def files_below(*names: str) -> Iterator[Path]:
+    for name in names:
+        path = CHECKOUT / name
+        found = [path] if path.is_file() else sorted(path.rglob("*"))
+        yield from (
+            file for file in found if file.is_file() and "__pycache__" not in file.parts
+            and ".egg-info" not in str(file)
+        )  # fmt: skip
+
+
+def python_files() -> list[Path]:
+    return [file for file in files_below("deploys", "facts", "operations") if file.suffix == ".py"]
+
+
+# The RAM that is mounted on /var/log while storage is away is called that too
+@pytest.mark.parametrize("word", ["lab", "stand-ins?", "nspawn", "tests"])
+def test_what_is_shipped_knows_nothing_of_its_tests(word: str) -> None:
+    pattern = re.compile(rf"\b{word}\b", re.IGNORECASE)
+    mentions = [
+        f"{file.relative_to(CHECKOUT)}:{number}: {line.strip()}"
+        for file in files_below(*PACKAGES.values(), *SITE)
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert mentions == []
+
+
+@pytest.mark.parametrize("name", [*CONCERNS, *ROLES])
+def test_fixed_name_of_a_deploy_is_exported(name: str) -> None:
+    assert name in deploys.__all__
+    function: Any = getattr(import_module("chaos_engine.deploys"), name)
+    assert inspect.isfunction(function), f"chaos_engine.deploys.{name} is {function!r}"
+
+
+def test_every_exported_name_is_there() -> None:
+    assert [name for name in deploys.__all__ if not callable(getattr(deploys, name, None))] == []
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_fixed_name_of_a_fact_is_there(name: str) -> None:
+    module, _, fact = name.partition(".")
+    assert inspect.isclass(getattr(import_module(f"chaos_engine.facts.{module}"), fact))
+
+
+def test_packages_are_the_folders() -> None:
+    setuptools = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setuptools["package-dir"] == PACKAGES
+    folders = {
+        package + "".join(f".{part}" for part in file.parent.relative_to(CHECKOUT / folder).parts)
+        for package, folder in PACKAGES.items()
+        for file in files_below(folder)
+        if file.suffix == ".py"
+    }
+    assert set(setuptools["packages"]) == folders
+
+
+def test_every_file_of_a_package_is_in_the_wheel() -> None:
+    setuptools = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    left_out = [
+        str(file.relative_to(CHECKOUT))
+        for package, folder in PACKAGES.items()
+        for file in files_below(folder)
+        if file.suffix != ".py"
+        and not any(file.match(glob) for glob in setuptools["package-data"].get(package, []))
+    ]
+    assert left_out == []
+
+
+def undocumented(tree: ast.Module) -> Iterator[str]:
+    """Public functions, classes and methods without a docstring; what overrides has its base's."""
+    if not ast.get_docstring(tree):
+        yield "the module itself"
+    nodes: list[tuple[str, ast.stmt]] = [("", node) for node in tree.body]
+    for prefix, node in nodes:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        overrides = any(isinstance(d, ast.Name) and d.id == "override" for d in node.decorator_list)
+        if node.name.startswith("_") or overrides:
+            continue
+        if not ast.get_docstring(node):
+            yield prefix + node.name
+        if isinstance(node, ast.ClassDef):
+            nodes += [(f"{node.name}.", child) for child in node.body]
+
+
+@pytest.mark.parametrize("file", python_files(), ids=lambda file: str(file.relative_to(CHECKOUT)))
+def test_everything_public_is_documented(file: Path) -> None:
+    assert list(undocumented(ast.parse(file.read_text()))) == []

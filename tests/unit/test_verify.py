@@ -1,0 +1,169 @@
+"""What is said of a node's health, and what the exit code makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import PyinfraError
+
+from chaos_engine.deploys.verify import findings, verify
+from chaos_engine.deploys.worker import WorkerSettings
+from chaos_engine.facts.health import Health
+from chaos_engine.facts.observe import NodeError, NodeFact, Read, current, observe, want
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.verify import judge, report
+from tests.unit.nodes import Nodes
+
+module = import_module("chaos_engine.deploys.verify")  # the package names the deploy so
+SETTINGS = cast(WorkerSettings, SimpleNamespace())
+
+
+class Line(NodeFact[str]):
+    """What a command prints."""
+
+    def command(self, text: str) -> StringCommand:
+        return StringCommand(text)
+
+    def parse(self, lines: list[str]) -> str:
+        return lines[0]
+
+
+@converge(reads=lambda text: [Read.of(Line, text=text)])
+def tell(text: str) -> Commands:
+    """Change what prints "change", refuse what prints "refuse"."""
+    line = observe(Line, text=text)
+    if line == "refuse":
+        raise NodeError("it is refused")
+    if line == "change":
+        yield StringCommand("true")
+
+
+def concern(name: str, text: str) -> Callable[..., None]:
+    def call(settings: Any) -> None:
+        tell(name=f"Do {name}", text=text)
+
+    call.__name__ = name
+    return call
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    concerns = (
+        concern("preflight", "echo fine"),
+        concern("docker", "echo change"),
+        concern("swap", "echo fine"),
+        concern("packages", "echo refuse"),
+    )
+    monkeypatch.setattr(module, "CONCERNS", concerns)
+    healthy(monkeypatch)
+    return Nodes("pi1")
+
+
+def healthy(monkeypatch: pytest.MonkeyPatch, script: str = "true") -> None:
+    """Have the node's health read by SCRIPT."""
+    monkeypatch.setattr(Health, "command", lambda self: StringCommand(script))
+
+
+def found_on(nodes: Nodes) -> dict[str, list[str]]:
+    with nodes.on():
+        return findings(SETTINGS)
+
+
+def test_a_concern_is_as_wanted_if_nothing_is_to_be_done(nodes: Nodes) -> None:
+    assert found_on(nodes) == {
+        "preflight": [],
+        "docker": ["to be done: Do docker"],
+        "swap": [],
+        "packages": ["it is refused"],
+    }
+    assert nodes.operations() == []
+    assert len(nodes.commands()) == 1
+
+
+def test_what_is_configured_but_does_not_work_is_named(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(monkeypatch, "echo swap is in use; echo docker is down")
+    found = found_on(nodes)
+    assert found["swap"] == ["is in use"]
+    assert found["docker"] == ["to be done: Do docker", "is down"]
+
+
+def test_health_that_cannot_be_read_is_a_problem_of_those_it_would_tell_of(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(monkeypatch, "echo no permission >&2; exit 3")
+    found = found_on(nodes)
+    assert found["preflight"] == []
+    assert found["packages"] == ["it is refused"]
+    assert "status 3: no permission" in found["swap"][0]
+    assert len(found["docker"]) == 2
+
+
+def test_node_that_cannot_be_read_fails_all(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread() -> None:
+        raise NodeError("the node's state could not be read")
+
+    monkeypatch.setattr(module, "gather", unread)
+    found = found_on(nodes)
+    assert list(found) == ["preflight", "docker", "swap", "packages"]
+    assert set(map(tuple, found.values())) == {("the node's state could not be read",)}
+
+
+def test_reading_again_after_a_failure_is_possible(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_on(nodes)
+    with nodes.on():
+        assert current()[2].phase == ""
+        want([Read.of(Health)])
+        assert observe(Health) == {}
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, nodes: Nodes) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(
+        type(nodes["pi1"]), "log_styled", lambda self, text, **how: lines.append(text)
+    )
+    return lines
+
+
+def test_each_concern_is_one_line(nodes: Nodes, printed: list[str]) -> None:
+    with nodes.on():
+        assert not report({"swap": [], "log_mount": ["hangs", "to be done: Mount"]})
+    assert printed == ["swap       ok", "log_mount  FAILED  hangs; to be done: Mount"]
+
+
+def test_all_is_well_if_nothing_was_found(nodes: Nodes, printed: list[str]) -> None:
+    with nodes.on():
+        assert report({"swap": [], "docker": []})
+    assert printed == ["swap    ok", "docker  ok"]
+
+
+def test_a_node_that_is_not_as_wanted_fails(nodes: Nodes, printed: list[str]) -> None:
+    nodes.prepare(judge, name="Verify node", failed=["swap", "docker"])
+    with pytest.raises(PyinfraError, match="No hosts remaining"):
+        nodes.execute()
+    assert nodes.failed == {"pi1"}
+    assert "not as wanted: swap, docker" in printed
+
+
+def test_a_node_that_is_as_wanted_does_not_fail(nodes: Nodes) -> None:
+    nodes.prepare(judge, name="Verify node", failed=[])
+    nodes.execute()
+    assert nodes.failed == set()
+    assert nodes.changed() == []
+
+
+def test_verify_fails_the_node_in_a_preview_too(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WorkerSettings, "resolve", classmethod(lambda cls: SETTINGS))
+    nodes.prepare(verify)
+    assert nodes.failed == {"pi1"}

@@ -1,0 +1,158 @@
+"""The virtual cluster as tests and the demo use it: the lab's commands, and ssh to its nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import testinfra
+from testinfra.host import Host
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+LAB = CHECKOUT / "tests" / "lab" / "lab"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished command."""
+
+    command: tuple[str, ...]
+    status: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Everything that it printed."""
+        return self.out + self.err
+
+
+@dataclass
+class Cluster:
+    """One lab, by its name."""
+
+    name: str
+    status: dict[str, Any] = field(default_factory=dict)
+
+    def lab(self, *arguments: str, ok: bool = True, timeout: float = 900) -> Result:
+        """Run a command of the lab; with `ok`, its failure is the test's."""
+        command = (str(LAB), "--name", self.name, *arguments)
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=CHECKOUT,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        result = Result(command, done.returncode, done.stdout, done.stderr)
+        if ok:
+            assert not result.status, f"{' '.join(command)}\n{result.text}"
+        return result
+
+    def up(self, *options: str) -> None:
+        """Start it; its progress is shown as it comes."""
+        subprocess.run([LAB, "--name", self.name, "up", *options], cwd=CHECKOUT, check=True)
+        self.status = json.loads(self.lab("status", "--json").out)
+
+    def down(self) -> None:
+        """Remove it."""
+        self.lab("down")
+
+    def address(self, node: str) -> str:
+        """A node's address on the LAN."""
+        return next(str(n["address"]) for n in self.status["nodes"] if n["name"] == node)
+
+    @property
+    def workers(self) -> list[str]:
+        """The names of the workers that this lab has."""
+        return [str(n["name"]) for n in self.status["nodes"] if n["role"] == "worker"]
+
+    @property
+    def limit(self) -> list[str]:
+        """pyinfra's options that leave out the inventory's hosts that this lab has not."""
+        return [word for name in self.workers for word in ("--limit", name)]
+
+    def run(self, *command: str, ok: bool = True, timeout: float = 900) -> Result:
+        """Run a command as a computer on the cluster's LAN."""
+        return self.lab("run", "--", *command, ok=ok, timeout=timeout)
+
+    def pyinfra(self, *arguments: str, ok: bool = True, timeout: float = 1200) -> Result:
+        """``pyinfra inventory.py ARGUMENTS``, over the nodes that this lab has unless limited."""
+        limit = [] if "--limit" in arguments else self.limit
+        return self.run("pyinfra", "inventory.py", *arguments, *limit, ok=ok, timeout=timeout)
+
+    def announced(self, *arguments: str) -> dict[str, set[str]]:
+        """What a preview lists: names of operations by host, hosts without any left out."""
+        plan = json.loads(self.pyinfra("--json", "--dry", *arguments).out)["plan"]
+        found: dict[str, set[str]] = {}
+        for operation in plan:
+            hosts = operation["hosts_with_change"] + operation["hosts_with_conditional_change"]
+            for host in hosts:
+                found.setdefault(host, set()).add(operation["name"])
+        return found
+
+    def changed(self, *arguments: str, ok: bool = True) -> dict[str, set[str]]:
+        """What a run changes: names of operations by host, hosts without any left out."""
+        run = self.pyinfra("--json", "-y", *arguments, ok=ok)
+        found: dict[str, set[str]] = {}
+        for operation in json.loads(run.out)["results"]["operations"]:
+            for host in operation["success"]:
+                found.setdefault(host, set()).add(operation["name"])
+        return found
+
+    def exec(self, node: str, command: str, ok: bool = True) -> str:
+        """Run a shell command as root inside a node, past ssh; its output."""
+        return self.lab("exec", node, "--", "sh", "-c", command, ok=ok).out.strip()
+
+    def power(self, node: str, action: str) -> None:
+        """Cut a node's power, switch it on, or both (cycle)."""
+        self.lab("power", node, action)
+
+    def host(self, node: str) -> Host:
+        """A node over ssh, as testinfra sees it; as root."""
+        return _connect(self.name, node, self.status["ssh_key"], self.status["known_hosts"])
+
+
+@cache
+def _connect(lab: str, node: str, key: str, known_hosts: str) -> Host:
+    config = Path(key).parent / "testinfra.config"
+    connect = f"{sys.executable} {CHECKOUT}/tests/pass_connection.py %h %p"
+    config.write_text(
+        "Host *\n"
+        "  User ubuntu\n"
+        f"  IdentityFile {key}\n"
+        f"  UserKnownHostsFile {known_hosts}\n"
+        "  BatchMode yes\n"
+        "  ControlMaster auto\n"
+        f"  ControlPath {config.parent}/%h.control\n"
+        "  ControlPersist 15\n"
+        "  ProxyUseFdpass yes\n"
+        f"  ProxyCommand {LAB} --name {lab} run -- {connect}\n"
+    )
+    return testinfra.get_host(f"ssh://{node}", ssh_config=str(config), sudo=True, timeout=20)
+
+
+def wait_for(what: str, condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until `condition` is true; an ``AssertionError`` in it counts as not yet."""
+    deadline = time.monotonic() + seconds
+    problem: object = None
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except AssertionError as error:
+            problem = error
+        time.sleep(0.3)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s{f' ({problem})' if problem else ''}")
