@@ -97,9 +97,11 @@ class TestBadInput:
         refused(cluster, "etcd-client.key", "etcd-client.crt")
 
     def test_node_has_no_volume(self, cluster: Cluster) -> None:
-        table = json.dumps({"pi99": {"volume": "pi99", "servers": ["etcd1", "etcd2"]}})
+        table = json.dumps({"pi10": {"volume": "pi10", "servers": ["etcd1", "etcd2"]}})
         refused(
-            cluster, "chaos_log_volumes", cluster.workers[0], data=(f"chaos_log_volumes={table}",)
+            cluster,
+            "chaos_log_volumes has no Gluster volume for it, only for pi10",
+            data=(f"chaos_log_volumes={table}",),
         )
 
     def test_setting_is_misspelt(self, cluster: Cluster) -> None:
