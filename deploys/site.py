@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
@@ -13,6 +13,7 @@ from chaos_engine.deploys.settings import Settings, SettingsError
 from chaos_engine.facts.observe import current
 
 HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+LinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,14}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
 
 
@@ -116,6 +117,18 @@ class EndpointSettings(Settings):
     )
     vip_name: HostName = Field("k8s", description="name of the Kubernetes API's address")
     vip_port: int = Field(6443, ge=1, le=65535, description="TCP port of the Kubernetes API")
+
+
+class LanSettings(Settings):
+    """The network that the nodes are on."""
+
+    lan_subnet: IPv4Network = Field(description="subnet of the nodes' LAN, as 192.168.1.0/24")
+    lan_gateway: IPv4Address = Field(description="address of the LAN's router")
+    parent_interface: LinkName = Field(
+        "eth0",
+        description="wired network interface of the proxy's node that the macvlan links are on, "
+        "at most 15 characters",
+    )
 
 
 class EtcdSettings(Settings):
