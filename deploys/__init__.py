@@ -7,13 +7,16 @@ model: ``from chaos_engine.deploys import docker``, then ``docker()``.
 from chaos_engine.deploys.cri_dockerd import cri_dockerd
 from chaos_engine.deploys.docker import docker
 from chaos_engine.deploys.etcd_certificates import etcd_certificates
+from chaos_engine.deploys.haproxy import haproxy
 from chaos_engine.deploys.hosts_file import hosts_file
 from chaos_engine.deploys.journald import journald
 from chaos_engine.deploys.kernel import kernel
 from chaos_engine.deploys.kubernetes import kubernetes
 from chaos_engine.deploys.log_mount import log_mount
+from chaos_engine.deploys.macvlan_network import macvlan_network
 from chaos_engine.deploys.packages import packages
 from chaos_engine.deploys.preflight import preflight
+from chaos_engine.deploys.proxy import proxy
 from chaos_engine.deploys.reboot import reboot
 from chaos_engine.deploys.rsyslog import rsyslog
 from chaos_engine.deploys.swap import swap
@@ -24,13 +27,16 @@ __all__ = [
     "cri_dockerd",
     "docker",
     "etcd_certificates",
+    "haproxy",
     "hosts_file",
     "journald",
     "kernel",
     "kubernetes",
     "log_mount",
+    "macvlan_network",
     "packages",
     "preflight",
+    "proxy",
     "reboot",
     "rsyslog",
     "swap",

@@ -53,15 +53,7 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
             if view.phase or view.depth:  # within another concern or role
                 function(resolved)
                 return
-            problems = _problems(function, resolved)
-            if problems:
-                reason = "; ".join(dict.fromkeys(problems))
-                state, host, _ = current()
-                if state.check_for_changes:
-                    # the list of changes shows one node's reason only, where several are refused
-                    host.log_styled(f"Refused: {reason}", fg="red", log_func=logger.error)
-                refuse_node(name=f"Refuse node: {reason}", reason=reason)
-                view.refused = True
+            if _refused(lambda: function(resolved)):
                 return
             view.depth += 1
             try:
@@ -76,14 +68,47 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
     return decorate
 
 
-def _problems(function: Callable[[S], None], settings: S) -> list[str]:
+def check(*concerns: Concern) -> None:
+    """Refuse the current host if one of several deploys cannot be done to it.
+
+    + concerns: deploys that are called after this one, without arguments
+
+    Each deploy refuses a host before its own first change. Called before the first of several,
+    this has the host refused before that of any, and reads it for all of them in one command.
+
+    **Example:** ``check(worker, proxy)``, then ``worker()`` and ``proxy()``
+    """
+
+    def call_all() -> None:
+        for one in concerns:
+            one()
+
+    _refused(call_all)
+
+
+def _refused(body: Callable[[], None]) -> bool:
+    """Whether the current host is refused, for what the operations of `body` find on it."""
+    problems = _problems(body)
+    if not problems:
+        return False
+    reason = "; ".join(dict.fromkeys(problems))
+    state, host, view = current()
+    if state.check_for_changes:
+        # the list of changes shows one node's reason only, where several are refused
+        host.log_styled(f"Refused: {reason}", fg="red", log_func=logger.error)
+    refuse_node(name=f"Refuse node: {reason}", reason=reason)
+    view.refused = True
+    return True
+
+
+def _problems(body: Callable[[], None]) -> list[str]:
     """What forbids to touch this node: all that its operations find, before any is registered."""
     try:
         with phase("collect"):
-            function(settings)
+            body()
         gather()
     except NodeError as error:
         return [str(error)]
     with phase("check") as (problems, _):
-        function(settings)
+        body()
     return problems

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyinfra.api.deploy import deploy
 
-from chaos_engine.deploys.worker import CONCERNS, WorkerSettings
+from chaos_engine.deploys.concern import Concern
+from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
+from chaos_engine.deploys.proxy import ProxySettings
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
+from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.health import CHECKS, Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
 from chaos_engine.operations.verify import judge, report
@@ -12,20 +19,22 @@ from chaos_engine.operations.verify import judge, report
 
 @deploy("Verify")
 def verify() -> None:
-    """Say of each concern of a work node whether it is as wanted, and why not.
+    """Say of each concern of a work node, or of the proxy, whether it is as wanted, and why not.
 
     A concern is as wanted when its operations find nothing to change and its service does its
     work: Docker and the shim answer, no swap is in use, journald has no file on disk open, rsyslog
-    runs, a file can be written to ``/var/log``, and the memory controller is there. Where one is
-    not, the exit code is non-zero, also under ``--dry``.
+    runs, a file can be written to ``/var/log``, the memory controller is there, and the proxy's
+    address answers its own node. Where one is not, the exit code is non-zero, also under ``--dry``.
 
     A message tagged ``chaos-engine`` is logged too. That it arrives is seen at the log server only.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.verify -y``
     """
     state, host, _ = current()
-    settings = WorkerSettings.resolve()
-    found = findings(settings)
+    concerns: dict[Concern, Settings] = dict.fromkeys(WORKER_CONCERNS, WorkerSettings.resolve())
+    if "proxy" in host.groups:
+        concerns |= dict.fromkeys(PROXY_CONCERNS, ProxySettings.resolve())
+    found = findings(concerns)
     failed = [concern for concern, problems in found.items() if problems]
     if not report(found):
         # pyinfra's exit code looks at this set; failing the host here would ask for a confirmation
@@ -33,23 +42,23 @@ def verify() -> None:
     judge(name="Verify node", failed=failed)
 
 
-def findings(settings: WorkerSettings) -> dict[str, list[str]]:
-    """What is wrong with each concern on the current host."""
-    names = [concern.__name__ for concern in CONCERNS]
+def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
+    """What is wrong with each of the concerns, given with their settings, on the current host."""
     try:
         with phase("collect"):
-            for concern in CONCERNS:
+            for concern, settings in concerns.items():
                 concern(settings)
         want([Read.of(Health)])
         gather()
     except NodeError as error:
-        return {name: [str(error)] for name in names}
+        return {concern.__name__: [str(error)] for concern in concerns}
     try:
         health = observe(Health)
     except NodeError as error:
         health = dict.fromkeys(CHECKS, str(error))
     found = {}
-    for name, concern in zip(names, CONCERNS, strict=True):
+    for concern, settings in concerns.items():
+        name = concern.__name__
         with phase("check") as (problems, pending):
             concern(settings)
         found[name] = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.observe import NodeFact
 
-LIMIT_SECONDS = 4
+LIMIT_SECONDS = 3
 """How long a check that waits for somebody may take. All of them together have to end before
 `chaos_engine.facts.observe.PART_SECONDS`, or one that hangs would hide what the others say."""
 
@@ -63,6 +64,11 @@ CHECKS = {
     "kernel": (
         "grep -qw memory /sys/fs/cgroup/cgroup.controllers",
         "the memory cgroup is off; a reboot is due, or the kernel does not know the words",
+    ),
+    "haproxy": (
+        # on the proxy only: no other node has the script
+        f"test ! -x {SCRIPT} || {limited(f'{SCRIPT} check')}",
+        "the API's address does not answer its own node; look at: journalctl -u docker_haproxy",
     ),
 }
 """By concern: a shell command that fails if its service does not do its work, and what to say."""

@@ -59,7 +59,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
         concern("swap", "echo fine"),
         concern("packages", "echo refuse"),
     )
-    monkeypatch.setattr(module, "CONCERNS", concerns)
+    monkeypatch.setattr(module, "WORKER_CONCERNS", concerns)
     healthy(monkeypatch)
     return Nodes("pi1")
 
@@ -71,7 +71,7 @@ def healthy(monkeypatch: pytest.MonkeyPatch, script: str = "true") -> None:
 
 def found_on(nodes: Nodes) -> dict[str, list[str]]:
     with nodes.on():
-        return findings(SETTINGS)
+        return findings(dict.fromkeys(module.WORKER_CONCERNS, SETTINGS))
 
 
 def test_a_concern_is_as_wanted_if_nothing_is_to_be_done(nodes: Nodes) -> None:

@@ -1,0 +1,169 @@
+"""HAProxy before the Kubernetes controllers, under an address of its own."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
+from typing_extensions import Self
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.docker import Folder
+from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
+from chaos_engine.deploys.proxy_group import check_proxy_group
+from chaos_engine.deploys.site import ControllersSettings, LinkName
+from chaos_engine.facts.haproxy import RUN
+from chaos_engine.operations import haproxy as operations
+from chaos_engine.operations.files import File
+from chaos_engine.operations.hairpin import hairpin
+from chaos_engine.operations.macvlan_network import CONTAINER
+from chaos_engine.templates import render
+
+API_PORT = 6443
+"""Where a controller's kube-apiserver listens (kubeadm's default)."""
+
+MacAddress = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$")]
+ImageName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$")
+]
+
+
+class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
+    """Settings of `haproxy`."""
+
+    vip_mac: MacAddress | None = Field(
+        None,
+        description="MAC address of the proxy's HAProxy container, unicast and locally "
+        "administered, as 02:42:ac:8f:4c:ff; if not set it is made of the address",
+    )
+    hairpin_link: LinkName = Field(
+        "lb-hairpin",
+        description="name of the link by which the proxy's node reaches its own container, at "
+        "most 15 characters",
+    )
+    haproxy_image: ImageName = Field(
+        "haproxy:3.0",
+        description="image of HAProxy, with a tag; pulled only where it is absent. HAProxy 2.6 or "
+        "newer, laid out as the official one",
+    )
+    haproxy_dir: Folder = Field(
+        "/var/log/haproxy", description="folder on the node with HAProxy's configuration"
+    )
+    haproxy_run_dir: Folder = Field(
+        "/var/log/haproxy/run", description="folder on the node with HAProxy's admin socket"
+    )
+
+    @model_validator(mode="after")
+    def _mac_is_ours_to_give(self) -> Self:
+        first = int(self.mac[:2], 16)
+        if first & 1 or not first & 2:
+            raise ValueError(
+                f"chaos_vip_mac: {self.mac} is not a unicast, locally administered address; its "
+                f"second digit has to be 2, 6, a or e: {first & 0xFC | 2:02x}{self.mac[2:]}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _link_has_a_name_of_its_own(self) -> Self:
+        if self.hairpin_link == self.parent_interface:
+            raise ValueError(
+                f"chaos_hairpin_link: {self.hairpin_link} is chaos_parent_interface; choose "
+                "another name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_controllers(self) -> Self:
+        if not self.controllers:
+            raise ValueError(
+                "chaos_controllers is empty, so the proxy would have nobody to ask; name the "
+                "controllers there"
+            )
+        return self
+
+    @property
+    def mac(self) -> str:
+        """The MAC address of the proxy's container, in lower case."""
+        if self.vip_mac:
+            return self.vip_mac.lower()
+        # As Docker itself made them until 28
+        return "02:42:" + ":".join(f"{octet:02x}" for octet in self.vip.packed)
+
+    def servers(self, proxy: str) -> dict[str, IPv4Address]:
+        """The address of each controller by its name, as the container reaches it.
+
+        + proxy: the name of the node that the container is on: no macvlan link reaches its
+          parent's address, but the hairpin's is on the same node
+        """
+        return {
+            name: self.hairpin_address if name == proxy else self.nodes[name]
+            for name in self.controllers
+        }
+
+
+@concern("HAProxy", HaproxySettings)
+def haproxy(settings: HaproxySettings) -> None:
+    """Balance the Kubernetes controllers under an address that is nobody else's.
+
+    HAProxy asks each controller for ``/readyz``; connections to one that fails are cut at once,
+    all others live as long as their clients want, through any change of the configuration. The
+    address does not depend on the log share: the node keeps a copy of the configuration.
+    """
+    check_proxy_group()
+    config = render(
+        "haproxy.cfg.j2",
+        vip=settings.vip,
+        port=settings.vip_port,
+        controllers=settings.servers(settings.node_name()),
+        api_port=API_PORT,
+    )
+    script = render(
+        "haproxy_start.sh.j2",
+        path="/usr/sbin:/usr/bin:/sbin:/bin",
+        container=CONTAINER,
+        image=settings.haproxy_image,
+        network=settings.macvlan_network,
+        vip=settings.vip,
+        port=settings.vip_port,
+        mac=settings.mac,
+        parent=settings.parent_interface,
+        link=settings.hairpin_link,
+        hairpin=settings.hairpin_address,
+        directory=settings.haproxy_dir,
+        run_directory=settings.haproxy_run_dir,
+        own=operations.OWN,
+        run=RUN,
+        conf="/proc/sys/net/ipv4/conf",
+    )
+    unit = render(
+        "docker_haproxy.service.j2",
+        vip=settings.vip,
+        port=settings.vip_port,
+        container=CONTAINER,
+    )
+    hairpin(
+        name="Reach the proxy from its own node",
+        link=settings.hairpin_link,
+        parent=settings.parent_interface,
+        address=settings.hairpin_address,
+        vip=settings.vip,
+        script=script,
+    )
+    operations.pull(name="Pull HAProxy's image", image=settings.haproxy_image)
+    operations.run(
+        name="Run HAProxy",
+        proxy=operations.Proxy(
+            image=settings.haproxy_image,
+            network=settings.macvlan_network,
+            parent=settings.parent_interface,
+            vip=settings.vip,
+            mac=settings.mac,
+        ),
+        wanted=[
+            File(operations.SCRIPT, script, mode="755"),
+            File(operations.UNIT_FILE, unit),
+            File(f"{operations.OWN}/{operations.CONFIG}", config),
+            File(f"{settings.haproxy_dir}/{operations.CONFIG}", config),
+        ],
+    )

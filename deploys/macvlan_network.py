@@ -1,0 +1,83 @@
+"""The network on which the proxy's container has an address of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.proxy_group import check_proxy_group
+from chaos_engine.deploys.site import (
+    EndpointSettings,
+    LanSettings,
+    NodesSettings,
+    StorageSettings,
+)
+from chaos_engine.operations.macvlan_network import Macvlan, network
+
+
+class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, EndpointSettings):
+    """Settings of `macvlan_network`."""
+
+    vip: IPv4Address = Field(
+        description="address of the Kubernetes API, owned by the proxy's HAProxy container"
+    )
+    hairpin_address: IPv4Address = Field(
+        description="address of the link by which the proxy's node reaches its own container, "
+        "free, and outside of the router's DHCP range"
+    )
+    macvlan_network: str = Field(
+        "lb-network",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="name of the Docker network that the proxy's container is on",
+    )
+
+    @model_validator(mode="after")
+    def _addresses_are_free(self) -> Self:
+        mine = {"chaos_vip": self.vip, "chaos_hairpin_address": self.hairpin_address}
+        for key, address in {**mine, "chaos_lan_gateway": self.lan_gateway}.items():
+            if address not in self.lan_subnet:
+                raise ValueError(
+                    f"{key}: {address} is not in chaos_lan_subnet {self.lan_subnet}; all machines "
+                    "of the LAN are"
+                )
+        for key, address in mine.items():
+            for owner, taken in self._taken():
+                if address == taken and owner != key:
+                    raise ValueError(f"{key}: {address} is {owner}; choose a free address")
+        return self
+
+    def _taken(self) -> Iterator[tuple[str, IPv4Address]]:
+        """Who has which address."""
+        yield "the subnet's own address", self.lan_subnet.network_address
+        yield "the subnet's broadcast address", self.lan_subnet.broadcast_address
+        yield "chaos_lan_gateway", self.lan_gateway
+        for name, address in self.nodes.items():
+            yield f"the address of {name}", address
+        for name, address in self.storage_servers.items():
+            yield f"the address of {name}", address
+        yield "chaos_vip", self.vip
+        yield "chaos_hairpin_address", self.hairpin_address
+
+
+@concern("Proxy network", MacvlanNetworkSettings)
+def macvlan_network(settings: MacvlanNetworkSettings) -> None:
+    """Have the Docker network by which the proxy's container is a machine of its own on the LAN.
+
+    Its parent has to be a wired interface that is up and belongs to no bridge.
+    """
+    check_proxy_group()
+    network(
+        name="Create the proxy's network",
+        wanted=Macvlan(
+            name=settings.macvlan_network,
+            parent=settings.parent_interface,
+            subnet=settings.lan_subnet,
+            gateway=settings.lan_gateway,
+            vip=settings.vip,
+            hairpin=settings.hairpin_address,
+        ),
+    )

@@ -1,0 +1,25 @@
+"""The role of the proxy: one node that owns the address of the Kubernetes API."""
+
+from __future__ import annotations
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.haproxy import HaproxySettings, haproxy
+from chaos_engine.deploys.macvlan_network import macvlan_network
+
+
+class ProxySettings(HaproxySettings):
+    """Settings of `proxy`: those of all its concerns."""
+
+
+CONCERNS = (macvlan_network, haproxy)
+"""What `proxy` composes, in its order."""
+
+
+@concern("Proxy", ProxySettings)
+def proxy(settings: ProxySettings) -> None:
+    """Make a work node the proxy too: Docker is there, from the role `worker`.
+
+    Refuses a host that is not in the inventory's group ``proxy``, and a group of more than one.
+    """
+    macvlan_network(settings)
+    haproxy(settings)

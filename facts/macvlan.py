@@ -1,0 +1,95 @@
+"""macvlan links of the node: network interfaces with a MAC address of their own on another one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+
+
+@dataclass(frozen=True)
+class MacvlanLink(Value):
+    """A macvlan link. `parent` is "" if it is in another network namespace; `mode` is "bridge",
+    "private", "vepa", "passthru" or "source"; `addresses` are IPv4 with prefix; `routes` are the
+    sources ("" for none) by destination, ``{"192.168.1.60/32": "192.168.1.222"}``."""
+
+    parent: str
+    mode: str
+    up: bool
+    mac: str
+    addresses: tuple[str, ...]
+    routes: dict[str, str]
+    arp_ignore: int
+
+
+class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
+    """The macvlan links in the node's own network namespace by name; those of containers are in
+    theirs.
+
+    **Example:** ``{"lb-hairpin": MacvlanLink(parent="eth0", mode="bridge", up=True, ...)}``
+    """
+
+    @override
+    def requires_command(self) -> str:
+        return "ip"
+
+    @override
+    def command(self) -> str:
+        return (
+            "for kind in '-d link' '-4 address' '-4 route'; do "
+            # iproute2 prints nothing, not an empty list, where there is nothing
+            "answer=$(ip -j $kind show) || exit; echo ${answer:-[]}; done; "
+            'for file in /proc/sys/net/ipv4/conf/*/arp_ignore; do echo "$file $(cat $file)"; done'
+        )
+
+    @staticmethod
+    @override
+    def default() -> dict[str, MacvlanLink]:
+        return {}
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, MacvlanLink]:
+        return parse_macvlan_links(lines)
+
+
+def parse_macvlan_links(lines: list[str]) -> dict[str, MacvlanLink]:
+    """Read three lines of JSON (links, addresses, routes), and ``PATH VALUE`` of arp_ignore."""
+    links, addresses, routes = (json.loads(line) for line in lines[:3])
+    arp_ignore = {line.split("/")[6]: int(line.split(" ")[1]) for line in lines[3:]}
+    return {
+        link["ifname"]: MacvlanLink(
+            parent=link.get("link", ""),
+            mode=link["linkinfo"]["info_data"]["mode"],
+            up="UP" in link["flags"],
+            mac=link["address"],
+            addresses=ipv4_addresses(addresses, link["ifname"]),
+            routes={
+                _with_prefix(route["dst"]): route.get("prefsrc", "")
+                for route in routes
+                if route.get("dev") == link["ifname"]
+            },
+            arp_ignore=arp_ignore.get(link["ifname"], 0),
+        )
+        for link in links
+        if link.get("linkinfo", {}).get("info_kind") == "macvlan"
+    }
+
+
+def ipv4_addresses(found: list[dict[str, Any]], name: str) -> tuple[str, ...]:
+    """The IPv4 addresses of an interface with their prefixes, from ``ip -j address show``."""
+    return tuple(
+        f"{address['local']}/{address['prefixlen']}"
+        for interface in found
+        if interface.get("ifname") == name
+        for address in interface["addr_info"]
+        if address["family"] == "inet"
+    )
+
+
+def _with_prefix(destination: str) -> str:
+    """iproute2 leaves out the prefix of a single address."""
+    return destination if "/" in destination or destination == "default" else f"{destination}/32"

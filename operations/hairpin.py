@@ -1,0 +1,102 @@
+"""The node's own way to the address of a container on its macvlan network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+
+from pyinfra.api.command import QuoteString, StringCommand
+
+from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
+from chaos_engine.facts.network import AddressOwner, Interface, InterfaceState
+from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.macvlan_network import CONTAINER
+
+
+def reads(
+    link: str, parent: str, address: IPv4Address, vip: IPv4Address, script: str
+) -> list[Read]:
+    """What `hairpin` will observe for the same arguments."""
+    return [
+        Read.of(MacvlanLinks),
+        Read.of(Interface, interface=link),
+        Read.of(Interface, interface=parent),
+        Read.of(AddressOwner, address=str(address), unless_container=CONTAINER),
+    ]
+
+
+@converge(reads=reads)
+def hairpin(
+    link: str, parent: str, address: IPv4Address, vip: IPv4Address, script: str
+) -> Commands:
+    """Have a macvlan link with an address of its own and a route to the container through it.
+
+    + link: its name, at most 15 characters
+    + parent: the network interface that it is on, the container's too
+    + address: its address
+    + vip: the container's address
+    + script: shell script that makes all that when it is called with the argument ``hairpin``
+
+    A macvlan link reaches the others on its parent, but never the parent itself. So without this
+    the node, and pods on it, cannot reach the container. Link, address, route and ``arp_ignore``
+    are each looked at, and only what is missing is made; a link of another name that has the
+    address is removed. Raises `NodeError` if the name belongs to a link of another kind, or another
+    machine has the address.
+
+    **Example:** ``hairpin(name="Reach the proxy from its node", link="lb-hairpin", ...)``
+    """
+    links = observe(MacvlanLinks)
+    if link not in links and observe(Interface, interface=link):
+        raise NodeError(
+            f"{link} is a network interface of the node already, but no macvlan link; choose "
+            "another chaos_hairpin_link, or remove it"
+        )
+    due = missing(links, observe(Interface, interface=parent), link, parent, address, vip)
+    if not any(f"{address}/32" in one.addresses for one in links.values()):
+        owner = observe(AddressOwner, address=str(address), unless_container=CONTAINER)
+        if owner:
+            raise NodeError(
+                f"{address} belongs to the machine with the MAC address {owner}; choose another "
+                "chaos_hairpin_address, outside of the router's DHCP range"
+            )
+    if not due:
+        current()[1].noop(f"{link}: as wanted")
+        return
+    yield StringCommand("sh -c", QuoteString(script), "sh hairpin")
+
+
+def missing(
+    links: Mapping[str, MacvlanLink],
+    parent_state: InterfaceState | None,
+    link: str,
+    parent: str,
+    address: IPv4Address,
+    vip: IPv4Address,
+) -> list[str]:
+    """What is not as it shall be, in words; a pure function.
+
+    + links: the node's macvlan links
+    + parent_state: the parent, ``None`` if it does not exist
+    """
+    due = [
+        f"{name} has the address {address}"
+        for name, other in links.items()
+        if name != link and f"{address}/32" in other.addresses
+    ]
+    if parent_state is None or parent_state.arp_ignore != 1:
+        due.append(f"arp_ignore of {parent} is not 1")
+    found = links.get(link)
+    if found is None:
+        return [*due, f"{link} is not there"]
+    if (found.parent, found.mode) != (parent, "bridge"):
+        due.append(f"{link} is on {found.parent} in the mode {found.mode}")
+    if not found.up:
+        due.append(f"{link} is down")
+    if tuple(found.addresses) != (f"{address}/32",):
+        due.append(f"{link} has the addresses {', '.join(found.addresses) or 'none'}")
+    if dict(found.routes) != {f"{vip}/32": str(address)}:
+        due.append(f"{link} has not just the route to {vip}")
+    if found.arp_ignore != 1:
+        due.append(f"arp_ignore of {link} is not 1")
+    return due

@@ -1,0 +1,206 @@
+"""HAProxy in a container with an address of its own, supervised by systemd."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+
+from pyinfra.api.command import QuoteString, StringCommand
+
+from chaos_engine.facts.containers import Container, ContainerState, Image
+from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
+from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
+from chaos_engine.facts.network import AddressOwner, Interface
+from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.operations import files
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
+from chaos_engine.operations.originals import DIRECTORY
+from chaos_engine.operations.shell import quote
+
+UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
+OWN = f"{DIRECTORY}/haproxy"
+"""Folder on the node's own disk with the configuration of the last deploy."""
+CONFIG = "haproxy.cfg"
+
+UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
+
+_PULL = """\
+command -v docker >/dev/null || {
+  echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
+}
+for pause in 2 10 0; do
+  docker pull -- "$1" && exit 0
+  sleep $pause
+done
+echo "$1 cannot be pulled: mend the node's way to the registry, or bring it by docker load" >&2
+exit 1
+"""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """How HAProxy's container shall be.
+
+    + image: its image, with a tag
+    + network: the macvlan network that it is on
+    + parent: the network interface that this network is on
+    + vip: its address there
+    + mac: its MAC address there, in lower case
+    """
+
+    image: str
+    network: str
+    parent: str
+    vip: IPv4Address
+    mac: str
+
+    @property
+    def mounts(self) -> dict[str, str]:
+        """The folders that it gets, sources by target."""
+        return {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
+
+
+@converge(reads=lambda image: [Read.of(Image, image=image)])
+def pull(image: str) -> Commands:
+    """Have an image on the node: pulled when it is absent, never again, and never at boot.
+
+    + image: its name with a tag
+
+    **Example:** ``pull(name="Pull HAProxy's image", image="haproxy:3.0")``
+    """
+    if observe(Image, image=image) != "":
+        current()[1].noop(f"{image}: there, or Docker does not run to tell")
+        return
+    yield StringCommand("sh -c", QuoteString(_PULL), "sh", QuoteString(image))
+
+
+def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
+    """What `run` will observe for the same arguments."""
+    return [
+        Read.of(Container, container=CONTAINER),
+        Read.of(Image, image=proxy.image),
+        Read.of(LoadedConfig),
+        Read.of(DockerNetworks),
+        Read.of(Interface, interface=proxy.parent),
+        Read.of(AddressOwner, address=str(proxy.vip), unless_container=CONTAINER),
+        *files.reads(wanted, units=[UNIT]),
+    ]
+
+
+@converge(reads=reads)
+def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
+    """Run HAProxy in its container, with its configuration as it is now.
+
+    + proxy: how the container shall be
+    + wanted: the start script, the unit, and the configuration, twice: on the log share and under
+      `OWN`
+
+    A new configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
+    A container that differs from what is wanted is made anew. Raises `NodeError` if somebody else
+    has the address.
+
+    **Example:** ``run(name="Run HAProxy", proxy=Proxy("haproxy:3.0", ...), wanted=[File(...)])``
+    """
+    wanted = tuple(wanted)
+    problem = taken(proxy, (observe(DockerNetworks) or {}).get(proxy.network))
+    if not problem:
+        owner = observe(AddressOwner, address=str(proxy.vip), unless_container=CONTAINER)
+        problem = answered(proxy, owner)
+    parent = observe(Interface, interface=proxy.parent)
+    if parent and parent.mac == proxy.mac:
+        problem = (
+            f"chaos_vip_mac: {proxy.mac} is the MAC address of {proxy.parent}; choose another one"
+        )
+    if problem:
+        raise NodeError(problem)
+    config = next(file for file in wanted if file.path == f"{OWN}/{CONFIG}")
+    todo = files.decide(wanted, units=[UNIT])
+    found = observe(Container, container=CONTAINER)
+    todo = due(todo, differences(proxy, found, observe(Image, image=proxy.image)))
+    reload = UNIT not in (*todo.start, *todo.restart) and (
+        observe(LoadedConfig) != hashlib.sha256(config.data).hexdigest()
+    )
+    if not todo and not reload:
+        current()[1].noop(f"{proxy.vip}: HAProxy runs as wanted")
+        return
+    apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
+    yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply))
+
+
+def taken(proxy: Proxy, network: DockerNetwork | None) -> str:
+    """Why a container of this node keeps the proxy from its address; "" if none does."""
+    for name, address in (network.containers if network else {}).items():
+        if name != CONTAINER and address == str(proxy.vip):
+            return (
+                f"the container {name} has the address {address} on {proxy.network}; if the proxy "
+                f"shall take its place, remove it: docker rm -f {name}"
+            )
+    return ""
+
+
+def answered(proxy: Proxy, owner: str) -> str:
+    """Why a machine that answers at the proxy's address keeps it from it; "" if none answers.
+
+    + owner: its MAC address, ""
+    """
+    if owner == proxy.mac:
+        return (
+            f"{proxy.vip} is answered by {owner}, the proxy's own MAC address, on another node; "
+            f"stop it there first: systemctl disable --now {SERVICE}"
+        )
+    if owner:
+        return (
+            f"{proxy.vip} belongs to the machine with the MAC address {owner}; choose another "
+            "chaos_vip, outside of the router's DHCP range"
+        )
+    return ""
+
+
+def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None) -> list[str]:
+    """What of the running container is not as wanted, in words; a pure function.
+
+    + found: the container, ``None`` if there is none
+    + image_id: the id of the wanted image on the node; "" or ``None`` if that is not known
+    """
+    if found is None or not found.running:
+        return ["it does not run"]
+    due = []
+    if found.image != proxy.image or (image_id and found.image_id != image_id):
+        due.append(f"it runs {found.image} ({found.image_id[:19]})")
+    if found.addresses != {proxy.network: (str(proxy.vip), proxy.mac)}:
+        due.append(f"it has the addresses {found.addresses}")
+    if found.mounts != proxy.mounts:
+        due.append(f"it has the mounts {found.mounts}")
+    return due
+
+
+def due(todo: Plan, differences: list[str]) -> Plan:
+    """The plan with what the container asks for: one that differs is made anew, although systemd
+    takes its unit for running as wanted."""
+    if differences and UNIT not in (*todo.start, *todo.restart):
+        return replace(todo, restart=(*todo.restart, UNIT))
+    return todo
+
+
+def check(todo: Plan, image: str) -> str:
+    """The command that refuses the new files, "" if none of them has to be checked: the
+    configuration by HAProxy in `image`, also if just the image is another one."""
+    written = {file.path for file in todo.write}
+    commands = []
+    if SCRIPT in written:
+        commands.append(f'sh -n "$stage"{SCRIPT}')
+    if written & {SCRIPT, f"{OWN}/{CONFIG}"}:
+        folder = f'"$stage"{OWN}' if f"{OWN}/{CONFIG}" in written else quote(OWN)
+        # the image's user is not root: it could not read what is in the staging folder
+        commands.append(
+            f"rm -rf {RUN}.check; trap 'rm -rf {RUN}.check' EXIT; mkdir -m 755 {RUN}.check\n"
+            f"install -m 644 {folder}/{CONFIG} {RUN}.check\n"
+            "docker run --rm --pull never --network none --log-driver none --mount "
+            f"type=bind,source={RUN}.check,target=/usr/local/etc/haproxy,readonly "
+            f"{quote(image)} haproxy -c -f /usr/local/etc/haproxy/{CONFIG}"
+        )
+    return "\n".join(commands)

@@ -1,0 +1,333 @@
+"""The proxy: its settings, its configuration, what is due, and the start script, run by a shell."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings
+from chaos_engine.facts.containers import ContainerState, parse_container, parse_image
+from chaos_engine.facts.docker import DockerNetwork
+from chaos_engine.facts.haproxy import RUN, SCRIPT
+from chaos_engine.facts.macvlan import MacvlanLink
+from chaos_engine.facts.network import InterfaceState
+from chaos_engine.operations.files import File, Plan
+from chaos_engine.operations.hairpin import missing
+from chaos_engine.operations.haproxy import (
+    OWN,
+    UNIT,
+    Proxy,
+    answered,
+    check,
+    differences,
+    due,
+    taken,
+)
+from chaos_engine.templates import render
+
+VIP = IPv4Address("192.168.1.60")
+HAIRPIN = IPv4Address("192.168.1.222")
+MAC = "02:42:ac:8f:4c:ff"
+PROXY = Proxy("haproxy:3.0", "lb-network", "eth0", VIP, MAC)
+RUNNING = ContainerState(
+    running=True,
+    image="haproxy:3.0",
+    image_id="sha256:aa",
+    addresses={"lb-network": ("192.168.1.60", MAC)},
+    mounts={"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"},
+)
+
+
+def settings(**values: Any) -> HaproxySettings:
+    return HaproxySettings(
+        **{
+            "nodes": {f"pi{n}": f"192.168.1.{49 + n}" for n in range(1, 11)},
+            "controllers": ["pi1", "pi4", "pi7"],
+            "storage_servers": {"etcd1": "192.168.1.40"},
+            "vip": "192.168.1.60",
+            "lan_subnet": "192.168.1.0/24",
+            "lan_gateway": "192.168.1.1",
+            "hairpin_address": "192.168.1.222",
+            "vip_mac": MAC,
+            **values,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"vip_mac": "03:42:ac:8f:4c:ff"}, "chaos_vip_mac: 03:42:.* is not a unicast, .* 02:42:ac"),
+        ({"vip_mac": "dc:a6:32:00:00:01"}, "chaos_vip_mac: dc:a6:.* locally administered.* de:a6"),
+        ({"vip_mac": "02-42-ac-8f-4c-ff"}, "should match pattern"),
+        ({"hairpin_link": "lb-hairpin-of-the-proxy"}, "should match pattern"),
+        ({"hairpin_link": "eth0"}, "chaos_hairpin_link: eth0 is chaos_parent_interface"),
+        ({"parent_interface": "a/b"}, "should match pattern"),
+        ({"controllers": []}, "chaos_controllers is empty, .* name the controllers"),
+        ({"controllers": ["pi1", "pi1"]}, "chaos_controllers: a name is there twice"),
+        ({"controllers": ["pi1", "pi99"]}, "chaos_controllers: pi99 is not in chaos_nodes"),
+        ({"haproxy_image": "haproxy"}, "should match pattern"),
+        ({"haproxy_image": "haproxy:3.0; reboot"}, "should match pattern"),
+        ({"haproxy_dir": "/var/log/$(reboot)"}, "should match pattern"),
+        ({"vip_port": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        settings(**values)
+
+
+def test_a_mac_address_is_taken_in_capitals() -> None:
+    assert settings(vip_mac="02:42:AC:8F:4C:FF").mac == MAC
+
+
+def test_without_a_mac_address_it_is_made_of_the_address() -> None:
+    assert settings(vip_mac=None).mac == "02:42:c0:a8:01:3c"
+
+
+def test_a_controller_on_the_proxy_is_reached_through_the_hairpin() -> None:
+    servers = settings(controllers=["pi1", "pi5"]).servers("pi5")
+    assert servers == {"pi1": IPv4Address("192.168.1.50"), "pi5": HAIRPIN}
+
+
+def test_the_configuration_names_each_controller_once() -> None:
+    text = render(
+        "haproxy.cfg.j2",
+        vip=VIP,
+        port=443,
+        controllers=settings().servers("pi5"),
+        api_port=API_PORT,
+    )
+    assert [line.split() for line in text.splitlines() if line.startswith("    server ")] == [
+        ["server", "pi1", "192.168.1.50:6443"],
+        ["server", "pi4", "192.168.1.53:6443"],
+        ["server", "pi7", "192.168.1.56:6443"],
+    ]
+    assert "    bind 192.168.1.60:443\n" in text
+    # HAProxy takes a last line without its end for a truncated file
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, []),
+        ({"running": False}, ["it does not run"]),
+        ({"image": "haproxy:2.6"}, ["it runs haproxy:2.6 (sha256:aa)"]),
+        ({"image_id": "sha256:bb"}, ["it runs haproxy:3.0 (sha256:bb)"]),
+        ({"addresses": {"lb-network": ("192.168.1.61", MAC)}}, ["it has the addresses"]),
+        ({"addresses": {"bridge": ("172.17.0.2", MAC)}}, ["it has the addresses"]),
+        ({"addresses": {"lb-network": (str(VIP), "02:42:0:0:0:1")}}, ["it has the addresses"]),
+        ({"mounts": {"/usr/local/etc/haproxy": "/var/log/haproxy"}}, ["it has the mounts"]),
+    ],
+)
+def test_a_container_that_differs_is_found(change: dict[str, Any], expected: list[str]) -> None:
+    found = differences(PROXY, replace(RUNNING, **change), "sha256:aa")
+    assert len(found) == len(expected)
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
+
+
+def test_an_image_that_nobody_can_tell_of_is_no_difference() -> None:
+    assert differences(PROXY, RUNNING, None) == []
+    assert differences(PROXY, None, None) == ["it does not run"]
+
+
+def test_a_container_that_differs_is_made_anew_once() -> None:
+    assert due(Plan(), ["it does not run"]).restart == (UNIT,)
+    assert due(Plan(start=(UNIT,)), ["it does not run"]) == Plan(start=(UNIT,))
+    assert due(Plan(), []) == Plan()
+
+
+def test_another_container_with_the_address_is_left_alone() -> None:
+    network = DockerNetwork(
+        driver="macvlan",
+        parent="eth0",
+        mode="bridge",
+        subnets=("192.168.1.0/24",),
+        containers={"nosy_tesla": "192.168.1.60", "web": "192.168.1.70"},
+    )
+    assert "docker rm -f nosy_tesla" in taken(PROXY, network)
+    assert taken(PROXY, replace(network, containers={"lb-haproxy": "192.168.1.60"})) == ""
+    assert taken(PROXY, None) == ""
+
+
+def test_another_machine_with_the_address_keeps_it() -> None:
+    assert "on another node; stop it there first" in answered(PROXY, MAC)
+    assert "belongs to the machine with the MAC address dc:a6:32:0:0:1" in answered(
+        PROXY, "dc:a6:32:0:0:1"
+    )
+    assert answered(PROXY, "") == ""
+
+
+LINK = MacvlanLink(
+    parent="eth0",
+    mode="bridge",
+    up=True,
+    mac="5e:00:00:00:00:01",
+    addresses=("192.168.1.222/32",),
+    routes={"192.168.1.60/32": "192.168.1.222"},
+    arp_ignore=1,
+)
+PARENT = InterfaceState(
+    up=True,
+    wireless=False,
+    master="",
+    mac="dc:a6:32:a8:01:36",
+    addresses=("192.168.1.54/24",),
+    arp_ignore=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("links", "parent", "expected"),
+    [
+        ({"lb-hairpin": LINK}, PARENT, []),
+        ({}, PARENT, ["lb-hairpin is not there"]),
+        (
+            {"lb-hairpin": replace(LINK, addresses=())},
+            PARENT,
+            ["lb-hairpin has the addresses none"],
+        ),
+        ({"lb-hairpin": replace(LINK, routes={})}, PARENT, ["lb-hairpin has not just the route"]),
+        ({"lb-hairpin": replace(LINK, up=False)}, PARENT, ["lb-hairpin is down"]),
+        ({"lb-hairpin": replace(LINK, mode="vepa")}, PARENT, ["lb-hairpin is on eth0 in the mode"]),
+        ({"lb-hairpin": replace(LINK, parent="eth1")}, PARENT, ["lb-hairpin is on eth1"]),
+        ({"lb-hairpin": replace(LINK, arp_ignore=0)}, PARENT, ["arp_ignore of lb-hairpin"]),
+        ({"lb-hairpin": LINK}, replace(PARENT, arp_ignore=0), ["arp_ignore of eth0"]),
+        ({"lb-hairpin": LINK, "foobar": LINK}, PARENT, ["foobar has the address 192.168.1.222"]),
+    ],
+)
+def test_each_piece_of_the_hairpin_is_missed(
+    links: dict[str, MacvlanLink], parent: InterfaceState, expected: list[str]
+) -> None:
+    found = missing(links, parent, "lb-hairpin", "eth0", HAIRPIN, VIP)
+    assert len(found) == len(expected)
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
+
+
+def test_only_what_haproxy_reads_is_checked_by_it() -> None:
+    config = File(f"{OWN}/haproxy.cfg", "global\n")
+    script = File(SCRIPT, "#!/bin/sh\n", mode="755")
+    unit = File("/etc/systemd/system/docker_haproxy.service", "[Unit]\n")
+    assert check(Plan(write=(unit,)), "haproxy:3.0") == ""
+    assert f'"$stage"{OWN}/haproxy.cfg' in check(Plan(write=(config,)), "haproxy:3.0")
+    # the script names the image: another one may refuse the configuration that is there
+    other = check(Plan(write=(script,)), "haproxy:2.6")
+    assert f"install -m 644 {OWN}/haproxy.cfg" in other
+    assert "haproxy:2.6 haproxy -c -f" in other
+
+
+def test_containers_are_read() -> None:
+    lines = """[{"Image": "sha256:aa", "State": {"Running": true},
+      "Config": {"Image": "haproxy:3.0"},
+      "Mounts": [{"Type": "bind", "Source": "/run/a", "Destination": "/run/haproxy"}],
+      "NetworkSettings": {"Networks": {"lb-network": {"IPAddress": "192.168.1.60",
+        "MacAddress": "02:42:ac:8f:4c:ff"}}}}]""".splitlines()
+    assert parse_container(lines) == replace(RUNNING, mounts={"/run/haproxy": "/run/a"})
+    assert parse_container(["[]"]) is None
+    assert parse_container([]) is None
+
+
+def test_images_are_read() -> None:
+    assert parse_image(["image sha256:aa"]) == "sha256:aa"
+    assert parse_image(["image "]) == parse_image(["image"]) == ""
+    assert parse_image(["stopped"]) is None
+
+
+class Node:
+    """Directories that stand for the proxy's, and programs that stand in for docker and ip."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("bin", "shared", "own", "run"):
+            (root / name).mkdir()
+        self.program("docker", f'echo "$*" >>{root}/docker.log; ! grep -q BAD {root}/run/*/*.cfg')
+        self.program("install", 'for last; do :; done; mkdir -p "$last"')
+        self.program("ip", "exit 1")
+        self.script = root / "bin" / "haproxy_start.sh"
+        self.script.write_text(
+            render(
+                "haproxy_start.sh.j2",
+                path=f"{root}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                container="lb-haproxy",
+                image="haproxy:3.0",
+                network="lb-network",
+                vip=VIP,
+                port=6443,
+                mac=MAC,
+                parent="eth0",
+                link="lb-hairpin",
+                hairpin=HAIRPIN,
+                directory=f"{root}/shared",
+                run_directory=f"{root}/shared/run",
+                own=f"{root}/own",
+                run=f"{root}/run",
+                conf=f"{root}/conf",
+            )
+        )
+        self.script.chmod(0o755)
+        self.config("own", "global\n")
+
+    def program(self, name: str, text: str) -> None:
+        path = self.root / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def config(self, folder: str, text: str) -> None:
+        (self.root / folder / "haproxy.cfg").write_text(text)
+
+    def start(self) -> str:
+        """Start it; which configuration the container got."""
+        done = subprocess.run(
+            [self.script], capture_output=True, text=True, timeout=20, check=False
+        )
+        self.said = done.stderr
+        assert "run --rm --pull never --name lb-haproxy" in (self.root / "docker.log").read_text()
+        return (self.root / "run/config/haproxy.cfg").read_text()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_the_configuration_of_the_log_share_is_preferred(node: Node) -> None:
+    node.config("shared", "global # edited\n")
+    assert node.start() == "global # edited\n"
+    assert "taking it" in node.said
+
+
+def test_a_configuration_that_is_refused_is_not_taken(node: Node) -> None:
+    node.config("shared", "BAD\n")
+    assert node.start() == "global\n"
+    assert "is refused" in node.said
+
+
+def test_without_the_log_share_the_nodes_own_copy_serves(node: Node) -> None:
+    assert node.start() == "global\n"
+    assert "cannot be read" in node.said
+
+
+def test_the_same_configuration_is_not_checked_again(node: Node) -> None:
+    node.config("shared", "global\n")
+    assert node.start() == "global\n"
+    assert "haproxy -c" not in (node.root / "docker.log").read_text()
+
+
+def test_the_admin_socket_of_the_share_leads_into_ram(node: Node) -> None:
+    (node.root / "shared/run").mkdir()
+    (node.root / "shared/run/admin.sock").touch()
+    node.start()
+    assert (node.root / "shared/run").readlink() == node.root / "run/socket"
+
+
+def test_a_node_without_a_way_to_its_proxy_still_runs_it(node: Node) -> None:
+    node.start()
+    assert "eth0: there is no such interface" in node.said
+    assert "this node itself cannot reach 192.168.1.60" in node.said
