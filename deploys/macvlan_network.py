@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
+from typing_extensions import Self, override
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.proxy_group import check_proxy_group
@@ -34,6 +34,14 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
         description="name of the Docker network that the proxy's container is on",
     )
+
+    @classmethod
+    @override
+    def resolve(cls) -> Self:
+        """The current host's settings; a host that is not the proxy is refused before they are
+        missed."""
+        check_proxy_group()
+        return super().resolve()
 
     @model_validator(mode="after")
     def _addresses_are_free(self) -> Self:

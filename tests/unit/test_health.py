@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.deploys.worker import CONCERNS
+from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
+from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts import health as module
 from chaos_engine.facts.health import CHECKS, LIMIT_SECONDS, Health, limited
 from chaos_engine.facts.observe import PART_SECONDS
@@ -64,7 +65,8 @@ def node(tmp_path: Path) -> Node:
 
 
 def test_every_check_is_for_a_concern() -> None:
-    assert set(CHECKS) <= {concern.__name__ for concern in CONCERNS}
+    concerns = {*WORKER_CONCERNS, *PROXY_CONCERNS}
+    assert set(CHECKS) <= {concern.__name__ for concern in concerns}
 
 
 def test_all_checks_end_before_the_read_of_them_is_given_up() -> None:
