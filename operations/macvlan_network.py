@@ -169,8 +169,8 @@ def compose(wanted: Macvlan, found: DockerNetwork | None) -> str:
             f"docker network rm {quote(wanted.name)} >/dev/null",
             "status=0",
             f"{wanted.create} >/dev/null || {{ status=$?; {again} >/dev/null; }}",
-            # a service that failed on the old network is to be tried on the new one
-            f"case $was in active|activating|reloading|failed) systemctl start {SERVICE};; esac",
+            # one that does not run is not this operation's to start
+            f"case $was in active|reloading) systemctl start {SERVICE};; esac",
             "exit $status",
         ]
     )
