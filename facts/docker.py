@@ -1,4 +1,4 @@
-"""Docker as it runs on the node, the options that its service gets, and its networks."""
+"""Docker as it runs on the node, and the options that its service gets on its command line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from typing_extensions import override
 
+from chaos_engine.facts.docker_networks import DockerNetwork as DockerNetwork
+from chaos_engine.facts.docker_networks import DockerNetworks as DockerNetworks
 from chaos_engine.facts.observe import NodeFact, Value
 
 
@@ -154,73 +155,3 @@ def _words(text: str) -> list[str]:
         return shlex.split(text, comments=True)
     except ValueError:  # an open quote
         return text.split()
-
-
-@dataclass(frozen=True)
-class DockerNetwork(Value):
-    """A Docker network. `parent` and `mode` are those of a macvlan network, else ""; `containers`
-    are the IPv4 addresses of the running ones on it, by name."""
-
-    driver: str
-    parent: str
-    mode: str
-    subnets: tuple[str, ...]
-    gateways: tuple[str, ...] = ()
-    ip_ranges: tuple[str, ...] = ()
-    containers: dict[str, str] = field(default_factory=dict)
-
-
-class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
-    """Docker's networks by name; none if Docker is not installed, ``None`` if it is but does not
-    run, so that nobody can tell.
-
-    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.docker.DockerNetworks``
-    """
-
-    @override
-    def requires_command(self) -> str:
-        return "docker"
-
-    @override
-    def command(self) -> str:
-        return (
-            "systemctl is-active --quiet docker.service && "
-            "ids=$(timeout 10 docker network ls --quiet --no-trunc 2>/dev/null) && "
-            "timeout 10 docker network inspect $ids 2>/dev/null || echo null"
-        )
-
-    @staticmethod
-    @override
-    def default() -> dict[str, DockerNetwork] | None:
-        return {}
-
-    @override
-    def parse(self, lines: list[str]) -> dict[str, DockerNetwork] | None:
-        return parse_networks(lines)
-
-
-def parse_networks(lines: list[str]) -> dict[str, DockerNetwork] | None:
-    """Read the JSON list of ``docker network inspect``, or ``null`` if Docker does not answer."""
-    # what was printed before a network was gone half-way is followed by null
-    text = "\n".join(lines)
-    if lines[-1] == "null":
-        return None
-    return {network["Name"]: _network(network) for network in json.loads(text)}
-
-
-def _network(found: dict[str, Any]) -> DockerNetwork:
-    options = found.get("Options") or {}
-    pools = (found.get("IPAM") or {}).get("Config") or []
-    macvlan = found["Driver"] == "macvlan"
-    return DockerNetwork(
-        driver=found["Driver"],
-        parent=options.get("parent", ""),
-        mode=options.get("macvlan_mode") or ("bridge" if macvlan else ""),
-        subnets=tuple(pool["Subnet"] for pool in pools if pool.get("Subnet")),
-        gateways=tuple(pool["Gateway"] for pool in pools if pool.get("Gateway")),
-        ip_ranges=tuple(pool["IPRange"] for pool in pools if pool.get("IPRange")),
-        containers={
-            container["Name"]: container.get("IPv4Address", "").partition("/")[0]
-            for container in (found.get("Containers") or {}).values()
-        },
-    )

@@ -1,0 +1,121 @@
+"""Docker's networks, and which containers are on them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+
+
+@dataclass(frozen=True)
+class DockerNetwork(Value):
+    """A Docker network.
+
+    + driver: "macvlan", "bridge"
+    + parent: the network interface that it is on, "" for none
+    + mode: of a macvlan network, "bridge" where it does not say; "" of others
+    + subnets, gateways, ip_ranges: IPv4 and IPv6; a range is the part of a subnet that Docker
+      takes containers' addresses from
+    + containers: IPv4 addresses of the containers that belong to it, by name; "" of one that
+      does not run: it has none, but cannot be started any more when the network is made anew
+    + auxiliary: addresses that Docker gives to nobody, by the names that they are noted under
+    + options: of the driver, parent and mode among them
+    + labels, internal, ipv6: as it was created
+    """
+
+    driver: str
+    parent: str
+    mode: str
+    subnets: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
+    ip_ranges: tuple[str, ...] = ()
+    containers: dict[str, str] = field(default_factory=dict)
+    auxiliary: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    internal: bool = False
+    ipv6: bool = False
+
+
+class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
+    """Docker's networks by name; none if Docker is not installed, ``None`` if it is but does not
+    run, so that nobody can tell.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.docker.DockerNetworks``
+    """
+
+    @override
+    def requires_command(self) -> str:
+        return "docker"
+
+    @override
+    def command(self) -> str:
+        # docker.socket would start a stopped Docker for whoever asks: a read must not. A network
+        # that goes away meanwhile is no reason to know nothing of the others.
+        return (
+            "if systemctl is-active --quiet docker.service && "
+            "ids=$(timeout 6 docker network ls --quiet --no-trunc 2>/dev/null); then "
+            "timeout 6 docker network inspect --format '{{json .}}' $ids 2>/dev/null; "
+            "timeout 6 docker ps --all --no-trunc --format '[{{json .Names}},{{json .Networks}}]'; "
+            "else echo null; fi"
+        )
+
+    @staticmethod
+    @override
+    def default() -> dict[str, DockerNetwork] | None:
+        return {}
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, DockerNetwork] | None:
+        return parse_networks(lines)
+
+
+def parse_networks(lines: list[str]) -> dict[str, DockerNetwork] | None:
+    """Read a JSON object a network, then ``["CONTAINER","NETWORK,NETWORK"]`` a container; or
+    ``null`` if Docker does not answer."""
+    found = [json.loads(line) for line in lines if line]
+    if None in found:
+        return None
+    networks = {one["Name"]: _network(one) for one in found if isinstance(one, dict)}
+    for name, members in (one for one in found if isinstance(one, list)):
+        for network in members.split(","):
+            if network in networks:
+                # what inspect lists are those that run, with their addresses
+                containers = {name: "", **networks[network].containers}
+                networks[network] = replace(networks[network], containers=containers)
+    return networks
+
+
+def _network(found: dict[str, Any]) -> DockerNetwork:
+    options: dict[str, str] = found.get("Options") or {}
+    pools = (found.get("IPAM") or {}).get("Config") or []
+
+    def each(key: str) -> tuple[str, ...]:
+        return tuple(pool[key] for pool in pools if pool.get(key))
+
+    return DockerNetwork(
+        driver=found["Driver"],
+        parent=options.get("parent", ""),
+        # https://docs.docker.com/engine/network/drivers/macvlan/#options
+        mode=options.get("macvlan_mode") or ("bridge" if found["Driver"] == "macvlan" else ""),
+        subnets=each("Subnet"),
+        gateways=each("Gateway"),
+        ip_ranges=each("IPRange"),
+        containers={
+            container["Name"]: container.get("IPv4Address", "").partition("/")[0]
+            for container in (found.get("Containers") or {}).values()
+        },
+        auxiliary={
+            name: address
+            for pool in pools
+            for name, address in (pool.get("AuxiliaryAddresses") or {}).items()
+        },
+        options=options,
+        labels=found.get("Labels") or {},
+        internal=found.get("Internal", False),
+        ipv6=found.get("EnableIPv6", False),
+    )
