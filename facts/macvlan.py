@@ -14,8 +14,9 @@ from chaos_engine.facts.observe import NodeFact, Value
 @dataclass(frozen=True)
 class MacvlanLink(Value):
     """A macvlan link. `parent` is "" if it is in another network namespace; `mode` is "bridge",
-    "private", "vepa", "passthru" or "source"; `addresses` are IPv4 with prefix; `routes` are the
-    sources ("" for none) by destination, ``{"192.168.1.60/32": "192.168.1.222"}``."""
+    "private", "vepa", "passthru" or "source"; `up` is whether it is to be up, with or without a
+    carrier; `addresses` are IPv4 with prefix; `routes` are the sources ("" for none) by
+    destination, ``{"192.168.1.60/32": "192.168.1.222"}``."""
 
     parent: str
     mode: str
@@ -40,10 +41,12 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
     @override
     def command(self) -> str:
         return (
-            "for kind in '-d link' '-4 address' '-4 route'; do "
-            # iproute2 prints nothing, not an empty list, where there is nothing
-            "answer=$(ip -j $kind show) || exit; echo ${answer:-[]}; done; "
-            'for file in /proc/sys/net/ipv4/conf/*/arp_ignore; do echo "$file $(cat $file)"; done'
+            "for what in '-d link show type macvlan' '-4 address show type macvlan' "
+            "'-4 route show'; do "
+            # iproute2 may print nothing, not an empty list, where there is nothing
+            "answer=$(ip -j $what) || exit; echo ${answer:-[]}; done; "
+            # a pod's link may go away between the list and the look
+            "grep -s . /proc/sys/net/ipv4/conf/*/arp_ignore; true"
         )
 
     @staticmethod
@@ -57,12 +60,13 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
 
 
 def parse_macvlan_links(lines: list[str]) -> dict[str, MacvlanLink]:
-    """Read three lines of JSON (links, addresses, routes), and ``PATH VALUE`` of arp_ignore."""
+    """Read three lines of JSON (links, addresses, routes), and ``PATH:VALUE`` of arp_ignore."""
     links, addresses, routes = (json.loads(line) for line in lines[:3])
-    arp_ignore = {line.split("/")[6]: int(line.split(" ")[1]) for line in lines[3:]}
+    arp_ignore = {line.split("/")[6]: int(line.rpartition(":")[2]) for line in lines[3:]}
     return {
         link["ifname"]: MacvlanLink(
-            parent=link.get("link", ""),
+            # of a parent in another namespace only the number is known, as link_index
+            parent=link.get("link") or "",
             mode=link["linkinfo"]["info_data"]["mode"],
             up="UP" in link["flags"],
             mac=link["address"],
@@ -81,6 +85,7 @@ def parse_macvlan_links(lines: list[str]) -> dict[str, MacvlanLink]:
 
 def ipv4_addresses(found: list[dict[str, Any]], name: str) -> tuple[str, ...]:
     """The IPv4 addresses of an interface with their prefixes, from ``ip -j address show``."""
+    # iproute2 prints an empty object for each interface that its filter leaves out
     return tuple(
         f"{address['local']}/{address['prefixlen']}"
         for interface in found
