@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
+from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.network import Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations.converge import Commands, converge
@@ -79,7 +80,6 @@ def compose(wanted: Macvlan, found: DockerNetwork | None) -> str:
         return f"{_HEAD}{wanted.create} >/dev/null\n"
     return f"""\
 {_HEAD}
-systemctl stop {SERVICE} 2>/dev/null || true
 docker rm --force {CONTAINER} >/dev/null 2>&1 || true
 docker network rm {quote(wanted.name)} >/dev/null
 {wanted.create} >/dev/null || {{
@@ -90,26 +90,19 @@ docker network rm {quote(wanted.name)} >/dev/null
 """
 
 
-# A service that failed on the old network is tried on the new one; one that is enabled but does
-# not run may have been stopped by a run that was cut short. Its container is waited for, or what
-# follows would find none.
+# A proxy that does not run, or comes and goes because its network is not there, is left stopped: the
+# operation that follows starts it, and has announced that
 _HEAD = f"""\
 set -eu
 command -v docker >/dev/null || {{
   echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
 }}
-was=$(systemctl is-active {SERVICE} 2>/dev/null) || true
-case $was in inactive|unknown|"") systemctl --quiet is-enabled {SERVICE} 2>/dev/null || was=no; esac
+was=$(docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null) || true
+systemctl stop {SERVICE} 2>/dev/null || true
 back() {{
   status=$?
-  [ "$was" != no ] || exit $status
-  systemctl start {SERVICE} || exit 1
-  for look in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    running=$(docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null) ||
-      true
-    [ "$running" != true ] || exit $status
-    sleep 0.5
-  done
+  [ "$was" = true ] || exit $status
+  systemctl start {SERVICE} && {SCRIPT} check || exit 1
   exit $status
 }}
 trap back EXIT; trap 'exit 1' HUP INT TERM
