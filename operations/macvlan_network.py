@@ -74,13 +74,18 @@ def network(wanted: Macvlan) -> Commands:
     yield StringCommand("sh -c", QuoteString(compose(wanted, found)))
 
 
-def compose(wanted: Macvlan, found: DockerNetwork | None) -> str:
-    """The shell script that makes the network, in place of the one that is there."""
+def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:
+    """The shell script that makes the network, in place of the one that is there.
+
+    + last: whether no operation follows that starts the proxy
+    """
+    # A proxy that comes and goes because its network is not there is left to the operation that
+    # starts it and has announced that; if there is none, systemd's next attempt succeeds
+    stop = "" if found is None and last else _STOP.replace("LAST", "last" if last else "")
     if found is None:
-        return f"{_HEAD}{wanted.create} >/dev/null\n"
+        return f"{_INSTALLED}{stop}{wanted.create} >/dev/null\n"
     return f"""\
-{_HEAD}
-docker rm --force {CONTAINER} >/dev/null 2>&1 || true
+{_INSTALLED}{stop}docker rm --force {CONTAINER} >/dev/null 2>&1 || true
 docker network rm {quote(wanted.name)} >/dev/null
 {wanted.create} >/dev/null || {{
   {recreate(wanted.name, found)} >/dev/null ||
@@ -90,19 +95,27 @@ docker network rm {quote(wanted.name)} >/dev/null
 """
 
 
-# A proxy that does not run, or comes and goes because its network is not there, is left stopped: the
-# operation that follows starts it, and has announced that
-_HEAD = f"""\
+_INSTALLED = """\
 set -eu
-command -v docker >/dev/null || {{
+command -v docker >/dev/null || {
   echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
-}}
-was=$(docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null) || true
+}
+"""
+
+# The container is waited for, since what follows would find none and start it again. One that does
+# not come is no failure of this: its address may be about to change too.
+_STOP = f"""\
+runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
+again=LAST
+[ "$(runs)" != true ] || again=yes
+systemctl --quiet is-active {SERVICE} || again=
 systemctl stop {SERVICE} 2>/dev/null || true
 back() {{
   status=$?
-  [ "$was" = true ] || exit $status
-  systemctl start {SERVICE} && {SCRIPT} check || exit 1
+  [ -n "$again" ] || exit $status
+  systemctl start {SERVICE} || exit 1
+  tries=50
+  until [ "$(runs)" = true ] || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 0.2; done
   exit $status
 }}
 trap back EXIT; trap 'exit 1' HUP INT TERM
