@@ -88,4 +88,6 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
             vip=settings.vip,
             hairpin=settings.hairpin_address,
         ),
+        # within the role the proxy itself follows
+        last=type(settings) is MacvlanNetworkSettings,
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
-from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.network import Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations.converge import Commands, converge
@@ -18,7 +17,7 @@ CONTAINER = "lb-haproxy"
 SERVICE = "docker_haproxy.service"
 
 
-def reads(wanted: Macvlan) -> list[Read]:
+def reads(wanted: Macvlan, last: bool = False) -> list[Read]:
     """What `network` will observe for the same arguments."""
     return [
         Read.of(DockerNetworks),
@@ -28,10 +27,11 @@ def reads(wanted: Macvlan) -> list[Read]:
 
 
 @converge(reads=reads)
-def network(wanted: Macvlan) -> Commands:
+def network(wanted: Macvlan, last: bool = False) -> Commands:
     """Have a macvlan network in Docker.
 
     + wanted: how it shall be
+    + last: whether no operation follows that starts a proxy which does not run
 
     One that differs is made anew; the proxy's service stops for that long, and the old network
     comes back if the new one cannot be made. Raises `NodeError` if its parent cannot carry macvlan
@@ -71,7 +71,7 @@ def network(wanted: Macvlan) -> Commands:
         )
     if problem:
         raise NodeError(problem)
-    yield StringCommand("sh -c", QuoteString(compose(wanted, found)))
+    yield StringCommand("sh -c", QuoteString(compose(wanted, found, last)))
 
 
 def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:
@@ -79,13 +79,13 @@ def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) ->
 
     + last: whether no operation follows that starts the proxy
     """
-    # A proxy that comes and goes because its network is not there is left to the operation that
-    # starts it and has announced that; if there is none, systemd's next attempt succeeds
-    stop = "" if found is None and last else _STOP.replace("LAST", "last" if last else "")
+    if found is None and last:  # systemd's next attempt to start the proxy will succeed
+        return f"{_INSTALLED}{wanted.create} >/dev/null\n"
+    head = f"{_INSTALLED}again={'yes' if last else ''}\n{_STOP}"
     if found is None:
-        return f"{_INSTALLED}{stop}{wanted.create} >/dev/null\n"
+        return f"{head}{wanted.create} >/dev/null\n"
     return f"""\
-{_INSTALLED}{stop}docker rm --force {CONTAINER} >/dev/null 2>&1 || true
+{head}docker rm --force {CONTAINER} >/dev/null 2>&1 || true
 docker network rm {quote(wanted.name)} >/dev/null
 {wanted.create} >/dev/null || {{
   {recreate(wanted.name, found)} >/dev/null ||
@@ -102,17 +102,18 @@ command -v docker >/dev/null || {
 }
 """
 
-# The container is waited for, since what follows would find none and start it again. One that does
-# not come is no failure of this: its address may be about to change too.
+# A proxy that came and went, its network missing, is left to the operation that starts it and has
+# announced that. One that ran is started, and waited for: that operation would find none. One that
+# does not come is no failure of this: its address may be about to change too.
 _STOP = f"""\
 runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
-again=LAST
 [ "$(runs)" != true ] || again=yes
-systemctl --quiet is-active {SERVICE} || again=
+was=$(systemctl is-active {SERVICE} 2>/dev/null) || true
 systemctl stop {SERVICE} 2>/dev/null || true
 back() {{
   status=$?
-  [ -n "$again" ] || exit $status
+  case $was in active|activating|reloading) ;; *) exit $status ;; esac
+  [ -n "$again" ] || [ $status != 0 ] || exit 0
   systemctl start {SERVICE} || exit 1
   tries=50
   until [ "$(runs)" = true ] || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 0.2; done
