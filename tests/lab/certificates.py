@@ -1,4 +1,4 @@
-"""Certificates of the lab: its web server's, and those of its etcd cluster."""
+"""Certificates of the lab: its web server's, its API servers', and those of its etcd cluster."""
 
 from __future__ import annotations
 
@@ -71,12 +71,29 @@ def client(
     Its dates may be chosen: an expired one, one that is not valid yet. Its key is always a new
     one, so that with another client's certificate it makes a pair that does not match.
     """
-    authority = _Authority(
-        x509.load_pem_x509_certificate((directory / "etcd-ca.crt").read_bytes()),
-        _load_key(directory / "etcd-ca.key"),
-    )
+    authority = _load(directory, "etcd-ca")
     return _issue(
         directory, name, authority, usages=_CLIENT, not_before=not_before, not_after=not_after
+    )
+
+
+def api_server(
+    directory: Path, node: str, *, names: Sequence[str], addresses: Sequence[str]
+) -> tuple[Path, Path]:
+    """Write the certificate of NODE's stand-in for kube-apiserver, and its key.
+
+    The web authority in DIRECTORY signs it: the one that every computer of the lab trusts.
+    """
+    authority = _load(directory, "web-ca")
+    return _issue(
+        directory, f"api-server-{node}", authority, names=names, addresses=addresses, usages=_SERVER
+    )
+
+
+def _load(directory: Path, name: str) -> _Authority:
+    return _Authority(
+        x509.load_pem_x509_certificate((directory / f"{name}.crt").read_bytes()),
+        _load_key(directory / f"{name}.key"),
     )
 
 

@@ -1,0 +1,437 @@
+"""A client of the Kubernetes API's address that measures: requests, open streams, an outage.
+
+It needs nothing but Python 3.9, so it runs as the computer on the LAN and, without being there, on
+nodes (with `python3 -c "$(cat tests/api_client.py)"` standard input stays free):
+
+    tests/lab/lab run -- python3 tests/api_client.py requests 192.168.1.60:6443 --count 5000
+    tests/lab/lab exec pi5 -- python3 - wait 192.168.1.60:6443 < tests/api_client.py
+
+What answers is the lab's stand-in for kube-apiserver, which says its name. Every line of output is
+JSON; times are in seconds, and `at` counts from `began` (seconds since 1970). The exit status is 0
+whenever something was measured, also if nothing answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+_POLL = 0.05
+_BEAT = 0.5
+_SHOWN = 20
+_STDIN = 0
+
+
+class Failure(Exception):
+    """A request or stream did not get what it wanted: where it was, and what happened."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is connected to."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext
+    timeout: float
+    """Seconds that a connection, a handshake and each part of an answer may take."""
+
+    @classmethod
+    def parse(cls, text: str, *, ca: str | None = None, timeout: float = 5) -> Target:
+        """Return the target `ADDRESS:PORT`; its certificate is checked if a file of CAs is given.
+
+        Raises `ValueError` if TEXT is none.
+        """
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"{text!r} is not ADDRESS:PORT")
+        if ca is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        else:
+            context = ssl.create_default_context(cafile=ca)
+        return cls(host, int(port), context, timeout)
+
+
+class Connection:
+    """A TLS connection on which one request was answered; it may have become a stream."""
+
+    def __init__(self, target: Target, path: str, *, upgrade: bool = False) -> None:
+        """Ask TARGET for PATH; raises `Failure` unless the answer is 200 or, to UPGRADE, 101."""
+        self._timeout = target.timeout
+        self._received = b""
+        with _stage("connect"):
+            self._socket = socket.create_connection((target.host, target.port), target.timeout)
+        try:
+            with _stage("handshake"):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket = target.context.wrap_socket(self._socket, server_hostname=target.host)
+            with _stage("answer"):
+                connection = "Upgrade\r\nUpgrade: echo" if upgrade else "close"
+                self.send(
+                    f"GET {path} HTTP/1.1\r\nHost: {target.host}\r\nConnection: {connection}\r\n\r"
+                )
+                status, self.server = parse_head(iter(self.read_line, ""))
+                if status != (101 if upgrade else 200):
+                    raise ValueError(f"status {status} of {self.server}")
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, line: str) -> None:
+        """Send a line."""
+        self._socket.sendall(line.encode() + b"\n")
+
+    def read_line(self) -> str:
+        """Return the next line, without its end."""
+        self._socket.settimeout(self._timeout)
+        while b"\n" not in self._received:
+            self._receive()
+        line, _, self._received = self._received.partition(b"\n")
+        return line.decode("latin-1").rstrip("\r")
+
+    def rest(self, seconds: float) -> None:
+        """Return after SECONDS in which nothing came; raises `OSError` at once if it closes."""
+        # Zero would mean: do not wait
+        self._socket.settimeout(max(seconds, 0.001))
+        # Not TimeoutError: before Python 3.10 that is another class
+        with contextlib.suppress(socket.timeout):
+            self._receive()
+            raise ConnectionError(f"unasked: {self._received!r}")
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+
+    def _receive(self) -> None:
+        data = self._socket.recv(4096)
+        if not data:
+            raise ConnectionError("closed by the other side")
+        self._received += data
+
+
+def parse_head(lines: Iterator[str]) -> tuple[int, str]:
+    """Return the status of an answer and the name of the server that gave it.
+
+    Raises `ValueError` if LINES, up to the empty one, are no head of an answer, or name no server.
+    """
+    first = next(lines, "")
+    words = first.split(" ")
+    if not words[0].startswith("HTTP/1.") or not words[1:2] or not words[1].isdecimal():
+        raise ValueError(f"not HTTP: {first!r}")
+    headers = {
+        key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
+    if "server-name" not in headers:
+        raise ValueError(f"no server's name: {first!r}")
+    return int(words[1]), headers["server-name"]
+
+
+def ask(target: Target, path: str = "/name") -> str:
+    """Make a request on a connection of its own; return the server's name, or raise `Failure`."""
+    connection = Connection(target, path)
+    connection.close()
+    return connection.server
+
+
+def requests(
+    target: Target,
+    *,
+    count: int | None = None,
+    threads: int = 1,
+    seconds: float | None = None,
+    pace: float | None = None,
+    path: str = "/name",
+) -> Json:
+    """Make COUNT requests, or as many as go into SECONDS, and return what became of them.
+
+    PACE is the most that begin in a second. `gap` is the longest time without any answer, `order`
+    who gave the first answers. Only the first failures are listed, all are counted by reason.
+    """
+    clock = _Clock()
+    numbers = itertools.count()
+    answers: list[tuple[float, float, str]] = []
+    failures: list[Json] = []
+
+    def work() -> None:
+        for number in numbers:
+            due = max(clock.now(), number / pace if pace else 0)
+            if (count is not None and number >= count) or (seconds is not None and due >= seconds):
+                return
+            time.sleep(max(due - clock.now(), 0))
+            at = clock.now()
+            try:
+                server = ask(target, path)
+            except Failure as failure:
+                took = round(clock.now() - at, 3)
+                failures.append({"at": round(at, 3), "after": took, "reason": str(failure)})
+            else:
+                answers.append((at, clock.now(), server))
+
+    _run_all([threading.Thread(target=work) for _ in range(threads)])
+    elapsed = clock.now()
+    answers.sort(key=lambda answer: answer[1])
+    ends = [0.0, *(end for _, end, _ in answers), elapsed]
+    gap, since = max((ends[n + 1] - ends[n], ends[n]) for n in range(len(ends) - 1))
+    failures.sort(key=lambda failure: failure["at"])
+    return {
+        "began": clock.began,
+        "elapsed": round(elapsed, 3),
+        "count": len(answers) + len(failures),
+        "failures": len(failures),
+        "reasons": dict(Counter(failure["reason"] for failure in failures).most_common(_SHOWN)),
+        "failed": failures[:_SHOWN],
+        "servers": dict(sorted(Counter(server for *_, server in answers).items())),
+        "order": [server for *_, server in answers[:_SHOWN]],
+        "latency": round(max((end - at for at, end, _ in answers), default=0), 3),
+        "gap": {"at": round(since, 3), "seconds": round(gap, 3)},
+    }
+
+
+def streams(
+    target: Target,
+    *,
+    count: int,
+    until: Callable[[], None],
+    report: Callable[[Json], None],
+    beat: float = _BEAT,
+) -> Json:
+    """Hold COUNT echo streams open until UNTIL returns, and return what became of each.
+
+    A line goes over each stream every BEAT seconds, and has to come back. `report` is given an
+    event as soon as it happens: `open`, `failed` (to open), `broke`, and `ready` once when every
+    stream was opened or failed to. A stream ends as good when it echoes once more after UNTIL.
+    """
+    clock = _Clock()
+    ending = threading.Event()
+    lock = threading.Lock()
+    found: list[Json] = []
+    echoes: list[float] = []
+
+    def tell(event: str, **values: Any) -> None:
+        report({"event": event, "at": clock.now(), **values})
+
+    def hold(number: int) -> None:
+        stream: Json = {"stream": number, "server": None, "broke": None, "reason": None}
+        try:
+            connection = Connection(target, "/echo", upgrade=True)
+            stream["server"] = connection.server
+            opened = "open"
+        except Failure as failure:
+            stream["reason"] = str(failure)
+            opened = "failed"
+        with lock:
+            found.append(stream)
+            tell(opened, **stream)
+            if len(found) == count:
+                tell("ready")
+        if opened == "failed":
+            return
+        try:
+            with _stage("stream"):
+                pulse(connection, number, stream)
+        except Failure as failure:
+            stream.update(broke=clock.now(), reason=str(failure))
+            with lock:
+                tell("broke", **stream)
+        finally:
+            connection.close()
+
+    def pulse(connection: Connection, number: int, stream: Json) -> None:
+        for turn in itertools.count():
+            last = ending.is_set()
+            sent = clock.now()
+            connection.send(f"{number} {turn}")
+            line = connection.read_line()
+            if line != f"{connection.server}: {number} {turn}":
+                raise ValueError(f"wrong echo: {line!r}")
+            stream["echoed"] = clock.now()
+            echoes.append(clock.now() - sent)
+            if last:
+                return
+            connection.rest(sent + beat - clock.now())
+
+    threads = [threading.Thread(target=hold, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    until()
+    ending.set()
+    for thread in threads:
+        thread.join()
+    opened = [stream for stream in found if stream["server"]]
+    broke = [stream for stream in opened if stream["broke"] is not None]
+    return {
+        "event": "end",
+        "began": clock.began,
+        "at": clock.now(),
+        "opened": len(opened),
+        "failed": len(found) - len(opened),
+        "broke": len(broke),
+        "servers": dict(sorted(Counter(stream["server"] for stream in opened).items())),
+        "broke_servers": dict(sorted(Counter(stream["server"] for stream in broke).items())),
+        "echoes": len(echoes),
+        "slowest_echo": round(max(echoes, default=0), 3),
+        "streams": sorted(found, key=lambda stream: int(stream["stream"])),
+    }
+
+
+def wait(target: Target, *, seconds: float = 120) -> Json:
+    """Ask TARGET until it answers, for at most SECONDS, and return how long that took.
+
+    A new attempt begins every 50 ms whether or not the ones before have failed yet, so that none
+    that hangs hides the moment of the first answer.
+    """
+    clock = _Clock()
+    answered = threading.Event()
+    first: Json = {"seconds": None, "server": None}
+    lock = threading.Lock()
+    reasons: Counter[str] = Counter()
+
+    def attempt() -> None:
+        try:
+            server = ask(target)
+        except Failure as failure:
+            reasons[str(failure)] += 1
+            return
+        with lock:
+            if not answered.is_set():
+                first.update(seconds=clock.now(), server=server)
+                answered.set()
+
+    attempts = 0
+    while clock.now() < seconds and not answered.is_set():
+        threading.Thread(target=attempt, daemon=True).start()
+        attempts += 1
+        answered.wait(_POLL)
+    with lock:
+        return {
+            "began": clock.began,
+            "answered": answered.is_set(),
+            **first,
+            "attempts": attempts,
+            "reasons": dict(reasons.most_common(_SHOWN)),
+        }
+
+
+def until_stopped(seconds: float | None, source: int = _STDIN) -> None:
+    """Return at a line `stop` from the file descriptor SOURCE, at a signal, or after SECONDS.
+
+    The end of the input counts if there are no SECONDS.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    inputs, received = [source], b""
+    with contextlib.suppress(KeyboardInterrupt):
+        while b"stop" not in received.split(b"\n")[:-1]:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            if not select.select(inputs, [], [], left)[0]:
+                return
+            data = os.read(source, 4096)
+            received += data
+            if not data and deadline is None:
+                return
+            inputs = [source] if data else []
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.began = round(time.time(), 3)
+        self._start = time.monotonic()
+
+    def now(self) -> float:
+        return round(time.monotonic() - self._start, 4)
+
+
+@contextlib.contextmanager
+def _stage(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise Failure(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def _run_all(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _print(line: Json) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program."""
+    top = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = {
+        name: commands.add_parser(name, help=text)
+        for name, text in (
+            ("requests", "make requests, each on a connection of its own; without --count: one"),
+            ("streams", "hold streams open until a line `stop` or the end of standard input"),
+            ("wait", "ask until there is an answer"),
+        )
+    }
+    for each in command.values():
+        each.add_argument("address", metavar="ADDRESS:PORT")
+        each.add_argument("--ca", metavar="FILE", help="check the certificate by these CAs")
+        each.add_argument("--timeout", type=float, default=5, metavar="SECONDS")
+    for each in (command["requests"], command["streams"]):
+        each.add_argument("--count", type=int)
+        each.add_argument("--seconds", type=float, help="how long; default: no limit")
+    command["requests"].add_argument("--threads", type=int, default=1)
+    command["requests"].add_argument("--pace", type=float, help="requests in a second, at most")
+    command["requests"].add_argument("--path", default="/name")
+    command["wait"].add_argument("--seconds", type=float, default=120)
+    options = top.parse_args(arguments)
+    try:
+        target = Target.parse(options.address, ca=options.ca, timeout=options.timeout)
+    except (OSError, ValueError) as error:
+        top.error(str(error))
+    if options.command == "wait":
+        _print(wait(target, seconds=options.seconds))
+        return
+    limited = options.count is not None or options.seconds is not None
+    if options.command == "requests":
+        _print(
+            requests(
+                target,
+                count=options.count if limited else 1,
+                threads=options.threads,
+                seconds=options.seconds,
+                pace=options.pace,
+                path=options.path,
+            )
+        )
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _print(
+        streams(
+            target,
+            count=1 if options.count is None else options.count,
+            until=lambda: until_stopped(options.seconds),
+            report=_print,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
