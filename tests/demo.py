@@ -63,11 +63,15 @@ def show(cluster: Cluster, *arguments: str) -> int:
 def table(cluster: Cluster) -> int:
     """Print the table, a line a concern and a column a node, and what was seen; the failures."""
     failures = []
-    width = max(map(len, seen.CONCERNS))
+    concerns = seen.CONCERNS | seen.PROXY_CONCERNS
+    width = max(map(len, concerns))
     print(f"{'':{width}}  {'  '.join(cluster.workers)}")
-    for concern, look in seen.CONCERNS.items():
+    for concern, look in concerns.items():
         marks, said = [], ""
         for node in cluster.workers:
+            if concern in seen.PROXY_CONCERNS and node != seen.PROXY:
+                marks.append("")
+                continue
             try:
                 said = look(cluster, node, cluster.host(node)) or said
                 marks.append("ok")

@@ -3,15 +3,17 @@ end: plain commands over ssh and on the servers, nothing of the package's own.""
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from testinfra.host import Host
 
-from tests.virtual_cluster import Cluster, wait_for
+from tests.virtual_cluster import CHECKOUT, Cluster, wait_for
 
 Look = Callable[[Cluster, str, Host], str]
 
@@ -186,6 +188,29 @@ def etcd_certificates(cluster: Cluster, node: str, host: Host) -> str:
     return "etcd accepts the certificate"
 
 
+def macvlan_network(cluster: Cluster, node: str, host: Host) -> str:
+    """The LAN sees one machine with the proxy's own MAC address at the API's address."""
+    found = cluster.run(sys.executable, "tests/arping.py", "192.168.1.60").out
+    assert json.loads(found) == ["02:42:ac:8f:4c:ff"], found
+    return "192.168.1.60 is 02:42:ac:8f:4c:ff"
+
+
+def haproxy(cluster: Cluster, node: str, host: Host) -> str:
+    """The LAN and the node itself reach all controllers under the API's address."""
+    address = ("192.168.1.60:6443", "--count", "12")
+    client = (CHECKOUT / "tests/api_client.py").read_text()
+
+    def all_answer() -> bool:
+        outside = cluster.run(sys.executable, "tests/api_client.py", "requests", *address).out
+        inside = host.check_output("python3 -c %s requests " + " ".join(address), client)
+        for answer in (outside, inside):
+            assert set(json.loads(answer)["servers"]) == {"pi1", "pi4", "pi7"}, answer
+        return True
+
+    wait_for("all controllers", all_answer, 30)
+    return "3 controllers answer there"
+
+
 CONCERNS: dict[str, Look] = {
     look.__name__: look
     for look in (
@@ -203,3 +228,7 @@ CONCERNS: dict[str, Look] = {
     )
 }
 """What to look at for each concern, in the order of the deploy."""
+
+PROXY = "pi5"
+PROXY_CONCERNS: dict[str, Look] = {look.__name__: look for look in (macvlan_network, haproxy)}
+"""What to look at on the proxy, beside the others."""

@@ -24,10 +24,10 @@ MANIFEST = (
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A lab of its own, fresh, removed at the end. With ACCEPTANCE_KEEP=1 it is taken as it was
-    left, and left as it is: for work on single modules."""
-    keep = bool(os.environ.get("ACCEPTANCE_KEEP"))
-    cluster = Cluster("acceptance")
+    """A lab of its own, fresh, removed at the end. With ACCEPTANCE_KEEP=NAME the lab of that name is
+    taken as it is, and left as it is: for work on single modules."""
+    keep = os.environ.get("ACCEPTANCE_KEEP", "")
+    cluster = Cluster(keep or "acceptance")
     if not keep:
         cluster.down()
     cluster.up("--workers", WORKERS)

@@ -1,0 +1,331 @@
+"""The API's address: seen from the LAN, from another node and its own, through every change."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests import seen
+from tests.acceptance.conftest import boot_id
+from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+
+API = "192.168.1.60:6443"
+PROXY = seen.PROXY
+CONTROLLERS = {"pi1", "pi4", "pi7"}
+STORAGE = ("etcd1", "etcd2", "etcd3")
+READYZ = "/run/lab-apiserver/readyz"
+CLIENT = "tests/api_client.py"
+HAPROXY = "chaos_engine.deploys.haproxy"
+
+Json = dict[str, Any]
+
+
+class Client:
+    """The client on the LAN, at work beside what the test does."""
+
+    def __init__(self, cluster: Cluster, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [LAB, "--name", cluster.name, "run", "--", sys.executable, CLIENT, *arguments],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def events(self) -> Iterator[Json]:
+        """What it reports, as it comes."""
+        assert self.process.stdout
+        return (json.loads(line) for line in self.process.stdout)
+
+    def until(self, event: str) -> Json:
+        """Read on to an event of this name."""
+        return next(one for one in self.events() if one.get("event") == event)
+
+    def stop(self) -> Json:
+        """Have it end, and return its last report."""
+        assert self.process.stdin
+        self.process.stdin.write("stop\n")
+        self.process.stdin.flush()
+        return self.last()
+
+    def last(self) -> Json:
+        """Its last report, once it ends by itself."""
+        *_, report = self.events()
+        assert self.process.wait(timeout=30) == 0
+        return report
+
+
+@contextmanager
+def client(cluster: Cluster, *arguments: str) -> Iterator[Client]:
+    """A client on the LAN, gone at the end."""
+    running = Client(cluster, *arguments)
+    try:
+        yield running
+    finally:
+        running.process.terminate()
+        running.process.wait()
+        for pipe in (running.process.stdin, running.process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def ask(cluster: Cluster, *arguments: str) -> Json:
+    """Run the client on the LAN to its end."""
+    report: Json = json.loads(cluster.run(sys.executable, CLIENT, *arguments).out)
+    return report
+
+
+def waited(cluster: Cluster) -> Json:
+    """How long until the address answers the LAN."""
+    report = ask(cluster, "wait", API, "--seconds", "90", "--timeout", "2")
+    assert report["answered"], report
+    return report
+
+
+def ask_from(cluster: Cluster, node: str, *arguments: str) -> Json:
+    """Run the client on a node."""
+    words = " ".join(arguments)
+    source = (CHECKOUT / CLIENT).read_text()
+    done = cluster.host(node).run("python3 -c %s " + words, source)
+    assert done.rc == 0, done.stderr
+    report: Json = json.loads(done.stdout)
+    return report
+
+
+@contextmanager
+def not_ready(cluster: Cluster, node: str) -> Iterator[None]:
+    """The apiserver of a node says that it is not ready, while this lasts."""
+    cluster.exec(node, f"mkdir -p {READYZ.rpartition('/')[0]}; echo 500 > {READYZ}")
+    try:
+        yield
+    finally:
+        cluster.exec(node, f"rm {READYZ}")
+
+
+def healthy(cluster: Cluster, expected: set[str]) -> Callable[[], bool]:
+    """Whether HAProxy sends requests to just these."""
+    return lambda: set(ask(cluster, "requests", API, "--count", "12")["servers"]) == expected
+
+
+@pytest.fixture(scope="module")
+def proxied(deployed: Cluster) -> Cluster:
+    """The cluster once all controllers are asked."""
+    wait_for("all controllers", healthy(deployed, CONTROLLERS), 30)
+    return deployed
+
+
+@pytest.mark.parametrize("concern", seen.PROXY_CONCERNS)
+def test_concern_of_the_proxy_is_seen(deployed: Cluster, concern: str) -> None:
+    seen.PROXY_CONCERNS[concern](deployed, PROXY, deployed.host(PROXY))
+
+
+def test_the_lan_reaches_all_controllers_in_turn(proxied: Cluster) -> None:
+    found = ask(proxied, "requests", API, "--count", "9")
+    assert not found["failures"], found
+    assert found["servers"] == dict.fromkeys(sorted(CONTROLLERS), 3)
+
+
+@pytest.mark.parametrize("node", ["pi4", PROXY])
+def test_nodes_reach_all_controllers(proxied: Cluster, node: str) -> None:
+    found = ask_from(proxied, node, "requests", API, "--count", "9")
+    assert not found["failures"], found
+    assert set(found["servers"]) == CONTROLLERS
+
+
+def test_one_machine_answers_for_each_address(proxied: Cluster) -> None:
+    def owners(address: str) -> list[str]:
+        found: list[str] = json.loads(proxied.run(sys.executable, "tests/arping.py", address).out)
+        return found
+
+    parent = proxied.exec(PROXY, "cat /sys/class/net/eth0/address")
+    hairpin = proxied.exec(PROXY, "cat /sys/class/net/lb-hairpin/address")
+    assert owners("192.168.1.60") == ["02:42:ac:8f:4c:ff"]
+    assert owners(proxied.address(PROXY)) == [parent]
+    assert owners("192.168.1.222") == [hairpin]
+
+
+def test_the_admin_socket_tells_the_controllers_states(proxied: Cluster) -> None:
+    shown = proxied.exec(PROXY, "echo show stat | nc -NU /var/log/haproxy/run/admin.sock")
+    rows = [line.split(",") for line in shown.splitlines() if line.startswith("kube_controllers,")]
+    assert {row[1]: row[17] for row in rows if row[1] in CONTROLLERS} == dict.fromkeys(
+        CONTROLLERS, "UP"
+    )
+
+
+def test_a_controller_that_is_not_ready_loses_its_streams_and_gets_no_requests(
+    proxied: Cluster,
+) -> None:
+    with client(proxied, "streams", API, "--count", "12") as streams:
+        streams.until("ready")
+        with not_ready(proxied, "pi4"):
+            assert streams.until("broke")["server"] == "pi4"
+            # the checks have found it: from here on not one request may fail
+            found = ask(proxied, "requests", API, "--count", "200", "--threads", "2")
+            assert not found["failures"], found
+            assert set(found["servers"]) == {"pi1", "pi7"}
+        report = streams.stop()
+    assert report["broke_servers"] == {"pi4": report["servers"]["pi4"]}
+    assert set(report["servers"]) == CONTROLLERS
+    wait_for("pi4 is asked again", healthy(proxied, CONTROLLERS), 30)
+
+
+def test_changes_of_the_controllers_cut_nothing(proxied: Cluster) -> None:
+    """5,000 requests and 50 streams through three changes; the last is pi5 itself for pi7."""
+    proxied.exec(PROXY, "systemctl start lab-apiserver")
+    began = proxied.exec(PROXY, "docker inspect -f '{{.State.StartedAt}}' lb-haproxy")
+    try:
+        with (
+            client(proxied, "streams", API, "--count", "50") as streams,
+            client(proxied, "requests", API, "--count", "5000", "--pace", "180", "--threads", "8")
+            as requests,
+        ):  # fmt: skip
+            streams.until("ready")
+            for controllers in (["pi1", "pi4"], ["pi1", "pi4", "pi7"], ["pi1", "pi4", PROXY]):
+                value = f"chaos_controllers={json.dumps(controllers)}"
+                done = proxied.changed(HAPROXY, "--limit", PROXY, "--data", value)
+                assert done == {PROXY: {"HAProxy | Run HAProxy"}}
+            found = requests.last()
+            report = streams.stop()
+        assert (found["count"], found["failures"]) == (5000, 0), found
+        assert (report["opened"], report["failed"]) == (50, 0)
+        assert not {"pi1", "pi4"} & set(report["broke_servers"]), report["broke_servers"]
+        wait_for("pi5 itself is asked", healthy(proxied, {"pi1", "pi4", PROXY}), 30)
+        # not a new container, each time the same one
+        assert began == proxied.exec(PROXY, "docker inspect -f '{{.State.StartedAt}}' lb-haproxy")
+    finally:
+        proxied.changed("deploy.py", "--limit", PROXY)
+        proxied.exec(PROXY, "systemctl stop lab-apiserver")
+    assert proxied.announced("deploy.py", "--limit", PROXY) == {}
+    wait_for("the site's controllers", healthy(proxied, CONTROLLERS), 30)
+
+
+def test_a_configuration_that_haproxy_refuses_leaves_the_running_proxy_alone(
+    proxied: Cluster,
+) -> None:
+    proxied.exec(PROXY, "docker commit -c 'ENTRYPOINT [\"false\"]' lb-haproxy haproxy:broken")
+    before = proxied.exec(PROXY, "docker inspect -f '{{.Id}} {{.State.StartedAt}}' lb-haproxy")
+    try:
+        extra = ("--limit", PROXY, "--data", "chaos_haproxy_image=haproxy:broken")
+        run = proxied.pyinfra(HAPROXY, "-y", *extra, ok=False)
+        assert run.status
+        assert "the new files were refused by" in run.text
+    finally:
+        proxied.exec(PROXY, "docker rmi haproxy:broken")
+    after = proxied.exec(PROXY, "docker inspect -f '{{.Id}} {{.State.StartedAt}}' lb-haproxy")
+    assert before == after
+    assert proxied.announced("deploy.py", "--limit", PROXY) == {}
+
+
+def test_drift_is_named_and_mended(proxied: Cluster) -> None:
+    for command, expected in (
+        (
+            "ip address del 192.168.1.222/32 dev lb-hairpin; "
+            "sed -i s/maxconn/nomaxconn/ /var/lib/chaos-engine/haproxy/haproxy.cfg",
+            {"Reach the proxy from its own node", "Run HAProxy"},
+        ),
+        (
+            # as the original's: another name, no route, another subnet, a container run by hand
+            "systemctl stop docker_haproxy; docker network rm lb-network; ip link del lb-hairpin; "
+            "ip link add foobar link eth0 type macvlan mode bridge; "
+            "ip address add 192.168.1.222/32 dev foobar; "
+            "docker network create -d macvlan --subnet 192.168.0.0/16 -o parent=eth0 lb-network; "
+            "docker run -d --name lb-haproxy --network lb-network --ip 192.168.1.60 "
+            "-v /var/log/haproxy:/usr/local/etc/haproxy haproxy:3.0",
+            {"Create the proxy's network", "Reach the proxy from its own node", "Run HAProxy"},
+        ),
+    ):
+        proxied.exec(PROXY, command)
+        announced = proxied.announced("deploy.py", "--limit", PROXY)
+        assert {name.split(" | ")[-1] for name in announced[PROXY]} == expected
+        assert proxied.changed("deploy.py", "--limit", PROXY) == announced
+        assert proxied.announced("deploy.py", "--limit", PROXY) == {}
+        assert not proxied.exec(PROXY, "ip -o link show dev foobar", ok=False)
+        for look in seen.PROXY_CONCERNS.values():
+            look(proxied, PROXY, proxied.host(PROXY))
+
+
+def test_containers_of_others_keep_their_network(proxied: Cluster) -> None:
+    run = "docker run -d --rm --name other --network lb-network --ip 192.168.1.61 --entrypoint"
+    proxied.exec(PROXY, f"{run} sleep haproxy:3.0 600")
+    try:
+        done = proxied.pyinfra(
+            "deploy.py", "-y", "--limit", PROXY, "--data", "chaos_lan_gateway=192.168.1.9", ok=False
+        )
+        assert done.status
+        assert "Refuse node" in done.text
+        assert "other" in done.text
+        assert proxied.exec(PROXY, "docker inspect -f '{{.State.Running}}' other") == "true"
+    finally:
+        proxied.exec(PROXY, "docker rm -f other")
+    waited(proxied)
+
+
+def test_an_address_that_another_machine_has_is_not_taken(proxied: Cluster) -> None:
+    proxied.exec(PROXY, "systemctl stop docker_haproxy")
+    proxied.exec("pi4", "ip address add 192.168.1.60/32 dev eth0")
+    try:
+        run = proxied.pyinfra("deploy.py", "-y", "--limit", PROXY, ok=False)
+        assert run.status
+        mac = proxied.exec("pi4", "cat /sys/class/net/eth0/address")
+        assert f"192.168.1.60 belongs to the machine with the MAC address {mac}" in run.text
+        assert proxied.exec(PROXY, "systemctl is-active docker_haproxy", ok=False) == "inactive"
+    finally:
+        proxied.exec("pi4", "ip address del 192.168.1.60/32 dev eth0")
+        proxied.exec(PROXY, "systemctl start docker_haproxy")
+    waited(proxied)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "docker kill lb-haproxy",
+        "systemctl restart docker",
+        "kill -9 $(systemctl show -p MainPID --value docker)",
+    ],
+    ids=["container killed", "docker restarted", "docker killed"],
+)
+def test_the_address_answers_again_by_itself(proxied: Cluster, command: str) -> None:
+    def started() -> str:
+        return proxied.exec(PROXY, "docker inspect -f '{{.State.StartedAt}}' lb-haproxy", ok=False)
+
+    before = started()
+    begin = time.monotonic()
+    proxied.exec(PROXY, command)
+    wait_for("a new container", lambda: started() not in ("", before), 60)
+    waited(proxied)
+    print(f"{command}: answered after {time.monotonic() - begin:.1f} s")
+    assert proxied.announced("deploy.py", "--limit", PROXY) == {}
+
+
+def test_the_address_comes_back_after_a_reboot(proxied: Cluster) -> None:
+    before = boot_id(proxied, PROXY)
+    begin = time.monotonic()
+    proxied.exec(PROXY, "systemctl reboot")
+    read = "cat /proc/sys/kernel/random/boot_id"
+    wait_for("another boot", lambda: proxied.exec(PROXY, read, ok=False) not in ("", before), 90)
+    waited(proxied)
+    print(f"reboot: answered after {time.monotonic() - begin:.1f} s")
+
+
+def test_the_address_comes_back_after_a_power_cut_without_log_storage(proxied: Cluster) -> None:
+    for node in STORAGE:
+        proxied.power(node, "cut")
+    try:
+        begin = time.monotonic()
+        proxied.power(PROXY, "cycle")
+        waited(proxied)
+        print(f"power cut, no log storage: answered after {time.monotonic() - begin:.1f} s")
+        assert "var-log-in-ram" in proxied.exec(PROXY, "findmnt -no SOURCE --mountpoint /var/log")
+    finally:
+        for node in STORAGE:
+            proxied.power(node, "on")
+    mounted = "findmnt -no SOURCE --mountpoint /var/log -t fuse.glusterfs"
+    wait_for("the share", lambda: proxied.exec(PROXY, mounted, ok=False), 180)
+    assert proxied.announced("deploy.py", "--limit", PROXY) == {}
