@@ -67,9 +67,10 @@ def unfit(wanted: Macvlan, parent: InterfaceState | None) -> str:
             "on the LAN"
         )
     if not any(IPv4Interface(address).ip in wanted.subnet for address in parent.addresses):
+        found = f"only {', '.join(parent.addresses)}" if parent.addresses else "nor any other"
         return (
-            f"{name} has no address in chaos_lan_subnet {wanted.subnet}, only "
-            f"{', '.join(parent.addresses) or 'none'}; set {key} to the one on the LAN"
+            f"{name} has no address in chaos_lan_subnet {wanted.subnet}, {found}; set {key} to the "
+            "one on the LAN"
         )
     return ""
 
@@ -81,17 +82,16 @@ def in_the_way(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: st
     + version: Docker's
     """
     for name, other in others.items():
-        way_out = (
-            f"set chaos_macvlan_network to {name}, or, if nothing needs that, remove it: "
-            f"docker network rm {name}"
-        )
+        shared = other.driver == "macvlan" and other.parent == wanted.parent
+        way_out = f"if nothing needs it, remove it: docker network rm {name}"
+        if shared:
+            way_out = f"set chaos_macvlan_network to {name}, or, {way_out}"
         if any(wanted.subnet.overlaps(subnet) for subnet in _ipv4(other.subnets)):
             return (
                 f"the Docker network {name} has addresses of chaos_lan_subnet {wanted.subnet}, "
                 f"which Docker gives to one network only; {way_out}"
             )
         # https://github.com/moby/moby/pull/47318
-        shared = other.driver == "macvlan" and other.parent == wanted.parent
         if shared and (major(version) or 0) < 28:
             return (
                 f"the Docker network {name} is on {wanted.parent}, which Docker {version} gives to "

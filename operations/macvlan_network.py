@@ -66,8 +66,8 @@ def network(wanted: Macvlan, last: bool = False) -> Commands:
     if strangers:
         problem = (
             f"the Docker network {wanted.name} has {', '.join(differs)}, and cannot be made anew "
-            f"while the containers {', '.join(strangers)} belong to it, running or not; remove "
-            f"them, or for each: docker network disconnect -f {wanted.name} CONTAINER"
+            f"while other containers belong to it, running or not: {', '.join(strangers)}; remove "
+            f"each, or take it off: docker network disconnect -f {wanted.name} CONTAINER"
         )
     if problem:
         raise NodeError(problem)
