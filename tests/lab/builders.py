@@ -16,7 +16,10 @@ from tests.lab import apt_repository, chroot, linux, paths
 from tests.lab.progress import run_long
 
 IMAGES = paths.LAB / "images"
+DOWNLOADED = "var/cache/apt/archives"
+"""Where a root file system has the .debs that it was made from."""
 _PUBLIC_MIRROR = "http://deb.debian.org/debian"
+_MERGE_USR = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d" && ln -s "usr/$d" "$1/$d"; done'
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -26,23 +29,15 @@ def build_base(suite: str, place: Path) -> None:
     packages.mkdir()
     lines = (IMAGES / "base/packages.txt").read_text().splitlines()
     names = [line for line in lines if line and not line.startswith("#")]
-    options = ['Acquire::Languages "none"', "APT::Keep-Downloaded-Packages true"]
-    run_long(
-        "mmdebstrap",
-        "--mode=root",
-        "--variant=minbase",
-        # The packages stay: they go into the lab's archive.
-        "--skip=essential/unlink,cleanup/apt/cache",
-        "--dpkgopt=force-unsafe-io",
-        *(f"--aptopt={option}" for option in [*options, *chroot.proxies().splitlines()]),
-        f"--include={','.join(names)}",
-        suite,
-        str(root),
-        _source(suite),
-    )
-    for package in (root / "var/cache/apt/archives").glob("*.deb"):
+    _bootstrap(suite, root, names, "--variant=minbase")
+    for package in (root / DOWNLOADED).glob("*.deb"):
         package.rename(packages / package.name)
     _in_image("base/build.sh", suite, packages=packages, upper=root)
+
+
+def unpack(suite: str, packages: Iterable[str], place: Path) -> None:
+    """Unpack PACKAGES and what they depend on at PLACE, with merged /usr; nothing is set up."""
+    _bootstrap(suite, place, packages, "--variant=extract", f"--setup-hook={_MERGE_USR}")
 
 
 def build_layer(suite: str, base: Path, role: str, place: Path) -> None:
@@ -85,6 +80,23 @@ def archive_name(cached: str) -> str:
     """
     name, version, architecture = cached.split("_")
     return f"{name}_{version.split('%3a')[-1]}_{architecture}"
+
+
+def _bootstrap(suite: str, root: Path, packages: Iterable[str], *options: str) -> None:
+    """Make ROOT from PACKAGES of SUITE; the .debs stay in DOWNLOADED."""
+    apt = ['Acquire::Languages "none"', "APT::Keep-Downloaded-Packages true"]
+    run_long(
+        "mmdebstrap",
+        "--mode=root",
+        *options,
+        "--skip=essential/unlink,cleanup/apt/cache",
+        "--dpkgopt=force-unsafe-io",
+        *(f"--aptopt={option}" for option in [*apt, *chroot.proxies().splitlines()]),
+        f"--include={','.join(packages)}",
+        suite,
+        str(root),
+        _source(suite),
+    )
 
 
 def _in_image(script: str, suite: str, *layer: str, packages: Path, upper: Path) -> None:

@@ -15,9 +15,13 @@ from tests.lab import (
     cache,
     chroot,
     cri_dockerd,
+    haproxy_image,
     kubernetes_repository,
     paths,
+    registry,
+    registry_storage,
 )
+from tests.lab.errors import LabError
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Images:
     kubernetes: Path
     """Document root of pkgs.k8s.io in the lab."""
     cri_dockerd: Path
+    registry: Path
+    """docker-registry, and the images that it serves in the lab."""
     archive_key: Path
     """The public key that the lab's archive is signed with."""
 
@@ -40,7 +46,12 @@ class Images:
 
     @classmethod
     def from_json(cls, text: str) -> Images:
-        return cls(**{key: Path(value) for key, value in json.loads(text).items()})
+        try:
+            return cls(**{key: Path(value) for key, value in json.loads(text).items()})
+        except TypeError as error:
+            raise LabError(
+                "the lab was started by another version of this program; remove it: lab down"
+            ) from error
 
     def layers(self, role: str) -> list[Path]:
         """Return the overlay layers of a node of ROLE, topmost first."""
@@ -57,6 +68,7 @@ def build(suite: str) -> Images:
             kubernetes_key = apt_repository.SigningKey.load_or_create(keys, "lab-kubernetes")
         kubernetes = pool.submit(_kubernetes, kubernetes_key)
         shim = pool.submit(_cri_dockerd)
+        container_images = pool.submit(_registry)
         base = _base(suite)
         storage = pool.submit(_layer, suite, base, "storage")
         worker = _layer(suite, base, "worker")
@@ -68,6 +80,7 @@ def build(suite: str) -> Images:
             archive=archive,
             kubernetes=kubernetes.result(),
             cri_dockerd=shim.result(),
+            registry=container_images.result(),
             archive_key=archive_key.public,
         )
 
@@ -118,6 +131,16 @@ def _kubernetes(key: apt_repository.SigningKey) -> Path:
 def _cri_dockerd() -> Path:
     sources: list[str | Path] = [Path(cri_dockerd.__file__), *_beside("cri_dockerd.c")]
     return cache.piece("cri-dockerd", sources, cri_dockerd.build, what="stand-in for cri-dockerd")
+
+
+def _registry() -> Path:
+    modules = (registry, registry_storage, haproxy_image, builders)
+    return cache.piece(
+        "registry",
+        [*(Path(str(module.__file__)) for module in modules), platform.machine()],
+        registry.build,
+        what="registry of container images",
+    )
 
 
 def _beside(name: str) -> Iterator[Path]:

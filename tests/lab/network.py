@@ -24,9 +24,9 @@ def namespace(lab: str, computer: str = "lan") -> Path:
 
 
 def ensure_lan(plan: Plan) -> None:
-    """Make the LAN with its gateway, unless it is there."""
+    """Make the LAN with its gateway, which has the registry's address too, unless it is there."""
     lan = namespace(plan.name).name
-    address = f"{plan.gateway}/{plan.network.prefixlen}"
+    prefix = plan.network.prefixlen
     if _has_address(lan, _BRIDGE, plan.gateway):
         return
     remove_namespace(plan.name, "lan")
@@ -35,7 +35,8 @@ def ensure_lan(plan: Plan) -> None:
         "link set lo up",
         # No spanning tree, no waiting: a port forwards from its first moment.
         f"link add {_BRIDGE} type bridge forward_delay 0 stp_state 0",
-        f"address add {address} dev {_BRIDGE}",
+        f"address add {plan.gateway}/{prefix} dev {_BRIDGE}",
+        f"address add {plan.registry}/{prefix} dev {_BRIDGE}",
         f"link set {_BRIDGE} up",
     ]
     run("ip", "-n", lan, "-batch", "-", stdin="\n".join(commands) + "\n")

@@ -57,6 +57,11 @@ class LabPaths:
         return self.certificates / "web-ca.crt"
 
     @property
+    def registry(self) -> Path:
+        """What the registry of container images is configured with."""
+        return self.run / "registry.json"
+
+    @property
     def ssh(self) -> Path:
         """What `lab run` shows as ~/.ssh."""
         return self.run / "ssh"

@@ -16,7 +16,7 @@ STORAGE = tuple(f"etcd{number}" for number in range(1, 4))
 DEFAULT_WORKERS = ("pi1", "pi4", "pi5", "pi7")
 NO_NODE = "none"
 
-_GATEWAY, _COMPUTER, _FIRST_STORAGE, _FIRST_WORKER = 1, 2, 40, 50
+_GATEWAY, _COMPUTER, _REGISTRY, _FIRST_STORAGE, _FIRST_WORKER = 1, 2, 3, 40, 50
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 
 
@@ -66,6 +66,11 @@ class Plan:
     def computer(self) -> str:
         """The address of the computer that `lab run` runs commands as."""
         return self.address(_COMPUTER)
+
+    @property
+    def registry(self) -> str:
+        """The address that container images are pulled from."""
+        return self.address(_REGISTRY)
 
     def address_of(self, name: str) -> str:
         """Return the address of the node NAME, whether or not this lab has it."""

@@ -1,4 +1,4 @@
-"""The gateway's services: a resolver and the web server that stands for the public archives."""
+"""The gateway's services: a resolver, and what stands for public archives and registries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.lab import network
+from tests.lab import network, registry
 from tests.lab.certificates import WEB_NAMES
 from tests.lab.cgroup import Group
 from tests.lab.image import Images
@@ -23,18 +23,24 @@ def ensure(plan: Plan, images: Images) -> None:
     paths = LabPaths(plan.name)
     lan = network.namespace(plan.name)
     inside = ["nsenter", f"--net={lan}"]
-    for name, port, command in (
-        ("dns", 53, _resolver(plan)),
-        ("web", 80, _web(plan, images, paths)),
+    for name, address, port, command in (
+        ("dns", plan.gateway, 53, _resolver(plan)),
+        ("web", plan.gateway, 80, _web(plan, images, paths)),
+        ("registry", plan.registry, 443, _registry(plan, images, paths)),
     ):
         group = Group.of(plan.name, name)
         if not group.alive():
             spawn(group, *inside, *command, log=paths.logs / f"{name}.log")
         wait_until(
-            lambda port=port: accepts(lan, plan.gateway, port),  # type: ignore[misc]
+            lambda address=address, port=port: accepts(lan, address, port),  # type: ignore[misc]
             seconds=20,
             otherwise=f"the lab's {name} service does not answer; see {paths.logs}/{name}.log",
         )
+
+
+def stop(lab: str, service: str) -> None:
+    """End a service (`dns`, `web`, `registry`) at once; the next `ensure` starts it again."""
+    Group.of(lab, service).kill()
 
 
 def spawn(group: Group, *command: str, log: Path) -> None:
@@ -77,7 +83,8 @@ def _resolver(plan: Plan) -> list[str]:
         "--no-hosts",
         "--bind-interfaces",
         f"--listen-address={plan.gateway}",
-        *(f"--address=/{name}/{plan.gateway}" for name in WEB_NAMES),
+        *(f"--address=/{name}/{plan.gateway}" for name in WEB_NAMES if name != registry.NAME),
+        f"--address=/{registry.NAME}/{plan.registry}",
         "--address=/#/",
     ]
 
@@ -103,3 +110,13 @@ def _web(plan: Plan, images: Images, paths: LabPaths) -> list[str]:
         "--log",
         str(paths.logs / "web-access.log"),
     ]
+
+
+def _registry(plan: Plan, images: Images, paths: LabPaths) -> list[str]:
+    """Return the registry, which answers with the web server's certificate."""
+    web = paths.certificates / "web"
+    configuration = registry.configuration(
+        images.registry, plan.registry, web.with_suffix(".crt"), web.with_suffix(".key")
+    )
+    paths.registry.write_text(configuration)
+    return registry.command(images.registry, paths.registry)

@@ -26,6 +26,7 @@ def test_defaults_are_the_site_of_the_chaos_engine() -> None:
 def test_another_subnet_keeps_the_host_numbers() -> None:
     lab = plan.make(name="lab", subnet="10.20.0.0/16", workers=("pi10",), storage=("etcd1",))
     assert [node.address for node in lab.nodes] == ["10.20.0.40", "10.20.0.59"]
+    assert (lab.gateway, lab.computer, lab.registry) == ("10.20.0.1", "10.20.0.2", "10.20.0.3")
 
 
 def test_every_node_has_a_hardware_address_of_its_own() -> None:
