@@ -1,0 +1,500 @@
+"""The proxy's Docker network: its settings, what is found of it, what is refused, and the script
+that makes it, run by a shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from chaos_engine.deploys import macvlan_network as deploy
+from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
+from chaos_engine.deploys.proxy_group import unfit as unfit_host
+from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks, Engine
+from chaos_engine.facts.docker_networks import parse_networks
+from chaos_engine.facts.network import Interface, InterfaceState
+from chaos_engine.operations import macvlan_network as operation
+from chaos_engine.operations.macvlan import Macvlan, differences, in_the_way, unfit
+from chaos_engine.operations.macvlan_network import compose, network, recreate
+from tests.unit.nodes import Nodes
+
+WANTED = Macvlan(
+    name="lb-network",
+    parent="eth0",
+    subnet=IPv4Network("192.168.1.0/24"),
+    gateway=IPv4Address("192.168.1.1"),
+    vip=IPv4Address("192.168.1.60"),
+    hairpin=IPv4Address("192.168.1.222"),
+)
+PARENT = InterfaceState(
+    up=True,
+    wireless=False,
+    master="",
+    mac="dc:a6:32:a8:01:36",
+    addresses=("192.168.1.54/24",),
+    arp_ignore=0,
+)
+FOUND = DockerNetwork(
+    driver="macvlan",
+    parent="eth0",
+    mode="bridge",
+    subnets=("192.168.1.0/24",),
+    gateways=("192.168.1.1",),
+    ip_ranges=("192.168.1.60/32",),
+    containers={"lb-haproxy": "192.168.1.60"},
+    auxiliary={"hairpin": "192.168.1.222"},
+    options={"parent": "eth0", "macvlan_mode": "bridge"},
+)
+BRIDGE = DockerNetwork("bridge", "", "", ("172.17.0.0/16",), ("172.17.0.1",))
+ENGINE = Engine("26.1.5+dfsg1", "systemd", "overlay2", "json-file", "/var/lib/docker", False, 1)
+
+SITE: dict[str, Any] = {
+    "nodes": {f"pi{n}": f"192.168.1.{49 + n}" for n in range(1, 11)},
+    "storage_servers": {"etcd1": "192.168.1.40"},
+    "vip": "192.168.1.60",
+    "lan_subnet": "192.168.1.0/24",
+    "lan_gateway": "192.168.1.1",
+    "hairpin_address": "192.168.1.222",
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"vip": "192.168.2.60"},
+            "chaos_vip: 192.168.2.60 is not in chaos_lan_subnet 192.168.1.0/24; all machines",
+        ),
+        ({"hairpin_address": "10.0.0.1"}, "chaos_hairpin_address: 10.0.0.1 is not in chaos_lan_su"),
+        ({"lan_gateway": "10.0.0.1"}, "chaos_lan_gateway: 10.0.0.1 is not in chaos_lan_subnet"),
+        ({"vip": "192.168.1.0"}, "chaos_vip: 192.168.1.0 is the subnet's own address; choose a"),
+        ({"vip": "192.168.1.255"}, "chaos_vip: 192.168.1.255 is the subnet's broadcast address"),
+        ({"vip": "192.168.1.1"}, "chaos_vip: 192.168.1.1 is chaos_lan_gateway; choose a free"),
+        ({"vip": "192.168.1.54"}, "chaos_vip: 192.168.1.54 is the address of pi5; choose a free"),
+        ({"vip": "192.168.1.40"}, "chaos_vip: 192.168.1.40 is the address of etcd1; choose a"),
+        ({"vip": "192.168.1.222"}, "chaos_vip: 192.168.1.222 is chaos_hairpin_address; choose a"),
+        ({"hairpin_address": "192.168.1.0"}, "chaos_hairpin_address: .* the subnet's own address"),
+        ({"hairpin_address": "192.168.1.255"}, "chaos_hairpin_address: .* broadcast address"),
+        ({"hairpin_address": "192.168.1.1"}, "chaos_hairpin_address: .* is chaos_lan_gateway"),
+        ({"hairpin_address": "192.168.1.50"}, "chaos_hairpin_address: .* the address of pi1"),
+        ({"hairpin_address": "192.168.1.40"}, "chaos_hairpin_address: .* the address of etcd1"),
+        ({"vip": None}, "Input is not a valid IPv4 address"),
+        ({"lan_subnet": "192.168.1.5/24"}, "not a valid IPv4 network"),
+        ({"lan_subnet": "fd00::/64"}, "not a valid IPv4 network"),
+        ({"macvlan_network": "-x"}, "should match pattern"),
+        ({"macvlan_network": "a b"}, "should match pattern"),
+        ({"macvlan_network": "$(reboot)"}, "should match pattern"),
+        ({"parent_interface": "enx001122334455-lan"}, "should match pattern"),
+    ],
+)
+def test_a_bad_setting_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        MacvlanNetworkSettings(**{**SITE, **values})
+
+
+@pytest.mark.parametrize("key", ["vip", "hairpin_address", "lan_subnet", "lan_gateway"])
+def test_what_only_the_site_knows_has_no_default(key: str) -> None:
+    with pytest.raises(ValidationError, match=f"{key}\n  Field required"):
+        MacvlanNetworkSettings(**{name: value for name, value in SITE.items() if name != key})
+
+
+def test_the_sites_settings_are_taken() -> None:
+    settings = MacvlanNetworkSettings(**SITE)
+    assert (settings.macvlan_network, settings.parent_interface) == ("lb-network", "eth0")
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "message"),
+    [
+        ("pi5", ["pi5"], ""),
+        ("pi1", ["pi5"], "pi1: not in the inventory's group proxy, which is pi5; .*--limit proxy"),
+        ("pi1", [], "pi1: not in the inventory's group proxy; .*--limit proxy"),
+        ("pi5", ["pi5", "pi6"], "pi5: the inventory's group proxy has 2 hosts: pi5, pi6; only one"),
+    ],
+)
+def test_one_host_of_the_group_is_the_proxy(name: str, members: list[str], message: str) -> None:
+    problem = unfit_host(name, members)
+    if message:
+        assert problem.startswith(message.partition(";")[0])
+        assert message.partition(".*")[2] in problem
+    else:
+        assert problem == ""
+
+
+@pytest.mark.parametrize("members", [["pi5"], ["pi1", "pi5"]], ids=["other", "both"])
+def test_no_other_host_is_even_read(members: list[str]) -> None:
+    data = {f"chaos_{key}": value for key, value in SITE.items()}
+    run = Nodes("pi1", "pi5", groups={"proxy": (members, data)})
+    with run.on("pi1"), pytest.raises(SettingsError, match=r"pi1: .* group proxy"):
+        deploy()
+    assert run.commands("pi1") == []
+
+
+# `docker network inspect --format '{{json .}}'` and `docker ps` of Docker 26.1.5 (Debian 13)
+RECORDED = [
+    '{"Name":"host","Id":"93a6943d1fbd","Created":"2026-11-24T02:00:31.116257591Z","Scope":"local",'
+    '"Driver":"host","EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":null},'
+    '"Internal":false,"Attachable":false,"Ingress":false,"ConfigFrom":{"Network":""},'
+    '"ConfigOnly":false,"Containers":{},"Options":{},"Labels":{}}',
+    '{"Name":"lb-network","Id":"1524dd33bc4c","Created":"2026-11-24T02:00:43.059706927Z",'
+    '"Scope":"local","Driver":"macvlan","EnableIPv6":false,"IPAM":{"Driver":"default",'
+    '"Options":{},"Config":[{"Subnet":"192.168.1.0/24","IPRange":"192.168.1.60/32",'
+    '"Gateway":"192.168.1.1","AuxiliaryAddresses":{"hairpin":"192.168.1.222"}}]},'
+    '"Internal":false,"Attachable":false,"Ingress":false,"ConfigFrom":{"Network":""},'
+    '"ConfigOnly":false,"Containers":{"932420c5cfee":{"Name":"lb-haproxy",'
+    '"EndpointID":"0e2e39a6","MacAddress":"02:42:ac:8f:4c:ff","IPv4Address":"192.168.1.60/24",'
+    '"IPv6Address":""}},"Options":{"macvlan_mode":"bridge","parent":"eth0"},"Labels":{}}',
+    '["lb-haproxy","lb-network"]',
+]
+
+
+def test_networks_are_read() -> None:
+    networks = parse_networks(RECORDED)
+    assert networks is not None
+    assert networks["lb-network"] == FOUND
+    assert networks["host"] == DockerNetwork("host", "", "", ())
+
+
+def test_a_container_that_does_not_run_belongs_to_its_networks() -> None:
+    """Once they are made anew, Docker does not start it any more: "network ... not found"."""
+    networks = parse_networks([*RECORDED, '["web","lan,lb-network"]', '["db","host"]'])
+    assert networks is not None
+    assert networks["lb-network"].containers == {"lb-haproxy": "192.168.1.60", "web": ""}
+    assert networks["host"].containers == {"db": ""}
+
+
+def test_a_mode_that_is_not_said_is_bridge() -> None:
+    seed = json.loads(RECORDED[1])
+    seed["Options"] = {"parent": "eth0"}
+    seed["IPAM"]["Config"] = [{"Subnet": "192.168.1.0/24", "Gateway": "192.168.1.1"}]
+    networks = parse_networks([json.dumps(seed)])
+    assert networks is not None
+    assert networks["lb-network"].mode == "bridge"
+    assert differences(WANTED, networks["lb-network"]) == []
+
+
+def test_docker_28_says_that_a_network_has_ipv4() -> None:
+    """After its API's documentation (1.48): EnableIPv4 is new, the rest is as it was."""
+    found = {**json.loads(RECORDED[1]), "EnableIPv4": True}
+    assert parse_networks([json.dumps(found)]) == {"lb-network": FOUND}
+
+
+def docker_says(folder: Path, functions: str) -> Any:
+    """The fact's value, its command run by a shell with these functions in place of programs."""
+    command = f'timeout() {{ shift; "$@"; }}\n{functions}\n{DockerNetworks().command()}'
+    ran = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=True, cwd=folder
+    )
+    return DockerNetworks().process(ran.stdout.splitlines())
+
+
+def test_a_docker_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
+    """docker.socket would start it."""
+    stopped = "systemctl() { false; }; docker() { touch asked; }"
+    assert docker_says(tmp_path, stopped) is None
+    assert not (tmp_path / "asked").exists()
+    assert docker_says(tmp_path, "systemctl() { :; }; docker() { false; }") is None
+
+
+def test_a_network_that_goes_away_meanwhile_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "inspect").write_text(RECORDED[1] + "\n")
+    docker = """docker() { case $1-$2 in
+      network-ls) echo a; echo b ;;
+      network-inspect) cat inspect; echo 'Error: No such network: b' >&2; false ;;
+      ps-*) ;;
+    esac; }"""
+    assert docker_says(tmp_path, "systemctl() { :; }\n" + docker) == {"lb-network": FOUND}
+
+
+def test_without_docker_there_are_no_networks() -> None:
+    assert DockerNetworks.default() == {}
+    assert DockerNetworks().requires_command() == "docker"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, []),
+        ({"ip_ranges": (), "auxiliary": {}, "options": {"parent": "eth0"}}, []),
+        ({"ip_ranges": ("192.168.1.32/27",)}, []),
+        ({"subnets": ("192.168.1.77/24",)}, []),
+        ({"subnets": ("fd00::/64", "192.168.1.0/24"), "gateways": ("fd00::1", "192.168.1.1")}, []),
+        ({"subnets": ("192.168.0.0/16",)}, ["the subnet 192.168.0.0/16"]),
+        ({"subnets": ("192.168.1.0/24", "10.0.0.0/8")}, ["the subnet 192.168.1.0/24, 10.0.0.0/8"]),
+        ({"subnets": ()}, ["the subnet none"]),
+        ({"gateways": ("192.168.1.254",)}, ["the gateway 192.168.1.254"]),
+        ({"gateways": ()}, ["the gateway none"]),
+        ({"parent": "eth1"}, ["the parent eth1"]),
+        ({"parent": ""}, ["the parent none"]),
+        ({"mode": "private"}, ["the mode private"]),
+        ({"driver": "ipvlan", "mode": ""}, ["the driver ipvlan"]),
+        ({"ip_ranges": ("192.168.1.61/32",)}, ["the range 192.168.1.61/32 without 192.168.1.60"]),
+    ],
+)
+def test_drift_is_named(change: dict[str, Any], expected: list[str]) -> None:
+    assert differences(WANTED, replace(FOUND, **change)) == expected
+
+
+@pytest.mark.parametrize(
+    ("parent", "message"),
+    [
+        (PARENT, ""),
+        (replace(PARENT, addresses=("10.0.0.1/8", "192.168.1.54/24")), ""),
+        (None, "eth0: there is no such network interface; set chaos_parent_interface to the one"),
+        (replace(PARENT, wireless=True), "eth0 is wireless: access points drop the frames of"),
+        (replace(PARENT, master="br0"), "eth0 is a port of br0, .*; set chaos_parent_interface to"),
+        (replace(PARENT, up=False), "eth0 is down, or has no cable; connect it and bring it up"),
+        (
+            replace(PARENT, addresses=("10.0.0.1/8",)),
+            "eth0 has no address in chaos_lan_subnet 192.168.1.0/24, only 10.0.0.1/8; set",
+        ),
+        (replace(PARENT, addresses=()), "eth0 has no address in .*, nor any other; set"),
+        (
+            replace(PARENT, addresses=("192.168.1.60/24",)),
+            "chaos_vip: 192.168.1.60 is the node's own address on eth0; choose",
+        ),
+        (
+            replace(PARENT, addresses=("192.168.1.54/24", "192.168.1.222/24")),
+            "chaos_hairpin_address: 192.168.1.222 is the node's own address on eth0; choose",
+        ),
+    ],
+)
+def test_a_parent_that_carries_no_macvlan_links_is_named(
+    parent: InterfaceState | None, message: str
+) -> None:
+    start, _, end = message.partition(".*")
+    assert unfit(WANTED, parent).startswith(start)
+    assert end in unfit(WANTED, parent)
+    assert bool(unfit(WANTED, parent)) == bool(message)
+
+
+LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges=())
+
+
+@pytest.mark.parametrize(
+    ("other", "version", "message"),
+    [
+        (BRIDGE, "26.1.5", ""),
+        (
+            replace(BRIDGE, subnets=("192.168.0.0/16",)),
+            "28.2.2",
+            "the Docker network other has addresses of chaos_lan_subnet 192.168.1.0/24, which "
+            "Docker gives to one network only; if nothing needs it, remove it: docker network rm",
+        ),
+        (replace(BRIDGE, subnets=("fd00::/64", "192.168.1.64/28")), "28.2.2", "the Docker network"),
+        (replace(BRIDGE, subnets=("fd00::/64",)), "26.1.5", ""),
+        (
+            FOUND,
+            "28.2.2",
+            "the Docker network other has addresses of chaos_lan_subnet 192.168.1.0/24, which "
+            "Docker gives to one network only; set chaos_macvlan_network to other, or, if nothing",
+        ),
+        (
+            LAN,
+            "26.1.5+dfsg1",
+            "the Docker network other is on eth0, which Docker 26.1.5+dfsg1 gives to one macvlan "
+            "network only; set chaos_macvlan_network to other, or",
+        ),
+        (LAN, "28.2.2", ""),
+        (replace(LAN, parent="eth1"), "20.10.24", ""),
+        (replace(LAN, driver="ipvlan", mode=""), "20.10.24", ""),
+    ],
+)
+def test_a_network_in_the_way_is_named(other: DockerNetwork, version: str, message: str) -> None:
+    problem = in_the_way(WANTED, {"bridge": BRIDGE, "other": other}, version)
+    assert problem.startswith(message)
+    assert bool(problem) == bool(message)
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+    """What is found on a node, by fact; to be changed by a test."""
+    found = {DockerNetworks: {"bridge": BRIDGE}, DockerInfo: ENGINE, Interface: PARENT}
+    monkeypatch.setattr(operation, "observe", lambda fact, **arguments: found[fact])
+    return found
+
+
+def planned(wanted: Macvlan = WANTED) -> list[str]:
+    """What a preview lists."""
+    run = Nodes("pi5")
+    run.prepare(network, name="Create", wanted=wanted)
+    return run.planned("pi5")
+
+
+def failure(caplog: pytest.LogCaptureFixture) -> str:
+    """Why the node fails; it must."""
+    run = Nodes("pi5")
+    run.prepare(network, name="Create", wanted=WANTED)
+    with pytest.raises(Exception, match="No hosts remaining"):
+        run.execute()
+    assert run.failed == {"pi5"}
+    assert run.commands("pi5") == []
+    return caplog.text
+
+
+def test_a_network_is_announced_before_docker_is_installed(node: dict[Any, Any]) -> None:
+    node.update({DockerNetworks: {}, DockerInfo: None})
+    assert planned() == ["Create"]
+
+
+def test_a_network_as_wanted_is_left_alone(node: dict[Any, Any]) -> None:
+    node[DockerNetworks]["lb-network"] = replace(FOUND, containers={"web": "192.168.1.70"})
+    # Docker has taken it, whatever else is there
+    node[DockerNetworks]["other"] = replace(FOUND, parent="eth1", ip_ranges=("192.168.1.61/32",))
+    assert planned() == []
+
+
+def test_nothing_is_announced_while_docker_does_not_run(
+    node: dict[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    node.update({DockerNetworks: None, DockerInfo: None})
+    assert planned() == []
+    assert "Docker is installed but does not answer; look at journalctl" in failure(caplog)
+
+
+@pytest.mark.parametrize("containers", [{"web": "192.168.1.70"}, {"lb-haproxy": "", "web": ""}])
+def test_containers_that_are_not_ours_keep_their_network(
+    node: dict[Any, Any], containers: Mapping[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    drifted = replace(FOUND, parent="eth1", mode="private", containers=dict(containers))
+    node[DockerNetworks]["lb-network"] = drifted
+    assert (
+        "the Docker network lb-network has the parent eth1, the mode private, and cannot be made "
+        "anew while other containers belong to it, running or not: web; remove each, or take it "
+        "off: docker network disconnect -f lb-network CONTAINER"
+    ) in failure(caplog)
+
+
+def test_drift_is_announced(node: dict[Any, Any]) -> None:
+    node[DockerNetworks]["lb-network"] = replace(FOUND, parent="eth1")
+    assert planned() == ["Create"]
+
+
+@pytest.mark.parametrize(
+    ("fact", "found", "message"),
+    [
+        (Interface, None, "eth0: there is no such network interface"),
+        (DockerNetworks, {"lan": replace(BRIDGE, subnets=("192.168.1.0/24",))}, "network lan has"),
+        (DockerNetworks, {"lan": LAN}, "network lan is on eth0"),
+    ],
+)
+def test_what_does_not_fit_fails_the_node(
+    node: dict[Any, Any], fact: Any, found: Any, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node[fact] = found
+    assert message in failure(caplog)
+
+
+def run_script(folder: Path, text: str, service: str, runs: bool, fails: str = "") -> list[str]:
+    """What the script asks of systemctl and docker, in order, and its status; lines that match
+    `fails` do not succeed. The service starts the container."""
+    log, container = folder / "log", folder / "container"
+    if runs:
+        container.touch()
+    functions = f"""\
+sleep() {{ :; }}
+systemctl() {{
+  case $1 in
+    is-active) echo {service}; return ;;
+    start) touch {container} ;;
+    stop) rm -f {container} ;;
+  esac
+  echo "systemctl $*" >>{log}
+}}
+docker() {{
+  case $* in
+    *inspect*) [ -e {container} ] && echo true; return ;;
+  esac
+  echo "docker $*" >>{log}
+  case $* in {fails or '""'}) echo "refused: $2" >&2; return 1 ;; esac
+}}
+"""
+    ran = subprocess.run(["sh", "-c", functions + text], capture_output=True, text=True)
+    return [*log.read_text().splitlines(), f"status {ran.returncode}", *ran.stderr.splitlines()]
+
+
+CREATE = WANTED.create
+OLD = replace(FOUND, subnets=("192.168.1.0/25",), labels={"a": "b c"})
+STOP, START = "systemctl stop docker_haproxy.service", "systemctl start docker_haproxy.service"
+RM = ["docker rm --force lb-haproxy", "docker network rm lb-network"]
+
+
+def test_the_command_has_all_that_is_wanted() -> None:
+    assert CREATE == (
+        "docker network create --driver macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 "
+        "--ip-range 192.168.1.60/32 --aux-address hairpin=192.168.1.222 --opt parent=eth0 "
+        "--opt macvlan_mode=bridge lb-network"
+    )
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_proxy_that_runs_stops_while_its_network_is_made_anew(tmp_path: Path, last: bool) -> None:
+    done = run_script(tmp_path, compose(WANTED, OLD, last), "active", runs=True)
+    assert done == [STOP, *RM, CREATE, START, "status 0"]
+
+
+def test_a_proxy_that_does_not_run_is_not_started(tmp_path: Path) -> None:
+    done = run_script(tmp_path, compose(WANTED, OLD, True), "inactive", runs=False)
+    assert done == [STOP, *RM, CREATE, "status 0"]
+
+
+def test_a_proxy_that_comes_and_goes_is_left_to_what_follows(tmp_path: Path) -> None:
+    """The preview has listed the operation that starts it, which shall have something to do."""
+    done = run_script(tmp_path, compose(WANTED, None), "activating", runs=False)
+    assert done == [STOP, CREATE, "status 0"]
+
+
+def test_a_proxy_that_comes_and_goes_gets_its_network_if_nothing_follows(tmp_path: Path) -> None:
+    done = run_script(tmp_path, compose(WANTED, None, True), "activating", runs=False)
+    assert done == [CREATE, "status 0"]
+
+
+@pytest.mark.parametrize("service", ["active", "activating"])
+def test_the_old_network_comes_back_with_the_proxy_on_it(tmp_path: Path, service: str) -> None:
+    script = compose(WANTED, OLD)
+    done = run_script(tmp_path, script, service, service == "active", fails="*/24*")
+    again = "docker " + recreate("lb-network", OLD).partition(" ")[2].replace("'", "")
+    assert done == [
+        *[STOP, *RM, CREATE, again, START, "status 1"],
+        *["refused: create", "lb-network is as it was"],
+    ]
+
+
+def test_a_network_that_cannot_be_removed_stops_the_proxy_for_a_moment_only(tmp_path: Path) -> None:
+    done = run_script(tmp_path, compose(WANTED, OLD), "active", True, fails='"network rm"*')
+    assert done == [STOP, *RM, START, "status 1", "refused: rm"]
+
+
+def test_without_docker_the_script_says_so() -> None:
+    for found in (None, OLD):
+        ran = subprocess.run(
+            ["sh", "-c", "PATH=/nowhere\n" + compose(WANTED, found)], capture_output=True, text=True
+        )
+        assert (ran.returncode, ran.stderr) == (
+            1,
+            "Docker is not installed; deploy chaos_engine.deploys.docker first\n",
+        )
+
+
+def test_a_network_comes_back_with_all_that_it_had() -> None:
+    found = replace(
+        OLD,
+        subnets=("192.168.1.0/25", "fd00::/64"),
+        ip_ranges=(),
+        auxiliary={"a": "192.168.1.9"},
+        internal=True,
+        ipv6=True,
+    )
+    assert recreate("lb-network", found) == (
+        "docker network create --driver macvlan --internal --ipv6 --subnet 192.168.1.0/25 "
+        "--subnet fd00::/64 --gateway 192.168.1.1 --aux-address a=192.168.1.9 --opt parent=eth0 "
+        "--opt macvlan_mode=bridge --label 'a=b c' lb-network"
+    )
