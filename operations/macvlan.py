@@ -72,6 +72,9 @@ def unfit(wanted: Macvlan, parent: InterfaceState | None) -> str:
             f"{name} has no address in chaos_lan_subnet {wanted.subnet}, {found}; set {key} to the "
             "one on the LAN"
         )
+    for key, address in (("chaos_vip", wanted.vip), ("chaos_hairpin_address", wanted.hairpin)):
+        if any(IPv4Interface(own).ip == address for own in parent.addresses):
+            return f"{key}: {address} is the node's own address on {name}; choose a free address"
     return ""
 
 
