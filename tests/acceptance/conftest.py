@@ -24,8 +24,8 @@ MANIFEST = (
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A lab of its own, fresh, removed at the end. With ACCEPTANCE_KEEP=NAME the lab of that name is
-    taken as it is, and left as it is: for work on single modules."""
+    """A lab of its own, fresh, removed at the end. With ACCEPTANCE_KEEP=NAME it is the lab of that
+    name, taken as it is and left as it is: for work on single modules."""
     keep = os.environ.get("ACCEPTANCE_KEEP", "")
     cluster = Cluster(keep or "acceptance")
     if not keep:
