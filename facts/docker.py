@@ -1,4 +1,4 @@
-"""Docker as it runs on the node, and the options that its service gets on its command line."""
+"""Docker as it runs on the node, its networks, and the options that its service gets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from chaos_engine.facts.docker_networks import DockerNetwork as DockerNetwork
-from chaos_engine.facts.docker_networks import DockerNetworks as DockerNetworks
+from chaos_engine.facts.docker_networks import DockerNetwork, parse_networks
 from chaos_engine.facts.observe import NodeFact, Value
 
 
@@ -75,6 +74,39 @@ def parse_info(lines: list[str]) -> Engine | None:
     if not values or not values[0][0]:
         return None
     return Engine(*values[0])
+
+
+class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
+    """Docker's networks by name; none if Docker is not installed, ``None`` if it is but does not
+    run, so that nobody can tell.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.docker.DockerNetworks``
+    """
+
+    @override
+    def requires_command(self) -> str:
+        return "docker"
+
+    @override
+    def command(self) -> str:
+        # docker.socket would start a stopped Docker for whoever asks: a read must not. A network
+        # that goes away meanwhile is no reason to know nothing of the others.
+        return (
+            "if systemctl is-active --quiet docker.service && "
+            "ids=$(timeout 6 docker network ls --quiet --no-trunc 2>/dev/null); then "
+            "timeout 6 docker network inspect --format '{{json .}}' $ids 2>/dev/null; "
+            "timeout 6 docker ps --all --no-trunc --format '[{{json .Names}},{{json .Networks}}]'; "
+            "else echo null; fi"
+        )
+
+    @staticmethod
+    @override
+    def default() -> dict[str, DockerNetwork] | None:
+        return {}
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, DockerNetwork] | None:
+        return parse_networks(lines)
 
 
 class DaemonFlags(NodeFact[dict[str, str]]):

@@ -1,4 +1,4 @@
-"""Docker's networks, and which containers are on them."""
+"""Docker's networks, and which containers are on them: what `docker.DockerNetworks` answers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from typing_extensions import override
-
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.observe import Value
 
 
 @dataclass(frozen=True)
@@ -39,39 +37,6 @@ class DockerNetwork(Value):
     labels: dict[str, str] = field(default_factory=dict)
     internal: bool = False
     ipv6: bool = False
-
-
-class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
-    """Docker's networks by name; none if Docker is not installed, ``None`` if it is but does not
-    run, so that nobody can tell.
-
-    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.docker.DockerNetworks``
-    """
-
-    @override
-    def requires_command(self) -> str:
-        return "docker"
-
-    @override
-    def command(self) -> str:
-        # docker.socket would start a stopped Docker for whoever asks: a read must not. A network
-        # that goes away meanwhile is no reason to know nothing of the others.
-        return (
-            "if systemctl is-active --quiet docker.service && "
-            "ids=$(timeout 6 docker network ls --quiet --no-trunc 2>/dev/null); then "
-            "timeout 6 docker network inspect --format '{{json .}}' $ids 2>/dev/null; "
-            "timeout 6 docker ps --all --no-trunc --format '[{{json .Names}},{{json .Networks}}]'; "
-            "else echo null; fi"
-        )
-
-    @staticmethod
-    @override
-    def default() -> dict[str, DockerNetwork] | None:
-        return {}
-
-    @override
-    def parse(self, lines: list[str]) -> dict[str, DockerNetwork] | None:
-        return parse_networks(lines)
 
 
 def parse_networks(lines: list[str]) -> dict[str, DockerNetwork] | None:

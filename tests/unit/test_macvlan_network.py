@@ -181,10 +181,15 @@ def test_a_mode_that_is_not_said_is_bridge() -> None:
     assert differences(WANTED, networks["lb-network"]) == []
 
 
-def test_docker_28_says_that_a_network_has_ipv4() -> None:
-    """After its API's documentation (1.48): EnableIPv4 is new, the rest is as it was."""
-    found = {**json.loads(RECORDED[1]), "EnableIPv4": True}
-    assert parse_networks([json.dumps(found)]) == {"lb-network": FOUND}
+def test_other_releases_of_docker_are_read() -> None:
+    # Docker 20.10.24 (Debian 12) differs in networks without addresses only
+    host = {**json.loads(RECORDED[0]), "IPAM": {"Driver": "default", "Config": []}}
+    # Docker 28, after the documentation of its API 1.48: EnableIPv4 is new
+    ours = {**json.loads(RECORDED[1]), "EnableIPv4": True}
+    assert parse_networks([json.dumps(host), json.dumps(ours)]) == {
+        "host": DockerNetwork("host", "", "", ()),
+        "lb-network": FOUND,
+    }
 
 
 def docker_says(folder: Path, functions: str) -> Any:
