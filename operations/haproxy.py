@@ -11,10 +11,12 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
+from chaos_engine.facts.files import Files
 from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
+from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
 from chaos_engine.facts.network import AddressOwner, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
-from chaos_engine.operations import files
+from chaos_engine.operations import files, log_mount
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
@@ -87,6 +89,8 @@ def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
         Read.of(DockerNetworks),
         Read.of(Interface, interface=proxy.parent),
         Read.of(AddressOwner, address=str(proxy.vip), unless_container=CONTAINER),
+        Read.of(Mounts),
+        Read.of(Files, paths=(log_mount.SERVICE,)),
         *files.reads(wanted, units=[UNIT]),
     ]
 
@@ -99,13 +103,16 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     + wanted: the start script, the unit, and the configuration, twice: on the log share and under
       `OWN`
 
-    A new configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
+    While the log share is away, its copy of the configuration is left for a later run. A new
+    configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
     A container that differs from what is wanted is made anew. Raises `NodeError` if somebody else
     has the address.
 
     **Example:** ``run(name="Run HAProxy", proxy=Proxy("haproxy:3.0", ...), wanted=[File(...)])``
     """
-    wanted = tuple(wanted)
+    wanted = within_reach(
+        wanted, observe(Mounts), log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))
+    )
     problem = taken(proxy, (observe(DockerNetworks) or {}).get(proxy.network))
     if not problem:
         owner = observe(AddressOwner, address=str(proxy.vip), unless_container=CONTAINER)
@@ -129,6 +136,20 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         return
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
     yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply))
+
+
+def within_reach(wanted: Iterable[File], mounts: Iterable[Mount], shared: bool) -> tuple[File, ...]:
+    """The files without those on a log share that is not mounted: what lies in its place is no
+    matter of this run, and the share may come with what is wanted on it. A pure function.
+
+    + mounts: the node's
+    + shared: whether the node has a log share
+    """
+    found = mounted_at(mounts, log_mount.TARGET)
+    away = shared and (found is None or found.fstype != "fuse.glusterfs")
+    return tuple(
+        file for file in wanted if not (away and file.path.startswith(f"{log_mount.TARGET}/"))
+    )
 
 
 def taken(proxy: Proxy, network: DockerNetwork | None) -> str:

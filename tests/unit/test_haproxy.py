@@ -16,6 +16,7 @@ from chaos_engine.facts.containers import ContainerState, parse_container, parse
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.haproxy import RUN, SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink
+from chaos_engine.facts.mounts import Mount
 from chaos_engine.facts.network import InterfaceState
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.hairpin import missing
@@ -28,6 +29,7 @@ from chaos_engine.operations.haproxy import (
     differences,
     due,
     taken,
+    within_reach,
 )
 from chaos_engine.templates import render
 
@@ -142,6 +144,17 @@ def test_a_container_that_differs_is_made_anew_once() -> None:
     assert due(Plan(), ["it does not run"]).restart == (UNIT,)
     assert due(Plan(start=(UNIT,)), ["it does not run"]) == Plan(start=(UNIT,))
     assert due(Plan(), []) == Plan()
+
+
+def test_a_log_share_that_is_away_is_left_alone() -> None:
+    own, shared = File(f"{OWN}/haproxy.cfg", ""), File("/var/log/haproxy/haproxy.cfg", "")
+    share = Mount("/var/log", "etcd1:/pi5", "fuse.glusterfs", (), (), "/", "0:50", 60, 25)
+    ram = replace(share, source="var-log-in-ram", fstype="tmpfs", number=61, parent=60)
+    assert within_reach([own, shared], (share,), shared=True) == (own, shared)
+    assert within_reach([own, shared], (share, ram), shared=True) == (own,)
+    assert within_reach([own, shared], (), shared=True) == (own,)
+    # a node that keeps its logs on its own disk
+    assert within_reach([own, shared], (), shared=False) == (own, shared)
 
 
 def test_another_container_with_the_address_is_left_alone() -> None:
