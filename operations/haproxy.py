@@ -110,9 +110,9 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
 
     **Example:** ``run(name="Run HAProxy", proxy=Proxy("haproxy:3.0", ...), wanted=[File(...)])``
     """
-    wanted = within_reach(
-        wanted, observe(Mounts), log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))
-    )
+    mounts = observe(Mounts)
+    shared = log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))
+    wanted = within_reach(wanted, mounts, shared)
     problem = taken(proxy, (observe(DockerNetworks) or {}).get(proxy.network))
     if not problem:
         owner = observe(AddressOwner, address=str(proxy.vip), unless_container=CONTAINER)
