@@ -74,8 +74,12 @@ def pull(image: str) -> Commands:
 
     **Example:** ``pull(name="Pull HAProxy's image", image="haproxy:3.0")``
     """
-    if observe(Image, image=image) != "":
-        current()[1].noop(f"{image}: there, or Docker does not run to tell")
+    found = observe(Image, image=image)
+    state, host, _ = current()
+    if found is None and state.is_executing:
+        raise NodeError("Docker is installed but does not answer; look at journalctl -u docker")
+    if found != "":
+        host.noop(f"{image}: {found or 'Docker does not run to tell'}")
         return
     yield StringCommand("sh -c", QuoteString(_PULL), "sh", QuoteString(image))
 
@@ -170,8 +174,9 @@ def answered(proxy: Proxy, owner: str) -> str:
     """
     if owner == proxy.mac:
         return (
-            f"{proxy.vip} is answered by {owner}, the proxy's own MAC address, on another node; "
-            f"stop it there first: systemctl disable --now {SERVICE}"
+            f"{proxy.vip} is answered by {owner}, the proxy's own MAC address: it runs on another "
+            "node, or here in another container; stop it there first: systemctl disable --now "
+            f"{SERVICE}"
         )
     if owner:
         return (

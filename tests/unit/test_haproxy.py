@@ -171,7 +171,7 @@ def test_another_container_with_the_address_is_left_alone() -> None:
 
 
 def test_another_machine_with_the_address_keeps_it() -> None:
-    assert "on another node; stop it there first" in answered(PROXY, MAC)
+    assert "it runs on another node, or here" in answered(PROXY, MAC)
     assert "belongs to the machine with the MAC address dc:a6:32:0:0:1" in answered(
         PROXY, "dc:a6:32:0:0:1"
     )
