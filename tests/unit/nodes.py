@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pyinfra.api import arguments, connectors
 from pyinfra.api.command import StringCommand
 from pyinfra.api.config import Config
 from pyinfra.api.host import Host
@@ -13,9 +16,16 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.api.operation import OperationMeta
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import State, StateStage
+from pyinfra.connectors import util
 from pyinfra.connectors.local import LocalConnector
 from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_host, ctx_state
+
+# pyinfra looks these up anew for each inventory and each operation
+for module, name in ((connectors, "entry_points"), (arguments, "all_global_arguments")):
+    setattr(module, name, functools.cache(getattr(module, name)))
+# gevent's forks, and a process that has imported all this takes ten times as long to fork
+setattr(util, "Popen", subprocess.Popen)  # noqa: B010
 
 
 class Connector(LocalConnector):

@@ -68,6 +68,6 @@ class Sandbox:
             input=payload(write),
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )

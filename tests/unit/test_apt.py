@@ -77,7 +77,7 @@ def run(script: str, folder: Path, before: str = "") -> tuple[int, list[str], st
             program(folder, name)
     text = before + script.replace("export PATH=", f"export PATH={folder}:")
     ran = subprocess.run(
-        ["sh", "-c", text], capture_output=True, text=True, timeout=10, check=False
+        ["sh", "-c", text], capture_output=True, text=True, timeout=60, check=False
     )
     return ran.returncode, (folder / "log").read_text().splitlines(), ran.stderr
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos_engine.facts.kernel import split_words
@@ -175,10 +175,6 @@ WORDS = st.one_of(
 SEPARATORS = st.sampled_from([" ", "  ", "\t", " \t "])
 
 
-# A busy computer is no reason to fail
-some = settings(max_examples=50, deadline=None)
-
-
 @st.composite
 def lines(draw: st.DrawFn) -> str:
     words = [*draw(st.lists(WORDS, max_size=12)), "root=LABEL=writable"]
@@ -191,7 +187,6 @@ def others(text: str) -> list[str]:
     return [word for word in split_words(text) if word.rstrip("`'\u00b4\u2018\u2019") not in WANTED]
 
 
-@some
 @given(lines())
 def test_no_word_is_lost_or_moved_and_all_wanted_ones_work(text: str) -> None:
     edited = edit(PATH, text, WANTED)
@@ -200,7 +195,6 @@ def test_no_word_is_lost_or_moved_and_all_wanted_ones_work(text: str) -> None:
     assert ineffective(split_words(edited), WANTED) == []
 
 
-@some
 @given(lines())
 def test_it_stays_one_line_and_is_not_edited_again(text: str) -> None:
     edited = edit(PATH, text, WANTED)
@@ -209,7 +203,6 @@ def test_it_stays_one_line_and_is_not_edited_again(text: str) -> None:
     assert edit(PATH, edited, WANTED) == edited
 
 
-@some
 @given(st.text(max_size=60))
 def test_any_text_is_either_refused_or_becomes_a_bootable_line(text: str) -> None:
     try:
@@ -220,7 +213,6 @@ def test_any_text_is_either_refused_or_becomes_a_bootable_line(text: str) -> Non
     assert edit(PATH, edited, WANTED) == edited
 
 
-@some
 @given(st.text(alphabet='ab=" \t', max_size=20))
 def test_split_words_loses_nothing_but_white_space(text: str) -> None:
     assert "".join(split_words(text)).replace(" ", "").replace("\t", "") == text.replace(

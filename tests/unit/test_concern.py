@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chaos_engine.deploys.settings import SettingsError
+from tests.unit.cli import start
 from tests.unit.counting import FolderSettings, both, count, first, second
 from tests.unit.nodes import Nodes
 
@@ -154,18 +152,14 @@ def test_from_the_command_line_a_preview_equals_the_run(tmp_path: Path) -> None:
         "nodes = ['@local', ('@fake/bad', fake)]\n"
     )
 
-    def pyinfra(*flags: str) -> tuple[int, Any, str]:
-        command = ["-m", "pyinfra", "--json", "inventory.py", "deploy.py", "--data"]
-        ran = subprocess.run(
-            [sys.executable, *command, f"chaos_folder={tmp_path}", *flags],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert ran.stdout.startswith("{"), ran.stdout + ran.stderr
-        return ran.returncode, json.loads(ran.stdout), ran.stderr
+    def pyinfra(*flags: str) -> tuple[int | None, Any, str]:
+        out, err = tmp_path / "out", tmp_path / "err"
+        command = ["--json", "inventory.py", "deploy.py", "--data", f"chaos_folder={tmp_path}"]
+        process = start(tmp_path, *command, *flags, out=out, err=err)
+        process.join()
+        printed, log = out.read_text(), err.read_text()
+        assert printed.startswith("{"), printed + log
+        return process.exitcode, json.loads(printed), log
 
     _, dry, log = pyinfra("--dry")
     planned = {(o["name"], host) for o in dry["plan"] for host in o["hosts_with_change"]}

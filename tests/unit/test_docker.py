@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -109,7 +109,6 @@ def test_a_file_that_says_the_same_stays_as_it_is(indent: int | None) -> None:
     assert merge(text, OPTIONS) is text
 
 
-@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.text(max_size=8),

@@ -51,7 +51,7 @@ class Node:
             env={**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
-            timeout=15,
+            timeout=60,
             check=False,
         )
 
@@ -188,7 +188,7 @@ def test_what_hangs_is_left_behind(node: Node, monkeypatch: pytest.MonkeyPatch) 
     begin = time.monotonic()
     # no signal but KILL ends it
     assert node.run(f"( {limited('trap : TERM; sleep 9; true')} ) >/dev/null 2>&1").returncode
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 8
 
 
 def test_status_of_a_limited_check_is_its_own(node: Node) -> None:

@@ -83,7 +83,7 @@ class Node:
             ["sh", "-c", stubs + re.sub(places, rf"{self.root}\1", SCRIPT)],
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=60,
             check=True,
         )
         found = parse_cmdline(done.stdout.splitlines())

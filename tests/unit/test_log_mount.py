@@ -199,8 +199,12 @@ PROGRAMS = {
         case $* in
           *glusterfs*) test -e $TMP/volume || exit 1; type=fuse.glusterfs ;;
           *tmpfs*) type=tmpfs ;;
-          --bind*) grep " $2 " $TMP/mountinfo | tail -n 1 | sed "s| $2 | $3 |" >>$TMP/mountinfo
-                   exit ;;
+          --bind*)
+            while read -r line; do
+              case $line in *" $2 "*) from=$line ;; esac
+            done <$TMP/mountinfo
+            echo "${from%% $2 *} $3 ${from#* $2 }" >>$TMP/mountinfo
+            exit ;;
         esac
         while [ $# -gt 2 ]; do shift; done
         echo "9 1 0:9 / $2 rw - $type $1 rw" >>$TMP/mountinfo""",
@@ -209,19 +213,27 @@ PROGRAMS = {
         echo "umount $*" >>$CALLS
         case $* in *-l*) ;; *) test ! -e $TMP/busy || exit 32 ;; esac
         while [ $# -gt 1 ]; do shift; done
-        n=$(grep -n " $1 " $TMP/mountinfo | tail -n 1 | cut -d: -f1)
-        test -n "$n" && sed -i "${n}d" $TMP/mountinfo""",
+        n=0 last=
+        while read -r line; do
+          n=$((n + 1))
+          case $line in *" $1 "*) last=$n ;; esac
+        done <$TMP/mountinfo
+        test -n "$last" && sed -i "${last}d" $TMP/mountinfo""",
     "systemctl": 'echo "systemctl $*" >>$CALLS',
     "systemd-tmpfiles": "",
     # bash -c ": </dev/tcp/SERVER/24007"
-    "bash": """test -e "$TMP/up/$(echo "$2" | cut -d/ -f4)" """,
+    "bash": 'server=${2#*/tcp/}; test -e "$TMP/up/${server%/*}"',
     "getent": 'test "$2" != nameless',
     "touch": """\
         case $1 in $TMP/log/*) test ! -e $TMP/dead ;; *) test ! -e $TMP/full ;; esac || exit 1
         test ! -e $TMP/hangs || { trap '' TERM; exec sleep 5 >/dev/null 2>&1; }
-        exec /usr/bin/touch "$@" """,
-    # a second where the node takes more
-    "timeout": 'test "$1" != -k || shift 2; shift; exec /usr/bin/timeout -k 1 1 "$@"',
+        : >>"$1" """,
+    # a second for what hangs, where the node takes more; for all else there is time
+    "timeout": """\
+        test "$1" != -k || shift 2
+        shift
+        test ! -e $TMP/hangs || exec /usr/bin/timeout -k 1 1 "$@"
+        exec "$@" """,
 }
 
 
@@ -268,7 +280,7 @@ class Helper:
     def __call__(self, verb: str) -> int:
         (self.root / "calls").write_text("")
         ran = subprocess.run(
-            [str(self.script), verb], capture_output=True, text=True, timeout=20, check=False
+            [str(self.script), verb], capture_output=True, text=True, timeout=60, check=False
         )
         self.said = ran.stderr
         return ran.returncode

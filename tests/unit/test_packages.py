@@ -222,7 +222,7 @@ def run(
     text = compose(installed, removes).replace(DIRECTORY, f"{folder}/var")
     text = text.replace("export PATH=", f"export PATH={folder}:")
     ran = subprocess.run(
-        ["sh", "-c", f"umask 077\n{text}"], capture_output=True, text=True, timeout=10, check=False
+        ["sh", "-c", f"umask 077\n{text}"], capture_output=True, text=True, timeout=60, check=False
     )
     return ran, (folder / "log").read_text().splitlines()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
@@ -72,7 +72,6 @@ def test_a_line_that_only_mentions_swap_stays(line: str) -> None:
     assert without_swap(FSTAB_PI_OS + line) == FSTAB_PI_OS + line
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(alphabet="aswp# /\t\r", max_size=16), max_size=6), st.booleans())
 def test_no_line_is_lost_and_a_second_time_changes_nothing(lines: list[str], ended: bool) -> None:
     fstab = "\n".join([*lines, "/s none swap sw 0 0"]) + ("\n" if ended else "")
