@@ -149,6 +149,18 @@ def test_one_machine_answers_for_each_address(proxied: Cluster) -> None:
     assert owners("192.168.1.60") == ["02:42:ac:8f:4c:ff"]
     assert owners(proxied.address(PROXY)) == [parent]
     assert owners("192.168.1.222") == [hairpin]
+    # the proxy's own questions do not say otherwise: its refusal has it ask for who is refused
+    proxied.exec(PROXY, f"ip neighbour flush to {proxied.address('pi4')}")
+    proxied.exec("pi4", "ip neighbour flush to 192.168.1.222")
+    proxied.exec("pi4", "bash -c 'echo > /dev/udp/192.168.1.222/9'")
+    known = "ip neighbour show to 192.168.1.222"
+    wait_for("an answer", lambda: "lladdr" in proxied.exec("pi4", known), 5)
+    wait_for(
+        "the proxy's question",
+        lambda: "lladdr" in proxied.exec(PROXY, f"ip neighbour show to {proxied.address('pi4')}"),
+        5,
+    )
+    assert f"lladdr {hairpin} " in proxied.exec("pi4", known) + " "
 
 
 def test_the_admin_socket_tells_the_controllers_states(proxied: Cluster) -> None:
