@@ -58,7 +58,8 @@ def hairpin(
         if owner:
             raise NodeError(
                 f"{address} belongs to the machine with the MAC address {owner}; choose another "
-                "chaos_hairpin_address, outside of the router's DHCP range"
+                "chaos_hairpin_address, outside of the router's DHCP range; or, if that machine "
+                f"was the proxy until now, delete its link there: ip link delete {link}"
             )
     if not due:
         current()[1].noop(f"{link}: as wanted")
