@@ -1,13 +1,28 @@
-"""How hypothesis runs here; `--hypothesis-profile=default` searches for what these do not find."""
+"""How hypothesis runs here; `--hypothesis-profile=default` searches further."""
 
-from hypothesis import HealthCheck, settings
+from __future__ import annotations
 
-# A busy computer is no reason to fail, and a run finds what the run before found
-settings.register_profile(
-    "unit",
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("unit")
+import gc
+
+import pytest
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Before tests are imported, and not in the process of xdist that only hands them out."""
+    from hypothesis import HealthCheck, settings
+
+    # A busy computer is no reason to fail, and a run finds what the run before found
+    settings.register_profile(
+        "unit",
+        max_examples=50,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    if not session.config.getoption("--hypothesis-profile", None):
+        settings.load_profile("unit")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: Python need not go through it for garbage again and again."""
+    gc.freeze()

@@ -63,8 +63,9 @@ class Sandbox:
     ) -> subprocess.CompletedProcess[str]:
         """Run a script with files on its standard input."""
         systemctl = f'systemctl() {{ echo "$*" >> {self.root}/systemctl.log; }}\n'
+        sync = "sync() { :; }\n"  # it waits for the disk
         return subprocess.run(
-            ["sh", "-c", systemctl + before + "\n" + self.localise(text)],
+            ["sh", "-c", systemctl + sync + before + "\n" + self.localise(text)],
             input=payload(write),
             capture_output=True,
             text=True,
