@@ -92,7 +92,7 @@ class Cri:
             listener.bind(str(self.path))
             listener.listen()
             readiness.bind(str(directory / "notify"))
-            readiness.settimeout(5)
+            readiness.settimeout(60)
             script = 'exec 3<&0 </dev/null; export LISTEN_PID=$$; exec "$@"'
             self.process = subprocess.Popen(
                 ["sh", "-c", script, "sh", program, "--container-runtime-endpoint", "fd://",
@@ -111,7 +111,7 @@ class Cri:
     def connect(self) -> Iterator[socket.socket]:
         """A connection whose SETTINGS are exchanged."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(5)
+            client.settimeout(60)
             client.connect(str(self.path))
             client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b""))
             kinds = [read_frame(client)[:2] for _ in range(2)]
@@ -124,7 +124,7 @@ def cri(program: Path, tmp_path: Path) -> Iterator[Cri]:
     running = Cri(program, tmp_path)
     yield running
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(5) == -signal.SIGTERM
+    assert running.process.wait(60) == -signal.SIGTERM
     if running.docker.path.exists():
         running.docker.close()
 
@@ -282,7 +282,7 @@ def test_malformed_requests_end_the_connection_only(cri: Cri, sent: bytes) -> No
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize(("method", "code"), [("Version", 0), ("Status", 12)])
 def test_a_client_that_compresses_headers(cri: Cri, method: str, code: int) -> None:
-    curl = ["curl", "--silent", "--include", "--http2-prior-knowledge", "--max-time", "5"]
+    curl = ["curl", "--silent", "--include", "--http2-prior-knowledge", "--max-time", "60"]
     done = subprocess.run(
         [*curl, "--unix-socket", cri.path, "--header", "content-type: application/grpc",
          "--header", "te: trailers", "--data-binary", "@-", "--output", "-",

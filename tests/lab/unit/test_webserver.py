@@ -21,17 +21,20 @@ ROOT = Path(__file__).parents[3]
 CONTENT = bytes(range(256)) * 40
 
 
-def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
+def _free_ports() -> tuple[int, int]:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 class Web:
     """A running web server: two names on a plain port, one of them on a TLS port too."""
 
     def __init__(self, base: Path) -> None:
-        self.plain, self.tls, self.log = _free_port(), _free_port(), base / "access.log"
+        self.plain, self.tls = _free_ports()
+        self.log = base / "access.log"
         self.ca = base / "certs" / "web-ca.crt"
         certificates.build(base / "certs", etcd_addresses={})
         for name in ("debian", "k8s/core:/stable:"):
@@ -51,7 +54,7 @@ class Web:
         assert self.process.stdout.readline() == "ready\n"
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.plain, timeout=5)
+        return http.client.HTTPConnection("127.0.0.1", self.plain, timeout=60)
 
     def get(
         self, path: str, host: str = "deb.debian.org", method: str = "GET", **headers: str
@@ -68,7 +71,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     server = Web(tmp_path_factory.mktemp("web"))
     yield server
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(5) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_serves_each_name_from_its_own_directory(web: Web) -> None:
@@ -128,7 +131,7 @@ def test_tls_with_the_certificate_of_the_lab_authority(web: Web) -> None:
     # A connection that never speaks must not keep others waiting.
     with (
         closing(socket.create_connection(("127.0.0.1", web.tls))),
-        closing(socket.create_connection(("127.0.0.1", web.tls), timeout=5)) as plain,
+        closing(socket.create_connection(("127.0.0.1", web.tls), timeout=60)) as plain,
         context.wrap_socket(plain, server_hostname="pkgs.k8s.io") as tls,
     ):
         tls.sendall(b"GET /core:/stable:/file HTTP/1.0\r\nHost: pkgs.k8s.io\r\n\r\n")
