@@ -1,0 +1,133 @@
+"""What a node is, as plain commands tell: to be compared before and after, or between nodes.
+
+Files with mode, owner and content, units, packages, mounts, network, Docker's own things, swap and
+the kernel's command line. Left out is what changes by itself: logs, caches, times, seeds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from tests.virtual_cluster import Cluster
+
+State = Mapping[str, Mapping[str, str]]
+"""Section to name to what was seen of it: ``state["files"]["/etc/hosts"]``."""
+
+_VOLATILE = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run",
+    "/tmp",
+    "/var/tmp",
+    "/var/log",
+    "/var/cache",
+    "/var/lib/apt",
+    "/var/lib/dpkg",
+    "/var/lib/systemd",
+    "/var/lib/private",
+    "/var/lib/chaos-engine/reboot",
+)
+
+_SCRIPT = f"""
+set -eu
+section() {{ printf '\\n== %s\\n' "$1"; }}
+section files
+find / -xdev \\( {" -o ".join(f"-path {path}" for path in _VOLATILE)} \\) -prune -o \\
+  \\( -type f -printf '%p\\tfile %m %u:%g\\n' -o -type l -printf '%p\\tlink to %l\\n' \\
+  -o -type d -printf '%p\\tfolder %m %u:%g\\n' -o -printf '%p\\t%y %m %u:%g\\n' \\)
+section contents
+find / -xdev \\( {" -o ".join(f"-path {path}" for path in _VOLATILE)} \\) -prune -o \\
+  -type f -print0 | xargs -0 -r sha256sum -- 2>/dev/null | sed -E 's/^(.{{64}}) .(.*)/\\2\\t\\1/'
+section enabled
+systemctl list-unit-files --no-legend --plain | awk '{{ print $1 "\\t" $2 }}'
+section active
+systemctl list-units --all --no-legend --plain --type service,socket,timer,mount,swap \\
+  | awk '{{ print $1 "\\t" $2 " " $3 " " $4 }}'
+section packages
+dpkg-query -W -f '${{Package}}\\t${{Version}} ${{db:Status-Abbrev}}\\n'
+section held
+apt-mark showhold | sed 's/$/\\theld/'
+section manual
+apt-mark showmanual | sed 's/$/\\tmanual/'
+section mounts
+findmnt -rno TARGET,SOURCE,FSTYPE | awk '{{ print $1 "\\t" $2 " " $3 }}'
+section links
+ip -d -o link show | sed -E 's/^[0-9]+: ([^:@]+)[^:]*:/\\1\\t/'
+section addresses
+ip -o -4 address show scope global | awk '{{ print $2 " " $4 "\\tthere" }}'
+section routes
+ip -4 route show | sed 's/ *$/\\tthere/'
+section sysctls
+for key in net/ipv4/ip_forward net/bridge/bridge-nf-call-iptables \\
+  net/bridge/bridge-nf-call-ip6tables \\
+  $(cd /proc/sys; echo net/ipv4/conf/*/arp_ignore net/ipv4/conf/*/arp_announce); do
+  if [ -e /proc/sys/$key ]; then printf '%s\\t%s\\n' $key "$(cat /proc/sys/$key)"; fi
+done
+section docker
+if command -v docker >/dev/null && systemctl -q is-active docker; then
+  docker info --format \\
+    'info{{{{"\\t"}}}}{{{{.Driver}}}} {{{{.CgroupDriver}}}} {{{{.LoggingDriver}}}}'
+  docker network ls --format 'network {{{{.Name}}}}{{{{"\\t"}}}}{{{{.Driver}}}}'
+  docker ps -a --format 'container {{{{.Names}}}}{{{{"\\t"}}}}{{{{.Image}}}} {{{{.State}}}}'
+  docker image ls --format 'image {{{{.Repository}}}}:{{{{.Tag}}}}{{{{"\\t"}}}}there'
+fi
+section kernel
+sed 1d /proc/swaps | awk '{{ print "swap " $1 "\\t" $2 }}'
+printf 'cmdline\\t%s\\n' "$(cat /proc/cmdline)"
+printf 'controllers\\t%s\\n' "$(cat /sys/fs/cgroup/cgroup.controllers)"
+"""
+
+# Made by the machine itself, each time another one
+_PASSING = {
+    "active": re.compile(
+        r"(session-|user@|user-runtime-dir@|run-user|run-[a-z0-9]+\.|docker-[0-9a-f]|netns|"
+        r"var-lib-docker|run-docker|systemd-(tmpfiles-clean|hostnamed|timedated|localed))"
+    ),
+    "mounts": re.compile(r"/(run/user|run/docker|var/lib/docker|run/credentials|proc|sys)"),
+    "links": re.compile(r"(veth|docker0|br-)"),
+    "addresses": re.compile(r"(veth|docker0|br-)"),
+    "routes": re.compile(r".*(veth|docker0|br-)"),
+    "sysctls": re.compile(r".*(veth|docker0|br-)"),
+}
+
+
+def take(cluster: Cluster, node: str) -> State:
+    """What a running node of the cluster is now."""
+    return parse(cluster.exec(node, _SCRIPT))
+
+
+def parse(text: str) -> State:
+    """Read sections that begin with ``== NAME``, each of lines with a name, a tab and what was
+    seen; what only passes is left out."""
+    state: dict[str, dict[str, str]] = {}
+    section: dict[str, str] = {}
+    passing: re.Pattern[str] | None = None
+    for line in text.splitlines():
+        if line.startswith("== "):
+            section = state.setdefault(line[3:], {})
+            passing = _PASSING.get(line[3:])
+        elif line:
+            name, _, value = line.partition("\t")
+            if passing is None or not passing.match(name):
+                section[name] = value.strip()
+    return state
+
+
+def differences(before: State, after: State, but: Iterable[str] = ()) -> list[str]:
+    """A line for each thing that is not the same: ``section name: before -> after``.
+
+    + but: regular expressions of lines to leave out; each has to be a difference that is known and
+      justified where it is given
+    """
+    known = [re.compile(pattern) for pattern in but]
+    lines = []
+    for section in sorted({*before, *after}):
+        old, new = before.get(section, {}), after.get(section, {})
+        for name in sorted({*old, *new}):
+            was, now = old.get(name, "absent"), new.get(name, "absent")
+            line = f"{section} {name}: {was} -> {now}"
+            if was != now and not any(pattern.match(line) for pattern in known):
+                lines.append(line)
+    return lines
