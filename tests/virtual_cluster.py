@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -120,9 +121,33 @@ class Cluster:
         """Cut a node's power, switch it on, or both (cycle)."""
         self.lab("power", node, action)
 
+    def boot_id(self, node: str) -> str:
+        """Which boot a node is in."""
+        return self.exec(node, "cat /proc/sys/kernel/random/boot_id")
+
     def host(self, node: str) -> Host:
         """A node over ssh, as testinfra sees it; as root."""
         return _connect(self.name, node, self.status["ssh_key"], self.status["known_hosts"])
+
+
+@contextmanager
+def own_lab(name: str, keep: str, *options: str) -> Iterator[Cluster]:
+    """A lab for a session of tests: fresh, removed at the end.
+
+    + keep: an environment variable; where it is set, the lab is the one of the name that it has,
+      taken as it is and left as it is: for work on single modules
+    + options: of ``lab up``
+    """
+    kept = os.environ.get(keep, "")
+    cluster = Cluster(kept or name)
+    if not kept:
+        cluster.down()
+    cluster.up(*options)
+    try:
+        yield cluster
+    finally:
+        if not kept:
+            cluster.down()
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.virtual_cluster import Cluster
+from tests.virtual_cluster import Cluster, own_lab
 
 WORKERS = os.environ.get("ACCEPTANCE_WORKERS", "pi1,pi4,pi5,pi7")
 """Which workers: ACCEPTANCE_WORKERS=10 runs the same tests on all ten."""
@@ -24,16 +24,9 @@ MANIFEST = (
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A lab of its own, fresh, removed at the end. With ACCEPTANCE_KEEP=NAME it is the lab of that
-    name, taken as it is and left as it is: for work on single modules."""
-    keep = os.environ.get("ACCEPTANCE_KEEP", "")
-    cluster = Cluster(keep or "acceptance")
-    if not keep:
-        cluster.down()
-    cluster.up("--workers", WORKERS)
-    yield cluster
-    if not keep:
-        cluster.down()
+    """A lab of its own, or the one that ACCEPTANCE_KEEP names."""
+    with own_lab("acceptance", "ACCEPTANCE_KEEP", "--workers", WORKERS) as cluster:
+        yield cluster
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class FirstDeploy:
 def first_deploy(cluster: Cluster) -> FirstDeploy:
     """The first deploy, through its reboot. Tests of fresh nodes come before it."""
     announced = cluster.announced("deploy.py")
-    boots = {node: boot_id(cluster, node) for node in cluster.workers}
+    boots = {node: cluster.boot_id(node) for node in cluster.workers}
     return FirstDeploy(announced, cluster.changed("deploy.py"), boots)
 
 
@@ -58,8 +51,3 @@ def first_deploy(cluster: Cluster) -> FirstDeploy:
 def deployed(cluster: Cluster, first_deploy: FirstDeploy) -> Cluster:
     """The cluster once its nodes are work nodes."""
     return cluster
-
-
-def boot_id(cluster: Cluster, node: str) -> str:
-    """Which boot a node is in."""
-    return cluster.exec(node, "cat /proc/sys/kernel/random/boot_id")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests import seen
-from tests.acceptance.conftest import FirstDeploy, boot_id
+from tests.acceptance.conftest import FirstDeploy
 from tests.virtual_cluster import Cluster
 
 
@@ -19,7 +19,7 @@ def test_preview_of_fresh_nodes_lists_exactly_what_the_deploy_changes(
 
 def test_each_node_was_rebooted(cluster: Cluster, first_deploy: FirstDeploy) -> None:
     for node in cluster.workers:
-        assert boot_id(cluster, node) != first_deploy.boots[node]
+        assert cluster.boot_id(node) != first_deploy.boots[node]
 
 
 @pytest.mark.parametrize("concern", seen.CONCERNS)

@@ -8,7 +8,6 @@ from functools import partial
 
 import pytest
 
-from tests.acceptance.conftest import boot_id
 from tests.virtual_cluster import Cluster, wait_for
 
 STORAGE = ("etcd1", "etcd2", "etcd3")
@@ -95,7 +94,7 @@ class TestStorageStopsUnderAMountedNode:
 
     def test_node_reboots_within_90_seconds(self, without_storage: Cluster) -> None:
         node = without_storage.workers[0]
-        before = boot_id(without_storage, node)
+        before = without_storage.boot_id(node)
         begin = time.monotonic()
         without_storage.exec(node, "systemctl reboot", ok=False)
         wait_for(

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import boot_id
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 NODE = "pi7"
@@ -49,13 +48,13 @@ def at_terminal(cluster: Cluster, *arguments: str) -> tuple[int, str, int]:
 
 
 def test_password_is_asked_once_for_a_deploy_with_a_reboot(asking: Cluster) -> None:
-    before = boot_id(asking, NODE)
+    before = asking.boot_id(NODE)
     arguments = ("deploy.py", "-y", "--limit", NODE, "--use-sudo-password")
     status, printed, asked = at_terminal(asking, *arguments)
     assert status == 0, printed
     assert asked == 1
     assert PASSWORD not in printed.replace("ubuntu@", "")
-    assert boot_id(asking, NODE) != before
+    assert asking.boot_id(NODE) != before
     status, printed, asked = at_terminal(asking, *arguments)
     assert status == 0, printed
     assert "Success" not in printed.split("Results:")[0]

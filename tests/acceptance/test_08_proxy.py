@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from tests import seen
-from tests.acceptance.conftest import boot_id
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
 
 API = "192.168.1.60:6443"
@@ -317,7 +316,7 @@ def test_the_address_answers_again_by_itself(proxied: Cluster, command: str) -> 
 
 
 def test_the_address_comes_back_after_a_reboot(proxied: Cluster) -> None:
-    before = boot_id(proxied, PROXY)
+    before = proxied.boot_id(PROXY)
     begin = time.monotonic()
     proxied.exec(PROXY, "systemctl reboot")
     read = "cat /proc/sys/kernel/random/boot_id"

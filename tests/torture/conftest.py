@@ -1,0 +1,26 @@
+"""One virtual cluster for all long tests. Each module leaves the nodes deployed and as wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.virtual_cluster import Cluster, own_lab
+
+WORKERS = os.environ.get("TORTURE_WORKERS", "pi1,pi4,pi5,pi7")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A lab of its own, or the one that TORTURE_KEEP names; its nodes in whatever state."""
+    with own_lab("torture", "TORTURE_KEEP", "--workers", WORKERS) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def deployed(cluster: Cluster) -> Cluster:
+    """The cluster once its nodes are work nodes."""
+    cluster.changed("deploy.py")
+    return cluster
