@@ -62,13 +62,23 @@ awk '$1 == "MemAvailable:" { print "available", $2 }' /proc/meminfo || exit 1
 if [ -e /etc/fstab ]; then
   stat -L -c 'fstab %a %U %G' /etc/fstab && echo "text $(base64 -w0 /etc/fstab)" || exit 1
 fi
-# It fails when there are none, from systemd 254 on; a systemd that is ill fails below
-units=$(systemctl list-unit-files --no-legend --no-pager --full --type=swap) || true
-printf '%s\n' "$units" | sed -n 's/^/unit /p'
-for unit in swap.target @SERVICES@; do
-  state=$(systemctl show --property=LoadState,UnitFileState --value -- $unit) || exit 1
-  echo service $unit $state
-done
+# Not list-unit-files: that reads every unit there is, most of a second on a small machine
+folders=$(systemctl show --property=UnitPath --value) || exit 1
+names=$(for folder in $folders; do
+  for file in "$folder"/*.swap; do
+    case $file in *'/*.swap' | *@.swap) ;; *) printf '%s\n' "${file##*/}" ;; esac
+  done
+done | sort -u)
+set -f # a name may have backslashes
+states=$(systemctl show --property=Id,LoadState,UnitFileState -- swap.target @SERVICES@ $names) ||
+  exit 1
+set +f
+printf '%s\n' "$states" | awk -F= '
+  { value[$1] = $2 }
+  !NF { say() }
+  END { say() }
+  function say() { print "unit", value["Id"], value["LoadState"], value["UnitFileState"] }
+'
 for folder in /usr/lib /lib /usr/local/lib /etc; do
   [ ! -e $folder/systemd/system-generators/rpi-swap-generator ] || echo 'rpi_swap yes'
 done
@@ -96,19 +106,20 @@ class Swaps(NodeFact[SwapState]):
 def parse_swaps(lines: list[str]) -> SwapState:
     """Read the script's ``KEY VALUE`` lines."""
     values: dict[str, str] = {}
-    areas, units, services = [], {}, {}
+    areas: list[SwapArea] = []
+    units: dict[str, str] = {}
+    services: dict[str, str] = {}
     for line in lines:
         key, _, value = line.partition(" ")
         fields = value.split()
         if key == "area":
             if fields[0] != "Filename":
                 areas.append(SwapArea(unescaped(fields[0]), fields[1], *map(int, fields[2:4])))
-        elif key == "unit" and fields:
-            units[fields[0]] = fields[1]
-        elif key == "service":
+        elif key == "unit":
             name, load, *state = fields
+            kept = units if name.endswith(".swap") else services
             if load != "not-found":
-                services[name] = " ".join(state) or load
+                kept[name] = " ".join(state) or load
         else:
             values[key] = value
     mode, owner, group = values.get("fstab", "644 root root").split()
