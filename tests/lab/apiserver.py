@@ -18,10 +18,7 @@ _UNITS = "etc/systemd/system"
 
 
 def provision(plan: Plan, node: Node, issued: Path, root: Path) -> None:
-    """Give the worker whose files are below ROOT a certificate from ISSUED and, maybe, the start.
-
-    ROOT may be the upper layer of its disk, while nothing is mounted.
-    """
+    """Give the worker with its files below ROOT a certificate from ISSUED and, maybe, the start."""
     pair = certificates.api_server(
         issued,
         node.name,

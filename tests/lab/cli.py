@@ -43,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
         "--swap", metavar="NODE|none", help="the worker with active swap (default: the first)"
     )
 
+    up.add_argument(
+        "--card",
+        metavar="NODE[=SIZE]",
+        action="append",
+        help="all that this worker writes lies on a disk of its own of limited size (default: 4G)",
+    )
+
     down = commands.add_parser("down", help="remove the lab, but for its cache")
     down.add_argument("--cache", action="store_true", help="remove images and packages too")
 
@@ -112,6 +119,7 @@ def _plan(options: argparse.Namespace) -> plan.Plan:
         "storage": None if options.storage is None else plan.parse_storage(options.storage),
         "sudo_password": options.sudo_password,
         "swap": options.swap,
+        "card": None if options.card is None else [plan.parse_card(text) for text in options.card],
     }
     chosen = {key: value for key, value in given.items() if value is not None}
     current = cluster.find(options.name)

@@ -22,6 +22,7 @@ from tests.lab import (
     storage,
 )
 from tests.lab.cgroup import Group
+from tests.lab.disk import Disks
 from tests.lab.errors import LabError
 from tests.lab.image import Images
 from tests.lab.paths import LabPaths
@@ -120,6 +121,7 @@ def status(name: str) -> dict[str, Any]:
                 "boot_id": nodes.boot_id(name, node.name),
                 "ssh": nodes.has_ssh(plan, node),
                 "sudo_password": node.name in plan.sudo_password,
+                "card": card.device() if (card := Disks.of(plan, node.name).card) else None,
             }
             for node in plan.nodes
         ],

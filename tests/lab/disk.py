@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import etcd, linux
+from tests.lab import apiserver, card, etcd, linux
+from tests.lab.card import Card
 from tests.lab.paths import LabPaths
 from tests.lab.plan import STORAGE, WORKERS, Node, Plan
 
@@ -20,9 +21,21 @@ BRICKS = "/srv/gluster"
 
 @dataclass(frozen=True)
 class Disks:
-    """The folders of one node, all below FOLDER."""
+    """The folders of one node, all below FOLDER; with a CARD, what the node writes is on that."""
 
     folder: Path
+    card: Card | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, name: str) -> Disks:
+        """Return the disks of the node NAME."""
+        folder = LabPaths(plan.name).disk(name)
+        size = plan.cards.get(name)
+        return cls(folder, None if size is None else Card(folder, size))
+
+    @property
+    def _store(self) -> Path:
+        return self.folder if self.card is None else self.card.root
 
     @property
     def scratch(self) -> Path:
@@ -39,13 +52,14 @@ class Disks:
 
     def binds(self, role: str) -> list[tuple[Path, str]]:
         """Return the plain folders, and where the node has them: what an overlay cannot hold."""
-        data = self.folder / "data"
+        data = self._store / "data"
         if role == "worker":
-            # Docker's own overlays, and swap.
+            # Docker's own overlays, and swap, which would keep a card from being taken out.
             return [
                 (data / "docker", "/var/lib/docker"),
                 (data / "containerd", "/var/lib/containerd"),
-                (data / "swap", "/var/swap"),
+                (self.swap_file.parent, "/var/swap"),
+                *([] if self.card is None else [(self.card.boot, card.BOOT)]),
             ]
         # Bricks need extended attributes that an overlay keeps for itself. What the cluster and
         # the database remember is here too, so that a reset gives a storage node a new system
@@ -58,7 +72,9 @@ class Disks:
 
     def mount(self, layers: Sequence[Path]) -> Path:
         """Mount the node's root file system over LAYERS and return where it is."""
-        upper, work, root = (self.folder / name for name in ("upper", "work", "root"))
+        if self.card is not None:
+            self.card.insert()
+        upper, work, root = self._store / "upper", self._store / "work", self.folder / "root"
         for folder in (upper, work, root, self.scratch):
             folder.mkdir(parents=True, exist_ok=True)
         linux.overlay(root, lower=layers, upper=upper, work=work)
@@ -67,6 +83,8 @@ class Disks:
     def wipe(self, *, keep_data: bool) -> None:
         """Make the disk fresh; with KEEP_DATA the plain folders stay as they are."""
         linux.swap_off(self.swap_file)
+        if self.card is not None:
+            self.card.discard()
         for name in (
             "provisioned",
             "upper",
@@ -94,6 +112,8 @@ def provision(
     """Make the fresh image mounted at ROOT the node's own, unless that has been done."""
     if disks.is_provisioned():
         return
+    if disks.card is not None:
+        disks.card.fill_boot(root)
     for source, target in disks.binds(node.role):
         below = root / target.lstrip("/")
         below.mkdir(parents=True, exist_ok=True)
@@ -122,6 +142,7 @@ def provision(
     write.text("usr/local/share/ca-certificates/lab.crt", authority)
     write.text(_CERTIFICATES, (root / _CERTIFICATES).read_text() + authority)
     if node.role == "worker":
+        apiserver.provision(plan, node, paths.certificates, root)
         _provision_worker(root, disks, plan, node)
     else:
         _provision_storage(write, plan, node, paths)

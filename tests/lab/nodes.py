@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab import apiserver, linux, services
+from tests.lab import linux, services
 from tests.lab.cgroup import Group
 from tests.lab.disk import Disks
 from tests.lab.errors import LabError
@@ -34,16 +34,8 @@ def power_on(lab: str, node: str) -> None:
         # some kernels (6.14 and on) go on killing what systemd starts.
         group.kill()
         paths = LabPaths(lab)
-        _provision(Plan.from_json(paths.plan.read_text()), node, paths)
         log = paths.logs / f"{node}.log"
         services.spawn(group, sys.executable, "-m", "tests.lab.supervisor", lab, node, log=log)
-
-
-def _provision(plan: Plan, name: str, paths: LabPaths) -> None:
-    """Put the lab's own additions on a fresh disk, which nobody has mounted yet."""
-    node, disks = plan.node(name), Disks(paths.disk(name))
-    if node.role == "worker" and not disks.is_provisioned():
-        apiserver.provision(plan, node, paths.certificates, disks.folder / "upper")
 
 
 def cut(lab: str, node: str) -> None:
@@ -56,7 +48,7 @@ def cut(lab: str, node: str) -> None:
 def reset(plan: Plan, node: Node) -> None:
     """Give a node the fresh image; a storage node keeps its data disks."""
     cut(plan.name, node.name)
-    Disks(LabPaths(plan.name).disk(node.name)).wipe(keep_data=node.role == "storage")
+    Disks.of(plan, node.name).wipe(keep_data=node.role == "storage")
 
 
 def wait_for_ssh(plan: Plan, node: Node) -> None:

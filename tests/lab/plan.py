@@ -18,6 +18,9 @@ NO_NODE = "none"
 
 _GATEWAY, _COMPUTER, _REGISTRY, _FIRST_STORAGE, _FIRST_WORKER = 1, 2, 3, 40, 50
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
+_CARD = re.compile(r"([a-z0-9]+)(?:=([0-9]{1,6})([MG]))?")
+_CARD_MIB = 4096
+_SMALLEST_CARD_MIB = 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ class Plan:
     """The workers whose sudo asks for the password."""
     swap: str
     """The one worker with active swap, or `none`."""
+    card: tuple[str, ...] = ()
+    """The workers whose disk is of limited size, as `NODE=MIBM`: `pi1=4096M`."""
+
+    @property
+    def cards(self) -> dict[str, int]:
+        """The size in MiB of each limited disk, by its worker."""
+        pairs = (each.removesuffix("M").partition("=") for each in self.card)
+        return {name: int(size) for name, _, size in pairs}
 
     @property
     def network(self) -> IPv4Network:
@@ -104,8 +115,8 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         fields = json.loads(text)
-        for key in ("workers", "storage", "sudo_password"):
-            fields[key] = tuple(fields[key])
+        for key in ("workers", "storage", "sudo_password", "card"):
+            fields[key] = tuple(fields.get(key, ()))
         return cls(**fields)
 
 
@@ -134,6 +145,18 @@ def parse_storage(text: str) -> tuple[str, ...]:
     return STORAGE[: int(text)]
 
 
+def parse_card(text: str) -> str:
+    """Return `NODE=MIBM` for `--card TEXT`: NODE, or NODE=SIZE with a suffix M or G."""
+    found = _CARD.fullmatch(text)
+    if found is None:
+        raise LabError(f"--card {text}: NODE or NODE=SIZE, the size as 900M or 4G")
+    node, number, unit = found.groups()
+    mib = int(number) * {"M": 1, "G": 1024}[unit] if number else _CARD_MIB
+    if mib < _SMALLEST_CARD_MIB:
+        raise LabError(f"--card {text}: at least {_SMALLEST_CARD_MIB}M")
+    return f"{node}={mib}M"
+
+
 def parse_subnet(text: str) -> str:
     """Return `--subnet TEXT` if the lab's host numbers (up to .254) fit into it."""
     try:
@@ -154,14 +177,18 @@ def make(
     storage: tuple[str, ...] = STORAGE,
     sudo_password: Iterable[str] = (),
     swap: str | None = None,
+    card: Iterable[str] = (),
 ) -> Plan:
     """Return the plan of a lab, checked as a whole; SWAP None means the first worker."""
     if not workers and not storage:
         raise LabError("a lab without any node: choose --workers or --storage")
     passwords = tuple(sudo_password)
+    sizes = {each.partition("=")[0]: each for each in map(parse_card, card)}
     if swap is None:
         swap = workers[0] if workers else NO_NODE
-    for option, node in [("--sudo-password", each) for each in passwords] + [("--swap", swap)]:
+    chosen = [("--sudo-password", each) for each in passwords]
+    chosen += [("--card", each) for each in sizes]
+    for option, node in [*chosen, ("--swap", swap)]:
         if node not in workers and not (option == "--swap" and node == NO_NODE):
             known = ", ".join(workers)
             raise LabError(f"{option} {node}: not a worker of this lab; it has: {known}")
@@ -173,6 +200,7 @@ def make(
         storage=storage,
         sudo_password=passwords,
         swap=swap,
+        card=tuple(sizes.values()),
     )
 
 

@@ -60,7 +60,7 @@ def main(lab: str, name: str) -> None:
     # systemd-nspawn's notes on its containers, which a power cut would leave behind.
     _NOTES.mkdir(parents=True, exist_ok=True)
     linux.tmpfs(_NOTES)
-    disks = disk.Disks(paths.disk(name))
+    disks = disk.Disks.of(plan, name)
     root = disks.mount(images.layers(node.role))
     disk.provision(root, disks, plan, node, paths, images.archive_key)
     environment = {

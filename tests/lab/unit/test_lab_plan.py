@@ -81,6 +81,25 @@ def test_options_for_a_worker_that_is_not_there_are_refused() -> None:
         plan.make(name="lab", swap="etcd1")
 
 
+@pytest.mark.parametrize(
+    ("text", "parsed", "mib"),
+    [
+        ("pi1", "pi1=4096M", 4096),
+        ("pi1=900M", "pi1=900M", 900),
+        ("pi1=2G", "pi1=2048M", 2048),
+    ],
+)
+def test_a_card_has_a_size(text: str, parsed: str, mib: int) -> None:
+    assert plan.parse_card(text) == parsed
+    assert plan.make(name="lab", card=[text]).cards == {"pi1": mib}
+
+
+@pytest.mark.parametrize("text", ["pi1=", "pi1=4", "pi1=4T", "pi1=10M", "=4G", "pi9", "etcd1"])
+def test_a_card_without_a_size_or_a_worker_is_refused(text: str) -> None:
+    with pytest.raises(LabError, match=f"--card {text}"):
+        plan.make(name="lab", card=[text])
+
+
 def test_no_worker_no_swap() -> None:
     assert plan.make(name="lab", workers=()).swap == plan.NO_NODE
     assert plan.make(name="lab", swap=plan.NO_NODE).swap == plan.NO_NODE
@@ -92,5 +111,5 @@ def test_an_unknown_node_is_refused_with_the_names_of_the_others() -> None:
 
 
 def test_a_plan_survives_its_file() -> None:
-    lab = plan.make(name="lab", sudo_password=["pi4"], suite="bookworm")
+    lab = plan.make(name="lab", sudo_password=["pi4"], suite="bookworm", card=["pi5=1G"])
     assert plan.Plan.from_json(lab.to_json()) == lab
