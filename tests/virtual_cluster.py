@@ -81,6 +81,13 @@ class Cluster:
         return [str(n["name"]) for n in self.status["nodes"] if n["role"] == "worker"]
 
     @property
+    def carded(self) -> str:
+        """The worker whose disk is of limited size."""
+        found = [str(n["name"]) for n in self.status["nodes"] if n["card"]]
+        assert found, f"no worker of the lab {self.name} has a card; it needs: lab up --card NODE"
+        return found[0]
+
+    @property
     def limit(self) -> list[str]:
         """pyinfra's options that leave out the inventory's hosts that this lab has not."""
         return [word for name in self.workers for word in ("--limit", name)]
@@ -136,13 +143,14 @@ def own_lab(name: str, keep: str, *options: str) -> Iterator[Cluster]:
 
     + keep: an environment variable; where it is set, the lab is the one of the name that it has,
       taken as it is and left as it is: for work on single modules
-    + options: of ``lab up``
+    + options: of ``lab up``; not for a lab that is kept and is up
     """
     kept = os.environ.get(keep, "")
     cluster = Cluster(kept or name)
     if not kept:
         cluster.down()
-    cluster.up(*options)
+    is_up = json.loads(cluster.lab("status", "--json").out)["up"]
+    cluster.up(*([] if is_up else options))
     try:
         yield cluster
     finally:

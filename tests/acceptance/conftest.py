@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.lab.plan import parse_workers
 from tests.virtual_cluster import Cluster, own_lab
 
 WORKERS = os.environ.get("ACCEPTANCE_WORKERS", "pi1,pi4,pi5,pi7")
 """Which workers: ACCEPTANCE_WORKERS=10 runs the same tests on all ten."""
+
+CARD = parse_workers(WORKERS)[0]
+"""The worker whose disk is of limited size."""
 
 MANIFEST = (
     "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log "
@@ -25,7 +29,7 @@ MANIFEST = (
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A lab of its own, or the one that ACCEPTANCE_KEEP names."""
-    with own_lab("acceptance", "ACCEPTANCE_KEEP", "--workers", WORKERS) as cluster:
+    with own_lab("acceptance", "ACCEPTANCE_KEEP", "--workers", WORKERS, "--card", CARD) as cluster:
         yield cluster
 
 

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.plan import parse_workers
 from tests.virtual_cluster import Cluster, own_lab
 
 WORKERS = os.environ.get("TORTURE_WORKERS", "pi1,pi4,pi5,pi7")
+CARD = parse_workers(WORKERS)[0]
+"""The worker whose disk is of limited size."""
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A lab of its own, or the one that TORTURE_KEEP names; its nodes in whatever state."""
-    with own_lab("torture", "TORTURE_KEEP", "--workers", WORKERS) as cluster:
+    with own_lab("torture", "TORTURE_KEEP", "--workers", WORKERS, "--card", CARD) as cluster:
         yield cluster
 
 
