@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.observe import SeveralFact, Value
 from chaos_engine.facts.text import several
 
 
@@ -20,7 +20,7 @@ class PackageState(Value):
     complete: bool
 
 
-class Packages(NodeFact[dict[str, PackageState]]):
+class Packages(SeveralFact[PackageState]):
     """The packages among `names` that are installed; removed ones whose configuration files are
     left count as not installed.
 
@@ -28,6 +28,8 @@ class Packages(NodeFact[dict[str, PackageState]]):
 
     **Example:** ``host.get_fact(Packages, names=("docker.io", "kubelet"))``
     """
+
+    argument = "names"
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:

@@ -10,7 +10,7 @@ from typing import Literal
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.observe import NodeFact, SeveralFact, Value
 from chaos_engine.facts.text import several
 
 Kind = Literal["file", "directory", "link", "other"]
@@ -29,13 +29,15 @@ class FileState(Value):
     sha256: str | None = None
 
 
-class Files(NodeFact[dict[str, FileState]]):
+class Files(SeveralFact[FileState]):
     """State of each path that exists; a path that does not is missing from the dictionary.
 
     + paths: absolute paths, without newlines
 
     **Example:** ``host.get_fact(Files, paths=("/etc/docker/daemon.json",))``
     """
+
+    argument = "paths"
 
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:

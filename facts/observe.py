@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from pyinfra.api.arguments import pop_global_arguments
 from pyinfra.api.command import QuoteString, StringCommand
@@ -79,6 +79,17 @@ class NodeFact(FactBase[T], Generic[T]):
             raise FactProcessError(f"unexpected answer: {error!r}") from error
 
 
+class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
+    """A fact that tells something of each of several things, by name.
+
+    `argument` is the argument of its ``command`` that lists them: names, or tuples that begin with
+    one. Reads of it are gathered as one, which spares a node most of its processes, and each is
+    answered with its own names.
+    """
+
+    argument: ClassVar[str]
+
+
 class Value:
     """Base of the dataclasses that facts return: pyinfra can print them as JSON."""
 
@@ -98,6 +109,14 @@ class Read:
     def of(cls, fact: type[FactBase[Any]], **arguments: Any) -> Read:
         """The read that ``observe(fact, **arguments)`` makes; arguments must be hashable."""
         return cls(fact, tuple(sorted(arguments.items())))
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The things that a `SeveralFact` is asked about, by name; no other fact has any."""
+        if not issubclass(self.fact, SeveralFact):
+            return {}
+        things = dict(self.arguments)[self.fact.argument]
+        return {thing if isinstance(thing, str) else thing[0]: thing for thing in things}
 
 
 class _Reads(tuple[Read, ...]):
@@ -194,6 +213,27 @@ def split(output: list[str]) -> list[_Part]:
         parts.append(_Part(int(status), written, error))
         written = following
     return parts
+
+
+def joined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
+    """The reads to make for all of `reads`, each with those that it answers: a pure function.
+
+    Reads of one `SeveralFact` become one, but for those that ask for another thing of that name.
+    """
+    questions: dict[Read, list[Read]] = {}
+    several: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
+    for read in reads:
+        things, members = several.setdefault(read.fact, ({}, []))
+        if read.names and all(things.get(n, thing) == thing for n, thing in read.names.items()):
+            things.update(read.names)
+            members.append(read)
+        else:
+            questions[read] = [read]
+    for fact, (things, members) in several.items():
+        if members and issubclass(fact, SeveralFact):
+            one = Read.of(fact, **{fact.argument: tuple(things.values())})
+            questions[one] = [*questions.get(one, []), *members]
+    return questions
 
 
 @dataclass
@@ -308,18 +348,35 @@ def _drop_stale(state: State, host: Host, view: _View) -> None:
 def _gather(
     state: State, host: Host, view: _View, identity: tuple[str, ...], reads: _Reads
 ) -> None:
-    if isinstance(host.connector, FakeConnector):  # its scripted answers are per command
-        answers: list[Any] = [host.get_fact(read.fact, **dict(read.arguments)) for read in reads]
-    else:
-        # a fact's own command cannot bring standard input, the call that asks for it can
-        parts = host.get_fact(Batch, reads=reads, _stdin=_Script([script(reads)]))
-        if parts is None or len(parts) != len(reads):
-            raise NodeError(
-                "the node's state could not be read; see the message above, mend the node's "
-                "connection or sudo and run again"
-            )
-        answers = [_value(read, part) for read, part in zip(reads, parts, strict=True)]
-    view.known.update(zip(((read, identity) for read in reads), answers, strict=True))
+    questions = {read: [read] for read in reads}
+    if not isinstance(host.connector, FakeConnector):  # its scripted answers are per command
+        questions = joined(reads)
+    answers = _ask(host, questions)
+    # what spoils a joined read, such as a path on a dead share, shall not spoil the others
+    apart = [r for q, a in answers.items() if isinstance(a, NodeError) for r in questions[q]]
+    if any(read not in answers for read in apart):
+        answers |= _ask(host, apart)
+    for question, answered in questions.items():
+        for read in answered:
+            value = answers.get(read, answers[question])
+            if read.names and isinstance(value, dict):
+                value = {name: value[name] for name in read.names if name in value}
+            view.known[read, identity] = value
+
+
+def _ask(host: Host, reads: Iterable[Read]) -> dict[Read, Any]:
+    """The answer to each read, a `NodeError` where there is none, by one remote command."""
+    batch = _Reads(reads)
+    if isinstance(host.connector, FakeConnector):
+        return {read: host.get_fact(read.fact, **dict(read.arguments)) for read in batch}
+    # a fact's own command cannot bring standard input, the call that asks for it can
+    parts = host.get_fact(Batch, reads=batch, _stdin=_Script([script(batch)]))
+    if parts is None or len(parts) != len(batch):
+        raise NodeError(
+            "the node's state could not be read; see the message above, mend the node's "
+            "connection or sudo and run again"
+        )
+    return {read: _value(read, part) for read, part in zip(batch, parts, strict=True)}
 
 
 def _value(read: Read, part: _Part) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.observe import SeveralFact, Value
 
 RECORDS = "/run/chaos-engine"
 """Where a service records, when it starts, the checksum of the configuration that it reads."""
@@ -36,7 +36,7 @@ class UnitState(Value):
         return self.started_with != self.configured
 
 
-class Units(NodeFact[dict[str, UnitState]]):
+class Units(SeveralFact[UnitState]):
     """State of each unit, by the name asked for.
 
     + units: pairs of a unit's name and the files that it reads at its start
@@ -44,24 +44,19 @@ class Units(NodeFact[dict[str, UnitState]]):
     **Example:** ``host.get_fact(Units, units=(("docker.service", ("/etc/docker/daemon.json",)),))``
     """
 
+    argument = "units"
+
     @override
     def command(self, units: tuple[tuple[str, tuple[str, ...]], ...]) -> StringCommand:
+        if not units:
+            return StringCommand("true")
+        names = [QuoteString(unit) for unit, _ in units]
         parts: list[StringCommand | str | QuoteString] = []
-        for unit, files in units:
-            parts += [
-                "echo unit",
-                QuoteString(unit),
-                "&& systemctl show --property",
-                _PROPERTIES,
-                "--",
-                QuoteString(unit),
-                "&& echo Record=$(cat",
-                QuoteString(f"{RECORDS}/{unit}"),
-                "2>/dev/null) && echo Files=$(",
-                checksum(files),
-                ") &&",
-            ]
-        return StringCommand(*parts, "true")
+        for name, (unit, files) in zip(names, units, strict=True):
+            record = QuoteString(f"{RECORDS}/{unit}")
+            parts += ["&& echo unit", name, "&& echo Record=$(cat", record, "2>/dev/null)"]
+            parts += ["&& echo Files=$(", checksum(files), ")"]
+        return StringCommand("systemctl show --property", _PROPERTIES, "--", *names, *parts)
 
     @staticmethod
     @override
@@ -91,17 +86,25 @@ def _word(file: str) -> StringCommand | QuoteString:
 
 
 def parse_units(lines: list[str]) -> dict[str, UnitState]:
-    """Read blocks that begin with ``unit NAME`` and hold ``Key=value`` lines."""
-    blocks: dict[str, dict[str, str]] = {}
-    block: dict[str, str] = {}
+    """Read systemctl's blocks of ``Key=value`` lines, one a unit, and then for each of the units,
+    in the same order, ``unit NAME`` with two lines more."""
+    blocks: list[dict[str, str]] = [{}]
+    units: dict[str, dict[str, str]] = {}
+    block = blocks[0]
     for line in lines:
+        key, equals, value = line.partition("=")
         if line.startswith("unit "):
-            block = blocks.setdefault(line[5:], {})
-        elif line:
-            key, equals, value = line.partition("=")
-            if not equals:
-                raise ValueError(line)
+            block = units.setdefault(line[5:], {})
+        elif not line:
+            block = {}
+            blocks.append(block)
+        elif not equals:
+            raise ValueError(line)
+        else:
             block[key] = value
+    blocks = [block for block in blocks if block]
+    if len(blocks) != len(units):
+        raise ValueError(f"{len(blocks)} units where {len(units)} were asked for")
     return {
         name: UnitState(
             load=b["LoadState"],
@@ -110,8 +113,8 @@ def parse_units(lines: list[str]) -> dict[str, UnitState]:
             enabled=b.get("UnitFileState", ""),
             need_daemon_reload=b.get("NeedDaemonReload") == "yes",
             main_pid=int(b.get("MainPID") or 0),
-            started_with=b.get("Record", ""),
-            configured=b.get("Files", ""),
+            started_with=more.get("Record", ""),
+            configured=more.get("Files", ""),
         )
-        for name, b in blocks.items()
+        for b, (name, more) in zip(blocks, units.items(), strict=True)
     }

@@ -65,20 +65,22 @@ def test_reads_what_find_and_sha256sum_say() -> None:
 def test_reads_units_that_run_and_that_do_not_exist() -> None:
     found = parse_units(
         [
-            "unit docker.service",
+            "MainPID=812",
             "Id=docker.service",
             "LoadState=loaded",
             "ActiveState=active",
             "SubState=running",
             "UnitFileState=enabled",
             "NeedDaemonReload=yes",
-            "MainPID=812",
-            "Record=abc",
-            "Files=abd",
-            "unit nothing.service",
+            "",
+            "Id=nothing.service",
             "LoadState=not-found",
             "ActiveState=inactive",
             "SubState=dead",
+            "unit docker.service",
+            "Record=abc",
+            "Files=abd",
+            "unit nothing.service",
             "Record=",
             "Files=",
         ]
@@ -89,6 +91,8 @@ def test_reads_units_that_run_and_that_do_not_exist() -> None:
     assert found["nothing.service"].load == "not-found"
     with pytest.raises(ValueError, match="Failed to connect"):
         parse_units(["unit a", "Failed to connect to bus"])
+    with pytest.raises(ValueError, match="1 units where 2"):
+        parse_units(["Id=a", "unit a", "unit b"])
 
 
 @given(st.binary(max_size=300))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from chaos_engine.facts.observe import (
     NodeError,
     NodeFact,
     Read,
+    SeveralFact,
     forget,
     gather,
+    joined,
     observe,
     script,
     split,
     want,
     warn,
 )
+from chaos_engine.facts.systemd import Units
 from chaos_engine.operations.converge import Commands, converge
 from tests.unit.nodes import Nodes
 
@@ -68,6 +72,21 @@ class Stateful(NodeFact[str]):
         return self.path
 
 
+class Sizes(SeveralFact[int]):
+    """How many bytes each file has; it reads them, so a file that hangs spoils the answer."""
+
+    argument = "paths"
+
+    def command(self, paths: tuple[str, ...]) -> StringCommand:
+        quoted = [QuoteString(path) for path in paths]
+        return StringCommand(
+            "for f in", *quoted, '; do echo "$f $(cat "$f" | wc -c)" || exit; done'
+        )
+
+    def parse(self, lines: list[str]) -> dict[str, int]:
+        return {line.split()[0]: int(line.split()[1]) for line in lines}
+
+
 @pytest.fixture
 def nodes() -> Nodes:
     return Nodes("pi1")
@@ -80,6 +99,54 @@ def test_one_command_answers_all_that_is_wanted(nodes: Nodes) -> None:
         assert observe(Line, text="echo b") == "b"
         assert observe(Line, text=":") == "default"
         assert observe(Line, text="echo c") == "c", "not announced, but read"
+    assert len(nodes.commands()) == 2
+
+
+def test_reads_that_ask_for_several_things_are_joined() -> None:
+    a, ab, c = (Read.of(Sizes, paths=paths) for paths in (("/a",), ("/a", "/b"), ("/c",)))
+    line = Read.of(Line, text="echo a")
+
+    questions = joined([a, line, ab, c])
+
+    assert questions == {line: [line], Read.of(Sizes, paths=("/a", "/b", "/c")): [a, ab, c]}
+
+
+def test_reads_that_ask_for_another_thing_of_one_name_stay_apart() -> None:
+    one, other, more = (
+        Read.of(Units, units=units)
+        for units in ((("a.service", ()),), (("a.service", ("/etc/a",)),), (("b.service", ()),))
+    )
+
+    questions = joined([one, other, more])
+
+    both = Read.of(Units, units=(("a.service", ()), ("b.service", ())))
+    assert questions == {other: [other], both: [one, more]}
+
+
+def test_a_joined_read_answers_each_with_its_own(nodes: Nodes, tmp_path: Path) -> None:
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    for path in (a, b):
+        Path(path).write_text(path)
+    with nodes.on():
+        want([Read.of(Sizes, paths=(a,)), Read.of(Sizes, paths=(b, a)), Read.of(Sizes, paths=(b,))])
+        assert observe(Sizes, paths=(a,)) == {a: len(a)}
+        assert observe(Sizes, paths=(b, a)) == {a: len(a), b: len(b)}
+        assert observe(Sizes, paths=(b,)) == {b: len(b)}
+    assert len(nodes.commands()) == 1
+
+
+def test_what_spoils_a_joined_read_spoils_only_its_own(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART_SECONDS", 1)
+    good, hangs = str(tmp_path / "good"), str(tmp_path / "hangs")
+    Path(good).write_text("12345")
+    os.mkfifo(hangs)
+    with nodes.on():
+        want([Read.of(Sizes, paths=(good,)), Read.of(Sizes, paths=(hangs,))])
+        assert observe(Sizes, paths=(good,)) == {good: 5}
+        with pytest.raises(NodeError, match="no answer in 1 s"):
+            observe(Sizes, paths=(hangs,))
     assert len(nodes.commands()) == 2
 
 
