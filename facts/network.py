@@ -84,7 +84,7 @@ link=$(ip -o -4 route get "$1" 2>/dev/null |
 [ -n "$link" ] || exit 0
 for question in 1 2 3; do
   ip -4 neighbour flush to "$1" dev "$link" >/dev/null 2>&1
-  timeout 1 bash -c "echo > /dev/udp/$1/9" 2>/dev/null
+  timeout 1 bash -c 'echo > "/dev/udp/$1/9"' bash "$1" 2>/dev/null
   for look in 1 2 3 4 5 6; do
     mac=$(ip -4 neighbour show to "$1" dev "$link" | sed -n 's/.* *lladdr \\([^ ]*\\).*/\\1/p')
     if [ -n "$mac" ]; then echo "$mac"; exit; fi

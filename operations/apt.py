@@ -8,6 +8,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.observe import Read, current, observe
+from chaos_engine.operations.arguments import PackageName, PackageVersion
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.shell import quote
 
@@ -55,7 +56,9 @@ def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[R
 
 
 @converge(reads=reads)
-def packages(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> Commands:
+def packages(
+    present: Mapping[PackageName, PackageVersion | None], hold: Iterable[PackageName] = ()
+) -> Commands:
     """Have packages installed, at the given versions, and held.
 
     + present: package names with the version wanted, ``None`` for any; a version may be higher or

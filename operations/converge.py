@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from functools import wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
 from pyinfra import logger
@@ -19,6 +20,7 @@ from pyinfra.connectors.util import CommandOutput
 from typing_extensions import ParamSpec
 
 from chaos_engine.facts.observe import NodeError, Read, current, forget, want
+from chaos_engine.operations.arguments import refuse
 
 if TYPE_CHECKING:
     from pyinfra.api.arguments_typed import PyinfraOperation
@@ -36,6 +38,9 @@ def converge(
 
     + reads: called with the operation's own arguments, says what it will `observe`; a pure
       function, so that a role can gather the reads of all its operations in one command
+
+    An argument that does not fit its annotation (see `arguments`) stops the run when the operation
+    is called, by pyinfra's ``OperationValueError``.
 
     **Example:** ``@converge(reads=lambda path: [Read.of(Files, paths=(path,))])``
     """
@@ -62,6 +67,7 @@ def converge(
             # pop_global_arguments takes the keywords that are pyinfra's out of the dictionary
             own = dict(kwargs)
             resolved, _ = pop_global_arguments(state, host, own)
+            refuse(function, signature(function).bind(*args, **own).arguments)
             want(reads(*args, **own), dict(kwargs))  # type: ignore[arg-type]
             if view.phase == "check":
                 host.current_op_global_arguments = resolved

@@ -9,6 +9,7 @@ from chaos_engine.facts.docker import DockerInfo
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.operations import files
+from chaos_engine.operations.arguments import ImageName, Version
 from chaos_engine.operations.compatibility import docker_majors, misfit, outdated
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Unit, transaction
@@ -37,7 +38,9 @@ def reads(
 
 
 @converge(reads=reads)
-def shim(version: str, program: Callable[[str], bytes], infra_image: str | None = None) -> Commands:
+def shim(
+    version: Version, program: Callable[[str], bytes], infra_image: ImageName | None = None
+) -> Commands:
     """Have cri-dockerd installed and running in this version, with its socket.
 
     + version: as in ``cri-dockerd --version``

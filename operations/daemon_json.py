@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos_engine.facts.observe import NodeError
+from chaos_engine.operations.arguments import Folder, LogSize
 
 CONFIG = "/etc/docker/daemon.json"
 DRIVER = "overlay2"
@@ -35,9 +36,9 @@ class Options:
     + live_restore: whether containers go on while Docker restarts; ``None`` leaves that alone
     """
 
-    log_max_size: str
+    log_max_size: LogSize
     log_max_file: int
-    data_root: str | None = None
+    data_root: Folder | None = None
     live_restore: bool | None = None
 
 

@@ -19,6 +19,7 @@ from pyinfra.operations.util.files import generate_color_diff
 from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.systemd import RECORDS, Units, UnitState, checksum
+from chaos_engine.operations.arguments import AbsolutePath, Mode, Owner, UnitName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.originals import KEEP
 from chaos_engine.operations.shell import quote
@@ -35,11 +36,11 @@ class File:
     + secret: its content is shown nowhere, not even in a diff
     """
 
-    path: str
+    path: AbsolutePath
     content: str | bytes = field(repr=False)
-    mode: str | None = "644"
-    owner: str = "root"
-    group: str = "root"
+    mode: Mode | None = "644"
+    owner: Owner = "root"
+    group: Owner = "root"
     secret: bool = False
 
     @property
@@ -87,8 +88,8 @@ class Unit:
       start that failed. It has to give up by itself
     """
 
-    name: str
-    reads: tuple[str, ...] = ()
+    name: UnitName
+    reads: tuple[AbsolutePath, ...] = ()
     enabled: bool | None = True
     running: bool | None = True
     required: bool = True
@@ -98,7 +99,7 @@ class Unit:
     def record(self) -> File:
         """The drop-in by which the unit records what it was started with."""
         command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
-        escaped = f"mkdir -p {RECORDS}; {command} > {RECORDS}/{self.name}"
+        escaped = f"mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
         return File(
             f"/etc/systemd/system/{self.name}.d/50-chaos-engine.conf",
@@ -206,7 +207,7 @@ def _questions(
 @converge(reads=reads)
 def install(
     files: Iterable[File] = (),
-    absent: Iterable[str] = (),
+    absent: Iterable[AbsolutePath] = (),
     units: Iterable[Unit] = (),
     check: str = "",
     apply: str = "",

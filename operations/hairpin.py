@@ -10,6 +10,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
 from chaos_engine.facts.network import AddressOwner, Interface, InterfaceState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.operations.arguments import LinkName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan_network import CONTAINER
 
@@ -28,7 +29,7 @@ def reads(
 
 @converge(reads=reads)
 def hairpin(
-    link: str, parent: str, address: IPv4Address, vip: IPv4Address, script: str
+    link: LinkName, parent: LinkName, address: IPv4Address, vip: IPv4Address, script: str
 ) -> Commands:
     """Have a macvlan link with an address of its own and a route to the container through it.
 

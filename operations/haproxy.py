@@ -17,6 +17,7 @@ from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
 from chaos_engine.facts.network import AddressOwner, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations import files, log_mount
+from chaos_engine.operations.arguments import DockerName, ImageName, LinkName, MacAddress
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
@@ -54,11 +55,11 @@ class Proxy:
     + mac: its MAC address there, in lower case
     """
 
-    image: str
-    network: str
-    parent: str
+    image: ImageName
+    network: DockerName
+    parent: LinkName
     vip: IPv4Address
-    mac: str
+    mac: MacAddress
 
     @property
     def mounts(self) -> dict[str, str]:
@@ -67,7 +68,7 @@ class Proxy:
 
 
 @converge(reads=lambda image: [Read.of(Image, image=image)])
-def pull(image: str) -> Commands:
+def pull(image: ImageName) -> Commands:
     """Have an image on the node: pulled when it is absent, never again, and never at boot.
 
     + image: its name with a tag

@@ -9,6 +9,7 @@ from pyinfra.facts.server import Hostname
 from chaos_engine.facts.cloud_init import CloudInit
 from chaos_engine.facts.files import Content, Files
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.operations.arguments import Address, DomainName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, transaction
 
@@ -25,7 +26,7 @@ END = b"# END chaos-engine"
         Read.of(CloudInit),
     ]
 )
-def block(addresses: Mapping[str, str], rewritten: bool = True) -> Commands:
+def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Commands:
     """Have names and their addresses in a block of ``/etc/hosts``.
 
     + addresses: IPv4 address of each name

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.operations import files
+from chaos_engine.operations.arguments import AbsolutePath
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Unit
 
@@ -22,7 +23,7 @@ def reads(path: str, config: str) -> list[Read]:
 
 
 @converge(reads=reads)
-def configure(path: str, config: str) -> Commands:
+def configure(path: AbsolutePath, config: str) -> Commands:
     """Have journald run with a drop-in of ``journald.conf``.
 
     + path: of the drop-in, in ``/etc/systemd/journald.conf.d``

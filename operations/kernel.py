@@ -17,6 +17,7 @@ from chaos_engine.facts.kernel import (
     split_words,
 )
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.operations.arguments import KernelWord
 from chaos_engine.operations.cmdline import edit, ineffective, remarks
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, transaction
@@ -34,7 +35,7 @@ def reads(wanted: Iterable[str]) -> list[Read]:
 
 
 @converge(reads=reads)
-def words(wanted: Iterable[str]) -> Commands:
+def words(wanted: Iterable[KernelWord]) -> Commands:
     """Have words on the kernel's command line from the next boot on.
 
     + wanted: the words, for example ``("cgroup_enable=memory",)``

@@ -13,6 +13,7 @@ from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.systemd import Units
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
+from chaos_engine.operations.arguments import PackageName, Version
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes_key import KEYRING, check_key, key_fault, repository
@@ -47,7 +48,9 @@ def reads(version: str, packages: Iterable[str], key: bytes | None = None) -> li
 
 
 @converge(reads=reads)
-def install(version: str, packages: Iterable[str], key: bytes | None = None) -> Commands:
+def install(
+    version: Version, packages: Iterable[PackageName], key: bytes | None = None
+) -> Commands:
     """Have Kubernetes' packages installed at one version, held, from its signed repository, and
     kubelet started at boot.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from chaos_engine.facts.openpgp import parse_keys
+from chaos_engine.operations.shell import quote
 
 KEYRING = "/etc/apt/keyrings/kubernetes-apt-keyring.gpg"
 
@@ -45,7 +46,7 @@ def check_key(minor: str, fetch: bool) -> str:
       good one stays. Else the key in place is checked
     """
     action = "fetched" if fetch else "verified"
-    return f"url={repository(minor)}\nkeyring={KEYRING}\n{_KEY}\n{action}"
+    return f"url={quote(repository(minor))}\nkeyring={KEYRING}\n{_KEY}\n{action}"
 
 
 # The index is fetched to where apt's own user can write, since apt drops its privileges for that.

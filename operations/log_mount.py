@@ -11,6 +11,7 @@ from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.operations import files
+from chaos_engine.operations.arguments import VolumeName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 
@@ -35,7 +36,7 @@ def reads(volume: str, wanted: Iterable[File]) -> list[Read]:
 
 
 @converge(reads=reads)
-def mount(volume: str, wanted: Iterable[File]) -> Commands:
+def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
     """Have a Gluster volume mounted on ``/var/log``, now, at each boot, and whenever it comes back.
 
     + volume: its name

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
 
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.network import InterfaceState
+from chaos_engine.operations.arguments import DockerName, LinkName
 from chaos_engine.operations.compatibility import major
 from chaos_engine.operations.shell import quote
 
@@ -24,8 +25,8 @@ class Macvlan:
     + hairpin: the address of the node's own link, which Docker shall not give away
     """
 
-    name: str
-    parent: str
+    name: DockerName
+    parent: LinkName
     subnet: IPv4Network
     gateway: IPv4Address
     vip: IPv4Address

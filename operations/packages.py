@@ -10,6 +10,7 @@ from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
+from chaos_engine.operations.arguments import PackageName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, transaction
 from chaos_engine.operations.removed import MARKED, RECORD, REMEMBER
@@ -41,7 +42,7 @@ cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init metapackages
 
 
 @converge(reads=lambda names, mdns=False: [*files.reads(*_pin(names)), *_reads(names)])
-def absent(names: Iterable[str], mdns: bool = False) -> Commands:
+def absent(names: Iterable[PackageName], mdns: bool = False) -> Commands:
     """Have packages removed, all at once, and kept out by a pin of apt's.
 
     + names: binary package names; those that are not installed are fine

@@ -13,6 +13,7 @@ from pyinfra.connectors.local import LocalConnector
 from chaos_engine.facts.kernel import Cmdline, KernelCmdline
 from chaos_engine.facts.observe import NodeError, Read, current, forget, observe, warn
 from chaos_engine.facts.swap import Swaps, SwapState
+from chaos_engine.operations.arguments import KernelWord
 from chaos_engine.operations.boot_cycle import cycle, withdraw
 from chaos_engine.operations.converge import Commands, converge, fail_host
 from chaos_engine.operations.gate import Lane, gate
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @converge(reads=lambda *args, **kwargs: [Read.of(KernelCmdline), Read.of(Swaps)])
 def reboot(
-    wanted: Iterable[str],
+    wanted: Iterable[KernelWord],
     lane: Lane = "",
     batch: int = 1,
     force: bool = False,

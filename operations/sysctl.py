@@ -7,6 +7,12 @@ from collections.abc import Iterable, Mapping
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.sysctl import KernelModules, ModuleState, Sysctl, Sysctls, path
 from chaos_engine.operations import files
+from chaos_engine.operations.arguments import (
+    FileStem,
+    KernelModule,
+    SysctlName,
+    SysctlValue,
+)
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File
 from chaos_engine.operations.shell import quote
@@ -32,7 +38,9 @@ def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list
 
 
 @converge(reads=reads)
-def kernel_settings(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> Commands:
+def kernel_settings(
+    stem: FileStem, modules: Iterable[KernelModule], sysctls: Mapping[SysctlName, SysctlValue]
+) -> Commands:
     """Have kernel modules loaded and kernel parameters set, now and at each boot.
 
     + stem: the files are ``/etc/modules-load.d/STEM.conf`` and ``/etc/sysctl.d/99-STEM.conf``
@@ -102,7 +110,7 @@ def compose(load: Iterable[str], sysctls: Mapping[str, str]) -> str:
     ]
     for name, value in sysctls.items():
         lines += [
-            f"echo {quote(value)} > {quote(path(name))}",
+            f"printf '%s\\n' {quote(value)} > {quote(path(name))}",
             f'[ "$(cat {quote(path(name))})" = {quote(value)} ] || '
             f"{{ echo {quote(f'{name} does not become {value}')} >&2; exit 1; }}",
         ]

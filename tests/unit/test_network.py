@@ -122,7 +122,7 @@ def test_the_machine_that_answers_is_the_owner(tmp_path: Path) -> None:
     assert done == [
         "docker",
         "-4 neighbour flush to 192.168.1.60 dev eth0",
-        "echo > /dev/udp/192.168.1.60/9",
+        'echo > "/dev/udp/$1/9"',
     ]
 
 

@@ -1,0 +1,216 @@
+"""What the arguments of operations may be: checked when one is called, before anything is changed.
+
+Values of a site end up in shell scripts, units and configuration files. They are quoted there, but
+some cannot be: a text with a NUL is no argument of any program, a name with a newline is two lines
+of a file, and to apt ``docker.io-`` is a package to remove. An operation says by the types of its
+arguments (`PackageName`) what it takes; `refuse` stops the run for anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+from pyinfra.api.exceptions import OperationValueError
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a text has to look.
+
+    + pattern: a regular expression that the whole text matches
+    + what: it in words, with an example
+    """
+
+    pattern: str
+    what: str
+
+    def check(self, text: str) -> str:
+        """The text, if it has this form. Raises ``ValueError`` that says what it has to be."""
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"it has to be {self.what}")
+        return text
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """For pydantic: settings are checked by the same forms."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+
+AbsolutePath = Annotated[
+    str, Form(r"(/[^/\x00-\x1f\x7f]+)+", "an absolute path on one line, as /etc/docker/daemon.json")
+]
+Mode = Annotated[str, Form("[0-7]{3,4}", "an octal mode, as 644")]
+Owner = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_.-]*[$]?", "the name of a user or group")]
+UnitName = Annotated[
+    str,
+    Form(
+        r"[A-Za-z0-9_.:@\\-]+\.(service|socket|target|timer|mount|automount|swap|path|slice|scope)",
+        "the name of a systemd unit, as docker.service",
+    ),
+]
+PackageName = Annotated[
+    str, Form("[a-z0-9][a-z0-9+.-]*[a-z0-9+.]", "the name of a Debian package, as docker.io")
+]
+PackageVersion = Annotated[
+    str, Form("[A-Za-z0-9][A-Za-z0-9.+~:-]*", "the version of a Debian package, as 1.36.2-1.1")
+]
+Version = Annotated[
+    str, Form(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}", "a version of three numbers, as 1.36.2")
+]
+ImageName = Annotated[
+    str, Form("[a-z0-9][A-Za-z0-9._:/@-]*", "the name of a container image, as haproxy:3.0")
+]
+DockerName = Annotated[
+    str, Form("[A-Za-z0-9][A-Za-z0-9_.-]*", "a name as Docker takes it, as lb-network")
+]
+Folder = Annotated[
+    str, Form("(/[A-Za-z0-9._-]+)+", "an absolute path of letters, digits and ._- as /mnt/ssd")
+]
+LogSize = Annotated[str, Form("[1-9][0-9]*[kmg]", "a size with a suffix k, m or g, as 10m")]
+VolumeName = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_-]*", "a Gluster volume, as pi1")]
+LinkName = Annotated[
+    str, Form("[A-Za-z][A-Za-z0-9._-]{0,14}", "the name of a network interface, as eth0")
+]
+MacAddress = Annotated[
+    str, Form("([0-9a-f]{2}:){5}[0-9a-f]{2}", "a MAC address, as 02:42:ac:8f:4c:ff")
+]
+HostName = Annotated[
+    str,
+    Form(
+        "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+        "a machine's name without its domain, in lower case, as pi1",
+    ),
+]
+DomainName = Annotated[
+    str, Form("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a machine, as pi1")
+]
+Address = Annotated[str, Form(rf"{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, as 192.168.1.50")]
+# No white space, quote or dollar: it goes into a line of words, and into a shell file of GRUB's
+KernelWord = Annotated[
+    str,
+    Form(
+        "[A-Za-z0-9_][A-Za-z0-9_.,:/=@+-]*",
+        "a word of the kernel's command line, as cgroup_enable=memory",
+    ),
+]
+KernelModule = Annotated[
+    str, Form("[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of a kernel module, as br_netfilter")
+]
+SysctlName = Annotated[
+    str,
+    Form(
+        r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+",
+        "the name of a kernel parameter with dots, as net.ipv4.ip_forward",
+    ),
+]
+SysctlValue = Annotated[
+    str,
+    Form(
+        "[^ \t\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^ \t\x00-\x1f\x7f])?",
+        "the value of a kernel parameter, on one line",
+    ),
+]
+FileStem = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_.-]*", "a file's name without its end")]
+
+
+def refuse(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise pyinfra's ``OperationValueError`` for an argument that `function` does not take.
+
+    + function: the operation, whose annotations say what it takes
+    + arguments: what it is called with, by name
+    """
+    hints = _hints(function)
+    for name, value in arguments.items():
+        for problem in problems(name, hints.get(name, Any), value):
+            raise OperationValueError(f"{function.__name__}: {problem}")
+
+
+def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
+    """What is wrong with the texts in a value: a pure function.
+
+    + where: what the value is called
+    + hint: its type; of the metadata of ``Annotated`` only a `Form` counts
+    """
+    if isinstance(value, str):
+        if (problem := _text(_forms(hint), value)) is not None:
+            yield f"{where} = {_shown(value)}: {problem}"
+        elif _several(hint):
+            yield f"{where} = {_shown(value)}: one text, where several are wanted: put it in a list"
+    elif isinstance(value, Mapping):
+        of_key, of_value = [*_arguments(hint, Mapping), Any, Any][:2]
+        for key, item in value.items():
+            yield from problems(f"{where}, key", of_key, key)
+            yield from problems(f"{where}[{_shown(key)}]", of_value, item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        of_item = [*_arguments(hint, Iterable), Any][0]
+        for number, item in enumerate(value):
+            yield from problems(f"{where}[{number}]", of_item, item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        hints = _hints(type(value))
+        for field in fields(value):
+            if field.repr:  # what is in no repr is content, perhaps secret
+                yield from problems(
+                    f"{where}.{field.name}", hints.get(field.name, Any), getattr(value, field.name)
+                )
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether the texts in a value have the forms of its type: a pure function."""
+    return next(problems("", hint, value), None) is None
+
+
+def _text(forms: Iterable[Form], text: str) -> str | None:
+    if "\0" in text:
+        return "it has a NUL in it, which no program takes"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "it is not Unicode text"
+    try:
+        for form in forms:
+            form.check(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _forms(hint: Any) -> list[Form]:
+    if get_origin(hint) is Annotated:
+        return [item for item in get_args(hint)[1:] if isinstance(item, Form)]
+    if get_origin(hint) in (Union, UnionType):
+        return [form for part in get_args(hint) for form in _forms(part)]
+    return []
+
+
+def _several(hint: Any) -> bool:
+    origin = get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Iterable)
+
+
+def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
+    """The types within a type of `kind`, as ``Mapping[str, int]``."""
+    if get_origin(hint) in (Union, UnionType):
+        return next(filter(None, (_arguments(part, kind) for part in get_args(hint))), ())
+    origin = get_origin(hint)
+    return get_args(hint) if isinstance(origin, type) and issubclass(origin, kind) else ()
+
+
+def _hints(of: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(of, include_extras=True)
+    except (NameError, TypeError):  # an annotation that only type checkers can resolve
+        return {}
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
