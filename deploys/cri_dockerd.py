@@ -9,22 +9,23 @@ from pathlib import Path
 from threading import Lock
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError, controller_path
 from chaos_engine.deploys.site import VersionsSettings
+from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current
+from chaos_engine.operations.arguments import Form, ImageName
 from chaos_engine.operations.compatibility import kubernetes_misfit
 from chaos_engine.operations.cri_dockerd import shim
 from chaos_engine.operations.tarball import CHECKSUMS, extract
 
 RELEASES = "https://github.com/Mirantis/cri-dockerd/releases/download"
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
-Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https://[^\s]+$")]
+Sha256 = Annotated[str, Form("[0-9a-fA-F]{64}", "a sha256 in 64 hex digits")]
+Url = Annotated[str, Form(r"https://[!-~]+", "an https:// address")]
 
 _downloading = Lock()
 
@@ -32,9 +33,8 @@ _downloading = Lock()
 class CriDockerdSettings(VersionsSettings):
     """Settings of `cri_dockerd`."""
 
-    cri_dockerd_tarball: str = Field(
+    cri_dockerd_tarball: LocalFile = Field(
         "files/cri-dockerd-{version}.{arch}.tgz",
-        min_length=1,
         description="path of the release tarball on your computer; {version} and {arch} (amd64 or "
         "arm64) are filled in",
     )
@@ -50,7 +50,7 @@ class CriDockerdSettings(VersionsSettings):
         "SHA256SUMS beside the tarball counts, without that the checksums that kubespray lists "
         "(0.3.17 to 0.3.21)",
     )
-    cri_dockerd_infra_image: Image | None = Field(
+    cri_dockerd_infra_image: ImageName | None = Field(
         None,
         description="image of the pause container that each pod has, with its tag; cri-dockerd's "
         "own default if not set",

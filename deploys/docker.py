@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field, StringConstraints
+from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
+from chaos_engine.deploys.values import LastingFolder, Number
+from chaos_engine.operations.arguments import LogSize
 from chaos_engine.operations.daemon_json import Options
 from chaos_engine.operations.docker import engine
-
-LogSize = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[kmg]$")]
-Folder = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
 
 
 class DockerSettings(Settings):
@@ -23,10 +20,10 @@ class DockerSettings(Settings):
         description="size at which the log file of a container is rotated, with a suffix k, m or "
         "g; for containers that are created from then on",
     )
-    docker_log_max_file: int = Field(
+    docker_log_max_file: Number = Field(
         3, ge=1, le=100, description="how many log files a container may have, a number"
     )
-    docker_data_root: Folder | None = Field(
+    docker_data_root: LastingFolder | None = Field(
         None,
         description="folder of Docker's images, containers and their logs, an absolute path; on a "
         "USB disk or SSD it takes the largest writer off the SD card. Docker then waits for that "
@@ -37,6 +34,13 @@ class DockerSettings(Settings):
         description="whether containers go on while Docker restarts, True or False; left as found "
         "if not set",
     )
+
+    @field_validator("docker_data_root")
+    @classmethod
+    def _not_with_the_logs(cls, folder: str | None) -> str | None:
+        if folder and f"{folder}/".startswith("/var/log/"):
+            raise ValueError("/var/log is the log share, which Docker cannot keep its images on")
+        return folder
 
 
 @concern("Docker", DockerSettings)

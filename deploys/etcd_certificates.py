@@ -11,6 +11,7 @@ from chaos_engine.deploys.certificates import Given, check_client
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError, controller_path
 from chaos_engine.deploys.site import ControllersSettings, EtcdSettings
+from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current, warn
 from chaos_engine.operations import etcd_certificates as operations
 from chaos_engine.operations import files
@@ -20,13 +21,13 @@ from chaos_engine.operations.files import File
 class EtcdCertificatesSettings(ControllersSettings, EtcdSettings):
     """Settings of `etcd_certificates`."""
 
-    etcd_client_certificate: str = Field(
+    etcd_client_certificate: LocalFile = Field(
         "files/etcd-client.crt", description="path of the client's certificate on this computer"
     )
-    etcd_client_key: str = Field(
+    etcd_client_key: LocalFile = Field(
         "files/etcd-client.key", description="path of its private key on this computer"
     )
-    etcd_ca: str = Field(
+    etcd_ca: LocalFile = Field(
         "files/ca.crt", description="path of the certificate of etcd's CA on this computer"
     )
     etcd_certificates_hosts: Literal["controllers", "all"] = Field(

@@ -5,16 +5,16 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.docker import Folder
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import check_proxy_group
-from chaos_engine.deploys.site import ControllersSettings, LinkName
+from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.facts.haproxy import RUN
 from chaos_engine.operations import haproxy as operations
+from chaos_engine.operations.arguments import Folder, Form, LinkName
 from chaos_engine.operations.files import File
 from chaos_engine.operations.hairpin import hairpin
 from chaos_engine.operations.macvlan_network import CONTAINER
@@ -23,9 +23,15 @@ from chaos_engine.templates import render
 API_PORT = 6443
 """Where a controller's kube-apiserver listens (kubeadm's default)."""
 
-MacAddress = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$")]
+MacAddress = Annotated[
+    str,
+    Form("([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", "a MAC address with colons, as 02:42:ac:8f:4c:ff"),
+]
 ImageName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$")
+    str,
+    Form(
+        "[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*", "an image with a tag, as haproxy:3.0"
+    ),
 ]
 
 
@@ -70,6 +76,21 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
             raise ValueError(
                 f"chaos_hairpin_link: {self.hairpin_link} is chaos_parent_interface; choose "
                 "another name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _folders_are_apart(self) -> Self:
+        for key in ("haproxy_dir", "haproxy_run_dir"):
+            parts = getattr(self, key).split("/")
+            if "." in parts or ".." in parts:
+                raise ValueError(
+                    f"chaos_{key}: {getattr(self, key)}: give the folder itself, without . and .."
+                )
+        if f"{self.haproxy_dir}/".startswith(f"{self.haproxy_run_dir}/"):
+            raise ValueError(
+                f"chaos_haproxy_run_dir: {self.haproxy_run_dir} becomes a link, and has "
+                f"chaos_haproxy_dir, {self.haproxy_dir}, in it; choose another folder"
             )
         return self
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
+from chaos_engine.operations.arguments import Form
 from chaos_engine.operations.journald import configure
 from chaos_engine.templates import render
 
 PATH = "/etc/systemd/journald.conf.d/90-chaos-engine.conf"
 
-Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[KMG]$")]
+Size = Annotated[str, Form("[1-9][0-9]*[KMG]", "a size with a suffix K, M or G, as 64M")]
 
 
 class JournaldSettings(Settings):
@@ -25,6 +27,20 @@ class JournaldSettings(Settings):
     journald_max_file_size: Size = Field(
         "8M", description="size at which one journal file is rotated, with a suffix K, M or G"
     )
+
+    @model_validator(mode="after")
+    def _a_file_fits(self) -> Self:
+        if _bytes(self.journald_max_file_size) > _bytes(self.journald_max_use):
+            raise ValueError(
+                f"chaos_journald_max_file_size: {self.journald_max_file_size} is more than "
+                f"chaos_journald_max_use, {self.journald_max_use}, which is for all files; "
+                "make it smaller"
+            )
+        return self
+
+
+def _bytes(size: str) -> int:
+    return int(size[:-1]) << {"K": 10, "M": 20, "G": 30}[size[-1]]
 
 
 @concern("Journal", JournaldSettings)

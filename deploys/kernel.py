@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.operations import kernel as operations
-
-# No white space, quote or dollar: it goes into a line of words, and into a shell file of GRUB's
-Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:/=@+-]*$")]
+from chaos_engine.operations.arguments import KernelWord
 
 
 class KernelSettings(Settings):
     """Settings of `kernel`."""
 
-    kernel_words: tuple[Word, ...] = Field(
+    kernel_words: tuple[KernelWord, ...] = Field(
         ("cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"),
         description="words that the kernel's command line shall have, a list; each without spaces",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Network
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -17,6 +16,7 @@ from chaos_engine.deploys.site import (
     StorageSettings,
     VersionsSettings,
 )
+from chaos_engine.deploys.values import LocalFileOrNone, Network
 from chaos_engine.facts.observe import warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, kubelet, sysctl
@@ -50,12 +50,12 @@ class KubernetesSettings(
     kubernetes_kubectl: bool = Field(
         True, description="whether kubectl is installed too; below 1.30 kubeadm needs it anyway"
     )
-    kubernetes_key: str = Field(
+    kubernetes_key: LocalFileOrNone = Field(
         "",
         description="path of the repository's public key on this computer; if empty, each node "
         "fetches it from the repository by https",
     )
-    kubernetes_pod_network: IPv4Network | None = Field(
+    kubernetes_pod_network: Network | None = Field(
         None, description="addresses of the pods for kubeadm init, such as 10.244.0.0/16 (Flannel)"
     )
 
@@ -66,6 +66,26 @@ class KubernetesSettings(
                 f"chaos_kubernetes_version: pkgs.k8s.io has no {self.kubernetes_version}; take "
                 f"1.{OLDEST_SUPPORTED} or newer"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pods_are_apart(self) -> Self:
+        pods = self.kubernetes_pod_network
+        if pods is None:
+            return self
+        if pods.prefixlen > 24:
+            # kubeadm refuses it: each node gets a /24 of it
+            raise ValueError(
+                f"chaos_kubernetes_pod_network: {pods} is too small: each node gets a /24 of it; "
+                "take 10.244.0.0/16"
+            )
+        machines = {**self.storage_servers, **self.nodes, "chaos_vip": self.vip}
+        for name, address in machines.items():
+            if address is not None and address in pods:
+                raise ValueError(
+                    f"chaos_kubernetes_pod_network: {address} ({name}) is in {pods}, and could not "
+                    "be reached by pods; take a network that is not in use, as 10.244.0.0/16"
+                )
         return self
 
     @property

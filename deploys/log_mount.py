@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError
-from chaos_engine.deploys.site import HostName, NodesSettings, StorageSettings
+from chaos_engine.deploys.site import NodesSettings, StorageSettings
 from chaos_engine.operations import apt
+from chaos_engine.operations.arguments import HostName, VolumeName
 from chaos_engine.operations.files import File
 from chaos_engine.operations.log_mount import HELPER, SERVICE, TARGET, mount
 from chaos_engine.templates import render
-
-VolumeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")]
 
 
 class LogVolume(BaseModel):

@@ -16,22 +16,23 @@ from chaos_engine.deploys.site import (
     NodesSettings,
     StorageSettings,
 )
+from chaos_engine.deploys.values import MachineAddress
+from chaos_engine.operations.arguments import DockerName
 from chaos_engine.operations.macvlan_network import Macvlan, network
 
 
 class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, EndpointSettings):
     """Settings of `macvlan_network`."""
 
-    vip: IPv4Address = Field(
+    vip: MachineAddress = Field(
         description="address of the Kubernetes API, owned by the proxy's HAProxy container"
     )
-    hairpin_address: IPv4Address = Field(
+    hairpin_address: MachineAddress = Field(
         description="address of the link by which the proxy's node reaches its own container, "
         "free, and outside of the router's DHCP range"
     )
-    macvlan_network: str = Field(
+    macvlan_network: DockerName = Field(
         "lb-network",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
         description="name of the Docker network that the proxy's container is on",
     )
 

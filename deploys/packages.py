@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.observe import current
+from chaos_engine.operations.arguments import PackageName
 from chaos_engine.operations.packages import NEEDED, absent
-
-PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 
 
 class PackagesSettings(Settings):

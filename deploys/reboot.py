@@ -7,6 +7,7 @@ from pydantic import Field
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.kernel import KernelSettings
 from chaos_engine.deploys.site import ControllersSettings
+from chaos_engine.deploys.values import Number
 from chaos_engine.facts.observe import current
 from chaos_engine.operations import reboot as operations
 from chaos_engine.operations.gate import Lane
@@ -15,9 +16,10 @@ from chaos_engine.operations.gate import Lane
 class RebootSettings(KernelSettings, ControllersSettings):
     """Settings of `reboot`."""
 
-    reboot_batch: int = Field(
+    reboot_batch: Number = Field(
         1,
         ge=1,
+        le=100,
         description="how many nodes of a cluster may reboot at the same time, the same for all; "
         "controllers and the proxy go one by one whatever it is",
     )
@@ -25,8 +27,8 @@ class RebootSettings(KernelSettings, ControllersSettings):
         False,
         description="whether a node that has joined a cluster is rebooted too, with all its pods",
     )
-    reboot_timeout: int = Field(
-        600, ge=10, description="seconds that a node may take to come back from a reboot"
+    reboot_timeout: Number = Field(
+        600, ge=10, le=86400, description="seconds that a node may take to come back from a reboot"
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
-from typing_extensions import Self
+from pydantic import Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.site import LogServerSettings
+from chaos_engine.deploys.values import Number
 from chaos_engine.operations.rsyslog import forward
 from chaos_engine.templates import render
 
@@ -21,17 +21,7 @@ class RsyslogSettings(LogServerSettings):
         description="udp or tcp: how logs travel. Over udp nothing ever waits, and what is lost is "
         "lost; over tcp what the server cannot take waits in RAM, up to 10000 messages",
     )
-    log_port: int = Field(514, ge=1, le=65535, description="port of the syslog server")
-
-    @model_validator(mode="after")
-    def _server_is_another_computer(self) -> Self:
-        server = self.log_server
-        if server.is_loopback or server.is_unspecified or server.is_multicast:
-            raise ValueError(
-                f"chaos_log_server = {server}: not the address of another computer; "
-                "give that of the computer that keeps the logs"
-            )
-        return self
+    log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
 
 
 @concern("Logs", RsyslogSettings)

@@ -8,7 +8,7 @@ from the models of its concerns, so one object is resolved once and handed down 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,10 +46,11 @@ class Settings(BaseModel):
         """
         host = current()[1]
         check_names(host)
+        # None too: who takes it for an empty list is told, and not given the default
         found = {
-            name: host.data.get(PREFIX + name)
+            name: getattr(host.data, PREFIX + name)
             for name in cls.model_fields
-            if host.data.get(PREFIX + name) is not None
+            if hasattr(host.data, PREFIX + name)
         }
         try:
             return cls(**found)
@@ -71,10 +72,30 @@ def describe(model: type[Settings], error: ValidationError, host: Host) -> Itera
         if mistake["type"] == "missing":
             yield f"{host.name}: {key} is not set; put it into group_data/: {wanted}"
         else:
+            message = _WORDS.get(mistake["type"], message)
+            if mistake["input"] is None:
+                message = "None is no value; leave the key out to have the default"
             yield (
-                f"{origin(host, key)}: {key}{within} = {mistake['input']!r}: {message}; "
+                f"{origin(host, key)}: {key}{within} = {shown(mistake['input'])}: {message}; "
                 f"wanted: {wanted}"
             )
+
+
+# What pydantic says in terms of Python's types
+_WORDS = {
+    "string_type": "it has to be text, in quotes",
+    "tuple_type": 'it has to be a list, as ["a", "b"], also if it has one element',
+    "dict_type": 'it has to be a dict, as {"a": "b"}',
+    "model_type": 'it has to be a dict, as {"a": "b"}',
+}
+
+
+def shown(value: object) -> str:
+    """A value as it may be printed: short, and not if somebody took a key for its path."""
+    text = repr(value)
+    if "PRIVATE KEY" in text:
+        return "(a private key, not shown)"
+    return text if len(text) <= 120 else f"{text[:116]}...{text[-1]}"
 
 
 def origin(host: Host, key: str) -> str:
@@ -84,7 +105,7 @@ def origin(host: Host, key: str) -> str:
         return f"{host.name}, --data"
     if key in inventory.get_host_data(host.name):
         return f"{host.name}, inventory"
-    for group in host.groups:
+    for group in reversed(list(host.groups)):  # the last one holds
         if key in inventory.get_group_data(group):
             return f"{host.name}, group {group}"
     if key in inventory.get_data():
@@ -93,7 +114,8 @@ def origin(host: Host, key: str) -> str:
 
 
 def check_names(host: Host) -> None:
-    """Refuse a ``chaos_`` key that no settings model of the package has."""
+    """Refuse a ``chaos_`` key that no settings model of the package has, a misspelt ``chaos_``, and
+    group data of a misspelt group, which nobody would get."""
     inventory: Any = host.inventory
     layers: list[Mapping[str, Any]] = [
         inventory.get_override_data(),
@@ -101,14 +123,34 @@ def check_names(host: Host) -> None:
         inventory.get_groups_data(host.groups),
         inventory.get_data(),
     ]
-    for key in sorted({key for layer in layers for key in layer if key.startswith(PREFIX)}):
-        if key not in known_keys():
-            known = [name.removeprefix(PREFIX) for name in sorted(known_keys())]
-            near = difflib.get_close_matches(key.removeprefix(PREFIX), known, 1, 0.5)
-            hint = (
-                f"; did you mean {PREFIX}{near[0]}?" if near else "; README.md lists the settings"
+    for key in sorted({key for layer in layers for key in layer}):
+        if problem := misspelt(key, known_keys()):
+            raise SettingsError(f"{origin(host, key)}: {problem}")
+    members = {name for name, hosts in inventory.groups.items() if hosts}
+    for name in sorted({*inventory.group_data} - members - {"all"}):
+        near = difflib.get_close_matches(name.lower(), members, 1, 0.8)
+        if near and any(key.startswith(PREFIX) for key in inventory.get_group_data(name)):
+            raise SettingsError(
+                f"group {name}: no host is in it, so nobody gets its settings; did you mean "
+                f"group_data/{near[0]}.py?"
             )
-            raise SettingsError(f"{origin(host, key)}: {key} is no setting{hint}")
+
+
+def misspelt(key: str, known: Iterable[str]) -> str:
+    """What is wrong with a key of host data, "" if it is known or not ours: a pure function."""
+    names = sorted(name.removeprefix(PREFIX) for name in known)
+    head, _, rest = key.lower().replace("-", "_").partition("_")
+    if key.startswith(PREFIX):
+        if key.removeprefix(PREFIX) in names:
+            return ""
+        near = difflib.get_close_matches(rest, names, 1, 0.5)
+    else:
+        ours = difflib.get_close_matches(head, [PREFIX.rstrip("_")], 1, 0.6)
+        near = difflib.get_close_matches(rest, names, 1, 0.9) if ours else []
+        if not near:
+            return ""
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else "README.md lists the settings"
+    return f"{key} is no setting; {hint}"
 
 
 @cache

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
-from typing import Annotated
+from ipaddress import AddressValueError, IPv4Address
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.settings import Settings, SettingsError
+from chaos_engine.deploys.values import LastingFolder, MachineAddress, Network, Number
 from chaos_engine.facts.observe import current
-
-HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-LinkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,14}$")]
-Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+from chaos_engine.operations.arguments import HostName, LinkName, Version
 
 
 class NodesSettings(Settings):
     """The nodes of the cluster."""
 
-    nodes: dict[HostName, IPv4Address] = Field(
+    nodes: dict[HostName, MachineAddress] = Field(
         {}, description="address of each node by its name, as the nodes shall know each other"
     )
 
@@ -77,7 +74,7 @@ def ipv4(text: object) -> IPv4Address | None:
 class StorageSettings(Settings):
     """The Gluster servers that keep the nodes' logs."""
 
-    storage_servers: dict[HostName, IPv4Address] = Field(
+    storage_servers: dict[HostName, MachineAddress] = Field(
         {}, description="address of each Gluster server by its name; nothing is deployed to them"
     )
 
@@ -85,7 +82,7 @@ class StorageSettings(Settings):
 class LogServerSettings(Settings):
     """The syslog server."""
 
-    log_server: IPv4Address = Field(
+    log_server: MachineAddress = Field(
         description="address of the syslog server that gets all logs of the nodes"
     )
 
@@ -112,18 +109,18 @@ class ControllersSettings(NodesSettings):
 class EndpointSettings(Settings):
     """The address under which the Kubernetes API is reached, which the proxy owns."""
 
-    vip: IPv4Address | None = Field(
+    vip: MachineAddress | None = Field(
         None, description="address of the Kubernetes API, owned by the proxy's HAProxy container"
     )
     vip_name: HostName = Field("k8s", description="name of the Kubernetes API's address")
-    vip_port: int = Field(6443, ge=1, le=65535, description="TCP port of the Kubernetes API")
+    vip_port: Number = Field(6443, ge=1, le=65535, description="TCP port of the Kubernetes API")
 
 
 class LanSettings(Settings):
     """The network that the nodes are on."""
 
-    lan_subnet: IPv4Network = Field(description="subnet of the nodes' LAN, as 192.168.1.0/24")
-    lan_gateway: IPv4Address = Field(description="address of the LAN's router")
+    lan_subnet: Network = Field(description="subnet of the nodes' LAN, as 192.168.1.0/24")
+    lan_gateway: MachineAddress = Field(description="address of the LAN's router")
     parent_interface: LinkName = Field(
         "eth0",
         description="wired network interface of the proxy's node that the macvlan links are on, "
@@ -134,9 +131,8 @@ class LanSettings(Settings):
 class EtcdSettings(Settings):
     """The external etcd of the Kubernetes API."""
 
-    etcd_certificates_dir: str = Field(
+    etcd_certificates_dir: LastingFolder = Field(
         "/etc/kubernetes",
-        pattern=r"^(/[A-Za-z0-9._-]+)+$",
         description="directory on the node that gets client.crt, client.key and ca.crt of etcd",
     )
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from chaos_engine.deploys import values
 from chaos_engine.deploys.certificates import Given, check_client
 from chaos_engine.deploys.etcd_certificates import etcd_certificates
 from chaos_engine.deploys.settings import SettingsError
@@ -255,7 +256,8 @@ SITE: dict[str, Any] = {
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Nodes:
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    monkeypatch.setattr(values, "VOLATILE", ())  # the test's node is in one
     begin = datetime.now(timezone.utc) - timedelta(days=1)
     end = begin + timedelta(days=365)
     ca = Pair("ca", authority=True, begin=begin, end=end)

@@ -78,8 +78,8 @@ def test_a_node_without_a_volume_stops_the_run(
         ({"pi1": {"volume": "a", "servers": []}}, "at least 1 item"),
         ({"pi1": {"volume": "a", "servers": ["etcd9"]}}, "etcd9 is not in chaos_storage_servers"),
         ({"pi1": {"volume": "a", "servers": ["etcd1", "etcd1"]}}, "etcd1 is there twice"),
-        ({"pi1": {"volume": "a/../b", "servers": ["etcd1"]}}, "String should match pattern"),
-        ({"pi1": {"volume": "-o", "servers": ["etcd1"]}}, "String should match pattern"),
+        ({"pi1": {"volume": "a/../b", "servers": ["etcd1"]}}, "it has to be a Gluster volume"),
+        ({"pi1": {"volume": "-o", "servers": ["etcd1"]}}, "it has to be a Gluster volume"),
         ({"pi1": {"volume": "a", "server": "etcd1"}}, "Extra inputs are not permitted"),
     ],
 )

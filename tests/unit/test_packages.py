@@ -358,7 +358,7 @@ def test_by_default_apparmor_stays() -> None:
     [
         (["snapd", "sudo"], "a work node needs sudo; take it out"),
         (["docker.io"], "a work node needs docker.io"),
-        (["snapd; rm"], "should match pattern"),
+        (["snapd; rm"], "it has to be the name of a Debian package"),
     ],
 )
 def test_a_package_that_the_node_needs_cannot_be_named(names: list[str], message: str) -> None:
