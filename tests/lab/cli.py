@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tests.lab import cluster, computer, host, nodes, plan
+from tests.lab import cluster, computer, host, nodes, plan, predecessor
 from tests.lab.cgroup import Group
 from tests.lab.errors import LabError
 from tests.lab.progress import say
@@ -48,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="NODE[=SIZE]",
         action="append",
         help="all that this worker writes lies on a disk of its own of limited size (default: 4G)",
+    )
+    up.add_argument(
+        "--legacy",
+        metavar="NODE",
+        action="append",
+        help="this worker carries what the Ansible playbooks left that were before this package",
     )
 
     down = commands.add_parser("down", help="remove the lab, but for its cache")
@@ -120,6 +126,7 @@ def _plan(options: argparse.Namespace) -> plan.Plan:
         "sudo_password": options.sudo_password,
         "swap": options.swap,
         "card": None if options.card is None else [plan.parse_card(text) for text in options.card],
+        "legacy": options.legacy,
     }
     chosen = {key: value for key, value in given.items() if value is not None}
     current = cluster.find(options.name)
@@ -166,6 +173,8 @@ def _switch(lab: str, name: str, action: str) -> None:
     if action != "cut":
         nodes.power_on(lab, name)
         nodes.wait_for_ssh(current, node)
+    if action == "reset" and name in current.legacy:
+        predecessor.ensure(current, node)
 
 
 def _status(name: str, *, as_json: bool) -> None:

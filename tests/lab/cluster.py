@@ -18,6 +18,7 @@ from tests.lab import (
     network,
     nodes,
     paths,
+    predecessor,
     services,
     storage,
 )
@@ -69,6 +70,8 @@ def up(plan: Plan) -> None:
         say(f"all {len(plan.nodes)} nodes answer ssh")
         if plan.storage:
             storage.ensure(plan)
+        with ThreadPoolExecutor(len(plan.legacy) or 1) as pool:
+            list(pool.map(lambda name: predecessor.ensure(plan, plan.node(name)), plan.legacy))
         say(f"the lab {plan.name!r} is up; try: tests/lab/lab run -- ssh {plan.nodes[-1].name}")
 
 
@@ -122,6 +125,7 @@ def status(name: str) -> dict[str, Any]:
                 "ssh": nodes.has_ssh(plan, node),
                 "sudo_password": node.name in plan.sudo_password,
                 "card": card.device() if (card := Disks.of(plan, node.name).card) else None,
+                "legacy": node.name in plan.legacy,
             }
             for node in plan.nodes
         ],

@@ -50,6 +50,11 @@ class Disks:
         """Exists once a fresh disk has got everything that makes it this node's."""
         return self.folder / "provisioned"
 
+    @property
+    def _legacy(self) -> Path:
+        """Exists once a worker has got what its predecessor left."""
+        return self.folder / "legacy"
+
     def binds(self, role: str) -> list[tuple[Path, str]]:
         """Return the plain folders, and where the node has them: what an overlay cannot hold."""
         data = self._store / "data"
@@ -86,6 +91,7 @@ class Disks:
         if self.card is not None:
             self.card.discard()
         for name in (
+            "legacy",
             "provisioned",
             "upper",
             "work",
@@ -104,6 +110,12 @@ class Disks:
 
     def mark_provisioned(self) -> None:
         self._provisioned.touch()
+
+    def is_legacy(self) -> bool:
+        return self._legacy.exists()
+
+    def mark_legacy(self) -> None:
+        self._legacy.touch()
 
 
 def provision(

@@ -52,6 +52,8 @@ class Plan:
     """The workers whose sudo asks for the password."""
     swap: str
     """The one worker with active swap, or `none`."""
+    legacy: tuple[str, ...] = ()
+    """The workers that carry what this project's predecessor left."""
     card: tuple[str, ...] = ()
     """The workers whose disk is of limited size, as `NODE=MIBM`: `pi1=4096M`."""
 
@@ -115,7 +117,7 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         fields = json.loads(text)
-        for key in ("workers", "storage", "sudo_password", "card"):
+        for key in ("workers", "storage", "sudo_password", "card", "legacy"):
             fields[key] = tuple(fields.get(key, ()))
         return cls(**fields)
 
@@ -178,16 +180,18 @@ def make(
     sudo_password: Iterable[str] = (),
     swap: str | None = None,
     card: Iterable[str] = (),
+    legacy: Iterable[str] = (),
 ) -> Plan:
     """Return the plan of a lab, checked as a whole; SWAP None means the first worker."""
     if not workers and not storage:
         raise LabError("a lab without any node: choose --workers or --storage")
-    passwords = tuple(sudo_password)
+    passwords, predecessors = tuple(sudo_password), tuple(legacy)
     sizes = {each.partition("=")[0]: each for each in map(parse_card, card)}
     if swap is None:
         swap = workers[0] if workers else NO_NODE
     chosen = [("--sudo-password", each) for each in passwords]
     chosen += [("--card", each) for each in sizes]
+    chosen += [("--legacy", each) for each in predecessors]
     for option, node in [*chosen, ("--swap", swap)]:
         if node not in workers and not (option == "--swap" and node == NO_NODE):
             known = ", ".join(workers)
@@ -201,6 +205,7 @@ def make(
         sudo_password=passwords,
         swap=swap,
         card=tuple(sizes.values()),
+        legacy=predecessors,
     )
 
 

@@ -13,7 +13,7 @@ from tests.lab.cgroup import Group
 from tests.lab.image import Images
 from tests.lab.linux import inside_network, wait_until
 from tests.lab.paths import CHECKOUT, LabPaths
-from tests.lab.plan import Plan
+from tests.lab.plan import STORAGE, Plan
 
 _ENTER_GROUP = 'echo $$ >"$0" && exec "$@"'
 
@@ -85,6 +85,8 @@ def _resolver(plan: Plan) -> list[str]:
         f"--listen-address={plan.gateway}",
         *(f"--address=/{name}/{plan.gateway}" for name in WEB_NAMES if name != registry.NAME),
         f"--address=/{registry.NAME}/{plan.registry}",
+        # But the predecessor's nodes knew the storage nodes from nowhere else
+        *(f"--address=/{name}/{plan.address_of(name)}" for name in STORAGE if plan.legacy),
         "--address=/#/",
     ]
 

@@ -75,6 +75,8 @@ def test_names_that_the_kernel_could_not_take_are_refused(name: str) -> None:
 
 
 def test_options_for_a_worker_that_is_not_there_are_refused() -> None:
+    with pytest.raises(LabError, match="--legacy pi9"):
+        plan.make(name="lab", legacy=["pi9"])
     with pytest.raises(LabError, match="--sudo-password pi9"):
         plan.make(name="lab", sudo_password=["pi9"])
     with pytest.raises(LabError, match="--swap etcd1"):
@@ -111,5 +113,5 @@ def test_an_unknown_node_is_refused_with_the_names_of_the_others() -> None:
 
 
 def test_a_plan_survives_its_file() -> None:
-    lab = plan.make(name="lab", sudo_password=["pi4"], suite="bookworm", card=["pi5=1G"])
+    lab = plan.make(name="lab", sudo_password=["pi4"], card=["pi5=1G"], legacy=["pi7"])
     assert plan.Plan.from_json(lab.to_json()) == lab
