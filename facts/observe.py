@@ -244,6 +244,8 @@ class _View:
     wanted: dict[tuple[Read, Any], None] = field(default_factory=dict)
     stamp: tuple[Any, int] | None = None
     at: float = 0.0
+    own: tuple[Read, ...] = ()
+    changing: bool = False
     phase: Literal["", "collect", "check"] = ""
     depth: int = 0
     refused: bool = False
@@ -275,8 +277,13 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     read = Read.of(fact, **arguments)
     _drop_stale(state, host, view)
     if (read, identity) not in view.known:
-        also = (r for r, i in view.wanted if i == identity and (r, i) not in view.known)
-        _gather(state, host, view, identity, _Reads(dict.fromkeys([read, *also])))
+        # One change is often followed by another, as in a first deploy: then all but the
+        # operation's own reads would be in vain. Once nothing was changed, all is read again.
+        own = view.own if view.changing and read in view.own else None
+        view.changing = False
+        also = own or (r for r, i in view.wanted if i == identity)
+        missing = (r for r in [read, *also] if (r, identity) not in view.known)
+        _gather(state, host, view, identity, _Reads(dict.fromkeys(missing)))
     value = view.known[read, identity]
     if isinstance(value, NodeError):
         raise value
@@ -288,6 +295,11 @@ def want(reads: Iterable[Read], global_arguments: dict[str, Any] | None = None) 
     state, host, view = current()
     identity = _identity(state, host, global_arguments)
     view.wanted.update(dict.fromkeys((read, identity) for read in reads))
+
+
+def begin(reads: Iterable[Read]) -> None:
+    """Say that an operation which will `observe` these begins on the current host."""
+    current()[2].own = tuple(reads)
 
 
 def gather() -> None:
@@ -341,6 +353,7 @@ def _drop_stale(state: State, host: Host, view: _View) -> None:
     old = time.monotonic() - view.at > MAX_AGE_SECONDS
     # Inside a nested operation commands have run that the count does not show yet.
     if stamp != view.stamp or old or host.nested_executing_op_hash:
+        view.changing = view.stamp is not None and view.stamp[0] == stamp[0] and not old
         view.known.clear()
         view.stamp, view.at = stamp, time.monotonic()
 

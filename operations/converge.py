@@ -19,7 +19,7 @@ from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.connectors.util import CommandOutput
 from typing_extensions import ParamSpec
 
-from chaos_engine.facts.observe import NodeError, Read, current, forget, want
+from chaos_engine.facts.observe import NodeError, Read, begin, current, forget, want
 from chaos_engine.operations.arguments import refuse
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def converge(
         @wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
             state = current()[0]
+            begin(reads(*args, **kwargs))
             try:
                 for command in function(*args, **kwargs):
                     if state.is_executing:  # a retry, or a read after the yield, reads anew

@@ -340,6 +340,29 @@ def test_what_a_stock_operation_changed_is_read_again(tmp_path: Path) -> None:
     assert nodes.changed() == ["Write", "Spoil", "Mend"]
 
 
+def test_between_changes_an_operation_reads_only_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(reads: Any) -> str:
+        read.append(len(reads))
+        return script(reads)
+
+    monkeypatch.setattr(module, "script", counted)
+    nodes = Nodes("pi1", changes=False)
+    for name in ("f", "e"):
+        (tmp_path / name).write_text("x")
+    for name in ("a", "b", "c", "d", "e", "f"):
+        nodes.prepare(write, name=f"Write {name}", path=str(tmp_path / name), content="x")
+
+    nodes.execute()
+
+    assert nodes.changed() == ["Write a", "Write b", "Write c", "Write d"]
+    # all at first, its own after each change; "f" reads what is not known once "e" was as wanted
+    assert read == [6, 1, 1, 1, 1, 5]
+
+
 def test_what_a_failed_operation_changed_is_read_again(tmp_path: Path) -> None:
     nodes = Nodes("pi1", changes=False)
     path = str(tmp_path / "a")
