@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -204,6 +205,7 @@ def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
     return get_args(hint) if isinstance(origin, type) and issubclass(origin, kind) else ()
 
 
+@cache
 def _hints(of: Any) -> dict[str, Any]:
     try:
         return get_type_hints(of, include_extras=True)
