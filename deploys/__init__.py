@@ -20,6 +20,7 @@ from chaos_engine.deploys.proxy import proxy
 from chaos_engine.deploys.reboot import reboot
 from chaos_engine.deploys.rsyslog import rsyslog
 from chaos_engine.deploys.swap import swap
+from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.verify import verify
 from chaos_engine.deploys.worker import worker
 
@@ -40,6 +41,7 @@ __all__ = [
     "reboot",
     "rsyslog",
     "swap",
+    "uncordon",
     "verify",
     "worker",
 ]

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.settings import SettingsError, controller_path
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
@@ -30,7 +31,7 @@ Url = Annotated[str, Form(r"https://[!-~]+", "an https:// address")]
 _downloading = Lock()
 
 
-class CriDockerdSettings(VersionsSettings):
+class CriDockerdSettings(RollingSettings, VersionsSettings):
     """Settings of `cri_dockerd`."""
 
     cri_dockerd_tarball: LocalFile = Field(
@@ -76,6 +77,7 @@ def cri_dockerd(settings: CriDockerdSettings) -> None:
         version=settings.cri_dockerd_version,
         program=partial(program, settings),
         infra_image=settings.cri_dockerd_infra_image,
+        rolling=settings.rolling(),
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.settings import Settings
+from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.values import LastingFolder, Number
 from chaos_engine.operations.arguments import LogSize
 from chaos_engine.operations.daemon_json import Options
 from chaos_engine.operations.docker import engine
 
 
-class DockerSettings(Settings):
+class DockerSettings(RollingSettings):
     """Settings of `docker`."""
 
     docker_log_max_size: LogSize = Field(
@@ -59,4 +59,5 @@ def docker(settings: DockerSettings) -> None:
             settings.docker_data_root,
             settings.docker_live_restore,
         ),
+        rolling=settings.rolling(),
     )

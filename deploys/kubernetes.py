@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.settings import SettingsError, controller_path
 from chaos_engine.deploys.site import (
-    ControllersSettings,
     EndpointSettings,
     EtcdSettings,
     StorageSettings,
@@ -43,7 +43,7 @@ _SYSCTLS = {
 
 
 class KubernetesSettings(
-    ControllersSettings, StorageSettings, EndpointSettings, EtcdSettings, VersionsSettings
+    RollingSettings, StorageSettings, EndpointSettings, EtcdSettings, VersionsSettings
 ):
     """Settings of `kubernetes`."""
 
@@ -129,6 +129,7 @@ def kubernetes(settings: KubernetesSettings) -> None:
         version=settings.kubernetes_version,
         packages=settings.kubernetes_packages,
         key=read_key(settings.kubernetes_key) if settings.kubernetes_key else None,
+        rolling=settings.rolling(),
     )
     node = settings.node_name()
     written, absent = configuration(settings, node)

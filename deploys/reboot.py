@@ -6,26 +6,19 @@ from pydantic import Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.kernel import KernelSettings
-from chaos_engine.deploys.site import ControllersSettings
+from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.values import Number
-from chaos_engine.facts.observe import current
 from chaos_engine.operations import reboot as operations
-from chaos_engine.operations.gate import Lane
+from chaos_engine.operations.rolling import uncordon
 
 
-class RebootSettings(KernelSettings, ControllersSettings):
+class RebootSettings(KernelSettings, RollingSettings):
     """Settings of `reboot`."""
 
-    reboot_batch: Number = Field(
-        1,
-        ge=1,
-        le=100,
-        description="how many nodes of a cluster may reboot at the same time, the same for all; "
-        "controllers and the proxy go one by one whatever it is",
-    )
     reboot_force: bool = Field(
         False,
-        description="whether a node that has joined a cluster is rebooted too, with all its pods",
+        description="whether a node that has joined a cluster is rebooted with all its pods where "
+        "chaos_kubeconfig is not set",
     )
     reboot_timeout: Number = Field(
         600, ge=10, le=86400, description="seconds that a node may take to come back from a reboot"
@@ -36,19 +29,15 @@ class RebootSettings(KernelSettings, ControllersSettings):
 def reboot(settings: RebootSettings) -> None:
     """Reboot the node if it is due, once, and see that it brought what it was made for.
 
-    To be called last: everything that a reboot shall make effective is in place then.
+    To be called last: everything that a reboot shall make effective is in place then, and whatever
+    could mend a node that an earlier run has left cordoned.
     """
-    host = current()[1]
-    lane: Lane = ""
-    if "proxy" in host.groups:
-        lane = "proxy"
-    elif settings.node_name() in settings.controllers:
-        lane = "controller"
+    rolling = settings.rolling()
     operations.reboot(
         name="Reboot node",
         wanted=settings.kernel_words,
-        lane=lane,
-        batch=settings.reboot_batch,
+        rolling=rolling,
         force=settings.reboot_force,
         seconds=settings.reboot_timeout,
     )
+    uncordon(name="Uncordon mended node", rolling=rolling, last=True)

@@ -15,10 +15,12 @@ from chaos_engine.deploys.packages import PackagesSettings, packages
 from chaos_engine.deploys.preflight import PreflightSettings, preflight
 from chaos_engine.deploys.rsyslog import RsyslogSettings, rsyslog
 from chaos_engine.deploys.swap import SwapSettings, swap
+from chaos_engine.deploys.uncordon import UncordonSettings, uncordon
 
 
 class WorkerSettings(
     PreflightSettings,
+    UncordonSettings,
     HostsFileSettings,
     DockerSettings,
     PackagesSettings,
@@ -36,6 +38,7 @@ class WorkerSettings(
 
 CONCERNS = (
     preflight,
+    uncordon,
     hosts_file,
     docker,
     packages,
@@ -55,13 +58,15 @@ CONCERNS = (
 def worker(settings: WorkerSettings) -> None:
     """Make the host a Kubernetes work node that spares its SD card.
 
-    The order matters: storage servers are known by name before their volume is mounted; Docker is
+    The order matters: a node that an earlier run has left cordoned takes pods again before another
+    one is drained; storage servers are known by name before their volume is mounted; Docker is
     there before packages are removed, so that nothing it needs goes; the journal is in RAM before
     the log share covers ``/var/log``; the shim follows Docker, kubelet follows the shim. A reboot
     that the kernel's command line needs is left to `chaos_engine.deploys.reboot`, called last.
     """
     # Not a loop: pyinfra orders operations by the lines that call them
     preflight(settings)
+    uncordon(settings)
     hosts_file(settings)
     docker(settings)
     packages(settings)

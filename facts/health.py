@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.haproxy import SCRIPT
+from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact
 
 LIMIT_SECONDS = 3
@@ -61,6 +64,15 @@ CHECKS = {
         limited(f"perl -e '{_GREETING}'"),
         "cri-dockerd does not answer on its socket; look at: journalctl -u cri-docker",
     ),
+    "kubernetes": (
+        # its port is open once it has found its runtime; kubeadm's configuration may name another
+        f"test ! -e {KUBELET_CONF} || "
+        + limited(
+            "systemctl is-active --quiet kubelet && port=$(sed -n 's/^port: *//p' "
+            '/var/lib/kubelet/config.yaml) && bash -c ": </dev/tcp/127.0.0.1/${port:-10250}"'
+        ),
+        "kubelet does not answer; look at: journalctl -u kubelet",
+    ),
     "kernel": (
         "grep -qw memory /sys/fs/cgroup/cgroup.controllers",
         "the memory cgroup is off; a reboot is due, or the kernel does not know the words",
@@ -84,14 +96,7 @@ class Health(NodeFact[dict[str, str]]):
 
     @override
     def command(self) -> StringCommand:
-        bits: list[str | QuoteString] = []
-        for concern, (check, problem) in CHECKS.items():
-            bits += [
-                f"( {check} ) >/dev/null 2>&1 || echo",
-                QuoteString(f"{concern} {problem}"),
-                ";",
-            ]
-        return StringCommand(*bits, "true")
+        return checks(CHECKS)
 
     @staticmethod
     @override
@@ -100,4 +105,22 @@ class Health(NodeFact[dict[str, str]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:
-        return dict(line.split(" ", 1) for line in lines)
+        return parse_problems(lines)
+
+
+def checks(concerns: Iterable[str]) -> StringCommand:
+    """The command that says, in a line each, what is wrong with these concerns' services."""
+    bits: list[str | QuoteString] = []
+    for concern in concerns:
+        check, problem = CHECKS[concern]
+        bits += [
+            f"( {check} ) >/dev/null 2>&1 || echo",
+            QuoteString(f"{concern} {problem}"),
+            ";",
+        ]
+    return StringCommand(*bits, "true")
+
+
+def parse_problems(lines: list[str]) -> dict[str, str]:
+    """Read the lines of `checks`: what is wrong, by concern."""
+    return dict(line.split(" ", 1) for line in lines)

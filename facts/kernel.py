@@ -53,7 +53,6 @@ class Cmdline(Value):
     + grub: whether GRUB makes the command line; `drop_in` is this package's file for it
     + cgroup: the version of the control groups
     + memory: whether the memory controller is there
-    + joined: whether the node has joined a Kubernetes cluster
     + rebooted: what reboots were made for, with the boot that each ended
     """
 
@@ -68,7 +67,6 @@ class Cmdline(Value):
     extra: BootFile | None = None
     grub: bool = False
     drop_in: BootFile | None = None
-    joined: bool = False
     rebooted: dict[str, str] = field(default_factory=dict)
 
 
@@ -122,7 +120,6 @@ if [ -f /etc/default/grub ] && PATH=$PATH:/usr/sbin:/sbin command -v update-grub
   echo 'grub yes'
 fi
 show drop_in @DROP_IN@
-[ ! -e /etc/kubernetes/kubelet.conf ] || echo 'joined yes'
 sed 's/^/rebooted /' @RECORD@ 2>/dev/null
 true
 """
@@ -192,7 +189,6 @@ def parse_cmdline(lines: list[str]) -> Cmdline:
         extra=_only(found, "extra"),
         grub="grub" in values,
         drop_in=_only(found, "drop_in"),
-        joined="joined" in values,
         rebooted=rebooted,
     )
 

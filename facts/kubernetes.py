@@ -37,6 +37,31 @@ class Joined(NodeFact[bool]):
         return {"yes": True, "no": False}[lines[0]]
 
 
+REPLACED = (
+    "case $(readlink /proc/$(systemctl show -p MainPID --value kubelet.service)/exe) in "
+    "*' (deleted)') true ;; *) false ;; esac"
+)
+"""The shell command that succeeds if kubelet's program was replaced while it runs, see proc(5)."""
+
+
+class KubeletReplaced(NodeFact[bool]):
+    """Whether kubelet runs, and its program was replaced since: it is another version's then.
+
+    The packages of pkgs.k8s.io do not restart it (``%postun`` of kubelet.spec in
+    github.com/kubernetes/release, ``%systemd_postun`` of debbuild's macros).
+
+    **Example:** ``host.get_fact(KubeletReplaced)``
+    """
+
+    @override
+    def command(self) -> str:
+        return f"if {REPLACED}; then echo yes; else echo no; fi"
+
+    @override
+    def parse(self, lines: list[str]) -> bool:
+        return {"yes": True, "no": False}[lines[0]]
+
+
 @dataclass(frozen=True)
 class Source(Value):
     """A file of apt's that names a repository of Kubernetes; `only` if it names no other."""

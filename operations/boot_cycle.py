@@ -5,16 +5,16 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import gevent  # type: ignore[import-untyped]
 from paramiko import SSHException
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
-from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import clear_askpass_cache
 
 from chaos_engine.facts.kernel import BACKUP_SUFFIX, RECORD, Cmdline
+from chaos_engine.operations.remote import run_script
 from chaos_engine.operations.shell import quote
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def cycle(
 
     Says what went wrong, or nothing. Must be called while an operation runs on the host.
     """
-    problem = _run(state, host, order(found.boot_id, rebooted))
+    problem = run_script(state, host, order(found.boot_id, rebooted))
     if problem is not None:
         return f"could not be rebooted: {problem}"
     return _wait(host, found, seconds)
@@ -57,7 +57,7 @@ def withdraw(state: State, host: Host) -> str:
 
     Says what went wrong, or nothing. Must be called while an operation runs on the host.
     """
-    problem = _run(state, host, f"rm -f -- {RECORD} && sync {posixpath.dirname(RECORD)}")
+    problem = run_script(state, host, f"rm -f -- {RECORD} && sync {posixpath.dirname(RECORD)}")
     return "" if problem is None else f"{RECORD} could not be removed: {problem}"
 
 
@@ -76,19 +76,6 @@ mv -f {RECORD}.new {RECORD}; sync {folder}
 # on a clock of systemd's, so that it outlives this connection and the connection this command
 systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot
 """
-
-
-def _run(state: State, host: Host, script: str) -> str | None:
-    """Run a shell script as the operation's commands are; what it said if it failed."""
-    known = cast("dict[str, Any]", host.current_op_global_arguments or {})
-    arguments = {key: known[key] for key in CONNECTOR_ARGUMENT_KEYS if key in known}
-    done, output = host.run_shell_command(
-        StringCommand("sh", "-c", QuoteString(script)),
-        print_output=state.print_output,
-        print_input=state.print_input,
-        **arguments,
-    )
-    return None if done else output.stderr or output.stdout
 
 
 def _wait(host: Host, found: Cmdline, seconds: int) -> str:

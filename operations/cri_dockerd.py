@@ -12,7 +12,9 @@ from chaos_engine.operations import files
 from chaos_engine.operations.arguments import ImageName, Version
 from chaos_engine.operations.compatibility import docker_majors, misfit, outdated
 from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.files import File, Unit, transaction
+from chaos_engine.operations.rolling import READ, in_turn
 from chaos_engine.operations.tarball import MACHINES
 from chaos_engine.templates import render
 
@@ -24,12 +26,16 @@ UNITS = (Unit("cri-docker.socket"), Unit("cri-docker.service", reads=(PROGRAM,))
 
 
 def reads(
-    version: str, program: Callable[[str], bytes], infra_image: str | None = None
+    version: str,
+    program: Callable[[str], bytes],
+    infra_image: str | None = None,
+    rolling: Rolling | None = None,
 ) -> list[Read]:
-    """What `shim` will observe."""
+    """What `shim` will observe for the same arguments."""
     # only its path counts; nobody wants to see a diff of the program
     wanted = [File(PROGRAM, b"", secret=True), *_units(infra_image)]
     return [
+        READ,
         Read.of(Node),
         Read.of(DockerInfo),
         Read.of(Packages, names=("docker.io",)),
@@ -39,7 +45,10 @@ def reads(
 
 @converge(reads=reads)
 def shim(
-    version: Version, program: Callable[[str], bytes], infra_image: ImageName | None = None
+    version: Version,
+    program: Callable[[str], bytes],
+    infra_image: ImageName | None = None,
+    rolling: Rolling | None = None,
 ) -> Commands:
     """Have cri-dockerd installed and running in this version, with its socket.
 
@@ -47,6 +56,7 @@ def shim(
     + program: gives the program for an architecture (``"arm64"``); called before anything is
       changed, so what it raises comes first. The program travels only if the node's differs
     + infra_image: image of the pause container of each pod, ``None`` for the shim's own default
+    + rolling: how a node that has joined a cluster leaves it for a restart of the shim
 
     Raises `NodeError` for an architecture without release, and for a Docker that this version
     cannot talk to. That Docker is there is looked at when the files are put in place, so that
@@ -66,7 +76,11 @@ def shim(
     if old := outdated(version):
         warn(old)
     wanted = [File(PROGRAM, program(architecture), mode="755"), *_units(infra_image)]
-    yield from transaction(wanted, units=UNITS, check=check(version), apply=compose(version))
+    todo = files.decide(wanted, units=UNITS)
+    commands = transaction(
+        wanted, units=UNITS, check=check(version), apply=compose(version), todo=todo
+    )
+    yield from in_turn(commands, rolling or Rolling(), stops_pods=bool(todo.restart))
 
 
 def check(version: str) -> str:

@@ -14,8 +14,10 @@ from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.compatibility import major
 from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.daemon_json import CONFIG, DRIVER, Options, conflicts, merge
 from chaos_engine.operations.files import File, Unit, transaction
+from chaos_engine.operations.rolling import READ, in_turn, standing
 
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
 CLIENT = "/usr/bin/docker"
@@ -38,9 +40,10 @@ UNIT = Unit("docker.service", reads=(CONFIG,), ready=_READY)
 _CHECK = f'dockerd --validate --config-file "$stage"{CONFIG}'
 
 
-def reads(options: Options) -> list[Read]:
-    """What `engine` will observe."""
+def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
+    """What `engine` will observe for the same arguments."""
     return [
+        READ,
         Read.of(Packages, names=_PACKAGES),
         Read.of(Files, paths=(CLIENT,)),
         Read.of(Content, path=CONFIG),
@@ -51,10 +54,11 @@ def reads(options: Options) -> list[Read]:
 
 
 @converge(reads=reads)
-def engine(options: Options) -> Commands:
+def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     """Have the distribution's Docker installed, held, and running with these options.
 
     + options: what daemon.json shall say; its other keys stay as they are
+    + rolling: how a node that has joined a cluster leaves it for a restart of Docker
 
     The file is there before the package: Docker starts while it is installed, and would lay out
     its storage with other defaults. Docker is restarted only if it runs with something else, and
@@ -76,13 +80,19 @@ def engine(options: Options) -> Commands:
     if clashes:
         raise NodeError(f"Docker would not start: {'; '.join(clashes)}")
     written = _files(options, content)
-    restarts = bool(files.decide(written, units=[UNIT]).restart)
-    for message in noteworthy(observe(DockerInfo), config, restarts):
+    rolling = rolling or Rolling()
+    todo = files.decide(written, units=[UNIT])
+    restarts = bool(todo.restart)
+    drained = standing(rolling).joined and rolling.kubectl is not None
+    for message in noteworthy(observe(DockerInfo), config, restarts and not drained):
         warn(message)
     validates = "docker.io" in found and (major(found["docker.io"].version) or 0) >= 23
     check = _CHECK if validates and content != before else ""
     apply = compose(found, CLIENT in observe(Files, paths=(CLIENT,)))
-    yield from transaction(written, units=[UNIT], check=check, apply=apply, force=bool(apply))
+    commands = transaction(
+        written, units=[UNIT], check=check, apply=apply, force=bool(apply), todo=todo
+    )
+    yield from in_turn(commands, rolling, stops_pods=restarts or installs(found))
 
 
 def compose(found: Mapping[str, PackageState], client: bool) -> str:
@@ -92,11 +102,7 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     + client: whether the command ``docker`` is there; some distributions package it apart
     """
     # Not what is there already: its name would have apt upgrade it, hold or not
-    missing = [
-        name
-        for name in ("docker.io", "ca-certificates")
-        if name not in found or not found[name].complete
-    ]
+    missing = [name for name in ("docker.io", "ca-certificates") if not _complete(found.get(name))]
     install = bool(missing) or not client
     held = all(found[name].held for name in ("docker.io", "docker-cli") if name in found)
     if not install and held:
@@ -117,6 +123,15 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     return "\n".join(lines)
 
 
+def installs(found: Mapping[str, PackageState]) -> bool:
+    """Whether Docker itself has to be installed, which starts it anew."""
+    return not _complete(found.get("docker.io"))
+
+
+def _complete(package: PackageState | None) -> bool:
+    return package is not None and package.complete
+
+
 def _files(options: Options, content: bytes) -> list[File]:
     config = File(CONFIG, content)
     if options.data_root is None:
@@ -133,7 +148,7 @@ def noteworthy(engine: Engine | None, config: Mapping[str, Any], restarts: bool)
 
     + engine: Docker as it runs, ``None`` if it does not
     + config: what daemon.json shall say
-    + restarts: whether Docker has to restart
+    + restarts: whether Docker has to restart, with pods that were not taken elsewhere before
     """
     if engine is None or not engine.containers:
         return

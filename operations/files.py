@@ -247,13 +247,15 @@ def transaction(
     check: str = "",
     apply: str = "",
     force: bool = False,
+    todo: Plan | None = None,
 ) -> Commands:
     """The body of `install`, for operations that first compute their files from the node's.
 
     + force: run `apply` although no file differs (its effect was found missing)
+    + todo: what `decide` says of the same arguments, if that is known already
     """
     files, absent, units = tuple(files), tuple(absent), tuple(units)
-    todo = decide(files, absent, units)
+    todo = decide(files, absent, units) if todo is None else todo
     if not todo and not force:
         names = ", ".join([*(f.path for f in files), *(u.name for u in units)])
         current()[1].noop(f"{names}: as wanted")

@@ -21,6 +21,8 @@ class Gate:
 
     + batch: how many nodes of a cluster may be down at the same time
     + failed: why no further node of the cluster may take its turn; empty while all went well
+    + unwell: what does not work on nodes of the cluster, by host
+    + promised: hosts that an operation of this run is going to uncordon
 
     Locks only, a lane's always before slots: a host that waits holds a place in pyinfra's pool,
     so a barrier would wait for ever where that is smaller than the inventory.
@@ -28,6 +30,8 @@ class Gate:
 
     def __init__(self, batch: int) -> None:
         self.failed = ""
+        self.unwell: dict[str, str] = {}
+        self.promised: set[str] = set()
         self._batch = batch
         self._slots = BoundedSemaphore(batch)
         self._lanes = {"controller": BoundedSemaphore(1), "proxy": BoundedSemaphore(1)}
@@ -45,6 +49,16 @@ class Gate:
             for _ in range(self._batch if lane == "proxy" else int(joined)):
                 held.enter_context(self._slots)
             yield
+
+    def closed(self, name: str) -> str:
+        """Why the node of the cluster called NAME may not take its turn, "" if it may.
+
+        Nobody may once a turn went wrong. A node that does its work is left at it while another
+        does not; one that does not may be mended.
+        """
+        if self.failed or name in self.unwell:
+            return self.failed
+        return next((f"{other}: {why}" for other, why in self.unwell.items()), "")
 
 
 _GATES: WeakKeyDictionary[State, Gate] = WeakKeyDictionary()

@@ -8,15 +8,23 @@ from collections.abc import Iterable
 
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.files import Content, Files
-from chaos_engine.facts.kubernetes import Joined, KubernetesSources, RepositorySigners, Source
+from chaos_engine.facts.kubernetes import (
+    REPLACED,
+    KubeletReplaced,
+    KubernetesSources,
+    RepositorySigners,
+    Source,
+)
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.systemd import Units
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.arguments import PackageName, Version
 from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes_key import KEYRING, check_key, key_fault, repository
+from chaos_engine.operations.rolling import READ, in_turn, standing
 from chaos_engine.operations.shell import quote
 
 SOURCE = "/etc/apt/sources.list.d/kubernetes.list"
@@ -33,11 +41,17 @@ def source_file(version: str) -> File:
     return File(SOURCE, f"deb [signed-by={KEYRING}] {repository(minor_of(version))} /\n")
 
 
-def reads(version: str, packages: Iterable[str], key: bytes | None = None) -> list[Read]:
+def reads(
+    version: str,
+    packages: Iterable[str],
+    key: bytes | None = None,
+    rolling: Rolling | None = None,
+) -> list[Read]:
     """What `install` will observe for the same arguments."""
     return [
+        READ,
         Read.of(Packages, names=tuple(packages)),
-        Read.of(Joined),
+        Read.of(KubeletReplaced),
         Read.of(KubernetesSources),
         Read.of(RepositorySigners, minor=minor_of(version)),
         Read.of(Content, path=KEYRING),
@@ -49,15 +63,19 @@ def reads(version: str, packages: Iterable[str], key: bytes | None = None) -> li
 
 @converge(reads=reads)
 def install(
-    version: Version, packages: Iterable[PackageName], key: bytes | None = None
+    version: Version,
+    packages: Iterable[PackageName],
+    key: bytes | None = None,
+    rolling: Rolling | None = None,
 ) -> Commands:
     """Have Kubernetes' packages installed at one version, held, from its signed repository, and
-    kubelet started at boot.
+    kubelet started at boot; one that runs with a replaced program is restarted.
 
     + version: ``1.36.2``; any Debian revision of it will do
     + packages: names, such as kubelet and kubeadm
     + key: the repository's public key in binary form; without it the node fetches it from the
       repository by https
+    + rolling: how a node that has joined a cluster leaves it for another version of kubelet
 
     A key is put in place only when apt accepts the repository's index with it; a damaged or expired
     one is replaced, a good one stays when no better one can be had. Other files of apt's that name
@@ -71,7 +89,9 @@ def install(
     found = observe(Packages, names=packages)
     sources = observe(KubernetesSources)
     old = absent(sources)
-    care = "kubelet" in found and jump(upstream(found["kubelet"].version), version, observe(Joined))
+    rolling = rolling or Rolling()
+    joined = standing(rolling).joined
+    care = "kubelet" in found and jump(upstream(found["kubelet"].version), version, joined)
     if care:
         warn(care)
     keyring = observe(Content, path=KEYRING)
@@ -87,12 +107,14 @@ def install(
     verify = bool(fault or missing or unreadable) or any(
         not f.matches(present.get(f.path)) for f in wanted
     )
-    yield from files.transaction(
+    restart = observe(KubeletReplaced) or "kubelet" in missing
+    commands = files.transaction(
         wanted,
         absent=old,
-        apply=compose(version, missing, unheld, enable, verify, fetch=key is None),
-        force=verify or bool(unheld) or enable,
+        apply=compose(version, missing, unheld, enable, verify, key is None, restart),
+        force=verify or bool(unheld) or enable or restart,
     )
+    yield from in_turn(commands, rolling, stops_pods=restart)
 
 
 def _files(version: str, key: bytes | None) -> list[File]:
@@ -154,11 +176,13 @@ def compose(
     enable: bool,
     verify: bool,
     fetch: bool,
+    restart: bool,
 ) -> str:
-    """The shell script that checks the key, installs, holds and enables: a pure function.
+    """The shell script that checks the key, installs, holds, enables and restarts: a pure function.
 
     + verify: whether the key is checked against the repository
     + fetch: whether it is fetched from there first
+    + restart: whether kubelet may run a program that is no more, then or before
     """
     lines = [APT]
     if verify:
@@ -173,4 +197,7 @@ def compose(
         lines.append(f"apt-mark hold {quote(*held)} >/dev/null")
     if enable:
         lines.append("systemctl unmask kubelet.service && systemctl enable kubelet.service")
+    if restart:
+        restarting = "systemctl daemon-reload && systemctl restart kubelet.service"
+        lines.append(f"if {REPLACED}; then {restarting}; fi")
     return "\n".join(lines)

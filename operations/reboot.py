@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
-from paramiko import SSHException
 from pyinfra.api.command import FunctionCommand
 from pyinfra.connectors.local import LocalConnector
 
@@ -15,9 +15,10 @@ from chaos_engine.facts.observe import NodeError, Read, current, forget, observe
 from chaos_engine.facts.swap import Swaps, SwapState
 from chaos_engine.operations.arguments import KernelWord
 from chaos_engine.operations.boot_cycle import cycle, withdraw
-from chaos_engine.operations.converge import Commands, converge, fail_host
-from chaos_engine.operations.gate import Lane, gate
+from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.kernel import carried, pending
+from chaos_engine.operations.rolling import READ, standing, take_turn
 from chaos_engine.operations.swap import stays
 
 if TYPE_CHECKING:
@@ -25,21 +26,19 @@ if TYPE_CHECKING:
     from pyinfra.api.state import State
 
 
-@converge(reads=lambda *args, **kwargs: [Read.of(KernelCmdline), Read.of(Swaps)])
+@converge(reads=lambda *args, **kwargs: [READ, Read.of(KernelCmdline), Read.of(Swaps)])
 def reboot(
     wanted: Iterable[KernelWord],
-    lane: Lane = "",
-    batch: int = 1,
+    rolling: Rolling | None = None,
     force: bool = False,
     seconds: int = 600,
 ) -> Commands:
     """Reboot the node if something is due that only a reboot brings, and see that it did.
 
     + wanted: words that the kernel shall have been started with
-    + lane: nodes of one lane never reboot together: "controller"; "proxy" is for one that
-      reboots while no other node of the cluster does
-    + batch: how many nodes of a cluster may reboot at the same time
-    + force: whether a node that has joined a cluster is rebooted too, with all its pods
+    + rolling: how a node that has joined a cluster leaves it for that, and beside which others
+    + force: whether a node that has joined a cluster is rebooted with all its pods if `rolling`
+      does not say how they are taken elsewhere before
     + seconds: how long a node may take to come back
 
     Due is what can be read off the node: a wanted word that ``/proc/cmdline`` lacks, swap that
@@ -52,6 +51,8 @@ def reboot(
     """
     wanted = tuple(wanted)
     state, host, _ = current()
+    rolling = rolling or Rolling()
+    stands = standing(rolling)
     found, swaps = observe(KernelCmdline), observe(Swaps)
     due = causes(found, swaps, wanted, state.is_executing)
     # what earlier operations of this run have yet to do may help: judged as if nothing were left
@@ -64,16 +65,16 @@ def reboot(
         host.noop("no reboot is due")
     elif isinstance(host.connector, LocalConnector):
         warn(f"a reboot is due: {why}. This computer runs the deploy: reboot it yourself")
-    elif found.joined and not force:
+    elif stands.joined and rolling.kubectl is None and not force:
         warn(
-            f"a reboot is pending: {why}. The node has joined a cluster: drain and reboot it "
-            "yourself, or set chaos_reboot_force"
+            f"a reboot is pending: {why}. The node has joined a cluster: set chaos_kubeconfig, so "
+            "that it can be drained, or drain and reboot it yourself, or set chaos_reboot_force"
         )
     elif state.is_executing and pending(found, wanted) and not carried(found, wanted):
         raise NodeError(f"{why}, and no file for the next boot has them; deploy kernel first")
     else:
-        turn = (found, swaps, due, wanted, lane, batch, seconds)
-        yield FunctionCommand(_take_turn, turn, {})
+        work = partial(_reboot, found, swaps, due, wanted, seconds)
+        yield FunctionCommand(take_turn, (rolling, stands, "rebooted", work), {})
 
 
 def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) -> dict[str, str]:
@@ -124,35 +125,23 @@ def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
     ]
 
 
-def _take_turn(
-    state: State,
-    host: Host,
+def _reboot(
     found: Cmdline,
     swaps: SwapState,
     due: dict[str, str],
     wanted: tuple[str, ...],
-    lane: Lane,
-    batch: int,
     seconds: int,
-) -> bool:
-    turns = gate(state, batch)
-    with turns.turn(lane, found.joined):
-        if found.joined and turns.failed:
-            message = f"not rebooted, because {turns.failed}; mend that and run again"
-            return fail_host(state, host, message)
-        host.log(f"Rebooting, because {'; '.join(due.values())}")
-        rebooted = {**found.rebooted, **dict.fromkeys(due, found.boot_id)}
-        try:
-            problem = (
-                cycle(state, host, found, rebooted, seconds)
-                or _look_back(swaps, wanted)
-                or withdraw(state, host)
-            )
-        except (NodeError, OSError, SSHException) as error:
-            problem = str(error) or type(error).__name__
-        if problem and found.joined:
-            turns.failed = f"{host.name}: {problem}"
-    return fail_host(state, host, problem) if problem else True
+    state: State,
+    host: Host,
+) -> str:
+    """Reboot the node and see that it brought what it was made for; what went wrong, or nothing."""
+    host.log(f"Rebooting, because {'; '.join(due.values())}")
+    rebooted = {**found.rebooted, **dict.fromkeys(due, found.boot_id)}
+    return (
+        cycle(state, host, found, rebooted, seconds)
+        or _look_back(swaps, wanted)
+        or withdraw(state, host)
+    )
 
 
 def _look_back(before: SwapState, wanted: tuple[str, ...]) -> str:

@@ -22,8 +22,15 @@ def test_preview_on_fake_hosts_lists_every_operation_of_a_fresh_node() -> None:
     assert "Traceback" not in text
     assert "Refuse" not in text
     lines = [
-        line for line in text.splitlines() if line.strip().startswith(("Worker |", "Reboot |"))
+        line.strip()
+        for line in text.splitlines()
+        if line.strip().startswith(("Worker |", "Reboot |"))
     ]
     unchanged = [line for line in lines if "4 (@fake/pi1" not in line]
-    assert [line.split("|")[1].strip() for line in unchanged] == ["Preflight"], text
+    # a fresh node is in no cluster
+    assert [line.partition("  ")[0].split(" | ")[1] for line in unchanged] == [
+        "Preflight",
+        "Uncordon",
+        "Uncordon mended node",
+    ], text
     assert len(lines) > 12, text

@@ -358,7 +358,7 @@ def test_a_node_is_refused_before_any_change(
 
 def test_the_reads_of_a_deploy_are_known_beforehand() -> None:
     with Nodes("pi1").on():
-        assert len(reads(OPTIONS)) == 7
+        assert len(reads(OPTIONS)) == 8
         assert reads(OPTIONS) != reads(Options("10m", 3, "/mnt/ssd"))
 
 

@@ -70,7 +70,7 @@ def test_every_check_is_for_a_concern() -> None:
 
 
 def test_all_checks_end_before_the_read_of_them_is_given_up() -> None:
-    waiting = [check for check, _ in CHECKS.values() if check.startswith("timeout ")]
+    waiting = [check for check, _ in CHECKS.values() if "timeout " in check]
     assert len(waiting) * LIMIT_SECONDS < PART_SECONDS
 
 

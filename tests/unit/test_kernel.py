@@ -256,12 +256,10 @@ def test_words_that_are_no_utf8_survive(tmp_path: Path) -> None:
 
 def test_a_reboot_that_was_made_is_remembered(ubuntu: Node) -> None:
     ubuntu.put("var/lib/chaos-engine/reboot", f"cmdline-0123 {BOOT}\nswap {BOOT}\n")
-    ubuntu.put("etc/kubernetes/kubelet.conf", "")
 
     found = ubuntu.read()
 
     assert found.rebooted == {"cmdline-0123": BOOT, "swap": BOOT}
-    assert found.joined
 
 
 def test_a_damaged_answer_is_no_default() -> None:

@@ -397,7 +397,7 @@ class Node(Sandbox):
             esac""",
         )
         self._program("apt-helper", f'cp {self.path("served")} "$3"')
-        text = compose("1.28.15", ["kubelet"], ["kubelet"], True, verify, fetch)
+        text = compose("1.28.15", ["kubelet"], ["kubelet"], True, verify, fetch, restart=False)
         text = (
             text.replace("export PATH=", f"export PATH={self.root}/bin:")
             .replace("/usr/lib/apt/apt-helper", f"{self.root}/bin/apt-helper")
@@ -493,7 +493,7 @@ def test_a_key_that_was_given_is_checked_in_place(node: Node) -> None:
 
 
 def test_nothing_is_fetched_to_hold_a_package() -> None:
-    text = compose("1.28.15", [], ["kubelet"], False, verify=False, fetch=True)
+    text = compose("1.28.15", [], ["kubelet"], False, verify=False, fetch=True, restart=False)
     assert "Release.key" not in text
     assert "refresh\n" not in text.partition("apt-mark")[0].rpartition("}")[2]
     assert text.rstrip().endswith("apt-mark hold kubelet >/dev/null")

@@ -18,8 +18,9 @@ from chaos_engine.deploys import reboot as deploy
 from chaos_engine.deploys.reboot import RebootSettings
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.kernel import RECORD, Cmdline
+from chaos_engine.facts.standing import Standing, StandingState
 from chaos_engine.facts.swap import SwapArea, SwapState
-from chaos_engine.operations import boot_cycle, reboot
+from chaos_engine.operations import boot_cycle, cordon, reboot, rolling
 from chaos_engine.operations.boot_cycle import cycle, order, withdraw
 from chaos_engine.operations.gate import Gate, Lane
 from chaos_engine.operations.reboot import causes, in_vain, without_memory
@@ -134,18 +135,25 @@ def pyinfra_on(monkeypatch: pytest.MonkeyPatch) -> Any:
         executing: bool = True,
         before: Any = None,
         swaps: SwapState = NO_SWAP,
+        joined: tuple[str, ...] = (),
         **data: Any,
     ) -> Nodes:
         groups: Any = {"proxy": (["pi5"], {})} if "pi5" in found else {}
         keys = {f"chaos_{key}": value for key, value in data.items()}
         nodes = Nodes(*found, data={"chaos_nodes": {}, **keys}, groups=groups)
         monkeypatch.setattr(reboot, "LocalConnector", int)
+
+        def standing() -> StandingState:
+            return StandingState(joined=reboot.current()[1].name in joined)
+
         monkeypatch.setattr(
             reboot,
             "observe",
             lambda fact: found[reboot.current()[1].name] if fact is reboot.KernelCmdline else swaps,
         )
-        for fact in (reboot.KernelCmdline, reboot.Swaps):
+        monkeypatch.setattr(rolling, "observe", lambda fact: standing())
+        monkeypatch.setattr(cordon, "_look", lambda state, host: standing())
+        for fact in (reboot.KernelCmdline, reboot.Swaps, Standing):
             monkeypatch.setattr(fact, "command", lambda self: ":")
         if before:
             nodes.prepare(before)
@@ -195,25 +203,21 @@ def test_a_node_of_a_cluster_is_pending_unless_forced(
     pyinfra_on: Any, rebooted: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    joined = replace(DUE, joined=True)
-
-    nodes = pyinfra_on({"pi1": joined})
+    nodes = pyinfra_on({"pi1": DUE}, joined=("pi1",))
 
     assert rebooted == []
     assert not nodes.failed
     assert "a reboot is pending: the kernel was started without" in caplog.text
     assert nodes.planned() == []
-    pyinfra_on({"pi1": joined}, reboot_force=True)
+    pyinfra_on({"pi1": DUE}, joined=("pi1",), reboot_force=True)
     assert rebooted == ["pi1"]
 
 
 def test_after_a_failure_no_further_node_of_the_cluster_is_rebooted(
     pyinfra_on: Any, rebooted: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    joined = replace(DUE, joined=True)
-    nodes = pyinfra_on(
-        {"broken1": joined, "broken2": joined, "fresh": DUE, "broken3": joined}, reboot_force=True
-    )
+    joined = ("broken1", "broken2", "broken3")
+    nodes = pyinfra_on(dict.fromkeys([*joined, "fresh"], DUE), joined=joined, reboot_force=True)
 
     (first,) = {*rebooted} - {"fresh"}
     assert len(rebooted) == 2
@@ -534,7 +538,7 @@ def test_the_note_is_removed_as_it_was_made() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "wanted"),
     [
-        ("chaos_reboot_batch", 0, "how many nodes of a cluster may reboot at the same time"),
+        ("chaos_rolling_batch", 0, "how many nodes that have joined a cluster may be down at"),
         ("chaos_reboot_force", "perhaps", "whether a node that has joined a cluster is"),
         ("chaos_reboot_timeout", 1, "seconds that a node may take to come back"),
     ],

@@ -46,6 +46,7 @@ CONCERNS = (
     "kubernetes",
     "etcd_certificates",
     "reboot",
+    "uncordon",
 )
 ROLES = ("worker", "verify")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")

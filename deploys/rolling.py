@@ -1,0 +1,75 @@
+"""How the nodes of a cluster are restarted: settings of every concern that does so."""
+
+from __future__ import annotations
+
+import shutil
+
+from pydantic import Field
+
+from chaos_engine.deploys.settings import SettingsError, controller_path
+from chaos_engine.deploys.site import ControllersSettings
+from chaos_engine.deploys.values import LocalFileOrNone, Number
+from chaos_engine.facts.observe import current
+from chaos_engine.operations.cordon import Rolling
+from chaos_engine.operations.gate import Lane
+from chaos_engine.operations.kubectl import PROGRAM, Kubectl
+
+
+class RollingSettings(ControllersSettings):
+    """What is needed to restart the nodes of a cluster one after the other."""
+
+    rolling_batch: Number = Field(
+        1,
+        ge=1,
+        le=100,
+        description="how many nodes that have joined a cluster may be down at the same time, the "
+        "same for all; controllers and the proxy go one by one whatever it is",
+    )
+    kubeconfig: LocalFileOrNone = Field(
+        "",
+        description="path on this computer of a kubeconfig that may cordon and drain nodes; if "
+        "empty, nodes that have joined a cluster are not drained",
+    )
+    drain_timeout: Number = Field(
+        300, ge=1, le=86400, description="seconds that the pods of a node may take to leave it"
+    )
+
+    def rolling(self) -> Rolling:
+        """How the current host leaves its cluster.
+
+        Raises `SettingsError` if the kubeconfig is not there, or kubectl is not.
+        """
+        host = current()[1]
+        # who has no cluster does not have to name the host in chaos_nodes
+        node = self.node_name() if self.controllers or self.kubeconfig else ""
+        lane: Lane = ""
+        if "proxy" in host.groups:
+            lane = "proxy"
+        elif node in self.controllers:
+            lane = "controller"
+        return Rolling(
+            lane=lane,
+            batch=self.rolling_batch,
+            kubectl=self._kubectl() if self.kubeconfig else None,
+            node=node,
+            peers=tuple(name for name in self.controllers if name != node)
+            if node in self.controllers
+            else (),
+            drain_seconds=self.drain_timeout,
+        )
+
+    def _kubectl(self) -> Kubectl:
+        path = controller_path(self.kubeconfig)
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise SettingsError(
+                f"chaos_kubeconfig: {path}: {error.strerror}; copy /etc/kubernetes/admin.conf of a "
+                "controller to there, for yourself only (chmod 600)"
+            ) from None
+        if shutil.which(PROGRAM) is None:
+            raise SettingsError(
+                f"chaos_kubeconfig is set, and this computer has no {PROGRAM}: install it "
+                "(kubernetes.io/docs/tasks/tools), or leave chaos_kubeconfig empty"
+            )
+        return Kubectl(str(path))

@@ -1,0 +1,414 @@
+"""What stops pods goes in turns: who may go, what the cluster is told, what a killed run left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pytest
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from chaos_engine.facts.standing import StandingState
+from chaos_engine.operations import cordon, rolling
+from chaos_engine.operations.converge import Commands
+from chaos_engine.operations.cordon import Rolling, fit_to_leave
+from chaos_engine.operations.gate import Gate, gate
+from chaos_engine.operations.kubectl import ClusterError, ClusterNode
+from chaos_engine.operations.rolling import in_turn, take_turn, uncordon
+from tests.unit.nodes import Nodes
+
+UP = ClusterNode(ready=True, unschedulable=False)
+CORDONED = ClusterNode(ready=True, unschedulable=True)
+DOWN = ClusterNode(ready=False, unschedulable=False)
+WELL = StandingState(joined=True)
+ILL = StandingState(joined=True, problems={"docker": "Docker does not answer"})
+LEFT = StandingState(joined=True, cordoned=True)
+
+
+@dataclass
+class Cluster:
+    """A cluster that remembers what it was told; words in `fails` fail."""
+
+    known: dict[str, ClusterNode]
+    fails: str = ""
+    told: list[str] = field(default_factory=list)
+
+    def nodes(self) -> dict[str, ClusterNode]:
+        return dict(self.known)
+
+    def cordon(self, name: str, wanted: bool = True) -> None:
+        word = "cordon" if wanted else "uncordon"
+        self.told.append(f"{word} {name}")
+        if word in self.fails.split():
+            raise ClusterError(f"no {word}")
+        self.known[name] = replace(self.known[name], unschedulable=wanted)
+
+    def drain(self, name: str, seconds: int) -> str:
+        self.told.append(f"drain {name} {seconds}")
+        return "a budget forbids it" if "drain" in self.fails else ""
+
+
+@dataclass
+class Node:
+    """What all hosts of a run answer in the middle of an operation, and what was done on them."""
+
+    looks: list[StandingState] = field(default_factory=lambda: [WELL])
+    steps: list[str] = field(default_factory=list)
+
+    def look(self, state: Any, host: Any) -> StandingState:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+    def run_script(self, state: Any, host: Any, script: str) -> str | None:
+        self.steps.append("forget" if script.startswith("rm ") else "note")
+        return None
+
+    def run(self, state: Any, host: Any, command: Any) -> tuple[bool, CommandOutput]:
+        self.steps.append(str(command))
+        if "fail" not in str(command):
+            return True, CommandOutput([])
+        return False, CommandOutput([OutputLine("stderr", "the old files are back")])
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Node:
+    node = Node()
+    monkeypatch.setattr(cordon, "_look", node.look)
+    monkeypatch.setattr(cordon, "run_script", node.run_script)
+    monkeypatch.setattr(rolling, "run", node.run)
+    monkeypatch.setattr(cordon, "PAUSE", 0.001)
+    monkeypatch.setattr(cordon, "WELL_SECONDS", 0.02)
+    return node
+
+
+def how(cluster: Cluster | None = None, **more: Any) -> Rolling:
+    """The node pi1 of a cluster."""
+    kubectl: Any = cluster
+    return Rolling(kubectl=kubectl, node="pi1", **more)
+
+
+def take(
+    nodes: Nodes, how: Rolling, before: StandingState = WELL, does: str = "work", name: str = "pi1"
+) -> bool:
+    """Have a host do something in its turn."""
+    work = partial(rolling._perform, StringCommand(does))
+    with nodes.on(name) as host:
+        return take_turn(nodes.state, host, how, before, "restarted", work)
+
+
+def failed(nodes: Nodes) -> str:
+    return gate(nodes.state, 1).failed
+
+
+def test_a_node_is_drained_before_and_given_back_after(node: Node) -> None:
+    cluster, nodes = Cluster({"pi1": UP, "pi4": UP}), Nodes()
+    node.looks = [ILL, ILL, WELL]
+
+    assert take(nodes, how(cluster, drain_seconds=7))
+
+    assert cluster.told == ["cordon pi1", "drain pi1 7", "uncordon pi1"]
+    # it is noted before the cluster is told, and forgotten after
+    assert node.steps == ["note", "work", "forget"]
+    assert failed(nodes) == ""
+
+
+def test_a_node_that_somebody_else_has_cordoned_stays_so(node: Node) -> None:
+    cluster = Cluster({"pi1": CORDONED})
+
+    assert take(Nodes(), how(cluster))
+
+    assert cluster.told == ["cordon pi1", "drain pi1 300"]
+    assert node.steps == ["work"]
+
+
+def test_a_node_that_a_run_has_left_cordoned_does_not(node: Node) -> None:
+    cluster = Cluster({"pi1": CORDONED})
+
+    assert take(Nodes(), how(cluster), before=LEFT)
+
+    assert cluster.told[-1] == "uncordon pi1"
+    assert node.steps == ["note", "work", "forget"]
+
+
+@pytest.mark.parametrize("fails", ["drain", "cordon"])
+def test_a_node_that_cannot_be_drained_is_left_as_it_is(
+    node: Node, fails: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster, nodes = Cluster({"pi1": UP, "pi4": UP}, fails=fails), Nodes("pi1", "pi4")
+
+    assert not take(nodes, how(cluster))
+
+    assert cluster.told[-1] == "uncordon pi1"
+    assert node.steps == ["note", "forget"]
+    assert "pi1 cannot be drained, so nothing was done to it: " in caplog.text
+    assert not take(nodes, how(cluster), name="pi4")
+    assert "work" not in node.steps
+    assert "not restarted, because pi1: pi1 cannot be drained" in caplog.text
+    assert "; mend that and run again" in caplog.text
+
+
+def test_a_cordoned_node_that_cannot_be_drained_stays_cordoned(node: Node) -> None:
+    cluster = Cluster({"pi1": CORDONED}, fails="drain")
+
+    assert not take(Nodes(), how(cluster))
+
+    assert cluster.known == {"pi1": CORDONED}
+    assert node.steps == []
+
+
+def test_a_node_that_comes_back_wrong_is_left_cordoned_and_stops_the_rest(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster, nodes = Cluster({"pi1": UP}), Nodes("pi1", "pi4")
+    node.looks = [ILL]
+
+    assert not take(nodes, how(cluster))
+
+    assert cluster.known == {"pi1": CORDONED}
+    assert node.steps == ["note", "work"]
+    assert "Docker does not answer; pi1 is left cordoned" in caplog.text
+    assert failed(nodes).startswith("pi1: Docker does not answer")
+
+
+def test_a_node_that_its_cluster_does_not_call_ready_is_not_back(node: Node) -> None:
+    cluster = Cluster({"pi1": DOWN})
+
+    assert not take(Nodes(), how(cluster))
+
+    assert cluster.told[-1] == "drain pi1 300"
+
+
+def test_what_was_wrong_before_is_not_waited_for(node: Node) -> None:
+    cluster = Cluster({"pi1": UP})
+    node.looks = [ILL]
+
+    assert take(Nodes(), how(cluster), before=ILL)
+
+    assert cluster.known == {"pi1": UP}
+
+
+def test_work_that_fails_is_rolled_back_and_the_node_given_back(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster, nodes = Cluster({"pi1": UP}), Nodes()
+
+    assert not take(nodes, how(cluster), does="fail")
+
+    assert cluster.known == {"pi1": UP}
+    assert node.steps == ["note", "fail", "forget"]
+    assert failed(nodes) == "pi1: the old files are back"
+    assert "[pi1] the old files are back" in caplog.text
+
+
+def test_a_node_that_cannot_be_uncordoned_fails(node: Node) -> None:
+    cluster, nodes = Cluster({"pi1": UP}, fails="uncordon"), Nodes()
+
+    assert not take(nodes, how(cluster))
+
+    assert node.steps == ["note", "work"], "a later run has to know of it"
+    assert failed(nodes) == "pi1: no uncordon"
+
+
+def test_a_turn_that_is_cut_short_stops_the_rest(node: Node) -> None:
+    nodes = Nodes()
+
+    def work(state: Any, host: Any) -> str:
+        raise KeyboardInterrupt
+
+    with nodes.on() as host, pytest.raises(KeyboardInterrupt):
+        take_turn(nodes.state, host, how(), WELL, "restarted", work)
+    assert failed(nodes) == "pi1: its turn was cut short"
+
+
+def test_without_a_kubeconfig_it_is_awaited_and_not_drained(node: Node) -> None:
+    node.looks = [ILL, WELL]
+
+    assert take(Nodes(), how())
+
+    assert node.steps == ["work"]
+    assert node.looks == [WELL]
+
+
+def test_a_node_of_no_cluster_is_neither_drained_nor_awaited(node: Node) -> None:
+    cluster = Cluster({})
+    node.looks = [ILL]
+
+    assert take(Nodes(), how(cluster), before=StandingState())
+
+    assert cluster.told == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "peers", "problem"),
+    [
+        ({"pi1": UP}, (), ""),
+        ({"pi1": UP, "pi4": CORDONED}, ("pi4", "pi7"), ""),
+        ({"pi1": UP, "pi4": UP, "pi7": DOWN}, ("pi4", "pi7"), "another one, pi7, is not Ready"),
+        ({"pi1": UP, "pi4": DOWN}, (), ""),
+        ({"pi4": UP}, (), "has no node pi1, it has pi4; is it the kubeconfig of another"),
+        ({}, (), "has no node pi1, it has none"),
+    ],
+)
+def test_a_node_leaves_only_where_its_cluster_can_do_without(
+    nodes: dict[str, ClusterNode], peers: tuple[str, ...], problem: str
+) -> None:
+    if not problem:
+        assert fit_to_leave(how(peers=peers), nodes) == UP
+        return
+    with pytest.raises(ClusterError, match=problem):
+        fit_to_leave(how(peers=peers), nodes)
+
+
+def test_a_node_that_is_whole_is_left_at_work_while_another_is_not() -> None:
+    turns = Gate(1)
+    turns.unwell = {"pi4": "Docker does not answer"}
+
+    assert turns.closed("pi1") == "pi4: Docker does not answer"
+    assert turns.closed("pi4") == "", "who mends it must be let through"
+    turns.failed = "pi7: broken"
+    assert turns.closed("pi4") == "pi7: broken"
+
+
+@pytest.fixture
+def stands(monkeypatch: pytest.MonkeyPatch) -> dict[str, StandingState]:
+    """How each host stands, as an operation reads it."""
+    found: dict[str, StandingState] = {}
+    monkeypatch.setattr(rolling, "observe", lambda fact: found[rolling.current()[1].name])
+    return found
+
+
+def commands(nodes: Nodes, how: Rolling, stops_pods: bool) -> list[Any]:
+    def transaction() -> Commands:
+        yield StringCommand("work")
+
+    with nodes.on():
+        return list(in_turn(transaction(), how, stops_pods))
+
+
+def test_a_turn_is_taken_on_a_joined_node_for_what_stops_pods(
+    stands: dict[str, StandingState],
+) -> None:
+    for stands["pi1"], stops_pods, expected in (
+        (WELL, True, FunctionCommand),
+        (WELL, False, StringCommand),
+        (StandingState(), True, StringCommand),
+    ):
+        (command,) = commands(Nodes(), how(Cluster({})), stops_pods)
+        assert type(command) is expected
+
+
+def test_nodes_that_are_not_drained_are_warned_of(
+    stands: dict[str, StandingState], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    stands["pi1"] = WELL
+
+    (command,) = commands(Nodes(), how(), True)
+
+    assert type(command) is FunctionCommand
+    assert "chaos_kubeconfig is not set: services are restarted one node after" in caplog.text
+
+
+def test_nothing_to_do_takes_no_turn(stands: dict[str, StandingState]) -> None:
+    stands["pi1"] = WELL
+    nodes = Nodes()
+    with nodes.on():
+        assert list(in_turn(iter(()), how(), True)) == []  # type: ignore[arg-type]
+
+
+def test_a_broken_node_is_known_before_another_takes_its_turn(
+    stands: dict[str, StandingState], node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    stands.update(pi1=WELL, pi4=ILL)
+    nodes = Nodes("pi1", "pi4")
+    for name in ("pi1", "pi4"):
+        with nodes.on(name):
+            rolling.standing(how())
+
+    assert not take(nodes, how())
+    assert "not restarted, because pi4: Docker does not answer" in caplog.text
+    # it mends itself, and the others may go
+    assert take(nodes, how(), before=ILL, name="pi4")
+    assert take(nodes, how())
+
+
+@operation()
+def mend(stands: dict[str, StandingState]) -> Commands:
+    """What comes between the two calls."""
+    host = rolling.current()[1]
+    if stands[host.name].problems:
+        yield FunctionCommand(lambda: stands.update({host.name: LEFT}), (), {})
+
+
+def both(nodes: Nodes, how: Rolling, stands: dict[str, StandingState]) -> None:
+    nodes.prepare(
+        lambda: (
+            uncordon(name="First", rolling=how),
+            mend(name="Mend", stands=stands),
+            uncordon(name="Last", rolling=how, last=True),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "planned"),
+    [
+        (StandingState(), []),
+        (WELL, []),
+        (LEFT, ["First"]),
+        (replace(LEFT, problems=ILL.problems), ["Last"]),
+    ],
+    ids=["alone", "well", "left cordoned", "left cordoned and broken"],
+)
+def test_what_a_killed_run_left_cordoned_takes_pods_again(
+    node: Node,
+    stands: dict[str, StandingState],
+    monkeypatch: pytest.MonkeyPatch,
+    before: StandingState,
+    planned: list[str],
+) -> None:
+    cluster, nodes = Cluster({"pi1": CORDONED}), Nodes()
+    stands["pi1"] = before
+    monkeypatch.setattr(
+        cordon,
+        "_uncordon",
+        lambda state, host, how: (how.kubectl.cordon("pi1", False), stands.update(pi1=WELL)),
+    )
+
+    both(nodes, how(cluster), stands)
+    announced = [name for name in nodes.planned() if name != "Mend"]
+    nodes.execute()
+
+    assert announced == planned
+    assert [name for name in nodes.changed() if name != "Mend"] == planned
+    assert cluster.known == {"pi1": UP if planned else CORDONED}
+
+
+def test_a_node_that_is_left_cordoned_and_stays_broken_fails(
+    node: Node, stands: dict[str, StandingState], caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster, nodes = Cluster({"pi1": CORDONED, "pi4": UP}), Nodes("pi1", "pi4")
+    stands.update(pi1=replace(LEFT, problems=ILL.problems), pi4=WELL)
+    node.looks = [ILL]
+
+    nodes.prepare(lambda: uncordon(name="Last", rolling=how(cluster), last=True))
+    nodes.execute()
+
+    assert nodes.failed == {"pi1"}
+    assert "Docker does not answer; pi1 is left cordoned" in caplog.text
+    assert failed(nodes)
+
+
+def test_a_node_that_is_left_cordoned_is_warned_of_without_a_kubeconfig(
+    stands: dict[str, StandingState], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    nodes = Nodes()
+    stands["pi1"] = LEFT
+
+    nodes.prepare(lambda: uncordon(name="First", rolling=how()))
+
+    assert nodes.planned() == []
+    assert "set chaos_kubeconfig and run again, or uncordon it yourself" in caplog.text
