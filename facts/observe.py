@@ -37,6 +37,14 @@ PART_SECONDS = 20
 MAX_AGE_SECONDS = 60
 """An answer older than this is read again: people and timers change nodes too."""
 
+LOCK = "/run/chaos-engine/lock"
+"""Held by each script of this package that changes the node, for as long as it is at work."""
+
+LOCK_SECONDS = 600
+"""A node on which an earlier run is still at work after so many seconds is given up."""
+
+_BUSY = "busy"
+
 _IDENTITY = (
     "_sudo",
     "_sudo_user",
@@ -154,7 +162,8 @@ class Batch(FactBase[list[_Part]]):
     Each part has its own shell, time limit, exit status and standard error, so that a part that
     hangs or is no valid shell spoils only itself. A nonce made on the node separates the parts:
     it is in no argument list, so no part's output can imitate it. All goes through base64, for
-    pyinfra drops what follows a byte that is not UTF-8 without a word.
+    pyinfra drops what follows a byte that is not UTF-8 without a word. A node on which an earlier
+    run is still at work gives no parts.
     """
 
     @override
@@ -164,14 +173,21 @@ class Batch(FactBase[list[_Part]]):
     @override
     def process(self, output: list[str]) -> list[_Part]:
         try:
-            return split(output)
+            return [] if output == [_BUSY] else split(output)
         except (ValueError, binascii.Error) as error:
             raise FactProcessError(f"the node's answer is damaged: {error}") from error
 
 
 def script(reads: Iterable[Read]) -> str:
     """The shell script that answers all `reads`, for the standard input of ``sh -s``."""
-    lines = ["n=$(cat /proc/sys/kernel/random/uuid) || exit 9", "{ e=$( { {", "printf '%s\\n' $n"]
+    # A run that was ended leaves its last command at work: what is read meanwhile does not last
+    alone = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 {LOCK} true; test $? != 75; }}"
+    lines = [
+        f"{alone} || {{ echo {_BUSY}; exit 0; }}",
+        "n=$(cat /proc/sys/kernel/random/uuid) || exit 9",
+        "{ e=$( { {",
+        "printf '%s\\n' $n",
+    ]
     for read in reads:
         fact, arguments = read.fact(), dict(read.arguments)
         command = fact.command(**arguments) if callable(fact.command) else fact.command
@@ -382,14 +398,30 @@ def _ask(host: Host, reads: Iterable[Read]) -> dict[Read, Any]:
     batch = _Reads(reads)
     if isinstance(host.connector, FakeConnector):
         return {read: host.get_fact(read.fact, **dict(read.arguments)) for read in batch}
-    # a fact's own command cannot bring standard input, the call that asks for it can
-    parts = host.get_fact(Batch, reads=batch, _stdin=_Script([script(batch)]))
+    parts = _parts(host, batch)
     if parts is None or len(parts) != len(batch):
         raise NodeError(
             "the node's state could not be read; see the message above, mend the node's "
             "connection or sudo and run again"
         )
     return {read: _value(read, part) for read, part in zip(batch, parts, strict=True)}
+
+
+def _parts(host: Host, batch: _Reads) -> list[_Part] | None:
+    """The parts of a batch, once no earlier run is at work on the node."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        # a fact's own command cannot bring standard input, the call that asks for it can
+        parts: list[_Part] | None
+        parts = host.get_fact(Batch, reads=batch, _stdin=_Script([script(batch)]))
+        if parts != []:
+            return parts
+        if time.monotonic() > deadline:
+            raise NodeError(
+                "an earlier run was ended, but is still at work on it; lslocks tells which process "
+                f"has {LOCK}: wait for that, or end it, and run again"
+            )
+        warn("an earlier run was ended, but is still at work on it; waiting for that")
 
 
 def _value(read: Read, part: _Part) -> Any:

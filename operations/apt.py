@@ -8,6 +8,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.observe import Read, current, observe
+from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import PackageName, PackageVersion
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.shell import quote
@@ -20,16 +21,16 @@ APT = f"""\
 set -eu
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-apt() {{ # apt-get, waiting for dpkg's lock, never asking
+apt() {{ # apt-get, waiting for dpkg's lock, never asking; what packages start gets no lock of ours
   apt-get -y -q -o DPkg::Lock::Timeout={LOCK_SECONDS} -o Dpkg::Use-Pty=0 \\
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&-
 }}
 locked() {{ # TEXT: whether it says that another program holds a lock
   case $1 in *"Could not get lock"* | *" locked by "*) ;; *) false ;; esac
 }}
 patiently() {{ # COMMAND: run it, again and again while another program holds the lock it wants
   deadline=$(($(cut -d. -f1 /proc/uptime) + {LOCK_SECONDS}))
-  until log=$("$@" </dev/null 2>&1); do
+  until log=$("$@" </dev/null 2>&1 9>&-); do
     locked "$log" && [ "$(cut -d. -f1 /proc/uptime)" -lt "$deadline" ] && sleep 2 ||
       {{ printf '%s\\n' "$log" >&2; return 1; }}
   done
@@ -98,7 +99,7 @@ def plan(
 
 def compose(missing: Mapping[str, str | None], unheld: Iterable[str]) -> str:
     """The shell script that installs and holds."""
-    lines = [APT]
+    lines = [ALONE, APT]
     if missing:
         wanted = [
             name if version is None else f"{name}={version}" for name, version in missing.items()

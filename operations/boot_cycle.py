@@ -14,6 +14,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import clear_askpass_cache
 
 from chaos_engine.facts.kernel import BACKUP_SUFFIX, RECORD, Cmdline
+from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.remote import run_script
 from chaos_engine.operations.shell import quote
 
@@ -70,7 +71,7 @@ set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 if [ "$(cat /proc/sys/kernel/random/boot_id)" != {quote(boot_id)} ]; then
   echo 'it was rebooted by someone else meanwhile; run again' >&2; exit 1
 fi
-mkdir -p {folder}
+{ALONE}mkdir -p {folder}
 printf %s {quote(lines)} >{RECORD}.new; sync {RECORD}.new
 mv -f {RECORD}.new {RECORD}; sync {folder}
 # on a clock of systemd's, so that it outlives this connection and the connection this command

@@ -19,6 +19,7 @@ from pyinfra.operations.util.files import generate_color_diff
 from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.systemd import RECORDS, Units, UnitState, checksum
+from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import AbsolutePath, Mode, Owner, UnitName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.originals import KEEP
@@ -310,7 +311,9 @@ def compose(todo: Plan, check: str = "", apply: str = "") -> str:
     lines = [
         "set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "export LC_ALL=C",
-        f"mkdir -p {RECORDS}; stage=$(mktemp -d {RECORDS}/stage.XXXXXX)",
+        ALONE,
+        # what a script that was killed has left
+        f"rm -rf -- {RECORDS}/stage.*; stage=$(mktemp -d {RECORDS}/stage.XXXXXX)",
         f'cleanup() {{ rm -rf -- "$stage"; rm -f -- {staged}; }}',
         "trap cleanup EXIT; trap 'exit 1' HUP INT TERM",
         KEEP,

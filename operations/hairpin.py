@@ -10,6 +10,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
 from chaos_engine.facts.network import AddressOwner, Interface, InterfaceState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import LinkName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan_network import CONTAINER
@@ -65,7 +66,7 @@ def hairpin(
     if not due:
         current()[1].noop(f"{link}: as wanted")
         return
-    yield StringCommand("sh -c", QuoteString(script), "sh hairpin")
+    yield StringCommand("sh -c", QuoteString(ALONE + script), "sh hairpin")
 
 
 def missing(

@@ -17,6 +17,7 @@ from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
 from chaos_engine.facts.network import AddressOwner, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations import files, log_mount
+from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import DockerName, ImageName, LinkName, MacAddress
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
@@ -31,11 +32,11 @@ CONFIG = "haproxy.cfg"
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
-_PULL = """\
-command -v docker >/dev/null || {
+_PULL = f"""\
+command -v docker >/dev/null || {{
   echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
-}
-for pause in 2 10 0; do
+}}
+{ALONE}for pause in 2 10 0; do
   docker pull -- "$1" && exit 0
   sleep $pause
 done

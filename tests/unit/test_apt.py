@@ -76,6 +76,7 @@ def run(script: str, folder: Path, before: str = "") -> tuple[int, list[str], st
         if not (folder / name).exists():
             program(folder, name)
     text = before + script.replace("export PATH=", f"export PATH={folder}:")
+    text = text.replace("/run/chaos-engine", str(folder / "run"))
     ran = subprocess.run(
         ["sh", "-c", text], capture_output=True, text=True, timeout=60, check=False
     )

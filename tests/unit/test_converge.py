@@ -109,6 +109,7 @@ from chaos_engine.operations import files, originals
 from chaos_engine.operations.files import File
 
 files.RECORDS = "{root}/run"
+files.ALONE = files.ALONE.replace("/run/chaos-engine", "{root}/run")
 files.KEEP = files.KEEP.replace(originals.DIRECTORY, "{root}/var")
 how = dict(owner="{owner}", group="{group}")
 files.install(

@@ -423,7 +423,8 @@ docker() {{
   case $* in {fails or '""'}) echo "refused: $2" >&2; return 1 ;; esac
 }}
 """
-    ran = subprocess.run(["sh", "-c", functions + text], capture_output=True, text=True)
+    text = functions + text.replace("/run/chaos-engine", str(folder / "run"))
+    ran = subprocess.run(["sh", "-c", text], capture_output=True, text=True)
     return [*log.read_text().splitlines(), f"status {ran.returncode}", *ran.stderr.splitlines()]
 
 

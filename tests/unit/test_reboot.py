@@ -509,6 +509,7 @@ def test_a_reboot_is_noted_before_it_is_made(tmp_path: Path) -> None:
         script = script.replace("/proc/sys/kernel/random", str(tmp_path))
         script = script.replace(RECORD, str(noted)).replace("systemd-run", "systemd_run")
         script = script.replace("/var/lib/chaos-engine", str(tmp_path / "var"))
+        script = script.replace("/run/chaos-engine", str(tmp_path / "run"))
         return subprocess.run(["sh", "-c", calls + script], capture_output=True, text=True)
 
     done = run(BOOT)

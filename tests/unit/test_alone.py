@@ -1,0 +1,137 @@
+"""Two runs and one node: a script waits for another's end, and so does who reads."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pyinfra.api.command import StringCommand
+
+from chaos_engine.facts import observe as module
+from chaos_engine.facts.observe import LOCK, NodeError, NodeFact, Read, gather, script, want
+from chaos_engine.operations import apt
+from chaos_engine.operations.alone import ALONE
+from chaos_engine.operations.files import Plan, compose
+from tests.unit.nodes import Nodes
+
+
+class Date(NodeFact[str]):
+    """A line."""
+
+    def command(self) -> StringCommand:
+        return StringCommand("echo now")
+
+    def parse(self, lines: list[str]) -> str:
+        return lines[0]
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    """The lock's place on a node."""
+    return tmp_path / "run" / "lock"
+
+
+@contextmanager
+def at_work(lock: Path) -> Iterator[None]:
+    """A script of an earlier run holds the lock."""
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def local(text: str, lock: Path, seconds: int = 1) -> str:
+    """A script with its lock in a temporary directory, and little patience."""
+    text = text.replace(LOCK, str(lock)).replace(str(Path(LOCK).parent), str(lock.parent))
+    return text.replace(f"-w {module.LOCK_SECONDS}", f"-w {seconds}").replace("-w 10", "-w 0")
+
+
+def run(text: str) -> subprocess.CompletedProcess[str]:
+    """Run it."""
+    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, timeout=30)
+
+
+def test_a_script_that_waits_too_long_says_what_it_waits_for(lock: Path) -> None:
+    with at_work(lock):
+        done = run(local(f"{ALONE}echo changed", lock, seconds=0))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "an earlier run is still at work on this node" in done.stderr
+
+
+def test_a_script_goes_on_once_it_is_alone(lock: Path) -> None:
+    with at_work(lock):
+        waiting = subprocess.Popen(
+            ["sh", "-c", local(f"{ALONE}echo changed", lock, seconds=20)], stdout=subprocess.PIPE
+        )
+        while f":{lock.stat().st_ino} " not in Path("/proc/locks").read_text().replace("  ", " "):
+            time.sleep(0.01)
+        assert waiting.poll() is None
+    assert waiting.communicate(timeout=20)[0] == b"changed\n"
+
+
+def test_a_script_that_is_killed_leaves_no_lock(lock: Path) -> None:
+    run(local(f"{ALONE}kill -9 $$", lock))
+    assert run(local(f"{ALONE}echo changed", lock, seconds=0)).stdout == "changed\n"
+
+
+@pytest.mark.parametrize(
+    "text", [compose(Plan()), apt.compose({"a": None}, ())], ids=["transaction", "packages"]
+)
+def test_scripts_that_change_a_node_are_alone_on_it(lock: Path, text: str) -> None:
+    with at_work(lock):
+        done = run(local(text, lock, seconds=0))
+    assert "an earlier run is still at work" in done.stderr
+
+
+def test_what_packages_start_has_no_lock_of_ours(lock: Path) -> None:
+    text = (
+        f"{ALONE}\n{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
+        .replace("apt-get -y", "has_lock -y")
+        .replace("export PATH", "has_lock() { if [ -e /proc/self/fd/9 ]; then echo it has; fi; }\n"
+                 "export PATH")
+    )  # fmt: skip
+    done = run(local(text, lock))
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_who_reads_waits_for_the_end_too(lock: Path) -> None:
+    text = local(script([Read.of(Date)]), lock)
+    with at_work(lock):
+        assert run(text).stdout == "busy\n"
+    assert run(text).stdout != "busy\n"
+
+
+def test_who_only_reads_makes_no_lock(lock: Path) -> None:
+    assert run(local(script([Read.of(Date)]), lock)).returncode == 0
+    assert not lock.parent.exists()
+
+
+def test_a_node_at_work_is_read_again_until_it_is_not(
+    monkeypatch: pytest.MonkeyPatch, lock: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = []
+
+    def told(reads: list[Read]) -> str:
+        looks.append(reads)
+        return "echo busy" if len(looks) < 3 else script(reads)
+
+    monkeypatch.setattr(module, "script", told)
+    nodes = Nodes("pi1", changes=False)
+    with nodes.on():
+        want([Read.of(Date)])
+        gather()
+        assert module.observe(Date) == "now"
+    assert len(looks) == 3
+
+
+def test_a_node_that_stays_at_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "script", lambda reads: "echo busy")
+    monkeypatch.setattr(module, "LOCK_SECONDS", -1)
+    nodes = Nodes("pi1", changes=False)
+    with nodes.on(), pytest.raises(NodeError, match="lslocks tells which process"):
+        module.observe(Date)
