@@ -17,13 +17,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 
+from paramiko import SSHException
 from pyinfra.api.arguments import pop_global_arguments
 from pyinfra.api.command import QuoteString, StringCommand
-from pyinfra.api.exceptions import FactProcessError
+from pyinfra.api.exceptions import FactProcessError, PyinfraError
 from pyinfra.api.facts import FactBase
 from pyinfra.connectors.fake import FakeConnector
 from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
+
+from chaos_engine.facts.connection import bound, trouble
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
@@ -401,7 +404,8 @@ def _ask(host: Host, reads: Iterable[Read]) -> dict[Read, Any]:
     parts = _parts(host, batch)
     if parts is None or len(parts) != len(batch):
         raise NodeError(
-            "the node's state could not be read; see the message above, mend the node's "
+            trouble(host)
+            or "the node's state could not be read; see the message above, mend the node's "
             "connection or sudo and run again"
         )
     return {read: _value(read, part) for read, part in zip(batch, parts, strict=True)}
@@ -411,9 +415,13 @@ def _parts(host: Host, batch: _Reads) -> list[_Part] | None:
     """The parts of a batch, once no earlier run is at work on the node."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
-        # a fact's own command cannot bring standard input, the call that asks for it can
+        bound(host)
         parts: list[_Part] | None
-        parts = host.get_fact(Batch, reads=batch, _stdin=_Script([script(batch)]))
+        try:
+            # a fact's own command cannot bring standard input, the call that asks for it can
+            parts = host.get_fact(Batch, reads=batch, _stdin=_Script([script(batch)]))
+        except (EOFError, OSError, SSHException, PyinfraError) as error:
+            raise NodeError(f"its state could not be read: {trouble(host, error)}") from error
         if parts != []:
             return parts
         if time.monotonic() > deadline:

@@ -12,13 +12,16 @@ from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
+from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api.arguments import pop_global_arguments
-from pyinfra.api.command import FunctionCommand
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.connectors.util import CommandOutput
-from typing_extensions import ParamSpec
+from typing_extensions import ParamSpec, override
 
+from chaos_engine.facts.connection import bound, trouble
 from chaos_engine.facts.observe import NodeError, Read, begin, current, forget, want
 from chaos_engine.operations.arguments import refuse
 
@@ -54,7 +57,7 @@ def converge(
                 for command in function(*args, **kwargs):
                     if state.is_executing:  # a retry, or a read after the yield, reads anew
                         forget()
-                    yield command
+                    yield _contained(command)
             except NodeError as error:
                 yield FunctionCommand(fail_host, (str(error),), {})
 
@@ -103,6 +106,43 @@ def fail_host(state: State, host: Host, message: str) -> bool:
     """Print the reason and fail this host only: a raise here would print a traceback."""
     host.log_styled(message, fg="red", log_func=logger.error)
     return False
+
+
+class _Command(StringCommand):
+    """A command that fails in words where pyinfra would print nothing, or end the run of all hosts:
+    it knows neither a connection that ends in the middle nor a sudo that nobody answers."""
+
+    @override
+    def execute(self, state: State, host: Host, connector_arguments: Any) -> Any:
+        bound(host)
+        try:
+            done, output = super().execute(state, host, connector_arguments)
+            problem = "" if done else trouble(host)
+        except (EOFError, OSError, SSHException, PyinfraError) as error:
+            done, output, problem = False, CommandOutput([]), trouble(host, error)
+        if problem:
+            fail_host(state, host, problem)
+        return done, output
+
+
+def _contained(command: Any) -> Any:
+    """The command, so that whatever becomes of its connection fails this host alone."""
+    if type(command) is StringCommand:
+        return _Command(*command.bits, _separator=command.separator, **command.connector_arguments)
+    if type(command) is FunctionCommand:
+        function = command.function
+
+        @wraps(function)
+        def call(state: State, host: Host, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(state, host, *args, **kwargs)
+            except NodeError as error:
+                return fail_host(state, host, str(error))
+            except (EOFError, OSError, SSHException, PyinfraError) as error:
+                return fail_host(state, host, trouble(host, error))
+
+        return FunctionCommand(call, command.args, command.kwargs, **command.connector_arguments)
+    return command
 
 
 def _nothing() -> OperationMeta:
