@@ -20,6 +20,7 @@ class DockerNetwork(Value):
       takes containers' addresses from
     + containers: IPv4 addresses of the containers that belong to it, by name; "" of one that
       does not run: it has none, but cannot be started any more when the network is made anew
+    + macs: their MAC addresses, by name
     + auxiliary: addresses that Docker gives to nobody, by the names that they are noted under
     + options: of the driver, parent and mode among them
     + labels, internal, ipv6: as it was created
@@ -32,6 +33,7 @@ class DockerNetwork(Value):
     gateways: tuple[str, ...] = ()
     ip_ranges: tuple[str, ...] = ()
     containers: dict[str, str] = field(default_factory=dict)
+    macs: dict[str, str] = field(default_factory=dict)
     auxiliary: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
@@ -72,6 +74,10 @@ def _network(found: dict[str, Any]) -> DockerNetwork:
         ip_ranges=each("IPRange"),
         containers={
             container["Name"]: container.get("IPv4Address", "").partition("/")[0]
+            for container in (found.get("Containers") or {}).values()
+        },
+        macs={
+            container["Name"]: container.get("MacAddress", "")
             for container in (found.get("Containers") or {}).values()
         },
         auxiliary={

@@ -19,6 +19,7 @@ from pyinfra.operations.util.files import generate_color_diff
 from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.systemd import RECORDS, Units, UnitState, checksum
+from chaos_engine.facts.unit_traces import UNITS, Traces, UnitTraces
 from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import AbsolutePath, Mode, Owner, UnitName
 from chaos_engine.operations.converge import Commands, converge
@@ -120,6 +121,7 @@ class Plan:
     start: tuple[Unit, ...] = ()
     restart: tuple[Unit, ...] = ()
     enable: tuple[Unit, ...] = ()
+    reenable: tuple[Unit, ...] = ()
     disable: tuple[Unit, ...] = ()
 
     def __bool__(self) -> bool:
@@ -132,10 +134,13 @@ def plan(
     units: Iterable[Unit],
     found: Mapping[str, FileState],
     states: Mapping[str, UnitState],
+    traces: Mapping[str, UnitTraces],
 ) -> Plan:
     """Decide what has to be done, from what was found: a pure function.
 
-    Raises `NodeError` where a directory stands in a file's place.
+    What an earlier installation has left of a unit whose file is written goes: a file of its name
+    among those of packages, which would come to life with the own one's removal, and links by
+    which it starts. Raises `NodeError` where a directory stands in a file's place.
     """
     units = tuple(units)
     wanted = (*files, *(unit.record for unit in units if unit.reads))
@@ -143,16 +148,18 @@ def plan(
         if path in found and found[path].kind == "directory":
             raise NodeError(f"{path} is a directory, a file is wanted there; move it away")
     write = tuple(file for file in wanted if not file.matches(found.get(file.path)))
-    remove = tuple(path for path in absent if path in found)
+    left = tuple(one.vendor_file for one in traces.values() if one.vendor_file)
+    remove = (*(path for path in absent if path in found), *left)
     touched = {*(file.path for file in write), *remove}
-    in_systemd = any(path.startswith("/etc/systemd/system/") for path in touched)
+    in_systemd = {path for path in touched if path.startswith(f"{UNITS}/")}
+    links = {posixpath.basename(file.path): wanted_links(file) for file in unit_files(wanted)}
 
-    start, restart, stop, enable, disable = [], [], [], [], []
+    start, restart, stop, enable, reenable, disable = [], [], [], [], [], []
     for unit in units:
         state = states.get(unit.name)
         active = state is not None and state.active in ("active", "reloading")
         reads_touched = any(fnmatch.fnmatchcase(p, r) for p in touched for r in unit.reads)
-        its_own = reads_touched or any(f"/{unit.name}" in path for path in touched)
+        its_own = reads_touched or any(f"/{unit.name}" in path for path in in_systemd)
         if unit.running and not active:
             start.append(unit)
         elif unit.running and state is not None:
@@ -163,18 +170,35 @@ def plan(
         enabled = state is not None and state.enabled in ("enabled", "alias", "static")
         if unit.enabled and not enabled:
             enable.append(unit)
+        elif unit.enabled and unit.name in traces and traces[unit.name].links != links[unit.name]:
+            reenable.append(unit)
         elif unit.enabled is False and state is not None and state.enabled == "enabled":
             disable.append(unit)
     return Plan(
         write,
         remove,
-        in_systemd or any(s.need_daemon_reload for s in states.values()),
+        any("/systemd/system/" in path for path in touched)
+        or any(s.need_daemon_reload for s in states.values()),
         tuple(stop),
         tuple(start),
         tuple(restart),
         tuple(enable),
+        tuple(reenable),
         tuple(disable),
     )
+
+
+def unit_files(files: Iterable[File]) -> tuple[File, ...]:
+    """Those of the files that are units, not parts of one."""
+    return tuple(file for file in files if posixpath.dirname(file.path) == UNITS)
+
+
+def wanted_links(file: File) -> dict[str, str]:
+    """The links that ``systemctl enable`` makes for a unit, by what its file says."""
+    lines = (line.partition("=") for line in file.data.decode().splitlines())
+    targets = [name for key, _, value in lines if key == "WantedBy" for name in value.split()]
+    name = posixpath.basename(file.path)
+    return {f"{UNITS}/{target}.wants/{name}": file.path for target in targets}
 
 
 def reads(
@@ -190,6 +214,8 @@ def reads(
     result = [Read.of(Files, paths=paths)] if paths else []
     if pairs:
         result.append(Read.of(Units, units=pairs))
+    if names := _names(files):
+        result.append(Read.of(Traces, units=names))
     if current()[0].config.DIFF:
         result += [Read.of(Content, path=file.path) for file in files if not file.secret]
     return result
@@ -203,6 +229,11 @@ def _questions(
     records = (unit.record.path for unit in units if unit.reads)
     paths = (*(file.path for file in files), *records, *absent)
     return paths, tuple((unit.name, unit.reads) for unit in units)
+
+
+def _names(files: Iterable[File]) -> tuple[str, ...]:
+    """The units whose files are among these."""
+    return tuple(posixpath.basename(file.path) for file in unit_files(files))
 
 
 @converge(reads=reads)
@@ -272,7 +303,9 @@ def decide(
     paths, pairs = _questions(files, absent, units)
     found = observe(Files, paths=paths) if paths else {}
     states = observe(Units, units=pairs) if pairs else {}
-    return plan(files, absent, units, found, states)
+    names = _names(files)
+    traces = observe(Traces, units=names) if names else {}
+    return plan(files, absent, units, found, states, traces)
 
 
 def command(todo: Plan, text: str) -> StringCommand:
@@ -379,6 +412,8 @@ def compose(todo: Plan, check: str = "", apply: str = "") -> str:
             done.append(unit)
     lines += [f"systemctl disable -- {q(unit.name)}" for unit in todo.disable]
     lines += [f"systemctl enable -- {q(unit.name)}" for unit in todo.enable]
+    # Which removes all its links, and makes those that its file names
+    lines += [f"systemctl reenable -- {q(unit.name)}" for unit in todo.reenable]
     return "\n".join([*lines, ""])
 
 

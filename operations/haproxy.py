@@ -111,16 +111,17 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
 
     While the log share is away, its copy of the configuration is left for a later run. A new
     configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
-    A container that differs from what is wanted is made anew. Raises `NodeError` if somebody else
-    has the address.
+    A container that differs from what is wanted is made anew, one of another name that has been
+    the proxy is replaced. Raises `NodeError` if somebody else has the address.
 
     **Example:** ``run(name="Run HAProxy", proxy=Proxy("haproxy:3.0", ...), wanted=[File(...)])``
     """
     mounts = observe(Mounts)
     shared = log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))
     wanted = within_reach(wanted, mounts, shared)
-    problem = taken(proxy, (observe(DockerNetworks) or {}).get(proxy.network))
-    if not problem:
+    network = (observe(DockerNetworks) or {}).get(proxy.network)
+    problem = taken(proxy, network)
+    if not problem and not predecessors(proxy, network):
         owner = observe(AddressOwner, address=str(proxy.vip), unless_container=CONTAINER)
         problem = answered(proxy, owner)
     parent = observe(Interface, interface=proxy.parent)
@@ -158,10 +159,24 @@ def within_reach(wanted: Iterable[File], mounts: Iterable[Mount], shared: bool) 
     )
 
 
+def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
+    """The containers of this node that are the proxy under another name: they have its address and
+    its MAC address too. Its start script removes them."""
+    found = network.containers.items() if network else ()
+    return [
+        name
+        for name, address in found
+        if name != CONTAINER
+        and network
+        and (address, network.macs.get(name)) == (str(proxy.vip), proxy.mac)
+    ]
+
+
 def taken(proxy: Proxy, network: DockerNetwork | None) -> str:
     """Why a container of this node keeps the proxy from its address; "" if none does."""
+    own = (CONTAINER, *predecessors(proxy, network))
     for name, address in (network.containers if network else {}).items():
-        if name != CONTAINER and address == str(proxy.vip):
+        if name not in own and address == str(proxy.vip):
             return (
                 f"the container {name} has the address {address} on {proxy.network}; if the proxy "
                 f"shall take its place, remove it: docker rm -f {name}"

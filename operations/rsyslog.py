@@ -11,6 +11,7 @@ from chaos_engine.facts.files import Content
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem
+from chaos_engine.facts.unit_traces import Traces, UnitTraces
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.converge import Commands, converge
@@ -20,6 +21,8 @@ from chaos_engine.operations.originals import DIRECTORY, KEEP
 PATH = f"{FOLDER}/10-all.conf"
 NETWORK = "/etc/systemd/system/rsyslog.service.d/10-network.conf"
 UNIT = Unit("rsyslog.service", reads=(MAIN, f"{FOLDER}/*.conf"))
+ALIAS = "syslog.service"
+"""rsyslog's other name, under which syslog.socket looks for it."""
 
 INSTALL = f"""\
 {APT}
@@ -33,6 +36,12 @@ sync -- {FOLDER}
 """
 """Installs rsyslog when its configuration is there already, so that it never writes a file; then
 puts aside what the package has brought."""
+
+STOP_OTHER = f"""\
+[ "$(systemctl show --property Id --value {ALIAS})" != {ALIAS} ] ||
+  systemctl stop {ALIAS} 2>/dev/null || true
+"""
+"""Stops a unit that is no more than called like rsyslog's other name."""
 
 # The original that is kept is the first one. A later file of the same name is kept beside it.
 ASIDE = f"""\
@@ -53,6 +62,7 @@ def reads(config: str, network: str, server: str) -> list[Read]:
         Read.of(Packages, names=("rsyslog",)),
         Read.of(Snippets),
         Read.of(Content, path=MAIN),
+        Read.of(Traces, units=(ALIAS,)),
         *files.reads(_files(config, network), units=[UNIT]),
     ]
 
@@ -68,8 +78,10 @@ def forward(config: str, network: str, server: str) -> Commands:
     rsyslog is installed if it is not there, with the file in its place before. Other ``.conf``
     files are kept under ``/var/lib/chaos-engine/originals``. The file is checked by
     ``rsyslogd -N1`` alone and, once in place, as part of the whole; if rsyslog does not start with
-    it, the old files come back. Raises `NodeError` if the server's address is the node's own: each
-    message would come back to it for ever.
+    it, the old files come back. Another unit under rsyslog's other name, syslog.service, goes too,
+    unless it is a package's: where rsyslog is not enabled it would run in its place. Raises
+    `NodeError` if the server's address is the node's own: each message would come back to it for
+    ever.
 
     **Example:** ``forward(name="Send logs away", config=..., network=..., server="192.168.1.42")``
     """
@@ -85,12 +97,19 @@ def forward(config: str, network: str, server: str) -> Commands:
     if problem:
         raise NodeError(f"{problem}; put the distribution's {MAIN} back and run again")
     others = tuple(path for path in observe(Snippets) if path != PATH)
-    wanted = _files(config, network)
-    todo = files.decide(wanted, others, [UNIT])
+    todo = files.decide(_files(config, network), others, [UNIT])
+    left = paths_of(observe(Traces, units=(ALIAS,)).get(ALIAS, UnitTraces()))
+    if left:
+        todo = replace(todo, remove=(*todo.remove, *left), daemon_reload=True)
     if not todo and installed:
         current()[1].noop("rsyslog sends all logs away")
         return
     yield files.command(todo, compose(todo, installed))
+
+
+def paths_of(traces: UnitTraces) -> tuple[str, ...]:
+    """The files and links of a unit that shall not be."""
+    return (*((traces.vendor_file,) if traces.vendor_file else ()), *traces.links)
 
 
 def compose(todo: Plan, installed: bool) -> str:
@@ -101,6 +120,8 @@ def compose(todo: Plan, installed: bool) -> str:
     # Where it waits: AppArmor may let rsyslogd read below /etc/rsyslog.d only
     check = f"rsyslogd -N1 -f {alone}" if alone and installed else ""
     steps = ["rsyslogd -N1"] if installed else [INSTALL, "rsyslogd -N1"]
+    if any(path.endswith(f"/{ALIAS}") for path in todo.remove):
+        steps.append(STOP_OTHER)
     if todo.enable:
         # First: syslog.socket hands its socket to syslog.service, and only an enabled rsyslog has
         # that name too. One that is started before logs nothing.

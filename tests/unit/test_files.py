@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from chaos_engine.facts.files import Content, FileState, parse_files
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.systemd import UnitState, checksum, parse_units
+from chaos_engine.facts.unit_traces import UNITS, VENDOR, Traces, UnitTraces
 from chaos_engine.operations.files import File, Plan, Unit, compose, payload, plan
 from tests.unit.scripts import OWNER, Sandbox
 
@@ -107,7 +108,7 @@ def test_content_is_exact(data: bytes) -> None:
 def test_nothing_to_do_when_all_is_as_wanted() -> None:
     wanted = File(CONF, "{}")
     found = {CONF: state("{}"), DOCKER.record.path: state(str(DOCKER.record.content))}
-    assert not plan([wanted], ["/etc/old"], [DOCKER], found, {"docker.service": running()})
+    assert not plan([wanted], ["/etc/old"], [DOCKER], found, {"docker.service": running()}, {})
 
 
 @pytest.mark.parametrize(
@@ -123,19 +124,19 @@ def test_nothing_to_do_when_all_is_as_wanted() -> None:
 )
 def test_a_file_that_differs_is_written(found: dict[str, FileState]) -> None:
     wanted = File(CONF, "{}")
-    assert plan([wanted], [], [], found, {}).write == (wanted,)
+    assert plan([wanted], [], [], found, {}, {}).write == (wanted,)
 
 
 def test_a_file_system_without_modes_is_compared_by_content_only() -> None:
     wanted = File("/boot/firmware/cmdline.txt", "x", mode=None)
     found = {wanted.path: state("x", mode="755", owner="nobody")}
-    assert not plan([wanted], [], [], found, {})
+    assert not plan([wanted], [], [], found, {}, {})
 
 
 def test_a_directory_in_a_files_place_refuses_the_node() -> None:
     found = {CONF: FileState("directory", "755", "root", "root", 4096)}
     with pytest.raises(NodeError, match=r"is a directory.*move it away"):
-        plan([File(CONF, "{}")], [], [], found, {})
+        plan([File(CONF, "{}")], [], [], found, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -154,13 +155,13 @@ def test_a_directory_in_a_files_place_refuses_the_node() -> None:
 def test_a_unit_is_made_to_run_with_its_files(unit: UnitState, action: str) -> None:
     record = DOCKER.record
     found = {CONF: state("{}"), record.path: state(str(record.content))}
-    todo = plan([File(CONF, "{}")], [], [DOCKER], found, {"docker.service": unit})
+    todo = plan([File(CONF, "{}")], [], [DOCKER], found, {"docker.service": unit}, {})
     actions = [name for name in ("start", "restart", "stop", "enable") if getattr(todo, name)]
     assert actions == ([action] if action else [])
 
 
 def test_a_changed_file_restarts_the_unit_that_reads_it_once() -> None:
-    todo = plan([File(CONF, "{}")], [], [DOCKER], {}, {"docker.service": running()})
+    todo = plan([File(CONF, "{}")], [], [DOCKER], {}, {"docker.service": running()}, {})
     assert todo.restart == (DOCKER,)
     assert todo.start == ()
     assert todo.daemon_reload, "its drop-in is new"
@@ -170,8 +171,75 @@ def test_a_changed_file_restarts_the_unit_that_reads_it_once() -> None:
 
 def test_a_unit_that_shall_not_run_is_stopped_and_disabled() -> None:
     unit = Unit("apt-daily.timer", enabled=False, running=False)
-    todo = plan([], [], [unit], {}, {unit.name: running()})
+    todo = plan([], [], [unit], {}, {unit.name: running()}, {})
     assert (todo.stop, todo.disable) == ((unit,), (unit,))
+
+
+VARLOG = "/etc/systemd/system/var-log.service"
+WANTS = "/etc/systemd/system/multi-user.target.wants/var-log.service"
+
+
+@pytest.mark.parametrize(
+    ("traces", "remove", "reenable"),
+    [
+        (UnitTraces(links={WANTS: VARLOG}), False, False),
+        (UnitTraces(links={WANTS: VARLOG, WANTS.replace("multi-user", "x"): VARLOG}), False, True),
+        (UnitTraces(links={WANTS: "/usr/lib/systemd/system/var-log.service"}), False, True),
+        (UnitTraces("/usr/lib/systemd/system/var-log.service", {WANTS: VARLOG}), True, False),
+    ],
+    ids=["its own", "another target", "another file", "a second file"],
+)
+def test_what_an_earlier_installation_left_of_a_unit_goes(
+    traces: UnitTraces, remove: bool, reenable: bool
+) -> None:
+    unit, wanted = Unit("var-log.service"), File(VARLOG, "[Install]\nWantedBy=multi-user.target\n")
+    found = {VARLOG: state(str(wanted.content))}
+    todo = plan([wanted], [], [unit], found, {unit.name: running()}, {unit.name: traces})
+    assert todo.remove == (("/usr/lib/systemd/system/var-log.service",) if remove else ())
+    assert todo.reenable == ((unit,) if reenable else ())
+    assert todo.daemon_reload == remove
+    assert not todo.restart, "it runs by the file that counts already"
+    assert not todo.enable
+    assert f"systemctl reenable -- {unit.name}" in compose(todo) or not reenable
+
+
+def test_a_unit_that_is_not_enabled_is_no_more_than_enabled() -> None:
+    unit, wanted = Unit("var-log.service"), File(VARLOG, "[Install]\nWantedBy=multi-user.target\n")
+    states = {unit.name: running(enabled="disabled")}
+    todo = plan([wanted], [], [unit], {}, states, {unit.name: UnitTraces()})
+    assert (todo.enable, todo.reenable) == ((unit,), ())
+
+
+def test_traces_of_units_are_read(tmp_path: Path) -> None:
+    """Of a file that a package has nothing is said."""
+    vendor, own, programs = (tmp_path / name for name in ("vendor", "own", "bin"))
+    for folder in (vendor, own / "a.target.wants", own / "b.service.wants", programs):
+        folder.mkdir(parents=True)
+    for name in ("mine.service", "packaged.service"):
+        (vendor / name).touch()
+        (own / "a.target.wants" / name).symlink_to(f"{vendor}/{name}")
+    (own / "b.service.wants/mine.service").symlink_to("../mine.service")
+    (programs / "dpkg-query").write_text(
+        '#!/bin/sh\ncase $2 in */packaged.service) echo "a: $2";; *) exit 1;; esac\n'
+    )
+    (programs / "dpkg-query").chmod(0o755)
+    command = Traces().command(("mine.service", "packaged.service", "no.service"))
+    text = command.get_raw_value().replace(VENDOR, str(vendor)).replace(UNITS, str(own))
+    path = f"{programs}:/usr/bin:/bin"
+    ran = subprocess.run(["sh", "-c", text], capture_output=True, text=True, env={"PATH": path})
+    assert Traces().parse(ran.stdout.splitlines()) == {
+        "mine.service": UnitTraces(
+            f"{vendor}/mine.service",
+            {
+                f"{own}/a.target.wants/mine.service": f"{vendor}/mine.service",
+                f"{own}/b.service.wants/mine.service": f"{own}/mine.service",
+            },
+        ),
+        "packaged.service": UnitTraces(
+            "", {f"{own}/a.target.wants/packaged.service": f"{vendor}/packaged.service"}
+        ),
+        "no.service": UnitTraces(),
+    }
 
 
 def test_a_unit_records_the_checksum_that_the_fact_computes(tmp_path: Path) -> None:
@@ -205,7 +273,7 @@ def test_a_unit_may_read_all_files_of_a_folder(tmp_path: Path) -> None:
 def test_a_file_removed_from_its_folder_restarts_a_unit(path: str, restarted: bool) -> None:
     unit = Unit("rsyslog.service", reads=("/etc/rsyslog.d/*.conf",))
     found = {path: state("x"), unit.record.path: state(str(unit.record.content))}
-    todo = plan([], [path], [unit], found, {unit.name: running()})
+    todo = plan([], [path], [unit], found, {unit.name: running()}, {})
     assert (todo.remove, todo.restart) == ((path,), (unit,) if restarted else ())
 
 
@@ -458,6 +526,6 @@ def test_a_removed_link_is_kept_as_a_link(sandbox: Sandbox) -> None:
 
 def test_neither_repr_nor_script_shows_content() -> None:
     key = File("/etc/kubernetes/client.key", SECRET, mode="600", secret=True)
-    todo = plan([key], [], [], {}, {})
+    todo = plan([key], [], [], {}, {}, {})
     assert SECRET not in repr(key) + repr(todo) + str([todo]) + compose(todo, check="true")
     assert SECRET not in payload([key]), "base64"

@@ -28,6 +28,7 @@ from chaos_engine.operations.haproxy import (
     check,
     differences,
     due,
+    predecessors,
     taken,
     within_reach,
 )
@@ -173,6 +174,25 @@ def test_another_container_with_the_address_is_left_alone() -> None:
     assert "docker rm -f nosy_tesla" in taken(PROXY, network)
     assert taken(PROXY, replace(network, containers={"lb-haproxy": "192.168.1.60"})) == ""
     assert taken(PROXY, None) == ""
+
+
+def test_a_container_that_was_the_proxy_is_replaced() -> None:
+    """It has the address and the MAC address; with another one it is somebody else's."""
+    network = DockerNetwork(
+        "macvlan",
+        "eth0",
+        "bridge",
+        ("192.168.1.0/24",),
+        containers={"brave_cohen": "192.168.1.60", "other": "192.168.1.61", "stopped": ""},
+        macs={"brave_cohen": MAC, "other": MAC},
+    )
+    assert predecessors(PROXY, network) == ["brave_cohen"]
+    assert taken(PROXY, network) == ""
+    stranger = replace(network, macs={"brave_cohen": "02:42:c0:a8:01:3c"})
+    assert predecessors(PROXY, stranger) == []
+    assert "docker rm -f brave_cohen" in taken(PROXY, stranger)
+    own = replace(network, containers={"lb-haproxy": "192.168.1.60"}, macs={"lb-haproxy": MAC})
+    assert predecessors(PROXY, own) == predecessors(PROXY, None) == []
 
 
 def test_another_machine_with_the_address_keeps_it() -> None:
@@ -343,6 +363,31 @@ def test_the_admin_socket_of_the_share_leads_into_ram(node: Node) -> None:
     (node.root / "shared/run/admin.sock").touch()
     node.start()
     assert (node.root / "shared/run").readlink() == node.root / "run/socket"
+
+
+def test_a_folder_in_the_sockets_place_is_kept_aside(node: Node) -> None:
+    (node.root / "shared/run").mkdir()
+    (node.root / "shared/run/haproxy.cfg").write_text("global\n")
+    node.start()
+    assert (node.root / "shared/run").is_symlink()
+    assert (node.root / "shared/run.old/haproxy.cfg").read_text() == "global\n"
+
+
+def test_the_container_that_was_the_proxy_makes_room(node: Node) -> None:
+    node.program(
+        "docker",
+        f"""echo "$*" >>{node.root}/docker.log
+        case $* in "network inspect lb-network "*)
+          printf '%s\\n' "aa 192.168.1.60/24 {MAC}" "bb 192.168.1.61/24 {MAC}" "cc  " \\
+            "dd 192.168.1.60/24 02:42:c0:a8:01:3c" ""
+        esac""",
+    )
+    node.start()
+    calls = (node.root / "docker.log").read_text().splitlines()
+    removed = [call for call in calls if call.startswith("rm ")]
+    assert removed == ["rm --force lb-haproxy", "rm --force aa"]
+    assert calls.index("rm --force aa") < len(calls) - 1
+    assert calls[-1].startswith("run --rm --pull never --name lb-haproxy")
 
 
 def test_a_node_without_a_way_to_its_proxy_still_runs_it(node: Node) -> None:

@@ -50,6 +50,7 @@ FOUND = DockerNetwork(
     gateways=("192.168.1.1",),
     ip_ranges=("192.168.1.60/32",),
     containers={"lb-haproxy": "192.168.1.60"},
+    macs={"lb-haproxy": "02:42:ac:8f:4c:ff"},
     auxiliary={"hairpin": "192.168.1.222"},
     options={"parent": "eth0", "macvlan_mode": "bridge"},
 )

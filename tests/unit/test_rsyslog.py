@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from chaos_engine.deploys.rsyslog import RsyslogSettings
 from chaos_engine.facts.rsyslog import Snippets, main_problem
+from chaos_engine.facts.unit_traces import UnitTraces
 from chaos_engine.operations.files import File, Plan
-from chaos_engine.operations.rsyslog import NETWORK, PATH, UNIT, compose
+from chaos_engine.operations.rsyslog import NETWORK, PATH, UNIT, compose, paths_of
 from chaos_engine.templates import render
 from tests.unit.scripts import GROUP, OWNER, Sandbox
 
@@ -138,7 +139,7 @@ def test_settings_that_cannot_be_right_are_refused(values: dict[str, str], messa
 class Node(Sandbox):
     """A directory with rsyslog's files; rsyslogd, dpkg and apt-get are stand-ins."""
 
-    def forward(self, todo: Plan, installed: bool, **stand_ins: str) -> int:
+    def forward(self, todo: Plan, installed: bool, before: str = "", **stand_ins: str) -> int:
         """Run the script, and keep what it said."""
         (self.root / "etc/rsyslog.d").mkdir(parents=True, exist_ok=True)
         programs = self.root / "bin"
@@ -152,7 +153,7 @@ class Node(Sandbox):
         text = compose(todo, installed).replace("/etc/", f"{self.root}/etc/")
         text = text.replace("PATH=/", f"PATH={programs}:/")
         files = [replace(file, path=f"{self.root}{file.path}") for file in todo.write]
-        ran = self.run(text, files)
+        ran = self.run(text, files, before)
         self.said = ran.stderr
         return ran.returncode
 
@@ -210,6 +211,26 @@ def test_rsyslog_is_installed_with_its_configuration_in_place(node: Node) -> Non
     kept = node.path(f"var/originals{node.etc('50-default.conf')}")
     assert "auth.log" in kept.read_text()
     assert node.calls[-1] == "restart -- rsyslog.service", "apt has started it with other files"
+
+
+def test_another_unit_under_the_other_name_is_stopped_before_rsyslog_takes_it(node: Node) -> None:
+    left = ("/usr/lib/x", "/etc/systemd/system/multi-user.target.wants/syslog.service")
+    todo = Plan(remove=(left[1],), start=(UNIT,), enable=(UNIT,), daemon_reload=True)
+    link = node.path(left[1].lstrip("/"))
+    link.parent.mkdir(parents=True)
+    link.symlink_to("/usr/lib/systemd/system/syslog.service")
+    separate = f'systemctl() {{ echo "$*" >>{node.root}/systemctl.log; test $1 != show || echo '
+    assert node.forward(todo, True, separate + "syslog.service; }") == 0, node.said
+    assert not link.is_symlink()
+    order = ["daemon-reload", "stop syslog.service", "enable rsyslog.service"]
+    assert [call for call in node.calls if call in order] == order
+    link.symlink_to("/usr/lib/systemd/system/syslog.service")
+    (node.root / "systemctl.log").unlink()
+    assert node.forward(todo, True, separate + "rsyslog.service; }") == 0, node.said
+    assert "stop syslog.service" not in node.calls, "that is rsyslog itself"
+    traces = UnitTraces(left[0], {left[1]: "/usr/lib/systemd/system/syslog.service"})
+    assert paths_of(traces) == left
+    assert paths_of(UnitTraces()) == ()
 
 
 def test_a_failed_installation_leaves_nothing(node: Node) -> None:
