@@ -14,6 +14,9 @@ from chaos_engine.facts.text import several
 OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
 """For apt-get, whatever the node's own configuration says."""
 
+_READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::Planner=/dev/null"
+"""For apt-get, which otherwise writes its caches and its problem down also when it simulates."""
+
 # apt-get's simulation needs no lock and no package lists. The udev database, which lsblk asks for
 # a disk's content, knows volumes that are not active; /sys knows those that are.
 _COMMAND = rf"""
@@ -27,7 +30,7 @@ then
 fi
 test -n "$names" || exit 0
 printf 'installed %s\n' $names
-if plan=$(LC_ALL=C apt-get -s -y -q {OPTIONS} remove $names 2>&1); then
+if plan=$(LC_ALL=C apt-get -s -y -q {OPTIONS} {_READ_ONLY} remove $names 2>&1); then
   printf '%s\n' "$plan" | grep '^Remv '
 else
   printf '%s\n' "$plan" | sed -n 's/^E: /error /p' | head -n 1
