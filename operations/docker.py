@@ -23,7 +23,7 @@ DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf
 CLIENT = "/usr/bin/docker"
 
 # docker-ce is Docker's own package; the others are the distribution's
-_PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce")
+_PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "containerd", "runc")
 
 # A daemon that answers may still run with something else, if it was told so elsewhere
 _READY = f"""\
@@ -86,7 +86,8 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     drained = standing(rolling).joined and rolling.kubectl is not None
     for message in noteworthy(observe(DockerInfo), config, restarts and not drained):
         warn(message)
-    validates = "docker.io" in found and (major(found["docker.io"].version) or 0) >= 23
+    there = found.get("docker.io")
+    validates = there is not None and there.complete and (major(there.version) or 0) >= 23
     check = _CHECK if validates and content != before else ""
     apply = compose(found, CLIENT in observe(Files, paths=(CLIENT,)))
     commands = transaction(
@@ -103,7 +104,7 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     """
     # Not what is there already: its name would have apt upgrade it, hold or not
     missing = [name for name in ("docker.io", "ca-certificates") if not _complete(found.get(name))]
-    install = bool(missing) or not client
+    install = bool(missing) or not client or _torn(found)
     held = all(found[name].held for name in ("docker.io", "docker-cli") if name in found)
     if not install and held:
         return ""
@@ -111,8 +112,8 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     if install:
         get = "apt install --no-install-recommends --allow-change-held-packages"
         lines.append("refresh")
-        if missing:
-            lines.append(f"{get} {' '.join(missing)}")
+        if missing or _torn(found):
+            lines.append(" ".join([get, *missing]))
         lines.append(f"test -x {CLIENT} || {get} docker-cli")
     lines.append(
         "for package in docker.io docker-cli; do\n"
@@ -125,7 +126,13 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
 
 def installs(found: Mapping[str, PackageState]) -> bool:
     """Whether Docker itself has to be installed, which starts it anew."""
-    return not _complete(found.get("docker.io"))
+    return not _complete(found.get("docker.io")) or _torn(found)
+
+
+def _torn(found: Mapping[str, PackageState]) -> bool:
+    """Whether the installation of what Docker runs on was interrupted; any other one, of nothing
+    too, has apt finish that."""
+    return any(name in found and not found[name].complete for name in ("containerd", "runc"))
 
 
 def _complete(package: PackageState | None) -> bool:

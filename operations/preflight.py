@@ -92,12 +92,6 @@ def unfit(node: NodeState, log_server: str = "") -> Iterator[str]:
             f"its root file system has {node.free_mib} MiB free, {MIN_FREE_MIB} are needed; "
             "make room on it"
         )
-    broken = [word.split("=", 1) for word in node.half_done]
-    if reinstall := [name for status, name in broken if status.endswith("R")]:
-        yield (
-            f"dpkg wants {', '.join(reinstall)} reinstalled; run on it: "
-            f"apt-get install --reinstall {' '.join(reinstall)}"
-        )
     if log_server and log_server in node.addresses:
         yield f"it is the log server {log_server} itself; set chaos_log_server to another machine"
 
@@ -109,6 +103,7 @@ def noteworthy(node: NodeState, known_as: str = "", address: str = "") -> Iterat
         tried = "; ".join(f"{name} {', '.join(known)}" for name, known in SYSTEMS.items())
         yield f"{node.system} {node.version} is not among the systems this is made for: {tried}"
     if node.half_done:
+        # also what dpkg wants reinstalled: apt does that by itself with whatever it installs
         names = ", ".join(word.split("=", 1)[1] for word in node.half_done)
         yield f"dpkg was interrupted with {names}; the next step that needs apt finishes that first"
     if MIN_FREE_MIB <= node.free_mib < WANTED_FREE_MIB:

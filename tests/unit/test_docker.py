@@ -20,7 +20,7 @@ from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine, parse_fla
 from chaos_engine.facts.observe import NodeError, Read, script, split
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.daemon_json import CONFIG, Options, conflicts, merge
-from chaos_engine.operations.docker import UNIT, compose, noteworthy, reads
+from chaos_engine.operations.docker import UNIT, compose, installs, noteworthy, reads
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 
@@ -321,6 +321,14 @@ def test_what_is_missing_is_installed_without_recommends_and_held(
         assert f" {verb}" in line
         assert line.endswith(" ".join([verb if not names else "held-packages", *names]))
         assert verb != "install" or "--no-install-recommends" in line
+
+
+@pytest.mark.parametrize("name", ["containerd", "runc"])
+def test_what_docker_runs_on_is_finished_where_that_was_interrupted(name: str) -> None:
+    found = {**ALL, name: PackageState("1", held=False, complete=False)}
+    *_, install, _ = [line for line in compose(found, True).splitlines() if "apt install" in line]
+    assert install == "apt install --no-install-recommends --allow-change-held-packages"
+    assert installs(found)
 
 
 def test_every_apt_call_waits_and_keeps_needrestart_off() -> None:
