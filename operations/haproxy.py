@@ -22,7 +22,7 @@ from chaos_engine.operations.arguments import DockerName, ImageName, LinkName, M
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
-from chaos_engine.operations.originals import DIRECTORY
+from chaos_engine.operations.originals import DIRECTORY, KEEP, recorded
 from chaos_engine.operations.shell import quote
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -36,7 +36,8 @@ _PULL = f"""\
 command -v docker >/dev/null || {{
   echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
 }}
-{ALONE}for pause in 2 10 0; do
+{ALONE}{KEEP}note image pulled "$1" && settle || exit
+for pause in 2 10 0; do
   docker pull -- "$1" && exit 0
   sleep $pause
 done
@@ -83,7 +84,7 @@ def pull(image: ImageName) -> Commands:
     if found != "":
         host.noop(f"{image}: {found or 'Docker does not run to tell'}")
         return
-    yield StringCommand("sh -c", QuoteString(_PULL), "sh", QuoteString(image))
+    yield StringCommand("sh -c", QuoteString(recorded(_PULL)), "sh", QuoteString(image))
 
 
 def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:

@@ -53,7 +53,7 @@ def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Co
             f"cloud-init writes {PATH} anew at each boot, without these names, because of "
             f"manage_etc_hosts in {manager}: set that to false there, or remove cloud-init"
         )
-    yield from transaction([File(PATH, after)])
+    yield from transaction([File(PATH, after, merged=True)])
 
 
 def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
