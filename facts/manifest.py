@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -62,6 +63,12 @@ files=$(awk -F '\t' '$2 == "file" && $5 == "." {{ print $4 }}' {MANIFEST} | sort
 printf '%s\n' "$files" | grep -v '^/var/log/' | look
 printf '%s\n' "$files" | grep '^/var/log/' | look
 printf '%s\n' "$files" | sed 's|^|{ORIGINALS}|' | look
+awk -F '\t' '$2 == "merged" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u |
+  while IFS= read -r path; do
+    for one in "$path" "{ORIGINALS}$path" "{WRITTEN}$path"; do
+      [ ! -f "$one" ] || echo "text $(base64 -w 0 -- "$one") $one"
+    done
+  done
 true
 """
 
@@ -82,12 +89,14 @@ class Remembered(Value):
 
     + entries: the lines of the manifest, in their order
     + files: state of the files in it, and of their originals, that are there
+    + texts: content of those that are merged, of their originals and as they were written
     + holds: what is in `DIRECTORY`
     + old: whether it was deployed before there was a manifest
     """
 
     entries: tuple[Entry, ...] = ()
     files: dict[str, FileState] = field(default_factory=dict)
+    texts: dict[str, bytes] = field(default_factory=dict)
     holds: tuple[str, ...] = ()
     old: bool = False
 
@@ -123,7 +132,9 @@ class Manifest(NodeFact[Remembered]):
 
 def parse_manifest(lines: list[str]) -> Remembered:
     """Read the script's ``KEY VALUE`` lines; lines of the manifest that are cut short are none."""
-    values: dict[str, list[str]] = {key: [] for key in ("there", "old", "holds", "line", "state")}
+    values: dict[str, list[str]] = {
+        key: [] for key in ("there", "old", "holds", "line", "state", "text")
+    }
     for line in lines:
         key, _, value = line.partition(" ")
         values[key].append(value)
@@ -135,6 +146,10 @@ def parse_manifest(lines: list[str]) -> Remembered:
             if len(fields) == 5 and fields[4] == "."
         ),
         files=parse_files(values["state"]),
+        texts={
+            path: base64.b64decode(encoded, validate=True)
+            for encoded, _, path in (text.partition(" ") for text in values["text"])
+        },
         holds=tuple(values["holds"]),
         old=bool(values["old"]),
     )

@@ -55,6 +55,7 @@ class Proxy:
     + parent: the network interface that this network is on
     + vip: its address there
     + mac: its MAC address there, in lower case
+    + sockets: path of the link to the folder of its admin socket, "" for none
     """
 
     image: ImageName
@@ -62,6 +63,7 @@ class Proxy:
     parent: LinkName
     vip: IPv4Address
     mac: MacAddress
+    sockets: str = ""
 
     @property
     def mounts(self) -> dict[str, str]:
@@ -143,7 +145,11 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         current()[1].noop(f"{proxy.vip}: HAProxy runs as wanted")
         return
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
-    yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply))
+    script = files.compose(todo, check(todo, proxy.image), apply)
+    if proxy.sockets:  # the script makes the link
+        link = quote(proxy.sockets)
+        script = f"{KEEP}folders {link}; keep {link}; settle\n{script}"
+    yield files.command(todo, script)
 
 
 def within_reach(wanted: Iterable[File], mounts: Iterable[Mount], shared: bool) -> tuple[File, ...]:

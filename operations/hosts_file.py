@@ -70,6 +70,15 @@ def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
     return b"".join([before, head, *lines, END, b"\n", after])
 
 
+def without_block(data: bytes) -> bytes:
+    """The file without the block, all else as it is: a pure function.
+
+    Raises `NodeError` if the block's marks are not one pair.
+    """
+    before, _, after = _parts(data)
+    return before + after
+
+
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
     """Lines outside the block that give one of its names another address: a pure function.
 

@@ -14,13 +14,14 @@ concern=${{concern:-{OTHERS}}}
 note() {{ # KIND STATE NAME: a line in the manifest, once a thing of the concern's
   case $3 in *"
 "* | *"$(printf '\\t')"*) echo "a name with a tab or a line break: $3" >&2; return 1 ;; esac
-  [ "$(noted "$1" "$3" "$concern")" ] && return
+  [ -z "$(noted "$1" "$3" "$concern")" ] || return 0
+  before=$(noted "$1" "$3") # another concern has changed it already
   if [ ! -e {MANIFEST} ]; then
     (umask 077; mkdir -p {DIRECTORY}; : >>{MANIFEST}); sync -- {DIRECTORY}
   fi
   # what a power cut left of a line is no line: it lacks the dot
   [ -z "$(tail -c 1 {MANIFEST})" ] || echo >>{MANIFEST}
-  printf '%s\\t%s\\t%s\\t%s\\t.\\n' "$concern" "$1" "${{2:--}}" "$3" >>{MANIFEST}
+  printf '%s\\t%s\\t%s\\t%s\\t.\\n' "$concern" "$1" "${{before:-${{2:--}}}}" "$3" >>{MANIFEST}
 }}
 noted() {{ # KIND NAME [CONCERN]: the state that is noted of it, by any concern if none is given
   kind=$1 name=$2 by=${{3-}} awk -F '\\t' '
