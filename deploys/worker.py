@@ -40,12 +40,12 @@ CONCERNS = (
     preflight,
     uncordon,
     hosts_file,
-    docker,
-    packages,
-    swap,
     journald,
     rsyslog,
     log_mount,
+    docker,
+    packages,
+    swap,
     cri_dockerd,
     kubernetes,
     etcd_certificates,
@@ -59,21 +59,22 @@ def worker(settings: WorkerSettings) -> None:
     """Make the host a Kubernetes work node that spares its SD card.
 
     The order matters: a node that an earlier run has left cordoned takes pods again before another
-    one is drained; storage servers are known by name before their volume is mounted; Docker is
-    there before packages are removed, so that nothing it needs goes; the journal is in RAM before
-    the log share covers ``/var/log``; the shim follows Docker, kubelet follows the shim. A reboot
-    that the kernel's command line needs is left to `chaos_engine.deploys.reboot`, called last.
+    one is drained; storage servers are known by name before their volume is mounted; the journal is
+    in RAM before the log share covers ``/var/log``, and that is in order before most that calls
+    apt, which fails where a share is dead; Docker is there before packages are removed, so that
+    nothing it needs goes; the shim follows Docker, kubelet follows the shim. A reboot that the
+    kernel's command line needs is left to `chaos_engine.deploys.reboot`, called last.
     """
     # Not a loop: pyinfra orders operations by the lines that call them
     preflight(settings)
     uncordon(settings)
     hosts_file(settings)
-    docker(settings)
-    packages(settings)
-    swap(settings)
     journald(settings)
     rsyslog(settings)
     log_mount(settings)
+    docker(settings)
+    packages(settings)
+    swap(settings)
     cri_dockerd(settings)
     kubernetes(settings)
     etcd_certificates(settings)
