@@ -1,0 +1,119 @@
+"""The nodes that are measured: virtual clusters of the benchmarks' own, and runs against them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+from tests.bench.results import CHECKOUT, say
+from tests.virtual_cluster import Cluster
+
+WORK = CHECKOUT / ".bench"
+"""What the benchmarks make for themselves and keep between runs; not in git."""
+
+FOUR = ("pi1", "pi4", "pi5", "pi7")
+"""Three controllers and the proxy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that has run, what it printed and what it took."""
+
+    out: str
+    err: str
+    values: Mapping[str, float]
+
+
+class RunError(AssertionError):
+    """A contestant did not do its work: nothing that it took counts."""
+
+
+def lab(name: str, *options: str) -> Cluster:
+    """The lab NAME, brought up with these options unless it is up with them."""
+    cluster = Cluster(name)
+    if json.loads(cluster.lab("status", "--json").out)["up"]:
+        options = ()
+    cluster.up("--swap", "none", *options) if options else cluster.up()
+    return cluster
+
+
+def limits(hosts: Sequence[str]) -> list[str]:
+    """pyinfra's options for these hosts alone."""
+    return [word for host in hosts for word in ("--limit", host)]
+
+
+def timed(
+    cluster: Cluster,
+    *command: str,
+    hosts_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 900,
+    ok: bool = True,
+) -> Run:
+    """Run a command as a computer on the cluster's LAN; what it printed and took.
+
+    + hosts_file: a file in place of ``/etc/hosts`` there
+    + ok: whether a failure raises `RunError`
+    """
+    with tempfile.NamedTemporaryFile(prefix="chaos-bench-", suffix=".json") as result:
+        words = [sys.executable, "-m", "tests.bench.timed"]
+        if hosts_file is not None:
+            words += ["--hosts", str(hosts_file)]
+        words += [result.name, "--"]
+        if environment:
+            words += ["env", *(f"{key}={value}" for key, value in environment.items())]
+        done = cluster.run(*words, *command, ok=False, timeout=timeout)
+        text = Path(result.name).read_text()
+    if not text:
+        raise RunError(f"{shlex.join(command)}\n{done.text[-3000:]}")
+    values: dict[str, float] = json.loads(text)
+    status = values.pop("status")
+    if ok and status:
+        raise RunError(f"{shlex.join(command)}: status {status:.0f}\n{done.text[-3000:]}")
+    return Run(done.out, done.err, values)
+
+
+def converge(cluster: Cluster, hosts: Sequence[str]) -> None:
+    """Deploy the nodes, and see that nothing is left to be done."""
+    for attempt in (1, 2):
+        changed = cluster.changed("deploy.py", *limits(hosts))
+        if not changed:
+            return
+        say(f"deployed ({attempt}): {', '.join(changed)}")
+    if left := cluster.announced("deploy.py", *limits(hosts)):
+        raise RunError(f"the deploy does not come to an end: {left}")
+
+
+@contextmanager
+def far_away(cluster: Cluster, hosts: Sequence[str], milliseconds: int) -> Iterator[Path | None]:
+    """Put a round-trip time before each node's sshd; gives the file that has to stand in place of
+    ``/etc/hosts`` for it, ``None`` for no delay at all."""
+    if milliseconds == 0:
+        yield None
+        return
+    where = {host: f"127.20.0.{number}" for number, host in enumerate(hosts, 1)}
+    lines = [f"{address} {host}" for host, address in where.items()]
+    own = cluster.run("cat", "/etc/hosts").out.splitlines()
+    lines += [line for line in own if not set(line.split()[1:]) & set(hosts)]
+    pairs = [f"{address}:22={cluster.address(host)}:22" for host, address in where.items()]
+    command = [sys.executable, "-m", "tests.bench.relay", str(milliseconds), *pairs]
+    with tempfile.TemporaryDirectory(prefix="chaos-bench-") as folder:
+        file = Path(folder) / "hosts"
+        file.write_text("\n".join(lines) + "\n")
+        lab_run = [str(CHECKOUT / "tests/lab/lab"), "--name", cluster.name, "run", "--"]
+        relay = Popen([*lab_run, *command], cwd=CHECKOUT, stdout=PIPE, text=True)
+        try:
+            assert relay.stdout is not None
+            if relay.stdout.readline() != "ready\n":
+                raise RunError("the relay does not start")
+            yield file
+        finally:
+            relay.terminate()
+            relay.wait(10)
