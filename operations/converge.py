@@ -61,18 +61,7 @@ def converge(
             except NodeError as error:
                 yield FunctionCommand(fail_host, (str(error),), {})
 
-        def of(concern: str) -> Any:
-            # pyinfra executes an operation when the deploy that called it is over
-            @wraps(function)
-            def owned(*args: P.args, **kwargs: P.kwargs) -> Commands:
-                view = current()[2]
-                outer, view.concern = view.concern, concern
-                try:
-                    yield from guarded(*args, **kwargs)
-                finally:
-                    view.concern = outer
-
-            return operation()(owned)
+        registered = operation()(guarded)
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
@@ -95,7 +84,7 @@ def converge(
                     host.current_op_global_arguments = None
             if view.phase:
                 return _nothing()
-            return cast(OperationMeta, of(view.concern)(*args, **kwargs))
+            return cast(OperationMeta, cast(Any, registered)(*args, **kwargs))
 
         call._inner = guarded  # type: ignore[attr-defined]
         call.reads = reads  # type: ignore[attr-defined]
