@@ -238,7 +238,7 @@ def waiting_for_apt(cluster: Cluster, bad: str, good: str) -> Iterator[Waiting]:
     with apt_locked(cluster, bad) as holder, running(cluster, bad, good) as run:
         wait_for(
             "the operation that waits",
-            lambda: cluster.exec(bad, "pgrep -f '^sh -c .*dpkg --configure' || true"),
+            lambda: cluster.exec(bad, "pgrep -f '[d]pkg --configure' || true"),
             120,
         )
         yield Waiting(run, holder)

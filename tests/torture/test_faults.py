@@ -169,7 +169,7 @@ def test_network_that_is_away_for_a_while_is_waited_for(
     with faults.waiting_for_apt(deployed, bad, good) as waiting:
         with faults.cable_pulled(deployed, bad):
             waiting.release()
-            deployed.exec(bad, "timeout 60 sh -c 'until ! pgrep -f configure; do sleep 1; done'")
+            deployed.exec(bad, "timeout 60 sh -c 'until ! pgrep -f '[d]pkg --configure'; do sleep 1; done'")
         assert waiting.ended(180).status == 0
     faults.one_run_mends(deployed, bad, good)
 
