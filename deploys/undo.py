@@ -12,14 +12,17 @@ from chaos_engine.deploys.concern import TITLES, concern
 from chaos_engine.deploys.preflight import preflight
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
 from chaos_engine.deploys.settings import Settings
+from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts.observe import current
 from chaos_engine.operations import undo as operations
 
 ORDER = tuple(
-    one.__name__ for one in reversed((*WORKER_CONCERNS, *PROXY_CONCERNS)) if one is not preflight
+    one.__name__
+    for one in reversed((*WORKER_CONCERNS, *PROXY_CONCERNS))
+    if one not in (preflight, uncordon)
 )
-"""The concerns of both roles, the last one first."""
+"""The concerns of both roles that change something that lasts, the last one first."""
 
 
 class UndoSettings(Settings):

@@ -164,11 +164,11 @@ def refuse(found: Remembered, concerns: Iterable[str], joined: bool) -> None:
         )
 
 
-def changes(found: Remembered, concern: str) -> Changes:
+def changes(found: Remembered, concern: str, originals: str = ORIGINALS) -> Changes:
     """What is to be done with the files of a concern: a pure function."""
     merged = {entry.name for entry in found.of(concern, "merged")}
     written: dict[str, set[str]] = {}
-    for entry in found.of(concern, "wrote"):
+    for entry in (e for e in found.entries if e.kind == "wrote"):
         sha256, _, path = entry.name.partition(" ")
         written.setdefault(path, set()).add(sha256)
     remove: list[str] = []
@@ -176,7 +176,7 @@ def changes(found: Remembered, concern: str) -> Changes:
     aside, write, leave = [], [], []
     for entry in _alone(found, concern, "file"):
         path, state = entry.name, found.files.get(entry.name)
-        original = found.files.get(f"{ORIGINALS}{path}")
+        original = found.files.get(f"{originals}{path}")
         foreign = (
             state is not None
             and state.kind == "file"
@@ -279,15 +279,24 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
         lines.append("! command -v update-grub >/dev/null || update-grub")
     lines += [f"freed {q(e.name)}" for e in _alone(found, concern, "hold")]
     lines += [f"auto_again {q(e.name)}" for e in _alone(found, concern, "manual")]
+    folders = _alone(found, concern, "folder")
+    # before packages, whose own folders they may be in
+    lines += [f"briefly rmdir -- {q(e.name)} 2>/dev/null || :" for e in _inner_first(folders)]
     lines += [f"remove_packages {q(*packages)}"] if packages else []
     for name, active, enabled in units:
         if name not in ended:
             lines.append(f"unit_again {q(name, active if enabled else '', enabled)}")
     lines += [f"swap_again {q(e.name, e.state)}" for e in _alone(found, concern, "swap")]
-    lines += _folders(_alone(found, concern, "folder"))
+    lines += [f"drop_folder {q(e.name)}" for e in _inner_first(folders)]
     if concern == "haproxy":
         lines.append(f"rm -rf -- {RECORDS}/haproxy {RECORDS}/haproxy.check")
     lines += [f"rm -f -- {RECORDS}/{q(name)}" for name, _, _ in units]
+    others = {e.name for e in found.of(concern, "file")} - {
+        e.name for e in _alone(found, concern, "file")
+    }
+    for entry in found.of(concern, "wrote"):
+        if entry.name.partition(" ")[2] in others:  # who undoes it has to know it for ours
+            lines.append(f"leave wrote {q(entry.name)}")
     lines += ["forget", *(f"forget_file {q(e.name)}" for e in found.of(concern, "file"))]
     if removed:
         lines.append(f"rm -rf -- {KEPT}")
@@ -304,7 +313,7 @@ def compose_end(found: Remembered) -> str:
             APT if packages else _PLAIN,
             BACK,
             *([f"remove_packages {quote(*packages)}"] if packages else []),
-            *_folders(found.of(LEFT, "folder")),
+            *(f"drop_folder {quote(e.name)}" for e in _inner_first(found.of(LEFT, "folder"))),
             # the manifest goes last: what was cut short is gone on with
             f"for one in {DIRECTORY}/*; do",
             f'  case $one in {ASIDE} | {MANIFEST}) ;; *) rm -rf -- "$one" ;; esac',
@@ -323,10 +332,6 @@ def _packages(entries: Iterable[Entry]) -> list[str]:
     return [f"{how[entry.state]} {entry.name}" for entry in entries if entry.state in how]
 
 
-def _folders(entries: Iterable[Entry]) -> list[str]:
-    """The lines that remove folders, inner ones first; one that others use is left to nobody."""
-    return [
-        f"drop_folder {quote(entry.name)}"
-        for entry in sorted(entries, key=lambda entry: -len(entry.name))
-        if entry.name != DIRECTORY
-    ]
+def _inner_first(entries: Iterable[Entry]) -> list[Entry]:
+    """Folders, those before others that they are in."""
+    return sorted(entries, key=lambda entry: -len(entry.name))

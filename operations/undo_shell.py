@@ -24,7 +24,9 @@ put_back() {{ # PATH: its original, by a rename
   [ -e "{ORIGINALS}$1" ] || [ -L "{ORIGINALS}$1" ] || {{
     echo "the original of $1 is not in {ORIGINALS} any more; restore it by hand" >&2; return 1
   }}
-  if [ ! -L "$1" ] && [ ! -L "{ORIGINALS}$1" ] && cmp -s -- "{ORIGINALS}$1" "$1"; then return 0; fi
+  if [ ! -L "$1" ] && cmp -s -- "{ORIGINALS}$1" "$1" &&
+    [ "$(stat -c '%F %a %U %G' -- "$1")" = "$(stat -c '%F %a %U %G' -- "{ORIGINALS}$1")" ]
+  then return 0; fi
   [ -d "$(dirname -- "$1")" ] || mkdir -p -- "$(dirname -- "$1")"
   new=$(dirname -- "$1")/.$(basename -- "$1").chaos
   rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
@@ -149,9 +151,12 @@ auto_again() {{ # PACKAGE...
 status() {{ # PACKAGE: "" if dpkg does not know it
   dpkg-query -W -f '${{db:Status-Status}}' -- "$1" 2>/dev/null | sed s/not-installed// || :
 }}
-would_go() {{ # PACKAGE...: all that apt would remove with them
-  apt-get -s -q -y -o APT::Get::AutomaticRemove=false remove -- "$@" </dev/null 2>/dev/null |
-    awk '$1 == "Remv" {{ print $2 }}' | cut -d : -f 1
+would_go() {{ # PACKAGE...: all that apt would remove with them; it refuses what any system needs
+  if plan=$(apt_get -s -o APT::Get::AutomaticRemove=false remove -- "$@" 2>&1); then
+    printf '%s\n' "$plan" | awk '$1 == "Remv" {{ print $2 }}' | cut -d : -f 1
+  else
+    echo the system
+  fi
 }}
 among() {{ # NAME...: those of the standard input that are none of these
   grep -vxF -- "$(printf '%s\\n' "$@")" || :
@@ -171,7 +176,7 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
     going=
     for package in $wanted; do
       if [ -n "$(would_go "$package" | among $wanted)" ]; then
-        echo "$package stays: $(echo $(would_go "$package" | among $wanted)) need it"
+        echo "$package stays, for it is needed by: $(echo $(would_go "$package" | among $wanted))"
         leave package "$package"
       else
         going="$going $package"
@@ -192,6 +197,8 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
     done
   done
   [ -z "$purged" ] || patiently dpkg --purge $purged
+  # dpkg takes it for a folder of the last package that has something in it
+  [ -d /opt ] || install -d -m 755 /opt
 }}
 quietly() {{ # COMMAND: what it says is of interest if it fails
   said=$("$@" 2>&1) || {{ printf '%s\n' "$said" | tail -n 5 >&2; return 1; }}
