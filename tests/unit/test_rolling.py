@@ -172,12 +172,27 @@ def test_a_node_that_comes_back_wrong_is_left_cordoned_and_stops_the_rest(
     assert failed(nodes).startswith("pi1: Docker does not answer")
 
 
-def test_a_node_that_its_cluster_does_not_call_ready_is_not_back(node: Node) -> None:
-    cluster = Cluster({"pi1": DOWN})
+def test_a_node_that_its_cluster_does_not_call_ready_any_more_is_not_back(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster({"pi1": UP})
 
+    def run(state: Any, host: Any, command: Any) -> tuple[bool, CommandOutput]:
+        cluster.known["pi1"] = replace(DOWN, unschedulable=True)
+        return True, CommandOutput([])
+
+    monkeypatch.setattr(rolling, "run", run)
     assert not take(Nodes(), how(cluster))
 
     assert cluster.told[-1] == "drain pi1 300"
+
+
+def test_a_node_that_was_not_ready_before_is_not_waited_for(node: Node) -> None:
+    cluster = Cluster({"pi1": DOWN})
+
+    assert take(Nodes(), how(cluster))
+
+    assert cluster.told[-1] == "uncordon pi1"
 
 
 def test_what_was_wrong_before_is_not_waited_for(node: Node) -> None:
