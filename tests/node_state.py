@@ -44,7 +44,7 @@ section enabled
 systemctl list-unit-files --no-legend --plain | awk '{{ print $1 "\\t" $2 }}'
 section active
 systemctl list-units --all --no-legend --plain --type service,socket,timer,mount,swap \\
-  | awk '{{ print $1 "\\t" $2 " " $3 " " $4 }}'
+  | awk '$2 != "not-found" {{ print $1 "\\t" $2 " " $3 ($1 ~ /[.]timer$/ ? "" : " " $4) }}'
 section packages
 dpkg-query -W -f '${{Package}}\\t${{Version}} ${{db:Status-Abbrev}}\\n'
 section held
@@ -85,6 +85,7 @@ _PASSING = {
         r"(session-|user@|user-runtime-dir@|run-user|run-[a-z0-9]+\.|docker-[0-9a-f]|netns|"
         r"var-lib-docker|run-docker|systemd-(tmpfiles-clean|hostnamed|timedated|localed))"
     ),
+    "enabled": re.compile(r"(docker-[0-9a-f]+|session-.*|run-.*)[.]scope"),
     "mounts": re.compile(r"/(run/user|run/docker|var/lib/docker|run/credentials|proc|sys)"),
     "links": re.compile(r"(veth|docker0|br-)"),
     "addresses": re.compile(r"(veth|docker0|br-)"),
