@@ -1,13 +1,13 @@
 """The names of what ``deploy.py`` does, without those of the deploys around them, in its order."""
 
 HOSTS = "Name the cluster's machines"
-DOCKER = "Run Docker"
-PACKAGES = "Remove packages"
-SWAP = "Turn swap off"
 JOURNAL = "Keep the journal in RAM"
 LOGS = "Send all logs to the log server"
 GLUSTER = "Install the Gluster client"
 SHARE = "Mount the log share"
+DOCKER = "Run Docker"
+PACKAGES = "Remove packages"
+SWAP = "Turn swap off"
 SHIM = "Run cri-dockerd"
 MODULES = "Prepare the kernel for Kubernetes"
 QUIET = "Keep kubelet quiet until the node joins"
@@ -23,13 +23,13 @@ REBOOT = "Reboot node"
 
 WORKER = (
     HOSTS,
-    DOCKER,
-    PACKAGES,
-    SWAP,
     JOURNAL,
     LOGS,
     GLUSTER,
     SHARE,
+    DOCKER,
+    PACKAGES,
+    SWAP,
     SHIM,
     MODULES,
     QUIET,
