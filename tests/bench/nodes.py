@@ -8,12 +8,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE, Popen
 
+from tests.bench.relay import Traffic
 from tests.bench.results import CHECKOUT, say
-from tests.virtual_cluster import Cluster
+from tests.virtual_cluster import LAB, Cluster
 
 WORK = CHECKOUT / ".bench"
 """What the benchmarks make for themselves and keep between runs; not in git."""
@@ -62,22 +63,26 @@ def timed(
     + hosts_file: a file in place of ``/etc/hosts`` there
     + ok: whether a failure raises `RunError`
     """
-    with tempfile.NamedTemporaryFile(prefix="chaos-bench-", suffix=".json") as result:
+    with tempfile.TemporaryDirectory(prefix="chaos-bench-") as folder:
         words = [sys.executable, "-m", "tests.bench.timed"]
         if hosts_file is not None:
             words += ["--hosts", str(hosts_file)]
-        words += [result.name, "--"]
+        words += [folder, "--"]
         if environment:
             words += ["env", *(f"{key}={value}" for key, value in environment.items())]
         done = cluster.run(*words, *command, ok=False, timeout=timeout)
-        text = Path(result.name).read_text()
-    if not text:
+        out, err, result = (_text(Path(folder, name)) for name in ("out", "err", "result"))
+    if not result:
         raise RunError(f"{shlex.join(command)}\n{done.text[-3000:]}")
-    values: dict[str, float] = json.loads(text)
+    values: dict[str, float] = json.loads(result)
     status = values.pop("status")
     if ok and status:
-        raise RunError(f"{shlex.join(command)}: status {status:.0f}\n{done.text[-3000:]}")
-    return Run(done.out, done.err, values)
+        raise RunError(f"{shlex.join(command)}: status {status:.0f}\n{(out + err)[-3000:]}")
+    return Run(out, err, values)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def converge(cluster: Cluster, hosts: Sequence[str]) -> None:
@@ -91,29 +96,41 @@ def converge(cluster: Cluster, hosts: Sequence[str]) -> None:
         raise RunError(f"the deploy does not come to an end: {left}")
 
 
+@dataclass
+class Way:
+    """A way to the nodes through relays.
+
+    + hosts_file: what has to stand in place of ``/etc/hosts`` to go it
+    + traffic: bytes by host, known once the way is closed
+    """
+
+    hosts_file: Path
+    traffic: dict[str, Traffic] = field(default_factory=dict)
+
+
 @contextmanager
-def far_away(cluster: Cluster, hosts: Sequence[str], milliseconds: int) -> Iterator[Path | None]:
-    """Put a round-trip time before each node's sshd; gives the file that has to stand in place of
-    ``/etc/hosts`` for it, ``None`` for no delay at all."""
-    if milliseconds == 0:
-        yield None
-        return
-    where = {host: f"127.20.0.{number}" for number, host in enumerate(hosts, 1)}
-    lines = [f"{address} {host}" for host, address in where.items()]
+def through_relays(cluster: Cluster, hosts: Sequence[str], milliseconds: int = 0) -> Iterator[Way]:
+    """Put a relay before each node's sshd, which makes a round trip longer and counts bytes."""
+    place = {host: f"127.20.0.{number}" for number, host in enumerate(hosts, 1)}
+    ends = {f"{cluster.address(host)}:22": host for host in hosts}
     own = cluster.run("cat", "/etc/hosts").out.splitlines()
+    lines = [f"{address} {host}" for host, address in place.items()]
     lines += [line for line in own if not set(line.split()[1:]) & set(hosts)]
-    pairs = [f"{address}:22={cluster.address(host)}:22" for host, address in where.items()]
-    command = [sys.executable, "-m", "tests.bench.relay", str(milliseconds), *pairs]
+    pairs = [f"{place[host]}:22={end}" for end, host in ends.items()]
+    lab_run = (str(LAB), "--name", cluster.name, "run", "--")
     with tempfile.TemporaryDirectory(prefix="chaos-bench-") as folder:
-        file = Path(folder) / "hosts"
-        file.write_text("\n".join(lines) + "\n")
-        lab_run = [str(CHECKOUT / "tests/lab/lab"), "--name", cluster.name, "run", "--"]
-        relay = Popen([*lab_run, *command], cwd=CHECKOUT, stdout=PIPE, text=True)
+        counts, way = Path(folder, "counts"), Way(Path(folder, "hosts"))
+        way.hosts_file.write_text("\n".join(lines) + "\n")
+        command = ("-m", "tests.bench.relay", str(milliseconds), str(counts), *pairs)
+        relay = Popen((*lab_run, sys.executable, *command), cwd=CHECKOUT, stdout=PIPE, text=True)
         try:
             assert relay.stdout is not None
             if relay.stdout.readline() != "ready\n":
                 raise RunError("the relay does not start")
-            yield file
+            yield way
         finally:
             relay.terminate()
             relay.wait(10)
+            if counts.exists():
+                found = json.loads(counts.read_text())
+                way.traffic |= {ends[end]: Traffic(**each) for end, each in found.items()}

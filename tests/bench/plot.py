@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from jinja2 import Environment
 
@@ -138,7 +139,7 @@ def curves(
     texts += [_Text(place(t, 0)[0], bottom + 16, short(t), "middle") for t in wide]
     for name, points in series.items():
         placed = [place(*point) for point in points]
-        for (x1, y1), (x2, y2) in zip(placed, placed[1:], strict=False):
+        for (x1, y1), (x2, y2) in pairwise(placed):
             lines.append(_Line(x1, y1, x2, y2, colours[name], 2))
         boxes += [_Box(x - 3, y - 3, 6, 6, colours[name]) for x, y in placed]
     texts += [_Text(12, _TOP - 4, up), _Text(_WIDTH - 12, bottom + 34, across, "end")]

@@ -38,7 +38,7 @@ def inventory(checkout: Path, hosts: Iterable[str], files: Path) -> dict[str, An
     + files: folder of the files that are put on nodes as they are
     """
     hosts, data = list(hosts), group_data(checkout)
-    proxy = [name for name in runpy.run_path(str(checkout / "inventory.py"))["proxy"]]
+    proxy = runpy.run_path(str(checkout / "inventory.py"))["proxy"]
     worker, balancer = settings(WorkerSettings, data), settings(ProxySettings, data)
     pinned = {name for known in worker.packages_absent for name in _companions(known)}
     common = {
@@ -65,7 +65,7 @@ def inventory(checkout: Path, hosts: Iterable[str], files: Path) -> dict[str, An
             "vars": common,
             "children": {
                 "workers": {"hosts": variables},
-                "proxy": {"hosts": dict.fromkeys(proxies, {})},
+                "proxy": {"hosts": {name: {} for name in proxies}},
             },
         }
     }

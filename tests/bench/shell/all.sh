@@ -1,7 +1,7 @@
-# A script a host over one ssh connection each, all at once; with REBOOT the node reboots after it,
-# is awaited, and looked at: all.sh FOLDER SCRIPT [REBOOT] HOST...
+# A script a host over one ssh connection each, all at once; with REBOOT the node reboots after it, is
+# awaited, and asked for the memory controller: all.sh FOLDER SCRIPT [REBOOT] HOST...
 #
-# FOLDER has SCRIPT-HOST.sh, and state-HOST.sh for after the reboot.
+# FOLDER has SCRIPT-HOST.sh for each.
 set -u
 folder=$1 script=$2 reboot=
 shift 2
@@ -17,7 +17,7 @@ one() {
   until now=$($ssh "$1" cat /proc/sys/kernel/random/boot_id 2>/dev/null) &&
     [ "$now" != "$before" ]
   do sleep 0.3; done
-  $ssh "$1" sudo sh -s <"$folder/state-$1.sh"
+  $ssh "$1" 'grep -qw memory /sys/fs/cgroup/cgroup.controllers && echo as-wanted'
 }
 
 status=0 waiting=
