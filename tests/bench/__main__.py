@@ -57,10 +57,24 @@ def main() -> int:
     folder = WORK / "quick" if options.quick else FOLDER
     chosen = options.parts or list(PARTS)
     ended = [_one(PARTS[name], folder, options) for name in chosen]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_index(folder)
     if not options.keep and not options.report:
         for name in dict.fromkeys(lab for part in chosen for lab in LABS.get(part, (LAB,))):
             Cluster(name).down()
     return 0 if all(ended) else 1
+
+
+def write_index(folder: Path) -> None:
+    """Write the folder's README: which pages there are."""
+    lines = ["# Benchmarks", "", "Written by `make bench`; [what a run costs](../performance.md)."]
+    for name, part in PARTS.items():
+        results = Results.load(name, folder)
+        title = part.report(results).title if results.samples else ""
+        when = f", {results.about.get('ended')}" if title else ""
+        entry = f"[{title}]({name}.md){when}" if title else f"`{name}`: not measured yet"
+        lines += ["", f"- {entry}"]
+    (folder / "README.md").write_text("\n".join(lines) + "\n")
 
 
 def _one(part: Part, folder: Path, options: argparse.Namespace) -> bool:
