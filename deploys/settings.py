@@ -8,7 +8,7 @@ from the models of its concerns, so one object is resolved once and handed down 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pyinfra.api.exceptions import PyinfraError
 
 from chaos_engine.facts.observe import current
+from chaos_engine.operations import arguments
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
@@ -92,10 +93,9 @@ _WORDS = {
 
 def shown(value: object) -> str:
     """A value as it may be printed: short, and not if somebody took a key for its path."""
-    text = repr(value)
-    if "PRIVATE KEY" in text:
+    if "PRIVATE KEY" in repr(value):
         return "(a private key, not shown)"
-    return text if len(text) <= 120 else f"{text[:116]}...{text[-1]}"
+    return arguments.shown(value, 120)
 
 
 def origin(host: Host, key: str) -> str:
@@ -136,19 +136,18 @@ def check_names(host: Host) -> None:
             )
 
 
-def misspelt(key: str, known: Iterable[str]) -> str:
+def misspelt(key: str, known: Collection[str]) -> str:
     """What is wrong with a key of host data, "" if it is known or not ours: a pure function."""
-    names = sorted(name.removeprefix(PREFIX) for name in known)
+    if key in known:
+        return ""
     head, _, rest = key.lower().replace("-", "_").partition("_")
-    if key.startswith(PREFIX):
-        if key.removeprefix(PREFIX) in names:
-            return ""
-        near = difflib.get_close_matches(rest, names, 1, 0.5)
-    else:
-        ours = difflib.get_close_matches(head, [PREFIX.rstrip("_")], 1, 0.6)
-        near = difflib.get_close_matches(rest, names, 1, 0.9) if ours else []
-        if not near:
-            return ""
+    ours = key.startswith(PREFIX)
+    if not ours and not difflib.get_close_matches(head, [PREFIX.rstrip("_")], 1, 0.6):
+        return ""
+    names = sorted(name.removeprefix(PREFIX) for name in known)
+    near = difflib.get_close_matches(rest, names, 1, 0.5 if ours else 0.9)
+    if not ours and not near:
+        return ""
     hint = f"did you mean {PREFIX}{near[0]}?" if near else "README.md lists the settings"
     return f"{key} is no setting; {hint}"
 

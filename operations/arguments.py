@@ -143,14 +143,14 @@ def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
     """
     if isinstance(value, str):
         if (problem := _text(_forms(hint), value)) is not None:
-            yield f"{where} = {_shown(value)}: {problem}"
+            yield f"{where} = {shown(value)}: {problem}"
         elif _several(hint):
-            yield f"{where} = {_shown(value)}: one text, where several are wanted: put it in a list"
+            yield f"{where} = {shown(value)}: one text, where several are wanted: put it in a list"
     elif isinstance(value, Mapping):
         of_key, of_value = [*_arguments(hint, Mapping), Any, Any][:2]
         for key, item in value.items():
             yield from problems(f"{where}, key", of_key, key)
-            yield from problems(f"{where}[{_shown(key)}]", of_value, item)
+            yield from problems(f"{where}[{shown(key)}]", of_value, item)
     elif isinstance(value, list | tuple | set | frozenset):
         of_item = [*_arguments(hint, Iterable), Any][0]
         for number, item in enumerate(value):
@@ -213,6 +213,7 @@ def _hints(of: Any) -> dict[str, Any]:
         return {}
 
 
-def _shown(value: object) -> str:
+def shown(value: object, length: int = 80) -> str:
+    """A value for a message, with its middle left out if it is longer than so many characters."""
     text = repr(value)
-    return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
+    return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
