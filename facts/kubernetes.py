@@ -22,7 +22,15 @@ _HOSTS = (
 repository-deprecation); pkgs.k8s.io has other things too, such as CRI-O under ``addons:``."""
 
 
-class Joined(NodeFact[bool]):
+class _YesOrNo(NodeFact[bool]):
+    """A fact whose command says yes or no."""
+
+    @override
+    def parse(self, lines: list[str]) -> bool:
+        return {"yes": True, "no": False}[lines[0]]
+
+
+class Joined(_YesOrNo):
     """Whether the node has joined a Kubernetes cluster.
 
     **Example:** ``host.get_fact(Joined)``
@@ -32,10 +40,6 @@ class Joined(NodeFact[bool]):
     def command(self) -> str:
         return f"if [ -e {KUBELET_CONF} ]; then echo yes; else echo no; fi"
 
-    @override
-    def parse(self, lines: list[str]) -> bool:
-        return {"yes": True, "no": False}[lines[0]]
-
 
 REPLACED = (
     "case $(readlink /proc/$(systemctl show -p MainPID --value kubelet.service)/exe) in "
@@ -44,7 +48,7 @@ REPLACED = (
 """The shell command that succeeds if kubelet's program was replaced while it runs, see proc(5)."""
 
 
-class KubeletReplaced(NodeFact[bool]):
+class KubeletReplaced(_YesOrNo):
     """Whether kubelet runs, and its program was replaced since: it is another version's then.
 
     The packages of pkgs.k8s.io do not restart it (``%postun`` of kubelet.spec in
@@ -56,10 +60,6 @@ class KubeletReplaced(NodeFact[bool]):
     @override
     def command(self) -> str:
         return f"if {REPLACED}; then echo yes; else echo no; fi"
-
-    @override
-    def parse(self, lines: list[str]) -> bool:
-        return {"yes": True, "no": False}[lines[0]]
 
 
 @dataclass(frozen=True)

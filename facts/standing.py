@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.health import checks, parse_problems
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact, Value
@@ -21,7 +22,7 @@ _CONCERNS = {
     "kubernetes": KUBELET_CONF,
     "kernel": "/sys/fs/cgroup/cgroup.controllers",
     "log_mount": "/var/log",
-    "haproxy": "/usr/sbin/haproxy_start.sh",
+    "haproxy": SCRIPT,
 }
 
 
