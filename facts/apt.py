@@ -41,11 +41,6 @@ class Packages(SeveralFact[PackageState]):
             "2>/dev/null; true",
         )
 
-    @staticmethod
-    @override
-    def default() -> dict[str, PackageState]:
-        return {}
-
     @override
     def parse(self, lines: list[str]) -> dict[str, PackageState]:
         return parse_packages(lines)

@@ -52,11 +52,6 @@ class Files(SeveralFact[FileState]):
             "2>/dev/null; true",
         )
 
-    @staticmethod
-    @override
-    def default() -> dict[str, FileState]:
-        return {}
-
     @override
     def parse(self, lines: list[str]) -> dict[str, FileState]:
         return parse_files(lines)

@@ -58,11 +58,6 @@ class Units(SeveralFact[UnitState]):
             parts += ["&& echo Files=$(", checksum(files), ")"]
         return StringCommand("systemctl show --property", _PROPERTIES, "--", *names, *parts)
 
-    @staticmethod
-    @override
-    def default() -> dict[str, UnitState]:
-        return {}
-
     @override
     def parse(self, lines: list[str]) -> dict[str, UnitState]:
         return parse_units(lines)

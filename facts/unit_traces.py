@@ -52,11 +52,6 @@ class Traces(SeveralFact[UnitTraces]):
         names = (QuoteString(unit) for unit in several(units))
         return StringCommand("sh -c", QuoteString(_COMMAND), "sh", *names)
 
-    @staticmethod
-    @override
-    def default() -> dict[str, UnitTraces]:
-        return {}
-
     @override
     def parse(self, lines: list[str]) -> dict[str, UnitTraces]:
         return parse_traces(lines)
