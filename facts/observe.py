@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
@@ -99,6 +99,11 @@ class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
     """
 
     argument: ClassVar[str]
+
+    @staticmethod
+    @override
+    def default() -> dict[str, T]:
+        return {}
 
 
 class Value:
@@ -242,9 +247,10 @@ def joined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     questions: dict[Read, list[Read]] = {}
     several: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
     for read in reads:
+        names = read.names
         things, members = several.setdefault(read.fact, ({}, []))
-        if read.names and all(things.get(n, thing) == thing for n, thing in read.names.items()):
-            things.update(read.names)
+        if names and all(things.get(name, thing) == thing for name, thing in names.items()):
+            things.update(names)
             members.append(read)
         else:
             questions[read] = [read]
@@ -263,7 +269,7 @@ class _View:
     wanted: dict[tuple[Read, Any], None] = field(default_factory=dict)
     stamp: tuple[Any, int] | None = None
     at: float = 0.0
-    own: tuple[Read, ...] = ()
+    own: Callable[[], Iterable[Read]] = tuple
     changing: bool = False
     phase: Literal["", "collect", "check"] = ""
     depth: int = 0
@@ -298,9 +304,10 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     if (read, identity) not in view.known:
         # One change is often followed by another, as in a first deploy: then all but the
         # operation's own reads would be in vain. Once nothing was changed, all is read again.
-        own = view.own if view.changing and read in view.own else None
+        also = [r for r, i in view.wanted if i == identity]
+        if view.changing and read in (own := list(view.own())):
+            also = own
         view.changing = False
-        also = own or (r for r, i in view.wanted if i == identity)
         missing = (r for r in [read, *also] if (r, identity) not in view.known)
         _gather(state, host, view, identity, _Reads(dict.fromkeys(missing)))
     value = view.known[read, identity]
@@ -316,9 +323,12 @@ def want(reads: Iterable[Read], global_arguments: dict[str, Any] | None = None) 
     view.wanted.update(dict.fromkeys((read, identity) for read in reads))
 
 
-def begin(reads: Iterable[Read]) -> None:
-    """Say that an operation which will `observe` these begins on the current host."""
-    current()[2].own = tuple(reads)
+def begin(reads: Callable[[], Iterable[Read]]) -> None:
+    """Say that an operation begins on the current host.
+
+    + reads: says what it will `observe`; called only if that matters
+    """
+    current()[2].own = reads
 
 
 def gather() -> None:
@@ -380,13 +390,16 @@ def _drop_stale(state: State, host: Host, view: _View) -> None:
 def _gather(
     state: State, host: Host, view: _View, identity: tuple[str, ...], reads: _Reads
 ) -> None:
-    questions = {read: [read] for read in reads}
-    if not isinstance(host.connector, FakeConnector):  # its scripted answers are per command
-        questions = joined(reads)
+    if isinstance(host.connector, FakeConnector):  # its scripted answers are per command
+        for read in reads:
+            view.known[read, identity] = host.get_fact(read.fact, **dict(read.arguments))
+        return
+    questions = joined(reads)
     answers = _ask(host, questions)
     # what spoils a joined read, such as a path on a dead share, shall not spoil the others
-    apart = [r for q, a in answers.items() if isinstance(a, NodeError) for r in questions[q]]
-    if any(read not in answers for read in apart):
+    failed = (question for question, answer in answers.items() if isinstance(answer, NodeError))
+    apart = [read for question in failed for read in questions[question] if read not in answers]
+    if apart:
         answers |= _ask(host, apart)
     for question, answered in questions.items():
         for read in answered:
@@ -399,8 +412,6 @@ def _gather(
 def _ask(host: Host, reads: Iterable[Read]) -> dict[Read, Any]:
     """The answer to each read, a `NodeError` where there is none, by one remote command."""
     batch = _Reads(reads)
-    if isinstance(host.connector, FakeConnector):
-        return {read: host.get_fact(read.fact, **dict(read.arguments)) for read in batch}
     parts = _parts(host, batch)
     if parts is None or len(parts) != len(batch):
         raise NodeError(

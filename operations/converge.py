@@ -8,7 +8,7 @@ pyinfra's own way (a fact that fails) lets the operation go on and act on a defa
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,7 +52,7 @@ def converge(
         @wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
             state = current()[0]
-            begin(reads(*args, **kwargs))
+            begin(partial(reads, *args, **kwargs))
             try:
                 for command in function(*args, **kwargs):
                     if state.is_executing:  # a retry, or a read after the yield, reads anew
@@ -62,6 +62,7 @@ def converge(
                 yield FunctionCommand(fail_host, (str(error),), {})
 
         registered = operation()(guarded)
+        takes = signature(function)
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
@@ -71,7 +72,7 @@ def converge(
             # pop_global_arguments takes the keywords that are pyinfra's out of the dictionary
             own = dict(kwargs)
             resolved, _ = pop_global_arguments(state, host, own)
-            refuse(function, signature(function).bind(*args, **own).arguments)
+            refuse(function, takes.bind(*args, **own).arguments)
             want(reads(*args, **own), dict(kwargs))  # type: ignore[arg-type]
             if view.phase == "check":
                 host.current_op_global_arguments = resolved
