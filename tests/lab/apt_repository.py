@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab import linux
+
 ARCHITECTURES = ("amd64", "arm64")
 
 
@@ -60,6 +62,12 @@ class SigningKey:
             yield
         finally:
             _run(["gpgconf", "--kill", "all"], environment={"GNUPGHOME": str(self.home)})
+            # The agent answers before it ends, and removes its sockets last
+            linux.wait_until(
+                lambda: not list(self.home.glob("S.gpg-agent*")),
+                seconds=30,
+                otherwise=f"the gpg-agent of {self.home} does not end",
+            )
 
 
 def index(
