@@ -131,7 +131,9 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         )
     if problem:
         raise NodeError(problem)
-    config = next(file for file in wanted if file.path == f"{OWN}/{CONFIG}")
+    config = next((file for file in wanted if file.path == f"{OWN}/{CONFIG}"), None)
+    if config is None:
+        raise NodeError(f"{OWN}/{CONFIG} is not among the files for HAProxy; give it too")
     todo = files.decide(wanted, units=[UNIT])
     found = observe(Container, container=CONTAINER)
     todo = due(todo, differences(proxy, found, observe(Image, image=proxy.image)))

@@ -1,0 +1,632 @@
+"""Values with spaces, quotes, ``$()``, newlines, leading dashes and the like break nothing and run
+nothing: in the scripts of every operation, in units, and in what templates are rendered to.
+
+Each operation is called with arguments of which one text is hostile. Either it refuses the call
+with a message, before anything is read or changed, or its script runs in a shell in which every
+program only notes its arguments: each has to get the whole value as one word, not as an option,
+and no command that is written in the value may have run.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib import import_module
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.exceptions import OperationValueError
+from pyinfra.facts.server import Hostname
+
+from chaos_engine import operations
+from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
+from chaos_engine.facts.apt import Packages
+from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
+from chaos_engine.facts.containers import Container, Image
+from chaos_engine.facts.docker import DaemonFlags, DockerInfo, DockerNetwork, DockerNetworks
+from chaos_engine.facts.files import Content, Files
+from chaos_engine.facts.haproxy import LoadedConfig
+from chaos_engine.facts.journald import DropIns
+from chaos_engine.facts.kernel import BootFile, Cmdline, KernelCmdline
+from chaos_engine.facts.kubernetes import (
+    Joined,
+    KubeletReplaced,
+    KubernetesSources,
+    RepositorySigners,
+)
+from chaos_engine.facts.log_mount import LogShare, LogShares
+from chaos_engine.facts.macvlan import MacvlanLinks
+from chaos_engine.facts.mounts import Answers, Mounts
+from chaos_engine.facts.network import AddressOwner, Interface, InterfaceState
+from chaos_engine.facts.node import Node
+from chaos_engine.facts.observe import Read, current, script
+from chaos_engine.facts.packages import Removal, RemovalPlan
+from chaos_engine.facts.rsyslog import Snippets
+from chaos_engine.facts.standing import Standing, StandingState
+from chaos_engine.facts.swap import SwapArea, Swaps, SwapState
+from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls
+from chaos_engine.facts.systemd import Units, UnitState
+from chaos_engine.facts.unit_traces import Traces
+from chaos_engine.operations import haproxy as haproxy_operations
+from chaos_engine.operations.arguments import (
+    DockerName,
+    Folder,
+    HostName,
+    ImageName,
+    LinkName,
+    MacAddress,
+    VolumeName,
+    fits,
+)
+from chaos_engine.operations.cordon import Rolling
+from chaos_engine.operations.daemon_json import Options
+from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.macvlan import Macvlan
+from chaos_engine.operations.macvlan_network import recreate
+from chaos_engine.templates import render
+from tests.unit.nodes import Connector, Nodes
+from tests.unit.scripts import Sandbox
+from tests.unit.test_preflight import GOOD
+
+VIP, HAIRPIN = IPv4Address("192.168.1.60"), IPv4Address("192.168.1.222")
+MACVLAN = Macvlan(
+    "lb-network", "eth0", IPv4Network("192.168.1.0/24"), IPv4Address("192.168.1.1"), VIP, HAIRPIN
+)
+PROXY = haproxy_operations.Proxy("haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff")
+OWN_CONFIG = File(f"{haproxy_operations.OWN}/{haproxy_operations.CONFIG}", "global\n")
+
+# How each operation is called. What it takes as shell commands, by its documentation, is none of
+# the values that may be hostile
+CALLS: dict[str, dict[str, Any]] = {
+    "apt.packages": {"present": {"kubelet": "1.36.2-1.1", "jq": None}, "hold": ("kubelet",)},
+    "cri_dockerd.shim": {
+        "version": "0.3.17",
+        "program": lambda architecture: b"\x7fELF",
+        "infra_image": "registry.k8s.io/pause:3.9",
+    },
+    "docker.engine": {"options": Options("10m", 3, "/mnt/ssd/docker", True)},
+    "etcd_certificates.notice_key": {"path": "/etc/kubernetes/client.key"},
+    "files.install": {
+        "files": (File("/etc/one", "1\n"), File("/etc/two", "2\n", mode="600", secret=True)),
+        "absent": ("/etc/three",),
+        "units": (Unit("one.service", reads=("/etc/one", "/etc/two.d/*.conf")),),
+    },
+    "hairpin.hairpin": {
+        "link": "lb-hairpin",
+        "parent": "eth0",
+        "address": HAIRPIN,
+        "vip": VIP,
+        "script": "true",
+    },
+    "haproxy.pull": {"image": "haproxy:3.0"},
+    "haproxy.run": {"proxy": PROXY, "wanted": (OWN_CONFIG, File("/usr/sbin/start", "true\n"))},
+    "hosts_file.block": {"addresses": {"pi1": "192.168.1.50"}},
+    "journald.configure": {
+        "path": "/etc/systemd/journald.conf.d/90-x.conf",
+        "config": "[Journal]\nStorage=volatile\n",
+    },
+    "kernel.words": {"wanted": ("cgroup_enable=memory", "quiet")},
+    "kubelet.keep_quiet": {},
+    "kubernetes.install": {"version": "1.28.15", "packages": ("kubelet", "kubeadm")},
+    "log_mount.mount": {"volume": "pi1", "wanted": (File("/usr/local/sbin/helper", "true\n"),)},
+    "macvlan_network.network": {"wanted": MACVLAN, "last": True},
+    "packages.absent": {"names": ("snapd", "plymouth")},
+    "preflight.fit": {"known_as": "pi1", "address": "192.168.1.50", "log_server": "192.168.1.42"},
+    "reboot.reboot": {"wanted": ("cgroup_enable=memory",)},
+    "rolling.uncordon": {
+        "rolling": Rolling("controller", node="pi1", peers=("pi4",)),
+        "last": True,
+    },
+    "rsyslog.forward": {"config": "*.* @1.2.3.4\nstop\n", "network": "", "server": "192.168.1.42"},
+    "swap.off": {},
+    "sysctl.kernel_settings": {
+        "stem": "kubernetes",
+        "modules": ("overlay", "br_netfilter"),
+        "sysctls": {"net.ipv4.ip_forward": "1"},
+    },
+}
+WITHOUT_COMMAND = {
+    "etcd_certificates.notice_key",
+    "preflight.fit",
+    "reboot.reboot",
+    "rolling.uncordon",
+}
+"""Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
+
+COMMANDS = {"script"}
+"""Arguments that are shell commands."""
+
+BOOT_FILE = BootFile(
+    "/boot/firmware/cmdline.txt", "root=/dev/sda1\n", "755", "root", "root", "vfat", False,
+    1 << 30, False,
+)  # fmt: skip
+
+# What is observed: a node on which there is everything to do
+NODE: dict[type, Any] = {
+    AddressOwner: "",
+    Answers: "answers",
+    CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),
+    Container: None,
+    Content: None,
+    DaemonFlags: {},
+    DockerInfo: None,
+    DockerNetworks: {},
+    DropIns: (),
+    Files: {},
+    Hostname: "pi1",
+    Image: "",
+    Interface: lambda interface: (
+        InterfaceState(True, False, "", "dc:a6:32:00:00:01", ("192.168.1.54/24",), 0)
+        if interface == "eth0"
+        else None
+    ),
+    Joined: False,
+    KernelCmdline: Cmdline(("root=/dev/sda1",), (), "v2", False, "boot", file=BOOT_FILE),
+    KernelModules: lambda names: dict.fromkeys(names, "available"),
+    KubeletReplaced: False,
+    KubernetesSources: (),
+    LoadedConfig: "",
+    LogShares: LogShare((), ""),
+    MacvlanLinks: {},
+    Mounts: (),
+    Node: replace(GOOD, architecture="arm64"),
+    Packages: {},
+    RemovalPlan: lambda names: Removal(names, names),
+    RepositorySigners: (),
+    Snippets: (),
+    Swaps: SwapState(
+        (SwapArea("/swap file", "file", 1024, 0),), 1 << 20, "/swap\\040file none swap sw 0 0\n",
+        "644", "root", "root", {"swap-file.swap": "generated"}, {"swap.target": "static"},
+        True, None,
+    ),
+    Standing: StandingState(False, False, {}),
+    Sysctls: lambda names: {name: Sysctl("0") for name in names},
+    Traces: {},
+    Units: lambda units: {
+        name: UnitState("loaded", "inactive", "dead", "disabled", False, 0, "", "x")
+        for name, _ in units
+    },
+}  # fmt: skip
+
+
+def all_operations() -> dict[str, Any]:
+    """Every function that `converge` has decorated, by module and name."""
+    found = {}
+    for module in pkgutil.iter_modules(operations.__path__):
+        members = vars(import_module(f"{operations.__name__}.{module.name}")).values()
+        for member in members:
+            if hasattr(member, "reads") and hasattr(member, "_inner"):
+                found[f"{member.__module__.rpartition('.')[2]}.{member.__name__}"] = member
+    return found
+
+
+OPERATIONS = all_operations()
+
+Path_ = tuple[Any, ...]
+
+
+def form_of(hint: Any) -> str:
+    """The regular expression of a text's form."""
+    pattern: str = get_args(hint)[1].pattern
+    return pattern
+
+
+def texts(value: Any, at: Path_ = ()) -> Iterator[Path_]:
+    """Where the texts in a value are: keys, indexes and names that lead there."""
+    if isinstance(value, str):
+        yield at
+    elif isinstance(value, Mapping):
+        for key in value:
+            if at or key not in COMMANDS:
+                yield from texts(value[key], (*at, key))
+                if at:
+                    yield (*at, ("key", key))
+    elif isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield from texts(item, (*at, number))
+    elif is_dataclass(value):
+        for field in fields(value):
+            if field.repr:
+                yield from texts(getattr(value, field.name), (*at, field.name))
+
+
+def with_text(value: Any, at: Path_, change: Callable[[str], str]) -> Any:
+    """The value with the text at a place changed."""
+    if not at:
+        return change(value)
+    step, *rest = at
+    if isinstance(step, tuple):
+        return {(change(k) if k == step[1] else k): v for k, v in value.items()}
+    if isinstance(value, Mapping):
+        return {**value, step: with_text(value[step], tuple(rest), change)}
+    if isinstance(value, tuple):
+        return tuple(
+            with_text(item, tuple(rest), change) if number == step else item
+            for number, item in enumerate(value)
+        )
+    return replace(value, **{step: with_text(getattr(value, step), tuple(rest), change)})
+
+
+MARK = "Zq7"
+HOSTILE = [
+    " ", "'", '"', "$(>canary)", "`>canary`", ";>canary;", "\n>canary\n", "&>canary&", "|>canary",
+    "-", "--", "*", "?", "[a]", "~", "$HOME", "${x}", "%n", "\\", "#", "\t", "\r", "..", "=", "+",
+    "!", "(", ")", "{a,b}", "é", "🐧", "\u2028", "\x7f", "/",
+]  # fmt: skip
+
+
+@st.composite
+def hostile(draw: Any) -> Callable[[str], str]:
+    """A change of a good text to one that a shell, systemd or apt would make something of."""
+    before, after = (
+        "".join(draw(st.lists(st.sampled_from(HOSTILE), min_size=least, max_size=3)))
+        for least in (0, 1)
+    )
+    whole = draw(st.booleans())
+
+    def change(good: str) -> str:
+        rooted = good.startswith("/")
+        value = f"{before}{MARK}{after}" if whole else f"{good}{before}{MARK}{after}"
+        # in its form as far as it goes, so that more is not simply refused
+        return f"/{value.strip('/')}" if rooted and whole else value
+
+    return change
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A script that was run: the arguments of each program, what it printed, what it left."""
+
+    calls: list[list[str]]
+    errors: str
+    left: list[str]
+
+
+PROGRAMS = [
+    *("awk", "base64", "bash", "cat", "chmod", "chown", "cmp", "cp", "cut", "date", "df"),
+    *("dirname", "docker", "dockerd", "dpkg", "find", "findmnt", "flock", "getent", "grep", "gzip"),
+    *("head", "id", "install", "ip", "journalctl", "kubeadm", "kubelet", "ln", "logger", "ls"),
+    *("lsblk", "mkdir", "modprobe", "mv", "perl", "printenv", "readlink", "rm", "rmdir"),
+    *("rsyslogd", "sed", "sha256sum", "sleep", "sort", "stat", "swapoff", "sync", "systemctl"),
+    *("tail", "tar", "touch", "tr", "uname", "wc", "xargs"),
+]
+WITH_HYPHEN = [
+    *("apt-get", "apt-mark", "apt-cache", "dpkg-query", "dpkg-deb", "systemd-run"),
+    *("systemd-analyze", "update-grub"),
+]
+
+# Functions go before programs. dash takes no hyphen in their names
+SHELL = """\
+__note() { printf '%s\\037' "$@" >&8; printf '\\036' >&8; }
+sh() { case $1 in -c) shift; __s=$1; shift $(($# > 1 ? 2 : 1)); (eval "$__s") ;; esac; }
+timeout() { while case $1 in -*|[0-9]*) ;; *) false ;; esac; do shift; done; "$@"; }
+mktemp() { __note mktemp "$@"; echo @ROOT@/stage; }
+cd() { :; }
+""" + "".join(f'{name}() {{ __note {name} "$@"; }}\n' for name in PROGRAMS)
+
+_PLACES = re.compile(r"(?<![\w.}~-])/(?=(etc|var|run|proc|sys|usr|boot|lib|sbin|bin|tmp|mnt)\b)")
+
+
+class Shell:
+    """A shell whose programs only note their arguments, below a temporary directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for folder in ("work", "stage", "usr/bin", "usr/sbin", "run/chaos-engine"):
+            (root / folder).mkdir(parents=True)
+        for folder in ("var/lib/chaos-engine", "proc/sys/net/ipv4"):
+            (root / folder).mkdir(parents=True)
+        for name in WITH_HYPHEN:
+            program = root / "usr/bin" / name
+            program.write_text(
+                "#!/bin/sh\nprintf '%s\\037' " + name + " \"$@\" >&8; printf '\\036' >&8\n"
+            )
+            program.chmod(0o755)
+        (root / "usr/sbin/haproxy_start.sh").symlink_to(root / "usr/bin/apt-get")
+
+    def localise(self, text: str) -> str:
+        """The text with a node's places moved below the directory."""
+        return _PLACES.sub(f"{self.root}/", text)
+
+    def run(self, text: str) -> Ran:
+        """Run a script in it."""
+        log = self.root / "log"
+        done = subprocess.run(
+            ["/bin/sh", "-c", SHELL.replace("@ROOT@", str(self.root)) + f"""
+exec 8>{log}
+{self.localise(text)}"""],
+            cwd=self.root / "work",
+            env={"PATH": f"{self.root}/usr/bin"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )  # fmt: skip
+        calls = [
+            [word.decode(errors="surrogateescape") for word in call.split(b"\x1f")[:-1]]
+            for call in log.read_bytes().split(b"\x1e")[:-1]
+        ]
+        left = [path.name for path in (self.root / "work").iterdir()]
+        return Ran(calls, done.stderr.decode(errors="replace"), left)
+
+
+@contextmanager
+def shell() -> Iterator[Shell]:
+    """A shell of its own for each example."""
+    with tempfile.TemporaryDirectory(prefix="hostile") as root:
+        yield Shell(Path(root))
+
+
+def check(ran: Ran, value: str) -> None:
+    """What has to hold of a script that was run with a hostile value in it."""
+    # a file waits under another name in the same folder
+    part = next(part for part in value.split("/") if MARK in part)
+    assert ran.left == [], f"{value!r} was run"
+    assert "yntax error" not in ran.errors
+    assert "nterminated" not in ran.errors
+    for call in ran.calls:
+        for number, word in enumerate(call):
+            if MARK in word:
+                assert part in word, f"{value!r} came apart: {call}"
+                option = word.startswith("-") and word.startswith(value)
+                assert not option or "--" in call[:number], f"{value!r} is an option: {call}"
+
+
+class Nothing(Connector):
+    """Runs nothing: all that an operation observes is known."""
+
+    def run_shell_command(self, command: StringCommand, *args: Any, **kwargs: Any) -> Any:
+        """Say which read `NODE` lacks."""
+        raise AssertionError(f"asked the node: {command}")
+
+
+class Known(dict[tuple[Read, Any], Any]):
+    """What is known of a node: all of `NODE`."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: tuple[Read, Any]) -> Any:
+        value = NODE[key[0].fact]
+        return value(**dict(key[0].arguments)) if callable(value) else value
+
+
+def commands(operation: Any, arguments: Mapping[str, Any], mark: str = "") -> Iterator[str]:
+    """The commands by which an operation reads a node, those with `mark`, and changes it."""
+    nodes = Nodes()
+    with nodes.on() as host:
+        host.connector = Nothing(nodes.state, host)
+        host.noop = lambda description: None
+        reads: list[Read] = list(operation.reads(**arguments))
+        current()[2].known = Known()
+        yield script(read for read in reads if mark in repr(read))
+        for command in operation._inner(**arguments):
+            if isinstance(command, FunctionCommand):
+                continue
+            assert isinstance(command, StringCommand)
+            yield command.get_raw_value()
+
+
+def refusal(operation: Any, arguments: Mapping[str, Any]) -> str:
+    """Why an operation does not take arguments, "" if it does; nothing may have been read then."""
+    nodes = Nodes()
+    with nodes.on() as host:
+        try:
+            operation(**arguments, name="Try")
+        except OperationValueError as error:
+            assert host.connector_data.get("commands") is None
+            return str(error)
+    return ""
+
+
+def test_every_operation_is_called_here() -> None:
+    assert set(CALLS) == set(OPERATIONS)
+    reads = {
+        read.fact
+        for name, operation in OPERATIONS.items()
+        for read in _reads(operation, CALLS[name])
+    }
+    assert reads - set(NODE) == set()
+
+
+def _reads(operation: Any, arguments: Mapping[str, Any]) -> list[Read]:
+    with Nodes().on():
+        return list(operation.reads(**arguments))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_good_arguments_make_scripts_that_run(name: str) -> None:
+    # Otherwise what is shown of hostile ones would say nothing
+    with shell() as sh:
+        made = list(commands(OPERATIONS[name], CALLS[name]))
+        for text in made:
+            ran = sh.run(text)
+            assert ran.left == []
+            assert "not found" not in ran.errors, ran.errors
+        assert (len(made) > 1) == (name not in WITHOUT_COMMAND)
+    assert refusal(OPERATIONS[name], CALLS[name]) == ""
+
+
+PLACES = [(name, at) for name, call in CALLS.items() for at in texts(call)]
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in PLACES}))
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_hostile_value_breaks_and_runs_nothing(name: str, data: st.DataObject) -> None:
+    at = data.draw(st.sampled_from([at for other, at in PLACES if other == name]))
+    values: list[str] = []
+
+    def change(good: str) -> str:
+        values.append(data.draw(hostile())(good))
+        return values[-1]
+
+    arguments = with_text(CALLS[name], at, change)
+    (value,) = values
+    problem = refusal(OPERATIONS[name], arguments)
+    if problem:
+        assert problem.startswith(f"{name.partition('.')[2]}: {at[0]}")
+        assert "it has to be" in problem
+        return
+    with shell() as sh:
+        for text in commands(OPERATIONS[name], arguments, MARK):
+            if MARK in text:
+                check(sh.run(text), sh.localise(value))
+
+
+@pytest.mark.parametrize(("name", "at"), PLACES, ids=[f"{n} {at}" for n, at in PLACES])
+@pytest.mark.parametrize("bad", ["\0", "\udcff"], ids=["NUL", "not Unicode"])
+def test_what_no_program_takes_is_refused(name: str, at: Path_, bad: str) -> None:
+    arguments = with_text(CALLS[name], at, lambda good: f"{good}{bad}")
+    problem = refusal(OPERATIONS[name], arguments)
+    assert problem.startswith(f"{name.partition('.')[2]}: {at[0]}")
+    assert re.search("a NUL in it|not Unicode text", problem)
+
+
+# What is found on a node is no less foreign
+
+
+@given(hostile())
+@settings(max_examples=20)
+def test_a_network_is_made_again_whatever_its_labels_say(change: Callable[[str], str]) -> None:
+    value = change("note")
+    found = DockerNetwork(
+        "bridge", value, "", (), auxiliary={value: "10.0.0.1"}, labels={"of": value, value: "x"}
+    )
+    with shell() as sh:
+        check(sh.run(recreate("lb-network", found)), sh.localise(value))
+
+
+def words_of_unit(line: str) -> list[str]:
+    """The words of a command line in a unit, see systemd.service(5) and systemd.syntax(7)."""
+    words = []
+    for quoted, plain in re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', line):
+        word = re.sub(r"\\(.)", r"\1", quoted) if quoted else plain
+        assert not re.search(r"(?<!%)(%%)*%(?!%)", word), f"a specifier in {word}"
+        assert not re.search(r"(?<![$])([$][$])*[$](?![$])", word), f"a variable in {word}"
+        words.append(word.replace("%%", "%").replace("$$", "$"))
+    return words
+
+
+@given(hostile())
+@settings(max_examples=20)
+def test_a_unit_records_its_files_whatever_they_are_called(change: Callable[[str], str]) -> None:
+    path = change("/etc/one")
+    unit = Unit("one.service", reads=(path,))
+    if not fits(Unit, unit):
+        return
+    (line,) = (
+        line.partition("=")[2]
+        for line in str(unit.record.content).split("\n")
+        if line.startswith("Exec")
+    )
+    program, *arguments = words_of_unit(line.removeprefix("-+"))
+    assert (program, arguments[0], len(arguments)) == ("/bin/sh", "-c", 2)
+    with shell() as sh:
+        ran = sh.run(arguments[1])
+        check(ran, sh.localise(path))
+        assert ["cat", "--", sh.localise(path)] in ran.calls
+
+
+@given(hostile())
+@settings(max_examples=10)
+def test_a_file_of_any_name_is_put_in_place_and_taken_away(change: Callable[[str], str]) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        sandbox = Sandbox(Path(root) / "node")
+        file = sandbox.file(change("/etc/one").lstrip("/"), "new\n")
+        if not fits(File, file):
+            return
+        other = sandbox.file("other", "same\n")
+        done = sandbox.apply(Plan(write=(file, other)))
+        assert not done.returncode, done.stderr
+        assert Path(file.path).read_text() == "new\n"
+        done = sandbox.apply(Plan(remove=(file.path,)))
+        assert not done.returncode, done.stderr
+        assert not Path(file.path).exists()
+        assert Path(other.path).read_text() == "same\n"
+        kept = [path for path in Path(root).rglob("*") if path.is_file()]
+        assert {path.name for path in kept} == {"created", "lock", "other"}
+
+
+# Settings have forms; whatever has the form has to survive in the files that are made of it
+
+NAMES = st.one_of(
+    st.sampled_from(["on", "no", "y", "null", "true", "1e3", "0x1f", "0b1", "12", "007", "a-b"]),
+    st.from_regex(form_of(HostName), fullmatch=True),
+)
+OCTETS = st.integers(1, 254)
+
+
+@settings(max_examples=30)
+@given(NAMES, NAMES, OCTETS, st.sampled_from(["1.28.15", "1.36.2"]))
+def test_kubeadm_reads_what_was_set(node: str, vip_name: str, octet: int, version: str) -> None:
+    model = KubernetesSettings(
+        nodes={node: f"10.0.0.{octet}"},
+        controllers=[node],
+        vip="10.0.1.1",
+        vip_name=vip_name,
+        kubernetes_version=version,
+        cri_dockerd_version="0.3.17" if version == "1.28.15" else "0.4.3",
+        kubernetes_pod_network="10.244.0.0/16",
+        storage_servers={"etcd1": "10.0.2.1"},
+    )
+    files, _ = configuration(model, node)
+    (init,) = (file for file in files if "init" in file.path)
+    (join,) = (file for file in files if "join" in file.path)
+    first, cluster, _ = yaml.safe_load_all(str(init.content))
+    second = yaml.safe_load(str(join.content))
+    for one in (first, second):
+        assert one["nodeRegistration"]["name"] == node
+        assert one["nodeRegistration"]["criSocket"] == "unix:///run/cri-dockerd.sock"
+    assert first["localAPIEndpoint"]["advertiseAddress"] == f"10.0.0.{octet}"
+    assert cluster["controlPlaneEndpoint"] == f"{vip_name}:6443"
+    assert cluster["kubernetesVersion"] == f"v{version}"
+    assert cluster["networking"]["podSubnet"] == "10.244.0.0/16"
+    assert cluster["etcd"]["external"]["endpoints"] == ["https://10.0.2.1:2379"]
+    assert second["discovery"]["bootstrapToken"]["apiServerEndpoint"] == f"{vip_name}:6443"
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_the_shell_scripts_on_the_node_get_what_was_set(data: st.DataObject) -> None:
+    def drawn(hint: Any) -> str:
+        value: str = data.draw(st.from_regex(form_of(hint), fullmatch=True))
+        return value
+
+    values: dict[str, dict[str, Any]] = {
+        "haproxy_start.sh.j2": {
+            "path": "/bin", "container": "c", "image": drawn(ImageName),
+            "network": drawn(DockerName), "vip": "1.2.3.4", "port": 6443,
+            "mac": drawn(MacAddress), "parent": drawn(LinkName), "link": drawn(LinkName),
+            "hairpin": "1.2.3.5", "directory": drawn(Folder), "run_directory": drawn(Folder),
+            "own": "/own", "run": "/r", "conf": "/c",
+        },
+        "var-log-mount.j2": {
+            "target": "/var/log", "volume": drawn(VolumeName),
+            "servers": [drawn(HostName), drawn(HostName)], "run": "/r", "mounts": "/m",
+            "path": "/bin",
+        },
+    }  # fmt: skip
+    for template, given_values in values.items():
+        text = render(template, **given_values)
+        subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=True, timeout=10)
+        wanted = {v if isinstance(v, str) else " ".join(v) for v in given_values.values()
+                  if not isinstance(v, int)}  # fmt: skip
+        assignments = [line for line in text.splitlines() if re.match("[a-z_]+=", line)]
+        names = [line.partition("=")[0] for line in assignments]
+        show = "\n".join([*assignments, *(f'printf "%s\\n" "${name}"' for name in names)])
+        done = subprocess.run(
+            ["/bin/sh", "-u"], input=show, text=True, check=True, capture_output=True, timeout=10
+        )
+        assert wanted - {*done.stdout.splitlines()} <= {"/bin"}
