@@ -17,20 +17,26 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib import import_module
+from importlib.resources import files
+from inspect import signature
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment
+from jinja2.meta import find_undeclared_variables
+from pydantic import BaseModel
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.exceptions import OperationValueError
 from pyinfra.facts.server import Hostname
 
-from chaos_engine import operations
+from chaos_engine import operations, templates
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
+from chaos_engine.deploys.settings import all_models
 from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.containers import Container, Image
@@ -53,28 +59,23 @@ from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import Read, current, script
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.rsyslog import Snippets
-from chaos_engine.facts.standing import Standing, StandingState
+from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.facts.swap import SwapArea, Swaps, SwapState
 from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.unit_traces import Traces
 from chaos_engine.operations import haproxy as haproxy_operations
 from chaos_engine.operations.arguments import (
-    DockerName,
-    Folder,
+    Form,
     HostName,
-    ImageName,
-    LinkName,
-    MacAddress,
-    VolumeName,
     fits,
 )
-from chaos_engine.operations.cordon import Rolling
+from chaos_engine.operations.cordon import Rolling, note
 from chaos_engine.operations.daemon_json import Options
 from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.kubectl import Kubectl
 from chaos_engine.operations.macvlan import Macvlan
 from chaos_engine.operations.macvlan_network import recreate
-from chaos_engine.templates import render
 from tests.unit.nodes import Connector, Nodes
 from tests.unit.scripts import Sandbox
 from tests.unit.test_preflight import GOOD
@@ -84,6 +85,7 @@ MACVLAN = Macvlan(
     "lb-network", "eth0", IPv4Network("192.168.1.0/24"), IPv4Address("192.168.1.1"), VIP, HAIRPIN
 )
 PROXY = haproxy_operations.Proxy("haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff")
+ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1", peers=("pi4",))
 OWN_CONFIG = File(f"{haproxy_operations.OWN}/{haproxy_operations.CONFIG}", "global\n")
 
 # How each operation is called. What it takes as shell commands, by its documentation, is none of
@@ -94,8 +96,9 @@ CALLS: dict[str, dict[str, Any]] = {
         "version": "0.3.17",
         "program": lambda architecture: b"\x7fELF",
         "infra_image": "registry.k8s.io/pause:3.9",
+        "rolling": ROLLING,
     },
-    "docker.engine": {"options": Options("10m", 3, "/mnt/ssd/docker", True)},
+    "docker.engine": {"options": Options("10m", 3, "/mnt/ssd/docker", True), "rolling": ROLLING},
     "etcd_certificates.notice_key": {"path": "/etc/kubernetes/client.key"},
     "files.install": {
         "files": (File("/etc/one", "1\n"), File("/etc/two", "2\n", mode="600", secret=True)),
@@ -118,16 +121,17 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "kernel.words": {"wanted": ("cgroup_enable=memory", "quiet")},
     "kubelet.keep_quiet": {},
-    "kubernetes.install": {"version": "1.28.15", "packages": ("kubelet", "kubeadm")},
+    "kubernetes.install": {
+        "version": "1.28.15",
+        "packages": ("kubelet", "kubeadm"),
+        "rolling": ROLLING,
+    },
     "log_mount.mount": {"volume": "pi1", "wanted": (File("/usr/local/sbin/helper", "true\n"),)},
     "macvlan_network.network": {"wanted": MACVLAN, "last": True},
     "packages.absent": {"names": ("snapd", "plymouth")},
     "preflight.fit": {"known_as": "pi1", "address": "192.168.1.50", "log_server": "192.168.1.42"},
-    "reboot.reboot": {"wanted": ("cgroup_enable=memory",)},
-    "rolling.uncordon": {
-        "rolling": Rolling("controller", node="pi1", peers=("pi4",)),
-        "last": True,
-    },
+    "reboot.reboot": {"wanted": ("cgroup_enable=memory",), "rolling": ROLLING},
+    "rolling.uncordon": {"rolling": ROLLING, "last": True},
     "rsyslog.forward": {"config": "*.* @1.2.3.4\nstop\n", "network": "", "server": "192.168.1.42"},
     "swap.off": {},
     "sysctl.kernel_settings": {
@@ -144,8 +148,11 @@ WITHOUT_COMMAND = {
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
 
-COMMANDS = {"script"}
+COMMANDS = {"apply", "check", "script"}
 """Arguments that are shell commands."""
+
+WITHOUT_TEXT = {"bool", "int", "bytes | None"}
+"""What arguments are that no text can be given as: they need not be in `CALLS`."""
 
 BOOT_FILE = BootFile(
     "/boot/firmware/cmdline.txt", "root=/dev/sda1\n", "755", "root", "root", "vfat", False,
@@ -306,9 +313,13 @@ WITH_HYPHEN = [
     *("systemd-analyze", "update-grub"),
 ]
 
-# Functions go before programs. dash takes no hyphen in their names
+START = "\x1e"
+"""Where a call begins in the log."""
+
+# Functions go before programs. dash takes no hyphen in their names. A call is noted by one write:
+# the programs of a pipe are called at the same time
 SHELL = """\
-__note() { printf '%s\\037' "$@" >&8; printf '\\036' >&8; }
+__note() { __name=$1; shift; printf '%s\\037' "@START@$__name" "$@" >&8; }
 sh() { case $1 in -c) shift; __s=$1; shift $(($# > 1 ? 2 : 1)); (eval "$__s") ;; esac; }
 timeout() { while case $1 in -*|[0-9]*) ;; *) false ;; esac; do shift; done; "$@"; }
 mktemp() { __note mktemp "$@"; echo @ROOT@/stage; }
@@ -329,9 +340,7 @@ class Shell:
             (root / folder).mkdir(parents=True)
         for name in WITH_HYPHEN:
             program = root / "usr/bin" / name
-            program.write_text(
-                "#!/bin/sh\nprintf '%s\\037' " + name + " \"$@\" >&8; printf '\\036' >&8\n"
-            )
+            program.write_text(f"#!/bin/sh\nprintf '%s\\037' '{START}{name}' \"$@\" >&8\n")
             program.chmod(0o755)
         (root / "usr/sbin/haproxy_start.sh").symlink_to(root / "usr/bin/apt-get")
 
@@ -342,20 +351,19 @@ class Shell:
     def run(self, text: str) -> Ran:
         """Run a script in it."""
         log = self.root / "log"
+        head = SHELL.replace("@ROOT@", str(self.root)).replace("@START@", START)
         done = subprocess.run(
-            ["/bin/sh", "-c", SHELL.replace("@ROOT@", str(self.root)) + f"""
-exec 8>{log}
-{self.localise(text)}"""],
+            ["/bin/sh", "-c", f"{head}exec 8>{log}\n{self.localise(text)}"],
             cwd=self.root / "work",
             env={"PATH": f"{self.root}/usr/bin"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=10,
             check=False,
-        )  # fmt: skip
+        )
         calls = [
             [word.decode(errors="surrogateescape") for word in call.split(b"\x1f")[:-1]]
-            for call in log.read_bytes().split(b"\x1e")[:-1]
+            for call in log.read_bytes().split(START.encode())[1:]
         ]
         left = [path.name for path in (self.root / "work").iterdir()]
         return Ran(calls, done.stderr.decode(errors="replace"), left)
@@ -440,6 +448,13 @@ def test_every_operation_is_called_here() -> None:
     assert reads - set(NODE) == set()
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_every_text_that_an_operation_takes_is_given_here(name: str) -> None:
+    takes = signature(OPERATIONS[name]).parameters
+    texts = {key for key, one in takes.items() if str(one.annotation) not in WITHOUT_TEXT}
+    assert texts - COMMANDS <= {*CALLS[name]} <= {*takes}
+
+
 def _reads(operation: Any, arguments: Mapping[str, Any]) -> list[Read]:
     with Nodes().on():
         return list(operation.reads(**arguments))
@@ -494,6 +509,15 @@ def test_what_no_program_takes_is_refused(name: str, at: Path_, bad: str) -> Non
     assert re.search("a NUL in it|not Unicode text", problem)
 
 
+@given(hostile())
+@settings(max_examples=20)
+def test_a_note_of_a_cordoned_node_has_its_name(change: Callable[[str], str]) -> None:
+    value = change("pi1")
+    with shell() as sh:
+        check(sh.run(note(value)), sh.localise(value))
+        assert Path(f"{sh.localise(NOTE)}.new").read_bytes() == f"{sh.localise(value)}\n".encode()
+
+
 # What is found on a node is no less foreign
 
 
@@ -541,16 +565,19 @@ def test_a_unit_records_its_files_whatever_they_are_called(change: Callable[[str
 
 @given(hostile())
 @settings(max_examples=10)
-def test_a_file_of_any_name_is_put_in_place_and_taken_away(change: Callable[[str], str]) -> None:
+def test_a_file_of_any_name_and_content_is_put_in_place_and_taken_away(
+    change: Callable[[str], str],
+) -> None:
     with tempfile.TemporaryDirectory() as root:
         sandbox = Sandbox(Path(root) / "node")
-        file = sandbox.file(change("/etc/one").lstrip("/"), "new\n")
+        content = change("new\n")
+        file = sandbox.file(change("/etc/one").lstrip("/"), content)
         if not fits(File, file):
             return
         other = sandbox.file("other", "same\n")
         done = sandbox.apply(Plan(write=(file, other)))
         assert not done.returncode, done.stderr
-        assert Path(file.path).read_text() == "new\n"
+        assert Path(file.path).read_bytes() == content.encode()
         done = sandbox.apply(Plan(remove=(file.path,)))
         assert not done.returncode, done.stderr
         assert not Path(file.path).exists()
@@ -597,36 +624,96 @@ def test_kubeadm_reads_what_was_set(node: str, vip_name: str, octet: int, versio
     assert second["discovery"]["bootstrapToken"]["apiServerEndpoint"] == f"{vip_name}:6443"
 
 
-@settings(max_examples=20)
-@given(st.data())
-def test_the_shell_scripts_on_the_node_get_what_was_set(data: st.DataObject) -> None:
-    def drawn(hint: Any) -> str:
-        value: str = data.draw(st.from_regex(form_of(hint), fullmatch=True))
-        return value
+SITE_VALUES = {
+    "10-all.conf.j2": {"server": "log_server", "protocol": "log_protocol", "port": "log_port"},
+    "cri-docker.service.j2": {"infra_image": "cri_dockerd_infra_image"},
+    "docker_haproxy.service.j2": {"vip": "vip", "port": "vip_port"},
+    "haproxy.cfg.j2": {"vip": "vip", "port": "vip_port", "controllers": "nodes"},
+    "haproxy_start.sh.j2": {
+        "image": "haproxy_image",
+        "network": "macvlan_network",
+        "vip": "vip",
+        "port": "vip_port",
+        "mac": "vip_mac",
+        "parent": "parent_interface",
+        "link": "hairpin_link",
+        "hairpin": "hairpin_address",
+        "directory": "haproxy_dir",
+        "run_directory": "haproxy_run_dir",
+    },
+    "journald.conf.j2": {
+        "max_use": "journald_max_use",
+        "max_file_size": "journald_max_file_size",
+    },
+    "kubeadm-init.yaml.j2": {
+        "version": "kubernetes_version",
+        "address": "nodes",
+        "endpoint": "vip_name",
+        "names": "vip",
+        "etcd": "storage_servers",
+        "certificates": "etcd_certificates_dir",
+        "pod_network": "kubernetes_pod_network",
+    },
+    "kubeadm-join.yaml.j2": {"address": "nodes", "endpoint": "vip_name"},
+    "kubeadm-node.yaml.j2": {"node": "nodes", "address": "nodes"},
+    "packages-removed.j2": {"names": "packages_absent"},
+    "var-log-mount.j2": {"volume": "log_volumes", "servers": "log_volumes"},
+    "var-log.service.j2": {"volume": "log_volumes"},
+}
+"""The setting that each variable of a template gets its value from."""
 
-    values: dict[str, dict[str, Any]] = {
-        "haproxy_start.sh.j2": {
-            "path": "/bin", "container": "c", "image": drawn(ImageName),
-            "network": drawn(DockerName), "vip": "1.2.3.4", "port": 6443,
-            "mac": drawn(MacAddress), "parent": drawn(LinkName), "link": drawn(LinkName),
-            "hairpin": "1.2.3.5", "directory": drawn(Folder), "run_directory": drawn(Folder),
-            "own": "/own", "run": "/r", "conf": "/c",
-        },
-        "var-log-mount.j2": {
-            "target": "/var/log", "volume": drawn(VolumeName),
-            "servers": [drawn(HostName), drawn(HostName)], "run": "/r", "mounts": "/m",
-            "path": "/bin",
-        },
-    }  # fmt: skip
-    for template, given_values in values.items():
-        text = render(template, **given_values)
-        subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=True, timeout=10)
-        wanted = {v if isinstance(v, str) else " ".join(v) for v in given_values.values()
-                  if not isinstance(v, int)}  # fmt: skip
-        assignments = [line for line in text.splitlines() if re.match("[a-z_]+=", line)]
-        names = [line.partition("=")[0] for line in assignments]
-        show = "\n".join([*assignments, *(f'printf "%s\\n" "${name}"' for name in names)])
-        done = subprocess.run(
-            ["/bin/sh", "-u"], input=show, text=True, check=True, capture_output=True, timeout=10
-        )
-        assert wanted - {*done.stdout.splitlines()} <= {"/bin"}
+OURS = {
+    *("api", "api_port", "conf", "container", "controller", "mounts", "own", "path", "program"),
+    *("run", "socket", "target"),
+}
+"""Variables that have no value of the site."""
+
+
+def site_hints() -> dict[str, Any]:
+    """The type of each setting."""
+    return {
+        name: hint
+        for model in all_models()
+        for name, hint in get_type_hints(model, include_extras=True).items()
+    }
+
+
+def forms_within(hint: Any) -> Iterator[str]:
+    """The forms of the texts that a value of this type has; a text without one is an error."""
+    pattern = next((item.pattern for item in get_args(hint) if isinstance(item, Form)), None)
+    if pattern is not None:
+        yield pattern
+    elif isinstance(hint, type) and issubclass(hint, BaseModel):
+        for field in get_type_hints(hint, include_extras=True).values():
+            yield from forms_within(field)
+    elif get_origin(hint) is Annotated:
+        yield from forms_within(get_args(hint)[0])
+    elif get_origin(hint) is Literal:
+        yield from map(re.escape, get_args(hint))
+    elif get_args(hint):
+        for part in get_args(hint):
+            yield from forms_within(part)
+    else:
+        assert hint in (IPv4Address, IPv4Network, int, bool, type(None), ...), hint
+
+
+def test_every_value_in_a_template_is_known_here() -> None:
+    environment = Environment()  # only to parse
+    found: dict[str, set[str]] = {}
+    for file in files(templates).iterdir():
+        if file.name.endswith(".j2"):
+            variables = find_undeclared_variables(environment.parse(file.read_text())) - OURS
+            found |= {file.name: variables} if variables else {}
+    assert found == {name: {*values} for name, values in SITE_VALUES.items()}
+
+
+@pytest.mark.parametrize(
+    "setting", sorted({name for values in SITE_VALUES.values() for name in values.values()})
+)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_value_in_a_template_is_one_plain_word(setting: str, data: st.DataObject) -> None:
+    # to sh, systemd, HAProxy, rsyslog, apt and journald alike
+    for pattern in forms_within(site_hints()[setting]):
+        value = data.draw(st.from_regex(pattern, fullmatch=True))
+        assert re.fullmatch("[A-Za-z0-9_/][A-Za-z0-9_./:@+-]*", value), setting
