@@ -4,13 +4,13 @@ from pyinfra import host
 
 from chaos_engine.deploys import proxy, reboot, worker
 from chaos_engine.deploys.concern import check
+from chaos_engine.deploys.proxy_group import check_groups
 
+check_groups()
 is_proxy = "proxy" in host.groups
-
-if is_proxy or "workers" in host.groups:
-    # Before the first change: a node that cannot be the proxy is left as it is
-    check(*([worker, proxy] if is_proxy else [worker]))
-    worker()
-    if is_proxy:
-        proxy()
-    reboot()
+# Before the first change: a node that cannot be the proxy is left as it is
+check(*([worker, proxy] if is_proxy else [worker]))
+worker()
+if is_proxy:
+    proxy()
+reboot()

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.deploys.settings import SettingsError, unread
 
 SOON = timedelta(days=30)
 _PRIVATE, _CERTIFICATE = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
@@ -39,9 +39,9 @@ class Given:
         try:
             return cls(setting, path, path.read_bytes())
         except OSError as error:
-            reason = "there is no such file" if not path.exists() else str(error.strerror)
             raise SettingsError(
-                f"{setting}: {path}: {reason}; put it there, or set {setting} to where it is"
+                f"{setting}: {path}: {unread(error)}; put the file there, or set {setting} to "
+                "where it is"
             ) from None
 
     def wrong(self, found: str, mend: str) -> SettingsError:

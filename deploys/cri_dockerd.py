@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import urllib.request
 from functools import lru_cache, partial
+from http.client import HTTPException
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Literal
@@ -14,7 +15,7 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError, controller_path
+from chaos_engine.deploys.settings import SettingsError, controller_path, unread
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current
@@ -90,7 +91,8 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
     tarball = _fill(settings.cri_dockerd_tarball, settings, architecture)
     path = controller_path(tarball)
     release = _fill(f"{RELEASES}/v{{version}}/{path.name}", settings, architecture)
-    if not path.exists() and settings.cri_dockerd_url is None:
+    missing = not os.path.lexists(path)
+    if missing and settings.cri_dockerd_url is None:
         raise SettingsError(
             f"{name}: {tarball} is missing; download {release} to there, or set "
             "chaos_cri_dockerd_tarball to where it is"
@@ -102,7 +104,7 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
             f"(cd {path.parent} && sha256sum {path.name} >> SHA256SUMS)"
         )
     try:
-        if not path.exists() and settings.cri_dockerd_url is not None:
+        if missing and settings.cri_dockerd_url is not None:
             url = _fill(settings.cri_dockerd_url, settings, architecture)
             _download(url, path, sha256, architecture)
         return _program(path, sha256, architecture)
@@ -134,20 +136,32 @@ def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tu
         if known == architecture:
             return sha256, "chaos_cri_dockerd_sha256"
     sums = path.with_name("SHA256SUMS")
-    if sums.is_file():
-        for line in sums.read_text(errors="replace").splitlines():
-            sha256, _, name = line.strip().partition(" ")
-            if name.lstrip(" *") == path.name:
-                return sha256, str(sums)
+    try:
+        lines = sums.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    except OSError as error:
+        raise SettingsError(
+            f"{current()[1].name}: {sums}: {unread(error)}; it is for the output of sha256sum: "
+            "mend or remove it"
+        ) from None
+    for line in lines:
+        sha256, _, name = line.strip().partition(" ")
+        if name.lstrip(" *") == path.name:
+            return sha256, str(sums)
     return CHECKSUMS.get(path.name, ""), "kubespray's checksums"
 
 
 def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
     with _downloading:  # hosts are prepared in parallel
-        if path.exists():
+        if os.path.lexists(path):
             return
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            data = answer.read()
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                data = answer.read()
+        except (HTTPException, OverflowError, ValueError) as error:
+            # no answer, or no address: a port that is no number, or too great a one
+            raise OSError(f"{url}: {str(error) or type(error).__name__}") from None
         extract(data, sha256, architecture)  # what is wrong is not kept
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")

@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError, controller_path
+from chaos_engine.deploys.settings import SettingsError, controller_path, unread
 from chaos_engine.deploys.site import (
     EndpointSettings,
     EtcdSettings,
@@ -17,7 +17,7 @@ from chaos_engine.deploys.site import (
     VersionsSettings,
 )
 from chaos_engine.deploys.values import LocalFileOrNone, Network
-from chaos_engine.facts.observe import warn
+from chaos_engine.facts.observe import current, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, kubelet, sysctl
 from chaos_engine.operations import kubernetes as operations
@@ -146,21 +146,18 @@ def read_key(path: str) -> bytes:
 
     Raises `SettingsError` if it cannot be read, is no OpenPGP key or has expired.
     """
+    key = f"{current()[1].name}: chaos_kubernetes_key"
     file, wanted = controller_path(path), "save the Release.key of the repository there"
     try:
         data = file.read_bytes()
         data = dearmor(data) if data.lstrip().startswith(b"-----BEGIN") else data
         keys = parse_keys(data)
     except OSError as error:
-        raise SettingsError(f"chaos_kubernetes_key: {file}: {error.strerror}; {wanted}") from None
+        raise SettingsError(f"{key}: {file}: {unread(error)}; {wanted}") from None
     except ValueError as error:
-        raise SettingsError(
-            f"chaos_kubernetes_key: {file} is no OpenPGP public key: {error}; {wanted}"
-        ) from None
-    if all(key.expired(time.time()) for key in keys):
-        raise SettingsError(
-            f"chaos_kubernetes_key: {file} expired on {keys[0].expiry_date}; {wanted}"
-        )
+        raise SettingsError(f"{key}: {file} is no OpenPGP public key: {error}; {wanted}") from None
+    if all(one.expired(time.time()) for one in keys):
+        raise SettingsError(f"{key}: {file} expired on {keys[0].expiry_date}; {wanted}")
     return data
 
 

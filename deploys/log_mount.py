@@ -8,6 +8,7 @@ from typing_extensions import Self
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import NodesSettings, StorageSettings
+from chaos_engine.facts.observe import warn
 from chaos_engine.operations import apt
 from chaos_engine.operations.arguments import HostName, VolumeName
 from chaos_engine.operations.files import File
@@ -67,6 +68,12 @@ def log_mount(settings: LogMountSettings) -> None:
     NetworkManager runs.
     """
     share = volume_of(settings, settings.node_name())
+    if len(share.servers) == 1:
+        warn(
+            f"only {share.servers[0]} serves the Gluster volume {share.volume}: while it is away, "
+            "logs stay in RAM; name another server in "
+            f"chaos_{'log_volumes' if settings.log_volumes else 'storage_servers'}"
+        )
     apt.packages(name="Install the Gluster client", present={"glusterfs-client": None})
     mount(
         name="Mount the log share",

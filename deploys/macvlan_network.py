@@ -31,6 +31,9 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
         description="address of the link by which the proxy's node reaches its own container, "
         "free, and outside of the router's DHCP range"
     )
+    log_server: MachineAddress | None = Field(
+        None, description="address of the syslog server that gets all logs of the nodes"
+    )
     macvlan_network: DockerName = Field(
         "lb-network",
         description="name of the Docker network that the proxy's container is on",
@@ -64,6 +67,8 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
         yield "the subnet's own address", self.lan_subnet.network_address
         yield "the subnet's broadcast address", self.lan_subnet.broadcast_address
         yield "chaos_lan_gateway", self.lan_gateway
+        if self.log_server is not None:
+            yield "chaos_log_server", self.log_server
         for name, address in self.nodes.items():
             yield f"the address of {name}", address
         for name, address in self.storage_servers.items():

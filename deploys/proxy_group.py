@@ -1,4 +1,5 @@
-"""The inventory's group of the proxy: one host that owns the address of the Kubernetes API."""
+"""The inventory's groups: the workers, and the proxy, one of them, which owns the address of the
+Kubernetes API."""
 
 from __future__ import annotations
 
@@ -8,7 +9,39 @@ from typing import Any
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.observe import current
 
+WORKERS = "workers"
 GROUP = "proxy"
+
+
+def check_groups() -> None:
+    """Refuse a host that ``deploy.py`` would pass over, or would not give its group's settings.
+
+    Raises `SettingsError` for a host in neither of the groups ``workers`` and ``proxy``, and for a
+    proxy that is not in ``workers`` too.
+    """
+    host = current()[1]
+    if problem := unplaced(host.name, host.groups):
+        raise SettingsError(problem)
+
+
+def unplaced(name: str, groups: Sequence[str]) -> str:
+    """Why `check_groups` refuses a host, "" if it does not: a pure function.
+
+    + name: the host's name in the inventory
+    + groups: the inventory's groups that it is in
+    """
+    if WORKERS in groups:
+        return ""
+    if GROUP in groups:
+        return (
+            f"{name}: in the inventory's group {GROUP}, but not in {WORKERS}, so it would miss "
+            f"what group_data/{WORKERS}.py says; name it in {WORKERS} too, in inventory.py"
+        )
+    return (
+        f"{name}: not in the inventory's group {WORKERS}, only in {', '.join(groups) or 'all'}, so "
+        f"nothing would be done to it; name it in {WORKERS} in inventory.py, or leave it out with "
+        f"--exclude {name}"
+    )
 
 
 def check_proxy_group() -> None:

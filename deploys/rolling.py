@@ -6,7 +6,7 @@ import shutil
 
 from pydantic import Field
 
-from chaos_engine.deploys.settings import SettingsError, controller_path
+from chaos_engine.deploys.settings import SettingsError, controller_path, unread
 from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.deploys.values import LocalFileOrNone, Number
 from chaos_engine.facts.observe import current
@@ -59,17 +59,17 @@ class RollingSettings(ControllersSettings):
         )
 
     def _kubectl(self) -> Kubectl:
-        path = controller_path(self.kubeconfig)
+        key, path = f"{current()[1].name}: chaos_kubeconfig", controller_path(self.kubeconfig)
         try:
             path.read_bytes()
         except OSError as error:
             raise SettingsError(
-                f"chaos_kubeconfig: {path}: {error.strerror}; copy /etc/kubernetes/admin.conf of a "
+                f"{key}: {path}: {unread(error)}; copy /etc/kubernetes/admin.conf of a "
                 "controller to there, for yourself only (chmod 600)"
             ) from None
         if shutil.which(PROGRAM) is None:
             raise SettingsError(
-                f"chaos_kubeconfig is set, and this computer has no {PROGRAM}: install it "
+                f"{key} is set, and this computer has no {PROGRAM}: install it "
                 "(kubernetes.io/docs/tasks/tools), or leave chaos_kubeconfig empty"
             )
         return Kubectl(str(path))

@@ -70,12 +70,16 @@ def describe(model: type[Settings], error: ValidationError, host: Host) -> Itera
         name = str(mistake["loc"][0])
         key, wanted = PREFIX + name, model.model_fields[name].description
         within = "".join(f"[{part!r}]" for part in mistake["loc"][1:] if part != "[key]")
-        if mistake["type"] == "missing":
+        if mistake["type"] == "missing" and within:
+            yield f"{origin(host, key)}: {key}{within} is missing; wanted: {wanted}"
+        elif mistake["type"] == "missing":
             yield f"{host.name}: {key} is not set; put it into group_data/: {wanted}"
         else:
             message = _WORDS.get(mistake["type"], message)
             if mistake["input"] is None:
-                message = "None is no value; leave the key out to have the default"
+                message = "None is no value"
+                if not model.model_fields[name].is_required():
+                    message += "; leave the key out to have the default"
             yield (
                 f"{origin(host, key)}: {key}{within} = {shown(mistake['input'])}: {message}; "
                 f"wanted: {wanted}"
@@ -88,6 +92,13 @@ _WORDS = {
     "tuple_type": 'it has to be a list, as ["a", "b"], also if it has one element',
     "dict_type": 'it has to be a dict, as {"a": "b"}',
     "model_type": 'it has to be a dict, as {"a": "b"}',
+    "int_type": "it has to be a whole number",
+    "int_parsing": "it has to be a whole number",
+    "int_from_float": "it has to be a whole number",
+    "bool_type": "it has to be True or False",
+    "bool_parsing": "it has to be True or False",
+    "too_short": "it is empty",
+    "extra_forbidden": "there is no such key",
 }
 
 
@@ -174,6 +185,15 @@ def _models() -> list[type[Settings]]:
             yield from below(child)
 
     return list(dict.fromkeys(below(Settings)))
+
+
+def unread(error: OSError) -> str:
+    """Why a file on this computer could not be read, for a message that goes on with the mend."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "that is a directory, not a file"
+    return f"it cannot be read: {error.strerror or error}"
 
 
 def controller_path(path: str | Path) -> Path:

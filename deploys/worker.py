@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+from typing_extensions import Self
+
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, cri_dockerd
 from chaos_engine.deploys.docker import DockerSettings, docker
@@ -34,6 +37,14 @@ class WorkerSettings(
     KernelSettings,
 ):
     """Settings of `worker`: those of all its concerns."""
+
+    @model_validator(mode="after")
+    def _the_log_server_is_not_the_api(self) -> Self:
+        if self.vip == self.log_server:
+            raise ValueError(
+                f"chaos_vip: {self.vip} is chaos_log_server; choose an address that no machine has"
+            )
+        return self
 
 
 CONCERNS = (

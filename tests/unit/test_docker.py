@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from chaos_engine.deploys.docker import DockerSettings, docker
 from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine, parse_flags, parse_info
 from chaos_engine.facts.observe import NodeError, Read, script, split
@@ -335,35 +332,6 @@ def test_every_apt_call_waits_and_keeps_needrestart_off() -> None:
     assert compose({}, client=False).startswith(APT)
 
 
-def refused(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> str:
-    """The operation that a node gets of which this is read, by fact."""
-    read = {"Packages": ALL, "Content": None, "DaemonFlags": {}, "DockerInfo": None, **answers}
-    monkeypatch.setattr(
-        "chaos_engine.operations.docker.observe", lambda fact, **_: read[fact.__name__]
-    )
-    monkeypatch.setattr("chaos_engine.deploys.concern.gather", lambda: None)
-    run = Nodes("pi1")
-    run.prepare(docker)
-    (name,) = run.operations()
-    return name
-
-
-@pytest.mark.parametrize(
-    ("answers", "reason"),
-    [
-        ({"Content": b'{"a": '}, f"{CONFIG} is not JSON"),
-        ({"DaemonFlags": {"-s": "/etc/default/docker"}}, "Docker would not start: -s in"),
-        ({"Packages": {"docker-ce": INSTALLED}}, "docker-ce is installed.*remove it first"),
-    ],
-)
-def test_a_node_is_refused_before_any_change(
-    monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], reason: str
-) -> None:
-    name = refused(monkeypatch, **answers)
-    assert name.startswith("Docker | Refuse node: ")
-    assert re.search(reason, name)
-
-
 def test_the_reads_of_a_deploy_are_known_beforehand() -> None:
     with Nodes("pi1").on():
         assert len(reads(OPTIONS)) == 8
@@ -383,22 +351,3 @@ def test_a_docker_that_answers_with_something_else_is_not_ready(
     ran = sandbox.run(f"PATH={sandbox.root}:$PATH\n{UNIT.ready}")
     assert ran.returncode == status, ran.stderr
     assert status == 0 or f"docker info says: {said}; wanted: systemd overlay2" in ran.stderr
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"docker_log_max_size": "10"},
-        {"docker_log_max_size": "0m"},
-        {"docker_log_max_size": "10MB"},
-        {"docker_log_max_file": 0},
-        {"docker_log_max_file": "many"},
-        {"docker_data_root": "ssd"},
-        {"docker_data_root": "/"},
-        {"docker_data_root": "/a b"},
-        {"docker_live_restore": "perhaps"},
-    ],
-)
-def test_a_setting_that_docker_would_not_take_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=next(iter(values))):
-        DockerSettings(**values)

@@ -121,116 +121,6 @@ def test_a_chain_and_several_authorities_pass() -> None:
     assert "was not issued by ca.crt" in refusal(certificate=pair.certificate, key=pair.private())
 
 
-OTHER = Pair("other", authority=True)
-LOOKALIKE = Pair("etcd-ca", authority=True)
-EXPIRED = Pair("client", CA, usages=CLIENT, end=NOW)
-FUTURE = Pair("client", CA, usages=CLIENT, begin=NOW + timedelta(hours=1))
-OF_SERVER = Pair("server", CA, usages=SERVER)
-NO_CA = Pair("self", authority=False)
-SILENT = Pair("self", authority=None)
-OLD_CA = Pair("old-ca", authority=True, end=NOW - timedelta(days=1))
-OF_OLD_CA = Pair("client", OLD_CA, usages=CLIENT)
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        (
-            {"certificate": GOOD.private()},
-            "chaos_crt: client.crt is a private key, not the client's certificate; "
-            "are two files swapped?",
-        ),
-        (
-            {"key": GOOD.certificate},
-            "chaos_key: client.key is a certificate, not a private key; are two files swapped?",
-        ),
-        (
-            {"certificate": GOOD.certificate + GOOD.private()},
-            "chaos_crt: client.crt has a private key in it besides the certificate; take the key "
-            "out: all users of a node can read this file",
-        ),
-        (
-            {"authority": CA.private() + CA.certificate},
-            "chaos_ca: ca.crt has a private key in it besides the certificate; take the key out: "
-            "all users of a node can read this file",
-        ),
-        (
-            {"certificate": b"\x30\x82\x01"},
-            "chaos_crt: client.crt is not the client's certificate in PEM form; "
-            "put the client's certificate there",
-        ),
-        (
-            {"authority": b""},
-            "chaos_ca: ca.crt is not the CA's certificate in PEM form; "
-            "put the CA's certificate there",
-        ),
-        (
-            {"key": b"-----BEGIN PRIVATE KEY-----\nMARKED\n-----END PRIVATE KEY-----\n"},
-            "chaos_key: client.key is not a private key in PEM form; put the client's key there",
-        ),
-        (
-            {"key": GOOD.private(b"secret")},
-            "chaos_key: client.key is encrypted, and the API server cannot ask for a passphrase; "
-            "decrypt it: openssl pkey -in OLD -out NEW",
-        ),
-        (
-            {"key": GOOD.private(b"secret", old=True)},
-            "chaos_key: client.key is encrypted, and the API server cannot ask for a passphrase; "
-            "decrypt it: openssl pkey -in OLD -out NEW",
-        ),
-        (
-            {"key": OTHER.private()},
-            "chaos_key: client.key is not the key of client.crt; "
-            "take the pair that was made together",
-        ),
-        (
-            {"authority": OTHER.certificate},
-            "chaos_crt: client.crt was not issued by ca.crt: it names CN=etcd-ca as its issuer, "
-            "that file has CN=other; take the CA that etcd trusts, and a certificate of it",
-        ),
-        (
-            {"authority": LOOKALIKE.certificate},
-            "chaos_crt: client.crt was not issued by ca.crt: it names CN=etcd-ca as its issuer, "
-            "that file has CN=etcd-ca; take the CA that etcd trusts, and a certificate of it",
-        ),
-        (
-            {"authority": NO_CA.certificate},
-            "chaos_ca: ca.crt is no CA's certificate: CN=self may not issue others; "
-            "take the certificate of the CA that issued the client's",
-        ),
-        (
-            {"authority": SILENT.certificate},
-            "chaos_ca: ca.crt is no CA's certificate: CN=self may not issue others; "
-            "take the certificate of the CA that issued the client's",
-        ),
-        (
-            {"certificate": EXPIRED.certificate, "key": EXPIRED.private()},
-            "chaos_crt: client.crt expired on 2026-11-23; renew it",
-        ),
-        (
-            {
-                "certificate": OF_OLD_CA.certificate,
-                "key": OF_OLD_CA.private(),
-                "authority": OLD_CA.certificate,
-            },
-            "chaos_ca: ca.crt expired on 2026-11-22; renew it",
-        ),
-        (
-            {"certificate": FUTURE.certificate, "key": FUTURE.private()},
-            "chaos_crt: client.crt is not valid before 2026-11-23 01:00 UTC; wait, or mend this "
-            "computer's clock: it says 2026-11-23 00:00 UTC",
-        ),
-        (
-            {"certificate": OF_SERVER.certificate, "key": OF_SERVER.private()},
-            "chaos_crt: client.crt is not for clients: its extended key usage lacks clientAuth; "
-            "take a client's certificate, not a server's",
-        ),
-    ],
-)
-def test_each_mistake_is_named(files: dict[str, bytes], message: str) -> None:
-    assert refusal(**files) == message
-
-
 def test_what_ends_soon_is_noted() -> None:
     soon = NOW + timedelta(days=29)
     assert check(now=NOW + timedelta(days=334)) == []
@@ -301,23 +191,7 @@ def test_a_key_that_is_not_needed_is_named_and_left(
     assert caplog.text.count(f"{key}: with this key root of this node can read") == 1
 
 
-@pytest.mark.parametrize("name", ["ca.crt", "etcd-client.crt", "etcd-client.key"])
-def test_a_missing_file_stops_the_run_before_any_change(
-    nodes: Nodes, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / "files" / name).unlink()
-    with pytest.raises(SettingsError, match=rf"{name}: there is no such file; put it there"):
-        nodes.prepare(etcd_certificates)
-    assert nodes.commands("pi1") == []
-
-
 def test_a_run_without_controllers_needs_no_files(nodes: Nodes, tmp_path: Path) -> None:
     (tmp_path / "files/etcd-client.key").unlink()
     with nodes.on("pi2"):
-        etcd_certificates()
-
-
-def test_an_unknown_choice_says_what_there_is(nodes: Nodes) -> None:
-    nodes["pi2"].data.chaos_etcd_certificates_hosts = "workers"
-    with nodes.on("pi2"), pytest.raises(SettingsError, match="'controllers' or 'all'"):
         etcd_certificates()

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos_engine.deploys.hosts_file import HostsFileSettings, addresses
-from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState, parse_cloud_init
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations.hosts_file import conflicts, edit
@@ -167,23 +166,6 @@ def test_names_come_from_the_settings_and_the_inventory() -> None:
 
 def test_without_a_vip_it_has_no_name() -> None:
     assert "k8s" not in addresses(resolve(chaos_vip=None))
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (
-            {"chaos_storage_servers": {"pi1": "192.168.1.40"}},
-            "pi1: chaos_storage_servers: pi1 is 192.168.1.40, but 192.168.1.50 in chaos_nodes",
-        ),
-        ({"chaos_vip_name": "etcd1"}, "chaos_vip_name: etcd1 is a machine's name already"),
-        ({"chaos_vip": "192.168.1.51"}, "chaos_vip: 192.168.1.51 is the address of pi2; choose"),
-    ],
-)
-def test_contradictions_name_key_and_mend(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError) as error:
-        resolve(**values)
-    assert message in str(error.value)
 
 
 def look(root: Path) -> CloudInitState:

@@ -13,14 +13,11 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.deploys.kernel import KernelSettings
-from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.kernel import SCRIPT, BootFile, Cmdline, KernelCmdline, parse_cmdline
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations import files
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kernel import carried, grub_drop_in, pending, plan, unchanged
-from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 from tests.unit.test_cmdline import ADDED, DEBIAN, NOTICE, RASPBERRY_PI_OS, UBUNTU_2404, WANTED
 
@@ -367,18 +364,3 @@ def test_content_reaches_the_card_before_its_name_and_the_name_before_success(
         )
     )
     assert synced < renamed < folder
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (["two words"], r"chaos_kernel_words\[0\] = 'two words': .*words that the kernel's"),
-        (["x$(reboot)"], r"chaos_kernel_words\[0\] = "),
-        (["quiet", "quiet"], "chaos_kernel_words = .*a word is there twice; name each once"),
-    ],
-)
-def test_words_that_are_none_are_refused(words: list[str], reason: str) -> None:
-    nodes = Nodes(data={"chaos_kernel_words": words})
-
-    with nodes.on(), pytest.raises(SettingsError, match=reason):
-        KernelSettings.resolve()

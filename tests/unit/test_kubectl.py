@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts import standing
 from chaos_engine.facts.health import CHECKS
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
@@ -292,16 +291,3 @@ def test_a_kubeconfig_is_looked_for_beside_the_inventory(tmp_path: Path, program
     (tmp_path / "kubeconfig").touch()
 
     assert resolved(tmp_path, kubeconfig="kubeconfig").kubectl == Kubectl(f"{tmp_path}/kubeconfig")
-
-
-def test_a_kubeconfig_that_cannot_be_used_stops_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(SettingsError, match=r"chaos_kubeconfig: .*/mine: No such file.*; copy"):
-        resolved(tmp_path, kubeconfig="mine")
-    with pytest.raises(SettingsError, match="Is a directory"):
-        resolved(tmp_path, kubeconfig=".")
-    (tmp_path / "mine").touch()
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(SettingsError, match="this computer has no kubectl: install it"):
-        resolved(tmp_path, kubeconfig="mine")

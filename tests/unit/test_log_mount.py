@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from chaos_engine.deploys.log_mount import LogMountSettings, volume_of
-from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
 from chaos_engine.facts.mounts import Answer, Mount
 from chaos_engine.operations.files import Plan, Unit
@@ -39,53 +37,6 @@ def test_a_table_decides_alone() -> None:
     table = {"pi2": {"volume": "logs_pi2", "servers": ["etcd3"]}}
     share = volume_of(settings(log_volumes=table), "pi2")
     assert (share.volume, share.servers) == ("logs_pi2", ("etcd3",))
-
-
-@pytest.mark.parametrize(
-    ("values", "host", "message"),
-    [
-        (
-            {"log_volumes": {"pi2": {"volume": "pi2", "servers": ["etcd1"]}}},
-            "pi1",
-            r'^pi1: chaos_log_volumes has no Gluster volume for it, only for pi2; add "pi1": ',
-        ),
-        ({}, "pi11", r"^pi11: chaos_nodes does not have it, .*; add its name and address there"),
-        (
-            {"storage_servers": {}},
-            "pi1",
-            r"^pi1: chaos_storage_servers is empty, so nobody serves .* pi1; name the Gluster",
-        ),
-    ],
-)
-def test_a_node_without_a_volume_stops_the_run(
-    values: dict[str, Any], host: str, message: str
-) -> None:
-    with pytest.raises(SettingsError, match=message):
-        volume_of(settings(**values), host)
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        (
-            {
-                "pi1": {"volume": "a", "servers": ["etcd1"]},
-                "pi2": {"volume": "a", "servers": ["etcd1"]},
-            },
-            r"chaos_log_volumes\['pi2'\]: a is the volume of pi1 too; give each node its own",
-        ),
-        ({"pi99": {"volume": "a", "servers": ["etcd1"]}}, "pi99 is not in chaos_nodes"),
-        ({"pi1": {"volume": "a", "servers": []}}, "at least 1 item"),
-        ({"pi1": {"volume": "a", "servers": ["etcd9"]}}, "etcd9 is not in chaos_storage_servers"),
-        ({"pi1": {"volume": "a", "servers": ["etcd1", "etcd1"]}}, "etcd1 is there twice"),
-        ({"pi1": {"volume": "a/../b", "servers": ["etcd1"]}}, "it has to be a Gluster volume"),
-        ({"pi1": {"volume": "-o", "servers": ["etcd1"]}}, "it has to be a Gluster volume"),
-        ({"pi1": {"volume": "a", "server": "etcd1"}}, "Extra inputs are not permitted"),
-    ],
-)
-def test_a_table_that_cannot_be_right_is_refused(table: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        settings(log_volumes=table)
 
 
 def mounted(source: str, fstype: str = "fuse.glusterfs") -> Mount:

@@ -67,41 +67,6 @@ SITE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (
-            {"vip": "192.168.2.60"},
-            "chaos_vip: 192.168.2.60 is not in chaos_lan_subnet 192.168.1.0/24; all machines",
-        ),
-        ({"hairpin_address": "10.0.0.1"}, "chaos_hairpin_address: 10.0.0.1 is not in chaos_lan_su"),
-        ({"lan_gateway": "10.0.0.1"}, "chaos_lan_gateway: 10.0.0.1 is not in chaos_lan_subnet"),
-        ({"vip": "192.168.1.0"}, "chaos_vip: 192.168.1.0 is the subnet's own address; choose a"),
-        ({"vip": "192.168.1.255"}, "chaos_vip: 192.168.1.255 is the subnet's broadcast address"),
-        ({"vip": "192.168.1.1"}, "chaos_vip: 192.168.1.1 is chaos_lan_gateway; choose a free"),
-        ({"vip": "192.168.1.54"}, "chaos_vip: 192.168.1.54 is the address of pi5; choose a free"),
-        ({"vip": "192.168.1.40"}, "chaos_vip: 192.168.1.40 is the address of etcd1; choose a"),
-        ({"vip": "192.168.1.222"}, "chaos_vip: 192.168.1.222 is chaos_hairpin_address; choose a"),
-        ({"hairpin_address": "192.168.1.0"}, "chaos_hairpin_address: .* the subnet's own address"),
-        ({"hairpin_address": "192.168.1.255"}, "chaos_hairpin_address: .* broadcast address"),
-        ({"hairpin_address": "192.168.1.1"}, "chaos_hairpin_address: .* is chaos_lan_gateway"),
-        ({"hairpin_address": "192.168.1.50"}, "chaos_hairpin_address: .* the address of pi1"),
-        ({"hairpin_address": "192.168.1.40"}, "chaos_hairpin_address: .* the address of etcd1"),
-        ({"vip": None}, "it has to be text, in quotes"),
-        ({"lan_subnet": "192.168.1.5/24"}, "a machine's address in the network 192.168.1.0/24"),
-        ({"lan_subnet": "192.168.1.0"}, "its prefix is missing, as in 192.168.1.0/24"),
-        ({"lan_subnet": "fd00::/64"}, "not a valid IPv4 network"),
-        ({"macvlan_network": "-x"}, "it has to be a name as Docker takes it"),
-        ({"macvlan_network": "a b"}, "it has to be a name as Docker takes it"),
-        ({"macvlan_network": "$(reboot)"}, "it has to be a name as Docker takes it"),
-        ({"parent_interface": "enx001122334455-lan"}, "the name of a network interface"),
-    ],
-)
-def test_a_bad_setting_is_named(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        MacvlanNetworkSettings(**{**SITE, **values})
-
-
 @pytest.mark.parametrize("key", ["vip", "hairpin_address", "lan_subnet", "lan_gateway"])
 def test_what_only_the_site_knows_has_no_default(key: str) -> None:
     with pytest.raises(ValidationError, match=f"{key}\n  Field required"):

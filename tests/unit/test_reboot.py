@@ -15,8 +15,6 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from chaos_engine.deploys import reboot as deploy
-from chaos_engine.deploys.reboot import RebootSettings
-from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.kernel import RECORD, Cmdline
 from chaos_engine.facts.standing import Standing, StandingState
 from chaos_engine.facts.swap import SwapArea, SwapState
@@ -534,18 +532,3 @@ def test_the_note_is_removed_as_it_was_made() -> None:
     assert withdraw(state, broken) == (  # type: ignore[arg-type]
         f"{RECORD} could not be removed: Read-only file system"
     )
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "wanted"),
-    [
-        ("chaos_rolling_batch", 0, "how many nodes that have joined a cluster may be down at"),
-        ("chaos_reboot_force", "perhaps", "whether a node that has joined a cluster is"),
-        ("chaos_reboot_timeout", 1, "seconds that a node may take to come back"),
-    ],
-)
-def test_settings_that_do_not_fit_say_what_is_wanted(key: str, value: Any, wanted: str) -> None:
-    nodes = Nodes(data={key: value})
-
-    with nodes.on(), pytest.raises(SettingsError, match=f"{key} = {value!r}: .*wanted: {wanted}"):
-        RebootSettings.resolve()

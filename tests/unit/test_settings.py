@@ -64,73 +64,13 @@ def test_a_host_goes_before_its_group_and_a_group_before_all() -> None:
     assert resolve(data=data, override={"chaos_vip_port": 4}).vip_port == 4
 
 
-@pytest.mark.parametrize(
-    ("layers", "where"),
-    [
-        ({"data": {**SITE, "chaos_vip_port": 0}}, "pi1, group all"),
-        ({"data": SITE, "groups": {"w": (["pi1"], {"chaos_vip_port": 0})}}, "pi1, group w"),
-        ({"data": SITE, "hosts": {"pi1": {"chaos_vip_port": 0}}}, "pi1, inventory"),
-        ({"data": SITE, "override": {"chaos_vip_port": 0}}, "pi1, --data"),
-    ],
-)
-def test_a_bad_value_says_where_it_comes_from(layers: dict[str, Any], where: str) -> None:
-    assert refusal(**layers) == (
-        f"{where}: chaos_vip_port = 0: Input should be greater than or equal to 1; "
-        "wanted: TCP port of the Kubernetes API"
-    )
-
-
-def test_a_bad_value_within_a_table_says_which() -> None:
-    data = {**SITE, "chaos_nodes": {"pi1": "192.168.1.500"}}
-    assert refusal(NodesSettings, data=data).startswith(
-        "pi1, group all: chaos_nodes['pi1'] = '192.168.1.500': Input is not a valid IPv4 address"
-    )
-
-
-def test_a_missing_value_says_what_is_wanted() -> None:
-    assert refusal(LogServerSettings) == (
-        "pi1: chaos_log_server is not set; put it into group_data/: "
-        "address of the syslog server that gets all logs of the nodes"
-    )
-
-
 def test_all_mistakes_are_told_at_once() -> None:
     message = refusal(data={"chaos_vip_port": 0, "chaos_vip": "x"})
     assert len(message.splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    ("key", "hint"),
-    [
-        ("chaos_log_sever", "did you mean chaos_log_server?"),
-        ("chaos_qqqq", "README.md lists the settings"),
-    ],
-)
-@pytest.mark.parametrize("layer", ["data", "override"])
-def test_an_unknown_key_names_the_nearest(layer: str, key: str, hint: str) -> None:
-    message = refusal(AllSettings, **{"data": SITE, layer: {**SITE, key: 1}})
-    assert f"{key} is no setting; {hint}" in message
-
-
 def test_keys_of_other_concerns_are_no_mistake() -> None:
     assert resolve(NodesSettings, data=SITE).nodes
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (
-            {"chaos_nodes": {"pi1": "192.168.1.50", "pi2": "192.168.1.50"}},
-            "pi2 and pi1 have the same address 192.168.1.50; give each node its own",
-        ),
-        ({"chaos_controllers": ["pi9"]}, "pi9 is not in chaos_nodes; add its address there"),
-        ({"chaos_controllers": ["pi1", "pi1"]}, "a name is there twice"),
-        ({"chaos_kubernetes_version": "v1.28"}, "it has to be a version of three numbers"),
-        ({"chaos_nodes": {"Pi_1": "192.168.1.50"}}, "it has to be a machine's name"),
-    ],
-)
-def test_values_that_do_not_fit_each_other(data: dict[str, Any], message: str) -> None:
-    assert message in refusal(data={**SITE, **data})
 
 
 def test_settings_cannot_be_changed_by_a_deploy() -> None:

@@ -1,0 +1,1526 @@
+"""Bad input, by the way that it takes: the shipped deploy.py and group_data with one mistake, run
+by pyinfra's command line under ``-y``.
+
+Each mistake is told in words, with what is wrong and what to do; there is no traceback, the exit
+status is not 0, and nothing that changes a node is sent to one.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import http.client
+import io
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos_engine.deploys.settings import PREFIX, all_models
+from chaos_engine.facts.apt import Packages, PackageState
+from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
+from chaos_engine.facts.docker import DaemonFlags, DockerNetworks
+from chaos_engine.facts.docker_networks import DockerNetwork
+from chaos_engine.facts.files import Content
+from chaos_engine.facts.journald import DropIns
+from chaos_engine.facts.kernel import KernelCmdline
+from chaos_engine.facts.kubernetes import Joined, KubernetesSources, Source
+from chaos_engine.facts.log_mount import LogShare, LogShares
+from chaos_engine.facts.mounts import Mount, Mounts
+from chaos_engine.facts.network import AddressOwner, Interface
+from chaos_engine.facts.node import Node
+from chaos_engine.facts.observe import NodeError, Read
+from chaos_engine.facts.packages import Removal, RemovalPlan
+from chaos_engine.facts.standing import Standing
+from tests.unit.openpgp_samples import CAPTIVE, SHORT
+from tests.unit.site import Done, Runner, Site
+from tests.unit.test_cri_dockerd import elf, sha256, tarball
+from tests.unit.test_etcd_certificates import CLIENT, SERVER, Pair
+from tests.unit.test_hostile_values import NODE
+from tests.unit.test_preflight import GOOD
+
+BEGIN = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(days=1)
+END = BEGIN + timedelta(days=365)
+
+
+def pair(name: str, issuer: Pair | None = None, **how: Any) -> Pair:
+    """A certificate that is valid today."""
+    return Pair(name, issuer, **{"begin": BEGIN, "end": END, **how})
+
+
+CA = pair("etcd-ca", authority=True)
+GOOD_PAIR = pair("client", CA, usages=CLIENT)
+RELEASE, TARBALL = "cri-dockerd-0.3.17.arm64.tgz", tarball(elf("arm64"))
+SHIPPED = {
+    name: (Path(__file__).parents[2] / "group_data" / f"{name}.py").read_text()
+    for name in ("proxy", "workers", "all")
+}
+
+
+@dataclass
+class Case:
+    """A mistake, and what is said of it.
+
+    + settings: by group
+    + key: the setting that it is a mistake of
+    + files: mends the folder for the worse
+    + url: what an address answers
+    + answers: what the node says that it does not say else, by fact
+    + unreadable: name of a file that this user may not read
+    + others: how many hosts are deployed nevertheless
+    """
+
+    says: str
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    key: str = ""
+    inventory: str = 'workers = ["pi5"]\nproxy = ["pi5"]\n'
+    files: Callable[[Path], object] | None = None
+    url: BaseException | bytes | None = None
+    answers: Mapping[Any, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    unreadable: str = ""
+    others: int = 0
+
+
+def bad(key: str, value: Any, says: str, **more: Any) -> Case:
+    """A setting whose value is bad, in the file where it is shipped, or in all.py."""
+    key = PREFIX + key
+    group = next((name for name, text in SHIPPED.items() if f"\n{key} = " in text), "all")
+    return Case(says, {group: {key: value}}, key, **more)
+
+
+def node(says: str, answers: Mapping[Any, Any], **more: Any) -> Case:
+    """A node in a bad state."""
+    return Case(says, answers=answers, **more)
+
+
+def changed(**values: Any) -> dict[Any, Any]:
+    """The node's own description, otherwise."""
+    return {Node: replace(GOOD, **values)}
+
+
+CMDLINE = "/boot/firmware/cmdline.txt"
+
+
+def boot(text: str | None = None, **values: Any) -> dict[Any, Any]:
+    """The kernel's command line in its file, otherwise."""
+    found = NODE[KernelCmdline]
+    values = values if text is None else {**values, "text": text}
+    return {KernelCmdline: replace(found, file=replace(found.file, **values))}
+
+
+def parent(**values: Any) -> dict[Any, Any]:
+    """The interface on the LAN, otherwise."""
+    state = replace(NODE[Interface]("eth0"), **values)
+    return {Interface: lambda interface: state if interface == "eth0" else None}
+
+
+def files(contents: Mapping[str, bytes]) -> Callable[[Path], object]:
+    """Other contents of files."""
+
+    def write(folder: Path) -> None:
+        for name, data in contents.items():
+            (folder / "files" / name).write_bytes(data)
+
+    return write
+
+
+def release(data: bytes) -> Callable[[Path], object]:
+    """Another tarball, with its checksum."""
+    return files({RELEASE: data, "SHA256SUMS": f"{sha256(data)}  {RELEASE}\n".encode()})
+
+
+def missing(name: str) -> Callable[[Path], object]:
+    """No such file."""
+    return lambda folder: (folder / "files" / name).unlink()
+
+
+def directory(name: str) -> Callable[[Path], object]:
+    """A directory in place of a file."""
+
+    def replaced(folder: Path) -> None:
+        path = folder / "files" / name
+        path.unlink()
+        path.mkdir()
+
+    return replaced
+
+
+def drop(folder: Path, group: str, key: str) -> None:
+    """Take a setting out."""
+    path = folder / "group_data" / f"{group}.py"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(f"{key} = ")))
+
+
+SETTINGS = [
+    bad(
+        "nodes",
+        ["pi5"],
+        'pi5, group all: chaos_nodes = [\'pi5\']: it has to be a dict, as {"a": "b"}',
+    ),
+    bad(
+        "nodes",
+        {"pi5": "192.168.1.500"},
+        "pi5, group all: chaos_nodes['pi5'] = '192.168.1.500': Input is not a valid IPv4 address",
+    ),
+    bad(
+        "nodes",
+        {"Pi_5": "192.168.1.54"},
+        "pi5, group all: chaos_nodes['Pi_5'] = 'Pi_5': it has to be a machine's name "
+        "without its domain, in lower case, as pi1",
+    ),
+    bad(
+        "nodes",
+        {"pi5": "192.168.1.54", "pi6": "192.168.1.54"},
+        "pi5: chaos_nodes: pi6 and pi5 have the same address 192.168.1.54; give each node its own",
+    ),
+    bad(
+        "nodes",
+        {"pi1": "192.168.1.50"},
+        "pi5: chaos_controllers: pi4 is not in chaos_nodes; add its address there",
+    ),
+    bad(
+        "nodes",
+        {"pi5": 3232235830},
+        "pi5, group all: chaos_nodes['pi5'] = 3232235830: it has to be text, in quotes,"
+        ' as "192.168.1.42"',
+    ),
+    bad(
+        "nodes",
+        {"pi5": "127.0.0.1"},
+        "pi5, group all: chaos_nodes['pi5'] = '127.0.0.1': no other machine is reached "
+        "by that; give an address of the LAN",
+    ),
+    bad(
+        "nodes",
+        None,
+        "pi5, group all: chaos_nodes = None: None is no value; leave the key out to "
+        "have the default",
+    ),
+    bad(
+        "controllers",
+        "pi1",
+        'pi5, group all: chaos_controllers = \'pi1\': it has to be a list, as ["a", "b"],'
+        " also if it has one element",
+    ),
+    bad(
+        "controllers",
+        ["pi9x"],
+        "pi5: chaos_controllers: pi9x is not in chaos_nodes; add its address there",
+    ),
+    bad(
+        "controllers",
+        ["pi1", "pi1"],
+        "pi5: chaos_controllers: a name is there twice; name each controller once",
+    ),
+    bad(
+        "controllers",
+        [],
+        "pi5: chaos_controllers is empty, so the proxy would have nobody to ask; name "
+        "the controllers there",
+    ),
+    bad(
+        "storage_servers",
+        ["etcd1"],
+        'pi5, group all: chaos_storage_servers = [\'etcd1\']: it has to be a dict, as {"a": "b"}',
+    ),
+    bad(
+        "storage_servers",
+        {"etcd1": "etcd1"},
+        "pi5, group all: chaos_storage_servers['etcd1'] = 'etcd1': Input is not a valid"
+        " IPv4 address",
+    ),
+    bad(
+        "storage_servers",
+        {},
+        "pi5: chaos_storage_servers is empty, so nobody serves the Gluster volume pi5; "
+        "name the Gluster servers there, with their addresses",
+    ),
+    bad(
+        "storage_servers",
+        {"pi5": "192.168.1.40"},
+        "pi5: chaos_storage_servers: pi5 is 192.168.1.40, but 192.168.1.54 in "
+        "chaos_nodes; give it one address",
+    ),
+    bad(
+        "storage_servers",
+        {"etcd1.lan": "192.168.1.40"},
+        "pi5, group all: chaos_storage_servers['etcd1.lan'] = 'etcd1.lan': it has to be"
+        " a machine's name without its domain, in lower case, as pi1",
+    ),
+    bad(
+        "log_server",
+        "etcd3",
+        "pi5, group all: chaos_log_server = 'etcd3': Input is not a valid IPv4 address",
+    ),
+    bad(
+        "log_server",
+        "127.0.0.1",
+        "pi5, group all: chaos_log_server = '127.0.0.1': no other machine is reached by"
+        " that; give an address of the LAN",
+    ),
+    bad(
+        "log_server",
+        "224.0.0.1",
+        "pi5, group all: chaos_log_server = '224.0.0.1': no other machine is reached by"
+        " that; give an address of the LAN",
+    ),
+    bad(
+        "log_server",
+        None,
+        "pi5, group all: chaos_log_server = None: None is no value",
+    ),
+    bad(
+        "log_server",
+        "192.168.1.42:514",
+        "pi5, group all: chaos_log_server = '192.168.1.42:514': Input is not a valid IPv4 address",
+    ),
+    bad(
+        "log_protocol",
+        "relp",
+        "pi5, group all: chaos_log_protocol = 'relp': Input should be 'udp' or 'tcp'",
+    ),
+    bad(
+        "log_port",
+        0,
+        "pi5, group all: chaos_log_port = 0: Input should be greater than or equal to 1",
+    ),
+    bad(
+        "log_port",
+        "syslog",
+        "pi5, group all: chaos_log_port = 'syslog': it has to be a whole number",
+    ),
+    bad(
+        "log_port",
+        True,
+        "pi5, group all: chaos_log_port = True: it has to be a number",
+    ),
+    bad(
+        "vip",
+        "192.168.2.60",
+        "pi5: chaos_vip: 192.168.2.60 is not in chaos_lan_subnet 192.168.1.0/24; all "
+        "machines of the LAN are",
+    ),
+    bad(
+        "vip",
+        "192.168.1.0",
+        "pi5: chaos_vip: 192.168.1.0 is the subnet's own address; choose a free address",
+    ),
+    bad(
+        "vip",
+        "192.168.1.255",
+        "pi5: chaos_vip: 192.168.1.255 is the subnet's broadcast address; choose a free address",
+    ),
+    bad(
+        "vip",
+        "192.168.1.1",
+        "pi5: chaos_vip: 192.168.1.1 is chaos_lan_gateway; choose a free address",
+    ),
+    bad(
+        "vip",
+        "192.168.1.54",
+        "pi5: chaos_vip: 192.168.1.54 is the address of pi5; choose one that no machine has",
+    ),
+    bad(
+        "vip",
+        "192.168.1.40",
+        "pi5: chaos_vip: 192.168.1.40 is the address of etcd1; choose one that no machine has",
+    ),
+    bad(
+        "vip",
+        "192.168.1.222",
+        "pi5: chaos_vip: 192.168.1.222 is chaos_hairpin_address; choose a free address",
+    ),
+    bad(
+        "vip",
+        "192.168.1.60/24",
+        "pi5, group all: chaos_vip = '192.168.1.60/24': Input is not a valid IPv4 address",
+    ),
+    bad(
+        "vip",
+        None,
+        "pi5, group all: chaos_vip = None: None is no value",
+    ),
+    bad(
+        "vip_name",
+        "etcd1",
+        "pi5: chaos_vip_name: etcd1 is a machine's name already; choose another",
+    ),
+    bad(
+        "vip_name",
+        "k8s.example.org",
+        "pi5, group all: chaos_vip_name = 'k8s.example.org': it has to be a machine's "
+        "name without its domain, in lower case, as pi1",
+    ),
+    bad(
+        "vip_port",
+        65536,
+        "pi5, group all: chaos_vip_port = 65536: Input should be less than or equal to 65535",
+    ),
+    bad(
+        "vip_port",
+        "https",
+        "pi5, group all: chaos_vip_port = 'https': it has to be a whole number",
+    ),
+    bad(
+        "lan_subnet",
+        "192.168.1.5/24",
+        "pi5, group proxy: chaos_lan_subnet = '192.168.1.5/24': that is a machine's "
+        "address in the network 192.168.1.0/24",
+    ),
+    bad(
+        "lan_subnet",
+        "192.168.1.0",
+        "pi5, group proxy: chaos_lan_subnet = '192.168.1.0': its prefix is missing, as "
+        "in 192.168.1.0/24",
+    ),
+    bad(
+        "lan_subnet",
+        "fd00::/64",
+        "pi5, group proxy: chaos_lan_subnet = 'fd00::/64': Input is not a valid IPv4 network",
+    ),
+    bad(
+        "lan_gateway",
+        "10.0.0.1",
+        "pi5: chaos_lan_gateway: 10.0.0.1 is not in chaos_lan_subnet 192.168.1.0/24; "
+        "all machines of the LAN are",
+    ),
+    bad(
+        "lan_gateway",
+        "router",
+        "pi5, group proxy: chaos_lan_gateway = 'router': Input is not a valid IPv4 address",
+    ),
+    bad(
+        "parent_interface",
+        "enx001122334455-lan",
+        "pi5, group proxy: chaos_parent_interface = 'enx001122334455-lan': it has to be"
+        " the name of a network interface, as eth0",
+    ),
+    bad(
+        "parent_interface",
+        "eth0 ",
+        "pi5, group proxy: chaos_parent_interface = 'eth0 ': it has to be the name of a"
+        " network interface, as eth0",
+    ),
+    bad(
+        "vip_mac",
+        "02-42-ac-8f-4c-ff",
+        "pi5, group proxy: chaos_vip_mac = '02-42-ac-8f-4c-ff': it has to be a MAC "
+        "address with colons, as 02:42:ac:8f:4c:ff",
+    ),
+    bad(
+        "vip_mac",
+        "03:42:ac:8f:4c:ff",
+        "pi5: chaos_vip_mac: 03:42:ac:8f:4c:ff is not a unicast, locally administered "
+        "address; its second digit has to be 2, 6, a or e: 02:42:ac:8f:4c:ff",
+    ),
+    bad(
+        "vip_mac",
+        "dc:a6:32:00:00:01",
+        "pi5: chaos_vip_mac: dc:a6:32:00:00:01 is not a unicast, locally administered "
+        "address; its second digit has to be 2, 6, a or e: de:a6:32:00:00:01",
+    ),
+    bad(
+        "hairpin_address",
+        "10.0.0.1",
+        "pi5: chaos_hairpin_address: 10.0.0.1 is not in chaos_lan_subnet "
+        "192.168.1.0/24; all machines of the LAN are",
+    ),
+    bad(
+        "hairpin_address",
+        "192.168.1.60",
+        "pi5: chaos_vip: 192.168.1.60 is chaos_hairpin_address; choose a free address",
+    ),
+    bad(
+        "hairpin_address",
+        "192.168.1.50",
+        "pi5: chaos_hairpin_address: 192.168.1.50 is the address of pi1; choose a free address",
+    ),
+    bad(
+        "hairpin_address",
+        "192.168.1.255",
+        "pi5: chaos_hairpin_address: 192.168.1.255 is the subnet's broadcast address; "
+        "choose a free address",
+    ),
+    bad(
+        "hairpin_link",
+        "lb-hairpin-of-the-proxy",
+        "pi5, group all: chaos_hairpin_link = 'lb-hairpin-of-the-proxy': it has to be "
+        "the name of a network interface, as eth0",
+    ),
+    bad(
+        "hairpin_link",
+        "eth0",
+        "pi5: chaos_hairpin_link: eth0 is chaos_parent_interface; choose another name",
+    ),
+    bad(
+        "haproxy_image",
+        "haproxy",
+        "pi5, group all: chaos_haproxy_image = 'haproxy': it has to be an image with a "
+        "tag, as haproxy:3.0",
+    ),
+    bad(
+        "haproxy_image",
+        "haproxy:3.0; reboot",
+        "pi5, group all: chaos_haproxy_image = 'haproxy:3.0; reboot': it has to be an "
+        "image with a tag, as haproxy:3.0",
+    ),
+    bad(
+        "haproxy_dir",
+        "/var/log/$(reboot)",
+        "pi5, group all: chaos_haproxy_dir = '/var/log/$(reboot)': it has to be an "
+        "absolute path of letters, digits and ._- as /mnt/ssd",
+    ),
+    bad(
+        "haproxy_dir",
+        "/srv/../etc",
+        "pi5: chaos_haproxy_dir: /srv/../etc: give the folder itself, without . and ..",
+    ),
+    bad(
+        "haproxy_run_dir",
+        "/var/log",
+        "pi5: chaos_haproxy_run_dir: /var/log becomes a link, and has "
+        "chaos_haproxy_dir, /var/log/haproxy, in it; choose another folder",
+    ),
+    bad(
+        "macvlan_network",
+        "-x",
+        "pi5, group all: chaos_macvlan_network = '-x': it has to be a name as Docker "
+        "takes it, as lb-network",
+    ),
+    bad(
+        "journald_max_use",
+        "64MB",
+        "pi5, group all: chaos_journald_max_use = '64MB': it has to be a size with a "
+        "suffix K, M or G, as 64M",
+    ),
+    bad(
+        "journald_max_use",
+        64,
+        "pi5, group all: chaos_journald_max_use = 64: it has to be text, in quotes",
+    ),
+    bad(
+        "journald_max_file_size",
+        "128M",
+        "pi5: chaos_journald_max_file_size: 128M is more than chaos_journald_max_use, "
+        "64M, which is for all files; make it smaller",
+    ),
+    bad(
+        "docker_log_max_size",
+        "10MB",
+        "pi5, group workers: chaos_docker_log_max_size = '10MB': it has to be a size "
+        "with a suffix k, m or g, as 10m",
+    ),
+    bad(
+        "docker_log_max_file",
+        0,
+        "pi5, group all: chaos_docker_log_max_file = 0: Input should be greater than or equal to 1",
+    ),
+    bad(
+        "docker_log_max_file",
+        "many",
+        "pi5, group all: chaos_docker_log_max_file = 'many': it has to be a whole number",
+    ),
+    bad(
+        "docker_log_max_file",
+        2.5,
+        "pi5, group all: chaos_docker_log_max_file = 2.5: it has to be a whole number",
+    ),
+    bad(
+        "docker_data_root",
+        "ssd",
+        "pi5, group all: chaos_docker_data_root = 'ssd': it has to be an absolute path "
+        "of letters, digits and ._- as /mnt/ssd",
+    ),
+    bad(
+        "docker_data_root",
+        "/",
+        "pi5, group all: chaos_docker_data_root = '/': it has to be an absolute path of"
+        " letters, digits and ._- as /mnt/ssd",
+    ),
+    bad(
+        "docker_data_root",
+        "/tmp/docker",
+        "pi5, group all: chaos_docker_data_root = '/tmp/docker': what is in /tmp does "
+        "not stay there; choose another folder",
+    ),
+    bad(
+        "docker_live_restore",
+        "perhaps",
+        "pi5, group all: chaos_docker_live_restore = 'perhaps': it has to be True or False",
+    ),
+    bad(
+        "packages_absent",
+        "snapd",
+        "pi5, group workers: chaos_packages_absent = 'snapd': it has to be a list, as "
+        '["a", "b"], also if it has one element',
+    ),
+    bad(
+        "packages_absent",
+        ["snapd-"],
+        "pi5, group workers: chaos_packages_absent[0] = 'snapd-': it has to be the name"
+        " of a Debian package, as docker.io",
+    ),
+    bad(
+        "packages_absent",
+        ["openssh-server"],
+        "pi5, group workers: chaos_packages_absent = ['openssh-server']: a work node "
+        "needs openssh-server; take it out",
+    ),
+    bad(
+        "packages_absent",
+        ["nodem manager"],
+        "pi5, group workers: chaos_packages_absent[0] = 'nodem manager': it has to be "
+        "the name of a Debian package, as docker.io",
+    ),
+    bad(
+        "kernel_words",
+        ["x$(reboot)"],
+        "pi5, group all: chaos_kernel_words[0] = 'x$(reboot)': it has to be a word of "
+        "the kernel's command line, as cgroup_enable=memory",
+    ),
+    bad(
+        "kernel_words",
+        ["quiet", "quiet"],
+        "pi5, group all: chaos_kernel_words = ['quiet', 'quiet']: a word is there "
+        "twice; name each once",
+    ),
+    bad(
+        "kernel_words",
+        "cgroup_enable=memory",
+        "pi5, group all: chaos_kernel_words = 'cgroup_enable=memory': it has to be a "
+        'list, as ["a", "b"], also if it has one element',
+    ),
+    bad(
+        "kubernetes_version",
+        "v1.28.15",
+        "pi5, group workers: chaos_kubernetes_version = 'v1.28.15': it has to be a "
+        "version of three numbers, as 1.36.2",
+    ),
+    bad(
+        "kubernetes_version",
+        "1.28",
+        "pi5, group workers: chaos_kubernetes_version = '1.28': it has to be a version "
+        "of three numbers, as 1.36.2",
+    ),
+    bad(
+        "kubernetes_version",
+        1.28,
+        "pi5, group workers: chaos_kubernetes_version = 1.28: it has to be text, in quotes",
+    ),
+    bad(
+        "kubernetes_version",
+        "1.23.17",
+        "pi5: chaos_kubernetes_version: pkgs.k8s.io has no 1.23.17; take 1.35 or newer",
+    ),
+    bad(
+        "cri_dockerd_version",
+        "v0.3.17",
+        "pi5, group workers: chaos_cri_dockerd_version = 'v0.3.17': it has to be a "
+        "version of three numbers, as 1.36.2",
+    ),
+    bad(
+        "cri_dockerd_version",
+        "0.3.4",
+        "pi5: files/cri-dockerd-0.3.4.arm64.tgz is missing; download "
+        "https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.4/cri-"
+        "dockerd-0.3.4.arm64.tgz to there, or set chaos_cri_dockerd_tarball to where it"
+        " is",
+    ),
+    bad(
+        "kubernetes_kubectl",
+        "maybe",
+        "pi5, group all: chaos_kubernetes_kubectl = 'maybe': it has to be True or False",
+    ),
+    bad(
+        "kubernetes_pod_network",
+        "10.244.0.0/25",
+        "pi5: chaos_kubernetes_pod_network: 10.244.0.0/25 is too small: each node gets "
+        "a /24 of it; take 10.244.0.0/16",
+    ),
+    bad(
+        "kubernetes_pod_network",
+        "192.168.0.0/16",
+        "pi5: chaos_kubernetes_pod_network: 192.168.1.40 (etcd1) is in 192.168.0.0/16, "
+        "and could not be reached by pods; take a network that is not in use, as "
+        "10.244.0.0/16",
+    ),
+    bad(
+        "kubernetes_pod_network",
+        "10.244.0.0",
+        "pi5, group all: chaos_kubernetes_pod_network = '10.244.0.0': its prefix is "
+        "missing, as in 10.244.0.0/24",
+    ),
+    bad(
+        "etcd_certificates_dir",
+        "etc/kubernetes",
+        "pi5, group all: chaos_etcd_certificates_dir = 'etc/kubernetes': it has to be "
+        "an absolute path of letters, digits and ._- as /mnt/ssd",
+    ),
+    bad(
+        "etcd_certificates_dir",
+        "/run/kubernetes",
+        "pi5, group all: chaos_etcd_certificates_dir = '/run/kubernetes': what is in "
+        "/run does not stay there; choose another folder",
+    ),
+    bad(
+        "etcd_certificates_dir",
+        "/etc/../tmp",
+        "pi5, group all: chaos_etcd_certificates_dir = '/etc/../tmp': give the folder "
+        "itself, without . and ..",
+    ),
+    bad(
+        "etcd_client_certificate",
+        "",
+        "pi5, group all: chaos_etcd_client_certificate = '': it has to be the path of a file",
+    ),
+    bad(
+        "etcd_client_key",
+        "-----BEGIN PRIVATE KEY-----\nMARKED\n",
+        "pi5, group all: chaos_etcd_client_key = (a private key, not shown): that is a "
+        "file's content; save it in a file, and give the file's path",
+    ),
+    bad(
+        "etcd_certificates_hosts",
+        "workers",
+        "pi5, group workers: chaos_etcd_certificates_hosts = 'workers': Input should be"
+        " 'controllers' or 'all'",
+    ),
+    bad(
+        "cri_dockerd_tarball",
+        "",
+        "pi5, group all: chaos_cri_dockerd_tarball = '': it has to be the path of a file",
+    ),
+    bad(
+        "cri_dockerd_tarball",
+        "files/cri.tgz",
+        "pi5: files/cri.tgz is missing; download https://github.com/Mirantis/cri-"
+        "dockerd/releases/download/v0.3.17/cri.tgz to there, or set "
+        "chaos_cri_dockerd_tarball to where it is",
+    ),
+    bad(
+        "cri_dockerd_url",
+        "http://example.org/x.tgz",
+        "pi5, group all: chaos_cri_dockerd_url = 'http://example.org/x.tgz': it has to "
+        "be an https:// address",
+    ),
+    bad(
+        "cri_dockerd_sha256",
+        {"arm64": "abc"},
+        "pi5, group all: chaos_cri_dockerd_sha256['arm64'] = 'abc': it has to be a "
+        "sha256 in 64 hex digits",
+    ),
+    bad(
+        "cri_dockerd_sha256",
+        {"armhf": "0000000000000000000000000000000000000000000000000000000000000000"},
+        "pi5, group all: chaos_cri_dockerd_sha256['armhf'] = 'armhf': Input should be "
+        "'amd64' or 'arm64'",
+    ),
+    bad(
+        "cri_dockerd_infra_image",
+        "pause --log-level=debug",
+        "pi5, group all: chaos_cri_dockerd_infra_image = 'pause --log-level=debug': it "
+        "has to be the name of a container image, as haproxy:3.0",
+    ),
+    bad(
+        "log_volumes",
+        {
+            "pi5": {"volume": "a", "servers": ["etcd1"]},
+            "pi6": {"volume": "a", "servers": ["etcd1"]},
+        },
+        "pi5: chaos_log_volumes['pi6']: a is the volume of pi5 too; give each node its "
+        "own, their logs would mix",
+    ),
+    bad(
+        "log_volumes",
+        {"pi99": {"volume": "a", "servers": ["etcd1"]}},
+        "pi5: chaos_log_volumes['pi99']: pi99 is not in chaos_nodes; add its address there",
+    ),
+    bad(
+        "log_volumes",
+        {"pi5": {"volume": "a", "servers": []}},
+        "pi5, group all: chaos_log_volumes['pi5']['servers'] = []: it is empty",
+    ),
+    bad(
+        "log_volumes",
+        {"pi5": {"volume": "a", "servers": ["etcd9"]}},
+        "pi5: chaos_log_volumes['pi5']: etcd9 is not in chaos_storage_servers; add its "
+        "address there",
+    ),
+    bad(
+        "log_volumes",
+        {"pi5": {"volume": "a", "servers": ["etcd1", "etcd1"]}},
+        "pi5: chaos_log_volumes['pi5']: etcd1 is there twice; name each server once",
+    ),
+    bad(
+        "log_volumes",
+        {"pi5": {"volume": "a/../b", "servers": ["etcd1"]}},
+        "pi5, group all: chaos_log_volumes['pi5']['volume'] = 'a/../b': it has to be a "
+        "Gluster volume, as pi1",
+    ),
+    bad(
+        "log_volumes",
+        {"pi5": {"volume": "-o", "servers": ["etcd1"]}},
+        "pi5, group all: chaos_log_volumes['pi5']['volume'] = '-o': it has to be a "
+        "Gluster volume, as pi1",
+    ),
+    bad(
+        "log_volumes",
+        {"pi5": {"volume": "a", "server": "etcd1"}},
+        "pi5, group all: chaos_log_volumes['pi5']['servers'] is missing",
+    ),
+    bad(
+        "log_volumes",
+        {"pi5": "a"},
+        "pi5, group all: chaos_log_volumes['pi5'] = 'a': it has to be a dict, as {\"a\": \"b\"}",
+    ),
+    bad(
+        "log_volumes",
+        {"pi1": {"volume": "pi1", "servers": ["etcd1"]}},
+        'pi5: chaos_log_volumes has no Gluster volume for it, only for pi1; add "pi5": '
+        '{"volume": ..., "servers": [...]}',
+    ),
+    bad(
+        "reboot_force",
+        "perhaps",
+        "pi5, group all: chaos_reboot_force = 'perhaps': it has to be True or False",
+    ),
+    bad(
+        "reboot_timeout",
+        1,
+        "pi5, group all: chaos_reboot_timeout = 1: Input should be greater than or equal to 10",
+    ),
+    bad(
+        "rolling_batch",
+        0,
+        "pi5, group all: chaos_rolling_batch = 0: Input should be greater than or equal to 1",
+    ),
+    bad(
+        "drain_timeout",
+        0,
+        "pi5, group all: chaos_drain_timeout = 0: Input should be greater than or equal to 1",
+    ),
+    bad(
+        "drain_timeout",
+        "5m",
+        "pi5, group all: chaos_drain_timeout = '5m': it has to be a whole number",
+    ),
+    Case(
+        "pi5: chaos_vip: 192.168.1.70 is chaos_log_server; choose an address that no machine has",
+        {"all": {"chaos_vip": "192.168.1.70", "chaos_log_server": "192.168.1.70"}},
+    ),
+    Case(
+        "pi5: chaos_hairpin_address: 192.168.1.70 is chaos_log_server; choose a free address",
+        {
+            "all": {"chaos_log_server": "192.168.1.70"},
+            "proxy": {"chaos_hairpin_address": "192.168.1.70"},
+        },
+    ),
+    Case(
+        "pi5: chaos_log_server is not set; put it into group_data/: address of the syslog server "
+        "that gets all logs of the nodes",
+        files=lambda folder: drop(folder, "all", "chaos_log_server"),
+    ),
+    Case(
+        "pi5: chaos_lan_subnet is not set; put it into group_data/: subnet of the nodes' LAN",
+        files=lambda folder: drop(folder, "proxy", "chaos_lan_subnet"),
+    ),
+    Case(
+        "pi5: Kubernetes 1.26 and newer need cri-dockerd 0.3.0 or newer, and "
+        "chaos_kubernetes_version is 1.28.15, chaos_cri_dockerd_version 0.2.6; ",
+        {"workers": {"chaos_cri_dockerd_version": "0.2.6"}},
+    ),
+    Case(
+        "pi5, inventory: chaos_vip_port = 0: Input should be greater than or equal to 1",
+        inventory='workers = [("pi5", {"chaos_vip_port": 0})]\nproxy = ["pi5"]\n',
+    ),
+    Case(
+        "pi5, --data: chaos_vip_port = 0: Input should be greater than or equal to 1",
+        arguments=("--data", "chaos_vip_port=0"),
+    ),
+    Case(
+        "pi5, group proxy: chaos_vip_port = 0: Input should be greater than or equal to 1",
+        {"proxy": {"chaos_vip_port": 0}},
+    ),
+]
+
+INVENTORY = [
+    Case(
+        "pi5, group all: chaos_log_sever is no setting; did you mean chaos_log_server?",
+        {"all": {"chaos_log_sever": "192.168.1.42"}},
+    ),
+    Case(
+        "pi5, --data: chaos_log_sever is no setting; did you mean chaos_log_server?",
+        arguments=("--data", "chaos_log_sever=192.168.1.42"),
+    ),
+    Case(
+        "pi5, group workers: chaos_qqqq is no setting; README.md lists the settings",
+        {"workers": {"chaos_qqqq": 1}},
+    ),
+    Case(
+        "pi5, group all: choas_log_server is no setting; did you mean chaos_log_server?",
+        {"all": {"choas_log_server": "192.168.1.42"}},
+    ),
+    Case(
+        "pi5, group all: CHAOS_LOG_SERVER is no setting; did you mean chaos_log_server?",
+        {"all": {"CHAOS_LOG_SERVER": "192.168.1.42"}},
+    ),
+    Case(
+        "group wokers: no host is in it, so nobody gets its settings; did you mean "
+        "group_data/workers.py?",
+        files=lambda folder: (folder / "group_data/workers.py").rename(
+            folder / "group_data/wokers.py"
+        ),
+    ),
+    Case(
+        "pi2: not in the inventory's group workers, only in wokers, inventory, so nothing would be "
+        "done to it; name it in workers in inventory.py, or leave it out with --exclude pi2",
+        inventory='workers = ["pi5"]\nproxy = ["pi5"]\nwokers = ["pi2"]\n',
+    ),
+    Case(
+        "pi5: in the inventory's group proxy, but not in workers, so it would miss what "
+        "group_data/workers.py says; name it in workers too, in inventory.py",
+        inventory='workers = []\nproxy = ["pi5"]\n',
+    ),
+    Case(
+        ": the inventory's group proxy has 2 hosts: pi4, pi5; only one can have the address, "
+        "leave one in inventory.py",
+        inventory='workers = ["pi4", "pi5"]\nproxy = ["pi4", "pi5"]\n',
+    ),
+    Case(
+        "pi11: chaos_nodes has no address for it; add 'pi11': its address to chaos_nodes in "
+        "group_data/all.py, or take it out of inventory.py",
+        inventory='workers = ["pi11"]\n',
+    ),
+    Case(
+        "192.168.1.99: chaos_nodes has no address for it; add a name for 192.168.1.99 to "
+        "chaos_nodes in group_data/all.py, or take it out of inventory.py",
+        inventory='workers = ["192.168.1.99"]\n',
+    ),
+    Case(
+        "etcd1: chaos_nodes has no address for it; add 'etcd1': its address to chaos_nodes in "
+        "group_data/all.py, or take it out of inventory.py",
+        inventory='workers = ["etcd1"]\n',
+    ),
+    Case(
+        "PI5: chaos_nodes has no address for it; add 'PI5': its address to chaos_nodes",
+        inventory='workers = ["PI5"]\nproxy = ["PI5"]\n',
+    ),
+    Case(
+        "pi99: chaos_nodes does not have it, so it has no Gluster volume; add its name and address "
+        "there, or its volume to chaos_log_volumes",
+        inventory='workers = [("pi99", {"ssh_hostname": "192.168.1.99"})]\n',
+    ),
+    Case(
+        "; name each machine once in inventory.py",
+        inventory='workers = ["pi5", "pi6"]\nproxy = ["pi5"]\n',
+        answers={Node: replace(GOOD, boot_id="one", machine_id="one")},
+        others=1,
+    ),
+    Case(
+        "Refuse node: it is reached by a .local name, which avahi-daemon answers, and that is to "
+        "be removed; connect by address or another name, or take it out of chaos_packages_absent",
+        inventory='workers = ["pi5.local"]\n',
+        answers={RemovalPlan: Removal(("avahi-daemon",), ("avahi-daemon",))},
+    ),
+]
+
+OTHER = pair("other", authority=True)
+LOOKALIKE = pair("etcd-ca", authority=True)
+EXPIRED = pair("client", CA, usages=CLIENT, begin=BEGIN - timedelta(9), end=BEGIN)
+FUTURE = pair("client", CA, usages=CLIENT, begin=BEGIN + timedelta(2))
+OF_SERVER = pair("server", CA, usages=SERVER)
+NO_CA = pair("self", authority=False)
+SILENT = pair("self", authority=None)
+OLD_CA = pair("old-ca", authority=True, begin=BEGIN - timedelta(9), end=BEGIN)
+OF_OLD_CA = pair("client", OLD_CA, usages=CLIENT)
+
+CRT, KEY, AUTHORITY = "etcd-client.crt", "etcd-client.key", "ca.crt"
+CRT_SETTING = f"pi5: chaos_etcd_client_certificate: {{}}/{CRT}"
+KEY_SETTING = f"pi5: chaos_etcd_client_key: {{}}/{KEY}"
+CA_SETTING = f"pi5: chaos_etcd_ca: {{}}/{AUTHORITY}"
+DOWNLOAD = f"https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.17/{RELEASE}"
+URL = {"all": {"chaos_cri_dockerd_url": "https://example.org/{version}.{arch}.tgz"}}
+
+
+def both(client: Pair) -> Callable[[Path], object]:
+    """Another certificate, with its key."""
+    return files({CRT: client.certificate, KEY: client.private()})
+
+
+def no_archive(data: bytes) -> Case:
+    """A tarball that is none, with its checksum."""
+    return Case(
+        f"pi5: files/{RELEASE}: it is no whole gzipped tar archive: ",
+        files=release(data),
+    )
+
+
+FILES = [
+    *(
+        Case(
+            f"pi5: {key}: {{}}/{name}: there is no such file; put the file there, or set {key} to "
+            "where it is",
+            key=key,
+            files=missing(name),
+        )
+        for key, name in (
+            ("chaos_etcd_client_certificate", CRT),
+            ("chaos_etcd_client_key", KEY),
+            ("chaos_etcd_ca", AUTHORITY),
+        )
+    ),
+    Case(
+        f"{CA_SETTING}: that is a directory, not a file; put the file there, or set chaos_etcd_ca "
+        "to where it is",
+        files=directory(AUTHORITY),
+    ),
+    Case(
+        f"{KEY_SETTING}: it cannot be read: Permission denied; put the file there, or set",
+        unreadable=KEY,
+    ),
+    Case(
+        f"{CRT_SETTING}: it cannot be read: File name too long; put the file there, or set".replace(
+            CRT, "x" * 300
+        ),
+        {"all": {"chaos_etcd_client_certificate": f"files/{'x' * 300}"}},
+    ),
+    Case(
+        f"{CRT_SETTING} is a private key, not the client's certificate; are two files swapped?",
+        files=files({CRT: GOOD_PAIR.private()}),
+    ),
+    Case(
+        f"{KEY_SETTING} is a certificate, not a private key; are two files swapped?",
+        files=files({KEY: GOOD_PAIR.certificate}),
+    ),
+    Case(
+        f"{CRT_SETTING} has a private key in it besides the certificate; take the key out: all "
+        "users of a node can read this file",
+        files=files({CRT: GOOD_PAIR.certificate + GOOD_PAIR.private()}),
+    ),
+    Case(
+        f"{CA_SETTING} has a private key in it besides the certificate; take the key out: all "
+        "users of a node can read this file",
+        files=files({AUTHORITY: CA.private() + CA.certificate}),
+    ),
+    Case(
+        f"{CRT_SETTING} is not the client's certificate in PEM form; put the client's certificate "
+        "there",
+        files=files({CRT: b"\x30\x82\x01"}),
+    ),
+    Case(
+        f"{CA_SETTING} is not the CA's certificate in PEM form; put the CA's certificate there",
+        files=files({AUTHORITY: b""}),
+    ),
+    Case(
+        f"{KEY_SETTING} is not a private key in PEM form; put the client's key there",
+        files=files({KEY: b"-----BEGIN PRIVATE KEY-----\nMARKED\n-----END PRIVATE KEY-----\n"}),
+    ),
+    *(
+        Case(
+            f"{KEY_SETTING} is encrypted, and the API server cannot ask for a passphrase; decrypt "
+            "it: openssl pkey -in OLD -out NEW",
+            files=files({KEY: GOOD_PAIR.private(b"secret", old=old)}),
+        )
+        for old in (False, True)
+    ),
+    Case(
+        f"{KEY_SETTING} is not the key of {{}}/{CRT}; take the pair that was made together",
+        files=files({KEY: OTHER.private()}),
+    ),
+    *(
+        Case(
+            f"{CRT_SETTING} was not issued by {{}}/{AUTHORITY}: it names CN=etcd-ca as its issuer, "
+            f"that file has CN={name}; take the CA that etcd trusts, and a certificate of it",
+            files=files({AUTHORITY: authority.certificate}),
+        )
+        for name, authority in (("other", OTHER), ("etcd-ca", LOOKALIKE))
+    ),
+    *(
+        Case(
+            f"{CA_SETTING} is no CA's certificate: CN=self may not issue others; take the "
+            "certificate of the CA that issued the client's",
+            files=files({AUTHORITY: authority.certificate}),
+        )
+        for authority in (NO_CA, SILENT)
+    ),
+    Case(f"{CRT_SETTING} expired on {BEGIN:%Y-%m-%d}; renew it", files=both(EXPIRED)),
+    Case(
+        f"{CA_SETTING} expired on {BEGIN:%Y-%m-%d}; renew it",
+        files=files(
+            {
+                CRT: OF_OLD_CA.certificate,
+                KEY: OF_OLD_CA.private(),
+                AUTHORITY: OLD_CA.certificate,
+            }
+        ),
+    ),
+    Case(
+        f"{CRT_SETTING} is not valid before {BEGIN + timedelta(2):%Y-%m-%d %H:%M} UTC; wait, or "
+        "mend this computer's clock: it says ",
+        files=both(FUTURE),
+    ),
+    Case(
+        f"{CRT_SETTING} is not for clients: its extended key usage lacks clientAuth; take a "
+        "client's certificate, not a server's",
+        files=both(OF_SERVER),
+    ),
+    Case(
+        f"pi5: files/{RELEASE} is missing; download {DOWNLOAD} to there, or set "
+        "chaos_cri_dockerd_tarball to where it is",
+        files=missing(RELEASE),
+    ),
+    Case(
+        f"pi5: files/{RELEASE} cannot be had: [Errno 21] Is a directory: '{{}}/{RELEASE}'; "
+        f"download {DOWNLOAD} to there yourself",
+        files=directory(RELEASE),
+    ),
+    Case(
+        "pi5: the sha256 of files/release.tgz is not known; check where it comes from, then run: "
+        "(cd {} && sha256sum release.tgz >> SHA256SUMS)",
+        {"all": {"chaos_cri_dockerd_tarball": "files/release.tgz"}},
+        files=files({"release.tgz": b""}),
+    ),
+    Case(
+        f"pi5: files/{RELEASE}: its sha256 is {sha256(b'x')}, not {sha256(TARBALL)} (sha256 from "
+        f"{{}}/SHA256SUMS); if the tarball is wrong, replace it by {DOWNLOAD}",
+        files=files({RELEASE: b"x"}),
+    ),
+    Case(
+        f"pi5: files/{RELEASE}: its sha256 is {sha256(TARBALL)}, not {'0' * 64} (sha256 from "
+        f"chaos_cri_dockerd_sha256); if the tarball is wrong, replace it by {DOWNLOAD}",
+        {"all": {"chaos_cri_dockerd_sha256": {"arm64": "0" * 64}}},
+    ),
+    *map(
+        no_archive,
+        (
+            TARBALL[:-1],
+            b"",
+            b"<html>not found</html>",
+            gzip.compress(b"not a tar archive", mtime=0),
+        ),
+    ),
+    Case(
+        f"pi5: files/{RELEASE}: its member cri-dockerd/../../etc/cron.d/x leads out of the archive",
+        files=release(tarball(name="cri-dockerd/../../etc/cron.d/x")),
+    ),
+    Case(
+        f"pi5: files/{RELEASE}: it has no cri-dockerd/cri-dockerd",
+        files=release(tarball(name="cri-dockerd/other")),
+    ),
+    Case(
+        f"pi5: files/{RELEASE}: its cri-dockerd/cri-dockerd is for amd64, not for arm64",
+        files=release(tarball(elf("amd64"))),
+    ),
+    Case(
+        "pi5: {}/SHA256SUMS: it cannot be read: Permission denied; it is for the output of "
+        "sha256sum: mend or remove it",
+        unreadable="SHA256SUMS",
+    ),
+    Case(
+        "pi5: {}/SHA256SUMS: that is a directory, not a file; it is for the output of sha256sum",
+        files=directory("SHA256SUMS"),
+    ),
+    *(
+        Case(
+            f"pi5: files/{RELEASE} cannot be had: {said}; download {DOWNLOAD} to there yourself",
+            URL,
+            files=missing(RELEASE),
+            url=problem,
+        )
+        for problem, said in (
+            (urllib.error.URLError("no route to host"), "<urlopen error no route to host>"),
+            (
+                http.client.IncompleteRead(b"x", 9),
+                "https://example.org/0.3.17.arm64.tgz: IncompleteRead(1 bytes read, 9 more "
+                "expected)",
+            ),
+            (
+                http.client.BadStatusLine("SSH-2.0-OpenSSH"),
+                "https://example.org/0.3.17.arm64.tgz: SSH-2.0-OpenSSH",
+            ),
+        )
+    ),
+    Case(
+        f"pi5: files/{RELEASE} cannot be had: https://example.org:https/: nonnumeric port: 'https'",
+        {"all": {"chaos_cri_dockerd_url": "https://example.org:https/"}},
+        files=missing(RELEASE),
+    ),
+    Case(
+        f"pi5: files/{RELEASE}: its sha256 is {sha256(b'<html>log in first</html>')}, not ",
+        URL,
+        files=missing(RELEASE),
+        url=b"<html>log in first</html>",
+    ),
+    bad(
+        "kubernetes_key",
+        "files/Release.key",
+        "pi5: chaos_kubernetes_key: {}/Release.key: there is no such file; save the Release.key of "
+        "the repository there",
+    ),
+    bad(
+        "kubernetes_key",
+        "files",
+        "pi5: chaos_kubernetes_key: {}: that is a directory, not a file; save the Release.key of "
+        "the repository there",
+    ),
+    bad(
+        "kubernetes_key",
+        "files/Release.key",
+        "pi5: chaos_kubernetes_key: {}/Release.key is no OpenPGP public key: ",
+        files=files({"Release.key": CAPTIVE.encode()}),
+    ),
+    bad(
+        "kubernetes_key",
+        "files/Release.key",
+        "pi5: chaos_kubernetes_key: {}/Release.key expired on 2024-12-31; save the Release.key of "
+        "the repository there",
+        files=files({"Release.key": SHORT.encode()}),
+    ),
+    bad(
+        "kubeconfig",
+        "files/admin.conf",
+        "pi5: chaos_kubeconfig: {}/admin.conf: there is no such file; copy "
+        "/etc/kubernetes/admin.conf of a controller to there, for yourself only (chmod 600)",
+    ),
+    bad(
+        "kubeconfig",
+        "files",
+        "pi5: chaos_kubeconfig: {}: that is a directory, not a file; copy "
+        "/etc/kubernetes/admin.conf of a controller to there",
+    ),
+    bad(
+        "kubeconfig",
+        "files/admin.conf",
+        "pi5: chaos_kubeconfig is set, and this computer has no kubectl: install it "
+        "(kubernetes.io/docs/tasks/tools), or leave chaos_kubeconfig empty",
+        files=files({"admin.conf": b"{}"}),
+    ),
+]
+
+JOINED = {Joined: True, Standing: replace(NODE[Standing], joined=True)}
+INSTALLED = {"docker.io": PackageState("20.10.24+dfsg1-1+deb12u1", True, True)}
+
+NODES = [
+    node("it is not asked as root; set _sudo = True in group_data/all.py", changed(root=False)),
+    node("systemd is not its init; use a system that boots with systemd", changed(systemd=False)),
+    node(
+        "it has no apt but fedora; use Ubuntu or Debian",
+        changed(apt=False, system="fedora"),
+    ),
+    node(
+        "its packages are for armhf; install a 64-bit system (arm64 or amd64)",
+        changed(architecture="armhf"),
+    ),
+    node("its packages are for riscv64; install a 64-bit", changed(architecture="riscv64")),
+    node(
+        "/sys/fs/cgroup is tmpfs, not cgroup version 2; take systemd.unified_cgroup_hierarchy=0 "
+        "off the kernel's command line and reboot",
+        changed(cgroup="tmpfs"),
+    ),
+    node(
+        "its root file system is read-only, as Linux mounts it after errors; look at dmesg, check "
+        "or replace the card",
+        changed(read_only=True),
+    ),
+    node(
+        "its command line has boot=overlay: changes are lost at the next boot; switch the overlay "
+        "file system off, as raspi-config does",
+        changed(overlay="boot=overlay"),
+    ),
+    node(
+        "its root file system has 199 MiB free, 200 are needed; make room on it",
+        changed(free_mib=199),
+    ),
+    node(
+        "it is the log server 192.168.1.42 itself; set chaos_log_server to another machine",
+        changed(addresses=("192.168.1.42",)),
+    ),
+    node(
+        f"{CMDLINE}: it has more than one line, of which only the first would be read; join them "
+        "or remove the wrong ones",
+        boot("root=/dev/sda1\nquiet\n"),
+    ),
+    node(f"{CMDLINE}: it is empty; put the node's own command line back", boot("\n")),
+    node(f"{CMDLINE}: there is no root= in it; put the node's own command line", boot("quiet\n")),
+    node(
+        f"{CMDLINE}: there are control characters in it; write the line anew",
+        boot("root=/dev/sda1 \0\n"),
+    ),
+    node(
+        f"{CMDLINE}: it says that it is not the real one; look for the real one",
+        boot("DO NOT EDIT THIS FILE root=x\n"),
+    ),
+    node(
+        f"{CMDLINE}: init=/usr/lib/raspberrypi-sys-mods/firstboot: the first boot has not "
+        "finished; wait for it",
+        boot("root=/dev/sda1 init=/usr/lib/raspberrypi-sys-mods/firstboot\n"),
+    ),
+    node(f"{CMDLINE}: a double quote is not closed; mend the line", boot('root=/dev/sda1 "x\n')),
+    node(
+        f"{CMDLINE}: words follow a --, which are for init; remove them",
+        boot("root=/dev/sda1 -- x\n"),
+    ),
+    node(
+        f"{CMDLINE}: longer than the 2048 bytes that the kernel takes; shorten it",
+        boot(f"root=/dev/sda1 {'x' * 2048}\n"),
+    ),
+    node(
+        f"{CMDLINE}: its file system (vfat) is mounted read-only, perhaps after an error; check it "
+        "with fsck and mount it for writing",
+        boot(read_only=True),
+    ),
+    node(
+        f"{CMDLINE}: only 4096 bytes are free on its file system, 65536 are needed; remove old "
+        "kernels or files there",
+        boot(free=4096),
+    ),
+    node(
+        "the kernel has no memory controller and there is no cmdline.txt with root= in "
+        "/boot/firmware or /boot, nor GRUB; mount the boot partition",
+        {KernelCmdline: replace(NODE[KernelCmdline], file=None)},
+    ),
+    node(
+        "log2ram (tmpfs) is mounted on /var/log; unmount",
+        {Mounts: (Mount("/var/log", "log2ram", "tmpfs", ("rw",), ("rw",), "/", "0:52", 2, 1),)},
+    ),
+    node(
+        "claimed by line 7 of /etc/fstab; remove",
+        {LogShares: LogShare(("line 7 of /etc/fstab",), "")},
+    ),
+    node(
+        "removing snapd would also remove openssh-server, which the node needs; take what they "
+        "depend on out of chaos_packages_absent",
+        {RemovalPlan: Removal(("snapd",), ("snapd", "openssh-server"))},
+    ),
+    node(
+        "snapd is to be removed, but runs lxd; remove these by snap remove, or take it out of "
+        "chaos_packages_absent",
+        {RemovalPlan: Removal(("snapd",), ("snapd",), snaps=("lxd",))},
+    ),
+    node(
+        "apt cannot remove snapd: E: broken packages. Mend it on the node with apt, or take them "
+        "out of chaos_packages_absent",
+        {RemovalPlan: Removal(("snapd",), (), error="E: broken packages.")},
+    ),
+    node(
+        "apt would not remove plymouth, though it is installed; see apt-get -s remove snapd "
+        "plymouth on the node",
+        {RemovalPlan: Removal(("snapd", "plymouth"), ("snapd",))},
+    ),
+    node(
+        "cloud-init is still setting the node up; wait for it (cloud-init status --wait) and run "
+        "again",
+        {CloudInit: CloudInitState(running=True)},
+    ),
+    node(
+        "cloud-init is to be removed, but nothing else configures the network: no file in "
+        "/etc/netplan, /etc/network, /etc/systemd/network, no NetworkManager and no dhcpcd; write "
+        "one, or take it out of chaos_packages_absent",
+        {CloudInit: CloudInitState()},
+    ),
+    node(
+        "/etc/docker/daemon.json is not JSON: Expecting value: line 1 column 7 (char 6); mend it, "
+        "or move it away to start anew",
+        {Content: {"/etc/docker/daemon.json": b'{"a": '}},
+    ),
+    node(
+        "/etc/docker/daemon.json is not a JSON object; mend it, or move it away to start anew",
+        {Content: {"/etc/docker/daemon.json": b"[]"}},
+    ),
+    node(
+        "/etc/docker/daemon.json: Docker takes strings only in log-opts; mend it by hand",
+        {Content: {"/etc/docker/daemon.json": b'{"log-opts": {"labels": 1}}'}},
+    ),
+    node(
+        "Docker would not start: --log-driver in /etc/default/docker and log-driver in "
+        "/etc/docker/daemon.json are the same option; remove the flag",
+        {DaemonFlags: {"--log-driver": "/etc/default/docker"}},
+    ),
+    node(
+        "docker-ce is installed, which docker.io would replace with all that it runs; drain the "
+        "node and remove it first: apt-get remove docker-ce",
+        {Packages: {"docker-ce": PackageState("5:28.0.1", False, True)}},
+    ),
+    node(
+        "cri-dockerd 0.4.1 needs Docker 23 or newer",
+        {Packages: INSTALLED},
+        settings={
+            "workers": {
+                "chaos_cri_dockerd_version": "0.4.1",
+            }
+        },
+    ),
+    node(
+        "/etc/hosts has the lines '# BEGIN chaos-engine' 1 times and '# END chaos-engine' 0 times, "
+        "or in the wrong order; take these lines out, and what stands between them",
+        {Content: {"/etc/hosts": b"# BEGIN chaos-engine\n"}},
+    ),
+    node(
+        "/etc/apt/sources.list names a repository of Kubernetes, among others; take it out of that "
+        "file, /etc/apt/sources.list.d/kubernetes.list is the place for it",
+        {KubernetesSources: (Source("/etc/apt/sources.list", False),)},
+    ),
+    node(
+        "kubelet 1.30.1 has joined a cluster and cannot go back to 1.28.15; set "
+        "chaos_kubernetes_version to 1.30.1 or later",
+        {**JOINED, Packages: {"kubelet": PackageState("1.30.1-1.1", True, True)}},
+    ),
+    node(
+        "kubelet 1.26.9 has joined a cluster and goes up by one minor version at a time; set "
+        "chaos_kubernetes_version to a release of 1.27 before 1.28.15",
+        {**JOINED, Packages: {"kubelet": PackageState("1.26.9-1.1", True, True)}},
+    ),
+    node(
+        "/etc/systemd/journald.conf.d/99-own.conf sets Storage, which counts more than "
+        "/etc/systemd/journald.conf.d/90-chaos-engine.conf; remove that and run again",
+        {DropIns: (("/etc/systemd/journald.conf.d/99-own.conf", "Storage"),)},
+    ),
+    node(
+        "eth0: there is no such network interface; set chaos_parent_interface to the one on the "
+        "LAN",
+        {Interface: None},
+    ),
+    node(
+        "eth0 is down, or has no cable; connect it and bring it up, or set chaos_parent_interface "
+        "to the one on the LAN",
+        parent(up=False),
+    ),
+    node(
+        "eth0 is wireless: access points drop the frames of a second MAC address; connect the node "
+        "by cable and set chaos_parent_interface to that interface",
+        parent(wireless=True),
+    ),
+    node(
+        "eth0 is a port of br0, which takes its frames before a macvlan link gets them; set "
+        "chaos_parent_interface to br0",
+        parent(master="br0"),
+    ),
+    node(
+        "lb-hairpin is a network interface of the node already, but no macvlan link; choose "
+        "another chaos_hairpin_link, or remove it",
+        {Interface: lambda interface: NODE[Interface]("eth0")},
+    ),
+    node(
+        "192.168.1.60 belongs to the machine with the MAC address aa:bb:cc:dd:ee:ff; choose "
+        "another chaos_vip, outside of the router's DHCP range",
+        {AddressOwner: "aa:bb:cc:dd:ee:ff"},
+    ),
+    node(
+        "192.168.1.222 belongs to the machine with the MAC address aa:bb:cc:dd:ee:ff; choose "
+        "another chaos_hairpin_address, outside of the router's DHCP range",
+        {AddressOwner: "aa:bb:cc:dd:ee:ff"},
+    ),
+    node(
+        "other",
+        {
+            DockerNetworks: {
+                "other": DockerNetwork("macvlan", "eth0", "bridge", ("192.168.1.0/24",))
+            }
+        },
+    ),
+    node(
+        "Mounts: no answer in 20 s; look at the node's load",
+        {Mounts: NodeError("Mounts: no answer in 20 s; look at the node's load")},
+    ),
+]
+
+CASES = {
+    f"{table} {number}": case
+    for table, cases in {
+        "setting": SETTINGS,
+        "inventory": INVENTORY,
+        "file": FILES,
+        "node": NODES,
+    }.items()
+    for number, case in enumerate(cases)
+}
+
+
+def run(name: str, folder: Path) -> Done:
+    """pyinfra's run in a site with a mistake; "" for one without."""
+    case = CASES.get(name, Case(""))
+    site = Site(folder, case.inventory)
+    files({CRT: GOOD_PAIR.certificate, KEY: GOOD_PAIR.private(), AUTHORITY: CA.certificate})(folder)
+    release(TARBALL)(folder)
+    for group, values in case.settings.items():
+        site.set(group, values)
+    if case.files is not None:
+        case.files(folder)
+
+    def urlopen(url: str, timeout: int) -> io.BytesIO:
+        if isinstance(case.url, BaseException):
+            raise case.url
+        return io.BytesIO(case.url or b"")
+
+    def guarded(read: Any) -> Any:
+        def guard(path: Path, *args: Any, **kwargs: Any) -> Any:
+            if path.name == case.unreadable:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return read(path, *args, **kwargs)
+
+        return guard
+
+    def answer(name: str, read: Read) -> Any:
+        own = {Node: replace(GOOD, hostname=name, boot_id=name, machine_id=name, addresses=())}
+        value = {**NODE, **own, **case.answers}[read.fact]
+        given = dict(read.arguments)
+        if read.fact is Content and isinstance(value, dict):
+            return value.get(given["path"])
+        return value(**given) if callable(value) else value
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "which", lambda program: None)
+        if case.url is not None:
+            patch.setattr(urllib.request, "urlopen", urlopen)
+        if case.unreadable:  # whoever runs the tests may be root, who may read all
+            patch.setattr(Path, "read_bytes", guarded(Path.read_bytes))
+            patch.setattr(Path, "read_text", guarded(Path.read_text))
+        how = ("-y", *case.arguments) if name else ("--dry",)
+        return site.run("inventory.py", "deploy.py", *how, answer=answer)
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    """Calls `run`."""
+    runner = Runner(run)
+    yield runner
+    runner.stop()
+
+
+def test_the_site_without_a_mistake_is_deployed(runner: Runner, tmp_path: Path) -> None:
+    # Otherwise the mistakes would not be what is told of
+    done = runner("", tmp_path / "site")
+    assert (done.status, done.sent) == (0, []), done.text
+    assert "Refuse" not in done.said
+    assert "Worker | Kernel | Edit the kernel's command line 1 (pi5)" in done.said
+    assert "Proxy | HAProxy | Run HAProxy 1 (pi5)" in done.said
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_told_and_changes_nothing(name: str, runner: Runner, tmp_path: Path) -> None:
+    case = CASES[name]
+    done = runner(name, tmp_path / "site")
+    assert case.says.replace("{}", f"{tmp_path}/site/files") in done.said
+    if case.says.startswith("pi5, ") and " is no setting" not in case.says:
+        assert f"{case.says}; wanted: " in done.said
+    assert "Traceback" not in done.text
+    assert done.status != 0
+    assert len({host for host, _ in done.sent}) == case.others
+    assert "MARKED" not in done.text
+
+
+def test_there_is_bad_input_of_every_setting() -> None:
+    settings = {PREFIX + name for model in all_models() for name in model.model_fields}
+    assert settings == {case.key for case in CASES.values() if case.key}
+
+
+def test_there_are_as_many_as_were_wanted() -> None:
+    assert len(CASES) >= 60
