@@ -21,9 +21,15 @@ APT = f"""\
 set -eu
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+retries=Acquire::Retries=1 # a silent server is waited for a minute each time; apt's own number is 3
 apt() {{ # apt-get, waiting for dpkg's lock, never asking; what packages start gets no lock of ours
-  apt-get -y -q -o DPkg::Lock::Timeout={LOCK_SECONDS} -o Dpkg::Use-Pty=0 \\
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&-
+  apt-get -y -q -o DPkg::Lock::Timeout={LOCK_SECONDS} -o Dpkg::Use-Pty=0 -o $retries \\
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&- || {{
+    ended=$?
+    echo "apt-get failed: mend what it says, on the node or on its way to the archives, and run" \\
+      "again" >&2
+    return $ended
+  }}
 }}
 locked() {{ # TEXT: whether it says that another program holds a lock
   case $1 in *"Could not get lock"* | *" locked by "*) ;; *) false ;; esac
@@ -31,13 +37,17 @@ locked() {{ # TEXT: whether it says that another program holds a lock
 patiently() {{ # COMMAND: run it, again and again while another program holds the lock it wants
   deadline=$(($(cut -d. -f1 /proc/uptime) + {LOCK_SECONDS}))
   until log=$("$@" </dev/null 2>&1 9>&-); do
-    locked "$log" && [ "$(cut -d. -f1 /proc/uptime)" -lt "$deadline" ] && sleep 2 ||
-      {{ printf '%s\\n' "$log" >&2; return 1; }}
+    locked "$log" && [ "$(cut -d. -f1 /proc/uptime)" -lt "$deadline" ] && sleep 2 || {{
+      printf '%s\\n' "$log" >&2
+      ! locked "$log" ||
+        echo "that lasted for {LOCK_SECONDS} s: wait for its end, or end it, and run again" >&2
+      return 1
+    }}
   done
 }}
 refresh() {{ # the package lists anew, those that can be had: one bad source is no reason to stop,
   # what is installed next may not need it. apt-get waits for dpkg's lock only, not for theirs
-  said=$(patiently apt-get -q update 2>&1) || {{
+  said=$(patiently apt-get -q -o $retries update 2>&1) || {{
     if locked "$said"; then printf '%s\\n' "$said" >&2; return 1; fi
     {{
       echo "warning: not all package lists could be refreshed:"

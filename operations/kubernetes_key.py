@@ -73,7 +73,8 @@ refused() { # WHICH: what apt says of a key
 fetch() { # the repository's key, turned into binary form
   /usr/lib/apt/apt-helper download-file "${url}Release.key" "$work/key/Release.key" \\
     </dev/null >"$work/log" 2>&1 || {
-    echo "the key could not be fetched from ${url}Release.key:"; tail -n 3 "$work/log"; return 1
+    echo "the key could not be fetched from ${url}Release.key:"; tail -n 3 "$work/log"
+    echo "mend the node's way to it and run again"; return 1
   }
   tr -d '\\r' < "$work/key/Release.key" |
     sed -n '/^-----BEGIN PGP PUBLIC KEY BLOCK-----$/,/^-----END PGP PUBLIC KEY BLOCK-----$/p' |

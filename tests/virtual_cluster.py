@@ -46,11 +46,10 @@ class Cluster:
     def lab(self, *arguments: str, ok: bool = True, timeout: float = 900) -> Result:
         """Run a command of the lab; with `ok`, its failure is the test's."""
         command = (str(LAB), "--name", self.name, *arguments)
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
             command,
             cwd=CHECKOUT,
-            env={**os.environ, "PATH": path},
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -61,6 +60,22 @@ class Cluster:
         if ok:
             assert not result.status, f"{' '.join(command)}\n{result.text}"
         return result
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command of the lab, with pipes to all that it reads and prints."""
+        return subprocess.Popen(
+            (str(LAB), "--name", self.name, *arguments),
+            cwd=CHECKOUT,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def up(self, *options: str) -> None:
         """Start it; its progress is shown as it comes."""

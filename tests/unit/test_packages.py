@@ -310,11 +310,11 @@ def test_what_the_node_needs_is_marked_against_autoremove(tmp_path: Path) -> Non
 
 
 def test_lists_are_refreshed_before_a_package_counts_as_lost(tmp_path: Path) -> None:
-    program(tmp_path, "apt-cache", f"grep -q 'apt-get -q update' {tmp_path}/log && {OFFERED}")
+    program(tmp_path, "apt-cache", f"grep -q 'apt-get .* update' {tmp_path}/log && {OFFERED}")
     program(tmp_path, "dpkg-query", VERSIONS)
     ran, log = run(tmp_path, ["snapd"], ["snapd", "plymouth"])
     assert ran.returncode == 0, ran.stderr
-    assert len([line for line in log if line == "apt-get -q update"]) == 1
+    assert len([line for line in log if line.endswith(" update")]) == 1
     assert list((tmp_path / "var/packages").iterdir()) == []
 
 

@@ -1,0 +1,139 @@
+"""Faults of the node, of the network and of what is fetched: the bad node fails alone, with a
+reason, and one run mends it when the fault is gone. The whole matrix is in tests/torture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import faults
+from tests.virtual_cluster import Cluster
+
+CMDLINE = "/boot/firmware/cmdline.txt"
+DAEMON = "/etc/docker/daemon.json"
+
+CONTAINER = (
+    "docker image inspect seen >/dev/null 2>&1 || "
+    "tar -chf - /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*') | docker import - seen; "
+    "docker run -d --restart always --name lasting seen /bin/sh -c 'read forever'"
+)
+
+
+@pytest.fixture
+def bad(deployed: Cluster) -> str:
+    """The node that the fault is on; its disk is of limited size."""
+    return deployed.carded
+
+
+@pytest.fixture
+def good(deployed: Cluster, bad: str) -> str:
+    """A node without a fault."""
+    return next(node for node in deployed.workers if node != bad)
+
+
+@pytest.fixture(autouse=True)
+def nothing_half_done(deployed: Cluster, bad: str, good: str) -> Iterator[None]:
+    """Whatever a test does to the nodes, nothing half-done is left of it."""
+    with faults.nothing_half_done(deployed, bad, good):
+        yield
+
+
+def test_full_disk_is_refused_before_the_run(deployed: Cluster, bad: str, good: str) -> None:
+    with faults.disk_full(deployed, bad, "/", left=100 * 1024):
+        faults.fails_alone(deployed, bad, good, "MiB free, 200 are needed; make room on it")
+
+
+def test_disk_that_fills_up_leaves_the_old_file_and_no_half_one(
+    deployed: Cluster, bad: str, good: str
+) -> None:
+    look = f"sha256sum {DAEMON}; ls -A /etc/docker; systemctl show -p MainPID docker"
+    before = deployed.exec(bad, look)
+    arguments = ("chaos_engine.deploys.docker", "-y", "--data", "chaos_docker_log_max_size=11m")
+    with faults.disk_full(deployed, bad, "/"):
+        run = deployed.pyinfra(*arguments, "--limit", bad, "--limit", good, ok=False)
+        assert run.status
+        assert "Traceback" not in run.text
+        assert "No space left on device" in faults.of(run, bad)
+        assert deployed.exec(bad, look) == before
+        assert faults.remains(deployed, bad) == ""
+        assert "11m" in deployed.exec(good, f"cat {DAEMON}")
+    faults.one_run_mends(deployed, bad, good)
+
+
+def test_boot_partition_that_is_read_only_or_full_is_refused(
+    deployed: Cluster, bad: str, good: str
+) -> None:
+    deployed.exec(bad, f"sed -i 's/ cgroup_memory=1//' {CMDLINE}")
+    before = deployed.exec(bad, f"cat {CMDLINE}; ls -A /boot/firmware")
+    with faults.read_only(deployed, bad, "/boot/firmware"):
+        faults.fails_alone(deployed, bad, good, f"{CMDLINE}: its file system (ext4) is mounted")
+    with faults.disk_full(deployed, bad, "/boot/firmware"):
+        faults.fails_alone(deployed, bad, good, f"{CMDLINE}: only ", "remove old kernels or files")
+    assert deployed.exec(bad, f"cat {CMDLINE}; ls -A /boot/firmware") == before
+    faults.one_run_mends(deployed, bad, good)
+
+
+def test_lock_of_apt_is_waited_for(deployed: Cluster, bad: str, good: str) -> None:
+    with faults.waiting_for_apt(deployed, bad, good) as waiting:
+        waiting.release()
+        assert waiting.ended(120).status == 0
+    assert "kubelet" in deployed.exec(bad, "apt-mark showhold")
+    deployed.exec(good, faults.GOOD_HOSTS)
+
+
+def test_docker_that_does_not_start_runs_again_as_it_was(deployed: Cluster, bad: str) -> None:
+    deployed.exec(bad, f"touch /srv/no-folder; {CONTAINER}")
+    look = (
+        f"cat {DAEMON}; ls /etc/systemd/system/docker.service.d; systemctl is-active docker; "
+        "docker inspect --format '{{.State.Running}} {{.Id}}' lasting"
+    )
+    before = deployed.exec(bad, look)
+    try:
+        run = faults.deploy(deployed, bad, data=("chaos_docker_data_root=/srv/no-folder/docker",))
+        assert run.status
+        assert faults.remains(deployed, bad) == ""
+        assert "did not restart with the new files: the old ones are back" in faults.of(run, bad)
+        assert deployed.exec(bad, look) == before
+    finally:
+        deployed.exec(bad, "docker rm -f lasting; rm /srv/no-folder")
+    faults.one_run_mends(deployed, bad)
+
+
+def test_connection_that_is_cut_in_an_operation_fails_one_node(
+    deployed: Cluster, bad: str, good: str
+) -> None:
+    with faults.waiting_for_apt(deployed, bad, good) as waiting:
+        deployed.exec(bad, "pkill -KILL '^sshd'")
+        run = waiting.ended(60)
+        assert run.status
+        assert "the connection to the node was lost" in faults.of(run, bad)
+        deployed.exec(good, faults.GOOD_HOSTS)
+    deployed.exec(bad, "systemctl restart ssh.service")
+    faults.one_run_mends(deployed, bad, good)
+
+
+def test_sudo_that_asks_in_the_middle_fails_one_node(
+    deployed: Cluster, bad: str, good: str
+) -> None:
+    with (
+        faults.waiting_for_apt(deployed, bad, good) as waiting,
+        faults.sudo_asks(deployed, bad),
+    ):
+        waiting.release()
+        run = waiting.ended(120)
+        assert run.status
+        assert "sudo asks for a password" in faults.of(run, bad)
+        deployed.exec(good, faults.GOOD_HOSTS)
+    faults.one_run_mends(deployed, bad, good)
+
+
+def test_archives_and_registry_are_needed_only_for_what_is_missing(
+    deployed: Cluster, bad: str, good: str
+) -> None:
+    with faults.service_down(deployed, "web", "registry", "dns"):
+        limit = ("--limit", bad, "--limit", good)
+        assert deployed.announced("deploy.py", *limit) == {}
+        deployed.exec(bad, "apt-get clean; dpkg -r --force-depends kubectl")
+        faults.fails_alone(deployed, bad, good, "could not be fetched from https://pkgs.k8s.io")
+    faults.one_run_mends(deployed, bad, good)

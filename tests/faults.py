@@ -1,0 +1,300 @@
+"""Faults of a virtual cluster: each lasts as long as its context, and is gone after it.
+
+And what has to be true under any of them: the good nodes finish, the exit code and a line say what
+is wrong with the bad one, no traceback, nothing is left half-done, and one run without the fault
+mends it.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab import linux, network, services
+from tests.virtual_cluster import Cluster, Result, wait_for
+
+NOBODY = "192.168.1.9"
+"""An address of the LAN that no machine has."""
+
+GOOD_HOSTS = "grep -q ' etcd1' /etc/hosts"
+
+
+def spoil(cluster: Cluster, *nodes: str) -> None:
+    """Give nodes something that the next run mends first: a name is missing in ``/etc/hosts``."""
+    for node in nodes:
+        cluster.exec(node, "sed -i /etcd1/d /etc/hosts")
+
+
+def deploy(cluster: Cluster, *nodes: str, data: tuple[str, ...] = ()) -> Result:
+    """A run over some nodes, as people start it; a traceback is a failure, whatever it found."""
+    limit = [word for node in nodes for word in ("--limit", node)]
+    settings = [word for setting in data for word in ("--data", setting)]
+    run = cluster.pyinfra("deploy.py", "-y", *settings, *limit, ok=False, timeout=900)
+    assert "Traceback" not in run.text, run.text
+    return run
+
+
+def fails_alone(
+    cluster: Cluster, bad: str, good: str, *expected: str, data: tuple[str, ...] = ()
+) -> Result:
+    """A run over both nodes under the fault: it says all that is expected about the bad one, and
+    the good one finishes."""
+    spoil(cluster, good)
+    run = deploy(cluster, bad, good, data=data)
+    assert run.status, run.text
+    cluster.exec(good, GOOD_HOSTS)
+    assert f"[{good}]  Error" not in run.text, run.text
+    for text in expected:
+        assert text in of(run, bad), run.text
+    return run
+
+
+def of(run: Result, node: str) -> str:
+    """What a run said about one node."""
+    return "\n".join(line for line in run.text.splitlines() if f"[{node}]" in line)
+
+
+def one_run_mends(cluster: Cluster, *nodes: str) -> None:
+    """Without the fault, one run brings the nodes to what is wanted, and nothing is left to do."""
+    limit = [word for node in nodes for word in ("--limit", node)]
+    cluster.changed("deploy.py", *limit)
+    assert cluster.announced("deploy.py", *limit) == {}
+
+
+_REMAINS = """\
+find / /boot/firmware -xdev \
+  \\( -path /proc -o -path /sys -o -path /var/lib/docker -o -path /var/lib/containerd \\) -prune \
+  -o \\( -name '*.chaos' -o -name '*.chaos-old' -o -path '/var/lib/chaos-engine/*.new' \
+  -o -name '*.dpkg-new' -o -name '*.dpkg-tmp' -o -path '/var/cache/apt/archives/partial/*' \\) \
+  -print
+for left in /run/chaos-engine/stage.* /run/chaos-engine-key.* /tmp/[!s]*; do
+  test ! -e "$left" || echo "$left"
+done
+dpkg --audit
+"""
+
+
+def remains(cluster: Cluster, node: str) -> str:
+    """What transactions, apt and dpkg have begun on a node and not finished, nor taken away."""
+    return cluster.exec(node, _REMAINS)
+
+
+def originals(cluster: Cluster, node: str) -> set[str]:
+    """The originals that are kept on a node, each with its checksum."""
+    kept = "/var/lib/chaos-engine/originals /boot/firmware/*.bak"
+    return set(cluster.exec(node, f"find {kept} -type f -exec sha256sum {{}} +").splitlines())
+
+
+@contextmanager
+def nothing_half_done(cluster: Cluster, *nodes: str) -> Iterator[None]:
+    """See that what comes and goes in the body leaves neither remains nor other originals."""
+    before = {node: originals(cluster, node) for node in nodes}
+    yield
+    for node in nodes:
+        assert remains(cluster, node) == ""
+        assert before[node] <= originals(cluster, node), f"{node}: an original is another one now"
+
+
+@contextmanager
+def service_down(cluster: Cluster, *names: str) -> Iterator[None]:
+    """Without some of the gateway's services: dns, web (the archives), registry."""
+    for name in names:
+        services.stop(cluster.name, name)
+    try:
+        yield
+    finally:
+        cluster.lab("up")
+
+
+@contextmanager
+def service_mute(cluster: Cluster, *names: str) -> Iterator[None]:
+    """With services that take every question and answer none."""
+    ports = {"dns": [("udp", 53)], "web": [("tcp", 80), ("tcp", 443)]}
+    with service_down(cluster, *names), ExitStack() as sockets:
+        with linux.inside_network(network.namespace(cluster.name)):
+            for kind, port in [each for name in names for each in ports[name]]:
+                mute = sockets.enter_context(
+                    socket.socket(
+                        socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
+                    )
+                )
+                mute.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                mute.bind((cluster.status["gateway"], port))
+                if kind == "tcp":
+                    mute.listen(128)
+        yield
+
+
+@contextmanager
+def name_of_nobody(cluster: Cluster, node: str, name: str) -> Iterator[None]:
+    """With a public name that leads to an address where nobody is, on one node."""
+    cluster.exec(node, f"echo {NOBODY} {name} >> /etc/hosts")
+    try:
+        yield
+    finally:
+        cluster.exec(node, f"sed -i '/ {name}$/d' /etc/hosts")
+
+
+_HOLD = """\
+import fcntl, sys
+files = [open(name, "a") for name in sys.argv[1:]]
+for file in files:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def apt_locked(cluster: Cluster, node: str) -> Iterator[subprocess.Popen[str]]:
+    """With dpkg's and apt's locks held by another program, as unattended upgrades do; the lock is
+    released when that program's standard input is closed."""
+    locks = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
+    with cluster.start("exec", node, "--", "python3", "-c", _HOLD, *locks) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield holder
+        finally:
+            holder.stdin.close()
+
+
+@contextmanager
+def disk_full(cluster: Cluster, node: str, folder: str, left: int = 0) -> Iterator[None]:
+    """With no more than LEFT KiB free on the file system of FOLDER."""
+    cluster.exec(
+        node,
+        f"cd {folder}; sync; free=$(df -kP . | awk 'NR == 2 {{ print $4 }}'); "
+        f"fallocate -l $((free - {left}))K .filled; "
+        + ("" if left else "cat /dev/zero > .filled-more 2>/dev/null; ")
+        + f"df -kP . | awk 'NR == 2 && $4 > {left} {{ exit 1 }}'",
+    )
+    try:
+        yield
+    finally:
+        cluster.exec(node, f"cd {folder}; rm -f .filled .filled-more")
+
+
+@contextmanager
+def read_only(cluster: Cluster, node: str, folder: str) -> Iterator[None]:
+    """With the file system of a mount point mounted read-only, as Linux does after errors."""
+    cluster.exec(node, f"mount -o remount,ro $(findmnt -no SOURCE {folder}) {folder}")
+    try:
+        yield
+    finally:
+        cluster.exec(node, f"mount -o remount,rw $(findmnt -no SOURCE {folder}) {folder}")
+
+
+@contextmanager
+def mounted_over(cluster: Cluster, node: str, folder: str, options: str) -> Iterator[None]:
+    """With a tmpfs of these options over a folder, filled to its last byte if it is tiny."""
+    cluster.exec(node, f"mount -t tmpfs -o {options} tmpfs {folder}")
+    if "size=" in options:
+        cluster.exec(node, f"cat /dev/zero > {folder}/filled 2>/dev/null || true")
+    try:
+        yield
+    finally:
+        cluster.exec(node, f"umount -l {folder}")
+
+
+@contextmanager
+def cable_pulled(cluster: Cluster, node: str) -> Iterator[None]:
+    """Without a network, on one node: not even a refusal comes back."""
+    lan, port = network.namespace(cluster.name).name, f"to-{node}"
+    linux.run("ip", "-n", lan, "link", "set", port, "down")
+    try:
+        yield
+    finally:
+        linux.run("ip", "-n", lan, "link", "set", port, "up")
+
+
+@contextmanager
+def clock_off(cluster: Cluster, node: str, by: str) -> Iterator[None]:
+    """With a clock that is off, on one node, as libfaketime says it: "-400d".
+
+    All containers have one kernel's clock, so libfaketime stands in for a wrong one: it tells it to
+    every program that is started meanwhile, but for systemd and those that link no libc.
+    """
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    there = "/usr/local/lib/faketime-stand-in.so"
+    with cluster.start("exec", node, "--", "sh", "-c", f"base64 -d > {there}") as copy:
+        copy.communicate(base64.encodebytes(library.read_bytes()).decode())
+    assert not copy.returncode
+    cluster.exec(node, f"echo {by} > /etc/faketimerc; echo {there} > /etc/ld.so.preload")
+    try:
+        yield
+    finally:
+        cluster.exec(node, f"rm /etc/ld.so.preload /etc/faketimerc {there}")
+
+
+@contextmanager
+def sudo_asks(cluster: Cluster, node: str) -> Iterator[None]:
+    """With a sudo that asks for a password."""
+    rule = "/etc/sudoers.d/90-cloud-init-users"
+    cluster.exec(node, f"cp -p {rule} /root/sudoers.kept; sed -i s/NOPASSWD:// {rule}")
+    try:
+        yield
+    finally:
+        cluster.exec(node, f"cp -p /root/sudoers.kept {rule}; rm /root/sudoers.kept")
+
+
+@contextmanager
+def running(cluster: Cluster, *nodes: str) -> Iterator[subprocess.Popen[str]]:
+    """A run over some nodes, in the background; what it says is read from its standard output."""
+    limit = [word for node in nodes for word in ("--limit", node)]
+    command = ("pyinfra", "inventory.py", "deploy.py", "-y", *limit)
+    with cluster.start("run", "--", *command) as run:
+        assert run.stdin is not None
+        run.stdin.close()
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                run.kill()
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A run that stands in the middle of an operation on one node: it waits for a lock."""
+
+    run: subprocess.Popen[str]
+    holder: subprocess.Popen[str]
+
+    def release(self) -> None:
+        """Let the operation go on."""
+        assert self.holder.stdin is not None
+        self.holder.stdin.close()
+        self.holder.wait(20)
+
+    def ended(self, seconds: float) -> Result:
+        """The run's result; that it ends within so many seconds is part of what is tested."""
+        assert self.run.stdout is not None
+        watch = threading.Timer(seconds, self.run.kill)
+        watch.start()
+        out = self.run.stdout.read()
+        watch.cancel()
+        assert self.run.wait() >= 0, f"it did not end within {seconds:.0f} s:\n{out}"
+        assert "Traceback" not in out, out
+        return Result(("pyinfra",), self.run.returncode, out, "")
+
+
+@contextmanager
+def waiting_for_apt(cluster: Cluster, bad: str, good: str) -> Iterator[Waiting]:
+    """A run that waits in the middle of an operation on the bad node, with something left to do
+    there behind that operation, too."""
+    cluster.exec(bad, "apt-mark unhold kubelet; chmod 600 /etc/kubernetes/client.crt")
+    spoil(cluster, good)
+    with apt_locked(cluster, bad) as holder, running(cluster, bad, good) as run:
+        wait_for(
+            "the operation that waits",
+            lambda: cluster.exec(bad, "pgrep -f '[d]pkg --configure' || true"),
+            120,
+        )
+        yield Waiting(run, holder)
