@@ -21,6 +21,7 @@ from importlib.resources import files
 from inspect import signature
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from shutil import which
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -313,6 +314,9 @@ WITH_HYPHEN = [
     *("systemd-analyze", "update-grub"),
 ]
 
+TIMEOUT = which("timeout") or "timeout"
+TIMED_OUT = 124
+
 START = "\x1e"
 """Where a call begins in the log."""
 
@@ -352,15 +356,16 @@ class Shell:
         """Run a script in it."""
         log = self.root / "log"
         head = SHELL.replace("@ROOT@", str(self.root)).replace("@START@", START)
+        # timeout ends what the script has started, too
         done = subprocess.run(
-            ["/bin/sh", "-c", f"{head}exec 8>{log}\n{self.localise(text)}"],
+            [TIMEOUT, "10", "/bin/sh", "-c", f"{head}exec 8>{log}\n{self.localise(text)}"],
             cwd=self.root / "work",
             env={"PATH": f"{self.root}/usr/bin"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=10,
             check=False,
         )
+        assert done.returncode != TIMED_OUT, "the script does not end"
         calls = [
             [word.decode(errors="surrogateescape") for word in call.split(b"\x1f")[:-1]]
             for call in log.read_bytes().split(START.encode())[1:]
