@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.acceptance.suites import SUITE
 from tests.lab.plan import parse_workers
 from tests.virtual_cluster import Cluster, own_lab
 
@@ -29,7 +30,8 @@ MANIFEST = (
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A lab of its own, or the one that ACCEPTANCE_KEEP names."""
-    with own_lab("acceptance", "ACCEPTANCE_KEEP", "--workers", WORKERS, "--card", CARD) as cluster:
+    options = ("--workers", WORKERS, "--card", CARD, "--suite", SUITE.name)
+    with own_lab("acceptance", "ACCEPTANCE_KEEP", *options) as cluster:
         yield cluster
 
 

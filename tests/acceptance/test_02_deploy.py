@@ -8,6 +8,7 @@ import pytest
 
 from tests import seen
 from tests.acceptance.conftest import FirstDeploy
+from tests.acceptance.suites import SUITE
 from tests.virtual_cluster import Cluster
 
 
@@ -27,6 +28,16 @@ def test_concern_is_seen_on_every_node(deployed: Cluster, concern: str) -> None:
     look = seen.CONCERNS[concern]
     for node in deployed.workers:
         look(deployed, node, deployed.host(node))
+
+
+def test_nodes_run_what_the_suite_brings(deployed: Cluster) -> None:
+    """Else the other tests would not tell of it."""
+    for node in deployed.workers:
+        host = deployed.host(node)
+        assert host.check_output("docker version -f '{{.Server.Version}}'").startswith(SUITE.docker)
+        assert host.check_output("systemctl --version").split()[1] == SUITE.systemd
+        assert host.check_output("rsyslogd -v").split()[1].startswith(SUITE.rsyslog)
+        assert host.check_output("glusterfs --version").split()[1].startswith(SUITE.gluster)
 
 
 def test_second_run_changes_nothing_and_takes_two_commands_a_host(deployed: Cluster) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.acceptance.suites import SUITE
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 NODE = "pi7"
@@ -19,7 +20,7 @@ def asking() -> Iterator[Cluster]:
     """A lab with one worker whose sudo asks."""
     cluster = Cluster("password")
     cluster.down()
-    cluster.up("--workers", NODE, "--sudo-password", NODE)
+    cluster.up("--workers", NODE, "--sudo-password", NODE, "--suite", SUITE.name)
     yield cluster
     cluster.down()
 
