@@ -10,6 +10,9 @@ from chaos_engine.facts.systemd import RECORDS
 SCRIPT = "/usr/sbin/haproxy_start.sh"
 """The program that runs HAProxy on the proxy."""
 
+MARK = "Written by chaos-engine"
+"""What that program says of itself. Another one under its name does something else when called."""
+
 RUN = f"{RECORDS}/haproxy"
 """In RAM: ``config/`` and ``socket/`` of the container, and ``loaded``."""
 

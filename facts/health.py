@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.haproxy import SCRIPT
+from chaos_engine.facts.haproxy import MARK, SCRIPT
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact
 
@@ -79,7 +79,7 @@ CHECKS = {
     ),
     "haproxy": (
         # on the proxy only: no other node has the script
-        f"test ! -x {SCRIPT} || {limited(f'{SCRIPT} check')}",
+        f"! grep -qs '{MARK}' {SCRIPT} || {limited(f'{SCRIPT} check')}",
         "the API's address does not answer its own node; look at: journalctl -u docker_haproxy",
     ),
 }

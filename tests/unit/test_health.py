@@ -14,15 +14,18 @@ from pathlib import Path
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
+from chaos_engine import templates
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts import health as module
+from chaos_engine.facts.haproxy import MARK
 from chaos_engine.facts.health import CHECKS, LIMIT_SECONDS, Health, limited
 from chaos_engine.facts.observe import PART_SECONDS
 
 HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 
-MOVED = {"/proc/": "proc/", "/sys/fs/cgroup/": "cgroup/", "/var/log/.": "log/.", "/run/": "run/"}
+MOVED = {"/proc/": "proc/", "/sys/fs/cgroup/": "cgroup/", "/var/log/.": "log/.", "/run/": "run/",
+         "/usr/sbin/": "bin/"}  # fmt: skip
 """Where the checks look, and what stands for it below the directory."""
 
 
@@ -181,6 +184,27 @@ def test_shim_greets(node: Node, shim: socket.socket, answer: bytes, works: bool
 
 def test_shim_without_socket_is_seen(node: Node) -> None:
     assert not node.works("cri_dockerd")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_proxys_address_is_asked_for(node: Node, answers: bool) -> None:
+    assert node.works("haproxy"), "no other node has the script"
+    said = "# Written by chaos-engine" if render_says_so() else ""
+    node.program("haproxy_start.sh", f'{said}\ntest "$*" = check && exit {0 if answers else 1}')
+    assert node.works("haproxy") == answers
+
+
+def render_says_so() -> bool:
+    """Whether the real script has the mark that the check looks for."""
+    template = Path(templates.__file__).with_name("haproxy_start.sh.j2")
+    return MARK in template.read_text()
+
+
+def test_a_script_of_somebody_elses_is_not_called(node: Node) -> None:
+    """One that starts HAProxy whatever it is told would do so while a node is only read."""
+    node.program("haproxy_start.sh", f"touch {node.root}/started; exit 1")
+    assert node.works("haproxy")
+    assert not (node.root / "started").exists()
 
 
 def test_what_hangs_is_left_behind(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
