@@ -1,5 +1,6 @@
 # make demo    try everything on a virtual cluster, no Raspberry Pi needed (root, Debian or Ubuntu)
 # make test    lint, types, unit tests and acceptance tests on a virtual cluster (root)
+# make bookworm  the acceptance tests on Debian 12 (root)
 # make torture the long tests: everything in the way of a deploy, on a virtual cluster (root)
 # make unit    unit tests only: no root, seconds
 # make lint    ruff and mypy
@@ -13,7 +14,7 @@ STAMP := $(VENV)/.installed
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
 MODULES := $(wildcard deploys/*.py facts/*.py operations/*.py templates/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit lint readme acceptance torture lab-packages venv clean
+.PHONY: FORCE demo test unit lint readme acceptance bookworm torture lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -47,6 +48,9 @@ acceptance: lab-packages venv
 
 torture: lab-packages venv
 	$(BIN)/pytest tests/torture
+
+bookworm: lab-packages venv
+	ACCEPTANCE_SUITE=bookworm $(BIN)/pytest tests/acceptance
 
 test: lab-packages lint unit acceptance
 
