@@ -1,7 +1,8 @@
 # make demo    try everything on a virtual cluster, no Raspberry Pi needed (root, Debian or Ubuntu)
 # make test    lint, types, unit tests and acceptance tests on a virtual cluster (root)
 # make bookworm  the acceptance tests on Debian 12 (root)
-# make torture the long tests: everything in the way of a deploy, on a virtual cluster (root)
+# make torture the long tests: everything in the way of a deploy, on a virtual cluster (root),
+#              after make bookworm
 # make unit    unit tests only: no root, seconds
 # make lint    ruff and mypy
 # make readme  write the README's table of settings
@@ -46,7 +47,7 @@ lab-packages:
 acceptance: lab-packages venv
 	$(BIN)/pytest tests/lab/unit tests/preview tests/acceptance
 
-torture: lab-packages venv
+torture: bookworm
 	$(BIN)/pytest tests/torture
 
 bookworm: lab-packages venv
