@@ -62,6 +62,12 @@ def test_a_line_with_all_words_is_left_as_it_is(end: str) -> None:
     assert edit(PATH, text, WANTED) == text
 
 
+def test_a_word_that_is_there_twice_is_left_there_twice() -> None:
+    text = f"cgroup_memory=1 {UBUNTU_2404}{ADDED}"
+
+    assert edit(PATH, text, WANTED) == text
+
+
 def test_only_missing_words_are_added() -> None:
     text = f"cgroup_memory=1 {DEBIAN}\n"
 
