@@ -126,14 +126,23 @@ class Cluster:
                 found.setdefault(host, set()).add(operation["name"])
         return found
 
-    def changed(self, *arguments: str, ok: bool = True) -> dict[str, set[str]]:
+    def changed(self, *arguments: str) -> dict[str, set[str]]:
         """What a run changes: names of operations by host, hosts without any left out."""
-        run = self.pyinfra("--json", "-y", *arguments, ok=ok)
+        return self._ran(self.pyinfra("--json", "-y", *arguments))[0]
+
+    def ran(self, *arguments: str) -> tuple[dict[str, set[str]], set[str]]:
+        """What a run changes, and the hosts that failed in it."""
+        return self._ran(self.pyinfra("--json", "-y", *arguments, ok=False))
+
+    @staticmethod
+    def _ran(run: Result) -> tuple[dict[str, set[str]], set[str]]:
         found: dict[str, set[str]] = {}
+        failed: set[str] = set()
         for operation in json.loads(run.out)["results"]["operations"]:
+            failed |= set(operation["error"])
             for host in operation["success"]:
                 found.setdefault(host, set()).add(operation["name"])
-        return found
+        return found, failed
 
     def exec(self, node: str, command: str, ok: bool = True) -> str:
         """Run a shell command as root inside a node, past ssh; its output."""

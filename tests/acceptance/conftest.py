@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests import manifest
 from tests.acceptance.suites import SUITE
 from tests.lab.plan import parse_workers
 from tests.virtual_cluster import Cluster, own_lab
@@ -43,14 +44,21 @@ class FirstDeploy:
     changed: dict[str, set[str]]
     boots: dict[str, str]
     """The boot that each node was in before it."""
+    written: dict[str, list[str]]
+    """What the preview before it wrote on each node."""
 
 
 @pytest.fixture(scope="session")
 def first_deploy(cluster: Cluster) -> FirstDeploy:
     """The first deploy, through its reboot. Tests of fresh nodes come before it."""
+    before = {node: manifest.take(cluster, node) for node in cluster.workers}
     announced = cluster.announced("deploy.py")
+    written = {
+        node: manifest.written(before[node], manifest.take(cluster, node))
+        for node in cluster.workers
+    }
     boots = {node: cluster.boot_id(node) for node in cluster.workers}
-    return FirstDeploy(announced, cluster.changed("deploy.py"), boots)
+    return FirstDeploy(announced, cluster.changed("deploy.py"), boots, written)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests import seen
+from tests import manifest, seen
 from tests.acceptance.conftest import FirstDeploy
 from tests.acceptance.suites import SUITE
 from tests.virtual_cluster import Cluster
@@ -16,6 +16,10 @@ def test_preview_of_fresh_nodes_lists_exactly_what_the_deploy_changes(
     first_deploy: FirstDeploy,
 ) -> None:
     assert first_deploy.announced == first_deploy.changed
+
+
+def test_preview_of_fresh_nodes_writes_nothing(first_deploy: FirstDeploy) -> None:
+    assert [path for paths in first_deploy.written.values() for path in paths] == []
 
 
 def test_each_node_was_rebooted(cluster: Cluster, first_deploy: FirstDeploy) -> None:
@@ -51,8 +55,11 @@ def test_second_run_changes_nothing_and_takes_two_commands_a_host(deployed: Clus
     assert counts == dict.fromkeys(deployed.workers, 2)
 
 
-def test_preview_of_deployed_nodes_lists_nothing(deployed: Cluster) -> None:
+def test_preview_of_deployed_nodes_lists_and_writes_nothing(deployed: Cluster) -> None:
+    before = {node: manifest.take(deployed, node) for node in deployed.workers}
     assert deployed.announced("deploy.py") == {}
+    for node in deployed.workers:
+        assert manifest.written(before[node], manifest.take(deployed, node)) == [], node
 
 
 def test_verify_finds_deployed_nodes_as_wanted(deployed: Cluster) -> None:

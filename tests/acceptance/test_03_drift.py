@@ -6,55 +6,32 @@ from itertools import cycle
 
 import pytest
 
-from tests import seen
+from tests import drift, manifest, seen
+from tests.drift import leaves
 from tests.virtual_cluster import Cluster
 
-INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install"
-
 DRIFT = {
-    "hosts_file": ("sed -i /etcd1/d /etc/hosts", "Name the cluster's machines"),
-    "docker": ("echo '{}' > /etc/docker/daemon.json", "Run Docker"),
-    "packages": (
-        f"rm /etc/apt/preferences.d/chaos-engine-removed; {INSTALL} modemmanager",
-        "Remove packages",
-    ),
-    "swap": (
-        "systemctl unmask swap.target; echo '/swap.img none swap sw 0 0' >> /etc/fstab",
-        "Turn swap off",
-    ),
-    "journald": (
-        "rm /etc/systemd/journald.conf.d/90-chaos-engine.conf;systemctl restart systemd-journald",
-        "Keep the journal in RAM",
-    ),
-    "rsyslog": (
-        "echo '*.* /var/log/second' > /etc/rsyslog.d/50-second.conf; systemctl restart rsyslog",
-        "Send all logs to the log server",
-    ),
-    # the timer alone would mend it within minutes
-    "log_mount": (
-        "systemctl disable --now var-log-check.timer; systemctl stop var-log.service",
-        "Mount the log share",
-    ),
-    "cri_dockerd": ("systemctl disable --now cri-docker.service", "Run cri-dockerd"),
-    "kubernetes": ("apt-mark unhold kubelet", "Install Kubernetes"),
-    "etcd_certificates": (
-        "chmod 644 /etc/kubernetes/client.key",
-        "Install the etcd certificates",
-    ),
-    "kernel": (
-        "sed -i 's/ cgroup_memory=1//' /boot/firmware/cmdline.txt",
-        "Edit the kernel's command line",
-    ),
+    "hosts_file": "name of a machine gone",
+    "docker": "daemon.json edited",
+    "packages": "package back",
+    "swap": "swap in fstab",
+    "journald": "journal on the card",
+    "rsyslog": "second rsyslog file",
+    "log_mount": "share unmounted",
+    "cri_dockerd": "shim disabled",
+    "kubernetes": "kubelet not held",
+    "etcd_certificates": "key readable",
+    "kernel": "kernel's word gone",
 }
+"""For each concern one of the drifts that the long tests have all of."""
 
 
 @pytest.fixture(scope="module")
 def broken(deployed: Cluster) -> dict[str, set[str]]:
     """Every concern broken on some node; the operations that have to mend it, by node."""
     expected: dict[str, set[str]] = {}
-    for node, (command, operation) in zip(cycle(deployed.workers), DRIFT.values()):
-        deployed.exec(node, command)
-        expected.setdefault(node, set()).add(operation)
+    for node, name in zip(cycle(deployed.workers), DRIFT.values()):
+        expected.setdefault(node, set()).update(drift.apply(deployed, node, name).mended_by)
     return expected
 
 
@@ -70,10 +47,13 @@ def test_verify_says_what_is_broken(deployed: Cluster, broken: dict[str, set[str
     assert failed == set(DRIFT)
 
 
-def test_preview_names_the_broken_concerns_and_no_other(
+def test_preview_names_the_broken_concerns_and_no_other_and_writes_nothing(
     deployed: Cluster, broken: dict[str, set[str]]
 ) -> None:
+    before = {node: manifest.take(deployed, node) for node in deployed.workers}
     assert leaves(deployed.announced("deploy.py")) == broken
+    for node in deployed.workers:
+        assert manifest.written(before[node], manifest.take(deployed, node)) == [], node
 
 
 def test_run_mends_the_broken_concerns(deployed: Cluster, broken: dict[str, set[str]]) -> None:
@@ -85,8 +65,3 @@ def test_run_mends_the_broken_concerns(deployed: Cluster, broken: dict[str, set[
 def test_mended_concern_is_seen_again(deployed: Cluster, concern: str) -> None:
     for node in deployed.workers:
         seen.CONCERNS[concern](deployed, node, deployed.host(node))
-
-
-def leaves(operations: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Operations without the names of the deploys that they are in."""
-    return {host: {name.split(" | ")[-1] for name in names} for host, names in operations.items()}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests import seen
+from tests import drift, seen
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
 
 API = "192.168.1.60:6443"
@@ -234,32 +234,16 @@ def test_a_configuration_that_haproxy_refuses_leaves_the_running_proxy_alone(
     assert proxied.announced("deploy.py", "--limit", PROXY) == {}
 
 
-def test_drift_is_named_and_mended(proxied: Cluster) -> None:
-    for command, expected in (
-        (
-            "ip address del 192.168.1.222/32 dev lb-hairpin; "
-            "sed -i s/maxconn/nomaxconn/ /var/lib/chaos-engine/haproxy/haproxy.cfg",
-            {"Reach the proxy from its own node", "Run HAProxy"},
-        ),
-        (
-            # as the original's: another name, no route, another subnet, a container run by hand
-            "systemctl stop docker_haproxy; docker network rm lb-network; ip link del lb-hairpin; "
-            "ip link add foobar link eth0 type macvlan mode bridge; "
-            "ip address add 192.168.1.222/32 dev foobar; "
-            "docker network create -d macvlan --subnet 192.168.0.0/16 -o parent=eth0 lb-network; "
-            "docker run -d --name lb-haproxy --network lb-network --ip 192.168.1.60 "
-            "-v /var/log/haproxy:/usr/local/etc/haproxy haproxy:3.0",
-            {"Create the proxy's network", "Reach the proxy from its own node", "Run HAProxy"},
-        ),
-    ):
-        proxied.exec(PROXY, command)
-        announced = proxied.announced("deploy.py", "--limit", PROXY)
-        assert {name.split(" | ")[-1] for name in announced[PROXY]} == expected
-        assert proxied.changed("deploy.py", "--limit", PROXY) == announced
-        assert proxied.announced("deploy.py", "--limit", PROXY) == {}
-        assert not proxied.exec(PROXY, "ip -o link show dev foobar", ok=False)
-        for look in seen.PROXY_CONCERNS.values():
-            look(proxied, PROXY, proxied.host(PROXY))
+@pytest.mark.parametrize(
+    "name", ["hairpin's address and proxy's configuration", "proxy made by hand"]
+)
+def test_drift_is_named_and_mended(proxied: Cluster, name: str) -> None:
+    expected = set(drift.apply(proxied, PROXY, name).mended_by)
+    outcome = drift.mend(proxied, PROXY)[PROXY]
+    assert outcome == drift.Outcome(expected, expected, failed=False, left=set())
+    assert not proxied.exec(PROXY, "ip -o link show dev foobar", ok=False)
+    for look in seen.PROXY_CONCERNS.values():
+        look(proxied, PROXY, proxied.host(PROXY))
 
 
 def test_containers_of_others_keep_their_network(proxied: Cluster) -> None:

@@ -1,0 +1,41 @@
+"""Every file of a node with what a write to it would change, and what logins and time do alone."""
+
+from __future__ import annotations
+
+import re
+
+from tests.virtual_cluster import Cluster
+
+_FIND = (
+    "find / /run /tmp /boot/firmware /dev/shm /var/log -xdev "
+    "\\( -path /proc -o -path /sys \\) -prune -o "
+    "-printf '%p\\t%y %m %u:%g %s %T@ %C@ %l\\n' | sort -u"
+)
+
+_ALONE = re.compile(
+    # a login: its session, its user's manager and runtime folder, its greeting, sudo's first use,
+    # and private folders of the services that this wakes
+    r"/run(/systemd(/(?!system|generator).*)?|/user(/.*)?|/motd\.dynamic(\.new)?|/utmp|/sudo(/.*)?)?"
+    r"|/home/ubuntu(/\.sudo_as_admin_successful)?|/var/lib/(lastlog|wtmpdb|sudo)(/.*)?"
+    r"|(/var)?/tmp(/systemd-private-[^/]+-systemd-(logind|timedated)\.service-[^/]+(/tmp)?)?"
+    # the logs of that, with their folders
+    r"|/(run|var)/log(/(journal(/.*)?|(auth|user|daemon|kern)\.log|syslog|wtmp|btmp|lastlog))?"
+    # the timers of the distribution, snapd that the greeting wakes, and the log share's watch
+    r"|/var/lib/(systemd|snapd|apt/periodic)(/.*)?|/var/lib/apt(/daily_lock)?"
+    r"|/var/log/\.var-log-mount|/run/chaos-engine/var-log.*"
+)
+
+
+def take(cluster: Cluster, node: str) -> dict[str, str]:
+    """Each path of a node, /run and /tmp too, with its kind, mode, owner, size and times: that of
+    the last change of its inode, which nobody can set, tells each write."""
+    lines = cluster.exec(node, _FIND).splitlines()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+def written(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """The paths that were made, changed or removed meanwhile, but for what happens alone."""
+    paths = sorted(before.keys() | after.keys())
+    return [
+        path for path in paths if before.get(path) != after.get(path) and not _ALONE.fullmatch(path)
+    ]

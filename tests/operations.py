@@ -1,0 +1,45 @@
+"""The names of what ``deploy.py`` does, without those of the deploys around them, in its order."""
+
+HOSTS = "Name the cluster's machines"
+JOURNAL = "Keep the journal in RAM"
+LOGS = "Send all logs to the log server"
+GLUSTER = "Install the Gluster client"
+SHARE = "Mount the log share"
+DOCKER = "Run Docker"
+PACKAGES = "Remove packages"
+SWAP = "Turn swap off"
+SHIM = "Run cri-dockerd"
+MODULES = "Prepare the kernel for Kubernetes"
+QUIET = "Keep kubelet quiet until the node joins"
+KUBERNETES = "Install Kubernetes"
+KUBEADM = "Configure kubeadm and crictl"
+CERTIFICATES = "Install the etcd certificates"
+KERNEL = "Edit the kernel's command line"
+NETWORK = "Create the proxy's network"
+HAIRPIN = "Reach the proxy from its own node"
+IMAGE = "Pull HAProxy's image"
+HAPROXY = "Run HAProxy"
+REBOOT = "Reboot node"
+
+WORKER = (
+    HOSTS,
+    JOURNAL,
+    LOGS,
+    GLUSTER,
+    SHARE,
+    DOCKER,
+    PACKAGES,
+    SWAP,
+    SHIM,
+    MODULES,
+    QUIET,
+    KUBERNETES,
+    KUBEADM,
+    CERTIFICATES,
+    KERNEL,
+    REBOOT,
+)
+"""What changes a fresh worker."""
+
+PROXY = (NETWORK, HAIRPIN, IMAGE, HAPROXY)
+"""What changes a fresh proxy, beside."""
