@@ -192,6 +192,8 @@ def compose(
             "refresh",
             "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages "
             f"-- {quote(*wanted)}",
+            # kubeadm brings a drop-in for kubelet, and no script that has systemd read it
+            "systemctl daemon-reload",
         ]
     if held := list(unheld):
         lines.append(f"apt-mark hold {quote(*held)} >/dev/null")
