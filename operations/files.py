@@ -341,13 +341,14 @@ def compose(todo: Plan, check: str = "", apply: str = "") -> str:
     q = quote
     staged = " ".join(q(file.staged) for file in todo.write)
     touched = [*(file.path for file in todo.write), *todo.remove]
+    olds = " ".join(q(f"{path}.chaos-old") for path in touched)
     lines = [
         "set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "export LC_ALL=C",
         ALONE,
         # what a script that was killed has left
         f"rm -rf -- {RECORDS}/stage.*; stage=$(mktemp -d {RECORDS}/stage.XXXXXX)",
-        f'cleanup() {{ rm -rf -- "$stage"; rm -f -- {staged}; }}',
+        f'cleanup() {{ rm -rf -- "$stage"; rm -f -- {staged} {olds}; }}',
         "trap cleanup EXIT; trap 'exit 1' HUP INT TERM",
         KEEP,
     ]

@@ -52,6 +52,7 @@ def check_key(minor: str, fetch: bool) -> str:
 # The index is fetched to where apt's own user can write, since apt drops its privileges for that.
 # The key has to be in binary form under its name, and gpg need not be there.
 _KEY = """\
+rm -rf /run/chaos-engine-key.*  # what a script that was killed has left
 work=$(mktemp -d /run/chaos-engine-key.XXXXXX)
 trap 'rm -rf -- "$work"' EXIT
 chmod 755 "$work"

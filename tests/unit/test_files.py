@@ -492,7 +492,14 @@ def test_a_run_that_is_killed_leaves_whole_files_and_the_next_finishes(
     assert sandbox.apply(todo).returncode == 0
     for name, content in new.items():
         assert sandbox.path(name).read_text() == content
-    assert [path for path in sandbox.leftovers if not path.startswith("run/")] == []
+    assert sandbox.leftovers == []
+
+
+def test_what_a_rollback_that_was_killed_has_left_goes_too(sandbox: Sandbox) -> None:
+    sandbox.path("a.chaos-old").write_text("old")
+    sandbox.path("run/stage.123456").mkdir(parents=True)
+    assert sandbox.apply(Plan(write=(sandbox.file("a", "new"),))).returncode == 0
+    assert sandbox.leftovers == []
 
 
 def test_applying_twice_is_applying_once(sandbox: Sandbox) -> None:

@@ -409,6 +409,11 @@ def test_a_fresh_node_gets_the_key_in_binary_form(node: Node) -> None:
     assert node.calls == ["daemon-reload", "unmask kubelet.service", "enable kubelet.service"]
 
 
+def test_what_a_script_that_was_killed_has_left_goes(node: Node) -> None:
+    node.path("run/key.123456/lists").mkdir(parents=True)
+    assert node.install(EXTENDED, GOOD)[0] == 0  # looks for what is left over
+
+
 @pytest.mark.parametrize("old", [b"", CAPTIVE.encode(), dearmor(SHORT.encode())])
 def test_a_bad_key_in_place_is_replaced(node: Node, old: bytes) -> None:
     node.keyring.parent.mkdir()
