@@ -1444,9 +1444,25 @@ CASES = {
 }
 
 
+WARNED = {
+    "": Case("Warning: Kubernetes 1.28.15 gets no security fixes any more"),
+    "one server": Case(
+        "Warning: only etcd1 serves the Gluster volume pi5: while it is away, logs stay in RAM; "
+        "name another server in chaos_storage_servers",
+        {"all": {"chaos_storage_servers": {"etcd1": "192.168.1.40"}}},
+    ),
+    "one server in the table": Case(
+        "Warning: only etcd2 serves the Gluster volume logs: while it is away, logs stay in RAM; "
+        "name another server in chaos_log_volumes",
+        {"all": {"chaos_log_volumes": {"pi5": {"volume": "logs", "servers": ["etcd2"]}}}},
+    ),
+}
+"""What is no mistake, but worth a warning; "" is the site as it is shipped."""
+
+
 def run(name: str, folder: Path) -> Done:
-    """pyinfra's run in a site with a mistake; "" for one without."""
-    case = CASES.get(name, Case(""))
+    """pyinfra's run in a site with a mistake, or its preview in one that is warned of."""
+    case = WARNED[name] if name in WARNED else CASES[name]
     site = Site(folder, case.inventory)
     files({CRT: GOOD_PAIR.certificate, KEY: GOOD_PAIR.private(), AUTHORITY: CA.certificate})(folder)
     release(TARBALL)(folder)
@@ -1483,7 +1499,7 @@ def run(name: str, folder: Path) -> Done:
         if case.unreadable:  # whoever runs the tests may be root, who may read all
             patch.setattr(Path, "read_bytes", guarded(Path.read_bytes))
             patch.setattr(Path, "read_text", guarded(Path.read_text))
-        how = ("-y", *case.arguments) if name else ("--dry",)
+        how = ("--dry",) if name in WARNED else ("-y", *case.arguments)
         return site.run("inventory.py", "deploy.py", *how, answer=answer)
 
 
@@ -1495,10 +1511,12 @@ def runner() -> Iterator[Runner]:
     runner.stop()
 
 
-def test_the_site_without_a_mistake_is_deployed(runner: Runner, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", WARNED)
+def test_a_site_without_a_mistake_is_deployed(name: str, runner: Runner, tmp_path: Path) -> None:
     # Otherwise the mistakes would not be what is told of
-    done = runner("", tmp_path / "site")
+    done = runner(name, tmp_path / "site")
     assert (done.status, done.sent) == (0, []), done.text
+    assert WARNED[name].says in done.said
     assert "Refuse" not in done.said
     assert "Worker | Kernel | Edit the kernel's command line 1 (pi5)" in done.said
     assert "Proxy | HAProxy | Run HAProxy 1 (pi5)" in done.said
