@@ -329,6 +329,62 @@ def wait(target: Target, *, seconds: float = 120) -> Json:
         }
 
 
+def beats(
+    target: Target, *, until: Callable[[], None], pace: float = 1, patience: float = 10
+) -> Json:
+    """Make PACE requests a second until UNTIL returns, and return what became of them.
+
+    As kubelet does with its heartbeats, one that fails is tried again for PATIENCE seconds, and
+    counts as failed only then. Those that do not wait for the ones before them.
+    """
+    clock = _Clock()
+    ending = threading.Event()
+    answers: list[Json] = []
+    failures: list[Json] = []
+
+    def beat(at: float) -> None:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                server = ask(target)
+            except Failure as failure:
+                if clock.now() - at < patience:
+                    time.sleep(_POLL)
+                    continue
+                failures.append({"at": at, "tries": tries, "reason": str(failure)})
+            else:
+                took = round(clock.now() - at, 3)
+                answers.append({"at": at, "took": took, "tries": tries, "server": server})
+            return
+
+    def work() -> None:
+        threads = []
+        for number in itertools.count():
+            if ending.wait(max(number / pace - clock.now(), 0)):
+                break
+            threads.append(threading.Thread(target=beat, args=(clock.now(),)))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    until()
+    ending.set()
+    worker.join()
+    return {
+        "began": clock.began,
+        "elapsed": clock.now(),
+        "count": len(answers) + len(failures),
+        "failures": len(failures),
+        "failed": sorted(failures, key=lambda failure: float(failure["at"])),
+        "retried": sum(answer["tries"] > 1 for answer in answers),
+        "slowest": max(answers, key=lambda answer: float(answer["took"]), default=None),
+        "servers": dict(sorted(Counter(answer["server"] for answer in answers).items())),
+    }
+
+
 def until_stopped(seconds: float | None, source: int = _STDIN) -> None:
     """Return at a line `stop` from the file descriptor SOURCE, at a signal, or after SECONDS.
 
@@ -387,6 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, text in (
             ("requests", "make requests, each on a connection of its own; without --count: one"),
             ("streams", "hold streams open until a line `stop` or the end of standard input"),
+            ("beats", "make requests and try again, until a line `stop` as for streams"),
             ("wait", "ask until there is an answer"),
         )
     }
@@ -397,6 +454,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for each in (command["requests"], command["streams"]):
         each.add_argument("--count", type=int)
         each.add_argument("--seconds", type=float, help="how long; default: no limit")
+    command["beats"].add_argument("--pace", type=float, default=1, help="requests in a second")
+    command["beats"].add_argument("--patience", type=float, default=10, metavar="SECONDS")
+    command["beats"].add_argument("--seconds", type=float, help="how long; default: no limit")
     command["requests"].add_argument("--threads", type=int, default=1)
     command["requests"].add_argument("--pace", type=float, help="requests in a second, at most")
     command["requests"].add_argument("--path", default="/name")
@@ -408,6 +468,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         top.error(str(error))
     if options.command == "wait":
         _print(wait(target, seconds=options.seconds))
+        return
+    if options.command == "beats":
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _print(
+            beats(
+                target,
+                until=lambda: until_stopped(options.seconds),
+                pace=options.pace,
+                patience=options.patience,
+            )
+        )
         return
     limited = options.count is not None or options.seconds is not None
     if options.command == "requests":

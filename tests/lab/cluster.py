@@ -11,6 +11,7 @@ from typing import Any
 from tests.lab import (
     cache,
     certificates,
+    cluster_api,
     computer,
     host,
     image,
@@ -153,6 +154,7 @@ def _prepare(plan: Plan, where: LabPaths) -> None:
     ):
         shutil.copy2(where.certificates / source, where.files / name)
     shutil.copytree(images.cri_dockerd, where.files, dirs_exist_ok=True)
+    cluster_api.prepare(plan, where)
     computer.prepare(plan, where)
     where.images.write_text(images.to_json())
     draft = where.plan.with_suffix(".draft")

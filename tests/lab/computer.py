@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab import linux, network
 from tests.lab.cgroup import Group
 from tests.lab.errors import LabError
-from tests.lab.paths import CHECKOUT, LabPaths
+from tests.lab.paths import CHECKOUT, LAB, LabPaths
 from tests.lab.plan import STORAGE, WORKERS, Plan
 
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -64,14 +64,14 @@ def become(plan: Plan, command: Sequence[str]) -> None:
         linux.bind(paths.files, files)
         # This process may be in a folder below, which is another one from now on.
     os.chdir(os.getcwd())
-    environment = _environment()
+    environment = _environment(paths)
     program = shutil.which(command[0], path=environment["PATH"])
     if program is None:
         raise LabError(f"{command[0]}: no such command")
     os.execve(program, list(command), environment)
 
 
-def _environment() -> dict[str, str]:
+def _environment(paths: LabPaths) -> dict[str, str]:
     """Return this computer's environment without what leads out of the lab."""
     environment = {
         key: value
@@ -81,7 +81,8 @@ def _environment() -> dict[str, str]:
     }
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         environment[variable] = str(_CERTIFICATES)
-    programs = CHECKOUT / ".venv/bin"
-    if programs.is_dir():
-        environment["PATH"] = f"{programs}:{environment.get('PATH', os.defpath)}"
+    environment["LAB_KUBERNETES"] = str(paths.kubernetes)
+    for programs in (LAB / "bin", CHECKOUT / ".venv/bin"):
+        if programs.is_dir():
+            environment["PATH"] = f"{programs}:{environment.get('PATH', os.defpath)}"
     return environment

@@ -18,6 +18,7 @@ from tests.lab import (
     haproxy_image,
     kubernetes_repository,
     paths,
+    programs,
     registry,
     registry_storage,
 )
@@ -118,6 +119,7 @@ def _kubernetes(key: apt_repository.SigningKey) -> Path:
     sources: list[str | Path] = [
         Path(kubernetes_repository.__file__),
         Path(apt_repository.__file__),
+        Path(programs.__file__),
         key.public,
     ]
     return cache.piece(
@@ -129,7 +131,11 @@ def _kubernetes(key: apt_repository.SigningKey) -> Path:
 
 
 def _cri_dockerd() -> Path:
-    sources: list[str | Path] = [Path(cri_dockerd.__file__), *_beside("cri_dockerd.c")]
+    sources: list[str | Path] = [
+        Path(cri_dockerd.__file__),
+        Path(programs.__file__),
+        *_beside("cri_dockerd.c"),
+    ]
     return cache.piece("cri-dockerd", sources, cri_dockerd.build, what="stand-in for cri-dockerd")
 
 

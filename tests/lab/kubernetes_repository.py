@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from tests.lab import apt_repository
 from tests.lab.apt_repository import ARCHITECTURES, SigningKey
+from tests.lab.programs import compile_program, labelled
 
 TREES = Path(__file__).parent / "kubernetes"
 
@@ -96,11 +97,13 @@ def _repository(directory: Path, key: SigningKey, minor: str) -> None:
 
 
 def _package(root: Path, package: str, version: str) -> None:
-    """Write the package for both architectures, from one tree: it holds nothing compiled."""
+    """Write the package for both architectures, from one tree."""
     with TemporaryDirectory() as scratch:
         tree = Path(scratch, package)
-        _fill(tree, package, version)
+        compiled = _fill(tree, package, version)
         for architecture in ARCHITECTURES:
+            for target, program in compiled.items():
+                target.write_bytes(labelled(program, architecture))
             (tree / "DEBIAN" / "control").write_text(_control(package, version, architecture))
             output = root / architecture / f"{package}_{version}_{architecture}.deb"
             subprocess.run(
@@ -111,8 +114,12 @@ def _package(root: Path, package: str, version: str) -> None:
             )
 
 
-def _fill(tree: Path, package: str, version: str) -> None:
-    """Copy the contents of PACKAGE to TREE, with this version in them."""
+def _fill(tree: Path, package: str, version: str) -> dict[Path, bytes]:
+    """Copy the contents of PACKAGE to TREE, with this version in them; return its programs.
+
+    What ends with .c is compiled, in its place.
+    """
+    compiled = {}
     upstream = version.partition("-")[0]
     major, minor, _ = upstream.split(".")
     known = ["v1beta3"] if int(minor) < 31 else ["v1beta3", "v1beta4"]
@@ -126,6 +133,12 @@ def _fill(tree: Path, package: str, version: str) -> None:
     for source in sorted(path for path in (TREES / package).rglob("*") if path.is_file()):
         target = tree / source.relative_to(TREES / package)
         target.parent.mkdir(parents=True, exist_ok=True)
+        if source.suffix == ".c":
+            target = target.with_suffix("")
+            compiled[target] = compile_program(source, upstream)
+            target.touch()
+            target.chmod(0o755)
+            continue
         text = source.read_text()
         for name, value in values.items():
             text = text.replace(name, value)
@@ -134,6 +147,7 @@ def _fill(tree: Path, package: str, version: str) -> None:
         target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
     for folder in [tree, *(path for path in tree.rglob("*") if path.is_dir())]:
         folder.chmod(0o755)
+    return compiled
 
 
 def _control(package: str, version: str, architecture: str) -> str:

@@ -72,6 +72,11 @@ class LabPaths:
         return self.run / "files"
 
     @property
+    def kubernetes(self) -> Path:
+        """What the stand-in for kubectl keeps of the cluster."""
+        return self.run / "kubernetes"
+
+    @property
     def etc(self) -> Path:
         """Files that `lab run` shows in place of this computer's own in /etc."""
         return self.run / "etc"

@@ -327,3 +327,25 @@ def test_waiting_gives_up(deaf: socket.socket) -> None:
     assert (found["answered"], found["seconds"], found["server"]) == (False, None, None)
     assert 1 <= found["attempts"] <= 3
     assert all("ConnectionRefusedError" in reason for reason in found["reasons"])
+
+
+def test_beats_are_tried_again_and_counted_once(folder: Path, deaf: socket.socket) -> None:
+    stop = threading.Event()
+    target = Target.parse(f"127.0.0.1:{deaf.getsockname()[1]}", ca=str(folder / "web-ca.crt"))
+    threading.Timer(0.3, stop.set).start()
+    found = api_client.beats(target, until=lambda: assert_set(stop), pace=20, patience=0.1)
+    assert found["count"] == found["failures"] >= 2
+    assert all(failure["tries"] > 1 for failure in found["failed"])
+    assert found["slowest"] is None
+
+
+def test_beats_that_are_answered_late_have_not_failed(server: Server) -> None:
+    server.process.send_signal(signal.SIGSTOP)
+    stop = threading.Event()
+    threading.Timer(0.3, lambda: server.process.send_signal(signal.SIGCONT)).start()
+    threading.Timer(0.6, stop.set).start()
+    found = api_client.beats(server.target(), until=lambda: assert_set(stop), pace=10)
+    assert (found["failures"], found["servers"]) == (0, {"pi4": found["count"]})
+    assert found["count"] >= 4
+    assert found["slowest"]["took"] > 0.1
+    assert json.dumps(found)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.lab import certificates, kubernetes_repository
 from tests.lab.apt_repository import SigningKey
+from tests.lab.linux import wait_until
 
 TOOLS = ("apt-ftparchive", "apt-get", "dpkg-deb", "gpg")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -157,13 +158,30 @@ def test_kubelet(base: Path, tree: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert f'error: open {absent}: no such file or directory"' in done.stderr
-    absent.touch()
-    with pytest.raises(subprocess.TimeoutExpired):
-        subprocess.run([kubelet, f"--config={absent}"], timeout=0.2, check=False)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    absent.write_text(f"kind: KubeletConfiguration\nport: {port}\n")
+    with subprocess.Popen([kubelet, f"--config={absent}"]) as running:
+        try:
+            wait_until(lambda: _listens(port), seconds=20, otherwise="kubelet does not listen")
+            assert running.poll() is None
+        finally:
+            running.kill()
     assert (tree / "usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf").exists()
     deb = _repository(base, "1.36") / "amd64" / "kubelet_1.36.2-1.1_amd64.deb"
     assert _run("dpkg-deb", "--info", deb, "conffiles") == "/etc/default/kubelet\n"
-    assert "deb-systemd-helper enable" in _run("dpkg-deb", "--info", deb, "postinst")
+    # as the real one, which goes on running with the old program after an upgrade
+    assert "preset kubelet.service" in _run("dpkg-deb", "--info", deb, "postinst")
+    assert "restart kubelet" not in _run("dpkg-deb", "--info", deb, "postinst")
+    assert not (tree / "usr/bin/kubelet.c").exists()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_versions_of_kubeadm_and_kubectl(tree: Path) -> None:
