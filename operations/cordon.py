@@ -13,6 +13,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
+from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import Form
 from chaos_engine.operations.gate import Lane
 from chaos_engine.operations.kubectl import ClusterError, ClusterNode, Kubectl
@@ -127,7 +128,7 @@ def note(node: str) -> str:
     folder = posixpath.dirname(NOTE)
     return f"""\
 set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-mkdir -p {folder}
+{ALONE}mkdir -p {folder}
 printf '%s\\n' {quote(node)} >{NOTE}.new; sync {NOTE}.new
 mv -f {NOTE}.new {NOTE}; sync {folder}
 """
@@ -136,7 +137,7 @@ mv -f {NOTE}.new {NOTE}; sync {folder}
 def _uncordon(state: State, host: Host, rolling: Rolling) -> None:
     if rolling.kubectl:
         rolling.kubectl.cordon(rolling.node, wanted=False)
-    _script(state, host, f"rm -f -- {NOTE} && sync {posixpath.dirname(NOTE)}")
+    _script(state, host, f"{ALONE}rm -f -- {NOTE} && sync {posixpath.dirname(NOTE)}")
 
 
 def _script(state: State, host: Host, script: str) -> None:

@@ -17,6 +17,7 @@ from pyinfra.connectors.util import CommandOutput
 from chaos_engine.facts.connection import SILENT_SECONDS, bound, trouble
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.remote import run
 from tests.unit.counting import count
 from tests.unit.nodes import Nodes
 
@@ -136,3 +137,23 @@ def test_a_function_that_loses_its_node_fails_it_alone(
     assert nodes.failed == {"pi2"}
     assert "Traceback" not in caplog.text
     assert str(error).split("]")[-1].strip() in caplog.text or "no terminal" in caplog.text
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_command_in_a_turn_that_does_not_end_says_why(error: Exception) -> None:
+    nodes = Nodes()
+    broken(nodes, "pi1", error)
+    with nodes.on() as host, pytest.raises(NodeError, match=r"run again|run at a terminal"):
+        run(nodes.state, host, StringCommand("true"))
+
+
+def test_a_command_in_a_turn_that_the_connection_has_ended_is_not_judged(
+    monkeypatch: pytest.MonkeyPatch, tcp: socket.socket
+) -> None:
+    nodes = Nodes()
+    with nodes.on() as host:
+        done, _ = run(nodes.state, host, StringCommand("false"))
+        assert not done
+        monkeypatch.setattr(host.connector, "client", over(tcp, False).connector.client, False)
+        with pytest.raises(NodeError, match="the connection to the node was lost"):
+            run(nodes.state, host, StringCommand("false"))
