@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.health import checks, parse_problems
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact, Value
@@ -15,15 +14,13 @@ from chaos_engine.facts.observe import NodeFact, Value
 NOTE = "/var/lib/chaos-engine/cordoned"
 """Says that a run has cordoned the node and has yet to uncordon it."""
 
-_CONCERNS = {
+_OPTIONAL = {
     # by what is there only where the concern is
     "docker": "/usr/bin/docker",
     "cri_dockerd": "/usr/local/bin/cri-dockerd",
-    "kubernetes": KUBELET_CONF,
     "kernel": "/sys/fs/cgroup/cgroup.controllers",
-    "log_mount": "/var/log",
-    "haproxy": SCRIPT,
 }
+_ALWAYS = ("kubernetes", "log_mount", "haproxy")
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,10 @@ class Standing(NodeFact[StandingState]):
             f"if [ -e {KUBELET_CONF} ]; then echo joined; test ! -e {NOTE} || echo cordoned;",
             *(
                 StringCommand(f"if [ -e {path} ]; then", checks([concern]), "; fi;")
-                for concern, path in _CONCERNS.items()
+                for concern, path in _OPTIONAL.items()
             ),
-            "else echo alone; fi",
+            checks(_ALWAYS),
+            "; else echo alone; fi",
         )
 
     @override

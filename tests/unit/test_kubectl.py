@@ -233,7 +233,9 @@ def test_how_a_node_stands(
     works: bool,
     expected: StandingState,
 ) -> None:
-    monkeypatch.setattr(standing, "_CONCERNS", {"docker": str(tmp_path), "swap": "/nowhere"})
+    monkeypatch.setattr(standing, "_OPTIONAL", {"docker": str(tmp_path), "swap": "/nowhere"})
+    monkeypatch.setattr(standing, "_ALWAYS", ("kubernetes",))
+    monkeypatch.setitem(CHECKS, "kubernetes", ("true", "kubelet does not answer"))
     monkeypatch.setitem(CHECKS, "docker", ("true" if works else "false", "it's down"))
     monkeypatch.setitem(CHECKS, "swap", ("false", "never asked"))
     text = Standing().command().get_raw_value()
@@ -249,7 +251,7 @@ def test_how_a_node_stands(
 def test_a_node_is_looked_at_by_what_its_pods_need() -> None:
     text = Standing().command().get_raw_value()
 
-    assert set(standing._CONCERNS) < set(CHECKS)
+    assert {*standing._OPTIONAL, *standing._ALWAYS} < set(CHECKS)
     assert "logger" not in text, "a look says nothing to the log server"
     assert subprocess.run(["sh", "-n", "-c", text], check=False).returncode == 0
 
