@@ -57,15 +57,23 @@ class Rolling:
     drain_seconds: int = 300
 
 
-def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> bool:
-    """Cordon and drain the node, if its cluster can be told; whether to uncordon it afterwards.
+@dataclass(frozen=True)
+class Departure:
+    """How a node was when it left: whether it is `ours` to uncordon, and whether it was `ready`."""
+
+    ours: bool = False
+    ready: bool = False
+
+
+def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> Departure:
+    """Cordon and drain the node, if its cluster can be told.
 
     That it is going to be cordoned is noted on the node first, so that a later run knows if this
     one does not come to uncordon it. What somebody else has cordoned stays so. Raises
     `ClusterError` if the node cannot leave: then it is as it was.
     """
     if rolling.kubectl is None:
-        return False
+        return Departure()
     own = fit_to_leave(rolling, rolling.kubectl.nodes())
     ours = before.cordoned or not own.unschedulable
     if ours:
@@ -82,24 +90,28 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
         raise ClusterError(
             f"{rolling.node} cannot be drained, so nothing was done to it: {problem}"
         )
-    return ours
+    return Departure(ours, own.ready)
 
 
 def come_back(
-    state: State, host: Host, rolling: Rolling, ours: bool, known: Mapping[str, str] | None = None
+    state: State,
+    host: Host,
+    rolling: Rolling,
+    left: Departure,
+    known: Mapping[str, str] | None = None,
 ) -> str:
     """Wait until the node does its work, and have it take pods again.
 
-    + ours: whether it has to be uncordoned
-    + known: what did not work before, by concern: not waited for
+    + left: how it was when it left
+    + known: what did not work then, by concern: not waited for
 
     Says why the node does not do its work, or nothing; it stays cordoned then.
     """
-    problems = _await_work(state, host, rolling, known or {})
+    problems = _await_work(state, host, rolling, left.ready, known or {})
     if problems:
-        left = f"; {rolling.node} is left cordoned" if ours else ""
-        return f"{'; '.join(problems)}{left}"
-    if ours:
+        cordoned = f"; {rolling.node} is left cordoned" if left.ours else ""
+        return f"{'; '.join(problems)}{cordoned}"
+    if left.ours:
         _uncordon(state, host, rolling)
     return ""
 
@@ -146,13 +158,15 @@ def _script(state: State, host: Host, script: str) -> None:
         raise NodeError(f"{NOTE} cannot be changed: {problem}")
 
 
-def _await_work(state: State, host: Host, rolling: Rolling, known: Mapping[str, str]) -> list[str]:
+def _await_work(
+    state: State, host: Host, rolling: Rolling, ready: bool, known: Mapping[str, str]
+) -> list[str]:
     """Wait until the node does its work; what does not work when time is over."""
     deadline = time.monotonic() + WELL_SECONDS
     while True:
         found = _look(state, host).problems
         problems = [problem for concern, problem in found.items() if concern not in known]
-        if not problems and rolling.kubectl:
+        if not problems and rolling.kubectl and ready:
             node = rolling.kubectl.nodes().get(rolling.node)
             if node is None or not node.ready:
                 problems = [

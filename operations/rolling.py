@@ -14,7 +14,7 @@ from pyinfra.api.util import print_host_combined_output
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.operations.converge import Commands, converge, fail_host
-from chaos_engine.operations.cordon import Rolling, come_back, leave
+from chaos_engine.operations.cordon import Departure, Rolling, come_back, leave
 from chaos_engine.operations.gate import gate
 from chaos_engine.operations.kubectl import ClusterError
 from chaos_engine.operations.remote import run
@@ -131,15 +131,15 @@ def said(work: Callable[[], str]) -> str:
 def _whole_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
 ) -> str:
-    ours = leave(state, host, rolling, before)
+    left = leave(state, host, rolling, before)
     problem = said(lambda: work(state, host))
     # also after work that went wrong: the node may well do its own as before
-    ill = said(lambda: come_back(state, host, rolling, ours, before.problems))
+    ill = said(lambda: come_back(state, host, rolling, left, before.problems))
     return "; ".join(filter(None, (problem, ill)))
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
-    problem = said(lambda: come_back(state, host, rolling, ours=True))
+    problem = said(lambda: come_back(state, host, rolling, Departure(ours=True, ready=True)))
     if not problem:
         return True
     gate(state, rolling.batch).failed = f"{host.name}: {problem}"

@@ -379,8 +379,7 @@ def beats(
         "count": len(answers) + len(failures),
         "failures": len(failures),
         "failed": sorted(failures, key=lambda failure: float(failure["at"])),
-        "retried": sum(answer["tries"] > 1 for answer in answers),
-        "slowest": max(answers, key=lambda answer: float(answer["took"]), default=None),
+        "answered": sorted(answers, key=lambda answer: float(answer["at"])),
         "servers": dict(sorted(Counter(answer["server"] for answer in answers).items())),
     }
 

@@ -8,6 +8,9 @@ from tests.lab import cluster_api
 from tests.lab.paths import LabPaths
 from tests.virtual_cluster import Cluster, wait_for
 
+KUBECONFIG = ("--data", "chaos_kubeconfig=files/kubeconfig")
+"""pyinfra's options that name the kubeconfig of this cluster."""
+
 _JOIN = """\
 mkdir -p /var/lib/kubelet
 printf 'apiVersion: kubelet.config.k8s.io/v1beta1\\nkind: KubeletConfiguration\\n' \
@@ -26,14 +29,19 @@ rm -f /etc/kubernetes/kubelet.conf /var/lib/kubelet/config.yaml
 
 
 def join(cluster: Cluster, node: str, *pods: dict[str, Any]) -> None:
-    """Have a deployed node join the cluster that `kubectl` knows, with PODS (see `lab/kubectl.py`);
-    one that has joined gets the pods anew, and is schedulable."""
+    """Have a deployed node join the cluster that `kubectl` knows, with PODS (see
+    `lab/kubectl.py`)."""
     pod = (
         f"mkdir -p {_POD.rpartition('/')[0]}; printf '{_POD_TEXT}' >{_POD}; systemctl daemon-reload"
     )
     cluster.exec(node, f"{_JOIN}{pod}")
     cluster_api.add_node(LabPaths(cluster.name), node, cluster.address(node), *pods)
     wait_for(f"kubelet of {node}", lambda: kubelet(cluster, node), 20)
+
+
+def set_pods(cluster: Cluster, node: str, *pods: dict[str, Any]) -> None:
+    """Give a node other pods."""
+    cluster_api.set_pods(LabPaths(cluster.name), node, *pods)
 
 
 def leave(cluster: Cluster, node: str) -> None:

@@ -3,76 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
 from tests import drift, seen
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+from tests.lan_client import CLIENT, Json, client
+from tests.virtual_cluster import CHECKOUT, Cluster, wait_for
 
 API = "192.168.1.60:6443"
 PROXY = seen.PROXY
 CONTROLLERS = {"pi1", "pi4", "pi7"}
 STORAGE = ("etcd1", "etcd2", "etcd3")
 READYZ = "/run/lab-apiserver/readyz"
-CLIENT = "tests/api_client.py"
 HAPROXY = "chaos_engine.deploys.haproxy"
-
-Json = dict[str, Any]
-
-
-class Client:
-    """The client on the LAN, at work beside what the test does."""
-
-    def __init__(self, cluster: Cluster, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [LAB, "--name", cluster.name, "run", "--", sys.executable, CLIENT, *arguments],
-            cwd=CHECKOUT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def events(self) -> Iterator[Json]:
-        """What it reports, as it comes."""
-        assert self.process.stdout
-        return (json.loads(line) for line in self.process.stdout)
-
-    def until(self, event: str) -> Json:
-        """Read on to an event of this name."""
-        return next(one for one in self.events() if one.get("event") == event)
-
-    def stop(self) -> Json:
-        """Have it end, and return its last report."""
-        assert self.process.stdin
-        self.process.stdin.write("stop\n")
-        self.process.stdin.flush()
-        return self.last()
-
-    def last(self) -> Json:
-        """Its last report, once it ends by itself."""
-        *_, report = self.events()
-        assert self.process.wait(timeout=30) == 0
-        return report
-
-
-@contextmanager
-def client(cluster: Cluster, *arguments: str) -> Iterator[Client]:
-    """A client on the LAN, gone at the end."""
-    running = Client(cluster, *arguments)
-    try:
-        yield running
-    finally:
-        running.process.terminate()
-        running.process.wait()
-        for pipe in (running.process.stdin, running.process.stdout):
-            if pipe:
-                pipe.close()
 
 
 def ask(cluster: Cluster, *arguments: str) -> Json:

@@ -42,8 +42,14 @@ def kubeconfig(address: str, authority: bytes) -> dict[str, Any]:
 
 
 def add_node(paths: LabPaths, name: str, address: str, *pods: dict[str, Any]) -> None:
-    """Add a node to the cluster, or make it as when it was added, with PODS (see `kubectl.py`)."""
+    """Add a node to the cluster, schedulable, with PODS (see `kubectl.py`)."""
     node = {"address": address, "unschedulable": False, "pods": pods}
+    (paths.kubernetes / "nodes" / f"{name}.json").write_text(json.dumps(node))
+
+
+def set_pods(paths: LabPaths, name: str, *pods: dict[str, Any]) -> None:
+    """Give a node of the cluster other pods; all else of it stays."""
+    node = {**nodes(paths)[name], "pods": pods}
     (paths.kubernetes / "nodes" / f"{name}.json").write_text(json.dumps(node))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,8 +79,11 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.setattr(cordon, "_look", node.look)
     monkeypatch.setattr(cordon, "run_script", node.run_script)
     monkeypatch.setattr(rolling, "run", node.run)
-    monkeypatch.setattr(cordon, "PAUSE", 0.001)
-    monkeypatch.setattr(cordon, "WELL_SECONDS", 0.02)
+    # a clock that only goes on while somebody waits: how busy the machine is says nothing here
+    clock = [0.0]
+    waits = SimpleNamespace(sleep=lambda seconds: clock.append(clock.pop() + seconds))
+    monkeypatch.setattr(cordon, "gevent", waits)
+    monkeypatch.setattr(cordon, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     return node
 
 
@@ -172,12 +176,27 @@ def test_a_node_that_comes_back_wrong_is_left_cordoned_and_stops_the_rest(
     assert failed(nodes).startswith("pi1: Docker does not answer")
 
 
-def test_a_node_that_its_cluster_does_not_call_ready_is_not_back(node: Node) -> None:
-    cluster = Cluster({"pi1": DOWN})
+def test_a_node_that_its_cluster_does_not_call_ready_any_more_is_not_back(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster({"pi1": UP})
 
+    def run(state: Any, host: Any, command: Any) -> tuple[bool, CommandOutput]:
+        cluster.known["pi1"] = replace(DOWN, unschedulable=True)
+        return True, CommandOutput([])
+
+    monkeypatch.setattr(rolling, "run", run)
     assert not take(Nodes(), how(cluster))
 
     assert cluster.told[-1] == "drain pi1 300"
+
+
+def test_a_node_that_was_not_ready_before_is_not_waited_for(node: Node) -> None:
+    cluster = Cluster({"pi1": DOWN})
+
+    assert take(Nodes(), how(cluster))
+
+    assert cluster.told[-1] == "uncordon pi1"
 
 
 def test_what_was_wrong_before_is_not_waited_for(node: Node) -> None:

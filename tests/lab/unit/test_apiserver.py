@@ -336,7 +336,7 @@ def test_beats_are_tried_again_and_counted_once(folder: Path, deaf: socket.socke
     found = api_client.beats(target, until=lambda: assert_set(stop), pace=20, patience=0.1)
     assert found["count"] == found["failures"] >= 2
     assert all(failure["tries"] > 1 for failure in found["failed"])
-    assert found["slowest"] is None
+    assert found["answered"] == []
 
 
 def test_beats_that_are_answered_late_have_not_failed(server: Server) -> None:
@@ -347,5 +347,5 @@ def test_beats_that_are_answered_late_have_not_failed(server: Server) -> None:
     found = api_client.beats(server.target(), until=lambda: assert_set(stop), pace=10)
     assert (found["failures"], found["servers"]) == (0, {"pi4": found["count"]})
     assert found["count"] >= 4
-    assert found["slowest"]["took"] > 0.1
+    assert max(answer["took"] for answer in found["answered"]) > 0.1
     assert json.dumps(found)

@@ -1,0 +1,200 @@
+"""A cluster that the nodes have joined: what stops pods goes in turns, and the API stays up.
+
+The cluster is kubeadm's files, a kubelet that runs, and `kubectl` on the computer of whoever runs
+the deploy (`tests/joined.py`); a controller's API server ends and starts with its Docker, as a pod
+does. `tests/turns.py` says what is seen of turns, requests and streams.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.joined import KUBECONFIG, calls, cordoned, join, kubelet, leave, set_pods
+from tests.lan_client import Json
+from tests.turns import CONTROLLERS, are_apart, most_together, nobody_was_cut_off, watched
+from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+
+NOTE = "/var/lib/chaos-engine/cordoned"
+DOCKER = "chaos_engine.deploys.docker"
+KUBERNETES = "chaos_engine.deploys.kubernetes"
+OLD = ("--data", "chaos_kubernetes_version=1.28.14")
+
+
+@pytest.fixture(scope="module")
+def cluster_of_nodes(deployed: Cluster) -> Iterator[Cluster]:
+    """The nodes as a cluster, one patch release of Kubernetes behind; afterwards as they were."""
+    deployed.changed(KUBERNETES, *OLD)
+    for node in deployed.workers:
+        join(deployed, node, {"name": f"web-{node}", "seconds": 0.5})
+    yield deployed
+    for node in deployed.workers:
+        leave(deployed, node)
+    deployed.changed("deploy.py")
+    assert deployed.announced("deploy.py") == {}
+
+
+def each_node(cluster: Cluster, operation: str) -> dict[str, set[str]]:
+    return {node: {operation} for node in cluster.workers}
+
+
+def test_the_preview_of_nodes_that_are_as_wanted_lists_nothing(cluster_of_nodes: Cluster) -> None:
+    assert cluster_of_nodes.announced("deploy.py", *OLD, *KUBECONFIG) == {}
+
+
+def test_an_edit_of_dockers_settings(cluster_of_nodes: Cluster) -> None:
+    """With a batch of two, which lets neither controllers go together nor others with the proxy."""
+    cluster = cluster_of_nodes
+    edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=4",
+            "--data", "chaos_rolling_batch=2")  # fmt: skip
+    assert cluster.announced(*edit) == each_node(cluster, "Docker | Run Docker")
+    assert not cordoned(cluster)
+    with watched(cluster) as watch:
+        assert cluster.changed(*edit) == each_node(cluster, "Docker | Run Docker")
+    assert len(watch.turns) == len(cluster.workers)
+    are_apart(watch, *CONTROLLERS)
+    nobody_was_cut_off(watch)
+    for node in cluster.workers:
+        assert '"max-file": "4"' in cluster.exec(node, "cat /etc/docker/daemon.json")
+    assert cluster.announced(*edit) == {}
+
+
+def test_an_upgrade_of_cri_dockerd(cluster_of_nodes: Cluster) -> None:
+    """With a batch of two, and nodes that are no controllers: those go together."""
+    cluster = cluster_of_nodes
+    upgrade = ("chaos_engine.deploys.cri_dockerd", *KUBECONFIG, "--data", "chaos_rolling_batch=2",
+               "--data", 'chaos_controllers=["pi1"]',
+               "--data", "chaos_cri_dockerd_version=0.3.25")  # fmt: skip
+    for node in cluster.workers:
+        set_pods(cluster, node, {"name": f"web-{node}", "seconds": 1.5})
+    operation = "cri-dockerd | Run cri-dockerd"
+    assert cluster.announced(*upgrade) == each_node(cluster, operation)
+    with watched(cluster) as watch:
+        assert cluster.changed(*upgrade) == each_node(cluster, operation)
+    assert len(watch.turns) == len(cluster.workers)
+    are_apart(watch)
+    assert most_together(watch) == 2, watch.turns
+    nobody_was_cut_off(watch)
+    assert not watch.streams["broke"], "the shim carries no containers"
+    for node in cluster.workers:
+        ran = cluster.exec(node, "/proc/$(systemctl show -p MainPID --value cri-docker)/exe "
+                                 "--version")  # fmt: skip
+        assert "0.3.25" in ran
+    assert cluster.announced(*upgrade) == {}
+
+
+def test_a_patch_release_of_kubernetes(cluster_of_nodes: Cluster) -> None:
+    cluster = cluster_of_nodes
+    operation = "Kubernetes | Install Kubernetes"
+    assert {kubelet(cluster, node) for node in cluster.workers} == {"1.28.14"}
+    announced = cluster.announced(KUBERNETES, *KUBECONFIG)
+    assert all(operation in names for names in announced.values())
+    assert set(announced) == set(cluster.workers)
+    with watched(cluster) as watch:
+        assert cluster.changed(KUBERNETES, *KUBECONFIG) == announced
+    assert len(watch.turns) == len(cluster.workers)
+    assert most_together(watch) == 1, watch.turns
+    nobody_was_cut_off(watch)
+    assert not watch.streams["broke"], "kubelet carries no containers"
+    # what runs, not what is installed
+    assert {kubelet(cluster, node) for node in cluster.workers} == {"1.28.15"}
+    assert cluster.announced(KUBERNETES, *KUBECONFIG) == {}
+
+
+def test_a_node_that_cannot_be_drained_stops_the_rest_and_the_next_run_goes_on(
+    cluster_of_nodes: Cluster,
+) -> None:
+    cluster = cluster_of_nodes
+    edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=5",
+            "--data", "chaos_drain_timeout=2")  # fmt: skip
+    for node in ("pi4", "pi7"):
+        set_pods(cluster, node, {"name": f"web-{node}", "budget": True})
+
+    run = cluster.pyinfra(*edit, "-y", ok=False)
+
+    assert run.status
+    (stuck,) = (n for n in cluster.workers if f"{n} cannot be drained" in said(run.text, n))
+    assert "Cannot evict pod as it would violate the pod's disruption budget" in run.text
+    done = {n for n in cluster.workers if max_file(cluster, n) == "5"}
+    refused = {n for n in cluster.workers if said(run.text, n).startswith("not restarted, because")}
+    assert done | refused == set(cluster.workers) - {stuck}, run.text
+    assert not done & refused
+    for node in refused:
+        assert f"because {stuck}: {stuck} cannot be drained" in said(run.text, node)
+        assert said(run.text, node).endswith("; mend that and run again")
+    assert not cordoned(cluster)
+
+    for node in ("pi4", "pi7"):
+        set_pods(cluster, node, {"name": f"web-{node}"})
+    left = {node: {"Docker | Run Docker"} for node in set(cluster.workers) - done}
+    assert cluster.announced(*edit) == left
+    assert cluster.changed(*edit) == left
+    assert cluster.announced(*edit) == {}
+
+
+def said(text: str, node: str) -> str:
+    """What a run says last of a node, before it counts its commands."""
+    lines = re.findall(rf"(?m)^ *\[{node}\] +(.*)$", text)
+    return next((line for line in reversed(lines) if not line.startswith("Error: ")), "")
+
+
+def max_file(cluster: Cluster, node: str) -> str:
+    config = json.loads(cluster.exec(node, "cat /etc/docker/daemon.json"))
+    return str(config["log-opts"]["max-file"])
+
+
+def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -> None:
+    cluster = cluster_of_nodes
+    edit = (*KUBECONFIG, "--data", "chaos_docker_log_max_file=6", "--limit", "pi1")
+    set_pods(cluster, "pi1", {"name": "web-pi1", "seconds": 6})
+    before, config = len(calls(cluster)), max_file(cluster, "pi1")
+
+    def drains() -> list[Json]:
+        return [call for call in calls(cluster)[before:] if call["verb"] == "drain"]
+
+    command = (LAB, "--name", cluster.name, "run", "--", "pyinfra", "inventory.py", DOCKER, "-y")
+    with subprocess.Popen(
+        (*command, *edit), cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as run:
+        wait_for("the drain", drains, 60)
+        os.kill(run.pid, signal.SIGKILL)
+    wait_for("the end of kubectl, which goes on", lambda: "ended" in drains()[0], 30)
+    assert cordoned(cluster) == {"pi1"}
+    assert cluster.exec("pi1", f"cat {NOTE}") == "pi1"
+    assert max_file(cluster, "pi1") == config != "6"
+
+    set_pods(cluster, "pi1")
+    mended = cluster.announced("deploy.py", *edit)
+    assert mended["pi1"] >= {"Worker | Uncordon | Uncordon node", "Worker | Docker | Run Docker"}
+    assert cluster.changed("deploy.py", *edit) == mended
+    assert not cordoned(cluster)
+    assert max_file(cluster, "pi1") == "6"
+    assert cluster.exec("pi1", f"ls {NOTE}", ok=False) == ""
+    assert cluster.announced("deploy.py", *edit) == {}
+
+
+def test_while_one_node_is_broken_the_others_are_left_at_work(cluster_of_nodes: Cluster) -> None:
+    cluster = cluster_of_nodes
+    edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=7")
+    cluster.exec("pi7", "systemctl stop kubelet")
+    try:
+        run = cluster.pyinfra(*edit, "-y", "--limit", "pi4", "--limit", "pi7", ok=False)
+        assert run.status
+        expected = "not restarted, because pi7: kubelet does not answer"
+        assert said(run.text, "pi4").startswith(expected), run.text
+        assert max_file(cluster, "pi4") != "7"
+        # another controller is known to be down by the cluster too, if the run does not include it
+        run = cluster.pyinfra(*edit, "-y", "--limit", "pi4", ok=False)
+        assert run.status
+        assert "pi4 is a controller, and another one, pi7, is not Ready" in run.text
+        assert max_file(cluster, "pi4") != "7"
+        assert not cordoned(cluster) - {"pi7"}
+    finally:
+        cluster.exec("pi7", "systemctl start kubelet")
+    wait_for("kubelet", lambda: kubelet(cluster, "pi7"), 20)

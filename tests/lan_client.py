@@ -1,0 +1,65 @@
+"""The client of the API's address (`api_client.py`) at work on the LAN, beside what a test does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.virtual_cluster import CHECKOUT, LAB, Cluster
+
+CLIENT = "tests/api_client.py"
+
+Json = dict[str, Any]
+
+
+class Client:
+    """The client on the LAN, at work beside what the test does."""
+
+    def __init__(self, cluster: Cluster, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [LAB, "--name", cluster.name, "run", "--", sys.executable, CLIENT, *arguments],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def events(self) -> Iterator[Json]:
+        """What it reports, as it comes."""
+        assert self.process.stdout
+        return (json.loads(line) for line in self.process.stdout)
+
+    def until(self, event: str) -> Json:
+        """Read on to an event of this name."""
+        return next(one for one in self.events() if one.get("event") == event)
+
+    def stop(self) -> Json:
+        """Have it end, and return its last report."""
+        assert self.process.stdin
+        self.process.stdin.write("stop\n")
+        self.process.stdin.flush()
+        return self.last()
+
+    def last(self) -> Json:
+        """Its last report, once it ends by itself."""
+        *_, report = self.events()
+        assert self.process.wait(timeout=30) == 0
+        return report
+
+
+@contextmanager
+def client(cluster: Cluster, *arguments: str) -> Iterator[Client]:
+    """A client on the LAN, gone at the end."""
+    running = Client(cluster, *arguments)
+    try:
+        yield running
+    finally:
+        running.process.terminate()
+        running.process.wait()
+        for pipe in (running.process.stdin, running.process.stdout):
+            if pipe:
+                pipe.close()
