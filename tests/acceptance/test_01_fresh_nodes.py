@@ -83,7 +83,7 @@ class TestBadInput:
 
     def test_certificate_is_missing(self, cluster: Cluster, files: Path) -> None:
         (files / "etcd-client.crt").unlink()
-        refused(cluster, "etcd-client.crt: there is no such file; put it there")
+        refused(cluster, "etcd-client.crt: there is no such file; put the file there")
 
     def test_certificate_has_expired(self, cluster: Cluster, files: Path) -> None:
         now = datetime.now(timezone.utc)
