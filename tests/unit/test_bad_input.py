@@ -925,7 +925,7 @@ INVENTORY = [
         others=1,
     ),
     Case(
-        "Refuse node: it is reached by a .local name, which avahi-daemon answers, and that is to "
+        "it is reached by a .local name, which avahi-daemon answers, and that is to "
         "be removed; connect by address or another name, or take it out of chaos_packages_absent",
         inventory='workers = ["pi5.local"]\n',
         answers={RemovalPlan: Removal(("avahi-daemon",), ("avahi-daemon",))},
@@ -1529,6 +1529,9 @@ def test_bad_input_is_told_and_changes_nothing(name: str, runner: Runner, tmp_pa
     assert case.says.replace("{}", f"{tmp_path}/site/files") in done.said
     if case.says.startswith("pi5, ") and " is no setting" not in case.says:
         assert f"{case.says}; wanted: " in done.said
+    if case.answers:  # a node's state: the host is named beside the reason
+        lines = [line.strip() for line in done.text.splitlines()]
+        assert any(line.startswith("[pi") and case.says in line for line in lines)
     assert "Traceback" not in done.text
     assert done.status != 0
     assert len({host for host, _ in done.sent}) == case.others
