@@ -24,6 +24,9 @@ from chaos_engine.operations.converge import refuse_node
 S = TypeVar("S", bound=Settings)
 Concern = Callable[..., None]
 
+TITLES: dict[str, str] = {}
+"""The name of each concern and role in pyinfra's output, by that of its function."""
+
 
 def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concern]:
     """Make a deploy of a function that takes its settings and calls operations.
@@ -44,20 +47,31 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
     """
 
     def decorate(function: Callable[[S], None]) -> Concern:
+        TITLES[function.__name__] = name
+
         @wraps(function)
         def call(settings: S | None = None) -> None:
             view = current()[2]
             if view.refused:
                 return
             resolved = settings if settings is not None else model.resolve()
+
+            def body() -> None:
+                # what its operations change is noted under its name
+                outer, view.concern = view.concern, function.__name__
+                try:
+                    function(resolved)
+                finally:
+                    view.concern = outer
+
             if view.phase or view.depth:  # within another concern or role
-                function(resolved)
+                body()
                 return
-            if _refused(lambda: function(resolved)):
+            if _refused(body):
                 return
             view.depth += 1
             try:
-                function(resolved)
+                body()
             finally:
                 view.depth -= 1
 

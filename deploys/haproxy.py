@@ -180,6 +180,7 @@ def haproxy(settings: HaproxySettings) -> None:
             parent=settings.parent_interface,
             vip=settings.vip,
             mac=settings.mac,
+            sockets=settings.haproxy_run_dir,
         ),
         wanted=[
             File(operations.SCRIPT, script, mode="755"),

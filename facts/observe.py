@@ -273,6 +273,7 @@ class _View:
     changing: bool = False
     phase: Literal["", "collect", "check"] = ""
     depth: int = 0
+    concern: str = ""
     refused: bool = False
     problems: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)

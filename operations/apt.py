@@ -11,6 +11,7 @@ from chaos_engine.facts.observe import Read, current, observe
 from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import PackageName, PackageVersion
 from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.shell import quote
 
 LOCK_SECONDS = 300
@@ -22,7 +23,10 @@ set -eu
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 retries=Acquire::Retries=1 # a silent server is waited for a minute each time; apt's own number is 3
-apt() {{ # apt-get, waiting for dpkg's lock, never asking; what packages start gets no lock of ours
+{KEEP}
+apt() {{ # apt-get, waiting for dpkg's lock, never asking; what it will change is noted before.
+  # What packages start gets no lock of ours
+  foresee "$@"
   apt-get -y -q -o DPkg::Lock::Timeout={LOCK_SECONDS} -o Dpkg::Use-Pty=0 -o $retries \\
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&- || {{
     ended=$?
@@ -30,6 +34,25 @@ apt() {{ # apt-get, waiting for dpkg's lock, never asking; what packages start g
       "again" >&2
     return $ended
   }}
+}}
+foresee() {{ # what apt-get says that it would do: "Inst NAME [OLD] (NEW ...", "Remv NAME [OLD]"
+  apt-get -s -q -y "$@" </dev/null 2>/dev/null | while read -r what package old _; do
+    case $old in "["*) old=${{old#[}}; old=${{old%%]*}} ;; *) old=absent ;; esac
+    case $what in
+      Inst)
+        case $(dpkg-query -W -f '${{db:Status-Status}}' "$package" 2>/dev/null) in
+          config-files) old=config ;;
+        esac
+        note package "$old" "$package"
+        ;;
+      Remv)
+        mark=manual
+        if apt-mark showauto "$package" | grep -q .; then mark=auto; fi
+        note removed "$old $mark -" "$package"
+        ;;
+    esac
+  done
+  settle
 }}
 locked() {{ # TEXT: whether it says that another program holds a lock
   case $1 in *"Could not get lock"* | *" locked by "*) ;; *) false ;; esac
@@ -89,7 +112,7 @@ def packages(
     if not missing and not unheld:
         current()[1].noop(f"{', '.join(names)}: as wanted")
         return
-    yield StringCommand("sh", "-c", QuoteString(compose(missing, unheld)))
+    yield StringCommand("sh", "-c", QuoteString(recorded(compose(missing, unheld))))
 
 
 def plan(
@@ -120,5 +143,5 @@ def compose(missing: Mapping[str, str | None], unheld: Iterable[str]) -> str:
             f"-- {quote(*wanted)}",
         ]
     if unheld:
-        lines.append(f"apt-mark hold {quote(*unheld)} >/dev/null")
+        lines.append(f"hold {quote(*unheld)}")
     return "\n".join([*lines, ""])

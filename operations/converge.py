@@ -8,7 +8,7 @@ pyinfra's own way (a fact that fails) lets the operation go on and act on a defa
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,7 +61,20 @@ def converge(
             except NodeError as error:
                 yield FunctionCommand(fail_host, (str(error),), {})
 
-        registered = operation()(guarded)
+        @cache
+        def registered(concern: str) -> Any:
+            # pyinfra executes an operation when the deploy that called it is over
+            @wraps(function)
+            def owned(*args: P.args, **kwargs: P.kwargs) -> Commands:
+                view = current()[2]
+                outer, view.concern = view.concern, concern
+                try:
+                    yield from guarded(*args, **kwargs)
+                finally:
+                    view.concern = outer
+
+            return operation()(owned)
+
         takes = signature(function)
 
         @wraps(function)
@@ -85,7 +98,7 @@ def converge(
                     host.current_op_global_arguments = None
             if view.phase:
                 return _nothing()
-            return cast(OperationMeta, cast(Any, registered)(*args, **kwargs))
+            return cast(OperationMeta, registered(view.concern)(*args, **kwargs))
 
         call._inner = guarded  # type: ignore[attr-defined]
         call.reads = reads  # type: ignore[attr-defined]

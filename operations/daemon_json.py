@@ -47,7 +47,7 @@ def merge(found: bytes | None, options: Options) -> bytes:
 
     Raises `NodeError` if what was found is no JSON object.
     """
-    config = _parse(found) if found and found.strip() else {}
+    config = parse(found) if found and found.strip() else {}
     exec_opts = config.get("exec-opts", [])
     log_opts = config.get("log-opts", {})
     if not isinstance(exec_opts, list) or not isinstance(log_opts, dict):
@@ -96,7 +96,8 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
     return clashes
 
 
-def _parse(found: bytes) -> dict[str, Any]:
+def parse(found: bytes) -> dict[str, Any]:
+    """The file's object. Raises `NodeError` if it is none."""
     try:
         config = json.loads(found)
     except ValueError as error:

@@ -116,9 +116,9 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
             lines.append(" ".join([get, *missing]))
         lines.append(f"test -x {CLIENT} || {get} docker-cli")
     lines.append(
-        "for package in docker.io docker-cli; do\n"
-        "  state=$(dpkg-query -W -f '${db:Status-Status}' $package 2>/dev/null) || true\n"
-        '  [ "$state" != installed ] || apt-mark hold $package >/dev/null\n'
+        "for one in docker.io docker-cli; do\n"
+        "  status=$(dpkg-query -W -f '${db:Status-Status}' $one 2>/dev/null) || true\n"
+        '  [ "$status" != installed ] || hold $one\n'
         "done"
     )
     return "\n".join(lines)
@@ -140,7 +140,7 @@ def _complete(package: PackageState | None) -> bool:
 
 
 def _files(options: Options, content: bytes) -> list[File]:
-    config = File(CONFIG, content)
+    config = File(CONFIG, content, merged=True)
     if options.data_root is None:
         return [config]
     text = (

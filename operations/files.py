@@ -23,7 +23,7 @@ from chaos_engine.facts.unit_traces import UNITS, Traces, UnitTraces
 from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import AbsolutePath, Mode, Owner, UnitName
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.originals import KEEP
+from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.shell import quote
 
 
@@ -36,6 +36,7 @@ class File:
     + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
     + owner, group: names; not applied where `mode` is ``None``
     + secret: its content is shown nowhere, not even in a diff
+    + merged: most of its content is the node's own; undo takes out what differs from the original
     """
 
     path: AbsolutePath
@@ -44,11 +45,17 @@ class File:
     owner: Owner = "root"
     group: Owner = "root"
     secret: bool = False
+    merged: bool = False
 
     @property
     def data(self) -> bytes:
         """The content as bytes."""
         return self.content.encode() if isinstance(self.content, str) else self.content
+
+    @property
+    def sha256(self) -> str:
+        """The content's checksum, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
 
     @property
     def shown(self) -> bool:
@@ -65,7 +72,7 @@ class File:
         """Whether the node has exactly this file."""
         if state is None or state.kind != "file":
             return False
-        if state.sha256 != hashlib.sha256(self.data).hexdigest():
+        if state.sha256 != self.sha256:
             return False
         return self.mode is None or (state.mode, state.owner, state.group) == (
             self.mode,
@@ -315,6 +322,7 @@ def command(todo: Plan, text: str) -> StringCommand:
     if state.config.DIFF and not view.phase:
         for file in todo.write:
             _show_diff(file)
+    text = recorded(text)
     if not todo.write:
         return StringCommand("sh", "-c", QuoteString(text))
     return StringCommand("sh", "-c", QuoteString(text), _stdin=payload(todo.write))
@@ -355,6 +363,8 @@ def compose(todo: Plan, check: str = "", apply: str = "") -> str:
     if todo.write:
         folders = sorted({posixpath.dirname(file.path) for file in todo.write})
         lines += [
+            *(f"folders {q(file.path)}" for file in todo.write),
+            "settle",
             f"(umask 022; mkdir -p -- {' '.join(q(folder) for folder in folders)})",
             f"rm -f -- {staged}",
             # mode 0600 from the first byte: umask 077, and tar's members are 0600
@@ -381,6 +391,16 @@ def compose(todo: Plan, check: str = "", apply: str = "") -> str:
     if todo.write:
         lines.append(f"sync -- {staged}")
     lines += [f"keep {q(path)}" for path in touched]
+    for file in todo.write:
+        lines.append(f"wrote {file.sha256} {q(file.path)}")
+        lines += [f"note secret - {q(file.path)}"] if file.secret else []
+        lines += [f"keep_written {q(file.path)} {q(file.staged)}"] if file.merged else []
+    units = (
+        *(*todo.stop, *todo.start, *todo.restart),
+        *(*todo.enable, *todo.reenable, *todo.disable),
+    )
+    lines += [f"unit_was {q(name)}" for name in dict.fromkeys(unit.name for unit in units)]
+    lines.append("settle")
     lines += [
         f'if [ -e {q(path)} ] || [ -L {q(path)} ]; then cp -a -- {q(path)} "$stage/old.{n}"; fi'
         for n, path in enumerate(touched)

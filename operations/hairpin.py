@@ -14,6 +14,8 @@ from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import LinkName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan_network import CONTAINER
+from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.shell import quote
 
 
 def reads(
@@ -66,7 +68,13 @@ def hairpin(
     if not due:
         current()[1].noop(f"{link}: as wanted")
         return
-    yield StringCommand("sh -c", QuoteString(ALONE + script), "sh hairpin")
+    kept = quote(*(f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce")))
+    noted = (
+        f"set -eu\n{ALONE}{KEEP}for key in {kept}; do sysctl_was $key; done\n"
+        f"note link created {quote(link)}; settle\n"
+    )
+    run = StringCommand("sh -c", QuoteString(script), "sh hairpin").get_raw_value()
+    yield StringCommand("sh -c", QuoteString(recorded(noted + run)))
 
 
 def missing(

@@ -18,11 +18,17 @@ from chaos_engine.facts.network import AddressOwner, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations import files, log_mount
 from chaos_engine.operations.alone import ALONE
-from chaos_engine.operations.arguments import DockerName, ImageName, LinkName, MacAddress
+from chaos_engine.operations.arguments import (
+    AbsolutePath,
+    DockerName,
+    ImageName,
+    LinkName,
+    MacAddress,
+)
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
-from chaos_engine.operations.originals import DIRECTORY
+from chaos_engine.operations.originals import DIRECTORY, KEEP, recorded
 from chaos_engine.operations.shell import quote
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -36,7 +42,8 @@ _PULL = f"""\
 command -v docker >/dev/null || {{
   echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
 }}
-{ALONE}for pause in 2 10 0; do
+{ALONE}{KEEP}note image pulled "$1" && settle || exit
+for pause in 2 10 0; do
   docker pull -- "$1" && exit 0
   sleep $pause
 done
@@ -54,6 +61,7 @@ class Proxy:
     + parent: the network interface that this network is on
     + vip: its address there
     + mac: its MAC address there, in lower case
+    + sockets: path of the link to the folder of its admin socket, ``None`` for none
     """
 
     image: ImageName
@@ -61,6 +69,7 @@ class Proxy:
     parent: LinkName
     vip: IPv4Address
     mac: MacAddress
+    sockets: AbsolutePath | None = None
 
     @property
     def mounts(self) -> dict[str, str]:
@@ -83,7 +92,7 @@ def pull(image: ImageName) -> Commands:
     if found != "":
         host.noop(f"{image}: {found or 'Docker does not run to tell'}")
         return
-    yield StringCommand("sh -c", QuoteString(_PULL), "sh", QuoteString(image))
+    yield StringCommand("sh -c", QuoteString(recorded(_PULL)), "sh", QuoteString(image))
 
 
 def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
@@ -144,7 +153,11 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         current()[1].noop(f"{proxy.vip}: HAProxy runs as wanted")
         return
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
-    yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply))
+    script = files.compose(todo, check(todo, proxy.image), apply)
+    if proxy.sockets:  # the script makes the link
+        link = quote(proxy.sockets)
+        script = f"{KEEP}folders {link}; keep {link}; settle\n{script}"
+    yield files.command(todo, script)
 
 
 def within_reach(wanted: Iterable[File], mounts: Iterable[Mount], shared: bool) -> tuple[File, ...]:

@@ -53,7 +53,7 @@ def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Co
             f"cloud-init writes {PATH} anew at each boot, without these names, because of "
             f"manage_etc_hosts in {manager}: set that to false there, or remove cloud-init"
         )
-    yield from transaction([File(PATH, after)])
+    yield from transaction([File(PATH, after, merged=True)])
 
 
 def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
@@ -68,6 +68,15 @@ def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
     lines = [f"{address} {name}\n".encode() for name, address in addresses.items()]
     head = BEGIN + b": written by its deploy, changes in this block are lost\n"
     return b"".join([before, head, *lines, END, b"\n", after])
+
+
+def without_block(data: bytes) -> bytes:
+    """The file without the block, all else as it is: a pure function.
+
+    Raises `NodeError` if the block's marks are not one pair.
+    """
+    before, _, after = _parts(data)
+    return before + after
 
 
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:

@@ -158,4 +158,5 @@ def _file(source: BootFile, text: str, suffix: str = "") -> File:
         mode=None if source.filesystem in _WITHOUT_MODES else source.mode,
         owner=source.owner,
         group=source.group,
+        merged=not suffix,
     )

@@ -44,7 +44,7 @@ def keep_quiet() -> Commands:
     unit = observe(Units, units=(("kubelet.service", ()),))["kubelet.service"]
     ready = observe(Joined) or KUBELET_CONFIG in observe(Files, paths=(KUBELET_CONFIG,))
     loops = fails(unit.active, ready)
-    apply = "systemctl stop kubelet.service" if loops else ""
+    apply = "unit_was kubelet.service; settle; systemctl stop kubelet.service" if loops else ""
     yield from files.transaction([_QUIET], units=[_QUIET_UNIT], apply=apply, force=loops)
 
 

@@ -184,7 +184,7 @@ def compose(
     + fetch: whether it is fetched from there first
     + restart: whether kubelet may run a program that is no more, then or before
     """
-    lines = [APT]
+    lines = [APT, "unit_was kubelet.service; settle"]
     if verify:
         lines.append(check_key(minor_of(version), fetch))
     if wanted := [f"{name}={version}-*" for name in missing]:
@@ -196,7 +196,7 @@ def compose(
             "systemctl daemon-reload",
         ]
     if held := list(unheld):
-        lines.append(f"apt-mark hold {quote(*held)} >/dev/null")
+        lines.append(f"hold {quote(*held)}")
     if enable:
         lines.append("systemctl unmask kubelet.service && systemctl enable kubelet.service")
     if restart:

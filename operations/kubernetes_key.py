@@ -57,6 +57,7 @@ work=$(mktemp -d /run/chaos-engine-key.XXXXXX)
 trap 'rm -rf -- "$work"' EXIT
 chmod 755 "$work"
 install -d -o _apt "$work/key"
+folders "$keyring"; settle
 install -d -m 755 "${keyring%/*}"
 [ ! -e "$keyring" ] || { chown root:root "$keyring"; chmod 644 "$keyring"; }
 accepts() { # KEYRING: whether apt accepts the repository's index with it
@@ -93,6 +94,7 @@ fetched() { # put the repository's key in place, or else keep a good one that is
   if fetch >"$work/why"; then
     cmp -s "$work/new.gpg" "$keyring" && return
     keep "$keyring"
+    wrote "$(sha256sum <"$work/new.gpg" | cut -c 1-64)" "$keyring"; settle
     install -m 644 "$work/new.gpg" "$keyring.chaos"
     sync "$keyring.chaos"; mv -fT "$keyring.chaos" "$keyring"; sync "${keyring%/*}"
   elif ! { [ -s "$keyring" ] && accepts "$keyring"; }; then

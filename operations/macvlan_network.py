@@ -12,6 +12,7 @@ from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan import Macvlan, differences, in_the_way, unfit
+from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.shell import quote
 
 CONTAINER = "lb-haproxy"
@@ -72,7 +73,10 @@ def network(wanted: Macvlan, last: bool = False) -> Commands:
         )
     if problem:
         raise NodeError(problem)
-    yield StringCommand("sh -c", QuoteString(compose(wanted, found, last)))
+    was = recreate(wanted.name, found) if found else "created"
+    noted = f"{KEEP}note network {quote(was)} {quote(wanted.name)}; settle\n"
+    script = recorded(f"set -eu\n{ALONE}{noted}{compose(wanted, found, last)}")
+    yield StringCommand("sh -c", QuoteString(script))
 
 
 def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:

@@ -1,21 +1,95 @@
-"""Originals of what this package replaces, kept on the node so that it can be undone."""
+"""What a node remembers of each change, so that it can be undone: originals and a manifest."""
 
-DIRECTORY = "/var/lib/chaos-engine"
-"""``originals/`` holds a copy of each file replaced or removed, under its own path, as it was
-before the first change; ``created`` lists the files that were not there."""
+from __future__ import annotations
+
+from chaos_engine.facts.manifest import DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
+from chaos_engine.facts.observe import current
+from chaos_engine.operations.shell import quote
+
+OTHERS = "other"
+"""Whose changes are those of operations that are called outside of any concern."""
 
 KEEP = f"""\
-keep() {{ # PATH: keep its original, once, or note that there was none
-  kept={DIRECTORY}/originals$1
-  if [ -e "$kept" ] || [ -L "$kept" ] || grep -qxFs -- "$1" {DIRECTORY}/created; then return 0; fi
-  if [ -e "$1" ] || [ -L "$1" ]; then
-    (umask 077; mkdir -p -- "$(dirname -- "$kept")"; cp -a -- "$1" "$kept.new")
+concern=${{concern:-{OTHERS}}}
+note() {{ # KIND STATE NAME: a line in the manifest, once a thing of the concern's
+  case $3 in *"
+"* | *"$(printf '\\t')"*) echo "a name with a tab or a line break: $3" >&2; return 1 ;; esac
+  [ -z "$(noted "$1" "$3" "$concern")" ] || return 0
+  before=$(noted "$1" "$3") # another concern has changed it already
+  if [ ! -e {MANIFEST} ]; then
+    (umask 077; mkdir -p {DIRECTORY}; : >>{MANIFEST}); sync -- {DIRECTORY}
+  fi
+  # what a power cut left of a line is no line: it lacks the dot
+  [ -z "$(tail -c 1 {MANIFEST})" ] || echo >>{MANIFEST}
+  printf '%s\\t%s\\t%s\\t%s\\t.\\n' "$concern" "$1" "${{before:-${{2:--}}}}" "$3" >>{MANIFEST} || {{
+    echo "cannot write {MANIFEST}: No space left on device, or read-only" >&2; return 1
+  }}
+}}
+noted() {{ # KIND NAME [CONCERN]: the state that is noted of it, by any concern if none is given
+  kind=$1 name=$2 by=${{3-}} awk -F '\\t' '
+    $5 == "." && $2 == ENVIRON["kind"] && $4 == ENVIRON["name"] &&
+    (ENVIRON["by"] == "" || $1 == ENVIRON["by"]) {{ print $3; exit }}' {MANIFEST} 2>/dev/null || :
+}}
+settle() {{ # all that was noted is on the disk: to be called before the change itself
+  [ ! -e {MANIFEST} ] || sync -- {MANIFEST}
+}}
+old() {{ # whether it was deployed before there was a manifest: what was kept then stays
+  [ -e {DIRECTORY}/created ] || [ -e {DIRECTORY}/packages-removed ]
+}}
+keep() {{ # PATH: keep a file's original, once, or note that there was none
+  [ -z "$(noted file "$1" "$concern")" ] || return 0
+  state=$(noted file "$1")
+  if [ -n "$state" ]; then :
+  elif old && [ -n "$(find "{ORIGINALS}$1" -maxdepth 0 2>/dev/null)" ]; then state=original
+  elif old && grep -qxFs -- "$1" {DIRECTORY}/created; then state=created
+  elif [ -e "$1" ] || [ -L "$1" ]; then
+    kept={ORIGINALS}$1 state=original
+    (umask 077; mkdir -p -- "${{kept%/*}}"; cp -a -- "$1" "$kept.new")
     sync -- "$kept.new" 2>/dev/null || sync
     mv -fT -- "$kept.new" "$kept"
+    sync -- "${{kept%/*}}"
   else
-    (umask 077; mkdir -p {DIRECTORY}; printf '%s\\n' "$1" >> {DIRECTORY}/created)
-    sync -- {DIRECTORY}/created
+    state=created
   fi
+  note file "$state" "$1"; settle
+}}
+folders() {{ # PATH: note the folders above it that are not there
+  above=${{1%/*}}
+  until [ -d "${{above:-/}}" ]; do note folder created "$above"; above=${{above%/*}}; done
+}}
+wrote() {{ # SHA256 PATH: what the concern puts there, to be told from what others do
+  note wrote - "$1 $2"
+}}
+keep_written() {{ # PATH NEW: keep also what is written, as one that has the node's own content
+  note merged - "$1"
+  copy={WRITTEN}$1
+  (umask 077; mkdir -p -- "${{copy%/*}}"; cp -- "$2" "$copy.new")
+  sync -- "$copy.new"; mv -fT -- "$copy.new" "$copy"
+}}
+unit_was() {{ # UNIT: note what it was
+  [ -n "$(noted unit "$1" "$concern")" ] || note unit \\
+    "$(echo $(systemctl show --property=ActiveState,UnitFileState --value -- "$1"))" "$1"
+}}
+sysctl_was() {{ # KEY, as a path below /proc/sys: note its value
+  [ ! -e "/proc/sys/$1" ] || note sysctl "$(tr '\\t' ' ' <"/proc/sys/$1")" "$1"
+}}
+hold() {{ # PACKAGE...: have apt leave them at their version
+  for package in "$@"; do
+    apt-mark showhold | grep -qxF -- "$package" || note hold set "$package"
+  done
+  settle
+  apt-mark hold "$@" >/dev/null
 }}
 """
-"""Shell function for the scripts of operations, to be called before a file is changed."""
+"""Shell functions for the scripts of operations, see `recorded`. What is noted of a concern is how
+things were before its first change: later calls of the same leave that."""
+
+
+def recorded(script: str) -> str:
+    """A shell script that calls functions of `KEEP`, told for which concern it works.
+
+    A concern is known by the name of its deploy (`chaos_engine.deploys.concern`).
+
+    **Example:** ``recorded(f"{KEEP}keep /etc/hosts")``
+    """
+    return f"concern={quote(current()[2].concern)}\n{script}"

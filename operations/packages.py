@@ -13,7 +13,7 @@ from chaos_engine.operations.apt import APT
 from chaos_engine.operations.arguments import PackageName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, transaction
-from chaos_engine.operations.removed import MARKED, RECORD, REMEMBER
+from chaos_engine.operations.removed import REMEMBER
 from chaos_engine.operations.shell import quote
 from chaos_engine.templates import render
 
@@ -50,8 +50,8 @@ def absent(names: Iterable[PackageName], mdns: bool = False) -> Commands:
 
     What depends on them goes too. The removal is simulated first; a node that would lose what it
     needs is refused. Their configuration stays. Name, version and mark (manual or auto) of each
-    removed package are recorded in ``/var/lib/chaos-engine/packages-removed``; a package that no
-    archive has any more is kept beside it. lvm2 stays where there are logical volumes.
+    removed package are noted for undo; a package that no archive has any more is kept. lvm2 stays
+    where there are logical volumes.
 
     **Example:** ``absent(name="Remove packages", names=["snapd", "plymouth"])``
     """
@@ -136,12 +136,12 @@ for timer in apt-daily.timer apt-daily-upgrade.timer; do
 done
 trap 'test -z "$timers" || systemctl start $timers' EXIT
 for name in {removed}; do record "$name"; done
-sync -- {RECORD}
+settle
 # what came along with them, and the node goes on to need, is not for a later apt autoremove
 needed=$(apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |
   grep -xE {quote(NEEDED.pattern)} || true)
 if [ -n "$needed" ]; then
-  printf '%s\\n' $needed >> {MARKED}
+  for name in $needed; do note manual auto "$name"; done; settle
   apt-mark manual $needed >/dev/null
 fi
 apt {OPTIONS} remove -- {gone}

@@ -1,28 +1,23 @@
 """What a node remembers of the packages that were removed, so that it can be undone."""
 
-from chaos_engine.operations.originals import DIRECTORY
-
-RECORD = f"{DIRECTORY}/packages-removed"
-"""A line a package, once: its name, version, and whether it was marked manual or auto."""
+from chaos_engine.facts.manifest import DIRECTORY
 
 KEPT = f"{DIRECTORY}/packages"
 """The ``.deb`` of each removed package that no archive offered any more."""
 
-MARKED = f"{DIRECTORY}/packages-marked-manual"
-"""The packages that were marked manual, so that ``apt autoremove`` does not take them."""
-
 REMEMBER = f"""\
-umask 022; (umask 077; mkdir -p {KEPT}; rm -rf -- {KEPT}/new.*; : >> {RECORD})
+umask 022; (umask 077; mkdir -p {KEPT}; rm -rf -- {KEPT}/new.*)
 record() {{ # NAME: note once what it was, and keep it if it cannot be had again
-  if awk '{{ print $1 }}' {RECORD} | grep -qxF -- "$1"; then return 0; fi
-  version=$(dpkg-query -W -f '${{Version}}' "$1") mark=manual
+  [ -z "$(noted removed "$1" "$concern")" ] || return 0
+  version=$(dpkg-query -W -f '${{Version}}' "$1") mark=manual held=-
+  if apt-mark showhold | grep -qxF -- "$1"; then held=hold; fi
   if apt-mark showauto "$1" | grep -q .; then mark=auto; fi
   if ! offered "$1"; then
     test -n "${{refreshed-}}" || refresh || true
     refreshed=yes
     offered "$1" || repack "$1"
   fi
-  echo "$1 $version $mark" >> {RECORD}
+  note removed "$version $mark $held" "$1"
 }}
 offered() {{ apt-cache madison "$1" | grep -q .; }}
 repack() {{ # NAME: an installed package's .deb again, as dpkg-repack(1) makes it

@@ -8,6 +8,8 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.files import Content
+from chaos_engine.facts.manifest import ASIDE as KEPT
+from chaos_engine.facts.manifest import ORIGINALS
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem
@@ -16,7 +18,6 @@ from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
-from chaos_engine.operations.originals import DIRECTORY, KEEP
 
 PATH = f"{FOLDER}/10-all.conf"
 NETWORK = "/etc/systemd/system/rsyslog.service.d/10-network.conf"
@@ -28,7 +29,6 @@ INSTALL = f"""\
 {APT}
 refresh
 apt install --no-install-recommends -- rsyslog
-{KEEP}
 for other in {FOLDER}/*.conf; do
   [ "$other" = {PATH} ] || {{ keep "$other"; rm -f -- "$other"; }}
 done
@@ -47,9 +47,9 @@ STOP_OTHER = f"""\
 ASIDE = f"""\
 set -eu
 aside() {{ # PATH: keep also what differs from the original
-  kept={DIRECTORY}/originals$1
-  if [ -f "$1" ] && [ -f "$kept" ] && ! cmp -s -- "$1" "$kept"; then
-    cp -a -- "$1" "$kept.$(sha256sum <"$1" | cut -c1-8)"
+  if [ -f "$1" ] && [ -f "{ORIGINALS}$1" ] && ! cmp -s -- "$1" "{ORIGINALS}$1"; then
+    aside={KEPT}$1.$(sha256sum <"$1" | cut -c1-8)
+    (umask 077; mkdir -p -- "${{aside%/*}}"; cp -a -- "$1" "$aside")
   fi
 }}
 """

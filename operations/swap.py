@@ -18,6 +18,12 @@ MARK = "#chaos-engine "
 SPARE = 32 * 1024
 """KiB of RAM that shall be left when all that is swapped out has come back."""
 
+# A space in a name is \040 there, which printf turns back
+_NOTE = """\
+sed 1d /proc/swaps | while read -r area _ _ _ priority; do
+  note swap "$priority" "$(printf %b "$area")"
+done"""
+
 _NO_RPI_SWAP = "[Main]\nMechanism=none\n"
 
 
@@ -72,6 +78,7 @@ def plan(found: SwapState) -> Plan:
                 found.fstab_mode,
                 found.fstab_owner,
                 found.fstab_group,
+                merged=True,
             )
         )
     if found.rpi_swap and found.rpi_swap_drop_in != _NO_RPI_SWAP:
@@ -112,7 +119,9 @@ def _is_swap(line: str) -> bool:
 def compose(todo: Plan) -> str:
     """The shell commands that make the new files effective: a pure function."""
     # one by one: with --all it does not say why it failed
-    lines = [f"swapoff -- {quote(name)}" for name in todo.turn_off]
+    lines = [_NOTE] if todo.turn_off else []
+    lines += [*(f"unit_was {quote(unit)}" for unit in todo.mask), "settle"]
+    lines += [f"swapoff -- {quote(name)}" for name in todo.turn_off]
     for unit in todo.mask:
         name = quote(unit)
         path = quote(f"/etc/systemd/system/{unit}")

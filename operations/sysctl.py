@@ -108,6 +108,8 @@ def compose(load: Iterable[str], sysctls: Mapping[str, str]) -> str:
         f"modprobe -- {quote(name)} || {{ echo {quote(name)} cannot be loaded >&2; exit 1; }}"
         for name in load
     ]
+    lines += [f"sysctl_was {quote(name.replace('.', '/'))}" for name in sysctls]
+    lines.append("settle")
     for name, value in sysctls.items():
         lines += [
             f"printf '%s\\n' {quote(value)} > {quote(path(name))}",

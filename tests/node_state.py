@@ -1,7 +1,8 @@
 """What a node is, as plain commands tell: to be compared before and after, or between nodes.
 
 Files with mode, owner and content, units, packages, mounts, network, Docker's own things, swap and
-the kernel's command line. Left out is what changes by itself: logs, caches, times, seeds.
+the kernel's command line. Left out is what changes by itself: logs, caches, times, seeds; and the
+manifest, whose lines say how things were before each run, in the order of the changes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _VOLATILE = (
     "/var/lib/systemd",
     "/var/lib/private",
     "/var/lib/chaos-engine/reboot",
+    "/var/lib/chaos-engine/manifest",
 )
 
 _SCRIPT = f"""

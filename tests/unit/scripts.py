@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.files import File, Plan, compose, payload
-from chaos_engine.operations.originals import DIRECTORY
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -40,6 +40,13 @@ class Sandbox:
         return log.read_text().splitlines() if log.exists() else []
 
     @property
+    def manifest(self) -> list[str]:
+        """What was noted, without the concern's name."""
+        path = self.root / "var/manifest"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [" ".join(line.split("\t")[1:4]).replace(str(self.root), "") for line in lines]
+
+    @property
     def leftovers(self) -> list[str]:
         """Staged files and staging directories that are still there."""
         return sorted(
@@ -62,7 +69,11 @@ class Sandbox:
         self, text: str, write: Iterable[File] = (), before: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a script with files on its standard input."""
-        systemctl = f'systemctl() {{ echo "$*" >> {self.root}/systemctl.log; }}\n'
+        # what it is asked about units is no act
+        systemctl = (
+            f'systemctl() {{ if [ "$1" != show ]; then echo "$*" >> {self.root}/systemctl.log; '
+            "fi; }\n"
+        )
         sync = "sync() { :; }\n"  # it waits for the disk
         return subprocess.run(
             ["sh", "-c", systemctl + sync + before + "\n" + self.localise(text)],

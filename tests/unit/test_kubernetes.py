@@ -350,7 +350,7 @@ class Node(Sandbox):
         log = self.path("log")
         self._program("dpkg", "")
         self._program("chown", "")
-        self._program("apt-mark", f'echo "$*" >> {log}')
+        self._program("apt-mark", f'[ "$1" = showhold ] || echo "$*" >> {log}')
         # without root there are no other owners
         self._program("install", 'exec /usr/bin/install $(echo "$*" | sed -e "s/-o _apt//")')
         self._program(
@@ -363,6 +363,7 @@ class Node(Sandbox):
               cmp -s "$key" {self.path("good")} ||
                 {{ echo "W: EXPKEYSIG 234654DA9A296436"; exit 100; }} ;;
             *update) echo refresh >> {log} ;;
+            "-s "*) ;;
             *install*) echo "install ${{*##* -- }}" >> {log} ;;
             esac""",
         )
@@ -471,5 +472,4 @@ def test_a_key_that_was_given_is_checked_in_place(node: Node) -> None:
 def test_nothing_is_fetched_to_hold_a_package() -> None:
     text = compose("1.28.15", [], ["kubelet"], False, verify=False, fetch=True, restart=False)
     assert "Release.key" not in text
-    assert "refresh\n" not in text.partition("apt-mark")[0].rpartition("}")[2]
-    assert text.rstrip().endswith("apt-mark hold kubelet >/dev/null")
+    assert text.rstrip().endswith("\nunit_was kubelet.service; settle\nhold kubelet")

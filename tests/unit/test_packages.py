@@ -13,9 +13,9 @@ import pytest
 from chaos_engine.deploys.packages import PackagesSettings
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.cloud_init import CloudInitState
+from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan, parse_removal
-from chaos_engine.operations.originals import DIRECTORY
 from chaos_engine.operations.packages import (
     COMPANIONS,
     NEEDED,
@@ -26,6 +26,7 @@ from chaos_engine.operations.packages import (
     noteworthy,
 )
 from tests.unit.nodes import Nodes
+from tests.unit.scripts import Sandbox
 
 # Debian 13, with a package that depends on avahi-daemon
 SIMULATED = """\
@@ -252,7 +253,8 @@ def test_removes_all_at_once_with_the_timers_stopped(tmp_path: Path) -> None:
     removal = position(log, f"{OPTIONS} remove -- plymouth snapd")
     assert position(log, "systemctl stop apt-daily.timer") < removal
     assert log[-1] == "systemctl start apt-daily.timer apt-daily-upgrade.timer"
-    assert len([line for line in log if f"{OPTIONS} remove --" in line]) == 1
+    removals = [line for line in log if f"{OPTIONS} remove --" in line and " -s " not in line]
+    assert len(removals) == 1
     assert not [line for line in log if "update" in line]
 
 
@@ -260,12 +262,12 @@ def test_records_each_package_once(tmp_path: Path) -> None:
     program(tmp_path, "apt-cache", OFFERED)
     program(tmp_path, "dpkg-query", VERSIONS)
     program(tmp_path, "apt-mark", 'test "$2" != snapd || echo snapd')
-    record = tmp_path / "var/packages-removed"
     run(tmp_path, ["snapd"], ["snapd", "a.b"])
-    assert record.read_text() == "snapd 2.68 auto\na.b 2.68 manual\n"
+    first = ["removed 2.68 auto - snapd", "removed 2.68 manual - a.b"]
+    assert Sandbox(tmp_path).manifest == first
     program(tmp_path, "dpkg-query", VERSIONS.replace("2.68", "3"))
     run(tmp_path, ["snapd"], ["axb", "snapd"])
-    assert record.read_text() == "snapd 2.68 auto\na.b 2.68 manual\naxb 3 manual\n"
+    assert Sandbox(tmp_path).manifest == [*first, "removed 3 manual - axb"]
     assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
 
 
@@ -306,7 +308,8 @@ def test_what_the_node_needs_is_marked_against_autoremove(tmp_path: Path) -> Non
     )
     _, log = run(tmp_path, ["snapd"], ["snapd"])
     assert position(log, "apt-mark manual udev dhcpcd-base") < position(log, f"{OPTIONS} remove")
-    assert (tmp_path / "var/packages-marked-manual").read_text() == "udev\ndhcpcd-base\n"
+    marked = [line for line in Sandbox(tmp_path).manifest if line.startswith("manual ")]
+    assert marked == ["manual auto udev", "manual auto dhcpcd-base"]
 
 
 def test_lists_are_refreshed_before_a_package_counts_as_lost(tmp_path: Path) -> None:

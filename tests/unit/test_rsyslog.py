@@ -228,5 +228,6 @@ def test_whatever_is_put_aside_is_kept_each_time(node: Node) -> None:
         mine.write_text(text)
         assert node.forward(todo, True) == 0, node.said
         assert not mine.exists()
-    kept = [path.read_text() for path in node.path(f"var/originals{mine.parent}").iterdir()]
-    assert sorted(kept) == ["first", "second"]
+    folders = [node.path(f"var/{name}{mine.parent}") for name in ("originals", "aside")]
+    kept = [path.read_text() for folder in folders for path in folder.iterdir()]
+    assert kept == ["first", "second"]

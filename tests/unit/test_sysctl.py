@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls, parse_sysctls
+from chaos_engine.operations.originals import KEEP
 from chaos_engine.operations.sysctl import compose, refuse, render
 
 WANTED = {"net.ipv4.ip_forward": "1"}
@@ -86,7 +88,8 @@ def test_the_files_are_read_by_systemd_at_boot() -> None:
 
 
 def run(load: list[str], tmp_path: Path, modprobe: str = ":") -> tuple[int, str]:
-    script = compose(load, {"net.ipv4.ip_forward": "1"}).replace("/proc/sys", str(tmp_path))
+    script = KEEP + compose(load, {"net.ipv4.ip_forward": "1"})
+    script = script.replace("/proc/sys", str(tmp_path)).replace(DIRECTORY, f"{tmp_path}/var")
     ran = subprocess.run(
         ["sh", "-ec", f"modprobe() {{ {modprobe}; }}\n{script}"],
         capture_output=True,

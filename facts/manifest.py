@@ -1,0 +1,155 @@
+"""What a node remembers of this package's changes, and the files concerned as they are now."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from typing_extensions import override
+
+from chaos_engine.facts.files import FileState, parse_files
+from chaos_engine.facts.observe import NodeFact, Value
+
+DIRECTORY = "/var/lib/chaos-engine"
+
+MANIFEST = f"{DIRECTORY}/manifest"
+"""A line a thing that a concern has changed, added and on the disk before the change: concern,
+kind, state before, name and a dot, with tabs between them. A line without its dot was cut short
+before its change began. The kinds, with their states:
+
+- ``file``: ``original`` (kept in `ORIGINALS`) or ``created``; ``secret``, ``merged`` and ``wrote``
+  (its name: sha256 and path) say more about a file
+- ``folder``: ``created``
+- ``unit``: systemd's ActiveState and UnitFileState
+- ``package``, installed or upgraded: the version before, ``absent``, or ``config`` where only its
+  configuration was there
+- ``removed``, a package: version, ``manual`` or ``auto``, ``hold`` or ``-``
+- ``hold``: ``set``; ``manual``, a package that was marked manual: ``auto``
+- ``sysctl``: its value; the name is a path below ``/proc/sys``
+- ``swap``: its priority; ``link``, a network interface: ``created``
+- ``image``: ``pulled``; ``network``, Docker's: ``created``, or the command that makes it as it was
+"""
+
+ORIGINALS = f"{DIRECTORY}/originals"
+"""A copy of each file replaced or removed, under its own path, as it was before the change."""
+
+WRITTEN = f"{DIRECTORY}/written"
+"""Files in which the node's own content stays (``merged``), as they were written last."""
+
+ASIDE = f"{DIRECTORY}/aside"
+"""Versions of files that are neither the original nor this package's."""
+
+LEFT = "-"
+"""In a concern's place: what it has left because others needed it."""
+
+_BEFORE_THE_MANIFEST = ("created", "packages-removed")
+
+# A share that does not answer holds whoever asks, so what is on it is looked at by the child of a
+# shell that gives it up
+_SCRIPT = rf"""
+[ -d {DIRECTORY} ] || exit 0
+echo there
+for old in {" ".join(_BEFORE_THE_MANIFEST)}; do [ ! -e {DIRECTORY}/$old ] || echo "old $old"; done
+for one in {DIRECTORY}/*; do [ ! -e "$one" ] || echo "holds ${{one##*/}}"; done
+[ -s {MANIFEST} ] || exit 0
+sed 's/^/line /' {MANIFEST}
+look() {{
+  xargs -r -d '\n' timeout -k 1 8 sh -c 'sh -c "$@"; exit $?' sh '
+    find "$@" -maxdepth 0 -printf "state %y %m %u %g %s %p\n" 2>/dev/null
+    sha256sum -- "$@" 2>/dev/null | sed "s/^/state /"' sh
+}}
+files=$(awk -F '\t' '$2 == "file" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u)
+printf '%s\n' "$files" | grep -v '^/var/log/' | look
+printf '%s\n' "$files" | grep '^/var/log/' | look
+printf '%s\n' "$files" | sed 's|^|{ORIGINALS}|' | look
+awk -F '\t' '$2 == "merged" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u |
+  while IFS= read -r path; do
+    for one in "$path" "{ORIGINALS}$path" "{WRITTEN}$path"; do
+      [ ! -f "$one" ] || echo "text $(base64 -w 0 -- "$one") $one"
+    done
+  done
+true
+"""
+
+
+@dataclass(frozen=True)
+class Entry(Value):
+    """One line of the manifest."""
+
+    concern: str
+    kind: str
+    state: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Remembered(Value):
+    """What a node remembers.
+
+    + entries: the lines of the manifest, in their order
+    + files: state of the files in it, and of their originals, that are there
+    + texts: content of those that are merged, of their originals and as they were written
+    + holds: what is in `DIRECTORY`
+    + old: whether it was deployed before there was a manifest
+    """
+
+    entries: tuple[Entry, ...] = ()
+    files: dict[str, FileState] = field(default_factory=dict)
+    texts: dict[str, bytes] = field(default_factory=dict)
+    holds: tuple[str, ...] = ()
+    old: bool = False
+
+    def of(self, concern: str, kind: str) -> Iterator[Entry]:
+        """The lines of a concern and of a kind."""
+        return (e for e in self.entries if (e.concern, e.kind) == (concern, kind))
+
+    @property
+    def concerns(self) -> tuple[str, ...]:
+        """Those that have changed something, in the order in which they did."""
+        return tuple(dict.fromkeys(e.concern for e in self.entries if e.concern != LEFT))
+
+
+class Manifest(NodeFact[Remembered]):
+    """What the node remembers of this package's changes.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.manifest.Manifest``
+    """
+
+    @override
+    def command(self) -> str:
+        return _SCRIPT
+
+    @staticmethod
+    @override
+    def default() -> Remembered:
+        return Remembered()
+
+    @override
+    def parse(self, lines: list[str]) -> Remembered:
+        return parse_manifest(lines)
+
+
+def parse_manifest(lines: list[str]) -> Remembered:
+    """Read the script's ``KEY VALUE`` lines; lines of the manifest that are cut short are none."""
+    values: dict[str, list[str]] = {
+        key: [] for key in ("there", "old", "holds", "line", "state", "text")
+    }
+    for line in lines:
+        key, _, value = line.partition(" ")
+        values[key].append(value)
+    split = (line.split("\t") for line in values["line"])
+    return Remembered(
+        entries=tuple(
+            Entry(fields[0], fields[1], fields[2], fields[3])
+            for fields in split
+            if len(fields) == 5 and fields[4] == "."
+        ),
+        files=parse_files(values["state"]),
+        texts={
+            path: base64.b64decode(encoded, validate=True)
+            for encoded, _, path in (text.partition(" ") for text in values["text"])
+        },
+        holds=tuple(values["holds"]),
+        old=bool(values["old"]),
+    )
