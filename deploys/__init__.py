@@ -21,6 +21,7 @@ from chaos_engine.deploys.reboot import reboot
 from chaos_engine.deploys.rsyslog import rsyslog
 from chaos_engine.deploys.swap import swap
 from chaos_engine.deploys.uncordon import uncordon
+from chaos_engine.deploys.undo import undo
 from chaos_engine.deploys.verify import verify
 from chaos_engine.deploys.worker import worker
 
@@ -42,6 +43,7 @@ __all__ = [
     "rsyslog",
     "swap",
     "uncordon",
+    "undo",
     "verify",
     "worker",
 ]

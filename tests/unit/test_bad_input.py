@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from chaos_engine.deploys.settings import PREFIX, all_models
+from chaos_engine.deploys.undo import ORDER
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.docker import DaemonFlags, DockerNetworks
@@ -74,6 +75,7 @@ class Case:
     + answers: what the node says that it does not say else, by fact
     + unreadable: name of a file that this user may not read
     + others: how many hosts are deployed nevertheless
+    + deploy: what is run
     """
 
     says: str
@@ -86,6 +88,7 @@ class Case:
     arguments: tuple[str, ...] = ()
     unreadable: str = ""
     others: int = 0
+    deploy: str = "deploy.py"
 
 
 def bad(key: str, value: Any, says: str, **more: Any) -> Case:
@@ -798,6 +801,13 @@ SETTINGS = [
         "pi5, group all: chaos_reboot_timeout = 1: Input should be greater than or equal to 10",
     ),
     bad(
+        "undo",
+        "docker,dokcer",
+        "pi5, group all: chaos_undo = 'docker,dokcer': dokcer is no concern; did you mean docker?; "
+        f"they are {', '.join(ORDER)}",
+        deploy="chaos_engine.deploys.undo",
+    ),
+    bad(
         "rolling_batch",
         0,
         "pi5, group all: chaos_rolling_batch = 0: Input should be greater than or equal to 1",
@@ -1500,7 +1510,7 @@ def run(name: str, folder: Path) -> Done:
             patch.setattr(Path, "read_bytes", guarded(Path.read_bytes))
             patch.setattr(Path, "read_text", guarded(Path.read_text))
         how = ("--dry",) if name in WARNED else ("-y", *case.arguments)
-        return site.run("inventory.py", "deploy.py", *how, answer=answer)
+        return site.run("inventory.py", case.deploy, *how, answer=answer)
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,7 @@ from chaos_engine.facts.kubernetes import (
 )
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.macvlan import MacvlanLinks
+from chaos_engine.facts.manifest import Entry, Manifest, Remembered
 from chaos_engine.facts.mounts import Answers, Mounts
 from chaos_engine.facts.network import AddressOwner, Interface, InterfaceState
 from chaos_engine.facts.node import Node
@@ -66,6 +67,7 @@ from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.unit_traces import Traces
 from chaos_engine.operations import haproxy as haproxy_operations
+from chaos_engine.operations import undo
 from chaos_engine.operations.arguments import (
     Form,
     HostName,
@@ -85,7 +87,9 @@ VIP, HAIRPIN = IPv4Address("192.168.1.60"), IPv4Address("192.168.1.222")
 MACVLAN = Macvlan(
     "lb-network", "eth0", IPv4Network("192.168.1.0/24"), IPv4Address("192.168.1.1"), VIP, HAIRPIN
 )
-PROXY = haproxy_operations.Proxy("haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff")
+PROXY = haproxy_operations.Proxy(
+    "haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff", "/var/log/haproxy/run"
+)
 ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1", peers=("pi4",))
 OWN_CONFIG = File(f"{haproxy_operations.OWN}/{haproxy_operations.CONFIG}", "global\n")
 
@@ -140,6 +144,9 @@ CALLS: dict[str, dict[str, Any]] = {
         "modules": ("overlay", "br_netfilter"),
         "sysctls": {"net.ipv4.ip_forward": "1"},
     },
+    "undo.forget_all": {"asked": ("docker", "site")},
+    "undo.undo": {"concern": "docker"},
+    "undo.undo_others": {"known": ("docker",), "asked": ("site",)},
 }
 WITHOUT_COMMAND = {
     "etcd_certificates.notice_key",
@@ -187,6 +194,10 @@ NODE: dict[type, Any] = {
     LoadedConfig: "",
     LogShares: LogShare((), ""),
     MacvlanLinks: {},
+    Manifest: Remembered(
+        (Entry("docker", "file", "created", "/etc/a"), Entry("site", "file", "created", "/etc/b")),
+        holds=("manifest",),
+    ),
     Mounts: (),
     Node: replace(GOOD, architecture="arm64"),
     Packages: {},
@@ -537,6 +548,31 @@ def test_a_network_is_made_again_whatever_its_labels_say(change: Callable[[str],
         check(sh.run(recreate("lb-network", found)), sh.localise(value))
 
 
+@given(hostile())
+@settings(max_examples=20)
+def test_what_is_noted_is_undone_whatever_it_is_called(change: Callable[[str], str]) -> None:
+    path, name = change("/etc/one"), change("one")
+    if not fits(File, File(path, "")):  # no other is ever noted
+        return
+    kinds = {
+        "file": "original", "folder": "created", "unit": "active enabled", "package": "absent",
+        "removed": "1 manual hold", "hold": "set", "manual": "auto", "sysctl": "0", "swap": "-2",
+        "link": "created", "image": "pulled", "network": "created",
+    }  # fmt: skip
+    # dpkg has no other names than plain ones
+    names = {"file": path, "folder": path, "swap": path} | dict.fromkeys(
+        ("package", "removed", "hold", "manual"), "snapd"
+    )
+    entries = [Entry("a", kind, state, names.get(kind, name)) for kind, state in kinds.items()]
+    entries += [Entry("a", "file", "created", f"{path}.new"), Entry("a", "secret", "-", path)]
+    found = Remembered(tuple(entries))
+    todo = undo.Changes((f"{path}.new",), (path,), aside=(path,))
+    with shell() as sh:
+        ran = sh.run(undo.compose(found, "a", todo))
+        for value in (path, name):
+            check(ran, sh.localise(value))
+
+
 def words_of_unit(line: str) -> list[str]:
     """The words of a command line in a unit, see systemd.service(5) and systemd.syntax(7)."""
     words = []
@@ -588,7 +624,7 @@ def test_a_file_of_any_name_and_content_is_put_in_place_and_taken_away(
         assert not Path(file.path).exists()
         assert Path(other.path).read_text() == "same\n"
         kept = [path for path in Path(root).rglob("*") if path.is_file()]
-        assert {path.name for path in kept} == {"created", "lock", "other"}
+        assert {path.name for path in kept} == {"manifest", "lock", "other"}
 
 
 # Settings have forms; whatever has the form has to survive in the files that are made of it

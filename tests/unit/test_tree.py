@@ -48,7 +48,7 @@ CONCERNS = (
     "reboot",
     "uncordon",
 )
-ROLES = ("worker", "verify")
+ROLES = ("worker", "verify", "undo")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")
 
 

@@ -1,0 +1,71 @@
+"""Bring nodes back to what they were before they were deployed, by what they have noted."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from chaos_engine.deploys.concern import TITLES, concern
+from chaos_engine.deploys.preflight import preflight
+from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.deploys.uncordon import uncordon
+from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
+from chaos_engine.facts.observe import current
+from chaos_engine.operations import undo as operations
+
+ORDER = tuple(
+    one.__name__
+    for one in reversed((*WORKER_CONCERNS, *PROXY_CONCERNS))
+    if one not in (preflight, uncordon)
+)
+"""The concerns of both roles that change something that lasts, the last one first."""
+
+
+class UndoSettings(Settings):
+    """Settings of `undo`."""
+
+    undo: tuple[str, ...] = Field(
+        (),
+        description="names of the concerns that undo brings back, such as docker, or docker,swap; "
+        "if empty, all that was ever deployed",
+    )
+
+    @field_validator("undo", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
+
+    @field_validator("undo")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = {*TITLES, *ORDER} - {"undo", "worker", "proxy"}
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1, 0.5)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"{name} is no concern{hint}; they are {', '.join(ORDER)}")
+        return names
+
+
+@concern("Undo", UndoSettings)
+def undo(settings: UndoSettings) -> None:
+    """Bring a node back: files, packages, units, Docker's own things, kernel parameters and swap,
+    in the reverse order of the roles.
+
+    Only what the node has noted under ``/var/lib/chaos-engine`` is touched; a node that has noted
+    nothing is left as it is. A run that was cut short goes on at the next one. Refuses a node that
+    has joined a cluster for what a node of a cluster needs.
+
+    **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
+    """
+    asked = settings.undo
+    host: Any = current()[1]
+    operations.undo_others(name="Undo what other deploys did", known=ORDER, asked=asked)
+    for name in host.loop(ORDER):
+        if not asked or name in asked:
+            operations.undo(name=f"Undo {TITLES[name]}", concern=name)
+    operations.forget_all(name="Remove what was kept", asked=asked)

@@ -1,0 +1,283 @@
+"""Shell functions by which a node is brought back, for `chaos_engine.operations.undo`."""
+
+from __future__ import annotations
+
+from chaos_engine.facts.manifest import ASIDE, DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
+from chaos_engine.facts.systemd import RECORDS
+from chaos_engine.operations.log_mount import TARGET
+from chaos_engine.operations.removed import KEPT
+
+BACK = f"""\
+umask 022
+left= undone_later=
+leave() {{ # KIND NAME: others need it; it is nobody's from now on
+  left="$left$1	$2
+"
+}}
+later() {{ # KIND NAME: it cannot be undone; the concern's line of it stays
+  undone_later="$undone_later$1	$2
+"
+}}
+aside() {{ # PATH: keep a version that is not ours
+  kept={ASIDE}$1
+  [ ! -e "$kept" ] || kept=$kept.$(sha256sum <"$1" | cut -c 1-8)
+  (umask 077; mkdir -p -- "${{kept%/*}}"; cp -a -- "$1" "$kept.new")
+  sync -- "$kept.new"; mv -fT -- "$kept.new" "$kept"
+}}
+put_back() {{ # PATH: its original, by a rename
+  [ -e "{ORIGINALS}$1" ] || [ -L "{ORIGINALS}$1" ] || {{
+    echo "the original of $1 is not in {ORIGINALS} any more; restore it by hand" >&2; return 1
+  }}
+  if [ ! -L "$1" ] && cmp -s -- "{ORIGINALS}$1" "$1" &&
+    [ "$(stat -c '%F %a %U %G' -- "$1")" = "$(stat -c '%F %a %U %G' -- "{ORIGINALS}$1")" ]
+  then return 0; fi
+  [ -d "$(dirname -- "$1")" ] || mkdir -p -- "$(dirname -- "$1")"
+  new=$(dirname -- "$1")/.$(basename -- "$1").chaos
+  rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
+  sync -- "$new" 2>/dev/null || sync
+  mv -fT -- "$new" "$1"; sync -- "$(dirname -- "$1")"
+}}
+# A process that waits for a share which does not answer gets no signal. Its parent does
+briefly() {{ # COMMAND...
+  timeout -k 1 5 sh -c '"$@" </dev/null; exit $?' sh "$@" 9>&-
+}}
+take_away() {{ # PATH: a file that was not there
+  case $1 in
+    {TARGET}/*) briefly rm -f -- "$1" || echo "$1 cannot be removed; it stays on the share" ;;
+    *) rm -f -- "$1" ;;
+  esac
+}}
+drop_folder() {{ # PATH: one that was not there; what others use is left to nobody
+  briefly rmdir -- "$1" 2>/dev/null || briefly test ! -d "$1" || leave folder "$1"
+}}
+wipe() {{ # PATH: a secret, overwritten before it is removed
+  [ ! -f "$1" ] || [ -L "$1" ] || shred -n 1 -- "$1" 2>/dev/null || true
+  rm -f -- "$1"
+}}
+state() {{ # UNIT PROPERTY
+  systemctl show --property="$2" --value -- "$1"
+}}
+rest() {{ # UNIT: stop it, if it runs
+  case $(state "$1" ActiveState) in
+    inactive) ;;
+    failed) systemctl reset-failed -- "$1" ;;
+    *) systemctl stop -- "$1" ;;
+  esac
+}}
+end_unit() {{ # UNIT: one that was not there
+  rest "$1"
+  case $(state "$1" UnitFileState) in enabled*) systemctl disable -- "$1" ;; esac
+}}
+unit_again() {{ # UNIT ACTIVE ENABLED: as it was
+  [ "$(state "$1" LoadState)" != not-found ] || return 0
+  now=$(state "$1" UnitFileState)
+  case $3 in
+    "$now") ;;
+    enabled) systemctl unmask -- "$1"; systemctl enable -- "$1" ;;
+    disabled) systemctl unmask -- "$1"; systemctl disable -- "$1" ;;
+    masked) systemctl mask -- "$1" ;;
+  esac
+  case $2 in
+    active | activating | reloading)
+      how=start
+      [ ! -e "{RECORDS}/$1" ] || how=restart
+      systemctl reset-failed -- "$1" 2>/dev/null || true
+      systemctl "$how" -- "$1" || {{
+        echo "$1 does not start as it was: look at journalctl -u $1" >&2; return 1
+      }}
+      ;;
+    "") [ ! -e "{RECORDS}/$1" ] || systemctl try-restart -- "$1" ;;
+    *) rest "$1" ;;
+  esac
+  rm -f -- "{RECORDS}/$1"
+}}
+sysctl_again() {{ # KEY VALUE
+  [ ! -e "/proc/sys/$1" ] || echo "$2" >"/proc/sys/$1"
+}}
+swap_again() {{ # AREA PRIORITY
+  sed 1d /proc/swaps | while read -r area _; do printf '%b\\n' "$area"; done |
+    grep -qxF -- "$1" && return
+  if [ ! -e "$1" ]; then echo "$1 is not there; it may be made at the next boot"; return; fi
+  case $2 in -*) swapon -- "$1" ;; *) swapon -p "$2" -- "$1" ;; esac
+}}
+docker_runs() {{
+  command -v docker >/dev/null && [ "$(state docker.service ActiveState)" = active ]
+}}
+drop_image() {{ # IMAGE
+  docker_runs || return 0
+  [ -z "$(docker image ls -q -- "$1")" ] || docker image rm -- "$1" >/dev/null ||
+    echo "the image $1 stays: something uses it"
+}}
+drop_network() {{ # NAME [COMMAND]: as it was, made by the command
+  command -v docker >/dev/null || return 0
+  docker_runs || {{
+    echo "Docker does not run, so its network $1 cannot be removed; start it (systemctl start" \\
+      "docker) and run again" >&2; return 1
+  }}
+  if docker network inspect -- "$1" >/dev/null 2>&1; then
+    docker network rm -- "$1" >/dev/null || {{
+      echo "the Docker network $1 is in use; remove its containers and run again" >&2; return 1
+    }}
+  fi
+  [ -z "${{2-}}" ] || sh -c "$2" >/dev/null
+}}
+drop_link() {{ # NAME
+  case $(ip -o -d link show dev "$1" 2>/dev/null) in
+    *" macvlan "*) ip link delete dev "$1" ;;
+  esac
+}}
+stop_containers() {{ # Docker goes; with live-restore they would stay
+  docker_runs || return 0
+  docker ps -q | xargs -r docker stop -t 10 >/dev/null
+}}
+off_share() {{ # TARGET SOURCE: unmount the log share, and the RAM called SOURCE in its place
+  for _ in 1 2 3 4; do
+    case $(awk -v at="$1" '$5 == at {{ sub(/.* - /, ""); found = $1 " " $2 }}
+        END {{ print found }}' /proc/self/mountinfo) in
+      "fuse.glusterfs "* | "tmpfs $2")
+        timeout -k 1 10 umount -c -- "$1" 2>/dev/null 9>&- ||
+          timeout -k 1 10 umount -c -l -- "$1" 9>&-
+        ;;
+      *) return 0 ;;
+    esac
+  done
+}}
+freed() {{ # PACKAGE...: let apt change them again
+  for package in "$@"; do
+    ! apt-mark showhold | grep -qxF -- "$package" || apt-mark unhold "$package" >/dev/null
+  done
+}}
+auto_again() {{ # PACKAGE...
+  for package in "$@"; do
+    [ -z "$(apt-mark showmanual "$package" 2>/dev/null)" ] || apt-mark auto "$package" >/dev/null
+  done
+}}
+status() {{ # PACKAGE: "" if dpkg does not know it
+  dpkg-query -W -f '${{db:Status-Status}}' -- "$1" 2>/dev/null | sed s/not-installed// || :
+}}
+would_go() {{ # PACKAGE...: all that apt would remove with them; it refuses what any system needs
+  if plan=$(apt_get -s -o APT::Get::AutomaticRemove=false remove -- "$@" 2>&1); then
+    printf '%s\n' "$plan" | awk '$1 == "Remv" {{ print $2 }}' | cut -d : -f 1
+  else
+    echo the system
+  fi
+}}
+among() {{ # NAME...: those of the standard input that are none of these
+  grep -vxF -- "$(printf '%s\\n' "$@")" || :
+}}
+remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need stays
+  wanted= purged=
+  for one in "$@"; do
+    case $(dpkg-query -W -f '${{Essential}} ${{Protected}} ${{Important}}' "${{one#* }}" \
+        2>/dev/null) in
+      *yes*) echo "${{one#* }} stays: no system does without it"; leave package "${{one#* }}" ;;
+      *) [ -z "$(status "${{one#* }}")" ] || wanted="$wanted ${{one#* }}" ;;
+    esac
+  done
+  [ -n "$wanted" ] || return 0
+  # shellcheck disable=SC2086 # lists of names are split into words
+  if [ -n "$(would_go $wanted | among $wanted)" ]; then
+    going=
+    for package in $wanted; do
+      if [ -n "$(would_go "$package" | among $wanted)" ]; then
+        echo "$package stays, for it is needed by: $(echo $(would_go "$package" | among $wanted))"
+        leave package "$package"
+      else
+        going="$going $package"
+      fi
+    done
+    wanted=$going
+  fi
+  for one in "$@"; do
+    case "$one " in "purge "*) case " $wanted " in *" ${{one#* }} "*)
+      purged="$purged ${{one#* }}" ;; esac ;; esac
+  done
+  [ -z "$wanted" ] || quietly apt_get -o APT::Get::AutomaticRemove=false remove -- $wanted
+  # Debian's docker.io would remove all of Docker's data with its configuration
+  rm -f /var/lib/docker/nuke-graph-directory.sh
+  for package in $purged; do
+    dpkg-query -W -f '${{Conffiles}}\\n' -- "$package" 2>/dev/null | while read -r path sum _; do
+      [ ! -f "$path" ] || echo "$sum  $path" | md5sum --check --status 2>/dev/null || aside "$path"
+    done
+  done
+  [ -z "$purged" ] || patiently dpkg --purge $purged
+  # dpkg takes it for a folder of the last package that has something in it
+  [ -d /opt ] || install -d -m 755 /opt
+}}
+quietly() {{ # COMMAND: what it says is of interest if it fails
+  said=$("$@" 2>&1) || {{ printf '%s\n' "$said" | tail -n 5 >&2; return 1; }}
+}}
+apt_get() {{ # what is undone is not noted
+  apt-get -y -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \\
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&-
+}}
+forget() {{ # the concern's lines, but for what is left to nobody or to the next run
+  left=$left later=$undone_later concern=$concern awk -F '\\t' '
+    BEGIN {{
+      OFS = FS; count = split(ENVIRON["left"], all, "\\n")
+      for (n = 1; n <= count; n++) stays[all[n]] = 1
+      count = split(ENVIRON["later"], all, "\\n")
+      for (n = 1; n <= count; n++) later[all[n]] = 1
+    }}
+    $5 != "." {{ next }}
+    $1 == ENVIRON["concern"] && !(($2 FS $4) in later) {{
+      if (($2 FS $4) in stays) $1 = "-"; else next
+    }}
+    {{ print }}' {MANIFEST} >{MANIFEST}.new
+  sync -- {MANIFEST}.new; mv -fT -- {MANIFEST}.new {MANIFEST}; sync -- {DIRECTORY}
+}}
+forget_file() {{ # PATH: its original, unless another concern has it
+  [ -n "$(noted file "$1")" ] || rm -rf -- "{ORIGINALS}$1" "{WRITTEN}$1"
+}}
+"""
+"""They need those of `chaos_engine.operations.originals.KEEP`; those for packages need those of
+`chaos_engine.operations.apt.APT`, which begins with the former."""
+
+REINSTALL = f"""\
+choose() {{ # NAME VERSION: what to ask apt for
+  offered=$(apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
+  if printf '%s\\n' "$offered" | grep -qxF -- "$2"; then exact="$exact $1=$2" names="$names $1"
+  elif [ -e "{KEPT}/$1.deb" ]; then
+    exact="$exact {KEPT}/$1.deb" names="$names {KEPT}/$1.deb"
+  elif [ -n "$offered" ]; then exact="$exact $1" names="$names $1"
+  else
+    echo "$1 $2 was removed and cannot be had again: no archive offers it" >&2
+    later removed "$1"
+  fi
+}}
+mark_again() {{ # MARK NAME...: auto or hold
+  mark=$1; shift
+  for package in "$@"; do
+    [ "$(status "$package")" != installed ] || apt-mark "$mark" "$package" >/dev/null
+  done
+}}
+reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed before they are here
+  exact= names= absent=
+  for one in "$@"; do [ "$(status "${{one% *}}")" = installed ] || absent=yes; done
+  [ -n "$absent" ] || return 0
+  # the node's pins but for the one that keeps these out, without touching that before all is here
+  pinned=$(mktemp -d /run/chaos-engine-pins.XXXXXX); chmod 755 "$pinned"
+  trap 'rm -rf -- "$pinned"' EXIT
+  for file in /etc/apt/preferences.d/*; do
+    [ ! -f "$file" ] || [ "$file" = "$pin" ] || cp -- "$file" "$pinned"
+  done
+  pins="-o Dir::Etc::PreferencesParts=$pinned"
+  refresh
+  for one in "$@"; do
+    [ "$(status "${{one% *}}")" = installed ] || choose "${{one% *}}" "${{one#* }}"
+  done
+  [ -n "$names" ] || return 0
+  # a version that was recorded may not fit what is installed by now
+  get="apt_get $pins -o APT::Get::AutomaticRemove=false --no-install-recommends"
+  $get -s install -- $exact >/dev/null 2>&1 || exact=$names
+  log=$($get --download-only install -- $exact 2>&1) || {{
+    printf '%s\\n' "$log" | grep '^E: ' | tail -n 3 >&2
+    echo "$(echo $names) cannot be fetched; mend the node's network or its apt sources, and run" \\
+      "again. Nothing of it was undone" >&2
+    return 1
+  }}
+  quietly $get install -- $exact
+}}
+"""
+"""Shell function ``reinstall``, for a script that begins with `BACK`; ``pin`` is the file that
+keeps the packages out."""

@@ -1,0 +1,197 @@
+"""Undo: a node is again what it was, concern by concern, through kills, and exactly as announced.
+
+On nodes that are deployed; the proxy is given the fresh image first, so that what it was is known.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests import seen
+from tests.node_state import State, differences, take
+from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+
+NODE = seen.PROXY
+UNDO = "chaos_engine.deploys.undo"
+WHOLE = {
+    *("HAProxy", "Proxy network", "Kernel", "Etcd certificates", "Kubernetes", "cri-dockerd"),
+    *("Log share", "Logs", "Journal", "Swap", "Packages", "Docker", "Hosts file"),
+}
+LAST = "Undo | Remove what was kept"
+MANIFEST = "cut -f 1 /var/lib/chaos-engine/manifest 2>/dev/null | sort -u"
+
+BUT = (
+    # Groups and users of packages stay with Debian; the files with a hyphen are their backups
+    r"contents /etc/(group|gshadow|passwd|shadow|subgid|subuid)-?:",
+    # Docker's and containerd's data stay, and so do their folders
+    r"(files|contents) /var/lib/(docker|containerd|cri-dockerd)(/|:)",
+    # What other programs keep of their own: snapd, sudo (a mark of its first use)
+    r"(files|contents) /var/lib/snapd/",
+    r"(files|contents) /home/ubuntu/\.sudo_as_admin_successful:",
+    # Debian's modemmanager makes this when it is removed, and leaves it when it comes back
+    r"files /etc/systemd/system/ModemManager:",
+    # docker.io removes this empty folder of AppArmor's when it is purged
+    r"files /etc/apparmor\.d/disable:",
+    # The very first boot's work, which is not done again
+    r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: ",
+)
+"""What is not as it was on a fresh node, each with its reason."""
+
+
+@pytest.fixture(scope="module")
+def fresh(deployed: Cluster) -> State:
+    """What the proxy's node is before it is deployed; it is deployed then."""
+    deployed.lab("reset", NODE)
+    # Any real node has it; Debian lets nobody remove it, and Docker would bring it
+    deployed.exec(NODE, "apt-get update && apt-get install -y --no-install-recommends e2fsprogs")
+    state = settled(deployed)
+    deployed.pyinfra("deploy.py", "-y", "--limit", NODE)
+    return state
+
+
+@pytest.fixture(scope="module")
+def again(deployed: Cluster) -> Cluster:
+    """The cluster deployed after the undo."""
+    deployed.pyinfra("deploy.py", "-y")
+    return deployed
+
+
+def settled(cluster: Cluster) -> State:
+    """What the proxy's node is when it has booted, and snapd has ended, having no snaps."""
+    cluster.exec(NODE, "systemctl is-system-running --wait || true")
+    snapd = "systemctl is-active snapd.service || true"
+    wait_for("snapd to end", lambda: cluster.exec(NODE, snapd) == "inactive", 60)
+    return take(cluster, NODE)
+
+
+def undone(*titles: str) -> set[str]:
+    """The names of the operations that undo these concerns."""
+    return {f"Undo | Undo {title}" for title in titles}
+
+
+def concerns(cluster: Cluster, node: str) -> set[str]:
+    """Those that a node has noted."""
+    return set(cluster.exec(node, MANIFEST).split())
+
+
+def another(cluster: Cluster) -> str:
+    """A node that is not the proxy."""
+    return next(node for node in cluster.workers if node != NODE)
+
+
+def test_some_concerns_alone_are_undone_and_deployed_again(deployed: Cluster) -> None:
+    node = another(deployed)
+    one = ("--limit", node)
+    asked = ("--data", "chaos_undo=journald,rsyslog,kernel", *one)
+    others = concerns(deployed, node) - {"journald", "rsyslog", "kernel"}
+    expected = {node: undone("Journal", "Logs", "Kernel")}
+    assert deployed.announced(UNDO, *asked) == expected
+    assert deployed.changed(UNDO, *asked) == expected
+    assert deployed.announced(UNDO, *asked) == {}
+    assert concerns(deployed, node) == others
+
+    host = deployed.host(node)
+    assert host.file("/etc/rsyslog.d/50-default.conf").exists
+    assert not host.file("/etc/rsyslog.d/10-all.conf").exists
+    assert host.service("rsyslog").is_running
+    assert not host.file("/etc/systemd/journald.conf.d/90-chaos-engine.conf").exists
+    assert host.service("systemd-journald").is_running
+    assert "cgroup_memory" not in host.check_output("cat /boot/firmware/cmdline.txt")
+    for concern in ("packages", "swap", "docker", "cri_dockerd", "kubernetes"):
+        seen.CONCERNS[concern](deployed, node, host)
+
+    again = {name.split(" | ")[1] for name in deployed.announced("deploy.py", *one)[node]}
+    assert again == {"Journal", "Logs", "Kernel"}
+    deployed.pyinfra("deploy.py", "-y", *one)
+    assert deployed.announced("deploy.py", *one) == {}
+
+
+def test_a_node_of_a_cluster_is_refused(deployed: Cluster) -> None:
+    node = another(deployed)
+    joined = "/etc/kubernetes/kubelet.conf"
+    deployed.exec(node, f"touch {joined}")
+    try:
+        (said,) = deployed.announced(UNDO, "--limit", node)[node]
+        assert said.startswith("Undo | Refuse node: it has joined a cluster, which needs hosts")
+        assert said.count("joined") == 1
+        assert "run kubeadm reset on it, and run again" in said
+        asked = ("--data", "chaos_undo=journald", "--limit", node)
+        assert deployed.announced(UNDO, *asked) == {node: undone("Journal")}
+    finally:
+        deployed.exec(node, f"rm {joined}")
+
+
+def test_the_preview_lists_every_concern(deployed: Cluster, fresh: State) -> None:
+    assert deployed.announced(UNDO, "--limit", NODE) == {NODE: {*undone(*WHOLE), LAST}}
+
+
+def test_an_undo_that_is_cut_short_goes_on(deployed: Cluster, fresh: State) -> None:
+    """Its run is killed, and the node's power cut, while packages go."""
+    deployed.exec(NODE, "echo mine >>/etc/hosts; echo '# mine' >>/etc/crictl.yaml")
+    command = [str(LAB), "--name", deployed.name, "run", "--", "pyinfra", "inventory.py"]
+    running = subprocess.Popen(
+        [*command, UNDO, "-y", "--limit", NODE],
+        cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        removing = "pgrep -x dpkg >/dev/null && echo now || true"
+        wait_for("packages that go", lambda: deployed.exec(NODE, removing), 120)
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    deployed.power(NODE, "cycle")
+    left = concerns(deployed, NODE)
+    assert "kubernetes" in left
+    assert "haproxy" not in left
+
+    # one of the packages is in no archive
+    manifest = "/var/lib/chaos-engine/manifest"
+    deployed.exec(NODE, f"printf 'packages\\tremoved\\t1 manual -\\tlost\\t.\\n' >>{manifest}")
+    announced = deployed.announced(UNDO, "--limit", NODE)[NODE]
+    assert LAST in announced
+    assert announced < {*undone(*WHOLE), LAST}
+    run = deployed.pyinfra("-y", UNDO, "--limit", NODE, ok=False)
+    assert run.status != 0
+    assert "packages are missing which no archive offers: lost 1; add the archive" in run.text
+    assert concerns(deployed, NODE) <= {"packages", "-"}
+
+    deployed.exec(NODE, f"sed -i '/^packages/d' {manifest}")
+    assert deployed.changed(UNDO, "--limit", NODE) == {NODE: {LAST}}
+    assert concerns(deployed, NODE) == set()
+
+
+def test_a_second_undo_changes_nothing(deployed: Cluster, fresh: State) -> None:
+    assert deployed.announced(UNDO, "--limit", NODE) == {}
+    assert deployed.changed(UNDO, "--limit", NODE) == {}
+
+
+def test_the_node_is_what_it_was(deployed: Cluster, fresh: State) -> None:
+    aside = "/var/lib/chaos-engine/aside/etc/crictl.yaml"
+    assert "# mine" in deployed.exec(NODE, f"cat {aside}")
+    assert deployed.exec(NODE, "tail -n 1 /etc/hosts") == "mine"
+    assert deployed.exec(NODE, "ls -A /var/lib/chaos-engine") == "aside"
+    deployed.exec(NODE, "rm -r /var/lib/chaos-engine; sed -i '$d' /etc/hosts")
+    deployed.power(NODE, "cycle")
+    left = differences(fresh, settled(deployed))
+    known = {line: [reason for reason in BUT if re.match(reason, line)] for line in left}
+    assert [line for line, reasons in known.items() if not reasons] == []
+    assert {*BUT} == {reason for reasons in known.values() for reason in reasons}
+    assert not deployed.host(NODE).interface("lb-hairpin").exists
+
+
+@pytest.mark.parametrize("concern", seen.CONCERNS)
+def test_a_deploy_after_it_does_all_again(again: Cluster, concern: str) -> None:
+    for node in again.workers:
+        seen.CONCERNS[concern](again, node, again.host(node))
+
+
+def test_then_nothing_is_left_to_do(again: Cluster) -> None:
+    assert again.announced("deploy.py") == {}

@@ -1,0 +1,550 @@
+"""Undo: what is decided of what a node remembers, and the scripts, run by a shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos_engine.deploys import undo as deploy
+from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.deploys.undo import ORDER, UndoSettings
+from chaos_engine.facts.manifest import (
+    ASIDE,
+    DIRECTORY,
+    ORIGINALS,
+    Entry,
+    Manifest,
+    Remembered,
+)
+from chaos_engine.facts.observe import NodeError
+from chaos_engine.operations.daemon_json import Options, merge
+from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.hosts_file import edit
+from chaos_engine.operations.originals import KEEP
+from chaos_engine.operations.swap import without_swap
+from chaos_engine.operations.undo import (
+    Changes,
+    changes,
+    compose,
+    compose_end,
+    not_undone,
+    refuse,
+    remarks,
+)
+from chaos_engine.operations.undo_merge import take_out
+from chaos_engine.operations.undo_shell import BACK, REINSTALL
+from tests.unit.nodes import Nodes
+from tests.unit.scripts import Sandbox
+
+HOSTS, FSTAB, DAEMON = "/etc/hosts", "/etc/fstab", "/etc/docker/daemon.json"
+CMDLINE = "/boot/firmware/cmdline.txt"
+NAMES = {"pi1": "192.168.1.50", "etcd1": "192.168.1.40"}
+
+
+class Node(Sandbox):
+    """A directory that stands for a node, with a systemctl that knows units and remembers them."""
+
+    UNITS = """
+    systemctl() {
+      echo "$*" >>ROOT/systemctl.log
+      for unit; do :; done
+      case $1 in
+        show) case $2 in
+          *=ActiveState,UnitFileState) cat ROOT/units/$unit 2>/dev/null || echo inactive ;;
+          *=ActiveState) cut -d ' ' -f 1 ROOT/units/$unit 2>/dev/null || echo inactive ;;
+          *=UnitFileState) cut -d ' ' -f 2 ROOT/units/$unit 2>/dev/null ;;
+          *=LoadState) [ -e ROOT/units/$unit ] && echo loaded || echo not-found ;;
+        esac ;;
+        start | restart) echo active $(cut -d ' ' -f 2 ROOT/units/$unit) >ROOT/units/$unit.new
+          mv ROOT/units/$unit.new ROOT/units/$unit ;;
+        stop) sed -i s/^active/inactive/ ROOT/units/$unit ;;
+        enable) sed -i 's/ .*/ enabled/' ROOT/units/$unit ;;
+        disable) sed -i 's/ .*/ disabled/' ROOT/units/$unit ;;
+      esac
+    }
+    """
+
+    def deploy(self, concern: str, todo: Plan, before: str = "") -> None:
+        """Put files in place, by a concern."""
+        units = self.UNITS.replace("ROOT", str(self.root))
+        ran = self.apply(todo, before=f"{units}\nconcern={concern}\n{before}")
+        assert ran.returncode == 0, ran.stderr
+
+    def remembered(self) -> Remembered:
+        """What the fact says."""
+        script = self.localise(Manifest().command())
+        ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        return Manifest().parse(ran.stdout.splitlines())
+
+    def undo(self, concern: str, before: str = "", ok: bool = True) -> Changes:
+        """Undo a concern; what was to be done with files."""
+        found = self.remembered()
+        # the state that is remembered is by real paths
+        files = changes(found, concern, originals=self.localise(ORIGINALS))
+        units = self.UNITS.replace("ROOT", str(self.root))
+        script = compose(found, concern, files)
+        ran = self.run(script, files.write, before=f"{units}\n{before}")
+        assert (ran.returncode == 0) == ok, ran.stderr
+        return files
+
+    def tree(self) -> dict[str, tuple[str, int]]:
+        """Files and their content and mode, but for what this package keeps, and logs of calls."""
+        return {
+            str(path.relative_to(self.root)): (
+                str(path.readlink()) if path.is_symlink()
+                else "folder" if path.is_dir() else path.read_text(),
+                path.lstat().st_mode,
+            )
+            for path in sorted(self.root.rglob("*"))
+            if path.relative_to(self.root).parts[0] in ("etc", "units")
+        }  # fmt: skip
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "units").mkdir()
+    return Node(tmp_path)
+
+
+def test_files_folders_and_units_are_as_they_were(node: Node) -> None:
+    node.path("etc/a").write_text("original")
+    node.path("etc/a").chmod(0o640)
+    node.path("etc/gone").symlink_to("/dev/null")
+    node.path("units/old.service").write_text("active enabled\n")
+    before = node.tree()
+    todo = Plan(
+        write=(
+            node.file("etc/a", "ours"),
+            node.file("etc/new/deep/b", "ours"),
+            node.file("etc/key", "ours", mode="600", secret=True),
+        ),
+        remove=(str(node.path("etc/gone")),),
+        restart=(Unit("old.service"),),
+    )
+    node.deploy("docker", todo)
+    assert node.tree() != before
+    node.path("run/old.service").write_text("started with ours")
+    node.undo("docker")
+    assert node.tree() == before
+    assert "restart -- old.service" in node.calls
+    assert not node.path("run/old.service").exists()
+    assert node.remembered().entries == ()
+    assert not [path for path in node.path("var/originals").rglob("*") if path.is_file()]
+
+
+def test_a_unit_of_ours_is_stopped_and_disabled_before_its_file_goes(node: Node) -> None:
+    before = node.tree()
+    todo = Plan(write=(node.file("etc/ours.service", "[Unit]"),), start=(Unit("ours.service"),))
+    node.deploy("log_mount", todo, before='cat() { command cat "$@"; }; : ')
+    node.path("units/ours.service").write_text("active enabled\n")
+    node.undo(
+        "log_mount", before=f'rm() {{ echo rm $* >>{node.root}/systemctl.log; command rm "$@"; }}'
+    )
+    acts = [call for call in node.calls if call.split()[0] in ("stop", "disable", "rm")]
+    gone = next(n for n, call in enumerate(acts) if call.endswith("etc/ours.service"))
+    assert acts.index("stop -- ours.service") < acts.index("disable -- ours.service") < gone
+    node.path("units/ours.service").unlink()
+    assert node.tree() == before
+
+
+def test_two_concerns_that_share_a_file_and_a_folder_are_undone_in_any_order(node: Node) -> None:
+    node.path("etc/shared").write_text("original")
+    before = node.tree()
+    for first in ("docker", "kubernetes"):
+        for concern in ("docker", "kubernetes"):
+            shared = node.file("etc/shared", concern)
+            node.deploy(concern, Plan(write=(shared, node.file(f"etc/folder/{concern}", "x"))))
+        last = {"docker": "kubernetes", "kubernetes": "docker"}[first]
+        node.undo(first)
+        assert node.path("etc/shared").read_text() == "kubernetes"
+        assert node.path(f"etc/folder/{last}").exists()
+        assert not node.path(f"etc/folder/{first}").exists()
+        node.undo(last)
+        ran = node.run(compose_end(node.remembered()))
+        assert ran.returncode == 0, ran.stderr
+        assert node.tree() == before
+        assert not node.path("var").exists()
+
+
+def test_a_second_undo_finds_nothing(node: Node) -> None:
+    node.deploy("docker", Plan(write=(node.file("etc/a", "x"),)))
+    node.undo("docker")
+    assert node.remembered().concerns == ()
+    assert changes(node.remembered(), "docker") == Changes()
+
+
+@pytest.mark.parametrize("step", ["rm", "mv", "cp", "awk"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_an_undo_that_was_killed_goes_on(node: Node, step: str, count: int) -> None:
+    for name in "abc":
+        node.path(f"etc/{name}").write_text(f"original {name}")
+    before = node.tree()
+    files = (*(node.file(f"etc/{name}", "ours") for name in "abc"), node.file("etc/d/e", "ours"))
+    node.deploy("docker", Plan(write=files))
+    kill = (
+        f'{step}() {{ command {step} "$@"; echo >>{node.root}/steps; '
+        f'[ "$(wc -l <{node.root}/steps)" -lt {count} ] || kill -9 $$; }}'
+    )
+    found = node.remembered()
+    todo = changes(found, "docker", originals=node.localise(ORIGINALS))
+    units = node.UNITS.replace("ROOT", str(node.root))
+    node.run(compose(found, "docker", todo), todo.write, before=f"{units}\n{kill}")
+    for name in "abc":
+        assert node.path(f"etc/{name}").read_text() in ("ours", f"original {name}")
+    if node.remembered().concerns:
+        node.undo("docker")
+    assert node.tree() == before
+
+
+def test_what_others_made_of_a_file_is_kept_aside(node: Node) -> None:
+    node.path("etc/a").write_text("original")
+    node.deploy("rsyslog", Plan(write=(node.file("etc/a", "ours"), node.file("etc/b", "ours"))))
+    for name in "ab":
+        node.path(f"etc/{name}").write_text("the admin's")
+    files = node.undo("rsyslog")
+    assert node.path("etc/a").read_text() == "original"
+    assert not node.path("etc/b").exists()
+    for name in "ab":
+        assert node.path(f"var/aside{node.root}/etc/{name}").read_text() == "the admin's"
+    said = list(remarks(files))
+    assert len(said) == 2
+    assert f"{node.root}/etc/a was changed since the deploy; that version is kept in " in said[0]
+    ran = node.run(compose_end(node.remembered()))
+    assert ran.returncode == 0, ran.stderr
+    assert [path.name for path in node.path("var").iterdir()] == ["aside"]
+
+
+def test_any_version_of_ours_is_ours(node: Node) -> None:
+    for text in ("first", "second"):
+        node.deploy("rsyslog", Plan(write=(node.file("etc/b", text),)))
+    node.path("etc/b").write_text("first")
+    assert node.undo("rsyslog").aside == ()
+    assert not node.path("etc/b").exists()
+
+
+def test_a_file_in_place_of_our_link_is_left(node: Node) -> None:
+    ran = node.run(f"set -eu\nconcern=swap\n{KEEP}\nkeep {node.root}/etc/swap.target; settle")
+    assert ran.returncode == 0, ran.stderr
+    node.path("etc/swap.target").write_text("the admin's")
+    assert node.undo("swap").leave == (str(node.path("etc/swap.target")),)
+    assert node.path("etc/swap.target").read_text() == "the admin's"
+
+
+def test_a_secret_is_overwritten_before_it_is_removed(node: Node) -> None:
+    key = node.file("etc/client.key", "SECRET", mode="600", secret=True)
+    node.deploy("etc_certificates", Plan(write=(key,)))
+    log = node.path("log")
+    node.undo("etc_certificates", before=f'shred() {{ echo "$*" >{log}; command shred "$@"; }}')
+    assert log.read_text() == f"-n 1 -- {key.path}\n"
+    assert not node.path("etc/client.key").exists()
+
+
+def test_a_merged_file_loses_our_part_only(node: Node) -> None:
+    hosts = b"127.0.0.1 localhost\n"
+    assert take_out(HOSTS, edit(hosts, NAMES) + b"10.0.0.1 mine\n", hosts, edit(hosts, NAMES)) == (
+        hosts + b"10.0.0.1 mine\n"
+    )
+    table = "UUID=1 / ext4 defaults 0 1\n/swap.img none swap sw 0 0\n"
+    ours = without_swap(table).encode()
+    assert take_out(FSTAB, b"# mine\n" + ours, table.encode(), ours) == b"# mine\n" + table.encode()
+    line, words = b"root=LABEL=x rootwait", b" cgroup_memory=1 cgroup_enable=memory\n"
+    assert (
+        take_out(CMDLINE, b"mine=1 " + line + words, line, line + words)
+        == b"mine=1 " + line + b"\n"
+    )
+    assert take_out(CMDLINE, line + b" mine=1\n", line, line + words) == line + b" mine=1\n"
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_a_merged_file_that_nobody_else_touched_is_its_original(text: bytes, there: bool) -> None:
+    original = text if there else None
+    for path in (HOSTS, FSTAB, DAEMON, CMDLINE):
+        assert take_out(path, text + b"ours", original, text + b"ours") == original
+
+
+JSON = st.dictionaries(
+    st.sampled_from(["log-driver", "dns", "debug", "data-root", "labels", "mtu"]),
+    st.one_of(
+        st.booleans(), st.lists(st.sampled_from(["a", "b"]), max_size=2), st.just("json-file")
+    ),
+    max_size=4,
+)
+
+
+@given(JSON, st.dictionaries(st.sampled_from(["insecure", "bip"]), st.integers()))
+def test_keys_of_others_stay_in_daemon_json(
+    original: dict[str, object], more: dict[str, int]
+) -> None:
+    before = json.dumps(original).encode()
+    written = merge(before, Options("10m", 3, "/mnt/ssd", True))
+    current = json.dumps({**json.loads(written), **more}).encode()
+    left = take_out(DAEMON, current, before, written)
+    assert left is not None
+    assert json.loads(left) == {**original, **more}
+
+
+def test_keys_of_daemon_json_within_others() -> None:
+    original = {"log-opts": {"labels": "x"}, "exec-opts": ["mine=1"], "debug": False}
+    written = json.loads(merge(json.dumps(original).encode(), Options("10m", 3)))
+    current = {**written, "log-opts": {**written["log-opts"], "tag": "t"}, "debug": True}
+    current["exec-opts"] = [*written["exec-opts"], "more=1"]
+    current["storage-driver"] = "btrfs"
+    left = take_out(DAEMON, *(json.dumps(x).encode() for x in (current, original, written)))
+    assert left is not None
+    assert json.loads(left) == {
+        "log-opts": {"labels": "x", "tag": "t"},
+        "exec-opts": ["mine=1", "more=1"],
+        "debug": True,
+        "storage-driver": "btrfs",
+    }
+    assert take_out(DAEMON, json.dumps({**written, "a": 1}).encode(), None, b"{}") is not None
+
+
+def test_a_merged_file_that_is_gone_stays_gone(node: Node) -> None:
+    node.path("etc/hosts").write_text("original\n")
+    node.deploy("hosts_file", Plan(write=(node.file("etc/hosts", "more\n", merged=True),)))
+    node.path("etc/hosts").unlink()
+    node.undo("hosts_file")
+    assert not node.path("etc/hosts").exists()
+    assert node.remembered().concerns == ()
+
+
+def test_a_node_of_a_cluster_is_refused_for_what_it_needs() -> None:
+    found = Remembered(
+        entries=(Entry("docker", "hold", "set", "a"), Entry("journald", "file", "created", "/b"))
+    )
+    with pytest.raises(NodeError, match="it has joined a cluster, which needs docker; drain it"):
+        refuse(found, ["docker"], joined=True)
+    refuse(found, ["docker"], joined=False)
+    refuse(found, ["journald"], joined=True)
+    refuse(found, ["kubernetes"], joined=True)
+    with pytest.raises(NodeError, match="it was deployed before changes were noted"):
+        refuse(Remembered(old=True), ["journald"], joined=False)
+
+
+def programs(folder: Path, **bodies: str) -> str:
+    """Programs that write down how they are called, and where they are found first."""
+    for name, body in bodies.items():
+        path = folder / name.replace("_", "-")
+        path.write_text(f'#!/bin/sh\necho "{path.name} $*" >>{folder}/log\n{body}\n')
+        path.chmod(0o755)
+    return f"PATH={folder}:$PATH\n"
+
+
+PLAIN = 'patiently() { "$@"; }\nrefresh() { :; }\n'
+
+APT_GET = """\
+case "$*" in
+  *" -s "*) for one in $INSTALLED; do
+      case " $* " in *" $one "*) echo "Remv $one [1]" ;; esac
+    done
+    case " $* " in *" iptables "*)
+      [ -n "$NEEDS_IPTABLES" ] && echo "Remv $NEEDS_IPTABLES [1]" ;; esac ;;
+esac; exit 0"""
+
+
+def remove(sandbox: Sandbox, *packages: str, needs: str = "") -> tuple[list[str], str]:
+    """What is called to remove packages that are all installed, and what is left to nobody."""
+    names = " ".join(package.split()[1] for package in packages)
+    before = programs(
+        sandbox.root,
+        apt_get=APT_GET,
+        dpkg="",
+        dpkg_query="""case "$*" in
+          *Essential*e2fsprogs*) printf "no no yes" ;;
+          *Essential*) printf "no no " ;;
+          *Status*) printf installed ;;
+        esac""",
+    )
+    before += f'export INSTALLED="{names}" NEEDS_IPTABLES="{needs}"\n'
+    quoted = " ".join(f"'{package}'" for package in packages)
+    script = f'set -eu\n{KEEP}{PLAIN}{BACK}\nremove_packages {quoted}\nprintf %s "$left"'
+    # what is not this package's own is left alone here
+    script = script.replace("[ -d /opt ] || install -d -m 755 /opt", ":")
+    ran = sandbox.run(script.replace("/var/lib/docker", f"{sandbox.root}/docker"), before=before)
+    assert ran.returncode == 0, ran.stderr
+    log = (sandbox.root / "log").read_text().splitlines()
+    acts = [line for line in log if line.startswith(("apt-get", "dpkg --")) and " -s " not in line]
+    return acts, ran.stdout
+
+
+def test_what_was_installed_is_purged_and_dockers_data_stays(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path)
+    script = tmp_path / "docker/nuke-graph-directory.sh"
+    script.parent.mkdir()
+    script.touch()
+    acts, _ = remove(sandbox, "purge docker.io", "remove runc")
+    assert acts[0].endswith("remove -- docker.io runc")
+    assert acts[1] == "dpkg --purge docker.io"
+    assert not script.exists(), "its purge would call this, which removes all data"
+
+
+def test_what_others_need_stays_and_is_left_to_nobody(tmp_path: Path) -> None:
+    acts, said = remove(Sandbox(tmp_path), "purge docker.io", "purge iptables", needs="kubelet")
+    assert acts[0].endswith("remove -- docker.io")
+    assert acts[1] == "dpkg --purge docker.io"
+    assert "iptables stays, for it is needed by: kubelet" in said
+    assert said.endswith("package\tiptables\n")
+
+
+def test_what_every_system_needs_stays(tmp_path: Path) -> None:
+    acts, said = remove(Sandbox(tmp_path), "purge e2fsprogs", "purge attr")
+    assert acts[0].endswith("remove -- attr")
+    assert "e2fsprogs stays" in said
+
+
+def again(
+    sandbox: Sandbox, *packages: str, madison: str = "", apt_get: str = "", installed: str = "none"
+) -> tuple[int, list[str], str]:
+    """How packages that were removed are installed again."""
+    before = programs(
+        sandbox.root,
+        apt_get=apt_get,
+        apt_cache=madison,
+        dpkg_query=f'case "$*" in *" {installed}") printf installed ;; esac',
+    )
+    quoted = " ".join(f"'{package}'" for package in packages)
+    script = f"set -eu\n{KEEP}{PLAIN}{BACK}{REINSTALL}\npin=/none\nreinstall {quoted}"
+    script = script.replace("/run/chaos-engine-pins", f"{sandbox.root}/pins")
+    ran = sandbox.run(script, before=before)
+    log = (sandbox.root / "log").read_text().splitlines()
+    assert not list(sandbox.root.glob("pins*"))
+    return ran.returncode, [line for line in log if line.startswith("apt-get")], ran.stderr
+
+
+OFFERS = 'case $2 in snapd) echo "snapd | 2.68 | http://a"; echo "snapd | 2.70 | http://a" ;; esac'
+
+
+def test_the_recorded_version_is_installed_where_the_archive_has_it(tmp_path: Path) -> None:
+    status, calls, _ = again(Sandbox(tmp_path), "snapd 2.68", madison=OFFERS)
+    assert status == 0
+    assert [call.split(" install ")[1] for call in calls if "--download-only" not in call] == [
+        "-- snapd=2.68",
+        "-- snapd=2.68",
+    ]
+    assert [n for n, call in enumerate(calls) if "--download-only" in call] == [1]
+
+
+def test_another_version_is_better_than_none(tmp_path: Path) -> None:
+    status, calls, _ = again(Sandbox(tmp_path), "snapd 2.50", madison=OFFERS)
+    assert status == 0
+    assert calls[-1].endswith("install -- snapd")
+
+
+def test_a_kept_package_is_installed_where_no_archive_has_its_version(tmp_path: Path) -> None:
+    (tmp_path / "var/packages").mkdir(parents=True)
+    (tmp_path / "var/packages/tool.deb").touch()
+    status, calls, _ = again(Sandbox(tmp_path), "tool 1")
+    assert status == 0
+    assert calls[-1].endswith(f"install -- {tmp_path}/var/packages/tool.deb")
+
+
+def test_versions_that_do_not_fit_any_more_are_let_go(tmp_path: Path) -> None:
+    refuse_exact = 'case "$*" in *" -s "*=*) exit 100 ;; esac'
+    status, calls, _ = again(Sandbox(tmp_path), "snapd 2.68", madison=OFFERS, apt_get=refuse_exact)
+    assert status == 0
+    assert calls[-1].endswith("install -- snapd")
+
+
+def test_a_package_that_cannot_be_had_is_told_and_the_others_are_installed(tmp_path: Path) -> None:
+    status, calls, errors = again(Sandbox(tmp_path), "snapd 2.68", "lost 3", madison=OFFERS)
+    assert status == 0
+    assert calls[-1].endswith("install -- snapd=2.68")
+    assert errors == "lost 3 was removed and cannot be had again: no archive offers it\n"
+
+
+def test_a_package_that_cannot_be_had_is_noted_until_it_is_back(node: Node) -> None:
+    lines = 'note removed "3 manual -" lost; note manual auto udev; settle'
+    assert node.run(f"set -eu\nconcern=packages\n{KEEP}\n{lines}").returncode == 0
+    script = f"set -eu\nconcern=packages\n{KEEP}{BACK}\nlater removed lost; forget"
+    assert node.run(script).returncode == 0
+    left = node.remembered()
+    assert [entry.name for entry in left.entries] == ["lost"]
+    assert "no archive offers: lost 3; add the archive, " in not_undone(left)
+    assert not_undone(left, ["docker"]) == not_undone(Remembered()) == ""
+
+
+def test_a_download_that_fails_installs_none(tmp_path: Path) -> None:
+    fail = 'case "$*" in *--download-only*) echo "E: Failed to fetch x"; exit 100 ;; esac'
+    status, calls, errors = again(Sandbox(tmp_path), "snapd 2.68", madison=OFFERS, apt_get=fail)
+    assert status == 1
+    assert "--download-only" in calls[-1]
+    assert "E: Failed to fetch x" in errors
+    assert "snapd cannot be fetched; mend the node's network" in errors
+
+
+def test_what_is_installed_already_needs_no_archive(tmp_path: Path) -> None:
+    status, calls, _ = again(Sandbox(tmp_path), "snapd 2.68", installed="snapd")
+    assert (status, calls) == (0, [])
+
+
+def test_packages_are_had_before_anything_is_changed() -> None:
+    found = Remembered(
+        entries=(
+            Entry("packages", "file", "created", "/etc/apt/preferences.d/chaos-engine-removed"),
+            Entry("packages", "removed", "2.68 auto -", "snapd"),
+            Entry("packages", "removed", "1 manual hold", "lvm2"),
+            Entry("packages", "manual", "auto", "udev"),
+        )
+    )
+    script = compose(found, "packages", changes(found, "packages"))
+    calls = script.partition(REINSTALL)[2].strip().splitlines()
+    assert calls[0] == "reinstall 'snapd 2.68' 'lvm2 1'"
+    assert calls.index("mark_again auto snapd") < calls.index(
+        "take_away /etc/apt/preferences.d/chaos-engine-removed"
+    )
+    assert "mark_again hold lvm2" in calls
+    assert "auto_again udev" in calls
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [("docker", ("docker",)), ("docker, swap", ("docker", "swap")), (["kernel"], ("kernel",))],
+)
+def test_concerns_are_named_as_text_or_as_a_list(value: object, names: tuple[str, ...]) -> None:
+    with Nodes("pi1", data={"chaos_undo": value}).on():
+        assert UndoSettings.resolve().undo == names
+
+
+def test_a_concern_that_nobody_knows_is_refused() -> None:
+    with (
+        Nodes("pi1", override={"chaos_undo": "dokcer"}).on(),
+        pytest.raises(SettingsError) as error,
+    ):
+        UndoSettings.resolve()
+    assert "pi1, --data: chaos_undo" in str(error.value)
+    assert "dokcer is no concern; did you mean docker?" in str(error.value)
+
+
+def test_the_order_is_that_of_the_roles_from_the_end() -> None:
+    assert ORDER[0] == "haproxy"
+    assert ORDER.index("kubernetes") < ORDER.index("cri_dockerd") < ORDER.index("docker")
+    assert ORDER[-1] == "hosts_file"
+    assert not {"preflight", "reboot", "uncordon"} & {*ORDER}
+
+
+def test_a_node_that_remembers_nothing_is_left_as_it_is() -> None:
+    if Path(DIRECTORY).exists():
+        pytest.skip("this computer is a node")
+    run = Nodes("pi1")
+    run.prepare(deploy)
+    assert run.planned() == []
+    run.execute()
+    assert run.changed() == []
+    assert run.failed == set()
+    assert not Path(ASIDE).exists()
+
+
+def test_a_written_file_keeps_its_mode(node: Node) -> None:
+    node.path("etc/hosts").write_text("127.0.0.1 localhost\n")
+    found = node.remembered()
+    assert found == Remembered()
+    file = File(str(node.path("etc/hosts")), "x", mode="600", owner="root", group="root")
+    script = compose(found, "hosts_file", Changes(write=(file,)))
+    assert f"chmod -- 600 {file.staged}" in script
