@@ -46,7 +46,7 @@ def check_key(minor: str, fetch: bool) -> str:
       good one stays. Else the key in place is checked
     """
     action = "fetched" if fetch else "verified"
-    return f"url={quote(repository(minor))}\nkeyring={KEYRING}\n{_KEY}\n{action}"
+    return f"url={quote(repository(minor))}\nkeyring={KEYRING}\n{_KEY}\n{action}\n{_DONE}"
 
 
 # The index is fetched to where apt's own user can write, since apt drops its privileges for that.
@@ -102,3 +102,7 @@ fetched() { # put the repository's key in place, or else keep a good one that is
     return 1
   fi
 }"""
+
+# Not left to the shell's end: what follows takes long, and a run that finds the key in place does
+# not come by here again
+_DONE = 'rm -rf -- "$work"'

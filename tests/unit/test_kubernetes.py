@@ -364,7 +364,7 @@ class Node(Sandbox):
                 {{ echo "W: EXPKEYSIG 234654DA9A296436"; exit 100; }} ;;
             *update) echo refresh >> {log} ;;
             "-s "*) ;;
-            *install*) echo "install ${{*##* -- }}" >> {log} ;;
+            *install*) echo "install ${{*##* -- }}" $(ls {self.path("run")}) >> {log} ;;
             esac""",
         )
         self._program("apt-helper", f'cp {self.path("served")} "$3"')
