@@ -42,8 +42,9 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
     + volume: its name
     + wanted: the helper script, the units that call it, and what belongs to them
 
-    If the volume cannot be mounted now, that is a warning with the reason: all is installed, and
-    the node goes on trying. The next run tries too. Raises `NodeError` if something else is
+    If the volume cannot be mounted now, that is a warning with the reason, and the run's exit code
+    says that something failed: all is installed, the run goes on with the node's other concerns,
+    and the node goes on trying. The next run tries too. Raises `NodeError` if something else is
     mounted there, or will be at the next boot.
 
     **Example:** ``mount(name="Mount the log share", volume="pi1", wanted=[File(HELPER, ...)])``
@@ -69,6 +70,9 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
             f"{problem}{': ' + reason if reason else ''}; mend the storage servers, the node goes "
             "on trying and mounts it by itself (journalctl -u var-log)"
         )
+        # pyinfra's exit code looks at this set; a host that fails gets no further operations
+        state, host, _ = current()
+        state.failed_hosts.add(host)
 
 
 def claimed(mounted: Mount | None, share: LogShare) -> str:

@@ -275,6 +275,7 @@ def test_storage_without_a_quorum(deployed: Cluster, bad: str, good: str) -> Non
     with off(deployed, "etcd1", "etcd2"):
         faults.spoil(deployed, bad, good)
         run = faults.deploy(deployed, bad, good)
+        assert run.status
         for node in (bad, good):
             deployed.exec(node, faults.GOOD_HOSTS)
             assert "mend the storage servers" in faults.of(run, node)
