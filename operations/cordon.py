@@ -15,7 +15,7 @@ from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import Form
-from chaos_engine.operations.gate import Lane
+from chaos_engine.operations.gate import Lane, gate
 from chaos_engine.operations.kubectl import ClusterError, ClusterNode, Kubectl
 from chaos_engine.operations.remote import run, run_script
 from chaos_engine.operations.shell import quote
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 WELL_SECONDS = 300.0
 """How long a node may take until it does its work again: a Pi is slow after its start."""
+
+MENDED_SECONDS = 20.0
+"""How long is waited for what did not work before: the work may have mended it, or not."""
 
 PAUSE = 2.0
 """Seconds between two looks at it."""
@@ -103,7 +106,7 @@ def come_back(
     """Wait until the node does its work, and have it take pods again.
 
     + left: how it was when it left
-    + known: what did not work then, by concern: not waited for
+    + known: what did not work then, by concern: not waited for long
 
     Says why the node does not do its work, or nothing; it stays cordoned then.
     """
@@ -162,7 +165,7 @@ def _await_work(
     state: State, host: Host, rolling: Rolling, ready: bool, known: Mapping[str, str]
 ) -> list[str]:
     """Wait until the node does its work; what does not work when time is over."""
-    deadline = time.monotonic() + WELL_SECONDS
+    began = time.monotonic()
     while True:
         found = _look(state, host).problems
         problems = [problem for concern, problem in found.items() if concern not in known]
@@ -173,7 +176,10 @@ def _await_work(
                     f"its cluster does not say that {rolling.node} is Ready; look at: kubectl "
                     f"describe node {rolling.node}"
                 ]
-        if not problems or time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > WELL_SECONDS or (not problems and (not found or waited > MENDED_SECONDS)):
+            # not at each look: beside it others may take their turns, and it is still starting
+            gate(state, rolling.batch).saw(host.name, found)
             return problems
         gevent.sleep(PAUSE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
@@ -49,6 +49,12 @@ class Gate:
             for _ in range(self._batch if lane == "proxy" else int(joined)):
                 held.enter_context(self._slots)
             yield
+
+    def saw(self, name: str, problems: Mapping[str, str]) -> None:
+        """Remember what does not work on the node of the cluster called NAME, by concern."""
+        self.unwell.pop(name, None)
+        if problems:
+            self.unwell[name] = "; ".join(problems.values())
 
     def closed(self, name: str) -> str:
         """Why the node of the cluster called NAME may not take its turn, "" if it may.

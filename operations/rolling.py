@@ -34,10 +34,8 @@ def standing(rolling: Rolling) -> StandingState:
     """How the current host stands in its cluster. If it does not do its work, whoever broke it and
     whenever, its cluster's other nodes are left alone in this run."""
     state, host, _ = current()
-    found, turns = observe(Standing), gate(state, rolling.batch)
-    turns.unwell.pop(host.name, None)
-    if found.problems:
-        turns.unwell[host.name] = "; ".join(found.problems.values())
+    found = observe(Standing)
+    gate(state, rolling.batch).saw(host.name, found.problems)
     return found
 
 
@@ -85,7 +83,6 @@ def take_turn(
             turns.failed = f"{host.name}: its turn was cut short"
             raise
         if before.joined:
-            turns.unwell.pop(host.name, None)
             turns.failed = turns.failed or (problem and f"{host.name}: {problem}")
     return fail_host(state, host, problem) if problem else True
 

@@ -199,13 +199,23 @@ def test_a_node_that_was_not_ready_before_is_not_waited_for(node: Node) -> None:
     assert cluster.told[-1] == "uncordon pi1"
 
 
-def test_what_was_wrong_before_is_not_waited_for(node: Node) -> None:
-    cluster = Cluster({"pi1": UP})
+def test_what_was_wrong_before_is_not_waited_for_long(node: Node) -> None:
+    cluster, nodes = Cluster({"pi1": UP}), Nodes()
     node.looks = [ILL]
 
-    assert take(Nodes(), how(cluster), before=ILL)
+    assert take(nodes, how(cluster), before=ILL)
 
     assert cluster.known == {"pi1": UP}
+    assert gate(nodes.state, 1).closed("pi4") == "pi1: Docker does not answer"
+
+
+def test_what_was_wrong_before_is_given_time_to_start(node: Node) -> None:
+    nodes = Nodes()
+    node.looks = [ILL, ILL, WELL]
+
+    assert take(nodes, how(Cluster({"pi1": UP})), before=ILL)
+
+    assert gate(nodes.state, 1).closed("pi4") == ""
 
 
 def test_work_that_fails_is_rolled_back_and_the_node_given_back(
@@ -348,7 +358,12 @@ def test_a_broken_node_is_known_before_another_takes_its_turn(
 
     assert not take(nodes, how())
     assert "not restarted, because pi4: Docker does not answer" in caplog.text
+    # its turn leaves it as it was
+    node.looks = [ILL]
+    assert take(nodes, how(), before=ILL, name="pi4")
+    assert not take(nodes, how())
     # it mends itself, and the others may go
+    node.looks = [WELL]
     assert take(nodes, how(), before=ILL, name="pi4")
     assert take(nodes, how())
 
