@@ -36,17 +36,19 @@ _SCRIPT = f"""
 set -eu
 section() {{ printf '\\n== %s\\n' "$1"; }}
 section files
-find / -xdev \\( {" -o ".join(f"-path {path}" for path in _VOLATILE)} \\) -prune -o \\
+find / /boot/firmware -xdev \\
+  \\( {" -o ".join(f"-path {path}" for path in _VOLATILE)} \\) -prune -o \\
   \\( -type f -printf '%p\\tfile %m %u:%g\\n' -o -type l -printf '%p\\tlink to %l\\n' \\
   -o -type d -printf '%p\\tfolder %m %u:%g\\n' -o -printf '%p\\t%y %m %u:%g\\n' \\)
 section contents
-find / -xdev \\( {" -o ".join(f"-path {path}" for path in _VOLATILE)} \\) -prune -o \\
+find / /boot/firmware -xdev \\
+  \\( {" -o ".join(f"-path {path}" for path in _VOLATILE)} \\) -prune -o \\
   -type f -print0 | xargs -0 -r sha256sum -- 2>/dev/null | sed -E 's/^(.{{64}}) .(.*)/\\2\\t\\1/'
 section enabled
 systemctl list-unit-files --no-legend --plain | awk '{{ print $1 "\\t" $2 }}'
 section active
 systemctl list-units --all --no-legend --plain --type service,socket,timer,mount,swap \\
-  | awk '{{ print $1 "\\t" $2 " " $3 " " $4 }}'
+  | awk '$2 != "not-found" {{ print $1 "\\t" $2 " " $3 ($1 ~ /[.]timer$/ ? "" : " " $4) }}'
 section packages
 dpkg-query -W -f '${{Package}}\\t${{Version}} ${{db:Status-Abbrev}}\\n'
 section held
@@ -87,6 +89,7 @@ _PASSING = {
         r"(session-|user@|user-runtime-dir@|run-user|run-[a-z0-9]+\.|docker-[0-9a-f]|netns|"
         r"var-lib-docker|run-docker|systemd-(tmpfiles-clean|hostnamed|timedated|localed))"
     ),
+    "enabled": re.compile(r"(docker-[0-9a-f]+|session-.*|run-.*)[.]scope"),
     "mounts": re.compile(r"/(run/user|run/docker|var/lib/docker|run/credentials|proc|sys)"),
     "links": re.compile(r"(veth|docker0|br-)"),
     "addresses": re.compile(r"(veth|docker0|br-)"),

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests import manifest
+from tests import manifest, node_state
 from tests.acceptance.suites import SUITE
 from tests.lab.plan import parse_workers
+from tests.node_state import State
 from tests.virtual_cluster import Cluster, own_lab
 
 WORKERS = os.environ.get("ACCEPTANCE_WORKERS", "pi1,pi4,pi5,pi7")
@@ -46,6 +47,8 @@ class FirstDeploy:
     """The boot that each node was in before it."""
     written: dict[str, list[str]]
     """What the preview before it wrote on each node."""
+    states: dict[str, State]
+    """What each node was after it."""
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +61,9 @@ def first_deploy(cluster: Cluster) -> FirstDeploy:
         for node in cluster.workers
     }
     boots = {node: cluster.boot_id(node) for node in cluster.workers}
-    return FirstDeploy(announced, cluster.changed("deploy.py"), boots, written)
+    changed = cluster.changed("deploy.py")
+    states = {node: node_state.take(cluster, node) for node in cluster.workers}
+    return FirstDeploy(announced, changed, boots, written, states)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,233 @@
+"""Ways to cut a run short at a point that has a name, and to see what that leaves on the node.
+
+A node stops where a program is about to be called: for the time of the test a stand-in of the same
+name comes first on the node's PATH, waits at the call that was asked for, and then is the program.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+from tests.lab import nodes
+from tests.operations import REBOOT
+from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+
+_STOPS = "run/stops"
+_APT = "etc/apt/apt.conf.d/99stops"
+_ALONE = "run/chaos-engine/lock"
+
+_STAND_IN = """\
+#!/bin/sh
+# Stand-in for {real}: waits where the test has it stop, then is that program
+for stop in /{stops}/*; do
+  [ "$(/usr/bin/cat "$stop/program" 2>/dev/null)" = {name} ] || continue
+  printf '%s\\n' "$*" | /usr/bin/grep -qEf "$stop/words" || continue
+  /usr/bin/rmdir "$stop/armed" 2>/dev/null || continue
+  echo $$ >"$stop/pid"; /usr/bin/mv "$stop/pid" "$stop/reached"
+  until [ -e "$stop/go" ]; do /usr/bin/sleep 0.05; done
+done
+exec {real} "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """The run is killed at a moment (tests/killed.py); its remote command goes on alone."""
+
+    operation: str
+    moment: Literal["before", "sent", "half", "after"]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run is killed when its remote command is about to call a program.
+
+    + words: regular expression of the program's arguments
+    + fate: of the remote command. It goes on *alone* while the next run begins; its session gets
+      the signal *HUP* or *KILL* and ends; or it *stays* until the next run has to wait for it
+    """
+
+    program: str
+    words: str
+    fate: Literal["alone", "HUP", "KILL", "stays"]
+
+
+@dataclass(frozen=True)
+class PowerCut:
+    """The node loses its power when a program is about to be called."""
+
+    program: str
+    words: str
+
+
+@dataclass(frozen=True)
+class PowerCutInReboot:
+    """The node loses its power while it reboots: going *down*, or coming *up*."""
+
+    moment: Literal["down", "up"]
+
+
+Point = Killed | Stopped | PowerCut | PowerCutInReboot
+
+
+# The node has got its order and goes down alone
+_REBOOTING = (
+    Killed(REBOOT, "sent"),
+    Killed(REBOOT, "after"),
+    Stopped("systemctl", "^reboot", "alone"),
+)
+
+
+class Victim:
+    """A node whose deploy is interrupted again and again."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster, self.name = cluster, name
+        self._numbers = count()
+        self._held: Path | None = None
+
+    @property
+    def root(self) -> Path:
+        """The running node's root folder, as it sees it."""
+        leader = nodes.leader(self.cluster.name, self.name)
+        return Path(f"/proc/{leader}/root")
+
+    def interrupt(self, point: Point) -> None:
+        """Begin a deploy and cut it short there; a reboot that this leaves on its way is awaited.
+
+        Fails if the deploy ends before the point.
+        """
+        boot = self.cluster.boot_id(self.name)
+        self._interrupt(point)
+        if point in _REBOOTING:
+            wait_for("another boot", partial(self._has_rebooted, boot), 90)
+
+    def _interrupt(self, point: Point) -> None:
+        if isinstance(point, Killed):
+            with self._run(point.operation, point.moment) as run:
+                said, _ = run.communicate(timeout=900)
+                assert run.returncode == -9, f"{point} was not reached:\n{said}"
+        elif isinstance(point, PowerCutInReboot):
+            self._cut_in_reboot(point.moment)
+        else:
+            with self._stop(point.program, point.words) as stop, self._run() as run:
+                self._reach(run, point, (stop / "reached").exists)
+                if isinstance(point, PowerCut):
+                    nodes.cut(self.cluster.name, self.name)
+                    run.kill()
+                    self.cluster.power(self.name, "on")
+                    return
+                run.kill()
+                if point.fate == "stays":
+                    self._held = stop
+                    return
+                if point.fate != "alone":
+                    self._end_session((stop / "reached").read_text().strip(), point.fate)
+                (stop / "go").touch()
+
+    def deploy(self) -> str:
+        """Run a deploy to its end; what it said."""
+        with self._run() as run:
+            said, _ = run.communicate(timeout=900)
+        assert run.returncode == 0, said
+        return said
+
+    @contextmanager
+    def _run(self, *moment: str) -> Iterator[subprocess.Popen[str]]:
+        """A deploy of this node that has begun; killed at the end if it still runs."""
+        words = ["-m", "tests.killed", *moment] if moment else ["-m", "pyinfra"]
+        run = subprocess.Popen(
+            [LAB, "--name", self.cluster.name, "run", "--", sys.executable, *words, "inventory.py",
+             "deploy.py", "-y", "--limit", self.name],
+            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            if self._held:
+                self._reach(run, "the wait for the earlier run", self._is_awaited)
+                (self._held / "go").touch()
+                self._held = None
+            yield run
+        finally:
+            run.kill()
+            if run.stdout and not run.stdout.closed:
+                run.communicate()
+
+    @contextmanager
+    def _stop(self, program: str, words: str) -> Iterator[Path]:
+        """Have the node stop where it calls the program; the folder in which it says so."""
+        number = next(self._numbers)
+        stop = self.root / _STOPS / str(number)
+        (stop / "armed").mkdir(parents=True)
+        (stop / "words").write_text(words + "\n")
+        (stop / "program").write_text(program)
+        real = next(
+            f"/{folder}/{program}"
+            for folder in ("usr/sbin", "usr/bin")
+            if (self.root / folder / program).exists()
+        )
+        stand_in = self.root / "usr/local/sbin" / program
+        draft = stand_in.with_name(f".{program}")
+        draft.write_text(_STAND_IN.format(name=program, real=real, stops=_STOPS))
+        draft.chmod(0o755)
+        draft.rename(stand_in)
+        # apt gives dpkg, and that the packages' scripts, a PATH of its own
+        (self.root / _APT).write_text(
+            'DPkg::Path "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";\n'
+        )
+        try:
+            yield stop
+        finally:
+            for file in (self.root / "usr/local/sbin" / program, self.root / _APT):
+                file.unlink(missing_ok=True)
+
+    def _reach(self, run: subprocess.Popen[str], what: object, reached: Callable[[], bool]) -> None:
+        wait_for(str(what), lambda: reached() or run.poll() is not None, 600)
+        if run.poll() is not None and not reached():
+            raise AssertionError(f"{what} was not reached:\n{run.communicate()[0]}")
+
+    def _is_awaited(self) -> bool:
+        """Whether a process of the node waits for the lock of ours."""
+        try:
+            lock = (self.root / _ALONE).stat()
+        except OSError:
+            return False
+        inode = f":{lock.st_ino}"
+        lines = Path("/proc/locks").read_text().splitlines()
+        return any("->" in line and line.split()[6].endswith(inode) for line in lines)
+
+    def _has_rebooted(self, before: str) -> bool:
+        """Whether the node runs another boot, and people can log in."""
+        status = json.loads(self.cluster.lab("status", "--json").out)
+        node = next(node for node in status["nodes"] if node["name"] == self.name)
+        return node["boot_id"] not in (None, before) and bool(node["ssh"])
+
+    def _end_session(self, process: str, signal: str) -> None:
+        """Send a signal to all processes of the ssh session that a process of the node is in."""
+        self.cluster.exec(
+            self.name,
+            f"scope=$(grep -om1 'session-[^/]*[.]scope' /proc/{process}/cgroup) && "
+            f"systemctl kill --signal={signal} $scope",
+        )
+
+    def _cut_in_reboot(self, moment: str) -> None:
+        before = nodes.leader(self.cluster.name, self.name)
+
+        def reached() -> bool:
+            now = nodes.leader(self.cluster.name, self.name)
+            return now != before and (moment == "down" or now is not None)
+
+        with self._run() as run:
+            self._reach(run, f"the reboot ({moment})", reached)
+            nodes.cut(self.cluster.name, self.name)
+            run.kill()
+        self.cluster.power(self.name, "on")

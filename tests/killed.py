@@ -1,0 +1,68 @@
+"""pyinfra that is killed at a chosen moment of a chosen operation, as by ``kill -9``.
+
+python -m tests.killed 'Run Docker' half inventory.py deploy.py -y --limit pi1
+
+Moments of the operation's first command that is no read: *before* it is sent; *sent*, but nothing
+of what follows on its standard input; *half* of that; *after* its end, of which nobody learns. A
+run in which the moment does not come ends as any other.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from pyinfra.connectors import ssh
+from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.connectors.util import read_output_buffers, write_stdin
+from pyinfra_cli.cli import cli
+
+_run = SSHConnector.run_shell_command
+
+
+class _Killer:
+    """Waits for its moment."""
+
+    def __init__(self, operation: str, moment: str) -> None:
+        self.operation, self.moment, self.near = operation, moment, False
+
+    def now(self, *moments: str) -> None:
+        """One of these is now."""
+        if self.near and self.moment in moments:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def run(self, connector: SSHConnector, command: Any, *rest: Any, **keywords: Any) -> Any:
+        """A remote command, which may be the one."""
+        running = connector.host.executing_op_hash
+        names = connector.state.op_meta[running].names if running else ()
+        wanted = any(name.rpartition(" | ")[2] == self.operation for name in names)
+        self.near = wanted and not command.get_raw_value().startswith("sh -s")
+        self.now("before")
+        answer = _run(connector, command, *rest, **keywords)
+        self.now("after")
+        return answer
+
+    def write(self, text: Any, buffer: Any) -> None:
+        """What a command gets on its standard input."""
+        self.now("sent")
+        if self.near and self.moment == "half":
+            buffer.write(str(text)[: len(text) // 2].encode())
+            buffer.flush()
+            self.now("half")
+        write_stdin(text, buffer)  # type: ignore[no-untyped-call]
+
+    def read(self, *arguments: Any, **keywords: Any) -> Any:
+        """What a command answers; one without standard input has been sent only."""
+        self.now("sent", "half")
+        return read_output_buffers(*arguments, **keywords)
+
+
+if __name__ == "__main__":
+    killer = _Killer(sys.argv.pop(1), sys.argv.pop(1))
+    SSHConnector.run_shell_command = (  # type: ignore[method-assign]
+        lambda self, command, *rest, **keywords: killer.run(self, command, *rest, **keywords)
+    )
+    ssh.write_stdin, ssh.read_output_buffers = killer.write, killer.read
+    cli()
