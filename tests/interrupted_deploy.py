@@ -14,8 +14,8 @@ from tests.watched import Judge, Watch
 WORDS = ["cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"]
 
 KNOWN = [
-    # made anew with each fresh node
-    "contents /etc/(machine-id|lab-apiserver/server[.](crt|key)):",
+    # made anew with each fresh node; Docker 20.10's key of its own, too
+    "contents /etc/(machine-id|lab-apiserver/server[.](crt|key)|docker/key[.]json):",
     "contents /var/lib/snapd/state.json:",
     # its timer starts it twice a minute
     "active var-log-check.service: loaded (inactive dead -> .* start|.* start -> .* dead)$",
