@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -160,7 +162,11 @@ def _exec(lab: str, node: str, command: list[str]) -> None:
     line = nodes.inside(lab, node, command)
     # So that it ends with the node's power.
     Group.of(lab, node, "exec").adopt()
-    os.execvp(line[0], line)
+    process = subprocess.Popen(line)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the command, too
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(process.pid, signal.SIGTERM))
+    status = process.returncode = nodes.follow(process)
+    sys.exit(status if status >= 0 else 128 - status)
 
 
 def _switch(lab: str, name: str, action: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tests.lab import linux, services
 from tests.lab.cgroup import Group
@@ -125,12 +127,26 @@ def inside(lab: str, node: str, command: Sequence[str]) -> list[str]:
     return [*enter, "env", "-i", *variables, *command]
 
 
+def follow(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of a command of `inside` and return its status.
+
+    nsenter stops itself when its child is stopped, and a node that shuts down stops all its
+    processes before it kills them (systemd-shutdown, broadcast_signal): nobody else would continue
+    nsenter then.
+    """
+    while True:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            return os.waitstatus_to_exitcode(status)
+        os.kill(process.pid, signal.SIGCONT)
+
+
 def run(lab: str, node: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Run COMMAND as root inside a node and return how it ended."""
-    return subprocess.run(
-        inside(lab, node, command),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    line = inside(lab, node, command)
+    with TemporaryFile() as out, TemporaryFile() as err:
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        status = process.returncode = follow(process)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(line, status, out.read().decode(), err.read().decode())
