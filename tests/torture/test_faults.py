@@ -67,6 +67,27 @@ ARCHIVES: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
         DOCKER_CLIENT,
         ("deb.debian.org",),
     ),
+    "Debian's is silent, package missing": (
+        on_lab(faults.service_mute, "web"),
+        DOCKER_CLIENT,
+        ("deb.debian.org",),
+    ),
+    "Kubernetes' is nobody, package missing": (nobody("pkgs.k8s.io"), KUBECTL, ("pkgs.k8s.io",)),
+    "DNS refuses, package missing": (
+        on_lab(faults.service_down, "dns"),
+        KUBECTL,
+        ("pkgs.k8s.io",),
+    ),
+    "DNS is silent, package missing": (
+        on_lab(faults.service_mute, "dns"),
+        KUBECTL,
+        ("pkgs.k8s.io",),
+    ),
+    "/tmp is full, package missing": (
+        lambda cluster, node: faults.mounted_over(cluster, node, "/tmp", "size=4k"),
+        KUBECTL,
+        ("/tmp",),
+    ),
 }
 """What apt cannot do, by what stands in its way: the fault, the package that is missing, and what
 the message has to name."""
@@ -140,6 +161,19 @@ def test_registry_is_needed_only_without_the_image(deployed: Cluster) -> None:
     faults.one_run_mends(deployed, PROXY, other)
     running = deployed.exec(PROXY, "docker inspect --format '{{.State.Running}}' lb-haproxy")
     assert running == "true"
+
+
+def test_lock_of_apt_beyond_the_limit_names_its_holder(
+    deployed: Cluster, bad: str, good: str
+) -> None:
+    with faults.waiting_for_apt(deployed, bad, good) as waiting:
+        run = waiting.ended(420)
+        assert run.status
+        holder = deployed.exec(bad, "pgrep -f '^python3 -c import fcntl'").split()
+        assert any(process in faults.of(run, bad) for process in holder), run.text
+        assert "python3" in faults.of(run, bad), run.text
+        deployed.exec(good, faults.GOOD_HOSTS)
+    faults.one_run_mends(deployed, bad, good)
 
 
 def test_logs_wait_for_a_log_server_that_is_off(deployed: Cluster, bad: str, good: str) -> None:
