@@ -15,7 +15,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,16 +32,27 @@ class Traffic:
     sent: int = 0
     received: int = 0
 
+    def add_sent(self, size: int) -> None:
+        """Count bytes that went to it."""
+        self.sent += size
 
-async def delay(source: asyncio.StreamReader, sink: asyncio.StreamWriter, seconds: float) -> int:
-    """Pass on what comes from SOURCE, each chunk so many seconds after it came, and its end; how
-    many bytes that were."""
+    def add_received(self, size: int) -> None:
+        """Count bytes that came back."""
+        self.received += size
+
+
+async def delay(
+    source: asyncio.StreamReader,
+    sink: asyncio.StreamWriter,
+    seconds: float,
+    passed: Callable[[int], None],
+) -> None:
+    """Pass on what comes from SOURCE, each chunk so many seconds after it came, and its end; tell
+    PASSED how many bytes went, chunk by chunk: a connection may be kept open for ever."""
     loop = asyncio.get_running_loop()
     underway: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDERWAY)
-    passed = 0
 
     async def deliver() -> None:
-        nonlocal passed
         while True:
             due, chunk = await underway.get()
             # Never too early: whoever measures this waits for all of it
@@ -50,7 +61,7 @@ async def delay(source: asyncio.StreamReader, sink: asyncio.StreamWriter, second
             if not chunk:
                 break
             sink.write(chunk)
-            passed += len(chunk)
+            passed(len(chunk))
             await sink.drain()
         if sink.can_write_eof():
             sink.write_eof()
@@ -64,7 +75,6 @@ async def delay(source: asyncio.StreamReader, sink: asyncio.StreamWriter, second
 
     with suppress(OSError):
         await asyncio.gather(collect(), deliver())
-    return passed
 
 
 async def serve(
@@ -82,11 +92,12 @@ async def serve(
         for each in (writer, back):
             each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            sent, received = await asyncio.gather(
-                delay(reader, back, round_trip / 2), delay(there, writer, round_trip / 2)
+            await asyncio.gather(
+                delay(reader, back, round_trip / 2, traffic.add_sent),
+                delay(there, writer, round_trip / 2, traffic.add_received),
             )
-            traffic.sent += sent
-            traffic.received += received
+        except asyncio.CancelledError:
+            pass  # the relay ends; streams of Python 3.11 complain of a task that was cancelled
         finally:
             writer.close()
             back.close()
@@ -101,7 +112,7 @@ def parse(text: str) -> tuple[str, int]:
 
 
 async def main(arguments: Sequence[str]) -> None:
-    """Relay until it is terminated, then write the counts of all connections that have ended."""
+    """Relay until it is terminated, then write the counts."""
     round_trip, counts = float(arguments[0]) / 1000, Path(arguments[1])
     traffic, servers = {}, []
     for pair in arguments[2:]:
@@ -112,6 +123,8 @@ async def main(arguments: Sequence[str]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     print("ready", flush=True)
     await ended.wait()
+    for server in servers:
+        server.close()
     counts.write_text(json.dumps({target: asdict(found) for target, found in traffic.items()}))
 
 

@@ -77,7 +77,7 @@ put etc/crictl.yaml etc/kubernetes boot
 [ -z "$proxy" ] || {
   $network >/dev/null
   docker pull -q "$image" >/dev/null
-  put usr/sbin 'etc/systemd/system/docker_haproxy*' var/lib/chaos-engine var/log/haproxy
+  put usr/sbin 'etc/systemd/system/docker_haproxy*' var/lib/chaos-engine
   systemctl daemon-reload
   systemctl enable --quiet --now docker_haproxy.service
   /usr/sbin/haproxy_start.sh check
