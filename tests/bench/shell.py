@@ -64,9 +64,10 @@ class Scripts:
                 script = self._first(host, tar, together)
                 (self.folder / f"{name}-{host}.sh").write_text(script)
 
-    def recorded(self) -> bool:
-        """Whether all hosts' scripts are there."""
-        return all((self.folder / f"together-{host}.sh").exists() for host in self.hosts)
+    def had_first(self, host: str) -> bool:
+        """Whether a script of an earlier call has set up the host, and no deploy."""
+        looked = f"test -e /usr/bin/docker && ! test -e {_CREATED} && echo scripted; true"
+        return "scripted" in _root(self.cluster, host, looked).decode()
 
     def look(self, hosts_file: Path | None = None) -> Mapping[str, float]:
         """Compare all hosts with what was recorded; what it took."""

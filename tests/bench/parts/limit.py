@@ -28,8 +28,10 @@ def run(options: Options) -> None:
     results = options.results(PART)
     (size,) = options.sizes(4)
     cluster, hosts = options.lab(size), hosts_of(size)
-    converge(cluster, hosts)
     scripts = Scripts(cluster, hosts)
+    if any(scripts.had_first(host) for host in hosts):
+        make_fresh(cluster, hosts)
+    converge(cluster, hosts)
     scripts.record()
     with through_relays(cluster, hosts, 20) as way:
         cases = []
