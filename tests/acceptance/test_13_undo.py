@@ -38,10 +38,13 @@ BUT = (
     r"files /etc/systemd/system/ModemManager:",
     # docker.io removes this empty folder of AppArmor's when it is purged
     r"files /etc/apparmor\.d/disable:",
-    # The very first boot's work, which is not done again
-    r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: ",
-    # What Docker 20.10 and its containerd make when they start, and their packages leave
-    *([r"(files|contents) /etc/(docker(/key\.json)?|cni(/net\.d)?):"] if SUITE is BOOKWORM else []),
+    *(
+        # What Docker 20.10 and its containerd make when they start, and their packages leave
+        [r"(files|contents) /etc/(docker(/key\.json)?|cni(/net\.d)?):"]
+        if SUITE is BOOKWORM
+        # The very first boot's work, which is not done again
+        else [r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: "]
+    ),
 )
 """What is not as it was on a fresh node, each with its reason."""
 
