@@ -27,7 +27,7 @@ from tests.operations import (
     SHIM,
     SWAP,
 )
-from tests.virtual_cluster import Cluster
+from tests.virtual_cluster import Cluster, limits
 
 _APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends"
 _SYSTEMD = "/etc/systemd/system"
@@ -229,7 +229,7 @@ def apply(cluster: Cluster, node: str, name: str) -> Drift:
 
 def mend(cluster: Cluster, *nodes: str) -> Mapping[str, Outcome]:
     """A preview, the run, and another preview, over several nodes; what each said by node."""
-    limit = [word for node in nodes for word in ("--limit", node)]
+    limit = limits(nodes)
     before = leaves(cluster.announced("deploy.py", *limit))
     changed, failed = cluster.ran("deploy.py", *limit)
     after = leaves(cluster.announced("deploy.py", *limit))

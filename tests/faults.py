@@ -12,12 +12,17 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.lab import linux, network, services
-from tests.virtual_cluster import Cluster, Result, wait_for
+from tests.node_state import LEFT
+from tests.virtual_cluster import Cluster, Result, limits, wait_for
+
+Fault = AbstractContextManager[None]
 
 NOBODY = "192.168.1.9"
 """An address of the LAN that no machine has."""
@@ -33,9 +38,8 @@ def spoil(cluster: Cluster, *nodes: str) -> None:
 
 def deploy(cluster: Cluster, *nodes: str, data: tuple[str, ...] = ()) -> Result:
     """A run over some nodes, as people start it; a traceback is a failure, whatever it found."""
-    limit = [word for node in nodes for word in ("--limit", node)]
     settings = [word for setting in data for word in ("--data", setting)]
-    run = cluster.pyinfra("deploy.py", "-y", *settings, *limit, ok=False, timeout=900)
+    run = cluster.pyinfra("deploy.py", "-y", *settings, *limits(nodes), ok=False, timeout=900)
     assert "Traceback" not in run.text, run.text
     return run
 
@@ -62,20 +66,14 @@ def of(run: Result, node: str) -> str:
 
 def one_run_mends(cluster: Cluster, *nodes: str) -> None:
     """Without the fault, one run brings the nodes to what is wanted, and nothing is left to do."""
-    limit = [word for node in nodes for word in ("--limit", node)]
-    cluster.changed("deploy.py", *limit)
-    assert cluster.announced("deploy.py", *limit) == {}
+    cluster.changed("deploy.py", *limits(nodes))
+    assert cluster.announced("deploy.py", *limits(nodes)) == {}
 
 
-_REMAINS = """\
-find / /boot/firmware -xdev \
-  \\( -path /proc -o -path /sys -o -path /var/lib/docker -o -path /var/lib/containerd \\) -prune \
-  -o \\( -name '*.chaos' -o -name '*.chaos-old' -o -path '/var/lib/chaos-engine/*.new' \
-  -o -name '*.dpkg-new' -o -name '*.dpkg-tmp' -o -path '/var/cache/apt/archives/partial/*' \\) \
-  -print
-for left in /run/chaos-engine/stage.* /run/chaos-engine-key.* /tmp/[!s]*; do
-  test ! -e "$left" || echo "$left"
-done
+_REMAINS = f"""\
+{LEFT}
+find /var/cache/apt/archives/partial -mindepth 1
+for left in /tmp/[!s]*; do test ! -e "$left" || echo "$left"; done
 dpkg --audit
 """
 
@@ -91,14 +89,26 @@ def originals(cluster: Cluster, node: str) -> set[str]:
     return set(cluster.exec(node, f"find {kept} -type f -exec sha256sum {{}} +").splitlines())
 
 
-@contextmanager
-def nothing_half_done(cluster: Cluster, *nodes: str) -> Iterator[None]:
-    """See that what comes and goes in the body leaves neither remains nor other originals."""
-    before = {node: originals(cluster, node) for node in nodes}
+@pytest.fixture
+def bad(deployed: Cluster) -> str:
+    """The node that the fault is on; its disk is of limited size."""
+    return deployed.carded
+
+
+@pytest.fixture
+def good(deployed: Cluster, bad: str) -> str:
+    """A node without a fault."""
+    return next(node for node in deployed.workers if node != bad)
+
+
+@pytest.fixture
+def nothing_half_done(deployed: Cluster, bad: str, good: str) -> Iterator[None]:
+    """Whatever a test does to the nodes, it leaves neither remains nor other originals."""
+    before = {node: originals(deployed, node) for node in (bad, good)}
     yield
-    for node in nodes:
-        assert remains(cluster, node) == ""
-        assert before[node] <= originals(cluster, node), f"{node}: an original is another one now"
+    for node in (bad, good):
+        assert remains(deployed, node) == ""
+        assert before[node] <= originals(deployed, node), f"{node}: an original is another one now"
 
 
 @contextmanager
@@ -132,13 +142,20 @@ def service_mute(cluster: Cluster, *names: str) -> Iterator[None]:
 
 
 @contextmanager
-def name_of_nobody(cluster: Cluster, node: str, name: str) -> Iterator[None]:
-    """With a public name that leads to an address where nobody is, on one node."""
-    cluster.exec(node, f"echo {NOBODY} {name} >> /etc/hosts")
+def between(cluster: Cluster, node: str, begin: str, end: str) -> Iterator[None]:
+    """With a shell command run on a node before the body, and another one after it."""
+    cluster.exec(node, begin)
     try:
         yield
     finally:
-        cluster.exec(node, f"sed -i '/ {name}$/d' /etc/hosts")
+        cluster.exec(node, end)
+
+
+def name_of_nobody(cluster: Cluster, node: str, name: str) -> Fault:
+    """With a public name that leads to an address where nobody is, on one node."""
+    return between(
+        cluster, node, f"echo {NOBODY} {name} >> /etc/hosts", f"sed -i '/ {name}$/d' /etc/hosts"
+    )
 
 
 _HOLD = """\
@@ -166,42 +183,32 @@ def apt_locked(cluster: Cluster, node: str) -> Iterator[subprocess.Popen[str]]:
             holder.stdin.close()
 
 
-@contextmanager
-def disk_full(cluster: Cluster, node: str, folder: str, left: int = 0) -> Iterator[None]:
+def disk_full(cluster: Cluster, node: str, folder: str, left: int = 0) -> Fault:
     """With no more than LEFT KiB free on the file system of FOLDER."""
-    cluster.exec(
+    return between(
+        cluster,
         node,
         f"cd {folder}; sync; free=$(df -kP . | awk 'NR == 2 {{ print $4 }}'); "
         f"fallocate -l $((free - {left}))K .filled; "
         + ("" if left else "cat /dev/zero > .filled-more 2>/dev/null; ")
         + f"df -kP . | awk 'NR == 2 && $4 > {left} {{ exit 1 }}'",
+        f"cd {folder}; rm -f .filled .filled-more",
     )
-    try:
-        yield
-    finally:
-        cluster.exec(node, f"cd {folder}; rm -f .filled .filled-more")
 
 
-@contextmanager
-def read_only(cluster: Cluster, node: str, folder: str) -> Iterator[None]:
+def read_only(cluster: Cluster, node: str, folder: str) -> Fault:
     """With the file system of a mount point mounted read-only, as Linux does after errors."""
-    cluster.exec(node, f"mount -o remount,ro $(findmnt -no SOURCE {folder}) {folder}")
-    try:
-        yield
-    finally:
-        cluster.exec(node, f"mount -o remount,rw $(findmnt -no SOURCE {folder}) {folder}")
+    remount = f"$(findmnt -no SOURCE {folder}) {folder}"
+    return between(
+        cluster, node, f"mount -o remount,ro {remount}", f"mount -o remount,rw {remount}"
+    )
 
 
-@contextmanager
-def mounted_over(cluster: Cluster, node: str, folder: str, options: str) -> Iterator[None]:
+def mounted_over(cluster: Cluster, node: str, folder: str, options: str) -> Fault:
     """With a tmpfs of these options over a folder, filled to its last byte if it is tiny."""
-    cluster.exec(node, f"mount -t tmpfs -o {options} tmpfs {folder}")
-    if "size=" in options:
-        cluster.exec(node, f"cat /dev/zero > {folder}/filled 2>/dev/null || true")
-    try:
-        yield
-    finally:
-        cluster.exec(node, f"umount -l {folder}")
+    fill = f"; cat /dev/zero > {folder}/filled 2>/dev/null || true" if "size=" in options else ""
+    mount = f"set -e; mount -t tmpfs -o {options} tmpfs {folder}{fill}"
+    return between(cluster, node, mount, f"umount -l {folder}")
 
 
 @contextmanager
@@ -227,29 +234,30 @@ def clock_off(cluster: Cluster, node: str, by: str) -> Iterator[None]:
     with cluster.start("exec", node, "--", "sh", "-c", f"base64 -d > {there}") as copy:
         copy.communicate(base64.encodebytes(library.read_bytes()).decode())
     assert not copy.returncode
-    cluster.exec(node, f"echo {by} > /etc/faketimerc; echo {there} > /etc/ld.so.preload")
-    try:
+    with between(
+        cluster,
+        node,
+        f"echo {by} > /etc/faketimerc; echo {there} > /etc/ld.so.preload",
+        f"rm /etc/ld.so.preload /etc/faketimerc {there}",
+    ):
         yield
-    finally:
-        cluster.exec(node, f"rm /etc/ld.so.preload /etc/faketimerc {there}")
 
 
-@contextmanager
-def sudo_asks(cluster: Cluster, node: str) -> Iterator[None]:
+def sudo_asks(cluster: Cluster, node: str) -> Fault:
     """With a sudo that asks for a password."""
-    rule = "/etc/sudoers.d/90-cloud-init-users"
-    cluster.exec(node, f"cp -p {rule} /root/sudoers.kept; sed -i s/NOPASSWD:// {rule}")
-    try:
-        yield
-    finally:
-        cluster.exec(node, f"cp -p /root/sudoers.kept {rule}; rm /root/sudoers.kept")
+    rule, kept = "/etc/sudoers.d/90-cloud-init-users", "/root/sudoers.kept"
+    return between(
+        cluster,
+        node,
+        f"cp -p {rule} {kept}; sed -i s/NOPASSWD:// {rule}",
+        f"cp -p {kept} {rule}; rm {kept}",
+    )
 
 
 @contextmanager
 def running(cluster: Cluster, *nodes: str) -> Iterator[subprocess.Popen[str]]:
     """A run over some nodes, in the background; what it says is read from its standard output."""
-    limit = [word for node in nodes for word in ("--limit", node)]
-    command = ("pyinfra", "inventory.py", "deploy.py", "-y", *limit)
+    command = ("pyinfra", "inventory.py", "deploy.py", "-y", *limits(nodes))
     with cluster.start("run", "--", *command) as run:
         assert run.stdin is not None
         run.stdin.close()

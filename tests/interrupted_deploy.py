@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from tests.interruption import Killed, Point, Victim
+from tests.node_state import LEFT
 from tests.operations import REBOOT
 from tests.virtual_cluster import Cluster
 from tests.watched import Judge, Watch
@@ -23,16 +24,6 @@ KNOWN = [
     r"links lb-hairpin: (.*link/ether )\S{17}( .*) -> \1\S{17}\2$",
 ]
 """Differences from an undisturbed deploy that are known and justified."""
-
-LEFT = r"""
-find / /run /boot/firmware -xdev \
-  \( -path /proc -o -path /sys -o -path /var/lib/docker \) -prune -o \
-  \( -name '*.chaos' -o -name '*.chaos-old' -o -path '*/chaos-engine/stage.*' \
-  -o -path '/run/chaos-engine-key.*' -o -path '/var/lib/chaos-engine/*.new' \
-  -o -path '/var/lib/chaos-engine/packages/new.*' -o -name '*.dpkg-new' -o -name '*.dpkg-tmp' \) \
-  -print
-"""
-"""Finds what transactions, kept originals and dpkg have only for a moment."""
 
 STALE = r"""
 python3 - <<'END'

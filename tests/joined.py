@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.lab import cluster_api
@@ -48,6 +50,18 @@ def leave(cluster: Cluster, node: str) -> None:
     """Have a node leave the cluster, as ``kubeadm reset`` does."""
     cluster.exec(node, _LEAVE)
     cluster_api.remove_node(LabPaths(cluster.name), node)
+
+
+@contextmanager
+def all_joined(cluster: Cluster) -> Iterator[Cluster]:
+    """The nodes as a cluster, each with a pod; afterwards they are as `deploy.py` has them."""
+    for node in cluster.workers:
+        join(cluster, node, {"name": f"web-{node}", "seconds": 0.5})
+    yield cluster
+    for node in cluster.workers:
+        leave(cluster, node)
+    cluster.changed("deploy.py")
+    assert cluster.announced("deploy.py") == {}
 
 
 def kubelet(cluster: Cluster, node: str) -> str:

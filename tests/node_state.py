@@ -97,6 +97,16 @@ _PASSING = {
     "sysctls": re.compile(r".*(veth|docker0|br-)"),
 }
 
+LEFT = r"""
+find / /run /boot/firmware -xdev \
+  \( -path /proc -o -path /sys -o -path /var/lib/docker \) -prune -o \
+  \( -name '*.chaos' -o -name '*.chaos-old' -o -path '*/chaos-engine/stage.*' \
+  -o -path '/run/chaos-engine-key.*' -o -path '/var/lib/chaos-engine/*.new' \
+  -o -path '/var/lib/chaos-engine/packages/new.*' -o -name '*.dpkg-new' -o -name '*.dpkg-tmp' \) \
+  -print
+"""
+"""Finds what transactions, kept originals and dpkg have only for a moment."""
+
 
 def take(cluster: Cluster, node: str) -> State:
     """What a running node of the cluster is now."""

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -105,7 +105,7 @@ class Cluster:
     @property
     def limit(self) -> list[str]:
         """pyinfra's options that leave out the inventory's hosts that this lab has not."""
-        return [word for name in self.workers for word in ("--limit", name)]
+        return limits(self.workers)
 
     def run(self, *command: str, ok: bool = True, timeout: float = 900) -> Result:
         """Run a command as a computer on the cluster's LAN."""
@@ -199,6 +199,11 @@ def _connect(lab: str, node: str, key: str, known_hosts: str) -> Host:
         f"  ProxyCommand {LAB} --name {lab} run -- {connect}\n"
     )
     return testinfra.get_host(f"ssh://{node}", ssh_config=str(config), sudo=True, timeout=20)
+
+
+def limits(nodes: Iterable[str]) -> list[str]:
+    """pyinfra's options for these hosts alone."""
+    return [word for node in nodes for word in ("--limit", node)]
 
 
 def wait_for(what: str, condition: Callable[[], object], seconds: float = 60) -> None:

@@ -11,6 +11,9 @@ import pytest
 
 from tests import manifest, node_state
 from tests.acceptance.suites import SUITE
+from tests.faults import bad as bad
+from tests.faults import good as good
+from tests.faults import nothing_half_done as nothing_half_done
 from tests.lab.plan import parse_workers
 from tests.node_state import State
 from tests.virtual_cluster import Cluster, own_lab

@@ -3,8 +3,6 @@ reason, and one run mends it when the fault is gone. The whole matrix is in test
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests import faults
@@ -20,23 +18,7 @@ CONTAINER = (
 )
 
 
-@pytest.fixture
-def bad(deployed: Cluster) -> str:
-    """The node that the fault is on; its disk is of limited size."""
-    return deployed.carded
-
-
-@pytest.fixture
-def good(deployed: Cluster, bad: str) -> str:
-    """A node without a fault."""
-    return next(node for node in deployed.workers if node != bad)
-
-
-@pytest.fixture(autouse=True)
-def nothing_half_done(deployed: Cluster, bad: str, good: str) -> Iterator[None]:
-    """Whatever a test does to the nodes, nothing half-done is left of it."""
-    with faults.nothing_half_done(deployed, bad, good):
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_half_done")
 
 
 def test_full_disk_is_refused_before_the_run(deployed: Cluster, bad: str, good: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.joined import KUBECONFIG, calls, cordoned, join, kubelet, leave, set_pods
+from tests.joined import KUBECONFIG, all_joined, calls, cordoned, kubelet, set_pods
 from tests.lan_client import Json
 from tests.turns import CONTROLLERS, are_apart, most_together, nobody_was_cut_off, watched
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
@@ -31,13 +31,8 @@ OLD = ("--data", "chaos_kubernetes_version=1.28.14")
 def cluster_of_nodes(deployed: Cluster) -> Iterator[Cluster]:
     """The nodes as a cluster, one patch release of Kubernetes behind; afterwards as they were."""
     deployed.changed(KUBERNETES, *OLD)
-    for node in deployed.workers:
-        join(deployed, node, {"name": f"web-{node}", "seconds": 0.5})
-    yield deployed
-    for node in deployed.workers:
-        leave(deployed, node)
-    deployed.changed("deploy.py")
-    assert deployed.announced("deploy.py") == {}
+    with all_joined(deployed) as cluster:
+        yield cluster
 
 
 def each_node(cluster: Cluster, operation: str) -> dict[str, set[str]]:

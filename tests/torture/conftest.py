@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults import bad as bad
+from tests.faults import good as good
+from tests.faults import nothing_half_done as nothing_half_done
 from tests.lab.plan import parse_workers
 from tests.virtual_cluster import Cluster, own_lab
 

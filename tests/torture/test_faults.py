@@ -27,23 +27,7 @@ CMDLINE = "/boot/firmware/cmdline.txt"
 PROXY = seen.PROXY
 
 
-@pytest.fixture
-def bad(deployed: Cluster) -> str:
-    """The node that the fault is on; its disk is of limited size."""
-    return deployed.carded
-
-
-@pytest.fixture
-def good(deployed: Cluster, bad: str) -> str:
-    """A node without a fault."""
-    return next(node for node in deployed.workers if node != bad)
-
-
-@pytest.fixture(autouse=True)
-def nothing_half_done(deployed: Cluster, bad: str, good: str) -> Iterator[None]:
-    """Whatever a test does to the nodes, nothing half-done is left of it."""
-    with faults.nothing_half_done(deployed, bad, good):
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_half_done")
 
 
 def on_lab(fault: Callable[..., AbstractContextManager[None]], *services: str) -> Fault:

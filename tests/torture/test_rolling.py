@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from tests.joined import KUBECONFIG, join, kubelet, leave
+from tests.joined import KUBECONFIG, all_joined, kubelet
 from tests.turns import API, PATIENCE, PROXY, most_together, watched
 from tests.virtual_cluster import Cluster, wait_for
 
@@ -18,13 +18,8 @@ KUBERNETES = "chaos_engine.deploys.kubernetes"
 @pytest.fixture(scope="module")
 def cluster_of_nodes(deployed: Cluster) -> Iterator[Cluster]:
     """The nodes as a cluster; afterwards as they were."""
-    for node in deployed.workers:
-        join(deployed, node, {"name": f"web-{node}", "seconds": 0.5})
-    yield deployed
-    for node in deployed.workers:
-        leave(deployed, node)
-    deployed.changed("deploy.py")
-    assert deployed.announced("deploy.py") == {}
+    with all_joined(deployed) as cluster:
+        yield cluster
 
 
 def test_a_kubelet_that_runs_a_replaced_program_is_restarted(cluster_of_nodes: Cluster) -> None:
