@@ -57,12 +57,8 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
             resolved = settings if settings is not None else model.resolve()
 
             def body() -> None:
-                # what its operations change is noted under its name
-                outer, view.concern = view.concern, function.__name__
-                try:
+                with view.working_for(function.__name__):
                     function(resolved)
-                finally:
-                    view.concern = outer
 
             if view.phase or view.depth:  # within another concern or role
                 body()

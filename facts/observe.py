@@ -279,6 +279,15 @@ class _View:
     pending: list[str] = field(default_factory=list)
     warned: set[str] = field(default_factory=set)
 
+    @contextmanager
+    def working_for(self, concern: str) -> Iterator[None]:
+        """What is changed meanwhile is noted under this concern's name."""
+        outer, self.concern = self.concern, concern
+        try:
+            yield
+        finally:
+            self.concern = outer
+
 
 def current() -> tuple[State, Host, _View]:
     """The state and host that pyinfra is working for now, and what is known of that host."""

@@ -66,12 +66,8 @@ def converge(
             # pyinfra executes an operation when the deploy that called it is over
             @wraps(function)
             def owned(*args: P.args, **kwargs: P.kwargs) -> Commands:
-                view = current()[2]
-                outer, view.concern = view.concern, concern
-                try:
+                with current()[2].working_for(concern):
                     yield from guarded(*args, **kwargs)
-                finally:
-                    view.concern = outer
 
             return operation()(owned)
 
