@@ -344,11 +344,15 @@ def _payload(files: tuple[File, ...]) -> str:
     return base64.encodebytes(buffer.getvalue()).decode()
 
 
-def compose(todo: Plan, check: str = "", apply: str = "") -> str:
-    """The shell script of one transaction: a pure function."""
+def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = ()) -> str:
+    """The shell script of one transaction: a pure function.
+
+    + also: paths of files that what is started makes, which are kept or noted as the others are
+    """
     q = quote
     staged = " ".join(q(file.staged) for file in todo.write)
     touched = [*(file.path for file in todo.write), *todo.remove]
+    also = tuple(also)
     olds = " ".join(q(f"{path}.chaos-old") for path in touched)
     lines = [
         "set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -390,7 +394,8 @@ def compose(todo: Plan, check: str = "", apply: str = "") -> str:
         ]
     if todo.write:
         lines.append(f"sync -- {staged}")
-    lines += [f"keep {q(path)}" for path in touched]
+    lines += [f"folders {q(path)}" for path in also]
+    lines += [f"keep {q(path)}" for path in (*touched, *also)]
     for file in todo.write:
         lines.append(f"wrote {file.sha256} {q(file.path)}")
         lines += [f"note secret - {q(file.path)}"] if file.secret else []

@@ -153,11 +153,8 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         current()[1].noop(f"{proxy.vip}: HAProxy runs as wanted")
         return
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
-    script = files.compose(todo, check(todo, proxy.image), apply)
-    if proxy.sockets:  # the script makes the link
-        link = quote(proxy.sockets)
-        script = f"{KEEP}folders {link}; keep {link}; settle\n{script}"
-    yield files.command(todo, script)
+    link = [proxy.sockets] if proxy.sockets else []  # the script makes it
+    yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply, link))
 
 
 def within_reach(wanted: Iterable[File], mounts: Iterable[Mount], shared: bool) -> tuple[File, ...]:
