@@ -36,7 +36,7 @@ settle() {{ # all that was noted is on the disk: to be called before the change 
 old() {{ # whether it was deployed before there was a manifest: what was kept then stays
   [ -e {DIRECTORY}/created ] || [ -e {DIRECTORY}/packages-removed ]
 }}
-keep() {{ # PATH: keep a file's original, once, or note that there was none
+keep() {{ # PATH: keep a file's original, once, or note that there was none; then settle
   [ -z "$(noted file "$1" "$concern")" ] || return 0
   state=$(noted file "$1")
   if [ -n "$state" ]; then :
@@ -51,7 +51,7 @@ keep() {{ # PATH: keep a file's original, once, or note that there was none
   else
     state=created
   fi
-  note file "$state" "$1"; settle
+  note file "$state" "$1"
 }}
 folders() {{ # PATH: note the folders above it that are not there
   above=${{1%/*}}

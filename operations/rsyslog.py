@@ -30,7 +30,7 @@ INSTALL = f"""\
 refresh
 apt install --no-install-recommends -- rsyslog
 for other in {FOLDER}/*.conf; do
-  [ "$other" = {PATH} ] || {{ keep "$other"; rm -f -- "$other"; }}
+  [ "$other" = {PATH} ] || {{ keep "$other"; settle; rm -f -- "$other"; }}
 done
 sync -- {FOLDER}
 """

@@ -128,7 +128,7 @@ def compose(todo: Plan) -> str:
         # what its stop does, swapoff has done; a target or unit that is not there is no error
         lines += [
             *([f"systemctl stop -- {name} || true"] if todo.turn_off else []),
-            f"keep {path}",
+            f"keep {path}; settle",
             f"ln -sfnT /dev/null {path}",
         ]
     lines.append("systemctl daemon-reload")
