@@ -107,7 +107,8 @@ def nothing_half_done(deployed: Cluster, bad: str, good: str) -> Iterator[None]:
     before = {node: originals(deployed, node) for node in (bad, good)}
     yield
     for node in (bad, good):
-        assert remains(deployed, node) == ""
+        left = remains(deployed, node)
+        assert not left, f"{node}: {left}"
         assert before[node] <= originals(deployed, node), f"{node}: an original is another one now"
 
 

@@ -13,6 +13,12 @@ from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 CLIENT = "tests/api_client.py"
 
+API = "192.168.1.60:6443"
+"""The address of the Kubernetes API."""
+
+CONTROLLERS = {"pi1", "pi4", "pi7"}
+"""The nodes that answer there."""
+
 Json = dict[str, Any]
 
 

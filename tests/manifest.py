@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.virtual_cluster import Cluster
 
@@ -33,6 +35,16 @@ def take(cluster: Cluster, node: str) -> dict[str, str]:
     the last change of its inode, which nobody can set, tells each write."""
     lines = cluster.exec(node, _FIND).splitlines()
     return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+@contextmanager
+def nothing_written(cluster: Cluster) -> Iterator[None]:
+    """See that the body writes nothing on any worker."""
+    before = {node: take(cluster, node) for node in cluster.workers}
+    yield
+    for node in cluster.workers:
+        paths = written(before[node], take(cluster, node))
+        assert not paths, f"{node}: {paths}"
 
 
 def written(before: dict[str, str], after: dict[str, str]) -> list[str]:

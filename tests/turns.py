@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.joined import calls, cordoned
-from tests.lan_client import Json, client
+from tests.lan_client import API, CONTROLLERS, Json, client
+from tests.seen import PROXY
 from tests.virtual_cluster import Cluster
 
-API = "192.168.1.60:6443"
-PROXY = "pi5"
-CONTROLLERS = {"pi1", "pi4", "pi7"}
 PATIENCE = 10
 """Seconds that a request has in the turn of the proxy's node."""
 PROMPT = 2

@@ -36,6 +36,9 @@ class Result:
         return self.out + self.err
 
 
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
 @dataclass
 class Cluster:
     """One lab, by its name."""
@@ -154,7 +157,11 @@ class Cluster:
 
     def boot_id(self, node: str) -> str:
         """Which boot a node is in."""
-        return self.exec(node, "cat /proc/sys/kernel/random/boot_id")
+        return self.exec(node, _BOOT_ID)
+
+    def has_rebooted(self, node: str, before: str) -> bool:
+        """Whether a node, which may be down, runs another boot than the one before."""
+        return self.exec(node, _BOOT_ID, ok=False) not in ("", before)
 
     def host(self, node: str) -> Host:
         """A node over ssh, as testinfra sees it; as root."""

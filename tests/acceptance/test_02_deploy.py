@@ -56,10 +56,8 @@ def test_second_run_changes_nothing_and_takes_two_commands_a_host(deployed: Clus
 
 
 def test_preview_of_deployed_nodes_lists_and_writes_nothing(deployed: Cluster) -> None:
-    before = {node: manifest.take(deployed, node) for node in deployed.workers}
-    assert deployed.announced("deploy.py") == {}
-    for node in deployed.workers:
-        assert manifest.written(before[node], manifest.take(deployed, node)) == [], node
+    with manifest.nothing_written(deployed):
+        assert deployed.announced("deploy.py") == {}
 
 
 def test_verify_finds_deployed_nodes_as_wanted(deployed: Cluster) -> None:

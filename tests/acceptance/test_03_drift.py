@@ -50,10 +50,8 @@ def test_verify_says_what_is_broken(deployed: Cluster, broken: dict[str, set[str
 def test_preview_names_the_broken_concerns_and_no_other_and_writes_nothing(
     deployed: Cluster, broken: dict[str, set[str]]
 ) -> None:
-    before = {node: manifest.take(deployed, node) for node in deployed.workers}
-    assert leaves(deployed.announced("deploy.py")) == broken
-    for node in deployed.workers:
-        assert manifest.written(before[node], manifest.take(deployed, node)) == [], node
+    with manifest.nothing_written(deployed):
+        assert leaves(deployed.announced("deploy.py")) == broken
 
 
 def test_run_mends_the_broken_concerns(deployed: Cluster, broken: dict[str, set[str]]) -> None:

@@ -99,11 +99,7 @@ class TestStorageStopsUnderAMountedNode:
         without_storage.exec(node, "systemctl reboot", ok=False)
         wait_for(
             "another boot",
-            lambda: (
-                without_storage.exec(node, "cat /proc/sys/kernel/random/boot_id", ok=False)
-                not in ("", before)
-                and answers(without_storage, node)
-            ),
+            lambda: without_storage.has_rebooted(node, before) and answers(without_storage, node),
             90,
         )
         print(f"{node} rebooted in {time.monotonic() - begin:.0f} s")

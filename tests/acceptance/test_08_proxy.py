@@ -11,12 +11,10 @@ from contextlib import contextmanager
 import pytest
 
 from tests import drift, seen
-from tests.lan_client import CLIENT, Json, client
+from tests.lan_client import API, CLIENT, CONTROLLERS, Json, client
 from tests.virtual_cluster import CHECKOUT, Cluster, wait_for
 
-API = "192.168.1.60:6443"
 PROXY = seen.PROXY
-CONTROLLERS = {"pi1", "pi4", "pi7"}
 STORAGE = ("etcd1", "etcd2", "etcd3")
 READYZ = "/run/lab-apiserver/readyz"
 HAPROXY = "chaos_engine.deploys.haproxy"
@@ -250,8 +248,7 @@ def test_the_address_comes_back_after_a_reboot(proxied: Cluster) -> None:
     before = proxied.boot_id(PROXY)
     begin = time.monotonic()
     proxied.exec(PROXY, "systemctl reboot")
-    read = "cat /proc/sys/kernel/random/boot_id"
-    wait_for("another boot", lambda: proxied.exec(PROXY, read, ok=False) not in ("", before), 90)
+    wait_for("another boot", lambda: proxied.has_rebooted(PROXY, before), 90)
     waited(proxied)
     print(f"reboot: answered after {time.monotonic() - begin:.1f} s")
 

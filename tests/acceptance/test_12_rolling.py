@@ -17,8 +17,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.joined import KUBECONFIG, all_joined, calls, cordoned, kubelet, set_pods
-from tests.lan_client import Json
-from tests.turns import CONTROLLERS, are_apart, most_together, nobody_was_cut_off, watched
+from tests.lan_client import CONTROLLERS, Json
+from tests.turns import are_apart, most_together, nobody_was_cut_off, watched
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
 
 NOTE = "/var/lib/chaos-engine/cordoned"

@@ -68,11 +68,8 @@ def fresh(deployed: Cluster) -> Iterator[str]:
 
 
 def test_preview_writes_nothing_on_fresh_and_deployed_nodes(deployed: Cluster, fresh: str) -> None:
-    before = {node: manifest.take(deployed, node) for node in deployed.workers}
-    announced = deployed.announced("deploy.py")
-    assert set(announced) == {fresh}
-    for node in deployed.workers:
-        assert manifest.written(before[node], manifest.take(deployed, node)) == [], node
+    with manifest.nothing_written(deployed):
+        assert set(deployed.announced("deploy.py")) == {fresh}
 
 
 def test_preview_of_a_fresh_node_is_exact(deployed: Cluster, fresh: str) -> None:

@@ -9,7 +9,9 @@ from functools import partial
 import pytest
 
 from tests.joined import KUBECONFIG, all_joined, kubelet
-from tests.turns import API, PATIENCE, PROXY, most_together, watched
+from tests.lan_client import API
+from tests.seen import PROXY
+from tests.turns import PATIENCE, most_together, watched
 from tests.virtual_cluster import Cluster, wait_for
 
 KUBERNETES = "chaos_engine.deploys.kubernetes"
@@ -39,14 +41,14 @@ def due(cluster_of_nodes: Cluster) -> Cluster:
     """Nodes whose kernel was started without one of the words, and whose file lacks it."""
     before = {node: cluster_of_nodes.boot_id(node) for node in REBOOTED}
 
-    def rebooted(node: str) -> bool:
-        read = "cat /proc/sys/kernel/random/boot_id"
-        return cluster_of_nodes.exec(node, read, ok=False) not in ("", before[node])
-
     for node in REBOOTED:
         edit = "sed -i 's/cgroup_enable=cpuset //' /boot/firmware/cmdline.txt"
         cluster_of_nodes.exec(node, f"{edit} && sync && systemctl reboot")
-    wait_for("other boots", lambda: all(rebooted(node) for node in REBOOTED), 120)
+    wait_for(
+        "other boots",
+        lambda: all(cluster_of_nodes.has_rebooted(*each) for each in before.items()),
+        120,
+    )
     for node in REBOOTED:
         wait_for("kubelet", partial(kubelet, cluster_of_nodes, node), 60)
     wait_for("the API's address", lambda: answered(cluster_of_nodes), 60)
