@@ -333,6 +333,10 @@ def payload(files: Iterable[File]) -> str:
     return _payload(tuple(files))
 
 
+UNPACK = "base64 -d | tar -C / -xzmf - --no-same-owner --no-same-permissions"
+"""Shell command, for a umask of 077, that takes a `payload` from the script's standard input."""
+
+
 @lru_cache(maxsize=8)  # hosts that get the same large file share it
 def _payload(files: tuple[File, ...]) -> str:
     buffer = io.BytesIO()
@@ -372,7 +376,7 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
             f"(umask 022; mkdir -p -- {' '.join(q(folder) for folder in folders)})",
             f"rm -f -- {staged}",
             # mode 0600 from the first byte: umask 077, and tar's members are 0600
-            "base64 -d | tar -C / -xzmf - --no-same-owner --no-same-permissions",
+            UNPACK,
         ]
     for file in todo.write:
         if file.mode is not None:

@@ -27,7 +27,7 @@ from chaos_engine.operations import log_mount
 from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, payload
+from chaos_engine.operations.files import UNPACK, File, payload
 from chaos_engine.operations.originals import KEEP
 from chaos_engine.operations.packages import PIN
 from chaos_engine.operations.removed import KEPT
@@ -285,7 +285,7 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
         staged = " ".join(q(file.staged) for file in files.write)
         lines += [
             f"rm -f -- {staged}",
-            "base64 -d | (umask 077; tar -C / -xzmf - --no-same-owner --no-same-permissions)",
+            f"(umask 077; {UNPACK})",
         ]
         for file in files.write:
             lines += [
