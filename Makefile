@@ -3,6 +3,7 @@
 # make bookworm  the acceptance tests on Debian 12 (root)
 # make torture the long tests: everything in the way of a deploy, on a virtual cluster (root),
 #              after make bookworm
+# make bench   benchmarks on virtual clusters, hours: docs/benchmarks/ (root); PARTS="limit card"
 # make unit    unit tests only: no root, seconds
 # make lint    ruff and mypy
 # make readme  write the README's table of settings
@@ -15,7 +16,7 @@ STAMP := $(VENV)/.installed
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
 MODULES := $(wildcard deploys/*.py facts/*.py operations/*.py templates/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit lint readme acceptance bookworm torture lab-packages venv clean
+.PHONY: FORCE demo test unit lint readme acceptance bookworm torture bench lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -53,10 +54,19 @@ torture: bookworm
 bookworm: lab-packages venv
 	ACCEPTANCE_SUITE=bookworm $(BIN)/pytest tests/acceptance
 
+# Ansible for comparison, in an environment of its own
+.bench/ansible/.installed:
+	@tests/setup/venv "$(PYTHON)" .bench/ansible
+	.bench/ansible/bin/pip install --quiet --disable-pip-version-check 'ansible-core>=2.17'
+	@touch $@
+
+bench: lab-packages venv .bench/ansible/.installed
+	$(BIN)/python -m tests.bench $(PARTS)
+
 test: lab-packages lint unit acceptance
 
 demo:
 	@tests/setup/demo
 
 clean:
-	rm -rf $(VENV) build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,13 +44,18 @@ def test_nodes_run_what_the_suite_brings(deployed: Cluster) -> None:
         assert host.check_output("glusterfs --version").split()[1].startswith(SUITE.gluster)
 
 
-def test_second_run_changes_nothing_and_takes_two_commands_a_host(deployed: Cluster) -> None:
+@pytest.mark.parametrize("flag", ["-y", "--dry"])
+def test_second_run_changes_nothing_and_takes_two_commands_a_host(
+    deployed: Cluster, flag: str
+) -> None:
     run = deployed.run(
-        "python", "-m", "tests.count_commands", "inventory.py", "deploy.py", "-y", "--json",
+        "python", "-m", "tests.count_commands", "inventory.py", "deploy.py", flag, "--json",
         *deployed.limit,
     )  # fmt: skip
-    totals = json.loads(run.out)["results"]
-    assert [o["name"] for o in totals["operations"] if o["success"] or o["error"]] == []
+    found = json.loads(run.out)
+    operations = found["results"]["operations"] if flag == "-y" else found["plan"]
+    kinds = ("success", "error", "hosts_with_change", "hosts_with_conditional_change")
+    assert [o["name"] for o in operations if any(o.get(kind) for kind in kinds)] == []
     counts = json.loads(run.err.split("commands: ")[1].splitlines()[0])
     assert counts == dict.fromkeys(deployed.workers, 2)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.lab import cluster, computer, host, nodes, plan, predecessor
 from tests.lab.cgroup import Group
@@ -57,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         help="this worker carries what the Ansible playbooks left that were before this package",
     )
+    up.add_argument(
+        "--like", metavar="FOLDER", help="fresh workers begin with the disk that `save` put there"
+    )
 
     down = commands.add_parser("down", help="remove the lab, but for its cache")
     down.add_argument("--cache", action="store_true", help="remove images and packages too")
@@ -74,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
     power = commands.add_parser("power", help="cut a node's power, switch it on, or both")
     power.add_argument("node", metavar="NODE")
     power.add_argument("action", choices=("cut", "on", "cycle"))
+
+    save = commands.add_parser("save", help="copy the disk of a worker that is off")
+    save.add_argument("node", metavar="NODE")
+    save.add_argument("folder", metavar="FOLDER", type=Path)
 
     reset = commands.add_parser("reset", help="bring a node back to the fresh image")
     reset.add_argument("node", metavar="NODE")
@@ -114,6 +122,9 @@ def _dispatch(options: argparse.Namespace) -> None:
         computer.become(cluster.load(name), _command(options))
     elif options.command == "exec":
         _exec(name, options.node, _command(options))
+    elif options.command == "save":
+        lab = cluster.load(name)
+        nodes.save(lab, lab.node(options.node), options.folder.absolute())
     else:
         _switch(name, options.node, "reset" if options.command == "reset" else options.action)
 
@@ -129,6 +140,7 @@ def _plan(options: argparse.Namespace) -> plan.Plan:
         "swap": options.swap,
         "card": None if options.card is None else [plan.parse_card(text) for text in options.card],
         "legacy": options.legacy,
+        "like": options.like and str(Path(options.like).absolute()),
     }
     chosen = {key: value for key, value in given.items() if value is not None}
     current = cluster.find(options.name)

@@ -28,8 +28,11 @@ from tests.lab.disk import Disks
 from tests.lab.errors import LabError
 from tests.lab.image import Images
 from tests.lab.paths import LabPaths
-from tests.lab.plan import STORAGE, Plan
+from tests.lab.plan import STORAGE, Node, Plan
 from tests.lab.progress import say
+
+_AT_ONCE = 16
+"""How many nodes boot at the same time."""
 
 
 def load(name: str) -> Plan:
@@ -64,16 +67,19 @@ def up(plan: Plan) -> None:
         off = [node.name for node in plan.nodes if not Group.of(plan.name, node.name).alive()]
         if off:
             say(f"starting {', '.join(off)}")
-        for name in off:
-            nodes.power_on(plan.name, name)
-        with ThreadPoolExecutor(len(plan.nodes) or 1) as pool:
-            list(pool.map(lambda node: nodes.wait_for_ssh(plan, node), plan.nodes))
+        with ThreadPoolExecutor(min(len(plan.nodes), _AT_ONCE)) as pool:
+            list(pool.map(lambda node: _start(plan, node), plan.nodes))
         say(f"all {len(plan.nodes)} nodes answer ssh")
         if plan.storage:
             storage.ensure(plan)
         with ThreadPoolExecutor(len(plan.legacy) or 1) as pool:
             list(pool.map(lambda name: predecessor.ensure(plan, plan.node(name)), plan.legacy))
         say(f"the lab {plan.name!r} is up; try: tests/lab/lab run -- ssh {plan.nodes[-1].name}")
+
+
+def _start(plan: Plan, node: Node) -> None:
+    nodes.power_on(plan.name, node.name)
+    nodes.wait_for_ssh(plan, node)
 
 
 def down(name: str) -> None:

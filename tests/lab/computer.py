@@ -17,7 +17,7 @@ from tests.lab import linux, network
 from tests.lab.cgroup import Group
 from tests.lab.errors import LabError
 from tests.lab.paths import CHECKOUT, LAB, LabPaths
-from tests.lab.plan import STORAGE, WORKERS, Plan
+from tests.lab.plan import Plan
 
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -25,7 +25,7 @@ _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 def prepare(plan: Plan, paths: LabPaths) -> None:
     """Write what the computer has in place of this computer's own files."""
     paths.etc.mkdir(parents=True, exist_ok=True)
-    names = [f"{plan.address_of(name)} {name}" for name in STORAGE + WORKERS]
+    names = [f"{plan.address_of(name)} {name}" for name in plan.known]
     local = ["127.0.0.1 localhost", f"{plan.computer} {os.uname().nodename}"]
     (paths.etc / "hosts").write_text("\n".join([*local, *names]) + "\n")
     (paths.etc / "resolv.conf").write_text(f"nameserver {plan.gateway}\n")

@@ -12,26 +12,30 @@ from pathlib import Path
 from tests.lab import apiserver, card, etcd, linux
 from tests.lab.card import Card
 from tests.lab.paths import LabPaths
-from tests.lab.plan import STORAGE, WORKERS, Node, Plan
+from tests.lab.plan import Node, Plan
 
 _SWAP_BYTES = 64 * 1024 * 1024
 _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 BRICKS = "/srv/gluster"
+_LAYER = "layer"
 
 
 @dataclass(frozen=True)
 class Disks:
-    """The folders of one node, all below FOLDER; with a CARD, what the node writes is on that."""
+    """The folders of one node, all below FOLDER; with a CARD, what the node writes is on that. A
+    fresh one holds what `save` has put into the folder LIKE, on top of its image."""
 
     folder: Path
     card: Card | None = None
+    like: Path | None = None
 
     @classmethod
     def of(cls, plan: Plan, name: str) -> Disks:
         """Return the disks of the node NAME."""
         folder = LabPaths(plan.name).disk(name)
         size = plan.cards.get(name)
-        return cls(folder, None if size is None else Card(folder, size))
+        like = Path(plan.like) if plan.like and name in plan.workers else None
+        return cls(folder, None if size is None else Card(folder, size), like)
 
     @property
     def _store(self) -> Path:
@@ -82,8 +86,20 @@ class Disks:
         upper, work, root = self._store / "upper", self._store / "work", self.folder / "root"
         for folder in (upper, work, root, self.scratch):
             folder.mkdir(parents=True, exist_ok=True)
+        if self.like is not None:
+            layers = [self.like / _LAYER, *layers]
         linux.overlay(root, lower=layers, upper=upper, work=work)
         return root
+
+    def save(self, folder: Path) -> None:
+        """Copy to FOLDER what a worker that is off has on its disk, but for swap."""
+        draft = folder.with_suffix(".draft")
+        linux.run("rm", "-rf", str(draft), str(folder))
+        draft.mkdir(parents=True)
+        linux.run("cp", "-a", str(self._store / "upper"), str(draft / _LAYER))
+        for name in ("docker", "containerd"):
+            linux.run("cp", "-a", str(self._store / "data" / name), str(draft / name))
+        draft.rename(folder)
 
     def wipe(self, *, keep_data: bool) -> None:
         """Make the disk fresh; with KEEP_DATA the plain folders stay as they are."""
@@ -134,7 +150,9 @@ def provision(
             # With owners and modes; the name comes last, as a copy may be interrupted.
             draft = source.with_suffix(".draft")
             linux.run("rm", "-rf", str(draft))
-            linux.run("cp", "-a", str(below), str(draft))
+            saved = None if disks.like is None else disks.like / source.name
+            held = saved if saved is not None and saved.exists() else below
+            linux.run("cp", "-a", str(held), str(draft))
             draft.rename(source)
     write = _Writer(root)
     write.text("etc/hostname", f"{node.name}\n")
@@ -190,9 +208,7 @@ def _hosts(plan: Plan, node: Node) -> str:
     """Return /etc/hosts as Ubuntu has it; storage nodes know each other and the workers too."""
     lines = ["127.0.0.1 localhost", f"127.0.1.1 {node.name}", "", "::1 ip6-localhost ip6-loopback"]
     if node.role == "storage":
-        lines += [
-            f"{plan.address_of(name)} {name}" for name in STORAGE + WORKERS if name != node.name
-        ]
+        lines += [f"{plan.address_of(name)} {name}" for name in plan.known if name != node.name]
         lines[1] = f"{node.address} {node.name}"
     return "\n".join(lines) + "\n"
 

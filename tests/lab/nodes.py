@@ -53,6 +53,20 @@ def reset(plan: Plan, node: Node) -> None:
     Disks.of(plan, node.name).wipe(keep_data=node.role == "storage")
 
 
+def save(plan: Plan, node: Node, folder: Path) -> None:
+    """Copy a worker's disk to FOLDER, for other labs' workers to begin with (`up --like`)."""
+    if node.role != "worker":
+        raise LabError(f"{node.name} is no worker; only their disks can be copied")
+    if Group.of(plan.name, node.name).alive():
+        raise LabError(f"{node.name} is on; switch it off: lab exec {node.name} -- poweroff")
+    disks = Disks.of(plan, node.name)
+    if disks.card is not None or disks.like is not None:
+        raise LabError(
+            f"{node.name} has a card, or is a copy itself: its disk is more than a folder"
+        )
+    disks.save(folder)
+
+
 def wait_for_ssh(plan: Plan, node: Node) -> None:
     """Return when people can log in to the node."""
     log = LabPaths(plan.name).logs / f"{node.name}.log"

@@ -11,7 +11,10 @@ from ipaddress import IPv4Network
 from tests.lab.errors import LabError
 
 SUITES = ("trixie", "bookworm")
-WORKERS = tuple(f"pi{number}" for number in range(1, 11))
+WORKERS = tuple(f"pi{number}" for number in range(1, 51))
+"""What workers may be called, in the order of their addresses."""
+SITE = WORKERS[:10]
+"""The workers of the Chaos Engine's own site."""
 STORAGE = tuple(f"etcd{number}" for number in range(1, 4))
 DEFAULT_WORKERS = ("pi1", "pi4", "pi5", "pi7")
 NO_NODE = "none"
@@ -56,6 +59,8 @@ class Plan:
     """The workers that carry what this project's predecessor left."""
     card: tuple[str, ...] = ()
     """The workers whose disk is of limited size, as `NODE=MIBM`: `pi1=4096M`."""
+    like: str = ""
+    """The folder with the disk that fresh workers begin with; "" for the image alone."""
 
     @property
     def cards(self) -> dict[str, int]:
@@ -98,6 +103,11 @@ class Plan:
             [Node(name, "storage", self.address_of(name)) for name in self.storage]
             + [Node(name, "worker", self.address_of(name)) for name in self.workers]
         )
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The names that the lab's computers know addresses of: the site's, and its own."""
+        return tuple(dict.fromkeys([*STORAGE, *SITE, *self.workers]))
 
     @property
     def storage_addresses(self) -> dict[str, str]:
@@ -181,6 +191,7 @@ def make(
     swap: str | None = None,
     card: Iterable[str] = (),
     legacy: Iterable[str] = (),
+    like: str = "",
 ) -> Plan:
     """Return the plan of a lab, checked as a whole; SWAP None means the first worker."""
     if not workers and not storage:
@@ -206,6 +217,7 @@ def make(
         swap=swap,
         card=tuple(sizes.values()),
         legacy=predecessors,
+        like=like,
     )
 
 

@@ -23,7 +23,7 @@ from tests.lab.apiserver import CONTROLLERS, VIP
 from tests.lab.disk import Disks
 from tests.lab.errors import LabError
 from tests.lab.paths import LabPaths
-from tests.lab.plan import STORAGE, WORKERS, Node, Plan
+from tests.lab.plan import SITE, STORAGE, WORKERS, Node, Plan
 from tests.lab.progress import say
 
 PROXY = "pi5"
@@ -44,7 +44,7 @@ def servers(node: str) -> list[str]:
 def values(plan: Plan, node: Node) -> dict[str, str]:
     """What stands for each ``@NAME@`` in the scripts and files."""
     primary, *backups = servers(node.name)
-    machines = ((plan.address_of(name), name) for name in WORKERS)
+    machines = ((plan.address_of(name), name) for name in SITE)
     return {
         "NODE": node.name,
         "PRIMARY": primary,

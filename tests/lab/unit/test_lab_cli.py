@@ -26,7 +26,7 @@ def test_up_without_options_is_the_default_lab(no_lab: list[Plan]) -> None:
 
 def test_up_takes_every_option(no_lab: list[Plan]) -> None:
     words = "--name mine up --workers pi2,pi5 --storage 1 --subnet 10.9.8.0/24 --suite bookworm"
-    words += " --sudo-password pi5 --swap pi2 --legacy pi5"
+    words += " --sudo-password pi5 --swap pi2 --legacy pi5 --like /disk"
     assert cli.main(words.split()) == 0
     assert no_lab == [
         make(
@@ -38,6 +38,7 @@ def test_up_takes_every_option(no_lab: list[Plan]) -> None:
             sudo_password=["pi5"],
             swap="pi2",
             legacy=["pi5"],
+            like="/disk",
         )
     ]
 

@@ -41,7 +41,7 @@ def test_every_node_has_a_hardware_address_of_its_own() -> None:
     [
         ("0", ()),
         ("2", ("pi1", "pi2")),
-        ("10", plan.WORKERS),
+        ("10", plan.SITE),
         ("pi5", ("pi5",)),
         ("pi10, pi2,pi2", ("pi2", "pi10")),
     ],
@@ -50,7 +50,7 @@ def test_workers_are_a_number_or_names(text: str, names: tuple[str, ...]) -> Non
     assert plan.parse_workers(text) == names
 
 
-@pytest.mark.parametrize("text", ["11", "pi11", "pi1,etcd1"])
+@pytest.mark.parametrize("text", ["51", "pi51", "pi1,etcd1"])
 def test_unknown_workers_are_refused(text: str) -> None:
     with pytest.raises(LabError, match="--workers"):
         plan.parse_workers(text)
@@ -113,5 +113,5 @@ def test_an_unknown_node_is_refused_with_the_names_of_the_others() -> None:
 
 
 def test_a_plan_survives_its_file() -> None:
-    lab = plan.make(name="lab", sudo_password=["pi4"], card=["pi5=1G"], legacy=["pi7"])
+    lab = plan.make(name="lab", sudo_password=["pi4"], card=["pi5=1G"], legacy=["pi7"], like="/x")
     assert plan.Plan.from_json(lab.to_json()) == lab

@@ -1,0 +1,72 @@
+"""A steady load of log messages, run on a node: ``python3 - SOURCE SECONDS``.
+
+SOURCE is ``syslog`` (1000 messages a second by syslog), ``container`` (200 lines a second on the
+standard output of a container) or ``service`` (100 lines a second into a file below /var/log).
+Prints how many were written.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+Write = Callable[[bytes], object]
+
+TICK = 0.1
+LINE = b"load %08d the quick brown fox jumps over the lazy dog, again and again and again, all day"
+
+
+@contextmanager
+def syslog() -> Iterator[Write]:
+    """Messages to the node's syslog socket, of facility user and severity info."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.connect("/dev/log")
+        yield lambda line: server.send(b"<14>bench: " + line)
+
+
+@contextmanager
+def container() -> Iterator[Write]:
+    """Lines of a container, whose log Docker keeps; it is left there, for its files to be seen."""
+    subprocess.run(["docker", "rm", "-f", "bench-load"], capture_output=True, check=True)
+    echo = 'while read -r line; do echo "$line"; done'
+    command = ["docker", "run", "-i", "--name", "bench-load", "bench-shell", "/bin/sh", "-c", echo]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        lines = process.stdin
+        assert lines is not None
+        yield lambda line: (lines.write(line + b"\n"), lines.flush())
+
+
+@contextmanager
+def service() -> Iterator[Write]:
+    """Lines of a program that has a log file of its own."""
+    path = Path("/var/log/bench/service.log")
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        yield lambda line: file.write(line + b"\n")
+
+
+SOURCES: dict[str, tuple[int, Callable[[], AbstractContextManager[Write]]]] = {
+    "syslog": (1000, syslog),
+    "container": (200, container),
+    "service": (100, service),
+}
+
+
+def main(source: str, seconds: float) -> None:
+    """Write at the source's rate, a bundle each tenth of a second."""
+    rate, opened = SOURCES[source]
+    written = 0
+    with opened() as write:
+        begin = time.monotonic()
+        while (now := time.monotonic() - begin) < seconds:
+            while written < now * rate:
+                write(LINE % written)
+                written += 1
+            time.sleep(TICK)
+    print(written)
+
+
+main(sys.argv[1], float(sys.argv[2]))

@@ -1,0 +1,14 @@
+# An imitation of log2ram's approach (github.com/azlux/log2ram), not the program: /var/log is a file
+# system in RAM, filled from the card at start, and copied back now and then and at stop; by
+# `cp -rfup`, as log2ram does where rsync is missing. Its default size is 128 MiB.
+set -eu
+case $1 in
+  start)
+    mkdir -p /var/hdd.log
+    mount --bind /var/log /var/hdd.log
+    mount -t tmpfs -o size=128m,mode=755,noatime log2ram /var/log
+    cp -rfup /var/hdd.log/. /var/log/
+    systemctl restart systemd-journald rsyslog
+    ;;
+  sync) cp -rfup /var/log/. /var/hdd.log/ ;;
+esac

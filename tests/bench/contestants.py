@@ -1,0 +1,150 @@
+"""Who is compared: this package under pyinfra, the playbook under Ansible, bare shell scripts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.bench import values
+from tests.bench.nodes import WORK, Run, RunError, limits, timed
+from tests.bench.results import CHECKOUT
+from tests.virtual_cluster import Cluster
+
+ANSIBLE = WORK / "ansible"
+"""The virtual environment of Ansible, made by ``make bench``."""
+
+PLAYBOOK = CHECKOUT / "tests/bench/playbook/site.yml"
+
+
+def deploy(
+    cluster: Cluster,
+    hosts: Sequence[str],
+    *options: str,
+    changes: int | None = 0,
+    hosts_file: Path | None = None,
+) -> Mapping[str, float]:
+    """``pyinfra inventory.py deploy.py -y``; what it took.
+
+    + changes: how many operations of how many hosts shall have changed something; ``None`` for
+      any number. Others raise `RunError`
+    """
+    command = ("pyinfra", "inventory.py", "deploy.py", "--json", *(options or ("-y",)))
+    run = timed(cluster, *command, *limits(hosts), hosts_file=hosts_file, timeout=1800)
+    if "--dry" not in options:
+        operations = json.loads(run.out)["results"]["operations"]
+        done = {o["name"]: o["success"] for o in operations if o["success"]}
+        if changes is not None and sum(map(len, done.values())) != changes:
+            raise RunError(f"deploy: not {changes} changes: {done}")
+    return run.values
+
+
+class Ansible:
+    """The playbook, for some hosts of a lab."""
+
+    def __init__(self, cluster: Cluster, hosts: Sequence[str]) -> None:
+        self.cluster, self.hosts = cluster, tuple(hosts)
+        self.folder = WORK / f"playbook-{cluster.name}-{len(hosts)}"
+        files = self.folder / "files"
+        files.mkdir(parents=True, exist_ok=True)
+        _fill(cluster, self.hosts[0], files)
+        self.inventory = self.folder / "inventory.json"
+        found = values.inventory(CHECKOUT, self.hosts, files)
+        self.inventory.write_text(json.dumps(found, indent=1))
+
+    def play(
+        self,
+        strategy: str = "linear",
+        *,
+        changes: int | None = 0,
+        hosts_file: Path | None = None,
+    ) -> Mapping[str, float]:
+        """Run the playbook; what it took. Each run connects anew, as one from the morning's cold
+        shell does, and has the facts that an earlier one has cached.
+
+        + changes: as for `deploy`
+        """
+        sockets = Path("/tmp/chaos-bench-ansible")  # a socket's path has to be short
+        shutil.rmtree(sockets, ignore_errors=True)
+        sockets.mkdir(mode=0o700)
+        run = timed(
+            self.cluster,
+            str(ANSIBLE / "bin/ansible-playbook"),
+            *("-i", str(self.inventory), str(PLAYBOOK)),
+            hosts_file=hosts_file,
+            environment=self._environment(strategy, sockets),
+            timeout=1800,
+        )
+        self._disconnect(sockets)
+        found = recap(run.out)
+        if set(found) != set(self.hosts):
+            raise RunError(f"playbook: no recap of all hosts\n{run.out[-2000:]}")
+        changed = sum(counts["changed"] for counts in found.values())
+        if changes is not None and changed != changes:
+            lines = [line for line in run.out.splitlines() if line.startswith(("TASK", "changed"))]
+            raise RunError(f"playbook: {changed} changes, not {changes}\n" + "\n".join(lines))
+        return run.values
+
+    def _environment(self, strategy: str, sockets: Path) -> dict[str, str]:
+        return {
+            "ANSIBLE_STRATEGY": strategy,
+            "ANSIBLE_FORKS": str(len(self.hosts)),
+            "ANSIBLE_PIPELINING": "True",
+            "ANSIBLE_GATHERING": "smart",
+            "ANSIBLE_CACHE_PLUGIN": "jsonfile",
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.folder / "facts"),
+            "ANSIBLE_CACHE_PLUGIN_TIMEOUT": "86400",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
+            "ANSIBLE_RETRY_FILES_ENABLED": "False",
+            "ANSIBLE_LOCALHOST_WARNING": "False",
+            "ANSIBLE_NOCOLOR": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def _disconnect(self, sockets: Path) -> None:
+        """End the connections that ssh keeps open for a next run."""
+        for path in sockets.iterdir():
+            subprocess.run(
+                ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "node"],
+                capture_output=True,
+                check=False,
+            )
+
+
+def recap(text: str) -> dict[str, dict[str, int]]:
+    """The numbers of Ansible's play recap, by host."""
+    _, _, end = text.partition("PLAY RECAP")
+    found = {}
+    for line in end.splitlines():
+        name, colon, counts = line.partition(" : ")
+        if colon:
+            pairs = (pair.split("=") for pair in counts.split())
+            found[name.strip()] = {key: int(value) for key, value in pairs}
+    return found
+
+
+def _fill(cluster: Cluster, node: str, folder: Path) -> None:
+    """Put what nodes get as it is beside the playbook: the user's own files, the program out of
+    the tarball, and the repository's key in the form that apt wants."""
+    source = Path(str(cluster.status["files"]))
+    for name in ("ca.crt", "etcd-client.crt", "etcd-client.key"):
+        shutil.copy(source / name, folder / name)
+    for name, path in (
+        ("cri-dockerd", "/usr/local/bin/cri-dockerd"),
+        ("kubernetes-apt-keyring.gpg", "/etc/apt/keyrings/kubernetes-apt-keyring.gpg"),
+    ):
+        data = _bytes(cluster, node, f"cat {path}")
+        (folder / name).write_bytes(data)
+
+
+def _bytes(cluster: Cluster, node: str, command: str) -> bytes:
+    lab = [str(CHECKOUT / "tests/lab/lab"), "--name", cluster.name]
+    done = subprocess.run(
+        [*lab, "exec", node, "--", "sh", "-c", command], capture_output=True, check=True
+    )
+    return done.stdout
+
+
+__all__ = ["Ansible", "Run", "deploy", "recap"]

@@ -1,0 +1,136 @@
+"""The nodes that are measured: virtual clusters of the benchmarks' own, and runs against them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+from tests.bench.relay import Traffic
+from tests.bench.results import CHECKOUT, say
+from tests.virtual_cluster import LAB, Cluster
+
+WORK = CHECKOUT / ".bench"
+"""What the benchmarks make for themselves and keep between runs; not in git."""
+
+FOUR = ("pi1", "pi4", "pi5", "pi7")
+"""Three controllers and the proxy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that has run, what it printed and what it took."""
+
+    out: str
+    err: str
+    values: Mapping[str, float]
+
+
+class RunError(AssertionError):
+    """A contestant did not do its work: nothing that it took counts."""
+
+
+def lab(name: str, *options: str) -> Cluster:
+    """The lab NAME, brought up with these options unless it is up with them."""
+    cluster = Cluster(name)
+    if json.loads(cluster.lab("status", "--json").out)["up"]:
+        options = ()
+    cluster.up("--swap", "none", *options) if options else cluster.up()
+    return cluster
+
+
+def limits(hosts: Sequence[str]) -> list[str]:
+    """pyinfra's options for these hosts alone."""
+    return [word for host in hosts for word in ("--limit", host)]
+
+
+def timed(
+    cluster: Cluster,
+    *command: str,
+    hosts_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 900,
+    ok: bool = True,
+) -> Run:
+    """Run a command as a computer on the cluster's LAN; what it printed and took.
+
+    + hosts_file: a file in place of ``/etc/hosts`` there
+    + ok: whether a failure raises `RunError`
+    """
+    with tempfile.TemporaryDirectory(prefix="chaos-bench-") as folder:
+        words = [sys.executable, "-m", "tests.bench.timed"]
+        if hosts_file is not None:
+            words += ["--hosts", str(hosts_file)]
+        words += [folder, "--"]
+        if environment:
+            words += ["env", *(f"{key}={value}" for key, value in environment.items())]
+        done = cluster.run(*words, *command, ok=False, timeout=timeout)
+        out, err, result = (_text(Path(folder, name)) for name in ("out", "err", "result"))
+    if not result:
+        raise RunError(f"{shlex.join(command)}: not timed, {done.status}\n{done.text[-3000:]}")
+    values: dict[str, float] = json.loads(result)
+    status = values.pop("status")
+    if ok and status:
+        raise RunError(f"{shlex.join(command)}: status {status:.0f}\n{(out + err)[-3000:]}")
+    return Run(out, err, values)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def converge(cluster: Cluster, hosts: Sequence[str]) -> None:
+    """Deploy the nodes, and see that nothing is left to be done."""
+    for attempt in (1, 2):
+        changed = cluster.changed("deploy.py", *limits(hosts))
+        if not changed:
+            return
+        say(f"deployed ({attempt}): {', '.join(changed)}")
+    if left := cluster.announced("deploy.py", *limits(hosts)):
+        raise RunError(f"the deploy does not come to an end: {left}")
+
+
+@dataclass
+class Way:
+    """A way to the nodes through relays.
+
+    + hosts_file: what has to stand in place of ``/etc/hosts`` to go it
+    + traffic: bytes by host, known once the way is closed
+    """
+
+    hosts_file: Path
+    traffic: dict[str, Traffic] = field(default_factory=dict)
+
+
+@contextmanager
+def through_relays(cluster: Cluster, hosts: Sequence[str], milliseconds: int = 0) -> Iterator[Way]:
+    """Put a relay before each node's sshd, which makes a round trip longer and counts bytes."""
+    place = {host: f"127.20.0.{number}" for number, host in enumerate(hosts, 1)}
+    ends = {f"{cluster.address(host)}:22": host for host in hosts}
+    own = cluster.run("cat", "/etc/hosts").out.splitlines()
+    lines = [f"{address} {host}" for host, address in place.items()]
+    lines += [line for line in own if not set(line.split()[1:]) & set(hosts)]
+    pairs = [f"{place[host]}:22={end}" for end, host in ends.items()]
+    lab_run = (str(LAB), "--name", cluster.name, "run", "--")
+    with tempfile.TemporaryDirectory(prefix="chaos-bench-") as folder:
+        counts, way = Path(folder, "counts"), Way(Path(folder, "hosts"))
+        way.hosts_file.write_text("\n".join(lines) + "\n")
+        command = ("-m", "tests.bench.relay", str(milliseconds), str(counts), *pairs)
+        relay = Popen((*lab_run, sys.executable, *command), cwd=CHECKOUT, stdout=PIPE, text=True)
+        try:
+            assert relay.stdout is not None
+            if relay.stdout.readline() != "ready\n":
+                raise RunError("the relay does not start")
+            yield way
+        finally:
+            relay.terminate()
+            relay.wait(10)
+            if counts.exists():
+                found = json.loads(counts.read_text())
+                way.traffic |= {ends[end]: Traffic(**each) for end, each in found.items()}

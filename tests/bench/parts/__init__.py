@@ -1,0 +1,1 @@
+"""The parts of the benchmarks: each measures, and tells what was measured."""

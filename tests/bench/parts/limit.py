@@ -1,0 +1,120 @@
+"""This package under pyinfra against bare shell scripts: how near it is to the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from tests.bench.contestants import deploy
+from tests.bench.measure import Case, interleave
+from tests.bench.nodes import RunError, converge, through_relays
+from tests.bench.parts.options import Options, hosts_of
+from tests.bench.plot import bars
+from tests.bench.report import Page, against
+from tests.bench.results import Label, Results
+from tests.bench.shell import Scripts
+from tests.virtual_cluster import Cluster, wait_for
+
+PART = "limit"
+MINUTES = 90
+
+_PYINFRA, _SCRIPT, _TOGETHER = "pyinfra", "shell script", "shell script, one call of apt"
+_NO_CHANGE, _FIRST = "no change", "first deploy"
+
+
+def run(options: Options) -> None:
+    """Measure."""
+    results = options.results(PART)
+    (size,) = options.sizes(4)
+    cluster, hosts = options.lab(size), hosts_of(size)
+    scripts = Scripts(cluster, hosts)
+    if any(scripts.had_first(host) for host in hosts):
+        make_fresh(cluster, hosts)
+    converge(cluster, hosts)
+    scripts.record()
+    with through_relays(cluster, hosts, 20) as way:
+        cases = []
+        for ms, hosts_file in ((0, None), (20, way.hosts_file)):
+            labels: dict[str, Label] = {
+                "scenario": _NO_CHANGE,
+                "hosts": size,
+                "ms round trip": ms,
+            }
+            cases += [
+                Case(
+                    {**labels, "contestant": _PYINFRA},
+                    partial(deploy, cluster, hosts, hosts_file=hosts_file),
+                ),
+                Case({**labels, "contestant": _SCRIPT}, partial(scripts.look, hosts_file)),
+            ]
+        interleave(cases, results, options.clock, options.rounds)
+    fresh = partial(make_fresh, cluster, hosts)
+    first: dict[str, Label] = {"scenario": _FIRST, "hosts": size, "ms round trip": 0}
+    deploys: dict[str, Callable[[], Mapping[str, float]]] = {
+        _PYINFRA: partial(deploy, cluster, hosts, changes=None),
+        _SCRIPT: scripts.first,
+        _TOGETHER: partial(scripts.first, together=True),
+    }
+    cases = [
+        Case({**first, "contestant": name}, partial(_and_see, one, scripts), fresh)
+        for name, one in deploys.items()
+    ]
+    interleave(cases, results, options.clock, options.rounds)
+
+
+def _and_see(one: Callable[[], Mapping[str, float]], scripts: Scripts) -> Mapping[str, float]:
+    """Run it, and see that the nodes are as the deploy had made them."""
+    values = one()
+
+    def as_wanted() -> bool:
+        try:
+            scripts.look()
+        except RunError as error:
+            raise AssertionError(str(error)) from error
+        return True
+
+    # What starts at boot has to have started
+    wait_for("the nodes in their recorded state", as_wanted, 90)
+    return values
+
+
+def make_fresh(cluster: Cluster, hosts: Sequence[str]) -> None:
+    """Give the hosts the fresh image."""
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        list(pool.map(lambda host: cluster.lab("reset", host), hosts))
+
+
+def report(results: Results) -> Page:
+    """Tell what was measured."""
+    page = Page("Against the limit")
+    page.say(
+        "One shell script a node, over one ssh connection each, all at once: what nobody can beat "
+        "who logs in to each node. Its check "
+        "([state.sh](../../tests/bench/shell/state.sh)) looks at the same files, packages, units, "
+        "kernel, mounts and containers in as few processes as will do, and compares them with "
+        "what was recorded on the same node; it explains nothing and mends nothing. Its first "
+        "deploy ([first.sh](../../tests/bench/shell/first.sh)) does the steps of the deploy in the "
+        "same order, the reboot included, without checking or keeping anything. “One call of apt” "
+        "installs everything at once instead, which the deploy does not: each of its concerns can "
+        "be used alone.",
+        "After each first deploy, by whomever, the nodes were seen in the same recorded state.",
+    )
+    rows: list[dict[str, Label]] = [
+        {"scenario": scenario, "ms round trip": ms, "hosts": hosts}
+        for scenario in (_NO_CHANGE, _FIRST)
+        for hosts in results.labels("hosts")
+        for ms in results.labels("ms round trip")
+    ]
+    medians = against(
+        results,
+        page,
+        rows,
+        lambda row: f"{row['scenario']}, {row['hosts']} nodes, {row['ms round trip']} ms",
+        (_SCRIPT, _PYINFRA, _TOGETHER),
+    )
+    for name, plot in (("no change", "limit-no-change"), ("first deploy", "limit-first")):
+        chosen = {key: values for key, values in medians.items() if key.startswith(name)}
+        svg = bars(f"Wall time: {name}", "seconds", chosen)
+        page.plot(f"{plot}.svg", svg, f"Wall times, {name}")
+    return page

@@ -1,0 +1,56 @@
+"""What all parts of the benchmarks have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import nodes
+from tests.bench.measure import Clock
+from tests.bench.results import Results, about
+from tests.virtual_cluster import Cluster
+
+LAB = "bench"
+"""The lab of the parts that need no other one."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a part is run.
+
+    + folder: where its results go
+    + rounds: how often each case is run
+    + clock: when it has to end
+    + quick: as small as will do to see that it works; what it measures is worth nothing
+    """
+
+    folder: Path
+    rounds: int
+    clock: Clock
+    quick: bool = False
+
+    def results(self, part: str) -> Results:
+        """The part's results, as far as they are there."""
+        return Results.resume(part, about(), self.folder)
+
+    def sizes(self, *full: int) -> tuple[int, ...]:
+        """How many hosts to measure with."""
+        return (2,) if self.quick else full
+
+    def lab(self, size: int) -> Cluster:
+        """The lab with at least so many workers, brought up if it is not there."""
+        workers, storage = ("pi1,pi5", "1") if self.quick else ("10", "3")
+        cluster = nodes.lab(LAB, "--workers", workers, "--storage", storage)
+        if missing := set(hosts_of(size)) - set(cluster.workers):
+            raise SystemExit(
+                f"the lab {LAB} lacks {', '.join(sorted(missing))}; remove it first: "
+                f"tests/lab/lab --name {LAB} down"
+            )
+        return cluster
+
+
+def hosts_of(size: int) -> tuple[str, ...]:
+    """So many hosts of the site's inventory, the proxy among them."""
+    if size == 2:
+        return ("pi1", "pi5")
+    return nodes.FOUR if size == 4 else tuple(f"pi{number}" for number in range(1, size + 1))

@@ -1,0 +1,124 @@
+"""A no-change run over more and more nodes."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from tests.bench import nodes
+from tests.bench.measure import Case, interleave
+from tests.bench.nodes import WORK, RunError, converge, limits, timed
+from tests.bench.parts.options import Options
+from tests.bench.plot import curves
+from tests.bench.report import Page, number, ratio, spread
+from tests.bench.results import Results, say
+from tests.virtual_cluster import Cluster, wait_for
+
+PART = "scale"
+MINUTES = 60
+
+_TEMPLATE_LAB, _LAB = "bench-template", "bench-scale"
+_TEMPLATE = WORK / "template"
+_INVENTORY = str(Path("tests/bench/scale_inventory.py"))
+
+
+def run(options: Options) -> None:
+    """Measure."""
+    results = options.results(PART)
+    sizes = (2, 3) if options.quick else (5, 10, 25, 50)
+    cluster = clones(max(sizes))
+    cases = [
+        Case({"hosts": size, "contestant": "pyinfra"}, partial(no_change, cluster, size))
+        for size in sizes
+    ]
+    interleave(cases, results, options.clock, options.rounds)
+
+
+def clones(count: int) -> Cluster:
+    """A lab of so many nodes that are as the deploy wants them; made from one that it has set
+    up."""
+    if not json.loads(Cluster(_LAB).lab("status", "--json").out)["up"]:
+        if not (_TEMPLATE / "layer").exists():
+            make_template()
+        say(f"{count} clones")
+        like = ("--like", str(_TEMPLATE))
+        nodes.lab(_LAB, "--workers", str(count), "--storage", "1", *like)
+    cluster = nodes.lab(_LAB)
+    for first in range(0, count, 10):  # each mounts another volume now: not all at once
+        some = cluster.workers[first : first + 10]
+        options = ("--json", "-y", *limits(some))
+        for _ in range(3):
+            run = cluster.run("pyinfra", _INVENTORY, "deploy.py", *options, ok=False, timeout=1800)
+            if not run.status and not changes(run.out):
+                break
+        else:
+            raise RunError(f"the clones do not come to rest: {run.text[-3000:]}")
+        say(f"{len(some)} clones are as wanted")
+    return cluster
+
+
+def make_template() -> None:
+    """Set up one node, switch it off, and keep its disk."""
+    say("setting up the node that is cloned")
+    cluster = nodes.lab(_TEMPLATE_LAB, "--workers", "pi1", "--storage", "1")
+    converge(cluster, ["pi1"])
+    cluster.exec("pi1", "rm -rf /var/cache/apt/archives/*.deb; systemctl poweroff")
+    wait_for("pi1 off", lambda: not _running(cluster, "pi1"), 120)
+    cluster.lab("save", "pi1", str(_TEMPLATE))
+    cluster.down()
+
+
+def _running(cluster: Cluster, name: str) -> bool:
+    found = json.loads(cluster.lab("status", "--json").out)["nodes"]
+    return bool(next(node["running"] for node in found if node["name"] == name))
+
+
+def no_change(cluster: Cluster, size: int) -> dict[str, float]:
+    """A run over so many nodes that changes nothing; what it took."""
+    hosts = cluster.workers[:size]
+    command = ("pyinfra", _INVENTORY, "deploy.py", "-y", "--json", *limits(hosts))
+    run = timed(cluster, *command, timeout=1200)
+    if changed := changes(run.out):
+        raise RunError(f"{size} nodes: not without a change: {changed}")
+    return dict(run.values)
+
+
+def changes(out: str) -> list[str]:
+    """The names of operations that changed a host, or failed, by pyinfra's JSON."""
+    found = json.loads(out)["results"]["operations"]
+    return [one["name"] for one in found if one["success"] or one["error"]]
+
+
+def report(results: Results) -> Page:
+    """Tell what was measured."""
+    page = Page("Many nodes")
+    page.say(
+        "One node was deployed and switched off, its disk cloned, and each clone deployed again, "
+        "which gave it its own volume and address. All nodes run on the machine that runs "
+        "pyinfra, so that the nodes' part of the work, too, has only these processors; the nodes "
+        "beyond those asked are idle. Memory is the peak of pyinfra's process.",
+    )
+    sizes = [int(size) for size in results.labels("hosts")]
+    rows, points = [], {"wall time": [(0.0, 0.0)][:0], "CPU time of pyinfra": [(0.0, 0.0)][:0]}
+    for size in sorted(sizes):
+        wall = results.values("seconds", hosts=size)
+        cpu = results.values("cpu_seconds", hosts=size)
+        memory = results.values("memory_mib", hosts=size)
+        points["wall time"].append((size, median(wall)))
+        points["CPU time of pyinfra"].append((size, median(cpu)))
+        each = f"{number(1000 * median(cpu) / size)} ms"
+        rows.append([str(size), spread(wall, "s"), spread(cpu, "s"), each, spread(memory, "MiB")])
+    page.table(["nodes", "wall", "CPU of pyinfra", "CPU a node", "memory"], rows)
+    least, most = min(sizes, default=0), max(sizes, default=0)
+    if least != most:
+        few, many = (results.median("memory_mib", hosts=size) or 0 for size in (least, most))
+        page.say(f"Memory a further node: {number((many - few) / (most - least))} MiB.")
+    page.say(
+        "50 nodes take "
+        + ratio(results.median("seconds", hosts=50), results.median("seconds", hosts=10))
+        + " the wall time of 10."
+    )
+    page.plot("scale.svg", curves("No-change run", "nodes", "seconds", points), "Time by nodes")
+    return page

@@ -1,0 +1,105 @@
+"""What was measured, as pages: Markdown tables and plots, made anew from the JSON files."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench.results import Label, Results
+
+
+@dataclass
+class Page:
+    """A page of a part.
+
+    + plots: SVG by the name of its file
+    """
+
+    title: str
+    paragraphs: list[str] = field(default_factory=list)
+    plots: dict[str, str] = field(default_factory=dict)
+
+    def say(self, *paragraphs: str) -> None:
+        """Add paragraphs."""
+        self.paragraphs += paragraphs
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Add a table; all columns but the first are numbers."""
+        lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+        self.paragraphs.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+    def plot(self, name: str, svg: str, said: str) -> None:
+        """Add a plot with what it shows in words."""
+        self.plots[name] = svg
+        self.paragraphs.append(f"![{said}]({name})")
+
+    def write(self, results: Results) -> Path:
+        """Write the page and its plots beside the results."""
+        folder = results.folder
+        for name, svg in self.plots.items():
+            (folder / name).write_text(svg)
+        file = folder / f"{results.part}.md"
+        text = "\n\n".join([f"# {self.title}", _origin(results), *self.paragraphs])
+        file.write_text(text + "\n")
+        return file
+
+
+def _origin(results: Results) -> str:
+    about = results.about
+    versions = f"pyinfra {about['pyinfra']}, Python {about['python']}, commit {about['commit']}"
+    when = f"{about['begun']} to {about.get('ended', about['begun'])}"
+    tools = "".join(f", {name} {found}" for name, found in results.notes.get("tools", {}).items())
+    return (
+        f"Written by `make bench` from [{results.part}.json]({results.part}.json); changes are "
+        f"lost. Measured {when} on a virtual machine with {about['machine']} (load at the "
+        f"beginning {about['load']}); {versions}{tools}."
+    )
+
+
+def spread(values: Sequence[float], unit: str = "") -> str:
+    """The median of values, with the smallest and largest: ``1.20 (1.15 to 1.31) s``."""
+    if not values:
+        return "-"
+    middle = f"{number(statistics.median(values))}"
+    around = f" ({number(min(values))} to {number(max(values))})" if len(values) > 1 else ""
+    return f"{middle}{around}{f' {unit}' if unit else ''}"
+
+
+def number(value: float) -> str:
+    """A number with as many digits as count."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def ratio(one: float | None, other: float | None) -> str:
+    """How many times OTHER one is: ``12.5 x``."""
+    return f"{number(one / other)} x" if one and other else "-"
+
+
+def against(
+    results: Results,
+    page: Page,
+    rows: Iterable[Mapping[str, Label]],
+    named: Callable[[Mapping[str, Label]], str],
+    contestants: Sequence[str],
+    value: str = "seconds",
+) -> dict[str, dict[str, float]]:
+    """Add a table with a column a contestant, and how many times the first one's each takes; gives
+    the medians, by row, for a plot."""
+    first, *others = contestants
+    medians: dict[str, dict[str, float]] = {}
+    lines = []
+    for row in rows:
+        found = {c: results.values(value, **row, contestant=c) for c in contestants}
+        if not any(found.values()):
+            continue
+        middle = {c: statistics.median(values) for c, values in found.items() if values}
+        medians[named(row)] = middle
+        ratios = [ratio(middle.get(other), middle.get(first)) for other in others]
+        lines.append([named(row), *(spread(found[c]) for c in contestants), *ratios])
+    head = [f"{value}, medians", *contestants, *(f"{other} : {first}" for other in others)]
+    page.table(head, lines)
+    return medians

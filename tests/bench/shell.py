@@ -1,0 +1,160 @@
+"""The limit: the same steps as one shell script a host, over one ssh connection each, at once."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from chaos_engine.deploys.proxy import ProxySettings
+from chaos_engine.deploys.worker import WorkerSettings
+from chaos_engine.operations.macvlan import Macvlan
+from tests.bench.nodes import WORK, RunError, timed
+from tests.bench.results import CHECKOUT
+from tests.bench.values import group_data, settings
+from tests.virtual_cluster import LAB, Cluster
+
+SCRIPTS = CHECKOUT / "tests/bench/shell"
+
+_CHANGED = ("/etc/hosts", "/etc/fstab", "/boot/firmware/cmdline.txt")
+"""Files of the system that a deploy edits; the others it makes, and lists in `_CREATED`."""
+
+_CREATED = "/var/lib/chaos-engine/created"
+
+_INSTALLED = ("docker.io", "docker-cli", "ca-certificates", "rsyslog", "glusterfs-client",
+              "kubelet", "kubeadm", "kubectl")  # fmt: skip
+
+_UNITS = (
+    "docker.service",
+    "swap.target",
+    "systemd-journald.service",
+    "rsyslog.service",
+    "var-log.service",
+    "var-log-check.timer",
+    "cri-docker.socket",
+    "cri-docker.service",
+    "kubelet.service",
+)
+_PROXY_UNITS = ("docker_haproxy.service",)
+
+
+class Scripts:
+    """The scripts of some hosts of a lab, made from what the deploy has brought these to."""
+
+    def __init__(self, cluster: Cluster, hosts: Sequence[str], proxy: str = "pi5") -> None:
+        self.cluster, self.hosts, self.proxy = cluster, tuple(hosts), proxy
+        self.folder = WORK / f"shell-{cluster.name}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = group_data(CHECKOUT)
+        self._worker = settings(WorkerSettings, data)
+        self._balancer = settings(ProxySettings, data)
+
+    def record(self) -> None:
+        """Take down what each host is now, for its scripts to compare with and to bring it to."""
+        for host in self.hosts:
+            paths = self._paths(host)
+            looks = self._looks(host, paths)
+            state = _root(self.cluster, host, f"{looks}\nstate").decode()
+            check = compose_check(looks, state)
+            (self.folder / f"state-{host}.sh").write_text(check)
+            tar = _root(self.cluster, host, f"tar -C / -czf - {shlex.join(_relative(paths))}")
+            for name, together in (("first", ""), ("together", "yes")):
+                script = self._first(host, tar, together)
+                (self.folder / f"{name}-{host}.sh").write_text(script)
+
+    def had_first(self, host: str) -> bool:
+        """Whether a script of an earlier call has set up the host, and no deploy."""
+        looked = f"test -e /usr/bin/docker && ! test -e {_CREATED} && echo scripted; true"
+        return "scripted" in _root(self.cluster, host, looked).decode()
+
+    def look(self, hosts_file: Path | None = None) -> Mapping[str, float]:
+        """Compare all hosts with what was recorded; what it took."""
+        return self._run("state", hosts_file=hosts_file)
+
+    def first(self, *, together: bool = False) -> Mapping[str, float]:
+        """Bring fresh hosts there, reboot them and look again; what it took.
+
+        + together: with one call of apt, not one a step
+        """
+        return self._run("together" if together else "first", "REBOOT")
+
+    def _run(
+        self, script: str, *options: str, hosts_file: Path | None = None
+    ) -> Mapping[str, float]:
+        run = timed(
+            self.cluster,
+            *("sh", str(SCRIPTS / "all.sh"), str(self.folder), script, *options, *self.hosts),
+            hosts_file=hosts_file,
+        )
+        if run.out.split() != ["as-wanted"] * len(self.hosts):
+            raise RunError(f"{script}: {run.out[-3000:]}{run.err[-3000:]}")
+        return run.values
+
+    def _paths(self, host: str) -> list[str]:
+        created = _root(self.cluster, host, f"cat {_CREATED}").decode().split()
+        mine = (p for p in created if p not in ("/etc/systemd/system/swap.target",))
+        return [*_CHANGED, *(path for path in mine if not path.endswith(".bak"))]
+
+    def _looks(self, host: str, paths: Sequence[str]) -> str:
+        proxy = host == self.proxy
+        names = {
+            "paths": [*paths, "/etc/rsyslog.d", "/etc/systemd/system/swap.target"],
+            "files": paths,
+            "packages": [*_INSTALLED, *self._worker.packages_absent],
+            "units": [*_UNITS, *(_PROXY_UNITS if proxy else ())],
+            "proxy": ["yes"] if proxy else [],
+            "image": [self._balancer.haproxy_image],
+        }
+        lines = [f"{name}={shlex.quote(' '.join(words))}" for name, words in names.items()]
+        return "\n".join([*lines, (SCRIPTS / "state.sh").read_text()])
+
+    def _first(self, host: str, tar: bytes, together: str) -> str:
+        own, site = self._worker, self._balancer
+        network = Macvlan(
+            name=site.macvlan_network,
+            parent=site.parent_interface,
+            subnet=site.lan_subnet,
+            gateway=site.lan_gateway,
+            vip=site.vip,
+            hairpin=site.hairpin_address,
+        )
+        values = {
+            "version": own.kubernetes_version,
+            "packages_absent": " ".join(own.packages_absent),
+            "proxy": "yes" if host == self.proxy else "",
+            "image": site.haproxy_image,
+            "network": network.create,
+            "together": together,
+        }
+        lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
+        payload = base64.encodebytes(tar).decode()
+        function = f"payload() {{ base64 -d <<'PAYLOAD'\n{payload}PAYLOAD\n}}"
+        return "\n".join([*lines, function, (SCRIPTS / "first.sh").read_text()])
+
+
+def compose_check(looks: str, expected: str) -> str:
+    """The script that compares the state which LOOKS prints with the expected one; prints
+    ``as-wanted``, or what differs and ends with status 1."""
+    return (
+        f"{looks}\nexpected=$(cat <<'EXPECTED'\n{expected.rstrip()}\nEXPECTED\n)\n"
+        'found=$(state)\nif [ "$found" = "$expected" ]; then echo as-wanted; else\n'
+        "  printf '%s\\n' \"$expected\" >/run/bench.expected\n"
+        "  printf '%s\\n' \"$found\" | diff /run/bench.expected - ; exit 1\nfi\n"
+    )
+
+
+def _relative(paths: Sequence[str]) -> list[str]:
+    return [path.lstrip("/") for path in paths]
+
+
+def _root(cluster: Cluster, host: str, script: str) -> bytes:
+    done = subprocess.run(
+        [str(LAB), "--name", cluster.name, "exec", host, "--", "sh", "-s"],
+        cwd=CHECKOUT,
+        input=script.encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return done.stdout

@@ -1,0 +1,29 @@
+# A script a host over one ssh connection each, all at once; with REBOOT the node reboots after it, is
+# awaited, and asked for the memory controller: all.sh FOLDER SCRIPT [REBOOT] HOST...
+#
+# FOLDER has SCRIPT-HOST.sh for each.
+set -u
+folder=$1 script=$2 reboot=
+shift 2
+[ "$1" != REBOOT ] || { reboot=yes; shift; }
+ssh="ssh -o BatchMode=yes -o ConnectTimeout=5 -o LogLevel=ERROR"
+
+one() {
+  $ssh "$1" sudo sh -s <"$folder/$script-$1.sh" || return
+  [ -n "$reboot" ] || return 0
+  before=$($ssh "$1" 'cat /proc/sys/kernel/random/boot_id; sudo systemctl reboot') || true
+  before=${before%%
+*}
+  until now=$($ssh "$1" cat /proc/sys/kernel/random/boot_id 2>/dev/null) &&
+    [ "$now" != "$before" ]
+  do sleep 0.3; done
+  $ssh "$1" 'grep -qw memory /sys/fs/cgroup/cgroup.controllers && echo as-wanted'
+}
+
+status=0 waiting=
+for host; do
+  one "$host" &
+  waiting="$waiting $!"
+done
+for each in $waiting; do wait "$each" || status=1; done
+exit $status

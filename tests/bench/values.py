@@ -1,0 +1,75 @@
+"""The site's values as variables of Ansible's: the same inventory, group data and defaults."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from chaos_engine.deploys.hosts_file import addresses
+from chaos_engine.deploys.log_mount import volume_of
+from chaos_engine.deploys.proxy import ProxySettings
+from chaos_engine.deploys.settings import PREFIX, Settings
+from chaos_engine.deploys.worker import WorkerSettings
+from chaos_engine.operations.packages import COMPANIONS, NEVER_PINNED
+
+_GROUPS = ("all", "workers", "proxy")
+
+
+def group_data(checkout: Path) -> dict[str, Any]:
+    """All that the site's group data sets; the proxy's is no other node's."""
+    found: dict[str, Any] = {}
+    for group in _GROUPS:
+        found |= runpy.run_path(str(checkout / "group_data" / f"{group}.py"))
+    return {key: value for key, value in found.items() if key.startswith(PREFIX)}
+
+
+def settings(model: type[Settings], data: dict[str, Any]) -> Any:
+    """The settings of a role, from what the site sets for it."""
+    names = (key.removeprefix(PREFIX) for key in data)
+    return model(**{name: data[PREFIX + name] for name in names if name in model.model_fields})
+
+
+def inventory(checkout: Path, hosts: Iterable[str], files: Path) -> dict[str, Any]:
+    """An inventory of Ansible's, as JSON, with all variables that the playbook takes.
+
+    + hosts: names of the nodes
+    + files: folder of the files that are put on nodes as they are
+    """
+    hosts, data = list(hosts), group_data(checkout)
+    proxy = runpy.run_path(str(checkout / "inventory.py"))["proxy"]
+    worker, balancer = settings(WorkerSettings, data), settings(ProxySettings, data)
+    pinned = {name for known in worker.packages_absent for name in _companions(known)}
+    common = {
+        **worker.model_dump(mode="json"),
+        **balancer.model_dump(mode="json"),
+        "vip_mac": balancer.mac,
+        "hosts_entries": addresses(worker),
+        "kubernetes_packages": list(worker.kubernetes_packages),
+        "packages_pinned": sorted(pinned - NEVER_PINNED),
+        "bench_files": str(files),
+        "ansible_user": "ubuntu",
+        "ansible_become": True,
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
+    variables: dict[str, dict[str, Any]] = {
+        name: {"log_volume": volume_of(worker, name).model_dump(mode="json")} for name in hosts
+    }
+    proxies = [name for name in proxy if name in hosts]
+    for name in proxies:
+        servers = balancer.servers(name)
+        variables[name]["haproxy_servers"] = {key: str(value) for key, value in servers.items()}
+    return {
+        "all": {
+            "vars": common,
+            "children": {
+                "workers": {"hosts": variables},
+                "proxy": {"hosts": {name: {} for name in proxies}},
+            },
+        }
+    }
+
+
+def _companions(name: str) -> tuple[str, ...]:
+    return (name, *COMPANIONS.get(name, ()))

@@ -1,0 +1,251 @@
+"""What the benchmarks do without a node: samples, plots, pages, the relay, the contestants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from tests.bench import plot, relay, report, shell, values
+from tests.bench.__main__ import PARTS, write_index
+from tests.bench.contestants import recap
+from tests.bench.measure import Case, Clock, OutOfTimeError, interleave
+from tests.bench.parts import card, scale
+from tests.bench.results import CHECKOUT, Results
+from tests.bench.timed import run as run_timed
+
+ABOUT = {
+    "sources": "abc",
+    "machine": "2 cores",
+    "begun": "today",
+    "load": "0.1",
+    "pyinfra": "3.10",
+    "python": "3.11",
+    "commit": "123",
+}
+
+
+def case(who: str, took: float, ran: list[str]) -> Case:
+    def run() -> dict[str, float]:
+        ran.append(who)
+        return {"seconds": took}
+
+    return Case({"hosts": 4, "contestant": who}, run)
+
+
+class TestMeasuring:
+    def test_contestants_take_turns_and_each_round_begins_with_another(
+        self, tmp_path: Path
+    ) -> None:
+        ran: list[str] = []
+        cases = [case("a", 1, ran), case("b", 2, ran)]
+        interleave(cases, Results("part", tmp_path, ABOUT), Clock.minutes(1), 3)
+        assert ran == ["a", "b", "b", "a", "a", "b"]
+
+    def test_a_part_that_was_cut_short_goes_on_where_it_was(self, tmp_path: Path) -> None:
+        ran: list[str] = []
+        cases = [case("a", 1, ran), case("b", 2, ran)]
+        interleave(cases, Results.resume("part", ABOUT, tmp_path), Clock.minutes(1), 1)
+        again = Results.resume("part", ABOUT, tmp_path)
+        interleave(cases, again, Clock.minutes(1), 2)
+        assert ran == ["a", "b", "b", "a"]
+        assert again.median("seconds", contestant="b") == 2
+
+    def test_samples_of_other_sources_do_not_count(self, tmp_path: Path) -> None:
+        first = Results.resume("part", ABOUT, tmp_path)
+        first.add({"hosts": 4}, {"seconds": 1})
+        assert Results.resume("part", ABOUT, tmp_path).samples
+        assert not Results.resume("part", {**ABOUT, "sources": "new"}, tmp_path).samples
+
+    def test_what_was_measured_before_the_time_was_over_is_kept(self, tmp_path: Path) -> None:
+        results = Results.resume("part", ABOUT, tmp_path)
+        results.add({"hosts": 4, "contestant": "a"}, {"seconds": 1})
+        with pytest.raises(OutOfTimeError):
+            interleave([case("a", 1, [])], results, Clock(time.monotonic() - 1), 2)
+        assert len(Results.load("part", tmp_path).samples) == 1
+
+    def test_a_command_is_timed_with_its_processor_time_and_memory(self, tmp_path: Path) -> None:
+        took = run_timed(["sh", "-c", "echo said; echo wrong >&2; sleep 0.2; exit 3"], tmp_path)
+        assert took["status"] == 3
+        assert 0.2 <= took["seconds"] < 20
+        assert took["cpu_seconds"] < took["seconds"]
+        assert took["memory_mib"] > 0.1
+        assert (tmp_path / "out").read_text() == "said\n"
+        assert (tmp_path / "err").read_text() == "wrong\n"
+
+
+class TestPlots:
+    @pytest.mark.parametrize(
+        ("largest", "found"),
+        [
+            (0, [0, 1]),
+            (0.9, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+            (10, [0, 2, 4, 6, 8, 10]),
+            (17.5, [0, 5, 10, 15, 20]),
+            (61, [0, 20, 40, 60, 80]),
+        ],
+    )
+    def test_an_axis_has_round_numbers(self, largest: float, found: list[float]) -> None:
+        assert plot.ticks(largest) == found
+
+    def test_bars_are_as_long_as_their_values_say(self) -> None:
+        svg = plot.bars("Title & more", "seconds", {"row": {"one": 10, "two": 5}})
+        boxes = ElementTree.fromstring(svg).findall(".//{*}rect")
+        lengths = [float(box.get("width", "0")) for box in boxes if box.get("height") == "14"]
+        assert lengths[0] == pytest.approx(2 * lengths[1], rel=0.01)
+        assert "Title &amp; more" in svg
+
+    def test_curves_go_through_their_points(self) -> None:
+        svg = plot.curves("t", "nodes", "s", {"wall": [(5, 1), (10, 2), (50, 10)]})
+        lines = [
+            line
+            for line in ElementTree.fromstring(svg).findall(".//{*}line")
+            if line.get("stroke-width") == "2"
+        ]
+        assert len(lines) == 2
+        assert float(lines[1].get("y2", "0")) < float(lines[0].get("y1", "0"))
+
+
+class TestRelay:
+    def test_a_round_trip_takes_its_time_and_bytes_arrive_in_order(self) -> None:
+        data = bytes(range(256)) * 8000
+
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while chunk := await reader.read(65536):
+                writer.write(chunk)
+                await writer.drain()
+            writer.close()
+
+        async def go() -> tuple[float, bytes, relay.Traffic]:
+            traffic = relay.Traffic()
+            server = await asyncio.start_server(echo, "127.0.0.1", 0)
+            target = server.sockets[0].getsockname()
+            front = await relay.serve(("127.0.0.1", 0), target, 0.1, traffic)
+            reader, writer = await asyncio.open_connection(*front.sockets[0].getsockname())
+            writer.write(b"x")
+            await reader.readexactly(1)  # the handshake's time is over
+            begin = time.monotonic()
+            writer.write(b"y")
+            await reader.readexactly(1)
+            took = time.monotonic() - begin
+            writer.write(data)
+            writer.write_eof()
+            came = await reader.read()
+            writer.close()
+            front.close()
+            server.close()
+            return took, came, traffic
+
+        took, came, traffic = asyncio.run(asyncio.wait_for(go(), 30))
+        assert took >= 0.1
+        assert came == data
+        assert traffic == relay.Traffic(len(data) + 2, len(data) + 2)
+
+
+class TestContestants:
+    def test_the_recap_of_a_playbook_is_read(self) -> None:
+        text = (
+            "TASK [x] ***\nchanged: [pi1]\n\nPLAY RECAP *****\n"
+            "pi1   : ok=53   changed=1    unreachable=0    failed=0    skipped=9\n"
+            "pi10  : ok=40   changed=0    unreachable=0    failed=0    skipped=9\n"
+        )
+        found = recap(text)
+        assert found["pi1"]["changed"] == 1
+        assert found["pi10"]["ok"] == 40
+
+    def test_the_playbook_gets_the_sites_values(self) -> None:
+        hosts = ("pi1", "pi5")
+        found = values.inventory(CHECKOUT, hosts, Path("/files"))["all"]
+        assert json.dumps(found)
+        workers = found["children"]["workers"]["hosts"]
+        assert tuple(workers) == hosts
+        assert workers["pi5"]["log_volume"]["volume"] == "pi5"
+        assert set(workers["pi5"]["haproxy_servers"]) == {"pi1", "pi4", "pi7"}
+        assert found["children"]["proxy"]["hosts"] == {"pi5": {}}
+        assert "cloud-init-base" in found["vars"]["packages_pinned"]
+        assert "lvm2" not in found["vars"]["packages_pinned"]
+
+    def test_the_playbook_names_templates_that_there_are(self) -> None:
+        playbook = CHECKOUT / "tests/bench/playbook"
+        named = set()
+        for file in [playbook / "site.yml", *playbook.glob("tasks/*.yml")]:
+            assert yaml.safe_load(file.read_text())
+            named |= set(re.findall(r"[\w.-]+\.j2", file.read_text()))
+        assert len(named) > 8
+        assert [name for name in named if not (playbook / "templates" / name).exists()] == []
+
+    @pytest.mark.parametrize("name", ["all.sh", "first.sh", "state.sh"])
+    def test_the_scripts_are_shell(self, name: str) -> None:
+        subprocess.run(["sh", "-n", str(shell.SCRIPTS / name)], check=True)
+
+    def test_a_check_tells_what_differs(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.write_text("it's $HOME `here`\n")
+        looks = f"state() {{ cat {file}; echo end; }}"
+        script = shell.compose_check(looks, file.read_text() + "end\n")
+        script = script.replace("/run/bench.expected", str(tmp_path / "expected"))
+
+        def check() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True)
+
+        assert check().stdout == "as-wanted\n"
+        file.write_text("another\n")
+        assert check().returncode == 1
+        assert "> another" in check().stdout
+
+    def test_changes_are_read_from_the_runs_json(self) -> None:
+        operations = [
+            {"name": "a", "success": [], "error": []},
+            {"name": "b", "success": ["pi1"], "error": []},
+            {"name": "c", "success": [], "error": ["pi2"]},
+        ]
+        assert scale.changes(json.dumps({"results": {"operations": operations}})) == ["b", "c"]
+
+    def test_names_that_differ_from_run_to_run_are_left_out(self) -> None:
+        one, two = "a" * 64, "b" * 64
+        root = "/var/lib/docker/containers"
+        lines = [f"7 {root}/{one}/{one}-json.log", f"9 {root}/{two}/{two}-json.log", "8 /etc/a b"]
+        changed = card.parse_changed("\n".join(lines))
+        assert [each.size for each in changed] == [9, 8, 7]
+        assert card.kinds(changed) == [f"{root}/*/*", "/etc/a b"]
+
+
+class TestPages:
+    def test_numbers_have_the_digits_that_count(self) -> None:
+        assert report.spread([1.234, 2.0, 3.5]) == "2.00 (1.23 to 3.50)"
+        assert report.spread([12345.6], "KiB") == "12,346 KiB"
+        assert report.ratio(30, 1.5) == "20.0 x"
+        assert report.ratio(None, 1.5) == "-"
+
+    def test_a_table_compares_the_others_with_the_first(self, tmp_path: Path) -> None:
+        results = Results("part", tmp_path, ABOUT)
+        for who, seconds in (("a", 2), ("b", 30), ("b", 40), ("b", 50)):
+            results.add({"hosts": 4, "contestant": who}, {"seconds": seconds})
+        page = report.Page("Title")
+        rows = [{"hosts": 4}, {"hosts": 10}]
+        medians = report.against(results, page, rows, lambda r: f"{r['hosts']} nodes", ("a", "b"))
+        assert medians == {"4 nodes": {"a": 2, "b": 40}}
+        text = page.write(results).read_text()
+        assert "| 4 nodes | 2.00 | 40.0 (30.0 to 50.0) | 20.0 x |" in text
+        assert "2 cores" in text
+        assert "commit 123" in text
+
+    def test_the_index_has_the_pages_that_there_are(self, tmp_path: Path) -> None:
+        Results("card", tmp_path, ABOUT).add({"source": "x", "way": "y"}, {"bytes": 1})
+        write_index(tmp_path)
+        index = (tmp_path / "README.md").read_text()
+        assert "[What reaches the card](card.md)" in index
+        assert "`scale`: not measured yet" in index
+
+    @pytest.mark.parametrize("part", PARTS)
+    def test_a_part_without_any_sample_has_a_page(self, part: str, tmp_path: Path) -> None:
+        results = Results(part, tmp_path, ABOUT)
+        results.save()
+        assert PARTS[part].report(results).write(results).read_text().startswith("# ")
