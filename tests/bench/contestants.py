@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.bench import values
-from tests.bench.nodes import WORK, Run, RunError, limits, timed
+from tests.bench.nodes import WORK, Run, RunError, timed
 from tests.bench.results import CHECKOUT
-from tests.virtual_cluster import Cluster
+from tests.virtual_cluster import Cluster, limits
 
 ANSIBLE = WORK / "ansible"
 """The virtual environment of Ansible, made by ``make bench``."""

@@ -14,7 +14,7 @@ from subprocess import PIPE, Popen
 
 from tests.bench.relay import Traffic
 from tests.bench.results import CHECKOUT, say
-from tests.virtual_cluster import LAB, Cluster
+from tests.virtual_cluster import LAB, Cluster, limits
 
 WORK = CHECKOUT / ".bench"
 """What the benchmarks make for themselves and keep between runs; not in git."""
@@ -43,11 +43,6 @@ def lab(name: str, *options: str) -> Cluster:
         options = ()
     cluster.up("--swap", "none", *options) if options else cluster.up()
     return cluster
-
-
-def limits(hosts: Sequence[str]) -> list[str]:
-    """pyinfra's options for these hosts alone."""
-    return [word for host in hosts for word in ("--limit", host)]
 
 
 def timed(

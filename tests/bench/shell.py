@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.worker import WorkerSettings
+from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.operations.macvlan import Macvlan
 from tests.bench.nodes import WORK, RunError, timed
 from tests.bench.results import CHECKOUT
@@ -18,10 +19,13 @@ from tests.virtual_cluster import LAB, Cluster
 
 SCRIPTS = CHECKOUT / "tests/bench/shell"
 
-_CHANGED = ("/etc/hosts", "/etc/fstab", "/boot/firmware/cmdline.txt")
-"""Files of the system that a deploy edits; the others it makes, and lists in `_CREATED`."""
-
-_CREATED = "/var/lib/chaos-engine/created"
+# The files that the deploy has written, by its own notes
+_WRITTEN = rf"""
+awk -F '\t' '$2 == "file" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u |
+  while IFS= read -r path; do
+    case $path in *.bak) ;; *) [ ! -f "$path" ] || echo "$path" ;; esac
+  done
+"""
 
 _INSTALLED = ("docker.io", "docker-cli", "ca-certificates", "rsyslog", "glusterfs-client",
               "kubelet", "kubeadm", "kubectl")  # fmt: skip
@@ -66,7 +70,7 @@ class Scripts:
 
     def had_first(self, host: str) -> bool:
         """Whether a script of an earlier call has set up the host, and no deploy."""
-        looked = f"test -e /usr/bin/docker && ! test -e {_CREATED} && echo scripted; true"
+        looked = f"test -e /usr/bin/docker && ! test -e {MANIFEST} && echo scripted; true"
         return "scripted" in _root(self.cluster, host, looked).decode()
 
     def look(self, hosts_file: Path | None = None) -> Mapping[str, float]:
@@ -93,9 +97,7 @@ class Scripts:
         return run.values
 
     def _paths(self, host: str) -> list[str]:
-        created = _root(self.cluster, host, f"cat {_CREATED}").decode().split()
-        mine = (p for p in created if p not in ("/etc/systemd/system/swap.target",))
-        return [*_CHANGED, *(path for path in mine if not path.endswith(".bak"))]
+        return _root(self.cluster, host, _WRITTEN).decode().split()
 
     def _looks(self, host: str, paths: Sequence[str]) -> str:
         proxy = host == self.proxy

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tests.bench.contestants import ANSIBLE, Ansible, deploy
 from tests.bench.measure import Case, interleave
-from tests.bench.nodes import RunError, converge, limits, through_relays
+from tests.bench.nodes import RunError, converge, through_relays
 from tests.bench.parts.options import Options, hosts_of
 from tests.bench.plot import bars
 from tests.bench.report import Page, against
 from tests.bench.results import Label, Results, say
-from tests.virtual_cluster import Cluster
+from tests.virtual_cluster import Cluster, limits
 
 PART = "ansible"
 MINUTES = 120

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from tests.bench.contestants import Ansible
-from tests.bench.nodes import RunError, converge, limits, through_relays, timed
+from tests.bench.nodes import RunError, converge, through_relays, timed
 from tests.bench.parts.ansible import spoil
 from tests.bench.parts.limit import make_fresh
 from tests.bench.parts.options import Options, hosts_of
 from tests.bench.report import Page, spread
 from tests.bench.results import Results, say
-from tests.virtual_cluster import Cluster
+from tests.virtual_cluster import Cluster, limits
 
 PART = "commands"
 MINUTES = 40

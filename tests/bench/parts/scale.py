@@ -9,12 +9,12 @@ from statistics import median
 
 from tests.bench import nodes
 from tests.bench.measure import Case, interleave
-from tests.bench.nodes import WORK, RunError, converge, limits, timed
+from tests.bench.nodes import WORK, RunError, converge, timed
 from tests.bench.parts.options import Options
 from tests.bench.plot import curves
 from tests.bench.report import Page, number, ratio, spread
 from tests.bench.results import Results, say
-from tests.virtual_cluster import Cluster, wait_for
+from tests.virtual_cluster import Cluster, limits, wait_for
 
 PART = "scale"
 MINUTES = 60
