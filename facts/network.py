@@ -9,7 +9,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.macvlan import ipv4_addresses
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.observe import NodeFact, SeveralFact, Value
 
 
 @dataclass(frozen=True)
@@ -75,57 +75,55 @@ def parse_interface(lines: list[str]) -> InterfaceState:
 
 # docker.socket would start a stopped Docker for whoever asks: a read must not. What the kernel
 # remembers is dropped before each question, but for what an administrator has put there.
-_OWNER = """\
-if [ -n "$2" ] && systemctl is-active --quiet docker.service && [ "$(timeout 10 \\
-  docker container inspect --format '{{.State.Running}}' -- "$2" 2>/dev/null)" = true ]
-then exit; fi
-link=$(ip -o -4 route get "$1" 2>/dev/null |
-  sed -n '/^local \\|^broadcast \\| via /!s/.* dev \\([^ ]*\\) .*/\\1/p')
-[ -n "$link" ] || exit 0
-for question in 1 2 3; do
-  ip -4 neighbour flush to "$1" dev "$link" >/dev/null 2>&1
-  timeout 1 bash -c 'echo > "/dev/udp/$1/9"' bash "$1" 2>/dev/null
-  for look in 1 2 3 4 5 6; do
-    mac=$(ip -4 neighbour show to "$1" dev "$link" | sed -n 's/.* *lladdr \\([^ ]*\\).*/\\1/p')
-    if [ -n "$mac" ]; then echo "$mac"; exit; fi
-    sleep 0.05
+_OWNERS = """\
+ask() {
+  if [ -n "$2" ] && systemctl is-active --quiet docker.service && [ "$(timeout 10 \\
+    docker container inspect --format '{{.State.Running}}' -- "$2" 2>/dev/null)" = true ]
+  then return; fi
+  link=$(ip -o -4 route get "$1" 2>/dev/null |
+    sed -n '/^local \\|^broadcast \\| via /!s/.* dev \\([^ ]*\\) .*/\\1/p')
+  [ -n "$link" ] || return
+  for question in 1 2 3; do
+    ip -4 neighbour flush to "$1" dev "$link" >/dev/null 2>&1
+    timeout 1 bash -c 'echo > "/dev/udp/$1/9"' bash "$1" 2>/dev/null
+    for look in 1 2 3 4 5 6; do
+      mac=$(ip -4 neighbour show to "$1" dev "$link" | sed -n 's/.* *lladdr \\([^ ]*\\).*/\\1/p')
+      if [ -n "$mac" ]; then echo "$1 $mac"; return; fi
+      sleep 0.05
+    done
   done
-done; exit 0
+}
+while [ $# -gt 0 ]; do ask "$1" "$2" & shift 2; done
+wait
 """
 
 
-class AddressOwner(NodeFact[str]):
-    """The MAC address of the machine that has an IPv4 address on the node's LAN, "" if none
-    answers within a second, the node itself has it, or it is not on the LAN.
+class AddressOwners(SeveralFact[str]):
+    """The MAC addresses of the machines that have IPv4 addresses on the node's LAN, by address;
+    without those that nobody answers for within a second, that the node itself has, or that are
+    not on the LAN.
 
-    + address: the IPv4 address
-    + unless_container: name of a container; while it runs on this node nobody is asked
+    + addresses: tuples of an IPv4 address and the name of a container: while that runs on this
+      node nobody is asked; "" for none
 
     Without ``arping``, which Ubuntu Server does not bring: a datagram to the address has the kernel
     ask for its owner (arp(7)), three times.
 
-    **Example:** ``host.get_fact(AddressOwner, address="192.168.1.60", unless_container="proxy")``
+    **Example:** ``host.get_fact(AddressOwners, addresses=(("192.168.1.60", "lb-haproxy"),))``
     """
 
+    argument = "addresses"
+    of_others = True
+
     @override
-    def requires_command(self, address: str, unless_container: str = "") -> str:
+    def requires_command(self, addresses: tuple[tuple[str, str], ...]) -> str:
         return "ip"
 
     @override
-    def command(self, address: str, unless_container: str = "") -> StringCommand:
-        return StringCommand(
-            "sh -c",
-            QuoteString(_OWNER),
-            "sh",
-            QuoteString(address),
-            QuoteString(unless_container),
-        )
-
-    @staticmethod
-    @override
-    def default() -> str:
-        return ""
+    def command(self, addresses: tuple[tuple[str, str], ...]) -> StringCommand:
+        words = (QuoteString(word) for pair in addresses for word in pair)
+        return StringCommand("sh -c", QuoteString(_OWNERS), "sh", *words)
 
     @override
-    def parse(self, lines: list[str]) -> str:
-        return lines[0]
+    def parse(self, lines: list[str]) -> dict[str, str]:
+        return dict(line.split() for line in lines)

@@ -2,9 +2,9 @@
 
 pyinfra spends one remote command a fact and keeps nothing. An operation of this package reads
 through `observe` instead: the first call gathers everything that the run has said it will want
-(`want`) in one command and keeps the answers until any command has run on that host, or the run
-enters another stage. The batch is composed of the facts' own ``command`` and parsed by their own
-``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
+(`want`) in one command and keeps the answers until any command has run on that host, or somebody
+was asked whether to go on. The batch is composed of the facts' own ``command`` and parsed by
+their own ``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing_extensions import override
 from chaos_engine.facts.connection import bound, trouble
 
 if TYPE_CHECKING:
+    from pyinfra.api.arguments import AllArguments
     from pyinfra.api.host import Host
     from pyinfra.api.state import State
 
@@ -77,6 +78,9 @@ class NodeFact(FactBase[T], Generic[T]):
     pyinfra contains only ``FactProcessError``: any other exception in ``process`` ends the run
     of all hosts (research: ``pyinfra/api/facts.py``, ``_get_fact``).
     """
+
+    of_others: ClassVar[bool] = False
+    """Whether it tells of other machines, so that no command on the node changes the answer."""
 
     def parse(self, lines: list[str]) -> T:
         """Turn the command's lines into the fact's value; ``ValueError`` if they make no sense."""
@@ -279,6 +283,11 @@ class _View:
     pending: list[str] = field(default_factory=list)
     warned: set[str] = field(default_factory=set)
 
+    def outdate(self) -> None:
+        """Drop what the node may answer in another way once it was changed."""
+        kept = ((key, value) for key, value in self.known.items() if _of_others(key[0]))
+        self.known = dict(kept)
+
     @contextmanager
     def working_for(self, concern: str) -> Iterator[None]:
         """What is changed meanwhile is noted under this concern's name."""
@@ -313,11 +322,10 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     _drop_stale(state, host, view)
     if (read, identity) not in view.known:
         # One change is often followed by another, as in a first deploy: then all but the
-        # operation's own reads would be in vain. Once nothing was changed, all is read again.
+        # operation's own reads would be in vain. Once one has changed nothing, all is read again.
         also = [r for r, i in view.wanted if i == identity]
-        if view.changing and read in (own := list(view.own())):
-            also = own
-        view.changing = False
+        if view.changing:
+            also = own if read in (own := list(view.own())) else []
         missing = (r for r in [read, *also] if (r, identity) not in view.known)
         _gather(state, host, view, identity, _Reads(dict.fromkeys(missing)))
     value = view.known[read, identity]
@@ -326,8 +334,11 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     return cast(T, value)
 
 
-def want(reads: Iterable[Read], global_arguments: dict[str, Any] | None = None) -> None:
-    """Say that the run will `observe` these, so that the next gathered read includes them."""
+def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) -> None:
+    """Say that the run will `observe` these, so that the next gathered read includes them.
+
+    + global_arguments: pyinfra's, of the operation that will; else those of the one at work
+    """
     state, host, view = current()
     identity = _identity(state, host, global_arguments)
     view.wanted.update(dict.fromkeys((read, identity) for read in reads))
@@ -338,7 +349,8 @@ def begin(reads: Callable[[], Iterable[Read]]) -> None:
 
     + reads: says what it will `observe`; called only if that matters
     """
-    current()[2].own = reads
+    view = current()[2]
+    view.own, view.changing = reads, False
 
 
 def gather() -> None:
@@ -351,9 +363,18 @@ def gather() -> None:
         _gather(state, host, view, identity, _Reads(missing))
 
 
+def changes() -> None:
+    """Say that the operation at work changes the current host now."""
+    view = current()[2]
+    view.outdate()
+    view.changing = True
+
+
 def forget() -> None:
-    """Drop all that is known of the current host: something has changed it."""
-    current()[2].known.clear()
+    """Drop all that is known of the current host, such as after a reboot."""
+    view = current()[2]
+    view.known.clear()
+    view.changing = False
 
 
 def warn(message: str) -> None:
@@ -377,24 +398,33 @@ def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[s
         view.phase = ""
 
 
-def _identity(state: State, host: Host, global_arguments: Any = None) -> tuple[str, ...]:
+def _of_others(read: Read) -> bool:
+    return issubclass(read.fact, NodeFact) and read.fact.of_others
+
+
+def _identity(
+    state: State, host: Host, global_arguments: AllArguments | None = None
+) -> tuple[str, ...]:
     """As whom the node is read: answers as root and as a user are kept apart."""
-    if host.current_op_global_arguments and global_arguments is None:
-        resolved: Any = host.current_op_global_arguments
-    else:
-        resolved, _ = pop_global_arguments(state, host, dict(global_arguments or {}))
+    resolved: Any = global_arguments or host.current_op_global_arguments
+    if not resolved:
+        resolved, _ = pop_global_arguments(state, host, {})
     return tuple(f"{key}={resolved[key]!r}" for key in _IDENTITY if resolved.get(key))
 
 
 def _drop_stale(state: State, host: Host, view: _View) -> None:
     executed = sum(data.operation_meta.executed for data in state.ops[host].values())
-    stamp = (state.current_stage, executed)
-    old = time.monotonic() - view.at > MAX_AGE_SECONDS
-    # Inside a nested operation commands have run that the count does not show yet.
-    if stamp != view.stamp or old or host.nested_executing_op_hash:
-        view.changing = view.stamp is not None and view.stamp[0] == stamp[0] and not old
+    stage, before = state.current_stage, view.stamp
+    view.stamp = (stage, executed)
+    # Before a run that was previewed people wait at the prompt, or mend what it has listed.
+    resumed = before is not None and before[0] != stage and state.should_check_for_changes()  # type: ignore[no-untyped-call]
+    if before is None or resumed or time.monotonic() - view.at > MAX_AGE_SECONDS:
         view.known.clear()
-        view.stamp, view.at = stamp, time.monotonic()
+        view.at = time.monotonic()
+    # Inside a nested operation commands have run that the count does not show yet.
+    if before is not None and (before[1] != executed or host.nested_executing_op_hash):
+        view.outdate()
+        view.changing = before[0] == stage
 
 
 def _gather(

@@ -22,7 +22,7 @@ from pyinfra.connectors.util import CommandOutput
 from typing_extensions import ParamSpec, override
 
 from chaos_engine.facts.connection import bound, trouble
-from chaos_engine.facts.observe import NodeError, Read, begin, current, forget, want
+from chaos_engine.facts.observe import NodeError, Read, begin, changes, current, want
 from chaos_engine.operations.arguments import refuse
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def converge(
             try:
                 for command in function(*args, **kwargs):
                     if state.is_executing:  # a retry, or a read after the yield, reads anew
-                        forget()
+                        changes()
                     yield _contained(command)
             except NodeError as error:
                 yield FunctionCommand(fail_host, (str(error),), {})
@@ -82,7 +82,7 @@ def converge(
             own = dict(kwargs)
             resolved, _ = pop_global_arguments(state, host, own)
             refuse(function, takes.bind(*args, **own).arguments)
-            want(reads(*args, **own), dict(kwargs))  # type: ignore[arg-type]
+            want(reads(*args, **own), resolved)  # type: ignore[arg-type]
             if view.phase == "check":
                 host.current_op_global_arguments = resolved
                 try:

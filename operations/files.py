@@ -127,6 +127,7 @@ class Plan:
     stop: tuple[Unit, ...] = ()
     start: tuple[Unit, ...] = ()
     restart: tuple[Unit, ...] = ()
+    unmask: tuple[Unit, ...] = ()
     enable: tuple[Unit, ...] = ()
     reenable: tuple[Unit, ...] = ()
     disable: tuple[Unit, ...] = ()
@@ -161,7 +162,7 @@ def plan(
     in_systemd = {path for path in touched if path.startswith(f"{UNITS}/")}
     links = {posixpath.basename(file.path): wanted_links(file) for file in unit_files(wanted)}
 
-    start, restart, stop, enable, reenable, disable = [], [], [], [], [], []
+    start, restart, stop, unmask, enable, reenable, disable = [], [], [], [], [], [], []
     for unit in units:
         state = states.get(unit.name)
         active = state is not None and state.active in ("active", "reloading")
@@ -177,6 +178,8 @@ def plan(
         enabled = state is not None and state.enabled in ("enabled", "alias", "static")
         if unit.enabled and not enabled:
             enable.append(unit)
+            if state is not None and state.enabled.startswith("masked"):
+                unmask.append(unit)
         elif unit.enabled and unit.name in traces and traces[unit.name].links != links[unit.name]:
             reenable.append(unit)
         elif unit.enabled is False and state is not None and state.enabled == "enabled":
@@ -189,6 +192,7 @@ def plan(
         tuple(stop),
         tuple(start),
         tuple(restart),
+        tuple(unmask),
         tuple(enable),
         tuple(reenable),
         tuple(disable),
@@ -434,17 +438,23 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
             "fi",
         ]
     # a masked unit cannot be started
-    lines += [f"systemctl unmask -- {q(unit.name)}" for unit in todo.enable]
+    lines += _systemctl("unmask", todo.unmask)
     done: list[Unit] = []
     for action, units in (("stop", todo.stop), ("start", todo.start), ("restart", todo.restart)):
         for unit in units:
             lines += _act(action, unit, reload, done)
             done.append(unit)
-    lines += [f"systemctl disable -- {q(unit.name)}" for unit in todo.disable]
-    lines += [f"systemctl enable -- {q(unit.name)}" for unit in todo.enable]
+    lines += _systemctl("disable", todo.disable)
+    lines += _systemctl("enable", todo.enable)
     # Which removes all its links, and makes those that its file names
-    lines += [f"systemctl reenable -- {q(unit.name)}" for unit in todo.reenable]
+    lines += _systemctl("reenable", todo.reenable)
     return "\n".join([*lines, ""])
+
+
+def _systemctl(action: str, units: Iterable[Unit]) -> list[str]:
+    """The line that does it to all units at once: systemd reads all its files anew each time."""
+    names = [unit.name for unit in units]
+    return [f"systemctl {action} -- {quote(*names)}"] if names else []
 
 
 _BACK = """\

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
-from chaos_engine.facts.network import AddressOwner, Interface, InterfaceState
+from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import LinkName
@@ -26,7 +26,7 @@ def reads(
         Read.of(MacvlanLinks),
         Read.of(Interface, interface=link),
         Read.of(Interface, interface=parent),
-        Read.of(AddressOwner, address=str(address), unless_container=CONTAINER),
+        Read.of(AddressOwners, addresses=((str(address), CONTAINER),)),
     ]
 
 
@@ -58,8 +58,8 @@ def hairpin(
         )
     due = missing(links, observe(Interface, interface=parent), link, parent, address, vip)
     if not any(f"{address}/32" in one.addresses for one in links.values()):
-        owner = observe(AddressOwner, address=str(address), unless_container=CONTAINER)
-        if owner:
+        owners = observe(AddressOwners, addresses=((str(address), CONTAINER),))
+        if owner := owners.get(str(address)):
             raise NodeError(
                 f"{address} belongs to the machine with the MAC address {owner}; choose another "
                 "chaos_hairpin_address, outside of the router's DHCP range; or, if that machine "

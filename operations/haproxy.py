@@ -14,7 +14,7 @@ from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
 from chaos_engine.facts.files import Files
 from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
 from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
-from chaos_engine.facts.network import AddressOwner, Interface
+from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations import files, log_mount
 from chaos_engine.operations.alone import ALONE
@@ -103,7 +103,7 @@ def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
         Read.of(LoadedConfig),
         Read.of(DockerNetworks),
         Read.of(Interface, interface=proxy.parent),
-        Read.of(AddressOwner, address=str(proxy.vip), unless_container=CONTAINER),
+        Read.of(AddressOwners, addresses=((str(proxy.vip), CONTAINER),)),
         Read.of(Mounts),
         Read.of(Files, paths=(log_mount.SERVICE,)),
         *files.reads(wanted, units=[UNIT]),
@@ -131,8 +131,8 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     network = (observe(DockerNetworks) or {}).get(proxy.network)
     problem = taken(proxy, network)
     if not problem and not predecessors(proxy, network):
-        owner = observe(AddressOwner, address=str(proxy.vip), unless_container=CONTAINER)
-        problem = answered(proxy, owner)
+        owners = observe(AddressOwners, addresses=((str(proxy.vip), CONTAINER),))
+        problem = answered(proxy, owners.get(str(proxy.vip), ""))
     parent = observe(Interface, interface=proxy.parent)
     if parent and parent.mac == proxy.mac:
         problem = (

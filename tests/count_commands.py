@@ -14,7 +14,7 @@ from collections import Counter
 from typing import Any
 
 from pyinfra.connectors.ssh import SSHConnector
-from pyinfra_cli.cli import cli
+from pyinfra_cli.main import main
 
 _counts: Counter[str] = Counter()
 _run = SSHConnector.run_shell_command
@@ -28,4 +28,4 @@ def _counted(self: SSHConnector, *arguments: Any, **keywords: Any) -> Any:
 if __name__ == "__main__":
     SSHConnector.run_shell_command = _counted  # type: ignore[method-assign]
     atexit.register(lambda: print(f"commands: {json.dumps(_counts)}", file=sys.stderr))
-    cli()
+    main()

@@ -17,7 +17,7 @@ from typing import Any
 from pyinfra.connectors import ssh
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import read_output_buffers, write_stdin
-from pyinfra_cli.cli import cli
+from pyinfra_cli.main import main
 
 _run = SSHConnector.run_shell_command
 
@@ -65,4 +65,4 @@ if __name__ == "__main__":
         lambda self, command, *rest, **keywords: killer.run(self, command, *rest, **keywords)
     )
     ssh.write_stdin, ssh.read_output_buffers = killer.write, killer.read
-    cli()
+    main()

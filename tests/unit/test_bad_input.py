@@ -34,7 +34,7 @@ from chaos_engine.facts.kernel import KernelCmdline
 from chaos_engine.facts.kubernetes import Joined, KubernetesSources, Source
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Mount, Mounts
-from chaos_engine.facts.network import AddressOwner, Interface
+from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.packages import Removal, RemovalPlan
@@ -1421,12 +1421,12 @@ NODES = [
     node(
         "192.168.1.60 belongs to the machine with the MAC address aa:bb:cc:dd:ee:ff; choose "
         "another chaos_vip, outside of the router's DHCP range",
-        {AddressOwner: "aa:bb:cc:dd:ee:ff"},
+        {AddressOwners: {"192.168.1.60": "aa:bb:cc:dd:ee:ff"}},
     ),
     node(
         "192.168.1.222 belongs to the machine with the MAC address aa:bb:cc:dd:ee:ff; choose "
         "another chaos_hairpin_address, outside of the router's DHCP range",
-        {AddressOwner: "aa:bb:cc:dd:ee:ff"},
+        {AddressOwners: {"192.168.1.222": "aa:bb:cc:dd:ee:ff"}},
     ),
     node(
         "other",

@@ -140,7 +140,7 @@ def test_a_directory_in_a_files_place_refuses_the_node() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "action"),
+    ("unit", "actions"),
     [
         (running(), ""),
         (running(started_with="old"), "restart"),
@@ -149,15 +149,16 @@ def test_a_directory_in_a_files_place_refuses_the_node() -> None:
         (running(active="inactive"), "start"),
         (running(active="failed"), "start"),
         (running(enabled="disabled"), "enable"),
-        (running(enabled="masked"), "enable"),
+        (running(enabled="masked"), "unmask enable"),
+        (running(enabled="masked-runtime"), "unmask enable"),
     ],
 )
-def test_a_unit_is_made_to_run_with_its_files(unit: UnitState, action: str) -> None:
+def test_a_unit_is_made_to_run_with_its_files(unit: UnitState, actions: str) -> None:
     record = DOCKER.record
     found = {CONF: state("{}"), record.path: state(str(record.content))}
     todo = plan([File(CONF, "{}")], [], [DOCKER], found, {"docker.service": unit}, {})
-    actions = [name for name in ("start", "restart", "stop", "enable") if getattr(todo, name)]
-    assert actions == ([action] if action else [])
+    kinds = ("start", "restart", "stop", "unmask", "enable")
+    assert [name for name in kinds if getattr(todo, name)] == actions.split()
 
 
 def test_a_changed_file_restarts_the_unit_that_reads_it_once() -> None:
@@ -464,7 +465,14 @@ def test_files_without_effect_are_taken_back(sandbox: Sandbox, apply: str) -> No
 
 def test_units_are_reloaded_started_and_enabled_in_order(sandbox: Sandbox) -> None:
     one, two = Unit("one.service"), Unit("two.service")
-    todo = Plan(daemon_reload=True, stop=(one,), start=(one,), restart=(two,), enable=(two,))
+    todo = Plan(
+        daemon_reload=True,
+        stop=(one,),
+        start=(one,),
+        restart=(two,),
+        unmask=(two,),
+        enable=(one, two),
+    )
     assert sandbox.apply(todo).returncode == 0
     assert [call for call in sandbox.calls if not call.startswith("reset-failed")] == [
         "daemon-reload",
@@ -472,7 +480,7 @@ def test_units_are_reloaded_started_and_enabled_in_order(sandbox: Sandbox) -> No
         "stop -- one.service",
         "start -- one.service",
         "restart -- two.service",
-        "enable -- two.service",
+        "enable -- one.service two.service",
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chaos_engine.facts.network import (
-    AddressOwner,
+    AddressOwners,
     Interface,
     InterfaceState,
     parse_interface,
@@ -104,7 +104,7 @@ ip() {{
   esac
 }}
 """
-    command = AddressOwner().command("192.168.1.60", "lb-haproxy").get_raw_value()
+    command = AddressOwners().command((("192.168.1.60", "lb-haproxy"),)).get_raw_value()
     shell, option, script, *arguments = shlex.split(command)
     ran = subprocess.run(
         [shell, option, functions + script, *arguments],
@@ -112,7 +112,8 @@ ip() {{
         text=True,
         check=True,
     )
-    return ran.stdout.strip(), log.read_text().splitlines()
+    owners = AddressOwners().process(ran.stdout.splitlines())
+    return owners.get("192.168.1.60", ""), log.read_text().splitlines()
 
 
 def test_the_machine_that_answers_is_the_owner(tmp_path: Path) -> None:
@@ -130,6 +131,34 @@ def test_a_slow_machine_is_asked_again(tmp_path: Path) -> None:
     owner, done = ask(tmp_path, ON_LAN, "lladdr dc:a6:32:a8:01:28 REACHABLE", after=3)
     assert owner == "dc:a6:32:a8:01:28"
     assert sum("udp" in line for line in done) == 3
+
+
+def test_all_are_asked_at_once(tmp_path: Path) -> None:
+    script = f"""\
+sleep() {{ :; }}
+timeout() {{ shift; "$@"; }}
+bash() {{
+  echo >>{tmp_path}/asked
+  until [ "$(wc -l <{tmp_path}/asked)" -ge 3 ]; do command sleep 0.01; done
+}}
+ip() {{
+  case "$*" in
+    *"route get"*) echo "$5 dev eth0 src 192.168.1.54 uid 0" ;;
+    *"show to 192.168.1.60 "*) echo "$5 lladdr 02:42:ac:8f:4c:ff STALE" ;;
+  esac
+}}
+"""
+    asked = (("192.168.1.60", ""), ("192.168.1.61", ""), ("192.168.1.222", ""))
+    shell, option, command, *arguments = shlex.split(AddressOwners().command(asked).get_raw_value())
+    ran = subprocess.run(
+        [shell, option, script + command, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    owners = AddressOwners().process(ran.stdout.splitlines())
+    assert owners == {"192.168.1.60": "02:42:ac:8f:4c:ff"}
 
 
 def test_nobody_is_asked_three_times(tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ class Stateful(NodeFact[str]):
         return self.path
 
 
+class Elsewhere(Line):
+    of_others = True
+
+
 class Sizes(SeveralFact[int]):
     """How many bytes each file has; it reads them, so a file that hangs spoils the answer."""
 
@@ -363,6 +367,58 @@ def test_between_changes_an_operation_reads_only_what_it_needs(
     assert read == [6, 1, 1, 1, 1, 5]
 
 
+def test_after_a_change_an_unannounced_read_is_made_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is made before or behind the operation's own command."""
+    read: list[int] = []
+
+    def counted(reads: Any) -> str:
+        read.append(len(reads))
+        return script(reads)
+
+    @converge(reads=lambda: [Read.of(Line, text="echo 1"), Read.of(Line, text="echo 2")])
+    def look() -> Commands:
+        observe(Line, text="echo 1")
+        observe(Line, text="echo 3")
+        yield StringCommand("true")
+        observe(Line, text="echo 4")
+        observe(Line, text="echo 2")
+
+    monkeypatch.setattr(module, "script", counted)
+    nodes = Nodes("pi1", changes=False)
+    for name in ("a", "b"):
+        nodes.prepare(write, name=f"Write {name}", path=str(tmp_path / name), content="x")
+    nodes.prepare(look, name="Look")
+    nodes.execute()
+    assert read == [4, 1, 2, 1, 1, 2]
+
+
+def test_no_change_of_the_node_outdates_what_others_have_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    question = f"echo x >> {asked}; echo there"
+
+    @converge(reads=lambda: [Read.of(Elsewhere, text=question)])
+    def ask() -> Commands:
+        assert observe(Elsewhere, text=question) == "there"
+        yield StringCommand("true")
+
+    nodes = Nodes("pi1", changes=False)
+    for number in range(3):
+        nodes.prepare(ask, name=f"Ask {number}")
+    nodes.execute()
+    assert asked.read_text() == "x\n"
+
+    monkeypatch.setattr(module, "MAX_AGE_SECONDS", -1)
+    nodes = Nodes("pi1", changes=False)
+    nodes.prepare(ask, name="Ask")
+    nodes.prepare(ask, name="Ask again")
+    nodes.execute()
+    assert asked.read_text() == "x\nx\nx\n", "it is old: read anew"
+
+
 def test_what_a_failed_operation_changed_is_read_again(tmp_path: Path) -> None:
     nodes = Nodes("pi1", changes=False)
     path = str(tmp_path / "a")
@@ -438,6 +494,18 @@ def test_another_stage_reads_again(nodes: Nodes, tmp_path: Path) -> None:
     path.write_text("x")
     nodes.execute()
     assert nodes.changed() == []
+
+
+def test_a_run_that_nobody_is_asked_about_reads_once(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("x")
+    nodes = Nodes("pi1", changes=False)
+    with nodes.on():
+        observe(Content, path=str(path))
+    nodes.prepare(write, name="Write", path=str(path), content="x")
+    nodes.execute()
+    assert nodes.changed() == []
+    assert len(nodes.commands()) == 1
 
 
 def test_an_old_answer_is_read_again(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
