@@ -71,8 +71,9 @@ class Answers(NodeFact[Answer]):
     @override
     def command(self, path: str) -> StringCommand:
         # A process that waits for a dead share cannot be killed. So it is the child of a shell,
-        # which can, and holds neither this command's output nor its end.
-        probe = StringCommand("stat -f --", QuoteString(path), ">/dev/null 2>&1; exit $?")
+        # which can, and holds neither this command's output nor its end. The directory is read:
+        # statfs(2) is answered also by a Gluster volume that has lost its quorum.
+        probe = StringCommand("ls -f --", QuoteString(path), ">/dev/null 2>&1; exit $?")
         return StringCommand(
             f"timeout -k 1 {ANSWER_SECONDS} sh -c",
             QuoteString(probe),
