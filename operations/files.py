@@ -445,7 +445,9 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
             lines += _act(action, unit, reload, done)
             done.append(unit)
     lines += _systemctl("disable", todo.disable)
-    lines += _systemctl("enable", todo.enable)
+    if todo.enable:
+        names = q(*(unit.name for unit in todo.enable))
+        lines += ["(", "set --", f"for one in {names}; do {_COLLECT}; done", _ENABLE, ")"]
     # Which removes all its links, and makes those that its file names
     lines += _systemctl("reenable", todo.reenable)
     return "\n".join([*lines, ""])
@@ -456,6 +458,11 @@ def _systemctl(action: str, units: Iterable[Unit]) -> list[str]:
     names = [unit.name for unit in units]
     return [f"systemctl {action} -- {quote(*names)}"] if names else []
 
+
+# What apt has installed just now may be enabled; for a unit that has a script in /etc/init.d too,
+# enabling it again takes seconds
+_COLLECT = 'systemctl is-enabled --quiet -- "$one" || set -- "$@" "$one"'
+_ENABLE = '[ $# -eq 0 ] || systemctl enable -- "$@"'
 
 _BACK = """\
 back() { # N PATH: the old file, or none if there was none

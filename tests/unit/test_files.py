@@ -484,6 +484,22 @@ def test_units_are_reloaded_started_and_enabled_in_order(sandbox: Sandbox) -> No
     ]
 
 
+def test_what_apt_has_enabled_meanwhile_is_left(sandbox: Sandbox) -> None:
+    units = (Unit("one.service"), Unit("two.service"))
+    before = f"""
+    systemctl() {{
+      case "$*" in
+        show* | "is-enabled --quiet -- two.service") ;;
+        is-enabled*) false ;;
+        *) echo "$*" >> {sandbox.root}/systemctl.log ;;
+      esac
+    }}"""
+    assert sandbox.apply(Plan(enable=units), before=before).returncode == 0
+    assert sandbox.calls == ["enable -- one.service"]
+    assert sandbox.apply(Plan(enable=units[1:]), before=before).returncode == 0
+    assert sandbox.calls == ["enable -- one.service"]
+
+
 @pytest.mark.parametrize("step", ["tar", "sync", "mv"])
 def test_a_run_that_is_killed_leaves_whole_files_and_the_next_finishes(
     sandbox: Sandbox, step: str
