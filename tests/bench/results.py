@@ -148,9 +148,10 @@ def machine() -> str:
     """This computer in a line: processors, memory, architecture, system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     release = platform.freedesktop_os_release()
+    kernel, _, _ = platform.release().partition("-")
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, {platform.machine()}, "
-        f"{release['PRETTY_NAME']}, Linux {platform.release()}"
+        f"{release['PRETTY_NAME']}, Linux {kernel}"
     )
 
 
