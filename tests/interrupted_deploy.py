@@ -17,7 +17,9 @@ WORDS = ["cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"]
 KNOWN = [
     # made anew with each fresh node; Docker 20.10's key of its own, too
     "contents /etc/(machine-id|lab-apiserver/server[.](crt|key)|docker/key[.]json):",
+    # snapd's own, the second only after an orderly end of it
     "contents /var/lib/snapd/state.json:",
+    "(contents|files) /var/lib/snapd/maintenance.json:",
     # its timer starts it twice a minute
     "active var-log-check.service: loaded (inactive dead -> .* start|.* start -> .* dead)$",
     # the link's random MAC address, all else being the same
