@@ -115,7 +115,7 @@ def paths_of(traces: UnitTraces) -> tuple[str, ...]:
 def compose(todo: Plan, installed: bool) -> str:
     """The shell script of `forward`: a pure function."""
     # A start would leave a process that apt has started with other files than these
-    todo = replace(todo, start=(), restart=(*todo.start, *todo.restart))
+    todo = replace(todo, start=(), restart=(UNIT,) if todo.enable else (*todo.start, *todo.restart))
     alone = next((file.staged for file in todo.write if file.path == PATH), None)
     # Where it waits: AppArmor may let rsyslogd read below /etc/rsyslog.d only
     check = f"rsyslogd -N1 -f {alone}" if alone and installed else ""
@@ -124,7 +124,9 @@ def compose(todo: Plan, installed: bool) -> str:
         steps.append(STOP_OTHER)
     if todo.enable:
         # First: syslog.socket hands its socket to syslog.service, and only an enabled rsyslog has
-        # that name too. One that is started before logs nothing.
+        # that name too. One that is started before logs nothing. Nor may it run meanwhile: once
+        # it has the other name, systemd takes it for dead and leaves its process alone.
+        steps.append(f"systemctl stop {UNIT.name}")
         steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
     asides = [StringCommand("aside", QuoteString(path)).get_raw_value() for path in todo.remove]
     head = [ASIDE, *asides] if asides else []

@@ -184,6 +184,18 @@ def test_an_enabled_rsyslog_is_one_that_syslog_socket_finds(node: Node) -> None:
     )
 
 
+def test_rsyslog_does_not_run_while_it_gets_its_other_name(node: Node) -> None:
+    """systemd would take it for dead then, and start another one beside it."""
+    assert node.forward(Plan(enable=(UNIT,)), True) == 0, node.said
+    acts = [call for call in node.calls if "rsyslog.service" in call and "reset" not in call]
+    assert acts[:4] == [
+        "stop rsyslog.service",
+        "unmask rsyslog.service",
+        "enable rsyslog.service",
+        "restart -- rsyslog.service",
+    ]
+
+
 def test_rsyslog_is_installed_with_its_configuration_in_place(node: Node) -> None:
     brings = f"""case $* in *install*) test -e {node.etc("10-all.conf")} || exit 1
       echo '{UBUNTU_50_DEFAULT}' > {node.etc("50-default.conf")};; esac"""
