@@ -17,6 +17,8 @@ WORDS = ["cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"]
 KNOWN = [
     # made anew with each fresh node; Docker 20.10's key of its own, too
     "contents /etc/(machine-id|lab-apiserver/server[.](crt|key)|docker/key[.]json):",
+    # the day on which packages have made their users, which are in /etc/passwd too
+    "contents /etc/shadow-?:",
     # snapd's own, the second only after an orderly end of it
     "contents /var/lib/snapd/state.json:",
     "(contents|files) /var/lib/snapd/maintenance.json:",
