@@ -47,6 +47,18 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
         check_proxy_group()
         return super().resolve()
 
+    @property
+    def network(self) -> Macvlan:
+        """The Docker network that these settings want."""
+        return Macvlan(
+            name=self.macvlan_network,
+            parent=self.parent_interface,
+            subnet=self.lan_subnet,
+            gateway=self.lan_gateway,
+            vip=self.vip,
+            hairpin=self.hairpin_address,
+        )
+
     @model_validator(mode="after")
     def _addresses_are_free(self) -> Self:
         mine = {"chaos_vip": self.vip, "chaos_hairpin_address": self.hairpin_address}
@@ -86,14 +98,7 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
     check_proxy_group()
     network(
         name="Create the proxy's network",
-        wanted=Macvlan(
-            name=settings.macvlan_network,
-            parent=settings.parent_interface,
-            subnet=settings.lan_subnet,
-            gateway=settings.lan_gateway,
-            vip=settings.vip,
-            hairpin=settings.hairpin_address,
-        ),
+        wanted=settings.network,
         # within the role the proxy itself follows
         last=type(settings) is MacvlanNetworkSettings,
     )

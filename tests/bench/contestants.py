@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.bench import values
-from tests.bench.nodes import WORK, Run, RunError, timed
+from tests.bench.nodes import WORK, RunError, inside, timed
 from tests.bench.results import CHECKOUT
 from tests.virtual_cluster import Cluster, limits
 
@@ -25,13 +25,14 @@ def deploy(
     *options: str,
     changes: int | None = 0,
     hosts_file: Path | None = None,
+    inventory: str = "inventory.py",
 ) -> Mapping[str, float]:
     """``pyinfra inventory.py deploy.py -y``; what it took.
 
     + changes: how many operations of how many hosts shall have changed something; ``None`` for
       any number. Others raise `RunError`
     """
-    command = ("pyinfra", "inventory.py", "deploy.py", "--json", *(options or ("-y",)))
+    command = ("pyinfra", inventory, "deploy.py", "--json", *(options or ("-y",)))
     run = timed(cluster, *command, *limits(hosts), hosts_file=hosts_file, timeout=1800)
     if "--dry" not in options:
         operations = json.loads(run.out)["results"]["operations"]
@@ -135,16 +136,4 @@ def _fill(cluster: Cluster, node: str, folder: Path) -> None:
         ("cri-dockerd", "/usr/local/bin/cri-dockerd"),
         ("kubernetes-apt-keyring.gpg", "/etc/apt/keyrings/kubernetes-apt-keyring.gpg"),
     ):
-        data = _bytes(cluster, node, f"cat {path}")
-        (folder / name).write_bytes(data)
-
-
-def _bytes(cluster: Cluster, node: str, command: str) -> bytes:
-    lab = [str(CHECKOUT / "tests/lab/lab"), "--name", cluster.name]
-    done = subprocess.run(
-        [*lab, "exec", node, "--", "sh", "-c", command], capture_output=True, check=True
-    )
-    return done.stdout
-
-
-__all__ = ["Ansible", "Run", "deploy", "recap"]
+        (folder / name).write_bytes(inside(cluster, node, f"cat {path}"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import PIPE, Popen
 
 from tests.bench.relay import Traffic
 from tests.bench.results import CHECKOUT, say
@@ -43,6 +43,24 @@ def lab(name: str, *options: str) -> Cluster:
         options = ()
     cluster.up("--swap", "none", *options) if options else cluster.up()
     return cluster
+
+
+def inside(cluster: Cluster, node: str, script: str, *command: str) -> bytes:
+    """Give a script to a program that runs as root inside a node, past ssh; what it prints.
+
+    + command: the program, ``sh -s`` if none is named
+    """
+    done = subprocess.run(
+        [str(LAB), "--name", cluster.name, "exec", node, "--", *(command or ("sh", "-s"))],
+        cwd=CHECKOUT,
+        input=script.encode(),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        what = shlex.join(command) or "a script"
+        raise RunError(f"{node}: {what}: {done.stderr.decode(errors='replace')}")
+    return done.stdout
 
 
 def timed(
@@ -117,7 +135,9 @@ def through_relays(cluster: Cluster, hosts: Sequence[str], milliseconds: int = 0
         counts, way = Path(folder, "counts"), Way(Path(folder, "hosts"))
         way.hosts_file.write_text("\n".join(lines) + "\n")
         command = ("-m", "tests.bench.relay", str(milliseconds), str(counts), *pairs)
-        relay = Popen((*lab_run, sys.executable, *command), cwd=CHECKOUT, stdout=PIPE, text=True)
+        relay = subprocess.Popen(
+            (*lab_run, sys.executable, *command), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+        )
         try:
             assert relay.stdout is not None
             if relay.stdout.readline() != "ready\n":

@@ -79,6 +79,23 @@ def ratio(one: float | None, other: float | None) -> str:
     return f"{number(one / other)} x" if one and other else "-"
 
 
+def by_scenario(
+    results: Results, page: Page, scenarios: Sequence[str], contestants: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """`against`, with a row for each scenario, number of hosts and round trip that was measured."""
+    rows: list[dict[str, Label]] = [
+        {"scenario": scenario, "hosts": hosts, "ms round trip": ms}
+        for scenario in scenarios
+        for hosts in results.labels("hosts")
+        for ms in results.labels("ms round trip")
+    ]
+
+    def named(row: Mapping[str, Label]) -> str:
+        return f"{row['scenario']}, {row['hosts']} nodes, {row['ms round trip']} ms"
+
+    return against(results, page, rows, named, contestants)
+
+
 def against(
     results: Results,
     page: Page,

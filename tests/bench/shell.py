@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.manifest import MANIFEST
-from chaos_engine.operations.macvlan import Macvlan
-from tests.bench.nodes import WORK, RunError, timed
+from tests.bench.nodes import WORK, RunError, inside, timed
 from tests.bench.results import CHECKOUT
 from tests.bench.values import group_data, settings
-from tests.virtual_cluster import LAB, Cluster
+from tests.virtual_cluster import Cluster
 
 SCRIPTS = CHECKOUT / "tests/bench/shell"
 
@@ -60,10 +58,10 @@ class Scripts:
         for host in self.hosts:
             paths = self._paths(host)
             looks = self._looks(host, paths)
-            state = _root(self.cluster, host, f"{looks}\nstate").decode()
+            state = inside(self.cluster, host, f"{looks}\nstate").decode()
             check = compose_check(looks, state)
             (self.folder / f"state-{host}.sh").write_text(check)
-            tar = _root(self.cluster, host, f"tar -C / -czf - {shlex.join(_relative(paths))}")
+            tar = inside(self.cluster, host, f"tar -C / -czf - {shlex.join(_relative(paths))}")
             for name, together in (("first", ""), ("together", "yes")):
                 script = self._first(host, tar, together)
                 (self.folder / f"{name}-{host}.sh").write_text(script)
@@ -71,7 +69,7 @@ class Scripts:
     def had_first(self, host: str) -> bool:
         """Whether a script of an earlier call has set up the host, and no deploy."""
         looked = f"test -e /usr/bin/docker && ! test -e {MANIFEST} && echo scripted; true"
-        return "scripted" in _root(self.cluster, host, looked).decode()
+        return "scripted" in inside(self.cluster, host, looked).decode()
 
     def look(self, hosts_file: Path | None = None) -> Mapping[str, float]:
         """Compare all hosts with what was recorded; what it took."""
@@ -97,7 +95,7 @@ class Scripts:
         return run.values
 
     def _paths(self, host: str) -> list[str]:
-        return _root(self.cluster, host, _WRITTEN).decode().split()
+        return inside(self.cluster, host, _WRITTEN).decode().split()
 
     def _looks(self, host: str, paths: Sequence[str]) -> str:
         proxy = host == self.proxy
@@ -114,20 +112,12 @@ class Scripts:
 
     def _first(self, host: str, tar: bytes, together: str) -> str:
         own, site = self._worker, self._balancer
-        network = Macvlan(
-            name=site.macvlan_network,
-            parent=site.parent_interface,
-            subnet=site.lan_subnet,
-            gateway=site.lan_gateway,
-            vip=site.vip,
-            hairpin=site.hairpin_address,
-        )
         values = {
             "version": own.kubernetes_version,
             "packages_absent": " ".join(own.packages_absent),
             "proxy": "yes" if host == self.proxy else "",
             "image": site.haproxy_image,
-            "network": network.create,
+            "network": site.network.create,
             "together": together,
         }
         lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
@@ -149,14 +139,3 @@ def compose_check(looks: str, expected: str) -> str:
 
 def _relative(paths: Sequence[str]) -> list[str]:
     return [path.lstrip("/") for path in paths]
-
-
-def _root(cluster: Cluster, host: str, script: str) -> bytes:
-    done = subprocess.run(
-        [str(LAB), "--name", cluster.name, "exec", host, "--", "sh", "-s"],
-        cwd=CHECKOUT,
-        input=script.encode(),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return done.stdout

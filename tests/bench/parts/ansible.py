@@ -13,7 +13,7 @@ from tests.bench.measure import Case, interleave
 from tests.bench.nodes import RunError, converge, through_relays
 from tests.bench.parts.options import Options, hosts_of
 from tests.bench.plot import bars
-from tests.bench.report import Page, against
+from tests.bench.report import Page, by_scenario
 from tests.bench.results import Label, Results, say
 from tests.virtual_cluster import Cluster, limits
 
@@ -145,19 +145,7 @@ def report(results: Results) -> Page:
         "of what a service was started with. Each run connects anew.",
         results.notes.get("proof", "The proof of the same end state has not been run."),
     )
-    rows: list[dict[str, Label]] = [
-        {"scenario": scenario, "hosts": hosts, "ms round trip": ms}
-        for scenario in (_NO_CHANGE, _ONE_FILE)
-        for hosts in results.labels("hosts")
-        for ms in results.labels("ms round trip")
-    ]
-    medians = against(
-        results,
-        page,
-        rows,
-        lambda row: f"{row['scenario']}, {row['hosts']} nodes, {row['ms round trip']} ms",
-        _CONTESTANTS,
-    )
+    medians = by_scenario(results, page, (_NO_CHANGE, _ONE_FILE), _CONTESTANTS)
     page.plot("ansible.svg", bars("Wall time of one run", "seconds", medians), "Wall times")
     page.say(
         f"“{_ONE_FILE}”: `{_MENDED}` was changed by hand on each node before the run, which puts "

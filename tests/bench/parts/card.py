@@ -4,7 +4,6 @@ approach."""
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench import nodes
-from tests.bench.nodes import RunError, converge
+from tests.bench.nodes import RunError, converge, inside
 from tests.bench.parts.options import Options
 from tests.bench.plot import bars
 from tests.bench.report import Page, spread
 from tests.bench.report import number as shown
 from tests.bench.results import CHECKOUT, Label, Results, say
-from tests.virtual_cluster import LAB, Cluster
+from tests.virtual_cluster import Cluster
 
 PART = "card"
 MINUTES = 60
@@ -38,7 +37,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "all three": ("syslog", "container", "service"),
 }
 
-_HERE = CHECKOUT / "tests/bench/card"
+_LOG2RAM = CHECKOUT / "tests/bench/card/log2ram.sh"
+_LOAD = CHECKOUT / "tests/bench/card/load.py"
 
 # A stock Docker, and an image of the node's own shell: no registry has one
 _DOCKER = r"""
@@ -101,7 +101,7 @@ def set_up(cluster: Cluster) -> None:
             way.startswith("log2ram")
             and cluster.exec(node, "findmnt -no FSTYPE /var/log") != "tmpfs"
         ):
-            inside(cluster, node, ["sh", "-s", "start"], _HERE / "log2ram.sh")
+            inside(cluster, node, _LOG2RAM.read_text(), "sh", "-s", "start")
 
 
 def measure(
@@ -118,7 +118,7 @@ def measure(
         cluster.exec(node, f"sleep {seconds}")
     if way.startswith("log2ram"):
         # What it puts off, it has to do at the end: the next stop or the next day
-        inside(cluster, node, ["sh", "-s", "sync"], _HERE / "log2ram.sh")
+        inside(cluster, node, _LOG2RAM.read_text(), "sh", "-s", "sync")
     cluster.exec(node, "sync")
     written = (sectors(cluster, node) - before) * _SECTOR
     return {"bytes": written}, parse_changed(cluster.exec(node, _CHANGED))
@@ -127,24 +127,10 @@ def measure(
 def load(cluster: Cluster, node: str, program: str, seconds: int) -> None:
     """Run one source of messages; raises if it could not keep its pace."""
     rates = {"syslog": 1000, "container": 200, "service": 100}
-    said = inside(cluster, node, ["python3", "-", program, str(seconds)], _HERE / "load.py")
+    script = _LOAD.read_text()
+    said = inside(cluster, node, script, "python3", "-", program, str(seconds)).decode()
     if int(said.split()[-1]) < 0.95 * rates[program] * seconds:
         raise RunError(f"{program} on {node}: only {said} messages in {seconds} s")
-
-
-def inside(cluster: Cluster, node: str, command: Sequence[str], script: Path) -> str:
-    """Run a program of this folder as root inside a node; its output."""
-    done = subprocess.run(
-        [str(LAB), "--name", cluster.name, "exec", node, "--", *command],
-        cwd=CHECKOUT,
-        input=script.read_text(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RunError(f"{node}: {' '.join(command)}: {done.stderr}")
-    return done.stdout.strip()
 
 
 def sectors(cluster: Cluster, node: str) -> int:

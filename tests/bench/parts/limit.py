@@ -11,7 +11,7 @@ from tests.bench.measure import Case, interleave
 from tests.bench.nodes import RunError, converge, through_relays
 from tests.bench.parts.options import Options, hosts_of
 from tests.bench.plot import bars
-from tests.bench.report import Page, against
+from tests.bench.report import Page, by_scenario
 from tests.bench.results import Label, Results
 from tests.bench.shell import Scripts
 from tests.virtual_cluster import Cluster, wait_for
@@ -100,20 +100,8 @@ def report(results: Results) -> Page:
         "be used alone.",
         "After each first deploy, by whomever, the nodes were seen in the same recorded state.",
     )
-    rows: list[dict[str, Label]] = [
-        {"scenario": scenario, "ms round trip": ms, "hosts": hosts}
-        for scenario in (_NO_CHANGE, _FIRST)
-        for hosts in results.labels("hosts")
-        for ms in results.labels("ms round trip")
-    ]
-    medians = against(
-        results,
-        page,
-        rows,
-        lambda row: f"{row['scenario']}, {row['hosts']} nodes, {row['ms round trip']} ms",
-        (_SCRIPT, _PYINFRA, _TOGETHER),
-    )
-    for name, plot in (("no change", "limit-no-change"), ("first deploy", "limit-first")):
+    medians = by_scenario(results, page, (_NO_CHANGE, _FIRST), (_SCRIPT, _PYINFRA, _TOGETHER))
+    for name, plot in ((_NO_CHANGE, "limit-no-change"), (_FIRST, "limit-first")):
         chosen = {key: values for key, values in medians.items() if key.startswith(name)}
         svg = bars(f"Wall time: {name}", "seconds", chosen)
         page.plot(f"{plot}.svg", svg, f"Wall times, {name}")

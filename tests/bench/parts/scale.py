@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 from tests.bench import nodes
+from tests.bench.contestants import deploy
 from tests.bench.measure import Case, interleave
-from tests.bench.nodes import WORK, RunError, converge, timed
+from tests.bench.nodes import WORK, RunError, converge
 from tests.bench.parts.options import Options
 from tests.bench.plot import curves
 from tests.bench.report import Page, number, ratio, spread
@@ -21,7 +21,7 @@ MINUTES = 60
 
 _TEMPLATE_LAB, _LAB = "bench-template", "bench-scale"
 _TEMPLATE = WORK / "template"
-_INVENTORY = str(Path("tests/bench/scale_inventory.py"))
+_INVENTORY = "tests/bench/scale_inventory.py"
 
 
 def run(options: Options) -> None:
@@ -30,7 +30,10 @@ def run(options: Options) -> None:
     sizes = (2, 3) if options.quick else (5, 10, 25, 50)
     cluster = clones(max(sizes))
     cases = [
-        Case({"hosts": size, "contestant": "pyinfra"}, partial(no_change, cluster, size))
+        Case(
+            {"hosts": size, "contestant": "pyinfra"},
+            partial(deploy, cluster, cluster.workers[:size], inventory=_INVENTORY),
+        )
         for size in sizes
     ]
     interleave(cases, results, options.clock, options.rounds)
@@ -75,16 +78,6 @@ def _running(cluster: Cluster, name: str) -> bool:
     return bool(next(node["running"] for node in found if node["name"] == name))
 
 
-def no_change(cluster: Cluster, size: int) -> dict[str, float]:
-    """A run over so many nodes that changes nothing; what it took."""
-    hosts = cluster.workers[:size]
-    command = ("pyinfra", _INVENTORY, "deploy.py", "-y", "--json", *limits(hosts))
-    run = timed(cluster, *command, timeout=1200)
-    if changed := changes(run.out):
-        raise RunError(f"{size} nodes: not without a change: {changed}")
-    return dict(run.values)
-
-
 def changes(out: str) -> list[str]:
     """The names of operations that changed a host, or failed, by pyinfra's JSON."""
     found = json.loads(out)["results"]["operations"]
@@ -101,7 +94,8 @@ def report(results: Results) -> Page:
         "beyond those asked are idle. Memory is the peak of pyinfra's process.",
     )
     sizes = [int(size) for size in results.labels("hosts")]
-    rows, points = [], {"wall time": [(0.0, 0.0)][:0], "CPU time of pyinfra": [(0.0, 0.0)][:0]}
+    rows: list[list[str]] = []
+    points: dict[str, list[tuple[float, float]]] = {"wall time": [], "CPU time of pyinfra": []}
     for size in sorted(sizes):
         wall = results.values("seconds", hosts=size)
         cpu = results.values("cpu_seconds", hosts=size)
