@@ -344,16 +344,22 @@ def test_what_a_stock_operation_changed_is_read_again(tmp_path: Path) -> None:
     assert nodes.changed() == ["Write", "Spoil", "Mend"]
 
 
-def test_between_changes_an_operation_reads_only_what_it_needs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[int] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many facts each remote command asks for, as they are asked."""
+    sizes: list[int] = []
 
     def counted(reads: Any) -> str:
-        read.append(len(reads))
+        sizes.append(len(reads))
         return script(reads)
 
     monkeypatch.setattr(module, "script", counted)
+    return sizes
+
+
+def test_between_changes_an_operation_reads_only_what_it_needs(
+    tmp_path: Path, read: list[int]
+) -> None:
     nodes = Nodes("pi1", changes=False)
     for name in ("f", "e"):
         (tmp_path / name).write_text("x")
@@ -367,15 +373,8 @@ def test_between_changes_an_operation_reads_only_what_it_needs(
     assert read == [6, 1, 1, 1, 1, 5]
 
 
-def test_after_a_change_an_unannounced_read_is_made_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_change_an_unannounced_read_is_made_alone(tmp_path: Path, read: list[int]) -> None:
     """Whether it is made before or behind the operation's own command."""
-    read: list[int] = []
-
-    def counted(reads: Any) -> str:
-        read.append(len(reads))
-        return script(reads)
 
     @converge(reads=lambda: [Read.of(Line, text="echo 1"), Read.of(Line, text="echo 2")])
     def look() -> Commands:
@@ -385,7 +384,6 @@ def test_after_a_change_an_unannounced_read_is_made_alone(
         observe(Line, text="echo 4")
         observe(Line, text="echo 2")
 
-    monkeypatch.setattr(module, "script", counted)
     nodes = Nodes("pi1", changes=False)
     for name in ("a", "b"):
         nodes.prepare(write, name=f"Write {name}", path=str(tmp_path / name), content="x")
