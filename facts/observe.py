@@ -285,8 +285,7 @@ class _View:
 
     def outdate(self) -> None:
         """Drop what the node may answer in another way once it was changed."""
-        kept = ((key, value) for key, value in self.known.items() if _of_others(key[0]))
-        self.known = dict(kept)
+        self.known = {key: value for key, value in self.known.items() if _of_others(key[0])}
 
     @contextmanager
     def working_for(self, concern: str) -> Iterator[None]:

@@ -445,9 +445,7 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
             lines += _act(action, unit, reload, done)
             done.append(unit)
     lines += _systemctl("disable", todo.disable)
-    if todo.enable:
-        names = q(*(unit.name for unit in todo.enable))
-        lines += ["(", "set --", f"for one in {names}; do {_COLLECT}; done", _ENABLE, ")"]
+    lines += _enable(todo.enable)
     # Which removes all its links, and makes those that its file names
     lines += _systemctl("reenable", todo.reenable)
     return "\n".join([*lines, ""])
@@ -459,10 +457,22 @@ def _systemctl(action: str, units: Iterable[Unit]) -> list[str]:
     return [f"systemctl {action} -- {quote(*names)}"] if names else []
 
 
-# What apt has installed just now may be enabled; for a unit that has a script in /etc/init.d too,
-# enabling it again takes seconds
-_COLLECT = 'systemctl is-enabled --quiet -- "$one" || set -- "$@" "$one"'
-_ENABLE = '[ $# -eq 0 ] || systemctl enable -- "$@"'
+def _enable(units: Iterable[Unit]) -> list[str]:
+    """The lines that enable units, but for those that apt has enabled just now: for one that has a
+    script in ``/etc/init.d`` too, doing it again takes seconds."""
+    names = [unit.name for unit in units]
+    if not names:
+        return []
+    return [
+        "(",
+        "set --",
+        f"for one in {quote(*names)}; do",
+        '  systemctl is-enabled --quiet -- "$one" || set -- "$@" "$one"',
+        "done",
+        '[ $# -eq 0 ] || systemctl enable -- "$@"',
+        ")",
+    ]
+
 
 _BACK = """\
 back() { # N PATH: the old file, or none if there was none

@@ -36,7 +36,8 @@ settle() {{ # all that was noted is on the disk: to be called before the change 
 old() {{ # whether it was deployed before there was a manifest: what was kept then stays
   [ -e {DIRECTORY}/created ] || [ -e {DIRECTORY}/packages-removed ]
 }}
-keep() {{ # PATH: keep a file's original, once, or note that there was none; then settle
+keep() {{ # PATH: keep a file's original, once, or note that there was none; settle before
+  # the change itself
   [ -z "$(noted file "$1" "$concern")" ] || return 0
   state=$(noted file "$1")
   if [ -n "$state" ]; then :
