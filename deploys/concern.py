@@ -18,7 +18,7 @@ from pyinfra import logger
 from pyinfra.api.deploy import deploy
 
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.facts.observe import NodeError, current, gather, phase
+from chaos_engine.facts.observe import NodeError, current, gather, moment, phase
 from chaos_engine.operations.converge import refuse_node
 
 S = TypeVar("S", bound=Settings)
@@ -63,7 +63,8 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
             if view.phase or view.depth:  # within another concern or role
                 body()
                 return
-            if _refused(body):
+            checked = settings is None and view.passed.get(function.__name__) == moment()
+            if not checked and _refused(body):
                 return
             view.depth += 1
             try:
@@ -73,7 +74,15 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
 
         # pyinfra reads the signature for its arguments; without the settings' annotation it
         # would offer a model on the command line
-        return cast(Concern, deploy(name)(cast(Any, call)))
+        deployed = cast(Concern, deploy(name)(cast(Any, call)))
+
+        @wraps(deployed)
+        def entered(*args: Any, **kwargs: Any) -> None:
+            # In a phase nothing is registered, so that pyinfra's own part would be in vain; a
+            # keyword may be an argument of its own
+            (call if current()[2].phase and not kwargs else deployed)(*args, **kwargs)
+
+        return entered
 
     return decorate
 
@@ -84,7 +93,8 @@ def check(*concerns: Concern) -> None:
     + concerns: deploys that are called after this one, without arguments
 
     Each deploy refuses a host before its own first change. Called before the first of several,
-    this has the host refused before that of any, and reads it for all of them in one command.
+    this has the host refused before that of any, and reads it for all of them in one command. They
+    check it themselves only if it may have changed since.
 
     **Example:** ``check(worker, proxy)``, then ``worker()`` and ``proxy()``
     """
@@ -93,7 +103,8 @@ def check(*concerns: Concern) -> None:
         for one in concerns:
             one()
 
-    _refused(call_all)
+    if not _refused(call_all):
+        current()[2].passed = {one.__name__: moment() for one in concerns}
 
 
 def _refused(body: Callable[[], None]) -> bool:

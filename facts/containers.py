@@ -90,12 +90,12 @@ class Image(NodeFact["str | None"]):
     @override
     def command(self, image: str) -> StringCommand:
         return StringCommand(
-            "if",
-            _RUNNING,
-            "&& timeout 10 docker version >/dev/null 2>&1; then echo image $(",
-            "docker image inspect --format '{{.Id}}' --",
+            f"if ! {_RUNNING}; then echo stopped;",
+            "elif id=$( timeout 10 docker image inspect --format '{{.Id}}' --",
             QuoteString(image),
-            "2>/dev/null ); else echo stopped; fi",
+            "2>/dev/null ); then echo image $id;",
+            "elif timeout 10 docker version >/dev/null 2>&1; then echo image;",
+            "else echo stopped; fi",
         )
 
     @staticmethod

@@ -13,10 +13,17 @@ REASON = "/run/chaos-engine/var-log.reason"
 
 _COMMAND = f"""\
 awk '$1 !~ /^#/ && $2 ~ "^/var/log/?$" {{ print "claim line " NR " of /etc/fstab" }}' /etc/fstab
-unit=$(systemctl show --property FragmentPath --value var-log.mount 2>/dev/null)
-case $unit in ""|/run/systemd/generator/*) ;; *) echo "claim $unit" ;; esac
-for name in log2ram armbian-ramlog folder2ram; do
-  if systemctl --quiet is-enabled $name.service 2>/dev/null; then echo "claim $name.service"; fi
+systemctl show --property=Id,FragmentPath,UnitFileState -- \\
+  var-log.mount log2ram.service armbian-ramlog.service folder2ram.service 2>/dev/null |
+while IFS='=' read -r key value; do
+  case "$key $unit $value" in
+    Id\\ *) unit=$value ;;
+    *" var-log.mount /run/systemd/generator/"*) ;;
+    "FragmentPath var-log.mount /"*) echo "claim $value" ;;
+    "UnitFileState var-log.mount "*) ;;
+    "UnitFileState "*" "enabled*|"UnitFileState "*" "static|"UnitFileState "*" "generated)
+      echo "claim $unit" ;;
+  esac
 done
 sed 's/^/reason /' {REASON} 2>/dev/null
 true

@@ -265,13 +265,17 @@ def joined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     return questions
 
 
+Moment = tuple[Any, int]
+"""The stage of a run, and how many commands it has had on a host: what is true stays so."""
+
+
 @dataclass
 class _View:
     """What is known of one host, and what the run will ask of it."""
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
     wanted: dict[tuple[Read, Any], None] = field(default_factory=dict)
-    stamp: tuple[Any, int] | None = None
+    stamp: Moment | None = None
     at: float = 0.0
     own: Callable[[], Iterable[Read]] = tuple
     changing: bool = False
@@ -281,6 +285,8 @@ class _View:
     refused: bool = False
     problems: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
+    arguments: tuple[Any, AllArguments] | None = None
+    passed: dict[str, Moment] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
 
     def outdate(self) -> None:
@@ -316,7 +322,7 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     **Example:** ``cmdline = observe(KernelCmdline)``
     """
     state, host, view = current()
-    identity = _identity(state, host)
+    identity = _identity(host)
     read = Read.of(fact, **arguments)
     _drop_stale(state, host, view)
     if (read, identity) not in view.known:
@@ -338,8 +344,8 @@ def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) ->
 
     + global_arguments: pyinfra's, of the operation that will; else those of the one at work
     """
-    state, host, view = current()
-    identity = _identity(state, host, global_arguments)
+    _, host, view = current()
+    identity = _identity(host, global_arguments)
     view.wanted.update(dict.fromkeys((read, identity) for read in reads))
 
 
@@ -355,7 +361,7 @@ def begin(reads: Callable[[], Iterable[Read]]) -> None:
 def gather() -> None:
     """Read all that is wanted and not known of the current host, in one remote command."""
     state, host, view = current()
-    identity = _identity(state, host)
+    identity = _identity(host)
     _drop_stale(state, host, view)
     missing = [r for r, i in view.wanted if i == identity and (r, i) not in view.known]
     if missing:
@@ -390,31 +396,44 @@ def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[s
     (check). Gives two lists: the problems that they find, and the names of those that would
     change the node."""
     view = current()[2]
-    view.phase, view.problems, view.pending = name, [], []
+    view.phase, view.problems, view.pending, view.arguments = name, [], [], None
     try:
         yield view.problems, view.pending
     finally:
         view.phase = ""
 
 
+def moment() -> Moment:
+    """Where the run stands on the current host; what was decided holds until it is another one."""
+    state, host, _ = current()
+    executed = sum(data.operation_meta.executed for data in state.ops[host].values())
+    return state.current_stage, executed
+
+
+def usual_arguments() -> AllArguments:
+    """pyinfra's own arguments of an operation that is called with none of them."""
+    state, host, view = current()
+    # pyinfra resolves all types anew each time; while a phase lasts only the deploy may be another
+    if view.phase and view.arguments and view.arguments[0] is host.current_deploy_kwargs:
+        return view.arguments[1]
+    resolved, _ = pop_global_arguments(state, host, {})
+    view.arguments = host.current_deploy_kwargs, resolved
+    return resolved
+
+
 def _of_others(read: Read) -> bool:
     return issubclass(read.fact, NodeFact) and read.fact.of_others
 
 
-def _identity(
-    state: State, host: Host, global_arguments: AllArguments | None = None
-) -> tuple[str, ...]:
+def _identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
     """As whom the node is read: answers as root and as a user are kept apart."""
-    resolved: Any = global_arguments or host.current_op_global_arguments
-    if not resolved:
-        resolved, _ = pop_global_arguments(state, host, {})
+    resolved: Any = global_arguments or host.current_op_global_arguments or usual_arguments()
     return tuple(f"{key}={resolved[key]!r}" for key in _IDENTITY if resolved.get(key))
 
 
 def _drop_stale(state: State, host: Host, view: _View) -> None:
-    executed = sum(data.operation_meta.executed for data in state.ops[host].values())
-    stage, before = state.current_stage, view.stamp
-    view.stamp = (stage, executed)
+    before, view.stamp = view.stamp, moment()
+    stage, executed = view.stamp
     # Before a run that was previewed people wait at the prompt, or mend what it has listed.
     resumed = before is not None and before[0] != stage and state.should_check_for_changes()  # type: ignore[no-untyped-call]
     if before is None or resumed or time.monotonic() - view.at > MAX_AGE_SECONDS:

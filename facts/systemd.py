@@ -54,8 +54,10 @@ class Units(SeveralFact[UnitState]):
         parts: list[StringCommand | str | QuoteString] = []
         for name, (unit, files) in zip(names, units, strict=True):
             record = QuoteString(f"{RECORDS}/{unit}")
-            parts += ["&& echo unit", name, "&& echo Record=$(cat", record, "2>/dev/null)"]
-            parts += ["&& echo Files=$(", checksum(files), ")"]
+            parts += ["&& echo unit", name]
+            # No cat: a process for each unit is what a node notices
+            parts += ["&& { sum=; read -r sum <", record, "; echo Record=$sum; } 2>/dev/null"]
+            parts += ["&& echo Files=$(", _checksum_of(files), ")"]
         return StringCommand("systemctl show --property", _PROPERTIES, "--", *names, *parts)
 
     @override
@@ -68,9 +70,14 @@ def checksum(files: tuple[str, ...]) -> StringCommand:
 
     A path whose name begins with ``*`` stands for all files of that folder that match it.
     """
+    return StringCommand(_checksum_of(files), "| cut -c1-64") if files else StringCommand("true")
+
+
+def _checksum_of(files: tuple[str, ...]) -> StringCommand:
+    """The same, with what sha256sum prints after it."""
     if not files:
         return StringCommand("true")
-    return StringCommand("cat --", *map(_word, files), "2>/dev/null | sha256sum | cut -c1-64")
+    return StringCommand("cat --", *map(_word, files), "2>/dev/null | sha256sum")
 
 
 def _word(file: str) -> StringCommand | QuoteString:
@@ -109,7 +116,7 @@ def parse_units(lines: list[str]) -> dict[str, UnitState]:
             need_daemon_reload=b.get("NeedDaemonReload") == "yes",
             main_pid=int(b.get("MainPID") or 0),
             started_with=more.get("Record", ""),
-            configured=more.get("Files", ""),
+            configured=more.get("Files", "").partition(" ")[0],
         )
         for b, (name, more) in zip(blocks, units.items(), strict=True)
     }

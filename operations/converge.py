@@ -22,7 +22,15 @@ from pyinfra.connectors.util import CommandOutput
 from typing_extensions import ParamSpec, override
 
 from chaos_engine.facts.connection import bound, trouble
-from chaos_engine.facts.observe import NodeError, Read, begin, changes, current, want
+from chaos_engine.facts.observe import (
+    NodeError,
+    Read,
+    begin,
+    changes,
+    current,
+    usual_arguments,
+    want,
+)
 from chaos_engine.operations.arguments import refuse
 
 if TYPE_CHECKING:
@@ -78,9 +86,14 @@ def converge(
             state, host, view = current()
             if view.refused:
                 return _nothing()
-            # pop_global_arguments takes the keywords that are pyinfra's out of the dictionary
+            if view.depth and not view.phase:  # the deploy around it has done all below
+                return cast(OperationMeta, registered(view.concern)(*args, **kwargs))
             own = dict(kwargs)
-            resolved, _ = pop_global_arguments(state, host, own)
+            if own.keys() - takes.parameters.keys() <= {"name"}:
+                own.pop("name", None)
+                resolved = usual_arguments()
+            else:  # takes the keywords that are pyinfra's out of the dictionary
+                resolved, _ = pop_global_arguments(state, host, own)
             refuse(function, takes.bind(*args, **own).arguments)
             want(reads(*args, **own), resolved)  # type: ignore[arg-type]
             if view.phase == "check":

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from chaos_engine.deploys.concern import check, concern
 from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.facts.observe import current
 from tests.unit.cli import start
 from tests.unit.counting import FolderSettings, both, count, first, second
 from tests.unit.nodes import Nodes
@@ -123,6 +125,40 @@ def test_a_node_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (name,) = run.operations("pi1")
     assert "files.Content" in name
     assert "Is a directory" in name
+
+
+@pytest.mark.parametrize("another", [False, True], ids=["its settings", "others"])
+def test_what_has_been_checked_is_not_checked_again(tmp_path: Path, another: bool) -> None:
+    bodies = []
+
+    @concern("Noted", FolderSettings)
+    def noted(settings: FolderSettings) -> None:
+        bodies.append(current()[2].phase)
+        first(settings)
+
+    def deploys() -> None:
+        check(noted)
+        if another:
+            noted(FolderSettings(folder=str(tmp_path / "pi1")))
+        else:
+            noted()
+
+    run = nodes(tmp_path, "pi1")
+    run.prepare(deploys)
+    assert bodies == ["collect", "check", *(["collect", "check"] if another else []), ""]
+    assert run.operations() == ["Noted | First | Count first"]
+
+
+def test_pyinfras_arguments_of_an_inner_deploy_count_in_the_check(tmp_path: Path) -> None:
+    @concern("Outer", FolderSettings)
+    def outer(settings: FolderSettings) -> None:
+        first(settings, _env={"PLACE": "there"})
+
+    run = nodes(tmp_path, "pi1")
+    run.prepare(outer)
+    with run.on():
+        (read,) = current()[2].known
+    assert "_env={'PLACE': 'there'}" in read[1]
 
 
 def test_a_bad_setting_stops_the_whole_run(tmp_path: Path) -> None:

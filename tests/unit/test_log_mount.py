@@ -137,6 +137,38 @@ def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[s
     assert tuple(claim[: len("line 1 of")] for claim in found.claims) == claims
 
 
+@pytest.mark.parametrize(
+    ("mount", "log2ram", "claims"),
+    [
+        ("", "", ()),
+        ("/run/systemd/generator/var-log.mount", "disabled", ()),
+        ("/etc/systemd/system/var-log.mount", "masked", ("/etc/systemd/system/var-log.mount",)),
+        ("", "enabled", ("log2ram.service",)),
+        ("", "enabled-runtime", ("log2ram.service",)),
+    ],
+)
+def test_units_that_are_enabled_claim_it(
+    tmp_path: Path, mount: str, log2ram: str, claims: tuple[str, ...]
+) -> None:
+    """Of a mount unit its file counts, which systemd itself makes of fstab."""
+    program = tmp_path / "systemctl"
+    blocks = (
+        f"Id=var-log.mount\nFragmentPath={mount}\nUnitFileState=generated\n\n"
+        f"Id=log2ram.service\nFragmentPath=/x/log2ram.service\nUnitFileState={log2ram}\n"
+    )
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{blocks}END\n")
+    program.chmod(0o755)
+    command = LogShares().command().get_raw_value().replace("/etc/fstab", "/dev/null")
+    said = subprocess.run(
+        ["sh", "-c", command.replace(" /run/chaos-engine", f" {tmp_path}")],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert parse_log_share(said.stdout.splitlines()).claims == claims
+
+
 def test_the_reason_is_read_too() -> None:
     lines = ["claim log2ram.service", "reason no answer"]
     assert parse_log_share(lines) == LogShare(("log2ram.service",), "no answer")
