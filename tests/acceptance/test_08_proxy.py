@@ -12,6 +12,7 @@ import pytest
 
 from tests import drift, seen
 from tests.lan_client import API, CLIENT, CONTROLLERS, Json, client
+from tests.operations import HAIRPIN
 from tests.virtual_cluster import CHECKOUT, Cluster, wait_for
 
 PROXY = seen.PROXY
@@ -189,6 +190,28 @@ def test_drift_is_named_and_mended(proxied: Cluster, name: str) -> None:
     assert not proxied.exec(PROXY, "ip -o link show dev foobar", ok=False)
     for look in seen.PROXY_CONCERNS.values():
         look(proxied, PROXY, proxied.host(PROXY))
+
+
+def test_a_node_stays_reachable_when_a_link_goes_by_which_it_was_known(proxied: Cluster) -> None:
+    """Two links that both answer for an address, as the predecessor's: the LAN knows it by one."""
+    proxied.exec(
+        PROXY,
+        "ip link delete lb-hairpin; ip link add foobar link eth0 type macvlan mode bridge; "
+        "ip address add 192.168.1.222/32 dev foobar; ip link set foobar up; "
+        "for link in all eth0 foobar; do for key in arp_ignore arp_announce; do "
+        "echo 0 >/proc/sys/net/ipv4/conf/$link/$key; done; done",
+    )
+    computer = proxied.run("ip", "-br", "link", "show", "eth0").out.split()[2]
+    address = proxied.run("ip", "-br", "-4", "address", "show", "eth0").out.split()[2]
+    known = f"ip neighbour replace {address.partition('/')[0]} lladdr {computer}"
+    proxied.exec(PROXY, f"{known} dev eth0 nud reachable")
+    foobar = proxied.exec(PROXY, "cat /sys/class/net/foobar/address")
+    known = f"ip neighbour replace {proxied.address(PROXY)} lladdr {foobar}"
+    proxied.run(*f"{known} dev eth0 nud reachable".split())
+    begin = time.monotonic()
+    changed = proxied.changed("deploy.py", "--limit", PROXY)
+    assert changed == {PROXY: {f"Proxy | HAProxy | {HAIRPIN}"}}
+    assert time.monotonic() - begin < 25  # else a minute, until ARP gives up
 
 
 def test_containers_of_others_keep_their_network(proxied: Cluster) -> None:
