@@ -19,6 +19,10 @@ SCRIPT = "/usr/sbin/haproxy_start.sh"
 VENDOR = "/usr/lib/systemd/system"
 
 POWER = "power cycle"
+# Its unit is started without anybody waiting for it
+KILL_CLIENT = (
+    "timeout 60 sh -c 'until mountpoint -q /var/log; do sleep 0.2; done'; pkill -KILL -x glusterfs"
+)
 
 STATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "as they were left": ((), ()),
@@ -44,7 +48,7 @@ STATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "words without effect, a share whose client has died; a proxy whose container has died": (
-        ("sed -i 's/$/`/' /boot/firmware/cmdline.txt", POWER, "pkill -KILL -x glusterfs"),
+        ("sed -i 's/$/`/' /boot/firmware/cmdline.txt", POWER, KILL_CLIENT),
         ("docker rm -f $(docker ps -q) >/dev/null",),
     ),
     "a playbook that stopped half-way; a syslog.service of its own": (

@@ -342,6 +342,23 @@ def test_what_is_on_the_share_stays_as_it_is(helper: Helper) -> None:
     assert stat.S_IMODE((helper.root / "run/var-log/private").stat().st_mode) == 0o755
 
 
+def test_links_and_files_on_the_share_in_the_place_of_folders_stay(helper: Helper) -> None:
+    """Before HAProxy has started, /var/log/haproxy/run leads nowhere; on the card it is a folder
+    where the predecessor was."""
+    for folder in ("haproxy/run", "linked/run", "file/run", "after"):
+        (helper.root / "log" / folder).mkdir(parents=True)
+    share = helper.root / "run/var-log"
+    (share / "haproxy").mkdir(parents=True)
+    (share / "haproxy/run").symlink_to("/run/nowhere")
+    (share / "linked").symlink_to("/run/nowhere")
+    (share / "file").write_text("log")
+    assert helper("start") == 0
+    assert (share / "haproxy/run").readlink() == Path("/run/nowhere")
+    assert (share / "linked").readlink() == Path("/run/nowhere")
+    assert (share / "file").read_text() == "log"
+    assert (share / "after").is_dir()
+
+
 def test_what_was_written_in_ram_comes_along(helper: Helper) -> None:
     helper.mount("var-log-in-ram", "tmpfs")
     (helper.root / "log/pods").mkdir()
