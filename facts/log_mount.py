@@ -16,13 +16,16 @@ awk '$1 !~ /^#/ && $2 ~ "^/var/log/?$" {{ print "claim line " NR " of /etc/fstab
 systemctl show --property=Id,FragmentPath,UnitFileState -- \\
   var-log.mount log2ram.service armbian-ramlog.service folder2ram.service 2>/dev/null |
 while IFS='=' read -r key value; do
-  case "$key $unit $value" in
-    Id\\ *) unit=$value ;;
-    *" var-log.mount /run/systemd/generator/"*) ;;
-    "FragmentPath var-log.mount /"*) echo "claim $value" ;;
-    "UnitFileState var-log.mount "*) ;;
-    "UnitFileState "*" "enabled*|"UnitFileState "*" "static|"UnitFileState "*" "generated)
-      echo "claim $unit" ;;
+  case "$unit $key $value" in
+    *" Id $value") unit=$value ;;
+    "var-log.mount FragmentPath /run/systemd/generator/"*) ;;
+    "var-log.mount FragmentPath /"*) echo "claim $value" ;;
+    "var-log.mount "*) ;;
+    *" UnitFileState "*)
+      case $value in # those that systemctl is-enabled takes for enabled
+        enabled | enabled-runtime | static | alias | indirect | generated | transient)
+          echo "claim $unit" ;;
+      esac ;;
   esac
 done
 sed 's/^/reason /' {REASON} 2>/dev/null

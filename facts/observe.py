@@ -413,12 +413,13 @@ def moment() -> Moment:
 def usual_arguments() -> AllArguments:
     """pyinfra's own arguments of an operation that is called with none of them."""
     state, host, view = current()
+    if not view.phase:
+        return pop_global_arguments(state, host, {})[0]
     # pyinfra resolves all types anew each time; while a phase lasts only the deploy may be another
-    if view.phase and view.arguments and view.arguments[0] is host.current_deploy_kwargs:
-        return view.arguments[1]
-    resolved, _ = pop_global_arguments(state, host, {})
-    view.arguments = host.current_deploy_kwargs, resolved
-    return resolved
+    if view.arguments is None or view.arguments[0] is not host.current_deploy_kwargs:
+        resolved, _ = pop_global_arguments(state, host, {})
+        view.arguments = host.current_deploy_kwargs, resolved
+    return view.arguments[1]
 
 
 def _of_others(read: Read) -> bool:

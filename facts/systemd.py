@@ -57,7 +57,8 @@ class Units(SeveralFact[UnitState]):
             parts += ["&& echo unit", name]
             # No cat: a process for each unit is what a node notices
             parts += ["&& { sum=; read -r sum <", record, "; echo Record=$sum; } 2>/dev/null"]
-            parts += ["&& echo Files=$(", _checksum_of(files), ")"]
+            if files:
+                parts += ["&& echo Files=$(", _sha256sum(files), ")"]
         return StringCommand("systemctl show --property", _PROPERTIES, "--", *names, *parts)
 
     @override
@@ -70,13 +71,10 @@ def checksum(files: tuple[str, ...]) -> StringCommand:
 
     A path whose name begins with ``*`` stands for all files of that folder that match it.
     """
-    return StringCommand(_checksum_of(files), "| cut -c1-64") if files else StringCommand("true")
+    return StringCommand(_sha256sum(files), "| cut -c1-64") if files else StringCommand("true")
 
 
-def _checksum_of(files: tuple[str, ...]) -> StringCommand:
-    """The same, with what sha256sum prints after it."""
-    if not files:
-        return StringCommand("true")
+def _sha256sum(files: tuple[str, ...]) -> StringCommand:
     return StringCommand("cat --", *map(_word, files), "2>/dev/null | sha256sum")
 
 

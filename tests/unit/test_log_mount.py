@@ -145,6 +145,9 @@ def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[s
         ("/etc/systemd/system/var-log.mount", "masked", ("/etc/systemd/system/var-log.mount",)),
         ("", "enabled", ("log2ram.service",)),
         ("", "enabled-runtime", ("log2ram.service",)),
+        ("", "indirect", ("log2ram.service",)),
+        ("", "static", ("log2ram.service",)),
+        ("", "linked", ()),
     ],
 )
 def test_units_that_are_enabled_claim_it(
