@@ -36,22 +36,25 @@ apt() {{ # apt-get, waiting for dpkg's lock, never asking; what it will change i
   }}
 }}
 foresee() {{ # what apt-get says that it would do: "Inst NAME [OLD] (NEW ...", "Remv NAME [OLD]"
-  apt-get -s -q -y "$@" </dev/null 2>/dev/null | while read -r what package old _; do
+  plan=$(apt-get -s -q -y "$@" </dev/null 2>/dev/null | grep -E '^(Inst|Remv) ') || plan=
+  configured=$(dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\\n' |
+    sed -n 's/^config-files //p')
+  case $plan in *Remv*) auto=$(apt-mark showauto) ;; esac
+  while read -r what package old _; do
     case $old in "["*) old=${{old#[}}; old=${{old%%]*}} ;; *) old=absent ;; esac
     case $what in
       Inst)
-        case $(dpkg-query -W -f '${{db:Status-Status}}' "$package" 2>/dev/null) in
-          config-files) old=config ;;
-        esac
+        if among "${{package%%:*}}" "$configured"; then old=config; fi
         note package "$old" "$package"
         ;;
       Remv)
-        mark=manual
-        if apt-mark showauto "$package" | grep -q .; then mark=auto; fi
+        if among "$package" "$auto"; then mark=auto; else mark=manual; fi
         note removed "$old $mark -" "$package"
         ;;
     esac
-  done
+  done <<PLAN
+$plan
+PLAN
   settle
 }}
 locked() {{ # TEXT: whether it says that another program holds a lock

@@ -25,6 +25,10 @@ CLIENT = "/usr/bin/docker"
 # docker-ce is Docker's own package; the others are the distribution's
 _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "containerd", "runc")
 
+# The command is a package of its own where docker.io only recommends it (Debian 13)
+_RECOMMENDED = """apt-cache depends docker.io | awk '$1 == "Recommends:" && $2 == "docker-cli" {
+  print $2 }'"""
+
 # A daemon that answers may still run with something else, if it was told so elsewhere
 _READY = f"""\
 said=$(timeout 60 sh -c 'until
@@ -113,7 +117,8 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
         get = "apt install --no-install-recommends --allow-change-held-packages"
         lines.append("refresh")
         if missing or _torn(found):
-            lines.append(" ".join([get, *missing]))
+            also = [] if client else [f"$({_RECOMMENDED})"]
+            lines.append(" ".join([get, *missing, *also]))
         lines.append(f"test -x {CLIENT} || {get} docker-cli")
     lines.append(
         "for one in docker.io docker-cli; do\n"

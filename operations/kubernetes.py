@@ -192,13 +192,15 @@ def compose(
             "refresh",
             "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages "
             f"-- {quote(*wanted)}",
-            # kubeadm brings a drop-in for kubelet, and no script that has systemd read it
-            "systemctl daemon-reload",
         ]
     if held := list(unheld):
         lines.append(f"hold {quote(*held)}")
     if enable:
-        lines.append("systemctl unmask kubelet.service && systemctl enable kubelet.service")
+        lines.append("systemctl --no-reload unmask kubelet.service")
+        lines.append("systemctl enable kubelet.service")  # which has systemd read all units
+    elif wanted:
+        # kubeadm brings a drop-in for kubelet, and no script that has systemd read it
+        lines.append("systemctl daemon-reload")
     if restart:
         restarting = "systemctl daemon-reload && systemctl restart kubelet.service"
         lines.append(f"if {REPLACED}; then {restarting}; fi")

@@ -11,34 +11,45 @@ OTHERS = "other"
 
 KEEP = f"""\
 concern=${{concern:-{OTHERS}}}
-note() {{ # KIND STATE NAME: a line in the manifest, once a thing of the concern's
+note() {{ # KIND STATE NAME: a thing that the concern will change, as it is; settle writes it down
   case $3 in *"
-"* | *"$(printf '\\t')"*) echo "a name with a tab or a line break: $3" >&2; return 1 ;; esac
-  [ -z "$(noted "$1" "$3" "$concern")" ] || return 0
-  before=$(noted "$1" "$3") # another concern has changed it already
+"* | *"\t"*) echo "a name with a tab or a line break: $3" >&2; return 1 ;; esac
+  to_settle="${{to_settle-}}$1\t${{2:--}}\t$3
+"
+}}
+settle() {{ # all that was noted is in the manifest, once a thing of the concern's, and on the disk:
+  # to be called before the change itself
+  [ -n "${{to_settle-}}" ] || {{ [ ! -e {MANIFEST} ] || sync -- {MANIFEST}; return; }}
   if [ ! -e {MANIFEST} ]; then
     (umask 077; mkdir -p {DIRECTORY}; : >>{MANIFEST}); sync -- {DIRECTORY}
   fi
+  # what another concern has changed already was in the state that it found
+  lines=$(printf %s "$to_settle" | by=$concern awk -F '\\t' -v OFS='\\t' '
+    ! given && $5 != "." {{ next }}
+    ! given && ! (($2, $4) in before) {{ before[$2, $4] = $3 }}
+    ! given && $1 == ENVIRON["by"] {{ own[$2, $4] }}
+    ! given || (($1, $3) in own) {{ next }}
+    {{ own[$1, $3]; if (($1, $3) in before) $2 = before[$1, $3] }}
+    {{ print ENVIRON["by"], $1, $2, $3, "." }}' {MANIFEST} given=1 -) || return
+  to_settle=
+  [ -n "$lines" ] || {{ sync -- {MANIFEST}; return; }}
   # what a power cut left of a line is no line: it lacks the dot
   [ -z "$(tail -c 1 {MANIFEST})" ] || echo >>{MANIFEST}
-  printf '%s\\t%s\\t%s\\t%s\\t.\\n' "$concern" "$1" "${{before:-${{2:--}}}}" "$3" >>{MANIFEST} || {{
+  printf '%s\\n' "$lines" >>{MANIFEST} || {{
     echo "cannot write {MANIFEST}: No space left on device, or read-only" >&2; return 1
   }}
+  sync -- {MANIFEST}
 }}
 noted() {{ # KIND NAME [CONCERN]: the state that is noted of it, by any concern if none is given
   kind=$1 name=$2 by=${{3-}} awk -F '\\t' '
     $5 == "." && $2 == ENVIRON["kind"] && $4 == ENVIRON["name"] &&
     (ENVIRON["by"] == "" || $1 == ENVIRON["by"]) {{ print $3; exit }}' {MANIFEST} 2>/dev/null || :
 }}
-settle() {{ # all that was noted is on the disk: to be called before the change itself
-  [ ! -e {MANIFEST} ] || sync -- {MANIFEST}
-}}
 old() {{ # whether it was deployed before there was a manifest: what was kept then stays
   [ -e {DIRECTORY}/created ] || [ -e {DIRECTORY}/packages-removed ]
 }}
 keep() {{ # PATH: keep a file's original, once, or note that there was none; settle before
   # the change itself
-  [ -z "$(noted file "$1" "$concern")" ] || return 0
   state=$(noted file "$1")
   if [ -n "$state" ]; then :
   elif old && [ -n "$(find "{ORIGINALS}$1" -maxdepth 0 2>/dev/null)" ]; then state=original
@@ -74,9 +85,17 @@ unit_was() {{ # UNIT: note what it was
 sysctl_was() {{ # KEY, as a path below /proc/sys: note its value
   [ ! -e "/proc/sys/$1" ] || note sysctl "$(tr '\\t' ' ' <"/proc/sys/$1")" "$1"
 }}
+among() {{ # LINE TEXT: whether the text has the line
+  case "
+$2
+" in *"
+$1
+"*) ;; *) false ;; esac
+}}
 hold() {{ # PACKAGE...: have apt leave them at their version
+  held=$(apt-mark showhold)
   for package in "$@"; do
-    apt-mark showhold | grep -qxF -- "$package" || note hold set "$package"
+    among "$package" "$held" || note hold set "$package"
   done
   settle
   apt-mark hold "$@" >/dev/null

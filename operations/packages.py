@@ -135,7 +135,7 @@ for timer in apt-daily.timer apt-daily-upgrade.timer; do
   if systemctl is-active -q $timer; then systemctl stop $timer; timers="$timers $timer"; fi
 done
 trap 'test -z "$timers" || systemctl start $timers' EXIT
-for name in {removed}; do record "$name"; done
+record {removed}
 settle
 # what came along with them, and the node goes on to need, is not for a later apt autoremove
 needed=$(apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |

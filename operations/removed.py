@@ -7,19 +7,24 @@ KEPT = f"{DIRECTORY}/packages"
 
 REMEMBER = f"""\
 umask 022; (umask 077; mkdir -p {KEPT}; rm -rf -- {KEPT}/new.*)
-record() {{ # NAME: note once what it was, and keep it if it cannot be had again
-  [ -z "$(noted removed "$1" "$concern")" ] || return 0
-  version=$(dpkg-query -W -f '${{Version}}' "$1") mark=manual held=-
-  if apt-mark showhold | grep -qxF -- "$1"; then held=hold; fi
-  if apt-mark showauto "$1" | grep -q .; then mark=auto; fi
-  if ! offered "$1"; then
-    test -n "${{refreshed-}}" || refresh || true
-    refreshed=yes
-    offered "$1" || repack "$1"
-  fi
-  note removed "$version $mark $held" "$1"
+record() {{ # NAME...: note once what they were, and keep those that cannot be had again
+  held=$(apt-mark showhold) auto=$(apt-mark showauto) available=$(offered "$@") refreshed=
+  for one in $(dpkg-query -W -f '${{Package}}=${{Version}} ' "$@"); do
+    name=${{one%%=*}} mark=manual holds=-
+    [ -z "$(noted removed "$name" "$concern")" ] || continue
+    if among "$name" "$held"; then holds=hold; fi
+    if among "$name" "$auto"; then mark=auto; fi
+    if [ -z "$refreshed" ] && ! among "$name" "$available"; then
+      refresh || true
+      refreshed=yes available=$(offered "$@")
+    fi
+    among "$name" "$available" || repack "$name"
+    note removed "${{one#*=}} $mark $holds" "$name"
+  done
 }}
-offered() {{ apt-cache madison "$1" | grep -q .; }}
+offered() {{ # NAME...: those that an archive has
+  apt-cache madison "$@" | cut -d '|' -f 1 | tr -d ' ' | sort -u
+}}
 repack() {{ # NAME: an installed package's .deb again, as dpkg-repack(1) makes it
   new=$(mktemp -d {KEPT}/new.XXXXXX); chmod 755 "$new"; mkdir -m 755 "$new/DEBIAN"
   dpkg-query -L "$1" | while IFS= read -r path; do
@@ -42,4 +47,4 @@ repack() {{ # NAME: an installed package's .deb again, as dpkg-repack(1) makes i
   sync -- "{KEPT}/$1.deb"; rm -rf -- "$new"
 }}
 """
-"""Shell function ``record NAME``, for a script that begins with `apt.APT`."""
+"""Shell function ``record NAME...``, for a script that begins with `apt.APT`."""

@@ -20,9 +20,10 @@ SPARE = 32 * 1024
 
 # A space in a name is \040 there, which printf turns back
 _NOTE = """\
-sed 1d /proc/swaps | while read -r area _ _ _ priority; do
-  note swap "$priority" "$(printf %b "$area")"
-done"""
+sed 1d /proc/swaps | {
+  while read -r area _ _ _ priority; do note swap "$priority" "$(printf %b "$area")"; done
+  settle
+}"""
 
 _NO_RPI_SWAP = "[Main]\nMechanism=none\n"
 

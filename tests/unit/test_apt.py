@@ -100,6 +100,35 @@ def test_installs_at_the_version_and_holds(tmp_path: Path) -> None:
     assert calls[3:] == ["apt-mark hold kubelet"]
 
 
+SIMULATED = """\
+Reading package lists...
+Remv snapd [2.63+24.04] [squashfs-tools:arm64 ]
+Remv squashfs-tools [1:4.6]
+Inst runc [1.1.12] (1.2.5 Ubuntu:24.04 [arm64]) []
+Inst docker.io (27.5.1 Ubuntu:24.04 [arm64])
+Inst tini (0.19 Ubuntu:24.04 [arm64])
+Conf runc (1.2.5 Ubuntu:24.04 [arm64])
+"""
+
+
+def test_what_apt_will_do_is_noted_with_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(SIMULATED)
+    program(tmp_path, "apt-get", f'case "$*" in *-s*) cat {tmp_path}/said ;; esac')
+    program(tmp_path, "apt-mark", '[ "$1" != showauto ] || echo squashfs-tools')
+    dpkg = "printf '%s\\n' 'config-files tini' 'installed runc' 'config-files other'"
+    program(tmp_path, "dpkg-query", dpkg)
+    status, _, errors = run(compose({"docker.io": None}, []), tmp_path)
+    assert status == 0, errors
+    lines = (tmp_path / "var/manifest").read_text().splitlines()
+    assert [line.split("\t")[1:4] for line in lines] == [
+        ["removed", "2.63+24.04 manual -", "snapd"],
+        ["removed", "1:4.6 auto -", "squashfs-tools"],
+        ["package", "1.1.12", "runc"],
+        ["package", "absent", "docker.io"],
+        ["package", "config", "tini"],
+    ]
+
+
 def test_holding_alone_needs_no_lists(tmp_path: Path) -> None:
     _, log, _ = run(compose({}, ["a"]), tmp_path)
     assert not [line for line in log if "update" in line]

@@ -303,6 +303,7 @@ def test_what_is_missing_is_installed_without_recommends_and_held(
         (tmp_path / "docker").touch(0o755)
     stand_ins = f"""
     dpkg() {{ :; }}
+    apt-cache() {{ :; }}
     apt-get() {{ echo "apt-get $*" >> {log}; }}
     apt-mark() {{ echo "apt-mark $*" >> {log}; }}
     dpkg-query() {{ [ "$4" = docker.io ] && printf installed; }}
@@ -321,6 +322,32 @@ def test_what_is_missing_is_installed_without_recommends_and_held(
         assert f" {verb}" in line
         assert line.endswith(" ".join([verb if not names else "held-packages", *names]))
         assert verb != "install" or "--no-install-recommends" in line
+
+
+@pytest.mark.parametrize(("client", "also"), [(False, "docker-cli"), (True, "")])
+def test_a_client_that_is_only_recommended_comes_with_docker(
+    tmp_path: Path, client: bool, also: str
+) -> None:
+    """As apt-cache says it in Debian 13; one that is there is not upgraded."""
+    text = compose({}, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
+    stand_ins = f"""
+    dpkg() {{ :; }}
+    apt-cache() {{ printf '  %s\\n' 'Depends: runc' 'Recommends: docker-cli' 'Suggests: x'; }}
+    apt-get() {{ case "$*" in *-s*) ;; *install*) echo "$*"; install -m 755 /dev/null {tmp_path}/docker ;; esac; }}
+    apt-mark() {{ :; }}
+    dpkg-query() {{ :; }}
+    """
+    if client:
+        (tmp_path / "docker").touch(0o755)
+    ran = subprocess.run(
+        ["bash", "-c", f"set -eu\n{stand_ins}\n{text}".replace(DIRECTORY, f"{tmp_path}/var")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    (install,) = ran.stdout.splitlines()
+    assert install.endswith(f" docker.io ca-certificates {also}".rstrip())
 
 
 @pytest.mark.parametrize("name", ["containerd", "runc"])

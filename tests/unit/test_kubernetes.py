@@ -407,7 +407,7 @@ def test_a_fresh_node_gets_the_key_in_binary_form(node: Node) -> None:
     assert f"{node.keyring.stat().st_mode & 0o777:o}" == "644"
     assert steps == ["checks", *DONE]
     # kubeadm's package has systemd read nothing anew
-    assert node.calls == ["daemon-reload", "unmask kubelet.service", "enable kubelet.service"]
+    assert node.calls == ["--no-reload unmask kubelet.service", "enable kubelet.service"]
 
 
 def test_what_a_script_that_was_killed_has_left_goes(node: Node) -> None:

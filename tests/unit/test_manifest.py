@@ -24,7 +24,7 @@ def sandbox(tmp_path: Path) -> Sandbox:
 
 def note(sandbox: Sandbox, script: str, concern: str = "docker", before: str = "") -> None:
     """Run a script that notes things, by a concern."""
-    ran = sandbox.run(f"set -eu\nconcern={concern}\n{KEEP}\n{script}", before=before)
+    ran = sandbox.run(f"set -eu\nconcern={concern}\n{KEEP}\n{script}\nsettle", before=before)
     assert ran.returncode == 0, ran.stderr
 
 
