@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyinfra.api.host import Host
     from pyinfra.api.state import State
 
-PAUSE = 2.0
+PAUSE = 1.0
 """Seconds between two looks at a node that is rebooting."""
 
 SETTLE = 60.0
@@ -85,7 +85,7 @@ def _wait(host: Host, found: Cmdline, seconds: int) -> str:
     clear_askpass_cache(host)
     _hang_up(host)
     began = time.monotonic()
-    gevent.sleep(2 * PAUSE)  # it is still going down: connections would only be cut
+    gevent.sleep(4 * PAUSE)  # it is still going down: connections would only be cut
     back = None
     boot_id = ""
     while time.monotonic() - began < seconds:

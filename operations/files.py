@@ -418,11 +418,17 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
         f'if [ -e {q(path)} ] || [ -L {q(path)} ]; then cp -a -- {q(path)} "$stage/old.{n}"; fi'
         for n, path in enumerate(touched)
     ]
-    lines += ["undo() {", *(f"  back {n} {q(path)}" for n, path in enumerate(touched)), "  :", "}"]
+    # Units whose files are written now are enabled before systemd reads them all, which takes long
+    written = {posixpath.basename(file.path) for file in unit_files(todo.write)}
+    own = tuple(unit for unit in todo.enable if unit.name in written)
+    back = [*_systemctl("--no-reload disable", own)]
+    back += [f"back {n} {q(path)}" for n, path in enumerate(touched)]
+    lines += ["undo() {", *(f"  {line}" for line in back), "  :", "}"]
     if touched:
         lines += [_BACK]
     lines += [f"mv -fT -- {q(file.staged)} {q(file.path)}" for file in todo.write]
     lines += [f"rm -f -- {q(path)}" for path in todo.remove]
+    lines += [f"{line} || {{ undo; exit 1; }}" for line in _systemctl("--no-reload enable", own)]
     folders = sorted({posixpath.dirname(path) for path in touched})
     if folders:
         lines.append(f"sync -- {' '.join(q(folder) for folder in folders)}")
@@ -445,7 +451,7 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
             lines += _act(action, unit, reload, done)
             done.append(unit)
     lines += _systemctl("disable", todo.disable)
-    lines += _enable(todo.enable)
+    lines += _enable(unit for unit in todo.enable if unit not in own)
     # Which removes all its links, and makes those that its file names
     lines += _systemctl("reenable", todo.reenable)
     return "\n".join([*lines, ""])

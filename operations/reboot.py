@@ -11,7 +11,7 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.connectors.local import LocalConnector
 
 from chaos_engine.facts.kernel import Cmdline, KernelCmdline
-from chaos_engine.facts.observe import NodeError, Read, current, forget, observe, warn
+from chaos_engine.facts.observe import NodeError, Read, changes, current, forget, observe, warn
 from chaos_engine.facts.swap import Swaps, SwapState
 from chaos_engine.operations.arguments import KernelWord
 from chaos_engine.operations.boot_cycle import cycle, withdraw
@@ -147,6 +147,7 @@ def _reboot(
 def _look_back(before: SwapState, wanted: tuple[str, ...]) -> str:
     """What the reboot should have brought and did not, or nothing."""
     forget()
+    changes()  # nothing else is of interest yet
     found, swaps = observe(KernelCmdline), observe(Swaps)
     due = causes(found, swaps, wanted, last=True)
     problems = in_vain(found, due, wanted) + without_memory(found, wanted)

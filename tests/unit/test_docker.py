@@ -333,7 +333,8 @@ def test_a_client_that_is_only_recommended_comes_with_docker(
     stand_ins = f"""
     dpkg() {{ :; }}
     apt-cache() {{ printf '  %s\\n' 'Depends: runc' 'Recommends: docker-cli' 'Suggests: x'; }}
-    apt-get() {{ case "$*" in *-s*) ;; *install*) echo "$*"; install -m 755 /dev/null {tmp_path}/docker ;; esac; }}
+    installed() {{ echo "$*"; install -m 755 /dev/null {tmp_path}/docker; }}
+    apt-get() {{ case "$*" in *-s*) ;; *install*) installed "$@" ;; esac; }}
     apt-mark() {{ :; }}
     dpkg-query() {{ :; }}
     """

@@ -16,6 +16,7 @@ from chaos_engine.facts.files import Content, FileState, parse_files
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.systemd import UnitState, checksum, parse_units
 from chaos_engine.facts.unit_traces import UNITS, VENDOR, Traces, UnitTraces
+from chaos_engine.operations import files
 from chaos_engine.operations.files import File, Plan, Unit, compose, payload, plan
 from tests.unit.scripts import OWNER, Sandbox
 
@@ -482,6 +483,27 @@ def test_units_are_reloaded_started_and_enabled_in_order(sandbox: Sandbox) -> No
         "restart -- two.service",
         "enable -- one.service two.service",
     ]
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_unit_that_comes_with_its_file_is_enabled_as_long_as_that_is_there(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    """In front of the reload, so that there is but one."""
+    monkeypatch.setattr(files, "UNITS", str(sandbox.root))
+    unit, file = Unit("own.service"), sandbox.file("own.service", "[Install]\nWantedBy=x.target\n")
+    before = f"""
+    systemctl() {{
+      [ -e {file.path} ] && echo "$*" >> {sandbox.root}/systemctl.log
+      case $1 in start) {str(starts).lower()} ;; esac
+    }}
+    journalctl() {{ :; }}"""
+    todo = Plan(write=(file,), daemon_reload=True, start=(unit,), enable=(unit,))
+    ran = sandbox.apply(todo, before=before)
+    name = "-- own.service"
+    begun = [f"--no-reload enable {name}", "daemon-reload", f"reset-failed {name}", f"start {name}"]
+    assert sandbox.calls == begun + ([] if starts else [f"--no-reload disable {name}"])
+    assert (ran.returncode, Path(file.path).exists()) == (int(not starts), starts)
 
 
 def test_what_apt_has_enabled_meanwhile_is_left(sandbox: Sandbox) -> None:
