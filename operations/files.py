@@ -421,7 +421,7 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
     # Units whose files are written now are enabled before systemd reads them all, which takes long
     written = {posixpath.basename(file.path) for file in unit_files(todo.write)}
     own = tuple(unit for unit in todo.enable if unit.name in written)
-    back = [*_systemctl("--no-reload disable", own)]
+    back = [f"{line} || true" for line in _systemctl("--no-reload disable", own)]
     back += [f"back {n} {q(path)}" for n, path in enumerate(touched)]
     lines += ["undo() {", *(f"  {line}" for line in back), "  :", "}"]
     if touched:

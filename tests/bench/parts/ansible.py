@@ -60,8 +60,8 @@ def run(options: Options) -> None:
     converge(cluster, everyone)
     with ExitStack() as stack:
         way = stack.enter_context(through_relays(cluster, everyone, 20))
-        cases: list[Case] = []
         for size in sizes:
+            cases: list[Case] = []
             hosts = hosts_of(size)
             playbook = Ansible(cluster, hosts)
             playbook.play(changes=None)  # it caches its facts
@@ -76,7 +76,7 @@ def run(options: Options) -> None:
                         "scenario": scenario,
                     }
                     cases += _cases(cluster, hosts, playbook, labels, hosts_file)
-        interleave(cases, results, options.clock, options.rounds)
+            interleave(cases, results, options.clock, options.rounds)
 
 
 def _cases(
