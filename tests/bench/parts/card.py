@@ -99,7 +99,7 @@ def set_up(cluster: Cluster) -> None:
         cluster.exec(node, _DOCKER)
         if (
             way.startswith("log2ram")
-            and cluster.exec(node, "findmnt -no FSTYPE /var/log") != "tmpfs"
+            and cluster.exec(node, "findmnt -no FSTYPE /var/log", ok=False) != "tmpfs"
         ):
             inside(cluster, node, _LOG2RAM.read_text(), "sh", "-s", "start")
 
