@@ -6,6 +6,7 @@ case $1 in
   start)
     mkdir -p /var/hdd.log
     mount --bind /var/log /var/hdd.log
+    mount --make-private /var/hdd.log
     mount -t tmpfs -o size=128m,mode=755,noatime log2ram /var/log
     cp -rfup /var/hdd.log/. /var/log/
     systemctl restart systemd-journald rsyslog
