@@ -11,5 +11,8 @@ case $1 in
     cp -rfup /var/hdd.log/. /var/log/
     systemctl restart systemd-journald rsyslog
     ;;
+  empty) # as logrotate leaves them, once a day
+    find /var/log /var/hdd.log -xdev -type f ! -name '*.journal*' -exec truncate -s 0 {} +
+    ;;
   sync) cp -rfup /var/log/. /var/hdd.log/ ;;
 esac
