@@ -161,7 +161,8 @@ def kinds(changed: Iterable[Changed]) -> list[str]:
 
 def _is_name_of_one(word: str) -> bool:
     stem = word.removesuffix("-json.log")
-    return len(stem) >= 32 and all(c in "0123456789abcdef" for c in stem)
+    rotated = word.startswith("system@")  # a file of the journal's
+    return rotated or (len(stem) >= 32 and all(c in "0123456789abcdef" for c in stem))
 
 
 def _note(results: Results, way: str, source: str, changed: Sequence[Changed]) -> None:
