@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from pyinfra.api.host import Host
     from pyinfra.api.state import State
 
-PAUSE = 1.0
+PAUSE = 0.5
 """Seconds between two looks at a node that is rebooting."""
+
+GOING_DOWN = 3.0
+"""Seconds after the order in which it is not looked at: connections would only be cut."""
 
 SETTLE = 60.0
 """Seconds that a node which is back may take to finish its start, before it is looked at."""
@@ -85,7 +88,7 @@ def _wait(host: Host, found: Cmdline, seconds: int) -> str:
     clear_askpass_cache(host)
     _hang_up(host)
     began = time.monotonic()
-    gevent.sleep(4 * PAUSE)  # it is still going down: connections would only be cut
+    gevent.sleep(GOING_DOWN)
     back = None
     boot_id = ""
     while time.monotonic() - began < seconds:

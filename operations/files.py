@@ -187,7 +187,7 @@ def plan(
     return Plan(
         write,
         remove,
-        any("/systemd/system/" in path for path in touched)
+        any("/systemd/system/" in path and not _waits(path, states) for path in touched)
         or any(s.need_daemon_reload for s in states.values()),
         tuple(stop),
         tuple(start),
@@ -197,6 +197,13 @@ def plan(
         tuple(reenable),
         tuple(disable),
     )
+
+
+def _waits(path: str, states: Mapping[str, UnitState]) -> bool:
+    """Whether it is a drop-in of a unit that is not there yet: who brings that has it read."""
+    folder = posixpath.basename(posixpath.dirname(path))
+    unit = states.get(folder.removesuffix(".d"))
+    return folder.endswith(".d") and unit is not None and unit.load == "not-found"
 
 
 def unit_files(files: Iterable[File]) -> tuple[File, ...]:

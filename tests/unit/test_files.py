@@ -171,6 +171,14 @@ def test_a_changed_file_restarts_the_unit_that_reads_it_once() -> None:
     assert len(re.findall(r"if ! systemctl restart", script)) == 1
 
 
+@pytest.mark.parametrize("load", ["loaded", "masked", "not-found"])
+def test_a_drop_in_of_a_unit_that_is_not_there_is_read_with_the_unit(load: str) -> None:
+    states = {"docker.service": running(load=load, active="inactive", enabled="")}
+    assert plan([], [], [DOCKER], {}, states, {}).daemon_reload == (load != "not-found")
+    own = File("/etc/systemd/system/docker.service", "[Service]\n")
+    assert plan([own], [], [DOCKER], {}, states, {}).daemon_reload
+
+
 def test_a_unit_that_shall_not_run_is_stopped_and_disabled() -> None:
     unit = Unit("apt-daily.timer", enabled=False, running=False)
     todo = plan([], [], [unit], {}, {unit.name: running()}, {})

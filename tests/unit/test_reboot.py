@@ -451,7 +451,7 @@ def test_a_node_is_back_when_another_boot_has_finished_its_start(run_cycle: Any)
 
     assert run_cycle(node) == ""
     assert node.connected
-    assert node.said == ["Back after 10 s"]
+    assert node.said == ["Back after 6 s"]
     ordered, *looks = node.commands
     assert ordered[1] == {"print_output": False, "print_input": False, "_sudo": True}
     assert [arguments for _, arguments in looks] == [{}] * len(looks)
@@ -477,7 +477,7 @@ def test_a_start_that_does_not_finish_is_not_awaited_for_ever(run_cycle: Any) ->
     node = Node(None, (OTHER_BOOT, "starting"))
 
     assert run_cycle(node, seconds=300) == ""
-    assert node.said == ["Back after 67 s"]
+    assert node.said == ["Back after 64 s"]
 
 
 def test_a_node_that_never_comes_back_is_rescued_on_another_computer(run_cycle: Any) -> None:
