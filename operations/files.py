@@ -383,16 +383,21 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
         folders = sorted({posixpath.dirname(file.path) for file in todo.write})
         lines += [
             *(f"folders {q(file.path)}" for file in todo.write),
-            "settle",
+            '[ -z "${to_settle-}" ] || settle',
             f"(umask 022; mkdir -p -- {' '.join(q(folder) for folder in folders)})",
             f"rm -f -- {staged}",
             # mode 0600 from the first byte: umask 077, and tar's members are 0600
             UNPACK,
         ]
+    owned: dict[str, list[str]] = {}
+    modes: dict[str, list[str]] = {}
     for file in todo.write:
         if file.mode is not None:
-            lines.append(f"chown -- {q(f'{file.owner}:{file.group}')} {q(file.staged)}")
-            lines.append(f"chmod -- {q(file.mode)} {q(file.staged)}")
+            owned.setdefault(f"{file.owner}:{file.group}", []).append(file.staged)
+            modes.setdefault(file.mode, []).append(file.staged)
+    # chown first: it takes setuid and setgid away
+    lines += [f"chown -- {quote(owner, *paths)}" for owner, paths in owned.items()]
+    lines += [f"chmod -- {quote(mode, *paths)}" for mode, paths in modes.items()]
     if check and todo.write:
         for file in todo.write:
             if not file.secret and len(file.data) <= 1 << 20:
@@ -410,7 +415,7 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
     if todo.write:
         lines.append(f"sync -- {staged}")
     lines += [f"folders {q(path)}" for path in also]
-    lines += [f"keep {q(path)}" for path in (*touched, *also)]
+    lines += [f"keep {' '.join(map(q, (*touched, *also)))}"] if touched or also else []
     for file in todo.write:
         lines.append(f"wrote {file.sha256} {q(file.path)}")
         lines += [f"note secret - {q(file.path)}"] if file.secret else []

@@ -48,22 +48,24 @@ noted() {{ # KIND NAME [CONCERN]: the state that is noted of it, by any concern 
 old() {{ # whether it was deployed before there was a manifest: what was kept then stays
   [ -e {DIRECTORY}/created ] || [ -e {DIRECTORY}/packages-removed ]
 }}
-keep() {{ # PATH: keep a file's original, once, or note that there was none; settle before
+keep() {{ # PATH...: keep the originals of files, once, or note that there were none; settle before
   # the change itself
-  state=$(noted file "$1")
-  if [ -n "$state" ]; then :
-  elif old && [ -n "$(find "{ORIGINALS}$1" -maxdepth 0 2>/dev/null)" ]; then state=original
-  elif old && grep -qxFs -- "$1" {DIRECTORY}/created; then state=created
-  elif [ -e "$1" ] || [ -L "$1" ]; then
-    kept={ORIGINALS}$1 state=original
-    (umask 077; mkdir -p -- "${{kept%/*}}"; cp -a -- "$1" "$kept.new")
-    sync -- "$kept.new" 2>/dev/null || sync
-    mv -fT -- "$kept.new" "$kept"
-    sync -- "${{kept%/*}}"
-  else
-    state=created
-  fi
-  note file "$state" "$1"
+  known=$(awk -F '\\t' '$5 == "." && $2 == "file" {{ print $4 }}' {MANIFEST} 2>/dev/null) || :
+  for each in "$@"; do
+    if among "$each" "$known"; then state=-
+    elif old && [ -n "$(find "{ORIGINALS}$each" -maxdepth 0 2>/dev/null)" ]; then state=original
+    elif old && grep -qxFs -- "$each" {DIRECTORY}/created; then state=created
+    elif [ -e "$each" ] || [ -L "$each" ]; then
+      kept={ORIGINALS}$each state=original
+      (umask 077; mkdir -p -- "${{kept%/*}}"; cp -a -- "$each" "$kept.new")
+      sync -- "$kept.new" 2>/dev/null || sync
+      mv -fT -- "$kept.new" "$kept"
+      sync -- "${{kept%/*}}"
+    else
+      state=created
+    fi
+    note file "$state" "$each"
+  done
 }}
 folders() {{ # PATH: note the folders above it that are not there
   above=${{1%/*}}
