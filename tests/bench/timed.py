@@ -4,7 +4,8 @@ lab run -- python -m tests.bench.timed [--hosts FILE] FOLDER -- COMMAND...
 
 + --hosts: a file that stands in place of /etc/hosts, which leads to nodes by another way
 + FOLDER: gets what COMMAND prints, `out` and `err`, and `result`, JSON: its status, seconds, CPU
-  seconds and peak memory, of all processes that it has waited for too
+  seconds and peak memory, of all processes that it has waited for too, and for how many seconds
+  the processors of the machine were at work meanwhile, for whomever
 
 What it prints goes to files, for a connection that ssh keeps open would keep a pipe open too.
 """
@@ -24,17 +25,24 @@ from tests.lab import linux
 def run(command: list[str], folder: Path) -> dict[str, float]:
     """Run a command to its end; what it took."""
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
-        begin = time.monotonic()
+        begin, busy = time.monotonic(), busy_seconds()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         _, status, used = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - begin
+        seconds, busy = time.monotonic() - begin, busy_seconds() - busy
     return {
         "status": os.waitstatus_to_exitcode(status),
         "seconds": seconds,
         "cpu_seconds": used.ru_utime + used.ru_stime,
+        "machine_seconds": busy,
         # of the largest process, in KiB on Linux
         "memory_mib": used.ru_maxrss / 1024,
     }
+
+
+def busy_seconds() -> float:
+    """For how long the machine's processors have been at work since its start, all together."""
+    user, nice, system, _, _, irq, softirq = Path("/proc/stat").read_text().split()[1:8]
+    return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

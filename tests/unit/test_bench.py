@@ -77,6 +77,7 @@ class TestMeasuring:
         assert 0.2 <= took["seconds"] < 20
         assert took["cpu_seconds"] < took["seconds"]
         assert took["memory_mib"] > 0.1
+        assert took["machine_seconds"] >= 0
         assert (tmp_path / "out").read_text() == "said\n"
         assert (tmp_path / "err").read_text() == "wrong\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from statistics import median
 
@@ -103,8 +104,13 @@ def report(results: Results) -> Page:
         points["wall time"].append((size, median(wall)))
         points["CPU time of pyinfra"].append((size, median(cpu)))
         each = f"{number(1000 * median(cpu) / size)} ms"
-        rows.append([str(size), spread(wall, "s"), spread(cpu, "s"), each, spread(memory, "MiB")])
-    page.table(["nodes", "wall", "CPU of pyinfra", "CPU a node", "memory"], rows)
+        busy = median(results.values("machine_seconds", hosts=size))
+        others = f"{number(1000 * (busy - median(cpu)) / size)} ms"
+        at_work = f"{number(100 * busy / median(wall) / (os.cpu_count() or 1))} %"
+        ours = [spread(wall, "s"), spread(cpu, "s"), each]
+        rows.append([str(size), *ours, others, at_work, spread(memory, "MiB")])
+    head = ["nodes", "wall", "CPU of pyinfra", "a node", "CPU of the nodes, each"]
+    page.table([*head, "processors at work", "memory"], rows)
     least, most = min(sizes, default=0), max(sizes, default=0)
     if least != most:
         few, many = (results.median("memory_mib", hosts=size) or 0 for size in (least, most))
