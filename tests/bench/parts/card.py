@@ -101,7 +101,7 @@ def set_up(cluster: Cluster) -> None:
             way.startswith("log2ram")
             and cluster.exec(node, "findmnt -no FSTYPE /var/log", ok=False) != "tmpfs"
         ):
-            inside(cluster, node, _LOG2RAM.read_text(), "sh", "-s", "start")
+            log2ram(cluster, node, "start")
 
 
 def measure(
@@ -109,9 +109,8 @@ def measure(
 ) -> tuple[Mapping[str, float], list[Changed]]:
     """Log for a while; what was written to the node's card, and the files that were changed."""
     node = NODES[way]
-    in_ram = partial(inside, cluster, node, _LOG2RAM.read_text(), "sh", "-s")
     if way.startswith("log2ram"):
-        in_ram("empty")
+        log2ram(cluster, node, "empty")
     cluster.exec(node, "sync; touch /run/bench.mark")
     before = sectors(cluster, node)
     if programs:
@@ -121,10 +120,15 @@ def measure(
         cluster.exec(node, f"sleep {seconds}")
     if way.startswith("log2ram"):
         # What it puts off, it has to do at the end: the next stop or the next day
-        in_ram("sync")
+        log2ram(cluster, node, "sync")
     cluster.exec(node, "sync")
     written = (sectors(cluster, node) - before) * _SECTOR
     return {"bytes": written}, parse_changed(cluster.exec(node, _CHANGED))
+
+
+def log2ram(cluster: Cluster, node: str, action: str) -> None:
+    """Have the imitation of log2ram do something on a node: start, empty or sync."""
+    inside(cluster, node, _LOG2RAM.read_text(), "sh", "-s", action)
 
 
 def load(cluster: Cluster, node: str, program: str, seconds: int) -> None:
