@@ -75,6 +75,25 @@ def parse_files(lines: list[str]) -> dict[str, FileState]:
     return found
 
 
+class Present(NodeFact[bool]):
+    """Whether there is something at a path; a link that leads nowhere is nothing.
+
+    `Files` has the node compute checksums, which for a program takes a while on a small machine.
+
+    + path: absolute path
+
+    **Example:** ``host.get_fact(Present, path="/usr/bin/docker")``
+    """
+
+    @override
+    def command(self, path: str) -> StringCommand:
+        return StringCommand("if test -e", QuoteString(path), "; then echo yes; else echo no; fi")
+
+    @override
+    def parse(self, lines: list[str]) -> bool:
+        return {"yes": True, "no": False}[lines[0]]
+
+
 class Content(NodeFact[bytes | None]):
     """A file's bytes, or ``None`` if there is no such file. Exact: it travels as base64.
 

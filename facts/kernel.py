@@ -77,8 +77,10 @@ class Cmdline(Value):
 # - Ubuntu before that, Raspberry Pi OS 12 and later, Debian: /boot/firmware
 # - Raspberry Pi OS before that: /boot, where later ones have a notice only
 _SCRIPT = r"""
-show() { # ROLE PATH
-  p=$(readlink -f -- "$2") && [ -f "$p" ] || return 0
+show() { # ROLE PATH, each file once
+  [ -e "$2" ] && p=$(readlink -f -- "$2") && [ -f "$p" ] || return 0
+  case $shown in *" $1 $p "*) return 0 ;; esac
+  shown="$shown $1 $p "
   kept=no; [ ! -e "$p@BAK@" ] || kept=yes
   t=$(stat -c '%a %U %G' -- "$p") &&
   m=$(findmnt -nro FSTYPE,OPTIONS -T "$p" | tail -n 1) &&
@@ -88,6 +90,7 @@ show() { # ROLE PATH
   printf 'text %s\n' "$b"
 }
 setting() { # KEY BOOT: its last value in config.txt that holds for every model
+  [ -e "$2/config.txt" ] || return 0
   awk -F= -v "key=$1" '
     BEGIN { all = 1 }
     { sub(/\r$/, "") }

@@ -26,20 +26,26 @@ if command -v apt-get >/dev/null; then say apt yes; fi
 say architecture "$(dpkg --print-architecture 2>/dev/null || uname -m)"
 say cgroup "$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
 say half_done "$(dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}\\n' 2>/dev/null |
-  grep -v '^.[cin] ' | tr -d ' ' | tr '\\n' ' ')"
+  awk '!/^.[cin] / {{ gsub(" ", ""); printf "%s ", $0 }}')"
 say root "$(awk '$2 == "/" {{ options = $4 }} END {{ print options }}' /proc/mounts)"
-say overlay "$(grep -owE 'boot=overlay|overlayroot=[^ ]+' /proc/cmdline | head -n 1)"
-say free_mib "$(df -mP / | awk 'NR == 2 {{ print $4 }}')"
+set -f
+for word in $(cat /proc/cmdline); do
+  case $word in boot=overlay | overlayroot=?*) say overlay "$word"; break ;; esac
+done
+set +f
+set -- $(stat -fc '%a %S' /)
+say free_mib $(($1 * $2 / 1048576))
 name=$(uname -n)
 say hostname "$name"
 start=$(date +%s%N)
 timeout {RESOLVE_SECONDS} getent ahosts "$name" >/dev/null && say resolves yes
-say resolve_ms $((($(date +%s%N) - start) / 1000000))
+end=$(date +%s%N)
+say resolve_ms $(((end - start) / 1000000))
+say clock ${{end%?????????}}
 say machine_id "$(cat /etc/machine-id 2>/dev/null)"
 say boot_id "$(cat /proc/sys/kernel/random/boot_id)"
 say addresses "$(ip -4 -o address show scope global 2>/dev/null |
   awk '{{ sub("/.*", "", $4); printf "%s ", $4 }}')"
-say clock "$(date +%s)"
 """
 
 

@@ -47,7 +47,8 @@ LOCK = "/run/chaos-engine/lock"
 LOCK_SECONDS = 600
 """A node on which an earlier run is still at work after so many seconds is given up."""
 
-_BUSY = "busy"
+_BUSY: Literal["busy"] = "busy"
+_END = "end-of-reads"
 
 _IDENTITY = (
     "_sudo",
@@ -168,14 +169,14 @@ class _Part:
     err: bytes
 
 
-class Batch(FactBase[list[_Part]]):
+class Batch(FactBase[Any]):
     """Many facts in one shell script, given by standard input.
 
-    Each part has its own shell, time limit, exit status and standard error, so that a part that
-    hangs or is no valid shell spoils only itself. A nonce made on the node separates the parts:
-    it is in no argument list, so no part's output can imitate it. All goes through base64, for
-    pyinfra drops what follows a byte that is not UTF-8 without a word. A node on which an earlier
-    run is still at work gives no parts.
+    Each part has its own subshell, exit status and standard error, so that a part that fails or is
+    no valid shell spoils only itself. A nonce made on the node separates the parts: it is in no
+    argument list, so no part's output can imitate it. All goes through base64, for pyinfra drops
+    what follows a byte that is not UTF-8 without a word. A node on which an earlier run is still
+    at work says so; one on which a part hangs gives those before that.
     """
 
     @override
@@ -183,21 +184,29 @@ class Batch(FactBase[list[_Part]]):
         return StringCommand("sh -s")
 
     @override
-    def process(self, output: list[str]) -> list[_Part]:
+    def process(self, output: list[str]) -> list[_Part] | Literal["busy"]:
         try:
-            return [] if output == [_BUSY] else split(output)
+            return _BUSY if output == [_BUSY] else split(output)
         except (ValueError, binascii.Error) as error:
             raise FactProcessError(f"the node's answer is damaged: {error}") from error
 
 
-def script(reads: Iterable[Read]) -> str:
-    """The shell script that answers all `reads`, for the standard input of ``sh -s``."""
+def script(reads: Iterable[Read], apart: bool = False) -> str:
+    """The shell script that answers all `reads`, for the standard input of ``sh -s``.
+
+    + apart: whether each part has a time limit of its own, which costs the node two processes a
+      part, or all of them have one together
+    """
     # A run that was ended leaves its last command at work: what is read meanwhile does not last
     alone = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 {LOCK} true; test $? != 75; }}"
+    limit = f"timeout -k 1 {PART_SECONDS}"
+    # Longer than parts take that end by themselves, such as one that asks a dead share
+    overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
     lines = [
         f"{alone} || {{ echo {_BUSY}; exit 0; }}",
-        "n=$(cat /proc/sys/kernel/random/uuid) || exit 9",
         "{ e=$( { {",
+        f"{overall}sh -s <<'{_END}'",
+        "n=$(cat /proc/sys/kernel/random/uuid) || exit 9",
         "printf '%s\\n' $n",
     ]
     for read in reads:
@@ -206,22 +215,26 @@ def script(reads: Iterable[Read]) -> str:
         if isinstance(command, str):
             command = StringCommand(command)
         needed = fact.requires_command(**arguments)
-        shell = fact.shell_executable or "sh"
-        run = StringCommand(
-            f"timeout -k 1 {PART_SECONDS} {shell} -c", QuoteString(command), "</dev/null"
-        ).get_raw_value()
+        quoted = StringCommand(QuoteString(command)).get_raw_value()
+        run = f"( eval {quoted} ) </dev/null"
+        if apart or fact.shell_executable:
+            run = f"{limit} {fact.shell_executable or 'sh'} -c {quoted} </dev/null"
         if needed:
             quoted = StringCommand(QuoteString(needed)).get_raw_value()
             run = f"if command -v {quoted} >/dev/null 2>&1; then {run}; else (exit 127); fi"
         lines += [run, "printf '\\n%s %s\\n' $n $?; printf '\\n%s\\n' $n >&2"]
-    lines += ["} | base64 -w0 >&3; } 2>&1 | base64 -w0 ); printf '\\n%s\\n' \"$e\"; } 3>&1", ""]
+    lines += [
+        _END,
+        "} | base64 -w0 >&3; } 2>&1 | base64 -w0 ); printf '\\n%s\\n' \"$e\"; } 3>&1",
+        "",
+    ]
     return "\n".join(lines)
 
 
 def split(output: list[str]) -> list[_Part]:
     """The parts of a batch's answer: a line of base64 for all output, one for all errors.
 
-    Raises ``ValueError`` when the answer is cut short.
+    An answer that is cut short has fewer. Raises ``ValueError`` when it has no beginning.
     """
     lines = [line for line in output if line.strip()]
     if not lines:
@@ -237,7 +250,9 @@ def split(output: list[str]) -> list[_Part]:
     written = chunks[0]
     for chunk, error in zip(chunks[1:], errors, strict=False):
         # what a part wrote is followed by its status, at the head of the next chunk
-        status, _, following = chunk.partition(b"\n")
+        status, newline, following = chunk.partition(b"\n")
+        if not newline:
+            break
         parts.append(_Part(int(status), written, error))
         written = following
     return parts
@@ -455,44 +470,48 @@ def _gather(
         return
     questions = joined(reads)
     answers = _ask(host, questions)
-    # what spoils a joined read, such as a path on a dead share, shall not spoil the others
-    failed = (question for question, answer in answers.items() if isinstance(answer, NodeError))
+    # What spoils a joined read, such as a path on a dead share, shall not spoil the others; nor
+    # shall a part that hangs those behind it
+    failed = (q for q in questions if q not in answers or isinstance(answers[q], NodeError))
     apart = [read for question in failed for read in questions[question] if read not in answers]
     if apart:
-        answers |= _ask(host, apart)
+        answers |= _ask(host, apart, apart=True)
     for question, answered in questions.items():
         for read in answered:
-            value = answers.get(read, answers[question])
+            value = answers[read] if read in answers else answers[question]
             if read.names and isinstance(value, dict):
                 value = {name: value[name] for name in read.names if name in value}
             view.known[read, identity] = value
 
 
-def _ask(host: Host, reads: Iterable[Read]) -> dict[Read, Any]:
-    """The answer to each read, a `NodeError` where there is none, by one remote command."""
+def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:
+    """The answer to each read, a `NodeError` where there is none, by one remote command.
+
+    Unless they are asked `apart`, those are missing that did not come in the time of all.
+    """
     batch = _Reads(reads)
-    parts = _parts(host, batch)
-    if parts is None or len(parts) != len(batch):
+    parts = _parts(host, batch, apart)
+    if parts is None or (apart and len(parts) != len(batch)):
         raise NodeError(
             trouble(host)
             or "the node's state could not be read; see the message above, mend the node's "
             "connection or sudo and run again"
         )
-    return {read: _value(read, part) for read, part in zip(batch, parts, strict=True)}
+    return {read: _value(read, part) for read, part in zip(batch, parts, strict=False)}
 
 
-def _parts(host: Host, batch: _Reads) -> list[_Part] | None:
+def _parts(host: Host, batch: _Reads, apart: bool) -> list[_Part] | None:
     """The parts of a batch, once no earlier run is at work on the node."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         bound(host)
-        parts: list[_Part] | None
+        parts: list[_Part] | Literal["busy"] | None
         try:
             # a fact's own command cannot bring standard input, the call that asks for it can
-            parts = host.get_fact(Batch, reads=batch, _stdin=_Script([script(batch)]))
+            parts = host.get_fact(Batch, reads=batch, _stdin=_Script([script(batch, apart)]))
         except (EOFError, OSError, SSHException, PyinfraError) as error:
             raise NodeError(f"its state could not be read: {trouble(host, error)}") from error
-        if parts != []:
+        if parts != _BUSY:
             return parts
         if time.monotonic() > deadline:
             raise NodeError(

@@ -22,6 +22,7 @@ _READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::
 _COMMAND = rf"""
 names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\n' "$@" 2>/dev/null |
   awk '$2 != "not-installed" && $2 != "config-files" {{ print $1 }}' | sort -u)
+test -n "$names" || exit 0
 if cat /sys/block/dm-*/dm/uuid 2>/dev/null | grep -q '^LVM-' ||
   lsblk -rno FSTYPE 2>/dev/null | grep -qx LVM2_member
 then

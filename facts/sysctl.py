@@ -68,19 +68,14 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
         names = several(names)
-        parts: list[str | QuoteString] = []
-        for name in names:
-            parts += [
-                "echo",
-                QuoteString(name),
-                '"$(cat',
-                QuoteString(path(name)),
-                '2>/dev/null)";',
-            ]
         keys = "|".join(name.replace(".", "[./]") for name in names)
         return StringCommand(
-            *parts,
-            "/usr/lib/systemd/systemd-sysctl --cat-config 2>/dev/null | grep -aE",
+            # One process for all; not the shell's own read, which gets one byte of such a file
+            "printf 'name %s\\n'",
+            *(QuoteString(name) for name in names),
+            "; grep -Hs .",
+            *(QuoteString(path(name)) for name in names),
+            "; /usr/lib/systemd/systemd-sysctl --cat-config 2>/dev/null | grep -aE",
             QuoteString(rf"^# /|^[[:space:]]*-?({keys})[[:space:]]*="),
             "; true",
         )
@@ -96,15 +91,18 @@ def path(name: str) -> str:
 
 
 def parse_sysctls(lines: list[str]) -> dict[str, Sysctl]:
-    """Read ``name value`` lines, followed by ``# FILE`` and ``name = value`` lines."""
+    """Read ``name NAME`` and ``PATH:VALUE`` lines, then ``# FILE`` and ``NAME = VALUE`` lines."""
     found: dict[str, Sysctl] = {}
     file = ""
     for line in lines:
         if line.startswith("# /"):
             file = line[2:]
+        elif line.startswith("name "):
+            found[line[5:]] = Sysctl()
         elif not file:
-            name, _, value = line.partition(" ")
-            found[name] = Sysctl(live=" ".join(value.split()) or None)
+            place, _, value = line.partition(":")
+            name = place.removeprefix("/proc/sys/").replace("/", ".")
+            found[name] = Sysctl(live=" ".join(value.split()))
         else:
             key, _, value = line.partition("=")
             name = key.strip().removeprefix("-").replace("/", ".")

@@ -25,18 +25,6 @@ class UnitTraces(Value):
     links: dict[str, str] = field(default_factory=dict)
 
 
-_COMMAND = f"""\
-for unit; do
-  echo "unit $unit"
-  if [ -e {VENDOR}/"$unit" ] || [ -L {VENDOR}/"$unit" ]; then
-    # Packages know it as /lib or /usr/lib
-    [ -n "$(dpkg-query -S "*/systemd/system/$unit" 2>/dev/null)" ] || echo "file {VENDOR}/$unit"
-  fi
-  find {UNITS} -mindepth 2 -maxdepth 2 -type l -name "$unit" -printf 'link %p %l\\n'
-done
-"""
-
-
 class Traces(SeveralFact[UnitTraces]):
     """Traces of each unit, by its name.
 
@@ -49,8 +37,25 @@ class Traces(SeveralFact[UnitTraces]):
 
     @override
     def command(self, units: tuple[str, ...] | str) -> StringCommand:
-        names = (QuoteString(unit) for unit in several(units))
-        return StringCommand("sh -c", QuoteString(_COMMAND), "sh", *names)
+        units = several(units)
+        if not units:
+            return StringCommand("true")
+        names = [QuoteString(unit) for unit in units]
+        links: list[str | QuoteString] = []
+        for name in names:
+            links += ["-o -name", name]
+        return StringCommand(
+            "for unit in",
+            *names,
+            '; do echo "unit $unit";',
+            f'if [ -e "{VENDOR}/$unit" ] || [ -L "{VENDOR}/$unit" ]; then',
+            # Packages know it as /lib or /usr/lib
+            '[ -n "$(dpkg-query -S "*/systemd/system/$unit" 2>/dev/null)" ] ||',
+            f'echo "file {VENDOR}/$unit"; fi; done;',
+            f"find {UNITS} -mindepth 2 -maxdepth 2 -type l '(' -false",
+            *links,
+            "')' -printf 'link %p %l\\n'",
+        )
 
     @override
     def parse(self, lines: list[str]) -> dict[str, UnitTraces]:
@@ -58,7 +63,8 @@ class Traces(SeveralFact[UnitTraces]):
 
 
 def parse_traces(lines: list[str]) -> dict[str, UnitTraces]:
-    """Read ``unit NAME`` lines, each followed by ``file PATH`` and ``link PATH TARGET`` lines."""
+    """Read ``unit NAME`` lines, each with a ``file PATH`` behind it or none, and then the
+    ``link PATH TARGET`` lines of all."""
     files: dict[str, str] = {}
     links: dict[str, dict[str, str]] = {}
     name = ""
@@ -71,7 +77,8 @@ def parse_traces(lines: list[str]) -> dict[str, UnitTraces]:
             files[name] = rest
         elif word == "link":
             path, target = rest.split(" ")
-            links[name][path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+            folder, unit = posixpath.split(path)
+            links[unit][path] = posixpath.normpath(posixpath.join(folder, target))
         else:
             raise ValueError(line)
     return {name: UnitTraces(files[name], links[name]) for name in files}

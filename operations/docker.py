@@ -8,7 +8,7 @@ from typing import Any
 
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine
-from chaos_engine.facts.files import Content, Files
+from chaos_engine.facts.files import Content, Present
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
@@ -49,7 +49,7 @@ def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
     return [
         READ,
         Read.of(Packages, names=_PACKAGES),
-        Read.of(Files, paths=(CLIENT,)),
+        Read.of(Present, path=CLIENT),
         Read.of(Content, path=CONFIG),
         Read.of(DaemonFlags),
         Read.of(DockerInfo),
@@ -93,7 +93,7 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     there = found.get("docker.io")
     validates = there is not None and there.complete and (major(there.version) or 0) >= 23
     check = _CHECK if validates and content != before else ""
-    apply = compose(found, CLIENT in observe(Files, paths=(CLIENT,)))
+    apply = compose(found, observe(Present, path=CLIENT))
     commands = transaction(
         written, units=[UNIT], check=check, apply=apply, force=bool(apply), todo=todo
     )

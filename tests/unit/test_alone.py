@@ -116,9 +116,9 @@ def test_a_node_at_work_is_read_again_until_it_is_not(
 ) -> None:
     looks = []
 
-    def told(reads: list[Read]) -> str:
+    def told(reads: list[Read], apart: bool) -> str:
         looks.append(reads)
-        return "echo busy" if len(looks) < 3 else script(reads)
+        return "echo busy" if len(looks) < 3 else script(reads, apart)
 
     monkeypatch.setattr(module, "script", told)
     nodes = Nodes("pi1", changes=False)
@@ -130,7 +130,7 @@ def test_a_node_at_work_is_read_again_until_it_is_not(
 
 
 def test_a_node_that_stays_at_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "script", lambda reads: "echo busy")
+    monkeypatch.setattr(module, "script", lambda *_: "echo busy")
     monkeypatch.setattr(module, "LOCK_SECONDS", -1)
     nodes = Nodes("pi1", changes=False)
     with nodes.on(), pytest.raises(NodeError, match="lslocks tells which process"):

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos_engine.facts.files import Content, FileState, parse_files
-from chaos_engine.facts.observe import NodeError
-from chaos_engine.facts.systemd import UnitState, checksum, parse_units
+from chaos_engine.facts.observe import NodeError, Read
+from chaos_engine.facts.systemd import Units, UnitState, checksum, parse_units
 from chaos_engine.facts.unit_traces import UNITS, VENDOR, Traces, UnitTraces
 from chaos_engine.operations import files
-from chaos_engine.operations.files import File, Plan, Unit, compose, payload, plan
+from chaos_engine.operations.files import File, Plan, Unit, compose, payload, plan, reads
+from tests.unit.nodes import Nodes
 from tests.unit.scripts import OWNER, Sandbox
 
 SECRET = "MARKED-SECRET"
@@ -43,8 +44,8 @@ def running(**how: object) -> UnitState:
         "enabled": "enabled",
         "need_daemon_reload": False,
         "main_pid": 1,
-        "started_with": "a",
-        "configured": "a",
+        "started_with": File(CONF, "{}").sha256,
+        "configured": "",
         **how,
     }
     return UnitState(**values)  # type: ignore[arg-type]
@@ -160,6 +161,25 @@ def test_a_unit_is_made_to_run_with_its_files(unit: UnitState, actions: str) -> 
     todo = plan([File(CONF, "{}")], [], [DOCKER], found, {"docker.service": unit}, {})
     kinds = ("start", "restart", "stop", "unmask", "enable")
     assert [name for name in kinds if getattr(todo, name)] == actions.split()
+
+
+@pytest.mark.parametrize(("configured", "restarts"), [("a", False), ("b", True)])
+def test_the_files_that_only_a_unit_reads_are_looked_at_with_it(
+    configured: str, restarts: bool
+) -> None:
+    unit = Unit("rsyslog.service", reads=("/etc/rsyslog.conf", "/etc/rsyslog.d/*.conf"))
+    found = {unit.record.path: state(str(unit.record.content))}
+    states = {unit.name: running(started_with="a", configured=configured)}
+    assert plan([], [], [unit], found, states, {}).restart == ((unit,) if restarts else ())
+
+
+def test_no_checksum_is_asked_for_twice() -> None:
+    nodes = Nodes("pi1")
+    more = Unit("rsyslog.service", reads=(CONF, "/etc/rsyslog.d/*.conf"))
+    with nodes.on():
+        asked = reads([File(CONF, "{}")], units=[DOCKER, more])
+    units = Read.of(Units, units=((DOCKER.name, ()), (more.name, more.reads)))
+    assert units in asked
 
 
 def test_a_changed_file_restarts_the_unit_that_reads_it_once() -> None:
@@ -283,7 +303,7 @@ def test_a_unit_may_read_all_files_of_a_folder(tmp_path: Path) -> None:
 def test_a_file_removed_from_its_folder_restarts_a_unit(path: str, restarted: bool) -> None:
     unit = Unit("rsyslog.service", reads=("/etc/rsyslog.d/*.conf",))
     found = {path: state("x"), unit.record.path: state(str(unit.record.content))}
-    todo = plan([], [path], [unit], found, {unit.name: running()}, {})
+    todo = plan([], [path], [unit], found, {unit.name: running(started_with="")}, {})
     assert (todo.remove, todo.restart) == ((path,), (unit,) if restarted else ())
 
 

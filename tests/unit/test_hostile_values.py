@@ -42,7 +42,7 @@ from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.containers import Container, Image
 from chaos_engine.facts.docker import DaemonFlags, DockerInfo, DockerNetwork, DockerNetworks
-from chaos_engine.facts.files import Content, Files
+from chaos_engine.facts.files import Content, Files, Present
 from chaos_engine.facts.haproxy import LoadedConfig
 from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import BootFile, Cmdline, KernelCmdline
@@ -201,6 +201,7 @@ NODE: dict[type, Any] = {
     Mounts: (),
     Node: replace(GOOD, architecture="arm64"),
     Packages: {},
+    Present: False,
     RemovalPlan: lambda names: Removal(names, names),
     RepositorySigners: (),
     Snippets: (),

@@ -223,7 +223,6 @@ def test_output_cannot_imitate_the_frame(nodes: Nodes) -> None:
     [
         ("echo first; echo last words >&2; exit 3", "ended with status 3: last words"),
         ("echo 'unbalanced", "ended with status 2"),
-        ("echo x; kill -9 $$", "no answer|ended with status"),
         ("no-such-command-here", "status 127: .*not found"),
     ],
 )
@@ -240,6 +239,19 @@ def test_a_part_that_fails_spoils_only_itself(nodes: Nodes, text: str, message: 
     assert len(nodes.commands()) == 1
 
 
+def test_a_part_that_ends_the_shell_of_all_is_asked_apart_with_those_behind_it(
+    nodes: Nodes,
+) -> None:
+    texts = "echo before", "echo x; kill -9 $$", "echo behind"
+    with nodes.on():
+        want([Read.of(Line, text=text) for text in texts])
+        assert observe(Line, text="echo before") == "before"
+        with pytest.raises(NodeError, match=r"no answer|ended with status"):
+            observe(Line, text="echo x; kill -9 $$")
+        assert observe(Line, text="echo behind") == "behind"
+    assert len(nodes.commands()) == 2
+
+
 def test_a_part_that_hangs_is_an_error(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PART_SECONDS", 1)
     with nodes.on():
@@ -247,6 +259,7 @@ def test_a_part_that_hangs_is_an_error(nodes: Nodes, monkeypatch: pytest.MonkeyP
         with pytest.raises(NodeError, match=r"no answer in 1 s"):
             observe(Line, text="sleep 30")
         assert observe(Line, text="trap '' TERM; echo a") == "a"
+    assert len(nodes.commands()) == 2
 
 
 def test_an_absent_program_is_the_default(nodes: Nodes) -> None:
@@ -276,17 +289,22 @@ def test_a_damaged_answer_is_an_error(output: list[str]) -> None:
             split(output)
 
 
-def test_a_truncated_answer_has_fewer_parts() -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_truncated_answer_has_fewer_parts(apart: bool) -> None:
     import subprocess
 
     reads = [Read.of(Line, text="echo a"), Read.of(Line, text="echo b")]
     whole = subprocess.run(
-        ["sh"], input=script(reads), capture_output=True, text=True, check=True
+        ["sh"], input=script(reads, apart), capture_output=True, text=True, check=True
     ).stdout.splitlines()
     parts = split(whole)
     assert [(part.status, part.out) for part in parts] == [(0, b"a\n"), (0, b"b\n")]
-    cut = base64.b64encode(base64.b64decode(whole[0])[:45]).decode()
-    assert len(split([cut, *whole[1:]])) < 2
+    answer = base64.b64decode(whole[0])
+    for length in range(answer.index(b"\n") + 1, len(answer)):
+        cut = base64.b64encode(answer[:length]).decode()
+        few = split([cut, *whole[1:]])
+        assert few == parts[: len(few)]
+        assert len(few) < 2
 
 
 def test_a_node_that_cannot_be_read_is_an_error() -> None:
@@ -349,9 +367,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many facts each remote command asks for, as they are asked."""
     sizes: list[int] = []
 
-    def counted(reads: Any) -> str:
+    def counted(reads: Any, apart: bool) -> str:
         sizes.append(len(reads))
-        return script(reads)
+        return script(reads, apart)
 
     monkeypatch.setattr(module, "script", counted)
     return sizes

@@ -144,21 +144,19 @@ def test_the_script_answers_for_a_node(tmp_path: Path, units: tuple[str, ...]) -
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/swaps").write_text("Filename Type Size Used Priority\n/s file 10 5 -2\n")
     (tmp_path / "proc/meminfo").write_text("MemTotal: 900 kB\nMemAvailable:  612345 kB\n")
-    folder = tmp_path / "run/generator"
+    folder = tmp_path / "run/systemd/generator"
     folder.mkdir(parents=True)
     for name in (*units, "template@.swap", "swap.mount"):
         (folder / name).touch()
     # one block a unit, in systemd's own order of properties
     systemctl = (
-        "systemctl() { case $* in "
-        f"*UnitPath*) echo '/etc/none {folder}' ;; "
-        "*) shift 3; while [ $# -gt 0 ]; do case $1 in "
+        "systemctl() { shift 3; while [ $# -gt 0 ]; do case $1 in "
         "swap.target) load=loaded; state=static ;; *.swap) load=loaded; state=generated ;; "
         "*) load=not-found; state= ;; esac; "
         "printf 'Id=%s\\nLoadState=%s\\nUnitFileState=%s\\n' \"$1\" $load $state; "
-        "shift; [ $# -eq 0 ] || echo; done ;; esac; }\n"
+        "shift; [ $# -eq 0 ] || echo; done; }\n"
     )
-    script = re.sub(r"(/proc|/etc)/", rf"{tmp_path}\1/", SCRIPT)
+    script = re.sub(r"(?<=\s)(/proc|/etc|/run|/usr|/lib)/", rf"{tmp_path}\1/", SCRIPT)
 
     done = subprocess.run(
         ["sh", "-c", systemctl + script], capture_output=True, text=True, check=True

@@ -17,8 +17,9 @@ WANTED = {"net.ipv4.ip_forward": "1"}
 
 # `systemd-sysctl --cat-config` of Ubuntu 24.04, its lines that matter
 UBUNTU = [
-    "net.ipv4.ip_forward 0",
-    "net.bridge.bridge-nf-call-iptables ",
+    "name net.ipv4.ip_forward",
+    "name net.bridge.bridge-nf-call-iptables",
+    "/proc/sys/net/ipv4/ip_forward:0",
     "# /usr/lib/sysctl.d/10-apparmor.conf",
     "# /etc/sysctl.d/10-kernel-hardening.conf",
     "# /etc/sysctl.d/99-kubernetes.conf",
@@ -36,7 +37,7 @@ def test_reads_the_value_now_and_what_boot_sets_last() -> None:
 
 
 def test_a_value_of_several_words_and_a_tolerated_failure() -> None:
-    lines = ["net.ipv4.ping_group_range 0\t2147483647", "# /a.conf", "-kernel.x = 2"]
+    lines = ["/proc/sys/net/ipv4/ping_group_range:0\t2147483647", "# /a.conf", "-kernel.x = 2"]
     found = parse_sysctls(lines)
     assert found["net.ipv4.ping_group_range"].live == "0 2147483647"
     assert found["kernel.x"].configured == "2"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from functools import partial
+from itertools import product
 from statistics import median
 
 from tests.bench import nodes
@@ -24,6 +25,10 @@ _TEMPLATE_LAB, _LAB = "bench-template", "bench-scale"
 _TEMPLATE = WORK / "template"
 _INVENTORY = "tests/bench/scale_inventory.py"
 
+_PARALLEL = 10
+_ALL, _SOME = "all at once", f"--parallel {_PARALLEL}"
+_CONTESTANTS = {_ALL: (), _SOME: ("--parallel", str(_PARALLEL))}
+
 
 def run(options: Options) -> None:
     """Measure."""
@@ -32,10 +37,12 @@ def run(options: Options) -> None:
     cluster = clones(max(sizes))
     cases = [
         Case(
-            {"hosts": size, "contestant": "pyinfra"},
-            partial(deploy, cluster, cluster.workers[:size], inventory=_INVENTORY),
+            {"hosts": size, "contestant": contestant},
+            partial(deploy, cluster, cluster.workers[:size], "-y", *options, inventory=_INVENTORY),
         )
+        for contestant, options in _CONTESTANTS.items()
         for size in sizes
+        if not options or size > _PARALLEL
     ]
     interleave(cases, results, options.clock, options.rounds)
 
@@ -94,31 +101,40 @@ def report(results: Results) -> Page:
         "pyinfra, so that the nodes' part of the work, too, has only these processors; the nodes "
         "beyond those asked are idle. Memory is the peak of pyinfra's process.",
     )
-    sizes = [int(size) for size in results.labels("hosts")]
+    sizes = sorted({int(size) for size in results.labels("hosts")})
     rows: list[list[str]] = []
-    points: dict[str, list[tuple[float, float]]] = {"wall time": [], "CPU time of pyinfra": []}
-    for size in sorted(sizes):
-        wall = results.values("seconds", hosts=size)
-        cpu = results.values("cpu_seconds", hosts=size)
-        memory = results.values("memory_mib", hosts=size)
-        points["wall time"].append((size, median(wall)))
-        points["CPU time of pyinfra"].append((size, median(cpu)))
+    points: dict[str, list[tuple[float, float]]] = {}
+    for size, contestant in product(sizes, _CONTESTANTS):
+        which: dict[str, int | str] = {"hosts": size, "contestant": contestant}
+        wall = results.values("seconds", **which)
+        if not wall:
+            continue
+        cpu = results.values("cpu_seconds", **which)
+        points.setdefault(f"wall time, {contestant}", []).append((size, median(wall)))
+        if contestant == _ALL:
+            points.setdefault("CPU time of pyinfra", []).append((size, median(cpu)))
         each = f"{number(1000 * median(cpu) / size)} ms"
-        busy = median(results.values("machine_seconds", hosts=size))
+        busy = median(results.values("machine_seconds", **which))
         others = f"{number(1000 * (busy - median(cpu)) / size)} ms"
         at_work = f"{number(100 * busy / median(wall) / (os.cpu_count() or 1))} %"
-        ours = [spread(wall, "s"), spread(cpu, "s"), each]
-        rows.append([str(size), *ours, others, at_work, spread(memory, "MiB")])
-    head = ["nodes", "wall", "CPU of pyinfra", "a node", "CPU of the nodes, each"]
+        ours = [spread(wall, "s"), spread(cpu, "s"), each, others, at_work]
+        memory = spread(results.values("memory_mib", **which), "MiB")
+        rows.append([str(size), contestant, *ours, memory])
+    head = ["nodes", "", "wall", "CPU of pyinfra", "a node", "CPU of the nodes, each"]
     page.table([*head, "processors at work", "memory"], rows)
-    least, most = min(sizes, default=0), max(sizes, default=0)
-    if least != most:
-        few, many = (results.median("memory_mib", hosts=size) or 0 for size in (least, most))
+    if len(sizes) > 1:
+        least, most = sizes[0], sizes[-1]
+        few, many = (
+            results.median("memory_mib", hosts=size, contestant=_ALL) or 0 for size in (least, most)
+        )
         page.say(f"Memory a further node: {number((many - few) / (most - least))} MiB.")
+    ten = results.median("seconds", hosts=10, contestant=_ALL)
+    fifty, in_turns = (
+        ratio(results.median("seconds", hosts=50, contestant=one), ten) for one in _CONTESTANTS
+    )
     page.say(
-        "50 nodes take "
-        + ratio(results.median("seconds", hosts=50), results.median("seconds", hosts=10))
-        + " the wall time of 10."
+        f"50 nodes take {fifty} the wall time of 10, and {in_turns} with `{_SOME}`, which has no "
+        "more than ten hosts worked on at the same time."
     )
     page.plot("scale.svg", curves("No-change run", "nodes", "seconds", points), "Time by nodes")
     return page
