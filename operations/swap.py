@@ -121,17 +121,14 @@ def compose(todo: Plan) -> str:
     """The shell commands that make the new files effective: a pure function."""
     # one by one: with --all it does not say why it failed
     lines = [_NOTE] if todo.turn_off else []
-    lines += [*(f"unit_was {quote(unit)}" for unit in todo.mask), "settle"]
+    masks = {unit: quote(f"/etc/systemd/system/{unit}") for unit in todo.mask}
+    lines += [f"unit_was {quote(unit)}" for unit in masks]
+    lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
     lines += [f"swapoff -- {quote(name)}" for name in todo.turn_off]
-    for unit in todo.mask:
-        name = quote(unit)
-        path = quote(f"/etc/systemd/system/{unit}")
+    for unit, path in masks.items():
         # what its stop does, swapoff has done; a target or unit that is not there is no error
-        lines += [
-            *([f"systemctl stop -- {name} || true"] if todo.turn_off else []),
-            f"keep {path}; settle",
-            f"ln -sfnT /dev/null {path}",
-        ]
+        lines += [f"systemctl stop -- {quote(unit)} || true"] if todo.turn_off else []
+        lines.append(f"ln -sfnT /dev/null {path}")
     lines.append("systemctl daemon-reload")
     if todo.turn_off:
         lines += [
