@@ -29,9 +29,11 @@ INSTALL = f"""\
 {APT}
 refresh
 apt install --no-install-recommends -- rsyslog
+set --
 for other in {FOLDER}/*.conf; do
-  [ "$other" = {PATH} ] || {{ keep "$other"; settle; rm -f -- "$other"; }}
+  [ "$other" = {PATH} ] || set -- "$@" "$other"
 done
+keep "$@"; settle; rm -f -- "$@"
 sync -- {FOLDER}
 """
 """Installs rsyslog when its configuration is there already, so that it never writes a file; then
