@@ -77,6 +77,7 @@ class Cmdline(Value):
 # - Ubuntu before that, Raspberry Pi OS 12 and later, Debian: /boot/firmware
 # - Raspberry Pi OS before that: /boot, where later ones have a notice only
 _SCRIPT = r"""
+shown=
 show() { # ROLE PATH, each file once
   [ -e "$2" ] && p=$(readlink -f -- "$2") && [ -f "$p" ] || return 0
   case $shown in *" $1 $p "*) return 0 ;; esac

@@ -205,7 +205,7 @@ def plan(
 def _only_read(unit: Unit, files: Iterable[File]) -> File | None:
     """The one file that a unit reads, if it is among these: the unit's checksum is that file's.
 
-    Then nobody has to compute it twice, which for a program is seconds of a small machine.
+    Then nobody has to compute it twice, which for a program takes a while on a small machine.
     """
     return next((file for file in files if unit.reads == (file.path,)), None)
 
