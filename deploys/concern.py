@@ -10,8 +10,11 @@ registered for it is run as announced.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from pyinfra import logger
@@ -109,17 +112,32 @@ def check(*concerns: Concern) -> None:
 
 def _refused(body: Callable[[], None]) -> bool:
     """Whether the current host is refused, for what the operations of `body` find on it."""
+    state, host, view = current()
+    if state.current_deploy_filename:
+        _make_known(state.current_deploy_filename)
     problems = _problems(body)
     if not problems:
         return False
     reason = "; ".join(dict.fromkeys(problems))
-    state, host, view = current()
     if state.check_for_changes:
         # the list of changes shows one node's reason only, where several are refused
         host.log_styled(f"Refused: {reason}", fg="red", log_func=logger.error)
     refuse_node(name=f"Refuse node: {reason}", reason=reason)
     view.refused = True
     return True
+
+
+@cache
+def _make_known(path: str) -> None:
+    """Have Python's `inspect` know a deploy file, which pyinfra runs, as that of a module.
+
+    At each operation of each host pyinfra asks it where each frame of the stack comes from
+    (``get_operation_order_from_stack`` in pyinfra/api/util.py); for a file of no module it goes
+    through all modules there are, each time: a fifth of what a host costs this computer.
+    """
+    module = ModuleType(os.path.abspath(path))
+    module.__file__ = module.__name__
+    sys.modules.setdefault(module.__name__, module)
 
 
 def _problems(body: Callable[[], None]) -> list[str]:

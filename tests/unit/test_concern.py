@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,21 @@ def test_a_concern_takes_its_model(tmp_path: Path) -> None:
 
 def test_a_concern_keeps_its_name_and_documentation() -> None:
     assert (first.__name__, first.__doc__) == ("first", "One concern.")
+
+
+def test_a_deploy_file_is_as_quickly_found_as_a_module(tmp_path: Path) -> None:
+    path = tmp_path / "deploy.py"
+    path.write_text("both()\nframe = inspect.currentframe()\n")
+    space = {"both": both, "inspect": inspect}
+    run = nodes(tmp_path, "pi1")
+    run.state.current_deploy_filename = str(path)
+
+    run.prepare(exec, compile(path.read_text(), path, "exec"), space)
+
+    found = inspect.getmodule(space["frame"])
+    assert found is not None
+    assert found.__file__ == str(path)
+    assert str(path) in inspect.modulesbyfile
 
 
 def test_from_the_command_line_a_preview_equals_the_run(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def run(options: Options) -> None:
         Case(
             {"hosts": size, "contestant": contestant},
             partial(deploy, cluster, cluster.workers[:size], "-y", *options, inventory=_INVENTORY),
+            partial(rest, cluster),
         )
         for contestant, options in _CONTESTANTS.items()
         for size in sizes
@@ -68,6 +69,18 @@ def clones(count: int) -> Cluster:
             raise RunError(f"the clones do not come to rest: {run.text[-3000:]}")
         say(f"{len(some)} clones are as wanted")
     return cluster
+
+
+def rest(cluster: Cluster) -> None:
+    """Wait until no node has a user manager, which systemd starts with the first session of a user
+    and ends 10 s after the last, so that each run begins like one in the morning."""
+    asked = "systemctl is-active 'user@*' || true"
+    for node in cluster.workers:
+        wait_for(f"{node} at rest", partial(_says_nothing, cluster, node, asked))
+
+
+def _says_nothing(cluster: Cluster, node: str, command: str) -> bool:
+    return not cluster.exec(node, command)
 
 
 def make_template() -> None:
