@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -67,18 +68,19 @@ class Ansible:
 
         + changes: as for `deploy`
         """
-        sockets = Path("/tmp/chaos-bench-ansible")  # a socket's path has to be short
-        shutil.rmtree(sockets, ignore_errors=True)
-        sockets.mkdir(mode=0o700)
-        run = timed(
-            self.cluster,
-            str(ANSIBLE / "bin/ansible-playbook"),
-            *("-i", str(self.inventory), str(PLAYBOOK)),
-            hosts_file=hosts_file,
-            environment=self._environment(strategy, sockets),
-            timeout=1800,
-        )
-        self._disconnect(sockets)
+        # a socket's path has to be short
+        with tempfile.TemporaryDirectory(prefix="chaos-bench-", dir="/tmp") as sockets:
+            try:
+                run = timed(
+                    self.cluster,
+                    str(ANSIBLE / "bin/ansible-playbook"),
+                    *("-i", str(self.inventory), str(PLAYBOOK)),
+                    hosts_file=hosts_file,
+                    environment=self._environment(strategy, sockets),
+                    timeout=1800,
+                )
+            finally:
+                self._disconnect(Path(sockets))
         found = recap(run.out)
         if set(found) != set(self.hosts):
             raise RunError(f"playbook: no recap of all hosts\n{run.out[-2000:]}")
@@ -88,7 +90,7 @@ class Ansible:
             raise RunError(f"playbook: {changed} changes, not {changes}\n" + "\n".join(lines))
         return run.values
 
-    def _environment(self, strategy: str, sockets: Path) -> dict[str, str]:
+    def _environment(self, strategy: str, sockets: str) -> dict[str, str]:
         return {
             "ANSIBLE_STRATEGY": strategy,
             "ANSIBLE_FORKS": str(len(self.hosts)),
@@ -97,7 +99,7 @@ class Ansible:
             "ANSIBLE_CACHE_PLUGIN": "jsonfile",
             "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.folder / "facts"),
             "ANSIBLE_CACHE_PLUGIN_TIMEOUT": "86400",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
             "ANSIBLE_RETRY_FILES_ENABLED": "False",
             "ANSIBLE_LOCALHOST_WARNING": "False",
             "ANSIBLE_NOCOLOR": "1",
