@@ -133,7 +133,7 @@ def _make_known(path: str) -> None:
 
     At each operation of each host pyinfra asks it where each frame of the stack comes from
     (``get_operation_order_from_stack`` in pyinfra/api/util.py); for a file of no module it goes
-    through all modules there are, each time: a fifth of what a host costs this computer.
+    through all modules there are, each time.
     """
     module = ModuleType(os.path.abspath(path))
     module.__file__ = module.__name__
