@@ -38,12 +38,12 @@ def run(options: Options) -> None:
     cases = [
         Case(
             {"hosts": size, "contestant": contestant},
-            partial(deploy, cluster, cluster.workers[:size], "-y", *options, inventory=_INVENTORY),
+            partial(deploy, cluster, cluster.workers[:size], "-y", *more, inventory=_INVENTORY),
             partial(rest, cluster),
         )
-        for contestant, options in _CONTESTANTS.items()
+        for contestant, more in _CONTESTANTS.items()
         for size in sizes
-        if not options or size > _PARALLEL
+        if not more or size > _PARALLEL
     ]
     interleave(cases, results, options.clock, options.rounds)
 
@@ -112,7 +112,8 @@ def report(results: Results) -> Page:
         "One node was deployed and switched off, its disk cloned, and each clone deployed again, "
         "which gave it its own volume and address. All nodes run on the machine that runs "
         "pyinfra, so that the nodes' part of the work, too, has only these processors; the nodes "
-        "beyond those asked are idle. Memory is the peak of pyinfra's process.",
+        "beyond those asked are idle. A run begins when all nodes have ended the sessions of the "
+        "one before, managers of users included. Memory is the peak of pyinfra's process.",
     )
     sizes = sorted({int(size) for size in results.labels("hosts")})
     rows: list[list[str]] = []
