@@ -10,7 +10,7 @@ from typing import Literal
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, SeveralFact, Value
+from chaos_engine.facts.observe import NodeFact, SeveralFact, Value, YesOrNo
 from chaos_engine.facts.text import several
 
 Kind = Literal["file", "directory", "link", "other"]
@@ -75,7 +75,7 @@ def parse_files(lines: list[str]) -> dict[str, FileState]:
     return found
 
 
-class Present(NodeFact[bool]):
+class Present(YesOrNo):
     """Whether there is something at a path; a link that leads nowhere is nothing.
 
     `Files` has the node compute checksums, which for a program takes a while on a small machine.
@@ -88,10 +88,6 @@ class Present(NodeFact[bool]):
     @override
     def command(self, path: str) -> StringCommand:
         return StringCommand("if test -e", QuoteString(path), "; then echo yes; else echo no; fi")
-
-    @override
-    def parse(self, lines: list[str]) -> bool:
-        return {"yes": True, "no": False}[lines[0]]
 
 
 class Content(NodeFact[bytes | None]):

@@ -176,7 +176,7 @@ def parse_cmdline(lines: list[str]) -> Cmdline:
     if "extra_missing" in values:
         path = values["extra_missing"]
         found["extra"] = [BootFile(path, "", "644", "root", "root", "", False, 1 << 30, False)]
-    places = list({place.path: place for place in found.get("place", [])}.values())
+    places = found.get("place", [])
     command_lines = [place for place in places if has_root(place.text)]
     controllers = tuple(values["controllers"].split())
     cgroup = {"cgroup2fs": "v2", "tmpfs": "v1"}.get(values["cgroup"], "none")

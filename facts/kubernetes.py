@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
 from chaos_engine.facts.openpgp import dearmor, parse_signers
 
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
@@ -22,15 +22,7 @@ _HOSTS = (
 repository-deprecation); pkgs.k8s.io has other things too, such as CRI-O under ``addons:``."""
 
 
-class _YesOrNo(NodeFact[bool]):
-    """A fact whose command says yes or no."""
-
-    @override
-    def parse(self, lines: list[str]) -> bool:
-        return {"yes": True, "no": False}[lines[0]]
-
-
-class Joined(_YesOrNo):
+class Joined(YesOrNo):
     """Whether the node has joined a Kubernetes cluster.
 
     **Example:** ``host.get_fact(Joined)``
@@ -48,7 +40,7 @@ REPLACED = (
 """The shell command that succeeds if kubelet's program was replaced while it runs, see proc(5)."""
 
 
-class KubeletReplaced(_YesOrNo):
+class KubeletReplaced(YesOrNo):
     """Whether kubelet runs, and its program was replaced since: it is another version's then.
 
     The packages of pkgs.k8s.io do not restart it (``%postun`` of kubelet.spec in

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PART_SECONDS = 20
-"""A part of a batch that has not answered after so many seconds is an error, never a default."""
+"""A part of a batch that has not answered after so many seconds by itself is an error, never a
+default; all together have twice as long."""
 
 MAX_AGE_SECONDS = 60
 """An answer older than this is read again: people and timers change nodes too."""
@@ -93,6 +94,14 @@ class NodeFact(FactBase[T], Generic[T]):
             return self.parse(output)
         except (ValueError, LookupError) as error:
             raise FactProcessError(f"unexpected answer: {error!r}") from error
+
+
+class YesOrNo(NodeFact[bool]):
+    """A fact whose command prints ``yes`` or ``no``."""
+
+    @override
+    def parse(self, lines: list[str]) -> bool:
+        return {"yes": True, "no": False}[lines[0]]
 
 
 class SeveralFact(NodeFact[dict[str, T]], Generic[T]):

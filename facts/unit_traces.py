@@ -37,10 +37,7 @@ class Traces(SeveralFact[UnitTraces]):
 
     @override
     def command(self, units: tuple[str, ...] | str) -> StringCommand:
-        units = several(units)
-        if not units:
-            return StringCommand("true")
-        names = [QuoteString(unit) for unit in units]
+        names = [QuoteString(unit) for unit in several(units)]
         links: list[str | QuoteString] = []
         for name in names:
             links += ["-o -name", name]

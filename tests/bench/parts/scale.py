@@ -75,12 +75,10 @@ def rest(cluster: Cluster) -> None:
     """Wait until no node has a user manager, which systemd starts with the first session of a user
     and ends 10 s after the last, so that each run begins like one in the morning."""
     asked = "systemctl is-active 'user@*' || true"
-    for node in cluster.workers:
-        wait_for(f"{node} at rest", partial(_says_nothing, cluster, node, asked))
-
-
-def _says_nothing(cluster: Cluster, node: str, command: str) -> bool:
-    return not cluster.exec(node, command)
+    wait_for(
+        "all nodes at rest",
+        lambda: not any(cluster.exec(node, asked) for node in cluster.workers),
+    )
 
 
 def make_template() -> None:
