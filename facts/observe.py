@@ -3,18 +3,22 @@
 pyinfra spends one remote command a fact and keeps nothing. An operation of this package reads
 through `observe` instead: the first call gathers everything that the run has said it will want
 (`want`) in one command and keeps the answers until any command has run on that host, or somebody
-was asked whether to go on. The batch is composed of the facts' own ``command`` and parsed by
-their own ``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
+was asked whether to go on. A command that changes the node ends with what the next operation will
+ask (`Ahead`), so that one change after another costs one command each. The batch is composed of the
+facts' own ``command`` and parsed by their own ``process``, so each fact also works alone:
+``pyinfra inventory.py fact ...``.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from paramiko import SSHException
@@ -31,7 +35,9 @@ from chaos_engine.facts.connection import bound, trouble
 if TYPE_CHECKING:
     from pyinfra.api.arguments import AllArguments
     from pyinfra.api.host import Host
+    from pyinfra.api.operation import OperationMeta
     from pyinfra.api.state import State
+    from pyinfra.connectors.util import CommandOutput, OutputLine
 
 T = TypeVar("T")
 
@@ -302,7 +308,9 @@ class _View:
     stamp: Moment | None = None
     at: float = 0.0
     own: Callable[[], Iterable[Read]] = tuple
+    coming: dict[str, Callable[[], Iterable[Read]]] = field(default_factory=dict)
     changing: bool = False
+    ahead: Moment | None = None
     phase: Literal["", "collect", "check"] = ""
     depth: int = 0
     concern: str = ""
@@ -312,6 +320,14 @@ class _View:
     arguments: tuple[Any, AllArguments] | None = None
     passed: dict[str, Moment] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
+
+    def learn(self, reads: Iterable[Read], identity: tuple[str, ...], value: Any) -> None:
+        """Keep the value that answers all of these, each with its own names."""
+        for read in reads:
+            own = value
+            if read.names and isinstance(value, dict):
+                own = {name: value[name] for name in read.names if name in value}
+            self.known[read, identity] = own
 
     def outdate(self) -> None:
         """Drop what the node may answer in another way once it was changed."""
@@ -373,6 +389,14 @@ def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) ->
     view.wanted.update(dict.fromkeys((read, identity) for read in reads))
 
 
+def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
+    """Say that an operation was registered for the current host.
+
+    + reads: says what it will `observe`
+    """
+    current()[2].coming[operation._hash] = reads
+
+
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
     """Say that an operation begins on the current host.
 
@@ -396,7 +420,75 @@ def changes() -> None:
     """Say that the operation at work changes the current host now."""
     view = current()[2]
     view.outdate()
-    view.changing = True
+    view.changing, view.ahead = True, None
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What the next operation on a host will ask, answered by the command of the one at work.
+
+    As that changes the node, all would have to be read anew, in a command of its own.
+    """
+
+    identity: tuple[str, ...]
+    questions: dict[Read, list[Read]]
+    mark: str = field(default_factory=partial(secrets.token_hex, 8))
+
+    @classmethod
+    def now(cls) -> Ahead | None:
+        """For the current host; nothing where there is no next operation of this package, or it
+        runs as somebody else, or all output is shown, in which an answer would be no help."""
+        state, host, view = current()
+        order, at_work = host.op_hash_order, host.executing_op_hash
+        if at_work is None or host.nested_executing_op_hash or state.print_output:
+            return None
+        following = order[order.index(at_work) + 1 :][:1]
+        reads = view.coming.get(following[0]) if following else None
+        if reads is None or isinstance(host.connector, FakeConnector):
+            return None
+        identity = _identity(host)
+        if _identity(host, state.ops[host][following[0]].global_arguments) != identity:
+            return None
+        missing = [read for read in reads() if (read, identity) not in view.known]
+        return cls(identity, joined(missing)) if missing else None
+
+    def behind(self, command: StringCommand) -> StringCommand:
+        """The command, which answers once it has succeeded; its status is its own."""
+        return StringCommand(
+            "{",
+            command,
+            f"\n}} && {{ echo {self.mark}; sh -c",
+            QuoteString(script(self.questions)),
+            "</dev/null || true; }",
+            **command.connector_arguments,
+        )
+
+    def take(self, output: CommandOutput) -> None:
+        """Take the answers out of what the command has put out. One that is missing, or tells of
+        an error, is left for the operation to ask for itself."""
+        view = current()[2]
+        lines: list[OutputLine] = []
+        answer: list[str] | None = None
+        for line in output.combined_lines:
+            if line.buffer_name == "stdout" and line.line == self.mark:
+                answer = []
+            elif line.buffer_name == "stdout" and answer is not None:
+                answer.append(line.line)
+            else:
+                lines.append(line)
+        output.combined_lines[:] = lines
+        try:
+            parts = Batch().process(answer or [])
+        except FactProcessError:
+            return
+        if parts == _BUSY:
+            return
+        for (question, answered), part in zip(self.questions.items(), parts, strict=False):
+            value = _value(question, part)
+            if not isinstance(value, NodeError):
+                view.learn(answered, self.identity, value)
+        stage, executed = moment()
+        view.ahead = stage, executed + 1
 
 
 def forget() -> None:
@@ -466,7 +558,8 @@ def _drop_stale(state: State, host: Host, view: _View) -> None:
         view.at = time.monotonic()
     # Inside a nested operation commands have run that the count does not show yet.
     if before is not None and (before[1] != executed or host.nested_executing_op_hash):
-        view.outdate()
+        if view.ahead != view.stamp or host.nested_executing_op_hash:
+            view.outdate()
         view.changing = before[0] == stage
 
 
@@ -487,10 +580,7 @@ def _gather(
         answers |= _ask(host, apart, apart=True)
     for question, answered in questions.items():
         for read in answered:
-            value = answers[read] if read in answers else answers[question]
-            if read.names and isinstance(value, dict):
-                value = {name: value[name] for name in read.names if name in value}
-            view.known[read, identity] = value
+            view.learn([read], identity, answers[read] if read in answers else answers[question])
 
 
 def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:

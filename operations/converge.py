@@ -23,11 +23,13 @@ from typing_extensions import ParamSpec, override
 
 from chaos_engine.facts.connection import bound, trouble
 from chaos_engine.facts.observe import (
+    Ahead,
     NodeError,
     Read,
     begin,
     changes,
     current,
+    expect,
     usual_arguments,
     want,
 )
@@ -81,13 +83,20 @@ def converge(
 
         takes = signature(function)
 
+        def register(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OperationMeta:
+            concern = current()[2].concern
+            meta = cast(OperationMeta, registered(concern)(*args, **kwargs))
+            own = {key: value for key, value in kwargs.items() if key in takes.parameters}
+            expect(meta, partial(reads, *args, **own))
+            return meta
+
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
             state, host, view = current()
             if view.refused:
                 return _nothing()
             if view.depth and not view.phase:  # the deploy around it has done all below
-                return cast(OperationMeta, registered(view.concern)(*args, **kwargs))
+                return register(args, kwargs)
             own = dict(kwargs)
             if own.keys() - takes.parameters.keys() <= {"name"}:
                 own.pop("name", None)
@@ -107,7 +116,7 @@ def converge(
                     host.current_op_global_arguments = None
             if view.phase:
                 return _nothing()
-            return cast(OperationMeta, registered(view.concern)(*args, **kwargs))
+            return register(args, kwargs)
 
         call._inner = guarded  # type: ignore[attr-defined]
         call.reads = reads  # type: ignore[attr-defined]
@@ -138,13 +147,19 @@ class _Command(StringCommand):
     @override
     def execute(self, state: State, host: Host, connector_arguments: Any) -> Any:
         bound(host)
+        ahead = Ahead.now()
+        command = StringCommand(self, **self.connector_arguments)
         try:
-            done, output = super().execute(state, host, connector_arguments)
+            done, output = (ahead.behind(command) if ahead else command).execute(
+                state, host, connector_arguments
+            )
             problem = "" if done else trouble(host)
         except (EOFError, OSError, SSHException, PyinfraError) as error:
             done, output, problem = False, CommandOutput([]), trouble(host, error)
         if problem:
             fail_host(state, host, problem)
+        if done and ahead:
+            ahead.take(output)
         return done, output
 
 

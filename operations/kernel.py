@@ -17,10 +17,11 @@ from chaos_engine.facts.kernel import (
     split_words,
 )
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.operations import files
 from chaos_engine.operations.arguments import KernelWord
 from chaos_engine.operations.cmdline import edit, ineffective, remarks
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, transaction
+from chaos_engine.operations.files import File
 
 ROOM = 64 * 1024
 """Bytes that must be free before a boot file is written."""
@@ -50,22 +51,23 @@ def words(wanted: Iterable[KernelWord]) -> Commands:
     """
     wanted = tuple(wanted)
     found = observe(KernelCmdline)
-    files = plan(found, wanted)
-    if not files:
+    edited = plan(found, wanted)
+    if not edited:
         where = found.file.path if found.file else "the kernel"
         current()[1].noop(f"{where}: as wanted")
         return
     sources = [found.file, found.pending, found.extra, found.drop_in]
     read = {source.path: source for source in sources if source is not None}
-    for file in files:
+    for file in edited:
         if file.path in read and file.path != GRUB_DROP_IN:
             for remark in remarks(file.path, read[file.path].text, wanted):
                 warn(remark)
     apply = f"rm -f -- {RECORD}"  # a reboot that was in vain before may help now
-    if any(file.path == GRUB_DROP_IN for file in files):
+    if any(file.path == GRUB_DROP_IN for file in edited):
         apply += " && update-grub"
-    check = [unchanged(read[file.path]) for file in files if file.path in read]
-    yield from transaction(files, check=" && ".join(check), apply=apply)
+    check = " && ".join(unchanged(read[file.path]) for file in edited if file.path in read)
+    differ = files.Plan(write=tuple(edited))
+    yield from files.transaction(edited, check=check, apply=apply, todo=differ)
 
 
 def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
@@ -75,15 +77,15 @@ def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
     """
     if found.file is None:
         return _without_file(found, wanted)
-    files = []
+    edited = []
     for source in (found.file, found.pending):
         if source is not None:
-            files += _edited(source, edit(source.path, source.text, wanted))
+            edited += _edited(source, edit(source.path, source.text, wanted))
     if found.extra is not None:
         text = edit(found.extra.path, found.extra.text, wanted, root=False)
         if text != found.extra.text:
-            files.append(_file(found.extra, text))
-    return files
+            edited.append(_file(found.extra, text))
+    return edited
 
 
 def carried(found: Cmdline, wanted: Sequence[str]) -> bool:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from chaos_engine.facts.kernel import RECORD
 from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.facts.swap import RPI_SWAP_DROP_IN, Swaps, SwapState
+from chaos_engine.operations import files
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, transaction
+from chaos_engine.operations.files import File
 from chaos_engine.operations.shell import quote
 
 MARK = "#chaos-engine "
@@ -64,15 +65,16 @@ def off() -> Commands:
     if not todo:
         current()[1].noop("no swap")
         return
-    yield from transaction(todo.files, apply=compose(todo), force=True)
+    differ = files.Plan(write=todo.files)
+    yield from files.transaction(todo.files, apply=compose(todo), force=True, todo=differ)
 
 
 def plan(found: SwapState) -> Plan:
     """What has to be done, from what was found: a pure function."""
-    files = []
+    write = []
     fstab = without_swap(found.fstab)
     if fstab != found.fstab:
-        files.append(
+        write.append(
             File(
                 "/etc/fstab",
                 fstab.encode("utf-8", "surrogateescape"),
@@ -83,11 +85,11 @@ def plan(found: SwapState) -> Plan:
             )
         )
     if found.rpi_swap and found.rpi_swap_drop_in != _NO_RPI_SWAP:
-        files.append(File(RPI_SWAP_DROP_IN, _NO_RPI_SWAP))
+        write.append(File(RPI_SWAP_DROP_IN, _NO_RPI_SWAP))
     states = {**found.units, **found.services}
     mask = tuple(unit for unit, state in sorted(states.items()) if state != "masked")
     names = tuple(area.name for area in found.areas)
-    return Plan(tuple(files), mask, names if fits(found) else ())
+    return Plan(tuple(write), mask, names if fits(found) else ())
 
 
 def fits(found: SwapState) -> bool:

@@ -367,12 +367,19 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many facts each remote command asks for, as they are asked."""
     sizes: list[int] = []
 
-    def counted(reads: Any, apart: bool) -> str:
+    def counted(reads: Any, apart: bool = False) -> str:
         sizes.append(len(reads))
         return script(reads, apart)
 
     monkeypatch.setattr(module, "script", counted)
     return sizes
+
+
+@converge(reads=lambda path: [Read.of(Content, path=path)])
+def speak(path: str) -> Commands:
+    """Make a file, and say so."""
+    if not observe(Content, path=path):
+        yield StringCommand(f"echo x > {path} && echo done && echo careful >&2")
 
 
 def test_between_changes_an_operation_reads_only_what_it_needs(
@@ -387,8 +394,74 @@ def test_between_changes_an_operation_reads_only_what_it_needs(
     nodes.execute()
 
     assert nodes.changed() == ["Write a", "Write b", "Write c", "Write d"]
-    # all at first, its own after each change; "f" reads what is not known once "e" was as wanted
+    # all at first, those of the next one behind each change; "f" reads what is not known once "e"
+    # was as wanted
     assert read == [6, 1, 1, 1, 1, 5]
+    assert len(nodes.commands()) == 6, "one a change"
+
+
+def test_the_answers_that_a_change_brings_are_not_its_output(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+    for name in ("a", "b"):
+        nodes.prepare(speak, name=f"Speak {name}", path=str(tmp_path / name))
+    nodes.execute()
+    assert len(nodes.commands()) == 3
+    for data in nodes.state.ops[nodes["pi1"]].values():
+        assert data.operation_meta.stdout_lines == ["done"]
+        assert data.operation_meta.stderr_lines == ["careful"]
+
+
+def test_a_change_that_fails_brings_no_answers(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+    (tmp_path / "b").write_text("")
+    nodes.prepare(speak, name="Fail", path=str(tmp_path / "none/a"), _ignore_errors=True)
+    nodes.prepare(speak, name="Speak", path=str(tmp_path / "b"))
+    nodes.execute()
+    assert nodes.changed() == ["Speak"]
+    assert len(nodes.commands()) == 4, "read, failed, read again, changed"
+
+
+def test_an_answer_that_a_change_spoils_is_asked_again(tmp_path: Path, read: list[int]) -> None:
+    """What it has started writes where the answer is to be."""
+    asked, spoilt = tmp_path / "asked", tmp_path / "spoilt"
+    question = f"touch {asked}; until test -e {spoilt}; do sleep 0.01; done; echo there"
+
+    @converge(reads=list)
+    def start() -> Commands:
+        yield StringCommand(
+            f"(until test -e {asked}; do sleep 0.01; done; echo x; touch {spoilt}) &"
+        )
+
+    @converge(reads=lambda: [Read.of(Line, text=question)])
+    def look() -> Commands:
+        assert observe(Line, text=question) == "there"
+        yield StringCommand("true")
+
+    nodes = Nodes("pi1", changes=False)
+    nodes.prepare(start, name="Start")
+    nodes.prepare(look, name="Look")
+    nodes.execute()
+    assert nodes.changed() == ["Start", "Look"]
+    assert read == [1, 1]
+
+
+def test_nobody_answers_for_an_operation_that_runs_as_another(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+    path = str(tmp_path / "a")
+    nodes.prepare(write, name="Write", path=path, content="x")
+    nodes.prepare(write, name="As another", path=path, content="y", _env={"LANG": "C"})
+    nodes.execute()
+    assert Path(path).read_text() == "y"
+    assert len(nodes.commands()) == 4, "one a change, and one to read for each"
+
+
+def test_output_that_is_shown_has_no_answers(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+    nodes.state.print_output = True
+    for name in ("a", "b"):
+        nodes.prepare(speak, name=f"Speak {name}", path=str(tmp_path / name))
+    nodes.execute()
+    assert len(nodes.commands()) == 4
 
 
 def test_after_a_change_an_unannounced_read_is_made_alone(tmp_path: Path, read: list[int]) -> None:

@@ -95,7 +95,8 @@ def report(results: Results) -> Page:
         "kernel, mounts and containers in as few processes as will do, and compares them with "
         "what was recorded on the same node; it explains nothing and mends nothing. Its first "
         "deploy ([first.sh](../../tests/bench/shell/first.sh)) does the steps of the deploy in the "
-        "same order, the reboot included, without checking or keeping anything. “One call of apt” "
+        "same order, the reboot included, until systemd has finished the start, without checking "
+        "or keeping anything. “One call of apt” "
         "installs everything at once instead, which the deploy does not: each of its concerns can "
         "be used alone.",
         "After each first deploy, by whomever, the nodes were seen in the same recorded state.",

@@ -1,5 +1,6 @@
 # A script a host over one ssh connection each, all at once; with REBOOT the node reboots after it, is
-# awaited, and asked for the memory controller: all.sh FOLDER SCRIPT [REBOOT] HOST...
+# awaited until its start has finished, as the deploy does, and asked for the memory controller:
+# all.sh FOLDER SCRIPT [REBOOT] HOST...
 #
 # FOLDER has SCRIPT-HOST.sh for each.
 set -u
@@ -17,7 +18,8 @@ one() {
   until now=$($ssh "$1" cat /proc/sys/kernel/random/boot_id 2>/dev/null) &&
     [ "$now" != "$before" ]
   do sleep 0.3; done
-  $ssh "$1" 'grep -qw memory /sys/fs/cgroup/cgroup.controllers && echo as-wanted'
+  $ssh "$1" 'systemctl is-system-running --wait >/dev/null
+    grep -qw memory /sys/fs/cgroup/cgroup.controllers && echo as-wanted'
 }
 
 status=0 waiting=
