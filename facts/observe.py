@@ -436,8 +436,8 @@ class Ahead:
 
     @classmethod
     def now(cls) -> Ahead | None:
-        """For the current host; nothing where there is no next operation of this package, or it
-        runs as somebody else, or all output is shown, in which an answer would be no help."""
+        """For the current host; nothing where the next operation is none of this package or runs as
+        somebody else, or where all output is shown, in which answers would be in the way."""
         state, host, view = current()
         order, at_work = host.op_hash_order, host.executing_op_hash
         if at_work is None or host.nested_executing_op_hash or state.print_output:
