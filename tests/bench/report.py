@@ -117,6 +117,10 @@ def against(
         medians[named(row)] = middle
         ratios = [ratio(middle.get(other), middle.get(first)) for other in others]
         lines.append([named(row), *(spread(found[c]) for c in contestants), *ratios])
-    head = [f"{value}, medians", *contestants, *(f"{other} : {first}" for other in others)]
+    head = [
+        f"{value.replace('_', ' ')}, medians",
+        *contestants,
+        *(f"{other} : {first}" for other in others),
+    ]
     page.table(head, lines)
     return medians
