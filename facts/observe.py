@@ -323,11 +323,18 @@ class _View:
 
     def learn(self, reads: Iterable[Read], identity: tuple[str, ...], value: Any) -> None:
         """Keep the value that answers all of these, each with its own names."""
+        if not self.known:
+            self.at = time.monotonic()
         for read in reads:
             own = value
             if read.names and isinstance(value, dict):
                 own = {name: value[name] for name in read.names if name in value}
             self.known[read, identity] = own
+
+    def age(self) -> None:
+        """Drop all if some of it is too old."""
+        if time.monotonic() - self.at > MAX_AGE_SECONDS:
+            self.known.clear()
 
     def outdate(self) -> None:
         """Drop what the node may answer in another way once it was changed."""
@@ -483,6 +490,7 @@ class Ahead:
             return
         if parts == _BUSY:
             return
+        view.age()
         for (question, answered), part in zip(self.questions.items(), parts, strict=False):
             value = _value(question, part)
             if not isinstance(value, NodeError):
@@ -553,9 +561,9 @@ def _drop_stale(state: State, host: Host, view: _View) -> None:
     stage, executed = view.stamp
     # Before a run that was previewed people wait at the prompt, or mend what it has listed.
     resumed = before is not None and before[0] != stage and state.should_check_for_changes()  # type: ignore[no-untyped-call]
-    if before is None or resumed or time.monotonic() - view.at > MAX_AGE_SECONDS:
+    if before is None or resumed:
         view.known.clear()
-        view.at = time.monotonic()
+    view.age()
     # Inside a nested operation commands have run that the count does not show yet.
     if before is not None and (before[1] != executed or host.nested_executing_op_hash):
         if view.ahead != view.stamp or host.nested_executing_op_hash:
@@ -568,7 +576,7 @@ def _gather(
 ) -> None:
     if isinstance(host.connector, FakeConnector):  # its scripted answers are per command
         for read in reads:
-            view.known[read, identity] = host.get_fact(read.fact, **dict(read.arguments))
+            view.learn([read], identity, host.get_fact(read.fact, **dict(read.arguments)))
         return
     questions = joined(reads)
     answers = _ask(host, questions)

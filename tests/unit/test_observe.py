@@ -15,10 +15,12 @@ from pyinfra.operations import server
 from chaos_engine.facts import observe as module
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import (
+    MAX_AGE_SECONDS,
     NodeError,
     NodeFact,
     Read,
     SeveralFact,
+    current,
     forget,
     gather,
     joined,
@@ -443,6 +445,21 @@ def test_an_answer_that_a_change_spoils_is_asked_again(tmp_path: Path, read: lis
     nodes.execute()
     assert nodes.changed() == ["Start", "Look"]
     assert read == [1, 1]
+
+
+def test_the_answers_that_a_long_change_brings_are_new(tmp_path: Path) -> None:
+    nodes = Nodes("pi1", changes=False)
+
+    @converge(reads=lambda: [Read.of(Line, text="echo 1")])
+    def install() -> Commands:
+        observe(Line, text="echo 1")
+        current()[2].at -= MAX_AGE_SECONDS  # as if it had taken so long
+        yield StringCommand("true")
+
+    for number in range(3):
+        nodes.prepare(install, name=f"Install {number}")
+    nodes.execute()
+    assert len(nodes.commands()) == 4
 
 
 def test_nobody_answers_for_an_operation_that_runs_as_another(tmp_path: Path) -> None:
