@@ -148,11 +148,9 @@ class _Command(StringCommand):
     def execute(self, state: State, host: Host, connector_arguments: Any) -> Any:
         bound(host)
         ahead = Ahead.now()
-        command = StringCommand(self, **self.connector_arguments)
+        run = ahead.behind(self).execute if ahead else super().execute
         try:
-            done, output = (ahead.behind(command) if ahead else command).execute(
-                state, host, connector_arguments
-            )
+            done, output = run(state, host, connector_arguments)
             problem = "" if done else trouble(host)
         except (EOFError, OSError, SSHException, PyinfraError) as error:
             done, output, problem = False, CommandOutput([]), trouble(host, error)

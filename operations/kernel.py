@@ -67,7 +67,7 @@ def words(wanted: Iterable[KernelWord]) -> Commands:
         apply += " && update-grub"
     check = " && ".join(unchanged(read[file.path]) for file in edited if file.path in read)
     differ = files.Plan(write=tuple(edited))
-    yield from files.transaction(edited, check=check, apply=apply, todo=differ)
+    yield files.command(differ, files.compose(differ, check, apply))
 
 
 def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:

@@ -66,7 +66,7 @@ def off() -> Commands:
         current()[1].noop("no swap")
         return
     differ = files.Plan(write=todo.files)
-    yield from files.transaction(todo.files, apply=compose(todo), force=True, todo=differ)
+    yield files.command(differ, files.compose(differ, apply=compose(todo)))
 
 
 def plan(found: SwapState) -> Plan:
