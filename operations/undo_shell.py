@@ -8,7 +8,6 @@ from chaos_engine.operations.log_mount import TARGET
 from chaos_engine.operations.removed import KEPT
 
 BACK = f"""\
-umask 022
 left= undone_later=
 leave() {{ # KIND NAME: others need it; it is nobody's from now on
   left="$left$1	$2
@@ -21,8 +20,8 @@ later() {{ # KIND NAME: it cannot be undone; the concern's line of it stays
 aside() {{ # PATH: keep a version that is not ours
   kept={ASIDE}$1
   [ ! -e "$kept" ] || kept=$kept.$(sha256sum <"$1" | cut -c 1-8)
-  (umask 077; mkdir -p -- "${{kept%/*}}"; cp -a -- "$1" "$kept.new")
-  sync -- "$kept.new"; mv -fT -- "$kept.new" "$kept"
+  mkdir -p -- "${{kept%/*}}"; cp -a -- "$1" "$kept.chaos-new"
+  synced "$kept.chaos-new"; mv -fT -- "$kept.chaos-new" "$kept"; sync -- "${{kept%/*}}"
 }}
 put_back() {{ # PATH: its original, by a rename
   [ -e "{ORIGINALS}$1" ] || [ -L "{ORIGINALS}$1" ] || {{
@@ -31,10 +30,10 @@ put_back() {{ # PATH: its original, by a rename
   if [ ! -L "$1" ] && cmp -s -- "{ORIGINALS}$1" "$1" &&
     [ "$(stat -c '%F %a %U %G' -- "$1")" = "$(stat -c '%F %a %U %G' -- "{ORIGINALS}$1")" ]
   then return 0; fi
-  [ -d "$(dirname -- "$1")" ] || mkdir -p -- "$(dirname -- "$1")"
+  [ -d "$(dirname -- "$1")" ] || (umask 022; mkdir -p -- "$(dirname -- "$1")")
   new=$(dirname -- "$1")/.$(basename -- "$1").chaos
-  rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
-  sync -- "$new" 2>/dev/null || sync
+  staging "$new"; rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
+  synced "$new"
   mv -fT -- "$new" "$1"; sync -- "$(dirname -- "$1")"
 }}
 # A process that waits for a share which does not answer gets no signal. Its parent does
@@ -144,12 +143,14 @@ off_share() {{ # TARGET SOURCE: unmount the log share, and the RAM called SOURCE
 }}
 freed() {{ # PACKAGE...: let apt change them again
   for package in "$@"; do
-    ! apt-mark showhold | grep -qxF -- "$package" || apt-mark unhold "$package" >/dev/null
+    ! apart apt-mark showhold | grep -qxF -- "$package" ||
+      apart apt-mark unhold "$package" >/dev/null
   done
 }}
 auto_again() {{ # PACKAGE...
   for package in "$@"; do
-    [ -z "$(apt-mark showmanual "$package" 2>/dev/null)" ] || apt-mark auto "$package" >/dev/null
+    [ -z "$(apart apt-mark showmanual "$package" 2>/dev/null)" ] ||
+      apart apt-mark auto "$package" >/dev/null
   done
 }}
 status() {{ # PACKAGE: "" if dpkg does not know it
@@ -202,14 +203,10 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
   done
   [ -z "$purged" ] || patiently dpkg --purge $purged
   # dpkg takes it for a folder of the last package that has something in it
-  [ -d /opt ] || install -d -m 755 /opt
+  [ -d /opt ] || mkdir -m 755 /opt
 }}
 quietly() {{ # COMMAND: what it says is of interest if it fails
   said=$("$@" 2>&1) || {{ printf '%s\n' "$said" | tail -n 5 >&2; return 1; }}
-}}
-apt_get() {{ # what is undone is not noted
-  apt-get -y -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \\
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&-
 }}
 forget() {{ # the concern's lines, but for what is left to nobody or to the next run
   left=$left later=$undone_later concern=$concern awk -F '\\t' '
@@ -223,8 +220,8 @@ forget() {{ # the concern's lines, but for what is left to nobody or to the next
     $1 == ENVIRON["concern"] && !(($2 FS $4) in later) {{
       if (($2 FS $4) in stays) $1 = "-"; else next
     }}
-    {{ print }}' {MANIFEST} >{MANIFEST}.new
-  sync -- {MANIFEST}.new; mv -fT -- {MANIFEST}.new {MANIFEST}; sync -- {DIRECTORY}
+    {{ print }}' {MANIFEST} >{MANIFEST}.chaos-new
+  sync -- {MANIFEST}.chaos-new; mv -fT -- {MANIFEST}.chaos-new {MANIFEST}; sync -- {DIRECTORY}
 }}
 forget_file() {{ # PATH: its original, unless another concern has it
   [ -n "$(noted file "$1")" ] || rm -rf -- "{ORIGINALS}$1" "{WRITTEN}$1"
@@ -235,7 +232,7 @@ forget_file() {{ # PATH: its original, unless another concern has it
 
 REINSTALL = f"""\
 choose() {{ # NAME VERSION: what to ask apt for
-  offered=$(apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
+  offered=$(apart apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
   if printf '%s\\n' "$offered" | grep -qxF -- "$2"; then exact="$exact $1=$2" names="$names $1"
   elif [ -e "{KEPT}/$1.deb" ]; then
     exact="$exact {KEPT}/$1.deb" names="$names {KEPT}/$1.deb"
@@ -248,7 +245,7 @@ choose() {{ # NAME VERSION: what to ask apt for
 mark_again() {{ # MARK NAME...: auto or hold
   mark=$1; shift
   for package in "$@"; do
-    [ "$(status "$package")" != installed ] || apt-mark "$mark" "$package" >/dev/null
+    [ "$(status "$package")" != installed ] || apart apt-mark "$mark" "$package" >/dev/null
   done
 }}
 reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed before they are here
@@ -256,7 +253,7 @@ reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed befo
   for one in "$@"; do [ "$(status "${{one% *}}")" = installed ] || absent=yes; done
   [ -n "$absent" ] || return 0
   # the node's pins but for the one that keeps these out, without touching that before all is here
-  pinned=$(mktemp -d /run/chaos-engine-pins.XXXXXX); chmod 755 "$pinned"
+  rm -rf -- {RECORDS}/pins.*; pinned=$(mktemp -d {RECORDS}/pins.XXXXXX)
   trap 'rm -rf -- "$pinned"' EXIT
   for file in /etc/apt/preferences.d/*; do
     [ ! -f "$file" ] || [ "$file" = "$pin" ] || cp -- "$file" "$pinned"
@@ -276,7 +273,9 @@ reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed befo
       "again. Nothing of it was undone" >&2
     return 1
   }}
+  begun $($get -s install -- $exact | awk '$1 == "Inst" {{ print $2 }}' | cut -d : -f 1)
   quietly $get install -- $exact
+  finished
 }}
 """
 """Shell function ``reinstall``, for a script that begins with `BACK`; ``pin`` is the file that
