@@ -54,8 +54,8 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     )
     cri_dockerd_infra_image: ImageName | None = Field(
         None,
-        description="image of the pause container that each pod has, with its tag; cri-dockerd's "
-        "own default if not set",
+        description="image of the pause container that each pod has, with its tag, its digest, or "
+        "both; cri-dockerd's own default if not set",
     )
 
     @model_validator(mode="after")

@@ -47,7 +47,12 @@ for pause in 2 10 0; do
   docker pull -- "$1" && exit 0
   sleep $pause
 done
-echo "$1 cannot be pulled: mend the node's way to the registry, or bring it by docker load" >&2
+case $1 in
+  # docker load brings no digests
+  *@sha256:*) else="correct the digest: docker pull prints the one of a tag" ;;
+  *) else="bring it by docker load" ;;
+esac
+echo "$1 cannot be pulled: fix the node's way to the registry, or $else" >&2
 exit 1
 """
 
@@ -56,7 +61,7 @@ exit 1
 class Proxy:
     """How HAProxy's container shall be.
 
-    + image: its image, with a tag
+    + image: its image, with a tag, a digest, or both
     + network: the macvlan network that it is on
     + parent: the network interface that this network is on
     + vip: its address there
@@ -81,7 +86,8 @@ class Proxy:
 def pull(image: ImageName) -> Commands:
     """Have an image on the node: pulled when it is absent, never again, and never at boot.
 
-    + image: its name with a tag
+    + image: its name with a tag, a digest, or both. With a digest Docker takes that image and no
+      other: it computes the digest of what the registry sends. The tag is for people then
 
     **Example:** ``pull(name="Pull HAProxy's image", image="haproxy:3.0")``
     """

@@ -466,14 +466,23 @@ SETTINGS = [
     bad(
         "haproxy_image",
         "haproxy",
-        "pi5, group all: chaos_haproxy_image = 'haproxy': it has to be an image with a "
-        "tag, as haproxy:3.0",
+        "pi5, group all: chaos_haproxy_image = 'haproxy': it has to be "
+        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
+    ),
+    bad(
+        "haproxy_image",
+        "haproxy:3.0@sha256:c23fbc0ebf914d81",
+        "chaos_haproxy_image = 'haproxy:3.0@sha256:c23fbc0ebf914d81': it has to be "
+        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
     ),
     bad(
         "haproxy_image",
         "haproxy:3.0; reboot",
-        "pi5, group all: chaos_haproxy_image = 'haproxy:3.0; reboot': it has to be an "
-        "image with a tag, as haproxy:3.0",
+        "pi5, group all: chaos_haproxy_image = 'haproxy:3.0; reboot': it has to be "
+        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
     ),
     bad(
         "haproxy_dir",
@@ -730,7 +739,8 @@ SETTINGS = [
         "cri_dockerd_infra_image",
         "pause --log-level=debug",
         "pi5, group all: chaos_cri_dockerd_infra_image = 'pause --log-level=debug': it "
-        "has to be the name of a container image, as haproxy:3.0",
+        "has to be a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
     ),
     bad(
         "log_volumes",
