@@ -192,7 +192,7 @@ def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
 
 def taken(proxy: Proxy, network: DockerNetwork | None) -> str:
     """Why a container of this node keeps the proxy from its address; "" if none does."""
-    own = (CONTAINER, *predecessors(proxy, network))
+    own = {CONTAINER, *predecessors(proxy, network)}
     for name, address in (network.containers if network else {}).items():
         if name not in own and address == str(proxy.vip):
             return (
