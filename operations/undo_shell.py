@@ -104,7 +104,8 @@ docker_runs() {{
 }}
 drop_image() {{ # IMAGE
   docker_runs || return 0
-  [ -z "$(docker image ls -q -- "$1")" ] || docker image rm -- "$1" >/dev/null ||
+  # not docker image ls: that finds none by tag and digest together
+  ! docker image inspect -- "$1" >/dev/null 2>&1 || docker image rm -- "$1" >/dev/null ||
     echo "the image $1 stays: something uses it"
 }}
 drop_network() {{ # NAME [COMMAND]: as it was, made by the command
