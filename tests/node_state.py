@@ -30,6 +30,9 @@ _VOLATILE = (
     "/var/lib/private",
     "/var/lib/chaos-engine/reboot",
     "/var/lib/chaos-engine/manifest",
+    # Docker's own, which lies on a file system of its own but on a node with a card
+    "'/var/lib/docker/*'",
+    "'/var/lib/containerd/*'",
 )
 
 _SCRIPT = f"""
@@ -56,7 +59,7 @@ apt-mark showhold | sed 's/$/\\theld/'
 section manual
 apt-mark showmanual | sed 's/$/\\tmanual/'
 section mounts
-findmnt -rno TARGET,SOURCE,FSTYPE | awk '{{ print $1 "\\t" $2 " " $3 }}'
+findmnt -rno TARGET,SOURCE,FSTYPE | sed 's:/dev/loop[0-9]*:/dev/loop:' | awk '{{ print $1 "\\t" $2 " " $3 }}'
 section links
 ip -d -o link show | sed -E 's/^[0-9]+: ([^:@]+)[^:]*:/\\1\\t/'
 section addresses
