@@ -10,7 +10,7 @@ the boot partition: the kernel may lack it, and Debian's only FUSE implementatio
 which Debian 13 no longer has) replaces files by rename, but answers chmod and chown with "Function
 not implemented", and writes all at once, so that a power cut loses nothing.
 
-`python -m tests.lab.card FILE MIB LAYER...` makes the file of a root from an image's layers. It is a
+`python -m tests.lab.card FILE MIB LAYER...` makes the file of a root from an image's layers: a
 program of its own, because it moves into mounts of its own first.
 """
 
