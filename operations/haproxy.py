@@ -44,7 +44,10 @@ command -v docker >/dev/null || {{
 }}
 {ALONE}{KEEP}note image pulled "$1" && settle || exit
 for pause in 2 10 0; do
-  docker pull -- "$1" && exit 0
+  said=$(docker pull -- "$1" 2>&1) && {{ echo "$said"; exit 0; }}
+  echo "$said" >&2
+  # the registry has answered, and would give the same answer again
+  case $said in *"manifest unknown"* | *": not found"* | *"verification failed"*) break ;; esac
   sleep $pause
 done
 case $1 in
