@@ -2,7 +2,7 @@
 # make test    lint, types, unit tests and acceptance tests on a virtual cluster (root)
 # make bookworm  the acceptance tests on Debian 12 (root)
 # make torture the long tests: everything in the way of a deploy, on a virtual cluster (root),
-#              after make bookworm
+#              after make bookworm; or PARTS="powercut faults" alone, power cuts with SEED=7
 # make bench   benchmarks on virtual clusters, hours: docs/benchmarks/ (root); PARTS="limit card"
 # make unit    unit tests only: no root, seconds
 # make lint    ruff and mypy
@@ -52,8 +52,8 @@ lab-packages:
 acceptance: lab-packages venv
 	$(BIN)/pytest tests/lab/unit tests/preview tests/acceptance
 
-torture: bookworm
-	$(BIN)/pytest tests/torture
+torture: $(if $(PARTS),lab-packages venv,bookworm)
+	POWERCUT_SEED=$(SEED) $(BIN)/pytest $(if $(PARTS),$(PARTS:%=tests/torture/test_%.py),tests/torture)
 
 bookworm: lab-packages venv
 	ACCEPTANCE_SUITE=bookworm $(BIN)/pytest tests/acceptance

@@ -11,13 +11,11 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
-from chaos_engine.facts.files import Files
 from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
-from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
+from chaos_engine.facts.manifest import DIRECTORY, PULLING
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
-from chaos_engine.operations import files, log_mount
-from chaos_engine.operations.alone import ALONE
+from chaos_engine.operations import files
 from chaos_engine.operations.arguments import (
     AbsolutePath,
     DockerName,
@@ -28,23 +26,35 @@ from chaos_engine.operations.arguments import (
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
-from chaos_engine.operations.originals import DIRECTORY, KEEP, recorded
+from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.shell import quote
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
-"""Folder on the node's own disk with the configuration of the last deploy."""
+"""Folder on the node's own disk with the configuration of the last deploy: no other runs."""
 CONFIG = "haproxy.cfg"
+CHECKSUM = "# sha256 of the lines above: "
+"""How its last line begins. In a file of its own the checksum would be another one's after a power
+cut between two renames, and HAProxy would not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
 _PULL = f"""\
-command -v docker >/dev/null || {{
+{PRELUDE}{KEEP}command -v docker >/dev/null || {{
   echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
 }}
-{ALONE}{KEEP}note image pulled "$1" && settle || exit
+note image pulled "$1"; settle
+# one of which an interruption has left the name, and files without content
+if grep -qxFs -e "$1" {PULLING}; then docker image rm -f -- "$1" >/dev/null 2>&1 || :; fi
+printf '%s\\n' "$1" >{PULLING}; sync -- {PULLING} {DIRECTORY}
 for pause in 2 10 0; do
-  said=$(docker pull -- "$1" 2>&1) && {{ echo "$said"; exit 0; }}
+  if said=$(docker pull -- "$1" 2>&1); then
+    echo "$said"
+    durable
+    rm -f -- {PULLING}; sync -- {DIRECTORY}
+    exit 0
+  fi
   echo "$said" >&2
   # the registry has answered, and would give the same answer again
   case $said in *"manifest unknown"* | *": not found"* | *"verification failed"*) break ;; esac
@@ -69,7 +79,8 @@ class Proxy:
     + parent: the network interface that this network is on
     + vip: its address there
     + mac: its MAC address there, in lower case
-    + sockets: path of the link to the folder of its admin socket, ``None`` for none
+    + sockets: path of the link to the folder of its admin socket, ``None`` if it is none of this
+      operation's
     """
 
     image: ImageName
@@ -113,8 +124,6 @@ def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
         Read.of(DockerNetworks),
         Read.of(Interface, interface=proxy.parent),
         Read.of(AddressOwners, addresses=((str(proxy.vip), CONTAINER),)),
-        Read.of(Mounts),
-        Read.of(Files, paths=(log_mount.SERVICE,)),
         *files.reads(wanted, units=[UNIT]),
     ]
 
@@ -124,19 +133,15 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     """Run HAProxy in its container, with its configuration as it is now.
 
     + proxy: how the container shall be
-    + wanted: the start script, the unit, and the configuration, twice: on the log share and under
-      `OWN`
+    + wanted: the start script, the unit, and the configuration under `OWN`, `sealed`
 
-    While the log share is away, its copy of the configuration is left for a later run. A new
-    configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
+    A new configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
     A container that differs from what is wanted is made anew, one of another name that has been
     the proxy is replaced. Raises `NodeError` if somebody else has the address.
 
     **Example:** ``run(name="Run HAProxy", proxy=Proxy("haproxy:3.0", ...), wanted=[File(...)])``
     """
-    mounts = observe(Mounts)
-    shared = log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))
-    wanted = within_reach(wanted, mounts, shared)
+    wanted = tuple(wanted)
     network = (observe(DockerNetworks) or {}).get(proxy.network)
     problem = taken(proxy, network)
     if not problem and not predecessors(proxy, network):
@@ -166,18 +171,9 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply, link))
 
 
-def within_reach(wanted: Iterable[File], mounts: Iterable[Mount], shared: bool) -> tuple[File, ...]:
-    """The files without those on a log share that is not mounted: what lies in its place is no
-    matter of this run, and the share may come with what is wanted on it. A pure function.
-
-    + mounts: the node's
-    + shared: whether the node has a log share
-    """
-    found = mounted_at(mounts, log_mount.TARGET)
-    away = shared and (found is None or found.fstype != "fuse.glusterfs")
-    return tuple(
-        file for file in wanted if not (away and file.path.startswith(f"{log_mount.TARGET}/"))
-    )
+def sealed(text: str) -> str:
+    """The configuration with its checksum in a last line: the start script takes no other."""
+    return f"{text}{CHECKSUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:

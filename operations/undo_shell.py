@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from chaos_engine.facts.manifest import ASIDE, DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
+from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations.log_mount import TARGET
 from chaos_engine.operations.removed import KEPT
 
 BACK = f"""\
-umask 022
-left= undone_later=
+left= undone_later= not_ours=
+{CONFINED}
 leave() {{ # KIND NAME: others need it; it is nobody's from now on
   left="$left$1	$2
 "
@@ -19,36 +19,75 @@ later() {{ # KIND NAME: it cannot be undone; the concern's line of it stays
 "
 }}
 aside() {{ # PATH: keep a version that is not ours
-  kept={ASIDE}$1
-  [ ! -e "$kept" ] || kept=$kept.$(sha256sum <"$1" | cut -c 1-8)
-  (umask 077; mkdir -p -- "${{kept%/*}}"; cp -a -- "$1" "$kept.new")
-  sync -- "$kept.new"; mv -fT -- "$kept.new" "$kept"
+  kept={ASIDE}$1 new={ASIDE}$1.chaos-new
+  mkdir -p -- "${{kept%/*}}"
+  rm -rf -- "$new"
+  case $1 in
+    {TARGET}/*)
+      # shellcheck disable=SC2016 # expanded by the shell that runs it
+      confined {SECONDS} {TARGET} 'ulimit -f {MOST_BYTES // 512}; cp -dp -- "$1" "$2"' \\
+        "$1" "$new" && [ -f "$new" ] && [ ! -L "$new" ] || {{
+        echo "$1 is none of ours, and no file of moderate size that could be kept; it stays there"
+        rm -rf -- "$new"
+        not_ours="$not_ours$1
+"
+        return 0
+      }}
+      ;;
+    *) cp -a -- "$1" "$new" ;;
+  esac
+  [ ! -e "$kept" ] || kept=$kept.$(sha256sum <"$new" | cut -c 1-8)
+  synced "$new"; mv -fT -- "$new" "$kept"; sync -- "${{kept%/*}}"
 }}
 put_back() {{ # PATH: its original, by a rename
   [ -e "{ORIGINALS}$1" ] || [ -L "{ORIGINALS}$1" ] || {{
     echo "the original of $1 is not in {ORIGINALS} any more; restore it by hand" >&2; return 1
   }}
+  case $1 in {TARGET}/*) put_on_share "$1"; return ;; esac
   if [ ! -L "$1" ] && cmp -s -- "{ORIGINALS}$1" "$1" &&
     [ "$(stat -c '%F %a %U %G' -- "$1")" = "$(stat -c '%F %a %U %G' -- "{ORIGINALS}$1")" ]
   then return 0; fi
-  [ -d "$(dirname -- "$1")" ] || mkdir -p -- "$(dirname -- "$1")"
+  [ -d "$(dirname -- "$1")" ] || (umask 022; mkdir -p -- "$(dirname -- "$1")")
   new=$(dirname -- "$1")/.$(basename -- "$1").chaos
-  rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
-  sync -- "$new" 2>/dev/null || sync
+  staging "$new"; rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
+  synced "$new"
   mv -fT -- "$new" "$1"; sync -- "$(dirname -- "$1")"
 }}
-# A process that waits for a share which does not answer gets no signal. Its parent does
+put_on_share() {{ # PATH: the same, where others write
+  case $not_ours in *"$1
+"*) return 0 ;; esac
+  # shellcheck disable=SC2016 # expanded by the shell that runs it
+  confined {SECONDS} {TARGET} 'new=${{1%/*}}/.${{1##*/}}.chaos
+    umask 022 && mkdir -p -- "${{1%/*}}" && rm -f -- "$new" && cp -dp -- "$2" "$new" &&
+      [ ! -d "$1" ] && mv -fT -- "$new" "$1"' "$1" "{ORIGINALS}$1" || {{
+    echo "$1 cannot be restored on the share; its original is kept in {ASIDE}$1.original"
+    mkdir -p -- "{ASIDE}${{1%/*}}"
+    mv -fT -- "{ORIGINALS}$1" "{ASIDE}$1.original"
+  }}
+}}
+# A process that waits for a file system which does not answer gets no signal. Its parent does
 briefly() {{ # COMMAND...
-  timeout -k 1 5 sh -c '"$@" </dev/null; exit $?' sh "$@" 9>&-
+  timeout -k 1 {SECONDS} sh -c '"$@" </dev/null; exit $?' sh "$@" 9>&-
+}}
+there() {{ # PATH SCRIPT: run it, briefly, so that no link on the share is followed
+  case $1 in
+    {TARGET}/*) confined {SECONDS} {TARGET} "$2" "$1" ;;
+    *) briefly sh -c "$2" sh "$1" ;;
+  esac
 }}
 take_away() {{ # PATH: a file that was not there
+  case $not_ours in *"$1
+"*) return 0 ;; esac
   case $1 in
-    {TARGET}/*) briefly rm -f -- "$1" || echo "$1 cannot be removed; it stays on the share" ;;
+    {TARGET}/*) there "$1" 'rm -f -- "$1"' || echo "$1 cannot be removed; it stays on the share" ;;
     *) rm -f -- "$1" ;;
   esac
 }}
+empty_folder() {{ # PATH: one that was not there goes, if nothing is in it
+  there "$1" 'rmdir -- "$1"' 2>/dev/null || :
+}}
 drop_folder() {{ # PATH: one that was not there; what others use is left to nobody
-  briefly rmdir -- "$1" 2>/dev/null || briefly test ! -d "$1" || leave folder "$1"
+  there "$1" 'rmdir -- "$1" 2>/dev/null || [ ! -d "$1" ]' || leave folder "$1"
 }}
 wipe() {{ # PATH: a secret, overwritten before it is removed
   [ ! -f "$1" ] || [ -L "$1" ] || shred -n 1 -- "$1" 2>/dev/null || true
@@ -145,12 +184,14 @@ off_share() {{ # TARGET SOURCE: unmount the log share, and the RAM called SOURCE
 }}
 freed() {{ # PACKAGE...: let apt change them again
   for package in "$@"; do
-    ! apt-mark showhold | grep -qxF -- "$package" || apt-mark unhold "$package" >/dev/null
+    ! apart apt-mark showhold | grep -qxF -- "$package" ||
+      apart apt-mark unhold "$package" >/dev/null
   done
 }}
 auto_again() {{ # PACKAGE...
   for package in "$@"; do
-    [ -z "$(apt-mark showmanual "$package" 2>/dev/null)" ] || apt-mark auto "$package" >/dev/null
+    [ -z "$(apart apt-mark showmanual "$package" 2>/dev/null)" ] ||
+      apart apt-mark auto "$package" >/dev/null
   done
 }}
 status() {{ # PACKAGE: "" if dpkg does not know it
@@ -203,14 +244,10 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
   done
   [ -z "$purged" ] || patiently dpkg --purge $purged
   # dpkg takes it for a folder of the last package that has something in it
-  [ -d /opt ] || install -d -m 755 /opt
+  [ -d /opt ] || mkdir -m 755 /opt
 }}
 quietly() {{ # COMMAND: what it says is of interest if it fails
   said=$("$@" 2>&1) || {{ printf '%s\n' "$said" | tail -n 5 >&2; return 1; }}
-}}
-apt_get() {{ # what is undone is not noted
-  apt-get -y -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \\
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&-
 }}
 forget() {{ # the concern's lines, but for what is left to nobody or to the next run
   left=$left later=$undone_later concern=$concern awk -F '\\t' '
@@ -224,8 +261,8 @@ forget() {{ # the concern's lines, but for what is left to nobody or to the next
     $1 == ENVIRON["concern"] && !(($2 FS $4) in later) {{
       if (($2 FS $4) in stays) $1 = "-"; else next
     }}
-    {{ print }}' {MANIFEST} >{MANIFEST}.new
-  sync -- {MANIFEST}.new; mv -fT -- {MANIFEST}.new {MANIFEST}; sync -- {DIRECTORY}
+    {{ print }}' {MANIFEST} >{MANIFEST}.chaos-new
+  sync -- {MANIFEST}.chaos-new; mv -fT -- {MANIFEST}.chaos-new {MANIFEST}; sync -- {DIRECTORY}
 }}
 forget_file() {{ # PATH: its original, unless another concern has it
   [ -n "$(noted file "$1")" ] || rm -rf -- "{ORIGINALS}$1" "{WRITTEN}$1"
@@ -236,7 +273,7 @@ forget_file() {{ # PATH: its original, unless another concern has it
 
 REINSTALL = f"""\
 choose() {{ # NAME VERSION: what to ask apt for
-  offered=$(apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
+  offered=$(apart apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
   if printf '%s\\n' "$offered" | grep -qxF -- "$2"; then exact="$exact $1=$2" names="$names $1"
   elif [ -e "{KEPT}/$1.deb" ]; then
     exact="$exact {KEPT}/$1.deb" names="$names {KEPT}/$1.deb"
@@ -249,7 +286,7 @@ choose() {{ # NAME VERSION: what to ask apt for
 mark_again() {{ # MARK NAME...: auto or hold
   mark=$1; shift
   for package in "$@"; do
-    [ "$(status "$package")" != installed ] || apt-mark "$mark" "$package" >/dev/null
+    [ "$(status "$package")" != installed ] || apart apt-mark "$mark" "$package" >/dev/null
   done
 }}
 reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed before they are here
@@ -257,7 +294,7 @@ reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed befo
   for one in "$@"; do [ "$(status "${{one% *}}")" = installed ] || absent=yes; done
   [ -n "$absent" ] || return 0
   # the node's pins but for the one that keeps these out, without touching that before all is here
-  pinned=$(mktemp -d /run/chaos-engine-pins.XXXXXX); chmod 755 "$pinned"
+  rm -rf -- {RECORDS}/pins.*; pinned=$(mktemp -d {RECORDS}/pins.XXXXXX)
   trap 'rm -rf -- "$pinned"' EXIT
   for file in /etc/apt/preferences.d/*; do
     [ ! -f "$file" ] || [ "$file" = "$pin" ] || cp -- "$file" "$pinned"
@@ -277,7 +314,9 @@ reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed befo
       "again. Nothing of it was undone" >&2
     return 1
   }}
+  begun $($get -s install -- $exact | awk '$1 == "Inst" {{ print $2 }}' | cut -d : -f 1)
   quietly $get install -- $exact
+  finished
 }}
 """
 """Shell function ``reinstall``, for a script that begins with `BACK`; ``pin`` is the file that
