@@ -273,6 +273,8 @@ _AUDIT = (
 )
 _BOOTED = "systemctl is-system-running --wait || true"
 _VERIFY = "dpkg --verify || :"
+_GONE = ("/etc/apparmor.d/disable",)
+"""What docker.io removes of another package's when it is purged."""
 _EMPTY_FILES = (
     "find / /boot/firmware -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /dev \\) "
     "-prune -o -type f -empty -print"
@@ -393,13 +395,13 @@ class Life:
             ("dpkg --verify", "\n".join(self._damaged(more))),
         ):
             if found:
-                problems.append(f"{what}, after the run that ended well: {found}")
+                problems.append(f"{what}, after the run that ended well: {_beginning(found)}")
         changed = self.cluster.changed(*cut.step.command, "--limit", self.node)
         if changed:
             problems.append(f"the run after that changes {changed}")
         if not cut.step.is_undo:
             problems += self._proxy(cut)
-        elif not problems:
+        else:
             problems += self._undone()
         return problems
 
@@ -408,11 +410,11 @@ class Life:
         empty = [f for f in self._exec(_EMPTY_FILES).splitlines() if f not in self._empty]
         found = {
             "packages that are not well": self._exec(_AUDIT),
-            "empty files that a fresh node has not": "\n".join(empty[:40]),
-            "damaged files of packages": "\n".join(self._damaged(set())[:40]),
+            "empty files that a fresh node has not": "\n".join(empty),
+            "damaged files of packages": "\n".join(self._damaged(set())),
             "units": self._exec(_UNITS),
         }
-        return [f"{what}: {lines}" for what, lines in found.items() if lines]
+        return [f"{what}: {_beginning(lines)}" for what, lines in found.items() if lines]
 
     def _sums(self, known: set[str]) -> tuple[dict[str, str], set[str]]:
         """The checksums of the files that are ours by the node's notes, or known; their paths."""
@@ -424,11 +426,9 @@ class Life:
 
     def _damaged(self, ours: set[str]) -> list[str]:
         """What dpkg finds in another state than on the fresh node, but for files that are ours."""
-        return [
-            line
-            for line in self._exec(_VERIFY).splitlines()
-            if line not in self._verified and not any(line.endswith(f" {path}") for path in ours)
-        ]
+        expected = tuple(f" {path}" for path in (*ours, *_GONE))
+        lines = self._exec(_VERIFY).splitlines()
+        return [one for one in lines if one not in self._verified and not one.endswith(expected)]
 
     def _proxy(self, cut: Cut) -> list[str]:
         """What is wrong with HAProxy, if the node is the proxy."""
@@ -452,7 +452,7 @@ class Life:
         """What is not as on the fresh node after an undo, and its reboot."""
         self.cluster.power(self.node, "cycle")
         left = differences(self._fresh, self._settled(), AFTER_UNDO[self.suite])
-        return [f"not as it was after undo: {line}" for line in left]
+        return [f"not as it was, after undo: {_beginning(chr(10).join(left))}"] if left else []
 
 
 def broken(
@@ -470,11 +470,18 @@ def broken(
     ]
 
 
+_LINES = 20
 _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def _content(sha256: str) -> str:
     return {"": "absent", _EMPTY: "EMPTY"}.get(sha256, sha256[:8])
+
+
+def _beginning(text: str) -> str:
+    lines = text.splitlines()
+    more = [f"... and {len(lines) - _LINES} more"] if len(lines) > _LINES else []
+    return "\n    ".join([*lines[:_LINES], *more])
 
 
 def _essence(said: str) -> str:
