@@ -13,11 +13,13 @@ from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import check_proxy_group
 from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.facts.haproxy import RUN
+from chaos_engine.facts.share import CONFINED, TARGET, on_share
 from chaos_engine.operations import haproxy as operations
 from chaos_engine.operations.arguments import Folder, Form, ImageName, LinkName
 from chaos_engine.operations.files import File
 from chaos_engine.operations.hairpin import hairpin
 from chaos_engine.operations.macvlan_network import CONTAINER
+from chaos_engine.operations.shared_copy import publish
 from chaos_engine.templates import render
 
 API_PORT = 6443
@@ -49,7 +51,8 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         "tag says. HAProxy 2.6 or newer, laid out as the official one",
     )
     haproxy_dir: Folder = Field(
-        "/var/log/haproxy", description="folder on the node with HAProxy's configuration"
+        "/var/log/haproxy",
+        description="folder on the node with a copy of HAProxy's configuration, to look at",
     )
     haproxy_run_dir: Folder = Field(
         "/var/log/haproxy/run", description="folder on the node with HAProxy's admin socket"
@@ -124,15 +127,18 @@ def haproxy(settings: HaproxySettings) -> None:
 
     HAProxy asks each controller for ``/readyz``; connections to one that fails are cut at once,
     all others live as long as their clients want, through any change of the configuration. The
-    address does not depend on the log share: the node keeps a copy of the configuration.
+    address does not depend on the log share, nor does what HAProxy does: the configuration that the
+    last deploy left on the node's own disk is what runs, the share has a copy.
     """
     check_proxy_group()
-    config = render(
-        "haproxy.cfg.j2",
-        vip=settings.vip,
-        port=settings.vip_port,
-        controllers=settings.servers(settings.node_name()),
-        api_port=API_PORT,
+    config = operations.sealed(
+        render(
+            "haproxy.cfg.j2",
+            vip=settings.vip,
+            port=settings.vip_port,
+            controllers=settings.servers(settings.node_name()),
+            api_port=API_PORT,
+        )
     )
     script = render(
         "haproxy_start.sh.j2",
@@ -146,9 +152,11 @@ def haproxy(settings: HaproxySettings) -> None:
         parent=settings.parent_interface,
         link=settings.hairpin_link,
         hairpin=settings.hairpin_address,
-        directory=settings.haproxy_dir,
+        log=TARGET,
         run_directory=settings.haproxy_run_dir,
         own=operations.OWN,
+        checksum=operations.CHECKSUM,
+        confined=CONFINED,
         run=RUN,
         conf="/proc/sys/net/ipv4/conf",
     )
@@ -166,6 +174,8 @@ def haproxy(settings: HaproxySettings) -> None:
         vip=settings.vip,
         script=script,
     )
+    copy = File(f"{settings.haproxy_dir}/{operations.CONFIG}", config)
+    sockets = settings.haproxy_run_dir
     operations.pull(name="Pull HAProxy's image", image=settings.haproxy_image)
     operations.run(
         name="Run HAProxy",
@@ -175,12 +185,19 @@ def haproxy(settings: HaproxySettings) -> None:
             parent=settings.parent_interface,
             vip=settings.vip,
             mac=settings.mac,
-            sockets=settings.haproxy_run_dir,
+            sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
+            # before the script, which takes no other: a power cut may come between them
+            File(f"{operations.OWN}/{operations.CONFIG}", config),
             File(operations.SCRIPT, script, mode="755"),
             File(operations.UNIT_FILE, unit),
-            File(f"{operations.OWN}/{operations.CONFIG}", config),
-            File(f"{settings.haproxy_dir}/{operations.CONFIG}", config),
+            *([] if on_share(copy.path) else [copy]),
         ],
     )
+    if on_share(copy.path) or on_share(sockets):
+        publish(
+            name="Copy HAProxy's configuration to the log share",
+            config=copy if on_share(copy.path) else None,
+            link=sockets if on_share(sockets) else None,
+        )

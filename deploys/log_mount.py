@@ -9,10 +9,11 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import NodesSettings, StorageSettings
 from chaos_engine.facts.observe import warn
+from chaos_engine.facts.share import CONFINED, FLAGS, TARGET
 from chaos_engine.operations import apt
 from chaos_engine.operations.arguments import HostName, VolumeName
 from chaos_engine.operations.files import File
-from chaos_engine.operations.log_mount import HELPER, SERVICE, TARGET, mount
+from chaos_engine.operations.log_mount import HELPER, SERVICE, mount
 from chaos_engine.templates import render
 
 
@@ -63,9 +64,10 @@ class LogMountSettings(NodesSettings, StorageSettings):
 def log_mount(settings: LogMountSettings) -> None:
     """Mount the node's Gluster volume on ``/var/log``, so that logs spare the card.
 
-    While storage is away, RAM stands in. It is a service, since a mount unit or a line in
-    ``/etc/fstab`` would make the early boot wait for the network, and make ordering cycles where
-    NetworkManager runs.
+    While storage is away, RAM stands in. Others write the volume too: no program on it is one
+    (``nosuid,nodev,noexec``), and what root does there follows no link. It is a service, since a
+    mount unit or a line in ``/etc/fstab`` would make the early boot wait for the network, and make
+    ordering cycles where NetworkManager runs.
     """
     share = volume_of(settings, settings.node_name())
     if len(share.servers) == 1:
@@ -89,6 +91,8 @@ def log_mount(settings: LogMountSettings) -> None:
                     run="/run/chaos-engine",
                     mounts="/proc/self/mountinfo",
                     path="/usr/sbin:/usr/bin:/sbin:/bin",
+                    flags=",".join(FLAGS),
+                    confined=CONFINED,
                 ),
                 mode="755",
             ),

@@ -10,6 +10,7 @@ from typing_extensions import override
 from chaos_engine.facts.haproxy import MARK, SCRIPT
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact
+from chaos_engine.facts.share import CONFINED, TARGET
 
 LIMIT_SECONDS = 3
 """How long a check that waits for somebody may take. All of them together have to end before
@@ -57,7 +58,9 @@ CHECKS = {
         "rsyslog does not run, or no message can be logged; look at: systemctl status rsyslog",
     ),
     "log_mount": (
-        limited("f=/var/log/.chaos-engine-verify; echo > $f && rm $f"),
+        f"{CONFINED}confined {LIMIT_SECONDS} {TARGET} "
+        # a name that nobody can have taken
+        f"'new=$(mktemp {TARGET}/.chaos-engine-verify.XXXXXX) && rm -f -- \"$new\"'",
         "/var/log cannot be written; look at: systemctl status var-log",
     ),
     "cri_dockerd": (

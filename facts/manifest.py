@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from chaos_engine.facts.files import FileState, parse_files
 from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 
 DIRECTORY = "/var/lib/chaos-engine"
 
@@ -58,8 +59,13 @@ LEFT = "-"
 
 _BEFORE_THE_MANIFEST = ("created", "packages-removed")
 
-# A share that does not answer holds whoever asks, so what is on it is looked at by the child of a
-# shell that gives it up
+# Others write the log share: what they made so large that it is none of ours is not read
+_ON_SHARE = f"""
+  find "$@" -maxdepth 0 -printf "state %y %m %u %g %s %p\\n"
+  find "$@" -maxdepth 0 -type f -size -{MOST_BYTES + 1}c -exec sha256sum -- {{}} + |
+    sed "s/^/state /"
+"""
+
 _SCRIPT = rf"""
 [ -d {DIRECTORY} ] || exit 0
 echo there
@@ -67,17 +73,25 @@ for old in {" ".join(_BEFORE_THE_MANIFEST)}; do [ ! -e {DIRECTORY}/$old ] || ech
 for one in {DIRECTORY}/*; do [ ! -e "$one" ] || echo "holds ${{one##*/}}"; done
 [ -s {MANIFEST} ] || exit 0
 sed 's/^/line /' {MANIFEST}
+{CONFINED}
 look() {{
   xargs -r -d '\n' timeout -k 1 8 sh -c 'sh -c "$@"; exit $?' sh '
     find "$@" -maxdepth 0 -printf "state %y %m %u %g %s %p\n" 2>/dev/null
     sha256sum -- "$@" 2>/dev/null | sed "s/^/state /"' sh
 }}
 files=$(awk -F '\t' '$2 == "file" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u)
-printf '%s\n' "$files" | grep -v '^/var/log/' | look
-printf '%s\n' "$files" | grep '^/var/log/' | look
+printf '%s\n' "$files" | grep -v '^{TARGET}/' | look
+(
+  set -f
+  IFS='
+'
+  set -- $(printf '%s\n' "$files" | grep '^{TARGET}/')
+  unset IFS
+  [ $# = 0 ] || confined {SECONDS} {TARGET} '{_ON_SHARE}' "$@"
+)
 printf '%s\n' "$files" | sed 's|^|{ORIGINALS}|' | look
 awk -F '\t' '$2 == "merged" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u |
-  while IFS= read -r path; do
+  grep -v '^{TARGET}/' | while IFS= read -r path; do
     for one in "$path" "{ORIGINALS}$path" "{WRITTEN}$path"; do
       [ ! -f "$one" ] || echo "text $(base64 -w 0 -- "$one") $one"
     done

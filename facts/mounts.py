@@ -72,8 +72,11 @@ class Answers(NodeFact[Answer]):
     def command(self, path: str) -> StringCommand:
         # A process that waits for a dead share cannot be killed. So it is the child of a shell,
         # which can, and holds neither this command's output nor its end. The directory is read:
-        # statfs(2) is answered also by a Gluster volume that has lost its quorum.
-        probe = StringCommand("ls -f --", QuoteString(path), ">/dev/null 2>&1; exit $?")
+        # statfs(2) is answered also by a Gluster volume that has lost its quorum. No more than its
+        # first names, for others may fill it; and no link is followed, for none of them is opened.
+        probe = StringCommand(
+            "find", QuoteString(path), "-maxdepth 0 -empty >/dev/null 2>&1; exit $?"
+        )
         return StringCommand(
             f"timeout -k 1 {ANSWER_SECONDS} sh -c",
             QuoteString(probe),

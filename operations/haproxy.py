@@ -11,13 +11,11 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
-from chaos_engine.facts.files import Files
 from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
 from chaos_engine.facts.manifest import DIRECTORY, PULLING
-from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
-from chaos_engine.operations import files, log_mount
+from chaos_engine.operations import files
 from chaos_engine.operations.arguments import (
     AbsolutePath,
     DockerName,
@@ -34,8 +32,11 @@ from chaos_engine.operations.shell import quote
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
-"""Folder on the node's own disk with the configuration of the last deploy."""
+"""Folder on the node's own disk with the configuration of the last deploy: no other runs."""
 CONFIG = "haproxy.cfg"
+CHECKSUM = "# sha256 of the lines above: "
+"""How its last line begins. In a file of its own the checksum would be another one's after a power
+cut between two renames, and HAProxy would not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
@@ -74,7 +75,8 @@ class Proxy:
     + parent: the network interface that this network is on
     + vip: its address there
     + mac: its MAC address there, in lower case
-    + sockets: path of the link to the folder of its admin socket, ``None`` for none
+    + sockets: path of the link to the folder of its admin socket, ``None`` if it is none of this
+      operation's
     """
 
     image: ImageName
@@ -118,8 +120,6 @@ def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
         Read.of(DockerNetworks),
         Read.of(Interface, interface=proxy.parent),
         Read.of(AddressOwners, addresses=((str(proxy.vip), CONTAINER),)),
-        Read.of(Mounts),
-        Read.of(Files, paths=(log_mount.SERVICE,)),
         *files.reads(wanted, units=[UNIT]),
     ]
 
@@ -129,19 +129,15 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     """Run HAProxy in its container, with its configuration as it is now.
 
     + proxy: how the container shall be
-    + wanted: the start script, the unit, and the configuration, twice: on the log share and under
-      `OWN`
+    + wanted: the start script, the unit, and the configuration under `OWN`, `sealed`
 
-    While the log share is away, its copy of the configuration is left for a later run. A new
-    configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
+    A new configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
     A container that differs from what is wanted is made anew, one of another name that has been
     the proxy is replaced. Raises `NodeError` if somebody else has the address.
 
     **Example:** ``run(name="Run HAProxy", proxy=Proxy("haproxy:3.0", ...), wanted=[File(...)])``
     """
-    mounts = observe(Mounts)
-    shared = log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))
-    wanted = within_reach(wanted, mounts, shared)
+    wanted = tuple(wanted)
     network = (observe(DockerNetworks) or {}).get(proxy.network)
     problem = taken(proxy, network)
     if not problem and not predecessors(proxy, network):
@@ -171,18 +167,9 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply, link))
 
 
-def within_reach(wanted: Iterable[File], mounts: Iterable[Mount], shared: bool) -> tuple[File, ...]:
-    """The files without those on a log share that is not mounted: what lies in its place is no
-    matter of this run, and the share may come with what is wanted on it. A pure function.
-
-    + mounts: the node's
-    + shared: whether the node has a log share
-    """
-    found = mounted_at(mounts, log_mount.TARGET)
-    away = shared and (found is None or found.fstype != "fuse.glusterfs")
-    return tuple(
-        file for file in wanted if not (away and file.path.startswith(f"{log_mount.TARGET}/"))
-    )
+def sealed(text: str) -> str:
+    """The configuration with its checksum in a last line: the start script takes no other."""
+    return f"{text}{CHECKSUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:

@@ -10,12 +10,12 @@ from pyinfra.api.command import StringCommand
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.share import FLAGS, TARGET
 from chaos_engine.operations import files
 from chaos_engine.operations.arguments import VolumeName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 
-TARGET = "/var/log"
 IN_RAM = "var-log-in-ram"
 HELPER = "/usr/local/sbin/var-log-mount"
 SERVICE = "/etc/systemd/system/var-log.service"
@@ -45,7 +45,8 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
     If the volume cannot be mounted now, that is a warning with the reason, and the run's exit code
     says that something failed: all is installed, the run goes on with the node's other concerns,
     and the node goes on trying. The next run tries too. Raises `NodeError` if something else is
-    mounted there, or will be at the next boot.
+    mounted there, or will be at the next boot. A share that lacks a flag (`FLAGS`) gets it where it
+    is mounted: who writes there goes on.
 
     **Example:** ``mount(name="Mount the log share", volume="pi1", wanted=[File(HELPER, ...)])``
     """
@@ -54,11 +55,12 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
     if problem:
         raise NodeError(problem)
     todo = due(files.decide(wanted, units=[SHARE, CHECK]), _trouble(volume))
-    if not todo:
+    harden = f"{HELPER} check" if lacks(_mounted()) and not _trouble(volume) else ""
+    if not todo and not harden:
         current()[1].noop(f"{TARGET}: on the volume {volume}")
         return
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
-    yield files.command(todo, files.compose(todo, check))
+    yield files.command(todo, files.compose(todo, check, harden))
     if _trouble(volume):
         # The first attempt is short, for it may hold up the boot: a silent server among those that
         # answer outlasts it. Now that RAM stands in, the second may take as long as it takes.
@@ -73,6 +75,16 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
         # pyinfra's exit code looks at this set; a host that fails gets no further operations
         state, host, _ = current()
         state.failed_hosts.add(host)
+    elif missing := lacks(_mounted()):
+        warn(
+            f"{TARGET} is mounted without {', '.join(missing)}, and cannot be given it; reboot the "
+            "node and run again"
+        )
+
+
+def lacks(mounted: Mount | None) -> tuple[str, ...]:
+    """The flags that what is mounted on ``/var/log`` lacks: a pure function."""
+    return tuple(flag for flag in FLAGS if mounted and flag not in mounted.options)
 
 
 def claimed(mounted: Mount | None, share: LogShare) -> str:

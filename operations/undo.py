@@ -209,6 +209,9 @@ def changes(found: Remembered, concern: str, originals: str = ORIGINALS) -> Chan
         if entry.state == "created" and foreign and path not in written:
             leave.append(path)  # a link of ours has become a file
             continue
+        if foreign and state and state.sha256 is None:
+            leave.append(path)  # more than is read of what others write
+            continue
         if foreign:
             aside.append(path)
         (remove if entry.state == "created" else restore).append(path)
@@ -300,7 +303,7 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
     lines += [f"auto_again {q(e.name)}" for e in _alone(found, concern, "manual")]
     folders = _alone(found, concern, "folder")
     # before packages, whose own folders they may be in
-    lines += [f"briefly rmdir -- {q(e.name)} 2>/dev/null || :" for e in _inner_first(folders)]
+    lines += [f"empty_folder {q(e.name)}" for e in _inner_first(folders)]
     lines += [f"remove_packages {q(*packages)}"] if packages else []
     for name, active, enabled in units:
         if name not in ended:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from chaos_engine.facts.manifest import ASIDE, DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
+from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations.log_mount import TARGET
 from chaos_engine.operations.removed import KEPT
 
 BACK = f"""\
-left= undone_later=
+left= undone_later= not_ours=
+{CONFINED}
 leave() {{ # KIND NAME: others need it; it is nobody's from now on
   left="$left$1	$2
 "
@@ -18,15 +19,31 @@ later() {{ # KIND NAME: it cannot be undone; the concern's line of it stays
 "
 }}
 aside() {{ # PATH: keep a version that is not ours
-  kept={ASIDE}$1
-  [ ! -e "$kept" ] || kept=$kept.$(sha256sum <"$1" | cut -c 1-8)
-  mkdir -p -- "${{kept%/*}}"; cp -a -- "$1" "$kept.chaos-new"
-  synced "$kept.chaos-new"; mv -fT -- "$kept.chaos-new" "$kept"; sync -- "${{kept%/*}}"
+  kept={ASIDE}$1 new={ASIDE}$1.chaos-new
+  mkdir -p -- "${{kept%/*}}"
+  rm -rf -- "$new"
+  case $1 in
+    {TARGET}/*)
+      # shellcheck disable=SC2016 # expanded by the shell that runs it
+      confined {SECONDS} {TARGET} 'ulimit -f {MOST_BYTES // 512}; cp -dp -- "$1" "$2"' \\
+        "$1" "$new" && [ -f "$new" ] && [ ! -L "$new" ] || {{
+        echo "$1 is none of ours, and no file of moderate size that could be kept; it stays there"
+        rm -rf -- "$new"
+        not_ours="$not_ours$1
+"
+        return 0
+      }}
+      ;;
+    *) cp -a -- "$1" "$new" ;;
+  esac
+  [ ! -e "$kept" ] || kept=$kept.$(sha256sum <"$new" | cut -c 1-8)
+  synced "$new"; mv -fT -- "$new" "$kept"; sync -- "${{kept%/*}}"
 }}
 put_back() {{ # PATH: its original, by a rename
   [ -e "{ORIGINALS}$1" ] || [ -L "{ORIGINALS}$1" ] || {{
     echo "the original of $1 is not in {ORIGINALS} any more; restore it by hand" >&2; return 1
   }}
+  case $1 in {TARGET}/*) put_on_share "$1"; return ;; esac
   if [ ! -L "$1" ] && cmp -s -- "{ORIGINALS}$1" "$1" &&
     [ "$(stat -c '%F %a %U %G' -- "$1")" = "$(stat -c '%F %a %U %G' -- "{ORIGINALS}$1")" ]
   then return 0; fi
@@ -36,18 +53,41 @@ put_back() {{ # PATH: its original, by a rename
   synced "$new"
   mv -fT -- "$new" "$1"; sync -- "$(dirname -- "$1")"
 }}
-# A process that waits for a share which does not answer gets no signal. Its parent does
+put_on_share() {{ # PATH: the same, where others write
+  case $not_ours in *"$1
+"*) return 0 ;; esac
+  # shellcheck disable=SC2016 # expanded by the shell that runs it
+  confined {SECONDS} {TARGET} 'new=${{1%/*}}/.${{1##*/}}.chaos
+    umask 022 && mkdir -p -- "${{1%/*}}" && rm -f -- "$new" && cp -dp -- "$2" "$new" &&
+      [ ! -d "$1" ] && mv -fT -- "$new" "$1"' "$1" "{ORIGINALS}$1" || {{
+    echo "$1 cannot be restored on the share; its original is kept in {ASIDE}$1.original"
+    mkdir -p -- "{ASIDE}${{1%/*}}"
+    mv -fT -- "{ORIGINALS}$1" "{ASIDE}$1.original"
+  }}
+}}
+# A process that waits for a file system which does not answer gets no signal. Its parent does
 briefly() {{ # COMMAND...
-  timeout -k 1 5 sh -c '"$@" </dev/null; exit $?' sh "$@" 9>&-
+  timeout -k 1 {SECONDS} sh -c '"$@" </dev/null; exit $?' sh "$@" 9>&-
+}}
+there() {{ # PATH SCRIPT: run it, briefly, so that no link on the share is followed
+  case $1 in
+    {TARGET}/*) confined {SECONDS} {TARGET} "$2" "$1" ;;
+    *) briefly sh -c "$2" sh "$1" ;;
+  esac
 }}
 take_away() {{ # PATH: a file that was not there
+  case $not_ours in *"$1
+"*) return 0 ;; esac
   case $1 in
-    {TARGET}/*) briefly rm -f -- "$1" || echo "$1 cannot be removed; it stays on the share" ;;
+    {TARGET}/*) there "$1" 'rm -f -- "$1"' || echo "$1 cannot be removed; it stays on the share" ;;
     *) rm -f -- "$1" ;;
   esac
 }}
+empty_folder() {{ # PATH: one that was not there goes, if nothing is in it
+  there "$1" 'rmdir -- "$1"' 2>/dev/null || :
+}}
 drop_folder() {{ # PATH: one that was not there; what others use is left to nobody
-  briefly rmdir -- "$1" 2>/dev/null || briefly test ! -d "$1" || leave folder "$1"
+  there "$1" 'rmdir -- "$1" 2>/dev/null || [ ! -d "$1" ]' || leave folder "$1"
 }}
 wipe() {{ # PATH: a secret, overwritten before it is removed
   [ ! -f "$1" ] || [ -L "$1" ] || shred -n 1 -- "$1" 2>/dev/null || true

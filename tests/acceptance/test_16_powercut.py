@@ -1,4 +1,4 @@
-"""Eight power cuts that lose what is not on the card yet, of those of `make torture`."""
+"""Eight power cuts that lose what is not on the card; `make torture PARTS=powercut` has more."""
 
 from __future__ import annotations
 

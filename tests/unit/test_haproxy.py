@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import stat
 import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -15,11 +17,12 @@ from chaos_engine.facts.containers import ContainerState, parse_container, parse
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.haproxy import RUN, SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink
-from chaos_engine.facts.mounts import Mount
 from chaos_engine.facts.network import InterfaceState
+from chaos_engine.facts.share import confined
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.hairpin import missing
 from chaos_engine.operations.haproxy import (
+    CHECKSUM,
     OWN,
     UNIT,
     Proxy,
@@ -28,10 +31,11 @@ from chaos_engine.operations.haproxy import (
     differences,
     due,
     predecessors,
+    sealed,
     taken,
-    within_reach,
 )
 from chaos_engine.templates import render
+from tests.unit.share import stand_in
 
 VIP = IPv4Address("192.168.1.60")
 HAIRPIN = IPv4Address("192.168.1.222")
@@ -187,17 +191,6 @@ def test_a_container_that_differs_is_made_anew_once() -> None:
     assert due(Plan(), []) == Plan()
 
 
-def test_a_log_share_that_is_away_is_left_alone() -> None:
-    own, shared = File(f"{OWN}/haproxy.cfg", ""), File("/var/log/haproxy/haproxy.cfg", "")
-    share = Mount("/var/log", "etcd1:/pi5", "fuse.glusterfs", (), (), "/", "0:50", 60, 25)
-    ram = replace(share, source="var-log-in-ram", fstype="tmpfs", number=61, parent=60)
-    assert within_reach([own, shared], (share,), shared=True) == (own, shared)
-    assert within_reach([own, shared], (share, ram), shared=True) == (own,)
-    assert within_reach([own, shared], (), shared=True) == (own,)
-    # a node that keeps its logs on its own disk
-    assert within_reach([own, shared], (), shared=False) == (own, shared)
-
-
 def test_another_container_with_the_address_is_left_alone() -> None:
     network = DockerNetwork(
         driver="macvlan",
@@ -316,13 +309,14 @@ def test_images_are_read() -> None:
 class Node:
     """Directories that stand for the proxy's, and programs that stand in for docker and ip."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, sockets: str = "") -> None:
         self.root = root
-        for name in ("bin", "shared", "own", "run"):
+        for name in ("bin", "log", "own"):
             (root / name).mkdir()
-        self.program("docker", f'echo "$*" >>{root}/docker.log; ! grep -q BAD {root}/run/*/*.cfg')
-        self.program("install", 'for last; do :; done; mkdir -p "$last"')
+        self.program("docker", f'echo "$*" >>{root}/docker.log')
+        self.program("chown", f'echo "$*" >>{root}/chown.log')
         self.program("ip", "exit 1")
+        stand_in(root / "bin")
         self.script = root / "bin" / "haproxy_start.sh"
         self.script.write_text(
             render(
@@ -337,30 +331,36 @@ class Node:
                 parent="eth0",
                 link="lb-hairpin",
                 hairpin=HAIRPIN,
-                directory=f"{root}/shared",
-                run_directory=f"{root}/shared/run",
+                log=f"{root}/log",
+                run_directory=sockets or f"{root}/log/haproxy/run",
                 own=f"{root}/own",
+                checksum=CHECKSUM,
+                confined=confined(f"{root}/bin/mountinfo"),
                 run=f"{root}/run",
                 conf=f"{root}/conf",
             )
         )
         self.script.chmod(0o755)
-        self.config("own", "global\n")
+        self.config(sealed("global\n"))
 
     def program(self, name: str, text: str) -> None:
         path = self.root / "bin" / name
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
-    def config(self, folder: str, text: str) -> None:
-        (self.root / folder / "haproxy.cfg").write_text(text)
+    def config(self, text: str) -> None:
+        (self.root / "own/haproxy.cfg").write_text(text)
+
+    def run(self, *words: str) -> int:
+        done = subprocess.run(
+            [self.script, *words], capture_output=True, text=True, timeout=20, check=False
+        )
+        self.said = done.stderr
+        return done.returncode
 
     def start(self) -> str:
         """Start it; which configuration the container got."""
-        done = subprocess.run(
-            [self.script], capture_output=True, text=True, timeout=20, check=False
-        )
-        self.said = done.stderr
+        assert self.run() == 0, self.said
         assert "run --rm --pull never --name lb-haproxy" in (self.root / "docker.log").read_text()
         return (self.root / "run/config/haproxy.cfg").read_text()
 
@@ -370,42 +370,100 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-def test_the_configuration_of_the_log_share_is_preferred(node: Node) -> None:
-    node.config("shared", "global # edited\n")
-    assert node.start() == "global # edited\n"
-    assert "taking it" in node.said
+def test_the_configuration_of_the_last_deploy_runs_whatever_the_share_has(node: Node) -> None:
+    (node.root / "log/haproxy").mkdir()
+    (node.root / "log/haproxy/haproxy.cfg").write_text(sealed("global # edited\n"))
+    assert node.start() == sealed("global\n")
+    assert "edited" not in node.said
 
 
-def test_a_configuration_that_is_refused_is_not_taken(node: Node) -> None:
-    node.config("shared", "BAD\n")
-    assert node.start() == "global\n"
-    assert "is refused" in node.said
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "global\n",
+        sealed("global\n").replace("global", "global # edited"),
+        sealed("global\n") + "program sh\n",
+        sealed("global\n")[:-20],
+        CHECKSUM,
+    ],
+)
+def test_another_configuration_is_not_run(node: Node, text: str) -> None:
+    node.config(text)
+    for word in ("start", "reload"):
+        assert node.run(word) == 78
+        assert "is not as the last deploy wrote it" in node.said
+        assert "deploy this node again" in node.said
+        assert not (node.root / "docker.log").exists()
+        assert not (node.root / "run/config/haproxy.cfg").exists()
 
 
-def test_without_the_log_share_the_nodes_own_copy_serves(node: Node) -> None:
-    assert node.start() == "global\n"
-    assert "cannot be read" in node.said
+def test_a_configuration_that_is_not_the_last_deploys_is_tried_once() -> None:
+    unit = render(
+        "docker_haproxy.service.j2", vip=VIP, port=6443, container="lb-haproxy"
+    ).splitlines()
+    assert "RestartPreventExitStatus=78" in unit
 
 
-def test_the_same_configuration_is_not_checked_again(node: Node) -> None:
-    node.config("shared", "global\n")
-    assert node.start() == "global\n"
-    assert "haproxy -c" not in (node.root / "docker.log").read_text()
+def test_what_is_sealed_is_whole() -> None:
+    text = "global\n  a\n"
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    assert sealed(text) == f"{text}{CHECKSUM}{sha256}\n"
 
 
-def test_the_admin_socket_of_the_share_leads_into_ram(node: Node) -> None:
-    (node.root / "shared/run").mkdir()
-    (node.root / "shared/run/admin.sock").touch()
+def test_the_container_reads_what_others_on_the_node_cannot_reach(node: Node) -> None:
+    """Its user is none of the node's."""
     node.start()
-    assert (node.root / "shared/run").readlink() == node.root / "run/socket"
+    mode = {
+        name: stat.S_IMODE((node.root / "run" / name).stat().st_mode)
+        for name in (".", "config", "config/haproxy.cfg", "socket")
+    }
+    assert mode == {".": 0o700, "config": 0o755, "config/haproxy.cfg": 0o644, "socket": 0o750}
+    assert (node.root / "chown.log").read_text() == f"99:99 {node.root}/run/socket\n"
 
 
-def test_a_folder_in_the_sockets_place_is_kept_aside(node: Node) -> None:
-    (node.root / "shared/run").mkdir()
-    (node.root / "shared/run/haproxy.cfg").write_text("global\n")
+def test_the_admin_socket_is_found_on_the_share(node: Node) -> None:
     node.start()
-    assert (node.root / "shared/run").is_symlink()
-    assert (node.root / "shared/run.old/haproxy.cfg").read_text() == "global\n"
+    assert (node.root / "log/haproxy/run").readlink() == node.root / "run/socket"
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "link"])
+def test_what_is_on_the_share_in_its_place_is_left_to_the_deploy(node: Node, there: str) -> None:
+    place = node.root / "log/haproxy/run"
+    place.parent.mkdir()
+    if there == "link":
+        place.symlink_to("/nowhere")
+    elif there == "folder":
+        place.mkdir()
+    else:
+        place.touch()
+    before = place.lstat()
+    node.start()
+    assert place.lstat() == before
+
+
+def test_a_share_where_links_may_be_followed_is_left_alone(node: Node) -> None:
+    node.program("mount", "exit 1")
+    node.start()
+    assert "the socket is in" in node.said
+    assert list((node.root / "log").iterdir()) == []
+
+
+def test_the_admin_socket_elsewhere_leads_into_ram(tmp_path: Path) -> None:
+    node = Node(tmp_path, sockets=f"{tmp_path}/elsewhere/run")
+    (node.root / "elsewhere/run").mkdir(parents=True)
+    (node.root / "elsewhere/run/admin.sock").touch()
+    node.start()
+    assert (node.root / "elsewhere/run").readlink() == node.root / "run/socket"
+
+
+def test_a_folder_in_its_place_elsewhere_is_kept_aside(tmp_path: Path) -> None:
+    node = Node(tmp_path, sockets=f"{tmp_path}/elsewhere/run")
+    (node.root / "elsewhere/run").mkdir(parents=True)
+    (node.root / "elsewhere/run/haproxy.cfg").write_text("global\n")
+    node.start()
+    assert (node.root / "elsewhere/run").is_symlink()
+    assert (node.root / "elsewhere/run.old/haproxy.cfg").read_text() == "global\n"
 
 
 def test_the_container_that_was_the_proxy_makes_room(node: Node) -> None:

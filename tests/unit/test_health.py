@@ -21,11 +21,12 @@ from chaos_engine.facts import health as module
 from chaos_engine.facts.haproxy import MARK
 from chaos_engine.facts.health import CHECKS, LIMIT_SECONDS, Health, limited
 from chaos_engine.facts.observe import PART_SECONDS
+from tests.unit.share import stand_in
 
 HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 
-MOVED = {"/proc/": "proc/", "/sys/fs/cgroup/": "cgroup/", "/var/log/.": "log/.", "/run/": "run/",
-         "/usr/sbin/": "bin/"}  # fmt: skip
+MOVED = {"/proc/": "proc/", "/sys/fs/cgroup/": "cgroup/", "/var/log/.": "log/.",
+         "/var/log '": "log '", "/run/": "run/", "/usr/sbin/": "bin/"}  # fmt: skip
 """Where the checks look, and what stands for it below the directory."""
 
 
@@ -36,6 +37,9 @@ class Node:
         self.root = root
         (root / "bin").mkdir()
         (root / "log").mkdir()
+        stand_in(root / "bin")
+        (root / "proc/self").mkdir(parents=True)
+        (root / "proc/self/mountinfo").symlink_to(root / "bin/mountinfo")
 
     def put(self, name: str, content: str) -> None:
         path = self.root / name
@@ -113,7 +117,6 @@ def test_journal_on_disk_is_seen(node: Node, journal: str, works: bool) -> None:
 
 def test_journald_that_does_not_run_is_seen(node: Node) -> None:
     node.program("pidof", "exit 1")
-    (node.root / "proc").mkdir()
     assert not node.works("journald")
 
 

@@ -43,7 +43,7 @@ from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.containers import Container, Image
 from chaos_engine.facts.docker import DaemonFlags, DockerInfo, DockerNetwork, DockerNetworks
 from chaos_engine.facts.files import Content, Files, Present
-from chaos_engine.facts.haproxy import LoadedConfig
+from chaos_engine.facts.haproxy import CopyState, LoadedConfig, SharedCopy
 from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import BootFile, Cmdline, KernelCmdline
 from chaos_engine.facts.kubernetes import (
@@ -138,6 +138,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "reboot.reboot": {"wanted": ("cgroup_enable=memory",), "rolling": ROLLING},
     "rolling.uncordon": {"rolling": ROLLING, "last": True},
     "rsyslog.forward": {"config": "*.* @1.2.3.4\nstop\n", "network": "", "server": "192.168.1.42"},
+    "shared_copy.publish": {
+        "config": File("/var/log/haproxy/haproxy.cfg", "global\n"),
+        "link": "/var/log/haproxy/run",
+    },
     "swap.off": {},
     "sysctl.kernel_settings": {
         "stem": "kubernetes",
@@ -204,6 +208,7 @@ NODE: dict[type, Any] = {
     Present: False,
     RemovalPlan: lambda names: Removal(names, names),
     RepositorySigners: (),
+    SharedCopy: CopyState(noted=False, config="other", link="other"),
     Snippets: (),
     Swaps: SwapState(
         (SwapArea("/swap file", "file", 1024, 0),), 1 << 20, "/swap\\040file none swap sw 0 0\n",
@@ -317,7 +322,7 @@ PROGRAMS = [
     *("awk", "base64", "bash", "cat", "chmod", "chown", "cmp", "cp", "cut", "date", "df"),
     *("dirname", "docker", "dockerd", "dpkg", "find", "findmnt", "flock", "getent", "grep", "gzip"),
     *("head", "id", "install", "ip", "journalctl", "kubeadm", "kubelet", "ln", "logger", "ls"),
-    *("lsblk", "mkdir", "modprobe", "mv", "perl", "printenv", "readlink", "rm", "rmdir"),
+    *("lsblk", "mkdir", "modprobe", "mount", "mv", "perl", "printenv", "readlink", "rm", "rmdir"),
     *("rsyslogd", "sed", "sha256sum", "sleep", "sort", "stat", "swapoff", "sync", "systemctl"),
     *("tail", "tar", "touch", "tr", "uname", "wc", "xargs"),
 ]
@@ -340,6 +345,7 @@ sh() { case $1 in -c) shift; __s=$1; shift $(($# > 1 ? 2 : 1)); (eval "$__s") ;;
 timeout() { while case $1 in -*|[0-9]*) ;; *) false ;; esac; do shift; done; "$@"; }
 mktemp() { __note mktemp "$@"; echo @ROOT@/stage; }
 cd() { :; }
+unshare() { shift 3; "$@"; }
 """ + "".join(f'{name}() {{ __note {name} "$@"; }}\n' for name in PROGRAMS)
 
 _PLACES = re.compile(r"(?<![\w.}~-])/(?=(etc|var|run|proc|sys|usr|boot|lib|sbin|bin|tmp|mnt)\b)")
@@ -358,6 +364,10 @@ class Shell:
             program = root / "usr/bin" / name
             program.write_text(f"#!/bin/sh\nprintf '%s\\037' '{START}{name}' \"$@\" >&8\n")
             program.chmod(0o755)
+        # so that what is done on the log share is
+        (root / "proc/self").mkdir()
+        share = f"1 1 0:1 / {root}/var/log rw,nosymfollow - fuse.glusterfs etcd1:/pi1 rw\n"
+        (root / "proc/self/mountinfo").write_text(share)
         (root / "usr/sbin/haproxy_start.sh").symlink_to(root / "usr/bin/apt-get")
 
     def localise(self, text: str) -> str:
@@ -683,7 +693,6 @@ SITE_VALUES = {
         "parent": "parent_interface",
         "link": "hairpin_link",
         "hairpin": "hairpin_address",
-        "directory": "haproxy_dir",
         "run_directory": "haproxy_run_dir",
     },
     "journald.conf.j2": {
@@ -708,8 +717,8 @@ SITE_VALUES = {
 """The setting that each variable of a template gets its value from."""
 
 OURS = {
-    *("api", "api_port", "conf", "container", "controller", "mounts", "own", "path", "program"),
-    *("run", "socket", "target"),
+    *("api", "api_port", "checksum", "conf", "confined", "container", "controller", "flags", "log"),
+    *("mounts", "own", "path", "program", "run", "socket", "target"),
 }
 """Variables that have no value of the site."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from chaos_engine.deploys.log_mount import LogMountSettings, volume_of
 from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
 from chaos_engine.facts.mounts import Answer, Mount
+from chaos_engine.facts.share import FLAGS, confined
 from chaos_engine.operations.files import Plan, Unit
-from chaos_engine.operations.log_mount import SHARE, claimed, due, trouble
+from chaos_engine.operations.log_mount import SHARE, claimed, due, lacks, trouble
 from chaos_engine.templates import render
 
 NODES = {f"pi{n}": IPv4Address(f"192.168.1.{49 + n}") for n in range(1, 11)}
@@ -85,6 +87,20 @@ def test_trouble_is_whatever_is_not_the_volume(
     found = trouble(there, answer, "pi1")
     assert message in found
     assert bool(found) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ("rw,nosuid,nodev,noexec,relatime", ()),
+        ("rw,relatime", FLAGS),
+        ("rw,nosuid,nodev", ("noexec",)),
+    ],
+)
+def test_flags_that_the_share_lacks_are_found(options: str, missing: tuple[str, ...]) -> None:
+    there = replace(mounted("etcd1:/pi1"), options=tuple(options.split(",")))
+    assert lacks(there) == missing
+    assert lacks(None) == ()
 
 
 CHECK = Unit("var-log-check.timer")
@@ -179,10 +195,24 @@ def test_the_reason_is_read_too() -> None:
 
 
 PROGRAMS = {
-    # `mount -t TYPE [-o OPTIONS] SOURCE PATH`, `mount --bind FROM PATH`
+    # `mount -t TYPE [-o OPTIONS] SOURCE PATH`, `mount --bind FROM PATH`, `mount -i -o remount...`;
+    # and what a view of a folder takes, which is noted in a list of its own
     "mount": """\
+        case $* in
+          *nosymfollow*)
+            for last; do :; done
+            echo "9 1 0:9 / $last rw,nosymfollow - t s rw" >>$TMP/view
+            exit ;;
+          --make-private*) exit ;;
+          "--bind $2 $2") exit ;;
+        esac
         echo "mount $*" >>$CALLS
         case $* in
+          *remount*)
+            test ! -e $TMP/stubborn || exit 32
+            n=$(grep -n " $4 " $TMP/mountinfo | tail -n 1 | cut -d : -f 1)
+            sed -i "${n}s/ rw / rw,nosuid,nodev,noexec /" $TMP/mountinfo
+            exit ;;
           *glusterfs*) test -e $TMP/volume || exit 1; type=fuse.glusterfs ;;
           *tmpfs*) type=tmpfs ;;
           --bind*)
@@ -192,8 +222,12 @@ PROGRAMS = {
             echo "${from%% $2 *} $3 ${from#* $2 }" >>$TMP/mountinfo
             exit ;;
         esac
+        options=rw
+        case $* in *"noexec var-log-in-ram"*) options=rw,nosuid,nodev,noexec ;; esac
         while [ $# -gt 2 ]; do shift; done
-        echo "9 1 0:9 / $2 rw - $type $1 rw" >>$TMP/mountinfo""",
+        echo "9 1 0:9 / $2 $options - $type $1 rw" >>$TMP/mountinfo""",
+    # unshare --mount --propagation slave PROGRAM...
+    "unshare": 'test ! -e $TMP/old || exit 125; shift 3; exec "$@"',
     # `umount -c [-l] PATH`
     "umount": """\
         echo "umount $*" >>$CALLS
@@ -210,10 +244,12 @@ PROGRAMS = {
     # bash -c ": </dev/tcp/SERVER/24007"
     "bash": 'server=${2#*/tcp/}; test -e "$TMP/up/${server%/*}"',
     "getent": 'test "$2" != nameless',
-    "touch": """\
+    # mktemp PATH.XXXXXX
+    "mktemp": """\
         case $1 in $TMP/log/*) test ! -e $TMP/dead ;; *) test ! -e $TMP/full ;; esac || exit 1
         test ! -e $TMP/hangs || { trap '' TERM; exec sleep 5 >/dev/null 2>&1; }
-        : >>"$1" """,
+        : >"$1"
+        echo "$1" """,
     # a second for what hangs, where the node takes more; for all else there is time
     "timeout": """\
         test "$1" != -k || shift 2
@@ -246,6 +282,8 @@ class Helper:
                 run=f"{root}/run",
                 mounts=f"{root}/mountinfo",
                 path=f"{root}/bin:/usr/bin:/bin",
+                flags=",".join(FLAGS),
+                confined=confined(f"{root}/view"),
             )
         )
         self.script.chmod(0o755)
@@ -259,9 +297,15 @@ class Helper:
     def unset(self, name: str) -> None:
         (self.root / name).unlink()
 
-    def mount(self, source: str, fstype: str = "fuse.glusterfs", path: str = "log") -> None:
+    def mount(
+        self,
+        source: str,
+        fstype: str = "fuse.glusterfs",
+        path: str = "log",
+        flags: str = "rw,nosuid,nodev,noexec",
+    ) -> None:
         with (self.root / "mountinfo").open("a") as file:
-            file.write(f"9 1 0:9 / {self.root}/{path} rw shared:2 - {fstype} {source} rw\n")
+            file.write(f"9 1 0:9 / {self.root}/{path} {flags} shared:2 - {fstype} {source} rw\n")
 
     def __call__(self, verb: str) -> int:
         (self.root / "calls").write_text("")
@@ -278,8 +322,15 @@ class Helper:
 
     @property
     def at_target(self) -> list[str]:
+        return [line.split(" - ")[1] for line in self._lines()]
+
+    @property
+    def options(self) -> list[str]:
+        return [line.split()[5] for line in self._lines()]
+
+    def _lines(self) -> list[str]:
         lines = (self.root / "mountinfo").read_text().splitlines()
-        return [line.split(" - ")[1] for line in lines if line.split()[4] == f"{self.root}/log"]
+        return [line for line in lines if line.split()[4] == f"{self.root}/log"]
 
     @property
     def reason(self) -> str:
@@ -303,6 +354,44 @@ def test_the_share_is_tried_aside_and_then_takes_its_place(helper: Helper) -> No
     assert share.endswith("etcd1:/pi1 run/var-log")
     assert helper.calls[-2:] == ["mount --bind run/var-log log", "umount -c -l run/var-log"]
     assert helper.reason == ""
+
+
+def test_no_program_on_the_share_is_one(helper: Helper) -> None:
+    """It is hardened before anybody sees it, and so is what stands in for it."""
+    assert helper("start") == 0
+    assert helper.options == ["rw,nosuid,nodev,noexec"]
+    *_, hardened, _, shown, _ = [call for call in helper.calls if "log" in call.split()[-1]]
+    assert hardened == "mount -i -o remount,bind,nosuid,nodev,noexec run/var-log"
+    assert shown == "mount --bind run/var-log log"
+    helper("stop")
+    helper.unset("volume")
+    helper("start")
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+    assert helper.options == ["rw,nosuid,nodev,noexec"]
+
+
+@pytest.mark.parametrize("verb", ["start", "check"])
+@pytest.mark.parametrize("lacking", ["rw,relatime", "rw,nosuid,nodev", "rw,nosuid,noexec"])
+def test_a_share_that_lacks_a_flag_gets_it_where_it_is(
+    helper: Helper, verb: str, lacking: str
+) -> None:
+    helper.mount("etcd1:/pi1", flags=lacking)
+    assert helper(verb) == 0
+    assert helper.calls == ["mount -i -o remount,bind,nosuid,nodev,noexec log"]
+
+
+def test_a_share_that_cannot_be_hardened_is_none(helper: Helper) -> None:
+    helper.set("stubborn")
+    assert helper("start") == 1
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+
+
+def test_where_links_could_be_followed_nothing_is_mounted(helper: Helper) -> None:
+    """A kernel before 5.10 takes nosymfollow without a word."""
+    helper.set("old")
+    assert helper("start") == 1
+    assert helper.at_target == []
+    assert "links on the share could be followed: Linux 5.10" in helper.reason
 
 
 def test_ram_stands_in_before_the_share_is_asked_for(helper: Helper) -> None:

@@ -115,8 +115,8 @@ def test_a_file_system_that_hangs_holds_nobody(
 ) -> None:
     """A process that waits in the kernel is not ended by a signal; this one ignores what it can."""
     monkeypatch.setattr(mounts, "ANSWER_SECONDS", 0.2)
-    (tmp_path / "ls").write_text("#!/bin/sh\ntrap '' TERM HUP INT\nsleep 9\n")
-    (tmp_path / "ls").chmod(0o755)
+    (tmp_path / "find").write_text("#!/bin/sh\ntrap '' TERM HUP INT\nsleep 9\n")
+    (tmp_path / "find").chmod(0o755)
     start = time.monotonic()
     assert ask("/", tmp_path) == "hangs"
     assert time.monotonic() - start < 8
