@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.manifest import CHANGING
 from chaos_engine.facts.observe import SeveralFact, Value
 from chaos_engine.facts.text import several
 
 
 @dataclass(frozen=True)
 class PackageState(Value):
-    """A package that dpkg has installed; `complete` is False if that was interrupted."""
+    """A package that dpkg has installed; `complete` is False if that was interrupted, also if it is
+    not known whether all of it has reached the card."""
 
     version: str
     held: bool
@@ -35,8 +37,8 @@ class Packages(SeveralFact[PackageState]):
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
         names = several(names)
         return StringCommand(
-            "dpkg-query -W -f",
-            "'${Package} ${db:Status-Want} ${db:Status-Status} ${Version}\\n'",
+            f"sed 's/^/changing /' {CHANGING} 2>/dev/null; dpkg-query -W -f",
+            "'${Package} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag} ${Version}\\n'",
             *(QuoteString(name) for name in names),
             "2>/dev/null; true",
         )
@@ -47,10 +49,15 @@ class Packages(SeveralFact[PackageState]):
 
 
 def parse_packages(lines: list[str]) -> dict[str, PackageState]:
-    """Read ``NAME WANT STATUS VERSION`` lines of dpkg-query."""
+    """Read ``NAME WANT STATUS FLAG VERSION`` lines of dpkg-query behind ``changing NAME`` lines."""
     found = {}
+    changing = set()
     for line in lines:
-        name, want, status, version = [*line.split(" "), ""][:4]
+        if line.startswith("changing "):
+            changing.add(line.partition(" ")[2])
+            continue
+        name, want, status, flag, version = [*line.split(" "), ""][:5]
         if status not in ("not-installed", "config-files"):
-            found[name] = PackageState(version, want == "hold", status == "installed")
+            whole = status == "installed" and flag == "ok" and name not in changing
+            found[name] = PackageState(version, want == "hold", whole)
     return found

@@ -9,6 +9,7 @@ from typing import Any
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.manifest import PULLING
 from chaos_engine.facts.observe import NodeFact, Value
 
 # docker.socket would start a stopped Docker for whoever asks: a read must not
@@ -75,8 +76,8 @@ def parse_container(lines: list[str]) -> ContainerState | None:
 
 
 class Image(NodeFact["str | None"]):
-    """The id of an image, "" if the node does not have it, ``None`` if Docker is installed but
-    does not run, so that nobody can tell.
+    """The id of an image, "" if the node does not have all of it, ``None`` if Docker is installed
+    but does not run, so that nobody can tell.
 
     + image: its name with a tag
 
@@ -91,6 +92,9 @@ class Image(NodeFact["str | None"]):
     def command(self, image: str) -> StringCommand:
         return StringCommand(
             f"if ! {_RUNNING}; then echo stopped;",
+            "elif grep -qxFs -e",
+            QuoteString(image),
+            f"{PULLING}; then echo image;",
             "elif id=$( timeout 10 docker image inspect --format '{{.Id}}' --",
             QuoteString(image),
             "2>/dev/null ); then echo image $id;",

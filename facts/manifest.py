@@ -41,6 +41,19 @@ WRITTEN = f"{DIRECTORY}/written"
 ASIDE = f"{DIRECTORY}/aside"
 """Versions of files that are neither the original nor this package's."""
 
+STAGED = f"{DIRECTORY}/staged"
+"""Paths of files that a script has made beside their places and not yet removed, a line each."""
+
+CHANGING = f"{DIRECTORY}/packages-changing"
+"""Names of packages, a line each, from before apt changes them until all is on the card. After a
+power cut a package in it may look complete and have empty files: dpkg does not synchronise
+configuration files, nor what maintainer scripts write (fsync is called for the others only, in
+dpkg's ``src/main/archives.c``, tar_deferred_extract)."""
+
+PULLING = f"{DIRECTORY}/images-pulling"
+"""Names of images, a line each, from before Docker pulls them until they are on the card, since
+Docker does not synchronise the files of their layers."""
+
 LEFT = "-"
 """In a concern's place: what it has left because others needed it."""
 

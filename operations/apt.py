@@ -7,39 +7,68 @@ from collections.abc import Iterable, Mapping
 from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.apt import Packages, PackageState
+from chaos_engine.facts.manifest import CHANGING, DIRECTORY
 from chaos_engine.facts.observe import Read, current, observe
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import PackageName, PackageVersion
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.shell import quote
 
 LOCK_SECONDS = 300
 
+LISTS = "/var/lib/apt/lists"
+
+LOGS = "/var/log"
+"""Where the log share may be mounted."""
+
 # pyinfra's apt operations neither wait for the lock nor keep needrestart from restarting Docker
 # in the middle of a run.
 APT = f"""\
-set -eu
-export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 retries=Acquire::Retries=1 # a silent server is waited for a minute each time; apt's own number is 3
 {KEEP}
-apt() {{ # apt-get, waiting for dpkg's lock, never asking; what it will change is noted before.
-  # What packages start gets no lock of ours
+apart() {{ # COMMAND...: run a package tool with the umask that packages expect and no lock of ours.
+  # Others can write the log share, or it hangs: the tool gets a /var/log in RAM in its place, and
+  # what apt writes there goes to the log server
+  (
+    umask 022
+    exec </dev/null 9>&-
+    case $(awk '$5 == "{LOGS}" {{ sub(/.* - /, ""); on = $1 }} END {{ print on }}' \
+      /proc/self/mountinfo) in
+      fuse.*)
+        unshare -m sh -c 'mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart {LOGS} ||
+            exit
+          mkdir {LOGS}/apt
+          "$@" && status=0 || status=$?
+          cat {LOGS}/apt/history.log 2>/dev/null | timeout -k 1 5 logger -t apt || :
+          exit $status' sh "$@"
+        ;;
+      *) "$@" ;;
+    esac
+  )
+}}
+apt_get() {{ # apt-get, waiting for dpkg's lock, never asking
+  apart apt-get -y -q -o DPkg::Lock::Timeout={LOCK_SECONDS} -o Dpkg::Use-Pty=0 -o $retries \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+}}
+apt() {{ # apt-get; what it will change is noted before, and is on the card afterwards
   foresee "$@"
-  apt-get -y -q -o DPkg::Lock::Timeout={LOCK_SECONDS} -o Dpkg::Use-Pty=0 -o $retries \\
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&- || {{
+  apt_get "$@" || {{
     ended=$?
-    echo "apt-get failed: mend what it says, on the node or on its way to the archives, and run" \\
+    durable # what dpkg says of each package is true then, whether apt is done with it or not
+    rm -f -- {CHANGING}
+    echo "apt-get failed: fix what it says, on the node or on its way to the archives, and run" \
       "again" >&2
     return $ended
   }}
+  finished
 }}
 foresee() {{ # what apt-get says that it would do: "Inst NAME [OLD] (NEW ...", "Remv NAME [OLD]"
-  plan=$(apt-get -s -q -y "$@" </dev/null 2>/dev/null | grep -E '^(Inst|Remv) ') || plan=
+  plan=$(apart apt-get -s -q -y "$@" 2>/dev/null | grep -E '^(Inst|Remv) ') || plan=
   configured=$(dpkg-query -W -f '${{db:Status-Status}} ${{Package}}\\n' |
     sed -n 's/^config-files //p')
-  case $plan in *Remv*) auto=$(apt-mark showauto) ;; esac
+  case $plan in *Remv*) auto=$(apart apt-mark showauto) ;; esac
   while read -r what package old _; do
     case $old in "["*) old=${{old#[}}; old=${{old%%]*}} ;; *) old=absent ;; esac
     case $what in
@@ -56,13 +85,32 @@ foresee() {{ # what apt-get says that it would do: "Inst NAME [OLD] (NEW ...", "
 $plan
 PLAN
   settle
+  begun $(printf '%s\\n' "$plan" | awk '$2 {{ print $2 }}' | cut -d : -f 1)
+}}
+hold() {{ # PACKAGE...: have apt leave them at their version
+  held=$(apart apt-mark showhold)
+  for package in "$@"; do
+    among "$package" "$held" || note hold set "$package"
+  done
+  settle
+  apart apt-mark hold "$@" >/dev/null
+}}
+begun() {{ # PACKAGE...: note that apt is changing them, until that is on the card
+  [ $# -gt 0 ] || return 0
+  mkdir -p {DIRECTORY}
+  printf '%s\\n' "$@" >>{CHANGING}; sync -- {CHANGING} {DIRECTORY}
+}}
+finished() {{ # what apt was changing is on the card
+  [ -e {CHANGING} ] || return 0
+  durable
+  rm -f -- {CHANGING}; sync -- {DIRECTORY}
 }}
 locked() {{ # TEXT: whether it says that another program holds a lock
   case $1 in *"Could not get lock"* | *" locked by "*) ;; *) false ;; esac
 }}
 patiently() {{ # COMMAND: run it, again and again while another program holds the lock it wants
   deadline=$(($(cut -d. -f1 /proc/uptime) + {LOCK_SECONDS}))
-  until log=$("$@" </dev/null 2>&1 9>&-); do
+  until log=$(apart "$@" 2>&1); do
     locked "$log" && [ "$(cut -d. -f1 /proc/uptime)" -lt "$deadline" ] && sleep 2 || {{
       printf '%s\\n' "$log" >&2
       ! locked "$log" ||
@@ -73,6 +121,7 @@ patiently() {{ # COMMAND: run it, again and again while another program holds th
 }}
 refresh() {{ # the package lists anew, those that can be had: one bad source is no reason to stop,
   # what is installed next may not need it. apt-get waits for dpkg's lock only, not for theirs
+  drop_torn_lists
   said=$(patiently apt-get -q -o $retries update 2>&1) || {{
     if locked "$said"; then printf '%s\\n' "$said" >&2; return 1; fi
     {{
@@ -80,9 +129,83 @@ refresh() {{ # the package lists anew, those that can be had: one bad source is 
       printf '%s\\n' "$said" | grep -E '^[EW]: ' || printf '%s\\n' "$said"
     }} >&2
   }}
+  sync -f {LISTS} # apt does not, and takes an empty list for current when it sees it again
+}}
+drop_torn_lists() ( # remove package lists of another length than their release file says, with
+  # that file: apt asks a server only whether it has changed
+  for release in {LISTS}/*_InRelease {LISTS}/*_Release; do
+    [ -e "$release" ] || continue
+    source=${{release%_*}}_
+    for list in "$source"*Packages*; do
+      [ -e "$list" ] || continue
+      name=${{list#"$source"}}
+      case $name in
+        *Packages) size=$(stat -c %s -- "$list") ;;
+        *) size=$(/usr/lib/apt/apt-helper cat-file "$list" 2>/dev/null | wc -c) ;;
+      esac
+      awk -v name="${{name%Packages*}}Packages" -v size="$size" '
+        NF == 3 && length($1) >= 32 {{
+          gsub("/", "_", $3)
+          if ($3 == name) {{ known = 1; if ($2 == size) good = 1 }}
+        }}
+        END {{ exit !(good || (!known && size > 0)) }}' "$release" ||
+        rm -f -- "$list" "$release"
+      [ -e "$release" ] || break
+    done
+    [ -s "$release" ] || rm -f -- "$release"
+  done
+)
+damaged() {{ # the packages that an interruption has left in pieces: dpkg wants some anew, and
+  # those that apt was changing may have empty files
+  dpkg-query -W -f '${{Package}} ${{Status}}\\n' | awk '
+    FILENAME != "-" {{ changing[$1]; next }}
+    $2 == "deinstall" || $2 == "purge" || $4 == "not-installed" || $4 == "config-files" {{ next }}
+    $3 == "reinstreq" || $4 == "half-installed" || $1 in changing {{ print $1 }}
+  ' $([ ! -e {CHANGING} ] || echo {CHANGING}) -
+}}
+conffiles() {{ # PACKAGE...: their configuration files
+  dpkg-query -W -f '${{Conffiles}}\\n' -- "$@" | awk 'NF > 1 && $NF != "obsolete" {{ print $1 }}'
+}}
+repair() ( # install damaged packages once more, at their version, and look whether they are whole
+  torn=$(damaged)
+  [ -n "$torn" ] || {{ finished; exit; }}
+  echo "an interruption has left these packages in pieces, so they are installed again:" $torn
+  begun $torn
+  refresh
+  exact= names=
+  for name in $torn; do
+    version=$(dpkg-query -W -f '${{Version}}' -- "$name")
+    if apart apt-cache madison "$name" | cut -d '|' -f 2 | tr -d ' ' | grep -qxF -- "$version"; then
+      exact="$exact $name=$version"
+    else
+      exact="$exact $name"
+    fi
+    names="$names $name"
+  done
+  # dpkg leaves a configuration file alone that is there, be it empty, or that somebody has removed
+  removed=
+  for file in $(conffiles $names); do
+    if [ -f "$file" ] && [ ! -s "$file" ]; then rm -f -- "$file"
+    elif [ ! -e "$file" ]; then removed="$removed $file"; fi
+  done
+  apt_get --reinstall --no-install-recommends --allow-downgrades --allow-change-held-packages \
+    -o Dpkg::Options::=--force-confmiss install -- $exact || {{
+    echo "these packages are in pieces, and cannot be installed again:$names; fix what apt-get" \
+      "says, and run again" >&2
+    exit 1
+  }}
+  for file in $removed; do rm -f -- "$file"; done
+  configure
+  wrong=$(dpkg --verify $names | awk '/^..5/ && $2 != "c"')
+  [ -z "$wrong" ] || {{ echo "still damaged after that:" "$wrong" >&2; exit 1; }}
+  finished
+)
+configure() {{ # what was unpacked and not configured
+  patiently dpkg --configure -a --force-confdef --force-confold
 }}
 # what a power cut in the middle of an installation left; nothing otherwise
-patiently dpkg --configure -a --force-confdef --force-confold
+said=$(configure 2>&1) || [ -n "$(damaged)" ] || {{ printf '%s\\n' "$said" >&2; exit 1; }}
+repair
 """
 """Head of every script that calls apt."""
 
@@ -135,7 +258,7 @@ def plan(
 
 def compose(missing: Mapping[str, str | None], unheld: Iterable[str]) -> str:
     """The shell script that installs and holds."""
-    lines = [ALONE, APT]
+    lines = [PRELUDE, APT]
     if missing:
         wanted = [
             name if version is None else f"{name}={version}" for name, version in missing.items()

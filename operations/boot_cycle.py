@@ -14,7 +14,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import clear_askpass_cache
 
 from chaos_engine.facts.kernel import BACKUP_SUFFIX, RECORD, Cmdline
-from chaos_engine.operations.alone import ALONE
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.remote import run_script
 from chaos_engine.operations.shell import quote
 
@@ -61,7 +61,9 @@ def withdraw(state: State, host: Host) -> str:
 
     Says what went wrong, or nothing. Must be called while an operation runs on the host.
     """
-    problem = run_script(state, host, f"rm -f -- {RECORD} && sync {posixpath.dirname(RECORD)}")
+    problem = run_script(
+        state, host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}"
+    )
     return "" if problem is None else f"{RECORD} could not be removed: {problem}"
 
 
@@ -70,13 +72,12 @@ def order(boot_id: str, rebooted: Mapping[str, str]) -> str:
     lines = "".join(f"{what} {boot}\n" for what, boot in rebooted.items())
     folder = posixpath.dirname(RECORD)
     return f"""\
-set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-if [ "$(cat /proc/sys/kernel/random/boot_id)" != {quote(boot_id)} ]; then
+{PRELUDE}if [ "$(cat /proc/sys/kernel/random/boot_id)" != {quote(boot_id)} ]; then
   echo 'it was rebooted by someone else meanwhile; run again' >&2; exit 1
 fi
-{ALONE}mkdir -p {folder}
-printf %s {quote(lines)} >{RECORD}.new; sync {RECORD}.new
-mv -f {RECORD}.new {RECORD}; sync {folder}
+mkdir -p {folder}
+printf %s {quote(lines)} >{RECORD}.chaos-new; sync {RECORD}.chaos-new
+mv -f {RECORD}.chaos-new {RECORD}; sync {folder}
 # on a clock of systemd's, so that it outlives this connection and the connection this command
 systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot
 """

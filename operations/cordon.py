@@ -13,10 +13,10 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import Form
 from chaos_engine.operations.gate import Lane, gate
 from chaos_engine.operations.kubectl import ClusterError, ClusterNode, Kubectl
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.remote import run, run_script
 from chaos_engine.operations.shell import quote
 
@@ -142,17 +142,16 @@ def note(node: str) -> str:
     """The shell script that notes on the node that a run cordons it."""
     folder = posixpath.dirname(NOTE)
     return f"""\
-set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-{ALONE}mkdir -p {folder}
-printf '%s\\n' {quote(node)} >{NOTE}.new; sync {NOTE}.new
-mv -f {NOTE}.new {NOTE}; sync {folder}
+{PRELUDE}mkdir -p {folder}
+printf '%s\\n' {quote(node)} >{NOTE}.chaos-new; sync {NOTE}.chaos-new
+mv -f {NOTE}.chaos-new {NOTE}; sync {folder}
 """
 
 
 def _uncordon(state: State, host: Host, rolling: Rolling) -> None:
     if rolling.kubectl:
         rolling.kubectl.cordon(rolling.node, wanted=False)
-    _script(state, host, f"{ALONE}rm -f -- {NOTE} && sync {posixpath.dirname(NOTE)}")
+    _script(state, host, f"{PRELUDE}rm -f -- {NOTE}; sync {posixpath.dirname(NOTE)}")
 
 
 def _script(state: State, host: Host, script: str) -> None:

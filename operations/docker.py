@@ -26,8 +26,8 @@ CLIENT = "/usr/bin/docker"
 _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "containerd", "runc")
 
 # The command is a package of its own where docker.io only recommends it (Debian 13)
-_RECOMMENDED = """apt-cache depends docker.io | awk '$1 == "Recommends:" && $2 == "docker-cli" {
-  print $2 }'"""
+_RECOMMENDED = """apart apt-cache depends docker.io |
+  awk '$1 == "Recommends:" && $2 == "docker-cli" { print $2 }'"""
 
 # A daemon that answers may still run with something else, if it was told so elsewhere
 _READY = f"""\

@@ -17,13 +17,14 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.operations.util.files import generate_color_diff
 
 from chaos_engine.facts.files import Content, Files, FileState
+from chaos_engine.facts.manifest import DIRECTORY, STAGED
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.systemd import RECORDS, Units, UnitState, checksum
 from chaos_engine.facts.unit_traces import UNITS, Traces, UnitTraces
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import AbsolutePath, Mode, Owner, UnitName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.shell import quote
 
 
@@ -108,7 +109,7 @@ class Unit:
     def record(self) -> File:
         """The drop-in by which the unit records what it was started with."""
         command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
-        escaped = f"mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
+        escaped = f"umask 077; mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
         return File(
             f"/etc/systemd/system/{self.name}.d/50-chaos-engine.conf",
@@ -281,7 +282,8 @@ def install(
     + check: shell command that refuses a bad set; it finds each new file beside its place as
       ``.NAME.chaos``, and copies of those that are neither secret nor larger than 1 MiB under
       ``"$stage"`` by their full paths (``"$stage"/etc/docker/daemon.json``)
-    + apply: shell command that makes the files effective, run before units are restarted
+    + apply: shell command that makes the files effective, run before units are restarted; its
+      umask is 077
 
     The new files wait beside their places, are checked, synchronised, and renamed one by one; a
     reader never sees half a file. If `apply` fails or a required unit does not start, the old
@@ -381,12 +383,13 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
     also = tuple(also)
     olds = " ".join(q(f"{path}.chaos-old") for path in touched)
     lines = [
-        "set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "export LC_ALL=C",
-        ALONE,
+        PRELUDE,
         # what a script that was killed has left
         f"rm -rf -- {RECORDS}/stage.*; stage=$(mktemp -d {RECORDS}/stage.XXXXXX)",
-        f'cleanup() {{ rm -rf -- "$stage"; rm -f -- {staged} {olds}; }}',
+        "cleanup() {",
+        f'  rm -rf -- "$stage"; rm -f -- {staged} {olds} {STAGED}',
+        f"  rmdir -- {DIRECTORY} 2>/dev/null || :",  # made for a set that was refused
+        "}",
         "trap cleanup EXIT; trap 'exit 1' HUP INT TERM",
         KEEP,
     ]
@@ -396,7 +399,7 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
             *(f"folders {q(file.path)}" for file in todo.write),
             '[ -z "${to_settle-}" ] || settle',
             f"(umask 022; mkdir -p -- {' '.join(q(folder) for folder in folders)})",
-            f"rm -f -- {staged}",
+            f"staging {staged} {olds}; rm -f -- {staged}",
             # mode 0600 from the first byte: umask 077, and tar's members are 0600
             UNPACK,
         ]
@@ -459,7 +462,7 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
     lines.append(reload)
     if apply:
         lines += [
-            f"set +e; (\nset -e; umask 022\n{apply}\n) </dev/null",
+            f"set +e; (\nset -e\n{apply}\n) </dev/null",
             "status=$?; set -e; if [ $status -ne 0 ]; then",
             f"  undo; {reload}",
             "  echo 'the new files had no effect; the old ones are back' >&2" if touched else "  :",

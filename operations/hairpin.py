@@ -10,11 +10,11 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import LinkName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan_network import CONTAINER
 from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.shell import quote
 
 
@@ -70,7 +70,7 @@ def hairpin(
         return
     kept = quote(*(f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce")))
     noted = (
-        f"set -eu\n{ALONE}{KEEP}for key in {kept}; do sysctl_was $key; done\n"
+        f"{PRELUDE}{KEEP}for key in {kept}; do sysctl_was $key; done\n"
         f"note link created {quote(link)}; settle\n"
     )
     run = StringCommand("sh -c", QuoteString(script), "sh hairpin").get_raw_value()

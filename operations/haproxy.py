@@ -12,10 +12,10 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
 from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
+from chaos_engine.facts.manifest import DIRECTORY, PULLING
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.operations import files
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import (
     AbsolutePath,
     DockerName,
@@ -26,7 +26,8 @@ from chaos_engine.operations.arguments import (
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
-from chaos_engine.operations.originals import DIRECTORY, KEEP, recorded
+from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.shell import quote
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -40,12 +41,19 @@ cut between two renames, and HAProxy would not start."""
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
 _PULL = f"""\
-command -v docker >/dev/null || {{
+{PRELUDE}{KEEP}command -v docker >/dev/null || {{
   echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
 }}
-{ALONE}{KEEP}note image pulled "$1" && settle || exit
+note image pulled "$1"; settle
+# one of which an interruption has left the name, and files without content
+if grep -qxFs -e "$1" {PULLING}; then docker image rm -f -- "$1" >/dev/null 2>&1 || :; fi
+printf '%s\\n' "$1" >{PULLING}; sync -- {PULLING} {DIRECTORY}
 for pause in 2 10 0; do
-  docker pull -- "$1" && exit 0
+  if docker pull -- "$1"; then
+    durable
+    rm -f -- {PULLING}; sync -- {DIRECTORY}
+    exit 0
+  fi
   sleep $pause
 done
 echo "$1 cannot be pulled: mend the node's way to the registry, or bring it by docker load" >&2

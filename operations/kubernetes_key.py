@@ -65,9 +65,10 @@ accepts() { # KEYRING: whether apt accepts the repository's index with it
   (umask 022; mkdir -p "$work/lists/partial"
    cp "$1" "$work/keyring.gpg"; chmod 644 "$work/keyring.gpg"
    echo "deb [signed-by=$work/keyring.gpg] $url /" > "$work/kubernetes.list")
-  apt-get -q update -o Dir::Etc::SourceList="$work/kubernetes.list" -o Dir::Etc::SourceParts=- \\
-    -o Dir::State::Lists="$work/lists" -o Dir::Cache::PkgCache= -o Dir::Cache::SrcPkgCache= \\
-    -o APT::Update::Error-Mode=any </dev/null >"$work/log" 2>&1
+  apart apt-get -q update -o Dir::Etc::SourceList="$work/kubernetes.list" \\
+    -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$work/lists" \\
+    -o Dir::Cache::PkgCache= -o Dir::Cache::SrcPkgCache= -o APT::Update::Error-Mode=any \\
+    >"$work/log" 2>&1
 }
 refused() { # WHICH: what apt says of a key
   echo "apt does not accept $url with $1:"; grep -E '^[WE]:' "$work/log" | tail -n 3

@@ -9,10 +9,10 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
 from chaos_engine.facts.network import Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan import Macvlan, differences, in_the_way, unfit
 from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.shell import quote
 
 CONTAINER = "lb-haproxy"
@@ -75,7 +75,7 @@ def network(wanted: Macvlan, last: bool = False) -> Commands:
         raise NodeError(problem)
     was = recreate(wanted.name, found) if found else "created"
     noted = f"{KEEP}note network {quote(was)} {quote(wanted.name)}; settle\n"
-    script = recorded(f"set -eu\n{ALONE}{noted}{compose(wanted, found, last)}")
+    script = recorded(f"{PRELUDE}{noted}{compose(wanted, found, last)}")
     yield StringCommand("sh -c", QuoteString(script))
 
 
@@ -100,12 +100,12 @@ docker network rm {quote(wanted.name)} >/dev/null
 """
 
 
-_INSTALLED = f"""\
+_INSTALLED = """\
 set -eu
-command -v docker >/dev/null || {{
+command -v docker >/dev/null || {
   echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
-}}
-{ALONE}"""
+}
+"""
 
 # A proxy that came and went, its network missing, is left to the operation that starts it and has
 # announced that. One that ran is started, and waited for: that operation would find none. One that

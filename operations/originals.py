@@ -21,7 +21,7 @@ settle() {{ # all that was noted is in the manifest, once a thing of the concern
   # to be called before the change itself
   [ -n "${{to_settle-}}" ] || {{ [ ! -e {MANIFEST} ] || sync -- {MANIFEST}; return; }}
   if [ ! -e {MANIFEST} ]; then
-    (umask 077; mkdir -p {DIRECTORY}; : >>{MANIFEST}); sync -- {DIRECTORY}
+    mkdir -p {DIRECTORY}; : >>{MANIFEST}; sync -- {DIRECTORY}
   fi
   # what another concern has changed already was in the state that it found
   lines=$(printf %s "$to_settle" | by=$concern awk -F '\\t' -v OFS='\\t' '
@@ -57,15 +57,18 @@ keep() {{ # PATH...: keep the originals of files, once, or note that there were 
     elif old && grep -qxFs -- "$each" {DIRECTORY}/created; then state=created
     elif [ -e "$each" ] || [ -L "$each" ]; then
       kept={ORIGINALS}$each state=original
-      (umask 077; mkdir -p -- "${{kept%/*}}"; cp -a -- "$each" "$kept.new")
-      sync -- "$kept.new" 2>/dev/null || sync
-      mv -fT -- "$kept.new" "$kept"
+      mkdir -p -- "${{kept%/*}}"; cp -a -- "$each" "$kept.chaos-new"
+      synced "$kept.chaos-new"
+      mv -fT -- "$kept.chaos-new" "$kept"
       sync -- "${{kept%/*}}"
     else
       state=created
     fi
     note file "$state" "$each"
   done
+}}
+synced() {{ # PATH: a link that leads nowhere cannot be synchronised by itself
+  sync -- "$1" 2>/dev/null || durable
 }}
 folders() {{ # PATH: note the folders above it that are not there
   above=${{1%/*}}
@@ -77,8 +80,8 @@ wrote() {{ # SHA256 PATH: what the concern puts there, to be told from what othe
 keep_written() {{ # PATH NEW: keep also what is written, as one that has the node's own content
   note merged - "$1"
   copy={WRITTEN}$1
-  (umask 077; mkdir -p -- "${{copy%/*}}"; cp -- "$2" "$copy.new")
-  sync -- "$copy.new"; mv -fT -- "$copy.new" "$copy"
+  mkdir -p -- "${{copy%/*}}"; cp -- "$2" "$copy.chaos-new"
+  sync -- "$copy.chaos-new"; mv -fT -- "$copy.chaos-new" "$copy"; sync -- "${{copy%/*}}"
 }}
 unit_was() {{ # UNIT: note what it was
   [ -n "$(noted unit "$1" "$concern")" ] || note unit \\
@@ -93,14 +96,6 @@ $2
 " in *"
 $1
 "*) ;; *) false ;; esac
-}}
-hold() {{ # PACKAGE...: have apt leave them at their version
-  held=$(apt-mark showhold)
-  for package in "$@"; do
-    among "$package" "$held" || note hold set "$package"
-  done
-  settle
-  apt-mark hold "$@" >/dev/null
 }}
 """
 """Shell functions for the scripts of operations, see `recorded`. What is noted of a concern is how

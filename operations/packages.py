@@ -138,11 +138,11 @@ trap 'test -z "$timers" || systemctl start $timers' EXIT
 record {removed}
 settle
 # what came along with them, and the node goes on to need, is not for a later apt autoremove
-needed=$(apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |
+needed=$(apart apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |
   grep -xE {quote(NEEDED.pattern)} || true)
 if [ -n "$needed" ]; then
   for name in $needed; do note manual auto "$name"; done; settle
-  apt-mark manual $needed >/dev/null
+  apart apt-mark manual $needed >/dev/null
 fi
 apt {OPTIONS} remove -- {gone}
 left=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {gone} 2>/dev/null |

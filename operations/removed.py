@@ -6,9 +6,10 @@ KEPT = f"{DIRECTORY}/packages"
 """The ``.deb`` of each removed package that no archive offered any more."""
 
 REMEMBER = f"""\
-umask 022; (umask 077; mkdir -p {KEPT}; rm -rf -- {KEPT}/new.*)
+mkdir -p {KEPT}
 record() {{ # NAME...: note once what they were, and keep those that cannot be had again
-  held=$(apt-mark showhold) auto=$(apt-mark showauto) available=$(offered "$@") refreshed=
+  held=$(apart apt-mark showhold) auto=$(apart apt-mark showauto)
+  available=$(offered "$@") refreshed=
   for one in $(dpkg-query -W -f '${{Package}}=${{Version}} ' "$@"); do
     name=${{one%%=*}} mark=manual holds=-
     [ -z "$(noted removed "$name" "$concern")" ] || continue
@@ -23,10 +24,10 @@ record() {{ # NAME...: note once what they were, and keep those that cannot be h
   done
 }}
 offered() {{ # NAME...: those that an archive has
-  apt-cache madison "$@" | cut -d '|' -f 1 | tr -d ' ' | sort -u
+  apart apt-cache madison "$@" | cut -d '|' -f 1 | tr -d ' ' | sort -u
 }}
 repack() {{ # NAME: an installed package's .deb again, as dpkg-repack(1) makes it
-  new=$(mktemp -d {KEPT}/new.XXXXXX); chmod 755 "$new"; mkdir -m 755 "$new/DEBIAN"
+  new=$(mktemp -d {KEPT}/XXXXXX.chaos-new); chmod 755 "$new"; mkdir -m 755 "$new/DEBIAN"
   dpkg-query -L "$1" | while IFS= read -r path; do
     case $path in
       /.) ;;
@@ -43,8 +44,9 @@ repack() {{ # NAME: an installed package's .deb again, as dpkg-repack(1) makes i
     if [ -n "$file" ]; then cp -p -- "$file" "$new/DEBIAN/$part"; fi
   done
   chmod 644 "$new/DEBIAN/control" "$new/DEBIAN/conffiles"
-  dpkg-deb -Zgzip -b "$new" "{KEPT}/$1.deb" >/dev/null
-  sync -- "{KEPT}/$1.deb"; rm -rf -- "$new"
+  dpkg-deb -Zgzip -b "$new" "{KEPT}/$1.deb.chaos-new" >/dev/null
+  sync -- "{KEPT}/$1.deb.chaos-new"; mv -fT -- "{KEPT}/$1.deb.chaos-new" "{KEPT}/$1.deb"
+  sync -- {KEPT}; rm -rf -- "$new"
 }}
 """
 """Shell function ``record NAME...``, for a script that begins with `apt.APT`."""

@@ -51,7 +51,7 @@ set -eu
 aside() {{ # PATH: keep also what differs from the original
   if [ -f "$1" ] && [ -f "{ORIGINALS}$1" ] && ! cmp -s -- "$1" "{ORIGINALS}$1"; then
     aside={KEPT}$1.$(sha256sum <"$1" | cut -c1-8)
-    (umask 077; mkdir -p -- "${{aside%/*}}"; cp -a -- "$1" "$aside")
+    mkdir -p -- "${{aside%/*}}"; cp -a -- "$1" "$aside"; sync -- "$aside"
   fi
 }}
 """

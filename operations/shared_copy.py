@@ -13,12 +13,12 @@ from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.facts.share import CONFINED, MOST_BYTES, TARGET
 from chaos_engine.operations import log_mount
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.arguments import AbsolutePath
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import CONFIG, OWN
 from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.prelude import PRELUDE
 
 SOCKETS = f"{RUN}/socket"
 
@@ -41,7 +41,7 @@ for one in "$c" "$l"; do
   esac
   [ $state = created ] || {{
     kept={ORIGINALS}$one
-    (umask 077 && mkdir -p -- "${{kept%/*}}" && cp -dp -- "$one" "$kept.new") || state=created
+    mkdir -p -- "${{kept%/*}}" && cp -dp -- "$one" "$kept.chaos-new" || state=created
   }}
   echo "$state $one"
 done
@@ -85,11 +85,9 @@ exit $done
 
 # Both together take 5 s at most
 _SCRIPT = f"""\
-set -eu; umask 077; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL=C
-{ALONE}{KEEP}{CONFINED}
+{PRELUDE}{KEEP}{CONFINED}
 config=$1 sha256=$2 link=$3 leads_to=$4
-left() {{ rm -rf -- "{ORIGINALS}$config.new" "{ORIGINALS}$link.new"; }}
+left() {{ rm -rf -- "{ORIGINALS}$config.chaos-new" "{ORIGINALS}$link.chaos-new"; }}
 left
 trap left EXIT
 found=$(confined 2 {TARGET} '{_SURVEY}' "$@") || {{ echo "the log share does not answer"; exit 0; }}
@@ -99,9 +97,9 @@ while read -r state path; do
     note folder created "$path"
   elif [ -n "$(noted file "$path")" ]; then
     note file - "$path"
-  elif [ "$state" = original ] && {{ [ -f "$kept.new" ] || [ -L "$kept.new" ]; }}; then
-    [ -L "$kept.new" ] || sync -- "$kept.new"
-    mv -fT -- "$kept.new" "$kept"
+  elif [ "$state" = original ] && {{ [ -f "$kept.chaos-new" ] || [ -L "$kept.chaos-new" ]; }}; then
+    [ -L "$kept.chaos-new" ] || sync -- "$kept.chaos-new"
+    mv -fT -- "$kept.chaos-new" "$kept"
     sync -- "${{kept%/*}}"
     note file original "$path"
   else

@@ -24,21 +24,16 @@ from chaos_engine.facts.manifest import (
 from chaos_engine.facts.observe import LOCK, NodeError, Read, current, observe, warn
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations import log_mount
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import UNPACK, File, payload
 from chaos_engine.operations.originals import KEEP
 from chaos_engine.operations.packages import PIN
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.removed import KEPT
 from chaos_engine.operations.shell import quote
 from chaos_engine.operations.undo_merge import take_out
 from chaos_engine.operations.undo_shell import BACK, REINSTALL
-
-_PLAIN = f"""\
-set -eu; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL=C
-{KEEP}"""
 
 NEEDED_WHEN_JOINED = (
     *("hosts_file", "log_mount", "docker", "swap", "cri_dockerd", "kubernetes"),
@@ -262,7 +257,7 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
     removed = list(found.of(concern, "removed"))
     packages = _packages(_alone(found, concern, "package"))
     apt = packages or removed or any(e.kind in ("hold", "manual") for e in found.entries)
-    lines = [f"concern={q(concern)}", ALONE, APT if apt else _PLAIN, BACK]
+    lines = [f"concern={q(concern)}", PRELUDE, APT if apt else KEEP, BACK]
     if removed:
         wanted = (f"{e.name} {e.state.split(' ')[0]}" for e in removed)
         lines += [f"pin={PIN}", REINSTALL, f"reinstall {q(*wanted)}"]
@@ -287,8 +282,8 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
     if files.write:
         staged = " ".join(q(file.staged) for file in files.write)
         lines += [
-            f"rm -f -- {staged}",
-            f"(umask 077; {UNPACK})",
+            f"staging {staged}; rm -f -- {staged}",
+            UNPACK,
         ]
         for file in files.write:
             lines += [
@@ -303,7 +298,7 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
     lines.append("systemctl daemon-reload")
     lines += [f"sysctl_again {q(e.name, e.state)}" for e in _alone(found, concern, "sysctl")]
     if GRUB_DROP_IN in files.remove:
-        lines.append("! command -v update-grub >/dev/null || update-grub")
+        lines.append("! command -v update-grub >/dev/null || (umask 022; update-grub)")
     lines += [f"freed {q(e.name)}" for e in _alone(found, concern, "hold")]
     lines += [f"auto_again {q(e.name)}" for e in _alone(found, concern, "manual")]
     folders = _alone(found, concern, "folder")
@@ -324,7 +319,7 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
     for entry in found.of(concern, "wrote"):
         if entry.name.partition(" ")[2] in others:  # who undoes it has to know it for ours
             lines.append(f"leave wrote {q(entry.name)}")
-    lines += ["forget", *(f"forget_file {q(e.name)}" for e in found.of(concern, "file"))]
+    lines += ["durable", "forget", *(f"forget_file {q(e.name)}" for e in found.of(concern, "file"))]
     if removed:
         lines.append(f"rm -rf -- {KEPT}")
     return "\n".join([*lines, ""])
@@ -336,8 +331,8 @@ def compose_end(found: Remembered) -> str:
     return "\n".join(
         [
             "concern=-",
-            ALONE,
-            APT if packages else _PLAIN,
+            PRELUDE,
+            APT if packages else KEEP,
             BACK,
             *([f"remove_packages {quote(*packages)}"] if packages else []),
             *(f"drop_folder {quote(e.name)}" for e in _inner_first(found.of(LEFT, "folder"))),

@@ -8,7 +8,6 @@ from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.removed import KEPT
 
 BACK = f"""\
-umask 022
 left= undone_later= not_ours=
 {CONFINED}
 leave() {{ # KIND NAME: others need it; it is nobody's from now on
@@ -20,13 +19,13 @@ later() {{ # KIND NAME: it cannot be undone; the concern's line of it stays
 "
 }}
 aside() {{ # PATH: keep a version that is not ours
-  kept={ASIDE}$1 new={ASIDE}$1.new
-  (umask 077; mkdir -p -- "${{kept%/*}}")
+  kept={ASIDE}$1 new={ASIDE}$1.chaos-new
+  mkdir -p -- "${{kept%/*}}"
   rm -rf -- "$new"
   case $1 in
     {TARGET}/*)
       # shellcheck disable=SC2016 # expanded by the shell that runs it
-      confined {SECONDS} {TARGET} 'umask 077; ulimit -f {MOST_BYTES // 512}; cp -dp -- "$1" "$2"' \\
+      confined {SECONDS} {TARGET} 'ulimit -f {MOST_BYTES // 512}; cp -dp -- "$1" "$2"' \
         "$1" "$new" && [ -f "$new" ] && [ ! -L "$new" ] || {{
         echo "$1 is none of ours, and no file of moderate size that could be kept; it stays there"
         rm -rf -- "$new"
@@ -35,10 +34,10 @@ aside() {{ # PATH: keep a version that is not ours
         return 0
       }}
       ;;
-    *) (umask 077; cp -a -- "$1" "$new") ;;
+    *) cp -a -- "$1" "$new" ;;
   esac
   [ ! -e "$kept" ] || kept=$kept.$(sha256sum <"$new" | cut -c 1-8)
-  sync -- "$new"; mv -fT -- "$new" "$kept"
+  synced "$new"; mv -fT -- "$new" "$kept"; sync -- "${{kept%/*}}"
 }}
 put_back() {{ # PATH: its original, by a rename
   [ -e "{ORIGINALS}$1" ] || [ -L "{ORIGINALS}$1" ] || {{
@@ -48,10 +47,10 @@ put_back() {{ # PATH: its original, by a rename
   if [ ! -L "$1" ] && cmp -s -- "{ORIGINALS}$1" "$1" &&
     [ "$(stat -c '%F %a %U %G' -- "$1")" = "$(stat -c '%F %a %U %G' -- "{ORIGINALS}$1")" ]
   then return 0; fi
-  [ -d "$(dirname -- "$1")" ] || mkdir -p -- "$(dirname -- "$1")"
+  [ -d "$(dirname -- "$1")" ] || (umask 022; mkdir -p -- "$(dirname -- "$1")")
   new=$(dirname -- "$1")/.$(basename -- "$1").chaos
-  rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
-  sync -- "$new" 2>/dev/null || sync
+  staging "$new"; rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
+  synced "$new"
   mv -fT -- "$new" "$1"; sync -- "$(dirname -- "$1")"
 }}
 put_on_share() {{ # PATH: the same, where others write
@@ -62,7 +61,7 @@ put_on_share() {{ # PATH: the same, where others write
     umask 022 && mkdir -p -- "${{1%/*}}" && rm -f -- "$new" && cp -dp -- "$2" "$new" &&
       [ ! -d "$1" ] && mv -fT -- "$new" "$1"' "$1" "{ORIGINALS}$1" || {{
     echo "$1 cannot be restored on the share; its original is kept in {ASIDE}$1.original"
-    (umask 077; mkdir -p -- "{ASIDE}${{1%/*}}")
+    mkdir -p -- "{ASIDE}${{1%/*}}"
     mv -fT -- "{ORIGINALS}$1" "{ASIDE}$1.original"
   }}
 }}
@@ -184,12 +183,14 @@ off_share() {{ # TARGET SOURCE: unmount the log share, and the RAM called SOURCE
 }}
 freed() {{ # PACKAGE...: let apt change them again
   for package in "$@"; do
-    ! apt-mark showhold | grep -qxF -- "$package" || apt-mark unhold "$package" >/dev/null
+    ! apart apt-mark showhold | grep -qxF -- "$package" ||
+      apart apt-mark unhold "$package" >/dev/null
   done
 }}
 auto_again() {{ # PACKAGE...
   for package in "$@"; do
-    [ -z "$(apt-mark showmanual "$package" 2>/dev/null)" ] || apt-mark auto "$package" >/dev/null
+    [ -z "$(apart apt-mark showmanual "$package" 2>/dev/null)" ] ||
+      apart apt-mark auto "$package" >/dev/null
   done
 }}
 status() {{ # PACKAGE: "" if dpkg does not know it
@@ -242,14 +243,10 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
   done
   [ -z "$purged" ] || patiently dpkg --purge $purged
   # dpkg takes it for a folder of the last package that has something in it
-  [ -d /opt ] || install -d -m 755 /opt
+  [ -d /opt ] || mkdir -m 755 /opt
 }}
 quietly() {{ # COMMAND: what it says is of interest if it fails
   said=$("$@" 2>&1) || {{ printf '%s\n' "$said" | tail -n 5 >&2; return 1; }}
-}}
-apt_get() {{ # what is undone is not noted
-  apt-get -y -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \\
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null 9>&-
 }}
 forget() {{ # the concern's lines, but for what is left to nobody or to the next run
   left=$left later=$undone_later concern=$concern awk -F '\\t' '
@@ -263,8 +260,8 @@ forget() {{ # the concern's lines, but for what is left to nobody or to the next
     $1 == ENVIRON["concern"] && !(($2 FS $4) in later) {{
       if (($2 FS $4) in stays) $1 = "-"; else next
     }}
-    {{ print }}' {MANIFEST} >{MANIFEST}.new
-  sync -- {MANIFEST}.new; mv -fT -- {MANIFEST}.new {MANIFEST}; sync -- {DIRECTORY}
+    {{ print }}' {MANIFEST} >{MANIFEST}.chaos-new
+  sync -- {MANIFEST}.chaos-new; mv -fT -- {MANIFEST}.chaos-new {MANIFEST}; sync -- {DIRECTORY}
 }}
 forget_file() {{ # PATH: its original, unless another concern has it
   [ -n "$(noted file "$1")" ] || rm -rf -- "{ORIGINALS}$1" "{WRITTEN}$1"
@@ -275,7 +272,7 @@ forget_file() {{ # PATH: its original, unless another concern has it
 
 REINSTALL = f"""\
 choose() {{ # NAME VERSION: what to ask apt for
-  offered=$(apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
+  offered=$(apart apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
   if printf '%s\\n' "$offered" | grep -qxF -- "$2"; then exact="$exact $1=$2" names="$names $1"
   elif [ -e "{KEPT}/$1.deb" ]; then
     exact="$exact {KEPT}/$1.deb" names="$names {KEPT}/$1.deb"
@@ -288,7 +285,7 @@ choose() {{ # NAME VERSION: what to ask apt for
 mark_again() {{ # MARK NAME...: auto or hold
   mark=$1; shift
   for package in "$@"; do
-    [ "$(status "$package")" != installed ] || apt-mark "$mark" "$package" >/dev/null
+    [ "$(status "$package")" != installed ] || apart apt-mark "$mark" "$package" >/dev/null
   done
 }}
 reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed before they are here
@@ -296,7 +293,7 @@ reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed befo
   for one in "$@"; do [ "$(status "${{one% *}}")" = installed ] || absent=yes; done
   [ -n "$absent" ] || return 0
   # the node's pins but for the one that keeps these out, without touching that before all is here
-  pinned=$(mktemp -d /run/chaos-engine-pins.XXXXXX); chmod 755 "$pinned"
+  rm -rf -- {RECORDS}/pins.*; pinned=$(mktemp -d {RECORDS}/pins.XXXXXX)
   trap 'rm -rf -- "$pinned"' EXIT
   for file in /etc/apt/preferences.d/*; do
     [ ! -f "$file" ] || [ "$file" = "$pin" ] || cp -- "$file" "$pinned"
@@ -316,7 +313,9 @@ reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed befo
       "again. Nothing of it was undone" >&2
     return 1
   }}
+  begun $($get -s install -- $exact | awk '$1 == "Inst" {{ print $2 }}' | cut -d : -f 1)
   quietly $get install -- $exact
+  finished
 }}
 """
 """Shell function ``reinstall``, for a script that begins with `BACK`; ``pin`` is the file that

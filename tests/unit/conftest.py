@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+from pathlib import Path
 
 import pytest
+
+os.environ["APT_CONFIG"] = str(Path(__file__).parent / "apt.conf")
 
 
 def pytest_collection(session: pytest.Session) -> None:

@@ -57,7 +57,9 @@ class Sandbox:
 
     def localise(self, text: str) -> str:
         """The script with the package's own directories moved below the directory."""
-        return text.replace(RECORDS, f"{self.root}/run").replace(DIRECTORY, f"{self.root}/var")
+        text = text.replace(RECORDS, f"{self.root}/run").replace(DIRECTORY, f"{self.root}/var")
+        # programs of the tests are found first
+        return text.replace("export PATH=", "export PATH=${PATH:+$PATH:}")
 
     def apply(
         self, todo: Plan, check: str = "", apply: str = "", before: str = ""

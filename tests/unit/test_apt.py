@@ -13,11 +13,11 @@ from chaos_engine.operations import apt
 from chaos_engine.operations.apt import compose, plan
 
 DPKG_QUERY = [  # Debian 12
-    "docker.io hold installed 20.10.24+dfsg1-1+deb12u1+b2",
-    "snapd deinstall config-files 2.57.6-1+b7",
-    "kubelet install half-configured 1.28.15-1.1",
-    "modemmanager unknown not-installed ",
-    "sudo install installed 1.9.13p3-1+deb12u1",
+    "docker.io hold installed ok 20.10.24+dfsg1-1+deb12u1+b2",
+    "snapd deinstall config-files ok 2.57.6-1+b7",
+    "kubelet install half-configured ok 1.28.15-1.1",
+    "modemmanager unknown not-installed ok ",
+    "sudo install installed ok 1.9.13p3-1+deb12u1",
 ]
 
 
@@ -168,7 +168,7 @@ def test_a_package_that_cannot_be_had_fails_after_the_lists_errors(tmp_path: Pat
     )
     status, log, errors = run(compose({"a": None}, ["a"]), tmp_path)
     assert status == 100
-    assert errors.startswith(f"{WARNING}E: no package a\napt-get failed: mend what it says")
+    assert errors.startswith(f"{WARNING}E: no package a\napt-get failed: fix what it says")
     assert not [line for line in log if line.startswith("apt-mark")]
 
 

@@ -105,12 +105,13 @@ def test_global_arguments_reach_the_operation_and_its_reads(tmp_path: Path) -> N
 MARK = "MARKED-SECRET-d41d8"
 
 DEPLOY = """
-from chaos_engine.operations import files, originals
+from chaos_engine.operations import files
 from chaos_engine.operations.files import File
 
-files.RECORDS = "{root}/run"
-files.ALONE = files.ALONE.replace("/run/chaos-engine", "{root}/run")
-files.KEEP = files.KEEP.replace(originals.DIRECTORY, "{root}/var")
+files.RECORDS, files.DIRECTORY, files.STAGED = "{root}/run", "{root}/var", "{root}/var/staged"
+for name in ("PRELUDE", "KEEP"):
+    text = getattr(files, name).replace("/run/chaos-engine", "{root}/run")
+    setattr(files, name, text.replace("/var/lib/chaos-engine", "{root}/var"))
 how = dict(owner="{owner}", group="{group}")
 files.install(
     name="Put key",

@@ -542,7 +542,10 @@ def test_a_note_of_a_cordoned_node_has_its_name(change: Callable[[str], str]) ->
     value = change("pi1")
     with shell() as sh:
         check(sh.run(note(value)), sh.localise(value))
-        assert Path(f"{sh.localise(NOTE)}.new").read_bytes() == f"{sh.localise(value)}\n".encode()
+        assert (
+            Path(f"{sh.localise(NOTE)}.chaos-new").read_bytes()
+            == f"{sh.localise(value)}\n".encode()
+        )
 
 
 # What is found on a node is no less foreign

@@ -212,8 +212,10 @@ def test_the_note_is_on_disk_before_it_counts(tmp_path: Path) -> None:
     name = f"{folder}/cordoned"
     assert Path(name).read_text() == "pi1\n"
     assert log.read_text().splitlines() == [
-        f"sync {name}.new", f"mv -f {name}.new {name}", f"sync {folder}"
-    ]  # fmt: skip
+        f"sync {name}.chaos-new",
+        f"mv -f {name}.chaos-new {name}",
+        f"sync {folder}",
+    ]
 
 
 @pytest.mark.parametrize(

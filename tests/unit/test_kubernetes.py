@@ -38,6 +38,7 @@ from chaos_engine.operations.kubernetes import (
 )
 from chaos_engine.operations.kubernetes_key import KEYRING, key_fault
 from chaos_engine.operations.originals import KEEP
+from chaos_engine.operations.prelude import PRELUDE
 from tests.unit.nodes import Nodes
 from tests.unit.openpgp_samples import (
     CAPTIVE,
@@ -344,7 +345,7 @@ class Node(Sandbox):
     ) -> tuple[int, str, list[str]]:
         """Run the script where the repository gives SERVED as its key, and is signed by GOOD."""
         self.path("good").write_bytes(good)
-        self.path("run").mkdir(exist_ok=True)
+        self.path("keys").mkdir(exist_ok=True)
         if served is not None:
             self.path("served").write_text(served)
         log = self.path("log")
@@ -364,20 +365,19 @@ class Node(Sandbox):
                 {{ echo "W: EXPKEYSIG 234654DA9A296436"; exit 100; }} ;;
             *update) echo refresh >> {log} ;;
             "-s "*) ;;
-            *install*) echo "install ${{*##* -- }}" $(ls {self.path("run")}) >> {log} ;;
+            *install*) echo "install ${{*##* -- }}" $(ls {self.path("keys")}) >> {log} ;;
             esac""",
         )
         self._program("apt-helper", f'cp {self.path("served")} "$3"')
         text = compose("1.28.15", ["kubelet"], ["kubelet"], True, verify, fetch, restart=False)
         text = (
-            text.replace("export PATH=", f"export PATH={self.root}/bin:")
-            .replace("/usr/lib/apt/apt-helper", f"{self.root}/bin/apt-helper")
+            text.replace("/usr/lib/apt/apt-helper", f"{self.root}/bin/apt-helper")
             .replace(f"keyring={KEYRING}", f"keyring={self.keyring}")
-            .replace("/run/chaos-engine-key", f"{self.root}/run/key")
+            .replace("/run/chaos-engine-key", f"{self.root}/keys/key")
         )
-        ran = self.run(KEEP + text)
+        ran = self.run(PRELUDE + KEEP + text, before=f"PATH={self.root}/bin:$PATH\n")
         steps = log.read_text().splitlines() if log.exists() else []
-        assert list(self.path("run").iterdir()) == [], "nothing is left over"
+        assert list(self.path("keys").iterdir()) == [], "nothing is left over"
         return ran.returncode, ran.stderr, steps
 
     @property
@@ -411,7 +411,7 @@ def test_a_fresh_node_gets_the_key_in_binary_form(node: Node) -> None:
 
 
 def test_what_a_script_that_was_killed_has_left_goes(node: Node) -> None:
-    node.path("run/key.123456/lists").mkdir(parents=True)
+    node.path("keys/key.123456/lists").mkdir(parents=True)
     assert node.install(EXTENDED, GOOD)[0] == 0  # looks for what is left over
 
 

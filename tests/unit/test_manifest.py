@@ -10,9 +10,11 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.manifest import Entry, Remembered, parse_manifest
+from chaos_engine.operations.apt import APT
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import Plan
 from chaos_engine.operations.originals import KEEP, recorded
+from chaos_engine.operations.prelude import PRELUDE
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 
@@ -125,9 +127,10 @@ def test_a_merged_file_is_kept_as_it_was_written_last(sandbox: Sandbox) -> None:
 
 def test_only_what_was_not_held_is_noted_as_held(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path)
-    (tmp_path / "apt-mark").write_text('#!/bin/sh\n[ "$1" != showhold ] || echo mine\n')
-    (tmp_path / "apt-mark").chmod(0o755)
-    note(sandbox, "hold mine ours", before=f"PATH={tmp_path}:$PATH")
+    for name, body in (("apt-mark", '[ "$1" != showhold ] || echo mine'), ("dpkg", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    note(sandbox, f"{PRELUDE}{APT}hold mine ours", before=f"PATH={tmp_path}:$PATH")
     assert sandbox.manifest == ["hold set ours"]
 
 

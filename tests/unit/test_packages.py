@@ -16,6 +16,7 @@ from chaos_engine.facts.cloud_init import CloudInitState
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan, parse_removal
+from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.packages import (
     COMPANIONS,
     NEEDED,
@@ -25,6 +26,7 @@ from chaos_engine.operations.packages import (
     judge,
     noteworthy,
 )
+from chaos_engine.operations.prelude import PRELUDE
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 
@@ -229,10 +231,11 @@ def run(
     for name in ("apt-get", "apt-mark", "apt-cache", "dpkg", "dpkg-query", "systemctl"):
         if not (folder / name).exists():
             program(folder, name)
-    text = compose(installed, removes).replace(DIRECTORY, f"{folder}/var")
+    text = (PRELUDE + compose(installed, removes)).replace(DIRECTORY, f"{folder}/var")
+    text = text.replace(RECORDS, f"{folder}/run")
     text = text.replace("export PATH=", f"export PATH={folder}:")
     ran = subprocess.run(
-        ["sh", "-c", f"umask 077\n{text}"], capture_output=True, text=True, timeout=60, check=False
+        ["sh", "-c", text], capture_output=True, text=True, timeout=60, check=False
     )
     return ran, (folder / "log").read_text().splitlines()
 

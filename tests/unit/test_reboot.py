@@ -535,7 +535,7 @@ def test_the_note_is_removed_as_it_was_made() -> None:
 
     assert withdraw(state, node) == ""  # type: ignore[arg-type]
     ((command, arguments),) = node.commands
-    assert f"rm -f -- {RECORD} && sync /var/lib/chaos-engine" in command
+    assert f"rm -f -- {RECORD}; sync /var/lib/chaos-engine" in command
     assert arguments["_sudo"]
     assert withdraw(state, broken) == (  # type: ignore[arg-type]
         f"{RECORD} could not be removed: Read-only file system"

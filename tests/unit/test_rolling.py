@@ -63,7 +63,7 @@ class Node:
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
     def run_script(self, state: Any, host: Any, script: str) -> str | None:
-        self.steps.append("forget" if "rm -f" in script else "note")
+        self.steps.append("note" if "printf" in script.rpartition("clear_staging")[2] else "forget")
         return None
 
     def run(self, state: Any, host: Any, command: Any) -> tuple[bool, CommandOutput]:

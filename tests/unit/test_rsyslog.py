@@ -132,9 +132,8 @@ class Node(Sandbox):
             )
             (programs / name).chmod(0o755)
         text = compose(todo, installed).replace("/etc/", f"{self.root}/etc/")
-        text = text.replace("PATH=/", f"PATH={programs}:/")
         files = [replace(file, path=f"{self.root}{file.path}") for file in todo.write]
-        ran = self.run(text, files, before)
+        ran = self.run(text, files, f"PATH={programs}:$PATH\n{before}")
         self.said = ran.stderr
         return ran.returncode
 

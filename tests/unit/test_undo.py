@@ -26,6 +26,7 @@ from chaos_engine.operations.daemon_json import Options, merge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.hosts_file import edit
 from chaos_engine.operations.originals import KEEP
+from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.undo import (
     Changes,
@@ -60,7 +61,9 @@ class Node(Sandbox):
           *=UnitFileState) cut -d ' ' -f 2 ROOT/units/$unit 2>/dev/null ;;
           *=LoadState) [ -e ROOT/units/$unit ] && echo loaded || echo not-found ;;
         esac ;;
-        start | restart) echo active $(cut -d ' ' -f 2 ROOT/units/$unit) >ROOT/units/$unit.new
+        start | restart)
+          umask 022
+          echo active $(cut -d ' ' -f 2 ROOT/units/$unit) >ROOT/units/$unit.new
           mv ROOT/units/$unit.new ROOT/units/$unit ;;
         stop) sed -i s/^active/inactive/ ROOT/units/$unit ;;
         enable) sed -i 's/ .*/ enabled/' ROOT/units/$unit ;;
@@ -337,7 +340,14 @@ def programs(folder: Path, **bodies: str) -> str:
     return f"PATH={folder}:$PATH\n"
 
 
-PLAIN = 'patiently() { "$@"; }\nrefresh() { :; }\n'
+PLAIN = """\
+patiently() { "$@"; }
+apart() { "$@"; }
+apt_get() { apt-get -y "$@"; }
+refresh() { :; }
+begun() { :; }
+finished() { :; }
+"""
 
 APT_GET = """\
 case "$*" in
@@ -364,9 +374,9 @@ def remove(sandbox: Sandbox, *packages: str, needs: str = "") -> tuple[list[str]
     )
     before += f'export INSTALLED="{names}" NEEDS_IPTABLES="{needs}"\n'
     quoted = " ".join(f"'{package}'" for package in packages)
-    script = f'set -eu\n{KEEP}{PLAIN}{BACK}\nremove_packages {quoted}\nprintf %s "$left"'
+    script = f'{PRELUDE}{KEEP}{PLAIN}{BACK}\nremove_packages {quoted}\nprintf %s "$left"'
     # what is not this package's own is left alone here
-    script = script.replace("[ -d /opt ] || install -d -m 755 /opt", ":")
+    script = script.replace("[ -d /opt ] || mkdir -m 755 /opt", ":")
     ran = sandbox.run(script.replace("/var/lib/docker", f"{sandbox.root}/docker"), before=before)
     assert ran.returncode == 0, ran.stderr
     log = (sandbox.root / "log").read_text().splitlines()
@@ -410,11 +420,10 @@ def again(
         dpkg_query=f'case "$*" in *" {installed}") printf installed ;; esac',
     )
     quoted = " ".join(f"'{package}'" for package in packages)
-    script = f"set -eu\n{KEEP}{PLAIN}{BACK}{REINSTALL}\npin=/none\nreinstall {quoted}"
-    script = script.replace("/run/chaos-engine-pins", f"{sandbox.root}/pins")
+    script = f"{PRELUDE}{KEEP}{PLAIN}{BACK}{REINSTALL}\npin=/none\nreinstall {quoted}"
     ran = sandbox.run(script, before=before)
     log = (sandbox.root / "log").read_text().splitlines()
-    assert not list(sandbox.root.glob("pins*"))
+    assert not list(sandbox.root.glob("run/pins*"))
     return ran.returncode, [line for line in log if line.startswith("apt-get")], ran.stderr
 
 
@@ -425,6 +434,7 @@ def test_the_recorded_version_is_installed_where_the_archive_has_it(tmp_path: Pa
     status, calls, _ = again(Sandbox(tmp_path), "snapd 2.68", madison=OFFERS)
     assert status == 0
     assert [call.split(" install ")[1] for call in calls if "--download-only" not in call] == [
+        "-- snapd=2.68",  # whether it can be installed, what comes with it, and the installation
         "-- snapd=2.68",
         "-- snapd=2.68",
     ]

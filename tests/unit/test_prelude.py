@@ -15,8 +15,8 @@ from pyinfra.api.command import StringCommand
 from chaos_engine.facts import observe as module
 from chaos_engine.facts.observe import LOCK, NodeError, NodeFact, Read, gather, script, want
 from chaos_engine.operations import apt
-from chaos_engine.operations.alone import ALONE
 from chaos_engine.operations.files import Plan, compose
+from chaos_engine.operations.prelude import PRELUDE
 from tests.unit.nodes import Nodes
 
 
@@ -58,7 +58,7 @@ def run(text: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_script_that_waits_too_long_says_what_it_waits_for(lock: Path) -> None:
     with at_work(lock):
-        done = run(local(f"{ALONE}echo changed", lock, seconds=0))
+        done = run(local(f"{PRELUDE}echo changed", lock, seconds=0))
     assert (done.returncode, done.stdout) == (1, "")
     assert "an earlier run is still at work on this node" in done.stderr
 
@@ -66,7 +66,7 @@ def test_a_script_that_waits_too_long_says_what_it_waits_for(lock: Path) -> None
 def test_a_script_goes_on_once_it_is_alone(lock: Path) -> None:
     with at_work(lock):
         waiting = subprocess.Popen(
-            ["sh", "-c", local(f"{ALONE}echo changed", lock, seconds=20)], stdout=subprocess.PIPE
+            ["sh", "-c", local(f"{PRELUDE}echo changed", lock, seconds=20)], stdout=subprocess.PIPE
         )
         while f":{lock.stat().st_ino} " not in Path("/proc/locks").read_text().replace("  ", " "):
             time.sleep(0.01)
@@ -75,8 +75,8 @@ def test_a_script_goes_on_once_it_is_alone(lock: Path) -> None:
 
 
 def test_a_script_that_is_killed_leaves_no_lock(lock: Path) -> None:
-    run(local(f"{ALONE}kill -9 $$", lock))
-    assert run(local(f"{ALONE}echo changed", lock, seconds=0)).stdout == "changed\n"
+    run(local(f"{PRELUDE}kill -9 $$", lock))
+    assert run(local(f"{PRELUDE}echo changed", lock, seconds=0)).stdout == "changed\n"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_scripts_that_change_a_node_are_alone_on_it(lock: Path, text: str) -> No
 
 def test_what_packages_start_has_no_lock_of_ours(lock: Path) -> None:
     text = (
-        f"{ALONE}\n{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
+        f"{PRELUDE}\n{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
         .replace("apt-get -y", "has_lock -y")
         .replace("export PATH", "has_lock() { if [ -e /proc/self/fd/9 ]; then echo it has; fi; }\n"
                  "export PATH")

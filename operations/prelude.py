@@ -1,0 +1,54 @@
+"""The head of each script that changes a node: who may see it, one at a time, nothing half-done.
+
+The folders that root works in are made here and nowhere else. Whatever a script writes is root's
+alone (umask 077) unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from chaos_engine.facts.manifest import DIRECTORY, STAGED
+from chaos_engine.facts.observe import LOCK, LOCK_SECONDS
+from chaos_engine.facts.systemd import RECORDS
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+PRELUDE = f"""\
+set -eu; umask 077
+export PATH={PATH} LC_ALL=C
+mkdir -p {RECORDS}; chmod 700 {RECORDS}
+exec 9>>{LOCK}; chmod 600 {LOCK}
+flock -w {LOCK_SECONDS} 9 || {{
+  echo 'an earlier run is still at work on this node, lslocks tells which process; wait for it,' \\
+    'or end it, and run again' >&2
+  exit 1
+}}
+durable() {{ # wait until all that was written is on the card, on each of the node's disks
+  awk '{{
+    at = $5; disk = $3; sub(/.* - /, ""); split($0, what, " ")
+    if ((what[2] ~ "^/dev/" || at == "/") && !seen[disk]++) print at
+  }}' /proc/self/mountinfo | while read -r at; do sync -f "$at"; done
+}}
+staging() {{ # PATH...: note the files that will wait beside their places, for a later run to remove
+  mkdir -p {DIRECTORY}; printf '%s\\n' "$@" >>{STAGED}; sync -- {STAGED} {DIRECTORY}
+}}
+clear_staging() {{ # remove what a run that was cut short has left
+  [ -d {DIRECTORY} ] || return 0
+  chmod 700 {DIRECTORY}
+  if [ -s {STAGED} ]; then
+    while read -r path; do # a line that was cut short names something else
+      case $path in */.*.chaos | *.chaos-old) rm -f -- "$path" ;; esac
+    done <{STAGED}
+  fi
+  rm -f -- {STAGED}
+  find {DIRECTORY} -name '*.chaos-new' -prune -exec rm -rf -- {{}} +
+}}
+clear_staging
+"""
+"""Who ends a run ends pyinfra: its last command goes on without it, and would undo the next run's
+work, or take its files. The lock is the shell's, open as descriptor 9, and gone with it however it
+ends; what starts a daemon by itself has to close it.
+
+The lock's folder is root's alone, so that nobody else can hold the lock and stop every run.
+
+`durable` asks each disk once (syncfs(2)), the root file system whatever it is on: a network file
+system that does not answer would hold it for ever."""
