@@ -17,8 +17,8 @@ export LC_ALL=C
 cat >"$work/inside" <<'END'
 set -eu
 export DEBIAN_FRONTEND=noninteractive
-mkdir -p /work/package/DEBIAN /work/package/usr/share/two /work/archive
-cd /work
+mkdir -p /try/package/DEBIAN /try/package/usr/share/two /try/archive
+cd /try
 cat >package/DEBIAN/control <<'CONTROL'
 Package: two
 Version: 1
@@ -36,7 +36,7 @@ cd archive
   echo "SHA256: $(sha256sum two_1_all.deb | cut -d ' ' -f 1)"
 } >Packages
 rm -f /etc/apt/sources.list.d/*
-echo 'deb [trusted=yes] file:/work/archive ./' >/etc/apt/sources.list
+echo 'deb [trusted=yes] file:/try/archive ./' >/etc/apt/sources.list
 apt-get -qq update
 apt-get -qq -y install two >/dev/null
 # as dpkg leaves it when it does not come to the end
@@ -46,13 +46,13 @@ rm /usr/share/two/data
 state() { dpkg -l two | tail -n 1 | cut -d ' ' -f 1; }
 try() { # ARGUMENTS of apt-get
   status=0
-  apt-get -y "$@" >/work/said 2>&1 || status=$?
+  apt-get -y "$@" >/try/said 2>&1 || status=$?
   echo "apt-get $*: exit status $status, then $(state)"
 }
 [ "$(state)" = iHR ]
 apt-get --version | head -n 1
 try install two
-grep -h 'newest version\|not fully' /work/said
+grep -h 'newest version\|not fully' /try/said
 try -f install
 try install --reinstall two
 [ -s /usr/share/two/data ]
