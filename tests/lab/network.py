@@ -50,9 +50,13 @@ def attach(plan: Plan, computer: str, address: str, mac: str) -> None:
     """
     lan, own = namespace(plan.name).name, namespace(plan.name, computer).name
     port = f"to-{computer}"
-    # The kernel takes a namespace's end of a link away in its own time; this is done at once.
+    # The kernel takes a namespace's end of a link away in its own time, so perhaps meanwhile.
     if _has_link(lan, port):
-        run("ip", "-n", lan, "link", "delete", port)
+        try:
+            run("ip", "-n", lan, "link", "delete", port)
+        except LabError:
+            if _has_link(lan, port):
+                raise
     remove_namespace(plan.name, computer)
     run("ip", "netns", "add", own)
     run("ip", "-n", lan, "link", "add", port, "type", "veth", "peer", "name", "eth0",
