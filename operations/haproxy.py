@@ -49,11 +49,15 @@ note image pulled "$1"; settle
 if grep -qxFs -e "$1" {PULLING}; then docker image rm -f -- "$1" >/dev/null 2>&1 || :; fi
 printf '%s\\n' "$1" >{PULLING}; sync -- {PULLING} {DIRECTORY}
 for pause in 2 10 0; do
-  if docker pull -- "$1"; then
+  if said=$(docker pull -- "$1" 2>&1); then
+    echo "$said"
     durable
     rm -f -- {PULLING}; sync -- {DIRECTORY}
     exit 0
   fi
+  echo "$said" >&2
+  # the registry has answered, and would give the same answer again
+  case $said in *"manifest unknown"* | *": not found"* | *"verification failed"*) break ;; esac
   sleep $pause
 done
 case $1 in

@@ -27,7 +27,9 @@ durable() {{ # wait until all that was written is on the card, on each of the no
   awk '{{
     at = $5; disk = $3; sub(/.* - /, ""); split($0, what, " ")
     if ((what[2] ~ "^/dev/" || at == "/") && !seen[disk]++) print at
-  }}' /proc/self/mountinfo | while read -r at; do sync -f "$at"; done
+  }}' /proc/self/mountinfo | while read -r at; do
+    sync -f "$(printf %b "$at")" # a space in a path is \\040 there
+  done
 }}
 staging() {{ # PATH...: note the files that will wait beside their places, for a later run to remove
   mkdir -p {DIRECTORY}; printf '%s\\n' "$@" >>{STAGED}; sync -- {STAGED} {DIRECTORY}

@@ -73,7 +73,8 @@ lead() {{
   if [ -d "$l" ]; then
     # it may have held the configuration
     rm -f -- "$l/admin.sock"
-    rmdir -- "$l" || mv -T -- "$l" "$l.old" || return
+    rmdir -- "$l" || mv -T -- "$l" "$l.old" ||
+      mv -T -- "$l" "$(mktemp -u "$l.old.XXXXXX")" || return
   fi
   ln -sfT -- "$t" "$l"
 }}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.operations import (
     CERTIFICATES,
+    COPY,
     DOCKER,
     GLUSTER,
     HAIRPIN,
@@ -87,6 +88,17 @@ DRIFTS = {
         "/var/lib/dpkg/status",
         DOCKER,
     ),
+    # as a power cut leaves it while dpkg unpacks
+    "Docker in pieces": _worker(
+        "sed -i '/^Package: docker.io$/,/^$/s/^Status: .*/Status: hold reinstreq half-installed/' "
+        "/var/lib/dpkg/status",
+        DOCKER,
+    ),
+    # as it leaves them after that: dpkg does not synchronise configuration files
+    "kubelet's configuration empty": _worker(
+        "echo kubelet > /var/lib/chaos-engine/packages-changing; : > /etc/default/kubelet",
+        KUBERNETES,
+    ),
     "package back": _worker(
         f"rm /etc/apt/preferences.d/chaos-engine-removed; {_APT} install modemmanager", PACKAGES
     ),
@@ -116,6 +128,9 @@ DRIFTS = {
         "systemctl disable --now var-log-check.timer; systemctl stop var-log.service", SHARE
     ),
     "share detached": _worker("systemctl stop var-log-check.timer; umount -l /var/log", SHARE),
+    "programs of the share are some": _worker(
+        "systemctl stop var-log-check.timer; mount -i -o remount,bind,suid,dev,exec /var/log", SHARE
+    ),
     "share's timer disabled": _worker("systemctl disable var-log-check.timer", SHARE),
     "share's helper edited": _worker("echo '# more' >> /usr/local/sbin/var-log-mount", SHARE),
     "share's unit deleted": _worker(
@@ -175,8 +190,13 @@ DRIFTS = {
     "proxy stopped": _proxy("systemctl stop docker_haproxy", HAPROXY),
     "proxy disabled": _proxy("systemctl disable docker_haproxy", HAPROXY),
     "proxy's script edited": _proxy("echo '# more' >> /usr/sbin/haproxy_start.sh", HAPROXY),
+    "copy of the proxy's configuration edited": _proxy(
+        "sed -i s/maxconn/nomaxconn/ /var/log/haproxy/haproxy.cfg", COPY
+    ),
+    "a link where that copy was": _proxy("ln -sf /etc/hostname /var/log/haproxy/haproxy.cfg", COPY),
+    "link to the proxy's socket gone": _proxy("rm /var/log/haproxy/run", COPY),
     "proxy's configuration edited": _proxy(
-        "sed -i s/maxconn/nomaxconn/ /var/log/haproxy/haproxy.cfg", HAPROXY
+        "sed -i s/maxconn/nomaxconn/ /var/lib/chaos-engine/haproxy/haproxy.cfg", HAPROXY
     ),
     "daemon.json edited under the proxy": _proxy("echo '{}' > /etc/docker/daemon.json", DOCKER),
     "Docker stopped under the proxy": _proxy(

@@ -19,6 +19,7 @@ NETWORK = "Create the proxy's network"
 HAIRPIN = "Reach the proxy from its own node"
 IMAGE = "Pull HAProxy's image"
 HAPROXY = "Run HAProxy"
+COPY = "Copy HAProxy's configuration to the log share"
 REBOOT = "Reboot node"
 
 WORKER = (
@@ -41,5 +42,5 @@ WORKER = (
 )
 """What changes a fresh worker."""
 
-PROXY = (NETWORK, HAIRPIN, IMAGE, HAPROXY)
+PROXY = (NETWORK, HAIRPIN, IMAGE, HAPROXY, COPY)
 """What changes a fresh proxy, beside."""

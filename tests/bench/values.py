@@ -12,6 +12,8 @@ from chaos_engine.deploys.log_mount import volume_of
 from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.settings import PREFIX, Settings
 from chaos_engine.deploys.worker import WorkerSettings
+from chaos_engine.facts.share import CONFINED, FLAGS
+from chaos_engine.operations.haproxy import CHECKSUM
 from chaos_engine.operations.packages import COMPANIONS, NEVER_PINNED
 
 _GROUPS = ("all", "workers", "proxy")
@@ -48,6 +50,9 @@ def inventory(checkout: Path, hosts: Iterable[str], files: Path) -> dict[str, An
         "hosts_entries": addresses(worker),
         "kubernetes_packages": list(worker.kubernetes_packages),
         "packages_pinned": sorted(pinned - NEVER_PINNED),
+        "share_confined": CONFINED,
+        "share_flags": ",".join(FLAGS),
+        "haproxy_checksum": CHECKSUM,
         "bench_files": str(files),
         "ansible_user": "ubuntu",
         "ansible_become": True,

@@ -17,6 +17,7 @@ from tests.interruption import Killed, Point, PowerCut, PowerCutInReboot, Stoppe
 from tests.node_state import State, differences, take
 from tests.operations import (
     CERTIFICATES,
+    COPY,
     DOCKER,
     GLUSTER,
     HAIRPIN,
@@ -93,6 +94,7 @@ CHAINS: dict[str, tuple[str, list[Point], list[Point]]] = {
             Killed(IMAGE, "sent"),
             Killed(HAPROXY, "half"),
             Killed(HAPROXY, "sent"),
+            Killed(COPY, "half"),
         ],
         [Killed(REBOOT, "after")],
     ),

@@ -22,6 +22,7 @@ from chaos_engine.facts.share import confined
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.hairpin import missing
 from chaos_engine.operations.haproxy import (
+    _PULL,
     CHECKSUM,
     OWN,
     UNIT,
@@ -35,6 +36,7 @@ from chaos_engine.operations.haproxy import (
     taken,
 )
 from chaos_engine.templates import render
+from tests.unit.scripts import Sandbox
 from tests.unit.share import stand_in
 
 VIP = IPv4Address("192.168.1.60")
@@ -178,6 +180,43 @@ def test_another_digest_is_another_image() -> None:
     moved = replace(PROXY, image=f"haproxy:3.0@sha256:{'d3' * 32}")
     assert len(differences(moved, running, "")) == 1
     assert f"{pinned.image} haproxy -c" in check(Plan(write=(File(SCRIPT, ""),)), pinned.image)
+
+
+@pytest.mark.parametrize(
+    ("image", "said", "tries", "hint"),
+    [
+        (f"haproxy:3.0@{DIGEST}", "manifest unknown", 1, "or correct the digest"),
+        (f"haproxy:3.0@{DIGEST}", "no such host", 3, "or correct the digest"),
+        (
+            "haproxy:3.0",
+            "docker.io/library/haproxy:3.0: not found",
+            1,
+            "or bring it by docker load",
+        ),
+        ("haproxy:3.0", "i/o timeout", 3, "or bring it by docker load"),
+    ],
+)
+def test_a_pull_is_tried_again_while_the_registry_does_not_answer(
+    tmp_path: Path, image: str, said: str, tries: int, hint: str
+) -> None:
+    docker = f"""
+    sleep() {{ :; }}
+    docker() {{ echo "$*" >>{tmp_path}/docker.log; echo "error: {said}" >&2; return 1; }}
+    """
+    script = Sandbox(tmp_path).localise(_PULL)
+    done = subprocess.run(
+        ["sh", "-c", f"{docker}{script}", "sh", image],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    calls = (tmp_path / "docker.log").read_text().splitlines()
+    assert calls == [f"pull -- {image}"] * tries
+    assert said in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"{image} cannot be pulled: ")
+    assert done.stderr.rstrip().partition(": docker pull prints")[0].endswith(hint)
 
 
 def test_an_image_that_nobody_can_tell_of_is_no_difference() -> None:

@@ -242,7 +242,7 @@ class Node:
         assert ran.returncode == 0, ran.stderr
         assert "MARK" not in ran.stdout + ran.stderr
         names = [path.name for path in self.root.rglob("*")]
-        assert whatever or not [name for name in names if name.endswith((".new", ".chaos"))]
+        assert whatever or not [name for name in names if name.endswith((".chaos-new", ".chaos"))]
         return ran.stdout
 
     @property

@@ -13,8 +13,8 @@ state() {
     /proc/sys/net/ipv4/ip_forward /proc/sys/net/bridge/bridge-nf-call-iptables \
     /proc/sys/net/bridge/bridge-nf-call-ip6tables 2>&1
   [ -d /sys/module/br_netfilter ] && echo br_netfilter
-  awk '$5 == "/var/log" { sub(".*:", "", $10); print $9, $10 }' /proc/self/mountinfo
-  timeout 10 touch /var/log/.var-log-mount && echo /var/log answers
+  awk '$5 == "/var/log" { sub(".*:", "", $10); print $6, $9, $10 }' /proc/self/mountinfo
+  timeout 10 find /var/log -maxdepth 0 -empty && echo /var/log answers
   [ "$(df -m --output=avail / | tail -n 1)" -gt 200 ] && echo there is room
   timeout 20 docker info --format '{{.ServerVersion}} {{.CgroupDriver}} {{.Driver}} {{.DockerRootDir}}'
   [ -e /etc/kubernetes/kubelet.conf ] && echo it has joined
