@@ -266,7 +266,8 @@ def choose(seed: str, lives: Mapping[str, Sequence[Step]]) -> dict[str, list[Cut
 _OURS = f"""
 cut -f 2,4 {MANIFEST} 2>/dev/null | sed -n 's/^file\\t//p; s/^wrote\\t[0-9a-f]* //p' |
   grep -v '^/var/log/'
-find /var/lib/chaos-engine/*/ /boot/firmware -type f ! -name '*.new' ! -name '*.chaos' ! -name '*.chaos-old' \\
+find /var/lib/chaos-engine/*/ /boot/firmware -type f \\
+  ! -name '*.new' ! -name '*.chaos' ! -name '*.chaos-old' \\
   ! -path '*/stage.*' ! -path '*/packages/new.*' 2>/dev/null || :
 """
 """Lists files that are ours by the node's notes, on its card."""
