@@ -284,8 +284,6 @@ _BOOTED = "systemctl is-system-running --wait || true"
 _VERIFY = "dpkg --verify || :"
 _GONE = ("/etc/apparmor.d/disable",)
 """What docker.io removes of another package's when it is purged."""
-_CNI = r"files /etc/cni(/net\.d)?: absent -> folder "
-"""What containerd makes when it starts at the boot after a cut, kubernetes-cni being away."""
 _EMPTY_FILES = (
     "find / /boot/firmware -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /dev "
     "-o -path /var/lib/systemd \\) -prune -o -type f -empty -print"
@@ -455,7 +453,7 @@ class Life:
     def _undone(self) -> list[str]:
         """What is not as on the fresh node after an undo, and its reboot."""
         self.cluster.power(self.node, "cycle")
-        left = differences(self._fresh, self._settled(), (*AFTER_UNDO[self.suite], _CNI))
+        left = differences(self._fresh, self._settled(), AFTER_UNDO[self.suite])
         return [f"not as it was, after undo: {_beginning(chr(10).join(left))}"] if left else []
 
 
