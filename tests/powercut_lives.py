@@ -37,7 +37,8 @@ MANIFEST = "/var/lib/chaos-engine/manifest"
 
 
 def _unpacks(package: str, seconds: float = 0) -> Runs:
-    return Runs(rf"dpkg-deb .*--fsys-tarfile .*/{package}_", seconds)
+    # apt may put a number before the name
+    return Runs(rf"dpkg-deb .*--fsys-tarfile .*[/-]{package}_", seconds)
 
 
 def _data(**settings: str) -> tuple[str, ...]:
@@ -265,8 +266,8 @@ def choose(seed: str, lives: Mapping[str, Sequence[Step]]) -> dict[str, list[Cut
 _OURS = f"""
 cut -f 2,4 {MANIFEST} 2>/dev/null | sed -n 's/^file\\t//p; s/^wrote\\t[0-9a-f]* //p' |
   grep -v '^/var/log/'
-find /var/lib/chaos-engine /boot/firmware -type f ! -path {MANIFEST} \\
-  ! -path /var/lib/chaos-engine/reboot ! -name '*.new' ! -name '*.chaos' ! -name '*.chaos-old' \\
+find /var/lib/chaos-engine/*/ /boot/firmware -type f \\
+  ! -name '*.new' ! -name '*.chaos' ! -name '*.chaos-old' \\
   ! -path '*/stage.*' ! -path '*/packages/new.*' 2>/dev/null || :
 """
 """Lists files that are ours by the node's notes, on its card."""
