@@ -104,7 +104,9 @@ def test_every_module_that_is_named_is_there(document: Path) -> None:
 
 @each_document
 def test_every_test_that_is_named_is_there(document: Path) -> None:
-    named = re.findall(r"`(?:tests/)?((?:unit|acceptance|torture)/[a-z0-9_]+\.py)", document.read_text())
+    named = re.findall(
+        r"`(?:tests/)?((?:unit|acceptance|torture)/[a-z0-9_]+\.py)", document.read_text()
+    )
     assert [name for name in named if not (CHECKOUT / "tests" / name).is_file()] == []
 
 
