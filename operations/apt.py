@@ -95,8 +95,7 @@ hold() {{ # PACKAGE...: have apt leave them at their version
 }}
 begun() {{ # PACKAGE...: note that apt is changing them, until that is on the card
   [ $# -gt 0 ] || return 0
-  mkdir -p {DIRECTORY}
-  printf '%s\\n' "$@" >>{CHANGING}; sync -- {CHANGING} {DIRECTORY}
+  jot {CHANGING} "$@"
 }}
 finished() {{ # what apt was changing is on the card
   [ -e {CHANGING} ] || return 0

@@ -51,7 +51,7 @@ if grep -qxFs -e "$1" {PULLING}; then
   docker pull -- "$1" >/dev/null 2>&1 || :
   docker image rm -f -- "$1" >/dev/null 2>&1 || :
 fi
-printf '%s\\n' "$1" >{PULLING}; sync -- {PULLING} {DIRECTORY}
+rm -f -- {PULLING}; jot {PULLING} "$1"
 for pause in 2 10 0; do
   if said=$(docker pull -- "$1" 2>&1); then
     echo "$said"
