@@ -31,7 +31,7 @@ class UndoSettings(Settings):
     undo: tuple[str, ...] = Field(
         (),
         description="names of the concerns that undo brings back, such as docker, or docker,swap; "
-        "if empty, all that was ever deployed",
+        "without it all that was ever deployed",
     )
 
     @field_validator("undo", mode="before")
@@ -42,6 +42,9 @@ class UndoSettings(Settings):
     @field_validator("undo")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        # An empty variable of a shell would undo everything
+        if not names:
+            raise ValueError("it is empty; name concerns, or leave the key away to undo everything")
         known = {*TITLES, *ORDER} - {"undo", "worker", "proxy"}
         for name in names:
             if name not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -42,7 +43,9 @@ def found_in(path: Path, words: Iterable[str]) -> set[str]:
 
 def test_no_log_message_reaches_the_card(deployed: Cluster) -> None:
     node = deployed.carded
-    device = next(each["card"] for each in deployed.status["nodes"] if each["name"] == node)
+    # As it is now: with each start the node may have another loop device
+    nodes = json.loads(deployed.lab("status", "--json").out)["nodes"]
+    device = next(each["card"] for each in nodes if each["name"] == node)
     image = Path(Path(f"/sys/block/{device}/loop/backing_file").read_text().strip())
     host = deployed.host(node)
     ways = {

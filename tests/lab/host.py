@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from tests.lab.errors import LabError
 from tests.lab.paths import LAB, RUN
+from tests.lab.plan import NO_NODE
 
 _WATCHERS = Path("/proc/sys/fs/inotify/max_user_instances")
 _WATCHERS_NEEDED = 1024
@@ -70,5 +72,9 @@ def restore_limits() -> None:
 
 
 def swaps() -> bool:
-    """Whether this computer, or another lab on it, swaps: a node would see that as its own."""
-    return len(Path("/proc/swaps").read_text().splitlines()) > 1
+    """Whether this computer swaps, or a lab on it has a node that does, now or once it is reset: a
+    node would see that as its own."""
+    plans = (json.loads(file.read_text()) for file in RUN.glob("*/plan.json"))
+    return len(Path("/proc/swaps").read_text().splitlines()) > 1 or any(
+        plan["swap"] != NO_NODE for plan in plans
+    )

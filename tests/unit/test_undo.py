@@ -532,6 +532,17 @@ def test_a_concern_that_nobody_knows_is_refused() -> None:
     assert "dokcer is no concern; did you mean docker?" in str(error.value)
 
 
+@pytest.mark.parametrize("value", ["", " ", ",", [], ()])
+def test_nothing_named_is_not_everything(value: object) -> None:
+    with (
+        Nodes("pi1", override={"chaos_undo": value}).on(),
+        pytest.raises(SettingsError, match="leave the key away to undo everything"),
+    ):
+        UndoSettings.resolve()
+    with Nodes("pi1").on():
+        assert UndoSettings.resolve().undo == ()
+
+
 def test_the_order_is_that_of_the_roles_from_the_end() -> None:
     assert ORDER[0] == "haproxy"
     assert ORDER.index("kubernetes") < ORDER.index("cri_dockerd") < ORDER.index("docker")
