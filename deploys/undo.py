@@ -28,8 +28,8 @@ ORDER = tuple(
 class UndoSettings(Settings):
     """Settings of `undo`."""
 
-    undo: tuple[str, ...] = Field(
-        (),
+    undo: tuple[str, ...] | None = Field(
+        None,
         description="names of the concerns that undo brings back, such as docker, or docker,swap; "
         "without it all that was ever deployed",
     )
@@ -41,7 +41,9 @@ class UndoSettings(Settings):
 
     @field_validator("undo")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is None:
+            return None
         # An empty variable of a shell would undo everything
         if not names:
             raise ValueError("it is empty; name concerns, or leave the key away to undo everything")
@@ -65,7 +67,7 @@ def undo(settings: UndoSettings) -> None:
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """
-    asked = settings.undo
+    asked = settings.undo or ()
     host: Any = current()[1]
     operations.undo_others(name="Undo what other deploys did", known=ORDER, asked=asked)
     for name in host.loop(ORDER):

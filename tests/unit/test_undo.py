@@ -540,7 +540,7 @@ def test_nothing_named_is_not_everything(value: object) -> None:
     ):
         UndoSettings.resolve()
     with Nodes("pi1").on():
-        assert UndoSettings.resolve().undo == ()
+        assert UndoSettings.resolve().undo is None
 
 
 def test_the_order_is_that_of_the_roles_from_the_end() -> None:
