@@ -51,8 +51,7 @@ class Runs:
 
     def watch(self, run: Run) -> Reached:
         wanted = re.compile(self.words)
-        # All of them each time, since what is not looked at is forgotten
-        return lambda: any([wanted.search(line) is not None for line in run.programs()])
+        return lambda: any(wanted.search(line) for line in run.programs())
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,8 @@ class Run:
         """Return what it has printed."""
         return self._out.read_text(errors="replace")
 
-    def programs(self) -> Iterator[str]:
-        """Yield the command line of each process of the node.
+    def programs(self) -> list[str]:
+        """Return the command line of each process of the node.
 
         That of one that is not new is read again each tenth time only: a look has to be quick.
         """
@@ -153,7 +152,7 @@ class Run:
                     continue
                 line = raw.replace(b"\0", b" ").decode(errors="replace").strip()
             self._lines[process] = since, line
-            yield line
+        return [line for _, line in self._lines.values()]
 
     def identity(self, path: str) -> tuple[int, int] | None:
         """Return what tells a file of the node from the one that replaces it."""
