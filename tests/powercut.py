@@ -22,6 +22,7 @@ from tests.lab.cgroup import Group
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 _RUN_SECONDS = 900
+_NEW_LOOKS = 10
 
 Reached = Callable[[], bool]
 
@@ -124,6 +125,8 @@ class Run:
         self.cluster, self.node, self.process, self._out = cluster, node, process, out
         self.leader = nodes.leader(cluster.name, node)
         self._root = f"/proc/{self.leader}/root"
+        self._looks = 0
+        self._lines: dict[int, tuple[int, str]] = {}
 
     @property
     def has_ended(self) -> bool:
@@ -133,14 +136,23 @@ class Run:
         """Return what it has printed."""
         return self._out.read_text(errors="replace")
 
-    def programs(self) -> Iterator[str]:
-        """Yield the command line of each process of the node."""
+    def programs(self) -> list[str]:
+        """Return the command line of each process of the node.
+
+        That of one that is not new is read again each tenth time only: a look has to be quick.
+        """
+        self._looks += 1
+        before, self._lines = self._lines, {}
         for process in Group.of(self.cluster.name, self.node).processes():
-            try:
-                line = Path(f"/proc/{process}/cmdline").read_bytes()
-            except OSError:  # ended meanwhile
-                continue
-            yield line.replace(b"\0", b" ").decode(errors="replace").strip()
+            since, line = before.get(process, (self._looks, ""))
+            if self._looks - since < _NEW_LOOKS or self._looks % _NEW_LOOKS == 0:
+                try:
+                    raw = Path(f"/proc/{process}/cmdline").read_bytes()
+                except OSError:  # ended meanwhile
+                    continue
+                line = raw.replace(b"\0", b" ").decode(errors="replace").strip()
+            self._lines[process] = since, line
+        return [line for _, line in self._lines.values()]
 
     def identity(self, path: str) -> tuple[int, int] | None:
         """Return what tells a file of the node from the one that replaces it."""
@@ -185,7 +197,7 @@ def _reach(run: Run, point: Point) -> bool:
     deadline = time.monotonic() + _RUN_SECONDS
     reached = point.watch(run)
     # What lasts a moment only is looked for more often; each look at all processes costs
-    pause = 0.002 if isinstance(point, Replaced) else 0.02
+    pause = {Replaced: 0.002, Runs: 0.005, HasRun: 0.005}.get(type(point), 0.02)
     while not (found := reached()) and not run.has_ended:
         assert time.monotonic() < deadline, f"the run does not end:\n{run.said()[-2000:]}"
         time.sleep(pause)
