@@ -2,10 +2,11 @@
 # make test    lint, types, unit tests and acceptance tests on a virtual cluster (root)
 # make bookworm  the acceptance tests on Debian 12 (root)
 # make torture the long tests: everything in the way of a deploy, on a virtual cluster (root),
-#              after make bookworm
+#              after make bookworm; or PARTS="powercut faults" alone, power cuts with SEED=7
 # make bench   benchmarks on virtual clusters, hours: docs/benchmarks/ (root); PARTS="limit card"
 # make unit    unit tests only: no root, seconds
 # make lint    ruff and mypy
+# make dist    wheel and sdist of the last commit in dist/, the same bytes wherever they are built
 # make readme  write the README's table of settings
 # make clean   the virtual environment and what tools left; not the virtual cluster's image cache
 
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
 MODULES := $(wildcard deploys/*.py facts/*.py operations/*.py templates/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit lint readme acceptance bookworm torture bench lab-packages venv clean
+.PHONY: FORCE demo test unit lint dist readme acceptance bookworm torture bench lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -39,6 +40,9 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+dist: venv
+	$(BIN)/python -m tests.dist
+
 readme: venv
 	$(BIN)/python -m tests.settings_table
 
@@ -48,8 +52,8 @@ lab-packages:
 acceptance: lab-packages venv
 	$(BIN)/pytest tests/lab/unit tests/preview tests/acceptance
 
-torture: bookworm
-	$(BIN)/pytest tests/torture
+torture: $(if $(PARTS),lab-packages venv,bookworm)
+	POWERCUT_SEED=$(SEED) $(BIN)/pytest $(if $(PARTS),$(PARTS:%=tests/torture/test_%.py),tests/torture)
 
 bookworm: lab-packages venv
 	ACCEPTANCE_SUITE=bookworm $(BIN)/pytest tests/acceptance
@@ -69,4 +73,4 @@ demo:
 	@tests/setup/demo
 
 clean:
-	rm -rf $(VENV) .bench build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

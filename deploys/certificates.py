@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from chaos_engine.deploys.settings import SettingsError, unread
+from chaos_engine.deploys.settings import SettingsError, read_file, unread
 
 SOON = timedelta(days=30)
 _PRIVATE, _CERTIFICATE = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
@@ -37,7 +37,7 @@ class Given:
     def read(cls, setting: str, path: Path) -> Given:
         """Read the file; `SettingsError` if that is not possible."""
         try:
-            return cls(setting, path, path.read_bytes())
+            return cls(setting, path, read_file(path))
         except OSError as error:
             raise SettingsError(
                 f"{setting}: {path}: {unread(error)}; put the file there, or set {setting} to "

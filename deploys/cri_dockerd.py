@@ -15,14 +15,14 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError, controller_path, unread
+from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.arguments import Form, ImageName
 from chaos_engine.operations.compatibility import kubernetes_misfit
 from chaos_engine.operations.cri_dockerd import shim
-from chaos_engine.operations.tarball import CHECKSUMS, extract
+from chaos_engine.operations.tarball import CHECKSUMS, MAX_PACKED, extract
 
 RELEASES = "https://github.com/Mirantis/cri-dockerd/releases/download"
 
@@ -54,8 +54,8 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     )
     cri_dockerd_infra_image: ImageName | None = Field(
         None,
-        description="image of the pause container that each pod has, with its tag; cri-dockerd's "
-        "own default if not set",
+        description="image of the pause container that each pod has, with its tag, its digest, or "
+        "both; cri-dockerd's own default if not set",
     )
 
     @model_validator(mode="after")
@@ -122,7 +122,7 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
 @lru_cache(maxsize=4)
 def _program(path: Path, sha256: str, architecture: str) -> bytes:
     """The checksum says what is in it, so it is read once a run, whatever the number of hosts."""
-    return extract(path.read_bytes(), sha256, architecture)
+    return extract(read_file(path, MAX_PACKED), sha256, architecture)
 
 
 def _fill(text: str, settings: CriDockerdSettings, architecture: str) -> str:
@@ -137,7 +137,7 @@ def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tu
             return sha256, "chaos_cri_dockerd_sha256"
     sums = path.with_name("SHA256SUMS")
     try:
-        lines = sums.read_text(errors="replace").splitlines()
+        lines = read_file(sums).decode(errors="replace").splitlines()
     except FileNotFoundError:
         lines = []
     except OSError as error:
@@ -158,10 +158,12 @@ def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
             return
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
-                data = answer.read()
+                data = answer.read(MAX_PACKED + 1)
         except (HTTPException, OverflowError, ValueError) as error:
             # no answer, or no address: a port that is no number, or too great a one
             raise OSError(f"{url}: {str(error) or type(error).__name__}") from None
+        if len(data) > MAX_PACKED:
+            raise OSError(f"{url}: what it sends is larger than {MAX_PACKED >> 20} MiB")
         extract(data, sha256, architecture)  # what is wrong is not kept
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")

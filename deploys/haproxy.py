@@ -15,7 +15,7 @@ from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.facts.haproxy import RUN
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
 from chaos_engine.operations import haproxy as operations
-from chaos_engine.operations.arguments import Folder, Form, LinkName
+from chaos_engine.operations.arguments import Folder, Form, ImageName, LinkName
 from chaos_engine.operations.files import File
 from chaos_engine.operations.hairpin import hairpin
 from chaos_engine.operations.macvlan_network import CONTAINER
@@ -28,12 +28,6 @@ API_PORT = 6443
 MacAddress = Annotated[
     str,
     Form("([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", "a MAC address with colons, as 02:42:ac:8f:4c:ff"),
-]
-ImageName = Annotated[
-    str,
-    Form(
-        "[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*", "an image with a tag, as haproxy:3.0"
-    ),
 ]
 
 
@@ -52,8 +46,9 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
     )
     haproxy_image: ImageName = Field(
         "haproxy:3.0",
-        description="image of HAProxy, with a tag; pulled only where it is absent. HAProxy 2.6 or "
-        "newer, laid out as the official one",
+        description="image of HAProxy, with its tag, its digest (haproxy@sha256:...), or both; "
+        "pulled only where it is absent. With a digest, that image runs and no other, whatever the "
+        "tag says. HAProxy 2.6 or newer, laid out as the official one",
     )
     haproxy_dir: Folder = Field(
         "/var/log/haproxy",

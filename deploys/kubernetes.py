@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError, controller_path, unread
+from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
 from chaos_engine.deploys.site import (
     EndpointSettings,
     EtcdSettings,
@@ -149,7 +149,7 @@ def read_key(path: str) -> bytes:
     key = f"{current()[1].name}: chaos_kubernetes_key"
     file, wanted = controller_path(path), "save the Release.key of the repository there"
     try:
-        data = file.read_bytes()
+        data = read_file(file)
         data = dearmor(data) if data.lstrip().startswith(b"-----BEGIN") else data
         keys = parse_keys(data)
     except OSError as error:

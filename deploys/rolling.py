@@ -6,7 +6,7 @@ import shutil
 
 from pydantic import Field
 
-from chaos_engine.deploys.settings import SettingsError, controller_path, unread
+from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
 from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.deploys.values import LocalFileOrNone, Number
 from chaos_engine.facts.observe import current
@@ -61,7 +61,7 @@ class RollingSettings(ControllersSettings):
     def _kubectl(self) -> Kubectl:
         key, path = f"{current()[1].name}: chaos_kubeconfig", controller_path(self.kubeconfig)
         try:
-            path.read_bytes()
+            read_file(path)
         except OSError as error:
             raise SettingsError(
                 f"{key}: {path}: {unread(error)}; copy /etc/kubernetes/admin.conf of a "

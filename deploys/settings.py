@@ -187,6 +187,25 @@ def _models() -> list[type[Settings]]:
     return list(dict.fromkeys(below(Settings)))
 
 
+def read_file(path: Path, limit: int = 1 << 20) -> bytes:
+    """Return the content of a file on this computer.
+
+    + path: as `controller_path` gives it
+    + limit: how many bytes it may have; a certificate, key or list of checksums has a few thousand
+
+    Raises ``OSError`` if it cannot be read or is larger: it is not what it is taken for, and would
+    be held in memory, and sent to nodes. `unread` says so.
+
+    **Example:** ``read_file(controller_path("files/ca.crt"))``
+    """
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit} bytes"
+        raise OSError(f"it is larger than {size}")
+    return data
+
+
 def unread(error: OSError) -> str:
     """Why a file on this computer could not be read, for a message that goes on with the mend."""
     if isinstance(error, FileNotFoundError):

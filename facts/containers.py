@@ -79,7 +79,8 @@ class Image(NodeFact["str | None"]):
     """The id of an image, "" if the node does not have all of it, ``None`` if Docker is installed
     but does not run, so that nobody can tell.
 
-    + image: its name with a tag
+    + image: its name with a tag, a digest, or both. Docker goes by the digest then, and does not
+      look at the tag. An image that was brought by ``docker load`` has no digest
 
     **Example:** ``host.get_fact(Image, image="haproxy:3.0")``
     """

@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -156,6 +156,8 @@ def parse_flags(lines: list[str]) -> dict[str, str]:
     else:  # not installed yet: the package's own unit passes $DOCKER_OPTS
         commands = {path: " ".join(_values(text, "ExecStart")) for path, text in files.items()}
         commands["docker.service"] = "$DOCKER_OPTS"
+    by_file = _by_name(line.strip() for line in defaults.splitlines())
+    by_unit = _by_name(_words(unit.get("Environment", "")))
     flags: dict[str, str] = {}
     for place, text in commands.items():
         for word in text.split():
@@ -163,12 +165,20 @@ def parse_flags(lines: list[str]) -> dict[str, str]:
             if variable is None:
                 flags |= _flags(word, place)
                 continue
-            for value in _values(defaults, variable.group(1)):
-                flags |= _flags(value, "/etc/default/docker")
-            for assignment in _words(unit.get("Environment", "")):
-                if assignment.startswith(f"{variable.group(1)}="):
-                    flags |= _flags(assignment.partition("=")[2], place)
+            for value in by_file.get(variable.group(1), ()):
+                flags |= _flags(" ".join(_words(value)), "/etc/default/docker")
+            for value in by_unit.get(variable.group(1), ()):
+                flags |= _flags(value, place)
     return flags
+
+
+def _by_name(assignments: Iterable[str]) -> dict[str, list[str]]:
+    """Return the values of texts ``NAME=value`` by name, in their order."""
+    found: dict[str, list[str]] = {}
+    for name, equals, value in (text.partition("=") for text in assignments):
+        if equals:
+            found.setdefault(name, []).append(value)
+    return found
 
 
 def _values(text: str, key: str) -> Iterator[str]:

@@ -48,13 +48,16 @@ def parse_networks(lines: list[str]) -> dict[str, DockerNetwork] | None:
     if None in found:
         return None
     networks = {one["Name"]: _network(one) for one in found if isinstance(one, dict)}
-    for name, members in (one for one in found if isinstance(one, list)):
-        for network in members.split(","):
-            if network in networks:
-                # what inspect lists are those that run, with their addresses
-                containers = {name: "", **networks[network].containers}
-                networks[network] = replace(networks[network], containers=containers)
-    return networks
+    members: dict[str, dict[str, str]] = {name: {} for name in networks}
+    for container, names in (one for one in found if isinstance(one, list)):
+        for name in names.split(","):
+            if name in members:
+                members[name][container] = ""
+    return {
+        # what inspect lists are those that run, with their addresses
+        name: replace(network, containers={**members[name], **network.containers})
+        for name, network in networks.items()
+    }
 
 
 def _network(found: dict[str, Any]) -> DockerNetwork:

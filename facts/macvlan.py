@@ -63,6 +63,12 @@ def parse_macvlan_links(lines: list[str]) -> dict[str, MacvlanLink]:
     """Read three lines of JSON (links, addresses, routes), and ``PATH:VALUE`` of arp_ignore."""
     links, addresses, routes = (json.loads(line) for line in lines[:3])
     arp_ignore = {line.split("/")[6]: int(line.rpartition(":")[2]) for line in lines[3:]}
+    # iproute2 prints an empty object for each one that its filter leaves out
+    of_link = {one["ifname"]: ipv4_addresses(one) for one in addresses if one}
+    ways: dict[str, dict[str, str]] = {}
+    for route in filter(None, routes):
+        by_destination = ways.setdefault(route.get("dev", ""), {})
+        by_destination[_with_prefix(route["dst"])] = route.get("prefsrc", "")
     return {
         link["ifname"]: MacvlanLink(
             # of a parent in another namespace only the number is known, as link_index
@@ -70,12 +76,8 @@ def parse_macvlan_links(lines: list[str]) -> dict[str, MacvlanLink]:
             mode=link["linkinfo"]["info_data"]["mode"],
             up="UP" in link["flags"],
             mac=link["address"],
-            addresses=ipv4_addresses(addresses, link["ifname"]),
-            routes={
-                _with_prefix(route["dst"]): route.get("prefsrc", "")
-                for route in routes
-                if route.get("dev") == link["ifname"]
-            },
+            addresses=of_link.get(link["ifname"], ()),
+            routes=ways.get(link["ifname"], {}),
             arp_ignore=arp_ignore.get(link["ifname"], 0),
         )
         for link in links
@@ -83,13 +85,13 @@ def parse_macvlan_links(lines: list[str]) -> dict[str, MacvlanLink]:
     }
 
 
-def ipv4_addresses(found: list[dict[str, Any]], name: str) -> tuple[str, ...]:
-    """The IPv4 addresses of an interface with their prefixes, from ``ip -j address show``."""
-    # iproute2 prints an empty object for each interface that its filter leaves out
+def ipv4_addresses(interface: dict[str, Any]) -> tuple[str, ...]:
+    """Return the IPv4 addresses of an interface with their prefixes.
+
+    + interface: one object of ``ip -j address show``
+    """
     return tuple(
         f"{address['local']}/{address['prefixlen']}"
-        for interface in found
-        if interface.get("ifname") == name
         for address in interface["addr_info"]
         if address["family"] == "inet"
     )

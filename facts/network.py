@@ -68,7 +68,7 @@ def parse_interface(lines: list[str]) -> InterfaceState:
         wireless=lines[1] == "wireless",
         master=found.get("master", ""),
         mac=found.get("address", ""),
-        addresses=ipv4_addresses([found], found["ifname"]),
+        addresses=ipv4_addresses(found),
         arp_ignore=int(lines[2]),
     )
 

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from chaos_engine.facts.observe import Value
@@ -86,30 +86,28 @@ def parse_signers(data: bytes) -> list[str]:
 
 def _keys(data: bytes) -> list[PublicKey]:
     keys: list[PublicKey] = []
+    ids: list[list[str]] = []
     for tag, body in _packets(data):
         if tag == _PUBLIC_KEY:
-            fingerprint = _fingerprint(body)
-            keys.append(PublicKey(fingerprint, (_key_id(body),), None))
+            ids.append([_key_id(body)])
+            keys.append(PublicKey(_fingerprint(body), (), None))
             created, newest = int.from_bytes(body[1:5], "big"), -1
         elif not keys:
             raise ValueError("it does not begin with a public key")
         elif tag == _PUBLIC_SUBKEY:
-            last = keys[-1]
-            keys[-1] = PublicKey(last.fingerprint, (*last.ids, _key_id(body)), last.expires)
+            ids[-1].append(_key_id(body))
         elif tag == _SIGNATURE and body[:1] >= b"\4":
-            last, said = keys[-1], dict(_subpackets(body))
+            said = dict(_subpackets(body))
             # a direct signature may say something else of the key, such as who may revoke it
             dates = body[1] in _CERTIFICATIONS or (body[1] == _DIRECT and _KEY_LIFETIME in said)
             made = int.from_bytes(said.get(_CREATED, b""), "big")
-            if dates and _issuer(body) in (None, last.ids[0]) and made >= newest:
+            if dates and _issuer(body) in (None, ids[-1][0]) and made >= newest:
                 newest = made
                 lifetime = int.from_bytes(said.get(_KEY_LIFETIME, b""), "big")
-                keys[-1] = PublicKey(
-                    last.fingerprint, last.ids, created + lifetime if lifetime else None
-                )
+                keys[-1] = replace(keys[-1], expires=created + lifetime if lifetime else None)
     if not keys:
         raise ValueError("it is empty")
-    return keys
+    return [replace(key, ids=tuple(known)) for key, known in zip(keys, ids, strict=True)]
 
 
 def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -119,20 +117,20 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
         head = data[position]
         if not head & 0x80:
             raise ValueError("it is no binary OpenPGP data")
-        rest = data[position + 1 :]
+        position += 1
         if head & 0x40:
             tag = head & 0x3F
-            size, length = _length(rest)
+            size, length = _length(data[position : position + 5])
         else:
             tag, size = head >> 2 & 0xF, 1 << (head & 3)
             if size == 8:
                 raise ValueError("a packet has no length")
-            length = int.from_bytes(rest[:size], "big")
-        body = rest[size : size + length]
-        if len(rest) < size or len(body) < length or not body:
+            length = int.from_bytes(data[position : position + size], "big")
+        begin, position = position + size, position + size + length
+        body = data[begin:position]
+        if begin > len(data) or len(body) < length or not body:
             raise ValueError("it is cut short")
         yield tag, body
-        position += 1 + size + length
 
 
 def _length(data: bytes) -> tuple[int, int]:
@@ -155,17 +153,20 @@ def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, by
         size = int.from_bytes(body[start : start + wide], "big")
         area = body[start + wide : start + wide + size]
         start += wide + size
-        while area:
-            if area[0] < 192:
-                octets, length = 1, area[0]
-            elif area[0] < 255:
-                octets, length = 2, (area[0] - 192 << 8) + area[1] + 192
+        at = 0
+        while at < len(area):
+            first = area[at]
+            if first < 192:
+                octets, length = 1, first
+            elif first < 255:
+                octets, length = 2, (first - 192 << 8) + area[at + 1] + 192
             else:
-                octets, length = 5, int.from_bytes(area[1:5], "big")
+                octets, length = 5, int.from_bytes(area[at + 1 : at + 5], "big")
             if not length:
                 raise ValueError("a signature is damaged")
-            yield area[octets] & 0x7F, area[octets + 1 : octets + length]
-            area = area[octets + length :]
+            at += octets
+            yield area[at] & 0x7F, area[at + 1 : at + length]
+            at += length
 
 
 def _issuer(body: bytes) -> str | None:

@@ -41,10 +41,10 @@ class Snippets(NodeFact[tuple[str, ...]]):
 
 # `$IncludeConfig /etc/rsyslog.d/*.conf`, `include(file="/etc/rsyslog.d/*.conf" mode="optional")`
 _INCLUDE = re.compile(r"^\s*(\$IncludeConfig\s|include\s*\().*/etc/rsyslog\.d/\*", re.IGNORECASE)
-# A selector (`*.*;auth.none`, `kern.=debug,mail.info`) and a file, or an action of that type
-_WRITES = re.compile(
-    r"^\s*[a-z*][\w*,.=!;]*\.[\w*,.=!;]+\s+-?[/?]|omfile.*\b(file|dynafile)\s*=", re.IGNORECASE
-)
+# A selector (`*.*;auth.none`, `kern.=debug,mail.info`) and a file; an action of that type. Both go
+# over a line once, however long it is
+_SELECTED = re.compile(r"\s*([a-z*][\w*,.=!;]*)\s+-?[/?]", re.IGNORECASE)
+_ACTION = re.compile(r"\b(file|dynafile)\s*=", re.IGNORECASE)
 
 
 def main_problem(text: str) -> str | None:
@@ -58,6 +58,15 @@ def main_problem(text: str) -> str | None:
     if place is None:
         return f"{MAIN} does not take in {FOLDER}/*.conf"
     for line in lines[:place]:
-        if not line.lstrip().startswith("#") and _WRITES.search(line):
+        if not line.lstrip().startswith("#") and _writes(line):
             return f"{MAIN} writes a file before it takes in {FOLDER}: {line.strip()}"
     return None
+
+
+def _writes(line: str) -> bool:
+    """Whether a line of rsyslog's configuration is a rule that writes a file."""
+    selected = _SELECTED.match(line)
+    if selected and "." in selected[1][1:-1]:
+        return True
+    _, action, rest = line.lower().partition("omfile")
+    return bool(action and _ACTION.search(rest))

@@ -9,6 +9,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.manifest import CHANGING, DIRECTORY
 from chaos_engine.facts.observe import Read, current, observe
+from chaos_engine.facts.share import TARGET
 from chaos_engine.operations.arguments import PackageName, PackageVersion
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.originals import KEEP, recorded
@@ -18,9 +19,6 @@ from chaos_engine.operations.shell import quote
 LOCK_SECONDS = 300
 
 LISTS = "/var/lib/apt/lists"
-
-LOGS = "/var/log"
-"""Where the log share may be mounted."""
 
 # pyinfra's apt operations neither wait for the lock nor keep needrestart from restarting Docker
 # in the middle of a run.
@@ -34,14 +32,14 @@ apart() {{ # COMMAND...: run a package tool with the umask that packages expect 
   (
     umask 022
     exec </dev/null 9>&-
-    case $(awk '$5 == "{LOGS}" {{ sub(/.* - /, ""); on = $1 }} END {{ print on }}' \
+    case $(awk '$5 == "{TARGET}" {{ sub(/.* - /, ""); on = $1 }} END {{ print on }}' \
       /proc/self/mountinfo) in
       fuse.*)
-        unshare -m sh -c 'mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart {LOGS} ||
+        unshare -m sh -c 'mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart {TARGET} ||
             exit
-          mkdir {LOGS}/apt
+          mkdir {TARGET}/apt
           "$@" && status=0 || status=$?
-          cat {LOGS}/apt/history.log 2>/dev/null | timeout -k 1 5 logger -t apt || :
+          cat {TARGET}/apt/history.log 2>/dev/null | timeout -k 1 5 logger -t apt || :
           exit $status' sh "$@"
         ;;
       *) "$@" ;;

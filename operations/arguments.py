@@ -46,6 +46,14 @@ class Form:
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
+# The grammar of Docker's references: github.com/distribution/reference, reference.go. Registries
+# that are named by an IPv6 address are left out
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY = rf"{_LABEL}(\.{_LABEL})*(:[0-9]{{1,5}})?"
+_PART = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
+_TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_DIGEST = "sha256:[0-9a-f]{64}"
+
 AbsolutePath = Annotated[
     str, Form(r"(/[^/\x00-\x1f\x7f]+)+", "an absolute path on one line, as /etc/docker/daemon.json")
 ]
@@ -68,8 +76,14 @@ Version = Annotated[
     str, Form(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}", "a version of three numbers, as 1.36.2")
 ]
 ImageName = Annotated[
-    str, Form("[a-z0-9][A-Za-z0-9._:/@-]*", "the name of a container image, as haproxy:3.0")
+    str,
+    Form(
+        rf"({_REGISTRY}/)?{_PART}(/{_PART})*(:{_TAG}(@{_DIGEST})?|@{_DIGEST})",
+        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
+    ),
 ]
+"""Without a tag or a digest Docker would take the newest image, another one each time."""
 DockerName = Annotated[
     str, Form("[A-Za-z0-9][A-Za-z0-9_.-]*", "a name as Docker takes it, as lb-network")
 ]

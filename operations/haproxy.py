@@ -49,14 +49,23 @@ note image pulled "$1"; settle
 if grep -qxFs -e "$1" {PULLING}; then docker image rm -f -- "$1" >/dev/null 2>&1 || :; fi
 printf '%s\\n' "$1" >{PULLING}; sync -- {PULLING} {DIRECTORY}
 for pause in 2 10 0; do
-  if docker pull -- "$1"; then
+  if said=$(docker pull -- "$1" 2>&1); then
+    echo "$said"
     durable
     rm -f -- {PULLING}; sync -- {DIRECTORY}
     exit 0
   fi
+  echo "$said" >&2
+  # the registry has answered, and would give the same answer again
+  case $said in *"manifest unknown"* | *": not found"* | *"verification failed"*) break ;; esac
   sleep $pause
 done
-echo "$1 cannot be pulled: mend the node's way to the registry, or bring it by docker load" >&2
+case $1 in
+  # docker load brings no digests
+  *@sha256:*) else="correct the digest: docker pull prints the one of a tag" ;;
+  *) else="bring it by docker load" ;;
+esac
+echo "$1 cannot be pulled: fix the node's way to the registry, or $else" >&2
 exit 1
 """
 
@@ -65,7 +74,7 @@ exit 1
 class Proxy:
     """How HAProxy's container shall be.
 
-    + image: its image, with a tag
+    + image: its image, with a tag, a digest, or both
     + network: the macvlan network that it is on
     + parent: the network interface that this network is on
     + vip: its address there
@@ -91,7 +100,8 @@ class Proxy:
 def pull(image: ImageName) -> Commands:
     """Have an image on the node: pulled when it is absent, never again, and never at boot.
 
-    + image: its name with a tag
+    + image: its name with a tag, a digest, or both. With a digest Docker takes that image and no
+      other: it computes the digest of what the registry sends. The tag is for people then
 
     **Example:** ``pull(name="Pull HAProxy's image", image="haproxy:3.0")``
     """
@@ -181,7 +191,7 @@ def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
 
 def taken(proxy: Proxy, network: DockerNetwork | None) -> str:
     """Why a container of this node keeps the proxy from its address; "" if none does."""
-    own = (CONTAINER, *predecessors(proxy, network))
+    own = {CONTAINER, *predecessors(proxy, network)}
     for name, address in (network.containers if network else {}).items():
         if name not in own and address == str(proxy.vip):
             return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from chaos_engine.facts.manifest import DIRECTORY, STAGED
 from chaos_engine.facts.observe import LOCK, LOCK_SECONDS
+from chaos_engine.facts.share import TARGET
 from chaos_engine.facts.systemd import RECORDS
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -36,7 +37,10 @@ clear_staging() {{ # remove what a run that was cut short has left
   chmod 700 {DIRECTORY}
   if [ -s {STAGED} ]; then
     while read -r path; do # a line that was cut short names something else
-      case $path in */.*.chaos | *.chaos-old) rm -f -- "$path" ;; esac
+      case $path in
+        {TARGET}/*) ;; # others may write there by now, or it hangs
+        */.*.chaos | *.chaos-old) rm -f -- "$path" ;;
+      esac
     done <{STAGED}
   fi
   rm -f -- {STAGED}

@@ -25,7 +25,7 @@ aside() {{ # PATH: keep a version that is not ours
   case $1 in
     {TARGET}/*)
       # shellcheck disable=SC2016 # expanded by the shell that runs it
-      confined {SECONDS} {TARGET} 'ulimit -f {MOST_BYTES // 512}; cp -dp -- "$1" "$2"' \
+      confined {SECONDS} {TARGET} 'ulimit -f {MOST_BYTES // 512}; cp -dp -- "$1" "$2"' \\
         "$1" "$new" && [ -f "$new" ] && [ ! -L "$new" ] || {{
         echo "$1 is none of ours, and no file of moderate size that could be kept; it stays there"
         rm -rf -- "$new"
@@ -144,7 +144,8 @@ docker_runs() {{
 }}
 drop_image() {{ # IMAGE
   docker_runs || return 0
-  [ -z "$(docker image ls -q -- "$1")" ] || docker image rm -- "$1" >/dev/null ||
+  # not docker image ls: that finds none by tag and digest together
+  ! docker image inspect -- "$1" >/dev/null 2>&1 || docker image rm -- "$1" >/dev/null ||
     echo "the image $1 stays: something uses it"
 }}
 drop_network() {{ # NAME [COMMAND]: as it was, made by the command

@@ -81,8 +81,8 @@ def make_fresh(cluster: Cluster, node: str) -> None:
     storage = next(n["name"] for n in cluster.status["nodes"] if n["role"] == "storage")
     cluster.exec(
         storage,
-        f"mkdir -p /run/share; mount -t glusterfs localhost:/{node} /run/share && "
-        "find /run/share -mindepth 1 -delete && umount /run/share",
+        f"share=/run/share-{node}; mkdir -p $share; mount -t glusterfs localhost:/{node} $share && "
+        "find $share -mindepth 1 -delete && umount $share",
     )
 
 

@@ -10,7 +10,8 @@ from tests.virtual_cluster import Cluster
 
 _FIND = (
     "find / /run /tmp /boot/firmware /dev/shm /var/log -xdev "
-    "\\( -path /proc -o -path /sys \\) -prune -o "
+    "\\( -path /proc -o -path /sys -o -path '/var/lib/docker/*' -o -path '/var/lib/containerd/*' "
+    "\\) -prune -o "
     "-printf '%p\\t%y %m %u:%g %s %T@ %C@ %l\\n' | sort -u"
 )
 

@@ -30,6 +30,9 @@ _VOLATILE = (
     "/var/lib/private",
     "/var/lib/chaos-engine/reboot",
     "/var/lib/chaos-engine/manifest",
+    # Docker's own, which lies on a file system of its own but on a node with a card
+    "'/var/lib/docker/*'",
+    "'/var/lib/containerd/*'",
 )
 
 _SCRIPT = f"""
@@ -56,7 +59,8 @@ apt-mark showhold | sed 's/$/\\theld/'
 section manual
 apt-mark showmanual | sed 's/$/\\tmanual/'
 section mounts
-findmnt -rno TARGET,SOURCE,FSTYPE | awk '{{ print $1 "\\t" $2 " " $3 }}'
+findmnt -rno TARGET,SOURCE,FSTYPE | sed 's:/dev/loop[0-9]*:/dev/loop:' \\
+  | awk '{{ print $1 "\\t" $2 " " $3 }}'
 section links
 ip -d -o link show | sed -E 's/^[0-9]+: ([^:@]+)[^:]*:/\\1\\t/'
 section addresses
@@ -106,6 +110,34 @@ find / /run /boot/firmware -xdev \
   -print
 """
 """Finds what transactions, kept originals and dpkg have only for a moment."""
+
+_AFTER_UNDO = (
+    # Groups and users of packages stay with Debian; the files with a hyphen are their backups
+    r"contents /etc/(group|gshadow|passwd|shadow|subgid|subuid)-?:",
+    # Docker's and containerd's data stay, and so do their folders
+    r"(files|contents) /var/lib/(docker|containerd|cri-dockerd)(/|:)",
+    # What other programs keep of their own: snapd, sudo (a mark of its first use)
+    r"(files|contents) /var/lib/snapd/",
+    r"(files|contents) /home/ubuntu/\.sudo_as_admin_successful:",
+    # Debian's modemmanager makes this when it is removed, and leaves it when it comes back
+    r"files /etc/systemd/system/ModemManager:",
+    # docker.io removes this empty folder of AppArmor's when it is purged
+    r"files /etc/apparmor\.d/disable:",
+)
+
+AFTER_UNDO = {
+    "bookworm": (
+        *_AFTER_UNDO,
+        # What Docker 20.10 and its containerd make when they start, and their packages leave
+        r"(files|contents) /etc/(docker(/key\.json)?|cni(/net\.d)?):",
+    ),
+    "trixie": (
+        *_AFTER_UNDO,
+        # The very first boot's work, which is not done again
+        r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: ",
+    ),
+}
+"""What is not as on a fresh node after an undo, each with its reason, by Debian's release."""
 
 
 def take(cluster: Cluster, node: str) -> State:

@@ -26,7 +26,8 @@ CARD = parse_workers(WORKERS)[0]
 
 MANIFEST = (
     "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log "
-    "-o -path /var/lib/systemd -o -path /var/cache \\) -prune -o -type f "
+    "-o -path /var/lib/systemd -o -path /var/cache -o -path /var/lib/docker "
+    "-o -path /var/lib/containerd \\) -prune -o -type f "
     "-printf '%p %m %u %g %s %T@\\n' | sort"
 )
 """Every file of a node with its mode, owner, size and time, but for logs and state of systemd."""

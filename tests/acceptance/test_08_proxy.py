@@ -181,6 +181,31 @@ def test_a_configuration_that_haproxy_refuses_leaves_the_running_proxy_alone(
     assert proxied.announced("deploy.py", "--limit", PROXY) == {}
 
 
+def test_an_image_is_taken_by_its_digest(proxied: Cluster) -> None:
+    def found(what: str = "{{.Config.Image}} {{.Id}} {{.State.StartedAt}}") -> str:
+        return proxied.exec(PROXY, f"docker container inspect -f '{what}' lb-haproxy")
+
+    def image(digest: str) -> tuple[str, ...]:
+        return ("--limit", PROXY, "--data", f"chaos_haproxy_image=haproxy:3.0@{digest}")
+
+    names = proxied.exec(PROXY, "docker image inspect -f '{{index .RepoDigests 0}}' haproxy:3.0")
+    digest, before = names.partition("@")[2], found()
+    wrong = proxied.pyinfra(HAPROXY, "-y", *image(f"sha256:{'0' * 64}"), ok=False)
+    assert wrong.status
+    assert f"haproxy:3.0@sha256:{'0' * 64} cannot be pulled: " in wrong.text
+    assert "or correct the digest" in wrong.text
+    assert found() == before
+    try:
+        # the same image under a longer name: nothing is pulled
+        assert proxied.changed(HAPROXY, *image(digest)) == {PROXY: {"HAProxy | Run HAProxy"}}
+        assert found("{{.Config.Image}}") == f"haproxy:3.0@{digest}"
+        assert proxied.announced(HAPROXY, *image(digest)) == {}
+    finally:
+        proxied.changed("deploy.py", "--limit", PROXY)
+    waited(proxied)
+    assert found("{{.Config.Image}}") == "haproxy:3.0"
+
+
 @pytest.mark.parametrize(
     "name", ["hairpin's address and proxy's configuration", "proxy made by hand"]
 )

@@ -13,8 +13,8 @@ import subprocess
 import pytest
 
 from tests import seen
-from tests.acceptance.suites import BOOKWORM, SUITE
-from tests.node_state import State, differences, take
+from tests.acceptance.suites import SUITE
+from tests.node_state import AFTER_UNDO, State, differences, take
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
 
 NODE = seen.PROXY
@@ -30,27 +30,7 @@ PRERM = "/var/lib/dpkg/info/kubelet.prerm"
 
 MANIFEST = "cut -f 1 /var/lib/chaos-engine/manifest 2>/dev/null | sort -u"
 
-BUT = (
-    # Groups and users of packages stay with Debian; the files with a hyphen are their backups
-    r"contents /etc/(group|gshadow|passwd|shadow|subgid|subuid)-?:",
-    # Docker's and containerd's data stay, and so do their folders
-    r"(files|contents) /var/lib/(docker|containerd|cri-dockerd)(/|:)",
-    # What other programs keep of their own: snapd, sudo (a mark of its first use)
-    r"(files|contents) /var/lib/snapd/",
-    r"(files|contents) /home/ubuntu/\.sudo_as_admin_successful:",
-    # Debian's modemmanager makes this when it is removed, and leaves it when it comes back
-    r"files /etc/systemd/system/ModemManager:",
-    # docker.io removes this empty folder of AppArmor's when it is purged
-    r"files /etc/apparmor\.d/disable:",
-    *(
-        # What Docker 20.10 and its containerd make when they start, and their packages leave
-        [r"(files|contents) /etc/(docker(/key\.json)?|cni(/net\.d)?):"]
-        if SUITE is BOOKWORM
-        # The very first boot's work, which is not done again
-        else [r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: "]
-    ),
-)
-"""What is not as it was on a fresh node, each with its reason."""
+BUT = AFTER_UNDO[SUITE.name]
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,38 @@
-"""The card of a node: a disk of limited size, a loop device on a file, for all that it writes.
+"""The card of a node: a disk of limited size, loop devices on files, for all that it writes.
 
-It has the two partitions of a Raspberry Pi's card, each a file: one for `/boot/firmware` and one
-for everything else. They are mounted where only the node sees it, so the kernel unmounts and
-detaches them when the node's last process ends.
+It has the two partitions of a Raspberry Pi's card, each a file: the root, which holds a full copy
+of the node's image, and `/boot/firmware`. They are mounted where only the node sees it, so the
+kernel unmounts and detaches them when the node's last process ends.
+
+Both are plain ext4. An overlay would not do for the root: its rename has no target in the upper
+layer, so ext4 does not write out the new content of a file that is replaced. Nor is there vfat for
+the boot partition: the kernel may lack it, and Debian's only FUSE implementation (fusefat 0.1a-3,
+which Debian 13 no longer has) replaces files by rename, but answers chmod and chown with "Function
+not implemented", and writes all at once, so that a power cut loses nothing.
+
+`python -m tests.lab.card FILE MIB LAYER...` makes the file of a root from an image's layers: a
+program of its own, because it moves into mounts of its own first.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+import struct
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import linux
+from tests.lab import cache, linux, paths
+from tests.lab.errors import LabError
 
 BOOT = "/boot/firmware"
 _BOOT_MIB = 32
+_SHUTDOWN = 0x8004587D
+"""EXT4_IOC_SHUTDOWN of the kernel's fs/ext4/ext4.h: `_IOR('X', 125, __u32)`."""
+_NO_LOG_FLUSH = 2
+"""EXT4_GOING_FLAGS_NOLOGFLUSH: not even the journal is written any more."""
 
 
 @dataclass(frozen=True)
@@ -33,41 +52,154 @@ class Card:
         """Where the boot partition is mounted."""
         return self.folder / "boot"
 
-    def insert(self) -> None:
-        """Mount both partitions in this process's mounts, made first where they are missing."""
-        for place, mib in ((self.root, self.mib), (self.boot, _BOOT_MIB)):
+    @property
+    def _partitions(self) -> tuple[Path, Path]:
+        return self.root, self.boot
+
+    def insert(self, layers: Sequence[Path], *, cached: bool) -> None:
+        """Mount both partitions in this process's mounts, made first where they are missing.
+
+        A fresh root has what is in LAYERS, topmost first; with CACHED its file is kept for others.
+        """
+        for place in self._partitions:
             place.mkdir(parents=True, exist_ok=True)
-            if not _image(place).exists():
-                _format(_image(place), mib)
-            # Such a loop device goes with its last mount
-            linux.run("mount", "-t", "ext4", "-o", "loop", str(_image(place)), str(place))
+        if not _file(self.root).exists():
+            self._make_root(layers, cached=cached)
+        if not _file(self.boot).exists():
+            draft = _file(self.boot).with_suffix(".draft")
+            _format(draft, _BOOT_MIB)
+            draft.rename(_file(self.boot))
+        for place in self._partitions:
+            _mount(_file(place), place)
+
+    def _make_root(self, layers: Sequence[Path], *, cached: bool) -> None:
+        draft = _file(self.root).with_suffix(".draft")
+        if cached:
+            ready = _piece(self.mib, layers) / "root.img"
+            linux.run("cp", "--reflink=auto", "--sparse=always", str(ready), str(draft))
+        else:
+            _make(draft, self.mib, layers)
+        draft.rename(_file(self.root))
 
     def fill_boot(self, image: Path) -> None:
         """Put what the node's image has below ``/boot/firmware`` on the fresh boot partition."""
         linux.run("cp", "-a", f"{image}/{BOOT}/.", str(self.boot))
 
+    def synchronise(self) -> None:
+        """Write all to the card that this computer still keeps in memory."""
+        linux.run("sync", "-f", *map(str, self._partitions))
+
+    def lose(self, processes: Iterable[int]) -> None:
+        """Have both file systems write nothing any more, not even what the node was told is there.
+
+        + processes: those of the node, one of which sees where they are mounted
+        """
+        left = {place for place in self._partitions if _loop_device(_file(place))}
+        for process in processes:
+            for place in tuple(left):
+                try:
+                    descriptor = os.open(f"/proc/{process}/root{place}", os.O_RDONLY)
+                except OSError:  # this one does not see it, or has ended
+                    continue
+                try:
+                    # Another process may see the empty folder, on a disk that is not the node's
+                    if _backing_file(os.fstat(descriptor).st_dev) == str(_file(place)):
+                        fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+                        left.remove(place)
+                finally:
+                    os.close(descriptor)
+        if left:
+            raise LabError(f"no process of the node sees {', '.join(map(str, left))}")
+
+    def wait_until_out(self) -> None:
+        """Return once the kernel has unmounted both partitions of a node whose power is cut."""
+        linux.wait_until(
+            lambda: not any(_loop_device(_file(place)) for place in self._partitions),
+            seconds=60,
+            otherwise=f"the card in {self.folder} stays mounted",
+        )
+
     def device(self) -> str | None:
         """The loop device of the large partition while the node is on, such as ``loop3``."""
-        for found in Path("/sys/block").glob("loop*/loop/backing_file"):
-            if found.read_text().strip() == str(_image(self.root)):
-                return found.parts[3]
-        return None
+        return _loop_device(_file(self.root))
 
     def discard(self) -> None:
         """Remove the files of a node that is off."""
-        for place in (self.root, self.boot):
-            _image(place).unlink(missing_ok=True)
+        for place in self._partitions:
+            _file(place).unlink(missing_ok=True)
 
 
-def _image(place: Path) -> Path:
+def _file(place: Path) -> Path:
     return place.with_suffix(".img")
 
 
+def _loop_device(file: Path) -> str | None:
+    for found in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            if found.read_text().strip() == str(file):
+                return found.parts[3]
+        except OSError:  # detached meanwhile
+            continue
+    return None
+
+
+def _backing_file(device: int) -> str | None:
+    """Return the file behind the loop device of this number, if it is one."""
+    found = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file")
+    try:
+        return found.read_text().strip()
+    except OSError:
+        return None
+
+
+def _mount(file: Path, place: Path) -> None:
+    # Such a loop device goes with its last mount
+    linux.run("mount", "-t", "ext4", "-o", "loop", str(file), str(place))
+
+
 def _format(file: Path, mib: int) -> None:
-    draft = file.with_suffix(".draft")
-    with draft.open("wb") as blank:
+    with file.open("wb") as blank:
         blank.truncate(mib << 20)
     # All is written at once: what the kernel would write later looks like the node's own writes.
     options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard"
-    linux.run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", options, str(draft))
-    draft.rename(file)
+    linux.run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", options, str(file))
+
+
+def _piece(mib: int, layers: Sequence[Path]) -> Path:
+    """Return the cache's folder with the root's file for an image."""
+    image = layers[0].parent.name
+    return cache.piece(
+        f"card-{mib}-{image.rpartition('-')[0]}",
+        [*map(str, layers), Path(__file__)],
+        lambda place: _make(place / "root.img", mib, layers),
+        what=f"card of {mib} MiB with {image}",
+    )
+
+
+def prepare(mib: int, layers: Sequence[Path]) -> None:
+    """Make what fresh cards are copied from, before a node waits for it."""
+    _piece(mib, layers)
+
+
+def _make(file: Path, mib: int, layers: Sequence[Path]) -> None:
+    words = [str(file), str(mib), *map(str, layers)]
+    linux.run(sys.executable, "-m", "tests.lab.card", *words, directory=paths.CHECKOUT)
+
+
+def main(file: Path, mib: int, layers: Sequence[Path]) -> None:
+    """Make FILE a file system of MIB mebibytes with what is in LAYERS, topmost first."""
+    linux.enter_private_mounts()
+    source, target = file.with_suffix(".source"), file.with_suffix(".target")
+    for place in (source, target):
+        place.mkdir(exist_ok=True)
+    _format(file, mib)
+    _mount(file, target)
+    linux.overlay(source, lower=layers)
+    linux.run("cp", "-a", f"{source}/.", str(target))
+    for place in (source, target):
+        linux.run("umount", str(place))
+        place.rmdir()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), [Path(layer) for layer in sys.argv[3:]])

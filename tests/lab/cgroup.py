@@ -7,6 +7,7 @@ recorded process numbers, that can never hit a stranger that got a number again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tests.lab.errors import LabError
 from tests.lab.linux import wait_until
 
 _PARENT = "chaos-engine-lab"
+_FREEZE_SECONDS = 1
 
 
 def mount_point() -> Path:
@@ -61,6 +63,19 @@ class Group:
         except FileNotFoundError:
             return False
         return "populated 1" in events
+
+    def freeze(self) -> None:
+        """Have its processes do nothing any more, until it is killed."""
+        (self.path / "cgroup.freeze").write_text("1")
+        events = self.path / "cgroup.events"
+        # Whoever waits for a frozen process in the kernel is not frozen, but does nothing either.
+        with contextlib.suppress(LabError):
+            wait_until(
+                lambda: "frozen 1" in events.read_text(),
+                seconds=_FREEZE_SECONDS,
+                otherwise=f"processes of {self.path} do not stop",
+                every=0.005,
+            )
 
     def kill(self) -> None:
         """End all its processes at once, like a power cut, and remove it."""

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "--card",
         metavar="NODE[=SIZE]",
         action="append",
-        help="all that this worker writes lies on a disk of its own of limited size (default: 4G)",
+        help="all of this worker but swap lies on a disk of its own of limited size (default: 4G)",
     )
     up.add_argument(
         "--legacy",
@@ -78,6 +78,11 @@ def parser() -> argparse.ArgumentParser:
     power = commands.add_parser("power", help="cut a node's power, switch it on, or both")
     power.add_argument("node", metavar="NODE")
     power.add_argument("action", choices=("cut", "on", "cycle"))
+    power.add_argument(
+        "--lose",
+        action="store_true",
+        help="with cut and cycle: what is not on the node's card yet is gone",
+    )
 
     save = commands.add_parser("save", help="copy the disk of a worker that is off")
     save.add_argument("node", metavar="NODE")
@@ -126,7 +131,12 @@ def _dispatch(options: argparse.Namespace) -> None:
         lab = cluster.load(name)
         nodes.save(lab, lab.node(options.node), options.folder.absolute())
     else:
-        _switch(name, options.node, "reset" if options.command == "reset" else options.action)
+        if options.command == "reset":
+            _switch(name, options.node, "reset")
+        elif options.lose and options.action == "on":
+            raise LabError("--lose: nothing is lost by switching a node on; choose cut or cycle")
+        else:
+            _switch(name, options.node, options.action, lose=options.lose)
 
 
 def _plan(options: argparse.Namespace) -> plan.Plan:
@@ -181,13 +191,13 @@ def _exec(lab: str, node: str, command: list[str]) -> None:
     sys.exit(status if status >= 0 else 128 - status)
 
 
-def _switch(lab: str, name: str, action: str) -> None:
+def _switch(lab: str, name: str, action: str, *, lose: bool = False) -> None:
     current = cluster.load(lab)
     node = current.node(name)
     if action == "reset":
         nodes.reset(current, node)
     elif action in ("cut", "cycle"):
-        nodes.cut(lab, name)
+        nodes.cut(lab, name, lose=lose)
     if action != "cut":
         nodes.power_on(lab, name)
         nodes.wait_for_ssh(current, node)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.lab import (
     cache,
+    card,
     certificates,
     cluster_api,
     computer,
@@ -61,6 +62,8 @@ def up(plan: Plan) -> None:
         images = Images.from_json(where.images.read_text())
         host.load_modules()
         host.raise_limits()
+        for mib in {*plan.cards.values()} if not plan.like else ():
+            card.prepare(mib, images.layers("worker"))
         network.ensure_lan(plan)
         network.ensure_computer(plan)
         services.ensure(plan, images)
@@ -131,7 +134,7 @@ def status(name: str) -> dict[str, Any]:
                 "boot_id": nodes.boot_id(name, node.name),
                 "ssh": nodes.has_ssh(plan, node),
                 "sudo_password": node.name in plan.sudo_password,
-                "card": card.device() if (card := Disks.of(plan, node.name).card) else None,
+                "card": inserted.device() if (inserted := Disks.of(plan, node.name).card) else None,
                 "legacy": node.name in plan.legacy,
             }
             for node in plan.nodes

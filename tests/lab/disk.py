@@ -18,12 +18,14 @@ _SWAP_BYTES = 64 * 1024 * 1024
 _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 BRICKS = "/srv/gluster"
 _LAYER = "layer"
+_DOCKERS = ("docker", "containerd")
+"""What Docker keeps, by folder in /var/lib."""
 
 
 @dataclass(frozen=True)
 class Disks:
-    """The folders of one node, all below FOLDER; with a CARD, what the node writes is on that. A
-    fresh one holds what `save` has put into the folder LIKE, on top of its image."""
+    """The folders of one node, all below FOLDER; with a CARD, all but swap is on that. A fresh one
+    holds what `save` has put into the folder LIKE, on top of its image."""
 
     folder: Path
     card: Card | None = None
@@ -36,10 +38,6 @@ class Disks:
         size = plan.cards.get(name)
         like = Path(plan.like) if plan.like and name in plan.workers else None
         return cls(folder, None if size is None else Card(folder, size), like)
-
-    @property
-    def _store(self) -> Path:
-        return self.folder if self.card is None else self.card.root
 
     @property
     def scratch(self) -> Path:
@@ -60,16 +58,15 @@ class Disks:
         return self.folder / "legacy"
 
     def binds(self, role: str) -> list[tuple[Path, str]]:
-        """Return the plain folders, and where the node has them: what an overlay cannot hold."""
-        data = self._store / "data"
+        """Return the folders that are mounted in the node, and where."""
+        data = self.folder / "data"
+        # On a card, too: swap would keep it from being taken out.
+        swap = (self.swap_file.parent, "/var/swap")
+        if self.card is not None:
+            return [swap, (self.card.boot, card.BOOT)]
         if role == "worker":
-            # Docker's own overlays, and swap, which would keep a card from being taken out.
-            return [
-                (data / "docker", "/var/lib/docker"),
-                (data / "containerd", "/var/lib/containerd"),
-                (self.swap_file.parent, "/var/swap"),
-                *([] if self.card is None else [(self.card.boot, card.BOOT)]),
-            ]
+            # Docker's own overlays, which an overlay cannot hold.
+            return [*((data / name, f"/var/lib/{name}") for name in _DOCKERS), swap]
         # Bricks need extended attributes that an overlay keeps for itself. What the cluster and
         # the database remember is here too, so that a reset gives a storage node a new system
         # but leaves it the member that the others know.
@@ -80,14 +77,16 @@ class Disks:
         ]
 
     def mount(self, layers: Sequence[Path]) -> Path:
-        """Mount the node's root file system over LAYERS and return where it is."""
-        if self.card is not None:
-            self.card.insert()
-        upper, work, root = self._store / "upper", self._store / "work", self.folder / "root"
-        for folder in (upper, work, root, self.scratch):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Mount the node's root file system, over LAYERS or a copy of them; return where it is."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
         if self.like is not None:
             layers = [self.like / _LAYER, *layers]
+        if self.card is not None:
+            self.card.insert(layers, cached=self.like is None)
+            return self.card.root
+        upper, work, root = self.folder / "upper", self.folder / "work", self.folder / "root"
+        for folder in (upper, work, root):
+            folder.mkdir(exist_ok=True)
         linux.overlay(root, lower=layers, upper=upper, work=work)
         return root
 
@@ -96,9 +95,9 @@ class Disks:
         draft = folder.with_suffix(".draft")
         linux.run("rm", "-rf", str(draft), str(folder))
         draft.mkdir(parents=True)
-        linux.run("cp", "-a", str(self._store / "upper"), str(draft / _LAYER))
-        for name in ("docker", "containerd"):
-            linux.run("cp", "-a", str(self._store / "data" / name), str(draft / name))
+        linux.run("cp", "-a", str(self.folder / "upper"), str(draft / _LAYER))
+        for name in _DOCKERS:
+            linux.run("cp", "-a", str(self.folder / "data" / name), str(draft / name))
         draft.rename(folder)
 
     def wipe(self, *, keep_data: bool) -> None:
@@ -142,6 +141,8 @@ def provision(
         return
     if disks.card is not None:
         disks.card.fill_boot(root)
+        for name in _DOCKERS if disks.like is not None else ():
+            linux.run("cp", "-a", f"{disks.like}/{name}/.", f"{root}/var/lib/{name}")
     for source, target in disks.binds(node.role):
         below = root / target.lstrip("/")
         below.mkdir(parents=True, exist_ok=True)
@@ -176,6 +177,8 @@ def provision(
         _provision_worker(root, disks, plan, node)
     else:
         _provision_storage(write, plan, node, paths)
+    if disks.card is not None:
+        disks.card.synchronise()
     disks.mark_provisioned()
 
 

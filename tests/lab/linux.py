@@ -50,10 +50,13 @@ def tmpfs(target: Path, mode: int = 0o755) -> None:
     )
 
 
-def overlay(target: Path, *, lower: Sequence[Path], upper: Path, work: Path) -> None:
-    """Mount UPPER over the layers LOWER (topmost first) at TARGET."""
-    layers = ":".join(str(layer) for layer in lower)
-    options = f"lowerdir={layers},upperdir={upper},workdir={work}"
+def overlay(
+    target: Path, *, lower: Sequence[Path], upper: Path | None = None, work: Path | None = None
+) -> None:
+    """Mount UPPER over the layers LOWER (topmost first) at TARGET; without UPPER, to be read."""
+    options = "lowerdir=" + ":".join(str(layer) for layer in lower)
+    if upper is not None:
+        options += f",upperdir={upper},workdir={work}"
     _checked(
         _libc.mount(b"overlay", os.fsencode(target), b"overlay", 0, options.encode()),
         f"mount an overlay at {target}",
@@ -88,9 +91,11 @@ def inside_network(namespace: Path) -> Iterator[None]:
         os.close(home)
 
 
-def run(*command: str, stdin: str | None = None) -> str:
+def run(*command: str, stdin: str | None = None, directory: Path | None = None) -> str:
     """Run COMMAND and return its output; if it fails, the error has what it said."""
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=directory, input=stdin, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         raise LabError(f"{' '.join(command)} failed ({done.returncode}): {said}")

@@ -40,11 +40,28 @@ def power_on(lab: str, node: str) -> None:
         services.spawn(group, sys.executable, "-m", "tests.lab.supervisor", lab, node, log=log)
 
 
-def cut(lab: str, node: str) -> None:
-    """Take a node's power away: every process of it ends at once, nothing is written back."""
-    Group.of(lab, node).kill()
+def cut(lab: str, node: str, *, lose: bool = False) -> None:
+    """Take a node's power away: every process of it ends at once, and writes nothing any more.
+
+    What its file systems have not given to their device yet, the kernel writes all the same when
+    it unmounts them. With LOSE that is gone, as on a real computer: that takes a card.
+    """
+    group = Group.of(lab, node)
+    disks = Disks.of(Plan.from_json(LabPaths(lab).plan.read_text()), node)
+    if lose:
+        if disks.card is None:
+            raise LabError(
+                f"{node} has no card, and only a card can lose what is not on it yet; "
+                f"start the lab with: lab up --card {node}"
+            )
+        if group.alive():
+            group.freeze()
+            disks.card.lose(group.processes())
+    group.kill()
     # The kernel goes on swapping to a file although nobody is left who knows it.
-    linux.swap_off(Disks(LabPaths(lab).disk(node)).swap_file)
+    linux.swap_off(disks.swap_file)
+    if disks.card is not None:
+        disks.card.wait_until_out()
 
 
 def reset(plan: Plan, node: Node) -> None:

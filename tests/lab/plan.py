@@ -23,7 +23,8 @@ _GATEWAY, _COMPUTER, _REGISTRY, _FIRST_STORAGE, _FIRST_WORKER = 1, 2, 3, 40, 50
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _CARD = re.compile(r"([a-z0-9]+)(?:=([0-9]{1,6})([MG]))?")
 _CARD_MIB = 4096
-_SMALLEST_CARD_MIB = 64
+_SMALLEST_CARD_MIB = 768
+"""Less does not hold the image, and its packages while they are installed."""
 
 
 @dataclass(frozen=True)

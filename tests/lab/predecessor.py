@@ -77,6 +77,7 @@ def ensure(plan: Plan, node: Node) -> None:
                 otherwise=f"{node.name} has nothing mounted on /var/log",
             )
         _run(plan, node, "proxy-node")
+    nodes.run(plan.name, node.name, "sync", "-f", "/", "/boot/firmware")
     disks.mark_legacy()
     say(f"{node.name}: what Ansible left: done")
 

@@ -39,9 +39,10 @@ from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.standing import Standing
+from chaos_engine.operations.tarball import MAX_PACKED, MIB
 from tests.unit.openpgp_samples import CAPTIVE, SHORT
 from tests.unit.site import Done, Runner, Site
-from tests.unit.test_cri_dockerd import elf, sha256, tarball
+from tests.unit.test_cri_dockerd import ZEROS, elf, sha256, tarball
 from tests.unit.test_etcd_certificates import CLIENT, SERVER, Pair
 from tests.unit.test_hostile_values import NODE
 from tests.unit.test_preflight import GOOD
@@ -130,6 +131,16 @@ def files(contents: Mapping[str, bytes]) -> Callable[[Path], object]:
     def write(folder: Path) -> None:
         for name, data in contents.items():
             (folder / "files" / name).write_bytes(data)
+
+    return write
+
+
+def larger(name: str, size: int) -> Callable[[Path], object]:
+    """A file that is larger than SIZE, without any place taken on the disk."""
+
+    def write(folder: Path) -> None:
+        with (folder / "files" / name).open("wb") as file:
+            file.truncate(size + 1)
 
     return write
 
@@ -466,14 +477,23 @@ SETTINGS = [
     bad(
         "haproxy_image",
         "haproxy",
-        "pi5, group all: chaos_haproxy_image = 'haproxy': it has to be an image with a "
-        "tag, as haproxy:3.0",
+        "pi5, group all: chaos_haproxy_image = 'haproxy': it has to be "
+        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
+    ),
+    bad(
+        "haproxy_image",
+        "haproxy:3.0@sha256:c23fbc0ebf914d81",
+        "chaos_haproxy_image = 'haproxy:3.0@sha256:c23fbc0ebf914d81': it has to be "
+        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
     ),
     bad(
         "haproxy_image",
         "haproxy:3.0; reboot",
-        "pi5, group all: chaos_haproxy_image = 'haproxy:3.0; reboot': it has to be an "
-        "image with a tag, as haproxy:3.0",
+        "pi5, group all: chaos_haproxy_image = 'haproxy:3.0; reboot': it has to be "
+        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
     ),
     bad(
         "haproxy_dir",
@@ -730,7 +750,8 @@ SETTINGS = [
         "cri_dockerd_infra_image",
         "pause --log-level=debug",
         "pi5, group all: chaos_cri_dockerd_infra_image = 'pause --log-level=debug': it "
-        "has to be the name of a container image, as haproxy:3.0",
+        "has to be a container image with its tag, its digest, or both, as haproxy:3.0 or "
+        "haproxy:3.0@sha256: and 64 hex digits in lower case",
     ),
     bad(
         "log_volumes",
@@ -1002,6 +1023,13 @@ FILES = [
         ),
         {"all": {"chaos_etcd_client_certificate": f"files/{'x' * 300}"}},
     ),
+    *(
+        Case(
+            f"{setting}: it cannot be read: it is larger than 1 MiB; put the file there, or set",
+            files=files({name: bytes(MIB + 1)}),
+        )
+        for setting, name in ((CRT_SETTING, CRT), (KEY_SETTING, KEY), (CA_SETTING, AUTHORITY))
+    ),
     Case(
         f"{CRT_SETTING} is a private key, not the client's certificate; are two files swapped?",
         files=files({CRT: GOOD_PAIR.private()}),
@@ -1088,6 +1116,20 @@ FILES = [
         files=missing(RELEASE),
     ),
     Case(
+        f"pi5: files/{RELEASE} cannot be had: it is larger than 128 MiB; download {DOWNLOAD} to "
+        "there yourself",
+        files=larger(RELEASE, MAX_PACKED),
+    ),
+    Case(
+        "pi5: {}/SHA256SUMS: it cannot be read: it is larger than 1 MiB; it is for the output of "
+        "sha256sum: mend or remove it",
+        files=larger("SHA256SUMS", MIB),
+    ),
+    Case(
+        f"pi5: files/{RELEASE}: it unpacks to more than 192 MiB (sha256 from",
+        files=release(ZEROS),
+    ),
+    Case(
         f"pi5: files/{RELEASE} cannot be had: [Errno 21] Is a directory: '{{}}/{RELEASE}'; "
         f"download {DOWNLOAD} to there yourself",
         files=directory(RELEASE),
@@ -1118,7 +1160,8 @@ FILES = [
         ),
     ),
     Case(
-        f"pi5: files/{RELEASE}: its member cri-dockerd/../../etc/cron.d/x leads out of the archive",
+        f"pi5: files/{RELEASE}: its member 'cri-dockerd/../../etc/cron.d/x' leads out of the "
+        "archive",
         files=release(tarball(name="cri-dockerd/../../etc/cron.d/x")),
     ),
     Case(
@@ -1507,8 +1550,7 @@ def run(name: str, folder: Path) -> Done:
         if case.url is not None:
             patch.setattr(urllib.request, "urlopen", urlopen)
         if case.unreadable:  # whoever runs the tests may be root, who may read all
-            patch.setattr(Path, "read_bytes", guarded(Path.read_bytes))
-            patch.setattr(Path, "read_text", guarded(Path.read_text))
+            patch.setattr(Path, "open", guarded(Path.open))
         how = ("--dry",) if name in WARNED else ("-y", *case.arguments)
         return site.run("inventory.py", case.deploy, *how, answer=answer)
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tracemalloc
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -27,7 +28,7 @@ from chaos_engine.operations.compatibility import (
     outdated,
 )
 from chaos_engine.operations.cri_dockerd import PROGRAM, UNITS, check, compose, reads
-from chaos_engine.operations.tarball import CHECKSUMS, MACHINES, MEMBER, extract
+from chaos_engine.operations.tarball import CHECKSUMS, MACHINES, MAX_MEMBERS, MEMBER, MIB, extract
 from chaos_engine.templates import render
 from tests.unit.nodes import Nodes
 
@@ -62,6 +63,20 @@ def link(name: str, kind: bytes) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, "/etc/passwd"
     return member
+
+
+def zeros(size: int, name: str = "cri-dockerd/zeros", kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A tarball with a member of so many zeros; 300 MiB of them are packed to 0.3 MB."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    head, block, end = (
+        gzip.compress(part, mtime=0)
+        for part in (member.tobuf(tarfile.GNU_FORMAT), bytes(MIB), bytes(2 * tarfile.BLOCKSIZE))
+    )
+    return head + size // MIB * block + end
+
+
+ZEROS = zeros(300 * MIB)
 
 
 def sha256(data: bytes) -> str:
@@ -103,6 +118,70 @@ def test_the_program_of_a_good_tarball(architecture: str) -> None:
 def test_a_tarball_that_is_not_one_is_told_why(data: bytes, wrong: str) -> None:
     with pytest.raises(ValueError, match=re.escape(wrong)):
         extract(data, sha256(data), "arm64")
+
+
+def test_what_follows_the_archive_is_looked_at_too() -> None:
+    release = tarball()
+    for wrong in (
+        release + b"<html>",
+        release[:-3],
+        release[:-8] + b"\1" * 8,
+        release + b"\x1f\x8b",
+    ):
+        with pytest.raises(ValueError, match="it is no whole gzipped tar archive"):
+            extract(wrong, sha256(wrong), "arm64")
+    # gzip takes zeros for padding, and reads several members one after the other
+    for right in (release + bytes(512), release + gzip.compress(bytes(1024), mtime=0)):
+        assert extract(right, sha256(right), "arm64") == elf()
+
+
+def test_a_program_that_is_there_twice_is_refused() -> None:
+    member = tarfile.TarInfo(MEMBER)
+    data = tarball(extra=member)
+    with pytest.raises(ValueError, match="it has cri-dockerd/cri-dockerd twice"):
+        extract(data, sha256(data), "arm64")
+
+
+def test_a_member_with_control_characters_in_its_name_is_shown_without_them() -> None:
+    data = tarball(name="../\x1b[2J")
+    with pytest.raises(ValueError, match=re.escape(r"its member '../\x1b[2J' leads out")):
+        extract(data, sha256(data), "arm64")
+
+
+def test_more_members_than_a_release_has_are_refused() -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for number in range(MAX_MEMBERS + 1):
+            tar.addfile(tarfile.TarInfo(f"cri-dockerd/{number}"))
+    data = gzip.compress(buffer.getvalue(), mtime=0)
+    with pytest.raises(ValueError, match="it has more than 256 members"):
+        extract(data, sha256(data), "arm64")
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [
+        (ZEROS, "it unpacks to more than 192 MiB"),
+        (zeros(300 * MIB, MEMBER), "its cri-dockerd/cri-dockerd is larger than 128 MiB"),
+        # read by tarfile before anybody sees the member
+        (zeros(64 * MIB, kind=tarfile.GNUTYPE_LONGNAME), "it has more than 1 MiB in it besides"),
+        (zeros(64 * MIB, kind=tarfile.XHDTYPE), "it has more than 1 MiB in it besides its files"),
+        (gzip.compress(bytes(64 * MIB), 1, mtime=0), "it has more than 1 MiB in it besides"),
+        (tarball() + gzip.compress(bytes(64 * MIB), 1, mtime=0), "it has more than 1 MiB in it"),
+        (zeros(190 * MIB), "it has no cri-dockerd/cri-dockerd"),
+    ],
+    ids=["file", "program", "long name", "extended header", "zeros", "behind", "skipped"],
+)
+def test_a_large_archive_takes_little_memory(data: bytes, wrong: str) -> None:
+    digest = sha256(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=re.escape(wrong)):
+            extract(data, digest, "arm64")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * MIB, f"{peak / MIB:.1f} MiB"
 
 
 def test_another_checksum_is_told_before_anything_is_unpacked() -> None:

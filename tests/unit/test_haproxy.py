@@ -22,6 +22,7 @@ from chaos_engine.facts.share import confined
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.hairpin import missing
 from chaos_engine.operations.haproxy import (
+    _PULL,
     CHECKSUM,
     OWN,
     UNIT,
@@ -35,6 +36,7 @@ from chaos_engine.operations.haproxy import (
     taken,
 )
 from chaos_engine.templates import render
+from tests.unit.scripts import Sandbox
 from tests.unit.share import stand_in
 
 VIP = IPv4Address("192.168.1.60")
@@ -114,6 +116,107 @@ def test_a_container_that_differs_is_found(change: dict[str, Any], expected: lis
     found = differences(PROXY, replace(RUNNING, **change), "sha256:aa")
     assert len(found) == len(expected)
     assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
+
+
+DIGEST = f"sha256:{'c2' * 32}"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "haproxy:3.0",
+        f"haproxy:3.0@{DIGEST}",
+        f"haproxy@{DIGEST}",
+        "docker.io/library/haproxy:3.0-bookworm",
+        f"registry.example:5000/team/haproxy_lb--arm/a.b__c:3.0_x@{DIGEST}",
+        "localhost/haproxy:latest",
+        "192.168.1.5:5000/haproxy:3.0",
+        f"haproxy:{'t' * 128}",
+    ],
+)
+def test_images_have_a_tag_or_a_digest(image: str) -> None:
+    assert settings(haproxy_image=image).haproxy_image == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "haproxy",
+        "registry.example:5000/haproxy",
+        "haproxy:",
+        "haproxy@",
+        "haproxy@latest",
+        "Haproxy:3.0",
+        "haproxy:3.0:3.1",
+        "haproxy:3.0@sha256:c23f",
+        f"haproxy:3.0@{DIGEST.upper()}",
+        f"haproxy:3.0@{DIGEST[:-1]}g",
+        f"haproxy:3.0@{DIGEST}0",
+        f"haproxy:3.0@{DIGEST}@{DIGEST}",
+        f"haproxy:3.0{DIGEST}",
+        f"haproxy@{DIGEST}:3.0",
+        f"haproxy@sha512:{'c2' * 64}",
+        DIGEST.replace("sha256:", ""),
+        "/haproxy:3.0",
+        "a//haproxy:3.0",
+        "registry.example:port/haproxy:3.0",
+        "--privileged:3.0",
+        f"haproxy:{'t' * 129}",
+        "haproxy:3.0\n",
+    ],
+)
+def test_what_is_no_image_with_a_tag_or_a_digest_is_refused(image: str) -> None:
+    with pytest.raises(ValueError, match="image with its tag, its digest, or both"):
+        settings(haproxy_image=image)
+
+
+def test_another_digest_is_another_image() -> None:
+    """Docker notes the name that a container was started with, whole."""
+    pinned = replace(PROXY, image=f"haproxy:3.0@{DIGEST}")
+    assert differences(pinned, RUNNING, "sha256:aa") == ["it runs haproxy:3.0 (sha256:aa)"]
+    running = replace(RUNNING, image=pinned.image)
+    assert differences(pinned, running, "sha256:aa") == []
+    assert differences(pinned, running, "") == []
+    moved = replace(PROXY, image=f"haproxy:3.0@sha256:{'d3' * 32}")
+    assert len(differences(moved, running, "")) == 1
+    assert f"{pinned.image} haproxy -c" in check(Plan(write=(File(SCRIPT, ""),)), pinned.image)
+
+
+@pytest.mark.parametrize(
+    ("image", "said", "tries", "hint"),
+    [
+        (f"haproxy:3.0@{DIGEST}", "manifest unknown", 1, "or correct the digest"),
+        (f"haproxy:3.0@{DIGEST}", "no such host", 3, "or correct the digest"),
+        (
+            "haproxy:3.0",
+            "docker.io/library/haproxy:3.0: not found",
+            1,
+            "or bring it by docker load",
+        ),
+        ("haproxy:3.0", "i/o timeout", 3, "or bring it by docker load"),
+    ],
+)
+def test_a_pull_is_tried_again_while_the_registry_does_not_answer(
+    tmp_path: Path, image: str, said: str, tries: int, hint: str
+) -> None:
+    docker = f"""
+    sleep() {{ :; }}
+    docker() {{ echo "$*" >>{tmp_path}/docker.log; echo "error: {said}" >&2; return 1; }}
+    """
+    script = Sandbox(tmp_path).localise(_PULL)
+    done = subprocess.run(
+        ["sh", "-c", f"{docker}{script}", "sh", image],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    calls = (tmp_path / "docker.log").read_text().splitlines()
+    assert calls == [f"pull -- {image}"] * tries
+    assert said in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"{image} cannot be pulled: ")
+    assert done.stderr.rstrip().partition(": docker pull prints")[0].endswith(hint)
 
 
 def test_an_image_that_nobody_can_tell_of_is_no_difference() -> None:

@@ -551,6 +551,25 @@ def test_a_node_that_remembers_nothing_is_left_as_it_is() -> None:
     assert not Path(ASIDE).exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_an_image_with_a_digest_is_removed(tmp_path: Path, there: bool) -> None:
+    """As Docker does: ``docker image ls`` lists none by tag and digest together."""
+    image = f"haproxy:3.0@sha256:{'c2' * 32}"
+    docker = f"""
+    docker_runs() {{ :; }}
+    docker() {{
+      echo "$*" >>{tmp_path}/docker.log
+      case "$1 $2" in "image inspect") {str(there).lower()} ;; "image ls") ;; esac
+    }}
+    """
+    done = Sandbox(tmp_path).run(f"{KEEP}{BACK}{docker}drop_image {image}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    removed = [
+        line for line in (tmp_path / "docker.log").read_text().splitlines() if " rm " in line
+    ]
+    assert removed == ([f"image rm -- {image}"] if there else [])
+
+
 def test_a_written_file_keeps_its_mode(node: Node) -> None:
     node.path("etc/hosts").write_text("127.0.0.1 localhost\n")
     found = node.remembered()

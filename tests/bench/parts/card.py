@@ -53,7 +53,7 @@ docker image inspect bench-shell >/dev/null 2>&1 ||
 
 # Files that a process on the node has changed since the mark, of all that lies on the card
 _CHANGED = r"""
-for place in / /var/lib/docker /var/lib/containerd /boot/firmware; do
+for place in / /boot/firmware; do
   find $place -xdev -newer /run/bench.mark -type f -printf '%s %p\n' 2>/dev/null
 done
 """

@@ -96,7 +96,9 @@ def test_a_card_has_a_size(text: str, parsed: str, mib: int) -> None:
     assert plan.make(name="lab", card=[text]).cards == {"pi1": mib}
 
 
-@pytest.mark.parametrize("text", ["pi1=", "pi1=4", "pi1=4T", "pi1=10M", "=4G", "pi9", "etcd1"])
+@pytest.mark.parametrize(
+    "text", ["pi1=", "pi1=4", "pi1=4T", "pi1=10M", "pi1=512M", "=4G", "pi9", "etcd1"]
+)
 def test_a_card_without_a_size_or_a_worker_is_refused(text: str) -> None:
     with pytest.raises(LabError, match=f"--card {text}"):
         plan.make(name="lab", card=[text])

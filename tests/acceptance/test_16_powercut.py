@@ -1,0 +1,33 @@
+"""Eight power cuts that lose what is not on the card; `make torture PARTS=powercut` has more."""
+
+from __future__ import annotations
+
+from tests.acceptance.suites import SUITE
+from tests.powercut_lives import (
+    BEGIN_UNDO,
+    CHANGE,
+    CONTROLLERS,
+    FIRST,
+    IMAGE,
+    PULLS,
+    REBOOT,
+    VERSION,
+    Life,
+    choose,
+    live_at_once,
+)
+from tests.virtual_cluster import own_lab
+
+SEED = "acceptance"
+NODES = {"pi1": (FIRST, CHANGE, VERSION, BEGIN_UNDO), "pi5": (PULLS, IMAGE, CONTROLLERS, REBOOT)}
+
+
+def test_every_power_cut_is_borne() -> None:
+    cuts = choose(SEED, NODES)
+    cards = [word for node in NODES for word in ("--card", node)]
+    options = ("--workers", ",".join(NODES), "--storage", "1", "--suite", SUITE.name)
+    with own_lab("pw-acceptance", "POWERCUT_KEEP", *options, "--swap", "none", *cards) as cluster:
+        lives = {node: Life(cluster, node, SUITE.name, SEED) for node in NODES}
+        problems = live_at_once(lives, cuts)
+    assert sum(life.cuts for life in lives.values()) == 8
+    assert not problems, f"{len(problems)} problems\n\n" + "\n\n".join(problems)

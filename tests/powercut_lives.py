@@ -1,0 +1,499 @@
+"""Lives of nodes whose power is cut again and again, and what has to be true after each cut.
+
+A life begins with a fresh node. In each step a run is cut short by a power cut that loses what is
+not on the card yet; the node has to boot, to answer ssh and to have only whole files; the same run
+again has to end well and to leave nothing behind, and the one after it has nothing to do. Where an
+undo was cut, the node then is what it was when it was fresh.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from tests import operations
+from tests.interrupted_deploy import make_fresh
+from tests.node_state import AFTER_UNDO, LEFT, State, differences, take
+from tests.powercut import (
+    HasRun,
+    Operation,
+    Over,
+    Point,
+    Rebooting,
+    Replaced,
+    Runs,
+    cut_short,
+)
+from tests.virtual_cluster import Cluster, wait_for
+
+DEPLOY, UNDO = "deploy.py", "chaos_engine.deploys.undo"
+MANIFEST = "/var/lib/chaos-engine/manifest"
+
+
+def _unpacks(package: str, seconds: float = 0) -> Runs:
+    return Runs(rf"dpkg-deb .*--fsys-tarfile .*/{package}_", seconds)
+
+
+def _data(**settings: str) -> tuple[str, ...]:
+    return tuple(w for key, value in settings.items() for w in ("--data", f"chaos_{key}={value}"))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run that is cut short, and the points at which it may be."""
+
+    name: str
+    points: tuple[Point, ...]
+    entry: str = DEPLOY
+    data: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
+    """Those that take long: it may be cut at any time of them, too."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return self.entry, *self.data
+
+    @property
+    def is_undo(self) -> bool:
+        return self.entry == UNDO
+
+
+_SLOW = (operations.GLUSTER, operations.DOCKER, operations.PACKAGES, operations.KUBERNETES)
+"""What takes most of the time of a first deploy, so that most power cuts of real life meet it."""
+
+_ANYWHERE = 0.3
+"""How often a point is any time of such an operation instead."""
+
+_DPKG = (
+    _unpacks("glusterfs-client"),
+    _unpacks("glusterfs-common", 0.3),
+    _unpacks("docker.io", 0.5),
+    _unpacks("containerd", 0.3),
+    _unpacks("kubelet"),
+    Runs("dpkg .*--configure .*", 0.4),
+    Runs("dpkg .*--unpack .*", 1.0),
+)
+
+FIRST = Step(
+    "first deploy",
+    (
+        *_DPKG,
+        Runs("apt-get .* update", 0.1),
+        HasRun("apt-get .* update"),
+        HasRun("apt-get .* install .*glusterfs-client", 1.0),
+        HasRun("apt-get .* install .*docker.io", 3.0),
+        HasRun("apt-get .* install .*kubelet", 0.5),
+        Runs("apt-get .* remove ", 0.5),
+        HasRun("apt-get .* remove "),
+        Replaced("/etc/hosts"),
+        Replaced("/etc/fstab"),
+        Replaced("/etc/docker/daemon.json"),
+        Replaced("/usr/local/bin/cri-dockerd"),
+        Replaced("/etc/kubernetes/client.key"),
+        Replaced("/boot/firmware/cmdline.txt"),
+        Runs("^sync "),
+        Runs("^mv "),
+        Runs("^apt-mark hold"),
+        Over(),
+    ),
+    operations=_SLOW,
+)
+AGAIN = Step(
+    "deploy after undo",
+    (*_DPKG, HasRun("apt-get .* install .*docker.io"), Replaced("/etc/fstab"), Over(2.0)),
+    operations=_SLOW,
+)
+CHANGE = Step(
+    "change of Docker, journal and logs",
+    (
+        Replaced("/etc/docker/daemon.json"),
+        Replaced("/etc/systemd/journald.conf.d/90-chaos-engine.conf"),
+        Replaced("/etc/rsyslog.d/10-all.conf"),
+        Runs("systemctl .*restart.*docker"),
+        Runs("systemctl .*restart.*journald"),
+        Runs("^sync "),
+        Runs("^mv "),
+        Operation(operations.DOCKER, 0.5),
+        Over(),
+    ),
+    data=_data(
+        docker_log_max_size="20m",
+        journald_max_use="32M",
+        log_protocol="tcp",
+        etcd_certificates_hosts="controllers",
+    ),
+)
+VERSION = Step(
+    "change of Kubernetes' version and of cri-dockerd's",
+    (
+        _unpacks("kubelet"),
+        _unpacks("kubeadm"),
+        Runs("dpkg .*--configure .*kube"),
+        HasRun("apt-get .* install .*kubelet"),
+        HasRun("apt-get .* install .*kubelet", 2.0),
+        Replaced("/usr/local/bin/cri-dockerd"),
+        Operation(operations.KUBERNETES, 1.0),
+        Runs("^apt-mark hold"),
+        Over(),
+    ),
+    data=_data(kubernetes_version="1.28.14", cri_dockerd_version="0.3.25"),
+)
+BACK = Step(
+    "change back",
+    (
+        _unpacks("kubelet"),
+        HasRun("apt-get .* install .*kubelet", 1.0),
+        Replaced("/usr/local/bin/cri-dockerd"),
+        Operation(operations.SHIM, 0.5),
+        Operation(operations.KUBERNETES, 1.5),
+        Over(),
+    ),
+)
+REBOOT = Step(
+    "reboot",
+    (
+        Rebooting("down"),
+        Rebooting("up"),
+        Rebooting("up", 0.5),
+        Rebooting("up", 1.5),
+        Runs("systemctl.* reboot"),
+        Replaced("/boot/firmware/cmdline.txt"),
+        Replaced("/boot/firmware/cmdline.txt.chaos-engine.bak"),
+    ),
+    data=_data(
+        kernel_words='["cgroup_enable=cpuset","cgroup_memory=1","cgroup_enable=memory","chaos.cut=1"]'
+    ),
+)
+IMAGE = Step(
+    "another image of HAProxy",
+    (
+        Runs("^docker pull", 0.1),
+        Runs("^docker pull", 0.4),
+        HasRun("^docker pull"),
+        HasRun("^docker pull", 0.7),
+        Replaced("/usr/sbin/haproxy_start.sh"),
+        Operation(operations.HAPROXY, 0.5),
+        Over(),
+    ),
+    data=_data(haproxy_image="haproxy:2.6"),
+)
+CONTROLLERS = Step(
+    "change of HAProxy's controllers",
+    (
+        Replaced("/var/lib/chaos-engine/haproxy/haproxy.cfg"),
+        Operation(operations.HAPROXY, 0.2),
+        Operation(operations.HAPROXY, 0.8),
+        Runs("docker .*(kill|exec)"),
+        Over(),
+    ),
+    data=_data(controllers='["pi1","pi4"]'),
+)
+PULLS = Step(
+    "first deploy of the proxy",
+    (
+        HasRun("^docker pull"),
+        Runs("^docker pull", 0.3),
+        Operation(operations.NETWORK, 0.3),
+        Operation(operations.HAPROXY, 0.5),
+        Replaced("/etc/systemd/system/docker_haproxy.service"),
+        _unpacks("docker.io"),
+        Over(),
+    ),
+)
+BEGIN_UNDO = Step(
+    "undo",
+    (
+        Runs("dpkg .*--(remove|purge)", 0.2),
+        Runs("dpkg .*--(remove|purge)", 1.5),
+        _unpacks("snapd"),
+        _unpacks("snapd", 1.0),
+        _unpacks("cloud-init"),
+        Runs("dpkg .*--configure ", 0.5),
+        Replaced("/boot/firmware/cmdline.txt"),
+        Replaced("/etc/fstab"),
+        Replaced("/etc/hosts"),
+        Replaced(MANIFEST),
+        HasRun("apt-get .* install "),
+        HasRun("apt-get .* install ", 2.0),
+        Operation("Undo Docker", 1.0),
+        Operation("Undo Kubernetes", 0.5),
+        Operation("Undo Logs"),
+        Operation("Remove what was kept"),
+        Over(),
+    ),
+    entry=UNDO,
+    operations=("Undo Docker", "Undo Kubernetes", "Undo Packages", "Undo Log share"),
+)
+
+WORKER = (FIRST, CHANGE, VERSION, BACK, REBOOT, BEGIN_UNDO, AGAIN, BEGIN_UNDO)
+PROXY = (PULLS, IMAGE, CONTROLLERS, BACK, REBOOT, BEGIN_UNDO, PULLS, BEGIN_UNDO)
+"""What a node goes through, in this order."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A step with the point at which it is cut."""
+
+    step: Step
+    point: Point
+
+
+def choose(seed: str, lives: Mapping[str, Sequence[Step]]) -> dict[str, list[Cut]]:
+    """Choose a point for each step of each node: another one each time while there are others."""
+    dice = random.Random(seed)
+    left: dict[str, list[Point]] = {}
+    chosen: dict[str, list[Cut]] = {node: [] for node in lives}
+    for node, steps in lives.items():
+        for step in steps:
+            points = left.setdefault(step.name, [])
+            if not points:
+                points += dice.sample(step.points, len(step.points))
+            point = points.pop()
+            if step.operations and dice.random() < _ANYWHERE:
+                point = Operation(dice.choice(step.operations), 2)
+            seconds = round(dice.uniform(0, 2 * point.seconds), 2)
+            chosen[node].append(Cut(step, replace(point, seconds=seconds)))
+    return chosen
+
+
+_FILES = f"""
+cut -f 2,4 {MANIFEST} 2>/dev/null | sed -n 's/^file\\t//p; s/^wrote\\t[0-9a-f]* //p'
+find /var/lib/chaos-engine /boot/firmware -type f ! -path {MANIFEST} \\
+  ! -path /var/lib/chaos-engine/reboot ! -name '*.new' ! -name '*.chaos' ! -name '*.chaos-old' \\
+  ! -path '*/stage.*' ! -path '*/packages/new.*' 2>/dev/null || :
+"""
+_SUMS = "xargs -r -d '\\n' sha256sum -- 2>/dev/null | sed -E 's/^(.{64}) .(.*)/\\2\\t\\1/'"
+_AUDIT = (
+    "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | "
+    "grep -vE '^([ihr][ic]|[a-z]n) ' || :"
+)
+_BOOTED = "systemctl is-system-running --wait || true"
+_VERIFY = "dpkg --verify || :"
+_EMPTY_FILES = (
+    "find / /boot/firmware -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /dev \\) "
+    "-prune -o -type f -empty -print"
+)
+_UNITS = """
+for unit in $(systemctl list-units --plain --no-legend --failed | cut -d ' ' -f 1); do
+  echo "$unit has failed"; journalctl -q -b -u "$unit" -n 5 -o cat
+done
+systemctl list-jobs --no-legend
+"""
+
+
+@dataclass
+class Life:
+    """A node that goes through its steps; `problems` has a text for each cut not borne."""
+
+    cluster: Cluster
+    node: str
+    suite: str
+    seed: str
+    problems: list[str] = field(default_factory=list)
+    cuts: int = 0
+    _fresh: State = field(default_factory=dict)
+    _verified: frozenset[str] = frozenset()
+    _empty: frozenset[str] = frozenset()
+
+    def live(self, cuts: Iterable[Cut]) -> None:
+        """Go through all cuts; after one that is not borne with a node made fresh."""
+        self._begin()
+        deployed = True
+        for cut in cuts:
+            if not deployed and cut.step.name not in (FIRST.name, PULLS.name, AGAIN.name):
+                self._deploy()
+            begin = time.monotonic()
+            number = len(self.problems)
+            self._bear(cut, number)
+            self.cuts += 1
+            state = "ok" if len(self.problems) == number else "FAILED"
+            print(
+                f"{self.suite} {self.node}: {time.monotonic() - begin:5.1f} s {state}  "
+                f"{cut.step.name}: {cut.point}",
+                flush=True,
+            )
+            deployed = True
+            if len(self.problems) != number:
+                print(self.problems[-1], flush=True)
+                self._begin()
+                deployed = False
+
+    def _begin(self) -> None:
+        """Make the node fresh, and know what it is then."""
+        make_fresh(self.cluster, self.node)
+        # Any real node has it; Debian lets nobody remove it, and Docker would bring it
+        self._exec("apt-get -q update && apt-get install -q -y --no-install-recommends e2fsprogs")
+        self._fresh = self._settled()
+        self._verified = frozenset(self._exec(_VERIFY).splitlines())
+        self._empty = frozenset(self._exec(_EMPTY_FILES).splitlines())
+        self._exec("sync -f / /boot/firmware")
+
+    def _deploy(self) -> None:
+        run = self._run(FIRST.command)
+        assert not run, f"{self.node}: a first deploy without a cut fails:\n{run}"
+
+    def _settled(self) -> State:
+        """What the node is when it has booted, and snapd has ended, having no snaps."""
+        self._exec(_BOOTED)
+        snapd = "systemctl is-active snapd.service || true"
+        wait_for("snapd to end", lambda: self._exec(snapd) == "inactive", 90)
+        return take(self.cluster, self.node)
+
+    def _exec(self, command: str) -> str:
+        return self.cluster.exec(self.node, command)
+
+    def _run(self, command: Sequence[str]) -> str:
+        """Run pyinfra to its end; what it said if it failed."""
+        run = self.cluster.pyinfra("-y", *command, "--limit", self.node, ok=False)
+        return run.text if run.status else ""
+
+    def _bear(self, cut: Cut, number: int) -> None:
+        problems: list[str] = []
+        reached = False
+        try:
+            before, paths = self._sums(set())
+            reached, _ = cut_short(self.cluster, self.node, cut.point, *cut.step.command)
+            problems += self._recover(cut, before, paths)
+        except AssertionError as error:
+            problems.append(str(error))
+        if problems:
+            where = "" if reached else " (not reached: cut at the end of the run)"
+            self.problems.append(
+                f"seed {self.seed}, {self.suite}, {self.node}, cut {self.cuts + 1}, "
+                f"{cut.step.name}: {cut.point}{where}\n" + "\n".join(problems)
+            )
+
+    def _recover(self, cut: Cut, before: Mapping[str, str], paths: set[str]) -> list[str]:
+        """Switch the node on again and look what is wrong with it, and after the next runs."""
+        problems = []
+        self.cluster.power(self.node, "on")
+        said = self.cluster.run("ssh", self.node, _BOOTED, ok=False)
+        if said.status:
+            problems.append(f"ssh after the cut: {said.text}")
+        after, paths = self._sums(paths)
+        failed = self._run(cut.step.command)
+        if failed:
+            problems.append(f"the run after the cut fails: {_essence(failed)}")
+            problems += self._evidence()
+        end, more = self._sums(paths)
+        if more - paths:
+            # Known to be ours only now
+            now = {path: after.get(path, "") for path in more - paths}
+            paths |= {path for path, content in now.items() if content}
+        problems += broken(paths, before, after, end)
+        if failed:
+            return problems
+        for what, found in (
+            ("left over", self._exec(LEFT)),
+            ("dpkg --audit", self._exec(_AUDIT)),
+            ("dpkg --verify", "\n".join(self._damaged(more))),
+        ):
+            if found:
+                problems.append(f"{what}, after the run that ended well: {found}")
+        changed = self.cluster.changed(*cut.step.command, "--limit", self.node)
+        if changed:
+            problems.append(f"the run after that changes {changed}")
+        if not cut.step.is_undo:
+            problems += self._proxy(cut)
+        elif not problems:
+            problems += self._undone()
+        return problems
+
+    def _evidence(self) -> list[str]:
+        """What is on a node that does not converge."""
+        empty = [f for f in self._exec(_EMPTY_FILES).splitlines() if f not in self._empty]
+        found = {
+            "packages that are not well": self._exec(_AUDIT),
+            "empty files that a fresh node has not": "\n".join(empty[:40]),
+            "damaged files of packages": "\n".join(self._damaged(set())[:40]),
+            "units": self._exec(_UNITS),
+        }
+        return [f"{what}: {lines}" for what, lines in found.items() if lines]
+
+    def _sums(self, known: set[str]) -> tuple[dict[str, str], set[str]]:
+        """The checksums of the files that are ours by the node's notes, or known; their paths."""
+        paths = known | set(self._exec(_FILES).splitlines())
+        listed = "\n".join(sorted(paths))
+        out = self._exec(f"{_SUMS} <<'END'\n{listed}\nEND") if paths else ""
+        sums = dict(line.split("\t", 1) for line in out.splitlines() if "\t" in line)
+        return {path: sums.get(path, "") for path in paths}, paths
+
+    def _damaged(self, ours: set[str]) -> list[str]:
+        """What dpkg finds in another state than on the fresh node, but for files that are ours."""
+        return [
+            line
+            for line in self._exec(_VERIFY).splitlines()
+            if line not in self._verified and not any(line.endswith(f" {path}") for path in ours)
+        ]
+
+    def _proxy(self, cut: Cut) -> list[str]:
+        """What is wrong with HAProxy, if the node is the proxy."""
+        if self._exec(f"grep -q '^haproxy' {MANIFEST} || echo no"):
+            return []
+        wanted = "2.6" if cut.step is IMAGE else "3.0"
+
+        def runs() -> bool:
+            version = self._exec("docker exec lb-haproxy haproxy -v")
+            assert f"version {wanted}" in version, version
+            return True
+
+        try:
+            wait_for("HAProxy", runs, 30)
+        except AssertionError as error:
+            log = self._exec("docker logs --tail 5 lb-haproxy 2>&1 || :")
+            return [f"{error}; its log: {log}"]
+        return []
+
+    def _undone(self) -> list[str]:
+        """What is not as on the fresh node after an undo, and its reboot."""
+        self.cluster.power(self.node, "cycle")
+        left = differences(self._fresh, self._settled(), AFTER_UNDO[self.suite])
+        return [f"not as it was after undo: {line}" for line in left]
+
+
+def broken(
+    paths: Iterable[str],
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    end: Mapping[str, str],
+) -> list[str]:
+    """Name the files that are neither as before the cut run nor as after the run that ended."""
+    return [
+        f"{path} is {_content(after.get(path, ''))} after the cut; it was "
+        f"{_content(before.get(path, ''))}, and is to be {_content(end.get(path, ''))}"
+        for path in sorted(paths)
+        if after.get(path, "") not in (before.get(path, ""), end.get(path, ""))
+    ]
+
+
+_EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def _content(sha256: str) -> str:
+    return {"": "absent", _EMPTY: "EMPTY"}.get(sha256, sha256[:8])
+
+
+def _essence(said: str) -> str:
+    """What a run said of its failure."""
+    lines = [
+        line
+        for line in said.splitlines()
+        if re.search(r"Error|error|E: |fail|again|refus|empty|missing|not ", line)
+        and "No change" not in line
+    ]
+    return "\n    ".join(lines[-25:] or said.splitlines()[-25:])
+
+
+def live_at_once(lives: Mapping[str, Life], cuts: Mapping[str, Sequence[Cut]]) -> list[str]:
+    """Let all nodes live at the same time; what was not borne."""
+    with ThreadPoolExecutor(len(lives)) as pool:
+        futures = [pool.submit(life.live, cuts[node]) for node, life in lives.items()]
+        for node, future in zip(lives, futures, strict=True):
+            error = future.exception()
+            if error is not None:
+                lives[node].problems.append(f"{node}: the life ended early: {error!r}")
+    return [problem for life in lives.values() for problem in life.problems]
