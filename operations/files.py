@@ -525,9 +525,12 @@ def _act(action: str, unit: Unit, reload: str, done: list[Unit]) -> list[str]:
     act = f"systemctl {action} -- {name}"
     if unit.ready:
         act = f"{{ {act} && (\n{unit.ready}\n) </dev/null; }}"
+    # Where the journal is in RAM no other is read: others may write /var/log/journal
     why = (
         "journalctl --sync 2>/dev/null || true; "
-        f"journalctl -q --no-pager -o cat -n 8 -u {name} >&2 2>/dev/null || true"
+        "journalctl -q --no-pager -o cat -n 8 "
+        "$([ ! -d /run/log/journal ] || echo -D /run/log/journal) "
+        f"-u {name} >&2 2>/dev/null || true"
     )
     if not unit.required:
         return [*lines, f"{act} || {{ {why}; }}"]
