@@ -95,8 +95,7 @@ hold() {{ # PACKAGE...: have apt leave them at their version
 }}
 begun() {{ # PACKAGE...: note that apt is changing them, until that is on the card
   [ $# -gt 0 ] || return 0
-  mkdir -p {DIRECTORY}
-  printf '%s\\n' "$@" >>{CHANGING}; sync -- {CHANGING} {DIRECTORY}
+  jot {CHANGING} "$@"
 }}
 finished() {{ # what apt was changing is on the card
   [ -e {CHANGING} ] || return 0
@@ -193,6 +192,11 @@ repair() ( # install damaged packages once more, at their version, and look whet
     exit 1
   }}
   for file in $removed; do rm -f -- "$file"; done
+  # Removal takes the x bit from init scripts; preinst gives it back if dpkg tells it of an old
+  # version, which it does not after an interruption (cloud-init's postrm and preinst in Debian 12)
+  for file in $(conffiles $names | grep '^/etc/init\\.d/'); do
+    [ ! -f "$file" ] || chmod +x -- "$file"
+  done
   configure
   wrong=$(dpkg --verify $names | awk '/^..5/ && $2 != "c"')
   [ -z "$wrong" ] || {{ echo "still damaged after that:" "$wrong" >&2; exit 1; }}

@@ -21,6 +21,8 @@ from chaos_engine.operations.rolling import READ, in_turn, standing
 
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
 CLIENT = "/usr/bin/docker"
+CNI = "/etc/cni/net.d"
+"""Where containerd looks for networks, which nothing here uses."""
 
 # docker-ce is Docker's own package; the others are the distribution's
 _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "containerd", "runc")
@@ -115,6 +117,8 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     lines = [APT]
     if install:
         get = "apt install --no-install-recommends --allow-change-held-packages"
+        # containerd makes it whenever it starts, with no package to tell of it
+        lines.append(f"folders {CNI}/any; settle")
         lines.append("refresh")
         if missing or _torn(found):
             also = [] if client else [f"$({_RECOMMENDED})"]

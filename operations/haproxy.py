@@ -45,9 +45,13 @@ _PULL = f"""\
   echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
 }}
 note image pulled "$1"; settle
-# one of which an interruption has left the name, and files without content
-if grep -qxFs -e "$1" {PULLING}; then docker image rm -f -- "$1" >/dev/null 2>&1 || :; fi
-printf '%s\\n' "$1" >{PULLING}; sync -- {PULLING} {DIRECTORY}
+# After an interruption Docker may know layers whose files are empty, also such that no image has:
+# a pull takes them for present, and removing the image that it makes removes them too
+if grep -qxFs -e "$1" {PULLING}; then
+  docker pull -- "$1" >/dev/null 2>&1 || :
+  docker image rm -f -- "$1" >/dev/null 2>&1 || :
+fi
+rm -f -- {PULLING}; jot {PULLING} "$1"
 for pause in 2 10 0; do
   if said=$(docker pull -- "$1" 2>&1); then
     echo "$said"

@@ -103,7 +103,7 @@ def noteworthy(node: NodeState, known_as: str = "", address: str = "") -> Iterat
         tried = "; ".join(f"{name} {', '.join(known)}" for name, known in SYSTEMS.items())
         yield f"{node.system} {node.version} is not among the systems this is made for: {tried}"
     if node.half_done:
-        # also what dpkg wants reinstalled: apt does that by itself with whatever it installs
+        # also what dpkg wants reinstalled: the head of each script that calls apt does that
         names = ", ".join(word.split("=", 1)[1] for word in node.half_done)
         yield f"dpkg was interrupted with {names}; the next step that needs apt finishes that first"
     if MIN_FREE_MIB <= node.free_mib < WANTED_FREE_MIB:

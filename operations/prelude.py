@@ -27,10 +27,19 @@ durable() {{ # wait until all that was written is on the card, on each of the no
   awk '{{
     at = $5; disk = $3; sub(/.* - /, ""); split($0, what, " ")
     if ((what[2] ~ "^/dev/" || at == "/") && !seen[disk]++) print at
-  }}' /proc/self/mountinfo | while read -r at; do sync -f "$at"; done
+  }}' /proc/self/mountinfo | while read -r at; do
+    sync -f "$(printf %b "$at")" # a space in a path is \\040 there
+  done
+}}
+jot() {{ # FILE LINE...: add lines to a file of ours, on the card
+  mkdir -p {DIRECTORY}
+  file=$1; shift
+  printf '%s\\n' "$@" 2>/dev/null >>"$file" && sync -- "$file" {DIRECTORY} || {{
+    echo "cannot write $file: No space left on device, or read-only" >&2; return 1
+  }}
 }}
 staging() {{ # PATH...: note the files that will wait beside their places, for a later run to remove
-  mkdir -p {DIRECTORY}; printf '%s\\n' "$@" >>{STAGED}; sync -- {STAGED} {DIRECTORY}
+  jot {STAGED} "$@"
 }}
 clear_staging() {{ # remove what a run that was cut short has left
   [ -d {DIRECTORY} ] || return 0

@@ -88,6 +88,17 @@ DRIFTS = {
         "/var/lib/dpkg/status",
         DOCKER,
     ),
+    # as a power cut leaves it while dpkg unpacks
+    "Docker in pieces": _worker(
+        "sed -i '/^Package: docker.io$/,/^$/s/^Status: .*/Status: hold reinstreq half-installed/' "
+        "/var/lib/dpkg/status",
+        DOCKER,
+    ),
+    # as it leaves them after that: dpkg does not synchronise configuration files
+    "kubelet's configuration empty": _worker(
+        "echo kubelet > /var/lib/chaos-engine/packages-changing; : > /etc/default/kubelet",
+        KUBERNETES,
+    ),
     "package back": _worker(
         f"rm /etc/apt/preferences.d/chaos-engine-removed; {_APT} install modemmanager", PACKAGES
     ),

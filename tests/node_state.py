@@ -128,8 +128,8 @@ _AFTER_UNDO = (
 AFTER_UNDO = {
     "bookworm": (
         *_AFTER_UNDO,
-        # What Docker 20.10 and its containerd make when they start, and their packages leave
-        r"(files|contents) /etc/(docker(/key\.json)?|cni(/net\.d)?):",
+        # What Docker 20.10 makes when it starts, and its package leaves
+        r"(files|contents) /etc/docker(/key\.json)?:",
     ),
     "trixie": (
         *_AFTER_UNDO,

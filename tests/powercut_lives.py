@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from tests import operations
 from tests.interrupted_deploy import make_fresh
+from tests.lab.errors import LabError
 from tests.node_state import AFTER_UNDO, LEFT, State, differences, take
 from tests.powercut import (
     HasRun,
@@ -35,7 +37,8 @@ MANIFEST = "/var/lib/chaos-engine/manifest"
 
 
 def _unpacks(package: str, seconds: float = 0) -> Runs:
-    return Runs(rf"dpkg-deb .*--fsys-tarfile .*/{package}_", seconds)
+    # apt may put a number before the name
+    return Runs(rf"dpkg-deb .*--fsys-tarfile .*[/-]{package}_", seconds)
 
 
 def _data(**settings: str) -> tuple[str, ...]:
@@ -260,22 +263,30 @@ def choose(seed: str, lives: Mapping[str, Sequence[Step]]) -> dict[str, list[Cut
     return chosen
 
 
-_FILES = f"""
-cut -f 2,4 {MANIFEST} 2>/dev/null | sed -n 's/^file\\t//p; s/^wrote\\t[0-9a-f]* //p'
-find /var/lib/chaos-engine /boot/firmware -type f ! -path {MANIFEST} \\
-  ! -path /var/lib/chaos-engine/reboot ! -name '*.new' ! -name '*.chaos' ! -name '*.chaos-old' \\
+_OURS = f"""
+cut -f 2,4 {MANIFEST} 2>/dev/null | sed -n 's/^file\\t//p; s/^wrote\\t[0-9a-f]* //p' |
+  grep -v '^/var/log/'
+find /var/lib/chaos-engine/*/ /boot/firmware -type f \\
+  ! -name '*.new' ! -name '*.chaos' ! -name '*.chaos-old' \\
   ! -path '*/stage.*' ! -path '*/packages/new.*' 2>/dev/null || :
 """
-_SUMS = "xargs -r -d '\\n' sha256sum -- 2>/dev/null | sed -E 's/^(.{64}) .(.*)/\\2\\t\\1/'"
+"""Lists files that are ours by the node's notes, on its card."""
+_SUMS = (
+    "find /etc /usr/local /usr/sbin/haproxy_start.sh /boot/firmware /var/lib/chaos-engine "
+    "-type f -exec sha256sum {} + 2>/dev/null | sed -E 's/^(.{64}) .(.*)/\\2\\t\\1/' || :"
+)
+"""Lists the checksums of all files where ours are."""
 _AUDIT = (
     "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | "
     "grep -vE '^([ihr][ic]|[a-z]n) ' || :"
 )
 _BOOTED = "systemctl is-system-running --wait || true"
 _VERIFY = "dpkg --verify || :"
+_GONE = ("/etc/apparmor.d/disable",)
+"""What docker.io removes of another package's when it is purged."""
 _EMPTY_FILES = (
-    "find / /boot/firmware -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /dev \\) "
-    "-prune -o -type f -empty -print"
+    "find / /boot/firmware -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /dev "
+    "-o -path /var/lib/systemd \\) -prune -o -type f -empty -print"
 )
 _UNITS = """
 for unit in $(systemctl list-units --plain --no-legend --failed | cut -d ' ' -f 1); do
@@ -306,21 +317,9 @@ class Life:
         for cut in cuts:
             if not deployed and cut.step.name not in (FIRST.name, PULLS.name, AGAIN.name):
                 self._deploy()
-            begin = time.monotonic()
-            number = len(self.problems)
-            self._bear(cut, number)
-            self.cuts += 1
-            state = "ok" if len(self.problems) == number else "FAILED"
-            print(
-                f"{self.suite} {self.node}: {time.monotonic() - begin:5.1f} s {state}  "
-                f"{cut.step.name}: {cut.point}",
-                flush=True,
-            )
-            deployed = True
-            if len(self.problems) != number:
-                print(self.problems[-1], flush=True)
+            deployed = self._bear(cut)
+            if not deployed:
                 self._begin()
-                deployed = False
 
     def _begin(self) -> None:
         """Make the node fresh, and know what it is then."""
@@ -351,84 +350,87 @@ class Life:
         run = self.cluster.pyinfra("-y", *command, "--limit", self.node, ok=False)
         return run.text if run.status else ""
 
-    def _bear(self, cut: Cut, number: int) -> None:
+    def _bear(self, cut: Cut) -> bool:
+        """Cut the node's power at the point and see to it; whether it has borne that."""
+        begin = time.monotonic()
         problems: list[str] = []
         reached = False
         try:
-            before, paths = self._sums(set())
-            reached, _ = cut_short(self.cluster, self.node, cut.point, *cut.step.command)
-            problems += self._recover(cut, before, paths)
-        except AssertionError as error:
-            problems.append(str(error))
+            before, ours = self._files()
+            reached = cut_short(self.cluster, self.node, cut.point, *cut.step.command)
+            self._recover(cut, before, ours, problems)
+        except (AssertionError, LabError, OSError, subprocess.TimeoutExpired) as error:
+            problems.append(f"then: {error}")
+        self.cuts += 1
+        where = "" if reached else " (not reached: cut at the end of the run)"
+        print(
+            f"{self.suite} {self.node}: {time.monotonic() - begin:5.1f} s "
+            f"{'FAILED' if problems else 'ok'}  {cut.step.name}: {cut.point}{where}",
+            *problems,
+            sep="\n",
+            flush=True,
+        )
         if problems:
-            where = "" if reached else " (not reached: cut at the end of the run)"
             self.problems.append(
-                f"seed {self.seed}, {self.suite}, {self.node}, cut {self.cuts + 1}, "
+                f"seed {self.seed}, {self.suite}, {self.node}, cut {self.cuts}, "
                 f"{cut.step.name}: {cut.point}{where}\n" + "\n".join(problems)
             )
+        return not problems
 
-    def _recover(self, cut: Cut, before: Mapping[str, str], paths: set[str]) -> list[str]:
-        """Switch the node on again and look what is wrong with it, and after the next runs."""
-        problems = []
+    def _recover(
+        self, cut: Cut, before: Mapping[str, str], ours: set[str], problems: list[str]
+    ) -> None:
+        """Switch the node on again, and add to PROBLEMS what is wrong then and after more runs."""
         self.cluster.power(self.node, "on")
         said = self.cluster.run("ssh", self.node, _BOOTED, ok=False)
         if said.status:
             problems.append(f"ssh after the cut: {said.text}")
-        after, paths = self._sums(paths)
+        after, noted = self._files()
         failed = self._run(cut.step.command)
         if failed:
             problems.append(f"the run after the cut fails: {_essence(failed)}")
             problems += self._evidence()
-        end, more = self._sums(paths)
-        if more - paths:
-            # Known to be ours only now
-            now = {path: after.get(path, "") for path in more - paths}
-            paths |= {path for path, content in now.items() if content}
-        problems += broken(paths, before, after, end)
+        end, more = self._files()
+        ours |= noted | more
+        problems += broken(ours, before, after, end)
         if failed:
-            return problems
+            return
         for what, found in (
             ("left over", self._exec(LEFT)),
             ("dpkg --audit", self._exec(_AUDIT)),
-            ("dpkg --verify", "\n".join(self._damaged(more))),
+            ("dpkg --verify", "\n".join(self._damaged(ours))),
         ):
             if found:
-                problems.append(f"{what}, after the run that ended well: {found}")
+                problems.append(f"{what}, after the run that ended well: {_beginning(found)}")
         changed = self.cluster.changed(*cut.step.command, "--limit", self.node)
         if changed:
             problems.append(f"the run after that changes {changed}")
         if not cut.step.is_undo:
             problems += self._proxy(cut)
-        elif not problems:
+        else:
             problems += self._undone()
-        return problems
 
     def _evidence(self) -> list[str]:
         """What is on a node that does not converge."""
         empty = [f for f in self._exec(_EMPTY_FILES).splitlines() if f not in self._empty]
         found = {
             "packages that are not well": self._exec(_AUDIT),
-            "empty files that a fresh node has not": "\n".join(empty[:40]),
-            "damaged files of packages": "\n".join(self._damaged(set())[:40]),
+            "empty files that a fresh node has not": "\n".join(empty),
+            "damaged files of packages": "\n".join(self._damaged(set())),
             "units": self._exec(_UNITS),
         }
-        return [f"{what}: {lines}" for what, lines in found.items() if lines]
+        return [f"{what}: {_beginning(lines)}" for what, lines in found.items() if lines]
 
-    def _sums(self, known: set[str]) -> tuple[dict[str, str], set[str]]:
-        """The checksums of the files that are ours by the node's notes, or known; their paths."""
-        paths = known | set(self._exec(_FILES).splitlines())
-        listed = "\n".join(sorted(paths))
-        out = self._exec(f"{_SUMS} <<'END'\n{listed}\nEND") if paths else ""
-        sums = dict(line.split("\t", 1) for line in out.splitlines() if "\t" in line)
-        return {path: sums.get(path, "") for path in paths}, paths
+    def _files(self) -> tuple[dict[str, str], set[str]]:
+        """The checksums of files where ours are, and the paths of ours by the node's notes."""
+        lines = self._exec(_SUMS).splitlines()
+        return dict(line.split("\t", 1) for line in lines), set(self._exec(_OURS).splitlines())
 
     def _damaged(self, ours: set[str]) -> list[str]:
         """What dpkg finds in another state than on the fresh node, but for files that are ours."""
-        return [
-            line
-            for line in self._exec(_VERIFY).splitlines()
-            if line not in self._verified and not any(line.endswith(f" {path}") for path in ours)
-        ]
+        expected = tuple(f" {path}" for path in (*ours, *_GONE))
+        lines = self._exec(_VERIFY).splitlines()
+        return [one for one in lines if one not in self._verified and not one.endswith(expected)]
 
     def _proxy(self, cut: Cut) -> list[str]:
         """What is wrong with HAProxy, if the node is the proxy."""
@@ -452,7 +454,7 @@ class Life:
         """What is not as on the fresh node after an undo, and its reboot."""
         self.cluster.power(self.node, "cycle")
         left = differences(self._fresh, self._settled(), AFTER_UNDO[self.suite])
-        return [f"not as it was after undo: {line}" for line in left]
+        return [f"not as it was, after undo: {_beginning(chr(10).join(left))}"] if left else []
 
 
 def broken(
@@ -470,11 +472,18 @@ def broken(
     ]
 
 
+_LINES = 20
 _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def _content(sha256: str) -> str:
     return {"": "absent", _EMPTY: "EMPTY"}.get(sha256, sha256[:8])
+
+
+def _beginning(text: str) -> str:
+    lines = text.splitlines()
+    more = [f"... and {len(lines) - _LINES} more"] if len(lines) > _LINES else []
+    return "\n    ".join([*lines[:_LINES], *more])
 
 
 def _essence(said: str) -> str:

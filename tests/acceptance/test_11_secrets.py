@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.eavesdropper import OTHERS, Secret, Seen, eavesdropping
 from tests.lab import nodes
-from tests.virtual_cluster import Cluster, Result
+from tests.lab.disk import BRICKS
+from tests.virtual_cluster import Cluster, Result, wait_for
 
 FOLDER = "/etc/kubernetes"
 KEY = f"{FOLDER}/client.key"
@@ -156,6 +157,31 @@ def test_no_file_has_a_key_that_others_can_read(stage: Stage) -> None:
             assert path == KEY or path.startswith("/var/lib/chaos-engine/originals/"), path
             # a file of mode 600, or behind a folder that others cannot enter
             assert stage.exec(f"setpriv --reuid 65534 --clear-groups cat {path} || echo no") == "no"
+
+
+def test_no_key_reaches_the_journal_the_log_share_or_the_log_server(stage: Stage) -> None:
+    put(stage, stage.old)
+    stage.run("-y", *LOUD)
+    put(stage, stage.old)
+    stage.exec(f"mount --bind {FOLDER} {FOLDER}; mount -o remount,bind,ro {FOLDER}")
+    try:
+        stage.run("-y", *LOUD, ok=False)
+    finally:
+        stage.exec(f"umount {FOLDER}")
+    mark = "the last message of this test"
+    stage.exec(f"logger {shlex.quote(mark)}")
+    server, logs = "etcd3", f"/var/log/remote/{stage.cluster.address(stage.node)}.log"
+    come = f"tail -n 50 {logs}"
+    wait_for("all messages", lambda: mark in stage.cluster.exec(server, come))
+
+    assert not stage.shown(stage.cluster.exec(server, f"cat {logs}"))
+    journal = stage.exec("journalctl --sync; journalctl --no-pager --all -o export")
+    assert mark in journal
+    assert not stage.shown(journal)
+    lines = [f"-e {key.decode().splitlines()[1]}" for key in (stage.new, stage.old)]
+    for storage in ("etcd1", "etcd2", "etcd3"):
+        found = f"grep -rlaF --devices=skip {' '.join(lines)} {BRICKS} || true"
+        assert stage.cluster.exec(storage, found) == "", storage
 
 
 def test_this_computer_keeps_no_copy(stage: Stage) -> None:

@@ -18,7 +18,7 @@ from tests.powercut_lives import (
 )
 from tests.virtual_cluster import own_lab
 
-SEED = "acceptance"
+SEED = "17898"
 NODES = {"pi1": (FIRST, CHANGE, VERSION, BEGIN_UNDO), "pi5": (PULLS, IMAGE, CONTROLLERS, REBOOT)}
 
 

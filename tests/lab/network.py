@@ -5,6 +5,7 @@ No namespace has a route to this computer's own network, so at run time nothing 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -50,9 +51,11 @@ def attach(plan: Plan, computer: str, address: str, mac: str) -> None:
     """
     lan, own = namespace(plan.name).name, namespace(plan.name, computer).name
     port = f"to-{computer}"
-    # The kernel takes a namespace's end of a link away in its own time; this is done at once.
+    # The kernel takes a namespace's end of a link away in its own time, perhaps just now; this is
+    # done at once. A link that stays fails to be added below.
     if _has_link(lan, port):
-        run("ip", "-n", lan, "link", "delete", port)
+        with contextlib.suppress(LabError):
+            run("ip", "-n", lan, "link", "delete", port)
     remove_namespace(plan.name, computer)
     run("ip", "netns", "add", own)
     run("ip", "-n", lan, "link", "add", port, "type", "veth", "peer", "name", "eth0",

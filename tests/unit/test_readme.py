@@ -22,6 +22,8 @@ DOCUMENTS = [
     README,
     CONTRIBUTING,
     CHECKOUT / "CHANGELOG.md",
+    CHECKOUT / "SECURITY.md",
+    CHECKOUT / "findings" / "README.md",
     CHECKOUT / "files" / "README.md",
     *sorted((CHECKOUT / "docs").glob("*.md")),
 ]
@@ -98,6 +100,23 @@ def test_every_module_that_is_named_is_there(document: Path) -> None:
     for name in set(re.findall(r"\bchaos_engine((?:\.\w+)+)", document.read_text())):
         parts = [*name.split(".")[1:], "__init__"]
         assert (CHECKOUT / parts[0] / f"{parts[1]}.py").is_file(), f"chaos_engine{name}"
+
+
+@each_document
+def test_every_test_that_is_named_is_there(document: Path) -> None:
+    named = re.findall(
+        r"`(?:tests/)?((?:unit|acceptance|torture)/[a-z0-9_]+\.py)", document.read_text()
+    )
+    assert [name for name in named if not (CHECKOUT / "tests" / name).is_file()] == []
+
+
+def test_each_row_of_who_can_do_what_has_a_test_or_trusts_wholly() -> None:
+    text = (CHECKOUT / "docs" / "security.md").read_text()
+    _, _, rows = text.partition("## Who can do what")[2].partition("|---|")
+    table = [row.split(" | ") for row in rows.partition("\n\n")[0].splitlines()[1:]]
+    assert len(table) >= 11
+    for who, _, _, bar, test in table:
+        assert "test_" in test or bar.startswith("nothing"), who
 
 
 def test_every_concern_is_in_the_table_of_what_is_changed() -> None:

@@ -1,0 +1,114 @@
+"""What others on a node can hold, plant or read of what the package's scripts do there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos_engine.facts.manifest import Remembered
+from chaos_engine.operations import undo
+from chaos_engine.operations.boot_cycle import order
+from chaos_engine.operations.cordon import note
+from chaos_engine.operations.prelude import PRELUDE
+from tests.unit.scripts import Sandbox
+from tests.unit.test_hostile_values import CALLS, OPERATIONS, WITHOUT_COMMAND, commands
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LAST_LINES = {"log_mount.mount": "systemctl start var-log.service || true"}
+"""Commands that write nothing themselves."""
+
+
+def scripts() -> Iterator[tuple[str, str]]:
+    """All scripts that change a node, each with a name."""
+    for name in sorted(set(CALLS) - set(WITHOUT_COMMAND)):
+        for text in list(commands(OPERATIONS[name], CALLS[name]))[1:]:
+            yield name, text
+    yield "cordon.note", note("pi1")
+    yield "boot_cycle.order", order("id", {"swap": "id"})
+    yield "undo.compose", undo.compose(Remembered(), "docker", undo.Changes())
+    yield "undo.compose_end", undo.compose_end(Remembered())
+
+
+@pytest.mark.parametrize(("name", "text"), list(scripts()))
+def test_every_script_begins_with_the_prelude(name: str, text: str) -> None:
+    if text == LAST_LINES.get(name):
+        return
+    # quoted for the shell that runs it
+    head = PRELUDE.replace("'", "'\"'\"'")
+    assert head in text or PRELUDE in text
+    before = text.partition("set -eu; umask 077")[0]
+    assert "\n" not in before.replace(f"concern={name.partition('.')[0]}\n", "").strip("sh -c'\n")
+
+
+def sources() -> list[Path]:
+    """All files that scripts are made of."""
+    folders = ("facts", "operations", "deploys", "templates")
+    return [path for folder in folders for path in (CHECKOUT / folder).iterdir() if path.is_file()]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_nothing_is_put_where_others_may_write(path: Path) -> None:
+    text = path.read_text()
+    shared = re.findall(r"(?<![\w/])(?:/var)?/tmp/\S+|/dev/shm\S*", text)
+    assert shared == []
+    # the log share is another matter, where root works confined
+    roots = r"(\{RECORDS\}|\{KEPT\}|/run/chaos-engine-key)[/.]|\{TARGET\}/\.|\$1\.X|-u .\$l\.old\.X"
+    for made in re.findall(r"mktemp[^\n]*", text):
+        assert re.search(roots, made), made
+
+
+def test_the_folders_are_roots_alone_whoever_made_them(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path)
+    for folder in ("run", "var"):
+        sandbox.path(folder).mkdir(mode=0o755)
+    sandbox.path("run/lock").touch(0o644)
+    assert sandbox.run(PRELUDE).returncode == 0
+    modes = {name: sandbox.path(name).stat().st_mode & 0o777 for name in ("run", "run/lock", "var")}
+    assert modes == {"run": 0o700, "run/lock": 0o600, "var": 0o700}
+
+
+def test_a_node_that_nothing_is_noted_of_gets_no_folder(tmp_path: Path) -> None:
+    assert Sandbox(tmp_path).run(PRELUDE).returncode == 0
+    assert not (tmp_path / "var").exists()
+
+
+def test_what_an_interrupted_run_has_staged_goes_with_the_next_script(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path)
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    staged, old, other = etc / ".hosts.chaos", etc / "hosts.chaos-old", etc / "hosts"
+    for path in (staged, old, other):
+        path.write_text("content")
+    kept = tmp_path / "var/originals/etc/fstab.chaos-new"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    # the last line is cut short
+    (tmp_path / "var/staged").write_text(f"{staged}\n{old}\n{other}")
+    assert sandbox.run(PRELUDE).returncode == 0
+    assert [path.exists() for path in (staged, old, other, kept)] == [False, False, True, False]
+    assert not (tmp_path / "var/staged").exists()
+
+
+def test_the_disks_are_synchronised_once_each_and_no_other_file_system(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "20 1 179:2 / / rw - ext4 /dev/mmcblk0p2 rw\n"
+        "21 20 179:1 / /boot/firmware rw - vfat /dev/mmcblk0p1 rw\n"
+        "22 20 8:1 / /mnt/my\\040disk rw shared:3 - ext4 /dev/sda1 rw\n"
+        "23 20 8:1 /docker /var/lib/docker rw - ext4 /dev/sda1 rw\n"
+        "24 20 0:40 / /var/log rw - fuse.glusterfs etcd1:/pi1 rw\n"
+        "25 20 0:5 / /proc rw - proc proc rw\n"
+    )
+    text = PRELUDE.replace("/proc/self/mountinfo", str(mounts)) + "durable\n"
+    sandbox = Sandbox(tmp_path)
+    ran = subprocess.run(
+        ["sh", "-c", f'sync() {{ printf "%s\\n" "$2"; }}\n{sandbox.localise(text)}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.splitlines() == ["/", "/boot/firmware", "/mnt/my disk"]
