@@ -195,7 +195,7 @@ repair() ( # install damaged packages once more, at their version, and look whet
   # Removal takes the x bit from init scripts; preinst gives it back if dpkg tells it of an old
   # version, which it does not after an interruption (cloud-init's postrm and preinst in Debian 12)
   for file in $(conffiles $names | grep '^/etc/init\\.d/'); do
-    [ ! -f "$file" ] || chmod +x -- "$file"
+    [ ! -f "$file" ] || chmod a+x -- "$file"
   done
   configure
   wrong=$(dpkg --verify $names | awk '/^..5/ && $2 != "c"')
