@@ -96,7 +96,8 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
     ``#`` in a name stand there as ``\\ooo``, octal.
     """
     mounts = []
-    for line in text.splitlines():
+    # The kernel escapes no other end of a line, and a local user may choose a name of a mount
+    for line in filter(None, text.split("\n")):
         fields = line.split(" ")
         number, parent, device, root, target, options, *rest = fields
         fstype, source, super_options = [*rest[rest.index("-") + 1 :], "", ""][:3]

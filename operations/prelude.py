@@ -26,6 +26,7 @@ flock -w {LOCK_SECONDS} 9 || {{
 durable() {{ # wait until all that was written is on the card, on each of the node's disks
   awk '{{
     at = $5; disk = $3; sub(/.* - /, ""); split($0, what, " ")
+    if (what[1] ~ "^fuse") next # anybody may have mounted that, and call it a disk
     if ((what[2] ~ "^/dev/" || at == "/") && !seen[disk]++) print at
   }}' /proc/self/mountinfo | while read -r at; do
     sync -f "$(printf %b "$at")" # a space in a path is \\040 there

@@ -41,7 +41,8 @@ for one in "$c" "$l"; do
   esac
   [ $state = created ] || {{
     kept={ORIGINALS}$one
-    mkdir -p -- "${{kept%/*}}" && cp -dp -- "$one" "$kept.chaos-new" || state=created
+    mkdir -p -- "${{kept%/*}}" && cp -d -- "$one" "$kept.chaos-new" &&
+      {{ [ -L "$kept.chaos-new" ] || chmod 644 -- "$kept.chaos-new"; }} || state=created
   }}
   echo "$state $one"
 done

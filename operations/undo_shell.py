@@ -59,6 +59,7 @@ put_on_share() {{ # PATH: the same, where others write
   # shellcheck disable=SC2016 # expanded by the shell that runs it
   confined {SECONDS} {TARGET} 'new=${{1%/*}}/.${{1##*/}}.chaos
     umask 022 && mkdir -p -- "${{1%/*}}" && rm -f -- "$new" && cp -dp -- "$2" "$new" &&
+      {{ [ -L "$new" ] || chmod a-s -- "$new"; }} &&
       [ ! -d "$1" ] && mv -fT -- "$new" "$1"' "$1" "{ORIGINALS}$1" || {{
     echo "$1 cannot be restored on the share; its original is kept in {ASIDE}$1.original"
     mkdir -p -- "{ASIDE}${{1%/*}}"

@@ -101,6 +101,7 @@ def test_the_disks_are_synchronised_once_each_and_no_other_file_system(tmp_path:
         "22 20 8:1 / /mnt/my\\040disk rw shared:3 - ext4 /dev/sda1 rw\n"
         "23 20 8:1 /docker /var/lib/docker rw - ext4 /dev/sda1 rw\n"
         "24 20 0:40 / /var/log rw - fuse.glusterfs etcd1:/pi1 rw\n"
+        "26 20 0:41 / /home/u/m rw - fuse.any /dev/x rw\n"
         "25 20 0:5 / /proc rw - proc proc rw\n"
     )
     text = PRELUDE.replace("/proc/self/mountinfo", str(mounts)) + "durable\n"
