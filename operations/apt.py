@@ -54,8 +54,7 @@ apt() {{ # apt-get; what it will change is noted before, and is on the card afte
   foresee "$@"
   apt_get "$@" || {{
     ended=$?
-    durable # what dpkg says of each package is true then, whether apt is done with it or not
-    rm -f -- {CHANGING}
+    finished # dpkg's own notes are on the card then, and tell what is left to do
     echo "apt-get failed: fix what it says, on the node or on its way to the archives, and run" \
       "again" >&2
     return $ended

@@ -372,10 +372,13 @@ def _payload(files: tuple[File, ...]) -> str:
     return base64.encodebytes(buffer.getvalue()).decode()
 
 
-def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = ()) -> str:
+def compose(
+    todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = (), before: str = ""
+) -> str:
     """The shell script of one transaction: a pure function.
 
     + also: paths of files that what is started makes, which are kept or noted as the others are
+    + before: shell commands that run first, while the script has the node for itself
     """
     q = quote
     staged = " ".join(q(file.staged) for file in todo.write)
@@ -392,6 +395,7 @@ def compose(todo: Plan, check: str = "", apply: str = "", also: Iterable[str] = 
         "}",
         "trap cleanup EXIT; trap 'exit 1' HUP INT TERM",
         KEEP,
+        *([before] if before else []),
     ]
     if todo.write:
         folders = sorted({posixpath.dirname(file.path) for file in todo.write})

@@ -96,8 +96,9 @@ fetched() { # put the repository's key in place, or else keep a good one that is
     cmp -s "$work/new.gpg" "$keyring" && return
     keep "$keyring"
     wrote "$(sha256sum <"$work/new.gpg" | cut -c 1-64)" "$keyring"; settle
-    install -m 644 "$work/new.gpg" "$keyring.chaos"
-    sync "$keyring.chaos"; mv -fT "$keyring.chaos" "$keyring"; sync "${keyring%/*}"
+    new=${keyring%/*}/.${keyring##*/}.chaos
+    staging "$new"; install -m 644 "$work/new.gpg" "$new"
+    sync "$new"; mv -fT "$new" "$keyring"; sync "${keyring%/*}"
   elif ! { [ -s "$keyring" ] && accepts "$keyring"; }; then
     cat "$work/why" >&2
     return 1

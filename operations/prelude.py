@@ -34,9 +34,9 @@ durable() {{ # wait until all that was written is on the card, on each of the no
 }}
 jot() {{ # FILE LINE...: add lines to a file of ours, on the card
   mkdir -p {DIRECTORY}
-  file=$1; shift
-  printf '%s\\n' "$@" 2>/dev/null >>"$file" && sync -- "$file" {DIRECTORY} || {{
-    echo "cannot write $file: No space left on device, or read-only" >&2; return 1
+  jotted=$1; shift
+  printf '%s\\n' "$@" 2>/dev/null >>"$jotted" && sync -- "$jotted" {DIRECTORY} || {{
+    echo "cannot write $jotted: No space left on device, or read-only" >&2; return 1
   }}
 }}
 staging() {{ # PATH...: note the files that will wait beside their places, for a later run to remove

@@ -47,11 +47,11 @@ STOP_OTHER = f"""\
 
 # The original that is kept is the first one. A later file of the same name is kept beside it.
 ASIDE = f"""\
-set -eu
 aside() {{ # PATH: keep also what differs from the original
   if [ -f "$1" ] && [ -f "{ORIGINALS}$1" ] && ! cmp -s -- "$1" "{ORIGINALS}$1"; then
     aside={KEPT}$1.$(sha256sum <"$1" | cut -c1-8)
-    mkdir -p -- "${{aside%/*}}"; cp -a -- "$1" "$aside"; sync -- "$aside"
+    mkdir -p -- "${{aside%/*}}"; cp -a -- "$1" "$aside.chaos-new"
+    sync -- "$aside.chaos-new"; mv -fT -- "$aside.chaos-new" "$aside"; sync -- "${{aside%/*}}"
   fi
 }}
 """
@@ -131,8 +131,8 @@ def compose(todo: Plan, installed: bool) -> str:
         steps.append(f"systemctl stop {UNIT.name}")
         steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
     asides = [StringCommand("aside", QuoteString(path)).get_raw_value() for path in todo.remove]
-    head = [ASIDE, *asides] if asides else []
-    return "\n".join([*head, files.compose(todo, check, "\n".join(steps))])
+    before = "\n".join([ASIDE, *asides]) if asides else ""
+    return files.compose(todo, check, "\n".join(steps), before=before)
 
 
 def _files(config: str, network: str) -> list[File]:

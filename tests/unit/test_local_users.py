@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from chaos_engine.facts.manifest import Remembered
-from chaos_engine.operations import undo
+from chaos_engine.operations import rsyslog, undo
 from chaos_engine.operations.boot_cycle import order
 from chaos_engine.operations.cordon import note
+from chaos_engine.operations.files import Plan
 from chaos_engine.operations.prelude import PRELUDE
 from tests.unit.scripts import Sandbox
 from tests.unit.test_hostile_values import CALLS, OPERATIONS, WITHOUT_COMMAND, commands
@@ -29,6 +30,8 @@ def scripts() -> Iterator[tuple[str, str]]:
             yield name, text
     yield "cordon.note", note("pi1")
     yield "boot_cycle.order", order("id", {"swap": "id"})
+    others = Plan(remove=("/etc/rsyslog.d/50-default.conf",))
+    yield "rsyslog.compose", rsyslog.compose(others, installed=True)
     yield "undo.compose", undo.compose(Remembered(), "docker", undo.Changes())
     yield "undo.compose_end", undo.compose_end(Remembered())
 

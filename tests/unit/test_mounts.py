@@ -120,3 +120,10 @@ def test_a_file_system_that_hangs_holds_nobody(
     start = time.monotonic()
     assert ask("/", tmp_path) == "hangs"
     assert time.monotonic() - start < 8
+
+
+@pytest.mark.parametrize("odd", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_a_name_of_a_mount_ends_no_line(odd: str) -> None:
+    line = f"36 35 0:41 / /home/u/a{odd}b rw - fuse.any any{odd}where rw\n"
+    (found,) = parse_mounts(line)
+    assert (found.target, found.source) == (f"/home/u/a{odd}b", f"any{odd}where")

@@ -436,6 +436,22 @@ def test_undo_restores_what_was_there_and_leads_nowhere(node: Node, what: str) -
 
 
 @AS_ROOT
+def test_no_program_of_others_comes_back_as_an_original(node: Node) -> None:
+    planted = Path(node.config.path)
+    plant(node, "file", planted)
+    planted.chmod(0o6755)
+    node.publish()
+    kept = node.root / f"var/originals{planted}"
+    assert kept.stat().st_mode & 0o7777 == 0o644
+    # as an earlier version has kept it
+    kept.chmod(0o6755)
+    planted.unlink()
+    undo(node, f"put_back {planted}")
+    assert planted.read_text() == "another\n"
+    assert planted.stat().st_mode & 0o6000 == 0
+
+
+@AS_ROOT
 def test_undo_goes_on_where_the_share_has_something_else(node: Node) -> None:
     plant(node, "file", Path(node.config.path))
     node.publish()
