@@ -90,8 +90,15 @@ empty_folder() {{ # PATH: one that was not there goes, if nothing is in it
 drop_folder() {{ # PATH: one that was not there; what others use is left to nobody
   there "$1" 'rmdir -- "$1" 2>/dev/null || [ ! -d "$1" ]' || leave folder "$1"
 }}
-wipe() {{ # PATH: a secret, overwritten before it is removed
-  [ ! -f "$1" ] || [ -L "$1" ] || shred -n 1 -- "$1" 2>/dev/null || true
+wipe() {{ # PATH: a secret, overwritten before it is removed, under a name by which a later run
+  # knows it: a power cut may come between, and what was overwritten looks like somebody else's
+  gone=$(dirname -- "$1")/.$(basename -- "$1").chaos
+  if [ -f "$1" ] && [ ! -L "$1" ]; then
+    staging "$gone"
+    mv -fT -- "$1" "$gone"; sync -- "$(dirname -- "$1")"
+    shred -n 1 -- "$gone" 2>/dev/null || true
+    rm -f -- "$gone"
+  fi
   rm -f -- "$1"
 }}
 state() {{ # UNIT PROPERTY

@@ -244,8 +244,20 @@ def test_a_secret_is_overwritten_before_it_is_removed(node: Node) -> None:
     node.deploy("etc_certificates", Plan(write=(key,)))
     log = node.path("log")
     node.undo("etc_certificates", before=f'shred() {{ echo "$*" >{log}; command shred "$@"; }}')
-    assert log.read_text() == f"-n 1 -- {key.path}\n"
+    assert log.read_text() == f"-n 1 -- {key.staged}\n"
     assert not node.path("etc/client.key").exists()
+    assert node.leftovers == []
+
+
+def test_a_secret_that_was_overwritten_when_the_power_went_is_nobody_elses(node: Node) -> None:
+    key = node.file("etc/client.key", "SECRET", mode="600", secret=True)
+    node.deploy("etc_certificates", Plan(write=(key,)))
+    cut = 'shred() { command shred "$@"; kill -9 $$; }'
+    node.undo("etc_certificates", before=cut, ok=False)
+    assert node.undo("etc_certificates").aside == ()
+    assert not node.path("var/aside").exists()
+    assert not node.path("etc/client.key").exists()
+    assert node.leftovers == []
 
 
 def test_a_merged_file_loses_our_part_only(node: Node) -> None:
