@@ -52,9 +52,10 @@ class RollingSettings(ControllersSettings):
             batch=self.rolling_batch,
             kubectl=self._kubectl() if self.kubeconfig else None,
             node=node,
-            peers=tuple(name for name in self.controllers if name != node)
-            if node in self.controllers
-            else (),
+            controllers={name: str(self.nodes[name]) for name in self.controllers if name != node}
+            if lane
+            else {},
+            controller=node in self.controllers,
             drain_seconds=self.drain_timeout,
         )
 

@@ -12,7 +12,7 @@ from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.deploys.worker import WorkerSettings
-from chaos_engine.facts.health import CHECKS, Health
+from chaos_engine.facts.health import CHECKS, PART_OF, Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
 from chaos_engine.operations.verify import judge, report
 
@@ -64,6 +64,6 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
         found[name] = [
             *problems,
             *(f"to be done: {operation}" for operation in pending),
-            *([health[name]] if health.get(name) else []),
+            *(health[check] for check in health if PART_OF.get(check, check) == name),
         ]
     return found

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PART_SECONDS = 20
+PART_SECONDS = 24
 """A part of a batch that has not answered after so many seconds by itself is an error, never a
 default; all together have twice as long."""
 

@@ -90,7 +90,7 @@ MACVLAN = Macvlan(
 PROXY = haproxy_operations.Proxy(
     "haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff", "/var/log/haproxy/run"
 )
-ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1", peers=("pi4",))
+ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1")
 OWN_CONFIG = File(f"{haproxy_operations.OWN}/{haproxy_operations.CONFIG}", "global\n")
 
 # How each operation is called. What it takes as shell commands, by its documentation, is none of

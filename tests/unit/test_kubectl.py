@@ -279,10 +279,14 @@ def resolved(tmp_path: Path, name: str = "pi1", **data: Any) -> Any:
 def test_controllers_know_of_each_other_and_the_proxy_goes_alone(tmp_path: Path) -> None:
     one, proxy = resolved(tmp_path), resolved(tmp_path, "pi5", rolling_batch=3)
 
-    assert (one.lane, one.peers, one.node, one.batch) == ("controller", ("pi4",), "pi1", 1)
-    assert (proxy.lane, proxy.peers, proxy.batch, proxy.kubectl) == ("proxy", (), 3, None)
+    assert (one.lane, one.node, one.batch) == ("controller", "pi1", 1)
+    assert (one.controller, one.controllers) == (True, {"pi4": "192.168.1.53"})
+    assert (proxy.lane, proxy.batch, proxy.kubectl) == ("proxy", 3, None)
+    assert (proxy.controller, [*proxy.controllers]) == (False, ["pi1", "pi4"])
     both = resolved(tmp_path, "pi5", controllers=["pi5", "pi4"])
-    assert (both.lane, both.peers) == ("proxy", ("pi4",))
+    assert (both.lane, both.controller, [*both.controllers]) == ("proxy", True, ["pi4"])
+    worker = resolved(tmp_path, "pi1", controllers=["pi4"])
+    assert (worker.lane, worker.controller, worker.controllers) == ("", False, {})
 
 
 def test_a_host_that_is_in_no_cluster_needs_no_name_in_one() -> None:
