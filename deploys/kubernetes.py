@@ -11,6 +11,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
 from chaos_engine.deploys.site import (
+    ContainerLogSettings,
     EndpointSettings,
     EtcdSettings,
     StorageSettings,
@@ -21,6 +22,7 @@ from chaos_engine.facts.observe import current, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, kubelet, sysctl
 from chaos_engine.operations import kubernetes as operations
+from chaos_engine.operations.compatibility import exec_fault, feature_gates
 from chaos_engine.operations.files import File
 from chaos_engine.templates import render
 
@@ -43,7 +45,12 @@ _SYSCTLS = {
 
 
 class KubernetesSettings(
-    RollingSettings, StorageSettings, EndpointSettings, EtcdSettings, VersionsSettings
+    RollingSettings,
+    StorageSettings,
+    EndpointSettings,
+    EtcdSettings,
+    ContainerLogSettings,
+    VersionsSettings,
 ):
     """Settings of `kubernetes`."""
 
@@ -117,6 +124,8 @@ def kubernetes(settings: KubernetesSettings) -> None:
             f"Kubernetes {settings.kubernetes_version} gets no security fixes any more; "
             f"1.{OLDEST_SUPPORTED} is the oldest version that does"
         )
+    if fault := exec_fault(settings.cri_dockerd_version, settings.kubernetes_version):
+        warn(fault)
     sysctl.kernel_settings(
         name="Prepare the kernel for Kubernetes",
         stem="kubernetes",
@@ -128,8 +137,15 @@ def kubernetes(settings: KubernetesSettings) -> None:
         name="Install Kubernetes",
         version=settings.kubernetes_version,
         packages=settings.kubernetes_packages,
+        tools=("cri-tools",),
         key=read_key(settings.kubernetes_key) if settings.kubernetes_key else None,
         rolling=settings.rolling(),
+    )
+    gates = feature_gates(settings.cri_dockerd_version, settings.kubernetes_version)
+    kubelet.notice_configuration(
+        name="Look at kubelet's configuration",
+        gates=gates,
+        log_size=settings.docker_log_max_size,
     )
     node = settings.node_name()
     written, absent = configuration(settings, node)
@@ -174,6 +190,8 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         # kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4: since 1.31
         "api": "v1beta4" if settings._minor >= 31 else "v1beta3",
         "path": INIT,
+        "init": INIT,
+        "gates": feature_gates(settings.cri_dockerd_version, settings.kubernetes_version),
         "version": settings.kubernetes_version,
         "node": node if node in settings.nodes else None,
         "address": settings.nodes.get(node),
@@ -182,7 +200,7 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         "names": [settings.vip] if settings.vip is not None else [],
         "socket": SOCKET,
         "etcd": list(settings.storage_servers.values()),
-        "certificates": settings.etcd_certificates_dir,
+        "certificates": settings.etcd_pod_dir,
         "pod_network": settings.kubernetes_pod_network,
     }
     join = File(JOIN, render("kubeadm-join.yaml.j2", **values), mode="600")
