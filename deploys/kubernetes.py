@@ -150,7 +150,7 @@ def kubernetes(settings: KubernetesSettings) -> None:
     node = settings.node_name()
     written, absent = configuration(settings, node)
     files.install(
-        name="Configure kubeadm and crictl",
+        name="Configure kubeadm, crictl and kubelet's logs",
         files=written,
         absent=absent,
         check=check(settings, [file.path for file in written]),
@@ -178,13 +178,20 @@ def read_key(path: str) -> bytes:
 
 
 def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], list[str]]:
-    """The files for kubeadm and crictl on a node, and those that it shall not have."""
+    """The files for kubeadm, crictl and kubelet's logs on a node; those that it shall not have."""
     crictl = File(
         "/etc/crictl.yaml",
         f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
     )
+    # What takes the share's place on /var/log has it then, too: kubelet makes it at its start only,
+    # and links to the logs of containers in it
+    logs = File(
+        "/etc/tmpfiles.d/chaos-engine-kubelet.conf",
+        "# For kubelet's links to the logs of containers; written by chaos-engine\n"
+        "d /var/log/containers 0755 root root -\n",
+    )
     if settings.api_endpoint is None:
-        return [crictl], [INIT, JOIN]
+        return [crictl, logs], [INIT, JOIN]
     controller = node in settings.controllers
     values = {
         # kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4: since 1.31
@@ -205,7 +212,9 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
     }
     join = File(JOIN, render("kubeadm-join.yaml.j2", **values), mode="600")
     init = File(INIT, render("kubeadm-init.yaml.j2", **values), mode="600")
-    return ([crictl, join, init], []) if controller else ([crictl, join], [INIT])
+    if controller:
+        return [crictl, join, init, logs], []
+    return [crictl, join, logs], [INIT]
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:

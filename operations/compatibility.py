@@ -119,7 +119,7 @@ def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
     least = least_etcd(kubernetes)
     old = [
         f"{version} on {server}"
-        for server, version in found.items()
+        for server, version in sorted(found.items())
         if least and version and _parse(version.partition("-")[0]) < least
     ]
     if not old or not least:

@@ -50,6 +50,7 @@ from tests.unit.openpgp_samples import (
 )
 from tests.unit.scripts import Sandbox
 
+LOGS = "/etc/tmpfiles.d/chaos-engine-kubelet.conf"
 OURS = (
     "deb [signed-by=/etc/apt/keyrings/kubernetes-apt-keyring.gpg] "
     "https://pkgs.k8s.io/core:/stable:/v1.28/deb/ /\n"
@@ -239,7 +240,7 @@ def documents(text: str | bytes) -> dict[str, Any]:
 
 def test_the_first_controller_is_told_of_the_external_etcd_and_the_endpoint() -> None:
     files, gone = configuration(settings(), "pi1")
-    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN, INIT]
+    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN, INIT, LOGS]
     assert gone == []
     found = documents(files[2].content)
     assert found["InitConfiguration"] == {
@@ -341,7 +342,7 @@ def test_kubelets_configuration_is_read_as_yaml() -> None:
 
 def test_a_worker_can_join_and_nothing_else() -> None:
     files, gone = configuration(settings(), "pi2")
-    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN]
+    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN, LOGS]
     assert gone == [INIT]
     found = documents(files[1].content)["JoinConfiguration"]
     assert found["discovery"]["bootstrapToken"]["apiServerEndpoint"] == "k8s:6443"
@@ -382,7 +383,7 @@ def test_what_is_not_set_is_left_to_kubeadm() -> None:
 
 def test_without_an_endpoint_there_is_nothing_to_join() -> None:
     files, gone = configuration(KubernetesSettings(), "anything")
-    assert [file.path for file in files] == ["/etc/crictl.yaml"]
+    assert [file.path for file in files] == ["/etc/crictl.yaml", LOGS]
     assert gone == [INIT, JOIN]
     assert yaml.safe_load(files[0].content) == {
         "runtime-endpoint": "unix:///run/cri-dockerd.sock",
