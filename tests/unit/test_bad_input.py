@@ -953,7 +953,7 @@ INVENTORY = [
     Case(
         "; name each machine once in inventory.py",
         inventory='workers = ["pi5", "pi6"]\nproxy = ["pi5"]\n',
-        answers={Node: replace(GOOD, boot_id="one", machine_id="one")},
+        answers={Node: replace(GOOD, boot_id="one", machine_id="one", addresses=())},
         others=1,
     ),
     Case(

@@ -59,7 +59,7 @@ from chaos_engine.facts.macvlan import MacvlanLinks
 from chaos_engine.facts.manifest import Entry, Manifest, Remembered
 from chaos_engine.facts.mounts import Answers, Mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
-from chaos_engine.facts.node import Node
+from chaos_engine.facts.node import AsRoot, Node
 from chaos_engine.facts.observe import Read, current, script
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.rsyslog import Snippets
@@ -188,6 +188,7 @@ BOOT_FILE = BootFile(
 # What is observed: a node on which there is everything to do
 NODE: dict[type, Any] = {
     AddressOwners: {},
+    AsRoot: True,
     Answers: "answers",
     CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),
     Container: None,
