@@ -32,6 +32,7 @@ from chaos_engine.facts.observe import (
     phase,
     want,
 )
+from chaos_engine.facts.text import printable
 from chaos_engine.operations.converge import refuse_node
 
 S = TypeVar("S", bound=Settings)
@@ -166,7 +167,7 @@ def _refused(body: Callable[[], None]) -> bool:
     problems = _problems(body)
     if not problems:
         return False
-    reason = "; ".join(dict.fromkeys(problems))
+    reason = printable("; ".join(dict.fromkeys(problems)))
     if state.check_for_changes:
         # the list of changes shows one node's reason only, where several are refused
         host.log_styled(f"Refused: {reason}", fg="red", log_func=logger.error)

@@ -49,7 +49,8 @@ CHECKS = {
         "swap is in use; if a run does not turn it off, it does not fit into RAM: reboot the node",
     ),
     "journald": (
-        'open=$(ls -l "/proc/$(pidof -s systemd-journald)/fd") '
+        # not by its name, which anybody's program may have
+        'open=$(ls -l "/proc/$(systemctl show -p MainPID --value systemd-journald)/fd") '
         '&& ! echo "$open" | grep -q /var/log/journal',
         "journald does not run, or still writes to /var/log/journal; reboot the node",
     ),

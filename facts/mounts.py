@@ -44,15 +44,19 @@ class Mount(Value):
 
 
 class Mounts(NodeFact[tuple[Mount, ...]]):
-    """All that is mounted, in the order in which it was.
+    """All that is mounted at a path, in the order in which it was.
 
-    **Example:** ``host.get_fact(Mounts)``
+    + path: absolute path, without white space and backslashes
+
+    **Example:** ``host.get_fact(Mounts, path="/var/log")``
     """
 
     @override
-    def command(self) -> StringCommand:
-        # Names on other file systems need not be UTF-8
-        return StringCommand("base64 /proc/self/mountinfo")
+    def command(self, path: str) -> StringCommand:
+        # Names on other file systems need not be UTF-8. Users may mount a lot, with long names
+        return StringCommand(
+            "awk -v", QuoteString(f"at={path}"), "'$5 == at' /proc/self/mountinfo | base64"
+        )
 
     @override
     def parse(self, lines: list[str]) -> tuple[Mount, ...]:

@@ -31,6 +31,7 @@ from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
 
 from chaos_engine.facts.connection import bound, trouble
+from chaos_engine.facts.text import printable
 
 if TYPE_CHECKING:
     from pyinfra.api.arguments import AllArguments
@@ -511,6 +512,7 @@ def forget() -> None:
 def warn(message: str) -> None:
     """Print a warning for the current host, once a run."""
     _, host, view = current()
+    message = printable(message)  # it may quote what nodes, and others there, say
     if message not in view.warned:
         view.warned.add(message)
         host.log_styled(f"Warning: {message}", fg="yellow")

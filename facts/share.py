@@ -35,14 +35,13 @@ confined() {{ # SECONDS FOLDER SCRIPT [ARGUMENT...]: run it, where FOLDER is the
   limit=$1
   shift
   timeout -k 1 "$limit" unshare --mount --propagation slave sh -c '
-    at=$1 flags=
+    at=$1
     shift
     cd /
     {{ mount --bind "$at" "$at" && mount --make-private "$at" &&
       mount -i -o remount,bind,nosymfollow,{",".join(FLAGS)} "$at"; }} >/dev/null 2>&1 || exit 125
-    while read -r _ _ _ _ point options _; do
-      [ "$point" != "$at" ] || flags=$options
-    done <{mounts}
+    # not the shell itself: users may have made that list long, and it reads it byte by byte
+    flags=$(awk -v "at=$at" "\\$5 == at {{ flags = \\$6 }} END {{ print flags }}" {mounts})
     case ,$flags, in *,nosymfollow,*) ;; *) exit 125 ;; esac
     script=$1
     shift

@@ -23,3 +23,9 @@ def unescaped(text: str) -> str:
     """A path as the kernel prints it: white space, ``#`` and backslashes as three octal digits
     (proc(5), ``/proc/pid/mountinfo``)."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def printable(text: str) -> str:
+    """A text that somebody else may have chosen, fit for a terminal: each control character but for
+    the end of a line is shown as ``\\x1b``."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -33,6 +33,7 @@ from chaos_engine.facts.observe import (
     usual_arguments,
     want,
 )
+from chaos_engine.facts.text import printable
 from chaos_engine.operations.arguments import refuse
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def refuse_node(reason: str) -> Commands:
 
 def fail_host(state: State, host: Host, message: str) -> bool:
     """Print the reason and fail this host only: a raise here would print a traceback."""
-    host.log_styled(message, fg="red", log_func=logger.error)
+    host.log_styled(printable(message), fg="red", log_func=logger.error)
     return False
 
 

@@ -28,7 +28,7 @@ CHECK = Unit("var-log-check.timer")
 def reads(volume: str, wanted: Iterable[File]) -> list[Read]:
     """What `mount` will observe for the same arguments."""
     return [
-        Read.of(Mounts),
+        Read.of(Mounts, path=TARGET),
         Read.of(Answers, path=TARGET),
         Read.of(LogShares),
         *files.reads(wanted, units=[SHARE, CHECK]),
@@ -133,5 +133,5 @@ def _trouble(volume: str) -> str:
 
 
 def _mounted() -> Mount | None:
-    mounts = observe(Mounts)
+    mounts = observe(Mounts, path=TARGET)
     return mounted_at(mounts, TARGET)

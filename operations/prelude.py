@@ -26,10 +26,19 @@ flock -w {LOCK_SECONDS} 9 || {{
 durable() {{ # wait until all that was written is on the card, on each of the node's disks
   awk '{{
     at = $5; disk = $3; sub(/.* - /, ""); split($0, what, " ")
-    if (what[1] ~ "^fuse") next # anybody may have mounted that, and call it a disk
-    if ((what[2] ~ "^/dev/" || at == "/") && !seen[disk]++) print at
+    # anybody may have mounted that, and call it a disk; what is below it is reached through it
+    if (what[1] ~ "^fuse") {{ users[at "/"]; next }}
+    if (what[2] ~ "^/dev/" || at == "/") {{ where[++n] = at; disks[n] = disk }}
+  }}
+  END {{
+    for (i = 1; i <= n; i++) {{
+      hidden = seen[disks[i]]
+      for (above in users) if (index(where[i], above) == 1) hidden = 1
+      if (!hidden) {{ seen[disks[i]] = 1; print where[i] }}
+    }}
   }}' /proc/self/mountinfo | while read -r at; do
-    sync -f "$(printf %b "$at")" # a space in a path is \\040 there
+    at=$(printf %b. "$at") at=${{at%.}} # a space in a path is \\040 there; it may end with \\012
+    [ ! -e "$at" ] || sync -f "$at" # it may be covered by another mount
   done
 }}
 jot() {{ # FILE LINE...: add lines to a file of ours, on the card

@@ -41,8 +41,8 @@ for one in "$c" "$l"; do
   esac
   [ $state = created ] || {{
     kept={ORIGINALS}$one
-    mkdir -p -- "${{kept%/*}}" && cp -d -- "$one" "$kept.chaos-new" &&
-      {{ [ -L "$kept.chaos-new" ] || chmod 644 -- "$kept.chaos-new"; }} || state=created
+    mkdir -p -- "${{kept%/*}}" && cp -d --preserve=mode -- "$one" "$kept.chaos-new" &&
+      {{ [ -L "$kept.chaos-new" ] || chmod a-s -- "$kept.chaos-new"; }} || state=created
   }}
   echo "$state $one"
 done
@@ -130,7 +130,7 @@ def reads(config: File | None = None, link: str | None = None) -> list[Read]:
     """What `publish` will observe for the same arguments."""
     return [
         _read(config, link),
-        Read.of(Mounts),
+        Read.of(Mounts, path=TARGET),
         Read.of(Files, paths=(log_mount.SERVICE,)),
     ]
 
@@ -148,7 +148,7 @@ def publish(config: File | None = None, link: AbsolutePath | None = None) -> Com
 
     **Example:** ``publish(name="Copy what is run", config=File("/var/log/a/haproxy.cfg", ...))``
     """
-    mounts: tuple[Mount, ...] = observe(Mounts)
+    mounts: tuple[Mount, ...] = observe(Mounts, path=TARGET)
     if away(mounts, log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))):
         current()[1].noop("the log share is away; a later run writes there")
         return

@@ -25,7 +25,8 @@ aside() {{ # PATH: keep a version that is not ours
   case $1 in
     {TARGET}/*)
       # shellcheck disable=SC2016 # expanded by the shell that runs it
-      confined {SECONDS} {TARGET} 'ulimit -f {MOST_BYTES // 512}; cp -dp -- "$1" "$2"' \\
+      confined {SECONDS} {TARGET} 'ulimit -f {MOST_BYTES // 512}
+        cp -dp -- "$1" "$2" && {{ [ -L "$2" ] || chmod a-s -- "$2"; }}' \\
         "$1" "$new" && [ -f "$new" ] && [ ! -L "$new" ] || {{
         echo "$1 is none of ours, and no file of moderate size that could be kept; it stays there"
         rm -rf -- "$new"
@@ -36,7 +37,10 @@ aside() {{ # PATH: keep a version that is not ours
       ;;
     *) cp -a -- "$1" "$new" ;;
   esac
-  [ ! -e "$kept" ] || kept=$kept.$(sha256sum <"$new" | cut -c 1-8)
+  [ ! -e "$kept" ] || {{
+    kept=$kept.$(sha256sum <"$new" | cut -c 1-8)
+    echo "$1 is kept as $kept"
+  }}
   synced "$new"; mv -fT -- "$new" "$kept"; sync -- "${{kept%/*}}"
 }}
 put_back() {{ # PATH: its original, by a rename

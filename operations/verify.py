@@ -9,6 +9,7 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.operation import operation
 
 from chaos_engine.facts.observe import current
+from chaos_engine.facts.text import printable
 from chaos_engine.operations.converge import Commands, fail_host
 
 
@@ -23,7 +24,7 @@ def report(found: Mapping[str, Sequence[str]]) -> bool:
     width = max(len(concern) for concern in found)
     for concern, problems in found.items():
         if problems:
-            text = f"{concern:{width}}  FAILED  {'; '.join(problems)}"
+            text = printable(f"{concern:{width}}  FAILED  {'; '.join(problems)}")
             host.log_styled(text, fg="red", log_func=logger.error)
         else:
             host.log_styled(f"{concern:{width}}  ok", fg="green")

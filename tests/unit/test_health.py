@@ -110,14 +110,14 @@ def test_missing_memory_controller_is_seen(node: Node, controllers: str, works: 
     [("/run/log/journal/1/system.journal", True), ("/var/log/journal/1/system.journal", False)],
 )
 def test_journal_on_disk_is_seen(node: Node, journal: str, works: bool) -> None:
-    node.program("pidof", "echo 77")
+    node.program("systemctl", 'test "$*" = "show -p MainPID --value systemd-journald" && echo 77')
     (node.root / "proc/77/fd").mkdir(parents=True)
     (node.root / "proc/77/fd/9").symlink_to(journal)
     assert node.works("journald") is works
 
 
 def test_journald_that_does_not_run_is_seen(node: Node) -> None:
-    node.program("pidof", "exit 1")
+    node.program("systemctl", "echo 0")
     assert not node.works("journald")
 
 

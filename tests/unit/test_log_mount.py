@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -396,6 +397,19 @@ def test_a_share_that_cannot_be_hardened_is_none(helper: Helper) -> None:
     helper.set("stubborn")
     assert helper("start") == 1
     assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+
+
+def test_what_users_mount_does_not_slow_it_down(helper: Helper) -> None:
+    """A thousand mounts with names of 3,500 line breaks: fusermount lets each user make them."""
+    helper.mount("etcd1:/pi1")
+    with (helper.root / "mountinfo").open("a") as file:
+        name = "\\012" * 3500
+        for number in range(1000):
+            file.write(f"{number} 1 0:9 / /home/u/{name} rw - fuse.any any rw\n")
+    began = time.monotonic()
+    assert helper("check") == 0, helper.said
+    assert time.monotonic() - began < 10, "read byte by byte it takes a minute"
+    assert helper.calls == []
 
 
 def test_a_link_in_the_shares_place_is_left_alone(helper: Helper) -> None:

@@ -93,9 +93,11 @@ def test_every_name_survives(name: str) -> None:
 
 
 def test_this_computer_can_be_read() -> None:
-    command = Mounts().command().get_raw_value()
+    command = Mounts().command(path="/").get_raw_value()
     said = subprocess.check_output(["sh", "-c", command], text=True).splitlines()
-    assert mounted_at(Mounts().parse(said), "/") is not None
+    found = Mounts().parse(said)
+    assert mounted_at(found, "/") is not None
+    assert {mount.target for mount in found} == {"/"}
 
 
 def ask(path: str, programs: Path | None = None) -> str:

@@ -135,3 +135,61 @@ def test_a_node_that_stays_at_work_is_refused(monkeypatch: pytest.MonkeyPatch) -
     nodes = Nodes("pi1", changes=False)
     with nodes.on(), pytest.raises(NodeError, match="lslocks tells which process"):
         module.observe(Date)
+
+
+def synchronised(tmp_path: Path, lock: Path, *lines: str) -> list[str]:
+    """The places that `durable` synchronises where these are mounted."""
+    (tmp_path / "mountinfo").write_text("".join(f"{line}\n" for line in lines))
+    text = local(f"{PRELUDE}sync() {{ printf '%s\\0' \"$2\" >>{tmp_path}/synced; }}\ndurable", lock)
+    done = run(text.replace("/proc/self/mountinfo", str(tmp_path / "mountinfo")))
+    assert (done.returncode, done.stderr) == (0, "")
+    return (tmp_path / "synced").read_text().split("\0")[:-1]
+
+
+def escaped(path: Path) -> str:
+    """A path as the kernel lists it."""
+    return "".join(f"\\{ord(c):03o}" if c in " \n\t\\" else c for c in str(path))
+
+
+def test_each_disk_is_synchronised_once(tmp_path: Path, lock: Path) -> None:
+    boot, bound = tmp_path / "boot", tmp_path / "bound"
+    boot.mkdir()
+    bound.mkdir()
+    assert synchronised(
+        tmp_path,
+        lock,
+        "1 0 8:1 / / rw - ext4 /dev/a rw",
+        f"2 1 8:2 / {boot} rw shared:1 - vfat /dev/b rw",
+        f"3 1 8:1 /x {bound} rw - ext4 /dev/a rw",
+        f"4 1 0:9 / {tmp_path} rw - tmpfs tmpfs rw",
+    ) == ["/", str(boot)]
+
+
+@pytest.mark.parametrize("name", ["a b", "line\nbreak", "end\n", "back\\slash", "%s", "-f"])
+def test_a_disk_with_an_odd_name_is_synchronised_too(tmp_path: Path, lock: Path, name: str) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    line = f"1 0 8:2 / {escaped(place)} rw - ext4 /dev/b rw"
+    assert synchronised(tmp_path, lock, line) == [str(place)]
+
+
+@pytest.mark.parametrize("source", ["/dev/fuse", "/dev/mmcblk0p2", "odd:/dev/x"])
+def test_what_users_mount_is_never_asked_nor_what_is_below_it(
+    tmp_path: Path, lock: Path, source: str
+) -> None:
+    """It may hang, or say that it is a disk; a disk below it is seen elsewhere, or was covered."""
+    home = tmp_path / "home"
+    (home / "usb").mkdir(parents=True)
+    assert synchronised(
+        tmp_path,
+        lock,
+        "1 0 8:1 / / rw - ext4 /dev/a rw",
+        f"2 1 8:2 / {home}/usb rw - ext4 /dev/b rw",
+        f"3 1 0:7 / {home} rw - fuse.any {source} rw",
+        f"4 1 8:3 / {home}/covered rw - ext4 /dev/c rw",
+    ) == ["/"]
+
+
+def test_a_disk_that_is_covered_by_another_mount_fails_nothing(tmp_path: Path, lock: Path) -> None:
+    gone = "2 1 8:2 / /nowhere/usb rw - ext4 /dev/b rw"
+    assert synchronised(tmp_path, lock, "1 0 8:1 / / rw - ext4 /dev/a rw", gone) == ["/"]

@@ -439,10 +439,10 @@ def test_undo_restores_what_was_there_and_leads_nowhere(node: Node, what: str) -
 def test_no_program_of_others_comes_back_as_an_original(node: Node) -> None:
     planted = Path(node.config.path)
     plant(node, "file", planted)
-    planted.chmod(0o6755)
+    planted.chmod(0o6711)
     node.publish()
     kept = node.root / f"var/originals{planted}"
-    assert kept.stat().st_mode & 0o7777 == 0o644
+    assert kept.stat().st_mode & 0o7777 == 0o711, "what few could read few can read afterwards"
     # as an earlier version has kept it
     kept.chmod(0o6755)
     planted.unlink()
