@@ -41,8 +41,8 @@ unit: venv
 python3.14: venv
 	@$(BIN)/python -m tests.debian_python 3.14
 
-matrix: python3.14
-	$(BIN)/nox --session unit $(if $(PYTHONS),--python $(PYTHONS))
+matrix: $(if $(filter 3.14,$(or $(PYTHONS),3.14)),python3.14,venv)
+	$(BIN)/nox --session unit $(if $(PYTHONS),--python $(PYTHONS) --error-on-missing-interpreters)
 
 matrix-ends: python3.14
 	$(BIN)/nox --session ends

@@ -12,9 +12,11 @@ from pathlib import Path
 import nox
 from python_discovery import get_interpreter
 
-PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-
 nox.needs_version = ">=2026.10"
+
+# Its classifiers
+PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
+
 nox.options.sessions = ["unit"]
 # Nox stops for it where CI is set
 nox.options.error_on_missing_interpreters = False
