@@ -5,6 +5,8 @@
 #              after make bookworm; or PARTS="powercut faults" alone, power cuts with SEED=7
 # make bench   benchmarks on virtual clusters, hours: docs/benchmarks/ (root); PARTS="limit card"
 # make unit    unit tests only: no root, seconds
+# make matrix  unit tests on each Python that is here, with lowest and newest dependencies;
+#              PYTHONS="3.10 3.14" on these alone
 # make lint    ruff and mypy
 # make dist    wheel and sdist of the last commit in dist/, the same bytes wherever they are built
 # make readme  write the README's table of settings
@@ -17,7 +19,7 @@ STAMP := $(VENV)/.installed
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
 MODULES := $(wildcard deploys/*.py facts/*.py operations/*.py templates/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit lint dist readme acceptance bookworm torture bench lab-packages venv clean
+.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint dist readme acceptance bookworm torture bench lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -29,11 +31,21 @@ FORCE:
 $(STAMP): pyproject.toml $(VENV)/.modules
 	@tests/setup/venv "$(PYTHON)" $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check \
-	    --config-settings editable_mode=strict --editable '.[test]'
+	    --config-settings editable_mode=strict --editable '.[test,dev]'
 	@touch $@
 
 unit: venv
 	$(BIN)/pytest -n 2 --dist worksteal tests/unit
+
+# What no Debian release has yet; which other Pythons there are is up to this computer
+python3.14: venv
+	@$(BIN)/python -m tests.debian_python 3.14
+
+matrix: $(if $(filter 3.14,$(or $(PYTHONS),3.14)),python3.14,venv)
+	$(BIN)/nox --session unit $(if $(PYTHONS),--python $(PYTHONS) --error-on-missing-interpreters)
+
+matrix-ends: python3.14
+	$(BIN)/nox --session ends
 
 lint: venv
 	$(BIN)/ruff check .
@@ -67,10 +79,10 @@ bookworm: lab-packages venv
 bench: lab-packages venv .bench/ansible/.installed
 	$(BIN)/python -m tests.bench $(PARTS)
 
-test: lab-packages lint unit acceptance
+test: lab-packages lint matrix-ends acceptance
 
 demo:
 	@tests/setup/demo
 
 clean:
-	rm -rf $(VENV) .bench build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench .nox .python build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -148,4 +148,5 @@ def recreate(name: str, found: DockerNetwork) -> str:
 
 
 def _each(option: str, values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(word for value in values for word in (option, value))
+    # In one word: a value that begins with a hyphen is no option
+    return tuple(f"{option}={value}" for value in values)

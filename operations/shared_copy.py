@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import OperationValueError
 
 from chaos_engine.facts.files import Files
 from chaos_engine.facts.haproxy import RUN, CopyState, SharedCopy
 from chaos_engine.facts.manifest import ORIGINALS
 from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import Read, current, observe, warn
-from chaos_engine.facts.share import CONFINED, MOST_BYTES, TARGET
+from chaos_engine.facts.share import CONFINED, MOST_BYTES, TARGET, on_share
 from chaos_engine.operations import log_mount
-from chaos_engine.operations.arguments import AbsolutePath
+from chaos_engine.operations.arguments import AbsolutePath, shown
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import CONFIG, OWN
@@ -144,10 +145,16 @@ def publish(config: File | None = None, link: AbsolutePath | None = None) -> Com
 
     Others write the share, so nothing reads the copy. While the share is away it is left for a
     later run, and what goes wrong there is a warning: HAProxy runs without it. What the share holds
-    in its place is not shown.
+    in its place is not shown. Raises ``OperationValueError`` for a path that is not on the share.
 
     **Example:** ``publish(name="Copy what is run", config=File("/var/log/a/haproxy.cfg", ...))``
     """
+    for key, path in (("config.path", config.path if config else ""), ("link", link)):
+        # From elsewhere the script would never find its way up to the share
+        if path and not on_share(path):
+            raise OperationValueError(
+                f"publish: {key} = {shown(path)}: it has to be a path below {TARGET}"
+            )
     mounts: tuple[Mount, ...] = observe(Mounts, path=TARGET)
     if away(mounts, log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))):
         current()[1].noop("the log share is away; a later run writes there")

@@ -174,8 +174,8 @@ WITHOUT_COMMAND = {
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
 
-COMMANDS = {"apply", "check", "script"}
-"""Arguments that are shell commands."""
+COMMANDS = {"apply", "check", "ready", "script"}
+"""Arguments, and fields of them, that are shell commands."""
 
 WITHOUT_TEXT = {"bool", "int", "bytes | None"}
 """What arguments are that no text can be given as: they need not be in `CALLS`."""
@@ -279,7 +279,7 @@ def texts(value: Any, at: Path_ = ()) -> Iterator[Path_]:
             yield from texts(item, (*at, number))
     elif is_dataclass(value):
         for field in fields(value):
-            if field.repr:
+            if field.repr and field.name not in COMMANDS:
                 yield from texts(getattr(value, field.name), (*at, field.name))
 
 
@@ -430,7 +430,9 @@ def check(ran: Ran, value: str) -> None:
     for call in ran.calls:
         for number, word in enumerate(call):
             if MARK in word:
-                assert part in word, f"{value!r} came apart: {call}"
+                # the name of a kernel parameter is a path below /proc/sys, too
+                whole = part in word or part.replace(".", "/") in word
+                assert whole, f"{value!r} came apart: {call}"
                 option = word.startswith("-") and word.startswith(value)
                 assert not option or "--" in call[:number], f"{value!r} is an option: {call}"
 
@@ -551,6 +553,13 @@ def test_what_no_program_takes_is_refused(name: str, at: Path_, bad: str) -> Non
     problem = refusal(OPERATIONS[name], arguments)
     assert problem.startswith(f"{name.partition('.')[2]}: {at[0]}")
     assert re.search("a NUL in it|not Unicode text", problem)
+
+
+@pytest.mark.parametrize("call", [{"config": File("/haproxy.cfg", "")}, {"link": "/run"}])
+def test_what_is_not_on_the_share_is_refused(call: dict[str, Any]) -> None:
+    # The survey looked for the share among the folders above it, without end
+    problem = refusal(OPERATIONS["shared_copy.publish"], call)
+    assert "it has to be a path below /var/log" in problem
 
 
 @given(hostile())

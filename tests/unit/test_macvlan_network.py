@@ -466,7 +466,7 @@ def test_a_network_comes_back_with_all_that_it_had() -> None:
         ipv6=True,
     )
     assert recreate("lb-network", found) == (
-        "docker network create --driver macvlan --internal --ipv6 --subnet 192.168.1.0/25 "
-        "--subnet fd00::/64 --gateway 192.168.1.1 --aux-address a=192.168.1.9 --opt parent=eth0 "
-        "--opt macvlan_mode=bridge --label 'a=b c' lb-network"
+        "docker network create --driver macvlan --internal --ipv6 --subnet=192.168.1.0/25 "
+        "--subnet=fd00::/64 --gateway=192.168.1.1 --aux-address=a=192.168.1.9 --opt=parent=eth0 "
+        "--opt=macvlan_mode=bridge '--label=a=b c' lb-network"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from chaos_engine import deploys
 
@@ -118,6 +119,32 @@ def test_every_file_of_a_package_is_in_the_wheel() -> None:
         and not any(file.match(glob) for glob in setuptools["package-data"].get(package, []))
     ]
     assert left_out == []
+
+
+def test_what_is_imported_is_what_is_required() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    required = {re.split("[<>=]", one)[0] for one in project["dependencies"]}
+    imports = [
+        [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
+        for file in files_below(*PACKAGES.values())
+        if file.suffix == ".py"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    imported = {str(name).partition(".")[0] for names in imports for name in names}
+    # pydantic takes one version of its core, which is its own part
+    assert imported - {*sys.stdlib_module_names, "chaos_engine", "pydantic_core"} == required
+
+
+def test_the_workflow_has_each_python_that_is_promised() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    workflow = yaml.safe_load((CHECKOUT / ".github/workflows/test.yml").read_text())
+    promised = [
+        classifier.rpartition(" ")[2]
+        for classifier in project["classifiers"]
+        if classifier.startswith("Programming Language :: Python :: 3.")
+    ]
+    assert workflow["jobs"]["unit"]["strategy"]["matrix"]["python"] == promised
 
 
 def undocumented(tree: ast.Module) -> Iterator[str]:
