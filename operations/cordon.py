@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import gevent  # type: ignore[import-untyped]
-from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
@@ -17,7 +16,7 @@ from chaos_engine.operations.arguments import Form
 from chaos_engine.operations.gate import Lane, gate
 from chaos_engine.operations.kubectl import ClusterError, ClusterNode, Kubectl
 from chaos_engine.operations.prelude import PRELUDE
-from chaos_engine.operations.remote import run, run_script
+from chaos_engine.operations.remote import ask, run_script
 from chaos_engine.operations.shell import quote
 
 if TYPE_CHECKING:
@@ -186,8 +185,4 @@ def _await_work(
 def _look(state: State, host: Host) -> StandingState:
     """How the node stands now: read by itself, for an operation is under way."""
     fact = Standing()
-    command = StringCommand("sh", "-c", QuoteString(fact.command()))
-    done, output = run(state, host, command)
-    if not done:
-        raise NodeError(f"the node cannot be looked at: {output.stderr or output.stdout}")
-    return fact.process(output.stdout_lines)
+    return fact.process(ask(state, host, fact.command().get_raw_value()))
