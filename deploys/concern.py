@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -20,8 +20,18 @@ from typing import Any, TypeVar, cast
 from pyinfra import logger
 from pyinfra.api.deploy import deploy
 
-from chaos_engine.deploys.settings import Settings
-from chaos_engine.facts.observe import NodeError, current, gather, moment, phase
+from chaos_engine.deploys.settings import Settings, SettingsError, shown
+from chaos_engine.facts.node import NOT_ROOT, AsRoot
+from chaos_engine.facts.observe import (
+    NodeError,
+    Read,
+    current,
+    gather,
+    moment,
+    observe,
+    phase,
+    want,
+)
 from chaos_engine.operations.converge import refuse_node
 
 S = TypeVar("S", bound=Settings)
@@ -35,7 +45,8 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
     """Make a deploy of a function that takes its settings and calls operations.
 
     + name: the deploy's name in pyinfra's output
-    + model: its settings; called without arguments, the deploy resolves them from ``host.data``
+    + model: its settings. The deploy takes them as a model, as a dictionary or as keywords, all by
+      the names of fields; what is not given comes from ``host.data``, by names with ``chaos_``
 
     The function must call the same operations each time, and do nothing else that is felt
     outside: it runs more than once.
@@ -47,17 +58,26 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
         @concern("Journal in RAM", JournaldSettings)
         def journald(settings: JournaldSettings) -> None:
             files.install(name="Keep the journal in RAM", files=[...])
+
+        journald()                                          # all from host.data
+        journald(journald_max_use="16M")                    # one given, the others from there
+        journald(JournaldSettings(journald_max_use="16M"))  # the same
     """
 
     def decorate(function: Callable[[S], None]) -> Concern:
         TITLES[function.__name__] = name
 
         @wraps(function)
-        def call(settings: S | None = None) -> None:
+        def call(settings: Any = None, *others: Any, **keywords: Any) -> None:
             view = current()[2]
             if view.refused:
                 return
-            resolved = settings if settings is not None else model.resolve()
+            name = function.__name__
+            if isinstance(settings, model) and (view.phase or view.depth) and not keywords:
+                resolved = settings  # a role's, which are whole
+            else:
+                kind, values = given(name, model, settings, others, keywords)
+                resolved = kind.resolve(values, name)
 
             def body() -> None:
                 with view.working_for(function.__name__):
@@ -66,7 +86,9 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
             if view.phase or view.depth:  # within another concern or role
                 body()
                 return
-            checked = settings is None and view.passed.get(function.__name__) == moment()
+            checked = (
+                settings is None and not keywords and view.passed.get(function.__name__) == moment()
+            )
             if not checked and _refused(body):
                 return
             view.depth += 1
@@ -88,6 +110,32 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
         return entered
 
     return decorate
+
+
+def given(
+    name: str,
+    model: type[S],
+    settings: object,
+    others: tuple[object, ...],
+    keywords: Mapping[str, Any],
+) -> tuple[type[S], dict[str, Any]]:
+    """The model that a concern's settings shall be of, and the values that its caller has given.
+
+    + name: the concern's; settings, others, keywords: what it was called with
+
+    Raises `SettingsError` for what are no settings of it.
+    """
+    if others or not (settings is None or isinstance(settings, (Mapping, model))):
+        wrong = others[0] if others else settings
+        raise SettingsError(
+            f"{name} takes {model.__name__}, a dictionary or keywords, not {shown(wrong)}; pyinfra "
+            "runs one deploy a call: call it once for each, or write a deploy.py"
+        )
+    if isinstance(settings, model):
+        values = {field: getattr(settings, field) for field in settings.model_fields_set}
+        return type(settings), {**values, **keywords}
+    values = dict(settings) if isinstance(settings, Mapping) else {}
+    return model, {**values, **keywords}
 
 
 def check(*concerns: Concern) -> None:
@@ -145,7 +193,10 @@ def _problems(body: Callable[[], None]) -> list[str]:
     try:
         with phase("collect"):
             body()
+        want([Read.of(AsRoot)])
         gather()
+        if not observe(AsRoot):  # what the facts say then is only half of it
+            return [NOT_ROOT]
     except NodeError as error:
         return [str(error)]
     with phase("check") as (problems, _):

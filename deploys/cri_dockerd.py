@@ -19,8 +19,9 @@ from chaos_engine.deploys.settings import SettingsError, controller_path, read_f
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current
+from chaos_engine.operations import apt
 from chaos_engine.operations.arguments import Form, ImageName
-from chaos_engine.operations.compatibility import kubernetes_misfit
+from chaos_engine.operations.compatibility import kubernetes_misfit, pause_image
 from chaos_engine.operations.cri_dockerd import shim
 from chaos_engine.operations.tarball import CHECKSUMS, MAX_PACKED, extract
 
@@ -55,7 +56,7 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     cri_dockerd_infra_image: ImageName | None = Field(
         None,
         description="image of the pause container that each pod has, with its tag, its digest, or "
-        "both; cri-dockerd's own default if not set",
+        "both; if not set, the one that kubeadm of chaos_kubernetes_version takes",
     )
 
     @model_validator(mode="after")
@@ -73,11 +74,14 @@ def cri_dockerd(settings: CriDockerdSettings) -> None:
     Raises `SettingsError` if it is missing, its checksum is not known or another one, or its
     program is not one for the node.
     """
+    # kubelet's package brought them until 1.32; without them cri-dockerd forwards no port, and
+    # leaves connections of ended pods open
+    apt.packages(name="Install what cri-dockerd calls", present={"socat": None, "conntrack": None})
     shim(
         name="Run cri-dockerd",
         version=settings.cri_dockerd_version,
         program=partial(program, settings),
-        infra_image=settings.cri_dockerd_infra_image,
+        infra_image=settings.cri_dockerd_infra_image or pause_image(settings.kubernetes_version),
         rolling=settings.rolling(),
     )
 

@@ -6,20 +6,15 @@ from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
+from chaos_engine.deploys.site import ContainerLogSettings
 from chaos_engine.deploys.values import LastingFolder, Number
-from chaos_engine.operations.arguments import LogSize
 from chaos_engine.operations.daemon_json import Options
 from chaos_engine.operations.docker import engine
 
 
-class DockerSettings(RollingSettings):
+class DockerSettings(RollingSettings, ContainerLogSettings):
     """Settings of `docker`."""
 
-    docker_log_max_size: LogSize = Field(
-        "10m",
-        description="size at which the log file of a container is rotated, with a suffix k, m or "
-        "g; for containers that are created from then on",
-    )
     docker_log_max_file: Number = Field(
         3, ge=1, le=100, description="how many log files a container may have, a number"
     )

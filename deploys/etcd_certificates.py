@@ -6,11 +6,17 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from chaos_engine.deploys.certificates import Given, check_client
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError, controller_path
-from chaos_engine.deploys.site import ControllersSettings, EtcdSettings
+from chaos_engine.deploys.site import (
+    ControllersSettings,
+    EtcdSettings,
+    StorageSettings,
+    VersionsSettings,
+)
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current, warn
 from chaos_engine.operations import etcd_certificates as operations
@@ -18,7 +24,9 @@ from chaos_engine.operations import files
 from chaos_engine.operations.files import File
 
 
-class EtcdCertificatesSettings(ControllersSettings, EtcdSettings):
+class EtcdCertificatesSettings(
+    ControllersSettings, StorageSettings, EtcdSettings, VersionsSettings
+):
     """Settings of `etcd_certificates`."""
 
     etcd_client_certificate: LocalFile = Field(
@@ -36,6 +44,12 @@ class EtcdCertificatesSettings(ControllersSettings, EtcdSettings):
         "all: whoever is root on a node that has the key can read and change the whole cluster",
     )
 
+    @property
+    def gets_key(self) -> bool:
+        """Whether the current host gets etcd's key."""
+        everybody = self.etcd_certificates_hosts == "all"
+        return everybody or self.node_name() in self.controllers
+
 
 @concern("Etcd certificates", EtcdCertificatesSettings)
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
@@ -45,8 +59,7 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     is shown nowhere.
     """
     folder = settings.etcd_certificates_dir
-    node = settings.node_name()
-    if settings.etcd_certificates_hosts == "controllers" and node not in settings.controllers:
+    if not settings.gets_key:
         operations.notice_key(name="Leave the etcd key out", path=f"{folder}/client.key")
         return
     try:
@@ -62,8 +75,28 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     files.install(
         name="Install the etcd certificates",
         files=[
-            File(f"{folder}/ca.crt", authority.data),
-            File(f"{folder}/client.crt", certificate.data),
-            File(f"{folder}/client.key", key.data, mode="600", secret=True),
+            file
+            for place in dict.fromkeys((folder, settings.etcd_pod_dir))
+            for file in (
+                File(f"{place}/ca.crt", authority.data),
+                File(f"{place}/client.crt", certificate.data),
+                File(f"{place}/client.key", key.data, mode="600", secret=True),
+            )
         ],
     )
+    operations.notice_version(
+        name="Look at etcd's version", kubernetes=settings.kubernetes_version, **asked(settings)
+    )
+
+
+class Asked(TypedDict):
+    """What `EtcdVersions` is asked."""
+
+    servers: tuple[str, ...]
+    folder: str
+
+
+def asked(settings: EtcdCertificatesSettings) -> Asked:
+    """The servers that are asked for their version, and the certificates that they know."""
+    servers = tuple(map(str, settings.storage_servers.values()))
+    return {"servers": servers, "folder": settings.etcd_certificates_dir}

@@ -11,6 +11,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
 from chaos_engine.deploys.site import (
+    ContainerLogSettings,
     EndpointSettings,
     EtcdSettings,
     StorageSettings,
@@ -21,6 +22,7 @@ from chaos_engine.facts.observe import current, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, kubelet, sysctl
 from chaos_engine.operations import kubernetes as operations
+from chaos_engine.operations.compatibility import exec_fault, feature_gates
 from chaos_engine.operations.files import File
 from chaos_engine.templates import render
 
@@ -43,7 +45,12 @@ _SYSCTLS = {
 
 
 class KubernetesSettings(
-    RollingSettings, StorageSettings, EndpointSettings, EtcdSettings, VersionsSettings
+    RollingSettings,
+    StorageSettings,
+    EndpointSettings,
+    EtcdSettings,
+    ContainerLogSettings,
+    VersionsSettings,
 ):
     """Settings of `kubernetes`."""
 
@@ -117,6 +124,8 @@ def kubernetes(settings: KubernetesSettings) -> None:
             f"Kubernetes {settings.kubernetes_version} gets no security fixes any more; "
             f"1.{OLDEST_SUPPORTED} is the oldest version that does"
         )
+    if fault := exec_fault(settings.cri_dockerd_version, settings.kubernetes_version):
+        warn(fault)
     sysctl.kernel_settings(
         name="Prepare the kernel for Kubernetes",
         stem="kubernetes",
@@ -128,13 +137,20 @@ def kubernetes(settings: KubernetesSettings) -> None:
         name="Install Kubernetes",
         version=settings.kubernetes_version,
         packages=settings.kubernetes_packages,
+        tools=("cri-tools",),
         key=read_key(settings.kubernetes_key) if settings.kubernetes_key else None,
         rolling=settings.rolling(),
+    )
+    gates = feature_gates(settings.cri_dockerd_version, settings.kubernetes_version)
+    kubelet.notice_configuration(
+        name="Look at kubelet's configuration",
+        gates=gates,
+        log_size=settings.docker_log_max_size,
     )
     node = settings.node_name()
     written, absent = configuration(settings, node)
     files.install(
-        name="Configure kubeadm and crictl",
+        name="Configure kubeadm, crictl and kubelet's logs",
         files=written,
         absent=absent,
         check=check(settings, [file.path for file in written]),
@@ -162,18 +178,27 @@ def read_key(path: str) -> bytes:
 
 
 def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], list[str]]:
-    """The files for kubeadm and crictl on a node, and those that it shall not have."""
+    """The files for kubeadm, crictl and kubelet's logs on a node; those that it shall not have."""
     crictl = File(
         "/etc/crictl.yaml",
         f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
     )
+    # What takes the share's place on /var/log has it then, too: kubelet makes it at its start only,
+    # and links to the logs of containers in it
+    logs = File(
+        "/etc/tmpfiles.d/chaos-engine-kubelet.conf",
+        "# For kubelet's links to the logs of containers; written by chaos-engine\n"
+        "d /var/log/containers 0755 root root -\n",
+    )
     if settings.api_endpoint is None:
-        return [crictl], [INIT, JOIN]
+        return [crictl, logs], [INIT, JOIN]
     controller = node in settings.controllers
     values = {
         # kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4: since 1.31
         "api": "v1beta4" if settings._minor >= 31 else "v1beta3",
         "path": INIT,
+        "init": INIT,
+        "gates": feature_gates(settings.cri_dockerd_version, settings.kubernetes_version),
         "version": settings.kubernetes_version,
         "node": node if node in settings.nodes else None,
         "address": settings.nodes.get(node),
@@ -182,12 +207,14 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         "names": [settings.vip] if settings.vip is not None else [],
         "socket": SOCKET,
         "etcd": list(settings.storage_servers.values()),
-        "certificates": settings.etcd_certificates_dir,
+        "certificates": settings.etcd_pod_dir,
         "pod_network": settings.kubernetes_pod_network,
     }
     join = File(JOIN, render("kubeadm-join.yaml.j2", **values), mode="600")
     init = File(INIT, render("kubeadm-init.yaml.j2", **values), mode="600")
-    return ([crictl, join, init], []) if controller else ([crictl, join], [INIT])
+    if controller:
+        return [crictl, join, init, logs], []
+    return [crictl, join, logs], [INIT]
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:

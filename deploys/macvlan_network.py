@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
+from typing import Any
 
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
@@ -41,11 +42,11 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
 
     @classmethod
     @override
-    def resolve(cls) -> Self:
+    def resolve(cls, given: Mapping[str, Any] | None = None, by: str = "") -> Self:
         """The current host's settings; a host that is not the proxy is refused before they are
         missed."""
         check_proxy_group()
-        return super().resolve()
+        return super().resolve(given, by)
 
     @property
     def network(self) -> Macvlan:

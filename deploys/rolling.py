@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import shutil
+import socket
+from functools import cache
+from urllib.parse import urlsplit
 
+import gevent  # type: ignore[import-untyped]
+import yaml
 from pydantic import Field
 
 from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
-from chaos_engine.deploys.site import ControllersSettings
+from chaos_engine.deploys.site import ControllersSettings, EndpointSettings
 from chaos_engine.deploys.values import LocalFileOrNone, Number
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.gate import Lane
 from chaos_engine.operations.kubectl import PROGRAM, Kubectl
 
+RESOLVE_SECONDS = 5
+"""A name server that has not answered after so many seconds does not know a name."""
 
-class RollingSettings(ControllersSettings):
+
+class RollingSettings(ControllersSettings, EndpointSettings):
     """What is needed to restart the nodes of a cluster one after the other."""
 
     rolling_batch: Number = Field(
@@ -52,16 +60,22 @@ class RollingSettings(ControllersSettings):
             batch=self.rolling_batch,
             kubectl=self._kubectl() if self.kubeconfig else None,
             node=node,
-            peers=tuple(name for name in self.controllers if name != node)
-            if node in self.controllers
-            else (),
+            controllers={name: str(self.nodes[name]) for name in self.controllers if name != node}
+            if lane
+            else {},
+            controller=node in self.controllers,
             drain_seconds=self.drain_timeout,
         )
 
     def _kubectl(self) -> Kubectl:
         key, path = f"{current()[1].name}: chaos_kubeconfig", controller_path(self.kubeconfig)
         try:
-            read_file(path)
+            server = kubeconfig_server(read_file(path))
+        except ValueError as error:
+            raise SettingsError(
+                f"{key}: {path} is no kubeconfig: {error}; copy /etc/kubernetes/admin.conf of a "
+                "controller to there, for yourself only (chmod 600)"
+            ) from None
         except OSError as error:
             raise SettingsError(
                 f"{key}: {path}: {unread(error)}; copy /etc/kubernetes/admin.conf of a "
@@ -72,4 +86,48 @@ class RollingSettings(ControllersSettings):
                 f"{key} is set, and this computer has no {PROGRAM}: install it "
                 "(kubernetes.io/docs/tasks/tools), or leave chaos_kubeconfig empty"
             )
-        return Kubectl(str(path))
+        name, port = server
+        if is_known(name):
+            return Kubectl(str(path))
+        if name == self.vip_name and self.vip is not None:
+            # as kubeadm writes it; the API's certificate has the address, too
+            return Kubectl(str(path), server=f"https://{self.vip}:{port}")
+        raise SettingsError(
+            f"{key}: {path} names the server {name}, and this computer knows no address of that "
+            f"name; put the address of the API into the file's line server:, or a line with {name} "
+            "into this computer's /etc/hosts"
+        )
+
+
+def kubeconfig_server(data: bytes) -> tuple[str, int]:
+    """The host and port of the API server that a kubeconfig's current context names.
+
+    Raises ``ValueError`` that says why there is none.
+    """
+    try:
+        config = yaml.safe_load(data)
+        contexts = {one["name"]: one["context"]["cluster"] for one in config["contexts"]}
+        clusters = {one["name"]: one["cluster"]["server"] for one in config["clusters"]}
+        server = urlsplit(clusters[contexts[config["current-context"]]])
+    except yaml.YAMLError:
+        raise ValueError("it is no YAML") from None
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise ValueError("it has no current-context with a cluster and its server") from None
+    try:
+        host, port = server.hostname, server.port or 443
+    except ValueError:
+        host = None
+    if not host:
+        raise ValueError("its server is no address")
+    return host, port
+
+
+@cache
+def is_known(name: str) -> bool:
+    """Whether this computer has an address of a machine's name; one that is an address is known."""
+    try:
+        with gevent.Timeout(RESOLVE_SECONDS):
+            socket.getaddrinfo(name, None)
+    except (OSError, UnicodeError, gevent.Timeout):
+        return False
+    return True

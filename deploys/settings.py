@@ -8,7 +8,7 @@ from the models of its concerns, so one object is resolved once and handed down 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,58 +32,106 @@ class SettingsError(PyinfraError):
     change. The message names host or group, key, value and mend."""
 
 
+class InvalidSettings(SettingsError, ValueError):
+    """A model was made with values that do not fit: with these `mistakes`."""
+
+    def __init__(self, message: str, mistakes: ValidationError) -> None:
+        super().__init__(message)
+        self.mistakes = mistakes
+
+
 class Settings(BaseModel):
     """Base of all settings models. Every field has a description: the README's table is made of
     them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    @classmethod
-    def resolve(cls: type[S]) -> S:
-        """The current host's settings, from its data.
+    if not TYPE_CHECKING:  # type checkers know the fields
 
-        Raises `SettingsError` for a value that does not fit, and for a ``chaos_`` key that no
-        model knows.
+        def __init__(self, **fields: Any) -> None:
+            """Check the values. Raises `InvalidSettings`: pydantic's own is a traceback."""
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                lines = describe(type(self), error, lambda name: f"{type(self).__name__}: {name}")
+                raise InvalidSettings("\n    ".join(lines), error) from None
+
+    @classmethod
+    def resolve(cls: type[S], given: Mapping[str, Any] | None = None, by: str = "") -> S:
+        """The current host's settings: those that are given, the others from its data.
+
+        + given: values by the names of fields
+        + by: the deploy that was called with them
+
+        Raises `SettingsError` for a value that does not fit, for a ``chaos_`` key that no model
+        knows, and for a given name that this one does not have.
         """
-        host = current()[1]
+        host, given = current()[1], given or {}
         check_names(host)
+        for name in given:
+            if name not in cls.model_fields:
+                near = difflib.get_close_matches(
+                    name.removeprefix(PREFIX), cls.model_fields, 1, 0.5
+                )
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise SettingsError(f"{host.name}: {by} has no setting {name}{hint}")
         # None too: who takes it for an empty list is told, and not given the default
         found = {
             name: getattr(host.data, PREFIX + name)
             for name in cls.model_fields
             if hasattr(host.data, PREFIX + name)
         }
+
+        def where(name: str) -> str:
+            if name in given:
+                return f"{host.name}, call of {by}: {name}"
+            return f"{origin(host, PREFIX + name)}: {PREFIX}{name}"
+
         try:
-            return cls(**found)
-        except ValidationError as error:
-            raise SettingsError("\n    ".join(describe(cls, error, host))) from None
+            return cls(**{**found, **given})
+        except InvalidSettings as error:
+            lines = describe(cls, error.mistakes, where, host.name)
+            raise SettingsError("\n    ".join(lines)) from None
 
 
-def describe(model: type[Settings], error: ValidationError, host: Host) -> Iterator[str]:
+def describe(
+    model: type[Settings],
+    error: ValidationError,
+    where: Callable[[str], str],
+    host: str = "",
+) -> Iterator[str]:
     """One line a mistake: where the value comes from, the key, the value, what is wrong and what
-    is wanted."""
+    is wanted.
+
+    + where: says of a field's name where its value comes from, and how it is called there
+    + host: the host's name, "" if it is for none
+    """
     for mistake in error.errors(include_url=False, include_context=False):
         message = mistake["msg"].removeprefix("Value error, ")
         if not mistake["loc"]:
-            yield f"{host.name}: {message}"
+            yield f"{host or model.__name__}: {message}"
             continue
         name = str(mistake["loc"][0])
-        key, wanted = PREFIX + name, model.model_fields[name].description
+        if name not in model.model_fields:
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), model.model_fields, 1, 0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            yield f"{model.__name__} has no setting {name}{hint}"
+            continue
+        place, wanted = where(name), model.model_fields[name].description
         within = "".join(f"[{part!r}]" for part in mistake["loc"][1:] if part != "[key]")
         if mistake["type"] == "missing" and within:
-            yield f"{origin(host, key)}: {key}{within} is missing; wanted: {wanted}"
+            yield f"{place}{within} is missing; wanted: {wanted}"
+        elif mistake["type"] == "missing" and host:
+            yield f"{host}: {PREFIX}{name} is not set; put it into group_data/: {wanted}"
         elif mistake["type"] == "missing":
-            yield f"{host.name}: {key} is not set; put it into group_data/: {wanted}"
+            yield f"{place} is missing; wanted: {wanted}"
         else:
             message = _WORDS.get(mistake["type"], message)
             if mistake["input"] is None:
                 message = "None is no value"
                 if not model.model_fields[name].is_required():
                     message += "; leave the key out to have the default"
-            yield (
-                f"{origin(host, key)}: {key}{within} = {shown(mistake['input'])}: {message}; "
-                f"wanted: {wanted}"
-            )
+            yield f"{place}{within} = {shown(mistake['input'])}: {message}; wanted: {wanted}"
 
 
 # What pydantic says in terms of Python's types

@@ -11,7 +11,7 @@ from typing_extensions import Self
 from chaos_engine.deploys.settings import Settings, SettingsError
 from chaos_engine.deploys.values import LastingFolder, MachineAddress, Network, Number
 from chaos_engine.facts.observe import current
-from chaos_engine.operations.arguments import HostName, LinkName, Version
+from chaos_engine.operations.arguments import HostName, LinkName, LogSize, Version
 
 
 class NodesSettings(Settings):
@@ -134,6 +134,27 @@ class EtcdSettings(Settings):
     etcd_certificates_dir: LastingFolder = Field(
         "/etc/kubernetes",
         description="directory on the node that gets client.crt, client.key and ca.crt of etcd",
+    )
+
+    @property
+    def etcd_pod_dir(self) -> str:
+        """Where kubeadm is told that the three files are.
+
+        It mounts the folder of each into the API server's pod (``getEtcdCertVolumes`` in kubeadm's
+        phases/controlplane/volumes.go). /etc/kubernetes would show the pod admin.conf too, so there
+        are copies in a folder of their own then.
+        """
+        folder = self.etcd_certificates_dir
+        return f"{folder}/etcd" if folder == "/etc/kubernetes" else folder
+
+
+class ContainerLogSettings(Settings):
+    """The logs of containers, which Docker ends and kubelet must not."""
+
+    docker_log_max_size: LogSize = Field(
+        "10m",
+        description="size at which the log file of a container is rotated, with a suffix k, m or "
+        "g; for containers that are created from then on",
     )
 
 

@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from pyinfra.api.deploy import deploy
 
 from chaos_engine.deploys.concern import Concern
+from chaos_engine.deploys.etcd_certificates import (
+    EtcdCertificatesSettings,
+    asked,
+    etcd_certificates,
+)
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
 from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.deploys.worker import WorkerSettings
-from chaos_engine.facts.health import CHECKS, Health
+from chaos_engine.facts.etcd import EtcdVersions
+from chaos_engine.facts.health import CHECKS, PART_OF, Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
+from chaos_engine.operations.compatibility import etcd_misfit
 from chaos_engine.operations.verify import judge, report
 
 
@@ -48,6 +55,9 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
         with phase("collect"):
             for concern, settings in concerns.items():
                 concern(settings)
+        etcd = concerns.get(etcd_certificates)
+        if isinstance(etcd, EtcdCertificatesSettings) and etcd.gets_key:
+            want([Read.of(EtcdVersions, joined_too=True, **asked(etcd))])
         want([Read.of(Health)])
         gather()
     except NodeError as error:
@@ -64,6 +74,11 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
         found[name] = [
             *problems,
             *(f"to be done: {operation}" for operation in pending),
-            *([health[name]] if health.get(name) else []),
+            *(health[check] for check in health if PART_OF.get(check, check) == name),
         ]
+    etcd = concerns.get(etcd_certificates)
+    if isinstance(etcd, EtcdCertificatesSettings) and etcd.gets_key:
+        versions = observe(EtcdVersions, joined_too=True, **asked(etcd))
+        if misfit := etcd_misfit(etcd.kubernetes_version, versions):
+            found[etcd_certificates.__name__].append(misfit)
     return found

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.api_servers import MANIFEST, OWN_READY
 from chaos_engine.facts.haproxy import MARK, SCRIPT
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact
@@ -76,6 +77,10 @@ CHECKS = {
         ),
         "kubelet does not answer; look at: journalctl -u kubelet",
     ),
+    "api_server": (
+        f"test ! -e {MANIFEST} || {limited(OWN_READY)}",
+        "kube-apiserver does not say that it is ready; look at: crictl ps -a --name kube-apiserver",
+    ),
     "kernel": (
         "grep -qw memory /sys/fs/cgroup/cgroup.controllers",
         "the memory cgroup is off; a reboot is due, or the kernel does not know the words",
@@ -87,6 +92,9 @@ CHECKS = {
     ),
 }
 """By concern: a shell command that fails if its service does not do its work, and what to say."""
+
+PART_OF = {"api_server": "kubernetes"}
+"""The concern of a check that has a name of its own."""
 
 
 class Health(NodeFact[dict[str, str]]):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
+from typing import Any
 
+import yaml
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
@@ -31,6 +33,41 @@ class Joined(YesOrNo):
     @override
     def command(self) -> str:
         return f"if [ -e {KUBELET_CONF} ]; then echo yes; else echo no; fi"
+
+
+KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
+"""kubeadm writes it when the node joins, before it starts kubelet."""
+
+
+class KubeletConfiguration(NodeFact[dict[str, Any]]):
+    """What kubeadm has told the kubelet of a node that has joined a cluster, empty for others.
+
+    **Example:** ``host.get_fact(KubeletConfiguration)["containerLogMaxSize"]``
+    """
+
+    @override
+    def command(self) -> str:
+        return f"[ ! -e {KUBELET_CONF} ] || base64 -w0 {KUBELET_CONFIG} 2>/dev/null; echo"
+
+    @staticmethod
+    @override
+    def default() -> dict[str, Any]:
+        return {}
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, Any]:
+        return parse_kubelet_configuration(base64.b64decode("".join(lines), validate=True))
+
+
+def parse_kubelet_configuration(data: bytes) -> dict[str, Any]:
+    """Read a KubeletConfiguration. Raises ``ValueError`` if it is no YAML, or no mapping."""
+    try:
+        found = yaml.safe_load(data) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{KUBELET_CONFIG} is no YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{KUBELET_CONFIG} is no mapping")
+    return found
 
 
 REPLACED = (

@@ -8,10 +8,12 @@ from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.share import TARGET
 
 REASON = "/run/chaos-engine/var-log.reason"
 
 _COMMAND = f"""\
+[ ! -L {TARGET} ] || echo "link $(readlink -f {TARGET} || readlink {TARGET})"
 awk '$1 !~ /^#/ && $2 ~ "^/var/log/?$" {{ print "claim line " NR " of /etc/fstab" }}' /etc/fstab
 systemctl show --property=Id,FragmentPath,UnitFileState -- \\
   var-log.mount log2ram.service armbian-ramlog.service folder2ram.service 2>/dev/null |
@@ -36,10 +38,12 @@ true
 @dataclass(frozen=True)
 class LogShare(Value):
     """claims: what else mounts something on ``/var/log`` at boot. reason: why the last attempt to
-    mount the share failed, "" if it did not."""
+    mount the share failed, "" if it did not. link: where ``/var/log`` leads if it is a symbolic
+    link, "" if it is none."""
 
     claims: tuple[str, ...]
     reason: str
+    link: str = ""
 
 
 class LogShares(NodeFact[LogShare]):
@@ -66,9 +70,9 @@ class LogShares(NodeFact[LogShare]):
 
 
 def parse_log_share(lines: list[str]) -> LogShare:
-    """Read ``claim WHAT`` and ``reason WHY`` lines."""
-    found: dict[str, list[str]] = {"claim": [], "reason": []}
+    """Read ``claim WHAT``, ``reason WHY`` and ``link WHERE`` lines."""
+    found: dict[str, list[str]] = {"claim": [], "reason": [], "link": []}
     for line in lines:
         word, _, text = line.partition(" ")
         found[word].append(text)
-    return LogShare(tuple(found["claim"]), " ".join(found["reason"]))
+    return LogShare(tuple(found["claim"]), " ".join(found["reason"]), " ".join(found["link"]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
 
 RESOLVE_SECONDS = 5
 """The node's own name is looked up for no longer than this."""
@@ -87,6 +87,21 @@ class NodeState(Value):
     boot_id: str
     addresses: tuple[str, ...]
     skew: int
+
+
+NOT_ROOT = "it is not asked as root; set _sudo = True in group_data/all.py"
+"""Why a node is refused, and what to do."""
+
+
+class AsRoot(YesOrNo):
+    """Whether the node is asked as root, whose the first process is.
+
+    **Example:** ``host.get_fact(AsRoot)``
+    """
+
+    @override
+    def command(self) -> str:
+        return "if [ -O /proc/1 ]; then echo yes; else echo no; fi"
 
 
 class Node(NodeFact[NodeState]):

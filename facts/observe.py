@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PART_SECONDS = 20
+PART_SECONDS = 24
 """A part of a batch that has not answered after so many seconds by itself is an error, never a
 default; all together have twice as long."""
 
@@ -432,11 +432,13 @@ class Ahead:
         if at_work is None or host.nested_executing_op_hash or state.print_output:
             return None
         following = order[order.index(at_work) + 1 :][:1]
-        reads = view.coming.get(following[0]) if following else None
+        # of an operation that runs once, pyinfra keeps the others' hosts out (_run_once)
+        mine = [one for one in following if one in state.ops[host]]
+        reads = view.coming.get(mine[0]) if mine else None
         if reads is None or isinstance(host.connector, FakeConnector):
             return None
         identity = _identity(host)
-        if _identity(host, state.ops[host][following[0]].global_arguments) != identity:
+        if _identity(host, state.ops[host][mine[0]].global_arguments) != identity:
             return None
         missing = [read for read in reads() if (read, identity) not in view.known]
         return cls(identity, joined(missing)) if missing else None

@@ -20,7 +20,7 @@ _OPTIONAL = {
     "cri_dockerd": "/usr/local/bin/cri-dockerd",
     "kernel": "/sys/fs/cgroup/cgroup.controllers",
 }
-_ALWAYS = ("kubernetes", "log_mount", "haproxy")
+_ALWAYS = ("kubernetes", "api_server", "log_mount", "haproxy")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class StandingState(Value):
 
 class Standing(NodeFact[StandingState]):
     """Whether the node has joined a cluster and does its work there: Docker and the shim answer,
-    kubelet too, the memory cgroup is there, ``/var/log`` can be written, and on the proxy the API's
-    address answers.
+    kubelet too, on a controller its API server is ready, the memory cgroup is there, ``/var/log``
+    can be written, and on the proxy the API's address answers.
 
     **Example:** ``host.get_fact(Standing)``
     """

@@ -1,8 +1,9 @@
-"""Which versions of Docker, cri-dockerd and Kubernetes fit each other."""
+"""Which versions of Docker, cri-dockerd, Kubernetes and etcd fit each other, and what it takes."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 NEWEST = {(0, 3): 25, (0, 4): 3}
 """The newest known patch release of each line (https://github.com/Mirantis/cri-dockerd/tags)."""
@@ -68,6 +69,72 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
                 "raise the latter"
             )
     return ""
+
+
+def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
+    """The gates that kubelet needs set beside this cri-dockerd, by name.
+
+    + version: of cri-dockerd; kubernetes: of kubelet
+
+    From 1.36 on kubelet itself calls the address at which cri-dockerd streams, for ``kubectl exec``
+    and ``attach``, and takes one without a scheme for https. cri-dockerd's has none, in every
+    release up to 0.4.4 (``BaseURL`` in ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). The gate
+    is Beta in 1.36 and 1.37. In 1.38 it is to be stable (kubernetes/enhancements#6364): the
+    gate may be locked then, and kubelet does not start with a locked gate turned off.
+    """
+    minor = int(kubernetes.split(".")[1])
+    if minor in (36, 37) and _parse(version) <= (0, 4, 4):
+        return {"ExtendWebSocketsToKubelet": False}
+    return {}
+
+
+def exec_fault(version: str, kubernetes: str) -> str:
+    """Why ``kubectl exec`` does not work with this pair, where no gate helps, or ""."""
+    if int(kubernetes.split(".")[1]) < 38 or _parse(version) > (0, 4, 4):
+        return ""
+    return (
+        f"kubectl exec and attach may fail with Kubernetes {kubernetes} and cri-dockerd {version} "
+        "(Mirantis/cri-dockerd#569); set chaos_cri_dockerd_version to a release newer than 0.4.4 "
+        "that fixes it, or stay at 1.37"
+    )
+
+
+def pause_image(kubernetes: str) -> str:
+    """The image of the pause container that kubeadm of this version pulls.
+
+    Another one is a warning at ``kubeadm init`` and ``join``, and one more image on the card
+    (``PauseVersion`` in kubeadm's ``app/constants/constants.go`` of each release).
+    """
+    minor = int(kubernetes.split(".")[1])
+    tags = ((36, "3.10.2"), (34, "3.10.1"), (31, "3.10"), (26, "3.9"), (25, "3.8"), (0, "3.7"))
+    return f"registry.k8s.io/pause:{next(tag for since, tag in tags if minor >= since)}"
+
+
+def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
+    """The oldest external etcd that kubeadm of this version accepts, ``None`` where nobody looked.
+
+    ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``; seen with 1.36.2.
+    """
+    return (3, 5, 24) if int(kubernetes.split(".")[1]) >= 36 else None
+
+
+def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
+    """Which of these etcd servers kubeadm of this version refuses, or "".
+
+    + found: version by server; one that did not say it has ""
+    """
+    least = least_etcd(kubernetes)
+    old = [
+        f"{version} on {server}"
+        for server, version in sorted(found.items())
+        if least and version and _parse(version.partition("-")[0]) < least
+    ]
+    if not old or not least:
+        return ""
+    return (
+        f"etcd {', '.join(old)}: kubeadm {kubernetes} refuses an etcd older than "
+        f"{'.'.join(map(str, least))}; upgrade etcd before kubeadm init or upgrade"
+    )
 
 
 def outdated(version: str) -> str:

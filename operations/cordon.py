@@ -5,16 +5,18 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import gevent  # type: ignore[import-untyped]
+from pyinfra.api.command import StringCommand
 
-from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
+from chaos_engine.facts.observe import NodeError, NodeFact
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
-from chaos_engine.operations.arguments import Form
+from chaos_engine.operations.arguments import Address, Form
 from chaos_engine.operations.gate import Lane, gate
-from chaos_engine.operations.kubectl import ClusterError, ClusterNode, Kubectl
+from chaos_engine.operations.kubectl import API_SECONDS, ClusterError, ClusterNode, Kubectl
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.remote import ask, run_script
 from chaos_engine.operations.shell import quote
@@ -22,6 +24,8 @@ from chaos_engine.operations.shell import quote
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
     from pyinfra.api.state import State
+
+T = TypeVar("T")
 
 WELL_SECONDS = 300.0
 """How long a node may take until it does its work again: a Pi is slow after its start."""
@@ -47,7 +51,10 @@ class Rolling:
     + batch: how many nodes of a cluster may be down at the same time, the same for all
     + kubectl: how the cluster is asked and told, ``None`` if it cannot be
     + node: the node's name in the cluster
-    + peers: the other controllers, if it is one; all of them have to be up when it goes
+    + controllers: address of each of the cluster's controllers by its name, without the node
+      itself, if it is a controller or the proxy: enough of their API servers have to be ready when
+      it goes (`short_of`)
+    + controller: whether the node is a controller too
     + drain_seconds: how long its pods may take to leave
     """
 
@@ -55,7 +62,8 @@ class Rolling:
     batch: int = 1
     kubectl: Kubectl | None = None
     node: NodeName = ""
-    peers: tuple[NodeName, ...] = ()
+    controllers: Mapping[NodeName, Address] = field(default_factory=dict)
+    controller: bool = False
     drain_seconds: int = 300
 
 
@@ -74,9 +82,14 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
     one does not come to uncordon it. What somebody else has cordoned stays so. Raises
     `ClusterError` if the node cannot leave: then it is as it was.
     """
+    nodes = rolling.kubectl.nodes() if rolling.kubectl else None
+    own = ClusterNode(ready=False, unschedulable=False)
+    if nodes is not None:
+        own = fit_to_leave(rolling, nodes)
+    if "api_server" not in before.problems:  # else none goes that was there
+        _await_api_servers(state, host, rolling, nodes)
     if rolling.kubectl is None:
         return Departure()
-    own = fit_to_leave(rolling, rolling.kubectl.nodes())
     ours = before.cordoned or not own.unschedulable
     if ours:
         _script(state, host, note(rolling.node))
@@ -121,20 +134,66 @@ def come_back(
 def fit_to_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:
     """The node as its cluster sees it: a pure function.
 
-    Raises `ClusterError` if the cluster does not know it, or cannot do without it.
+    Raises `ClusterError` if the cluster does not know it.
     """
     if rolling.node not in nodes:
         raise ClusterError(
             f"the cluster of chaos_kubeconfig has no node {rolling.node}, it has "
             f"{', '.join(sorted(nodes)) or 'none'}; is it the kubeconfig of another cluster?"
         )
-    down = [peer for peer in rolling.peers if peer in nodes and not nodes[peer].ready]
-    if down:
-        raise ClusterError(
-            f"{rolling.node} is a controller, and another one, {down[0]}, is not Ready; look at: "
-            f"kubectl describe node {down[0]}"
-        )
     return nodes[rolling.node]
+
+
+def short_of(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
+    """The controllers without whose API servers too few are ready once the node is down, none if
+    there are enough: a pure function.
+
+    + controller: whether the node has an API server itself
+    + answers: what the other controllers' say, by name, see `ApiServers`
+
+    Enough is a majority of all that have joined; of two the other one has to do. Node objects and
+    mirror pods do not tell: they say Ready for half a minute after the API server is gone.
+    """
+    joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
+    enough = min((len(joined) + controller) // 2 + 1, len(joined))
+    waiting = tuple(name for name, answer in joined.items() if answer != "200")
+    return waiting if len(joined) - len(waiting) < enough else ()
+
+
+def _await_api_servers(
+    state: State, host: Host, rolling: Rolling, nodes: Mapping[str, ClusterNode] | None
+) -> None:
+    """Wait until enough of the other controllers' API servers are ready. `ClusterError` if it does
+    not come to that."""
+    asked = {
+        name: address
+        for name, address in rolling.controllers.items()
+        if nodes is None or name in nodes
+    }
+    if not asked:
+        return
+    deadline, told = time.monotonic() + API_SECONDS, False
+    fact = ApiServers()
+    command = fact.command(addresses=tuple(map(str, asked.values())))
+    while True:
+        found = _ask(state, host, fact, command)
+        answers = {name: found.get(str(at), SILENT) for name, at in asked.items()}
+        waiting = short_of(rolling.controller, answers)
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            break
+        if not told:
+            host.log(f"Waiting for the API server of {', '.join(waiting)}")
+            told = True
+        gevent.sleep(PAUSE)
+    said = ", ".join(f"{name} ({answers[name]})" for name in waiting)
+    raise ClusterError(
+        f"too few API servers are ready to do without {rolling.node or host.name} now, not that of "
+        f"{said}: curl -k https://{asked[waiting[0]]}:6443/readyz says more. Mend that; if nobody "
+        f"will bring {waiting[0]} back, take it out of the cluster (kubectl delete node "
+        f"{waiting[0]}) and out of chaos_controllers"
+    )
 
 
 def note(node: str) -> str:
@@ -183,6 +242,11 @@ def _await_work(
 
 
 def _look(state: State, host: Host) -> StandingState:
-    """How the node stands now: read by itself, for an operation is under way."""
+    """How the node stands now."""
     fact = Standing()
-    return fact.process(ask(state, host, fact.command().get_raw_value()))
+    return _ask(state, host, fact, fact.command())
+
+
+def _ask(state: State, host: Host, fact: NodeFact[T], command: StringCommand) -> T:
+    """What a fact says now: read by itself, for an operation is under way."""
+    return fact.process(ask(state, host, command.get_raw_value()))

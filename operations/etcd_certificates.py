@@ -1,10 +1,14 @@
-"""What is left of the etcd certificates where they are not wanted."""
+"""What is noteworthy of etcd: a key where it is not wanted, a version that kubeadm refuses."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.files import Files
 from chaos_engine.facts.observe import Read, current, observe, warn
-from chaos_engine.operations.arguments import AbsolutePath
+from chaos_engine.operations.arguments import AbsolutePath, Address, Version
+from chaos_engine.operations.compatibility import etcd_misfit
 from chaos_engine.operations.converge import Commands, converge
 
 
@@ -22,4 +26,29 @@ def notice_key(path: AbsolutePath) -> Commands:
         )
     else:
         current()[1].noop(f"{path}: not there")
+    yield from ()
+
+
+@converge(
+    reads=lambda kubernetes, servers, folder: [
+        Read.of(EtcdVersions, servers=tuple(servers), folder=folder)
+    ]
+)
+def notice_version(
+    kubernetes: Version, servers: Iterable[Address], folder: AbsolutePath
+) -> Commands:
+    """Say if kubeadm is going to refuse an etcd server as too old; nothing is changed.
+
+    + kubernetes: version of kubeadm
+    + servers: addresses of the etcd servers
+    + folder: where the node has ca.crt, client.crt and client.key
+
+    A node that has joined its cluster already is not asked: `chaos_engine.deploys.verify` does.
+    """
+    servers = tuple(servers)
+    found = observe(EtcdVersions, servers=servers, folder=folder)
+    if problem := etcd_misfit(kubernetes, found):
+        warn(problem)
+    else:
+        current()[1].noop("etcd: not known to be too old for kubeadm")
     yield from ()

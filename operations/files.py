@@ -149,13 +149,17 @@ def plan(
 
     What an earlier installation has left of a unit whose file is written goes: a file of its name
     among those of packages, which would come to life with the own one's removal, and links by
-    which it starts. Raises `NodeError` where a directory stands in a file's place.
+    which it starts. Raises `NodeError` where a directory stands in a file's place, or a link in
+    that of a merged one.
     """
     units = tuple(units)
     wanted = (*files, *(unit.record for unit in units if unit.reads))
     for path in [*(file.path for file in wanted), *absent]:
         if path in found and found[path].kind == "directory":
             raise NodeError(f"{path} is a directory, a file is wanted there; move it away")
+    for one in wanted:
+        if one.merged:
+            refuse_link(one.path, found.get(one.path))
     write = tuple(file for file in wanted if not file.matches(found.get(file.path)))
     left = tuple(one.vendor_file for one in traces.values() if one.vendor_file)
     remove = (*(path for path in absent if path in found), *left)
@@ -201,6 +205,18 @@ def plan(
         tuple(reenable),
         tuple(disable),
     )
+
+
+def refuse_link(path: str, found: FileState | None) -> None:
+    """Raise `NodeError` if a file of the node's own that shall change is a link: a pure function.
+
+    It would become a file, and what it leads to, a folder of dotfiles perhaps, would not change.
+    """
+    if found is not None and found.kind == "link":
+        raise NodeError(
+            f"{path} is a symbolic link, and would be replaced by a file; put the file itself "
+            f'there (cp --remove-destination "$(readlink -f {path})" {path}) and run again'
+        )
 
 
 def _only_read(unit: Unit, files: Iterable[File]) -> File | None:

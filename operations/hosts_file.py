@@ -11,7 +11,7 @@ from chaos_engine.facts.files import Content, Files
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.operations.arguments import Address, DomainName
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, transaction
+from chaos_engine.operations.files import File, refuse_link, transaction
 
 PATH = "/etc/hosts"
 BEGIN = b"# BEGIN chaos-engine"
@@ -38,9 +38,7 @@ def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Co
 
     **Example:** ``block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
     """
-    found = observe(Files, paths=(PATH,)).get(PATH)
-    if found is not None and found.kind == "link":
-        raise NodeError(f"{PATH} is a symbolic link; put the file itself there")
+    refuse_link(PATH, observe(Files, paths=(PATH,)).get(PATH))
     before = observe(Content, path=PATH)
     if before is None:
         before = b"127.0.0.1 localhost\n::1 localhost\n"

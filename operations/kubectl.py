@@ -40,9 +40,11 @@ class Kubectl:
     """kubectl, for one cluster.
 
     + kubeconfig: path of its kubeconfig on this computer
+    + server: where the API is, if not where that says, as ``https://192.168.1.60:6443``
     """
 
     kubeconfig: str
+    server: str = ""
 
     def nodes(self) -> dict[str, ClusterNode]:
         """All nodes of the cluster, by name; `ClusterError` if it cannot be asked."""
@@ -91,6 +93,7 @@ class Kubectl:
         command = [
             PROGRAM,
             f"--kubeconfig={self.kubeconfig}",
+            *([f"--server={self.server}"] if self.server else []),
             f"--request-timeout={REQUEST_SECONDS}s",
             *words,
         ]

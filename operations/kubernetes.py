@@ -46,11 +46,12 @@ def reads(
     packages: Iterable[str],
     key: bytes | None = None,
     rolling: Rolling | None = None,
+    tools: Iterable[str] = (),
 ) -> list[Read]:
     """What `install` will observe for the same arguments."""
     return [
         READ,
-        Read.of(Packages, names=tuple(packages)),
+        Read.of(Packages, names=(*packages, *tools)),
         Read.of(KubeletReplaced),
         Read.of(KubernetesSources),
         Read.of(RepositorySigners, minor=minor_of(version)),
@@ -67,6 +68,7 @@ def install(
     packages: Iterable[PackageName],
     key: bytes | None = None,
     rolling: Rolling | None = None,
+    tools: Iterable[PackageName] = (),
 ) -> Commands:
     """Have Kubernetes' packages installed at one version, held, from its signed repository, and
     kubelet started at boot; one that runs with a replaced program is restarted.
@@ -76,6 +78,7 @@ def install(
     + key: the repository's public key in binary form; without it the node fetches it from the
       repository by https
     + rolling: how a node that has joined a cluster leaves it for another version of kubelet
+    + tools: packages of the repository that have versions of their own, of which any will do
 
     A key is put in place only when apt accepts the repository's index with it; a damaged or expired
     one is replaced, a good one stays when no better one can be had. Other files of apt's that name
@@ -86,7 +89,8 @@ def install(
     **Example:** ``install("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
     """
     packages = tuple(packages)
-    found = observe(Packages, names=packages)
+    tools = tuple(tools)
+    found = observe(Packages, names=(*packages, *tools))
     sources = observe(KubernetesSources)
     old = absent(sources)
     rolling = rolling or Rolling()
@@ -101,17 +105,18 @@ def install(
     wanted = _files(version, key)
     unreadable = KEYRING in present and present[KEYRING].mode != "644"
     missing = [name for name in packages if not fits(found.get(name), version)]
+    without = [name for name in tools if name not in found or not found[name].complete]
     unheld = [name for name in packages if name in missing or not found[name].held]
     kubelet = observe(Units, units=_KUBELET)["kubelet.service"]
     enable = "kubelet" in packages and kubelet.enabled != "enabled"
-    verify = bool(fault or missing or unreadable) or any(
+    verify = bool(fault or missing or without or unreadable) or any(
         not f.matches(present.get(f.path)) for f in wanted
     )
     restart = observe(KubeletReplaced) or "kubelet" in missing
     commands = files.transaction(
         wanted,
         absent=old,
-        apply=compose(version, missing, unheld, enable, verify, key is None, restart),
+        apply=compose(version, missing, unheld, enable, verify, key is None, restart, without),
         force=verify or bool(unheld) or enable or restart,
     )
     yield from in_turn(commands, rolling, stops_pods=restart)
@@ -177,17 +182,19 @@ def compose(
     verify: bool,
     fetch: bool,
     restart: bool,
+    tools: Iterable[str] = (),
 ) -> str:
     """The shell script that checks the key, installs, holds, enables and restarts: a pure function.
 
     + verify: whether the key is checked against the repository
     + fetch: whether it is fetched from there first
     + restart: whether kubelet may run a program that is no more, then or before
+    + tools: packages that are missing, of which any version will do
     """
     lines = [APT, "unit_was kubelet.service; settle"]
     if verify:
         lines.append(check_key(minor_of(version), fetch))
-    if wanted := [f"{name}={version}-*" for name in missing]:
+    if wanted := [*(f"{name}={version}-*" for name in missing), *tools]:
         lines += [
             "refresh",
             "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages "

@@ -89,6 +89,12 @@ def lacks(mounted: Mount | None) -> tuple[str, ...]:
 
 def claimed(mounted: Mount | None, share: LogShare) -> str:
     """Why ``/var/log`` is not ours to mount on; "" if it is."""
+    if share.link:
+        # the kernel mounts where the link leads, which is not where anybody would look for it
+        return (
+            f"{TARGET} is a symbolic link to {share.link}; the log share takes its place: remove "
+            f"the link, make {TARGET} a folder (mode 755), reboot the node and run again"
+        )
     if share.claims:
         return (
             f"{TARGET} is claimed by {', '.join(share.claims)}; remove that, reboot the node and "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from chaos_engine.facts.node import RESOLVE_SECONDS, Node, NodeState
+from chaos_engine.facts.node import NOT_ROOT, RESOLVE_SECONDS, Node, NodeState
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.operations.converge import Commands, converge
 
@@ -38,14 +38,14 @@ def fit(known_as: str, address: str = "", log_server: str = "") -> Commands:
     """
     state, host, _ = current()
     node = observe(Node)
-    problems = list(unfit(node, log_server))
+    problems = list(unfit(node, log_server, address))
     seen = _seen.setdefault(state, {})
     twin = seen.setdefault(node.boot_id, host.name)
     if twin != host.name:
         problems.append(f"it is the same machine as {twin}; name each machine once in inventory.py")
     if problems:
         raise NodeError("; ".join(problems))
-    for message in noteworthy(node, known_as, address):
+    for message in noteworthy(node, known_as):
         warn(message)
     like = seen.setdefault(node.machine_id, host.name) if node.machine_id else host.name
     if like != host.name:
@@ -58,10 +58,10 @@ def fit(known_as: str, address: str = "", log_server: str = "") -> Commands:
     yield from ()
 
 
-def unfit(node: NodeState, log_server: str = "") -> Iterator[str]:
+def unfit(node: NodeState, log_server: str = "", address: str = "") -> Iterator[str]:
     """What keeps a node from being a work node, and what to do about it: a pure function."""
     if not node.root:
-        yield "it is not asked as root; set _sudo = True in group_data/all.py"
+        yield NOT_ROOT
     if not node.systemd:
         yield "systemd is not its init; use a system that boots with systemd"
     if not node.apt:
@@ -94,9 +94,15 @@ def unfit(node: NodeState, log_server: str = "") -> Iterator[str]:
         )
     if log_server and log_server in node.addresses:
         yield f"it is the log server {log_server} itself; set chaos_log_server to another machine"
+    if address and node.addresses and address not in node.addresses:
+        # the other nodes' hosts file, and kubelet's node-ip, would name another machine
+        yield (
+            f"it has the address {', '.join(node.addresses)}, not {address} as chaos_nodes says; "
+            "put the address that it has into chaos_nodes, or give it that one"
+        )
 
 
-def noteworthy(node: NodeState, known_as: str = "", address: str = "") -> Iterator[str]:
+def noteworthy(node: NodeState, known_as: str = "") -> Iterator[str]:
     """What does not keep a node from being one, but its owner should know: a pure function."""
     versions = SYSTEMS.get(node.system, ())
     if node.apt and node.version not in versions:
@@ -126,9 +132,4 @@ def noteworthy(node: NodeState, known_as: str = "", address: str = "") -> Iterat
         yield (
             f"its host name is {node.hostname}, not {known_as}, and Kubernetes will know it by "
             f"that; run on it: hostnamectl set-hostname {known_as}"
-        )
-    if address and node.addresses and address not in node.addresses:
-        yield (
-            f"it has the address {', '.join(node.addresses)}, not {address} as chaos_nodes says; "
-            "mend chaos_nodes or the node's network"
         )

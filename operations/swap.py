@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from chaos_engine.facts.files import Files
 from chaos_engine.facts.kernel import RECORD
 from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.facts.swap import RPI_SWAP_DROP_IN, Swaps, SwapState
 from chaos_engine.operations import files
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File
+from chaos_engine.operations.files import File, refuse_link
 from chaos_engine.operations.shell import quote
+
+FSTAB = "/etc/fstab"
 
 MARK = "#chaos-engine "
 """What is put before a line of fstab that is taken out."""
@@ -41,7 +44,7 @@ class Plan:
         return self != Plan()
 
 
-@converge(reads=lambda: [Read.of(Swaps)])
+@converge(reads=lambda: [Read.of(Swaps), Read.of(Files, paths=(FSTAB,))])
 def off() -> Commands:
     """Have no swap in use, and none that would come back at the next boot.
 
@@ -54,6 +57,8 @@ def off() -> Commands:
     """
     found = observe(Swaps)
     todo = plan(found)
+    if any(file.path == FSTAB for file in todo.files):
+        refuse_link(FSTAB, observe(Files, paths=(FSTAB,)).get(FSTAB))
     if found.areas and not fits(found):
         warn(
             f"{found.used // 1024} MiB are swapped out and {found.available // 1024} MiB of RAM "
@@ -76,7 +81,7 @@ def plan(found: SwapState) -> Plan:
     if fstab != found.fstab:
         write.append(
             File(
-                "/etc/fstab",
+                FSTAB,
                 fstab.encode("utf-8", "surrogateescape"),
                 found.fstab_mode,
                 found.fstab_owner,

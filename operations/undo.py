@@ -162,7 +162,8 @@ def refuse(found: Remembered, concerns: Iterable[str], joined: bool) -> None:
     if joined and not {*needed}.isdisjoint(concerns):
         raise NodeError(
             f"it has joined a cluster, which needs {', '.join(needed)}; drain it (kubectl drain), "
-            "run kubeadm reset on it, and run again"
+            "run kubeadm reset --cri-socket unix:///run/cri-dockerd.sock on it, run again, then "
+            "have the cluster forget it (kubectl delete node)"
         )
 
 

@@ -26,7 +26,7 @@ def take_out(path: str, current: bytes, original: bytes | None, written: bytes) 
         return original
     if path == hosts_file.PATH:
         left = hosts_file.without_block(current)
-    elif path == "/etc/fstab":
+    elif path == swap.FSTAB:
         left = current.replace(f"\n{swap.MARK}".encode(), b"\n").removeprefix(swap.MARK.encode())
     elif path == daemon_json.CONFIG:
         return _without_options(current, original, written)

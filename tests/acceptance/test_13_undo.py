@@ -82,7 +82,7 @@ def test_a_node_of_a_cluster_is_refused(deployed: Cluster) -> None:
         (said,) = deployed.announced(UNDO, "--limit", node)[node]
         assert said.startswith("Undo | Refuse node: it has joined a cluster, which needs hosts")
         assert said.count("joined") == 1
-        assert "run kubeadm reset on it, and run again" in said
+        assert "run kubeadm reset --cri-socket unix:///run/cri-dockerd.sock on it" in said
         asked = ("--data", "chaos_undo=journald", "--limit", node)
         assert deployed.announced(UNDO, *asked) == {node: undone("Journal")}
     finally:

@@ -15,7 +15,8 @@ from pyinfra.api.facts import _MISSING_COMMAND_MARKER
 from chaos_engine.deploys import reboot, worker
 from chaos_engine.deploys.reboot import RebootSettings
 from chaos_engine.deploys.worker import WorkerSettings
-from chaos_engine.facts.observe import current, phase
+from chaos_engine.facts.node import AsRoot
+from chaos_engine.facts.observe import Read, current, phase, want
 
 RECORDING = Path(__file__).with_name("fresh_node.json")
 
@@ -23,6 +24,7 @@ _, host, view = current()
 with phase("collect"):
     worker(WorkerSettings.resolve())
     reboot(RebootSettings.resolve())
+want([Read.of(AsRoot)])
 
 answers: dict[str, list[str]] = {}
 for read, _ in view.wanted:

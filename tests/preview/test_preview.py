@@ -31,6 +31,8 @@ def test_preview_on_fake_hosts_lists_every_operation_of_a_fresh_node() -> None:
     assert [line.partition("  ")[0].split(" | ")[1] for line in unchanged] == [
         "Preflight",
         "Uncordon",
+        "Kubernetes",
+        "Etcd certificates",
         "Uncordon mended node",
     ], text
     assert len(lines) > 12, text

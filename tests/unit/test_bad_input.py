@@ -40,6 +40,7 @@ from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.standing import Standing
 from chaos_engine.operations.tarball import MAX_PACKED, MIB
+from tests.unit.kubeconfig import admin_conf
 from tests.unit.openpgp_samples import CAPTIVE, SHORT
 from tests.unit.site import Done, Runner, Site
 from tests.unit.test_cri_dockerd import ZEROS, elf, sha256, tarball
@@ -952,7 +953,7 @@ INVENTORY = [
     Case(
         "; name each machine once in inventory.py",
         inventory='workers = ["pi5", "pi6"]\nproxy = ["pi5"]\n',
-        answers={Node: replace(GOOD, boot_id="one", machine_id="one")},
+        answers={Node: replace(GOOD, boot_id="one", machine_id="one", addresses=())},
         others=1,
     ),
     Case(
@@ -1254,7 +1255,24 @@ FILES = [
         "files/admin.conf",
         "pi5: chaos_kubeconfig is set, and this computer has no kubectl: install it "
         "(kubernetes.io/docs/tasks/tools), or leave chaos_kubeconfig empty",
-        files=files({"admin.conf": b"{}"}),
+        files=files({"admin.conf": admin_conf("192.168.1.60")}),
+    ),
+    *(
+        bad(
+            "kubeconfig",
+            "files/admin.conf",
+            f"pi5: chaos_kubeconfig: {{}}/admin.conf is no kubeconfig: {why}; copy "
+            "/etc/kubernetes/admin.conf of a controller to there",
+            files=files({"admin.conf": content}),
+        )
+        for content, why in (
+            (b"a: [", "it is no YAML"),
+            (b"", "it has no current-context with a cluster and its server"),
+            (b"{}", "it has no current-context with a cluster and its server"),
+            (b"[1, 2]", "it has no current-context with a cluster and its server"),
+            (admin_conf("").replace(b":6443", b""), "its server is no address"),
+            (admin_conf("10.0.0.1").replace(b"6443", b"x"), "its server is no address"),
+        )
     ),
 ]
 

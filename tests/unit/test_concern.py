@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from chaos_engine.deploys.concern import check, concern
-from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.deploys.settings import Settings, SettingsError
+from chaos_engine.facts.files import Content
+from chaos_engine.facts.node import AsRoot
 from chaos_engine.facts.observe import current
 from tests.unit.cli import start
 from tests.unit.counting import FolderSettings, both, count, first, second
 from tests.unit.nodes import Nodes
+
+AS_ROOT = AsRoot().command()
 
 
 def nodes(tmp_path: Path, *names: str, changes: bool = True) -> Nodes:
@@ -65,6 +75,29 @@ def test_a_refused_node_is_untouched_and_the_others_finish(
         assert (tmp_path / name / "second").read_text() == "10"
     # once in the run, and once before it where changes are listed first
     assert caplog.text.count(reason) == 1 + changes
+
+
+def test_a_node_that_is_not_asked_as_root_is_refused_before_a_preview_says_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AsRoot, "command", lambda self: "echo no")
+    run = nodes(tmp_path, "pi1")
+    (tmp_path / "pi1/first").write_text("11")
+    run.prepare(first)
+    (name,) = run.operations()
+    assert name == (
+        "First | Refuse node: it is not asked as root; set _sudo = True in group_data/all.py"
+    )
+
+
+@pytest.mark.parametrize(("user", "root"), [(0, True), (65534, False)])
+def test_who_asks_is_seen_without_a_program(user: int, root: bool) -> None:
+    if os.getuid() != 0 and user != os.getuid():
+        pytest.skip("only root can ask as somebody else")
+    said = subprocess.run(
+        ["/bin/sh", "-c", AS_ROOT], user=user, capture_output=True, text=True, env={}, check=True
+    )
+    assert AsRoot().process(said.stdout.splitlines()) is root
 
 
 def test_all_reasons_are_given_at_once(tmp_path: Path) -> None:
@@ -158,7 +191,7 @@ def test_pyinfras_arguments_of_an_inner_deploy_count_in_the_check(tmp_path: Path
     run = nodes(tmp_path, "pi1")
     run.prepare(outer)
     with run.on():
-        (read,) = current()[2].known
+        read = next(read for read in current()[2].known if read[0].fact is Content)
     assert "_env={'PLACE': 'there'}" in read[1]
 
 
@@ -200,7 +233,7 @@ def test_from_the_command_line_a_preview_equals_the_run(tmp_path: Path) -> None:
     (tmp_path / "deploy.py").write_text("from tests.unit.counting import both\nboth()\n")
     (tmp_path / "inventory.py").write_text(
         "fake = {'fake_delay': 0, 'fake_delay_jitter': 0,"
-        " 'fake_responses': {'first': ['content', 'MTE=']}}\n"
+        " 'fake_responses': {'first': ['content', 'MTE='], 'echo yes': ['yes']}}\n"
         "nodes = ['@local', ('@fake/bad', fake)]\n"
     )
 
@@ -224,3 +257,91 @@ def test_from_the_command_line_a_preview_equals_the_run(tmp_path: Path) -> None:
     results = run["results"]["operations"]
     assert {(o["name"], host) for o in results for host in [*o["success"], *o["error"]]} == planned
     assert (tmp_path / "second").read_text() == "10"
+
+
+class PairSettings(FolderSettings):
+    """Two values, one with a default."""
+
+    word: str = Field("default", description="a word")
+
+
+made: Any = PairSettings
+"""The model without the help of a type checker."""
+
+SEEN: list[PairSettings] = []
+
+
+@concern("Pair", PairSettings)
+def pair(settings: PairSettings) -> None:
+    """Remember what it was called with."""
+    SEEN.append(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "keywords"),
+    [
+        (PairSettings(folder="/own"), {}),
+        (None, {"folder": "/own"}),
+        ({"folder": "/own"}, {}),
+        (PairSettings(folder="/other"), {"folder": "/own"}),
+    ],
+    ids=["model", "keywords", "dictionary", "both"],
+)
+def test_what_is_given_wins_and_the_rest_comes_from_data(
+    given: Any, keywords: dict[str, str]
+) -> None:
+    run = Nodes("pi1", data={"chaos_folder": "/data", "chaos_word": "from data"})
+    SEEN.clear()
+    with run.on("pi1"):
+        pair(given, **keywords)
+    assert {(one.folder, one.word) for one in SEEN} == {("/own", "from data")}
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: pair(wrod="x"), "pi1: pair has no setting wrod; did you mean word?"),
+        (lambda: pair({"chaos_wrd": "x"}), "pi1: pair has no setting chaos_wrd; did you mean word"),
+        (lambda: pair(made(folder="/x", wrod="x")), "PairSettings has no setting wrod"),
+        (lambda: pair(PairSettings(folder=3)), "PairSettings: folder = 3: it has to be text"),
+        (lambda: pair(made()), "PairSettings: folder is missing; wanted: where numbers"),
+        (lambda: pair(folder=3), "pi1, call of pair: folder = 3: it has to be text, in quotes"),
+        (lambda: pair("chaos_engine.deploys.docker"), "pair takes PairSettings, a dictionary or"),
+        (lambda: pair(None, "another"), "not 'another'; pyinfra runs one deploy a call"),
+        (lambda: pair(Settings()), "pair takes PairSettings"),
+        (lambda: pair(), "pi1: chaos_folder is not set; put it into group_data/"),
+    ],
+)
+def test_what_is_given_wrongly_is_told_in_a_sentence(call: Callable[[], None], says: str) -> None:
+    run = Nodes("pi1")
+    with run.on("pi1"), pytest.raises(SettingsError, match=re.escape(says)) as error:
+        call()
+    assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"_run_once": True},
+        {"_serial": True},
+        {"_if": lambda: True},
+        {"_ignore_errors": True},
+        {"_retries": 2},
+        {"_timeout": 30},
+        {"_env": {"A": "b"}},
+        {"_chdir": "/tmp"},
+        {"_continue_on_error": True},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_pyinfras_arguments_work_on_a_concern_behind_one_that_changes(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    run = nodes(tmp_path, "pi1", "pi2")
+
+    run.prepare(first)
+    run.prepare(partial(second, **arguments))
+    run.execute()
+
+    assert (tmp_path / "pi1/second").read_text() == "10"
+    assert (tmp_path / "pi2/second").exists() == ("_run_once" not in arguments)

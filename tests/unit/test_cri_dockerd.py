@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, program
 from chaos_engine.deploys.settings import SettingsError
@@ -337,9 +336,7 @@ def test_kubelet_and_shim(shim: str, kubernetes: str, fits: bool) -> None:
     if fits:
         CriDockerdSettings(**values)
         return
-    with pytest.raises(
-        ValidationError, match=rf"is {kubernetes}, chaos_cri_dockerd_version {shim}"
-    ):
+    with pytest.raises(SettingsError, match=rf"is {kubernetes}, chaos_cri_dockerd_version {shim}"):
         CriDockerdSettings(**values)
 
 

@@ -129,6 +129,14 @@ def test_a_file_that_differs_is_written(found: dict[str, FileState]) -> None:
     assert plan([wanted], [], [], found, {}, {}).write == (wanted,)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_link_in_place_of_the_nodes_own_file_is_refused(same: bool) -> None:
+    """Dotfiles are kept so (GNU stow), and undo would find no original to bring back."""
+    link = FileState("link", "777", "root", "root", 7, state("{}").sha256 if same else None)
+    with pytest.raises(NodeError, match="is a symbolic link, and would be replaced"):
+        plan([File(CONF, "{}", merged=True)], [], [], {CONF: link}, {}, {})
+
+
 def test_a_file_system_without_modes_is_compared_by_content_only() -> None:
     wanted = File("/boot/firmware/cmdline.txt", "x", mode=None)
     found = {wanted.path: state("x", mode="755", owner="nobody")}

@@ -42,12 +42,14 @@ from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.containers import Container, Image
 from chaos_engine.facts.docker import DaemonFlags, DockerInfo, DockerNetwork, DockerNetworks
+from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.files import Content, Files, Present
 from chaos_engine.facts.haproxy import CopyState, LoadedConfig, SharedCopy
 from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import BootFile, Cmdline, KernelCmdline
 from chaos_engine.facts.kubernetes import (
     Joined,
+    KubeletConfiguration,
     KubeletReplaced,
     KubernetesSources,
     RepositorySigners,
@@ -57,7 +59,7 @@ from chaos_engine.facts.macvlan import MacvlanLinks
 from chaos_engine.facts.manifest import Entry, Manifest, Remembered
 from chaos_engine.facts.mounts import Answers, Mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
-from chaos_engine.facts.node import Node
+from chaos_engine.facts.node import AsRoot, Node
 from chaos_engine.facts.observe import Read, current, script
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.rsyslog import Snippets
@@ -90,7 +92,7 @@ MACVLAN = Macvlan(
 PROXY = haproxy_operations.Proxy(
     "haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff", "/var/log/haproxy/run"
 )
-ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1", peers=("pi4",))
+ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1")
 OWN_CONFIG = File(f"{haproxy_operations.OWN}/{haproxy_operations.CONFIG}", "global\n")
 
 # How each operation is called. What it takes as shell commands, by its documentation, is none of
@@ -105,6 +107,11 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "docker.engine": {"options": Options("10m", 3, "/mnt/ssd/docker", True), "rolling": ROLLING},
     "etcd_certificates.notice_key": {"path": "/etc/kubernetes/client.key"},
+    "etcd_certificates.notice_version": {
+        "kubernetes": "1.36.2",
+        "servers": ("192.168.1.40",),
+        "folder": "/etc/kubernetes",
+    },
     "files.install": {
         "files": (File("/etc/one", "1\n"), File("/etc/two", "2\n", mode="600", secret=True)),
         "absent": ("/etc/three",),
@@ -126,9 +133,14 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "kernel.words": {"wanted": ("cgroup_enable=memory", "quiet")},
     "kubelet.keep_quiet": {},
+    "kubelet.notice_configuration": {
+        "gates": {"ExtendWebSocketsToKubelet": False},
+        "log_size": "10m",
+    },
     "kubernetes.install": {
         "version": "1.28.15",
         "packages": ("kubelet", "kubeadm"),
+        "tools": ("cri-tools",),
         "rolling": ROLLING,
     },
     "log_mount.mount": {"volume": "pi1", "wanted": (File("/usr/local/sbin/helper", "true\n"),)},
@@ -154,6 +166,8 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 WITHOUT_COMMAND = {
     "etcd_certificates.notice_key",
+    "etcd_certificates.notice_version",
+    "kubelet.notice_configuration",
     "preflight.fit",
     "reboot.reboot",
     "rolling.uncordon",
@@ -174,6 +188,7 @@ BOOT_FILE = BootFile(
 # What is observed: a node on which there is everything to do
 NODE: dict[type, Any] = {
     AddressOwners: {},
+    AsRoot: True,
     Answers: "answers",
     CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),
     Container: None,
@@ -182,6 +197,7 @@ NODE: dict[type, Any] = {
     DockerInfo: None,
     DockerNetworks: {},
     DropIns: (),
+    EtcdVersions: {},
     Files: {},
     Hostname: "pi1",
     Image: "",
@@ -193,6 +209,7 @@ NODE: dict[type, Any] = {
     Joined: False,
     KernelCmdline: Cmdline(("root=/dev/sda1",), (), "v2", False, "boot", file=BOOT_FILE),
     KernelModules: lambda names: dict.fromkeys(names, "available"),
+    KubeletConfiguration: {},
     KubeletReplaced: False,
     KubernetesSources: (),
     LoadedConfig: "",
@@ -717,8 +734,8 @@ SITE_VALUES = {
 """The setting that each variable of a template gets its value from."""
 
 OURS = {
-    *("api", "api_port", "checksum", "conf", "confined", "container", "controller", "flags", "log"),
-    *("mounts", "own", "path", "program", "run", "socket", "target"),
+    *("api", "api_port", "checksum", "conf", "confined", "container", "controller", "flags"),
+    *("gates", "init", "log", "mounts", "own", "path", "program", "run", "socket", "target"),
 }
 """Variables that have no value of the site."""
 

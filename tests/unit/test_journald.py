@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from chaos_engine.deploys.journald import PATH, JournaldSettings
+from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.journald import DropIns, parse_drop_ins
 from chaos_engine.operations.journald import overrides
 from chaos_engine.templates import render
@@ -33,7 +33,7 @@ def test_the_journal_is_in_ram_capped_and_forwarded_at_every_level() -> None:
 
 @pytest.mark.parametrize("size", ["64", "64MB", "0M", "-1M", "64 M", ""])
 def test_a_size_without_a_known_suffix_is_refused(size: str) -> None:
-    with pytest.raises(ValidationError, match="journald_max_use"):
+    with pytest.raises(SettingsError, match="journald_max_use"):
         JournaldSettings(journald_max_use=size)
 
 

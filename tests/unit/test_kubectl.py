@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chaos_engine.deploys.rolling import RollingSettings
+from chaos_engine.deploys.rolling import RollingSettings, is_known
+from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts import standing
 from chaos_engine.facts.health import CHECKS
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.operations import kubectl
 from chaos_engine.operations.cordon import note
 from chaos_engine.operations.kubectl import ClusterError, ClusterNode, Kubectl, gist, parse_nodes
+from tests.unit.kubeconfig import admin_conf
 from tests.unit.nodes import Nodes
 
 
@@ -279,10 +283,14 @@ def resolved(tmp_path: Path, name: str = "pi1", **data: Any) -> Any:
 def test_controllers_know_of_each_other_and_the_proxy_goes_alone(tmp_path: Path) -> None:
     one, proxy = resolved(tmp_path), resolved(tmp_path, "pi5", rolling_batch=3)
 
-    assert (one.lane, one.peers, one.node, one.batch) == ("controller", ("pi4",), "pi1", 1)
-    assert (proxy.lane, proxy.peers, proxy.batch, proxy.kubectl) == ("proxy", (), 3, None)
+    assert (one.lane, one.node, one.batch) == ("controller", "pi1", 1)
+    assert (one.controller, one.controllers) == (True, {"pi4": "192.168.1.53"})
+    assert (proxy.lane, proxy.batch, proxy.kubectl) == ("proxy", 3, None)
+    assert (proxy.controller, [*proxy.controllers]) == (False, ["pi1", "pi4"])
     both = resolved(tmp_path, "pi5", controllers=["pi5", "pi4"])
-    assert (both.lane, both.peers) == ("proxy", ("pi4",))
+    assert (both.lane, both.controller, [*both.controllers]) == ("proxy", True, ["pi4"])
+    worker = resolved(tmp_path, "pi1", controllers=["pi4"])
+    assert (worker.lane, worker.controller, worker.controllers) == ("", False, {})
 
 
 def test_a_host_that_is_in_no_cluster_needs_no_name_in_one() -> None:
@@ -291,8 +299,61 @@ def test_a_host_that_is_in_no_cluster_needs_no_name_in_one() -> None:
         assert RollingSettings.resolve().rolling().node == ""
 
 
-def test_a_kubeconfig_is_looked_for_beside_the_inventory(tmp_path: Path, program: Program) -> None:
-    program.does("exit 0")
-    (tmp_path / "kubeconfig").touch()
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of machines that this computer knows; addresses it knows all."""
+    known: list[str] = []
 
-    assert resolved(tmp_path, kubeconfig="kubeconfig").kubectl == Kubectl(f"{tmp_path}/kubeconfig")
+    def ask(name: str, port: None) -> list[str]:
+        if name not in known and not name[0].isdigit():
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return ["an address"]
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    is_known.cache_clear()
+    yield known
+    is_known.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("server", "vip", "override"),
+    [
+        ("192.168.1.60", None, ""),
+        ("api.home.example", None, ""),
+        ("k8s", "192.168.1.60", "https://192.168.1.60:6443"),  # as kubeadm writes it
+    ],
+)
+def test_a_kubeconfig_is_looked_for_beside_the_inventory(
+    tmp_path: Path,
+    program: Program,
+    names: list[str],
+    server: str,
+    vip: str | None,
+    override: str,
+) -> None:
+    program.does("exit 0")
+    names.append("api.home.example")
+    (tmp_path / "kubeconfig").write_bytes(admin_conf(server))
+
+    found = resolved(tmp_path, kubeconfig="kubeconfig", **({"vip": vip} if vip else {}))
+
+    assert found.kubectl == Kubectl(f"{tmp_path}/kubeconfig", override)
+
+
+@pytest.mark.parametrize("more", [{}, {"vip": "192.168.1.60", "vip_name": "api"}])
+def test_a_server_that_this_computer_does_not_know_is_told_at_once(
+    tmp_path: Path, program: Program, names: list[str], more: dict[str, str]
+) -> None:
+    program.does("exit 0")
+    (tmp_path / "kubeconfig").write_bytes(admin_conf("k8s"))
+
+    with pytest.raises(SettingsError, match="names the server k8s, and this computer knows no"):
+        resolved(tmp_path, kubeconfig="kubeconfig", **more)
+
+
+def test_kubectl_is_told_of_another_server(program: Program) -> None:
+    program.does("echo '{\"items\": []}'")
+
+    assert Kubectl("config", "https://192.168.1.60:6443").nodes() == {}
+    said = (program.root / "calls").read_text()
+    assert said.startswith("--kubeconfig=config --server=https://192.168.1.60:6443 ")

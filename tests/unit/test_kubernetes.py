@@ -23,11 +23,12 @@ from chaos_engine.facts.kubernetes import (
     KubernetesSources,
     RepositorySigners,
     Source,
+    parse_kubelet_configuration,
     parse_source,
 )
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.openpgp import dearmor
-from chaos_engine.operations.kubelet import fails
+from chaos_engine.operations.kubelet import docker_bytes, fails, quantity, unfit
 from chaos_engine.operations.kubernetes import (
     SOURCE,
     absent,
@@ -49,6 +50,7 @@ from tests.unit.openpgp_samples import (
 )
 from tests.unit.scripts import Sandbox
 
+LOGS = "/etc/tmpfiles.d/chaos-engine-kubelet.conf"
 OURS = (
     "deb [signed-by=/etc/apt/keyrings/kubernetes-apt-keyring.gpg] "
     "https://pkgs.k8s.io/core:/stable:/v1.28/deb/ /\n"
@@ -238,7 +240,7 @@ def documents(text: str | bytes) -> dict[str, Any]:
 
 def test_the_first_controller_is_told_of_the_external_etcd_and_the_endpoint() -> None:
     files, gone = configuration(settings(), "pi1")
-    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN, INIT]
+    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN, INIT, LOGS]
     assert gone == []
     found = documents(files[2].content)
     assert found["InitConfiguration"] == {
@@ -260,18 +262,87 @@ def test_the_first_controller_is_told_of_the_external_etcd_and_the_endpoint() ->
         "etcd": {
             "external": {
                 "endpoints": ["https://192.168.1.40:2379", "https://192.168.1.41:2379"],
-                "caFile": "/etc/kubernetes/ca.crt",
-                "certFile": "/etc/kubernetes/client.crt",
-                "keyFile": "/etc/kubernetes/client.key",
+                "caFile": "/etc/kubernetes/etcd/ca.crt",
+                "certFile": "/etc/kubernetes/etcd/client.crt",
+                "keyFile": "/etc/kubernetes/etcd/client.key",
             }
         },
     }
     assert found["KubeletConfiguration"]["cgroupDriver"] == "systemd"
+    assert "featureGates" not in found["KubeletConfiguration"], "1.28 does not know it"
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "gates"),
+    [
+        ("1.35.4", None),
+        ("1.36.2", {"ExtendWebSocketsToKubelet": False}),
+        ("1.37.1", {"ExtendWebSocketsToKubelet": False}),
+        ("1.38.0", None),
+    ],
+)
+def test_kubectl_exec_works_beside_a_cri_dockerd_that_says_no_scheme(
+    kubernetes: str, gates: dict[str, bool] | None
+) -> None:
+    files, _ = configuration(settings(kubernetes_version=kubernetes), "pi1")
+    assert documents(files[2].content)["KubeletConfiguration"].get("featureGates") == gates
+
+
+@pytest.mark.parametrize("size", ["10m", "100m", "64g"])
+def test_kubelet_never_rotates_a_log_before_docker_does(size: str) -> None:
+    files, _ = configuration(settings(docker_log_max_size=size), "pi1")
+    config = documents(files[2].content)["KubeletConfiguration"]
+    assert [*unfit(config, {}, size)] == []
+    assert (quantity(config["containerLogMaxSize"]) or 0) > docker_bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("10Mi", 10 << 20), ("1Ti", 1 << 40), ("100Ki", 102400), ("5k", 5000), ("1.5G", 1.5e9),
+     ("10000000", 1e7), ("10MB", None), ("", None)],
+)  # fmt: skip
+def test_quantities_are_read_as_kubernetes_reads_them(text: str, number: float | None) -> None:
+    assert quantity(text) == number
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "problems"),
+    [
+        ({}, "100m", []),  # not joined
+        ({"kind": "KubeletConfiguration"}, "10m", ["kubectl exec and attach fail on this node"]),
+        ({"featureGates": {"ExtendWebSocketsToKubelet": False}}, "10m", []),
+        (
+            {"featureGates": {"ExtendWebSocketsToKubelet": True}, "containerLogMaxSize": "50Mi"},
+            "100m",
+            ["kubectl exec", "containerLogMaxSize: 50Mi, which cri-dockerd cannot do"],
+        ),
+        (
+            {"featureGates": {"ExtendWebSocketsToKubelet": False}},
+            "11m",
+            ["containerLogMaxSize: 10Mi"],
+        ),
+    ],
+)
+def test_what_a_joined_kubelet_is_told_amiss_is_named(
+    config: dict[str, Any], size: str, problems: list[str]
+) -> None:
+    found = [*unfit(config, {"ExtendWebSocketsToKubelet": False}, size)]
+    assert len(found) == len(problems)
+    assert all(problem in text for problem, text in zip(problems, found, strict=True))
+
+
+def test_kubelets_configuration_is_read_as_yaml() -> None:
+    text = b"kind: KubeletConfiguration\nfeatureGates:\n  A: false\n"
+    assert parse_kubelet_configuration(text)["featureGates"] == {"A": False}
+    assert parse_kubelet_configuration(b"") == {}
+    for broken in (b"a: [", b"- 1"):
+        with pytest.raises(ValueError, match=r"config\.yaml is no"):
+            parse_kubelet_configuration(broken)
 
 
 def test_a_worker_can_join_and_nothing_else() -> None:
     files, gone = configuration(settings(), "pi2")
-    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN]
+    assert [file.path for file in files] == ["/etc/crictl.yaml", JOIN, LOGS]
     assert gone == [INIT]
     found = documents(files[1].content)["JoinConfiguration"]
     assert found["discovery"]["bootstrapToken"]["apiServerEndpoint"] == "k8s:6443"
@@ -312,7 +383,7 @@ def test_what_is_not_set_is_left_to_kubeadm() -> None:
 
 def test_without_an_endpoint_there_is_nothing_to_join() -> None:
     files, gone = configuration(KubernetesSettings(), "anything")
-    assert [file.path for file in files] == ["/etc/crictl.yaml"]
+    assert [file.path for file in files] == ["/etc/crictl.yaml", LOGS]
     assert gone == [INIT, JOIN]
     assert yaml.safe_load(files[0].content) == {
         "runtime-endpoint": "unix:///run/cri-dockerd.sock",

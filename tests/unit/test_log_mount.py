@@ -59,6 +59,7 @@ def test_what_is_ours_may_be_mounted_anew(there: Mount | None) -> None:
     [
         (mounted("log2ram", "tmpfs"), NOTHING, "log2ram (tmpfs) is mounted on /var/log; unmount"),
         (mounted("/dev/sda1", "ext4"), NOTHING, "/dev/sda1 (ext4) is mounted on /var/log; unmount"),
+        (None, LogShare((), "", "/mnt/usb/log"), "is a symbolic link to /mnt/usb/log; the log"),
         (None, LogShare(("line 7 of /etc/fstab",), ""), "claimed by line 7 of /etc/fstab; remove"),
     ],
 )
@@ -186,6 +187,17 @@ def test_units_that_are_enabled_claim_it(
         check=True,
     )
     assert parse_log_share(said.stdout.splitlines()).claims == claims
+
+
+@pytest.mark.parametrize(("target", "where"), [("usb/log", "usb/log"), ("gone/log", "gone/log")])
+def test_var_log_may_be_a_link(tmp_path: Path, target: str, where: str) -> None:
+    (tmp_path / "usb/log").mkdir(parents=True)
+    (tmp_path / "log").symlink_to(target)
+    command = LogShares().command().get_raw_value().replace("/var/log ", f"{tmp_path}/log ")
+    command = command.replace("/var/log)", f"{tmp_path}/log)")
+    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    lines = [line for line in said.stdout.splitlines() if line.startswith("link ")]
+    assert parse_log_share(lines).link.endswith(where)
 
 
 def test_the_reason_is_read_too() -> None:
@@ -384,6 +396,16 @@ def test_a_share_that_cannot_be_hardened_is_none(helper: Helper) -> None:
     helper.set("stubborn")
     assert helper("start") == 1
     assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+
+
+def test_a_link_in_the_shares_place_is_left_alone(helper: Helper) -> None:
+    """The kernel would mount where it leads, again and again, and nobody would see it."""
+    (helper.root / "usb").mkdir()
+    (helper.root / "log").rmdir()
+    (helper.root / "log").symlink_to("usb")
+    assert helper("start") == 1
+    assert helper.calls == []
+    assert helper.reason.endswith("/log is a symbolic link; make it a folder")
 
 
 def test_where_links_could_be_followed_nothing_is_mounted(helper: Helper) -> None:

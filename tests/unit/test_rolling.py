@@ -15,7 +15,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from chaos_engine.facts.standing import StandingState
 from chaos_engine.operations import cordon, rolling
 from chaos_engine.operations.converge import Commands
-from chaos_engine.operations.cordon import Rolling, fit_to_leave
+from chaos_engine.operations.cordon import Rolling, fit_to_leave, short_of
 from chaos_engine.operations.gate import Gate, gate
 from chaos_engine.operations.kubectl import ClusterError, ClusterNode
 from chaos_engine.operations.rolling import in_turn, take_turn, uncordon
@@ -58,6 +58,12 @@ class Node:
 
     looks: list[StandingState] = field(default_factory=lambda: [WELL])
     steps: list[str] = field(default_factory=list)
+    api: list[dict[str, str]] = field(default_factory=lambda: [{}])
+    """What the API servers of `PEERS` that are not ready answer, look by look."""
+
+    def ask(self, state: Any, host: Any, fact: Any, command: Any) -> dict[str, str]:
+        said = self.api.pop(0) if len(self.api) > 1 else self.api[0]
+        return {address: said.get(name, "200") for name, address in PEERS.items()}
 
     def look(self, state: Any, host: Any) -> StandingState:
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
@@ -77,6 +83,7 @@ class Node:
 def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     node = Node()
     monkeypatch.setattr(cordon, "_look", node.look)
+    monkeypatch.setattr(cordon, "_ask", node.ask)
     monkeypatch.setattr(cordon, "run_script", node.run_script)
     monkeypatch.setattr(rolling, "run", node.run)
     # a clock that only goes on while somebody waits: how busy the machine is says nothing here
@@ -270,24 +277,89 @@ def test_a_node_of_no_cluster_is_neither_drained_nor_awaited(node: Node) -> None
 
 
 @pytest.mark.parametrize(
-    ("nodes", "peers", "problem"),
+    ("nodes", "problem"),
     [
-        ({"pi1": UP}, (), ""),
-        ({"pi1": UP, "pi4": CORDONED}, ("pi4", "pi7"), ""),
-        ({"pi1": UP, "pi4": UP, "pi7": DOWN}, ("pi4", "pi7"), "another one, pi7, is not Ready"),
-        ({"pi1": UP, "pi4": DOWN}, (), ""),
-        ({"pi4": UP}, (), "has no node pi1, it has pi4; is it the kubeconfig of another"),
-        ({}, (), "has no node pi1, it has none"),
+        ({"pi4": UP}, "has no node pi1, it has pi4; is it the kubeconfig of another"),
+        ({}, "has no node pi1, it has none"),
     ],
 )
-def test_a_node_leaves_only_where_its_cluster_can_do_without(
-    nodes: dict[str, ClusterNode], peers: tuple[str, ...], problem: str
+def test_a_node_leaves_only_a_cluster_that_knows_it(
+    nodes: dict[str, ClusterNode], problem: str
 ) -> None:
-    if not problem:
-        assert fit_to_leave(how(peers=peers), nodes) == UP
-        return
+    assert fit_to_leave(how(), {"pi1": UP, "pi4": DOWN}) == UP
     with pytest.raises(ClusterError, match=problem):
-        fit_to_leave(how(peers=peers), nodes)
+        fit_to_leave(how(), nodes)
+
+
+@pytest.mark.parametrize(
+    ("controller", "answers", "waiting"),
+    [
+        (True, {}, ()),  # the only one
+        (True, {"pi4": "200"}, ()),
+        (True, {"pi4": "500"}, ("pi4",)),
+        (True, {"pi4": "200", "pi7": "200"}, ()),
+        (True, {"pi4": "403", "pi7": "200"}, ("pi4",)),
+        (True, {"pi4": "200", "pi7": "silent"}, ("pi7",)),
+        (True, {"pi4": "absent", "pi7": "absent"}, ()),  # they have yet to join
+        (True, {"pi4": "200", "pi7": "absent"}, ()),
+        (True, {"a": "200", "b": "200", "c": "200", "d": "silent"}, ()),
+        (True, {"a": "200", "b": "200", "c": "500", "d": "silent"}, ("c", "d")),
+        (False, {"pi1": "200", "pi4": "200", "pi7": "500"}, ()),  # a worker that is the proxy
+        (False, {"pi1": "200", "pi4": "403", "pi7": "500"}, ("pi4", "pi7")),
+        (False, {"pi1": "200"}, ()),
+        (False, {"pi1": "silent"}, ("pi1",)),
+    ],
+)
+def test_a_majority_of_api_servers_stays(
+    controller: bool, answers: dict[str, str], waiting: tuple[str, ...]
+) -> None:
+    assert short_of(controller, answers) == waiting
+
+
+PEERS = {"pi4": "192.168.1.53", "pi7": "192.168.1.56"}
+
+
+def test_a_controller_waits_for_the_others_api_servers(node: Node) -> None:
+    cluster, nodes = Cluster({"pi1": UP, "pi4": UP, "pi7": UP}), Nodes()
+    node.api = [{"pi4": "403"}, {"pi4": "500"}, {}]
+
+    assert take(nodes, how(cluster, controller=True, controllers=PEERS))
+
+    assert node.api == [{}], "it was asked until all were ready"
+    assert cluster.told[0] == "cordon pi1"
+
+
+def test_a_controller_does_not_go_where_another_ones_api_server_stays_away(node: Node) -> None:
+    cluster, nodes = Cluster({"pi1": UP, "pi4": UP, "pi7": UP}), Nodes()
+    node.api = [{"pi7": "silent"}]
+
+    assert not take(nodes, how(cluster, controller=True, controllers=PEERS))
+
+    assert cluster.told == []
+    assert node.steps == []
+    assert "to do without pi1 now, not that of pi7 (silent)" in failed(nodes)
+    assert "kubectl delete node pi7) and out of chaos_controllers" in failed(nodes)
+
+
+def test_a_controller_that_the_cluster_does_not_know_is_not_waited_for(node: Node) -> None:
+    cluster = Cluster({"pi1": UP, "pi4": UP})
+    node.api = [{"pi7": "silent"}]
+
+    assert take(Nodes(), how(cluster, controller=True, controllers=PEERS))
+
+
+def test_without_a_kubeconfig_api_servers_are_waited_for_too(node: Node) -> None:
+    node.api = [{"pi4": "500"}, {}]
+
+    assert take(Nodes(), how(controller=True, controllers=PEERS))
+    assert node.api == [{}]
+
+
+def test_a_controller_whose_own_api_server_is_down_may_be_mended(node: Node) -> None:
+    node.api = [{"pi4": "500"}]
+    ill = StandingState(joined=True, problems={"api_server": "it is down"})
+
+    assert take(Nodes(), how(controller=True, controllers=PEERS), before=ill)
 
 
 def test_a_node_that_is_whole_is_left_at_work_while_another_is_not() -> None:

@@ -1,0 +1,92 @@
+"""Kubernetes API servers, as a node sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyinfra.api.command import QuoteString, StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact
+from chaos_engine.facts.text import several
+
+PORT = 6443
+"""Where a controller's own API server listens (``bindPort`` of kubeadm's configuration)."""
+
+MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+"""kubeadm writes it on a controller; kubelet runs the API server from it."""
+
+ABSENT = "absent"
+SILENT = "silent"
+
+_KUBELET_CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+
+READYZ = f"""\
+ask_readyz() {{ # ADDRESS:PORT [OPTION...]: the status of its answer, nothing if it has none
+  at=$1; shift
+  # It starts with 403 and 500 before it says 200. Whose certificate it has is not looked at: the
+  # answer decides about nothing but the order of turns
+  printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' |
+    timeout -k 1 5 openssl s_client -quiet -connect "$at" "$@" 2>/dev/null |
+    sed -n '1s/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p'
+}}
+readyz() {{ # ADDRESS:PORT
+  said=$(ask_readyz "$1")
+  # where nobody may ask without a name
+  [ "$said" != 401 ] || said=$(ask_readyz "$1" -cert {_KUBELET_CERTIFICATE})
+  echo "$said"
+}}
+"""
+"""Shell function ``readyz``. openssl is there with ca-certificates, which Docker's concern
+installs; curl need not be."""
+
+OWN_READY = f"""\
+{READYZ}
+flag() {{ sed -n "s/.*- --$1=//p" {MANIFEST} | head -n 1; }}
+at=$(flag advertise-address) port=$(flag secure-port)
+[ "$(readyz "${{at:-127.0.0.1}}:${{port:-{PORT}}}")" = 200 ]
+"""
+"""The shell commands that succeed if the API server of this node, a controller, is ready."""
+
+
+class ApiServers(NodeFact[dict[str, str]]):
+    """What each API server answers to ``GET /readyz``, by its address.
+
+    + addresses: IPv4 addresses of controllers
+
+    "200" is ready; another status, as 403 and 500 while it starts, and ``silent`` are not.
+    ``absent`` is a machine that answers and has neither an API server nor a kubelet: it has not
+    joined a cluster.
+
+    **Example:** ``host.get_fact(ApiServers, addresses=("192.168.1.50",))``
+    """
+
+    of_others = True
+
+    @override
+    def command(self, addresses: tuple[str, ...] | str) -> StringCommand:
+        return StringCommand(
+            f"{READYZ}"
+            'refused() { case $(timeout -k 1 3 bash -c ": </dev/tcp/$1/$2" 2>&1) in '
+            "*refused*) ;; *) false ;; esac; }\n"
+            "for at in",
+            *(QuoteString(address) for address in several(addresses)),
+            f'; do {{ said=$(readyz "$at:{PORT}"); if [ -n "$said" ]; then echo "$at $said"; '
+            f'elif refused "$at" {PORT} && refused "$at" 10250; then echo "$at {ABSENT}"; '
+            f'else echo "$at {SILENT}"; fi; }} & done; wait',
+        )
+
+    @staticmethod
+    @override
+    def default() -> dict[str, str]:
+        return {}
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, str]:
+        return parse_api_servers(lines)
+
+
+def parse_api_servers(lines: Iterable[str]) -> dict[str, str]:
+    """Read ``ADDRESS ANSWER`` lines."""
+    pairs = (line.partition(" ")[::2] for line in lines)
+    return dict(pairs)

@@ -1,0 +1,65 @@
+"""The external etcd, as a node with its client certificate sees it."""
+
+from __future__ import annotations
+
+from pyinfra.api.command import QuoteString, StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.kubernetes import KUBELET_CONF
+from chaos_engine.facts.observe import NodeFact
+from chaos_engine.facts.text import several
+
+PORT = 2379
+
+_ASK = f"""\
+folder=$1 joined_too=$2; shift 2
+[ -r "$folder/client.key" ] || exit 0
+[ -n "$joined_too" ] || [ ! -e {KUBELET_CONF} ] || exit 0
+for server in "$@"; do
+  {{
+    said=$(printf 'GET /version HTTP/1.0\\r\\n\\r\\n' |
+      timeout -k 1 3 openssl s_client -quiet -connect "$server:{PORT}" -verify_return_error \
+        -CAfile "$folder/ca.crt" -cert "$folder/client.crt" -key "$folder/client.key" 2>/dev/null |
+      sed -n 's/.*"etcdserver": *"\\([^"]*\\)".*/\\1/p')
+    echo "$server $said"
+  }} &
+done
+wait
+"""
+
+
+class EtcdVersions(NodeFact[dict[str, str]]):
+    """The version of each etcd server, by its address; "" of one that does not say it.
+
+    + servers: addresses
+    + folder: where the node has ca.crt, client.crt and client.key
+    + joined_too: whether a node that has joined a cluster asks, too
+
+    Empty where the node has no key, or does not ask.
+
+    **Example:** ``host.get_fact(EtcdVersions, servers=("10.0.0.4",), folder="/etc/kubernetes")``
+    """
+
+    of_others = True
+
+    @override
+    def command(
+        self, servers: tuple[str, ...] | str, folder: str, joined_too: bool = False
+    ) -> StringCommand:
+        return StringCommand(
+            "sh -c",
+            QuoteString(_ASK),
+            "sh",
+            QuoteString(folder),
+            QuoteString("yes" if joined_too else ""),
+            *(QuoteString(server) for server in several(servers)),
+        )
+
+    @staticmethod
+    @override
+    def default() -> dict[str, str]:
+        return {}
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, str]:
+        return dict(line.partition(" ")[::2] for line in lines)
