@@ -12,17 +12,16 @@ facts' own ``command`` and parsed by their own ``process``, so each fact also wo
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from paramiko import SSHException
-from pyinfra.api.arguments import pop_global_arguments
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError, PyinfraError
 from pyinfra.api.facts import FactBase
@@ -30,7 +29,7 @@ from pyinfra.connectors.fake import FakeConnector
 from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
 
-from chaos_engine.facts.connection import bound, trouble
+from chaos_engine.facts.connection import prepare, repaired, silence, trouble, unsupported
 from chaos_engine.facts.text import printable
 
 if TYPE_CHECKING:
@@ -55,8 +54,15 @@ LOCK = "/run/chaos-engine/lock"
 LOCK_SECONDS = 600
 """A node on which an earlier run is still at work after so many seconds is given up."""
 
-_BUSY: Literal["busy"] = "busy"
+_MARK = "chaos-engine"
 _END = "end-of-reads"
+
+PROBE = "$x\n\\\\"
+"""An argument that shows whether scripts arrive as they were sent. ``sudo -i`` changes it, and so
+do login shells that read quotes in another way: fish takes two backslashes for one, tcsh no line
+break."""
+
+_PROBE_FORMAT = r"'$x\n\\\\'"
 
 _IDENTITY = (
     "_sudo",
@@ -156,26 +162,6 @@ class Read:
         return {thing if isinstance(thing, str) else thing[0]: thing for thing in things}
 
 
-class _Reads(tuple[Read, ...]):
-    """A tuple of reads whose text stays short in pyinfra's log."""
-
-    @override
-    def __repr__(self) -> str:
-        return f"{len(self)} facts"
-
-    __str__ = __repr__
-
-
-class _Script(list[str]):
-    """A script for standard input, whose text stays short in pyinfra's log."""
-
-    @override
-    def __repr__(self) -> str:
-        return "a script"
-
-    __str__ = __repr__
-
-
 @dataclass(frozen=True)
 class _Part:
     """What one part of a batch answered."""
@@ -185,33 +171,20 @@ class _Part:
     err: bytes
 
 
-class Batch(FactBase[Any]):
-    """Many facts in one shell script, given by standard input.
+def script(reads: Iterable[Read], apart: bool = False) -> str:
+    """The shell script that answers all `reads`, for the standard input of ``sh -s PROBE``.
+
+    + apart: whether each part has a time limit of its own, which costs the node two processes a
+      part, or all of them have one together
 
     Each part has its own subshell, exit status and standard error, so that a part that fails or is
     no valid shell spoils only itself. A nonce made on the node separates the parts: it is in no
     argument list, so no part's output can imitate it. All goes through base64, for pyinfra drops
     what follows a byte that is not UTF-8 without a word. A node on which an earlier run is still
     at work says so; one on which a part hangs gives those before that.
-    """
 
-    @override
-    def command(self, reads: _Reads) -> StringCommand:
-        return StringCommand("sh -s")
-
-    @override
-    def process(self, output: list[str]) -> list[_Part] | Literal["busy"]:
-        try:
-            return _BUSY if output == [_BUSY] else split(output)
-        except (ValueError, binascii.Error) as error:
-            raise FactProcessError(f"the node's answer is damaged: {error}") from error
-
-
-def script(reads: Iterable[Read], apart: bool = False) -> str:
-    """The shell script that answers all `reads`, for the standard input of ``sh -s``.
-
-    + apart: whether each part has a time limit of its own, which costs the node two processes a
-      part, or all of them have one together
+    A login shell may print before and behind the answer, so its lines begin with a mark. The mark
+    is made by the first line, so that nothing is answered where the login shell has read that line.
     """
     # A run that was ended leaves its last command at work: what is read meanwhile does not last
     alone = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 {LOCK} true; test $? != 75; }}"
@@ -219,8 +192,10 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     # Longer than parts take that end by themselves, such as one that asks a dead share
     overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
     lines = [
-        f"{alone} || {{ echo {_BUSY}; exit 0; }}",
-        "{ e=$( { {",
+        f'm={_MARK}; [ "$1" = "$(printf {_PROBE_FORMAT})" ] || '
+        "{ printf '\\n%s changed\\n' \"$m\"; exit 0; }",
+        f"{alone} || {{ printf '\\n%s busy\\n' \"$m\"; exit 0; }}",
+        "{ printf '\\n%s out ' \"${m:?the first line that it was given is missing}\"; e=$( { {",
         f"{overall}sh -s <<'{_END}'",
         "n=$(cat /proc/sys/kernel/random/uuid) || exit 9",
         "printf '%s\\n' $n",
@@ -241,22 +216,29 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
         lines += [run, "printf '\\n%s %s\\n' $n $?; printf '\\n%s\\n' $n >&2"]
     lines += [
         _END,
-        "} | base64 -w0 >&3; } 2>&1 | base64 -w0 ); printf '\\n%s\\n' \"$e\"; } 3>&1",
+        '} | base64 -w0 >&3; } 2>&1 | base64 -w0 ); printf \'\\n%s err %s\\n\' "$m" "$e"; } 3>&1',
         "",
     ]
     return "\n".join(lines)
 
 
-def split(output: list[str]) -> list[_Part]:
+def marked(output: Iterable[str]) -> dict[str, str]:
+    """What a batch's script has answered: ``out`` and ``err`` in base64, ``busy``, or ``changed``.
+
+    Lines without its mark are those of a login shell.
+    """
+    lines = (line.split(" ", 2) for line in output if line.startswith(f"{_MARK} "))
+    return {word: "".join(rest) for _, word, *rest in lines}
+
+
+def split(output: Iterable[str]) -> list[_Part]:
     """The parts of a batch's answer: a line of base64 for all output, one for all errors.
 
     An answer that is cut short has fewer. Raises ``ValueError`` when it has no beginning.
     """
-    lines = [line for line in output if line.strip()]
-    if not lines:
-        raise ValueError("it is empty")
-    out = base64.b64decode(lines[0], validate=True)
-    err = base64.b64decode(lines[1], validate=True) if len(lines) > 1 else b""
+    answer = marked(output)
+    out = base64.b64decode(answer.get("out", ""), validate=True)
+    err = base64.b64decode(answer.get("err", ""), validate=True)
     nonce, newline, rest = out.partition(b"\n")
     if not newline:
         raise ValueError("it has no first line")
@@ -380,7 +362,7 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
         if view.changing:
             also = own if read in (own := list(view.own())) else []
         missing = (r for r in [read, *also] if (r, identity) not in view.known)
-        _gather(state, host, view, identity, _Reads(dict.fromkeys(missing)))
+        _gather(state, host, view, identity, dict.fromkeys(missing))
     value = view.known[read, identity]
     if isinstance(value, NodeError):
         raise value
@@ -421,7 +403,7 @@ def gather() -> None:
     _drop_stale(state, host, view)
     missing = [r for r, i in view.wanted if i == identity and (r, i) not in view.known]
     if missing:
-        _gather(state, host, view, identity, _Reads(missing))
+        _gather(state, host, view, identity, missing)
 
 
 def changes() -> None:
@@ -467,8 +449,11 @@ class Ahead:
         return StringCommand(
             "{",
             command,
-            f"\n}} && {{ echo {self.mark}; sh -c",
+            # on a line of its own, whatever was printed before
+            f"\n}} && {{ echo; echo {self.mark}; sh -c",
             QuoteString(script(self.questions)),
+            "sh",
+            QuoteString(PROBE),
             "</dev/null || true; }",
             **command.connector_arguments,
         )
@@ -482,16 +467,15 @@ class Ahead:
         for line in output.combined_lines:
             if line.buffer_name == "stdout" and line.line == self.mark:
                 answer = []
+                _drop_empty_line(lines)
             elif line.buffer_name == "stdout" and answer is not None:
                 answer.append(line.line)
             else:
                 lines.append(line)
         output.combined_lines[:] = lines
         try:
-            parts = Batch().process(answer or [])
-        except FactProcessError:
-            return
-        if parts == _BUSY:
+            parts = split(answer or [])
+        except ValueError:
             return
         view.age()
         for (question, answered), part in zip(self.questions.items(), parts, strict=False):
@@ -550,14 +534,29 @@ def usual_arguments() -> AllArguments:
     return view.arguments[1]
 
 
+def _drop_empty_line(lines: list[OutputLine]) -> None:
+    """Drop the last line of standard output, if it is the empty one before the mark."""
+    for place in reversed(range(len(lines))):
+        if lines[place].buffer_name == "stdout":
+            if not lines[place].line:
+                del lines[place]
+            return
+
+
 def _of_others(read: Read) -> bool:
     return issubclass(read.fact, NodeFact) and read.fact.of_others
 
 
 def _identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
     """As whom the node is read: answers as root and as a user are kept apart."""
-    resolved: Any = global_arguments or host.current_op_global_arguments or usual_arguments()
+    resolved = _resolved(host, global_arguments)
     return tuple(f"{key}={resolved[key]!r}" for key in _IDENTITY if resolved.get(key))
+
+
+def _resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[str, Any]:
+    """pyinfra's own arguments of what is at work, or of an operation that has none."""
+    found = global_arguments or host.current_op_global_arguments or usual_arguments()
+    return cast("dict[str, Any]", found)
 
 
 def _drop_stale(state: State, host: Host, view: _View) -> None:
@@ -576,7 +575,11 @@ def _drop_stale(state: State, host: Host, view: _View) -> None:
 
 
 def _gather(
-    state: State, host: Host, view: _View, identity: tuple[str, ...], reads: _Reads
+    state: State,
+    host: Host,
+    view: _View,
+    identity: tuple[str, ...],
+    reads: Iterable[Read],
 ) -> None:
     if isinstance(host.connector, FakeConnector):  # its scripted answers are per command
         for read in reads:
@@ -600,36 +603,79 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
 
     Unless they are asked `apart`, those are missing that did not come in the time of all.
     """
-    batch = _Reads(reads)
+    batch = tuple(reads)
     parts = _parts(host, batch, apart)
-    if parts is None or (apart and len(parts) != len(batch)):
-        raise NodeError(
-            trouble(host)
-            or "the node's state could not be read; see the message above, mend the node's "
-            "connection or sudo and run again"
-        )
+    if apart and len(parts) != len(batch):
+        raise NodeError("its state could not be read: the answer is cut short; run again")
     return {read: _value(read, part) for read, part in zip(batch, parts, strict=False)}
 
 
-def _parts(host: Host, batch: _Reads, apart: bool) -> list[_Part] | None:
+def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[_Part]:
     """The parts of a batch, once no earlier run is at work on the node."""
+    resolved = _resolved(host)
+    arguments = {key: resolved[key] for key in CONNECTOR_ARGUMENT_KEYS if key in resolved}
+    arguments.pop("_stdin", None)
+    problem = unsupported(arguments)
+    if problem:
+        raise NodeError(problem)
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
-        bound(host)
-        parts: list[_Part] | Literal["busy"] | None
         try:
-            # a fact's own command cannot bring standard input, the call that asks for it can
-            parts = host.get_fact(Batch, reads=batch, _stdin=_Script([script(batch, apart)]))
+            if not host.connected:
+                host.connect(reason="to read its state", raise_exceptions=True)
+            prepare(host, arguments)
+            output = _answered(host, script(batch, apart), arguments)
+            answer = marked(output.stdout_lines)
+            if not answer and repaired(host, arguments, output):
+                continue
         except (EOFError, OSError, SSHException, PyinfraError) as error:
             raise NodeError(f"its state could not be read: {trouble(host, error)}") from error
-        if parts != _BUSY:
-            return parts
+        if "changed" in answer:
+            raise NodeError(
+                "scripts do not arrive on it as they were sent: its login shell reads quotes in "
+                "another way than sh, as fish does, or starts another one; give the user another "
+                "one: chsh -s /bin/bash"
+            )
+        if "busy" not in answer:
+            break
         if time.monotonic() > deadline:
             raise NodeError(
                 "an earlier run was ended, but is still at work on it; lslocks tells which process "
                 f"has {LOCK}: wait for that, or end it, and run again"
             )
         warn("an earlier run was ended, but is still at work on it; waiting for that")
+    try:
+        parts = split(output.stdout_lines)
+    except ValueError as error:
+        why = trouble(host) or (f"damaged: {error}; run again" if answer else silence(output))
+        raise NodeError(f"its state could not be read: {why}") from error
+    if current()[0].print_fact_info:
+        host.log(f"Loaded {len(parts)} facts")
+    return parts
+
+
+def _answered(
+    host: Host, text: str, arguments: Mapping[str, Any], again: bool = True
+) -> CommandOutput:
+    """What a script put out that comes by standard input, or what has refused to run it.
+
+    In its arguments sudo would log it, and they have a limit.
+    """
+    state = current()[0]
+    shown = {"print_output": state.print_fact_output, "print_input": state.print_fact_input}
+
+    def run(command: StringCommand, **more: Any) -> CommandOutput:
+        return host.run_shell_command(command, **shown, **arguments, **more)[1]
+
+    try:
+        return run(StringCommand("sh -s", QuoteString(PROBE)), _stdin=[text])
+    except OSError as error:
+        if not again or isinstance(error, TimeoutError) or trouble(host):
+            raise
+    # What refuses it may be gone before all is sent: have it say why, with nothing to send
+    output = run(StringCommand(f"echo; echo {_MARK} runs"))
+    runs = "runs" in marked(output.stdout_lines)
+    return _answered(host, text, arguments, again=False) if runs else output
 
 
 def _value(read: Read, part: _Part) -> Any:

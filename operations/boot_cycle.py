@@ -33,9 +33,11 @@ SETTLE = 60.0
 
 # No sudo: its password's helper in /tmp is gone with the reboot. The last word is the state of
 # an untested kernel: with one, Ubuntu 25.10 and later boot twice.
+# Its line has a mark: a login shell may print others.
+_MARK = "chaos-engine"
 _LOOK = (
-    "cat /proc/sys/kernel/random/boot_id && echo $(systemctl is-system-running 2>/dev/null) "
-    "$(cat /boot/firmware/new/state 2>/dev/null)"
+    f"boot=$(cat /proc/sys/kernel/random/boot_id) && echo {_MARK} $boot "
+    "$(systemctl is-system-running 2>/dev/null) $(cat /boot/firmware/new/state 2>/dev/null)"
 )
 
 
@@ -119,12 +121,12 @@ def _look(host: Host) -> tuple[str, bool] | None:
             done, output = host.run_shell_command(StringCommand(_LOOK))
     except (ConnectError, OSError, SSHException, EOFError):
         return None
-    lines = output.stdout_lines
-    if not done or len(lines) != 2:
+    found = [line.split() for line in output.stdout_lines if line.startswith(f"{_MARK} ")]
+    if not done or not found:
         return None
-    words = lines[1].split()
+    _, boot, *words = found[-1]
     once_more = "unknown" in words[1:] or "trying" in words[1:]
-    return lines[0], not once_more and words[:1] in (["running"], ["degraded"], ["maintenance"])
+    return boot, not once_more and words[:1] in (["running"], ["degraded"], ["maintenance"])
 
 
 def _hang_up(host: Host) -> None:

@@ -9,17 +9,25 @@ NEWEST = {(0, 3): 25, (0, 4): 3}
 """The newest known patch release of each line (https://github.com/Mirantis/cri-dockerd/tags)."""
 
 
-def docker_majors(version: str) -> tuple[int, int | None]:
-    """The oldest and newest major release of Docker that a version of cri-dockerd talks to.
+def oldest_docker(version: str) -> int:
+    """The oldest major release of Docker that a version of cri-dockerd talks to.
 
-    Docker 29 wants clients of API 1.44 at least, which cri-dockerd speaks since 0.3.16
-    (docker/for-win#14997; ``vendor/github.com/docker/docker/api/common.go`` of each tag).
     0.4.0 and 0.4.1 want a server of API 1.42 at least, which Docker 23 is the first to have
     (``MinimumDockerAPIVersion`` in ``libdocker/client.go``).
     """
+    return 23 if (0, 4, 0) <= _parse(version) < (0, 4, 2) else 20
+
+
+def speaks_api_1_44(version: str) -> bool:
+    """Whether a version of cri-dockerd speaks API 1.44, the least that Docker 29.0 to 29.2 take.
+
+    Docker 29.3 went back to 1.40 (``defaultMinAPIVersion`` in ``daemon/config/config.go`` of moby's
+    tags docker-v29.0.0 to docker-v29.7.2; docker/for-win#14997), and every release of cri-dockerd
+    since 0.3.0 speaks 1.41 at least. They speak 1.44 or more since 0.3.16, and 0.3.12 did
+    (``DefaultVersion`` in ``vendor/github.com/docker/docker/api/common.go`` of each tag).
+    """
     parsed = _parse(version)
-    oldest = 23 if (0, 4, 0) <= parsed < (0, 4, 2) else 20
-    return oldest, 28 if parsed < (0, 3, 16) else None
+    return parsed >= (0, 3, 16) or parsed == (0, 3, 12)
 
 
 def major(docker: str) -> int | None:
@@ -30,17 +38,16 @@ def major(docker: str) -> int | None:
 
 def misfit(version: str, docker: str) -> str:
     """Why this cri-dockerd cannot talk to this Docker, or ""."""
-    found = major(docker)
-    oldest, newest = docker_majors(version)
+    found, oldest = major(docker), oldest_docker(version)
     if found is not None and found < oldest:
         return (
             f"cri-dockerd {version} needs Docker {oldest} or newer, the node has {docker}; "
             "set chaos_cri_dockerd_version to 0.4.2 or newer"
         )
-    if found is not None and newest is not None and found > newest:
+    if re.match(r"(\d+:)?29\.[0-2]\.", docker) and not speaks_api_1_44(version):
         return (
-            f"cri-dockerd {version} cannot talk to Docker {newest + 1} or newer, the node has "
-            f"{docker}; set chaos_cri_dockerd_version to 0.3.16 or newer"
+            f"cri-dockerd {version} cannot talk to Docker 29.0 to 29.2, the node has {docker}; set "
+            "chaos_cri_dockerd_version to 0.3.16 or newer, or bring Docker 29.3"
         )
     return ""
 

@@ -21,7 +21,7 @@ from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.connectors.util import CommandOutput
 from typing_extensions import ParamSpec, override
 
-from chaos_engine.facts.connection import bound, trouble
+from chaos_engine.facts.connection import prepare, trouble
 from chaos_engine.facts.observe import (
     Ahead,
     NodeError,
@@ -147,12 +147,12 @@ class _Command(StringCommand):
 
     @override
     def execute(self, state: State, host: Host, connector_arguments: Any) -> Any:
-        bound(host)
         ahead = Ahead.now()
         run = ahead.behind(self).execute if ahead else super().execute
         try:
+            prepare(host, connector_arguments)
             done, output = run(state, host, connector_arguments)
-            problem = "" if done else trouble(host)
+            problem = "" if done else trouble(host, output=output)
         except (EOFError, OSError, SSHException, PyinfraError) as error:
             done, output, problem = False, CommandOutput([]), trouble(host, error)
         if problem:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import gevent  # type: ignore[import-untyped]
-from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.command import StringCommand
 
 from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
 from chaos_engine.facts.observe import NodeError, NodeFact
@@ -18,7 +18,7 @@ from chaos_engine.operations.arguments import Address, Form
 from chaos_engine.operations.gate import Lane, gate
 from chaos_engine.operations.kubectl import API_SECONDS, ClusterError, ClusterNode, Kubectl
 from chaos_engine.operations.prelude import PRELUDE
-from chaos_engine.operations.remote import run, run_script
+from chaos_engine.operations.remote import ask, run_script
 from chaos_engine.operations.shell import quote
 
 if TYPE_CHECKING:
@@ -249,7 +249,4 @@ def _look(state: State, host: Host) -> StandingState:
 
 def _ask(state: State, host: Host, fact: NodeFact[T], command: StringCommand) -> T:
     """What a fact says now: read by itself, for an operation is under way."""
-    done, output = run(state, host, StringCommand("sh", "-c", QuoteString(command)))
-    if not done:
-        raise NodeError(f"the node cannot be looked at: {output.stderr or output.stdout}")
-    return fact.process(output.stdout_lines)
+    return fact.process(ask(state, host, command.get_raw_value()))

@@ -10,7 +10,12 @@ from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.operations import files
 from chaos_engine.operations.arguments import ImageName, Version
-from chaos_engine.operations.compatibility import docker_majors, misfit, outdated
+from chaos_engine.operations.compatibility import (
+    misfit,
+    oldest_docker,
+    outdated,
+    speaks_api_1_44,
+)
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.files import File, Unit, transaction
@@ -94,8 +99,9 @@ def check(version: str) -> str:
 
 def compose(version: str) -> str:
     """The shell script that looks whether Docker is there, before the units are started."""
-    oldest, newest = docker_majors(version)
-    limits = f'[ "$major" -ge {oldest} ]' + (f' && [ "$major" -le {newest} ]' if newest else "")
+    limits = f'[ "${{found%%.*}}" -ge {oldest_docker(version)} ]'
+    if not speaks_api_1_44(version):
+        limits += " && case $found in 29.[0-2].*) false ;; esac"
     return f"""\
 getent group docker >/dev/null && command -v docker >/dev/null || {{
   echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
@@ -104,7 +110,6 @@ found=$(timeout 20 docker version --format '{{{{.Server.Version}}}}' 2>/dev/null
   echo 'Docker does not answer; deploy chaos_engine.deploys.docker, or look at: ' \
     'journalctl -u docker' >&2; exit 1
 }}
-major=${{found%%.*}}
 {{ {limits}; }} || {{
   echo "cri-dockerd {version} does not fit Docker $found" >&2; exit 1
 }}"""

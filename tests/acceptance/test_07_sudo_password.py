@@ -1,10 +1,15 @@
-"""A node whose sudo asks for a password: asked for once, good through the reboot."""
+"""A node whose sudo asks for a password: asked for once, good through the reboot; other ways to be
+root, and login shells that are in the way: they work, or are refused with the reason."""
 
 from __future__ import annotations
 
 import os
 import pty
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -13,6 +18,8 @@ from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 NODE = "pi7"
 PASSWORD = "ubuntu"
+KNOWS_ASKPASS = (0, 2, 11)
+"""The first sudo-rs that takes a password from a program (its CHANGELOG)."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +32,9 @@ def asking() -> Iterator[Cluster]:
     cluster.down()
 
 
-def at_terminal(cluster: Cluster, *arguments: str) -> tuple[int, str, int]:
+def at_terminal(
+    cluster: Cluster, *arguments: str, password: str = PASSWORD
+) -> tuple[int, str, int]:
     """Run pyinfra at a terminal and type the password when asked: its status, what it printed, and
     how often it asked."""
     command = [str(LAB), "--name", cluster.name, "run", "--", "pyinfra", "inventory.py", *arguments]
@@ -44,8 +53,34 @@ def at_terminal(cluster: Cluster, *arguments: str) -> tuple[int, str, int]:
         printed += data.decode(errors="replace")
         if printed.count("sudo password: ") > asked:
             asked += 1
-            os.write(terminal, f"{PASSWORD}\n".encode())
+            os.write(terminal, f"{password}\n".encode())
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), printed, asked
+
+
+@cache
+def sudo_rs(cluster_name: str, program: str = "sudo") -> tuple[int, ...]:
+    """The version of sudo-rs that a program of the node is; empty if it is another sudo."""
+    found = Cluster(cluster_name).exec(NODE, f"{program} --version", ok=False)
+    match = re.match(r"sudo-rs (\d+)\.(\d+)\.(\d+)", found)
+    return tuple(int(number) for number in match.groups()) if match else ()
+
+
+@contextmanager
+def between(cluster: Cluster, before: str, after: str) -> Iterator[None]:
+    """With a change of the node's, made and taken back by shell commands as root."""
+    cluster.exec(NODE, before)
+    try:
+        yield
+    finally:
+        cluster.exec(NODE, after)
+
+
+@pytest.fixture(autouse=True)
+def takes_password(asking: Cluster) -> None:
+    """The node's own sudo has to be one that pyinfra can give a password."""
+    version = sudo_rs(asking.name)
+    if version and version < KNOWS_ASKPASS:
+        pytest.skip(f"the node's sudo is sudo-rs {version}, which knows no -A")
 
 
 def test_password_is_asked_once_for_a_deploy_with_a_reboot(asking: Cluster) -> None:
@@ -59,3 +94,157 @@ def test_password_is_asked_once_for_a_deploy_with_a_reboot(asking: Cluster) -> N
     status, printed, asked = at_terminal(asking, *arguments)
     assert status == 0, printed
     assert "Success" not in printed.split("Results:")[0]
+
+
+def install(*packages: str) -> str:
+    """The shell command that installs packages."""
+    return f"apt-get -qq update && apt-get -qq -y install {' '.join(packages)} >/dev/null 2>&1"
+
+
+def begins(text: str) -> str:
+    """The shell command that has the user's login shell begin with this."""
+    return (
+        "cp -p /home/ubuntu/.bashrc /root/bashrc; "
+        f"(cat <<'END'\n{text}\nEND\ncat /root/bashrc) >/home/ubuntu/.bashrc"
+    )
+
+
+BASHRC = "cp -p /root/bashrc /home/ubuntu/.bashrc"
+RULE = "/etc/sudoers.d/90-cloud-init-users"
+
+PRINTS = """\
+echo Welcome; printf 'Last login: never'; echo careful >&2
+trap 'echo Good bye' EXIT"""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to become root: what to do on the node before and after it, and pyinfra's options."""
+
+    before: str = ":"
+    after: str = ":"
+    options: tuple[str, ...] = ()
+    asked: int = 1
+
+
+def data(**values: object) -> tuple[str, ...]:
+    """pyinfra's options for these data."""
+    return tuple(word for key, value in values.items() for word in ("--data", f"{key}={value}"))
+
+
+DOAS = data(_sudo=False, _doas=True)
+WORK = {
+    "a login shell that prints": Way(begins(PRINTS), BASHRC),
+    "the same, and the password given": Way(begins(PRINTS), BASHRC, ("--same-sudo-password",)),
+    "su by sudo": Way(options=data(_su_user="root", _use_su_login=True)),
+    "doas": Way(
+        f"{install('opendoas')}; echo permit nopass ubuntu >/etc/doas.conf",
+        "rm /etc/doas.conf",
+        DOAS,
+        asked=0,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WORK.values(), ids=list(WORK))
+def test_a_way_to_be_root_that_works(asking: Cluster, way: Way) -> None:
+    size = f"{list(WORK.values()).index(way) + 33}M"
+    with between(asking, way.before, way.after):
+        status, printed, asked = change(asking, size, *way.options)
+    assert (status, asked) == (0, way.asked), printed
+    assert f"RuntimeMaxUse={size}" in asking.exec(NODE, JOURNALD)
+
+
+def change(
+    cluster: Cluster, size: str, *options: str, password: str = PASSWORD
+) -> tuple[int, str, int]:
+    """Change something on the node; as `at_terminal`."""
+    arguments = ("chaos_engine.deploys.journald", "-y", "--limit", NODE)
+    sized = data(chaos_journald_max_use=size)
+    return at_terminal(cluster, *arguments, *sized, *options, password=password)
+
+
+JOURNALD = "cat /etc/systemd/journald.conf.d/*"
+
+
+@dataclass(frozen=True)
+class Refused(Way):
+    """A way to become root that cannot work, and what a run says to it."""
+
+    says: str = ""
+    password: str = PASSWORD
+
+
+REFUSED = {
+    "a wrong password": Refused(
+        says=r"incorrect (password|authentication) attempts: the password for sudo is wrong",
+        password="wrong",
+    ),
+    "sudo -i": Refused(
+        options=data(_use_sudo_login=True), asked=0, says="_use_sudo_login is set: sudo -i takes"
+    ),
+    "requiretty": Refused(
+        "echo Defaults requiretty >/etc/sudoers.d/99",
+        "rm /etc/sudoers.d/99",
+        asked=0,
+        says="you must have a tty to run sudo: its sudo wants a terminal",
+    ),
+    "no rule": Refused(
+        f"cp -p {RULE} /root/rule; echo >{RULE}; gpasswd -d ubuntu sudo",
+        f"cp -p /root/rule {RULE}; gpasswd -a ubuntu sudo",
+        says="ubuntu is not in the sudoers file.*: sudo has to allow this user all",
+    ),
+    "doas without a rule": Refused(
+        f"{install('opendoas')}; echo permit ubuntu >/etc/doas.conf",
+        "rm /etc/doas.conf",
+        DOAS,
+        asked=0,
+        says="doas: Authentication required: doas has to let this user be root",
+    ),
+    "a login shell that ends": Refused(
+        begins("exit"), BASHRC, asked=0, says="the login shell has not run what it was given"
+    ),
+    "a login shell that reads": Refused(
+        begins("read line"), BASHRC, says="the first line that it was given is missing"
+    ),
+    "fish": Refused(
+        f"{install('fish')}; chsh -s /usr/bin/fish ubuntu",
+        "chsh -s /bin/bash ubuntu",
+        says="scripts do not arrive on it as they were sent: .*chsh -s /bin/bash",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", REFUSED.values(), ids=list(REFUSED))
+def test_a_way_to_be_root_that_cannot_work_is_refused(asking: Cluster, way: Refused) -> None:
+    before = asking.exec(NODE, JOURNALD)
+    with between(asking, way.before, way.after):
+        status, printed, asked = change(asking, "44M", *way.options, password=way.password)
+    assert (status, asked) == (1, way.asked), printed
+    assert re.search(way.says, " ".join(printed.split())), printed
+    assert "Traceback" not in printed
+    assert asking.exec(NODE, JOURNALD) == before
+
+
+def test_sudo_rs_takes_a_password_or_says_why_not(asking: Cluster) -> None:
+    if sudo_rs(asking.name):
+        pytest.skip("the node's sudo is sudo-rs anyhow")
+    if "sudo-rs" not in asking.exec(NODE, "apt-get update >/dev/null; apt-cache pkgnames sudo-rs"):
+        pytest.skip("this Debian has none")
+    before = f"{install('sudo-rs')}; mv /usr/bin/sudo /usr/bin/sudo.ws; ln -s sudo-rs /usr/bin/sudo"
+    with between(asking, before, "mv /usr/bin/sudo.ws /usr/bin/sudo"):
+        known = sudo_rs(asking.name, "sudo-rs") >= KNOWS_ASKPASS
+        status, printed, asked = change(asking, "55M")
+        assert (status, asked) == (0 if known else 1, 1), printed
+        if not known:
+            said = " ".join(printed.split())
+            assert "invalid option provided: its sudo is a sudo-rs before 0.2.11" in said
+            assert "RuntimeMaxUse=55M" not in asking.exec(NODE, JOURNALD)
+        # without a password each of them does
+        asking.exec(NODE, f"cp -p {RULE} /root/rule; sed -i s/ALL$/NOPASSWD:ALL/ {RULE}")
+        try:
+            status, printed, asked = change(asking, "56M")
+        finally:
+            asking.exec(NODE, f"cp -p /root/rule {RULE}")
+    assert (status, asked) == (0, 0), printed
+    assert "RuntimeMaxUse=56M" in asking.exec(NODE, JOURNALD)

@@ -20,7 +20,6 @@ import pytest
 from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, program
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.operations.compatibility import (
-    docker_majors,
     kubernetes_misfit,
     major,
     misfit,
@@ -284,7 +283,18 @@ def test_the_built_in_checksums_are_well_formed() -> None:
     ("shim", "docker", "fits"),
     [
         ("0.3.15", "28.5.2", True),
+        ("0.3.15", "29.0.0-1", False),
         ("0.3.15", "29.1.3-0ubuntu3~24.04.2", False),
+        ("0.3.15", "29.2.1", False),
+        ("0.3.15", "29.3.0", True),
+        ("0.3.15", "5:29.7.2-1~debian.13~trixie", True),
+        ("0.3.15", "29.20.0", True),
+        ("0.3.15", "30.0.0", True),
+        ("0.3.0", "29.2.1", False),
+        ("0.3.0", "29.3.0", True),
+        ("0.3.11", "29.2.1", False),
+        ("0.3.12", "29.2.1", True),
+        ("0.3.13", "29.2.1", False),
         ("0.3.16", "29.1.3-0ubuntu3~24.04.2", True),
         ("0.3.17", "20.10.24+dfsg1-1+deb12u1", True),
         ("0.4.0", "20.10.24+dfsg1-1+deb12u1", False),
@@ -404,6 +414,11 @@ def test_a_program_of_another_version_is_refused(tmp_path: Path, said: str, stat
         (VERSION, "", True, "Docker does not answer"),
         ("0.4.1", "20.10.24+dfsg1", True, "cri-dockerd 0.4.1 does not fit Docker 20.10.24"),
         ("0.3.15", "29.1.3", True, "cri-dockerd 0.3.15 does not fit Docker 29.1.3"),
+        ("0.3.15", "29.0.0-rc.1", True, "cri-dockerd 0.3.15 does not fit Docker 29.0.0-rc.1"),
+        ("0.3.15", "29.2.1", True, "cri-dockerd 0.3.15 does not fit Docker 29.2.1"),
+        ("0.3.15", "29.3.0", True, ""),
+        ("0.3.15", "29.20.0", True, ""),
+        ("0.3.12", "29.2.1", True, ""),
         ("0.3.15", "28.0.0", True, ""),
     ],
 )
@@ -424,9 +439,3 @@ def test_docker_is_looked_at_before_the_units_start(
     assert (ran.returncode == 0) == (problem == "")
     assert problem in ran.stderr
     assert bool(ran.stderr) == bool(problem)
-
-
-def test_the_shells_limits_are_the_tables() -> None:
-    assert docker_majors("0.3.15") == (20, 28)
-    assert docker_majors("0.4.1") == (23, None)
-    assert '"$major" -ge 23 ]; }' in compose("0.4.1")

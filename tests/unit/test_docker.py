@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine, parse_flags, parse_info
 from chaos_engine.facts.manifest import DIRECTORY
-from chaos_engine.facts.observe import NodeError, Read, script, split
+from chaos_engine.facts.observe import PROBE, NodeError, Read, script, split
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.daemon_json import CONFIG, Options, conflicts, merge
 from chaos_engine.operations.docker import UNIT, compose, installs, noteworthy, reads
@@ -217,7 +217,9 @@ def test_an_open_quote_in_the_defaults_is_no_error() -> None:
 def test_the_facts_commands_run_in_a_shell_and_are_understood() -> None:
     """Also where neither systemd nor Docker is."""
     text = script([Read.of(DaemonFlags), Read.of(DockerInfo)])
-    ran = subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        ["sh", "-s", PROBE], input=text, capture_output=True, text=True, check=True
+    )
     flags, info = split(ran.stdout.splitlines())
     assert flags.status == 0
     assert info.status in (0, 127)

@@ -13,7 +13,17 @@ import pytest
 from pyinfra.api.command import StringCommand
 
 from chaos_engine.facts import observe as module
-from chaos_engine.facts.observe import LOCK, NodeError, NodeFact, Read, gather, script, want
+from chaos_engine.facts.observe import (
+    LOCK,
+    PROBE,
+    NodeError,
+    NodeFact,
+    Read,
+    gather,
+    marked,
+    script,
+    want,
+)
 from chaos_engine.operations import apt
 from chaos_engine.operations.files import Plan, compose
 from chaos_engine.operations.prelude import PRELUDE
@@ -53,7 +63,9 @@ def local(text: str, lock: Path, seconds: int = 1) -> str:
 
 def run(text: str) -> subprocess.CompletedProcess[str]:
     """Run it."""
-    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        ["sh", "-c", text, "sh", PROBE], capture_output=True, text=True, timeout=30
+    )
 
 
 def test_a_script_that_waits_too_long_says_what_it_waits_for(lock: Path) -> None:
@@ -102,8 +114,8 @@ def test_what_packages_start_has_no_lock_of_ours(lock: Path) -> None:
 def test_who_reads_waits_for_the_end_too(lock: Path) -> None:
     text = local(script([Read.of(Date)]), lock)
     with at_work(lock):
-        assert run(text).stdout == "busy\n"
-    assert run(text).stdout != "busy\n"
+        assert list(marked(run(text).stdout.splitlines())) == ["busy"]
+    assert list(marked(run(text).stdout.splitlines())) == ["out", "err"]
 
 
 def test_who_only_reads_makes_no_lock(lock: Path) -> None:
@@ -118,7 +130,7 @@ def test_a_node_at_work_is_read_again_until_it_is_not(
 
     def told(reads: list[Read], apart: bool) -> str:
         looks.append(reads)
-        return "echo busy" if len(looks) < 3 else script(reads, apart)
+        return "echo chaos-engine busy" if len(looks) < 3 else script(reads, apart)
 
     monkeypatch.setattr(module, "script", told)
     nodes = Nodes("pi1", changes=False)
@@ -130,7 +142,7 @@ def test_a_node_at_work_is_read_again_until_it_is_not(
 
 
 def test_a_node_that_stays_at_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "script", lambda *_: "echo busy")
+    monkeypatch.setattr(module, "script", lambda *_: "echo chaos-engine busy")
     monkeypatch.setattr(module, "LOCK_SECONDS", -1)
     nodes = Nodes("pi1", changes=False)
     with nodes.on(), pytest.raises(NodeError, match="lslocks tells which process"):

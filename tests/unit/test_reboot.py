@@ -364,15 +364,19 @@ def test_nodes_without_a_cluster_wait_for_nobody() -> None:
     assert max(len(down) for down in traffic.seen) == 5
 
 
+HELPER = "/tmp/pyinfra-sudo-askpass-x"
+
+
 class Node:
-    """A host that answers each look as it is told; ``None`` is no connection."""
+    """A host that answers each look as it is told, from a login shell that prints around it;
+    ``None`` is no connection."""
 
     name = "pi1"
     client = None
     current_op_global_arguments = {"_sudo": True, "_if": None}  # noqa: RUF012
 
     def __init__(self, *looks: tuple[str, str] | Exception | None, refuse: str = "") -> None:
-        self.connector_data = {"sudo_askpass_path__/tmp": "/tmp/x", "prompted_sudo_password": "y"}
+        self.connector_data = {"sudo_askpass_path__/tmp": HELPER, "prompted_sudo_password": "y"}
         self.connected = True
         self.connector = self
         self.said: list[str] = []
@@ -412,7 +416,11 @@ class Node:
             raise EOFError
         if isinstance(self._look, Exception):
             raise self._look
-        return True, CommandOutput([OutputLine("stdout", line) for line in self._look])
+        said = ["Welcome", f"chaos-engine {' '.join(self._look)}", "Good bye"]
+        return True, CommandOutput([OutputLine("stdout", line) for line in said])
+
+    def get_temp_dir_config(self) -> str:
+        return "/tmp"
 
 
 class State:
