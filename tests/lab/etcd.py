@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 TLS = "/etc/etcd/tls"
 
@@ -39,3 +40,18 @@ def unit(name: str, addresses: Mapping[str, str]) -> str:
         "ETCD_ELECTION_TIMEOUT": "500",
     }
     return "".join(f'{key}="{value}"\n' for key, value in settings.items())
+
+
+def link(addresses: Mapping[str, str], issued: Path) -> Iterator[tuple[str, bytes, int]]:
+    """Yield name, content and mode of what the stand-in for kubeadm needs of the cluster.
+
+    It reads and writes in etcd what the real one has the API server keep there: with certificates
+    in ISSUED, at ADDRESSES (name to IP). `ca.crt` is that of the API servers' certificates.
+    """
+    yield "ca.crt", (issued / "web-ca.crt").read_bytes(), 0o644
+    if addresses:
+        endpoints = "".join(f"https://{address}:2379\n" for address in addresses.values())
+        yield "endpoints", endpoints.encode(), 0o644
+        for name, mode in (("etcd-ca.crt", 0o644), ("etcd-client.crt", 0o644),
+                           ("etcd-client.key", 0o600)):  # fmt: skip
+            yield name, (issued / name).read_bytes(), mode
