@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 TLS = "/etc/etcd/tls"
+AUTHORITY = "web-ca"
+"""The CA of the cluster that nodes join: the one that the API servers' certificates are of."""
 
 
 def unit(name: str, addresses: Mapping[str, str]) -> str:
@@ -46,9 +48,11 @@ def link(addresses: Mapping[str, str], issued: Path) -> Iterator[tuple[str, byte
     """Yield name, content and mode of what the stand-in for kubeadm needs of the cluster.
 
     It reads and writes in etcd what the real one has the API server keep there: with certificates
-    in ISSUED, at ADDRESSES (name to IP). `ca.crt` is that of the API servers' certificates.
+    in ISSUED, at ADDRESSES (name to IP). The CA, `ca.crt` and `ca.key`, is the one that the real
+    one would have made.
     """
-    yield "ca.crt", (issued / "web-ca.crt").read_bytes(), 0o644
+    yield "ca.crt", (issued / f"{AUTHORITY}.crt").read_bytes(), 0o644
+    yield "ca.key", (issued / f"{AUTHORITY}.key").read_bytes(), 0o600
     if addresses:
         endpoints = "".join(f"https://{address}:2379\n" for address in addresses.values())
         yield "endpoints", endpoints.encode(), 0o644

@@ -29,7 +29,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOGS "/var/log/pods/*/*/*.log"
 #define LINE 4096
 
 /* --- what it is told ------------------------------------------------------------------------- */
@@ -37,12 +36,13 @@
 static struct {
     int port, healthz_port, fail_swap_on, web_sockets, minor;
     long long log_max_size;
-    char healthz_address[64], endpoint[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    char pod_logs[256], healthz_address[64], endpoint[sizeof(((struct sockaddr_un *)0)->sun_path)];
 } settings = {
     .port = 10250,
     .healthz_port = 10248,
     .fail_swap_on = 1,
     .log_max_size = 10 << 20,
+    .pod_logs = "/var/log/pods",
     .healthz_address = "127.0.0.1",
     .endpoint = "/run/containerd/containerd.sock",
 };
@@ -141,6 +141,8 @@ static void set_field(const char *name, const char *value)
         settings.healthz_port = atoi(value);
     else if (!strcmp(name, "healthzBindAddress"))
         snprintf(settings.healthz_address, sizeof settings.healthz_address, "%s", value);
+    else if (!strcmp(name, "podLogsDir"))
+        snprintf(settings.pod_logs, sizeof settings.pod_logs, "%s", value);
     else if (!strcmp(name, "failSwapOn"))
         settings.fail_swap_on = strcmp(value, "false") != 0;
     else if (!strcmp(name, "containerLogMaxSize"))
@@ -404,9 +406,11 @@ static int rotate_logs(char *said, size_t size)
 {
     glob_t logs;
     struct stat state;
+    char pattern[sizeof settings.pod_logs + 16];
     int failed = 0;
 
-    if (glob(LOGS, 0, NULL, &logs))
+    snprintf(pattern, sizeof pattern, "%s/*/*/*.log", settings.pod_logs);
+    if (glob(pattern, 0, NULL, &logs))
         return 0;
     for (size_t i = 0; i < logs.gl_pathc; i++) {
         if (stat(logs.gl_pathv[i], &state) || state.st_size < settings.log_max_size ||

@@ -25,7 +25,8 @@ from . import node
 from .node import Fatal
 
 LINK = "/usr/lib/lab/cluster"
-"""The lab's way to the cluster: the CA of its API servers, and endpoints and a client of etcd."""
+"""The lab's way to the cluster: its CA, which every lab has from its start, and endpoints and a
+client of etcd."""
 
 SYSTEM = "kube-system"
 TOKEN_SECONDS = 24 * 3600
@@ -118,11 +119,6 @@ def _request(
         raise OSError(f"malformed HTTP response: {error!r}") from None
     finally:
         connection.close()
-
-
-def authority() -> str:
-    """Return the certificate of the CA that the API servers' certificates are of, in PEM."""
-    return node.at(f"{LINK}/ca.crt").read_text()
 
 
 def fingerprint(certificate: str) -> str:

@@ -1,14 +1,15 @@
 """The files that kubeadm writes: certificates, kubeconfigs, manifests, kubelet's configuration.
 
-They are laid out as the real one's. The CA is the lab's, whose key the node does not have (what
-kubeadm calls external CA mode), since the API servers' certificates are of that. Where the real
-one would have certificates signed, there are keys with certificates that sign themselves.
+They are laid out as the real one's. The cluster's CA is the lab's, of which the API servers'
+certificates are; the real one would make one.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from . import cluster, config, node, release
@@ -27,12 +28,16 @@ KUBECONFIGS = (
 SHARED = ("ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "sa.pub", "sa.key")
 """What all controllers have to have in common, in certificatesDir."""
 
+_ADMINISTRATORS = "kubeadm:cluster-admins" if release.MINOR >= 29 else "system:masters"
 _USERS = {
-    "admin.conf": "kubernetes-admin",
-    "super-admin.conf": "kubernetes-super-admin",
-    "controller-manager.conf": "system:kube-controller-manager",
-    "scheduler.conf": "system:kube-scheduler",
+    "admin.conf": ("kubernetes-admin", _ADMINISTRATORS),
+    "super-admin.conf": ("kubernetes-super-admin", "system:masters"),
+    "controller-manager.conf": ("system:kube-controller-manager", ""),
+    "scheduler.conf": ("system:kube-scheduler", ""),
 }
+"""The user, and the user's group, of the certificate in each kubeconfig."""
+
+_PAIR = (".crt", ".key")
 _CA_FOLDERS = {
     "ca-certs": "/etc/ssl/certs",
     "etc-ca-certificates": "/etc/ca-certificates",
@@ -59,62 +64,74 @@ def certificates(configuration: dict[str, Any], names: list[str]) -> None:
     """Write what is not there yet of the certificates of a controller; NAMES are its server's."""
     folder = configuration["certificatesDir"]
     node.say(f'[certs] Using certificateDir folder "{folder}"')
-    if not node.at(f"{folder}/ca.crt").exists():
-        node.write(f"{folder}/ca.crt", cluster.authority(), 0o644)
-    node.say("[certs] Using existing ca certificate authority")
-    if not node.at(f"{folder}/sa.key").exists():
-        node.say('[certs] Generating "sa" key and public key')
-        key = node.openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
-        node.write(f"{folder}/sa.key", key)
-        node.write(f"{folder}/sa.pub", node.openssl("pkey", "-pubout", give=key))
-    for name in ("apiserver", "apiserver-kubelet-client", "front-proxy-client"):
+    for name in ("ca", "front-proxy-ca"):
+        if node.at(f"{folder}/{name}.crt").exists():
+            node.say(f"[certs] Using existing {name} certificate authority")
+            continue
+        node.say(f'[certs] Generating "{name}" certificate and key')
+        if name == "ca":
+            pair = [node.at(f"{cluster.LINK}/ca{suffix}").read_bytes() for suffix in _PAIR]
+        else:
+            pair = [*_issue("", name)]
+        _keep_pair(f"{folder}/{name}", *pair)
+    for name, issuer, group in (
+        ("apiserver", "ca", ""),
+        ("apiserver-kubelet-client", "ca", _ADMINISTRATORS),
+        ("front-proxy-client", "front-proxy-ca", ""),
+    ):
         if node.at(f"{folder}/{name}.crt").exists():
             continue
         node.say(f'[certs] Generating "{name}" certificate and key')
-        if name == "apiserver":
-            shown = ", ".join(names)
+        server = names if name == "apiserver" else []
+        if server:
+            shown = ", ".join(server)
             node.say(f"[certs] apiserver serving cert is signed for DNS names and IPs [{shown}]")
-        certificate, key = _pair(name)
-        node.write(f"{folder}/{name}.crt", certificate, 0o644)
-        node.write(f"{folder}/{name}.key", key)
+        user = "kube-apiserver" + name.removeprefix("apiserver") if issuer == "ca" else name
+        _keep_pair(f"{folder}/{name}", *_issue(f"{folder}/{issuer}", user, group, server))
+    if not node.at(f"{folder}/sa.key").exists():
+        node.say('[certs] Generating "sa" key and public key')
+        key = _key()
+        node.write(f"{folder}/sa.key", key)
+        node.write(f"{folder}/sa.pub", node.openssl("pkey", "-pubout", give=key))
 
 
 def kubeconfigs(authority: str, server: str, local: str, name: str) -> None:
     """Write the kubeconfigs of a controller.
 
+    + authority: the CA's certificate, in PEM
     + server: the API's address for all, ``https://k8s:6443``
     + local: its address on this node, for the components of this node
+    + name: the node's
     """
     node.say(f'[kubeconfig] Using kubeconfig folder "{ETC}"')
-    for file, user in {**_USERS, "kubelet.conf": f"system:node:{name}"}.items():
-        if file not in KUBECONFIGS:
+    for file in KUBECONFIGS:
+        if file == "bootstrap-kubelet.conf":
             continue
         node.say(f'[kubeconfig] Writing "{file}" kubeconfig file')
         at = local if file in ("controller-manager.conf", "scheduler.conf") else server
-        kubeconfig(file, authority, at, user)
+        kubeconfig(file, authority, at, name)
 
 
-def kubeconfig(file: str, authority: str, server: str, user: str) -> None:
+def kubeconfig(file: str, authority: str, server: str, name: str) -> None:
     """Write one kubeconfig; kubelet's names the certificate that kubelet keeps renewing."""
+    user, group = _USERS.get(file, (f"system:node:{name}", "system:nodes"))
+    certificate, key = _issue(f"{cluster.LINK}/ca", user, group)
     if file == "kubelet.conf":
         current = f"{KUBELET}/pki/kubelet-client-current.pem"
         credentials = {"client-certificate": current, "client-key": current}
-        node.write(current, b"".join(_pair(user)))
+        node.write(current, certificate + key)
     else:
-        certificate, key = _pair(user)
         credentials = {
             "client-certificate-data": _encode(certificate),
             "client-key-data": _encode(key),
         }
     context = {"cluster": "kubernetes", "user": user}
+    certificate_data = _encode(authority.encode())
     content = {
         "apiVersion": "v1",
         "clusters": [
             {
-                "cluster": {
-                    "certificate-authority-data": _encode(authority.encode()),
-                    "server": server,
-                },
+                "cluster": {"certificate-authority-data": certificate_data, "server": server},
                 "name": "kubernetes",
             }
         ],
@@ -298,11 +315,54 @@ def kubelet(configuration: dict[str, Any], registration: dict[str, Any]) -> None
     node.systemctl("restart", "kubelet")
 
 
-def _pair(name: str) -> tuple[bytes, bytes]:
-    """Return a certificate that signs itself, and its key, in PEM."""
-    key = node.openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
-    request = ("req", "-x509", "-new", "-key", "/dev/stdin", "-days", "365")
-    return node.openssl(*request, "-subj", f"/CN={name}", give=key), key
+def _key() -> bytes:
+    return node.openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+
+
+def _issue(
+    issuer: str, user: str, group: str = "", server: list[str] | None = None
+) -> tuple[bytes, bytes]:
+    """Return a certificate and its key, in PEM.
+
+    + issuer: path of the CA's pair without a suffix; "" for a CA that signs itself
+    + user, group: common name and organisation
+    + server: names and addresses, for a server's certificate; a client's without them
+    """
+    key = _key()
+    names = [("IP:" if _is_address(name) else "DNS:") + name for name in server or []]
+    lines = [
+        "[req]",
+        "distinguished_name = name",
+        "x509_extensions = extensions",
+        "[name]",
+        "[extensions]",
+        f"basicConstraints = critical, CA:{'FALSE' if issuer else 'TRUE'}",
+        f"keyUsage = critical, digitalSignature{'' if issuer else ', keyCertSign'}",
+        "subjectKeyIdentifier = hash",
+        *([f"extendedKeyUsage = {'server' if server else 'client'}Auth"] if issuer else []),
+        *([f"subjectAltName = {', '.join(names)}"] if names else []),
+        *(["authorityKeyIdentifier = keyid"] if issuer else []),
+    ]
+    authority = ("-CA", str(node.at(f"{issuer}.crt")), "-CAkey", str(node.at(f"{issuer}.key")))
+    subject = (f"/O={group}" if group else "") + f"/CN={user}"
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder, "openssl.cnf")
+        settings.write_text("\n".join(lines))
+        certificate = node.openssl(
+            *("req", "-x509", "-new", "-key", "/dev/stdin", "-days", "365", "-subj", subject),
+            *("-config", str(settings), *(authority if issuer else ())),
+            give=key,
+        )
+    return certificate, key
+
+
+def _keep_pair(path: str, certificate: bytes, key: bytes) -> None:
+    node.write(f"{path}.crt", certificate, 0o644)
+    node.write(f"{path}.key", key)
+
+
+def _is_address(name: str) -> bool:
+    return name.replace(".", "").isdecimal()
 
 
 def _encode(data: bytes) -> str:

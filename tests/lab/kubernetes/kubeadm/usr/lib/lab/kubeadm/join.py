@@ -70,7 +70,7 @@ def run(options: Namespace) -> None:
         files.manifests(configuration, local)
     else:
         # The real kubelet writes it, once its certificate was signed
-        files.kubeconfig("kubelet.conf", authority, server, f"system:node:{name}")
+        files.kubeconfig("kubelet.conf", authority, server, name)
     files.kubelet(kubelet, registration)
     init.wait_for_kubelet(kubelet, timeouts)
     if control is None:
