@@ -125,7 +125,7 @@ class Node:
 
     root: Path
     program: Path
-    certificates: Path
+    version: str
     etcd: Etcd
     api: Service
     kubelet: Service
@@ -171,9 +171,7 @@ class Node:
     @property
     def init(self) -> list[dict[str, Any]]:
         """The documents of a configuration for init, as the package's."""
-        api = (
-            "kubeadm.k8s.io/v1beta4" if NEW in self.run("version")[1] else "kubeadm.k8s.io/v1beta3"
-        )
+        api = f"kubeadm.k8s.io/v1beta{4 if self.version == NEW else 3}"
         arguments: Any = {"node-ip": "127.0.0.1"}
         if api.endswith("4"):
             arguments = [{"name": name, "value": value} for name, value in arguments.items()]
@@ -198,7 +196,7 @@ class Node:
             {
                 "apiVersion": api,
                 "kind": "ClusterConfiguration",
-                "kubernetesVersion": f"v{NEW if api.endswith('4') else OLD}",
+                "kubernetesVersion": f"v{self.version}",
                 "controlPlaneEndpoint": f"localhost:{port}",
                 "etcd": {"external": external},
             },
@@ -263,7 +261,7 @@ def node(kubeadms: dict[str, Path], issued: Path, version: str) -> Iterator[Node
     api.load_cert_chain(issued / "api-server-pi1.crt", issued / "api-server-pi1.key")
     # A path of a socket may have 107 characters
     root = Path(tempfile.mkdtemp(prefix="node-"))
-    node = Node(root, kubeadms[version], issued, Etcd(server), Service(api), Service())
+    node = Node(root, kubeadms[version], version, Etcd(server), Service(api), Service())
     for name in ("ip", "iptables", "mount", "nsenter", "conntrack", "systemctl", "umount"):
         node.write(f"bin/{name}", "#!/bin/sh\n").chmod(0o755)
     node.write("bin/kubelet", f"#!/bin/sh\necho Kubernetes v{version}\n").chmod(0o755)
