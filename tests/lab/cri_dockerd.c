@@ -1,10 +1,15 @@
 /*
  * Stand-in for cri-dockerd in the lab. It runs no containers. What it does is what a host sees of
  * the real program: the same flags, version line, systemd socket and readiness, the same end when
- * Docker does not answer, and gRPC on its socket: RuntimeService/Version is answered with Docker's
- * own version, every other method with "unimplemented".
+ * Docker does not answer, and gRPC on its socket. Of RuntimeService, Version is answered with
+ * Docker's own version; Exec, Attach and PortForward with a URL of the streaming server, which has
+ * no scheme (BaseURL in cmd/server.go); ReopenContainerLog with the error that it always is
+ * (core/logs.go); every other method with "unimplemented". The streaming server speaks HTTP, not
+ * HTTPS, as the real one; it takes a stream, and says on it no more than what kept it from its
+ * work. Texts are those of 0.3.17 to 0.4.3.
  */
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,11 +27,12 @@
 
 #define NAME "cri-dockerd"
 #define FULL_VERSION VERSION " (stand-in)"
-#define METHOD_VERSION "/runtime.v1.RuntimeService/Version"
+#define SERVICE "/runtime.v1.RuntimeService/"
 #define MAX_FRAME 16384
 #define MAX_STREAMS 32
 
 static const char *docker_endpoint = "unix:///var/run/docker.sock";
+static int streaming_port;
 static const char *own_endpoint = "unix:///var/run/cri-dockerd.sock";
 
 /* --- log ------------------------------------------------------------------------------------- */
@@ -188,6 +195,91 @@ static const char *docker_version(char *version, size_t size)
     begin += strlen("\"Version\":\"");
     snprintf(version, size, "%.*s", (int)strcspn(begin, "\""), begin);
     return NULL;
+}
+
+/* --- the streaming server -------------------------------------------------------------------- */
+
+/* Whether a program is in PATH, as Go's exec.LookPath sees it. */
+static int in_path(const char *program)
+{
+    char candidate[4096];
+    const char *folder = getenv("PATH");
+
+    for (; folder; folder = *folder ? folder + 1 : NULL) {
+        int length = strcspn(folder, ":");
+
+        snprintf(candidate, sizeof candidate, "%.*s/%s", length, folder, program);
+        if (!access(candidate, X_OK))
+            return 1;
+        folder += length;
+    }
+    return 0;
+}
+
+/* One request: HTTP/1.1 that asks to become a stream. */
+static void stream(int client)
+{
+    static const char garbage[] = "HTTP/1.1 400 Bad Request\r\n"
+                                  "Content-Type: text/plain; charset=utf-8\r\n"
+                                  "Connection: close\r\n\r\n400 Bad Request";
+    static const char absent[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n"
+                                 "Connection: close\r\n\r\n";
+    static const char taken[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+                                "Upgrade: SPDY/3.1\r\n\r\n";
+    struct timeval patience = {.tv_sec = 10};
+    char request[8192], path[256] = "";
+    const char *said = garbage, *problem = "";
+    size_t length = 0;
+    ssize_t got;
+
+    setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    do {
+        if ((got = read(client, request + length, sizeof request - 1 - length)) <= 0)
+            return;
+        length += got;
+        request[length] = '\0';
+        /* What begins with no letter is no HTTP: the first byte of TLS is 22 */
+    } while (*request >= 'A' && *request <= 'Z' && !strstr(request, "\r\n\r\n") &&
+             length < sizeof request - 1);
+    if (sscanf(request, "%*15[A-Z] %255s HTTP/1.1", path) == 1) {
+        int exec = !strncmp(path, "/cri/exec/", 10) || !strncmp(path, "/cri/attach/", 12);
+        int forward = !strncmp(path, "/cri/portforward/", 17);
+
+        said = exec || forward ? taken : absent;
+        if (forward && !in_path("socat"))
+            problem = "unable to do port forwarding: socat not found";
+    }
+    if (send(client, said, strlen(said), MSG_NOSIGNAL) > 0 && *problem)
+        send(client, problem, strlen(problem), MSG_NOSIGNAL);
+}
+
+/* Serve streams on a port of the kernel's choice, in a process of their own. */
+static void start_streaming(void)
+{
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_addr = in6addr_any};
+    socklen_t size = sizeof any;
+    int server = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), client;
+
+    if (server < 0 || bind(server, (struct sockaddr *)&any, sizeof any) || listen(server, 16) ||
+        getsockname(server, (struct sockaddr *)&any, &size))
+        fatal("failed to start the streaming server: %s", strerror(errno));
+    streaming_port = ntohs(any.sin6_port);
+    if (fork()) {
+        close(server);
+        return;
+    }
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    while ((client = accept(server, NULL, NULL)) >= 0 || errno == EINTR) {
+        if (client < 0)
+            continue;
+        if (fork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGTERM);
+            stream(client);
+            exit(0);
+        }
+        close(client);
+    }
+    exit(1);
 }
 
 /* --- HPACK: as much as it takes to find :path ------------------------------------------------ */
@@ -393,30 +485,69 @@ static size_t put_field(uint8_t *at, int number, const char *value)
     return 2 + length;
 }
 
+/* The URL of a new stream. It has no scheme, and a host only because the address is known. */
+static void stream_url(char *url, size_t size, const char *kind)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    unsigned char random[8];
+    char token[9] = "";
+
+    if (getrandom(random, sizeof random, 0) < 0)
+        exit(1);
+    for (int i = 0; i < 8; i++)
+        token[i] = letters[random[i] & 63];
+    snprintf(url, size, "//[::]:%d/cri/%s/%s", streaming_port, kind, token);
+}
+
+/* Compose the message that answers a method into BYTES; its length, or -1 with code and message. */
+static int compose(uint8_t *bytes, const char *method, int *code, const char **message)
+{
+    static const char *const streams[][2] = {
+        {"Exec", "exec"}, {"Attach", "attach"}, {"PortForward", "portforward"}};
+    char text[128];
+    size_t length = 0;
+
+    *code = GRPC_UNKNOWN;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(method, streams[i][0])) {
+            stream_url(text, sizeof text, streams[i][1]);
+            return put_field(bytes, 1, text);
+        }
+    if (!strcmp(method, "ReopenContainerLog")) {
+        *message = "docker does not support reopening container log files";
+        return -1;
+    }
+    if (strcmp(method, "Version")) {
+        *code = GRPC_UNIMPLEMENTED;
+        *message = "the lab's stand-in for cri-dockerd does not have this method";
+        return -1;
+    }
+    if (docker_version(text, sizeof text)) {
+        *message = "failed to get docker version from dockerd";
+        return -1;
+    }
+    length += put_field(bytes, 1, "0.1.0");
+    length += put_field(bytes + length, 2, "docker");
+    length += put_field(bytes + length, 3, text);
+    return length + put_field(bytes + length, 4, "v1");
+}
+
 static void answer(uint32_t stream, const char *path)
 {
     uint8_t bytes[512];
-    char status[12], version[64], message[120] = "";
-    int code = GRPC_OK;
+    char status[12];
+    const char *message = "";
+    int ours = !strncmp(path, SERVICE, strlen(SERVICE)), code, size;
     size_t length = put_header(bytes, ":status", "200");
 
     length += put_header(bytes + length, "content-type", "application/grpc");
     send_frame(HEADERS, END_HEADERS, stream, bytes, length);
-    if (strcmp(path, METHOD_VERSION)) {
-        code = GRPC_UNIMPLEMENTED;
-        strcpy(message, "the lab's stand-in for cri-dockerd answers Version only");
-    } else if (docker_version(version, sizeof version)) {
-        code = GRPC_UNKNOWN;
-        strcpy(message, "failed to get docker version from dockerd");
-    } else {
-        length = 5; /* not compressed, and the length of the message */
-        length += put_field(bytes + length, 1, "0.1.0");
-        length += put_field(bytes + length, 2, "docker");
-        length += put_field(bytes + length, 3, version);
-        length += put_field(bytes + length, 4, "v1");
-        bytes[0] = 0;
-        put32(bytes + 1, length - 5);
-        send_frame(DATA, 0, stream, bytes, length);
+    size = compose(bytes + 5, ours ? path + strlen(SERVICE) : "", &code, &message);
+    if (size >= 0) {
+        code = GRPC_OK;
+        bytes[0] = 0; /* not compressed, and the length of the message */
+        put32(bytes + 1, size);
+        send_frame(DATA, 0, stream, bytes, 5 + size);
     }
     snprintf(status, sizeof status, "%d", code);
     length = put_header(bytes, "grpc-status", status);
@@ -547,10 +678,14 @@ int main(int count, char **arguments)
         usleep(300000);
     }
     say("info", "Docker is %s", version);
+    if (!in_path("conntrack"))
+        say("info", "The binary conntrack is not installed, this can cause failures in network "
+                    "connection cleanup.");
     listener = listening_socket();
+    signal(SIGCHLD, SIG_IGN);
+    start_streaming();
     say("info", "Start cri-dockerd grpc backend");
     notify_ready();
-    signal(SIGCHLD, SIG_IGN);
     /* A process a connection: nothing is shared, and one that hangs keeps nobody waiting. */
     while ((connection = accept(listener, NULL, NULL)) >= 0 || errno == EINTR) {
         if (connection < 0)

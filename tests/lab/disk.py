@@ -174,6 +174,8 @@ def provision(
     write.text(_CERTIFICATES, (root / _CERTIFICATES).read_text() + authority)
     if node.role == "worker":
         apiserver.provision(plan, node, paths.certificates, root)
+        for name, content, mode in etcd.link(plan.storage_addresses, paths.certificates):
+            write.binary(f"usr/lib/lab/cluster/{name}", content, mode=mode)
         _provision_worker(root, disks, plan, node)
     else:
         _provision_storage(write, plan, node, paths)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 TLS = "/etc/etcd/tls"
+AUTHORITY = "web-ca"
+"""The CA of the cluster that nodes join: the one that the API servers' certificates are of."""
 
 
 def unit(name: str, addresses: Mapping[str, str]) -> str:
@@ -39,3 +42,20 @@ def unit(name: str, addresses: Mapping[str, str]) -> str:
         "ETCD_ELECTION_TIMEOUT": "500",
     }
     return "".join(f'{key}="{value}"\n' for key, value in settings.items())
+
+
+def link(addresses: Mapping[str, str], issued: Path) -> Iterator[tuple[str, bytes, int]]:
+    """Yield name, content and mode of what the stand-in for kubeadm needs of the cluster.
+
+    It reads and writes in etcd what the real one has the API server keep there: with certificates
+    in ISSUED, at ADDRESSES (name to IP). The CA, `ca.crt` and `ca.key`, is the one that the real
+    one would have made.
+    """
+    yield "ca.crt", (issued / f"{AUTHORITY}.crt").read_bytes(), 0o644
+    yield "ca.key", (issued / f"{AUTHORITY}.key").read_bytes(), 0o600
+    if addresses:
+        endpoints = "".join(f"https://{address}:2379\n" for address in addresses.values())
+        yield "endpoints", endpoints.encode(), 0o644
+        for name, mode in (("etcd-ca.crt", 0o644), ("etcd-client.crt", 0o644),
+                           ("etcd-client.key", 0o600)):  # fmt: skip
+            yield name, (issued / name).read_bytes(), mode

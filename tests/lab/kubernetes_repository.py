@@ -100,7 +100,7 @@ def _package(root: Path, package: str, version: str) -> None:
     """Write the package for both architectures, from one tree."""
     with TemporaryDirectory() as scratch:
         tree = Path(scratch, package)
-        compiled = _fill(tree, package, version)
+        compiled = fill(tree, package, version)
         for architecture in ARCHITECTURES:
             for target, program in compiled.items():
                 target.write_bytes(labelled(program, architecture))
@@ -114,23 +114,17 @@ def _package(root: Path, package: str, version: str) -> None:
             )
 
 
-def _fill(tree: Path, package: str, version: str) -> dict[Path, bytes]:
+def fill(tree: Path, package: str, version: str) -> dict[Path, bytes]:
     """Copy the contents of PACKAGE to TREE, with this version in them; return its programs.
 
     What ends with .c is compiled, in its place.
     """
     compiled = {}
     upstream = version.partition("-")[0]
-    major, minor, _ = upstream.split(".")
-    known = ["v1beta3"] if int(minor) < 31 else ["v1beta3", "v1beta4"]
-    values = {
-        "@VERSION@": upstream,
-        "@MAJOR@": major,
-        "@MINOR@": minor,
-        "@KUBEADM_APIS@": " ".join(f"kubeadm.k8s.io/{api}" for api in known),
-    }
     (tree / "DEBIAN").mkdir(parents=True)
     for source in sorted(path for path in (TREES / package).rglob("*") if path.is_file()):
+        if "__pycache__" in source.parts:
+            continue
         target = tree / source.relative_to(TREES / package)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".c":
@@ -139,10 +133,7 @@ def _fill(tree: Path, package: str, version: str) -> dict[Path, bytes]:
             target.touch()
             target.chmod(0o755)
             continue
-        text = source.read_text()
-        for name, value in values.items():
-            text = text.replace(name, value)
-        target.write_text(text)
+        target.write_text(source.read_text().replace("@VERSION@", upstream))
         # Not the checkout's own permissions: those depend on the user's umask.
         target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
     for folder in [tree, *(path for path in tree.rglob("*") if path.is_dir())]:

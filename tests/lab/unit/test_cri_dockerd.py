@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -226,6 +227,41 @@ def test_ready_and_answers_version(cri: Cri) -> None:
             message = b"\x0a\x050.1.0\x12\x06docker\x1a\x0626.1.5\x22\x02v1"
             assert data[3] == b"\0" + struct.pack(">I", len(message)) + message
             assert b"grpc-status\x010" in trailers[3]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("Exec", "exec"), ("Attach", "attach"), ("PortForward", "portforward")]
+)
+def test_url_of_a_stream_has_no_scheme(cri: Cri, method: str, kind: str) -> None:
+    """As `//[::]:38939/cri/exec/BPj2zvi5` of a real one."""
+    with cri.connect() as client:
+        _, data, trailers = call(client, 1, request(f"/runtime.v1.RuntimeService/{method}"))
+        assert re.fullmatch(rb"//\[::\]:[0-9]+/cri/%s/[\w-]{8}" % kind.encode(), data[3][7:])
+        assert b"grpc-status\x010" in trailers[3]
+
+
+def test_streams_are_http(cri: Cri) -> None:
+    """What begins as TLS is answered by HTTP, as Go's server does."""
+    with cri.connect() as client:
+        url = call(client, 1, request("/runtime.v1.RuntimeService/Exec"))[1][3][7:].decode()
+    port, path = re.findall(r"//\[::\]:([0-9]+)(.*)", url)[0]
+    upgrade = f"POST {path} HTTP/1.1\r\nUpgrade: SPDY/3.1\r\n\r\n"
+    for sent, answer in (
+        (b"\x16\x03\x01\x00\x05", b"HTTP/1.1 400 Bad Request\r\n"),
+        (upgrade.encode(), b"HTTP/1.1 101 Switching Protocols\r\n"),
+        (b"GET /nonsense HTTP/1.1\r\n\r\n", b"HTTP/1.1 404 Not Found\r\n"),
+    ):
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as stream:
+            stream.sendall(sent)
+            assert stream.recv(4096).startswith(answer)
+
+
+def test_logs_cannot_be_reopened(cri: Cri) -> None:
+    with cri.connect() as client:
+        path = "/runtime.v1.RuntimeService/ReopenContainerLog"
+        _, trailers = call(client, 1, request(path))
+        assert b"grpc-status\x012" in trailers[3]
+        assert b"docker does not support reopening container log files" in trailers[3]
 
 
 def test_other_methods_are_unimplemented(cri: Cri) -> None:

@@ -15,6 +15,8 @@ words /run/build/worker/archive.txt | while read -r line; do
 done
 
 cp -r /run/build/worker/files/. /
+# For the stand-in for kubeadm: the deploy removes cloud-init, and with it what brought PyYAML.
+cp -r /usr/lib/python3/dist-packages/yaml /usr/lib/lab/yaml
 chmod 440 /etc/sudoers.d/90-cloud-init-users
 chmod 600 /etc/netplan/50-cloud-init.yaml
 

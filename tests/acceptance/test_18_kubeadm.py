@@ -1,0 +1,186 @@
+"""Nodes join a cluster by kubeadm itself, with the files that the deploy left for it.
+
+The newest pair of versions that the package has as its defaults: a controller by `kubeadm init`,
+another one and a worker by `kubeadm join`, then what a user does on such nodes. kubeadm, kubelet
+and cri-dockerd are the lab's stand-ins, which do as real ones were seen to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.virtual_cluster import Cluster, limits, wait_for
+
+FIRST, SECOND, WORKER = NODES = ("pi1", "pi4", "pi5")
+VERSIONS = (
+    "--data",
+    "chaos_kubernetes_version=1.36.2",
+    "--data",
+    "chaos_cri_dockerd_version=0.4.3",
+)
+NEWEST = (*VERSIONS, *limits(NODES))
+UNDO = "chaos_engine.deploys.undo"
+FOLDER = "/etc/kubernetes/chaos-engine"
+INIT, JOIN = f"{FOLDER}/kubeadm-init.yaml", f"{FOLDER}/kubeadm-join.yaml"
+COPY = "/root/kubeadm-join.yaml"
+SOCKET = "unix:///run/cri-dockerd.sock"
+KUBELET = "http://127.0.0.1:10248"
+KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
+IGNORED = "--ignore-preflight-errors=Port-6443"
+"""The lab's API servers listen before there is a cluster."""
+
+FORGET = """\
+export ETCDCTL_API=3
+etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/tls/ca.crt \
+  --cert /etc/etcd/tls/server.crt --key /etc/etcd/tls/server.key del --prefix /registry/
+"""
+"""What kubeadm says a user has to do where etcd is external, after the last `reset`."""
+
+
+@pytest.fixture(scope="module")
+def newest(deployed: Cluster) -> Iterator[Cluster]:
+    """The nodes with the newest pair; afterwards they are as `deploy.py` has them."""
+    deployed.pyinfra("-y", "deploy.py", *NEWEST)
+    yield deployed
+    for node in NODES:
+        if deployed.exec(node, f"ls {KUBELET_CONF}", ok=False):
+            kubeadm(deployed, node, f"reset -f --cri-socket {SOCKET}")
+    deployed.exec("etcd1", FORGET)
+    deployed.changed("deploy.py")
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The cluster that the nodes have joined, and what kubeadm printed on each."""
+
+    cluster: Cluster
+    said: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def joined(newest: Cluster) -> Joined:
+    """The nodes once they have joined, by what the comments in their files say."""
+    said = {FIRST: kubeadm(newest, FIRST, f"init --config {INIT} --upload-certs {IGNORED}")}
+    wait_for("the API", lambda: answers(newest, FIRST), 60)
+    command = kubeadm(newest, FIRST, "token create --print-join-command")
+    upload = f"init phase upload-certs --upload-certs --config {INIT}"
+    key = kubeadm(newest, FIRST, upload).splitlines()[-1]
+    values = {
+        "token: ": re.findall(r"--token (\S+)", command)[0],
+        "- sha256:": re.findall(r"cert-hash sha256:(\S+)", command)[0],
+        'certificateKey: "': f'{key}"',
+    }
+    for node in (SECOND, WORKER):
+        fill = "; ".join(
+            f"s/{name}.* # PLACEHOLDER/{name}{value}/" for name, value in values.items()
+        )
+        newest.exec(node, f"umask 077; sed '{fill}' {JOIN} >{COPY}")
+        said[node] = kubeadm(newest, node, f"join --config {COPY} {IGNORED}")
+    return Joined(newest, said)
+
+
+def kubeadm(cluster: Cluster, node: str, words: str, ok: bool = True) -> str:
+    """Run kubeadm on a node; what it prints."""
+    done = cluster.exec(node, f"kubeadm {words} 2>&1; echo $?")
+    said, _, status = done.rpartition("\n")
+    assert (status == "0") == ok, said
+    return said
+
+
+def answers(cluster: Cluster, node: str) -> bool:
+    """Whether the API answers a node at the address that all use."""
+    url = "https://k8s:6443/readyz"
+    return cluster.exec(node, f"curl -ks -o /dev/null -w '%{{http_code}}' {url}", ok=False) == "200"
+
+
+def asked(cluster: Cluster, node: str, what: str) -> str:
+    """What a node's kubelet answers if the API server asks it for a stream, or for a rotation."""
+    return cluster.exec(node, f"curl -s {KUBELET}/lab/{what}")
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_kubeadm_has_nothing_against_its_files(newest: Cluster, node: str) -> None:
+    files = [JOIN] if node == WORKER else [INIT, JOIN]
+    for file in files:
+        assert kubeadm(newest, node, f"config validate --config {file}") == "ok"
+
+
+def test_without_a_socket_kubeadm_does_not_know_which_runtime_is_meant(newest: Cluster) -> None:
+    """Which is why its files say it, and what is said to users has to."""
+    found = "found multiple CRI endpoints on the host."
+    assert found in kubeadm(newest, WORKER, "reset -f", ok=False)
+
+
+def test_init_and_join_warn_of_nothing_that_the_deploy_could_have_done(joined: Joined) -> None:
+    for node, said in joined.said.items():
+        assert "sandbox image" not in said, (node, said)
+        assert "socat not found" not in said, (node, said)
+
+
+def test_the_api_servers_pod_sees_no_kubeconfig(joined: Joined) -> None:
+    """kubeadm gives it the folder of etcd's certificates, whole."""
+    pod = joined.cluster.exec(FIRST, "cat /etc/kubernetes/manifests/kube-apiserver.yaml")
+    assert "mountPath: /etc/kubernetes\n" not in pod
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("what", ["exec", "attach", "portforward"])
+def test_kubectl_gets_its_streams(joined: Joined, node: str, what: str) -> None:
+    assert asked(joined.cluster, node, what) == "ok"
+
+
+@pytest.mark.parametrize("program", ["socat", "conntrack", "crictl"])
+def test_what_the_runtime_needs_is_there_and_stays(newest: Cluster, program: str) -> None:
+    """Not only because an older kubelet brought it."""
+    package = {"crictl": "cri-tools"}.get(program, program)
+    for node in NODES:
+        assert newest.exec(node, f"command -v {program} || true"), f"{program} on {node}"
+        removed = newest.exec(node, "apt-get --simulate autoremove")
+        assert f"Remv {package} " not in removed, f"apt would remove {package} on {node}"
+
+
+def test_kubelet_leaves_the_rotation_of_logs_to_docker(joined: Joined) -> None:
+    """Docker cuts them off at its limit; cri-dockerd can only fail to rotate them."""
+    folder = "/var/log/pods/default_big_1/web"
+    limit = "100000000"
+    assert f'"max-size": "{limit[:3]}m"' in joined.cluster.exec(
+        WORKER, "cat /etc/docker/daemon.json"
+    )
+    joined.cluster.exec(WORKER, f"mkdir -p {folder}; truncate -s {limit} {folder}/0.log")
+    try:
+        assert asked(joined.cluster, WORKER, "rotate") == "ok"
+    finally:
+        joined.cluster.exec(WORKER, f"rm -r {folder.rpartition('/')[0]}")
+
+
+def test_a_second_deploy_changes_nothing(joined: Joined) -> None:
+    """kubeadm join has written etcd's certificates anew, and kubelet runs."""
+    assert joined.cluster.changed("deploy.py", *NEWEST) == {}
+
+
+def test_verify_finds_joined_nodes_as_wanted(joined: Joined) -> None:
+    run = joined.cluster.pyinfra("chaos_engine.deploys.verify", "-y", *NEWEST)
+    assert "FAILED" not in run.text
+
+
+def test_undo_is_refused_and_says_how_to_leave(joined: Joined) -> None:
+    (said,) = joined.cluster.announced(UNDO, "--limit", WORKER)[WORKER]
+    assert "it has joined a cluster" in said
+    command = re.findall(r"kubeadm (reset[^,;]*)", said)[0].split(" on it")[0]
+    assert "--cri-socket" in command, said
+
+
+def test_after_a_reset_kubernetes_is_undone_without_a_trace(joined: Joined) -> None:
+    cluster = joined.cluster
+    assert "does not perform cleanup" in kubeadm(cluster, WORKER, f"reset -f --cri-socket {SOCKET}")
+    undo = (UNDO, "--data", "chaos_undo=kubernetes", "--limit", WORKER)
+    assert cluster.changed(*undo) == {WORKER: {"Undo | Undo Kubernetes"}}
+    assert cluster.announced(*undo) == {}
+    left = cluster.exec(WORKER, "find /etc/kubernetes /var/lib/kubelet -type f 2>/dev/null || true")
+    assert set(left.split()) <= {f"/etc/kubernetes/{name}" for name in
+                                 ("ca.crt", "client.crt", "client.key")}  # fmt: skip
+    assert cluster.exec(WORKER, "command -v kubeadm kubelet || true") == ""
