@@ -30,16 +30,16 @@ printf 'apiVersion: kubelet.config.k8s.io/v1beta1\\nkind: KubeletConfiguration\\
 printf 'apiVersion: v1\\nkind: Config\\n' >/etc/kubernetes/kubelet.conf
 systemctl start kubelet
 """
-_JOIN_AS_CONTROLLER = """\
+_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+_JOIN_AS_CONTROLLER = f"""\
 mkdir -p /etc/kubernetes/manifests
 printf 'apiVersion: v1\\nkind: Pod\\nspec:\\n  containers:\\n  - image: %s:%s\\n' \
   registry.k8s.io/kube-apiserver "$(kubeadm version -o short)" \
-  >/etc/kubernetes/manifests/kube-apiserver.yaml
+  >{_MANIFEST}
 """
-_LEAVE = """\
+_LEAVE = f"""\
 systemctl stop kubelet
-rm -f /etc/kubernetes/kubelet.conf /etc/kubernetes/manifests/kube-apiserver.yaml \
-  /var/lib/kubelet/config.yaml
+rm -f /etc/kubernetes/kubelet.conf {_MANIFEST} /var/lib/kubelet/config.yaml
 """
 
 
@@ -68,6 +68,17 @@ def leave(cluster: Cluster, *names: str) -> None:
         take_pods(cluster, node)
         mirror = f"pods/kube-system/kube-apiserver-{node}"
         cluster_api.remove(store(cluster), f"nodes/{node}", mirror)
+
+
+@contextmanager
+def api_server(cluster: Cluster, node: str) -> Iterator[None]:
+    """Have a node that has not joined answer as a controller while this lasts."""
+    cluster.exec(node, f"{_JOIN_AS_CONTROLLER}systemctl start lab-apiserver")
+    try:
+        wait_for(f"the API server of {node}", lambda: ready(cluster, [node]), 30)
+        yield
+    finally:
+        cluster.exec(node, f"rm {_MANIFEST}")
 
 
 def give_pods(cluster: Cluster, node: str, *, seconds: int = 1, budget: bool = False) -> None:
@@ -128,16 +139,20 @@ def joined(cluster: Cluster, names: Iterable[str]) -> Iterator[Cluster]:
 def slow_api_servers(cluster: Cluster, seconds: float) -> Iterator[None]:
     """API servers take so long from a start until they listen; a real one takes 30."""
     cluster_api.set_seconds(store(cluster), "start-seconds", seconds)
-    yield
-    cluster_api.set_seconds(store(cluster), "start-seconds", cluster_api.START_SECONDS)
+    try:
+        yield
+    finally:
+        cluster_api.set_seconds(store(cluster), "start-seconds", cluster_api.START_SECONDS)
 
 
 @contextmanager
 def grace_period(cluster: Cluster, seconds: float) -> Iterator[None]:
     """A node whose kubelet is silent for so long is not Ready any more; by default 40."""
     cluster_api.set_seconds(store(cluster), "node-monitor-grace-period", seconds)
-    yield
-    cluster_api.set_seconds(store(cluster), "node-monitor-grace-period", None)
+    try:
+        yield
+    finally:
+        cluster_api.set_seconds(store(cluster), "node-monitor-grace-period", None)
 
 
 def kubelet(cluster: Cluster, node: str) -> str:

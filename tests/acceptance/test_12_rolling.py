@@ -217,6 +217,8 @@ def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -
 def test_while_one_node_is_broken_the_others_are_left_at_work(cluster_of_nodes: Cluster) -> None:
     cluster = cluster_of_nodes
     edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=7")
+    # a kubelet that is stopped ends no pods, so its node could not be drained
+    take_pods(cluster, "pi7")
     cluster.exec("pi7", "systemctl stop kubelet")
     try:
         run = cluster.pyinfra(*edit, "-y", "--limit", "pi4", "--limit", "pi7", ok=False)
