@@ -141,7 +141,7 @@ def test_a_node_that_cannot_be_drained_stops_the_rest_and_the_next_run_goes_on(
 ) -> None:
     cluster = cluster_of_nodes
     edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=5",
-            "--data", "chaos_drain_timeout=2")  # fmt: skip
+            "--data", "chaos_drain_timeout=5")  # fmt: skip
     for node in ("pi4", "pi7"):
         give_pods(cluster, node, budget=True)
 
