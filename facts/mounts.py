@@ -58,6 +58,11 @@ class Mounts(NodeFact[tuple[Mount, ...]]):
             "awk -v", QuoteString(f"at={path}"), "'$5 == at' /proc/self/mountinfo | base64"
         )
 
+    @staticmethod
+    @override
+    def default() -> tuple[Mount, ...]:
+        return ()
+
     @override
     def parse(self, lines: list[str]) -> tuple[Mount, ...]:
         text = base64.b64decode("".join(lines), validate=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,25 +93,3 @@ def test_what_an_interrupted_run_has_staged_goes_with_the_next_script(tmp_path: 
     assert sandbox.run(PRELUDE).returncode == 0
     assert [path.exists() for path in (staged, old, other, kept)] == [False, False, True, False]
     assert not (tmp_path / "var/staged").exists()
-
-
-def test_the_disks_are_synchronised_once_each_and_no_other_file_system(tmp_path: Path) -> None:
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(
-        "20 1 179:2 / / rw - ext4 /dev/mmcblk0p2 rw\n"
-        "21 20 179:1 / /boot/firmware rw - vfat /dev/mmcblk0p1 rw\n"
-        "22 20 8:1 / /mnt/my\\040disk rw shared:3 - ext4 /dev/sda1 rw\n"
-        "23 20 8:1 /docker /var/lib/docker rw - ext4 /dev/sda1 rw\n"
-        "24 20 0:40 / /var/log rw - fuse.glusterfs etcd1:/pi1 rw\n"
-        "26 20 0:41 / /home/u/m rw - fuse.any /dev/x rw\n"
-        "25 20 0:5 / /proc rw - proc proc rw\n"
-    )
-    text = PRELUDE.replace("/proc/self/mountinfo", str(mounts)) + "durable\n"
-    sandbox = Sandbox(tmp_path)
-    ran = subprocess.run(
-        ["sh", "-c", f'sync() {{ printf "%s\\n" "$2"; }}\n{sandbox.localise(text)}'],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ran.stdout.splitlines() == ["/", "/boot/firmware", "/mnt/my disk"]

@@ -98,6 +98,7 @@ def test_this_computer_can_be_read() -> None:
     found = Mounts().parse(said)
     assert mounted_at(found, "/") is not None
     assert {mount.target for mount in found} == {"/"}
+    assert Mounts.default() == (), "what nothing is mounted on says nothing"
 
 
 def ask(path: str, programs: Path | None = None) -> str:
