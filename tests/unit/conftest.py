@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,18 @@ def asked_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     from chaos_engine.facts.node import AsRoot
 
     monkeypatch.setattr(AsRoot, "command", lambda self: "echo yes")
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let go whoever still waits at a FIFO that the test has made: it would wait for ever."""
+    has_folder = "tmp_path" in request.fixturenames
+    folder = request.getfixturevalue("tmp_path") if has_folder else None
+    yield
+    for path in folder.rglob("*") if folder else ():
+        if stat.S_ISFIFO(path.lstat().st_mode):
+            with suppress(OSError):  # nobody reads it
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
 
 def pytest_collection_finish() -> None:
