@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,11 @@ _NAMES = {
     "-G": "group",
     "-b": "bridge",
 }
+
+_LOG_OPTS = (
+    *("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"),
+    *("mode", "max-buffer-size"),
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,56 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
                     f"{flag} in {place} and {key} in {CONFIG} are the same option; remove the flag"
                 )
     return clashes
+
+
+def refused(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
+    """What Docker refuses at its start in a merged daemon.json: a pure function.
+
+    + docker: the major release of the Docker that is installed, ``None`` if none is
+
+    ``dockerd --validate`` says "configuration OK" to all of it. Tried with Docker 26.1.5 (Debian)
+    and 29.7.2; with the former a true ``containerd-snapshotter`` fails at the first pull only.
+    """
+    return [f"{CONFIG}: {problem}" for problem in _refused(config, docker)]
+
+
+def _refused(config: Mapping[str, Any], docker: int | None) -> Iterator[str]:
+    features = config.get("features")
+    if isinstance(features, dict) and features.get("containerd-snapshotter"):
+        yield (
+            f"features.containerd-snapshotter does not go with the storage driver {DRIVER}: Docker "
+            "29 does not start, Docker 26 pulls no image; remove it"
+        )
+    parent = config.get("cgroup-parent")
+    if parent and not re.fullmatch(r".+\.slice", str(parent)):
+        yield (
+            f"cgroup-parent is {parent}; with the cgroup driver systemd, which kubelet needs, it "
+            "has to be a slice, such as docker.slice"
+        )
+    for option in _list(config.get("storage-opts")):
+        name = option.partition("=")[0].strip().lower()
+        gone = name == "overlay2.override_kernel_check" and (docker is None or docker >= 24)
+        if gone or not name.startswith("overlay2."):
+            yield f"storage-opts has {option}, which {DRIVER} does not know; remove it"
+    for name in config.get("log-opts") or ():
+        if name not in _LOG_OPTS and not name.startswith("cache-"):
+            yield f"log-opts has {name}, which json-file does not know; remove it"
+    runtime, runtimes = config.get("default-runtime"), config.get("runtimes")
+    if (
+        isinstance(runtime, str)
+        and re.fullmatch(r"[\w-]+", runtime)
+        and runtime not in ("runc", *(runtimes if isinstance(runtimes, dict) else ()))
+    ):
+        yield f"default-runtime is {runtime}, which is not among the runtimes; remove it or add it"
+    for one, other in (("bridge", "bip"), ("bridge", "bip6")):
+        if config.get(one) and config.get(other):
+            yield f"{one} and {other} exclude each other; remove one of them"
+    if config.get("icc") is False and config.get("iptables") is False:
+        yield "icc is false, for which Docker needs iptables, and iptables is false; remove one"
+
+
+def _list(found: Any) -> list[str]:
+    return [str(one) for one in found] if isinstance(found, list) else []
 
 
 def parse(found: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from chaos_engine.operations.apt import APT
 from chaos_engine.operations.compatibility import major
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.cordon import Rolling
-from chaos_engine.operations.daemon_json import CONFIG, DRIVER, Options, conflicts, merge
+from chaos_engine.operations.daemon_json import CONFIG, DRIVER, Options, conflicts, merge, refused
 from chaos_engine.operations.files import File, Unit, transaction
 from chaos_engine.operations.rolling import READ, in_turn, standing
 
@@ -82,9 +82,11 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     content = merge(before, options)
     config = json.loads(content)
     flags = observe(DaemonFlags)
-    clashes = conflicts(config, flags)
+    there = found.get("docker.io")
+    installed = major(there.version) if there is not None else None
+    clashes = [*conflicts(config, flags), *refused(config, installed)]
     if clashes:
-        raise NodeError(f"Docker would not start: {'; '.join(clashes)}")
+        raise NodeError(f"Docker would not run: {'; '.join(clashes)}")
     written = _files(options, content)
     rolling = rolling or Rolling()
     todo = files.decide(written, units=[UNIT])
@@ -92,7 +94,6 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     drained = standing(rolling).joined and rolling.kubectl is not None
     for message in noteworthy(observe(DockerInfo), config, restarts and not drained):
         warn(message)
-    there = found.get("docker.io")
     validates = there is not None and there.complete and (major(there.version) or 0) >= 23
     check = _CHECK if validates and content != before else ""
     apply = compose(found, observe(Present, path=CLIENT))

@@ -17,7 +17,7 @@ from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine, parse_fla
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import PROBE, NodeError, Read, script, split
 from chaos_engine.operations.apt import APT
-from chaos_engine.operations.daemon_json import CONFIG, Options, conflicts, merge
+from chaos_engine.operations.daemon_json import CONFIG, Options, conflicts, merge, refused
 from chaos_engine.operations.docker import UNIT, compose, installs, noteworthy, reads
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
@@ -208,6 +208,73 @@ def test_keys_of_the_user_clash_too(key: str, flag: str) -> None:
     assert conflicts({key: 1}, {flag: "docker.service"})
 
 
+# What Docker 26.1.5 (Debian 13) and 29.7.2 did, with what is merged into it: `dockerd --validate`
+# says "configuration OK" to each of these
+@pytest.mark.parametrize(
+    ("config", "docker", "said"),
+    [
+        ({"features": {"containerd-snapshotter": True}}, 29, "features.containerd-snapshotter"),
+        ({"features": {"containerd-snapshotter": True}}, None, "features.containerd-snapshotter"),
+        ({"cgroup-parent": "/docker"}, 29, "cgroup-parent is /docker"),
+        ({"cgroup-parent": ".slice"}, 29, "cgroup-parent is .slice"),
+        ({"storage-opts": ["dm.basesize=20G"]}, 29, "storage-opts has dm.basesize=20G"),
+        (
+            {"storage-opts": ["overlay2.override_kernel_check=true"]},
+            26,
+            "storage-opts has overlay2",
+        ),
+        ({"log-opts": {"syslog-address": "udp://1.2.3.4"}}, 29, "log-opts has syslog-address"),
+        ({"default-runtime": "nvidia"}, 29, "default-runtime is nvidia"),
+        ({"default-runtime": "nvidia", "runtimes": {"crun": {"path": "crun"}}}, 29, "nvidia"),
+        ({"bridge": "br0", "bip": "10.1.0.1/24"}, 29, "bridge and bip exclude each other"),
+        ({"icc": False, "iptables": False}, 29, "icc is false"),
+    ],
+)
+def test_what_docker_refuses_at_its_start_is_told_before(
+    config: dict[str, Any], docker: int | None, said: str
+) -> None:
+    problems = refused(merged(config), docker)
+    assert len(problems) == 1
+    assert said in problems[0]
+    assert problems[0].startswith(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("config", "docker"),
+    [
+        ({}, 29),
+        ({"features": {"containerd-snapshotter": False}}, 29),
+        ({"features": {"buildkit": True}}, 29),
+        ({"cgroup-parent": "docker.slice"}, 29),
+        ({"storage-opts": ["overlay2.size=10G"]}, 29),
+        ({"storage-opts": ["overlay2.override_kernel_check=true"]}, 20),
+        (
+            {
+                "log-opts": {
+                    "tag": "x",
+                    "labels": "a",
+                    "compress": "true",
+                    "mode": "non-blocking",
+                    "max-buffer-size": "4m",
+                    "cache-disabled": "true",
+                }
+            },
+            29,
+        ),
+        ({"log-driver": "syslog", "log-opts": {"syslog-address": "udp://1.2.3.4"}}, 29),
+        ({"default-runtime": "runc"}, 29),
+        ({"default-runtime": "io.containerd.runc.v2"}, 29),
+        ({"default-runtime": "nvidia", "runtimes": {"nvidia": {"path": "nvidia"}}}, 29),
+        ({"bridge": "", "bip": "10.1.0.1/24"}, 29),
+        ({"icc": False}, 29),
+        ({"live-restore": True, "experimental": True, "min-api-version": "1.24"}, 29),
+        ({"features": [], "storage-opts": "x", "default-runtime": 1, "runtimes": []}, 29),
+    ],
+)
+def test_what_docker_takes_is_not_refused(config: dict[str, Any], docker: int | None) -> None:
+    assert refused(merged(config), docker) == []
+
+
 def test_an_open_quote_in_the_defaults_is_no_error() -> None:
     text = "DOCKER_OPTS=\"--log-driver=none\nOTHER='\n"
     lines = [*UNIT_LINES, file_line("/etc/default/docker", text)]
@@ -234,6 +301,16 @@ def test_reads_a_daemon_that_answers() -> None:
     assert parse_info(["WARNING: No swap limit support", line]) == Engine(
         "26.1.5+dfsg1", "systemd", "overlay2", "json-file", "/var/lib/docker", False, 2
     )
+
+
+def test_reads_docker_29_in_its_default_too() -> None:
+    # Docker 29.7.2 with no configuration, on a disk that had no Docker before
+    line = '["29.7.2","systemd","overlayfs","json-file","/var/lib/docker",false,1]'
+    found = parse_info([line])
+    assert found == Engine(
+        "29.7.2", "systemd", "overlayfs", "json-file", "/var/lib/docker", False, 1
+    )
+    assert len(list(noteworthy(found, WANTED, restarts=False))) == 1
 
 
 @pytest.mark.parametrize("lines", [[], [""], ['["","","","","",false,0]']])

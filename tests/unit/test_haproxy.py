@@ -339,6 +339,35 @@ def test_containers_are_read() -> None:
     assert parse_container([]) is None
 
 
+# `docker container inspect` of Docker 29.7.2, client too, cut down to what is read. No address, nor
+# a MAC address, is in Config or beside Networks any more
+RECORDED_29 = """[{"Image": "sha256:aa", "State": {"Status": "running", "Running": true},
+  "Config": {"Hostname": "d55b721af75b", "User": "haproxy", "Image": "haproxy:3.0",
+    "Labels": {}, "StopSignal": "TERM"},
+  "Mounts": [{"Type": "bind", "Source": "/run/a", "Destination": "/run/haproxy", "Mode": "",
+    "RW": true, "Propagation": "rprivate"}],
+  "NetworkSettings": {"SandboxID": "d704ad8b9f25", "SandboxKey": "/var/run/docker/netns/d704",
+    "Ports": {}, "Networks": {"lb-network": {"IPAMConfig": {"IPv4Address": "192.168.1.60"},
+      "Links": null, "Aliases": null, "DriverOpts": null, "GwPriority": 0,
+      "NetworkID": "ebea8564fd75", "EndpointID": "bb5aad9e9a2b", "Gateway": "192.168.1.1",
+      "IPAddress": "192.168.1.60", "MacAddress": "02:42:ac:8f:4c:ff", "IPPrefixLen": 24,
+      "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+      "DNSNames": ["lb-haproxy", "d55b721af75b"]}}}}]"""
+
+
+def test_containers_of_docker_29_are_read() -> None:
+    running = parse_container(RECORDED_29.splitlines())
+    assert running == replace(RUNNING, mounts={"/run/haproxy": "/run/a"})
+    stopped = parse_container(
+        RECORDED_29.replace("true", "false")
+        .replace('"192.168.1.60", "Mac', '"", "Mac')
+        .splitlines()
+    )
+    assert stopped is not None
+    assert not stopped.running
+    assert differences(PROXY, stopped, "sha256:aa") == ["it does not run"]
+
+
 def test_images_are_read() -> None:
     assert parse_image(["image sha256:aa"]) == "sha256:aa"
     assert parse_image(["image "]) == parse_image(["image"]) == ""

@@ -158,6 +158,53 @@ def test_other_releases_of_docker_are_read() -> None:
     }
 
 
+# The same of Docker 29.7.2, client too, with the package's network and a container of it, and with
+# one made without --gateway: it has none then, neither here nor in its containers
+RECORDED_29 = [
+    '{"Name":"host","Id":"e32a6f85ea24","Created":"2026-11-28T08:29:50.621916609Z","Scope":"local",'
+    '"Driver":"host","EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default",'
+    '"Options":null,"Config":null},"Internal":false,"Attachable":false,"Ingress":false,'
+    '"ConfigFrom":{"Network":""},"ConfigOnly":false,"Options":{},"Labels":{},"Containers":{},'
+    '"Status":{"IPAM":{}}}',
+    '{"Name":"lb-network","Id":"ebea8564fd75","Created":"2026-11-28T08:30:43.216250605Z",'
+    '"Scope":"local","Driver":"macvlan","EnableIPv4":true,"EnableIPv6":false,'
+    '"IPAM":{"Driver":"default","Options":{},"Config":[{"Subnet":"192.168.1.0/24",'
+    '"IPRange":"192.168.1.60/32","Gateway":"192.168.1.1",'
+    '"AuxiliaryAddresses":{"hairpin":"192.168.1.222"}}]},"Internal":false,"Attachable":false,'
+    '"Ingress":false,"ConfigFrom":{"Network":""},"ConfigOnly":false,'
+    '"Options":{"macvlan_mode":"bridge","parent":"eth0"},"Labels":{},'
+    '"Containers":{"d55b721af75b":{"Name":"lb-haproxy","EndpointID":"bb5aad9e9a2b",'
+    '"MacAddress":"02:42:ac:8f:4c:ff","IPv4Address":"192.168.1.60/24","IPv6Address":""}},'
+    '"Status":{"IPAM":{"Subnets":{"192.168.1.0/24":{"IPsInUse":5,"DynamicIPsAvailable":0}}}}}',
+    '["stopped","lb-network"]',
+    '["lb-haproxy","lb-network"]',
+]
+WITHOUT_GATEWAY_29 = (
+    '{"Name":"nogw","Id":"e95af749d322","Created":"2026-11-28T08:41:10.025980324Z",'
+    '"Scope":"local","Driver":"macvlan","EnableIPv4":true,"EnableIPv6":false,'
+    '"IPAM":{"Driver":"default","Options":{},"Config":[{"Subnet":"192.168.1.0/24"}]},'
+    '"Internal":false,"Attachable":false,"Ingress":false,"ConfigFrom":{"Network":""},'
+    '"ConfigOnly":false,"Options":{"parent":"eth0"},"Labels":{},"Containers":{},'
+    '"Status":{"IPAM":{"Subnets":{"192.168.1.0/24":{"IPsInUse":2,"DynamicIPsAvailable":254}}}}}'
+)
+
+
+def test_networks_of_docker_29_are_read() -> None:
+    networks = parse_networks(RECORDED_29)
+    assert networks == {
+        "host": DockerNetwork("host", "", "", ()),
+        "lb-network": replace(FOUND, containers={"stopped": "", "lb-haproxy": "192.168.1.60"}),
+    }
+
+
+def test_a_network_of_docker_29_without_a_gateway_is_made_anew_with_one() -> None:
+    networks = parse_networks([WITHOUT_GATEWAY_29])
+    assert networks is not None
+    assert differences(WANTED, networks["nogw"]) == ["the gateway none"]
+    assert "--gateway" in WANTED.create
+    assert "--gateway" not in recreate("nogw", networks["nogw"]), "if that fails, it is as it was"
+
+
 def docker_says(folder: Path, functions: str) -> Any:
     """The fact's value, its command run by a shell with these functions in place of programs."""
     command = f'timeout() {{ shift; "$@"; }}\n{functions}\n{DockerNetworks().command()}'
