@@ -13,7 +13,7 @@ from chaos_engine.facts.share import CONFINED, FLAGS, TARGET
 from chaos_engine.operations import apt
 from chaos_engine.operations.arguments import HostName, VolumeName
 from chaos_engine.operations.files import File
-from chaos_engine.operations.log_mount import HELPER, SERVICE, mount
+from chaos_engine.operations.log_mount import CHECKED, HELPER, SERVICE, mount
 from chaos_engine.templates import render
 
 
@@ -93,6 +93,8 @@ def log_mount(settings: LogMountSettings) -> None:
                     path="/usr/sbin:/usr/bin:/sbin:/bin",
                     flags=",".join(FLAGS),
                     confined=CONFINED,
+                    checked=CHECKED,
+                    port=24007,
                 ),
                 mode="755",
             ),

@@ -17,6 +17,9 @@ from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 
 IN_RAM = "var-log-in-ram"
+CHECKED = "checked@"
+"""Begins the source of a share whose client has a checked graph; no host's name can."""
+
 HELPER = "/usr/local/sbin/var-log-mount"
 SERVICE = "/etc/systemd/system/var-log.service"
 
@@ -46,7 +49,8 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
     says that something failed: all is installed, the run goes on with the node's other concerns,
     and the node goes on trying. The next run tries too. Raises `NodeError` if something else is
     mounted there, or will be at the next boot. A share that lacks a flag (`FLAGS`) gets it where it
-    is mounted: who writes there goes on.
+    is mounted: who writes there goes on. So they do on a share whose client took its graph from a
+    server, unchecked; that is a warning, until the next boot.
 
     **Example:** ``mount(name="Mount the log share", volume="pi1", wanted=[File(HELPER, ...)])``
     """
@@ -56,6 +60,11 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
         raise NodeError(problem)
     todo = due(files.decide(wanted, units=[SHARE, CHECK]), _trouble(volume))
     harden = f"{HELPER} check" if lacks(_mounted()) and not _trouble(volume) else ""
+    if unchecked(_mounted()) and not _trouble(volume):
+        warn(
+            f"{TARGET} was mounted by an older version, with any graph that a storage server "
+            "sends; the next boot mounts it with a checked one: reboot the node when it suits"
+        )
     if not todo and not harden:
         current()[1].noop(f"{TARGET}: on the volume {volume}")
         return
@@ -85,6 +94,15 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
 def lacks(mounted: Mount | None) -> tuple[str, ...]:
     """The flags that what is mounted on ``/var/log`` lacks: a pure function."""
     return tuple(flag for flag in FLAGS if mounted and flag not in mounted.options)
+
+
+def unchecked(mounted: Mount | None) -> bool:
+    """Whether the client behind ``/var/log`` took its graph from a server: a pure function."""
+    return (
+        mounted is not None
+        and mounted.fstype == "fuse.glusterfs"
+        and not mounted.source.startswith(CHECKED)
+    )
 
 
 def claimed(mounted: Mount | None, share: LogShare) -> str:

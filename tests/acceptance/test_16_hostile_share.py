@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests import seen
+from tests.acceptance.suites import SUITE
 from tests.operations import COPY
 from tests.virtual_cluster import Cluster, wait_for
 
 NODE = seen.PROXY
 HOSTILE = "etcd1"
+SERVERS = ("etcd1", "etcd2", "etcd3")
 SHARE = f"/mnt/hostile-{NODE}"
 """Where the storage node has mounted the share, as every other machine of the LAN could."""
 
@@ -259,6 +261,59 @@ def test_a_share_that_lacks_its_flags_gets_them_where_it_is(node: Node) -> None:
     before = node.exec("stat -c %s /var/log/writer")
     wait_for("a writer that goes on", lambda: node.exec("stat -c %s /var/log/writer") != before, 5)
     node.exec("systemctl stop writer; rm /var/log/writer; systemctl stop var-log-check.timer")
+
+
+@pytest.fixture
+def other_graph(node: Node) -> Iterator[None]:
+    """All servers send a graph that has one more volume: an empty folder of the client."""
+    sent = f"/var/lib/glusterd/vols/{NODE}/{NODE}.tcp-fuse.vol"
+    marker = r"volume marker\n    type storage/posix\n    option directory /srv/empty\nend-volume\n"
+    for server in SERVERS:
+        node.cluster.exec(
+            server, f"cp {sent} /root/volfile; {{ printf '{marker}'; cat /root/volfile; }} >{sent}"
+        )
+    node.exec("mkdir /srv/empty")
+    yield
+    node.exec("rm -r /srv/empty")
+    for server in SERVERS:
+        node.cluster.exec(server, f"cat /root/volfile >{sent}; rm /root/volfile")
+    node.exec("var-log-mount start")
+
+
+def test_a_graph_that_no_client_has_is_not_taken(node: Node, other_graph: None) -> None:
+    """One that is mounted goes on with its own, one that is to be mounted stays away."""
+    graph = node.exec("ls /var/log/.meta/graphs/active")
+    assert "marker" not in graph
+    said = node.exec("var-log-mount check 2>&1")
+    assert "the type storage/posix, which a log share may not have" in said
+    assert node.exec("ls /var/log/.meta/graphs/active") == graph
+    source = node.exec("findmnt -no SOURCE --mountpoint /var/log")
+    assert source.startswith("checked@")
+
+    said = node.exec("systemctl restart var-log 2>&1 || true; cat /run/chaos-engine/var-log.reason")
+    assert "line 2 of the volfile of etcd1 has the type storage/posix" in said
+    assert node.exec("findmnt -no SOURCE --mountpoint /var/log") == "var-log-in-ram"
+    run = node.pyinfra("chaos_engine.deploys.log_mount", "-y")
+    assert "the type storage/posix, which a log share may not have" in run
+    assert node.exec("ls -A /srv/empty") == ""
+
+
+def test_a_volume_that_people_change_is_followed_without_a_new_mount(node: Node) -> None:
+    if SUITE.gluster.startswith("10"):
+        pytest.skip("Gluster 10 reads its file when it mounts")
+    client = "pgrep -f -- --volfile=/run/chaos-engine/var-log.volfile"
+    option = f"gluster --mode=script volume set {NODE} performance.quick-read"
+    graph = "ls /var/log/.meta/graphs/active"
+    before = node.exec(client)
+    for value, there in (("off", False), ("on", True)):
+        node.cluster.exec(HOSTILE, f"{option} {value}")
+        node.exec("var-log-mount check")
+        wait_for(
+            f"quick-read {value}",
+            lambda there=there: (f"{NODE}-quick-read" in node.exec(graph)) == there,  # type: ignore[misc]
+            10,
+        )
+    assert node.exec(client) == before
 
 
 @pytest.mark.parametrize("name", ROUNDS)

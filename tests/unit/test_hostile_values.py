@@ -743,8 +743,9 @@ SITE_VALUES = {
 """The setting that each variable of a template gets its value from."""
 
 OURS = {
-    *("api", "api_port", "checksum", "conf", "confined", "container", "controller", "flags"),
-    *("gates", "init", "log", "mounts", "own", "path", "program", "run", "socket", "target"),
+    *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
+    *("flags", "gates", "init", "log", "mounts", "own", "path", "port", "program", "run"),
+    *("socket", "target"),
 }
 """Variables that have no value of the site."""
 

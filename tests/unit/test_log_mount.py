@@ -18,8 +18,19 @@ from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
 from chaos_engine.facts.mounts import Answer, Mount
 from chaos_engine.facts.share import FLAGS, confined
 from chaos_engine.operations.files import Plan, Unit
-from chaos_engine.operations.log_mount import SHARE, claimed, due, lacks, trouble
+from chaos_engine.operations.log_mount import (
+    CHECKED,
+    SHARE,
+    claimed,
+    due,
+    lacks,
+    trouble,
+    unchecked,
+)
 from chaos_engine.templates import render
+
+VOLFILES = Path(__file__).parent / "volfiles"
+"""What glusterd of a version sends for volumes of several kinds: recordings from the lab."""
 
 NODES = {f"pi{n}": IPv4Address(f"192.168.1.{49 + n}") for n in range(1, 11)}
 SERVERS = {f"etcd{n}": IPv4Address(f"192.168.1.{39 + n}") for n in range(1, 4)}
@@ -76,6 +87,7 @@ def test_what_others_mount_there_refuses_the_node(
         (mounted("etcd1:/pi1"), "answers", ""),
         (mounted("etcd3:/pi1"), "answers", ""),
         (mounted("etcd1:pi1"), "answers", ""),
+        (mounted("checked@etcd1:/pi1"), "answers", ""),
         (None, "answers", "/var/log is not on the Gluster volume pi1"),
         (IN_RAM, "answers", "/var/log is not on the Gluster volume pi1"),
         (mounted("etcd1:/pi2"), "answers", "/var/log is on etcd1:/pi2, not on the Gluster"),
@@ -103,6 +115,19 @@ def test_flags_that_the_share_lacks_are_found(options: str, missing: tuple[str, 
     there = replace(mounted("etcd1:/pi1"), options=tuple(options.split(",")))
     assert lacks(there) == missing
     assert lacks(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("there", "is_unchecked"),
+    [
+        (mounted("etcd1:/pi1"), True),
+        (mounted("checked@etcd1:/pi1"), False),
+        (IN_RAM, False),
+        (None, False),
+    ],
+)
+def test_a_share_with_a_servers_own_graph_is_known(there: Mount | None, is_unchecked: bool) -> None:
+    assert unchecked(there) == is_unchecked
 
 
 CHECK = Unit("var-log-check.timer")
@@ -207,8 +232,10 @@ def test_the_reason_is_read_too() -> None:
     assert parse_log_share([]) == NOTHING
 
 
+GRAPH = (VOLFILES / "replicate-11.1.vol").read_text()
+
 PROGRAMS = {
-    # `mount -t TYPE [-o OPTIONS] SOURCE PATH`, `mount --bind FROM PATH`, `mount -i -o remount...`;
+    # `mount -t TYPE -o OPTIONS SOURCE PATH`, `mount --bind FROM PATH`, `mount -i -o remount...`;
     # and what a view of a folder takes, which is noted in a list of its own
     "mount": """\
         case $* in
@@ -226,7 +253,6 @@ PROGRAMS = {
             n=$(grep -n " $4 " $TMP/mountinfo | tail -n 1 | cut -d : -f 1)
             sed -i "${n}s/ rw / rw,nosuid,nodev,noexec /" $TMP/mountinfo
             exit ;;
-          *glusterfs*) test -e $TMP/volume || exit 1; type=fuse.glusterfs ;;
           *tmpfs*) type=tmpfs ;;
           --bind*)
             while read -r line; do
@@ -239,6 +265,22 @@ PROGRAMS = {
         case $* in *"noexec var-log-in-ram"*) options=rw,nosuid,nodev,noexec ;; esac
         while [ $# -gt 2 ]; do shift; done
         echo "9 1 0:9 / $2 $options - $type $1 rw" >>$TMP/mountinfo""",
+    # glusterfs --version; or options and PATH
+    "glusterfs": """\
+        test "$1" != --version || { echo "glusterfs 11.1"; echo "License: GPL"; exit; }
+        echo "glusterfs $*" >>$CALLS
+        test -e $TMP/volume || exit 1
+        for last; do
+          case $last in --fs-display-name=*) source=${last#*=} ;; esac
+        done
+        echo "9 1 0:9 / $last rw - fuse.glusterfs $source rw" >>$TMP/mountinfo""",
+    # perl -e PROGRAM SERVER PORT VOLUME OP-VERSION
+    "perl": """\
+        echo "$3 $5 $6" >>$TMP/asked
+        test ! -e $TMP/silent/$3 || exit 124
+        test -e $TMP/sent/$3 || { echo "$3 has no volume $5"; exit 1; }
+        cat $TMP/sent/$3""",
+    "pkill": 'echo "pkill $*" >>$CALLS',
     # unshare --mount --propagation slave PROGRAM...
     "unshare": 'test ! -e $TMP/old || exit 125; shift 3; exec "$@"',
     # `umount -c [-l] PATH`
@@ -278,7 +320,7 @@ class Helper:
 
     def __init__(self, root: Path, *servers: str) -> None:
         self.root = root
-        for name in ("bin", "log", "run", "up"):
+        for name in ("bin", "log", "run", "up", "sent", "silent"):
             (root / name).mkdir()
         for name, body in PROGRAMS.items():
             head = f"#!/bin/sh\nTMP={root}; CALLS={root}/calls\n"
@@ -297,12 +339,22 @@ class Helper:
                 path=f"{root}/bin:/usr/bin:/bin",
                 flags=",".join(FLAGS),
                 confined=confined(f"{root}/view"),
+                checked=CHECKED,
+                port=24007,
             )
         )
         self.script.chmod(0o755)
         self.set("volume")
         for server in servers or ("etcd1", "etcd2", "etcd3"):
             self.set(f"up/{server}")
+            self.send(server, GRAPH)
+
+    def send(self, server: str, volfile: str) -> None:
+        (self.root / "sent" / server).write_text(volfile)
+
+    @property
+    def graph(self) -> str:
+        return (self.root / "run/var-log.volfile").read_text()
 
     def set(self, name: str) -> None:
         (self.root / name).touch()
@@ -358,13 +410,15 @@ def helper(tmp_path: Path) -> Helper:
 
 def test_the_share_is_tried_aside_and_then_takes_its_place(helper: Helper) -> None:
     assert helper("start") == 0, helper.said
-    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+    assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
     assert "run/var-log " not in (helper.root / "mountinfo").read_text()
     share = next(call for call in helper.calls if "glusterfs" in call)
-    assert "backup-volfile-servers=etcd2:etcd3" in share
+    assert "--volfile=run/var-log.volfile " in share
+    assert "server" not in share, "it is connected to none that could send another graph"
     assert "ping-timeout=10" in share
     assert "log-file=run/var-log.client" in share, "its log is in RAM"
-    assert share.endswith("etcd1:/pi1 run/var-log")
+    assert "--fs-display-name=checked@etcd1:/pi1 " in share
+    assert share.endswith(" run/var-log")
     assert helper.calls[-2:] == ["mount --bind run/var-log log", "umount -c -l run/var-log"]
     assert helper.reason == ""
 
@@ -432,8 +486,8 @@ def test_where_links_could_be_followed_nothing_is_mounted(helper: Helper) -> Non
 
 def test_ram_stands_in_before_the_share_is_asked_for(helper: Helper) -> None:
     helper("start")
-    kinds = [call.split()[2] for call in helper.calls if call.startswith("mount -t")]
-    assert kinds == ["tmpfs", "glusterfs"]
+    kinds = [call for call in helper.calls if call.startswith(("mount -t", "glusterfs"))]
+    assert [kind.split()[0] for kind in kinds] == ["mount", "glusterfs"]
 
 
 def test_folders_are_there_as_on_the_card_and_no_files(helper: Helper) -> None:
@@ -497,14 +551,14 @@ def test_what_was_written_in_ram_comes_along(helper: Helper) -> None:
     assert helper("start") == 0
     assert (helper.root / "run/var-log/pods/0.log").is_symlink()
     assert (helper.root / "run/var-log/wtmp").read_text() == "on the share"
-    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+    assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
 
 
 def test_a_server_that_answers_is_asked_first(helper: Helper) -> None:
     helper.unset("up/etcd1")
     assert helper("start") == 0
-    assert helper.at_target == ["fuse.glusterfs etcd2:/pi1 rw"]
-    assert any("backup-volfile-servers=etcd3:etcd1" in call for call in helper.calls)
+    assert helper.at_target == ["fuse.glusterfs checked@etcd2:/pi1 rw"]
+    assert (helper.root / "asked").read_text() == "etcd2 pi1 119999\n"
 
 
 def test_a_server_that_answers_but_gives_no_share_is_not_asked_first_again(helper: Helper) -> None:
@@ -512,16 +566,98 @@ def test_a_server_that_answers_but_gives_no_share_is_not_asked_first_again(helpe
     assert helper("start") == 1
     helper.set("volume")
     assert helper("start") == 0
-    assert helper.at_target == ["fuse.glusterfs etcd2:/pi1 rw"]
+    assert helper.at_target == ["fuse.glusterfs checked@etcd2:/pi1 rw"]
     helper("stop")
     assert helper("start") == 0
-    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+    assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
 
 
-def test_a_single_server_needs_no_backups(tmp_path: Path) -> None:
-    helper = Helper(tmp_path, "etcd2")
+MARKER = "volume marker\n    type storage/posix\n    option directory /srv\nend-volume\n"
+"""What no log share has."""
+
+MARKER_FOUND = (
+    "line 2 of the volfile of etcd1 has the type storage/posix, which a log share may not"
+)
+
+
+def test_a_graph_that_no_client_has_is_not_mounted(helper: Helper) -> None:
+    for server in ("etcd1", "etcd2", "etcd3"):
+        helper.send(server, MARKER)
+    assert helper("start") == 1
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+    assert not [call for call in helper.calls if "glusterfs" in call]
+    assert f"volume pi1 is not mounted: {MARKER_FOUND}" in helper.reason
+    assert "line 2 of the volfile of etcd3" in helper.reason
+
+
+def test_another_servers_graph_is_taken_instead_and_it_is_said(helper: Helper) -> None:
+    helper.send("etcd1", MARKER)
     assert helper("start") == 0
-    assert not any("backup" in call for call in helper.calls)
+    assert helper.at_target == ["fuse.glusterfs checked@etcd2:/pi1 rw"]
+    assert MARKER_FOUND in helper.said
+    assert helper.reason == ""
+
+
+def test_a_server_that_sends_nothing_is_passed_over(helper: Helper) -> None:
+    helper.set("silent/etcd1")
+    (helper.root / "sent/etcd2").unlink()
+    assert helper("start") == 0
+    assert helper.at_target == ["fuse.glusterfs checked@etcd3:/pi1 rw"]
+    assert "etcd1 sends no volfile within" in helper.said
+    assert "etcd2 has no volume pi1" in helper.said
+
+
+def test_the_graph_is_for_root_alone(helper: Helper) -> None:
+    """A volume may have a password."""
+    assert helper("start") == 0
+    assert stat.S_IMODE((helper.root / "run/var-log.volfile").stat().st_mode) == 0o600
+
+
+def test_a_volume_that_was_changed_is_followed_while_it_is_in_use(helper: Helper) -> None:
+    assert helper("start") == 0
+    assert helper("check") == 0
+    assert helper.calls == []
+    changed = GRAPH.replace("option strict-locks off", "option strict-locks on")
+    helper.send("etcd1", changed)
+    assert helper("check") == 0
+    assert [call.split(" -f ")[0] for call in helper.calls] == ["pkill -HUP -u root"]
+    assert "option strict-locks on" in helper.graph
+    assert helper("check") == 0
+    assert helper.calls == []
+
+
+def test_a_volume_that_was_changed_into_what_no_client_has_is_not_followed(helper: Helper) -> None:
+    """That is said once, not twice a minute, and again when it is something else."""
+    assert helper("start") == 0
+    graph = helper.graph
+    for server in ("etcd1", "etcd2", "etcd3"):
+        helper.send(server, MARKER)
+    assert helper("check") == 0
+    assert helper.calls == []
+    assert helper.graph == graph
+    assert MARKER_FOUND in helper.said
+    assert helper("check") == 0
+    assert helper.said == ""
+    helper.send("etcd1", GRAPH)
+    helper.send("etcd2", GRAPH)
+    assert helper("check") == 0
+    assert helper.said == ""
+
+
+def test_a_share_that_an_older_version_mounted_has_no_graph_to_renew(helper: Helper) -> None:
+    helper.mount("etcd1:/pi1")
+    assert helper("check") == 0
+    assert helper.calls == []
+    assert not (helper.root / "asked").exists()
+
+
+def test_what_a_server_said_reaches_no_terminal_raw(helper: Helper) -> None:
+    """The client's log has words of theirs."""
+    (helper.root / "bin/glusterfs").write_text(
+        '#!/bin/sh\nprintf "[2026-11-28] E [x.c:1:x] \\033]0;title\\007said\\n"; exit 1\n'
+    )
+    assert helper("start") == 1
+    assert helper.reason.endswith("; ?]0;title?said")
 
 
 def test_without_storage_ram_stands_in_and_the_reason_is_kept(tmp_path: Path) -> None:
@@ -537,7 +673,7 @@ def test_without_storage_ram_stands_in_and_the_reason_is_kept(tmp_path: Path) ->
     assert helper.at_target == ["tmpfs var-log-in-ram rw"], "never a second one"
     helper.set("up/etcd1")
     assert helper("start") == 0
-    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+    assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
     assert helper.reason == ""
 
 
@@ -562,7 +698,7 @@ def test_a_dead_share_and_that_of_another_volume_are_replaced(helper: Helper, so
     helper.set("busy")
     assert helper("start") == 0, helper.said
     assert "umount -c -l log" in helper.calls, "it is in use"
-    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+    assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
 
 
 def test_what_others_have_mounted_is_not_touched(helper: Helper) -> None:
@@ -578,7 +714,7 @@ def test_what_others_have_mounted_is_not_touched(helper: Helper) -> None:
 def test_mounts_on_other_paths_do_not_count(helper: Helper, path: str) -> None:
     helper.mount("etcd1:/pi1", path=path)
     assert helper("start") == 0
-    assert helper.at_target == ["fuse.glusterfs etcd1:/pi1 rw"]
+    assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
 
 
 def test_a_share_that_hangs_holds_nobody(helper: Helper) -> None:
