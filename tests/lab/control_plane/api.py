@@ -19,7 +19,6 @@ ANONYMOUS = "system:anonymous"
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
 """What the ClusterRole system:public-info-viewer lets everybody read."""
 _MERGES = ("application/strategic-merge-patch+json", "application/merge-patch+json")
-_PROTOBUF = "application/vnd.kubernetes.protobuf"
 _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 
 
@@ -492,8 +491,6 @@ def _end(objects: Objects, key: str, options: Json, now: float) -> None:
 
 
 def _read(request: Request) -> Json:
-    if request.headers.get("content-type") == _PROTOBUF:
-        return _eviction_of(request.body)
     try:
         found = json.loads(request.body)
     except ValueError as error:
@@ -501,56 +498,3 @@ def _read(request: Request) -> Json:
     if not isinstance(found, dict):
         raise Refused(400, "BadRequest", "the object provided is unrecognized")
     return found
-
-
-def _eviction_of(body: bytes) -> Json:
-    """Read an Eviction as newer kubectls send it: its name only, and how long its pod may take.
-
-    The envelope is that of k8s.io/apimachinery, pkg/runtime/generated.proto: Unknown, whose field 2
-    is the object. Eviction's are 1 metadata (its 1: name) and 2 deleteOptions (its 1: seconds).
-    """
-    try:
-        if body[:4] != b"k8s\0":
-            raise ValueError("no envelope")
-        eviction = _fields(_bytes(_fields(body[4:])[2]))
-        name = _bytes(_fields(_bytes(eviction[1]))[1]).decode()
-        options = _fields(_bytes(eviction.get(2, b"")))
-    except (ValueError, KeyError, IndexError) as error:
-        raise Refused(400, "BadRequest", f"the object provided is unrecognized: {error}") from None
-    grace = {"gracePeriodSeconds": options[1]} if 1 in options else {}
-    return {"metadata": {"name": name}, "deleteOptions": grace}
-
-
-def _fields(message: bytes) -> dict[int, int | bytes]:
-    """Return the fields of a protobuf message by number: numbers and bytes."""
-    found: dict[int, int | bytes] = {}
-    at = 0
-    while at < len(message):
-        key, at = _number(message, at)
-        value, at = _number(message, at)
-        if key & 7 == 2:
-            if at + value > len(message):
-                raise ValueError("cut short")
-            found[key >> 3] = message[at : at + value]
-            at += value
-        elif key & 7 == 0:
-            found[key >> 3] = value
-        else:
-            raise ValueError(f"wire type {key & 7}")
-    return found
-
-
-def _number(message: bytes, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        byte = message[at]
-        value += (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-
-
-def _bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("a number where a message has to be")
-    return value

@@ -1,0 +1,154 @@
+"""What kubelets and controllers do to a cluster's objects, without any server."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lab.control_plane import api, controllers, objects
+from tests.lab.control_plane.kubelet import MIRROR_LAG_SECONDS, Kubelet
+from tests.lab.control_plane.store import Json, Store, parse_stamp
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def join(store: Store, name: str) -> Kubelet:
+    kubelet = Kubelet(store, name, "192.168.1.50", "v1.36.2")
+    kubelet.register()
+    return kubelet
+
+
+def put(store: Store, *items: Json) -> None:
+    with store.transaction() as kept:
+        for item in items:
+            kept.put(api.key_of(item), item)
+
+
+def pods(store: Store, now: float) -> list[Json]:
+    with store.transaction() as kept:
+        controllers.control(kept, store, now)
+        return kept.of("pods")
+
+
+def test_a_mirror_pod_stays_ready_for_a_while_after_its_server_has_ended(store: Store) -> None:
+    def ready() -> bool:
+        (pod,) = pods(store, time.time())
+        return controllers.is_ready(pod)
+
+    kubelet = join(store, "pi1")
+    for moment, answers, expected in (
+        (0.0, False, False),
+        (1.0, True, True),
+        (MIRROR_LAG_SECONDS, False, True),
+        (MIRROR_LAG_SECONDS + 2, False, False),
+    ):
+        kubelet.beat(moment, controller=True, answers=answers)
+        assert ready() is expected, moment
+    kubelet.beat(99, controller=False, answers=False)
+    assert pods(store, time.time()) == []
+
+
+def test_a_node_that_was_deleted_is_registered_by_its_kubelets_next_start(store: Store) -> None:
+    kubelet = join(store, "pi1")
+    with store.transaction() as kept:
+        kept.remove("nodes/pi1")
+    store.forget("pi1")
+    kubelet.beat(1, controller=False, answers=False)
+    assert store.silence("pi1", time.time()) == float("inf")
+    kubelet.register()
+    with store.transaction() as kept:
+        assert [node["metadata"]["name"] for node in kept.of("nodes")] == ["pi1"]
+
+
+def test_what_somebody_changed_of_a_node_outlives_its_kubelets_restart(store: Store) -> None:
+    kubelet = join(store, "pi1")
+    with store.transaction() as kept:
+        kept.put("nodes/pi1", {**kept["nodes/pi1"], "spec": {"unschedulable": True}})
+    kubelet.register()
+    with store.transaction() as kept:
+        assert kept["nodes/pi1"]["spec"] == {"unschedulable": True}
+
+
+def test_a_pod_takes_its_time_to_start_and_to_end(store: Store) -> None:
+    kubelet, now = join(store, "pi1"), time.time()
+    put(store, objects.replica_set("web", on="pi1", grace=3))
+    (pod,) = pods(store, now)
+    assert not controllers.is_ready(pod)
+    (pod,) = pods(store, now + 2)
+    assert controllers.is_ready(pod)
+    request = api.Request("DELETE", f"/{api.RESOURCES[2].place}/namespaces/default/pods/"
+                          f"{pod['metadata']['name']}")  # fmt: skip
+    status, ending = api.answer(request, store, "1.36.2", now + 2)
+    assert (status, ending["metadata"]["deletionGracePeriodSeconds"]) == (200, 3)
+    ends = parse_stamp(ending["metadata"]["deletionTimestamp"])
+    assert now + 5 <= ends < now + 7
+    names = {each["metadata"]["name"] for each in pods(store, ends - 0.5)}
+    assert pod["metadata"]["name"] in names
+    assert len(names) == 2, "its ReplicaSet has made another one"
+    kubelet.beat(1, controller=False, answers=False)
+    assert len(pods(store, ends)) == 1
+
+
+def test_a_kubelet_that_is_silent_ends_no_pods(store: Store) -> None:
+    join(store, "pi1")
+    put(store, objects.bare_pod("mine", on="pi1"))
+    now = time.time() + 11
+    with store.transaction() as kept:
+        kept["pods/default/mine"]["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z"
+        kept.put("pods/default/mine", kept["pods/default/mine"])
+    assert len(pods(store, now)) == 1
+    store.beat("pi1")
+    assert pods(store, time.time()) == []
+
+
+def test_a_node_that_takes_no_pods_has_those_of_daemon_sets(store: Store) -> None:
+    join(store, "pi1")
+    with store.transaction() as kept:
+        kept.put("nodes/pi1", {**kept["nodes/pi1"], "spec": {"unschedulable": True}})
+    put(store, objects.daemon_set("kube-proxy"), objects.replica_set("web", on="pi1"))
+    placed = {pod["metadata"]["namespace"]: pod["spec"].get("nodeName")
+              for pod in pods(store, time.time())}  # fmt: skip
+    assert placed == {"kube-system": "pi1", "default": None}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [({"minAvailable": 2}, 2), ({"minAvailable": "50%"}, 2), ({"maxUnavailable": 1}, 2)],
+)
+def test_what_a_budget_needs(store: Store, spec: Json, expected: int) -> None:
+    join(store, "pi1")
+    budget = objects.budget("web", least=1)
+    budget["spec"] = {**spec, "selector": budget["spec"]["selector"]}
+    put(store, objects.replica_set("web", on="pi1", replicas=3), budget)
+    pods(store, time.time())
+    with store.transaction() as kept:
+        assert api.needed(kept, kept["poddisruptionbudgets/default/web"]) == expected
+
+
+def test_an_eviction_that_a_budget_forbids_says_which_and_why(store: Store) -> None:
+    join(store, "pi1")
+    put(store, objects.replica_set("web", on="pi1"), objects.budget("web", least=1))
+    (pod,) = pods(store, time.time())
+    pods(store, time.time() + 2)
+    name = pod["metadata"]["name"]
+    request = api.Request(
+        "POST",
+        f"/api/v1/namespaces/default/pods/{name}/eviction",
+        body=f'{{"metadata": {{"name": "{name}"}}}}'.encode(),
+    )
+    with pytest.raises(api.Refused) as refused:
+        api.answer(request, store, "1.36.2", time.time() + 2)
+    assert refused.value.code == 429
+    assert refused.value.status["details"] == {
+        "causes": [
+            {
+                "reason": "DisruptionBudget",
+                "message": "The disruption budget web needs 1 healthy pods and has 1 currently",
+            }
+        ]
+    }
