@@ -13,6 +13,9 @@ mkdir -p /run/forky/partial
 cd /run
 forky update
 forky -oAPT::Sandbox::User=root download etcd-server etcd-client
+# The package's own file of that name has a letter that bookworm's systemd does not know
+mkdir -p /etc/sysusers.d
+echo 'u etcd - - /var/lib/etcd' >/etc/sysusers.d/etcd-server.conf
 
 # shellcheck disable=SC2046 # these are words
 apt-get -qq install /run/etcd-*.deb $(sed -e '/^#/d' /run/build/storage/packages.txt)
