@@ -6,7 +6,8 @@ nodes (with `python3 -c "$(cat tests/api_client.py)"` standard input stays free)
     tests/lab/lab run -- python3 tests/api_client.py requests 192.168.1.60:6443 --count 5000
     tests/lab/lab exec pi5 -- python3 - wait 192.168.1.60:6443 < tests/api_client.py
 
-What answers is the lab's stand-in for kube-apiserver, which says its name. Every line of output is
+What answers is the lab's stand-in for kube-apiserver, which says its name; a client without
+certificate may ask for its version and its state. Every line of output is
 JSON; times are in seconds, and `at` counts from `began` (seconds since 1970). The exit status is 0
 whenever something was measured, also if nothing answered.
 """
@@ -18,6 +19,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -25,7 +27,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +145,7 @@ def parse_head(lines: Iterator[str]) -> tuple[int, str]:
     return int(words[1]), headers["server-name"]
 
 
-def ask(target: Target, path: str = "/name") -> str:
+def ask(target: Target, path: str = "/version") -> str:
     """Make a request on a connection of its own; return the server's name, or raise `Failure`."""
     connection = Connection(target, path)
     connection.close()
@@ -157,7 +159,7 @@ def requests(
     threads: int = 1,
     seconds: float | None = None,
     pace: float | None = None,
-    path: str = "/name",
+    path: str = "/version",
 ) -> Json:
     """Make COUNT requests, or as many as go into SECONDS, and return what became of them.
 
@@ -384,6 +386,63 @@ def beats(
     }
 
 
+def readyz(targets: Mapping[str, Target], *, until: Callable[[], None], pace: float = 2) -> Json:
+    """Ask servers, by name, PACE times a second until UNTIL returns, whether they are ready.
+
+    A sample has the status that each server's ``/readyz`` had, 0 if it gave none; those that are as
+    the one before them are left out. The last begins when UNTIL has returned.
+    """
+    clock = _Clock()
+    ending = threading.Event()
+    samples: dict[int, Json] = {}
+
+    def status(target: Target) -> int:
+        try:
+            ask(target, "/readyz")
+        except Failure as failure:
+            found = re.search(r"status (\d+)", str(failure))
+            return int(found[1]) if found else 0
+        return 200
+
+    def sample(number: int, at: float) -> None:
+        statuses: dict[str, int] = {}
+        _run_all(
+            [
+                threading.Thread(target=lambda n=name, t=each: statuses.update({n: status(t)}))
+                for name, each in targets.items()
+            ]
+        )
+        samples[number] = {"at": at, "statuses": dict(sorted(statuses.items()))}
+
+    def work() -> None:
+        threads = []
+        for number in itertools.count():
+            last = ending.wait(max(number / pace - clock.now(), 0))
+            threads.append(threading.Thread(target=sample, args=(number, clock.now())))
+            threads[-1].start()
+            if last:
+                break
+        for thread in threads:
+            thread.join()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    until()
+    ending.set()
+    worker.join()
+    kept: list[Json] = []
+    for _, found in sorted(samples.items()):
+        if not kept or found["statuses"] != kept[-1]["statuses"]:
+            kept.append(found)
+    return {
+        "began": clock.began,
+        "elapsed": clock.now(),
+        "count": len(samples),
+        "fewest": min(list(one["statuses"].values()).count(200) for one in kept),
+        "samples": kept,
+    }
+
+
 def until_stopped(seconds: float | None, source: int = _STDIN) -> None:
     """Return at a line `stop` from the file descriptor SOURCE, at a signal, or after SECONDS.
 
@@ -444,10 +503,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ("streams", "hold streams open until a line `stop` or the end of standard input"),
             ("beats", "make requests and try again, until a line `stop` as for streams"),
             ("wait", "ask until there is an answer"),
+            ("readyz", "ask servers for their state, until a line `stop` as for streams"),
         )
     }
-    for each in command.values():
-        each.add_argument("address", metavar="ADDRESS:PORT")
+    for name, each in command.items():
+        if name == "readyz":
+            each.add_argument("addresses", metavar="NAME=ADDRESS:PORT", nargs="+")
+        else:
+            each.add_argument("address", metavar="ADDRESS:PORT")
         each.add_argument("--ca", metavar="FILE", help="check the certificate by these CAs")
         each.add_argument("--timeout", type=float, default=5, metavar="SECONDS")
     for each in (command["requests"], command["streams"]):
@@ -456,15 +519,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command["beats"].add_argument("--pace", type=float, default=1, help="requests in a second")
     command["beats"].add_argument("--patience", type=float, default=10, metavar="SECONDS")
     command["beats"].add_argument("--seconds", type=float, help="how long; default: no limit")
+    command["readyz"].add_argument("--pace", type=float, default=2, help="times in a second")
+    command["readyz"].add_argument("--seconds", type=float, help="how long; default: no limit")
     command["requests"].add_argument("--threads", type=int, default=1)
     command["requests"].add_argument("--pace", type=float, help="requests in a second, at most")
-    command["requests"].add_argument("--path", default="/name")
+    command["requests"].add_argument("--path", default="/version")
     command["wait"].add_argument("--seconds", type=float, default=120)
     options = top.parse_args(arguments)
     try:
-        target = Target.parse(options.address, ca=options.ca, timeout=options.timeout)
+        if options.command == "readyz":
+            pairs = (text.partition("=") for text in options.addresses)
+            targets = {
+                name: Target.parse(address, ca=options.ca, timeout=options.timeout)
+                for name, _, address in pairs
+            }
+        else:
+            target = Target.parse(options.address, ca=options.ca, timeout=options.timeout)
     except (OSError, ValueError) as error:
         top.error(str(error))
+    if options.command == "readyz":
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _print(readyz(targets, until=lambda: until_stopped(options.seconds), pace=options.pace))
+        return
     if options.command == "wait":
         _print(wait(target, seconds=options.seconds))
         return

@@ -1,13 +1,23 @@
-"""Nodes of the lab that have joined a cluster, as far as kubeadm's files and kubelet say so."""
+"""Nodes of the lab that have joined a cluster, as far as kubeadm's files and kubelet say so.
+
+The cluster is the lab's (`lab/control_plane`). Its controllers are pi1, pi4 and pi7; only they have
+a kube-apiserver, and only while they have joined.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from pathlib import Path
 
-from tests.lab import cluster_api
+from tests.lab import cluster_api, network
+from tests.lab.cgroup import Group
+from tests.lab.control_plane import objects
+from tests.lab.control_plane.controllers import is_ready
+from tests.lab.control_plane.store import Json, Store
 from tests.lab.paths import LabPaths
+from tests.lan_client import CONTROLLERS, ready
 from tests.virtual_cluster import Cluster, wait_for
 
 KUBECONFIG = ("--data", "chaos_kubeconfig=files/kubeconfig")
@@ -20,48 +30,129 @@ printf 'apiVersion: kubelet.config.k8s.io/v1beta1\\nkind: KubeletConfiguration\\
 printf 'apiVersion: v1\\nkind: Config\\n' >/etc/kubernetes/kubelet.conf
 systemctl start kubelet
 """
-# A controller's kube-apiserver is a pod: it ends and starts with Docker
-_POD = "/etc/systemd/system/lab-apiserver.service.d/pod.conf"
-_POD_TEXT = "[Unit]\\nPartOf=docker.service\\nAfter=docker.service kubelet.service\\n"
+_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+_JOIN_AS_CONTROLLER = f"""\
+mkdir -p /etc/kubernetes/manifests
+printf 'apiVersion: v1\\nkind: Pod\\nspec:\\n  containers:\\n  - image: %s:%s\\n' \
+  registry.k8s.io/kube-apiserver "$(kubeadm version -o short)" \
+  >{_MANIFEST}
+"""
 _LEAVE = f"""\
-rm -f {_POD}; systemctl daemon-reload
 systemctl stop kubelet
-rm -f /etc/kubernetes/kubelet.conf /var/lib/kubelet/config.yaml
+rm -f /etc/kubernetes/kubelet.conf {_MANIFEST} /var/lib/kubelet/config.yaml
 """
 
 
-def join(cluster: Cluster, node: str, *pods: dict[str, Any]) -> None:
-    """Have a deployed node join the cluster that `kubectl` knows, with PODS (see
-    `lab/kubectl.py`)."""
-    pod = (
-        f"mkdir -p {_POD.rpartition('/')[0]}; printf '{_POD_TEXT}' >{_POD}; systemctl daemon-reload"
-    )
-    cluster.exec(node, f"{_JOIN}{pod}")
-    cluster_api.add_node(LabPaths(cluster.name), node, cluster.address(node), *pods)
-    wait_for(f"kubelet of {node}", lambda: kubelet(cluster, node), 20)
+def store(cluster: Cluster) -> Store:
+    """What the cluster keeps."""
+    return Store(LabPaths(cluster.name).kubernetes)
 
 
-def set_pods(cluster: Cluster, node: str, *pods: dict[str, Any]) -> None:
-    """Give a node other pods."""
-    cluster_api.set_pods(LabPaths(cluster.name), node, *pods)
+def join(cluster: Cluster, *names: str) -> None:
+    """Have deployed nodes join the cluster, controllers as such; wait until they are at work."""
+    for node in names:
+        controls = _JOIN_AS_CONTROLLER if node in CONTROLLERS else ""
+        cluster.exec(node, f"{controls}{_JOIN}")
+    for node in names:
+        wait_for(f"kubelet of {node}", partial(kubelet, cluster, node), 20)
+    wait_for("the nodes", lambda: cluster_api.nodes(store(cluster)).keys() >= {*names}, 20)
+    controllers = CONTROLLERS.intersection(names)
+    slow = store(cluster).seconds("start-seconds", 0)
+    wait_for("the API servers", lambda: ready(cluster, controllers) == controllers, slow + 30)
 
 
-def leave(cluster: Cluster, node: str) -> None:
-    """Have a node leave the cluster, as ``kubeadm reset`` does."""
-    cluster.exec(node, _LEAVE)
-    cluster_api.remove_node(LabPaths(cluster.name), node)
+def leave(cluster: Cluster, *names: str) -> None:
+    """Have nodes leave the cluster, as by ``kubeadm reset`` and ``kubectl delete node``."""
+    for node in names:
+        cluster.exec(node, _LEAVE)
+        take_pods(cluster, node)
+        mirror = f"pods/kube-system/kube-apiserver-{node}"
+        cluster_api.remove(store(cluster), f"nodes/{node}", mirror)
+
+
+@contextmanager
+def api_server(cluster: Cluster, node: str) -> Iterator[None]:
+    """Have a node that has not joined answer as a controller while this lasts."""
+    cluster.exec(node, f"{_JOIN_AS_CONTROLLER}systemctl start lab-apiserver")
+    try:
+        wait_for(f"the API server of {node}", lambda: ready(cluster, [node]), 30)
+        yield
+    finally:
+        cluster.exec(node, f"rm {_MANIFEST}")
+
+
+def give_pods(cluster: Cluster, node: str, *, seconds: int = 1, budget: bool = False) -> None:
+    """Give a node a pod of a ReplicaSet that runs there only, in place of what it had.
+
+    + seconds: how long it takes to end
+    + budget: whether a PodDisruptionBudget keeps it
+    """
+    take_pods(cluster, node)
+    name, kept = f"web-{node}", store(cluster)
+    cluster_api.add(kept, objects.replica_set(name, on=node, grace=seconds))
+    if budget:
+        cluster_api.add(kept, objects.budget(name, least=1))
+
+    def runs() -> bool:
+        cluster_api.settle(kept)
+        return any(is_ready(pod) for pod in pods(cluster, node))
+
+    wait_for(f"the pod of {node}", runs, 20)
+
+
+def take_pods(cluster: Cluster, node: str) -> None:
+    """Remove what `give_pods` gave to a node."""
+    name, kept = f"web-{node}", store(cluster)
+    cluster_api.remove(kept, f"replicasets/default/{name}", f"poddisruptionbudgets/default/{name}")
+    for pod in pods(cluster, node):
+        cluster_api.remove(kept, f"pods/default/{pod['metadata']['name']}")
+
+
+def pods(cluster: Cluster, node: str) -> list[Json]:
+    """The pods of `give_pods` on a node."""
+    with store(cluster).transaction() as kept:
+        found = kept.of("pods", "default")
+        return [pod for pod in found if pod["metadata"].get("labels") == {"app": f"web-{node}"}]
 
 
 @contextmanager
 def all_joined(cluster: Cluster) -> Iterator[Cluster]:
     """The nodes as a cluster, each with a pod; afterwards they are as `deploy.py` has them."""
-    for node in cluster.workers:
-        join(cluster, node, {"name": f"web-{node}", "seconds": 0.5})
-    yield cluster
-    for node in cluster.workers:
-        leave(cluster, node)
+    with joined(cluster, cluster.workers):
+        for node in cluster.workers:
+            give_pods(cluster, node)
+        yield cluster
     cluster.changed("deploy.py")
     assert cluster.announced("deploy.py") == {}
+
+
+@contextmanager
+def joined(cluster: Cluster, names: Iterable[str]) -> Iterator[Cluster]:
+    """Some nodes as a cluster while this lasts."""
+    names = [*names]
+    join(cluster, *names)
+    yield cluster
+    leave(cluster, *names)
+
+
+@contextmanager
+def slow_api_servers(cluster: Cluster, seconds: float) -> Iterator[None]:
+    """API servers take so long from a start until they listen; a real one takes 30."""
+    cluster_api.set_seconds(store(cluster), "start-seconds", seconds)
+    try:
+        yield
+    finally:
+        cluster_api.set_seconds(store(cluster), "start-seconds", cluster_api.START_SECONDS)
+
+
+@contextmanager
+def grace_period(cluster: Cluster, seconds: float) -> Iterator[None]:
+    """A node whose kubelet is silent for so long is not Ready any more; by default 40."""
+    cluster_api.set_seconds(store(cluster), "node-monitor-grace-period", seconds)
+    try:
+        yield
+    finally:
+        cluster_api.set_seconds(store(cluster), "node-monitor-grace-period", None)
 
 
 def kubelet(cluster: Cluster, node: str) -> str:
@@ -72,15 +163,22 @@ def kubelet(cluster: Cluster, node: str) -> str:
 
 def cordoned(cluster: Cluster) -> set[str]:
     """The nodes that take no pods."""
-    known = cluster_api.nodes(LabPaths(cluster.name))
-    return {name for name, node in known.items() if node["unschedulable"]}
+    known = cluster_api.nodes(store(cluster))
+    return {name for name, node in known.items() if node["spec"].get("unschedulable")}
 
 
-def calls(cluster: Cluster) -> list[dict[str, Any]]:
-    """The calls of kubectl so far, each with `began`, `verb`, `node`, and, once over, `ended` and
-    `status`."""
-    found = []
-    for call in cluster_api.calls(LabPaths(cluster.name)):
-        words = [word for word in call["words"] if not word.startswith("--")]
-        found.append({**call, "verb": words[0], "node": words[1]})
-    return found
+def audit(cluster: Cluster) -> list[Json]:
+    """What kubectl asked the API for so far, as API servers recorded it, by time."""
+    events = [e for e in store(cluster).audit() if e["userAgent"].startswith("kubectl")]
+    return sorted(events, key=lambda event: str(event["requestReceivedTimestamp"]))
+
+
+def kubectl_runs(cluster: Cluster) -> bool:
+    """Whether a kubectl is at work on the lab's computer."""
+    names = []
+    for process in Group.of(cluster.name, network.COMPUTER).processes():
+        try:
+            names.append(Path(f"/proc/{process}/comm").read_text().strip())
+        except OSError:  # ended meanwhile
+            continue
+    return "kubectl" in names

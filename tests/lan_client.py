@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,18 @@ class Client:
         *_, report = self.events()
         assert self.process.wait(timeout=30) == 0
         return report
+
+
+def ready(cluster: Cluster, nodes: Iterable[str]) -> set[str]:
+    """Those of the nodes whose own API server says that it is ready."""
+    command = [sys.executable, CLIENT, *readyz(cluster, nodes), "--seconds", "0"]
+    last = json.loads(cluster.run(*command).out)["samples"][-1]
+    return {node for node, status in last["statuses"].items() if status == 200}
+
+
+def readyz(cluster: Cluster, nodes: Iterable[str]) -> list[str]:
+    """The client's arguments that have it ask the API servers of nodes whether they are ready."""
+    return ["readyz", *(f"{node}={cluster.address(node)}:6443" for node in sorted(nodes))]
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """What becomes of the API's address while nodes take turns, and which turns they take.
 
-Turns are read off what kubectl was called for: from `cordon` to `uncordon`. On the LAN there is a
-request a second to the API's address meanwhile, and there are open streams. A request has failed if
-it got no answer in two seconds; but in the turn of the proxy's own node, when the address is away,
-in ten. So long kubelet tries again what it has to tell (its nodeStatusUpdateFrequency).
+Turns are read off what kubectl asked the API for: from `cordon` to `uncordon`. On the LAN there is
+a request a second to the API's address meanwhile, and there are open streams. A request has failed
+if it got no answer in two seconds; but in the turn of the proxy's own node, when the address is
+away, in ten. So long kubelet tries again what it has to tell (its nodeStatusUpdateFrequency).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
 
-from tests.joined import calls, cordoned
-from tests.lan_client import API, CONTROLLERS, Json, client
+from tests.joined import audit, cordoned
+from tests.lab.control_plane.store import parse_stamp
+from tests.lan_client import API, CONTROLLERS, Json, client, readyz
 from tests.seen import PROXY
 from tests.virtual_cluster import Cluster
 
@@ -42,37 +44,63 @@ class Watch:
     turns: list[Turn]
     beats: Json
     streams: Json
+    states: Json
+    """What the controllers' own ``/readyz`` said, twice a second."""
 
 
-def turns(done: list[Json]) -> list[Turn]:
-    """The turns that calls of kubectl tell of; the drain lies within each."""
+def turns(events: list[Json]) -> list[Turn]:
+    """The turns that kubectl's requests tell of; the drain lies within each, and evicts pods."""
+    steps: dict[str, list[tuple[str, Json]]] = {}
+    for event in events:
+        if (step := parse_step(event)) and event["responseStatus"]["code"] == 200:
+            steps.setdefault(step[1], []).append((step[0], event))
     found = []
-    for node in {call["node"] for call in done if call["verb"] == "cordon"}:
-        own = [call for call in done if call["node"] == node]
-        assert [call["verb"] for call in own] == ["cordon", "drain", "uncordon"], own
-        assert all(call["status"] == 0 for call in own), own
-        found.append(Turn(node, own[0]["began"], own[-1]["ended"]))
+    for node, own in steps.items():
+        assert [name for name, _ in own] == ["cordon", "drain", "uncordon"], (node, own)
+        began, ended = own[0][1]["requestReceivedTimestamp"], own[-1][1]["stageTimestamp"]
+        evicted = [e for e in events if began <= e["requestReceivedTimestamp"] <= ended
+                   and e["objectRef"].get("subresource") == "eviction"]  # fmt: skip
+        assert evicted, f"no pod was evicted in the turn of {node}"
+        found.append(Turn(node, parse_stamp(began), parse_stamp(ended)))
     return sorted(found, key=lambda turn: turn.began)
+
+
+def parse_step(event: Json) -> tuple[str, str] | None:
+    """Which of cordon, drain and uncordon a request of kubectl belongs to, and of which node.
+
+    Only a drain lists the pods of one node; what it does to the node first has been done already.
+    """
+    reference = event["objectRef"]
+    if event["verb"] == "patch" and reference["resource"] == "nodes":
+        wanted = event["requestObject"]["spec"]["unschedulable"]
+        return "cordon" if wanted else "uncordon", reference["name"]
+    query = dict(parse_qsl(urlsplit(event["requestURI"]).query))
+    field, _, node = query.get("fieldSelector", "").partition("=")
+    if event["verb"] == "list" and field == "spec.nodeName":
+        return "drain", node
+    return None
 
 
 @contextmanager
 def watched(cluster: Cluster) -> Iterator[Watch]:
     """See what becomes of requests, streams and turns while this lasts."""
-    before, watch = len(calls(cluster)), Watch([], {}, {})
+    before, watch = len(audit(cluster)), Watch([], {}, {}, {})
     with (
         client(
             cluster, "beats", API, "--timeout", str(PROMPT), "--patience", str(PATIENCE)
         ) as beats,
         client(cluster, "streams", API, "--count", "9", "--timeout", "5") as streams,
+        client(cluster, *readyz(cluster, CONTROLLERS), "--timeout", "2") as states,
     ):
         streams.until("ready")
         yield watch
-        watch.beats, watch.streams = beats.stop(), streams.stop()
-    watch.turns = turns(calls(cluster)[before:])
+        watch.beats, watch.streams, watch.states = beats.stop(), streams.stop(), states.stop()
+    watch.turns = turns(audit(cluster)[before:])
     print(
         f"{watch.beats['count']} requests, {watch.beats['failures']} failed; the slowest took "
         f"{slowest(watch, False)} s, in the turn of the proxy's node {slowest(watch, True)} s; "
-        f"{watch.streams['broke']} of {watch.streams['opened']} streams broke; turns took "
+        f"{watch.streams['broke']} of {watch.streams['opened']} streams broke; of "
+        f"{len(CONTROLLERS)} API servers {watch.states['fewest']} were ready at worst; turns took "
         f"{[round(turn.ended - turn.began, 1) for turn in watch.turns]} s"
     )
     assert not cordoned(cluster)
@@ -117,3 +145,17 @@ def nobody_was_cut_off(watch: Watch) -> None:
         at = watch.streams["began"] + stream["broke"]
         down = {turn.node for turn in watch.turns if turn.began <= at <= turn.ended + 2}
         assert down & {stream["server"], PROXY}, (stream, watch.turns)
+
+
+def at_least_two_were_ready(watch: Watch) -> None:
+    """Never were fewer than two of the three API servers ready."""
+    assert watch.states["count"] >= 5
+    assert watch.states["fewest"] >= 2, (watch.states["samples"], watch.turns)
+
+
+def in_proxys_turn_only(watch: Watch) -> None:
+    """A request to the API's address failed, if any, in the turn of the proxy's own node."""
+    assert watch.beats["count"] >= 5
+    for failure in watch.beats["failed"]:
+        assert in_proxys_turn(watch, failure), (failure, watch.turns)
+    assert slowest(watch, in_it=False) <= PROMPT, watch.beats["answered"]

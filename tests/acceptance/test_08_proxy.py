@@ -1,4 +1,7 @@
-"""The API's address: seen from the LAN, from another node and its own, through every change."""
+"""The API's address: seen from the LAN, from another node and its own, through every change.
+
+The three controllers have joined a cluster for that; before, no API server runs anywhere.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests import drift, seen
+from tests.joined import api_server, joined
 from tests.lan_client import API, CLIENT, CONTROLLERS, Json, client
 from tests.operations import COPY, HAIRPIN
 from tests.operations import HAPROXY as RUN
@@ -60,16 +64,25 @@ def healthy(cluster: Cluster, expected: set[str]) -> Callable[[], bool]:
     return lambda: set(ask(cluster, "requests", API, "--count", "12")["servers"]) == expected
 
 
+@pytest.mark.parametrize("concern", seen.PROXY_CONCERNS)
+def test_concern_of_the_proxy_is_seen_before_there_is_a_cluster(
+    deployed: Cluster, concern: str
+) -> None:
+    seen.PROXY_CONCERNS[concern](deployed, PROXY, deployed.host(PROXY))
+
+
 @pytest.fixture(scope="module")
-def proxied(deployed: Cluster) -> Cluster:
-    """The cluster once all controllers are asked."""
-    wait_for("all controllers", healthy(deployed, CONTROLLERS), 30)
-    return deployed
+def proxied(deployed: Cluster) -> Iterator[Cluster]:
+    """The cluster once all controllers have joined and are asked."""
+    with joined(deployed, CONTROLLERS) as cluster:
+        wait_for("all controllers", healthy(cluster, CONTROLLERS), 30)
+        yield cluster
+    assert deployed.announced("deploy.py") == {}
 
 
 @pytest.mark.parametrize("concern", seen.PROXY_CONCERNS)
-def test_concern_of_the_proxy_is_seen(deployed: Cluster, concern: str) -> None:
-    seen.PROXY_CONCERNS[concern](deployed, PROXY, deployed.host(PROXY))
+def test_concern_of_the_proxy_is_seen(proxied: Cluster, concern: str) -> None:
+    seen.PROXY_CONCERNS[concern](proxied, PROXY, proxied.host(PROXY))
 
 
 def test_the_lan_reaches_all_controllers_in_turn(proxied: Cluster) -> None:
@@ -136,32 +149,35 @@ def test_a_controller_that_is_not_ready_loses_its_streams_and_gets_no_requests(
 
 def test_changes_of_the_controllers_cut_nothing(proxied: Cluster) -> None:
     """5,000 requests and 50 streams through three changes; the last is pi5 itself for pi7."""
-    proxied.exec(PROXY, "systemctl start lab-apiserver")
-    began = proxied.exec(PROXY, "docker inspect -f '{{.State.StartedAt}}' lb-haproxy")
     try:
-        with (
-            client(proxied, "streams", API, "--count", "50") as streams,
-            client(proxied, "requests", API, "--count", "5000", "--pace", "180", "--threads", "8")
-            as requests,
-        ):  # fmt: skip
-            streams.until("ready")
-            for controllers in (["pi1", "pi4"], ["pi1", "pi4", "pi7"], ["pi1", "pi4", PROXY]):
-                value = f"chaos_controllers={json.dumps(controllers)}"
-                done = proxied.changed(HAPROXY, "--limit", PROXY, "--data", value)
-                assert done == {PROXY: {f"HAProxy | {name}" for name in (RUN, COPY)}}
-            found = requests.last()
-            report = streams.stop()
-        assert (found["count"], found["failures"]) == (5000, 0), found
-        assert (report["opened"], report["failed"]) == (50, 0)
-        assert not {"pi1", "pi4"} & set(report["broke_servers"]), report["broke_servers"]
-        wait_for("pi5 itself is asked", healthy(proxied, {"pi1", "pi4", PROXY}), 30)
-        # not a new container, each time the same one
-        assert began == proxied.exec(PROXY, "docker inspect -f '{{.State.StartedAt}}' lb-haproxy")
+        with api_server(proxied, PROXY):
+            change_the_controllers(proxied)
+            wait_for("pi5 itself is asked", healthy(proxied, {"pi1", "pi4", PROXY}), 30)
     finally:
         proxied.changed("deploy.py", "--limit", PROXY)
-        proxied.exec(PROXY, "systemctl stop lab-apiserver")
     assert proxied.announced("deploy.py", "--limit", PROXY) == {}
     wait_for("the site's controllers", healthy(proxied, CONTROLLERS), 30)
+
+
+def change_the_controllers(cluster: Cluster) -> None:
+    began = cluster.exec(PROXY, "docker inspect -f '{{.State.StartedAt}}' lb-haproxy")
+    with (
+        client(cluster, "streams", API, "--count", "50") as streams,
+        client(cluster, "requests", API, "--count", "5000", "--pace", "180", "--threads", "8")
+        as requests,
+    ):  # fmt: skip
+        streams.until("ready")
+        for controllers in (["pi1", "pi4"], ["pi1", "pi4", "pi7"], ["pi1", "pi4", PROXY]):
+            value = f"chaos_controllers={json.dumps(controllers)}"
+            done = cluster.changed(HAPROXY, "--limit", PROXY, "--data", value)
+            assert done == {PROXY: {f"HAProxy | {name}" for name in (RUN, COPY)}}
+        found = requests.last()
+        report = streams.stop()
+    assert (found["count"], found["failures"]) == (5000, 0), found
+    assert (report["opened"], report["failed"]) == (50, 0)
+    assert not {"pi1", "pi4"} & set(report["broke_servers"]), report["broke_servers"]
+    # not a new container, each time the same one
+    assert began == cluster.exec(PROXY, "docker inspect -f '{{.State.StartedAt}}' lb-haproxy")
 
 
 def test_a_configuration_that_haproxy_refuses_leaves_the_running_proxy_alone(

@@ -1,8 +1,8 @@
 """A cluster that the nodes have joined: what stops pods goes in turns, and the API stays up.
 
-The cluster is kubeadm's files, a kubelet that runs, and `kubectl` on the computer of whoever runs
-the deploy (`tests/joined.py`); a controller's API server ends and starts with its Docker, as a pod
-does. `tests/turns.py` says what is seen of turns, requests and streams.
+The cluster is kubeadm's files, a kubelet that runs, API servers that end with their Docker, as pods
+do, and take their time to come back (`tests/joined.py`), and the real `kubectl` on the computer of
+whoever runs the deploy. `tests/turns.py` says what is seen of turns, requests and streams.
 """
 
 from __future__ import annotations
@@ -16,10 +16,29 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.joined import KUBECONFIG, all_joined, calls, cordoned, kubelet, set_pods
+from tests.joined import (
+    KUBECONFIG,
+    all_joined,
+    audit,
+    cordoned,
+    give_pods,
+    grace_period,
+    kubectl_runs,
+    kubelet,
+    slow_api_servers,
+    take_pods,
+)
 from tests.lan_client import CONTROLLERS, Json
-from tests.turns import are_apart, most_together, nobody_was_cut_off, watched
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+from tests.turns import (
+    are_apart,
+    at_least_two_were_ready,
+    in_proxys_turn_only,
+    most_together,
+    nobody_was_cut_off,
+    parse_step,
+    watched,
+)
+from tests.virtual_cluster import CHECKOUT, LAB, Cluster, limits, wait_for
 
 NOTE = "/var/lib/chaos-engine/cordoned"
 DOCKER = "chaos_engine.deploys.docker"
@@ -60,6 +79,21 @@ def test_an_edit_of_dockers_settings(cluster_of_nodes: Cluster) -> None:
     assert cluster.announced(*edit) == {}
 
 
+def test_api_servers_that_take_long_to_come_back_are_waited_for(cluster_of_nodes: Cluster) -> None:
+    """12 s here; `tests/torture/test_rolling.py` has them as slow as on a Pi."""
+    cluster = cluster_of_nodes
+    edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_size=9m")
+    for node in CONTROLLERS:
+        give_pods(cluster, node)
+    with slow_api_servers(cluster, 12), watched(cluster) as watch:
+        done = cluster.changed(*edit, *limits(CONTROLLERS))
+    assert done == {node: {"Docker | Run Docker"} for node in CONTROLLERS}
+    assert {turn.node for turn in watch.turns} == CONTROLLERS
+    are_apart(watch, *CONTROLLERS)
+    at_least_two_were_ready(watch)
+    in_proxys_turn_only(watch)
+
+
 def test_an_upgrade_of_cri_dockerd(cluster_of_nodes: Cluster) -> None:
     """With a batch of two, and nodes that are no controllers: those go together."""
     cluster = cluster_of_nodes
@@ -67,7 +101,7 @@ def test_an_upgrade_of_cri_dockerd(cluster_of_nodes: Cluster) -> None:
                "--data", 'chaos_controllers=["pi1"]',
                "--data", "chaos_cri_dockerd_version=0.3.25")  # fmt: skip
     for node in cluster.workers:
-        set_pods(cluster, node, {"name": f"web-{node}", "seconds": 1.5})
+        give_pods(cluster, node, seconds=2)
     operation = "cri-dockerd | Run cri-dockerd"
     assert cluster.announced(*upgrade) == each_node(cluster, operation)
     with watched(cluster) as watch:
@@ -107,9 +141,9 @@ def test_a_node_that_cannot_be_drained_stops_the_rest_and_the_next_run_goes_on(
 ) -> None:
     cluster = cluster_of_nodes
     edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=5",
-            "--data", "chaos_drain_timeout=2")  # fmt: skip
+            "--data", "chaos_drain_timeout=5")  # fmt: skip
     for node in ("pi4", "pi7"):
-        set_pods(cluster, node, {"name": f"web-{node}", "budget": True})
+        give_pods(cluster, node, budget=True)
 
     run = cluster.pyinfra(*edit, "-y", ok=False)
 
@@ -126,7 +160,7 @@ def test_a_node_that_cannot_be_drained_stops_the_rest_and_the_next_run_goes_on(
     assert not cordoned(cluster)
 
     for node in ("pi4", "pi7"):
-        set_pods(cluster, node, {"name": f"web-{node}"})
+        give_pods(cluster, node)
     left = {node: {"Docker | Run Docker"} for node in set(cluster.workers) - done}
     assert cluster.announced(*edit) == left
     assert cluster.changed(*edit) == left
@@ -139,6 +173,12 @@ def said(text: str, node: str) -> str:
     return next((line for line in reversed(lines) if not line.startswith("Error: ")), "")
 
 
+def is_ready(cluster: Cluster, node: str) -> bool:
+    """Whether the cluster says that a node is Ready, in the words of kubectl."""
+    path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    return cluster.run("kubectl", "get", "node", node, "--output", path).out == "True"
+
+
 def max_file(cluster: Cluster, node: str) -> str:
     config = json.loads(cluster.exec(node, "cat /etc/docker/daemon.json"))
     return str(config["log-opts"]["max-file"])
@@ -147,11 +187,11 @@ def max_file(cluster: Cluster, node: str) -> str:
 def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -> None:
     cluster = cluster_of_nodes
     edit = (*KUBECONFIG, "--data", "chaos_docker_log_max_file=6", "--limit", "pi1")
-    set_pods(cluster, "pi1", {"name": "web-pi1", "seconds": 6})
-    before, config = len(calls(cluster)), max_file(cluster, "pi1")
+    give_pods(cluster, "pi1", seconds=6)
+    before, config = len(audit(cluster)), max_file(cluster, "pi1")
 
     def drains() -> list[Json]:
-        return [call for call in calls(cluster)[before:] if call["verb"] == "drain"]
+        return [e for e in audit(cluster)[before:] if parse_step(e) == ("drain", "pi1")]
 
     command = (LAB, "--name", cluster.name, "run", "--", "pyinfra", "inventory.py", DOCKER, "-y")
     with subprocess.Popen(
@@ -159,12 +199,12 @@ def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -
     ) as run:
         wait_for("the drain", drains, 60)
         os.kill(run.pid, signal.SIGKILL)
-    wait_for("the end of kubectl, which goes on", lambda: "ended" in drains()[0], 30)
+    wait_for("the end of kubectl, which goes on", lambda: not kubectl_runs(cluster), 30)
     assert cordoned(cluster) == {"pi1"}
     assert cluster.exec("pi1", f"cat {NOTE}") == "pi1"
     assert max_file(cluster, "pi1") == config != "6"
 
-    set_pods(cluster, "pi1")
+    take_pods(cluster, "pi1")
     mended = cluster.announced("deploy.py", *edit)
     assert mended["pi1"] >= {"Worker | Uncordon | Uncordon node", "Worker | Docker | Run Docker"}
     assert cluster.changed("deploy.py", *edit) == mended
@@ -177,6 +217,8 @@ def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -
 def test_while_one_node_is_broken_the_others_are_left_at_work(cluster_of_nodes: Cluster) -> None:
     cluster = cluster_of_nodes
     edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=7")
+    # a kubelet that is stopped ends no pods, so its node could not be drained
+    take_pods(cluster, "pi7")
     cluster.exec("pi7", "systemctl stop kubelet")
     try:
         run = cluster.pyinfra(*edit, "-y", "--limit", "pi4", "--limit", "pi7", ok=False)
@@ -185,7 +227,9 @@ def test_while_one_node_is_broken_the_others_are_left_at_work(cluster_of_nodes: 
         assert said(run.text, "pi4").startswith(expected), run.text
         assert max_file(cluster, "pi4") != "7"
         # another controller is known to be down by the cluster too, if the run does not include it
-        run = cluster.pyinfra(*edit, "-y", "--limit", "pi4", ok=False)
+        with grace_period(cluster, 10):
+            wait_for("the node controller", lambda: not is_ready(cluster, "pi7"), 20)
+            run = cluster.pyinfra(*edit, "-y", "--limit", "pi4", ok=False)
         assert run.status
         assert "pi4 is a controller, and another one, pi7, is not Ready" in run.text
         assert max_file(cluster, "pi4") != "7"

@@ -91,7 +91,7 @@ def _bootstrap(suite: str, root: Path, packages: Iterable[str], *options: str) -
         *options,
         "--skip=essential/unlink,cleanup/apt/cache",
         "--dpkgopt=force-unsafe-io",
-        *(f"--aptopt={option}" for option in [*apt, *chroot.proxies().splitlines()]),
+        *(f"--aptopt={option}" for option in [*apt, *chroot.archive_access().splitlines()]),
         f"--include={','.join(packages)}",
         suite,
         str(root),

@@ -1,4 +1,4 @@
-"""Certificates of the lab: its web server's, its API servers', and those of its etcd cluster."""
+"""Certificates of the lab: its web server's, its Kubernetes cluster's, and its etcd cluster's."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def build(directory: Path, *, etcd_addresses: Mapping[str, str]) -> None:
 
     `web-ca.crt` signs `web.crt`, for the public names that the lab answers for. `etcd-ca.crt`
     signs `etcd-server-NAME.crt` of each member (name to IP) and `etcd-client.crt`.
+    `kubernetes-ca` signs `kubernetes-admin.crt`, for the user that kubeadm makes for admin.conf.
     """
     directory.mkdir(parents=True, exist_ok=True)
     web = _authority(directory, "web-ca")
@@ -57,6 +58,14 @@ def build(directory: Path, *, etcd_addresses: Mapping[str, str]) -> None:
             usages=_SERVER + _CLIENT,
         )
     _issue(directory, "etcd-client", etcd, usages=_CLIENT)
+    kubernetes = _authority(directory, "kubernetes-ca")
+    _issue(
+        directory,
+        "kubernetes-admin",
+        kubernetes,
+        organization="kubeadm:cluster-admins",
+        usages=_CLIENT,
+    )
 
 
 def client(
@@ -82,9 +91,9 @@ def api_server(
 ) -> tuple[Path, Path]:
     """Write the certificate of NODE's stand-in for kube-apiserver, and its key.
 
-    The web authority in DIRECTORY signs it: the one that every computer of the lab trusts.
+    The Kubernetes authority in DIRECTORY signs it, which is known by kubeconfigs only.
     """
-    authority = _load(directory, "web-ca")
+    authority = _load(directory, "kubernetes-ca")
     return _issue(
         directory, f"api-server-{node}", authority, names=names, addresses=addresses, usages=_SERVER
     )
@@ -125,13 +134,14 @@ def _issue(
     usages: Sequence[x509.ObjectIdentifier],
     names: Sequence[str] = (),
     addresses: Sequence[str] = (),
+    organization: str = "",
     not_before: datetime | None = None,
     not_after: datetime | None = None,
 ) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority.certificate.subject
     builder = (
-        _builder(_subject(name), issuer, key.public_key(), not_before, not_after)
+        _builder(_subject(name, organization), issuer, key.public_key(), not_before, not_after)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -167,8 +177,11 @@ def _builder(
     )
 
 
-def _subject(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def _subject(name: str, organization: str = "") -> x509.Name:
+    named = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    if organization:
+        named.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+    return x509.Name(named)
 
 
 def _key_usage(*, authority: bool) -> x509.KeyUsage:

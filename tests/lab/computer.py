@@ -16,7 +16,8 @@ from pathlib import Path
 from tests.lab import linux, network
 from tests.lab.cgroup import Group
 from tests.lab.errors import LabError
-from tests.lab.paths import CHECKOUT, LAB, LabPaths
+from tests.lab.image import Images
+from tests.lab.paths import CHECKOUT, LabPaths
 from tests.lab.plan import Plan
 
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -81,8 +82,10 @@ def _environment(paths: LabPaths) -> dict[str, str]:
     }
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         environment[variable] = str(_CERTIFICATES)
-    environment["LAB_KUBERNETES"] = str(paths.kubernetes)
-    for programs in (LAB / "bin", CHECKOUT / ".venv/bin"):
+    environment["KUBECONFIG"] = str(paths.files / "kubeconfig")
+    environment["KUBECACHEDIR"] = str(paths.kubectl_cache)
+    kubectl = Images.from_json(paths.images.read_text()).kubectl
+    for programs in (kubectl / "bin", CHECKOUT / ".venv/bin"):
         if programs.is_dir():
             environment["PATH"] = f"{programs}:{environment.get('PATH', os.defpath)}"
     return environment

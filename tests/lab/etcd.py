@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 TLS = "/etc/etcd/tls"
-AUTHORITY = "web-ca"
+AUTHORITY = "kubernetes-ca"
 """The CA of the cluster that nodes join: the one that the API servers' certificates are of."""
 
 

@@ -16,6 +16,7 @@ from tests.lab import (
     chroot,
     cri_dockerd,
     haproxy_image,
+    kubectl,
     kubernetes_repository,
     paths,
     programs,
@@ -39,6 +40,8 @@ class Images:
     cri_dockerd: Path
     registry: Path
     """docker-registry, and the images that it serves in the lab."""
+    kubectl: Path
+    """The real kubectl, for the computer on the LAN."""
     archive_key: Path
     """The public key that the lab's archive is signed with."""
 
@@ -70,6 +73,7 @@ def build(suite: str) -> Images:
         kubernetes = pool.submit(_kubernetes, kubernetes_key)
         shim = pool.submit(_cri_dockerd)
         container_images = pool.submit(_registry)
+        client = pool.submit(kubectl.piece)
         base = _base(suite)
         storage = pool.submit(_layer, suite, base, "storage")
         worker = _layer(suite, base, "worker")
@@ -82,6 +86,7 @@ def build(suite: str) -> Images:
             kubernetes=kubernetes.result(),
             cri_dockerd=shim.result(),
             registry=container_images.result(),
+            kubectl=client.result(),
             archive_key=archive_key.public,
         )
 

@@ -73,8 +73,13 @@ class LabPaths:
 
     @property
     def kubernetes(self) -> Path:
-        """What the stand-in for kubectl keeps of the cluster."""
+        """What the Kubernetes cluster keeps: the stand-in for etcd, mounted in each worker."""
         return self.run / "kubernetes"
+
+    @property
+    def kubectl_cache(self) -> Path:
+        """What kubectl remembers of what the API serves."""
+        return self.run / "kubectl-cache"
 
     @property
     def etc(self) -> Path:

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.lab import disk, linux, network
+from tests.lab import apiserver, disk, linux, network
 from tests.lab.cgroup import Group
 from tests.lab.image import Images
 from tests.lab.paths import LabPaths
@@ -29,6 +29,8 @@ _SYSTEM_CALLS = "keyctl bpf add_key request_key perf_event_open @mount @module @
 def command(lab: str, node: Node, root: Path, disks: disk.Disks) -> list[str]:
     """Return the command that boots NODE from ROOT."""
     binds = ["/dev/fuse", *(f"{source}:{target}" for source, target in disks.binds(node.role))]
+    if node.role == "worker":
+        binds.append(f"{LabPaths(lab).kubernetes}:{apiserver.STORE}")
     return [
         "systemd-nspawn",
         "--quiet",

@@ -57,7 +57,7 @@ def test_nodes_are_ready_when_their_condition_is_true() -> None:
 
 
 def test_what_keeps_pods_from_leaving_is_told_once() -> None:
-    # kubectl 1.28, with a PodDisruptionBudget that allows no disruption
+    # kubectl 1.36.4, with a PodDisruptionBudget that allows no disruption
     retried = (
         'error when evicting pods/"web-0" -n "default" (will retry after 5s): Cannot evict pod as '
         "it would violate the pod's disruption budget."
@@ -69,7 +69,7 @@ def test_what_keeps_pods_from_leaving_is_told_once() -> None:
             *([retried] * 3),
             f'There are pending pods in node "pi4" when an error occurred: {gone}',
             "pod/web-0",
-            f'error: unable to drain node "pi4" due to error:{gone}, continuing command...',
+            f'error: unable to drain node "pi4" due to error: {gone}, continuing command...',
             "There are pending nodes to be drained:",
             " pi4",
             gone,
@@ -80,6 +80,42 @@ def test_what_keeps_pods_from_leaving_is_told_once() -> None:
 
     assert told.count("disruption budget") == 1
     assert told.endswith("global timeout reached: 12s")
+
+
+def test_a_pod_that_takes_too_long_to_end_is_named() -> None:
+    # kubectl 1.36.4 drain --timeout=2s
+    why = (
+        'error when waiting for pod "web-kfp9t" in namespace "default" to terminate: context '
+        "deadline exceeded"
+    )
+    err = "\n".join(
+        [
+            "Warning: ignoring DaemonSet-managed Pods: kube-system/kube-proxy-fmp5g",
+            f'There are pending pods in node "pi4" when an error occurred: {why}',
+            "pod/web-kfp9t",
+            f'error: unable to drain node "pi4" due to error: {why}, continuing command...',
+            "There are pending nodes to be drained:",
+            " pi4",
+            why,
+        ]
+    )
+
+    assert gist(("node/pi4 cordoned\nevicting pod default/web-kfp9t\n", err)).endswith(why)
+
+
+def test_the_lines_that_kubectl_logs_of_an_api_that_is_away_are_left_out() -> None:
+    # kubectl 1.36.4 get nodes, where it does not know yet what the API serves
+    logged = (
+        'E1128 08:26:58.872051   12126 memcache.go:265] "Unhandled Error" err="couldn\'t get '
+        'current server API group list: Get \\"https://192.168.1.60:6443/api?timeout=10s\\": dial '
+        'tcp 192.168.1.60:6443: connect: connection refused"'
+    )
+    told = (
+        "The connection to the server 192.168.1.60:6443 was refused - did you specify the right "
+        "host or port?"
+    )
+
+    assert gist(("", "\n".join([*([logged] * 5), told]))) == told
 
 
 @pytest.mark.parametrize(

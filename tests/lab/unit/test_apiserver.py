@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 import signal
 import socket
 import ssl
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -24,71 +18,13 @@ from cryptography import x509
 
 from tests import api_client
 from tests.api_client import Failure, Json, Target
-from tests.lab import apiserver, certificates, plan
-from tests.lab.paths import LAB
-
-_PROGRAM = LAB / "images/worker/files/usr/lib/lab/apiserver.py"
-_SUBNET = "10.20.30.0/24"
-
-
-@dataclass(frozen=True)
-class Server:
-    process: subprocess.Popen[str]
-    folder: Path
-    port: int
-
-    @property
-    def ca(self) -> str:
-        return str(self.folder / "web-ca.crt")
-
-    @property
-    def readyz(self) -> Path:
-        return self.folder / "readyz"
-
-    def target(self, host: str = "127.0.0.1") -> Target:
-        return Target.parse(f"{host}:{self.port}", ca=self.ca)
-
-    def get(self, connection: HTTPSConnection, path: str) -> tuple[int, str, str | None]:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(), answer.headers["Server-Name"]
-
-    def connect(self) -> HTTPSConnection:
-        context = ssl.create_default_context(cafile=self.ca)
-        return HTTPSConnection("127.0.0.1", self.port, context=context, timeout=5)
-
-
-@contextlib.contextmanager
-def running(folder: Path) -> Iterator[Server]:
-    """A server in a process of its own, with the files that `provision` gives to a node."""
-    files = folder / "root/etc/lab-apiserver"
-    command = [
-        *(sys.executable, str(_PROGRAM), "--address", "127.0.0.1", "--port", "0", "--name", "pi4"),
-        *("--certificate", str(files / "server.crt"), "--key", str(files / "server.key")),
-        *("--readyz", str(folder / "readyz")),
-    ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            said = process.stdout.readline()
-            found = re.fullmatch(r"pi4 listens at port (\d+)\n", said)
-            assert found, said + process.stdout.read()
-            yield Server(process, folder, int(found[1]))
-        finally:
-            process.kill()
+from tests.lab import apiserver, plan
+from tests.lab.unit.api_servers import Server, make_folder, running
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("lab")
-    certificates.build(folder, etcd_addresses={})
-    lab = plan.make(name="unit", subnet=_SUBNET)
-    for name in ("pi4", "pi5"):
-        root = folder / ("root" if name == "pi4" else name)
-        apiserver.provision(lab, lab.node(name), folder, root)
-    return folder
+    return make_folder(tmp_path_factory.mktemp("lab"))
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +46,10 @@ def assert_set(event: threading.Event) -> None:
     assert event.wait(10)
 
 
-def test_it_starts_with_a_controller_and_waits_on_other_workers(folder: Path) -> None:
-    wants = "etc/systemd/system/multi-user.target.wants"
-    started = folder / "root" / wants / "lab-apiserver.service"
-    assert os.readlink(started) == "/etc/systemd/system/lab-apiserver.service"
-    assert list((folder / "pi5" / wants).iterdir()) == []
+def test_the_stand_in_for_kubelet_is_all_that_starts_with_a_node(folder: Path) -> None:
+    units = folder / "root/etc/systemd/system"
+    links = {path.relative_to(units).as_posix() for path in units.rglob("*") if path.is_symlink()}
+    assert links == {"kubelet.service.wants/lab-kubelet.service"}
 
 
 def test_a_node_has_its_own_certificate_for_the_addresses_of_its_lan(folder: Path) -> None:
@@ -136,34 +71,94 @@ def test_provisioning_again_after_an_interruption_is_no_error(folder: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("switch", "answer"),
-    [
-        (None, (200, "ok")),
-        ("500\n", (500, "readyz check failed")),
-        ("503", (503, "readyz check failed")),
-        ("200", (200, "ok")),
-        ("", (200, "ok")),
-        ("no status", (500, "readyz check failed")),
-    ],
+    ("switch", "status"),
+    [(None, 200), ("500\n", 500), ("503", 503), ("200", 200), ("", 200), ("no status", 500)],
 )
-def test_readyz_is_what_the_switch_says(
-    server: Server, switch: str | None, answer: tuple[int, str]
-) -> None:
+def test_readyz_is_what_the_switch_says(server: Server, switch: str | None, status: int) -> None:
     if switch is not None:
         server.readyz.write_text(switch)
     try:
         with contextlib.closing(server.connect()) as connection:
-            assert server.get(connection, "/readyz?verbose") == (*answer, "pi4")
+            found, body, name = server.get(connection, "/readyz")
+        assert (found, name) == (status, "pi4")
+        assert body == "ok" if status == 200 else body.endswith("\nreadyz check failed\n")
     finally:
         server.readyz.unlink(missing_ok=True)
 
 
+def test_a_server_that_starts_is_forbidden_then_unready_then_ready(folder: Path) -> None:
+    with running(folder, ready=False) as server:
+        seen: list[tuple[int, str]] = []
+        also: set[tuple[int, int]] = set()
+        while not seen or seen[-1][0] != 200:
+            with contextlib.closing(server.connect()) as connection:
+                status, body, _ = server.get(connection, "/readyz")
+                also.add((status, server.get(connection, "/version")[0]))
+            if (status, body) not in seen:
+                seen.append((status, body))
+        took = time.monotonic() - server.began
+    (forbidden, why), (unready, checks), ready = seen
+    assert (forbidden, unready, ready) == (403, 500, (200, "ok"))
+    assert json.loads(why)["message"] == (
+        'forbidden: User "system:anonymous" cannot get path "/readyz"'
+    )
+    assert checks.startswith("[+]ping ok\n")
+    assert "\n[-]poststarthook/rbac/bootstrap-roles failed: reason withheld\n" in checks
+    # the second answer may be of the next state
+    assert {(403, 403), (500, 200)} <= also <= {(403, 403), (403, 200), (500, 200), (200, 200)}
+    assert took >= 2.5
+
+
+def test_a_server_ends_with_its_manifest(folder: Path) -> None:
+    with running(folder) as server:
+        server.manifest.unlink()
+        assert server.process.wait(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/version", 200, ""),
+        ("/livez", 200, ""),
+        ("/", 403, 'forbidden: User "system:anonymous" cannot get path "/"'),
+        ("/api/v1", 403, 'forbidden: User "system:anonymous" cannot get path "/api/v1"'),
+        (
+            "/api/v1/nodes/pi4",
+            403,
+            'nodes "pi4" is forbidden: User "system:anonymous" cannot get resource "nodes" in API '
+            'group "" at the cluster scope',
+        ),
+        (
+            "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+            403,
+            'poddisruptionbudgets is forbidden: User "system:anonymous" cannot list resource '
+            '"poddisruptionbudgets" in API group "policy" in the namespace "default"',
+        ),
+    ],
+)
+def test_who_is_not_known_may_ask_for_version_and_state_only(
+    server: Server, path: str, status: int, message: str
+) -> None:
+    with contextlib.closing(server.connect()) as connection:
+        found, body, _ = server.get(connection, path)
+    assert found == status
+    assert not message or json.loads(body)["message"] == message
+
+
+def test_a_token_that_nobody_knows_is_unauthorized(server: Server) -> None:
+    with contextlib.closing(server.connect()) as connection:
+        connection.request("GET", "/version", headers={"Authorization": "Bearer nonsense"})
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["reason"]) == (401, "Unauthorized")
+
+
 def test_a_connection_serves_several_requests(server: Server) -> None:
     with contextlib.closing(server.connect()) as connection:
-        assert server.get(connection, "/name") == (200, "pi4", "pi4")
+        assert server.get(connection, "/livez") == (200, "ok", "pi4")
         first = connection.sock
         connection.request("POST", "/api/v1/pods", body="not for the next request\r\n\r\n")
-        assert connection.getresponse().read() == b"pi4"
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["code"]) == (403, 403)
         assert server.get(connection, "/readyz")[:2] == (200, "ok")
         assert connection.sock is first
 
@@ -172,7 +167,7 @@ def test_a_connection_serves_several_requests(server: Server) -> None:
     ("request_", "head"),
     [
         (b"GET /readyz HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK"),
-        (b"GET /name HTTP/1.1\r\nConnection: close\r\n\r\n", b"HTTP/1.1 200 OK"),
+        (b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n", b"HTTP/1.1 200 OK"),
         (b"hello\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
         (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
     ],
@@ -331,7 +326,9 @@ def test_waiting_gives_up(deaf: socket.socket) -> None:
 
 def test_beats_are_tried_again_and_counted_once(folder: Path, deaf: socket.socket) -> None:
     stop = threading.Event()
-    target = Target.parse(f"127.0.0.1:{deaf.getsockname()[1]}", ca=str(folder / "web-ca.crt"))
+    target = Target.parse(
+        f"127.0.0.1:{deaf.getsockname()[1]}", ca=str(folder / "kubernetes-ca.crt")
+    )
     threading.Timer(0.3, stop.set).start()
     found = api_client.beats(target, until=lambda: assert_set(stop), pace=20, patience=0.1)
     assert found["count"] == found["failures"] >= 2

@@ -45,6 +45,7 @@ def _openssl_verify(ca: Path, certificate: Path, *options: str) -> tuple[int, st
         ("etcd-ca", "etcd-server-etcd1", ["-purpose", "sslclient", "-verify_ip", "127.0.0.1"]),
         ("etcd-ca", "etcd-server-etcd2", ["-verify_ip", MEMBERS["etcd2"]]),
         ("etcd-ca", "etcd-client", ["-purpose", "sslclient"]),
+        ("kubernetes-ca", "kubernetes-admin", ["-purpose", "sslclient"]),
     ],
 )
 def test_openssl_accepts(directory: Path, ca: str, name: str, options: list[str]) -> None:
@@ -68,7 +69,7 @@ def test_openssl_refuses(directory: Path, ca: str, name: str, options: list[str]
 
 def test_keys_are_private_and_match(directory: Path) -> None:
     keys = sorted(directory.glob("*.key"))
-    assert len(keys) == len(list(directory.glob("*.crt"))) == 6
+    assert len(keys) == len(list(directory.glob("*.crt"))) == 8
     for path in keys:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         key = load_pem_private_key(path.read_bytes(), password=None)
