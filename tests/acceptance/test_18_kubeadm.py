@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.joined import leave as forget
 from tests.virtual_cluster import Cluster, limits, wait_for
 
 FIRST, SECOND, WORKER = NODES = ("pi1", "pi4", "pi5")
@@ -30,8 +31,6 @@ COPY = "/root/kubeadm-join.yaml"
 SOCKET = "unix:///run/cri-dockerd.sock"
 KUBELET = "http://127.0.0.1:10248"
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
-IGNORED = "--ignore-preflight-errors=Port-6443"
-"""The lab's API servers listen before there is a cluster."""
 
 FORGET = """\
 export ETCDCTL_API=3
@@ -49,6 +48,8 @@ def newest(deployed: Cluster) -> Iterator[Cluster]:
     for node in NODES:
         if deployed.exec(node, f"ls {KUBELET_CONF}", ok=False):
             kubeadm(deployed, node, f"reset -f --cri-socket {SOCKET}")
+    # As by `kubectl delete node`
+    forget(deployed, *NODES)
     deployed.exec("etcd1", FORGET)
     deployed.changed("deploy.py")
 
@@ -64,7 +65,7 @@ class Joined:
 @pytest.fixture(scope="module")
 def joined(newest: Cluster) -> Joined:
     """The nodes once they have joined, by what the comments in their files say."""
-    said = {FIRST: kubeadm(newest, FIRST, f"init --config {INIT} --upload-certs {IGNORED}")}
+    said = {FIRST: kubeadm(newest, FIRST, f"init --config {INIT} --upload-certs")}
     wait_for("the API", lambda: answers(newest, FIRST), 60)
     command = kubeadm(newest, FIRST, "token create --print-join-command")
     upload = f"init phase upload-certs --upload-certs --config {INIT}"
@@ -79,7 +80,7 @@ def joined(newest: Cluster) -> Joined:
             f"s/{name}.* # PLACEHOLDER/{name}{value}/" for name, value in values.items()
         )
         newest.exec(node, f"umask 077; sed '{fill}' {JOIN} >{COPY}")
-        said[node] = kubeadm(newest, node, f"join --config {COPY} {IGNORED}")
+        said[node] = kubeadm(newest, node, f"join --config {COPY}")
     return Joined(newest, said)
 
 
