@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.suites import SUITE
+from tests.acceptance.suites import OPTIONS
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 NODE = "pi7"
@@ -20,7 +20,7 @@ def asking() -> Iterator[Cluster]:
     """A lab with one worker whose sudo asks."""
     cluster = Cluster("password")
     cluster.down()
-    cluster.up("--workers", NODE, "--sudo-password", NODE, "--suite", SUITE.name)
+    cluster.up("--workers", NODE, "--sudo-password", NODE, *OPTIONS)
     yield cluster
     cluster.down()
 

@@ -24,10 +24,13 @@ _ENVIRONMENT = {
 }
 
 
-def proxies() -> str:
-    """Return the proxies that apt on this computer is set up with, as lines of apt.conf."""
+def archive_access() -> str:
+    """Return how apt on this computer gets at its archives, as lines of apt.conf: its proxies, and
+    whether it takes the index of a mirror that lags (`Acquire::Check-Valid-Until`), which testing's
+    has expired after a week."""
     settings = linux.run("apt-config", "dump", "Acquire").splitlines()
-    return "".join(f"{line}\n" for line in settings if "::proxy" in line.lower())
+    wanted = ("::proxy", "::check-valid-until")
+    return "".join(f"{line}\n" for line in settings if any(one in line.lower() for one in wanted))
 
 
 def main() -> None:
@@ -63,7 +66,9 @@ def main() -> None:
         target.touch()
         linux.bind(file.resolve(), target)
     (root / "run/build.list").write_text(arguments.apt_source + "\n")
-    (root / "run/apt.conf").write_text((arguments.scripts / "apt.conf").read_text() + proxies())
+    (root / "run/apt.conf").write_text(
+        (arguments.scripts / "apt.conf").read_text() + archive_access()
+    )
     # Packages ask this before they start a service.
     policy = root / "usr/sbin/policy-rc.d"
     policy.touch()
