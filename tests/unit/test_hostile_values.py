@@ -718,7 +718,7 @@ SITE_VALUES = {
 
 OURS = {
     *("api", "api_port", "checksum", "conf", "confined", "container", "controller", "flags", "log"),
-    *("mounts", "own", "path", "program", "run", "socket", "target"),
+    *("mounts", "own", "path", "program", "run", "socket", "target", "unconfined"),
 }
 """Variables that have no value of the site."""
 

@@ -15,7 +15,7 @@ import pytest
 from chaos_engine.deploys.log_mount import LogMountSettings, volume_of
 from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
 from chaos_engine.facts.mounts import Answer, Mount
-from chaos_engine.facts.share import FLAGS, confined
+from chaos_engine.facts.share import FLAGS, UNCONFINED, confined
 from chaos_engine.operations.files import Plan, Unit
 from chaos_engine.operations.log_mount import SHARE, claimed, due, lacks, trouble
 from chaos_engine.templates import render
@@ -227,7 +227,7 @@ PROGRAMS = {
         while [ $# -gt 2 ]; do shift; done
         echo "9 1 0:9 / $2 $options - $type $1 rw" >>$TMP/mountinfo""",
     # unshare --mount --propagation slave PROGRAM...
-    "unshare": 'test ! -e $TMP/old || exit 125; shift 3; exec "$@"',
+    "unshare": 'test ! -e $TMP/old || exit 96; shift 3; exec "$@"',
     # `umount -c [-l] PATH`
     "umount": """\
         echo "umount $*" >>$CALLS
@@ -284,6 +284,7 @@ class Helper:
                 path=f"{root}/bin:/usr/bin:/bin",
                 flags=",".join(FLAGS),
                 confined=confined(f"{root}/view"),
+                unconfined=UNCONFINED,
             )
         )
         self.script.chmod(0o755)
