@@ -9,7 +9,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import NodesSettings, StorageSettings
 from chaos_engine.facts.observe import warn
-from chaos_engine.facts.share import CONFINED, FLAGS, TARGET
+from chaos_engine.facts.share import CONFINED, FLAGS, TARGET, UNCONFINED
 from chaos_engine.operations import apt
 from chaos_engine.operations.arguments import HostName, VolumeName
 from chaos_engine.operations.files import File
@@ -95,6 +95,7 @@ def log_mount(settings: LogMountSettings) -> None:
                     confined=CONFINED,
                     checked=CHECKED,
                     port=24007,
+                    unconfined=UNCONFINED,
                 ),
                 mode="755",
             ),

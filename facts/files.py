@@ -43,12 +43,12 @@ class Files(SeveralFact[FileState]):
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
         paths = several(paths)
         quoted = [QuoteString(path) for path in paths]
-        # No status of its own: a path that is not there is an answer
+        # No status of its own: a path that is not there is an answer. sha256sum gets none such:
+        # that of uutils 0.0.30 ends at the first
         return StringCommand(
             "find",
             *quoted,
-            "-maxdepth 0 -printf '%y %m %u %g %s %p\\n' 2>/dev/null; sha256sum --",
-            *quoted,
+            "-maxdepth 0 -printf '%y %m %u %g %s %p\\n' -type f -exec sha256sum -- {} +",
             "2>/dev/null; true",
         )
 
@@ -58,7 +58,7 @@ class Files(SeveralFact[FileState]):
 
 
 def parse_files(lines: list[str]) -> dict[str, FileState]:
-    """Read ``find -printf '%y %m %u %g %s %p'`` lines, followed by ``sha256sum`` lines."""
+    """Read ``find -printf '%y %m %u %g %s %p'`` lines, and ``sha256sum`` lines among them."""
     found: dict[str, FileState] = {}
     sums: dict[str, str] = {}
     for line in lines:

@@ -32,10 +32,11 @@ exit(ord(substr($frame, 3, 1)) == 4 ? 0 : 1);
 def limited(check: str) -> str:
     """The shell command that runs `check` for `LIMIT_SECONDS` at most.
 
-    What waits for a dead share cannot be killed. So it is the child of a shell, which can.
+    What waits for a dead share cannot be killed. So it is the child of a shell, which can. KILL
+    comes after TERM only: with ``-s KILL`` uutils ends the shell alone (0.12), or nothing (0.0.30).
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
-    return f"timeout -s KILL {LIMIT_SECONDS} sh -c {quoted}"
+    return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"
 
 
 CHECKS = {

@@ -102,7 +102,7 @@ setting() { # KEY BOOT: its last value in config.txt that holds for every model
 }
 echo "boot_id $(cat /proc/sys/kernel/random/boot_id)"
 echo "cmdline $(base64 -w0 </proc/cmdline)"
-echo "cgroup $(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
+echo "cgroup $(findmnt -nro FSTYPE -M /sys/fs/cgroup | tail -n 1)"
 echo "controllers $(cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null)"
 echo "memory_v1 $(awk '$1 == "memory" { print $4 }' /proc/cgroups 2>/dev/null)"
 for boot in /boot/firmware /boot; do
@@ -179,7 +179,7 @@ def parse_cmdline(lines: list[str]) -> Cmdline:
     places = found.get("place", [])
     command_lines = [place for place in places if has_root(place.text)]
     controllers = tuple(values["controllers"].split())
-    cgroup = {"cgroup2fs": "v2", "tmpfs": "v1"}.get(values["cgroup"], "none")
+    cgroup = {"cgroup2": "v2", "tmpfs": "v1"}.get(values["cgroup"], "none")
     return Cmdline(
         words=tuple(split_words(decoded(values["cmdline"]))),
         controllers=controllers,

@@ -76,8 +76,8 @@ sed 's/^/line /' {MANIFEST}
 {CONFINED}
 look() {{
   xargs -r -d '\n' timeout -k 1 8 sh -c 'sh -c "$@"; exit $?' sh '
-    find "$@" -maxdepth 0 -printf "state %y %m %u %g %s %p\n" 2>/dev/null
-    sha256sum -- "$@" 2>/dev/null | sed "s/^/state /"' sh
+    find "$@" -maxdepth 0 -printf "%y %m %u %g %s %p\n" -type f \
+      -exec sha256sum -- {{}} + 2>/dev/null | sed "s/^/state /"' sh
 }}
 files=$(awk -F '\t' '$2 == "file" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u)
 printf '%s\n' "$files" | grep -v '^{TARGET}/' | look

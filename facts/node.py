@@ -24,7 +24,7 @@ if test -r /etc/os-release; then
 fi
 if command -v apt-get >/dev/null; then say apt yes; fi
 say architecture "$(dpkg --print-architecture 2>/dev/null || uname -m)"
-say cgroup "$(stat -fc %T /sys/fs/cgroup 2>/dev/null)"
+say cgroup "$(findmnt -nro FSTYPE -M /sys/fs/cgroup | tail -n 1)"
 say half_done "$(dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}\\n' 2>/dev/null |
   awk '!/^.[cin] / {{ gsub(" ", ""); printf "%s ", $0 }}')"
 say root "$(awk '$2 == "/" {{ options = $4 }} END {{ print options }}' /proc/mounts)"
@@ -57,7 +57,7 @@ class NodeState(Value):
     + systemd, apt: whether systemd is its init, and whether it has apt
     + system, version, like: from os-release(5), "ubuntu", "24.04", "debian"
     + architecture: of its packages, as dpkg names it
-    + cgroup: file system type of ``/sys/fs/cgroup``; "cgroup2fs" is version 2
+    + cgroup: file system type of ``/sys/fs/cgroup``; "cgroup2" is version 2
     + half_done: packages whose installation was interrupted, as "iF=docker.io" (dpkg-query(1))
     + read_only: whether its root file system is mounted so
     + overlay: the word of its command line that keeps changes in RAM only, "" if there is none

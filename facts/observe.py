@@ -48,6 +48,10 @@ default; all together have twice as long."""
 MAX_AGE_SECONDS = 60
 """An answer older than this is read again: people and timers change nodes too."""
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for, by what reads a node and by what changes it: sudo's own path may
+lack some (Debian's has no ``/usr/local`` from 14 on), and both have to find the same."""
+
 LOCK = "/run/chaos-engine/lock"
 """Held by each script of this package that changes the node, for as long as it is at work."""
 
@@ -192,6 +196,7 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     # Longer than parts take that end by themselves, such as one that asks a dead share
     overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
     lines = [
+        f"export PATH={PATH}",
         f'm={_MARK}; [ "$1" = "$(printf {_PROBE_FORMAT})" ] || '
         "{ printf '\\n%s changed\\n' \"$m\"; exit 0; }",
         f"{alone} || {{ printf '\\n%s busy\\n' \"$m\"; exit 0; }}",
@@ -684,7 +689,7 @@ def _value(read: Read, part: _Part) -> Any:
         fact.command(**arguments)  # a fact may keep its arguments on itself for `process`
     if part.status == 127 and fact.requires_command(**arguments):
         return fact.default()
-    if part.status in (124, 137):
+    if part.status in (124, 125, 137):  # 125 is that of uutils before 0.6, as in Ubuntu 25.10
         return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; look at the node's load")
     if part.status:
         lines = part.err.decode(errors="replace").strip().splitlines()

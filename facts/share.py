@@ -20,6 +20,10 @@ FLAGS = ("nosuid", "nodev", "noexec")
 """How the share is mounted for all: a program on it is none. Links are followed, kubelet has some
 there."""
 
+UNCONFINED = 96
+"""Status of `confined` where the kernel cannot be told. It is none that ``timeout`` has: what has
+taken too long gives 124 or 137, and with uutils before 0.6, as in Ubuntu 25.10, 125."""
+
 
 def confined(mounts: str = "/proc/self/mountinfo") -> str:
     """The shell function by which a script works on a share, for ``set -eu`` too.
@@ -30,7 +34,7 @@ def confined(mounts: str = "/proc/self/mountinfo") -> str:
 # Others write the share: the kernel is told, for what works there alone, to follow no link on it
 # and to open no device. So it does not matter what is exchanged for what meanwhile, nor where a
 # link leads. A shell is killed where what waits for a dead share, or reads a FIFO, is not, and it
-# prints what that says once it has ended. Status 125: it cannot be had, and nothing was done
+# prints what that says once it has ended. Status {UNCONFINED}: it cannot be had, nothing was done
 confined() {{ # SECONDS FOLDER SCRIPT [ARGUMENT...]: run it, where FOLDER is the share
   limit=$1
   shift
@@ -39,10 +43,11 @@ confined() {{ # SECONDS FOLDER SCRIPT [ARGUMENT...]: run it, where FOLDER is the
     shift
     cd /
     {{ mount --bind "$at" "$at" && mount --make-private "$at" &&
-      mount -i -o remount,bind,nosymfollow,{",".join(FLAGS)} "$at"; }} >/dev/null 2>&1 || exit 125
+      mount -i -o remount,bind,nosymfollow,{",".join(FLAGS)} "$at"; }} >/dev/null 2>&1 ||
+      exit {UNCONFINED}
     # not the shell itself: users may have made that list long, and it reads it byte by byte
     flags=$(awk -v "at=$at" "\\$5 == at {{ flags = \\$6 }} END {{ print flags }}" {mounts})
-    case ,$flags, in *,nosymfollow,*) ;; *) exit 125 ;; esac
+    case ,$flags, in *,nosymfollow,*) ;; *) exit {UNCONFINED} ;; esac
     script=$1
     shift
     said=$(sh -c "$script" sh "$@" 2>/dev/null)

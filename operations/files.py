@@ -529,7 +529,7 @@ def _enable(units: Iterable[Unit]) -> list[str]:
 _BACK = """\
 back() { # N PATH: the old file, or none if there was none
   if [ -e "$stage/old.$1" ] || [ -L "$stage/old.$1" ]; then
-    cp -a -- "$stage/old.$1" "$2.chaos-old"; sync -- "$2.chaos-old" 2>/dev/null || sync
+    cp -a -- "$stage/old.$1" "$2.chaos-old"; synced "$2.chaos-old"
     mv -fT -- "$2.chaos-old" "$2"
   else
     rm -f -- "$2"

@@ -116,7 +116,7 @@ def unchanged(source: BootFile) -> str:
     path = StringCommand(QuoteString(source.path)).get_raw_value()
     if not data:
         return f"! test -s {path}"
-    return f"echo '{hashlib.sha256(data).hexdigest()}  '{path} | sha256sum --check --quiet"
+    return f"[ \"$(sha256sum <{path})\" = '{hashlib.sha256(data).hexdigest()}  -' ]"
 
 
 def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:

@@ -56,9 +56,9 @@ rm -rf /run/chaos-engine-key.*  # what a script that was killed has left
 work=$(mktemp -d /run/chaos-engine-key.XXXXXX)
 trap 'rm -rf -- "$work"' EXIT
 chmod 755 "$work"
-install -d -o _apt "$work/key"
+mkdir "$work/key"; chown _apt "$work/key"
 folders "$keyring"; settle
-install -d -m 755 "${keyring%/*}"
+(umask 022; mkdir -p "${keyring%/*}"; chmod 755 "${keyring%/*}")
 [ ! -e "$keyring" ] || { chown root:root "$keyring"; chmod 644 "$keyring"; }
 accepts() { # KEYRING: whether apt accepts the repository's index with it
   rm -rf "$work/lists"
@@ -79,12 +79,13 @@ fetch() { # the repository's key, turned into binary form
     echo "the key could not be fetched from ${url}Release.key:"; tail -n 3 "$work/log"
     echo "mend the node's way to it and run again"; return 1
   }
-  tr -d '\\r' < "$work/key/Release.key" |
-    sed -n '/^-----BEGIN PGP PUBLIC KEY BLOCK-----$/,/^-----END PGP PUBLIC KEY BLOCK-----$/p' |
-    sed -e '1,/^[[:space:]]*$/d' -e '/^-----END/,$d' -e '/^=/d' |
+  tr -d '\\r' < "$work/key/Release.key" > "$work/Release.key"
+  grep -qxF -e '-----END PGP PUBLIC KEY BLOCK-----' "$work/Release.key" && # else it was cut short
+    sed -n '/^-----BEGIN PGP PUBLIC KEY BLOCK-----$/,/^-----END PGP PUBLIC KEY BLOCK-----$/p' \\
+      "$work/Release.key" | sed -e '1,/^[[:space:]]*$/d' -e '/^-----END/,$d' -e '/^=/d' |
     base64 -d > "$work/new.gpg" 2>/dev/null && [ -s "$work/new.gpg" ] || {
     echo "what came from ${url}Release.key is no OpenPGP key, it begins with:"
-    head -c 80 "$work/key/Release.key" | tr -cd '[:print:]'; echo; return 1
+    head -c 80 "$work/key/Release.key" | tr -cd ' -~'; echo; return 1
   }
   accepts "$work/new.gpg" || { refused "its own key"; return 1; }
 }

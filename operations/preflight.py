@@ -71,7 +71,7 @@ def unfit(node: NodeState, log_server: str = "", address: str = "") -> Iterator[
             f"its packages are for {node.architecture}; install a 64-bit system "
             f"({' or '.join(ARCHITECTURES)})"
         )
-    if node.cgroup != "cgroup2fs":
+    if node.cgroup != "cgroup2":
         # the kubelet refuses version 1 from 1.35 on (KEP-4569)
         yield (
             f"/sys/fs/cgroup is {node.cgroup or 'not mounted'}, not cgroup version 2; take "

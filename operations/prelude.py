@@ -7,11 +7,9 @@ alone (umask 077) unless it says otherwise.
 from __future__ import annotations
 
 from chaos_engine.facts.manifest import DIRECTORY, STAGED
-from chaos_engine.facts.observe import LOCK, LOCK_SECONDS
+from chaos_engine.facts.observe import LOCK, LOCK_SECONDS, PATH
 from chaos_engine.facts.share import TARGET
 from chaos_engine.facts.systemd import RECORDS
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PRELUDE = f"""\
 set -eu; umask 077
@@ -23,6 +21,11 @@ flock -w {LOCK_SECONDS} 9 || {{
     'or end it, and run again' >&2
   exit 1
 }}
+case $(sync --version) in
+  *uutils* | *" 0."*) # its sync FILE is sync(2): all file systems, one that does not answer too
+    sync() {{ if [ "$1" = -f ]; then shift; fi; command sync -f "$@"; }}
+    ;;
+esac
 durable() {{ # wait until all that was written is on the card, on each of the node's disks
   awk '{{
     at = $5; disk = $3; sub(/.* - /, ""); split($0, what, " ")

@@ -251,7 +251,7 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
   rm -f /var/lib/docker/nuke-graph-directory.sh
   for package in $purged; do
     dpkg-query -W -f '${{Conffiles}}\\n' -- "$package" 2>/dev/null | while read -r path sum _; do
-      [ ! -f "$path" ] || echo "$sum  $path" | md5sum --check --status 2>/dev/null || aside "$path"
+      [ ! -f "$path" ] || [ "$(md5sum <"$path")" = "$sum  -" ] || aside "$path"
     done
   done
   [ -z "$purged" ] || patiently dpkg --purge $purged

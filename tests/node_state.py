@@ -136,6 +136,11 @@ AFTER_UNDO = {
         # The very first boot's work, which is not done again
         r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: ",
     ),
+    "forky": (
+        *_AFTER_UNDO,
+        # The very first boot's work, which is not done again
+        r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: ",
+    ),
 }
 """What is not as on a fresh node after an undo, each with its reason, by Debian's release."""
 

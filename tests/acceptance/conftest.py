@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests import manifest, node_state
-from tests.acceptance.suites import SUITE
+from tests.acceptance.suites import OPTIONS
 from tests.faults import bad as bad
 from tests.faults import good as good
 from tests.faults import nothing_half_done as nothing_half_done
@@ -36,7 +36,7 @@ MANIFEST = (
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A lab of its own, or the one that ACCEPTANCE_KEEP names."""
-    options = ("--workers", WORKERS, "--card", CARD, "--suite", SUITE.name)
+    options = ("--workers", WORKERS, "--card", CARD, *OPTIONS)
     with own_lab("acceptance", "ACCEPTANCE_KEEP", *options) as cluster:
         yield cluster
 

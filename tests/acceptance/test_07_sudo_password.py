@@ -13,7 +13,7 @@ from functools import cache
 
 import pytest
 
-from tests.acceptance.suites import SUITE
+from tests.acceptance.suites import OPTIONS
 from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 NODE = "pi7"
@@ -27,7 +27,7 @@ def asking() -> Iterator[Cluster]:
     """A lab with one worker whose sudo asks."""
     cluster = Cluster("password")
     cluster.down()
-    cluster.up("--workers", NODE, "--sudo-password", NODE, "--suite", SUITE.name)
+    cluster.up("--workers", NODE, "--sudo-password", NODE, *OPTIONS)
     yield cluster
     cluster.down()
 

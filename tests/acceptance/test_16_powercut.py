@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acceptance.suites import SUITE
+from tests.acceptance.suites import OPTIONS, SUITE
 from tests.powercut_lives import (
     BEGIN_UNDO,
     CHANGE,
@@ -25,7 +25,7 @@ NODES = {"pi1": (FIRST, CHANGE, VERSION, BEGIN_UNDO), "pi5": (PULLS, IMAGE, CONT
 def test_every_power_cut_is_borne() -> None:
     cuts = choose(SEED, NODES)
     cards = [word for node in NODES for word in ("--card", node)]
-    options = ("--workers", ",".join(NODES), "--storage", "1", "--suite", SUITE.name)
+    options = ("--workers", ",".join(NODES), "--storage", "1", *OPTIONS)
     with own_lab("pw-acceptance", "POWERCUT_KEEP", *options, "--swap", "none", *cards) as cluster:
         lives = {node: Life(cluster, node, SUITE.name, SEED) for node in NODES}
         problems = live_at_once(lives, cuts)

@@ -40,13 +40,13 @@ def unpack(suite: str, packages: Iterable[str], place: Path) -> None:
     _bootstrap(suite, place, packages, "--variant=extract", f"--setup-hook={_MERGE_USR}")
 
 
-def build_layer(suite: str, base: Path, role: str, place: Path) -> None:
-    """Build what the image of ROLE has over the root file system BASE, and its .debs, at PLACE."""
+def build_layer(suite: str, base: Path, name: str, place: Path) -> None:
+    """Build what the image NAME has over the root file system BASE, and its .debs, at PLACE."""
     for folder in ("layer", "packages"):
         (place / folder).mkdir()
     with tempfile.TemporaryDirectory(dir=place) as work:
         _in_image(
-            f"{role}/build.sh",
+            f"{name}/build.sh",
             suite,
             "--lower",
             str(base),

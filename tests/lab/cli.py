@@ -37,6 +37,12 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--subnet", metavar="CIDR", help="default: 192.168.1.0/24")
     up.add_argument("--suite", choices=plan.SUITES, help="Debian of the nodes (default: trixie)")
     up.add_argument(
+        "--userland",
+        choices=plan.USERLANDS,
+        help="whose coreutils and sudo the workers have: debian is GNU's and Miller's (default), "
+        "ubuntu26 uutils and sudo-rs, as Ubuntu 26.04",
+    )
+    up.add_argument(
         "--sudo-password",
         metavar="NODE",
         action="append",
@@ -144,6 +150,7 @@ def _plan(options: argparse.Namespace) -> plan.Plan:
     given = {
         "subnet": options.subnet,
         "suite": options.suite,
+        "userland": options.userland,
         "workers": None if options.workers is None else plan.parse_workers(options.workers),
         "storage": None if options.storage is None else plan.parse_storage(options.storage),
         "sudo_password": options.sudo_password,
@@ -213,7 +220,8 @@ def _status(name: str, *, as_json: bool) -> None:
     if not found["up"]:
         print(f"the lab {name!r} is not up")
         return
-    print(f"the lab {name!r}: {found['subnet']}, Debian {found['suite']}")
+    release = f"Debian {found['suite']}, userland {found['userland']}"
+    print(f"the lab {name!r}: {found['subnet']}, {release}")
     for node in found["nodes"]:
         state = "ssh" if node["ssh"] else "booting" if node["running"] else "off"
         print(f"  {node['name']:6} {node['role']:8} {node['address']:15} {state}")

@@ -116,6 +116,7 @@ def status(name: str) -> dict[str, Any]:
         "up": True,
         "subnet": plan.subnet,
         "suite": plan.suite,
+        "userland": plan.userland,
         "gateway": plan.gateway,
         "computer": plan.computer,
         "swap": plan.swap,
@@ -149,7 +150,7 @@ def _lock(name: str) -> Any:
 
 def _prepare(plan: Plan, where: LabPaths) -> None:
     """Make everything that the lab's life rests on; the plan's file, last, says it is whole."""
-    images = image.build(plan.suite)
+    images = image.build(plan.suite, plan.userland)
     where.run.mkdir(parents=True)
     where.run.chmod(0o755)
     addresses = {name: plan.address_of(name) for name in STORAGE}

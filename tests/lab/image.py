@@ -19,6 +19,7 @@ from tests.lab import (
     kubectl,
     kubernetes_repository,
     paths,
+    plan,
     programs,
     registry,
     registry_storage,
@@ -63,8 +64,8 @@ class Images:
         return [top / "layer", self.base / "layer"]
 
 
-def build(suite: str) -> Images:
-    """Return the images of SUITE, building what the cache does not have."""
+def build(suite: str, userland: str) -> Images:
+    """Return the images of SUITE and USERLAND, building what the cache does not have."""
     with ThreadPoolExecutor() as pool:
         keys = paths.cache() / "keys"
         with cache.locked(paths.cache() / ".keys.lock"):
@@ -76,8 +77,9 @@ def build(suite: str) -> Images:
         client = pool.submit(kubectl.piece)
         base = _base(suite)
         storage = pool.submit(_layer, suite, base, "storage")
-        worker = _layer(suite, base, "worker")
-        archive = _archive(suite, base, worker, archive_key)
+        name = "worker" if userland == plan.USERLANDS[0] else userland
+        worker = _layer(suite, base, name)
+        archive = _archive(suite, name, base, worker, archive_key)
         return Images(
             base=base,
             worker=worker,
@@ -100,20 +102,22 @@ def _base(suite: str) -> Path:
     )
 
 
-def _layer(suite: str, base: Path, role: str) -> Path:
+def _layer(suite: str, base: Path, name: str) -> Path:
     return cache.piece(
-        f"{role}-{suite}",
+        f"{name}-{suite}",
         # The worker image has the modules of this computer's kernel.
-        [*_recipe(role, suite), base.name, platform.release()],
-        lambda place: builders.build_layer(suite, base / "layer", role, place),
-        what=f"image {role} ({suite})",
+        [*_recipe(name, suite), base.name, platform.release()],
+        lambda place: builders.build_layer(suite, base / "layer", name, place),
+        what=f"image {name} ({suite})",
     )
 
 
-def _archive(suite: str, base: Path, worker: Path, key: apt_repository.SigningKey) -> Path:
+def _archive(
+    suite: str, name: str, base: Path, worker: Path, key: apt_repository.SigningKey
+) -> Path:
     packages = [*base.glob("packages/*.deb"), *worker.glob("packages/*.deb")]
     return cache.piece(
-        f"archive-{suite}",
+        f"archive-{name}-{suite}",
         [worker.name, Path(builders.__file__), Path(apt_repository.__file__), key.public],
         lambda place: builders.build_archive(suite, packages, key, place),
         what=f"archive of packages ({suite})",
@@ -160,8 +164,10 @@ def _beside(name: str) -> Iterator[Path]:
         yield paths.LAB / name
 
 
-def _recipe(role: str, suite: str) -> list[str | Path]:
+def _recipe(name: str, suite: str) -> list[str | Path]:
     """Return what an image is made from, for the name of its piece."""
-    own = [builders.IMAGES / role, builders.IMAGES / "apt.conf"]
+    own = [builders.IMAGES / name, builders.IMAGES / "apt.conf"]
+    if name in plan.USERLANDS:
+        own.append(builders.IMAGES / "worker")
     modules = [Path(builders.__file__), Path(chroot.__file__)]
     return [*own, *modules, suite, platform.machine()]

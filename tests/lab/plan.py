@@ -10,7 +10,9 @@ from ipaddress import IPv4Network
 
 from tests.lab.errors import LabError
 
-SUITES = ("trixie", "bookworm")
+SUITES = ("trixie", "bookworm", "forky")
+USERLANDS = ("debian", "ubuntu26")
+"""Whose coreutils and sudo the workers have; images/ubuntu26 says what that is."""
 WORKERS = tuple(f"pi{number}" for number in range(1, 51))
 """What workers may be called, in the order of their addresses."""
 SITE = WORKERS[:10]
@@ -62,6 +64,8 @@ class Plan:
     """The workers whose disk is of limited size, as `NODE=MIBM`: `pi1=4096M`."""
     like: str = ""
     """The folder with the disk that fresh workers begin with; "" for the image alone."""
+    userland: str = USERLANDS[0]
+    """One of USERLANDS."""
 
     @property
     def cards(self) -> dict[str, int]:
@@ -193,10 +197,16 @@ def make(
     card: Iterable[str] = (),
     legacy: Iterable[str] = (),
     like: str = "",
+    userland: str = USERLANDS[0],
 ) -> Plan:
     """Return the plan of a lab, checked as a whole; SWAP None means the first worker."""
     if not workers and not storage:
         raise LabError("a lab without any node: choose --workers or --storage")
+    if (suite, userland) == ("bookworm", "ubuntu26"):
+        raise LabError(
+            "--userland ubuntu26: bookworm has no package sudo-rs, and its rust-coreutils 0.0.17 "
+            "is older than any that Ubuntu has used; choose --suite trixie or forky"
+        )
     passwords, predecessors = tuple(sudo_password), tuple(legacy)
     sizes = {each.partition("=")[0]: each for each in map(parse_card, card)}
     if swap is None:
@@ -219,6 +229,7 @@ def make(
         card=tuple(sizes.values()),
         legacy=predecessors,
         like=like,
+        userland=userland,
     )
 
 

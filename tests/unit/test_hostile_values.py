@@ -745,7 +745,7 @@ SITE_VALUES = {
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
     *("flags", "gates", "init", "log", "mounts", "own", "path", "port", "program", "run"),
-    *("socket", "target"),
+    *("socket", "target", "unconfined"),
 }
 """Variables that have no value of the site."""
 

@@ -244,7 +244,7 @@ def test_the_note_is_on_disk_before_it_counts(tmp_path: Path) -> None:
     log, folder = tmp_path / "log", tmp_path / "var"
     script = note("pi1").replace("/var/lib/chaos-engine", str(folder))
     script = script.replace("/run/chaos-engine", str(tmp_path / "run"))
-    tools = f'sync() {{ echo "sync $*" >> {log}; }}\n'
+    tools = f'sync() {{ [ "$1" = --version ] || echo "sync $*" >> {log}; }}\n'
     tools += f'mv() {{ echo "mv $*" >> {log}; command mv "$@"; }}\n'
 
     subprocess.run(["sh", "-c", tools + script], check=True)

@@ -163,7 +163,7 @@ def kernel(n: int) -> list[str]:
         *(line for i in range(n) for line in (f"{place}/{i}", "text eA==")),
         *(f"rebooted what{i} boot" for i in range(n)),
         f"cmdline {text64(line)}",
-        *("controllers memory", "cgroup cgroup2fs", "boot_id b"),
+        *("controllers memory", "cgroup cgroup2", "boot_id b"),
     ]
 
 

@@ -16,7 +16,7 @@ import pytest
 from chaos_engine.deploys.log_mount import LogMountSettings, volume_of
 from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
 from chaos_engine.facts.mounts import Answer, Mount
-from chaos_engine.facts.share import FLAGS, confined
+from chaos_engine.facts.share import FLAGS, UNCONFINED, confined
 from chaos_engine.operations.files import Plan, Unit
 from chaos_engine.operations.log_mount import (
     CHECKED,
@@ -282,7 +282,7 @@ PROGRAMS = {
         cat $TMP/sent/$3""",
     "pkill": 'echo "pkill $*" >>$CALLS',
     # unshare --mount --propagation slave PROGRAM...
-    "unshare": 'test ! -e $TMP/old || exit 125; shift 3; exec "$@"',
+    "unshare": 'test ! -e $TMP/old || exit 96; shift 3; exec "$@"',
     # `umount -c [-l] PATH`
     "umount": """\
         echo "umount $*" >>$CALLS
@@ -341,6 +341,7 @@ class Helper:
                 confined=confined(f"{root}/view"),
                 checked=CHECKED,
                 port=24007,
+                unconfined=UNCONFINED,
             )
         )
         self.script.chmod(0o755)

@@ -100,6 +100,27 @@ def test_scripts_that_change_a_node_are_alone_on_it(lock: Path, text: str) -> No
     assert "an earlier run is still at work" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("version", "calls"),
+    [
+        ("sync (GNU coreutils) 9.7", ["-- a b", "c", "-f /"]),
+        ("sync (uutils coreutils) 0.12.0", ["-f -- a b", "-f c", "-f /"]),
+        ("/usr/lib/cargo/bin/coreutils/sync 0.0.30", ["-f -- a b", "-f c", "-f /"]),
+    ],
+)
+def test_nothing_waits_for_other_file_systems(
+    tmp_path: Path, lock: Path, version: str, calls: list[str]
+) -> None:
+    program, log = tmp_path / "sync", tmp_path / "log"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = --version ]; then echo "{version}"; else echo "$*" >>{log}; fi\n'
+    )
+    program.chmod(0o755)
+    text = f"{PRELUDE}sync -- a b\nsync c\nsync -f /\n".replace("PATH=", f"PATH={tmp_path}:")
+    assert run(local(text, lock)).returncode == 0
+    assert log.read_text().splitlines() == calls
+
+
 def test_what_packages_start_has_no_lock_of_ours(lock: Path) -> None:
     text = (
         f"{PRELUDE}\n{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
