@@ -61,7 +61,7 @@ def make_due(cluster: Cluster, nodes: Collection[str]) -> None:
     """Have nodes boot without one of the words, which only another reboot can bring."""
     before = {node: cluster.boot_id(node) for node in nodes}
     for node in nodes:
-        edit = "sed -i 's/cgroup_enable=cpuset //' /boot/firmware/cmdline.txt"
+        edit = "sed -i 's/ cgroup_enable=cpuset//' /boot/firmware/cmdline.txt"
         cluster.exec(node, f"{edit} && sync && systemctl reboot")
     wait_for(
         "other boots", lambda: all(cluster.has_rebooted(*each) for each in before.items()), 120
