@@ -301,7 +301,7 @@ def test_a_graph_that_no_client_has_is_not_taken(node: Node, other_graph: None) 
 def test_a_volume_that_people_change_is_followed_without_a_new_mount(node: Node) -> None:
     if SUITE.gluster.startswith("10"):
         pytest.skip("Gluster 10 reads its file when it mounts")
-    client = "pgrep -f -- --volfile=/run/chaos-engine/var-log.volfile"
+    client = "pgrep -x glusterfs"
     option = f"gluster --mode=script volume set {NODE} performance.quick-read"
     graph = "ls /var/log/.meta/graphs/active"
     before = node.exec(client)

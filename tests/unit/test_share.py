@@ -91,7 +91,8 @@ def test_no_link_is_followed_no_device_opened_and_no_program_run(
     (share / "program").write_text("#!/bin/sh\necho MARK\n")
     (share / "program").chmod(0o755)
     before = (share.parent / "outside/file").stat()
-    assert on(share, script, str(share)) == (status, "")
+    ended, said = on(share, script, str(share))
+    assert (ended, "MARK" in said) == (status, False)
     assert (share.parent / "outside/file").stat() == before
     assert [path.name for path in (share.parent / "outside").iterdir()] == ["file"]
 
