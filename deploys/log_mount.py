@@ -94,7 +94,7 @@ def log_mount(settings: LogMountSettings) -> None:
                     flags=",".join(FLAGS),
                     confined=CONFINED,
                     checked=CHECKED,
-                    port=24007,
+                    management_port=24007,
                     unconfined=UNCONFINED,
                 ),
                 mode="755",

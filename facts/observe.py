@@ -196,9 +196,9 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     # Longer than parts take that end by themselves, such as one that asks a dead share
     overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
     lines = [
-        f"export PATH={PATH}",
         f'm={_MARK}; [ "$1" = "$(printf {_PROBE_FORMAT})" ] || '
         "{ printf '\\n%s changed\\n' \"$m\"; exit 0; }",
+        f"export PATH={PATH}",
         f"{alone} || {{ printf '\\n%s busy\\n' \"$m\"; exit 0; }}",
         "{ printf '\\n%s out ' \"${m:?the first line that it was given is missing}\"; e=$( { {",
         f"{overall}sh -s <<'{_END}'",

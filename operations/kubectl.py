@@ -89,7 +89,7 @@ class Kubectl:
 
     def _run(self, *words: str, seconds: float = 0) -> tuple[str, str]:
         """What it printed; `ClusterError` if it fails or takes longer."""
-        seconds = seconds or 2 * REQUEST_SECONDS
+        seconds = seconds or 6 * REQUEST_SECONDS  # it asks again by itself, and then says why
         command = [
             PROGRAM,
             f"--kubeconfig={self.kubeconfig}",

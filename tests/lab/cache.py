@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab import paths
+from tests.lab import linux, paths
 from tests.lab.progress import say
 
 _KEPT_SECONDS = 7 * 24 * 3600
@@ -50,6 +50,7 @@ def piece(
         say(f"{what} ...")
         # Whoever was interrupted while building this one, or an earlier recipe, has left it.
         for left in root.glob(f".{name}-*.draft"):
+            linux.unmount_below(left)  # mmdebstrap, if it was killed, has left /proc and more
             shutil.rmtree(left)
         draft = root / f".{place.name}.draft"
         draft.mkdir(mode=0o755)

@@ -42,6 +42,14 @@ def bind(source: Path, target: Path) -> None:
     )
 
 
+def unmount_below(folder: Path) -> None:
+    """Unmount what is mounted below FOLDER, the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [line.split(" ")[4] for line in lines]
+    for point in reversed([each for each in points if each.startswith(f"{folder}/")]):
+        run("umount", point)
+
+
 def tmpfs(target: Path, mode: int = 0o755) -> None:
     """Mount an empty file system in memory at TARGET."""
     _checked(

@@ -744,7 +744,18 @@ SITE_VALUES = {
 
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
-    *("flags", "gates", "init", "log", "mounts", "own", "path", "port", "program", "run"),
+    *(
+        "flags",
+        "gates",
+        "init",
+        "log",
+        "mounts",
+        "management_port",
+        "own",
+        "path",
+        "program",
+        "run",
+    ),
     *("socket", "target", "unconfined"),
 }
 """Variables that have no value of the site."""

@@ -340,7 +340,7 @@ class Helper:
                 flags=",".join(FLAGS),
                 confined=confined(f"{root}/view"),
                 checked=CHECKED,
-                port=24007,
+                management_port=24007,
                 unconfined=UNCONFINED,
             )
         )

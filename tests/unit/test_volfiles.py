@@ -33,7 +33,8 @@ def function(name: str, port: int = 24007) -> str:
         flags="",
         confined="",
         checked="",
-        port=port,
+        management_port=port,
+        unconfined=96,
     )
     found = re.search(rf"^{name}\(\) \{{.*?^\}}$", script, re.MULTILINE | re.DOTALL)
     assert found
