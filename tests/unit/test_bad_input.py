@@ -1450,9 +1450,9 @@ NODES = [
         {**JOINED, Packages: {"kubelet": PackageState("1.26.9-1.1", True, True)}},
     ),
     node(
-        "/etc/systemd/journald.conf.d/99-own.conf sets Storage, which counts more than "
+        "/etc/systemd/journald.conf.d/99-own.conf sets Storage=auto, which counts more than "
         "/etc/systemd/journald.conf.d/90-chaos-engine.conf; remove that and run again",
-        {DropIns: (("/etc/systemd/journald.conf.d/99-own.conf", "Storage"),)},
+        {DropIns: (("/etc/systemd/journald.conf.d/99-own.conf", "Storage=auto"),)},
     ),
     node(
         "eth0: there is no such network interface; set chaos_parent_interface to the one on the "

@@ -1,0 +1,154 @@
+"""What real programs take their files for, and what our readers do: over generated files.
+
+``PROPERTY_FILES=2000 PROPERTY_SEED=7 pytest tests/unit/test_real_programs.py`` tries more and other
+files. Where a program is not on this computer its test is skipped, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+from chaos_engine.facts.systemd_files import (
+    effective,
+    listing,
+    parse_listing,
+    settings,
+)
+from tests.unit.real_programs import needed, randoms
+
+T = TypeVar("T")
+
+
+def chunks(items: list[T], size: int) -> Iterator[list[T]]:
+    """The items, so many at a time."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def pieces(random: Random, alphabet: list[str], most: int) -> str:
+    """A text of so many pieces at most."""
+    return "".join(random.choices(alphabet, k=random.randint(0, most)))
+
+
+LINES = [
+    *("Description", "Description=", "Description = ", "description=", "Other=", "=", "x", "y z"),
+    *(" ", "\t", "\\", "\\\\", "\n", "\n", "\n", "\r\n", "\r", "\\\n", " \\\n", "#", ";", "[", "]"),
+    *("\n[Unit]\n", "\n[Service]\n", "\n[X-Ours]\n", "\n[Unit", "\ufeff", "\udcff", '"', "'"),
+    *("\n# a\n", "\n; b\\\n", "é"),
+]
+
+
+def unit_dump(folder: Path, names: list[str]) -> str:
+    """What systemd's own test mode says of these units of a folder."""
+    for target in ("basic.target", "shutdown.target"):
+        (folder / target).write_text("[Unit]\n")
+    for slice_ in ("-.slice", "app.slice"):
+        (folder / slice_).write_text("[Slice]\n")
+    (folder / "all.target").write_text(f"[Unit]\nDefaultDependencies=no\nWants={' '.join(names)}\n")
+    runtime = folder / "runtime/systemd"
+    runtime.mkdir(parents=True, exist_ok=True)
+    command = [needed("systemd"), "--test", "--user", "--unit=all.target"]
+    if os.geteuid() == 0:  # "Don't run test mode as root"
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534)
+        for parent in folder.parents[:3]:
+            parent.chmod(0o755)
+    where = {"SYSTEMD_UNIT_PATH": str(folder), "XDG_RUNTIME_DIR": str(runtime.parent)}
+    done = subprocess.run(
+        command,
+        env={"HOME": str(folder), "PATH": os.environ["PATH"], **where},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def test_systemd_reads_settings_as_we_do(tmp_path: Path) -> None:
+    texts = {
+        f"u{number}.service": f"[Unit]\n{pieces(random, LINES, 24)}"
+        for number, random in enumerate(randoms())
+    }
+    wrong = []
+    for number, some in enumerate(chunks(list(texts), 200)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in some:
+            (folder / name).write_text("[Unit]\nDescription=none\n[Service]\nExecStart=/bin/true\n")
+            (folder / f"{name}.d").mkdir()
+            text = texts[name].encode("utf-8", "surrogateescape")
+            (folder / f"{name}.d" / "a.conf").write_bytes(text)
+        dump = re.finditer(
+            r"-> Unit (u\d+\.service):\n\t\tDescription: (.*?)\n\t\tInstance:",
+            unit_dump(folder, some),
+            re.DOTALL,
+        )
+        said = {match[1]: match[2] for match in dump}
+        for name in some:
+            found = [
+                value
+                for section, key, value in settings(texts[name])
+                if (section, key) == ("Unit", "Description")
+            ]
+            ours = (["none", *found][-1]) or name
+            if said.get(name) != ours:
+                wrong.append((texts[name], said.get(name), ours))
+    assert wrong == []
+
+
+NAMES = ["a.conf", "b.conf", "B.conf", "é.conf", ".c.conf", "d", "10-x.conf"]
+
+
+def test_systemd_takes_the_drop_ins_that_we_take(tmp_path: Path) -> None:
+    analyze = needed("systemd-analyze")
+    tops = ("etc", "run", "usr/local/lib", "usr/lib")
+    wrong = []
+    for number, random in enumerate(randoms()):
+        root = tmp_path / str(number)
+        for top in random.sample(tops, random.randint(1, 4)):
+            folder = root / top / "systemd/journald.conf.d"
+            folder.mkdir(parents=True)
+            for name in random.sample(
+                ["a.conf", "b.conf", "B.conf", "é.conf", ".c.conf", "d", "10-x.conf"], 4
+            ):
+                path = folder / name
+                match random.choice("fffemr"):
+                    case "f":
+                        path.write_text(f"[Journal]\nA={top}/{name}\n")
+                    case "e":
+                        path.touch()
+                    case "m":
+                        path.symlink_to("/dev/null")
+                    case _:
+                        (root / "real").write_text("[Journal]\nA=real\n")
+                        path.symlink_to(os.path.relpath(root / "real", folder))
+        (root / "etc/systemd").mkdir(parents=True, exist_ok=True)
+        (root / "etc/systemd/journald.conf").write_text("")
+        said = subprocess.run(
+            [analyze, "cat-config", f"--root={root}", "systemd/journald.conf"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        heads = re.split(rf"^# {root}(/.*)\n", said, flags=re.MULTILINE)[1:]
+        theirs = list(zip(heads[::2], heads[1::2], strict=True))
+        folders = tuple(f"{root}/{top}/systemd/journald.conf.d" for top in tops)
+        encoded = subprocess.check_output(["sh", "-c", listing(folders)], text=True)
+        ours = [
+            (path.removeprefix(str(root)), text + "\n")
+            for path, text in effective(parse_listing(encoded), folders)
+            if text
+        ]
+        theirs = [(path, text.rstrip("\n") + "\n") for path, text in theirs if text.strip()]
+        if ours != theirs:
+            wrong.append((number, theirs, ours))
+    assert wrong == []
