@@ -39,7 +39,7 @@ TOPS = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
 """Where systemd's programs look for configuration, what counts most first."""
 
 _LINE_END = re.compile(r"\n\r?\0?|\r\n?\0?|\0")
-_BLANKS = " \t\n\r"
+BLANKS = " \t\n\r"
 
 TRUE = frozenset(("1", "yes", "y", "true", "t", "on"))
 FALSE = frozenset(("0", "no", "n", "false", "f", "off"))
@@ -120,7 +120,12 @@ def settings(text: str) -> Iterator[Setting]:
             continue
         name, equals, value = line.partition("=")
         if equals:
-            yield Setting(section, name.strip(_BLANKS), value.strip(_BLANKS))
+            yield Setting(section, name.strip(BLANKS), value.strip(BLANKS))
+
+
+def physical_lines(text: str) -> Iterator[str]:
+    """Lines without the blanks around them, for programs that do not continue them."""
+    return (line.strip(BLANKS) for line in _LINE_END.split(text))
 
 
 def logical_lines(text: str) -> Iterator[str]:
@@ -128,7 +133,7 @@ def logical_lines(text: str) -> Iterator[str]:
     begun: list[str] = []
     marked = False
     for line in _LINE_END.split(text):
-        if line.lstrip(_BLANKS).startswith(("#", ";")):
+        if line.lstrip(BLANKS).startswith(("#", ";")):
             continue
         if not marked and line.startswith("\ufeff"):
             line, marked = line[1:], True
@@ -136,9 +141,9 @@ def logical_lines(text: str) -> Iterator[str]:
         if (len(line) - len(line.rstrip("\\"))) % 2:
             begun.append(f"{line[:-1]} ")
             continue
-        yield "".join([*begun, line]).strip(_BLANKS)
+        yield "".join([*begun, line]).strip(BLANKS)
         begun = []
-    yield "".join(begun).strip(_BLANKS)
+    yield "".join(begun).strip(BLANKS)
 
 
 def is_utf8(text: str) -> bool:
