@@ -66,11 +66,11 @@ def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
         globs.append(f"{quoted}*{suffix}")
     # One process for all files that there are; the names before, for one may be empty
     return (
-        "( set -- && "
+        "{ set --; "
         f"for f in {' '.join(globs)}; do "
         'if [ -f "$f" ]; then echo "file $f"; set -- "$@" "$f"; '
         'elif [ "$f" -ef /dev/null ]; then echo "file $f"; fi; done; echo; '
-        "[ $# = 0 ] || grep -aH '' -- \"$@\" ) | base64 -w0"
+        "[ $# = 0 ] || grep -aH '' -- \"$@\"; } | base64 -w0"
     )
 
 

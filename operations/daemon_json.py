@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,12 +49,15 @@ def merge(found: bytes | None, options: Options) -> bytes:
     Raises `NodeError` if what was found is no JSON object.
     """
     config = parse(found) if found and found.strip() else {}
-    exec_opts = config.get("exec-opts", [])
-    log_opts = config.get("log-opts", {})
+    exec_opts = _given(config, "exec-opts", [])
+    log_opts = _given(config, "log-opts", {})
+    storage_opts = _given(config, "storage-opts", [])
     if not isinstance(exec_opts, list) or not isinstance(log_opts, dict):
         raise NodeError(
             f"{CONFIG}: exec-opts is not a list or log-opts is not an object; mend it by hand"
         )
+    if not isinstance(storage_opts, list):
+        raise NodeError(f"{CONFIG}: storage-opts is not a list; mend it by hand")
     if config.get("log-driver", "json-file") != "json-file":
         log_opts = {}  # another driver's
     log_opts = {
@@ -66,7 +70,7 @@ def merge(found: bytes | None, options: Options) -> bytes:
     merged = {
         **config,
         "exec-opts": [
-            *(x for x in exec_opts if not str(x).startswith("native.cgroupdriver=")),
+            *(option for option in exec_opts if _name(option) != "native.cgroupdriver"),
             "native.cgroupdriver=systemd",
         ],
         "log-driver": "json-file",
@@ -74,13 +78,62 @@ def merge(found: bytes | None, options: Options) -> bytes:
         # named, it keeps Docker 29 from its new image store, which cri-dockerd cannot account for
         "storage-driver": DRIVER,
     }
+    if storage_opts:  # another driver's keep overlay2 from starting: "unknown option"
+        kept = [option for option in storage_opts if _name(option).startswith(f"{DRIVER}.")]
+        merged["storage-opts"] = kept
     if options.data_root is not None:
         merged["data-root"] = options.data_root
     if options.live_restore is not None:
         merged["live-restore"] = options.live_restore
-    if found and merged == config:
+    if found and merged == config and not found.startswith(BOM_UTF8):
         return found
-    return json.dumps(merged, indent=2, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(merged, indent=2, ensure_ascii=False)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:  # halves of a character, which JSON may have escaped
+        return json.dumps(merged, indent=2).encode() + b"\n"
+
+
+def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:
+    value = config.get(key)
+    return default if value is None else value
+
+
+def _name(option: object) -> str:
+    """The name in a ``name=value``, as Docker compares it."""
+    return str(option).partition("=")[0].strip().lower()
+
+
+def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
+    """What Docker starts with and Kubernetes, or what we set, does not work with, in words.
+
+    + config: what daemon.json shall say
+    + flags: options of dockerd's command line, with their places
+    """
+    found = []
+    features = config.get("features")
+    place = flags.get("--feature containerd-snapshotter")
+    if isinstance(features, dict) and features.get("containerd-snapshotter"):
+        place = CONFIG
+    if place:
+        found.append(
+            f"{place} switches on the feature containerd-snapshotter, with which Docker pulls no "
+            f"image onto {DRIVER} (moby/moby#46254) and cri-dockerd cannot account for images; "
+            "take it out, images that are kept there are then pulled anew"
+        )
+    place = flags.get("--userns-remap", CONFIG if config.get("userns-remap") else "")
+    if place:
+        found.append(
+            f"{place} has userns-remap, with which no pod or container on the host's network "
+            "starts, as those of Kubernetes' control plane are; take it out"
+        )
+    parent = config.get("cgroup-parent") or ""
+    if parent and not str(parent).endswith(".slice"):
+        found.append(
+            f"{CONFIG} has the cgroup-parent {parent}, but with the cgroup driver systemd Docker "
+            "takes names only that end with .slice; change it or take it out"
+        )
+    return found
 
 
 def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
@@ -96,11 +149,15 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
     return clashes
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no value")
+
+
 def parse(found: bytes) -> dict[str, Any]:
     """The file's object. Raises `NodeError` if it is none."""
     try:
-        config = json.loads(found)
-    except ValueError as error:
+        config = json.loads(found, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise NodeError(
             f"{CONFIG} is not JSON: {error}; mend it, or move it away to start anew"
         ) from None

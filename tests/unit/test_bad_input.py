@@ -26,8 +26,9 @@ from chaos_engine.deploys.settings import PREFIX, all_models
 from chaos_engine.deploys.undo import ORDER
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
-from chaos_engine.facts.docker import DaemonFlags, DockerNetworks
+from chaos_engine.facts.docker import DockerNetworks
 from chaos_engine.facts.docker_networks import DockerNetwork
+from chaos_engine.facts.docker_service import DockerService, Service
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import KernelCmdline
@@ -1413,7 +1414,7 @@ NODES = [
     node(
         "Docker would not start: --log-driver in /etc/default/docker and log-driver in "
         "/etc/docker/daemon.json are the same option; remove the flag",
-        {DaemonFlags: {"--log-driver": "/etc/default/docker"}},
+        {DockerService: Service({"--log-driver": "/etc/default/docker"})},
     ),
     node(
         "docker-ce is installed, which docker.io would replace with all that it runs; drain the "
