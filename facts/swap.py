@@ -20,8 +20,9 @@ _LOCAL = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf
     /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.*/* \\
     /var/spool/cron/crontabs/* /etc/init.d/* /etc/udev/rules.d/*.rules"""
 
-# swapon that lists (-s, --show, --summary) or stands in a comment is none
-_CALL = "swapon[[:space:]]+(-[^s-]|--[^s]|[^-[:space:]])"
+# swapon that lists (-s, --show, --summary), takes what fstab has (-a, --all), which is nothing once
+# we have been there, or stands in a comment is none
+_CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
 
 TURNERS = rf"""
 turners() (

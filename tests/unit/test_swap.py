@@ -232,7 +232,7 @@ modprobe zram; mkswap /dev/zram0
         ),
         ({ZRAM: "[Service]\nExecStartPost=/sbin/swapon /swapfile\n"}, {ZRAM: ZRAM}),
         (
-            {"/etc/systemd/system/a.service.d/b.conf": "[Service]\nExecStart=/sbin/swapon -a\n"},
+            {"/etc/systemd/system/a.service.d/b.conf": "[Service]\nExecStart=/sbin/swapon /s\n"},
             {"/etc/systemd/system/a.service.d/b.conf": "/etc/systemd/system/a.service.d/b.conf"},
         ),
         ({"/etc/rc.local": "#!/bin/sh\nswapon /swapfile\n"}, {"/etc/rc.local": "/etc/rc.local"}),
@@ -245,8 +245,9 @@ modprobe zram; mkswap /dev/zram0
         ),
         # what only looks, or talks of it
         ({"/etc/cron.d/x": "* * * * * root swapon --show; swapon -s; /sbin/swapon\n"}, {}),
-        ({ZRAM: "[Service]\n# ExecStart=/sbin/swapon -a\n; swapon -a\nExecStart=/bin/true\n"}, {}),
-        ({"/etc/systemd/system/off.service": "[Service]\nExecStart=/sbin/swapon -a\n"}, {}),
+        ({ZRAM: "[Service]\n# ExecStart=/sbin/swapon /s\n; swapon /s\nExecStart=/bin/true\n"}, {}),
+        ({"/etc/systemd/system/off.service": "[Service]\nExecStart=/sbin/swapon /s\n"}, {}),
+        ({ZRAM: "[Service]\nExecStart=/sbin/swapon --all\nExecStart=/sbin/swapon -a\n"}, {}),
         ({"/etc/init.d/dphys-swapfile": "swapon /var/swap\n"}, {}),
         ({}, {}),
     ],
