@@ -16,9 +16,12 @@ SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
 RPI_SWAP_DROP_IN = "/etc/rpi/swap.conf.d/90-chaos-engine.conf"
 
 
-_LOCAL = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
-    /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.*/* \\
-    /var/spool/cron/crontabs/* /etc/init.d/* /etc/udev/rules.d/*.rules"""
+# Files that name programs, and programs
+_CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
+    /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
+    /var/spool/cron/crontabs/*"""
+_PROGRAMS = """/etc/cron.hourly/* /etc/cron.daily/* /etc/cron.weekly/* /etc/cron.monthly/* \\
+    /etc/init.d/* /etc/udev/rules.d/*.rules"""
 
 # swapon that lists (-s, --show, --summary), takes what fstab has (-a, --all), which is nothing once
 # we have been there, or stands in a comment is none
@@ -27,11 +30,10 @@ _CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
 TURNERS = rf"""
 turners() (
   set --
-  for file in {_LOCAL}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
-  [ $# != 0 ] || exit 0
-  set -f
   scripts=
-  for word in $(cat -- "$@"); do
+  for file in {_CALLERS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+  set -f
+  for word in $([ $# = 0 ] || cat -- "$@"); do
     case $word in
       /dev/* | /proc/* | /sys/*) ;;
       */*)
@@ -40,13 +42,17 @@ turners() (
         ;;
     esac
   done
-  # no pipe: its status would be another
-  found=$(
-    grep -IlsE -e '^[[:space:]]*{_CALL}' -e '^[[:space:]]*[^#;[:space:]].*[^a-z_]{_CALL}' -- \
-      "$@" $scripts
-  ) || [ -n "$found" ] || exit 0
+  set +f
+  for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+  [ $# != 0 ] || exit 0
+  set -f
+  # almost always none: the search for one word is the fast one
+  found=$(LC_ALL=C grep -IlsF swapon -- "$@" $scripts) || [ -n "$found" ] || exit 0
   IFS='
 '
+  found=$(
+    grep -lE -e '^[[:space:]]*{_CALL}' -e '^[[:space:]]*[^#;[:space:]].*[^a-z_]{_CALL}' -- $found
+  ) || exit 0
   for file; do
     unit=${{file%.d/*.conf}} unit=${{unit##*/}}
     case " @SERVICES@ " in *" ${{unit%.service}}.service "*) continue ;; esac
