@@ -19,12 +19,12 @@ def misfits(config: Mapping[str, Any]) -> list[str]:
     """
     found = []
     for key, value in config.items():
-        if key not in _KINDS:
-            near = get_close_matches(key, _KINDS, 1)
+        if key not in KINDS:
+            near = get_close_matches(key, KINDS, 1)
             hint = f" (is {near[0]} meant?)" if near else ""
             found.append(f"{CONFIG} has {key}, which Docker does not know{hint}; take it out")
-        elif value is not None and not _FITS[_KINDS[key]](value):
-            found.append(f"{CONFIG}: {key} has to be {_KINDS[key]}; mend it by hand")
+        elif value is not None and not _FITS[KINDS[key]](value):
+            found.append(f"{CONFIG}: {key} has to be {KINDS[key]}; mend it by hand")
     runtimes = config.get("runtimes")
     runtime = config.get("default-runtime")
     known = ("runc", *(runtimes if isinstance(runtimes, dict) else ()))
@@ -34,7 +34,16 @@ def misfits(config: Mapping[str, Any]) -> list[str]:
 
 
 def _list_of(kind: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(isinstance(one, kind) for one in value)
+    return lambda value: isinstance(value, list) and all(_is(one, kind) for one in value)
+
+
+def _object_of(kind: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(_is(one, kind) for one in value.values())
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether Go takes a value for one of a kind; for it ``null`` is any."""
+    return value is None or isinstance(value, kind)
 
 
 _FITS: dict[str, Callable[[object], bool]] = {
@@ -42,17 +51,21 @@ _FITS: dict[str, Callable[[object], bool]] = {
     "true or false": lambda value: isinstance(value, bool),
     "a number": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "a list of texts": _list_of(str),
-    "an object": lambda value: isinstance(value, dict),
     "a list of objects": _list_of(dict),
+    "an object": lambda value: isinstance(value, dict),
+    "an object of objects": _object_of(dict),
+    "an object of texts": _object_of(str),
+    "an object of true and false": _object_of(bool),
+    "anything": lambda value: True,
 }
 
 _NAMES = {
     "a text": """api-cors-header bip bip6 bridge bridge-accept-fwmark cgroup-parent
         cluster-advertise cluster-store containerd containerd-namespace
-        containerd-plugins-namespace data-root default-cgroupns-mode default-gateway
+        data-root default-cgroupns-mode default-gateway
         default-gateway-v6 default-ipc-mode default-runtime default-shm-size exec-root
-        firewall-backend fixed-cidr fixed-cidr-v6 group host-gateway-ip http-proxy https-proxy
-        init-path ip log-driver log-format log-level metrics-addr min-api-version no-proxy pidfile
+        firewall-backend fixed-cidr fixed-cidr-v6 group host-gateway-ip
+        init-path ip log-driver log-format log-level metrics-addr min-api-version pidfile
         seccomp-profile storage-driver swarm-default-advertise-addr tlscacert tlscert tlskey
         userland-proxy-path userns-remap""",
     "true or false": """allow-direct-routing cri-containerd debug experimental icc init ip-forward
@@ -64,8 +77,15 @@ _NAMES = {
     "a list of texts": """allow-nondistributable-artifacts authorization-plugins cdi-spec-dirs dns
         dns-opts dns-search exec-opts hosts host-gateway-ips insecure-registries labels
         node-generic-resources registry-mirrors storage-opts""",
-    "an object": """builder cluster-store-opts default-network-opts default-ulimits features
-        log-opts nri-opts proxies runtimes""",
+    "an object": "builder default-network-opts nri-opts proxies",
+    "an object of objects": "default-ulimits runtimes",
+    "an object of texts": "cluster-store-opts log-opts",
+    "an object of true and false": "features",
+    # names of flags that are none of daemon.json's: Docker ignores them without a word
+    "anything": """add-runtime authorization-plugin cdi-spec-dir cluster-store-opt config-file
+        containerd-plugins-namespace default-address-pool default-network-opt default-ulimit dns-opt
+        exec-opt feature help host http-proxy https-proxy insecure-registry label log-opt
+        no-proxy node-generic-resource registry-mirror storage-opt validate version""",
     "a list of objects": "default-address-pools",
 }
-_KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}

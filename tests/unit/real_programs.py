@@ -46,3 +46,11 @@ def image_with(program: str) -> Path:
         if (image / program.lstrip("/")).exists():
             return image
     pytest.skip(f"NOT COMPARED with the real program: no image of the lab has {program} yet")
+
+
+@functools.cache
+def lab_package(name: str) -> Path:
+    """A Debian package from the lab's archive; else the test is skipped, loudly."""
+    for package in sorted(cache().glob(f"archive-trixie-*/debian/pool/main/{name}_*.deb")):
+        return package
+    pytest.skip(f"NOT COMPARED with the real program: the lab has no package {name} yet")

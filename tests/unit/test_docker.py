@@ -350,7 +350,9 @@ def test_half_a_character_is_no_crash() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"log-opt": {}}, "has log-opt, which Docker does not know (is log-opts meant?)"),
+        ({"log-opts ": {}}, "has log-opts , which Docker does not know (is log-opts meant?)"),
+        ({"log-opt": 1}, ""),
+        ({"features": {"cdi": "yes"}}, "features has to be an object of true and false"),
         ({"graph": "/x"}, "has graph, which Docker does not know"),
         ({"debug": "true"}, "debug has to be true or false"),
         ({"dns": "1.1.1.1"}, "dns has to be a list of texts"),
