@@ -143,8 +143,10 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
         name = _NAMES.get(flag, flag.lstrip("-"))
         for key in (name, f"{name}s", f"{name[:-1]}ies"):
             if key in config:
+                # a unit without a path is the package's, which nobody edits
+                way_out = "remove the flag" if place.startswith("/") else f"take {key} out"
                 clashes.append(
-                    f"{flag} in {place} and {key} in {CONFIG} are the same option; remove the flag"
+                    f"{flag} in {place} and {key} in {CONFIG} are the same option; {way_out}"
                 )
     return clashes
 

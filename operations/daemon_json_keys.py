@@ -20,7 +20,7 @@ def misfits(config: Mapping[str, Any]) -> list[str]:
     found = []
     for key, value in config.items():
         if key not in KINDS:
-            near = get_close_matches(key, KINDS, 1)
+            near = get_close_matches(key, (k for k in KINDS if KINDS[k] != "anything"), 1)
             hint = f" (is {near[0]} meant?)" if near else ""
             found.append(f"{CONFIG} has {key}, which Docker does not know{hint}; take it out")
         elif value is not None and not _FITS[KINDS[key]](value):

@@ -177,7 +177,10 @@ def test_the_distributions_own_flags_clash_with_nothing() -> None:
 def test_a_docker_that_is_not_there_yet_will_have_the_packages_flags() -> None:
     service = parse_service(ABSENT_LINES)
     (clash,) = conflicts({**WANTED, "hosts": ["tcp://0.0.0.0:2375"]}, service.flags)
-    assert clash.startswith("-H in docker.io's docker.service and hosts in /etc/docker/daemon.json")
+    assert clash == (
+        "-H in docker.io's docker.service and hosts in /etc/docker/daemon.json are the same "
+        "option; take hosts out"
+    )
 
 
 @pytest.mark.parametrize(
@@ -350,7 +353,7 @@ def test_half_a_character_is_no_crash() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"log-opts ": {}}, "has log-opts , which Docker does not know (is log-opts meant?)"),
+        ({"log-optz": {}}, "has log-optz, which Docker does not know (is log-opts meant?)"),
         ({"log-opt": 1}, ""),
         ({"features": {"cdi": "yes"}}, "features has to be an object of true and false"),
         ({"graph": "/x"}, "has graph, which Docker does not know"),
