@@ -20,15 +20,17 @@ def misfits(config: Mapping[str, Any]) -> list[str]:
     found = []
     for key, value in config.items():
         if key not in KINDS:
-            near = get_close_matches(key, (k for k in KINDS if KINDS[k] != "anything"), 1)
+            near = get_close_matches(
+                key, (k for k in KINDS if not KINDS[k].startswith("anything")), 1
+            )
             hint = f" (is {near[0]} meant?)" if near else ""
             found.append(f"{CONFIG} has {key}, which Docker does not know{hint}; take it out")
         elif value is not None and not _FITS[KINDS[key]](value):
             found.append(f"{CONFIG}: {key} has to be {KINDS[key]}; mend it by hand")
     runtimes = config.get("runtimes")
     runtime = config.get("default-runtime")
-    known = ("runc", *(runtimes if isinstance(runtimes, dict) else ()))
-    if runtime and runtime not in known and not str(runtime).startswith("io.containerd."):
+    defined = ("runc", *(runtimes if isinstance(runtimes, dict) else ()))
+    if runtime and runtime not in defined and not str(runtime).startswith("io.containerd."):
         found.append(f"{CONFIG}: default-runtime {runtime} is not among its runtimes; take it out")
     return found
 
@@ -46,6 +48,8 @@ def _is(value: object, kind: type) -> bool:
     return value is None or isinstance(value, kind)
 
 
+_IGNORED = "anything but an object"
+
 _FITS: dict[str, Callable[[object], bool]] = {
     "a text": lambda value: isinstance(value, str),
     "true or false": lambda value: isinstance(value, bool),
@@ -56,7 +60,7 @@ _FITS: dict[str, Callable[[object], bool]] = {
     "an object of objects": _object_of(dict),
     "an object of texts": _object_of(str),
     "an object of true and false": _object_of(bool),
-    "anything": lambda value: True,
+    _IGNORED: lambda value: not value or not isinstance(value, dict),
 }
 
 _NAMES = {
@@ -82,7 +86,7 @@ _NAMES = {
     "an object of texts": "cluster-store-opts log-opts",
     "an object of true and false": "features",
     # names of flags that are none of daemon.json's: Docker ignores them without a word
-    "anything": """add-runtime authorization-plugin cdi-spec-dir cluster-store-opt config-file
+    _IGNORED: """add-runtime authorization-plugin cdi-spec-dir cluster-store-opt config-file
         containerd-plugins-namespace default-address-pool default-network-opt default-ulimit dns-opt
         exec-opt feature help host http-proxy https-proxy insecure-registry label log-opt
         no-proxy node-generic-resource registry-mirror storage-opt validate version""",

@@ -1417,6 +1417,19 @@ NODES = [
         {DockerService: Service({"--log-driver": "/etc/default/docker"})},
     ),
     node(
+        "Docker would not start: -H in docker.io's docker.service and hosts in "
+        "/etc/docker/daemon.json are the same option; take hosts out",
+        {
+            Content: {"/etc/docker/daemon.json": b'{"hosts": ["fd://"]}'},
+            DockerService: Service({"-H": "docker.io's docker.service"}),
+        },
+    ),
+    node(
+        "/etc/docker/daemon.json has userns-remap, with which no pod or container on the host's "
+        "network starts, as those of Kubernetes' control plane are; take it out",
+        {Content: {"/etc/docker/daemon.json": b'{"userns-remap": "default"}'}},
+    ),
+    node(
         "docker-ce is installed, which docker.io would replace with all that it runs; drain the "
         "node and remove it first: apt-get remove docker-ce",
         {Packages: {"docker-ce": PackageState("5:28.0.1", False, True)}},

@@ -355,6 +355,7 @@ def test_half_a_character_is_no_crash() -> None:
     [
         ({"log-optz": {}}, "has log-optz, which Docker does not know (is log-opts meant?)"),
         ({"log-opt": 1}, ""),
+        ({"log-opt": {"a": "b"}}, "log-opt has to be anything but an object"),
         ({"features": {"cdi": "yes"}}, "features has to be an object of true and false"),
         ({"graph": "/x"}, "has graph, which Docker does not know"),
         ({"debug": "true"}, "debug has to be true or false"),

@@ -10,11 +10,14 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import TypeVar
+
+import pytest
 
 from chaos_engine.facts.rsyslog import snippets_of
 from chaos_engine.facts.sysctl import BootSetting, boot_settings, last_at_boot
@@ -64,8 +67,6 @@ def unit_dump(folder: Path, names: list[str]) -> str:
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
         for path in (folder, *folder.rglob("*")):
             os.chown(path, 65534, 65534)
-        for parent in folder.parents[:3]:
-            parent.chmod(0o755)
     where = {"SYSTEMD_UNIT_PATH": str(folder), "XDG_RUNTIME_DIR": str(runtime.parent)}
     done = subprocess.run(
         command,
@@ -77,15 +78,23 @@ def unit_dump(folder: Path, names: list[str]) -> str:
     return done.stdout.decode(errors="surrogateescape")
 
 
-def test_systemd_reads_settings_as_we_do(tmp_path: Path) -> None:
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that another user may come to, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def test_systemd_reads_settings_as_we_do(open_path: Path) -> None:
     texts = {
         f"u{number}.service": f"[Unit]\n{pieces(random, LINES, 24)}"
         for number, random in enumerate(randoms())
     }
     wrong = []
     for number, some in enumerate(chunks(list(texts), 200)):
-        folder = tmp_path / str(number)
+        folder = open_path / str(number)
         folder.mkdir()
+        open_path.chmod(0o755)
         for name in some:
             (folder / name).write_text("[Unit]\nDescription=none\n[Service]\nExecStart=/bin/true\n")
             (folder / f"{name}.d").mkdir()
