@@ -65,6 +65,7 @@ acceptance: lab-packages venv
 	$(BIN)/pytest tests/lab/unit tests/preview tests/acceptance
 
 torture: $(if $(PARTS),lab-packages venv,bookworm)
+	$(if $(PARTS),,PROPERTY_FILES=2000 $(BIN)/pytest tests/unit/test_real_programs.py)
 	POWERCUT_SEED=$(SEED) $(BIN)/pytest $(if $(PARTS),$(PARTS:%=tests/torture/test_%.py),tests/torture)
 
 bookworm: lab-packages venv

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from chaos_engine.deploys.pem import blocks, byte_order_mark
 from chaos_engine.deploys.settings import SettingsError, read_file, unread
 
 SOON = timedelta(days=30)
@@ -90,10 +91,37 @@ def _certificates(file: Given, wanted: str) -> list[x509.Certificate]:
         )
     if _PRIVATE in file.data:
         raise file.wrong(f"is a private key, not {wanted}", "are two files swapped?")
+    _check_plain(file)
+    found = [block.der for block in blocks(file.data) if block.is_certificate]
     try:
-        return x509.load_pem_x509_certificates(file.data)
+        others = x509.load_pem_x509_certificates(file.data)
     except ValueError:
-        raise file.wrong(f"is not {wanted} in PEM form", f"put {wanted} there") from None
+        others = []
+    if len(found) < len(others):  # what OpenSSL shows, and would be believed
+        raise file.wrong(
+            f"has {len(others)} certificates, of which Go programs, as the API server is, find "
+            f"{len(found)}: {_GO}",
+            "put each -----BEGIN CERTIFICATE----- at the beginning of a line",
+        )
+    try:
+        certificates = [x509.load_der_x509_certificate(der) for der in found]
+    except ValueError:
+        certificates = []
+    if not certificates:
+        raise file.wrong(f"is not {wanted} in PEM form", f"put {wanted} there")
+    return certificates
+
+
+_GO = "something stands before -----BEGIN on its line, behind its dashes, or below it"
+
+
+def _check_plain(file: Given) -> None:
+    mark = byte_order_mark(file.data)
+    if mark:
+        raise file.wrong(
+            f"begins with {mark}, behind which Go programs, as the API server is, find no PEM",
+            "save it as plain text: UTF-8 without byte order mark",
+        )
 
 
 def _check_key(file: Given, certificate: Given, leaf: x509.Certificate) -> None:
@@ -105,10 +133,16 @@ def _check_key(file: Given, certificate: Given, leaf: x509.Certificate) -> None:
             "is encrypted, and the API server cannot ask for a passphrase",
             "decrypt it: openssl pkey -in OLD -out NEW",
         )
+    _check_plain(file)
     try:
         key = load_pem_private_key(file.data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # their texts may quote the file
         raise file.wrong("is not a private key in PEM form", "put the client's key there") from None
+    if not any(block.is_key for block in blocks(file.data)):
+        raise file.wrong(
+            f"has a key that Go programs, as the API server is, do not find: {_GO}",
+            "put its -----BEGIN line at the beginning of a line",
+        )
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         raise file.wrong(

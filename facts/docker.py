@@ -1,12 +1,8 @@
-"""Docker as it runs on the node, its networks, and the options that its service gets."""
+"""Docker as it runs on the node, and its networks."""
 
 from __future__ import annotations
 
-import base64
 import json
-import re
-import shlex
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -107,93 +103,3 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
     @override
     def parse(self, lines: list[str]) -> dict[str, DockerNetwork] | None:
         return parse_networks(lines)
-
-
-class DaemonFlags(NodeFact[dict[str, str]]):
-    """The options that docker.service gives to dockerd, each with the place that it comes from.
-
-    Docker does not start if an option is given both as a flag and in daemon.json
-    (https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file), and
-    ``dockerd --validate`` does not know the service's flags.
-
-    **Example:** ``{"-H": "docker.service", "--log-driver": "/etc/default/docker"}``
-    """
-
-    @override
-    def command(self) -> str:
-        return (
-            "systemctl show --property LoadState,Environment,ExecStart -- docker.service; "
-            "for f in /etc/default/docker /etc/systemd/system/docker.service.d/*.conf; do "
-            'test ! -f "$f" || echo "file $(base64 -w0 <"$f") $f"; done; true'
-        )
-
-    @staticmethod
-    @override
-    def default() -> dict[str, str]:
-        return {}
-
-    @override
-    def parse(self, lines: list[str]) -> dict[str, str]:
-        return parse_flags(lines)
-
-
-def parse_flags(lines: list[str]) -> dict[str, str]:
-    """Read ``Key=value`` lines of systemctl, and ``file BASE64 PATH`` lines."""
-    unit: dict[str, str] = {}
-    files: dict[str, str] = {}
-    for line in lines:
-        if line.startswith("file "):
-            _, encoded, path = line.split(" ", 2)
-            files[path] = base64.b64decode(encoded, validate=True).decode(errors="replace")
-        else:
-            key, _, value = line.partition("=")
-            unit[key] = value
-    defaults = files.pop("/etc/default/docker", "")
-    if unit.get("LoadState") == "loaded":
-        # systemd has merged the drop-ins, and shows each command as { path= ; argv[]= ; ... }
-        command = re.search(r"argv\[\]=(.*?) ; ignore_errors=", unit.get("ExecStart", ""))
-        commands = {"docker.service": command.group(1) if command else ""}
-    else:  # not installed yet: the package's own unit passes $DOCKER_OPTS
-        commands = {path: " ".join(_values(text, "ExecStart")) for path, text in files.items()}
-        commands["docker.service"] = "$DOCKER_OPTS"
-    by_file = _by_name(line.strip() for line in defaults.splitlines())
-    by_unit = _by_name(_words(unit.get("Environment", "")))
-    flags: dict[str, str] = {}
-    for place, text in commands.items():
-        for word in text.split():
-            variable = re.fullmatch(r"\$\{?(\w+)\}?", word)
-            if variable is None:
-                flags |= _flags(word, place)
-                continue
-            for value in by_file.get(variable.group(1), ()):
-                flags |= _flags(" ".join(_words(value)), "/etc/default/docker")
-            for value in by_unit.get(variable.group(1), ()):
-                flags |= _flags(value, place)
-    return flags
-
-
-def _by_name(assignments: Iterable[str]) -> dict[str, list[str]]:
-    """Return the values of texts ``NAME=value`` by name, in their order."""
-    found: dict[str, list[str]] = {}
-    for name, equals, value in (text.partition("=") for text in assignments):
-        if equals:
-            found.setdefault(name, []).append(value)
-    return found
-
-
-def _values(text: str, key: str) -> Iterator[str]:
-    """The values that lines ``KEY=value`` of a file give to a key, without their quotes."""
-    for line in text.splitlines():
-        if line.strip().startswith(f"{key}="):
-            yield " ".join(_words(line.strip().partition("=")[2]))
-
-
-def _flags(text: str, place: str) -> dict[str, str]:
-    return {word.partition("=")[0]: place for word in text.split() if word.startswith("-")}
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text, comments=True)
-    except ValueError:  # an open quote
-        return text.split()

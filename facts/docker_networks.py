@@ -24,6 +24,11 @@ class DockerNetwork(Value):
     + auxiliary: addresses that Docker gives to nobody, by the names that they are noted under
     + options: of the driver, parent and mode among them
     + labels, internal, ipv6: as it was created
+    + config_only: whether it is but a configuration that other networks are made from: it has no
+      addresses in use (https://docs.docker.com/reference/cli/docker/network/create/)
+    + pool: where its addresses are taken from: of networks with the same pool none may overlap. A
+      swarm's networks have one of their own, and so has each driver for addresses (libnetwork's
+      ``ipam``, its address spaces)
     """
 
     driver: str
@@ -39,6 +44,8 @@ class DockerNetwork(Value):
     labels: dict[str, str] = field(default_factory=dict)
     internal: bool = False
     ipv6: bool = False
+    config_only: bool = False
+    pool: str = "local default"
 
 
 def parse_networks(lines: list[str]) -> dict[str, DockerNetwork] | None:
@@ -92,4 +99,6 @@ def _network(found: dict[str, Any]) -> DockerNetwork:
         labels=found.get("Labels") or {},
         internal=found.get("Internal", False),
         ipv6=found.get("EnableIPv6", False),
+        config_only=found.get("ConfigOnly", False),
+        pool=f"{found.get('Scope', 'local')} {(found.get('IPAM') or {}).get('Driver', 'default')}",
     )

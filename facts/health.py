@@ -12,6 +12,7 @@ from chaos_engine.facts.haproxy import MARK, SCRIPT
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.share import CONFINED, TARGET
+from chaos_engine.facts.swap import TURNERS
 
 LIMIT_SECONDS = 3
 """How long a check that waits for somebody may take. All of them together have to end before
@@ -48,6 +49,10 @@ CHECKS = {
     "swap": (
         "! sed 1d /proc/swaps | grep -q .",
         "swap is in use; if a run does not turn it off, it does not fit into RAM: reboot the node",
+    ),
+    "swap_again": (
+        f"{TURNERS}\n! turners | grep -q .",
+        "a service or script of this node turns swap on at each boot; the swap concern names it",
     ),
     "journald": (
         # not by its name, which anybody's program may have
@@ -95,7 +100,7 @@ CHECKS = {
 }
 """By concern: a shell command that fails if its service does not do its work, and what to say."""
 
-PART_OF = {"api_server": "kubernetes"}
+PART_OF = {"api_server": "kubernetes", "swap_again": "swap"}
 """The concern of a check that has a name of its own."""
 
 

@@ -2,45 +2,66 @@
 
 from __future__ import annotations
 
-from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.observe import NodeFact
+from chaos_engine.facts.systemd_files import (
+    effective,
+    folders,
+    listing,
+    parse_listing,
+    settings,
+)
 
-_FOLDERS = ("/usr/lib", "/usr/local/lib", "/run", "/etc")
+FOLDERS = folders("systemd/journald.conf.d")
+
+KERNEL = "/proc/cmdline"
+
+# What journald takes from the kernel's command line, after all files (systemd-journald.service(8))
+_WORDS = {
+    "systemd.journald.forward_to_syslog": ("ForwardToSyslog", "yes"),
+    "systemd.journald.max_level_syslog": ("MaxLevelSyslog", None),
+}
+
+DropIn = tuple[str, str]
+"""A file and a ``Name=value`` that it sets."""
 
 
-class DropIns(NodeFact[tuple[tuple[str, str], ...]]):
-    """Pairs of a drop-in of ``journald.conf`` and a ``Name=value`` that it sets.
+class DropIns(NodeFact[tuple[DropIn, ...]]):
+    """What drop-ins of ``journald.conf`` and the kernel's command line set, in the order in which
+    it applies: pairs of a path and a ``Name=value``.
+
+    Read by the rules of `chaos_engine.facts.systemd_files`; drop-ins that are masked are not there.
 
     **Example:** ``host.get_fact(DropIns)``
     """
 
     @override
-    def command(self) -> StringCommand:
-        # No status of its own: folders without drop-ins are an answer
-        return StringCommand(
-            "grep -HsE '^[A-Z][A-Za-z]*='",
-            *(f"{folder}/systemd/journald.conf.d/*.conf" for folder in _FOLDERS),
-            "; true",
-        )
+    def command(self) -> str:
+        return f'{listing(FOLDERS)}; echo; read -r words <{KERNEL}; echo "$words"'
 
     @staticmethod
     @override
-    def default() -> tuple[tuple[str, str], ...]:
+    def default() -> tuple[DropIn, ...]:
         return ()
 
     @override
-    def parse(self, lines: list[str]) -> tuple[tuple[str, str], ...]:
+    def parse(self, lines: list[str]) -> tuple[DropIn, ...]:
         return parse_drop_ins(lines)
 
 
-def parse_drop_ins(lines: list[str]) -> tuple[tuple[str, str], ...]:
-    """Read ``PATH:Name=value`` lines."""
-    found = []
-    for line in lines:
-        path, colon, setting = line.partition(".conf:")
-        if not colon:
-            raise ValueError(line)
-        found.append((f"{path}.conf", setting))
+def parse_drop_ins(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> tuple[DropIn, ...]:
+    """Read a line of `listing` and the kernel's command line."""
+    found: list[DropIn] = []
+    for path, text in effective(parse_listing(lines[0]), folders):
+        found += [
+            (path, f"{name}={value}")
+            for section, name, value in settings(text)
+            if section == "Journal"
+        ]
+    for word in " ".join(lines[1:]).split():
+        key, equals, value = word.partition("=")
+        name, alone = _WORDS.get(key.replace("-", "_"), ("", None))
+        if name and (equals or alone):
+            found.append((KERNEL, f"{name}={value if equals else alone}"))
     return tuple(found)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from typing_extensions import override
 
+from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import decoded, unescaped
 
@@ -13,6 +14,63 @@ SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
 """Services that call swapon themselves: of Raspberry Pi OS and Debian, zram-tools, Ubuntu."""
 
 RPI_SWAP_DROP_IN = "/etc/rpi/swap.conf.d/90-chaos-engine.conf"
+
+
+# Files that name programs, and programs
+_CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
+    /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
+    /var/spool/cron/crontabs/*"""
+_PROGRAMS = """/etc/cron.hourly/* /etc/cron.daily/* /etc/cron.weekly/* /etc/cron.monthly/* \\
+    /etc/init.d/* /etc/udev/rules.d/*.rules"""
+
+# swapon that lists (-s, --show, --summary), takes what fstab has (-a, --all), which is nothing once
+# we have been there, or stands in a comment is none
+_CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
+
+TURNERS = rf"""
+turners() (
+  set --
+  scripts=
+  for file in {_CALLERS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+  set -f
+  for word in $([ $# = 0 ] || cat -- "$@"); do
+    case $word in
+      /dev/* | /proc/* | /sys/*) ;;
+      */*)
+        word=/${{word#*/}} word=${{word%;}} word=${{word%[!a-zA-Z0-9._-]}}
+        [ ! -f "$word" ] || scripts="$scripts $word"
+        ;;
+    esac
+  done
+  set +f
+  for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+  [ $# != 0 ] || exit 0
+  set -f
+  # almost always none: the search for one word is the fast one
+  found=$(LC_ALL=C grep -IlsF swapon -- "$@" $scripts) || [ -n "$found" ] || exit 0
+  IFS='
+'
+  found=$(
+    grep -lE -e '^[[:space:]]*{_CALL}' -e '^[[:space:]]*[^#;[:space:]].*[^a-z_]{_CALL}' -- $found
+  ) || exit 0
+  for file; do
+    unit=${{file%.d/*.conf}} unit=${{unit##*/}}
+    case " @SERVICES@ " in *" ${{unit%.service}}.service "*) continue ;; esac
+    case $file in
+      */systemd/*) systemctl is-enabled --quiet -- "$unit" 2>/dev/null || continue ;;
+      */rc.local) [ -x "$file" ] || continue ;;
+    esac
+    for one in $found; do
+      if [ "$one" = "$file" ] || grep -qF -- "$one" "$file"; then
+        echo "turns_on $file $one"
+        break
+      fi
+    done
+  done
+)
+""".replace("@SERVICES@", " ".join(SERVICES))
+"""A shell function that prints which of the files that systemd, cron, udev and init scripts take
+from the node's owner call swapon, and in which script: ``turns_on FILE SCRIPT``."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +95,9 @@ class SwapState(Value):
     + services: state of `SERVICES` that are installed, and of ``swap.target``
     + rpi_swap: whether the package rpi-swap is there; `rpi_swap_drop_in` is this package's file
       for it, ``None`` if there is none
+    + turners: files of the node's owner that turn swap on, each with the script that it calls for
+      that, or itself
+    + noted: names of areas that an earlier run has turned off
     """
 
     areas: tuple[SwapArea, ...]
@@ -49,6 +110,8 @@ class SwapState(Value):
     services: dict[str, str]
     rpi_swap: bool
     rpi_swap_drop_in: str | None
+    turners: dict[str, str] = field(default_factory=dict)
+    noted: tuple[str, ...] = ()
 
     @property
     def used(self) -> int:
@@ -84,9 +147,17 @@ for folder in /usr/lib /lib /usr/local/lib /etc; do
   [ ! -e $folder/systemd/system-generators/rpi-swap-generator ] || echo 'rpi_swap yes'
 done
 [ ! -e @DROP_IN@ ] || echo "rpi_swap_drop_in $(base64 -w0 @DROP_IN@)"
+turners
+{
+  read -r head
+  ! read -r area || awk -F '\t' '$2 == "swap" { print "noted", $4 }' @MANIFEST@ 2>/dev/null
+} </proc/swaps
+true
 """
 
-SCRIPT = _SCRIPT.replace("@SERVICES@", " ".join(SERVICES)).replace("@DROP_IN@", RPI_SWAP_DROP_IN)
+SCRIPT = TURNERS + _SCRIPT.replace("@SERVICES@", " ".join(SERVICES)).replace(
+    "@DROP_IN@", RPI_SWAP_DROP_IN
+).replace("@MANIFEST@", MANIFEST)
 
 
 class Swaps(NodeFact[SwapState]):
@@ -110,6 +181,8 @@ def parse_swaps(lines: list[str]) -> SwapState:
     areas: list[SwapArea] = []
     units: dict[str, str] = {}
     services: dict[str, str] = {}
+    turners: dict[str, str] = {}
+    noted: list[str] = []
     for line in lines:
         key, _, value = line.partition(" ")
         fields = value.split()
@@ -121,6 +194,11 @@ def parse_swaps(lines: list[str]) -> SwapState:
             kept = units if name.endswith(".swap") else services
             if load != "not-found":
                 kept[name] = " ".join(state) or load
+        elif key == "turns_on":
+            file, _, script = value.rpartition(" ")
+            turners[file] = script
+        elif key == "noted":
+            noted.append(value)
         else:
             values[key] = value
     mode, owner, group = values.get("fstab", "644 root root").split()
@@ -136,4 +214,6 @@ def parse_swaps(lines: list[str]) -> SwapState:
         services=services,
         rpi_swap="rpi_swap" in values,
         rpi_swap_drop_in=None if drop_in is None else decoded(drop_in),
+        turners=turners,
+        noted=tuple(noted),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,12 +55,15 @@ def merge(found: bytes | None, options: Options) -> bytes:
     Raises `NodeError` if what was found is no JSON object.
     """
     config = parse(found) if found and found.strip() else {}
-    exec_opts = config.get("exec-opts", [])
-    log_opts = config.get("log-opts", {})
+    exec_opts = _given(config, "exec-opts", [])
+    log_opts = _given(config, "log-opts", {})
+    storage_opts = _given(config, "storage-opts", [])
     if not isinstance(exec_opts, list) or not isinstance(log_opts, dict):
         raise NodeError(
             f"{CONFIG}: exec-opts is not a list or log-opts is not an object; mend it by hand"
         )
+    if not isinstance(storage_opts, list):
+        raise NodeError(f"{CONFIG}: storage-opts is not a list; mend it by hand")
     if config.get("log-driver", "json-file") != "json-file":
         log_opts = {}  # another driver's
     log_opts = {
@@ -72,7 +76,7 @@ def merge(found: bytes | None, options: Options) -> bytes:
     merged = {
         **config,
         "exec-opts": [
-            *(x for x in exec_opts if not str(x).startswith("native.cgroupdriver=")),
+            *(option for option in exec_opts if _name(option) != "native.cgroupdriver"),
             "native.cgroupdriver=systemd",
         ],
         "log-driver": "json-file",
@@ -80,13 +84,62 @@ def merge(found: bytes | None, options: Options) -> bytes:
         # named, it keeps Docker 29 from its new image store, which cri-dockerd cannot account for
         "storage-driver": DRIVER,
     }
+    if storage_opts:  # another driver's keep overlay2 from starting: "unknown option"
+        kept = [option for option in storage_opts if _name(option).startswith(f"{DRIVER}.")]
+        merged["storage-opts"] = kept
     if options.data_root is not None:
         merged["data-root"] = options.data_root
     if options.live_restore is not None:
         merged["live-restore"] = options.live_restore
-    if found and merged == config:
+    if found and merged == config and not found.startswith(BOM_UTF8):
         return found
-    return json.dumps(merged, indent=2, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(merged, indent=2, ensure_ascii=False)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:  # halves of a character, which JSON may have escaped
+        return json.dumps(merged, indent=2).encode() + b"\n"
+
+
+def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:
+    value = config.get(key)
+    return default if value is None else value
+
+
+def _name(option: object) -> str:
+    """The name in a ``name=value``, as Docker compares it."""
+    return str(option).partition("=")[0].strip().lower()
+
+
+def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
+    """What Docker starts with and Kubernetes, or what we set, does not work with, in words.
+
+    + config: what daemon.json shall say
+    + flags: options of dockerd's command line, with their places
+    """
+    found = []
+    features = config.get("features")
+    place = flags.get("--feature containerd-snapshotter")
+    if isinstance(features, dict) and features.get("containerd-snapshotter"):
+        place = CONFIG
+    if place:
+        found.append(
+            f"{place} switches on the feature containerd-snapshotter, with which Docker pulls no "
+            f"image onto {DRIVER} (moby/moby#46254) and cri-dockerd cannot account for images; "
+            "take it out, images that are kept there are then pulled anew"
+        )
+    place = flags.get("--userns-remap", CONFIG if config.get("userns-remap") else "")
+    if place:
+        found.append(
+            f"{place} has userns-remap, with which no pod or container on the host's network "
+            "starts, as those of Kubernetes' control plane are; take it out"
+        )
+    parent = config.get("cgroup-parent") or ""
+    if parent and not re.fullmatch(r".+\.slice", str(parent)):
+        found.append(
+            f"{CONFIG} has the cgroup-parent {parent}, but with the cgroup driver systemd Docker "
+            "takes names only that end with .slice; change it or take it out"
+        )
+    return found
 
 
 def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
@@ -96,8 +149,10 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
         name = _NAMES.get(flag, flag.lstrip("-"))
         for key in (name, f"{name}s", f"{name[:-1]}ies"):
             if key in config:
+                # a unit without a path is the package's, which nobody edits
+                way_out = "remove the flag" if place.startswith("/") else f"take {key} out"
                 clashes.append(
-                    f"{flag} in {place} and {key} in {CONFIG} are the same option; remove the flag"
+                    f"{flag} in {place} and {key} in {CONFIG} are the same option; {way_out}"
                 )
     return clashes
 
@@ -108,24 +163,12 @@ def refused(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
     + docker: the major release of the Docker that is installed, ``None`` if none is
 
     ``dockerd --validate`` says "configuration OK" to all of it. Tried with Docker 26.1.5 (Debian)
-    and 29.7.2; with the former a true ``containerd-snapshotter`` fails at the first pull only.
+    and 29.7.2. `contradictions` has more of the kind.
     """
     return [f"{CONFIG}: {problem}" for problem in _refused(config, docker)]
 
 
 def _refused(config: Mapping[str, Any], docker: int | None) -> Iterator[str]:
-    features = config.get("features")
-    if isinstance(features, dict) and features.get("containerd-snapshotter"):
-        yield (
-            f"features.containerd-snapshotter does not go with the storage driver {DRIVER}: Docker "
-            "29 does not start, Docker 26 pulls no image; remove it"
-        )
-    parent = config.get("cgroup-parent")
-    if parent and not re.fullmatch(r".+\.slice", str(parent)):
-        yield (
-            f"cgroup-parent is {parent}; with the cgroup driver systemd, which kubelet needs, it "
-            "has to be a slice, such as docker.slice"
-        )
     for option in _list(config.get("storage-opts")):
         name = option.partition("=")[0].strip().lower()
         gone = name == "overlay2.override_kernel_check" and (docker is None or docker >= 24)
@@ -152,11 +195,15 @@ def _list(found: Any) -> list[str]:
     return [str(one) for one in found] if isinstance(found, list) else []
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no value")
+
+
 def parse(found: bytes) -> dict[str, Any]:
     """The file's object. Raises `NodeError` if it is none."""
     try:
-        config = json.loads(found)
-    except ValueError as error:
+        config = json.loads(found, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise NodeError(
             f"{CONFIG} is not JSON: {error}; mend it, or move it away to start anew"
         ) from None

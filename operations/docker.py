@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chaos_engine.facts.apt import Packages, PackageState
-from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine
+from chaos_engine.facts.docker import DockerInfo, Engine
+from chaos_engine.facts.docker_service import DockerService
 from chaos_engine.facts.files import Content, Present
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.operations import files
@@ -15,7 +16,16 @@ from chaos_engine.operations.apt import APT
 from chaos_engine.operations.compatibility import major
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.cordon import Rolling
-from chaos_engine.operations.daemon_json import CONFIG, DRIVER, Options, conflicts, merge, refused
+from chaos_engine.operations.daemon_json import (
+    CONFIG,
+    DRIVER,
+    Options,
+    conflicts,
+    contradictions,
+    merge,
+    refused,
+)
+from chaos_engine.operations.daemon_json_keys import misfits
 from chaos_engine.operations.files import File, Unit, transaction
 from chaos_engine.operations.rolling import READ, in_turn, standing
 
@@ -31,10 +41,13 @@ _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "contain
 _RECOMMENDED = """apart apt-cache depends docker.io |
   awk '$1 == "Recommends:" && $2 == "docker-cli" { print $2 }'"""
 
-# A daemon that answers may still run with something else, if it was told so elsewhere
+# A daemon that answers may still run with something else, if it was told so elsewhere. containerd's
+# image store calls itself as the storage driver is called, and has a driver-type
 _READY = f"""\
 said=$(timeout 60 sh -c 'until
-  timeout 10 docker info --format "{{{{.CgroupDriver}}}} {{{{.Driver}}}}" 2>/dev/null
+  timeout 10 docker info --format "{{{{.CgroupDriver}}}} {{{{.Driver}}}}\
+{{{{range .DriverStatus}}}}{{{{if eq (index . 0) \\"driver-type\\"}}}} {{{{index . 1}}}}\
+{{{{end}}}}{{{{end}}}}" 2>/dev/null
 do sleep 1; done') || said='nothing in 60 s'
 [ "$said" = "systemd {DRIVER}" ] || {{
   echo "docker info says: $said; wanted: systemd {DRIVER}" >&2; false
@@ -53,7 +66,7 @@ def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
         Read.of(Packages, names=_PACKAGES),
         Read.of(Present, path=CLIENT),
         Read.of(Content, path=CONFIG),
-        Read.of(DaemonFlags),
+        Read.of(DockerService),
         Read.of(DockerInfo),
         *files.reads(_files(options, b""), units=[UNIT]),
     ]
@@ -81,12 +94,21 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     before = observe(Content, path=CONFIG)
     content = merge(before, options)
     config = json.loads(content)
-    flags = observe(DaemonFlags)
+    service = observe(DockerService)
     there = found.get("docker.io")
     installed = major(there.version) if there is not None else None
-    clashes = [*conflicts(config, flags), *refused(config, installed)]
+    validates = there is not None and there.complete and (installed or 0) >= 23
+    clashes = [
+        *([service.problem] if service.problem else []),
+        *conflicts(config, service.flags),
+        *refused(config, installed),
+        *([] if validates else misfits(config)),
+    ]
     if clashes:
-        raise NodeError(f"Docker would not run: {'; '.join(clashes)}")
+        raise NodeError(f"Docker would not start: {'; '.join(clashes)}")
+    unfit = contradictions(config, service.flags)
+    if unfit:
+        raise NodeError("; ".join(unfit))
     written = _files(options, content)
     rolling = rolling or Rolling()
     todo = files.decide(written, units=[UNIT])
@@ -94,7 +116,6 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     drained = standing(rolling).joined and rolling.kubectl is not None
     for message in noteworthy(observe(DockerInfo), config, restarts and not drained):
         warn(message)
-    validates = there is not None and there.complete and (major(there.version) or 0) >= 23
     check = _CHECK if validates and content != before else ""
     apply = compose(found, observe(Present, path=CLIENT))
     commands = transaction(

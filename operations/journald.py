@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 
-from chaos_engine.facts.journald import DropIns
+from chaos_engine.facts.journald import KERNEL, DropIn, DropIns
 from chaos_engine.facts.observe import NodeError, Read, observe
+from chaos_engine.facts.systemd_files import boolean, settings
 from chaos_engine.operations import files
 from chaos_engine.operations.arguments import AbsolutePath
 from chaos_engine.operations.converge import Commands, converge
@@ -14,6 +16,9 @@ from chaos_engine.operations.files import File, Unit
 
 # static in every distribution: neither enabled nor disabled
 _NAME = "systemd-journald.service"
+
+_STORAGES = ("auto", "volatile", "persistent", "none")
+_LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 
 
 def reads(path: str, config: str) -> list[Read]:
@@ -30,7 +35,7 @@ def configure(path: AbsolutePath, config: str) -> Commands:
     + config: its text
 
     Raises `NodeError` if another drop-in sets the same and counts more: of all folders, the file
-    whose name sorts last wins (journald.conf(5)).
+    whose name sorts last wins (journald.conf(5)), and the kernel's command line wins over all.
 
     **Example:** ``configure(name="Keep the journal in RAM", path=..., config="[Journal]\\n...")``
     """
@@ -45,13 +50,39 @@ def configure(path: AbsolutePath, config: str) -> Commands:
     yield from files.transaction([File(path, config)], units=[unit])
 
 
-def overrides(path: str, config: str, found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What other drop-ins set after `path`, of what `config` sets, to another value."""
-    own = dict(line.split("=", 1) for line in config.splitlines() if "=" in line and line[0] != "#")
-    result = []
+def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
+    """What counts after `path`, of what `config` sets, with another meaning: a pure function.
+
+    + found: in the order in which it applies
+    """
+    own = {name: value for _, name, value in settings(config)}
+    last: dict[str, DropIn] = {}
     for other, setting in found:
         name, _, value = setting.partition("=")
-        later = posixpath.basename(other) > posixpath.basename(path)
-        if later and name in own and own[name] != value:
-            result.append((other, setting))
-    return result
+        later = other == KERNEL or posixpath.basename(other) > posixpath.basename(path)
+        if later and name in own and _meaning(name, value) is not None:
+            last[name] = other, setting
+    return [
+        (other, setting)
+        for name, (other, setting) in last.items()
+        if _meaning(name, setting.partition("=")[2]) != _meaning(name, own[name])
+    ]
+
+
+def _meaning(name: str, value: str) -> str | None:
+    """A form of the value that is the same for what means the same; ``None`` where journald ignores
+    it with a warning, so that the setting before it stays (journald.conf(5), systemd.syntax(7))."""
+    if not value:  # back to the default, in some releases
+        return ""
+    if name == "Storage":
+        return value if value in _STORAGES else None
+    if name == "ForwardToSyslog":
+        flag = boolean(value)
+        return None if flag is None else str(flag)
+    if name == "MaxLevelSyslog":
+        level = _LEVELS[int(value)] if re.fullmatch("[0-7]", value) else value
+        return level if level in _LEVELS else None
+    size = re.fullmatch(r"([0-9]+)[ \t]*([KMGTPE]?)B?", value)
+    if size:
+        return str(int(size[1]) << 10 * " KMGTPE".index(size[2] or " "))
+    return value

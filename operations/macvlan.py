@@ -86,11 +86,14 @@ def in_the_way(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: st
     + version: Docker's
     """
     for name, other in others.items():
+        if other.config_only:
+            continue
         shared = other.driver == "macvlan" and other.parent == wanted.parent
         way_out = f"if nothing needs it, remove it: docker network rm {name}"
         if shared:
             way_out = f"set chaos_macvlan_network to {name}, or, {way_out}"
-        if any(wanted.subnet.overlaps(subnet) for subnet in _ipv4(other.subnets)):
+        overlaps = any(wanted.subnet.overlaps(subnet) for subnet in _ipv4(other.subnets))
+        if overlaps and other.pool == "local default":
             return (
                 f"the Docker network {name} has addresses of chaos_lan_subnet {wanted.subnet}, "
                 f"which Docker gives to one network only; {way_out}"

@@ -57,6 +57,12 @@ def network(wanted: Macvlan, last: bool = False) -> Commands:
         host.noop(f"{wanted.name}: Docker does not run to tell")
         return
     found = networks.get(wanted.name)
+    if found and found.config_only:
+        raise NodeError(
+            f"the Docker network {wanted.name} is a configuration only, for networks made with "
+            f"--config-from; set chaos_macvlan_network to another name, or remove it: docker "
+            f"network rm {wanted.name}"
+        )
     differs = differences(wanted, found) if found else []
     if found and not differs:
         current()[1].noop(f"{wanted.name}: as wanted")

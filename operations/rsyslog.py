@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from pyinfra.api.command import QuoteString, StringCommand
@@ -12,7 +13,7 @@ from chaos_engine.facts.manifest import ASIDE as KEPT
 from chaos_engine.facts.manifest import ORIGINALS
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, current, observe
-from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem
+from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem, snippets_of
 from chaos_engine.facts.unit_traces import Traces, UnitTraces
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
@@ -95,10 +96,12 @@ def forward(config: str, network: str, server: str) -> Commands:
     found = observe(Packages, names=("rsyslog",))
     installed = "rsyslog" in found and found["rsyslog"].complete
     main = observe(Content, path=MAIN) if installed else None
-    problem = main_problem(main.decode(errors="replace")) if main is not None else None
+    text = None if main is None else os.fsdecode(main)
+    problem = None if text is None else main_problem(text)
     if problem:
         raise NodeError(f"{problem}; put the distribution's {MAIN} back and run again")
-    others = tuple(path for path in observe(Snippets) if path != PATH)
+    snippets = observe(Snippets)
+    others = tuple(path for path in snippets_of(text, snippets) if path != PATH)
     todo = files.decide(_files(config, network), others, [UNIT])
     left = paths_of(observe(Traces, units=(ALIAS,)).get(ALIAS, UnitTraces()))
     if left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chaos_engine.facts.files import Files
@@ -67,6 +68,8 @@ def off() -> Commands:
     for area in found.areas:
         if area.kind == "file" and not area.name.startswith("/dev/"):
             warn(f"{area.name} ({area.size // 1024} MiB) is no longer needed; it is left there")
+    for message in comes_back(found):
+        warn(message)
     if not todo:
         current()[1].noop("no swap")
         return
@@ -95,6 +98,33 @@ def plan(found: SwapState) -> Plan:
     mask = tuple(unit for unit, state in sorted(states.items()) if state != "masked")
     names = tuple(area.name for area in found.areas)
     return Plan(tuple(write), mask, names if fits(found) else ())
+
+
+def comes_back(found: SwapState) -> Iterator[str]:
+    """What turns swap on again after this, and whether it has done so: a pure function.
+
+    Services and scripts of the node's owner are named and left: they may do more than that.
+    """
+    again = [area.name for area in found.areas if area.name in found.noted]
+    if again:
+        yield (
+            f"{', '.join(again)} is in use as swap again, which an earlier run has turned off: "
+            + (
+                "see below what does that"
+                if found.turners
+                else "find out what does that, as with: journalctl -b | grep -i swap"
+            )
+        )
+    for file, script in found.turners.items():
+        unit = file.partition(".d/")[0].rpartition("/")[2]
+        way_out = (
+            f"systemctl disable --now {unit}" if "/systemd/" in file else "take that line out of it"
+        )
+        yield (
+            f"{file} turns swap on again at each boot"
+            f"{f', by {script}' if script != file else ''}: kubelet does not start with it; "
+            f"{way_out}"
+        )
 
 
 def fits(found: SwapState) -> bool:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 
 from chaos_engine.facts.observe import NodeError, Read, observe
-from chaos_engine.facts.sysctl import KernelModules, ModuleState, Sysctl, Sysctls, path
+from chaos_engine.facts.sysctl import (
+    BootSetting,
+    KernelModules,
+    ModuleState,
+    Sysctl,
+    Sysctls,
+    dotted,
+    last_at_boot,
+    path,
+    slashed,
+)
 from chaos_engine.operations import files
 from chaos_engine.operations.arguments import (
     FileStem,
@@ -90,16 +101,22 @@ def refuse(
             "since the node started, reboot it, else install its extra modules (on older Ubuntu "
             "for the Raspberry Pi: linux-modules-extra-raspi)"
         )
-    ours = sysctl_file(stem).rpartition("/")[2]
+    ours = sysctl_file(stem)
+    own = [BootSetting(ours, slashed(key), value) for key, value in sysctls.items()]
     for name, value in sysctls.items():
-        now = found[name]
-        # sysctl.d(5): files of all folders apply in the order of their names, the last one wins
-        later = now.configured_by.rpartition("/")[2] > ours
-        if later and now.configured != value:
+        # ours hides those of its name in other folders
+        others = [one for one in found[name].boot if _file_name(one) != _file_name(own[0])]
+        # sysctl.d(5): files of all folders apply in the order of their names
+        last = last_at_boot(name, sorted([*others, *own], key=_file_name))
+        if last and last.file != ours and last.value.split() != value.split():
             raise NodeError(
-                f"{now.configured_by} sets {name} = {now.configured} at each boot, after "
-                f"{sysctl_file(stem)} has set {value}; take that line out of it"
+                f"{last.file} sets {dotted(last.key)} = {last.value} at each boot, after {ours} "
+                f"has set {name} to {value}; take that line out of it"
             )
+
+
+def _file_name(setting: BootSetting) -> bytes:
+    return os.fsencode(setting.file.rpartition("/")[2])
 
 
 def compose(load: Iterable[str], sysctls: Mapping[str, str]) -> str:
@@ -108,7 +125,7 @@ def compose(load: Iterable[str], sysctls: Mapping[str, str]) -> str:
         f"modprobe -- {quote(name)} || {{ echo {quote(name)} cannot be loaded >&2; exit 1; }}"
         for name in load
     ]
-    lines += [f"sysctl_was {quote(name.replace('.', '/'))}" for name in sysctls]
+    lines += [f"sysctl_was {quote(slashed(name))}" for name in sysctls]
     lines.append("settle")
     for name, value in sysctls.items():
         lines += [

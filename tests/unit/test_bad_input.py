@@ -26,8 +26,9 @@ from chaos_engine.deploys.settings import PREFIX, all_models
 from chaos_engine.deploys.undo import ORDER
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
-from chaos_engine.facts.docker import DaemonFlags, DockerNetworks
+from chaos_engine.facts.docker import DockerNetworks
 from chaos_engine.facts.docker_networks import DockerNetwork
+from chaos_engine.facts.docker_service import DockerService, Service
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import KernelCmdline
@@ -1413,7 +1414,20 @@ NODES = [
     node(
         "Docker would not run: --log-driver in /etc/default/docker and log-driver in "
         "/etc/docker/daemon.json are the same option; remove the flag",
-        {DaemonFlags: {"--log-driver": "/etc/default/docker"}},
+        {DockerService: Service({"--log-driver": "/etc/default/docker"})},
+    ),
+    node(
+        "Docker would not start: -H in docker.io's docker.service and hosts in "
+        "/etc/docker/daemon.json are the same option; take hosts out",
+        {
+            Content: {"/etc/docker/daemon.json": b'{"hosts": ["fd://"]}'},
+            DockerService: Service({"-H": "docker.io's docker.service"}),
+        },
+    ),
+    node(
+        "/etc/docker/daemon.json has userns-remap, with which no pod or container on the host's "
+        "network starts, as those of Kubernetes' control plane are; take it out",
+        {Content: {"/etc/docker/daemon.json": b'{"userns-remap": "default"}'}},
     ),
     node(
         "docker-ce is installed, which docker.io would replace with all that it runs; drain the "
@@ -1450,9 +1464,9 @@ NODES = [
         {**JOINED, Packages: {"kubelet": PackageState("1.26.9-1.1", True, True)}},
     ),
     node(
-        "/etc/systemd/journald.conf.d/99-own.conf sets Storage, which counts more than "
+        "/etc/systemd/journald.conf.d/99-own.conf sets Storage=auto, which counts more than "
         "/etc/systemd/journald.conf.d/90-chaos-engine.conf; remove that and run again",
-        {DropIns: (("/etc/systemd/journald.conf.d/99-own.conf", "Storage"),)},
+        {DropIns: (("/etc/systemd/journald.conf.d/99-own.conf", "Storage=auto"),)},
     ),
     node(
         "eth0: there is no such network interface; set chaos_parent_interface to the one on the "

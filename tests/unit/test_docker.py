@@ -13,11 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos_engine.facts.apt import PackageState
-from chaos_engine.facts.docker import DaemonFlags, DockerInfo, Engine, parse_flags, parse_info
+from chaos_engine.facts.docker import DockerInfo, Engine, parse_info
+from chaos_engine.facts.docker_service import (
+    DEFAULTS,
+    DockerService,
+    Service,
+    parse_service,
+)
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import PROBE, NodeError, Read, script, split
 from chaos_engine.operations.apt import APT
-from chaos_engine.operations.daemon_json import CONFIG, Options, conflicts, merge, refused
+from chaos_engine.operations.daemon_json import (
+    CONFIG,
+    Options,
+    conflicts,
+    contradictions,
+    merge,
+    refused,
+)
+from chaos_engine.operations.daemon_json_keys import misfits
 from chaos_engine.operations.docker import UNIT, compose, installs, noteworthy, reads
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
@@ -42,7 +56,7 @@ UNIT_LINES = [
 ]
 ABSENT_LINES = ["Environment=", "LoadState=not-found"]
 # of Debian's package docker.io, shortened
-DEFAULTS = "# Here in Debian, this file is sourced by:\n#   - systemd's docker.service\n\n"
+DEFAULTS_TEXT = "# Here in Debian, this file is sourced by:\n#   - systemd's docker.service\n\n"
 
 
 @pytest.fixture
@@ -56,8 +70,17 @@ def merged(found: str | dict[str, Any] | None, options: Options = OPTIONS) -> di
     return result
 
 
-def file_line(path: str, text: str) -> str:
-    return f"file {base64.b64encode(text.encode()).decode()} {path}"
+def defaults(text: str) -> str:
+    return f"Defaults={base64.b64encode(text.encode()).decode()}"
+
+
+def drop_ins(texts: dict[str, str]) -> str:
+    """What the fact's command says of drop-ins, given by their names."""
+    folder = "/etc/systemd/system/docker.service.d"
+    lines = [f"file {folder}/{name}" for name in texts] + [""]
+    for name, text in texts.items():
+        lines += [f"{folder}/{name}:{line}" for line in text.split("\n")]
+    return f"DropIns={base64.b64encode(''.join(f'{x}{chr(10)}' for x in lines).encode()).decode()}"
 
 
 @pytest.mark.parametrize("found", [None, "", " \n", "{}"])
@@ -131,6 +154,8 @@ def test_merging_twice_is_merging_once_and_loses_no_key(found: dict[str, Any]) -
         ("{'a': 1}", "is not JSON"),
         ('{"a": 1,}', "is not JSON"),
         ("\xff", "is not JSON"),
+        ('{"a": NaN}', "is not JSON"),
+        ("[" * 100000, "is not JSON"),
         ("[]", "is not a JSON object"),
         ('{"exec-opts": "native.cgroupdriver=systemd"}', "exec-opts is not a list"),
         ('{"log-opts": []}', "log-opts is not an object"),
@@ -143,10 +168,20 @@ def test_a_file_that_docker_would_not_take_refuses_the_node(found: str, message:
 
 
 def test_the_distributions_own_flags_clash_with_nothing() -> None:
-    flags = parse_flags([*UNIT_LINES, file_line("/etc/default/docker", DEFAULTS)])
-    assert flags == {"-H": "docker.service", "--containerd": "docker.service"}
-    assert conflicts(WANTED, flags) == []
-    assert parse_flags(ABSENT_LINES) == {}
+    service = parse_service([*UNIT_LINES, defaults(DEFAULTS_TEXT)])
+    assert service == Service({"-H": "docker.service", "--containerd": "docker.service"})
+    assert conflicts(WANTED, service.flags) == []
+    assert contradictions(WANTED, service.flags) == []
+    assert misfits(WANTED) == []
+
+
+def test_a_docker_that_is_not_there_yet_will_have_the_packages_flags() -> None:
+    service = parse_service(ABSENT_LINES)
+    (clash,) = conflicts({**WANTED, "hosts": ["tcp://0.0.0.0:2375"]}, service.flags)
+    assert clash == (
+        "-H in docker.io's docker.service and hosts in /etc/docker/daemon.json are the same "
+        "option; take hosts out"
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,8 +199,8 @@ def test_the_distributions_own_flags_clash_with_nothing() -> None:
 def test_an_option_that_is_also_a_flag_is_named_with_its_place(
     unit: list[str], options: str, keys: list[str]
 ) -> None:
-    text = f"{DEFAULTS}#DOCKER_OPTS='--log-opt x'\nDOCKER_OPTS=\"{options}\"\n"
-    flags = parse_flags([*unit, file_line("/etc/default/docker", text)])
+    text = f"{DEFAULTS_TEXT}#DOCKER_OPTS='--log-opt x'\nDOCKER_OPTS=\"{options}\"\n"
+    flags = parse_service([*unit, defaults(text)]).flags
     found = conflicts(WANTED, flags)
     assert [clash.split(" and ")[1].split()[0] for clash in found] == keys
     for clash in found:
@@ -173,25 +208,171 @@ def test_an_option_that_is_also_a_flag_is_named_with_its_place(
         assert clash.endswith("are the same option; remove the flag")
 
 
+OVERRIDE = "/etc/systemd/system/docker.service.d/override.conf"
+
+
 def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
     """It replaces the command line: what /etc/default/docker says is not used then."""
     lines = [line.replace("$DOCKER_OPTS", "--data-root /x") for line in UNIT_LINES]
-    drop_in = "/etc/systemd/system/docker.service.d/override.conf"
     text = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --data-root /x\n"
-    defaults = file_line("/etc/default/docker", 'DOCKER_OPTS="--log-driver=none"')
-    flags = parse_flags([*lines, defaults, file_line(drop_in, text)])
+    more = [defaults('DOCKER_OPTS="--log-driver=none"'), drop_ins({"override.conf": text})]
+    flags = parse_service([*lines, *more]).flags
     assert conflicts({**WANTED, "data-root": "/y"}, flags) == [
-        f"--data-root in docker.service and data-root in {CONFIG} are the same option; "
-        "remove the flag"
+        f"--data-root in {OVERRIDE} and data-root in {CONFIG} are the same option; remove the flag"
     ]
-    before = parse_flags([*ABSENT_LINES, file_line(drop_in, text)])
-    assert before["--data-root"] == drop_in, "also before Docker is installed"
+    before = parse_service([*ABSENT_LINES, *more])
+    assert before.flags["--data-root"] == OVERRIDE, "also before Docker is installed"
+    assert before.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts", "problem"),
+    [
+        ("[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd --debug\n", "", ""),
+        (
+            "[Service]\nExecStart =\n ExecStart = \\\n  # mine\n  dockerd \\\n -H tcp://x\n",
+            "there",
+            "",
+        ),
+        ("[Service]\nEnvironment=HTTP_PROXY=http://x\n", "package", ""),
+        (
+            "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H fd://\n",
+            "there",
+            "override.conf starts /usr/bin/dockerd, which is not there, nor will docker.io",
+        ),
+        (
+            "[Service]\nExecStart=\nExecStart=-/usr/bin/dockerd \\\n  -H fd:// \\\n  --debug\n",
+            "there",
+            "override.conf starts /usr/bin/dockerd, which is not there",
+        ),
+        (
+            "[Service]\nExecStart=/usr/sbin/dockerd --debug\n",
+            "",
+            "override.conf gives docker.service a second ExecStart, and systemd would refuse it",
+        ),
+        ("[Service]\nExecStart=\n", "", "override.conf leaves docker.service without an ExecStart"),
+        ("[Unit]\nExecStart=\n", "package", ""),
+    ],
+)
+def test_drop_ins_that_are_there_before_docker(text: str, hosts: str, problem: str) -> None:
+    """As docker-ce leaves them, on Debian, whose dockerd is in /usr/sbin."""
+    service = parse_service([*ABSENT_LINES, "System=debian", drop_ins({"override.conf": text})])
+    places = {"": None, "there": OVERRIDE, "package": "docker.io's docker.service"}
+    assert service.flags.get("-H") == places[hosts]
+    assert problem in service.problem
+    assert bool(service.problem) == bool(problem)
+
+
+def test_a_program_that_is_there_may_be_started() -> None:
+    text = "[Service]\nExecStart=\nExecStart=/opt/wrap/dockerd -H fd://\n"
+    lines = [*ABSENT_LINES, "System=debian", drop_ins({"a.conf": text})]
+    assert "starts /opt/wrap/dockerd" in parse_service(lines).problem
+    assert parse_service([*lines, "Program=/opt/wrap/dockerd"]).problem == ""
+    ubuntu = [line.replace("/opt/wrap", "/usr/bin") for line in text.split("\n")]
+    lines = [*ABSENT_LINES, "System=ubuntu", drop_ins({"a.conf": "\n".join(ubuntu)})]
+    assert parse_service(lines).problem == ""
+
+
+def test_a_unit_that_systemd_refuses_is_a_problem() -> None:
+    assert "systemd refuses" in parse_service(["LoadState=bad-setting"]).problem
 
 
 def test_options_from_the_units_environment_are_seen() -> None:
     lines = [*UNIT_LINES[:1], 'Environment=A=b "DOCKER_OPTS=-H tcp:// -s vfs"', UNIT_LINES[2]]
-    flags = parse_flags(lines)
-    assert flags["-s"] == "docker.service"
+    assert parse_service(lines).flags["-s"] == "docker.service"
+    text = "[Service]\nEnvironment=DOCKER_OPTS=-D\nEnvironment='DOCKER_OPTS=-s vfs'\n"
+    flags = parse_service([*ABSENT_LINES, drop_ins({"a.conf": text})]).flags
+    assert "-s" in flags
+    assert "-D" not in flags, "the last one counts"
+    flags = parse_service([*lines, defaults("DOCKER_OPTS=-D\nDOCKER_OPTS=--icc=false\n")]).flags
+    assert flags.keys() == {"-H", "--containerd", "--icc"}, "and what a file says counts more"
+
+
+SNAPSHOTTER = {"features": {"containerd-snapshotter": True}}
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "words"),
+    [
+        (SNAPSHOTTER, {}, "daemon.json switches on the feature containerd-snapshotter"),
+        ({"features": {"containerd-snapshotter": False, "cdi": True}}, {}, ""),
+        ({"features": None}, {}, ""),
+        ({"userns-remap": "default"}, {}, "daemon.json has userns-remap"),
+        ({"userns-remap": ""}, {}, ""),
+        ({"cgroup-parent": "/docker"}, {}, "names only that end with .slice"),
+        ({"cgroup-parent": ".slice"}, {}, "names only that end with .slice"),
+        ({"cgroup-parent": "docker.slice"}, {}, ""),
+        ({}, {"--userns-remap": DEFAULTS}, f"{DEFAULTS} has userns-remap"),
+    ],
+)
+def test_what_contradicts_ours_is_refused(
+    config: dict[str, Any], flags: dict[str, str], words: str
+) -> None:
+    found = contradictions({**WANTED, **config}, flags)
+    assert len(found) == bool(words)
+    assert not found or words in found[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "on"),
+    [
+        ("--feature containerd-snapshotter=true", True),
+        ("--feature=containerd-snapshotter", True),
+        ("--feature=cdi=true", False),
+        ("--feature=containerd-snapshotter=false", False),
+    ],
+)
+def test_a_feature_may_be_a_flag(options: str, on: bool) -> None:
+    flags = parse_service([*UNIT_LINES, defaults(f"DOCKER_OPTS='{options}'")]).flags
+    found = contradictions(WANTED, flags)
+    assert len(found) == on
+    assert not found or found[0].startswith(f"{DEFAULTS} switches on the feature containerd")
+
+
+def test_options_that_overlay2_does_not_know_go_with_their_driver() -> None:
+    found = {"storage-driver": "devicemapper", "storage-opts": ["dm.basesize=20G"]}
+    assert merged(found) == {**WANTED, "storage-opts": []}
+    found = {"storage-opts": ["Overlay2.override_kernel_check=true"]}
+    assert merged(found)["storage-opts"] == found["storage-opts"]
+
+
+def test_a_cgroup_driver_in_capitals_is_one() -> None:
+    """Docker takes the first one, whatever its case."""
+    result = merged({"exec-opts": [" Native.CgroupDriver = cgroupfs", "a=b"]})
+    assert result["exec-opts"] == ["a=b", "native.cgroupdriver=systemd"]
+
+
+def test_a_byte_order_mark_goes() -> None:
+    """Docker before 23 takes no file that has one."""
+    text = b"\xef\xbb\xbf" + json.dumps(WANTED).encode()
+    assert json.loads(merge(text, OPTIONS).decode()) == WANTED
+
+
+def test_half_a_character_is_no_crash() -> None:
+    assert merged('{"labels": ["\\ud800"]}')["labels"] == ["\ud800"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"log-optz": {}}, "has log-optz, which Docker does not know (is log-opts meant?)"),
+        ({"log-opt": 1}, ""),
+        ({"log-opt": {"a": "b"}}, "log-opt has to be anything but an object"),
+        ({"features": {"cdi": "yes"}}, "features has to be an object of true and false"),
+        ({"graph": "/x"}, "has graph, which Docker does not know"),
+        ({"debug": "true"}, "debug has to be true or false"),
+        ({"dns": "1.1.1.1"}, "dns has to be a list of texts"),
+        ({"mtu": "1400"}, "mtu has to be a number"),
+        ({"default-address-pools": ["10.0.0.0/8"]}, "has to be a list of objects"),
+        ({"dns": None}, ""),
+    ],
+)
+def test_what_a_docker_that_cannot_be_asked_would_not_take(
+    config: dict[str, Any], words: str
+) -> None:
+    found = misfits(config)
+    assert len(found) == bool(words)
+    assert not found or words in found[0]
 
 
 @pytest.mark.parametrize(
@@ -213,10 +394,6 @@ def test_keys_of_the_user_clash_too(key: str, flag: str) -> None:
 @pytest.mark.parametrize(
     ("config", "docker", "said"),
     [
-        ({"features": {"containerd-snapshotter": True}}, 29, "features.containerd-snapshotter"),
-        ({"features": {"containerd-snapshotter": True}}, None, "features.containerd-snapshotter"),
-        ({"cgroup-parent": "/docker"}, 29, "cgroup-parent is /docker"),
-        ({"cgroup-parent": ".slice"}, 29, "cgroup-parent is .slice"),
         ({"storage-opts": ["dm.basesize=20G"]}, 29, "storage-opts has dm.basesize=20G"),
         (
             {"storage-opts": ["overlay2.override_kernel_check=true"]},
@@ -277,20 +454,19 @@ def test_what_docker_takes_is_not_refused(config: dict[str, Any], docker: int | 
 
 def test_an_open_quote_in_the_defaults_is_no_error() -> None:
     text = "DOCKER_OPTS=\"--log-driver=none\nOTHER='\n"
-    lines = [*UNIT_LINES, file_line("/etc/default/docker", text)]
-    assert "-H" in parse_flags(lines)
+    assert "-H" in parse_service([*UNIT_LINES, defaults(text)]).flags
 
 
 def test_the_facts_commands_run_in_a_shell_and_are_understood() -> None:
     """Also where neither systemd nor Docker is."""
-    text = script([Read.of(DaemonFlags), Read.of(DockerInfo)])
+    text = script([Read.of(DockerService), Read.of(DockerInfo)])
     ran = subprocess.run(
         ["sh", "-s", PROBE], input=text, capture_output=True, text=True, check=True
     )
     flags, info = split(ran.stdout.splitlines())
     assert flags.status == 0
     assert info.status in (0, 127)
-    assert isinstance(DaemonFlags().parse(flags.out.decode().split("\n")), dict)
+    assert isinstance(DockerService().parse(flags.out.decode().split("\n")), Service)
     DockerInfo().parse(info.out.decode().split("\n"))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+import re
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from chaos_engine.deploys import values
 from chaos_engine.deploys.certificates import Given, check_client
 from chaos_engine.deploys.etcd_certificates import etcd_certificates
+from chaos_engine.deploys.pem import blocks
 from chaos_engine.deploys.settings import SettingsError
 from tests.unit.nodes import Nodes
 
@@ -133,6 +136,82 @@ def test_what_ends_soon_is_noted() -> None:
     assert check(pair.certificate, pair.private(), ca.certificate) == [
         "ca.crt expires on 2026-12-22; renew it"
     ]
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+def windows(pem: bytes) -> bytes:
+    """As Windows' editors save it, with their ends of lines."""
+    return pem.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize("name", ["certificate", "key", "authority"])
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda pem: BOM + pem, "begins with a byte order mark, behind which Go programs"),
+        (lambda pem: BOM + windows(pem), "save it as plain text: UTF-8 without byte order mark"),
+        (lambda pem: b"\xff\xfe" + pem.decode().encode("utf-16-le"), "order mark of UTF-16"),
+        (lambda pem: b" " + pem, "Go programs, as the API server is,.*find"),
+        (lambda pem: b"key: " + pem, "Go programs, as the API server is,.*find"),
+    ],
+    ids=["mark", "mark and Windows", "UTF-16", "a blank", "a name"],
+)
+def test_what_go_does_not_find_is_refused(
+    name: str, spoil: Callable[[bytes], bytes], reason: str
+) -> None:
+    """Python and OpenSSL do find most of it."""
+    good = {"certificate": GOOD.certificate, "key": GOOD.private(), "authority": CA.certificate}
+    found = refusal(**{name: spoil(good[name])})
+    assert found.startswith(
+        f"chaos_{ {'certificate': 'crt', 'key': 'key', 'authority': 'ca'}[name] }"
+    )
+    assert re.search(reason, found)
+
+
+def test_one_of_several_authorities_that_go_does_not_find_is_refused() -> None:
+    other = Pair("other", authority=True)
+    both = other.certificate + b" " + CA.certificate
+    assert "has 2 certificates, of which Go programs" in refusal(authority=both)
+    assert "find 1: something" in refusal(authority=both)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        windows,
+        lambda pem: b"Bag Attributes\n    friendlyName: x\n" + pem,
+        lambda pem: pem.replace(b"-----\n", b"----- \t\n"),
+        lambda pem: pem.rstrip(b"\n"),
+    ],
+)
+def test_what_go_finds_is_accepted(change: Callable[[bytes], bytes]) -> None:
+    assert check(change(GOOD.certificate), change(GOOD.private()), change(CA.certificate)) == []
+
+
+def test_a_block_of_another_type_is_no_certificate() -> None:
+    """`openssl x509 -trustout` writes such ones; Go passes over them."""
+    trusted = GOOD.certificate.replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE")
+    assert "is not the client's certificate in PEM form" in refusal(certificate=trusted)
+    old = GOOD.certificate.replace(b"CERTIFICATE", b"X509 CERTIFICATE")
+    assert "find 0" in refusal(certificate=old)
+
+
+def test_blocks_are_found_as_go_finds_them() -> None:
+    body = base64.b64encode(b"abc")
+    good = b"-----BEGIN A-----\n" + body + b"\n-----END A-----\n"
+
+    def kinds(data: bytes) -> list[tuple[str, bool]]:
+        return [(block.kind, block.headers) for block in blocks(data)]
+
+    assert kinds(good + good) == [("A", False)] * 2
+    assert kinds(good.replace(b"-----\n", b"-----\nProc-Type: 4\n\n", 1)) == [("A", True)]
+    assert kinds(good.replace(b"END A", b"END B")) == []
+    assert kinds(good.replace(b"END A", b"END B") + good) == [("A", False)]
+    assert kinds(good.replace(body, body + b"!")) == []
+    assert kinds(good.replace(b"END A-----", b"END A----- x")) == []
+    assert kinds(b"x" + good) == []
 
 
 def test_a_files_content_is_in_no_repr() -> None:

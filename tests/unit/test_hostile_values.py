@@ -41,7 +41,8 @@ from chaos_engine.deploys.settings import all_models
 from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.containers import Container, Image
-from chaos_engine.facts.docker import DaemonFlags, DockerInfo, DockerNetwork, DockerNetworks
+from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
+from chaos_engine.facts.docker_service import DockerService, Service
 from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.files import Content, Files, Present
 from chaos_engine.facts.haproxy import CopyState, LoadedConfig, SharedCopy
@@ -193,7 +194,7 @@ NODE: dict[type, Any] = {
     CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),
     Container: None,
     Content: None,
-    DaemonFlags: {},
+    DockerService: Service(),
     DockerInfo: None,
     DockerNetworks: {},
     DropIns: (),

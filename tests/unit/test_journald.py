@@ -10,7 +10,7 @@ import pytest
 
 from chaos_engine.deploys.journald import PATH, JournaldSettings
 from chaos_engine.deploys.settings import SettingsError
-from chaos_engine.facts.journald import DropIns, parse_drop_ins
+from chaos_engine.facts.journald import FOLDERS, DropIn, DropIns, parse_drop_ins
 from chaos_engine.operations.journald import overrides
 from chaos_engine.templates import render
 
@@ -53,17 +53,86 @@ def test_the_drop_in_that_sorts_last_counts(path: str, setting: str, stronger: b
     assert overrides(PATH, CONFIG, [(path, setting)]) == ([(path, setting)] if stronger else [])
 
 
-def test_drop_ins_are_read_as_they_are(tmp_path: Path) -> None:
-    folder = tmp_path / "etc/systemd/journald.conf.d"
-    folder.mkdir(parents=True)
-    (folder / "a b.conf").write_text("# Storage=auto\n[Journal]\nStorage=persistent\n")
-    command = DropIns().command().get_raw_value()
-    for top in ("/usr/lib/", "/usr/local/lib/", "/run/", "/etc/"):
-        command = command.replace(f" {top}", f" {tmp_path}{top}")
-    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert parse_drop_ins(said.stdout.splitlines()) == (
-        (f"{folder}/a b.conf", "Storage=persistent"),
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Journal]\nStorage = persistent\n",
+        "[Journal]\n\tStorage=\\\n  # of mine\n  persistent\n",
+        "\ufeff[Journal]\r\nStorage=persistent\r\n",
+        "[Journal]\nStorage=volatile\n[Journal]\n Storage\t=persistent",
+        "[Journal]\nStorage=persistent\nStorage=sometimes\n",
+    ],
+    ids=["blanks", "continued", "of Windows", "twice", "then a word that journald does not know"],
+)
+def test_a_setting_is_seen_however_it_is_written(tmp_path: Path, text: str) -> None:
+    found = read(tmp_path, {"etc/systemd/journald.conf.d/99-local.conf": text})
+    assert [setting for _, setting in overrides(PATH, CONFIG, found)] == ["Storage=persistent"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Journal]\nStorage = volatile\nForwardToSyslog=1\nMaxLevelSyslog=7\n",
+        "[Journal]\nRuntimeMaxUse=65536K\nRuntimeMaxFileSize=8388608\n",
+        "[Journal]\nStorage=persistent\nStorage=volatile\n",
+        "[Journal]\nStorage=Persistent\n",
+        "[Journal]\nstorage=persistent\n",
+        "[Journal]\n; \\\n# Storage=auto\n#\\\n;Storage=persistent\n",
+        "Storage=persistent\n[Other]\nStorage=persistent\n",
+        "[Journal\nStorage=persistent\n",
+    ],
+)
+def test_what_means_the_same_or_nothing_is_no_reason_to_refuse(tmp_path: Path, text: str) -> None:
+    found = read(tmp_path, {"etc/systemd/journald.conf.d/99-local.conf": text})
+    assert overrides(PATH, CONFIG, found) == []
+
+
+def test_a_masked_drop_in_says_nothing(tmp_path: Path) -> None:
+    """What is of the same name in a folder that counts more hides it."""
+    folder = "systemd/journald.conf.d"
+    persistent = "[Journal]\nStorage=persistent\n"
+    there: dict[str, str | Path] = {
+        f"usr/lib/{folder}/{name}.conf": persistent for name in ("95", "96", "97", "98")
+    }
+    there |= {f"etc/{folder}/95.conf": "", f"run/{folder}/96.conf": "[Journal]\n"}
+    there |= {f"etc/{folder}/97.conf": Path("/dev/null"), f"etc/{folder}/98.conf": Path("/nowhere")}
+    found = read(tmp_path, there)
+    assert found == ((f"{tmp_path}/usr/lib/{folder}/98.conf", "Storage=persistent"),)
+
+
+def test_the_kernels_command_line_counts_most(tmp_path: Path) -> None:
+    line = (
+        "root=/dev/a systemd.journald.forward_to_syslog=0 systemd.journald.max_level_syslog=debug"
     )
+    found = read(tmp_path, {}, line)
+    assert overrides(PATH, CONFIG, found) == [("/proc/cmdline", "ForwardToSyslog=0")]
+
+
+def read(root: Path, there: dict[str, str | Path], kernel: str = "") -> tuple[DropIn, ...]:
+    """What the fact says of these files, which are made below a folder, text or a link."""
+    for name, content in there.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            (root / name).symlink_to(content)
+        else:
+            (root / name).write_bytes(content.encode())
+    (root / "cmdline").write_text(f"{kernel}\n")
+    command = DropIns().command().replace("/proc/cmdline", f"{root}/cmdline")
+    for folder in FOLDERS:
+        command = command.replace(f" {folder}/", f" {root}{folder}/")
+    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert said.stderr == ""
-    with pytest.raises(ValueError, match="nonsense"):
-        parse_drop_ins(["nonsense"])
+    return parse_drop_ins(said.stdout.splitlines(), tuple(f"{root}{folder}" for folder in FOLDERS))
+
+
+def test_drop_ins_are_read_as_they_are(tmp_path: Path) -> None:
+    """Whatever they are called, and if there are none."""
+    assert read(tmp_path, {}) == ()
+    folder = "etc/systemd/journald.conf.d"
+    text = "# Storage=auto\n[Journal]\nStorage=persistent\n"
+    there: dict[str, str | Path] = {f"{folder}/a b.conf": text, f"{folder}/.c.conf": text}
+    assert read(tmp_path, {**there, f"{folder}/d": text}) == (
+        (f"{tmp_path}/{folder}/a b.conf", "Storage=persistent"),
+    )
+    with pytest.raises(ValueError, match="base64"):
+        parse_drop_ins(["nonsense!", ""])

@@ -19,8 +19,8 @@ import pytest
 
 from chaos_engine.facts.apt import parse_packages
 from chaos_engine.facts.cloud_init import parse_cloud_init
-from chaos_engine.facts.docker import parse_flags
 from chaos_engine.facts.docker_networks import DockerNetwork, parse_networks
+from chaos_engine.facts.docker_service import parse_service
 from chaos_engine.facts.files import parse_files
 from chaos_engine.facts.journald import parse_drop_ins
 from chaos_engine.facts.kernel import parse_cmdline, split_words
@@ -233,20 +233,19 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
     ),
     "cloud-init": on(parse_cloud_init, lambda n: [f"network /etc/{i}" for i in range(n)]),
     "flags": on(
-        parse_flags,
+        parse_service,
         lambda n: [
             "LoadState=loaded",
             f"ExecStart={{ argv[]=dockerd {'--a=b ' * n} ; ignore_errors=no }}",
         ],
     ),
     "variables of Docker's unit": on(
-        parse_flags,
+        parse_service,
         lambda n: [
             "LoadState=loaded",
             f"Environment={' '.join(f'V{i}=--x{i}' for i in range(n))}",
             f"ExecStart={{ argv[]=dockerd {' '.join(f'$V{i}' for i in range(n))} ; ignore_errors=",
-            f"file {text64(''.join(f'V{i}=--y{i}{chr(10)}' for i in range(n)))} "
-            "/etc/default/docker",
+            f"Defaults={text64(''.join(f'V{i}=--y{i}{chr(10)}' for i in range(n)))}",
         ],
     ),
     "journald's drop-ins": on(

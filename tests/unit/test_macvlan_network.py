@@ -232,6 +232,24 @@ def test_a_network_that_goes_away_meanwhile_hides_no_other(tmp_path: Path) -> No
     assert docker_says(tmp_path, "systemctl() { :; }\n" + docker) == {"lb-network": FOUND}
 
 
+def test_a_configuration_is_read_as_such() -> None:
+    """As Docker 28.2 says it of `docker network create --config-only --subnet ...`."""
+    one = json.loads(RECORDED[1])
+    one |= {"Name": "lan", "Driver": "null", "ConfigOnly": True, "Containers": {}, "Options": {}}
+    networks = parse_networks([RECORDED[1], json.dumps(one)])
+    assert networks is not None
+    assert networks["lan"].config_only
+    assert not networks["lb-network"].config_only
+    assert in_the_way(WANTED, {"lan": networks["lan"]}, "26.1.5") == ""
+
+
+def test_a_configuration_of_our_networks_name_refuses_the_node(
+    node: dict[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    node[DockerNetworks] = {"lb-network": replace(FOUND, config_only=True)}
+    assert "lb-network is a configuration only" in failure(caplog)
+
+
 def test_without_docker_there_are_no_networks() -> None:
     assert DockerNetworks.default() == {}
     assert DockerNetworks().requires_command() == "docker"
@@ -324,6 +342,10 @@ LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges
         (LAN, "28.2.2", ""),
         (replace(LAN, parent="eth1"), "20.10.24", ""),
         (replace(LAN, driver="ipvlan", mode=""), "20.10.24", ""),
+        (replace(FOUND, config_only=True), "26.1.5", ""),
+        (replace(FOUND, config_only=True), "28.2.2", ""),
+        (replace(BRIDGE, subnets=("192.168.0.0/16",), pool="swarm default"), "28.2.2", ""),
+        (replace(BRIDGE, subnets=("192.168.0.0/16",), pool="local null"), "28.2.2", ""),
     ],
 )
 def test_a_network_in_the_way_is_named(other: DockerNetwork, version: str, message: str) -> None:

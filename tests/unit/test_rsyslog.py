@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos_engine.facts.rsyslog import Snippets, main_problem
+from chaos_engine.facts.rsyslog import Snippets, main_problem, snippets_of
 from chaos_engine.facts.unit_traces import UnitTraces
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.rsyslog import NETWORK, PATH, UNIT, compose, paths_of
@@ -44,8 +44,20 @@ auth,authpriv.*\t\t\t/var/log/auth.log
         HEAD + INCLUDE + RULES,
         HEAD + 'include(file="/etc/rsyslog.d/*.conf" mode="optional")\n' + RULES,
         "*.emerg :omusrmsg:*\n*.* @10.0.0.1\n" + INCLUDE,
+        'include(\n  file="/etc/rsyslog.d/*.conf" # all\n  mode="optional"\n)\n' + RULES,
+        "$IncludeConfig /etc/rsyslog.d/\n" + RULES,
+        "$IncludeConfig /etc/rsyslog.d\n" + RULES,
+        "  $includeconfig \\\n /etc//rsyslog.d/[0-9]*.conf # mine\n",
+        "/* *.* /var/log/a\n*/ # *.* /var/log/b \\\n*.* /var/log/c\n" + INCLUDE,
+        "*.=debug /dev/console\nmail.* |/run/fifo\nmail.* | /run/fifo\nkern.* ^/bin/x\n" + INCLUDE,
+        ":msg, contains, \"/var/log/\" stop\nif $msg == '/a' then stop\n" + INCLUDE,
+        'module(load="builtin:omfile"\n  fileOwner="syslog" # as "$FileOwner"\n)\n' + INCLUDE,
     ],
-    ids=["Ubuntu 24.04", "Debian 12 and 13", "RainerScript", "rules that write no file"],
+    ids=[
+        *("Ubuntu 24.04", "Debian 12 and 13", "RainerScript", "rules that write no file"),
+        *("several lines", "a folder", "a folder without slash", "another pattern", "comments"),
+        *("devices, pipes and programs", "filters", "a module"),
+    ],
 )
 def test_a_main_configuration_that_lets_the_snippet_decide(text: str) -> None:
     assert main_problem(text) is None
@@ -60,6 +72,16 @@ def test_a_main_configuration_that_lets_the_snippet_decide(text: str) -> None:
         (HEAD + RULES + INCLUDE, "writes a file before it takes in /etc/rsyslog.d: *.*;auth"),
         (HEAD + "kern.=debug ?PerHost\n" + INCLUDE, "writes a file before"),
         (HEAD + 'action(type="omfile" file="/var/log/x")\n' + INCLUDE, "writes a file before"),
+        (HEAD + '*.* action(\n  file="/x"\n  Type="omFile")\n' + INCLUDE, "writes a file before"),
+        (HEAD + 'if $msg == "x" then {\n -/var/log/x\n}\n' + INCLUDE, "writes a file before"),
+        (HEAD + 'if $msg == "x" then /var/log/x\n' + INCLUDE, "writes a file before"),
+        (HEAD + "mail.* @10.0.0.1\n& -/var/log/x\n" + INCLUDE, "writes a file before"),
+        (HEAD + ':msg, contains, "x" ?PerHost;Form\n' + INCLUDE, "writes a file before"),
+        ("/*\n" + INCLUDE + "*/\n", "does not take in"),
+        ("# a \\\n$IncludeConfig /etc/rsyslog.d/*.conf\n", "does not take in"),
+        ('include(file="/etc/rsyslog.d/9*.conf")\n', "does not take in"),
+        ('include(text="*.* /etc/rsyslog.d/*.conf")\n', "does not take in"),
+        ('ruleset(name="x") {\n' + INCLUDE + "}\n", "inside a block"),
     ],
 )
 def test_a_main_configuration_that_would_write_files(text: str, problem: str) -> None:
@@ -68,16 +90,25 @@ def test_a_main_configuration_that_would_write_files(text: str, problem: str) ->
     assert problem in found
 
 
-def test_only_conf_files_are_snippets(tmp_path: Path) -> None:
-    for name in ("50-default.conf", "a b.conf", "notes.txt", ".10-all.conf.chaos"):
+def test_snippets_are_what_the_main_configuration_takes_in(tmp_path: Path) -> None:
+    for name in ("50-default.conf", "a b.conf", "notes.txt", ".10-all.conf.chaos", "sub/c.conf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "dead.conf").symlink_to("/nowhere")
     command = Snippets().command().get_raw_value()
     said = subprocess.check_output(
         ["sh", "-c", command.replace("/etc/rsyslog.d", str(tmp_path))], text=True
     )
-    names = [line.removeprefix(f"{tmp_path}/") for line in said.splitlines()]
-    assert names == ["50-default.conf", "a b.conf", "dead.conf"]
+    found = [line.replace(str(tmp_path), "/etc/rsyslog.d") for line in said.splitlines()]
+
+    def names(text: str | None) -> list[str]:
+        return [path.removeprefix("/etc/rsyslog.d/") for path in snippets_of(text, found)]
+
+    usual = ["50-default.conf", "a b.conf", "dead.conf"]
+    assert names(None) == names(HEAD + INCLUDE) == usual
+    everything = ["50-default.conf", "a b.conf", "dead.conf", "notes.txt", "sub/c.conf"]
+    assert names("$IncludeConfig /etc/rsyslog.d/\n") == everything
+    assert names('include(file="/etc/rsyslog.d/*/*.conf")\n') == ["sub/c.conf"]
 
 
 def test_no_folder_means_no_snippets() -> None:

@@ -14,9 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.facts.swap import SCRIPT, SwapArea, Swaps, SwapState, parse_swaps
+from chaos_engine.facts.swap import (
+    SCRIPT,
+    TURNERS,
+    SwapArea,
+    Swaps,
+    SwapState,
+    parse_swaps,
+)
 from chaos_engine.operations.originals import KEEP
-from chaos_engine.operations.swap import MARK, Plan, compose, fits, plan, stays, without_swap
+from chaos_engine.operations.swap import (
+    MARK,
+    Plan,
+    comes_back,
+    compose,
+    fits,
+    plan,
+    stays,
+    without_swap,
+)
 from tests.unit.scripts import Sandbox
 
 # Raspberry Pi OS 12 with dphys-swapfile, a swap partition added by hand
@@ -170,6 +186,93 @@ def test_the_script_answers_for_a_node(tmp_path: Path, units: tuple[str, ...]) -
     assert found.units == dict.fromkeys(units, "generated")
     assert found.services == {"swap.target": "static"}
     assert not found.rpi_swap
+
+
+def turners(root: Path, there: dict[str, str], disabled: tuple[str, ...] = ()) -> dict[str, str]:
+    """What the fact finds among these files, all executable, made below a folder."""
+    for name, text in there.items():
+        path = root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("@", str(root)))
+        path.chmod(0o755)
+    script = re.sub(r"(?<=\s)(/etc|/usr|/var)/", rf"{root}\1/", TURNERS)
+    off = "|".join(("-", *disabled))
+    systemctl = f"systemctl() {{ case $4 in {off}) false ;; esac; }}\n"
+    done = subprocess.run(
+        ["sh", "-c", f"{systemctl}{script}turners"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    lines = [line.replace(str(root), "").split(" ") for line in done.stdout.splitlines()]
+    return {file: script for _, file, script in lines}
+
+
+ZRAM = "/etc/systemd/system/zram.service"
+SCRIPT_TEXT = """\
+#!/bin/sh
+# swapon is at the end
+modprobe zram; mkswap /dev/zram0
+  swapon -p 5 /dev/zram0
+"""
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        # as in several tutorials on zram for the Raspberry Pi
+        (
+            {
+                ZRAM: "[Service]\nExecStart=@/usr/local/bin/zram.sh start\n",
+                "/usr/local/bin/zram.sh": SCRIPT_TEXT,
+            },
+            {ZRAM: "/usr/local/bin/zram.sh"},
+        ),
+        (
+            {ZRAM: "[Service]\nExecStart=-/bin/bash '-c' \\\n  @/opt/z;\n", "/opt/z": SCRIPT_TEXT},
+            {ZRAM: "/opt/z"},
+        ),
+        ({ZRAM: "[Service]\nExecStartPost=/sbin/swapon /swapfile\n"}, {ZRAM: ZRAM}),
+        (
+            {"/etc/systemd/system/a.service.d/b.conf": "[Service]\nExecStart=/sbin/swapon /s\n"},
+            {"/etc/systemd/system/a.service.d/b.conf": "/etc/systemd/system/a.service.d/b.conf"},
+        ),
+        ({"/etc/rc.local": "#!/bin/sh\nswapon /swapfile\n"}, {"/etc/rc.local": "/etc/rc.local"}),
+        (
+            {
+                "/etc/cron.d/x": "@reboot root @/x.sh\n".replace("@reboot", "*"),
+                "/x.sh": SCRIPT_TEXT,
+            },
+            {"/etc/cron.d/x": "/x.sh"},
+        ),
+        # what only looks, or talks of it
+        ({"/etc/cron.d/x": "* * * * * root swapon --show; swapon -s; /sbin/swapon\n"}, {}),
+        ({ZRAM: "[Service]\n# ExecStart=/sbin/swapon /s\n; swapon /s\nExecStart=/bin/true\n"}, {}),
+        ({"/etc/systemd/system/off.service": "[Service]\nExecStart=/sbin/swapon /s\n"}, {}),
+        ({ZRAM: "[Service]\nExecStart=/sbin/swapon --all\nExecStart=/sbin/swapon -a\n"}, {}),
+        ({"/etc/init.d/dphys-swapfile": "swapon /var/swap\n"}, {}),
+        ({}, {}),
+    ],
+)
+def test_what_the_owner_has_made_to_turn_swap_on_is_found(
+    tmp_path: Path, there: dict[str, str], found: dict[str, str]
+) -> None:
+    assert turners(tmp_path, there, disabled=("off.service",)) == found
+
+
+def test_what_turns_swap_on_again_is_named() -> None:
+    (message,) = comes_back(state(turners={ZRAM: "/usr/local/bin/zram.sh"}))
+    assert message.startswith(f"{ZRAM} turns swap on again at each boot, by /usr/local/bin/zram.sh")
+    assert message.endswith("systemctl disable --now zram.service")
+    (message,) = comes_back(state(turners={"/etc/rc.local": "/etc/rc.local"}))
+    assert message.endswith("take that line out of it")
+    assert list(comes_back(state(areas=USED))) == []
+
+
+def test_swap_that_has_come_back_is_told() -> None:
+    again, named = comes_back(state(areas=USED, noted=(USED[0].name,), turners={ZRAM: "/z"}))
+    assert "is in use as swap again, which an earlier run has turned off" in again
+    assert ZRAM in named
+    (again,) = comes_back(state(areas=USED, noted=(USED[0].name,)))
+    assert "find out what does that" in again
 
 
 def state(**changes: Any) -> SwapState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from pathlib import Path
 
@@ -9,38 +10,51 @@ import pytest
 
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls, parse_sysctls
+from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls, parse_sysctls
 from chaos_engine.operations.originals import KEEP
 from chaos_engine.operations.sysctl import compose, refuse, render
 
 WANTED = {"net.ipv4.ip_forward": "1"}
 
-# `systemd-sysctl --cat-config` of Ubuntu 24.04, its lines that matter
-UBUNTU = [
-    "name net.ipv4.ip_forward",
-    "name net.bridge.bridge-nf-call-iptables",
-    "/proc/sys/net/ipv4/ip_forward:0",
-    "# /usr/lib/sysctl.d/10-apparmor.conf",
-    "# /etc/sysctl.d/10-kernel-hardening.conf",
-    "# /etc/sysctl.d/99-kubernetes.conf",
-    "net.ipv4.ip_forward = 1",
-    "# /etc/sysctl.d/99-sysctl.conf",
-    "net/ipv4/ip_forward=0",
-]
+FOLDERS = ("/etc/sysctl.d", "/usr/lib/sysctl.d")
 
 
-def test_reads_the_value_now_and_what_boot_sets_last() -> None:
-    assert parse_sysctls(UBUNTU) == {
-        "net.ipv4.ip_forward": Sysctl("0", "0", "/etc/sysctl.d/99-sysctl.conf"),
+def answer(texts: dict[str, str], *more: str) -> list[str]:
+    """What the fact's command answers, with files by their path."""
+    lines = [f"file {path}" for path in texts] + [""]
+    lines += [f"{path}:{line}" for path, text in texts.items() for line in text.splitlines()]
+    return [base64.b64encode("".join(f"{line}\n" for line in lines).encode()).decode(), *more]
+
+
+def test_reads_the_value_now_and_what_boot_sets() -> None:
+    found = parse_sysctls(
+        answer(
+            {
+                "/etc/sysctl.d/99-kubernetes.conf": "# our own\nnet.ipv4.ip_forward = 1\n",
+                "/etc/sysctl.d/99-sysctl.conf": "net/ipv4/ip_forward=0\nkernel.sysrq=1\n",
+            },
+            "name net.ipv4.ip_forward",
+            "name net.bridge.bridge-nf-call-iptables",
+            "/proc/sys/net/ipv4/ip_forward:0",
+        )
+    )
+    assert found == {
+        "net.ipv4.ip_forward": Sysctl(
+            "0",
+            (
+                BootSetting("/etc/sysctl.d/99-kubernetes.conf", "net/ipv4/ip_forward", "1"),
+                BootSetting("/etc/sysctl.d/99-sysctl.conf", "net/ipv4/ip_forward", "0"),
+            ),
+        ),
         "net.bridge.bridge-nf-call-iptables": Sysctl(),
     }
 
 
 def test_a_value_of_several_words_and_a_tolerated_failure() -> None:
-    lines = ["/proc/sys/net/ipv4/ping_group_range:0\t2147483647", "# /a.conf", "-kernel.x = 2"]
-    found = parse_sysctls(lines)
+    more = ["name kernel.x", "/proc/sys/net/ipv4/ping_group_range:0\t2147483647"]
+    found = parse_sysctls(answer({"/etc/sysctl.d/a.conf": "-kernel.x = 2\n"}, *more))
     assert found["net.ipv4.ping_group_range"].live == "0 2147483647"
-    assert found["kernel.x"].configured == "2"
+    assert found["kernel.x"].boot == (BootSetting("/etc/sysctl.d/a.conf", "kernel/x", "2"),)
 
 
 def test_this_computers_parameters_and_modules() -> None:
@@ -60,23 +74,45 @@ def test_a_module_that_the_kernel_lacks_refuses_the_node() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "value", "refused"),
+    ("file", "text", "refused"),
     [
-        ("/etc/sysctl.d/99-sysctl.conf", "0", True),
-        ("/usr/lib/sysctl.d/99-zz.conf", "0", True),
-        ("/etc/sysctl.d/99-sysctl.conf", "1", False),
-        ("/etc/sysctl.d/10-network.conf", "0", False),
-        ("/etc/sysctl.d/99-kubernetes.conf", "0", False),
+        ("/etc/sysctl.d/99-sysctl.conf", "net.ipv4.ip_forward = 0", True),
+        ("/usr/lib/sysctl.d/99-zz.conf", "net.ipv4.ip_forward = 0", True),
+        ("/etc/sysctl.d/99-sysctl.conf", "net.ipv4.ip_forward = 1", False),
+        ("/etc/sysctl.d/10-network.conf", "net.ipv4.ip_forward = 0", False),
+        ("/usr/lib/sysctl.d/99-kubernetes.conf", "net.ipv4.ip_forward = 0", False),
+        # other names of it
+        ("/etc/sysctl.d/99-z.conf", "net.ipv4.conf.all.forwarding = 0", True),
+        ("/etc/sysctl.d/99-z.conf", "-net/ipv4/conf/all/forwarding=0", True),
+        ("/etc/sysctl.d/99-z.conf", "  net.ipv4.conf.*.forwarding = 0", True),
+        ("/etc/sysctl.d/99-z.conf", "net.*.conf.[a-c]ll.forwarding = 0", True),
+        ("/etc/sysctl.d/99-z.conf", "net.ipv4.conf.*.forwarding = 1", False),
+        ("/etc/sysctl.d/99-z.conf", "net.ipv4.conf.eth0.forwarding = 0", False),
+        ("/etc/sysctl.d/10-a.conf", "net.ipv4.conf.*.forwarding = 0", False),
+        # what a line names itself, a glob leaves alone
+        ("/etc/sysctl.d/99-z.conf", "net.ipv4.ip_forw* = 0", False),
+        (
+            "/etc/sysctl.d/99-z.conf",
+            "-net.ipv4.conf.all.forwarding\nnet.ipv4.conf.*.forwarding = 0",
+            False,
+        ),
+        (
+            "/etc/sysctl.d/99-z.conf",
+            "net.ipv4.conf.all.forwarding = 0\nnet.ipv4.ip_forward = 1",
+            True,
+        ),
+        ("/etc/sysctl.d/99-z.conf", "#net.ipv4.ip_forward = 0\n; net.ipv4.ip_forward = 0", False),
+        ("/etc/sysctl.d/99-z.conf", "net.ipv4.ip_forward = \\\n0", True),
     ],
 )
 def test_a_file_that_undoes_a_parameter_at_boot_refuses_the_node(
-    file: str, value: str, refused: bool
+    file: str, text: str, refused: bool
 ) -> None:
-    found = {"net.ipv4.ip_forward": Sysctl("1", value, file)}
+    found = parse_sysctls(answer({file: text}, "name net.ipv4.ip_forward"), FOLDERS)
     if not refused:
         refuse("kubernetes", {}, WANTED, found)
         return
-    with pytest.raises(NodeError, match=rf"{file} sets net.ipv4.ip_forward = 0 at each boot"):
+    with pytest.raises(NodeError, match=rf"^{file} sets net\..* at each boot, after /etc/sysctl"):
         refuse("kubernetes", {}, WANTED, found)
 
 

@@ -1,0 +1,216 @@
+"""How docker.service starts Docker, now or once the distribution's package is there.
+
+Rules (systemd.service(5), systemd.exec(5), systemd.unit(5); files as in
+`chaos_engine.facts.systemd_files`):
+
+- drop-ins are in folders ``docker.service.d``, and in ``service.d`` for all services;
+- each ``ExecStart=`` adds a command, an empty one takes all before it away; a service of Docker's
+  type has exactly one, or systemd refuses it;
+- the program is an absolute path or a name, behind any of the letters ``@-:+!|``;
+- ``$NAME`` as a word becomes the words of that variable; of one that several lines set the last
+  counts, and files (``EnvironmentFile=``) count more than ``Environment=``.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from typing_extensions import override
+
+from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.systemd_files import effective, folders, listing, parse_listing, settings
+
+FOLDERS = (*folders("systemd/system/docker.service.d"), *folders("systemd/system/service.d"))
+DEFAULTS = "/etc/default/docker"
+UNIT = "docker.service"
+
+_PACKAGES_UNIT = "docker.io's docker.service"
+_PACKAGES_COMMAND = "dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
+# Where packages have it: Debian in sbin, Ubuntu in bin
+_DAEMON = {"debian": ("/usr/sbin/dockerd", "/sbin/dockerd")}
+_DAEMON_ELSEWHERE = (*_DAEMON["debian"], "/usr/bin/dockerd", "/bin/dockerd")
+
+
+# Last, which of the programs that it names are there
+_SCRIPT = f"""
+show=$(systemctl show --property LoadState,Environment,ExecStart -- {UNIT})
+printf '%s\\n' "$show"
+( . /etc/os-release; echo "System=$ID" )
+echo "DropIns=$({listing(FOLDERS)})"
+[ ! -f {DEFAULTS} ] || echo "Defaults=$(base64 -w0 {DEFAULTS})"
+words=$show
+for f in {" ".join(f"{folder}/*.conf" for folder in FOLDERS)}; do
+  [ ! -f "$f" ] || words="$words $(cat -- "$f")"
+done
+set -f
+for word in $words; do
+  case $word in
+    */*dockerd*)
+      word=/${{word#*/}} word=${{word%\\"}} word=${{word%\\'}}
+      [ ! -x "$word" ] || [ -d "$word" ] || echo "Program=$word"
+      ;;
+  esac
+done
+true"""
+
+
+@dataclass(frozen=True)
+class Service(Value):
+    """How Docker is started.
+
+    + flags: options of dockerd's command line, each with the place that it comes from, as
+      ``{"-H": "docker.service", "--log-driver": "/etc/default/docker"}``
+    + problem: why systemd cannot start it so, and what to do; "" if it can
+    """
+
+    flags: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+class DockerService(NodeFact[Service]):
+    """How docker.service starts dockerd.
+
+    Docker does not start if an option is given both as a flag and in daemon.json
+    (https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file), and
+    ``dockerd --validate`` does not know the service's flags.
+
+    **Example:** ``host.get_fact(DockerService).flags``
+    """
+
+    @override
+    def command(self) -> str:
+        return _SCRIPT
+
+    @staticmethod
+    @override
+    def default() -> Service:
+        return Service()
+
+    @override
+    def parse(self, lines: list[str]) -> Service:
+        return parse_service(lines)
+
+
+def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Service:
+    """Read the ``Key=value`` lines of the fact's command."""
+    unit: dict[str, str] = {}
+    programs = []
+    for line in lines:
+        key, _, value = line.partition("=")
+        if key == "Program":
+            programs.append(value)
+        elif key != "ExecStart" or key not in unit:
+            unit[key] = value
+    drop_ins = effective(parse_listing(unit.get("DropIns", "")), folders)
+    state = unit.get("LoadState")
+    environment = unit.get("Environment", "")
+    if state == "loaded":
+        # systemd has merged the drop-ins, and shows each command as { path= ; argv[]= ; ... }
+        found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", unit.get("ExecStart", ""))
+        commands = [(_place(drop_ins), found[1])] if found else []
+    elif state == "bad-setting":
+        return Service(problem="systemd refuses docker.service; see: systemctl status docker")
+    else:
+        commands, environment = _once_installed(drop_ins)
+    if len(commands) != 1 and drop_ins and state != "loaded":
+        return Service(problem=_not_one(commands, drop_ins))
+    defaults = base64.b64decode(unit.get("Defaults", ""), validate=True)
+    variables = {
+        **{name: (False, value) for name, value in _assigned(_words(environment))},
+        **{name: (True, value) for name, value in _assigned(_lines(os.fsdecode(defaults)))},
+    }
+    flags: dict[str, str] = {}
+    problem = ""
+    for place, text in commands:
+        program, _, rest = text.partition(" ")
+        program = program.lstrip("@-:+!|").strip("\"'")
+        there = (*_DAEMON.get(unit.get("System", ""), _DAEMON_ELSEWHERE), *programs)
+        if program.startswith("/") and program.endswith("dockerd") and program not in there:
+            problem = (
+                f"{place} starts {program}, which is not there, nor will docker.io have it there; "
+                "remove that ExecStart, or have it start /usr/sbin/dockerd"
+            )
+        words: list[tuple[str, str]] = []
+        for word in rest.split():
+            variable = re.fullmatch(r"\$\{?(\w+)\}?", word)
+            if variable is None:
+                words.append((word, place))
+            elif variable[1] in variables:
+                in_file, value = variables[variable[1]]
+                origin = DEFAULTS if in_file else place
+                words += [(word, origin) for word in " ".join(_words(value)).split()]
+        flags |= _flags(words)
+    return Service(flags, problem)
+
+
+def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], str]:
+    """The commands, each with its place, and the variables that docker.service will have."""
+    commands = [(_PACKAGES_UNIT, _PACKAGES_COMMAND)]
+    environment: list[str] = []
+    for path, text in drop_ins:
+        for section, name, value in settings(text):
+            if (section, name) == ("Service", "ExecStart"):
+                commands = [*commands, (path, value)] if value else []
+            elif (section, name) == ("Service", "Environment"):
+                environment = [*environment, value] if value else []
+    return commands, " ".join(environment)
+
+
+def _not_one(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -> str:
+    if commands:
+        return (
+            f"{commands[-1][0]} gives docker.service a second ExecStart, and systemd would refuse "
+            "it; remove that file, or put an empty ExecStart= before"
+        )
+    return f"{_place(drop_ins)} leaves docker.service without an ExecStart; remove that file"
+
+
+def _place(drop_ins: list[tuple[str, str]]) -> str:
+    """The last file that gives or takes away a command of the unit."""
+    for path, text in reversed(drop_ins):
+        if any((s.section, s.name) == ("Service", "ExecStart") for s in settings(text)):
+            return path
+    return UNIT
+
+
+def _assigned(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The names and values of texts ``NAME=value``."""
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if equals:
+            yield name.strip(), value
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of an ``EnvironmentFile=``, continued ones joined."""
+    lines = (line.strip() for line in text.replace("\\\n", "").split("\n"))
+    return (line for line in lines if not line.startswith(("#", ";")))
+
+
+def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
+    """The options among words, each given with its place; of ``--feature`` those that are switched
+    on, with their names."""
+    flags = {}
+    for (word, place), (following, _) in zip(words, [*words[1:], ("-", "")], strict=True):
+        if not word.startswith("-"):
+            continue
+        name, equals, value = word.partition("=")
+        if name == "--feature":
+            feature, _, on = (value if equals else following).partition("=")
+            if on.lower() in ("false", "0", "f"):
+                continue
+            name = f"{name} {feature}"
+        flags[name] = place
+    return flags
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text, comments=True)
+    except ValueError:  # an open quote
+        return text.split()
