@@ -303,6 +303,8 @@ def test_an_answer_may_come_in_parts(glusterd: Glusterd) -> None:
         (record(reply(b"volume \x1b]0;x\x07")), "sends a volfile with control characters"),
         (record(reply(b"volume \0x")), "sends a volfile with control characters"),
     ],
+    # an id is part of the environment of what a test calls
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",
 )
 def test_what_is_no_volfile_is_told(glusterd: Glusterd, sent: bytes, why: str) -> None:
     glusterd.sent = sent
