@@ -1412,7 +1412,7 @@ NODES = [
         {Content: {"/etc/docker/daemon.json": b'{"log-opts": {"labels": 1}}'}},
     ),
     node(
-        "Docker would not run: --log-driver in /etc/default/docker and log-driver in "
+        "Docker would not start: --log-driver in /etc/default/docker and log-driver in "
         "/etc/docker/daemon.json are the same option; remove the flag",
         {DockerService: Service({"--log-driver": "/etc/default/docker"})},
     ),

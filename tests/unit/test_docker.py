@@ -394,7 +394,6 @@ def test_keys_of_the_user_clash_too(key: str, flag: str) -> None:
 @pytest.mark.parametrize(
     ("config", "docker", "said"),
     [
-        ({"storage-opts": ["dm.basesize=20G"]}, 29, "storage-opts has dm.basesize=20G"),
         (
             {"storage-opts": ["overlay2.override_kernel_check=true"]},
             26,
@@ -445,7 +444,7 @@ def test_what_docker_refuses_at_its_start_is_told_before(
         ({"bridge": "", "bip": "10.1.0.1/24"}, 29),
         ({"icc": False}, 29),
         ({"live-restore": True, "experimental": True, "min-api-version": "1.24"}, 29),
-        ({"features": [], "storage-opts": "x", "default-runtime": 1, "runtimes": []}, 29),
+        ({"features": [], "default-runtime": 1, "runtimes": []}, 29),
     ],
 )
 def test_what_docker_takes_is_not_refused(config: dict[str, Any], docker: int | None) -> None:
