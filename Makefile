@@ -1,6 +1,8 @@
 # make demo    try everything on a virtual cluster, no Raspberry Pi needed (root, Debian or Ubuntu)
 # make test    lint, types, unit tests and acceptance tests on a virtual cluster (root)
 # make bookworm  the acceptance tests on Debian 12 (root)
+# make forky   the same on Debian testing; each of the three with USERLAND=ubuntu26 on nodes that have
+#              uutils' coreutils and sudo-rs, as Ubuntu 26.04 (not on Debian 12)
 # make torture the long tests: everything in the way of a deploy, on a virtual cluster (root),
 #              after make bookworm; or PARTS="powercut faults" alone, power cuts with SEED=7
 # make bench   benchmarks on virtual clusters, hours: docs/benchmarks/ (root); PARTS="limit card"
@@ -16,10 +18,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+export ACCEPTANCE_USERLAND ?= $(USERLAND)
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
 MODULES := $(wildcard deploys/*.py facts/*.py operations/*.py templates/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint dist readme acceptance bookworm torture bench lab-packages venv clean
+.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint dist readme acceptance bookworm forky torture bench lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -70,6 +73,9 @@ torture: $(if $(PARTS),lab-packages venv,bookworm)
 
 bookworm: lab-packages venv
 	ACCEPTANCE_SUITE=bookworm $(BIN)/pytest tests/acceptance
+
+forky: lab-packages venv
+	ACCEPTANCE_SUITE=forky $(BIN)/pytest tests/acceptance
 
 # Ansible for comparison, in an environment of its own
 .bench/ansible/.installed:

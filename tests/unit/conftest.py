@@ -1,15 +1,25 @@
-"""How hypothesis runs here; `--hypothesis-profile=default` searches further."""
+"""How hypothesis runs here (`--hypothesis-profile=default` searches further), and whose coreutils
+scripts find.
+
+Tests of modules that run programs run twice with ``UNIT_UUTILS=1``, the second time with uutils'
+coreutils in place of GNU's: Debian's package rust-coreutils.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from chaos_engine.facts import observe
+from tests.unit.scripts import Sandbox
+from tests.unit.userlands import uutils_folder, wanted
 
 os.environ["APT_CONFIG"] = str(Path(__file__).parent / "apt.conf")
 
@@ -53,3 +63,25 @@ def nobody_waits(request: pytest.FixtureRequest) -> Iterator[None]:
 def pytest_collection_finish() -> None:
     """What is imported by now stays: Python need not go through it for garbage again and again."""
     gc.freeze()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have each test of a module that runs programs do so with the coreutils of both."""
+    used = vars(metafunc.module).values()
+    if wanted() and (subprocess in used or Sandbox in used):
+        metafunc.parametrize("coreutils", ["gnu", "uutils"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def uutils(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with uutils' programs under their usual names."""
+    return uutils_folder(tmp_path_factory.mktemp("uutils"))
+
+
+@pytest.fixture(autouse=True)
+def coreutils(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose coreutils programs find: GNU's, or those of uutils first."""
+    if getattr(request, "param", "gnu") == "uutils":
+        folder = str(request.getfixturevalue("uutils"))
+        monkeypatch.setenv("PATH", folder, prepend=":")
+        monkeypatch.setattr(observe, "PATH", f"{folder}:{observe.PATH}")

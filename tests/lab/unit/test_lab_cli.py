@@ -25,8 +25,8 @@ def test_up_without_options_is_the_default_lab(no_lab: list[Plan]) -> None:
 
 
 def test_up_takes_every_option(no_lab: list[Plan]) -> None:
-    words = "--name mine up --workers pi2,pi5 --storage 1 --subnet 10.9.8.0/24 --suite bookworm"
-    words += " --sudo-password pi5 --swap pi2 --legacy pi5 --like /disk"
+    words = "--name mine up --workers pi2,pi5 --storage 1 --subnet 10.9.8.0/24 --suite forky"
+    words += " --sudo-password pi5 --swap pi2 --legacy pi5 --like /disk --userland ubuntu26"
     assert cli.main(words.split()) == 0
     assert no_lab == [
         make(
@@ -34,7 +34,8 @@ def test_up_takes_every_option(no_lab: list[Plan]) -> None:
             workers=("pi2", "pi5"),
             storage=("etcd1",),
             subnet="10.9.8.0/24",
-            suite="bookworm",
+            suite="forky",
+            userland="ubuntu26",
             sudo_password=["pi5"],
             swap="pi2",
             legacy=["pi5"],

@@ -104,6 +104,12 @@ def test_a_card_without_a_size_or_a_worker_is_refused(text: str) -> None:
         plan.make(name="lab", card=[text])
 
 
+def test_a_userland_that_the_suite_has_no_packages_for_is_refused() -> None:
+    with pytest.raises(LabError, match="bookworm has no package sudo-rs"):
+        plan.make(name="lab", suite="bookworm", userland="ubuntu26")
+    assert plan.make(name="lab", suite="forky", userland="ubuntu26").userland == "ubuntu26"
+
+
 def test_no_worker_no_swap() -> None:
     assert plan.make(name="lab", workers=()).swap == plan.NO_NODE
     assert plan.make(name="lab", swap=plan.NO_NODE).swap == plan.NO_NODE
