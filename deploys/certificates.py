@@ -124,6 +124,13 @@ def _check_plain(file: Given) -> None:
         )
 
 
+def _hidden(file: Given) -> SettingsError:
+    return file.wrong(
+        f"has a key that Go programs, as the API server is, do not find: {_GO}",
+        "put its -----BEGIN line at the beginning of a line",
+    )
+
+
 def _check_key(file: Given, certificate: Given, leaf: x509.Certificate) -> None:
     if _CERTIFICATE in file.data and _PRIVATE not in file.data:
         raise file.wrong("is a certificate, not a private key", "are two files swapped?")
@@ -137,12 +144,12 @@ def _check_key(file: Given, certificate: Given, leaf: x509.Certificate) -> None:
     try:
         key = load_pem_private_key(file.data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # their texts may quote the file
+        # cryptography 42 does not find either what does not begin a line, newer versions do
+        if _PRIVATE in file.data and b"\n-----BEGIN" not in b"\n" + file.data:
+            raise _hidden(file) from None
         raise file.wrong("is not a private key in PEM form", "put the client's key there") from None
     if not any(block.is_key for block in blocks(file.data)):
-        raise file.wrong(
-            f"has a key that Go programs, as the API server is, do not find: {_GO}",
-            "put its -----BEGIN line at the beginning of a line",
-        )
+        raise _hidden(file)
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         raise file.wrong(
