@@ -25,7 +25,7 @@ _ALONE = re.compile(
     r"|/(run|var)/log(/(journal(/.*)?|(auth|user|daemon|kern)\.log|syslog|wtmp|btmp|lastlog))?"
     # the timers of the distribution, snapd that the greeting wakes, and the log share's watch
     r"|/var/lib/(systemd|snapd|apt/periodic)(/.*)?|/var/lib/apt(/daily_lock)?"
-    r"|/var/log/\.var-log-mount\.\w+|/run/chaos-engine/var-log.*"
+    r"|/var/log/\.var-log-mount\.\w+|/run/chaos-engine(/var-log.*)?"
     # dockerd removes a network namespace up to a minute after its container
     r"|/run/docker/netns(/[0-9a-f]{12})?"
 )
