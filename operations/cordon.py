@@ -134,14 +134,28 @@ def come_back(
 def fit_to_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:
     """The node as its cluster sees it: a pure function.
 
-    Raises `ClusterError` if the cluster does not know it.
+    Raises `ClusterError` if the cluster does not know it, or if it is a controller and another one
+    is not Ready: whatever that lacks, this is no time to take one more away.
     """
     if rolling.node not in nodes:
         raise ClusterError(
             f"the cluster of chaos_kubeconfig has no node {rolling.node}, it has "
             f"{', '.join(sorted(nodes)) or 'none'}; is it the kubeconfig of another cluster?"
         )
+    down = [name for name in rolling.controllers if name in nodes and not nodes[name].ready]
+    if rolling.controller and down:
+        raise ClusterError(
+            f"{rolling.node} is a controller, and another one, {down[0]}, is not Ready; look at: "
+            f"kubectl describe node {down[0]}. {_gone_for_good(down[0])}"
+        )
     return nodes[rolling.node]
+
+
+def _gone_for_good(name: str) -> str:
+    return (
+        f"If nobody will bring {name} back, take it out of the cluster (kubectl delete node {name})"
+        " and out of chaos_controllers"
+    )
 
 
 def short_of(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
@@ -190,9 +204,8 @@ def _await_api_servers(
     said = ", ".join(f"{name} ({answers[name]})" for name in waiting)
     raise ClusterError(
         f"too few API servers are ready to do without {rolling.node or host.name} now, not that of "
-        f"{said}: curl -k https://{asked[waiting[0]]}:6443/readyz says more. Mend that; if nobody "
-        f"will bring {waiting[0]} back, take it out of the cluster (kubectl delete node "
-        f"{waiting[0]}) and out of chaos_controllers"
+        f"{said}: curl -k https://{asked[waiting[0]]}:6443/readyz says more. "
+        f"{_gone_for_good(waiting[0])}"
     )
 
 

@@ -16,8 +16,10 @@ from tests.virtual_cluster import Cluster
 
 
 def test_facts_print_typed_values(cluster: Cluster) -> None:
-    for fact, key in (("kernel.KernelCmdline", "file"), ("mounts.Mounts", None)):
-        text = cluster.pyinfra("fact", f"chaos_engine.facts.{fact}").text.split("Fact data for")[1]
+    facts = (("kernel.KernelCmdline", "file", ()), ("mounts.Mounts", None, ("path=/",)))
+    for fact, key, arguments in facts:
+        said = cluster.pyinfra("fact", f"chaos_engine.facts.{fact}", *arguments).text
+        text = said.split("Fact data for")[1]
         value = json.loads(text[text.index("{") : text.rindex("}") + 1])
         assert set(value) == set(cluster.workers)
         assert key is None or key in value[cluster.workers[0]]

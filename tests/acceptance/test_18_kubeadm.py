@@ -182,6 +182,10 @@ def test_after_a_reset_kubernetes_is_undone_without_a_trace(joined: Joined) -> N
     assert cluster.changed(*undo) == {WORKER: {"Undo | Undo Kubernetes"}}
     assert cluster.announced(*undo) == {}
     left = cluster.exec(WORKER, "find /etc/kubernetes /var/lib/kubelet -type f 2>/dev/null || true")
-    assert set(left.split()) <= {f"/etc/kubernetes/{name}" for name in
-                                 ("ca.crt", "client.crt", "client.key")}  # fmt: skip
+    etcds = ("ca.crt", "client.crt", "client.key")
+    assert set(left.split()) <= {
+        f"{folder}/{name}"
+        for folder in ("/etc/kubernetes", "/etc/kubernetes/etcd")
+        for name in etcds
+    }
     assert cluster.exec(WORKER, "command -v kubeadm kubelet || true") == ""

@@ -27,6 +27,7 @@ DOWN = ClusterNode(ready=False, unschedulable=False)
 WELL = StandingState(joined=True)
 ILL = StandingState(joined=True, problems={"docker": "Docker does not answer"})
 LEFT = StandingState(joined=True, cordoned=True)
+PEERS = {"pi4": "192.168.1.53", "pi7": "192.168.1.56"}
 
 
 @dataclass
@@ -291,6 +292,17 @@ def test_a_node_leaves_only_a_cluster_that_knows_it(
         fit_to_leave(how(), nodes)
 
 
+def test_no_controller_goes_while_another_one_is_not_ready() -> None:
+    controller = how(controller=True, controllers=PEERS)
+    nodes = {"pi1": UP, "pi4": UP, "pi7": DOWN}
+    with pytest.raises(ClusterError, match="another one, pi7, is not Ready; look at") as error:
+        fit_to_leave(controller, nodes)
+    assert "kubectl delete node pi7) and out of chaos_controllers" in str(error.value)
+    # the proxy takes no API server away, and who has not joined is no reason
+    assert fit_to_leave(replace(controller, controller=False), nodes) == UP
+    assert fit_to_leave(controller, {"pi1": UP, "pi4": UP}) == UP
+
+
 @pytest.mark.parametrize(
     ("controller", "answers", "waiting"),
     [
@@ -314,9 +326,6 @@ def test_a_majority_of_api_servers_stays(
     controller: bool, answers: dict[str, str], waiting: tuple[str, ...]
 ) -> None:
     assert short_of(controller, answers) == waiting
-
-
-PEERS = {"pi4": "192.168.1.53", "pi7": "192.168.1.56"}
 
 
 def test_a_controller_waits_for_the_others_api_servers(node: Node) -> None:
