@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,16 @@ class Cluster:
     def has_rebooted(self, node: str, before: str) -> bool:
         """Whether a node, which may be down, runs another boot than the one before."""
         return self.exec(node, _BOOT_ID, ok=False) not in ("", before)
+
+    def await_shares(self, *nodes: str) -> None:
+        """Wait until these workers, all by default, have the share on /var/log again."""
+        # The node's own check, for a mount may be there whose servers have been given up
+        mounted = (
+            "systemctl start var-log-check.service && systemctl is-active -q var-log.service && "
+            "findmnt -no SOURCE --mountpoint /var/log -t fuse.glusterfs"
+        )
+        for node in nodes or self.workers:
+            wait_for(f"{node}'s share", partial(self.exec, node, mounted, ok=False), 180)
 
     def host(self, node: str) -> Host:
         """A node over ssh, as testinfra sees it; as root."""

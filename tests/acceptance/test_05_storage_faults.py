@@ -63,19 +63,17 @@ def test_node_boots_without_storage_and_mounts_when_it_returns(deployed: Cluster
         assert "/var/log" not in journal
     finally:
         storage(deployed, "on")
-    wait_for("the mount", lambda: deployed.exec(node, MOUNTED, ok=False), 120)
+    deployed.await_shares(node)
 
 
 @pytest.fixture(scope="class")
 def without_storage(deployed: Cluster) -> Iterator[Cluster]:
     """The cluster with all storage nodes off under its mounted workers."""
-    for node in deployed.workers:
-        wait_for("the mount", partial(deployed.exec, node, MOUNTED, ok=False), 120)
+    deployed.await_shares()
     storage(deployed, "cut")
     yield deployed
     storage(deployed, "on")
-    for node in deployed.workers:
-        wait_for("the mount", partial(deployed.exec, node, MOUNTED, ok=False), 180)
+    deployed.await_shares()
 
 
 class TestStorageStopsUnderAMountedNode:

@@ -330,6 +330,5 @@ def test_the_address_comes_back_after_a_power_cut_without_log_storage(proxied: C
     finally:
         for node in STORAGE:
             proxied.power(node, "on")
-    mounted = "findmnt -no SOURCE --mountpoint /var/log -t fuse.glusterfs"
-    wait_for("the share", lambda: proxied.exec(PROXY, mounted, ok=False), 180)
+    proxied.await_shares()
     assert proxied.announced("deploy.py", "--limit", PROXY) == {}

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -263,7 +262,5 @@ def test_storage_without_a_quorum(deployed: Cluster, bad: str, good: str) -> Non
         for node in (bad, good):
             deployed.exec(node, faults.GOOD_HOSTS)
             assert "mend the storage servers" in faults.of(run, node)
-    for node in deployed.workers:
-        mounted = "findmnt -no SOURCE --mountpoint /var/log -t fuse.glusterfs"
-        wait_for("the mount", partial(deployed.exec, node, mounted, ok=False), 180)
+    deployed.await_shares()
     faults.one_run_mends(deployed, bad, good)
