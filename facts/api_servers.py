@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.https import GET
 from chaos_engine.facts.observe import NodeFact
-from chaos_engine.facts.text import several
+from chaos_engine.facts.text import pairs, several
 
 PORT = 6443
 """Where a controller's own API server listens (``bindPort`` of kubeadm's configuration)."""
@@ -22,13 +21,9 @@ SILENT = "silent"
 _KUBELET_CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
 READYZ = f"""\
+{GET}
 ask_readyz() {{ # ADDRESS:PORT [OPTION...]: the status of its answer, nothing if it has none
-  at=$1; shift
-  # It starts with 403 and 500 before it says 200. Whose certificate it has is not looked at: the
-  # answer decides about nothing but the order of turns
-  printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' |
-    timeout -k 1 5 openssl s_client -quiet -connect "$at" "$@" 2>/dev/null |
-    sed -n '1s/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p'
+  https_get 5 /readyz "$@" | sed -n '1s/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p'
 }}
 readyz() {{ # ADDRESS:PORT
   said=$(ask_readyz "$1")
@@ -37,8 +32,8 @@ readyz() {{ # ADDRESS:PORT
   echo "$said"
 }}
 """
-"""Shell function ``readyz``. openssl is there with ca-certificates, which Docker's concern
-installs; curl need not be."""
+"""Shell function ``readyz``: the status, 403 and 500 before 200. Whose certificate the server has
+makes no difference: the answer decides about nothing but the order of turns."""
 
 OWN_READY = f"""\
 {READYZ}
@@ -83,10 +78,4 @@ class ApiServers(NodeFact[dict[str, str]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:
-        return parse_api_servers(lines)
-
-
-def parse_api_servers(lines: Iterable[str]) -> dict[str, str]:
-    """Read ``ADDRESS ANSWER`` lines."""
-    pairs = (line.partition(" ")[::2] for line in lines)
-    return dict(pairs)
+        return pairs(lines)

@@ -5,21 +5,22 @@ from __future__ import annotations
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.https import GET
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact
-from chaos_engine.facts.text import several
+from chaos_engine.facts.text import pairs, several
 
 PORT = 2379
 
 _ASK = f"""\
+{GET}
 folder=$1 joined_too=$2; shift 2
 [ -r "$folder/client.key" ] || exit 0
 [ -n "$joined_too" ] || [ ! -e {KUBELET_CONF} ] || exit 0
 for server in "$@"; do
   {{
-    said=$(printf 'GET /version HTTP/1.0\\r\\n\\r\\n' |
-      timeout -k 1 3 openssl s_client -quiet -connect "$server:{PORT}" -verify_return_error \
-        -CAfile "$folder/ca.crt" -cert "$folder/client.crt" -key "$folder/client.key" 2>/dev/null |
+    said=$(https_get 3 /version "$server:{PORT}" -verify_return_error -CAfile "$folder/ca.crt" \
+        -cert "$folder/client.crt" -key "$folder/client.key" |
       sed -n 's/.*"etcdserver": *"\\([^"]*\\)".*/\\1/p')
     echo "$server $said"
   }} &
@@ -62,4 +63,4 @@ class EtcdVersions(NodeFact[dict[str, str]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:
-        return dict(line.partition(" ")[::2] for line in lines)
+        return pairs(lines)

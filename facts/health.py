@@ -13,6 +13,7 @@ from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.swap import TURNERS
+from chaos_engine.facts.text import pairs
 
 LIMIT_SECONDS = 3
 """How long a check that waits for somebody may take. All of them together have to end before
@@ -123,7 +124,7 @@ class Health(NodeFact[dict[str, str]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:
-        return parse_problems(lines)
+        return pairs(lines)
 
 
 def checks(concerns: Iterable[str]) -> StringCommand:
@@ -137,8 +138,3 @@ def checks(concerns: Iterable[str]) -> StringCommand:
             ";",
         ]
     return StringCommand(*bits, "true")
-
-
-def parse_problems(lines: list[str]) -> dict[str, str]:
-    """Read the lines of `checks`: what is wrong, by concern."""
-    return dict(line.split(" ", 1) for line in lines)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.health import checks, parse_problems
+from chaos_engine.facts.health import checks
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.text import pairs
 
 NOTE = "/var/lib/chaos-engine/cordoned"
 """Says that a run has cordoned the node and has yet to uncordon it."""
@@ -70,5 +71,5 @@ def parse_standing(lines: list[str]) -> StandingState:
     return StandingState(
         joined=True,
         cordoned="cordoned" in rest,
-        problems=parse_problems([line for line in rest if line != "cordoned"]),
+        problems=pairs(line for line in rest if line != "cordoned"),
     )

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterable
 
 
 def several(names: tuple[str, ...] | str) -> tuple[str, ...]:
     """A fact's argument that is a tuple of names; the command line gives a single one as text."""
     return (names,) if isinstance(names, str) else names
+
+
+def pairs(lines: Iterable[str]) -> dict[str, str]:
+    """Read lines of a word and what is said of it: ``192.168.1.50 200``.
+
+    Raises ``ValueError`` for a line that is none.
+    """
+    return dict(line.split(" ", 1) for line in lines)
 
 
 def decoded(encoded: str) -> str:

@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chaos_engine.facts.api_servers import MANIFEST, OWN_READY, ApiServers, parse_api_servers
+from chaos_engine.facts.api_servers import MANIFEST, OWN_READY, ApiServers
+from chaos_engine.facts.text import pairs
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def asked(port: int, kubelet: int, certificate: Path = Path("/nowhere")) -> str:
     command = command.replace("6443", str(port)).replace("10250", str(kubelet))
     command = command.replace("/var/lib/kubelet/pki/kubelet-client-current.pem", str(certificate))
     said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
-    return parse_api_servers(said.stdout.splitlines())["127.0.0.1"]
+    return pairs(said.stdout.splitlines())["127.0.0.1"]
 
 
 @pytest.mark.parametrize("status", [200, 403, 500])
