@@ -36,6 +36,9 @@ MENDED_SECONDS = 20.0
 PAUSE = 2.0
 """Seconds between two looks at it."""
 
+ENDS_PODS = frozenset({"docker", "cri_dockerd", "kubernetes"})
+"""Concerns that have to work for a pod of the node to end."""
+
 
 NodeName = Annotated[
     str, Form("([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "the name of a node in Kubernetes, as pi1")
@@ -96,7 +99,9 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
     host.log(f"Draining {rolling.node}")
     try:
         rolling.kubectl.cordon(rolling.node)
-        problem = rolling.kubectl.drain(rolling.node, rolling.drain_seconds)
+        problem = rolling.kubectl.drain(
+            rolling.node, rolling.drain_seconds, own.ready and not ENDS_PODS & {*before.problems}
+        )
     except ClusterError as error:
         problem = str(error)
     if problem:

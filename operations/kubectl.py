@@ -66,14 +66,19 @@ class Kubectl:
 
         _until(attempt)
 
-    def drain(self, name: str, seconds: int) -> str:
+    def drain(self, name: str, seconds: int, ends_pods: bool = True) -> str:
         """Evict a node's pods, but for those of DaemonSets and those that kubelet has by itself.
 
         + seconds: how long that may take
+        + ends_pods: whether the node's kubelet is there to end them; if not, a pod whose time to
+          end is over is not waited for, since it stays until kubelet is back
 
         Says what went wrong, or nothing.
         """
-        options = ("--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={seconds}s")
+        options = ["--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={seconds}s"]
+        if not ends_pods:
+            # counted from the end of the pod's grace period (waitForDelete in pkg/drain/drain.go)
+            options.append("--skip-wait-for-delete-timeout=1")
         try:
             # kubectl gives up first, and knows which pods it was
             self._run("drain", name, *options, seconds=seconds + 3 * REQUEST_SECONDS)

@@ -71,7 +71,8 @@ def install(
     tools: Iterable[PackageName] = (),
 ) -> Commands:
     """Have Kubernetes' packages installed at one version, held, from its signed repository, and
-    kubelet started at boot; one that runs with a replaced program is restarted.
+    kubelet started at boot, and at once on a node that has joined a cluster and where it does not
+    run; one that runs with a replaced program is restarted.
 
     + version: ``1.36.2``; any Debian revision of it will do
     + packages: names, such as kubelet and kubeadm
@@ -113,11 +114,14 @@ def install(
         not f.matches(present.get(f.path)) for f in wanted
     )
     restart = observe(KubeletReplaced) or "kubelet" in missing
+    # "activating" is one that systemd starts again and again; that is not what it lacks
+    start = joined and "kubelet" in packages and kubelet.active in {"inactive", "failed"}
+    apply = compose(version, missing, unheld, enable, verify, key is None, restart, without, start)
     commands = files.transaction(
         wanted,
         absent=old,
-        apply=compose(version, missing, unheld, enable, verify, key is None, restart, without),
-        force=verify or bool(unheld) or enable or restart,
+        apply=apply,
+        force=verify or bool(unheld) or enable or restart or start,
     )
     yield from in_turn(commands, rolling, stops_pods=restart)
 
@@ -183,6 +187,7 @@ def compose(
     fetch: bool,
     restart: bool,
     tools: Iterable[str] = (),
+    start: bool = False,
 ) -> str:
     """The shell script that checks the key, installs, holds, enables and restarts: a pure function.
 
@@ -190,6 +195,7 @@ def compose(
     + fetch: whether it is fetched from there first
     + restart: whether kubelet may run a program that is no more, then or before
     + tools: packages that are missing, of which any version will do
+    + start: whether kubelet has to be started
     """
     lines = [APT, "unit_was kubelet.service; settle"]
     if verify:
@@ -211,4 +217,6 @@ def compose(
     if restart:
         restarting = "systemctl daemon-reload && systemctl restart kubelet.service"
         lines.append(f"if {REPLACED}; then {restarting}; fi")
+    if start:
+        lines.append("systemctl start kubelet.service")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -211,6 +212,24 @@ def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -
     assert not cordoned(cluster)
     assert max_file(cluster, "pi1") == "6"
     assert cluster.exec("pi1", f"ls {NOTE}", ok=False) == ""
+    assert cluster.announced("deploy.py", *edit) == {}
+
+
+def test_a_node_whose_kubelet_is_dead_is_mended_by_a_run(cluster_of_nodes: Cluster) -> None:
+    """Also where that takes a turn: its pods end only when kubelet is back."""
+    cluster = cluster_of_nodes
+    edit = (*KUBECONFIG, "--data", "chaos_docker_log_max_file=8", "--limit", "pi7")
+    give_pods(cluster, "pi7", seconds=2)
+    cluster.exec("pi7", "systemctl stop kubelet")
+    mended = cluster.announced("deploy.py", *edit)
+    assert mended == {
+        "pi7": {"Worker | Docker | Run Docker", "Worker | Kubernetes | Install Kubernetes"}
+    }
+    began = time.monotonic()
+    assert cluster.changed("deploy.py", *edit) == mended
+    assert time.monotonic() - began < 90, "the drain waited for its whole time"
+    assert not cordoned(cluster)
+    assert kubelet(cluster, "pi7") == "1.28.15"
     assert cluster.announced("deploy.py", *edit) == {}
 
 

@@ -238,6 +238,8 @@ def test_pods_are_given_the_time_that_is_set(program: Program) -> None:
         "kubectl drain: error: a budget"
     )
     assert len(program.calls) == 2, "what could not be drained is not tried again"
+    program.does("exit 0").drain("pi1", 12, ends_pods=False)
+    assert program.calls[-1].endswith(" --timeout=12s --skip-wait-for-delete-timeout=1")
 
 
 def test_the_note_is_on_disk_before_it_counts(tmp_path: Path) -> None:

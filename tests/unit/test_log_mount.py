@@ -616,38 +616,51 @@ def test_the_graph_is_for_root_alone(helper: Helper) -> None:
 
 def test_a_volume_that_was_changed_is_followed_while_it_is_in_use(helper: Helper) -> None:
     assert helper("start") == 0
-    assert helper("check") == 0
+    assert helper("renew") == 0
     assert helper.calls == []
     changed = GRAPH.replace("option strict-locks off", "option strict-locks on")
     helper.send("etcd1", changed)
-    assert helper("check") == 0
+    assert helper("renew") == 0
     assert [call.split(" -f ")[0] for call in helper.calls] == ["pkill -HUP -u root"]
     assert "option strict-locks on" in helper.graph
-    assert helper("check") == 0
+    assert helper("renew") == 0
     assert helper.calls == []
 
 
+def test_the_servers_are_asked_for_the_graph_every_ten_minutes(helper: Helper) -> None:
+    assert helper("start") == 0
+    asked = helper.root / "asked"
+    asked.unlink()
+    assert helper("check") == 0
+    assert asked.read_text().split() == ["etcd1", "pi1", "119999"]
+    assert helper("check") == 0
+    assert len(asked.read_text().splitlines()) == 1
+    (helper.root / "run/var-log.volfile.asked").write_text("-600\n")
+    assert helper("check") == 0
+    assert len(asked.read_text().splitlines()) == 2
+
+
 def test_a_volume_that_was_changed_into_what_no_client_has_is_not_followed(helper: Helper) -> None:
-    """That is said once, not twice a minute, and again when it is something else."""
+    """That is said once, not every ten minutes, and again when it is something else."""
     assert helper("start") == 0
     graph = helper.graph
     for server in ("etcd1", "etcd2", "etcd3"):
         helper.send(server, MARKER)
-    assert helper("check") == 0
+    assert helper("renew") == 1
     assert helper.calls == []
     assert helper.graph == graph
     assert MARKER_FOUND in helper.said
-    assert helper("check") == 0
+    assert helper("renew") == 1
     assert helper.said == ""
     helper.send("etcd1", GRAPH)
     helper.send("etcd2", GRAPH)
-    assert helper("check") == 0
+    assert helper("renew") == 0
     assert helper.said == ""
 
 
 def test_a_share_that_an_older_version_mounted_has_no_graph_to_renew(helper: Helper) -> None:
     helper.mount("etcd1:/pi1")
-    assert helper("check") == 0
+    assert helper("renew") == 0
     assert helper.calls == []
     assert not (helper.root / "asked").exists()
 

@@ -48,8 +48,8 @@ class Cluster:
             raise ClusterError(f"no {word}")
         self.known[name] = replace(self.known[name], unschedulable=wanted)
 
-    def drain(self, name: str, seconds: int) -> str:
-        self.told.append(f"drain {name} {seconds}")
+    def drain(self, name: str, seconds: int, ends_pods: bool = True) -> str:
+        self.told.append(f"drain {name} {seconds}" + ("" if ends_pods else " whatever ends"))
         return "a budget forbids it" if "drain" in self.fails else ""
 
 
@@ -124,6 +124,19 @@ def test_a_node_is_drained_before_and_given_back_after(node: Node) -> None:
     # it is noted before the cluster is told, and forgotten after
     assert node.steps == ["note", "work", "forget"]
     assert failed(nodes) == ""
+
+
+@pytest.mark.parametrize(
+    ("known", "before"), [(UP, ILL), (DOWN, WELL), (DOWN, ILL)], ids=["node", "cluster", "both"]
+)
+def test_pods_that_nobody_is_there_to_end_are_not_waited_for(
+    node: Node, known: ClusterNode, before: StandingState
+) -> None:
+    cluster = Cluster({"pi1": known})
+
+    assert take(Nodes(), how(cluster, drain_seconds=7), before)
+
+    assert cluster.told[1] == "drain pi1 7 whatever ends"
 
 
 def test_a_node_that_somebody_else_has_cordoned_stays_so(node: Node) -> None:

@@ -45,7 +45,7 @@ def sift(volfile: str | bytes) -> subprocess.CompletedProcess[str]:
     """What comes of a volfile that etcd1 has sent."""
     sent = volfile.encode() if isinstance(volfile, str) else volfile
     ran = subprocess.run(
-        ["sh", "-c", f"{function('sift')}\nsift etcd1"],
+        ["sh", "-c", f"{function('sift_volfile')}\nsift_volfile etcd1"],
         input=sent,
         capture_output=True,
         env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
@@ -241,7 +241,9 @@ class Glusterd:
 
 def fetch(port: int, seconds: int = 30) -> tuple[int, str]:
     """Status of the script's question, and what it prints."""
-    script = f"{function('fetch', port)}\nvolume=pi1\nfetch {seconds} 127.0.0.1 119999"
+    script = (
+        f"{function('fetch_volfile', port)}\nvolume=pi1\nfetch_volfile {seconds} 127.0.0.1 119999"
+    )
     ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     assert ran.stderr == ""
     return ran.returncode, ran.stdout
