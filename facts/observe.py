@@ -305,6 +305,7 @@ class _View:
     refused: bool = False
     problems: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     arguments: tuple[Any, AllArguments] | None = None
     passed: dict[str, Moment] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)

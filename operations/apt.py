@@ -14,6 +14,7 @@ from chaos_engine.operations.arguments import PackageName, PackageVersion
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.shell import quote
 
 LOCK_SECONDS = 300
@@ -239,6 +240,8 @@ def packages(
     if not missing and not unheld:
         current()[1].noop(f"{', '.join(names)}: as wanted")
         return
+    because(*listed("install", (f"{n} {v or ''}".rstrip() for n, v in missing.items())))
+    because(*listed("hold", unheld))
     yield StringCommand("sh", "-c", QuoteString(recorded(compose(missing, unheld))))
 
 

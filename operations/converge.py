@@ -35,6 +35,7 @@ from chaos_engine.facts.observe import (
 )
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.arguments import refuse
+from chaos_engine.operations.reasons import shortened, tell
 
 if TYPE_CHECKING:
     from pyinfra.api.arguments_typed import PyinfraOperation
@@ -64,8 +65,10 @@ def converge(
         def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
             state = current()[0]
             begin(partial(reads, *args, **kwargs))
+            current()[2].reasons.clear()
             try:
                 for command in function(*args, **kwargs):
+                    tell()
                     if state.is_executing:  # a retry, or a read after the yield, reads anew
                         changes()
                     yield _contained(command)
@@ -108,9 +111,12 @@ def converge(
             want(reads(*args, **own), resolved)  # type: ignore[arg-type]
             if view.phase == "check":
                 host.current_op_global_arguments = resolved
+                view.reasons.clear()
                 try:
                     if any(True for _ in function(*args, **own)):  # type: ignore[arg-type]
-                        view.pending.append(str(kwargs.get("name") or function.__name__))
+                        due = str(kwargs.get("name") or function.__name__)
+                        why = "; ".join(shortened(view.reasons))
+                        view.pending.append(f"{due}: {why}" if why else due)
                 except NodeError as error:
                     view.problems.append(str(error))
                 finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from chaos_engine.facts.apt import Packages, PackageState
@@ -23,10 +24,12 @@ from chaos_engine.operations.daemon_json import (
     conflicts,
     contradictions,
     merge,
+    parse,
     refused,
 )
 from chaos_engine.operations.daemon_json_keys import misfits
 from chaos_engine.operations.files import File, Unit, transaction
+from chaos_engine.operations.reasons import because, differences, listed
 from chaos_engine.operations.rolling import READ, in_turn, standing
 
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
@@ -112,6 +115,7 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     written = _files(options, content)
     rolling = rolling or Rolling()
     todo = files.decide(written, units=[UNIT])
+    todo = replace(todo, why=tuple(_told(one, before, config) for one in todo.why))
     restarts = bool(todo.restart)
     drained = standing(rolling).joined and rolling.kubectl is not None
     for message in noteworthy(observe(DockerInfo), config, restarts and not drained):
@@ -121,7 +125,26 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
     commands = transaction(
         written, units=[UNIT], check=check, apply=apply, force=bool(apply), todo=todo
     )
+    because(*why(found, observe(Present, path=CLIENT)))
     yield from in_turn(commands, rolling, stops_pods=restarts or installs(found))
+
+
+def _told(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
+    """A reason of a plan's; of daemon.json what changes in it."""
+    if before is None or not reason.startswith(f"write {CONFIG} (other"):
+        return reason
+    changes = differences(parse(before) if before.strip() else {}, config)
+    return f"write {CONFIG}: {', '.join(changes) or 'its form only'}"
+
+
+def why(found: Mapping[str, PackageState], client: bool) -> Iterator[str]:
+    """What has to be installed and held, for the same arguments as `compose`: a pure function."""
+    missing = [name for name in ("docker.io", "ca-certificates") if not _complete(found.get(name))]
+    torn = [name for name in ("containerd", "runc") if name in found and not _complete(found[name])]
+    yield from listed("install", [*missing, *torn, *([] if client else ["docker-cli"])])
+    names = ("docker.io", "docker-cli")
+    unheld = [name for name in names if name in found and not found[name].held]
+    yield from listed("hold", unheld if "docker.io" in found else ["docker.io", *unheld])
 
 
 def compose(found: Mapping[str, PackageState], client: bool) -> str:

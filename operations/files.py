@@ -8,8 +8,8 @@ import hashlib
 import io
 import posixpath
 import tarfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from pyinfra import logger
@@ -25,6 +25,7 @@ from chaos_engine.operations.arguments import AbsolutePath, Mode, Owner, UnitNam
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.shell import quote
 
 
@@ -120,7 +121,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done on a node; all empty when nothing has."""
+    """What has to be done on a node, all empty when nothing has, and `why`, in plain words."""
 
     write: tuple[File, ...] = ()
     remove: tuple[str, ...] = ()
@@ -132,6 +133,7 @@ class Plan:
     enable: tuple[Unit, ...] = ()
     reenable: tuple[Unit, ...] = ()
     disable: tuple[Unit, ...] = ()
+    why: tuple[str, ...] = field(default=(), compare=False)
 
     def __bool__(self) -> bool:
         return self != Plan()
@@ -168,11 +170,14 @@ def plan(
     links = {posixpath.basename(file.path): wanted_links(file) for file in unit_files(wanted)}
 
     start, restart, stop, unmask, enable, reenable, disable = [], [], [], [], [], [], []
+    cause: dict[str, list[str]] = {}
     for unit in units:
         state = states.get(unit.name)
         active = state is not None and state.active in ("active", "reloading")
-        reads_touched = any(fnmatch.fnmatchcase(p, r) for p in touched for r in unit.reads)
-        its_own = reads_touched or any(f"/{unit.name}" in path for path in in_systemd)
+        read = {p for p in touched for r in unit.reads if fnmatch.fnmatchcase(p, r)}
+        its_own = read | {path for path in in_systemd if f"/{unit.name}" in path}
+        if its_own:
+            cause[unit.name] = sorted(its_own)
         if unit.running and not active:
             start.append(unit)
         elif unit.running and state is not None:
@@ -192,7 +197,7 @@ def plan(
             reenable.append(unit)
         elif unit.enabled is False and state is not None and state.enabled == "enabled":
             disable.append(unit)
-    return Plan(
+    found_out = Plan(
         write,
         remove,
         any("/systemd/system/" in path and not _waits(path, states) for path in touched)
@@ -205,6 +210,49 @@ def plan(
         tuple(reenable),
         tuple(disable),
     )
+    return replace(found_out, why=tuple(_why(found_out, found, states, cause)))
+
+
+def _why(
+    todo: Plan,
+    found: Mapping[str, FileState],
+    states: Mapping[str, UnitState],
+    cause: Mapping[str, list[str]],
+) -> Iterator[str]:
+    """What a plan does, each thing with what was found.
+
+    + cause: the files that change, by the name of the unit that has to run with them
+    """
+    absent, other, kind, rights = [], [], [], []
+    for file in todo.write:
+        state = found.get(file.path)
+        if state is None:
+            absent.append(file.path)
+        elif state.kind != "file":
+            kind.append(f"write {file.path}, where a {state.kind} is")
+        elif state.sha256 != file.sha256:
+            other.append(file.path)
+        else:
+            rights.append(f"give {file.path} {file.mode} {file.owner}:{file.group}")
+    yield from listed("write", absent, "(not there)")
+    yield from listed("write", other, "(other content)")
+    yield from (*kind, *rights)
+    yield from listed("remove", todo.remove)
+    yield from listed("unmask", (unit.name for unit in todo.unmask))
+    yield from listed("enable", (unit.name for unit in (*todo.enable, *todo.reenable)))
+    yield from listed("disable", (unit.name for unit in todo.disable))
+    yield from listed("stop", (unit.name for unit in todo.stop))
+    yield from listed("start", (unit.name for unit in todo.start))
+    for unit in todo.restart:
+        if paths := cause.get(unit.name):
+            why = f"{paths[0]} changes" if len(paths) == 1 else f"{len(paths)} of its files change"
+        elif states[unit.name].need_daemon_reload:
+            why = "systemd has not read its files since they changed"
+        else:
+            why = "it runs with another configuration than its files have"
+        yield f"restart {unit.name}: {why}"
+    if todo.daemon_reload and not any((todo.write, todo.remove, todo.start, todo.restart)):
+        yield "have systemd read its files anew"
 
 
 def refuse_link(path: str, found: FileState | None) -> None:
@@ -359,6 +407,7 @@ def command(todo: Plan, text: str) -> StringCommand:
     """The command that runs a transaction's script `text`, with the new files on its standard
     input. Under ``--diff`` it shows what will be written."""
     state, _, view = current()
+    because(*todo.why)
     if state.config.DIFF and not view.phase:
         for file in todo.write:
             _show_diff(file)

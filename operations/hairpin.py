@@ -15,6 +15,7 @@ from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan_network import CONTAINER
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.reasons import because
 from chaos_engine.operations.shell import quote
 
 
@@ -68,6 +69,7 @@ def hairpin(
     if not due:
         current()[1].noop(f"{link}: as wanted")
         return
+    because(f"set {link} up: {'; '.join(due)}")
     kept = quote(*(f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce")))
     noted = (
         f"{PRELUDE}{KEEP}for key in {kept}; do sysctl_was $key; done\n"

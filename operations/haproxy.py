@@ -28,6 +28,7 @@ from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.reasons import because
 from chaos_engine.operations.shell import quote
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -116,6 +117,7 @@ def pull(image: ImageName) -> Commands:
     if found != "":
         host.noop(f"{image}: {found or 'Docker does not run to tell'}")
         return
+    because(f"pull {image}")
     yield StringCommand("sh -c", QuoteString(recorded(_PULL)), "sh", QuoteString(image))
 
 
@@ -163,13 +165,18 @@ def run(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         raise NodeError(f"{OWN}/{CONFIG} is not among the files for HAProxy; give it too")
     todo = files.decide(wanted, units=[UNIT])
     found = observe(Container, container=CONTAINER)
-    todo = due(todo, differences(proxy, found, observe(Image, image=proxy.image)))
+    differs = differences(proxy, found, observe(Image, image=proxy.image))
+    todo = due(todo, differs)
     reload = UNIT not in (*todo.start, *todo.restart) and (
         observe(LoadedConfig) != hashlib.sha256(config.data).hexdigest()
     )
     if not todo and not reload:
         current()[1].noop(f"{proxy.vip}: HAProxy runs as wanted")
         return
+    if differs:
+        because(f"run the container {CONTAINER} anew: {'; '.join(differs)}")
+    if reload:
+        because("reload HAProxy: it runs with another configuration")
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
     link = [proxy.sockets] if proxy.sockets else []  # the script makes it
     yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply, link))

@@ -22,6 +22,7 @@ from chaos_engine.operations.arguments import KernelWord
 from chaos_engine.operations.cmdline import edit, ineffective, remarks
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File
+from chaos_engine.operations.reasons import because
 
 ROOM = 64 * 1024
 """Bytes that must be free before a boot file is written."""
@@ -66,6 +67,9 @@ def words(wanted: Iterable[KernelWord]) -> Commands:
     if any(file.path == GRUB_DROP_IN for file in edited):
         apply += " && update-grub"
     check = " && ".join(unchanged(read[file.path]) for file in edited if file.path in read)
+    for file in edited:
+        if not file.path.endswith(BACKUP_SUFFIX):
+            because(f"put {' '.join(wanted)} into {file.path}")
     differ = files.Plan(write=tuple(edited))
     yield files.command(differ, files.compose(differ, check, apply))
 

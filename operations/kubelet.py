@@ -14,6 +14,7 @@ from chaos_engine.operations import files
 from chaos_engine.operations.arguments import LogSize
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Unit
+from chaos_engine.operations.reasons import because
 
 _QUIET = File(
     "/etc/systemd/system/kubelet.service.d/05-chaos-engine.conf",
@@ -47,6 +48,8 @@ def keep_quiet() -> Commands:
     ready = observe(Joined) or KUBELET_CONFIG in observe(Files, paths=(KUBELET_CONFIG,))
     loops = fails(unit.active, ready)
     apply = "unit_was kubelet.service; settle; systemctl stop kubelet.service" if loops else ""
+    if loops:
+        because("stop kubelet.service: without configuration it is started again and again")
     yield from files.transaction([_QUIET], units=[_QUIET_UNIT], apply=apply, force=loops)
 
 

@@ -24,6 +24,7 @@ from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes_key import KEYRING, check_key, key_fault, repository
+from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.rolling import READ, in_turn, standing
 from chaos_engine.operations.shell import quote
 
@@ -117,6 +118,22 @@ def install(
     # "activating" is one that systemd starts again and again; that is not what it lacks
     start = joined and "kubelet" in packages and kubelet.active in {"inactive", "failed"}
     apply = compose(version, missing, unheld, enable, verify, key is None, restart, without, start)
+    there = {name: upstream(found[name].version) for name in missing if name in found}
+    was = f"({', '.join(f'{name} is {now}' for name, now in there.items())})" if there else ""
+    because(*listed(f"install {version} of", missing, was))
+    because(*listed("install", without), *listed("hold", unheld))
+    if fault:
+        because(
+            f"fetch the repository's key: {fault}" if key is None else f"replace its key: {fault}"
+        )
+    if unreadable:
+        because(f"let apt read {KEYRING}")
+    if enable:
+        because("enable kubelet.service")
+    if observe(KubeletReplaced):
+        because("restart kubelet.service: its program was replaced since it started")
+    if start:
+        because("start kubelet.service, which does not run")
     commands = files.transaction(
         wanted,
         absent=old,

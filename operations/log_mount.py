@@ -15,6 +15,7 @@ from chaos_engine.operations import files
 from chaos_engine.operations.arguments import VolumeName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.reasons import because
 
 IN_RAM = "var-log-in-ram"
 CHECKED = "checked@"
@@ -68,6 +69,10 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
     if not todo and not harden:
         current()[1].noop(f"{TARGET}: on the volume {volume}")
         return
+    if _trouble(volume):
+        because(f"mount {volume}: {_trouble(volume)}")
+    if harden:
+        because(f"give {TARGET} the flags {', '.join(lacks(_mounted()))}")
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
     yield files.command(todo, files.compose(todo, check, harden))
     if _trouble(volume):

@@ -13,6 +13,7 @@ from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan import Macvlan, differences, in_the_way, unfit
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.reasons import because
 from chaos_engine.operations.shell import quote
 
 CONTAINER = "lb-haproxy"
@@ -79,6 +80,11 @@ def network(wanted: Macvlan, last: bool = False) -> Commands:
         )
     if problem:
         raise NodeError(problem)
+    because(
+        f"make the Docker network {wanted.name} anew: it has {', '.join(differs)}"
+        if found
+        else f"create the Docker network {wanted.name}"
+    )
     was = recreate(wanted.name, found) if found else "created"
     noted = f"{KEEP}note network {quote(was)} {quote(wanted.name)}; settle\n"
     script = recorded(f"{PRELUDE}{noted}{compose(wanted, found, last)}")

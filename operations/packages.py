@@ -13,6 +13,7 @@ from chaos_engine.operations.apt import APT
 from chaos_engine.operations.arguments import PackageName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, transaction
+from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.removed import REMEMBER
 from chaos_engine.operations.shell import quote
 from chaos_engine.templates import render
@@ -61,6 +62,7 @@ def absent(names: Iterable[PackageName], mdns: bool = False) -> Commands:
     for message in noteworthy(found):
         warn(message)
     script = compose(found.installed, found.removes) if found.installed else ""
+    because(*listed("remove", found.removes if found.installed else ()))
     pins, none = _pin(names)
     yield from transaction(pins, none, apply=script, force=bool(script))
 

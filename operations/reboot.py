@@ -18,6 +18,7 @@ from chaos_engine.operations.boot_cycle import cycle, withdraw
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.kernel import carried, pending
+from chaos_engine.operations.reasons import because
 from chaos_engine.operations.rolling import READ, standing, take_turn
 from chaos_engine.operations.swap import stays
 
@@ -73,6 +74,7 @@ def reboot(
     elif state.is_executing and pending(found, wanted) and not carried(found, wanted):
         raise NodeError(f"{why}, and no file for the next boot has them; deploy kernel first")
     else:
+        because(why)
         work = partial(_reboot, found, swaps, due, wanted, seconds)
         yield FunctionCommand(take_turn, (rolling, stands, "rebooted", work), {})
 

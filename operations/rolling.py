@@ -17,6 +17,7 @@ from chaos_engine.operations.converge import Commands, converge, fail_host
 from chaos_engine.operations.cordon import Departure, Rolling, come_back, leave
 from chaos_engine.operations.gate import gate
 from chaos_engine.operations.kubectl import ClusterError
+from chaos_engine.operations.reasons import because
 from chaos_engine.operations.remote import run
 
 if TYPE_CHECKING:
@@ -109,11 +110,13 @@ def uncordon(rolling: Rolling, last: bool = False) -> Commands:
         )
     elif last:
         if found.problems or host.name not in turns.promised or state.is_executing:
+            because(f"uncordon {rolling.node}, which an earlier run has cordoned")
             yield FunctionCommand(_come_back, (rolling,), {})
     elif found.problems:
         warn(f"left cordoned by an earlier run: {'; '.join(found.problems.values())}")
     else:
         turns.promised.add(host.name)
+        because(f"uncordon {rolling.node}, which an earlier run has cordoned")
         yield FunctionCommand(_come_back, (rolling,), {})
 
 

@@ -19,6 +19,7 @@ from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.reasons import because, listed
 
 PATH = f"{FOLDER}/10-all.conf"
 NETWORK = "/etc/systemd/system/rsyslog.service.d/10-network.conf"
@@ -109,6 +110,7 @@ def forward(config: str, network: str, server: str) -> Commands:
     if not todo and installed:
         current()[1].noop("rsyslog sends all logs away")
         return
+    because(*listed("install", () if installed else ("rsyslog",)))
     yield files.command(todo, compose(todo, installed))
 
 

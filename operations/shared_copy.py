@@ -20,6 +20,7 @@ from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import CONFIG, OWN
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.reasons import because
 
 SOCKETS = f"{RUN}/socket"
 
@@ -167,6 +168,12 @@ def publish(config: File | None = None, link: AbsolutePath | None = None) -> Com
         else:
             current()[1].noop("the log share has the copy")
         return
+    if config and found.config == "other":
+        because(f"write {config.path}")
+    elif link and found.link == "other":  # HAProxy's start makes it too
+        because(f"make {link} a link to {SOCKETS}")
+    if not due(found, config, link):
+        because(f"note for undo: {_names(config, link)}")
     words = (config.path, config.sha256) if config else ("", "")
     script = QuoteString(recorded(_SCRIPT))
     arguments = (QuoteString(word) for word in (*words, link or "", SOCKETS))

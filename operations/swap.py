@@ -13,6 +13,7 @@ from chaos_engine.facts.swap import RPI_SWAP_DROP_IN, Swaps, SwapState
 from chaos_engine.operations import files
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, refuse_link
+from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.shell import quote
 
 FSTAB = "/etc/fstab"
@@ -73,6 +74,7 @@ def off() -> Commands:
     if not todo:
         current()[1].noop("no swap")
         return
+    because(*why(found, todo))
     differ = files.Plan(write=todo.files)
     yield files.command(differ, files.compose(differ, apply=compose(todo)))
 
@@ -98,6 +100,19 @@ def plan(found: SwapState) -> Plan:
     mask = tuple(unit for unit, state in sorted(states.items()) if state != "masked")
     names = tuple(area.name for area in found.areas)
     return Plan(tuple(write), mask, names if fits(found) else ())
+
+
+def why(found: SwapState, todo: Plan) -> Iterator[str]:
+    """What a plan does, each thing with what was found: a pure function."""
+    for area in found.areas:
+        if area.name in todo.turn_off:
+            yield f"turn swap off on {area.name} ({area.size // 1024} MiB)"
+    for file in todo.files:
+        if file.path == FSTAB:
+            yield f"make comments of the lines for swap in {FSTAB}"
+        else:
+            yield f"write {file.path}"
+    yield from listed("mask", todo.mask)
 
 
 def comes_back(found: SwapState) -> Iterator[str]:

@@ -26,6 +26,7 @@ from chaos_engine.operations.arguments import (
 )
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File
+from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.shell import quote
 
 
@@ -71,10 +72,16 @@ def kernel_settings(
     refuse(stem, states, sysctls, found)
     load = [name for name in modules if states[name] != "loaded"]
     wrong = [name for name, value in sysctls.items() if found[name].live != value]
+    written = render(stem, modules, sysctls)
+    todo = files.decide(written)
+    if not todo:  # with the files it is plain, and Docker may set it too, before this run does
+        because(*listed("load the kernel module", load))
+        because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
     yield from files.transaction(
-        render(stem, modules, sysctls),
+        written,
         apply=compose(load, sysctls),
         force=bool(load or wrong),
+        todo=todo,
     )
 
 

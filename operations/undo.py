@@ -30,6 +30,7 @@ from chaos_engine.operations.files import UNPACK, File, payload
 from chaos_engine.operations.originals import KEEP
 from chaos_engine.operations.packages import PIN
 from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.removed import KEPT
 from chaos_engine.operations.shell import quote
 from chaos_engine.operations.undo_merge import take_out
@@ -128,6 +129,7 @@ def forget_all(asked: Collection[str] = ()) -> Commands:
         reason = f"still needed for {', '.join(others)}" if others else "not there"
         current()[1].noop(f"{DIRECTORY}: {reason}")
         return
+    because(f"remove {DIRECTORY}, where nothing is left to undo")
     yield _command(compose_end(found))
 
 
@@ -139,6 +141,7 @@ def _undone(found: Remembered, concerns: Iterable[str]) -> Commands:
         files = changes(found, concern)
         for message in (*remarks(files), *([_NOTES[concern]] if concern in _NOTES else [])):
             warn(message)
+        because(*why(found, concern, files))
         yield _command(compose(found, concern, files), files.write)
 
 
@@ -237,6 +240,24 @@ def remarks(files: Changes) -> Iterator[str]:
         yield f"{path} was changed since the deploy; that version is kept in {ASIDE}{path}"
     for path in files.leave:
         yield f"{path} is somebody else's by now; it is left there"
+
+
+def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
+    """What the undoing of a concern does, in words: a pure function."""
+    yield from (f"bring back {path}" for path in files.restore)
+    yield from (f"take our part out of {file.path}" for file in files.write)
+    yield from (f"remove {path}" for path in files.remove)
+    packages = _packages(_alone(found, concern, "package"))
+    yield from listed("remove the packages", (one.rpartition(" ")[2] for one in packages))
+    yield from listed("install again", (entry.name for entry in found.of(concern, "removed")))
+    yield from listed("remove the image", (e.name for e in _alone(found, concern, "image")))
+    for entry in _alone(found, concern, "network"):
+        verb = "remove" if entry.state == "created" else "make as it was"
+        yield f"{verb} the Docker network {entry.name}"
+    yield from listed("remove the link", (e.name for e in _alone(found, concern, "link")))
+    yield from listed("set back", (e.name for e in _alone(found, concern, "sysctl")))
+    yield from listed("turn on swap on", (e.name for e in _alone(found, concern, "swap")))
+    yield f"forget what {concern} has changed"
 
 
 def _alone(found: Remembered, concern: str, kind: str) -> list[Entry]:

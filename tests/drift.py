@@ -251,7 +251,10 @@ def mend(cluster: Cluster, *nodes: str) -> Mapping[str, Outcome]:
     """A preview, the run, and another preview, over several nodes; what each said by node."""
     limit = limits(nodes)
     before = leaves(cluster.announced("deploy.py", *limit))
+    said = cluster.announced_why
     changed, failed = cluster.ran("deploy.py", *limit)
+    for node, why in cluster.changed_why.items():
+        assert node in failed or why == said.get(node), (node, why, said.get(node))
     after = leaves(cluster.announced("deploy.py", *limit))
     none: set[str] = set()
     return {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -19,6 +20,12 @@ from testinfra.host import Host
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LAB = CHECKOUT / "tests" / "lab" / "lab"
+
+
+Reasons = dict[str, dict[str, list[str]]]
+"""Why each operation changes a node: lines by host and by name of the operation."""
+
+_STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,9 @@ class Cluster:
 
     name: str
     status: dict[str, Any] = field(default_factory=dict)
+    announced_why: Reasons = field(default_factory=dict)
+    changed_why: Reasons = field(default_factory=dict)
+    """What the last preview and the last run said of why."""
 
     def lab(self, *arguments: str, ok: bool = True, timeout: float = 900) -> Result:
         """Run a command of the lab; with `ok`, its failure is the test's."""
@@ -121,12 +131,13 @@ class Cluster:
 
     def announced(self, *arguments: str) -> dict[str, set[str]]:
         """What a preview lists: names of operations by host, hosts without any left out."""
-        plan = json.loads(self.pyinfra("--json", "--dry", *arguments).out)["plan"]
+        run = self.pyinfra("--json", "--dry", *arguments)
         found: dict[str, set[str]] = {}
-        for operation in plan:
+        for operation in json.loads(run.out)["plan"]:
             hosts = operation["hosts_with_change"] + operation["hosts_with_conditional_change"]
             for host in hosts:
                 found.setdefault(host, set()).add(operation["name"])
+        self.announced_why = reasons(run, found)
         return found
 
     def changed(self, *arguments: str) -> dict[str, set[str]]:
@@ -137,14 +148,14 @@ class Cluster:
         """What a run changes, and the hosts that failed in it."""
         return self._ran(self.pyinfra("--json", "-y", *arguments, ok=False))
 
-    @staticmethod
-    def _ran(run: Result) -> tuple[dict[str, set[str]], set[str]]:
+    def _ran(self, run: Result) -> tuple[dict[str, set[str]], set[str]]:
         found: dict[str, set[str]] = {}
         failed: set[str] = set()
         for operation in json.loads(run.out)["results"]["operations"]:
             failed |= set(operation["error"])
             for host in operation["success"]:
                 found.setdefault(host, set()).add(operation["name"])
+        self.changed_why = reasons(run, found)
         return found, failed
 
     def exec(self, node: str, command: str, ok: bool = True) -> str:
@@ -176,6 +187,22 @@ class Cluster:
     def host(self, node: str) -> Host:
         """A node over ssh, as testinfra sees it; as root."""
         return _connect(self.name, node, self.status["ssh_key"], self.status["known_hosts"])
+
+
+def reasons(run: Result, operations: Mapping[str, Iterable[str]]) -> Reasons:
+    """What a preview or a run said of why each of these operations, by host, changes its node.
+
+    Each has to give a reason.
+    """
+    found: Reasons = {}
+    lines = [_STYLES.sub("", line).strip() for line in run.text.splitlines()]
+    for host, names in operations.items():
+        for name in names:
+            head = f"[{host}] {name}: "
+            why = [line.removeprefix(head) for line in lines if line.startswith(head)]
+            assert why or "Refuse node" in name, f"no reason for: {head}"
+            found.setdefault(host, {})[name] = why
+    return found
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tests.faults import good as good
 from tests.faults import nothing_half_done as nothing_half_done
 from tests.lab.plan import parse_workers
 from tests.node_state import State
-from tests.virtual_cluster import Cluster, own_lab
+from tests.virtual_cluster import Cluster, Reasons, own_lab
 
 WORKERS = os.environ.get("ACCEPTANCE_WORKERS", "pi1,pi4,pi5,pi7")
 """Which workers: ACCEPTANCE_WORKERS=10 runs the same tests on all ten."""
@@ -53,6 +53,8 @@ class FirstDeploy:
     """What the preview before it wrote on each node."""
     states: dict[str, State]
     """What each node was after it."""
+    why: tuple[Reasons, Reasons]
+    """What the preview and the run said of why."""
 
 
 @pytest.fixture(scope="session")
@@ -60,14 +62,16 @@ def first_deploy(cluster: Cluster) -> FirstDeploy:
     """The first deploy, through its reboot. Tests of fresh nodes come before it."""
     before = {node: manifest.take(cluster, node) for node in cluster.workers}
     announced = cluster.announced("deploy.py")
+    said = cluster.announced_why
     written = {
         node: manifest.written(before[node], manifest.take(cluster, node))
         for node in cluster.workers
     }
     boots = {node: cluster.boot_id(node) for node in cluster.workers}
     changed = cluster.changed("deploy.py")
+    why = said, cluster.changed_why
     states = {node: node_state.take(cluster, node) for node in cluster.workers}
-    return FirstDeploy(announced, changed, boots, written, states)
+    return FirstDeploy(announced, changed, boots, written, states, why)
 
 
 @pytest.fixture(scope="session")

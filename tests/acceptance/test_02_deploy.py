@@ -18,6 +18,11 @@ def test_preview_of_fresh_nodes_lists_exactly_what_the_deploy_changes(
     assert first_deploy.announced == first_deploy.changed
 
 
+def test_preview_and_run_give_the_same_reasons_word_for_word(first_deploy: FirstDeploy) -> None:
+    announced, changed = first_deploy.why
+    assert announced == changed
+
+
 def test_preview_of_fresh_nodes_writes_nothing(first_deploy: FirstDeploy) -> None:
     assert [path for paths in first_deploy.written.values() for path in paths] == []
 
