@@ -169,9 +169,8 @@ def _refused(body: Callable[[], None]) -> bool:
         return False
     reason = printable("; ".join(dict.fromkeys(problems)))
     if state.check_for_changes:
-        # the list of changes shows one node's reason only, where several are refused
         host.log_styled(f"Refused: {reason}", fg="red", log_func=logger.error)
-    refuse_node(name=f"Refuse node: {reason}", reason=reason)
+    refuse_node(name="Refuse node", reason=reason)
     view.refused = True
     return True
 

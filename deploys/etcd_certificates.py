@@ -71,7 +71,7 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     except SettingsError as error:
         raise SettingsError(f"{current()[1].name}: {error}") from None
     for warning in warnings:
-        warn(warning)
+        warn(warning, of_node=False)
     files.install(
         name="Install the etcd certificates",
         files=[

@@ -122,10 +122,11 @@ def kubernetes(settings: KubernetesSettings) -> None:
     if settings._minor < OLDEST_SUPPORTED:
         warn(
             f"Kubernetes {settings.kubernetes_version} gets no security fixes any more; "
-            f"1.{OLDEST_SUPPORTED} is the oldest version that does"
+            f"1.{OLDEST_SUPPORTED} is the oldest version that does",
+            of_node=False,
         )
     if fault := exec_fault(settings.cri_dockerd_version, settings.kubernetes_version):
-        warn(fault)
+        warn(fault, of_node=False)
     sysctl.kernel_settings(
         name="Prepare the kernel for Kubernetes",
         stem="kubernetes",

@@ -19,12 +19,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from paramiko import SSHException
+from pyinfra import logger
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError, PyinfraError
 from pyinfra.api.facts import FactBase
+from pyinfra.api.util import format_text
 from pyinfra.connectors.fake import FakeConnector
 from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
@@ -499,13 +502,27 @@ def forget() -> None:
     view.changing = False
 
 
-def warn(message: str) -> None:
-    """Print a warning for the current host, once a run."""
-    _, host, view = current()
+def warn(message: str, of_node: bool = True) -> None:
+    """Print a warning, once a run.
+
+    + of_node: whether it is about the current host. One that is about settings is printed without
+      a host, and once for all that have these settings
+    """
+    state, host, view = current()
     message = printable(message)  # it may quote what nodes, and others there, say
-    if message not in view.warned:
-        view.warned.add(message)
-        host.log_styled(f"Warning: {message}", fg="yellow")
+    said = view.warned if of_node else _warned.setdefault(state, set())
+    if message in said:
+        return
+    said.add(message)
+    text = format_text(f"Warning: {message}", fg="yellow")
+    if of_node:
+        host.log(text)
+    else:
+        logger.info(f"    {text}")
+
+
+_warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
+"""The warnings about settings that a run has printed."""
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def converge(
 
 @operation()
 def refuse_node(reason: str) -> Commands:
-    """Fail on this host, for `reason`, and change nothing; in a preview its name says why.
+    """Fail on this host, for `reason`, and change nothing.
 
     + reason: what was found on the node and what to do about it
     """

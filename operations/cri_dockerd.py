@@ -79,7 +79,7 @@ def shim(
     if docker and (problem := misfit(version, docker)):
         raise NodeError(problem)
     if old := outdated(version):
-        warn(old)
+        warn(old, of_node=False)
     wanted = [File(PROGRAM, program(architecture), mode="755"), *_units(infra_image)]
     todo = files.decide(wanted, units=UNITS)
     commands = transaction(

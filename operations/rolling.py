@@ -54,8 +54,9 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
             continue
         if rolling.kubectl is None:
             warn(
-                "the node has joined a cluster, and chaos_kubeconfig is not set: services are "
-                "restarted one node after the other, but the nodes are not drained"
+                "nodes have joined a cluster, and chaos_kubeconfig is not set: services are "
+                "restarted one node after the other, but not drained",
+                of_node=False,
             )
         work = partial(_perform, command)
         yield FunctionCommand(take_turn, (rolling, found, "restarted", work), {})

@@ -244,9 +244,9 @@ def remarks(files: Changes) -> Iterator[str]:
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
     """What the undoing of a concern does, in words: a pure function."""
-    yield from (f"bring back {path}" for path in files.restore)
-    yield from (f"take our part out of {file.path}" for file in files.write)
-    yield from (f"remove {path}" for path in files.remove)
+    yield from listed("bring back", files.restore)
+    yield from listed("take our part out of", (file.path for file in files.write))
+    yield from listed("remove", files.remove)
     packages = _packages(_alone(found, concern, "package"))
     yield from listed("remove the packages", (one.rpartition(" ")[2] for one in packages))
     yield from listed("install again", (entry.name for entry in found.of(concern, "removed")))

@@ -195,12 +195,13 @@ def reasons(run: Result, operations: Mapping[str, Iterable[str]]) -> Reasons:
     Each has to give a reason.
     """
     found: Reasons = {}
-    lines = [_STYLES.sub("", line).strip() for line in run.text.splitlines()]
+    lines = [" ".join(_STYLES.sub("", line).split()) for line in run.text.splitlines()]
     for host, names in operations.items():
         for name in names:
-            head = f"[{host}] {name}: "
+            refused = name.endswith("Refuse node")
+            head = f"[{host}] {'Refused' if refused else name}: "
             why = [line.removeprefix(head) for line in lines if line.startswith(head)]
-            assert why or "Refuse node" in name, f"no reason for: {head}"
+            assert why, f"no reason for: {head}\n{run.text}"
             found.setdefault(host, {})[name] = why
     return found
 

@@ -79,8 +79,9 @@ def test_a_node_of_a_cluster_is_refused(deployed: Cluster) -> None:
     joined = "/etc/kubernetes/kubelet.conf"
     deployed.exec(node, f"touch {joined}")
     try:
-        (said,) = deployed.announced(UNDO, "--limit", node)[node]
-        assert said.startswith("Undo | Refuse node: it has joined a cluster, which needs hosts")
+        assert deployed.announced(UNDO, "--limit", node) == {node: {"Undo | Refuse node"}}
+        (said,) = deployed.announced_why[node]["Undo | Refuse node"]
+        assert said.startswith("it has joined a cluster, which needs hosts")
         assert said.count("joined") == 1
         assert "run kubeadm reset --cri-socket unix:///run/cri-dockerd.sock on it" in said
         asked = ("--data", "chaos_undo=journald", "--limit", node)

@@ -77,12 +77,13 @@ def test_checking_says_what_would_change_and_what_is_wrong(tmp_path: Path) -> No
     assert nodes.operations() == []
 
 
-def test_a_refusal_names_its_reason_in_the_preview() -> None:
+def test_a_refusal_is_planned_and_says_why_when_it_fails(caplog: pytest.LogCaptureFixture) -> None:
     nodes = Nodes("pi1")
-    nodes.prepare(refuse_node, name="Refuse node: no root=", reason="no root=")
-    assert nodes.planned() == ["Refuse node: no root="]
+    nodes.prepare(refuse_node, name="Refuse node", reason="no root=")
+    assert nodes.planned() == ["Refuse node"]
     with pytest.raises(Exception, match="No hosts remaining"):
         nodes.execute()
+    assert caplog.text.count("no root=") == 1
 
 
 def test_global_arguments_reach_the_operation_and_its_reads(tmp_path: Path) -> None:
