@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -38,17 +37,13 @@ class EtcdCertificatesSettings(
     etcd_ca: LocalFile = Field(
         "files/ca.crt", description="path of the certificate of etcd's CA on this computer"
     )
-    etcd_certificates_hosts: Literal["controllers", "all"] = Field(
-        "controllers",
-        description="which nodes get them: only the controllers, whose API server reads them, or "
-        "all: whoever is root on a node that has the key can read and change the whole cluster",
-    )
 
     @property
     def gets_key(self) -> bool:
         """Whether the current host gets etcd's key."""
-        everybody = self.etcd_certificates_hosts == "all"
-        return everybody or self.node_name() in self.controllers
+        if self.etcd_certificates_hosts == "controllers":
+            return self.node_name() in self.controllers
+        return self.etcd_certificates_hosts == "all"
 
 
 @concern("Etcd certificates", EtcdCertificatesSettings)

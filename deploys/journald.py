@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.operations.arguments import Form
+from chaos_engine.operations.arguments import MemorySize
 from chaos_engine.operations.journald import configure
 from chaos_engine.templates import render
 
 PATH = "/etc/systemd/journald.conf.d/90-chaos-engine.conf"
 
-Size = Annotated[str, Form("[1-9][0-9]*[KMG]", "a size with a suffix K, M or G, as 64M")]
-
 
 class JournaldSettings(Settings):
     """Settings of `journald`."""
 
-    journald_max_use: Size = Field(
+    journald_max_use: MemorySize = Field(
         "64M", description="most RAM that the journal may take, with a suffix K, M or G"
     )
-    journald_max_file_size: Size = Field(
+    journald_max_file_size: MemorySize = Field(
         "8M", description="size at which one journal file is rotated, with a suffix K, M or G"
     )
 

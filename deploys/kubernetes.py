@@ -57,6 +57,11 @@ class KubernetesSettings(
     kubernetes_kubectl: bool = Field(
         True, description="whether kubectl is installed too; below 1.30 kubeadm needs it anyway"
     )
+    kubernetes_packages: bool = Field(
+        True,
+        description="whether kubelet, kubeadm and kubectl are installed from pkgs.k8s.io; False "
+        "leaves packages and apt's sources of Kubernetes alone",
+    )
     kubernetes_key: LocalFileOrNone = Field(
         "",
         description="path of the repository's public key on this computer; if empty, each node "
@@ -100,7 +105,7 @@ class KubernetesSettings(
         return int(self.kubernetes_version.split(".")[1])
 
     @property
-    def kubernetes_packages(self) -> tuple[str, ...]:
+    def held_packages(self) -> tuple[str, ...]:
         """The packages that are kept at the version."""
         kubectl = self.kubernetes_kubectl or self._minor < 30
         return ("kubelet", "kubeadm", *(["kubectl"] if kubectl else []))
@@ -134,14 +139,15 @@ def kubernetes(settings: KubernetesSettings) -> None:
         sysctls=_SYSCTLS,
     )
     kubelet.keep_quiet(name="Keep kubelet quiet until the node joins")
-    operations.install(
-        name="Install Kubernetes",
-        version=settings.kubernetes_version,
-        packages=settings.kubernetes_packages,
-        tools=("cri-tools",),
-        key=read_key(settings.kubernetes_key) if settings.kubernetes_key else None,
-        rolling=settings.rolling(),
-    )
+    if settings.kubernetes_packages:
+        operations.install(
+            name="Install Kubernetes",
+            version=settings.kubernetes_version,
+            packages=settings.held_packages,
+            tools=("cri-tools",),
+            key=read_key(settings.kubernetes_key) if settings.kubernetes_key else None,
+            rolling=settings.rolling(),
+        )
     gates = feature_gates(settings.cri_dockerd_version, settings.kubernetes_version)
     kubelet.notice_configuration(
         name="Look at kubelet's configuration",
@@ -207,7 +213,9 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         "endpoint": settings.api_endpoint,
         "names": [settings.vip] if settings.vip is not None else [],
         "socket": SOCKET,
-        "etcd": list(settings.storage_servers.values()),
+        "etcd": []
+        if settings.etcd_certificates_hosts == "none"
+        else list(settings.storage_servers.values()),
         "certificates": settings.etcd_pod_dir,
         "pod_network": settings.kubernetes_pod_network,
     }

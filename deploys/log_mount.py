@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
@@ -11,7 +13,7 @@ from chaos_engine.deploys.site import NodesSettings, StorageSettings
 from chaos_engine.facts.observe import warn
 from chaos_engine.facts.share import CONFINED, FLAGS, TARGET, UNCONFINED
 from chaos_engine.operations import apt
-from chaos_engine.operations.arguments import HostName, VolumeName
+from chaos_engine.operations.arguments import HostName, MemorySize, VolumeName
 from chaos_engine.operations.files import File
 from chaos_engine.operations.log_mount import CHECKED, HELPER, SERVICE, mount
 from chaos_engine.templates import render
@@ -29,6 +31,15 @@ class LogVolume(BaseModel):
 class LogMountSettings(NodesSettings, StorageSettings):
     """Settings of `log_mount`."""
 
+    log_store: Literal["gluster", "ram"] = Field(
+        "gluster",
+        description="what /var/log is on: gluster, a volume of the storage servers, or ram, where "
+        "it is lost at each boot",
+    )
+    log_ram_size: MemorySize = Field(
+        "16M",
+        description="most RAM that /var/log may take, while it is there, with a suffix K, M or G",
+    )
     log_volumes: dict[HostName, LogVolume] = Field(
         {},
         description="Gluster volume and servers of each node by its name, as "
@@ -62,31 +73,34 @@ class LogMountSettings(NodesSettings, StorageSettings):
 
 @concern("Log share", LogMountSettings)
 def log_mount(settings: LogMountSettings) -> None:
-    """Mount the node's Gluster volume on ``/var/log``, so that logs spare the card.
+    """Mount the node's Gluster volume on ``/var/log``, so that logs spare the card, or RAM.
 
-    While storage is away, RAM stands in. Others write the volume too: no program on it is one
+    While storage is away, RAM stands in, too. Others write the volume too: no program on it is one
     (``nosuid,nodev,noexec``), and what root does there follows no link. It is a service, since a
     mount unit or a line in ``/etc/fstab`` would make the early boot wait for the network, and make
     ordering cycles where NetworkManager runs.
     """
-    share = volume_of(settings, settings.node_name())
-    if len(share.servers) == 1:
+    share = None if settings.log_store == "ram" else volume_of(settings, settings.node_name())
+    if share is not None and len(share.servers) == 1:
         warn(
             f"only {share.servers[0]} serves the Gluster volume {share.volume}: while it is away, "
             "logs stay in RAM; name another server in "
             f"chaos_{'log_volumes' if settings.log_volumes else 'storage_servers'}"
         )
-    apt.packages(name="Install the Gluster client", present={"glusterfs-client": None})
+    if share is not None:
+        apt.packages(name="Install the Gluster client", present={"glusterfs-client": None})
     mount(
-        name="Mount the log share",
-        volume=share.volume,
+        name="Mount the log share" if share else "Put /var/log into RAM",
+        volume=share.volume if share else "",
+        ram_size=settings.log_ram_size,
         wanted=[
             File(
                 HELPER,
                 render(
                     "var-log-mount.j2",
-                    volume=share.volume,
-                    servers=share.servers,
+                    volume=share.volume if share else "",
+                    servers=share.servers if share else (),
+                    ram_size=settings.log_ram_size,
                     target=TARGET,
                     run="/run/chaos-engine",
                     mounts="/proc/self/mountinfo",
@@ -99,7 +113,7 @@ def log_mount(settings: LogMountSettings) -> None:
                 ),
                 mode="755",
             ),
-            File(SERVICE, render("var-log.service.j2", volume=share.volume)),
+            File(SERVICE, render("var-log.service.j2", volume=share.volume if share else "")),
             File(
                 "/etc/systemd/system/var-log.mount.d/50-chaos-engine.conf",
                 render("var-log.mount.conf.j2"),

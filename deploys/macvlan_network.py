@@ -12,12 +12,13 @@ from typing_extensions import Self, override
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.proxy_group import check_proxy_group
 from chaos_engine.deploys.site import (
+    LOG_SERVER,
     EndpointSettings,
     LanSettings,
     NodesSettings,
     StorageSettings,
 )
-from chaos_engine.deploys.values import MachineAddress
+from chaos_engine.deploys.values import MachineAddress, MachineAddressOrNone
 from chaos_engine.operations.arguments import DockerName
 from chaos_engine.operations.macvlan_network import Macvlan, network
 
@@ -32,8 +33,8 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
         description="address of the link by which the proxy's node reaches its own container, "
         "free, and outside of the router's DHCP range"
     )
-    log_server: MachineAddress | None = Field(
-        None, description="address of the syslog server that gets all logs of the nodes"
+    log_server: MachineAddressOrNone = Field(  # type: ignore[assignment]
+        "none", description=LOG_SERVER
     )
     macvlan_network: DockerName = Field(
         "lb-network",

@@ -26,14 +26,14 @@ class RsyslogSettings(LogServerSettings):
 
 @concern("Logs", RsyslogSettings)
 def rsyslog(settings: RsyslogSettings) -> None:
-    """Have rsyslog send everything to the log server and write no file.
+    """Have rsyslog send everything to the log server, if there is one, and write no file.
 
     Debian's rules, which write files, come after the files in ``/etc/rsyslog.d``: so the one file
     there ends with ``stop``. The server has to listen: docs/log-server.md.
     """
-    server = str(settings.log_server)
+    server = str(settings.log_server or "")
     forward(
-        name="Send all logs to the log server",
+        name="Send all logs to the log server" if server else "Keep logs out of files",
         config=render(
             "10-all.conf.j2",
             server=server,

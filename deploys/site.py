@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Address
+from typing import Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.settings import Settings, SettingsError
-from chaos_engine.deploys.values import LastingFolder, MachineAddress, Network, Number
+from chaos_engine.deploys.values import (
+    LastingFolder,
+    MachineAddress,
+    MachineAddressOrNone,
+    Network,
+    Number,
+)
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.arguments import HostName, LinkName, LogSize, Version
+
+LOG_SERVER = (
+    "address of the syslog server that gets all logs of the nodes; none where there is none: then "
+    "the journal in RAM has the last ones, and no file any"
+)
 
 
 class NodesSettings(Settings):
@@ -82,9 +94,7 @@ class StorageSettings(Settings):
 class LogServerSettings(Settings):
     """The syslog server."""
 
-    log_server: MachineAddress = Field(
-        description="address of the syslog server that gets all logs of the nodes"
-    )
+    log_server: MachineAddressOrNone = Field(description=LOG_SERVER)
 
 
 class ControllersSettings(NodesSettings):
@@ -131,6 +141,12 @@ class LanSettings(Settings):
 class EtcdSettings(Settings):
     """The external etcd of the Kubernetes API."""
 
+    etcd_certificates_hosts: Literal["controllers", "all", "none"] = Field(
+        "controllers",
+        description="which nodes get etcd's client certificate and its key: only the controllers, "
+        "whose API server reads them; all: whoever is root on a node that has the key can read and "
+        "change the whole cluster; none where there is no external etcd: kubeadm runs its own then",
+    )
     etcd_certificates_dir: LastingFolder = Field(
         "/etc/kubernetes",
         description="directory on the node that gets client.crt, client.key and ca.crt of etcd",

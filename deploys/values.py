@@ -64,6 +64,12 @@ def _lasting(folder: str) -> str:
 
 
 MachineAddress = Annotated[IPv4Address, BeforeValidator(_text), AfterValidator(_of_a_machine)]
+MachineAddressOrNone = Annotated[
+    MachineAddress | None,
+    # not None, which may stand there by mistake
+    BeforeValidator(lambda value: None if value == "none" else _text(value)),
+]
+"""An address, ``None`` where the word ``none`` stands for no machine."""
 Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(_text)]
 Number = Annotated[int, BeforeValidator(_number)]
 LocalFile = Annotated[str, AfterValidator(_file)]

@@ -40,7 +40,7 @@ class WorkerSettings(
 
     @model_validator(mode="after")
     def _the_log_server_is_not_the_api(self) -> Self:
-        if self.vip == self.log_server:
+        if self.vip is not None and self.vip == self.log_server:
             raise ValueError(
                 f"chaos_vip: {self.vip} is chaos_log_server; choose an address that no machine has"
             )

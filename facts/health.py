@@ -63,7 +63,9 @@ CHECKS = {
     ),
     "rsyslog": (
         # /dev/log is journald's: that a message is taken says nothing of rsyslog
-        limited("systemctl is-active --quiet rsyslog && logger --tag chaos-engine verify"),
+        # where it is not installed and should be, its operation says so
+        "! command -v rsyslogd || "
+        + limited("systemctl is-active --quiet rsyslog && logger --tag chaos-engine verify"),
         "rsyslog does not run, or no message can be logged; look at: systemctl status rsyslog",
     ),
     "log_mount": (

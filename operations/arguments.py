@@ -92,6 +92,13 @@ Folder = Annotated[
 ]
 LogSize = Annotated[str, Form("[1-9][0-9]*[kmg]", "a size with a suffix k, m or g, as 10m")]
 VolumeName = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_-]*", "a Gluster volume, as pi1")]
+MemorySize = Annotated[str, Form("[1-9][0-9]*[KMG]", "a size with a suffix K, M or G, as 64M")]
+MemorySizeOrNone = Annotated[
+    str, Form("([1-9][0-9]*[KMG])?", "a size with a suffix K, M or G, as 64M, or nothing")
+]
+VolumeNameOrNone = Annotated[
+    str, Form("([A-Za-z0-9_][A-Za-z0-9_-]*)?", "a Gluster volume, as pi1, or nothing")
+]
 LinkName = Annotated[
     str, Form("[A-Za-z][A-Za-z0-9._-]{0,14}", "the name of a network interface, as eth0")
 ]

@@ -12,7 +12,7 @@ from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import FLAGS, TARGET
 from chaos_engine.operations import files
-from chaos_engine.operations.arguments import VolumeName
+from chaos_engine.operations.arguments import MemorySizeOrNone, VolumeNameOrNone
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.reasons import because
@@ -29,7 +29,7 @@ SHARE = Unit("var-log.service", required=False)
 CHECK = Unit("var-log-check.timer")
 
 
-def reads(volume: str, wanted: Iterable[File]) -> list[Read]:
+def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]:
     """What `mount` will observe for the same arguments."""
     return [
         Read.of(Mounts, path=TARGET),
@@ -40,11 +40,15 @@ def reads(volume: str, wanted: Iterable[File]) -> list[Read]:
 
 
 @converge(reads=reads)
-def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
+def mount(
+    volume: VolumeNameOrNone, wanted: Iterable[File], ram_size: MemorySizeOrNone = ""
+) -> Commands:
     """Have a Gluster volume mounted on ``/var/log``, now, at each boot, and whenever it comes back.
 
-    + volume: its name
+    + volume: its name, "" to have RAM there instead
     + wanted: the helper script, the units that call it, and what belongs to them
+    + ram_size: how much the file system in RAM may take, as ``"16M"``, "" for any; of no account
+      where a volume is mounted
 
     If the volume cannot be mounted now, that is a warning with the reason, and the run's exit code
     says that something failed: all is installed, the run goes on with the node's other concerns,
@@ -59,32 +63,34 @@ def mount(volume: VolumeName, wanted: Iterable[File]) -> Commands:
     problem = claimed(_mounted(), observe(LogShares))
     if problem:
         raise NodeError(problem)
-    todo = due(files.decide(wanted, units=[SHARE, CHECK]), _trouble(volume))
-    harden = f"{HELPER} check" if lacks(_mounted()) and not _trouble(volume) else ""
-    if unchecked(_mounted()) and not _trouble(volume):
+    todo = due(files.decide(wanted, units=[SHARE, CHECK]), _trouble(volume, ram_size))
+    harden = f"{HELPER} check" if lacks(_mounted()) and not _trouble(volume, ram_size) else ""
+    if volume and unchecked(_mounted()) and not _trouble(volume, ram_size):
         warn(
             f"{TARGET} was mounted by an older version, with any graph that a storage server "
             "sends; the next boot mounts it with a checked one: reboot the node when it suits"
         )
     if not todo and not harden:
-        current()[1].noop(f"{TARGET}: on the volume {volume}")
+        current()[1].noop(f"{TARGET}: on {f'the volume {volume}' if volume else 'RAM'}")
         return
-    if _trouble(volume):
-        because(f"mount {volume}: {_trouble(volume)}")
+    if _trouble(volume, ram_size):
+        verb = f"mount {volume}" if volume else "put it into RAM"
+        because(f"{verb}: {_trouble(volume, ram_size)}")
     if harden:
         because(f"give {TARGET} the flags {', '.join(lacks(_mounted()))}")
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
     yield files.command(todo, files.compose(todo, check, harden))
-    if _trouble(volume):
+    if _trouble(volume, ram_size):
         # The first attempt is short, for it may hold up the boot: a silent server among those that
         # answer outlasts it. Now that RAM stands in, the second may take as long as it takes.
         yield StringCommand("systemctl start", SHARE.name, "|| true")
-    problem = _trouble(volume)
+    problem = _trouble(volume, ram_size)
     if problem:
         reason = observe(LogShares).reason
         warn(
-            f"{problem}{': ' + reason if reason else ''}; mend the storage servers, the node goes "
-            "on trying and mounts it by itself (journalctl -u var-log)"
+            f"{problem}{': ' + reason if reason else ''}; "
+            f"{'mend the storage servers, the' if volume else 'the'} node goes on trying and "
+            "mounts it by itself (journalctl -u var-log)"
         )
         # pyinfra's exit code looks at this set; a host that fails gets no further operations
         state, host, _ = current()
@@ -131,8 +137,14 @@ def claimed(mounted: Mount | None, share: LogShare) -> str:
     return ""
 
 
-def trouble(mounted: Mount | None, answer: Answer, volume: str) -> str:
-    """What is wrong with ``/var/log``; "" if it is on the volume, which answers."""
+def trouble(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = "") -> str:
+    """What is wrong with ``/var/log``; "" if it is on the volume, or in RAM, and answers."""
+    if not volume:
+        if mounted is None or mounted.source != IN_RAM:
+            return f"{TARGET} is not in RAM"
+        size = f"size={kibibytes(ram_size)}k" if ram_size else ""
+        found = next((o for o in mounted.super_options if o.startswith("size=")), "")
+        return f"{TARGET} in RAM has {found}, not {ram_size}" if size and found != size else ""
     if mounted is None or mounted.source == IN_RAM:
         return f"{TARGET} is not on the Gluster volume {volume}"
     if mounted.source.partition(":")[2].lstrip("/") != volume:
@@ -140,6 +152,12 @@ def trouble(mounted: Mount | None, answer: Answer, volume: str) -> str:
     if answer != "answers":
         return f"the Gluster volume {volume} is mounted on {TARGET}, but {answer}"
     return ""
+
+
+def kibibytes(size: str) -> int:
+    """How many KiB a file system in RAM of a size, as ``"16M"``, has: whole pages."""
+    number = int(size[:-1]) << 10 * "KMG".index(size[-1])
+    return -(-number // 4) * 4
 
 
 def due(todo: Plan, trouble: str) -> Plan:
@@ -151,8 +169,8 @@ def due(todo: Plan, trouble: str) -> Plan:
     return replace(todo, restart=(*again, *others))
 
 
-def _trouble(volume: str) -> str:
-    return trouble(_mounted(), observe(Answers, path=TARGET), volume)
+def _trouble(volume: str, ram_size: str) -> str:
+    return trouble(_mounted(), observe(Answers, path=TARGET), volume, ram_size)
 
 
 def _mounted() -> Mount | None:

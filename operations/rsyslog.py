@@ -77,7 +77,7 @@ def forward(config: str, network: str, server: str) -> Commands:
 
     + config: text of that file, ``10-all.conf``; it ends with ``stop``
     + network: text of a drop-in that lets rsyslog wait for the network
-    + server: address of the log server
+    + server: address of the log server, "" for none: then a node without rsyslog stays so
 
     rsyslog is installed if it is not there, with the file in its place before. Other ``.conf``
     files are kept under ``/var/lib/chaos-engine/originals``. The file is checked by
@@ -89,7 +89,7 @@ def forward(config: str, network: str, server: str) -> Commands:
 
     **Example:** ``forward(name="Send logs away", config=..., network=..., server="192.168.1.42")``
     """
-    if server in observe(Node).addresses:
+    if server and server in observe(Node).addresses:
         raise NodeError(
             f"the log server's address {server} is this node's own; set chaos_log_server to "
             "another computer, which keeps the logs"
@@ -103,6 +103,9 @@ def forward(config: str, network: str, server: str) -> Commands:
         raise NodeError(f"{problem}; put the distribution's {MAIN} back and run again")
     snippets = observe(Snippets)
     others = tuple(path for path in snippets_of(text, snippets) if path != PATH)
+    if not server and not installed:
+        current()[1].noop("rsyslog is not there, and nobody to send to")
+        return
     todo = files.decide(_files(config, network), others, [UNIT])
     left = paths_of(observe(Traces, units=(ALIAS,)).get(ALIAS, UnitTraces()))
     if left:

@@ -48,7 +48,7 @@ def inventory(checkout: Path, hosts: Iterable[str], files: Path) -> dict[str, An
         **balancer.model_dump(mode="json"),
         "vip_mac": balancer.mac,
         "hosts_entries": addresses(worker),
-        "kubernetes_packages": list(worker.kubernetes_packages),
+        "kubernetes_packages": list(worker.held_packages),
         "packages_pinned": sorted(pinned - NEVER_PINNED),
         "share_confined": CONFINED,
         "share_flags": ",".join(FLAGS),

@@ -299,6 +299,22 @@ SETTINGS = [
         "pi5, group all: chaos_log_server = '192.168.1.42:514': Input is not a valid IPv4 address",
     ),
     bad(
+        "log_store",
+        "nfs",
+        "pi5, group all: chaos_log_store = 'nfs': Input should be 'gluster' or 'ram'",
+    ),
+    bad(
+        "log_ram_size",
+        "16",
+        "pi5, group all: chaos_log_ram_size = '16': it has to be a size with a suffix K, M or "
+        "G, as 64M",
+    ),
+    bad(
+        "kubernetes_packages",
+        "kubeadm",
+        "pi5, group all: chaos_kubernetes_packages = 'kubeadm': it has to be True or False",
+    ),
+    bad(
         "log_protocol",
         "relp",
         "pi5, group all: chaos_log_protocol = 'relp': Input should be 'udp' or 'tcp'",
@@ -716,7 +732,7 @@ SETTINGS = [
         "etcd_certificates_hosts",
         "workers",
         "pi5, group workers: chaos_etcd_certificates_hosts = 'workers': Input should be"
-        " 'controllers' or 'all'",
+        " 'controllers', 'all' or 'none'",
     ),
     bad(
         "cri_dockerd_tarball",

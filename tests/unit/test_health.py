@@ -141,6 +141,7 @@ def test_rsyslog_runs_and_a_message_is_taken(
 ) -> None:
     node.program("systemctl", f'test "$*" = "is-active --quiet rsyslog" && exit {active}; exit 9')
     node.program("logger", f'echo "$*" > {node.root}/message; exit {taken}')
+    node.program("rsyslogd", ":")
     assert node.works("rsyslog") is works
     if works:
         assert (node.root / "message").read_text() == "--tag chaos-engine verify\n"

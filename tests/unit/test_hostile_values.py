@@ -144,7 +144,11 @@ CALLS: dict[str, dict[str, Any]] = {
         "tools": ("cri-tools",),
         "rolling": ROLLING,
     },
-    "log_mount.mount": {"volume": "pi1", "wanted": (File("/usr/local/sbin/helper", "true\n"),)},
+    "log_mount.mount": {
+        "volume": "pi1",
+        "wanted": (File("/usr/local/sbin/helper", "true\n"),),
+        "ram_size": "16M",
+    },
     "macvlan_network.network": {"wanted": MACVLAN, "last": True},
     "packages.absent": {"names": ("snapd", "plymouth")},
     "preflight.fit": {"known_as": "pi1", "address": "192.168.1.50", "log_server": "192.168.1.42"},
@@ -738,7 +742,11 @@ SITE_VALUES = {
     "kubeadm-join.yaml.j2": {"address": "nodes", "endpoint": "vip_name"},
     "kubeadm-node.yaml.j2": {"node": "nodes", "address": "nodes"},
     "packages-removed.j2": {"names": "packages_absent"},
-    "var-log-mount.j2": {"volume": "log_volumes", "servers": "log_volumes"},
+    "var-log-mount.j2": {
+        "volume": "log_volumes",
+        "servers": "log_volumes",
+        "ram_size": "log_ram_size",
+    },
     "var-log.service.j2": {"volume": "log_volumes"},
 }
 """The setting that each variable of a template gets its value from."""

@@ -83,8 +83,8 @@ def settings(**values: Any) -> KubernetesSettings:
 def test_kubectl_may_be_left_out_where_kubeadm_does_not_need_it() -> None:
     """kubeadm's package does not depend on it since 1.30 (kubernetes/release#3481)."""
     without = {"kubernetes_kubectl": False}
-    assert settings(**without).kubernetes_packages == ("kubelet", "kubeadm", "kubectl")
-    assert settings(**without, kubernetes_version="1.36.2").kubernetes_packages == (
+    assert settings(**without).held_packages == ("kubelet", "kubeadm", "kubectl")
+    assert settings(**without, kubernetes_version="1.36.2").held_packages == (
         "kubelet",
         "kubeadm",
     )

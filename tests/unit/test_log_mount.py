@@ -23,6 +23,7 @@ from chaos_engine.operations.log_mount import (
     SHARE,
     claimed,
     due,
+    kibibytes,
     lacks,
     trouble,
     unchecked,
@@ -101,6 +102,25 @@ def test_trouble_is_whatever_is_not_the_volume(
     found = trouble(there, answer, "pi1")
     assert message in found
     assert bool(found) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (None, "/var/log is not in RAM"),
+        (mounted("etcd1:/pi1"), "/var/log is not in RAM"),
+        (replace(IN_RAM, super_options=("rw", "size=16384k", "mode=755")), ""),
+        (replace(IN_RAM, super_options=("rw", "size=24576k")), "has size=24576k, not 16M"),
+    ],
+)
+def test_trouble_without_a_volume_is_whatever_is_not_ram(there: Mount | None, message: str) -> None:
+    found = trouble(there, "answers", "", "16M")
+    assert message in found
+    assert bool(found) == bool(message)
+
+
+def test_ram_is_given_in_whole_pages() -> None:
+    assert [kibibytes(size) for size in ("16M", "1G", "5K", "64K")] == [16384, 1 << 20, 8, 64]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +338,7 @@ class Helper:
     """The helper below a directory, where `log` is the card's folder and `run` is RAM. The programs
     that mount only keep the list of what is mounted."""
 
-    def __init__(self, root: Path, *servers: str) -> None:
+    def __init__(self, root: Path, *servers: str, volume: str = "pi1") -> None:
         self.root = root
         for name in ("bin", "log", "run", "up", "sent", "silent"):
             (root / name).mkdir()
@@ -331,7 +351,8 @@ class Helper:
         self.script.write_text(
             render(
                 "var-log-mount.j2",
-                volume="pi1",
+                volume=volume,
+                ram_size="16m",
                 servers=servers or ("etcd1", "etcd2", "etcd3"),
                 target=f"{root}/log",
                 run=f"{root}/run",
@@ -689,6 +710,28 @@ def test_without_storage_ram_stands_in_and_the_reason_is_kept(tmp_path: Path) ->
     assert helper("start") == 0
     assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
     assert helper.reason == ""
+
+
+def test_without_a_volume_ram_is_what_is_wanted(tmp_path: Path) -> None:
+    helper = Helper(tmp_path, volume="")
+    assert helper("start") == 0, helper.said
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+    assert helper.reason == ""
+    assert not any("glusterfs" in call for call in helper.calls)
+    for verb in ("check", "stop", "start"):
+        assert helper(verb) == 0
+        assert helper.at_target == ["tmpfs var-log-in-ram rw"], "never a second one"
+    assert not (helper.root / "asked").exists(), "nobody is there to be asked"
+
+
+def test_ram_takes_the_place_of_a_share_that_was_there_before(tmp_path: Path) -> None:
+    helper = Helper(tmp_path, volume="")
+    helper.mount("checked@etcd1:/pi1")
+    assert helper("check") == 0
+    assert helper.calls == ["systemctl --no-block restart var-log.service"]
+    assert helper("stop") == 0
+    assert helper("start") == 0, helper.said
+    assert helper.at_target == ["tmpfs var-log-in-ram rw"]
 
 
 def test_a_share_that_cannot_be_written_is_none(helper: Helper) -> None:

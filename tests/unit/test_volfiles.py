@@ -25,6 +25,7 @@ def function(name: str, port: int = 24007) -> str:
     script = render(
         "var-log-mount.j2",
         volume="pi1",
+        ram_size="16m",
         servers=("etcd1",),
         target="/nowhere",
         run="/nowhere",

@@ -1,0 +1,111 @@
+"""One node with nothing around it: no log share, no log server, no etcd but kubeadm's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import node_state
+from tests.lab.paths import LabPaths
+from tests.virtual_cluster import Cluster, own_lab, reasons
+
+NODE = "pi1"
+SITE = {
+    "ssh_user": "ubuntu",
+    "_sudo": True,
+    "chaos_log_store": "ram",
+    "chaos_log_server": "none",
+    "chaos_etcd_certificates_hosts": "none",
+}
+DEPLOY = "from chaos_engine.deploys import reboot, worker\nworker()\nreboot()\n"
+UNDO = "from chaos_engine.deploys import undo\nundo()\n"
+VERIFY = "from chaos_engine.deploys import verify\nverify()\n"
+
+
+class Site:
+    """A pyinfra project of one host."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        (folder / "files").symlink_to(LabPaths(cluster.name).files)
+        self.have()
+        for name, text in (("deploy", DEPLOY), ("undo", UNDO), ("verify", VERIFY)):
+            (folder / f"{name}.py").write_text(text)
+
+    def have(self, **settings: Any) -> None:
+        """Write the inventory, with other settings."""
+        inventory = f"nodes = [({NODE!r}, { ({**SITE, **settings})!r})]\n"
+        (self.folder / "inventory.py").write_text(inventory)
+
+    def announced(self, deploy: str) -> set[str]:
+        """What a preview lists."""
+        return self._run(deploy, "--dry")
+
+    def changed(self, deploy: str) -> set[str]:
+        """What a run changes; it has to succeed."""
+        return self._run(deploy, "-y")
+
+    def _run(self, deploy: str, flag: str) -> set[str]:
+        project = ("env", "-C", str(self.folder), "pyinfra", "--json", "inventory.py")
+        run = self.cluster.run(*project, f"{deploy}.py", flag)
+        said = json.loads(run.out)
+        operations = said["plan"] if flag == "--dry" else said["results"]["operations"]
+        kinds = ("hosts_with_change", "hosts_with_conditional_change", "success")
+        found = {one["name"] for one in operations if any(one.get(kind) for kind in kinds)}
+        reasons(run, {NODE: found})
+        return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A lab of one node, and its project."""
+    options = ("--workers", NODE, "--storage", "0")
+    with own_lab("alone", "ALONE_KEEP", *options) as cluster:
+        yield Site(cluster, tmp_path_factory.mktemp("site"))
+
+
+def test_a_node_alone_is_deployed_verified_and_undone(site: Site) -> None:
+    cluster = site.cluster
+    before = node_state.take(cluster, NODE)
+    announced = site.announced("deploy")
+    assert not any("Gluster" in name for name in announced)
+    boot = cluster.boot_id(NODE)
+    assert site.changed("deploy") == announced
+    assert cluster.boot_id(NODE) != boot
+    assert site.changed("deploy") == site.announced("deploy") == set()
+    site.changed("verify")
+
+    mounted = cluster.exec(NODE, "findmnt -no SOURCE,SIZE,OPTIONS --mountpoint /var/log").split()
+    assert mounted[:2] == ["var-log-in-ram", "16M"]
+    assert {"nosuid", "nodev", "noexec"} <= {*mounted[2].split(",")}
+    cluster.exec(NODE, "logger --tag alone MARKED; journalctl --sync")
+    assert "MARKED" in cluster.exec(NODE, "journalctl -q --no-pager -t alone")
+    assert cluster.exec(NODE, "grep -rl MARKED /var/log || true") == ""
+    assert cluster.exec(NODE, "dpkg-query -W glusterfs-client 2>/dev/null || true") == ""
+    assert cluster.exec(NODE, "ls /etc/kubernetes") == ""
+
+    site.have(chaos_log_ram_size="24M")
+    assert site.changed("deploy") == {"Worker | Log share | Put /var/log into RAM"}
+    assert cluster.exec(NODE, "findmnt -no SIZE --mountpoint /var/log") == "24M"
+    assert site.announced("deploy") == set()
+    cluster.power(NODE, "cycle")
+    assert site.announced("deploy") == set()
+
+    site.changed("undo")
+    assert site.announced("undo") == set()
+    cluster.power(NODE, "cycle")
+    assert node_state.take(cluster, NODE) == before
+
+
+def test_kubernetes_packages_can_be_left_to_others(site: Site) -> None:
+    site.have(chaos_kubernetes_packages=False)
+    announced = site.announced("deploy")
+    assert "Worker | Kubernetes | Install Kubernetes" not in announced
+    assert site.changed("deploy") == announced
+    assert site.announced("deploy") == set()
+    assert site.cluster.exec(NODE, "ls /etc/apt/sources.list.d/kubernetes.list || true") == ""
+    assert site.cluster.exec(NODE, "command -v kubelet || true") == ""
