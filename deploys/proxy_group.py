@@ -3,7 +3,7 @@ Kubernetes API."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chaos_engine.deploys.settings import SettingsError
@@ -11,17 +11,37 @@ from chaos_engine.facts.observe import current
 
 WORKERS = "workers"
 GROUP = "proxy"
+ONE_FOR_ALL = ("chaos_vip", "chaos_vip_name", "chaos_vip_port")
 
 
 def check_groups() -> None:
-    """Refuse a host that ``deploy.py`` would pass over, or would not give its group's settings.
+    """Refuse a host that ``deploy.py`` would pass over, or would not give its group's settings, and
+    hosts that do not agree on the API's address.
 
-    Raises `SettingsError` for a host in neither of the groups ``workers`` and ``proxy``, and for a
-    proxy that is not in ``workers`` too.
+    Raises `SettingsError` for a host in neither of the groups ``workers`` and ``proxy``, for a
+    proxy that is not in ``workers`` too, and for two addresses, names or ports of the API.
     """
     host = current()[1]
     if problem := unplaced(host.name, host.groups):
         raise SettingsError(problem)
+    for key in ONE_FOR_ALL:
+        values = {other.name: other.data.get(key) for other in host.inventory}
+        if problem := at_odds(key, {name: v for name, v in values.items() if v is not None}):
+            raise SettingsError(problem)
+
+
+def at_odds(key: str, values: Mapping[str, object]) -> str:
+    """Why hosts may not have these values of a setting, "" if all have the same: a pure function.
+
+    + key: the setting; values: by host
+    """
+    first: dict[str, str] = {}
+    for name, value in values.items():
+        first.setdefault(str(value), name)
+    if len(first) < 2:
+        return ""
+    found = ", ".join(f"{value} for {name}" for value, name in first.items())
+    return f"{key}: it is {found}; all nodes reach one API: give it once, in group_data/all.py"
 
 
 def unplaced(name: str, groups: Sequence[str]) -> str:

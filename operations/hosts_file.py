@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 
 from pyinfra.facts.server import Hostname
 
 from chaos_engine.facts.cloud_init import CloudInit
 from chaos_engine.facts.files import Content, Files
-from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.operations.arguments import Address, DomainName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, refuse_link, transaction
@@ -29,7 +30,8 @@ END = b"# END chaos-engine"
 def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Commands:
     """Have names and their addresses in a block of ``/etc/hosts``.
 
-    + addresses: IPv4 address of each name
+    + addresses: IPv4 address of each name. Without any the file is left alone, and a node refused
+      whose block has names: they would be lost
     + rewritten: whether to warn of a cloud-init that writes the file anew at each boot; off where
       cloud-init will be removed
 
@@ -42,6 +44,14 @@ def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Co
     before = observe(Content, path=PATH)
     if before is None:
         before = b"127.0.0.1 localhost\n::1 localhost\n"
+    if not addresses:
+        if names := names_in_block(before):
+            raise NodeError(
+                f"the block in {PATH} names {', '.join(names)}, and no machine is to be named: put "
+                "their addresses into chaos_nodes, or take the block out by undo of hosts_file"
+            )
+        current()[1].noop(f"{PATH}: no machine is to be named")
+        return
     after = edit(before, addresses)
     for message in conflicts(before, addresses, observe(Hostname) or ""):
         warn(message)
@@ -66,6 +76,15 @@ def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
     lines = [f"{address} {name}\n".encode() for name, address in addresses.items()]
     head = BEGIN + b": written by its deploy, changes in this block are lost\n"
     return b"".join([before, head, *lines, END, b"\n", after])
+
+
+def names_in_block(data: bytes) -> list[str]:
+    """The names in the block, none if there is no block: a pure function.
+
+    Raises `NodeError` if the block's marks are not one pair.
+    """
+    lines = (line.partition("#")[0].split() for line in os.fsdecode(_parts(data)[1]).splitlines())
+    return [name for fields in lines for name in fields[1:]]
 
 
 def without_block(data: bytes) -> bytes:

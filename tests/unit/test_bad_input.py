@@ -934,6 +934,12 @@ INVENTORY = [
         inventory='workers = ["pi5"]\nproxy = ["pi5"]\nwokers = ["pi2"]\n',
     ),
     Case(
+        "chaos_vip: it is 192.168.1.60 for pi4, 192.168.1.61 for pi5; all nodes reach one API: "
+        "give it once, in group_data/all.py",
+        {"proxy": {"chaos_vip": "192.168.1.61"}},
+        inventory='workers = ["pi4", "pi5"]\nproxy = ["pi5"]\n',
+    ),
+    Case(
         "pi5: in the inventory's group proxy, but not in workers, so it would miss what "
         "group_data/workers.py says; name it in workers too, in inventory.py",
         inventory='workers = []\nproxy = ["pi5"]\n',

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chaos_engine.deploys.hosts_file import HostsFileSettings, addresses
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState, parse_cloud_init
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.operations.hosts_file import conflicts, edit
+from chaos_engine.operations.hosts_file import conflicts, edit, names_in_block
 from tests.unit.nodes import Nodes
 
 UBUNTU = b"""\
@@ -89,6 +89,12 @@ def test_what_is_outside_does_not_change(
     block, changed = edit(b"", old), edit(b"", new)
     before += b"\n"
     assert edit(before + block + after, new) == before + changed + after
+
+
+def test_the_names_in_the_block_are_known() -> None:
+    data = edit(b"127.0.0.1 localhost\n", {"pi1": "192.168.1.50", "k8s": "192.168.1.60"})
+    assert names_in_block(data) == ["pi1", "k8s"]
+    assert names_in_block(b"127.0.0.1 localhost\n") == []
 
 
 @given(TEXTS, ADDRESSES)

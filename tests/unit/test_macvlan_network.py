@@ -15,6 +15,7 @@ import pytest
 
 from chaos_engine.deploys import macvlan_network as deploy
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
+from chaos_engine.deploys.proxy_group import at_odds
 from chaos_engine.deploys.proxy_group import unfit as unfit_host
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks, Engine
@@ -93,6 +94,23 @@ def test_one_host_of_the_group_is_the_proxy(name: str, members: list[str], messa
         assert message.partition(".*")[2] in problem
     else:
         assert problem == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"pi1": "192.168.1.60", "pi5": "192.168.1.60"}, ""),
+        ({"pi5": "192.168.1.60"}, ""),
+        (
+            {"pi1": "192.168.1.61", "pi4": "192.168.1.60", "pi5": "192.168.1.60"},
+            "chaos_vip: it is 192.168.1.61 for pi1, 192.168.1.60 for pi4; all nodes reach one API",
+        ),
+    ],
+)
+def test_hosts_agree_on_the_address_of_the_api(values: dict[str, str], message: str) -> None:
+    problem = at_odds("chaos_vip", values)
+    assert problem.startswith(message)
+    assert bool(problem) == bool(message)
 
 
 @pytest.mark.parametrize("members", [["pi5"], ["pi1", "pi5"]], ids=["other", "both"])
