@@ -6,12 +6,13 @@ the package itself.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
 
 from tests import seen
-from tests.virtual_cluster import LAB, Cluster
+from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 
 def main() -> int:
@@ -19,14 +20,15 @@ def main() -> int:
     begin = time.monotonic()
     cluster = Cluster("demo")
     say("A virtual cluster: storage nodes and fresh workers in network namespaces")
+    print(f"$ {LAB.relative_to(CHECKOUT)} --name {cluster.name} up", flush=True)
     cluster.up()
-    say("What the deploy would do: pyinfra inventory.py deploy.py --dry")
+    say("What the deploy would do")
     show(cluster, "deploy.py", "--dry")
-    say("The deploy, through the one reboot: pyinfra inventory.py deploy.py -y")
+    say("The deploy, through the one reboot")
     status = show(cluster, "deploy.py", "-y")
     say("Once more: nothing is left to change")
     status |= show(cluster, "deploy.py", "-y")
-    say("The package's own look: pyinfra inventory.py chaos_engine.deploys.verify -y")
+    say("The package's own look")
     status |= show(cluster, "chaos_engine.deploys.verify", "-y")
     say("What was seen on each node and on the servers, with plain commands")
     failures = table(cluster)
@@ -43,20 +45,11 @@ def say(text: str) -> None:
 
 
 def show(cluster: Cluster, *arguments: str) -> int:
-    """Run pyinfra in the cluster with its output shown; its exit status."""
-    command: list[str] = [
-        str(LAB),
-        "--name",
-        cluster.name,
-        "run",
-        "--",
-        f"{sys.prefix}/bin/pyinfra",
-    ]
-    done = subprocess.run(
-        [*command, "inventory.py", *arguments, *cluster.limit],
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    """Run pyinfra in the cluster, with the command and its output shown; its exit status."""
+    run = ("--name", cluster.name, "run", "--", "pyinfra", "inventory.py")
+    words = (*run, *arguments, *cluster.limit)
+    print(f"$ {shlex.join((str(LAB.relative_to(CHECKOUT)), *words))}", flush=True)
+    done = subprocess.run([str(LAB), *words], stdin=subprocess.DEVNULL, check=False)
     return done.returncode
 
 
