@@ -86,7 +86,14 @@ forky: lab-packages venv
 bench: lab-packages venv .bench/ansible/.installed
 	$(BIN)/python -m tests.bench $(PARTS)
 
-test: lab-packages lint matrix-ends acceptance
+# The nodes of the acceptance tests mostly wait: the unit tests go on beside them
+test: lab-packages lint python3.14
+	@mkdir -p .nox; $(BIN)/nox --session ends >.nox/ends.log 2>&1 & \
+	ends=$$!; failed=; \
+	$(MAKE) --no-print-directory acceptance || failed=acceptance; \
+	wait $$ends || failed="$$failed matrix-ends"; \
+	cat .nox/ends.log; \
+	[ -z "$$failed" ] || { echo "failed: $$failed" >&2; exit 1; }
 
 demo:
 	@tests/setup/demo

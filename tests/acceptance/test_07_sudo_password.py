@@ -60,7 +60,7 @@ def at_terminal(
 @cache
 def sudo_rs(cluster_name: str, program: str = "sudo") -> tuple[int, ...]:
     """The version of sudo-rs that a program of the node is; empty if it is another sudo."""
-    found = Cluster(cluster_name).exec(NODE, f"{program} --version", ok=False)
+    found = Cluster(cluster_name).exec(NODE, f"{program} --version 2>&1", ok=False)
     match = re.match(r"sudo-rs (\d+)\.(\d+)\.(\d+)", found)
     return tuple(int(number) for number in match.groups()) if match else ()
 

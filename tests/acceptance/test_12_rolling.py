@@ -222,8 +222,9 @@ def test_a_node_whose_kubelet_is_dead_is_mended_by_a_run(cluster_of_nodes: Clust
     give_pods(cluster, "pi7", seconds=2)
     cluster.exec("pi7", "systemctl stop kubelet")
     mended = cluster.announced("deploy.py", *edit)
-    assert mended == {
-        "pi7": {"Worker | Docker | Run Docker", "Worker | Kubernetes | Install Kubernetes"}
+    assert mended["pi7"] >= {
+        "Worker | Docker | Run Docker",
+        "Worker | Kubernetes | Install Kubernetes",
     }
     began = time.monotonic()
     assert cluster.changed("deploy.py", *edit) == mended
