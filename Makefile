@@ -12,6 +12,7 @@
 # make lint    ruff and mypy
 # make dist    wheel and sdist of the last commit in dist/, the same bytes wherever they are built
 # make readme  write the README's table of settings
+# make transcript  write docs/preview.md: what a preview and the run after it print (root)
 # make clean   the virtual environment and what tools left; not the virtual cluster's image cache
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ export ACCEPTANCE_USERLAND ?= $(USERLAND)
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
 MODULES := $(wildcard deploys/*.py facts/*.py operations/*.py templates/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint dist readme acceptance bookworm forky torture bench lab-packages venv clean
+.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint dist readme transcript acceptance bookworm forky torture bench lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -60,6 +61,9 @@ dist: venv
 
 readme: venv
 	$(BIN)/python -m tests.settings_table
+
+transcript: lab-packages venv
+	$(BIN)/python -m tests.transcript
 
 lab-packages:
 	@tests/setup/lab-packages
