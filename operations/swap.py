@@ -109,7 +109,7 @@ def why(found: SwapState, todo: Plan) -> Iterator[str]:
             yield f"turn swap off on {area.name} ({area.size // 1024} MiB)"
     for file in todo.files:
         if file.path == FSTAB:
-            yield f"make comments of the lines for swap in {FSTAB}"
+            yield f"comment the lines for swap out in {FSTAB}"
         else:
             yield f"write {file.path}"
     yield from listed("mask", todo.mask)
