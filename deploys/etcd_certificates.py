@@ -45,6 +45,12 @@ class EtcdCertificatesSettings(
             return self.node_name() in self.controllers
         return self.etcd_certificates_hosts == "all"
 
+    @property
+    def asks_etcd(self) -> bool:
+        """Whether the current host has a reason to ask etcd for its version: only a controller's
+        kubeadm looks at it, and each answer costs a handshake."""
+        return self.gets_key and self.node_name() in self.controllers
+
 
 @concern("Etcd certificates", EtcdCertificatesSettings)
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
@@ -79,9 +85,10 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
             )
         ],
     )
-    operations.notice_version(
-        name="Look at etcd's version", kubernetes=settings.kubernetes_version, **asked(settings)
-    )
+    if settings.asks_etcd:
+        operations.notice_version(
+            name="Look at etcd's version", kubernetes=settings.kubernetes_version, **asked(settings)
+        )
 
 
 class Asked(TypedDict):

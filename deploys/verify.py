@@ -56,7 +56,7 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
             for concern, settings in concerns.items():
                 concern(settings)
         etcd = concerns.get(etcd_certificates)
-        if isinstance(etcd, EtcdCertificatesSettings) and etcd.gets_key:
+        if isinstance(etcd, EtcdCertificatesSettings) and etcd.asks_etcd:
             want([Read.of(EtcdVersions, joined_too=True, **asked(etcd))])
         want([Read.of(Health)])
         gather()
@@ -77,7 +77,7 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
             *(health[check] for check in health if PART_OF.get(check, check) == name),
         ]
     etcd = concerns.get(etcd_certificates)
-    if isinstance(etcd, EtcdCertificatesSettings) and etcd.gets_key:
+    if isinstance(etcd, EtcdCertificatesSettings) and etcd.asks_etcd:
         versions = observe(EtcdVersions, joined_too=True, **asked(etcd))
         if misfit := etcd_misfit(etcd.kubernetes_version, versions):
             found[etcd_certificates.__name__].append(misfit)
