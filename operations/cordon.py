@@ -72,7 +72,8 @@ class Rolling:
 
 @dataclass(frozen=True)
 class Departure:
-    """How a node was when it left: whether it is `ours` to uncordon, and whether it was `ready`."""
+    """How a node was when it left: whether it is `ours` to uncordon, and whether it was `ready`,
+    and so has to be again."""
 
     ours: bool = False
     ready: bool = False
@@ -96,12 +97,12 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
     ours = before.cordoned or not own.unschedulable
     if ours:
         _script(state, host, note(rolling.node))
+    # of a kubelet that is dead the cluster hears after some 40 s
+    ready = own.ready and not ENDS_PODS & {*before.problems}
     host.log(f"Draining {rolling.node}")
     try:
         rolling.kubectl.cordon(rolling.node)
-        problem = rolling.kubectl.drain(
-            rolling.node, rolling.drain_seconds, own.ready and not ENDS_PODS & {*before.problems}
-        )
+        problem = rolling.kubectl.drain(rolling.node, rolling.drain_seconds, ready)
     except ClusterError as error:
         problem = str(error)
     if problem:
@@ -110,7 +111,7 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
         raise ClusterError(
             f"{rolling.node} cannot be drained, so nothing was done to it: {problem}"
         )
-    return Departure(ours, own.ready)
+    return Departure(ours, ready)
 
 
 def come_back(

@@ -139,6 +139,22 @@ def test_pods_that_nobody_is_there_to_end_are_not_waited_for(
     assert cluster.told[1] == "drain pi1 7 whatever ends"
 
 
+def test_a_node_whose_kubelet_was_dead_before_need_not_become_ready(node: Node) -> None:
+    """The cluster may hear of it only now; another operation may be there to start it."""
+    dead = StandingState(joined=True, problems={"kubernetes": "kubelet does not answer"})
+    node.looks = [dead]
+
+    class Hears(Cluster):
+        def drain(self, name: str, seconds: int, ends_pods: bool = True) -> str:
+            self.known[name] = replace(self.known[name], ready=False)
+            return super().drain(name, seconds, ends_pods)
+
+    cluster, nodes = Hears({"pi1": UP}), Nodes()
+    assert take(nodes, how(cluster), dead)
+    assert cluster.told[-1] == "uncordon pi1"
+    assert failed(nodes) == ""
+
+
 def test_a_node_that_somebody_else_has_cordoned_stays_so(node: Node) -> None:
     cluster = Cluster({"pi1": CORDONED})
 
