@@ -7,7 +7,7 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.operations.arguments import MemorySize
+from chaos_engine.operations.arguments import MemorySize, memory_bytes
 from chaos_engine.operations.journald import configure
 from chaos_engine.templates import render
 
@@ -26,17 +26,13 @@ class JournaldSettings(Settings):
 
     @model_validator(mode="after")
     def _a_file_fits(self) -> Self:
-        if _bytes(self.journald_max_file_size) > _bytes(self.journald_max_use):
+        if memory_bytes(self.journald_max_file_size) > memory_bytes(self.journald_max_use):
             raise ValueError(
                 f"chaos_journald_max_file_size: {self.journald_max_file_size} is more than "
                 f"chaos_journald_max_use, {self.journald_max_use}, which is for all files; "
                 "make it smaller"
             )
         return self
-
-
-def _bytes(size: str) -> int:
-    return int(size[:-1]) << {"K": 10, "M": 20, "G": 30}[size[-1]]
 
 
 @concern("Journal", JournaldSettings)

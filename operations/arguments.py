@@ -238,3 +238,8 @@ def shown(value: object, length: int = 80) -> str:
     """A value for a message, with its middle left out if it is longer than so many characters."""
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
+
+
+def memory_bytes(size: str) -> int:
+    """How many bytes a `MemorySize` is: ``memory_bytes("64M") == 67108864``."""
+    return int(size[:-1]) << 10 * (1 + "KMG".index(size[-1]))

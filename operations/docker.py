@@ -139,7 +139,7 @@ def _told(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
 
 def why(found: Mapping[str, PackageState], client: bool) -> Iterator[str]:
     """What has to be installed and held, for the same arguments as `compose`: a pure function."""
-    missing = [name for name in ("docker.io", "ca-certificates") if not _complete(found.get(name))]
+    missing = _missing(found)
     torn = [name for name in ("containerd", "runc") if name in found and not _complete(found[name])]
     yield from listed("install", [*missing, *torn, *([] if client else ["docker-cli"])])
     names = ("docker.io", "docker-cli")
@@ -154,7 +154,7 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     + client: whether the command ``docker`` is there; some distributions package it apart
     """
     # Not what is there already: its name would have apt upgrade it, hold or not
-    missing = [name for name in ("docker.io", "ca-certificates") if not _complete(found.get(name))]
+    missing = _missing(found)
     install = bool(missing) or not client or _torn(found)
     held = all(found[name].held for name in ("docker.io", "docker-cli") if name in found)
     if not install and held:
@@ -187,6 +187,11 @@ def _torn(found: Mapping[str, PackageState]) -> bool:
     """Whether the installation of what Docker runs on was interrupted; any other one, of nothing
     too, has apt finish that."""
     return any(name in found and not found[name].complete for name in ("containerd", "runc"))
+
+
+def _missing(found: Mapping[str, PackageState]) -> list[str]:
+    """The packages that are wanted in any case and are not whole."""
+    return [name for name in ("docker.io", "ca-certificates") if not _complete(found.get(name))]
 
 
 def _complete(package: PackageState | None) -> bool:

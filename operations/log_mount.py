@@ -12,7 +12,7 @@ from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import FLAGS, TARGET
 from chaos_engine.operations import files
-from chaos_engine.operations.arguments import MemorySizeOrNone, VolumeNameOrNone
+from chaos_engine.operations.arguments import MemorySizeOrNone, VolumeNameOrNone, memory_bytes
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.reasons import because
@@ -156,8 +156,7 @@ def trouble(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = 
 
 def kibibytes(size: str) -> int:
     """How many KiB a file system in RAM of a size, as ``"16M"``, has: whole pages."""
-    number = int(size[:-1]) << 10 * "KMG".index(size[-1])
-    return -(-number // 4) * 4
+    return -(-memory_bytes(size) // 4096) * 4
 
 
 def due(todo: Plan, trouble: str) -> Plan:
