@@ -21,6 +21,7 @@ from pyinfra import logger
 from pyinfra.api.deploy import deploy
 
 from chaos_engine.deploys.settings import Settings, SettingsError, shown
+from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.node import NOT_ROOT, AsRoot
 from chaos_engine.facts.observe import (
     NodeError,
@@ -34,6 +35,7 @@ from chaos_engine.facts.observe import (
 )
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.converge import refuse_node
+from chaos_engine.operations.summary import REFUSE_NODE, refuse
 
 S = TypeVar("S", bound=Settings)
 Concern = Callable[..., None]
@@ -69,9 +71,10 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
         TITLES[function.__name__] = name
 
         @wraps(function)
+        @summarized
         def call(settings: Any = None, *others: Any, **keywords: Any) -> None:
             view = current()[2]
-            if view.refused:
+            if view.refusal:
                 return
             name = function.__name__
             if isinstance(settings, model) and (view.phase or view.depth) and not keywords:
@@ -139,6 +142,7 @@ def given(
     return model, {**values, **keywords}
 
 
+@summarized
 def check(*concerns: Concern) -> None:
     """Refuse the current host if one of several deploys cannot be done to it.
 
@@ -161,7 +165,7 @@ def check(*concerns: Concern) -> None:
 
 def _refused(body: Callable[[], None]) -> bool:
     """Whether the current host is refused, for what the operations of `body` find on it."""
-    state, host, view = current()
+    state, host, _ = current()
     if state.current_deploy_filename:
         _make_known(state.current_deploy_filename)
     problems = _problems(body)
@@ -170,8 +174,8 @@ def _refused(body: Callable[[], None]) -> bool:
     reason = printable("; ".join(dict.fromkeys(problems)))
     if state.check_for_changes:
         host.log_styled(f"Refused: {reason}", fg="red", log_func=logger.error)
-    refuse_node(name="Refuse node", reason=reason)
-    view.refused = True
+    refuse_node(name=REFUSE_NODE, reason=reason)
+    refuse(reason)
     return True
 
 

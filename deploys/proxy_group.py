@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.observe import current
 
 WORKERS = "workers"
@@ -14,6 +15,7 @@ GROUP = "proxy"
 ONE_FOR_ALL = ("chaos_vip", "chaos_vip_name", "chaos_vip_port")
 
 
+@summarized
 def check_groups() -> None:
     """Refuse a host that ``deploy.py`` would pass over, or would not give its group's settings, and
     hosts that do not agree on the API's address.

@@ -15,16 +15,19 @@ from chaos_engine.deploys.etcd_certificates import (
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
 from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.settings import Settings
+from chaos_engine.deploys.summary import summarized
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.health import CHECKS, PART_OF, Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
 from chaos_engine.operations.compatibility import etcd_misfit
+from chaos_engine.operations.summary import fall_short
 from chaos_engine.operations.verify import judge, report
 
 
 @deploy("Verify")
+@summarized
 def verify() -> None:
     """Say of each concern of a work node, or of the proxy, whether it is as wanted, and why not.
 
@@ -37,15 +40,14 @@ def verify() -> None:
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.verify -y``
     """
-    state, host, _ = current()
+    host = current()[1]
     concerns: dict[Concern, Settings] = dict.fromkeys(WORKER_CONCERNS, WorkerSettings.resolve())
     if "proxy" in host.groups:
         concerns |= dict.fromkeys(PROXY_CONCERNS, ProxySettings.resolve())
     found = findings(concerns)
     failed = [concern for concern, problems in found.items() if problems]
     if not report(found):
-        # pyinfra's exit code looks at this set; failing the host here would ask for a confirmation
-        state.failed_hosts.add(host)
+        fall_short(f"not as wanted: {', '.join(failed)}")
     judge(name="Verify node", failed=failed)
 
 

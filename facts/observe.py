@@ -61,6 +61,8 @@ LOCK = "/run/chaos-engine/lock"
 LOCK_SECONDS = 600
 """A node on which an earlier run is still at work after so many seconds is given up."""
 
+NO_SYSTEMD = "systemd does not run here; use a system that boots with systemd"
+
 _MARK = "chaos-engine"
 _END = "end-of-reads"
 
@@ -305,10 +307,12 @@ class _View:
     phase: Literal["", "collect", "check"] = ""
     depth: int = 0
     concern: str = ""
-    refused: bool = False
+    refusal: str = ""
     problems: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    told: dict[bool, dict[str, list[str]]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
     arguments: tuple[Any, AllArguments] | None = None
     passed: dict[str, Moment] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
@@ -345,8 +349,14 @@ class _View:
 def current() -> tuple[State, Host, _View]:
     """The state and host that pyinfra is working for now, and what is known of that host."""
     state, host = cast("State", ctx_state.get()), cast("Host", ctx_host.get())  # type: ignore[no-untyped-call]
+    return state, host, view_of(host)
+
+
+def view_of(host: Host) -> _View:
+    """What is known of a host."""
     # Not a dictionary by host: pyinfra's host is one proxy object for all greenlets.
-    return state, host, host.connector_data.setdefault("chaos_engine", _View())
+    view: _View = host.connector_data.setdefault("chaos_engine", _View())
+    return view
 
 
 def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
@@ -711,6 +721,8 @@ def _value(read: Read, part: _Part) -> Any:
         return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; look at the node's load")
     if part.status:
         lines = part.err.decode(errors="replace").strip().splitlines()
+        if any("not been booted with systemd" in line for line in lines):  # systemctl's words
+            return NodeError(NO_SYSTEMD)
         return NodeError(
             f"{fact.name}: the command that reads it ended with status {part.status}"
             f"{': ' + lines[-1] if lines else ''}"

@@ -31,6 +31,7 @@ from chaos_engine.facts.observe import (
     current,
     expect,
     usual_arguments,
+    view_of,
     want,
 )
 from chaos_engine.facts.text import printable
@@ -97,7 +98,7 @@ def converge(
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
             state, host, view = current()
-            if view.refused:
+            if view.refusal:
                 return _nothing()
             if view.depth and not view.phase:  # the deploy around it has done all below
                 return register(args, kwargs)
@@ -136,13 +137,20 @@ def converge(
 def refuse_node(reason: str) -> Commands:
     """Fail on this host, for `reason`, and change nothing.
 
-    + reason: what was found on the node and what to do about it
+    + reason: what was found on the node and what to do about it. It is printed unless a preview
+      before this run has
     """
-    yield FunctionCommand(fail_host, (reason,), {})
+    yield FunctionCommand(_refuse, (reason,), {})
+
+
+def _refuse(state: State, host: Host, reason: str) -> bool:
+    said = state.check_for_changes and view_of(host).refusal == reason
+    return False if said else fail_host(state, host, reason)
 
 
 def fail_host(state: State, host: Host, message: str) -> bool:
     """Print the reason and fail this host only: a raise here would print a traceback."""
+    view_of(host).failures.append(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)
     return False
 

@@ -16,6 +16,7 @@ from chaos_engine.operations.arguments import MemorySizeOrNone, VolumeNameOrNone
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.reasons import because
+from chaos_engine.operations.summary import fall_short
 
 IN_RAM = "var-log-in-ram"
 CHECKED = "checked@"
@@ -87,14 +88,13 @@ def mount(
     problem = _trouble(volume, ram_size)
     if problem:
         reason = observe(LogShares).reason
+        away = f"{problem}{': ' + reason if reason else ''}"
         warn(
-            f"{problem}{': ' + reason if reason else ''}; "
-            f"{'mend the storage servers, the' if volume else 'the'} node goes on trying and "
-            "mounts it by itself (journalctl -u var-log)"
+            f"{away}; {'mend the storage servers, the' if volume else 'the'} node goes on trying "
+            "and mounts it by itself (journalctl -u var-log)"
         )
-        # pyinfra's exit code looks at this set; a host that fails gets no further operations
-        state, host, _ = current()
-        state.failed_hosts.add(host)
+        # A host that fails gets no further operations
+        fall_short(away)
     elif missing := lacks(_mounted()):
         warn(
             f"{TARGET} is mounted without {', '.join(missing)}, and cannot be given it; reboot the "

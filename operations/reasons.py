@@ -30,9 +30,21 @@ def tell() -> None:
     reasons, view.reasons = view.reasons, []
     if not reasons or host.current_op_hash is None:
         return
-    title = min(state.get_op_meta(host.current_op_hash).names)
+    arguments = host.current_op_global_arguments
+    own = arguments["name"] if arguments else None
+    title = title_of(state.get_op_meta(host.current_op_hash).names, own)
+    view.told.setdefault(state.is_executing, {}).setdefault(title, []).extend(reasons)
     for reason in shortened(reasons, all_of_them=state.print_noop_info):
         host.log(printable(f"{title}: {reason}"))
+
+
+def title_of(names: Iterable[str], own: str | None) -> str:
+    """The name by which a host has an operation: a pure function.
+
+    + names: all that the operation in this place has, for other hosts may have another one there
+    + own: what the host's own was called with
+    """
+    return next(name for name in sorted(names) if own is None or name.endswith(own))
 
 
 def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from chaos_engine import deploys
 from chaos_engine.deploys.settings import PREFIX, Settings
+from chaos_engine.deploys.summary import SummarySettings
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN = "<!-- settings: written by `make readme` from the settings models -->"
@@ -30,7 +31,7 @@ ROLES = ("worker", "proxy", "verify")
 
 def concerns() -> dict[str, type[Settings]]:
     """The settings model of each concern."""
-    found = {}
+    found: dict[str, type[Settings]] = {"any": SummarySettings}
     for name in sorted({*deploys.__all__} - {*ROLES}):
         module = import_module(f"chaos_engine.deploys.{name}")
         found[name] = getattr(module, f"{name.title().replace('_', '')}Settings")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from datetime import date
+
+from click import unstyle
 
 from tests.virtual_cluster import CHECKOUT, Cluster, own_lab
 
@@ -21,8 +22,6 @@ compare the two (`tests/acceptance/test_02_deploy.py`, `tests/drift.py`).
 
 Left out below: tables of operations, and operations that change nothing.
 """
-
-_STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main() -> None:
@@ -42,7 +41,7 @@ def section(cluster: Cluster, title: str, *arguments: str) -> str:
     for flag in ("--dry", "-y"):
         words = ("inventory.py", *arguments, flag, "--limit", NODE)
         run = cluster.run("pyinfra", *words)
-        lines = [line.rstrip() for line in _STYLES.sub("", run.text).splitlines()]
+        lines = [line.rstrip() for line in unstyle(run.text).splitlines()]
         kept = "\n".join(line for line in lines if f"[{NODE}]" in line and "No changes" not in line)
         text.append(f"```text\n$ pyinfra {shlex.join(words)}\n{kept}\n```\n")
     return "\n".join(text)

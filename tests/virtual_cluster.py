@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import testinfra
+from click import unstyle
 from testinfra.host import Host
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -25,7 +25,8 @@ LAB = CHECKOUT / "tests" / "lab" / "lab"
 Reasons = dict[str, dict[str, list[str]]]
 """Why each operation changes a node: lines by host and by name of the operation."""
 
-_STYLES = re.compile(r"\x1b\[[0-9;]*m")
+REFUSED = "Refuse node"
+"""Ends the name of the one operation of a node that is refused."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,18 @@ class Cluster:
         return self.run("pyinfra", "inventory.py", *arguments, *limit, ok=ok, timeout=timeout)
 
     def announced(self, *arguments: str) -> dict[str, set[str]]:
-        """What a preview lists: names of operations by host, hosts without any left out."""
-        run = self.pyinfra("--json", "--dry", *arguments)
+        """What a preview lists: names of operations by host, hosts without any left out.
+
+        Its exit status must be that of a success, unless a node is refused.
+        """
+        run = self.pyinfra("--json", "--dry", *arguments, ok=False)
         found: dict[str, set[str]] = {}
         for operation in json.loads(run.out)["plan"]:
             hosts = operation["hosts_with_change"] + operation["hosts_with_conditional_change"]
             for host in hosts:
                 found.setdefault(host, set()).add(operation["name"])
+        refused = any(name.endswith(REFUSED) for names in found.values() for name in names)
+        assert bool(run.status) == refused, run.text
         self.announced_why = reasons(run, found)
         return found
 
@@ -195,10 +201,10 @@ def reasons(run: Result, operations: Mapping[str, Iterable[str]]) -> Reasons:
     Each has to give a reason.
     """
     found: Reasons = {}
-    lines = [" ".join(_STYLES.sub("", line).split()) for line in run.text.splitlines()]
+    lines = [" ".join(unstyle(line).split()) for line in run.text.splitlines()]
     for host, names in operations.items():
         for name in names:
-            refused = name.endswith("Refuse node")
+            refused = name.endswith(REFUSED)
             head = f"[{host}] {'Refused' if refused else name}: "
             why = [line.removeprefix(head) for line in lines if line.startswith(head)]
             assert why, f"no reason for: {head}\n{run.text}"

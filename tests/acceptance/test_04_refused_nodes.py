@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from click import unstyle
 
 from tests.acceptance.conftest import MANIFEST
 from tests.virtual_cluster import Cluster
@@ -59,6 +60,13 @@ def test_bad_node_is_refused_alone_and_the_others_finish(
     run = deployed.pyinfra("deploy.py", "-y", *pair, ok=False)
     assert run.status
     assert "Traceback" not in run.text
+    block = [
+        " ".join(line.split()) for line in unstyle(run.text).split("--> Nodes:")[1].splitlines()
+    ]
+    assert any(line.startswith(f"[{node}] refused: ") and expected[0] in line for line in block)
+    assert f"[{other}] changed by 1 operation: Name the cluster's machines" in block
+    assert any(line.endswith(f"for these alone: --limit {node}") for line in block)
+    assert f"[{node}]Ready" not in unstyle(run.text).replace(" ", "")
     said = next(
         line for line in run.text.splitlines() if f"[{node}]" in line and expected[0] in line
     )

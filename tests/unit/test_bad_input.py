@@ -304,6 +304,11 @@ SETTINGS = [
         "pi5, group all: chaos_log_store = 'nfs': Input should be 'gluster' or 'ram'",
     ),
     bad(
+        "summary_file",
+        7,
+        "pi5, group all: chaos_summary_file = 7: it has to be text, in quotes",
+    ),
+    bad(
         "log_ram_size",
         "16",
         "pi5, group all: chaos_log_ram_size = '16': it has to be a size with a suffix K, M or "
@@ -1304,7 +1309,7 @@ INSTALLED = {"docker.io": PackageState("20.10.24+dfsg1-1+deb12u1", True, True)}
 
 NODES = [
     node("it is not asked as root; set _sudo = True in group_data/all.py", changed(root=False)),
-    node("systemd is not its init; use a system that boots with systemd", changed(systemd=False)),
+    node("systemd does not run here; use a system that boots with systemd", changed(systemd=False)),
     node(
         "it has no apt but fedora; use Ubuntu or Debian",
         changed(apt=False, system="fedora"),
