@@ -1,7 +1,12 @@
 """The Chaos Engine's hosts. Names must resolve on your computer: by your router's DNS, /etc/hosts
 or ~/.ssh/config. Or give a host its address: ``("pi1", {"ssh_hostname": "192.168.1.50"})``."""
 
+from pyinfra.api.exceptions import PyinfraError
+
 workers = [f"pi{number}" for number in range(1, 11)]
 
 # The proxy is a worker too
 proxy = ["pi5"]
+
+if not workers:  # pyinfra would do nothing, and call that a success
+    raise PyinfraError("inventory.py: workers is empty; name your nodes there")

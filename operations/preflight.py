@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from chaos_engine.facts.node import NOT_ROOT, RESOLVE_SECONDS, Node, NodeState
-from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.observe import NO_SYSTEMD, NodeError, Read, current, observe, warn
 from chaos_engine.operations.converge import Commands, converge
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def unfit(node: NodeState, log_server: str = "", address: str = "") -> Iterator[
     if not node.root:
         yield NOT_ROOT
     if not node.systemd:
-        yield "systemd is not its init; use a system that boots with systemd"
+        yield NO_SYSTEMD
     if not node.apt:
         yield f"it has no apt but {node.system or 'an unknown system'}; use Ubuntu or Debian"
     elif node.architecture not in ARCHITECTURES:

@@ -228,6 +228,11 @@ def test_output_cannot_imitate_the_frame(nodes: Nodes) -> None:
         ("echo first; echo last words >&2; exit 3", "ended with status 3: last words"),
         ("echo 'unbalanced", "ended with status 2"),
         ("no-such-command-here", "status 127: .*not found"),
+        # as systemctl 252 says it
+        (
+            "echo 'System has not been booted with systemd as init system (PID 1).' >&2; exit 1",
+            "systemd does not run here; use a system that boots with systemd",
+        ),
     ],
 )
 def test_a_part_that_fails_spoils_only_itself(nodes: Nodes, text: str, message: str) -> None:
