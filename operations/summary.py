@@ -156,7 +156,7 @@ class Summary(BaseStateCallback):
             text = format_text(printable(found.line), _COLOURS.get(found.result, "red"))
             logger.info(f"{prefixes[name]}{text}")
         if next_step := advice(outcomes, previewed):
-            logger.info(f"    Next: {next_step}")
+            logger.info(f"Next: {next_step}")
         for path, names in self.files.items():
             write(Path(path), previewed, {n: o for n, o in outcomes.items() if n in names})
 
@@ -174,7 +174,7 @@ def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
         new.replace(path)
     except OSError as error:
         new.unlink(missing_ok=True)
-        logger.error(f"    {path} could not be written: {error.strerror}")
+        logger.error(f"{path} could not be written: {error.strerror}")
 
 
 def summarize(file: str = "") -> Summary:
