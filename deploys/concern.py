@@ -20,12 +20,13 @@ from typing import Any, TypeVar, cast
 from pyinfra import logger
 from pyinfra.api.deploy import deploy
 
-from chaos_engine.deploys.settings import Settings, SettingsError, shown
+from chaos_engine.deploys.settings import Settings, SettingsError, collecting, shown
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.node import NOT_ROOT, AsRoot
 from chaos_engine.facts.observe import (
     NodeError,
     Read,
+    View,
     current,
     gather,
     moment,
@@ -76,6 +77,15 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
             view = current()[2]
             if view.refusal:
                 return
+            if view.phase == "collect":
+                with collecting(view.mistakes):
+                    enter(view, settings, others, keywords)
+                return
+            enter(view, settings, others, keywords)
+
+        def enter(
+            view: View, settings: Any, others: tuple[Any, ...], keywords: dict[str, Any]
+        ) -> None:
             name = function.__name__
             if isinstance(settings, model) and (view.phase or view.depth) and not keywords:
                 resolved = settings  # a role's, which are whole
@@ -192,11 +202,25 @@ def _make_known(path: str) -> None:
     sys.modules.setdefault(module.__name__, module)
 
 
+def collect(body: Callable[[], None]) -> None:
+    """Have operations say what they will read, and concerns what is wrong on this computer.
+
+    + body: calls them
+
+    Raises `SettingsError` for all mistakes of all concerns.
+    """
+    view = current()[2]
+    view.mistakes = []
+    with phase("collect"), collecting(view.mistakes):
+        body()
+    if view.mistakes:
+        raise SettingsError(*view.mistakes)
+
+
 def _problems(body: Callable[[], None]) -> list[str]:
     """What forbids to touch this node: all that its operations find, before any is registered."""
     try:
-        with phase("collect"):
-            body()
+        collect(body)
         want([Read.of(AsRoot)])
         gather()
         if not observe(AsRoot):  # what the facts say then is only half of it

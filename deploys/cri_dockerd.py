@@ -23,6 +23,7 @@ from chaos_engine.operations import apt
 from chaos_engine.operations.arguments import Form, ImageName
 from chaos_engine.operations.compatibility import kubernetes_misfit, pause_image
 from chaos_engine.operations.cri_dockerd import shim
+from chaos_engine.operations.preflight import ARCHITECTURES
 from chaos_engine.operations.tarball import CHECKSUMS, MAX_PACKED, extract
 
 RELEASES = "https://github.com/Mirantis/cri-dockerd/releases/download"
@@ -74,6 +75,7 @@ def cri_dockerd(settings: CriDockerdSettings) -> None:
     Raises `SettingsError` if it is missing, its checksum is not known or another one, or its
     program is not one for the node.
     """
+    require_tarball(settings)
     # kubelet's package brought them until 1.32; without them cri-dockerd forwards no port, and
     # leaves connections of ended pods open
     apt.packages(name="Install what cri-dockerd calls", present={"socat": None, "conntrack": None})
@@ -83,6 +85,25 @@ def cri_dockerd(settings: CriDockerdSettings) -> None:
         program=partial(program, settings),
         infra_image=settings.cri_dockerd_infra_image or pause_image(settings.kubernetes_version),
         rolling=settings.rolling(),
+    )
+
+
+def require_tarball(settings: CriDockerdSettings) -> None:
+    """Raise `SettingsError` if there is no tarball for any architecture, and no address of one.
+
+    Which architecture a node has is not known before it is asked, but this is.
+    """
+    tarballs = [_fill(settings.cri_dockerd_tarball, settings, one) for one in ARCHITECTURES]
+    there = any(os.path.lexists(controller_path(tarball)) for tarball in tarballs)
+    if not there and settings.cri_dockerd_url is None:
+        raise _missing(settings, *dict.fromkeys(tarballs))
+
+
+def _missing(settings: CriDockerdSettings, tarball: str, *others: str) -> SettingsError:
+    release = _fill(f"{RELEASES}/v{{version}}/{Path(tarball).name}", settings, "")
+    return SettingsError(
+        f"{current()[1].name}: {tarball} is missing{''.join(f', and {one}' for one in others)}; "
+        f"download {release} to there, or set chaos_cri_dockerd_tarball to where it is"
     )
 
 
@@ -97,10 +118,7 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
     release = _fill(f"{RELEASES}/v{{version}}/{path.name}", settings, architecture)
     missing = not os.path.lexists(path)
     if missing and settings.cri_dockerd_url is None:
-        raise SettingsError(
-            f"{name}: {tarball} is missing; download {release} to there, or set "
-            "chaos_cri_dockerd_tarball to where it is"
-        )
+        raise _missing(settings, tarball)
     sha256, source = _checksum(settings, path, architecture)
     if not sha256:
         raise SettingsError(

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from chaos_engine.deploys.certificates import Given, check_client
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.settings import SettingsError, controller_path
+from chaos_engine.deploys.settings import SettingsError, collecting, controller_path
 from chaos_engine.deploys.site import (
     ControllersSettings,
     EtcdSettings,
@@ -63,14 +63,17 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     if not settings.gets_key:
         operations.notice_key(name="Leave the etcd key out", path=f"{folder}/client.key")
         return
-    try:
-        certificate, key, authority = (
-            Given.read(f"chaos_{name}", controller_path(getattr(settings, name)))
-            for name in ("etcd_client_certificate", "etcd_client_key", "etcd_ca")
-        )
-        warnings = check_client(certificate, key, authority, datetime.now(timezone.utc))
-    except SettingsError as error:
-        raise SettingsError(f"{current()[1].name}: {error}") from None
+    mistakes: list[str] = []
+    given: dict[str, Given] = {}
+    for name in ("etcd_client_certificate", "etcd_client_key", "etcd_ca"):
+        with collecting(mistakes):
+            given[name] = Given.read(f"chaos_{name}", controller_path(getattr(settings, name)))
+    if not mistakes:
+        certificate, key, authority = given.values()
+        with collecting(mistakes):
+            warnings = check_client(certificate, key, authority, datetime.now(timezone.utc))
+    if mistakes:
+        raise SettingsError(*(f"{current()[1].name}: {line}" for line in mistakes))
     for warning in warnings:
         warn(warning, of_node=False)
     files.install(

@@ -8,7 +8,8 @@ from the models of its concerns, so one object is resolved once and handed down 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,15 +30,50 @@ S = TypeVar("S", bound="Settings")
 
 class SettingsError(PyinfraError):
     """A setting, the inventory or a file on this computer is wrong: the run stops before any
-    change. The message names host or group, key, value and mend."""
+    change. Each of its lines names host or group, key, value and what to do."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n    ".join(lines))
+        self.lines = lines
 
 
 class InvalidSettings(SettingsError, ValueError):
     """A model was made with values that do not fit: with these `mistakes`."""
 
-    def __init__(self, message: str, mistakes: ValidationError) -> None:
-        super().__init__(message)
+    def __init__(self, *lines: str, mistakes: ValidationError) -> None:
+        super().__init__(*lines)
         self.mistakes = mistakes
+
+
+@contextmanager
+def collecting(found: list[str]) -> Iterator[None]:
+    """Add the lines of a `SettingsError` to a list and go on, for the next mistake to be found too.
+
+    + found: the list. If it has any in the end, the caller raises a `SettingsError` with all
+    """
+    try:
+        yield
+    except SettingsError as error:
+        found += [line for line in error.lines if line not in found]
+
+
+def together(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines about several hosts, each once: a pure function.
+
+    + mistakes: lines by host, most of which begin with its name
+
+    **Example:** ``together({"pi1": ["pi1: no key"], "pi2": ["pi2: no key"]})`` is
+    ``["pi1 and 1 more: no key"]``
+    """
+    hosts: dict[tuple[bool, str], list[str]] = {}
+    for host, lines in mistakes.items():
+        for line in lines:
+            named = line.startswith((f"{host}:", f"{host},"))
+            hosts.setdefault((named, line.removeprefix(host) if named else line), []).append(host)
+    return [
+        f"{first}{f' and {len(others)} more' if others else ''}{rest}" if named else rest
+        for (named, rest), (first, *others) in hosts.items()
+    ]
 
 
 class Settings(BaseModel):
@@ -54,7 +90,7 @@ class Settings(BaseModel):
                 super().__init__(**fields)
             except ValidationError as error:
                 lines = describe(type(self), error, lambda name: f"{type(self).__name__}: {name}")
-                raise InvalidSettings("\n    ".join(lines), error) from None
+                raise InvalidSettings(*lines, mistakes=error) from None
 
     @classmethod
     def resolve(cls: type[S], given: Mapping[str, Any] | None = None, by: str = "") -> S:
@@ -66,15 +102,13 @@ class Settings(BaseModel):
         Raises `SettingsError` for a value that does not fit, for a ``chaos_`` key that no model
         knows, and for a given name that this one does not have.
         """
-        host, given = current()[1], given or {}
-        check_names(host)
-        for name in given:
-            if name not in cls.model_fields:
-                near = difflib.get_close_matches(
-                    name.removeprefix(PREFIX), cls.model_fields, 1, 0.5
-                )
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise SettingsError(f"{host.name}: {by} has no setting {name}{hint}")
+        host, given = current()[1], dict(given or {})
+        lines = list(misnamed(host))
+        for name in given.keys() - cls.model_fields.keys():
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), cls.model_fields, 1, 0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            lines.append(f"{host.name}: {by} has no setting {name}{hint}")
+            del given[name]
         # None too: who takes it for an empty list is told, and not given the default
         found = {
             name: getattr(host.data, PREFIX + name)
@@ -88,10 +122,12 @@ class Settings(BaseModel):
             return f"{origin(host, PREFIX + name)}: {PREFIX}{name}"
 
         try:
-            return cls(**{**found, **given})
+            settings = cls(**{**found, **given})
         except InvalidSettings as error:
-            lines = describe(cls, error.mistakes, where, host.name)
-            raise SettingsError("\n    ".join(lines)) from None
+            lines += describe(cls, error.mistakes, where, host.name)
+        if lines:
+            raise SettingsError(*lines)
+        return settings
 
 
 def describe(
@@ -172,9 +208,12 @@ def origin(host: Host, key: str) -> str:
     return f"{host.name}, default"
 
 
-def check_names(host: Host) -> None:
-    """Refuse a ``chaos_`` key that no settings model of the package has, a misspelt ``chaos_``, and
-    group data of a misspelt group, which nobody would get."""
+def misnamed(host: Host) -> Iterator[str]:
+    """What is wrong with names in a host's data.
+
+    That is a ``chaos_`` key that no settings model of the package has, a misspelt ``chaos_``, or
+    group data of a misspelt group, which nobody would get.
+    """
     inventory: Any = host.inventory
     layers: list[Mapping[str, Any]] = [
         inventory.get_override_data(),
@@ -184,12 +223,12 @@ def check_names(host: Host) -> None:
     ]
     for key in sorted({key for layer in layers for key in layer}):
         if problem := misspelt(key, known_keys()):
-            raise SettingsError(f"{origin(host, key)}: {problem}")
+            yield f"{origin(host, key)}: {problem}"
     members = {name for name, hosts in inventory.groups.items() if hosts}
     for name in sorted({*inventory.group_data} - members - {"all"}):
         near = difflib.get_close_matches(name.lower(), members, 1, 0.8)
         if near and any(key.startswith(PREFIX) for key in inventory.get_group_data(name)):
-            raise SettingsError(
+            yield (
                 f"group {name}: no host is in it, so nobody gets its settings; did you mean "
                 f"group_data/{near[0]}.py?"
             )

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pydantic import Field
+from pyinfra.api.state import State
 
-from chaos_engine.deploys.settings import PREFIX, Settings, SettingsError, controller_path, origin
+from chaos_engine.deploys.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    controller_path,
+    origin,
+    together,
+)
 from chaos_engine.deploys.values import LocalFileOrNone
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.summary import preparing, summarize
@@ -38,10 +47,33 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
             return
         with preparing():
-            summarize(_file())
-            function(*args, **kwargs)
+            try:
+                summarize(_file())
+                function(*args, **kwargs)
+            except SettingsError as error:
+                raise _of_all_hosts(error) from None
 
     return call
+
+
+def _of_all_hosts(error: SettingsError) -> SettingsError:
+    """The one error of a run that has mistakes, with the current host's among them.
+
+    pyinfra prints the first error when all hosts have come to what is wrong on this computer, for
+    none waits before that.
+    """
+    state, host, _ = current()
+    mistakes, shared = _found.setdefault(state, ({}, SettingsError()))
+    mistakes[host.name] = error.lines
+    ordered = {one.name: mistakes[one.name] for one in state.inventory if one.name in mistakes}
+    shared.lines = tuple(together(ordered))
+    shared.args = ("\n    ".join(shared.lines),)
+    return shared
+
+
+_found: WeakKeyDictionary[State, tuple[dict[str, Sequence[str]], SettingsError]] = (
+    WeakKeyDictionary()
+)
 
 
 def _file() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pyinfra.api.deploy import deploy
 
-from chaos_engine.deploys.concern import Concern
+from chaos_engine.deploys.concern import Concern, collect
 from chaos_engine.deploys.etcd_certificates import (
     EtcdCertificatesSettings,
     asked,
@@ -53,10 +53,13 @@ def verify() -> None:
 
 def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
     """What is wrong with each of the concerns, given with their settings, on the current host."""
+
+    def call_all() -> None:
+        for concern, settings in concerns.items():
+            concern(settings)
+
     try:
-        with phase("collect"):
-            for concern, settings in concerns.items():
-                concern(settings)
+        collect(call_all)
         etcd = concerns.get(etcd_certificates)
         if isinstance(etcd, EtcdCertificatesSettings) and etcd.asks_etcd:
             want([Read.of(EtcdVersions, joined_too=True, **asked(etcd))])

@@ -293,7 +293,7 @@ Moment = tuple[Any, int]
 
 
 @dataclass
-class _View:
+class View:
     """What is known of one host, and what the run will ask of it."""
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
@@ -313,6 +313,7 @@ class _View:
     reasons: list[str] = field(default_factory=list)
     told: dict[bool, dict[str, list[str]]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
     arguments: tuple[Any, AllArguments] | None = None
     passed: dict[str, Moment] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
@@ -346,16 +347,16 @@ class _View:
             self.concern = outer
 
 
-def current() -> tuple[State, Host, _View]:
+def current() -> tuple[State, Host, View]:
     """The state and host that pyinfra is working for now, and what is known of that host."""
     state, host = cast("State", ctx_state.get()), cast("Host", ctx_host.get())  # type: ignore[no-untyped-call]
     return state, host, view_of(host)
 
 
-def view_of(host: Host) -> _View:
+def view_of(host: Host) -> View:
     """What is known of a host."""
     # Not a dictionary by host: pyinfra's host is one proxy object for all greenlets.
-    view: _View = host.connector_data.setdefault("chaos_engine", _View())
+    view: View = host.connector_data.setdefault("chaos_engine", View())
     return view
 
 
@@ -592,7 +593,7 @@ def _resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[
     return cast("dict[str, Any]", found)
 
 
-def _drop_stale(state: State, host: Host, view: _View) -> None:
+def _drop_stale(state: State, host: Host, view: View) -> None:
     before, view.stamp = view.stamp, moment()
     stage, executed = view.stamp
     # Before a run that was previewed people wait at the prompt, or mend what it has listed.
@@ -610,7 +611,7 @@ def _drop_stale(state: State, host: Host, view: _View) -> None:
 def _gather(
     state: State,
     host: Host,
-    view: _View,
+    view: View,
     identity: tuple[str, ...],
     reads: Iterable[Read],
 ) -> None:

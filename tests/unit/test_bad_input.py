@@ -152,9 +152,14 @@ def release(data: bytes) -> Callable[[Path], object]:
     return files({RELEASE: data, "SHA256SUMS": f"{sha256(data)}  {RELEASE}\n".encode()})
 
 
-def missing(name: str) -> Callable[[Path], object]:
-    """No such file."""
-    return lambda folder: (folder / "files" / name).unlink()
+def missing(*names: str) -> Callable[[Path], object]:
+    """No such files."""
+
+    def remove(folder: Path) -> None:
+        for name in names:
+            (folder / "files" / name).unlink()
+
+    return remove
 
 
 def directory(name: str) -> Callable[[Path], object]:
@@ -675,7 +680,8 @@ SETTINGS = [
     bad(
         "cri_dockerd_version",
         "0.3.4",
-        "pi5: files/cri-dockerd-0.3.4.arm64.tgz is missing; download "
+        "pi5: files/cri-dockerd-0.3.4.arm64.tgz is missing, and "
+        "files/cri-dockerd-0.3.4.amd64.tgz; download "
         "https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.4/cri-"
         "dockerd-0.3.4.arm64.tgz to there, or set chaos_cri_dockerd_tarball to where it"
         " is",
@@ -979,6 +985,26 @@ INVENTORY = [
         inventory='workers = [("pi99", {"ssh_hostname": "192.168.1.99"})]\n',
     ),
     Case(
+        # of all concerns of all roles, and of all hosts
+        f"pi4 and 2 more: files/{RELEASE} is missing, and files/"
+        f"{RELEASE.replace('arm64', 'amd64')}; download https://github.com/Mirantis/cri-dockerd/"
+        f"releases/download/v0.3.17/{RELEASE} to there, or set chaos_cri_dockerd_tarball to where "
+        "it is "
+        "pi4 and 2 more: chaos_etcd_client_certificate: {}/etcd-client.crt: there is no such file; "
+        "put the file there, or set chaos_etcd_client_certificate to where it is "
+        "pi4 and 2 more: chaos_etcd_client_key: {}/etcd-client.key: there is no such file; put the "
+        "file there, or set chaos_etcd_client_key to where it is",
+        inventory='workers = ["pi4", "pi5", "pi6"]\nproxy = ["pi5"]\n',
+        files=missing(RELEASE, "etcd-client.crt", "etcd-client.key"),
+    ),
+    Case(
+        "pi4 and 1 more, group all: chaos_log_prtocol is no setting; did you mean "
+        "chaos_log_protocol? "
+        "pi4 and 1 more, group all: chaos_log_port = 0: Input should be greater than or equal to 1",
+        {"all": {"chaos_log_prtocol": "udp", "chaos_log_port": 0}},
+        inventory='workers = ["pi4", "pi5"]\nproxy = ["pi5"]\n',
+    ),
+    Case(
         "; name each machine once in inventory.py",
         inventory='workers = ["pi5", "pi6"]\nproxy = ["pi5"]\n',
         answers={Node: replace(GOOD, boot_id="one", machine_id="one", addresses=())},
@@ -1140,8 +1166,8 @@ FILES = [
         files=both(OF_SERVER),
     ),
     Case(
-        f"pi5: files/{RELEASE} is missing; download {DOWNLOAD} to there, or set "
-        "chaos_cri_dockerd_tarball to where it is",
+        f"pi5: files/{RELEASE} is missing, and files/{RELEASE.replace('arm64', 'amd64')}; download "
+        f"{DOWNLOAD} to there, or set chaos_cri_dockerd_tarball to where it is",
         files=missing(RELEASE),
     ),
     Case(
@@ -1469,6 +1495,7 @@ NODES = [
                 "chaos_cri_dockerd_version": "0.4.1",
             }
         },
+        files=files({"cri-dockerd-0.4.1.arm64.tgz": b""}),
     ),
     node(
         "/etc/hosts has the lines '# BEGIN chaos-engine' 1 times and '# END chaos-engine' 0 times, "

@@ -15,6 +15,7 @@ from chaos_engine.deploys.settings import (
     all_models,
     controller_path,
     known_keys,
+    together,
 )
 from chaos_engine.deploys.site import (
     ControllersSettings,
@@ -94,3 +95,17 @@ def test_files_of_the_controller_are_found_where_pyinfra_finds_its_own(tmp_path:
     with nodes.on():
         assert controller_path("files/ca.crt") == tmp_path / "files/ca.crt"
         assert controller_path("/etc/ssl/ca.crt") == Path("/etc/ssl/ca.crt")
+
+
+def test_a_mistake_of_several_hosts_is_told_once() -> None:
+    assert together(
+        {
+            "pi1": ["pi1: no key", "group wokers: no host is in it"],
+            "pi2": ["pi2: no key", "group wokers: no host is in it"],
+            "pi10": ["pi10: no key", "pi10, --data: x is no setting"],
+        }
+    ) == [
+        "pi1 and 2 more: no key",
+        "group wokers: no host is in it",
+        "pi10, --data: x is no setting",
+    ]
