@@ -162,7 +162,7 @@ def _plan(options: argparse.Namespace) -> plan.Plan:
     chosen = {key: value for key, value in given.items() if value is not None}
     current = cluster.find(options.name)
     if current is None:
-        if host.swaps() and options.swap != plan.NO_NODE:
+        if options.swap != plan.NO_NODE and not host.claim_swap():
             if options.swap:
                 raise LabError(f"--swap {options.swap}: {_SWAP_TAKEN}")
             say(f"no node gets active swap: {_SWAP_TAKEN}")

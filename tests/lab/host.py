@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TextIO
 
 from tests.lab.errors import LabError
-from tests.lab.paths import LAB, RUN
+from tests.lab.paths import LAB, RUN, cache
 from tests.lab.plan import NO_NODE
 
 _WATCHERS = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -69,6 +71,23 @@ def restore_limits() -> None:
     if before.exists():
         _WATCHERS.write_text(before.read_text())
         before.unlink()
+
+
+_claims: list[TextIO] = []
+
+
+def claim_swap() -> bool:
+    """Whether a node of the lab that this process starts may swap; no other lab that is started
+    meanwhile may, until this one's plan says it."""
+    cache().mkdir(parents=True, exist_ok=True)
+    claim = (cache() / ".swap.lock").open("w")
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return not swaps()
 
 
 def swaps() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.lab import cli, cluster, host
@@ -9,9 +11,10 @@ from tests.lab.plan import Plan, make
 
 
 @pytest.fixture
-def no_lab(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+def no_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Plan]:
     """Let `up` only remember what it was to bring up."""
     plans: list[Plan] = []
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path))
     monkeypatch.setattr(host, "check", lambda: None)
     monkeypatch.setattr(host, "swaps", lambda: False)
     monkeypatch.setattr(cluster, "find", lambda name: None)
@@ -52,6 +55,13 @@ def test_no_active_swap_on_a_computer_that_swaps(
     assert no_lab[0].swap == "none"
     assert cli.main(["up", "--swap", "pi1"]) == 1
     assert "--swap pi1" in capsys.readouterr().err
+
+
+def test_of_two_labs_that_start_at_the_same_time_one_has_active_swap(no_lab: list[Plan]) -> None:
+    assert cli.main(["--name", "first", "up"]) == 0
+    assert cli.main(["--name", "second", "up"]) == 0
+    assert [plan.swap for plan in no_lab] == ["pi1", "none"]
+    assert cli.main(["--name", "third", "up", "--swap", "pi1"]) == 1
 
 
 def test_a_running_lab_is_left_as_it_is(
