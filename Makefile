@@ -69,10 +69,10 @@ lab-packages:
 	@tests/setup/lab-packages
 
 acceptance: lab-packages venv
-	$(BIN)/pytest tests/lab/unit tests/preview tests/acceptance
+	$(BIN)/pytest tests/lab/unit tests/preview tests/programs tests/acceptance
 
 torture: $(if $(PARTS),lab-packages venv,bookworm)
-	$(if $(PARTS),,PROPERTY_FILES=2000 $(BIN)/pytest tests/unit/test_real_programs.py)
+	$(if $(PARTS),,PROPERTY_FILES=2000 $(BIN)/pytest tests/unit/test_real_programs.py tests/programs)
 	POWERCUT_SEED=$(SEED) $(BIN)/pytest $(if $(PARTS),$(PARTS:%=tests/torture/test_%.py),tests/torture)
 
 bookworm: lab-packages venv

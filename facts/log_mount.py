@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts import fstab
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.share import TARGET
+from chaos_engine.facts.text import decoded
 
 REASON = "/run/chaos-engine/var-log.reason"
 
 _COMMAND = f"""\
 [ ! -L {TARGET} ] || echo "link $(readlink -f {TARGET} || readlink {TARGET})"
-awk '$1 !~ /^#/ && $2 ~ "^/var/log/?$" {{ print "claim line " NR " of /etc/fstab" }}' /etc/fstab
+[ ! -e {fstab.PATH} ] || echo "fstab $(base64 -w0 {fstab.PATH})"
 systemctl show --property=Id,FragmentPath,UnitFileState -- \\
   var-log.mount log2ram.service armbian-ramlog.service folder2ram.service 2>/dev/null |
 while IFS='=' read -r key value; do
   case "$unit $key $value" in
     *" Id $value") unit=$value ;;
-    "var-log.mount FragmentPath /run/systemd/generator/"*) ;;
+    "var-log.mount FragmentPath /run/systemd/generator/"*) echo "generated $value" ;;
     "var-log.mount FragmentPath /"*) echo "claim $value" ;;
     "var-log.mount "*) ;;
     *" UnitFileState "*)
@@ -70,9 +72,15 @@ class LogShares(NodeFact[LogShare]):
 
 
 def parse_log_share(lines: list[str]) -> LogShare:
-    """Read ``claim WHAT``, ``reason WHY`` and ``link WHERE`` lines."""
-    found: dict[str, list[str]] = {"claim": [], "reason": [], "link": []}
+    """Read ``claim WHAT``, ``reason WHY`` and ``link WHERE`` lines, ``fstab TEXT`` in base64, and
+    ``generated UNIT`` if systemd has made a mount unit of that text."""
+    words = ("claim", "reason", "link", "fstab", "generated")
+    found: dict[str, list[str]] = {word: [] for word in words}
     for line in lines:
         word, _, text = line.partition(" ")
         found[word].append(text)
-    return LogShare(tuple(found["claim"]), " ".join(found["reason"]), " ".join(found["link"]))
+    table = decoded(found["fstab"][0]) if found["fstab"] else ""
+    mounted = [f"line {one.number} of {fstab.PATH}" for one in fstab.mounted_at(table, TARGET)]
+    if found["generated"] and not mounted:
+        mounted = [f"a line of {fstab.PATH} whose target leads there"]
+    return LogShare((*mounted, *found["claim"]), " ".join(found["reason"]), " ".join(found["link"]))

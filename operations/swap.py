@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chaos_engine.facts.files import Files
+from chaos_engine.facts.fstab import PATH as FSTAB
+from chaos_engine.facts.fstab import is_swap
 from chaos_engine.facts.kernel import RECORD
 from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.facts.swap import RPI_SWAP_DROP_IN, Swaps, SwapState
@@ -15,8 +17,6 @@ from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, refuse_link
 from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.shell import quote
-
-FSTAB = "/etc/fstab"
 
 MARK = "#chaos-engine "
 """What is put before a line of fstab that is taken out."""
@@ -158,15 +158,10 @@ def stays(found: SwapState, configured: bool) -> bool:
 def without_swap(fstab: str) -> str:
     """The table with its swap lines made comments, everything else as it is.
 
-    A line is one for swap by its third field (fstab(5)), not by what else is in it.
+    A line is one for swap if systemd or ``swapon -a`` takes it for one.
     """
     lines = re.split(r"(?<=\n)", fstab)
-    return "".join(MARK + line if _is_swap(line) else line for line in lines)
-
-
-def _is_swap(line: str) -> bool:
-    fields = re.findall(r"[^ \t\r\n]+", line)
-    return len(fields) > 2 and not fields[0].startswith("#") and fields[2] == "swap"
+    return "".join(MARK + line if is_swap(line) else line for line in lines)
 
 
 def compose(todo: Plan) -> str:

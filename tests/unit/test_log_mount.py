@@ -189,6 +189,9 @@ def test_storage_that_is_away_does_not_fail_the_node() -> None:
             ("line 2 of",),
         ),
         ("etcd1:/pi1 /var/log/ glusterfs _netdev 0 0\n", ("line 1 of",)),
+        # systemd-journal-flush.service pulls it in
+        (" tmpfs\t/var//log tmpfs noauto # mine\r\n", ("line 1 of",)),
+        ("/swapfile /var/log swap sw 0 0\n/a /var/log\\040 ext4\n\t#/b /var/log ext4\n", ()),
     ],
 )
 def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[str, ...]) -> None:
@@ -204,7 +207,11 @@ def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[s
     ("mount", "log2ram", "claims"),
     [
         ("", "", ()),
-        ("/run/systemd/generator/var-log.mount", "disabled", ()),
+        (
+            "/run/systemd/generator/var-log.mount",
+            "disabled",
+            ("a line of /etc/fstab whose target leads there",),
+        ),
         ("/etc/systemd/system/var-log.mount", "masked", ("/etc/systemd/system/var-log.mount",)),
         ("", "enabled", ("log2ram.service",)),
         ("", "enabled-runtime", ("log2ram.service",)),

@@ -19,16 +19,14 @@ from typing import TypeVar
 
 import pytest
 
-from chaos_engine.facts.rsyslog import snippets_of
-from chaos_engine.facts.sysctl import BootSetting, boot_settings, last_at_boot
+from chaos_engine.facts.fstab import entries, is_swap, mounted_at
 from chaos_engine.facts.systemd_files import (
     effective,
     listing,
     parse_listing,
     settings,
 )
-from chaos_engine.operations.daemon_json_keys import KINDS, misfits
-from tests.unit.real_programs import image_with, lab_package, needed, randoms, root_needed
+from tests.unit.real_programs import needed, randoms
 
 T = TypeVar("T")
 
@@ -167,207 +165,84 @@ def test_systemd_takes_the_drop_ins_that_we_take(tmp_path: Path) -> None:
     assert wrong == [], "\n".join(map(str, wrong[:9]))
 
 
-KEYS = [
-    *("net.ipv4.ip_forward", "net/ipv4/ip_forward", "net.ipv4.conf.all.forwarding"),
-    *(
-        "net.ipv4.conf.*.forwarding",
-        "net.ipv4.*",
-        "net/ipv4/ip_f*",
-        "net.*.conf.[a-b]ll.forwarding",
-    ),
-    *(
-        "net.ipv4.conf.eth0/1.forwarding",
-        "net.ipv4.conf.default.forwarding",
-        "/net/ipv4/ip_forward",
-    ),
-    *("net..ipv4.ip_forward", "net.ipv4.conf.[!a]*.forwarding", "net.ipv4.conf.a?l.forwarding"),
-    *("net/ipv4.ip_forward", "net.ipv4/conf/all.forwarding", "kernel.other", ""),
+# What stands in a table; no NUL, behind which both read on in ways of their own
+FSTAB_GAPS = [" ", " ", "\t", "  ", " \t"]
+FSTAB_TARGETS = [
+    *("none", "swap", "/", "/var/log", "/var/log/", "/var//log/.", "/var/./log", "/var/lo\\147"),
+    *("/var/log\\040", "/var/log/x", "/var\\040log", "#", '"/var/log"'),
 ]
-SYSCTLS = (
-    "net.ipv4.ip_forward",
-    "net.ipv4.conf.default.forwarding",
-    "net.ipv4.conf.eth0/1.forwarding",
-)
-
-
-def sysctl_line(random: Random) -> str:
-    """A line as people may write it."""
-    head = random.choice(["", "", "", "-", " ", "#", ";", "\t", " - "])
-    equals = random.choice(["=", " = ", "\t=", "= ", "", " "])
-    tail = random.choice(["\n", "\n", " \n", "\r\n", "\\\n", " # a\n", "\r"])
-    return f"{head}{random.choice(KEYS)}{equals}{random.choice('012')}{tail}"
-
-
-def test_systemd_sysctl_sets_what_we_expect(tmp_path: Path) -> None:
-    program = needed("systemd-sysctl")
-    root_needed()
-    tree = tmp_path / "tree/net/ipv4"
-    for name in ("all", "default", "eth0.1"):
-        (tree / "conf" / name).mkdir(parents=True)
-    # one variable of the kernel's under two names
-    (tree / "conf/all/forwarding").symlink_to("../../ip_forward")
-    own = [tree / "ip_forward", tree / "conf/default/forwarding", tree / "conf/eth0.1/forwarding"]
-    script = [f"mount --bind {tmp_path}/tree /proc/sys"]
-    files = {}
-    for number, random in enumerate(randoms()):
-        files[number] = [
-            "".join(sysctl_line(random) for _ in range(random.randint(0, 5))) for _ in range(2)
-        ]
-        paths = [tmp_path / f"{number}-{letter}.conf" for letter in "ab"]
-        for path, text in zip(paths, files[number], strict=True):
-            path.write_text(text, newline="")
-        script += [f"for f in {' '.join(map(str, own))}; do echo none >$f; done"]
-        script += [f"{program} {' '.join(map(str, paths))} 2>/dev/null"]
-        script += [f"head -qn1 {' '.join(map(str, own))} | paste -sd '|'"]
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-s"],
-        input="\n".join(script).encode(),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    said = done.stdout.decode().split("\n")[:-1]
-    wrong = []
-    for texts, line in zip(files.values(), said, strict=True):
-        settings = [
-            BootSetting(str(n), key, value)
-            for n, text in enumerate(texts)
-            for key, value in boot_settings(text)
-        ]
-        for name, value in zip(SYSCTLS, line.split("|"), strict=True):
-            last = last_at_boot(name, settings)
-            if (last.value if last else "none") != value:
-                wrong.append((name, value, last, texts))
-    assert wrong == [], "\n".join(map(str, wrong[:9]))
-
-
-INCLUDES = [
-    *("/etc/rsyslog.d/*.conf", "/etc/rsyslog.d/", "/etc/rsyslog.d", "/etc/rsyslog.d/*"),
-    *(
-        "/etc//rsyslog.d/1*.conf",
-        "/etc/rsyslog.d/[0-1]*",
-        "/etc/rsyslog.d/sub/*",
-        "/etc/rsyslog.d/?0*",
-    ),
-    *("/etc/rsyslog.d/?0*", "/etc/rsyslog.d/.*.conf"),
-    *("/etc/rsyslog.d/*/", "/etc/rsyslog.d/10-all.conf", "/etc/rs*.d/"),
+FSTAB_KINDS = [
+    *("swap", "swap", "swap", "ext4", "auto", "tmpfs", "none", "sw\\141p", "swap\\040", "Swap"),
+    *("swap,ext4", "\\163wap", '"swap"', "swap\r", "autofs", "swap\f", "\\\\swap", "ext4,swap"),
 ]
-SNIPPETS = ("10-all.conf", "20-b.conf", "notes", ".hidden.conf", "sub/x.conf", "sub/y")
+FSTAB_OPTIONS = ["defaults", "sw", "noauto", "nofail", "pri=5\\054noauto", "swap", "UUID=1", "x y"]
+FSTAB_REST = ["", "", " 0 0", " 0", " 1 2", " x 0", " 0 x", " 0 0 more", " 0 0 # mine", " # mine"]
 
 
-def rsyslog_piece(random: Random) -> str:
-    """A piece of a configuration; most of them are valid."""
-    path = random.choice(INCLUDES)
-    gap = random.choice(["", " ", "\n", "\n  ", " # a\n", "/* ( */", "\t\\\n"])
-    mode = random.choice(["", f' mode{gap}={gap}"optional"'])
-    return random.choice(
-        [
-            f"$IncludeConfig {path}\n",
-            f" $includeconfig \t{path} # mine\n",
-            f"$IncludeConfig\\\n  {path}\n",
-            f'include({gap}file="{path}"{gap}{mode}{gap})\n',
-            f'Include{gap.replace("#", " ").replace("/* ( */", " ")}(FILE{gap}={gap}"{path}")',
-            f'# include(file="{path}")\n',
-            f"# $IncludeConfig {path} \\\n",
-            f"/* $IncludeConfig {path}\n",
-            "*/\n",
-            "*.* /var/log/a # */\n",
-            "mail.*;kern.none\t-/var/log/a\n& stop\n",
-            f':msg, contains, "$IncludeConfig {path}" /var/log/a\n',
-            f'if $msg == "include(file=\\"{path}\\")" then /var/log/b\n',
-            f"if $msg contains 'a' then {{\n include(file=\"{path}\")\n}}\n",
-            f'ruleset(name="r{random.random()}") {{ action(type="omfile" file="/x") }}\n',
-            f'*.* action(type="omfile"\n file="{path}")\n',
-            f'$template T{random.randrange(99)},"%msg% {path} {{\\n"\n',
-            f'template(name="t{random.random()}" type="string" string="%msg% ) {path}")\n',
-            'module(load="imuxsock" # ")\n )\n',
-            "\n",
-        ]
-    )
-
-
-def test_rsyslog_takes_in_what_we_expect(tmp_path: Path) -> None:
-    image = image_with("/usr/sbin/rsyslogd")
-    root = tmp_path / "root"
-    script = [
-        f"mkdir {root} {tmp_path}/rw; mount -t tmpfs tmpfs {tmp_path}/rw",
-        f"mkdir {tmp_path}/rw/upper {tmp_path}/rw/work",
-        "mount -t overlay overlay -o "
-        f"lowerdir={image},upperdir={tmp_path}/rw/upper,workdir={tmp_path}/rw/work {root}",
-        f"cd {root}/etc/rsyslog.d; rm -rf -- *; mkdir sub",
-        f"for one in {' '.join(SNIPPETS)}; do echo '*.* /var/log/x' >$one; done",
+def fstab_line(random: Random, number: int) -> str:
+    """A line as people may write it, with a source of its own."""
+    gap = random.choice(FSTAB_GAPS)
+    fields = [
+        f"/s{number}{random.choice(['', '', chr(92) + '040b', '#', 'é'])}",
+        random.choice(FSTAB_TARGETS),
+        random.choice(FSTAB_KINDS),
+        random.choice(FSTAB_OPTIONS),
     ]
-    texts = []
-    for number, random in enumerate(randoms()):
-        texts.append("".join(rsyslog_piece(random) for _ in range(random.randint(1, 6))))
-        (tmp_path / f"{number}.conf").write_text(texts[-1])
-        script += [
-            f"cp {tmp_path}/{number}.conf {root}/etc/rsyslog.conf; rm -f {root}/out",
-            f"chroot {root} rsyslogd -N1 -o /out >{root}/said 2>&1",
-            f"grep -q 2207 {root}/said && echo invalid || echo valid",
-            f"sed -n 's|^##### BEGIN CONFIG: /etc/*rsyslog.d/*\\(.*\\) (put.*|\\1|p' {root}/out",
-            "echo end",
-        ]
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-s"],
-        input="\n".join(script),
+    head = random.choice(["", "", "", "", " ", "\t", "#", " # ", "\r", ";", "\ufeff"])
+    fields = fields[: random.choice([4, 4, 4, 4, 3, 3, 2, 1])]
+    rest = random.choice(FSTAB_REST) if len(fields) == 4 else ""
+    end = random.choice(["\n", "\n", "\n", "\r\n", " \n", "\\\n", "\n\n", " \r\n", "\t\n", "\r"])
+    return head + gap.join(fields) + rest + end
+
+
+def by_systemd(table: Path, units: Path) -> list[tuple[str, str, str]]:
+    """Source, target and type of each entry as systemd-fstab-generator reads it, which puts units
+    into this folder. It prints carriage returns as the end of a line."""
+    said = subprocess.run(
+        [needed("systemd-fstab-generator"), *[str(units)] * 3],
+        env={
+            "SYSTEMD_FSTAB": str(table),
+            "SYSTEMD_PROC_CMDLINE": "",
+            "SYSTEMD_LOG_LEVEL": "debug",
+            "SYSTEMD_LOG_TARGET": "console",
+        },
+        stderr=subprocess.PIPE,
+        check=False,  # 1 also where two lines have one target
+    ).stderr.decode()
+    return re.findall(r"Found entry what=(.*?) where=(.*?) type=(.*?) makefs=", said, re.DOTALL)
+
+
+def swaps_by_libmount(table: Path) -> set[str]:
+    """Sources of the entries that libmount takes for swap."""
+    # not --types, which makes no difference between upper and lower case
+    listed = subprocess.run(
+        [needed("findmnt"), "--tab-file", str(table), "--json", "--output", "SOURCE,FSTYPE"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
-        check=True,
-    )
-    wrong = []
-    for text, answer in zip(texts, done.stdout.split("end\n"), strict=False):
-        verdict, *taken = answer.splitlines()
-        paths = [f"/etc/rsyslog.d/{name}" for name in SNIPPETS]
-        ours = {path.removeprefix("/etc/rsyslog.d/") for path in snippets_of(text, paths)}
-        if verdict == "valid" and ours != set(taken):
-            wrong.append((text, taken, ours))
-    assert wrong == [], "\n".join(map(str, wrong[:9]))
+        check=False,  # 1 where there is none
+    ).stdout
+    entries = json.loads(listed or '{"filesystems": []}')["filesystems"]
+    return {one["source"] for one in entries if one["fstype"] == "swap"}
 
 
-# Not {}: Docker 26 takes it for any name, also one that it does not know
-VALUES: list[object] = [
-    *("x", "", True, False, 3, -1, 1.5, None, [], ["a"], [1], [None], {"a": "b"}, {"a": {}}),
-    *([{}], {"a": True}, {"a": 1}, {"a": None}),
-]
-# What Docker 26 does not know, being of a later release or gone before
-OTHER_RELEASES = re.compile("do(?:n't| not) match any configuration option: (.*)")
-
-
-def test_dockerd_takes_no_file_that_we_refuse_and_refuses_for_its_form_none_that_we_take(
-    tmp_path: Path,
-) -> None:
-    image = image_with("/usr/sbin/rsyslogd")  # any of them
-    package = lab_package("docker.io")
-    root = tmp_path / "root"
-    script = [
-        f"mkdir {root} {tmp_path}/rw; mount -t tmpfs tmpfs {tmp_path}/rw",
-        f"mkdir {tmp_path}/rw/upper {tmp_path}/rw/work",
-        "mount -t overlay overlay -o "
-        f"lowerdir={image},upperdir={tmp_path}/rw/upper,workdir={tmp_path}/rw/work {root}",
-        f"dpkg-deb -x {package} {root}; mount --bind {tmp_path} {root}/mnt",
-    ]
-    configs: list[dict[str, object]] = []
+def test_systemd_and_libmount_read_fstab_as_we_do(tmp_path: Path) -> None:
+    wrong: list[object] = []
     for number, random in enumerate(randoms()):
-        keys = random.sample([*KINDS, "log-opt", "Debug", "graph", ""], random.randint(1, 2))
-        configs.append({key: random.choice(VALUES) for key in keys})
-        (tmp_path / f"{number}.json").write_text(json.dumps(configs[-1]))
-        script.append(
-            f"chroot {root} dockerd --validate --config-file /mnt/{number}.json 2>&1 | tail -n1"
-        )
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-s"],
-        input="\n".join(script),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    wrong = []
-    for config, said in zip(configs, done.stdout.splitlines(), strict=True):
-        unknown = OTHER_RELEASES.search(said)
-        if unknown and any(key in KINDS for key in unknown[1].split(", ")):
-            continue
-        ours = misfits({key: value for key, value in config.items() if key != "default-runtime"})
-        form = "cannot unmarshal" in said or unknown
-        if (ours and said == "configuration OK") or (form and not ours):
-            wrong.append((config, said, ours))
-    assert wrong == [], "\n".join(map(str, wrong[:9]))
+        text = "".join(fstab_line(random, n) for n in range(random.randint(0, 5)))
+        table = tmp_path / f"{number}.fstab"
+        table.write_text(text, newline="")
+        units = tmp_path / str(number)
+        units.mkdir()
+        read = by_systemd(table, units)
+        ours = [(one.source, one.target, one.kind) for one in entries(text)]
+        if [tuple(re.sub("[\r\n]+", "\n", field) for field in one) for one in ours] != read:
+            wrong.append((text, read, ours))
+        mount = (units / "var-log.mount").exists()
+        if mount != any(mounted_at(text, "/var/log")):
+            wrong.append((text, mount, list(mounted_at(text, "/var/log"))))
+        swaps = {what for what, _, kind in read if kind == "swap"} | swaps_by_libmount(table)
+        lines = [line for line in text.split("\n") if is_swap(line)]
+        if {*re.findall(r"/s\d+", str(swaps))} != {*re.findall(r"/s\d+", str(lines))}:
+            wrong.append((text, swaps, lines))
+    assert wrong == [], "\n".join(map(repr, wrong[:9]))

@@ -64,6 +64,8 @@ UUID=9a7e none            swap    sw              0       0
         (FSTAB_UBUNTU, "/swapfile\tnone\tswap\tsw\t0\t0"),
         (FSTAB_DEBIAN, "UUID=9a7e none            swap    sw              0       0"),
         ("/dev/zram0 none swap", "/dev/zram0 none swap"),
+        ("/swapfile none swap sw # mine\n", "/swapfile none swap sw # mine"),  # systemd takes it
+        ("/swapfile none swap\r\n", "/swapfile none swap"),  # swapon -a takes it
         ("proc /proc proc\r\n /a none swap pri=5\r\n", " /a none swap pri=5"),
     ],
 )
