@@ -62,6 +62,17 @@ def check_client(certificate: Given, key: Given, authority: Given, now: datetime
     the mend, for the first thing that would keep a client from being accepted.
     """
     anchors = _certificates(authority, "the CA's certificate")
+    others = [
+        f"{block.kind} with headers" if block.is_certificate else block.kind
+        for block in blocks(authority.data)
+        if not block.is_authority
+    ]
+    if others:
+        raise authority.wrong(
+            f"has other PEM blocks than plain certificates ({', '.join(others)}), at which Go "
+            "programs, as the API server is, give up, or which they skip",
+            "have nothing but certificates in it",
+        )
     for anchor in anchors:
         if not _is_authority(anchor):
             raise authority.wrong(

@@ -9,21 +9,25 @@ The rules of https://pkg.go.dev/encoding/pem, stricter than OpenSSL's and Python
   ends of lines count for nothing;
 - all else between blocks is skipped, and so is a block that breaks these rules.
 
-What is done with them (crypto/tls, X509KeyPair; crypto/x509, AppendCertsFromPEM): certificates are
-the blocks of type ``CERTIFICATE`` without headers, and the key is the first whose type ends with
-``PRIVATE KEY``.
+What is done with them: a client's certificates are the blocks of type ``CERTIFICATE``, and its key
+is the first whose type ends with ``PRIVATE KEY`` (crypto/tls, X509KeyPair). In a file of
+authorities etcd's client, and so the API server, takes each block for a certificate, whatever its
+type, gives up at the first that is none, and, if there is no block, trusts nobody without a word
+(etcd, ``client/pkg/tlsutil``, NewCertPool); others skip those of another type or with headers
+(crypto/x509, AppendCertsFromPEM).
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _BEGIN = re.compile(rb"^-----BEGIN ([^\n]*)", re.MULTILINE)
 _END = re.compile(rb"^-----END ([^\n]*)", re.MULTILINE)
+# Python's own check lets more = pass than Go's
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _HEADERS = re.compile(rb"(?:[^\n:]*:[^\n]*(?:\n|\Z))*")
 
 BYTE_ORDER_MARKS = {
@@ -43,7 +47,12 @@ class Block:
 
     @property
     def is_certificate(self) -> bool:
-        """Whether Go takes a certificate from it."""
+        """Whether Go takes a client's certificate from it."""
+        return self.kind == "CERTIFICATE"
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether each Go program takes a certificate to trust from it."""
         return self.kind == "CERTIFICATE" and not self.headers
 
     @property
@@ -66,11 +75,9 @@ def blocks(data: bytes) -> Iterator[Block]:
         if kind is None or _dashed(end[1]) != kind:
             continue
         text = re.sub(rb"[ \t\r\n]", b"", data[body : end.start()])
-        try:
-            der = base64.b64decode(text, validate=True)
-        except binascii.Error:
+        if not _BASE64.fullmatch(text):
             continue
-        yield Block(kind.decode(errors="replace"), body > place + 1, der)
+        yield Block(kind.decode(errors="replace"), body > place + 1, base64.b64decode(text))
         place = end.end()
 
 

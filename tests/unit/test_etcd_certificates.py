@@ -198,6 +198,17 @@ def test_a_block_of_another_type_is_no_certificate() -> None:
     assert "find 0" in refusal(certificate=old)
 
 
+def test_nothing_but_certificates_stands_in_a_file_of_authorities() -> None:
+    """etcd's client takes each block there for one."""
+    other = b"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n"
+    assert "other PEM blocks than plain certificates (X509 CRL)" in refusal(
+        authority=CA.certificate + other
+    )
+    headed = CA.certificate.replace(b"-----\n", b"-----\na: b\n\n", 1)
+    assert "(CERTIFICATE with headers)" in refusal(authority=headed)
+    check(certificate=other + GOOD.certificate)
+
+
 def test_blocks_are_found_as_go_finds_them() -> None:
     body = base64.b64encode(b"abc")
     good = b"-----BEGIN A-----\n" + body + b"\n-----END A-----\n"
@@ -210,6 +221,7 @@ def test_blocks_are_found_as_go_finds_them() -> None:
     assert kinds(good.replace(b"END A", b"END B")) == []
     assert kinds(good.replace(b"END A", b"END B") + good) == [("A", False)]
     assert kinds(good.replace(body, body + b"!")) == []
+    assert kinds(good.replace(body, body + b"=")) == []
     assert kinds(good.replace(b"END A-----", b"END A----- x")) == []
     assert kinds(b"x" + good) == []
 
