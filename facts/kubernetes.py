@@ -11,6 +11,7 @@ import yaml
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts import apt_sources
 from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
 from chaos_engine.facts.openpgp import dearmor, parse_signers
 
@@ -128,20 +129,14 @@ class KubernetesSources(NodeFact[tuple[Source, ...]]):
 
 
 def parse_source(path: str, text: str) -> Source | None:
-    """What a file of apt's says of Kubernetes, ``None`` if nothing that counts: one-line style
-    (``.list``) and deb822 style (``.sources``), see sources.list(5)."""
-    if path.endswith(".sources"):
-        without_comments = "\n".join(x for x in text.splitlines() if not x.startswith("#"))
-        entries = [
-            stanza
-            for stanza in re.split(r"\n\s*\n", without_comments)
-            if stanza.strip() and not re.search(r"(?im)^enabled:\s*(no|false|0)\b", stanza)
-        ]
-    else:
-        bare = (line.partition("#")[0].strip() for line in text.splitlines())
-        entries = [line for line in bare if line]
-    ours = [entry for entry in entries if re.search(_HOSTS, entry)]
-    return Source(path, len(ours) == len(entries)) if ours else None
+    """What a file of apt's says of Kubernetes, ``None`` if nothing that counts."""
+    found = list(apt_sources.entries(path, text))
+    ours = [
+        entry
+        for entry in found
+        if any(re.search(_HOSTS, f"{uri} {suite}") for uri in entry.uris for suite in entry.suites)
+    ]
+    return Source(path, len(ours) == len(found)) if ours else None
 
 
 class RepositorySigners(NodeFact[tuple[str, ...]]):

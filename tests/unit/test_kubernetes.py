@@ -125,6 +125,10 @@ def test_a_key_on_this_computer_is_taken_in_both_forms(tmp_path: Path) -> None:
         ("k.sources", DEB822, Source("k.sources", True)),
         ("k.sources", f"# Kubernetes\n\n{DEB822}\n\n", Source("k.sources", True)),
         ("k.sources", f"Enabled: no\n{DEB822}", None),
+        ("k.sources", f"{DEB822}enabled: Off\n", None),
+        ("k.sources", f"{DEB822} \nEnabled: without\n", None),  # blanks do not end a stanza
+        ("k.sources", DEB822.replace("URIs: ", "URIs:\n# ours\n "), Source("k.sources", True)),
+        ("k old.list", OURS, None),  # apt passes such a name over
         ("u.sources", f"{UBUNTU}\n{DEB822}", Source("u.sources", False)),
         ("u.sources", UBUNTU, None),
     ],
@@ -134,8 +138,8 @@ def test_finds_sources_of_kubernetes(name: str, text: str, expected: Source | No
 
 
 def test_reads_the_files_that_name_kubernetes() -> None:
-    lines = ["file /etc/apt/a b.list", base64.b64encode(OURS.encode()).decode()]
-    assert KubernetesSources().parse(lines) == (Source("/etc/apt/a b.list", True),)
+    lines = ["file /etc/apt/a.list", base64.b64encode(OURS.encode()).decode()]
+    assert KubernetesSources().parse(lines) == (Source("/etc/apt/a.list", True),)
 
 
 def test_other_files_of_kubernetes_go_and_ours_stays() -> None:
