@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 from pyinfra.facts.server import Hostname
 
 from chaos_engine.facts.cloud_init import CloudInit
 from chaos_engine.facts.files import Content, Files
+from chaos_engine.facts.hosts import entries
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.operations.arguments import Address, DomainName
 from chaos_engine.operations.converge import Commands, converge
@@ -83,8 +83,7 @@ def names_in_block(data: bytes) -> list[str]:
 
     Raises `NodeError` if the block's marks are not one pair.
     """
-    lines = (line.partition("#")[0].split() for line in os.fsdecode(_parts(data)[1]).splitlines())
-    return [name for fields in lines for name in fields[1:]]
+    return [name for entry in entries(_parts(data)[1]) for name in entry.names]
 
 
 def without_block(data: bytes) -> bytes:
@@ -103,14 +102,13 @@ def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> 
     """
     own = hostname.partition(".")[0].lower()
     before, _, after = _parts(data)
-    for line in (before + after).decode(errors="replace").splitlines():
-        address, *names = [*line.partition("#")[0].split(), ""]
+    for line, address, names in entries(before + after):
         for name in names:
             wanted = addresses.get(name.lower(), address)
             mine = address.startswith("127.") and name.lower() == own
-            if wanted != address and ":" not in address and not mine:
+            if address and wanted != address and not mine:
                 yield (
-                    f"{PATH} also has the line {line.strip()!r}, but {name} is {wanted}; "
+                    f"{PATH} also has the line {line!r}, but {name} is {wanted}; "
                     "take it out of that line"
                 )
 
