@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
+from chaos_engine.facts.callers import COLLECT
 from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import decoded, unescaped
@@ -16,42 +17,21 @@ SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
 RPI_SWAP_DROP_IN = "/etc/rpi/swap.conf.d/90-chaos-engine.conf"
 
 
-# Files that name programs, and programs
-_CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
-    /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
-    /var/spool/cron/crontabs/*"""
-_PROGRAMS = """/etc/cron.hourly/* /etc/cron.daily/* /etc/cron.weekly/* /etc/cron.monthly/* \\
-    /etc/init.d/* /etc/udev/rules.d/*.rules"""
-
 # swapon that lists (-s, --show, --summary), takes what fstab has (-a, --all), which is nothing once
 # we have been there, or stands in a comment is none
-_CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
+CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
+"""The regular expression (POSIX, extended) of a call that turns swap on."""
 
 TURNERS = rf"""
 turners() (
-  set --
-  scripts=
-  for file in {_CALLERS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
-  set -f
-  for word in $([ $# = 0 ] || cat -- "$@"); do
-    case $word in
-      /dev/* | /proc/* | /sys/*) ;;
-      */*)
-        word=/${{word#*/}} word=${{word%;}} word=${{word%[!a-zA-Z0-9._-]}}
-        [ ! -f "$word" ] || scripts="$scripts $word"
-        ;;
-    esac
-  done
-  set +f
-  for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
-  [ $# != 0 ] || exit 0
+{COLLECT}  [ $# != 0 ] || exit 0
   set -f
   # almost always none: the search for one word is the fast one
   found=$(LC_ALL=C grep -IlsF swapon -- "$@" $scripts) || [ -n "$found" ] || exit 0
   IFS='
 '
   found=$(
-    grep -lE -e '^[[:space:]]*{_CALL}' -e '^[[:space:]]*[^#;[:space:]].*[^a-z_]{_CALL}' -- $found
+    grep -lE -e '^[[:space:]]*{CALL}' -e '^[[:space:]]*[^#;[:space:]].*[^a-z_]{CALL}' -- $found
   ) || exit 0
   for file; do
     unit=${{file%.d/*.conf}} unit=${{unit##*/}}

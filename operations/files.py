@@ -19,6 +19,7 @@ from pyinfra.operations.util.files import generate_color_diff
 from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.manifest import DIRECTORY, STAGED
 from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.systemd import RECORDS, Units, UnitState, checksum
 from chaos_engine.facts.unit_traces import UNITS, Traces, UnitTraces
 from chaos_engine.operations.arguments import AbsolutePath, Mode, Owner, UnitName
@@ -26,6 +27,7 @@ from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.reasons import because, listed
+from chaos_engine.operations.repairs import Repair, fixes, of_file, of_removal, of_unit, tell
 from chaos_engine.operations.shell import quote
 
 
@@ -121,7 +123,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done on a node, all empty when nothing has, and `why`, in plain words."""
+    """What has to be done on a node, all empty when nothing has, and `why`, in plain words.
+
+    `repairs` are the things among it that may have been set before.
+    """
 
     write: tuple[File, ...] = ()
     remove: tuple[str, ...] = ()
@@ -134,6 +139,7 @@ class Plan:
     reenable: tuple[Unit, ...] = ()
     disable: tuple[Unit, ...] = ()
     why: tuple[str, ...] = field(default=(), compare=False)
+    repairs: tuple[Repair, ...] = field(default=(), compare=False)
 
     def __bool__(self) -> bool:
         return self != Plan()
@@ -210,7 +216,31 @@ def plan(
         tuple(reenable),
         tuple(disable),
     )
-    return replace(found_out, why=tuple(_why(found_out, found, states, cause)))
+    return replace(
+        found_out,
+        why=tuple(_why(found_out, found, states, cause)),
+        repairs=tuple(_repairs(found_out, found, cause)),
+    )
+
+
+def _repairs(
+    todo: Plan, found: Mapping[str, FileState], cause: Mapping[str, object]
+) -> Iterator[Repair]:
+    """The things of a plan that may have been set before; a unit whose files change goes with them.
+
+    + cause: by the name of the unit, as `_why` has it
+    """
+    for file in todo.write:
+        how = f"{file.mode} {file.owner}:{file.group}"
+        state = found.get(file.path)
+        yield of_file(file.path, file.sha256, how, state.sha256 if state else None)
+    for path in todo.remove:
+        state = found.get(path)
+        yield of_removal(path, state.sha256 if state else None)
+    units = (*todo.start, *todo.stop, *todo.enable, *todo.reenable, *todo.disable)
+    for unit in dict.fromkeys(units):
+        if unit.name not in cause:
+            yield of_unit(unit.name, f"running {unit.running}, enabled {unit.enabled}")
 
 
 def _why(
@@ -312,7 +342,7 @@ def reads(
         result.append(Read.of(Traces, units=names))
     if current()[0].config.DIFF:
         result += [Read.of(Content, path=file.path) for file in files if not file.secret]
-    return result
+    return [*result, Read.of(Repairs)]
 
 
 def _questions(
@@ -408,6 +438,7 @@ def command(todo: Plan, text: str) -> StringCommand:
     input. Under ``--diff`` it shows what will be written."""
     state, _, view = current()
     because(*todo.why)
+    tell(todo.repairs)
     if state.config.DIFF and not view.phase:
         for file in todo.write:
             _show_diff(file)
@@ -508,7 +539,7 @@ def compose(
         *(*todo.enable, *todo.reenable, *todo.disable),
     )
     lines += [f"unit_was {q(name)}" for name in dict.fromkeys(unit.name for unit in units)]
-    lines.append("settle")
+    lines += [*fixes(todo.repairs), "settle"]
     lines += [
         f'if [ -e {q(path)} ] || [ -L {q(path)} ]; then cp -a -- {q(path)} "$stage/old.{n}"; fi'
         for n, path in enumerate(touched)
@@ -549,6 +580,11 @@ def compose(
     lines += _enable(unit for unit in todo.enable if unit not in own)
     # Which removes all its links, and makes those that its file names
     lines += _systemctl("reenable", todo.reenable)
+    # A start that may fail has perhaps fixed nothing
+    names = (unit.name for unit in (*todo.start, *todo.restart) if not unit.required)
+    for name in {repair.name for repair in todo.repairs}.intersection(names):
+        lines.append(f"systemctl is-active --quiet -- {q(name)} || not_fixed {q(name)}")
+    lines += ["fixed"] if todo.repairs else []
     return "\n".join([*lines, ""])
 
 

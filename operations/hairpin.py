@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 from pyinfra.api.command import QuoteString, StringCommand
 
+from chaos_engine.facts.files import Files
+from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.repairs import Repairs
+from chaos_engine.facts.suspects import Search
 from chaos_engine.operations.arguments import LinkName
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan_network import CONTAINER
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.reasons import because
+from chaos_engine.operations.repairs import Repair, fixes, literal, tell
 from chaos_engine.operations.shell import quote
 
 
@@ -28,6 +34,8 @@ def reads(
         Read.of(Interface, interface=link),
         Read.of(Interface, interface=parent),
         Read.of(AddressOwners, addresses=((str(address), CONTAINER),)),
+        Read.of(Files, paths=(SCRIPT,)),
+        Read.of(Repairs),
     ]
 
 
@@ -69,14 +77,39 @@ def hairpin(
     if not due:
         current()[1].noop(f"{link}: as wanted")
         return
-    because(f"set {link} up: {'; '.join(due)}")
+    because(f"set {link} up: {'; '.join(due.values())}")
+    there = observe(Files, paths=(SCRIPT,)).get(SCRIPT)
+    # another script is another address, or other names: a change of settings
+    same = there is not None and there.sha256 == hashlib.sha256(script.encode()).hexdigest()
+    repaired = repairs(due, link, parent, address, script) if same else ()
+    tell(repaired)
     kept = quote(*(f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce")))
     noted = (
         f"{PRELUDE}{KEEP}for key in {kept}; do sysctl_was $key; done\n"
-        f"note link created {quote(link)}; settle\n"
+        + "\n".join(fixes(repaired))
+        + f"\nnote link created {quote(link)}; settle\n"
     )
     run = StringCommand("sh -c", QuoteString(script), "sh hairpin").get_raw_value()
-    yield StringCommand("sh -c", QuoteString(recorded(noted + run)))
+    yield StringCommand("sh -c", QuoteString(recorded(f"{noted}{run}\nfixed")))
+
+
+def repairs(
+    due: Mapping[str, str], link: str, parent: str, address: IPv4Address, script: str
+) -> tuple[Repair, ...]:
+    """The things that are not as they shall be, once they have been: a pure function.
+
+    + due: what `missing` says
+    """
+    found = []
+    for thing in due:
+        interface = parent if thing.endswith(f" {parent}") else link
+        name = rf"(^|[^a-zA-Z0-9_-]){literal(interface)}([^a-zA-Z0-9_-]|$)"
+        pattern = f"{name}|{literal(str(address))}"
+        if thing.startswith("arp_ignore"):
+            pattern = rf"conf[./]({literal(interface)}|all|default)[./]arp_ignore"
+        search = Search(thing, pattern, link=interface)
+        found.append(Repair(thing, script, "link", link, search))
+    return tuple(found)
 
 
 def missing(
@@ -86,30 +119,34 @@ def missing(
     parent: str,
     address: IPv4Address,
     vip: IPv4Address,
-) -> list[str]:
-    """What is not as it shall be, in words; a pure function.
+) -> dict[str, str]:
+    """What is not as it shall be: things, each with what was found; a pure function.
 
     + links: the node's macvlan links
     + parent_state: the parent, ``None`` if it does not exist
     """
-    due = [
+    due: dict[str, str] = {}
+    others = [
         f"{name} has the address {address}"
         for name, other in links.items()
         if name != link and f"{address}/32" in other.addresses
     ]
+    if others:
+        due[f"the owner of {address}"] = "; ".join(others)
     if parent_state is None or parent_state.arp_ignore != 1:
-        due.append(f"arp_ignore of {parent} is not 1")
+        due[f"arp_ignore of {parent}"] = f"arp_ignore of {parent} is not 1"
     found = links.get(link)
     if found is None:
-        return [*due, f"{link} is not there"]
+        return {**due, f"the link {link}": f"{link} is not there"}
     if (found.parent, found.mode) != (parent, "bridge"):
-        due.append(f"{link} is on {found.parent} in the mode {found.mode}")
+        due[f"the parent of {link}"] = f"{link} is on {found.parent} in the mode {found.mode}"
     if not found.up:
-        due.append(f"{link} is down")
+        due[f"the link {link}"] = f"{link} is down"
     if tuple(found.addresses) != (f"{address}/32",):
-        due.append(f"{link} has the addresses {', '.join(found.addresses) or 'none'}")
+        addresses = ", ".join(found.addresses) or "none"
+        due[f"the address of {link}"] = f"{link} has the addresses {addresses}"
     if dict(found.routes) != {f"{vip}/32": str(address)}:
-        due.append(f"{link} has not just the route to {vip}")
+        due[f"the route through {link}"] = f"{link} has not just the route to {vip}"
     if found.arp_ignore != 1:
-        due.append(f"arp_ignore of {link} is not 1")
+        due[f"arp_ignore of {link}"] = f"arp_ignore of {link} is not 1"
     return due

@@ -17,12 +17,14 @@ from chaos_engine.facts.kernel import (
     split_words,
 )
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.repairs import Repairs
 from chaos_engine.operations import files
 from chaos_engine.operations.arguments import KernelWord
 from chaos_engine.operations.cmdline import edit, ineffective, remarks
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File
 from chaos_engine.operations.reasons import because
+from chaos_engine.operations.repairs import Repair, of_file
 
 ROOM = 64 * 1024
 """Bytes that must be free before a boot file is written."""
@@ -33,7 +35,7 @@ _WITHOUT_MODES = ("vfat", "msdos", "exfat")
 
 def reads(wanted: Iterable[str]) -> list[Read]:
     """What `words` will observe."""
-    return [Read.of(KernelCmdline)]
+    return [Read.of(KernelCmdline), Read.of(Repairs)]
 
 
 @converge(reads=reads)
@@ -70,7 +72,10 @@ def words(wanted: Iterable[KernelWord]) -> Commands:
     for file in edited:
         if not file.path.endswith(BACKUP_SUFFIX):
             because(f"put {' '.join(wanted)} into {file.path}")
-    differ = files.Plan(write=tuple(edited))
+    differ = files.Plan(
+        write=tuple(edited),
+        repairs=tuple(_repair(file, read.get(file.path)) for file in edited),
+    )
     yield files.command(differ, files.compose(differ, check, apply))
 
 
@@ -155,6 +160,12 @@ def _edited(source: BootFile, text: str) -> list[File]:
         )
     original = [] if source.kept else [_file(source, source.text, BACKUP_SUFFIX)]
     return [*original, _file(source, text)]
+
+
+def _repair(file: File, source: BootFile | None) -> Repair:
+    data = source.text.encode("utf-8", "surrogateescape") if source else None
+    found = None if data is None else hashlib.sha256(data).hexdigest()
+    return of_file(file.path, file.sha256, "", found)
 
 
 def _file(source: BootFile, text: str, suffix: str = "") -> File:

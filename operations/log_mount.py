@@ -16,6 +16,7 @@ from chaos_engine.operations.arguments import MemorySizeOrNone, VolumeNameOrNone
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.reasons import because
+from chaos_engine.operations.repairs import Repair, of_unit
 from chaos_engine.operations.summary import fall_short
 
 IN_RAM = "var-log-in-ram"
@@ -77,6 +78,8 @@ def mount(
     if _trouble(volume, ram_size):
         verb = f"mount {volume}" if volume else "put it into RAM"
         because(f"{verb}: {_trouble(volume, ram_size)}")
+        others = (one for one in todo.repairs if one.thing != SHARE.name)
+        todo = replace(todo, repairs=(*others, repair()))
     if harden:
         because(f"give {TARGET} the flags {', '.join(lacks(_mounted()))}")
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
@@ -100,6 +103,17 @@ def mount(
             f"{TARGET} is mounted without {', '.join(missing)}, and cannot be given it; reboot the "
             "node and run again"
         )
+
+
+def repair() -> Repair:
+    """What is mounted on ``/var/log``, when that is not as wanted."""
+    usual = of_unit(SHARE.name, "mounted")
+    umount = rf"umount[[:space:]].*{TARGET}([^a-zA-Z0-9._/-]|$)"
+    return replace(
+        usual,
+        search=usual.search._replace(pattern=f"{usual.search.pattern}|{umount}"),
+        suspects=("storage servers that go away (journalctl -u var-log tells)",),
+    )
 
 
 def lacks(mounted: Mount | None) -> tuple[str, ...]:

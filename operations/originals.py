@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chaos_engine.facts.manifest import DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
 from chaos_engine.facts.observe import current
+from chaos_engine.facts.repairs import REPAIRS
 from chaos_engine.operations.shell import quote
 
 OTHERS = "other"
@@ -47,6 +48,40 @@ noted() {{ # KIND NAME [CONCERN]: the state that is noted of it, by any concern 
 }}
 old() {{ # whether it was deployed before there was a manifest: what was kept then stays
   [ -e {DIRECTORY}/created ] || [ -e {DIRECTORY}/packages-removed ]
+}}
+fixes() {{ # LINE...: what will be set: thing, wanted, the kind and name of the line in the manifest
+  # that is there if an earlier run has set it, and the name of a line wrote by which what was found
+  # is of this package too; to be called before these lines are settled
+  to_fix=$(printf '%s\n' "$@" | by=$concern awk -F '\t' -v OFS='\t' '
+    ! given {{ if ($5 == "." && $1 == ENVIRON["by"]) had[$2, $4]; next }}
+    {{ changed = $5 != "" && $5 != $4 && ("wrote", $5) in had }}
+    {{ print $1, $2, (($3, $4) in had) && ! changed }}
+  ' $([ ! -e {MANIFEST} ] || echo {MANIFEST}) given=1 -)
+}}
+fixed() {{ # what was set, is: note what of that was a repair. It is no reason to fail
+  case ${{to_fix-}} in "") return 0 ;; *"	1" | *"	1
+"*) ;; *) [ -e {REPAIRS} ] || return 0 ;; esac
+  printf '%s\n' "$to_fix" | by=$concern now=$(date '+%Y-%m-%d %H:%M') awk -F '\t' -v OFS='\t' '
+    function key(thing) {{ return ENVIRON["by"] FS thing }}
+    ! given {{ if ($7 == ".") {{ lines[$1 FS $2] = $0; order[++n] = $1 FS $2 }} next }}
+    {{ split(lines[key($1)], was, FS); again = lines[key($1)] != "" && was[3] == $2 }}
+    lines[key($1)] == "" {{ order[++n] = key($1) }}
+    ! $3 {{ lines[key($1)] = "" }}
+    $3 {{
+      lines[key($1)] = key($1) FS $2 FS (again ? was[4] + 1 : 1) FS \
+        (again ? was[5] : ENVIRON["now"]) FS ENVIRON["now"] FS "."
+    }}
+    END {{ for (i = 1; i <= n; i++) if (lines[order[i]] != "") {{
+      print lines[order[i]]; lines[order[i]] = ""
+    }} }}
+  ' $([ ! -e {REPAIRS} ] || echo {REPAIRS}) given=1 - >{REPAIRS}.chaos-new &&
+    if cmp -s {REPAIRS}.chaos-new {REPAIRS}; then rm -f -- {REPAIRS}.chaos-new
+    else
+      sync -- {REPAIRS}.chaos-new && mv -fT -- {REPAIRS}.chaos-new {REPAIRS} && sync -- {DIRECTORY}
+    fi || :
+}}
+not_fixed() {{ # THING: it is not as wanted yet
+  to_fix=$(printf '%s\n' "$to_fix" | thing=$1 awk -F '\t' '$1 != ENVIRON["thing"]')
 }}
 keep() {{ # PATH...: keep the originals of files, once, or note that there were none; settle before
   # the change itself

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from chaos_engine.facts.files import Files
@@ -11,11 +11,14 @@ from chaos_engine.facts.fstab import PATH as FSTAB
 from chaos_engine.facts.fstab import is_swap
 from chaos_engine.facts.kernel import RECORD
 from chaos_engine.facts.observe import Read, current, observe, warn
-from chaos_engine.facts.swap import RPI_SWAP_DROP_IN, Swaps, SwapState
+from chaos_engine.facts.repairs import Repairs
+from chaos_engine.facts.suspects import Search
+from chaos_engine.facts.swap import CALL, RPI_SWAP_DROP_IN, Swaps, SwapState
 from chaos_engine.operations import files
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, refuse_link
 from chaos_engine.operations.reasons import because, listed
+from chaos_engine.operations.repairs import Repair, in_files, of_file, of_unit
 from chaos_engine.operations.shell import quote
 
 MARK = "#chaos-engine "
@@ -46,7 +49,7 @@ class Plan:
         return self != Plan()
 
 
-@converge(reads=lambda: [Read.of(Swaps), Read.of(Files, paths=(FSTAB,))])
+@converge(reads=lambda: [Read.of(Swaps), Read.of(Files, paths=(FSTAB,)), Read.of(Repairs)])
 def off() -> Commands:
     """Have no swap in use, and none that would come back at the next boot.
 
@@ -69,13 +72,13 @@ def off() -> Commands:
     for area in found.areas:
         if area.kind == "file" and not area.name.startswith("/dev/"):
             warn(f"{area.name} ({area.size // 1024} MiB) is no longer needed; it is left there")
-    for message in comes_back(found):
+    for message in comes_back(found, {past.thing for past in observe(Repairs)}):
         warn(message)
     if not todo:
         current()[1].noop("no swap")
         return
     because(*why(found, todo))
-    differ = files.Plan(write=todo.files)
+    differ = files.Plan(write=todo.files, repairs=tuple(repairs(todo)))
     yield files.command(differ, files.compose(differ, apply=compose(todo)))
 
 
@@ -115,12 +118,36 @@ def why(found: SwapState, todo: Plan) -> Iterator[str]:
     yield from listed("mask", todo.mask)
 
 
-def comes_back(found: SwapState) -> Iterator[str]:
+def repairs(todo: Plan) -> Iterator[Repair]:
+    """The things of a plan that may have been done before: a pure function."""
+    for name in todo.turn_off:
+        yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
+    for file in todo.files:
+        if file.path == FSTAB:
+            # its other lines change, and with them its content
+            yield Repair(FSTAB, "without swap", "file", FSTAB, in_files(FSTAB))
+        else:
+            yield of_file(file.path, file.sha256, "", None)
+    for unit in todo.mask:
+        yield of_unit(unit, "masked")
+
+
+def _area(name: str) -> str:
+    return f"swap on {name}"
+
+
+def comes_back(found: SwapState, told: Collection[str] = ()) -> Iterator[str]:
     """What turns swap on again after this, and whether it has done so: a pure function.
 
     Services and scripts of the node's owner are named and left: they may do more than that.
+
+    + told: the things that runs have fixed before, of which more is known and said elsewhere
     """
-    again = [area.name for area in found.areas if area.name in found.noted]
+    again = [
+        area.name
+        for area in found.areas
+        if area.name in found.noted and _area(area.name) not in told
+    ]
     if again:
         yield (
             f"{', '.join(again)} is in use as swap again, which an earlier run has turned off: "

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from chaos_engine.facts.observe import NodeError, Read, observe
+from chaos_engine.facts.suspects import Search
 from chaos_engine.facts.sysctl import (
     BootSetting,
     KernelModules,
     ModuleState,
     Sysctl,
     Sysctls,
+    aliases,
     dotted,
     last_at_boot,
     path,
@@ -27,6 +30,7 @@ from chaos_engine.operations.arguments import (
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File
 from chaos_engine.operations.reasons import because, listed
+from chaos_engine.operations.repairs import Repair, literal
 from chaos_engine.operations.shell import quote
 
 
@@ -77,11 +81,36 @@ def kernel_settings(
     if not todo:  # with the files it is plain, and Docker may set it too, before this run does
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
+        repairs = tuple(repair(stem, name, sysctls[name], found[name]) for name in wrong)
+        todo = replace(todo, repairs=repairs)
     yield from files.transaction(
         written,
         apply=compose(load, sysctls),
         force=bool(load or wrong),
         todo=todo,
+    )
+
+
+def repair(stem: str, name: str, value: str, found: Sysctl) -> Repair:
+    """A parameter that is set: a pure function.
+
+    What files set it to at boot is known; who has them read again, nobody can tell.
+    """
+    keys = (literal(key).replace("/", "[./]") for key in aliases(name))
+    given = rf"[\"']?{literal(value)}[\"']?"
+    innocent = rf"=[[:space:]]*{given}([^a-zA-Z0-9]|$)|echo[[:space:]]+{given}[[:space:]]*>"
+    others = (one for one in found.boot if one.file != sysctl_file(stem))
+    return Repair(
+        thing=name,
+        wanted=value,
+        kind="sysctl",
+        name=slashed(name),
+        search=Search(name, "|".join(keys), innocent),
+        suspects=tuple(
+            f"{one.file}, which sets {dotted(one.key)} = {one.value} (take that line out of it)"
+            for one in others
+            if one.value.split() != value.split() and not one.key.startswith("-")
+        ),
     )
 
 

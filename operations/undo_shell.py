@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chaos_engine.facts.manifest import ASIDE, DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
+from chaos_engine.facts.repairs import REPAIRS
 from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.removed import KEPT
@@ -274,6 +275,11 @@ forget() {{ # the concern's lines, but for what is left to nobody or to the next
       if (($2 FS $4) in stays) $1 = "-"; else next
     }}
     {{ print }}' {MANIFEST} >{MANIFEST}.chaos-new
+  if [ -e {REPAIRS} ]; then
+    concern=$concern awk -F '\\t' '$1 != ENVIRON["concern"]' {REPAIRS} >{REPAIRS}.chaos-new
+    sync -- {REPAIRS}.chaos-new; mv -fT -- {REPAIRS}.chaos-new {REPAIRS}
+    [ -s {REPAIRS} ] || rm -f -- {REPAIRS}
+  fi
   sync -- {MANIFEST}.chaos-new; mv -fT -- {MANIFEST}.chaos-new {MANIFEST}; sync -- {DIRECTORY}
 }}
 forget_file() {{ # PATH: its original, unless another concern has it

@@ -313,7 +313,7 @@ def test_each_piece_of_the_hairpin_is_missed(
 ) -> None:
     found = missing(links, parent, "lb-hairpin", "eth0", HAIRPIN, VIP)
     assert len(found) == len(expected)
-    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
+    assert all(text.startswith(start) for text, start in zip(found.values(), expected, strict=True))
 
 
 def test_only_what_haproxy_reads_is_checked_by_it() -> None:

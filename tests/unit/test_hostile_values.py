@@ -63,6 +63,7 @@ from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.node import AsRoot, Node
 from chaos_engine.facts.observe import Read, current, script
 from chaos_engine.facts.packages import Removal, RemovalPlan
+from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.rsyslog import Snippets
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.facts.swap import SwapArea, Swaps, SwapState
@@ -229,6 +230,7 @@ NODE: dict[type, Any] = {
     Packages: {},
     Present: False,
     RemovalPlan: lambda names: Removal(names, names),
+    Repairs: (),
     RepositorySigners: (),
     SharedCopy: CopyState(noted=False, config="other", link="other"),
     Snippets: (),

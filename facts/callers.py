@@ -1,0 +1,29 @@
+"""What runs programs on a node by the wish of its owner: units, cron, udev, init scripts."""
+
+from __future__ import annotations
+
+# Files that name programs, and programs
+_CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
+    /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
+    /var/spool/cron/crontabs/*"""
+_PROGRAMS = """/etc/cron.hourly/* /etc/cron.daily/* /etc/cron.weekly/* /etc/cron.monthly/* \\
+    /etc/init.d/* /etc/udev/rules.d/*.rules"""
+
+COLLECT = rf"""  set --
+  scripts=
+  for file in {_CALLERS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+  set -f
+  for word in $([ $# = 0 ] || cat -- "$@"); do
+    case $word in
+      /dev/* | /proc/* | /sys/*) ;;
+      */*)
+        word=/${{word#*/}} word=${{word%;}} word=${{word%[!a-zA-Z0-9._-]}}
+        [ ! -f "$word" ] || scripts="$scripts $word"
+        ;;
+    esac
+  done
+  set +f
+  for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+"""
+"""Shell commands, for a subshell, that make the positional parameters the files that systemd, cron,
+udev and init scripts take from the node's owner, and ``$scripts`` the files that those name."""
