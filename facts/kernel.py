@@ -15,7 +15,7 @@ RECORD = "/var/lib/chaos-engine/reboot"
 """Where a reboot is noted before it is made: what for, and the boot that it ended."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
-"""The original beside a boot file, so that a card can be mended on another computer."""
+"""The original beside a boot file, so that a card can be fixed on another computer."""
 
 GRUB_DROP_IN = "/etc/default/grub.d/99-chaos-engine.cfg"
 

@@ -382,7 +382,7 @@ def install(
     The new files wait beside their places, are checked, synchronised, and renamed one by one; a
     reader never sees half a file. If `apply` fails or a required unit does not start, the old
     files come back and the unit starts with them. The rename is atomic a file, not a set: a power
-    cut between two leaves a mix that the next run mends.
+    cut between two leaves a mix that the next run fixes.
 
     **Example:**
 

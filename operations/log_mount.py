@@ -93,7 +93,7 @@ def mount(
         reason = observe(LogShares).reason
         away = f"{problem}{': ' + reason if reason else ''}"
         warn(
-            f"{away}; {'mend the storage servers, the' if volume else 'the'} node goes on trying "
+            f"{away}; {'fix the storage servers, the' if volume else 'the'} node goes on trying "
             "and mounts it by itself (journalctl -u var-log)"
         )
         # A host that fails gets no further operations

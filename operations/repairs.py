@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from chaos_engine.facts.observe import current, observe, warn
+from chaos_engine.facts.observe import NodeError, current, observe, warn
 from chaos_engine.facts.repairs import PastRepair, Repairs
 from chaos_engine.facts.suspects import Search, Suspect, Suspects
+from chaos_engine.operations.originals import OTHERS
 from chaos_engine.operations.shell import quote
 
 MOST = 4
@@ -93,68 +94,79 @@ def fixes(repairs: Iterable[Repair]) -> list[str]:
 
 
 def tell(repairs: Iterable[Repair]) -> None:
-    """Warn of each thing that earlier runs have fixed for the same, and say who may undo that."""
+    """Warn of the things that earlier runs have fixed for the same, and say who may undo that."""
     repairs = tuple(repairs)
     past = {(one.concern, one.thing, one.wanted): one for one in observe(Repairs)}
-    concern = current()[2].concern
-    again = [
-        (repair, past[key])
+    concern = current()[2].concern or OTHERS
+    again = {
+        repair: past[key]
         for repair in repairs
         if (key := (concern, repair.thing, repair.digest)) in past
-    ]
+    }
     if not again:
         return
-    found = observe(Suspects, searches=tuple(repair.search for repair, _ in again))
-    for repair, before in again:
-        warn(message(repair, before, found.get(repair.search.thing, ())))
+    try:
+        found = observe(Suspects, searches=tuple(repair.search for repair in again))
+    except NodeError:  # to know nothing of it is no reason to leave the node as it is
+        found = {}
+    for text in messages(again, found):
+        warn(text)
 
 
-def message(repair: Repair, before: PastRepair, found: Iterable[Suspect]) -> str:
-    """What is said of a thing that has changed again: a pure function."""
-    when = f"on {before.last}"
-    if before.count > 1:
-        when = f"first on {before.first}, last {when}"
-    times = {1: "once", 2: "twice"}.get(before.count, f"{before.count} times")
-    suspects = [*repair.suspects, *(word for one in found for word in _suspected(one, repair))]
-    if suspects:
-        named = "; or ".join(suspects[:MOST])
-        more = f"; and {len(suspects) - MOST} more" if len(suspects) > MOST else ""
-        who = f"suspected: {named}{more}"
-    else:
-        who = (
-            "no unit, cron job or script here that names it was found: ask who else configures "
-            f"this node, and look at what it did before: journalctl --since '{before.last}'"
+def messages(
+    again: Mapping[Repair, PastRepair], found: Mapping[str, Iterable[Suspect]]
+) -> Iterator[str]:
+    """What is said of things that have changed again: a pure function.
+
+    + again: each thing, with what is known of it
+    + found: suspects by thing
+
+    Things of which the same is said share a message.
+    """
+    same: dict[tuple[str, str, str], list[str]] = {}
+    for repair, before in again.items():
+        when = f"on {before.last}"
+        if before.first != before.last:
+            when = f"first on {before.first}, last {when}"
+        times = {1: "once", 2: "twice"}.get(before.count, f"{before.count} times")
+        mentioned = (_told(one, repair) for one in found.get(repair.search.thing, ()))
+        who = _who([*repair.suspects, *mentioned], before.last)
+        same.setdefault((times, when, who), []).append(repair.thing)
+    for (times, when, who), things in same.items():
+        are, them = ("is", "it") if len(things) == 1 else ("are", "them")
+        yield (
+            f"{', '.join(things)} {are} not as wanted again: runs have fixed {them} {times} before "
+            f"({when}, by the node's clock), and something undoes that; {who}"
         )
-    return (
-        f"{repair.thing} is not as wanted again: runs have fixed it {times} before ({when}, by the "
-        f"node's clock), and something undoes that; {who}"
-    )
 
 
-def _suspected(one: Suspect, repair: Repair) -> Iterator[str]:
+def _who(suspects: list[str], since: str) -> str:
+    if not suspects:
+        return (
+            "no unit, cron job or script of this node names it; look at what ran since "
+            f"(journalctl --since '{since}'), and who else configures the node"
+        )
+    more = f"; and {len(suspects) - MOST} more" if len(suspects) > MOST else ""
+    return f"suspected: {'; or '.join(suspects[:MOST])}{more}"
+
+
+def _told(one: Suspect, repair: Repair) -> str:
     """A suspect in words, with what to do about it."""
-    match one.kind:
-        case "file" if "/systemd/" in one.name and ".service" in one.name:
+    link = repair.search.link
+    if one.kind == "file":
+        by = f", by {one.script}" if one.script != one.name else ""
+        way_out = "take it out of there"
+        if "/systemd/" in one.name and ".service" in one.name:
             unit = one.timer or one.name.partition(".d/")[0].rpartition("/")[2]
-            by = f", by {one.script}" if one.script != one.name else ""
-            yield f"{one.name}{by} (to stop it: systemctl disable --now {unit})"
-        case "file":
-            by = f", by {one.script}" if one.script != one.name else ""
-            yield f"{one.name}{by} (take it out of there)"
-        case "manager":
-            yield f"{one.name}, which manages this node's configuration (change it there)"
-        case "ansible":
-            yield f"Ansible, which was here since then ({one.name}; change its playbook)"
-        case "package":
-            yield f"the package {one.name}, installed since then (run again after its upgrades)"
-        case "networkd":
-            yield (
-                f"systemd-networkd, which manages {repair.search.link} by {one.name} (have that "
-                "match other interfaces only)"
-            )
-        case "networkmanager":
-            yield (
-                f"NetworkManager, which manages {repair.search.link} (in "
-                "/etc/NetworkManager/conf.d/: [keyfile] unmanaged-devices=interface-name:"
-                f"{repair.search.link})"
-            )
+            way_out = f"systemctl disable --now {unit}"
+        return f"{one.name}{by} ({way_out})"
+    return {
+        "manager": f"{one.name}, which manages this node's configuration (change it there)",
+        "ansible": f"Ansible, which has been here since ({one.name}; change its playbook)",
+        "package": f"the package {one.name}, installed since (run again after its upgrades)",
+        "networkd": f"systemd-networkd, which manages {link} by {one.name} (have that file match "
+        "other interfaces only)",
+        "networkmanager": f"NetworkManager, which manages {link} (have it leave that alone: "
+        f"unmanaged-devices=interface-name:{link} under [keyfile] in a file in "
+        "/etc/NetworkManager/conf.d)",
+    }[one.kind]

@@ -96,7 +96,7 @@ def repair(stem: str, name: str, value: str, found: Sysctl) -> Repair:
 
     What files set it to at boot is known; who has them read again, nobody can tell.
     """
-    keys = (literal(key).replace("/", "[./]") for key in aliases(name))
+    keys = "|".join(literal(key).replace("/", "[./]") for key in aliases(name))
     given = rf"[\"']?{literal(value)}[\"']?"
     innocent = rf"=[[:space:]]*{given}([^a-zA-Z0-9]|$)|echo[[:space:]]+{given}[[:space:]]*>"
     others = (one for one in found.boot if one.file != sysctl_file(stem))
@@ -105,7 +105,7 @@ def repair(stem: str, name: str, value: str, found: Sysctl) -> Repair:
         wanted=value,
         kind="sysctl",
         name=slashed(name),
-        search=Search(name, "|".join(keys), innocent),
+        search=Search(name, rf"({keys})([^a-zA-Z0-9_./-]|$)", innocent),
         suspects=tuple(
             f"{one.file}, which sets {dotted(one.key)} = {one.value} (take that line out of it)"
             for one in others

@@ -1,4 +1,4 @@
-"""Ways in which a deployed node drifts from what it shall be, each with what has to mend it."""
+"""Ways in which a deployed node drifts from what it shall be, each with what has to fix it."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ DRIFTS = {
         _ran_with("/etc/rsyslog.d/10-all.conf", "'# more'", "rsyslog"), LOGS
     ),
     "Gluster client removed": _worker(f"{_APT} remove glusterfs-client", GLUSTER),
-    # the timer alone would mend these within minutes
+    # the timer alone would fix these within minutes
     "share unmounted": _worker(
         "systemctl disable --now var-log-check.timer; systemctl stop var-log.service", SHARE
     ),

@@ -1,14 +1,17 @@
-"""Each concern broken by hand once: the preview names exactly it, the run mends it."""
+"""Each concern broken by hand once: the preview names exactly it, the run fixes it. What is undone
+again and again by something on the node is told, with who is suspected."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from itertools import cycle
 
 import pytest
 
 from tests import drift, manifest, seen
 from tests.drift import leaves
-from tests.virtual_cluster import Cluster
+from tests.virtual_cluster import Cluster, Result
 
 DRIFT = {
     "hosts_file": "name of a machine gone",
@@ -28,7 +31,7 @@ DRIFT = {
 
 @pytest.fixture(scope="module")
 def broken(deployed: Cluster) -> dict[str, set[str]]:
-    """Every concern broken on some node; the operations that have to mend it, by node."""
+    """Every concern broken on some node; the operations that have to fix it, by node."""
     expected: dict[str, set[str]] = {}
     for node, name in zip(cycle(deployed.workers), DRIFT.values()):
         expected.setdefault(node, set()).update(drift.apply(deployed, node, name).mended_by)
@@ -54,12 +57,65 @@ def test_preview_names_the_broken_concerns_and_no_other_and_writes_nothing(
         assert leaves(deployed.announced("deploy.py")) == broken
 
 
-def test_run_mends_the_broken_concerns(deployed: Cluster, broken: dict[str, set[str]]) -> None:
+def test_run_fixes_the_broken_concerns(deployed: Cluster, broken: dict[str, set[str]]) -> None:
     assert leaves(deployed.changed("deploy.py")) == broken
     assert deployed.announced("deploy.py") == {}
 
 
 @pytest.mark.parametrize("concern", seen.CONCERNS)
-def test_mended_concern_is_seen_again(deployed: Cluster, concern: str) -> None:
+def test_fixed_concern_is_seen_again(deployed: Cluster, concern: str) -> None:
     for node in deployed.workers:
         seen.CONCERNS[concern](deployed, node, deployed.host(node))
+
+
+SYSTEM = "/etc/systemd/system"
+PROGRAM = "/usr/local/bin/tuning"
+TUNING = f"""\
+printf '#!/bin/sh\\nsysctl -q -w net.ipv4.ip_forward=0\\n' > {PROGRAM}; chmod 755 {PROGRAM}
+cd {SYSTEM}
+printf '[Service]\\nType=oneshot\\nExecStart={PROGRAM}\\n' > tuning.service
+printf '[Timer]\\nOnUnitActiveSec=1d\\n[Install]\\nWantedBy=timers.target\\n' > tuning.timer
+systemctl daemon-reload; systemctl -q enable tuning.timer
+"""
+UNTUNED = f"""\
+systemctl -q disable tuning.timer
+rm {PROGRAM} {SYSTEM}/tuning.*; systemctl daemon-reload
+"""
+
+
+@pytest.fixture
+def tuned(deployed: Cluster) -> Iterator[str]:
+    """A node on which a timer of its owner's turns forwarding off whenever it elapses."""
+    node = deployed.workers[0]
+    deployed.exec(node, TUNING)
+    yield node
+    deployed.exec(node, UNTUNED)
+
+
+def told(run: Result) -> list[str]:
+    """What a run says of things that have come back."""
+    lines = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in run.text.splitlines())
+    return [line for line in lines if "as wanted again: " in line]
+
+
+def test_what_a_timer_of_the_owner_undoes_is_told_when_it_is_fixed_again(
+    deployed: Cluster, tuned: str
+) -> None:
+    def run(*how: str) -> list[str]:
+        return told(deployed.pyinfra("deploy.py", *how, "--limit", tuned))
+
+    deployed.exec(tuned, "systemctl start tuning.service")
+    assert run("-y") == []
+    # another thing
+    deployed.exec(tuned, "rm /etc/crictl.yaml")
+    assert run("-y") == []
+    deployed.power(tuned, "cycle")
+    deployed.await_shares(tuned)
+    deployed.exec(tuned, "systemctl start tuning.service")
+    (said,) = preview = run("--dry")
+    assert "net.ipv4.ip_forward is not as wanted again: runs have fixed it once before" in said
+    assert said.endswith(
+        f"suspected: {SYSTEM}/tuning.service, by {PROGRAM} (systemctl disable --now tuning.timer)"
+    )
+    assert run("-y") == preview
+    assert run("--dry") == []
