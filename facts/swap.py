@@ -100,7 +100,7 @@ class SwapState(Value):
 
 
 _SCRIPT = r"""
-sed 's/^/area /' /proc/swaps &&
+while IFS= read -r line; do printf 'area %s\n' "$line"; done < /proc/swaps &&
 awk '$1 == "MemAvailable:" { print "available", $2 }' /proc/meminfo || exit 1
 if [ -e /etc/fstab ]; then
   stat -L -c 'fstab %a %U %G' /etc/fstab && echo "text $(base64 -w0 /etc/fstab)" || exit 1

@@ -30,6 +30,7 @@ from chaos_engine.operations.daemon_json import (
 from chaos_engine.operations.daemon_json_keys import misfits
 from chaos_engine.operations.files import File, Unit, transaction
 from chaos_engine.operations.reasons import because, differences, listed
+from chaos_engine.operations.repairs import of_hold
 from chaos_engine.operations.rolling import READ, in_turn, standing
 
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
@@ -122,8 +123,9 @@ def engine(options: Options, rolling: Rolling | None = None) -> Commands:
         warn(message)
     check = _CHECK if validates and content != before else ""
     apply = compose(found, observe(Present, path=CLIENT))
+    repairs = [of_hold(name) for name in _unheld(found)]
     commands = transaction(
-        written, units=[UNIT], check=check, apply=apply, force=bool(apply), todo=todo
+        written, (), [UNIT], check, apply, force=bool(apply), todo=todo, repairs=repairs
     )
     because(*why(found, observe(Present, path=CLIENT)))
     yield from in_turn(commands, rolling, stops_pods=restarts or installs(found))
@@ -142,8 +144,7 @@ def why(found: Mapping[str, PackageState], client: bool) -> Iterator[str]:
     missing = _missing(found)
     torn = [name for name in ("containerd", "runc") if name in found and not _complete(found[name])]
     yield from listed("install", [*missing, *torn, *([] if client else ["docker-cli"])])
-    names = ("docker.io", "docker-cli")
-    unheld = [name for name in names if name in found and not found[name].held]
+    unheld = _unheld(found)
     yield from listed("hold", unheld if "docker.io" in found else ["docker.io", *unheld])
 
 
@@ -156,8 +157,7 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     # Not what is there already: its name would have apt upgrade it, hold or not
     missing = _missing(found)
     install = bool(missing) or not client or _torn(found)
-    held = all(found[name].held for name in ("docker.io", "docker-cli") if name in found)
-    if not install and held:
+    if not install and not _unheld(found):
         return ""
     lines = [APT]
     if install:
@@ -181,6 +181,12 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
 def installs(found: Mapping[str, PackageState]) -> bool:
     """Whether Docker itself has to be installed, which starts it anew."""
     return not _complete(found.get("docker.io")) or _torn(found)
+
+
+def _unheld(found: Mapping[str, PackageState]) -> list[str]:
+    """The packages that are there and not held."""
+    names = ("docker.io", "docker-cli")
+    return [name for name in names if name in found and not found[name].held]
 
 
 def _torn(found: Mapping[str, PackageState]) -> bool:

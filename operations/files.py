@@ -405,14 +405,17 @@ def transaction(
     apply: str = "",
     force: bool = False,
     todo: Plan | None = None,
+    repairs: Iterable[Repair] = (),
 ) -> Commands:
     """The body of `install`, for operations that first compute their files from the node's.
 
     + force: run `apply` although no file differs (its effect was found missing)
     + todo: what `decide` says of the same arguments, if that is known already
+    + repairs: the things that `apply` sets
     """
     files, absent, units = tuple(files), tuple(absent), tuple(units)
     todo = decide(files, absent, units) if todo is None else todo
+    todo = replace(todo, repairs=(*todo.repairs, *repairs))
     if not todo and not force:
         names = ", ".join([*(f.path for f in files), *(u.name for u in units)])
         current()[1].noop(f"{names}: as wanted")

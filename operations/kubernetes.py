@@ -25,6 +25,7 @@ from chaos_engine.operations.cordon import Rolling
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes_key import KEYRING, check_key, key_fault, repository
 from chaos_engine.operations.reasons import because, listed
+from chaos_engine.operations.repairs import of_hold, of_unit
 from chaos_engine.operations.rolling import READ, in_turn, standing
 from chaos_engine.operations.shell import quote
 
@@ -134,11 +135,15 @@ def install(
         because("restart kubelet.service: its program was replaced since it started")
     if start:
         because("start kubelet.service, which does not run")
+    repairs = [of_hold(name) for name in unheld if name not in missing]
+    if enable and "kubelet" not in missing:
+        repairs.append(of_unit("kubelet.service", "enabled"))
     commands = files.transaction(
         wanted,
         absent=old,
         apply=apply,
         force=verify or bool(unheld) or enable or restart or start,
+        repairs=repairs,
     )
     yield from in_turn(commands, rolling, stops_pods=restart)
 

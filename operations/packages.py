@@ -15,6 +15,7 @@ from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, transaction
 from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.removed import REMEMBER
+from chaos_engine.operations.repairs import of_removed
 from chaos_engine.operations.shell import quote
 from chaos_engine.templates import render
 
@@ -63,8 +64,9 @@ def absent(names: Iterable[PackageName], mdns: bool = False) -> Commands:
         warn(message)
     script = compose(found.installed, found.removes) if found.installed else ""
     because(*listed("remove", found.removes if found.installed else ()))
+    repairs = [of_removed(name) for name in found.installed]
     pins, none = _pin(names)
-    yield from transaction(pins, none, apply=script, force=bool(script))
+    yield from transaction(pins, none, apply=script, force=bool(script), repairs=repairs)
 
 
 def judge(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> None:

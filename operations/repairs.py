@@ -74,6 +74,21 @@ def of_unit(name: str, wanted: str) -> Repair:
     return Repair(name, wanted, "unit", name, Search(name, f"{pattern}|{preset}"))
 
 
+def of_hold(package: str) -> Repair:
+    """A package that is held."""
+    thing = f"the hold of {package}"
+    search = Search(thing, rf"apt-mark[[:space:]].*unhold.*[^a-z0-9+.-]{literal(package)}")
+    return Repair(thing, "set", "hold", package, search)
+
+
+def of_removed(package: str) -> Repair:
+    """A package that is removed."""
+    thing = f"the absence of {package}"
+    install = r"(apt|apt-get|aptitude|dpkg|nala|dselect-upgrade)[[:space:]]"
+    search = Search(thing, rf"{install}.*[^a-z0-9+.-]{literal(package)}([^a-z0-9+.-]|$)")
+    return Repair(thing, "removed", "removed", package, search)
+
+
 def literal(text: str) -> str:
     r"""An extended regular expression (POSIX) for exactly this text.
 

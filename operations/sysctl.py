@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.suspects import Search
@@ -78,16 +77,16 @@ def kernel_settings(
     wrong = [name for name, value in sysctls.items() if found[name].live != value]
     written = render(stem, modules, sysctls)
     todo = files.decide(written)
+    repairs = [repair(stem, name, sysctls[name], found[name]) for name in wrong if not todo]
     if not todo:  # with the files it is plain, and Docker may set it too, before this run does
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
-        repairs = tuple(repair(stem, name, sysctls[name], found[name]) for name in wrong)
-        todo = replace(todo, repairs=repairs)
     yield from files.transaction(
         written,
         apply=compose(load, sysctls),
         force=bool(load or wrong),
         todo=todo,
+        repairs=repairs,
     )
 
 

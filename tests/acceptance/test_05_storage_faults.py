@@ -87,7 +87,7 @@ class TestStorageStopsUnderAMountedNode:
         begin = time.monotonic()
         run = without_storage.pyinfra("deploy.py", "-y", "--limit", node, ok=False, timeout=300)
         print(f"the deploy ended after {time.monotonic() - begin:.0f} s")
-        assert "mend the storage servers" in run.text
+        assert "fix the storage servers" in run.text
         assert "Traceback" not in run.text
 
     def test_node_reboots_within_90_seconds(self, without_storage: Cluster) -> None:

@@ -261,6 +261,6 @@ def test_storage_without_a_quorum(deployed: Cluster, bad: str, good: str) -> Non
         assert run.status
         for node in (bad, good):
             deployed.exec(node, faults.GOOD_HOSTS)
-            assert "mend the storage servers" in faults.of(run, node)
+            assert "fix the storage servers" in faults.of(run, node)
     deployed.await_shares()
     faults.one_run_mends(deployed, bad, good)

@@ -32,6 +32,8 @@ from chaos_engine.operations.repairs import (
     literal,
     messages,
     of_file,
+    of_hold,
+    of_removed,
     of_unit,
     tell,
 )
@@ -302,6 +304,11 @@ OFF = "/etc/systemd/system/off.service"
          {"networkmanager"}),
         (in_files("/etc/crictl.yaml"), {"/etc/cron.d/p": "@daily root ansible-pull -U x\n"},
          {"manager|/etc/cron.d/p"}),
+        (of_removed("snapd").search, {"/etc/cron.d/a": "@daily root apt-get -y install snapd\n"},
+         {"file|/etc/cron.d/a|/etc/cron.d/a"}),
+        (of_removed("snapd").search, {"/etc/cron.d/a": "@daily root apt install snapd-x\n"}, set()),
+        (of_hold("kubelet").search, {"/etc/rc.local": "apt-mark unhold kubeadm kubelet\n"},
+         {"file|/etc/rc.local|/etc/rc.local"}),
         # our own
         (in_files("/etc/crictl.yaml"), {
             UNIT: "ExecStart=rm /etc/crictl.yaml\n",
