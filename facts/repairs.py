@@ -52,10 +52,10 @@ class Repairs(NodeFact[tuple[PastRepair, ...]]):
 
 
 def parse_repairs(lines: list[str]) -> tuple[PastRepair, ...]:
-    """Read the lines of `REPAIRS`; those that lack their dot are none."""
+    """Read the lines of `REPAIRS`; those that lack their dot, or a number, are none."""
     split = (line.split("\t") for line in lines)
     return tuple(
         PastRepair(fields[0], fields[1], fields[2], int(fields[3]), fields[4], fields[5])
         for fields in split
-        if len(fields) == 7 and fields[6] == "."
+        if len(fields) == 7 and fields[3].isdecimal() and fields[6] == "."
     )

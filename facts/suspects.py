@@ -109,6 +109,10 @@ link() {{ # NAME: who manages a network interface
 """
 
 
+KINDS = ("file", "manager", "ansible", "package", "networkd", "networkmanager")
+"""What a `Suspect` may be."""
+
+
 class Search(NamedTuple):
     """What to look for.
 
@@ -179,6 +183,8 @@ def parse_suspects(lines: list[str]) -> dict[str, tuple[Suspect, ...]]:
     thing = ""
     for line in lines:
         kind, name, *more = line.split("\t")
+        if kind not in ("thing", *KINDS) or len(more) > 2:  # a name with a line break or a tab
+            raise ValueError(line)
         if kind == "thing":
             thing = name
             found[thing] = ()

@@ -83,7 +83,7 @@ def of_hold(package: str) -> Repair:
 
 def of_removed(package: str) -> Repair:
     """A package that is removed."""
-    thing = f"the absence of {package}"
+    thing = f"the removal of {package}"
     install = r"(apt|apt-get|aptitude|dpkg|nala|dselect-upgrade)[[:space:]]"
     search = Search(thing, rf"{install}.*[^a-z0-9+.-]{literal(package)}([^a-z0-9+.-]|$)")
     return Repair(thing, "removed", "removed", package, search)
@@ -111,7 +111,7 @@ def fixes(repairs: Iterable[Repair]) -> list[str]:
 def tell(repairs: Iterable[Repair]) -> None:
     """Warn of the things that earlier runs have fixed for the same, and say who may undo that."""
     repairs = tuple(repairs)
-    past = {(one.concern, one.thing, one.wanted): one for one in observe(Repairs)}
+    past = {(one.concern, one.thing, one.wanted): one for one in past_repairs()}
     concern = current()[2].concern or OTHERS
     again = {
         repair: past[key]
@@ -126,6 +126,14 @@ def tell(repairs: Iterable[Repair]) -> None:
         found = {}
     for text in messages(again, found):
         warn(text)
+
+
+def past_repairs() -> tuple[PastRepair, ...]:
+    """What runs have fixed on the current host; nothing if that cannot be read."""
+    try:
+        return observe(Repairs)
+    except NodeError:  # a damaged note of ours is no reason to leave the node as it is
+        return ()
 
 
 def messages(
@@ -148,18 +156,18 @@ def messages(
         who = _who([*repair.suspects, *mentioned], before.last)
         same.setdefault((times, when, who), []).append(repair.thing)
     for (times, when, who), things in same.items():
-        are, them = ("is", "it") if len(things) == 1 else ("are", "them")
+        them = "it" if len(things) == 1 else "them"
         yield (
-            f"{', '.join(things)} {are} not as wanted again: runs have fixed {them} {times} before "
-            f"({when}, by the node's clock), and something undoes that; {who}"
+            f"something keeps changing {', '.join(things)}: runs have fixed {them} {times} before "
+            f"({when}, by the node's clock); {who}"
         )
 
 
 def _who(suspects: list[str], since: str) -> str:
     if not suspects:
         return (
-            "no unit, cron job or script of this node names it; look at what ran since "
-            f"(journalctl --since '{since}'), and who else configures the node"
+            "no unit, cron job or script of this node names it: look at what has run since "
+            f"(journalctl --since '{since}'), and ask who else configures this node"
         )
     more = f"; and {len(suspects) - MOST} more" if len(suspects) > MOST else ""
     return f"suspected: {'; or '.join(suspects[:MOST])}{more}"

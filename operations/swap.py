@@ -18,7 +18,7 @@ from chaos_engine.operations import files
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, refuse_link
 from chaos_engine.operations.reasons import because, listed
-from chaos_engine.operations.repairs import Repair, in_files, of_file, of_unit
+from chaos_engine.operations.repairs import Repair, in_files, of_file, of_unit, past_repairs
 from chaos_engine.operations.shell import quote
 
 MARK = "#chaos-engine "
@@ -72,7 +72,7 @@ def off() -> Commands:
     for area in found.areas:
         if area.kind == "file" and not area.name.startswith("/dev/"):
             warn(f"{area.name} ({area.size // 1024} MiB) is no longer needed; it is left there")
-    for message in comes_back(found, {past.thing for past in observe(Repairs)}):
+    for message in comes_back(found, {past.thing for past in past_repairs()}):
         warn(message)
     if not todo:
         current()[1].noop("no swap")

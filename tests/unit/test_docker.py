@@ -619,7 +619,7 @@ def test_every_apt_call_waits_and_keeps_needrestart_off() -> None:
 
 def test_the_reads_of_a_deploy_are_known_beforehand() -> None:
     with Nodes("pi1").on():
-        assert len(reads(OPTIONS)) == 8
+        assert len(reads(OPTIONS)) == 9
         assert reads(OPTIONS) != reads(Options("10m", 3, "/mnt/ssd"))
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.facts.files import FileState
 from chaos_engine.facts.observe import Read
@@ -154,7 +155,7 @@ def test_each_concern_has_its_own_and_undo_forgets_them(box: Sandbox) -> None:
 
 def test_a_line_that_a_power_cut_has_shortened_is_none() -> None:
     line = "swap\tswap.target\tabc\t2\t2026-11-01 10:00\t2026-11-02 10:00"
-    assert parse_repairs([line, f"{line}\t."]) == (
+    assert parse_repairs([line, f"{line}\t.", "a\tb\tc\td\te\tf\t.", ""]) == (
         PastRepair("swap", "swap.target", "abc", 2, "2026-11-01 10:00", "2026-11-02 10:00"),
     )
 
@@ -179,8 +180,8 @@ def test_what_is_said_tells_how_often_when_who_and_what_to_do() -> None:
     unit = "/etc/systemd/system/t.service"
     (text,) = messages({REPAIR: OFTEN}, {"a thing": [Suspect("file", unit, "/opt/t", "t.timer")]})
     assert text == (
-        "a thing is not as wanted again: runs have fixed it 5 times before (first on 2026-10-02 "
-        "10:00, last on 2026-11-02 10:00, by the node's clock), and something undoes that; "
+        "something keeps changing a thing: runs have fixed it 5 times before (first on 2026-10-02 "
+        "10:00, last on 2026-11-02 10:00, by the node's clock); "
         f"suspected: {unit}, by /opt/t (systemctl disable --now t.timer)"
     )
 
@@ -214,7 +215,7 @@ def test_who_manages_a_link_is_told_to_leave_it(kind: str) -> None:
 def test_things_of_which_the_same_is_said_share_a_line_and_many_suspects_are_counted() -> None:
     other = Repair("b", "on", "unit", "b", Search("b", "b"))
     (text,) = messages({REPAIR: ONCE, other: ONCE}, {})
-    assert text.startswith("a thing, b are not as wanted again: runs have fixed them once before")
+    assert text.startswith("something keeps changing a thing, b: runs have fixed them once before")
     assert "no unit, cron job or script of this node names it" in text
     many = [Suspect("manager", str(number)) for number in range(MOST + 2)]
     (text,) = messages({REPAIR: ONCE}, {"a thing": many})
@@ -378,6 +379,12 @@ def test_a_text_is_found_as_it_is(text: str) -> None:
     assert not grep(f"^{literal(text)}$", f"{text}x")
 
 
+@pytest.mark.parametrize("line", ["x\ty", "file\ta\tb\tc\td", "file", "package\ta"])
+def test_an_answer_that_makes_no_sense_is_an_error_of_the_search_alone(line: str) -> None:
+    with pytest.raises(FactProcessError):
+        Suspects().process([line] if line.startswith("package") else ["thing\ta", line])
+
+
 @converge(reads=lambda: [Read.of(Repairs)])
 def work() -> Commands:
     """Fix a thing."""
@@ -430,10 +437,20 @@ def test_a_run_that_fixes_another_thing_or_the_same_otherwise_says_nothing(
         assert not [one for one in nodes.commands() if "mentions" in one]
 
 
+def test_a_damaged_note_is_no_reason_to_refuse_a_node(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Repairs, "command", lambda self: r"printf '\377\n'")
+    nodes = Nodes("pi1", changes=False)
+    nodes.prepare(work, name="Do it")
+    nodes.execute()
+    assert nodes.changed() == ["Do it"]
+
+
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     """The warnings that were printed."""
     texts = (re.sub(r"\x1b\[[0-9;]*m", "", text) for text in caplog.messages)
-    return [text for text in texts if "again: " in text]
+    return [text for text in texts if "something keeps changing" in text]
 
 
 def test_a_repair_without_what_it_was_set_by_is_told_by_its_path() -> None:
