@@ -4,7 +4,9 @@ asked for."""
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pyinfra.api.command import QuoteString, StringCommand
@@ -16,10 +18,40 @@ from chaos_engine.facts.text import several
 Kind = Literal["file", "directory", "link", "other"]
 _KINDS: dict[str, Kind] = {"f": "file", "d": "directory", "l": "link"}
 
+Fixed = Literal["", "immutable", "append-only", "unwritable", "mounted"]
+"""What keeps root from replacing a path by a rename: a flag of chattr(1), one that cannot be told
+from a file system that is mounted read-only, or something that is mounted on it."""
+
+LOOK = r"""
+find "$@" -maxdepth 0 \( -writable -printf w -o -printf - \) -printf "%y%Y %m %u %g %s %p\n" \
+  \( -type f -exec sha256sum -- {} + , \( -type f -o -type d \) -exec lsattr -d -- {} + \) \
+  2>/dev/null
+awk "BEGIN {
+  while (--ARGC) asked[ARGV[ARGC]]
+  while ((getline < \"/proc/self/mountinfo\") > 0) if (\$5 in asked) print \"mounted\", \$5
+}" "$@"
+"""
+"""Shell commands that look at the paths in ``"$@"``, for `parse_files`. A path that is not there
+has no line. They have no single quotes, so that they can stand in them.
+
+access(2), which ``-writable`` asks, says no to root too of what is immutable, or on a file system
+that is mounted read-only. It says yes of what is append-only; lsattr (e2fsprogs) need not be there.
+"""
+
+_STATE = re.compile(r"([w-])(.)(.) (\d+) (\S+) (\S+) (\d+) (.*)", re.DOTALL)
+_SUM = re.compile(r"([0-9a-f]{64}) [ *](.*)", re.DOTALL)
+_FLAGS = re.compile(r"([-A-Za-z]{12,}) (/.*)", re.DOTALL)
+
 
 @dataclass(frozen=True)
 class FileState(Value):
-    """One path: `mode` without leading zeros ("644"), `sha256` of a regular file's content."""
+    """One path.
+
+    + kind: what it is itself; `leads_to` is what a link leads to, ``None`` if nothing is there
+    + mode: without leading zeros, "644"
+    + sha256: of a regular file's content
+    + fixed: what keeps root from replacing it, "" if nothing does
+    """
 
     kind: Kind
     mode: str
@@ -27,6 +59,8 @@ class FileState(Value):
     group: str
     size: int
     sha256: str | None = None
+    leads_to: Kind | None = None
+    fixed: Fixed = ""
 
 
 class Files(SeveralFact[FileState]):
@@ -41,37 +75,46 @@ class Files(SeveralFact[FileState]):
 
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
-        paths = several(paths)
-        quoted = [QuoteString(path) for path in paths]
+        quoted = [QuoteString(path) for path in several(paths)]
         # No status of its own: a path that is not there is an answer. sha256sum gets none such:
         # that of uutils 0.0.30 ends at the first
-        return StringCommand(
-            "find",
-            *quoted,
-            "-maxdepth 0 -printf '%y %m %u %g %s %p\\n' -type f -exec sha256sum -- {} +",
-            "2>/dev/null; true",
-        )
+        return StringCommand("set --", *quoted, f"{LOOK}true")
 
     @override
     def parse(self, lines: list[str]) -> dict[str, FileState]:
         return parse_files(lines)
 
 
-def parse_files(lines: list[str]) -> dict[str, FileState]:
-    """Read ``find -printf '%y %m %u %g %s %p'`` lines, and ``sha256sum`` lines among them."""
+def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
+    """Read what `LOOK` prints: lines of find, and among them those of sha256sum, lsattr and awk.
+
+    Raises ``ValueError`` for a line that is none of these.
+    """
     found: dict[str, FileState] = {}
     sums: dict[str, str] = {}
+    fixed: dict[str, Fixed] = {}
     for line in lines:
-        if len(line) > 66 and line[64:66] in ("  ", " *"):
-            sums[line[66:]] = line[:64]
-            continue
-        kind, mode, owner, group, size, path = line.split(" ", 5)
-        found[path] = FileState(_KINDS.get(kind, "other"), mode, owner, group, int(size))
+        if match := _STATE.fullmatch(line):
+            writable, kind, target, mode, owner, group, size, path = match.groups()
+            leads_to = _KINDS.get(target, None if target in "NL?" else "other")
+            state = FileState(_KINDS.get(kind, "other"), mode, owner, group, int(size))
+            if state.kind == "link":  # whether it may be written is told of what it leads to
+                state = replace(state, leads_to=leads_to)
+            if writable == "-" and (state.kind != "link" or leads_to == "directory"):
+                state = replace(state, fixed="unwritable")
+            found[path] = state
+        elif match := _SUM.fullmatch(line):
+            sums[match[2]] = match[1]
+        elif line.startswith("mounted "):
+            fixed[line[8:]] = "mounted"
+        elif match := _FLAGS.fullmatch(line):
+            if "i" in match[1] or "a" in match[1]:
+                fixed.setdefault(match[2], "immutable" if "i" in match[1] else "append-only")
+        else:
+            raise ValueError(line)
     for path, state in found.items():
-        if state.kind == "file" and path in sums:
-            found[path] = FileState(
-                state.kind, state.mode, state.owner, state.group, state.size, sums[path]
-            )
+        sha256 = sums.get(path) if state.kind == "file" else None
+        found[path] = replace(state, sha256=sha256, fixed=fixed.get(path, state.fixed))
     return found
 
 
@@ -93,6 +136,8 @@ class Present(YesOrNo):
 class Content(NodeFact[bytes | None]):
     """A file's bytes, or ``None`` if there is no such file. Exact: it travels as base64.
 
+    What is no regular file is none: reading of a FIFO would not end.
+
     + path: absolute path
 
     **Example:** ``host.get_fact(Content, path="/etc/fstab")``
@@ -101,7 +146,7 @@ class Content(NodeFact[bytes | None]):
     @override
     def command(self, path: str) -> StringCommand:
         quoted = QuoteString(path)
-        return StringCommand("! test -e", quoted, "|| { echo content; base64 --", quoted, "; }")
+        return StringCommand("! test -f", quoted, "|| { echo content; base64 --", quoted, "; }")
 
     @override
     def parse(self, lines: list[str]) -> bytes | None:

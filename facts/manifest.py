@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from chaos_engine.facts.files import FileState, parse_files
+from chaos_engine.facts.files import LOOK, FileState, parse_files
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 
@@ -61,7 +61,7 @@ _BEFORE_THE_MANIFEST = ("created", "packages-removed")
 
 # Others write the log share: what they made so large that it is none of ours is not read
 _ON_SHARE = f"""
-  find "$@" -maxdepth 0 -printf "state %y %m %u %g %s %p\\n"
+  find "$@" -maxdepth 0 -printf "state w%y%y %m %u %g %s %p\\n"
   find "$@" -maxdepth 0 -type f -size -{MOST_BYTES + 1}c -exec sha256sum -- {{}} + |
     sed "s/^/state /"
 """
@@ -75,12 +75,15 @@ for one in {DIRECTORY}/*; do [ ! -e "$one" ] || echo "holds ${{one##*/}}"; done
 sed 's/^/line /' {MANIFEST}
 {CONFINED}
 look() {{
-  xargs -r -d '\n' timeout -k 1 8 sh -c 'sh -c "$@"; exit $?' sh '
-    find "$@" -maxdepth 0 -printf "%y %m %u %g %s %p\n" -type f \
-      -exec sha256sum -- {{}} + 2>/dev/null | sed "s/^/state /"' sh
+  xargs -r -d '\n' timeout -k 1 8 sh -c 'sh -c "$@"; exit $?' sh '{{ {LOOK} }} |
+    sed "s/^/state /"' sh
 }}
 files=$(awk -F '\t' '$2 == "file" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u)
-printf '%s\n' "$files" | grep -v '^{TARGET}/' | look
+# with the folders that they are in
+printf '%s\n' "$files" | grep -v '^{TARGET}/' | awk -F / '{{
+  path = ""
+  for (n = 2; n <= NF; n++) {{ path = path "/" $n; if (!(path in seen)) print path; seen[path] }}
+}}' | look
 (
   set -f
   IFS='
@@ -115,7 +118,8 @@ class Remembered(Value):
     """What a node remembers.
 
     + entries: the lines of the manifest, in their order
-    + files: state of the files in it, and of their originals, that are there
+    + files: state of the files in it, of the folders above them, and of their originals, that are
+      there
     + texts: content of those that are merged, of their originals and as they were written
     + holds: what is in `DIRECTORY`
     + old: whether it was deployed before there was a manifest

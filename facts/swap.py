@@ -69,8 +69,7 @@ class SwapState(Value):
 
     + areas: in use now
     + available: KiB of RAM that programs can still have (MemAvailable)
-    + fstab: its exact text, bytes that are not UTF-8 escaped as by ``os.fsdecode``; the mode and
-      owners that it has
+    + fstab: its exact text, bytes that are not UTF-8 escaped as by ``os.fsdecode``
     + units: state of each ``.swap`` unit that there is a file for, also a generated one
     + services: state of `SERVICES` that are installed, and of ``swap.target``
     + rpi_swap: whether the package rpi-swap is there; `rpi_swap_drop_in` is this package's file
@@ -83,9 +82,6 @@ class SwapState(Value):
     areas: tuple[SwapArea, ...]
     available: int
     fstab: str
-    fstab_mode: str
-    fstab_owner: str
-    fstab_group: str
     units: dict[str, str]
     services: dict[str, str]
     rpi_swap: bool
@@ -102,9 +98,7 @@ class SwapState(Value):
 _SCRIPT = r"""
 while IFS= read -r line; do printf 'area %s\n' "$line"; done < /proc/swaps &&
 awk '$1 == "MemAvailable:" { print "available", $2 }' /proc/meminfo || exit 1
-if [ -e /etc/fstab ]; then
-  stat -L -c 'fstab %a %U %G' /etc/fstab && echo "text $(base64 -w0 /etc/fstab)" || exit 1
-fi
+if [ -f /etc/fstab ]; then text=$(base64 -w0 /etc/fstab) && echo "text $text" || exit 1; fi
 # Not list-unit-files: that reads every unit there is, most of a second on a small machine. The
 # folders are those of systemd.unit(5)
 names=
@@ -181,15 +175,11 @@ def parse_swaps(lines: list[str]) -> SwapState:
             noted.append(value)
         else:
             values[key] = value
-    mode, owner, group = values.get("fstab", "644 root root").split()
     drop_in = values.get("rpi_swap_drop_in")
     return SwapState(
         areas=tuple(areas),
         available=int(values["available"]),
         fstab=decoded(values.get("text", "")),
-        fstab_mode=mode,
-        fstab_owner=owner,
-        fstab_group=group,
         units=units,
         services=services,
         rpi_swap="rpi_swap" in values,

@@ -18,7 +18,7 @@ from pyinfra.operations.util.files import generate_color_diff
 
 from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.manifest import DIRECTORY, STAGED
-from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.observe import Read, current, observe
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.systemd import RECORDS, Units, UnitState, checksum
 from chaos_engine.facts.unit_traces import UNITS, Traces, UnitTraces
@@ -28,7 +28,17 @@ from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.repairs import Repair, fixes, of_file, of_removal, of_unit, tell
+from chaos_engine.operations.replaceable import refuse, with_folders
 from chaos_engine.operations.shell import quote
+
+
+def beside(path: str, suffix: str) -> str:
+    """The hidden name beside a path.
+
+    **Example:** ``beside("/etc/hosts", "chaos")`` gives ``/etc/.hosts.chaos``.
+    """
+    head, tail = posixpath.split(path)
+    return posixpath.join(head, f".{tail}.{suffix}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,8 @@ class File:
     + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
     + owner, group: names; not applied where `mode` is ``None``
     + secret: its content is shown nowhere, not even in a diff
-    + merged: most of its content is the node's own; undo takes out what differs from the original
+    + merged: most of its content is the node's own; undo takes out what differs from the original.
+      One that is there keeps the mode, owner, ACL and extended attributes that it has
     """
 
     path: AbsolutePath
@@ -69,8 +80,7 @@ class File:
     @property
     def staged(self) -> str:
         """Where the new content waits, beside the file: a rename then swaps it in whole."""
-        head, tail = posixpath.split(self.path)
-        return posixpath.join(head, f".{tail}.chaos")
+        return beside(self.path, "chaos")
 
     def matches(self, state: FileState | None) -> bool:
         """Whether the node has exactly this file."""
@@ -78,11 +88,9 @@ class File:
             return False
         if state.sha256 != self.sha256:
             return False
-        return self.mode is None or (state.mode, state.owner, state.group) == (
-            self.mode,
-            self.owner,
-            self.group,
-        )
+        rights = (self.mode, self.owner, self.group)
+        own = self.mode is not None and not self.merged
+        return not own or (state.mode, state.owner, state.group) == rights
 
 
 @dataclass(frozen=True)
@@ -152,26 +160,25 @@ def plan(
     found: Mapping[str, FileState],
     states: Mapping[str, UnitState],
     traces: Mapping[str, UnitTraces],
+    besides: Iterable[str] = (),
 ) -> Plan:
     """Decide what has to be done, from what was found: a pure function.
 
+    + besides: paths that the script will write, replace or remove itself
+
     What an earlier installation has left of a unit whose file is written goes: a file of its name
     among those of packages, which would come to life with the own one's removal, and links by
-    which it starts. Raises `NodeError` where a directory stands in a file's place, or a link in
-    that of a merged one.
+    which it starts. Raises `NodeError` for all paths that cannot be replaced
+    (`chaos_engine.operations.replaceable`).
     """
     units = tuple(units)
     wanted = (*files, *(unit.record for unit in units if unit.reads))
-    for path in [*(file.path for file in wanted), *absent]:
-        if path in found and found[path].kind == "directory":
-            raise NodeError(f"{path} is a directory, a file is wanted there; move it away")
-    for one in wanted:
-        if one.merged:
-            refuse_link(one.path, found.get(one.path))
     write = tuple(file for file in wanted if not file.matches(found.get(file.path)))
     left = tuple(one.vendor_file for one in traces.values() if one.vendor_file)
     remove = (*(path for path in absent if path in found), *left)
     touched = {*(file.path for file in write), *remove}
+    merged = (file.path for file in write if file.merged)
+    refuse(sorted({*touched, *besides}), found, merged)
     in_systemd = {path for path in touched if path.startswith(f"{UNITS}/")}
     links = {posixpath.basename(file.path): wanted_links(file) for file in unit_files(wanted)}
 
@@ -285,18 +292,6 @@ def _why(
         yield "have systemd read its files anew"
 
 
-def refuse_link(path: str, found: FileState | None) -> None:
-    """Raise `NodeError` if a file of the node's own that shall change is a link: a pure function.
-
-    It would become a file, and what it leads to, a folder of dotfiles perhaps, would not change.
-    """
-    if found is not None and found.kind == "link":
-        raise NodeError(
-            f"{path} is a symbolic link, and would be replaced by a file; put the file itself "
-            f'there (cp --remove-destination "$(readlink -f {path})" {path}) and run again'
-        )
-
-
 def _only_read(unit: Unit, files: Iterable[File]) -> File | None:
     """The one file that a unit reads, if it is among these: the unit's checksum is that file's.
 
@@ -351,7 +346,7 @@ def _questions(
     """The paths to look at, and the units with what each reads."""
     files, units = tuple(files), tuple(units)
     records = (unit.record.path for unit in units if unit.reads)
-    paths = (*(file.path for file in files), *records, *absent)
+    paths = with_folders((*(file.path for file in files), *records, *absent))
     return paths, tuple((u.name, () if _only_read(u, files) else u.reads) for u in units)
 
 
@@ -405,16 +400,18 @@ def transaction(
     apply: str = "",
     force: bool = False,
     todo: Plan | None = None,
+    besides: Iterable[str] = (),
     repairs: Iterable[Repair] = (),
 ) -> Commands:
     """The body of `install`, for operations that first compute their files from the node's.
 
     + force: run `apply` although no file differs (its effect was found missing)
     + todo: what `decide` says of the same arguments, if that is known already
+    + besides: paths that `apply` writes, replaces or removes itself
     + repairs: the things that `apply` sets
     """
     files, absent, units = tuple(files), tuple(absent), tuple(units)
-    todo = decide(files, absent, units) if todo is None else todo
+    todo = decide(files, absent, units, besides) if todo is None else todo
     todo = replace(todo, repairs=(*todo.repairs, *repairs))
     if not todo and not force:
         names = ", ".join([*(f.path for f in files), *(u.name for u in units)])
@@ -424,16 +421,30 @@ def transaction(
 
 
 def decide(
-    files: Iterable[File] = (), absent: Iterable[str] = (), units: Iterable[Unit] = ()
+    files: Iterable[File] = (),
+    absent: Iterable[str] = (),
+    units: Iterable[Unit] = (),
+    besides: Iterable[str] = (),
 ) -> Plan:
-    """What has to be done on the current host, by what is observed of it."""
+    """What has to be done on the current host, by what is observed of it.
+
+    + besides: paths that the script will write, replace or remove itself
+
+    Raises `NodeError` for all paths that cannot be replaced.
+    """
     files, absent, units = tuple(files), tuple(absent), tuple(units)
     paths, pairs = _questions(files, absent, units)
     found = observe(Files, paths=paths) if paths else {}
     states = observe(Units, units=pairs) if pairs else {}
     names = _names(files)
     traces = observe(Traces, units=names) if names else {}
-    return plan(files, absent, units, found, states, traces)
+    besides = tuple(besides)
+    # where an earlier installation has left some, something is due in any case
+    left = (one.vendor_file for one in traces.values() if one.vendor_file)
+    if more := with_folders((*left, *besides)):
+        others: dict[str, FileState] = observe(Files, paths=more)
+        found = {**found, **others}
+    return plan(files, absent, units, found, states, traces, besides)
 
 
 def command(todo: Plan, text: str) -> StringCommand:
@@ -483,7 +494,8 @@ def compose(
     staged = " ".join(q(file.staged) for file in todo.write)
     touched = [*(file.path for file in todo.write), *todo.remove]
     also = tuple(also)
-    olds = " ".join(q(f"{path}.chaos-old") for path in touched)
+    old = {path: beside(path, "chaos-old") for path in touched}
+    olds = " ".join(map(q, old.values()))
     lines = [
         PRELUDE,
         # what a script that was killed has left
@@ -496,13 +508,14 @@ def compose(
         KEEP,
         *([before] if before else []),
     ]
+    if touched:
+        lines.append(f"staging {staged} {olds}; rm -f -- {staged} {olds}")
     if todo.write:
         folders = sorted({posixpath.dirname(file.path) for file in todo.write})
         lines += [
             *(f"folders {q(file.path)}" for file in todo.write),
             '[ -z "${to_settle-}" ] || settle',
             f"(umask 022; mkdir -p -- {' '.join(q(folder) for folder in folders)})",
-            f"staging {staged} {olds}; rm -f -- {staged}",
             # mode 0600 from the first byte: umask 077, and tar's members are 0600
             UNPACK,
         ]
@@ -515,6 +528,11 @@ def compose(
     # chown first: it takes setuid and setgid away
     lines += [f"chown -- {quote(owner, *paths)}" for owner, paths in owned.items()]
     lines += [f"chmod -- {quote(mode, *paths)}" for mode, paths in modes.items()]
+    lines += [
+        f"[ ! -f {q(file.path)} ] || {LIKE} {q(file.path)} {q(file.staged)}"
+        for file in todo.write
+        if file.merged and file.mode is not None
+    ]
     if check and todo.write:
         for file in todo.write:
             if not file.secret and len(file.data) <= 1 << 20:
@@ -543,20 +561,17 @@ def compose(
     )
     lines += [f"unit_was {q(name)}" for name in dict.fromkeys(unit.name for unit in units)]
     lines += [*fixes(todo.repairs), "settle"]
-    lines += [
-        f'if [ -e {q(path)} ] || [ -L {q(path)} ]; then cp -a -- {q(path)} "$stage/old.{n}"; fi'
-        for n, path in enumerate(touched)
-    ]
+    lines += [_BACK] if touched else []
+    lines += [f"hold_old {q(path)} {q(old[path])}" for path in touched]
     # Units whose files are written now are enabled before systemd reads them all, which takes long
     written = {posixpath.basename(file.path) for file in unit_files(todo.write)}
     own = tuple(unit for unit in todo.enable if unit.name in written)
     back = [f"{line} || true" for line in _systemctl("--no-reload disable", own)]
-    back += [f"back {n} {q(path)}" for n, path in enumerate(touched)]
+    back += [f"back {q(old[path])} {q(path)}" for path in touched]
     lines += ["undo() {", *(f"  {line}" for line in back), "  :", "}"]
-    if touched:
-        lines += [_BACK]
-    lines += [f"mv -fT -- {q(file.staged)} {q(file.path)}" for file in todo.write]
-    lines += [f"rm -f -- {q(path)}" for path in todo.remove]
+    changes = [f"mv -fT -- {q(file.staged)} {q(file.path)}" for file in todo.write]
+    changes += [f"rm -f -- {q(path)}" for path in todo.remove]
+    lines += [f"{line} || {{ undo; exit 1; }}" for line in changes]
     lines += [f"{line} || {{ undo; exit 1; }}" for line in _systemctl("--no-reload enable", own)]
     folders = sorted({posixpath.dirname(path) for path in touched})
     if folders:
@@ -614,14 +629,19 @@ def _enable(units: Iterable[Unit]) -> list[str]:
     ]
 
 
+LIKE = "cp -a --attributes-only --no-preserve=timestamps --"
+"""Shell command, with two files, that gives the second owner, mode, ACL and extended attributes of
+the first."""
+
 _BACK = """\
-back() { # N PATH: the old file, or none if there was none
-  if [ -e "$stage/old.$1" ] || [ -L "$stage/old.$1" ]; then
-    cp -a -- "$stage/old.$1" "$2.chaos-old"; synced "$2.chaos-old"
-    mv -fT -- "$2.chaos-old" "$2"
-  else
-    rm -f -- "$2"
-  fi
+hold_old() { # PATH OLD: keep what is there beside it, the very same file where that can be
+  [ -e "$1" ] || [ -L "$1" ] || return 0
+  { [ ! -L "$1" ] && ln -- "$1" "$2" 2>/dev/null; } || { cp -a -- "$1" "$2"; synced "$2"; }
+}
+back() { # OLD PATH: the old file, or none if there was none
+  # mv refuses to do it with two names of one file, which was not replaced
+  if [ -e "$1" ] || [ -L "$1" ]; then [ "$1" -ef "$2" ] || mv -fT -- "$1" "$2" || :
+  else rm -f -- "$2" || :; fi
 }"""
 
 

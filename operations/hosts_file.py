@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from pyinfra.facts.server import Hostname
 
 from chaos_engine.facts.cloud_init import CloudInit
-from chaos_engine.facts.files import Content, Files
+from chaos_engine.facts.files import Content
 from chaos_engine.facts.hosts import entries
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.operations import files
 from chaos_engine.operations.arguments import Address, DomainName
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, refuse_link, transaction
+from chaos_engine.operations.files import File, transaction
 
 PATH = "/etc/hosts"
 BEGIN = b"# BEGIN chaos-engine"
@@ -22,7 +23,7 @@ END = b"# END chaos-engine"
 @converge(
     reads=lambda addresses, rewritten=True: [
         Read.of(Content, path=PATH),
-        Read.of(Files, paths=(PATH,)),
+        *files.reads([File(PATH, "", merged=True)]),
         Read.of(Hostname),
         Read.of(CloudInit),
     ]
@@ -40,7 +41,6 @@ def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Co
 
     **Example:** ``block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
     """
-    refuse_link(PATH, observe(Files, paths=(PATH,)).get(PATH))
     before = observe(Content, path=PATH)
     if before is None:
         before = b"127.0.0.1 localhost\n::1 localhost\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pyinfra.api.command import QuoteString, StringCommand
 
@@ -72,8 +73,10 @@ def words(wanted: Iterable[KernelWord]) -> Commands:
     for file in edited:
         if not file.path.endswith(BACKUP_SUFFIX):
             because(f"put {' '.join(wanted)} into {file.path}")
-    differ = files.Plan(
-        write=tuple(edited),
+    # looked at only where something changes
+    differ = replace(
+        files.decide(edited),
+        why=(),
         repairs=tuple(_repair(file, read.get(file.path)) for file in edited),
     )
     yield files.command(differ, files.compose(differ, check, apply))

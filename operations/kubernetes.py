@@ -106,7 +106,9 @@ def install(
     fault = key_fault(keyring, signers, time.time())
     present = observe(Files, paths=(SOURCE, KEYRING))
     wanted = _files(version, key)
-    unreadable = KEYRING in present and present[KEYRING].mode != "644"
+    # a link may stand for a key that somebody else keeps
+    there = present.get(KEYRING)
+    unreadable = there is not None and there.kind == "file" and there.mode != "644"
     missing = [name for name in packages if not fits(found.get(name), version)]
     without = [name for name in tools if name not in found or not found[name].complete]
     unheld = [name for name in packages if name in missing or not found[name].held]
@@ -119,8 +121,8 @@ def install(
     # "activating" is one that systemd starts again and again; that is not what it lacks
     start = joined and "kubelet" in packages and kubelet.active in {"inactive", "failed"}
     apply = compose(version, missing, unheld, enable, verify, key is None, restart, without, start)
-    there = {name: upstream(found[name].version) for name in missing if name in found}
-    was = f"({', '.join(f'{name} is {now}' for name, now in there.items())})" if there else ""
+    old_ones = {name: upstream(found[name].version) for name in missing if name in found}
+    was = f"({', '.join(f'{name} is {now}' for name, now in old_ones.items())})" if old_ones else ""
     because(*listed(f"install {version} of", missing, was))
     because(*listed("install", without), *listed("hold", unheld))
     if fault:
@@ -143,6 +145,7 @@ def install(
         absent=old,
         apply=apply,
         force=verify or bool(unheld) or enable or restart or start,
+        besides=[KEYRING] if fault or unreadable else [],
         repairs=repairs,
     )
     yield from in_turn(commands, rolling, stops_pods=restart)

@@ -59,7 +59,7 @@ chmod 755 "$work"
 mkdir "$work/key"; chown _apt "$work/key"
 folders "$keyring"; settle
 (umask 022; mkdir -p "${keyring%/*}"; chmod 755 "${keyring%/*}")
-[ ! -e "$keyring" ] || { chown root:root "$keyring"; chmod 644 "$keyring"; }
+[ ! -f "$keyring" ] || [ -L "$keyring" ] || { chown root:root "$keyring"; chmod 644 "$keyring"; }
 accepts() { # KEYRING: whether apt accepts the repository's index with it
   rm -rf "$work/lists"
   (umask 022; mkdir -p "$work/lists/partial"

@@ -106,8 +106,8 @@ def forward(config: str, network: str, server: str) -> Commands:
     if not server and not installed:
         current()[1].noop("rsyslog is not there, and nobody to send to")
         return
-    todo = files.decide(_files(config, network), others, [UNIT])
     left = paths_of(observe(Traces, units=(ALIAS,)).get(ALIAS, UnitTraces()))
+    todo = files.decide(_files(config, network), others, [UNIT], besides=left)
     if left:
         todo = replace(todo, remove=(*todo.remove, *left), daemon_reload=True)
     if not todo and installed:

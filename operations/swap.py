@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from chaos_engine.facts.files import Files
 from chaos_engine.facts.fstab import PATH as FSTAB
 from chaos_engine.facts.fstab import is_swap
 from chaos_engine.facts.kernel import RECORD
@@ -14,9 +13,10 @@ from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.suspects import Search
 from chaos_engine.facts.swap import CALL, RPI_SWAP_DROP_IN, Swaps, SwapState
+from chaos_engine.facts.unit_traces import UNITS
 from chaos_engine.operations import files
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, refuse_link
+from chaos_engine.operations.files import File
 from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.repairs import Repair, in_files, of_file, of_unit, past_repairs
 from chaos_engine.operations.shell import quote
@@ -49,7 +49,7 @@ class Plan:
         return self != Plan()
 
 
-@converge(reads=lambda: [Read.of(Swaps), Read.of(Files, paths=(FSTAB,)), Read.of(Repairs)])
+@converge(reads=lambda: [Read.of(Swaps), Read.of(Repairs)])
 def off() -> Commands:
     """Have no swap in use, and none that would come back at the next boot.
 
@@ -62,8 +62,8 @@ def off() -> Commands:
     """
     found = observe(Swaps)
     todo = plan(found)
-    if any(file.path == FSTAB for file in todo.files):
-        refuse_link(FSTAB, observe(Files, paths=(FSTAB,)).get(FSTAB))
+    # looked at only where something changes
+    differ = files.decide(todo.files, besides=map(_mask, todo.mask)) if todo else files.Plan()
     if found.areas and not fits(found):
         warn(
             f"{found.used // 1024} MiB are swapped out and {found.available // 1024} MiB of RAM "
@@ -78,7 +78,7 @@ def off() -> Commands:
         current()[1].noop("no swap")
         return
     because(*why(found, todo))
-    differ = files.Plan(write=todo.files, repairs=tuple(repairs(todo)))
+    differ = replace(differ, why=(), repairs=tuple(repairs(todo)))
     yield files.command(differ, files.compose(differ, apply=compose(todo)))
 
 
@@ -87,16 +87,7 @@ def plan(found: SwapState) -> Plan:
     write = []
     fstab = without_swap(found.fstab)
     if fstab != found.fstab:
-        write.append(
-            File(
-                FSTAB,
-                fstab.encode("utf-8", "surrogateescape"),
-                found.fstab_mode,
-                found.fstab_owner,
-                found.fstab_group,
-                merged=True,
-            )
-        )
+        write.append(File(FSTAB, fstab.encode("utf-8", "surrogateescape"), merged=True))
     if found.rpi_swap and found.rpi_swap_drop_in != _NO_RPI_SWAP:
         write.append(File(RPI_SWAP_DROP_IN, _NO_RPI_SWAP))
     states = {**found.units, **found.services}
@@ -191,11 +182,16 @@ def without_swap(fstab: str) -> str:
     return "".join(MARK + line if is_swap(line) else line for line in lines)
 
 
+def _mask(unit: str) -> str:
+    """The link to ``/dev/null`` that masks a unit."""
+    return f"{UNITS}/{unit}"
+
+
 def compose(todo: Plan) -> str:
     """The shell commands that make the new files effective: a pure function."""
     # one by one: with --all it does not say why it failed
     lines = [_NOTE] if todo.turn_off else []
-    masks = {unit: quote(f"/etc/systemd/system/{unit}") for unit in todo.mask}
+    masks = {unit: quote(_mask(unit)) for unit in todo.mask}
     lines += [f"unit_was {quote(unit)}" for unit in masks]
     lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
     lines += [f"swapoff -- {quote(name)}" for name in todo.turn_off]

@@ -22,16 +22,18 @@ from chaos_engine.facts.manifest import (
     Remembered,
 )
 from chaos_engine.facts.observe import LOCK, NodeError, Read, current, observe, warn
+from chaos_engine.facts.share import on_share
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations import log_mount
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import UNPACK, File, payload
+from chaos_engine.operations.files import LIKE, UNPACK, File, payload
 from chaos_engine.operations.originals import KEEP
 from chaos_engine.operations.packages import PIN
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.reasons import because, listed
 from chaos_engine.operations.removed import KEPT
+from chaos_engine.operations.replaceable import refuse as refuse_obstacles
 from chaos_engine.operations.shell import quote
 from chaos_engine.operations.undo_merge import take_out
 from chaos_engine.operations.undo_shell import BACK, REINSTALL
@@ -137,8 +139,9 @@ def _undone(found: Remembered, concerns: Iterable[str]) -> Commands:
     todo = [one for one in concerns if one in found.concerns]
     if not todo:
         current()[1].noop("nothing of it is noted")
-    for concern in todo:
-        files = changes(found, concern)
+    every = {concern: changes(found, concern) for concern in todo}
+    refuse_replacing(every.values(), found)
+    for concern, files in every.items():
         for message in (*remarks(files), *([_NOTES[concern]] if concern in _NOTES else [])):
             warn(message)
         because(*why(found, concern, files))
@@ -150,6 +153,17 @@ def _command(script: str, write: Iterable[File] = ()) -> StringCommand:
     if not write:
         return StringCommand("sh", "-c", QuoteString(script))
     return StringCommand("sh", "-c", QuoteString(script), _stdin=payload(write))
+
+
+def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
+    """Raise `NodeError` for all paths that cannot be brought back: a pure function."""
+    touched = [
+        path
+        for files in every
+        for path in (*files.restore, *files.remove, *(file.path for file in files.write))
+        if not on_share(path)  # others write there: the script looks for itself
+    ]
+    refuse_obstacles(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
 
 
 def refuse(found: Remembered, concerns: Iterable[str], joined: bool) -> None:
@@ -208,12 +222,15 @@ def changes(found: Remembered, concern: str, originals: str = ORIGINALS) -> Chan
         )
         if path in merged:
             if state is not None:
-                write += _merged(found, path, remove)
+                write += _merged(found, path, originals, remove, restore)
             continue
+        if state is not None and state.kind == "link" and path in written and not on_share(path):
+            # ours was a file; what it leads to is none of what is remembered
+            foreign = original is None or original.kind != "link"
         if entry.state == "created" and foreign and path not in written:
             leave.append(path)  # a link of ours has become a file
             continue
-        if foreign and state and state.sha256 is None:
+        if foreign and state and state.kind == "file" and state.sha256 is None:
             leave.append(path)  # more than is read of what others write
             continue
         if foreign:
@@ -222,16 +239,20 @@ def changes(found: Remembered, concern: str, originals: str = ORIGINALS) -> Chan
     return Changes(tuple(remove), tuple(restore), tuple(aside), tuple(write), tuple(leave))
 
 
-def _merged(found: Remembered, path: str, remove: list[str]) -> list[File]:
-    """The merged file to write, if any; what holds nothing else goes to `remove`."""
-    state = found.files[path]
-    now, was = found.texts.get(path, b""), found.texts.get(f"{ORIGINALS}{path}")
+def _merged(
+    found: Remembered, path: str, originals: str, remove: list[str], restore: list[str]
+) -> list[File]:
+    """The merged file to write, if any; what holds nothing else goes to `remove`, what is as this
+    package wrote it to `restore`."""
+    now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")
     left = take_out(path, now, was, found.texts.get(f"{WRITTEN}{path}", now))
     if left is None:
         remove.append(path)
-    if left is None or left == now:
-        return []
-    return [File(path, left, mode=state.mode, owner=state.owner, group=state.group)]
+    elif left == was:  # with all that belongs to it
+        restore.append(path)
+    elif left != now:
+        return [File(path, left, merged=True)]
+    return []
 
 
 def remarks(files: Changes) -> Iterator[str]:
@@ -306,12 +327,9 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
         lines += [
             f"staging {staged}; rm -f -- {staged}",
             UNPACK,
+            # vfat has no owners to give
+            *(f"{LIKE} {q(one.path)} {q(one.staged)} 2>/dev/null || :" for one in files.write),
         ]
-        for file in files.write:
-            lines += [
-                f"chown -- {q(f'{file.owner}:{file.group}')} {q(file.staged)} 2>/dev/null || :",
-                f"chmod -- {q(str(file.mode))} {q(file.staged)} 2>/dev/null || :",
-            ]
         lines.append(f"sync -- {staged}")
         lines += [f"mv -fT -- {q(file.staged)} {q(file.path)}" for file in files.write]
     lines += [f"put_back {q(path)}" for path in files.restore]

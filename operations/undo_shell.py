@@ -49,9 +49,6 @@ put_back() {{ # PATH: its original, by a rename
     echo "the original of $1 is not in {ORIGINALS} any more; restore it by hand" >&2; return 1
   }}
   case $1 in {TARGET}/*) put_on_share "$1"; return ;; esac
-  if [ ! -L "$1" ] && cmp -s -- "{ORIGINALS}$1" "$1" &&
-    [ "$(stat -c '%F %a %U %G' -- "$1")" = "$(stat -c '%F %a %U %G' -- "{ORIGINALS}$1")" ]
-  then return 0; fi
   [ -d "$(dirname -- "$1")" ] || (umask 022; mkdir -p -- "$(dirname -- "$1")")
   new=$(dirname -- "$1")/.$(basename -- "$1").chaos
   staging "$new"; rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"

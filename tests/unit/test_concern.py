@@ -149,8 +149,10 @@ def test_what_was_announced_before_a_refusal_is_done(tmp_path: Path, changes: bo
 
 
 def test_a_node_that_cannot_be_read_is_refused(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    read = "! test -e {0} || {{ echo content; base64 {0}; }}"
+    monkeypatch.setattr(Content, "command", lambda self, path: read.format(path))
     run = nodes(tmp_path, "pi1", "pi2")
     (tmp_path / "pi1/first").mkdir()
     run.prepare(both)

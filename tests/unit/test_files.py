@@ -53,9 +53,9 @@ def running(**how: object) -> UnitState:
 
 def test_reads_what_find_and_sha256sum_say() -> None:
     lines = [
-        "f 644 root root 5 /etc/a b",
-        "d 755 root root 4096 /etc/docker",
-        "l 777 root root 7 /etc/link",
+        "wff 644 root root 5 /etc/a b",
+        "wdd 755 root root 4096 /etc/docker",
+        "-lN 777 root root 7 /etc/link",
         f"{'0' * 64}  /etc/a b",
         f"{'1' * 64}  /etc/link",
     ]
@@ -132,7 +132,7 @@ def test_a_file_that_differs_is_written(found: dict[str, FileState]) -> None:
 @pytest.mark.parametrize("same", [True, False])
 def test_a_link_in_place_of_the_nodes_own_file_is_refused(same: bool) -> None:
     """Dotfiles are kept so (GNU stow), and undo would find no original to bring back."""
-    link = FileState("link", "777", "root", "root", 7, state("{}").sha256 if same else None)
+    link = FileState("link", "777", "root", "root", 7, state("{}").sha256 if same else None, "file")
     with pytest.raises(NodeError, match="is a symbolic link, and would be replaced"):
         plan([File(CONF, "{}", merged=True)], [], [], {CONF: link}, {}, {})
 
@@ -578,7 +578,7 @@ def test_a_run_that_is_killed_leaves_whole_files_and_the_next_finishes(
 
 
 def test_what_a_rollback_that_was_killed_has_left_goes_too(sandbox: Sandbox) -> None:
-    sandbox.path("a.chaos-old").write_text("old")
+    sandbox.path(".a.chaos-old").write_text("old")
     sandbox.path("run/stage.123456").mkdir(parents=True)
     assert sandbox.apply(Plan(write=(sandbox.file("a", "new"),))).returncode == 0
     assert sandbox.leftovers == []

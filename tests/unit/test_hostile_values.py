@@ -236,7 +236,7 @@ NODE: dict[type, Any] = {
     Snippets: (),
     Swaps: SwapState(
         (SwapArea("/swap file", "file", 1024, 0),), 1 << 20, "/swap\\040file none swap sw 0 0\n",
-        "644", "root", "root", {"swap-file.swap": "generated"}, {"swap.target": "static"},
+        {"swap-file.swap": "generated"}, {"swap.target": "static"},
         True, None,
     ),
     Standing: StandingState(False, False, {}),

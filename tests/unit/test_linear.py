@@ -142,7 +142,7 @@ def manifest(n: int) -> list[str]:
         "there",
         *(f"line docker\tfile\tcreated\t/etc/{i}\t." for i in range(n)),
         *(f"line docker\twrote\t-\t{'a' * 64} /etc/{i}\t." for i in range(n)),
-        *(f"state f 644 root root 1 /etc/{i}" for i in range(n)),
+        *(f"state wff 644 root root 1 /etc/{i}" for i in range(n)),
         *(f"state {'a' * 64}  /etc/{i}" for i in range(n)),
         *(f"text {text64('x')} /etc/{i}" for i in range(n)),
     ]
@@ -210,7 +210,7 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
     "files": on(
         parse_files,
         lambda n: [
-            *(f"f 644 root root 1 /etc/{i}" for i in range(n)),
+            *(f"wff 644 root root 1 /etc/{i}" for i in range(n)),
             *(f"{'a' * 64}  /etc/{i}" for i in range(n)),
         ],
     ),

@@ -178,7 +178,7 @@ def test_reads_what_a_node_remembers() -> None:
             "line docker\tfile\toriginal\t/etc/a b\t.",
             "line docker\tunit\tactive enabled\tdocker.service\t.",
             "line kernel\tfile\tcre",
-            "state f 644 root root 5 /etc/a b",
+            "state wff 644 root root 5 /etc/a b",
             f"state {digest}  /etc/a b",
             "text b2xkCg== /etc/a b",
         ]

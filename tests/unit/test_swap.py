@@ -107,7 +107,6 @@ def answer(fstab: str = FSTAB_UBUNTU, *more: str) -> list[str]:
         "area Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority",
         r"area /my\040swap                             file" + "\t\t1048572\t\t20480\t\t-2",
         "available 611000",
-        "fstab 664 root disk",
         f"text {base64.b64encode(fstab.encode()).decode()}",
         *more,
     ]
@@ -131,9 +130,6 @@ def test_reads_what_is_in_use_and_what_would_bring_it() -> None:
         areas=(SwapArea("/my swap", "file", 1048572, 20480),),
         available=611000,
         fstab=FSTAB_UBUNTU,
-        fstab_mode="664",
-        fstab_owner="root",
-        fstab_group="disk",
         units={"swapfile.swap": "generated", r"dev-disk-by\x2dlabel-old.swap": "masked"},
         services={
             "swap.target": "static",
@@ -184,7 +180,6 @@ def test_the_script_answers_for_a_node(tmp_path: Path, units: tuple[str, ...]) -
     assert found.areas == (SwapArea("/s", "file", 10, 5),)
     assert found.available == 612345
     assert found.fstab == FSTAB_DEBIAN
-    assert found.fstab_mode == "644"
     assert found.units == dict.fromkeys(units, "generated")
     assert found.services == {"swap.target": "static"}
     assert not found.rpi_swap
@@ -282,9 +277,6 @@ def state(**changes: Any) -> SwapState:
         areas=(),
         available=500_000,
         fstab=FSTAB_PI_OS,
-        fstab_mode="644",
-        fstab_owner="root",
-        fstab_group="root",
         units={},
         services={"swap.target": "masked"},
         rpi_swap=False,
@@ -319,9 +311,9 @@ def test_each_provider_is_dealt_with_by_itself() -> None:
 
 
 def test_fstab_keeps_its_mode_and_owner() -> None:
-    (file,) = plan(state(fstab=FSTAB_UBUNTU, fstab_mode="664", fstab_group="disk")).files
+    (file,) = plan(state(fstab=FSTAB_UBUNTU)).files
 
-    assert (file.path, file.mode, file.group) == ("/etc/fstab", "664", "disk")
+    assert (file.path, file.merged) == ("/etc/fstab", True)
 
 
 def test_swap_is_turned_off_where_its_content_fits_into_ram() -> None:

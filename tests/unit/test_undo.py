@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 from pathlib import Path
 
@@ -593,10 +594,12 @@ def test_an_image_with_a_digest_is_removed(tmp_path: Path, there: bool) -> None:
     assert removed == ([f"image rm -- {image}"] if there else [])
 
 
-def test_a_written_file_keeps_its_mode(node: Node) -> None:
-    node.path("etc/hosts").write_text("127.0.0.1 localhost\n")
-    found = node.remembered()
-    assert found == Remembered()
-    file = File(str(node.path("etc/hosts")), "x", mode="600", owner="root", group="root")
-    script = compose(found, "hosts_file", Changes(write=(file,)))
-    assert f"chmod -- 600 {file.staged}" in script
+def test_a_written_file_keeps_what_it_has(node: Node) -> None:
+    path = node.path("etc/hosts")
+    path.write_text("127.0.0.1 localhost\n")
+    path.chmod(0o640)
+    file = File(str(path), "x\n", merged=True)
+    node.deploy("hosts_file", Plan(write=(node.file("etc/hosts", "ours\n", merged=True),)))
+    script = compose(node.remembered(), "hosts_file", Changes(write=(file,)))
+    assert node.run(script, [file]).returncode == 0
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("x\n", 0o640)
