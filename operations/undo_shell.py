@@ -244,6 +244,13 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
     case "$one " in "purge "*) case " $wanted " in *" ${{one#* }} "*)
       purged="$purged ${{one#* }}" ;; esac ;; esac
   done
+  # dpkg takes a link in place of a package's folder away with it: who made it wants it back
+  linked=$(dpkg-query -L $wanted $purged 2>/dev/null | while IFS= read -r path; do
+    case $path in
+      /etc/* | /opt* | /srv* | /var/*) # elsewhere packages have links of their own
+        if [ -L "$path" ] && [ -d "$path" ]; then echo "$path	$(readlink -- "$path")"; fi ;;
+    esac
+  done)
   [ -z "$wanted" ] || quietly apt_get -o APT::Get::AutomaticRemove=false remove -- $wanted
   # Debian's docker.io would remove all of Docker's data with its configuration
   rm -f /var/lib/docker/nuke-graph-directory.sh
@@ -253,6 +260,9 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
     done
   done
   [ -z "$purged" ] || patiently dpkg --purge $purged
+  printf '%s\\n' "$linked" | while IFS='	' read -r path target; do
+    [ -z "$path" ] || [ -e "$path" ] || [ -L "$path" ] || ln -s -- "$target" "$path"
+  done
   # dpkg takes it for a folder of the last package that has something in it
   [ -d /opt ] || mkdir -m 755 /opt
 }}

@@ -71,10 +71,8 @@ def _ran_with(file: str, line: str, unit: str) -> str:
 DRIFTS = {
     "name of a machine gone": _worker("sed -i /etcd1/d /etc/hosts", HOSTS),
     "hosts block gone": _worker("sed -i '/^# BEGIN chaos/,/^# END chaos/d' /etc/hosts", HOSTS),
-    "hosts unreadable": _worker("chmod 600 /etc/hosts", HOSTS),
     "daemon.json edited": _worker("echo '{}' > /etc/docker/daemon.json", DOCKER),
     "daemon.json gone": _worker("rm /etc/docker/daemon.json", DOCKER),
-    "daemon.json with another mode": _worker("chmod 600 /etc/docker/daemon.json", DOCKER),
     "Docker runs with an old daemon.json": _worker(
         "cp -p /etc/docker/daemon.json /run/kept; echo '{}' > /etc/docker/daemon.json; "
         "systemctl restart docker; cp -p /run/kept /etc/docker/daemon.json; rm /run/kept",

@@ -1,6 +1,6 @@
 """What a node is, as plain commands tell: to be compared before and after, or between nodes.
 
-Files with mode, owner and content, units, packages, mounts, network, Docker's own things, swap and
+Files with mode, owner, content, ACL and extended attributes, units, packages, mounts, network, Docker's own things, swap and
 the kernel's command line. Left out is what changes by itself: logs, caches, times, seeds; and the
 manifest, whose lines say how things were before each run, in the order of the changes.
 """
@@ -47,6 +47,16 @@ section contents
 find / /boot/firmware -xdev \\
   \\( {" -o ".join(f"-path {path}" for path in _VOLATILE)} \\) -prune -o \\
   -type f -print0 | xargs -0 -r sha256sum -- 2>/dev/null | sed -E 's/^(.{{64}}) .(.*)/\\2\\t\\1/'
+section attributes
+python3 - <<'END'
+import os
+for top in ("/etc", "/usr/local", "/usr/sbin", "/boot/firmware"):
+    for folder, folders, files in os.walk(top):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            for one in sorted(os.listxattr(path, follow_symlinks=False)):
+                print(path, one + "\\t" + os.getxattr(path, one, follow_symlinks=False).hex())
+END
 section enabled
 systemctl list-unit-files --no-legend --plain | awk '{{ print $1 "\\t" $2 }}'
 section active

@@ -16,12 +16,28 @@ STATES = {
     "cmdline with two lines": (f"echo second >> {CMDLINE}", (CMDLINE, "line")),
     "cmdline without root=": (f"sed -i 's/root=[^ ]*//' {CMDLINE}", (CMDLINE, "root=")),
     "malformed daemon.json": ("echo '{' > /etc/docker/daemon.json", ("/etc/docker/daemon.json",)),
+    "files that root cannot replace": (
+        "echo '{}' > /etc/docker/daemon.json; chattr +i /etc/docker/daemon.json; "
+        "touch /run/mounted; mount --bind /run/mounted /etc/crictl.yaml; "
+        "rm /etc/modules-load.d/kubernetes.conf; mkfifo /etc/modules-load.d/kubernetes.conf",
+        (
+            "/etc/docker/daemon.json is immutable, as set by chattr; run: chattr -i",
+            "something is mounted on /etc/crictl.yaml",
+            "/etc/modules-load.d/kubernetes.conf is a device, socket or FIFO",
+        ),
+    ),
     "unknown architecture": (
         'printf \'#!/bin/sh\\n[ "$*" = --print-architecture ] && echo armhf || '
         'exec /usr/bin/dpkg "$@"\\n\' > /usr/local/sbin/dpkg; chmod 755 /usr/local/sbin/dpkg',
         ("armhf",),
     ),
 }
+
+AS_BEFORE = (
+    "! command -v chattr >/dev/null || chattr -i /etc/docker/daemon.json; "
+    "! mountpoint -q /etc/crictl.yaml || umount /etc/crictl.yaml; "
+    "[ ! -p /etc/modules-load.d/kubernetes.conf ] || rm /etc/modules-load.d/kubernetes.conf"
+)
 
 BROKEN = (CMDLINE, "/etc/docker/daemon.json")
 
@@ -35,7 +51,7 @@ def bad(request: pytest.FixtureRequest, deployed: Cluster) -> Iterator[tuple[str
     yield node, expected
     deployed.exec(
         node,
-        f"rm -f /usr/local/sbin/dpkg; for f in {' '.join(BROKEN)}; do cp $f.kept $f; rm $f.kept; "
+        f"rm -f /usr/local/sbin/dpkg; {AS_BEFORE}; for f in {' '.join(BROKEN)}; do cp $f.kept $f; rm $f.kept; "
         "done",
     )
 

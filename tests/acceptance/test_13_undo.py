@@ -30,6 +30,38 @@ PRERM = "/var/lib/dpkg/info/kubelet.prerm"
 
 MANIFEST = "cut -f 1 /var/lib/chaos-engine/manifest 2>/dev/null | sort -u"
 
+AS_PEOPLE_HAVE_THEM = r"""
+import os, struct
+
+def own(path, mode):
+    # tag, permissions and id of each entry of an ACL (linux/posix_acl_xattr.h)
+    entries = [(1, 6, -1), (2, 6, 1234), (4, 4, -1), (16, 6, -1), (32, 4, -1)]
+    packed = b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.chown(path, 1000, 4)
+    os.chmod(path, mode)
+    os.setxattr(path, "user.origin", b"a tool of the owner's")
+    os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + packed)
+
+def put(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+    own(path, 0o664)
+
+for path in ("/etc/hosts", "/etc/fstab", "/boot/firmware/cmdline.txt"):
+    own(path, 0o664)
+own("/etc/rsyslog.d/50-default.conf", 0o640)
+put("/etc/dotfiles/docker/daemon.json", '{"debug": false}')
+put("/etc/dotfiles/crictl.yaml", "timeout: 3\n")
+os.symlink("dotfiles/docker", "/etc/docker")
+os.symlink("/etc/dotfiles/crictl.yaml", "/etc/crictl.yaml")
+os.symlink("../dotfiles/nothing", "/etc/sysctl.d/99-kubernetes.conf")
+os.symlink("/dev/null", "/etc/modules-load.d/kubernetes.conf")
+"""
+"""A script that gives files that will be merged, replaced or removed owner, mode, ACL and extended
+attribute, and has links in place of others, also of a folder: relative, absolute, to nowhere, to
+another file system."""
+
 # GNU's sudo leaves that file; with ubuntu26 it is sudo-rs
 BUT = [
     reason
@@ -44,7 +76,9 @@ def fresh(deployed: Cluster) -> State:
     deployed.lab("reset", NODE)
     # Any real node has it; Debian lets nobody remove it, and Docker would bring it
     deployed.exec(NODE, "apt-get update && apt-get install -y --no-install-recommends e2fsprogs")
+    deployed.exec(NODE, f"python3 - <<'END'\n{AS_PEOPLE_HAVE_THEM}\nEND")
     state = settled(deployed)
+    assert len(state["attributes"]) >= 12
     deployed.pyinfra("deploy.py", "-y", "--limit", NODE)
     return state
 
@@ -118,6 +152,18 @@ def test_some_concerns_alone_are_undone_and_would_be_deployed_again(deployed: Cl
 
     again = {name.split(" | ")[1] for name in deployed.announced("deploy.py", *one)[node]}
     assert again == {"Journal", "Logs", "Kernel"}
+
+
+def test_a_merged_file_keeps_what_it_has_beside_its_content(
+    deployed: Cluster, fresh: State
+) -> None:
+    state = take(deployed, NODE)
+    for path in ("/etc/hosts", "/etc/fstab", "/boot/firmware/cmdline.txt"):
+        assert state["files"][path] == fresh["files"][path]
+        assert state["contents"][path] != fresh["contents"][path]
+    assert state["files"]["/etc/docker"] == "link to dotfiles/docker"
+    lost = {*fresh["attributes"].items()} - {*state["attributes"].items()}
+    assert {name.split()[0] for name, _ in lost} == {"/etc/rsyslog.d/50-default.conf"}
 
 
 def test_the_preview_lists_every_concern(deployed: Cluster, fresh: State) -> None:

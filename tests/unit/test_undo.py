@@ -408,6 +408,30 @@ def test_what_was_installed_is_purged_and_dockers_data_stays(tmp_path: Path) -> 
     assert not script.exists(), "its purge would call this, which removes all data"
 
 
+def test_a_link_in_place_of_a_packages_folder_stays(tmp_path: Path) -> None:
+    """Which dpkg takes away with the package (findings/dpkg-link-for-folder.sh)."""
+    (tmp_path / "etc/dotfiles").mkdir(parents=True)
+    link, own = tmp_path / "etc/docker", tmp_path / "usr"
+    link.symlink_to("dotfiles")
+    own.symlink_to("etc")
+    script = f"{PRELUDE}{KEEP}{PLAIN}{BACK}\nremove_packages 'purge docker.io'"
+    script = script.replace("[ -d /opt ] || mkdir -m 755 /opt", ":")
+    script = script.replace("/etc/* |", f"{tmp_path}/etc/* |")
+    before = programs(
+        tmp_path,
+        apt_get="exit 0",
+        dpkg=f"rm {link} {own}",
+        dpkg_query=f"""case "$*" in
+          -L*) printf "{tmp_path}/etc\n{link}\n{own}\n" ;;
+          *Status*) printf installed ;;
+        esac""",
+    )
+    ran = Sandbox(tmp_path).run(script.replace("/var/lib/docker", f"{tmp_path}/d"), before=before)
+    assert ran.returncode == 0, ran.stderr
+    assert str(link.readlink()) == "dotfiles"
+    assert not own.is_symlink(), "it is the package's"
+
+
 def test_what_others_need_stays_and_is_left_to_nobody(tmp_path: Path) -> None:
     acts, said = remove(Sandbox(tmp_path), "purge docker.io", "purge iptables", needs="kubelet")
     assert acts[0].endswith("remove -- docker.io")
