@@ -19,6 +19,7 @@ from chaos_engine.deploys.settings import SettingsError, controller_path, read_f
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current
+from chaos_engine.facts.progress import waiting
 from chaos_engine.operations import apt
 from chaos_engine.operations.arguments import Form, ImageName
 from chaos_engine.operations.compatibility import kubernetes_misfit, pause_image
@@ -179,7 +180,8 @@ def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
         if os.path.lexists(path):
             return
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
+            what = f"fetching {path.name} to this computer"
+            with waiting(current()[1], what), urllib.request.urlopen(url, timeout=30) as answer:
                 data = answer.read(MAX_PACKED + 1)
         except (HTTPException, OverflowError, ValueError) as error:
             # no answer, or no address: a port that is no number, or too great a one

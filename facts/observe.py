@@ -33,6 +33,7 @@ from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
 
 from chaos_engine.facts.connection import prepare, repaired, silence, trouble, unsupported
+from chaos_engine.facts.progress import MARK, Doing, waiting
 from chaos_engine.facts.text import printable
 
 if TYPE_CHECKING:
@@ -470,7 +471,7 @@ class Ahead:
             "{",
             command,
             # on a line of its own, whatever was printed before
-            f"\n}} && {{ echo; echo {self.mark}; sh -c",
+            f"\n}} && {{ echo; echo {self.mark}; echo '{MARK}reading its state'; sh -c",
             QuoteString(script(self.questions)),
             "sh",
             QuoteString(PROBE),
@@ -652,13 +653,28 @@ def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[_Part]:
     problem = unsupported(arguments)
     if problem:
         raise NodeError(problem)
+    with waiting(host, "reading its state") as doing:
+        output = _read(host, script(batch, apart), arguments, doing)
+    answer = marked(output.stdout_lines)
+    try:
+        parts = split(output.stdout_lines)
+    except ValueError as error:
+        why = trouble(host) or (f"damaged: {error}; run again" if answer else silence(output))
+        raise NodeError(f"its state could not be read: {why}") from error
+    if current()[0].print_fact_info:
+        host.log(f"Loaded {len(parts)} facts")
+    return parts
+
+
+def _read(host: Host, text: str, arguments: Mapping[str, Any], doing: Doing) -> CommandOutput:
+    """What a batch's script put out, once no earlier run is at work on the node."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             if not host.connected:
                 host.connect(reason="to read its state", raise_exceptions=True)
             prepare(host, arguments)
-            output = _answered(host, script(batch, apart), arguments)
+            output = _answered(host, text, arguments)
             answer = marked(output.stdout_lines)
             if not answer and repaired(host, arguments, output):
                 continue
@@ -671,21 +687,14 @@ def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[_Part]:
                 "one: chsh -s /bin/bash"
             )
         if "busy" not in answer:
-            break
+            return output
         if time.monotonic() > deadline:
             raise NodeError(
                 "an earlier run was ended, but is still at work on it; lslocks tells which process "
                 f"has {LOCK}: wait for that, or end it, and run again"
             )
         warn("an earlier run was ended, but is still at work on it; waiting for that")
-    try:
-        parts = split(output.stdout_lines)
-    except ValueError as error:
-        why = trouble(host) or (f"damaged: {error}; run again" if answer else silence(output))
-        raise NodeError(f"its state could not be read: {why}") from error
-    if current()[0].print_fact_info:
-        host.log(f"Loaded {len(parts)} facts")
-    return parts
+        doing.now("waiting for an earlier run that is still at work on it", LOCK_SECONDS)
 
 
 def _answered(

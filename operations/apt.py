@@ -105,25 +105,38 @@ finished() {{ # what apt was changing is on the card
 locked() {{ # TEXT: whether it says that another program holds a lock
   case $1 in *"Could not get lock"* | *" locked by "*) ;; *) false ;; esac
 }}
-patiently() {{ # COMMAND: run it, again and again while another program holds the lock it wants
+holder() {{ # TEXT: who holds the lock, by what apt-get or dpkg says of it
+  number=$(printf '%s\\n' "$1" | sed -nE 's/.* (process|pid) ([0-9]+).*/\\2/p' | head -n 1)
+  name=$(cat "/proc/${{number:-none}}/comm" 2>/dev/null) || name="another program"
+  echo "$name${{number:+ (process $number)}}"
+}}
+patiently() {{ # COMMAND: run it, again and again while another program holds the lock it wants;
+  # what it said is in $log
   deadline=$(($(cut -d. -f1 /proc/uptime) + {LOCK_SECONDS}))
+  told=
   until log=$(apart "$@" 2>&1); do
-    locked "$log" && [ "$(cut -d. -f1 /proc/uptime)" -lt "$deadline" ] && sleep 2 || {{
-      printf '%s\\n' "$log" >&2
-      ! locked "$log" ||
-        echo "that lasted for {LOCK_SECONDS} s: wait for its end, or end it, and run again" >&2
-      return 1
-    }}
+    if locked "$log" && [ "$(cut -d. -f1 /proc/uptime)" -lt "$deadline" ]; then
+      held=$(holder "$log")
+      [ "$held" = "$told" ] ||
+        tell "waiting for apt's lock, held by $held, at most {LOCK_SECONDS} s"
+      told=$held
+      sleep 2
+      continue
+    fi
+    ! locked "$log" || log="$log
+that lasted for {LOCK_SECONDS} s: wait for its end, or end it, and run again"
+    return 1
   done
 }}
 refresh() {{ # the package lists anew, those that can be had: one bad source is no reason to stop,
   # what is installed next may not need it. apt-get waits for dpkg's lock only, not for theirs
   drop_torn_lists
-  said=$(patiently apt-get -q -o $retries update 2>&1) || {{
-    if locked "$said"; then printf '%s\\n' "$said" >&2; return 1; fi
+  tell "refreshing the package lists"
+  patiently apt-get -q -o $retries update || {{
+    if locked "$log"; then printf '%s\\n' "$log" >&2; return 1; fi
     {{
       echo "warning: not all package lists could be refreshed:"
-      printf '%s\\n' "$said" | grep -E '^[EW]: ' || printf '%s\\n' "$said"
+      printf '%s\\n' "$log" | grep -E '^[EW]: ' || printf '%s\\n' "$log"
     }} >&2
   }}
   sync -f {LISTS} # apt does not, and takes an empty list for current when it sees it again
@@ -197,7 +210,7 @@ repair() ( # install damaged packages once more, at their version, and look whet
   for file in $(conffiles $names | grep '^/etc/init\\.d/'); do
     [ ! -f "$file" ] || chmod a+x -- "$file"
   done
-  configure
+  configure || {{ printf '%s\\n' "$log" >&2; exit 1; }}
   wrong=$(dpkg --verify $names | awk '/^..5/ && $2 != "c"')
   [ -z "$wrong" ] || {{ echo "still damaged after that:" "$wrong" >&2; exit 1; }}
   finished
@@ -206,7 +219,7 @@ configure() {{ # what was unpacked and not configured
   patiently dpkg --configure -a --force-confdef --force-confold
 }}
 # what a power cut in the middle of an installation left; nothing otherwise
-said=$(configure 2>&1) || [ -n "$(damaged)" ] || {{ printf '%s\\n' "$said" >&2; exit 1; }}
+configure || [ -n "$(damaged)" ] || {{ printf '%s\\n' "$log" >&2; exit 1; }}
 repair
 """
 """Head of every script that calls apt."""

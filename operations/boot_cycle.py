@@ -14,6 +14,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import clear_askpass_cache
 
 from chaos_engine.facts.kernel import BACKUP_SUFFIX, RECORD, Cmdline
+from chaos_engine.facts.progress import waiting
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.remote import run_script
 from chaos_engine.operations.shell import quote
@@ -55,7 +56,8 @@ def cycle(
     problem = run_script(state, host, order(found.boot_id, rebooted))
     if problem is not None:
         return f"could not be rebooted: {problem}"
-    return _wait(host, found, seconds)
+    with waiting(host, "waiting until it is back", seconds):
+        return _wait(host, found, seconds)
 
 
 def withdraw(state: State, host: Host) -> str:

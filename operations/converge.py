@@ -34,6 +34,7 @@ from chaos_engine.facts.observe import (
     view_of,
     want,
 )
+from chaos_engine.facts.progress import run_shell_command
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.arguments import refuse
 from chaos_engine.operations.reasons import shortened, tell
@@ -162,10 +163,11 @@ class _Command(StringCommand):
     @override
     def execute(self, state: State, host: Host, connector_arguments: Any) -> Any:
         ahead = Ahead.now()
-        run = ahead.behind(self).execute if ahead else super().execute
+        connector_arguments.update(self.connector_arguments)
         try:
             prepare(host, connector_arguments)
-            done, output = run(state, host, connector_arguments)
+            command = ahead.behind(self) if ahead else self
+            done, output = run_shell_command(host, command, connector_arguments)
             problem = "" if done else trouble(host, output=output)
         except (EOFError, OSError, SSHException, PyinfraError) as error:
             done, output, problem = False, CommandOutput([]), trouble(host, error)

@@ -13,6 +13,7 @@ from pyinfra.api.command import StringCommand
 
 from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
 from chaos_engine.facts.observe import NodeError, NodeFact
+from chaos_engine.facts.progress import Doing, waiting
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.operations.arguments import Address, Form
 from chaos_engine.operations.gate import Lane, gate
@@ -86,7 +87,10 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
     one does not come to uncordon it. What somebody else has cordoned stays so. Raises
     `ClusterError` if the node cannot leave: then it is as it was.
     """
-    nodes = rolling.kubectl.nodes() if rolling.kubectl else None
+    nodes = None
+    if rolling.kubectl:
+        with waiting(host, "asking its cluster for its nodes", API_SECONDS):
+            nodes = rolling.kubectl.nodes()
     own = ClusterNode(ready=False, unschedulable=False)
     if nodes is not None:
         own = fit_to_leave(rolling, nodes)
@@ -101,8 +105,10 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
     ready = own.ready and not ENDS_PODS & {*before.problems}
     host.log(f"Draining {rolling.node}")
     try:
-        rolling.kubectl.cordon(rolling.node)
-        problem = rolling.kubectl.drain(rolling.node, rolling.drain_seconds, ready)
+        with waiting(host, f"cordoning {rolling.node}", API_SECONDS) as doing:
+            rolling.kubectl.cordon(rolling.node)
+            doing.now("waiting until its pods have left it", rolling.drain_seconds)
+            problem = rolling.kubectl.drain(rolling.node, rolling.drain_seconds, ready)
     except ClusterError as error:
         problem = str(error)
     if problem:
@@ -128,7 +134,8 @@ def come_back(
 
     Says why the node does not do its work, or nothing; it stays cordoned then.
     """
-    problems = _await_work(state, host, rolling, left.ready, known or {})
+    with waiting(host, "looking whether it does its work", WELL_SECONDS) as doing:
+        problems = _await_work(state, host, rolling, left.ready, known or {}, doing)
     if problems:
         cordoned = f"; {rolling.node} is left cordoned" if left.ours else ""
         return f"{'; '.join(problems)}{cordoned}"
@@ -195,23 +202,26 @@ def _await_api_servers(
     deadline, told = time.monotonic() + API_SECONDS, False
     fact = ApiServers()
     command = fact.command(addresses=tuple(map(str, asked.values())))
-    while True:
-        found = _ask(state, host, fact, command)
-        answers = {name: found.get(str(at), SILENT) for name, at in asked.items()}
-        waiting = short_of(rolling.controller, answers)
-        if not waiting:
-            return
-        if time.monotonic() > deadline:
-            break
-        if not told:
-            host.log(f"Waiting for the API server of {', '.join(waiting)}")
-            told = True
-        gevent.sleep(PAUSE)
-    said = ", ".join(f"{name} ({answers[name]})" for name in waiting)
+    with waiting(host, "asking the other API servers whether they are ready", API_SECONDS) as doing:
+        while True:
+            found = _ask(state, host, fact, command)
+            answers = {name: found.get(str(at), SILENT) for name, at in asked.items()}
+            missing = short_of(rolling.controller, answers)
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                break
+            names = ", ".join(missing)
+            if not told:
+                host.log(f"Waiting for the API server of {names}")
+                told = True
+            doing.what = f"waiting for the API server of {names}"
+            gevent.sleep(PAUSE)
+    said = ", ".join(f"{name} ({answers[name]})" for name in missing)
     raise ClusterError(
         f"too few API servers are ready to do without {rolling.node or host.name} now, not that of "
-        f"{said}: curl -k https://{asked[waiting[0]]}:6443/readyz says more. "
-        f"{_gone_for_good(waiting[0])}"
+        f"{said}: curl -k https://{asked[missing[0]]}:6443/readyz says more. "
+        f"{_gone_for_good(missing[0])}"
     )
 
 
@@ -227,7 +237,8 @@ mv -f {NOTE}.chaos-new {NOTE}; sync {folder}
 
 def _uncordon(state: State, host: Host, rolling: Rolling) -> None:
     if rolling.kubectl:
-        rolling.kubectl.cordon(rolling.node, wanted=False)
+        with waiting(host, f"uncordoning {rolling.node}", API_SECONDS):
+            rolling.kubectl.cordon(rolling.node, wanted=False)
     _script(state, host, f"{PRELUDE}rm -f -- {NOTE}; sync {posixpath.dirname(NOTE)}")
 
 
@@ -238,7 +249,12 @@ def _script(state: State, host: Host, script: str) -> None:
 
 
 def _await_work(
-    state: State, host: Host, rolling: Rolling, ready: bool, known: Mapping[str, str]
+    state: State,
+    host: Host,
+    rolling: Rolling,
+    ready: bool,
+    known: Mapping[str, str],
+    doing: Doing,
 ) -> list[str]:
     """Wait until the node does its work; what does not work when time is over."""
     began = time.monotonic()
@@ -252,6 +268,10 @@ def _await_work(
                     f"its cluster does not say that {rolling.node} is Ready; look at: kubectl "
                     f"describe node {rolling.node}"
                 ]
+        if found:
+            doing.what = f"waiting until these work again: {', '.join(found)}"
+        elif problems:
+            doing.what = f"waiting until its cluster says that {rolling.node} is Ready"
         waited = time.monotonic() - began
         if waited > WELL_SECONDS or (not problems and (not found or waited > MENDED_SECONDS)):
             # not at each look: beside it others may take their turns, and it is still starting

@@ -649,7 +649,10 @@ def _act(action: str, unit: Unit, reload: str, done: list[Unit]) -> list[str]:
     """The lines that act on a unit; where that fails, `done` have to run with the old files too."""
     name = quote(unit.name)
     again = " ".join(quote(one.name) for one in done)
-    lines = [f"systemctl reset-failed -- {name} 2>/dev/null || true"]
+    lines = [
+        f"systemctl reset-failed -- {name} 2>/dev/null || true",
+        f"tell {quote(f'waiting for the {action} of {unit.name}')}",
+    ]
     act = f"systemctl {action} -- {name}"
     if unit.ready:
         act = f"{{ {act} && (\n{unit.ready}\n) </dev/null; }}"

@@ -23,6 +23,7 @@ class Gate:
     + failed: why no further node of the cluster may take its turn; empty while all went well
     + unwell: what does not work on nodes of the cluster, by host
     + promised: hosts that an operation of this run is going to uncordon
+    + down: hosts that are in their turn now
 
     Locks only, a lane's always before slots: a host that waits holds a place in pyinfra's pool,
     so a barrier would wait for ever where that is smaller than the inventory.
@@ -32,14 +33,16 @@ class Gate:
         self.failed = ""
         self.unwell: dict[str, str] = {}
         self.promised: set[str] = set()
+        self.down: list[str] = []
         self._batch = batch
         self._slots = BoundedSemaphore(batch)
         self._lanes = {"controller": BoundedSemaphore(1), "proxy": BoundedSemaphore(1)}
 
     @contextmanager
-    def turn(self, lane: Lane, joined: bool) -> Iterator[None]:
+    def turn(self, name: str, lane: Lane, joined: bool) -> Iterator[None]:
         """While it lasts, the node may be down.
 
+        + name: the host's
         + lane: the proxy waits until no other node of the cluster is down, and they for it
         + joined: whether the node has joined a cluster; those that have not wait for nobody
         """
@@ -48,7 +51,15 @@ class Gate:
                 held.enter_context(self._lanes[lane])
             for _ in range(self._batch if lane == "proxy" else int(joined)):
                 held.enter_context(self._slots)
-            yield
+            self.down.append(name)
+            try:
+                yield
+            finally:
+                self.down.remove(name)
+
+    def awaited(self) -> str:
+        """What a host waits for whose turn it is not yet, in words."""
+        return f"waiting for its turn, which {', '.join(self.down) or 'nobody'} has now"
 
     def saw(self, name: str, problems: Mapping[str, str]) -> None:
         """Remember what does not work on the node of the cluster called NAME, by concern."""

@@ -29,7 +29,7 @@ from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.reasons import because
-from chaos_engine.operations.shell import quote
+from chaos_engine.operations.shell import QUIETLY, quote
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
@@ -49,18 +49,20 @@ note image pulled "$1"; settle
 # After an interruption Docker may know layers whose files are empty, also such that no image has:
 # a pull takes them for present, and removing the image that it makes removes them too
 if grep -qxFs -e "$1" {PULLING}; then
+  tell "pulling $1 once more: an earlier pull was interrupted"
   docker pull -- "$1" >/dev/null 2>&1 || :
   docker image rm -f -- "$1" >/dev/null 2>&1 || :
 fi
 rm -f -- {PULLING}; jot {PULLING} "$1"
+{QUIETLY}
 for pause in 2 10 0; do
-  if said=$(docker pull -- "$1" 2>&1); then
+  tell "pulling $1"
+  if quietly docker pull -- "$1"; then
     echo "$said"
     durable
     rm -f -- {PULLING}; sync -- {DIRECTORY}
     exit 0
   fi
-  echo "$said" >&2
   # the registry has answered, and would give the same answer again
   case $said in *"manifest unknown"* | *": not found"* | *"verification failed"*) break ;; esac
   sleep $pause

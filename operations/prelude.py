@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from chaos_engine.facts.manifest import DIRECTORY, STAGED
 from chaos_engine.facts.observe import LOCK, LOCK_SECONDS, PATH
+from chaos_engine.facts.progress import TELL
 from chaos_engine.facts.share import TARGET
 from chaos_engine.facts.systemd import RECORDS
 
@@ -15,8 +16,12 @@ PRELUDE = f"""\
 set -eu; umask 077
 export PATH={PATH} LC_ALL=C
 mkdir -p {RECORDS}; chmod 700 {RECORDS}
+{TELL}
 exec 9>>{LOCK}; chmod 600 {LOCK}
-flock -w {LOCK_SECONDS} 9 || {{
+flock -n 9 || {{
+  tell 'waiting for an earlier run that is still at work on this node, at most {LOCK_SECONDS} s'
+  flock -w {LOCK_SECONDS} 9
+}} || {{
   echo 'an earlier run is still at work on this node, lslocks tells which process; wait for it,' \\
     'or end it, and run again' >&2
   exit 1
@@ -27,6 +32,7 @@ case $(sync --version) in
     ;;
 esac
 durable() {{ # wait until all that was written is on the card, on each of the node's disks
+  tell 'waiting until all that was written is on the card'
   awk '{{
     at = $5; disk = $3; sub(/.* - /, ""); split($0, what, " ")
     # anybody may have mounted that, and call it a disk; what is below it is reached through it

@@ -12,6 +12,7 @@ from pyinfra.connectors.util import CommandOutput
 
 from chaos_engine.facts.connection import prepare, trouble
 from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.progress import run_shell_command
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
@@ -31,9 +32,7 @@ def run(state: State, host: Host, command: StringCommand) -> tuple[bool, Command
     arguments.update(command.connector_arguments)
     try:
         prepare(host, arguments)
-        done, output = host.run_shell_command(
-            command, print_output=state.print_output, print_input=state.print_input, **arguments
-        )
+        done, output = run_shell_command(host, command, arguments)
         problem = "" if done else trouble(host, output=output)
     except (EOFError, OSError, SSHException, PyinfraError) as error:
         raise NodeError(trouble(host, error)) from None

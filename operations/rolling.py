@@ -4,6 +4,7 @@ back to the cluster."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.util import print_host_combined_output
 
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.progress import waiting
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.operations.converge import Commands, converge, fail_host
 from chaos_engine.operations.cordon import Departure, Rolling, come_back, leave
@@ -73,7 +75,9 @@ def take_turn(
     After a turn that went wrong no other node of the cluster takes one in this run.
     """
     turns = gate(state, rolling.batch)
-    with turns.turn(rolling.lane, before.joined):
+    with ExitStack() as held:
+        with waiting(host, turns.awaited):
+            held.enter_context(turns.turn(host.name, rolling.lane, before.joined))
         if before.joined and (why := turns.closed(host.name)):
             return fail_host(state, host, f"not {done}, because {why}; mend that and run again")
         try:

@@ -194,7 +194,8 @@ def compose(todo: Plan) -> str:
     masks = {unit: quote(_mask(unit)) for unit in todo.mask}
     lines += [f"unit_was {quote(unit)}" for unit in masks]
     lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
-    lines += [f"swapoff -- {quote(name)}" for name in todo.turn_off]
+    for name in todo.turn_off:  # what is swapped out is read back, which takes minutes from a card
+        lines += [f"tell {quote(f'turning off swap on {name}')}", f"swapoff -- {quote(name)}"]
     for unit, path in masks.items():
         # what its stop does, swapoff has done; a target or unit that is not there is no error
         lines += [f"systemctl stop -- {quote(unit)} || true"] if todo.turn_off else []

@@ -7,6 +7,7 @@ from chaos_engine.facts.repairs import REPAIRS
 from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.removed import KEPT
+from chaos_engine.operations.shell import QUIETLY
 
 BACK = f"""\
 left= undone_later= not_ours=
@@ -178,6 +179,7 @@ drop_link() {{ # NAME
 }}
 stop_containers() {{ # Docker goes; with live-restore they would stay
   docker_runs || return 0
+  tell "stopping Docker's containers"
   docker ps -q | xargs -r docker stop -t 10 >/dev/null
 }}
 off_share() {{ # TARGET SOURCE: unmount the log share, and the RAM called SOURCE in its place
@@ -259,16 +261,14 @@ remove_packages() {{ # "HOW NAME"...: HOW is purge or remove; what others need s
       [ ! -f "$path" ] || [ "$(md5sum <"$path")" = "$sum  -" ] || aside "$path"
     done
   done
-  [ -z "$purged" ] || patiently dpkg --purge $purged
+  [ -z "$purged" ] || patiently dpkg --purge $purged || {{ printf '%s\\n' "$log" >&2; return 1; }}
   printf '%s\\n' "$linked" | while IFS='	' read -r path target; do
     [ -z "$path" ] || [ -e "$path" ] || [ -L "$path" ] || ln -s -- "$target" "$path"
   done
   # dpkg takes it for a folder of the last package that has something in it
   [ -d /opt ] || mkdir -m 755 /opt
 }}
-quietly() {{ # COMMAND: what it says is of interest if it fails
-  said=$("$@" 2>&1) || {{ printf '%s\n' "$said" | tail -n 5 >&2; return 1; }}
-}}
+{QUIETLY}
 forget() {{ # the concern's lines, but for what is left to nobody or to the next run
   left=$left later=$undone_later concern=$concern awk -F '\\t' '
     BEGIN {{
@@ -333,6 +333,7 @@ reinstall() {{ # "NAME VERSION"...: all that can be had; nothing is changed befo
   # a version that was recorded may not fit what is installed by now
   get="apt_get $pins -o APT::Get::AutomaticRemove=false --no-install-recommends"
   $get -s install -- $exact >/dev/null 2>&1 || exact=$names
+  tell "fetching$names"
   log=$($get --download-only install -- $exact 2>&1) || {{
     printf '%s\\n' "$log" | grep '^E: ' | tail -n 3 >&2
     echo "$(echo $names) cannot be fetched; mend the node's network or its apt sources, and run" \\

@@ -325,7 +325,7 @@ class Traffic:
     seen: list[set[str]] = field(default_factory=list)
 
     def pass_gate(self, gate: Gate, name: str, lane: Lane, joined: bool) -> None:
-        with gate.turn(lane, joined):
+        with gate.turn("pi1", lane, joined):
             self.down.add(name)
             self.seen.append({*self.down})
             gevent.sleep(0.01)
