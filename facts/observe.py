@@ -654,7 +654,7 @@ def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[_Part]:
     if problem:
         raise NodeError(problem)
     with waiting(host, "reading its state") as doing:
-        output = _read(host, script(batch, apart), arguments, doing)
+        output = _read(host, batch, apart, arguments, doing)
     answer = marked(output.stdout_lines)
     try:
         parts = split(output.stdout_lines)
@@ -666,7 +666,9 @@ def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[_Part]:
     return parts
 
 
-def _read(host: Host, text: str, arguments: Mapping[str, Any], doing: Doing) -> CommandOutput:
+def _read(
+    host: Host, batch: tuple[Read, ...], apart: bool, arguments: Mapping[str, Any], doing: Doing
+) -> CommandOutput:
     """What a batch's script put out, once no earlier run is at work on the node."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
@@ -674,7 +676,7 @@ def _read(host: Host, text: str, arguments: Mapping[str, Any], doing: Doing) -> 
             if not host.connected:
                 host.connect(reason="to read its state", raise_exceptions=True)
             prepare(host, arguments)
-            output = _answered(host, text, arguments)
+            output = _answered(host, script(batch, apart), arguments)
             answer = marked(output.stdout_lines)
             if not answer and repaired(host, arguments, output):
                 continue

@@ -556,6 +556,7 @@ def test_what_is_missing_is_installed_without_recommends_and_held(
     if client:
         (tmp_path / "docker").touch(0o755)
     stand_ins = f"""
+    tell() {{ :; }}
     dpkg() {{ :; }}
     apt-cache() {{ :; }}
     apt-get() {{ echo "apt-get $*" >> {log}; }}
@@ -585,6 +586,7 @@ def test_a_client_that_is_only_recommended_comes_with_docker(
     """As apt-cache says it in Debian 13; one that is there is not upgraded."""
     text = compose({}, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
     stand_ins = f"""
+    tell() {{ :; }}
     dpkg() {{ :; }}
     apt-cache() {{ printf '  %s\\n' 'Depends: runc' 'Recommends: docker-cli' 'Suggests: x'; }}
     installed() {{ echo "$*"; install -m 755 /dev/null {tmp_path}/docker; }}

@@ -376,6 +376,9 @@ class Node:
 
     name = "pi1"
     client = None
+    state = SimpleNamespace(print_output=False, print_input=False)
+    executing_op_hash = nested_executing_op_hash = None
+    print_prefix = "[pi1] "
     current_op_global_arguments = {"_sudo": True, "_if": None}  # noqa: RUF012
 
     def __init__(self, *looks: tuple[str, str] | Exception | None, refuse: str = "") -> None:

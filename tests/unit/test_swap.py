@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
+from chaos_engine.facts.progress import TELL
 from chaos_engine.facts.swap import (
     SCRIPT,
     TURNERS,
@@ -390,4 +391,4 @@ def test_a_swapoff_that_fails_masks_nothing(tmp_path: Path) -> None:
 def localise(box: Sandbox, text: str) -> str:
     """The commands as `files.transaction` runs them, below a directory."""
     text = text.replace("/etc/systemd/system", f"{box.root}/system")
-    return f"set -eu\n{KEEP}\n" + text.replace("/proc/swaps", f"{box.root}/swaps")
+    return f"set -eu\n{TELL}\n{KEEP}\n" + text.replace("/proc/swaps", f"{box.root}/swaps")
