@@ -26,7 +26,7 @@ from pyinfra import logger
 from pyinfra.api import output as pyinfra_output
 from pyinfra.api.output import is_output_active, set_echo
 
-from chaos_engine.facts.text import printable
+from chaos_engine.facts.text import printable, title_of
 
 if TYPE_CHECKING:
     from pyinfra.api.command import StringCommand
@@ -156,7 +156,11 @@ def waiting(
     operation = host.nested_executing_op_hash or host.executing_op_hash
     if known.get("operation") != operation or operation is None:
         known |= {"operation": operation, "began": time.monotonic()}
-    title = min(host.state.get_op_meta(operation).names) if operation else ""
+    title = ""
+    if operation:
+        arguments = host.current_op_global_arguments
+        own = arguments["name"] if arguments else None
+        title = title_of(host.state.get_op_meta(operation).names, own)
     doing = Doing(title, known["began"], what, limit)
     if quiet or known.get("at work"):
         yield doing

@@ -38,3 +38,12 @@ def printable(text: str) -> str:
     """A text that somebody else may have chosen, fit for a terminal: each control character but for
     the end of a line is shown as ``\\x1b``."""
     return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def title_of(names: Iterable[str], own: str | None) -> str:
+    """The name by which a host has an operation: a pure function.
+
+    + names: all that the operation in this place has, for other hosts may have another one there
+    + own: what the host's own was called with
+    """
+    return next(name for name in sorted(names) if own is None or name.endswith(own))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chaos_engine.facts.observe import current
-from chaos_engine.facts.text import printable
+from chaos_engine.facts.text import printable, title_of
 
 SHOWN = 12
 """How many reasons of one operation are shown without ``-v``."""
@@ -36,15 +36,6 @@ def tell() -> None:
     view.told.setdefault(state.is_executing, {}).setdefault(title, []).extend(reasons)
     for reason in shortened(reasons, all_of_them=state.print_noop_info):
         host.log(printable(f"{title}: {reason}"))
-
-
-def title_of(names: Iterable[str], own: str | None) -> str:
-    """The name by which a host has an operation: a pure function.
-
-    + names: all that the operation in this place has, for other hosts may have another one there
-    + own: what the host's own was called with
-    """
-    return next(name for name in sorted(names) if own is None or name.endswith(own))
 
 
 def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:

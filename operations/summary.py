@@ -18,8 +18,7 @@ from pyinfra.api.util import format_text
 from typing_extensions import override
 
 from chaos_engine.facts.observe import Value, current, view_of
-from chaos_engine.facts.text import printable
-from chaos_engine.operations.reasons import title_of
+from chaos_engine.facts.text import printable, title_of
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host

@@ -1,8 +1,9 @@
 """What a node is, as plain commands tell: to be compared before and after, or between nodes.
 
-Files with mode, owner, content, ACL and extended attributes, units, packages, mounts, network, Docker's own things, swap and
-the kernel's command line. Left out is what changes by itself: logs, caches, times, seeds; and the
-manifest, whose lines say how things were before each run, in the order of the changes.
+Files with mode, owner, content, ACL and extended attributes, units, packages, mounts, network,
+Docker's own things, swap and the kernel's command line. Left out is what changes by itself: logs,
+caches, times, seeds; and the manifest, whose lines say how things were before each run, in the
+order of the changes.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def bad(request: pytest.FixtureRequest, deployed: Cluster) -> Iterator[tuple[str
     yield node, expected
     deployed.exec(
         node,
-        f"rm -f /usr/local/sbin/dpkg; {AS_BEFORE}; for f in {' '.join(BROKEN)}; do cp $f.kept $f; rm $f.kept; "
-        "done",
+        f"rm -f /usr/local/sbin/dpkg; {AS_BEFORE}; "
+        f"for f in {' '.join(BROKEN)}; do cp $f.kept $f; rm $f.kept; done",
     )
 
 
