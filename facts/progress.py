@@ -60,7 +60,9 @@ _VERSION = r"[A-Za-z0-9.+:~-]+"
 
 # What dpkg, apt-get and docker print of their work. apt-get's line has the address that it asks,
 # which may hold a password, between "Get:1" and the suite
-_DPKG = re.compile(rf"(?:Unpacking|Setting up|Removing) {_NAME}(?: \({_VERSION}\))?")
+_DPKG = re.compile(
+    rf"(?:Unpacking|Setting up|Removing|Processing triggers for) {_NAME}(?: \({_VERSION}\))?"
+)
 _FETCH = re.compile(rf"Get:[0-9]+ \S+ \S+ \S+ ({_NAME}) \S+ ({_VERSION}) (\[[0-9.,]+ ?[kMG]?B\])")
 _LAYER = re.compile(r"[0-9a-f]{12}: (?:Download|Pull) complete")
 

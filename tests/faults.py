@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -275,6 +275,20 @@ class Waiting:
 
     run: subprocess.Popen[str]
     holder: subprocess.Popen[str]
+    said: list[str] = field(default_factory=list)
+
+    def line(self, text: str, seconds: float) -> str:
+        """The next line of the run with this text; that it comes within so many seconds is part of
+        what is tested."""
+        assert self.run.stdout is not None
+        watch = threading.Timer(seconds, self.run.kill)
+        watch.start()
+        for line in self.run.stdout:
+            self.said.append(line)
+            if text in line:
+                watch.cancel()
+                return line.strip()
+        raise AssertionError(f"no line has {text!r} within {seconds:.0f} s:\n{''.join(self.said)}")
 
     def release(self) -> None:
         """Let the operation go on."""
@@ -287,7 +301,7 @@ class Waiting:
         assert self.run.stdout is not None
         watch = threading.Timer(seconds, self.run.kill)
         watch.start()
-        out = self.run.stdout.read()
+        out = "".join([*self.said, self.run.stdout.read()])
         watch.cancel()
         assert self.run.wait() >= 0, f"it did not end within {seconds:.0f} s:\n{out}"
         assert "Traceback" not in out, out

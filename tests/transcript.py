@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from datetime import date
 
@@ -20,8 +21,12 @@ Written by `make transcript` on {day}, on a node of the
 operation says what is done and why. What a preview says, the run says again, word for word; tests
 compare the two (`tests/acceptance/test_02_deploy.py`, `tests/drift.py`).
 
-Left out below: tables of operations, and operations that change nothing.
+Left out below: tables of operations, operations that change nothing, and what a long step says every
+few seconds.
 """
+
+# Signs of life of long steps, which depend on how fast the node is
+_SIGN = re.compile(r"\] +\S.*, [0-9]+ s(:| of [0-9]+ s$|$)")
 
 
 def main() -> None:
@@ -42,7 +47,11 @@ def section(cluster: Cluster, title: str, *arguments: str) -> str:
         words = ("inventory.py", *arguments, flag, "--limit", NODE)
         run = cluster.run("pyinfra", *words)
         lines = [line.rstrip() for line in unstyle(run.text).splitlines()]
-        kept = "\n".join(line for line in lines if f"[{NODE}]" in line and "No changes" not in line)
+        kept = "\n".join(
+            line
+            for line in lines
+            if f"[{NODE}]" in line and "No changes" not in line and not _SIGN.search(line)
+        )
         text.append(f"```text\n$ pyinfra {shlex.join(words)}\n{kept}\n```\n")
     return "\n".join(text)
 

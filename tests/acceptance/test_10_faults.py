@@ -3,6 +3,8 @@ reason, and one run mends it when the fault is gone. The whole matrix is in test
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests import faults
@@ -58,6 +60,9 @@ def test_boot_partition_that_is_read_only_or_full_is_refused(
 
 def test_lock_of_apt_is_waited_for(deployed: Cluster, bad: str, good: str) -> None:
     with faults.waiting_for_apt(deployed, bad, good) as waiting:
+        # the second one: the first may be that of an operation before it
+        line = [waiting.line("waiting for apt's lock, held by ", 60) for _ in range(2)][1]
+        assert re.search(r", [0-9]+ s: .*held by python3 \(process [0-9]+\), \d+ s of 300 s$", line)
         waiting.release()
         assert waiting.ended(120).status == 0
     assert "kubelet" in deployed.exec(bad, "apt-mark showhold")
