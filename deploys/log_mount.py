@@ -1,7 +1,8 @@
-"""``/var/log`` on a Gluster volume of the node's own."""
+"""``/var/log`` on a Gluster volume or an NFS export of the node's own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,13 +11,18 @@ from typing_extensions import Self
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import NodesSettings, StorageSettings
+from chaos_engine.deploys.values import MachineAddress
 from chaos_engine.facts.observe import warn
-from chaos_engine.facts.share import CONFINED, FLAGS, TARGET, UNCONFINED
+from chaos_engine.facts.share import CONFINED, FLAGS, NFS, PATTERN, TARGET, UNCONFINED
 from chaos_engine.operations import apt
-from chaos_engine.operations.arguments import HostName, MemorySize, VolumeName
+from chaos_engine.operations.arguments import ExportPath, HostName, MemorySize, VolumeName
 from chaos_engine.operations.files import File
 from chaos_engine.operations.log_mount import CHECKED, HELPER, SERVICE, mount
 from chaos_engine.templates import render
+
+Store = Literal["gluster", "nfs", "ram"]
+PORTS = {"gluster": 24007, "nfs": 2049}
+"""TCP port of the servers that a share is asked for at."""
 
 
 class LogVolume(BaseModel):
@@ -31,10 +37,10 @@ class LogVolume(BaseModel):
 class LogMountSettings(NodesSettings, StorageSettings):
     """Settings of `log_mount`."""
 
-    log_store: Literal["gluster", "ram"] = Field(
+    log_store: Store = Field(
         "gluster",
-        description="what /var/log is on: gluster, a volume of the storage servers, or ram, where "
-        "it is lost at each boot",
+        description="what /var/log is on: gluster, a volume of the storage servers, nfs, a folder "
+        "of an NFS server, or ram, where it is lost at each boot",
     )
     log_ram_size: MemorySize = Field(
         "16M",
@@ -47,6 +53,30 @@ class LogMountSettings(NodesSettings, StorageSettings):
         "volume has the node's name, and all chaos_storage_servers serve it, another one first "
         "for each node",
     )
+    log_nfs_servers: dict[HostName, MachineAddress] = Field(
+        {},
+        description="address of each NFS server by its name; of several another one is asked first "
+        "for each node, and what one has the others have only if they share their disks; nothing "
+        "is deployed to them",
+    )
+    log_nfs_folder: ExportPath = Field(
+        "/srv/log",
+        description="folder on each NFS server that has a folder for each node, by its name",
+    )
+
+    @model_validator(mode="after")
+    def _store_fits(self) -> Self:
+        if self.log_store == "nfs" and not self.log_nfs_servers:
+            raise ValueError(
+                "chaos_log_nfs_servers is empty, so nobody serves /var/log by NFS; name the "
+                "servers there, with their addresses"
+            )
+        if self.log_nfs_servers and "log_store" not in self.model_fields_set:
+            raise ValueError(
+                "chaos_log_nfs_servers is set, but chaos_log_store is not, which is gluster then; "
+                'set chaos_log_store to "nfs", or to what it shall be'
+            )
+        return self
 
     @model_validator(mode="after")
     def _volumes_fit(self) -> Self:
@@ -73,57 +103,77 @@ class LogMountSettings(NodesSettings, StorageSettings):
 
 @concern("Log share", LogMountSettings)
 def log_mount(settings: LogMountSettings) -> None:
-    """Mount the node's Gluster volume on ``/var/log``, so that logs spare the card, or RAM.
+    """Mount the node's Gluster volume or NFS export on ``/var/log``, or RAM: logs spare the card.
 
-    While storage is away, RAM stands in, too. Others write the volume too: no program on it is one
+    While storage is away, RAM stands in, too. Others write the share too: no program on it is one
     (``nosuid,nodev,noexec``), and what root does there follows no link. It is a service, since a
     mount unit or a line in ``/etc/fstab`` would make the early boot wait for the network, and make
     ordering cycles where NetworkManager runs.
     """
-    share = None if settings.log_store == "ram" else volume_of(settings, settings.node_name())
-    if share is not None and len(share.servers) == 1:
-        warn(
-            f"only {share.servers[0]} serves the Gluster volume {share.volume}: while it is away, "
-            "logs stay in RAM; name another server in "
-            f"chaos_{'log_volumes' if settings.log_volumes else 'storage_servers'}"
-        )
-    if share is not None:
+    store = settings.log_store
+    volume, servers = "", tuple[str, ...]()
+    if store == "gluster":
+        of_gluster = volume_of(settings, settings.node_name())
+        volume, servers = of_gluster.volume, of_gluster.servers
+        if len(servers) == 1:
+            warn(
+                f"only {servers[0]} serves the Gluster volume {volume}: while it is away, "
+                "logs stay in RAM; name another server in "
+                f"chaos_{'log_volumes' if settings.log_volumes else 'storage_servers'}"
+            )
         apt.packages(name="Install the Gluster client", present={"glusterfs-client": None})
+    elif store == "nfs":
+        volume, servers = export_of(settings, settings.node_name())
     mount(
-        name="Mount the log share" if share else "Put /var/log into RAM",
-        volume=share.volume if share else "",
+        name="Put /var/log into RAM" if store == "ram" else "Mount the log share",
+        volume=volume,
         ram_size=settings.log_ram_size,
-        wanted=[
-            File(
-                HELPER,
-                render(
-                    "var-log-mount.j2",
-                    volume=share.volume if share else "",
-                    servers=share.servers if share else (),
-                    ram_size=settings.log_ram_size,
-                    target=TARGET,
-                    run="/run/chaos-engine",
-                    mounts="/proc/self/mountinfo",
-                    path="/usr/sbin:/usr/bin:/sbin:/bin",
-                    flags=",".join(FLAGS),
-                    confined=CONFINED,
-                    checked=CHECKED,
-                    management_port=24007,
-                    unconfined=UNCONFINED,
-                ),
-                mode="755",
-            ),
-            File(SERVICE, render("var-log.service.j2", volume=share.volume if share else "")),
-            File(
-                "/etc/systemd/system/var-log.mount.d/50-chaos-engine.conf",
-                render("var-log.mount.conf.j2"),
-            ),
-            *(
-                File(f"/etc/systemd/system/{name}", render(f"{name}.j2"))
-                for name in ("var-log-check.service", "var-log-check.timer")
-            ),
-        ],
+        wanted=files_of(store, volume, servers, settings.log_ram_size),
     )
+
+
+def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -> list[File]:
+    """The script that mounts a share, or RAM, and the units that call it."""
+    words = {"gluster": f"Gluster volume {volume}", "nfs": f"NFS export {volume}", "ram": ""}[store]
+    script = render(
+        "var-log-mount.j2",
+        store=store,
+        words=words,
+        share=f"/{volume}" if store == "gluster" else volume,
+        servers=list(servers),
+        share_port=PORTS.get(store, 0),
+        ram_size=ram_size,
+        target=TARGET,
+        run="/run/chaos-engine",
+        mounts="/proc/self/mountinfo",
+        path="/usr/sbin:/usr/bin:/sbin:/bin",
+        flags=",".join(FLAGS),
+        confined=CONFINED,
+        checked=CHECKED,
+        nfs=NFS,
+        shares=PATTERN,
+        unconfined=UNCONFINED,
+    )
+    return [
+        File(HELPER, script, mode="755"),
+        File(SERVICE, render("var-log.service.j2", store=store, words=words)),
+        File(
+            "/etc/systemd/system/var-log.mount.d/50-chaos-engine.conf",
+            render("var-log.mount.conf.j2"),
+        ),
+        *(
+            File(f"/etc/systemd/system/{name}", render(f"{name}.j2"))
+            for name in ("var-log-check.service", "var-log-check.timer")
+        ),
+    ]
+
+
+def export_of(settings: LogMountSettings, name: str) -> tuple[str, tuple[str, ...]]:
+    """The NFS export of the node that the cluster knows by `name`, and the addresses of those who
+    serve it: the first is asked first."""
+    servers = tuple(map(str, settings.log_nfs_servers.values()))
+    first = list(settings.nodes).index(name) % len(servers) if name in settings.nodes else 0
+    return f"{settings.log_nfs_folder}/{name}", servers[first:] + servers[:first]
 
 
 def volume_of(settings: LogMountSettings, name: str) -> LogVolume:

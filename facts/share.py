@@ -1,6 +1,7 @@
 """Work of root below ``/var/log``, where other machines write too.
 
-Each node mounts a Gluster volume there, which every other node and each storage server can write.
+Each node mounts a Gluster volume or an NFS export there, which storage servers and, unless they see
+to it, every other node can write.
 So nothing there is what it was a moment ago: a folder is a link to ``/etc``, a file is a FIFO that
 nobody ever writes. Whatever this package does there goes through `CONFINED`.
 """
@@ -19,6 +20,13 @@ MOST_BYTES = 1 << 20
 FLAGS = ("nosuid", "nodev", "noexec")
 """How the share is mounted for all: a program on it is none. Links are followed, kubelet has some
 there."""
+
+NFS = "var-log@"
+"""Begins the source of an NFS share that is ours; no host's name can. What others mount by NFS is
+not touched."""
+
+PATTERN = f'"fuse.glusterfs "* | "nfs4 {NFS}"*'
+"""A log share, in sh's ``case`` of type and source."""
 
 UNCONFINED = 96
 """Status of `confined` where the kernel cannot be told. It is none that ``timeout`` has: what has
@@ -60,6 +68,11 @@ confined() {{ # SECONDS FOLDER SCRIPT [ARGUMENT...]: run it, where FOLDER is the
 
 CONFINED = confined()
 """`confined`, on a node."""
+
+
+def is_share(fstype: str, source: str) -> bool:
+    """Whether a mount of this type and source is a log share, of whatever server and node."""
+    return fstype == "fuse.glusterfs" or (fstype == "nfs4" and source.startswith(NFS))
 
 
 def on_share(path: str) -> bool:

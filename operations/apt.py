@@ -35,7 +35,7 @@ apart() {{ # COMMAND...: run a package tool with the umask that packages expect 
     exec </dev/null 9>&-
     case $(awk '$5 == "{TARGET}" {{ sub(/.* - /, ""); on = $1 }} END {{ print on }}' \
       /proc/self/mountinfo) in
-      fuse.*)
+      fuse.* | nfs*)
         unshare -m sh -c 'mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart {TARGET} ||
             exit
           mkdir {TARGET}/apt

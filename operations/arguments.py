@@ -96,8 +96,16 @@ MemorySize = Annotated[str, Form("[1-9][0-9]*[KMG]", "a size with a suffix K, M 
 MemorySizeOrNone = Annotated[
     str, Form("([1-9][0-9]*[KMG])?", "a size with a suffix K, M or G, as 64M, or nothing")
 ]
-VolumeNameOrNone = Annotated[
-    str, Form("([A-Za-z0-9_][A-Za-z0-9_-]*)?", "a Gluster volume, as pi1, or nothing")
+ExportPath = Annotated[
+    str,
+    Form("(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", "the path of an NFS export, as /srv/log"),
+]
+ShareNameOrNone = Annotated[
+    str,
+    Form(
+        "([A-Za-z0-9_][A-Za-z0-9_-]*|(/[A-Za-z0-9_][A-Za-z0-9._-]*)+)?",
+        "a Gluster volume, as pi1, the path of an NFS export, as /srv/log/pi1, or nothing",
+    ),
 ]
 LinkName = Annotated[
     str, Form("[A-Za-z][A-Za-z0-9._-]{0,14}", "the name of a network interface, as eth0")

@@ -1,4 +1,4 @@
-"""Mount the node's Gluster volume on ``/var/log``."""
+"""Mount the node's Gluster volume, or its NFS export, on ``/var/log``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from pyinfra.api.command import StringCommand
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
-from chaos_engine.facts.share import FLAGS, TARGET
+from chaos_engine.facts.share import FLAGS, TARGET, is_share
 from chaos_engine.operations import files
-from chaos_engine.operations.arguments import MemorySizeOrNone, VolumeNameOrNone, memory_bytes
+from chaos_engine.operations.arguments import (
+    MemorySizeOrNone,
+    ShareNameOrNone,
+    memory_bytes,
+)
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.reasons import because
@@ -43,16 +47,19 @@ def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]
 
 @converge(reads=reads)
 def mount(
-    volume: VolumeNameOrNone, wanted: Iterable[File], ram_size: MemorySizeOrNone = ""
+    volume: ShareNameOrNone,
+    wanted: Iterable[File],
+    ram_size: MemorySizeOrNone = "",
 ) -> Commands:
-    """Have a Gluster volume mounted on ``/var/log``, now, at each boot, and whenever it comes back.
+    """Have a log share mounted on ``/var/log``, now, at each boot, and whenever it comes back.
 
-    + volume: its name, "" to have RAM there instead
+    + volume: name of a Gluster volume, as ``"pi1"``, or path of an NFS export, as
+      ``"/srv/log/pi1"``; "" to have RAM there instead
     + wanted: the helper script, the units that call it, and what belongs to them
     + ram_size: how much the file system in RAM may take, as ``"16M"``, "" for any; of no account
-      where a volume is mounted
+      where a share is mounted
 
-    If the volume cannot be mounted now, that is a warning with the reason, and the run's exit code
+    If the share cannot be mounted now, that is a warning with the reason, and the run's exit code
     says that something failed: all is installed, the run goes on with the node's other concerns,
     and the node goes on trying. The next run tries too. Raises `NodeError` if something else is
     mounted there, or will be at the next boot. A share that lacks a flag (`FLAGS`) gets it where it
@@ -62,6 +69,7 @@ def mount(
     **Example:** ``mount(name="Mount the log share", volume="pi1", wanted=[File(HELPER, ...)])``
     """
     wanted = tuple(wanted)
+    share = _words(volume)
     problem = claimed(_mounted(), observe(LogShares))
     if problem:
         raise NodeError(problem)
@@ -73,10 +81,10 @@ def mount(
             "sends; the next boot mounts it with a checked one: reboot the node when it suits"
         )
     if not todo and not harden:
-        current()[1].noop(f"{TARGET}: on {f'the volume {volume}' if volume else 'RAM'}")
+        current()[1].noop(f"{TARGET}: on {share or 'RAM'}")
         return
     if _trouble(volume, ram_size):
-        verb = f"mount {volume}" if volume else "put it into RAM"
+        verb = f"mount {volume}" if share else "put it into RAM"
         because(f"{verb}: {_trouble(volume, ram_size)}")
         others = (one for one in todo.repairs if one.thing != SHARE.name)
         todo = replace(todo, repairs=(*others, repair()))
@@ -93,7 +101,7 @@ def mount(
         reason = observe(LogShares).reason
         away = f"{problem}{': ' + reason if reason else ''}"
         warn(
-            f"{away}; {'fix the storage servers, the' if volume else 'the'} node goes on trying "
+            f"{away}; {'fix the storage servers, the' if share else 'the'} node goes on trying "
             "and mounts it by itself (journalctl -u var-log)"
         )
         # A host that fails gets no further operations
@@ -143,7 +151,8 @@ def claimed(mounted: Mount | None, share: LogShare) -> str:
             f"{TARGET} is claimed by {', '.join(share.claims)}; remove that, reboot the node and "
             "run again"
         )
-    if mounted and mounted.fstype != "fuse.glusterfs" and mounted.source != IN_RAM:
+    ours = mounted is None or is_share(mounted.fstype, mounted.source) or mounted.source == IN_RAM
+    if mounted and not ours:
         return (
             f"{mounted.source} ({mounted.fstype}) is mounted on {TARGET}; unmount it, also for the "
             "next boot, and run again"
@@ -152,20 +161,29 @@ def claimed(mounted: Mount | None, share: LogShare) -> str:
 
 
 def trouble(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = "") -> str:
-    """What is wrong with ``/var/log``; "" if it is on the volume, or in RAM, and answers."""
-    if not volume:
+    """What is wrong with ``/var/log``; "" if it is on the share, or in RAM, and answers."""
+    share = _words(volume)
+    if not share:
         if mounted is None or mounted.source != IN_RAM:
             return f"{TARGET} is not in RAM"
         size = f"size={kibibytes(ram_size)}k" if ram_size else ""
         found = next((o for o in mounted.super_options if o.startswith("size=")), "")
         return f"{TARGET} in RAM has {found}, not {ram_size}" if size and found != size else ""
     if mounted is None or mounted.source == IN_RAM:
-        return f"{TARGET} is not on the Gluster volume {volume}"
-    if mounted.source.partition(":")[2].lstrip("/") != volume:
-        return f"{TARGET} is on {mounted.source}, not on the Gluster volume {volume}"
+        return f"{TARGET} is not on {share}"
+    found = mounted.source.partition(":")[2]
+    name = found if mounted.fstype == "nfs4" else found.lstrip("/")
+    if name != volume:
+        return f"{TARGET} is on {mounted.source}, not on {share}"
     if answer != "answers":
-        return f"the Gluster volume {volume} is mounted on {TARGET}, but {answer}"
+        return f"{share} is mounted on {TARGET}, but {answer}"
     return ""
+
+
+def _words(volume: str) -> str:
+    """What a share is called in a sentence, "" for none."""
+    kind = "NFS export" if volume.startswith("/") else "Gluster volume"
+    return f"the {kind} {volume}" if volume else ""
 
 
 def kibibytes(size: str) -> int:

@@ -35,8 +35,9 @@ durable() {{ # wait until all that was written is on the card, on each of the no
   tell 'waiting until all that was written is on the card'
   awk '{{
     at = $5; disk = $3; sub(/.* - /, ""); split($0, what, " ")
-    # anybody may have mounted that, and call it a disk; what is below it is reached through it
-    if (what[1] ~ "^fuse") {{ users[at "/"]; next }}
+    # anybody may have mounted that, and call it a disk; what is below it is reached through it,
+    # as what is below NFS is, whose server may be away
+    if (what[1] ~ "^(fuse|nfs)") {{ users[at "/"]; next }}
     if (what[2] ~ "^/dev/" || at == "/") {{ where[++n] = at; disks[n] = disk }}
   }}
   END {{

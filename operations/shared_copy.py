@@ -12,7 +12,7 @@ from chaos_engine.facts.haproxy import RUN, CopyState, SharedCopy
 from chaos_engine.facts.manifest import ORIGINALS
 from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import Read, current, observe, warn
-from chaos_engine.facts.share import CONFINED, MOST_BYTES, TARGET, on_share
+from chaos_engine.facts.share import CONFINED, MOST_BYTES, TARGET, is_share, on_share
 from chaos_engine.operations import log_mount
 from chaos_engine.operations.arguments import AbsolutePath, shown
 from chaos_engine.operations.converge import Commands, converge
@@ -196,7 +196,7 @@ def away(mounts: Iterable[Mount], shared: bool) -> bool:
     + shared: whether the node has a log share
     """
     found = mounted_at(mounts, TARGET)
-    return shared and (found is None or found.fstype != "fuse.glusterfs")
+    return shared and (found is None or not is_share(found.fstype, found.source))
 
 
 def due(found: CopyState, config: File | None, link: str | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaos_engine.facts.manifest import ASIDE, DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
 from chaos_engine.facts.repairs import REPAIRS
-from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
+from chaos_engine.facts.share import CONFINED, MOST_BYTES, PATTERN, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.removed import KEPT
 from chaos_engine.operations.shell import QUIETLY
@@ -186,9 +186,9 @@ off_share() {{ # TARGET SOURCE: unmount the log share, and the RAM called SOURCE
   for _ in 1 2 3 4; do
     case $(awk -v at="$1" '$5 == at {{ sub(/.* - /, ""); found = $1 " " $2 }}
         END {{ print found }}' /proc/self/mountinfo) in
-      "fuse.glusterfs "* | "tmpfs $2")
-        timeout -k 1 10 umount -c -- "$1" 2>/dev/null 9>&- ||
-          timeout -k 1 10 umount -c -l -- "$1" 9>&-
+      {PATTERN} | "tmpfs $2")
+        timeout -k 1 10 umount -i -c -- "$1" 2>/dev/null 9>&- ||
+          timeout -k 1 10 umount -i -c -l -- "$1" 9>&-
         ;;
       *) return 0 ;;
     esac

@@ -21,8 +21,8 @@ Written by `make transcript` on {day}, on a node of the
 operation says what is done and why. What a preview says, the run says again, word for word; tests
 compare the two (`tests/acceptance/test_02_deploy.py`, `tests/drift.py`).
 
-Left out below: tables of operations, operations that change nothing, and what a long step says every
-few seconds.
+Left out below: tables of operations, operations that change nothing, and what a long step says
+every few seconds.
 """
 
 # Signs of life of long steps, which depend on how fast the node is

@@ -305,8 +305,38 @@ SETTINGS = [
     ),
     bad(
         "log_store",
+        "smb",
+        "pi5, group all: chaos_log_store = 'smb': Input should be 'gluster', 'nfs' or 'ram'",
+    ),
+    bad(
+        "log_store",
         "nfs",
-        "pi5, group all: chaos_log_store = 'nfs': Input should be 'gluster' or 'ram'",
+        "pi5: chaos_log_nfs_servers is empty, so nobody serves /var/log by NFS; name the servers "
+        "there, with their addresses",
+    ),
+    bad(
+        "log_nfs_servers",
+        {"nas": "192.168.1.9"},
+        "pi5: chaos_log_nfs_servers is set, but chaos_log_store is not, which is gluster then; set "
+        'chaos_log_store to "nfs", or to what it shall be',
+    ),
+    bad(
+        "log_nfs_servers",
+        {"nas,ro": "192.168.1.9"},
+        "pi5, group all: chaos_log_nfs_servers['nas,ro'] = 'nas,ro': it has to be a machine's name "
+        "without its domain, in lower case, as pi1",
+    ),
+    bad(
+        "log_nfs_folder",
+        "srv/log",
+        "pi5, group all: chaos_log_nfs_folder = 'srv/log': it has to be the path of an NFS export, "
+        "as /srv/log",
+    ),
+    bad(
+        "log_nfs_folder",
+        "/srv/../etc",
+        "pi5, group all: chaos_log_nfs_folder = '/srv/../etc': it has to be the path of an NFS "
+        "export, as /srv/log",
     ),
     bad(
         "summary_file",

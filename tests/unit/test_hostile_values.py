@@ -745,11 +745,12 @@ SITE_VALUES = {
     "kubeadm-node.yaml.j2": {"node": "nodes", "address": "nodes"},
     "packages-removed.j2": {"names": "packages_absent"},
     "var-log-mount.j2": {
-        "volume": "log_volumes",
+        "share": "log_volumes",
+        "words": "log_nfs_folder",
         "servers": "log_volumes",
         "ram_size": "log_ram_size",
     },
-    "var-log.service.j2": {"volume": "log_volumes"},
+    "var-log.service.j2": {"words": "log_nfs_folder"},
 }
 """The setting that each variable of a template gets its value from."""
 
@@ -761,11 +762,14 @@ OURS = {
         "init",
         "log",
         "mounts",
-        "management_port",
+        "nfs",
         "own",
         "path",
         "program",
         "run",
+        "share_port",
+        "shares",
+        "store",
     ),
     *("socket", "target", "unconfined"),
 }

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from chaos_engine.deploys.log_mount import LogMountSettings, volume_of
+from chaos_engine.deploys.log_mount import PORTS, LogMountSettings, export_of, volume_of
 from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
 from chaos_engine.facts.mounts import Answer, Mount
-from chaos_engine.facts.share import FLAGS, UNCONFINED, confined
+from chaos_engine.facts.share import FLAGS, NFS, PATTERN, UNCONFINED, confined
 from chaos_engine.operations.files import Plan, Unit
 from chaos_engine.operations.log_mount import (
     CHECKED,
@@ -262,8 +262,8 @@ def test_the_reason_is_read_too() -> None:
 GRAPH = (VOLFILES / "replicate-11.1.vol").read_text()
 
 PROGRAMS = {
-    # `mount -t TYPE -o OPTIONS SOURCE PATH`, `mount --bind FROM PATH`, `mount -i -o remount...`;
-    # and what a view of a folder takes, which is noted in a list of its own
+    # `mount [-i] -t TYPE -o OPTIONS SOURCE PATH`, `mount --bind FROM PATH`, and
+    # `mount -i -o remount...`; and what a view of a folder takes, which a list of its own notes
     "mount": """\
         case $* in
           *nosymfollow*)
@@ -289,7 +289,16 @@ PROGRAMS = {
             exit ;;
         esac
         options=rw
-        case $* in *"noexec var-log-in-ram"*) options=rw,nosuid,nodev,noexec ;; esac
+        case $* in *"noexec var-log"*) options=rw,nosuid,nodev,noexec ;; esac
+        case $* in
+          *"-t nfs4 "*)
+            type=nfs4 server=${6#*@} server=${server%%:*}
+            test ! -e $TMP/silent/$server || exit 124
+            case $5 in vers=4.1,*)
+              test ! -e $TMP/v4.0 || { echo "mount: $7: Protocol not supported" >&2; exit 32; } ;;
+            esac
+            test -e $TMP/sent/$server || { echo "mount: $7: permission denied." >&2; exit 32; } ;;
+        esac
         while [ $# -gt 2 ]; do shift; done
         echo "9 1 0:9 / $2 $options - $type $1 rw" >>$TMP/mountinfo""",
     # glusterfs --version; or options and PATH
@@ -310,7 +319,7 @@ PROGRAMS = {
     "pkill": 'echo "pkill $*" >>$CALLS',
     # unshare --mount --propagation slave PROGRAM...
     "unshare": 'test ! -e $TMP/old || exit 96; shift 3; exec "$@"',
-    # `umount -c [-l] PATH`
+    # `umount -i -c [-l] PATH`
     "umount": """\
         echo "umount $*" >>$CALLS
         case $* in *-l*) ;; *) test ! -e $TMP/busy || exit 32 ;; esac
@@ -345,7 +354,7 @@ class Helper:
     """The helper below a directory, where `log` is the card's folder and `run` is RAM. The programs
     that mount only keep the list of what is mounted."""
 
-    def __init__(self, root: Path, *servers: str, volume: str = "pi1") -> None:
+    def __init__(self, root: Path, *servers: str, volume: str = "pi1", export: str = "") -> None:
         self.root = root
         for name in ("bin", "log", "run", "up", "sent", "silent"):
             (root / name).mkdir()
@@ -353,12 +362,15 @@ class Helper:
             head = f"#!/bin/sh\nTMP={root}; CALLS={root}/calls\n"
             (root / "bin" / name).write_text(head + body + "\n")
             (root / "bin" / name).chmod(0o755)
+        store = "nfs" if export else "gluster" if volume else "ram"
         (root / "mountinfo").write_text("1 1 8:1 / / rw shared:1 - ext4 /dev/mmcblk0p2 rw\n")
         self.script = root / "bin/var-log-mount"
         self.script.write_text(
             render(
                 "var-log-mount.j2",
-                volume=volume,
+                store=store,
+                words=f"share {volume or export}",
+                share=export or (volume and f"/{volume}"),
                 ram_size="16m",
                 servers=servers or ("etcd1", "etcd2", "etcd3"),
                 target=f"{root}/log",
@@ -368,7 +380,9 @@ class Helper:
                 flags=",".join(FLAGS),
                 confined=confined(f"{root}/view"),
                 checked=CHECKED,
-                management_port=24007,
+                share_port=PORTS.get(store, 0),
+                nfs=NFS,
+                shares=PATTERN,
                 unconfined=UNCONFINED,
             )
         )
@@ -448,7 +462,7 @@ def test_the_share_is_tried_aside_and_then_takes_its_place(helper: Helper) -> No
     assert "log-file=run/var-log.client" in share, "its log is in RAM"
     assert "--fs-display-name=checked@etcd1:/pi1 " in share
     assert share.endswith(" run/var-log")
-    assert helper.calls[-2:] == ["mount --bind run/var-log log", "umount -c -l run/var-log"]
+    assert helper.calls[-2:] == ["mount --bind run/var-log log", "umount -i -c -l run/var-log"]
     assert helper.reason == ""
 
 
@@ -761,7 +775,7 @@ def test_a_dead_share_and_that_of_another_volume_are_replaced(helper: Helper, so
     helper.set("dead")
     helper.set("busy")
     assert helper("start") == 0, helper.said
-    assert "umount -c -l log" in helper.calls, "it is in use"
+    assert "umount -i -c -l log" in helper.calls, "it is in use"
     assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
 
 
@@ -833,9 +847,200 @@ def test_another_word_explains_the_three(helper: Helper) -> None:
         assert f"var-log-mount {verb} " in helper.said
 
 
-def test_docker_and_kubelet_start_after_the_first_attempt() -> None:
-    unit = render("var-log.service.j2", volume="pi1")
+@pytest.mark.parametrize("store", ["gluster", "nfs", "ram"])
+def test_docker_and_kubelet_start_after_the_first_attempt(store: str) -> None:
+    unit = render("var-log.service.j2", store=store, words="it")
     before = next(line for line in unit.splitlines() if line.startswith("Before="))
     assert {"docker.service", "kubelet.service", "cri-docker.service"} <= set(before[7:].split())
     assert "rsyslog" not in unit, "it writes no file"
     assert "Requires" not in unit
+
+
+EXPORT = "/srv/log/pi1"
+ON_NFS = f"nfs4 var-log@10.0.0.1:{EXPORT} rw"
+
+
+@pytest.fixture
+def nfs(tmp_path: Path) -> Helper:
+    return Helper(tmp_path, "10.0.0.1", "10.0.0.2", volume="", export=EXPORT)
+
+
+def of_nfs(**values: Any) -> LogMountSettings:
+    servers = {f"nas{n}": f"10.0.0.{n}" for n in range(1, 3)}
+    return settings(**{"log_store": "nfs", "log_nfs_servers": servers, **values})
+
+
+def test_each_node_asks_another_nfs_server_first_for_its_own_folder() -> None:
+    assert export_of(of_nfs(), "pi1") == (EXPORT, ("10.0.0.1", "10.0.0.2"))
+    assert export_of(of_nfs(), "pi2") == ("/srv/log/pi2", ("10.0.0.2", "10.0.0.1"))
+    assert export_of(of_nfs(log_nfs_folder="/volume1/logs", nodes={}), "pi9") == (
+        "/volume1/logs/pi9",
+        ("10.0.0.1", "10.0.0.2"),
+    )
+
+
+def on_nfs(source: str) -> Mount:
+    return mounted(source, "nfs4")
+
+
+@pytest.mark.parametrize(
+    ("there", "answer", "message"),
+    [
+        (on_nfs("var-log@10.0.0.1:/srv/log/pi1"), "answers", ""),
+        (on_nfs("var-log@10.0.0.2:/srv/log/pi1"), "answers", ""),
+        (
+            on_nfs("var-log@10.0.0.1:/srv/log/pi2"),
+            "answers",
+            "/var/log is on var-log@10.0.0.1:",
+        ),
+        (on_nfs("var-log@10.0.0.1:srv/log/pi1"), "answers", "/var/log is on var-log@10.0.0.1:"),
+        (mounted("checked@etcd1:/srv/log/pi1"), "answers", "/var/log is on checked@etcd1:/srv"),
+        (IN_RAM, "answers", "/var/log is not on the NFS export /srv/log/pi1"),
+        (None, "answers", "/var/log is not on the NFS export /srv/log/pi1"),
+        (on_nfs("var-log@10.0.0.1:/srv/log/pi1"), "hangs", "mounted on /var/log, but hangs"),
+    ],
+)
+def test_trouble_is_whatever_is_not_the_export(
+    there: Mount | None, answer: Answer, message: str
+) -> None:
+    found = trouble(there, answer, EXPORT, "16M")
+    assert message in found
+    assert bool(found) == bool(message)
+
+
+@pytest.mark.parametrize("volume", ["pi1", ""])
+def test_an_export_is_neither_a_volume_nor_ram(volume: str) -> None:
+    assert trouble(on_nfs("var-log@10.0.0.1:/pi1"), "answers", volume)
+
+
+def test_an_nfs_share_of_somebody_else_refuses_the_node() -> None:
+    assert claimed(on_nfs("var-log@10.0.0.1:/srv/log/pi1"), NOTHING) == ""
+    assert "nas:/x (nfs4) is mounted on /var/log; unmount" in claimed(on_nfs("nas:/x"), NOTHING)
+
+
+def test_the_kernel_mounts_the_export_without_a_helper(nfs: Helper) -> None:
+    assert nfs("start") == 0, nfs.said
+    assert nfs.at_target == [ON_NFS]
+    assert nfs.options == ["rw,nosuid,nodev,noexec"]
+    share = next(call for call in nfs.calls if "nfs4" in call)
+    assert share.startswith("mount -i -t nfs4 -o vers=4.1,addr=10.0.0.1,proto=tcp,sec=sys,soft,")
+    assert share.endswith(f",nosuid,nodev,noexec var-log@10.0.0.1:{EXPORT} run/var-log")
+    assert "run/var-log " not in (nfs.root / "mountinfo").read_text()
+    assert nfs.reason == ""
+
+
+def test_an_old_nfs_server_is_asked_for_what_it_has(nfs: Helper) -> None:
+    nfs.set("v4.0")
+    assert nfs("start") == 0, nfs.said
+    assert [call.split(",")[0][-3:] for call in nfs.calls if "nfs4" in call] == ["4.1", "4.0"]
+
+
+@pytest.mark.parametrize("lacks", ["up/10.0.0.1", "sent/10.0.0.1", "silent/10.0.0.1"])
+def test_another_nfs_server_stands_in(nfs: Helper, lacks: str) -> None:
+    nfs.set(lacks) if lacks.startswith("silent") else nfs.unset(lacks)
+    assert nfs("start") == 0, nfs.said
+    assert nfs.at_target == [f"nfs4 var-log@10.0.0.2:{EXPORT} rw"]
+    assert nfs.reason == ""
+
+
+def test_why_no_nfs_server_has_the_export_is_said_of_each(nfs: Helper) -> None:
+    nfs.unset("sent/10.0.0.1")
+    nfs.set("silent/10.0.0.2")
+    assert nfs("start") == 1
+    assert nfs.at_target == ["tmpfs var-log-in-ram rw"]
+    assert nfs.reason == (
+        f"export {EXPORT} cannot be used: 10.0.0.1: permission denied.; 10.0.0.2: no answer in time"
+    )
+
+
+def test_an_export_that_root_cannot_write_is_none(nfs: Helper) -> None:
+    """As by root_squash, which exports have unless it is said otherwise."""
+    nfs.set("full")
+    assert nfs("start") == 1
+    assert nfs.at_target == ["tmpfs var-log-in-ram rw"]
+    assert nfs.reason.endswith(
+        "10.0.0.1: root cannot write there; 10.0.0.2: root cannot write there"
+    )
+    assert "run/var-log " not in (nfs.root / "mountinfo").read_text()
+
+
+def test_without_nfs_servers_ram_stands_in_until_one_is_back(nfs: Helper) -> None:
+    for server in ("10.0.0.1", "10.0.0.2"):
+        nfs.unset(f"up/{server}")
+    assert nfs("start") == 1
+    assert nfs.at_target == ["tmpfs var-log-in-ram rw"]
+    assert nfs.reason == "no answer on port 2049 from 10.0.0.1 10.0.0.2"
+    nfs.set("up/10.0.0.2")
+    assert nfs("check") == 0
+    assert nfs.calls == ["systemctl --no-block restart var-log.service"]
+    assert nfs("start") == 0, nfs.said
+    assert nfs.at_target == [f"nfs4 var-log@10.0.0.2:{EXPORT} rw"]
+
+
+def test_an_export_that_answers_is_left_alone_whoever_serves_it(nfs: Helper) -> None:
+    nfs.mount(f"var-log@10.0.0.2:{EXPORT}", "nfs4")
+    for verb in ("start", "check"):
+        assert nfs(verb) == 0
+        assert not [call for call in nfs.calls if "mount" in call or "systemctl" in call]
+
+
+@pytest.mark.parametrize("state", ["dead", "hangs"])
+def test_an_export_that_is_dead_is_detached(nfs: Helper, state: str) -> None:
+    nfs.mount(f"var-log@10.0.0.1:{EXPORT}", "nfs4")
+    nfs.set(state)
+    nfs.set("busy")
+    assert nfs("check") == 0
+    assert nfs.calls == ["systemctl --no-block restart var-log.service"]
+    assert nfs("stop") == 0
+    assert nfs.at_target == []
+    assert nfs.calls[-1] == "umount -i -c -l log"
+
+
+@pytest.mark.parametrize("source", ["nas:/srv/log/pi1", "10.0.0.1:/srv/log/pi1"])
+def test_what_others_have_mounted_by_nfs_is_not_touched(nfs: Helper, source: str) -> None:
+    nfs.mount(source, "nfs4")
+    assert nfs("start") == 1
+    assert nfs("stop") == 0
+    assert not [call for call in nfs.calls if "mount" in call]
+
+
+@pytest.mark.parametrize(
+    ("fstype", "source"),
+    [
+        ("fuse.glusterfs", "checked@etcd1:/pi1"),
+        ("nfs4", f"var-log@10.0.0.1:{EXPORT}"),
+        ("tmpfs", "var-log-in-ram"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("wanted", "there"),
+    [
+        ({}, "fuse.glusterfs checked@etcd1:/pi1 rw"),
+        ({"volume": "", "export": EXPORT}, f"nfs4 var-log@etcd1:{EXPORT} rw"),
+        ({"volume": ""}, "tmpfs var-log-in-ram rw"),
+    ],
+)
+def test_each_store_takes_the_place_of_each(
+    tmp_path: Path, fstype: str, source: str, wanted: dict[str, str], there: str
+) -> None:
+    helper = Helper(tmp_path, "etcd1", **wanted)
+    helper.mount(source, fstype)
+    helper("stop")
+    assert helper("start") == 0, helper.said
+    assert [line.partition(" ")[0] for line in helper.at_target] == [there.partition(" ")[0]]
+    assert helper("check") == 0
+    assert not [call for call in helper.calls if "systemctl" in call]
+
+
+def test_a_script_has_only_what_its_store_needs(tmp_path: Path) -> None:
+    lines = {}
+    for name, values in (
+        ("gluster", {}),
+        ("nfs", {"volume": "", "export": EXPORT}),
+        ("ram", {"volume": ""}),
+    ):
+        (tmp_path / name).mkdir()
+        lines[name] = Helper(tmp_path / name, **values).script.read_text()
+    assert "volfile" not in lines["nfs"] + lines["ram"]
+    assert "tcp" not in lines["ram"]
+    assert "mount -i -t nfs4" not in lines["gluster"] + lines["ram"]

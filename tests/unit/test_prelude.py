@@ -204,9 +204,18 @@ def test_a_disk_with_an_odd_name_is_synchronised_too(tmp_path: Path, lock: Path,
     assert synchronised(tmp_path, lock, line) == [str(place)]
 
 
-@pytest.mark.parametrize("source", ["/dev/fuse", "/dev/mmcblk0p2", "odd:/dev/x"])
-def test_what_users_mount_is_never_asked_nor_what_is_below_it(
-    tmp_path: Path, lock: Path, source: str
+@pytest.mark.parametrize(
+    ("fstype", "source"),
+    [
+        ("fuse.any", "/dev/fuse"),
+        ("fuse.any", "/dev/mmcblk0p2"),
+        ("fuse.any", "odd:/dev/x"),
+        ("nfs4", "var-log@10.0.0.1:/srv/log/pi1"),
+        ("nfs", "nas:/dev/x"),
+    ],
+)
+def test_what_users_and_servers_bring_is_never_asked_nor_what_is_below_it(
+    tmp_path: Path, lock: Path, fstype: str, source: str
 ) -> None:
     """It may hang, or say that it is a disk; a disk below it is seen elsewhere, or was covered."""
     home = tmp_path / "home"
@@ -216,7 +225,7 @@ def test_what_users_mount_is_never_asked_nor_what_is_below_it(
         lock,
         "1 0 8:1 / / rw - ext4 /dev/a rw",
         f"2 1 8:2 / {home}/usb rw - ext4 /dev/b rw",
-        f"3 1 0:7 / {home} rw - fuse.any {source} rw",
+        f"3 1 0:7 / {home} rw - {fstype} {source} rw",
         f"4 1 8:3 / {home}/covered rw - ext4 /dev/c rw",
     ) == ["/"]
 

@@ -164,7 +164,9 @@ SHARE = Mount("/var/log", "etcd1:/pi5", "fuse.glusterfs", (), (), "/", "0:50", 6
 
 def test_a_log_share_that_is_away_is_left_alone() -> None:
     ram = replace(SHARE, source="var-log-in-ram", fstype="tmpfs", number=61, parent=60)
-    assert not away((SHARE,), shared=True)
+    by_nfs = replace(SHARE, source="var-log@10.0.0.1:/srv/log/pi5", fstype="nfs4")
+    for share in (SHARE, by_nfs):
+        assert not away((share,), shared=True)
     assert away((SHARE, ram), shared=True)
     assert away((), shared=True)
     # a node that keeps its logs on its own disk

@@ -24,7 +24,9 @@ def function(name: str, port: int = 24007) -> str:
     """One function of the helper script."""
     script = render(
         "var-log-mount.j2",
-        volume="pi1",
+        store="gluster",
+        words="Gluster volume pi1",
+        share="/pi1",
         ram_size="16m",
         servers=("etcd1",),
         target="/nowhere",
@@ -34,7 +36,9 @@ def function(name: str, port: int = 24007) -> str:
         flags="",
         confined="",
         checked="",
-        management_port=port,
+        share_port=port,
+        nfs="",
+        shares="",
         unconfined=96,
     )
     found = re.search(rf"^{name}\(\) \{{.*?^\}}$", script, re.MULTILINE | re.DOTALL)
@@ -243,7 +247,7 @@ class Glusterd:
 def fetch(port: int, seconds: int = 30) -> tuple[int, str]:
     """Status of the script's question, and what it prints."""
     script = (
-        f"{function('fetch_volfile', port)}\nvolume=pi1\nfetch_volfile {seconds} 127.0.0.1 119999"
+        f"{function('fetch_volfile', port)}\nshare=/pi1\nfetch_volfile {seconds} 127.0.0.1 119999"
     )
     ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     assert ran.stderr == ""
