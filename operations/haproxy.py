@@ -15,6 +15,7 @@ from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
 from chaos_engine.facts.manifest import DIRECTORY, PULLING
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.repairs import Repairs
 from chaos_engine.operations import files
 from chaos_engine.operations.arguments import (
     AbsolutePath,
@@ -29,6 +30,7 @@ from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.reasons import because
+from chaos_engine.operations.repairs import of_docker, tell
 from chaos_engine.operations.shell import QUIETLY, quote
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -45,7 +47,7 @@ _PULL = f"""\
 {PRELUDE}{KEEP}command -v docker >/dev/null || {{
   echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
 }}
-note image pulled "$1"; settle
+fixes "$2"; note image pulled "$1"; settle
 # After an interruption Docker may know layers whose files are empty, also such that no image has:
 # a pull takes them for present, and removing the image that it makes removes them too
 if grep -qxFs -e "$1" {PULLING}; then
@@ -61,6 +63,7 @@ for pause in 2 10 0; do
     echo "$said"
     durable
     rm -f -- {PULLING}; sync -- {DIRECTORY}
+    fixed
     exit 0
   fi
   # the registry has answered, and would give the same answer again
@@ -103,7 +106,7 @@ class Proxy:
         return {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
 
 
-@converge(reads=lambda image: [Read.of(Image, image=image)])
+@converge(reads=lambda image: [Read.of(Image, image=image), Read.of(Repairs)])
 def pull(image: ImageName) -> Commands:
     """Have an image on the node: pulled when it is absent, never again, and never at boot.
 
@@ -120,7 +123,10 @@ def pull(image: ImageName) -> Commands:
         host.noop(f"{image}: {found or 'Docker does not run to tell'}")
         return
     because(f"pull {image}")
-    yield StringCommand("sh -c", QuoteString(recorded(_PULL)), "sh", QuoteString(image))
+    repair = of_docker("image", image, image)
+    tell([repair])
+    words = ("sh", QuoteString(image), QuoteString(repair.line))
+    yield StringCommand("sh -c", QuoteString(recorded(_PULL)), *words)
 
 
 def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:

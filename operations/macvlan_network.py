@@ -9,11 +9,13 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
 from chaos_engine.facts.network import Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.repairs import Repairs
 from chaos_engine.operations.converge import Commands, converge
 from chaos_engine.operations.macvlan import Macvlan, differences, in_the_way, unfit
 from chaos_engine.operations.originals import KEEP, recorded
 from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.reasons import because
+from chaos_engine.operations.repairs import fixes, of_docker, tell
 from chaos_engine.operations.shell import quote
 
 CONTAINER = "lb-haproxy"
@@ -26,6 +28,7 @@ def reads(wanted: Macvlan, last: bool = False) -> list[Read]:
         Read.of(DockerNetworks),
         Read.of(DockerInfo),
         Read.of(Interface, interface=wanted.parent),
+        Read.of(Repairs),
     ]
 
 
@@ -86,8 +89,13 @@ def network(wanted: Macvlan, last: bool = False) -> Commands:
         else f"create the Docker network {wanted.name}"
     )
     was = recreate(wanted.name, found) if found else "created"
-    noted = f"{KEEP}note network {quote(was)} {quote(wanted.name)}; settle\n"
-    script = recorded(f"{PRELUDE}{noted}{compose(wanted, found, last)}")
+    # one that is there and differs may do so by a change of settings
+    repairs = [] if found else [of_docker("network", wanted.name, wanted.create)]
+    tell(repairs)
+    noted = "\n".join(
+        [*fixes(repairs), f"note network {quote(was)} {quote(wanted.name)}; settle\n"]
+    )
+    script = recorded(f"{PRELUDE}{KEEP}{noted}{compose(wanted, found, last)}fixed\n")
     yield StringCommand("sh -c", QuoteString(script))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from chaos_engine.facts.observe import NodeError, current, observe, warn
 from chaos_engine.facts.repairs import PastRepair, Repairs
@@ -87,6 +88,15 @@ def of_removed(package: str) -> Repair:
     install = r"(apt|apt-get|aptitude|dpkg|nala|dselect-upgrade)[[:space:]]"
     search = Search(thing, rf"{install}.*[^a-z0-9+.-]{literal(package)}([^a-z0-9+.-]|$)")
     return Repair(thing, "removed", "removed", package, search)
+
+
+def of_docker(kind: Literal["network", "image"], name: str, wanted: str) -> Repair:
+    """What Docker has: a network that is made, or an image that is pulled."""
+    thing = f"Docker's {kind} {name}"
+    removal = rf"{kind}[[:space:]]+(rm|remove).*{literal(name)}|rmi[[:space:]].*{literal(name)}"
+    prune = rf"({kind}|system)[[:space:]]+prune"
+    search = Search(thing, rf"docker[[:space:]]+({prune}|{removal})")
+    return Repair(thing, wanted, kind, name, search)
 
 
 def literal(text: str) -> str:

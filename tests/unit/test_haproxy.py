@@ -205,7 +205,7 @@ def test_a_pull_is_tried_again_while_the_registry_does_not_answer(
     """
     script = Sandbox(tmp_path).localise(_PULL)
     done = subprocess.run(
-        ["sh", "-c", f"{docker}{script}", "sh", image],
+        ["sh", "-c", f"{docker}{script}", "sh", image, ""],
         capture_output=True,
         text=True,
         timeout=20,

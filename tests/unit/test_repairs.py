@@ -32,6 +32,7 @@ from chaos_engine.operations.repairs import (
     in_files,
     literal,
     messages,
+    of_docker,
     of_file,
     of_hold,
     of_removed,
@@ -260,6 +261,7 @@ SHIM = of_unit("cri-docker.service", "on").search
 LINK = "the address of lb-hairpin"
 VIP = IPv4Address("192.168.1.222")
 (ADDRESS,) = (one.search for one in hairpin_repairs({LINK: ""}, "lb-hairpin", "eth0", VIP, ""))
+NETWORK = of_docker("network", "lb-network", "").search
 OFF = "/etc/systemd/system/off.service"
 
 
@@ -310,6 +312,9 @@ OFF = "/etc/systemd/system/off.service"
         (of_removed("snapd").search, {"/etc/cron.d/a": "@daily root apt install snapd-x\n"}, set()),
         (of_hold("kubelet").search, {"/etc/rc.local": "apt-mark unhold kubeadm kubelet\n"},
          {"file|/etc/rc.local|/etc/rc.local"}),
+        (NETWORK, {"/etc/cron.daily/clean": "#!/bin/sh\ndocker system prune -af\n"},
+         {"file|/etc/cron.daily/clean|/etc/cron.daily/clean"}),
+        (NETWORK, {"/etc/cron.daily/clean": "docker image prune -f\ndocker network ls\n"}, set()),
         # our own
         (in_files("/etc/crictl.yaml"), {
             UNIT: "ExecStart=rm /etc/crictl.yaml\n",
