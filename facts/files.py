@@ -92,7 +92,8 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
     """
     found: dict[str, FileState] = {}
     sums: dict[str, str] = {}
-    fixed: dict[str, Fixed] = {}
+    flags: dict[str, Fixed] = {}
+    mounted: set[str] = set()
     for line in lines:
         if match := _STATE.fullmatch(line):
             writable, kind, target, mode, owner, group, size, path = match.groups()
@@ -106,15 +107,18 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
         elif match := _SUM.fullmatch(line):
             sums[match[2]] = match[1]
         elif line.startswith("mounted "):
-            fixed[line[8:]] = "mounted"
+            mounted.add(line[8:])
         elif match := _FLAGS.fullmatch(line):
             if "i" in match[1] or "a" in match[1]:
-                fixed.setdefault(match[2], "immutable" if "i" in match[1] else "append-only")
+                flags[match[2]] = "immutable" if "i" in match[1] else "append-only"
         else:
             raise ValueError(line)
     for path, state in found.items():
         sha256 = sums.get(path) if state.kind == "file" else None
-        found[path] = replace(state, sha256=sha256, fixed=fixed.get(path, state.fixed))
+        fixed = flags.get(path, state.fixed)
+        if path in mounted and state.kind != "directory":  # in a folder that is, files can be
+            fixed = "mounted"
+        found[path] = replace(state, sha256=sha256, fixed=fixed)
     return found
 
 

@@ -65,7 +65,7 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
             f"{folder} is {_what(above)}, and the folder of {path} is wanted there; move it away "
             "and run again"
         )
-    elif above.fixed and above.fixed != "mounted":
+    elif above.fixed:
         yield _fixed(folder, above)
 
 

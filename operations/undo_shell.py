@@ -39,8 +39,8 @@ aside() {{ # PATH: keep a version that is not ours
       ;;
     *) cp -a -- "$1" "$new" ;;
   esac
-  [ ! -e "$kept" ] || {{
-    kept=$kept.$(sha256sum <"$new" | cut -c 1-8)
+  [ ! -e "$kept" ] && [ ! -L "$kept" ] || {{
+    kept=$kept.$({{ readlink -- "$new" || cat -- "$new"; }} | sha256sum | cut -c 1-8)
     echo "$1 is kept as $kept"
   }}
   synced "$new"; mv -fT -- "$new" "$kept"; sync -- "${{kept%/*}}"
@@ -52,7 +52,11 @@ put_back() {{ # PATH: its original, by a rename
   case $1 in {TARGET}/*) put_on_share "$1"; return ;; esac
   [ -d "$(dirname -- "$1")" ] || (umask 022; mkdir -p -- "$(dirname -- "$1")")
   new=$(dirname -- "$1")/.$(basename -- "$1").chaos
-  staging "$new"; rm -f -- "$new"; cp -a -- "{ORIGINALS}$1" "$new"
+  staging "$new"; rm -f -- "$new"
+  case $(stat -f -c %T -- "$(dirname -- "$1")") in
+    msdos | exfat) cp --preserve=timestamps -- "{ORIGINALS}$1" "$new" ;; # they have no owners
+    *) cp -a -- "{ORIGINALS}$1" "$new" ;;
+  esac
   synced "$new"
   mv -fT -- "$new" "$1"; sync -- "$(dirname -- "$1")"
 }}

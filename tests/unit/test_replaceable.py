@@ -329,11 +329,12 @@ def test_a_mount_on_a_file_and_a_read_only_file_system_are_seen(tmp_path: Path) 
     )
     paths = tmp_path / "mounted", tmp_path / "folder", tmp_path / "folder/a"
     found = look(*paths, before=before)
-    assert [found[str(path)].fixed for path in paths] == ["mounted", "mounted", "unwritable"]
+    assert [found[str(path)].fixed for path in paths] == ["mounted", "unwritable", "unwritable"]
     with pytest.raises(NodeError, match="something is mounted on"):
         refuse([str(paths[0])], found)
-    with pytest.raises(NodeError, match="its file system is mounted read-only"):
-        refuse([str(paths[2])], found)
+    for path in (paths[2], tmp_path / "folder/b"):
+        with pytest.raises(NodeError, match="its file system is mounted read-only"):
+            refuse([str(path)], found)
 
 
 def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
@@ -550,3 +551,23 @@ def test_undo_of_what_is_immutable_is_refused(
     todo = changes(found, "docker", originals=place.localise(ORIGINALS))
     with pytest.raises(NodeError, match="is immutable, as set by chattr; run: chattr -i"):
         refuse_replacing([todo], found)
+
+
+def test_a_boot_partition_without_owners_gets_the_content_back(place: Node) -> None:
+    path = place.path("etc/folder/cmdline.txt")
+    regular(path)
+    place.deploy("kernel", Plan(write=(place.file("etc/folder/cmdline.txt", "ours"),)))
+    vfat = 'stat() { echo msdos; }; cp() { [ "$1" != -a ] && command cp "$@"; }'
+    place.undo("kernel", before=vfat)
+    assert path.read_text() == "theirs\n"
+
+
+def test_links_that_were_put_in_place_of_our_file_are_all_kept_aside(place: Node) -> None:
+    path = place.path("etc/folder/a")
+    for target in ("/dotfiles/a", "/dotfiles/b"):
+        place.deploy("docker", Plan(write=(place.file("etc/folder/a", "ours"),)))
+        path.unlink()
+        path.symlink_to(target)
+        place.undo("docker")
+    kept = place.path(f"var/aside{path}").parent.iterdir()
+    assert sorted(os.readlink(one) for one in kept) == ["/dotfiles/a", "/dotfiles/b"]
