@@ -1,8 +1,8 @@
 """Show that a long step is alive: a line each few seconds with what is done and for how long.
 
 A first deploy of a node takes minutes in apt and Docker, and waits for locks, other nodes and
-reboots. Without ``-v`` pyinfra prints nothing meanwhile. A step that takes longer than `EVERY`
-seconds prints lines such as::
+reboots. pyinfra prints nothing meanwhile, unless ``-vvv`` has it print all output. A step that
+takes longer than `EVERY` seconds prints lines such as::
 
     [pi1] Run Docker, 38 s: Unpacking docker.io (26.1.5)
     [pi1] Reboot node, 45 s: waiting until it is back, 42 s of 600 s
@@ -47,7 +47,7 @@ MARK = "chaos-engine: "
 
 TELL = f"""\
 tell() {{ # WHAT: say what is done now; ", at most N s" at its end says how long that may take
-  echo "{MARK}$*"
+  printf '%s\\n' "{MARK}$*"
 }}"""
 """Shell function for scripts whose standard output is the command's."""
 
@@ -186,7 +186,8 @@ def run_shell_command(
 
     + arguments: pyinfra's for the connector
 
-    Where the command's output is shown, with ``-v``, that is the sign of life.
+    Where the command's output is shown, with ``-vvv``, that is the sign of life. With ``-vv``,
+    where pyinfra prints commands but no output, lines say no more than for how long.
     """
     state = host.state
     with waiting(host, "", quiet=state.print_output) as doing:

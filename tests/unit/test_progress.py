@@ -22,10 +22,14 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.connectors import util
 
 from chaos_engine.facts import progress
-from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.observe import NodeError, YesOrNo, observe
 from chaos_engine.facts.progress import EVERY, Doing, heard, run_shell_command, waiting
+from chaos_engine.facts.standing import StandingState
 from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.cordon import Rolling
+from chaos_engine.operations.gate import gate
 from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.rolling import take_turn
 from chaos_engine.operations.shell import QUIETLY
 from tests.unit.nodes import Nodes
 
@@ -258,7 +262,7 @@ def test_an_operation_of_the_package_shows_its_name(
     assert SECRET not in caplog.text + "".join(shown)
 
 
-def test_with_v_the_output_alone_is_shown(
+def test_where_all_output_is_shown_it_alone_is(
     tmp_path: Path, shown: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = Nodes("pi1")
@@ -303,13 +307,52 @@ def test_a_wait_within_a_wait_is_the_outer_one(
     assert "runc" not in caplog.text
 
 
-def test_waits_of_the_packages_own_are_told_with_v_too(
+def test_waits_of_the_packages_own_are_told_where_all_output_is_shown_too(
     shown: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = Nodes("pi1")
     nodes.state.print_output = True
     with waiting(nodes["pi1"], "waiting until it is back", 600):
         until(lambda: "Waiting until it is back, 0 s of 600 s" in caplog.text)
+
+
+class Slow(YesOrNo):
+    """A fact that takes as long as the test wants."""
+
+    def command(self, folder: str) -> str:
+        return f"until [ -e {folder}/seen ]; do sleep 0.02; done; echo yes"
+
+
+def test_a_node_that_is_slow_to_read_shows_life(
+    tmp_path: Path, shown: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = Nodes("pi1")
+
+    def read() -> bool:
+        with nodes.on():
+            return observe(Slow, folder=str(tmp_path))
+
+    reading = gevent.spawn(read)
+    until(lambda: re.search(r"\[pi1\] Reading its state, 0 s$", caplog.text))
+    (tmp_path / "seen").touch()
+    assert reading.get()
+    assert shown == []
+
+
+def test_who_waits_for_its_turn_says_who_has_it(
+    shown: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = Nodes("pi1")
+    turns = gate(nodes.state, batch=1)
+    stands = StandingState(joined=True)
+    with turns.turn("pi2", "", joined=True):
+        waits = gevent.spawn(
+            take_turn, nodes.state, nodes["pi1"], Rolling(), stands, "restarted", lambda *_: "no"
+        )
+        until(lambda: "Waiting for its turn, which pi2 has now, 0 s" in caplog.text)
+        turns.failed = "pi2: it did not come back"
+    assert waits.get() is False
+    assert "not restarted, because pi2: it did not come back" in caplog.text
 
 
 def test_an_error_ends_the_signs(shown: list[str], caplog: pytest.LogCaptureFixture) -> None:
