@@ -1,10 +1,13 @@
 """What may be replaced on a node: one rule for each path that a script writes, moves or removes.
 
-Each is replaced by a rename, in deploy and undo. A regular file, a link of any kind and what leads
-there over a folder's link are replaced as they are: `cp -a` keeps content, owner, mode, times, ACL
-and extended attributes of what was there, or the link itself, and brings back the same. A file that
-stays the node's own in part (``merged``) keeps its owner, mode, ACL and attributes, and may be no
-link. All else is refused before any change, since a script would fail half-way.
+Deploy and undo replace a path by a rename.
+
+- A regular file, and a symbolic link wherever it leads, is replaced. `cp -a` keeps the original:
+  content, owner, mode, times, ACL and extended attributes, or the link itself. Undo brings it back.
+- A folder on the way may be a link to a folder.
+- A file that is the node's own in part (``merged``) keeps owner, mode, ACL and attributes. A link
+  in its place is refused.
+- All else is refused before any change, since a script would fail half-way.
 """
 
 from __future__ import annotations
@@ -106,7 +109,7 @@ def _fixed(path: str, state: FileState) -> str:
         )
     if state.fixed == "unwritable":
         return (
-            f"{path} cannot be changed, by root neither: it is immutable (chattr -i {name}), or "
+            f"{path} cannot be changed, not even by root: it is immutable (chattr -i {name}), or "
             f"its file system is mounted read-only (findmnt -T {name}); mend that and run again"
         )
     flag = "i" if state.fixed == "immutable" else "a"

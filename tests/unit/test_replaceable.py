@@ -50,7 +50,7 @@ REFUSED = {
     ),
     "immutable": (replace(FILE, fixed="immutable"), "{} is immutable, as set by chattr; run: "),
     "append-only": (replace(FILE, fixed="append-only"), "{} is append-only, as set by chattr"),
-    "read-only": (replace(FILE, fixed="unwritable"), "{} cannot be changed, by root neither"),
+    "read-only": (replace(FILE, fixed="unwritable"), "{} cannot be changed, not even by root"),
     "mounted": (replace(FILE, fixed="mounted"), "something is mounted on {}, so it cannot be"),
 }
 """What at a path has a node refused, whatever is to be done there, and what is said of it."""
@@ -69,7 +69,7 @@ REFUSED_FOLDER = {
     "file": (FILE, "{} is a file, and the folder of "),
     "link to nowhere": (replace(LINK, leads_to=None), "{} is a symbolic link that leads nowhere"),
     "immutable": (replace(FOLDER, fixed="immutable"), "{} is immutable, as set by chattr"),
-    "read-only": (replace(FOLDER, fixed="unwritable"), "{} cannot be changed, by root neither"),
+    "read-only": (replace(FOLDER, fixed="unwritable"), "{} cannot be changed, not even by root"),
 }
 """The same, of the folder that a path is in."""
 
