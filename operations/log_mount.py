@@ -86,8 +86,7 @@ def mount(
     if _trouble(volume, ram_size):
         verb = f"mount {volume}" if share else "put it into RAM"
         because(f"{verb}: {_trouble(volume, ram_size)}")
-        others = (one for one in todo.repairs if one.thing != SHARE.name)
-        todo = replace(todo, repairs=(*others, repair()))
+        todo = replace(todo, repairs=repairs(todo, volume, ram_size))
     if harden:
         because(f"give {TARGET} the flags {', '.join(lacks(_mounted()))}")
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
@@ -113,15 +112,20 @@ def mount(
         )
 
 
-def repair() -> Repair:
-    """What is mounted on ``/var/log``, when that is not as wanted."""
-    usual = of_unit(SHARE.name, "mounted")
+def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
+    """The things of a plan that may have been set before, when what is mounted on ``/var/log`` is
+    not as wanted: a pure function.
+
+    What is to be mounted is written in files: where these change, it is a change of settings.
+    """
+    others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
+    if todo.write:
+        return others
+    usual = of_unit(SHARE.name, f"mounted {volume} {ram_size}")
     umount = rf"umount[[:space:]].*{TARGET}([^a-zA-Z0-9._/-]|$)"
-    return replace(
-        usual,
-        search=usual.search._replace(pattern=f"{usual.search.pattern}|{umount}"),
-        suspects=("storage servers that go away (journalctl -u var-log tells)",),
-    )
+    search = usual.search._replace(pattern=f"{usual.search.pattern}|{umount}")
+    away = ("storage servers that go away (journalctl -u var-log tells)",) if volume else ()
+    return (*others, replace(usual, search=search, suspects=away))
 
 
 def lacks(mounted: Mount | None) -> tuple[str, ...]:

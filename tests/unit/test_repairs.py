@@ -21,9 +21,9 @@ from chaos_engine.facts.suspects import Search, Suspect, Suspects
 from chaos_engine.facts.sysctl import BootSetting, Sysctl
 from chaos_engine.operations import swap, sysctl
 from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import Plan, Unit, plan
+from chaos_engine.operations.files import File, Plan, Unit, plan
 from chaos_engine.operations.hairpin import repairs as hairpin_repairs
-from chaos_engine.operations.log_mount import repair as mount_repair
+from chaos_engine.operations.log_mount import repairs as mount_repairs
 from chaos_engine.operations.originals import KEEP
 from chaos_engine.operations.repairs import (
     MOST,
@@ -361,13 +361,21 @@ def test_swap_is_known_by_area_table_and_unit() -> None:
 
 
 def test_who_unmounts_the_share_is_looked_for() -> None:
-    pattern = mount_repair().search.pattern
+    (repair,) = mount_repairs(Plan(), "pi1", "")
     for line, match in (
         ("umount -l /var/log", True),
         ("systemctl stop var-log", True),
         ("umount /var/log/journal", False),
     ):
-        assert bool(grep(pattern, line)) == match
+        assert bool(grep(repair.search.pattern, line)) == match
+    assert "storage servers" in repair.suspects[0]
+    (repair,) = mount_repairs(Plan(), "", "16M")
+    assert repair.suspects == ()
+
+
+def test_another_volume_is_a_change_of_settings() -> None:
+    written = Plan(write=(File("/usr/local/sbin/var-log-mount", "volume=pi2"),))
+    assert mount_repairs(written, "pi2", "") == ()
 
 
 def grep(pattern: str, line: str) -> bool:
