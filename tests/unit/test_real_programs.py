@@ -6,7 +6,6 @@ files. Where a program is not on this computer its test is skipped, and says so.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -19,7 +18,6 @@ from typing import TypeVar
 
 import pytest
 
-from chaos_engine.facts.fstab import entries, is_swap, mounted_at
 from chaos_engine.facts.systemd_files import (
     effective,
     listing,
@@ -163,88 +161,3 @@ def test_systemd_takes_the_drop_ins_that_we_take(tmp_path: Path) -> None:
         if ours != theirs:
             wrong.append((number, theirs, ours))
     assert wrong == [], "\n".join(map(str, wrong[:9]))
-
-
-# What stands in a table; no NUL, behind which both read on in ways of their own
-FSTAB_GAPS = [" ", " ", "\t", "  ", " \t"]
-FSTAB_TARGETS = [
-    *("none", "swap", "/", "/var/log", "/var/log/", "/var//log/.", "/var/./log", "/var/lo\\147"),
-    *("/var/log\\040", "/var/log/x", "/var\\040log", "#", '"/var/log"'),
-]
-FSTAB_KINDS = [
-    *("swap", "swap", "swap", "ext4", "auto", "tmpfs", "none", "sw\\141p", "swap\\040", "Swap"),
-    *("swap,ext4", "\\163wap", '"swap"', "swap\r", "autofs", "swap\f", "\\\\swap", "ext4,swap"),
-]
-FSTAB_OPTIONS = ["defaults", "sw", "noauto", "nofail", "pri=5\\054noauto", "swap", "UUID=1", "x y"]
-FSTAB_REST = ["", "", " 0 0", " 0", " 1 2", " x 0", " 0 x", " 0 0 more", " 0 0 # mine", " # mine"]
-
-
-def fstab_line(random: Random, number: int) -> str:
-    """A line as people may write it, with a source of its own."""
-    gap = random.choice(FSTAB_GAPS)
-    fields = [
-        f"/s{number}{random.choice(['', '', chr(92) + '040b', '#', 'é'])}",
-        random.choice(FSTAB_TARGETS),
-        random.choice(FSTAB_KINDS),
-        random.choice(FSTAB_OPTIONS),
-    ]
-    head = random.choice(["", "", "", "", " ", "\t", "#", " # ", "\r", ";", "\ufeff"])
-    fields = fields[: random.choice([4, 4, 4, 4, 3, 3, 2, 1])]
-    rest = random.choice(FSTAB_REST) if len(fields) == 4 else ""
-    end = random.choice(["\n", "\n", "\n", "\r\n", " \n", "\\\n", "\n\n", " \r\n", "\t\n", "\r"])
-    return head + gap.join(fields) + rest + end
-
-
-def by_systemd(table: Path, units: Path) -> list[tuple[str, str, str]]:
-    """Source, target and type of each entry as systemd-fstab-generator reads it, which puts units
-    into this folder. It prints carriage returns as the end of a line."""
-    said = subprocess.run(
-        [needed("systemd-fstab-generator"), *[str(units)] * 3],
-        env={
-            "SYSTEMD_FSTAB": str(table),
-            "SYSTEMD_PROC_CMDLINE": "",
-            "SYSTEMD_LOG_LEVEL": "debug",
-            "SYSTEMD_LOG_TARGET": "console",
-        },
-        stderr=subprocess.PIPE,
-        check=False,  # 1 also where two lines have one target
-    ).stderr.decode()
-    return re.findall(r"Found entry what=(.*?) where=(.*?) type=(.*?) makefs=", said, re.DOTALL)
-
-
-def swaps_by_libmount(table: Path) -> set[str]:
-    """Sources of the entries that libmount takes for swap."""
-    # not --types, which makes no difference between upper and lower case
-    listed = subprocess.run(
-        [needed("findmnt"), "--tab-file", str(table), "--json", "--output", "SOURCE,FSTYPE"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=False,  # 1 where there is none
-    ).stdout
-    entries = json.loads(listed or '{"filesystems": []}')["filesystems"]
-    return {one["source"] for one in entries if one["fstype"] == "swap"}
-
-
-def test_systemd_and_libmount_read_fstab_as_we_do(tmp_path: Path) -> None:
-    wrong: list[object] = []
-    for number, random in enumerate(randoms()):
-        text = "".join(fstab_line(random, n) for n in range(random.randint(0, 5)))
-        table = tmp_path / f"{number}.fstab"
-        table.write_text(text, newline="")
-        units = tmp_path / str(number)
-        units.mkdir()
-        read = by_systemd(table, units)
-        ours = [(one.source, one.target, one.kind) for one in entries(text)]
-        if [tuple(re.sub("[\r\n]+", "\n", field) for field in one) for one in ours] != read:
-            wrong.append((text, read, ours))
-        mount = (units / "var-log.mount").exists()
-        if mount != any(mounted_at(text, "/var/log")):
-            wrong.append((text, mount, list(mounted_at(text, "/var/log"))))
-        swaps = {what for what, _, kind in read if kind == "swap"} | swaps_by_libmount(table)
-        lines = [line for line in text.split("\n") if is_swap(line)]
-        # by the first source in each, for a carriage return may have joined two lines
-        names = [{re.findall(r"/s\d+", one)[0] for one in some} for some in (swaps, lines)]
-        if names[0] != names[1]:
-            wrong.append((text, swaps, lines))
-    assert wrong == [], "\n".join(map(repr, wrong[:9]))
