@@ -76,6 +76,11 @@ class Cmdline(Value):
 #   documentation for boards, "A/B boot on Ubuntu for Raspberry Pi")
 # - Ubuntu before that, Raspberry Pi OS 12 and later, Debian: /boot/firmware
 # - Raspberry Pi OS before that: /boot, where later ones have a notice only
+#
+# Of config.txt (raspberrypi.com/documentation/computers/config_txt.html, "Conditional filters") a
+# line is property=value without blanks, the last one counts, and a [filter] holds until the next
+# one; [all] takes all filters back. What stands below another filter, or in a file that it includes,
+# is not read here: the known places below are looked at after what it names.
 _SCRIPT = r"""
 shown=
 show() { # ROLE PATH, each file once

@@ -17,11 +17,14 @@ from typing import Any
 
 import pytest
 
+from chaos_engine.facts import fstab
 from chaos_engine.facts.apt import parse_packages
+from chaos_engine.facts.apt_sources import entries
 from chaos_engine.facts.cloud_init import parse_cloud_init
 from chaos_engine.facts.docker_networks import DockerNetwork, parse_networks
 from chaos_engine.facts.docker_service import parse_service
 from chaos_engine.facts.files import parse_files
+from chaos_engine.facts.hosts import entries as hosts
 from chaos_engine.facts.journald import parse_drop_ins
 from chaos_engine.facts.kernel import parse_cmdline, split_words
 from chaos_engine.facts.kubernetes import parse_source
@@ -278,6 +281,11 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
             *(f"unit {i}.swap loaded enabled" for i in range(n)),
         ],
     ),
+    "sources of apt, one line": on(
+        lambda text: list(entries("a.list", text)), lambda n: "deb https://a.io /\n" * n
+    ),
+    "names": on(lambda data: list(hosts(data)), lambda n: b"10.0.0.1 a\n" * n),
+    "entries of fstab": on(lambda text: list(fstab.entries(text)), lambda n: "a /b c\n" * n),
     "fstab": on(without_swap, lambda n: "/dev/sda1 none swap sw 0 0\n" * n),
     "kernel parameters": on(
         parse_sysctls,
