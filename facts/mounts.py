@@ -14,9 +14,9 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import unescaped
 
 ANSWER_SECONDS = 15
-"""A file system that has not answered after so many seconds hangs. Gluster's client and
-NFS's give a silent server up before (``ping-timeout``; ``timeo`` and ``retrans``), so that one that
-goes over to another server does not count."""
+"""A file system that has not answered after so many seconds hangs. A Gluster client gives a silent
+server up before (``ping-timeout``), so that one that goes over to another server does not count. An
+NFS client has no other one."""
 
 Answer = Literal["answers", "fails", "hangs"]
 
