@@ -76,9 +76,9 @@ def build(suite: str, userland: str) -> Images:
         container_images = pool.submit(_registry)
         client = pool.submit(kubectl.piece)
         base = _base(suite)
-        storage = pool.submit(_layer, suite, base, "storage")
+        storage = pool.submit(layer, suite, base, "storage")
         name = "worker" if userland == plan.USERLANDS[0] else userland
-        worker = _layer(suite, base, name)
+        worker = layer(suite, base, name)
         archive = _archive(suite, name, base, worker, archive_key)
         return Images(
             base=base,
@@ -102,7 +102,7 @@ def _base(suite: str) -> Path:
     )
 
 
-def _layer(suite: str, base: Path, name: str) -> Path:
+def layer(suite: str, base: Path, name: str) -> Path:
     return cache.piece(
         f"{name}-{suite}",
         # The worker image has the modules of this computer's kernel.
