@@ -79,8 +79,8 @@ class Cmdline(Value):
 #
 # Of config.txt (raspberrypi.com/documentation/computers/config_txt.html, "Conditional filters") a
 # line is property=value without blanks, the last one counts, and a [filter] holds until the next
-# one; [all] takes all filters back. What stands below another filter, or in a file that it includes,
-# is not read here: the known places below are looked at after what it names.
+# one; [all] takes all filters back. What stands below another filter, or in a file that it
+# includes, is not read here: the known places below are looked at after what it names.
 _SCRIPT = r"""
 shown=
 show() { # ROLE PATH, each file once
