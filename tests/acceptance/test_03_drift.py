@@ -11,7 +11,7 @@ import pytest
 
 from tests import drift, manifest, seen
 from tests.drift import leaves
-from tests.virtual_cluster import Cluster, Result
+from tests.virtual_cluster import Cluster, Result, wait_for
 
 DRIFT = {
     "hosts_file": "name of a machine gone",
@@ -112,6 +112,8 @@ def test_what_a_timer_of_the_owner_undoes_is_told_when_it_is_fixed_again(
     assert run("--dry") == []
     deployed.power(tuned, "cycle")
     deployed.await_shares(tuned)
+    # Docker turns forwarding on when it starts
+    wait_for("Docker", lambda: deployed.exec(tuned, "docker info", ok=False), 120)
     deployed.exec(tuned, "systemctl start tuning.service")
     (said,) = preview = run("--dry")
     assert "something keeps changing net.ipv4.ip_forward: runs have fixed it once before" in said
