@@ -94,6 +94,8 @@ class Machine:
         for words in (
             ("tuntap", "add", tap, "mode", "tap"),
             ("link", "set", tap, "master", "lan", "up"),
+            # Its network card takes no frames larger than those on the wire, and drops them
+            ("link", "set", "lan", "gso_max_segs", "1"),
         ):
             linux.run("sh", "-c", 'ip -n "$@" 2>&1 || [ "$2" = tuntap ]', "sh", lan, *words)
         services.spawn(
