@@ -222,6 +222,8 @@ def test_an_export_that_root_cannot_write_is_told(site: Site) -> None:
 def test_the_store_is_changed_by_a_deploy(site: Site) -> None:
     exports = {f"var-log@{server.address}:{EXPORT}" for server in site.servers}
     ram, gluster = {RAM}, {f"checked@{STORAGE}:/{NODE}"}
+    # A volume names its bricks by their servers' names
+    site.exec(f"echo {site.cluster.address(STORAGE)} {STORAGE} >>/etc/hosts")
     for store, sources in (
         *(("ram", ram), ("nfs", exports), ("gluster", gluster)),
         *(("ram", ram), ("gluster", gluster), ("nfs", exports)),
