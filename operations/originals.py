@@ -52,13 +52,17 @@ old() {{ # whether it was deployed before there was a manifest: what was kept th
 fixes() {{ # LINE...: what will be set: thing, wanted, the kind and name of the line in the manifest
   # that is there if an earlier run has set it, and the name of a line wrote by which what was found
   # is of this package too; to be called before these lines are settled
-  to_fix=$(printf '%s\n' "$@" | by=$concern awk -F '\t' -v OFS='\t' '
+  unfinished={DIRECTORY}/unfinished.$concern repair=1
+  [ ! -e "$unfinished" ] || repair=0 # what a run that was cut short has left is nobody's doing
+  to_fix=$(printf '%s\n' "$@" | by=$concern awk -F '\t' -v OFS='\t' -v repair=$repair '
     ! given {{ if ($5 == "." && $1 == ENVIRON["by"]) had[$2, $4]; next }}
     {{ changed = $5 != "" && $5 != $4 && ("wrote", $5) in had }}
-    {{ print $1, $2, (($3, $4) in had) && ! changed }}
+    {{ print $1, $2, repair && (($3, $4) in had) && ! changed }}
   ' $([ ! -e {MANIFEST} ] || echo {MANIFEST}) given=1 -)
+  {{ mkdir -p {DIRECTORY} && true >"$unfinished"; }} 2>/dev/null || true
 }}
 fixed() {{ # what was set, is: note what of that was a repair. It is no reason to fail
+  [ -z "${{unfinished-}}" ] || rm -f -- "$unfinished"
   case ${{to_fix-}} in "") return 0 ;; *"	1" | *"	1
 "*) ;; *) [ -e {REPAIRS} ] || return 0 ;; esac
   printf '%s\n' "$to_fix" | by=$concern now=$(date '+%Y-%m-%d %H:%M') awk -F '\t' -v OFS='\t' '

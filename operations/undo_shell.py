@@ -291,6 +291,7 @@ forget() {{ # the concern's lines, but for what is left to nobody or to the next
     sync -- {REPAIRS}.chaos-new; mv -fT -- {REPAIRS}.chaos-new {REPAIRS}
     [ -s {REPAIRS} ] || rm -f -- {REPAIRS}
   fi
+  rm -f -- {DIRECTORY}/unfinished."$concern"
   sync -- {MANIFEST}.chaos-new; mv -fT -- {MANIFEST}.chaos-new {MANIFEST}; sync -- {DIRECTORY}
 }}
 forget_file() {{ # PATH: its original, unless another concern has it

@@ -138,13 +138,20 @@ def test_a_key_is_seen_by_nobody(stage: Stage, there: bool, arguments: tuple[str
 
 def test_a_run_that_fails_shows_no_key(stage: Stage) -> None:
     put(stage, stage.old)
-    stage.exec(f"mount --bind {FOLDER} {FOLDER}; mount -o remount,bind,ro {FOLDER}")
+    # in the middle of the change: what can be seen before it is refused then
+    mv = (
+        "#!/bin/sh",
+        f'case "$*" in *" {KEY}") echo "mv: Input/output error" >&2; exit 1 ;; esac',
+        'exec /usr/bin/mv "$@"',
+    )
+    stage.exec(f"printf '%s\\n' {shlex.join(mv)} >/usr/local/sbin/mv; chmod 755 /usr/local/sbin/mv")
     try:
         run = stage.run("-y", *LOUD, ok=False)
     finally:
-        stage.exec(f"umount {FOLDER}")
+        stage.exec("rm /usr/local/sbin/mv")
     assert run.done.status != 0
-    assert "Read-only file system" in run.done.text
+    assert "mv: Input/output error" in run.done.text
+    assert stage.exec(f"cat {KEY}").encode() == stage.old.strip(), "the old one is back"
     assert not stage.shown(run.done.text)
     assert run.seen.leaks == set()
 

@@ -92,6 +92,15 @@ def test_a_change_of_settings_is_no_repair_and_ends_the_count(box: Sandbox) -> N
     assert counted(box) == {"a": 1}
 
 
+def test_what_a_run_that_was_cut_short_has_left_is_no_repair(box: Sandbox) -> None:
+    todo = plan([box.file("a", "ours")], [], [], {}, {}, {})
+    assert box.apply(todo, apply="kill -9 $$").returncode == -9
+    write(box, "ours", None)
+    assert counted(box) == {}
+    write(box, "ours", state("theirs"))
+    assert counted(box) == {"a": 1}
+
+
 def test_what_fails_was_not_fixed(box: Sandbox) -> None:
     write(box, "ours", None)
     todo = plan([box.file("a", "ours")], [], [], {}, {}, {})
