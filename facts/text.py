@@ -46,4 +46,5 @@ def title_of(names: Iterable[str], own: str | None) -> str:
     + names: all that the operation in this place has, for other hosts may have another one there
     + own: what the host's own was called with
     """
-    return next(name for name in sorted(names) if own is None or name.endswith(own))
+    fitting = (n for n in sorted(names) if own is None or f" | {n}".endswith(f" | {own}"))
+    return next(fitting, str(own))

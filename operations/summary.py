@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import pyinfra
+from click import unstyle
 from pyinfra import logger
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.api.util import format_text
@@ -69,8 +73,11 @@ class Outcome(Value):
         return self.result in _COLOURS
 
 
-def outcome(state: State, host: Host) -> Outcome:
-    """What became of a host in a run that is over, or would in one that was previewed."""
+def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
+    """What became of a host in a run that is over, or would in one that was previewed.
+
+    + prepared: whether all that shall be done to it was found out
+    """
     if host not in state.activated_hosts:
         return Outcome("not reached", "the reason stands at the top, under Connecting")
     view = view_of(host)
@@ -89,7 +96,11 @@ def outcome(state: State, host: Host) -> Outcome:
         return bool(meta._maybe_is_change)
 
     told = view.told.get(executed, {})
-    changing = {titles[op]: tuple(told.get(titles[op], ())) for op in order if changes(op)}
+    changing: dict[str, Sequence[str]] = {}
+    for title in (titles[op] for op in order if changes(op)):
+        others = sum(name == title or name.startswith(f"{title} (") for name in changing)
+        name = f"{title} ({others + 1})" if others else title
+        changing[name] = tuple(told.get(title, ()))
     if view.refusal:
         changing = {name: why for name, why in changing.items() if not name.endswith(REFUSE_NODE)}
         return Outcome("refused", view.refusal, changing)
@@ -98,12 +109,16 @@ def outcome(state: State, host: Host) -> Outcome:
         if failed and host in state.failed_hosts:
             said = "; ".join(view.failures) or "what it printed stands above"
             return Outcome("failed", f"{titles[failed[-1]].rpartition(' | ')[2]}: {said}", changing)
-        left = [op for op in order if not metas[op].is_complete()]
-        if left:
-            why = f"{len(left)} of {len(order)} operations were not begun; run again"
-            return Outcome("not finished", why, changing)
     if view.failures:
         return Outcome("failed", "; ".join(view.failures), changing)
+    if host in state.failed_hosts:
+        return Outcome("failed", "what it printed stands above", changing)
+    left = [op for op in order if executed and not metas[op].is_complete()]
+    if left:
+        why = f"{len(left)} of {len(order)} operations were not begun; run again"
+        return Outcome("not finished", why, changing)
+    if not executed and not prepared:
+        return Outcome("not finished", "the run ended before it knew all of it; run again")
     verb: Result = "changed" if executed else "to be changed"
     return Outcome(verb if changing else "as wanted", operations=changing)
 
@@ -119,7 +134,7 @@ def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
         again = " ".join(f"--limit {shlex.quote(name)}" for name in bad)
         return f"do what is said there, and run again; for these alone: {again}"
     if previewed and any(found.operations for found in outcomes.values()):
-        return "nothing was changed yet; without --dry it is"
+        return "nothing was changed; run it without --dry to have that done"
     return ""
 
 
@@ -128,14 +143,20 @@ class Summary(BaseStateCallback):
 
     def __init__(self) -> None:
         self.stopped = False
-        self.files: dict[str, set[str]] = {}
-        self._filters: list[logging.Filter] = []
+        self.refused: set[str] = set()
+        self._files: dict[str, set[str]] = {}
+        self._lines = _Ready(self.refused)
         self._done = False
+        logger.addFilter(self._lines)
 
-    def leave_out(self, lines: logging.Filter) -> None:
-        """Filter what pyinfra prints, until the hosts disconnect."""
-        self._filters.append(lines)
-        logger.addFilter(lines)
+    def write_to(self, file: str, host: str) -> None:
+        """Have a host's outcome written to a file on this computer.
+
+        What an earlier run has left there is removed, for this one may end without a summary.
+        """
+        if file not in self._files:
+            Path(file).unlink(missing_ok=True)
+        self._files.setdefault(file, set()).add(host)
 
     @override
     def host_disconnect(self, state: State, host: Host) -> None:  # type: ignore[override]
@@ -144,10 +165,13 @@ class Summary(BaseStateCallback):
         if self.stopped or self._done or any(one.connected for one in others):
             return
         self._done = True
-        for lines in self._filters:
-            logger.removeFilter(lines)
+        logger.removeFilter(self._lines)
         concerned = [one for one in state.inventory if state.is_host_in_limit(one)]
-        outcomes = {one.name: outcome(state, one) for one in concerned}
+        wanted = state.current_op_file_number + 1 if pyinfra.is_cli else 0
+        outcomes = {
+            one.name: outcome(state, one, prepared=self._lines.ready[one.name] >= wanted)
+            for one in concerned
+        }
         previewed = state.current_stage == StateStage.Prepare
         prefixes = {one.name: one.print_prefix for one in concerned}
         logger.info("--> Nodes:")
@@ -156,7 +180,7 @@ class Summary(BaseStateCallback):
             logger.info(f"{prefixes[name]}{text}")
         if next_step := advice(outcomes, previewed):
             logger.info(f"Next: {next_step}")
-        for path, names in self.files.items():
+        for path, names in self._files.items():
             write(Path(path), previewed, {n: o for n, o in outcomes.items() if n in names})
 
 
@@ -187,7 +211,7 @@ def summarize(file: str = "") -> Summary:
         known = [Summary()]
         state.add_callback_handler(known[0])  # type: ignore[no-untyped-call]
     if file:
-        known[0].files.setdefault(file, set()).add(host.name)
+        known[0].write_to(file, host.name)
     return known[0]
 
 
@@ -211,7 +235,7 @@ def refuse(reason: str) -> None:
     view.refusal = reason
     # pyinfra's exit code looks at this set. Failing the host would ask for a confirmation
     state.failed_hosts.add(host)
-    summarize().leave_out(_NotReady(host.print_prefix))
+    summarize().refused.add(host.name)
 
 
 def fall_short(why: str) -> None:
@@ -223,13 +247,21 @@ def fall_short(why: str) -> None:
     state.failed_hosts.add(host)
 
 
-class _NotReady(logging.Filter):
-    """Leaves out the line by which pyinfra calls a host ready that was refused.
+class _Ready(logging.Filter):
+    """Counts the lines by which pyinfra says that it has loaded a deploy file for a host.
 
-    + name: what pyinfra prints before each line of that host
+    Those of hosts that were refused are left out: they are not ready.
     """
+
+    def __init__(self, refused: Collection[str]) -> None:
+        super().__init__()
+        self.ready: Counter[str] = Counter()
+        self._refused = refused
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        words = record.getMessage()
-        return not (words.startswith(self.name) and "Ready:" in words)
+        line = re.match(r"\[(.*?)\] +Ready: ", unstyle(record.getMessage()))
+        if not line:
+            return True
+        self.ready[line[1]] += 1
+        return line[1] not in self._refused

@@ -139,8 +139,8 @@ _AFTER_UNDO = (
 AFTER_UNDO = {
     "bookworm": (
         *_AFTER_UNDO,
-        # What Docker 20.10 makes when it starts, and its package leaves
-        r"(files|contents) /etc/docker(/key\.json)?:",
+        # What Docker 20.10 makes when it starts, and its package leaves; also behind a link
+        r"(files|contents) /etc/(dotfiles/)?docker(/key\.json)?:",
     ),
     "trixie": (
         *_AFTER_UNDO,

@@ -78,6 +78,7 @@ def test_verify_finds_deployed_nodes_as_wanted(deployed: Cluster) -> None:
 def test_reboot_undoes_nothing(deployed: Cluster) -> None:
     node = deployed.workers[0]
     deployed.power(node, "cycle")
+    deployed.await_shares(node)  # the boot does not wait for it
     assert deployed.changed("deploy.py", "--limit", node) == {}
     for concern, look in seen.CONCERNS.items():
         assert look(deployed, node, deployed.host(node)), concern

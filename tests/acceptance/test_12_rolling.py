@@ -169,8 +169,8 @@ def test_a_node_that_cannot_be_drained_stops_the_rest_and_the_next_run_goes_on(
 
 
 def said(text: str, node: str) -> str:
-    """What a run says last of a node, before it counts its commands."""
-    lines = re.findall(rf"(?m)^ *\[{node}\] +(.*)$", text)
+    """What a run says last of a node, before it counts its commands and sums up."""
+    lines = re.findall(rf"(?m)^ *\[{node}\] +(.*)$", text.partition("--> Nodes:")[0])
     return next((line for line in reversed(lines) if not line.startswith("Error: ")), "")
 
 

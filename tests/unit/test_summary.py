@@ -14,6 +14,7 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.connect import disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.context import ctx_state
+from pyinfra.operations import server
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings, SettingsError
@@ -218,6 +219,50 @@ def test_the_file_has_results_and_reasons_of_those_that_ask_for_it(
         },
     }
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+
+
+CUT_SHORT = (
+    DEPLOY.replace("raise NodeError", "return; raise NodeError")
+    + """
+from pyinfra.facts.server import Command
+{rest}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ("raise ValueError('a mistake in the file')", "[@local] not finished: the run ended"),
+        ("host.get_fact(Command, command='exit 3')", "[@local] failed: what it printed"),
+    ],
+)
+def test_what_was_not_found_out_is_not_called_as_wanted(
+    tmp_path: Path, rest: str, said: str
+) -> None:
+    (tmp_path / "deploy.py").write_text(CUT_SHORT.replace("{rest}", rest))
+    file = tmp_path / "summary.json"
+    file.write_text("of an earlier run")
+    data = ("--data", f"chaos_summary_file={file}")
+    process = start(tmp_path, "@local", "deploy.py", "--dry", *data, out=tmp_path / "out")
+    process.join(60)
+    text = unstyle((tmp_path / "out").read_text())
+    assert process.exitcode == 1
+    assert said in text
+    assert "as wanted" not in text
+    assert json.loads(file.read_text())["nodes"]["@local"]["result"] in ("failed", "not finished")
+
+
+def test_operations_of_one_name_are_counted_each(
+    of_words: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = of_words("nothing", changes=False)
+    with nodes.on():
+        obedient()
+        for _ in range(2):
+            server.shell(commands=["true"])
+    nodes.execute()
+    assert block(caplog, nodes)[0].startswith("[pi1] changed by 2 operations: ")
 
 
 def test_an_inventory_without_workers_is_told(tmp_path: Path) -> None:
