@@ -55,7 +55,9 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         description="folder on the node with a copy of HAProxy's configuration, to look at",
     )
     haproxy_run_dir: Folder = Field(
-        "/var/log/haproxy/run", description="folder on the node with HAProxy's admin socket"
+        "/var/log/haproxy/run",
+        description="folder on the node where HAProxy's admin socket is looked for, a link to the "
+        "one in /run that has it",
     )
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ from chaos_engine.facts.health import CHECKS, PART_OF, Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
 from chaos_engine.operations.compatibility import etcd_misfit
 from chaos_engine.operations.summary import fall_short
-from chaos_engine.operations.verify import judge, report
+from chaos_engine.operations.verify import judge, report, verdict
 
 
 @deploy("Verify")
@@ -47,7 +47,7 @@ def verify() -> None:
     found = findings(concerns)
     failed = [concern for concern, problems in found.items() if problems]
     if not report(found):
-        fall_short(f"not as wanted: {', '.join(failed)}")
+        fall_short(verdict(failed))
     judge(name="Verify node", failed=failed)
 
 

@@ -319,6 +319,11 @@ class View:
     passed: dict[str, Moment] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
 
+    def fail(self, why: str) -> None:
+        """Note what is wrong with the host, once, for the end of the run."""
+        if why not in self.failures:
+            self.failures.append(why)
+
     def learn(self, reads: Iterable[Read], identity: tuple[str, ...], value: Any) -> None:
         """Keep the value that answers all of these, each with its own names."""
         if not self.known:

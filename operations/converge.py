@@ -151,7 +151,7 @@ def _refuse(state: State, host: Host, reason: str) -> bool:
 
 def fail_host(state: State, host: Host, message: str) -> bool:
     """Print the reason and fail this host only: a raise here would print a traceback."""
-    view_of(host).failures.append(message)
+    view_of(host).fail(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)
     return False
 

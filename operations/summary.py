@@ -242,8 +242,7 @@ def fall_short(why: str) -> None:
     """Say what is wrong with the current host that keeps it from no further operation: the
     summary and the exit code tell it."""
     state, host, view = current()
-    if why not in view.failures:
-        view.failures.append(why)
+    view.fail(why)
     state.failed_hosts.add(host)
 
 

@@ -47,7 +47,7 @@ NEEDED_WHEN_JOINED = (
 _NOTES = {
     "docker": "Docker's images, containers and volumes stay in its data folder, /var/lib/docker "
     "unless it was set",
-    "log_mount": "its logs stay on the Gluster volume or the NFS export",
+    "log_mount": "logs on a Gluster volume or an NFS export stay there; those in RAM are gone",
     "haproxy": "the address of the Kubernetes API goes away with the proxy",
     "kernel": "the kernel's command line is as it was from the next boot on: reboot the node when "
     "that suits",
