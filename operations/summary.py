@@ -40,6 +40,9 @@ _COLOURS: Mapping[Result, str] = {
 """All others are red."""
 
 
+SHOWN = 6
+"""How many operations of a node the block names."""
+
 REFUSE_NODE = "Refuse node"
 """The name of the one operation that a refused node has."""
 
@@ -61,10 +64,11 @@ class Outcome(Value):
     def line(self) -> str:
         """It in a line."""
         names = [name.rpartition(" | ")[2] for name in self.operations or {}]
-        did = f"{len(names)} operation{'s' * (len(names) > 1)}: {', '.join(names)}" if names else ""
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        did = f"{len(names)} operation{'s' * (len(names) > 1)}: {', '.join(names[:SHOWN])}{more}"
         if not self.why:
-            return f"{self.result}{f' by {did}' if did else ''}"
-        before = f" (before that, changed by {did})" if did else ""
+            return f"{self.result}{f' by {did}' if names else ''}"
+        before = f" (before that, changed by {did})" if names else ""
         return f"{self.result}: {self.why}{before if self.result != 'refused' else ''}"
 
     @property

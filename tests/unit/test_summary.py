@@ -295,6 +295,13 @@ def test_the_run_after_a_preview_tells_its_own_reasons_once(of_words: Any) -> No
     assert view.told[False] == view.told[True] == {"Obey | Do it": ["the word is change"]}
 
 
+def test_a_line_names_the_first_of_many_operations() -> None:
+    many = {f"Role | Do {number}": () for number in range(9)}
+    assert Outcome("changed", operations=many).line == (
+        "changed by 9 operations: Do 0, Do 1, Do 2, Do 3, Do 4, Do 5 and 3 more"
+    )
+
+
 def test_advice_is_for_what_can_be_done() -> None:
     well = Outcome("as wanted")
     due = Outcome("to be changed", operations={"Docker | Run Docker": ("hold docker.io",)})
