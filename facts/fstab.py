@@ -1,8 +1,8 @@
 """``/etc/fstab`` as the two programs read it that act on it.
 
 systemd-fstab-generator(8), which makes units of it at boot and at ``systemctl daemon-reload``,
-reads with the C library's getmntent(3) (``src/fstab-generator/fstab-generator.c``; glibc,
-``misc/mntent_r.c``):
+reads with the C library's getmntent(3) up to systemd 257 at least (``src/fstab-generator/
+fstab-generator.c``; glibc, ``misc/mntent_r.c``), and with libmount in systemd 262, as was seen:
 
 - lines end with a line feed alone; one that begins with ``#``, or blanks and ``#``, is a comment;
 - space and tab separate fields, also at the head of a line: source, target, type, options. Each may
@@ -15,10 +15,10 @@ reads with the C library's getmntent(3) (``src/fstab-generator/fstab-generator.c
 - ``noauto`` keeps a mount from ``local-fs.target`` only: units that need what is below it, as
   systemd-journal-flush.service does ``/var/log``, pull it in (systemd.unit(5), RequiresMountsFor).
 
-libmount, with which ``mount -a`` and ``swapon -a`` read (util-linux, ``libmount/src/tab_parse.c``),
-differs: each ``\\ooo`` of three octal digits is a character, a carriage return at the end of a line
-is no part of it, and a line is passed over that has no type, or whose fifth or sixth field is no
-number.
+libmount, with which ``mount -a`` and ``swapon -a`` read too (util-linux,
+``libmount/src/tab_parse.c``), differs: each ``\\ooo`` of three octal digits is a character, a
+carriage return at the end of a line is no part of it, and a line is passed over that has no type,
+or whose fifth or sixth field is no number.
 """
 
 from __future__ import annotations
@@ -47,40 +47,53 @@ class Entry(NamedTuple):
     kind: str
 
 
-def entries(text: str) -> Iterator[Entry]:
-    """The entries of a table as systemd-fstab-generator reads them, in their order."""
+def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
+    """The entries of a table as systemd reads them, in their order.
+
+    + libmount: whether it reads with libmount
+    """
     for number, line in enumerate(text.split("\n"), 1):
-        fields = _fields(line)
+        fields = _by_libmount(line) if libmount else _by_getmntent(line)
         if fields:
-            read = (_ESCAPE.sub(lambda match: _ESCAPES[match[1]], field) for field in fields)
-            source, target, kind = [*read, "", ""][:3]
+            source, target, kind = [*fields, "", ""][:3]
             yield Entry(number, source, _simple(target), kind)
 
 
-def mounted_at(text: str, target: str) -> Iterator[Entry]:
-    """The entries that mount something at `target`, an absolute path.
+def mounted_at(text: str, target: str) -> list[Entry]:
+    """The entries that mount something at `target`, an absolute path, in one reading or the other.
 
-    **Example:** ``next(mounted_at("tmpfs /var/log tmpfs\n", "/var/log")).number == 1``
+    **Example:** ``mounted_at("tmpfs /var/log tmpfs\n", "/var/log")[0].number == 1``
     """
-    return (
-        entry
-        for entry in entries(text)
+    found = {
+        entry.number: entry
+        for libmount in (True, False)
+        for entry in entries(text, libmount)
         if entry.target == target and entry.kind not in ("swap", "autofs")
-    )
+    }
+    return [found[number] for number in sorted(found)]
 
 
 def is_swap(line: str) -> bool:
-    """Whether a line is for swap, as systemd or as ``swapon -a`` reads it."""
-    fields, bare = _fields(line), _fields(line.removesuffix("\n").removesuffix("\r"))
-    if fields[2:3] == ["swap"]:
-        return True
-    return [unescaped(field) for field in bare[2:3]] == ["swap"] and all(
-        map(_NUMBER.fullmatch, bare[4:6])
-    )
+    """Whether a line is for swap, in one reading or the other."""
+    return any(fields[2:3] == ["swap"] for fields in (_by_getmntent(line), _by_libmount(line)))
+
+
+def _by_getmntent(line: str) -> list[str]:
+    return [
+        _ESCAPE.sub(lambda match: _ESCAPES[match[1]], field)
+        for field in _fields(line.removesuffix("\n"))
+    ]
+
+
+def _by_libmount(line: str) -> list[str]:
+    fields = _fields(line.removesuffix("\n").removesuffix("\r"))
+    if len(fields) < 3 or not all(map(_NUMBER.fullmatch, fields[4:6])):
+        return []
+    return [unescaped(field) for field in fields]
 
 
 def _fields(line: str) -> list[str]:
-    line = line.removesuffix("\n").strip(_BLANKS)
+    line = line.strip(_BLANKS)
     return [] if line.startswith("#") or not line else re.split(f"[{_BLANKS}]+", line)
 
 
