@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyinfra
-from click import unstyle
 from pyinfra import logger
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.api.util import format_text
@@ -39,6 +38,8 @@ _COLOURS: Mapping[Result, str] = {
 }
 """All others are red."""
 
+
+_STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 SHOWN = 6
 """How many operations of a node the block names."""
@@ -263,7 +264,7 @@ class _Ready(logging.Filter):
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        line = re.match(r"\[(.*?)\] +Ready: ", unstyle(record.getMessage()))
+        line = re.match(r"\[(.*?)\] +Ready: ", _STYLES.sub("", record.getMessage()))
         if not line:
             return True
         self.ready[line[1]] += 1
