@@ -494,8 +494,10 @@ def compose(
     staged = " ".join(q(file.staged) for file in todo.write)
     touched = [*(file.path for file in todo.write), *todo.remove]
     also = tuple(also)
-    old = {path: beside(path, "chaos-old") for path in touched}
-    olds = " ".join(map(q, old.values()))
+    # Not on the card, where a power cut at the end of a run would leave them for ever
+    kept = {path: f'"$stage/old.{n}"' for n, path in enumerate(touched)}
+    # on their way back; a later run removes them if this one is cut short
+    olds = " ".join(q(beside(path, "chaos-old")) for path in touched)
     lines = [
         PRELUDE,
         # what a script that was killed has left
@@ -562,12 +564,12 @@ def compose(
     lines += [f"unit_was {q(name)}" for name in dict.fromkeys(unit.name for unit in units)]
     lines += [*fixes(todo.repairs), "settle"]
     lines += [_BACK] if touched else []
-    lines += [f"hold_old {q(path)} {q(old[path])}" for path in touched]
+    lines += [f"hold_old {q(path)} {kept[path]}" for path in touched]
     # Units whose files are written now are enabled before systemd reads them all, which takes long
     written = {posixpath.basename(file.path) for file in unit_files(todo.write)}
     own = tuple(unit for unit in todo.enable if unit.name in written)
     back = [f"{line} || true" for line in _systemctl("--no-reload disable", own)]
-    back += [f"back {q(old[path])} {q(path)}" for path in touched]
+    back += [f"back {kept[path]} {q(path)} {q(beside(path, 'chaos-old'))}" for path in touched]
     lines += ["undo() {", *(f"  {line}" for line in back), "  :", "}"]
     changes = [f"mv -fT -- {q(file.staged)} {q(file.path)}" for file in todo.write]
     changes += [f"rm -f -- {q(path)}" for path in todo.remove]
@@ -634,13 +636,13 @@ LIKE = "cp -a --attributes-only --no-preserve=timestamps --"
 the first."""
 
 _BACK = """\
-hold_old() { # PATH OLD: keep what is there beside it, the very same file where that can be
+hold_old() { # PATH OLD: keep what is there
   [ -e "$1" ] || [ -L "$1" ] || return 0
-  { [ ! -L "$1" ] && ln -- "$1" "$2" 2>/dev/null; } || { cp -a -- "$1" "$2"; synced "$2"; }
+  cp -a -- "$1" "$2"
 }
-back() { # OLD PATH: the old file, or none if there was none
-  # mv refuses to do it with two names of one file, which was not replaced
-  if [ -e "$1" ] || [ -L "$1" ]; then [ "$1" -ef "$2" ] || mv -fT -- "$1" "$2" || :
+back() { # OLD PATH BESIDE: the old file, or none if there was none
+  if [ -e "$1" ] || [ -L "$1" ]; then
+    { cp -a -- "$1" "$3" && synced "$3" && mv -fT -- "$3" "$2"; } || :
   else rm -f -- "$2" || :; fi
 }"""
 

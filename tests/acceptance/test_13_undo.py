@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -84,10 +85,12 @@ def fresh(deployed: Cluster) -> State:
 
 
 @pytest.fixture(scope="module")
-def again(deployed: Cluster) -> Cluster:
-    """The cluster deployed after the undo."""
+def again(deployed: Cluster) -> Iterator[Cluster]:
+    """The cluster deployed after the undo; in the end without what people have done to its files."""
     deployed.pyinfra("deploy.py", "-y")
-    return deployed
+    yield deployed
+    deployed.lab("reset", NODE)
+    deployed.pyinfra("deploy.py", "-y", "--limit", NODE)
 
 
 def settled(cluster: Cluster) -> State:

@@ -179,7 +179,7 @@ def test_ram_stands_in_while_no_server_answers(site: Site) -> None:
     run = site.pyinfra(MOUNT, "-y", ok=False)
     print(f"the deploy ended after {time.monotonic() - begin:.0f} s")
     assert run.status != 0
-    assert "mend the storage servers" in run.text
+    assert "fix the storage servers" in run.text
     assert "Traceback" not in run.text
     wait_for("RAM", lambda: site.source == RAM, 120)
     assert "no answer on port 2049 from " in site.reason()
