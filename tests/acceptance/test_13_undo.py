@@ -86,7 +86,7 @@ def fresh(deployed: Cluster) -> State:
 
 @pytest.fixture(scope="module")
 def again(deployed: Cluster) -> Iterator[Cluster]:
-    """The cluster deployed after the undo; in the end without what people have done to its files."""
+    """The cluster deployed after the undo; in the end without what people have done to files."""
     deployed.pyinfra("deploy.py", "-y")
     yield deployed
     deployed.lab("reset", NODE)
