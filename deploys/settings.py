@@ -33,8 +33,13 @@ class SettingsError(PyinfraError):
     change. Each of its lines names host or group, key, value and what to do."""
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n    ".join(lines))
+        super().__init__()
+        self.say(*lines)
+
+    def say(self, *lines: str) -> None:
+        """Have it tell these lines and no others: hosts share one error."""
         self.lines = lines
+        self.args = ("\n    ".join(lines),)
 
 
 class InvalidSettings(SettingsError, ValueError):
@@ -93,6 +98,12 @@ class Settings(BaseModel):
                 raise InvalidSettings(*lines, mistakes=error) from None
 
     @classmethod
+    def like(cls, name: str) -> str:
+        """The end of a message about a name that no field has: the one that may be meant."""
+        near = difflib.get_close_matches(name.removeprefix(PREFIX), cls.model_fields, 1, 0.5)
+        return f"; did you mean {near[0]}?" if near else ""
+
+    @classmethod
     def resolve(cls: type[S], given: Mapping[str, Any] | None = None, by: str = "") -> S:
         """The current host's settings: those that are given, the others from its data.
 
@@ -105,9 +116,7 @@ class Settings(BaseModel):
         host, given = current()[1], dict(given or {})
         lines = list(misnamed(host))
         for name in given.keys() - cls.model_fields.keys():
-            near = difflib.get_close_matches(name.removeprefix(PREFIX), cls.model_fields, 1, 0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            lines.append(f"{host.name}: {by} has no setting {name}{hint}")
+            lines.append(f"{host.name}: {by} has no setting {name}{cls.like(name)}")
             del given[name]
         # None too: who takes it for an empty list is told, and not given the default
         found = {
@@ -149,9 +158,7 @@ def describe(
             continue
         name = str(mistake["loc"][0])
         if name not in model.model_fields:
-            near = difflib.get_close_matches(name.removeprefix(PREFIX), model.model_fields, 1, 0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            yield f"{model.__name__} has no setting {name}{hint}"
+            yield f"{model.__name__} has no setting {name}{model.like(name)}"
             continue
         place, wanted = where(name), model.model_fields[name].description
         within = "".join(f"[{part!r}]" for part in mistake["loc"][1:] if part != "[key]")

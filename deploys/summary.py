@@ -66,8 +66,7 @@ def _of_all_hosts(error: SettingsError) -> SettingsError:
     mistakes, shared = _found.setdefault(state, ({}, SettingsError()))
     mistakes[host.name] = error.lines
     ordered = {one.name: mistakes[one.name] for one in state.inventory if one.name in mistakes}
-    shared.lines = tuple(together(ordered))
-    shared.args = ("\n    ".join(shared.lines),)
+    shared.say(*together(ordered))
     return shared
 
 
