@@ -494,9 +494,9 @@ def compose(
     staged = " ".join(q(file.staged) for file in todo.write)
     touched = [*(file.path for file in todo.write), *todo.remove]
     also = tuple(also)
-    # Not on the card, where a power cut at the end of a run would leave them for ever
+    # In RAM: on the card, a power cut at the end of a run would leave them there
     kept = {path: f'"$stage/old.{n}"' for n, path in enumerate(touched)}
-    # on their way back; a later run removes them if this one is cut short
+    # Where an old file waits when it comes back; a later run removes it if this one is cut short
     olds = " ".join(q(beside(path, "chaos-old")) for path in touched)
     lines = [
         PRELUDE,

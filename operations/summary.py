@@ -63,7 +63,7 @@ class Outcome(Value):
 
     @property
     def line(self) -> str:
-        """It in a line."""
+        """Return the outcome as one line of the block."""
         names = [name.rpartition(" | ")[2] for name in self.operations or {}]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         did = f"{len(names)} operation{'s' * (len(names) > 1)}: {', '.join(names[:SHOWN])}{more}"
@@ -74,7 +74,7 @@ class Outcome(Value):
 
     @property
     def well(self) -> bool:
-        """Whether nothing is wrong with it."""
+        """Whether nothing is wrong with the node."""
         return self.result in _COLOURS
 
 
@@ -222,8 +222,7 @@ def summarize(file: str = "") -> Summary:
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """While it lasts, what shall be done to a host is found out. An error in that stops the run of
-    all hosts, and nothing has become of any."""
+    """Note an error while a host is prepared: it ends the run of all hosts, without a summary."""
     try:
         yield
     except Exception:
@@ -232,7 +231,7 @@ def preparing() -> Iterator[None]:
 
 
 def refuse(reason: str) -> None:
-    """Say that the current host is refused, and have pyinfra's exit code and lines say no other.
+    """Note that the current host is refused: the exit code is not 0, and no line calls it ready.
 
     + reason: what was found on it and what to do about it
     """
@@ -244,8 +243,10 @@ def refuse(reason: str) -> None:
 
 
 def fall_short(why: str) -> None:
-    """Say what is wrong with the current host that keeps it from no further operation: the
-    summary and the exit code tell it."""
+    """Note a problem of the current host that does not stop its further operations.
+
+    + why: what is wrong; the summary has it, and the exit code is not 0
+    """
     state, host, view = current()
     view.fail(why)
     state.failed_hosts.add(host)
