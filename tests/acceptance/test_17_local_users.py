@@ -17,6 +17,7 @@ ATTEMPTS = {
     "share the lock": f"flock -sn {RUN}/lock true",
     "hold the lock": f"flock -n {RUN}/lock true",
     "hold the lock's folder": f"flock -n {RUN} true",
+    "hold the log share's lock": f"flock -n {RUN}/var-log.lock true",
     "list what is in RAM": f"ls {RUN}",
     "put a file there": f"touch {RUN}/docker.service",
     "replace that folder": f"mv {RUN} /tmp/taken",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import time
@@ -306,6 +307,7 @@ PROGRAMS = {
         test "$1" != --version || { echo "glusterfs 11.1"; echo "License: GPL"; exit; }
         echo "glusterfs $*" >>$CALLS
         test -e $TMP/volume || exit 1
+        test ! -p $TMP/trying || read _ <$TMP/trying
         for last; do
           case $last in --fs-display-name=*) source=${last#*=} ;; esac
         done
@@ -464,6 +466,39 @@ def test_the_share_is_tried_aside_and_then_takes_its_place(helper: Helper) -> No
     assert share.endswith(" run/var-log")
     assert helper.calls[-2:] == ["mount --bind run/var-log log", "umount -i -c -l run/var-log"]
     assert helper.reason == ""
+
+
+def test_one_that_comes_while_another_is_at_work_waits_for_it(helper: Helper) -> None:
+    """It would take away what the other one tries, and the empty folder would be mounted."""
+    (helper.root / "calls").write_text("")
+    os.mkfifo(helper.root / "trying")
+    call = [helper.script, "start"]
+    first = subprocess.Popen(call)
+    with (helper.root / "trying").open("w") as goes_on:  # opens when the client does
+        (helper.root / "trying").unlink()
+        second = subprocess.Popen(call, stderr=subprocess.PIPE, text=True)
+        assert second.stderr
+        assert second.stderr.readline() == f"waiting for another {helper.script}\n"
+        goes_on.write("go on\n")
+    assert (first.wait(60), second.wait(60)) == (0, 0)
+    second.stderr.close()
+    assert helper.at_target == ["fuse.glusterfs checked@etcd1:/pi1 rw"]
+    assert sum("glusterfs" in call for call in helper.calls) == 1
+    assert not helper.reason
+
+
+def test_what_is_left_behind_holds_nobody(helper: Helper) -> None:
+    """The client and what sleeps in the kernel outlive the script, and have not got its lock."""
+    with (helper.root / "bin/glusterfs").open("a") as client:
+        client.write("\nsleep 60 </dev/null >/dev/null 2>&1 &\necho $! >$TMP/client\n")
+    assert helper("start") == 0, helper.said
+    client_id = int((helper.root / "client").read_text())
+    try:
+        assert not Path(f"/proc/{client_id}/fd/9").exists()
+        assert helper("check") == 0
+        assert helper.said == ""
+    finally:
+        os.kill(client_id, signal.SIGTERM)
 
 
 def test_no_program_on_the_share_is_one(helper: Helper) -> None:
