@@ -472,7 +472,7 @@ def test_one_that_comes_while_another_is_at_work_waits_for_it(helper: Helper) ->
     """It would take away what the other one tries, and the empty folder would be mounted."""
     (helper.root / "calls").write_text("")
     os.mkfifo(helper.root / "trying")
-    call = [helper.script, "start"]
+    call = [str(helper.script), "start"]
     first = subprocess.Popen(call)
     with (helper.root / "trying").open("w") as goes_on:  # opens when the client does
         (helper.root / "trying").unlink()
