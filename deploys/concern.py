@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, wraps
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -25,21 +26,37 @@ from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.node import NOT_ROOT, AsRoot
 from chaos_engine.facts.observe import (
     NodeError,
+    Preparation,
     Read,
-    View,
     current,
     gather,
     moment,
     observe,
+    part,
     phase,
     want,
 )
+from chaos_engine.facts.observe.phase import Moment
 from chaos_engine.facts.text import printable
-from chaos_engine.operations.converge import refuse_node
-from chaos_engine.operations.summary import REFUSE_NODE, refuse
+from chaos_engine.operations.engine.converge import refuse_node
+from chaos_engine.operations.engine.originals import working_for
+from chaos_engine.operations.engine.summary import REFUSE_NODE, Verdict, refuse
 
 S = TypeVar("S", bound=Settings)
 Concern = Callable[..., None]
+
+
+@dataclass
+class _Checked:
+    """What was found out of a host before anything was registered for it.
+
+    + passed: when each deploy was found to be possible, by its name
+    + mistakes: what is wrong on this computer, such as in settings
+    """
+
+    passed: dict[str, Moment] = field(default_factory=dict)
+    mistakes: list[str] = field(default_factory=list)
+
 
 TITLES: dict[str, str] = {}
 """The name of each concern and role in pyinfra's output, by that of its function."""
@@ -74,42 +91,38 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
         @wraps(function)
         @summarized
         def call(settings: Any = None, *others: Any, **keywords: Any) -> None:
-            view = current()[2]
-            if view.refusal:
+            if part(Verdict).refusal:
                 return
-            if view.phase == "collect":
-                with collecting(view.mistakes):
-                    enter(view, settings, others, keywords)
+            if part(Preparation).phase == "collect":
+                with collecting(part(_Checked).mistakes):
+                    enter(settings, others, keywords)
                 return
-            enter(view, settings, others, keywords)
+            enter(settings, others, keywords)
 
-        def enter(
-            view: View, settings: Any, others: tuple[Any, ...], keywords: dict[str, Any]
-        ) -> None:
-            name = function.__name__
-            if isinstance(settings, model) and (view.phase or view.depth) and not keywords:
+        def enter(settings: Any, others: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            name, at = function.__name__, part(Preparation)
+            if isinstance(settings, model) and (at.phase or at.depth) and not keywords:
                 resolved = settings  # a role's, which are whole
             else:
                 kind, values = given(name, model, settings, others, keywords)
                 resolved = kind.resolve(values, name)
 
             def body() -> None:
-                with view.working_for(function.__name__):
+                with working_for(name):
                     function(resolved)
 
-            if view.phase or view.depth:  # within another concern or role
+            if at.phase or at.depth:  # within another concern or role
                 body()
                 return
-            checked = (
-                settings is None and not keywords and view.passed.get(function.__name__) == moment()
-            )
+            passed = part(_Checked).passed.get(name) == moment()
+            checked = settings is None and not keywords and passed
             if not checked and _refused(body):
                 return
-            view.depth += 1
+            at.depth += 1
             try:
                 body()
             finally:
-                view.depth -= 1
+                at.depth -= 1
 
         # pyinfra reads the signature for its arguments; without the settings' annotation it
         # would offer a model on the command line
@@ -119,7 +132,7 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
         def entered(*args: Any, **kwargs: Any) -> None:
             # In a phase nothing is registered, so that pyinfra's own part would be in vain; a
             # keyword may be an argument of its own
-            (call if current()[2].phase and not kwargs else deployed)(*args, **kwargs)
+            (call if part(Preparation).phase and not kwargs else deployed)(*args, **kwargs)
 
         return entered
 
@@ -170,12 +183,12 @@ def check(*concerns: Concern) -> None:
             one()
 
     if not _refused(call_all):
-        current()[2].passed = {one.__name__: moment() for one in concerns}
+        part(_Checked).passed = {one.__name__: moment() for one in concerns}
 
 
 def _refused(body: Callable[[], None]) -> bool:
     """Whether the current host is refused, for what the operations of `body` find on it."""
-    state, host, _ = current()
+    state, host = current()
     if state.current_deploy_filename:
         _make_known(state.current_deploy_filename)
     problems = _problems(body)
@@ -209,12 +222,12 @@ def collect(body: Callable[[], None]) -> None:
 
     Raises `SettingsError` for all mistakes of all concerns.
     """
-    view = current()[2]
-    view.mistakes = []
-    with phase("collect"), collecting(view.mistakes):
+    checked = part(_Checked)
+    checked.mistakes = []
+    with phase("collect"), collecting(checked.mistakes):
         body()
-    if view.mistakes:
-        raise SettingsError(*view.mistakes)
+    if checked.mistakes:
+        raise SettingsError(*checked.mistakes)
 
 
 def _problems(body: Callable[[], None]) -> list[str]:

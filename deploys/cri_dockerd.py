@@ -19,13 +19,13 @@ from chaos_engine.deploys.settings import SettingsError, controller_path, read_f
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current
-from chaos_engine.facts.progress import waiting
+from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.operations import apt
-from chaos_engine.operations.arguments import Form, ImageName
 from chaos_engine.operations.compatibility import kubernetes_misfit, pause_image
-from chaos_engine.operations.cri_dockerd import shim
+from chaos_engine.operations.cri_dockerd.install import install_cri_dockerd
+from chaos_engine.operations.cri_dockerd.tarball import CHECKSUMS, MAX_PACKED, extract
+from chaos_engine.operations.engine.arguments import Form, ImageName
 from chaos_engine.operations.preflight import ARCHITECTURES
-from chaos_engine.operations.tarball import CHECKSUMS, MAX_PACKED, extract
 
 RELEASES = "https://github.com/Mirantis/cri-dockerd/releases/download"
 
@@ -79,8 +79,10 @@ def cri_dockerd(settings: CriDockerdSettings) -> None:
     require_tarball(settings)
     # kubelet's package brought them until 1.32; without them cri-dockerd forwards no port, and
     # leaves connections of ended pods open
-    apt.packages(name="Install what cri-dockerd calls", present={"socat": None, "conntrack": None})
-    shim(
+    apt.install_packages(
+        name="Install what cri-dockerd calls", present={"socat": None, "conntrack": None}
+    )
+    install_cri_dockerd(
         name="Run cri-dockerd",
         version=settings.cri_dockerd_version,
         program=partial(program, settings),

@@ -8,8 +8,8 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.site import ContainerLogSettings
 from chaos_engine.deploys.values import LastingFolder, Number
-from chaos_engine.operations.daemon_json import Options
-from chaos_engine.operations.docker import engine
+from chaos_engine.operations.docker.daemon_json import Options
+from chaos_engine.operations.docker.install import install_docker
 
 
 class DockerSettings(RollingSettings, ContainerLogSettings):
@@ -46,7 +46,7 @@ def docker(settings: DockerSettings) -> None:
     overlay2; other keys stay as they are. Kubernetes rotates no logs behind cri-dockerd
     (Mirantis/cri-dockerd#150), so Docker's cap is the only one that pods' logs have.
     """
-    engine(
+    install_docker(
         name="Run Docker",
         options=Options(
             settings.docker_log_max_size,

@@ -19,8 +19,8 @@ from chaos_engine.deploys.site import (
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current, warn
 from chaos_engine.operations import etcd_certificates as operations
-from chaos_engine.operations import files
-from chaos_engine.operations.files import File
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File
 
 
 class EtcdCertificatesSettings(
@@ -61,7 +61,7 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     """
     folder = settings.etcd_certificates_dir
     if not settings.gets_key:
-        operations.notice_key(name="Leave the etcd key out", path=f"{folder}/client.key")
+        operations.report_key(name="Leave the etcd key out", path=f"{folder}/client.key")
         return
     mistakes: list[str] = []
     given: dict[str, Given] = {}
@@ -89,7 +89,7 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
         ],
     )
     if settings.asks_etcd:
-        operations.notice_version(
+        operations.report_version(
             name="Look at etcd's version", kubernetes=settings.kubernetes_version, **asked(settings)
         )
 

@@ -14,12 +14,12 @@ from chaos_engine.deploys.proxy_group import check_proxy_group
 from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.facts.haproxy import RUN
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
-from chaos_engine.operations import haproxy as operations
-from chaos_engine.operations.arguments import Folder, Form, ImageName, LinkName
-from chaos_engine.operations.files import File
-from chaos_engine.operations.hairpin import hairpin
-from chaos_engine.operations.macvlan_network import CONTAINER
-from chaos_engine.operations.shared_copy import publish
+from chaos_engine.operations.engine.arguments import Folder, Form, ImageName, LinkName
+from chaos_engine.operations.files.install import File
+from chaos_engine.operations.haproxy import container as operations
+from chaos_engine.operations.haproxy.shared_copy import publish_copy
+from chaos_engine.operations.macvlan_network.hairpin import add_hairpin_link
+from chaos_engine.operations.macvlan_network.network import CONTAINER
 from chaos_engine.templates import render
 
 API_PORT = 6443
@@ -168,7 +168,7 @@ def haproxy(settings: HaproxySettings) -> None:
         port=settings.vip_port,
         container=CONTAINER,
     )
-    hairpin(
+    add_hairpin_link(
         name="Reach the proxy from its own node",
         link=settings.hairpin_link,
         parent=settings.parent_interface,
@@ -178,8 +178,8 @@ def haproxy(settings: HaproxySettings) -> None:
     )
     copy = File(f"{settings.haproxy_dir}/{operations.CONFIG}", config)
     sockets = settings.haproxy_run_dir
-    operations.pull(name="Pull HAProxy's image", image=settings.haproxy_image)
-    operations.run(
+    operations.pull_image(name="Pull HAProxy's image", image=settings.haproxy_image)
+    operations.run_haproxy(
         name="Run HAProxy",
         proxy=operations.Proxy(
             image=settings.haproxy_image,
@@ -198,7 +198,7 @@ def haproxy(settings: HaproxySettings) -> None:
         ],
     )
     if on_share(copy.path) or on_share(sockets):
-        publish(
+        publish_copy(
             name="Copy HAProxy's configuration to the log share",
             config=copy if on_share(copy.path) else None,
             link=sockets if on_share(sockets) else None,

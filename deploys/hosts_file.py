@@ -12,8 +12,8 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.packages import PackagesSettings
 from chaos_engine.deploys.site import EndpointSettings, NodesSettings, StorageSettings, ipv4
 from chaos_engine.facts.observe import current
-from chaos_engine.operations.arguments import DomainName, fits
-from chaos_engine.operations.hosts_file import block
+from chaos_engine.operations.engine.arguments import DomainName, fits
+from chaos_engine.operations.hosts_file import write_hosts_block
 
 
 class HostsFileSettings(NodesSettings, StorageSettings, EndpointSettings):
@@ -48,12 +48,12 @@ def hosts_file(settings: HostsFileSettings) -> None:
 
     ``/etc/hosts`` gets a marked block; the rest of the file stays as it is.
     """
-    _, host, _ = current()
+    host = current()[1]
     others = ((other.name, other.data.get("ssh_hostname")) for other in host.inventory)
     removes_cloud_init = isinstance(settings, PackagesSettings) and (
         "cloud-init" in settings.packages_absent
     )
-    block(
+    write_hosts_block(
         name="Name the cluster's machines",
         addresses=addresses(settings, others),
         rewritten=not removes_cloud_init,

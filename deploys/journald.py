@@ -7,8 +7,8 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.operations.arguments import MemorySize, memory_bytes
-from chaos_engine.operations.journald import configure
+from chaos_engine.operations.engine.arguments import MemorySize, memory_bytes
+from chaos_engine.operations.journald import configure_journald
 from chaos_engine.templates import render
 
 PATH = "/etc/systemd/journald.conf.d/90-chaos-engine.conf"
@@ -43,7 +43,7 @@ def journald(settings: JournaldSettings) -> None:
     writing to the card below the mount (journald.conf(5), ``Storage=``). An old journal stays
     where it is. Debian's own drop-in forwards too, but others need not: it is said here.
     """
-    configure(
+    configure_journald(
         name="Keep the journal in RAM",
         path=PATH,
         config=render(

@@ -20,10 +20,12 @@ from chaos_engine.deploys.site import (
 from chaos_engine.deploys.values import LocalFileOrNone, Network
 from chaos_engine.facts.observe import current, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
-from chaos_engine.operations import files, kubelet, sysctl
-from chaos_engine.operations import kubernetes as operations
+from chaos_engine.operations import sysctl
 from chaos_engine.operations.compatibility import exec_fault, feature_gates
-from chaos_engine.operations.files import File
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File
+from chaos_engine.operations.kubernetes import install as operations
+from chaos_engine.operations.kubernetes import kubelet
 from chaos_engine.templates import render
 
 OLDEST_SUPPORTED = 35
@@ -132,15 +134,15 @@ def kubernetes(settings: KubernetesSettings) -> None:
         )
     if fault := exec_fault(settings.cri_dockerd_version, settings.kubernetes_version):
         warn(fault, of_node=False)
-    sysctl.kernel_settings(
+    sysctl.set_kernel_parameters(
         name="Prepare the kernel for Kubernetes",
         stem="kubernetes",
         modules=_MODULES,
         sysctls=_SYSCTLS,
     )
-    kubelet.keep_quiet(name="Keep kubelet quiet until the node joins")
+    kubelet.quiet_kubelet(name="Keep kubelet quiet until the node joins")
     if settings.kubernetes_packages:
-        operations.install(
+        operations.install_kubernetes(
             name="Install Kubernetes",
             version=settings.kubernetes_version,
             packages=settings.held_packages,
@@ -149,7 +151,7 @@ def kubernetes(settings: KubernetesSettings) -> None:
             rolling=settings.rolling(),
         )
     gates = feature_gates(settings.cri_dockerd_version, settings.kubernetes_version)
-    kubelet.notice_configuration(
+    kubelet.report_configuration(
         name="Look at kubelet's configuration",
         gates=gates,
         log_size=settings.docker_log_max_size,

@@ -15,9 +15,9 @@ from chaos_engine.deploys.values import MachineAddress
 from chaos_engine.facts.observe import warn
 from chaos_engine.facts.share import CONFINED, FLAGS, NFS, PATTERN, TARGET, UNCONFINED
 from chaos_engine.operations import apt
-from chaos_engine.operations.arguments import ExportPath, HostName, MemorySize, VolumeName
-from chaos_engine.operations.files import File
-from chaos_engine.operations.log_mount import CHECKED, HELPER, SERVICE, mount
+from chaos_engine.operations.engine.arguments import ExportPath, HostName, MemorySize, VolumeName
+from chaos_engine.operations.files.install import File
+from chaos_engine.operations.log_mount import CHECKED, HELPER, SERVICE, mount_log_share
 from chaos_engine.templates import render
 
 Store = Literal["gluster", "nfs", "ram"]
@@ -121,10 +121,10 @@ def log_mount(settings: LogMountSettings) -> None:
                 "logs stay in RAM; name another server in "
                 f"chaos_{'log_volumes' if settings.log_volumes else 'storage_servers'}"
             )
-        apt.packages(name="Install the Gluster client", present={"glusterfs-client": None})
+        apt.install_packages(name="Install the Gluster client", present={"glusterfs-client": None})
     elif store == "nfs":
         volume, servers = export_of(settings, settings.node_name())
-    mount(
+    mount_log_share(
         name="Put /var/log into RAM" if store == "ram" else "Mount the log share",
         volume=volume,
         ram_size=settings.log_ram_size,

@@ -19,8 +19,8 @@ from chaos_engine.deploys.site import (
     StorageSettings,
 )
 from chaos_engine.deploys.values import MachineAddress, MachineAddressOrNone
-from chaos_engine.operations.arguments import DockerName
-from chaos_engine.operations.macvlan_network import Macvlan, network
+from chaos_engine.operations.engine.arguments import DockerName
+from chaos_engine.operations.macvlan_network.network import Macvlan, create_network
 
 
 class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, EndpointSettings):
@@ -98,7 +98,7 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
     Its parent has to be a wired interface that is up and belongs to no bridge.
     """
     check_proxy_group()
-    network(
+    create_network(
         name="Create the proxy's network",
         wanted=settings.network,
         # within the role the proxy itself follows

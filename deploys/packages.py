@@ -7,8 +7,8 @@ from pydantic import Field, field_validator
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.observe import current
-from chaos_engine.operations.arguments import PackageName
-from chaos_engine.operations.packages import NEEDED, absent
+from chaos_engine.operations.engine.arguments import PackageName
+from chaos_engine.operations.packages.packages import NEEDED, remove_packages
 
 
 class PackagesSettings(Settings):
@@ -42,9 +42,9 @@ def packages(settings: PackagesSettings) -> None:
     apparmor stays unless a site removes it: it is a protection that writes nothing. Without
     unattended-upgrades, security updates are the operator's work.
     """
-    _, host, _ = current()
+    host = current()[1]
     connected_to = str(host.data.get("ssh_hostname") or host.name)
-    absent(
+    remove_packages(
         name="Remove packages",
         names=settings.packages_absent,
         mdns=connected_to.rstrip(".").endswith(".local"),

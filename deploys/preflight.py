@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.site import LogServerSettings, NodesSettings
-from chaos_engine.operations.preflight import fit
+from chaos_engine.operations.preflight import check_node
 
 
 class PreflightSettings(NodesSettings):
@@ -20,7 +20,7 @@ def preflight(settings: PreflightSettings) -> None:
     """
     known_as = settings.node_name()
     server = settings.log_server if isinstance(settings, LogServerSettings) else None
-    fit(
+    check_node(
         name="Check node",
         known_as=known_as,
         address=str(settings.nodes.get(known_as, "")),

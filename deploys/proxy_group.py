@@ -71,7 +71,7 @@ def check_proxy_group() -> None:
 
     Raises `SettingsError`: two nodes with one address would take it from each other.
     """
-    _, host, _ = current()
+    host = current()[1]
     inventory: Any = host.inventory
     problem = unfit(host.name, [one.name for one in inventory.groups.get(GROUP, [])])
     if problem:

@@ -8,8 +8,8 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.kernel import KernelSettings
 from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.values import Number
-from chaos_engine.operations import reboot as operations
-from chaos_engine.operations.rolling import uncordon
+from chaos_engine.operations.reboot import reboot as operations
+from chaos_engine.operations.rolling.turns import uncordon_node
 
 
 class RebootSettings(KernelSettings, RollingSettings):
@@ -33,11 +33,11 @@ def reboot(settings: RebootSettings) -> None:
     could mend a node that an earlier run has left cordoned.
     """
     rolling = settings.rolling()
-    operations.reboot(
+    operations.reboot_node(
         name="Reboot node",
         wanted=settings.kernel_words,
         rolling=rolling,
         force=settings.reboot_force,
         seconds=settings.reboot_timeout,
     )
-    uncordon(name="Uncordon mended node", rolling=rolling, last=True)
+    uncordon_node(name="Uncordon mended node", rolling=rolling, last=True)

@@ -15,9 +15,9 @@ from chaos_engine.deploys.settings import SettingsError, controller_path, read_f
 from chaos_engine.deploys.site import ControllersSettings, EndpointSettings
 from chaos_engine.deploys.values import LocalFileOrNone, Number
 from chaos_engine.facts.observe import current
-from chaos_engine.operations.cordon import Rolling
-from chaos_engine.operations.gate import Lane
-from chaos_engine.operations.kubectl import PROGRAM, Kubectl
+from chaos_engine.operations.rolling.cordon import Rolling
+from chaos_engine.operations.rolling.gate import Lane
+from chaos_engine.operations.rolling.kubectl import PROGRAM, Kubectl
 
 RESOLVE_SECONDS = 5
 """A name server that has not answered after so many seconds does not know a name."""

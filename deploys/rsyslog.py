@@ -9,7 +9,7 @@ from pydantic import Field
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.site import LogServerSettings
 from chaos_engine.deploys.values import Number
-from chaos_engine.operations.rsyslog import forward
+from chaos_engine.operations.rsyslog import forward_logs
 from chaos_engine.templates import render
 
 
@@ -32,7 +32,7 @@ def rsyslog(settings: RsyslogSettings) -> None:
     there ends with ``stop``. The server has to listen: docs/log-server.md.
     """
     server = str(settings.log_server or "")
-    forward(
+    forward_logs(
         name="Send all logs to the log server" if server else "Keep logs out of files",
         config=render(
             "10-all.conf.j2",

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pyinfra.api.exceptions import PyinfraError
 
 from chaos_engine.facts.observe import current
-from chaos_engine.operations import arguments
+from chaos_engine.operations.engine import arguments
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host

@@ -18,7 +18,7 @@ from chaos_engine.deploys.values import (
     Number,
 )
 from chaos_engine.facts.observe import current
-from chaos_engine.operations.arguments import HostName, LinkName, LogSize, Version
+from chaos_engine.operations.engine.arguments import HostName, LinkName, LogSize, Version
 
 LOG_SERVER = (
     "address of the syslog server that gets all logs of the nodes; none where there is none: then "

@@ -20,8 +20,8 @@ from chaos_engine.deploys.settings import (
     together,
 )
 from chaos_engine.deploys.values import LocalFileOrNone
-from chaos_engine.facts.observe import current
-from chaos_engine.operations.summary import preparing, summarize
+from chaos_engine.facts.observe import Preparation, current, part
+from chaos_engine.operations.engine.summary import preparing, summarize
 
 
 class SummarySettings(Settings):
@@ -42,8 +42,8 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> None:
-        view = current()[2]
-        if view.phase or view.depth:  # within another one
+        at = part(Preparation)
+        if at.phase or at.depth:  # within another one
             function(*args, **kwargs)
             return
         with preparing():
@@ -62,7 +62,7 @@ def _of_all_hosts(error: SettingsError) -> SettingsError:
     pyinfra prints the first error when all hosts have come to what is wrong on this computer, for
     none waits before that.
     """
-    state, host, _ = current()
+    state, host = current()
     mistakes, shared = _found.setdefault(state, ({}, SettingsError()))
     mistakes[host.name] = error.lines
     ordered = {one.name: mistakes[one.name] for one in state.inventory if one.name in mistakes}

@@ -14,4 +14,4 @@ class SwapSettings(Settings):
 @concern("Swap", SwapSettings)
 def swap(settings: SwapSettings) -> None:
     """Turn swap off, now and after every boot; what was swapped on stays on the disk."""
-    operations.off(name="Turn swap off")
+    operations.disable_swap(name="Turn swap off")

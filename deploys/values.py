@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
-from chaos_engine.operations.arguments import Folder
+from chaos_engine.operations.engine.arguments import Folder
 
 VOLATILE = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp")
 """Folders that are not for what shall be there after the next boot."""

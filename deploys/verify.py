@@ -22,7 +22,7 @@ from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.health import CHECKS, PART_OF, Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
 from chaos_engine.operations.compatibility import etcd_misfit
-from chaos_engine.operations.summary import fall_short
+from chaos_engine.operations.engine.summary import fall_short
 from chaos_engine.operations.verify import judge, report, verdict
 
 

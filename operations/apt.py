@@ -10,12 +10,12 @@ from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.manifest import CHANGING, DIRECTORY
 from chaos_engine.facts.observe import Read, current, observe
 from chaos_engine.facts.share import TARGET
-from chaos_engine.operations.arguments import PackageName, PackageVersion
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.originals import KEEP, recorded
-from chaos_engine.operations.prelude import PRELUDE
-from chaos_engine.operations.reasons import because, listed
-from chaos_engine.operations.shell import quote
+from chaos_engine.operations.engine.arguments import PackageName, PackageVersion
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.originals import KEEP, recorded
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.reasons import because, listed
+from chaos_engine.operations.engine.shell import quote
 
 LOCK_SECONDS = 300
 
@@ -231,7 +231,7 @@ def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[R
 
 
 @converge(reads=reads)
-def packages(
+def install_packages(
     present: Mapping[PackageName, PackageVersion | None], hold: Iterable[PackageName] = ()
 ) -> Commands:
     """Have packages installed, at the given versions, and held.
@@ -244,7 +244,7 @@ def packages(
     told of, and fails the operation only if a package cannot be had without it. Recommended
     packages are not installed.
 
-    **Example:** ``packages(name="Install kubelet", present={"kubelet": "1.36.2-1.1"})``
+    **Example:** ``install_packages(name="Install kubelet", present={"kubelet": "1.36.2-1.1"})``
     """
     hold = tuple(sorted(hold))
     names = tuple(sorted({*present, *hold}))

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.files import Files
 from chaos_engine.facts.observe import Read, current, observe, warn
-from chaos_engine.operations.arguments import AbsolutePath, Address, Version
 from chaos_engine.operations.compatibility import etcd_misfit
-from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.engine.arguments import AbsolutePath, Address, Version
+from chaos_engine.operations.engine.converge import Commands, converge
 
 
 @converge(reads=lambda path: [Read.of(Files, paths=(path,))])
-def notice_key(path: AbsolutePath) -> Commands:
+def report_key(path: AbsolutePath) -> Commands:
     """Say if a node has a key of etcd's that it does not need; it is left there, since this
     package may not be the one that put it.
 
@@ -34,7 +34,7 @@ def notice_key(path: AbsolutePath) -> Commands:
         Read.of(EtcdVersions, servers=tuple(servers), folder=folder)
     ]
 )
-def notice_version(
+def report_version(
     kubernetes: Version, servers: Iterable[Address], folder: AbsolutePath
 ) -> Commands:
     """Say if kubeadm is going to refuse an etcd server as too old; nothing is changed.

@@ -10,10 +10,10 @@ from chaos_engine.facts.cloud_init import CloudInit
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.hosts import entries
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
-from chaos_engine.operations import files
-from chaos_engine.operations.arguments import Address, DomainName
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, transaction
+from chaos_engine.operations.engine.arguments import Address, DomainName
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File, transaction
 
 PATH = "/etc/hosts"
 BEGIN = b"# BEGIN chaos-engine"
@@ -28,7 +28,7 @@ END = b"# END chaos-engine"
         Read.of(CloudInit),
     ]
 )
-def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Commands:
+def write_hosts_block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Commands:
     """Have names and their addresses in a block of ``/etc/hosts``.
 
     + addresses: IPv4 address of each name. Without any the file is left alone, and a node refused
@@ -39,7 +39,7 @@ def block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Co
     The block stays where it is, or is added at the end: so the line 127.0.1.1 with the node's own
     name, which Debian and Ubuntu put there, goes on counting first.
 
-    **Example:** ``block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
+    **Example:** ``write_hosts_block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
     """
     before = observe(Content, path=PATH)
     if before is None:

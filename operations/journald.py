@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from chaos_engine.facts.journald import KERNEL, DropIn, DropIns
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.systemd_files import boolean, settings
-from chaos_engine.operations import files
-from chaos_engine.operations.arguments import AbsolutePath
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, Unit
+from chaos_engine.operations.engine.arguments import AbsolutePath
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File, Unit
 
 # static in every distribution: neither enabled nor disabled
 _NAME = "systemd-journald.service"
@@ -28,7 +28,7 @@ def reads(path: str, config: str) -> list[Read]:
 
 
 @converge(reads=reads)
-def configure(path: AbsolutePath, config: str) -> Commands:
+def configure_journald(path: AbsolutePath, config: str) -> Commands:
     """Have journald run with a drop-in of ``journald.conf``.
 
     + path: of the drop-in, in ``/etc/systemd/journald.conf.d``
@@ -37,7 +37,7 @@ def configure(path: AbsolutePath, config: str) -> Commands:
     Raises `NodeError` if another drop-in sets the same and counts more: of all folders, the file
     whose name sorts last wins (journald.conf(5)), and the kernel's command line wins over all.
 
-    **Example:** ``configure(name="Keep the journal in RAM", path=..., config="[Journal]\\n...")``
+    **Example:** ``configure_journald(name="Keep the journal in RAM", path=..., config="...")``
     """
     drop_ins = observe(DropIns)
     stronger = overrides(path, config, drop_ins)

@@ -11,17 +11,17 @@ from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import FLAGS, TARGET, is_share
-from chaos_engine.operations import files
-from chaos_engine.operations.arguments import (
+from chaos_engine.operations.engine.arguments import (
     MemorySizeOrNone,
     ShareNameOrNone,
     memory_bytes,
 )
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, Plan, Unit
-from chaos_engine.operations.reasons import because
-from chaos_engine.operations.repairs import Repair, of_unit
-from chaos_engine.operations.summary import fall_short
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.repairs import Repair, of_unit
+from chaos_engine.operations.engine.summary import fall_short
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File, Plan, Unit
 
 IN_RAM = "var-log-in-ram"
 CHECKED = "checked@"
@@ -46,7 +46,7 @@ def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]
 
 
 @converge(reads=reads)
-def mount(
+def mount_log_share(
     volume: ShareNameOrNone,
     wanted: Iterable[File],
     ram_size: MemorySizeOrNone = "",
@@ -66,7 +66,7 @@ def mount(
     is mounted: who writes there goes on. So they do on a share whose client took its graph from a
     server, unchecked; that is a warning, until the next boot.
 
-    **Example:** ``mount(name="Mount the log share", volume="pi1", wanted=[File(HELPER, ...)])``
+    **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
     """
     wanted = tuple(wanted)
     share = _words(volume)

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from chaos_engine.facts.node import NOT_ROOT, RESOLVE_SECONDS, Node, NodeState
 from chaos_engine.facts.observe import NO_SYSTEMD, NodeError, Read, current, observe, warn
-from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.engine.converge import Commands, converge
 
 if TYPE_CHECKING:
     from pyinfra.api.state import State
@@ -27,16 +27,16 @@ _seen: WeakKeyDictionary[State, dict[str, str]] = WeakKeyDictionary()
 
 
 @converge(reads=lambda known_as, address="", log_server="": [Read.of(Node)])
-def fit(known_as: str, address: str = "", log_server: str = "") -> Commands:
+def check_node(known_as: str, address: str = "", log_server: str = "") -> Commands:
     """Refuse a node that cannot become a work node; never changes anything.
 
     + known_as: the node's name in the cluster, "" if it has none
     + address: the IPv4 address that the other nodes know it by, "" for any
     + log_server: the IPv4 address that its logs will be sent to, "" for none
 
-    **Example:** ``fit(name="Check node", known_as="pi1", address="192.168.1.50")``
+    **Example:** ``check_node(name="Check node", known_as="pi1", address="192.168.1.50")``
     """
-    state, host, _ = current()
+    state, host = current()
     node = observe(Node)
     problems = list(unfit(node, log_server, address))
     seen = _seen.setdefault(state, {})

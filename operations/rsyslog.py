@@ -15,11 +15,11 @@ from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem, snippets_of
 from chaos_engine.facts.unit_traces import Traces, UnitTraces
-from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, Plan, Unit
-from chaos_engine.operations.reasons import because, listed
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because, listed
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File, Plan, Unit
 
 PATH = f"{FOLDER}/10-all.conf"
 NETWORK = "/etc/systemd/system/rsyslog.service.d/10-network.conf"
@@ -72,7 +72,7 @@ def reads(config: str, network: str, server: str) -> list[Read]:
 
 
 @converge(reads=reads)
-def forward(config: str, network: str, server: str) -> Commands:
+def forward_logs(config: str, network: str, server: str) -> Commands:
     """Have rsyslog run with one configuration file and no other in ``/etc/rsyslog.d``.
 
     + config: text of that file, ``10-all.conf``; it ends with ``stop``
@@ -87,7 +87,7 @@ def forward(config: str, network: str, server: str) -> Commands:
     `NodeError` if the server's address is the node's own: each message would come back to it for
     ever.
 
-    **Example:** ``forward(name="Send logs away", config=..., network=..., server="192.168.1.42")``
+    **Example:** ``forward_logs(name="Send logs away", config=..., network=..., server="...")``
     """
     if server and server in observe(Node).addresses:
         raise NodeError(

@@ -14,12 +14,12 @@ from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.suspects import Search
 from chaos_engine.facts.swap import CALL, RPI_SWAP_DROP_IN, Swaps, SwapState
 from chaos_engine.facts.unit_traces import UNITS
-from chaos_engine.operations import files
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File
-from chaos_engine.operations.reasons import because, listed
-from chaos_engine.operations.repairs import Repair, in_files, of_file, of_unit, past_repairs
-from chaos_engine.operations.shell import quote
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because, listed
+from chaos_engine.operations.engine.repairs import Repair, in_files, of_file, of_unit, past_repairs
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File
 
 MARK = "#chaos-engine "
 """What is put before a line of fstab that is taken out."""
@@ -50,7 +50,7 @@ class Plan:
 
 
 @converge(reads=lambda: [Read.of(Swaps), Read.of(Repairs)])
-def off() -> Commands:
+def disable_swap() -> Commands:
     """Have no swap in use, and none that would come back at the next boot.
 
     Lines of fstab become comments; ``.swap`` units, generated ones too, the services that call
@@ -58,7 +58,7 @@ def off() -> Commands:
     none. Swap files and partitions stay as they are. If what is swapped out does not fit into RAM,
     swap stays in use until the reboot that `chaos_engine.operations.reboot` then makes.
 
-    **Example:** ``off(name="Turn swap off")``
+    **Example:** ``disable_swap(name="Turn swap off")``
     """
     found = observe(Swaps)
     todo = plan(found)

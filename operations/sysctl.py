@@ -19,18 +19,18 @@ from chaos_engine.facts.sysctl import (
     path,
     slashed,
 )
-from chaos_engine.operations import files
-from chaos_engine.operations.arguments import (
+from chaos_engine.operations.engine.arguments import (
     FileStem,
     KernelModule,
     SysctlName,
     SysctlValue,
 )
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File
-from chaos_engine.operations.reasons import because, listed
-from chaos_engine.operations.repairs import Repair, literal
-from chaos_engine.operations.shell import quote
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because, listed
+from chaos_engine.operations.engine.repairs import Repair, literal
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File
 
 
 def modules_file(stem: str) -> str:
@@ -53,7 +53,7 @@ def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list
 
 
 @converge(reads=reads)
-def kernel_settings(
+def set_kernel_parameters(
     stem: FileStem, modules: Iterable[KernelModule], sysctls: Mapping[SysctlName, SysctlValue]
 ) -> Commands:
     """Have kernel modules loaded and kernel parameters set, now and at each boot.
@@ -67,7 +67,7 @@ def kernel_settings(
     running kernel does not have, and for a file that undoes a parameter at each boot because it
     comes after ours.
 
-    **Example:** ``kernel_settings("kubernetes", ["br_netfilter"], {"net.ipv4.ip_forward": "1"})``
+    **Example:** ``set_kernel_parameters("kubernetes", [], {"net.ipv4.ip_forward": "1"})``
     """
     modules = tuple(modules)
     states = observe(KernelModules, names=modules)

@@ -10,7 +10,7 @@ from pyinfra.api.operation import operation
 
 from chaos_engine.facts.observe import current
 from chaos_engine.facts.text import printable
-from chaos_engine.operations.converge import Commands, fail_host
+from chaos_engine.operations.engine.converge import Commands, fail_host
 
 
 def report(found: Mapping[str, Sequence[str]]) -> bool:
@@ -20,7 +20,7 @@ def report(found: Mapping[str, Sequence[str]]) -> bool:
 
     Returns whether all is well.
     """
-    _, host, _ = current()
+    host = current()[1]
     width = max(len(concern) for concern in found)
     for concern, problems in found.items():
         if problems:

@@ -13,8 +13,8 @@ from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.settings import PREFIX, Settings
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.share import CONFINED, FLAGS
-from chaos_engine.operations.haproxy import CHECKSUM
-from chaos_engine.operations.packages import COMPANIONS, NEVER_PINNED
+from chaos_engine.operations.haproxy.container import CHECKSUM
+from chaos_engine.operations.packages.packages import COMPANIONS, NEVER_PINNED
 
 _GROUPS = ("all", "workers", "proxy")
 

@@ -16,18 +16,18 @@ from chaos_engine.deploys import reboot, worker
 from chaos_engine.deploys.reboot import RebootSettings
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.node import AsRoot
-from chaos_engine.facts.observe import Read, current, phase, want
+from chaos_engine.facts.observe import Answers, Read, current, part, phase, want
 
 RECORDING = Path(__file__).with_name("fresh_node.json")
 
-_, host, view = current()
+host = current()[1]
 with phase("collect"):
     worker(WorkerSettings.resolve())
     reboot(RebootSettings.resolve())
 want([Read.of(AsRoot)])
 
 answers: dict[str, list[str]] = {}
-for read, _ in view.wanted:
+for read, _ in part(Answers).wanted:
     fact, arguments = read.fact(), dict(read.arguments)
     command = fact.command(**arguments)
     text = command.get_raw_value() if isinstance(command, StringCommand) else command

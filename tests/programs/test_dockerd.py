@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from chaos_engine.operations.daemon_json_keys import KINDS, misfits
+from chaos_engine.operations.docker.daemon_json_keys import KINDS, misfits
 from tests.programs.image import package, run
 from tests.unit.real_programs import randoms
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos_engine.facts import observe
+from chaos_engine.facts.observe import batch
 from tests.unit.scripts import Sandbox
 from tests.unit.userlands import uutils_folder, wanted
 
@@ -84,4 +84,4 @@ def coreutils(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if getattr(request, "param", "gnu") == "uutils":
         folder = str(request.getfixturevalue("uutils"))
         monkeypatch.setenv("PATH", folder, prepend=":")
-        monkeypatch.setattr(observe, "PATH", f"{folder}:{observe.PATH}")
+        monkeypatch.setattr(batch, "PATH", f"{folder}:{batch.PATH}")

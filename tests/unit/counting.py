@@ -9,7 +9,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import NodeError, Read, observe
-from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.engine.converge import Commands, converge
 
 
 class FolderSettings(Settings):

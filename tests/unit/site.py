@@ -27,8 +27,7 @@ from pyinfra.api.command import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput
 
-from chaos_engine.facts import observe
-from chaos_engine.facts.observe import Read
+from chaos_engine.facts.observe import Read, ask
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -116,14 +115,14 @@ def stand_ins(sent: list[tuple[str, str]], answer: Answer) -> Iterator[None]:
         sent.append((self.host.name, str(command)))
         return True, CommandOutput([])
 
-    def ask(host: Any, reads: Iterable[Read]) -> dict[Read, Any]:
+    def answered(host: Any, reads: Iterable[Read]) -> dict[Read, Any]:
         return {read: answer(host.name, read) for read in reads}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SSHConnector, "connect", connect)
         patch.setattr(SSHConnector, "disconnect", connect)
         patch.setattr(SSHConnector, "run_shell_command", run)
-        patch.setattr(observe, "_ask", ask)
+        patch.setattr(ask, "_ask", answered)
         yield
 
 

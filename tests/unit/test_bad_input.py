@@ -40,7 +40,7 @@ from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.standing import Standing
-from chaos_engine.operations.tarball import MAX_PACKED, MIB
+from chaos_engine.operations.cri_dockerd.tarball import MAX_PACKED, MIB
 from tests.unit.kubeconfig import admin_conf
 from tests.unit.openpgp_samples import CAPTIVE, SHORT
 from tests.unit.site import Done, Runner, Site

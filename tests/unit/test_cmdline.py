@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chaos_engine.facts.kernel import split_words
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.operations.cmdline import LIMIT, edit, ineffective, remarks
+from chaos_engine.operations.kernel.cmdline import LIMIT, edit, ineffective, remarks
 
 PATH = "/boot/firmware/cmdline.txt"
 WANTED = ("cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory")

@@ -19,7 +19,7 @@ from chaos_engine.deploys.concern import check, concern
 from chaos_engine.deploys.settings import Settings, SettingsError
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.node import AsRoot
-from chaos_engine.facts.observe import current
+from chaos_engine.facts.observe import Answers, Preparation, part
 from tests.unit.cli import start
 from tests.unit.counting import FolderSettings, both, count, first, second
 from tests.unit.nodes import Nodes
@@ -168,7 +168,7 @@ def test_what_has_been_checked_is_not_checked_again(tmp_path: Path, another: boo
 
     @concern("Noted", FolderSettings)
     def noted(settings: FolderSettings) -> None:
-        bodies.append(current()[2].phase)
+        bodies.append(part(Preparation).phase)
         first(settings)
 
     def deploys() -> None:
@@ -192,7 +192,7 @@ def test_pyinfras_arguments_of_an_inner_deploy_count_in_the_check(tmp_path: Path
     run = nodes(tmp_path, "pi1")
     run.prepare(outer)
     with run.on():
-        read = next(read for read in current()[2].known if read[0].fact is Content)
+        read = next(read for read in part(Answers).known if read[0].fact is Content)
     assert "_env={'PLACE': 'there'}" in read[1]
 
 

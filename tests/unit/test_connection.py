@@ -14,10 +14,10 @@ from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import CommandOutput
 
-from chaos_engine.facts.connection import SILENT_SECONDS, bound, trouble
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.remote import run
+from chaos_engine.facts.observe.connection import SILENT_SECONDS, bound, trouble
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.remote import run
 from tests.unit.counting import count
 from tests.unit.nodes import Nodes
 

@@ -10,9 +10,9 @@ import pytest
 from pyinfra.api.command import StringCommand
 
 from chaos_engine.facts.files import Content
-from chaos_engine.facts.observe import Read, current, observe, phase
-from chaos_engine.operations.converge import Commands, converge, refuse_node
-from chaos_engine.operations.files import File, install
+from chaos_engine.facts.observe import Answers, Read, current, observe, part, phase
+from chaos_engine.operations.engine.converge import Commands, converge, refuse_node
+from chaos_engine.operations.files.install import File, install
 from tests.unit.cli import start
 from tests.unit.counting import count
 from tests.unit.nodes import Nodes
@@ -61,7 +61,7 @@ def test_collecting_reads_and_changes_nothing(tmp_path: Path) -> None:
         assert nodes.commands() == []
         assert nodes.operations() == []
         assert not meta.did_change()
-        assert current()[2].wanted
+        assert part(Answers).wanted
 
 
 def test_checking_says_what_would_change_and_what_is_wrong(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_global_arguments_reach_the_operation_and_its_reads(tmp_path: Path) -> N
 MARK = "MARKED-SECRET-d41d8"
 
 DEPLOY = """
-from chaos_engine.operations import files
-from chaos_engine.operations.files import File
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File
 
 files.RECORDS, files.DIRECTORY, files.STAGED = "{root}/run", "{root}/var", "{root}/var/staged"
 for name in ("PRELUDE", "KEEP"):
@@ -206,10 +206,10 @@ def test_content_of_files_is_read_for_a_diff_only(tmp_path: Path) -> None:
     files = [File(str(tmp_path / "a"), "x", owner=OWNER, group=GROUP)]
     with nodes.on(), phase("collect"):
         install(name="Put", files=files)
-        assert Content not in {read.fact for read, _ in current()[2].wanted}
+        assert Content not in {read.fact for read, _ in part(Answers).wanted}
         nodes.state.config.DIFF = True
         install(name="Put", files=files)
-        assert Content in {read.fact for read, _ in current()[2].wanted}
+        assert Content in {read.fact for read, _ in part(Answers).wanted}
 
 
 def test_a_diff_is_shown_once_before_the_run(

@@ -25,8 +25,15 @@ from chaos_engine.operations.compatibility import (
     misfit,
     outdated,
 )
-from chaos_engine.operations.cri_dockerd import PROGRAM, UNITS, check, compose, reads
-from chaos_engine.operations.tarball import CHECKSUMS, MACHINES, MAX_MEMBERS, MEMBER, MIB, extract
+from chaos_engine.operations.cri_dockerd.install import PROGRAM, UNITS, check, compose, reads
+from chaos_engine.operations.cri_dockerd.tarball import (
+    CHECKSUMS,
+    MACHINES,
+    MAX_MEMBERS,
+    MEMBER,
+    MIB,
+    extract,
+)
 from chaos_engine.templates import render
 from tests.unit.nodes import Nodes
 

@@ -21,9 +21,10 @@ from chaos_engine.facts.docker_service import (
     parse_service,
 )
 from chaos_engine.facts.manifest import DIRECTORY
-from chaos_engine.facts.observe import PROBE, NodeError, Read, script, split
+from chaos_engine.facts.observe import NodeError, Read
+from chaos_engine.facts.observe.batch import PROBE, script, split
 from chaos_engine.operations.apt import APT
-from chaos_engine.operations.daemon_json import (
+from chaos_engine.operations.docker.daemon_json import (
     CONFIG,
     Options,
     conflicts,
@@ -31,8 +32,8 @@ from chaos_engine.operations.daemon_json import (
     merge,
     refused,
 )
-from chaos_engine.operations.daemon_json_keys import misfits
-from chaos_engine.operations.docker import UNIT, compose, installs, noteworthy, reads
+from chaos_engine.operations.docker.daemon_json_keys import misfits
+from chaos_engine.operations.docker.install import UNIT, compose, installs, noteworthy, reads
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 

@@ -16,8 +16,8 @@ from chaos_engine.facts.files import Content, FileState, parse_files
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.systemd import Units, UnitState, checksum, parse_units
 from chaos_engine.facts.unit_traces import UNITS, VENDOR, Traces, UnitTraces
-from chaos_engine.operations import files
-from chaos_engine.operations.files import File, Plan, Unit, compose, payload, plan, reads
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File, Plan, Unit, compose, payload, plan, reads
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import OWNER, Sandbox
 

@@ -19,9 +19,8 @@ from chaos_engine.facts.haproxy import RUN, SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink
 from chaos_engine.facts.network import InterfaceState
 from chaos_engine.facts.share import confined
-from chaos_engine.operations.files import File, Plan
-from chaos_engine.operations.hairpin import missing
-from chaos_engine.operations.haproxy import (
+from chaos_engine.operations.files.install import File, Plan
+from chaos_engine.operations.haproxy.container import (
     _PULL,
     CHECKSUM,
     OWN,
@@ -35,6 +34,7 @@ from chaos_engine.operations.haproxy import (
     sealed,
     taken,
 )
+from chaos_engine.operations.macvlan_network.hairpin import missing
 from chaos_engine.templates import render
 from tests.unit.scripts import Sandbox
 from tests.unit.share import stand_in

@@ -20,7 +20,7 @@ from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts import health as module
 from chaos_engine.facts.haproxy import MARK
 from chaos_engine.facts.health import CHECKS, LIMIT_SECONDS, PART_OF, Health, limited
-from chaos_engine.facts.observe import PART_SECONDS
+from chaos_engine.facts.observe.batch import PART_SECONDS
 from tests.unit.share import stand_in
 
 HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"

@@ -61,7 +61,9 @@ from chaos_engine.facts.manifest import Entry, Manifest, Remembered
 from chaos_engine.facts.mounts import Answers, Mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.node import AsRoot, Node
-from chaos_engine.facts.observe import Read, current, script
+from chaos_engine.facts.observe import Answers as HostAnswers
+from chaos_engine.facts.observe import Read, part
+from chaos_engine.facts.observe.batch import script
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.rsyslog import Snippets
@@ -70,19 +72,19 @@ from chaos_engine.facts.swap import SwapArea, Swaps, SwapState
 from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.unit_traces import Traces
-from chaos_engine.operations import haproxy as haproxy_operations
-from chaos_engine.operations import undo
-from chaos_engine.operations.arguments import (
+from chaos_engine.operations.docker.daemon_json import Options
+from chaos_engine.operations.engine.arguments import (
     Form,
     HostName,
     fits,
 )
-from chaos_engine.operations.cordon import Rolling, note
-from chaos_engine.operations.daemon_json import Options
-from chaos_engine.operations.files import File, Plan, Unit
-from chaos_engine.operations.kubectl import Kubectl
-from chaos_engine.operations.macvlan import Macvlan
-from chaos_engine.operations.macvlan_network import recreate
+from chaos_engine.operations.files.install import File, Plan, Unit
+from chaos_engine.operations.haproxy import container as haproxy_operations
+from chaos_engine.operations.macvlan_network.commands import Macvlan
+from chaos_engine.operations.macvlan_network.network import recreate
+from chaos_engine.operations.rolling.cordon import Rolling, note
+from chaos_engine.operations.rolling.kubectl import Kubectl
+from chaos_engine.operations.undo import concerns as undo
 from tests.unit.nodes import Connector, Nodes
 from tests.unit.scripts import Sandbox
 from tests.unit.test_preflight import GOOD
@@ -100,83 +102,83 @@ OWN_CONFIG = File(f"{haproxy_operations.OWN}/{haproxy_operations.CONFIG}", "glob
 # How each operation is called. What it takes as shell commands, by its documentation, is none of
 # the values that may be hostile
 CALLS: dict[str, dict[str, Any]] = {
-    "apt.packages": {"present": {"kubelet": "1.36.2-1.1", "jq": None}, "hold": ("kubelet",)},
-    "cri_dockerd.shim": {
+    "install_packages": {"present": {"kubelet": "1.36.2-1.1", "jq": None}, "hold": ("kubelet",)},
+    "install_cri_dockerd": {
         "version": "0.3.17",
         "program": lambda architecture: b"\x7fELF",
         "infra_image": "registry.k8s.io/pause:3.9",
         "rolling": ROLLING,
     },
-    "docker.engine": {"options": Options("10m", 3, "/mnt/ssd/docker", True), "rolling": ROLLING},
-    "etcd_certificates.notice_key": {"path": "/etc/kubernetes/client.key"},
-    "etcd_certificates.notice_version": {
+    "install_docker": {"options": Options("10m", 3, "/mnt/ssd/docker", True), "rolling": ROLLING},
+    "report_key": {"path": "/etc/kubernetes/client.key"},
+    "report_version": {
         "kubernetes": "1.36.2",
         "servers": ("192.168.1.40",),
         "folder": "/etc/kubernetes",
     },
-    "files.install": {
+    "install": {
         "files": (File("/etc/one", "1\n"), File("/etc/two", "2\n", mode="600", secret=True)),
         "absent": ("/etc/three",),
         "units": (Unit("one.service", reads=("/etc/one", "/etc/two.d/*.conf")),),
     },
-    "hairpin.hairpin": {
+    "add_hairpin_link": {
         "link": "lb-hairpin",
         "parent": "eth0",
         "address": HAIRPIN,
         "vip": VIP,
         "script": "true",
     },
-    "haproxy.pull": {"image": "haproxy:3.0"},
-    "haproxy.run": {"proxy": PROXY, "wanted": (OWN_CONFIG, File("/usr/sbin/start", "true\n"))},
-    "hosts_file.block": {"addresses": {"pi1": "192.168.1.50"}},
-    "journald.configure": {
+    "pull_image": {"image": "haproxy:3.0"},
+    "run_haproxy": {"proxy": PROXY, "wanted": (OWN_CONFIG, File("/usr/sbin/start", "true\n"))},
+    "write_hosts_block": {"addresses": {"pi1": "192.168.1.50"}},
+    "configure_journald": {
         "path": "/etc/systemd/journald.conf.d/90-x.conf",
         "config": "[Journal]\nStorage=volatile\n",
     },
-    "kernel.words": {"wanted": ("cgroup_enable=memory", "quiet")},
-    "kubelet.keep_quiet": {},
-    "kubelet.notice_configuration": {
+    "set_kernel_words": {"wanted": ("cgroup_enable=memory", "quiet")},
+    "quiet_kubelet": {},
+    "report_configuration": {
         "gates": {"ExtendWebSocketsToKubelet": False},
         "log_size": "10m",
     },
-    "kubernetes.install": {
+    "install_kubernetes": {
         "version": "1.28.15",
         "packages": ("kubelet", "kubeadm"),
         "tools": ("cri-tools",),
         "rolling": ROLLING,
     },
-    "log_mount.mount": {
+    "mount_log_share": {
         "volume": "pi1",
         "wanted": (File("/usr/local/sbin/helper", "true\n"),),
         "ram_size": "16M",
     },
-    "macvlan_network.network": {"wanted": MACVLAN, "last": True},
-    "packages.absent": {"names": ("snapd", "plymouth")},
-    "preflight.fit": {"known_as": "pi1", "address": "192.168.1.50", "log_server": "192.168.1.42"},
-    "reboot.reboot": {"wanted": ("cgroup_enable=memory",), "rolling": ROLLING},
-    "rolling.uncordon": {"rolling": ROLLING, "last": True},
-    "rsyslog.forward": {"config": "*.* @1.2.3.4\nstop\n", "network": "", "server": "192.168.1.42"},
-    "shared_copy.publish": {
+    "create_network": {"wanted": MACVLAN, "last": True},
+    "remove_packages": {"names": ("snapd", "plymouth")},
+    "check_node": {"known_as": "pi1", "address": "192.168.1.50", "log_server": "192.168.1.42"},
+    "reboot_node": {"wanted": ("cgroup_enable=memory",), "rolling": ROLLING},
+    "uncordon_node": {"rolling": ROLLING, "last": True},
+    "forward_logs": {"config": "*.* @1.2.3.4\nstop\n", "network": "", "server": "192.168.1.42"},
+    "publish_copy": {
         "config": File("/var/log/haproxy/haproxy.cfg", "global\n"),
         "link": "/var/log/haproxy/run",
     },
-    "swap.off": {},
-    "sysctl.kernel_settings": {
+    "disable_swap": {},
+    "set_kernel_parameters": {
         "stem": "kubernetes",
         "modules": ("overlay", "br_netfilter"),
         "sysctls": {"net.ipv4.ip_forward": "1"},
     },
-    "undo.forget_all": {"asked": ("docker", "site")},
-    "undo.undo": {"concern": "docker"},
-    "undo.undo_others": {"known": ("docker",), "asked": ("site",)},
+    "forget_changes": {"asked": ("docker", "site")},
+    "undo_concern": {"concern": "docker"},
+    "undo_other_concerns": {"known": ("docker",), "asked": ("site",)},
 }
 WITHOUT_COMMAND = {
-    "etcd_certificates.notice_key",
-    "etcd_certificates.notice_version",
-    "kubelet.notice_configuration",
-    "preflight.fit",
-    "reboot.reboot",
-    "rolling.uncordon",
+    "report_key",
+    "report_version",
+    "report_configuration",
+    "check_node",
+    "reboot_node",
+    "uncordon_node",
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
 
@@ -250,13 +252,12 @@ NODE: dict[type, Any] = {
 
 
 def all_operations() -> dict[str, Any]:
-    """Every function that `converge` has decorated, by module and name."""
+    """Every function that `converge` has decorated, by name."""
     found = {}
-    for module in pkgutil.iter_modules(operations.__path__):
-        members = vars(import_module(f"{operations.__name__}.{module.name}")).values()
-        for member in members:
+    for module in pkgutil.walk_packages(operations.__path__, f"{operations.__name__}."):
+        for member in vars(import_module(module.name)).values():
             if hasattr(member, "reads") and hasattr(member, "_inner"):
-                found[f"{member.__module__.rpartition('.')[2]}.{member.__name__}"] = member
+                found[member.__name__] = member
     return found
 
 
@@ -470,7 +471,7 @@ def commands(operation: Any, arguments: Mapping[str, Any], mark: str = "") -> It
         host.connector = Nothing(nodes.state, host)
         host.noop = lambda description: None
         reads: list[Read] = list(operation.reads(**arguments))
-        current()[2].known = Known()
+        part(HostAnswers).known = Known()
         yield script(read for read in reads if mark in repr(read))
         for command in operation._inner(**arguments):
             if isinstance(command, FunctionCommand):
@@ -544,7 +545,7 @@ def test_a_hostile_value_breaks_and_runs_nothing(name: str, data: st.DataObject)
     (value,) = values
     problem = refusal(OPERATIONS[name], arguments)
     if problem:
-        assert problem.startswith(f"{name.partition('.')[2]}: {at[0]}")
+        assert problem.startswith(f"{name}: {at[0]}")
         assert "it has to be" in problem
         return
     with shell() as sh:
@@ -558,14 +559,14 @@ def test_a_hostile_value_breaks_and_runs_nothing(name: str, data: st.DataObject)
 def test_what_no_program_takes_is_refused(name: str, at: Path_, bad: str) -> None:
     arguments = with_text(CALLS[name], at, lambda good: f"{good}{bad}")
     problem = refusal(OPERATIONS[name], arguments)
-    assert problem.startswith(f"{name.partition('.')[2]}: {at[0]}")
+    assert problem.startswith(f"{name}: {at[0]}")
     assert re.search("a NUL in it|not Unicode text", problem)
 
 
 @pytest.mark.parametrize("call", [{"config": File("/haproxy.cfg", "")}, {"link": "/run"}])
 def test_what_is_not_on_the_share_is_refused(call: dict[str, Any]) -> None:
     # The survey looked for the share among the folders above it, without end
-    problem = refusal(OPERATIONS["shared_copy.publish"], call)
+    problem = refusal(OPERATIONS["publish_copy"], call)
     assert "it has to be a path below /var/log" in problem
 
 

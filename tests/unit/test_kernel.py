@@ -15,9 +15,9 @@ from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.facts.kernel import SCRIPT, BootFile, Cmdline, KernelCmdline, parse_cmdline
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.operations import files
-from chaos_engine.operations.files import File
-from chaos_engine.operations.kernel import carried, grub_drop_in, pending, plan, unchanged
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File
+from chaos_engine.operations.kernel.words import carried, grub_drop_in, pending, plan, unchanged
 from tests.unit.scripts import Sandbox
 from tests.unit.test_cmdline import ADDED, DEBIAN, NOTICE, RASPBERRY_PI_OS, UBUNTU_2404, WANTED
 

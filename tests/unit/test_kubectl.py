@@ -16,9 +16,15 @@ from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts import standing
 from chaos_engine.facts.health import CHECKS
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
-from chaos_engine.operations import kubectl
-from chaos_engine.operations.cordon import note
-from chaos_engine.operations.kubectl import ClusterError, ClusterNode, Kubectl, gist, parse_nodes
+from chaos_engine.operations.rolling import kubectl
+from chaos_engine.operations.rolling.cordon import note
+from chaos_engine.operations.rolling.kubectl import (
+    ClusterError,
+    ClusterNode,
+    Kubectl,
+    gist,
+    parse_nodes,
+)
 from tests.unit.kubeconfig import admin_conf
 from tests.unit.nodes import Nodes
 

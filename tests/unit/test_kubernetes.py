@@ -28,8 +28,9 @@ from chaos_engine.facts.kubernetes import (
 )
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.openpgp import dearmor
-from chaos_engine.operations.kubelet import docker_bytes, fails, quantity, unfit
-from chaos_engine.operations.kubernetes import (
+from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.kubernetes.install import (
     SOURCE,
     absent,
     compose,
@@ -37,9 +38,8 @@ from chaos_engine.operations.kubernetes import (
     jump,
     source_file,
 )
-from chaos_engine.operations.kubernetes_key import KEYRING, key_fault
-from chaos_engine.operations.originals import KEEP
-from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.kubernetes.kubelet import docker_bytes, fails, quantity, unfit
+from chaos_engine.operations.kubernetes.signing_key import KEYRING, key_fault
 from tests.unit.nodes import Nodes
 from tests.unit.openpgp_samples import (
     CAPTIVE,

@@ -32,7 +32,7 @@ from chaos_engine.facts.log_mount import parse_log_share
 from chaos_engine.facts.macvlan import MacvlanLink, parse_macvlan_links
 from chaos_engine.facts.manifest import parse_manifest
 from chaos_engine.facts.mounts import mounted_at, parse_mounts
-from chaos_engine.facts.observe import split
+from chaos_engine.facts.observe.batch import split
 from chaos_engine.facts.openpgp import dearmor, parse_keys, parse_signers
 from chaos_engine.facts.packages import parse_removal
 from chaos_engine.facts.rsyslog import main_problem
@@ -41,13 +41,16 @@ from chaos_engine.facts.sysctl import parse_sysctls
 from chaos_engine.facts.systemd import parse_units
 from chaos_engine.facts.text import unescaped
 from chaos_engine.facts.unit_traces import parse_traces
-from chaos_engine.operations import cmdline, daemon_json, hosts_file, undo
-from chaos_engine.operations.hairpin import missing
-from chaos_engine.operations.haproxy import Proxy, predecessors, taken
+from chaos_engine.operations import hosts_file
+from chaos_engine.operations.docker import daemon_json
+from chaos_engine.operations.haproxy.container import Proxy, predecessors, taken
 from chaos_engine.operations.journald import overrides
-from chaos_engine.operations.kubectl import gist, parse_nodes
-from chaos_engine.operations.macvlan import Macvlan, in_the_way
+from chaos_engine.operations.kernel import cmdline
+from chaos_engine.operations.macvlan_network.commands import Macvlan, in_the_way
+from chaos_engine.operations.macvlan_network.hairpin import missing
+from chaos_engine.operations.rolling.kubectl import gist, parse_nodes
 from chaos_engine.operations.swap import without_swap
+from chaos_engine.operations.undo import concerns as undo
 
 MORE = 4
 LIMIT = 10.0

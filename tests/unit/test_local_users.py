@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from chaos_engine.facts.manifest import Remembered
-from chaos_engine.operations import rsyslog, undo
-from chaos_engine.operations.boot_cycle import order
-from chaos_engine.operations.cordon import note
-from chaos_engine.operations.files import Plan
-from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations import rsyslog
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.files.install import Plan
+from chaos_engine.operations.reboot.boot_cycle import order
+from chaos_engine.operations.rolling.cordon import note
+from chaos_engine.operations.undo import concerns as undo
 from tests.unit.scripts import Sandbox
 from tests.unit.test_hostile_values import CALLS, OPERATIONS, WITHOUT_COMMAND, commands
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LAST_LINES = {"log_mount.mount": "systemctl start var-log.service || true"}
+LAST_LINES = {"mount_log_share": "systemctl start var-log.service || true"}
 """Commands that write nothing themselves."""
 
 

@@ -14,12 +14,11 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors import local, util
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from chaos_engine.facts import connection
-from chaos_engine.facts.connection import silence, trouble
 from chaos_engine.facts.files import Content
-from chaos_engine.facts.observe import NodeError, NodeFact, Read, gather, observe, want
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.remote import ask
+from chaos_engine.facts.observe import NodeError, NodeFact, Read, connection, gather, observe, want
+from chaos_engine.facts.observe.connection import silence, trouble
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.remote import ask
 from tests.unit.nodes import Nodes
 
 SUDO = Path(__file__).with_name("sudo_stand_in.sh")

@@ -21,9 +21,9 @@ from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks, Engine
 from chaos_engine.facts.docker_networks import parse_networks
 from chaos_engine.facts.network import Interface, InterfaceState
-from chaos_engine.operations import macvlan_network as operation
-from chaos_engine.operations.macvlan import Macvlan, differences, in_the_way, unfit
-from chaos_engine.operations.macvlan_network import compose, network, recreate
+from chaos_engine.operations.macvlan_network import network as operation
+from chaos_engine.operations.macvlan_network.commands import Macvlan, differences, in_the_way, unfit
+from chaos_engine.operations.macvlan_network.network import compose, create_network, recreate
 from tests.unit.nodes import Nodes
 
 WANTED = Macvlan(
@@ -383,14 +383,14 @@ def node(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
 def planned(wanted: Macvlan = WANTED) -> list[str]:
     """What a preview lists."""
     run = Nodes("pi5")
-    run.prepare(network, name="Create", wanted=wanted)
+    run.prepare(create_network, name="Create", wanted=wanted)
     return run.planned("pi5")
 
 
 def failure(caplog: pytest.LogCaptureFixture) -> str:
     """Why the node fails; it must."""
     run = Nodes("pi5")
-    run.prepare(network, name="Create", wanted=WANTED)
+    run.prepare(create_network, name="Create", wanted=WANTED)
     with pytest.raises(Exception, match="No hosts remaining"):
         run.execute()
     assert run.failed == {"pi5"}

@@ -11,10 +11,10 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.manifest import Entry, Remembered, parse_manifest
 from chaos_engine.operations.apt import APT
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import Plan
-from chaos_engine.operations.originals import KEEP, recorded
-from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.originals import KEEP, recorded
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.files.install import Plan
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 

@@ -12,28 +12,28 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.operations import server
 
-from chaos_engine.facts import observe as module
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import (
-    MAX_AGE_SECONDS,
-    PROBE,
+    Answers,
     NodeError,
     NodeFact,
     Read,
     SeveralFact,
-    current,
+    ahead,
+    answers,
+    ask,
+    batch,
     forget,
     gather,
-    joined,
-    marked,
     observe,
-    script,
-    split,
+    part,
     want,
     warn,
 )
+from chaos_engine.facts.observe.answers import MAX_AGE_SECONDS
+from chaos_engine.facts.observe.batch import PROBE, combined, marked, script, split
 from chaos_engine.facts.systemd import Units
-from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.operations.engine.converge import Commands, converge
 from tests.unit.nodes import Nodes
 
 
@@ -114,7 +114,7 @@ def test_reads_that_ask_for_several_things_are_joined() -> None:
     a, ab, c = (Read.of(Sizes, paths=paths) for paths in (("/a",), ("/a", "/b"), ("/c",)))
     line = Read.of(Line, text="echo a")
 
-    questions = joined([a, line, ab, c])
+    questions = combined([a, line, ab, c])
 
     assert questions == {line: [line], Read.of(Sizes, paths=("/a", "/b", "/c")): [a, ab, c]}
 
@@ -125,7 +125,7 @@ def test_reads_that_ask_for_another_thing_of_one_name_stay_apart() -> None:
         for units in ((("a.service", ()),), (("a.service", ("/etc/a",)),), (("b.service", ()),))
     )
 
-    questions = joined([one, other, more])
+    questions = combined([one, other, more])
 
     both = Read.of(Units, units=(("a.service", ()), ("b.service", ())))
     assert questions == {other: [other], both: [one, more]}
@@ -146,7 +146,7 @@ def test_a_joined_read_answers_each_with_its_own(nodes: Nodes, tmp_path: Path) -
 def test_what_spoils_a_joined_read_spoils_only_its_own(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PART_SECONDS", 1)
+    monkeypatch.setattr(batch, "PART_SECONDS", 1)
     good, hangs = str(tmp_path / "good"), str(tmp_path / "hangs")
     Path(good).write_text("12345")
     os.mkfifo(hangs)
@@ -262,7 +262,7 @@ def test_a_part_that_ends_the_shell_of_all_is_asked_apart_with_those_behind_it(
 
 
 def test_a_part_that_hangs_is_an_error(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_SECONDS", 1)
+    monkeypatch.setattr(batch, "PART_SECONDS", 1)
     with nodes.on():
         want([Read.of(Line, text="sleep 30"), Read.of(Line, text="trap '' TERM; echo a")])
         with pytest.raises(NodeError, match=r"no answer in 1 s"):
@@ -388,7 +388,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(reads))
         return script(reads, apart)
 
-    monkeypatch.setattr(module, "script", counted)
+    for module in (ask, ahead):
+        monkeypatch.setattr(module, "script", counted)
     return sizes
 
 
@@ -468,7 +469,7 @@ def test_the_answers_that_a_long_change_brings_are_new(tmp_path: Path) -> None:
     @converge(reads=lambda: [Read.of(Line, text="echo 1")])
     def install() -> Commands:
         observe(Line, text="echo 1")
-        current()[2].at -= MAX_AGE_SECONDS  # as if it had taken so long
+        part(Answers).at -= MAX_AGE_SECONDS  # as if it had taken so long
         yield StringCommand("true")
 
     for number in range(3):
@@ -532,7 +533,7 @@ def test_no_change_of_the_node_outdates_what_others_have_answered(
     nodes.execute()
     assert asked.read_text() == "x\n"
 
-    monkeypatch.setattr(module, "MAX_AGE_SECONDS", -1)
+    monkeypatch.setattr(answers, "MAX_AGE_SECONDS", -1)
     nodes = Nodes("pi1", changes=False)
     nodes.prepare(ask, name="Ask")
     nodes.prepare(ask, name="Ask again")
@@ -634,7 +635,7 @@ def test_an_old_answer_is_read_again(nodes: Nodes, monkeypatch: pytest.MonkeyPat
         observe(Line, text="echo a")
         observe(Line, text="echo a")
         assert len(nodes.commands()) == 1
-        monkeypatch.setattr(module, "MAX_AGE_SECONDS", -1)
+        monkeypatch.setattr(answers, "MAX_AGE_SECONDS", -1)
         observe(Line, text="echo a")
     assert len(nodes.commands()) == 2
 

@@ -17,7 +17,8 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan, parse_removal
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations.packages import (
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.packages.packages import (
     COMPANIONS,
     NEEDED,
     NEVER_PINNED,
@@ -26,7 +27,6 @@ from chaos_engine.operations.packages import (
     judge,
     noteworthy,
 )
-from chaos_engine.operations.prelude import PRELUDE
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 

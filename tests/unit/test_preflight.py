@@ -12,7 +12,7 @@ import pytest
 
 from chaos_engine.deploys.site import node_name
 from chaos_engine.facts.node import Node, NodeState, parse_node
-from chaos_engine.operations.preflight import fit, noteworthy, unfit
+from chaos_engine.operations.preflight import check_node, noteworthy, unfit
 from tests.unit.nodes import Nodes
 
 UBUNTU = """\
@@ -169,7 +169,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, NodeState]:
 
 def check(*names: str) -> Nodes:
     run = Nodes(*names)
-    run.prepare(fit, name="Check node", known_as="")
+    run.prepare(check_node, name="Check node", known_as="")
     run.execute()
     return run
 

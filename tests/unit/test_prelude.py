@@ -11,21 +11,11 @@ from pathlib import Path
 import pytest
 from pyinfra.api.command import StringCommand
 
-from chaos_engine.facts import observe as module
-from chaos_engine.facts.observe import (
-    LOCK,
-    PROBE,
-    NodeError,
-    NodeFact,
-    Read,
-    gather,
-    marked,
-    script,
-    want,
-)
+from chaos_engine.facts.observe import LOCK, NodeError, NodeFact, Read, ask, gather, observe, want
+from chaos_engine.facts.observe.batch import PROBE, marked, script
 from chaos_engine.operations import apt
-from chaos_engine.operations.files import Plan, compose
-from chaos_engine.operations.prelude import PRELUDE
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.files.install import Plan, compose
 from tests.unit.nodes import Nodes
 
 
@@ -57,7 +47,7 @@ def at_work(lock: Path) -> Iterator[None]:
 def local(text: str, lock: Path, seconds: int = 1) -> str:
     """A script with its lock in a temporary directory, and little patience."""
     text = text.replace(LOCK, str(lock)).replace(str(Path(LOCK).parent), str(lock.parent))
-    return text.replace(f"-w {module.LOCK_SECONDS}", f"-w {seconds}").replace("-w 10", "-w 0")
+    return text.replace(f"-w {ask.LOCK_SECONDS}", f"-w {seconds}").replace("-w 10", "-w 0")
 
 
 def run(text: str) -> subprocess.CompletedProcess[str]:
@@ -151,21 +141,21 @@ def test_a_node_at_work_is_read_again_until_it_is_not(
         looks.append(reads)
         return "echo chaos-engine busy" if len(looks) < 3 else script(reads, apart)
 
-    monkeypatch.setattr(module, "script", told)
+    monkeypatch.setattr(ask, "script", told)
     nodes = Nodes("pi1", changes=False)
     with nodes.on():
         want([Read.of(Date)])
         gather()
-        assert module.observe(Date) == "now"
+        assert observe(Date) == "now"
     assert len(looks) == 3
 
 
 def test_a_node_that_stays_at_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "script", lambda *_: "echo chaos-engine busy")
-    monkeypatch.setattr(module, "LOCK_SECONDS", -1)
+    monkeypatch.setattr(ask, "script", lambda *_: "echo chaos-engine busy")
+    monkeypatch.setattr(ask, "LOCK_SECONDS", -1)
     nodes = Nodes("pi1", changes=False)
     with nodes.on(), pytest.raises(NodeError, match="lslocks tells which process"):
-        module.observe(Date)
+        observe(Date)
 
 
 def synchronised(tmp_path: Path, lock: Path, *lines: str) -> list[str]:

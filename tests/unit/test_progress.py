@@ -21,16 +21,15 @@ from pyinfra.api import output as pyinfra_output
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.connectors import util
 
-from chaos_engine.facts import progress
-from chaos_engine.facts.observe import NodeError, YesOrNo, observe
-from chaos_engine.facts.progress import EVERY, Doing, heard, run_shell_command, waiting
+from chaos_engine.facts.observe import NodeError, YesOrNo, observe, progress
+from chaos_engine.facts.observe.progress import EVERY, Doing, heard, run_shell_command, waiting
 from chaos_engine.facts.standing import StandingState
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.cordon import Rolling
-from chaos_engine.operations.gate import gate
-from chaos_engine.operations.prelude import PRELUDE
-from chaos_engine.operations.rolling import take_turn
-from chaos_engine.operations.shell import QUIETLY
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import QUIETLY
+from chaos_engine.operations.rolling.cordon import Rolling
+from chaos_engine.operations.rolling.gate import gate
+from chaos_engine.operations.rolling.turns import take_turn
 from tests.unit.nodes import Nodes
 
 SECRET = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
@@ -409,8 +408,8 @@ quietly work 7 || echo "status $?"
 
 DEPLOY = """\
 from pyinfra.api.command import QuoteString, StringCommand
-from chaos_engine.facts import progress
-from chaos_engine.operations.converge import converge
+from chaos_engine.facts.observe import progress
+from chaos_engine.operations.engine.converge import converge
 
 progress.EVERY = progress.EACH_HOST = 0.2
 

@@ -10,10 +10,10 @@ from pyinfra.api.command import StringCommand
 
 from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.observe import phase
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.docker import _told, why
-from chaos_engine.operations.files import File, plan
-from chaos_engine.operations.reasons import SHOWN, because, differences, listed, shortened
+from chaos_engine.operations.docker.install import _told, why
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import SHOWN, because, differences, listed, shortened
+from chaos_engine.operations.files.install import File, plan
 from tests.unit.nodes import Nodes
 from tests.unit.test_files import CONF, DOCKER, running, state
 

@@ -19,10 +19,12 @@ from chaos_engine.deploys import reboot as deploy
 from chaos_engine.facts.kernel import RECORD, Cmdline
 from chaos_engine.facts.standing import Standing, StandingState
 from chaos_engine.facts.swap import SwapArea, SwapState
-from chaos_engine.operations import boot_cycle, cordon, reboot, rolling
-from chaos_engine.operations.boot_cycle import cycle, order, withdraw
-from chaos_engine.operations.gate import Gate, Lane
-from chaos_engine.operations.reboot import causes, in_vain, without_memory
+from chaos_engine.operations.reboot import boot_cycle, reboot
+from chaos_engine.operations.reboot.boot_cycle import cycle, order, withdraw
+from chaos_engine.operations.reboot.reboot import causes, in_vain, without_memory
+from chaos_engine.operations.rolling import cordon
+from chaos_engine.operations.rolling import turns as rolling
+from chaos_engine.operations.rolling.gate import Gate, Lane
 from tests.unit.counting import first
 from tests.unit.nodes import Nodes
 from tests.unit.test_cmdline import ADDED, PI_FIRMWARE, UBUNTU_2404, WANTED

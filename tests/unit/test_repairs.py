@@ -20,12 +20,9 @@ from chaos_engine.facts.repairs import REPAIRS, PastRepair, Repairs, parse_repai
 from chaos_engine.facts.suspects import Search, Suspect, Suspects
 from chaos_engine.facts.sysctl import BootSetting, Sysctl
 from chaos_engine.operations import swap, sysctl
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.files import File, Plan, Unit, plan
-from chaos_engine.operations.hairpin import repairs as hairpin_repairs
-from chaos_engine.operations.log_mount import repairs as mount_repairs
-from chaos_engine.operations.originals import KEEP
-from chaos_engine.operations.repairs import (
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.engine.repairs import (
     MOST,
     Repair,
     fixes,
@@ -39,7 +36,10 @@ from chaos_engine.operations.repairs import (
     of_unit,
     tell,
 )
-from chaos_engine.operations.undo_shell import BACK
+from chaos_engine.operations.files.install import File, Plan, Unit, plan
+from chaos_engine.operations.log_mount import repairs as mount_repairs
+from chaos_engine.operations.macvlan_network.hairpin import repairs as hairpin_repairs
+from chaos_engine.operations.undo.script import BACK
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 from tests.unit.test_files import running, state

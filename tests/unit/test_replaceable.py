@@ -25,14 +25,14 @@ from pyinfra.api.command import FunctionCommand, StringCommand
 from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.kubernetes import KubernetesSources, Source
 from chaos_engine.facts.manifest import ORIGINALS, Entry, Manifest, Remembered
-from chaos_engine.facts.observe import NodeError, current
+from chaos_engine.facts.observe import Answers, NodeError, part
 from chaos_engine.facts.rsyslog import Snippets
 from chaos_engine.facts.share import TARGET
 from chaos_engine.facts.unit_traces import Traces, UnitTraces
-from chaos_engine.operations.files import Plan
-from chaos_engine.operations.kubernetes_key import KEYRING
-from chaos_engine.operations.replaceable import refuse, with_folders
-from chaos_engine.operations.undo import changes, refuse_replacing
+from chaos_engine.operations.files.install import Plan
+from chaos_engine.operations.files.replaceable import refuse, with_folders
+from chaos_engine.operations.kubernetes.signing_key import KEYRING
+from chaos_engine.operations.undo.concerns import changes, refuse_replacing
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 from tests.unit.test_hostile_values import CALLS, NODE, OPERATIONS, Known, Nothing
@@ -105,7 +105,7 @@ def ran(name: str) -> tuple[str, str]:
     with nodes.on() as host:
         host.connector = Nothing(nodes.state, host)
         host.noop = lambda description: None
-        current()[2].known = Known()
+        part(Answers).known = Known()
         for command in OPERATIONS[name]._inner(**CALLS[name]):
             if isinstance(command, FunctionCommand):
                 reasons += [one for one in command.args if isinstance(one, str)]
@@ -155,7 +155,7 @@ REMOVED = ("/etc/rsyslog.d/50-default.conf", "/etc/apt/sources.list.d/old.list",
 """What is there, and shall not be."""
 
 WROTE = ("/etc/ours", "/etc/theirs", "/etc/b")
-TOUCHING = [name for name in CALLS if name not in ("shared_copy.publish",)]
+TOUCHING = [name for name in CALLS if name not in ("publish_copy",)]
 
 
 @pytest.mark.parametrize("name", TOUCHING)
@@ -182,7 +182,7 @@ def test_each_folder_in_which_nothing_can_be_replaced_is_named_before_any_change
     state, says = REFUSED_FOLDER[kind]
     folders = {str(Path(path).parent) for path in paths}
     # undo has nothing to do where nothing is
-    there = dict.fromkeys(paths, FILE) if name.startswith("undo.") else {}
+    there = dict.fromkeys(paths, FILE) if name.startswith("undo_") else {}
     node({**dict.fromkeys(folders, state), **there})
     script, why = ran(name)
     assert named(script) == set()
@@ -197,7 +197,7 @@ def test_a_link_is_replaced_but_where_the_nodes_own_content_stays(
     script, _ = ran(name)
     state, says = REFUSED_MERGED[kind]
     paths, merged = named(script), named(script, "keep_written") & named(script)
-    if name.startswith("undo."):
+    if name.startswith("undo_"):
         merged = {"/etc/hosts"} & paths
     node(dict.fromkeys(paths, state))
     script, why = ran(name)

@@ -13,12 +13,13 @@ from pyinfra.api.operation import operation
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from chaos_engine.facts.standing import StandingState
-from chaos_engine.operations import cordon, rolling
-from chaos_engine.operations.converge import Commands
-from chaos_engine.operations.cordon import Rolling, fit_to_leave, short_of
-from chaos_engine.operations.gate import Gate, gate
-from chaos_engine.operations.kubectl import ClusterError, ClusterNode
-from chaos_engine.operations.rolling import in_turn, take_turn, uncordon
+from chaos_engine.operations.engine.converge import Commands
+from chaos_engine.operations.rolling import cordon
+from chaos_engine.operations.rolling import turns as rolling
+from chaos_engine.operations.rolling.cordon import Rolling, fit_to_leave, short_of
+from chaos_engine.operations.rolling.gate import Gate, gate
+from chaos_engine.operations.rolling.kubectl import ClusterError, ClusterNode
+from chaos_engine.operations.rolling.turns import in_turn, take_turn, uncordon_node
 from tests.unit.nodes import Nodes
 
 UP = ClusterNode(ready=True, unschedulable=False)
@@ -489,9 +490,9 @@ def mend(stands: dict[str, StandingState]) -> Commands:
 def both(nodes: Nodes, how: Rolling, stands: dict[str, StandingState]) -> None:
     nodes.prepare(
         lambda: (
-            uncordon(name="First", rolling=how),
+            uncordon_node(name="First", rolling=how),
             mend(name="Mend", stands=stands),
-            uncordon(name="Last", rolling=how, last=True),
+            uncordon_node(name="Last", rolling=how, last=True),
         )
     )
 
@@ -537,7 +538,7 @@ def test_a_node_that_is_left_cordoned_and_stays_broken_fails(
     stands.update(pi1=replace(LEFT, problems=ILL.problems), pi4=WELL)
     node.looks = [ILL]
 
-    nodes.prepare(lambda: uncordon(name="Last", rolling=how(cluster), last=True))
+    nodes.prepare(lambda: uncordon_node(name="Last", rolling=how(cluster), last=True))
     nodes.execute()
 
     assert nodes.failed == {"pi1"}
@@ -552,7 +553,7 @@ def test_a_node_that_is_left_cordoned_is_warned_of_without_a_kubeconfig(
     nodes = Nodes()
     stands["pi1"] = LEFT
 
-    nodes.prepare(lambda: uncordon(name="First", rolling=how()))
+    nodes.prepare(lambda: uncordon_node(name="First", rolling=how()))
 
     assert nodes.planned() == []
     assert "set chaos_kubeconfig and run again, or uncordon it yourself" in caplog.text

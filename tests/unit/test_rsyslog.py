@@ -11,7 +11,7 @@ import pytest
 
 from chaos_engine.facts.rsyslog import Snippets, main_problem, snippets_of
 from chaos_engine.facts.unit_traces import UnitTraces
-from chaos_engine.operations.files import File, Plan
+from chaos_engine.operations.files.install import File, Plan
 from chaos_engine.operations.rsyslog import NETWORK, PATH, UNIT, compose, paths_of
 from chaos_engine.templates import render
 from tests.unit.scripts import GROUP, OWNER, Sandbox

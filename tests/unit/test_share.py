@@ -16,14 +16,14 @@ from chaos_engine.facts.manifest import DIRECTORY, Manifest
 from chaos_engine.facts.mounts import Mount
 from chaos_engine.facts.share import CONFINED, TARGET, UNCONFINED, confined
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations import shared_copy
-from chaos_engine.operations import undo as undo_operations
-from chaos_engine.operations.files import File
-from chaos_engine.operations.haproxy import OWN
-from chaos_engine.operations.originals import KEEP
-from chaos_engine.operations.shared_copy import SOCKETS, away, due, failed, trouble
-from chaos_engine.operations.undo import changes
-from chaos_engine.operations.undo_shell import BACK
+from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.files.install import File
+from chaos_engine.operations.haproxy import shared_copy
+from chaos_engine.operations.haproxy.container import OWN
+from chaos_engine.operations.haproxy.shared_copy import SOCKETS, away, due, failed, trouble
+from chaos_engine.operations.undo import concerns as undo_operations
+from chaos_engine.operations.undo.concerns import changes
+from chaos_engine.operations.undo.script import BACK
 from tests.unit.share import stand_in
 
 AS_ROOT = pytest.mark.skipif(

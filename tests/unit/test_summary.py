@@ -18,10 +18,10 @@ from pyinfra.operations import server
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings, SettingsError
-from chaos_engine.facts.observe import NodeError, NodeFact, Read, current, observe
-from chaos_engine.operations.converge import Commands, converge
-from chaos_engine.operations.reasons import because
-from chaos_engine.operations.summary import Outcome, advice, fall_short
+from chaos_engine.facts.observe import NodeError, NodeFact, Read, observe, part
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import Reasons, because
+from chaos_engine.operations.engine.summary import Outcome, advice, fall_short
 from tests.unit.cli import start
 from tests.unit.nodes import Nodes
 
@@ -166,8 +166,8 @@ DEPLOY = """
 from pyinfra import host
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.facts.observe import NodeError
-from chaos_engine.operations.converge import converge
+from chaos_engine.facts.observe import (NodeError)
+from chaos_engine.operations.engine.converge import converge
 
 @converge(reads=lambda: [])
 def fit():
@@ -291,8 +291,8 @@ def test_the_run_after_a_preview_tells_its_own_reasons_once(of_words: Any) -> No
     nodes.prepare(obedient)
     nodes.execute()
     with nodes.on():
-        view = current()[2]
-    assert view.told[False] == view.told[True] == {"Obey | Do it": ["the word is change"]}
+        reasons = part(Reasons)
+    assert reasons.told[False] == reasons.told[True] == {"Obey | Do it": ["the word is change"]}
 
 
 def test_a_line_names_the_first_of_many_operations() -> None:

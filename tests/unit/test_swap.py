@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.facts.progress import TELL
+from chaos_engine.facts.observe.progress import TELL
 from chaos_engine.facts.swap import (
     SCRIPT,
     TURNERS,
@@ -23,7 +23,7 @@ from chaos_engine.facts.swap import (
     SwapState,
     parse_swaps,
 )
-from chaos_engine.operations.originals import KEEP
+from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.swap import (
     MARK,
     Plan,

@@ -11,7 +11,7 @@ import pytest
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls, parse_sysctls
-from chaos_engine.operations.originals import KEEP
+from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.sysctl import compose, refuse, render
 
 WANTED = {"net.ipv4.ip_forward": "1"}

@@ -6,7 +6,7 @@ import pytest
 
 from chaos_engine.facts.observe import NodeError, warn
 from chaos_engine.facts.text import printable
-from chaos_engine.operations.converge import fail_host
+from chaos_engine.operations.engine.converge import fail_host
 from tests.unit.nodes import Nodes
 
 

@@ -23,13 +23,13 @@ from chaos_engine.facts.manifest import (
     Remembered,
 )
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.operations.daemon_json import Options, merge
-from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.docker.daemon_json import Options, merge
+from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.files.install import File, Plan, Unit
 from chaos_engine.operations.hosts_file import edit
-from chaos_engine.operations.originals import KEEP
-from chaos_engine.operations.prelude import PRELUDE
 from chaos_engine.operations.swap import without_swap
-from chaos_engine.operations.undo import (
+from chaos_engine.operations.undo.concerns import (
     Changes,
     changes,
     compose,
@@ -38,8 +38,8 @@ from chaos_engine.operations.undo import (
     refuse,
     remarks,
 )
-from chaos_engine.operations.undo_merge import take_out
-from chaos_engine.operations.undo_shell import BACK, REINSTALL
+from chaos_engine.operations.undo.merge import take_out
+from chaos_engine.operations.undo.script import BACK, REINSTALL
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 

@@ -14,8 +14,8 @@ from pyinfra.api.exceptions import PyinfraError
 from chaos_engine.deploys.verify import findings, verify
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.health import Health
-from chaos_engine.facts.observe import NodeError, NodeFact, Read, current, observe, want
-from chaos_engine.operations.converge import Commands, converge
+from chaos_engine.facts.observe import NodeError, NodeFact, Preparation, Read, observe, part, want
+from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.verify import judge, report
 from tests.unit.nodes import Nodes
 
@@ -120,7 +120,7 @@ def test_reading_again_after_a_failure_is_possible(
 ) -> None:
     found_on(nodes)
     with nodes.on():
-        assert current()[2].phase == ""
+        assert part(Preparation).phase == ""
         want([Read.of(Health)])
         assert observe(Health) == {}
 

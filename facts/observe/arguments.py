@@ -1,0 +1,57 @@
+"""Resolve pyinfra's own arguments of an operation, such as ``_sudo``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pyinfra.api.arguments import pop_global_arguments
+
+from chaos_engine.facts.observe.host import current, part
+from chaos_engine.facts.observe.phase import Preparation
+
+if TYPE_CHECKING:
+    from pyinfra.api.arguments import AllArguments
+    from pyinfra.api.host import Host
+
+_IDENTITY = (
+    "_sudo",
+    "_sudo_user",
+    "_use_sudo_login",
+    "_su_user",
+    "_use_su_login",
+    "_doas",
+    "_doas_user",
+    "_dzdo",
+    "_dzdo_user",
+    "_shell_executable",
+    "_chdir",
+    "_env",
+)
+
+
+def usual_arguments() -> AllArguments:
+    """Return pyinfra's own arguments of an operation that is called with none of them."""
+    state, host = current()
+    at = part(Preparation)
+    if not at.phase:
+        return pop_global_arguments(state, host, {})[0]
+    # pyinfra resolves all types anew each time; while a phase lasts only the deploy may be another
+    if at.arguments is None or at.arguments[0] is not host.current_deploy_kwargs:
+        arguments, _ = pop_global_arguments(state, host, {})
+        at.arguments = host.current_deploy_kwargs, arguments
+    return at.arguments[1]
+
+
+def resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[str, Any]:
+    """Return pyinfra's own arguments of the operation at work, or of one that has none."""
+    found = global_arguments or host.current_op_global_arguments or usual_arguments()
+    return cast("dict[str, Any]", found)
+
+
+def identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
+    """Return as whom a host is read: answers to root and to a user are kept apart.
+
+    **Example:** ``("_sudo=True",)``
+    """
+    found = resolved(host, global_arguments)
+    return tuple(f"{key}={found[key]!r}" for key in _IDENTITY if found.get(key))

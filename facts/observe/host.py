@@ -1,0 +1,69 @@
+"""Find the host that pyinfra works for, and what this package keeps of it during a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from pyinfra import logger
+from pyinfra.api.util import format_text
+from pyinfra.context import ctx_host, ctx_state
+
+from chaos_engine.facts.text import printable
+
+if TYPE_CHECKING:
+    from pyinfra.api.host import Host
+    from pyinfra.api.state import State
+
+P = TypeVar("P")
+
+
+def current() -> tuple[State, Host]:
+    """Return the state and the host that pyinfra works for now."""
+    return cast("State", ctx_state.get()), cast("Host", ctx_host.get())  # type: ignore[no-untyped-call]
+
+
+def part(kind: type[P], host: Host | None = None) -> P:
+    """Return what a module keeps of a host during a run.
+
+    + kind: the module's own class; it is called without arguments when first asked for
+    + host: the host, by default the one that pyinfra works for now
+
+    **Example:** ``part(Reasons).given``
+    """
+    # Not a dictionary by host: pyinfra's host is one proxy object for all greenlets.
+    data = (host or current()[1]).connector_data.setdefault("chaos_engine", {})
+    if kind not in data:
+        data[kind] = kind()
+    return cast(P, data[kind])
+
+
+@dataclass
+class _Warned:
+    """The warnings that were printed about a host."""
+
+    messages: set[str] = field(default_factory=set)
+
+
+_warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
+"""The warnings about settings that a run has printed."""
+
+
+def warn(message: str, of_node: bool = True) -> None:
+    """Print a warning, once a run.
+
+    + of_node: whether it is about the current host. One that is about settings is printed without
+      a host, and once for all that have these settings
+    """
+    state, host = current()
+    message = printable(message)  # it may quote what nodes, and others there, say
+    printed = part(_Warned).messages if of_node else _warned.setdefault(state, set())
+    if message in printed:
+        return
+    printed.add(message)
+    text = format_text(f"Warning: {message}", fg="yellow")
+    if of_node:
+        host.log(text)
+    else:
+        logger.info(f"    {text}")

@@ -1,0 +1,129 @@
+"""cri-dockerd, through which the kubelet talks to Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chaos_engine.facts.apt import Packages
+from chaos_engine.facts.docker import DockerInfo
+from chaos_engine.facts.node import Node
+from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.operations.compatibility import (
+    misfit,
+    oldest_docker,
+    outdated,
+    speaks_api_1_44,
+)
+from chaos_engine.operations.cri_dockerd.tarball import MACHINES
+from chaos_engine.operations.engine.arguments import ImageName, Version
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File, Unit, transaction
+from chaos_engine.operations.rolling.cordon import Rolling
+from chaos_engine.operations.rolling.turns import READ, in_turn
+from chaos_engine.templates import render
+
+PROGRAM = "/usr/local/bin/cri-dockerd"
+SERVICE = "/etc/systemd/system/cri-docker.service"
+SOCKET = "/etc/systemd/system/cri-docker.socket"
+
+UNITS = (Unit("cri-docker.socket"), Unit("cri-docker.service", reads=(PROGRAM,)))
+
+
+def reads(
+    version: str,
+    program: Callable[[str], bytes],
+    infra_image: str | None = None,
+    rolling: Rolling | None = None,
+) -> list[Read]:
+    """What `shim` will observe for the same arguments."""
+    # only its path counts; nobody wants to see a diff of the program
+    wanted = [File(PROGRAM, b"", secret=True), *_units(infra_image)]
+    return [
+        READ,
+        Read.of(Node),
+        Read.of(DockerInfo),
+        Read.of(Packages, names=("docker.io",)),
+        *files.reads(wanted, units=UNITS),
+    ]
+
+
+@converge(reads=reads)
+def install_cri_dockerd(
+    version: Version,
+    program: Callable[[str], bytes],
+    infra_image: ImageName | None = None,
+    rolling: Rolling | None = None,
+) -> Commands:
+    """Have cri-dockerd installed and running in this version, with its socket.
+
+    + version: as in ``cri-dockerd --version``
+    + program: gives the program for an architecture (``"arm64"``); called before anything is
+      changed, so what it raises comes first. The program travels only if the node's differs
+    + infra_image: image of the pause container of each pod, ``None`` for the shim's own default
+    + rolling: how a node that has joined a cluster leaves it for a restart of the shim
+
+    Raises `NodeError` for an architecture without release, and for a Docker that this version
+    cannot talk to. That Docker is there is looked at when the files are put in place, so that
+    Docker may be installed by an operation before this one.
+
+    **Example:** ``install_cri_dockerd(name="Run cri-dockerd", version="0.4.3", program=program)``
+    """
+    architecture = observe(Node).architecture
+    if architecture not in MACHINES:
+        raise NodeError(
+            f"cri-dockerd is not released for {architecture}, only for {' and '.join(MACHINES)}; "
+            "install a 64-bit system"
+        )
+    docker = _docker_version()
+    if docker and (problem := misfit(version, docker)):
+        raise NodeError(problem)
+    if old := outdated(version):
+        warn(old, of_node=False)
+    wanted = [File(PROGRAM, program(architecture), mode="755"), *_units(infra_image)]
+    todo = files.decide(wanted, units=UNITS)
+    commands = transaction(
+        wanted, units=UNITS, check=check(version), apply=compose(version), todo=todo
+    )
+    yield from in_turn(commands, rolling or Rolling(), stops_pods=bool(todo.restart))
+
+
+def check(version: str) -> str:
+    """The shell command that refuses a program that says it is another version."""
+    new = File(PROGRAM, b"").staged
+    return (
+        f"test ! -e {new} || {{ said=$(timeout 10 {new} --version 2>&1 | head -n 1); "
+        f'echo "it says: $said"; test "${{said%% (*}}" = "cri-dockerd {version}"; }}'
+    )
+
+
+def compose(version: str) -> str:
+    """The shell script that looks whether Docker is there, before the units are started."""
+    limits = f'[ "${{found%%.*}}" -ge {oldest_docker(version)} ]'
+    if not speaks_api_1_44(version):
+        limits += " && case $found in 29.[0-2].*) false ;; esac"
+    return f"""\
+getent group docker >/dev/null && command -v docker >/dev/null || {{
+  echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
+}}
+found=$(timeout 20 docker version --format '{{{{.Server.Version}}}}' 2>/dev/null) || {{
+  echo 'Docker does not answer; deploy chaos_engine.deploys.docker, or look at: ' \
+    'journalctl -u docker' >&2; exit 1
+}}
+{{ {limits}; }} || {{
+  echo "cri-dockerd {version} does not fit Docker $found" >&2; exit 1
+}}"""
+
+
+def _units(infra_image: str | None) -> list[File]:
+    service = render("cri-docker.service.j2", program=PROGRAM, infra_image=infra_image)
+    return [File(SERVICE, service), File(SOCKET, render("cri-docker.socket.j2"))]
+
+
+def _docker_version() -> str:
+    """Docker's version on the node, "" if it is not known yet."""
+    engine = observe(DockerInfo)
+    if engine is not None:
+        return engine.server_version
+    package = observe(Packages, names=("docker.io",)).get("docker.io")
+    return package.version if package is not None else ""

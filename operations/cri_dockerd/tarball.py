@@ -1,0 +1,148 @@
+"""The program in a release tarball of cri-dockerd, checked without being run or unpacked."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+import zlib
+from pathlib import PurePosixPath
+
+from chaos_engine.operations.engine.arguments import shown
+
+MEMBER = "cri-dockerd/cri-dockerd"
+
+# ELF header (elf(5)): class and byte order at 4 and 5, machine at 18
+_64_BIT_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
+MACHINES = {"amd64": 62, "arm64": 183}
+"""The architectures that cri-dockerd is released for, as dpkg names them."""
+
+# cri-dockerd publishes no checksums. These are kubespray's: cri_dockerd_archive_checksums in
+# https://github.com/kubernetes-sigs/kubespray/blob/118b2dce02d3e5730461c8ba8c91cd9dd5dc0b10/roles/kubespray_defaults/vars/main/checksums.yml
+CHECKSUMS = {
+    "cri-dockerd-0.3.17.amd64.tgz": "5568d571c2cfee7a31ce0b35b7fcc65b"
+    "96c85b573ee6645151c4d022ed92a626",
+    "cri-dockerd-0.3.17.arm64.tgz": "761ee6db946ff2c8da04e57833dbbca8"
+    "e5c38bc3f5b8e84bda689b1b7260c36f",
+    "cri-dockerd-0.3.18.amd64.tgz": "937578ddcdb28c71afded3fda25d555e"
+    "0c9e6d396668977ff98228d55886dc79",
+    "cri-dockerd-0.3.18.arm64.tgz": "d16204a4f01685ba67319adb3acc6a6f"
+    "3e62d8bcfd87bc67f5e08f7332515a9d",
+    "cri-dockerd-0.3.20.amd64.tgz": "2ce46d6bbd7f6a7e06e211836c201fdc"
+    "2311111913eccc63a03f6ef4fe1958fc",
+    "cri-dockerd-0.3.20.arm64.tgz": "e6b4661c51c832ee1cbbb75d1c8b086f"
+    "a803acc153d400454c3b8cf324547d89",
+    "cri-dockerd-0.3.21.amd64.tgz": "6c35838bc4b1aef74f9113670e114ca7"
+    "29a5f295f9457b226791e18e86e91698",
+    "cri-dockerd-0.3.21.arm64.tgz": "35de6b1e8eba11d8ba6d71fa7499cb3d"
+    "610a1e7b866c9d43b7f87029e3a769cd",
+}
+
+
+MIB = 1 << 20
+# A release is a folder with one Go program of some tens of MB, packed to a third of that. No sizes
+# are published; the limits leave room for several times as much
+MAX_PACKED = 128 * MIB
+MAX_PROGRAM = 128 * MIB
+MAX_UNPACKED = 192 * MIB
+MAX_MEMBERS = 256
+# Names, extended headers and padding. tarfile reads an extended header whole, however long it is
+_MAX_BESIDE = MIB
+
+
+def extract(data: bytes, sha256: str, architecture: str) -> bytes:
+    """Return the program in the tarball.
+
+    + data: the tarball's bytes
+    + sha256: the checksum that it shall have, in hex
+    + architecture: of the node, as dpkg names it
+
+    It is unpacked as a stream, so what is not the program takes no memory. Raises ``ValueError``
+    that says what is wrong with it: another checksum, no whole tarball, a member that leads out of
+    it or is no plain file, more in it than the limits above, no program for the architecture.
+
+    **Example:** ``extract(Path("cri-dockerd-0.3.17.arm64.tgz").read_bytes(), sha256, "arm64")``
+    """
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256.lower():
+        raise ValueError(f"its sha256 is {found}, not {sha256.lower()}")
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as unpacked:
+            archive = _Bounded(unpacked)
+            # no seeking: "r:" would need the whole archive in memory
+            with tarfile.open(fileobj=archive, mode="r|") as tar:
+                program = _program(tar, archive)
+            # tarfile stops before gzip's own checksum, and before what follows it
+            while archive.read(64 * 1024):
+                pass
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise ValueError(f"it is no whole gzipped tar archive: {error}") from None
+    if program is None:
+        raise ValueError(f"it has no {MEMBER}")
+    _check_program(program, architecture)
+    return program
+
+
+class _Bounded(io.RawIOBase):
+    """What is unpacked, as long as it is no more than was allowed."""
+
+    def __init__(self, source: gzip.GzipFile) -> None:
+        self._source, self._left = source, _MAX_BESIDE
+
+    def allow(self, size: int) -> None:
+        """Let so many bytes more be read."""
+        self._left += size
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes, b"" at the end; ``ValueError`` for more than was allowed."""
+        data = self._source.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError(f"it has more than {_MAX_BESIDE // MIB} MiB in it besides its files")
+        return data
+
+
+def _program(tar: tarfile.TarFile, archive: _Bounded) -> bytes | None:
+    """Return the program, ``None`` if there is none, once each member was looked at."""
+    program, unpacked = None, 0
+    for number, member in enumerate(tar, 1):
+        _check_member(member)
+        unpacked += member.size
+        if number > MAX_MEMBERS:
+            raise ValueError(f"it has more than {MAX_MEMBERS} members, a release has two")
+        if member.name == MEMBER and member.size > MAX_PROGRAM:
+            raise ValueError(f"its {MEMBER} is larger than {MAX_PROGRAM // MIB} MiB")
+        if unpacked > MAX_UNPACKED:
+            raise ValueError(f"it unpacks to more than {MAX_UNPACKED // MIB} MiB")
+        archive.allow(member.size if member.isfile() else 0)
+        if member.name != MEMBER or not member.isfile():
+            continue
+        if program is not None:
+            raise ValueError(f"it has {MEMBER} twice")
+        file = tar.extractfile(member)
+        program = file.read() if file is not None else None
+    return program
+
+
+def _check_member(member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"its member {shown(member.name)} leads out of the archive")
+    if member.size < 0:
+        raise ValueError(f"its member {shown(member.name)} has a size below 0")
+    # a sparse file is larger than what is in the archive of it
+    if member.issparse() or not (member.isfile() or member.isdir()):
+        raise ValueError(f"its member {shown(member.name)} is neither a file nor a directory")
+
+
+def _check_program(program: bytes, architecture: str) -> None:
+    if not program.startswith(_64_BIT_LITTLE_ENDIAN) or len(program) < 20:
+        raise ValueError(f"its {MEMBER} is no 64-bit ELF program")
+    machine = int.from_bytes(program[18:20], "little")
+    if machine != MACHINES[architecture]:
+        names = {number: name for name, number in MACHINES.items()}
+        raise ValueError(
+            f"its {MEMBER} is for {names.get(machine, f'ELF machine {machine}')}, "
+            f"not for {architecture}"
+        )

@@ -1,0 +1,212 @@
+"""What Docker's configuration file shall say, beside what it says already."""
+
+from __future__ import annotations
+
+import json
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chaos_engine.facts.observe import NodeError
+from chaos_engine.operations.engine.arguments import Folder, LogSize
+
+CONFIG = "/etc/docker/daemon.json"
+DRIVER = "overlay2"
+
+# Flags whose name in daemon.json is another one
+_NAMES = {
+    "-H": "hosts",
+    "-s": "storage-driver",
+    "-g": "data-root",
+    "--graph": "data-root",
+    "-D": "debug",
+    "-l": "log-level",
+    "-G": "group",
+    "-b": "bridge",
+}
+
+_LOG_OPTS = (
+    *("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"),
+    *("mode", "max-buffer-size"),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What daemon.json shall say.
+
+    + log_max_size: size at which a container's log file is rotated, ``"10m"``
+    + log_max_file: how many such files a container may have
+    + data_root: where images, containers and their logs are kept; ``None`` leaves that alone
+    + live_restore: whether containers go on while Docker restarts; ``None`` leaves that alone
+    """
+
+    log_max_size: LogSize
+    log_max_file: int
+    data_root: Folder | None = None
+    live_restore: bool | None = None
+
+
+def merge(found: bytes | None, options: Options) -> bytes:
+    """The content of daemon.json with these options: what was found, if it says the same.
+
+    Raises `NodeError` if what was found is no JSON object.
+    """
+    config = parse(found) if found and found.strip() else {}
+    exec_opts = _given(config, "exec-opts", [])
+    log_opts = _given(config, "log-opts", {})
+    storage_opts = _given(config, "storage-opts", [])
+    if not isinstance(exec_opts, list) or not isinstance(log_opts, dict):
+        raise NodeError(
+            f"{CONFIG}: exec-opts is not a list or log-opts is not an object; mend it by hand"
+        )
+    if not isinstance(storage_opts, list):
+        raise NodeError(f"{CONFIG}: storage-opts is not a list; mend it by hand")
+    if config.get("log-driver", "json-file") != "json-file":
+        log_opts = {}  # another driver's
+    log_opts = {
+        **log_opts,
+        "max-size": options.log_max_size,
+        "max-file": str(options.log_max_file),
+    }
+    if not all(isinstance(value, str) for value in log_opts.values()):
+        raise NodeError(f"{CONFIG}: Docker takes strings only in log-opts; mend it by hand")
+    merged = {
+        **config,
+        "exec-opts": [
+            *(option for option in exec_opts if _name(option) != "native.cgroupdriver"),
+            "native.cgroupdriver=systemd",
+        ],
+        "log-driver": "json-file",
+        "log-opts": log_opts,
+        # named, it keeps Docker 29 from its new image store, which cri-dockerd cannot account for
+        "storage-driver": DRIVER,
+    }
+    if storage_opts:  # another driver's keep overlay2 from starting: "unknown option"
+        kept = [option for option in storage_opts if _name(option).startswith(f"{DRIVER}.")]
+        merged["storage-opts"] = kept
+    if options.data_root is not None:
+        merged["data-root"] = options.data_root
+    if options.live_restore is not None:
+        merged["live-restore"] = options.live_restore
+    if found and merged == config and not found.startswith(BOM_UTF8):
+        return found
+    text = json.dumps(merged, indent=2, ensure_ascii=False)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:  # halves of a character, which JSON may have escaped
+        return json.dumps(merged, indent=2).encode() + b"\n"
+
+
+def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:
+    value = config.get(key)
+    return default if value is None else value
+
+
+def _name(option: object) -> str:
+    """The name in a ``name=value``, as Docker compares it."""
+    return str(option).partition("=")[0].strip().lower()
+
+
+def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
+    """What Docker starts with and Kubernetes, or what we set, does not work with, in words.
+
+    + config: what daemon.json shall say
+    + flags: options of dockerd's command line, with their places
+    """
+    found = []
+    features = config.get("features")
+    place = flags.get("--feature containerd-snapshotter")
+    if isinstance(features, dict) and features.get("containerd-snapshotter"):
+        place = CONFIG
+    if place:
+        found.append(
+            f"{place} switches on the feature containerd-snapshotter, with which Docker pulls no "
+            f"image onto {DRIVER} (moby/moby#46254) and cri-dockerd cannot account for images; "
+            "take it out, images that are kept there are then pulled anew"
+        )
+    place = flags.get("--userns-remap", CONFIG if config.get("userns-remap") else "")
+    if place:
+        found.append(
+            f"{place} has userns-remap, with which no pod or container on the host's network "
+            "starts, as those of Kubernetes' control plane are; take it out"
+        )
+    parent = config.get("cgroup-parent") or ""
+    if parent and not re.fullmatch(r".+\.slice", str(parent)):
+        found.append(
+            f"{CONFIG} has the cgroup-parent {parent}, but with the cgroup driver systemd Docker "
+            "takes names only that end with .slice; change it or take it out"
+        )
+    return found
+
+
+def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
+    """The keys of daemon.json that are also flags, each with the place of the flag."""
+    clashes = []
+    for flag, place in flags.items():
+        name = _NAMES.get(flag, flag.lstrip("-"))
+        for key in (name, f"{name}s", f"{name[:-1]}ies"):
+            if key in config:
+                # a unit without a path is the package's, which nobody edits
+                way_out = "remove the flag" if place.startswith("/") else f"take {key} out"
+                clashes.append(
+                    f"{flag} in {place} and {key} in {CONFIG} are the same option; {way_out}"
+                )
+    return clashes
+
+
+def refused(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
+    """What Docker refuses at its start in a merged daemon.json: a pure function.
+
+    + docker: the major release of the Docker that is installed, ``None`` if none is
+
+    ``dockerd --validate`` says "configuration OK" to all of it. Tried with Docker 26.1.5 (Debian)
+    and 29.7.2. `contradictions` has more of the kind.
+    """
+    return [f"{CONFIG}: {problem}" for problem in _refused(config, docker)]
+
+
+def _refused(config: Mapping[str, Any], docker: int | None) -> Iterator[str]:
+    for option in _list(config.get("storage-opts")):
+        name = option.partition("=")[0].strip().lower()
+        gone = name == "overlay2.override_kernel_check" and (docker is None or docker >= 24)
+        if gone or not name.startswith("overlay2."):
+            yield f"storage-opts has {option}, which {DRIVER} does not know; remove it"
+    for name in config.get("log-opts") or ():
+        if name not in _LOG_OPTS and not name.startswith("cache-"):
+            yield f"log-opts has {name}, which json-file does not know; remove it"
+    runtime, runtimes = config.get("default-runtime"), config.get("runtimes")
+    if (
+        isinstance(runtime, str)
+        and re.fullmatch(r"[\w-]+", runtime)
+        and runtime not in ("runc", *(runtimes if isinstance(runtimes, dict) else ()))
+    ):
+        yield f"default-runtime is {runtime}, which is not among the runtimes; remove it or add it"
+    for one, other in (("bridge", "bip"), ("bridge", "bip6")):
+        if config.get(one) and config.get(other):
+            yield f"{one} and {other} exclude each other; remove one of them"
+    if config.get("icc") is False and config.get("iptables") is False:
+        yield "icc is false, for which Docker needs iptables, and iptables is false; remove one"
+
+
+def _list(found: Any) -> list[str]:
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no value")
+
+
+def parse(found: bytes) -> dict[str, Any]:
+    """The file's object. Raises `NodeError` if it is none."""
+    try:
+        config = json.loads(found, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise NodeError(
+            f"{CONFIG} is not JSON: {error}; mend it, or move it away to start anew"
+        ) from None
+    if not isinstance(config, dict):
+        raise NodeError(f"{CONFIG} is not a JSON object; mend it, or move it away to start anew")
+    return config

@@ -1,0 +1,96 @@
+"""Say why an operation changes a node, in plain words: in a preview, and again before it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaos_engine.facts.observe import current, part
+from chaos_engine.facts.text import printable, title_of
+
+
+@dataclass
+class Reasons:
+    """The reasons for what is changed on a host.
+
+    + given: those of the operation at work that were not printed yet
+    + told: those that were printed, by whether the run was executing and by the operation's name
+    """
+
+    given: list[str] = field(default_factory=list)
+    told: dict[bool, dict[str, list[str]]] = field(default_factory=dict)
+
+
+SHOWN = 12
+"""How many reasons of one operation are shown without ``-v``."""
+
+
+def because(*reasons: str) -> None:
+    """Give reasons for what the operation at work is about to yield, each one a line.
+
+    + reasons: what will be done and, where that is not plain, what was found: ``"hold docker.io"``,
+      ``"restart docker.service: it runs with another configuration"``
+
+    **Example:** ``because(f"pull {image}")``
+    """
+    given = part(Reasons).given
+    given += [one for one in reasons if one not in given]
+
+
+def tell() -> None:
+    """Print the reasons that were given and not told yet, each behind the operation's name."""
+    state, host = current()
+    own = part(Reasons)
+    reasons, own.given = own.given, []
+    if not reasons or host.current_op_hash is None:
+        return
+    arguments = host.current_op_global_arguments
+    name = arguments["name"] if arguments else None
+    title = title_of(state.get_op_meta(host.current_op_hash).names, name)
+    own.told.setdefault(state.is_executing, {}).setdefault(title, []).extend(reasons)
+    for reason in shortened(reasons, all_of_them=state.print_noop_info):
+        host.log(printable(f"{title}: {reason}"))
+
+
+def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
+    """The first `SHOWN` reasons, and how many more there are: a pure function."""
+    reasons = list(reasons)
+    if all_of_them or len(reasons) <= SHOWN:
+        return reasons
+    return [*reasons[:SHOWN], f"and {len(reasons) - SHOWN} more (shown with -v)"]
+
+
+def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
+    """One reason for several things of a kind, none for none.
+
+    **Example:** ``listed("write", ["/etc/a", "/etc/b"], "(not there)")``
+    """
+    names = list(names)
+    return [f"{verb} {', '.join(names)} {found}".rstrip()] if names else []
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What changes between two JSON objects, key by key: a pure function.
+
+    **Example:** ``differences({"log-opts": {"max-size": "10m"}}, {"log-opts": {"max-size": "1m"}})
+    == ["log-opts.max-size 10m -> 1m"]``
+    """
+    found: list[str] = []
+    for key in dict.fromkeys([*before, *after]):
+        old, new, name = before.get(key), after.get(key), f"{prefix}{key}"
+        if isinstance(old, Mapping) or isinstance(new, Mapping):
+            was, will = (one if isinstance(one, Mapping) else {} for one in (old, new))
+            found += differences(was, will, f"{name}.")
+        elif key not in after:
+            found.append(f"without {name}")
+        elif key not in before:
+            found.append(f"{name} {_value(new)}")
+        elif old != new:
+            found.append(f"{name} {_value(old)} -> {_value(new)}")
+    return found
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,291 @@
+"""The last block of a run: what became of each node, why, and what to do now."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyinfra
+from pyinfra import logger
+from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.api.util import format_text
+from typing_extensions import override
+
+from chaos_engine.facts.observe import Value, current, part
+from chaos_engine.facts.text import printable, title_of
+from chaos_engine.operations.engine.reasons import Reasons
+
+if TYPE_CHECKING:
+    from pyinfra.api.host import Host
+    from pyinfra.api.state import State
+
+Result = Literal[
+    "as wanted", "to be changed", "changed", "refused", "failed", "not finished", "not reached"
+]
+
+_COLOURS: Mapping[Result, str] = {
+    "as wanted": "green",
+    "to be changed": "yellow",
+    "changed": "green",
+}
+"""All others are red."""
+
+
+_STYLES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Verdict:
+    """What is wrong with a host.
+
+    + refusal: why it is refused, "" if it is not
+    + failures: what else is wrong with it, each once
+    """
+
+    refusal: str = ""
+    failures: list[str] = field(default_factory=list)
+
+    def fail(self, why: str) -> None:
+        """Note what is wrong with the host, once, for the end of the run."""
+        if why not in self.failures:
+            self.failures.append(why)
+
+
+SHOWN = 6
+"""How many operations of a node the block names."""
+
+REFUSE_NODE = "Refuse node"
+"""The name of the one operation that a refused node has."""
+
+
+@dataclass(frozen=True)
+class Outcome(Value):
+    """What became of a node.
+
+    + result: in one or two words
+    + why: what is wrong with it and what to do about that, "" if nothing is
+    + operations: those that change it, or did, each with its reasons
+    """
+
+    result: Result
+    why: str = ""
+    operations: Mapping[str, Sequence[str]] | None = None
+
+    @property
+    def line(self) -> str:
+        """Return the outcome as one line of the block."""
+        names = [name.rpartition(" | ")[2] for name in self.operations or {}]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        did = f"{len(names)} operation{'s' * (len(names) > 1)}: {', '.join(names[:SHOWN])}{more}"
+        if not self.why:
+            return f"{self.result}{f' by {did}' if names else ''}"
+        before = f" (before that, changed by {did})" if names else ""
+        return f"{self.result}: {self.why}{before if self.result != 'refused' else ''}"
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is wrong with the node."""
+        return self.result in _COLOURS
+
+
+def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
+    """What became of a host in a run that is over, or would in one that was previewed.
+
+    + prepared: whether all that shall be done to it was found out
+    """
+    if host not in state.activated_hosts:
+        return Outcome("not reached", "the reason stands at the top, under Connecting")
+    verdict = part(Verdict, host)
+    executed = state.current_stage > StateStage.Prepare
+    order = [op for op in state.get_op_order() if op in state.ops[host]]  # type: ignore[no-untyped-call]
+    metas = {op: state.ops[host][op].operation_meta for op in order}
+    titles = {
+        op: title_of(state.get_op_meta(op).names, state.ops[host][op].global_arguments["name"])
+        for op in order
+    }
+
+    def changes(op: str) -> bool:
+        meta = metas[op]
+        if executed:
+            return meta.is_complete() and meta.did_change()
+        return bool(meta._maybe_is_change)
+
+    told = part(Reasons, host).told.get(executed, {})
+    changing: dict[str, Sequence[str]] = {}
+    for title in (titles[op] for op in order if changes(op)):
+        others = sum(name == title or name.startswith(f"{title} (") for name in changing)
+        name = f"{title} ({others + 1})" if others else title
+        changing[name] = tuple(told.get(title, ()))
+    if verdict.refusal:
+        changing = {name: why for name, why in changing.items() if not name.endswith(REFUSE_NODE)}
+        return Outcome("refused", verdict.refusal, changing)
+    if executed:
+        failed = [op for op in order if metas[op].is_complete() and not metas[op].did_succeed()]
+        if failed and host in state.failed_hosts:
+            said = "; ".join(verdict.failures) or "what it printed stands above"
+            return Outcome("failed", f"{titles[failed[-1]].rpartition(' | ')[2]}: {said}", changing)
+    if verdict.failures:
+        return Outcome("failed", "; ".join(verdict.failures), changing)
+    if host in state.failed_hosts:
+        return Outcome("failed", "what it printed stands above", changing)
+    left = [op for op in order if executed and not metas[op].is_complete()]
+    if left:
+        why = f"{len(left)} of {len(order)} operations were not begun; run again"
+        return Outcome("not finished", why, changing)
+    if not executed and not prepared:
+        return Outcome("not finished", "the run ended before it knew all of it; run again")
+    verb: Result = "changed" if executed else "to be changed"
+    return Outcome(verb if changing else "as wanted", operations=changing)
+
+
+def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
+    """What to do after a run, "" if there is nothing: a pure function.
+
+    + outcomes: by host
+    + previewed: whether it was a preview
+    """
+    bad = [name for name, found in outcomes.items() if not found.well]
+    if bad:
+        again = " ".join(f"--limit {shlex.quote(name)}" for name in bad)
+        return f"do what is said there, and run again; for these alone: {again}"
+    if previewed and any(found.operations for found in outcomes.values()):
+        return "nothing was changed; run it without --dry to have that done"
+    return ""
+
+
+class Summary(BaseStateCallback):
+    """Prints the block, and writes the files that were asked for, when a run's hosts disconnect."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.refused: set[str] = set()
+        self._files: dict[str, set[str]] = {}
+        self._lines = _Ready(self.refused)
+        self._done = False
+        logger.addFilter(self._lines)
+
+    def write_to(self, file: str, host: str) -> None:
+        """Have a host's outcome written to a file on this computer.
+
+        What an earlier run has left there is removed, for this one may end without a summary.
+        """
+        if file not in self._files:
+            Path(file).unlink(missing_ok=True)
+        self._files.setdefault(file, set()).add(host)
+
+    @override
+    def host_disconnect(self, state: State, host: Host) -> None:  # type: ignore[override]
+        """Called by pyinfra for each host, in the end only."""
+        others = (one for one in state.activated_hosts if one is not host)
+        if self.stopped or self._done or any(one.connected for one in others):
+            return
+        self._done = True
+        logger.removeFilter(self._lines)
+        concerned = [one for one in state.inventory if state.is_host_in_limit(one)]
+        wanted = state.current_op_file_number + 1 if pyinfra.is_cli else 0
+        outcomes = {
+            one.name: outcome(state, one, prepared=self._lines.ready[one.name] >= wanted)
+            for one in concerned
+        }
+        previewed = state.current_stage == StateStage.Prepare
+        prefixes = {one.name: one.print_prefix for one in concerned}
+        logger.info("--> Nodes:")
+        for name, found in outcomes.items():
+            text = format_text(printable(found.line), _COLOURS.get(found.result, "red"))
+            logger.info(f"{prefixes[name]}{text}")
+        if next_step := advice(outcomes, previewed):
+            logger.info(f"Next: {next_step}")
+        for path, names in self._files.items():
+            write(Path(path), previewed, {n: o for n, o in outcomes.items() if n in names})
+
+
+def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
+    """Write what became of nodes to a file on this computer, as JSON, whole or not at all.
+
+    **Example:** ``{"preview": true, "nodes": {"pi1": {"result": "to be changed", "why": "",
+    "operations": {"Worker | Docker | Run Docker": ["hold docker.io"]}}}}``
+    """
+    nodes = {name: found.to_json() for name, found in outcomes.items()}
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(json.dumps({"preview": previewed, "nodes": nodes}, indent=2) + "\n")
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        logger.error(f"{path} could not be written: {error.strerror}")
+
+
+def summarize(file: str = "") -> Summary:
+    """Have the run that is at work end with a summary, once.
+
+    + file: a file on this computer that the current host's outcome is written to, "" for none
+    """
+    state, host = current()
+    known = [one for one in state.callback_handlers if isinstance(one, Summary)]
+    if not known:
+        known = [Summary()]
+        state.add_callback_handler(known[0])  # type: ignore[no-untyped-call]
+    if file:
+        known[0].write_to(file, host.name)
+    return known[0]
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """Note an error while a host is prepared: it ends the run of all hosts, without a summary."""
+    try:
+        yield
+    except Exception:
+        summarize().stopped = True
+        raise
+
+
+def refuse(reason: str) -> None:
+    """Note that the current host is refused: the exit code is not 0, and no line calls it ready.
+
+    + reason: what was found on it and what to do about it
+    """
+    state, host = current()
+    part(Verdict).refusal = reason
+    # pyinfra's exit code looks at this set. Failing the host would ask for a confirmation
+    state.failed_hosts.add(host)
+    summarize().refused.add(host.name)
+
+
+def fall_short(why: str) -> None:
+    """Note a problem of the current host that does not stop its further operations.
+
+    + why: what is wrong; the summary has it, and the exit code is not 0
+    """
+    state, host = current()
+    part(Verdict).fail(why)
+    state.failed_hosts.add(host)
+
+
+class _Ready(logging.Filter):
+    """Counts the lines by which pyinfra says that it has loaded a deploy file for a host.
+
+    Those of hosts that were refused are left out: they are not ready.
+    """
+
+    def __init__(self, refused: Collection[str]) -> None:
+        super().__init__()
+        self.ready: Counter[str] = Counter()
+        self._refused = refused
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = re.match(r"\[(.*?)\] +Ready: ", _STYLES.sub("", record.getMessage()))
+        if not line:
+            return True
+        self.ready[line[1]] += 1
+        return line[1] not in self._refused

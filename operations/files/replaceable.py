@@ -1,0 +1,116 @@
+"""What may be replaced on a node: one rule for each path that a script writes, moves or removes.
+
+Deploy and undo replace a path by a rename.
+
+- A regular file, and a symbolic link wherever it leads, is replaced. `cp -a` keeps the original:
+  content, owner, mode, times, ACL and extended attributes, or the link itself. Undo brings it back.
+- A folder on the way may be a link to a folder.
+- A file that is the node's own in part (``merged``) keeps owner, mode, ACL and attributes. A link
+  in its place is refused.
+- All else is refused before any change, since a script would fail half-way.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+
+from chaos_engine.facts.files import FileState
+from chaos_engine.facts.observe import NodeError
+from chaos_engine.operations.engine.shell import quote
+
+
+def folders_above(path: str) -> list[str]:
+    """The folders that a path is in, the outermost first, without the root.
+
+    **Example:** ``folders_above("/etc/docker/daemon.json")`` gives ``["/etc", "/etc/docker"]``.
+    """
+    folder = posixpath.dirname(path)
+    return [] if folder in ("/", "") else [*folders_above(folder), folder]
+
+
+def with_folders(paths: Iterable[str]) -> tuple[str, ...]:
+    """The paths and all folders that they are in, each once: what `refuse` wants to know of."""
+    return tuple(dict.fromkeys(one for path in paths for one in (*folders_above(path), path)))
+
+
+def refuse(
+    touched: Iterable[str], found: Mapping[str, FileState], merged: Iterable[str] = ()
+) -> None:
+    """Raise `NodeError` that names all paths that cannot be replaced: a pure function.
+
+    + touched: those that will be written, replaced or removed
+    + found: state of these, and of the folders above them, that are there
+    + merged: those among them whose content is the node's own in part
+    """
+    merged = {*merged}
+    problems: list[str] = []
+    for path in dict.fromkeys(touched):
+        problems += obstacles(path, found, path in merged)
+    if problems:
+        raise NodeError("; ".join(dict.fromkeys(problems)))
+
+
+def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -> Iterator[str]:
+    """What keeps a path from being replaced, each with what to do: a pure function."""
+    state = found.get(path)
+    if state is not None:
+        yield from _in_the_way(path, state, merged)
+        if state.fixed and state.kind != "link":
+            yield _fixed(path, state)
+    # folders that are not there yet are made in the innermost that is
+    folder = next((one for one in reversed(folders_above(path)) if one in found), "")
+    if not folder:
+        return
+    above = found[folder]
+    if (above.leads_to if above.kind == "link" else above.kind) != "directory":
+        yield (
+            f"{folder} is {_what(above)}, and the folder of {path} is wanted there; move it away "
+            "and run again"
+        )
+    elif above.fixed:
+        yield _fixed(folder, above)
+
+
+def _in_the_way(path: str, state: FileState, merged: bool) -> Iterator[str]:
+    if state.kind in ("directory", "other"):
+        yield f"{path} is {_what(state)}, a file is wanted there; move it away and run again"
+    elif state.kind == "link" and merged and state.leads_to == "file":
+        name = quote(path)
+        yield (
+            f"{path} is a symbolic link, and would be replaced by a file; put the file itself "
+            f'there (cp --remove-destination "$(readlink -f {name})" {name}) and run again'
+        )
+    elif state.kind == "link" and merged:
+        yield (
+            f"{path} is {_what(state)}, and would be replaced by a file; put a file there, or "
+            f"remove the link (rm {quote(path)}), and run again"
+        )
+
+
+def _what(state: FileState) -> str:
+    """What stands somewhere, in words."""
+    if state.kind == "link":
+        leads = {"file": "a file", "directory": "a folder", "other": "a device, socket or FIFO"}
+        to = f"to {leads[state.leads_to]}" if state.leads_to in leads else "that leads nowhere"
+        return f"a symbolic link {to}"
+    if state.kind == "directory":
+        return "a directory"
+    return "a file" if state.kind == "file" else "a device, socket or FIFO"
+
+
+def _fixed(path: str, state: FileState) -> str:
+    """What keeps root from replacing a path, and what to do."""
+    name = quote(path)
+    if state.fixed == "mounted":
+        return (
+            f"something is mounted on {path}, so it cannot be replaced; unmount it "
+            f"(umount {name}), take the mount out of what makes it, and run again"
+        )
+    if state.fixed == "unwritable":
+        return (
+            f"{path} cannot be changed, not even by root: it is immutable (chattr -i {name}), or "
+            f"its file system is mounted read-only (findmnt -T {name}); mend that and run again"
+        )
+    flag = "i" if state.fixed == "immutable" else "a"
+    return f"{path} is {state.fixed}, as set by chattr; run: chattr -{flag} {name}, and run again"

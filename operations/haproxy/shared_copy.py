@@ -1,0 +1,233 @@
+"""HAProxy's configuration on the log share: a copy to look at, and the way to the admin socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import OperationValueError
+
+from chaos_engine.facts.files import Files
+from chaos_engine.facts.haproxy import RUN, CopyState, SharedCopy
+from chaos_engine.facts.manifest import ORIGINALS
+from chaos_engine.facts.mounts import Mount, Mounts, mounted_at
+from chaos_engine.facts.observe import Read, current, observe, warn
+from chaos_engine.facts.share import CONFINED, MOST_BYTES, TARGET, is_share, on_share
+from chaos_engine.operations import log_mount
+from chaos_engine.operations.engine.arguments import AbsolutePath, shown
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.originals import KEEP, recorded
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.files.install import File
+from chaos_engine.operations.haproxy.container import CONFIG, OWN
+
+SOCKETS = f"{RUN}/socket"
+
+# What is there is kept for undo if it is a file of bounded size or a link: what else there is on a
+# share, others have made for somebody to fall into. It is killed if it takes more bytes than that
+_SURVEY = f"""
+c=$1 s=$2 l=$3 t=$4
+ulimit -f {MOST_BYTES // 512}
+for one in "$c" "$l"; do
+  [ -n "$one" ] || continue
+  above=${{one%/*}}
+  until [ "$above" = {TARGET} ] || [ -d "$above" ]; do
+    echo "folder $above"
+    above=${{above%/*}}
+  done
+  state=created
+  case $(find "$one" -maxdepth 0 -printf %y 2>/dev/null) in
+    l) [ "$(readlink -- "$one")" = "$t" ] || state=original ;;
+    f) [ "$(head -c {MOST_BYTES} -- "$one" | sha256sum)" = "$s  -" ] || state=original ;;
+  esac
+  [ $state = created ] || {{
+    kept={ORIGINALS}$one
+    mkdir -p -- "${{kept%/*}}" && cp -d --preserve=mode -- "$one" "$kept.chaos-new" &&
+      {{ [ -L "$kept.chaos-new" ] || chmod a-s -- "$kept.chaos-new"; }} || state=created
+  }}
+  echo "$state $one"
+done
+"""
+
+# A name on the share is removed where it is no folder and one has to be, whatever it led to
+_PUBLISH = f"""
+c=$1 l=$2 t=$3
+umask 022
+folder() {{
+  at={TARGET} left=${{1#{TARGET}}}
+  while [ -n "$left" ]; do
+    left=${{left#/}}
+    at=$at/${{left%%/*}}
+    case $left in */*) left=/${{left#*/}} ;; *) left= ;; esac
+    [ -d "$at" ] || {{ rm -f -- "$at" && mkdir -- "$at"; }} || return
+  done
+}}
+copy() {{
+  new=${{c%/*}}/.${{c##*/}}.chaos
+  folder "${{c%/*}}" && [ ! -d "$c" ] && rm -f -- "$new" && (set -C; cat {OWN}/{CONFIG} >"$new") &&
+    chown 0:0 -- "$new" && chmod 644 -- "$new" && mv -fT -- "$new" "$c" || {{
+      rm -f -- "$new"
+      return 1
+    }}
+}}
+lead() {{
+  folder "${{l%/*}}" || return
+  if [ -d "$l" ]; then
+    # it may have held the configuration
+    rm -f -- "$l/admin.sock"
+    rmdir -- "$l" || mv -T -- "$l" "$l.old" ||
+      mv -T -- "$l" "$(mktemp -u "$l.old.XXXXXX")" || return
+  fi
+  ln -sfT -- "$t" "$l"
+}}
+done=0
+[ -z "$c" ] || copy || done=1
+[ -z "$l" ] || lead || done=1
+exit $done
+"""
+
+# Both together take 5 s at most
+_SCRIPT = f"""\
+{PRELUDE}{KEEP}{CONFINED}
+config=$1 sha256=$2 link=$3 leads_to=$4
+left() {{ rm -rf -- "{ORIGINALS}$config.chaos-new" "{ORIGINALS}$link.chaos-new"; }}
+left
+trap left EXIT
+found=$(confined 2 {TARGET} '{_SURVEY}' "$@") || {{ echo "the log share does not answer"; exit 0; }}
+while read -r state path; do
+  kept={ORIGINALS}$path
+  if [ "$state" = folder ]; then
+    note folder created "$path"
+  elif [ -n "$(noted file "$path")" ]; then
+    note file - "$path"
+  elif [ "$state" = original ] && {{ [ -f "$kept.chaos-new" ] || [ -L "$kept.chaos-new" ]; }}; then
+    [ -L "$kept.chaos-new" ] || sync -- "$kept.chaos-new"
+    mv -fT -- "$kept.chaos-new" "$kept"
+    sync -- "${{kept%/*}}"
+    note file original "$path"
+  else
+    note file created "$path"
+  fi
+done <<END
+$found
+END
+[ -z "$config" ] || wrote "$sha256" "$config"
+settle
+confined 3 {TARGET} '{_PUBLISH}' "$config" "$link" "$leads_to" || echo "not all could be written"
+"""
+
+
+def _read(config: File | None, link: str | None) -> Read:
+    return Read.of(
+        SharedCopy,
+        config=config.path if config else "",
+        sha256=config.sha256 if config else "",
+        link=link or "",
+        leads_to=SOCKETS,
+    )
+
+
+def reads(config: File | None = None, link: str | None = None) -> list[Read]:
+    """What `publish` will observe for the same arguments."""
+    return [
+        _read(config, link),
+        Read.of(Mounts, path=TARGET),
+        Read.of(Files, paths=(log_mount.SERVICE,)),
+    ]
+
+
+@converge(reads=reads)
+def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -> Commands:
+    """Have a copy of HAProxy's configuration on the log share, and a link to its admin socket.
+
+    + config: what the copy shall be, of root and with the mode 644; its content is taken from `OWN`
+    + link: path of the link
+
+    Others write the share, so nothing reads the copy. While the share is away it is left for a
+    later run, and what goes wrong there is a warning: HAProxy runs without it. What the share holds
+    in its place is not shown. Raises ``OperationValueError`` for a path that is not on the share.
+
+    **Example:** ``publish_copy(name="Copy what is run", config=File(...))``
+    """
+    for key, path in (("config.path", config.path if config else ""), ("link", link)):
+        # From elsewhere the script would never find its way up to the share
+        if path and not on_share(path):
+            raise OperationValueError(
+                f"publish_copy: {key} = {shown(path)}: it has to be a path below {TARGET}"
+            )
+    mounts: tuple[Mount, ...] = observe(Mounts, path=TARGET)
+    if away(mounts, log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))):
+        current()[1].noop("the log share is away; a later run writes there")
+        return
+    found = _observed(config, link)
+    problem = trouble(found, config, link)
+    if found.noted and not due(found, config, link):
+        if problem:
+            warn(problem)
+        else:
+            current()[1].noop("the log share has the copy")
+        return
+    if config and found.config == "other":
+        because(f"write {config.path}")
+    elif link and found.link == "other":  # HAProxy's start makes it too
+        because(f"make {link} a link to {SOCKETS}")
+    if not due(found, config, link):
+        because(f"note for undo: {_names(config, link)}")
+    words = (config.path, config.sha256) if config else ("", "")
+    script = QuoteString(recorded(_SCRIPT))
+    arguments = (QuoteString(word) for word in (*words, link or "", SOCKETS))
+    yield StringCommand("sh -c", script, "sh", *arguments)
+    found = _observed(config, link)
+    if problem := trouble(found, config, link) or failed(found, config, link):
+        warn(problem)
+
+
+def _observed(config: File | None, link: str | None) -> CopyState:
+    read = _read(config, link)
+    state: CopyState = observe(SharedCopy, **dict(read.arguments))
+    return state
+
+
+def away(mounts: Iterable[Mount], shared: bool) -> bool:
+    """Whether the log share is not mounted: what lies in its place is no matter of this run, and
+    the share may come with what is wanted on it. A pure function.
+
+    + shared: whether the node has a log share
+    """
+    found = mounted_at(mounts, TARGET)
+    return shared and (found is None or not is_share(found.fstype, found.source))
+
+
+def due(found: CopyState, config: File | None, link: str | None) -> bool:
+    """Whether something can be done: a pure function."""
+    return bool((config and found.config == "other") or (link and found.link == "other"))
+
+
+def trouble(found: CopyState, config: File | None, link: str | None) -> str:
+    """What only people can settle, and how; "" if there is nothing: a pure function."""
+    if found.config == "unknown":
+        return (
+            f"{TARGET} does not say within some seconds what is in {_names(config, link)}; a later "
+            "run writes there, HAProxy runs without it"
+        )
+    if config and found.config == "folder":
+        return (
+            f"{config.path} is a folder, where a copy of HAProxy's configuration belongs; move it "
+            "away and run again, HAProxy runs without it"
+        )
+    return ""
+
+
+def failed(found: CopyState, config: File | None, link: str | None) -> str:
+    """What is not as it was written just now; "" if all is: a pure function."""
+    if not due(found, config, link):
+        return ""
+    return (
+        f"{_names(config, link)} cannot be written, or is written by somebody else too; look who "
+        "uses the log share and run again, HAProxy runs without it"
+    )
+
+
+def _names(config: File | None, link: str | None) -> str:
+    return " and ".join(path for path in (config.path if config else "", link) if path)

@@ -1,0 +1,182 @@
+"""Put words on the kernel's command line, wherever the node has it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from pyinfra.api.command import QuoteString, StringCommand
+
+from chaos_engine.facts.kernel import (
+    BACKUP_SUFFIX,
+    GRUB_DROP_IN,
+    RECORD,
+    BootFile,
+    Cmdline,
+    KernelCmdline,
+    split_words,
+)
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.repairs import Repairs
+from chaos_engine.operations.engine.arguments import KernelWord
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.repairs import Repair, of_file
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File
+from chaos_engine.operations.kernel.cmdline import edit, ineffective, remarks
+
+ROOM = 64 * 1024
+"""Bytes that must be free before a boot file is written."""
+
+# They have neither modes nor owners: what is asked for would never be there
+_WITHOUT_MODES = ("vfat", "msdos", "exfat")
+
+
+def reads(wanted: Iterable[str]) -> list[Read]:
+    """What `words` will observe."""
+    return [Read.of(KernelCmdline), Read.of(Repairs)]
+
+
+@converge(reads=reads)
+def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
+    """Have words on the kernel's command line from the next boot on.
+
+    + wanted: the words, for example ``("cgroup_enable=memory",)``
+
+    The file that the firmware reads is edited, also one that waits to take its place, and the
+    words that Debian's raspi-firmware adds whenever it writes the file anew. Each is replaced by a
+    rename after its content has reached the card; the original stays beside it. A node without
+    such a file needs nothing if its kernel has the memory controller, else a drop-in for GRUB.
+    Whether the running kernel has them is the business of `chaos_engine.operations.reboot`.
+
+    **Example:** ``set_kernel_words(name="Enable cgroup", wanted=["cgroup_enable=memory"])``
+    """
+    wanted = tuple(wanted)
+    found = observe(KernelCmdline)
+    edited = plan(found, wanted)
+    if not edited:
+        where = found.file.path if found.file else "the kernel"
+        current()[1].noop(f"{where}: as wanted")
+        return
+    sources = [found.file, found.pending, found.extra, found.drop_in]
+    read = {source.path: source for source in sources if source is not None}
+    for file in edited:
+        if file.path in read and file.path != GRUB_DROP_IN:
+            for remark in remarks(file.path, read[file.path].text, wanted):
+                warn(remark)
+    apply = f"rm -f -- {RECORD}"  # a reboot that was in vain before may help now
+    if any(file.path == GRUB_DROP_IN for file in edited):
+        apply += " && update-grub"
+    check = " && ".join(unchanged(read[file.path]) for file in edited if file.path in read)
+    for file in edited:
+        if not file.path.endswith(BACKUP_SUFFIX):
+            because(f"put {' '.join(wanted)} into {file.path}")
+    # looked at only where something changes
+    differ = replace(
+        files.decide(edited),
+        why=(),
+        repairs=tuple(_repair(file, read.get(file.path)) for file in edited),
+    )
+    yield files.command(differ, files.compose(differ, check, apply))
+
+
+def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
+    """The files to write so that the next kernel gets the words: a pure function.
+
+    Raises `NodeError` for files that cannot be edited safely.
+    """
+    if found.file is None:
+        return _without_file(found, wanted)
+    edited = []
+    for source in (found.file, found.pending):
+        if source is not None:
+            edited += _edited(source, edit(source.path, source.text, wanted))
+    if found.extra is not None:
+        text = edit(found.extra.path, found.extra.text, wanted, root=False)
+        if text != found.extra.text:
+            edited.append(_file(found.extra, text))
+    return edited
+
+
+def carried(found: Cmdline, wanted: Sequence[str]) -> bool:
+    """Whether the next boot brings all the words, as the files are now."""
+    if found.file is not None:
+        return not ineffective(split_words(found.file.text), wanted)
+    return found.drop_in is not None and found.drop_in.text == grub_drop_in(wanted)
+
+
+def pending(found: Cmdline, wanted: Sequence[str]) -> list[str]:
+    """The wanted words that the running kernel lacks, none where it needs none."""
+    if found.file is None and found.memory and found.drop_in is None:
+        return []
+    return ineffective(found.words, wanted)
+
+
+def grub_drop_in(wanted: Iterable[str]) -> str:
+    """The file that adds words to what GRUB gives to every kernel."""
+    return (
+        "# Control groups for Kubernetes; written by chaos-engine\n"
+        f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(wanted)}"\n'
+    )
+
+
+def unchanged(source: BootFile) -> str:
+    """The shell command that fails if the file is no longer what was read."""
+    data = source.text.encode("utf-8", "surrogateescape")
+    path = StringCommand(QuoteString(source.path)).get_raw_value()
+    if not data:
+        return f"! test -s {path}"
+    return f"[ \"$(sha256sum <{path})\" = '{hashlib.sha256(data).hexdigest()}  -' ]"
+
+
+def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
+    if found.rejected:
+        for place in found.rejected:
+            edit(place.path, place.text, wanted)  # says what is wrong with it
+    if not wanted or (found.memory and found.drop_in is None):
+        return []
+    if not found.grub:
+        raise NodeError(
+            "the kernel has no memory controller and there is no cmdline.txt with root= in "
+            "/boot/firmware or /boot, nor GRUB; mount the boot partition, or give the kernel "
+            f"{' '.join(wanted)} yourself"
+        )
+    text = grub_drop_in(wanted)
+    present = found.drop_in is not None and found.drop_in.text == text
+    return [] if present else [File(GRUB_DROP_IN, text)]
+
+
+def _edited(source: BootFile, text: str) -> list[File]:
+    if text == source.text:
+        return []
+    if source.read_only:
+        raise NodeError(
+            f"{source.path}: its file system ({source.filesystem}) is mounted read-only, perhaps "
+            "after an error; check it with fsck and mount it for writing"
+        )
+    if source.free < ROOM:
+        raise NodeError(
+            f"{source.path}: only {source.free} bytes are free on its file system, {ROOM} are "
+            "needed; remove old kernels or files there"
+        )
+    original = [] if source.kept else [_file(source, source.text, BACKUP_SUFFIX)]
+    return [*original, _file(source, text)]
+
+
+def _repair(file: File, source: BootFile | None) -> Repair:
+    data = source.text.encode("utf-8", "surrogateescape") if source else None
+    found = None if data is None else hashlib.sha256(data).hexdigest()
+    return of_file(file.path, file.sha256, "", found)
+
+
+def _file(source: BootFile, text: str, suffix: str = "") -> File:
+    return File(
+        source.path + suffix,
+        text.encode("utf-8", "surrogateescape"),
+        mode=None if source.filesystem in _WITHOUT_MODES else source.mode,
+        owner=source.owner,
+        group=source.group,
+        merged=not suffix,
+    )

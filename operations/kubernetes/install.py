@@ -1,0 +1,247 @@
+"""Install Kubernetes' packages at one version, from its own repository."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+
+from chaos_engine.facts.apt import Packages, PackageState
+from chaos_engine.facts.files import Content, Files
+from chaos_engine.facts.kubernetes import (
+    REPLACED,
+    KubeletReplaced,
+    KubernetesSources,
+    RepositorySigners,
+    Source,
+)
+from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.facts.systemd import Units
+from chaos_engine.operations.apt import APT
+from chaos_engine.operations.engine.arguments import PackageName, Version
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because, listed
+from chaos_engine.operations.engine.repairs import of_hold, of_unit
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File
+from chaos_engine.operations.kubernetes.signing_key import KEYRING, check_key, key_fault, repository
+from chaos_engine.operations.rolling.cordon import Rolling
+from chaos_engine.operations.rolling.turns import READ, in_turn, standing
+
+SOURCE = "/etc/apt/sources.list.d/kubernetes.list"
+_KUBELET = (("kubelet.service", ()),)
+
+
+def minor_of(version: str) -> str:
+    """``1.36`` of ``1.36.2``."""
+    return version.rpartition(".")[0]
+
+
+def source_file(version: str) -> File:
+    """The apt source of a version's repository."""
+    return File(SOURCE, f"deb [signed-by={KEYRING}] {repository(minor_of(version))} /\n")
+
+
+def reads(
+    version: str,
+    packages: Iterable[str],
+    key: bytes | None = None,
+    rolling: Rolling | None = None,
+    tools: Iterable[str] = (),
+) -> list[Read]:
+    """What `install` will observe for the same arguments."""
+    return [
+        READ,
+        Read.of(Packages, names=(*packages, *tools)),
+        Read.of(KubeletReplaced),
+        Read.of(KubernetesSources),
+        Read.of(RepositorySigners, minor=minor_of(version)),
+        Read.of(Content, path=KEYRING),
+        Read.of(Files, paths=(SOURCE, KEYRING)),
+        Read.of(Units, units=_KUBELET),
+        *files.reads(_files(version, key)),
+    ]
+
+
+@converge(reads=reads)
+def install_kubernetes(
+    version: Version,
+    packages: Iterable[PackageName],
+    key: bytes | None = None,
+    rolling: Rolling | None = None,
+    tools: Iterable[PackageName] = (),
+) -> Commands:
+    """Have Kubernetes' packages installed at one version, held, from its signed repository, and
+    kubelet started at boot, and at once on a node that has joined a cluster and where it does not
+    run; one that runs with a replaced program is restarted.
+
+    + version: ``1.36.2``; any Debian revision of it will do
+    + packages: names, such as kubelet and kubeadm
+    + key: the repository's public key in binary form; without it the node fetches it from the
+      repository by https
+    + rolling: how a node that has joined a cluster leaves it for another version of kubelet
+    + tools: packages of the repository that have versions of their own, of which any will do
+
+    A key is put in place only when apt accepts the repository's index with it; a damaged or expired
+    one is replaced, a good one stays when no better one can be had. Other files of apt's that name
+    a repository of Kubernetes are put aside. Raises `NodeError` for a file that has other sources
+    too, and on a node that has joined a cluster for a version that is older, or newer by more than
+    one minor version.
+
+    **Example:** ``install_kubernetes("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
+    """
+    packages = tuple(packages)
+    tools = tuple(tools)
+    found = observe(Packages, names=(*packages, *tools))
+    sources = observe(KubernetesSources)
+    old = absent(sources)
+    rolling = rolling or Rolling()
+    joined = standing(rolling).joined
+    care = "kubelet" in found and jump(upstream(found["kubelet"].version), version, joined)
+    if care:
+        warn(care)
+    keyring = observe(Content, path=KEYRING)
+    signers = observe(RepositorySigners, minor=minor_of(version))
+    fault = key_fault(keyring, signers, time.time())
+    present = observe(Files, paths=(SOURCE, KEYRING))
+    wanted = _files(version, key)
+    # a link may stand for a key that somebody else keeps
+    there = present.get(KEYRING)
+    unreadable = there is not None and there.kind == "file" and there.mode != "644"
+    missing = [name for name in packages if not fits(found.get(name), version)]
+    without = [name for name in tools if name not in found or not found[name].complete]
+    unheld = [name for name in packages if name in missing or not found[name].held]
+    kubelet = observe(Units, units=_KUBELET)["kubelet.service"]
+    enable = "kubelet" in packages and kubelet.enabled != "enabled"
+    verify = bool(fault or missing or without or unreadable) or any(
+        not f.matches(present.get(f.path)) for f in wanted
+    )
+    restart = observe(KubeletReplaced) or "kubelet" in missing
+    # "activating" is one that systemd starts again and again; that is not what it lacks
+    start = joined and "kubelet" in packages and kubelet.active in {"inactive", "failed"}
+    apply = compose(version, missing, unheld, enable, verify, key is None, restart, without, start)
+    old_ones = {name: upstream(found[name].version) for name in missing if name in found}
+    was = f"({', '.join(f'{name} is {now}' for name, now in old_ones.items())})" if old_ones else ""
+    because(*listed(f"install {version} of", missing, was))
+    because(*listed("install", without), *listed("hold", unheld))
+    if fault:
+        because(
+            f"fetch the repository's key: {fault}" if key is None else f"replace its key: {fault}"
+        )
+    if unreadable:
+        because(f"let apt read {KEYRING}")
+    if enable:
+        because("enable kubelet.service")
+    if observe(KubeletReplaced):
+        because("restart kubelet.service: its program was replaced since it started")
+    if start:
+        because("start kubelet.service, which does not run")
+    repairs = [of_hold(name) for name in unheld if name not in missing]
+    if enable and "kubelet" not in missing:
+        repairs.append(of_unit("kubelet.service", "enabled"))
+    commands = files.transaction(
+        wanted,
+        absent=old,
+        apply=apply,
+        force=verify or bool(unheld) or enable or restart or start,
+        besides=[KEYRING] if fault or unreadable else [],
+        repairs=repairs,
+    )
+    yield from in_turn(commands, rolling, stops_pods=restart)
+
+
+def _files(version: str, key: bytes | None) -> list[File]:
+    keyring = [] if key is None else [File(KEYRING, key)]
+    return [source_file(version), *keyring]
+
+
+def absent(sources: Iterable[Source]) -> list[str]:
+    """The files of apt's that have to go. Raises `NodeError` for one that has other sources."""
+    others = [source for source in sources if source.path != SOURCE]
+    for source in others:
+        if not source.only:
+            raise NodeError(
+                f"{source.path} names a repository of Kubernetes, among others; take it out of "
+                f"that file, {SOURCE} is the place for it"
+            )
+    return [source.path for source in others]
+
+
+def fits(package: PackageState | None, version: str) -> bool:
+    """Whether a package is completely installed at the version, in any Debian revision."""
+    return package is not None and package.complete and upstream(package.version) == version
+
+
+def upstream(version: str) -> str:
+    """``1.36.2`` of the Debian version ``1.36.2-1.1``."""
+    return version.rpartition(":")[2].partition("-")[0]
+
+
+def jump(installed: str, wanted: str, joined: bool) -> str:
+    """Raise `NodeError` where kubelet of a joined node may not go from one version to the other,
+    return what has to be cared for, "" if nothing (kubernetes.io/releases/version-skew-policy).
+    """
+    if not joined:
+        return ""
+    now, then = ([int(part) for part in re.findall(r"\d+", v)[:3]] for v in (installed, wanted))
+    if then < now:
+        raise NodeError(
+            f"kubelet {installed} has joined a cluster and cannot go back to {wanted}; set "
+            f"chaos_kubernetes_version to {installed} or later"
+        )
+    if then[1] > now[1] + 1:
+        raise NodeError(
+            f"kubelet {installed} has joined a cluster and goes up by one minor version at a time; "
+            f"set chaos_kubernetes_version to a release of 1.{now[1] + 1} before {wanted}"
+        )
+    if then[1] == now[1]:
+        return ""
+    return (
+        f"kubelet goes from {installed} to {wanted}: it must not be newer than the API server, so "
+        "upgrade the cluster with kubeadm first"
+    )
+
+
+def compose(
+    version: str,
+    missing: Iterable[str],
+    unheld: Iterable[str],
+    enable: bool,
+    verify: bool,
+    fetch: bool,
+    restart: bool,
+    tools: Iterable[str] = (),
+    start: bool = False,
+) -> str:
+    """The shell script that checks the key, installs, holds, enables and restarts: a pure function.
+
+    + verify: whether the key is checked against the repository
+    + fetch: whether it is fetched from there first
+    + restart: whether kubelet may run a program that is no more, then or before
+    + tools: packages that are missing, of which any version will do
+    + start: whether kubelet has to be started
+    """
+    lines = [APT, "unit_was kubelet.service; settle"]
+    if verify:
+        lines.append(check_key(minor_of(version), fetch))
+    if wanted := [*(f"{name}={version}-*" for name in missing), *tools]:
+        lines += [
+            "refresh",
+            "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages "
+            f"-- {quote(*wanted)}",
+        ]
+    if held := list(unheld):
+        lines.append(f"hold {quote(*held)}")
+    if enable:
+        lines.append("systemctl --no-reload unmask kubelet.service")
+        lines.append("systemctl enable kubelet.service")  # which has systemd read all units
+    elif wanted:
+        # kubeadm brings a drop-in for kubelet, and no script that has systemd read it
+        lines.append("systemctl daemon-reload")
+    if restart:
+        restarting = "systemctl daemon-reload && systemctl restart kubelet.service"
+        lines.append(f"if {REPLACED}; then {restarting}; fi")
+    if start:
+        lines.append("systemctl start kubelet.service")
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+"""Keep kubelet quiet until the node has joined a cluster; say what it is told amiss afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from chaos_engine.facts.files import Files
+from chaos_engine.facts.kubernetes import KUBELET_CONFIG, Joined, KubeletConfiguration
+from chaos_engine.facts.observe import Read, current, observe, warn
+from chaos_engine.facts.systemd import Units
+from chaos_engine.operations.engine.arguments import LogSize
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File, Unit
+
+_QUIET = File(
+    "/etc/systemd/system/kubelet.service.d/05-chaos-engine.conf",
+    "# Without this file, which kubeadm writes when the node joins, kubelet fails every ten\n"
+    "# seconds. Written by chaos-engine\n"
+    f"[Unit]\nConditionPathExists={KUBELET_CONFIG}\n",
+)
+_QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
+
+
+def reads() -> list[Read]:
+    """What `keep_quiet` will observe."""
+    return [
+        Read.of(Joined),
+        Read.of(Files, paths=(KUBELET_CONFIG,)),
+        *files.reads([_QUIET], units=[_QUIET_UNIT]),
+    ]
+
+
+@converge(reads=reads)
+def quiet_kubelet() -> Commands:
+    """Have kubelet wait for its configuration instead of failing, and being logged, every ten
+    seconds; to be called before kubelet is installed.
+
+    A kubelet that fails already is stopped: systemd does not ask the condition again when it
+    restarts a service by itself (``unit_start`` in systemd's src/core/unit.c).
+
+    **Example:** ``quiet_kubelet(name="Keep kubelet quiet until the node joins")``
+    """
+    unit = observe(Units, units=(("kubelet.service", ()),))["kubelet.service"]
+    ready = observe(Joined) or KUBELET_CONFIG in observe(Files, paths=(KUBELET_CONFIG,))
+    loops = fails(unit.active, ready)
+    apply = "unit_was kubelet.service; settle; systemctl stop kubelet.service" if loops else ""
+    if loops:
+        because("stop kubelet.service: without configuration it is started again and again")
+    yield from files.transaction([_QUIET], units=[_QUIET_UNIT], apply=apply, force=loops)
+
+
+def fails(active: str, ready: bool) -> bool:
+    """Whether kubelet is started again and again, in vain: a pure function.
+
+    + active: systemd's ActiveState; "activating" between two attempts
+    + ready: whether it has what kubeadm gives it
+    """
+    return not ready and active not in ("inactive", "failed")
+
+
+@converge(reads=lambda gates, log_size: [Read.of(KubeletConfiguration)])
+def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Commands:
+    """Say what the kubelet of a node that has joined a cluster is told otherwise than a cluster
+    that is new would be; kubeadm owns its file, so nothing is changed.
+
+    + gates: what `chaos_engine.operations.compatibility.feature_gates` says
+    + log_size: at which Docker ends a container's log, as ``10m``
+
+    **Example:** ``report_configuration(gates={}, log_size="10m")``
+    """
+    found = observe(KubeletConfiguration)
+    problems = [*unfit(found, gates, log_size)]
+    for problem in problems:
+        warn(
+            f"{problem}. Change that for the cluster: kubectl -n kube-system edit configmap "
+            "kubelet-config; then on each node: kubeadm upgrade node phase kubelet-config && "
+            "systemctl restart kubelet"
+        )
+    if not problems:
+        current()[1].noop("kubelet's configuration: as a new cluster's")
+    yield from ()
+
+
+def unfit(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
+    """What does not fit in a kubelet's configuration, none in an empty one: a pure function."""
+    if not config:
+        return
+    found = config.get("featureGates") or {}
+    for gate, on in gates.items():
+        if found.get(gate) is not on:
+            yield (
+                f"kubectl exec and attach fail on this node: its kubelet lacks featureGates: "
+                f"{gate}: {str(on).lower()} (Mirantis/cri-dockerd#569)"
+            )
+    size = str(config.get("containerLogMaxSize") or "10Mi")
+    if (most := quantity(size)) is not None and most <= docker_bytes(log_size):
+        yield (
+            f"kubelet wants to rotate logs of containers at containerLogMaxSize: {size}, which "
+            f"cri-dockerd cannot do, before Docker does at {log_size}; it has to be larger, as 1Ti"
+        )
+
+
+def quantity(text: str) -> float | None:
+    """The number of bytes that a quantity of Kubernetes stands for, ``None`` if it is none
+    (kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity)."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:([kMGT])(i?)|(Ki))?", text)
+    if not match:
+        return None
+    letter, binary = (match[2] or match[4] or "").upper()[:1], match[3] or match[4]
+    power = "KMGT".index(letter) + 1 if letter else 0
+    return float(match[1]) * float((1024 if binary else 1000) ** power)
+
+
+def docker_bytes(size: str) -> int:
+    """The number of bytes of one of Docker's sizes, which are decimal: ``10m`` is 10,000,000
+    (``FromHumanSize`` of github.com/docker/go-units)."""
+    power: int = "kmg".index(size[-1]) + 1
+    return int(size[:-1]) * int(1000**power)

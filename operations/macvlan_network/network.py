@@ -1,0 +1,172 @@
+"""A Docker network whose containers have addresses of their own on the node's LAN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyinfra.api.command import QuoteString, StringCommand
+
+from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
+from chaos_engine.facts.network import Interface
+from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.repairs import Repairs
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.originals import KEEP, recorded
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.repairs import fixes, of_docker, tell
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.macvlan_network.commands import Macvlan, differences, in_the_way, unfit
+
+CONTAINER = "lb-haproxy"
+SERVICE = "docker_haproxy.service"
+
+
+def reads(wanted: Macvlan, last: bool = False) -> list[Read]:
+    """What `network` will observe for the same arguments."""
+    return [
+        Read.of(DockerNetworks),
+        Read.of(DockerInfo),
+        Read.of(Interface, interface=wanted.parent),
+        Read.of(Repairs),
+    ]
+
+
+@converge(reads=reads)
+def create_network(wanted: Macvlan, last: bool = False) -> Commands:
+    """Have a macvlan network in Docker.
+
+    + wanted: how it shall be
+    + last: whether no operation follows that starts a proxy which does not run
+
+    One that differs is made anew; the proxy's service stops for that long, and the old network
+    comes back if the new one cannot be made. Raises `NodeError` if its parent cannot carry macvlan
+    links, if another network is in its way, or if containers that are not ours would have to go.
+    That Docker is there is looked at when the network is made, so that Docker may be installed, or
+    started, by an operation before this one.
+
+    **Example:** ``create_network(name="Create the network", wanted=Macvlan("lb-network", ...))``
+    """
+    problem = unfit(wanted, observe(Interface, interface=wanted.parent))
+    if problem:
+        raise NodeError(problem)
+    networks = observe(DockerNetworks)
+    if networks is None:
+        state, host = current()
+        if state.is_executing:
+            raise NodeError(
+                "Docker is installed but does not answer; look at journalctl -u docker, or deploy "
+                "chaos_engine.deploys.docker first"
+            )
+        host.noop(f"{wanted.name}: Docker does not run to tell")
+        return
+    found = networks.get(wanted.name)
+    if found and found.config_only:
+        raise NodeError(
+            f"the Docker network {wanted.name} is a configuration only, for networks made with "
+            f"--config-from; set chaos_macvlan_network to another name, or remove it: docker "
+            f"network rm {wanted.name}"
+        )
+    differs = differences(wanted, found) if found else []
+    if found and not differs:
+        current()[1].noop(f"{wanted.name}: as wanted")
+        return
+    engine = observe(DockerInfo)
+    others = {name: other for name, other in networks.items() if name != wanted.name}
+    problem = in_the_way(wanted, others, engine.server_version if engine else "")
+    strangers = sorted(set(found.containers) - {CONTAINER}) if found else []
+    if strangers:
+        problem = (
+            f"the Docker network {wanted.name} has {', '.join(differs)}, and cannot be made anew "
+            f"while other containers belong to it, running or not: {', '.join(strangers)}; remove "
+            f"each, or take it off: docker network disconnect -f {wanted.name} CONTAINER"
+        )
+    if problem:
+        raise NodeError(problem)
+    because(
+        f"make the Docker network {wanted.name} anew: it has {', '.join(differs)}"
+        if found
+        else f"create the Docker network {wanted.name}"
+    )
+    was = recreate(wanted.name, found) if found else "created"
+    # one that is there and differs may do so by a change of settings
+    repairs = [] if found else [of_docker("network", wanted.name, wanted.create)]
+    tell(repairs)
+    noted = "\n".join(
+        [*fixes(repairs), f"note network {quote(was)} {quote(wanted.name)}; settle\n"]
+    )
+    script = recorded(f"{PRELUDE}{KEEP}{noted}{compose(wanted, found, last)}fixed\n")
+    yield StringCommand("sh -c", QuoteString(script))
+
+
+def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:
+    """The shell script that makes the network, in place of the one that is there.
+
+    + last: whether no operation follows that starts the proxy
+    """
+    if found is None and last:  # systemd's next attempt to start the proxy will succeed
+        return f"{_INSTALLED}{wanted.create} >/dev/null\n"
+    head = f"{_INSTALLED}again={'yes' if last else ''}\n{_STOP}"
+    if found is None:
+        return f"{head}{wanted.create} >/dev/null\n"
+    return f"""\
+{head}docker rm --force {CONTAINER} >/dev/null 2>&1 || true
+docker network rm {quote(wanted.name)} >/dev/null
+{wanted.create} >/dev/null || {{
+  {recreate(wanted.name, found)} >/dev/null ||
+    {{ echo {quote(f"{wanted.name} as it was cannot be made either")} >&2; exit 1; }}
+  echo {quote(f"{wanted.name} is as it was")} >&2; exit 1
+}}
+"""
+
+
+_INSTALLED = """\
+set -eu
+command -v docker >/dev/null || {
+  echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
+}
+"""
+
+# A proxy that came and went, its network missing, is left to the operation that starts it and has
+# announced that. One that ran is started, and waited for: that operation would find none. One that
+# does not come is no failure of this: its address may be about to change too.
+_STOP = f"""\
+runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
+[ "$(runs)" != true ] || again=yes
+was=$(systemctl is-active {SERVICE} 2>/dev/null) || true
+systemctl stop {SERVICE} 2>/dev/null || true
+back() {{
+  status=$?
+  case $was in active|activating|reloading) ;; *) exit $status ;; esac
+  [ -n "$again" ] || [ $status != 0 ] || exit 0
+  systemctl start {SERVICE} || exit 1
+  tries=50
+  until [ "$(runs)" = true ] || [ $tries = 0 ]; do tries=$((tries - 1)); sleep 0.2; done
+  exit $status
+}}
+trap back EXIT; trap 'exit 1' HUP INT TERM
+"""
+
+
+def recreate(name: str, found: DockerNetwork) -> str:
+    """The command that creates a network as it was found."""
+    options = {**found.options}
+    if found.parent:
+        options["parent"] = found.parent
+    return quote(
+        *("docker", "network", "create", "--driver", found.driver),
+        *(("--internal",) if found.internal else ()),
+        *(("--ipv6",) if found.ipv6 else ()),
+        *_each("--subnet", found.subnets),
+        *_each("--gateway", found.gateways),
+        *_each("--ip-range", found.ip_ranges),
+        *_each("--aux-address", (f"{key}={value}" for key, value in found.auxiliary.items())),
+        *_each("--opt", (f"{key}={value}" for key, value in options.items())),
+        *_each("--label", (f"{key}={value}" for key, value in found.labels.items())),
+        name,
+    )
+
+
+def _each(option: str, values: Iterable[str]) -> tuple[str, ...]:
+    # In one word: a value that begins with a hyphen is no option
+    return tuple(f"{option}={value}" for value in values)

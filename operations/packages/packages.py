@@ -1,0 +1,171 @@
+"""Remove packages, and keep them out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
+from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan
+from chaos_engine.operations.apt import APT
+from chaos_engine.operations.engine.arguments import PackageName
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because, listed
+from chaos_engine.operations.engine.repairs import of_removed
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.files import install as files
+from chaos_engine.operations.files.install import File, transaction
+from chaos_engine.operations.packages.removed import REMEMBER
+from chaos_engine.templates import render
+
+PIN = "/etc/apt/preferences.d/chaos-engine-removed"
+
+NEEDED = re.compile(
+    "openssh-.*|dropbear.*|sudo|sudo-rs|doas"
+    "|netplan.*|libnetplan.*|network-manager|ifupdown.*|dhcpcd.*|isc-dhcp-client|wpasupplicant"
+    "|iproute2|iptables|nftables|systemd.*|libsystemd.*|libpam-.*|udev|dbus.*|init"
+    "|linux-(image|modules|raspi|generic|firmware).*|flash-kernel.*|piboot-try|raspi-firmware"
+    "|raspberrypi-.*|rpi-([^c]|c[^l]).*"
+    "|u-boot.*|grub.*|shim-signed|initramfs-tools.*|dracut.*|kmod|e2fsprogs"
+    "|docker.*|containerd.*|runc|kube.*|kubernetes-cni|cri-.*|glusterfs-.*|rsyslog"
+    "|python3|python3-minimal|apt|dpkg|ca-certificates|gnupg|gpgv"
+)
+"""Packages without which a node does not boot, is not reached, or is no work node. A regular
+expression that Python and grep -E read alike. rpi-cloud-init-mods of Raspberry Pi OS is none of
+them: it only sets cloud-init up, and may go with it."""
+
+NEVER_PINNED = frozenset({"apparmor", "lvm2"})
+"""Docker recommends apparmor; who makes a volume group later needs lvm2 at once."""
+
+COMPANIONS = {"cloud-init": ("cloud-init-base",)}
+"""Packages that go with others. Since Ubuntu 25.04 cloud-init is an empty package that depends on
+cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init metapackages")."""
+
+
+@converge(reads=lambda names, mdns=False: [*files.reads(*_pin(names)), *_reads(names)])
+def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Commands:
+    """Have packages removed, all at once, and kept out by a pin of apt's.
+
+    + names: binary package names; those that are not installed are fine
+    + mdns: whether the node is reached by a ``.local`` name, which avahi-daemon answers
+
+    What depends on them goes too. The removal is simulated first; a node that would lose what it
+    needs is refused. Their configuration stays. Name, version and mark (manual or auto) of each
+    removed package are noted for undo; a package that no archive has any more is kept. lvm2 stays
+    where there are logical volumes.
+
+    **Example:** ``remove_packages(name="Remove packages", names=["snapd", "plymouth"])``
+    """
+    names = tuple(names)
+    found = observe(RemovalPlan, names=_with_companions(names))
+    judge(found, observe(CloudInit), mdns)
+    for message in noteworthy(found):
+        warn(message)
+    script = compose(found.installed, found.removes) if found.installed else ""
+    because(*listed("remove", found.removes if found.installed else ()))
+    repairs = [of_removed(name) for name in found.installed]
+    pins, none = _pin(names)
+    yield from transaction(pins, none, apply=script, force=bool(script), repairs=repairs)
+
+
+def judge(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> None:
+    """Raise `NodeError` if the packages must not be removed: a pure function."""
+    mend = "take it out of chaos_packages_absent"
+    if found.error:
+        raise NodeError(
+            f"apt cannot remove {', '.join(found.installed)}: {found.error} "
+            "Mend it on the node with apt, or take them out of chaos_packages_absent"
+        )
+    if kept := {*found.installed} - {*found.removes}:
+        raise NodeError(
+            f"apt would not remove {', '.join(sorted(kept))}, though it is installed; see "
+            f"apt-get -s remove {' '.join(found.installed)} on the node"
+        )
+    if lost := [name for name in found.removes if NEEDED.fullmatch(name)]:
+        raise NodeError(
+            f"removing {', '.join(found.installed)} would also remove {', '.join(lost)}, which "
+            "the node needs; take what they depend on out of chaos_packages_absent "
+            "(apt-get -s remove NAME tells which)"
+        )
+    if mdns and "avahi-daemon" in found.removes:
+        raise NodeError(
+            "it is reached by a .local name, which avahi-daemon answers, and that is to be "
+            f"removed; connect by address or another name, or {mend}"
+        )
+    if "snapd" in found.removes and found.snaps:
+        raise NodeError(
+            f"snapd is to be removed, but runs {', '.join(found.snaps)}; remove these by "
+            f"snap remove, or {mend}"
+        )
+    if {"cloud-init", "cloud-init-base"} & {*found.removes}:
+        if cloud_init.running:
+            raise NodeError(
+                "cloud-init is still setting the node up; wait for it (cloud-init status --wait) "
+                "and run again"
+            )
+        if not cloud_init.network:
+            raise NodeError(
+                "cloud-init is to be removed, but nothing else configures the network: no file "
+                "in /etc/netplan, /etc/network, /etc/systemd/network, no NetworkManager and no "
+                f"dhcpcd; write one, or {mend}"
+            )
+
+
+def noteworthy(found: Removal) -> list[str]:
+    """What is not as its owner might expect: a pure function."""
+    messages = []
+    if found.lvm_in_use:
+        messages.append("lvm2 is not removed: the node has logical volumes")
+    if more := [name for name in found.removes if name not in found.installed]:
+        messages.append(
+            f"removing {', '.join(found.installed)} also removes what depends on it: "
+            f"{', '.join(more)}"
+        )
+    return messages
+
+
+def compose(installed: Iterable[str], removes: Iterable[str]) -> str:
+    """The shell script that removes packages and sees that they are gone: a pure function.
+
+    + installed: those to remove
+    + removes: all that go with them, as simulated
+    """
+    gone, removed = quote(*installed), quote(*removes)
+    return f"""{APT}
+{REMEMBER}
+timers=
+for timer in apt-daily.timer apt-daily-upgrade.timer; do
+  if systemctl is-active -q $timer; then systemctl stop $timer; timers="$timers $timer"; fi
+done
+trap 'test -z "$timers" || systemctl start $timers' EXIT
+record {removed}
+settle
+# what came along with them, and the node goes on to need, is not for a later apt autoremove
+needed=$(apart apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |
+  grep -xE {quote(NEEDED.pattern)} || true)
+if [ -n "$needed" ]; then
+  for name in $needed; do note manual auto "$name"; done; settle
+  apart apt-mark manual $needed >/dev/null
+fi
+apt {OPTIONS} remove -- {gone}
+left=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {gone} 2>/dev/null |
+  awk '$2 != "not-installed" && $2 != "config-files" {{ print $1 }}')
+if [ -n "$left" ]; then echo still installed: $left >&2; exit 1; fi
+"""
+
+
+def _reads(names: Iterable[str]) -> list[Read]:
+    return [Read.of(RemovalPlan, names=_with_companions(names)), Read.of(CloudInit)]
+
+
+def _pin(names: Iterable[str]) -> tuple[list[File], list[str]]:
+    """The pin file that shall be there, or its path if it shall not."""
+    pinned = [name for name in _with_companions(names) if name not in NEVER_PINNED]
+    if not pinned:
+        return [], [PIN]
+    return [File(PIN, render("packages-removed.j2", names=pinned))], []
+
+
+def _with_companions(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({more for name in names for more in (name, *COMPANIONS.get(name, ()))}))

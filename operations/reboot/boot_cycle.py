@@ -1,0 +1,153 @@
+"""One reboot of one node: ordered, awaited, and how to rescue a node that does not come back."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import gevent  # type: ignore[import-untyped]
+from paramiko import SSHException
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.connectors.util import clear_askpass_cache
+
+from chaos_engine.facts.kernel import BACKUP_SUFFIX, RECORD, Cmdline
+from chaos_engine.facts.observe.progress import waiting
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.remote import run_script
+from chaos_engine.operations.engine.shell import quote
+
+if TYPE_CHECKING:
+    from pyinfra.api.host import Host
+    from pyinfra.api.state import State
+
+PAUSE = 0.5
+"""Seconds between two looks at a node that is rebooting."""
+
+GOING_DOWN = 3.0
+"""Seconds after the order in which it is not looked at: connections would only be cut."""
+
+SETTLE = 60.0
+"""Seconds that a node which is back may take to finish its start, before it is looked at."""
+
+# No sudo: its password's helper in /tmp is gone with the reboot. The last word is the state of
+# an untested kernel: with one, Ubuntu 25.10 and later boot twice.
+# Its line has a mark: a login shell may print others.
+_MARK = "chaos-engine"
+_LOOK = (
+    f"boot=$(cat /proc/sys/kernel/random/boot_id) && echo {_MARK} $boot "
+    "$(systemctl is-system-running 2>/dev/null) $(cat /boot/firmware/new/state 2>/dev/null)"
+)
+
+
+def cycle(
+    state: State, host: Host, found: Cmdline, rebooted: Mapping[str, str], seconds: int
+) -> str:
+    """Reboot the node and wait until another boot of it has finished its start.
+
+    + found: what is known of the node now; nothing is done if it runs another boot
+    + rebooted: what reboots were made for, with the boot that each ended; noted on the node first
+    + seconds: how long it may take
+
+    Says what went wrong, or nothing. Must be called while an operation runs on the host.
+    """
+    problem = run_script(state, host, order(found.boot_id, rebooted))
+    if problem is not None:
+        return f"could not be rebooted: {problem}"
+    with waiting(host, "waiting until it is back", seconds):
+        return _wait(host, found, seconds)
+
+
+def withdraw(state: State, host: Host) -> str:
+    """Remove the note of what reboots were made for: they brought it, so another may again.
+
+    Says what went wrong, or nothing. Must be called while an operation runs on the host.
+    """
+    problem = run_script(
+        state, host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}"
+    )
+    return "" if problem is None else f"{RECORD} could not be removed: {problem}"
+
+
+def order(boot_id: str, rebooted: Mapping[str, str]) -> str:
+    """The shell script that notes what the reboot is for and has it begin in a second."""
+    lines = "".join(f"{what} {boot}\n" for what, boot in rebooted.items())
+    folder = posixpath.dirname(RECORD)
+    return f"""\
+{PRELUDE}if [ "$(cat /proc/sys/kernel/random/boot_id)" != {quote(boot_id)} ]; then
+  echo 'it was rebooted by someone else meanwhile; run again' >&2; exit 1
+fi
+mkdir -p {folder}
+printf %s {quote(lines)} >{RECORD}.chaos-new; sync {RECORD}.chaos-new
+mv -f {RECORD}.chaos-new {RECORD}; sync {folder}
+# on a clock of systemd's, so that it outlives this connection and the connection this command
+systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot
+"""
+
+
+def _wait(host: Host, found: Cmdline, seconds: int) -> str:
+    """Wait until the node runs another boot and has finished its start."""
+    # The helper that gives sudo its password is gone with /tmp: not to be removed, but made anew
+    clear_askpass_cache(host)
+    _hang_up(host)
+    began = time.monotonic()
+    gevent.sleep(GOING_DOWN)
+    back = None
+    boot_id = ""
+    while time.monotonic() - began < seconds:
+        gevent.sleep(PAUSE)
+        boot_id, finished = _look(host) or ("", False)
+        if boot_id in ("", found.boot_id):
+            _hang_up(host)
+            back = None
+            continue
+        back = back or time.monotonic()
+        if finished or time.monotonic() - back > SETTLE:
+            host.log(f"Back after {time.monotonic() - began:.0f} s")
+            return ""
+    if boot_id == found.boot_id:
+        return f"has not gone down within {seconds} s; look at: systemctl list-jobs"
+    return "" if boot_id else f"did not come back within {seconds} s; {_rescue(found)}"
+
+
+def _look(host: Host) -> tuple[str, bool] | None:
+    """The node's boot, and whether its start has finished; nothing if it does not answer."""
+    try:
+        with gevent.Timeout(20, TimeoutError):  # paramiko waits an hour for a lost peer
+            if not host.connected:
+                # not host.connect, which would report each success, also before it goes down
+                host.connector.connect()
+                host.connected = True
+            done, output = host.run_shell_command(StringCommand(_LOOK))
+    except (ConnectError, OSError, SSHException, EOFError):
+        return None
+    found = [line.split() for line in output.stdout_lines if line.startswith(f"{_MARK} ")]
+    if not done or not found:
+        return None
+    _, boot, *words = found[-1]
+    once_more = "unknown" in words[1:] or "trying" in words[1:]
+    return boot, not once_more and words[:1] in (["running"], ["degraded"], ["maintenance"])
+
+
+def _hang_up(host: Host) -> None:
+    """Close the connection; pyinfra only forgets it, and paramiko then reports its end."""
+    host.connector.disconnect()
+    host.connected = False
+    client = getattr(host.connector, "client", None)
+    if client is not None:
+        client.close()
+
+
+def _rescue(found: Cmdline) -> str:
+    """How to mend a node that does not boot, with what is on its card."""
+    advice = "look at its power and its screen"
+    if found.file is None:
+        return f"{advice}; its old kernel command line can be chosen or edited in GRUB's menu"
+    folder, name = posixpath.split(found.file.path)
+    return (
+        f"{advice}. If it does not boot: switch it off, put its card into another computer, and "
+        f"in what is {folder} on the node copy {name}{BACKUP_SUFFIX} over {name}; then start it "
+        "and run again"
+    )

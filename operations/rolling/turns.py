@@ -1,0 +1,162 @@
+"""What stops the pods of a node is done in the node's turn: drained before, looked after, given
+back to the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from paramiko import SSHException
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.util import print_host_combined_output
+
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.observe.progress import waiting
+from chaos_engine.facts.standing import NOTE, Standing, StandingState
+from chaos_engine.operations.engine.converge import Commands, converge, fail_host
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.remote import run
+from chaos_engine.operations.rolling.cordon import Departure, Rolling, come_back, leave
+from chaos_engine.operations.rolling.gate import gate
+from chaos_engine.operations.rolling.kubectl import ClusterError
+
+if TYPE_CHECKING:
+    from pyinfra.api.host import Host
+    from pyinfra.api.state import State
+
+Work = Callable[["State", "Host"], str]
+"""Something that is done on a node; it says what went wrong, or nothing."""
+
+READ = Read.of(Standing)
+"""What an operation observes that calls `in_turn` or `standing`."""
+
+
+def standing(rolling: Rolling) -> StandingState:
+    """How the current host stands in its cluster. If it does not do its work, whoever broke it and
+    whenever, its cluster's other nodes are left alone in this run."""
+    state, host = current()
+    found = observe(Standing)
+    gate(state, rolling.batch).saw(host.name, found.problems)
+    return found
+
+
+def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
+    """Yield an operation's commands, each to be run in the node's turn where that is called for.
+
+    + stops_pods: whether they stop pods, or what starts pods and looks after them
+
+    **Example:** ``yield from in_turn(transaction(...), rolling, bool(plan.restart))``
+    """
+    found = standing(rolling)
+    for command in commands:
+        if not (found.joined and stops_pods):
+            yield command
+            continue
+        if rolling.kubectl is None:
+            warn(
+                "nodes have joined a cluster, and chaos_kubeconfig is not set: services are "
+                "restarted one node after the other, but not drained",
+                of_node=False,
+            )
+        work = partial(_perform, command)
+        yield FunctionCommand(take_turn, (rolling, found, "restarted", work), {})
+
+
+def take_turn(
+    state: State, host: Host, rolling: Rolling, before: StandingState, done: str, work: Work
+) -> bool:
+    """Do some work on the node in its turn, or say why it is not done.
+
+    + before: how the node stands; if it has not joined a cluster it is neither drained nor awaited
+    + done: what is not done if it has to be left: "rebooted"
+
+    After a turn that went wrong no other node of the cluster takes one in this run.
+    """
+    turns = gate(state, rolling.batch)
+    with ExitStack() as held:
+        with waiting(host, turns.awaited):
+            held.enter_context(turns.turn(host.name, rolling.lane, before.joined))
+        if before.joined and (why := turns.closed(host.name)):
+            return fail_host(state, host, f"not {done}, because {why}; mend that and run again")
+        try:
+            if before.joined:
+                problem = said(lambda: _whole_turn(state, host, rolling, before, work))
+            else:
+                problem = said(lambda: work(state, host))
+        except BaseException:
+            turns.failed = f"{host.name}: its turn was cut short"
+            raise
+        if before.joined:
+            turns.failed = turns.failed or (problem and f"{host.name}: {problem}")
+    return fail_host(state, host, problem) if problem else True
+
+
+@converge(reads=lambda *args, **kwargs: [READ])
+def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
+    """Uncordon the node if a run that was cut short has left it cordoned, once it does its work.
+
+    + last: whether nothing that might mend the node comes after it in the run
+
+    Called twice in a run, the first call uncordons a node that does its work, the `last` one a
+    node that the operations between them had to mend first; it fails if they have not.
+
+    **Example:** ``uncordon_node(name="Uncordon node", rolling=Rolling(...))``
+    """
+    state, host = current()
+    found, turns = standing(rolling), gate(state, rolling.batch)
+    if not found.cordoned:
+        host.noop("no run has left it cordoned")
+    elif rolling.kubectl is None:
+        warn(
+            "an earlier run has left this node cordoned; set chaos_kubeconfig and run again, or "
+            f"uncordon it yourself and remove {NOTE}"
+        )
+    elif last:
+        if found.problems or host.name not in turns.promised or state.is_executing:
+            because(f"uncordon {rolling.node}, which an earlier run has cordoned")
+            yield FunctionCommand(_come_back, (rolling,), {})
+    elif found.problems:
+        warn(f"left cordoned by an earlier run: {'; '.join(found.problems.values())}")
+    else:
+        turns.promised.add(host.name)
+        because(f"uncordon {rolling.node}, which an earlier run has cordoned")
+        yield FunctionCommand(_come_back, (rolling,), {})
+
+
+def said(work: Callable[[], str]) -> str:
+    """What went wrong with it, be it an error."""
+    try:
+        return work()
+    except (NodeError, ClusterError, OSError, SSHException) as error:
+        return str(error) or type(error).__name__
+
+
+def _whole_turn(
+    state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
+) -> str:
+    left = leave(state, host, rolling, before)
+    problem = said(lambda: work(state, host))
+    # also after work that went wrong: the node may well do its own as before
+    ill = said(lambda: come_back(state, host, rolling, left, before.problems))
+    return "; ".join(filter(None, (problem, ill)))
+
+
+def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
+    problem = said(lambda: come_back(state, host, rolling, Departure(ours=True, ready=True)))
+    if not problem:
+        return True
+    gate(state, rolling.batch).failed = f"{host.name}: {problem}"
+    return fail_host(state, host, problem)
+
+
+def _perform(command: StringCommand, state: State, host: Host) -> str:
+    """Run an operation's command, as pyinfra does."""
+    done, output = run(state, host, command)
+    if done:
+        return ""
+    if not state.print_output:
+        print_host_combined_output(host, output)
+    lines = [line for line in output.stderr_lines if line.strip()]
+    return lines[-1] if lines else "its command failed"

@@ -1,0 +1,399 @@
+"""Bring a node back to what it was before a concern changed it, by what the node remembers."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from pyinfra.api.command import QuoteString, StringCommand
+
+from chaos_engine.facts.kernel import GRUB_DROP_IN
+from chaos_engine.facts.kubernetes import Joined
+from chaos_engine.facts.manifest import (
+    ASIDE,
+    DIRECTORY,
+    LEFT,
+    MANIFEST,
+    ORIGINALS,
+    WRITTEN,
+    Entry,
+    Manifest,
+    Remembered,
+)
+from chaos_engine.facts.observe import LOCK, NodeError, Read, current, observe, warn
+from chaos_engine.facts.share import on_share
+from chaos_engine.facts.systemd import RECORDS
+from chaos_engine.operations import log_mount
+from chaos_engine.operations.apt import APT
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.reasons import because, listed
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.files.install import LIKE, UNPACK, File, payload
+from chaos_engine.operations.files.replaceable import refuse as refuse_obstacles
+from chaos_engine.operations.packages.packages import PIN
+from chaos_engine.operations.packages.removed import KEPT
+from chaos_engine.operations.undo.merge import take_out
+from chaos_engine.operations.undo.script import BACK, REINSTALL
+
+NEEDED_WHEN_JOINED = (
+    *("hosts_file", "log_mount", "docker", "swap", "cri_dockerd", "kubernetes"),
+    *("etcd_certificates", "kernel"),
+)
+"""Without these a node of a cluster is none, or stops at its next boot."""
+
+_NOTES = {
+    "docker": "Docker's images, containers and volumes stay in its data folder, /var/lib/docker "
+    "unless it was set",
+    "log_mount": "logs on a Gluster volume or an NFS export stay there; those in RAM are gone",
+    "haproxy": "the address of the Kubernetes API goes away with the proxy",
+    "kernel": "the kernel's command line is as it was from the next boot on: reboot the node when "
+    "that suits",
+}
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to be done with files.
+
+    + remove, restore: paths of those that were not there, and of those that have an original
+    + aside: those among them whose version, that neither this package nor the node's maker made,
+      is kept first
+    + write: those that keep what others have written into them
+    + leave: those that are none of ours any more
+    """
+
+    remove: tuple[str, ...] = ()
+    restore: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    write: tuple[File, ...] = ()
+    leave: tuple[str, ...] = ()
+
+
+def reads(concern: str) -> list[Read]:
+    """What `undo` will observe."""
+    return [Read.of(Manifest), Read.of(Joined)]
+
+
+@converge(reads=reads)
+def undo_concern(concern: str) -> Commands:
+    """Have all that a concern has changed on the node as it was before.
+
+    + concern: the name of its deploy, ``"docker"``
+
+    Only what the node has noted is touched (`chaos_engine.facts.manifest`), and of that what no
+    other concern has noted too. What was cut short goes on at the next call. Raises `NodeError` on
+    a node that has joined a cluster and needs it, and on one that was deployed before things were
+    noted.
+
+    **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
+    """
+    found = observe(Manifest)
+    refuse(found, [concern], observe(Joined))
+    yield from _undone(found, [concern])
+
+
+@converge(reads=lambda known, asked=(): reads(""))
+def undo_other_concerns(known: Iterable[str], asked: Collection[str] = ()) -> Commands:
+    """Have all that other deploys have changed as it was: those of the site, or of other packages.
+
+    + known: names of the concerns that are none of these
+    + asked: names of the concerns that are undone; empty for all
+
+    **Example:** ``undo_other_concerns(name="Undo others", known=["docker"])``
+    """
+    found, known = observe(Manifest), tuple(known)
+    refuse(found, (), joined=False)
+    yield from _undone(
+        found,
+        [c for c in reversed(found.concerns) if c not in known and (not asked or c in asked)],
+    )
+
+
+@converge(reads=lambda asked=(): reads(""))
+def forget_changes(asked: Collection[str] = ()) -> Commands:
+    """Have nothing left of what the node remembers, once nothing is left to undo.
+
+    + asked: names of the concerns that are undone before; empty for all
+
+    Versions of files that others have made stay in ``/var/lib/chaos-engine/aside``. Raises
+    `NodeError` if something could not be undone, when all else was.
+
+    **Example:** ``forget_changes(name="Remove what was kept", asked=["docker"])``
+    """
+    found = observe(Manifest)
+    if current()[0].is_executing and (lost := not_undone(found, asked)):
+        raise NodeError(lost)
+    others = [one for one in found.concerns if asked and one not in asked]
+    if others or not [one for one in found.holds if one != posixpath.basename(ASIDE)]:
+        reason = f"still needed for {', '.join(others)}" if others else "not there"
+        current()[1].noop(f"{DIRECTORY}: {reason}")
+        return
+    because(f"remove {DIRECTORY}, where nothing is left to undo")
+    yield _command(compose_end(found))
+
+
+def _undone(found: Remembered, concerns: Iterable[str]) -> Commands:
+    todo = [one for one in concerns if one in found.concerns]
+    if not todo:
+        current()[1].noop("nothing of it is noted")
+    every = {concern: changes(found, concern) for concern in todo}
+    refuse_replacing(every.values(), found)
+    for concern, files in every.items():
+        for message in (*remarks(files), *([_NOTES[concern]] if concern in _NOTES else [])):
+            warn(message)
+        because(*why(found, concern, files))
+        yield _command(compose(found, concern, files), files.write)
+
+
+def _command(script: str, write: Iterable[File] = ()) -> StringCommand:
+    write = tuple(write)
+    if not write:
+        return StringCommand("sh", "-c", QuoteString(script))
+    return StringCommand("sh", "-c", QuoteString(script), _stdin=payload(write))
+
+
+def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
+    """Raise `NodeError` for all paths that cannot be brought back: a pure function."""
+    touched = [
+        path
+        for files in every
+        for path in (*files.restore, *files.remove, *(file.path for file in files.write))
+        if not on_share(path)  # others write there: the script looks for itself
+    ]
+    refuse_obstacles(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
+
+
+def refuse(found: Remembered, concerns: Iterable[str], joined: bool) -> None:
+    """Raise `NodeError` where a concern cannot be undone: a pure function."""
+    if found.old:
+        raise NodeError(
+            f"it was deployed before changes were noted, so what to undo is not known; {ORIGINALS} "
+            "has the files that were replaced, by their paths, created the names of those "
+            "that were not there, packages-removed the packages"
+        )
+    # all of them each time: what several concerns are refused for is then said once
+    needed = [one for one in NEEDED_WHEN_JOINED if one in found.concerns]
+    if joined and not {*needed}.isdisjoint(concerns):
+        raise NodeError(
+            f"it has joined a cluster, which needs {', '.join(needed)}; drain it (kubectl drain), "
+            "run kubeadm reset --cri-socket unix:///run/cri-dockerd.sock on it, run again, then "
+            "have the cluster forget it (kubectl delete node)"
+        )
+
+
+def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
+    """What is still noted of concerns that were undone, and what to do: a pure function."""
+    lost = [
+        f"{entry.name} {entry.state.split(' ')[0]}"
+        for concern in found.concerns
+        if not asked or concern in asked
+        for entry in found.of(concern, "removed")
+    ]
+    if not lost:
+        return ""
+    return (
+        f"all was undone but that packages are missing which no archive offers: {', '.join(lost)}; "
+        f"add the archive, install them in another way, or take their lines out of {MANIFEST}, "
+        "and run again"
+    )
+
+
+def changes(found: Remembered, concern: str, originals: str = ORIGINALS) -> Changes:
+    """What is to be done with the files of a concern: a pure function."""
+    merged = {entry.name for entry in found.of(concern, "merged")}
+    written: dict[str, set[str]] = {}
+    for entry in (e for e in found.entries if e.kind == "wrote"):
+        sha256, _, path = entry.name.partition(" ")
+        written.setdefault(path, set()).add(sha256)
+    remove: list[str] = []
+    restore: list[str] = []
+    aside, write, leave = [], [], []
+    for entry in _alone(found, concern, "file"):
+        path, state = entry.name, found.files.get(entry.name)
+        original = found.files.get(f"{originals}{path}")
+        foreign = (
+            state is not None
+            and state.kind == "file"
+            and state.sha256 not in written.get(path, set())
+            and (original is None or state.sha256 != original.sha256)
+        )
+        if path in merged:
+            if state is not None:
+                write += _merged(found, path, originals, remove, restore)
+            continue
+        if state is not None and state.kind == "link" and path in written and not on_share(path):
+            # ours was a file; what it leads to is none of what is remembered
+            foreign = original is None or original.kind != "link"
+        if entry.state == "created" and foreign and path not in written:
+            leave.append(path)  # a link of ours has become a file
+            continue
+        if foreign and state and state.kind == "file" and state.sha256 is None:
+            leave.append(path)  # more than is read of what others write
+            continue
+        if foreign:
+            aside.append(path)
+        (remove if entry.state == "created" else restore).append(path)
+    return Changes(tuple(remove), tuple(restore), tuple(aside), tuple(write), tuple(leave))
+
+
+def _merged(
+    found: Remembered, path: str, originals: str, remove: list[str], restore: list[str]
+) -> list[File]:
+    """The merged file to write, if any; what holds nothing else goes to `remove`, what is as this
+    package wrote it to `restore`."""
+    now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")
+    left = take_out(path, now, was, found.texts.get(f"{WRITTEN}{path}", now))
+    if left is None:
+        remove.append(path)
+    elif left == was:  # with all that belongs to it
+        restore.append(path)
+    elif left != now:
+        return [File(path, left, merged=True)]
+    return []
+
+
+def remarks(files: Changes) -> Iterator[str]:
+    """What is not as its owner might expect: a pure function."""
+    for path in files.aside:
+        yield f"{path} was changed since the deploy; that version is kept in {ASIDE}{path}"
+    for path in files.leave:
+        yield f"{path} is somebody else's by now; it is left there"
+
+
+def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
+    """What the undoing of a concern does, in words: a pure function."""
+    yield from listed("bring back", files.restore)
+    yield from listed("take our part out of", (file.path for file in files.write))
+    yield from listed("remove", files.remove)
+    packages = _packages(_alone(found, concern, "package"))
+    yield from listed("remove the packages", (one.rpartition(" ")[2] for one in packages))
+    yield from listed("install again", (entry.name for entry in found.of(concern, "removed")))
+    yield from listed("remove the image", (e.name for e in _alone(found, concern, "image")))
+    for entry in _alone(found, concern, "network"):
+        verb = "remove" if entry.state == "created" else "make as it was"
+        yield f"{verb} the Docker network {entry.name}"
+    yield from listed("remove the link", (e.name for e in _alone(found, concern, "link")))
+    yield from listed("set back", (e.name for e in _alone(found, concern, "sysctl")))
+    yield from listed("turn on swap on", (e.name for e in _alone(found, concern, "swap")))
+    yield f"forget what {concern} has changed"
+
+
+def _alone(found: Remembered, concern: str, kind: str) -> list[Entry]:
+    """The lines of a concern whose things no other concern has noted too."""
+    others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, LEFT)}
+    return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
+
+
+def compose(found: Remembered, concern: str, files: Changes) -> str:
+    """The shell script that undoes a concern, and then forgets it: a pure function."""
+    q = quote
+    secret = {entry.name for entry in found.of(concern, "secret")}
+    own = {posixpath.basename(path) for path in files.remove}
+    units = []  # in the order that they were noted in
+    for entry in _alone(found, concern, "unit"):
+        active, _, enabled = entry.state.partition(" ")
+        units.append((entry.name, active, enabled))
+    ended = [name for name, _, enabled in units if not enabled and name in own]
+    removed = list(found.of(concern, "removed"))
+    packages = _packages(_alone(found, concern, "package"))
+    apt = packages or removed or any(e.kind in ("hold", "manual") for e in found.entries)
+    lines = [f"concern={q(concern)}", PRELUDE, APT if apt else KEEP, BACK]
+    if removed:
+        wanted = (f"{e.name} {e.state.split(' ')[0]}" for e in removed)
+        lines += [f"pin={PIN}", REINSTALL, f"reinstall {q(*wanted)}"]
+        for mark in ("auto", "hold"):
+            marked = [e.name for e in removed if mark in e.state.split(" ")[1:]]
+            lines += [f"mark_again {mark} {q(*marked)}"] if marked else []
+    if concern == "log_mount":
+        lines.append("for one in var-log-check.timer var-log-check.service; do rest $one; done")
+    lines += [f"end_unit {q(name)}" for name in reversed(ended)]
+    if concern == "log_mount":
+        share = f"{RECORDS}/var-log"
+        lines += [f"off_share {target} {log_mount.IN_RAM}" for target in (share, log_mount.TARGET)]
+        lines.append(f"rm -rf -- {share} {share}.*")
+    if "purge docker.io" in packages:
+        lines.append("stop_containers")
+    lines += [f"drop_image {q(e.name)}" for e in _alone(found, concern, "image")]
+    for entry in _alone(found, concern, "network"):
+        again = [] if entry.state == "created" else [entry.state]
+        lines.append(f"drop_network {q(entry.name, *again)}")
+    lines += [f"drop_link {q(e.name)}" for e in _alone(found, concern, "link")]
+    lines += [f"aside {q(path)}" for path in files.aside]
+    if files.write:
+        staged = " ".join(q(file.staged) for file in files.write)
+        lines += [
+            f"staging {staged}; rm -f -- {staged}",
+            UNPACK,
+            # vfat has no owners to give
+            *(f"{LIKE} {q(one.path)} {q(one.staged)} 2>/dev/null || :" for one in files.write),
+        ]
+        lines.append(f"sync -- {staged}")
+        lines += [f"mv -fT -- {q(file.staged)} {q(file.path)}" for file in files.write]
+    lines += [f"put_back {q(path)}" for path in files.restore]
+    for path in files.remove:
+        lines.append(f"{'wipe' if path in secret else 'take_away'} {q(path)}")
+    lines.append("systemctl daemon-reload")
+    lines += [f"sysctl_again {q(e.name, e.state)}" for e in _alone(found, concern, "sysctl")]
+    if GRUB_DROP_IN in files.remove:
+        lines.append("! command -v update-grub >/dev/null || (umask 022; update-grub)")
+    lines += [f"freed {q(e.name)}" for e in _alone(found, concern, "hold")]
+    lines += [f"auto_again {q(e.name)}" for e in _alone(found, concern, "manual")]
+    folders = _alone(found, concern, "folder")
+    # before packages, whose own folders they may be in
+    lines += [f"empty_folder {q(e.name)}" for e in _inner_first(folders)]
+    lines += [f"remove_packages {q(*packages)}"] if packages else []
+    for name, active, enabled in units:
+        if name not in ended:
+            lines.append(f"unit_again {q(name, active if enabled else '', enabled)}")
+    lines += [f"swap_again {q(e.name, e.state)}" for e in _alone(found, concern, "swap")]
+    lines += [f"drop_folder {q(e.name)}" for e in _inner_first(folders)]
+    if concern == "haproxy":
+        lines.append(f"rm -rf -- {RECORDS}/haproxy {RECORDS}/haproxy.check")
+    lines += [f"rm -f -- {RECORDS}/{q(name)}" for name, _, _ in units]
+    others = {e.name for e in found.of(concern, "file")} - {
+        e.name for e in _alone(found, concern, "file")
+    }
+    for entry in found.of(concern, "wrote"):
+        if entry.name.partition(" ")[2] in others:  # who undoes it has to know it for ours
+            lines.append(f"leave wrote {q(entry.name)}")
+    lines += ["durable", "forget", *(f"forget_file {q(e.name)}" for e in found.of(concern, "file"))]
+    if removed:
+        lines.append(f"rm -rf -- {KEPT}")
+    return "\n".join([*lines, ""])
+
+
+def compose_end(found: Remembered) -> str:
+    """The shell script that removes what is left when nothing is left to undo: a pure function."""
+    packages = _packages(found.of(LEFT, "package"))
+    return "\n".join(
+        [
+            "concern=-",
+            PRELUDE,
+            APT if packages else KEEP,
+            BACK,
+            *([f"remove_packages {quote(*packages)}"] if packages else []),
+            *(f"drop_folder {quote(e.name)}" for e in _inner_first(found.of(LEFT, "folder"))),
+            # the manifest goes last: what was cut short is gone on with
+            f"for one in {DIRECTORY}/*; do",
+            f'  case $one in {ASIDE} | {MANIFEST}) ;; *) rm -rf -- "$one" ;; esac',
+            "done",
+            f"find {RECORDS} -mindepth 1 -maxdepth 1 ! -path {LOCK} -exec rm -rf -- {{}} +",
+            f"rm -f -- {MANIFEST}",
+            f"rmdir -- {DIRECTORY} 2>/dev/null || :",
+            "",
+        ]
+    )
+
+
+def _packages(entries: Iterable[Entry]) -> list[str]:
+    """How to remove each package that was not there; those that were upgraded stay."""
+    how = {"absent": "purge", "config": "remove"}
+    return [f"{how[entry.state]} {entry.name}" for entry in entries if entry.state in how]
+
+
+def _inner_first(entries: Iterable[Entry]) -> list[Entry]:
+    """Folders, those before others that they are in."""
+    return sorted(entries, key=lambda entry: -len(entry.name))
