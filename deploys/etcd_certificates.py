@@ -19,8 +19,8 @@ from chaos_engine.deploys.site import (
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current, warn
 from chaos_engine.operations import etcd_certificates as operations
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations import files
+from chaos_engine.operations.files import File
 
 
 class EtcdCertificatesSettings(

@@ -15,7 +15,7 @@ from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.facts.haproxy import RUN
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
 from chaos_engine.operations.engine.arguments import Folder, Form, ImageName, LinkName
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import container as operations
 from chaos_engine.operations.haproxy.shared_copy import publish_copy
 from chaos_engine.operations.macvlan_network.hairpin import add_hairpin_link

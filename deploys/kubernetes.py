@@ -20,10 +20,9 @@ from chaos_engine.deploys.site import (
 from chaos_engine.deploys.values import LocalFileOrNone, Network
 from chaos_engine.facts.observe import current, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
-from chaos_engine.operations import sysctl
+from chaos_engine.operations import files, sysctl
 from chaos_engine.operations.compatibility import exec_fault, feature_gates
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes import install as operations
 from chaos_engine.operations.kubernetes import kubelet
 from chaos_engine.templates import render

@@ -16,7 +16,7 @@ from chaos_engine.facts.observe import warn
 from chaos_engine.facts.share import CONFINED, FLAGS, NFS, PATTERN, TARGET, UNCONFINED
 from chaos_engine.operations import apt
 from chaos_engine.operations.engine.arguments import ExportPath, HostName, MemorySize, VolumeName
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 from chaos_engine.operations.log_mount import CHECKED, HELPER, SERVICE, mount_log_share
 from chaos_engine.templates import render
 

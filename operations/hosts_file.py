@@ -10,10 +10,10 @@ from chaos_engine.facts.cloud_init import CloudInit
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.hosts import entries
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import Address, DomainName
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, transaction
+from chaos_engine.operations.files import File
 
 PATH = "/etc/hosts"
 BEGIN = b"# BEGIN chaos-engine"
@@ -61,7 +61,8 @@ def write_hosts_block(addresses: Mapping[DomainName, Address], rewritten: bool =
             f"cloud-init writes {PATH} anew at each boot, without these names, because of "
             f"manage_etc_hosts in {manager}: set that to false there, or remove cloud-init"
         )
-    yield from transaction([File(PATH, after, merged=True)])
+    todo = files.decide([File(PATH, after, merged=True)])
+    yield from files.transaction(todo, noop=f"{PATH}: as wanted")
 
 
 def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from chaos_engine.facts.journald import KERNEL, DropIn, DropIns
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.systemd_files import boolean, settings
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import AbsolutePath
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, Unit
+from chaos_engine.operations.files import File, Unit
 
 # static in every distribution: neither enabled nor disabled
 _NAME = "systemd-journald.service"
@@ -47,7 +47,8 @@ def configure_journald(path: AbsolutePath, config: str) -> Commands:
             f"more than {path}; remove that and run again"
         )
     unit = Unit(_NAME, reads=(path,), enabled=None)
-    yield from files.transaction([File(path, config)], units=[unit])
+    todo = files.decide([File(path, config)], units=[unit])
+    yield from files.transaction(todo, noop=f"{path}: as wanted")
 
 
 def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:

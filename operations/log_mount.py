@@ -11,6 +11,7 @@ from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import FLAGS, TARGET, is_share
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import (
     MemorySizeOrNone,
     ShareNameOrNone,
@@ -20,8 +21,7 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, of_unit
 from chaos_engine.operations.engine.summary import fall_short
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, Plan, Unit
+from chaos_engine.operations.files import File, Plan, Unit
 
 IN_RAM = "var-log-in-ram"
 CHECKED = "checked@"
@@ -90,7 +90,7 @@ def mount_log_share(
     if harden:
         because(f"give {TARGET} the flags {', '.join(lacks(_mounted()))}")
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
-    yield files.command(todo, files.compose(todo, check, harden))
+    yield from files.transaction(todo, check, harden, noop=TARGET, force=bool(harden))
     if _trouble(volume, ram_size):
         # The first attempt is short, for it may hold up the boot: a silent server among those that
         # answer outlasts it. Now that RAM stands in, the second may take as long as it takes.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
-
-from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.files import Content
@@ -15,11 +14,12 @@ from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem, snippets_of
 from chaos_engine.facts.unit_traces import Traces, UnitTraces
+from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, Plan, Unit
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.files import File, Plan, Unit
 
 PATH = f"{FOLDER}/10-all.conf"
 NETWORK = "/etc/systemd/system/rsyslog.service.d/10-network.conf"
@@ -110,11 +110,16 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     todo = files.decide(_files(config, network), others, [UNIT], besides=left)
     if left:
         todo = replace(todo, remove=(*todo.remove, *left), daemon_reload=True)
-    if not todo and installed:
-        current()[1].noop("rsyslog sends all logs away")
-        return
     because(*listed("install", () if installed else ("rsyslog",)))
-    yield files.command(todo, compose(todo, installed))
+    todo = due(todo)
+    yield from files.transaction(
+        todo,
+        check(todo, installed),
+        apply(todo, installed),
+        noop="rsyslog sends all logs away",
+        force=not installed,
+        before=put_aside(todo.remove),
+    )
 
 
 def paths_of(traces: UnitTraces) -> tuple[str, ...]:
@@ -122,13 +127,23 @@ def paths_of(traces: UnitTraces) -> tuple[str, ...]:
     return (*((traces.vendor_file,) if traces.vendor_file else ()), *traces.links)
 
 
-def compose(todo: Plan, installed: bool) -> str:
-    """The shell script of `forward`: a pure function."""
-    # A start would leave a process that apt has started with other files than these
-    todo = replace(todo, start=(), restart=(UNIT,) if todo.enable else (*todo.start, *todo.restart))
+def due(todo: Plan) -> Plan:
+    """Return the plan with a restart in place of a start: a pure function.
+
+    A start would leave a process that apt has started with other files than these.
+    """
+    return replace(todo, start=(), restart=(UNIT,) if todo.enable else (*todo.start, *todo.restart))
+
+
+def check(todo: Plan, installed: bool) -> str:
+    """Return the command that refuses the new file, "" if rsyslogd is not there to do that."""
     alone = next((file.staged for file in todo.write if file.path == PATH), None)
     # Where it waits: AppArmor may let rsyslogd read below /etc/rsyslog.d only
-    check = f"rsyslogd -N1 -f {alone}" if alone and installed else ""
+    return f"rsyslogd -N1 -f {alone}" if alone and installed else ""
+
+
+def apply(todo: Plan, installed: bool) -> str:
+    """Return the shell commands that run once the new file is in place: a pure function."""
     steps = ["rsyslogd -N1"] if installed else [INSTALL, "rsyslogd -N1"]
     if any(path.endswith(f"/{ALIAS}") for path in todo.remove):
         steps.append(STOP_OTHER)
@@ -138,9 +153,13 @@ def compose(todo: Plan, installed: bool) -> str:
         # it has the other name, systemd takes it for dead and leaves its process alone.
         steps.append(f"systemctl stop {UNIT.name}")
         steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
-    asides = [StringCommand("aside", QuoteString(path)).get_raw_value() for path in todo.remove]
-    before = "\n".join([ASIDE, *asides]) if asides else ""
-    return files.compose(todo, check, "\n".join(steps), before=before)
+    return "\n".join(steps)
+
+
+def put_aside(paths: Iterable[str]) -> str:
+    """Return the shell commands that keep what somebody else has written there."""
+    lines = [f"aside {quote(path)}" for path in paths]
+    return "\n".join([ASIDE, *lines]) if lines else ""
 
 
 def _files(config: str, network: str) -> list[File]:

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from chaos_engine.facts.fstab import PATH as FSTAB
 from chaos_engine.facts.fstab import is_swap
 from chaos_engine.facts.kernel import RECORD
-from chaos_engine.facts.observe import Read, current, observe, warn
+from chaos_engine.facts.observe import Read, observe, warn
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.suspects import Search
 from chaos_engine.facts.swap import CALL, RPI_SWAP_DROP_IN, Swaps, SwapState
 from chaos_engine.facts.unit_traces import UNITS
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.repairs import Repair, in_files, of_file, of_unit, past_repairs
 from chaos_engine.operations.engine.shell import quote
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 
 MARK = "#chaos-engine "
 """What is put before a line of fstab that is taken out."""
@@ -74,12 +74,12 @@ def disable_swap() -> Commands:
             warn(f"{area.name} ({area.size // 1024} MiB) is no longer needed; it is left there")
     for message in comes_back(found, {past.thing for past in past_repairs()}):
         warn(message)
-    if not todo:
-        current()[1].noop("no swap")
-        return
-    because(*why(found, todo))
+    if todo:
+        because(*why(found, todo))
     differ = replace(differ, why=(), repairs=tuple(repairs(todo)))
-    yield files.command(differ, files.compose(differ, apply=compose(todo)))
+    yield from files.transaction(
+        differ, apply=compose(todo) if todo else "", noop="no swap", force=bool(todo)
+    )
 
 
 def plan(found: SwapState) -> Plan:

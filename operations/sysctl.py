@@ -19,6 +19,7 @@ from chaos_engine.facts.sysctl import (
     path,
     slashed,
 )
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import (
     FileStem,
     KernelModule,
@@ -29,8 +30,7 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.repairs import Repair, literal
 from chaos_engine.operations.engine.shell import quote
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 
 
 def modules_file(stem: str) -> str:
@@ -82,10 +82,10 @@ def set_kernel_parameters(
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
     yield from files.transaction(
-        written,
+        todo,
         apply=compose(load, sysctls),
+        noop=f"{stem}'s kernel parameters: as wanted",
         force=bool(load or wrong),
-        todo=todo,
         repairs=repairs,
     )
 

@@ -8,6 +8,7 @@ from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.docker import DockerInfo
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.operations import files
 from chaos_engine.operations.compatibility import (
     misfit,
     oldest_docker,
@@ -17,8 +18,7 @@ from chaos_engine.operations.compatibility import (
 from chaos_engine.operations.cri_dockerd.tarball import MACHINES
 from chaos_engine.operations.engine.arguments import ImageName, Version
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, Unit, transaction
+from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, in_turn
 from chaos_engine.templates import render
@@ -82,8 +82,8 @@ def install_cri_dockerd(
         warn(old, of_node=False)
     wanted = [File(PROGRAM, program(architecture), mode="755"), *_units(infra_image)]
     todo = files.decide(wanted, units=UNITS)
-    commands = transaction(
-        wanted, units=UNITS, check=check(version), apply=compose(version), todo=todo
+    commands = files.transaction(
+        todo, check(version), compose(version), noop=f"cri-dockerd {version} runs as wanted"
     )
     yield from in_turn(commands, rolling or Rolling(), stops_pods=bool(todo.restart))
 

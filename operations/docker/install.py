@@ -12,6 +12,7 @@ from chaos_engine.facts.docker import DockerInfo, Engine
 from chaos_engine.facts.docker_service import DockerService
 from chaos_engine.facts.files import Content, Present
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.compatibility import major
 from chaos_engine.operations.docker.daemon_json import (
@@ -28,8 +29,7 @@ from chaos_engine.operations.docker.daemon_json_keys import misfits
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, differences, listed
 from chaos_engine.operations.engine.repairs import of_hold
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, Unit, transaction
+from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, in_turn, standing
 
@@ -124,8 +124,8 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
     check = _CHECK if validates and content != before else ""
     apply = compose(found, observe(Present, path=CLIENT))
     repairs = [of_hold(name) for name in _unheld(found)]
-    commands = transaction(
-        written, (), [UNIT], check, apply, force=bool(apply), todo=todo, repairs=repairs
+    commands = files.transaction(
+        todo, check, apply, noop="Docker runs as wanted", force=bool(apply), repairs=repairs
     )
     because(*why(found, observe(Present, path=CLIENT)))
     yield from in_turn(commands, rolling, stops_pods=restarts or installs(found))

@@ -16,6 +16,7 @@ from chaos_engine.facts.manifest import DIRECTORY, PULLING
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.repairs import Repairs
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import (
     AbsolutePath,
     DockerName,
@@ -29,8 +30,7 @@ from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import of_docker, tell
 from chaos_engine.operations.engine.shell import QUIETLY, quote
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, Plan, Unit
+from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network.network import CONTAINER, SERVICE
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -178,16 +178,19 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     reload = UNIT not in (*todo.start, *todo.restart) and (
         observe(LoadedConfig) != hashlib.sha256(config.data).hexdigest()
     )
-    if not todo and not reload:
-        current()[1].noop(f"{proxy.vip}: HAProxy runs as wanted")
-        return
     if differs:
         because(f"run the container {CONTAINER} anew: {'; '.join(differs)}")
     if reload:
         because("reload HAProxy: it runs with another configuration")
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
-    link = [proxy.sockets] if proxy.sockets else []  # the script makes it
-    yield files.command(todo, files.compose(todo, check(todo, proxy.image), apply, link))
+    yield from files.transaction(
+        todo,
+        check(todo, proxy.image),
+        apply,
+        noop=f"{proxy.vip}: HAProxy runs as wanted",
+        force=reload,
+        makes=[proxy.sockets] if proxy.sockets else [],
+    )
 
 
 def sealed(text: str) -> str:

@@ -19,7 +19,7 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.originals import KEEP, recorded
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy.container import CONFIG, OWN
 
 SOCKETS = f"{RUN}/socket"

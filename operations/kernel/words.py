@@ -19,12 +19,12 @@ from chaos_engine.facts.kernel import (
 )
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.repairs import Repairs
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import KernelWord
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, of_file
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 from chaos_engine.operations.kernel.cmdline import edit, ineffective, remarks
 
 ROOM = 64 * 1024
@@ -79,7 +79,7 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         why=(),
         repairs=tuple(_repair(file, read.get(file.path)) for file in edited),
     )
-    yield files.command(differ, files.compose(differ, check, apply))
+    yield from files.transaction(differ, check, apply, noop="the kernel: as wanted")
 
 
 def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:

@@ -17,14 +17,14 @@ from chaos_engine.facts.kubernetes import (
 )
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.systemd import Units
+from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.arguments import PackageName, Version
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.repairs import of_hold, of_unit
 from chaos_engine.operations.engine.shell import quote
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes.signing_key import KEYRING, check_key, key_fault, repository
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, in_turn, standing
@@ -140,12 +140,12 @@ def install_kubernetes(
     repairs = [of_hold(name) for name in unheld if name not in missing]
     if enable and "kubelet" not in missing:
         repairs.append(of_unit("kubelet.service", "enabled"))
+    todo = files.decide(wanted, old, besides=[KEYRING] if fault or unreadable else [])
     commands = files.transaction(
-        wanted,
-        absent=old,
+        todo,
         apply=apply,
+        noop=f"Kubernetes {version}: as wanted",
         force=verify or bool(unheld) or enable or restart or start,
-        besides=[KEYRING] if fault or unreadable else [],
         repairs=repairs,
     )
     yield from in_turn(commands, rolling, stops_pods=restart)

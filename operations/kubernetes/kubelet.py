@@ -10,11 +10,11 @@ from chaos_engine.facts.files import Files
 from chaos_engine.facts.kubernetes import KUBELET_CONFIG, Joined, KubeletConfiguration
 from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.facts.systemd import Units
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import LogSize
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, Unit
+from chaos_engine.operations.files import File, Unit
 
 _QUIET = File(
     "/etc/systemd/system/kubelet.service.d/05-chaos-engine.conf",
@@ -50,7 +50,8 @@ def quiet_kubelet() -> Commands:
     apply = "unit_was kubelet.service; settle; systemctl stop kubelet.service" if loops else ""
     if loops:
         because("stop kubelet.service: without configuration it is started again and again")
-    yield from files.transaction([_QUIET], units=[_QUIET_UNIT], apply=apply, force=loops)
+    todo = files.decide([_QUIET], units=[_QUIET_UNIT])
+    yield from files.transaction(todo, apply=apply, force=loops, noop="kubelet is quiet")
 
 
 def fails(active: str, ready: bool) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan
+from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.arguments import PackageName
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.repairs import of_removed
 from chaos_engine.operations.engine.shell import quote
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, transaction
+from chaos_engine.operations.files import File
 from chaos_engine.operations.packages.removed import REMEMBER
 from chaos_engine.templates import render
 
@@ -66,7 +66,10 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
     because(*listed("remove", found.removes if found.installed else ()))
     repairs = [of_removed(name) for name in found.installed]
     pins, none = _pin(names)
-    yield from transaction(pins, none, apply=script, force=bool(script), repairs=repairs)
+    todo = files.decide(pins, none)
+    yield from files.transaction(
+        todo, apply=script, noop="no such package", force=bool(script), repairs=repairs
+    )
 
 
 def judge(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> None:

@@ -31,8 +31,9 @@ from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.shell import quote
-from chaos_engine.operations.files.install import LIKE, UNPACK, File, payload
+from chaos_engine.operations.files.model import File
 from chaos_engine.operations.files.replaceable import refuse as refuse_obstacles
+from chaos_engine.operations.files.script import LIKE, UNPACK, payload
 from chaos_engine.operations.packages.packages import PIN
 from chaos_engine.operations.packages.removed import KEPT
 from chaos_engine.operations.undo.merge import take_out

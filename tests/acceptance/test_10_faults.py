@@ -80,7 +80,9 @@ def test_docker_that_does_not_start_runs_again_as_it_was(deployed: Cluster, bad:
         run = faults.deploy(deployed, bad, data=("chaos_docker_data_root=/srv/no-folder/docker",))
         assert run.status
         assert faults.remains(deployed, bad) == ""
-        assert "did not restart with the new files: the old ones are back" in faults.of(run, bad)
+        assert "the old files were restored" in faults.of(run, bad)
+            run, bad
+        )
         assert deployed.exec(bad, look) == before
     finally:
         deployed.exec(bad, "docker rm -f lasting; rm /srv/no-folder")

@@ -133,7 +133,7 @@ def test_docker_that_does_not_start_gets_its_old_options_back(deployed: Cluster)
         ok=False,
     )
     assert run.status
-    assert "the old ones are back" in run.text
+    assert "the old files were restored" in run.text
     assert deployed.exec(FRESH, "cat /etc/docker/daemon.json") == config
     deployed.exec(FRESH, "rm /srv/file")
     seen.docker(deployed, FRESH, deployed.host(FRESH))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations.files.install import File, Plan, compose, payload
+from chaos_engine.operations.files import File, Plan
+from chaos_engine.operations.files.script import compose, payload
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name

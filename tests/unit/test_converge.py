@@ -12,7 +12,7 @@ from pyinfra.api.command import StringCommand
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import Answers, Read, current, observe, part, phase
 from chaos_engine.operations.engine.converge import Commands, converge, refuse_node
-from chaos_engine.operations.files.install import File, install
+from chaos_engine.operations.files import File, install
 from tests.unit.cli import start
 from tests.unit.counting import count
 from tests.unit.nodes import Nodes
@@ -106,15 +106,14 @@ def test_global_arguments_reach_the_operation_and_its_reads(tmp_path: Path) -> N
 MARK = "MARKED-SECRET-d41d8"
 
 DEPLOY = """
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File, install, script
 
-files.RECORDS, files.DIRECTORY, files.STAGED = "{root}/run", "{root}/var", "{root}/var/staged"
+script.RECORDS, script.DIRECTORY, script.STAGED = "{root}/run", "{root}/var", "{root}/var/staged"
 for name in ("PRELUDE", "KEEP"):
-    text = getattr(files, name).replace("/run/chaos-engine", "{root}/run")
-    setattr(files, name, text.replace("/var/lib/chaos-engine", "{root}/var"))
+    text = getattr(script, name).replace("/run/chaos-engine", "{root}/run")
+    setattr(script, name, text.replace("/var/lib/chaos-engine", "{root}/var"))
 how = dict(owner="{owner}", group="{group}")
-files.install(
+install(
     name="Put key",
     files=[
         File("{root}/client.key", {content!r}, mode="600", secret=True, **how),

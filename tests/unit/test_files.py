@@ -16,8 +16,10 @@ from chaos_engine.facts.files import Content, FileState, parse_files
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.systemd import Units, UnitState, checksum, parse_units
 from chaos_engine.facts.unit_traces import UNITS, VENDOR, Traces, UnitTraces
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File, Plan, Unit, compose, payload, plan, reads
+from chaos_engine.operations.files import File, Plan, Unit, model, reads
+from chaos_engine.operations.files import plan as planning
+from chaos_engine.operations.files.plan import plan
+from chaos_engine.operations.files.script import compose, payload
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import OWNER, Sandbox
 
@@ -424,7 +426,7 @@ def test_a_unit_that_does_not_start_gets_its_old_files_back(sandbox: Sandbox) ->
     sandbox.path("gone").symlink_to("/nowhere")
     ran = sandbox.apply(todo, before=before)
     assert ran.returncode == 1
-    assert "did not restart with the new files: the old ones are back" in ran.stderr
+    assert "did not restart with the new files, so the old files were restored" in ran.stderr
     assert "broken pipe" in ran.stderr
     assert "either" not in ran.stderr
     assert conf.read_text() == "good"
@@ -445,7 +447,7 @@ def test_a_unit_that_starts_and_does_not_do_its_work_gets_its_old_files_back(
     unit = Unit("docker.service", reads=(str(conf),), ready=ready)
     ran = sandbox.apply(Plan(write=(sandbox.file("daemon.json", "bad"),), restart=(unit,)))
     assert ran.returncode == 1
-    assert "the old ones are back" in ran.stderr
+    assert "the old files were restored" in ran.stderr
     assert conf.read_text() == "good"
 
 
@@ -496,7 +498,7 @@ def test_files_without_effect_are_taken_back(sandbox: Sandbox, apply: str) -> No
     sandbox.path("a").write_text("old")
     ran = sandbox.apply(Plan(write=(sandbox.file("a", "new"),)), apply=apply)
     assert ran.returncode == 1
-    assert "the old ones are back" in ran.stderr
+    assert "the old files were restored" in ran.stderr
     assert sandbox.path("a").read_text() == "old"
 
 
@@ -526,7 +528,8 @@ def test_a_unit_that_comes_with_its_file_is_enabled_as_long_as_that_is_there(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, starts: bool
 ) -> None:
     """In front of the reload, so that there is but one."""
-    monkeypatch.setattr(files, "UNITS", str(sandbox.root))
+    for module in (model, planning):
+        monkeypatch.setattr(module, "UNITS", str(sandbox.root))
     unit, file = Unit("own.service"), sandbox.file("own.service", "[Install]\nWantedBy=x.target\n")
     before = f"""
     systemctl() {{

@@ -19,7 +19,7 @@ from chaos_engine.facts.haproxy import RUN, SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink
 from chaos_engine.facts.network import InterfaceState
 from chaos_engine.facts.share import confined
-from chaos_engine.operations.files.install import File, Plan
+from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.haproxy.container import (
     _PULL,
     CHECKSUM,

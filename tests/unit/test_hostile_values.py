@@ -78,7 +78,7 @@ from chaos_engine.operations.engine.arguments import (
     HostName,
     fits,
 )
-from chaos_engine.operations.files.install import File, Plan, Unit
+from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.haproxy import container as haproxy_operations
 from chaos_engine.operations.macvlan_network.commands import Macvlan
 from chaos_engine.operations.macvlan_network.network import recreate

@@ -15,8 +15,9 @@ from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.facts.kernel import SCRIPT, BootFile, Cmdline, KernelCmdline, parse_cmdline
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.operations.files import install as files
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File, Plan
+from chaos_engine.operations.files.script import compose as compose_files
+from chaos_engine.operations.files.script import payload
 from chaos_engine.operations.kernel.words import carried, grub_drop_in, pending, plan, unchanged
 from tests.unit.scripts import Sandbox
 from tests.unit.test_cmdline import ADDED, DEBIAN, NOTICE, RASPBERRY_PI_OS, UBUNTU_2404, WANTED
@@ -339,10 +340,10 @@ def test_content_reaches_the_card_before_its_name_and_the_name_before_success(
     log = tmp_path / "strace.log"
     calls = "trace=fsync,syncfs,rename,renameat,renameat2"
 
-    script = box.localise(files.compose(files.Plan(write=(new,))))
+    script = box.localise(compose_files(Plan(write=(new,))))
     done = subprocess.run(
         ["strace", "-f", "-y", "-o", str(log), "-e", calls, "sh", "-c", script],
-        input=files.payload([new]),
+        input=payload([new]),
         capture_output=True,
         text=True,
         check=False,

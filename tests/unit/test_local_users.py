@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from chaos_engine.facts.manifest import Remembered
-from chaos_engine.operations import rsyslog
 from chaos_engine.operations.engine.prelude import PRELUDE
-from chaos_engine.operations.files.install import Plan
 from chaos_engine.operations.reboot.boot_cycle import order
 from chaos_engine.operations.rolling.cordon import note
 from chaos_engine.operations.undo import concerns as undo
@@ -30,8 +28,6 @@ def scripts() -> Iterator[tuple[str, str]]:
             yield name, text
     yield "cordon.note", note("pi1")
     yield "boot_cycle.order", order("id", {"swap": "id"})
-    others = Plan(remove=("/etc/rsyslog.d/50-default.conf",))
-    yield "rsyslog.compose", rsyslog.compose(others, installed=True)
     yield "undo.compose", undo.compose(Remembered(), "docker", undo.Changes())
     yield "undo.compose_end", undo.compose_end(Remembered())
 

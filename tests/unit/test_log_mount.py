@@ -18,7 +18,7 @@ from chaos_engine.deploys.log_mount import PORTS, LogMountSettings, export_of, v
 from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
 from chaos_engine.facts.mounts import Answer, Mount
 from chaos_engine.facts.share import FLAGS, NFS, PATTERN, UNCONFINED, confined
-from chaos_engine.operations.files.install import Plan, Unit
+from chaos_engine.operations.files import Plan, Unit
 from chaos_engine.operations.log_mount import (
     CHECKED,
     SHARE,

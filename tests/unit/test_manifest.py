@@ -14,7 +14,7 @@ from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.originals import KEEP, recorded
 from chaos_engine.operations.engine.prelude import PRELUDE
-from chaos_engine.operations.files.install import Plan
+from chaos_engine.operations.files import Plan
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 

@@ -15,7 +15,8 @@ from chaos_engine.facts.observe import LOCK, NodeError, NodeFact, Read, ask, gat
 from chaos_engine.facts.observe.batch import PROBE, marked, script
 from chaos_engine.operations import apt
 from chaos_engine.operations.engine.prelude import PRELUDE
-from chaos_engine.operations.files.install import Plan, compose
+from chaos_engine.operations.files import Plan
+from chaos_engine.operations.files.script import compose
 from tests.unit.nodes import Nodes
 
 

@@ -13,7 +13,8 @@ from chaos_engine.facts.observe import phase
 from chaos_engine.operations.docker.install import _told, why
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import SHOWN, because, differences, listed, shortened
-from chaos_engine.operations.files.install import File, plan
+from chaos_engine.operations.files import File
+from chaos_engine.operations.files.plan import plan
 from tests.unit.nodes import Nodes
 from tests.unit.test_files import CONF, DOCKER, running, state
 

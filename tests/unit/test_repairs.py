@@ -36,7 +36,8 @@ from chaos_engine.operations.engine.repairs import (
     of_unit,
     tell,
 )
-from chaos_engine.operations.files.install import File, Plan, Unit, plan
+from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.files.plan import plan
 from chaos_engine.operations.log_mount import repairs as mount_repairs
 from chaos_engine.operations.macvlan_network.hairpin import repairs as hairpin_repairs
 from chaos_engine.operations.undo.script import BACK

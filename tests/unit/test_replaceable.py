@@ -29,7 +29,7 @@ from chaos_engine.facts.observe import Answers, NodeError, part
 from chaos_engine.facts.rsyslog import Snippets
 from chaos_engine.facts.share import TARGET
 from chaos_engine.facts.unit_traces import Traces, UnitTraces
-from chaos_engine.operations.files.install import Plan
+from chaos_engine.operations.files import Plan
 from chaos_engine.operations.files.replaceable import refuse, with_folders
 from chaos_engine.operations.kubernetes.signing_key import KEYRING
 from chaos_engine.operations.undo.concerns import changes, refuse_replacing

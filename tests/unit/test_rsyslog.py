@@ -11,8 +11,18 @@ import pytest
 
 from chaos_engine.facts.rsyslog import Snippets, main_problem, snippets_of
 from chaos_engine.facts.unit_traces import UnitTraces
-from chaos_engine.operations.files.install import File, Plan
-from chaos_engine.operations.rsyslog import NETWORK, PATH, UNIT, compose, paths_of
+from chaos_engine.operations.files import File, Plan
+from chaos_engine.operations.files.script import compose
+from chaos_engine.operations.rsyslog import (
+    NETWORK,
+    PATH,
+    UNIT,
+    apply,
+    check,
+    due,
+    paths_of,
+    put_aside,
+)
 from chaos_engine.templates import render
 from tests.unit.scripts import GROUP, OWNER, Sandbox
 
@@ -162,7 +172,11 @@ class Node(Sandbox):
                 f'#!/bin/sh\necho "{name} $*" >> {self.root}/systemctl.log\n{body}\n'
             )
             (programs / name).chmod(0o755)
-        text = compose(todo, installed).replace("/etc/", f"{self.root}/etc/")
+        todo = due(todo)
+        text = compose(
+            todo, check(todo, installed), apply(todo, installed), before=put_aside(todo.remove)
+        )
+        text = text.replace("/etc/", f"{self.root}/etc/")
         files = [replace(file, path=f"{self.root}{file.path}") for file in todo.write]
         ran = self.run(text, files, f"PATH={programs}:$PATH\n{before}")
         self.said = ran.stderr

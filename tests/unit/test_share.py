@@ -17,7 +17,7 @@ from chaos_engine.facts.mounts import Mount
 from chaos_engine.facts.share import CONFINED, TARGET, UNCONFINED, confined
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.files.install import File
+from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import shared_copy
 from chaos_engine.operations.haproxy.container import OWN
 from chaos_engine.operations.haproxy.shared_copy import SOCKETS, away, due, failed, trouble

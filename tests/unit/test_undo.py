@@ -26,7 +26,7 @@ from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations.docker.daemon_json import Options, merge
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
-from chaos_engine.operations.files.install import File, Plan, Unit
+from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.hosts_file import edit
 from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.undo.concerns import (

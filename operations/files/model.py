@@ -1,0 +1,149 @@
+"""Say what shall be on a node: files, and the systemd units that read them."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from chaos_engine.facts.files import FileState
+from chaos_engine.facts.systemd import RECORDS, checksum
+from chaos_engine.facts.unit_traces import UNITS
+from chaos_engine.operations.engine.arguments import AbsolutePath, Mode, Owner, UnitName
+from chaos_engine.operations.engine.repairs import Repair
+from chaos_engine.operations.engine.shell import quote
+
+
+def beside(path: str, suffix: str) -> str:
+    """The hidden name beside a path.
+
+    **Example:** ``beside("/etc/hosts", "chaos")`` gives ``/etc/.hosts.chaos``.
+    """
+    head, tail = posixpath.split(path)
+    return posixpath.join(head, f".{tail}.{suffix}")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that shall be on the node.
+
+    + path: absolute path
+    + content: text or bytes; never part of the repr, so that no log can show it
+    + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
+    + owner, group: names; not applied where `mode` is ``None``
+    + secret: its content is shown nowhere, not even in a diff
+    + merged: most of its content is the node's own; undo takes out what differs from the original.
+      One that is there keeps the mode, owner, ACL and extended attributes that it has
+    """
+
+    path: AbsolutePath
+    content: str | bytes = field(repr=False)
+    mode: Mode | None = "644"
+    owner: Owner = "root"
+    group: Owner = "root"
+    secret: bool = False
+    merged: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """The content as bytes."""
+        return self.content.encode() if isinstance(self.content, str) else self.content
+
+    @property
+    def sha256(self) -> str:
+        """The content's checksum, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def shown(self) -> bool:
+        """Whether its content may be shown in a diff."""
+        return not self.secret and len(self.data) <= 1 << 20 and b"\0" not in self.data
+
+    @property
+    def staged(self) -> str:
+        """Where the new content waits, beside the file: a rename then swaps it in whole."""
+        return beside(self.path, "chaos")
+
+    def matches(self, state: FileState | None) -> bool:
+        """Whether the node has exactly this file."""
+        if state is None or state.kind != "file":
+            return False
+        if state.sha256 != self.sha256:
+            return False
+        rights = (self.mode, self.owner, self.group)
+        own = self.mode is not None and not self.merged
+        return not own or (state.mode, state.owner, state.group) == rights
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A systemd unit that shall run with its files as they are.
+
+    + name: with its suffix, ``docker.service``
+    + reads: the files that it reads when it starts, or ``/folder/*.conf`` for all such files.
+      At each start the unit records their checksum (by a drop-in), so that one that runs with
+      older content is known as such, whoever changed the files and whenever
+    + enabled: whether it starts at boot; ``None`` leaves that alone
+    + running: whether it runs now; ``None`` leaves that alone
+    + required: whether a start that fails takes the files back and fails the operation; if not,
+      it is reported and the files stay
+    + ready: shell command that fails if the started unit does not do its work; that counts as a
+      start that failed. It has to give up by itself
+    """
+
+    name: UnitName
+    reads: tuple[AbsolutePath, ...] = ()
+    enabled: bool | None = True
+    running: bool | None = True
+    required: bool = True
+    ready: str = ""
+
+    @property
+    def record(self) -> File:
+        """The drop-in by which the unit records what it was started with."""
+        command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
+        escaped = f"umask 077; mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
+        escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
+        return File(
+            f"/etc/systemd/system/{self.name}.d/50-chaos-engine.conf",
+            "# Which configuration the running service has read; written by chaos-engine\n"
+            f'[Service]\nExecStartPre=-+/bin/sh -c "{escaped}"\n',
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done on a node, all empty when nothing has, and `why`, in plain words.
+
+    `repairs` are the things among it that may have been set before.
+    """
+
+    write: tuple[File, ...] = ()
+    remove: tuple[str, ...] = ()
+    daemon_reload: bool = False
+    stop: tuple[Unit, ...] = ()
+    start: tuple[Unit, ...] = ()
+    restart: tuple[Unit, ...] = ()
+    unmask: tuple[Unit, ...] = ()
+    enable: tuple[Unit, ...] = ()
+    reenable: tuple[Unit, ...] = ()
+    disable: tuple[Unit, ...] = ()
+    why: tuple[str, ...] = field(default=(), compare=False)
+    repairs: tuple[Repair, ...] = field(default=(), compare=False)
+
+    def __bool__(self) -> bool:
+        return self != Plan()
+
+
+def unit_files(files: Iterable[File]) -> tuple[File, ...]:
+    """Those of the files that are units, not parts of one."""
+    return tuple(file for file in files if posixpath.dirname(file.path) == UNITS)
+
+
+def wanted_links(file: File) -> dict[str, str]:
+    """The links that ``systemctl enable`` makes for a unit, by what its file says."""
+    lines = (line.partition("=") for line in file.data.decode().splitlines())
+    targets = [name for key, _, value in lines if key == "WantedBy" for name in value.split()]
+    name = posixpath.basename(file.path)
+    return {f"{UNITS}/{target}.wants/{name}": file.path for target in targets}
