@@ -22,8 +22,7 @@ from chaos_engine.facts.observe import current
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.operations import apt
 from chaos_engine.operations.compatibility import kubernetes_misfit, pause_image
-from chaos_engine.operations.cri_dockerd.install import install_cri_dockerd
-from chaos_engine.operations.cri_dockerd.tarball import CHECKSUMS, MAX_PACKED, extract
+from chaos_engine.operations.cri_dockerd import CHECKSUMS, MAX_PACKED, extract, install_cri_dockerd
 from chaos_engine.operations.engine.arguments import Form, ImageName
 from chaos_engine.operations.preflight import ARCHITECTURES
 

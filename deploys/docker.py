@@ -8,8 +8,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.site import ContainerLogSettings
 from chaos_engine.deploys.values import LastingFolder, Number
-from chaos_engine.operations.docker.daemon_json import Options
-from chaos_engine.operations.docker.install import install_docker
+from chaos_engine.operations.docker import Options, install_docker
 
 
 class DockerSettings(RollingSettings, ContainerLogSettings):

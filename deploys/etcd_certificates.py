@@ -18,8 +18,8 @@ from chaos_engine.deploys.site import (
 )
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.observe import current, warn
-from chaos_engine.operations import etcd_certificates as operations
 from chaos_engine.operations import files
+from chaos_engine.operations.etcd_certificates import report_key, report_version
 from chaos_engine.operations.files import File
 
 
@@ -61,7 +61,7 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     """
     folder = settings.etcd_certificates_dir
     if not settings.gets_key:
-        operations.report_key(name="Leave the etcd key out", path=f"{folder}/client.key")
+        report_key(name="Leave the etcd key out", path=f"{folder}/client.key")
         return
     mistakes: list[str] = []
     given: dict[str, Given] = {}
@@ -89,7 +89,7 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
         ],
     )
     if settings.asks_etcd:
-        operations.report_version(
+        report_version(
             name="Look at etcd's version", kubernetes=settings.kubernetes_version, **asked(settings)
         )
 

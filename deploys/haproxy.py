@@ -16,10 +16,19 @@ from chaos_engine.facts.haproxy import RUN
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
 from chaos_engine.operations.engine.arguments import Folder, Form, ImageName, LinkName
 from chaos_engine.operations.files import File
-from chaos_engine.operations.haproxy import container as operations
-from chaos_engine.operations.haproxy.shared_copy import publish_copy
-from chaos_engine.operations.macvlan_network.hairpin import add_hairpin_link
-from chaos_engine.operations.macvlan_network.network import CONTAINER
+from chaos_engine.operations.haproxy import (
+    CHECKSUM,
+    CONFIG,
+    OWN,
+    SCRIPT,
+    UNIT_FILE,
+    Proxy,
+    publish_copy,
+    pull_image,
+    run_haproxy,
+    sealed,
+)
+from chaos_engine.operations.macvlan_network import CONTAINER, add_hairpin_link
 from chaos_engine.templates import render
 
 API_PORT = 6443
@@ -133,7 +142,7 @@ def haproxy(settings: HaproxySettings) -> None:
     last deploy left on the node's own disk is what runs, the share has a copy.
     """
     check_proxy_group()
-    config = operations.sealed(
+    config = sealed(
         render(
             "haproxy.cfg.j2",
             vip=settings.vip,
@@ -156,8 +165,8 @@ def haproxy(settings: HaproxySettings) -> None:
         hairpin=settings.hairpin_address,
         log=TARGET,
         run_directory=settings.haproxy_run_dir,
-        own=operations.OWN,
-        checksum=operations.CHECKSUM,
+        own=OWN,
+        checksum=CHECKSUM,
         confined=CONFINED,
         run=RUN,
         conf="/proc/sys/net/ipv4/conf",
@@ -176,12 +185,12 @@ def haproxy(settings: HaproxySettings) -> None:
         vip=settings.vip,
         script=script,
     )
-    copy = File(f"{settings.haproxy_dir}/{operations.CONFIG}", config)
+    copy = File(f"{settings.haproxy_dir}/{CONFIG}", config)
     sockets = settings.haproxy_run_dir
-    operations.pull_image(name="Pull HAProxy's image", image=settings.haproxy_image)
-    operations.run_haproxy(
+    pull_image(name="Pull HAProxy's image", image=settings.haproxy_image)
+    run_haproxy(
         name="Run HAProxy",
-        proxy=operations.Proxy(
+        proxy=Proxy(
             image=settings.haproxy_image,
             network=settings.macvlan_network,
             parent=settings.parent_interface,
@@ -191,9 +200,9 @@ def haproxy(settings: HaproxySettings) -> None:
         ),
         wanted=[
             # before the script, which takes no other: a power cut may come between them
-            File(f"{operations.OWN}/{operations.CONFIG}", config),
-            File(operations.SCRIPT, script, mode="755"),
-            File(operations.UNIT_FILE, unit),
+            File(f"{OWN}/{CONFIG}", config),
+            File(SCRIPT, script, mode="755"),
+            File(UNIT_FILE, unit),
             *([] if on_share(copy.path) else [copy]),
         ],
     )

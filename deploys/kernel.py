@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.operations.engine.arguments import KernelWord
-from chaos_engine.operations.kernel import words as operations
+from chaos_engine.operations.kernel import set_kernel_words
 
 
 class KernelSettings(Settings):
@@ -33,4 +33,4 @@ def kernel(settings: KernelSettings) -> None:
     Raspberry Pis boot with the memory controller off; kubelet does not start without it. The
     reboot that makes the words effective is left to `chaos_engine.deploys.reboot`.
     """
-    operations.set_kernel_words(name="Edit the kernel's command line", wanted=settings.kernel_words)
+    set_kernel_words(name="Edit the kernel's command line", wanted=settings.kernel_words)

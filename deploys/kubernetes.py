@@ -23,8 +23,8 @@ from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, sysctl
 from chaos_engine.operations.compatibility import exec_fault, feature_gates
 from chaos_engine.operations.files import File
-from chaos_engine.operations.kubernetes import install as operations
 from chaos_engine.operations.kubernetes import kubelet
+from chaos_engine.operations.kubernetes.install import install_kubernetes
 from chaos_engine.templates import render
 
 OLDEST_SUPPORTED = 35
@@ -141,7 +141,7 @@ def kubernetes(settings: KubernetesSettings) -> None:
     )
     kubelet.quiet_kubelet(name="Keep kubelet quiet until the node joins")
     if settings.kubernetes_packages:
-        operations.install_kubernetes(
+        install_kubernetes(
             name="Install Kubernetes",
             version=settings.kubernetes_version,
             packages=settings.held_packages,

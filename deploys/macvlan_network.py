@@ -20,7 +20,7 @@ from chaos_engine.deploys.site import (
 )
 from chaos_engine.deploys.values import MachineAddress, MachineAddressOrNone
 from chaos_engine.operations.engine.arguments import DockerName
-from chaos_engine.operations.macvlan_network.network import Macvlan, create_network
+from chaos_engine.operations.macvlan_network import Macvlan, create_network
 
 
 class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, EndpointSettings):

@@ -8,7 +8,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import PackageName
-from chaos_engine.operations.packages.packages import NEEDED, remove_packages
+from chaos_engine.operations.packages import NEEDED, remove_packages
 
 
 class PackagesSettings(Settings):

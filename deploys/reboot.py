@@ -8,7 +8,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.kernel import KernelSettings
 from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.values import Number
-from chaos_engine.operations.reboot import reboot as operations
+from chaos_engine.operations.reboot import reboot_node
 from chaos_engine.operations.rolling.turns import uncordon_node
 
 
@@ -33,7 +33,7 @@ def reboot(settings: RebootSettings) -> None:
     could mend a node that an earlier run has left cordoned.
     """
     rolling = settings.rolling()
-    operations.reboot_node(
+    reboot_node(
         name="Reboot node",
         wanted=settings.kernel_words,
         rolling=rolling,

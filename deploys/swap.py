@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.operations import swap as operations
+from chaos_engine.operations.swap import disable_swap
 
 
 class SwapSettings(Settings):
@@ -14,4 +14,4 @@ class SwapSettings(Settings):
 @concern("Swap", SwapSettings)
 def swap(settings: SwapSettings) -> None:
     """Turn swap off, now and after every boot; what was swapped on stays on the disk."""
-    operations.disable_swap(name="Turn swap off")
+    disable_swap(name="Turn swap off")

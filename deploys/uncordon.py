@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.operations.rolling import turns as operations
+from chaos_engine.operations.rolling.turns import uncordon_node
 
 
 class UncordonSettings(RollingSettings):
@@ -17,4 +17,4 @@ def uncordon(settings: UncordonSettings) -> None:
 
     What somebody else has cordoned stays so.
     """
-    operations.uncordon_node(name="Uncordon node", rolling=settings.rolling())
+    uncordon_node(name="Uncordon node", rolling=settings.rolling())

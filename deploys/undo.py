@@ -15,7 +15,7 @@ from chaos_engine.deploys.settings import Settings
 from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts.observe import current
-from chaos_engine.operations.undo import concerns as operations
+from chaos_engine.operations.undo import forget_changes, undo_concern, undo_other_concerns
 
 ORDER = tuple(
     one.__name__
@@ -69,8 +69,8 @@ def undo(settings: UndoSettings) -> None:
     """
     asked = settings.undo or ()
     host: Any = current()[1]
-    operations.undo_other_concerns(name="Undo what other deploys did", known=ORDER, asked=asked)
+    undo_other_concerns(name="Undo what other deploys did", known=ORDER, asked=asked)
     for name in host.loop(ORDER):
         if not asked or name in asked:
-            operations.undo_concern(name=f"Undo {TITLES[name]}", concern=name)
-    operations.forget_changes(name="Remove what was kept", asked=asked)
+            undo_concern(name=f"Undo {TITLES[name]}", concern=name)
+    forget_changes(name="Remove what was kept", asked=asked)

@@ -1,2 +1,6 @@
-"""What is true on a node now: one module a concern. Each fact also works alone, for example
-``pyinfra inventory.py fact chaos_engine.facts.kernel.KernelCmdline``."""
+"""Read what is true on a node now: one module a subject.
+
+The folder `observe` is machinery: it reads many facts by one remote command. Facts import nothing
+of this package but each other; operations call them. Each also works alone, for example
+``pyinfra inventory.py fact chaos_engine.facts.kernel.KernelCmdline``.
+"""

@@ -12,11 +12,7 @@ from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import FLAGS, TARGET, is_share
 from chaos_engine.operations import files
-from chaos_engine.operations.engine.arguments import (
-    MemorySizeOrNone,
-    ShareNameOrNone,
-    memory_bytes,
-)
+from chaos_engine.operations.engine.arguments import MemorySizeOrNone, ShareNameOrNone, memory_bytes
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, of_unit

@@ -20,12 +20,7 @@ from chaos_engine.facts.sysctl import (
     slashed,
 )
 from chaos_engine.operations import files
-from chaos_engine.operations.engine.arguments import (
-    FileStem,
-    KernelModule,
-    SysctlName,
-    SysctlValue,
-)
+from chaos_engine.operations.engine.arguments import FileStem, KernelModule, SysctlName, SysctlValue
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.repairs import Repair, literal

@@ -1,1 +1,10 @@
-"""."""
+"""Install cri-dockerd from its tarball, and have its units run.
+
+`install` is the operation, `tarball` reads and checks the archive on this computer.
+The deploy `chaos_engine.deploys.cri_dockerd` calls it.
+"""
+
+from chaos_engine.operations.cri_dockerd.install import install_cri_dockerd
+from chaos_engine.operations.cri_dockerd.tarball import CHECKSUMS, MAX_PACKED, extract
+
+__all__ = ["CHECKSUMS", "MAX_PACKED", "extract", "install_cri_dockerd"]

@@ -1,1 +1,33 @@
-"""."""
+"""Run HAProxy in its container, and keep a copy of what it runs on the log share.
+
+`container` has the operations that pull the image and run it, `shared_copy` the one for the share.
+The deploy `chaos_engine.deploys.haproxy` calls them.
+"""
+
+from chaos_engine.operations.haproxy.container import (
+    CHECKSUM,
+    CONFIG,
+    OWN,
+    RUN,
+    SCRIPT,
+    UNIT_FILE,
+    Proxy,
+    pull_image,
+    run_haproxy,
+    sealed,
+)
+from chaos_engine.operations.haproxy.shared_copy import publish_copy
+
+__all__ = [
+    "CHECKSUM",
+    "CONFIG",
+    "OWN",
+    "RUN",
+    "SCRIPT",
+    "UNIT_FILE",
+    "Proxy",
+    "publish_copy",
+    "pull_image",
+    "run_haproxy",
+    "sealed",
+]

@@ -31,7 +31,7 @@ from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import of_docker, tell
 from chaos_engine.operations.engine.shell import QUIETLY, quote
 from chaos_engine.operations.files import File, Plan, Unit
-from chaos_engine.operations.macvlan_network.network import CONTAINER, SERVICE
+from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"

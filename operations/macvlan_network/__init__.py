@@ -1,1 +1,15 @@
-"""."""
+"""Create Docker's macvlan network, and the link by which the node itself reaches it.
+
+`network` and `hairpin` have an operation each, `commands` composes what Docker is told. The
+deploys `chaos_engine.deploys.macvlan_network` and `chaos_engine.deploys.haproxy` call them.
+"""
+
+from chaos_engine.operations.macvlan_network.hairpin import add_hairpin_link
+from chaos_engine.operations.macvlan_network.network import (
+    CONTAINER,
+    SERVICE,
+    Macvlan,
+    create_network,
+)
+
+__all__ = ["CONTAINER", "SERVICE", "Macvlan", "add_hairpin_link", "create_network"]

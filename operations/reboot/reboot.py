@@ -16,7 +16,7 @@ from chaos_engine.facts.swap import Swaps, SwapState
 from chaos_engine.operations.engine.arguments import KernelWord
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.kernel.words import carried, pending
+from chaos_engine.operations.kernel import carried, pending
 from chaos_engine.operations.reboot.boot_cycle import cycle, withdraw
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, standing, take_turn

@@ -81,8 +81,6 @@ def test_docker_that_does_not_start_runs_again_as_it_was(deployed: Cluster, bad:
         assert run.status
         assert faults.remains(deployed, bad) == ""
         assert "the old files were restored" in faults.of(run, bad)
-            run, bad
-        )
         assert deployed.exec(bad, look) == before
     finally:
         deployed.exec(bad, "docker rm -f lasting; rm /srv/no-folder")
