@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, wraps
 from types import ModuleType
@@ -23,6 +23,7 @@ from pyinfra.api.deploy import deploy
 
 from chaos_engine.deploys.settings import Settings, SettingsError, collecting, shown
 from chaos_engine.deploys.summary import summarized
+from chaos_engine.facts.health import Check
 from chaos_engine.facts.node import NOT_ROOT, AsRoot
 from chaos_engine.facts.observe import (
     NodeError,
@@ -41,6 +42,7 @@ from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.converge import refuse_node
 from chaos_engine.operations.engine.originals import working_for
 from chaos_engine.operations.engine.summary import REFUSE_NODE, Verdict, refuse
+from chaos_engine.operations.undo import Undo
 
 S = TypeVar("S", bound=Settings)
 Concern = Callable[..., None]
@@ -58,11 +60,37 @@ class _Checked:
     mistakes: list[str] = field(default_factory=list)
 
 
-TITLES: dict[str, str] = {}
-"""The name of each concern and role in pyinfra's output, by that of its function."""
+@dataclass(frozen=True)
+class Declaration:
+    """What a concern or role declares of itself.
+
+    + title: its name in pyinfra's output
+    + health: what tells whether its service does its work; none if its operations see all
+    + asks: what more `verify` reads, from its settings
+    + finds: what more is wrong, from its settings and what was read, each in words
+    + undo: what is particular about its undoing
+    """
+
+    title: str
+    health: tuple[Check, ...] = ()
+    asks: Callable[[Any], Iterable[Read]] = lambda settings: ()
+    finds: Callable[[Any], Iterable[str]] = lambda settings: ()
+    undo: Undo = field(default_factory=Undo)
 
 
-def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concern]:
+DECLARED: dict[str, Declaration] = {}
+"""What each concern and role declares, by the name of its function."""
+
+
+def concern(
+    name: str,
+    model: type[S],
+    *,
+    health: Iterable[Check] = (),
+    asks: Callable[[S], Iterable[Read]] = lambda settings: (),
+    finds: Callable[[S], Iterable[str]] = lambda settings: (),
+    undo: Undo | None = None,
+) -> Callable[[Callable[[S], None]], Concern]:
     """Make a deploy of a function that takes its settings and calls operations.
 
     + name: the deploy's name in pyinfra's output
@@ -86,7 +114,7 @@ def concern(name: str, model: type[S]) -> Callable[[Callable[[S], None]], Concer
     """
 
     def decorate(function: Callable[[S], None]) -> Concern:
-        TITLES[function.__name__] = name
+        DECLARED[function.__name__] = Declaration(name, tuple(health), asks, finds, undo or Undo())
 
         @wraps(function)
         @summarized

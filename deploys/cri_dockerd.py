@@ -18,11 +18,13 @@ from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
+from chaos_engine.facts.cri_dockerd import ANSWERS
 from chaos_engine.facts.observe import current
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.operations import apt
 from chaos_engine.operations.compatibility import kubernetes_misfit, pause_image
 from chaos_engine.operations.cri_dockerd import CHECKSUMS, MAX_PACKED, extract, install_cri_dockerd
+from chaos_engine.operations.cri_dockerd.install import UNDO
 from chaos_engine.operations.engine.arguments import Form, ImageName
 from chaos_engine.operations.preflight import ARCHITECTURES
 
@@ -67,7 +69,7 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
         return self
 
 
-@concern("cri-dockerd", CriDockerdSettings)
+@concern("cri-dockerd", CriDockerdSettings, health=[ANSWERS], undo=UNDO)
 def cri_dockerd(settings: CriDockerdSettings) -> None:
     """Run the version of cri-dockerd that is set, behind its socket ``/run/cri-dockerd.sock``.
 

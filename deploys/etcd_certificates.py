@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from pydantic import Field
@@ -17,9 +18,11 @@ from chaos_engine.deploys.site import (
     VersionsSettings,
 )
 from chaos_engine.deploys.values import LocalFile
-from chaos_engine.facts.observe import current, warn
+from chaos_engine.facts.etcd import EtcdVersions
+from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.operations import files
-from chaos_engine.operations.etcd_certificates import report_key, report_version
+from chaos_engine.operations.compatibility import etcd_misfit
+from chaos_engine.operations.etcd_certificates import UNDO, report_key, report_version
 from chaos_engine.operations.files import File
 
 
@@ -52,7 +55,35 @@ class EtcdCertificatesSettings(
         return self.gets_key and self.node_name() in self.controllers
 
 
-@concern("Etcd certificates", EtcdCertificatesSettings)
+class Asked(TypedDict):
+    """What `EtcdVersions` is asked."""
+
+    servers: tuple[str, ...]
+    folder: str
+
+
+def asked(settings: EtcdCertificatesSettings) -> Asked:
+    """Return the servers that are asked for their version, and the certificates that they know."""
+    servers = tuple(map(str, settings.storage_servers.values()))
+    return {"servers": servers, "folder": settings.etcd_certificates_dir}
+
+
+def asks(settings: EtcdCertificatesSettings) -> list[Read]:
+    """Return what `verify` reads: etcd's version, also on a node that has joined a cluster."""
+    if not settings.asks_etcd:
+        return []
+    return [Read.of(EtcdVersions, joined_too=True, **asked(settings))]
+
+
+def finds(settings: EtcdCertificatesSettings) -> Iterator[str]:
+    """Say what is wrong with etcd's version, if it was asked."""
+    if settings.asks_etcd:
+        versions = observe(EtcdVersions, joined_too=True, **asked(settings))
+        if misfit := etcd_misfit(settings.kubernetes_version, versions):
+            yield misfit
+
+
+@concern("Etcd certificates", EtcdCertificatesSettings, asks=asks, finds=finds, undo=UNDO)
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     """Install etcd's client certificate, its key and its CA, checked here before any change.
 
@@ -92,16 +123,3 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
         report_version(
             name="Look at etcd's version", kubernetes=settings.kubernetes_version, **asked(settings)
         )
-
-
-class Asked(TypedDict):
-    """What `EtcdVersions` is asked."""
-
-    servers: tuple[str, ...]
-    folder: str
-
-
-def asked(settings: EtcdCertificatesSettings) -> Asked:
-    """The servers that are asked for their version, and the certificates that they know."""
-    servers = tuple(map(str, settings.storage_servers.values()))
-    return {"servers": servers, "folder": settings.etcd_certificates_dir}

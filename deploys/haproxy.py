@@ -12,7 +12,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import check_proxy_group
 from chaos_engine.deploys.site import ControllersSettings
-from chaos_engine.facts.haproxy import RUN
+from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
 from chaos_engine.operations.engine.arguments import Folder, Form, ImageName, LinkName
 from chaos_engine.operations.files import File
@@ -28,6 +28,7 @@ from chaos_engine.operations.haproxy import (
     run_haproxy,
     sealed,
 )
+from chaos_engine.operations.haproxy.container import UNDO
 from chaos_engine.operations.macvlan_network import CONTAINER, add_hairpin_link
 from chaos_engine.templates import render
 
@@ -132,7 +133,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         }
 
 
-@concern("HAProxy", HaproxySettings)
+@concern("HAProxy", HaproxySettings, health=[ADDRESS_ANSWERS], undo=UNDO)
 def haproxy(settings: HaproxySettings) -> None:
     """Balance the Kubernetes controllers under an address that is nobody else's.
 

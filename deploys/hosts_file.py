@@ -13,7 +13,7 @@ from chaos_engine.deploys.packages import PackagesSettings
 from chaos_engine.deploys.site import EndpointSettings, NodesSettings, StorageSettings, ipv4
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import DomainName, fits
-from chaos_engine.operations.hosts_file import write_hosts_block
+from chaos_engine.operations.hosts_file import UNDO, write_hosts_block
 
 
 class HostsFileSettings(NodesSettings, StorageSettings, EndpointSettings):
@@ -42,7 +42,7 @@ class HostsFileSettings(NodesSettings, StorageSettings, EndpointSettings):
         return self
 
 
-@concern("Hosts file", HostsFileSettings)
+@concern("Hosts file", HostsFileSettings, undo=UNDO)
 def hosts_file(settings: HostsFileSettings) -> None:
     """Let the nodes know each other, the storage servers and the Kubernetes API by name.
 

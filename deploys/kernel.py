@@ -6,8 +6,10 @@ from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
+from chaos_engine.facts.kernel import MEMORY_CONTROLLED
 from chaos_engine.operations.engine.arguments import KernelWord
 from chaos_engine.operations.kernel import set_kernel_words
+from chaos_engine.operations.kernel.words import UNDO
 
 
 class KernelSettings(Settings):
@@ -26,7 +28,7 @@ class KernelSettings(Settings):
         return words
 
 
-@concern("Kernel", KernelSettings)
+@concern("Kernel", KernelSettings, health=[MEMORY_CONTROLLED], undo=UNDO)
 def kernel(settings: KernelSettings) -> None:
     """Have the words on the kernel's command line from the next boot on.
 

@@ -18,13 +18,15 @@ from chaos_engine.deploys.site import (
     VersionsSettings,
 )
 from chaos_engine.deploys.values import LocalFileOrNone, Network
+from chaos_engine.facts import api_servers
+from chaos_engine.facts.kubernetes import KUBELET_ANSWERS
 from chaos_engine.facts.observe import current, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, sysctl
 from chaos_engine.operations.compatibility import exec_fault, feature_gates
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes import kubelet
-from chaos_engine.operations.kubernetes.install import install_kubernetes
+from chaos_engine.operations.kubernetes.install import UNDO, install_kubernetes
 from chaos_engine.templates import render
 
 OLDEST_SUPPORTED = 35
@@ -119,7 +121,12 @@ class KubernetesSettings(
         return f"{self.nodes[self.controllers[0]]}:6443" if self.controllers else None
 
 
-@concern("Kubernetes", KubernetesSettings)
+@concern(
+    "Kubernetes",
+    KubernetesSettings,
+    health=[KUBELET_ANSWERS, api_servers.ANSWERS],
+    undo=UNDO,
+)
 def kubernetes(settings: KubernetesSettings) -> None:
     """Install kubelet, kubeadm and kubectl at one version and keep them there, ready to join.
 

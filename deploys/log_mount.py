@@ -12,12 +12,13 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import NodesSettings, StorageSettings
 from chaos_engine.deploys.values import MachineAddress
+from chaos_engine.facts.log_mount import WRITABLE
 from chaos_engine.facts.observe import warn
 from chaos_engine.facts.share import CONFINED, FLAGS, NFS, PATTERN, TARGET, UNCONFINED
 from chaos_engine.operations import apt
 from chaos_engine.operations.engine.arguments import ExportPath, HostName, MemorySize, VolumeName
 from chaos_engine.operations.files import File
-from chaos_engine.operations.log_mount import CHECKED, HELPER, SERVICE, mount_log_share
+from chaos_engine.operations.log_mount import CHECKED, HELPER, SERVICE, UNDO, mount_log_share
 from chaos_engine.templates import render
 
 Store = Literal["gluster", "nfs", "ram"]
@@ -101,7 +102,7 @@ class LogMountSettings(NodesSettings, StorageSettings):
         return self
 
 
-@concern("Log share", LogMountSettings)
+@concern("Log share", LogMountSettings, health=[WRITABLE], undo=UNDO)
 def log_mount(settings: LogMountSettings) -> None:
     """Mount the node's Gluster volume or NFS export on ``/var/log``, or RAM: logs spare the card.
 

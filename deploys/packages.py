@@ -9,6 +9,7 @@ from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import PackageName
 from chaos_engine.operations.packages import NEEDED, remove_packages
+from chaos_engine.operations.packages.packages import UNDO
 
 
 class PackagesSettings(Settings):
@@ -35,7 +36,7 @@ class PackagesSettings(Settings):
         return names
 
 
-@concern("Packages", PackagesSettings)
+@concern("Packages", PackagesSettings, undo=UNDO)
 def packages(settings: PackagesSettings) -> None:
     """Remove what a work node does not need, and keep it out.
 

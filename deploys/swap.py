@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.operations.swap import disable_swap
+from chaos_engine.facts.swap import STAYS_OFF, UNUSED
+from chaos_engine.operations.swap import UNDO, disable_swap
 
 
 class SwapSettings(Settings):
     """Settings of `swap`: it has none."""
 
 
-@concern("Swap", SwapSettings)
+@concern("Swap", SwapSettings, health=[UNUSED, STAYS_OFF], undo=UNDO)
 def swap(settings: SwapSettings) -> None:
     """Turn swap off, now and after every boot; what was swapped on stays on the disk."""
     disable_swap(name="Turn swap off")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from chaos_engine.deploys.concern import TITLES, concern
+from chaos_engine.deploys.concern import DECLARED, concern
 from chaos_engine.deploys.preflight import preflight
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
 from chaos_engine.deploys.settings import Settings
@@ -47,7 +47,7 @@ class UndoSettings(Settings):
         # An empty variable of a shell would undo everything
         if not names:
             raise ValueError("it is empty; name concerns, or leave the key away to undo everything")
-        known = {*TITLES, *ORDER} - {"undo", "worker", "proxy"}
+        known = {*DECLARED, *ORDER} - {"undo", "worker", "proxy"}
         for name in names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1, 0.5)
@@ -69,8 +69,11 @@ def undo(settings: UndoSettings) -> None:
     """
     asked = settings.undo or ()
     host: Any = current()[1]
-    undo_other_concerns(name="Undo what other deploys did", known=ORDER, asked=asked)
+    hows = {name: declared.undo for name, declared in DECLARED.items()}
+    needed = tuple(name for name in reversed(ORDER) if hows[name].needed_when_joined)
+    undo_other_concerns(name="Undo what other deploys did", known=ORDER, asked=asked, hows=hows)
     for name in host.loop(ORDER):
         if not asked or name in asked:
-            undo_concern(name=f"Undo {TITLES[name]}", concern=name)
+            title = f"Undo {DECLARED[name].title}"
+            undo_concern(name=title, concern=name, how=hows[name], needed=needed)
     forget_changes(name="Remove what was kept", asked=asked)

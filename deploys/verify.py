@@ -6,22 +6,15 @@ from collections.abc import Mapping
 
 from pyinfra.api.deploy import deploy
 
-from chaos_engine.deploys.concern import Concern, collect
-from chaos_engine.deploys.etcd_certificates import (
-    EtcdCertificatesSettings,
-    asked,
-    etcd_certificates,
-)
+from chaos_engine.deploys.concern import DECLARED, Concern, collect
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
 from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.deploys.worker import WorkerSettings
-from chaos_engine.facts.etcd import EtcdVersions
-from chaos_engine.facts.health import CHECKS, PART_OF, Health
+from chaos_engine.facts.health import Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
-from chaos_engine.operations.compatibility import etcd_misfit
 from chaos_engine.operations.engine.summary import fall_short
 from chaos_engine.operations.verify import judge, report, verdict
 
@@ -54,23 +47,24 @@ def verify() -> None:
 def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
     """What is wrong with each of the concerns, given with their settings, on the current host."""
 
+    checks = tuple(one for name in concerns for one in DECLARED[name.__name__].health)
+
     def call_all() -> None:
         for concern, settings in concerns.items():
             concern(settings)
 
     try:
         collect(call_all)
-        etcd = concerns.get(etcd_certificates)
-        if isinstance(etcd, EtcdCertificatesSettings) and etcd.asks_etcd:
-            want([Read.of(EtcdVersions, joined_too=True, **asked(etcd))])
-        want([Read.of(Health)])
+        for concern, settings in concerns.items():
+            want(DECLARED[concern.__name__].asks(settings))
+        want([Read.of(Health, checks=checks)])
         gather()
     except NodeError as error:
         return {concern.__name__: [str(error)] for concern in concerns}
     try:
-        health = observe(Health)
+        health = observe(Health, checks=checks)
     except NodeError as error:
-        health = dict.fromkeys(CHECKS, str(error))
+        health = {check.name: str(error) for check in checks}
     found = {}
     for concern, settings in concerns.items():
         name = concern.__name__
@@ -79,11 +73,7 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
         found[name] = [
             *problems,
             *(f"to be done: {operation}" for operation in pending),
-            *(health[check] for check in health if PART_OF.get(check, check) == name),
+            *(health[one.name] for one in DECLARED[name].health if one.name in health),
+            *DECLARED[name].finds(settings),
         ]
-    etcd = concerns.get(etcd_certificates)
-    if isinstance(etcd, EtcdCertificatesSettings) and etcd.asks_etcd:
-        versions = observe(EtcdVersions, joined_too=True, **asked(etcd))
-        if misfit := etcd_misfit(etcd.kubernetes_version, versions):
-            found[etcd_certificates.__name__].append(misfit)
     return found

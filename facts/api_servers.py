@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.health import Check, limited
 from chaos_engine.facts.https import GET
 from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.text import pairs, several
@@ -79,3 +80,10 @@ class ApiServers(NodeFact[dict[str, str]]):
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:
         return pairs(lines)
+
+
+ANSWERS = Check(
+    "api_server",
+    f"test ! -e {MANIFEST} || {limited(OWN_READY)}",
+    "kube-apiserver does not say that it is ready; look at: crictl ps -a --name kube-apiserver",
+)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from chaos_engine.facts.docker_networks import DockerNetwork, parse_networks
+from chaos_engine.facts.health import Check, limited
 from chaos_engine.facts.observe import NodeFact, Value
 
 
@@ -103,3 +104,11 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
     @override
     def parse(self, lines: list[str]) -> dict[str, DockerNetwork] | None:
         return parse_networks(lines)
+
+
+ANSWERS = Check(
+    "docker",
+    # its socket would start a Docker that is stopped
+    limited("systemctl is-active --quiet docker && docker info"),
+    "Docker does not answer; look at: journalctl -u docker",
+)

@@ -8,6 +8,7 @@ from typing import Literal
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.health import Check, limited
 from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
@@ -117,3 +118,11 @@ def parse_copy(lines: list[str]) -> CopyState:
     }
     config, *link = (words[line] for line in lines if line != "new")
     return CopyState("new" not in lines, config, *(link or [config]))
+
+
+ADDRESS_ANSWERS = Check(
+    "haproxy",
+    # on the proxy only: no other node has the script
+    f"! grep -qs '{MARK}' {SCRIPT} || {limited(f'{SCRIPT} check')}",
+    "the API's address does not answer its own node; look at: journalctl -u docker_haproxy",
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from chaos_engine.facts.health import Check
 from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.systemd_files import (
     effective,
@@ -65,3 +66,12 @@ def parse_drop_ins(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> tupl
         if name and (equals or alone):
             found.append((KERNEL, f"{name}={value if equals else alone}"))
     return tuple(found)
+
+
+IN_RAM = Check(
+    "journald",
+    # not by its name, which anybody's program may have
+    'open=$(ls -l "/proc/$(systemctl show -p MainPID --value systemd-journald)/fd") '
+    '&& ! echo "$open" | grep -q /var/log/journal',
+    "journald does not run, or still writes to /var/log/journal; reboot the node",
+)

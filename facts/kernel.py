@@ -8,6 +8,7 @@ from typing import Literal
 
 from typing_extensions import override
 
+from chaos_engine.facts.health import Check
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import decoded
 
@@ -227,3 +228,10 @@ def _boot_file(line: str, text: str) -> tuple[str, BootFile]:
         free=int(blocks) * int(size),
         kept=kept == "yes",
     )
+
+
+MEMORY_CONTROLLED = Check(
+    "kernel",
+    "grep -qw memory /sys/fs/cgroup/cgroup.controllers",
+    "the memory cgroup is off; a reboot is due, or the kernel does not know the words",
+)

@@ -12,6 +12,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts import apt_sources
+from chaos_engine.facts.health import Check, limited
 from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
 from chaos_engine.facts.openpgp import dearmor, parse_signers
 
@@ -166,3 +167,15 @@ class RepositorySigners(NodeFact[tuple[str, ...]]):
     @override
     def parse(self, lines: list[str]) -> tuple[str, ...]:
         return tuple(parse_signers(dearmor("\n".join(lines).encode(), "SIGNATURE")))
+
+
+KUBELET_ANSWERS = Check(
+    "kubernetes",
+    # its port is open once it has found its runtime; kubeadm's configuration may name another
+    f"test ! -e {KUBELET_CONF} || "
+    + limited(
+        "systemctl is-active --quiet kubelet && port=$(sed -n 's/^port: *//p' "
+        '/var/lib/kubelet/config.yaml) && bash -c ": </dev/tcp/127.0.0.1/${port:-10250}"'
+    ),
+    "kubelet does not answer; look at: journalctl -u kubelet",
+)

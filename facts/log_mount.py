@@ -8,8 +8,9 @@ from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts import fstab
+from chaos_engine.facts.health import LIMIT_SECONDS, Check
 from chaos_engine.facts.observe import NodeFact, Value
-from chaos_engine.facts.share import TARGET
+from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.text import decoded
 
 REASON = "/run/chaos-engine/var-log.reason"
@@ -84,3 +85,12 @@ def parse_log_share(lines: list[str]) -> LogShare:
     if found["generated"] and not mounted:
         mounted = [f"a line of {fstab.PATH} whose target leads there"]
     return LogShare((*mounted, *found["claim"]), " ".join(found["reason"]), " ".join(found["link"]))
+
+
+WRITABLE = Check(
+    "log_mount",
+    f"{CONFINED}confined {LIMIT_SECONDS} {TARGET} "
+    # a name that nobody can have taken
+    f"'new=$(mktemp {TARGET}/.chaos-engine-verify.XXXXXX) && rm -f -- \"$new\"'",
+    "/var/log cannot be written; look at: systemctl status var-log",
+)

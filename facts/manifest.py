@@ -32,6 +32,9 @@ before its change began. The kinds, with their states:
 - ``image``: ``pulled``; ``network``, Docker's: ``created``, or the command that makes it as it was
 """
 
+KEPT = f"{DIRECTORY}/packages"
+"""The ``.deb`` of each removed package that no archive offered any more."""
+
 ORIGINALS = f"{DIRECTORY}/originals"
 """A copy of each file replaced or removed, under its own path, as it was before the change."""
 

@@ -25,6 +25,7 @@ from itertools import zip_longest
 from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.health import Check, limited
 from chaos_engine.facts.observe import NodeFact
 
 FOLDER = "/etc/rsyslog.d"
@@ -208,3 +209,13 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
             line = " ".join(earlier.text.split())
             return f"{MAIN} writes a file before it takes in {FOLDER}: {line}"
     return None
+
+
+RUNS = Check(
+    "rsyslog",
+    # /dev/log is journald's: that a message is taken says nothing of rsyslog.
+    # Where it is not installed and should be, its operation says so
+    "! command -v rsyslogd || "
+    + limited("systemctl is-active --quiet rsyslog && logger --tag chaos-engine verify"),
+    "rsyslog does not run, or no message can be logged; look at: systemctl status rsyslog",
+)

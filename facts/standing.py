@@ -7,21 +7,25 @@ from dataclasses import dataclass, field
 from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.health import checks
-from chaos_engine.facts.kubernetes import KUBELET_CONF
+from chaos_engine.facts import api_servers, cri_dockerd, docker
+from chaos_engine.facts.haproxy import ADDRESS_ANSWERS
+from chaos_engine.facts.health import ask
+from chaos_engine.facts.kernel import MEMORY_CONTROLLED
+from chaos_engine.facts.kubernetes import KUBELET_ANSWERS, KUBELET_CONF
+from chaos_engine.facts.log_mount import WRITABLE
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import pairs
 
 NOTE = "/var/lib/chaos-engine/cordoned"
 """Says that a run has cordoned the node and has yet to uncordon it."""
 
+# by what is there only where the concern is
 _OPTIONAL = {
-    # by what is there only where the concern is
-    "docker": "/usr/bin/docker",
-    "cri_dockerd": "/usr/local/bin/cri-dockerd",
-    "kernel": "/sys/fs/cgroup/cgroup.controllers",
+    "/usr/bin/docker": docker.ANSWERS,
+    "/usr/local/bin/cri-dockerd": cri_dockerd.ANSWERS,
+    "/sys/fs/cgroup/cgroup.controllers": MEMORY_CONTROLLED,
 }
-_ALWAYS = ("kubernetes", "api_server", "log_mount", "haproxy")
+_ALWAYS = (KUBELET_ANSWERS, api_servers.ANSWERS, WRITABLE, ADDRESS_ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,10 @@ class Standing(NodeFact[StandingState]):
         return StringCommand(
             f"if [ -e {KUBELET_CONF} ]; then echo joined; test ! -e {NOTE} || echo cordoned;",
             *(
-                StringCommand(f"if [ -e {path} ]; then", checks([concern]), "; fi;")
-                for concern, path in _OPTIONAL.items()
+                StringCommand(f"if [ -e {path} ]; then", ask([check]), "; fi;")
+                for path, check in _OPTIONAL.items()
             ),
-            checks(_ALWAYS),
+            ask(_ALWAYS),
             "; else echo alone; fi",
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing_extensions import override
 
 from chaos_engine.facts.callers import COLLECT
+from chaos_engine.facts.health import Check
 from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import decoded, unescaped
@@ -187,3 +188,17 @@ def parse_swaps(lines: list[str]) -> SwapState:
         turners=turners,
         noted=tuple(noted),
     )
+
+
+UNUSED = Check(
+    "swap",
+    "! sed 1d /proc/swaps | grep -q .",
+    "swap is still in use; where a run does not turn it off, it does not fit into free RAM: reboot "
+    "the node",
+)
+
+STAYS_OFF = Check(
+    "swap_again",
+    f"{TURNERS}\n! turners | grep -q .",
+    "a service or script of this node turns swap on at each boot; the swap concern names it",
+)

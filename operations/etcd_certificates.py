@@ -10,6 +10,7 @@ from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.operations.compatibility import etcd_misfit
 from chaos_engine.operations.engine.arguments import AbsolutePath, Address, Version
 from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.undo import Undo
 
 
 @converge(reads=lambda path: [Read.of(Files, paths=(path,))])
@@ -52,3 +53,6 @@ def report_version(
     else:
         current()[1].noop("etcd: not known to be too old for kubeadm")
     yield from ()
+
+
+UNDO = Undo(needed_when_joined=True)

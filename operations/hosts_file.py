@@ -14,6 +14,7 @@ from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import Address, DomainName
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.files import File
+from chaos_engine.operations.undo import Undo
 
 PATH = "/etc/hosts"
 BEGIN = b"# BEGIN chaos-engine"
@@ -130,3 +131,9 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
         )
     first, last = begins[0], ends[0] + 1
     return b"".join(lines[:first]), b"".join(lines[first:last]), b"".join(lines[last:])
+
+
+UNDO = Undo(
+    needed_when_joined=True,
+    take_out={PATH: lambda current, original, written: without_block(current)},
+)

@@ -11,6 +11,7 @@ from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import FLAGS, TARGET, is_share
+from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import MemorySizeOrNone, ShareNameOrNone, memory_bytes
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -18,6 +19,7 @@ from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, of_unit
 from chaos_engine.operations.engine.summary import fall_short
 from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.undo import Undo
 
 IN_RAM = "var-log-in-ram"
 CHECKED = "checked@"
@@ -207,3 +209,14 @@ def _trouble(volume: str, ram_size: str) -> str:
 def _mounted() -> Mount | None:
     mounts = observe(Mounts, path=TARGET)
     return mounted_at(mounts, TARGET)
+
+
+UNDO = Undo(
+    needed_when_joined=True,
+    note="logs on a Gluster volume or an NFS export stay there; those in RAM are gone",
+    first="for one in var-log-check.timer var-log-check.service; do rest $one; done",
+    stopped=f"""\
+off_share {RECORDS}/var-log {IN_RAM}
+off_share {TARGET} {IN_RAM}
+rm -rf -- {RECORDS}/var-log {RECORDS}/var-log.*""",
+)

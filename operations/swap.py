@@ -20,6 +20,7 @@ from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.repairs import Repair, in_files, of_file, of_unit, past_repairs
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
+from chaos_engine.operations.undo import Undo
 
 MARK = "#chaos-engine "
 """What is put before a line of fstab that is taken out."""
@@ -209,3 +210,12 @@ def compose(todo: Plan) -> str:
         ]
     lines.append(f"rm -f -- {RECORD}")  # a reboot that was in vain before may help now
     return "\n".join(lines)
+
+
+def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
+    """Return the table with its swap lines as they were."""
+    mark = MARK.encode()
+    return current.replace(b"\n" + mark, b"\n").removeprefix(mark)
+
+
+UNDO = Undo(needed_when_joined=True, take_out={FSTAB: _with_swap})

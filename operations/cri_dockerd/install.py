@@ -21,6 +21,7 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, in_turn
+from chaos_engine.operations.undo import Undo
 from chaos_engine.templates import render
 
 PROGRAM = "/usr/local/bin/cri-dockerd"
@@ -127,3 +128,6 @@ def _docker_version() -> str:
         return engine.server_version
     package = observe(Packages, names=("docker.io",)).get("docker.io")
     return package.version if package is not None else ""
+
+
+UNDO = Undo(needed_when_joined=True)

@@ -210,3 +210,44 @@ def parse(found: bytes) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise NodeError(f"{CONFIG} is not a JSON object; mend it, or move it away to start anew")
     return config
+
+
+def without_options(current: bytes, original: bytes, written: bytes) -> bytes | None:
+    """Return a daemon.json with the keys that were changed from `original` to `written` changed
+    back, ``None`` where no key is left and there was no file."""
+    now, before, then = (
+        parse(data) if data and data.strip() else {} for data in (current, original, written)
+    )
+    left = _options(now, before, then)
+    if left == now:
+        return current
+    if not original and not left:
+        return None
+    return json.dumps(left, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _options(
+    now: Mapping[str, Any], before: Mapping[str, Any], then: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is there now, with the keys that were changed from `before` to `then` changed back;
+    those that have another value by now are somebody else's."""
+    left = dict(now)
+    for key in {**before, **then}:
+        was, ours, found = before.get(key), then.get(key), now.get(key)
+        if was == ours:
+            continue
+        if isinstance(ours, dict) and isinstance(found, dict) and found != ours:
+            restored: Any = _options(found, was if isinstance(was, dict) else {}, ours)
+        elif isinstance(ours, list) and isinstance(found, list) and found != ours:
+            old = was if isinstance(was, list) else []
+            restored = [x for x in found if x not in ours or x in old]
+            restored += [x for x in old if x not in ours and x not in restored]
+        elif found == ours:
+            restored = was
+        else:
+            continue
+        if key in before or restored:
+            left[key] = restored
+        else:
+            left.pop(key, None)
+    return left

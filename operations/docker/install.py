@@ -24,6 +24,7 @@ from chaos_engine.operations.docker.daemon_json import (
     merge,
     parse,
     refused,
+    without_options,
 )
 from chaos_engine.operations.docker.daemon_json_keys import misfits
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -32,6 +33,7 @@ from chaos_engine.operations.engine.repairs import of_hold
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, in_turn, standing
+from chaos_engine.operations.undo import Undo
 
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
 CLIENT = "/usr/bin/docker"
@@ -236,3 +238,12 @@ def noteworthy(engine: Engine | None, config: Mapping[str, Any], restarts: bool)
             f"{engine.storage_driver} in {engine.data_root}; they are not removed, but not seen "
             f"with {DRIVER} in {root}"
         )
+
+
+UNDO = Undo(
+    needed_when_joined=True,
+    note="Docker's images, containers and volumes stay in its data folder, /var/lib/docker unless "
+    "it was set",
+    take_out={CONFIG: without_options},
+    purged={"docker.io": "stop_containers"},
+)

@@ -32,6 +32,7 @@ from chaos_engine.operations.engine.repairs import of_docker, tell
 from chaos_engine.operations.engine.shell import QUIETLY, quote
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
+from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
@@ -286,3 +287,9 @@ def check(todo: Plan, image: str) -> str:
             f"{quote(image)} haproxy -c -f /usr/local/etc/haproxy/{CONFIG}"
         )
     return "\n".join(commands)
+
+
+UNDO = Undo(
+    note="the address of the Kubernetes API goes away with the proxy",
+    last=f"rm -rf -- {RUN} {RUN}.check",
+)

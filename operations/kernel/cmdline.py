@@ -124,3 +124,17 @@ def _mend(line: str, wanted: Sequence[str]) -> list[str]:
 def _plain(text: str) -> list[str]:
     """The words, quotes being characters like others."""
     return re.findall(r"[^ \t\v\f\r\n]+", text)
+
+
+def without_words(current: bytes, original: bytes, written: bytes) -> bytes:
+    """Return a command line without the words that are in `written` and not in `original`."""
+    now, before, then = (
+        split_words(data.decode("utf-8", "surrogateescape"))
+        for data in (current, original, written)
+    )
+    ours = {*then} - {*before}
+    if not ours & {*now}:
+        return current
+    end = "\n" if current.endswith(b"\n") else ""
+    left = " ".join(word for word in now if word not in ours) + end
+    return left.encode("utf-8", "surrogateescape")

@@ -25,7 +25,8 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, of_file
 from chaos_engine.operations.files import File
-from chaos_engine.operations.kernel.cmdline import edit, ineffective, remarks
+from chaos_engine.operations.kernel.cmdline import edit, ineffective, remarks, without_words
+from chaos_engine.operations.undo import Undo
 
 ROOM = 64 * 1024
 """Bytes that must be free before a boot file is written."""
@@ -180,3 +181,12 @@ def _file(source: BootFile, text: str, suffix: str = "") -> File:
         group=source.group,
         merged=not suffix,
     )
+
+
+UNDO = Undo(
+    needed_when_joined=True,
+    note="the kernel's command line is as it was from the next boot on: reboot the node when that "
+    "suits",
+    take_out=dict.fromkeys(("*/cmdline.txt", "*/raspi-extra-cmdline"), without_words),
+    removed={GRUB_DROP_IN: "! command -v update-grub >/dev/null || (umask 022; update-grub)"},
+)

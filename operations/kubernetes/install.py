@@ -28,6 +28,7 @@ from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes.signing_key import KEYRING, check_key, key_fault, repository
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, in_turn, standing
+from chaos_engine.operations.undo import Undo
 
 SOURCE = "/etc/apt/sources.list.d/kubernetes.list"
 _KUBELET = (("kubelet.service", ()),)
@@ -245,3 +246,6 @@ def compose(
     if start:
         lines.append("systemctl start kubelet.service")
     return "\n".join(lines)
+
+
+UNDO = Undo(needed_when_joined=True)

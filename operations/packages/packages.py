@@ -17,6 +17,7 @@ from chaos_engine.operations.engine.repairs import of_removed
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
 from chaos_engine.operations.packages.removed import REMEMBER
+from chaos_engine.operations.undo import Undo
 from chaos_engine.templates import render
 
 PIN = "/etc/apt/preferences.d/chaos-engine-removed"
@@ -172,3 +173,6 @@ def _pin(names: Iterable[str]) -> tuple[list[File], list[str]]:
 
 def _with_companions(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({more for name in names for more in (name, *COMPANIONS.get(name, ()))}))
+
+
+UNDO = Undo(first=f"pin={PIN}")

@@ -1,9 +1,6 @@
 """What a node remembers of the packages that were removed, so that it can be undone."""
 
-from chaos_engine.facts.manifest import DIRECTORY
-
-KEPT = f"{DIRECTORY}/packages"
-"""The ``.deb`` of each removed package that no archive offered any more."""
+from chaos_engine.facts.manifest import KEPT
 
 REMEMBER = f"""\
 mkdir -p {KEPT}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pyinfra.api.command import QuoteString, StringCommand
 
-from chaos_engine.facts.kernel import GRUB_DROP_IN
 from chaos_engine.facts.kubernetes import Joined
 from chaos_engine.facts.manifest import (
     ASIDE,
     DIRECTORY,
+    KEPT,
     LEFT,
     MANIFEST,
     ORIGINALS,
@@ -24,7 +24,6 @@ from chaos_engine.facts.manifest import (
 from chaos_engine.facts.observe import LOCK, NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import on_share
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations import log_mount
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.originals import KEEP
@@ -34,25 +33,11 @@ from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files.model import File
 from chaos_engine.operations.files.replaceable import refuse as refuse_obstacles
 from chaos_engine.operations.files.script import LIKE, UNPACK, payload
-from chaos_engine.operations.packages.packages import PIN
-from chaos_engine.operations.packages.removed import KEPT
+from chaos_engine.operations.undo.declaration import Undo
 from chaos_engine.operations.undo.merge import take_out
 from chaos_engine.operations.undo.script import BACK, REINSTALL
 
-NEEDED_WHEN_JOINED = (
-    *("hosts_file", "log_mount", "docker", "swap", "cri_dockerd", "kubernetes"),
-    *("etcd_certificates", "kernel"),
-)
-"""Without these a node of a cluster is none, or stops at its next boot."""
-
-_NOTES = {
-    "docker": "Docker's images, containers and volumes stay in its data folder, /var/lib/docker "
-    "unless it was set",
-    "log_mount": "logs on a Gluster volume or an NFS export stay there; those in RAM are gone",
-    "haproxy": "the address of the Kubernetes API goes away with the proxy",
-    "kernel": "the kernel's command line is as it was from the next boot on: reboot the node when "
-    "that suits",
-}
+_PLAIN = Undo()
 
 
 @dataclass(frozen=True)
@@ -73,16 +58,18 @@ class Changes:
     leave: tuple[str, ...] = ()
 
 
-def reads(concern: str) -> list[Read]:
-    """What `undo` will observe."""
+def reads(concern: str, how: Undo | None = None, needed: Iterable[str] = ()) -> list[Read]:
+    """Return what `undo_concern` will observe."""
     return [Read.of(Manifest), Read.of(Joined)]
 
 
 @converge(reads=reads)
-def undo_concern(concern: str) -> Commands:
+def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = ()) -> Commands:
     """Have all that a concern has changed on the node as it was before.
 
     + concern: the name of its deploy, ``"docker"``
+    + how: what is particular about it
+    + needed: names of the concerns that a node of a cluster needs
 
     Only what the node has noted is touched (`chaos_engine.facts.manifest`), and of that what no
     other concern has noted too. What was cut short goes on at the next call. Raises `NodeError` on
@@ -92,25 +79,28 @@ def undo_concern(concern: str) -> Commands:
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
     found = observe(Manifest)
-    refuse(found, [concern], observe(Joined))
-    yield from _undone(found, [concern])
+    refuse(found, [concern], tuple(needed) if observe(Joined) else ())
+    yield from _undone(found, {concern: how or _PLAIN})
 
 
-@converge(reads=lambda known, asked=(): reads(""))
-def undo_other_concerns(known: Iterable[str], asked: Collection[str] = ()) -> Commands:
+@converge(reads=lambda known, asked=(), hows=None: reads(""))
+def undo_other_concerns(
+    known: Iterable[str],
+    asked: Collection[str] = (),
+    hows: Mapping[str, Undo] | None = None,
+) -> Commands:
     """Have all that other deploys have changed as it was: those of the site, or of other packages.
 
     + known: names of the concerns that are none of these
     + asked: names of the concerns that are undone; empty for all
+    + hows: what is particular about each, by its name
 
     **Example:** ``undo_other_concerns(name="Undo others", known=["docker"])``
     """
     found, known = observe(Manifest), tuple(known)
-    refuse(found, (), joined=False)
-    yield from _undone(
-        found,
-        [c for c in reversed(found.concerns) if c not in known and (not asked or c in asked)],
-    )
+    refuse(found, ())
+    others = (c for c in reversed(found.concerns) if c not in known and (not asked or c in asked))
+    yield from _undone(found, {name: (hows or {}).get(name, _PLAIN) for name in others})
 
 
 @converge(reads=lambda asked=(): reads(""))
@@ -136,17 +126,18 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
     yield _command(compose_end(found))
 
 
-def _undone(found: Remembered, concerns: Iterable[str]) -> Commands:
-    todo = [one for one in concerns if one in found.concerns]
+def _undone(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
+    todo = {name: how for name, how in concerns.items() if name in found.concerns}
     if not todo:
         current()[1].noop("nothing of it is noted")
-    every = {concern: changes(found, concern) for concern in todo}
+    every = {concern: changes(found, concern, how) for concern, how in todo.items()}
     refuse_replacing(every.values(), found)
     for concern, files in every.items():
-        for message in (*remarks(files), *([_NOTES[concern]] if concern in _NOTES else [])):
-            warn(message)
+        for message in (*remarks(files), todo[concern].note):
+            if message:
+                warn(message)
         because(*why(found, concern, files))
-        yield _command(compose(found, concern, files), files.write)
+        yield _command(compose(found, concern, files, todo[concern]), files.write)
 
 
 def _command(script: str, write: Iterable[File] = ()) -> StringCommand:
@@ -167,8 +158,11 @@ def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
     refuse_obstacles(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
 
 
-def refuse(found: Remembered, concerns: Iterable[str], joined: bool) -> None:
-    """Raise `NodeError` where a concern cannot be undone: a pure function."""
+def refuse(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = ()) -> None:
+    """Raise `NodeError` where a concern cannot be undone: a pure function.
+
+    + needed: names of the concerns that the node needs, none if it has not joined a cluster
+    """
     if found.old:
         raise NodeError(
             f"it was deployed before changes were noted, so what to undo is not known; {ORIGINALS} "
@@ -176,8 +170,8 @@ def refuse(found: Remembered, concerns: Iterable[str], joined: bool) -> None:
             "that were not there, packages-removed the packages"
         )
     # all of them each time: what several concerns are refused for is then said once
-    needed = [one for one in NEEDED_WHEN_JOINED if one in found.concerns]
-    if joined and not {*needed}.isdisjoint(concerns):
+    needed = [one for one in needed if one in found.concerns]
+    if not {*needed}.isdisjoint(concerns):
         raise NodeError(
             f"it has joined a cluster, which needs {', '.join(needed)}; drain it (kubectl drain), "
             "run kubeadm reset --cri-socket unix:///run/cri-dockerd.sock on it, run again, then "
@@ -202,7 +196,9 @@ def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
     )
 
 
-def changes(found: Remembered, concern: str, originals: str = ORIGINALS) -> Changes:
+def changes(
+    found: Remembered, concern: str, how: Undo = _PLAIN, originals: str = ORIGINALS
+) -> Changes:
     """What is to be done with the files of a concern: a pure function."""
     merged = {entry.name for entry in found.of(concern, "merged")}
     written: dict[str, set[str]] = {}
@@ -223,7 +219,7 @@ def changes(found: Remembered, concern: str, originals: str = ORIGINALS) -> Chan
         )
         if path in merged:
             if state is not None:
-                write += _merged(found, path, originals, remove, restore)
+                write += _merged(found, path, how, originals, remove, restore)
             continue
         if state is not None and state.kind == "link" and path in written and not on_share(path):
             # ours was a file; what it leads to is none of what is remembered
@@ -241,12 +237,17 @@ def changes(found: Remembered, concern: str, originals: str = ORIGINALS) -> Chan
 
 
 def _merged(
-    found: Remembered, path: str, originals: str, remove: list[str], restore: list[str]
+    found: Remembered,
+    path: str,
+    how: Undo,
+    originals: str,
+    remove: list[str],
+    restore: list[str],
 ) -> list[File]:
     """The merged file to write, if any; what holds nothing else goes to `remove`, what is as this
     package wrote it to `restore`."""
     now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")
-    left = take_out(path, now, was, found.texts.get(f"{WRITTEN}{path}", now))
+    left = take_out(path, now, was, found.texts.get(f"{WRITTEN}{path}", now), how.take_out)
     if left is None:
         remove.append(path)
     elif left == was:  # with all that belongs to it
@@ -288,7 +289,7 @@ def _alone(found: Remembered, concern: str, kind: str) -> list[Entry]:
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
 
-def compose(found: Remembered, concern: str, files: Changes) -> str:
+def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN) -> str:
     """The shell script that undoes a concern, and then forgets it: a pure function."""
     q = quote
     secret = {entry.name for entry in found.of(concern, "secret")}
@@ -301,22 +302,16 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
     removed = list(found.of(concern, "removed"))
     packages = _packages(_alone(found, concern, "package"))
     apt = packages or removed or any(e.kind in ("hold", "manual") for e in found.entries)
-    lines = [f"concern={q(concern)}", PRELUDE, APT if apt else KEEP, BACK]
+    lines = [f"concern={q(concern)}", PRELUDE, APT if apt else KEEP, BACK, how.first]
     if removed:
         wanted = (f"{e.name} {e.state.split(' ')[0]}" for e in removed)
-        lines += [f"pin={PIN}", REINSTALL, f"reinstall {q(*wanted)}"]
+        lines += [REINSTALL, f"reinstall {q(*wanted)}"]
         for mark in ("auto", "hold"):
             marked = [e.name for e in removed if mark in e.state.split(" ")[1:]]
             lines += [f"mark_again {mark} {q(*marked)}"] if marked else []
-    if concern == "log_mount":
-        lines.append("for one in var-log-check.timer var-log-check.service; do rest $one; done")
     lines += [f"end_unit {q(name)}" for name in reversed(ended)]
-    if concern == "log_mount":
-        share = f"{RECORDS}/var-log"
-        lines += [f"off_share {target} {log_mount.IN_RAM}" for target in (share, log_mount.TARGET)]
-        lines.append(f"rm -rf -- {share} {share}.*")
-    if "purge docker.io" in packages:
-        lines.append("stop_containers")
+    lines.append(how.stopped)
+    lines += [command for name, command in how.purged.items() if f"purge {name}" in packages]
     lines += [f"drop_image {q(e.name)}" for e in _alone(found, concern, "image")]
     for entry in _alone(found, concern, "network"):
         again = [] if entry.state == "created" else [entry.state]
@@ -338,8 +333,7 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
         lines.append(f"{'wipe' if path in secret else 'take_away'} {q(path)}")
     lines.append("systemctl daemon-reload")
     lines += [f"sysctl_again {q(e.name, e.state)}" for e in _alone(found, concern, "sysctl")]
-    if GRUB_DROP_IN in files.remove:
-        lines.append("! command -v update-grub >/dev/null || (umask 022; update-grub)")
+    lines += [command for path, command in how.removed.items() if path in files.remove]
     lines += [f"freed {q(e.name)}" for e in _alone(found, concern, "hold")]
     lines += [f"auto_again {q(e.name)}" for e in _alone(found, concern, "manual")]
     folders = _alone(found, concern, "folder")
@@ -351,8 +345,7 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
             lines.append(f"unit_again {q(name, active if enabled else '', enabled)}")
     lines += [f"swap_again {q(e.name, e.state)}" for e in _alone(found, concern, "swap")]
     lines += [f"drop_folder {q(e.name)}" for e in _inner_first(folders)]
-    if concern == "haproxy":
-        lines.append(f"rm -rf -- {RECORDS}/haproxy {RECORDS}/haproxy.check")
+    lines.append(how.last)
     lines += [f"rm -f -- {RECORDS}/{q(name)}" for name, _, _ in units]
     others = {e.name for e in found.of(concern, "file")} - {
         e.name for e in _alone(found, concern, "file")
@@ -363,7 +356,7 @@ def compose(found: Remembered, concern: str, files: Changes) -> str:
     lines += ["durable", "forget", *(f"forget_file {q(e.name)}" for e in found.of(concern, "file"))]
     if removed:
         lines.append(f"rm -rf -- {KEPT}")
-    return "\n".join([*lines, ""])
+    return "\n".join([*filter(None, lines), ""])
 
 
 def compose_end(found: Remembered) -> str:

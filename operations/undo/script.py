@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from chaos_engine.facts.manifest import ASIDE, DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
+from chaos_engine.facts.manifest import ASIDE, DIRECTORY, KEPT, MANIFEST, ORIGINALS, WRITTEN
 from chaos_engine.facts.repairs import REPAIRS
 from chaos_engine.facts.share import CONFINED, MOST_BYTES, PATTERN, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.engine.shell import QUIETLY
-from chaos_engine.operations.packages.removed import KEPT
 
 BACK = f"""\
 left= undone_later= not_ours=

@@ -15,11 +15,12 @@ import pytest
 from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine import templates
+from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts import health as module
 from chaos_engine.facts.haproxy import MARK
-from chaos_engine.facts.health import CHECKS, LIMIT_SECONDS, PART_OF, Health, limited
+from chaos_engine.facts.health import LIMIT_SECONDS, Check, Health, limited
 from chaos_engine.facts.observe.batch import PART_SECONDS
 from tests.unit.share import stand_in
 
@@ -28,6 +29,9 @@ HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 MOVED = {"/proc/": "proc/", "/sys/fs/cgroup/": "cgroup/", "/var/log/.": "log/.",
          "/var/log '": "log '", "/run/": "run/", "/usr/sbin/": "bin/"}  # fmt: skip
 """Where the checks look, and what stands for it below the directory."""
+
+
+CHECKS = {check.name: check for one in DECLARED.values() for check in one.health}
 
 
 class Node:
@@ -63,7 +67,7 @@ class Node:
         )
 
     def works(self, concern: str) -> bool:
-        return self.run(CHECKS[concern][0]).returncode == 0
+        return self.run(CHECKS[concern].command).returncode == 0
 
 
 @pytest.fixture
@@ -71,14 +75,29 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-def test_every_check_is_for_a_concern() -> None:
-    concerns = {*WORKER_CONCERNS, *PROXY_CONCERNS}
-    checked = {PART_OF.get(check, check) for check in CHECKS}
-    assert checked <= {concern.__name__ for concern in concerns}
+WITHOUT = {
+    "preflight": "it changes nothing",
+    "uncordon": "its operation looks at the node",
+    "hosts_file": "its file is all there is to it",
+    "packages": "what is not there does no work",
+    "etcd_certificates": "etcd is asked by what the concern finds",
+    "macvlan_network": "the address on it is asked by haproxy's check",
+}
+"""Why a concern has no check."""
+
+
+def test_each_concern_has_a_check_or_there_is_a_reason() -> None:
+    concerns = {one.__name__ for one in (*WORKER_CONCERNS, *PROXY_CONCERNS)}
+    assert {name for name in concerns if not DECLARED[name].health} == set(WITHOUT)
+
+
+def test_a_check_has_its_own_name() -> None:
+    declared = [check for one in DECLARED.values() for check in one.health]
+    assert len({check.name for check in declared}) == len(declared)
 
 
 def test_all_checks_end_before_the_read_of_them_is_given_up() -> None:
-    waiting = [check for check, _ in CHECKS.values() if "timeout " in check]
+    waiting = [check for check in CHECKS.values() if "timeout " in check.command]
     assert len(waiting) * LIMIT_SECONDS < PART_SECONDS
 
 
@@ -222,11 +241,13 @@ def test_status_of_a_limited_check_is_its_own(node: Node) -> None:
     assert node.run(limited("""echo 'a "b"' | grep -q '"b"'""")).returncode == 0
 
 
-def test_each_check_that_fails_is_a_line(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    tests = {"docker": ("false", "it's down"), "swap": ("echo noise; true", "x"),
-             "kernel": ("nonsense-program", "off; reboot")}  # fmt: skip
-    monkeypatch.setattr(module, "CHECKS", tests)
-    run = node.run(Health().command().get_raw_value())
+def test_each_check_that_fails_is_a_line(node: Node) -> None:
+    checks = (
+        Check("docker", "false", "it's down"),
+        Check("swap", "echo noise; true", "x"),
+        Check("kernel", "nonsense-program", "off; reboot"),
+    )
+    run = node.run(Health().command(checks).get_raw_value())
     assert (run.returncode, run.stderr) == (0, "")
     assert Health().process(run.stdout.splitlines()) == {
         "docker": "it's down",
@@ -235,7 +256,7 @@ def test_each_check_that_fails_is_a_line(node: Node, monkeypatch: pytest.MonkeyP
 
 
 def test_whole_command_is_valid_shell() -> None:
-    text = Health().command().get_raw_value()
+    text = Health().command(tuple(CHECKS.values())).get_raw_value()
     assert subprocess.run(["sh", "-n", "-c", text], check=False).returncode == 0
 
 

@@ -169,7 +169,7 @@ CALLS: dict[str, dict[str, Any]] = {
         "sysctls": {"net.ipv4.ip_forward": "1"},
     },
     "forget_changes": {"asked": ("docker", "site")},
-    "undo_concern": {"concern": "docker"},
+    "undo_concern": {"concern": "docker", "needed": ("kernel",)},
     "undo_other_concerns": {"known": ("docker",), "asked": ("site",)},
 }
 WITHOUT_COMMAND = {
@@ -182,8 +182,8 @@ WITHOUT_COMMAND = {
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
 
-COMMANDS = {"apply", "check", "ready", "script"}
-"""Arguments, and fields of them, that are shell commands."""
+COMMANDS = {"apply", "check", "how", "hows", "ready", "script"}
+"""Arguments, and fields of them, that are shell commands, or have some."""
 
 WITHOUT_TEXT = {"bool", "int", "bytes | None"}
 """What arguments are that no text can be given as: they need not be in `CALLS`."""

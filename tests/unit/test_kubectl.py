@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.rolling import RollingSettings, is_known
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts import standing
-from chaos_engine.facts.health import CHECKS
+from chaos_engine.facts.health import Check
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.operations.rolling import kubectl
 from chaos_engine.operations.rolling.cordon import note
@@ -283,11 +284,11 @@ def test_how_a_node_stands(
     works: bool,
     expected: StandingState,
 ) -> None:
-    monkeypatch.setattr(standing, "_OPTIONAL", {"docker": str(tmp_path), "swap": "/nowhere"})
-    monkeypatch.setattr(standing, "_ALWAYS", ("kubernetes",))
-    monkeypatch.setitem(CHECKS, "kubernetes", ("true", "kubelet does not answer"))
-    monkeypatch.setitem(CHECKS, "docker", ("true" if works else "false", "it's down"))
-    monkeypatch.setitem(CHECKS, "swap", ("false", "never asked"))
+    docker = Check("docker", "true" if works else "false", "it's down")
+    optional = {str(tmp_path): docker, "/nowhere": Check("swap", "false", "never asked")}
+    monkeypatch.setattr(standing, "_OPTIONAL", optional)
+    kubelet = Check("kubernetes", "true", "kubelet does not answer")
+    monkeypatch.setattr(standing, "_ALWAYS", (kubelet,))
     text = Standing().command().get_raw_value()
     for there, path in ((joined, "/etc/kubernetes/kubelet.conf"), (cordoned, NOTE)):
         text = text.replace(path, str(tmp_path) if there else "/nowhere")
@@ -301,7 +302,8 @@ def test_how_a_node_stands(
 def test_a_node_is_looked_at_by_what_its_pods_need() -> None:
     text = Standing().command().get_raw_value()
 
-    assert {*standing._OPTIONAL, *standing._ALWAYS} < set(CHECKS)
+    declared = {check for one in DECLARED.values() for check in one.health}
+    assert {*standing._OPTIONAL.values(), *standing._ALWAYS} < declared
     assert "logger" not in text, "a look says nothing to the log server"
     assert subprocess.run(["sh", "-n", "-c", text], check=False).returncode == 0
 

@@ -16,12 +16,14 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyinfra.api.command import FunctionCommand, StringCommand
 
+from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.kubernetes import KubernetesSources, Source
 from chaos_engine.facts.manifest import ORIGINALS, Entry, Manifest, Remembered
@@ -571,3 +573,15 @@ def test_links_that_were_put_in_place_of_our_file_are_all_kept_aside(place: Node
         place.undo("docker")
     kept = place.path(f"var/aside{path}").parent.iterdir()
     assert sorted(os.readlink(one) for one in kept) == ["/dotfiles/a", "/dotfiles/b"]
+
+
+def test_each_merged_file_has_a_concern_that_takes_its_part_out() -> None:
+    known = [path for one in DECLARED.values() for path in one.undo.take_out]
+    merged = {
+        path
+        for name in TOUCHING
+        for script, _ in [ran(name)]
+        for path in named(script, "keep_written") & named(script)
+    }
+    assert {"/etc/hosts", "/etc/fstab", "/etc/docker/daemon.json"} <= merged
+    assert [one for one in merged if not any(fnmatchcase(one, path) for path in known)] == []

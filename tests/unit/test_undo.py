@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos_engine.deploys import undo as deploy
+from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.undo import ORDER, UndoSettings
 from chaos_engine.facts.manifest import (
@@ -38,7 +40,7 @@ from chaos_engine.operations.undo.concerns import (
     refuse,
     remarks,
 )
-from chaos_engine.operations.undo.merge import take_out
+from chaos_engine.operations.undo.merge import take_out as take_out_by
 from chaos_engine.operations.undo.script import BACK, REINSTALL
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
@@ -46,6 +48,16 @@ from tests.unit.scripts import Sandbox
 HOSTS, FSTAB, DAEMON = "/etc/hosts", "/etc/fstab", "/etc/docker/daemon.json"
 CMDLINE = "/boot/firmware/cmdline.txt"
 NAMES = {"pi1": "192.168.1.50", "etcd1": "192.168.1.40"}
+
+
+TAKEN_OUT = {
+    path: how for declared in DECLARED.values() for path, how in declared.undo.take_out.items()
+}
+
+
+def take_out(path: str, current: bytes, original: bytes | None, written: bytes) -> bytes | None:
+    """What undo makes of a merged file, by what its concern declares."""
+    return take_out_by(path, current, original, written, TAKEN_OUT)
 
 
 class Node(Sandbox):
@@ -89,9 +101,12 @@ class Node(Sandbox):
         """Undo a concern; what was to be done with files."""
         found = self.remembered()
         # the state that is remembered is by real paths
-        files = changes(found, concern, originals=self.localise(ORIGINALS))
+        how = DECLARED[concern].undo
+        take_out = {self.localise(path): how.take_out[path] for path in how.take_out}
+        how = replace(how, take_out=take_out)
+        files = changes(found, concern, how, originals=self.localise(ORIGINALS))
         units = self.UNITS.replace("ROOT", str(self.root))
-        script = compose(found, concern, files)
+        script = compose(found, concern, files, how)
         ran = self.run(script, files.write, before=f"{units}\n{before}")
         assert (ran.returncode == 0) == ok, ran.stderr
         return files
@@ -242,9 +257,9 @@ def test_a_file_in_place_of_our_link_is_left(node: Node) -> None:
 
 def test_a_secret_is_overwritten_before_it_is_removed(node: Node) -> None:
     key = node.file("etc/client.key", "SECRET", mode="600", secret=True)
-    node.deploy("etc_certificates", Plan(write=(key,)))
+    node.deploy("etcd_certificates", Plan(write=(key,)))
     log = node.path("log")
-    node.undo("etc_certificates", before=f'shred() {{ echo "$*" >{log}; command shred "$@"; }}')
+    node.undo("etcd_certificates", before=f'shred() {{ echo "$*" >{log}; command shred "$@"; }}')
     assert log.read_text() == f"-n 1 -- {key.staged}\n"
     assert not node.path("etc/client.key").exists()
     assert node.leftovers == []
@@ -252,10 +267,10 @@ def test_a_secret_is_overwritten_before_it_is_removed(node: Node) -> None:
 
 def test_a_secret_that_was_overwritten_when_the_power_went_is_nobody_elses(node: Node) -> None:
     key = node.file("etc/client.key", "SECRET", mode="600", secret=True)
-    node.deploy("etc_certificates", Plan(write=(key,)))
+    node.deploy("etcd_certificates", Plan(write=(key,)))
     cut = 'shred() { command shred "$@"; kill -9 $$; }'
-    node.undo("etc_certificates", before=cut, ok=False)
-    assert node.undo("etc_certificates").aside == ()
+    node.undo("etcd_certificates", before=cut, ok=False)
+    assert node.undo("etcd_certificates").aside == ()
     assert not node.path("var/aside").exists()
     assert not node.path("etc/client.key").exists()
     assert node.leftovers == []
@@ -336,12 +351,12 @@ def test_a_node_of_a_cluster_is_refused_for_what_it_needs() -> None:
         entries=(Entry("docker", "hold", "set", "a"), Entry("journald", "file", "created", "/b"))
     )
     with pytest.raises(NodeError, match="it has joined a cluster, which needs docker; drain it"):
-        refuse(found, ["docker"], joined=True)
-    refuse(found, ["docker"], joined=False)
-    refuse(found, ["journald"], joined=True)
-    refuse(found, ["kubernetes"], joined=True)
+        refuse(found, ["docker"], needed=["docker", "kubernetes"])
+    refuse(found, ["docker"])
+    refuse(found, ["journald"], needed=["docker", "kubernetes"])
+    refuse(found, ["kubernetes"], needed=["docker", "kubernetes"])
     with pytest.raises(NodeError, match="it was deployed before changes were noted"):
-        refuse(Remembered(old=True), ["journald"], joined=False)
+        refuse(Remembered(old=True), ["journald"])
 
 
 def programs(folder: Path, **bodies: str) -> str:
@@ -578,6 +593,19 @@ def test_nothing_named_is_not_everything(value: object) -> None:
         UndoSettings.resolve()
     with Nodes("pi1").on():
         assert UndoSettings.resolve().undo is None
+
+
+def test_a_node_of_a_cluster_needs_what_its_concerns_declare() -> None:
+    needed = [name for name in reversed(ORDER) if DECLARED[name].undo.needed_when_joined]
+    assert needed == [
+        *("hosts_file", "log_mount", "docker", "swap", "cri_dockerd", "kubernetes"),
+        *("etcd_certificates", "kernel"),
+    ]
+
+
+def test_a_merged_file_that_no_concern_knows_is_left_to_its_owner() -> None:
+    with pytest.raises(NodeError, match="no concern declares how to remove its part"):
+        take_out("/etc/other", b"now", b"before", b"ours")
 
 
 def test_the_order_is_that_of_the_roles_from_the_end() -> None:

@@ -66,7 +66,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
 
 def healthy(monkeypatch: pytest.MonkeyPatch, script: str = "true") -> None:
     """Have the node's health read by SCRIPT."""
-    monkeypatch.setattr(Health, "command", lambda self: StringCommand(script))
+    monkeypatch.setattr(Health, "command", lambda self, checks: StringCommand(script))
 
 
 def found_on(nodes: Nodes) -> dict[str, list[str]]:
@@ -121,8 +121,8 @@ def test_reading_again_after_a_failure_is_possible(
     found_on(nodes)
     with nodes.on():
         assert part(Preparation).phase == ""
-        want([Read.of(Health)])
-        assert observe(Health) == {}
+        want([Read.of(Health, checks=())])
+        assert observe(Health, checks=()) == {}
 
 
 @pytest.fixture
