@@ -65,6 +65,7 @@ class Declaration:
     """What a concern or role declares of itself.
 
     + title: its name in pyinfra's output
+    + model: its settings
     + health: what tells whether its service does its work; none if its operations see all
     + asks: what more `verify` reads, from its settings
     + finds: what more is wrong, from its settings and what was read, each in words
@@ -72,6 +73,7 @@ class Declaration:
     """
 
     title: str
+    model: type[Settings]
     health: tuple[Check, ...] = ()
     asks: Callable[[Any], Iterable[Read]] = lambda settings: ()
     finds: Callable[[Any], Iterable[str]] = lambda settings: ()
@@ -114,7 +116,9 @@ def concern(
     """
 
     def decorate(function: Callable[[S], None]) -> Concern:
-        DECLARED[function.__name__] = Declaration(name, tuple(health), asks, finds, undo or Undo())
+        DECLARED[function.__name__] = Declaration(
+            name, model, tuple(health), asks, finds, undo or Undo()
+        )
 
         @wraps(function)
         @summarized

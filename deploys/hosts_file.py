@@ -9,14 +9,19 @@ from pydantic import model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.packages import PackagesSettings
-from chaos_engine.deploys.site import EndpointSettings, NodesSettings, StorageSettings, ipv4
+from chaos_engine.deploys.site import (
+    CloudInitSettings,
+    EndpointSettings,
+    NodesSettings,
+    StorageSettings,
+    ipv4,
+)
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import DomainName, fits
 from chaos_engine.operations.hosts_file import UNDO, write_hosts_block
 
 
-class HostsFileSettings(NodesSettings, StorageSettings, EndpointSettings):
+class HostsFileSettings(NodesSettings, StorageSettings, EndpointSettings, CloudInitSettings):
     """Settings of `hosts_file`."""
 
     @model_validator(mode="after")
@@ -50,13 +55,10 @@ def hosts_file(settings: HostsFileSettings) -> None:
     """
     host = current()[1]
     others = ((other.name, other.data.get("ssh_hostname")) for other in host.inventory)
-    removes_cloud_init = isinstance(settings, PackagesSettings) and (
-        "cloud-init" in settings.packages_absent
-    )
     write_hosts_block(
         name="Name the cluster's machines",
         addresses=addresses(settings, others),
-        rewritten=not removes_cloud_init,
+        rewritten=not settings.removes_cloud_init,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.site import LogServerSettings, NodesSettings
+from chaos_engine.deploys.site import NodesSettings
 from chaos_engine.operations.preflight import check_node
 
 
@@ -16,13 +16,11 @@ def preflight(settings: PreflightSettings) -> None:
     """Refuse a host that cannot become a work node, and point at what is noteworthy.
 
     Nothing is changed. Raises `SettingsError` for a host that ``chaos_nodes``, if set, does not
-    have. That the log server is another machine is checked where the settings name it.
+    have.
     """
     known_as = settings.node_name()
-    server = settings.log_server if isinstance(settings, LogServerSettings) else None
     check_node(
         name="Check node",
         known_as=known_as,
         address=str(settings.nodes.get(known_as, "")),
-        log_server=str(server or ""),
     )

@@ -97,6 +97,15 @@ class LogServerSettings(Settings):
     log_server: MachineAddressOrNone = Field(description=LOG_SERVER)
 
 
+class CloudInitSettings(Settings):
+    """What becomes of cloud-init, which may write files of the system anew at each boot."""
+
+    @property
+    def removes_cloud_init(self) -> bool:
+        """Whether the same run removes it."""
+        return False
+
+
 class ControllersSettings(NodesSettings):
     """The Kubernetes controllers."""
 

@@ -26,19 +26,18 @@ MAX_RESOLVE_MS = 1000
 _seen: WeakKeyDictionary[State, dict[str, str]] = WeakKeyDictionary()
 
 
-@converge(reads=lambda known_as, address="", log_server="": [Read.of(Node)])
-def check_node(known_as: str, address: str = "", log_server: str = "") -> Commands:
+@converge(reads=lambda known_as, address="": [Read.of(Node)])
+def check_node(known_as: str, address: str = "") -> Commands:
     """Refuse a node that cannot become a work node; never changes anything.
 
     + known_as: the node's name in the cluster, "" if it has none
     + address: the IPv4 address that the other nodes know it by, "" for any
-    + log_server: the IPv4 address that its logs will be sent to, "" for none
 
     **Example:** ``check_node(name="Check node", known_as="pi1", address="192.168.1.50")``
     """
     state, host = current()
     node = observe(Node)
-    problems = list(unfit(node, log_server, address))
+    problems = list(unfit(node, address))
     seen = _seen.setdefault(state, {})
     twin = seen.setdefault(node.boot_id, host.name)
     if twin != host.name:
@@ -58,7 +57,7 @@ def check_node(known_as: str, address: str = "", log_server: str = "") -> Comman
     yield from ()
 
 
-def unfit(node: NodeState, log_server: str = "", address: str = "") -> Iterator[str]:
+def unfit(node: NodeState, address: str = "") -> Iterator[str]:
     """What keeps a node from being a work node, and what to do about it: a pure function."""
     if not node.root:
         yield NOT_ROOT
@@ -92,8 +91,6 @@ def unfit(node: NodeState, log_server: str = "", address: str = "") -> Iterator[
             f"its root file system has {node.free_mib} MiB free, {MIN_FREE_MIB} are needed; "
             "make room on it"
         )
-    if log_server and log_server in node.addresses:
-        yield f"it is the log server {log_server} itself; set chaos_log_server to another machine"
     if address and node.addresses and address not in node.addresses:
         # the other nodes' hosts file, and kubelet's node-ip, would name another machine
         yield (

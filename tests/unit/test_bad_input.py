@@ -1395,7 +1395,8 @@ NODES = [
         changed(free_mib=199),
     ),
     node(
-        "it is the log server 192.168.1.42 itself; set chaos_log_server to another machine",
+        "the log server's address 192.168.1.42 is this node's own; set chaos_log_server to another "
+        "computer, which keeps the logs",
         changed(addresses=("192.168.1.42",)),
     ),
     node(

@@ -154,7 +154,7 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "create_network": {"wanted": MACVLAN, "last": True},
     "remove_packages": {"names": ("snapd", "plymouth")},
-    "check_node": {"known_as": "pi1", "address": "192.168.1.50", "log_server": "192.168.1.42"},
+    "check_node": {"known_as": "pi1", "address": "192.168.1.50"},
     "reboot_node": {"wanted": ("cgroup_enable=memory",), "rolling": ROLLING},
     "uncordon_node": {"rolling": ROLLING, "last": True},
     "forward_logs": {"config": "*.* @1.2.3.4\nstop\n", "network": "", "server": "192.168.1.42"},

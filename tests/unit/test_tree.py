@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from chaos_engine import deploys
+from chaos_engine.deploys.concern import DECLARED
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -169,3 +170,22 @@ def undocumented(tree: ast.Module) -> Iterator[str]:
 @pytest.mark.parametrize("file", python_files(), ids=lambda file: str(file.relative_to(CHECKOUT)))
 def test_everything_public_is_documented(file: Path) -> None:
     assert list(undocumented(ast.parse(file.read_text()))) == []
+
+
+@pytest.mark.parametrize("role", ["worker", "proxy"])
+def test_what_a_role_calls_lists_and_inherits_is_the_same(role: str) -> None:
+    module = import_module(f"chaos_engine.deploys.{role}")
+    tree = ast.parse((CHECKOUT / f"deploys/{role}.py").read_text())
+    body = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == role)
+    called = [
+        node.value.func.id
+        for node in body.body
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Name)
+    ]
+    names = [concern.__name__ for concern in module.CONCERNS]
+    assert called == names
+    models = {DECLARED[name].model for name in names}
+    assert {*DECLARED[role].model.__bases__} <= models
+    assert all(issubclass(DECLARED[role].model, model) for model in models)

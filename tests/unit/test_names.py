@@ -1,0 +1,109 @@
+"""The names that other people's projects import stay: a name goes only with a major version."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+from pyinfra.api.facts import FactBase
+
+from chaos_engine.deploys.settings import Settings
+
+FACTS = (
+    "api_servers.ApiServers",
+    "apt.Packages",
+    "cloud_init.CloudInit",
+    "containers.Container",
+    "containers.Image",
+    "docker.DockerInfo",
+    "docker.DockerNetworks",
+    "docker_service.DockerService",
+    "etcd.EtcdVersions",
+    "files.Files",
+    "files.Present",
+    "files.Content",
+    "haproxy.LoadedConfig",
+    "haproxy.SharedCopy",
+    "health.Health",
+    "journald.DropIns",
+    "kernel.KernelCmdline",
+    "kubernetes.Joined",
+    "kubernetes.KubeletConfiguration",
+    "kubernetes.KubeletReplaced",
+    "kubernetes.KubernetesSources",
+    "kubernetes.RepositorySigners",
+    "log_mount.LogShares",
+    "macvlan.MacvlanLinks",
+    "manifest.Manifest",
+    "mounts.Mounts",
+    "mounts.Answers",
+    "network.Interface",
+    "network.AddressOwners",
+    "node.AsRoot",
+    "node.Node",
+    "observe.NodeFact",
+    "observe.YesOrNo",
+    "observe.SeveralFact",
+    "packages.RemovalPlan",
+    "repairs.Repairs",
+    "rsyslog.Snippets",
+    "standing.Standing",
+    "suspects.Suspects",
+    "swap.Swaps",
+    "sysctl.KernelModules",
+    "sysctl.Sysctls",
+    "systemd.Units",
+    "unit_traces.Traces",
+)
+MODELS = (
+    "cri_dockerd.CriDockerdSettings",
+    "docker.DockerSettings",
+    "etcd_certificates.EtcdCertificatesSettings",
+    "haproxy.HaproxySettings",
+    "hosts_file.HostsFileSettings",
+    "journald.JournaldSettings",
+    "kernel.KernelSettings",
+    "kubernetes.KubernetesSettings",
+    "log_mount.LogMountSettings",
+    "macvlan_network.MacvlanNetworkSettings",
+    "packages.PackagesSettings",
+    "preflight.PreflightSettings",
+    "proxy.ProxySettings",
+    "reboot.RebootSettings",
+    "rolling.RollingSettings",
+    "rsyslog.RsyslogSettings",
+    "settings.Settings",
+    "site.NodesSettings",
+    "site.StorageSettings",
+    "site.LogServerSettings",
+    "site.ControllersSettings",
+    "site.EndpointSettings",
+    "site.LanSettings",
+    "site.EtcdSettings",
+    "site.ContainerLogSettings",
+    "site.VersionsSettings",
+    "summary.SummarySettings",
+    "swap.SwapSettings",
+    "uncordon.UncordonSettings",
+    "undo.UndoSettings",
+    "worker.WorkerSettings",
+)
+OPERATIONS = ("files.install", "files.File", "files.Unit")
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_fact_is_where_it_was(name: str) -> None:
+    module, _, fact = name.partition(".")
+    assert issubclass(getattr(import_module(f"chaos_engine.facts.{module}"), fact), FactBase)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_settings_model_is_where_it_was(name: str) -> None:
+    module, _, model = name.partition(".")
+    assert issubclass(getattr(import_module(f"chaos_engine.deploys.{module}"), model), Settings)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_operation_for_files_is_where_it_was(name: str) -> None:
+    module, _, thing = name.partition(".")
+    assert hasattr(import_module(f"chaos_engine.operations.{module}"), thing)
