@@ -1,7 +1,7 @@
 """make demo: start a virtual cluster, deploy it as a user would, and show what was seen on it.
 
-The table at the end comes from plain commands over ssh and on the servers (`tests.seen`), not from
-the package itself.
+The table at the end comes from plain commands over ssh and on the servers
+(`tests.cluster.seen`), not from the package itself.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 
-from tests import seen
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster
+from tests.cluster import seen
+from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from datetime import date
 
 from click import unstyle
 
-from tests.virtual_cluster import CHECKOUT, Cluster, own_lab
+from tests.cluster.virtual_cluster import CHECKOUT, Cluster, own_lab
 
 PAGE = CHECKOUT / "docs" / "preview.md"
 NODE = "pi1"
@@ -19,7 +19,7 @@ HEAD = """\
 Written by `make transcript` on {day}, on a node of the
 [virtual cluster](../CONTRIBUTING.md#the-lab). Each line that begins with the node's name and an
 operation says what is done and why. What a preview says, the run says again, word for word; tests
-compare the two (`tests/acceptance/test_02_deploy.py`, `tests/drift.py`).
+compare the two (`tests/acceptance/test_02_deploy.py`, `tests/cluster/drift.py`).
 
 Left out below: tables of operations, operations that change nothing, and what a long step says
 every few seconds.

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests import manifest, node_state
 from tests.acceptance.suites import OPTIONS
-from tests.faults import bad as bad
-from tests.faults import good as good
-from tests.faults import nothing_half_done as nothing_half_done
+from tests.cluster import manifest, node_state
+from tests.cluster.faults import bad as bad
+from tests.cluster.faults import good as good
+from tests.cluster.faults import nothing_half_done as nothing_half_done
+from tests.cluster.node_state import State
+from tests.cluster.virtual_cluster import Cluster, Reasons, own_lab
 from tests.lab.plan import parse_workers
-from tests.node_state import State
-from tests.virtual_cluster import Cluster, Reasons, own_lab
 
 WORKERS = os.environ.get("ACCEPTANCE_WORKERS", "pi1,pi4,pi5,pi7")
 """Which workers: ACCEPTANCE_WORKERS=10 runs the same tests on all ten."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import MANIFEST
+from tests.cluster.virtual_cluster import Cluster
 from tests.lab import certificates
-from tests.virtual_cluster import Cluster
 
 
 def test_facts_print_typed_values(cluster: Cluster) -> None:

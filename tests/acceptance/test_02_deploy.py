@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tests import manifest, seen
 from tests.acceptance.conftest import FirstDeploy
 from tests.acceptance.suites import SUITE
-from tests.virtual_cluster import Cluster
+from tests.cluster import manifest, seen
+from tests.cluster.virtual_cluster import Cluster
 
 
 def test_preview_of_fresh_nodes_lists_exactly_what_the_deploy_changes(
@@ -54,7 +54,7 @@ def test_second_run_changes_nothing_and_takes_one_command_a_host(
     deployed: Cluster, flag: str
 ) -> None:
     run = deployed.run(
-        "python", "-m", "tests.count_commands", "inventory.py", "deploy.py", flag, "--json",
+        "python", "-m", "tests.cluster.count_commands", "inventory.py", "deploy.py", flag, "--json",
         *deployed.limit,
     )  # fmt: skip
     found = json.loads(run.out)

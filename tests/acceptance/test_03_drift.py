@@ -9,9 +9,9 @@ from itertools import cycle
 
 import pytest
 
-from tests import drift, manifest, seen
-from tests.drift import leaves
-from tests.virtual_cluster import Cluster, Result, wait_for
+from tests.cluster import drift, manifest, seen
+from tests.cluster.drift import leaves
+from tests.cluster.virtual_cluster import Cluster, Result, wait_for
 
 DRIFT = {
     "hosts_file": "name of a machine gone",

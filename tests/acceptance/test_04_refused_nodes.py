@@ -8,7 +8,7 @@ import pytest
 from click import unstyle
 
 from tests.acceptance.conftest import MANIFEST
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 CMDLINE = "/boot/firmware/cmdline.txt"
 

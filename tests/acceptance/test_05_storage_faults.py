@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from tests.virtual_cluster import Cluster, wait_for
+from tests.cluster.virtual_cluster import Cluster, wait_for
 
 STORAGE = ("etcd1", "etcd2", "etcd3")
 MOUNTED = "findmnt -no SOURCE --mountpoint /var/log -t fuse.glusterfs"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.virtual_cluster import CHECKOUT, Cluster
+from tests.cluster.virtual_cluster import CHECKOUT, Cluster
 
 DEPLOY = """\
 from chaos_engine.deploys import docker

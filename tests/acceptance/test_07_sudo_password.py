@@ -14,7 +14,7 @@ from functools import cache
 import pytest
 
 from tests.acceptance.suites import OPTIONS
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster
+from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster
 
 NODE = "pi7"
 PASSWORD = "ubuntu"

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests import drift, seen
-from tests.joined import api_server, joined
-from tests.lan_client import API, CLIENT, CONTROLLERS, Json, client
-from tests.operations import COPY, HAIRPIN
-from tests.operations import HAPROXY as RUN
-from tests.virtual_cluster import CHECKOUT, Cluster, wait_for
+from tests.cluster import drift, seen
+from tests.cluster.joined import api_server, joined
+from tests.cluster.lan_client import API, CLIENT, CONTROLLERS, Json, client
+from tests.cluster.operations import COPY, HAIRPIN
+from tests.cluster.operations import HAPROXY as RUN
+from tests.cluster.virtual_cluster import CHECKOUT, Cluster, wait_for
 
 PROXY = seen.PROXY
 STORAGE = ("etcd1", "etcd2", "etcd3")
@@ -100,7 +100,9 @@ def test_nodes_reach_all_controllers(proxied: Cluster, node: str) -> None:
 
 def test_one_machine_answers_for_each_address(proxied: Cluster) -> None:
     def owners(address: str) -> list[str]:
-        found: list[str] = json.loads(proxied.run(sys.executable, "tests/arping.py", address).out)
+        found: list[str] = json.loads(
+            proxied.run(sys.executable, "tests/cluster/arping.py", address).out
+        )
         return found
 
     parent = proxied.exec(PROXY, "cat /sys/class/net/eth0/address")

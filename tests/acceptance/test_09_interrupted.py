@@ -4,11 +4,11 @@ tests."""
 from __future__ import annotations
 
 from tests.acceptance.conftest import FirstDeploy
-from tests.interrupted_deploy import KNOWN, chain
-from tests.interruption import Killed, Point, PowerCut, Stopped
-from tests.node_state import differences, take
-from tests.operations import DOCKER
-from tests.virtual_cluster import Cluster
+from tests.cluster.interrupted_deploy import KNOWN, chain
+from tests.cluster.interruption import Killed, Point, PowerCut, Stopped
+from tests.cluster.node_state import differences, take
+from tests.cluster.operations import DOCKER
+from tests.cluster.virtual_cluster import Cluster
 
 POINTS: list[Point] = [
     Stopped("dpkg-deb", "fsys-tarfile .*glusterfs-common", "KILL"),

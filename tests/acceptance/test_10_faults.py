@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tests import faults
-from tests.virtual_cluster import Cluster
+from tests.cluster import faults
+from tests.cluster.virtual_cluster import Cluster
 
 CMDLINE = "/boot/firmware/cmdline.txt"
 DAEMON = "/etc/docker/daemon.json"

@@ -13,10 +13,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.eavesdropper import OTHERS, Secret, Seen, eavesdropping
+from tests.cluster.eavesdropper import OTHERS, Secret, Seen, eavesdropping
+from tests.cluster.virtual_cluster import Cluster, Result, wait_for
 from tests.lab import nodes
 from tests.lab.disk import BRICKS
-from tests.virtual_cluster import Cluster, Result, wait_for
 
 FOLDER = "/etc/kubernetes"
 KEY = f"{FOLDER}/client.key"

@@ -1,8 +1,8 @@
 """A cluster that the nodes have joined: what stops pods goes in turns, and the API stays up.
 
 The cluster is kubeadm's files, a kubelet that runs, API servers that end with their Docker, as pods
-do, and take their time to come back (`tests/joined.py`), and the real `kubectl` on the computer of
-whoever runs the deploy. `tests/turns.py` says what is seen of turns, requests and streams.
+do, and take their time to come back (`tests/cluster/joined.py`), and the real `kubectl` on the
+computer of whoever runs the deploy. `tests/cluster/turns.py` says what is seen of turns, requests and streams.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.joined import (
+from tests.cluster.joined import (
     KUBECONFIG,
     all_joined,
     audit,
@@ -29,8 +29,8 @@ from tests.joined import (
     slow_api_servers,
     take_pods,
 )
-from tests.lan_client import CONTROLLERS, Json
-from tests.turns import (
+from tests.cluster.lan_client import CONTROLLERS, Json
+from tests.cluster.turns import (
     are_apart,
     at_least_two_were_ready,
     in_proxys_turn_only,
@@ -39,7 +39,7 @@ from tests.turns import (
     parse_step,
     watched,
 )
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster, limits, wait_for
+from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster, limits, wait_for
 
 NOTE = "/var/lib/chaos-engine/cordoned"
 DOCKER = "chaos_engine.deploys.docker"

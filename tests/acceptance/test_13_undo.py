@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import seen
 from tests.acceptance.suites import SUITE, USERLAND
-from tests.node_state import AFTER_UNDO, State, differences, take
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+from tests.cluster import seen
+from tests.cluster.node_state import AFTER_UNDO, State, differences, take
+from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
 
 NODE = seen.PROXY
 UNDO = "chaos_engine.deploys.undo"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests import legacy_state, seen
 from tests.acceptance.suites import BOOKWORM
-from tests.virtual_cluster import Cluster, own_lab
+from tests.cluster import legacy_state, seen
+from tests.cluster.virtual_cluster import Cluster, own_lab
 
 FRESH, WORKER, PROXY = "pi4", "pi1", seen.PROXY
 LEGACY = (WORKER, PROXY)

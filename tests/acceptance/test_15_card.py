@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 _CHUNK = 8 << 20
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests import seen
 from tests.acceptance.suites import SUITE
-from tests.operations import COPY
-from tests.virtual_cluster import Cluster, wait_for
+from tests.cluster import seen
+from tests.cluster.operations import COPY
+from tests.cluster.virtual_cluster import Cluster, wait_for
 
 NODE = seen.PROXY
 HOSTILE = "etcd1"

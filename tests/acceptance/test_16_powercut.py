@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.acceptance.suites import OPTIONS, SUITE
-from tests.powercut_lives import (
+from tests.cluster.powercut_lives import (
     BEGIN_UNDO,
     CHANGE,
     CONTROLLERS,
@@ -16,7 +16,7 @@ from tests.powercut_lives import (
     choose,
     live_at_once,
 )
-from tests.virtual_cluster import own_lab
+from tests.cluster.virtual_cluster import own_lab
 
 SEED = "17898"
 NODES = {"pi1": (FIRST, CHANGE, VERSION, BEGIN_UNDO), "pi5": (PULLS, IMAGE, CONTROLLERS, REBOOT)}

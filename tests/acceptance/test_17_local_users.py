@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.operations import HOSTS, JOURNAL
-from tests.virtual_cluster import Cluster
+from tests.cluster.operations import HOSTS, JOURNAL
+from tests.cluster.virtual_cluster import Cluster
 
 NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups"
 RUN, STATE = "/run/chaos-engine", "/var/lib/chaos-engine"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.joined import leave as forget
-from tests.virtual_cluster import Cluster, limits, wait_for
+from tests.cluster.joined import leave as forget
+from tests.cluster.virtual_cluster import Cluster, limits, wait_for
 
 FIRST, SECOND, WORKER = NODES = ("pi1", "pi4", "pi5")
 VERSIONS = (

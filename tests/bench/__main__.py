@@ -17,7 +17,7 @@ from tests.bench.parts import ansible, card, commands, limit, scale
 from tests.bench.parts.options import LAB, Options
 from tests.bench.report import Page
 from tests.bench.results import FOLDER, Results, say
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 
 class Part(Protocol):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench import values
 from tests.bench.nodes import WORK, RunError, inside, timed
 from tests.bench.results import CHECKOUT
-from tests.virtual_cluster import Cluster, limits
+from tests.cluster.virtual_cluster import Cluster, limits
 
 ANSIBLE = WORK / "ansible"
 """The virtual environment of Ansible, made by ``make bench``."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench.relay import Traffic
 from tests.bench.results import CHECKOUT, say
-from tests.virtual_cluster import LAB, Cluster, limits
+from tests.cluster.virtual_cluster import LAB, Cluster, limits
 
 WORK = CHECKOUT / ".bench"
 """What the benchmarks make for themselves and keep between runs; not in git."""

@@ -13,7 +13,7 @@ from chaos_engine.facts.manifest import MANIFEST
 from tests.bench.nodes import WORK, RunError, inside, timed
 from tests.bench.results import CHECKOUT
 from tests.bench.values import group_data, settings
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 SCRIPTS = CHECKOUT / "tests/bench/shell"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import bad as bad
-from tests.faults import good as good
-from tests.faults import nothing_half_done as nothing_half_done
+from tests.cluster.faults import bad as bad
+from tests.cluster.faults import good as good
+from tests.cluster.faults import nothing_half_done as nothing_half_done
+from tests.cluster.virtual_cluster import Cluster, own_lab
 from tests.lab.plan import parse_workers
-from tests.virtual_cluster import Cluster, own_lab
 
 WORKERS = os.environ.get("TORTURE_WORKERS", "pi1,pi4,pi5,pi7")
 CARD = parse_workers(WORKERS)[0]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.virtual_cluster import Cluster, own_lab, reasons
 from tests.lab.paths import LabPaths
-from tests.virtual_cluster import Cluster, own_lab, reasons
 
 NODE = "pi1"
 SITE = {

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import faults, seen
+from tests.cluster import faults, seen
+from tests.cluster.virtual_cluster import Cluster, wait_for
 from tests.lab import linux
 from tests.lab.paths import LabPaths
-from tests.virtual_cluster import Cluster, wait_for
 
 Fault = Callable[[Cluster, str], AbstractContextManager[object]]
 

@@ -12,10 +12,10 @@ from functools import cache
 
 import pytest
 
-from tests.interrupted_deploy import KNOWN, chain, make_fresh
-from tests.interruption import Killed, Point, PowerCut, PowerCutInReboot, Stopped
-from tests.node_state import State, differences, take
-from tests.operations import (
+from tests.cluster.interrupted_deploy import KNOWN, chain, make_fresh
+from tests.cluster.interruption import Killed, Point, PowerCut, PowerCutInReboot, Stopped
+from tests.cluster.node_state import State, differences, take
+from tests.cluster.operations import (
     CERTIFICATES,
     COPY,
     DOCKER,
@@ -40,7 +40,7 @@ from tests.operations import (
     SWAP,
     WORKER,
 )
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 CHAINS: dict[str, tuple[str, list[Point], list[Point]]] = {
     "killed, odd operations begun": (

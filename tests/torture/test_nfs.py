@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.virtual_cluster import Cluster, Result, own_lab, wait_for
 from tests.lab import cluster as lab
 from tests.lab import nodes, uml
 from tests.lab.disk import Disks
 from tests.lab.image import Images
 from tests.lab.paths import LabPaths
-from tests.virtual_cluster import Cluster, Result, own_lab, wait_for
 
 NODE = "pi1"
 EXPORT = f"/srv/log/{NODE}"

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
+from tests.cluster.powercut_lives import PROXY, WORKER, Life, choose, live_at_once
+from tests.cluster.virtual_cluster import own_lab
 from tests.lab.plan import SUITES
-from tests.powercut_lives import PROXY, WORKER, Life, choose, live_at_once
-from tests.virtual_cluster import own_lab
 
 SEED = os.environ.get("POWERCUT_SEED") or "1"
 NODES = {"pi1": WORKER, "pi4": WORKER, "pi5": PROXY, "pi7": WORKER}

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests import legacy_state, seen
-from tests.virtual_cluster import Cluster, own_lab
+from tests.cluster import legacy_state, seen
+from tests.cluster.virtual_cluster import Cluster, own_lab
 
 WORKER, PROXY = "pi1", seen.PROXY
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y"

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests import drift, manifest, seen
-from tests.drift import DRIFTS, Outcome
-from tests.virtual_cluster import Cluster
+from tests.cluster import drift, manifest, seen
+from tests.cluster.drift import DRIFTS, Outcome
+from tests.cluster.virtual_cluster import Cluster
 
 Judge = Callable[[str], Outcome]
 

@@ -12,10 +12,10 @@ from functools import partial
 
 import pytest
 
-from tests.joined import KUBECONFIG, all_joined, give_pods, kubelet, slow_api_servers
-from tests.lan_client import API, CONTROLLERS, ready
-from tests.seen import PROXY
-from tests.turns import (
+from tests.cluster.joined import KUBECONFIG, all_joined, give_pods, kubelet, slow_api_servers
+from tests.cluster.lan_client import API, CONTROLLERS, ready
+from tests.cluster.seen import PROXY
+from tests.cluster.turns import (
     PATIENCE,
     are_apart,
     at_least_two_were_ready,
@@ -23,7 +23,7 @@ from tests.turns import (
     most_together,
     watched,
 )
-from tests.virtual_cluster import Cluster, wait_for
+from tests.cluster.virtual_cluster import Cluster, wait_for
 
 KUBERNETES = "chaos_engine.deploys.kubernetes"
 OLD = (*KUBECONFIG, "--data", "chaos_kubernetes_version=1.28.14")
@@ -75,7 +75,9 @@ def make_due(cluster: Cluster, nodes: Collection[str]) -> None:
 
 
 def answered(cluster: Cluster) -> bool:
-    report = cluster.run("python3", "tests/api_client.py", "wait", API, "--seconds", "20").out
+    report = cluster.run(
+        "python3", "tests/cluster/api_client.py", "wait", API, "--seconds", "20"
+    ).out
     return bool(json.loads(report)["answered"])
 
 

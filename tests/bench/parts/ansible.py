@@ -15,7 +15,7 @@ from tests.bench.parts.options import Options, hosts_of
 from tests.bench.plot import bars
 from tests.bench.report import Page, by_scenario
 from tests.bench.results import Label, Results, say
-from tests.virtual_cluster import Cluster, limits
+from tests.cluster.virtual_cluster import Cluster, limits
 
 PART = "ansible"
 MINUTES = 120

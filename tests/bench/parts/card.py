@@ -17,7 +17,7 @@ from tests.bench.plot import bars
 from tests.bench.report import Page, spread
 from tests.bench.report import number as shown
 from tests.bench.results import CHECKOUT, Label, Results, say
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 PART = "card"
 MINUTES = 80

@@ -14,7 +14,7 @@ from tests.bench.parts.limit import make_fresh
 from tests.bench.parts.options import Options, hosts_of
 from tests.bench.report import Page, spread
 from tests.bench.results import Results, say
-from tests.virtual_cluster import Cluster, limits
+from tests.cluster.virtual_cluster import Cluster, limits
 
 PART = "commands"
 MINUTES = 40
@@ -57,7 +57,7 @@ def count(cluster: Cluster, hosts: Sequence[str], scenario: str, results: Result
     with through_relays(cluster, hosts) as way:
         run = timed(
             cluster,
-            *(sys.executable, "-m", "tests.count_commands"),
+            *(sys.executable, "-m", "tests.cluster.count_commands"),
             *("inventory.py", "deploy.py", flag, "--json", *limits(hosts)),
             hosts_file=way.hosts_file,
             timeout=1800,

@@ -14,7 +14,7 @@ from tests.bench.plot import bars
 from tests.bench.report import Page, against, by_scenario
 from tests.bench.results import Label, Results
 from tests.bench.shell import Scripts
-from tests.virtual_cluster import Cluster, wait_for
+from tests.cluster.virtual_cluster import Cluster, wait_for
 
 PART = "limit"
 MINUTES = 90

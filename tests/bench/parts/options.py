@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.bench import nodes
 from tests.bench.measure import Clock
 from tests.bench.results import Results, about
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 LAB = "bench"
 """The lab of the parts that need no other one."""

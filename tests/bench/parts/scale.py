@@ -16,7 +16,7 @@ from tests.bench.parts.options import Options
 from tests.bench.plot import curves
 from tests.bench.report import Page, number, ratio, spread
 from tests.bench.results import Results, say
-from tests.virtual_cluster import Cluster, limits, wait_for
+from tests.cluster.virtual_cluster import Cluster, limits, wait_for
 
 PART = "scale"
 MINUTES = 60

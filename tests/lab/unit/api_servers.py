@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http.client import HTTPSConnection
 from pathlib import Path
 
-from tests.api_client import Target
+from tests.cluster.api_client import Target
 from tests.lab import apiserver, certificates, plan
 from tests.lab.control_plane.store import Store
 

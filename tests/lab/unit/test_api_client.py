@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import api_client
-from tests.api_client import Target, parse_head, until_stopped
+from tests.cluster import api_client
+from tests.cluster.api_client import Target, parse_head, until_stopped
 
 
 def test_a_target_is_an_address_and_a_port() -> None:

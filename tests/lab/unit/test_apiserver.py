@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests import api_client
-from tests.api_client import Failure, Json, Target
+from tests.cluster import api_client
+from tests.cluster.api_client import Failure, Json, Target
 from tests.lab import apiserver, plan
 from tests.lab.unit.api_servers import Server, make_folder, running
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.arping import Interface, claims, request
+from tests.cluster.arping import Interface, claims, request
 
 _VIP = socket.inet_aton("192.168.1.60")
 _COMPUTER = Interface("eth0", bytes.fromhex("020000000002"), socket.inet_aton("192.168.1.2"))

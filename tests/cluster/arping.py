@@ -1,6 +1,6 @@
 """Who answers for an address on the LAN: sends ARP requests and prints every MAC that claims it.
 
-    tests/lab/lab run -- python3 tests/arping.py 192.168.1.60
+    tests/lab/lab run -- python3 tests/cluster/arping.py 192.168.1.60
 
 prints a JSON list, sorted, empty if nobody answers. It needs root and nothing but Python 3.9.
 """

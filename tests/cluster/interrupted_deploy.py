@@ -6,11 +6,11 @@ import json
 import time
 from collections.abc import Iterable
 
-from tests.interruption import Killed, Point, Victim
-from tests.node_state import LEFT
-from tests.operations import REBOOT
-from tests.virtual_cluster import Cluster
-from tests.watched import Judge, Watch
+from tests.cluster.interruption import Killed, Point, Victim
+from tests.cluster.node_state import LEFT
+from tests.cluster.operations import REBOOT
+from tests.cluster.virtual_cluster import Cluster
+from tests.cluster.watched import Judge, Watch
 
 WORDS = ["cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.operations import (
+from tests.cluster.operations import (
     CERTIFICATES,
     COPY,
     DOCKER,
@@ -28,7 +28,7 @@ from tests.operations import (
     SHIM,
     SWAP,
 )
-from tests.virtual_cluster import Cluster, limits
+from tests.cluster.virtual_cluster import Cluster, limits
 
 _APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends"
 _SYSTEMD = "/etc/systemd/system"

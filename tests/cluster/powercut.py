@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster
 from tests.lab import nodes
 from tests.lab.cgroup import Group
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster
 
 _RUN_SECONDS = 900
 _NEW_LOOKS = 10

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 _FIND = (
     "find / /run /tmp /boot/firmware /dev/shm /var/log -xdev "

@@ -1,10 +1,10 @@
 """A client of the Kubernetes API's address that measures: requests, open streams, an outage.
 
 It needs nothing but Python 3.9, so it runs as the computer on the LAN and, without being there, on
-nodes (with `python3 -c "$(cat tests/api_client.py)"` standard input stays free):
+nodes (with `python3 -c "$(cat tests/cluster/api_client.py)"` standard input stays free):
 
-    tests/lab/lab run -- python3 tests/api_client.py requests 192.168.1.60:6443 --count 5000
-    tests/lab/lab exec pi5 -- python3 - wait 192.168.1.60:6443 < tests/api_client.py
+    tests/lab/lab run -- python3 tests/cluster/api_client.py requests 192.168.1.60:6443 --count 5000
+    tests/lab/lab exec pi5 -- python3 - wait 192.168.1.60:6443 < tests/cluster/api_client.py
 
 What answers is the lab's stand-in for kube-apiserver, which says its name; a client without
 certificate may ask for its version and its state. Every line of output is

@@ -16,11 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from tests import operations
-from tests.interrupted_deploy import make_fresh
-from tests.lab.errors import LabError
-from tests.node_state import AFTER_UNDO, LEFT, State, differences, take
-from tests.powercut import (
+from tests.cluster import operations
+from tests.cluster.interrupted_deploy import make_fresh
+from tests.cluster.node_state import AFTER_UNDO, LEFT, State, differences, take
+from tests.cluster.powercut import (
     HasRun,
     Operation,
     Over,
@@ -30,7 +29,8 @@ from tests.powercut import (
     Runs,
     cut_short,
 )
-from tests.virtual_cluster import Cluster, wait_for
+from tests.cluster.virtual_cluster import Cluster, wait_for
+from tests.lab.errors import LabError
 
 DEPLOY, UNDO = "deploy.py", "chaos_engine.deploys.undo"
 MANIFEST = "/var/lib/chaos-engine/manifest"

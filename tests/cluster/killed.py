@@ -1,6 +1,6 @@
 """pyinfra that is killed at a chosen moment of a chosen operation, as by ``kill -9``.
 
-python -m tests.killed 'Run Docker' half inventory.py deploy.py -y --limit pi1
+python -m tests.cluster.killed 'Run Docker' half inventory.py deploy.py -y --limit pi1
 
 Moments of the operation's first command that is no read: *before* it is sent; *sent*, but nothing
 of what follows on its standard input; *half* of that; *after* its end, of which nobody learns. A

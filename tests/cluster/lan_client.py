@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster
+from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster
 
-CLIENT = "tests/api_client.py"
+CLIENT = "tests/cluster/api_client.py"
 
 API = "192.168.1.60:6443"
 """The address of the Kubernetes API."""

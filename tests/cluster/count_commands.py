@@ -1,6 +1,6 @@
 """pyinfra, with the remote commands of each host counted at its connector.
 
-python -m tests.count_commands inventory.py deploy.py -y
+python -m tests.cluster.count_commands inventory.py deploy.py -y
 
 Ends with a line ``commands: {"pi1": 2, ...}`` on stderr.
 """

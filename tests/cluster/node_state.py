@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 State = Mapping[str, Mapping[str, str]]
 """Section to name to what was seen of it: ``state["files"]["/etc/hosts"]``."""

@@ -18,7 +18,7 @@ import testinfra
 from click import unstyle
 from testinfra.host import Host
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "tests" / "lab" / "lab"
 
 
@@ -236,7 +236,7 @@ def own_lab(name: str, keep: str, *options: str) -> Iterator[Cluster]:
 @cache
 def _connect(lab: str, node: str, key: str, known_hosts: str) -> Host:
     config = Path(key).parent / "testinfra.config"
-    connect = f"{sys.executable} {CHECKOUT}/tests/pass_connection.py %h %p"
+    connect = f"{sys.executable} {CHECKOUT}/tests/cluster/pass_connection.py %h %p"
     config.write_text(
         "Host *\n"
         "  User ubuntu\n"

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from tests.cluster.lan_client import CONTROLLERS, ready
+from tests.cluster.virtual_cluster import Cluster, wait_for
 from tests.lab import cluster_api, network
 from tests.lab.cgroup import Group
 from tests.lab.control_plane import objects
 from tests.lab.control_plane.controllers import is_ready
 from tests.lab.control_plane.store import Json, Store
 from tests.lab.paths import LabPaths
-from tests.lan_client import CONTROLLERS, ready
-from tests.virtual_cluster import Cluster, wait_for
 
 KUBECONFIG = ("--data", "chaos_kubeconfig=files/kubeconfig")
 """pyinfra's options that name the kubeconfig of this cluster."""

@@ -17,9 +17,9 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
+from tests.cluster.operations import REBOOT
+from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
 from tests.lab import nodes
-from tests.operations import REBOOT
-from tests.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
 
 _STOPS = "run/stops"
 _APT = "etc/apt/apt.conf.d/99stops"
@@ -41,7 +41,7 @@ exec {real} "$@"
 
 @dataclass(frozen=True)
 class Killed:
-    """The run is killed at a moment (tests/killed.py); its remote command goes on alone."""
+    """The run is killed at a moment (tests/cluster/killed.py); its remote command goes on alone."""
 
     operation: str
     moment: Literal["before", "sent", "half", "after"]
@@ -144,7 +144,7 @@ class Victim:
     @contextmanager
     def _run(self, *moment: str) -> Iterator[subprocess.Popen[str]]:
         """A deploy of this node that has begun; killed at the end if it still runs."""
-        words = ["-m", "tests.killed", *moment] if moment else ["-m", "pyinfra"]
+        words = ["-m", "tests.cluster.killed", *moment] if moment else ["-m", "pyinfra"]
         run = subprocess.Popen(
             [LAB, "--name", self.cluster.name, "run", "--", sys.executable, *words, "inventory.py",
              "deploy.py", "-y", "--limit", self.name],

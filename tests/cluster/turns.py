@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.joined import audit, cordoned
+from tests.cluster.joined import audit, cordoned
+from tests.cluster.lan_client import API, CONTROLLERS, Json, client, readyz
+from tests.cluster.seen import PROXY
+from tests.cluster.virtual_cluster import Cluster
 from tests.lab.control_plane.store import parse_stamp
-from tests.lan_client import API, CONTROLLERS, Json, client, readyz
-from tests.seen import PROXY
-from tests.virtual_cluster import Cluster
 
 PATIENCE = 10
 """Seconds that a request has in the turn of the proxy's node."""

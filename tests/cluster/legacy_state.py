@@ -3,7 +3,7 @@ old is at work, and all that was replaced is kept. Plain commands, nothing of th
 
 from __future__ import annotations
 
-from tests.virtual_cluster import Cluster
+from tests.cluster.virtual_cluster import Cluster
 
 ORIGINALS = "/var/lib/chaos-engine/originals"
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.node_state import LEFT
+from tests.cluster.virtual_cluster import Cluster, Result, limits, wait_for
 from tests.lab import linux, network, services
-from tests.node_state import LEFT
-from tests.virtual_cluster import Cluster, Result, limits, wait_for
 
 Fault = AbstractContextManager[None]
 

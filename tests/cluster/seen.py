@@ -13,8 +13,8 @@ from pathlib import Path
 
 from testinfra.host import Host
 
-from tests.lan_client import CONTROLLERS, ready
-from tests.virtual_cluster import CHECKOUT, Cluster, wait_for
+from tests.cluster.lan_client import CONTROLLERS, ready
+from tests.cluster.virtual_cluster import CHECKOUT, Cluster, wait_for
 
 Look = Callable[[Cluster, str, Host], str]
 
@@ -193,7 +193,7 @@ def etcd_certificates(cluster: Cluster, node: str, host: Host) -> str:
 
 def macvlan_network(cluster: Cluster, node: str, host: Host) -> str:
     """The LAN sees one machine with the proxy's own MAC address at the API's address."""
-    found = cluster.run(sys.executable, "tests/arping.py", "192.168.1.60").out
+    found = cluster.run(sys.executable, "tests/cluster/arping.py", "192.168.1.60").out
     assert json.loads(found) == ["02:42:ac:8f:4c:ff"], found
     return "192.168.1.60 is 02:42:ac:8f:4c:ff"
 
@@ -210,10 +210,12 @@ def haproxy(cluster: Cluster, node: str, host: Host) -> str:
         host.check_output("timeout 10 bash -c %s", connect)
         return "takes connections; no API server runs yet"
     address = ("192.168.1.60:6443", "--count", "12")
-    client = (CHECKOUT / "tests/api_client.py").read_text()
+    client = (CHECKOUT / "tests/cluster/api_client.py").read_text()
 
     def all_answer() -> bool:
-        outside = cluster.run(sys.executable, "tests/api_client.py", "requests", *address).out
+        outside = cluster.run(
+            sys.executable, "tests/cluster/api_client.py", "requests", *address
+        ).out
         inside = host.check_output("python3 -c %s requests " + " ".join(address), client)
         for answer in (outside, inside):
             assert set(json.loads(answer)["servers"]) == controllers, answer
