@@ -2,7 +2,8 @@
 
 The cluster is kubeadm's files, a kubelet that runs, API servers that end with their Docker, as pods
 do, and take their time to come back (`tests/cluster/joined.py`), and the real `kubectl` on the
-computer of whoever runs the deploy. `tests/cluster/turns.py` says what is seen of turns, requests and streams.
+computer of whoever runs the deploy. `tests/cluster/turns.py` says what is seen
+of turns, requests and streams.
 """
 
 from __future__ import annotations
