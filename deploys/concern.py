@@ -37,10 +37,10 @@ from chaos_engine.facts.observe import (
     phase,
     want,
 )
+from chaos_engine.facts.observe.host import working_for
 from chaos_engine.facts.observe.phase import Moment
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.converge import refuse_node
-from chaos_engine.operations.engine.originals import working_for
 from chaos_engine.operations.engine.summary import REFUSE_NODE, Verdict, refuse
 from chaos_engine.operations.undo import Undo
 

@@ -20,7 +20,9 @@ from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.cri_dockerd import ANSWERS
 from chaos_engine.facts.observe import current
+from chaos_engine.facts.observe.host import PREFIX
 from chaos_engine.facts.observe.progress import waiting
+from chaos_engine.facts.text import named
 from chaos_engine.operations import apt
 from chaos_engine.operations.compatibility import kubernetes_misfit, pause_image
 from chaos_engine.operations.cri_dockerd import CHECKSUMS, MAX_PACKED, extract, install_cri_dockerd
@@ -65,7 +67,7 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     @model_validator(mode="after")
     def _shim_fits_kubernetes(self) -> Self:
         if problem := kubernetes_misfit(self.cri_dockerd_version, self.kubernetes_version):
-            raise ValueError(problem)
+            raise ValueError(named(problem, PREFIX))
         return self
 
 

@@ -18,12 +18,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pyinfra.api.exceptions import PyinfraError
 
 from chaos_engine.facts.observe import current
+from chaos_engine.facts.observe.host import PREFIX
 from chaos_engine.operations.engine import arguments
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
-
-PREFIX = "chaos_"
 
 S = TypeVar("S", bound="Settings")
 

@@ -40,6 +40,26 @@ def printable(text: str) -> str:
     return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def setting(name: str) -> str:
+    """Return the name of a setting, marked for a message: `named` unmarks it.
+
+    An operation alone knows it by this name, a deploy by a longer one. The marks are control
+    characters, which no message has otherwise (`printable`).
+
+    **Example:** ``f"{address} is taken; choose another {setting('vip')}"``
+    """
+    return f"\N{SHIFT OUT}{name}\N{SHIFT IN}"
+
+
+def named(message: str, prefix: str = "") -> str:
+    """Return a message with each `setting` by its name behind `prefix`.
+
+    **Example:** ``named(f"choose another {setting('vip')}", "chaos_")`` is
+    ``"choose another chaos_vip"``
+    """
+    return re.sub("\N{SHIFT OUT}([a-z_]+)\N{SHIFT IN}", rf"{prefix}\1", message)
+
+
 def title_of(names: Iterable[str], own: str | None) -> str:
     """The name by which a host has an operation: a pure function.
 

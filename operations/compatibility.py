@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from chaos_engine.facts.text import setting
+
 NEWEST = {(0, 3): 25, (0, 4): 3}
 """The newest known patch release of each line (https://github.com/Mirantis/cri-dockerd/tags)."""
 
@@ -42,12 +44,12 @@ def misfit(version: str, docker: str) -> str:
     if found is not None and found < oldest:
         return (
             f"cri-dockerd {version} needs Docker {oldest} or newer, the node has {docker}; "
-            "set chaos_cri_dockerd_version to 0.4.2 or newer"
+            f"set {setting('cri_dockerd_version')} to 0.4.2 or newer"
         )
     if re.match(r"(\d+:)?29\.[0-2]\.", docker) and not speaks_api_1_44(version):
         return (
             f"cri-dockerd {version} cannot talk to Docker 29.0 to 29.2, the node has {docker}; set "
-            "chaos_cri_dockerd_version to 0.3.16 or newer, or bring Docker 29.3"
+            f"{setting('cri_dockerd_version')} to 0.3.16 or newer, or bring Docker 29.3"
         )
     return ""
 
@@ -65,7 +67,8 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
             least = ".".join(map(str, needed))
             return (
                 f"Kubernetes 1.{since} and newer need cri-dockerd {least} or newer, and "
-                f"chaos_kubernetes_version is {kubernetes}, chaos_cri_dockerd_version {version}; "
+                f"{setting('kubernetes_version')} is {kubernetes}, "
+                f"{setting('cri_dockerd_version')} {version}; "
                 "raise the latter"
             )
     return ""
@@ -94,7 +97,8 @@ def exec_fault(version: str, kubernetes: str) -> str:
         return ""
     return (
         f"kubectl exec and attach may fail with Kubernetes {kubernetes} and cri-dockerd {version} "
-        "(Mirantis/cri-dockerd#569); set chaos_cri_dockerd_version to a release newer than 0.4.4 "
+        f"(Mirantis/cri-dockerd#569); set {setting('cri_dockerd_version')} to a release newer "
+        "than 0.4.4 "
         "that fixes it, or stay at 1.37"
     )
 
@@ -144,7 +148,7 @@ def outdated(version: str) -> str:
     if newest is None or patch >= newest:
         return ""
     return (
-        f"cri-dockerd {version} is old; consider chaos_cri_dockerd_version = "
+        f"cri-dockerd {version} is old; consider {setting('cri_dockerd_version')} = "
         f"{line[0]}.{line[1]}.{newest}"
     )
 

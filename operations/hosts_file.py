@@ -10,6 +10,7 @@ from chaos_engine.facts.cloud_init import CloudInit
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.hosts import entries
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import Address, DomainName
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -49,7 +50,8 @@ def write_hosts_block(addresses: Mapping[DomainName, Address], rewritten: bool =
         if names := names_in_block(before):
             raise NodeError(
                 f"the block in {PATH} names {', '.join(names)}, and no machine is to be named: put "
-                "their addresses into chaos_nodes, or take the block out by undo of hosts_file"
+                f"their addresses into {setting('nodes')}, or take the block out by undo of "
+                "hosts_file"
             )
         current()[1].noop(f"{PATH}: no machine is to be named")
         return

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from chaos_engine.facts.node import NOT_ROOT, RESOLVE_SECONDS, Node, NodeState
 from chaos_engine.facts.observe import NO_SYSTEMD, NodeError, Read, current, observe, warn
+from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.converge import Commands, converge
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ def unfit(node: NodeState, address: str = "") -> Iterator[str]:
     if address and node.addresses and address not in node.addresses:
         # the other nodes' hosts file, and kubelet's node-ip, would name another machine
         yield (
-            f"it has the address {', '.join(node.addresses)}, not {address} as chaos_nodes says; "
-            "put the address that it has into chaos_nodes, or give it that one"
+            f"it has the address {', '.join(node.addresses)}, not {address} as "
+            f"{setting('nodes')} says; "
+            f"put the address that it has into {setting('nodes')}, or give it that one"
         )
 
 

@@ -13,6 +13,7 @@ from chaos_engine.facts.manifest import ORIGINALS
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem, snippets_of
+from chaos_engine.facts.text import setting
 from chaos_engine.facts.unit_traces import Traces, UnitTraces
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
@@ -91,7 +92,7 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     """
     if server and server in observe(Node).addresses:
         raise NodeError(
-            f"the log server's address {server} is this node's own; set chaos_log_server to "
+            f"the log server's address {server} is this node's own; set {setting('log_server')} to "
             "another computer, which keeps the logs"
         )
     found = observe(Packages, names=("rsyslog",))

@@ -9,6 +9,8 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
+from chaos_engine.facts.observe.host import in_words
+
 T = TypeVar("T")
 
 
@@ -16,7 +18,12 @@ class NodeError(Exception):
     """A node is in a state that this package does not handle: it is refused, the others go on.
 
     The message says what was found and what to do about it; the host's name is added in print.
+    Settings in it are marked (`chaos_engine.facts.text.setting`).
     """
+
+    @override
+    def __str__(self) -> str:
+        return in_words(super().__str__())
 
 
 class NodeFact(FactBase[T], Generic[T]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -10,7 +12,7 @@ from pyinfra import logger
 from pyinfra.api.util import format_text
 from pyinfra.context import ctx_host, ctx_state
 
-from chaos_engine.facts.text import printable
+from chaos_engine.facts.text import named, printable
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
@@ -39,6 +41,42 @@ def part(kind: type[P], host: Host | None = None) -> P:
     return cast(P, data[kind])
 
 
+PREFIX = "chaos_"
+"""With it the names of settings begin in ``host.data``."""
+
+
+@dataclass
+class _AtWork:
+    """The name of the concern that is at work on a host, "" for none."""
+
+    concern: str = ""
+
+
+def concern_at_work() -> str:
+    """Return the name of the concern that is at work on the current host, "" for none."""
+    at_work = ctx_host.isset()  # type: ignore[no-untyped-call]
+    return part(_AtWork).concern if at_work else ""
+
+
+@contextmanager
+def working_for(concern: str) -> Iterator[None]:
+    """Note what is changed meanwhile under this concern's name."""
+    at_work = part(_AtWork)
+    outer, at_work.concern = at_work.concern, concern
+    try:
+        yield
+    finally:
+        at_work.concern = outer
+
+
+def in_words(message: str) -> str:
+    """Return a message with the names of settings as its reader knows them.
+
+    Who calls an operation of a concern has set ``chaos_vip``; who calls one alone has given it.
+    """
+    return named(message, PREFIX if concern_at_work() else "")
+
+
 @dataclass
 class _Warned:
     """The warnings that were printed about a host."""
@@ -57,7 +95,7 @@ def warn(message: str, of_node: bool = True) -> None:
       a host, and once for all that have these settings
     """
     state, host = current()
-    message = printable(message)  # it may quote what nodes, and others there, say
+    message = printable(in_words(message))  # it may quote what nodes, and others there, say
     printed = part(_Warned).messages if of_node else _warned.setdefault(state, set())
     if message in printed:
         return

@@ -35,10 +35,10 @@ from chaos_engine.facts.observe import (
     want,
 )
 from chaos_engine.facts.observe.connection import prepare, trouble
+from chaos_engine.facts.observe.host import concern_at_work, in_words, working_for
 from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.arguments import refuse
-from chaos_engine.operations.engine.originals import concern_at_work, working_for
 from chaos_engine.operations.engine.reasons import Reasons, shortened, tell
 from chaos_engine.operations.engine.summary import Verdict
 
@@ -154,6 +154,7 @@ def _refuse(state: State, host: Host, reason: str) -> bool:
 
 def fail_host(state: State, host: Host, message: str) -> bool:
     """Print the reason and fail this host only: a raise here would print a traceback."""
+    message = in_words(message)
     part(Verdict, host).fail(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)
     return False

@@ -2,38 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-
 from chaos_engine.facts.manifest import DIRECTORY, MANIFEST, ORIGINALS, WRITTEN
-from chaos_engine.facts.observe import part
+from chaos_engine.facts.observe.host import concern_at_work
 from chaos_engine.facts.repairs import REPAIRS
 from chaos_engine.operations.engine.shell import quote
-
-
-@dataclass
-class _AtWork:
-    """The name of the concern that is at work on a host, "" for none."""
-
-    concern: str = ""
-
-
-def concern_at_work() -> str:
-    """Return the name of the concern that is at work on the current host, "" for none."""
-    return part(_AtWork).concern
-
-
-@contextmanager
-def working_for(concern: str) -> Iterator[None]:
-    """Note what is changed meanwhile under this concern's name."""
-    at_work = part(_AtWork)
-    outer, at_work.concern = at_work.concern, concern
-    try:
-        yield
-    finally:
-        at_work.concern = outer
-
 
 OTHERS = "other"
 """Whose changes are those of operations that are called outside of any concern."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chaos_engine.facts.observe import NodeError, observe, warn
+from chaos_engine.facts.observe.host import concern_at_work
 from chaos_engine.facts.repairs import PastRepair, Repairs
 from chaos_engine.facts.suspects import Search, Suspect, Suspects
-from chaos_engine.operations.engine.originals import OTHERS, concern_at_work
+from chaos_engine.operations.engine.originals import OTHERS
 from chaos_engine.operations.engine.shell import quote
 
 MOST = 4

@@ -16,6 +16,7 @@ from chaos_engine.facts.manifest import DIRECTORY, PULLING
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.repairs import Repairs
+from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import (
     AbsolutePath,
@@ -165,7 +166,8 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     parent = observe(Interface, interface=proxy.parent)
     if parent and parent.mac == proxy.mac:
         problem = (
-            f"chaos_vip_mac: {proxy.mac} is the MAC address of {proxy.parent}; choose another one"
+            f"{setting('vip_mac')}: {proxy.mac} is the MAC address of {proxy.parent}; choose "
+            "another one"
         )
     if problem:
         raise NodeError(problem)
@@ -238,7 +240,7 @@ def answered(proxy: Proxy, owner: str) -> str:
     if owner:
         return (
             f"{proxy.vip} belongs to the machine with the MAC address {owner}; choose another "
-            "chaos_vip, outside of the router's DHCP range"
+            f"{setting('vip')}, outside of the router's DHCP range"
         )
     return ""
 

@@ -17,6 +17,7 @@ from chaos_engine.facts.kubernetes import (
 )
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.systemd import Units
+from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.arguments import PackageName, Version
@@ -189,12 +190,12 @@ def jump(installed: str, wanted: str, joined: bool) -> str:
     if then < now:
         raise NodeError(
             f"kubelet {installed} has joined a cluster and cannot go back to {wanted}; set "
-            f"chaos_kubernetes_version to {installed} or later"
+            f"{setting('kubernetes_version')} to {installed} or later"
         )
     if then[1] > now[1] + 1:
         raise NodeError(
             f"kubelet {installed} has joined a cluster and goes up by one minor version at a time; "
-            f"set chaos_kubernetes_version to a release of 1.{now[1] + 1} before {wanted}"
+            f"set {setting('kubernetes_version')} to a release of 1.{now[1] + 1} before {wanted}"
         )
     if then[1] == now[1]:
         return ""

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
 
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.network import InterfaceState
+from chaos_engine.facts.text import setting
 from chaos_engine.operations.compatibility import major
 from chaos_engine.operations.engine.arguments import DockerName, LinkName
 from chaos_engine.operations.engine.shell import quote
@@ -49,7 +50,7 @@ def unfit(wanted: Macvlan, parent: InterfaceState | None) -> str:
 
     Docker itself would make what looks like a VLAN's name, and any parent that is not named.
     """
-    name, key = wanted.parent, "chaos_parent_interface"
+    name, key = wanted.parent, setting("parent_interface")
     if parent is None:
         return f"{name}: there is no such network interface; set {key} to the one on the LAN"
     if parent.wireless:
@@ -70,12 +71,16 @@ def unfit(wanted: Macvlan, parent: InterfaceState | None) -> str:
     if not any(IPv4Interface(address).ip in wanted.subnet for address in parent.addresses):
         found = f"only {', '.join(parent.addresses)}" if parent.addresses else "nor any other"
         return (
-            f"{name} has no address in chaos_lan_subnet {wanted.subnet}, {found}; set {key} to the "
-            "one on the LAN"
+            f"{name} has no address in {setting('lan_subnet')} {wanted.subnet}, {found}; set "
+            f"{key} to "
+            "the one on the LAN"
         )
-    for key, address in (("chaos_vip", wanted.vip), ("chaos_hairpin_address", wanted.hairpin)):
+    for key, address in (("vip", wanted.vip), ("hairpin_address", wanted.hairpin)):
         if any(IPv4Interface(own).ip == address for own in parent.addresses):
-            return f"{key}: {address} is the node's own address on {name}; choose a free address"
+            return (
+                f"{setting(key)}: {address} is the node's own address on {name}; choose a free "
+                "address"
+            )
     return ""
 
 
@@ -91,12 +96,12 @@ def in_the_way(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: st
         shared = other.driver == "macvlan" and other.parent == wanted.parent
         way_out = f"if nothing needs it, remove it: docker network rm {name}"
         if shared:
-            way_out = f"set chaos_macvlan_network to {name}, or, {way_out}"
+            way_out = f"set {setting('macvlan_network')} to {name}, or, {way_out}"
         overlaps = any(wanted.subnet.overlaps(subnet) for subnet in _ipv4(other.subnets))
         if overlaps and other.pool == "local default":
             return (
-                f"the Docker network {name} has addresses of chaos_lan_subnet {wanted.subnet}, "
-                f"which Docker gives to one network only; {way_out}"
+                f"the Docker network {name} has addresses of {setting('lan_subnet')} "
+                f"{wanted.subnet}, which Docker gives to one network only; {way_out}"
             )
         # https://github.com/moby/moby/pull/47318
         if shared and (major(version) or 0) < 28:

@@ -15,6 +15,7 @@ from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.suspects import Search
+from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.arguments import LinkName
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.originals import KEEP, recorded
@@ -63,7 +64,7 @@ def add_hairpin_link(
     if link not in links and observe(Interface, interface=link):
         raise NodeError(
             f"{link} is a network interface of the node already, but no macvlan link; choose "
-            "another chaos_hairpin_link, or remove it"
+            f"another {setting('hairpin_link')}, or remove it"
         )
     due = missing(links, observe(Interface, interface=parent), link, parent, address, vip)
     if not any(f"{address}/32" in one.addresses for one in links.values()):
@@ -71,7 +72,8 @@ def add_hairpin_link(
         if owner := owners.get(str(address)):
             raise NodeError(
                 f"{address} belongs to the machine with the MAC address {owner}; choose another "
-                "chaos_hairpin_address, outside of the router's DHCP range; or, if that machine "
+                f"{setting('hairpin_address')}, outside of the router's DHCP range; or, if that "
+                "machine "
                 f"was the proxy until now, delete its link there: ip link delete {link}"
             )
     if not due:

@@ -10,6 +10,7 @@ from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
 from chaos_engine.facts.network import Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.repairs import Repairs
+from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.originals import KEEP, recorded
 from chaos_engine.operations.engine.prelude import PRELUDE
@@ -64,7 +65,8 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
     if found and found.config_only:
         raise NodeError(
             f"the Docker network {wanted.name} is a configuration only, for networks made with "
-            f"--config-from; set chaos_macvlan_network to another name, or remove it: docker "
+            f"--config-from; set {setting('macvlan_network')} to another name, or remove it: "
+            "docker "
             f"network rm {wanted.name}"
         )
     differs = differences(wanted, found) if found else []

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan
+from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.arguments import PackageName
@@ -75,11 +76,11 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
 
 def judge(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> None:
     """Raise `NodeError` if the packages must not be removed: a pure function."""
-    mend = "take it out of chaos_packages_absent"
+    mend = f"take it out of {setting('packages_absent')}"
     if found.error:
         raise NodeError(
             f"apt cannot remove {', '.join(found.installed)}: {found.error} "
-            "Mend it on the node with apt, or take them out of chaos_packages_absent"
+            f"Mend it on the node with apt, or take them out of {setting('packages_absent')}"
         )
     if kept := {*found.installed} - {*found.removes}:
         raise NodeError(
@@ -89,7 +90,7 @@ def judge(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> Non
     if lost := [name for name in found.removes if NEEDED.fullmatch(name)]:
         raise NodeError(
             f"removing {', '.join(found.installed)} would also remove {', '.join(lost)}, which "
-            "the node needs; take what they depend on out of chaos_packages_absent "
+            f"the node needs; take what they depend on out of {setting('packages_absent')} "
             "(apt-get -s remove NAME tells which)"
         )
     if mdns and "avahi-daemon" in found.removes:

@@ -13,6 +13,7 @@ from pyinfra.connectors.local import LocalConnector
 from chaos_engine.facts.kernel import Cmdline, KernelCmdline
 from chaos_engine.facts.observe import NodeError, Read, current, forget, note_change, observe, warn
 from chaos_engine.facts.swap import Swaps, SwapState
+from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.arguments import KernelWord
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
@@ -68,8 +69,9 @@ def reboot_node(
         warn(f"a reboot is due: {why}. This computer runs the deploy: reboot it yourself")
     elif stands.joined and rolling.kubectl is None and not force:
         warn(
-            f"a reboot is pending: {why}. The node has joined a cluster: set chaos_kubeconfig, so "
-            "that it can be drained, or drain and reboot it yourself, or set chaos_reboot_force"
+            f"a reboot is pending: {why}. The node has joined a cluster: set "
+            f"{setting('kubeconfig')}, so that it can be drained, or drain and reboot it yourself, "
+            f"or set {setting('reboot_force')}"
         )
     elif state.is_executing and pending(found, wanted) and not carried(found, wanted):
         raise NodeError(f"{why}, and no file for the next boot has them; deploy kernel first")

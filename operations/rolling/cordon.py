@@ -15,6 +15,7 @@ from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
 from chaos_engine.facts.observe import NodeError, NodeFact
 from chaos_engine.facts.observe.progress import Doing, waiting
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
+from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.arguments import Address, Form
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.remote import ask, run_script
@@ -152,7 +153,7 @@ def fit_to_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterN
     """
     if rolling.node not in nodes:
         raise ClusterError(
-            f"the cluster of chaos_kubeconfig has no node {rolling.node}, it has "
+            f"the cluster of {setting('kubeconfig')} has no node {rolling.node}, it has "
             f"{', '.join(sorted(nodes)) or 'none'}; is it the kubeconfig of another cluster?"
         )
     down = [name for name in rolling.controllers if name in nodes and not nodes[name].ready]
@@ -167,7 +168,7 @@ def fit_to_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterN
 def _gone_for_good(name: str) -> str:
     return (
         f"If nobody will bring {name} back, take it out of the cluster (kubectl delete node {name})"
-        " and out of chaos_controllers"
+        f" and out of {setting('controllers')}"
     )
 
 

@@ -10,6 +10,9 @@ from typing import TypeVar
 
 import gevent  # type: ignore[import-untyped]
 from gevent import subprocess
+from typing_extensions import override
+
+from chaos_engine.facts.observe.host import in_words
 
 PROGRAM = "kubectl"
 
@@ -25,6 +28,10 @@ T = TypeVar("T")
 
 class ClusterError(Exception):
     """The cluster cannot be asked, or does not do what it was told; the message says what."""
+
+    @override
+    def __str__(self) -> str:
+        return in_words(super().__str__())
 
 
 @dataclass(frozen=True)

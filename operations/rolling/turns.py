@@ -15,6 +15,7 @@ from pyinfra.api.util import print_host_combined_output
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
+from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.converge import Commands, converge, fail_host
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.remote import run
@@ -56,7 +57,8 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
             continue
         if rolling.kubectl is None:
             warn(
-                "nodes have joined a cluster, and chaos_kubeconfig is not set: services are "
+                f"nodes have joined a cluster, and {setting('kubeconfig')} is not set: services "
+                "are "
                 "restarted one node after the other, but not drained",
                 of_node=False,
             )
@@ -110,7 +112,8 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
         host.noop("no run has left it cordoned")
     elif rolling.kubectl is None:
         warn(
-            "an earlier run has left this node cordoned; set chaos_kubeconfig and run again, or "
+            f"an earlier run has left this node cordoned; set {setting('kubeconfig')} and run "
+            "again, or "
             f"uncordon it yourself and remove {NOTE}"
         )
     elif last:

@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 from pydantic import Field
+from pyinfra.api.exceptions import PyinfraError
 
 from chaos_engine.deploys.concern import check, concern
 from chaos_engine.deploys.settings import Settings, SettingsError
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.node import AsRoot
-from chaos_engine.facts.observe import Answers, Preparation, part
+from chaos_engine.facts.observe import Answers, NodeError, Preparation, part, warn
+from chaos_engine.facts.text import setting
+from chaos_engine.operations.engine.converge import Commands, converge
 from tests.unit.cli import start
 from tests.unit.counting import FolderSettings, both, count, first, second
 from tests.unit.nodes import Nodes
@@ -346,3 +349,29 @@ def test_pyinfras_arguments_work_on_a_concern_behind_one_that_changes(
 
     assert (tmp_path / "pi1/second").read_text() == "10"
     assert (tmp_path / "pi2/second").exists() == ("_run_once" not in arguments)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_setting_is_named_as_whoever_gave_it_knows_it(
+    alone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operation alone has no ``chaos_vip``."""
+
+    @converge(reads=list)
+    def refuse_vip() -> Commands:
+        warn(f"consider {setting('hairpin_address')}")
+        raise NodeError(f"it is taken; choose another {setting('vip')}")
+        yield
+
+    @concern("Proxy", FolderSettings)
+    def proxied(settings: FolderSettings) -> None:
+        refuse_vip(name="Refuse")
+
+    nodes = Nodes("pi1", data={"chaos_folder": "/a"})
+    nodes.prepare((lambda: refuse_vip(name="Refuse")) if alone else proxied)
+    with pytest.raises(PyinfraError, match="No hosts remaining"):
+        nodes.execute()
+    prefix = "" if alone else "chaos_"
+    assert f"it is taken; choose another {prefix}vip" in caplog.text
+    assert f"Warning: consider {prefix}hairpin_address" in caplog.text
+    assert "\x0e" not in caplog.text

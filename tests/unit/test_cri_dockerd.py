@@ -19,6 +19,7 @@ import pytest
 
 from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, program
 from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.facts.text import named
 from chaos_engine.operations.compatibility import (
     kubernetes_misfit,
     major,
@@ -314,7 +315,7 @@ def test_the_built_in_checksums_are_well_formed() -> None:
     ],
 )
 def test_docker_and_shim(shim: str, docker: str, fits: bool) -> None:
-    problem = misfit(shim, docker)
+    problem = named(misfit(shim, docker), "chaos_")
     assert (problem == "") == fits
     if not fits:
         assert docker in problem

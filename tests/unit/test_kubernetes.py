@@ -201,7 +201,7 @@ def test_any_revision_of_the_version_will_do(version: str, complete: bool, expec
 @pytest.mark.parametrize(
     ("now", "then", "refused"),
     [
-        ("1.28.15", "1.28.14", "cannot go back to 1.28.14; set chaos_kubernetes_version to 1.28.1"),
+        ("1.28.15", "1.28.14", "cannot go back to 1.28.14; set kubernetes_version to 1.28.1"),
         ("1.36.2", "1.35.9", "cannot go back"),
         ("1.28.15", "1.30.0", "one minor version at a time; .* a release of 1.29 before 1.30.0"),
         ("1.28.15", "1.29.0", ""),

@@ -21,6 +21,7 @@ from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks, Engine
 from chaos_engine.facts.docker_networks import parse_networks
 from chaos_engine.facts.network import Interface, InterfaceState
+from chaos_engine.facts.text import named
 from chaos_engine.operations.macvlan_network import network as operation
 from chaos_engine.operations.macvlan_network.commands import Macvlan, differences, in_the_way, unfit
 from chaos_engine.operations.macvlan_network.network import compose, create_network, recreate
@@ -325,9 +326,9 @@ def test_a_parent_that_carries_no_macvlan_links_is_named(
     parent: InterfaceState | None, message: str
 ) -> None:
     start, _, end = message.partition(".*")
-    assert unfit(WANTED, parent).startswith(start)
-    assert end in unfit(WANTED, parent)
-    assert bool(unfit(WANTED, parent)) == bool(message)
+    assert named(unfit(WANTED, parent), "chaos_").startswith(start)
+    assert end in named(unfit(WANTED, parent), "chaos_")
+    assert bool(named(unfit(WANTED, parent), "chaos_")) == bool(message)
 
 
 LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges=())
@@ -367,7 +368,7 @@ LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges
     ],
 )
 def test_a_network_in_the_way_is_named(other: DockerNetwork, version: str, message: str) -> None:
-    problem = in_the_way(WANTED, {"bridge": BRIDGE, "other": other}, version)
+    problem = named(in_the_way(WANTED, {"bridge": BRIDGE, "other": other}, version), "chaos_")
     assert problem.startswith(message)
     assert bool(problem) == bool(message)
 

@@ -12,6 +12,7 @@ import pytest
 
 from chaos_engine.deploys.site import node_name
 from chaos_engine.facts.node import Node, NodeState, parse_node
+from chaos_engine.facts.text import named
 from chaos_engine.operations.preflight import check_node, noteworthy, unfit
 from tests.unit.nodes import Nodes
 
@@ -90,7 +91,9 @@ def test_a_good_node_is_fit() -> None:
 def test_a_node_that_has_not_the_address_it_is_known_by_is_unfit() -> None:
     moved = changed(addresses=("192.168.1.77",))
     (found,) = unfit(moved, "192.168.1.50")
-    assert found.startswith("it has the address 192.168.1.77, not 192.168.1.50 as chaos_nodes says")
+    assert named(found).startswith(
+        "it has the address 192.168.1.77, not 192.168.1.50 as nodes says"
+    )
     assert list(unfit(changed(addresses=()), "192.168.1.50")) == []
     assert list(unfit(moved)) == []
 

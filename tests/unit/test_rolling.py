@@ -327,7 +327,7 @@ def test_no_controller_goes_while_another_one_is_not_ready() -> None:
     nodes = {"pi1": UP, "pi4": UP, "pi7": DOWN}
     with pytest.raises(ClusterError, match="another one, pi7, is not Ready; look at") as error:
         fit_to_leave(controller, nodes)
-    assert "kubectl delete node pi7) and out of chaos_controllers" in str(error.value)
+    assert "kubectl delete node pi7) and out of controllers" in str(error.value)
     # the proxy takes no API server away, and who has not joined is no reason
     assert fit_to_leave(replace(controller, controller=False), nodes) == UP
     assert fit_to_leave(controller, {"pi1": UP, "pi4": UP}) == UP
@@ -377,7 +377,7 @@ def test_a_controller_does_not_go_where_another_ones_api_server_stays_away(node:
     assert cluster.told == []
     assert node.steps == []
     assert "to do without pi1 now, not that of pi7 (silent)" in failed(nodes)
-    assert "kubectl delete node pi7) and out of chaos_controllers" in failed(nodes)
+    assert "kubectl delete node pi7) and out of controllers" in failed(nodes)
 
 
 def test_a_controller_that_the_cluster_does_not_know_is_not_waited_for(node: Node) -> None:
@@ -448,7 +448,7 @@ def test_nodes_that_are_not_drained_are_warned_of(
     (command,) = commands(Nodes(), how(), True)
 
     assert type(command) is FunctionCommand
-    assert "chaos_kubeconfig is not set: services are restarted one node after" in caplog.text
+    assert "kubeconfig is not set: services are restarted one node after" in caplog.text
 
 
 def test_nothing_to_do_takes_no_turn(stands: dict[str, StandingState]) -> None:
@@ -556,4 +556,4 @@ def test_a_node_that_is_left_cordoned_is_warned_of_without_a_kubeconfig(
     nodes.prepare(lambda: uncordon_node(name="First", rolling=how()))
 
     assert nodes.planned() == []
-    assert "set chaos_kubeconfig and run again, or uncordon it yourself" in caplog.text
+    assert "set kubeconfig and run again, or uncordon it yourself" in caplog.text
