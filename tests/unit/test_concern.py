@@ -356,6 +356,7 @@ def test_a_setting_is_named_as_whoever_gave_it_knows_it(
     alone: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operation alone has no ``chaos_vip``."""
+    caplog.set_level("INFO")
 
     @converge(reads=list)
     def refuse_vip() -> Commands:
