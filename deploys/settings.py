@@ -268,10 +268,7 @@ def all_models() -> list[type[Settings]]:
 
 
 def _models() -> list[type[Settings]]:
-    # the models exist once their modules are imported
-    import chaos_engine.deploys
-    import chaos_engine.deploys.site  # noqa: F401
-
+    # They are all there: to import this module is to import the package first, with all deploys
     def below(model: type[Settings]) -> Iterator[type[Settings]]:
         for child in model.__subclasses__():
             yield child

@@ -6,7 +6,8 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,46 @@ def test_what_a_role_calls_lists_and_inherits_is_the_same(role: str) -> None:
     models = {DECLARED[name].model for name in names}
     assert {*DECLARED[role].model.__bases__} <= models
     assert all(issubclass(DECLARED[role].model, model) for model in models)
+
+
+def imports_of(file: Path, modules: Iterable[str]) -> Iterator[str]:
+    """The modules of the package that a module imports, but for its types."""
+    tree = ast.parse(file.read_text())
+    only_types = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not node.module or id(node) in only_types:
+            continue
+        for alias in node.names:
+            module = f"{node.module}.{alias.name}"
+            found = module if module in modules else node.module
+            if found in modules:
+                yield found
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which module of the package imports which."""
+    names = {}
+    for file in python_files():
+        parts = file.relative_to(CHECKOUT).with_suffix("").parts
+        names[".".join(("chaos_engine", *parts)).removesuffix(".__init__")] = file
+    return {name: {*imports_of(file, names)} - {name} for name, file in names.items()}
+
+
+def test_no_import_leads_up() -> None:
+    floors = ("facts", "operations", "deploys")
+    up = [
+        f"{module} imports {other}"
+        for module, others in arrows().items()
+        for other in others
+        if floors.index(module.split(".")[1]) < floors.index(other.split(".")[1])
+    ]
+    assert up == []
+
+
+def test_no_imports_make_a_circle() -> None:
+    TopologicalSorter(arrows()).prepare()  # raises CycleError, with the circle
