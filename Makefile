@@ -9,10 +9,11 @@
 # make unit    unit tests only: no root, seconds
 # make matrix  unit tests on each Python that is here, with lowest and newest dependencies;
 #              PYTHONS="3.10 3.14" on these alone
-# make lint    ruff and mypy
+# make lint    ruff, mypy, and the documents as a site (make docs)
+# make docs    README.md, docs/ and the reference as a site below site/; a broken link is an error
 # make dist    wheel and sdist of the last commit in dist/, the same bytes wherever they are built
-# make readme  write the README's table of settings
-# make transcript  write docs/preview.md: what a preview and the run after it print (root)
+# make readme  write the table of docs/settings.md
+# make transcript  write docs/preview.md and the README's excerpt: what pyinfra prints (root)
 # make clean   the virtual environment and what tools left; not the virtual cluster's image cache
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ export ACCEPTANCE_USERLAND ?= $(USERLAND)
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
 MODULES := $(wildcard $(foreach one,deploys facts operations,$(one)/*.py $(one)/*/*.py) templates/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint dist readme transcript acceptance bookworm forky torture bench lab-packages venv clean
+.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint docs dist readme transcript acceptance bookworm forky torture bench lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -35,7 +36,7 @@ FORCE:
 $(STAMP): pyproject.toml $(VENV)/.modules
 	@tests/setup/venv "$(PYTHON)" $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check \
-	    --config-settings editable_mode=strict --editable '.[test,dev]'
+	    --config-settings editable_mode=strict --editable '.[test,dev,docs]'
 	@touch $@
 
 unit: venv
@@ -51,10 +52,13 @@ matrix: $(if $(filter 3.14,$(or $(PYTHONS),3.14)),python3.14,venv)
 matrix-ends: python3.14
 	$(BIN)/nox --session ends
 
-lint: venv
+lint: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 dist: venv
 	$(BIN)/python -m tests.dist
@@ -103,4 +107,4 @@ demo:
 	@tests/setup/demo
 
 clean:
-	rm -rf $(VENV) .bench .nox .python build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench .nox .python build dist site *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,9 +3,10 @@ or ~/.ssh/config. Or give a host its address: ``("pi1", {"ssh_hostname": "192.16
 
 from pyinfra.api.exceptions import PyinfraError
 
+# EDIT: the names of your nodes
 workers = [f"pi{number}" for number in range(1, 11)]
 
-# The proxy is a worker too
+# EDIT: the node that is the proxy; it is a worker too
 proxy = ["pi5"]
 
 if not workers:  # pyinfra would do nothing, and call that a success

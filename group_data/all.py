@@ -1,10 +1,18 @@
-"""The Chaos Engine's site: what all nodes share. README.md lists every setting."""
+"""The Chaos Engine's site: what all nodes share. docs/settings.md lists every setting.
+
+Values below EDIT are the Chaos Engine's own, here, in proxy.py and in inventory.py. Change them.
+"""
 
 ssh_user = "ubuntu"
 _sudo = True
 
+# EDIT: the address of each node
 chaos_nodes = {f"pi{number}": f"192.168.1.{49 + number}" for number in range(1, 11)}
+# EDIT: the nodes that are Kubernetes controllers
 chaos_controllers = ["pi1", "pi4", "pi7"]
+# EDIT: the address of each Gluster server
 chaos_storage_servers = {f"etcd{number}": f"192.168.1.{39 + number}" for number in range(1, 4)}
+# EDIT: the address of your syslog server
 chaos_log_server = "192.168.1.42"
+# EDIT: a free address for the Kubernetes API
 chaos_vip = "192.168.1.60"

@@ -1,6 +1,6 @@
 """The Chaos Engine's work nodes."""
 
-# Both are past their support: the newest pair is the package's default
+# Both are past their support. Without these lines you get the package's default, the newest pair
 chaos_kubernetes_version = "1.28.15"
 chaos_cri_dockerd_version = "0.3.17"
 
@@ -16,8 +16,8 @@ chaos_packages_absent = [
     "unattended-upgrades",
 ]
 
-# As it was; the package's default is gentler to a card: 10m, three files
+# As before; the package's default writes less to a card: 10m, three files
 chaos_docker_log_max_size = "100m"
 
-# As it was, on all nodes; the package's default gives the key to the controllers only
+# As before, on all nodes; the package's default gives the key to the controllers only
 chaos_etcd_certificates_hosts = "all"

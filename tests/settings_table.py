@@ -1,6 +1,6 @@
-"""make readme: write the README's table of settings from the settings models.
+"""make readme: write the table of docs/settings.md from the settings models.
 
-Between two markers; everything else in README.md is written by hand.
+The table stands between two markers; everything else on the page is written by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from chaos_engine import deploys
 from chaos_engine.deploys.settings import PREFIX, Settings
 from chaos_engine.deploys.summary import SummarySettings
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 BEGIN = "<!-- settings: written by `make readme` from the settings models -->"
 END = "<!-- end of settings -->"
 
@@ -67,9 +67,12 @@ def table() -> str:
 
 
 def replaced(text: str) -> str:
-    """The README's text with the table as it is now. Raises `ValueError` without the markers."""
+    """Return the page's text with the table as it is now.
+
+    Raises `ValueError` without the markers.
+    """
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, once each")
+        raise ValueError(f"the page needs the lines {BEGIN} and {END}, once each")
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{table()}\n{END}{rest.partition(END)[2]}"
 
@@ -100,4 +103,4 @@ def _value(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(replaced(README.read_text()))
+    PAGE.write_text(replaced(PAGE.read_text()))

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.virtual_cluster import Cluster, own_lab, reasons
 from tests.lab.paths import LabPaths
+from tests.pages import README, blocks
 
 NODE = "pi1"
 SITE = {
@@ -29,10 +30,8 @@ VERIFY = "from chaos_engine.deploys import verify\nverify()\n"
 class Site:
     """A pyinfra project of one host."""
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self.cluster, self.folder = cluster, folder
-        (folder / "files").symlink_to(LabPaths(cluster.name).files)
-        self.have()
+    def __init__(self, cluster: Cluster, folder: Path, host: str = NODE) -> None:
+        self.cluster, self.folder, self.host = cluster, folder, host
         for name, text in (("deploy", DEPLOY), ("undo", UNDO), ("verify", VERIFY)):
             (folder / f"{name}.py").write_text(text)
 
@@ -56,7 +55,7 @@ class Site:
         operations = said["plan"] if flag == "--dry" else said["results"]["operations"]
         kinds = ("hosts_with_change", "hosts_with_conditional_change", "success")
         found = {one["name"] for one in operations if any(one.get(kind) for kind in kinds)}
-        reasons(run, {NODE: found})
+        reasons(run, {self.host: found})
         return found
 
 
@@ -65,7 +64,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A lab of one node, and its project."""
     options = ("--workers", NODE, "--storage", "0")
     with own_lab("alone", "ALONE_KEEP", *options) as cluster:
-        yield Site(cluster, tmp_path_factory.mktemp("site"))
+        site = Site(cluster, tmp_path_factory.mktemp("site"))
+        (site.folder / "files").symlink_to(LabPaths(cluster.name).files)
+        site.have()
+        yield site
 
 
 def test_a_node_alone_is_deployed_verified_and_undone(site: Site) -> None:
@@ -110,3 +112,27 @@ def test_kubernetes_packages_can_be_left_to_others(site: Site) -> None:
     assert site.announced("deploy") == set()
     assert site.cluster.exec(NODE, "ls /etc/apt/sources.list.d/kubernetes.list || true") == ""
     assert site.cluster.exec(NODE, "command -v kubelet || true") == ""
+
+
+def test_the_eight_lines_of_the_readme_need_nothing_around_them(site: Site, tmp_path: Path) -> None:
+    cluster = site.cluster
+    cluster.lab("reset", NODE)
+    project = Site(cluster, tmp_path, cluster.address(NODE))
+    for block in blocks(README):
+        for name in ("inventory.py", "deploy.py"):
+            if block.code.startswith(f"# {name}\n"):
+                (tmp_path / name).write_text(block.code)
+    announced = project.announced("deploy")
+    assert {name.partition(" | ")[0] for name in announced} == {
+        "Journal",
+        "Swap",
+        "Docker",
+        "Kernel",
+        "Reboot",
+    }
+    boot = cluster.boot_id(NODE)
+    assert project.changed("deploy") == announced
+    assert cluster.boot_id(NODE) != boot
+    assert project.changed("deploy") == project.announced("deploy") == set()
+    assert "memory" in cluster.exec(NODE, "cat /sys/fs/cgroup/cgroup.controllers").split()
+    assert '"20m"' in cluster.exec(NODE, "cat /etc/docker/daemon.json")
