@@ -43,8 +43,8 @@ def main() -> None:
         parts = [
             HEAD.format(day=date.today().isoformat()),
             section(cluster, FRESH, ("deploy.py", "--dry"), ("deploy.py", "-y")),
+            section(cluster, VERIFIED, VERIFY),  # before the edit, by which the node differs
             section(cluster, EDITED, ("deploy.py", *EDIT, "--dry"), ("deploy.py", *EDIT, "-y")),
-            section(cluster, VERIFIED, VERIFY),
         ]
     page = "\n".join(parts)
     PREVIEW.write_text(page)
