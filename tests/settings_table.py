@@ -39,7 +39,7 @@ def concerns() -> dict[str, type[Settings]]:
 
 
 def rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """Key, type, default, concerns and description of each setting; the shared ones first."""
+    """Yield key, default, description, type and concerns of each setting; the shared ones first."""
     users: dict[str, list[str]] = {}
     fields: dict[str, FieldInfo] = {}
     for concern, model in concerns().items():
@@ -51,16 +51,16 @@ def rows() -> Iterator[tuple[str, str, str, str, str]]:
         default = "**required**" if field.is_required() else f"`{_value(field.default)}`"
         yield (
             f"`{PREFIX}{name}`",
-            _type(field.annotation),
             default,
-            ", ".join(users[name]),
             re.sub(r"https://\S+/\S+", r"`\g<0>`", str(field.description)),
+            _type(field.annotation),
+            ", ".join(users[name]),
         )
 
 
 def table() -> str:
     """The table in Markdown."""
-    head = ("setting", "type", "default", "used by", "what it is")
+    head = ("setting", "default", "what it is", "type", "used by")
     lines = [head, ("---",) * len(head), *rows()]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
                    for line in lines)  # fmt: skip
