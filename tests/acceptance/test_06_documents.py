@@ -26,13 +26,13 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize(("where", "command"), COMMANDS)
 def test_a_command_of_the_documents_runs(deployed: Cluster, where: str, command: str) -> None:
-    """On the hosts that this lab has; where pyinfra asks, the answer is yes."""
+    """On the hosts that this lab has; where pyinfra asks, Enter is the answer, as it wants."""
     if where != "computer":
         deployed.run("ssh", where, command)
         return
     if command.startswith("pyinfra") and "--limit" not in command:
         command = f"{command} {shlex.join(deployed.limit)}"
-    deployed.run("sh", "-c", f"yes | {command}")
+    deployed.run("sh", "-c", f"yes '' | {command}")
 
 
 def test_verify_says_what_the_readme_shows(deployed: Cluster) -> None:
