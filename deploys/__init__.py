@@ -1,7 +1,9 @@
-"""What a node shall be: one deploy a concern, and the roles that compose them.
+"""Say what a node shall be: one deploy for each concern, and the roles that call them.
 
-Each can be called without arguments, with its settings in ``host.data``, or with its settings
-model: ``from chaos_engine.deploys import docker``, then ``docker()``.
+Call a deploy without arguments, and it takes its settings from ``host.data``. Or call it with its
+settings model.
+
+**Example:** ``from chaos_engine.deploys import docker``, then ``docker()``
 """
 
 from chaos_engine.deploys.cri_dockerd import cri_dockerd

@@ -1,4 +1,4 @@
-"""Client certificates, checked on this computer before any node is touched."""
+"""Check client certificates on this computer, before any node is touched."""
 
 from __future__ import annotations
 
@@ -18,64 +18,67 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from chaos_engine.deploys.pem import blocks, byte_order_mark
-from chaos_engine.deploys.settings import SettingsError, read_file, unread
+from chaos_engine.deploys.settings import SettingsError, read_file, read_problem
 
-SOON = timedelta(days=30)
+WARN_BEFORE_EXPIRY = timedelta(days=30)
 _PRIVATE, _CERTIFICATE = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Given:
-    """A file on this computer and the setting that names it. Its content is in no repr."""
+class GivenFile:
+    """A file on this computer, and the setting that names it. Its repr hides the content."""
 
     setting: str
     path: Path
     data: bytes = field(repr=False)
 
     @classmethod
-    def read(cls, setting: str, path: Path) -> Given:
-        """Read the file; `SettingsError` if that is not possible."""
+    def read(cls, setting: str, path: Path) -> GivenFile:
+        """Read the file. Raise `SettingsError` if that is not possible."""
         try:
             return cls(setting, path, read_file(path))
         except OSError as error:
             raise SettingsError(
-                f"{setting}: {path}: {unread(error)}; put the file there, or set {setting} to "
-                "where it is"
+                f"{setting}: {path}: {read_problem(error)}; put the file there, or set "
+                f"{setting} to where it is"
             ) from None
 
-    def wrong(self, found: str, mend: str) -> SettingsError:
-        """The error that says what was found in the file, and what to do."""
-        return SettingsError(f"{self.setting}: {self.path} {found}; {mend}")
+    def error(self, found: str, fix: str) -> SettingsError:
+        """Return the error that says what was found in the file, and what to do."""
+        return SettingsError(f"{self.setting}: {self.path} {found}; {fix}")
 
 
-def check_client(certificate: Given, key: Given, authority: Given, now: datetime) -> list[str]:
+def check_client(
+    certificate: GivenFile, key: GivenFile, authority: GivenFile, now: datetime
+) -> list[str]:
     """Check a client certificate, its key and the authority that issued it.
 
-    + certificate: PEM, the client's first, intermediate ones behind it
+    + certificate: PEM, the client's certificate first, then intermediate ones
     + key: PEM, without passphrase
     + authority: PEM, one certificate or several
-    + now: with its time zone
+    + now: the time, with its time zone
 
-    Returns what is noteworthy. Raises `SettingsError`, which names the file, what was found and
-    the mend, for the first thing that would keep a client from being accepted.
+    Returns warnings, as about a certificate that expires within 30 days. Raises `SettingsError` for
+    the first thing that would keep the client from being accepted: it names the file, what was
+    found and what to do.
     """
     anchors = _certificates(authority, "the CA's certificate")
-    others = [
+    other_kinds = [
         f"{block.kind} with headers" if block.is_certificate else block.kind
         for block in blocks(authority.data)
         if not block.is_authority
     ]
-    if others:
-        raise authority.wrong(
-            f"has other PEM blocks than plain certificates ({', '.join(others)}), at which Go "
+    if other_kinds:
+        raise authority.error(
+            f"has other PEM blocks than plain certificates ({', '.join(other_kinds)}), at which Go "
             "programs, as the API server is, give up, or which they skip",
             "have nothing but certificates in it",
         )
     for anchor in anchors:
         if not _is_authority(anchor):
-            raise authority.wrong(
+            raise authority.error(
                 f"is no CA's certificate: {_name(anchor)} may not issue others",
                 "take the certificate of the CA that issued the client's",
             )
@@ -83,7 +86,7 @@ def check_client(certificate: Given, key: Given, authority: Given, now: datetime
     _check_key(key, certificate, leaf)
     chain = list(_chain(leaf, rest, anchors))
     if not chain:
-        raise certificate.wrong(
+        raise certificate.error(
             f"was not issued by {authority.path}: it names {_name(leaf, issuer=True)} as its "
             f"issuer, that file has {', '.join(map(_name, anchors))}",
             "take the CA that etcd trusts, and a certificate of it",
@@ -94,24 +97,24 @@ def check_client(certificate: Given, key: Given, authority: Given, now: datetime
     return [warning for warning in warnings if warning]
 
 
-def _certificates(file: Given, wanted: str) -> list[x509.Certificate]:
+def _certificates(file: GivenFile, wanted: str) -> list[x509.Certificate]:
     if _PRIVATE in file.data and _CERTIFICATE in file.data:
-        raise file.wrong(
+        raise file.error(
             "has a private key in it besides the certificate",
             "take the key out: all users of a node can read this file",
         )
     if _PRIVATE in file.data:
-        raise file.wrong(f"is a private key, not {wanted}", "are two files swapped?")
+        raise file.error(f"is a private key, not {wanted}", "are two files swapped?")
     _check_plain(file)
     found = [block.der for block in blocks(file.data) if block.is_certificate]
     try:
-        others = x509.load_pem_x509_certificates(file.data)
+        by_openssl = x509.load_pem_x509_certificates(file.data)
     except ValueError:
-        others = []
-    if len(found) < len(others):  # what OpenSSL shows, and would be believed
-        raise file.wrong(
-            f"has {len(others)} certificates, of which Go programs, as the API server is, find "
-            f"{len(found)}: {_GO}",
+        by_openssl = []
+    if len(found) < len(by_openssl):  # a look with openssl would show nothing wrong
+        raise file.error(
+            f"has {len(by_openssl)} certificates, of which Go programs, as the API server is, find "
+            f"{len(found)}: {_GO_RULE}",
             "put each -----BEGIN CERTIFICATE----- at the beginning of a line",
         )
     try:
@@ -119,35 +122,35 @@ def _certificates(file: Given, wanted: str) -> list[x509.Certificate]:
     except ValueError:
         certificates = []
     if not certificates:
-        raise file.wrong(f"is not {wanted} in PEM form", f"put {wanted} there")
+        raise file.error(f"is not {wanted} in PEM form", f"put {wanted} there")
     return certificates
 
 
-_GO = "something stands before -----BEGIN on its line, behind its dashes, or below it"
+_GO_RULE = "something stands before -----BEGIN on its line, behind its dashes, or below it"
 
 
-def _check_plain(file: Given) -> None:
+def _check_plain(file: GivenFile) -> None:
     mark = byte_order_mark(file.data)
     if mark:
-        raise file.wrong(
+        raise file.error(
             f"begins with {mark}, behind which Go programs, as the API server is, find no PEM",
             "save it as plain text: UTF-8 without byte order mark",
         )
 
 
-def _hidden(file: Given) -> SettingsError:
-    return file.wrong(
-        f"has a key that Go programs, as the API server is, do not find: {_GO}",
+def _hidden_key(file: GivenFile) -> SettingsError:
+    return file.error(
+        f"has a key that Go programs, as the API server is, do not find: {_GO_RULE}",
         "put its -----BEGIN line at the beginning of a line",
     )
 
 
-def _check_key(file: Given, certificate: Given, leaf: x509.Certificate) -> None:
+def _check_key(file: GivenFile, certificate: GivenFile, leaf: x509.Certificate) -> None:
     if _CERTIFICATE in file.data and _PRIVATE not in file.data:
-        raise file.wrong("is a certificate, not a private key", "are two files swapped?")
-    # as openssl writes them: PKCS#8, and the older form
+        raise file.error("is a certificate, not a private key", "are two files swapped?")
+    # The two forms that openssl writes: PKCS#8, and the older one
     if b"BEGIN ENCRYPTED PRIVATE KEY" in file.data or b"Proc-Type: 4,ENCRYPTED" in file.data:
-        raise file.wrong(
+        raise file.error(
             "is encrypted, and the API server cannot ask for a passphrase",
             "decrypt it: openssl pkey -in OLD -out NEW",
         )
@@ -155,15 +158,15 @@ def _check_key(file: Given, certificate: Given, leaf: x509.Certificate) -> None:
     try:
         key = load_pem_private_key(file.data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # their texts may quote the file
-        # cryptography 42 does not find either what does not begin a line, newer versions do
+        # cryptography 42 does not find a block that does not begin a line; newer versions do
         if _PRIVATE in file.data and b"\n-----BEGIN" not in b"\n" + file.data:
-            raise _hidden(file) from None
-        raise file.wrong("is not a private key in PEM form", "put the client's key there") from None
+            raise _hidden_key(file) from None
+        raise file.error("is not a private key in PEM form", "put the client's key there") from None
     if not any(block.is_key for block in blocks(file.data)):
-        raise _hidden(file)
+        raise _hidden_key(file)
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
-        raise file.wrong(
+        raise file.error(
             f"is not the key of {certificate.path}", "take the pair that was made together"
         )
 
@@ -171,22 +174,25 @@ def _check_key(file: Given, certificate: Given, leaf: x509.Certificate) -> None:
 def _chain(
     leaf: x509.Certificate, rest: Iterable[x509.Certificate], anchors: Iterable[x509.Certificate]
 ) -> Iterator[x509.Certificate]:
-    """The certificates from the client's to one of `anchors`; nothing if there is no way."""
+    """Yield the certificates from the client's to one of `anchors`, none if there is no chain.
+
+    + rest: intermediate certificates, in any order
+    """
     anchors, rest, chain = list(anchors), [one for one in rest if _is_authority(one)], [leaf]
     while rest or chain:
         if anchor := _first(anchors, lambda one: _issued(chain[-1], one)):
             yield from chain
             yield anchor
             return
-        between = _first(rest, lambda one: _issued(chain[-1], one))
-        if between is None:
+        intermediate = _first(rest, lambda one: _issued(chain[-1], one))
+        if intermediate is None:
             return
-        rest.remove(between)
-        chain.append(between)
+        rest.remove(intermediate)
+        chain.append(intermediate)
 
 
-def _first(items: Iterable[T], fits: Callable[[T], bool]) -> T | None:
-    return next((item for item in items if fits(item)), None)
+def _first(items: Iterable[T], matches: Callable[[T], bool]) -> T | None:
+    return next((item for item in items if matches(item)), None)
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -204,8 +210,8 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _check_usage(file: Given, leaf: x509.Certificate) -> None:
-    """Go's crypto/x509, which etcd uses: no list of usages means any."""
+def _check_usage(file: GivenFile, leaf: x509.Certificate) -> None:
+    """Check the extended key usage. Go's crypto/x509, as in etcd, takes no list for any usage."""
     try:
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
@@ -213,22 +219,24 @@ def _check_usage(file: Given, leaf: x509.Certificate) -> None:
     if not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
         *usages
     }:
-        raise file.wrong(
+        raise file.error(
             "is not for clients: its extended key usage lacks clientAuth",
             "take a client's certificate, not a server's",
         )
 
 
-def _check_dates(file: Given, certificate: x509.Certificate, now: datetime) -> str:
+def _check_dates(file: GivenFile, certificate: x509.Certificate, now: datetime) -> str:
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= end:
-        raise file.wrong(f"expired on {end:%Y-%m-%d}", "renew it")
+        raise file.error(f"expired on {end:%Y-%m-%d}", "renew it")
     if now < begin:
-        raise file.wrong(
+        raise file.error(
             f"is not valid before {begin:%Y-%m-%d %H:%M} UTC",
-            f"wait, or mend this computer's clock: it says {now:%Y-%m-%d %H:%M} UTC",
+            f"wait, or fix this computer's clock: it says {now:%Y-%m-%d %H:%M} UTC",
         )
-    return f"{file.path} expires on {end:%Y-%m-%d}; renew it" if end - now < SOON else ""
+    return (
+        f"{file.path} expires on {end:%Y-%m-%d}; renew it" if end - now < WARN_BEFORE_EXPIRY else ""
+    )
 
 
 def _name(certificate: x509.Certificate, issuer: bool = False) -> str:

@@ -1,11 +1,14 @@
-"""The decorator of this package's deploys: concerns, and the roles that compose them.
+"""Make deploys of functions: concerns, and the roles that call them.
 
-pyinfra runs no operation before the first change under ``-y``, and a node that fails there has
-been changed half-way. So a deploy's body runs three times on each host: once to say what it will
-read (then one remote command reads it all), once to decide everything, and only if no operation
-found a state that it does not handle, once to register its operations. Otherwise the node gets a
-single operation that refuses it, for that reason, and none after it; what an earlier deploy has
-registered for it is run as announced.
+Under ``-y`` pyinfra runs no operation's code before the first change. A node on which a later
+operation fails has been changed half-way. So a deploy's body runs three times on each host:
+
+1. *collect*: operations say what they will read. Then one remote command reads it all.
+2. *check*: operations decide. A state that an operation does not handle is a problem.
+3. *register*: without a problem, pyinfra registers the operations.
+
+If there is a problem, the node gets one operation that refuses it for that reason, and none after
+it. What an earlier deploy has registered for the node runs as announced.
 """
 
 from __future__ import annotations
@@ -50,10 +53,10 @@ Concern = Callable[..., None]
 
 @dataclass
 class _Checked:
-    """What was found out of a host before anything was registered for it.
+    """The results of the first two passes on a host.
 
-    + passed: when each deploy was found to be possible, by its name
-    + mistakes: what is wrong on this computer, such as in settings
+    + passed: the moment at which each deploy was found to be possible, by the deploy's name
+    + mistakes: what is wrong on this computer, as in settings, a line each
     """
 
     passed: dict[str, Moment] = field(default_factory=dict)
@@ -62,26 +65,26 @@ class _Checked:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a concern or role declares of itself.
+    """What a concern or role declares.
 
     + title: its name in pyinfra's output
-    + model: its settings
-    + health: what tells whether its service does its work; none if its operations see all
-    + asks: what more `verify` reads, from its settings
-    + finds: what more is wrong, from its settings and what was read, each in words
-    + undo: what is particular about its undoing
+    + model: the model of its settings
+    + health: checks that tell whether its service works; none if its operations see everything
+    + reads: returns what `verify` reads besides, from the settings
+    + problems: returns problems that only `verify` looks for, each in words, from the settings
+    + undo: how its undo differs from that of other concerns
     """
 
     title: str
     model: type[Settings]
     health: tuple[Check, ...] = ()
-    asks: Callable[[Any], Iterable[Read]] = lambda settings: ()
-    finds: Callable[[Any], Iterable[str]] = lambda settings: ()
+    reads: Callable[[Any], Iterable[Read]] = lambda settings: ()
+    problems: Callable[[Any], Iterable[str]] = lambda settings: ()
     undo: Undo = field(default_factory=Undo)
 
 
 DECLARED: dict[str, Declaration] = {}
-"""What each concern and role declares, by the name of its function."""
+"""The declaration of each concern and role, by the name of its function."""
 
 
 def concern(
@@ -89,18 +92,20 @@ def concern(
     model: type[S],
     *,
     health: Iterable[Check] = (),
-    asks: Callable[[S], Iterable[Read]] = lambda settings: (),
-    finds: Callable[[S], Iterable[str]] = lambda settings: (),
+    reads: Callable[[S], Iterable[Read]] = lambda settings: (),
+    problems: Callable[[S], Iterable[str]] = lambda settings: (),
     undo: Undo | None = None,
 ) -> Callable[[Callable[[S], None]], Concern]:
     """Make a deploy of a function that takes its settings and calls operations.
 
     + name: the deploy's name in pyinfra's output
-    + model: its settings. The deploy takes them as a model, as a dictionary or as keywords, all by
-      the names of fields; what is not given comes from ``host.data``, by names with ``chaos_``
+    + model: the model of its settings. A caller gives settings as a model, a dictionary or
+      keywords, by the names of fields. The others come from ``host.data``, by names that begin with
+      ``chaos_``
+    + health, reads, problems, undo: see `Declaration`
 
-    The function must call the same operations each time, and do nothing else that is felt
-    outside: it runs more than once.
+    The function runs up to three times. So it must call the same operations each time, and have no
+    other effect.
 
     **Example:**
 
@@ -117,7 +122,7 @@ def concern(
 
     def decorate(function: Callable[[S], None]) -> Concern:
         DECLARED[function.__name__] = Declaration(
-            name, model, tuple(health), asks, finds, undo or Undo()
+            name, model, tuple(health), reads, problems, undo or Undo()
         )
 
         @wraps(function)
@@ -134,9 +139,9 @@ def concern(
         def enter(settings: Any, others: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             name, at = function.__name__, part(Preparation)
             if isinstance(settings, model) and (at.phase or at.depth) and not keywords:
-                resolved = settings  # a role's, which are whole
+                resolved = settings  # from a role, which has resolved all of them
             else:
-                kind, values = given(name, model, settings, others, keywords)
+                kind, values = given_values(name, model, settings, others, keywords)
                 resolved = kind.resolve(values, name)
 
             def body() -> None:
@@ -156,14 +161,14 @@ def concern(
             finally:
                 at.depth -= 1
 
-        # pyinfra reads the signature for its arguments; without the settings' annotation it
-        # would offer a model on the command line
+        # pyinfra reads the signature of a deploy; annotated, the settings would be an argument on
+        # the command line
         deployed = cast(Concern, deploy(name)(cast(Any, call)))
 
         @wraps(deployed)
         def entered(*args: Any, **kwargs: Any) -> None:
-            # In a phase nothing is registered, so that pyinfra's own part would be in vain; a
-            # keyword may be an argument of its own
+            # Nothing is registered in the first two passes, so pyinfra's part is skipped. But a
+            # keyword may be one of pyinfra's own arguments, as _sudo
             (call if part(Preparation).phase and not kwargs else deployed)(*args, **kwargs)
 
         return entered
@@ -171,18 +176,19 @@ def concern(
     return decorate
 
 
-def given(
+def given_values(
     name: str,
     model: type[S],
     settings: object,
     others: tuple[object, ...],
     keywords: Mapping[str, Any],
 ) -> tuple[type[S], dict[str, Any]]:
-    """The model that a concern's settings shall be of, and the values that its caller has given.
+    """Return the model to make of a concern's settings, and the values that its caller has given.
 
-    + name: the concern's; settings, others, keywords: what it was called with
+    + name: the concern's name
+    + settings, others, keywords: the arguments of the call
 
-    Raises `SettingsError` for what are no settings of it.
+    Raises `SettingsError` for arguments that are no settings.
     """
     if others or not (settings is None or isinstance(settings, (Mapping, model))):
         wrong = others[0] if others else settings
@@ -201,11 +207,11 @@ def given(
 def check(*concerns: Concern) -> None:
     """Refuse the current host if one of several deploys cannot be done to it.
 
-    + concerns: deploys that are called after this one, without arguments
+    + concerns: the deploys that will be called after this function, without arguments
 
-    Each deploy refuses a host before its own first change. Called before the first of several,
-    this has the host refused before that of any, and reads it for all of them in one command. They
-    check it themselves only if it may have changed since.
+    A deploy alone refuses a host before its own first change. This function refuses it before the
+    first change of any of them, and reads the host for all of them in one command. The deploys
+    check the host again only if it may have changed in between.
 
     **Example:** ``check(worker, proxy)``, then ``worker()`` and ``proxy()``
     """
@@ -219,7 +225,7 @@ def check(*concerns: Concern) -> None:
 
 
 def _refused(body: Callable[[], None]) -> bool:
-    """Whether the current host is refused, for what the operations of `body` find on it."""
+    """Refuse the current host if the operations of `body` find a problem. Tell whether they did."""
     state, host = current()
     if state.current_deploy_filename:
         _make_known(state.current_deploy_filename)
@@ -236,11 +242,11 @@ def _refused(body: Callable[[], None]) -> bool:
 
 @cache
 def _make_known(path: str) -> None:
-    """Have Python's `inspect` know a deploy file, which pyinfra runs, as that of a module.
+    """Register a deploy file, which pyinfra runs, as a module, so that `inspect` finds it fast.
 
-    At each operation of each host pyinfra asks it where each frame of the stack comes from
-    (``get_operation_order_from_stack`` in pyinfra/api/util.py); for a file of no module it goes
-    through all modules there are, each time.
+    At each operation of each host pyinfra asks `inspect` for the file of each frame of the stack
+    (``get_operation_order_from_stack`` in pyinfra/api/util.py). For a file that belongs to no
+    module `inspect` searches all modules, each time.
     """
     module = ModuleType(os.path.abspath(path))
     module.__file__ = module.__name__
@@ -248,11 +254,11 @@ def _make_known(path: str) -> None:
 
 
 def collect(body: Callable[[], None]) -> None:
-    """Have operations say what they will read, and concerns what is wrong on this computer.
+    """Let operations declare what they will read, and concerns find mistakes on this computer.
 
-    + body: calls them
+    + body: calls the concerns or operations
 
-    Raises `SettingsError` for all mistakes of all concerns.
+    Raises one `SettingsError` for all mistakes of all concerns.
     """
     checked = part(_Checked)
     checked.mistakes = []
@@ -263,12 +269,12 @@ def collect(body: Callable[[], None]) -> None:
 
 
 def _problems(body: Callable[[], None]) -> list[str]:
-    """What forbids to touch this node: all that its operations find, before any is registered."""
+    """Return all reasons to refuse the current host, before any operation is registered."""
     try:
         collect(body)
         want([Read.of(AsRoot)])
         gather()
-        if not observe(AsRoot):  # what the facts say then is only half of it
+        if not observe(AsRoot):  # the facts' answers are incomplete then
             return [NOT_ROOT]
     except NodeError as error:
         return [str(error)]

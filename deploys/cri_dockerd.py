@@ -1,4 +1,4 @@
-"""cri-dockerd, from a release tarball on this computer."""
+"""Install cri-dockerd from a release tarball on this computer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
+from chaos_engine.deploys.settings import SettingsError, local_path, read_file, read_problem
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.cri_dockerd import ANSWERS
@@ -65,7 +65,7 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     )
 
     @model_validator(mode="after")
-    def _shim_fits_kubernetes(self) -> Self:
+    def _cri_dockerd_fits_kubernetes(self) -> Self:
         if problem := kubernetes_misfit(self.cri_dockerd_version, self.kubernetes_version):
             raise ValueError(named(problem, PREFIX))
         return self
@@ -75,13 +75,13 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
 def cri_dockerd(settings: CriDockerdSettings) -> None:
     """Run the version of cri-dockerd that is set, behind its socket ``/run/cri-dockerd.sock``.
 
-    The tarball is read and checked on this computer, whole, before anything is changed anywhere.
-    Raises `SettingsError` if it is missing, its checksum is not known or another one, or its
-    program is not one for the node.
+    The tarball is read and checked on this computer before any node is changed. Raises
+    `SettingsError` if it is missing, its checksum is unknown or does not match, or its program does
+    not run on the node.
     """
     require_tarball(settings)
-    # kubelet's package brought them until 1.32; without them cri-dockerd forwards no port, and
-    # leaves connections of ended pods open
+    # Until 1.32 kubelet's package depended on them. cri-dockerd needs socat to forward ports, and
+    # conntrack to close the connections of ended pods
     apt.install_packages(
         name="Install what cri-dockerd calls", present={"socat": None, "conntrack": None}
     )
@@ -97,10 +97,10 @@ def cri_dockerd(settings: CriDockerdSettings) -> None:
 def require_tarball(settings: CriDockerdSettings) -> None:
     """Raise `SettingsError` if there is no tarball for any architecture, and no address of one.
 
-    Which architecture a node has is not known before it is asked, but this is.
+    This can be told before a node is asked for its architecture.
     """
     tarballs = [_fill(settings.cri_dockerd_tarball, settings, one) for one in ARCHITECTURES]
-    there = any(os.path.lexists(controller_path(tarball)) for tarball in tarballs)
+    there = any(os.path.lexists(local_path(tarball)) for tarball in tarballs)
     if not there and settings.cri_dockerd_url is None:
         raise _missing(settings, *dict.fromkeys(tarballs))
 
@@ -114,13 +114,16 @@ def _missing(settings: CriDockerdSettings, tarball: str, *others: str) -> Settin
 
 
 def program(settings: CriDockerdSettings, architecture: str) -> bytes:
-    """The program for an architecture, from the tarball on this computer.
+    """Return the program for an architecture, from the tarball on this computer.
 
-    Raises `SettingsError` that names the tarball, what is wrong with it, and the mend.
+    + architecture: "amd64" or "arm64"
+
+    Fetches a missing tarball if the settings have an address. Raises `SettingsError` that names the
+    tarball, what is wrong with it and what to do.
     """
     name = current()[1].name
     tarball = _fill(settings.cri_dockerd_tarball, settings, architecture)
-    path = controller_path(tarball)
+    path = local_path(tarball)
     release = _fill(f"{RELEASES}/v{{version}}/{path.name}", settings, architecture)
     missing = not os.path.lexists(path)
     if missing and settings.cri_dockerd_url is None:
@@ -149,7 +152,7 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _program(path: Path, sha256: str, architecture: str) -> bytes:
-    """The checksum says what is in it, so it is read once a run, whatever the number of hosts."""
+    """Return the program in a tarball. Each is read once a run, however many hosts there are."""
     return extract(read_file(path, MAX_PACKED), sha256, architecture)
 
 
@@ -159,7 +162,7 @@ def _fill(text: str, settings: CriDockerdSettings, architecture: str) -> str:
 
 
 def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tuple[str, str]:
-    """The checksum that the tarball shall have, "" if none is known, and where that is from."""
+    """Return the checksum that the tarball shall have, "" if none is known, and its source."""
     for known, sha256 in settings.cri_dockerd_sha256.items():
         if known == architecture:
             return sha256, "chaos_cri_dockerd_sha256"
@@ -170,8 +173,8 @@ def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tu
         lines = []
     except OSError as error:
         raise SettingsError(
-            f"{current()[1].name}: {sums}: {unread(error)}; it is for the output of sha256sum: "
-            "mend or remove it"
+            f"{current()[1].name}: {sums}: {read_problem(error)}; it is for the output of "
+            "sha256sum: fix or remove it"
         ) from None
     for line in lines:
         sha256, _, name = line.strip().partition(" ")
@@ -189,11 +192,11 @@ def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
             with waiting(current()[1], what), urllib.request.urlopen(url, timeout=30) as answer:
                 data = answer.read(MAX_PACKED + 1)
         except (HTTPException, OverflowError, ValueError) as error:
-            # no answer, or no address: a port that is no number, or too great a one
+            # The URL may be wrong too: a port that is no number, or too large
             raise OSError(f"{url}: {str(error) or type(error).__name__}") from None
         if len(data) > MAX_PACKED:
             raise OSError(f"{url}: what it sends is larger than {MAX_PACKED >> 20} MiB")
-        extract(data, sha256, architecture)  # what is wrong is not kept
+        extract(data, sha256, architecture)  # a wrong tarball is not kept
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(data)

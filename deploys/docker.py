@@ -1,4 +1,4 @@
-"""Docker, whose containers' logs are capped."""
+"""Run Docker, with a limit on the logs of containers."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class DockerSettings(RollingSettings, ContainerLogSettings):
 def docker(settings: DockerSettings) -> None:
     """Run the distribution's Docker, held at its version, for Kubernetes and a small card.
 
-    Its ``/etc/docker/daemon.json`` gets the cgroup driver systemd, capped json-file logs and
-    overlay2; other keys stay as they are. Kubernetes rotates no logs behind cri-dockerd
-    (Mirantis/cri-dockerd#150), so Docker's cap is the only one that pods' logs have.
+    ``/etc/docker/daemon.json`` gets the cgroup driver systemd, json-file logs of limited size, and
+    overlay2. Other keys stay as they are. With cri-dockerd, Kubernetes does not rotate the logs of
+    pods (Mirantis/cri-dockerd#150): only Docker limits them.
     """
     install_docker(
         name="Run Docker",

@@ -1,4 +1,4 @@
-"""The client certificate by which the Kubernetes API reaches the external etcd."""
+"""Install the client certificate with which the Kubernetes API reaches the external etcd."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from chaos_engine.deploys.certificates import Given, check_client
+from chaos_engine.deploys.certificates import GivenFile, check_client
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.settings import SettingsError, collecting, controller_path
+from chaos_engine.deploys.settings import SettingsError, collecting, local_path
 from chaos_engine.deploys.site import (
     ControllersSettings,
     EtcdSettings,
@@ -43,62 +43,66 @@ class EtcdCertificatesSettings(
 
     @property
     def gets_key(self) -> bool:
-        """Whether the current host gets etcd's key."""
+        """Tell whether the current host gets etcd's key."""
         if self.etcd_certificates_hosts == "controllers":
             return self.node_name() in self.controllers
         return self.etcd_certificates_hosts == "all"
 
     @property
     def asks_etcd(self) -> bool:
-        """Whether the current host has a reason to ask etcd for its version: only a controller's
-        kubeadm looks at it, and each answer costs a handshake."""
+        """Tell whether the current host asks etcd for its version.
+
+        Only a controller does: only there kubeadm looks at it, and each answer costs a handshake.
+        """
         return self.gets_key and self.node_name() in self.controllers
 
 
-class Asked(TypedDict):
-    """What `EtcdVersions` is asked."""
+class EtcdArguments(TypedDict):
+    """The arguments of the fact `EtcdVersions`."""
 
     servers: tuple[str, ...]
     folder: str
 
 
-def asked(settings: EtcdCertificatesSettings) -> Asked:
-    """Return the servers that are asked for their version, and the certificates that they know."""
+def etcd_arguments(settings: EtcdCertificatesSettings) -> EtcdArguments:
+    """Return the addresses of etcd's servers, and the folder with the client's certificate."""
     servers = tuple(map(str, settings.storage_servers.values()))
     return {"servers": servers, "folder": settings.etcd_certificates_dir}
 
 
-def asks(settings: EtcdCertificatesSettings) -> list[Read]:
+def reads(settings: EtcdCertificatesSettings) -> list[Read]:
     """Return what `verify` reads: etcd's version, also on a node that has joined a cluster."""
     if not settings.asks_etcd:
         return []
-    return [Read.of(EtcdVersions, joined_too=True, **asked(settings))]
+    return [Read.of(EtcdVersions, joined_too=True, **etcd_arguments(settings))]
 
 
-def finds(settings: EtcdCertificatesSettings) -> Iterator[str]:
+def version_problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
     """Say what is wrong with etcd's version, if it was asked."""
     if settings.asks_etcd:
-        versions = observe(EtcdVersions, joined_too=True, **asked(settings))
+        versions = observe(EtcdVersions, joined_too=True, **etcd_arguments(settings))
         if misfit := etcd_misfit(settings.kubernetes_version, versions):
             yield misfit
 
 
-@concern("Etcd certificates", EtcdCertificatesSettings, asks=asks, finds=finds, undo=UNDO)
+@concern(
+    "Etcd certificates", EtcdCertificatesSettings, reads=reads, problems=version_problems, undo=UNDO
+)
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
-    """Install etcd's client certificate, its key and its CA, checked here before any change.
+    """Install etcd's client certificate, its key and the certificate of its CA.
 
-    Pair, chain, dates and usage are checked on this computer, in a preview too. The key's content
-    is shown nowhere.
+    Pair, chain, dates and usage are checked on this computer before any change, in a preview too.
+    The content of the key is never shown.
     """
     folder = settings.etcd_certificates_dir
     if not settings.gets_key:
         report_key(name="Leave the etcd key out", path=f"{folder}/client.key")
         return
     mistakes: list[str] = []
-    given: dict[str, Given] = {}
+    given: dict[str, GivenFile] = {}
     for name in ("etcd_client_certificate", "etcd_client_key", "etcd_ca"):
         with collecting(mistakes):
-            given[name] = Given.read(f"chaos_{name}", controller_path(getattr(settings, name)))
+            given[name] = GivenFile.read(f"chaos_{name}", local_path(getattr(settings, name)))
     if not mistakes:
         certificate, key, authority = given.values()
         with collecting(mistakes):
@@ -121,5 +125,7 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     )
     if settings.asks_etcd:
         report_version(
-            name="Look at etcd's version", kubernetes=settings.kubernetes_version, **asked(settings)
+            name="Look at etcd's version",
+            kubernetes=settings.kubernetes_version,
+            **etcd_arguments(settings),
         )

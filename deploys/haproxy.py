@@ -1,4 +1,4 @@
-"""HAProxy before the Kubernetes controllers, under an address of its own."""
+"""Run HAProxy in front of the Kubernetes controllers, at an address of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from chaos_engine.operations.macvlan_network import CONTAINER, add_hairpin_link
 from chaos_engine.templates import render
 
 API_PORT = 6443
-"""Where a controller's kube-apiserver listens (kubeadm's default)."""
+"""TCP port of a controller's kube-apiserver (kubeadm's default)."""
 
 MacAddress = Annotated[
     str,
@@ -71,7 +71,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
     )
 
     @model_validator(mode="after")
-    def _mac_is_ours_to_give(self) -> Self:
+    def _mac_is_locally_administered(self) -> Self:
         first = int(self.mac[:2], 16)
         if first & 1 or not first & 2:
             raise ValueError(
@@ -115,17 +115,17 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
 
     @property
     def mac(self) -> str:
-        """The MAC address of the proxy's container, in lower case."""
+        """Return the MAC address of the proxy's container, in lower case."""
         if self.vip_mac:
             return self.vip_mac.lower()
-        # As Docker itself made them until 28
+        # As Docker itself made MAC addresses until version 28
         return "02:42:" + ":".join(f"{octet:02x}" for octet in self.vip.packed)
 
     def servers(self, proxy: str) -> dict[str, IPv4Address]:
-        """The address of each controller by its name, as the container reaches it.
+        """Return the address by which the container reaches each controller, by its name.
 
-        + proxy: the name of the node that the container is on: no macvlan link reaches its
-          parent's address, but the hairpin's is on the same node
+        + proxy: the name of the node that the container is on. A macvlan link does not reach the
+          address of its parent. So a controller on that node is reached by the hairpin link
         """
         return {
             name: self.hairpin_address if name == proxy else self.nodes[name]
@@ -135,12 +135,13 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
 
 @concern("HAProxy", HaproxySettings, health=[ADDRESS_ANSWERS], undo=UNDO)
 def haproxy(settings: HaproxySettings) -> None:
-    """Balance the Kubernetes controllers under an address that is nobody else's.
+    """Balance the Kubernetes controllers behind an address of their own.
 
-    HAProxy asks each controller for ``/readyz``; connections to one that fails are cut at once,
-    all others live as long as their clients want, through any change of the configuration. The
-    address does not depend on the log share, nor does what HAProxy does: the configuration that the
-    last deploy left on the node's own disk is what runs, the share has a copy.
+    HAProxy asks each controller for ``/readyz``. Connections to one that fails are cut at once. All
+    others last as long as their clients want, through any change of the configuration.
+
+    HAProxy does not depend on the log share. It runs with the configuration that the last deploy
+    left on the node's own disk. The share has a copy for people to read.
     """
     check_proxy_group()
     config = sealed(
@@ -200,7 +201,7 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # before the script, which takes no other: a power cut may come between them
+            # First, as the script takes no other: a power cut may come between the two
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
             File(UNIT_FILE, unit),

@@ -1,4 +1,4 @@
-"""Names of the cluster's machines in ``/etc/hosts``."""
+"""Write the names of the cluster's machines into ``/etc/hosts``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class HostsFileSettings(NodesSettings, StorageSettings, EndpointSettings, CloudI
 def hosts_file(settings: HostsFileSettings) -> None:
     """Let the nodes know each other, the storage servers and the Kubernetes API by name.
 
-    ``/etc/hosts`` gets a marked block; the rest of the file stays as it is.
+    ``/etc/hosts`` gets a marked block. The rest of the file stays as it is.
     """
     host = current()[1]
     others = ((other.name, other.data.get("ssh_hostname")) for other in host.inventory)
@@ -65,10 +65,10 @@ def hosts_file(settings: HostsFileSettings) -> None:
 def addresses(
     settings: HostsFileSettings, others: Iterable[tuple[str, object]] = ()
 ) -> dict[str, str]:
-    """The address of each name: a pure function.
+    """Return the address of each name: a pure function.
 
-    + others: name and ``ssh_hostname`` of the inventory's hosts; those that the settings do not
-      know are added, if the latter is an IPv4 address
+    + others: name and ``ssh_hostname`` of each host of the inventory. A host that the settings do
+      not have is added if its ``ssh_hostname`` is an IPv4 address
     """
     found: dict[str, IPv4Address] = {**settings.nodes, **settings.storage_servers}
     if settings.vip is not None:

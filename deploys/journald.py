@@ -1,4 +1,4 @@
-"""The systemd journal in RAM, capped, forwarded to syslog."""
+"""Keep the systemd journal in RAM, limit its size, and forward it to syslog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel's command line: the memory controller that kubelet needs."""
+"""Turn on the memory controller, which kubelet needs, on the kernel's command line."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class KernelSettings(Settings):
 
 @concern("Kernel", KernelSettings, health=[MEMORY_CONTROLLED], undo=UNDO)
 def kernel(settings: KernelSettings) -> None:
-    """Have the words on the kernel's command line from the next boot on.
+    """Put the words on the kernel's command line, from the next boot on.
 
-    Raspberry Pis boot with the memory controller off; kubelet does not start without it. The
-    reboot that makes the words effective is left to `chaos_engine.deploys.reboot`.
+    Raspberry Pis boot with the memory controller off, and kubelet does not start without it.
+    `chaos_engine.deploys.reboot` does the reboot that makes the words effective.
     """
     set_kernel_words(name="Edit the kernel's command line", wanted=settings.kernel_words)

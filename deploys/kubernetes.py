@@ -1,4 +1,4 @@
-"""Kubernetes' packages at one version, the kernel as they need it, and kubeadm's configuration."""
+"""Install Kubernetes at one version, prepare the kernel for it, and configure kubeadm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
+from chaos_engine.deploys.settings import SettingsError, local_path, read_file, read_problem
 from chaos_engine.deploys.site import (
     ContainerLogSettings,
     EndpointSettings,
@@ -109,13 +109,13 @@ class KubernetesSettings(
 
     @property
     def held_packages(self) -> tuple[str, ...]:
-        """The packages that are kept at the version."""
+        """Return the names of the packages that are held at the version."""
         kubectl = self.kubernetes_kubectl or self._minor < 30
         return ("kubelet", "kubeadm", *(["kubectl"] if kubectl else []))
 
     @property
     def api_endpoint(self) -> str | None:
-        """Where the Kubernetes API answers, ``k8s:6443``, if that is known."""
+        """Return where the Kubernetes API answers, as "k8s:6443", or ``None`` if it is unknown."""
         if self.vip is not None:
             return f"{self.vip_name}:{self.vip_port}"
         return f"{self.nodes[self.controllers[0]]}:6443" if self.controllers else None
@@ -128,9 +128,10 @@ class KubernetesSettings(
     undo=UNDO,
 )
 def kubernetes(settings: KubernetesSettings) -> None:
-    """Install kubelet, kubeadm and kubectl at one version and keep them there, ready to join.
+    """Install kubelet, kubeadm and kubectl at one version, hold them there, and prepare to join.
 
-    Nothing is joined: `INIT` and `JOIN` are left for kubeadm, and kubelet stays quiet until then.
+    The node does not join. The files `INIT` and `JOIN` are for kubeadm, and kubelet stays quiet
+    until somebody runs it.
     """
     if settings._minor < OLDEST_SUPPORTED:
         warn(
@@ -173,18 +174,18 @@ def kubernetes(settings: KubernetesSettings) -> None:
 
 
 def read_key(path: str) -> bytes:
-    """The repository's key from a file on this computer, armoured or binary, in binary form.
+    """Return the repository's key from a file on this computer, armoured or binary, as binary.
 
     Raises `SettingsError` if it cannot be read, is no OpenPGP key or has expired.
     """
     key = f"{current()[1].name}: chaos_kubernetes_key"
-    file, wanted = controller_path(path), "save the Release.key of the repository there"
+    file, wanted = local_path(path), "save the Release.key of the repository there"
     try:
         data = read_file(file)
         data = dearmor(data) if data.lstrip().startswith(b"-----BEGIN") else data
         keys = parse_keys(data)
     except OSError as error:
-        raise SettingsError(f"{key}: {file}: {unread(error)}; {wanted}") from None
+        raise SettingsError(f"{key}: {file}: {read_problem(error)}; {wanted}") from None
     except ValueError as error:
         raise SettingsError(f"{key}: {file} is no OpenPGP public key: {error}; {wanted}") from None
     if all(one.expired(time.time()) for one in keys):
@@ -193,13 +194,16 @@ def read_key(path: str) -> bytes:
 
 
 def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], list[str]]:
-    """The files for kubeadm, crictl and kubelet's logs on a node; those that it shall not have."""
+    """Return the files for kubeadm, crictl and kubelet's logs, and the paths to be absent.
+
+    + node: the name by which the cluster knows the node
+    """
     crictl = File(
         "/etc/crictl.yaml",
         f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
     )
-    # What takes the share's place on /var/log has it then, too: kubelet makes it at its start only,
-    # and links to the logs of containers in it
+    # kubelet makes this folder only when it starts. Without the share, RAM is mounted on /var/log,
+    # and would not have it
     logs = File(
         "/etc/tmpfiles.d/chaos-engine-kubelet.conf",
         "# For kubelet's links to the logs of containers; written by chaos-engine\n"
@@ -235,7 +239,7 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:
-    """The shell command by which kubeadm checks its files; it can since 1.26."""
+    """Return the shell command with which kubeadm checks its files, or "": it can since 1.26."""
     ours = [path for path in paths if path.startswith(FOLDER)]
     if settings._minor < 26 or not ours:
         return ""

@@ -1,4 +1,4 @@
-"""``/var/log`` on a Gluster volume or an NFS export of the node's own."""
+"""Mount a Gluster volume, an NFS export or RAM on ``/var/log``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from chaos_engine.templates import render
 
 Store = Literal["gluster", "nfs", "ram"]
 PORTS = {"gluster": 24007, "nfs": 2049}
-"""TCP port of the servers that a share is asked for at."""
+"""TCP port of the servers of each kind of share."""
 
 
 class LogVolume(BaseModel):
-    """A node's Gluster volume, and who serves it: the first is asked first."""
+    """A node's Gluster volume, and the names of its servers in the order of asking."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,12 +104,13 @@ class LogMountSettings(NodesSettings, StorageSettings):
 
 @concern("Log share", LogMountSettings, health=[WRITABLE], undo=UNDO)
 def log_mount(settings: LogMountSettings) -> None:
-    """Mount the node's Gluster volume or NFS export on ``/var/log``, or RAM: logs spare the card.
+    """Mount the node's Gluster volume or NFS export, or RAM, on ``/var/log``, to spare the card.
 
-    While storage is away, RAM stands in, too. Others write the share too: no program on it is one
-    (``nosuid,nodev,noexec``), and what root does there follows no link. It is a service, since a
-    mount unit or a line in ``/etc/fstab`` would make the early boot wait for the network, and make
-    ordering cycles where NetworkManager runs.
+    RAM is mounted there too while the storage servers cannot be reached. Others can write the log
+    share. So it is mounted with ``nosuid,nodev,noexec``, and root follows no link on it.
+
+    A service mounts it. A mount unit or a line in ``/etc/fstab`` would make the early boot wait for
+    the network, and would cause ordering cycles where NetworkManager runs.
     """
     store = settings.log_store
     volume, servers = "", tuple[str, ...]()
@@ -134,7 +135,11 @@ def log_mount(settings: LogMountSettings) -> None:
 
 
 def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -> list[File]:
-    """The script that mounts a share, or RAM, and the units that call it."""
+    """Return the script that mounts a share or RAM, and the units that call it.
+
+    + volume: name of the Gluster volume, path of the NFS export, or "" for RAM
+    + ram_size: most RAM for ``/var/log``, as "16M"
+    """
     words = {"gluster": f"Gluster volume {volume}", "nfs": f"NFS export {volume}", "ram": ""}[store]
     script = render(
         "var-log-mount.j2",
@@ -170,17 +175,21 @@ def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -
 
 
 def export_of(settings: LogMountSettings, name: str) -> tuple[str, tuple[str, ...]]:
-    """The NFS export of the node that the cluster knows by `name`, and the addresses of those who
-    serve it: the first is asked first."""
+    """Return a node's NFS export, and the addresses of its servers in the order of asking.
+
+    + name: the name by which the cluster knows the node
+    """
     servers = tuple(map(str, settings.log_nfs_servers.values()))
     first = list(settings.nodes).index(name) % len(servers) if name in settings.nodes else 0
     return f"{settings.log_nfs_folder}/{name}", servers[first:] + servers[:first]
 
 
 def volume_of(settings: LogMountSettings, name: str) -> LogVolume:
-    """The volume of the node that the cluster knows by `name`.
+    """Return a node's volume.
 
-    Raises `SettingsError` if it has none.
+    + name: the name by which the cluster knows the node
+
+    Raises `SettingsError` if the node has none.
     """
     if settings.log_volumes:
         if name in settings.log_volumes:

@@ -1,4 +1,4 @@
-"""The network on which the proxy's container has an address of its own."""
+"""Create the network on which the proxy's container has an address of its own."""
 
 from __future__ import annotations
 
@@ -44,14 +44,16 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
     @classmethod
     @override
     def resolve(cls, given: Mapping[str, Any] | None = None, by: str = "") -> Self:
-        """The current host's settings; a host that is not the proxy is refused before they are
-        missed."""
+        """Return the current host's settings.
+
+        Raises `SettingsError` for a host that is not the proxy before it does for missing settings.
+        """
         check_proxy_group()
         return super().resolve(given, by)
 
     @property
     def network(self) -> Macvlan:
-        """The Docker network that these settings want."""
+        """Return the Docker network that these settings want."""
         return Macvlan(
             name=self.macvlan_network,
             parent=self.parent_interface,
@@ -63,21 +65,21 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
 
     @model_validator(mode="after")
     def _addresses_are_free(self) -> Self:
-        mine = {"chaos_vip": self.vip, "chaos_hairpin_address": self.hairpin_address}
-        for key, address in {**mine, "chaos_lan_gateway": self.lan_gateway}.items():
+        own = {"chaos_vip": self.vip, "chaos_hairpin_address": self.hairpin_address}
+        for key, address in {**own, "chaos_lan_gateway": self.lan_gateway}.items():
             if address not in self.lan_subnet:
                 raise ValueError(
                     f"{key}: {address} is not in chaos_lan_subnet {self.lan_subnet}; all machines "
                     "of the LAN are"
                 )
-        for key, address in mine.items():
-            for owner, taken in self._taken():
-                if address == taken and owner != key:
+        for key, address in own.items():
+            for owner, owned in self._owners():
+                if address == owned and owner != key:
                     raise ValueError(f"{key}: {address} is {owner}; choose a free address")
         return self
 
-    def _taken(self) -> Iterator[tuple[str, IPv4Address]]:
-        """Who has which address."""
+    def _owners(self) -> Iterator[tuple[str, IPv4Address]]:
+        """Yield each address that is in use, after who has it, in words."""
         yield "the subnet's own address", self.lan_subnet.network_address
         yield "the subnet's broadcast address", self.lan_subnet.broadcast_address
         yield "chaos_lan_gateway", self.lan_gateway
@@ -93,14 +95,14 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
 
 @concern("Proxy network", MacvlanNetworkSettings)
 def macvlan_network(settings: MacvlanNetworkSettings) -> None:
-    """Have the Docker network by which the proxy's container is a machine of its own on the LAN.
+    """Create the Docker network that makes the proxy's container a machine of its own on the LAN.
 
-    Its parent has to be a wired interface that is up and belongs to no bridge.
+    The parent interface has to be wired, up, and in no bridge.
     """
     check_proxy_group()
     create_network(
         name="Create the proxy's network",
         wanted=settings.network,
-        # within the role the proxy itself follows
+        # The role proxy goes on with HAProxy
         last=type(settings) is MacvlanNetworkSettings,
     )

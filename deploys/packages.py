@@ -1,4 +1,4 @@
-"""Packages that a work node does without."""
+"""Remove packages that a work node does not need."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class PackagesSettings(CloudInitSettings):
 def packages(settings: PackagesSettings) -> None:
     """Remove what a work node does not need, and keep it out.
 
-    apparmor stays unless a site removes it: it is a protection that writes nothing. Without
-    unattended-upgrades, security updates are the operator's work.
+    apparmor stays unless a site removes it: it protects and writes nothing. Without
+    unattended-upgrades, the operator has to install security updates.
     """
     host = current()[1]
     connected_to = str(host.data.get("ssh_hostname") or host.name)

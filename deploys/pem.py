@@ -1,20 +1,22 @@
-"""PEM files as Go programs read them, which etcd, kubeadm and the API server are.
+"""Read PEM files as Go programs do: etcd, kubeadm and the API server are written in Go.
 
-The rules of https://pkg.go.dev/encoding/pem, stricter than OpenSSL's and Python's:
+The rules are those of https://pkg.go.dev/encoding/pem, stricter than OpenSSL's and Python's:
 
 - ``-----BEGIN `` begins the file or a line: a byte order mark or a blank before it hides the block;
-- after the type stand five dashes and nothing but blanks, and the same in the first ``-----END ``
-  line behind it, whose type is the same;
-- lines with a colon at the head of a block are headers; what follows is base64, in which blanks and
-  ends of lines count for nothing;
-- all else between blocks is skipped, and so is a block that breaks these rules.
+- after the type stand five dashes and nothing but blanks; the first ``-----END `` line after it is
+  of the same form, with the same type;
+- lines with a colon at the head of a block are headers; base64 follows, in which blanks and ends of
+  lines are ignored;
+- text between blocks is skipped, and so is a block that breaks these rules.
 
-What is done with them: a client's certificates are the blocks of type ``CERTIFICATE``, and its key
-is the first whose type ends with ``PRIVATE KEY`` (crypto/tls, X509KeyPair). In a file of
-authorities etcd's client, and so the API server, takes each block for a certificate, whatever its
-type, gives up at the first that is none, and, if there is no block, trusts nobody without a word
-(etcd, ``client/pkg/tlsutil``, NewCertPool); others skip those of another type or with headers
-(crypto/x509, AppendCertsFromPEM).
+Go uses the blocks like this:
+
+- A client's certificates are the blocks of type ``CERTIFICATE``. Its key is the first block whose
+  type ends with ``PRIVATE KEY`` (crypto/tls, X509KeyPair).
+- etcd's client, and so the API server, takes each block in a file of authorities for a certificate,
+  whatever its type. It gives up at the first that is none. If there is no block, it trusts nobody
+  and reports nothing (etcd, ``client/pkg/tlsutil``, NewCertPool).
+- Other programs skip blocks of another type or with headers (crypto/x509, AppendCertsFromPEM).
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ BYTE_ORDER_MARKS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A block of type `kind`, "CERTIFICATE"; its content is in no repr."""
+    """A PEM block of type `kind`, as "CERTIFICATE". Its repr does not show the content."""
 
     kind: str
     headers: bool
@@ -47,46 +49,46 @@ class Block:
 
     @property
     def is_certificate(self) -> bool:
-        """Whether Go takes a client's certificate from it."""
+        """Tell whether Go takes a client's certificate from it."""
         return self.kind == "CERTIFICATE"
 
     @property
     def is_authority(self) -> bool:
-        """Whether each Go program takes a certificate to trust from it."""
+        """Tell whether every Go program takes it for the certificate of an authority."""
         return self.kind == "CERTIFICATE" and not self.headers
 
     @property
     def is_key(self) -> bool:
-        """Whether Go takes a private key from it."""
+        """Tell whether Go takes a private key from it."""
         return self.kind == "PRIVATE KEY" or self.kind.endswith(" PRIVATE KEY")
 
 
 def blocks(data: bytes) -> Iterator[Block]:
-    """The blocks that Go finds in a file."""
-    place = 0
-    while begin := _BEGIN.search(data, place):
-        place = begin.end()
-        kind = _dashed(begin[1])
-        headers = _HEADERS.match(data, min(place + 1, len(data)))
-        body = headers.end() if headers else place
+    """Yield the blocks that Go finds in a file with this content."""
+    position = 0
+    while begin := _BEGIN.search(data, position):
+        position = begin.end()
+        kind = _type(begin[1])
+        headers = _HEADERS.match(data, min(position + 1, len(data)))
+        body = headers.end() if headers else position
         end = _END.search(data, body)
         if end is None:
             return
-        if kind is None or _dashed(end[1]) != kind:
+        if kind is None or _type(end[1]) != kind:
             continue
         text = re.sub(rb"[ \t\r\n]", b"", data[body : end.start()])
         if not _BASE64.fullmatch(text):
             continue
-        yield Block(kind.decode(errors="replace"), body > place + 1, base64.b64decode(text))
-        place = end.end()
+        yield Block(kind.decode(errors="replace"), body > position + 1, base64.b64decode(text))
+        position = end.end()
 
 
-def _dashed(line: bytes) -> bytes | None:
-    """The type before the five dashes at the end of a line; ``None`` if they are not there."""
+def _type(line: bytes) -> bytes | None:
+    """Return the type before the five dashes at the end of a line, ``None`` without the dashes."""
     line = line.removesuffix(b"\r").rstrip(b" \t")
     return line[:-5] if line.endswith(b"-----") else None
 
 
 def byte_order_mark(data: bytes) -> str:
-    """The mark that a file begins with, in words; "" if with none."""
+    """Return the byte order mark that a file begins with, in words, or ""."""
     return next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")

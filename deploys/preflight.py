@@ -1,4 +1,4 @@
-"""Checks before anything is changed: can this host become a work node?"""
+"""Check, before anything is changed, whether a host can become a work node."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class PreflightSettings(NodesSettings):
 
 @concern("Preflight", PreflightSettings)
 def preflight(settings: PreflightSettings) -> None:
-    """Refuse a host that cannot become a work node, and point at what is noteworthy.
+    """Refuse a host that cannot become a work node, and warn of what may cause problems.
 
-    Nothing is changed. Raises `SettingsError` for a host that ``chaos_nodes``, if set, does not
-    have.
+    Changes nothing. Raises `SettingsError` for a host that is missing in ``chaos_nodes``, if that
+    is set.
     """
     known_as = settings.node_name()
     check_node(

@@ -1,4 +1,4 @@
-"""The role of the proxy: one node that owns the address of the Kubernetes API."""
+"""Make one node the proxy, which owns the address of the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class ProxySettings(HaproxySettings):
 
 
 CONCERNS = (macvlan_network, haproxy)
-"""What `proxy` composes, in its order."""
+"""The concerns that `proxy` calls, in order."""
 
 
 @concern("Proxy", ProxySettings)
 def proxy(settings: ProxySettings) -> None:
-    """Make a work node the proxy too: Docker is there, from the role `worker`.
+    """Make a work node the proxy too. The role `worker` has installed Docker before.
 
     Refuses a host that is not in the inventory's group ``proxy``, and a group of more than one.
     """

@@ -1,5 +1,4 @@
-"""The inventory's groups: the workers, and the proxy, one of them, which owns the address of the
-Kubernetes API."""
+"""Check the inventory's groups: ``workers``, and ``proxy`` with the one node that is that too."""
 
 from __future__ import annotations
 
@@ -17,25 +16,28 @@ ONE_FOR_ALL = ("chaos_vip", "chaos_vip_name", "chaos_vip_port")
 
 @summarized
 def check_groups() -> None:
-    """Refuse a host that ``deploy.py`` would pass over, or would not give its group's settings, and
-    hosts that do not agree on the API's address.
+    """Refuse a host in the wrong groups, and hosts that disagree about the API's address.
 
-    Raises `SettingsError` for a host in neither of the groups ``workers`` and ``proxy``, for a
-    proxy that is not in ``workers`` too, and for two addresses, names or ports of the API.
+    Raises `SettingsError` for:
+
+    + a host in neither of the groups ``workers`` and ``proxy``: ``deploy.py`` would skip it
+    + a proxy that is not in ``workers`` too: it would not get the settings of that group
+    + different addresses, names or ports of the API
     """
     host = current()[1]
-    if problem := unplaced(host.name, host.groups):
+    if problem := group_problem(host.name, host.groups):
         raise SettingsError(problem)
     for key in ONE_FOR_ALL:
         values = {other.name: other.data.get(key) for other in host.inventory}
-        if problem := at_odds(key, {name: v for name, v in values.items() if v is not None}):
+        if problem := disagreement(key, {name: v for name, v in values.items() if v is not None}):
             raise SettingsError(problem)
 
 
-def at_odds(key: str, values: Mapping[str, object]) -> str:
-    """Why hosts may not have these values of a setting, "" if all have the same: a pure function.
+def disagreement(key: str, values: Mapping[str, object]) -> str:
+    """Say why hosts may not have these values of a setting, "" if they agree: a pure function.
 
-    + key: the setting; values: by host
+    + key: the setting, as "chaos_vip"
+    + values: its value by host
     """
     first: dict[str, str] = {}
     for name, value in values.items():
@@ -46,8 +48,8 @@ def at_odds(key: str, values: Mapping[str, object]) -> str:
     return f"{key}: it is {found}; all nodes reach one API: give it once, in group_data/all.py"
 
 
-def unplaced(name: str, groups: Sequence[str]) -> str:
-    """Why `check_groups` refuses a host, "" if it does not: a pure function.
+def group_problem(name: str, groups: Sequence[str]) -> str:
+    """Say why a host is in the wrong groups, "" if it is not: a pure function.
 
     + name: the host's name in the inventory
     + groups: the inventory's groups that it is in
@@ -73,13 +75,13 @@ def check_proxy_group() -> None:
     """
     host = current()[1]
     inventory: Any = host.inventory
-    problem = unfit(host.name, [one.name for one in inventory.groups.get(GROUP, [])])
+    problem = proxy_problem(host.name, [one.name for one in inventory.groups.get(GROUP, [])])
     if problem:
         raise SettingsError(problem)
 
 
-def unfit(name: str, members: Sequence[str]) -> str:
-    """Why the host cannot be the proxy, "" if it can: a pure function.
+def proxy_problem(name: str, members: Sequence[str]) -> str:
+    """Say why the host cannot be the proxy, "" if it can: a pure function.
 
     + name: the host's name in the inventory
     + members: the names of the hosts in the group ``proxy``

@@ -1,4 +1,4 @@
-"""The one reboot at the end, where it is due."""
+"""Reboot a node once, at the end of a run, if it needs that."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class RebootSettings(KernelSettings, RollingSettings):
 
 @concern("Reboot", RebootSettings)
 def reboot(settings: RebootSettings) -> None:
-    """Reboot the node if it is due, once, and see that it brought what it was made for.
+    """Reboot the node once if it needs that, and check that the reboot had its effect.
 
-    To be called last: everything that a reboot shall make effective is in place then, and whatever
-    could mend a node that an earlier run has left cordoned.
+    Call it last. By then the run has changed everything that a reboot makes effective, and has
+    fixed what it can on a node that an earlier run has left cordoned.
     """
     rolling = settings.rolling()
     reboot_node(
@@ -40,4 +40,4 @@ def reboot(settings: RebootSettings) -> None:
         force=settings.reboot_force,
         seconds=settings.reboot_timeout,
     )
-    uncordon_node(name="Uncordon mended node", rolling=rolling, last=True)
+    uncordon_node(name="Uncordon fixed node", rolling=rolling, last=True)

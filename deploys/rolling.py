@@ -1,4 +1,4 @@
-"""How the nodes of a cluster are restarted: settings of every concern that does so."""
+"""Settings of the concerns that restart nodes of a cluster, one after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gevent  # type: ignore[import-untyped]
 import yaml
 from pydantic import Field
 
-from chaos_engine.deploys.settings import SettingsError, controller_path, read_file, unread
+from chaos_engine.deploys.settings import SettingsError, local_path, read_file, read_problem
 from chaos_engine.deploys.site import ControllersSettings, EndpointSettings
 from chaos_engine.deploys.values import LocalFileOrNone, Number
 from chaos_engine.facts.observe import current
@@ -20,11 +20,11 @@ from chaos_engine.operations.rolling.gate import Lane
 from chaos_engine.operations.rolling.kubectl import PROGRAM, Kubectl
 
 RESOLVE_SECONDS = 5
-"""A name server that has not answered after so many seconds does not know a name."""
+"""A name counts as unknown if no name server has answered after so many seconds."""
 
 
 class RollingSettings(ControllersSettings, EndpointSettings):
-    """What is needed to restart the nodes of a cluster one after the other."""
+    """Settings of every concern that restarts nodes of a cluster."""
 
     rolling_batch: Number = Field(
         1,
@@ -43,12 +43,12 @@ class RollingSettings(ControllersSettings, EndpointSettings):
     )
 
     def rolling(self) -> Rolling:
-        """How the current host leaves its cluster.
+        """Return how the current host waits for its turn and is drained.
 
-        Raises `SettingsError` if the kubeconfig is not there, or kubectl is not.
+        Raises `SettingsError` if the kubeconfig or kubectl is missing, or the kubeconfig is wrong.
         """
         host = current()[1]
-        # who has no cluster does not have to name the host in chaos_nodes
+        # Without a cluster, the host may be missing in chaos_nodes
         node = self.node_name() if self.controllers or self.kubeconfig else ""
         lane: Lane = ""
         if "proxy" in host.groups:
@@ -68,7 +68,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         )
 
     def _kubectl(self) -> Kubectl:
-        key, path = f"{current()[1].name}: chaos_kubeconfig", controller_path(self.kubeconfig)
+        key, path = f"{current()[1].name}: chaos_kubeconfig", local_path(self.kubeconfig)
         try:
             server = kubeconfig_server(read_file(path))
         except ValueError as error:
@@ -78,7 +78,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
             ) from None
         except OSError as error:
             raise SettingsError(
-                f"{key}: {path}: {unread(error)}; copy /etc/kubernetes/admin.conf of a "
+                f"{key}: {path}: {read_problem(error)}; copy /etc/kubernetes/admin.conf of a "
                 "controller to there, for yourself only (chmod 600)"
             ) from None
         if shutil.which(PROGRAM) is None:
@@ -90,7 +90,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         if is_known(name):
             return Kubectl(str(path))
         if name == self.vip_name and self.vip is not None:
-            # as kubeadm writes it; the API's certificate has the address, too
+            # kubeadm writes the name. The API's certificate has the address too
             return Kubectl(str(path), server=f"https://{self.vip}:{port}")
         raise SettingsError(
             f"{key}: {path} names the server {name}, and this computer knows no address of that "
@@ -100,7 +100,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
 
 
 def kubeconfig_server(data: bytes) -> tuple[str, int]:
-    """The host and port of the API server that a kubeconfig's current context names.
+    """Return the host and port of the API server of a kubeconfig's current context.
 
     Raises ``ValueError`` that says why there is none.
     """
@@ -124,7 +124,7 @@ def kubeconfig_server(data: bytes) -> tuple[str, int]:
 
 @cache
 def is_known(name: str) -> bool:
-    """Whether this computer has an address of a machine's name; one that is an address is known."""
+    """Tell whether this computer finds an address for a name. An address counts as known."""
     try:
         with gevent.Timeout(RESOLVE_SECONDS):
             socket.getaddrinfo(name, None)

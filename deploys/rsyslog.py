@@ -1,4 +1,4 @@
-"""All logs to the log server, none to a file."""
+"""Send all logs to the log server, and write none to a file."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class RsyslogSettings(LogServerSettings):
 def rsyslog(settings: RsyslogSettings) -> None:
     """Have rsyslog send everything to the log server, if there is one, and write no file.
 
-    Debian's rules, which write files, come after the files in ``/etc/rsyslog.d``: so the one file
-    there ends with ``stop``. The server has to listen: docs/log-server.md.
+    Debian's rules, which write files, come after the files in ``/etc/rsyslog.d``. So the one file
+    there ends with ``stop``. For the server's own configuration see docs/log-server.md.
     """
     server = str(settings.log_server or "")
     forward_logs(

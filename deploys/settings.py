@@ -1,8 +1,8 @@
-"""Settings: typed, checked, flat keys of ``host.data`` that begin with ``chaos_``.
+"""Read and check settings: flat keys of ``host.data`` that begin with ``chaos_``.
 
-A concern's model declares the field ``docker_log_max_size`` and its users write
+A concern's model declares the field ``docker_log_max_size``, and its users write
 ``chaos_docker_log_max_size`` in their inventory, group data or ``--data``. A role's model inherits
-from the models of its concerns, so one object is resolved once and handed down to all of them.
+from the models of its concerns. So a role resolves its settings once and hands them to all of them.
 """
 
 from __future__ import annotations
@@ -28,21 +28,24 @@ S = TypeVar("S", bound="Settings")
 
 
 class SettingsError(PyinfraError):
-    """A setting, the inventory or a file on this computer is wrong: the run stops before any
-    change. Each of its lines names host or group, key, value and what to do."""
+    """An error in a setting, in the inventory or in a file on this computer.
+
+    It stops the run before any change. Each of its lines names the host or group, the key, the
+    value and what to do.
+    """
 
     def __init__(self, *lines: str) -> None:
         super().__init__()
-        self.say(*lines)
+        self.set_lines(*lines)
 
-    def say(self, *lines: str) -> None:
-        """Have it tell these lines and no others: hosts share one error."""
+    def set_lines(self, *lines: str) -> None:
+        """Replace its lines: all hosts share one error, whose lines grow with each of them."""
         self.lines = lines
         self.args = ("\n    ".join(lines),)
 
 
 class InvalidSettings(SettingsError, ValueError):
-    """A model was made with values that do not fit: with these `mistakes`."""
+    """An error in the values that a model was made with: `mistakes`, as pydantic found them."""
 
     def __init__(self, *lines: str, mistakes: ValidationError) -> None:
         super().__init__(*lines)
@@ -51,9 +54,9 @@ class InvalidSettings(SettingsError, ValueError):
 
 @contextmanager
 def collecting(found: list[str]) -> Iterator[None]:
-    """Add the lines of a `SettingsError` to a list and go on, for the next mistake to be found too.
+    """Add the lines of a `SettingsError` to a list and go on, so that all mistakes are found.
 
-    + found: the list. If it has any in the end, the caller raises a `SettingsError` with all
+    + found: the list. If it has lines in the end, the caller raises one `SettingsError` with all
     """
     try:
         yield
@@ -61,12 +64,12 @@ def collecting(found: list[str]) -> Iterator[None]:
         found += [line for line in error.lines if line not in found]
 
 
-def together(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines about several hosts, each once: a pure function.
+def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the lines of several hosts, equal ones once: a pure function.
 
-    + mistakes: lines by host, most of which begin with its name
+    + mistakes: lines by host; most begin with the host's name
 
-    **Example:** ``together({"pi1": ["pi1: no key"], "pi2": ["pi2: no key"]})`` is
+    **Example:** ``merge_lines({"pi1": ["pi1: no key"], "pi2": ["pi2: no key"]})`` is
     ``["pi1 and 1 more: no key"]``
     """
     hosts: dict[tuple[bool, str], list[str]] = {}
@@ -81,15 +84,17 @@ def together(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 class Settings(BaseModel):
-    """Base of all settings models. Every field has a description: the README's table is made of
-    them."""
+    """The base of all settings models.
+
+    Every field has a description. The table in the documentation is made of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     if not TYPE_CHECKING:  # type checkers know the fields
 
         def __init__(self, **fields: Any) -> None:
-            """Check the values. Raises `InvalidSettings`: pydantic's own is a traceback."""
+            """Check the values. Raise `InvalidSettings`: pydantic's error would be a traceback."""
             try:
                 super().__init__(**fields)
             except ValidationError as error:
@@ -97,27 +102,27 @@ class Settings(BaseModel):
                 raise InvalidSettings(*lines, mistakes=error) from None
 
     @classmethod
-    def like(cls, name: str) -> str:
-        """The end of a message about a name that no field has: the one that may be meant."""
+    def suggestion(cls, name: str) -> str:
+        """Return "; did you mean ...?" for a name that no field has, "" if none is similar."""
         near = difflib.get_close_matches(name.removeprefix(PREFIX), cls.model_fields, 1, 0.5)
         return f"; did you mean {near[0]}?" if near else ""
 
     @classmethod
     def resolve(cls: type[S], given: Mapping[str, Any] | None = None, by: str = "") -> S:
-        """The current host's settings: those that are given, the others from its data.
+        """Return the current host's settings: the given ones, and the others from its data.
 
         + given: values by the names of fields
-        + by: the deploy that was called with them
+        + by: the name of the deploy that was called with them
 
-        Raises `SettingsError` for a value that does not fit, for a ``chaos_`` key that no model
-        knows, and for a given name that this one does not have.
+        Raises `SettingsError` for a wrong value, for a ``chaos_`` key that no model has, and for a
+        given name that this model does not have.
         """
         host, given = current()[1], dict(given or {})
-        lines = list(misnamed(host))
+        lines = list(wrong_names(host))
         for name in given.keys() - cls.model_fields.keys():
-            lines.append(f"{host.name}: {by} has no setting {name}{cls.like(name)}")
+            lines.append(f"{host.name}: {by} has no setting {name}{cls.suggestion(name)}")
             del given[name]
-        # None too: who takes it for an empty list is told, and not given the default
+        # None counts as set, so that somebody who means an empty list is told
         found = {
             name: getattr(host.data, PREFIX + name)
             for name in cls.model_fields
@@ -144,11 +149,10 @@ def describe(
     where: Callable[[str], str],
     host: str = "",
 ) -> Iterator[str]:
-    """One line a mistake: where the value comes from, the key, the value, what is wrong and what
-    is wanted.
+    """Yield a line for each mistake: source, key, value, what is wrong, what is wanted.
 
-    + where: says of a field's name where its value comes from, and how it is called there
-    + host: the host's name, "" if it is for none
+    + where: returns the source of a field's value and its key there, from the field's name
+    + host: the host's name, "" if the settings are for no host
     """
     for mistake in error.errors(include_url=False, include_context=False):
         message = mistake["msg"].removeprefix("Value error, ")
@@ -157,7 +161,7 @@ def describe(
             continue
         name = str(mistake["loc"][0])
         if name not in model.model_fields:
-            yield f"{model.__name__} has no setting {name}{model.like(name)}"
+            yield f"{model.__name__} has no setting {name}{model.suggestion(name)}"
             continue
         place, wanted = where(name), model.model_fields[name].description
         within = "".join(f"[{part!r}]" for part in mistake["loc"][1:] if part != "[key]")
@@ -176,7 +180,7 @@ def describe(
             yield f"{place}{within} = {shown(mistake['input'])}: {message}; wanted: {wanted}"
 
 
-# What pydantic says in terms of Python's types
+# Replaces messages of pydantic that speak of Python's types
 _WORDS = {
     "string_type": "it has to be text, in quotes",
     "tuple_type": 'it has to be a list, as ["a", "b"], also if it has one element',
@@ -193,20 +197,20 @@ _WORDS = {
 
 
 def shown(value: object) -> str:
-    """A value as it may be printed: short, and not if somebody took a key for its path."""
+    """Return a value as text to print: shortened, and a private key is not shown."""
     if "PRIVATE KEY" in repr(value):
         return "(a private key, not shown)"
     return arguments.shown(value, 120)
 
 
 def origin(host: Host, key: str) -> str:
-    """Where `key` has its value from, as its owner would look for it."""
+    """Say where the value of `key` comes from, so that a person finds it."""
     inventory: Any = host.inventory
     if key in inventory.get_override_data():
         return f"{host.name}, --data"
     if key in inventory.get_host_data(host.name):
         return f"{host.name}, inventory"
-    for group in reversed(list(host.groups)):  # the last one holds
+    for group in reversed(list(host.groups)):  # pyinfra lets the last group win
         if key in inventory.get_group_data(group):
             return f"{host.name}, group {group}"
     if key in inventory.get_data():
@@ -214,11 +218,11 @@ def origin(host: Host, key: str) -> str:
     return f"{host.name}, default"
 
 
-def misnamed(host: Host) -> Iterator[str]:
-    """What is wrong with names in a host's data.
+def wrong_names(host: Host) -> Iterator[str]:
+    """Yield a line for each wrong name in a host's data.
 
-    That is a ``chaos_`` key that no settings model of the package has, a misspelt ``chaos_``, or
-    group data of a misspelt group, which nobody would get.
+    That is a ``chaos_`` key that no settings model has, a misspelt ``chaos_``, or the data of a
+    misspelt group, which no host would get.
     """
     inventory: Any = host.inventory
     layers: list[Mapping[str, Any]] = [
@@ -228,7 +232,7 @@ def misnamed(host: Host) -> Iterator[str]:
         inventory.get_data(),
     ]
     for key in sorted({key for layer in layers for key in layer}):
-        if problem := misspelt(key, known_keys()):
+        if problem := key_problem(key, known_keys()):
             yield f"{origin(host, key)}: {problem}"
     members = {name for name, hosts in inventory.groups.items() if hosts}
     for name in sorted({*inventory.group_data} - members - {"all"}):
@@ -240,8 +244,13 @@ def misnamed(host: Host) -> Iterator[str]:
             )
 
 
-def misspelt(key: str, known: Collection[str]) -> str:
-    """What is wrong with a key of host data, "" if it is known or not ours: a pure function."""
+def key_problem(key: str, known: Collection[str]) -> str:
+    """Say what is wrong with a key of host data: a pure function.
+
+    + known: all keys of this package's settings
+
+    Returns "" for a known key, and for one that has nothing to do with this package.
+    """
     if key in known:
         return ""
     head, _, rest = key.lower().replace("-", "_").partition("_")
@@ -258,17 +267,17 @@ def misspelt(key: str, known: Collection[str]) -> str:
 
 @cache
 def known_keys() -> frozenset[str]:
-    """All keys that some settings model has, those of other packages' concerns too."""
+    """Return the keys of all settings models, those of other packages' concerns too."""
     return frozenset(PREFIX + name for model in _models() for name in model.model_fields)
 
 
 def all_models() -> list[type[Settings]]:
-    """Every settings model of this package, in the order of their modules."""
+    """Return every settings model of this package, in the order in which they were declared."""
     return [model for model in _models() if model.__module__.startswith("chaos_engine.")]
 
 
 def _models() -> list[type[Settings]]:
-    # They are all there: to import this module is to import the package first, with all deploys
+    # Importing this module imports the package first, and so every deploy with its model
     def below(model: type[Settings]) -> Iterator[type[Settings]]:
         for child in model.__subclasses__():
             yield child
@@ -280,13 +289,14 @@ def _models() -> list[type[Settings]]:
 def read_file(path: Path, limit: int = 1 << 20) -> bytes:
     """Return the content of a file on this computer.
 
-    + path: as `controller_path` gives it
-    + limit: how many bytes it may have; a certificate, key or list of checksums has a few thousand
+    + path: as `local_path` returns it
+    + limit: most bytes, 1 MiB by default; a certificate, key or list of checksums has a few
+      thousand
 
-    Raises ``OSError`` if it cannot be read or is larger: it is not what it is taken for, and would
-    be held in memory, and sent to nodes. `unread` says so.
+    Raises ``OSError`` if it cannot be read or is larger. A larger file is not what its setting is
+    for, and would be held in memory and sent to nodes. `read_problem` puts the error into words.
 
-    **Example:** ``read_file(controller_path("files/ca.crt"))``
+    **Example:** ``read_file(local_path("files/ca.crt"))``
     """
     with path.open("rb") as file:
         data = file.read(limit + 1)
@@ -296,16 +306,18 @@ def read_file(path: Path, limit: int = 1 << 20) -> bytes:
     return data
 
 
-def unread(error: OSError) -> str:
-    """Why a file on this computer could not be read, for a message that goes on with the mend."""
+def read_problem(error: OSError) -> str:
+    """Say why a file on this computer could not be read. What to do is left to the caller."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):
-        return "that is a directory, not a file"
+        return "that is a folder, not a file"
     return f"it cannot be read: {error.strerror or error}"
 
 
-def controller_path(path: str | Path) -> Path:
-    """A file on this computer, relative to the directory that pyinfra runs in, as pyinfra's own
-    operations take it."""
+def local_path(path: str | Path) -> Path:
+    """Return the path of a file on this computer.
+
+    + path: relative to the folder that pyinfra runs in, as in pyinfra's own operations, or absolute
+    """
     return Path(current()[0].cwd or ".") / path

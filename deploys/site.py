@@ -1,4 +1,4 @@
-"""Settings that several concerns share: the site's addresses, names and versions."""
+"""Settings that several concerns share: addresses, names and versions of the site."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOG_SERVER = (
 
 
 class NodesSettings(Settings):
-    """The nodes of the cluster."""
+    """Settings about the nodes of the cluster."""
 
     nodes: dict[HostName, MachineAddress] = Field(
         {}, description="address of each node by its name, as the nodes shall know each other"
@@ -46,20 +46,24 @@ class NodesSettings(Settings):
         return self
 
     def node_name(self) -> str:
-        """The name by which the cluster knows the current host, see `node_name`."""
+        """Return the name by which the cluster knows the current host, see `node_name`."""
         host = current()[1]
         return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)
 
 
 def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address]) -> str:
-    """The name by which the cluster knows the host of the inventory called NAME.
+    """Return the name by which the cluster knows a host of the inventory.
 
-    That is its key in NODES: its name, the first label of it, or the one with its address. Without
-    NODES it is the first label. Raises `SettingsError` if NODES does not have it and no address
-    of it is known either.
+    + name: the host's name in the inventory
+    + ssh_hostname: the host's address, if the inventory has one
+    + nodes: address of each node by its name
+
+    That is the first label of `name` if `nodes` has it, else the name of the node with the host's
+    address, else the first label. Raises `SettingsError` if `nodes` is not empty, does not have
+    the host, and the inventory has no IPv4 address of it as ``ssh_hostname``.
     """
     addresses = [a for a in (ipv4(name), ipv4(ssh_hostname)) if a]
-    # pyinfra calls the hosts of other connectors @connector/name
+    # pyinfra names the hosts of connectors other than ssh @connector/name
     label = "" if ipv4(name) else name.rpartition("/")[2].partition(".")[0]
     if label in nodes or (label and not nodes):
         return label
@@ -76,7 +80,7 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
 
 
 def ipv4(text: object) -> IPv4Address | None:
-    """TEXT as an IPv4 address, ``None`` if it is none."""
+    """Return a text as an IPv4 address, ``None`` if it is none."""
     try:
         return IPv4Address(str(text))
     except AddressValueError:
@@ -84,7 +88,7 @@ def ipv4(text: object) -> IPv4Address | None:
 
 
 class StorageSettings(Settings):
-    """The Gluster servers that keep the nodes' logs."""
+    """Settings about the Gluster servers that keep the nodes' logs."""
 
     storage_servers: dict[HostName, MachineAddress] = Field(
         {}, description="address of each Gluster server by its name; nothing is deployed to them"
@@ -92,22 +96,22 @@ class StorageSettings(Settings):
 
 
 class LogServerSettings(Settings):
-    """The syslog server."""
+    """Settings about the syslog server."""
 
     log_server: MachineAddressOrNone = Field(description=LOG_SERVER)
 
 
 class CloudInitSettings(Settings):
-    """What becomes of cloud-init, which may write files of the system anew at each boot."""
+    """Settings about cloud-init, which may rewrite files of the system at each boot."""
 
     @property
     def removes_cloud_init(self) -> bool:
-        """Whether the same run removes it."""
+        """Tell whether the same run removes cloud-init."""
         return False
 
 
 class ControllersSettings(NodesSettings):
-    """The Kubernetes controllers."""
+    """Settings about the Kubernetes controllers."""
 
     controllers: tuple[HostName, ...] = Field(
         (), description="names of the nodes that are Kubernetes controllers, all in chaos_nodes"
@@ -126,7 +130,7 @@ class ControllersSettings(NodesSettings):
 
 
 class EndpointSettings(Settings):
-    """The address under which the Kubernetes API is reached, which the proxy owns."""
+    """Settings about the address of the Kubernetes API, which the proxy owns."""
 
     vip: MachineAddress | None = Field(
         None, description="address of the Kubernetes API, owned by the proxy's HAProxy container"
@@ -136,7 +140,7 @@ class EndpointSettings(Settings):
 
 
 class LanSettings(Settings):
-    """The network that the nodes are on."""
+    """Settings about the network that the nodes are on."""
 
     lan_subnet: Network = Field(description="subnet of the nodes' LAN, as 192.168.1.0/24")
     lan_gateway: MachineAddress = Field(description="address of the LAN's router")
@@ -148,7 +152,7 @@ class LanSettings(Settings):
 
 
 class EtcdSettings(Settings):
-    """The external etcd of the Kubernetes API."""
+    """Settings about the external etcd of the Kubernetes API."""
 
     etcd_certificates_hosts: Literal["controllers", "all", "none"] = Field(
         "controllers",
@@ -163,18 +167,18 @@ class EtcdSettings(Settings):
 
     @property
     def etcd_pod_dir(self) -> str:
-        """Where kubeadm is told that the three files are.
+        """Return the folder that kubeadm takes the three files from.
 
-        It mounts the folder of each into the API server's pod (``getEtcdCertVolumes`` in kubeadm's
-        phases/controlplane/volumes.go). /etc/kubernetes would show the pod admin.conf too, so there
-        are copies in a folder of their own then.
+        kubeadm mounts it into the API server's pod (``getEtcdCertVolumes`` in kubeadm's
+        phases/controlplane/volumes.go). With /etc/kubernetes the pod would see admin.conf too. So
+        copies of the files are in a folder of their own then.
         """
         folder = self.etcd_certificates_dir
         return f"{folder}/etcd" if folder == "/etc/kubernetes" else folder
 
 
 class ContainerLogSettings(Settings):
-    """The logs of containers, which Docker ends and kubelet must not."""
+    """Settings about the logs of containers, which Docker rotates and kubelet must not."""
 
     docker_log_max_size: LogSize = Field(
         "10m",
@@ -184,7 +188,7 @@ class ContainerLogSettings(Settings):
 
 
 class VersionsSettings(Settings):
-    """The versions that have to fit each other."""
+    """Versions that have to be compatible with each other."""
 
     kubernetes_version: Version = Field(
         "1.36.2", description="version of kubelet, kubeadm and kubectl, without the leading v"

@@ -1,4 +1,4 @@
-"""The summary that a run of this package's deploys ends with: node by node what became of it."""
+"""End a run of this package's deploys with a summary: what became of each node."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from chaos_engine.deploys.settings import (
     PREFIX,
     Settings,
     SettingsError,
-    controller_path,
+    local_path,
+    merge_lines,
     origin,
-    together,
 )
 from chaos_engine.deploys.values import LocalFileOrNone
 from chaos_engine.facts.observe import Preparation, current, part
@@ -25,7 +25,7 @@ from chaos_engine.operations.engine.summary import preparing, summarize
 
 
 class SummarySettings(Settings):
-    """Settings of the summary; of any deploy."""
+    """Settings of the summary, which every deploy has."""
 
     summary_file: LocalFileOrNone = Field(
         "",
@@ -35,7 +35,7 @@ class SummarySettings(Settings):
 
 
 def summarized(function: Callable[..., None]) -> Callable[..., None]:
-    """Have a run that calls this deploy, or check, end with a summary.
+    """Make a run that calls this deploy, or `check`, end with a summary.
 
     Raises `SettingsError` for a ``chaos_summary_file`` that cannot be written.
     """
@@ -43,7 +43,7 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> None:
         at = part(Preparation)
-        if at.phase or at.depth:  # within another one
+        if at.phase or at.depth:  # called by another deploy
             function(*args, **kwargs)
             return
         with preparing():
@@ -51,26 +51,26 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
                 summarize(_file())
                 function(*args, **kwargs)
             except SettingsError as error:
-                raise _of_all_hosts(error) from None
+                raise _error_of_all_hosts(error) from None
 
     return call
 
 
-def _of_all_hosts(error: SettingsError) -> SettingsError:
-    """The one error of a run that has mistakes, with the current host's among them.
+def _error_of_all_hosts(error: SettingsError) -> SettingsError:
+    """Return the one error of a run, with the current host's mistakes added to it.
 
-    pyinfra prints the first error when all hosts have come to what is wrong on this computer, for
-    none waits before that.
+    pyinfra prints the first error that was raised. It does so when all hosts have added theirs, as
+    no host waits for anything before.
     """
     state, host = current()
-    mistakes, shared = _found.setdefault(state, ({}, SettingsError()))
+    mistakes, shared = _mistakes.setdefault(state, ({}, SettingsError()))
     mistakes[host.name] = error.lines
     ordered = {one.name: mistakes[one.name] for one in state.inventory if one.name in mistakes}
-    shared.say(*together(ordered))
+    shared.set_lines(*merge_lines(ordered))
     return shared
 
 
-_found: WeakKeyDictionary[State, tuple[dict[str, Sequence[str]], SettingsError]] = (
+_mistakes: WeakKeyDictionary[State, tuple[dict[str, Sequence[str]], SettingsError]] = (
     WeakKeyDictionary()
 )
 
@@ -80,11 +80,11 @@ def _file() -> str:
     if not hasattr(host.data, key):
         return ""
     path = SummarySettings.resolve(by="summary").summary_file
-    file = controller_path(path)
+    file = local_path(path)
     if path and (file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK)):
-        what = "is a directory" if file.is_dir() else "cannot be made"
+        what = "is a folder" if file.is_dir() else "cannot be made"
         raise SettingsError(
-            f"{origin(host, key)}: {key} = {path!r}: that file {what}; name one in a directory "
+            f"{origin(host, key)}: {key} = {path!r}: that file {what}; name one in a folder "
             "that you may write to"
         )
     return str(file) if path else ""

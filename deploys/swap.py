@@ -1,4 +1,4 @@
-"""No swap: it wears the card out, and kubelet does not start with it."""
+"""Turn swap off: it wears the card out, and kubelet does not start with it."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class SwapSettings(Settings):
 
 @concern("Swap", SwapSettings, health=[UNUSED, STAYS_OFF], undo=UNDO)
 def swap(settings: SwapSettings) -> None:
-    """Turn swap off, now and after every boot; what was swapped on stays on the disk."""
+    """Turn swap off, now and after every boot. Swap files and partitions stay on the disk."""
     disable_swap(name="Turn swap off")

@@ -1,4 +1,4 @@
-"""Nodes that a run which was cut short has left cordoned take pods again."""
+"""Uncordon nodes that an interrupted run has left cordoned."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class UncordonSettings(RollingSettings):
 
 @concern("Uncordon", UncordonSettings)
 def uncordon(settings: UncordonSettings) -> None:
-    """Uncordon the node if a run that was cut short has left it cordoned, and it does its work.
+    """Uncordon the node if an interrupted run has left it cordoned and it works.
 
-    What somebody else has cordoned stays so.
+    A node that somebody else has cordoned stays cordoned.
     """
     uncordon_node(name="Uncordon node", rolling=settings.rolling())

@@ -1,4 +1,4 @@
-"""Bring nodes back to what they were before they were deployed, by what they have noted."""
+"""Undo deploys: bring nodes back to their state before, as their manifest notes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ORDER = tuple(
     for one in reversed((*WORKER_CONCERNS, *PROXY_CONCERNS))
     if one not in (preflight, uncordon)
 )
-"""The concerns of both roles that change something that lasts, the last one first."""
+"""The concerns of both roles that make lasting changes, in reverse order."""
 
 
 class UndoSettings(Settings):
@@ -58,12 +58,12 @@ class UndoSettings(Settings):
 
 @concern("Undo", UndoSettings)
 def undo(settings: UndoSettings) -> None:
-    """Bring a node back: files, packages, units, Docker's own things, kernel parameters and swap,
-    in the reverse order of the roles.
+    """Bring a node back to its state before it was deployed.
 
-    Only what the node has noted under ``/var/lib/chaos-engine`` is touched; a node that has noted
-    nothing is left as it is. A run that was cut short goes on at the next one. Refuses a node that
-    has joined a cluster for what a node of a cluster needs.
+    Undoes the concerns in reverse order: files, packages, units, networks and containers of Docker,
+    kernel parameters and swap. Touches only what the node has noted under
+    ``/var/lib/chaos-engine``. The next run continues an interrupted one. Refuses to undo what a
+    node needs as member of a cluster while it is joined.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """

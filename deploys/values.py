@@ -1,4 +1,4 @@
-"""What the values of settings may be, beyond the forms of texts in `operations.arguments`."""
+"""Types of the values of settings, besides those of texts in `operations.engine.arguments`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BeforeValidator
 from chaos_engine.operations.engine.arguments import Folder
 
 VOLATILE = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp")
-"""Folders that are not for what shall be there after the next boot."""
+"""Folders whose content is lost at the next boot, or may be."""
 
 
 def _text(value: object) -> object:
-    # to Python 42 is an address too, 0.0.0.42
+    # Python takes the number 42 for an address too, 0.0.0.42
     if not isinstance(value, str | IPv4Address | IPv4Network):
         raise ValueError('it has to be text, in quotes, as "192.168.1.42"')
     return value
@@ -27,7 +27,7 @@ def _of_a_machine(address: IPv4Address) -> IPv4Address:
 
 
 def _with_prefix(value: object) -> object:
-    """A network with its prefix, and without the part that is a host's."""
+    """Return a network. It needs a prefix, and must not have a host part, as 192.168.1.5/24 has."""
     try:
         network = IPv4Network(value, strict=False)
     except ValueError:
@@ -41,7 +41,7 @@ def _with_prefix(value: object) -> object:
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool):  # to Python they are 1 and 0
+    if isinstance(value, bool):  # Python takes True and False for 1 and 0
         raise ValueError("it has to be a number")
     return value
 
@@ -66,10 +66,10 @@ def _lasting(folder: str) -> str:
 MachineAddress = Annotated[IPv4Address, BeforeValidator(_text), AfterValidator(_of_a_machine)]
 MachineAddressOrNone = Annotated[
     MachineAddress | None,
-    # not None, which may stand there by mistake
+    # None itself is refused: it may be a mistake
     BeforeValidator(lambda value: None if value == "none" else _text(value)),
 ]
-"""An address, ``None`` where the word ``none`` stands for no machine."""
+"""An address, or ``None`` where the setting is the word ``none``."""
 Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(_text)]
 Number = Annotated[int, BeforeValidator(_number)]
 LocalFile = Annotated[str, AfterValidator(_file)]

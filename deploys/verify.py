@@ -1,4 +1,4 @@
-"""The health of real nodes, read-only: one line a concern and node."""
+"""Verify nodes without a change to them: one line for each concern and node."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from chaos_engine.operations.verify import judge, report, verdict
 @deploy("Verify")
 @summarized
 def verify() -> None:
-    """Say of each concern of a work node, or of the proxy, whether it is as wanted, and why not.
+    """Tell whether each concern of a node is as wanted, and if not, why.
 
-    A concern is as wanted when its operations find nothing to change and its service does its
-    work: Docker and the shim answer, no swap is in use, journald has no file on disk open, rsyslog
-    runs, a file can be written to ``/var/log``, the memory controller is there, and the proxy's
-    address answers its own node. Where one is not, the exit code is non-zero, also under ``--dry``.
+    A concern is as wanted if its operations find nothing to change and its checks succeed: Docker
+    and cri-dockerd answer, no swap is in use, journald has no file on disk open, rsyslog runs, a
+    file can be written to ``/var/log``, the memory controller is there, and the proxy's address
+    answers the proxy's node. Otherwise the exit code is not 0, also under ``--dry``.
 
-    A message tagged ``chaos-engine`` is logged too. That it arrives is seen at the log server only.
+    Also logs a message tagged ``chaos-engine``. Look at the log server to see whether it arrived.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.verify -y``
     """
@@ -45,8 +45,10 @@ def verify() -> None:
 
 
 def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
-    """What is wrong with each of the concerns, given with their settings, on the current host."""
+    """Return the problems of each concern on the current host, by its name.
 
+    + concerns: the settings of each concern
+    """
     checks = tuple(one for name in concerns for one in DECLARED[name.__name__].health)
 
     def call_all() -> None:
@@ -56,7 +58,7 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
     try:
         collect(call_all)
         for concern, settings in concerns.items():
-            want(DECLARED[concern.__name__].asks(settings))
+            want(DECLARED[concern.__name__].reads(settings))
         want([Read.of(Health, checks=checks)])
         gather()
     except NodeError as error:
@@ -74,6 +76,6 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
             *problems,
             *(f"to be done: {operation}" for operation in pending),
             *(health[one.name] for one in DECLARED[name].health if one.name in health),
-            *DECLARED[name].finds(settings),
+            *DECLARED[name].problems(settings),
         ]
     return found

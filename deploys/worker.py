@@ -1,4 +1,4 @@
-"""The role of every node: all concerns of a work node, in the order that is safe."""
+"""Make hosts work nodes: the role of every node, with all its concerns in a safe order."""
 
 from __future__ import annotations
 
@@ -62,19 +62,24 @@ CONCERNS = (
     etcd_certificates,
     kernel,
 )
-"""What `worker` composes, in its order."""
+"""The concerns that `worker` calls, in order."""
 
 
 @concern("Worker", WorkerSettings)
 def worker(settings: WorkerSettings) -> None:
     """Make the host a Kubernetes work node that spares its SD card.
 
-    The order matters: a node that an earlier run has left cordoned takes pods again before another
-    one is drained; storage servers are known by name before their volume is mounted; the journal is
-    in RAM before the log share covers ``/var/log``, and that is in order before most that calls
-    apt, which fails where a share is dead; Docker is there before packages are removed, so that
-    nothing it needs goes; the shim follows Docker, kubelet follows the shim. A reboot that the
-    kernel's command line needs is left to `chaos_engine.deploys.reboot`, called last.
+    The order matters:
+
+    - A node that an earlier run has left cordoned is uncordoned before another one is drained.
+    - The storage servers have names before their volume is mounted.
+    - The journal is in RAM before the log share is mounted on ``/var/log``.
+    - The log share works before most calls of apt, which fails where a share is dead.
+    - Docker is installed before packages are removed, so that apt keeps what Docker needs.
+    - Docker, cri-dockerd and kubelet need each other in this order.
+
+    `chaos_engine.deploys.reboot`, called last, does the reboot that the kernel's command line
+    needs.
     """
     # Not a loop: pyinfra orders operations by the lines that call them
     preflight(settings)

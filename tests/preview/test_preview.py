@@ -44,7 +44,7 @@ def test_preview_on_fake_hosts_lists_every_operation_of_a_fresh_node(text: str) 
         "Uncordon",
         "Kubernetes",
         "Etcd certificates",
-        "Uncordon mended node",
+        "Uncordon fixed node",
     ], text
     assert len(lines) > 12, text
 

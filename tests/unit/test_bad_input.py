@@ -1094,7 +1094,7 @@ FILES = [
         )
     ),
     Case(
-        f"{CA_SETTING}: that is a directory, not a file; put the file there, or set chaos_etcd_ca "
+        f"{CA_SETTING}: that is a folder, not a file; put the file there, or set chaos_etcd_ca "
         "to where it is",
         files=directory(AUTHORITY),
     ),
@@ -1187,7 +1187,7 @@ FILES = [
     ),
     Case(
         f"{CRT_SETTING} is not valid before {BEGIN + timedelta(2):%Y-%m-%d %H:%M} UTC; wait, or "
-        "mend this computer's clock: it says ",
+        "fix this computer's clock: it says ",
         files=both(FUTURE),
     ),
     Case(
@@ -1207,7 +1207,7 @@ FILES = [
     ),
     Case(
         "pi5: {}/SHA256SUMS: it cannot be read: it is larger than 1 MiB; it is for the output of "
-        "sha256sum: mend or remove it",
+        "sha256sum: fix or remove it",
         files=larger("SHA256SUMS", MIB),
     ),
     Case(
@@ -1259,11 +1259,11 @@ FILES = [
     ),
     Case(
         "pi5: {}/SHA256SUMS: it cannot be read: Permission denied; it is for the output of "
-        "sha256sum: mend or remove it",
+        "sha256sum: fix or remove it",
         unreadable="SHA256SUMS",
     ),
     Case(
-        "pi5: {}/SHA256SUMS: that is a directory, not a file; it is for the output of sha256sum",
+        "pi5: {}/SHA256SUMS: that is a folder, not a file; it is for the output of sha256sum",
         files=directory("SHA256SUMS"),
     ),
     *(
@@ -1306,7 +1306,7 @@ FILES = [
     bad(
         "kubernetes_key",
         "files",
-        "pi5: chaos_kubernetes_key: {}: that is a directory, not a file; save the Release.key of "
+        "pi5: chaos_kubernetes_key: {}: that is a folder, not a file; save the Release.key of "
         "the repository there",
     ),
     bad(
@@ -1331,7 +1331,7 @@ FILES = [
     bad(
         "kubeconfig",
         "files",
-        "pi5: chaos_kubeconfig: {}: that is a directory, not a file; copy "
+        "pi5: chaos_kubeconfig: {}: that is a folder, not a file; copy "
         "/etc/kubernetes/admin.conf of a controller to there",
     ),
     bad(

@@ -15,8 +15,7 @@ import pytest
 
 from chaos_engine.deploys import macvlan_network as deploy
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
-from chaos_engine.deploys.proxy_group import at_odds
-from chaos_engine.deploys.proxy_group import unfit as unfit_host
+from chaos_engine.deploys.proxy_group import disagreement, proxy_problem
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks, Engine
 from chaos_engine.facts.docker_networks import parse_networks
@@ -89,7 +88,7 @@ def test_the_sites_settings_are_taken() -> None:
     ],
 )
 def test_one_host_of_the_group_is_the_proxy(name: str, members: list[str], message: str) -> None:
-    problem = unfit_host(name, members)
+    problem = proxy_problem(name, members)
     if message:
         assert problem.startswith(message.partition(";")[0])
         assert message.partition(".*")[2] in problem
@@ -109,7 +108,7 @@ def test_one_host_of_the_group_is_the_proxy(name: str, members: list[str], messa
     ],
 )
 def test_hosts_agree_on_the_address_of_the_api(values: dict[str, str], message: str) -> None:
-    problem = at_odds("chaos_vip", values)
+    problem = disagreement("chaos_vip", values)
     assert problem.startswith(message)
     assert bool(problem) == bool(message)
 

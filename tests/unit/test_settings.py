@@ -13,9 +13,9 @@ from chaos_engine.deploys.settings import (
     Settings,
     SettingsError,
     all_models,
-    controller_path,
     known_keys,
-    together,
+    local_path,
+    merge_lines,
 )
 from chaos_engine.deploys.site import (
     ControllersSettings,
@@ -93,12 +93,12 @@ def test_files_of_the_controller_are_found_where_pyinfra_finds_its_own(tmp_path:
     nodes = Nodes("pi1")
     nodes.state.cwd = str(tmp_path)
     with nodes.on():
-        assert controller_path("files/ca.crt") == tmp_path / "files/ca.crt"
-        assert controller_path("/etc/ssl/ca.crt") == Path("/etc/ssl/ca.crt")
+        assert local_path("files/ca.crt") == tmp_path / "files/ca.crt"
+        assert local_path("/etc/ssl/ca.crt") == Path("/etc/ssl/ca.crt")
 
 
 def test_a_mistake_of_several_hosts_is_told_once() -> None:
-    assert together(
+    assert merge_lines(
         {
             "pi1": ["pi1: no key", "group wokers: no host is in it"],
             "pi2": ["pi2: no key", "group wokers: no host is in it"],
