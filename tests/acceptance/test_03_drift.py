@@ -10,7 +10,7 @@ from itertools import cycle
 import pytest
 
 from tests.cluster import drift, manifest, seen
-from tests.cluster.drift import leaves
+from tests.cluster.drift import short_names
 from tests.cluster.virtual_cluster import Cluster, Result, wait_for
 
 DRIFT = {
@@ -21,7 +21,7 @@ DRIFT = {
     "journald": "journal on the card",
     "rsyslog": "second rsyslog file",
     "log_mount": "share unmounted",
-    "cri_dockerd": "shim disabled",
+    "cri_dockerd": "cri-dockerd disabled",
     "kubernetes": "kubelet not held",
     "etcd_certificates": "key readable",
     "kernel": "kernel's word gone",
@@ -34,7 +34,7 @@ def broken(deployed: Cluster) -> dict[str, set[str]]:
     """Every concern broken on some node; the operations that have to fix it, by node."""
     expected: dict[str, set[str]] = {}
     for node, name in zip(cycle(deployed.workers), DRIFT.values()):
-        expected.setdefault(node, set()).update(drift.apply(deployed, node, name).mended_by)
+        expected.setdefault(node, set()).update(drift.apply(deployed, node, name).fixed_by)
     return expected
 
 
@@ -54,11 +54,11 @@ def test_preview_names_the_broken_concerns_and_no_other_and_writes_nothing(
     deployed: Cluster, broken: dict[str, set[str]]
 ) -> None:
     with manifest.nothing_written(deployed):
-        assert leaves(deployed.announced("deploy.py")) == broken
+        assert short_names(deployed.announced("deploy.py")) == broken
 
 
 def test_run_fixes_the_broken_concerns(deployed: Cluster, broken: dict[str, set[str]]) -> None:
-    assert leaves(deployed.changed("deploy.py")) == broken
+    assert short_names(deployed.changed("deploy.py")) == broken
     assert deployed.announced("deploy.py") == {}
 
 

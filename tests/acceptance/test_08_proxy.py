@@ -228,8 +228,8 @@ def test_an_image_is_taken_by_its_digest(proxied: Cluster) -> None:
     "name", ["hairpin's address and proxy's configuration", "proxy made by hand"]
 )
 def test_drift_is_named_and_mended(proxied: Cluster, name: str) -> None:
-    expected = set(drift.apply(proxied, PROXY, name).mended_by)
-    outcome = drift.mend(proxied, PROXY)[PROXY]
+    expected = set(drift.apply(proxied, PROXY, name).fixed_by)
+    outcome = drift.fix(proxied, PROXY)[PROXY]
     assert outcome == drift.Outcome(expected, expected, failed=False, left=set())
     assert not proxied.exec(PROXY, "ip -o link show dev foobar", ok=False)
     for look in seen.PROXY_CONCERNS.values():

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("nothing_half_done")
 
 def test_full_disk_is_refused_before_the_run(deployed: Cluster, bad: str, good: str) -> None:
     with faults.disk_full(deployed, bad, "/", left=100 * 1024):
-        faults.fails_alone(deployed, bad, good, "MiB free, 200 are needed; make room on it")
+        faults.one_fails(deployed, bad, good, "MiB free, 200 are needed; make room on it")
 
 
 def test_disk_that_fills_up_leaves_the_old_file_and_no_half_one(
@@ -38,11 +38,11 @@ def test_disk_that_fills_up_leaves_the_old_file_and_no_half_one(
         run = deployed.pyinfra(*arguments, "--limit", bad, "--limit", good, ok=False)
         assert run.status
         assert "Traceback" not in run.text
-        assert "No space left on device" in faults.of(run, bad)
+        assert "No space left on device" in faults.lines_of(run, bad)
         assert deployed.exec(bad, look) == before
-        assert faults.remains(deployed, bad) == ""
+        assert faults.unfinished(deployed, bad) == ""
         assert "11m" in deployed.exec(good, f"cat {DAEMON}")
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 def test_boot_partition_that_is_read_only_or_full_is_refused(
@@ -51,11 +51,11 @@ def test_boot_partition_that_is_read_only_or_full_is_refused(
     deployed.exec(bad, f"sed -i 's/ cgroup_memory=1//' {CMDLINE}")
     before = deployed.exec(bad, f"cat {CMDLINE}; ls -A /boot/firmware")
     with faults.read_only(deployed, bad, "/boot/firmware"):
-        faults.fails_alone(deployed, bad, good, f"{CMDLINE}: its file system (ext4) is mounted")
+        faults.one_fails(deployed, bad, good, f"{CMDLINE}: its file system (ext4) is mounted")
     with faults.disk_full(deployed, bad, "/boot/firmware"):
-        faults.fails_alone(deployed, bad, good, f"{CMDLINE}: only ", "remove old kernels or files")
+        faults.one_fails(deployed, bad, good, f"{CMDLINE}: only ", "remove old kernels or files")
     assert deployed.exec(bad, f"cat {CMDLINE}; ls -A /boot/firmware") == before
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 def test_lock_of_apt_is_waited_for(deployed: Cluster, bad: str, good: str) -> None:
@@ -79,12 +79,12 @@ def test_docker_that_does_not_start_runs_again_as_it_was(deployed: Cluster, bad:
     try:
         run = faults.deploy(deployed, bad, data=("chaos_docker_data_root=/srv/no-folder/docker",))
         assert run.status
-        assert faults.remains(deployed, bad) == ""
-        assert "the old files were restored" in faults.of(run, bad)
+        assert faults.unfinished(deployed, bad) == ""
+        assert "the old files were restored" in faults.lines_of(run, bad)
         assert deployed.exec(bad, look) == before
     finally:
         deployed.exec(bad, "docker rm -f lasting; rm /srv/no-folder")
-    faults.one_run_mends(deployed, bad)
+    faults.one_run_fixes(deployed, bad)
 
 
 def test_connection_that_is_cut_in_an_operation_fails_one_node(
@@ -94,10 +94,10 @@ def test_connection_that_is_cut_in_an_operation_fails_one_node(
         deployed.exec(bad, "pkill -KILL '^sshd'")
         run = waiting.ended(60)
         assert run.status
-        assert "the connection to the node was lost" in faults.of(run, bad)
+        assert "the connection to the node was lost" in faults.lines_of(run, bad)
         deployed.exec(good, faults.GOOD_HOSTS)
     deployed.exec(bad, "systemctl restart ssh.service")
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 def test_sudo_that_asks_in_the_middle_fails_one_node(
@@ -110,9 +110,9 @@ def test_sudo_that_asks_in_the_middle_fails_one_node(
         waiting.release()
         run = waiting.ended(120)
         assert run.status
-        assert "sudo asks for a password" in faults.of(run, bad)
+        assert "sudo asks for a password" in faults.lines_of(run, bad)
         deployed.exec(good, faults.GOOD_HOSTS)
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 def test_archives_and_registry_are_needed_only_for_what_is_missing(
@@ -122,5 +122,5 @@ def test_archives_and_registry_are_needed_only_for_what_is_missing(
         limit = ("--limit", bad, "--limit", good)
         assert deployed.announced("deploy.py", *limit) == {}
         deployed.exec(bad, "apt-get clean; dpkg -r --force-depends kubectl")
-        faults.fails_alone(deployed, bad, good, "could not be fetched from https://pkgs.k8s.io")
-    faults.one_run_mends(deployed, bad, good)
+        faults.one_fails(deployed, bad, good, "could not be fetched from https://pkgs.k8s.io")
+    faults.one_run_fixes(deployed, bad, good)

@@ -207,9 +207,9 @@ def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -
     assert max_file(cluster, "pi1") == config != "6"
 
     take_pods(cluster, "pi1")
-    mended = cluster.announced("deploy.py", *edit)
-    assert mended["pi1"] >= {"Worker | Uncordon | Uncordon node", "Worker | Docker | Run Docker"}
-    assert cluster.changed("deploy.py", *edit) == mended
+    fixed = cluster.announced("deploy.py", *edit)
+    assert fixed["pi1"] >= {"Worker | Uncordon | Uncordon node", "Worker | Docker | Run Docker"}
+    assert cluster.changed("deploy.py", *edit) == fixed
     assert not cordoned(cluster)
     assert max_file(cluster, "pi1") == "6"
     assert cluster.exec("pi1", f"ls {NOTE}", ok=False) == ""
@@ -222,13 +222,13 @@ def test_a_node_whose_kubelet_is_dead_is_mended_by_a_run(cluster_of_nodes: Clust
     edit = (*KUBECONFIG, "--data", "chaos_docker_log_max_file=8", "--limit", "pi7")
     give_pods(cluster, "pi7", seconds=2)
     cluster.exec("pi7", "systemctl stop kubelet")
-    mended = cluster.announced("deploy.py", *edit)
-    assert mended["pi7"] >= {
+    fixed = cluster.announced("deploy.py", *edit)
+    assert fixed["pi7"] >= {
         "Worker | Docker | Run Docker",
         "Worker | Kubernetes | Install Kubernetes",
     }
     began = time.monotonic()
-    assert cluster.changed("deploy.py", *edit) == mended
+    assert cluster.changed("deploy.py", *edit) == fixed
     assert time.monotonic() - began < 90, "the drain waited for its whole time"
     assert not cordoned(cluster)
     assert kubelet(cluster, "pi7") == "1.28.15"

@@ -1,15 +1,16 @@
-"""A client of the Kubernetes API's address that measures: requests, open streams, an outage.
+"""Measure the Kubernetes API's address as a client: requests, open streams, an outage.
 
-It needs nothing but Python 3.9, so it runs as the computer on the LAN and, without being there, on
-nodes (with `python3 -c "$(cat tests/cluster/api_client.py)"` standard input stays free):
+It needs Python 3.9 and nothing else. So it runs on the computer on the LAN and, without being
+installed, on nodes (with `python3 -c "$(cat tests/cluster/api_client.py)"` standard input stays
+free):
 
     tests/lab/lab run -- python3 tests/cluster/api_client.py requests 192.168.1.60:6443 --count 5000
     tests/lab/lab exec pi5 -- python3 - wait 192.168.1.60:6443 < tests/cluster/api_client.py
 
-What answers is the lab's stand-in for kube-apiserver, which says its name; a client without
-certificate may ask for its version and its state. Every line of output is
-JSON; times are in seconds, and `at` counts from `began` (seconds since 1970). The exit status is 0
-whenever something was measured, also if nothing answered.
+The lab's stand-in for kube-apiserver answers, and says its name. A client without certificate may
+ask for its version and its state. Every line of output is JSON. Times are in seconds, and `at`
+counts from `began` (seconds since 1970). The exit status is 0 whenever something was measured, also
+if nothing answered.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ _STDIN = 0
 
 
 class Failure(Exception):
-    """A request or stream did not get what it wanted: where it was, and what happened."""
+    """An error of a request or stream: the stage in which it failed, and what happened."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is connected to."""
+    """A server to connect to."""
 
     host: str
     port: int
@@ -72,10 +73,10 @@ class Target:
 
 
 class Connection:
-    """A TLS connection on which one request was answered; it may have become a stream."""
+    """A TLS connection on which one request was answered. It may have become a stream."""
 
     def __init__(self, target: Target, path: str, *, upgrade: bool = False) -> None:
-        """Ask TARGET for PATH; raises `Failure` unless the answer is 200 or, to UPGRADE, 101."""
+        """Ask TARGET for PATH. Raise `Failure` unless the answer is 200 or, to UPGRADE, 101."""
         self._timeout = target.timeout
         self._received = b""
         with _stage("connect"):
@@ -109,7 +110,7 @@ class Connection:
         return line.decode("latin-1").rstrip("\r")
 
     def rest(self, seconds: float) -> None:
-        """Return after SECONDS in which nothing came; raises `OSError` at once if it closes."""
+        """Wait SECONDS in which nothing must come. Raise `OSError` at once if it is closed."""
         # Zero would mean: do not wait
         self._socket.settimeout(max(seconds, 0.001))
         # Not TimeoutError: before Python 3.10 that is another class
@@ -118,7 +119,7 @@ class Connection:
             raise ConnectionError(f"unasked: {self._received!r}")
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
         self._socket.close()
 
     def _receive(self) -> None:
@@ -146,7 +147,7 @@ def parse_head(lines: Iterator[str]) -> tuple[int, str]:
 
 
 def ask(target: Target, path: str = "/version") -> str:
-    """Make a request on a connection of its own; return the server's name, or raise `Failure`."""
+    """Make a request on a new connection. Return the server's name, or raise `Failure`."""
     connection = Connection(target, path)
     connection.close()
     return connection.server
@@ -173,10 +174,12 @@ def requests(
 
     def work() -> None:
         for number in numbers:
-            due = max(clock.now(), number / pace if pace else 0)
-            if (count is not None and number >= count) or (seconds is not None and due >= seconds):
+            start = max(clock.now(), number / pace if pace else 0)
+            if (count is not None and number >= count) or (
+                seconds is not None and start >= seconds
+            ):
                 return
-            time.sleep(max(due - clock.now(), 0))
+            time.sleep(max(start - clock.now(), 0))
             at = clock.now()
             try:
                 server = ask(target, path)
@@ -296,8 +299,8 @@ def streams(
 def wait(target: Target, *, seconds: float = 120) -> Json:
     """Ask TARGET until it answers, for at most SECONDS, and return how long that took.
 
-    A new attempt begins every 50 ms whether or not the ones before have failed yet, so that none
-    that hangs hides the moment of the first answer.
+    A new attempt begins every 50 ms, also while earlier ones hang. So none of them hides the moment
+    of the first answer.
     """
     clock = _Clock()
     answered = threading.Event()
@@ -336,8 +339,8 @@ def beats(
 ) -> Json:
     """Make PACE requests a second until UNTIL returns, and return what became of them.
 
-    As kubelet does with its heartbeats, one that fails is tried again for PATIENCE seconds, and
-    counts as failed only then. Those that do not wait for the ones before them.
+    A request that fails is tried again for PATIENCE seconds, as kubelet does with its heartbeats.
+    It counts as failed only then. A request does not wait for earlier ones.
     """
     clock = _Clock()
     ending = threading.Event()
@@ -389,8 +392,8 @@ def beats(
 def readyz(targets: Mapping[str, Target], *, until: Callable[[], None], pace: float = 2) -> Json:
     """Ask servers, by name, PACE times a second until UNTIL returns, whether they are ready.
 
-    A sample has the status that each server's ``/readyz`` had, 0 if it gave none; those that are as
-    the one before them are left out. The last begins when UNTIL has returned.
+    A sample has the status of each server's ``/readyz``, 0 if it gave none. A sample that equals
+    the one before is left out. The last one begins when UNTIL has returned.
     """
     clock = _Clock()
     ending = threading.Event()
@@ -446,7 +449,7 @@ def readyz(targets: Mapping[str, Target], *, until: Callable[[], None], pace: fl
 def until_stopped(seconds: float | None, source: int = _STDIN) -> None:
     """Return at a line `stop` from the file descriptor SOURCE, at a signal, or after SECONDS.
 
-    The end of the input counts if there are no SECONDS.
+    Without SECONDS, return at the end of the input too.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     inputs, received = [source], b""

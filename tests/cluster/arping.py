@@ -1,8 +1,8 @@
-"""Who answers for an address on the LAN: sends ARP requests and prints every MAC that claims it.
+"""Send ARP requests for an address on the LAN, and print every MAC address that claims it.
 
     tests/lab/lab run -- python3 tests/cluster/arping.py 192.168.1.60
 
-prints a JSON list, sorted, empty if nobody answers. It needs root and nothing but Python 3.9.
+prints a JSON list, sorted, empty if nobody answers. It needs root and Python 3.9, nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIOCGIFADDR, _SIOCGIFHWADDR = 0x8915, 0x8927  # linux/sockios.h
 
 @dataclass(frozen=True)
 class Interface:
-    """Where requests are sent from."""
+    """The network interface that requests are sent from."""
 
     name: str
     mac: bytes
@@ -34,7 +34,7 @@ class Interface:
 
     @classmethod
     def find(cls, name: str) -> Interface:
-        """Return the interface NAME of this computer; raises `OSError` if it has no address."""
+        """Return the interface NAME of this computer. Raise `OSError` if it has no address."""
         request = struct.pack("256s", name.encode())
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             mac = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, request)[18:24]
@@ -50,7 +50,7 @@ def request(interface: Interface, address: bytes) -> bytes:
 
 
 def claims(frame: bytes, address: bytes) -> str | None:
-    """Return the MAC for which FRAME claims ADDRESS, if it is an answer that does."""
+    """Return the MAC address that claims ADDRESS in FRAME, `None` if FRAME is no such answer."""
     if len(frame) < _FRAME.size:
         return None
     *_, operation, mac, claimed, _, _ = _FRAME.unpack_from(frame)
@@ -58,9 +58,9 @@ def claims(frame: bytes, address: bytes) -> str | None:
 
 
 def arping(text: str, *, interface: str = "eth0", seconds: float = 1.0) -> list[str]:
-    """Return the MACs that answer for the address TEXT within SECONDS, sorted.
+    """Return the MAC addresses that answer for the address TEXT within SECONDS, sorted.
 
-    It is asked three times over the first half, so that an answer that got lost is no answer less.
+    Asks three times in the first half of that time, as an answer may get lost.
     """
     address = socket.inet_aton(text)
     found = set()

@@ -1,4 +1,4 @@
-"""pyinfra, with the remote commands of each host counted at its connector.
+"""Run pyinfra, and count the remote commands of each host at its connector.
 
 python -m tests.cluster.count_commands inventory.py deploy.py -y
 

@@ -1,4 +1,4 @@
-"""Ways in which a deployed node drifts from what it shall be, each with what has to fix it."""
+"""Change deployed nodes by hand, and see that a run fixes that with the right operations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.cluster.operations import (
     CERTIFICATES,
     COPY,
+    CRI_DOCKERD,
     DOCKER,
     GLUSTER,
     HAIRPIN,
@@ -25,7 +26,6 @@ from tests.cluster.operations import (
     QUIET,
     REBOOT,
     SHARE,
-    SHIM,
     SWAP,
 )
 from tests.cluster.virtual_cluster import Cluster, limits
@@ -38,30 +38,30 @@ _CMDLINE = "/boot/firmware/cmdline.txt"
 
 @dataclass(frozen=True)
 class Drift:
-    """What somebody did to a node.
+    """A change that somebody made to a node by hand.
 
-    + command: shell command that does it
-    + mended_by: the operations that have to be announced, and to change the node, and no other
-    + where: "proxy" is for the proxy only, "swap" for the node that has swap
-    + power: whether the node's power is cut and switched on then
+    + command: shell command that makes it
+    + fixed_by: the only operations that a preview may announce, and that may change the node
+    + where: "proxy": only on the proxy; "swap": on the node that has swap; "": on any worker
+    + power: whether the node's power is cut and switched on afterwards
     """
 
     command: str
-    mended_by: tuple[str, ...]
+    fixed_by: tuple[str, ...]
     where: str = ""
     power: bool = False
 
 
-def _proxy(command: str, *mended_by: str) -> Drift:
-    return Drift(command, mended_by, where="proxy")
+def _proxy(command: str, *fixed_by: str) -> Drift:
+    return Drift(command, fixed_by, where="proxy")
 
 
-def _worker(command: str, *mended_by: str) -> Drift:
-    return Drift(command, mended_by)
+def _worker(command: str, *fixed_by: str) -> Drift:
+    return Drift(command, fixed_by)
 
 
 def _ran_with(file: str, line: str, unit: str) -> str:
-    """The command after which a unit runs with a line in a file that is not in it any more."""
+    """Return a command after which a unit runs with a line that its file does not have any more."""
     return (
         f"cp -p {file} /run/kept; echo {line} >> {file}; systemctl restart {unit}; "
         f"cp -p /run/kept {file}; rm /run/kept"
@@ -86,13 +86,13 @@ DRIFTS = {
         "/var/lib/dpkg/status",
         DOCKER,
     ),
-    # as a power cut leaves it while dpkg unpacks
+    # As a power cut leaves it while dpkg unpacks
     "Docker in pieces": _worker(
         "sed -i '/^Package: docker.io$/,/^$/s/^Status: .*/Status: hold reinstreq half-installed/' "
         "/var/lib/dpkg/status",
         DOCKER,
     ),
-    # as it leaves them after that: dpkg does not synchronise configuration files
+    # As a power cut leaves it after that: dpkg does not synchronise configuration files
     "kubelet's configuration empty": _worker(
         "echo kubelet > /var/lib/chaos-engine/packages-changing; : > /etc/default/kubelet",
         KUBERNETES,
@@ -121,7 +121,7 @@ DRIFTS = {
         _ran_with("/etc/rsyslog.d/10-all.conf", "'# more'", "rsyslog"), LOGS
     ),
     "Gluster client removed": _worker(f"{_APT} remove glusterfs-client", GLUSTER),
-    # the timer alone would fix these within minutes
+    # The timer alone would fix these within minutes
     "share unmounted": _worker(
         "systemctl disable --now var-log-check.timer; systemctl stop var-log.service", SHARE
     ),
@@ -134,16 +134,18 @@ DRIFTS = {
     "share's unit deleted": _worker(
         f"rm {_SYSTEMD}/var-log.service; systemctl daemon-reload", SHARE
     ),
-    "shim disabled": _worker("systemctl disable --now cri-docker.service", SHIM),
-    "shim's program damaged": _worker(
+    "cri-dockerd disabled": _worker("systemctl disable --now cri-docker.service", CRI_DOCKERD),
+    "cri-dockerd's program damaged": _worker(
         "head -c 1000 /usr/local/bin/cri-dockerd > /run/kept; chmod 755 /run/kept; "
         "mv /run/kept /usr/local/bin/cri-dockerd",
-        SHIM,
+        CRI_DOCKERD,
     ),
-    "shim's unit deleted": _worker(
-        f"rm {_SYSTEMD}/cri-docker.service; systemctl daemon-reload", SHIM
+    "cri-dockerd's unit deleted": _worker(
+        f"rm {_SYSTEMD}/cri-docker.service; systemctl daemon-reload", CRI_DOCKERD
     ),
-    "shim's units with other modes": _worker(f"chmod 700 {_SYSTEMD}/cri-docker.s*", SHIM),
+    "cri-dockerd's units with other modes": _worker(
+        f"chmod 700 {_SYSTEMD}/cri-docker.s*", CRI_DOCKERD
+    ),
     "modules file gone": _worker("rm /etc/modules-load.d/kubernetes.conf", MODULES),
     "parameter changed": _worker("echo 0 > /proc/sys/net/ipv4/ip_forward", MODULES),
     "parameters file edited": _worker("echo '# more' >> /etc/sysctl.d/99-kubernetes.conf", MODULES),
@@ -154,7 +156,7 @@ DRIFTS = {
     ),
     "kubelet not held": _worker("apt-mark unhold kubelet", KUBERNETES),
     "kubelet disabled": _worker("systemctl disable kubelet.service", KUBERNETES),
-    # with its drop-in for kubelet
+    # This removes its drop-in for kubelet too
     "kubeadm removed": _worker(
         f"{_APT} remove --allow-change-held-packages kubeadm", QUIET, KUBERNETES
     ),
@@ -207,7 +209,7 @@ DRIFTS = {
         HAPROXY,
     ),
     "proxy made by hand": _proxy(
-        # as the original's: another name, no route, another subnet, a container run by hand
+        # As this project's predecessor made it: another name and subnet, no route, no unit
         "systemctl stop docker_haproxy; docker network rm lb-network; ip link del lb-hairpin; "
         "ip link add foobar link eth0 type macvlan mode bridge; "
         "ip address add 192.168.1.222/32 dev foobar; "
@@ -223,11 +225,12 @@ DRIFTS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a preview and the run after it said and did on one node.
+    """The results of a preview, a run and another preview on one node.
 
-    + announced, changed: names of operations
-    + failed: whether the node failed
-    + left: what another preview announces then
+    + announced: names of the operations that the preview announced
+    + changed: names of the operations that changed the node
+    + failed: whether the node failed in the run
+    + left: names of the operations that the second preview announced
     """
 
     announced: set[str]
@@ -237,7 +240,7 @@ class Outcome:
 
 
 def apply(cluster: Cluster, node: str, name: str) -> Drift:
-    """Have a node drift."""
+    """Make the change of DRIFTS with this name on a node, and return it."""
     drift = DRIFTS[name]
     cluster.exec(node, drift.command)
     if drift.power:
@@ -245,20 +248,20 @@ def apply(cluster: Cluster, node: str, name: str) -> Drift:
     return drift
 
 
-def mend(cluster: Cluster, *nodes: str) -> Mapping[str, Outcome]:
-    """A preview, the run, and another preview, over several nodes; what each said by node."""
+def fix(cluster: Cluster, *nodes: str) -> Mapping[str, Outcome]:
+    """Do a preview, a run and another preview over several nodes. Return the results by node."""
     limit = limits(nodes)
-    before = leaves(cluster.announced("deploy.py", *limit))
+    before = short_names(cluster.announced("deploy.py", *limit))
     said = cluster.announced_why
     changed, failed = cluster.ran("deploy.py", *limit)
     for node, why in cluster.changed_why.items():
         assert node in failed or why == said.get(node), (node, why, said.get(node))
-    after = leaves(cluster.announced("deploy.py", *limit))
+    after = short_names(cluster.announced("deploy.py", *limit))
     none: set[str] = set()
     return {
         node: Outcome(
             before.get(node, none),
-            leaves(changed).get(node, none),
+            short_names(changed).get(node, none),
             node in failed,
             after.get(node, none),
         )
@@ -266,6 +269,6 @@ def mend(cluster: Cluster, *nodes: str) -> Mapping[str, Outcome]:
     }
 
 
-def leaves(operations: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """Operations by host, without the names of the deploys that they are in."""
+def short_names(operations: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Return operations by host, without the names of the deploys that they are in."""
     return {host: {name.split(" | ")[-1] for name in names} for host, names in operations.items()}

@@ -1,10 +1,9 @@
-"""A stand-in for somebody who looks for a secret on a node while it is deployed: at what programs
-are started with, and at the files that they write.
+"""Look for a secret on a node while it is deployed, as an eavesdropper would.
 
-No chance decides what it sees. The kernel has every program of the node wait when it opens a file
-until this process has had a look (fanotify(7), ``FAN_OPEN_PERM``): a file that is written is seen
-with the mode that it was created with, and a program, which opens its libraries first, with its
-arguments and environment.
+It looks at the arguments and environment of programs, and at the files that they write. It misses
+none of them: when a program of the node opens a file, the kernel makes it wait until this process
+has looked (fanotify(7), ``FAN_OPEN_PERM``). So a file is seen with the mode that it was created
+with, and a program, which opens its libraries first, with its arguments and environment.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ _EVENT, _ANSWER = struct.Struct("=IBBHQii"), struct.Struct("=iI")
 
 FILE_SYSTEMS = ("overlay", "tmpfs", "ext4", "xfs", "btrfs")
 OTHERS = 0o077
-"""Bits of a mode that let others than the owner do something."""
+"""Bits of a mode that give rights to others than the owner."""
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\s]+")
 
 
 class Secret:
-    """A key, by what would give it away."""
+    """A private key, as the texts that would give it away."""
 
     def __init__(self, pem: bytes) -> None:
-        """PEM is its text; each line of its content counts, as it is and in base64."""
+        """Take each line of the key in PEM form, as it is and in base64."""
         lines = [line for line in pem.splitlines() if line and b"-----" not in line]
         self._marks = [line[:40] for line in lines]
         for line in lines:
@@ -54,14 +53,14 @@ class Secret:
         assert all(len(mark) >= 20 for mark in self._marks)
 
     def shows(self, data: bytes) -> bool:
-        """Whether it can be read in DATA: also in an archive in base64, as files are sent."""
+        """Tell whether DATA shows it, plainly or in a gzipped archive in base64, as sent."""
         if any(mark in data for mark in self._marks):
             return True
         return any(any(mark in content for mark in self._marks) for content in _unpacked(data))
 
 
 def _unpacked(data: bytes) -> Iterator[bytes]:
-    """What is in the gzipped data, plain and in base64, within DATA."""
+    """Yield the content of all gzipped parts of DATA, plain ones and those in base64."""
     for start in re.finditer(rb"H4sI", data):
         text = _BASE64.match(data, start.start())
         assert text is not None
@@ -80,13 +79,13 @@ def _inflated(packed: bytes) -> bytes:
 
 @dataclass
 class Seen:
-    """What was seen of the secrets.
+    """The findings of an eavesdropper.
 
-    + leaks: where one could be read by who should not: a program's arguments or environment, a
-      file that others may open
-    + modes: of each file of the watched folder and each file with a secret, every mode it had
-    + programs: how many programs of the node were looked at
-    + looks: how many times all processes were looked at
+    + leaks: places where others could read a secret: a program's arguments or environment, a file
+      that others may open
+    + modes: every mode of each file of the watched folder, and of each file with a secret
+    + programs: number of programs of the node that were looked at
+    + looks: number of times that all processes were looked at
     """
 
     leaks: set[str] = field(default_factory=set)
@@ -97,10 +96,10 @@ class Seen:
 
 @contextmanager
 def eavesdropping(init: int, folder: str, *secrets: Secret) -> Iterator[Seen]:
-    """Look for secrets on a node while it lasts, as root of the computer that runs it.
+    """Look for secrets on a node while the ``with`` block lasts, as root of the lab's computer.
 
-    + init: the process that is the node's init
-    + folder: on the node; the modes of its files are noted whenever any program opens any file
+    + init: number of the process that is the node's init
+    + folder: a folder of the node; the modes of its files are noted whenever a program opens a file
     """
     seen, end = Seen(), threading.Event()
     node = _Node(init, folder, secrets, seen)
@@ -137,12 +136,12 @@ class _Node:
                 path = f"{self._root}{point}".encode()
                 mask = ctypes.c_uint64(_OPEN_PERM | _CLOSE_WRITE)
                 failed = libc.fanotify_mark(self._fd, _ADD | _MOUNT, mask, -100, path)
-                # a container's, which has ended meanwhile
+                # The mount of a container that has ended meanwhile
                 if failed and ctypes.get_errno() != errno.ENOENT:
                     raise OSError(ctypes.get_errno(), f"fanotify_mark: {path!r}")
 
     def watch(self, end: threading.Event) -> None:
-        """Look until END, and at all that was done before it."""
+        """Look at every event until END is set, and at those that happened before that."""
         try:
             while select.select([self._fd], [], [], 0.05)[0] or not end.is_set():
                 for mask, fd, process in self._events():
@@ -158,7 +157,7 @@ class _Node:
         except Exception as error:
             self.problem = error
         finally:
-            os.close(self._fd)  # nobody on the node waits any longer
+            os.close(self._fd)  # this releases all programs of the node that wait
 
     def _events(self) -> Iterator[tuple[int, int, int]]:
         data = os.read(self._fd, 1 << 16) if select.select([self._fd], [], [], 0)[0] else b""
@@ -170,10 +169,10 @@ class _Node:
     def _opened(self, fd: int, process: int) -> None:
         found = os.fstat(fd)
         key = (found.st_dev, found.st_ino)
-        if not found.st_size:  # perhaps a new one, with the number of one that is gone
+        if not found.st_size:  # maybe a new file, with the number of a removed one
             self._modes[key] = set()
         self._modes.setdefault(key, set()).add(stat.S_IMODE(found.st_mode))
-        with suppress(FileNotFoundError):  # the folder, or a file that goes just now
+        with suppress(FileNotFoundError):  # the folder, or a file that is being removed
             for entry in os.scandir(self._folder):
                 mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
                 self._seen.modes.setdefault(entry.name, set()).add(mode)

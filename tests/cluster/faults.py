@@ -1,8 +1,8 @@
-"""Faults of a virtual cluster: each lasts as long as its context, and is gone after it.
+"""Give nodes of a virtual cluster faults that last as long as a context, and check runs under them.
 
-And what has to be true under any of them: the good nodes finish, the exit code and a line say what
-is wrong with the bad one, no traceback, nothing is left half-done, and one run without the fault
-mends it.
+Under each fault the good nodes finish. The exit code is not 0, and a line says what is wrong with
+the bad node. There is no traceback, nothing is left half done, and one run without the fault fixes
+the node.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.node_state import LEFT
+from tests.cluster.node_state import LEFTOVERS
 from tests.cluster.virtual_cluster import Cluster, Result, limits, wait_for
 from tests.lab import linux, network, services
 
@@ -31,90 +31,92 @@ GOOD_HOSTS = "grep -q ' etcd1' /etc/hosts"
 
 
 def spoil(cluster: Cluster, *nodes: str) -> None:
-    """Give nodes something that the next run mends first: a name is missing in ``/etc/hosts``."""
+    """Remove a name from ``/etc/hosts`` of nodes, which the next run fixes first."""
     for node in nodes:
         cluster.exec(node, "sed -i /etcd1/d /etc/hosts")
 
 
 def deploy(cluster: Cluster, *nodes: str, data: tuple[str, ...] = ()) -> Result:
-    """A run over some nodes, as people start it; a traceback is a failure, whatever it found."""
+    """Run a deploy over some nodes, and return its result. Fail if it shows a traceback."""
     settings = [word for setting in data for word in ("--data", setting)]
     run = cluster.pyinfra("deploy.py", "-y", *settings, *limits(nodes), ok=False, timeout=900)
     assert "Traceback" not in run.text, run.text
     return run
 
 
-def fails_alone(
+def one_fails(
     cluster: Cluster, bad: str, good: str, *expected: str, data: tuple[str, ...] = ()
 ) -> Result:
-    """A run over both nodes under the fault: it says all that is expected about the bad one, and
-    the good one finishes."""
+    """Run a deploy over a bad node and a good one: the bad one fails, the good one finishes.
+
+    + expected: texts that the run has to say about the bad node
+    """
     spoil(cluster, good)
     run = deploy(cluster, bad, good, data=data)
     assert run.status, run.text
     cluster.exec(good, GOOD_HOSTS)
     assert f"[{good}]  Error" not in run.text, run.text
     for text in expected:
-        assert text in of(run, bad), run.text
+        assert text in lines_of(run, bad), run.text
     return run
 
 
-def of(run: Result, node: str) -> str:
-    """What a run said about one node."""
+def lines_of(run: Result, node: str) -> str:
+    """Return the lines of a run about one node."""
     return "\n".join(line for line in run.text.splitlines() if f"[{node}]" in line)
 
 
-def one_run_mends(cluster: Cluster, *nodes: str) -> None:
-    """Without the fault, one run brings the nodes to what is wanted, and nothing is left to do."""
+def one_run_fixes(cluster: Cluster, *nodes: str) -> None:
+    """Check that one run brings the nodes to what is wanted, and that nothing is left to do."""
     cluster.changed("deploy.py", *limits(nodes))
     assert cluster.announced("deploy.py", *limits(nodes)) == {}
 
 
-_REMAINS = f"""\
-{LEFT}
+_UNFINISHED = f"""\
+{LEFTOVERS}
 find /var/cache/apt/archives/partial -mindepth 1
 for left in /tmp/[!s]*; do test ! -e "$left" || echo "$left"; done
 dpkg --audit
 """
 
 
-def remains(cluster: Cluster, node: str) -> str:
-    """What transactions, apt and dpkg have begun on a node and not finished, nor taken away."""
-    return cluster.exec(node, _REMAINS)
+def unfinished(cluster: Cluster, node: str) -> str:
+    """List what transactions, apt and dpkg have begun on a node and not finished or removed."""
+    return cluster.exec(node, _UNFINISHED)
 
 
 def originals(cluster: Cluster, node: str) -> set[str]:
-    """The originals that are kept on a node, each with its checksum."""
+    """Return the originals that are kept on a node, each with its checksum."""
     kept = "/var/lib/chaos-engine/originals /boot/firmware/*.bak"
     return set(cluster.exec(node, f"find {kept} -type f -exec sha256sum {{}} +").splitlines())
 
 
 @pytest.fixture
 def bad(deployed: Cluster) -> str:
-    """The node that the fault is on; its disk is of limited size."""
+    """Return the node that gets the fault. Its disk is of limited size."""
     return deployed.carded
 
 
 @pytest.fixture
 def good(deployed: Cluster, bad: str) -> str:
-    """A node without a fault."""
+    """Return a node without a fault."""
     return next(node for node in deployed.workers if node != bad)
 
 
 @pytest.fixture
 def nothing_half_done(deployed: Cluster, bad: str, good: str) -> Iterator[None]:
-    """Whatever a test does to the nodes, it leaves neither remains nor other originals."""
+    """Check that a test leaves nothing unfinished on the nodes, and all originals as they were."""
     before = {node: originals(deployed, node) for node in (bad, good)}
     yield
     for node in (bad, good):
-        left = remains(deployed, node)
+        left = unfinished(deployed, node)
         assert not left, f"{node}: {left}"
         assert before[node] <= originals(deployed, node), f"{node}: an original is another one now"
 
 
 @contextmanager
 def service_down(cluster: Cluster, *names: str) -> Iterator[None]:
-    """Without some of the gateway's services: dns, web (the archives), registry."""
+    """Stop some of the gateway's services: dns, web (the archives), registry."""
     for name in names:
         services.stop(cluster.name, name)
     try:
@@ -125,7 +127,7 @@ def service_down(cluster: Cluster, *names: str) -> Iterator[None]:
 
 @contextmanager
 def service_mute(cluster: Cluster, *names: str) -> Iterator[None]:
-    """With services that take every question and answer none."""
+    """Replace services by ones that take every question and answer none."""
     ports = {"dns": [("udp", 53)], "web": [("tcp", 80), ("tcp", 443)]}
     with service_down(cluster, *names), ExitStack() as sockets:
         with linux.inside_network(network.namespace(cluster.name)):
@@ -144,7 +146,7 @@ def service_mute(cluster: Cluster, *names: str) -> Iterator[None]:
 
 @contextmanager
 def between(cluster: Cluster, node: str, begin: str, end: str) -> Iterator[None]:
-    """With a shell command run on a node before the body, and another one after it."""
+    """Run a shell command on a node before the body, and another one after it."""
     cluster.exec(node, begin)
     try:
         yield
@@ -153,7 +155,7 @@ def between(cluster: Cluster, node: str, begin: str, end: str) -> Iterator[None]
 
 
 def name_of_nobody(cluster: Cluster, node: str, name: str) -> Fault:
-    """With a public name that leads to an address where nobody is, on one node."""
+    """Give a public name an address that no machine has, on one node."""
     return between(
         cluster, node, f"echo {NOBODY} {name} >> /etc/hosts", f"sed -i '/ {name}$/d' /etc/hosts"
     )
@@ -171,8 +173,10 @@ sys.stdin.read()
 
 @contextmanager
 def apt_locked(cluster: Cluster, node: str) -> Iterator[subprocess.Popen[str]]:
-    """With dpkg's and apt's locks held by another program, as unattended upgrades do; the lock is
-    released when that program's standard input is closed."""
+    """Hold dpkg's and apt's locks by another program, as unattended upgrades do.
+
+    Yields that program. It releases the locks when its standard input is closed.
+    """
     locks = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock")
     with cluster.start("exec", node, "--", "python3", "-c", _HOLD, *locks) as holder:
         assert holder.stdin is not None
@@ -185,7 +189,7 @@ def apt_locked(cluster: Cluster, node: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def disk_full(cluster: Cluster, node: str, folder: str, left: int = 0) -> Fault:
-    """With no more than LEFT KiB free on the file system of FOLDER."""
+    """Fill the file system of FOLDER, but for LEFT KiB."""
     return between(
         cluster,
         node,
@@ -198,7 +202,7 @@ def disk_full(cluster: Cluster, node: str, folder: str, left: int = 0) -> Fault:
 
 
 def read_only(cluster: Cluster, node: str, folder: str) -> Fault:
-    """With the file system of a mount point mounted read-only, as Linux does after errors."""
+    """Mount the file system of a mount point read-only, as Linux does after errors."""
     remount = f"$(findmnt -no SOURCE {folder}) {folder}"
     return between(
         cluster, node, f"mount -o remount,ro {remount}", f"mount -o remount,rw {remount}"
@@ -206,7 +210,7 @@ def read_only(cluster: Cluster, node: str, folder: str) -> Fault:
 
 
 def mounted_over(cluster: Cluster, node: str, folder: str, options: str) -> Fault:
-    """With a tmpfs of these options over a folder, filled to its last byte if it is tiny."""
+    """Mount a tmpfs with these options on a folder. Fill it if the options limit its size."""
     fill = f"; cat /dev/zero > {folder}/filled 2>/dev/null || true" if "size=" in options else ""
     mount = f"set -e; mount -t tmpfs -o {options} tmpfs {folder}{fill}"
     return between(cluster, node, mount, f"umount -l {folder}")
@@ -214,7 +218,7 @@ def mounted_over(cluster: Cluster, node: str, folder: str, options: str) -> Faul
 
 @contextmanager
 def cable_pulled(cluster: Cluster, node: str) -> Iterator[None]:
-    """Without a network, on one node: not even a refusal comes back."""
+    """Cut the network of one node: connections to it time out."""
     lan, port = network.namespace(cluster.name).name, f"to-{node}"
     linux.run("ip", "-n", lan, "link", "set", port, "down")
     try:
@@ -225,10 +229,12 @@ def cable_pulled(cluster: Cluster, node: str) -> Iterator[None]:
 
 @contextmanager
 def clock_off(cluster: Cluster, node: str, by: str) -> Iterator[None]:
-    """With a clock that is off, on one node, as libfaketime says it: "-400d".
+    """Give one node a wrong clock.
 
-    All containers have one kernel's clock, so libfaketime stands in for a wrong one: it tells it to
-    every program that is started meanwhile, but for systemd and those that link no libc.
+    + by: the difference, as libfaketime writes it: "-400d"
+
+    All containers share the kernel's clock. So libfaketime stands in for a wrong one: every program
+    that is started meanwhile sees it, but for systemd and programs that do not link libc.
     """
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     there = "/usr/local/lib/faketime-stand-in.so"
@@ -245,7 +251,7 @@ def clock_off(cluster: Cluster, node: str, by: str) -> Iterator[None]:
 
 
 def sudo_asks(cluster: Cluster, node: str) -> Fault:
-    """With a sudo that asks for a password."""
+    """Make sudo on a node ask for a password."""
     rule, kept = "/etc/sudoers.d/90-cloud-init-users", "/root/sudoers.kept"
     return between(
         cluster,
@@ -257,7 +263,7 @@ def sudo_asks(cluster: Cluster, node: str) -> Fault:
 
 @contextmanager
 def running(cluster: Cluster, *nodes: str) -> Iterator[subprocess.Popen[str]]:
-    """A run over some nodes, in the background; what it says is read from its standard output."""
+    """Run a deploy over some nodes in the background. Read its output from its standard output."""
     command = ("pyinfra", "inventory.py", "deploy.py", "-y", *limits(nodes))
     with cluster.start("run", "--", *command) as run:
         assert run.stdin is not None
@@ -271,15 +277,14 @@ def running(cluster: Cluster, *nodes: str) -> Iterator[subprocess.Popen[str]]:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A run that stands in the middle of an operation on one node: it waits for a lock."""
+    """A run that waits for a lock in the middle of an operation on one node."""
 
     run: subprocess.Popen[str]
     holder: subprocess.Popen[str]
     said: list[str] = field(default_factory=list)
 
     def line(self, text: str, seconds: float) -> str:
-        """The next line of the run with this text; that it comes within so many seconds is part of
-        what is tested."""
+        """Return the next line of the run with this text. Fail if it takes longer than SECONDS."""
         assert self.run.stdout is not None
         watch = threading.Timer(seconds, self.run.kill)
         watch.start()
@@ -297,7 +302,7 @@ class Waiting:
         self.holder.wait(20)
 
     def ended(self, seconds: float) -> Result:
-        """The run's result; that it ends within so many seconds is part of what is tested."""
+        """Return the run's result. Fail if it takes longer than SECONDS."""
         assert self.run.stdout is not None
         watch = threading.Timer(seconds, self.run.kill)
         watch.start()
@@ -310,8 +315,10 @@ class Waiting:
 
 @contextmanager
 def waiting_for_apt(cluster: Cluster, bad: str, good: str) -> Iterator[Waiting]:
-    """A run that waits in the middle of an operation on the bad node, with something left to do
-    there behind that operation, too."""
+    """Start a run that waits in the middle of an operation on the bad node.
+
+    A later operation has something to do on that node too.
+    """
     cluster.exec(bad, "apt-mark unhold kubelet; chmod 600 /etc/kubernetes/client.crt")
     spoil(cluster, good)
     with apt_locked(cluster, bad) as holder, running(cluster, bad, good) as run:

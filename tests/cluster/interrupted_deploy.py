@@ -1,4 +1,4 @@
-"""One first deploy with many interruptions, and what has to be true on the way and at its end."""
+"""Interrupt one first deploy many times, and check the node on the way and at the end."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import time
 from collections.abc import Iterable
 
 from tests.cluster.interruption import Killed, Point, Victim
-from tests.cluster.node_state import LEFT
+from tests.cluster.node_state import LEFTOVERS
 from tests.cluster.operations import REBOOT
 from tests.cluster.virtual_cluster import Cluster
-from tests.cluster.watched import Judge, Watch
+from tests.cluster.watched import ContentCheck, Watch
 
 WORDS = ["cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"]
 
 KNOWN = [
-    # made anew with each fresh node; Docker 20.10's key of its own, too
+    # Made anew on each fresh node, Docker 20.10's own key too
     "contents /etc/(machine-id|lab-apiserver/server[.](crt|key)|docker/key[.]json):",
-    # the day on which packages have made their users, which are in /etc/passwd too
+    # Has the day on which packages made their users, which are in /etc/passwd too
     "contents /etc/shadow-?:",
-    # snapd's own, the second only after an orderly end of it
+    # snapd's own. It writes the second one only when it is stopped in good order
     "contents /var/lib/snapd/state.json:",
     "(contents|files) /var/lib/snapd/maintenance.json:",
-    # its timer starts it twice a minute
+    # Its timer starts it twice a minute
     "active var-log-check.service: loaded (inactive dead -> .* start|.* start -> .* dead)$",
-    # the link's random MAC address, all else being the same
+    # Only the link's random MAC address differs
     r"links lb-hairpin: (.*link/ether )\S{17}( .*) -> \1\S{17}\2$",
 ]
 """Differences from an undisturbed deploy that are known and justified."""
@@ -52,23 +52,23 @@ for unit, patterns in READ.items():
             print(f"{unit} started before {path} was written")
 END
 """
-"""Names services that started before a file that they read then was written."""
+"""Lists services that started before a file that they read at their start was written."""
 
 
-def valid_cmdline(original: str) -> Judge:
-    """What judges a cmdline.txt: its one line is the original's words, or those and ours."""
+def valid_cmdline(original: str) -> ContentCheck:
+    """Return a check of cmdline.txt: one line with the words of the original, or those and ours."""
     words = original.split()
 
-    def judge(content: bytes) -> str:
+    def check(content: bytes) -> str:
         first, *rest = content.decode().split("\n")
         good = first.split() in (words, [*words, *WORDS]) and rest in ([], [""])
         return "" if good else f"is {content!r}"
 
-    return judge
+    return check
 
 
 def valid_json(content: bytes) -> str:
-    """What is wrong with Docker's configuration."""
+    """Say what is wrong with Docker's configuration, "" if nothing is."""
     try:
         return "" if isinstance(json.loads(content), dict) else "is no object"
     except ValueError as error:
@@ -76,7 +76,7 @@ def valid_json(content: bytes) -> str:
 
 
 def make_fresh(cluster: Cluster, node: str) -> None:
-    """Bring a node back to the fresh image; its log share, which outlives that, is emptied."""
+    """Bring a node back to the fresh image, and empty its log share, which is elsewhere."""
     cluster.lab("reset", node)
     storage = next(n["name"] for n in cluster.status["nodes"] if n["role"] == "storage")
     cluster.exec(
@@ -89,18 +89,18 @@ def make_fresh(cluster: Cluster, node: str) -> None:
 def chain(
     cluster: Cluster, node: str, points: Iterable[Point], in_reboot: Iterable[Point] = ()
 ) -> None:
-    """Take a node that is made fresh through its first deploy, interrupted at each of the points.
+    """Deploy a fresh node for the first time, and interrupt that at each of the points.
 
-    + points: before its reboot
-    + in_reboot: when that is due
+    + points: interruptions before the reboot
+    + in_reboot: interruptions when the reboot is next
 
-    All the time cmdline.txt has its one valid line and daemon.json can be read. Before the reboot
-    nothing is left over and no service runs with an old configuration; at the end a preview is
+    All the time cmdline.txt has one valid line, and daemon.json can be read. Before the reboot
+    nothing is left over, and no service runs with an old configuration. At the end a preview is
     empty.
     """
     make_fresh(cluster, node)
     original = cluster.exec(node, "cat /boot/firmware/cmdline.txt")
-    watched: dict[str, Judge] = {
+    watched: dict[str, ContentCheck] = {
         "/boot/firmware/cmdline.txt": valid_cmdline(original),
         "/etc/docker/daemon.json": valid_json,
         "/etc/fstab": lambda content: "" if b"/boot" in content else f"is {content!r}",
@@ -115,10 +115,10 @@ def chain(
             print(f"{node}: {time.monotonic() - begin:5.1f} s  {point}", flush=True)
 
     def look() -> None:
-        for problems in (cluster.exec(node, LEFT), cluster.exec(node, STALE)):
+        for problems in (cluster.exec(node, LEFTOVERS), cluster.exec(node, STALE)):
             assert not problems, problems
 
-    # a script that loses its pyinfra may fail where it writes, and takes back what it did
+    # A script whose pyinfra is gone may fail when it prints, and undoes what it did
     with Watch(cluster.name, node, watched, new=["/etc/docker/daemon.json"]) as watch:
         interrupt(*points, Killed(REBOOT, "before"))
         look()

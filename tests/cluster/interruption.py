@@ -1,7 +1,7 @@
-"""Ways to cut a run short at a point that has a name, and to see what that leaves on the node.
+"""Interrupt runs at points that have names.
 
-A node stops where a program is about to be called: for the time of the test a stand-in of the same
-name comes first on the node's PATH, waits at the call that was asked for, and then is the program.
+A node can be stopped right before it calls a program. For that a stand-in of the same name comes
+first in the node's PATH. It waits at the chosen call, then runs the real program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.lab import nodes
 
 _STOPS = "run/stops"
 _APT = "etc/apt/apt.conf.d/99stops"
-_ALONE = "run/chaos-engine/lock"
+_LOCK = "run/chaos-engine/lock"
 
 _STAND_IN = """\
 #!/bin/sh
@@ -41,7 +41,7 @@ exec {real} "$@"
 
 @dataclass(frozen=True)
 class Killed:
-    """The run is killed at a moment (tests/cluster/killed.py); its remote command goes on alone."""
+    """The run is killed at a moment (tests/cluster/killed.py). Its remote command goes on."""
 
     operation: str
     moment: Literal["before", "sent", "half", "after"]
@@ -52,13 +52,13 @@ class Stopped:
     """The run is killed when its remote command is about to call a program.
 
     + words: regular expression of the program's arguments
-    + fate: of the remote command. It goes on *alone* while the next run begins; its session gets
-      the signal *HUP* or *KILL* and ends; or it *stays* until the next run has to wait for it
+    + fate: what happens to the remote command. *goes on*: it continues while the next run begins.
+      *HUP*, *KILL*: its session gets that signal. *stays*: it stops until the next run waits for it
     """
 
     program: str
     words: str
-    fate: Literal["alone", "HUP", "KILL", "stays"]
+    fate: Literal["goes on", "HUP", "KILL", "stays"]
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ class PowerCutInReboot:
 Point = Killed | Stopped | PowerCut | PowerCutInReboot
 
 
-# The node has got its order and goes down alone
+# The node has got the command to reboot before the run is killed
 _REBOOTING = (
     Killed(REBOOT, "sent"),
     Killed(REBOOT, "after"),
-    Stopped("systemctl", "^reboot", "alone"),
+    Stopped("systemctl", "^reboot", "goes on"),
 )
 
 
@@ -97,12 +97,12 @@ class Victim:
 
     @property
     def root(self) -> Path:
-        """The running node's root folder, as it sees it."""
+        """Return the running node's root folder, as the node sees it."""
         leader = nodes.leader(self.cluster.name, self.name)
         return Path(f"/proc/{leader}/root")
 
     def interrupt(self, point: Point) -> None:
-        """Begin a deploy and cut it short there; a reboot that this leaves on its way is awaited.
+        """Begin a deploy, and interrupt it at a point. Wait for a reboot that has begun by then.
 
         Fails if the deploy ends before the point.
         """
@@ -130,12 +130,12 @@ class Victim:
                 if point.fate == "stays":
                     self._held = stop
                     return
-                if point.fate != "alone":
+                if point.fate != "goes on":
                     self._end_session((stop / "reached").read_text().strip(), point.fate)
                 (stop / "go").touch()
 
     def deploy(self) -> str:
-        """Run a deploy to its end; what it said."""
+        """Run a deploy to its end, and return its output."""
         with self._run() as run:
             said, _ = run.communicate(timeout=900)
         assert run.returncode == 0, said
@@ -143,7 +143,7 @@ class Victim:
 
     @contextmanager
     def _run(self, *moment: str) -> Iterator[subprocess.Popen[str]]:
-        """A deploy of this node that has begun; killed at the end if it still runs."""
+        """Begin a deploy of this node. Kill it at the end if it still runs."""
         words = ["-m", "tests.cluster.killed", *moment] if moment else ["-m", "pyinfra"]
         run = subprocess.Popen(
             [LAB, "--name", self.cluster.name, "run", "--", sys.executable, *words, "inventory.py",
@@ -164,7 +164,7 @@ class Victim:
 
     @contextmanager
     def _stop(self, program: str, words: str) -> Iterator[Path]:
-        """Have the node stop where it calls the program; the folder in which it says so."""
+        """Make the node stop where it calls a program. Yield the folder where it reports that."""
         number = next(self._numbers)
         stop = self.root / _STOPS / str(number)
         (stop / "armed").mkdir(parents=True)
@@ -180,7 +180,7 @@ class Victim:
         draft.write_text(_STAND_IN.format(name=program, real=real, stops=_STOPS))
         draft.chmod(0o755)
         draft.rename(stand_in)
-        # apt gives dpkg, and that the packages' scripts, a PATH of its own
+        # apt sets the PATH of dpkg, and so of the packages' scripts
         (self.root / _APT).write_text(
             'DPkg::Path "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";\n'
         )
@@ -196,9 +196,9 @@ class Victim:
             raise AssertionError(f"{what} was not reached:\n{run.communicate()[0]}")
 
     def _is_awaited(self) -> bool:
-        """Whether a process of the node waits for the lock of ours."""
+        """Tell whether a process of the node waits for this package's lock."""
         try:
-            lock = (self.root / _ALONE).stat()
+            lock = (self.root / _LOCK).stat()
         except OSError:
             return False
         inode = f":{lock.st_ino}"
@@ -206,13 +206,13 @@ class Victim:
         return any("->" in line and line.split()[6].endswith(inode) for line in lines)
 
     def _has_rebooted(self, before: str) -> bool:
-        """Whether the node runs another boot, and people can log in."""
+        """Tell whether the node has booted again and takes logins."""
         status = json.loads(self.cluster.lab("status", "--json").out)
         node = next(node for node in status["nodes"] if node["name"] == self.name)
         return node["boot_id"] not in (None, before) and bool(node["ssh"])
 
     def _end_session(self, process: str, signal: str) -> None:
-        """Send a signal to all processes of the ssh session that a process of the node is in."""
+        """Send a signal to all processes in the ssh session of a process of the node."""
         self.cluster.exec(
             self.name,
             f"scope=$(grep -om1 'session-[^/]*[.]scope' /proc/{process}/cgroup) && "

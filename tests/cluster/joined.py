@@ -1,4 +1,4 @@
-"""Nodes of the lab that have joined a cluster, as far as kubeadm's files and kubelet say so.
+"""Have nodes of the lab join a cluster and leave it, by kubeadm's files and kubelet.
 
 The cluster is the lab's (`lab/control_plane`). Its controllers are pi1, pi4 and pi7; only they have
 a kube-apiserver, and only while they have joined.
@@ -44,12 +44,12 @@ rm -f /etc/kubernetes/kubelet.conf {_MANIFEST} /var/lib/kubelet/config.yaml
 
 
 def store(cluster: Cluster) -> Store:
-    """What the cluster keeps."""
+    """Return the store of the cluster's objects."""
     return Store(LabPaths(cluster.name).kubernetes)
 
 
 def join(cluster: Cluster, *names: str) -> None:
-    """Have deployed nodes join the cluster, controllers as such; wait until they are at work."""
+    """Have deployed nodes join the cluster, controllers as such. Wait until they work."""
     for node in names:
         controls = _JOIN_AS_CONTROLLER if node in CONTROLLERS else ""
         cluster.exec(node, f"{controls}{_JOIN}")
@@ -72,7 +72,7 @@ def leave(cluster: Cluster, *names: str) -> None:
 
 @contextmanager
 def api_server(cluster: Cluster, node: str) -> Iterator[None]:
-    """Have a node that has not joined answer as a controller while this lasts."""
+    """Have a node that has not joined answer as a controller while the ``with`` block lasts."""
     cluster.exec(node, f"{_JOIN_AS_CONTROLLER}systemctl start lab-apiserver")
     try:
         wait_for(f"the API server of {node}", lambda: ready(cluster, [node]), 30)
@@ -82,10 +82,10 @@ def api_server(cluster: Cluster, node: str) -> Iterator[None]:
 
 
 def give_pods(cluster: Cluster, node: str, *, seconds: int = 1, budget: bool = False) -> None:
-    """Give a node a pod of a ReplicaSet that runs there only, in place of what it had.
+    """Give a node one pod, of a ReplicaSet that runs there only, instead of the one before.
 
-    + seconds: how long it takes to end
-    + budget: whether a PodDisruptionBudget keeps it
+    + seconds: how long the pod takes to end
+    + budget: whether a PodDisruptionBudget forbids to evict it
     """
     take_pods(cluster, node)
     name, kept = f"web-{node}", store(cluster)
@@ -101,7 +101,7 @@ def give_pods(cluster: Cluster, node: str, *, seconds: int = 1, budget: bool = F
 
 
 def take_pods(cluster: Cluster, node: str) -> None:
-    """Remove what `give_pods` gave to a node."""
+    """Remove the pods that `give_pods` gave to a node."""
     name, kept = f"web-{node}", store(cluster)
     cluster_api.remove(kept, f"replicasets/default/{name}", f"poddisruptionbudgets/default/{name}")
     for pod in pods(cluster, node):
@@ -109,7 +109,7 @@ def take_pods(cluster: Cluster, node: str) -> None:
 
 
 def pods(cluster: Cluster, node: str) -> list[Json]:
-    """The pods of `give_pods` on a node."""
+    """Return the pods that `give_pods` gave to a node."""
     with store(cluster).transaction() as kept:
         found = kept.of("pods", "default")
         return [pod for pod in found if pod["metadata"].get("labels") == {"app": f"web-{node}"}]
@@ -117,7 +117,7 @@ def pods(cluster: Cluster, node: str) -> list[Json]:
 
 @contextmanager
 def all_joined(cluster: Cluster) -> Iterator[Cluster]:
-    """The nodes as a cluster, each with a pod; afterwards they are as `deploy.py` has them."""
+    """Have all nodes join a cluster, each with a pod. Afterwards bring them back by `deploy.py`."""
     with joined(cluster, cluster.workers):
         for node in cluster.workers:
             give_pods(cluster, node)
@@ -128,7 +128,7 @@ def all_joined(cluster: Cluster) -> Iterator[Cluster]:
 
 @contextmanager
 def joined(cluster: Cluster, names: Iterable[str]) -> Iterator[Cluster]:
-    """Some nodes as a cluster while this lasts."""
+    """Have some nodes join a cluster while the ``with`` block lasts."""
     names = [*names]
     join(cluster, *names)
     yield cluster
@@ -137,7 +137,7 @@ def joined(cluster: Cluster, names: Iterable[str]) -> Iterator[Cluster]:
 
 @contextmanager
 def slow_api_servers(cluster: Cluster, seconds: float) -> Iterator[None]:
-    """API servers take so long from a start until they listen; a real one takes 30."""
+    """Make API servers take so many seconds from a start until they listen. A real one takes 30."""
     cluster_api.set_seconds(store(cluster), "start-seconds", seconds)
     try:
         yield
@@ -147,7 +147,7 @@ def slow_api_servers(cluster: Cluster, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def grace_period(cluster: Cluster, seconds: float) -> Iterator[None]:
-    """A node whose kubelet is silent for so long is not Ready any more; by default 40."""
+    """Set after how many seconds without a word of kubelet a node is not Ready, 40 by default."""
     cluster_api.set_seconds(store(cluster), "node-monitor-grace-period", seconds)
     try:
         yield
@@ -156,25 +156,25 @@ def grace_period(cluster: Cluster, seconds: float) -> Iterator[None]:
 
 
 def kubelet(cluster: Cluster, node: str) -> str:
-    """The version of the kubelet that runs on a node, "" if none does."""
+    """Return the version of the kubelet that runs on a node, "" if none does."""
     run = "/proc/$(systemctl show -p MainPID --value kubelet)/exe --version"
     return cluster.exec(node, run, ok=False).removeprefix("Kubernetes v")
 
 
 def cordoned(cluster: Cluster) -> set[str]:
-    """The nodes that take no pods."""
+    """Return the names of the nodes that are cordoned."""
     known = cluster_api.nodes(store(cluster))
     return {name for name, node in known.items() if node["spec"].get("unschedulable")}
 
 
 def audit(cluster: Cluster) -> list[Json]:
-    """What kubectl asked the API for so far, as API servers recorded it, by time."""
+    """Return what kubectl has asked the API for, as API servers recorded it, in order of time."""
     events = [e for e in store(cluster).audit() if e["userAgent"].startswith("kubectl")]
     return sorted(events, key=lambda event: str(event["requestReceivedTimestamp"]))
 
 
 def kubectl_runs(cluster: Cluster) -> bool:
-    """Whether a kubectl is at work on the lab's computer."""
+    """Tell whether a kubectl runs on the lab's computer."""
     names = []
     for process in Group.of(cluster.name, network.COMPUTER).processes():
         try:

@@ -1,10 +1,10 @@
-"""pyinfra that is killed at a chosen moment of a chosen operation, as by ``kill -9``.
+"""Run pyinfra, and kill it at a chosen moment of a chosen operation, as by ``kill -9``.
 
 python -m tests.cluster.killed 'Run Docker' half inventory.py deploy.py -y --limit pi1
 
-Moments of the operation's first command that is no read: *before* it is sent; *sent*, but nothing
-of what follows on its standard input; *half* of that; *after* its end, of which nobody learns. A
-run in which the moment does not come ends as any other.
+The moments belong to the operation's first command that is no read: *before* it is sent; when it is
+*sent*, but nothing of its standard input; when *half* of that is sent; *after* it has ended. A run
+in which the moment does not come ends normally.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _run = SSHConnector.run_shell_command
 
 
 class _Killer:
-    """Waits for its moment."""
+    """Kills this process at the chosen moment."""
 
     def __init__(self, operation: str, moment: str) -> None:
         self.operation, self.moment, self.near = operation, moment, False
 
     def now(self, *moments: str) -> None:
-        """One of these is now."""
+        """Kill this process if one of these moments, which are now, is the chosen one."""
         if self.near and self.moment in moments:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def run(self, connector: SSHConnector, command: Any, *rest: Any, **keywords: Any) -> Any:
-        """A remote command, which may be the one."""
+        """Run a remote command, in place of the connector."""
         running = connector.host.executing_op_hash
         names = connector.state.op_meta[running].names if running else ()
         wanted = any(name.rpartition(" | ")[2] == self.operation for name in names)
@@ -45,7 +45,7 @@ class _Killer:
         return answer
 
     def write(self, text: Any, buffer: Any) -> None:
-        """What a command gets on its standard input."""
+        """Write the standard input of a command, in place of pyinfra."""
         self.now("sent")
         if self.near and self.moment == "half":
             buffer.write(str(text)[: len(text) // 2].encode())
@@ -54,7 +54,7 @@ class _Killer:
         write_stdin(text, buffer)  # type: ignore[no-untyped-call]
 
     def read(self, *arguments: Any, **keywords: Any) -> Any:
-        """What a command answers; one without standard input has been sent only."""
+        """Read the output of a command, in place of pyinfra."""
         self.now("sent", "half")
         return read_output_buffers(*arguments, **keywords)
 

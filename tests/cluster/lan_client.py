@@ -1,4 +1,4 @@
-"""The client of the API's address (`api_client.py`) at work on the LAN, beside what a test does."""
+"""Run the client of the API's address (`api_client.py`) on the LAN, in the background of a test."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ API = "192.168.1.60:6443"
 """The address of the Kubernetes API."""
 
 CONTROLLERS = {"pi1", "pi4", "pi7"}
-"""The nodes that answer there."""
+"""The names of the nodes that answer there."""
 
 Json = dict[str, Any]
 
 
 class Client:
-    """The client on the LAN, at work beside what the test does."""
+    """A client that runs on the LAN in the background."""
 
     def __init__(self, cluster: Cluster, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -35,43 +35,43 @@ class Client:
         )
 
     def events(self) -> Iterator[Json]:
-        """What it reports, as it comes."""
+        """Yield what it reports, as it comes."""
         assert self.process.stdout
         return (json.loads(line) for line in self.process.stdout)
 
     def until(self, event: str) -> Json:
-        """Read on to an event of this name."""
+        """Read until an event of this name, and return that."""
         return next(one for one in self.events() if one.get("event") == event)
 
     def stop(self) -> Json:
-        """Have it end, and return its last report."""
+        """Stop it, and return its last report."""
         assert self.process.stdin
         self.process.stdin.write("stop\n")
         self.process.stdin.flush()
         return self.last()
 
     def last(self) -> Json:
-        """Its last report, once it ends by itself."""
+        """Wait until it ends by itself, and return its last report."""
         *_, report = self.events()
         assert self.process.wait(timeout=30) == 0
         return report
 
 
 def ready(cluster: Cluster, nodes: Iterable[str]) -> set[str]:
-    """Those of the nodes whose own API server says that it is ready."""
+    """Return the nodes whose own API server says that it is ready."""
     command = [sys.executable, CLIENT, *readyz(cluster, nodes), "--seconds", "0"]
     last = json.loads(cluster.run(*command).out)["samples"][-1]
     return {node for node, status in last["statuses"].items() if status == 200}
 
 
 def readyz(cluster: Cluster, nodes: Iterable[str]) -> list[str]:
-    """The client's arguments that have it ask the API servers of nodes whether they are ready."""
+    """Return the client's arguments to ask the API servers of nodes whether they are ready."""
     return ["readyz", *(f"{node}={cluster.address(node)}:6443" for node in sorted(nodes))]
 
 
 @contextmanager
 def client(cluster: Cluster, *arguments: str) -> Iterator[Client]:
-    """A client on the LAN, gone at the end."""
+    """Run a client on the LAN while the ``with`` block lasts."""
     running = Client(cluster, *arguments)
     try:
         yield running

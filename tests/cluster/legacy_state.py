@@ -1,5 +1,7 @@
-"""What may be seen of a node that was taken over from this project's predecessor: nothing of the
-old is at work, and all that was replaced is kept. Plain commands, nothing of the package's own."""
+"""Look at a node that was taken over from this project's predecessor, by plain commands.
+
+Nothing of the predecessor works any more, and all files that were replaced are kept.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from tests.cluster.virtual_cluster import Cluster
 
 ORIGINALS = "/var/lib/chaos-engine/originals"
 
-# Each prints what is still there of the predecessor's, and nothing where nothing is
+# Each prints what the predecessor has left, if anything
 GONE = {
     "units among those of packages": (
         "ls /usr/lib/systemd/system/syslog.service /usr/lib/systemd/system/docker_haproxy.service "
@@ -56,13 +58,13 @@ PROXYS_REPLACED = (
 
 
 def left(cluster: Cluster, node: str) -> dict[str, str]:
-    """What a node still has of its predecessor's, by what it is."""
+    """Return what the predecessor has left on a node, by its name in `GONE`."""
     found = {name: cluster.exec(node, f"{command} || true") for name, command in GONE.items()}
     return {name: text for name, text in found.items() if text}
 
 
 def contents(cluster: Cluster, node: str, paths: tuple[str, ...]) -> dict[str, str]:
-    """Mode, owner and checksum of each file."""
+    """Return mode, owner and checksum of each file, by path."""
     lines = cluster.exec(
         node,
         f"for path in {' '.join(paths)}; do "
@@ -72,6 +74,6 @@ def contents(cluster: Cluster, node: str, paths: tuple[str, ...]) -> dict[str, s
 
 
 def kept(cluster: Cluster, node: str, paths: tuple[str, ...]) -> dict[str, str]:
-    """The same of the originals that are kept of them."""
+    """Return the same of the originals that are kept of these files."""
     found = contents(cluster, node, tuple(f"{ORIGINALS}{path}" for path in paths))
     return {path.removeprefix(ORIGINALS): state for path, state in found.items()}

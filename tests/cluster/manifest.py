@@ -1,4 +1,4 @@
-"""Every file of a node with what a write to it would change, and what logins and time do alone."""
+"""List every file of a node, to see what was written. Leave out what logins and timers write."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _FIND = (
     "-printf '%p\\t%y %m %u:%g %s %T@ %C@ %l\\n' | sort -u"
 )
 
-_ALONE = re.compile(
-    # a login: its session, its user's manager and runtime folder, its greeting, sudo's first use,
+_UNRELATED = re.compile(
+    # A login: its session, its user's manager and runtime folder, its greeting, sudo's first use,
     # and private folders of the services that this wakes
     r"/run(/systemd(/(?!system|generator).*)?|/user(/.*)?|/motd\.dynamic(\.new)?|/utmp|/sudo(/.*)?)?"
     r"|/home/ubuntu(/\.sudo_as_admin_successful)?|/var/lib/(lastlog|wtmpdb|sudo)(/.*)?"
     r"|(/var)?/tmp(/systemd-private-[^/]+-systemd-(logind|timedated)\.service-[^/]+(/tmp)?)?"
-    # the logs of that, with their folders
+    # The logs of that, with their folders
     r"|/(run|var)/log(/(journal(/.*)?|(auth|user|daemon|kern)\.log|syslog|wtmp|btmp|lastlog))?"
-    # the timers of the distribution, snapd that the greeting wakes, and the log share's watch
+    # Timers of the distribution, snapd, which the greeting wakes, and the log share's timer
     r"|/var/lib/(systemd|snapd|apt/periodic)(/.*)?|/var/lib/apt(/daily_lock)?"
     r"|/var/log/\.var-log-mount\.\w+|/run/chaos-engine(/var-log.*)?"
     # dockerd removes a network namespace up to a minute after its container
@@ -32,15 +32,17 @@ _ALONE = re.compile(
 
 
 def take(cluster: Cluster, node: str) -> dict[str, str]:
-    """Each path of a node, /run and /tmp too, with its kind, mode, owner, size and times: that of
-    the last change of its inode, which nobody can set, tells each write."""
+    """Return kind, mode, owner, size and times of each path of a node, /run and /tmp too.
+
+    The time of the last change of the inode, which nobody can set, tells each write.
+    """
     lines = cluster.exec(node, _FIND).splitlines()
     return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
 
 @contextmanager
 def nothing_written(cluster: Cluster) -> Iterator[None]:
-    """See that the body writes nothing on any worker."""
+    """Check that the body writes nothing on any worker."""
     before = {node: take(cluster, node) for node in cluster.workers}
     yield
     for node in cluster.workers:
@@ -49,8 +51,10 @@ def nothing_written(cluster: Cluster) -> Iterator[None]:
 
 
 def written(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """The paths that were made, changed or removed meanwhile, but for what happens alone."""
+    """Return the paths that were made, changed or removed, but for unrelated ones."""
     paths = sorted(before.keys() | after.keys())
     return [
-        path for path in paths if before.get(path) != after.get(path) and not _ALONE.fullmatch(path)
+        path
+        for path in paths
+        if before.get(path) != after.get(path) and not _UNRELATED.fullmatch(path)
     ]

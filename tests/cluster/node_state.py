@@ -1,9 +1,8 @@
-"""What a node is, as plain commands tell: to be compared before and after, or between nodes.
+"""Take the state of a node by plain commands, to compare it before and after, or between nodes.
 
 Files with mode, owner, content, ACL and extended attributes, units, packages, mounts, network,
-Docker's own things, swap and the kernel's command line. Left out is what changes by itself: logs,
-caches, times, seeds; and the manifest, whose lines say how things were before each run, in the
-order of the changes.
+networks and containers of Docker, swap and the kernel's command line. Left out is what changes by
+itself (logs, caches, times, seeds), and the manifest, whose lines depend on the order of the runs.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from tests.cluster.virtual_cluster import Cluster
 
 State = Mapping[str, Mapping[str, str]]
-"""Section to name to what was seen of it: ``state["files"]["/etc/hosts"]``."""
+"""What was seen, by section and name: ``state["files"]["/etc/hosts"]``."""
 
 _VOLATILE = (
     "/proc",
@@ -31,7 +30,7 @@ _VOLATILE = (
     "/var/lib/private",
     "/var/lib/chaos-engine/reboot",
     "/var/lib/chaos-engine/manifest",
-    # Docker's own, which lies on a file system of its own but on a node with a card
+    # Docker's data, which is on another file system unless the node has a card
     "'/var/lib/docker/*'",
     "'/var/lib/containerd/*'",
 )
@@ -98,7 +97,7 @@ printf 'cmdline\\t%s\\n' "$(cat /proc/cmdline)"
 printf 'controllers\\t%s\\n' "$(cat /sys/fs/cgroup/cgroup.controllers)"
 """
 
-# Made by the machine itself, each time another one
+# Names that differ each time
 _PASSING = {
     "active": re.compile(
         r"(session-|user@|user-runtime-dir@|run-user|run-[a-z0-9]+\.|docker-[0-9a-f]|netns|"
@@ -112,7 +111,7 @@ _PASSING = {
     "sysctls": re.compile(r".*(veth|docker0|br-)"),
 }
 
-LEFT = r"""
+LEFTOVERS = r"""
 find / /run /boot/firmware -xdev \
   \( -path /proc -o -path /sys -o -path /var/lib/docker \) -prune -o \
   \( -name '*.chaos' -o -name '*.chaos-old' -o -path '*/chaos-engine/stage.*' \
@@ -120,7 +119,7 @@ find / /run /boot/firmware -xdev \
   -o -path '/var/lib/chaos-engine/packages/new.*' -o -name '*.dpkg-new' -o -name '*.dpkg-tmp' \) \
   -print
 """
-"""Finds what transactions, kept originals and dpkg have only for a moment."""
+"""Lists temporary files of transactions, of originals and of dpkg."""
 
 _AFTER_UNDO = (
     # Groups and users of packages stay with Debian; the files with a hyphen are their backups
@@ -130,7 +129,7 @@ _AFTER_UNDO = (
     # What other programs keep of their own: snapd, sudo (a mark of its first use)
     r"(files|contents) /var/lib/snapd/",
     r"(files|contents) /home/ubuntu/\.sudo_as_admin_successful:",
-    # Debian's modemmanager makes this when it is removed, and leaves it when it comes back
+    # Debian's modemmanager makes this when it is removed, and keeps it when it is installed again
     r"files /etc/systemd/system/ModemManager:",
     # docker.io removes this empty folder of AppArmor's when it is purged
     r"files /etc/apparmor\.d/disable:",
@@ -139,31 +138,33 @@ _AFTER_UNDO = (
 AFTER_UNDO = {
     "bookworm": (
         *_AFTER_UNDO,
-        # What Docker 20.10 makes when it starts, and its package leaves; also behind a link
+        # Docker 20.10 makes these when it starts, and its package leaves them; also behind a link
         r"(files|contents) /etc/(dotfiles/)?docker(/key\.json)?:",
     ),
     "trixie": (
         *_AFTER_UNDO,
-        # The very first boot's work, which is not done again
+        # They work at the very first boot only
         r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: ",
     ),
     "forky": (
         *_AFTER_UNDO,
-        # The very first boot's work, which is not done again
+        # They work at the very first boot only
         r"active (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service: ",
     ),
 }
-"""What is not as on a fresh node after an undo, each with its reason, by Debian's release."""
+"""Known differences from a fresh node after an undo, each with its reason, by Debian's release."""
 
 
 def take(cluster: Cluster, node: str) -> State:
-    """What a running node of the cluster is now."""
+    """Return the state of a running node of the cluster."""
     return parse(cluster.exec(node, _SCRIPT))
 
 
 def parse(text: str) -> State:
-    """Read sections that begin with ``== NAME``, each of lines with a name, a tab and what was
-    seen; what only passes is left out."""
+    """Parse the script's output: sections that begin with ``== NAME``, lines of name, tab, value.
+
+    Names that differ each time are left out.
+    """
     state: dict[str, dict[str, str]] = {}
     section: dict[str, str] = {}
     passing: re.Pattern[str] | None = None
@@ -179,10 +180,10 @@ def parse(text: str) -> State:
 
 
 def differences(before: State, after: State, but: Iterable[str] = ()) -> list[str]:
-    """A line for each thing that is not the same: ``section name: before -> after``.
+    """Return a line for each difference: ``section name: before -> after``.
 
-    + but: regular expressions of lines to leave out; each has to be a difference that is known and
-      justified where it is given
+    + but: regular expressions of lines to leave out. Each is a known difference, justified where it
+      is listed
     """
     known = [re.compile(pattern) for pattern in but]
     lines = []

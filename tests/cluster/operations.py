@@ -1,4 +1,4 @@
-"""The names of what ``deploy.py`` does, without those of the deploys around them, in its order."""
+"""Names of the operations of ``deploy.py``, in order, without the names of their deploys."""
 
 HOSTS = "Name the cluster's machines"
 JOURNAL = "Keep the journal in RAM"
@@ -8,7 +8,7 @@ SHARE = "Mount the log share"
 DOCKER = "Run Docker"
 PACKAGES = "Remove packages"
 SWAP = "Turn swap off"
-SHIM = "Run cri-dockerd"
+CRI_DOCKERD = "Run cri-dockerd"
 MODULES = "Prepare the kernel for Kubernetes"
 QUIET = "Keep kubelet quiet until the node joins"
 KUBERNETES = "Install Kubernetes"
@@ -31,7 +31,7 @@ WORKER = (
     DOCKER,
     PACKAGES,
     SWAP,
-    SHIM,
+    CRI_DOCKERD,
     MODULES,
     QUIET,
     KUBERNETES,
@@ -40,7 +40,7 @@ WORKER = (
     KERNEL,
     REBOOT,
 )
-"""What changes a fresh worker."""
+"""The operations that change a fresh worker."""
 
 PROXY = (NETWORK, HAIRPIN, IMAGE, HAPROXY, COPY)
-"""What changes a fresh proxy, beside."""
+"""The operations that change a fresh proxy besides."""

@@ -1,5 +1,7 @@
-"""For ssh's ProxyUseFdpass: connect to HOST PORT and hand the connection to ssh, so that no relay
-process lives on with ssh's output open."""
+"""Connect to HOST PORT and hand the connection to ssh, for its ProxyUseFdpass.
+
+So no relay process stays alive with ssh's output open.
+"""
 
 import socket
 import sys

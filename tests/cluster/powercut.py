@@ -1,7 +1,7 @@
-"""Power cuts that lose what is not on the card yet, at a point of a run that is seen from outside.
+"""Cut the power at a point of a run, and lose what is not on the card yet.
 
-The node's processes, its files and what pyinfra says are looked at without a break; nothing is put
-on the node for it, as that would be lost, or found, too.
+The point is seen from outside: from the node's processes, its files and the output of pyinfra.
+Nothing is put on the node for it, as a power cut would lose that too, or a test would find it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Reached = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Operation:
-    """When pyinfra has begun an operation, SECONDS later."""
+    """SECONDS after pyinfra has begun an operation."""
 
     name: str
     seconds: float = 0
@@ -41,7 +41,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Runs:
-    """When the node runs a program, SECONDS later.
+    """SECONDS after the node has started a program.
 
     + words: regular expression of its command line
     """
@@ -56,7 +56,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class HasRun:
-    """When the node has run a program to its end, SECONDS later."""
+    """SECONDS after a program of the node has ended."""
 
     words: str
     seconds: float = 0
@@ -78,7 +78,7 @@ class HasRun:
 
 @dataclass(frozen=True)
 class Replaced:
-    """When a file of the node is another one, or none any more, SECONDS later."""
+    """SECONDS after a file of the node was replaced or removed."""
 
     path: str
     seconds: float = 0
@@ -90,7 +90,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Rebooting:
-    """When the node is down for its reboot, or comes up again, SECONDS later."""
+    """SECONDS after the node has gone "down" for its reboot, or comes "up" again."""
 
     moment: str
     seconds: float = 0
@@ -107,7 +107,7 @@ class Rebooting:
 
 @dataclass(frozen=True)
 class Over:
-    """When the run has ended."""
+    """SECONDS after the run has ended."""
 
     seconds: float = 0
 
@@ -119,7 +119,7 @@ Point = Operation | Runs | HasRun | Replaced | Rebooting | Over
 
 
 class Run:
-    """A run of pyinfra over one node that has begun."""
+    """A run of pyinfra over one node, in the background."""
 
     def __init__(self, cluster: Cluster, node: str, process: subprocess.Popen[bytes], out: Path):
         self.cluster, self.node, self.process, self._out = cluster, node, process, out
@@ -133,13 +133,14 @@ class Run:
         return self.process.poll() is not None
 
     def said(self) -> str:
-        """Return what it has printed."""
+        """Return what it has printed so far."""
         return self._out.read_text(errors="replace")
 
     def programs(self) -> list[str]:
         """Return the command line of each process of the node.
 
-        That of one that is not new is read again each tenth time only: a look has to be quick.
+        After ten looks at a process, its command line is read each tenth time only: a look has to
+        be quick.
         """
         self._looks += 1
         before, self._lines = self._lines, {}
@@ -155,7 +156,7 @@ class Run:
         return [line for _, line in self._lines.values()]
 
     def identity(self, path: str) -> tuple[int, int] | None:
-        """Return what tells a file of the node from the one that replaces it."""
+        """Return what differs between a file of the node and one that replaces it."""
         try:
             found = os.stat(self._root + path, follow_symlinks=False)
         except OSError:
@@ -164,9 +165,9 @@ class Run:
 
 
 def cut_short(cluster: Cluster, node: str, point: Point, *command: str) -> bool:
-    """Begin a run of pyinfra over NODE and cut the node's power at the point, or at the run's end.
+    """Begin a run of pyinfra over NODE, and cut the node's power at a point or at the run's end.
 
-    Return whether the point was reached before that.
+    Return whether the point was reached before the end.
     """
     with _begun(cluster, node, command) as run:
         reached = _reach(run, point)
@@ -196,12 +197,12 @@ def _begun(cluster: Cluster, node: str, command: tuple[str, ...]) -> Iterator[Ru
 def _reach(run: Run, point: Point) -> bool:
     deadline = time.monotonic() + _RUN_SECONDS
     reached = point.watch(run)
-    # What lasts a moment only is looked for more often; each look at all processes costs
+    # Short events need more frequent looks, and each look at all processes costs time
     pause = {Replaced: 0.002, Runs: 0.005, HasRun: 0.005}.get(type(point), 0.02)
     while not (found := reached()) and not run.has_ended:
         assert time.monotonic() < deadline, f"the run does not end:\n{run.said()[-2000:]}"
         time.sleep(pause)
-    # The point is this much later; the power goes at an instant, not when something has happened
+    # A real power cut comes at any instant, so the point may be some seconds after an event
     over = isinstance(point, Over)
     until = time.monotonic() + (point.seconds if found or over else 0)
     while time.monotonic() < until and (over or not run.has_ended):

@@ -1,9 +1,9 @@
-"""Lives of nodes whose power is cut again and again, and what has to be true after each cut.
+"""Cut the power of nodes again and again, and check them after each cut.
 
-A life begins with a fresh node. In each step a run is cut short by a power cut that loses what is
-not on the card yet; the node has to boot, to answer ssh and to have only whole files; the same run
-again has to end well and to leave nothing behind, and the one after it has nothing to do. Where an
-undo was cut, the node then is what it was when it was fresh.
+A life begins with a fresh node. In each step a power cut ends a run, and loses what is not on the
+card yet. Then the node has to boot, to answer ssh and to have only whole files. The same run again
+has to succeed and to leave nothing behind, and the run after it has nothing to do. After an undo
+the node has to be as it was when it was fresh.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.cluster import operations
 from tests.cluster.interrupted_deploy import make_fresh
-from tests.cluster.node_state import AFTER_UNDO, LEFT, State, differences, take
+from tests.cluster.node_state import AFTER_UNDO, LEFTOVERS, State, differences, take
 from tests.cluster.powercut import (
     HasRun,
     Operation,
@@ -47,14 +47,14 @@ def _data(**settings: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Step:
-    """A run that is cut short, and the points at which it may be."""
+    """A run, and the points at which it may be cut."""
 
     name: str
     points: tuple[Point, ...]
     entry: str = DEPLOY
     data: tuple[str, ...] = ()
     operations: tuple[str, ...] = ()
-    """Those that take long: it may be cut at any time of them, too."""
+    """Operations that take long: the run may also be cut at any time in them."""
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -66,10 +66,10 @@ class Step:
 
 
 _SLOW = (operations.GLUSTER, operations.DOCKER, operations.PACKAGES, operations.KUBERNETES)
-"""What takes most of the time of a first deploy, so that most power cuts of real life meet it."""
+"""Operations that take most of the time of a first deploy, so most real power cuts hit them."""
 
-_ANYWHERE = 0.3
-"""How often a point is any time of such an operation instead."""
+_ANY_TIME = 0.3
+"""Probability that a cut comes at any time of such an operation, and not at a point."""
 
 _DPKG = (
     _unpacks("glusterfs-client"),
@@ -151,7 +151,7 @@ BACK = Step(
         _unpacks("kubelet"),
         HasRun("apt-get .* install .*kubelet", 1.0),
         Replaced("/usr/local/bin/cri-dockerd"),
-        Operation(operations.SHIM, 0.5),
+        Operation(operations.CRI_DOCKERD, 0.5),
         Operation(operations.KUBERNETES, 1.5),
         Over(),
     ),
@@ -234,19 +234,19 @@ BEGIN_UNDO = Step(
 
 WORKER = (FIRST, CHANGE, VERSION, BACK, REBOOT, BEGIN_UNDO, AGAIN, BEGIN_UNDO)
 PROXY = (PULLS, IMAGE, CONTROLLERS, BACK, REBOOT, BEGIN_UNDO, PULLS, BEGIN_UNDO)
-"""What a node goes through, in this order."""
+"""The steps of the proxy's life, in order; `WORKER` has those of a worker."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A step with the point at which it is cut."""
+    """A step, and the point at which it is cut."""
 
     step: Step
     point: Point
 
 
 def choose(seed: str, lives: Mapping[str, Sequence[Step]]) -> dict[str, list[Cut]]:
-    """Choose a point for each step of each node: another one each time while there are others."""
+    """Choose a point for each step of each node. No point comes again before all others came."""
     dice = random.Random(seed)
     left: dict[str, list[Point]] = {}
     chosen: dict[str, list[Cut]] = {node: [] for node in lives}
@@ -256,7 +256,7 @@ def choose(seed: str, lives: Mapping[str, Sequence[Step]]) -> dict[str, list[Cut
             if not points:
                 points += dice.sample(step.points, len(step.points))
             point = points.pop()
-            if step.operations and dice.random() < _ANYWHERE:
+            if step.operations and dice.random() < _ANY_TIME:
                 point = Operation(dice.choice(step.operations), 2)
             seconds = round(dice.uniform(0, 2 * point.seconds), 2)
             chosen[node].append(Cut(step, replace(point, seconds=seconds)))
@@ -270,12 +270,12 @@ find /var/lib/chaos-engine/*/ /boot/firmware -type f \\
   ! -name '*.new' ! -name '*.chaos' ! -name '*.chaos-old' \\
   ! -path '*/stage.*' ! -path '*/packages/new.*' 2>/dev/null || :
 """
-"""Lists files that are ours by the node's notes, on its card."""
+"""Lists files on the node's card that this package wrote, by the node's manifest."""
 _SUMS = (
     "find /etc /usr/local /usr/sbin/haproxy_start.sh /boot/firmware /var/lib/chaos-engine "
     "-type f -exec sha256sum {} + 2>/dev/null | sed -E 's/^(.{64}) .(.*)/\\2\\t\\1/' || :"
 )
-"""Lists the checksums of all files where ours are."""
+"""Lists the checksums of all files in the folders that this package writes to."""
 _AUDIT = (
     "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | "
     "grep -vE '^([ihr][ic]|[a-z]n) ' || :"
@@ -283,7 +283,7 @@ _AUDIT = (
 _BOOTED = "systemctl is-system-running --wait || true"
 _VERIFY = "dpkg --verify || :"
 _GONE = ("/etc/apparmor.d/disable",)
-"""What docker.io removes of another package's when it is purged."""
+"""Paths of other packages that docker.io removes when it is purged."""
 _EMPTY_FILES = (
     "find / /boot/firmware -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /dev "
     "-o -path /var/lib/systemd \\) -prune -o -type f -empty -print"
@@ -298,7 +298,7 @@ systemctl list-jobs --no-legend
 
 @dataclass
 class Life:
-    """A node that goes through its steps; `problems` has a text for each cut not borne."""
+    """A node that goes through its steps. `problems` has a text for each cut it did not survive."""
 
     cluster: Cluster
     node: str
@@ -311,20 +311,20 @@ class Life:
     _empty: frozenset[str] = frozenset()
 
     def live(self, cuts: Iterable[Cut]) -> None:
-        """Go through all cuts; after one that is not borne with a node made fresh."""
+        """Go through all cuts. Make the node fresh after a cut that it did not survive."""
         self._begin()
         deployed = True
         for cut in cuts:
             if not deployed and cut.step.name not in (FIRST.name, PULLS.name, AGAIN.name):
                 self._deploy()
-            deployed = self._bear(cut)
+            deployed = self._survives(cut)
             if not deployed:
                 self._begin()
 
     def _begin(self) -> None:
-        """Make the node fresh, and know what it is then."""
+        """Make the node fresh, and take its state."""
         make_fresh(self.cluster, self.node)
-        # Any real node has it; Debian lets nobody remove it, and Docker would bring it
+        # Every real node has it. Docker would install it, and Debian does not let it be removed
         self._exec("apt-get -q update && apt-get install -q -y --no-install-recommends e2fsprogs")
         self._fresh = self._settled()
         self._verified = frozenset(self._exec(_VERIFY).splitlines())
@@ -336,7 +336,7 @@ class Life:
         assert not run, f"{self.node}: a first deploy without a cut fails:\n{run}"
 
     def _settled(self) -> State:
-        """What the node is when it has booted, and snapd has ended, having no snaps."""
+        """Return the node's state after its boot, when snapd, which has no snaps, has ended too."""
         self._exec(_BOOTED)
         snapd = "systemctl is-active snapd.service || true"
         wait_for("snapd to end", lambda: self._exec(snapd) == "inactive", 90)
@@ -346,12 +346,12 @@ class Life:
         return self.cluster.exec(self.node, command)
 
     def _run(self, command: Sequence[str]) -> str:
-        """Run pyinfra to its end; what it said if it failed."""
+        """Run pyinfra to its end. Return its output if it failed, else ""."""
         run = self.cluster.pyinfra("-y", *command, "--limit", self.node, ok=False)
         return run.text if run.status else ""
 
-    def _bear(self, cut: Cut) -> bool:
-        """Cut the node's power at the point and see to it; whether it has borne that."""
+    def _survives(self, cut: Cut) -> bool:
+        """Cut the node's power at the point, and check the node. Tell whether it survived."""
         begin = time.monotonic()
         problems: list[str] = []
         reached = False
@@ -380,7 +380,7 @@ class Life:
     def _recover(
         self, cut: Cut, before: Mapping[str, str], ours: set[str], problems: list[str]
     ) -> None:
-        """Switch the node on again, and add to PROBLEMS what is wrong then and after more runs."""
+        """Switch the node on again, run pyinfra twice, and add to PROBLEMS what is wrong."""
         self.cluster.power(self.node, "on")
         said = self.cluster.run("ssh", self.node, _BOOTED, ok=False)
         if said.status:
@@ -388,7 +388,7 @@ class Life:
         after, noted = self._files()
         failed = self._run(cut.step.command)
         if failed:
-            problems.append(f"the run after the cut fails: {_essence(failed)}")
+            problems.append(f"the run after the cut fails: {_error_lines(failed)}")
             problems += self._evidence()
         end, more = self._files()
         ours |= noted | more
@@ -396,12 +396,12 @@ class Life:
         if failed:
             return
         for what, found in (
-            ("left over", self._exec(LEFT)),
+            ("left over", self._exec(LEFTOVERS)),
             ("dpkg --audit", self._exec(_AUDIT)),
             ("dpkg --verify", "\n".join(self._damaged(ours))),
         ):
             if found:
-                problems.append(f"{what}, after the run that ended well: {_beginning(found)}")
+                problems.append(f"{what}, after the run that ended well: {_first_lines(found)}")
         changed = self.cluster.changed(*cut.step.command, "--limit", self.node)
         if changed:
             problems.append(f"the run after that changes {changed}")
@@ -411,7 +411,7 @@ class Life:
             problems += self._undone()
 
     def _evidence(self) -> list[str]:
-        """What is on a node that does not converge."""
+        """Return what may explain why a node does not converge."""
         empty = [f for f in self._exec(_EMPTY_FILES).splitlines() if f not in self._empty]
         found = {
             "packages that are not well": self._exec(_AUDIT),
@@ -419,21 +419,21 @@ class Life:
             "damaged files of packages": "\n".join(self._damaged(set())),
             "units": self._exec(_UNITS),
         }
-        return [f"{what}: {_beginning(lines)}" for what, lines in found.items() if lines]
+        return [f"{what}: {_first_lines(lines)}" for what, lines in found.items() if lines]
 
     def _files(self) -> tuple[dict[str, str], set[str]]:
-        """The checksums of files where ours are, and the paths of ours by the node's notes."""
+        """Return the checksums of files by path, and the paths that this package wrote."""
         lines = self._exec(_SUMS).splitlines()
         return dict(line.split("\t", 1) for line in lines), set(self._exec(_OURS).splitlines())
 
     def _damaged(self, ours: set[str]) -> list[str]:
-        """What dpkg finds in another state than on the fresh node, but for files that are ours."""
+        """List files that dpkg finds changed since the node was fresh, but for those of OURS."""
         expected = tuple(f" {path}" for path in (*ours, *_GONE))
         lines = self._exec(_VERIFY).splitlines()
         return [one for one in lines if one not in self._verified and not one.endswith(expected)]
 
     def _proxy(self, cut: Cut) -> list[str]:
-        """What is wrong with HAProxy, if the node is the proxy."""
+        """Return the problems of HAProxy, if the node is the proxy."""
         if self._exec(f"grep -q '^haproxy' {MANIFEST} || echo no"):
             return []
         wanted = "2.6" if cut.step is IMAGE else "3.0"
@@ -451,10 +451,10 @@ class Life:
         return []
 
     def _undone(self) -> list[str]:
-        """What is not as on the fresh node after an undo, and its reboot."""
+        """Reboot the node after an undo, and return how it differs from the fresh node."""
         self.cluster.power(self.node, "cycle")
         left = differences(self._fresh, self._settled(), AFTER_UNDO[self.suite])
-        return [f"not as it was, after undo: {_beginning(chr(10).join(left))}"] if left else []
+        return [f"not as it was, after undo: {_first_lines(chr(10).join(left))}"] if left else []
 
 
 def broken(
@@ -480,14 +480,14 @@ def _content(sha256: str) -> str:
     return {"": "absent", _EMPTY: "EMPTY"}.get(sha256, sha256[:8])
 
 
-def _beginning(text: str) -> str:
+def _first_lines(text: str) -> str:
     lines = text.splitlines()
     more = [f"... and {len(lines) - _LINES} more"] if len(lines) > _LINES else []
     return "\n    ".join([*lines[:_LINES], *more])
 
 
-def _essence(said: str) -> str:
-    """What a run said of its failure."""
+def _error_lines(said: str) -> str:
+    """Return the lines of a run's output that tell of its failure."""
     lines = [
         line
         for line in said.splitlines()
@@ -498,7 +498,7 @@ def _essence(said: str) -> str:
 
 
 def live_at_once(lives: Mapping[str, Life], cuts: Mapping[str, Sequence[Cut]]) -> list[str]:
-    """Let all nodes live at the same time; what was not borne."""
+    """Let all nodes live at the same time. Return the problems of all."""
     with ThreadPoolExecutor(len(lives)) as pool:
         futures = [pool.submit(life.live, cuts[node]) for node, life in lives.items()]
         for node, future in zip(lives, futures, strict=True):

@@ -1,5 +1,8 @@
-"""What can be seen of a deployed work node, concern by concern, from the node and from the other
-end: plain commands over ssh and on the servers, nothing of the package's own."""
+"""Look at a deployed work node, concern by concern: on the node, on the servers and on the LAN.
+
+It uses plain commands, and none of the package's own facts. Each function raises ``AssertionError``
+if something is wrong, else returns what it saw, in words.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ WORDS = ["cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"]
 
 
 def hosts_file(cluster: Cluster, node: str, host: Host) -> str:
-    """Nodes, storage nodes and the API's address are known by name."""
+    """Check that nodes, storage nodes and the API's address are known by name."""
     for name in [*cluster.workers, "etcd1", "etcd2", "etcd3"]:
         address = cluster.address(name)
         found = host.check_output("getent ahostsv4 %s", name).split()
@@ -42,7 +45,7 @@ def hosts_file(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def packages(cluster: Cluster, node: str, host: Host) -> str:
-    """The packages that a work node does not need are gone, ssh and sudo are not."""
+    """Check that the packages that a work node does not need are gone, and ssh is not."""
     left = [name for name in REMOVED if host.package(name).is_installed]
     assert not left, f"still installed: {left}"
     assert host.package("openssh-server").is_installed
@@ -50,7 +53,7 @@ def packages(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def kernel(cluster: Cluster, node: str, host: Host) -> str:
-    """The running kernel has the words, and the memory controller."""
+    """Check that the running kernel has the words and the memory controller."""
     words = host.check_output("cat /proc/cmdline").split()
     assert sorted(word for word in words if word in WORDS) == sorted(WORDS), words
     line = host.check_output("cat /boot/firmware/cmdline.txt")
@@ -62,7 +65,7 @@ def kernel(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def swap(cluster: Cluster, node: str, host: Host) -> str:
-    """No swap now, none after the next boot."""
+    """Check that there is no swap now, and none after the next boot."""
     rows = host.check_output("cat /proc/swaps").splitlines()[1:]
     assert not rows, rows
     fstab = host.check_output("cat /etc/fstab").splitlines()
@@ -73,7 +76,7 @@ def swap(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def journald(cluster: Cluster, node: str, host: Host) -> str:
-    """The journal's files lie in RAM, and journald holds no other open."""
+    """Check that the journal's files are in RAM, and journald has no other open."""
     path = host.check_output("journalctl --header | grep -m1 '^File path'").split(": ")[1]
     assert path.startswith("/run/log/journal/"), path
     # ls fails if one is closed meanwhile
@@ -84,7 +87,7 @@ def journald(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def rsyslog(cluster: Cluster, node: str, host: Host) -> str:
-    """A message logged on the node arrives at the log server, and nowhere on the node."""
+    """Check that a message logged on the node reaches the log server, and no local file."""
     canary = f"canary-{secrets.token_hex(8)}"
     host.check_output("logger %s", canary)
     log = f"/var/log/remote/{cluster.address(node)}.log"
@@ -99,7 +102,7 @@ def rsyslog(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def log_mount(cluster: Cluster, node: str, host: Host) -> str:
-    """/var/log is the node's own Gluster volume: the servers have what is written there."""
+    """Check that /var/log is the node's own Gluster volume, whose servers get what is written."""
     source, kind = host.check_output("findmnt -no SOURCE,FSTYPE --mountpoint /var/log").split()
     assert kind == "fuse.glusterfs", kind
     assert source.split(":")[1].lstrip("/") == node, source
@@ -114,7 +117,7 @@ def log_mount(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def docker(cluster: Cluster, node: str, host: Host) -> str:
-    """Docker runs a container, with systemd's cgroups and capped logs."""
+    """Check that Docker runs a container, with systemd's cgroups and logs of limited size."""
     said = host.check_output(
         "docker info --format '{{.CgroupDriver}} {{.CgroupVersion}} {{.LoggingDriver}} {{.Driver}}'"
     )
@@ -137,7 +140,7 @@ def docker(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def cri_dockerd(cluster: Cluster, node: str, host: Host) -> str:
-    """The shim's socket answers, and speaks gRPC's HTTP/2."""
+    """Check that cri-dockerd's socket answers, and speaks gRPC's HTTP/2."""
     version = host.check_output("/usr/local/bin/cri-dockerd --version").split()[1]
     assert host.service("cri-docker.socket").is_enabled
     assert host.service("cri-docker.service").is_enabled
@@ -158,7 +161,7 @@ print ord(substr($head, 3, 1)) == 4 ? "settings" : "something else";
 
 
 def kubernetes(cluster: Cluster, node: str, host: Host) -> str:
-    """kubelet and kubeadm at the pinned version, held, and quiet until the node joins."""
+    """Check that kubelet and kubeadm have one version, are held, and kubelet is quiet."""
     version = host.check_output("kubelet --version").split()[1]
     assert host.check_output("kubeadm version -o short") == version
     held = host.check_output("apt-mark showhold").split()
@@ -172,7 +175,7 @@ def kubernetes(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def etcd_certificates(cluster: Cluster, node: str, host: Host) -> str:
-    """etcd accepts the certificate and key that lie on the node, and nobody without one."""
+    """Check that etcd accepts the node's certificate and key, and nobody without one."""
     modes = host.check_output(
         "stat -c %a /etc/kubernetes/client.crt /etc/kubernetes/client.key /etc/kubernetes/ca.crt"
     ).split()
@@ -192,16 +195,16 @@ def etcd_certificates(cluster: Cluster, node: str, host: Host) -> str:
 
 
 def macvlan_network(cluster: Cluster, node: str, host: Host) -> str:
-    """The LAN sees one machine with the proxy's own MAC address at the API's address."""
+    """Check that the LAN sees one machine at the API's address, with the proxy's MAC address."""
     found = cluster.run(sys.executable, "tests/cluster/arping.py", "192.168.1.60").out
     assert json.loads(found) == ["02:42:ac:8f:4c:ff"], found
     return "192.168.1.60 is 02:42:ac:8f:4c:ff"
 
 
 def haproxy(cluster: Cluster, node: str, host: Host) -> str:
-    """The LAN and the node itself reach, under the API's address, all controllers that are ready.
+    """Check that the LAN and the node itself reach all ready controllers at the API's address.
 
-    Before `kubeadm init` there are none: the address takes connections, and has nobody behind it.
+    Before `kubeadm init` there are none. Then the address only has to take connections.
     """
     controllers = ready(cluster, CONTROLLERS.intersection(cluster.workers))
     if not controllers:
@@ -241,8 +244,8 @@ CONCERNS: dict[str, Look] = {
         etcd_certificates,
     )
 }
-"""What to look at for each concern, in the order of the deploy."""
+"""How to look at each concern, in the order of the deploy."""
 
 PROXY = "pi5"
 PROXY_CONCERNS: dict[str, Look] = {look.__name__: look for look in (macvlan_network, haproxy)}
-"""What to look at on the proxy, beside the others."""
+"""How to look at the concerns that only the proxy has."""

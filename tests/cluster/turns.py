@@ -1,9 +1,10 @@
-"""What becomes of the API's address while nodes take turns, and which turns they take.
+"""Watch the API's address while nodes take turns, and tell which turns they took.
 
-Turns are read off what kubectl asked the API for: from `cordon` to `uncordon`. On the LAN there is
-a request a second to the API's address meanwhile, and there are open streams. A request has failed
-if it got no answer in two seconds; but in the turn of the proxy's own node, when the address is
-away, in ten. So long kubelet tries again what it has to tell (its nodeStatusUpdateFrequency).
+The turns follow from kubectl's requests to the API: each begins with `cordon` and ends with
+`uncordon`. Meanwhile a client on the LAN sends a request a second to the API's address, and holds
+streams open. A request fails if it gets no answer in two seconds. In the turn of the proxy's own
+node, when the address is away, it has ten: so long kubelet tries again to report its state
+(nodeStatusUpdateFrequency).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from tests.cluster.virtual_cluster import Cluster
 from tests.lab.control_plane.store import parse_stamp
 
 PATIENCE = 10
-"""Seconds that a request has in the turn of the proxy's node."""
+"""Seconds that a request may take in the turn of the proxy's node."""
 PROMPT = 2
-"""Seconds that it has otherwise."""
+"""Seconds that it may take otherwise."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A node's turn, in seconds since 1970."""
+    """A node's turn. Times are in seconds since 1970."""
 
     node: str
     began: float
@@ -39,17 +40,20 @@ class Turn:
 
 @dataclass
 class Watch:
-    """What was seen beside a change."""
+    """What was seen during a change."""
 
     turns: list[Turn]
     beats: Json
     streams: Json
     states: Json
-    """What the controllers' own ``/readyz`` said, twice a second."""
+    """What the controllers' own ``/readyz`` answered, twice a second."""
 
 
 def turns(events: list[Json]) -> list[Turn]:
-    """The turns that kubectl's requests tell of; the drain lies within each, and evicts pods."""
+    """Return the turns that follow from kubectl's requests, in order of time.
+
+    Fails if a turn has no drain that evicted a pod.
+    """
     steps: dict[str, list[tuple[str, Json]]] = {}
     for event in events:
         if (step := parse_step(event)) and event["responseStatus"]["code"] == 200:
@@ -66,9 +70,9 @@ def turns(events: list[Json]) -> list[Turn]:
 
 
 def parse_step(event: Json) -> tuple[str, str] | None:
-    """Which of cordon, drain and uncordon a request of kubectl belongs to, and of which node.
+    """Return whether a request of kubectl is a cordon, drain or uncordon, and of which node.
 
-    Only a drain lists the pods of one node; what it does to the node first has been done already.
+    Only a drain lists the pods of one node. It cordons the node too, but that is done by then.
     """
     reference = event["objectRef"]
     if event["verb"] == "patch" and reference["resource"] == "nodes":
@@ -83,7 +87,7 @@ def parse_step(event: Json) -> tuple[str, str] | None:
 
 @contextmanager
 def watched(cluster: Cluster) -> Iterator[Watch]:
-    """See what becomes of requests, streams and turns while this lasts."""
+    """Watch requests, streams and turns while the ``with`` block lasts."""
     before, watch = len(audit(cluster)), Watch([], {}, {}, {})
     with (
         client(
@@ -107,25 +111,25 @@ def watched(cluster: Cluster) -> Iterator[Watch]:
 
 
 def in_proxys_turn(watch: Watch, beat: Json) -> bool:
-    """Whether a request was under way in the turn of the proxy's node."""
+    """Tell whether a request was under way in the turn of the proxy's node."""
     began = watch.beats["began"] + beat["at"]
     ended = began + beat.get("took", PATIENCE)
     return any(t.began <= ended and began <= t.ended for t in watch.turns if t.node == PROXY)
 
 
 def slowest(watch: Watch, in_it: bool) -> float:
-    """The seconds that the slowest answer took, in the turn of the proxy's node or out of it."""
+    """Return the seconds that the slowest answer took, in the turn of the proxy's node or not."""
     answered = watch.beats["answered"]
     return max((b["took"] for b in answered if in_proxys_turn(watch, b) is in_it), default=0.0)
 
 
 def most_together(watch: Watch) -> int:
-    """How many nodes were in their turns at the same time, at most."""
+    """Return how many nodes at most were in their turns at the same time."""
     return max(sum(t.began <= one.began < t.ended for t in watch.turns) for one in watch.turns)
 
 
 def are_apart(watch: Watch, *nodes: str) -> None:
-    """These go one by one, and the proxy alone."""
+    """Check that these nodes took turns one by one, and the proxy none beside another node."""
     for n, one in enumerate(watch.turns):
         for other in watch.turns[n + 1 :]:
             if PROXY in (one.node, other.node) or {one.node, other.node} <= set(nodes):
@@ -133,7 +137,7 @@ def are_apart(watch: Watch, *nodes: str) -> None:
 
 
 def nobody_was_cut_off(watch: Watch) -> None:
-    """No request failed, and a stream broke only with its own server or the address's node."""
+    """Check that no request failed, and streams broke only with their server or the proxy."""
     assert watch.beats["count"] >= 5
     assert watch.beats["failures"] == 0, watch.beats["failed"]
     assert slowest(watch, in_it=False) <= PROMPT, watch.beats["answered"]
@@ -148,13 +152,13 @@ def nobody_was_cut_off(watch: Watch) -> None:
 
 
 def at_least_two_were_ready(watch: Watch) -> None:
-    """Never were fewer than two of the three API servers ready."""
+    """Check that at any time two of the three API servers or more were ready."""
     assert watch.states["count"] >= 5
     assert watch.states["fewest"] >= 2, (watch.states["samples"], watch.turns)
 
 
 def in_proxys_turn_only(watch: Watch) -> None:
-    """A request to the API's address failed, if any, in the turn of the proxy's own node."""
+    """Check that requests to the API's address failed only in the turn of the proxy's node."""
     assert watch.beats["count"] >= 5
     for failure in watch.beats["failed"]:
         assert in_proxys_turn(watch, failure), (failure, watch.turns)

@@ -1,4 +1,4 @@
-"""The virtual cluster as tests and the demo use it: the lab's commands, and ssh to its nodes."""
+"""Use a virtual cluster in tests and the demo: the lab's commands, and ssh to its nodes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LAB = CHECKOUT / "tests" / "lab" / "lab"
 
 
 Reasons = dict[str, dict[str, list[str]]]
-"""Why each operation changes a node: lines by host and by name of the operation."""
+"""The reasons of operations to change a node: lines by host and name of the operation."""
 
 REFUSED = "Refuse node"
-"""Ends the name of the one operation of a node that is refused."""
+"""The end of the name of the one operation of a refused node."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Result:
 
     @property
     def text(self) -> str:
-        """Everything that it printed."""
+        """Return everything that it printed."""
         return self.out + self.err
 
 
@@ -55,10 +55,10 @@ class Cluster:
     status: dict[str, Any] = field(default_factory=dict)
     announced_why: Reasons = field(default_factory=dict)
     changed_why: Reasons = field(default_factory=dict)
-    """What the last preview and the last run said of why."""
+    """The reasons that the last preview and the last run told."""
 
     def lab(self, *arguments: str, ok: bool = True, timeout: float = 900) -> Result:
-        """Run a command of the lab; with `ok`, its failure is the test's."""
+        """Run a command of the lab. Fail if it fails, unless `ok` is false."""
         command = (str(LAB), "--name", self.name, *arguments)
         done = subprocess.run(
             command,
@@ -92,7 +92,7 @@ class Cluster:
         )
 
     def up(self, *options: str) -> None:
-        """Start it; its progress is shown as it comes."""
+        """Start it, and show its progress."""
         subprocess.run([LAB, "--name", self.name, "up", *options], cwd=CHECKOUT, check=True)
         self.status = json.loads(self.lab("status", "--json").out)
 
@@ -101,24 +101,24 @@ class Cluster:
         self.lab("down")
 
     def address(self, node: str) -> str:
-        """A node's address on the LAN."""
+        """Return a node's address on the LAN."""
         return next(str(n["address"]) for n in self.status["nodes"] if n["name"] == node)
 
     @property
     def workers(self) -> list[str]:
-        """The names of the workers that this lab has."""
+        """Return the names of the workers that this lab has."""
         return [str(n["name"]) for n in self.status["nodes"] if n["role"] == "worker"]
 
     @property
     def carded(self) -> str:
-        """The worker whose disk is of limited size."""
+        """Return the worker whose disk is of limited size."""
         found = [str(n["name"]) for n in self.status["nodes"] if n["card"]]
         assert found, f"no worker of the lab {self.name} has a card; it needs: lab up --card NODE"
         return found[0]
 
     @property
     def limit(self) -> list[str]:
-        """pyinfra's options that leave out the inventory's hosts that this lab has not."""
+        """Return pyinfra's options that limit a run to the hosts that this lab has."""
         return limits(self.workers)
 
     def run(self, *command: str, ok: bool = True, timeout: float = 900) -> Result:
@@ -126,14 +126,14 @@ class Cluster:
         return self.lab("run", "--", *command, ok=ok, timeout=timeout)
 
     def pyinfra(self, *arguments: str, ok: bool = True, timeout: float = 1200) -> Result:
-        """``pyinfra inventory.py ARGUMENTS``, over the nodes that this lab has unless limited."""
+        """Run ``pyinfra inventory.py ARGUMENTS``, over this lab's nodes unless it has a limit."""
         limit = [] if "--limit" in arguments else self.limit
         return self.run("pyinfra", "inventory.py", *arguments, *limit, ok=ok, timeout=timeout)
 
     def announced(self, *arguments: str) -> dict[str, set[str]]:
-        """What a preview lists: names of operations by host, hosts without any left out.
+        """Do a preview. Return names of operations by host, without hosts that have none.
 
-        Its exit status must be that of a success, unless a node is refused.
+        Fails unless the exit status is 0, or a node is refused and it is not.
         """
         run = self.pyinfra("--json", "--dry", *arguments, ok=False)
         found: dict[str, set[str]] = {}
@@ -147,11 +147,11 @@ class Cluster:
         return found
 
     def changed(self, *arguments: str) -> dict[str, set[str]]:
-        """What a run changes: names of operations by host, hosts without any left out."""
+        """Do a run. Return names of operations that changed a host, by host."""
         return self._ran(self.pyinfra("--json", "-y", *arguments))[0]
 
     def ran(self, *arguments: str) -> tuple[dict[str, set[str]], set[str]]:
-        """What a run changes, and the hosts that failed in it."""
+        """Do a run that may fail. Return what `changed` returns, and the hosts that failed."""
         return self._ran(self.pyinfra("--json", "-y", *arguments, ok=False))
 
     def _ran(self, run: Result) -> tuple[dict[str, set[str]], set[str]]:
@@ -165,7 +165,7 @@ class Cluster:
         return found, failed
 
     def exec(self, node: str, command: str, ok: bool = True) -> str:
-        """Run a shell command as root inside a node, past ssh; its output."""
+        """Run a shell command as root inside a node, without ssh. Return its output."""
         return self.lab("exec", node, "--", "sh", "-c", command, ok=ok).out.strip()
 
     def power(self, node: str, action: str) -> None:
@@ -173,16 +173,16 @@ class Cluster:
         self.lab("power", node, action)
 
     def boot_id(self, node: str) -> str:
-        """Which boot a node is in."""
+        """Return what identifies the current boot of a node."""
         return self.exec(node, _BOOT_ID)
 
     def has_rebooted(self, node: str, before: str) -> bool:
-        """Whether a node, which may be down, runs another boot than the one before."""
+        """Tell whether a node has booted since `before`. It may be down."""
         return self.exec(node, _BOOT_ID, ok=False) not in ("", before)
 
     def await_shares(self, *nodes: str) -> None:
         """Wait until these workers, all by default, have the share on /var/log again."""
-        # The node's own check, for a mount may be there whose servers have been given up
+        # Only the node's own check finds a mount whose servers do not answer
         mounted = (
             "systemctl start var-log-check.service && systemctl is-active -q var-log.service && "
             "findmnt -no SOURCE --mountpoint /var/log -t fuse.glusterfs"
@@ -191,14 +191,14 @@ class Cluster:
             wait_for(f"{node}'s share", partial(self.exec, node, mounted, ok=False), 180)
 
     def host(self, node: str) -> Host:
-        """A node over ssh, as testinfra sees it; as root."""
+        """Return testinfra's connection to a node, as root over ssh."""
         return _connect(self.name, node, self.status["ssh_key"], self.status["known_hosts"])
 
 
 def reasons(run: Result, operations: Mapping[str, Iterable[str]]) -> Reasons:
-    """What a preview or a run said of why each of these operations, by host, changes its node.
+    """Return the reasons of these operations, by host, from the output of a preview or a run.
 
-    Each has to give a reason.
+    Fails if an operation tells none.
     """
     found: Reasons = {}
     lines = [" ".join(unstyle(line).split()) for line in run.text.splitlines()]
@@ -214,11 +214,11 @@ def reasons(run: Result, operations: Mapping[str, Iterable[str]]) -> Reasons:
 
 @contextmanager
 def own_lab(name: str, keep: str, *options: str) -> Iterator[Cluster]:
-    """A lab for a session of tests: fresh, removed at the end.
+    """Start a fresh lab for a session of tests, and remove it at the end.
 
-    + keep: an environment variable; where it is set, the lab is the one of the name that it has,
-      taken as it is and left as it is: for work on single modules
-    + options: of ``lab up``; not for a lab that is kept and is up
+    + keep: name of an environment variable. If it is set, its value is the name of a lab that is
+      used as it is, and kept: for work on single modules
+    + options: options of ``lab up``, ignored for a kept lab that is up
     """
     kept = os.environ.get(keep, "")
     cluster = Cluster(kept or name)
@@ -253,12 +253,12 @@ def _connect(lab: str, node: str, key: str, known_hosts: str) -> Host:
 
 
 def limits(nodes: Iterable[str]) -> list[str]:
-    """pyinfra's options for these hosts alone."""
+    """Return pyinfra's options that limit a run to these hosts."""
     return [word for node in nodes for word in ("--limit", node)]
 
 
 def wait_for(what: str, condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until `condition` is true; an ``AssertionError`` in it counts as not yet."""
+    """Wait until `condition` is true. An ``AssertionError`` in it means: not yet."""
     deadline = time.monotonic() + seconds
     problem: object = None
     while time.monotonic() < deadline:

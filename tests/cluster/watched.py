@@ -1,4 +1,4 @@
-"""Files of a node that are watched without a break: what ever stood there, and how it got there."""
+"""Watch files of a node without a break: every content they had, and how they were changed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from types import TracebackType
 
 from tests.lab import nodes
 
-Judge = Callable[[bytes], str]
-"""What is wrong with a file's content, "" if nothing is."""
+ContentCheck = Callable[[bytes], str]
+"""Says what is wrong with a file's content, "" if nothing is."""
 
 _MODIFY, _MOVED_FROM, _MOVED_TO = 0x2, 0x40, 0x80
 _CREATE, _DELETE = 0x100, 0x200
@@ -24,17 +24,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Watch:
-    """Watches files of a node by inotify, through its reboots, while the ``with`` block lasts.
+    """A watch of files of a node by inotify, through its reboots, while the ``with`` block lasts.
 
-    + files: the files, absolute paths, each with what judges its content
+    + files: the files, absolute paths, each with a check of its content
     + new: those of them that may be deleted again, since they are not there at first
 
-    `problems` has a line for each time that a file was bad, or was changed otherwise than by a
-    rename of a whole one. `seen` counts what was judged.
+    `problems` has a line for each time that a file had a wrong content, or was changed in another
+    way than by renaming a whole file. `seen` counts the contents that were checked.
     """
 
     def __init__(
-        self, lab: str, node: str, files: Mapping[str, Judge], new: Collection[str] = ()
+        self, lab: str, node: str, files: Mapping[str, ContentCheck], new: Collection[str] = ()
     ) -> None:
         self.lab, self.node, self.files, self.new = lab, node, dict(files), new
         self.problems: list[str] = []
@@ -71,7 +71,7 @@ class Watch:
                 os.close(descriptor)
 
     def _watch(self, descriptor: int, leader: int) -> None:
-        """Until the node's init is another one."""
+        """Watch until the node reboots."""
         self._folders = {}
         while not self._end.is_set() and Path(f"/proc/{leader}/root/etc").exists():
             for path in self.files:
@@ -82,7 +82,7 @@ class Watch:
                     number, mask, _, length = _EVENT.unpack_from(data, at)
                     at += _EVENT.size + length
                     name = data[at - length : at].rstrip(b"\0").decode()
-                    self._judge(f"{self._folders[number]}/{name}", mask)
+                    self._check(f"{self._folders[number]}/{name}", mask)
 
     def _look_after(self, descriptor: int, folder: str) -> None:
         if folder in self._folders.values():
@@ -94,9 +94,9 @@ class Watch:
             self._folders[number] = folder
             for file in self.files:
                 if os.path.dirname(file) == folder and Path(f"{self._root}{file}").exists():
-                    self._judge(file, _MOVED_TO)
+                    self._check(file, _MOVED_TO)
 
-    def _judge(self, path: str, mask: int) -> None:
+    def _check(self, path: str, mask: int) -> None:
         if path not in self.files:
             return
         self.problems += [

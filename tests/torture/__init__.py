@@ -1,1 +1,1 @@
-"""Long tests, each of them a matrix; a short sample of each is in the acceptance tests."""
+"""Long tests over many cases. The acceptance tests have a short sample of each."""

@@ -1,4 +1,4 @@
-"""One virtual cluster for all long tests. Each module leaves the nodes deployed and as wanted."""
+"""Start one virtual cluster for all long tests. Each module leaves its nodes as wanted."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CARD = parse_workers(WORKERS)[0]
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A lab of its own, or the one that TORTURE_KEEP names; its nodes in whatever state."""
+    """Start a lab, or take the one that TORTURE_KEEP names. Its nodes are in any state."""
     with own_lab("torture", "TORTURE_KEEP", "--workers", WORKERS, "--card", CARD) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def deployed(cluster: Cluster) -> Cluster:
-    """The cluster once its nodes are work nodes."""
+    """Deploy the cluster's nodes."""
     cluster.changed("deploy.py")
     return cluster

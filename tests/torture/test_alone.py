@@ -1,4 +1,4 @@
-"""One node with nothing around it: no log share, no log server, no etcd but kubeadm's own."""
+"""Deploy one node with nothing around it: no log share, no log server, no external etcd."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ class Site:
         for name, text in (("deploy", DEPLOY), ("undo", UNDO), ("verify", VERIFY)):
             (folder / f"{name}.py").write_text(text)
 
-    def have(self, **settings: Any) -> None:
-        """Write the inventory, with other settings."""
+    def write_inventory(self, **settings: Any) -> None:
+        """Write the inventory, with these settings besides those of `SITE`."""
         inventory = f"nodes = [({NODE!r}, { ({**SITE, **settings})!r})]\n"
         (self.folder / "inventory.py").write_text(inventory)
 
     def announced(self, deploy: str) -> set[str]:
-        """What a preview lists."""
+        """Do a preview. Return the names of the operations that it lists."""
         return self._run(deploy, "--dry")
 
     def changed(self, deploy: str) -> set[str]:
-        """What a run changes; it has to succeed."""
+        """Do a run, which must succeed. Return the names of operations that changed the node."""
         return self._run(deploy, "-y")
 
     def _run(self, deploy: str, flag: str) -> set[str]:
         project = ("env", "-C", str(self.folder), "pyinfra", "--json", "inventory.py")
         run = self.cluster.run(*project, f"{deploy}.py", flag)
-        said = json.loads(run.out)
-        operations = said["plan"] if flag == "--dry" else said["results"]["operations"]
+        output = json.loads(run.out)
+        operations = output["plan"] if flag == "--dry" else output["results"]["operations"]
         kinds = ("hosts_with_change", "hosts_with_conditional_change", "success")
         found = {one["name"] for one in operations if any(one.get(kind) for kind in kinds)}
         reasons(run, {self.host: found})
@@ -61,12 +61,12 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A lab of one node, and its project."""
+    """Start a lab of one node, and make its project."""
     options = ("--workers", NODE, "--storage", "0")
     with own_lab("alone", "ALONE_KEEP", *options) as cluster:
         site = Site(cluster, tmp_path_factory.mktemp("site"))
         (site.folder / "files").symlink_to(LabPaths(cluster.name).files)
-        site.have()
+        site.write_inventory()
         yield site
 
 
@@ -89,7 +89,7 @@ def test_a_node_alone_is_deployed_verified_and_undone(site: Site) -> None:
     assert cluster.exec(NODE, "dpkg-query -W glusterfs-client 2>/dev/null || true") == ""
     assert cluster.exec(NODE, 'find /etc/kubernetes -name "*.crt" -o -name "*.yaml"') == ""
 
-    site.have(chaos_log_ram_size="24M")
+    site.write_inventory(chaos_log_ram_size="24M")
     assert site.changed("deploy") == {"Worker | Log share | Put /var/log into RAM"}
     assert cluster.exec(NODE, "findmnt -no SIZE --mountpoint /var/log") == "24M"
     assert site.announced("deploy") == set()
@@ -105,7 +105,7 @@ def test_a_node_alone_is_deployed_verified_and_undone(site: Site) -> None:
 
 
 def test_kubernetes_packages_can_be_left_to_others(site: Site) -> None:
-    site.have(chaos_kubernetes_packages=False)
+    site.write_inventory(chaos_kubernetes_packages=False)
     announced = site.announced("deploy")
     assert "Worker | Kubernetes | Install Kubernetes" not in announced
     assert site.changed("deploy") == announced

@@ -1,5 +1,8 @@
-"""Faults, all that a lab can have: the bad node fails alone and in bounded time, says what was
-found and what to do, and one run mends it when the fault is gone."""
+"""Deploy under every fault that a lab can have.
+
+Only the bad node fails, and in bounded time. The run says what was found and what to do. When the
+fault is gone, one run fixes the node.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,12 @@ pytestmark = pytest.mark.usefixtures("nothing_half_done")
 
 
 def on_lab(fault: Callable[..., AbstractContextManager[None]], *services: str) -> Fault:
-    """A fault of the gateway's services, which all nodes feel."""
+    """Return a fault of the gateway's services, which affects all nodes."""
     return lambda cluster, node: fault(cluster, *services)
 
 
 def nobody(name: str) -> Fault:
-    """A public name that leads nowhere."""
+    """Return a fault that gives a public name the address of no machine."""
     return lambda cluster, node: faults.name_of_nobody(cluster, node, name)
 
 
@@ -51,8 +54,7 @@ ARCHIVES: dict[str, tuple[Fault, str, tuple[str, ...]]] = {
         ("deb.debian.org",),
     ),
 }
-"""What apt cannot do, by what stands in its way: the fault, the package that is missing, and what
-the message has to name."""
+"""Faults of archives: the fault, the package that is missing, and what the message has to name."""
 
 
 @pytest.mark.parametrize("case", ARCHIVES)
@@ -64,17 +66,17 @@ def test_missing_package_that_cannot_be_had(
     begin = time.monotonic()
     try:
         with fault(deployed, bad):
-            faults.fails_alone(deployed, bad, good, *expected)
+            faults.one_fails(deployed, bad, good, *expected)
             took = time.monotonic() - begin
             print(f"{case}: the run ended after {took:.0f} s")
             assert took < 400
     finally:
-        faults.one_run_mends(deployed, bad, good)
+        faults.one_run_fixes(deployed, bad, good)
 
 
 @contextmanager
 def off(cluster: Cluster, *nodes: str) -> Iterator[None]:
-    """With machines without power."""
+    """Cut the power of machines."""
     for node in nodes:
         cluster.power(node, "cut")
     try:
@@ -92,7 +94,7 @@ HARMLESS: dict[str, Fault] = {
     "the log server is off": lambda cluster, node: off(cluster, "etcd3"),
     "one storage server is off": lambda cluster, node: off(cluster, "etcd1"),
 }
-"""Faults that do not keep a run from mending what is not of them."""
+"""Faults that do not keep a run from fixing other things."""
 
 
 @pytest.mark.parametrize("case", HARMLESS)
@@ -119,8 +121,8 @@ def test_registry_is_needed_only_without_the_image(deployed: Cluster) -> None:
             "systemctl stop docker_haproxy; docker rm -f lb-haproxy; "
             "docker image rm -f $(docker image ls -q haproxy)",
         )
-        faults.fails_alone(deployed, PROXY, other, "mend the node's way to the registry")
-    faults.one_run_mends(deployed, PROXY, other)
+        faults.one_fails(deployed, PROXY, other, "mend the node's way to the registry")
+    faults.one_run_fixes(deployed, PROXY, other)
     running = deployed.exec(PROXY, "docker inspect --format '{{.State.Running}}' lb-haproxy")
     assert running == "true"
 
@@ -138,7 +140,7 @@ def test_logs_wait_for_a_log_server_that_is_off(deployed: Cluster, bad: str, goo
         lambda: deployed.exec("etcd3", f"grep {canary} {log} || true"),
         120,
     )
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 WITHOUT_LISTS = "apt-get clean; rm -rf /var/lib/apt/lists/*; dpkg -r --force-depends "
@@ -153,8 +155,8 @@ def test_clock_that_is_off_is_named_beside_what_fails_by_it(
         limit = ("--limit", bad, "--limit", good)
         assert deployed.announced("deploy.py", *limit) == {}
         deployed.exec(bad, WITHOUT_LISTS + KUBECTL)
-        faults.fails_alone(deployed, bad, good, f" s {way}", "see timedatectl", "pkgs.k8s.io")
-    faults.one_run_mends(deployed, bad, good)
+        faults.one_fails(deployed, bad, good, f" s {way}", "see timedatectl", "pkgs.k8s.io")
+    faults.one_run_fixes(deployed, bad, good)
 
 
 def test_network_that_is_away_for_a_while_is_waited_for(
@@ -168,7 +170,7 @@ def test_network_that_is_away_for_a_while_is_waited_for(
                 lambda: not deployed.exec(bad, "pgrep -f '[d]pkg --configure' || true"),
             )
         assert waiting.ended(180).status == 0
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 def test_network_that_stays_away_is_given_up(deployed: Cluster, bad: str, good: str) -> None:
@@ -178,35 +180,35 @@ def test_network_that_stays_away_is_given_up(deployed: Cluster, bad: str, good: 
             run = waiting.ended(180)
             print(f"the run ended after {time.monotonic() - begin:.0f} s")
         assert run.status
-        assert "the connection to the node was lost" in faults.of(run, bad)
+        assert "the connection to the node was lost" in faults.lines_of(run, bad)
         deployed.exec(good, faults.GOOD_HOSTS)
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 def test_node_that_is_off_fails_alone(deployed: Cluster, bad: str, good: str) -> None:
     with off(deployed, bad):
-        faults.fails_alone(deployed, bad, good, "Could not connect")
-    faults.one_run_mends(deployed, bad, good)
+        faults.one_fails(deployed, bad, good, "Could not connect")
+    faults.one_run_fixes(deployed, bad, good)
 
 
 def test_disk_that_fills_up_while_packages_are_installed(
     deployed: Cluster, bad: str, good: str
 ) -> None:
     deployed.lab("reset", bad)
-    # The first deploy's first package is Docker: full from when apt has it all, until it ends
+    # Docker is the first package of a first deploy. The disk fills up when apt has fetched it
     deployed.exec(
         bad,
         "systemd-run --quiet --unit fill sh -c 'until ls /var/cache/apt/archives/docker.io*.deb "
         "2>/dev/null; do sleep 0.1; done; exec cat /dev/zero > /.filled'",
     )
-    faults.fails_alone(deployed, bad, good, "No space left on device")
+    faults.one_fails(deployed, bad, good, "No space left on device")
     deployed.exec(bad, "systemctl stop fill; rm /.filled")
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 @contextmanager
 def does_not_boot(cluster: Cluster, node: str) -> Iterator[None]:
-    """With a node that stays off when it is told to reboot."""
+    """Make a node switch off when it is told to reboot."""
     unit = "/etc/systemd/system/reboot.target"
     cluster.exec(
         node, f"ln -s /usr/lib/systemd/system/poweroff.target {unit}; systemctl daemon-reload"
@@ -230,20 +232,20 @@ def test_node_that_does_not_come_back_can_be_rescued_by_what_is_said(
             deployed, bad, good, data=(f"chaos_kernel_words={words}", "chaos_reboot_timeout=60")
         )
         assert run.status
-        assert "did not come back within 60 s" in faults.of(run, bad)
-        assert "copy cmdline.txt.chaos-engine.bak over cmdline.txt" in faults.of(run, bad)
+        assert "did not come back within 60 s" in faults.lines_of(run, bad)
+        assert "copy cmdline.txt.chaos-engine.bak over cmdline.txt" in faults.lines_of(run, bad)
         assert deployed.boot_id(good) != before
         assert word in deployed.exec(good, "cat /proc/cmdline")
-        # What is said, on this computer
+        # Do what the message says, on this computer
         with card_in_another_computer(deployed, bad) as boot:
             shutil.copy(boot / "cmdline.txt.chaos-engine.bak", boot / "cmdline.txt")
     assert deployed.exec(bad, f"cat {CMDLINE}") == original
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)
 
 
 @contextmanager
 def card_in_another_computer(cluster: Cluster, node: str) -> Iterator[Path]:
-    """The boot partition of a node that is off, mounted here."""
+    """Mount the boot partition of a node that is off on this computer."""
     folder = LabPaths(cluster.name).disk(node)
     wait_for("the card", lambda: str(folder) not in linux.run("losetup", "--list"), 20)
     place = folder / "boot"
@@ -261,6 +263,6 @@ def test_storage_without_a_quorum(deployed: Cluster, bad: str, good: str) -> Non
         assert run.status
         for node in (bad, good):
             deployed.exec(node, faults.GOOD_HOSTS)
-            assert "fix the storage servers" in faults.of(run, node)
+            assert "fix the storage servers" in faults.lines_of(run, node)
     deployed.await_shares()
-    faults.one_run_mends(deployed, bad, good)
+    faults.one_run_fixes(deployed, bad, good)

@@ -1,8 +1,8 @@
-"""A first deploy that is cut short again and again, and is mended by running it again.
+"""Interrupt a first deploy again and again, and run it again each time.
 
-Each chain takes one fresh node through its first deploy: the first run is cut short at the first
-point, the second at the next, and so on; the last run goes to its end. So the run after each point
-has to mend what that point has left.
+Each chain takes one fresh node through its first deploy. The first run is interrupted at the first
+point, the second at the next, and so on. The last run goes to its end. So the run after each point
+has to fix what that interruption has left.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.cluster.node_state import State, differences, take
 from tests.cluster.operations import (
     CERTIFICATES,
     COPY,
+    CRI_DOCKERD,
     DOCKER,
     GLUSTER,
     HAIRPIN,
@@ -36,7 +37,6 @@ from tests.cluster.operations import (
     QUIET,
     REBOOT,
     SHARE,
-    SHIM,
     SWAP,
     WORKER,
 )
@@ -54,7 +54,7 @@ CHAINS: dict[str, tuple[str, list[Point], list[Point]]] = {
             Killed(DOCKER, "after"),
             Killed(PACKAGES, "sent"),
             Killed(SWAP, "after"),
-            Killed(SHIM, "half"),
+            Killed(CRI_DOCKERD, "half"),
             Killed(MODULES, "after"),
             Killed(QUIET, "sent"),
             Killed(KUBERNETES, "after"),
@@ -75,7 +75,7 @@ CHAINS: dict[str, tuple[str, list[Point], list[Point]]] = {
             Killed(DOCKER, "sent"),
             Killed(PACKAGES, "after"),
             Killed(SWAP, "sent"),
-            Killed(SHIM, "after"),
+            Killed(CRI_DOCKERD, "after"),
             Killed(MODULES, "half"),
             Killed(QUIET, "after"),
             Killed(KUBERNETES, "sent"),
@@ -129,9 +129,9 @@ CHAINS: dict[str, tuple[str, list[Point], list[Point]]] = {
     "command goes on": (
         "pi1",
         [
-            Stopped("cp", "originals/etc/hosts", "alone"),
+            Stopped("cp", "originals/etc/hosts", "goes on"),
             Stopped("tar", "-xzmf", "HUP"),
-            Stopped("dpkg-deb", "fsys-tarfile .*glusterfs-client", "alone"),
+            Stopped("dpkg-deb", "fsys-tarfile .*glusterfs-client", "goes on"),
             Stopped("systemctl", "start -- var-log.service", "stays"),
             Stopped("mv", " /etc/docker/daemon.json$", "stays"),
             Stopped("apt-get", " install .*docker.io", "stays"),
@@ -140,7 +140,7 @@ CHAINS: dict[str, tuple[str, list[Point], list[Point]]] = {
             Stopped("apt-get", " install .*kubelet", "stays"),
             Stopped("mv", " /boot/firmware/cmdline.txt$", "stays"),
         ],
-        [Stopped("systemctl", "^reboot", "alone")],
+        [Stopped("systemctl", "^reboot", "goes on")],
     ),
     "proxy's command killed too": (
         "pi5",
@@ -194,7 +194,7 @@ CHAINS: dict[str, tuple[str, list[Point], list[Point]]] = {
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster: Cluster) -> Callable[[str], State]:
-    """The state of a node after a first deploy in one go."""
+    """Return a function that returns the state of a node after an undisturbed first deploy."""
 
     @cache
     def state(node: str) -> State:
@@ -221,6 +221,6 @@ def test_every_operation_is_interrupted_and_points_are_enough() -> None:
     cuts = [point for point in points if isinstance(point, PowerCut | PowerCutInReboot)]
     killed = {point.operation for point in points if isinstance(point, Killed)}
     assert killed == {*WORKER, *PROXY}
-    # and each chain once before its reboot
+    # Each chain is also killed once before its reboot
     assert len(points) - len(cuts) + len(chains) >= 40
     assert len(cuts) >= 20

@@ -1,4 +1,4 @@
-"""The log share on NFS servers: the real client and the real servers, of kernels of their own.
+"""Mount the log share from NFS servers: real clients and servers, with kernels of their own.
 
 The tests run in this order. Each leaves the node with its export on ``/var/log``.
 """
@@ -46,12 +46,12 @@ class Site:
         images = Images.from_json(self.paths.images.read_text())
         self.servers = [uml.Machine(plan, f"nas{n}", 30 + n) for n in (1, 2)]
         self.node = uml.Machine(plan, NODE, int(plan.address_of(NODE).rpartition(".")[2]), 512)
-        self.have("nfs")
+        self.write_inventory("nfs")
         nodes.cut(plan.name, NODE)
-        if not self.node.is_on:  # in a lab that was kept they may be
+        if not self.node.is_on:  # in a kept lab the machines may be on
             for server in self.servers:
                 uml.nfs_server(server, images, EXPORT, self.paths.public_key.read_text())
-            # The worker's own disk: its keys and packages are known in the lab
+            # The worker's own disk, with the keys and packages that the lab knows
             self.node.make([Disks.of(plan, NODE).folder / "upper", *images.layers("worker")], {})
         for machine in (*self.servers, self.node):
             machine.power_on()
@@ -59,8 +59,8 @@ class Site:
             self.await_export(server)
         wait_for("ssh", self.answers, 180)
 
-    def have(self, store: str) -> None:
-        """Write the inventory, with the log share on a store."""
+    def write_inventory(self, store: str) -> None:
+        """Write the inventory, with the log share on this store."""
         settings = {
             "ssh_user": "ubuntu",
             "_sudo": True,
@@ -76,12 +76,12 @@ class Site:
         return self.cluster.run(*project, deploy, *flags, ok=ok)
 
     def changed(self, deploy: str = MOUNT) -> set[str]:
-        """What a run changes; it has to succeed."""
+        """Do a run, which must succeed. Return the names of operations that changed the node."""
         operations: Any = json.loads(self.pyinfra(deploy, "--json", "-y").out)["results"]
         return {one["name"] for one in operations["operations"] if one["success"]}
 
     def ssh(self, *words: str, ok: bool = True) -> str:
-        """Run a command of ssh; what it prints."""
+        """Run a command over ssh. Return what it prints, "" if it fails."""
         options = (f"-i{self.paths.ssh}/id_ed25519", "-oConnectTimeout=5", "-oBatchMode=yes")
         run = self.cluster.run("timeout", "90", "ssh", *options, *words, ok=ok)
         return run.out.strip() if not run.status else ""
@@ -96,20 +96,20 @@ class Site:
         return self.ssh(*anew, f"root@{server.address}", command, ok=ok)
 
     def await_export(self, server: uml.Machine) -> None:
-        """Wait until a server that was switched on serves."""
+        """Wait until a server that was switched on exports its folder."""
         wait_for(server.name, lambda: self.on_server(server, "exportfs -s", ok=False), 180)
 
     def answers(self) -> bool:
-        """Whether a new login runs a command."""
+        """Tell whether a new login runs a command."""
         return self.exec("echo in", ok=False) == "in"
 
     @property
     def source(self) -> str:
-        """What is mounted on /var/log."""
+        """Return the source of what is mounted on /var/log."""
         return self.exec("findmnt -no SOURCE --mountpoint /var/log", ok=False)
 
     def await_share(self, *of: uml.Machine) -> None:
-        """Wait until the share of one of these servers, by default of any, is mounted."""
+        """Wait until the share of one of these servers is mounted, of any server by default."""
         wanted = {f"var-log@{server.address}:{EXPORT}" for server in of or self.servers}
 
         def there() -> bool:
@@ -142,7 +142,7 @@ def test_the_export_is_mounted_and_a_second_run_changes_nothing(site: Site) -> N
 
 
 def test_a_link_on_the_export_leads_root_nowhere(site: Site) -> None:
-    """systemd-tmpfiles gives /var/log/private its mode, and new folders are made there."""
+    """Check it with systemd-tmpfiles, which sets the mode of /var/log/private and makes folders."""
     site.exec("mkdir -p -m 755 /srv/outside")
     site.on_server(site.servers[0], f"cd {EXPORT}; rm -rf private; ln -s /srv/outside private")
     site.exec("systemctl restart var-log.service", ok=False)
@@ -165,7 +165,7 @@ def test_another_server_stands_in_for_one_that_falls_silent_under_a_writer(site:
         assert site.changed() == set()
     finally:
         first.thaw()
-    # Who was left waiting in the kernel goes on, and ends
+    # The write that waits in the kernel goes on, and ends
     site.exec("systemctl stop --no-block writer.service")
     wait_for("the writer's end", lambda: site.exec("pgrep -c '^sync$' || :") == "0", 180)
     assert site.source == f"var-log@{second.address}:{EXPORT}", "one that answers stays"
@@ -228,7 +228,7 @@ def test_the_store_is_changed_by_a_deploy(site: Site) -> None:
         *(("ram", ram), ("nfs", exports), ("gluster", gluster)),
         *(("ram", ram), ("gluster", gluster), ("nfs", exports)),
     ):
-        site.have(store)
+        site.write_inventory(store)
         assert site.changed(), store
         assert site.source in sources
         assert site.changed() == set(), store

@@ -1,4 +1,4 @@
-"""Nodes that lose their power again and again, with all that is not on their cards yet."""
+"""Cut the power of nodes again and again, and lose what is not on their cards yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NODES = {"pi1": WORKER, "pi4": WORKER, "pi5": PROXY, "pi7": WORKER}
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_every_power_cut_is_borne(suite: str) -> None:
+def test_nodes_survive_every_power_cut(suite: str) -> None:
     cuts = choose(f"{SEED} {suite}", NODES)
     cards = [word for node in NODES for word in ("--card", node)]
     options = ("--workers", ",".join(NODES), "--storage", "1", "--swap", "none", "--suite", suite)

@@ -1,5 +1,7 @@
-"""Every state that this project's predecessor is known to leave a node in is taken over in one
-run, which is announced to the letter, and stays so."""
+"""Take over nodes from this project's predecessor, in every state that it is known to leave.
+
+One run does that, exactly as the preview announces, and a reboot changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ SCRIPT = "/usr/sbin/haproxy_start.sh"
 VENDOR = "/usr/lib/systemd/system"
 
 POWER = "power cycle"
-# Its unit is started without anybody waiting for it
+# Nothing waits for the start of its unit
 KILL_CLIENT = (
     "timeout 60 sh -c 'until mountpoint -q /var/log; do sleep 0.2; done'; pkill -KILL -x glusterfs"
 )
@@ -71,25 +73,25 @@ STATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (POWER,),
     ),
 }
-"""What was done to the worker and to the proxy, after the predecessor's own work."""
+"""Commands for the worker and for the proxy, after the predecessor's own work."""
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A lab of its own, with the proxy and one more worker of the predecessor's."""
+    """Start a lab with the predecessor's proxy and one more worker of it."""
     options = ("--workers", f"{WORKER},{PROXY}", "--legacy", WORKER, "--legacy", PROXY)
     with own_lab("legacies", "LEGACIES_KEEP", *options) as cluster:
         yield cluster
 
 
 def reset(cluster: Cluster) -> None:
-    """Give both nodes what the predecessor left."""
+    """Bring both nodes back to what the predecessor left."""
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda node: cluster.lab("reset", node), (WORKER, PROXY)))
 
 
 def do(cluster: Cluster, node: str, commands: tuple[str, ...]) -> None:
-    """What happened to a node since."""
+    """Run commands on a node, or cycle its power."""
     for command in commands:
         if command == POWER:
             cluster.power(node, "cycle")
@@ -98,7 +100,7 @@ def do(cluster: Cluster, node: str, commands: tuple[str, ...]) -> None:
 
 
 def look(cluster: Cluster) -> None:
-    """Both nodes do their work, and nothing of the predecessor's is at work."""
+    """Check that both nodes work, and that nothing of the predecessor does."""
     for node in (WORKER, PROXY):
         for concern in seen.CONCERNS.values():
             concern(cluster, node, cluster.host(node))
@@ -123,7 +125,7 @@ def test_a_state_is_taken_over_in_one_run(cluster: Cluster, state: str) -> None:
 
 
 def test_a_proxy_that_is_being_started_is_taken_over(cluster: Cluster) -> None:
-    """Its script makes the container, and some seconds later the link."""
+    """Deploy while the predecessor's script has made the container, and not yet the link."""
     reset(cluster)
     cluster.exec(
         PROXY, "docker rm -f $(docker ps -q); ip link delete foobar; "
@@ -136,7 +138,7 @@ def test_a_proxy_that_is_being_started_is_taken_over(cluster: Cluster) -> None:
 
 
 def test_a_container_of_somebody_elses_is_not_replaced(cluster: Cluster) -> None:
-    """It has the proxy's address, not its MAC address."""
+    """Give somebody else's container the proxy's address, but not its MAC address."""
     reset(cluster)
     cluster.exec(
         PROXY, "systemctl stop docker_haproxy.service; docker rm -f $(docker ps -q); "

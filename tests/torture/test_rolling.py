@@ -1,7 +1,7 @@
-"""Nodes that have joined a cluster reboot in turns, and a kubelet is restarted for its program.
+"""Reboot nodes of a cluster in turns, and restart a kubelet whose program was replaced.
 
-With API servers that are back 40 s after their Docker, as on a Pi, no more than one controller's is
-away at a time.
+Also with API servers that answer 40 s after Docker's start, as on a Pi, at most one of them is away
+at a time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ OLD = (*KUBECONFIG, "--data", "chaos_kubernetes_version=1.28.14")
 
 @pytest.fixture(scope="module")
 def cluster_of_nodes(deployed: Cluster) -> Iterator[Cluster]:
-    """The nodes as a cluster, one patch release of Kubernetes behind until the last test upgrades
-    it, which no cluster takes back; afterwards as they were."""
+    """Have the nodes join a cluster, with Kubernetes one patch release behind.
+
+    The last test upgrades it, as a cluster cannot go back. Afterwards the nodes are as before.
+    """
     deployed.changed(KUBERNETES, *OLD)
     with all_joined(deployed) as cluster:
         yield cluster
@@ -51,14 +53,14 @@ REBOOTED = ("pi4", PROXY, "pi7")
 
 
 @pytest.fixture
-def due(cluster_of_nodes: Cluster) -> Cluster:
-    """Nodes whose kernel was started without one of the words, and whose file lacks it."""
-    make_due(cluster_of_nodes, REBOOTED)
+def needs_reboot(cluster_of_nodes: Cluster) -> Cluster:
+    """Have nodes whose kernel was started without one of the words, and whose file lacks it."""
+    boot_without_word(cluster_of_nodes, REBOOTED)
     return cluster_of_nodes
 
 
-def make_due(cluster: Cluster, nodes: Collection[str]) -> None:
-    """Have nodes boot without one of the words, which only another reboot can bring."""
+def boot_without_word(cluster: Cluster, nodes: Collection[str]) -> None:
+    """Boot nodes without one of the words, so that they need another reboot."""
     before = {node: cluster.boot_id(node) for node in nodes}
     for node in nodes:
         edit = "sed -i 's/ cgroup_enable=cpuset//' /boot/firmware/cmdline.txt"
@@ -81,29 +83,29 @@ def answered(cluster: Cluster) -> bool:
     return bool(json.loads(report)["answered"])
 
 
-def test_a_reboot_that_is_due(due: Cluster) -> None:
-    """While the proxy's node itself reboots nobody has its address; all else goes on."""
+def test_a_reboot_that_is_needed(needs_reboot: Cluster) -> None:
+    """Check that only the reboot of the proxy's node interrupts the API's address."""
     run = ("deploy.py", *OLD)
     expected = {
         node: {"Worker | Kernel | Edit the kernel's command line", "Reboot | Reboot node"}
         for node in REBOOTED
     }
-    boots = {node: due.boot_id(node) for node in due.workers}
-    reported = due.pyinfra("deploy.py", "--dry", *OLD[2:]).text
+    boots = {node: needs_reboot.boot_id(node) for node in needs_reboot.workers}
+    reported = needs_reboot.pyinfra("deploy.py", "--dry", *OLD[2:]).text
     assert reported.count("a reboot is pending: the kernel was started without") == len(REBOOTED)
     assert "set chaos_kubeconfig, so that it can be drained" in reported
-    assert due.announced(*run) == expected
-    with watched(due) as watch:
-        assert due.changed(*run) == expected
+    assert needs_reboot.announced(*run) == expected
+    with watched(needs_reboot) as watch:
+        assert needs_reboot.changed(*run) == expected
     assert {turn.node for turn in watch.turns} == set(REBOOTED)
     assert most_together(watch) == 1, watch.turns
-    assert {n for n in due.workers if due.boot_id(n) != boots[n]} == set(REBOOTED)
+    assert {n for n in needs_reboot.workers if needs_reboot.boot_id(n) != boots[n]} == set(REBOOTED)
     (proxys,) = (turn for turn in watch.turns if turn.node == PROXY)
     print(f"the proxy's turn took {proxys.ended - proxys.began:.1f} s")
     for failure in watch.beats["failed"]:
         at = watch.beats["began"] + failure["at"]
         assert proxys.began - PATIENCE <= at <= proxys.ended, (failure, watch.turns)
-    assert due.announced(*run) == {}
+    assert needs_reboot.announced(*run) == {}
 
 
 SLOW = 40
@@ -111,7 +113,7 @@ SLOW = 40
 
 
 def two_of_three_stay(cluster: Cluster, *run: str) -> None:
-    """Have a run take all nodes' turns with slow API servers; two of three are ready throughout."""
+    """Do a run over all nodes with slow API servers. Check that two of three are always ready."""
     with slow_api_servers(cluster, SLOW), watched(cluster) as watch:
         assert cluster.changed(*run)
     assert {turn.node for turn in watch.turns} == set(cluster.workers)
@@ -128,7 +130,7 @@ def test_docker_is_restarted_with_slow_api_servers(cluster_of_nodes: Cluster) ->
 def test_nodes_are_rebooted_with_slow_api_servers(cluster_of_nodes: Cluster) -> None:
     run = ("deploy.py", *OLD)
     cluster_of_nodes.changed(*run)
-    make_due(cluster_of_nodes, cluster_of_nodes.workers)
+    boot_without_word(cluster_of_nodes, cluster_of_nodes.workers)
     two_of_three_stay(cluster_of_nodes, *run)
 
 
