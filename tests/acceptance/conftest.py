@@ -1,5 +1,8 @@
-"""One virtual cluster for all acceptance tests. They run in the order of their modules: fresh
-nodes, the first deploy and the second run, drift, faults; each leaves the nodes deployed."""
+"""Start one virtual cluster for all acceptance tests.
+
+They run in the order of their modules: fresh nodes, the first deploy and the second run, drift,
+faults. Each module leaves the nodes deployed.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ MANIFEST = (
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A lab of its own, or the one that ACCEPTANCE_KEEP names."""
+    """Start a lab, or take the one that ACCEPTANCE_KEEP names."""
     options = ("--workers", WORKERS, "--card", CARD, *OPTIONS)
     with own_lab("acceptance", "ACCEPTANCE_KEEP", *options) as cluster:
         yield cluster
@@ -43,7 +46,7 @@ def cluster() -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class FirstDeploy:
-    """What the first deploy of fresh nodes was announced to do and did, by host."""
+    """The operations that the first deploy announced and did, by host."""
 
     announced: dict[str, set[str]]
     changed: dict[str, set[str]]
@@ -59,7 +62,7 @@ class FirstDeploy:
 
 @pytest.fixture(scope="session")
 def first_deploy(cluster: Cluster) -> FirstDeploy:
-    """The first deploy, through its reboot. Tests of fresh nodes come before it."""
+    """Do the first deploy, reboot included. Tests of fresh nodes come before it."""
     before = {node: manifest.take(cluster, node) for node in cluster.workers}
     announced = cluster.announced("deploy.py")
     said = cluster.announced_why
@@ -76,5 +79,5 @@ def first_deploy(cluster: Cluster) -> FirstDeploy:
 
 @pytest.fixture(scope="session")
 def deployed(cluster: Cluster, first_deploy: FirstDeploy) -> Cluster:
-    """The cluster once its nodes are work nodes."""
+    """Return the cluster when its nodes are deployed."""
     return cluster

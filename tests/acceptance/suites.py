@@ -1,4 +1,4 @@
-"""The Debian that the acceptance tests' nodes are of, and what it brings that the tests look at."""
+"""Choose the release of Debian of the acceptance tests' nodes, and list its versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.lab.plan import USERLANDS
 
 @dataclass(frozen=True)
 class Suite:
-    """A release of Debian: the versions that it has of what is deployed, as programs say them."""
+    """A release of Debian, with its versions of deployed programs as these print them."""
 
     name: str
     docker: str

@@ -1,4 +1,4 @@
-"""What can be said and refused before anything was deployed."""
+"""Read, verify and refuse nodes before anything is deployed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_verify_says_what_is_missing(cluster: Cluster) -> None:
 
 @pytest.fixture
 def files(cluster: Cluster) -> Iterator[Path]:
-    """The user's own files, put back afterwards."""
+    """Return the folder of the user's own files, and restore them afterwards."""
     files = Path(cluster.status["files"])
     kept = files.with_name("files.kept")
     shutil.copytree(files, kept)
@@ -49,7 +49,7 @@ def files(cluster: Cluster) -> Iterator[Path]:
 
 @pytest.fixture
 def untouched(cluster: Cluster) -> Iterator[None]:
-    """Fails if the test changed a file of a node."""
+    """Fail if the test changed a file of a node."""
     before = {node: cluster.exec(node, MANIFEST) for node in cluster.workers}
     yield
     for node in cluster.workers:
@@ -57,7 +57,7 @@ def untouched(cluster: Cluster) -> Iterator[None]:
 
 
 def refused(cluster: Cluster, *expected: str, data: tuple[str, ...] = ()) -> None:
-    """The deploy ends before it touches a node, and says all that is expected."""
+    """Check that the deploy ends before it touches a node, and says all that is expected."""
     extra = [word for setting in data for word in ("--data", setting)]
     run = cluster.pyinfra("deploy.py", "-y", *extra, ok=False)
     assert run.status
@@ -72,7 +72,7 @@ def refused(cluster: Cluster, *expected: str, data: tuple[str, ...] = ()) -> Non
 
 @pytest.mark.usefixtures("untouched")
 class TestBadInput:
-    """Errors of the site's own making stop the run for all nodes."""
+    """Errors in the site's own files, which stop the run for all nodes."""
 
     def test_tarball_is_missing(self, cluster: Cluster, files: Path) -> None:
         for path in files.glob("cri-dockerd-*.tgz"):
@@ -118,7 +118,7 @@ class TestBadInput:
 def replace_client(
     cluster: Cluster, files: Path, not_before: datetime | None, not_after: datetime | None
 ) -> None:
-    """Another client certificate and key of the lab's own authority."""
+    """Replace the client certificate and key by others of the lab's authority."""
     authority = Path(cluster.status["certificates"])
     certificate, key = certificates.client(
         authority, "test-client", not_before=not_before, not_after=not_after

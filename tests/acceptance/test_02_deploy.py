@@ -1,4 +1,4 @@
-"""The first deploy of fresh nodes, and the second run."""
+"""Deploy fresh nodes, and run the deploy a second time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_concern_is_seen_on_every_node(deployed: Cluster, concern: str) -> None:
 
 
 def test_nodes_run_what_the_suite_brings(deployed: Cluster) -> None:
-    """Else the other tests would not tell of it."""
+    """Check the versions, as the other tests would otherwise say nothing about this release."""
     for node in deployed.workers:
         host = deployed.host(node)
         assert host.check_output("docker version -f '{{.Server.Version}}'").startswith(SUITE.docker)

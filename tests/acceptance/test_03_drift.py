@@ -1,5 +1,7 @@
-"""Each concern broken by hand once: the preview names exactly it, the run fixes it. What is undone
-again and again by something on the node is told, with who is suspected."""
+"""Break each concern by hand once: the preview names exactly it, and the run fixes it.
+
+The run also tells what something on the node undoes again and again, and what it suspects.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ DRIFT = {
 
 @pytest.fixture(scope="module")
 def broken(deployed: Cluster) -> dict[str, set[str]]:
-    """Every concern broken on some node; the operations that have to fix it, by node."""
+    """Break every concern on some node. Return the operations that have to fix that, by node."""
     expected: dict[str, set[str]] = {}
     for node, name in zip(cycle(deployed.workers), DRIFT.values()):
         expected.setdefault(node, set()).update(drift.apply(deployed, node, name).fixed_by)
@@ -85,7 +87,7 @@ rm {PROGRAM} {SYSTEM}/tuning.*; systemctl daemon-reload
 
 @pytest.fixture
 def tuned(deployed: Cluster) -> Iterator[str]:
-    """A node on which a timer of its owner's turns forwarding off whenever it elapses."""
+    """Have a node on which its owner's timer turns forwarding off whenever it elapses."""
     node = deployed.workers[0]
     # what tests before this one, or on a lab that is kept, have had it remember
     deployed.exec(node, f"rm -f /var/lib/chaos-engine/repairs; {TUNING}")
@@ -94,7 +96,7 @@ def tuned(deployed: Cluster) -> Iterator[str]:
 
 
 def told(run: Result) -> list[str]:
-    """What a run says of things that have come back."""
+    """Return what a run says about repairs that were undone."""
     lines = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in run.text.splitlines())
     return [line for line in lines if "something keeps changing" in line]
 

@@ -1,4 +1,4 @@
-"""A node in a state that is not handled is refused, untouched; the others go on."""
+"""Refuse a node in a state that is not handled, and leave it untouched. The others go on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BROKEN = (CMDLINE, "/etc/docker/daemon.json")
 
 @pytest.fixture(params=STATES)
 def bad(request: pytest.FixtureRequest, deployed: Cluster) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The first worker in a bad state, put right again afterwards; what the refusal has to say."""
+    """Bring the first worker into a bad state, and back. Return what the refusal has to say."""
     command, expected = STATES[request.param]
     node = deployed.workers[0]
     deployed.exec(node, f"for f in {' '.join(BROKEN)}; do cp $f $f.kept; done; {command}")

@@ -1,4 +1,4 @@
-"""Storage nodes that are off: at the deploy, at boot, and under a mounted /var/log."""
+"""Switch storage nodes off: at the deploy, at boot, and under a mounted /var/log."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ MOUNTED = "findmnt -no SOURCE --mountpoint /var/log -t fuse.glusterfs"
 
 
 def primary(cluster: Cluster, node: str) -> str:
-    """The storage node that a worker asks first."""
+    """Return the storage node that a worker asks first."""
     return STORAGE[(int(node.removeprefix("pi")) - 1) % len(STORAGE)]
 
 
 def storage(cluster: Cluster, action: str) -> None:
-    """Switch all storage nodes."""
+    """Switch the power of all storage nodes."""
     for node in STORAGE:
         cluster.power(node, action)
 
 
 def answers(cluster: Cluster, node: str) -> bool:
-    """Whether a new ssh login runs a command within 15 seconds."""
+    """Tell whether a new ssh login runs a command within 15 seconds."""
     run = cluster.run("timeout", "15", "ssh", node, "true", ok=False)
     return run.status == 0
 
 
 def active(cluster: Cluster, node: str, unit: str) -> bool:
-    """Whether a unit runs."""
+    """Tell whether a unit runs."""
     return cluster.exec(node, f"systemctl is-active {unit}", ok=False) == "active"
 
 
@@ -68,7 +68,7 @@ def test_node_boots_without_storage_and_mounts_when_it_returns(deployed: Cluster
 
 @pytest.fixture(scope="class")
 def without_storage(deployed: Cluster) -> Iterator[Cluster]:
-    """The cluster with all storage nodes off under its mounted workers."""
+    """Switch all storage nodes off while the workers have mounted their shares."""
     deployed.await_shares()
     storage(deployed, "cut")
     yield deployed
@@ -77,7 +77,7 @@ def without_storage(deployed: Cluster) -> Iterator[Cluster]:
 
 
 class TestStorageStopsUnderAMountedNode:
-    """The log share goes away while the node uses it."""
+    """Tests of a node whose log share goes away while it is in use."""
 
     def test_ssh_still_logs_in(self, without_storage: Cluster) -> None:
         assert answers(without_storage, without_storage.workers[0])

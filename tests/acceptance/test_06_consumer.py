@@ -1,4 +1,4 @@
-"""A pyinfra project of somebody's own that imports a single concern from the built package."""
+"""Import a single concern from the built package, in somebody's own pyinfra project."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ print(GREETING)
 
 @pytest.fixture
 def consumer(tmp_path: Path) -> Path:
-    """A project with the wheel in its own environment, and with a folder `deploys/` of its own."""
+    """Make a project with the wheel in its own environment, and with its own folder `deploys/`."""
     wheels, project = tmp_path / "wheels", tmp_path / "project"
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, CHECKOUT],

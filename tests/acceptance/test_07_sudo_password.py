@@ -1,5 +1,8 @@
-"""A node whose sudo asks for a password: asked for once, good through the reboot; other ways to be
-root, and login shells that are in the way: they work, or are refused with the reason."""
+"""Deploy nodes on which root is harder to get.
+
+A password for sudo is asked for once, and works through the reboot. Other ways to become root, and
+login shells that interfere, work or are refused with the reason.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ KNOWS_ASKPASS = (0, 2, 11)
 
 @pytest.fixture(scope="module")
 def asking() -> Iterator[Cluster]:
-    """A lab with one worker whose sudo asks."""
+    """Start a lab with one worker whose sudo asks for a password."""
     cluster = Cluster("password")
     cluster.down()
     cluster.up("--workers", NODE, "--sudo-password", NODE, *OPTIONS)
@@ -35,8 +38,10 @@ def asking() -> Iterator[Cluster]:
 def at_terminal(
     cluster: Cluster, *arguments: str, password: str = PASSWORD
 ) -> tuple[int, str, int]:
-    """Run pyinfra at a terminal and type the password when asked: its status, what it printed, and
-    how often it asked."""
+    """Run pyinfra at a terminal, and type the password when it asks.
+
+    Returns the exit status, what it printed, and how often it asked.
+    """
     command = [str(LAB), "--name", cluster.name, "run", "--", "pyinfra", "inventory.py", *arguments]
     child, terminal = pty.fork()
     if not child:
@@ -59,7 +64,7 @@ def at_terminal(
 
 @cache
 def sudo_rs(cluster_name: str, program: str = "sudo") -> tuple[int, ...]:
-    """The version of sudo-rs that a program of the node is; empty if it is another sudo."""
+    """Return the version of sudo-rs if a program of the node is that, else ""."""
     found = Cluster(cluster_name).exec(NODE, f"{program} --version 2>&1", ok=False)
     match = re.match(r"sudo-rs (\d+)\.(\d+)\.(\d+)", found)
     return tuple(int(number) for number in match.groups()) if match else ()
@@ -67,7 +72,7 @@ def sudo_rs(cluster_name: str, program: str = "sudo") -> tuple[int, ...]:
 
 @contextmanager
 def between(cluster: Cluster, before: str, after: str) -> Iterator[None]:
-    """With a change of the node's, made and taken back by shell commands as root."""
+    """Change the node by a shell command as root before the body, and back after it."""
     cluster.exec(NODE, before)
     try:
         yield
@@ -77,7 +82,7 @@ def between(cluster: Cluster, before: str, after: str) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def takes_password(asking: Cluster) -> None:
-    """The node's own sudo has to be one that pyinfra can give a password."""
+    """Skip the test if pyinfra cannot give a password to the node's own sudo."""
     version = sudo_rs(asking.name)
     if version and version < KNOWS_ASKPASS:
         pytest.skip(f"the node's sudo is sudo-rs {version}, which knows no -A")
@@ -98,12 +103,12 @@ def test_password_is_asked_once_for_a_deploy_with_a_reboot(asking: Cluster) -> N
 
 
 def install(*packages: str) -> str:
-    """The shell command that installs packages."""
+    """Return the shell command that installs packages."""
     return f"apt-get -qq update && apt-get -qq -y install {' '.join(packages)} >/dev/null 2>&1"
 
 
 def begins(text: str) -> str:
-    """The shell command that has the user's login shell begin with this."""
+    """Return the shell command that puts a line before the user's login scripts."""
     return (
         "cp -p /home/ubuntu/.bashrc /root/bashrc; "
         f"(cat <<'END'\n{text}\nEND\ncat /root/bashrc) >/home/ubuntu/.bashrc"
@@ -120,7 +125,7 @@ trap 'echo Good bye' EXIT"""
 
 @dataclass(frozen=True)
 class Way:
-    """A way to become root: what to do on the node before and after it, and pyinfra's options."""
+    """A way to become root: commands for the node before and after it, and pyinfra's options."""
 
     before: str = ":"
     after: str = ":"
@@ -129,7 +134,7 @@ class Way:
 
 
 def data(**values: object) -> tuple[str, ...]:
-    """pyinfra's options for these data."""
+    """Return pyinfra's options for these data."""
     return tuple(word for key, value in values.items() for word in ("--data", f"{key}={value}"))
 
 
@@ -159,7 +164,7 @@ def test_a_way_to_be_root_that_works(asking: Cluster, way: Way) -> None:
 def change(
     cluster: Cluster, size: str, *options: str, password: str = PASSWORD
 ) -> tuple[int, str, int]:
-    """Change something on the node; as `at_terminal`."""
+    """Change something on the node by pyinfra. Return what `at_terminal` returns."""
     arguments = ("chaos_engine.deploys.journald", "-y", "--limit", NODE)
     sized = data(chaos_journald_max_use=size)
     return at_terminal(cluster, *arguments, *sized, *options, password=password)
@@ -170,7 +175,7 @@ JOURNALD = "cat /etc/systemd/journald.conf.d/*"
 
 @dataclass(frozen=True)
 class Refused(Way):
-    """A way to become root that cannot work, and what a run says to it."""
+    """A way to become root that cannot work, and what a run says about it."""
 
     says: str = ""
     password: str = PASSWORD

@@ -1,6 +1,6 @@
-"""The API's address: seen from the LAN, from another node and its own, through every change.
+"""Look at the API's address from the LAN, from another node and its own, through every change.
 
-The three controllers have joined a cluster for that; before, no API server runs anywhere.
+The three controllers have joined a cluster for that. Before, no API server runs anywhere.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ask(cluster: Cluster, *arguments: str) -> Json:
 
 
 def waited(cluster: Cluster) -> Json:
-    """How long until the address answers the LAN."""
+    """Return after how many seconds the address answers the LAN."""
     report = ask(cluster, "wait", API, "--seconds", "90", "--timeout", "2")
     assert report["answered"], report
     return report
@@ -51,7 +51,7 @@ def ask_from(cluster: Cluster, node: str, *arguments: str) -> Json:
 
 @contextmanager
 def not_ready(cluster: Cluster, node: str) -> Iterator[None]:
-    """The apiserver of a node says that it is not ready, while this lasts."""
+    """Have the API server of a node say that it is not ready, while the ``with`` block lasts."""
     cluster.exec(node, f"mkdir -p {READYZ.rpartition('/')[0]}; echo 500 > {READYZ}")
     try:
         yield
@@ -60,7 +60,7 @@ def not_ready(cluster: Cluster, node: str) -> Iterator[None]:
 
 
 def healthy(cluster: Cluster, expected: set[str]) -> Callable[[], bool]:
-    """Whether HAProxy sends requests to just these."""
+    """Tell whether HAProxy sends requests to exactly these controllers."""
     return lambda: set(ask(cluster, "requests", API, "--count", "12")["servers"]) == expected
 
 
@@ -73,7 +73,7 @@ def test_concern_of_the_proxy_is_seen_before_there_is_a_cluster(
 
 @pytest.fixture(scope="module")
 def proxied(deployed: Cluster) -> Iterator[Cluster]:
-    """The cluster once all controllers have joined and are asked."""
+    """Return the cluster when all controllers have joined and HAProxy asks them."""
     with joined(deployed, CONTROLLERS) as cluster:
         wait_for("all controllers", healthy(cluster, CONTROLLERS), 30)
         yield cluster
@@ -150,7 +150,7 @@ def test_a_controller_that_is_not_ready_loses_its_streams_and_gets_no_requests(
 
 
 def test_changes_of_the_controllers_cut_nothing(proxied: Cluster) -> None:
-    """5,000 requests and 50 streams through three changes; the last is pi5 itself for pi7."""
+    """Send 5,000 requests and hold 50 streams through three changes. The last puts pi5 for pi7."""
     try:
         with api_server(proxied, PROXY):
             change_the_controllers(proxied)
@@ -227,7 +227,7 @@ def test_an_image_is_taken_by_its_digest(proxied: Cluster) -> None:
 @pytest.mark.parametrize(
     "name", ["hairpin's address and proxy's configuration", "proxy made by hand"]
 )
-def test_drift_is_named_and_mended(proxied: Cluster, name: str) -> None:
+def test_drift_is_named_and_fixed(proxied: Cluster, name: str) -> None:
     expected = set(drift.apply(proxied, PROXY, name).fixed_by)
     outcome = drift.fix(proxied, PROXY)[PROXY]
     assert outcome == drift.Outcome(expected, expected, failed=False, left=set())
@@ -237,7 +237,7 @@ def test_drift_is_named_and_mended(proxied: Cluster, name: str) -> None:
 
 
 def test_a_node_stays_reachable_when_a_link_goes_by_which_it_was_known(proxied: Cluster) -> None:
-    """Two links that both answer for an address, as the predecessor's: the LAN knows it by one."""
+    """Have two links answer for an address, as the predecessor's did. The LAN knows only one."""
     proxied.exec(
         PROXY,
         "ip link delete lb-hairpin; ip link add foobar link eth0 type macvlan mode bridge; "

@@ -1,5 +1,4 @@
-"""A first deploy that is cut short on its way, and ends as one in one go: a sample of the long
-tests."""
+"""Interrupt a first deploy, and end as an undisturbed one: a sample of the long tests."""
 
 from __future__ import annotations
 

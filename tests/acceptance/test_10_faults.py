@@ -1,5 +1,8 @@
-"""Faults of the node, of the network and of what is fetched: the bad node fails alone, with a
-reason, and one run mends it when the fault is gone. The whole matrix is in tests/torture."""
+"""Deploy under faults of the node, of the network and of archives.
+
+Only the bad node fails, with a reason. When the fault is gone, one run fixes it. tests/torture has
+all faults.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""A private key is deployed, and nobody else gets to see it: in what pyinfra prints, in process
-lists, in files, not even for a moment; nor the key that was there before."""
+"""Deploy a private key, and check that nobody else sees it, nor the key that it replaces.
+
+Neither pyinfra's output nor process lists nor files show it, not even for a moment.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,16 @@ PLACES = "/dev/shm /etc /home /root /run /tmp /var/lib/chaos-engine /var/log /va
 
 
 def other_key() -> bytes:
-    """A key that nobody uses."""
+    """Return a key that nobody uses."""
     key = ec.generate_private_key(ec.SECP256R1())
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 @dataclass
 class Run:
-    """A run of pyinfra that was listened to.
+    """A run of pyinfra under an eavesdropper.
 
-    + calls: the files that it opened and the programs that it started, as strace has them
+    + calls: the files that it opened and the programs that it started, from strace
     """
 
     done: Result
@@ -51,7 +53,7 @@ class Run:
 
 @dataclass
 class Stage:
-    """A node, the key that is deployed to it, and the one that was there before."""
+    """A node, the key that is deployed to it, and the key that it had before."""
 
     cluster: Cluster
     node: str
@@ -61,20 +63,20 @@ class Stage:
 
     @property
     def secrets(self) -> tuple[Secret, Secret]:
-        """Both keys."""
+        """Return both keys."""
         return Secret(self.new), Secret(self.old)
 
     def shown(self, text: str | bytes) -> bool:
-        """Whether one of the keys can be read there."""
+        """Tell whether data show one of the keys."""
         data = text.encode(errors="surrogateescape") if isinstance(text, str) else text
         return any(secret.shows(data) for secret in self.secrets) or ARCHIVE in data
 
     def exec(self, command: str) -> str:
-        """Run a shell command on the node, past ssh."""
+        """Run a shell command on the node, without ssh."""
         return self.cluster.exec(self.node, command)
 
     def run(self, *arguments: str, ok: bool = True) -> Run:
-        """pyinfra, with somebody who listens on the node, and strace on this computer."""
+        """Run pyinfra, with an eavesdropper on the node and strace on this computer."""
         init = nodes.leader(self.cluster.name, self.node)
         assert init is not None
         strace = ("strace", "-f", "-v", "-s", "100000", "--seccomp-bpf", "-o", str(self.trace))
@@ -85,14 +87,14 @@ class Stage:
         return Run(done, seen, self.trace.read_text(errors="surrogateescape"))
 
     def listing(self) -> str:
-        """What is in the node's folders for temporary files, but for the empty lock."""
+        """List what is in the node's folders for temporary files, but for the empty lock."""
         folders = "/tmp /var/tmp /dev/shm /run/chaos-engine /home"
         return self.exec(f"find {folders} -xdev ! -path {LOCK} | sort")
 
 
 @pytest.fixture(scope="module")
 def stage(deployed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A node that has another key, in the place of that which is deployed to it."""
+    """Return a node that has another key at the path of the deployed one."""
     cluster, node = deployed, deployed.workers[0]
     trace = tmp_path_factory.mktemp("secrets") / "calls"
     new = (Path(cluster.status["files"]) / "etcd-client.key").read_bytes()
@@ -101,7 +103,7 @@ def stage(deployed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def put(stage: Stage, key: bytes) -> None:
-    """Have a key on the node."""
+    """Put a key on the node."""
     stage.exec(f"umask 077; rm -f {KEY}; printf %s {shlex.quote(key.decode())} >{KEY}")
 
 

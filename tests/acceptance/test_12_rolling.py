@@ -1,9 +1,8 @@
-"""A cluster that the nodes have joined: what stops pods goes in turns, and the API stays up.
+"""Deploy nodes that have joined a cluster: what stops pods goes in turns, and the API stays up.
 
-The cluster is kubeadm's files, a kubelet that runs, API servers that end with their Docker, as pods
-do, and take their time to come back (`tests/cluster/joined.py`), and the real `kubectl` on the
-computer of whoever runs the deploy. `tests/cluster/turns.py` says what is seen
-of turns, requests and streams.
+The cluster consists of kubeadm's files, a running kubelet, and API servers that stop with Docker,
+as pods do, and come back later (`tests/cluster/joined.py`). The computer that runs pyinfra has the
+real `kubectl`. `tests/cluster/turns.py` watches turns, requests and streams.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ OLD = ("--data", "chaos_kubernetes_version=1.28.14")
 
 @pytest.fixture(scope="module")
 def cluster_of_nodes(deployed: Cluster) -> Iterator[Cluster]:
-    """The nodes as a cluster, one patch release of Kubernetes behind; afterwards as they were."""
+    """Have the nodes join a cluster, one patch release of Kubernetes behind, and leave it."""
     deployed.changed(KUBERNETES, *OLD)
     with all_joined(deployed) as cluster:
         yield cluster
@@ -65,7 +64,7 @@ def test_the_preview_of_nodes_that_are_as_wanted_lists_nothing(cluster_of_nodes:
 
 
 def test_an_edit_of_dockers_settings(cluster_of_nodes: Cluster) -> None:
-    """With a batch of two, which lets neither controllers go together nor others with the proxy."""
+    """Check that a batch of two lets neither two controllers nor the proxy and another node go."""
     cluster = cluster_of_nodes
     edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=4",
             "--data", "chaos_rolling_batch=2")  # fmt: skip
@@ -82,7 +81,7 @@ def test_an_edit_of_dockers_settings(cluster_of_nodes: Cluster) -> None:
 
 
 def test_api_servers_that_take_long_to_come_back_are_waited_for(cluster_of_nodes: Cluster) -> None:
-    """12 s here; `tests/torture/test_rolling.py` has them as slow as on a Pi."""
+    """Wait 12 s for them. In `tests/torture/test_rolling.py` they are as slow as on a Pi."""
     cluster = cluster_of_nodes
     edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_size=9m")
     for node in CONTROLLERS:
@@ -97,7 +96,7 @@ def test_api_servers_that_take_long_to_come_back_are_waited_for(cluster_of_nodes
 
 
 def test_an_upgrade_of_cri_dockerd(cluster_of_nodes: Cluster) -> None:
-    """With a batch of two, and nodes that are no controllers: those go together."""
+    """Check that two nodes that are no controllers go together with a batch of two."""
     cluster = cluster_of_nodes
     upgrade = ("chaos_engine.deploys.cri_dockerd", *KUBECONFIG, "--data", "chaos_rolling_batch=2",
                "--data", 'chaos_controllers=["pi1"]',
@@ -170,13 +169,13 @@ def test_a_node_that_cannot_be_drained_stops_the_rest_and_the_next_run_goes_on(
 
 
 def said(text: str, node: str) -> str:
-    """What a run says last of a node, before it counts its commands and sums up."""
+    """Return the last line of a run about a node, before the table and the summary."""
     lines = re.findall(rf"(?m)^ *\[{node}\] +(.*)$", text.partition("--> Nodes:")[0])
     return next((line for line in reversed(lines) if not line.startswith("Error: ")), "")
 
 
 def is_ready(cluster: Cluster, node: str) -> bool:
-    """Whether the cluster says that a node is Ready, in the words of kubectl."""
+    """Tell whether a node is Ready, as kubectl prints it."""
     path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
     return cluster.run("kubectl", "get", "node", node, "--output", path).out == "True"
 
@@ -186,7 +185,7 @@ def max_file(cluster: Cluster, node: str) -> str:
     return str(config["log-opts"]["max-file"])
 
 
-def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -> None:
+def test_a_run_that_is_killed_is_fixed_by_the_next(cluster_of_nodes: Cluster) -> None:
     cluster = cluster_of_nodes
     edit = (*KUBECONFIG, "--data", "chaos_docker_log_max_file=6", "--limit", "pi1")
     give_pods(cluster, "pi1", seconds=6)
@@ -216,8 +215,8 @@ def test_a_run_that_is_killed_is_mended_by_the_next(cluster_of_nodes: Cluster) -
     assert cluster.announced("deploy.py", *edit) == {}
 
 
-def test_a_node_whose_kubelet_is_dead_is_mended_by_a_run(cluster_of_nodes: Cluster) -> None:
-    """Also where that takes a turn: its pods end only when kubelet is back."""
+def test_a_node_whose_kubelet_is_dead_is_fixed_by_a_run(cluster_of_nodes: Cluster) -> None:
+    """Check that also where the fix takes a turn: pods end only when kubelet is back."""
     cluster = cluster_of_nodes
     edit = (*KUBECONFIG, "--data", "chaos_docker_log_max_file=8", "--limit", "pi7")
     give_pods(cluster, "pi7", seconds=2)

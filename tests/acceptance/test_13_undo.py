@@ -1,6 +1,6 @@
-"""Undo: a node is again what it was, concern by concern, through kills, and exactly as announced.
+"""Undo nodes concern by concern, exactly as announced, through kills, until they are as before.
 
-On nodes that are deployed; the proxy is given the fresh image first, so that what it was is known.
+The nodes are deployed. The proxy is reset first, so that its state before the deploy is known.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ BUT = [
 
 @pytest.fixture(scope="module")
 def fresh(deployed: Cluster) -> State:
-    """What the proxy's node is before it is deployed; it is deployed then."""
+    """Return the state of the proxy's node before its deploy, and deploy it."""
     deployed.lab("reset", NODE)
     # Any real node has it; Debian lets nobody remove it, and Docker would bring it
     deployed.exec(NODE, "apt-get update && apt-get install -y --no-install-recommends e2fsprogs")
@@ -86,7 +86,7 @@ def fresh(deployed: Cluster) -> State:
 
 @pytest.fixture(scope="module")
 def again(deployed: Cluster) -> Iterator[Cluster]:
-    """The cluster deployed after the undo; in the end without what people have done to files."""
+    """Deploy the cluster after the undo. In the end take back the edits of files by hand."""
     deployed.pyinfra("deploy.py", "-y")
     yield deployed
     deployed.lab("reset", NODE)
@@ -94,7 +94,7 @@ def again(deployed: Cluster) -> Iterator[Cluster]:
 
 
 def settled(cluster: Cluster) -> State:
-    """What the proxy's node is when it has booted, and snapd has ended, having no snaps."""
+    """Return the state of the proxy's node after its boot, when snapd has ended too."""
     cluster.exec(NODE, "systemctl is-system-running --wait || true")
     snapd = "systemctl is-active snapd.service || true"
     wait_for("snapd to end", lambda: cluster.exec(NODE, snapd) == "inactive", 60)
@@ -102,17 +102,17 @@ def settled(cluster: Cluster) -> State:
 
 
 def undone(*titles: str) -> set[str]:
-    """The names of the operations that undo these concerns."""
+    """Return the names of the operations that undo these concerns."""
     return {f"Undo | Undo {title}" for title in titles}
 
 
 def concerns(cluster: Cluster, node: str) -> set[str]:
-    """Those that a node has noted."""
+    """Return the concerns that a node has noted."""
     return set(cluster.exec(node, MANIFEST).split())
 
 
 def another(cluster: Cluster) -> str:
-    """A node that is not the proxy."""
+    """Return a node that is not the proxy."""
     return next(node for node in cluster.workers if node != NODE)
 
 
@@ -174,7 +174,7 @@ def test_the_preview_lists_every_concern(deployed: Cluster, fresh: State) -> Non
 
 
 def test_an_undo_that_is_cut_short_goes_on(deployed: Cluster, fresh: State) -> None:
-    """Its run is killed, and the node's power cut, while packages go."""
+    """Kill the run, and cut the node's power, while packages are removed."""
     deployed.exec(NODE, "echo mine >>/etc/hosts; echo '# mine' >>/etc/crictl.yaml")
     deployed.exec(NODE, f"sed -i '1a [ -e {CUT} ] || {{ touch {CUT}; sleep 600; }}' {PRERM}")
     command = [str(LAB), "--name", deployed.name, "run", "--", "pyinfra", "inventory.py"]

@@ -1,4 +1,4 @@
-"""Debian 12, and nodes that this project's predecessor set up: taken over by the same deploy."""
+"""Take over nodes of this project's predecessor, on Debian 12, by the same deploy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCARS = (
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A lab with a fresh worker, one with scars, and the proxy as it was left."""
+    """Start a lab with a fresh worker, a damaged one of the predecessor, and its proxy."""
     options = ("--workers", f"{WORKER},{FRESH},{PROXY}", "--suite", BOOKWORM.name)
     legacy = [word for node in LEGACY for word in ("--legacy", node)]
     with own_lab("legacy", "LEGACY_KEEP", *options, *legacy) as cluster:
@@ -41,7 +41,7 @@ def cluster() -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class Takeover:
-    """What the deploy was announced to do and did, and the files that it found."""
+    """What the deploy announced and did, and the files that it found."""
 
     announced: dict[str, set[str]]
     changed: dict[str, set[str]]
@@ -50,7 +50,7 @@ class Takeover:
 
 @pytest.fixture(scope="module")
 def takeover(cluster: Cluster) -> Takeover:
-    """The one run that takes the nodes over."""
+    """Do the one run that takes the nodes over."""
     if not cluster.exec(WORKER, "ls -d /var/lib/chaos-engine || true"):  # a lab that is kept
         for scar in SCARS:
             cluster.exec(WORKER, scar)
@@ -59,18 +59,18 @@ def takeover(cluster: Cluster) -> Takeover:
 
 
 def replaced(node: str) -> tuple[str, ...]:
-    """The files of a node that the deploy replaces or removes."""
+    """Return the files of a node that the deploy replaces or removes."""
     return legacy_state.REPLACED + (legacy_state.PROXYS_REPLACED if node == PROXY else ())
 
 
 @pytest.fixture(scope="module")
 def deployed(cluster: Cluster, takeover: Takeover) -> Cluster:
-    """The cluster once its nodes are work nodes."""
+    """Return the cluster when its nodes are deployed."""
     return cluster
 
 
 def test_the_legacy_nodes_are_at_work_as_they_were_left(cluster: Cluster) -> None:
-    """Else there would be nothing to take over."""
+    """Check the state before, so that there is something to take over."""
     for node in LEGACY:
         assert cluster.exec(node, "findmnt -rno FSTYPE --mountpoint /var/log") == "fuse.glusterfs"
         gone = {
@@ -125,7 +125,7 @@ def test_second_run_changes_nothing(deployed: Cluster) -> None:
 
 
 def test_docker_that_does_not_start_gets_its_old_options_back(deployed: Cluster) -> None:
-    """Docker 20.10 cannot check a file before it starts with it."""
+    """Check the fallback, as Docker 20.10 cannot check a file before it starts."""
     config = deployed.exec(FRESH, "touch /srv/file; cat /etc/docker/daemon.json")
     run = deployed.pyinfra(
         *("chaos_engine.deploys.docker", "-y", "--limit", FRESH),

@@ -1,4 +1,4 @@
-"""What is logged on a deployed node never touches its card: looked for in the card's raw bytes."""
+"""Check that log messages of a deployed node never reach its card, by the card's raw bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNK = 8 << 20
 
 
 def extents(file: int) -> Iterator[tuple[int, int]]:
-    """Where a sparse file has data: from and to."""
+    """Yield where a sparse file has data: first byte and end of each part."""
     place, end = 0, os.fstat(file).st_size
     while place < end:
         try:
@@ -26,7 +26,7 @@ def extents(file: int) -> Iterator[tuple[int, int]]:
 
 
 def found_in(path: Path, words: Iterable[str]) -> set[str]:
-    """Which of the words are anywhere in a file's bytes."""
+    """Return the words that are anywhere in a file's bytes."""
     left = {word.encode() for word in words}
     overlap = max(map(len, left)) - 1
     found: set[bytes] = set()

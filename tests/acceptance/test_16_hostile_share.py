@@ -1,7 +1,7 @@
-"""A log share whose other writers are hostile: whatever they put there, root on a node reads and
-writes nothing outside of it, shows nothing, waits for nobody, and mends what is its own.
+"""Put hostile files on the log share, and check that they do no harm.
 
-What is planted is harmless, and shows by markers where it led.
+Root on a node reads and writes nothing outside of the share, shows nothing, never blocks, and fixes
+its own files. What is planted is harmless, and markers show where it led.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ ROUNDS: dict[str, dict[str, str]] = {
 }
 """What lies where in each round, all of it at once."""
 
-MENDED_BY_PEOPLE = {
+FIXED_BY_PEOPLE = {
     (STAGED, "full folder"),
     (CONFIG, "folder"),
 }
@@ -127,7 +127,7 @@ MENDED_BY_PEOPLE = {
 
 @dataclass
 class Node:
-    """The node, its share as others see it, and what is outside."""
+    """The node, its share as others see it, and what is outside of it."""
 
     cluster: Cluster
     usual: dict[str, float] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Node:
     since: str = ""
 
     def exec(self, command: str) -> str:
-        """Run a shell command on the node, past ssh."""
+        """Run a shell command on the node, without ssh."""
         return self.cluster.exec(NODE, command)
 
     def hostile(self, command: str) -> str:
@@ -143,7 +143,7 @@ class Node:
         return self.cluster.exec(HOSTILE, f"cd {SHARE} && {command}")
 
     def plant(self, things: dict[str, str]) -> None:
-        """Put all these on the share."""
+        """Put these files on the share."""
         lines = [
             'place() { rm -rf -- "$2"; mkdir -p "$(dirname "$2")"; set -- "$2" "$1"; eval "$2"; }'
         ]
@@ -152,13 +152,13 @@ class Node:
         self.hostile("\n".join(lines))
 
     def outside(self) -> str:
-        """What tells whether somebody read, wrote or made something there."""
+        """Return what changes when somebody reads, writes or makes a file outside."""
         paths = f"{OUTSIDE} {OUTSIDE}/file {OUTSIDE}/folder {OUTSIDE}/folder/file"
         state = "%n %F %a %u:%g %s %X %Y %Z %h"
         return self.exec(f"stat -c {shlex.quote(state)} {paths}; ls -U /var/lib/chaos-engine")
 
     def timed(self, name: str, act: Callable[[], str]) -> None:
-        """Do something, and see that it takes no longer than on a clean share."""
+        """Do something, and check that it takes no longer than on a clean share."""
         begin = time.monotonic()
         self.said.append(act())
         took = time.monotonic() - begin
@@ -171,18 +171,18 @@ class Node:
             )
 
     def elsewhere(self) -> float:
-        """How many seconds a look takes at a node with a clean share."""
+        """Return how many seconds a look takes at a node with a clean share."""
         begin = time.monotonic()
         other = next(name for name in self.cluster.workers if name != NODE)
         self.cluster.pyinfra("chaos_engine.deploys.verify", "-y", "--limit", other, ok=False)
         return time.monotonic() - begin
 
     def pyinfra(self, *arguments: str) -> str:
-        """Run pyinfra on the node, whatever comes of it; all that it printed."""
+        """Run pyinfra on the node. Return all that it printed, also if it fails."""
         return self.cluster.pyinfra(*arguments, "--limit", NODE, ok=False).text
 
     def work(self) -> None:
-        """All that root does on the share, from the remount to the deploy."""
+        """Do all that root does on the share, from the remount to the deploy."""
         self.timed("verify", lambda: self.pyinfra("chaos_engine.deploys.verify", "-y"))
         self.timed("check", lambda: self.exec("var-log-mount check 2>&1"))
         self.timed("mount", lambda: self.exec("systemctl restart var-log.service 2>&1"))
@@ -190,12 +190,12 @@ class Node:
         self.timed("deploy", lambda: self.pyinfra(HAPROXY, "-y", "--diff"))
 
     def undo(self) -> None:
-        """Take the proxy away."""
+        """Undo the proxy."""
         asked = ("--data", "chaos_undo=haproxy")
         self.timed("undo", lambda: self.pyinfra("chaos_engine.deploys.undo", "-y", *asked))
 
     def shown(self) -> list[str]:
-        """Where a marker can be read that was only outside, or was refused."""
+        """Return where a marker can be read that was only outside, or was refused."""
         found = [text for text in self.said if MARK in text]
         logs = f"/var/log/remote/{self.cluster.address(NODE)}.log"
         places = "/run /tmp /var/tmp /var/lib/chaos-engine /etc /home /root"
@@ -209,14 +209,14 @@ class Node:
         ]
 
     def own(self) -> None:
-        """See that what runs and the share's copy are what was deployed."""
+        """Check that HAProxy runs as deployed, and the share has the deployed copy."""
         own = self.exec("cat /var/lib/chaos-engine/haproxy/haproxy.cfg")
         assert SEALED in own
         assert self.exec("cat /run/chaos-engine/haproxy/config/haproxy.cfg") == own
         assert MARK not in own
 
     def copied(self) -> bool:
-        """Whether the share has the copy and the link."""
+        """Tell whether the share has the copy and the link."""
         look = f'stat -c "%F %a %u:%g" {CONFIG}; cat {CONFIG}; readlink {SOCKETS}'
         found = self.hostile(look).splitlines()
         own = self.exec("cat /var/lib/chaos-engine/haproxy/haproxy.cfg").splitlines()
@@ -225,7 +225,7 @@ class Node:
 
 @pytest.fixture(scope="module")
 def node(deployed: Cluster) -> Iterator[Node]:
-    """The node with markers outside of its share, which a storage node has mounted."""
+    """Put markers outside of the share of a node, and mount the share on a storage node."""
     node = Node(deployed)
     deployed.exec(
         HOSTILE,
@@ -258,7 +258,7 @@ def test_no_program_on_the_share_is_one(node: Node) -> None:
 
 
 def test_a_share_that_lacks_its_flags_gets_them_where_it_is(node: Node) -> None:
-    """One that an older version mounted: who writes there goes on."""
+    """Check it on a share that an older version mounted. Its writers go on."""
     node.exec(
         "mount -i -o remount,bind,suid,dev,exec /var/log; "
         "systemd-run -q --unit writer "
@@ -278,7 +278,7 @@ def test_a_share_that_lacks_its_flags_gets_them_where_it_is(node: Node) -> None:
 
 @pytest.fixture
 def other_graph(node: Node) -> Iterator[None]:
-    """All servers send a graph that has one more volume: an empty folder of the client."""
+    """Have all servers send a graph with one more volume: an empty folder of the client."""
     sent = f"/var/lib/glusterd/vols/{NODE}/{NODE}.tcp-fuse.vol"
     marker = r"volume marker\n    type storage/posix\n    option directory /srv/empty\nend-volume\n"
     for server in SERVERS:
@@ -294,7 +294,7 @@ def other_graph(node: Node) -> Iterator[None]:
 
 
 def test_a_graph_that_no_client_has_is_not_taken(node: Node, other_graph: None) -> None:
-    """One that is mounted goes on with its own, one that is to be mounted stays away."""
+    """Check that a mounted share keeps its graph, and a new mount is refused."""
     graph = node.exec("ls /var/log/.meta/graphs/active")
     assert "marker" not in graph
     said = node.exec("var-log-mount renew 2>&1 || true")
@@ -337,7 +337,7 @@ def test_what_others_put_there_leads_nowhere(node: Node, name: str) -> None:
     assert node.outside() == before
     assert node.shown() == []
     node.own()
-    if not MENDED_BY_PEOPLE & {*ROUNDS[name].items()}:
+    if not FIXED_BY_PEOPLE & {*ROUNDS[name].items()}:
         assert node.copied()
     else:
         assert "cannot be written" in node.said[-1]
@@ -422,7 +422,7 @@ def test_the_proxy_does_its_work_and_nothing_is_left_to_do(node: Node) -> None:
 
 
 def test_a_configuration_that_is_not_the_deploys_is_not_run(node: Node) -> None:
-    """Whoever changed it, on the node's own disk."""
+    """Check that for a change on the node's own disk, whoever made it."""
     own = "/var/lib/chaos-engine/haproxy/haproxy.cfg"
     began = node.exec("docker inspect -f '{{.State.StartedAt}}' lb-haproxy")
     node.exec(f"sed -i s/maxconn/nomaxconn/ {own}")

@@ -1,4 +1,4 @@
-"""Eight power cuts that lose what is not on the card; `make torture PARTS=powercut` has more."""
+"""Cut the power eight times and lose what is not on the card. `make torture` has more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEED = "17898"
 NODES = {"pi1": (FIRST, CHANGE, VERSION, BEGIN_UNDO), "pi5": (PULLS, IMAGE, CONTROLLERS, REBOOT)}
 
 
-def test_every_power_cut_is_borne() -> None:
+def test_nodes_survive_every_power_cut() -> None:
     cuts = choose(SEED, NODES)
     cards = [word for node in NODES for word in ("--card", node)]
     options = ("--workers", ",".join(NODES), "--storage", "1", *OPTIONS)

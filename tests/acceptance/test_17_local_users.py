@@ -1,4 +1,4 @@
-"""A local user without root can neither hold nor read nor plant anything of a deployed node's."""
+"""Check that a local user without root can hold, read or plant nothing on a deployed node."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_a_local_user_tries_is_refused(deployed: Cluster, attempt: str) -> 
 
 
 def test_a_deploy_neither_waits_for_nor_follows_what_was_planted(deployed: Cluster) -> None:
-    """In every folder that all may write, under each name that a deploy uses anywhere."""
+    """Plant it in every folder that all may write, under each name that a deploy uses."""
     marker = "/root/planted-marker"
     state = f"cat {marker}; stat -c '%y %z %a %u' {marker}"
     before = deployed.exec("pi1", f"echo untouched >{marker}; {state}")

@@ -1,8 +1,8 @@
-"""Nodes join a cluster by kubeadm itself, with the files that the deploy left for it.
+"""Join a cluster by kubeadm itself, with the files that the deploy left for it.
 
-The newest pair of versions that the package has as its defaults: a controller by `kubeadm init`,
-another one and a worker by `kubeadm join`, then what a user does on such nodes. kubeadm, kubelet
-and cri-dockerd are the lab's stand-ins, which do as real ones were seen to do.
+The versions are the package's defaults, the newest pair. A controller joins by `kubeadm init`,
+another one and a worker by `kubeadm join`. Then the tests do what users do on such nodes. kubeadm,
+kubelet and cri-dockerd are the lab's stand-ins, which do as real ones were seen to do.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/tls/ca.crt \
 
 @pytest.fixture(scope="module")
 def newest(deployed: Cluster) -> Iterator[Cluster]:
-    """The nodes with the newest pair; afterwards they are as `deploy.py` has them."""
+    """Deploy the nodes with the newest pair, and afterwards as `deploy.py` has them."""
     deployed.pyinfra("-y", "deploy.py", *NEWEST)
     yield deployed
     for node in NODES:
@@ -56,7 +56,7 @@ def newest(deployed: Cluster) -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class Joined:
-    """The cluster that the nodes have joined, and what kubeadm printed on each."""
+    """The cluster that the nodes have joined, with the output of kubeadm on each."""
 
     cluster: Cluster
     said: dict[str, str]
@@ -64,7 +64,7 @@ class Joined:
 
 @pytest.fixture(scope="module")
 def joined(newest: Cluster) -> Joined:
-    """The nodes once they have joined, by what the comments in their files say."""
+    """Have the nodes join, by the commands in the comments of their files."""
     said = {FIRST: kubeadm(newest, FIRST, f"init --config {INIT} --upload-certs")}
     wait_for("the API", lambda: answers(newest, FIRST), 60)
     command = kubeadm(newest, FIRST, "token create --print-join-command")
@@ -85,7 +85,7 @@ def joined(newest: Cluster) -> Joined:
 
 
 def kubeadm(cluster: Cluster, node: str, words: str, ok: bool = True) -> str:
-    """Run kubeadm on a node; what it prints."""
+    """Run kubeadm on a node. Return what it prints."""
     done = cluster.exec(node, f"kubeadm {words} 2>&1; echo $?")
     said, _, status = done.rpartition("\n")
     assert (status == "0") == ok, said
@@ -93,13 +93,13 @@ def kubeadm(cluster: Cluster, node: str, words: str, ok: bool = True) -> str:
 
 
 def answers(cluster: Cluster, node: str) -> bool:
-    """Whether the API answers a node at the address that all use."""
+    """Tell whether the API answers a node at the common address."""
     url = "https://k8s:6443/readyz"
     return cluster.exec(node, f"curl -ks -o /dev/null -w '%{{http_code}}' {url}", ok=False) == "200"
 
 
 def asked(cluster: Cluster, node: str, what: str) -> str:
-    """What a node's kubelet answers if the API server asks it for a stream, or for a rotation."""
+    """Return what a node's kubelet answers to the API server about a stream or a rotation."""
     return cluster.exec(node, f"curl -s {KUBELET}/lab/{what}")
 
 
@@ -111,7 +111,7 @@ def test_kubeadm_has_nothing_against_its_files(newest: Cluster, node: str) -> No
 
 
 def test_without_a_socket_kubeadm_does_not_know_which_runtime_is_meant(newest: Cluster) -> None:
-    """Which is why its files say it, and what is said to users has to."""
+    """Check why our files and our instructions to users have to name the socket."""
     found = "found multiple CRI endpoints on the host."
     assert found in kubeadm(newest, WORKER, "reset -f", ok=False)
 
@@ -123,7 +123,7 @@ def test_init_and_join_warn_of_nothing_that_the_deploy_could_have_done(joined: J
 
 
 def test_the_api_servers_pod_sees_no_kubeconfig(joined: Joined) -> None:
-    """kubeadm gives it the folder of etcd's certificates, whole."""
+    """Check it, as kubeadm mounts the whole folder of etcd's certificates into the pod."""
     pod = joined.cluster.exec(FIRST, "cat /etc/kubernetes/manifests/kube-apiserver.yaml")
     assert "mountPath: /etc/kubernetes\n" not in pod
 
@@ -136,7 +136,7 @@ def test_kubectl_gets_its_streams(joined: Joined, node: str, what: str) -> None:
 
 @pytest.mark.parametrize("program", ["socat", "conntrack", "crictl"])
 def test_what_the_runtime_needs_is_there_and_stays(newest: Cluster, program: str) -> None:
-    """Not only because an older kubelet brought it."""
+    """Check that these packages are not there only because an older kubelet needed them."""
     package = {"crictl": "cri-tools"}.get(program, program)
     for node in NODES:
         assert newest.exec(node, f"command -v {program} || true"), f"{program} on {node}"
@@ -145,7 +145,7 @@ def test_what_the_runtime_needs_is_there_and_stays(newest: Cluster, program: str
 
 
 def test_kubelet_leaves_the_rotation_of_logs_to_docker(joined: Joined) -> None:
-    """Docker cuts them off at its limit; cri-dockerd can only fail to rotate them."""
+    """Check it, as Docker rotates them, and cri-dockerd cannot."""
     folder = "/var/log/pods/default_big_1/web"
     limit = "100000000"
     assert f'"max-size": "{limit[:3]}m"' in joined.cluster.exec(
@@ -159,7 +159,7 @@ def test_kubelet_leaves_the_rotation_of_logs_to_docker(joined: Joined) -> None:
 
 
 def test_a_second_deploy_changes_nothing(joined: Joined) -> None:
-    """kubeadm join has written etcd's certificates anew, and kubelet runs."""
+    """Check it after kubeadm join has rewritten etcd's certificates and kubelet runs."""
     assert joined.cluster.changed("deploy.py", *NEWEST) == {}
 
 
