@@ -108,7 +108,7 @@ def install(*packages: str) -> str:
 
 
 def begins(text: str) -> str:
-    """Return the shell command that puts a line before the user's login scripts."""
+    """Return the shell command that puts a text before the user's `.bashrc`."""
     return (
         "cp -p /home/ubuntu/.bashrc /root/bashrc; "
         f"(cat <<'END'\n{text}\nEND\ncat /root/bashrc) >/home/ubuntu/.bashrc"

@@ -64,7 +64,7 @@ def test_the_preview_of_nodes_that_are_as_wanted_lists_nothing(cluster_of_nodes:
 
 
 def test_an_edit_of_dockers_settings(cluster_of_nodes: Cluster) -> None:
-    """Check that a batch of two lets neither two controllers nor the proxy and another node go."""
+    """Check that with a batch of two controllers still go one by one, and the proxy alone."""
     cluster = cluster_of_nodes
     edit = (DOCKER, *KUBECONFIG, "--data", "chaos_docker_log_max_file=4",
             "--data", "chaos_rolling_batch=2")  # fmt: skip
@@ -169,7 +169,7 @@ def test_a_node_that_cannot_be_drained_stops_the_rest_and_the_next_run_goes_on(
 
 
 def said(text: str, node: str) -> str:
-    """Return the last line of a run about a node, before the table and the summary."""
+    """Return the last line of a run about a node before the summary, without errors."""
     lines = re.findall(rf"(?m)^ *\[{node}\] +(.*)$", text.partition("--> Nodes:")[0])
     return next((line for line in reversed(lines) if not line.startswith("Error: ")), "")
 

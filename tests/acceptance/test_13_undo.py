@@ -86,7 +86,7 @@ def fresh(deployed: Cluster) -> State:
 
 @pytest.fixture(scope="module")
 def again(deployed: Cluster) -> Iterator[Cluster]:
-    """Deploy the cluster after the undo. In the end take back the edits of files by hand."""
+    """Deploy the cluster after the undo. In the end reset the node with the edited files."""
     deployed.pyinfra("deploy.py", "-y")
     yield deployed
     deployed.lab("reset", NODE)

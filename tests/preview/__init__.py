@@ -1,2 +1,4 @@
-"""A preview of the deploy without root or a virtual cluster: pyinfra's @fake hosts, answering with
-what a fresh node of the virtual cluster said."""
+"""Preview the deploy without root or a virtual cluster, on pyinfra's @fake hosts.
+
+They answer what a fresh node of the virtual cluster answered.
+"""

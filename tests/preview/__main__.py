@@ -1,7 +1,7 @@
-"""python -m tests.preview: ``pyinfra inventory.py deploy.py --dry`` on @fake hosts.
+"""Run ``pyinfra inventory.py deploy.py --dry`` on @fake hosts, by ``python -m tests.preview``.
 
-The files that a user brings are made up for it: a certificate of an authority of its own, and a
-tarball with a program that is no more than its header.
+It makes the files that a user would bring: certificates of an authority of its own, and a tarball
+whose program is only an ELF header.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MACHINES = {"amd64": 62, "arm64": 183}
 
 
 def main() -> int:
-    """Preview the deploy; pyinfra's exit status."""
+    """Preview the deploy. Return pyinfra's exit status."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         certificates.build(folder, etcd_addresses={"etcd1": "192.168.1.40"})
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def write_tarball(folder: Path, architecture: str) -> None:
-    """A release tarball of cri-dockerd whose program is only an ELF header."""
+    """Write a release tarball of cri-dockerd whose program is only an ELF header."""
     header = b"\x7fELF\x02\x01\x01" + bytes(9)
     header += struct.pack("<HHI", 2, _MACHINES[architecture], 1) + bytes(40)
     path = folder / f"cri-dockerd-{VERSION}.{architecture}.tgz"

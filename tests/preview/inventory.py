@@ -1,5 +1,7 @@
-"""The Chaos Engine's workers as @fake hosts: each answers as a fresh node of the virtual cluster
-(Debian 13) did when ``record.py`` asked it."""
+"""List the Chaos Engine's workers as @fake hosts.
+
+Each answers what a fresh node of the virtual cluster (Debian 13) answered to ``record.py``.
+"""
 
 import json
 import time

@@ -1,5 +1,6 @@
-"""Record what a fresh node answers to everything that the worker role reads; what differs between
-nodes is replaced by ``@NAME@``, ``@ADDRESS@``, ``@ID@`` and ``@CLOCK@``.
+"""Record what a fresh node answers to everything that the worker role reads.
+
+What differs between nodes is replaced by ``@NAME@``, ``@ADDRESS@``, ``@ID@`` and ``@CLOCK@``.
 
 tests/lab/lab run -- pyinfra inventory.py tests/preview/record.py --limit pi1 -y
 """
@@ -42,7 +43,7 @@ for read, _ in part(Answers).wanted:
 
 
 def said(key: str) -> str:
-    """The value of a ``KEY=value`` line of the recording."""
+    """Return the value of a ``KEY=value`` line of the recording."""
     lines = (line for lines in answers.values() for line in lines)
     return next(line for line in lines if line.startswith(f"{key}="))[len(key) + 1 :].strip()
 

@@ -1,4 +1,4 @@
-"""The preview for those who cannot start a virtual cluster."""
+"""Preview the deploy where no virtual cluster can be started."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_preview_on_fake_hosts_lists_every_operation_of_a_fresh_node(text: str) 
         if line.strip().startswith(("Worker |", "Reboot |"))
     ]
     unchanged = [line for line in lines if "4 (@fake/pi1" not in line]
-    # a fresh node is in no cluster
+    # A fresh node is in no cluster
     assert [line.partition("  ")[0].split(" | ")[1] for line in unchanged] == [
         "Preflight",
         "Uncordon",

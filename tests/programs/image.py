@@ -1,4 +1,4 @@
-"""A root file system of the lab's, to run real programs in."""
+"""Run real programs in a root file system of the lab."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from tests.lab.plan import USERLANDS
 
 @functools.cache
 def images() -> Images:
-    """What the lab's nodes are made from, built if it is not in the cache."""
+    """Return the images of the lab's nodes. Build them if they are not in the cache."""
     return image.build(SUITE.name, USERLANDS[0])
 
 
 def package(name: str) -> Path:
-    """A Debian package of the lab's archive."""
+    """Return the path of a Debian package in the lab's archive."""
     (found,) = images().archive.glob(f"debian/pool/main/{name}_*.deb")
     return found
 
 
 def run(folder: Path, script: Iterable[str]) -> bytes:
-    """What a shell script prints that has a copy of the image at ``$root``, thrown away at its end.
+    """Run a shell script with a copy of the image at ``$root``. Return what it prints.
 
-    + folder: of the test, seen as ``/mnt`` in the copy
+    + folder: the test's folder, which is ``/mnt`` in the copy
+
+    The copy is removed at the end.
     """
     lines = [
         "set -e; root=$1; work=$2; mount -t tmpfs tmpfs $work; mkdir $work/upper $work/work",

@@ -1,4 +1,4 @@
-"""Which sources apt fetches from, and which we expect: over generated files."""
+"""Compare which sources apt fetches from with what we expect, over generated files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENDS = ["\n", "\n", "\n", "\n\n", " \n", "\r\n"]
 
 
 def one_line(random: Random, number: int) -> str:
-    """A line of a .list with an address of its own."""
+    """Return a line of a .list file with an address of its own."""
     address = random.choice(
         [
             f"https://h{number}.io/",
@@ -52,7 +52,7 @@ ENABLED = [
 
 
 def stanza(random: Random, number: int) -> str:
-    """A stanza of a .sources with addresses of its own."""
+    """Return a stanza of a .sources file with addresses of its own."""
     gap = random.choice([" ", " ", "", "\t", "\n ", "\n\t", "\n#x\n  "])
     lines = [
         f"{random.choice(['Types', 'types', 'TYPES'])}:{random.choice([' deb', 'deb deb-src'])}",
@@ -74,7 +74,7 @@ def stanza(random: Random, number: int) -> str:
 
 
 def fetched(entry: Entry) -> Iterator[str]:
-    """What apt fetches first of an entry."""
+    """Yield the addresses that apt fetches first for an entry."""
     for uri in entry.uris:
         for suite in entry.suites:
             place = suite.removeprefix("/") if suite.endswith("/") else f"dists/{suite}/"

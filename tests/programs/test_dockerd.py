@@ -1,4 +1,4 @@
-"""Which daemon.json dockerd takes, and which we do: over generated files."""
+"""Compare which daemon.json dockerd accepts with what we accept, over generated files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from chaos_engine.operations.docker.daemon_json_keys import KINDS, misfits
 from tests.programs.image import package, run
 from tests.unit.real_programs import randoms
 
-# Not {}: Docker 26 takes it for any name, also one that it does not know
+# Not {}: Docker 26 accepts it for any key, also for an unknown one
 VALUES: list[object] = [
     *("x", "", True, False, 3, -1, 1.5, None, [], ["a"], [1], [None], {"a": "b"}, {"a": {}}),
     *([{}], {"a": True}, {"a": 1}, {"a": None}),
 ]
-# What Docker 26 does not know, being of a later release or gone before
+# Keys that Docker 26 does not know: from a later release, or removed before
 OTHER_RELEASES = re.compile("do(?:n't| not) match any configuration option: (.*)")
 
 

@@ -1,6 +1,6 @@
-"""What systemd and libmount take an fstab for, and what we do: over generated files.
+"""Compare how systemd and libmount read an fstab with how we do, over generated files.
 
-findmnt gets tables without errors only.
+findmnt gets only tables without errors.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tests.programs.image import run
 from tests.unit.real_programs import randoms
 
 LIBMOUNT = int(SUITE.systemd) > 257
-"""Whether the image's systemd reads fstab with libmount."""
+"""The image's systemd reads fstab with libmount."""
 
-# What stands in a table; no NUL, behind which both read on in ways of their own
+# Parts of tables. There is no NUL, as the two programs read on after it differently
 GAPS = [" ", " ", "\t", "  ", " \t"]
 TARGETS = [
     *("none", "swap", "/", "/var/log", "/var/log/", "/var//log/.", "/var/./log", "/var/lo\\147"),
@@ -35,9 +35,9 @@ OTHERS = [" # mine", " y 0 0", " x 0", " 0 x"]
 
 
 def one_line(random: Random, number: int, regular: bool) -> str:
-    """A line as people may write it, with a source of its own.
+    """Return a line as people may write it, with a source of its own.
 
-    + regular: whether it is one that libmount has to accept
+    + regular: whether libmount has to accept the line
     """
     gap = random.choice(GAPS)
     fields = [
@@ -57,9 +57,11 @@ ENTRY = re.compile("Found (swap )?entry what=(.*?)(?: where=(.*?) type=(.*?))? m
 
 
 def by_systemd(said: str) -> list[tuple[str, str, str]]:
-    """Source, target and type of each entry as systemd-fstab-generator's debug output has them, of
-    one for swap without its target, of others if that is a path. It prints carriage returns as the
-    end of a line."""
+    """Return source, target and type of each entry from systemd-fstab-generator's debug output.
+
+    Swap has no target. Other entries are left out if their target is no path. The output has an end
+    of line for each carriage return.
+    """
     found = (
         (one[2], "", "swap") if one[1] or one[4] == "swap" else (one[2], one[3], one[4])
         for one in ENTRY.finditer(said)
@@ -93,7 +95,7 @@ def test_systemd_and_libmount_read_fstab_as_we_do(tmp_path: Path) -> None:
     for number, text in enumerate(texts):
         folder = tmp_path / str(number)
         read = by_systemd((folder / "systemd").read_bytes().decode())
-        # a target that is no path is passed over, but for swap
+        # systemd skips a target that is no path, but for swap
         ours = [
             (one.source, "" if one.kind == "swap" else one.target, one.kind)
             for one in entries(text, LIBMOUNT)
@@ -114,10 +116,10 @@ def test_systemd_and_libmount_read_fstab_as_we_do(tmp_path: Path) -> None:
             continue
         table = json.loads((folder / "libmount").read_text() or '{"filesystems": []}')
         swaps = {one.source for one in entries(text) if one.kind == "swap"}
-        # not --types, which makes no difference between upper and lower case
+        # Not by --types, which ignores case
         swaps |= {one["source"] for one in table["filesystems"] if one["fstype"] == "swap"}
         lines = [line for line in text.split("\n") if is_swap(line)]
-        # by the first source in each, for a carriage return may have joined two lines
+        # Compared by the first source in each, as a carriage return may have joined two lines
         names = [{re.findall(r"/s\d+", one)[0] for one in some} for some in (swaps, lines)]
         if names[0] != names[1]:
             wrong.append((text, swaps, lines))

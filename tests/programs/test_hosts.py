@@ -1,4 +1,4 @@
-"""Which addresses the C library finds for names in /etc/hosts, and which we expect."""
+"""Compare the addresses that the C library finds in /etc/hosts with those that we expect."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ENDS = [
 
 
 def line(random: Random) -> str:
-    """A line as people may write it."""
+    """Return a line as people may write it."""
     words = [random.choice(ADDRESSES), *random.choices(NAMES, k=random.choice([0, 1, 1, 2, 3]))]
     head = random.choice(["", "", "", "", " ", "\t", "#", "# ", "\ufeff"])
     return (

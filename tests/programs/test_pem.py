@@ -1,4 +1,4 @@
-"""What etcd's client takes for certificates and keys, and what we do: over generated files."""
+"""Compare what etcd's client takes for certificates and keys with what we do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EDITS: list[tuple[bytes, bytes]] = [
 
 
 def text(random: Random) -> bytes:
-    """A file with some of these blocks; in most of them something is otherwise."""
+    """Return a file with some of these blocks, most of them changed."""
     made = []
     for part in random.choices(PARTS, k=random.randint(1, 3)):
         for old, new in random.sample(EDITS, random.choice([0, 1, 1, 2])):
@@ -50,7 +50,7 @@ def text(random: Random) -> bytes:
 
 
 def pair(found: list[Block]) -> bool:
-    """Whether the first certificate of these blocks is that of the first key."""
+    """Tell whether the first certificate of these blocks belongs to the first key."""
     certificate = parsed(next((block for block in found if block.is_certificate), None))
     key = next((block.der for block in found if block.is_key), b"")
     try:
@@ -64,7 +64,7 @@ def pair(found: list[Block]) -> bool:
 
 
 def parsed(block: Block | None) -> x509.Certificate | None:
-    """The certificate in a block, if there is one."""
+    """Return the certificate in a block, `None` if there is none."""
     try:
         return x509.load_der_x509_certificate(block.der) if block else None
     except ValueError:
@@ -72,7 +72,7 @@ def parsed(block: Block | None) -> x509.Certificate | None:
 
 
 def etcdctl(**files: Path) -> str:
-    """What etcdctl says of these files; "" if it goes on to a server, which is not there."""
+    """Return the error of etcdctl about these files, "" if it got as far as asking a server."""
     said = subprocess.run(
         [
             images().storage / "layer/usr/bin/etcdctl",
@@ -82,7 +82,7 @@ def etcdctl(**files: Path) -> str:
         ],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        check=False,  # 1 at the best
+        check=False,  # it is 1 at best, as there is no server
     ).stderr.decode()
     error = said.strip().splitlines()[-1]
     return "" if "context deadline exceeded" in error else error

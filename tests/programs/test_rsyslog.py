@@ -1,4 +1,4 @@
-"""What rsyslogd takes in, and what we expect: over generated files."""
+"""Compare which files rsyslogd includes with what we expect, over generated files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SNIPPETS = ("10-all.conf", "20-b.conf", "notes", ".hidden.conf", "sub/x.conf", "
 
 
 def rsyslog_piece(random: Random) -> str:
-    """A piece of a configuration; most of them are valid."""
+    """Return a piece of a configuration. Most pieces are valid."""
     path = random.choice(INCLUDES)
     gap = random.choice(["", " ", "\n", "\n  ", " # a\n", "/* ( */", "\t\\\n"])
     mode = random.choice(["", f' mode{gap}={gap}"optional"'])

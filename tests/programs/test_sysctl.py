@@ -1,4 +1,4 @@
-"""What systemd-sysctl sets, and what we expect: over generated files."""
+"""Compare what systemd-sysctl sets with what we expect, over generated files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SYSCTLS = (
 
 
 def sysctl_line(random: Random) -> str:
-    """A line as people may write it."""
+    """Return a line as people may write it."""
     head = random.choice(["", "", "", "-", " ", "#", ";", "\t", " - "])
     equals = random.choice(["=", " = ", "\t=", "= ", "", " "])
     tail = random.choice(["\n", "\n", " \n", "\r\n", "\\\n", " # a\n", "\r"])
@@ -44,7 +44,7 @@ def test_systemd_sysctl_sets_what_we_expect(tmp_path: Path) -> None:
     tree = tmp_path / "tree/net/ipv4"
     for name in ("all", "default", "eth0.1"):
         (tree / "conf" / name).mkdir(parents=True)
-    # one variable of the kernel's under two names
+    # The kernel has one variable under these two names
     (tree / "conf/all/forwarding").symlink_to("../../ip_forward")
     own = [tree / "ip_forward", tree / "conf/default/forwarding", tree / "conf/eth0.1/forwarding"]
     script = [f"mount --bind {tmp_path}/tree $root/proc/sys"]

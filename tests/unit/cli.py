@@ -1,4 +1,4 @@
-"""pyinfra's command line in a process of its own, without the second that its imports take."""
+"""Run pyinfra's command line in a separate process, without the second that its imports take."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pyinfra.connectors import util
 def start(folder: Path, *arguments: str, out: Path, err: Path | None = None) -> BaseProcess:
     """Start ``pyinfra ARGUMENTS`` in FOLDER as the leader of a session.
 
-    It is a fork of this process, which has pyinfra's modules already. What it prints goes to the
+    The process is a fork of this one, which has pyinfra's modules already. Its output goes to the
     files OUT and ERR, by default all to OUT.
     """
     process = multiprocessing.get_context("fork").Process(
         target=_main, args=(folder, arguments, out, err)
     )
     with warnings.catch_warnings():
-        # Python 3.12 warns of xdist's thread, which holds nothing that the fork needs
+        # Python 3.12 warns of xdist's thread, which has no lock that the fork needs
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     return process
@@ -45,6 +45,6 @@ def _main(folder: Path, arguments: tuple[str, ...], out: Path, err: Path | None)
     sys.argv = ["pyinfra", *arguments]
     gevent.reinit()
     setattr(util, "Popen", gevent.subprocess.Popen)  # noqa: B010  (`nodes` has put another there)
-    # gevent looks through all installed packages at each module that it patches
+    # gevent searches all installed packages for each module that it patches
     setattr(importlib.metadata, "entry_points", functools.cache(importlib.metadata.entry_points))  # noqa: B010
     runpy.run_module("pyinfra", run_name="__main__", alter_sys=True)

@@ -1,8 +1,8 @@
-"""How hypothesis runs here (`--hypothesis-profile=default` searches further), and whose coreutils
-scripts find.
+"""Set up hypothesis and the coreutils that scripts find.
 
-Tests of modules that run programs run twice with ``UNIT_UUTILS=1``, the second time with uutils'
-coreutils in place of GNU's: Debian's package rust-coreutils.
+`--hypothesis-profile=default` searches further. With ``UNIT_UUTILS=1`` tests of modules that run
+programs run twice, the second time with uutils' coreutils instead of GNU's (Debian's package
+rust-coreutils).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ os.environ["APT_CONFIG"] = str(Path(__file__).parent / "apt.conf")
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """Before tests are imported, and not in the process of xdist that only hands them out."""
+    """Set up hypothesis before tests are imported, and not in xdist's process that runs none."""
     from hypothesis import HealthCheck, settings
 
-    # A busy computer is no reason to fail, and a run finds what the run before found
+    # A test must not fail because the computer is busy, and two runs must find the same
     settings.register_profile(
         "unit",
         max_examples=50,
@@ -42,7 +42,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def asked_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deploys are refused where nobody is root; here they change what a test has made."""
+    """Pretend to be root, as deploys refuse other users. They change only what a test has made."""
     from chaos_engine.facts.node import AsRoot
 
     monkeypatch.setattr(AsRoot, "command", lambda self: "echo yes")
@@ -50,23 +50,23 @@ def asked_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nobody_waits(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let go whoever still waits at a FIFO that the test has made: it would wait for ever."""
+    """Release processes that still wait at a FIFO of the test, as they would wait forever."""
     has_folder = "tmp_path" in request.fixturenames
     folder = request.getfixturevalue("tmp_path") if has_folder else None
     yield
     for path in folder.rglob("*") if folder else ():
         if stat.S_ISFIFO(path.lstat().st_mode):
-            with suppress(OSError):  # nobody reads it
+            with suppress(OSError):  # no process reads it
                 os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: Python need not go through it for garbage again and again."""
+    """Exclude all imported modules from garbage collection, which would search them each time."""
     gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have each test of a module that runs programs do so with the coreutils of both."""
+    """Run each test of a module that runs programs with both coreutils."""
     used = vars(metafunc.module).values()
     if wanted() and (subprocess in used or Sandbox in used):
         metafunc.parametrize("coreutils", ["gnu", "uutils"], indirect=True)
@@ -74,13 +74,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def uutils(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with uutils' programs under their usual names."""
+    """Make a folder with uutils' programs under their usual names."""
     return uutils_folder(tmp_path_factory.mktemp("uutils"))
 
 
 @pytest.fixture(autouse=True)
 def coreutils(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose coreutils programs find: GNU's, or those of uutils first."""
+    """Put uutils' coreutils first in the PATH if the test asks for them."""
     if getattr(request, "param", "gnu") == "uutils":
         folder = str(request.getfixturevalue("uutils"))
         monkeypatch.setenv("PATH", folder, prepend=":")

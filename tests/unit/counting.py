@@ -1,4 +1,4 @@
-"""A small operation, concerns of it, and their role, to try the shape with."""
+"""Define a small operation, two concerns and a role, to test `converge` and `concern` with."""
 
 from __future__ import annotations
 

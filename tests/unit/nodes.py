@@ -1,4 +1,4 @@
-"""Several nodes that are all this computer, to run facts, operations and deploys against."""
+"""Run facts, operations and deploys on several nodes that are all this computer."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from pyinfra.context import ctx_host, ctx_state
 # pyinfra looks these up anew for each inventory and each operation
 for module, name in ((connectors, "entry_points"), (arguments, "all_global_arguments")):
     setattr(module, name, functools.cache(getattr(module, name)))
-# gevent's forks, and a process that has imported all this takes ten times as long to fork
+# gevent's Popen forks, which takes ten times as long in a process with so many modules
 setattr(util, "Popen", subprocess.Popen)  # noqa: B010
 
 
 class Connector(LocalConnector):
-    """Runs commands on this computer and remembers them."""
+    """A connector that runs commands on this computer and remembers them."""
 
     def run_shell_command(
         self, command: StringCommand, *args: Any, **kwargs: Any
     ) -> tuple[bool, CommandOutput]:
-        """Run it, and note how it reads in a log."""
+        """Run it, and remember it as a log shows it."""
         self.host.connector_data.setdefault("commands", []).append(str(command))
         return super().run_shell_command(command, *args, **kwargs)
 
 
 class Nodes:
-    """A run of pyinfra, in its stages, without its command line."""
+    """A run of pyinfra, stage by stage, without its command line."""
 
     def __init__(
         self,
@@ -51,7 +51,15 @@ class Nodes:
         override: Mapping[str, Any] | None = None,
         changes: bool = True,
     ) -> None:
-        """Connect to NAMES; CHANGES is off as under `-y`."""
+        """Connect to nodes.
+
+        + names: names of the nodes, "pi1" by default
+        + data: data of all hosts
+        + hosts: data of single hosts, by name
+        + groups: hosts and data of each group, by name
+        + override: data as of ``--data``
+        + changes: whether operations are prepared before the first change; false as under ``-y``
+        """
         pairs = [(name, dict((hosts or {}).get(name, {}))) for name in names or ("pi1",)]
         grouped = {name: (members, dict(more)) for name, (members, more) in (groups or {}).items()}
         inventory: Any = Inventory(  # type: ignore[no-untyped-call]
@@ -72,12 +80,12 @@ class Nodes:
 
     @contextmanager
     def on(self, name: str = "pi1") -> Any:
-        """While it lasts, pyinfra works for this node."""
+        """Make pyinfra work for this node while the ``with`` block lasts."""
         with ctx_state.use(self.state), ctx_host.use(self[name]):
             yield self[name]
 
     def prepare(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        """Call it for each node, as pyinfra calls a deploy file."""
+        """Call a function for each node, as pyinfra runs a deploy file."""
         for host in self.state.inventory:
             with self.on(host.name):
                 function(*args, **kwargs)
@@ -90,20 +98,20 @@ class Nodes:
             run_ops(self.state)
 
     def commands(self, name: str = "pi1") -> list[str]:
-        """What was run on a node."""
+        """Return the commands that were run on a node."""
         found: list[str] = self[name].connector_data.get("commands", [])
         return found
 
     def operations(self, name: str = "pi1") -> list[str]:
-        """The names of the operations that a node has, in order."""
+        """Return the names of a node's operations, in order."""
         return [operation for operation, _ in self._operations(name)]
 
     def planned(self, name: str = "pi1") -> list[str]:
-        """The names of a node's operations that would change it, as a preview says."""
+        """Return the names of a node's operations that a preview lists as changes."""
         return [operation for operation, meta in self._operations(name) if meta._maybe_is_change]
 
     def changed(self, name: str = "pi1") -> list[str]:
-        """The names of a node's operations that did change it."""
+        """Return the names of a node's operations that changed it."""
         return [
             operation
             for operation, meta in self._operations(name)
@@ -112,12 +120,12 @@ class Nodes:
 
     def _operations(self, name: str) -> Iterator[tuple[str, OperationMeta]]:
         for op, data in self.state.ops[self[name]].items():
-            # other nodes may have an operation of another name in the same place
+            # Other nodes may have an operation of another name at the same place in the order
             own = data.global_arguments["name"]
             names = self.state.op_meta[op].names
             yield next(n for n in names if own is None or n.endswith(own)), data.operation_meta
 
     @property
     def failed(self) -> set[str]:
-        """The names of the nodes that failed."""
+        """Return the names of the nodes that failed."""
         return {host.name for host in self.state.failed_hosts}

@@ -1,4 +1,4 @@
-"""Real programs for tests that compare them with our readers of their files."""
+"""Find real programs, and random numbers, for tests that compare them with our readers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 SEED = int(os.environ.get("PROPERTY_SEED", "1"))
 FILES = int(os.environ.get("PROPERTY_FILES", "200"))
-"""How many files are generated for each program; ``make torture`` takes 2000."""
+"""Number of files that are generated for each program. ``make torture`` takes 2000."""
 
 
 def randoms() -> list[Random]:
-    """A source of random numbers for each file."""
+    """Return a source of random numbers for each file."""
     return [Random(f"{SEED} {number}") for number in range(FILES)]
 
 
@@ -27,7 +27,7 @@ _PATH = ":".join(
 
 
 def needed(*names: str) -> str:
-    """The first of these programs that is here; the test is skipped, loudly, if none is."""
+    """Return the path of the first of these programs that is here. Skip the test if none is."""
     for name in names:
         found = shutil.which(name, path=_PATH)
         if found:

@@ -1,7 +1,7 @@
-"""A user's folder, and pyinfra's command line run in it against stand-ins for nodes.
+"""Run pyinfra's command line in a user's folder, against stand-ins for nodes.
 
-A run takes hundredths of a second: a process that is forked once has pyinfra's modules, and runs
-it again and again. It is one of its own because pyinfra's command line patches Python's threads.
+A run takes hundredths of a second: one forked process, which has pyinfra's modules, does all runs.
+It is a separate process because pyinfra's command line patches Python's threads.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ from chaos_engine.facts.observe import Read, ask
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 Answer = Callable[[str, Read], Any]
-"""What the node of this name answers to a read; a `NodeError` is an answer too."""
+"""Returns the answer of the node with this name to a read. A `NodeError` is an answer too."""
 
 
 @dataclass
 class Done:
-    """A run of pyinfra: what it printed, its exit status, and what it sent to which node."""
+    """A finished run of pyinfra.
+
+    + status: its exit status
+    + text: what it printed
+    + sent: each command with the name of its node
+    """
 
     status: int = 0
     text: str = ""
@@ -45,15 +50,15 @@ class Done:
 
     @property
     def said(self) -> str:
-        """What it printed, in one line."""
+        """Return what it printed, in one line."""
         return " ".join(self.text.split())
 
 
 class Site:
-    """A folder with the files that a user has, as they are shipped."""
+    """A folder with the files of a user, as they are shipped."""
 
     def __init__(self, folder: Path, inventory: str) -> None:
-        """Make it, with another inventory."""
+        """Make the folder, with this inventory."""
         self.folder = folder
         folder.mkdir()
         shutil.copy(CHECKOUT / "deploy.py", folder)
@@ -69,9 +74,11 @@ class Site:
             file.writelines(f"{key} = {value!r}\n" for key, value in values.items())
 
     def run(self, *arguments: str, answer: Answer) -> Done:
-        """``pyinfra ARGUMENTS``, with nodes that answer so and do nothing; in `Runner`'s process.
+        """Run ``pyinfra ARGUMENTS``, in `Runner`'s process.
 
-        Nothing is patched but what a process and a network are.
+        + answer: says what nodes answer to reads. They do nothing else
+
+        Only the process and the network are patched.
         """
         import pyinfra
         from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
@@ -83,7 +90,7 @@ class Site:
         output.set_formatter(lambda text, *args, **kwargs: text)
         output.set_echo(lambda message=None, **kwargs: print(message or "", file=said))
         logging.getLogger("pyinfra").handlers.clear()
-        util.PYTHON_CODES.clear()  # by name: each folder has its deploy.py
+        util.PYTHON_CODES.clear()  # its key is the name, and each folder has a deploy.py
         contexts: list[Any] = [ctx_config, ctx_host, ctx_inventory, ctx_state]
         for context in contexts:
             context.reset()
@@ -106,7 +113,7 @@ class Site:
 
 @contextlib.contextmanager
 def stand_ins(sent: list[tuple[str, str]], answer: Answer) -> Iterator[None]:
-    """In place of ssh, and of the one remote command that reads a node."""
+    """Replace ssh, and the one remote command that reads a node."""
 
     def connect(self: SSHConnector) -> None:
         return None
@@ -127,20 +134,20 @@ def stand_ins(sent: list[tuple[str, str]], answer: Answer) -> Iterator[None]:
 
 
 class Runner:
-    """A process that calls a function for names and folders, and gives back what that returns."""
+    """A process that calls a function with a name and a folder, and returns its result."""
 
     def __init__(self, function: Callable[[str, Path], Done]) -> None:
-        """Fork it."""
+        """Fork the process."""
         context = multiprocessing.get_context("fork")
         self._here, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there, function), daemon=True)
         with warnings.catch_warnings():
-            # Python 3.12 warns of xdist's thread, which holds nothing that the fork needs
+            # Python 3.12 warns of xdist's thread, which has no lock that the fork needs
             warnings.simplefilter("ignore", DeprecationWarning)
             self._process.start()
 
     def __call__(self, name: str, folder: Path) -> Done:
-        """What the function returns; what it raises is raised."""
+        """Call the function. Return or raise what it returns or raises."""
         self._here.send((name, folder))
         done = self._here.recv()
         if isinstance(done, str):

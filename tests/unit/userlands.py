@@ -1,4 +1,4 @@
-"""uutils' coreutils, as Ubuntu 26.04 has them in place of GNU's."""
+"""Put uutils' coreutils in place of GNU's, as Ubuntu 26.04 does."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import shutil
 from pathlib import Path
 
 UUTILS = Path("/usr/lib/cargo/bin/coreutils")
-"""Where Debian's and Ubuntu's package rust-coreutils has links to its one program."""
+"""The folder where Debian's and Ubuntu's package rust-coreutils has links to its one program."""
 
 GNUS = ("cp", "mv", "rm")
-"""What Ubuntu 26.04 keeps of GNU's (packages.ubuntu.com, resolute, coreutils-from-uutils)."""
+"""GNU programs that Ubuntu 26.04 keeps (packages.ubuntu.com, resolute, coreutils-from-uutils)."""
 
 
 def wanted() -> bool:
-    """Whether tests shall run programs with both, for which there has to be a second one."""
+    """Tell whether tests run programs with both coreutils: asked for, and uutils is installed."""
     return bool(os.environ.get("UNIT_UUTILS")) and UUTILS.exists()
 
 
 def uutils_folder(folder: Path) -> Path:
-    """Fill FOLDER with links to uutils' programs, by the names that scripts use; return it.
+    """Fill FOLDER with links to uutils' programs, by the names that scripts use. Return it.
 
-    Names that GNU's coreutils do not have are left out.
+    Leaves out names that GNU's coreutils do not have.
     """
     for program in UUTILS.iterdir():
         if program.name not in GNUS and shutil.which(program.name):
