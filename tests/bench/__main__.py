@@ -1,7 +1,7 @@
-"""Benchmarks: ``python -m tests.bench [PART...]``, all parts if none is named.
+"""Run benchmarks: ``python -m tests.bench [PART...]``, all parts if none is named.
 
-Each part puts PART.json, PART.md and its plots into docs/benchmarks. A part that was cut short goes
-on where it was; one that is complete only writes its pages, unless asked for by --fresh.
+Each part writes PART.json, PART.md and its plots into docs/benchmarks. An interrupted part
+continues where it was. A complete one only writes its pages, unless --fresh is given.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Part(Protocol):
         """Measure what is still missing."""
 
     def report(self, results: Results) -> Page:
-        """Tell what was measured."""
+        """Return a page about what was measured."""
 
 
 PARTS: dict[str, Part] = {part.PART: part for part in (commands, limit, ansible, scale, card)}
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def write_index(folder: Path) -> None:
-    """Write the folder's README: which pages there are."""
+    """Write the folder's README, which lists the pages."""
     lines = ["# Benchmarks", "", "Written by `make bench`; [what a run costs](../performance.md)."]
     for name, part in PARTS.items():
         results = Results.load(name, folder)
@@ -78,7 +78,7 @@ def write_index(folder: Path) -> None:
 
 
 def _one(part: Part, folder: Path, options: argparse.Namespace) -> bool:
-    """Run one part; whether it came to its end."""
+    """Run one part. Tell whether it came to its end."""
     file = folder / f"{part.PART}.json"
     if options.fresh and not options.report:
         file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Who is compared: this package under pyinfra, the playbook under Ansible, bare shell scripts."""
+"""Run the contestants: this package under pyinfra, and the playbook under Ansible."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ def deploy(
     hosts_file: Path | None = None,
     inventory: str = "inventory.py",
 ) -> Mapping[str, float]:
-    """``pyinfra inventory.py deploy.py -y``; what it took.
+    """Run ``pyinfra inventory.py deploy.py -y``. Return what it took.
 
-    + changes: how many operations of how many hosts shall have changed something; ``None`` for
-      any number. Others raise `RunError`
+    + options: options of pyinfra instead of ``-y``
+    + changes: how many changes it has to make, summed over operations and hosts; ``None`` for any
+      number. Another number raises `RunError`
+    + hosts_file: a file in place of ``/etc/hosts``
     """
     command = ("pyinfra", inventory, "deploy.py", "--json", *(options or ("-y",)))
     run = timed(cluster, *command, *limits(hosts), hosts_file=hosts_file, timeout=1800)
@@ -44,7 +46,7 @@ def deploy(
 
 
 class Ansible:
-    """The playbook, for some hosts of a lab."""
+    """The playbook for some hosts of a lab."""
 
     def __init__(self, cluster: Cluster, hosts: Sequence[str]) -> None:
         self.cluster, self.hosts = cluster, tuple(hosts)
@@ -63,12 +65,13 @@ class Ansible:
         changes: int | None = 0,
         hosts_file: Path | None = None,
     ) -> Mapping[str, float]:
-        """Run the playbook; what it took. Each run connects anew, as one from the morning's cold
-        shell does, and has the facts that an earlier one has cached.
+        """Run the playbook. Return what it took.
+
+        Each run makes new connections, as the first one of a day does, and uses cached facts.
 
         + changes: as for `deploy`
         """
-        # a socket's path has to be short
+        # The path of a socket has to be short
         with tempfile.TemporaryDirectory(prefix="chaos-bench-", dir="/tmp") as sockets:
             try:
                 run = timed(
@@ -107,7 +110,7 @@ class Ansible:
         }
 
     def _disconnect(self, sockets: Path) -> None:
-        """End the connections that ssh keeps open for a next run."""
+        """Close the connections that ssh keeps open for the next run."""
         for path in sockets.iterdir():
             subprocess.run(
                 ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "node"],
@@ -117,7 +120,7 @@ class Ansible:
 
 
 def recap(text: str) -> dict[str, dict[str, int]]:
-    """The numbers of Ansible's play recap, by host."""
+    """Return the numbers of Ansible's play recap, by host."""
     _, _, end = text.partition("PLAY RECAP")
     found = {}
     for line in end.splitlines():
@@ -129,8 +132,11 @@ def recap(text: str) -> dict[str, dict[str, int]]:
 
 
 def _fill(cluster: Cluster, node: str, folder: Path) -> None:
-    """Put what nodes get as it is beside the playbook: the user's own files, the program out of
-    the tarball, and the repository's key in the form that apt wants."""
+    """Put files that nodes get unchanged beside the playbook.
+
+    These are the user's own files, the program out of the tarball, and the repository's key in the
+    form that apt wants.
+    """
     source = Path(str(cluster.status["files"]))
     for name in ("ca.crt", "etcd-client.crt", "etcd-client.key"):
         shutil.copy(source / name, folder / name)

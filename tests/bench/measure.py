@@ -1,4 +1,4 @@
-"""Run contestants side by side, again and again, within a time."""
+"""Run contestants in turns, again and again, within a time."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from tests.bench.results import Labels, Results, say
 
 ROUNDS = 5
-"""How often each case is run, unless asked otherwise."""
+"""Number of times that each case is run by default."""
 
 CONTESTANT = "contestant"
-"""The label of who ran; the others say what."""
+"""The label that says who ran. The other labels say what."""
 
 
 class OutOfTimeError(Exception):
-    """A part's time is over: what was measured is kept, and the same command goes on from there."""
+    """The time of a part is over. Its samples are kept, and the same command continues it."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """When a part has to end; `end` is of ``time.monotonic``."""
+    """The time at which a part has to end, by ``time.monotonic``."""
 
     end: float
 
     @classmethod
     def minutes(cls, minutes: float) -> Clock:
-        """One that ends so many minutes from now."""
+        """Return a clock that ends in so many minutes."""
         return cls(time.monotonic() + 60 * minutes)
 
     def check(self) -> None:
@@ -41,8 +41,8 @@ class Case:
     """Something to measure.
 
     + labels: what it is
-    + run: does it once and says what it took; raises if it did not do its work
-    + prepare: what has to be done before, and is not measured
+    + run: does it once, and returns what it took; raises if it did not do its work
+    + prepare: does what is needed before, and is not measured
     """
 
     labels: Labels
@@ -51,10 +51,10 @@ class Case:
 
 
 def interleave(cases: Sequence[Case], results: Results, clock: Clock, rounds: int = ROUNDS) -> None:
-    """Run each case ROUNDS times: all once, then all again, so that what disturbs the machine for a
-    while disturbs all of them. Each round begins with another one.
+    """Run each case ROUNDS times, in rounds: what disturbs the machine then disturbs all cases.
 
-    Samples that the results have already count. Raises `OutOfTimeError` when the time is over.
+    Each round begins with another case. Samples that the results have already count. Raises
+    `OutOfTimeError` when the time is over.
     """
     for number in range(rounds):
         for case in turned(cases, number):
@@ -69,11 +69,11 @@ def interleave(cases: Sequence[Case], results: Results, clock: Clock, rounds: in
 
 
 def turned(cases: Sequence[Case], number: int) -> Sequence[Case]:
-    """The cases beginning with the NUMBERth."""
+    """Return the cases in order, beginning with the NUMBERth."""
     first = number % len(cases) if cases else 0
     return [*cases[first:], *cases[:first]]
 
 
 def describe(labels: Labels) -> str:
-    """Labels in a line."""
+    """Return labels in a line."""
     return ", ".join(str(v) if isinstance(v, str) else f"{v} {k}" for k, v in labels.items())

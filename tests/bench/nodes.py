@@ -1,4 +1,4 @@
-"""The nodes that are measured: virtual clusters of the benchmarks' own, and runs against them."""
+"""Start virtual clusters for the benchmarks, and measure commands on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.bench.results import CHECKOUT, say
 from tests.cluster.virtual_cluster import LAB, Cluster, limits
 
 WORK = CHECKOUT / ".bench"
-"""What the benchmarks make for themselves and keep between runs; not in git."""
+"""The folder for files that the benchmarks keep between runs. It is not in git."""
 
 FOUR = ("pi1", "pi4", "pi5", "pi7")
 """Three controllers and the proxy."""
@@ -25,7 +25,7 @@ FOUR = ("pi1", "pi4", "pi5", "pi7")
 
 @dataclass(frozen=True)
 class Run:
-    """A command that has run, what it printed and what it took."""
+    """A finished command: what it printed, and what it took."""
 
     out: str
     err: str
@@ -33,11 +33,11 @@ class Run:
 
 
 class RunError(AssertionError):
-    """A contestant did not do its work: nothing that it took counts."""
+    """A contestant did not do its work, so its sample does not count."""
 
 
 def lab(name: str, *options: str) -> Cluster:
-    """The lab NAME, brought up with these options unless it is up with them."""
+    """Return the lab NAME. Start it with these options unless it is up."""
     cluster = Cluster(name)
     if json.loads(cluster.lab("status", "--json").out)["up"]:
         options = ()
@@ -46,9 +46,9 @@ def lab(name: str, *options: str) -> Cluster:
 
 
 def inside(cluster: Cluster, node: str, script: str, *command: str) -> bytes:
-    """Give a script to a program that runs as root inside a node, past ssh; what it prints.
+    """Run a script as root inside a node, without ssh. Return what it prints.
 
-    + command: the program, ``sh -s`` if none is named
+    + command: the program that reads the script, ``sh -s`` by default
     """
     done = subprocess.run(
         [str(LAB), "--name", cluster.name, "exec", node, "--", *(command or ("sh", "-s"))],
@@ -71,7 +71,7 @@ def timed(
     timeout: float = 900,
     ok: bool = True,
 ) -> Run:
-    """Run a command as a computer on the cluster's LAN; what it printed and took.
+    """Run a command on a computer on the cluster's LAN. Return what it printed and took.
 
     + hosts_file: a file in place of ``/etc/hosts`` there
     + ok: whether a failure raises `RunError`
@@ -99,7 +99,7 @@ def _text(path: Path) -> str:
 
 
 def converge(cluster: Cluster, hosts: Sequence[str]) -> None:
-    """Deploy the nodes, and see that nothing is left to be done."""
+    """Deploy the nodes, and check that nothing is left to be done."""
     for attempt in (1, 2):
         changed = cluster.changed("deploy.py", *limits(hosts))
         if not changed:
@@ -113,8 +113,8 @@ def converge(cluster: Cluster, hosts: Sequence[str]) -> None:
 class Way:
     """A way to the nodes through relays.
 
-    + hosts_file: what has to stand in place of ``/etc/hosts`` to go it
-    + traffic: bytes by host, known once the way is closed
+    + hosts_file: a file that leads there in place of ``/etc/hosts``
+    + traffic: bytes by host, known when the relays have ended
     """
 
     hosts_file: Path
@@ -123,7 +123,7 @@ class Way:
 
 @contextmanager
 def through_relays(cluster: Cluster, hosts: Sequence[str], milliseconds: int = 0) -> Iterator[Way]:
-    """Put a relay before each node's sshd, which makes a round trip longer and counts bytes."""
+    """Put a relay in front of each node's sshd, which delays round trips and counts bytes."""
     place = {host: f"127.20.0.{number}" for number, host in enumerate(hosts, 1)}
     ends = {f"{cluster.address(host)}:22": host for host in hosts}
     own = cluster.run("cat", "/etc/hosts").out.splitlines()

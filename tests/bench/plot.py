@@ -1,4 +1,4 @@
-"""Plots as SVG, for a page that is light or dark."""
+"""Draw plots as SVG, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _Text:
 
 
 def ticks(largest: float) -> list[float]:
-    """Round numbers from 0 on, the last one not smaller than LARGEST; four to six steps."""
+    """Return four to six round steps from 0 on, the last one not smaller than LARGEST."""
     if largest <= 0:
         return [0.0, 1.0]
     size = 10 ** math.floor(math.log10(largest))
@@ -76,7 +76,7 @@ def ticks(largest: float) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number as a plot shows it: three digits that count."""
+    """Return a number as a plot shows it, with three digits."""
     if value == 0:
         return "0"
     if abs(value) >= 100:
@@ -85,9 +85,9 @@ def short(value: float) -> str:
 
 
 def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> str:
-    """Horizontal bars.
+    """Draw horizontal bars.
 
-    + groups: by the name of each group its values, by the name of each series
+    + groups: the values of each group, by the name of the series
     """
     series = list(dict.fromkeys(name for values in groups.values() for name in values))
     colours = dict(zip(series, _COLOURS * len(series), strict=False))
@@ -114,9 +114,9 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> st
 def curves(
     title: str, across: str, up: str, series: Mapping[str, Sequence[tuple[float, float]]]
 ) -> str:
-    """Lines through points.
+    """Draw lines through points.
 
-    + across, up: what the axes are
+    + across, up: names of the axes
     + series: points by the name of each line
     """
     colours = dict(zip(series, _COLOURS * len(series), strict=False))

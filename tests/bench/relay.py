@@ -1,11 +1,11 @@
-"""A TCP relay that delays and counts: a long way to each node, where the kernel has no netem.
+"""Relay TCP connections, delay them and count bytes, where the kernel has no netem.
 
 python -m tests.bench.relay MILLISECONDS COUNTS LISTEN=TARGET...
 
-Each of LISTEN and TARGET is ADDRESS:PORT. A round trip through it takes MILLISECONDS: each
-direction half of them, and a new connection a whole one, as TCP's handshake would. Order and
-bandwidth are kept. Prints ``ready`` when it listens on all. When it is terminated, the file COUNTS
-gets JSON: by TARGET the bytes that went there and came back.
+Each of LISTEN and TARGET is ADDRESS:PORT. A round trip takes MILLISECONDS more: half of them each
+direction. A new connection takes a whole round trip, as TCP's handshake would. Order and bandwidth
+are kept. Prints ``ready`` when it listens on all. When it is terminated, it writes the file COUNTS:
+JSON with the bytes to and from each TARGET.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pathlib import Path
 
 _CHUNK = 64 * 1024
 _UNDERWAY = 256
-"""How many chunks may be on their way in one direction: 16 MiB, more than fits into 20 ms."""
+"""Most chunks on their way in one direction: 16 MiB, more than fits into 20 ms."""
 
 
 @dataclass
 class Traffic:
-    """Bytes that went to a target, and that came back."""
+    """Number of bytes that went to a target, and that came back."""
 
     sent: int = 0
     received: int = 0
 
     def add_sent(self, size: int) -> None:
-        """Count bytes that went to it."""
+        """Count bytes that went to the target."""
         self.sent += size
 
     def add_received(self, size: int) -> None:
@@ -47,16 +47,18 @@ async def delay(
     seconds: float,
     passed: Callable[[int], None],
 ) -> None:
-    """Pass on what comes from SOURCE, each chunk so many seconds after it came, and its end; tell
-    PASSED how many bytes went, chunk by chunk: a connection may be kept open for ever."""
+    """Pass on each chunk from SOURCE, and its end, so many seconds after it came.
+
+    + passed: is told the size of each chunk, as a connection may stay open forever
+    """
     loop = asyncio.get_running_loop()
     underway: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDERWAY)
 
     async def deliver() -> None:
         while True:
-            due, chunk = await underway.get()
-            # Never too early: whoever measures this waits for all of it
-            while (left := due - loop.time()) > 0:
+            at, chunk = await underway.get()
+            # Never too early, or less than the delay would be measured
+            while (left := at - loop.time()) > 0:
                 await asyncio.sleep(left)
             if not chunk:
                 break
@@ -80,7 +82,7 @@ async def delay(
 async def serve(
     listen: tuple[str, int], target: tuple[str, int], round_trip: float, traffic: Traffic
 ) -> asyncio.Server:
-    """Listen, and pass each connection on to TARGET; a round trip takes so many seconds more."""
+    """Listen, and pass each connection on to TARGET. A round trip takes so many seconds more."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(round_trip)
@@ -97,7 +99,7 @@ async def serve(
                 delay(there, writer, round_trip / 2, traffic.add_received),
             )
         except asyncio.CancelledError:
-            pass  # the relay ends; streams of Python 3.11 complain of a task that was cancelled
+            pass  # the relay ends, and streams of Python 3.11 complain about cancelled tasks
         finally:
             writer.close()
             back.close()
@@ -106,13 +108,13 @@ async def serve(
 
 
 def parse(text: str) -> tuple[str, int]:
-    """``("127.0.0.1", 22)`` of ``127.0.0.1:22``."""
+    """Return the address and port of a text: ``("127.0.0.1", 22)`` for ``127.0.0.1:22``."""
     address, _, port = text.rpartition(":")
     return address, int(port)
 
 
 async def main(arguments: Sequence[str]) -> None:
-    """Relay until it is terminated, then write the counts."""
+    """Relay until SIGTERM, then write the counts."""
     round_trip, counts = float(arguments[0]) / 1000, Path(arguments[1])
     traffic, servers = {}, []
     for pair in arguments[2:]:

@@ -1,4 +1,4 @@
-"""What was measured, as pages: Markdown tables and plots, made anew from the JSON files."""
+"""Write pages about what was measured, from the JSON files: Markdown tables and plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.bench.results import Label, Results
 
 @dataclass
 class Page:
-    """A page of a part.
+    """The page of a part.
 
     + plots: SVG by the name of its file
     """
@@ -26,12 +26,12 @@ class Page:
         self.paragraphs += paragraphs
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Add a table; all columns but the first are numbers."""
+        """Add a table. All columns but the first are numbers."""
         lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
         self.paragraphs.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
     def plot(self, name: str, svg: str, said: str) -> None:
-        """Add a plot with what it shows in words."""
+        """Add a plot, and in words what it shows."""
         self.plots[name] = svg
         self.paragraphs.append(f"![{said}]({name})")
 
@@ -59,7 +59,7 @@ def _origin(results: Results) -> str:
 
 
 def spread(values: Sequence[float], unit: str = "") -> str:
-    """The median of values, with the smallest and largest: ``1.20 (1.15 to 1.31) s``."""
+    """Return the median of values, with the smallest and largest: ``1.20 (1.15 to 1.31) s``."""
     if not values:
         return "-"
     middle = f"{number(statistics.median(values))}"
@@ -68,21 +68,21 @@ def spread(values: Sequence[float], unit: str = "") -> str:
 
 
 def number(value: float) -> str:
-    """A number with as many digits as count."""
+    """Return a number as text, with three digits or more."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def ratio(one: float | None, other: float | None) -> str:
-    """How many times OTHER one is: ``12.5 x``."""
+    """Return ONE divided by OTHER, as ``12.5 x``."""
     return f"{number(one / other)} x" if one and other else "-"
 
 
 def by_scenario(
     results: Results, page: Page, scenarios: Sequence[str], contestants: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """`against`, with a row for each scenario, number of hosts and round trip that was measured."""
+    """Do `against` with a row for each measured scenario, number of hosts and round trip."""
     rows: list[dict[str, Label]] = [
         {"scenario": scenario, "hosts": hosts, "ms round trip": ms}
         for scenario in scenarios
@@ -104,8 +104,10 @@ def against(
     contestants: Sequence[str],
     value: str = "seconds",
 ) -> dict[str, dict[str, float]]:
-    """Add a table with a column a contestant, and how many times the first one's each takes; gives
-    the medians, by row, for a plot."""
+    """Add a table with a column for each contestant, and their ratios to the first one.
+
+    Returns the medians by row and contestant, for a plot.
+    """
     first, *others = contestants
     medians: dict[str, dict[str, float]] = {}
     lines = []

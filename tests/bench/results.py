@@ -1,5 +1,7 @@
-"""What was measured: a JSON file a part, written after each sample, so that a part that was cut
-short goes on where it was."""
+"""Keep what was measured: a JSON file for each part.
+
+It is written after each sample, so that an interrupted part can continue.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ Labels = Mapping[str, Label]
 
 @dataclass(frozen=True)
 class Sample:
-    """What one run took.
+    """The measurements of one run.
 
     + labels: what was run, as ``{"hosts": 4, "contestant": "pyinfra"}``
     + values: what was measured, each with its unit in its name, as ``{"seconds": 1.5}``
@@ -39,14 +41,15 @@ class Sample:
     values: dict[str, float]
 
     def fits(self, **labels: Label) -> bool:
-        """Whether it has these labels, among others."""
+        """Tell whether it has these labels, among others."""
         return all(self.labels.get(key) == value for key, value in labels.items())
 
 
 @dataclass
 class Results:
-    """The samples of one part, and what they were taken with.
+    """The samples of one part.
 
+    + about: the machine, the versions and the sources that were measured
     + notes: what else was found out, in words or lists, by name
     """
 
@@ -58,12 +61,12 @@ class Results:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Return the path of the file."""
         return self.folder / f"{self.part}.json"
 
     @classmethod
     def load(cls, part: str, folder: Path = FOLDER) -> Results:
-        """What the part's file has; empty if there is none."""
+        """Return the content of the part's file, empty results if there is none."""
         results = cls(part, folder)
         if results.path.exists():
             found = json.loads(results.path.read_text())
@@ -73,8 +76,7 @@ class Results:
 
     @classmethod
     def resume(cls, part: str, about: Mapping[str, str], folder: Path = FOLDER) -> Results:
-        """What the part's file has, if it was taken with the same sources and machine, else
-        nothing."""
+        """Return the content of the part's file, nothing if sources or machine have changed."""
         found = cls.load(part, folder)
         same = ("sources", "machine")
         if any(found.about.get(key) != about[key] for key in same):
@@ -83,7 +85,7 @@ class Results:
         return found
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {
             "part": self.part,
@@ -96,43 +98,43 @@ class Results:
         os.replace(draft, self.path)
 
     def add(self, labels: Labels, values: Mapping[str, float]) -> None:
-        """Take a sample down."""
+        """Add a sample, and write the file."""
         rounded = {name: round(value, 4) for name, value in values.items()}
         self.samples.append(Sample(dict(labels), rounded))
         self.about["ended"] = now()
         self.save()
 
     def note(self, name: str, value: Any) -> None:
-        """Take down what is not a number."""
+        """Add a note, and write the file."""
         self.notes[name] = value
         self.save()
 
     def count(self, labels: Labels) -> int:
-        """How many samples there are of exactly this."""
+        """Return how many samples have exactly these labels."""
         return sum(sample.labels == dict(labels) for sample in self.samples)
 
     def values(self, value: str, **labels: Label) -> list[float]:
-        """All that was measured of VALUE with these labels."""
+        """Return all measurements of VALUE with these labels."""
         return [s.values[value] for s in self.samples if s.fits(**labels) and value in s.values]
 
     def median(self, value: str, **labels: Label) -> float | None:
-        """The median of it, ``None`` if nothing was measured."""
+        """Return their median, ``None`` if there are none."""
         found = self.values(value, **labels)
         return statistics.median(found) if found else None
 
     def labels(self, label: str) -> list[Label]:
-        """The values of a label, each once, in the order of their first sample."""
+        """Return the values of a label, each once, in the order of their first sample."""
         found = (sample.labels[label] for sample in self.samples if label in sample.labels)
         return list(dict.fromkeys(found))
 
 
 def now() -> str:
-    """The time, as it is put on results."""
+    """Return the current time, as results show it."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def about() -> dict[str, str]:
-    """The machine, the versions and the sources that are measured."""
+    """Return the machine, the versions and the sources that are measured."""
     return {
         "machine": machine(),
         "python": platform.python_version(),
@@ -145,7 +147,7 @@ def about() -> dict[str, str]:
 
 
 def machine() -> str:
-    """This computer in a line: processors, memory, architecture, system."""
+    """Describe this computer in a line: processors, memory, architecture, system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     release = platform.freedesktop_os_release()
     kernel, _, _ = platform.release().partition("-")
@@ -156,7 +158,7 @@ def machine() -> str:
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """A short checksum of files, and of all in folders."""
+    """Return a short checksum of files, and of all files in folders."""
     total = hashlib.sha256()
     for path in _files(paths):
         total.update(hashlib.sha256(path.read_bytes()).digest())

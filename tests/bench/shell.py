@@ -1,4 +1,4 @@
-"""The limit: the same steps as one shell script a host, over one ssh connection each, at once."""
+"""Do the same steps by one shell script for each host, all at once: the limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.cluster.virtual_cluster import Cluster
 
 SCRIPTS = CHECKOUT / "tests/bench/shell"
 
-# The files that the deploy has written, by its own notes
+# The files that the deploy has written, by its manifest
 _WRITTEN = rf"""
 awk -F '\t' '$2 == "file" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u |
   while IFS= read -r path; do
@@ -43,7 +43,7 @@ _PROXY_UNITS = ("docker_haproxy.service",)
 
 
 class Scripts:
-    """The scripts of some hosts of a lab, made from what the deploy has brought these to."""
+    """The scripts of some hosts of a lab, made from the state that the deploy brought these to."""
 
     def __init__(self, cluster: Cluster, hosts: Sequence[str], proxy: str = "pi5") -> None:
         self.cluster, self.hosts, self.proxy = cluster, tuple(hosts), proxy
@@ -54,7 +54,7 @@ class Scripts:
         self._balancer = settings(ProxySettings, data)
 
     def record(self) -> None:
-        """Take down what each host is now, for its scripts to compare with and to bring it to."""
+        """Record each host's current state, and write scripts that check and restore it."""
         for host in self.hosts:
             paths = self._paths(host)
             looks = self._looks(host, paths)
@@ -67,18 +67,18 @@ class Scripts:
                 (self.folder / f"{name}-{host}.sh").write_text(script)
 
     def had_first(self, host: str) -> bool:
-        """Whether a script of an earlier call has set up the host, and no deploy."""
+        """Tell whether a script of an earlier run has set up the host, and no deploy."""
         looked = f"test -e /usr/bin/docker && ! test -e {MANIFEST} && echo scripted; true"
         return "scripted" in inside(self.cluster, host, looked).decode()
 
     def look(self, hosts_file: Path | None = None) -> Mapping[str, float]:
-        """Compare all hosts with what was recorded; what it took."""
+        """Compare all hosts with what was recorded. Return what that took."""
         return self._run("state", hosts_file=hosts_file)
 
     def first(self, *, together: bool = False) -> Mapping[str, float]:
-        """Bring fresh hosts there, reboot them and look again; what it took.
+        """Bring fresh hosts to the recorded state, and reboot them. Return what that took.
 
-        + together: with one call of apt, not one a step
+        + together: whether one call of apt installs everything, not one for each step
         """
         return self._run("together" if together else "first", "REBOOT")
 
@@ -127,8 +127,10 @@ class Scripts:
 
 
 def compose_check(looks: str, expected: str) -> str:
-    """The script that compares the state which LOOKS prints with the expected one; prints
-    ``as-wanted``, or what differs and ends with status 1."""
+    """Return a script that compares the state that LOOKS prints with the expected one.
+
+    It prints ``as-wanted``, or what differs, and then ends with status 1.
+    """
     return (
         f"{looks}\nexpected=$(cat <<'EXPECTED'\n{expected.rstrip()}\nEXPECTED\n)\n"
         'found=$(state)\nif [ "$found" = "$expected" ]; then echo as-wanted; else\n'

@@ -1,13 +1,13 @@
-"""Run a command on the cluster's LAN and say what it took.
+"""Run a command on the cluster's LAN, and report what it took.
 
 lab run -- python -m tests.bench.timed [--hosts FILE] FOLDER -- COMMAND...
 
-+ --hosts: a file that stands in place of /etc/hosts, which leads to nodes by another way
-+ FOLDER: gets what COMMAND prints, `out` and `err`, and `result`, JSON: its status, seconds, CPU
-  seconds and peak memory, of all processes that it has waited for too, and for how many seconds
-  the processors of the machine were at work meanwhile, for whomever
++ --hosts: a file in place of /etc/hosts, which leads to nodes by another way
++ FOLDER: gets the files `out` and `err` with the output, and `result`. That is JSON with status,
+  seconds, CPU seconds and peak memory of COMMAND and of all processes that it waited for, and the
+  seconds that the processors of the machine worked meanwhile, also for others
 
-What it prints goes to files, for a connection that ssh keeps open would keep a pipe open too.
+The output goes to files: a connection that ssh keeps open would keep a pipe open too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.lab import linux
 
 
 def run(command: list[str], folder: Path) -> dict[str, float]:
-    """Run a command to its end; what it took."""
+    """Run a command to its end. Return what it took."""
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         begin, busy = time.monotonic(), busy_seconds()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
@@ -34,13 +34,13 @@ def run(command: list[str], folder: Path) -> dict[str, float]:
         "seconds": seconds,
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "machine_seconds": busy,
-        # of the largest process, in KiB on Linux
+        # Of the largest process. Linux has it in KiB
         "memory_mib": used.ru_maxrss / 1024,
     }
 
 
 def busy_seconds() -> float:
-    """For how long the machine's processors have been at work since its start, all together."""
+    """Return how many seconds all processors together have worked since the machine's start."""
     user, nice, system, _, _, irq, softirq = Path("/proc/stat").read_text().split()[1:8]
     return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     if options.hosts:
-        # The mounts are this process's own: `lab run` has seen to that
+        # Only this process sees the mount, as `lab run` gives it a mount namespace
         linux.bind(options.hosts, Path("/etc/hosts"))
     result = run(options.command, options.folder)
     (options.folder / "result").write_text(json.dumps(result))

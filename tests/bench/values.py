@@ -1,4 +1,4 @@
-"""The site's values as variables of Ansible's: the same inventory, group data and defaults."""
+"""Turn the site's values into variables of Ansible: inventory, group data and defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GROUPS = ("all", "workers", "proxy")
 
 
 def group_data(checkout: Path) -> dict[str, Any]:
-    """All that the site's group data sets; the proxy's is no other node's."""
+    """Return all settings of the site's group data, the proxy's too."""
     found: dict[str, Any] = {}
     for group in _GROUPS:
         found |= runpy.run_path(str(checkout / "group_data" / f"{group}.py"))
@@ -28,13 +28,13 @@ def group_data(checkout: Path) -> dict[str, Any]:
 
 
 def settings(model: type[Settings], data: dict[str, Any]) -> Any:
-    """The settings of a role, from what the site sets for it."""
+    """Return the settings of a role, from those of the site."""
     names = (key.removeprefix(PREFIX) for key in data)
     return model(**{name: data[PREFIX + name] for name in names if name in model.model_fields})
 
 
 def inventory(checkout: Path, hosts: Iterable[str], files: Path) -> dict[str, Any]:
-    """An inventory of Ansible's, as JSON, with all variables that the playbook takes.
+    """Return an inventory for Ansible, to be written as JSON, with all variables of the playbook.
 
     + hosts: names of the nodes
     + files: folder of the files that are put on nodes as they are

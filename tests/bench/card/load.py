@@ -1,4 +1,4 @@
-"""A steady load of log messages, run on a node: ``python3 - SOURCE SECONDS``.
+"""Log messages at a steady rate on a node: ``python3 - SOURCE SECONDS``.
 
 SOURCE is ``syslog`` (1000 messages a second by syslog), ``container`` (200 lines a second on the
 standard output of a container) or ``service`` (100 lines a second into a file below /var/log).
@@ -21,7 +21,7 @@ LINE = b"load %08d the quick brown fox jumps over the lazy dog, again and again 
 
 @contextmanager
 def syslog() -> Iterator[Write]:
-    """Messages to the node's syslog socket, of facility user and severity info."""
+    """Write messages to the node's syslog socket, with facility user and severity info."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.connect("/dev/log")
         yield lambda line: server.send(b"<14>bench: " + line)
@@ -29,7 +29,7 @@ def syslog() -> Iterator[Write]:
 
 @contextmanager
 def container() -> Iterator[Write]:
-    """Lines of a container, whose log Docker keeps; it is left there, for its files to be seen."""
+    """Write lines by a container, whose log Docker keeps. It stays, for its files to be seen."""
     subprocess.run(["docker", "rm", "-f", "bench-load"], capture_output=True, check=True)
     echo = 'while read -r line; do echo "$line"; done'
     command = ["docker", "run", "-i", "--name", "bench-load", "bench-shell", "/bin/sh", "-c", echo]
@@ -41,7 +41,7 @@ def container() -> Iterator[Write]:
 
 @contextmanager
 def service() -> Iterator[Write]:
-    """Lines of a program that has a log file of its own."""
+    """Write lines to a log file, as a program with its own file does."""
     path = Path("/var/log/bench/service.log")
     path.parent.mkdir(exist_ok=True)
     with path.open("ab", buffering=0) as file:
@@ -56,7 +56,7 @@ SOURCES: dict[str, tuple[int, Callable[[], AbstractContextManager[Write]]]] = {
 
 
 def main(source: str, seconds: float) -> None:
-    """Write at the source's rate, a bundle each tenth of a second."""
+    """Write at the source's rate, some messages each tenth of a second."""
     rate, opened = SOURCES[source]
     written = 0
     with opened() as write:

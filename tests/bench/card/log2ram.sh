@@ -1,6 +1,6 @@
-# An imitation of log2ram's approach (github.com/azlux/log2ram), not the program: /var/log is a file
-# system in RAM, filled from the card at start, and copied back now and then and at stop; by
-# `cp -rfup`, as log2ram does where rsync is missing. Its default size is 128 MiB.
+# Imitates log2ram's approach (github.com/azlux/log2ram): /var/log is a file system in RAM. It is filled
+# from the card at start, and copied back once a day and at stop, by `cp -rfup`, as log2ram does where
+# rsync is missing. 128 MiB is its default size.
 set -eu
 case $1 in
   start)
@@ -11,7 +11,7 @@ case $1 in
     cp -rfup /var/hdd.log/. /var/log/
     systemctl restart systemd-journald rsyslog
     ;;
-  empty) # as logrotate leaves them, once a day
+  empty) # as logrotate does once a day
     find /var/log /var/hdd.log -xdev -type f ! -name '*.journal*' -exec truncate -s 0 {} +
     ;;
   sync) cp -rfup /var/log/. /var/hdd.log/ ;;

@@ -1,1 +1,1 @@
-"""The parts of the benchmarks: each measures, and tells what was measured."""
+"""The parts of the benchmarks. Each has `run`, which measures, and `report`, which makes a page."""

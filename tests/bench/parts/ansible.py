@@ -1,4 +1,4 @@
-"""This package under pyinfra against a playbook with the same end state under Ansible."""
+"""Compare this package under pyinfra with a playbook of the same end state under Ansible."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STRATEGIES = {"Ansible": "linear", "Ansible, strategy free": "free"}
 _NO_CHANGE, _ONE_FILE = "no change", "one file to mend"
 _MENDED = "/etc/crictl.yaml"
 
-# What the proof breaks on each node, and on the proxy; both programs have to mend all of it
+# What the proof breaks on each node, and on the proxy. Both programs have to fix all of it
 _BROKEN = r"""
 sed -i '/^# BEGIN chaos-engine/,/^# END chaos-engine/d' /etc/hosts
 rm -f /etc/crictl.yaml /etc/apt/preferences.d/chaos-engine-removed /etc/systemd/system/swap.target
@@ -51,7 +51,7 @@ echo '# mine' >>/var/lib/chaos-engine/haproxy/haproxy.cfg
 
 
 def run(options: Options) -> None:
-    """Measure."""
+    """Measure all cases, in turns."""
     results = options.results(PART)
     sizes = options.sizes(4, 10)
     cluster = options.lab(max(sizes))
@@ -64,7 +64,7 @@ def run(options: Options) -> None:
             cases: list[Case] = []
             hosts = hosts_of(size)
             playbook = Ansible(cluster, hosts)
-            playbook.play(changes=None)  # it caches its facts
+            playbook.play(changes=None)  # this caches its facts
             converge(cluster, hosts)
             if size == min(sizes) and "proof" not in results.notes:
                 results.note("proof", prove(cluster, hosts, playbook))
@@ -98,13 +98,13 @@ def _cases(
 
 
 def spoil(cluster: Cluster, hosts: Sequence[str]) -> None:
-    """Change one file on each host by hand, which restarts nothing when it is put back."""
+    """Change one file on each host by hand. To restore it, nothing has to be restarted."""
     for host in hosts:
         cluster.exec(host, f"echo '# by hand' >> {_MENDED}")
 
 
 def prove(cluster: Cluster, hosts: Sequence[str], playbook: Ansible) -> str:
-    """See that deploy and playbook have the same end state; says how. Raises if they have not."""
+    """Check that deploy and playbook have the same end state. Return how, in words, or raise."""
     say("proof: the same end state")
     playbook.play(changes=0)
     converge(cluster, hosts)
@@ -134,7 +134,7 @@ def _version() -> str:
 
 
 def report(results: Results) -> Page:
-    """Tell what was measured."""
+    """Return a page about what was measured."""
     page = Page("Against Ansible")
     page.say(
         "The same nodes, the same end state, side by side and interleaved. The playbook "

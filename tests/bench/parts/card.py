@@ -1,5 +1,7 @@
-"""What a steady load of log messages writes to the card: undeployed, deployed, with log2ram's
-approach."""
+"""Measure what a steady load of log messages writes to the card.
+
+The nodes are undeployed, deployed, and with log2ram's approach.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ _SECTOR = 512
 _SECONDS = 120
 
 NODES = {"undeployed": "pi1", "log2ram's approach": "pi2", "deployed": "pi3"}
-"""The worker that each way of logging is tried on."""
+"""The worker for each way of logging."""
 
 SOURCES: dict[str, tuple[str, ...]] = {
     "nothing": (),
@@ -40,7 +42,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
 _LOG2RAM = CHECKOUT / "tests/bench/card/log2ram.sh"
 _LOAD = CHECKOUT / "tests/bench/card/load.py"
 
-# A stock Docker, and an image of the node's own shell: no registry has one
+# Installs Debian's Docker, and makes an image of the node's own shell, as no registry has one
 _DOCKER = r"""
 set -eu
 command -v docker >/dev/null || {
@@ -51,7 +53,7 @@ docker image inspect bench-shell >/dev/null 2>&1 ||
   tar -chf - /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*') | docker import - bench-shell >/dev/null
 """
 
-# Files that a process on the node has changed since the mark, of all that lies on the card
+# Lists files on the card that were changed since the mark
 _CHANGED = r"""
 for place in / /boot/firmware; do
   find $place -xdev -newer /run/bench.mark -type f -printf '%s %p\n' 2>/dev/null
@@ -61,14 +63,14 @@ done
 
 @dataclass(frozen=True)
 class Changed:
-    """A file that was written to, and its size since."""
+    """A file that was written to, and its size after that."""
 
     path: str
     size: int
 
 
 def run(options: Options) -> None:
-    """Measure."""
+    """Measure each source on each node."""
     results = options.results(PART)
     seconds = 10 if options.quick else _SECONDS
     workers = ",".join(NODES.values())
@@ -81,7 +83,7 @@ def run(options: Options) -> None:
             if results.count({**wanted, "way": "deployed"}) > number:
                 continue
             options.clock.check()
-            # One way's node never writes to another one's card
+            # The nodes can run at once, as each has its own card
             one = partial(measure, cluster, programs=programs, seconds=seconds)
             with ThreadPoolExecutor(len(NODES)) as pool:
                 found = pool.map(one, NODES)
@@ -92,7 +94,7 @@ def run(options: Options) -> None:
 
 
 def set_up(cluster: Cluster) -> None:
-    """Bring each node to its way of logging, with a Docker that has an image."""
+    """Bring each node to its way of logging, with Docker and an image."""
     deployed = NODES["deployed"]
     converge(cluster, [deployed])
     for way, node in NODES.items():
@@ -107,7 +109,7 @@ def set_up(cluster: Cluster) -> None:
 def measure(
     cluster: Cluster, way: str, programs: Sequence[str], seconds: int
 ) -> tuple[Mapping[str, float], list[Changed]]:
-    """Log for a while; what was written to the node's card, and the files that were changed."""
+    """Log for a while. Return what was written to the node's card, and the changed files."""
     node = NODES[way]
     if way.startswith("log2ram"):
         log2ram(cluster, node, "empty")
@@ -119,7 +121,7 @@ def measure(
     else:
         cluster.exec(node, f"sleep {seconds}")
     if way.startswith("log2ram"):
-        # What it puts off, it has to do at the end: the next stop or the next day
+        # The write that it postpones to its stop or the next day counts too
         log2ram(cluster, node, "sync")
     cluster.exec(node, "sync")
     written = (sectors(cluster, node) - before) * _SECTOR
@@ -127,12 +129,12 @@ def measure(
 
 
 def log2ram(cluster: Cluster, node: str, action: str) -> None:
-    """Have the imitation of log2ram do something on a node: start, empty or sync."""
+    """Do an action of the imitation of log2ram on a node: start, empty or sync."""
     inside(cluster, node, _LOG2RAM.read_text(), "sh", "-s", action)
 
 
 def load(cluster: Cluster, node: str, program: str, seconds: int) -> None:
-    """Run one source of messages; raises if it could not keep its pace."""
+    """Run one source of messages. Raise `RunError` if it could not keep its rate."""
     rates = {"syslog": 1000, "container": 200, "service": 100}
     script = _LOAD.read_text()
     said = inside(cluster, node, script, "python3", "-", program, str(seconds)).decode()
@@ -141,21 +143,21 @@ def load(cluster: Cluster, node: str, program: str, seconds: int) -> None:
 
 
 def sectors(cluster: Cluster, node: str) -> int:
-    """Sectors of 512 bytes that were written to the node's card since it was inserted."""
+    """Return the number of 512-byte sectors that were ever written to the node's card."""
     found = json.loads(cluster.lab("status", "--json").out)["nodes"]
     device = next(each["card"] for each in found if each["name"] == node)
     return int(Path(f"/sys/block/{device}/stat").read_text().split()[6])
 
 
 def parse_changed(text: str) -> list[Changed]:
-    """Lines ``SIZE PATH``, the largest files first."""
+    """Parse lines ``SIZE PATH``. Return the largest files first."""
     pairs = (line.split(" ", 1) for line in text.splitlines())
     found = [Changed(path, int(size)) for size, path in pairs]
     return sorted(found, key=lambda each: -each.size)
 
 
 def kinds(changed: Iterable[Changed]) -> list[str]:
-    """The paths, with what differs from run to run left out: each kind once."""
+    """Return the paths, each once, with `*` for names that differ from run to run."""
     found = []
     for each in changed:
         words = ["*" if _is_name_of_one(word) else word for word in each.path.split("/")]
@@ -176,7 +178,7 @@ def _note(results: Results, way: str, source: str, changed: Sequence[Changed]) -
 
 
 def report(results: Results) -> Page:
-    """Tell what was measured."""
+    """Return a page about what was measured."""
     page = Page("What reaches the card")
     seconds = max((int(s) for s in results.labels("seconds")), default=_SECONDS)
     page.say(

@@ -1,4 +1,4 @@
-"""How many remote commands a run takes a host, and how many bytes go over its connection."""
+"""Count the remote commands of a run, and the bytes over each connection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SCENARIOS = ("no change", "no change, --dry", "one file to mend", "first deploy
 
 
 def run(options: Options) -> None:
-    """Measure."""
+    """Measure each scenario."""
     results = options.results(PART)
     (size,) = options.sizes(4)
     cluster, hosts = options.lab(size), hosts_of(size)
@@ -52,7 +52,7 @@ def run(options: Options) -> None:
 
 
 def count(cluster: Cluster, hosts: Sequence[str], scenario: str, results: Results) -> None:
-    """Run the deploy once, counted."""
+    """Run the deploy once, and count."""
     flag = "--dry" if scenario.endswith("--dry") else "-y"
     with through_relays(cluster, hosts) as way:
         run = timed(
@@ -82,7 +82,7 @@ def _kib(sent: int, received: int) -> dict[str, float]:
 
 
 def report(results: Results) -> Page:
-    """Tell what was measured."""
+    """Return a page about what was measured."""
     page = Page("Remote commands and bytes")
     page.say(
         "Commands are counted where pyinfra gives them to ssh; bytes by a relay before each sshd, "

@@ -1,4 +1,4 @@
-"""This package under pyinfra against bare shell scripts: how near it is to the limit."""
+"""Compare this package under pyinfra with bare shell scripts, which are the limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_CHANGE, _FIRST = "no change", "first deploy"
 
 
 def run(options: Options) -> None:
-    """Measure."""
+    """Measure a run without change, and a first deploy."""
     results = options.results(PART)
     (size,) = options.sizes(4)
     cluster, hosts = options.lab(size), hosts_of(size)
@@ -64,7 +64,7 @@ def run(options: Options) -> None:
 
 
 def _and_see(one: Callable[[], Mapping[str, float]], scripts: Scripts) -> Mapping[str, float]:
-    """Run it, and see that the nodes are as the deploy had made them."""
+    """Run it, and check that the nodes are as the deploy had made them."""
     values = one()
 
     def as_wanted() -> bool:
@@ -74,19 +74,19 @@ def _and_see(one: Callable[[], Mapping[str, float]], scripts: Scripts) -> Mappin
             raise AssertionError(str(error)) from error
         return True
 
-    # What starts at boot has to have started
+    # Units that start at boot need some time
     wait_for("the nodes in their recorded state", as_wanted, 90)
     return values
 
 
 def make_fresh(cluster: Cluster, hosts: Sequence[str]) -> None:
-    """Give the hosts the fresh image."""
+    """Bring the hosts back to the fresh image."""
     with ThreadPoolExecutor(len(hosts)) as pool:
         list(pool.map(lambda host: cluster.lab("reset", host), hosts))
 
 
 def report(results: Results) -> Page:
-    """Tell what was measured."""
+    """Return a page about what was measured."""
     page = Page("Against the limit")
     page.say(
         "One shell script a node, over one ssh connection each, all at once: what nobody can beat "

@@ -1,4 +1,4 @@
-"""What all parts of the benchmarks have in common."""
+"""Options and labs of all parts of the benchmarks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LAB = "bench"
 
 @dataclass(frozen=True)
 class Options:
-    """How a part is run.
+    """The options of a part.
 
     + folder: where its results go
-    + rounds: how often each case is run
+    + rounds: how many times each case is run
     + clock: when it has to end
-    + quick: as small as will do to see that it works; what it measures is worth nothing
+    + quick: whether to run a small case to see that it works; its measurements mean nothing
     """
 
     folder: Path
@@ -30,15 +30,15 @@ class Options:
     quick: bool = False
 
     def results(self, part: str) -> Results:
-        """The part's results, as far as they are there."""
+        """Return the part's results so far."""
         return Results.resume(part, about(), self.folder)
 
     def sizes(self, *full: int) -> tuple[int, ...]:
-        """How many hosts to measure with."""
+        """Return the numbers of hosts to measure with."""
         return (2,) if self.quick else full
 
     def lab(self, size: int) -> Cluster:
-        """The lab with at least so many workers, brought up if it is not there."""
+        """Return the lab with at least so many workers. Start it if it is not up."""
         workers, storage = ("pi1,pi5", "1") if self.quick else ("10", "3")
         cluster = nodes.lab(LAB, "--workers", workers, "--storage", storage)
         if missing := set(hosts_of(size)) - set(cluster.workers):
@@ -50,7 +50,7 @@ class Options:
 
 
 def hosts_of(size: int) -> tuple[str, ...]:
-    """So many hosts of the site's inventory, the proxy among them."""
+    """Return so many hosts of the site's inventory, the proxy among them."""
     if size == 2:
         return ("pi1", "pi5")
     return nodes.FOUR if size == 4 else tuple(f"pi{number}" for number in range(1, size + 1))

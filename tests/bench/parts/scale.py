@@ -1,4 +1,4 @@
-"""A no-change run over more and more nodes."""
+"""Measure a run without change over more and more nodes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CONTESTANTS = {_ALL: (), _SOME: ("--parallel", str(_PARALLEL))}
 
 
 def run(options: Options) -> None:
-    """Measure."""
+    """Measure each number of nodes."""
     results = options.results(PART)
     sizes = (2, 3) if options.quick else (5, 10, 25, 50)
     cluster = clones(max(sizes))
@@ -49,8 +49,7 @@ def run(options: Options) -> None:
 
 
 def clones(count: int) -> Cluster:
-    """A lab of so many nodes that are as the deploy wants them; made from one that it has set
-    up."""
+    """Return a lab of so many deployed nodes, cloned from one."""
     if not json.loads(Cluster(_LAB).lab("status", "--json").out)["up"]:
         if not (_TEMPLATE / "layer").exists():
             make_template()
@@ -58,7 +57,7 @@ def clones(count: int) -> Cluster:
         like = ("--like", str(_TEMPLATE))
         nodes.lab(_LAB, "--workers", str(count), "--storage", "1", *like)
     cluster = nodes.lab(_LAB)
-    for first in range(0, count, 10):  # each mounts another volume now: not all at once
+    for first in range(0, count, 10):  # not all at once, as each mounts another volume now
         some = cluster.workers[first : first + 10]
         options = ("--json", "-y", *limits(some))
         for _ in range(3):
@@ -72,8 +71,10 @@ def clones(count: int) -> Cluster:
 
 
 def rest(cluster: Cluster) -> None:
-    """Wait until no node has a user manager, which systemd starts with the first session of a user
-    and ends 10 s after the last, so that each run begins like one in the morning."""
+    """Wait until no node has a user manager, so that each run begins on idle nodes.
+
+    systemd starts it with a user's first session, and stops it 10 s after the last one.
+    """
     asked = "systemctl is-active 'user@*' || true"
     wait_for(
         "all nodes at rest",
@@ -82,7 +83,7 @@ def rest(cluster: Cluster) -> None:
 
 
 def make_template() -> None:
-    """Set up one node, switch it off, and keep its disk."""
+    """Deploy one node, switch it off, and keep its disk."""
     say("setting up the node that is cloned")
     cluster = nodes.lab(_TEMPLATE_LAB, "--workers", "pi1", "--storage", "1")
     converge(cluster, ["pi1"])
@@ -98,13 +99,13 @@ def _running(cluster: Cluster, name: str) -> bool:
 
 
 def changes(out: str) -> list[str]:
-    """The names of operations that changed a host, or failed, by pyinfra's JSON."""
+    """Return the names of operations that changed a host or failed, from pyinfra's JSON."""
     found = json.loads(out)["results"]["operations"]
     return [one["name"] for one in found if one["success"] or one["error"]]
 
 
 def report(results: Results) -> Page:
-    """Tell what was measured."""
+    """Return a page about what was measured."""
     page = Page("Many nodes")
     page.say(
         "One node was deployed and switched off, its disk cloned, and each clone deployed again, "

@@ -1,8 +1,7 @@
-# A script a host over one ssh connection each, all at once; with REBOOT the node reboots after it, is
-# awaited until its start has finished, as the deploy does, and asked for the memory controller:
-# all.sh FOLDER SCRIPT [REBOOT] HOST...
+# Runs a script on each host over one ssh connection, all at once: all.sh FOLDER SCRIPT [REBOOT] HOST...
 #
-# FOLDER has SCRIPT-HOST.sh for each.
+# FOLDER has SCRIPT-HOST.sh for each host. With REBOOT each node reboots after its script. Then this
+# waits until the start has finished, as the deploy does, and looks for the memory controller.
 set -u
 folder=$1 script=$2 reboot=
 shift 2

@@ -1,5 +1,5 @@
-# The first deploy of a work node, step by step as the deploy does it. To be called with these
-# variables set: version, packages_absent, proxy (yes or nothing), image, network (the command that
+# Does the first deploy of a work node, step by step as the deploy does it. It needs these variables:
+# version, packages_absent, proxy (yes or nothing), image, network (the command that
 # creates the proxy's network), together (yes: one call of apt installs all), and the function
 # payload, which prints a gzipped tar file of all files that the node shall have.
 set -eu
@@ -10,7 +10,7 @@ get() {
     </dev/null >/dev/null
 }
 refresh() { apt-get -q update </dev/null >/dev/null; }
-put() { # PATTERN...: these of the files
+put() { # PATTERN...: unpack the files that match
   tar -C / -xzpf "$work/payload" --no-same-owner --wildcards "$@"
 }
 work=$(mktemp -d)

@@ -1,5 +1,5 @@
-# Prints all that the deploy looks at on a work node, in as few processes as will do. To be called
-# with these variables set: paths, files, packages, units, proxy (yes or nothing), and values for
+# Prints all that the deploy looks at on a work node, with as few processes as possible. It needs these
+# variables: paths, files, packages, units, proxy (yes or nothing), and values for
 # the proxy.
 state() {
   uname -m
