@@ -40,9 +40,9 @@ class JournaldSettings(Settings):
 def journald(settings: JournaldSettings) -> None:
     """Keep the journal in RAM and forward it to syslog at every level.
 
-    journald opens its files before ``/var/log`` is mounted: a persistent journal would go on
-    writing to the card below the mount (journald.conf(5), ``Storage=``). An old journal stays
-    where it is. Debian's own drop-in forwards too, but others need not: it is said here.
+    journald opens its files before ``/var/log`` is mounted. So a persistent journal would go on
+    writing to the card below the mount (journald.conf(5), ``Storage=``). An old journal stays where
+    it is. Debian's own drop-in forwards too, but other distributions may have none.
     """
     configure_journald(
         name="Keep the journal in RAM",

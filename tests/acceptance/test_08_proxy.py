@@ -230,7 +230,7 @@ def test_an_image_is_taken_by_its_digest(proxied: Cluster) -> None:
 def test_drift_is_named_and_fixed(proxied: Cluster, name: str) -> None:
     expected = set(drift.apply(proxied, PROXY, name).fixed_by)
     outcome = drift.fix(proxied, PROXY)[PROXY]
-    assert outcome == drift.Outcome(expected, expected, failed=False, left=set())
+    assert outcome == drift.Outcome(expected, expected, failed=False, pending=set())
     assert not proxied.exec(PROXY, "ip -o link show dev foobar", ok=False)
     for look in seen.PROXY_CONCERNS.values():
         look(proxied, PROXY, proxied.host(PROXY))

@@ -78,8 +78,8 @@ def test_the_legacy_nodes_are_at_work_as_they_were_left(cluster: Cluster) -> Non
             "links to its units",
             "units that not all may read",
         }
-        assert gone <= legacy_state.left(cluster, node).keys()
-    found = legacy_state.left(cluster, PROXY)
+        assert gone <= legacy_state.remains(cluster, node).keys()
+    found = legacy_state.remains(cluster, PROXY)
     assert found.keys() >= {"the link foobar", "another container", "what apt complains of"}
     seen.haproxy(cluster, PROXY, cluster.host(PROXY))
 
@@ -108,14 +108,14 @@ def test_proxy_is_seen(deployed: Cluster, concern: str) -> None:
 
 
 def test_nothing_of_the_predecessor_is_at_work(deployed: Cluster) -> None:
-    assert {node: legacy_state.left(deployed, node) for node in deployed.workers} == {
+    assert {node: legacy_state.remains(deployed, node) for node in deployed.workers} == {
         node: {} for node in deployed.workers
     }
 
 
 def test_what_was_replaced_is_kept(deployed: Cluster, takeover: Takeover) -> None:
     for node in LEGACY:
-        assert legacy_state.kept(deployed, node, replaced(node)) == takeover.found[node]
+        assert legacy_state.kept_originals(deployed, node, replaced(node)) == takeover.found[node]
 
 
 def test_second_run_changes_nothing(deployed: Cluster) -> None:
@@ -162,5 +162,5 @@ def test_reboot_brings_nothing_back(deployed: Cluster) -> None:
     for node in LEGACY:
         for look in seen.CONCERNS.values():
             look(deployed, node, deployed.host(node))
-        assert legacy_state.left(deployed, node) == {}
+        assert legacy_state.remains(deployed, node) == {}
     seen.haproxy(deployed, PROXY, deployed.host(PROXY))

@@ -64,8 +64,8 @@ def interleave(cases: Sequence[Case], results: Results, clock: Clock, rounds: in
             case.prepare()
             values = case.run()
             results.add(case.labels, values)
-            said = ", ".join(f"{key} {value:.6g}" for key, value in values.items())
-            say(f"{number + 1}/{rounds} {describe(case.labels)}: {said}")
+            measured = ", ".join(f"{key} {value:.6g}" for key, value in values.items())
+            say(f"{number + 1}/{rounds} {describe(case.labels)}: {measured}")
 
 
 def turned(cases: Sequence[Case], number: int) -> Sequence[Case]:

@@ -33,7 +33,7 @@ fill="{{ box.colour }}"/>
 {% endfor %}
 {% for text in texts %}
 <text x="{{ text.x }}" y="{{ text.y }}" text-anchor="{{ text.anchor }}" fill="#202428">\
-{{ text.said }}</text>
+{{ text.label }}</text>
 {% endfor %}
 </svg>
 """)
@@ -62,7 +62,7 @@ class _Line:
 class _Text:
     x: float
     y: float
-    said: str
+    label: str
     anchor: str = "start"
 
 

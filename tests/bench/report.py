@@ -30,10 +30,10 @@ class Page:
         lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
         self.paragraphs.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
-    def plot(self, name: str, svg: str, said: str) -> None:
+    def plot(self, name: str, svg: str, words: str) -> None:
         """Add a plot, and in words what it shows."""
         self.plots[name] = svg
-        self.paragraphs.append(f"![{said}]({name})")
+        self.paragraphs.append(f"![{words}]({name})")
 
     def write(self, results: Results) -> Path:
         """Write the page and its plots beside the results."""

@@ -40,7 +40,7 @@ class Sample:
     labels: dict[str, Label]
     values: dict[str, float]
 
-    def fits(self, **labels: Label) -> bool:
+    def has(self, **labels: Label) -> bool:
         """Tell whether it has these labels, among others."""
         return all(self.labels.get(key) == value for key, value in labels.items())
 
@@ -115,7 +115,7 @@ class Results:
 
     def values(self, value: str, **labels: Label) -> list[float]:
         """Return all measurements of VALUE with these labels."""
-        return [s.values[value] for s in self.samples if s.fits(**labels) and value in s.values]
+        return [s.values[value] for s in self.samples if s.has(**labels) and value in s.values]
 
     def median(self, value: str, **labels: Label) -> float | None:
         """Return their median, ``None`` if there are none."""

@@ -230,13 +230,13 @@ class Outcome:
     + announced: names of the operations that the preview announced
     + changed: names of the operations that changed the node
     + failed: whether the node failed in the run
-    + left: names of the operations that the second preview announced
+    + pending: names of the operations that the second preview announced
     """
 
     announced: set[str]
     changed: set[str]
     failed: bool
-    left: set[str]
+    pending: set[str]
 
 
 def apply(cluster: Cluster, node: str, name: str) -> Drift:
@@ -252,10 +252,10 @@ def fix(cluster: Cluster, *nodes: str) -> Mapping[str, Outcome]:
     """Do a preview, a run and another preview over several nodes. Return the results by node."""
     limit = limits(nodes)
     before = short_names(cluster.announced("deploy.py", *limit))
-    said = cluster.announced_why
+    expected = cluster.announced_why
     changed, failed = cluster.ran("deploy.py", *limit)
     for node, why in cluster.changed_why.items():
-        assert node in failed or why == said.get(node), (node, why, said.get(node))
+        assert node in failed or why == expected.get(node), (node, why, expected.get(node))
     after = short_names(cluster.announced("deploy.py", *limit))
     none: set[str] = set()
     return {

@@ -281,7 +281,7 @@ class Waiting:
 
     run: subprocess.Popen[str]
     holder: subprocess.Popen[str]
-    said: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def line(self, text: str, seconds: float) -> str:
         """Return the next line of the run with this text. Fail if it takes longer than SECONDS."""
@@ -289,11 +289,11 @@ class Waiting:
         watch = threading.Timer(seconds, self.run.kill)
         watch.start()
         for line in self.run.stdout:
-            self.said.append(line)
+            self.lines.append(line)
             if text in line:
                 watch.cancel()
                 return line.strip()
-        raise AssertionError(f"no line has {text!r} within {seconds:.0f} s:\n{''.join(self.said)}")
+        raise AssertionError(f"no line has {text!r} within {seconds:.0f} s:\n{''.join(self.lines)}")
 
     def release(self) -> None:
         """Let the operation go on."""
@@ -306,7 +306,7 @@ class Waiting:
         assert self.run.stdout is not None
         watch = threading.Timer(seconds, self.run.kill)
         watch.start()
-        out = "".join([*self.said, self.run.stdout.read()])
+        out = "".join([*self.lines, self.run.stdout.read()])
         watch.cancel()
         assert self.run.wait() >= 0, f"it did not end within {seconds:.0f} s:\n{out}"
         assert "Traceback" not in out, out

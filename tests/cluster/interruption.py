@@ -114,8 +114,8 @@ class Victim:
     def _interrupt(self, point: Point) -> None:
         if isinstance(point, Killed):
             with self._run(point.operation, point.moment) as run:
-                said, _ = run.communicate(timeout=900)
-                assert run.returncode == -9, f"{point} was not reached:\n{said}"
+                output, _ = run.communicate(timeout=900)
+                assert run.returncode == -9, f"{point} was not reached:\n{output}"
         elif isinstance(point, PowerCutInReboot):
             self._cut_in_reboot(point.moment)
         else:
@@ -137,9 +137,9 @@ class Victim:
     def deploy(self) -> str:
         """Run a deploy to its end, and return its output."""
         with self._run() as run:
-            said, _ = run.communicate(timeout=900)
-        assert run.returncode == 0, said
-        return said
+            output, _ = run.communicate(timeout=900)
+        assert run.returncode == 0, output
+        return output
 
     @contextmanager
     def _run(self, *moment: str) -> Iterator[subprocess.Popen[str]]:

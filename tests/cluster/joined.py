@@ -88,13 +88,13 @@ def give_pods(cluster: Cluster, node: str, *, seconds: int = 1, budget: bool = F
     + budget: whether a PodDisruptionBudget forbids to evict it
     """
     take_pods(cluster, node)
-    name, kept = f"web-{node}", store(cluster)
-    cluster_api.add(kept, objects.replica_set(name, on=node, grace=seconds))
+    name, stored = f"web-{node}", store(cluster)
+    cluster_api.add(stored, objects.replica_set(name, on=node, grace=seconds))
     if budget:
-        cluster_api.add(kept, objects.budget(name, least=1))
+        cluster_api.add(stored, objects.budget(name, least=1))
 
     def runs() -> bool:
-        cluster_api.settle(kept)
+        cluster_api.settle(stored)
         return any(is_ready(pod) for pod in pods(cluster, node))
 
     wait_for(f"the pod of {node}", runs, 20)
@@ -102,16 +102,18 @@ def give_pods(cluster: Cluster, node: str, *, seconds: int = 1, budget: bool = F
 
 def take_pods(cluster: Cluster, node: str) -> None:
     """Remove the pods that `give_pods` gave to a node."""
-    name, kept = f"web-{node}", store(cluster)
-    cluster_api.remove(kept, f"replicasets/default/{name}", f"poddisruptionbudgets/default/{name}")
+    name, stored = f"web-{node}", store(cluster)
+    cluster_api.remove(
+        stored, f"replicasets/default/{name}", f"poddisruptionbudgets/default/{name}"
+    )
     for pod in pods(cluster, node):
-        cluster_api.remove(kept, f"pods/default/{pod['metadata']['name']}")
+        cluster_api.remove(stored, f"pods/default/{pod['metadata']['name']}")
 
 
 def pods(cluster: Cluster, node: str) -> list[Json]:
     """Return the pods that `give_pods` gave to a node."""
-    with store(cluster).transaction() as kept:
-        found = kept.of("pods", "default")
+    with store(cluster).transaction() as stored:
+        found = stored.of("pods", "default")
         return [pod for pod in found if pod["metadata"].get("labels") == {"app": f"web-{node}"}]
 
 

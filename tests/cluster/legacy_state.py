@@ -57,7 +57,7 @@ PROXYS_REPLACED = (
 )
 
 
-def left(cluster: Cluster, node: str) -> dict[str, str]:
+def remains(cluster: Cluster, node: str) -> dict[str, str]:
     """Return what the predecessor has left on a node, by its name in `GONE`."""
     found = {name: cluster.exec(node, f"{command} || true") for name, command in GONE.items()}
     return {name: text for name, text in found.items() if text}
@@ -73,7 +73,7 @@ def contents(cluster: Cluster, node: str, paths: tuple[str, ...]) -> dict[str, s
     return {path: state for path, _, state in (line.partition(" ") for line in lines)}
 
 
-def kept(cluster: Cluster, node: str, paths: tuple[str, ...]) -> dict[str, str]:
+def kept_originals(cluster: Cluster, node: str, paths: tuple[str, ...]) -> dict[str, str]:
     """Return the same of the originals that are kept of these files."""
     found = contents(cluster, node, tuple(f"{ORIGINALS}{path}" for path in paths))
     return {path.removeprefix(ORIGINALS): state for path, state in found.items()}

@@ -36,7 +36,7 @@ class Operation:
 
     def watch(self, run: Run) -> Reached:
         line = re.compile(rf"^--> Starting operation: (?:.* \| )?{re.escape(self.name)} *$", re.M)
-        return lambda: line.search(run.said()) is not None
+        return lambda: line.search(run.output()) is not None
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Run:
     def has_ended(self) -> bool:
         return self.process.poll() is not None
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Return what it has printed so far."""
         return self._out.read_text(errors="replace")
 
@@ -200,7 +200,7 @@ def _reach(run: Run, point: Point) -> bool:
     # Short events need more frequent looks, and each look at all processes costs time
     pause = {Replaced: 0.002, Runs: 0.005, HasRun: 0.005}.get(type(point), 0.02)
     while not (found := reached()) and not run.has_ended:
-        assert time.monotonic() < deadline, f"the run does not end:\n{run.said()[-2000:]}"
+        assert time.monotonic() < deadline, f"the run does not end:\n{run.output()[-2000:]}"
         time.sleep(pause)
     # A real power cut comes at any instant, so the point may be some seconds after an event
     over = isinstance(point, Over)

@@ -382,9 +382,9 @@ class Life:
     ) -> None:
         """Switch the node on again, run pyinfra twice, and add to PROBLEMS what is wrong."""
         self.cluster.power(self.node, "on")
-        said = self.cluster.run("ssh", self.node, _BOOTED, ok=False)
-        if said.status:
-            problems.append(f"ssh after the cut: {said.text}")
+        login = self.cluster.run("ssh", self.node, _BOOTED, ok=False)
+        if login.status:
+            problems.append(f"ssh after the cut: {login.text}")
         after, noted = self._files()
         failed = self._run(cut.step.command)
         if failed:
@@ -486,15 +486,15 @@ def _first_lines(text: str) -> str:
     return "\n    ".join([*lines[:_LINES], *more])
 
 
-def _error_lines(said: str) -> str:
+def _error_lines(output: str) -> str:
     """Return the lines of a run's output that tell of its failure."""
     lines = [
         line
-        for line in said.splitlines()
+        for line in output.splitlines()
         if re.search(r"Error|error|E: |fail|again|refus|empty|missing|not ", line)
         and "No change" not in line
     ]
-    return "\n    ".join(lines[-25:] or said.splitlines()[-25:])
+    return "\n    ".join(lines[-25:] or output.splitlines()[-25:])
 
 
 def live_at_once(lives: Mapping[str, Life], cuts: Mapping[str, Sequence[Cut]]) -> list[str]:

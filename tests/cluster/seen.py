@@ -118,10 +118,10 @@ def log_mount(cluster: Cluster, node: str, host: Host) -> str:
 
 def docker(cluster: Cluster, node: str, host: Host) -> str:
     """Check that Docker runs a container, with systemd's cgroups and logs of limited size."""
-    said = host.check_output(
+    info = host.check_output(
         "docker info --format '{{.CgroupDriver}} {{.CgroupVersion}} {{.LoggingDriver}} {{.Driver}}'"
     )
-    assert said == "systemd 2 json-file overlay2", said
+    assert info == "systemd 2 json-file overlay2", info
     # An image of the node's own shell: there is no registry to pull from
     host.check_output(
         "docker image inspect seen >/dev/null 2>&1 || "

@@ -42,7 +42,7 @@ for read, _ in part(Answers).wanted:
     answers[text] = output.stdout_lines
 
 
-def said(key: str) -> str:
+def recorded(key: str) -> str:
     """Return the value of a ``KEY=value`` line of the recording."""
     lines = (line for lines in answers.values() for line in lines)
     return next(line for line in lines if line.startswith(f"{key}="))[len(key) + 1 :].strip()
@@ -50,11 +50,11 @@ def said(key: str) -> str:
 
 text = json.dumps(answers, indent=1)
 for value, replacement in (
-    (said("clock"), "@CLOCK@"),
-    (said("boot_id"), "@ID@"),
-    (said("machine_id"), "@ID@"),
-    (said("addresses"), "@ADDRESS@"),
-    (f'={said("hostname")}"', '=@NAME@"'),
+    (recorded("clock"), "@CLOCK@"),
+    (recorded("boot_id"), "@ID@"),
+    (recorded("machine_id"), "@ID@"),
+    (recorded("addresses"), "@ADDRESS@"),
+    (f'={recorded("hostname")}"', '=@NAME@"'),
 ):
     text = text.replace(value, replacement)
 RECORDING.write_text(text + "\n")

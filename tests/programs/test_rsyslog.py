@@ -73,9 +73,9 @@ def test_rsyslog_takes_in_what_we_expect(tmp_path: Path) -> None:
     answers = run(tmp_path, script).decode().split("end\n")[:-1]
     wrong = []
     for text, answer in zip(texts, answers, strict=True):
-        verdict, *taken = answer.splitlines()
+        verdict, *included = answer.splitlines()
         paths = [f"/etc/rsyslog.d/{name}" for name in SNIPPETS]
         ours = {path.removeprefix("/etc/rsyslog.d/") for path in snippets_of(text, paths)}
-        if verdict == "valid" and ours != set(taken):
-            wrong.append((text, taken, ours))
+        if verdict == "valid" and ours != set(included):
+            wrong.append((text, included, ours))
     assert wrong == [], "\n".join(map(str, wrong[:9]))

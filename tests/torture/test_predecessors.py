@@ -104,7 +104,7 @@ def look(cluster: Cluster) -> None:
     for node in (WORKER, PROXY):
         for concern in seen.CONCERNS.values():
             concern(cluster, node, cluster.host(node))
-        assert legacy_state.left(cluster, node) == {}, node
+        assert legacy_state.remains(cluster, node) == {}, node
     for concern in seen.PROXY_CONCERNS.values():
         concern(cluster, PROXY, cluster.host(PROXY))
 

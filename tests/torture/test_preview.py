@@ -38,7 +38,7 @@ def get_outcome(request: pytest.FixtureRequest, deployed: Cluster) -> GetOutcome
             drift.apply(deployed, node, name)
         fixed = drift.fix(deployed, *drifted)
         outcomes.update({name: fixed[node] for node, name in drifted.items()})
-        if any(outcome.left or outcome.failed for outcome in fixed.values()):
+        if any(outcome.pending or outcome.failed for outcome in fixed.values()):
             deployed.ran("deploy.py")
 
     def get(name: str) -> Outcome:
@@ -58,7 +58,7 @@ def test_drift_is_announced_exactly_and_fixed(get_outcome: GetOutcome, name: str
     assert outcome.announced == set(DRIFTS[name].fixed_by)
     assert outcome.changed == outcome.announced
     assert not outcome.failed
-    assert outcome.left == set()
+    assert outcome.pending == set()
 
 
 @pytest.fixture(scope="module")
@@ -78,4 +78,4 @@ def test_preview_writes_nothing_on_fresh_and_deployed_nodes(deployed: Cluster, f
 def test_preview_of_a_fresh_node_is_exact(deployed: Cluster, fresh: str) -> None:
     outcome = drift.fix(deployed, fresh)[fresh]
     assert outcome.changed == outcome.announced
-    assert outcome.left == set()
+    assert outcome.pending == set()

@@ -71,12 +71,12 @@ def boot_without_word(cluster: Cluster, nodes: Collection[str]) -> None:
     for node in nodes:
         wait_for("kubelet", partial(kubelet, cluster, node), 60)
     wait_for("the API servers", lambda: ready(cluster, CONTROLLERS) == CONTROLLERS, 60)
-    wait_for("the API's address", lambda: answered(cluster), 60)
+    wait_for("the API's address", lambda: address_answers(cluster), 60)
     for node in cluster.workers:
         give_pods(cluster, node)
 
 
-def answered(cluster: Cluster) -> bool:
+def address_answers(cluster: Cluster) -> bool:
     report = cluster.run(
         "python3", "tests/cluster/api_client.py", "wait", API, "--seconds", "20"
     ).out

@@ -129,8 +129,8 @@ def prove(cluster: Cluster, hosts: Sequence[str], playbook: Ansible) -> str:
 
 def _version() -> str:
     command = [str(ANSIBLE / "bin/ansible"), "--version"]
-    said: str = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return said.partition("core ")[2].partition("]")[0]
+    output: str = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return output.partition("core ")[2].partition("]")[0]
 
 
 def report(results: Results) -> Page:

@@ -137,9 +137,9 @@ def load(cluster: Cluster, node: str, program: str, seconds: int) -> None:
     """Run one source of messages. Raise `RunError` if it could not keep its rate."""
     rates = {"syslog": 1000, "container": 200, "service": 100}
     script = _LOAD.read_text()
-    said = inside(cluster, node, script, "python3", "-", program, str(seconds)).decode()
-    if int(said.split()[-1]) < 0.95 * rates[program] * seconds:
-        raise RunError(f"{program} on {node}: only {said} messages in {seconds} s")
+    output = inside(cluster, node, script, "python3", "-", program, str(seconds)).decode()
+    if int(output.split()[-1]) < 0.95 * rates[program] * seconds:
+        raise RunError(f"{program} on {node}: only {output} messages in {seconds} s")
 
 
 def sectors(cluster: Cluster, node: str) -> int:
