@@ -114,7 +114,7 @@ def _certificates(file: GivenFile, wanted: str) -> list[x509.Certificate]:
     if len(found) < len(by_openssl):  # a look with openssl would show nothing wrong
         raise file.error(
             f"has {len(by_openssl)} certificates, of which Go programs, as the API server is, find "
-            f"{len(found)}: {_GO_RULE}",
+            f"{len(found)}: {_WHY_HIDDEN}",
             "put each -----BEGIN CERTIFICATE----- at the beginning of a line",
         )
     try:
@@ -126,7 +126,7 @@ def _certificates(file: GivenFile, wanted: str) -> list[x509.Certificate]:
     return certificates
 
 
-_GO_RULE = "something stands before -----BEGIN on its line, behind its dashes, or below it"
+_WHY_HIDDEN = "something stands before -----BEGIN on its line, behind its dashes, or below it"
 
 
 def _check_plain(file: GivenFile) -> None:
@@ -140,7 +140,7 @@ def _check_plain(file: GivenFile) -> None:
 
 def _hidden_key(file: GivenFile) -> SettingsError:
     return file.error(
-        f"has a key that Go programs, as the API server is, do not find: {_GO_RULE}",
+        f"has a key that Go programs, as the API server is, do not find: {_WHY_HIDDEN}",
         "put its -----BEGIN line at the beginning of a line",
     )
 

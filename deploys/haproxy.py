@@ -201,7 +201,7 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # First, as the script takes no other: a power cut may come between the two
+            # First: the script runs no other configuration, and a power cut may come between
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
             File(UNIT_FILE, unit),

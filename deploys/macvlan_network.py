@@ -79,7 +79,7 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
         return self
 
     def _owners(self) -> Iterator[tuple[str, IPv4Address]]:
-        """Yield each address that is in use, after who has it, in words."""
+        """Yield the owner, in words, and the address, for each address that is in use."""
         yield "the subnet's own address", self.lan_subnet.network_address
         yield "the subnet's broadcast address", self.lan_subnet.broadcast_address
         yield "chaos_lan_gateway", self.lan_gateway
@@ -103,6 +103,6 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
     create_network(
         name="Create the proxy's network",
         wanted=settings.network,
-        # The role proxy goes on with HAProxy
+        # In the role proxy, HAProxy comes after it
         last=type(settings) is MacvlanNetworkSettings,
     )

@@ -1,4 +1,4 @@
-"""Check the inventory's groups: ``workers``, and ``proxy`` with the one node that is that too."""
+"""Check the inventory's groups: ``workers`` has all nodes, ``proxy`` has one of them."""
 
 from __future__ import annotations
 
