@@ -20,22 +20,22 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from chaos_engine.deploys.pem import blocks, byte_order_mark
 from chaos_engine.deploys.settings import SettingsError, read_file, read_problem
 
-WARN_BEFORE_EXPIRY = timedelta(days=30)
+EXPIRES_SOON = timedelta(days=30)
 _PRIVATE, _CERTIFICATE = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class GivenFile:
-    """A file on this computer, and the setting that names it. Its repr hides the content."""
+class PemFile:
+    """A PEM file on this computer, and the setting that names it. Its repr hides the content."""
 
     setting: str
     path: Path
     data: bytes = field(repr=False)
 
     @classmethod
-    def read(cls, setting: str, path: Path) -> GivenFile:
+    def read(cls, setting: str, path: Path) -> PemFile:
         """Read the file. Raise `SettingsError` if that is not possible."""
         try:
             return cls(setting, path, read_file(path))
@@ -50,35 +50,33 @@ class GivenFile:
         return SettingsError(f"{self.setting}: {self.path} {found}; {fix}")
 
 
-def check_client(
-    certificate: GivenFile, key: GivenFile, authority: GivenFile, now: datetime
-) -> list[str]:
-    """Check a client certificate, its key and the authority that issued it.
+def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime) -> list[str]:
+    """Check a client certificate, its key and the CA that issued it.
 
     + certificate: PEM, the client's certificate first, then intermediate ones
     + key: PEM, without passphrase
-    + authority: PEM, one certificate or several
+    + ca: PEM, one certificate or several
     + now: the time, with its time zone
 
     Returns warnings, as about a certificate that expires within 30 days. Raises `SettingsError` for
     the first thing that would keep the client from being accepted: it names the file, what was
     found and what to do.
     """
-    anchors = _certificates(authority, "the CA's certificate")
+    anchors = _certificates(ca, "the CA's certificate")
     other_kinds = [
         f"{block.kind} with headers" if block.is_certificate else block.kind
-        for block in blocks(authority.data)
+        for block in blocks(ca.data)
         if not block.is_authority
     ]
     if other_kinds:
-        raise authority.error(
+        raise ca.error(
             f"has other PEM blocks than plain certificates ({', '.join(other_kinds)}), at which Go "
             "programs, as the API server is, give up, or which they skip",
             "have nothing but certificates in it",
         )
     for anchor in anchors:
         if not _is_authority(anchor):
-            raise authority.error(
+            raise ca.error(
                 f"is no CA's certificate: {_name(anchor)} may not issue others",
                 "take the certificate of the CA that issued the client's",
             )
@@ -87,17 +85,17 @@ def check_client(
     chain = list(_chain(leaf, rest, anchors))
     if not chain:
         raise certificate.error(
-            f"was not issued by {authority.path}: it names {_name(leaf, issuer=True)} as its "
+            f"was not issued by {ca.path}: it names {_name(leaf, issuer=True)} as its "
             f"issuer, that file has {', '.join(map(_name, anchors))}",
             "take the CA that etcd trusts, and a certificate of it",
         )
     _check_usage(certificate, leaf)
     warnings = [_check_dates(certificate, one, now) for one in chain[:-1]]
-    warnings.append(_check_dates(authority, chain[-1], now))
+    warnings.append(_check_dates(ca, chain[-1], now))
     return [warning for warning in warnings if warning]
 
 
-def _certificates(file: GivenFile, wanted: str) -> list[x509.Certificate]:
+def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     if _PRIVATE in file.data and _CERTIFICATE in file.data:
         raise file.error(
             "has a private key in it besides the certificate",
@@ -129,7 +127,7 @@ def _certificates(file: GivenFile, wanted: str) -> list[x509.Certificate]:
 _WHY_HIDDEN = "something stands before -----BEGIN on its line, behind its dashes, or below it"
 
 
-def _check_plain(file: GivenFile) -> None:
+def _check_plain(file: PemFile) -> None:
     mark = byte_order_mark(file.data)
     if mark:
         raise file.error(
@@ -138,14 +136,14 @@ def _check_plain(file: GivenFile) -> None:
         )
 
 
-def _hidden_key(file: GivenFile) -> SettingsError:
+def _hidden_key(file: PemFile) -> SettingsError:
     return file.error(
         f"has a key that Go programs, as the API server is, do not find: {_WHY_HIDDEN}",
         "put its -----BEGIN line at the beginning of a line",
     )
 
 
-def _check_key(file: GivenFile, certificate: GivenFile, leaf: x509.Certificate) -> None:
+def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> None:
     if _CERTIFICATE in file.data and _PRIVATE not in file.data:
         raise file.error("is a certificate, not a private key", "are two files swapped?")
     # The two forms that openssl writes: PKCS#8, and the older one
@@ -210,7 +208,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _check_usage(file: GivenFile, leaf: x509.Certificate) -> None:
+def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
     """Check the extended key usage. Go's crypto/x509, as in etcd, takes no list for any usage."""
     try:
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -225,7 +223,7 @@ def _check_usage(file: GivenFile, leaf: x509.Certificate) -> None:
         )
 
 
-def _check_dates(file: GivenFile, certificate: x509.Certificate, now: datetime) -> str:
+def _check_dates(file: PemFile, certificate: x509.Certificate, now: datetime) -> str:
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= end:
         raise file.error(f"expired on {end:%Y-%m-%d}", "renew it")
@@ -234,9 +232,7 @@ def _check_dates(file: GivenFile, certificate: x509.Certificate, now: datetime) 
             f"is not valid before {begin:%Y-%m-%d %H:%M} UTC",
             f"wait, or fix this computer's clock: it says {now:%Y-%m-%d %H:%M} UTC",
         )
-    return (
-        f"{file.path} expires on {end:%Y-%m-%d}; renew it" if end - now < WARN_BEFORE_EXPIRY else ""
-    )
+    return f"{file.path} expires on {end:%Y-%m-%d}; renew it" if end - now < EXPIRES_SOON else ""
 
 
 def _name(certificate: x509.Certificate, issuer: bool = False) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from chaos_engine.deploys.certificates import GivenFile, check_client
+from chaos_engine.deploys.certificates import PemFile, check_client
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError, collecting, local_path
 from chaos_engine.deploys.site import (
@@ -77,7 +77,7 @@ def reads(settings: EtcdCertificatesSettings) -> list[Read]:
     return [Read.of(EtcdVersions, joined_too=True, **etcd_arguments(settings))]
 
 
-def version_problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
+def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
     """Say what is wrong with etcd's version, if it was asked."""
     if settings.asks_etcd:
         versions = observe(EtcdVersions, joined_too=True, **etcd_arguments(settings))
@@ -85,9 +85,7 @@ def version_problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
             yield misfit
 
 
-@concern(
-    "Etcd certificates", EtcdCertificatesSettings, reads=reads, problems=version_problems, undo=UNDO
-)
+@concern("Etcd certificates", EtcdCertificatesSettings, reads=reads, problems=problems, undo=UNDO)
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     """Install etcd's client certificate, its key and the certificate of its CA.
 
@@ -99,10 +97,10 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
         report_key(name="Leave the etcd key out", path=f"{folder}/client.key")
         return
     mistakes: list[str] = []
-    given: dict[str, GivenFile] = {}
+    given: dict[str, PemFile] = {}
     for name in ("etcd_client_certificate", "etcd_client_key", "etcd_ca"):
         with collecting(mistakes):
-            given[name] = GivenFile.read(f"chaos_{name}", local_path(getattr(settings, name)))
+            given[name] = PemFile.read(f"chaos_{name}", local_path(getattr(settings, name)))
     if not mistakes:
         certificate, key, authority = given.values()
         with collecting(mistakes):
@@ -124,8 +122,6 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
         ],
     )
     if settings.asks_etcd:
-        report_version(
-            name="Look at etcd's version",
-            kubernetes=settings.kubernetes_version,
-            **etcd_arguments(settings),
-        )
+        asked = etcd_arguments(settings)
+        version = settings.kubernetes_version
+        report_version(name="Look at etcd's version", kubernetes=version, **asked)

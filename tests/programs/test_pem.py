@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from chaos_engine.deploys.certificates import GivenFile, check_client
+from chaos_engine.deploys.certificates import PemFile, check_client
 from chaos_engine.deploys.pem import Block, blocks
 from chaos_engine.deploys.settings import SettingsError
 from tests.programs.image import images
@@ -115,7 +115,7 @@ def test_go_takes_each_certificate_and_key_that_we_let_pass(tmp_path: Path) -> N
         data[which] += random.choice([b"", b"", CA.certificate, b"\n", OTHER.certificate, NOTHING])
         for path, content in zip(paths, data, strict=True):
             path.write_bytes(content)
-        client, key, authority = (GivenFile("x", *one) for one in zip(paths, data, strict=True))
+        client, key, authority = (PemFile("x", *one) for one in zip(paths, data, strict=True))
         try:
             check_client(client, key, authority, NOW)
         except SettingsError:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from chaos_engine.deploys import values
-from chaos_engine.deploys.certificates import GivenFile, check_client
+from chaos_engine.deploys.certificates import PemFile, check_client
 from chaos_engine.deploys.etcd_certificates import etcd_certificates
 from chaos_engine.deploys.pem import blocks
 from chaos_engine.deploys.settings import SettingsError
@@ -86,9 +86,9 @@ def check(
     now: datetime = NOW,
 ) -> list[str]:
     return check_client(
-        GivenFile("chaos_crt", Path("client.crt"), certificate),
-        GivenFile("chaos_key", Path("client.key"), key),
-        GivenFile("chaos_ca", Path("ca.crt"), authority),
+        PemFile("chaos_crt", Path("client.crt"), certificate),
+        PemFile("chaos_key", Path("client.key"), key),
+        PemFile("chaos_ca", Path("ca.crt"), authority),
         now,
     )
 
@@ -227,7 +227,7 @@ def test_blocks_are_found_as_go_finds_them() -> None:
 
 
 def test_a_files_content_is_in_no_repr() -> None:
-    assert "MARKED" not in repr(GivenFile("chaos_key", Path("x"), b"MARKED"))
+    assert "MARKED" not in repr(PemFile("chaos_key", Path("x"), b"MARKED"))
 
 
 SITE: dict[str, Any] = {
