@@ -261,7 +261,7 @@ def key_problem(key: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(rest, names, 1, 0.5 if ours else 0.9)
     if not ours and not near:
         return ""
-    hint = f"did you mean {PREFIX}{near[0]}?" if near else "README.md lists the settings"
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists them"
     return f"{key} is no setting; {hint}"
 
 

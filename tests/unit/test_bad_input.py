@@ -951,7 +951,7 @@ INVENTORY = [
         arguments=("--data", "chaos_log_sever=192.168.1.42"),
     ),
     Case(
-        "pi5, group workers: chaos_qqqq is no setting; README.md lists the settings",
+        "pi5, group workers: chaos_qqqq is no setting; docs/settings.md lists them",
         {"workers": {"chaos_qqqq": 1}},
     ),
     Case(
