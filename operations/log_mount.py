@@ -67,13 +67,19 @@ def mount_log_share(
     **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
     """
     wanted = tuple(wanted)
-    share = _words(volume)
-    problem = claimed(_mounted(), observe(LogShares))
+    share = _share_title(volume)
+    problem = mount_conflict(_mounted(), observe(LogShares))
     if problem:
         raise NodeError(problem)
-    todo = due(files.decide(wanted, units=[SHARE, CHECK]), _trouble(volume, ram_size))
-    harden = f"{HELPER} check" if lacks(_mounted()) and not _trouble(volume, ram_size) else ""
-    if volume and unchecked(_mounted()) and not _trouble(volume, ram_size):
+    todo = with_remount(
+        files.decide(wanted, units=[SHARE, CHECK]), _observed_problem(volume, ram_size)
+    )
+    harden = (
+        f"{HELPER} check"
+        if missing_flags(_mounted()) and not _observed_problem(volume, ram_size)
+        else ""
+    )
+    if volume and has_unchecked_graph(_mounted()) and not _observed_problem(volume, ram_size):
         warn(
             f"{TARGET} was mounted by an older version, with any graph that a storage server "
             "sends; the next boot mounts it with a checked one: reboot the node when it suits"
@@ -81,19 +87,19 @@ def mount_log_share(
     if not todo and not harden:
         current()[1].noop(f"{TARGET}: on {share or 'RAM'}")
         return
-    if _trouble(volume, ram_size):
+    if _observed_problem(volume, ram_size):
         verb = f"mount {volume}" if share else "put it into RAM"
-        because(f"{verb}: {_trouble(volume, ram_size)}")
+        because(f"{verb}: {_observed_problem(volume, ram_size)}")
         todo = replace(todo, repairs=repairs(todo, volume, ram_size))
     if harden:
-        because(f"give {TARGET} the flags {', '.join(lacks(_mounted()))}")
+        because(f"give {TARGET} the flags {', '.join(missing_flags(_mounted()))}")
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
     yield from files.transaction(todo, check, harden, noop=TARGET, force=bool(harden))
-    if _trouble(volume, ram_size):
+    if _observed_problem(volume, ram_size):
         # The first attempt is short, for it may hold up the boot: a silent server among those that
         # answer outlasts it. Now that RAM stands in, the second may take as long as it takes.
         yield StringCommand("systemctl start", SHARE.name, "|| true")
-    problem = _trouble(volume, ram_size)
+    problem = _observed_problem(volume, ram_size)
     if problem:
         reason = observe(LogShares).reason
         away = f"{problem}{': ' + reason if reason else ''}"
@@ -103,7 +109,7 @@ def mount_log_share(
         )
         # A host that fails gets no further operations
         fall_short(away)
-    elif missing := lacks(_mounted()):
+    elif missing := missing_flags(_mounted()):
         warn(
             f"{TARGET} is mounted without {', '.join(missing)}, and cannot be given it; reboot the "
             "node and run again"
@@ -126,12 +132,12 @@ def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
     return (*others, replace(usual, search=search, suspects=away))
 
 
-def lacks(mounted: Mount | None) -> tuple[str, ...]:
+def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
     """The flags that what is mounted on ``/var/log`` lacks: a pure function."""
     return tuple(flag for flag in FLAGS if mounted and flag not in mounted.options)
 
 
-def unchecked(mounted: Mount | None) -> bool:
+def has_unchecked_graph(mounted: Mount | None) -> bool:
     """Whether the client behind ``/var/log`` took its graph from a server: a pure function."""
     return (
         mounted is not None
@@ -140,7 +146,7 @@ def unchecked(mounted: Mount | None) -> bool:
     )
 
 
-def claimed(mounted: Mount | None, share: LogShare) -> str:
+def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
     """Why ``/var/log`` is not ours to mount on; "" if it is."""
     if share.link:
         # the kernel mounts where the link leads, which is not where anybody would look for it
@@ -162,9 +168,9 @@ def claimed(mounted: Mount | None, share: LogShare) -> str:
     return ""
 
 
-def trouble(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = "") -> str:
+def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = "") -> str:
     """What is wrong with ``/var/log``; "" if it is on the share, or in RAM, and answers."""
-    share = _words(volume)
+    share = _share_title(volume)
     if not share:
         if mounted is None or mounted.source != IN_RAM:
             return f"{TARGET} is not in RAM"
@@ -182,7 +188,7 @@ def trouble(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = 
     return ""
 
 
-def _words(volume: str) -> str:
+def _share_title(volume: str) -> str:
     """What a share is called in a sentence, "" for none."""
     kind = "NFS export" if volume.startswith("/") else "Gluster volume"
     return f"the {kind} {volume}" if volume else ""
@@ -193,7 +199,7 @@ def kibibytes(size: str) -> int:
     return -(-memory_bytes(size) // 4096) * 4
 
 
-def due(todo: Plan, trouble: str) -> Plan:
+def with_remount(todo: Plan, trouble: str) -> Plan:
     """The plan with what `trouble` asks for: a share that is not right is mounted again, although
     systemd takes its unit for active; one that is right is not taken from under its writers,
     whatever file has changed."""
@@ -202,8 +208,8 @@ def due(todo: Plan, trouble: str) -> Plan:
     return replace(todo, restart=(*again, *others))
 
 
-def _trouble(volume: str, ram_size: str) -> str:
-    return trouble(_mounted(), observe(Answers, path=TARGET), volume, ram_size)
+def _observed_problem(volume: str, ram_size: str) -> str:
+    return share_problem(_mounted(), observe(Answers, path=TARGET), volume, ram_size)
 
 
 def _mounted() -> Mount | None:

@@ -65,7 +65,7 @@ def disable_swap() -> Commands:
     todo = plan(found)
     # looked at only where something changes
     differ = files.decide(todo.files, besides=map(_mask, todo.mask)) if todo else files.Plan()
-    if found.areas and not fits(found):
+    if found.areas and not fits_into_ram(found):
         warn(
             f"{found.used // 1024} MiB are swapped out and {found.available // 1024} MiB of RAM "
             "are available: swap stays in use until the next boot"
@@ -73,7 +73,7 @@ def disable_swap() -> Commands:
     for area in found.areas:
         if area.kind == "file" and not area.name.startswith("/dev/"):
             warn(f"{area.name} ({area.size // 1024} MiB) is no longer needed; it is left there")
-    for message in comes_back(found, {past.thing for past in past_repairs()}):
+    for message in warnings(found, {past.thing for past in past_repairs()}):
         warn(message)
     if todo:
         because(*why(found, todo))
@@ -94,7 +94,7 @@ def plan(found: SwapState) -> Plan:
     states = {**found.units, **found.services}
     mask = tuple(unit for unit, state in sorted(states.items()) if state != "masked")
     names = tuple(area.name for area in found.areas)
-    return Plan(tuple(write), mask, names if fits(found) else ())
+    return Plan(tuple(write), mask, names if fits_into_ram(found) else ())
 
 
 def why(found: SwapState, todo: Plan) -> Iterator[str]:
@@ -128,7 +128,7 @@ def _area(name: str) -> str:
     return f"swap on {name}"
 
 
-def comes_back(found: SwapState, told: Collection[str] = ()) -> Iterator[str]:
+def warnings(found: SwapState, told: Collection[str] = ()) -> Iterator[str]:
     """What turns swap on again after this, and whether it has done so: a pure function.
 
     Services and scripts of the node's owner are named and left: they may do more than that.
@@ -161,17 +161,17 @@ def comes_back(found: SwapState, told: Collection[str] = ()) -> Iterator[str]:
         )
 
 
-def fits(found: SwapState) -> bool:
+def fits_into_ram(found: SwapState) -> bool:
     """Whether all that is swapped out has room in RAM."""
     return found.used == 0 or found.used + SPARE <= found.available
 
 
-def stays(found: SwapState, configured: bool) -> bool:
+def stays_until_boot(found: SwapState, configured: bool) -> bool:
     """Whether swap in use cannot be turned off before the next boot, but is gone then.
 
     + configured: whether `off` has been called already in this run
     """
-    return bool(found.areas) and not fits(found) and not (configured and plan(found))
+    return bool(found.areas) and not fits_into_ram(found) and not (configured and plan(found))
 
 
 def without_swap(fstab: str) -> str:

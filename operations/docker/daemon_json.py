@@ -157,7 +157,7 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
     return clashes
 
 
-def refused(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
+def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
     """What Docker refuses at its start in a merged daemon.json: a pure function.
 
     + docker: the major release of the Docker that is installed, ``None`` if none is
@@ -165,10 +165,10 @@ def refused(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
     ``dockerd --validate`` says "configuration OK" to all of it. Tried with Docker 26.1.5 (Debian)
     and 29.7.2. `contradictions` has more of the kind.
     """
-    return [f"{CONFIG}: {problem}" for problem in _refused(config, docker)]
+    return [f"{CONFIG}: {problem}" for problem in _refusals(config, docker)]
 
 
-def _refused(config: Mapping[str, Any], docker: int | None) -> Iterator[str]:
+def _refusals(config: Mapping[str, Any], docker: int | None) -> Iterator[str]:
     for option in _list(config.get("storage-opts")):
         name = option.partition("=")[0].strip().lower()
         gone = name == "overlay2.override_kernel_check" and (docker is None or docker >= 24)

@@ -9,7 +9,7 @@ from typing import Any
 from chaos_engine.operations.docker.daemon_json import CONFIG
 
 
-def misfits(config: Mapping[str, Any]) -> list[str]:
+def invalid_keys(config: Mapping[str, Any]) -> list[str]:
     """What dockerd would not take, in words.
 
     For a Docker that is not installed yet, and would be restarted for ever once it is, or that is

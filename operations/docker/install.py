@@ -23,16 +23,16 @@ from chaos_engine.operations.docker.daemon_json import (
     contradictions,
     merge,
     parse,
-    refused,
+    refusals,
     without_options,
 )
-from chaos_engine.operations.docker.daemon_json_keys import misfits
+from chaos_engine.operations.docker.daemon_json_keys import invalid_keys
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, differences, listed
 from chaos_engine.operations.engine.repairs import of_hold
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.rolling.cordon import Rolling
-from chaos_engine.operations.rolling.turns import READ, in_turn, standing
+from chaos_engine.operations.rolling.turns import READ, in_turn, node_standing
 from chaos_engine.operations.undo import Undo
 
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
@@ -107,8 +107,8 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
     clashes = [
         *([service.problem] if service.problem else []),
         *conflicts(config, service.flags),
-        *refused(config, installed),
-        *([] if validates else misfits(config)),
+        *refusals(config, installed),
+        *([] if validates else invalid_keys(config)),
     ]
     if clashes:
         raise NodeError(f"Docker would not start: {'; '.join(clashes)}")
@@ -118,10 +118,10 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
     written = _files(options, content)
     rolling = rolling or Rolling()
     todo = files.decide(written, units=[UNIT])
-    todo = replace(todo, why=tuple(_told(one, before, config) for one in todo.why))
+    todo = replace(todo, why=tuple(_with_changes(one, before, config) for one in todo.why))
     restarts = bool(todo.restart)
-    drained = standing(rolling).joined and rolling.kubectl is not None
-    for message in noteworthy(observe(DockerInfo), config, restarts and not drained):
+    drained = node_standing(rolling).joined and rolling.kubectl is not None
+    for message in warnings(observe(DockerInfo), config, restarts and not drained):
         warn(message)
     check = _CHECK if validates and content != before else ""
     apply = compose(found, observe(Present, path=CLIENT))
@@ -130,10 +130,10 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
         todo, check, apply, noop="Docker runs as wanted", force=bool(apply), repairs=repairs
     )
     because(*why(found, observe(Present, path=CLIENT)))
-    yield from in_turn(commands, rolling, stops_pods=restarts or installs(found))
+    yield from in_turn(commands, rolling, stops_pods=restarts or installs_docker(found))
 
 
-def _told(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
+def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
     """A reason of a plan's; of daemon.json what changes in it."""
     if before is None or not reason.startswith(f"write {CONFIG} (other"):
         return reason
@@ -158,7 +158,7 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     """
     # Not what is there already: its name would have apt upgrade it, hold or not
     missing = _missing(found)
-    install = bool(missing) or not client or _torn(found)
+    install = bool(missing) or not client or _interrupted(found)
     if not install and not _unheld(found):
         return ""
     lines = [APT]
@@ -167,7 +167,7 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
         # containerd makes it whenever it starts, with no package to tell of it
         lines.append(f"folders {CNI}/any; settle")
         lines.append("refresh")
-        if missing or _torn(found):
+        if missing or _interrupted(found):
             also = [] if client else [f"$({_RECOMMENDED})"]
             lines.append(" ".join([get, *missing, *also]))
         lines.append(f"test -x {CLIENT} || {get} docker-cli")
@@ -180,9 +180,9 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     return "\n".join(lines)
 
 
-def installs(found: Mapping[str, PackageState]) -> bool:
+def installs_docker(found: Mapping[str, PackageState]) -> bool:
     """Whether Docker itself has to be installed, which starts it anew."""
-    return not _complete(found.get("docker.io")) or _torn(found)
+    return not _complete(found.get("docker.io")) or _interrupted(found)
 
 
 def _unheld(found: Mapping[str, PackageState]) -> list[str]:
@@ -191,7 +191,7 @@ def _unheld(found: Mapping[str, PackageState]) -> list[str]:
     return [name for name in names if name in found and not found[name].held]
 
 
-def _torn(found: Mapping[str, PackageState]) -> bool:
+def _interrupted(found: Mapping[str, PackageState]) -> bool:
     """Whether the installation of what Docker runs on was interrupted; any other one, of nothing
     too, has apt finish that."""
     return any(name in found and not found[name].complete for name in ("containerd", "runc"))
@@ -217,7 +217,7 @@ def _files(options: Options, content: bytes) -> list[File]:
     return [config, File(DATA_ROOT, text)]
 
 
-def noteworthy(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -> Iterator[str]:
+def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -> Iterator[str]:
     """What a change does to the containers that are there, in words.
 
     + engine: Docker as it runs, ``None`` if it does not

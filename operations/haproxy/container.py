@@ -159,10 +159,10 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     """
     wanted = tuple(wanted)
     network = (observe(DockerNetworks) or {}).get(proxy.network)
-    problem = taken(proxy, network)
+    problem = container_conflict(proxy, network)
     if not problem and not predecessors(proxy, network):
         owners = observe(AddressOwners, addresses=((str(proxy.vip), CONTAINER),))
-        problem = answered(proxy, owners.get(str(proxy.vip), ""))
+        problem = address_conflict(proxy, owners.get(str(proxy.vip), ""))
     parent = observe(Interface, interface=proxy.parent)
     if parent and parent.mac == proxy.mac:
         problem = (
@@ -177,7 +177,7 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     todo = files.decide(wanted, units=[UNIT])
     found = observe(Container, container=CONTAINER)
     differs = differences(proxy, found, observe(Image, image=proxy.image))
-    todo = due(todo, differs)
+    todo = with_restart(todo, differs)
     reload = UNIT not in (*todo.start, *todo.restart) and (
         observe(LoadedConfig) != hashlib.sha256(config.data).hexdigest()
     )
@@ -214,7 +214,7 @@ def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
     ]
 
 
-def taken(proxy: Proxy, network: DockerNetwork | None) -> str:
+def container_conflict(proxy: Proxy, network: DockerNetwork | None) -> str:
     """Why a container of this node keeps the proxy from its address; "" if none does."""
     own = {CONTAINER, *predecessors(proxy, network)}
     for name, address in (network.containers if network else {}).items():
@@ -226,7 +226,7 @@ def taken(proxy: Proxy, network: DockerNetwork | None) -> str:
     return ""
 
 
-def answered(proxy: Proxy, owner: str) -> str:
+def address_conflict(proxy: Proxy, owner: str) -> str:
     """Why a machine that answers at the proxy's address keeps it from it; "" if none answers.
 
     + owner: its MAC address, ""
@@ -263,7 +263,7 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
     return due
 
 
-def due(todo: Plan, differences: list[str]) -> Plan:
+def with_restart(todo: Plan, differences: list[str]) -> Plan:
     """The plan with what the container asks for: one that differs is made anew, although systemd
     takes its unit for running as wanted."""
     if differences and UNIT not in (*todo.start, *todo.restart):

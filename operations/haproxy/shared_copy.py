@@ -157,12 +157,12 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
                 f"publish_copy: {key} = {shown(path)}: it has to be a path below {TARGET}"
             )
     mounts: tuple[Mount, ...] = observe(Mounts, path=TARGET)
-    if away(mounts, log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))):
+    if share_is_away(mounts, log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))):
         current()[1].noop("the log share is away; a later run writes there")
         return
     found = _observed(config, link)
-    problem = trouble(found, config, link)
-    if found.noted and not due(found, config, link):
+    problem = obstacle(found, config, link)
+    if found.noted and not can_be_written(found, config, link):
         if problem:
             warn(problem)
         else:
@@ -172,14 +172,14 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
         because(f"write {config.path}")
     elif link and found.link == "other":  # HAProxy's start makes it too
         because(f"make {link} a link to {SOCKETS}")
-    if not due(found, config, link):
+    if not can_be_written(found, config, link):
         because(f"note for undo: {_names(config, link)}")
     words = (config.path, config.sha256) if config else ("", "")
     script = QuoteString(recorded(_SCRIPT))
     arguments = (QuoteString(word) for word in (*words, link or "", SOCKETS))
     yield StringCommand("sh -c", script, "sh", *arguments)
     found = _observed(config, link)
-    if problem := trouble(found, config, link) or failed(found, config, link):
+    if problem := obstacle(found, config, link) or write_failure(found, config, link):
         warn(problem)
 
 
@@ -189,7 +189,7 @@ def _observed(config: File | None, link: str | None) -> CopyState:
     return state
 
 
-def away(mounts: Iterable[Mount], shared: bool) -> bool:
+def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
     """Whether the log share is not mounted: what lies in its place is no matter of this run, and
     the share may come with what is wanted on it. A pure function.
 
@@ -199,12 +199,12 @@ def away(mounts: Iterable[Mount], shared: bool) -> bool:
     return shared and (found is None or not is_share(found.fstype, found.source))
 
 
-def due(found: CopyState, config: File | None, link: str | None) -> bool:
+def can_be_written(found: CopyState, config: File | None, link: str | None) -> bool:
     """Whether something can be done: a pure function."""
     return bool((config and found.config == "other") or (link and found.link == "other"))
 
 
-def trouble(found: CopyState, config: File | None, link: str | None) -> str:
+def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
     """What only people can settle, and how; "" if there is nothing: a pure function."""
     if found.config == "unknown":
         return (
@@ -219,9 +219,9 @@ def trouble(found: CopyState, config: File | None, link: str | None) -> str:
     return ""
 
 
-def failed(found: CopyState, config: File | None, link: str | None) -> str:
+def write_failure(found: CopyState, config: File | None, link: str | None) -> str:
     """What is not as it was written just now; "" if all is: a pure function."""
-    if not due(found, config, link):
+    if not can_be_written(found, config, link):
         return ""
     return (
         f"{_names(config, link)} cannot be written, or is written by somebody else too; look who "

@@ -28,7 +28,7 @@ from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes.signing_key import KEYRING, check_key, key_fault, repository
 from chaos_engine.operations.rolling.cordon import Rolling
-from chaos_engine.operations.rolling.turns import READ, in_turn, standing
+from chaos_engine.operations.rolling.turns import READ, in_turn, node_standing
 from chaos_engine.operations.undo import Undo
 
 SOURCE = "/etc/apt/sources.list.d/kubernetes.list"
@@ -97,10 +97,12 @@ def install_kubernetes(
     tools = tuple(tools)
     found = observe(Packages, names=(*packages, *tools))
     sources = observe(KubernetesSources)
-    old = absent(sources)
+    old = sources_to_remove(sources)
     rolling = rolling or Rolling()
-    joined = standing(rolling).joined
-    care = "kubelet" in found and jump(upstream(found["kubelet"].version), version, joined)
+    joined = node_standing(rolling).joined
+    care = "kubelet" in found and check_version_step(
+        upstream(found["kubelet"].version), version, joined
+    )
     if care:
         warn(care)
     keyring = observe(Content, path=KEYRING)
@@ -111,7 +113,7 @@ def install_kubernetes(
     # a link may stand for a key that somebody else keeps
     there = present.get(KEYRING)
     unreadable = there is not None and there.kind == "file" and there.mode != "644"
-    missing = [name for name in packages if not fits(found.get(name), version)]
+    missing = [name for name in packages if not is_at_version(found.get(name), version)]
     without = [name for name in tools if name not in found or not found[name].complete]
     unheld = [name for name in packages if name in missing or not found[name].held]
     kubelet = observe(Units, units=_KUBELET)["kubelet.service"]
@@ -158,7 +160,7 @@ def _files(version: str, key: bytes | None) -> list[File]:
     return [source_file(version), *keyring]
 
 
-def absent(sources: Iterable[Source]) -> list[str]:
+def sources_to_remove(sources: Iterable[Source]) -> list[str]:
     """The files of apt's that have to go. Raises `NodeError` for one that has other sources."""
     others = [source for source in sources if source.path != SOURCE]
     for source in others:
@@ -170,7 +172,7 @@ def absent(sources: Iterable[Source]) -> list[str]:
     return [source.path for source in others]
 
 
-def fits(package: PackageState | None, version: str) -> bool:
+def is_at_version(package: PackageState | None, version: str) -> bool:
     """Whether a package is completely installed at the version, in any Debian revision."""
     return package is not None and package.complete and upstream(package.version) == version
 
@@ -180,7 +182,7 @@ def upstream(version: str) -> str:
     return version.rpartition(":")[2].partition("-")[0]
 
 
-def jump(installed: str, wanted: str, joined: bool) -> str:
+def check_version_step(installed: str, wanted: str, joined: bool) -> str:
     """Raise `NodeError` where kubelet of a joined node may not go from one version to the other,
     return what has to be cared for, "" if nothing (kubernetes.io/releases/version-skew-policy).
     """

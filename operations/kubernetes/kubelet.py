@@ -46,7 +46,7 @@ def quiet_kubelet() -> Commands:
     """
     unit = observe(Units, units=(("kubelet.service", ()),))["kubelet.service"]
     ready = observe(Joined) or KUBELET_CONFIG in observe(Files, paths=(KUBELET_CONFIG,))
-    loops = fails(unit.active, ready)
+    loops = restarts_in_vain(unit.active, ready)
     apply = "unit_was kubelet.service; settle; systemctl stop kubelet.service" if loops else ""
     if loops:
         because("stop kubelet.service: without configuration it is started again and again")
@@ -54,7 +54,7 @@ def quiet_kubelet() -> Commands:
     yield from files.transaction(todo, apply=apply, force=loops, noop="kubelet is quiet")
 
 
-def fails(active: str, ready: bool) -> bool:
+def restarts_in_vain(active: str, ready: bool) -> bool:
     """Whether kubelet is started again and again, in vain: a pure function.
 
     + active: systemd's ActiveState; "activating" between two attempts
@@ -74,7 +74,7 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
     **Example:** ``report_configuration(gates={}, log_size="10m")``
     """
     found = observe(KubeletConfiguration)
-    problems = [*unfit(found, gates, log_size)]
+    problems = [*configuration_problems(found, gates, log_size)]
     for problem in problems:
         warn(
             f"{problem}. Change that for the cluster: kubectl -n kube-system edit configmap "
@@ -86,7 +86,9 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
     yield from ()
 
 
-def unfit(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
+def configuration_problems(
+    config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str
+) -> Iterator[str]:
     """What does not fit in a kubelet's configuration, none in an empty one: a pure function."""
     if not config:
         return

@@ -45,7 +45,7 @@ class Macvlan:
         )
 
 
-def unfit(wanted: Macvlan, parent: InterfaceState | None) -> str:
+def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
     """Why the network's parent cannot carry macvlan links; "" if it can: a pure function.
 
     Docker itself would make what looks like a VLAN's name, and any parent that is not named.
@@ -84,7 +84,7 @@ def unfit(wanted: Macvlan, parent: InterfaceState | None) -> str:
     return ""
 
 
-def in_the_way(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: str) -> str:
+def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: str) -> str:
     """Which other Docker network keeps this one from being created, and what to do: a pure
     function. "" if none does.
 

@@ -66,7 +66,7 @@ def add_hairpin_link(
             f"{link} is a network interface of the node already, but no macvlan link; choose "
             f"another {setting('hairpin_link')}, or remove it"
         )
-    due = missing(links, observe(Interface, interface=parent), link, parent, address, vip)
+    due = link_differences(links, observe(Interface, interface=parent), link, parent, address, vip)
     if not any(f"{address}/32" in one.addresses for one in links.values()):
         owners = observe(AddressOwners, addresses=((str(address), CONTAINER),))
         if owner := owners.get(str(address)):
@@ -114,7 +114,7 @@ def repairs(
     return tuple(found)
 
 
-def missing(
+def link_differences(
     links: Mapping[str, MacvlanLink],
     parent_state: InterfaceState | None,
     link: str,

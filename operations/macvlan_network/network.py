@@ -17,7 +17,12 @@ from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import fixes, of_docker, tell
 from chaos_engine.operations.engine.shell import quote
-from chaos_engine.operations.macvlan_network.commands import Macvlan, differences, in_the_way, unfit
+from chaos_engine.operations.macvlan_network.commands import (
+    Macvlan,
+    differences,
+    network_conflict,
+    parent_problem,
+)
 
 CONTAINER = "lb-haproxy"
 SERVICE = "docker_haproxy.service"
@@ -48,7 +53,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
 
     **Example:** ``create_network(name="Create the network", wanted=Macvlan("lb-network", ...))``
     """
-    problem = unfit(wanted, observe(Interface, interface=wanted.parent))
+    problem = parent_problem(wanted, observe(Interface, interface=wanted.parent))
     if problem:
         raise NodeError(problem)
     networks = observe(DockerNetworks)
@@ -75,7 +80,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
         return
     engine = observe(DockerInfo)
     others = {name: other for name, other in networks.items() if name != wanted.name}
-    problem = in_the_way(wanted, others, engine.server_version if engine else "")
+    problem = network_conflict(wanted, others, engine.server_version if engine else "")
     strangers = sorted(set(found.containers) - {CONTAINER}) if found else []
     if strangers:
         problem = (

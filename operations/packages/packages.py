@@ -61,8 +61,8 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
     """
     names = tuple(names)
     found = observe(RemovalPlan, names=_with_companions(names))
-    judge(found, observe(CloudInit), mdns)
-    for message in noteworthy(found):
+    check_removal(found, observe(CloudInit), mdns)
+    for message in warnings(found):
         warn(message)
     script = compose(found.installed, found.removes) if found.installed else ""
     because(*listed("remove", found.removes if found.installed else ()))
@@ -74,7 +74,7 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
     )
 
 
-def judge(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> None:
+def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> None:
     """Raise `NodeError` if the packages must not be removed: a pure function."""
     mend = f"take it out of {setting('packages_absent')}"
     if found.error:
@@ -117,7 +117,7 @@ def judge(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> Non
             )
 
 
-def noteworthy(found: Removal) -> list[str]:
+def warnings(found: Removal) -> list[str]:
     """What is not as its owner might expect: a pure function."""
     messages = []
     if found.lvm_in_use:

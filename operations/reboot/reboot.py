@@ -20,8 +20,8 @@ from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.kernel import carried, pending
 from chaos_engine.operations.reboot.boot_cycle import cycle, withdraw
 from chaos_engine.operations.rolling.cordon import Rolling
-from chaos_engine.operations.rolling.turns import READ, standing, take_turn
-from chaos_engine.operations.swap import stays
+from chaos_engine.operations.rolling.turns import READ, node_standing, take_turn
+from chaos_engine.operations.swap import stays_until_boot
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
@@ -54,7 +54,7 @@ def reboot_node(
     wanted = tuple(wanted)
     state, host = current()
     rolling = rolling or Rolling()
-    stands = standing(rolling)
+    standing = node_standing(rolling)
     found, swaps = observe(KernelCmdline), observe(Swaps)
     due = causes(found, swaps, wanted, state.is_executing)
     # what earlier operations of this run have yet to do may help: judged as if nothing were left
@@ -67,7 +67,7 @@ def reboot_node(
         host.noop("no reboot is due")
     elif isinstance(host.connector, LocalConnector):
         warn(f"a reboot is due: {why}. This computer runs the deploy: reboot it yourself")
-    elif stands.joined and rolling.kubectl is None and not force:
+    elif standing.joined and rolling.kubectl is None and not force:
         warn(
             f"a reboot is pending: {why}. The node has joined a cluster: set "
             f"{setting('kubeconfig')}, so that it can be drained, or drain and reboot it yourself, "
@@ -78,7 +78,7 @@ def reboot_node(
     else:
         because(why)
         work = partial(_reboot, found, swaps, due, wanted, seconds)
-        yield FunctionCommand(take_turn, (rolling, stands, "rebooted", work), {})
+        yield FunctionCommand(take_turn, (rolling, standing, "rebooted", work), {})
 
 
 def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) -> dict[str, str]:
@@ -97,7 +97,7 @@ def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) 
         text = "\n".join([*wanted, source.text if source else ""])
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
         due[f"cmdline-{digest[:16]}"] = f"the kernel was started without {' '.join(lost)}"
-    if stays(swaps, configured=last):
+    if stays_until_boot(swaps, configured=last):
         due["swap"] = f"{_areas(swaps)} in use, and what is swapped out does not fit into RAM"
     return due
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WELL_SECONDS = 300.0
+WORKS_AGAIN_SECONDS = 300.0
 """How long a node may take until it does its work again: a Pi is slow after its start."""
 
-MENDED_SECONDS = 20.0
+FIXED_SECONDS = 20.0
 """How long is waited for what did not work before: the work may have mended it, or not."""
 
 PAUSE = 2.0
@@ -58,7 +58,7 @@ class Rolling:
     + node: the node's name in the cluster
     + controllers: address of each of the cluster's controllers by its name, without the node
       itself, if it is a controller or the proxy: enough of their API servers have to be ready when
-      it goes (`short_of`)
+      it goes (`api_servers_missing`)
     + controller: whether the node is a controller too
     + drain_seconds: how long its pods may take to leave
     """
@@ -94,7 +94,7 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
             nodes = rolling.kubectl.nodes()
     own = ClusterNode(ready=False, unschedulable=False)
     if nodes is not None:
-        own = fit_to_leave(rolling, nodes)
+        own = check_may_leave(rolling, nodes)
     if "api_server" not in before.problems:  # else none goes that was there
         _await_api_servers(state, host, rolling, nodes)
     if rolling.kubectl is None:
@@ -135,7 +135,7 @@ def come_back(
 
     Says why the node does not do its work, or nothing; it stays cordoned then.
     """
-    with waiting(host, "looking whether it does its work", WELL_SECONDS) as doing:
+    with waiting(host, "looking whether it does its work", WORKS_AGAIN_SECONDS) as doing:
         problems = _await_work(state, host, rolling, left.ready, known or {}, doing)
     if problems:
         cordoned = f"; {rolling.node} is left cordoned" if left.ours else ""
@@ -145,7 +145,7 @@ def come_back(
     return ""
 
 
-def fit_to_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:
+def check_may_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:
     """The node as its cluster sees it: a pure function.
 
     Raises `ClusterError` if the cluster does not know it, or if it is a controller and another one
@@ -172,7 +172,7 @@ def _gone_for_good(name: str) -> str:
     )
 
 
-def short_of(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
+def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
     """The controllers without whose API servers too few are ready once the node is down, none if
     there are enough: a pure function.
 
@@ -207,7 +207,7 @@ def _await_api_servers(
         while True:
             found = _ask(state, host, fact, command)
             answers = {name: found.get(str(at), SILENT) for name, at in asked.items()}
-            missing = short_of(rolling.controller, answers)
+            missing = api_servers_missing(rolling.controller, answers)
             if not missing:
                 return
             if time.monotonic() > deadline:
@@ -274,9 +274,9 @@ def _await_work(
         elif problems:
             doing.what = f"waiting until its cluster says that {rolling.node} is Ready"
         waited = time.monotonic() - began
-        if waited > WELL_SECONDS or (not problems and (not found or waited > MENDED_SECONDS)):
+        if waited > WORKS_AGAIN_SECONDS or (not problems and (not found or waited > FIXED_SECONDS)):
             # not at each look: beside it others may take their turns, and it is still starting
-            gate(state, rolling.batch).saw(host.name, found)
+            gate(state, rolling.batch).remember(host.name, found)
             return problems
         gevent.sleep(PAUSE)
 

@@ -21,8 +21,8 @@ class Gate:
 
     + batch: how many nodes of a cluster may be down at the same time
     + failed: why no further node of the cluster may take its turn; empty while all went well
-    + unwell: what does not work on nodes of the cluster, by host
-    + promised: hosts that an operation of this run is going to uncordon
+    + problems: what does not work on nodes of the cluster, by host
+    + to_uncordon: hosts that an operation of this run is going to uncordon
     + down: hosts that are in their turn now
 
     Locks only, a lane's always before slots: a host that waits holds a place in pyinfra's pool,
@@ -31,8 +31,8 @@ class Gate:
 
     def __init__(self, batch: int) -> None:
         self.failed = ""
-        self.unwell: dict[str, str] = {}
-        self.promised: set[str] = set()
+        self.problems: dict[str, str] = {}
+        self.to_uncordon: set[str] = set()
         self.down: list[str] = []
         self._batch = batch
         self._slots = BoundedSemaphore(batch)
@@ -57,25 +57,25 @@ class Gate:
             finally:
                 self.down.remove(name)
 
-    def awaited(self) -> str:
+    def what_it_waits_for(self) -> str:
         """What a host waits for whose turn it is not yet, in words."""
         return f"waiting for its turn, which {', '.join(self.down) or 'nobody'} has now"
 
-    def saw(self, name: str, problems: Mapping[str, str]) -> None:
+    def remember(self, name: str, problems: Mapping[str, str]) -> None:
         """Remember what does not work on the node of the cluster called NAME, by concern."""
-        self.unwell.pop(name, None)
+        self.problems.pop(name, None)
         if problems:
-            self.unwell[name] = "; ".join(problems.values())
+            self.problems[name] = "; ".join(problems.values())
 
-    def closed(self, name: str) -> str:
+    def why_closed(self, name: str) -> str:
         """Why the node of the cluster called NAME may not take its turn, "" if it may.
 
         Nobody may once a turn went wrong. A node that does its work is left at it while another
         does not; one that does not may be mended.
         """
-        if self.failed or name in self.unwell:
+        if self.failed or name in self.problems:
             return self.failed
-        return next((f"{other}: {why}" for other, why in self.unwell.items()), "")
+        return next((f"{other}: {why}" for other, why in self.problems.items()), "")
 
 
 _GATES: WeakKeyDictionary[State, Gate] = WeakKeyDictionary()

@@ -69,7 +69,7 @@ class Kubectl:
             said = self._run("cordon" if wanted else "uncordon", name)
             node = self._nodes().get(name)
             if node is None or node.unschedulable != wanted:
-                raise ClusterError(gist(said) or f"{name} is not as it was told to be")
+                raise ClusterError(error_lines(said) or f"{name} is not as it was told to be")
 
         _until(attempt)
 
@@ -124,7 +124,7 @@ class Kubectl:
         except OSError as error:
             raise ClusterError(f"{PROGRAM}: {error.strerror}") from None
         if done.returncode:
-            said = gist((done.stdout, done.stderr)) or f"status {done.returncode}"
+            said = error_lines((done.stdout, done.stderr)) or f"status {done.returncode}"
             raise ClusterError(f"kubectl {words[0]}: {said}")
         return done.stdout, done.stderr
 
@@ -143,7 +143,7 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
     }
 
 
-def gist(said: Iterable[str]) -> str:
+def error_lines(said: Iterable[str]) -> str:
     """The last lines of kubectl's that tell of errors, each once: it repeats what it retries."""
     lines = [line.strip() for text in said for line in text.splitlines()]
     errors = [line for line in lines if line.lower().startswith(("error", "unable", "the "))]

@@ -31,15 +31,15 @@ Work = Callable[["State", "Host"], str]
 """Something that is done on a node; it says what went wrong, or nothing."""
 
 READ = Read.of(Standing)
-"""What an operation observes that calls `in_turn` or `standing`."""
+"""What an operation observes that calls `in_turn` or `node_standing`."""
 
 
-def standing(rolling: Rolling) -> StandingState:
+def node_standing(rolling: Rolling) -> StandingState:
     """How the current host stands in its cluster. If it does not do its work, whoever broke it and
     whenever, its cluster's other nodes are left alone in this run."""
     state, host = current()
     found = observe(Standing)
-    gate(state, rolling.batch).saw(host.name, found.problems)
+    gate(state, rolling.batch).remember(host.name, found.problems)
     return found
 
 
@@ -50,7 +50,7 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
 
     **Example:** ``yield from in_turn(transaction(...), rolling, bool(plan.restart))``
     """
-    found = standing(rolling)
+    found = node_standing(rolling)
     for command in commands:
         if not (found.joined and stops_pods):
             yield command
@@ -78,15 +78,15 @@ def take_turn(
     """
     turns = gate(state, rolling.batch)
     with ExitStack() as held:
-        with waiting(host, turns.awaited):
+        with waiting(host, turns.what_it_waits_for):
             held.enter_context(turns.turn(host.name, rolling.lane, before.joined))
-        if before.joined and (why := turns.closed(host.name)):
+        if before.joined and (why := turns.why_closed(host.name)):
             return fail_host(state, host, f"not {done}, because {why}; mend that and run again")
         try:
             if before.joined:
-                problem = said(lambda: _whole_turn(state, host, rolling, before, work))
+                problem = problem_of(lambda: _whole_turn(state, host, rolling, before, work))
             else:
-                problem = said(lambda: work(state, host))
+                problem = problem_of(lambda: work(state, host))
         except BaseException:
             turns.failed = f"{host.name}: its turn was cut short"
             raise
@@ -107,7 +107,7 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
     **Example:** ``uncordon_node(name="Uncordon node", rolling=Rolling(...))``
     """
     state, host = current()
-    found, turns = standing(rolling), gate(state, rolling.batch)
+    found, turns = node_standing(rolling), gate(state, rolling.batch)
     if not found.cordoned:
         host.noop("no run has left it cordoned")
     elif rolling.kubectl is None:
@@ -117,18 +117,18 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
             f"uncordon it yourself and remove {NOTE}"
         )
     elif last:
-        if found.problems or host.name not in turns.promised or state.is_executing:
+        if found.problems or host.name not in turns.to_uncordon or state.is_executing:
             because(f"uncordon {rolling.node}, which an earlier run has cordoned")
             yield FunctionCommand(_come_back, (rolling,), {})
     elif found.problems:
         warn(f"left cordoned by an earlier run: {'; '.join(found.problems.values())}")
     else:
-        turns.promised.add(host.name)
+        turns.to_uncordon.add(host.name)
         because(f"uncordon {rolling.node}, which an earlier run has cordoned")
         yield FunctionCommand(_come_back, (rolling,), {})
 
 
-def said(work: Callable[[], str]) -> str:
+def problem_of(work: Callable[[], str]) -> str:
     """What went wrong with it, be it an error."""
     try:
         return work()
@@ -140,14 +140,14 @@ def _whole_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
 ) -> str:
     left = leave(state, host, rolling, before)
-    problem = said(lambda: work(state, host))
+    problem = problem_of(lambda: work(state, host))
     # also after work that went wrong: the node may well do its own as before
-    ill = said(lambda: come_back(state, host, rolling, left, before.problems))
+    ill = problem_of(lambda: come_back(state, host, rolling, left, before.problems))
     return "; ".join(filter(None, (problem, ill)))
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
-    problem = said(lambda: come_back(state, host, rolling, Departure(ours=True, ready=True)))
+    problem = problem_of(lambda: come_back(state, host, rolling, Departure(ours=True, ready=True)))
     if not problem:
         return True
     gate(state, rolling.batch).failed = f"{host.name}: {problem}"

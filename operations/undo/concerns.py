@@ -80,7 +80,7 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
     """
     found = observe(Manifest)
     refuse(found, [concern], tuple(needed) if observe(Joined) else ())
-    yield from _undone(found, {concern: how or _PLAIN})
+    yield from _undo(found, {concern: how or _PLAIN})
 
 
 @converge(reads=lambda known, asked=(), hows=None: reads(""))
@@ -100,7 +100,7 @@ def undo_other_concerns(
     found, known = observe(Manifest), tuple(known)
     refuse(found, ())
     others = (c for c in reversed(found.concerns) if c not in known and (not asked or c in asked))
-    yield from _undone(found, {name: (hows or {}).get(name, _PLAIN) for name in others})
+    yield from _undo(found, {name: (hows or {}).get(name, _PLAIN) for name in others})
 
 
 @converge(reads=lambda asked=(): reads(""))
@@ -126,14 +126,14 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
     yield _command(compose_end(found))
 
 
-def _undone(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
+def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
     todo = {name: how for name, how in concerns.items() if name in found.concerns}
     if not todo:
         current()[1].noop("nothing of it is noted")
     every = {concern: changes(found, concern, how) for concern, how in todo.items()}
     refuse_replacing(every.values(), found)
     for concern, files in every.items():
-        for message in (*remarks(files), todo[concern].note):
+        for message in (*warnings(files), todo[concern].note):
             if message:
                 warn(message)
         because(*why(found, concern, files))
@@ -208,7 +208,7 @@ def changes(
     remove: list[str] = []
     restore: list[str] = []
     aside, write, leave = [], [], []
-    for entry in _alone(found, concern, "file"):
+    for entry in _only_of(found, concern, "file"):
         path, state = entry.name, found.files.get(entry.name)
         original = found.files.get(f"{originals}{path}")
         foreign = (
@@ -257,7 +257,7 @@ def _merged(
     return []
 
 
-def remarks(files: Changes) -> Iterator[str]:
+def warnings(files: Changes) -> Iterator[str]:
     """What is not as its owner might expect: a pure function."""
     for path in files.aside:
         yield f"{path} was changed since the deploy; that version is kept in {ASIDE}{path}"
@@ -270,20 +270,20 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
     yield from listed("bring back", files.restore)
     yield from listed("take our part out of", (file.path for file in files.write))
     yield from listed("remove", files.remove)
-    packages = _packages(_alone(found, concern, "package"))
+    packages = _packages(_only_of(found, concern, "package"))
     yield from listed("remove the packages", (one.rpartition(" ")[2] for one in packages))
     yield from listed("install again", (entry.name for entry in found.of(concern, "removed")))
-    yield from listed("remove the image", (e.name for e in _alone(found, concern, "image")))
-    for entry in _alone(found, concern, "network"):
+    yield from listed("remove the image", (e.name for e in _only_of(found, concern, "image")))
+    for entry in _only_of(found, concern, "network"):
         verb = "remove" if entry.state == "created" else "make as it was"
         yield f"{verb} the Docker network {entry.name}"
-    yield from listed("remove the link", (e.name for e in _alone(found, concern, "link")))
-    yield from listed("set back", (e.name for e in _alone(found, concern, "sysctl")))
-    yield from listed("turn on swap on", (e.name for e in _alone(found, concern, "swap")))
+    yield from listed("remove the link", (e.name for e in _only_of(found, concern, "link")))
+    yield from listed("set back", (e.name for e in _only_of(found, concern, "sysctl")))
+    yield from listed("turn on swap on", (e.name for e in _only_of(found, concern, "swap")))
     yield f"forget what {concern} has changed"
 
 
-def _alone(found: Remembered, concern: str, kind: str) -> list[Entry]:
+def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
     """The lines of a concern whose things no other concern has noted too."""
     others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, LEFT)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
@@ -295,12 +295,12 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     secret = {entry.name for entry in found.of(concern, "secret")}
     own = {posixpath.basename(path) for path in files.remove}
     units = []  # in the order that they were noted in
-    for entry in _alone(found, concern, "unit"):
+    for entry in _only_of(found, concern, "unit"):
         active, _, enabled = entry.state.partition(" ")
         units.append((entry.name, active, enabled))
     ended = [name for name, _, enabled in units if not enabled and name in own]
     removed = list(found.of(concern, "removed"))
-    packages = _packages(_alone(found, concern, "package"))
+    packages = _packages(_only_of(found, concern, "package"))
     apt = packages or removed or any(e.kind in ("hold", "manual") for e in found.entries)
     lines = [f"concern={q(concern)}", PRELUDE, APT if apt else KEEP, BACK, how.first]
     if removed:
@@ -312,11 +312,11 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     lines += [f"end_unit {q(name)}" for name in reversed(ended)]
     lines.append(how.stopped)
     lines += [command for name, command in how.purged.items() if f"purge {name}" in packages]
-    lines += [f"drop_image {q(e.name)}" for e in _alone(found, concern, "image")]
-    for entry in _alone(found, concern, "network"):
+    lines += [f"drop_image {q(e.name)}" for e in _only_of(found, concern, "image")]
+    for entry in _only_of(found, concern, "network"):
         again = [] if entry.state == "created" else [entry.state]
         lines.append(f"drop_network {q(entry.name, *again)}")
-    lines += [f"drop_link {q(e.name)}" for e in _alone(found, concern, "link")]
+    lines += [f"drop_link {q(e.name)}" for e in _only_of(found, concern, "link")]
     lines += [f"aside {q(path)}" for path in files.aside]
     if files.write:
         staged = " ".join(q(file.staged) for file in files.write)
@@ -332,23 +332,23 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     for path in files.remove:
         lines.append(f"{'wipe' if path in secret else 'take_away'} {q(path)}")
     lines.append("systemctl daemon-reload")
-    lines += [f"sysctl_again {q(e.name, e.state)}" for e in _alone(found, concern, "sysctl")]
+    lines += [f"sysctl_again {q(e.name, e.state)}" for e in _only_of(found, concern, "sysctl")]
     lines += [command for path, command in how.removed.items() if path in files.remove]
-    lines += [f"freed {q(e.name)}" for e in _alone(found, concern, "hold")]
-    lines += [f"auto_again {q(e.name)}" for e in _alone(found, concern, "manual")]
-    folders = _alone(found, concern, "folder")
+    lines += [f"freed {q(e.name)}" for e in _only_of(found, concern, "hold")]
+    lines += [f"auto_again {q(e.name)}" for e in _only_of(found, concern, "manual")]
+    folders = _only_of(found, concern, "folder")
     # before packages, whose own folders they may be in
     lines += [f"empty_folder {q(e.name)}" for e in _inner_first(folders)]
     lines += [f"remove_packages {q(*packages)}"] if packages else []
     for name, active, enabled in units:
         if name not in ended:
             lines.append(f"unit_again {q(name, active if enabled else '', enabled)}")
-    lines += [f"swap_again {q(e.name, e.state)}" for e in _alone(found, concern, "swap")]
+    lines += [f"swap_again {q(e.name, e.state)}" for e in _only_of(found, concern, "swap")]
     lines += [f"drop_folder {q(e.name)}" for e in _inner_first(folders)]
     lines.append(how.last)
     lines += [f"rm -f -- {RECORDS}/{q(name)}" for name, _, _ in units]
     others = {e.name for e in found.of(concern, "file")} - {
-        e.name for e in _alone(found, concern, "file")
+        e.name for e in _only_of(found, concern, "file")
     }
     for entry in found.of(concern, "wrote"):
         if entry.name.partition(" ")[2] in others:  # who undoes it has to know it for ours

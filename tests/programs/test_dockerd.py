@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from chaos_engine.operations.docker.daemon_json_keys import KINDS, misfits
+from chaos_engine.operations.docker.daemon_json_keys import KINDS, invalid_keys
 from tests.programs.image import package, run
 from tests.unit.real_programs import randoms
 
@@ -37,7 +37,9 @@ def test_dockerd_takes_no_file_that_we_refuse_and_refuses_for_its_form_none_that
         unknown = OTHER_RELEASES.search(said)
         if unknown and any(key in KINDS for key in unknown[1].split(", ")):
             continue
-        ours = misfits({key: value for key, value in config.items() if key != "default-runtime"})
+        ours = invalid_keys(
+            {key: value for key, value in config.items() if key != "default-runtime"}
+        )
         form = "cannot unmarshal" in said or unknown
         if (ours and said == "configuration OK") or (form and not ours):
             wrong.append((config, said, ours))

@@ -30,10 +30,10 @@ from chaos_engine.operations.docker.daemon_json import (
     conflicts,
     contradictions,
     merge,
-    refused,
+    refusals,
 )
-from chaos_engine.operations.docker.daemon_json_keys import misfits
-from chaos_engine.operations.docker.install import UNIT, compose, installs, noteworthy, reads
+from chaos_engine.operations.docker.daemon_json_keys import invalid_keys
+from chaos_engine.operations.docker.install import UNIT, compose, installs_docker, reads, warnings
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 
@@ -173,7 +173,7 @@ def test_the_distributions_own_flags_clash_with_nothing() -> None:
     assert service == Service({"-H": "docker.service", "--containerd": "docker.service"})
     assert conflicts(WANTED, service.flags) == []
     assert contradictions(WANTED, service.flags) == []
-    assert misfits(WANTED) == []
+    assert invalid_keys(WANTED) == []
 
 
 def test_a_docker_that_is_not_there_yet_will_have_the_packages_flags() -> None:
@@ -371,7 +371,7 @@ def test_half_a_character_is_no_crash() -> None:
 def test_what_a_docker_that_cannot_be_asked_would_not_take(
     config: dict[str, Any], words: str
 ) -> None:
-    found = misfits(config)
+    found = invalid_keys(config)
     assert len(found) == bool(words)
     assert not found or words in found[0]
 
@@ -410,7 +410,7 @@ def test_keys_of_the_user_clash_too(key: str, flag: str) -> None:
 def test_what_docker_refuses_at_its_start_is_told_before(
     config: dict[str, Any], docker: int | None, said: str
 ) -> None:
-    problems = refused(merged(config), docker)
+    problems = refusals(merged(config), docker)
     assert len(problems) == 1
     assert said in problems[0]
     assert problems[0].startswith(CONFIG)
@@ -449,7 +449,7 @@ def test_what_docker_refuses_at_its_start_is_told_before(
     ],
 )
 def test_what_docker_takes_is_not_refused(config: dict[str, Any], docker: int | None) -> None:
-    assert refused(merged(config), docker) == []
+    assert refusals(merged(config), docker) == []
 
 
 def test_an_open_quote_in_the_defaults_is_no_error() -> None:
@@ -486,7 +486,7 @@ def test_reads_docker_29_in_its_default_too() -> None:
     assert found == Engine(
         "29.7.2", "systemd", "overlayfs", "json-file", "/var/lib/docker", False, 1
     )
-    assert len(list(noteworthy(found, WANTED, restarts=False))) == 1
+    assert len(list(warnings(found, WANTED, restarts=False))) == 1
 
 
 @pytest.mark.parametrize("lines", [[], [""], ['["","","","","",false,0]']])
@@ -515,7 +515,7 @@ def engine(driver: str = "overlay2", containers: int = 2, live_restore: bool = F
 def test_what_happens_to_containers_is_worth_a_warning(
     found: Engine | None, config: dict[str, Any], restarts: bool, words: list[str]
 ) -> None:
-    messages = list(noteworthy(found, config, restarts))
+    messages = list(warnings(found, config, restarts))
     assert len(messages) == len(words)
     for message, part in zip(messages, words, strict=True):
         assert part in message
@@ -613,7 +613,7 @@ def test_what_docker_runs_on_is_finished_where_that_was_interrupted(name: str) -
     found = {**ALL, name: PackageState("1", held=False, complete=False)}
     *_, install, _ = [line for line in compose(found, True).splitlines() if "apt install" in line]
     assert install == "apt install --no-install-recommends --allow-change-held-packages"
-    assert installs(found)
+    assert installs_docker(found)
 
 
 def test_every_apt_call_waits_and_keeps_needrestart_off() -> None:

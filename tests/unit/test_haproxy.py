@@ -26,15 +26,15 @@ from chaos_engine.operations.haproxy.container import (
     OWN,
     UNIT,
     Proxy,
-    answered,
+    address_conflict,
     check,
+    container_conflict,
     differences,
-    due,
     predecessors,
     sealed,
-    taken,
+    with_restart,
 )
-from chaos_engine.operations.macvlan_network.hairpin import missing
+from chaos_engine.operations.macvlan_network.hairpin import link_differences
 from chaos_engine.templates import render
 from tests.unit.scripts import Sandbox
 from tests.unit.share import stand_in
@@ -225,9 +225,9 @@ def test_an_image_that_nobody_can_tell_of_is_no_difference() -> None:
 
 
 def test_a_container_that_differs_is_made_anew_once() -> None:
-    assert due(Plan(), ["it does not run"]).restart == (UNIT,)
-    assert due(Plan(start=(UNIT,)), ["it does not run"]) == Plan(start=(UNIT,))
-    assert due(Plan(), []) == Plan()
+    assert with_restart(Plan(), ["it does not run"]).restart == (UNIT,)
+    assert with_restart(Plan(start=(UNIT,)), ["it does not run"]) == Plan(start=(UNIT,))
+    assert with_restart(Plan(), []) == Plan()
 
 
 def test_another_container_with_the_address_is_left_alone() -> None:
@@ -238,9 +238,11 @@ def test_another_container_with_the_address_is_left_alone() -> None:
         subnets=("192.168.1.0/24",),
         containers={"nosy_tesla": "192.168.1.60", "web": "192.168.1.70"},
     )
-    assert "docker rm -f nosy_tesla" in taken(PROXY, network)
-    assert taken(PROXY, replace(network, containers={"lb-haproxy": "192.168.1.60"})) == ""
-    assert taken(PROXY, None) == ""
+    assert "docker rm -f nosy_tesla" in container_conflict(PROXY, network)
+    assert (
+        container_conflict(PROXY, replace(network, containers={"lb-haproxy": "192.168.1.60"})) == ""
+    )
+    assert container_conflict(PROXY, None) == ""
 
 
 def test_a_container_that_was_the_proxy_is_replaced() -> None:
@@ -254,20 +256,20 @@ def test_a_container_that_was_the_proxy_is_replaced() -> None:
         macs={"brave_cohen": MAC, "other": MAC},
     )
     assert predecessors(PROXY, network) == ["brave_cohen"]
-    assert taken(PROXY, network) == ""
+    assert container_conflict(PROXY, network) == ""
     stranger = replace(network, macs={"brave_cohen": "02:42:c0:a8:01:3c"})
     assert predecessors(PROXY, stranger) == []
-    assert "docker rm -f brave_cohen" in taken(PROXY, stranger)
+    assert "docker rm -f brave_cohen" in container_conflict(PROXY, stranger)
     own = replace(network, containers={"lb-haproxy": "192.168.1.60"}, macs={"lb-haproxy": MAC})
     assert predecessors(PROXY, own) == predecessors(PROXY, None) == []
 
 
 def test_another_machine_with_the_address_keeps_it() -> None:
-    assert "it runs on another node, or here" in answered(PROXY, MAC)
-    assert "belongs to the machine with the MAC address dc:a6:32:0:0:1" in answered(
+    assert "it runs on another node, or here" in address_conflict(PROXY, MAC)
+    assert "belongs to the machine with the MAC address dc:a6:32:0:0:1" in address_conflict(
         PROXY, "dc:a6:32:0:0:1"
     )
-    assert answered(PROXY, "") == ""
+    assert address_conflict(PROXY, "") == ""
 
 
 LINK = MacvlanLink(
@@ -311,7 +313,7 @@ PARENT = InterfaceState(
 def test_each_piece_of_the_hairpin_is_missed(
     links: dict[str, MacvlanLink], parent: InterfaceState, expected: list[str]
 ) -> None:
-    found = missing(links, parent, "lb-hairpin", "eth0", HAIRPIN, VIP)
+    found = link_differences(links, parent, "lb-hairpin", "eth0", HAIRPIN, VIP)
     assert len(found) == len(expected)
     assert all(text.startswith(start) for text, start in zip(found.values(), expected, strict=True))
 

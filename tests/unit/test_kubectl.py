@@ -23,7 +23,7 @@ from chaos_engine.operations.rolling.kubectl import (
     ClusterError,
     ClusterNode,
     Kubectl,
-    gist,
+    error_lines,
     parse_nodes,
 )
 from tests.unit.kubeconfig import admin_conf
@@ -87,7 +87,7 @@ def test_what_keeps_pods_from_leaving_is_told_once() -> None:
         ]
     )
 
-    told = gist(("node/pi4 cordoned\nevicting pod default/web-0\n" * 3, err))
+    told = error_lines(("node/pi4 cordoned\nevicting pod default/web-0\n" * 3, err))
 
     assert told.count("disruption budget") == 1
     assert told.endswith("global timeout reached: 12s")
@@ -111,7 +111,7 @@ def test_a_pod_that_takes_too_long_to_end_is_named() -> None:
         ]
     )
 
-    assert gist(("node/pi4 cordoned\nevicting pod default/web-kfp9t\n", err)).endswith(why)
+    assert error_lines(("node/pi4 cordoned\nevicting pod default/web-kfp9t\n", err)).endswith(why)
 
 
 def test_the_lines_that_kubectl_logs_of_an_api_that_is_away_are_left_out() -> None:
@@ -126,7 +126,7 @@ def test_the_lines_that_kubectl_logs_of_an_api_that_is_away_are_left_out() -> No
         "host or port?"
     )
 
-    assert gist(("", "\n".join([*([logged] * 5), told]))) == told
+    assert error_lines(("", "\n".join([*([logged] * 5), told]))) == told
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_lines_that_kubectl_logs_of_an_api_that_is_away_are_left_out() -> No
     ],
 )
 def test_errors_of_the_connection_are_told(out: str, err: str, expected: str) -> None:
-    assert gist((out, err)).startswith(expected)
+    assert error_lines((out, err)).startswith(expected)
 
 
 class Program:

@@ -32,13 +32,18 @@ from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.kubernetes.install import (
     SOURCE,
-    absent,
+    check_version_step,
     compose,
-    fits,
-    jump,
+    is_at_version,
     source_file,
+    sources_to_remove,
 )
-from chaos_engine.operations.kubernetes.kubelet import docker_bytes, fails, quantity, unfit
+from chaos_engine.operations.kubernetes.kubelet import (
+    configuration_problems,
+    docker_bytes,
+    quantity,
+    restarts_in_vain,
+)
 from chaos_engine.operations.kubernetes.signing_key import KEYRING, key_fault
 from tests.unit.nodes import Nodes
 from tests.unit.openpgp_samples import (
@@ -144,12 +149,12 @@ def test_reads_the_files_that_name_kubernetes() -> None:
 
 def test_other_files_of_kubernetes_go_and_ours_stays() -> None:
     sources = [Source(SOURCE, True), Source("/etc/apt/sources.list.d/k.sources", True)]
-    assert absent(sources) == ["/etc/apt/sources.list.d/k.sources"]
+    assert sources_to_remove(sources) == ["/etc/apt/sources.list.d/k.sources"]
 
 
 def test_a_file_that_has_other_sources_too_refuses_the_node() -> None:
     with pytest.raises(NodeError, match=r"/etc/apt/sources.list names .* take it out"):
-        absent([Source("/etc/apt/sources.list", False)])
+        sources_to_remove([Source("/etc/apt/sources.list", False)])
 
 
 def test_the_source_is_the_documented_one() -> None:
@@ -194,8 +199,8 @@ def test_who_signed_the_index_is_read() -> None:
     ],
 )
 def test_any_revision_of_the_version_will_do(version: str, complete: bool, expected: bool) -> None:
-    assert fits(PackageState(version, False, complete), "1.28.15") is expected
-    assert not fits(None, "1.28.15")
+    assert is_at_version(PackageState(version, False, complete), "1.28.15") is expected
+    assert not is_at_version(None, "1.28.15")
 
 
 @pytest.mark.parametrize(
@@ -212,12 +217,14 @@ def test_any_revision_of_the_version_will_do(version: str, complete: bool, expec
 def test_a_joined_node_goes_up_one_minor_version_at_a_time(
     now: str, then: str, refused: str
 ) -> None:
-    jump(now, then, joined=False)
+    check_version_step(now, then, joined=False)
     if not refused:
-        assert bool(jump(now, then, joined=True)) == (now.split(".")[1] != then.split(".")[1])
+        assert bool(check_version_step(now, then, joined=True)) == (
+            now.split(".")[1] != then.split(".")[1]
+        )
         return
     with pytest.raises(NodeError, match=refused):
-        jump(now, then, joined=True)
+        check_version_step(now, then, joined=True)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +241,7 @@ def test_a_joined_node_goes_up_one_minor_version_at_a_time(
 def test_only_a_kubelet_that_cannot_work_is_stopped(
     active: str, ready: bool, expected: bool
 ) -> None:
-    assert fails(active, ready) is expected
+    assert restarts_in_vain(active, ready) is expected
 
 
 def documents(text: str | bytes) -> dict[str, Any]:
@@ -296,7 +303,7 @@ def test_kubectl_exec_works_beside_a_cri_dockerd_that_says_no_scheme(
 def test_kubelet_never_rotates_a_log_before_docker_does(size: str) -> None:
     files, _ = configuration(settings(docker_log_max_size=size), "pi1")
     config = documents(files[2].content)["KubeletConfiguration"]
-    assert [*unfit(config, {}, size)] == []
+    assert [*configuration_problems(config, {}, size)] == []
     assert (quantity(config["containerLogMaxSize"]) or 0) > docker_bytes(size)
 
 
@@ -330,7 +337,7 @@ def test_quantities_are_read_as_kubernetes_reads_them(text: str, number: float |
 def test_what_a_joined_kubelet_is_told_amiss_is_named(
     config: dict[str, Any], size: str, problems: list[str]
 ) -> None:
-    found = [*unfit(config, {"ExtendWebSocketsToKubelet": False}, size)]
+    found = [*configuration_problems(config, {"ExtendWebSocketsToKubelet": False}, size)]
     assert len(found) == len(problems)
     assert all(problem in text for problem, text in zip(problems, found, strict=True))
 

@@ -43,12 +43,12 @@ from chaos_engine.facts.text import unescaped
 from chaos_engine.facts.unit_traces import parse_traces
 from chaos_engine.operations import hosts_file
 from chaos_engine.operations.docker import daemon_json
-from chaos_engine.operations.haproxy.container import Proxy, predecessors, taken
+from chaos_engine.operations.haproxy.container import Proxy, container_conflict, predecessors
 from chaos_engine.operations.journald import overrides
 from chaos_engine.operations.kernel import cmdline
-from chaos_engine.operations.macvlan_network.commands import Macvlan, in_the_way
-from chaos_engine.operations.macvlan_network.hairpin import missing
-from chaos_engine.operations.rolling.kubectl import gist, parse_nodes
+from chaos_engine.operations.macvlan_network.commands import Macvlan, network_conflict
+from chaos_engine.operations.macvlan_network.hairpin import link_differences
+from chaos_engine.operations.rolling.kubectl import error_lines, parse_nodes
 from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.undo import concerns as undo
 
@@ -342,14 +342,16 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         lambda names: daemon_json.conflicts(names, {f"--{name}": "docker" for name in names}),
         lambda n: {f"k{i}": 1 for i in range(n)},
     ),
-    "proxies": on(lambda found: taken(PROXY, found), network),
+    "proxies": on(lambda found: container_conflict(PROXY, found), network),
     "predecessors": on(lambda found: predecessors(PROXY, found), network),
     "networks in the way": on(
-        lambda found: in_the_way(MACVLAN, found, "26.1"),
+        lambda found: network_conflict(MACVLAN, found, "26.1"),
         lambda n: {f"n{i}": DockerNetwork("bridge", "", "", ("10.0.0.0/24",)) for i in range(n)},
     ),
     "hairpin": on(
-        lambda found: missing(found, None, "lb-hairpin", "eth0", IPv4Address("192.168.1.222"), VIP),
+        lambda found: link_differences(
+            found, None, "lb-hairpin", "eth0", IPv4Address("192.168.1.222"), VIP
+        ),
         links,
     ),
     "undo": on(lambda found: undo.changes(found, "docker"), lambda n: parse_manifest(manifest(n))),
@@ -359,7 +361,7 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
             {"items": [{"metadata": {"name": f"n{i}"}, "status": {}, "spec": {}} for i in range(n)]}
         ),
     ),
-    "kubectl's errors": on(gist, lambda n: ["".join(f"error {i}\n" for i in range(n))]),
+    "kubectl's errors": on(error_lines, lambda n: ["".join(f"error {i}\n" for i in range(n))]),
 }
 
 

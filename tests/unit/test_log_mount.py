@@ -22,12 +22,12 @@ from chaos_engine.operations.files import Plan, Unit
 from chaos_engine.operations.log_mount import (
     CHECKED,
     SHARE,
-    claimed,
-    due,
+    has_unchecked_graph,
     kibibytes,
-    lacks,
-    trouble,
-    unchecked,
+    missing_flags,
+    mount_conflict,
+    share_problem,
+    with_remount,
 )
 from chaos_engine.templates import render
 
@@ -65,7 +65,7 @@ NOTHING = LogShare((), "")
 
 @pytest.mark.parametrize("there", [None, IN_RAM, mounted("etcd1:/pi1"), mounted("etcd1:/pi2")])
 def test_what_is_ours_may_be_mounted_anew(there: Mount | None) -> None:
-    assert claimed(there, NOTHING) == ""
+    assert mount_conflict(there, NOTHING) == ""
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_is_ours_may_be_mounted_anew(there: Mount | None) -> None:
 def test_what_others_mount_there_refuses_the_node(
     there: Mount | None, share: LogShare, message: str
 ) -> None:
-    assert message in claimed(there, share)
+    assert message in mount_conflict(there, share)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_others_mount_there_refuses_the_node(
 def test_trouble_is_whatever_is_not_the_volume(
     there: Mount | None, answer: Answer, message: str
 ) -> None:
-    found = trouble(there, answer, "pi1")
+    found = share_problem(there, answer, "pi1")
     assert message in found
     assert bool(found) == bool(message)
 
@@ -115,7 +115,7 @@ def test_trouble_is_whatever_is_not_the_volume(
     ],
 )
 def test_trouble_without_a_volume_is_whatever_is_not_ram(there: Mount | None, message: str) -> None:
-    found = trouble(there, "answers", "", "16M")
+    found = share_problem(there, "answers", "", "16M")
     assert message in found
     assert bool(found) == bool(message)
 
@@ -134,8 +134,8 @@ def test_ram_is_given_in_whole_pages() -> None:
 )
 def test_flags_that_the_share_lacks_are_found(options: str, missing: tuple[str, ...]) -> None:
     there = replace(mounted("etcd1:/pi1"), options=tuple(options.split(",")))
-    assert lacks(there) == missing
-    assert lacks(None) == ()
+    assert missing_flags(there) == missing
+    assert missing_flags(None) == ()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_flags_that_the_share_lacks_are_found(options: str, missing: tuple[str, 
     ],
 )
 def test_a_share_with_a_servers_own_graph_is_known(there: Mount | None, is_unchecked: bool) -> None:
-    assert unchecked(there) == is_unchecked
+    assert has_unchecked_graph(there) == is_unchecked
 
 
 CHECK = Unit("var-log-check.timer")
@@ -170,7 +170,7 @@ def test_the_share_is_mounted_again_when_it_is_not_right_and_only_then(
     todo: Plan, trouble: str, wanted: Plan
 ) -> None:
     """systemd takes the unit of a dead share for active."""
-    assert due(todo, trouble) == wanted
+    assert with_remount(todo, trouble) == wanted
 
 
 def test_storage_that_is_away_does_not_fail_the_node() -> None:
@@ -938,19 +938,21 @@ def on_nfs(source: str) -> Mount:
 def test_trouble_is_whatever_is_not_the_export(
     there: Mount | None, answer: Answer, message: str
 ) -> None:
-    found = trouble(there, answer, EXPORT, "16M")
+    found = share_problem(there, answer, EXPORT, "16M")
     assert message in found
     assert bool(found) == bool(message)
 
 
 @pytest.mark.parametrize("volume", ["pi1", ""])
 def test_an_export_is_neither_a_volume_nor_ram(volume: str) -> None:
-    assert trouble(on_nfs("var-log@10.0.0.1:/pi1"), "answers", volume)
+    assert share_problem(on_nfs("var-log@10.0.0.1:/pi1"), "answers", volume)
 
 
 def test_an_nfs_share_of_somebody_else_refuses_the_node() -> None:
-    assert claimed(on_nfs("var-log@10.0.0.1:/srv/log/pi1"), NOTHING) == ""
-    assert "nas:/x (nfs4) is mounted on /var/log; unmount" in claimed(on_nfs("nas:/x"), NOTHING)
+    assert mount_conflict(on_nfs("var-log@10.0.0.1:/srv/log/pi1"), NOTHING) == ""
+    assert "nas:/x (nfs4) is mounted on /var/log; unmount" in mount_conflict(
+        on_nfs("nas:/x"), NOTHING
+    )
 
 
 def test_the_kernel_mounts_the_export_without_a_helper(nfs: Helper) -> None:

@@ -22,7 +22,12 @@ from chaos_engine.facts.docker_networks import parse_networks
 from chaos_engine.facts.network import Interface, InterfaceState
 from chaos_engine.facts.text import named
 from chaos_engine.operations.macvlan_network import network as operation
-from chaos_engine.operations.macvlan_network.commands import Macvlan, differences, in_the_way, unfit
+from chaos_engine.operations.macvlan_network.commands import (
+    Macvlan,
+    differences,
+    network_conflict,
+    parent_problem,
+)
 from chaos_engine.operations.macvlan_network.network import compose, create_network, recreate
 from tests.unit.nodes import Nodes
 
@@ -258,7 +263,7 @@ def test_a_configuration_is_read_as_such() -> None:
     assert networks is not None
     assert networks["lan"].config_only
     assert not networks["lb-network"].config_only
-    assert in_the_way(WANTED, {"lan": networks["lan"]}, "26.1.5") == ""
+    assert network_conflict(WANTED, {"lan": networks["lan"]}, "26.1.5") == ""
 
 
 def test_a_configuration_of_our_networks_name_refuses_the_node(
@@ -325,9 +330,9 @@ def test_a_parent_that_carries_no_macvlan_links_is_named(
     parent: InterfaceState | None, message: str
 ) -> None:
     start, _, end = message.partition(".*")
-    assert named(unfit(WANTED, parent), "chaos_").startswith(start)
-    assert end in named(unfit(WANTED, parent), "chaos_")
-    assert bool(named(unfit(WANTED, parent), "chaos_")) == bool(message)
+    assert named(parent_problem(WANTED, parent), "chaos_").startswith(start)
+    assert end in named(parent_problem(WANTED, parent), "chaos_")
+    assert bool(named(parent_problem(WANTED, parent), "chaos_")) == bool(message)
 
 
 LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges=())
@@ -367,7 +372,7 @@ LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges
     ],
 )
 def test_a_network_in_the_way_is_named(other: DockerNetwork, version: str, message: str) -> None:
-    problem = named(in_the_way(WANTED, {"bridge": BRIDGE, "other": other}, version), "chaos_")
+    problem = named(network_conflict(WANTED, {"bridge": BRIDGE, "other": other}, version), "chaos_")
     assert problem.startswith(message)
     assert bool(problem) == bool(message)
 

@@ -23,9 +23,9 @@ from chaos_engine.operations.packages.packages import (
     NEEDED,
     NEVER_PINNED,
     _pin,
+    check_removal,
     compose,
-    judge,
-    noteworthy,
+    warnings,
 )
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
@@ -101,7 +101,7 @@ def test_only_what_is_installed_is_simulated(tmp_path: Path) -> None:
     ):
         assert f"-o {option} " in asked
     with pytest.raises(NodeError, match="apt would not remove plymouth, though it is installed"):
-        judge(found, NETWORK)
+        check_removal(found, NETWORK)
 
 
 def test_lvm2_is_left_out_where_there_are_volumes(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_lvm2_is_left_out_where_there_are_volumes(tmp_path: Path) -> None:
     found = simulate(tmp_path, "snapd", "lvm2")
     assert found.installed == ("snapd",)
     assert found.lvm_in_use
-    assert noteworthy(found) == ["lvm2 is not removed: the node has logical volumes"]
+    assert warnings(found) == ["lvm2 is not removed: the node has logical volumes"]
 
 
 def test_lvm2_alone_where_there_are_volumes_is_nothing_to_do(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_what_apt_refuses_is_told(tmp_path: Path) -> None:
     found = simulate(tmp_path, "lvm2")
     assert found.error == "Held packages were changed."
     with pytest.raises(NodeError, match=r"apt cannot remove lvm2: Held packages were changed\."):
-        judge(found, CloudInitState())
+        check_removal(found, CloudInitState())
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_apt_refuses_is_told(tmp_path: Path) -> None:
 def test_a_node_that_would_lose_what_it_needs_is_refused(name: str) -> None:
     found = Removal(installed=("snapd",), removes=("snapd", name))
     with pytest.raises(NodeError, match=f"removing snapd would also remove {re.escape(name)},"):
-        judge(found, NETWORK)
+        check_removal(found, NETWORK)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_a_node_that_would_lose_what_it_needs_is_refused(name: str) -> None:
 )
 def test_what_goes_along_is_told(name: str) -> None:
     found = Removal(installed=("snapd",), removes=(name, "snapd"))
-    judge(found, NETWORK)
-    assert noteworthy(found) == [f"removing snapd also removes what depends on it: {name}"]
+    check_removal(found, NETWORK)
+    assert warnings(found) == [f"removing snapd also removes what depends on it: {name}"]
 
 
 def test_the_pattern_means_the_same_to_grep() -> None:
@@ -208,12 +208,12 @@ def test_the_pattern_means_the_same_to_grep() -> None:
 def test_refuses(removes: tuple[str, ...], more: dict[str, Any], reason: str) -> None:
     found = Removal(installed=removes, removes=removes, snaps=more.get("snaps", ()))
     with pytest.raises(NodeError) as error:
-        judge(found, more.get("cloud", NETWORK), more.get("mdns", False))
+        check_removal(found, more.get("cloud", NETWORK), more.get("mdns", False))
     assert reason in str(error.value)
 
 
 def test_what_is_gone_already_forbids_nothing() -> None:
-    judge(Removal(), CloudInitState(running=True), mdns=True)
+    check_removal(Removal(), CloudInitState(running=True), mdns=True)
 
 
 def test_the_pin_leaves_out_what_others_may_need_again() -> None:

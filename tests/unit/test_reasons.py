@@ -10,7 +10,7 @@ from pyinfra.api.command import StringCommand
 
 from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.observe import phase
-from chaos_engine.operations.docker.install import _told, why
+from chaos_engine.operations.docker.install import _with_changes, why
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import SHOWN, because, differences, listed, shortened
 from chaos_engine.operations.files import File
@@ -66,12 +66,14 @@ def test_daemon_json_is_told_key_by_key() -> None:
     line, other = f"write {CONF} (other content)", "restart docker.service: its files change"
     before = b'{"log-opts": {"max-size": "10m", "max-file": "3"}, "debug": true}'
     after = {"log-opts": {"max-size": "100m", "max-file": "3"}, "debug": True, "bip": "10.1.0.1/24"}
-    assert _told(line, before, after) == (
+    assert _with_changes(line, before, after) == (
         f"write {CONF}: log-opts.max-size 10m -> 100m, bip 10.1.0.1/24"
     )
-    assert _told(line, b"", {"debug": True}) == f"write {CONF}: debug true"
-    assert _told(line, b'{ "debug": true }', {"debug": True}) == f"write {CONF}: its form only"
-    assert _told(other, before, after) == other
+    assert _with_changes(line, b"", {"debug": True}) == f"write {CONF}: debug true"
+    assert (
+        _with_changes(line, b'{ "debug": true }', {"debug": True}) == f"write {CONF}: its form only"
+    )
+    assert _with_changes(other, before, after) == other
 
 
 def test_what_differs_of_two_objects_is_told_by_key() -> None:

@@ -16,7 +16,7 @@ from chaos_engine.facts.standing import StandingState
 from chaos_engine.operations.engine.converge import Commands
 from chaos_engine.operations.rolling import cordon
 from chaos_engine.operations.rolling import turns as rolling
-from chaos_engine.operations.rolling.cordon import Rolling, fit_to_leave, short_of
+from chaos_engine.operations.rolling.cordon import Rolling, api_servers_missing, check_may_leave
 from chaos_engine.operations.rolling.gate import Gate, gate
 from chaos_engine.operations.rolling.kubectl import ClusterError, ClusterNode
 from chaos_engine.operations.rolling.turns import in_turn, take_turn, uncordon_node
@@ -244,7 +244,7 @@ def test_what_was_wrong_before_is_not_waited_for_long(node: Node) -> None:
     assert take(nodes, how(cluster), before=ILL)
 
     assert cluster.known == {"pi1": UP}
-    assert gate(nodes.state, 1).closed("pi4") == "pi1: Docker does not answer"
+    assert gate(nodes.state, 1).why_closed("pi4") == "pi1: Docker does not answer"
 
 
 def test_what_was_wrong_before_is_given_time_to_start(node: Node) -> None:
@@ -253,7 +253,7 @@ def test_what_was_wrong_before_is_given_time_to_start(node: Node) -> None:
 
     assert take(nodes, how(Cluster({"pi1": UP})), before=ILL)
 
-    assert gate(nodes.state, 1).closed("pi4") == ""
+    assert gate(nodes.state, 1).why_closed("pi4") == ""
 
 
 def test_work_that_fails_is_rolled_back_and_the_node_given_back(
@@ -317,20 +317,20 @@ def test_a_node_of_no_cluster_is_neither_drained_nor_awaited(node: Node) -> None
 def test_a_node_leaves_only_a_cluster_that_knows_it(
     nodes: dict[str, ClusterNode], problem: str
 ) -> None:
-    assert fit_to_leave(how(), {"pi1": UP, "pi4": DOWN}) == UP
+    assert check_may_leave(how(), {"pi1": UP, "pi4": DOWN}) == UP
     with pytest.raises(ClusterError, match=problem):
-        fit_to_leave(how(), nodes)
+        check_may_leave(how(), nodes)
 
 
 def test_no_controller_goes_while_another_one_is_not_ready() -> None:
     controller = how(controller=True, controllers=PEERS)
     nodes = {"pi1": UP, "pi4": UP, "pi7": DOWN}
     with pytest.raises(ClusterError, match="another one, pi7, is not Ready; look at") as error:
-        fit_to_leave(controller, nodes)
+        check_may_leave(controller, nodes)
     assert "kubectl delete node pi7) and out of controllers" in str(error.value)
     # the proxy takes no API server away, and who has not joined is no reason
-    assert fit_to_leave(replace(controller, controller=False), nodes) == UP
-    assert fit_to_leave(controller, {"pi1": UP, "pi4": UP}) == UP
+    assert check_may_leave(replace(controller, controller=False), nodes) == UP
+    assert check_may_leave(controller, {"pi1": UP, "pi4": UP}) == UP
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_no_controller_goes_while_another_one_is_not_ready() -> None:
 def test_a_majority_of_api_servers_stays(
     controller: bool, answers: dict[str, str], waiting: tuple[str, ...]
 ) -> None:
-    assert short_of(controller, answers) == waiting
+    assert api_servers_missing(controller, answers) == waiting
 
 
 def test_a_controller_waits_for_the_others_api_servers(node: Node) -> None:
@@ -403,12 +403,12 @@ def test_a_controller_whose_own_api_server_is_down_may_be_mended(node: Node) -> 
 
 def test_a_node_that_is_whole_is_left_at_work_while_another_is_not() -> None:
     turns = Gate(1)
-    turns.unwell = {"pi4": "Docker does not answer"}
+    turns.problems = {"pi4": "Docker does not answer"}
 
-    assert turns.closed("pi1") == "pi4: Docker does not answer"
-    assert turns.closed("pi4") == "", "who mends it must be let through"
+    assert turns.why_closed("pi1") == "pi4: Docker does not answer"
+    assert turns.why_closed("pi4") == "", "who mends it must be let through"
     turns.failed = "pi7: broken"
-    assert turns.closed("pi4") == "pi7: broken"
+    assert turns.why_closed("pi4") == "pi7: broken"
 
 
 @pytest.fixture
@@ -465,7 +465,7 @@ def test_a_broken_node_is_known_before_another_takes_its_turn(
     nodes = Nodes("pi1", "pi4")
     for name in ("pi1", "pi4"):
         with nodes.on(name):
-            rolling.standing(how())
+            rolling.node_standing(how())
 
     assert not take(nodes, how())
     assert "not restarted, because pi4: Docker does not answer" in caplog.text

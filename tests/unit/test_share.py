@@ -20,7 +20,13 @@ from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import shared_copy
 from chaos_engine.operations.haproxy.container import OWN
-from chaos_engine.operations.haproxy.shared_copy import SOCKETS, away, due, failed, trouble
+from chaos_engine.operations.haproxy.shared_copy import (
+    SOCKETS,
+    can_be_written,
+    obstacle,
+    share_is_away,
+    write_failure,
+)
 from chaos_engine.operations.undo import concerns as undo_operations
 from chaos_engine.operations.undo.concerns import changes
 from chaos_engine.operations.undo.script import BACK
@@ -166,11 +172,11 @@ def test_a_log_share_that_is_away_is_left_alone() -> None:
     ram = replace(SHARE, source="var-log-in-ram", fstype="tmpfs", number=61, parent=60)
     by_nfs = replace(SHARE, source="var-log@10.0.0.1:/srv/log/pi5", fstype="nfs4")
     for share in (SHARE, by_nfs):
-        assert not away((share,), shared=True)
-    assert away((SHARE, ram), shared=True)
-    assert away((), shared=True)
+        assert not share_is_away((share,), shared=True)
+    assert share_is_away((SHARE, ram), shared=True)
+    assert share_is_away((), shared=True)
     # a node that keeps its logs on its own disk
-    assert not away((), shared=False)
+    assert not share_is_away((), shared=False)
 
 
 CONFIG = File("/var/log/haproxy/haproxy.cfg", "global\n")
@@ -192,17 +198,17 @@ GOOD = CopyState(noted=True, config="same", link="same")
 def test_what_is_to_be_done_and_what_people_have_to_do(
     found: CopyState, work: bool, people: str
 ) -> None:
-    assert due(found, CONFIG, LINK) is work
-    said = trouble(found, CONFIG, LINK)
+    assert can_be_written(found, CONFIG, LINK) is work
+    said = obstacle(found, CONFIG, LINK)
     assert people in said
     assert bool(said) == bool(people)
-    assert bool(failed(found, CONFIG, LINK)) is work
+    assert bool(write_failure(found, CONFIG, LINK)) is work
 
 
 def test_only_what_is_on_the_share_counts() -> None:
-    assert not due(replace(GOOD, link="other"), CONFIG, None)
-    assert not due(replace(GOOD, config="other"), None, LINK)
-    assert not trouble(replace(GOOD, config="folder"), None, LINK)
+    assert not can_be_written(replace(GOOD, link="other"), CONFIG, None)
+    assert not can_be_written(replace(GOOD, config="other"), None, LINK)
+    assert not obstacle(replace(GOOD, config="folder"), None, LINK)
 
 
 def test_the_copys_state_is_read() -> None:

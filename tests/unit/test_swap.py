@@ -27,11 +27,11 @@ from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.swap import (
     MARK,
     Plan,
-    comes_back,
     compose,
-    fits,
+    fits_into_ram,
     plan,
-    stays,
+    stays_until_boot,
+    warnings,
     without_swap,
 )
 from tests.unit.scripts import Sandbox
@@ -257,19 +257,19 @@ def test_what_the_owner_has_made_to_turn_swap_on_is_found(
 
 
 def test_what_turns_swap_on_again_is_named() -> None:
-    (message,) = comes_back(state(turners={ZRAM: "/usr/local/bin/zram.sh"}))
+    (message,) = warnings(state(turners={ZRAM: "/usr/local/bin/zram.sh"}))
     assert message.startswith(f"{ZRAM} turns swap on again at each boot, by /usr/local/bin/zram.sh")
     assert message.endswith("systemctl disable --now zram.service")
-    (message,) = comes_back(state(turners={"/etc/rc.local": "/etc/rc.local"}))
+    (message,) = warnings(state(turners={"/etc/rc.local": "/etc/rc.local"}))
     assert message.endswith("take that line out of it")
-    assert list(comes_back(state(areas=USED))) == []
+    assert list(warnings(state(areas=USED))) == []
 
 
 def test_swap_that_has_come_back_is_told() -> None:
-    again, named = comes_back(state(areas=USED, noted=(USED[0].name,), turners={ZRAM: "/z"}))
+    again, named = warnings(state(areas=USED, noted=(USED[0].name,), turners={ZRAM: "/z"}))
     assert "is in use as swap again, which an earlier run has turned off" in again
     assert ZRAM in named
-    (again,) = comes_back(state(areas=USED, noted=(USED[0].name,)))
+    (again,) = warnings(state(areas=USED, noted=(USED[0].name,)))
     assert "find out what does that" in again
 
 
@@ -319,23 +319,25 @@ def test_fstab_keeps_its_mode_and_owner() -> None:
 
 def test_swap_is_turned_off_where_its_content_fits_into_ram() -> None:
     assert plan(state(areas=USED)).turn_off == ("/swapfile",)
-    assert fits(state(areas=USED))
-    assert not stays(state(areas=USED), configured=True)
+    assert fits_into_ram(state(areas=USED))
+    assert not stays_until_boot(state(areas=USED), configured=True)
 
 
 def test_swap_whose_content_does_not_fit_stays_until_the_next_boot() -> None:
     short = state(areas=USED, available=210_000)
 
     assert plan(short).turn_off == ()
-    assert stays(short, configured=False)
-    assert stays(short, configured=True)
+    assert stays_until_boot(short, configured=False)
+    assert stays_until_boot(short, configured=True)
     # as long as it would come back, a reboot is of no use
-    assert stays(replace(short, fstab=FSTAB_UBUNTU), configured=False)
-    assert not stays(replace(short, fstab=FSTAB_UBUNTU), configured=True)
+    assert stays_until_boot(replace(short, fstab=FSTAB_UBUNTU), configured=False)
+    assert not stays_until_boot(replace(short, fstab=FSTAB_UBUNTU), configured=True)
 
 
 def test_unused_swap_needs_no_room() -> None:
-    assert fits(state(areas=(SwapArea("/dev/zram0", "partition", 100, 0),), available=1000))
+    assert fits_into_ram(
+        state(areas=(SwapArea("/dev/zram0", "partition", 100, 0),), available=1000)
+    )
 
 
 def test_the_script_turns_swap_off_and_masks_what_would_bring_it(tmp_path: Path) -> None:

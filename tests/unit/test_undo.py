@@ -38,7 +38,7 @@ from chaos_engine.operations.undo.concerns import (
     compose_end,
     not_undone,
     refuse,
-    remarks,
+    warnings,
 )
 from chaos_engine.operations.undo.merge import take_out as take_out_by
 from chaos_engine.operations.undo.script import BACK, REINSTALL
@@ -231,7 +231,7 @@ def test_what_others_made_of_a_file_is_kept_aside(node: Node) -> None:
     assert not node.path("etc/b").exists()
     for name in "ab":
         assert node.path(f"var/aside{node.root}/etc/{name}").read_text() == "the admin's"
-    said = list(remarks(files))
+    said = list(warnings(files))
     assert len(said) == 2
     assert f"{node.root}/etc/a was changed since the deploy; that version is kept in " in said[0]
     ran = node.run(compose_end(node.remembered()))
