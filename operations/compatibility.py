@@ -1,4 +1,4 @@
-"""Which versions of Docker, cri-dockerd, Kubernetes and etcd fit each other, and what it takes."""
+"""Tell which versions of Docker, cri-dockerd, Kubernetes and etcd work together, and how."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ NEWEST = {(0, 3): 25, (0, 4): 3}
 
 
 def oldest_docker(version: str) -> int:
-    """The oldest major release of Docker that a version of cri-dockerd talks to.
+    """Return the oldest major release of Docker that a version of cri-dockerd can talk to.
 
-    0.4.0 and 0.4.1 want a server of API 1.42 at least, which Docker 23 is the first to have
-    (``MinimumDockerAPIVersion`` in ``libdocker/client.go``).
+    0.4.0 and 0.4.1 need API 1.42 at least, which came with Docker 23 (``MinimumDockerAPIVersion``
+    in ``libdocker/client.go``).
     """
     return 23 if (0, 4, 0) <= _parse(version) < (0, 4, 2) else 20
 
 
 def speaks_api_1_44(version: str) -> bool:
-    """Whether a version of cri-dockerd speaks API 1.44, the least that Docker 29.0 to 29.2 take.
+    """Tell whether a version of cri-dockerd speaks API 1.44, the oldest of Docker 29.0 to 29.2.
 
     Docker 29.3 went back to 1.40 (``defaultMinAPIVersion`` in ``daemon/config/config.go`` of moby's
-    tags docker-v29.0.0 to docker-v29.7.2; docker/for-win#14997), and every release of cri-dockerd
-    since 0.3.0 speaks 1.41 at least. They speak 1.44 or more since 0.3.16, and 0.3.12 did
-    (``DefaultVersion`` in ``vendor/github.com/docker/docker/api/common.go`` of each tag).
+    tags docker-v29.0.0 to docker-v29.7.2; docker/for-win#14997). cri-dockerd speaks 1.41 at least
+    since 0.3.0, and 1.44 at least in 0.3.12 and since 0.3.16 (``DefaultVersion`` in
+    ``vendor/github.com/docker/docker/api/common.go`` of each tag).
     """
     parsed = _parse(version)
     return parsed >= (0, 3, 16) or parsed == (0, 3, 12)
 
 
 def major(docker: str) -> int | None:
-    """Docker's major release, from its version or its package's, which may have an epoch."""
+    """Return Docker's major release, ``None`` if the text is no version.
+
+    + docker: Docker's version, or its package's version, which may have an epoch
+    """
     match = re.match(r"(?:\d+:)?(\d+)\.", docker)
     return int(match.group(1)) if match else None
 
 
 def misfit(version: str, docker: str) -> str:
-    """Why this cri-dockerd cannot talk to this Docker, or ""."""
+    """Say why this cri-dockerd cannot talk to this Docker, "" if it can.
+
+    + version: of cri-dockerd
+    """
     found, oldest = major(docker), oldest_docker(version)
     if found is not None and found < oldest:
         return (
@@ -55,11 +61,13 @@ def misfit(version: str, docker: str) -> str:
 
 
 def kubernetes_misfit(version: str, kubernetes: str) -> str:
-    """Why this cri-dockerd does not serve this kubelet, or "".
+    """Say why this cri-dockerd cannot serve this kubelet, "" if it can.
 
-    Since 1.26 the kubelet wants version 1 of the CRI, which cri-dockerd has since 0.3.0
-    (Mirantis/cri-dockerd#136). From 1.38 on it wants to be told the cgroup driver (KEP-4033),
-    which cri-dockerd does since 0.3.17 at the latest.
+    + version: of cri-dockerd
+
+    Since 1.26 the kubelet needs version 1 of the CRI, which cri-dockerd has since 0.3.0
+    (Mirantis/cri-dockerd#136). From 1.38 on the kubelet has to be told the cgroup driver
+    (KEP-4033), which cri-dockerd does since 0.3.17 at the latest.
     """
     minor = int(kubernetes.split(".")[1])
     for since, needed in ((38, (0, 3, 17)), (26, (0, 3, 0))):
@@ -75,15 +83,17 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
 
 
 def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
-    """The gates that kubelet needs set beside this cri-dockerd, by name.
+    """Return the feature gates that kubelet needs beside this cri-dockerd: on or off, by name.
 
-    + version: of cri-dockerd; kubernetes: of kubelet
+    + version: of cri-dockerd
+    + kubernetes: version of kubelet
 
-    From 1.36 on kubelet itself calls the address at which cri-dockerd streams, for ``kubectl exec``
-    and ``attach``, and takes one without a scheme for https. cri-dockerd's has none, in every
-    release up to 0.4.4 (``BaseURL`` in ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). The gate
-    is Beta in 1.36 and 1.37. In 1.38 it is to be stable (kubernetes/enhancements#6364): the
-    gate may be locked then, and kubelet does not start with a locked gate turned off.
+    For ``kubectl exec`` and ``attach``, kubelet from 1.36 on itself calls the URL at which
+    cri-dockerd streams. It takes a URL without a scheme for https, and cri-dockerd's has no scheme
+    in any release up to 0.4.4 (``BaseURL`` in ``cmd/server.go``; Mirantis/cri-dockerd#560, #569).
+    The gate that turns this off is Beta in 1.36 and 1.37. In 1.38 the feature is to be stable
+    (kubernetes/enhancements#6364). The gate may then be locked, and kubelet does not start with a
+    locked gate turned off.
     """
     minor = int(kubernetes.split(".")[1])
     if minor in (36, 37) and _parse(version) <= (0, 4, 4):
@@ -92,7 +102,10 @@ def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
 
 
 def exec_fault(version: str, kubernetes: str) -> str:
-    """Why ``kubectl exec`` does not work with this pair, where no gate helps, or ""."""
+    """Say why ``kubectl exec`` may fail with these versions where no gate helps, "" if it works.
+
+    + version: of cri-dockerd
+    """
     if int(kubernetes.split(".")[1]) < 38 or _parse(version) > (0, 4, 4):
         return ""
     return (
@@ -104,9 +117,9 @@ def exec_fault(version: str, kubernetes: str) -> str:
 
 
 def pause_image(kubernetes: str) -> str:
-    """The image of the pause container that kubeadm of this version pulls.
+    """Return the name of the pause container's image that kubeadm of this version pulls.
 
-    Another one is a warning at ``kubeadm init`` and ``join``, and one more image on the card
+    With another image, ``kubeadm init`` and ``join`` warn, and the card holds one more image
     (``PauseVersion`` in kubeadm's ``app/constants/constants.go`` of each release).
     """
     minor = int(kubernetes.split(".")[1])
@@ -115,17 +128,18 @@ def pause_image(kubernetes: str) -> str:
 
 
 def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
-    """The oldest external etcd that kubeadm of this version accepts, ``None`` where nobody looked.
+    """Return the oldest external etcd that kubeadm of this version accepts, ``None`` if unknown.
 
-    ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``; seen with 1.36.2.
+    The source is ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``. It was
+    tried with 1.36.2.
     """
     return (3, 5, 24) if int(kubernetes.split(".")[1]) >= 36 else None
 
 
 def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
-    """Which of these etcd servers kubeadm of this version refuses, or "".
+    """Say which of these etcd servers kubeadm of this version refuses, "" if none.
 
-    + found: version by server; one that did not say it has ""
+    + found: versions by server, "" for a server that did not say
     """
     least = least_etcd(kubernetes)
     old = [
@@ -142,7 +156,7 @@ def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
 
 
 def outdated(version: str) -> str:
-    """That there is a newer one of the same line, in words, or ""."""
+    """Say that a newer cri-dockerd of the same minor version is known, "" if none is."""
     *line, patch = _parse(version)
     newest = NEWEST.get((line[0], line[1]))
     if newest is None or patch >= newest:

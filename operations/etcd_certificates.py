@@ -1,4 +1,4 @@
-"""What is noteworthy of etcd: a key where it is not wanted, a version that kubeadm refuses."""
+"""Warn of an etcd key where it is not needed, and of an etcd version that kubeadm refuses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from chaos_engine.operations.undo import Undo
 
 @converge(reads=lambda path: [Read.of(Files, paths=(path,))])
 def report_key(path: AbsolutePath) -> Commands:
-    """Say if a node has a key of etcd's that it does not need; it is left there, since this
-    package may not be the one that put it.
+    """Warn if a node has an etcd key that it does not need.
 
     + path: where the key would be
+
+    The key is left there: it may be somebody else who put it there.
+
+    **Example:** ``report_key(name="Report the key", path="/etc/kubernetes/client.key")``
     """
     if path in observe(Files, paths=(path,)):
         warn(
@@ -38,13 +41,16 @@ def report_key(path: AbsolutePath) -> Commands:
 def report_version(
     kubernetes: Version, servers: Iterable[Address], folder: AbsolutePath
 ) -> Commands:
-    """Say if kubeadm is going to refuse an etcd server as too old; nothing is changed.
+    """Warn if kubeadm is going to refuse an etcd server as too old. Nothing is changed.
 
     + kubernetes: version of kubeadm
     + servers: addresses of the etcd servers
-    + folder: where the node has ca.crt, client.crt and client.key
+    + folder: folder on the node with ca.crt, client.crt and client.key
 
-    A node that has joined its cluster already is not asked: `chaos_engine.deploys.verify` does.
+    It is meant for a node that has not joined its cluster; `chaos_engine.deploys.verify` checks
+    the others.
+
+    **Example:** ``report_version("1.36.2", ["192.168.1.40"], "/etc/kubernetes")``
     """
     servers = tuple(servers)
     found = observe(EtcdVersions, servers=servers, folder=folder)

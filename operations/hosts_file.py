@@ -1,4 +1,4 @@
-"""Keep a block of ``/etc/hosts``; the rest of the file is its owner's."""
+"""Keep a block of names in ``/etc/hosts``; the rest of the file belongs to its owner."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ END = b"# END chaos-engine"
 def write_hosts_block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Commands:
     """Have names and their addresses in a block of ``/etc/hosts``.
 
-    + addresses: IPv4 address of each name. Without any the file is left alone, and a node refused
-      whose block has names: they would be lost
+    + addresses: IPv4 address of each name. If it is empty, the file is not changed, and a node
+      whose block has names is refused: they would be lost
     + rewritten: whether to warn of a cloud-init that writes the file anew at each boot; off where
       cloud-init will be removed
 
-    The block stays where it is, or is added at the end: so the line 127.0.1.1 with the node's own
-    name, which Debian and Ubuntu put there, goes on counting first.
+    The block stays where it is, or is added at the end. So the line 127.0.1.1 with the node's own
+    name, which Debian and Ubuntu write, comes first and counts. Raises `NodeError` if the block's
+    marks are not one pair.
 
     **Example:** ``write_hosts_block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
     """
@@ -69,10 +70,12 @@ def write_hosts_block(addresses: Mapping[DomainName, Address], rewritten: bool =
 
 
 def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
-    """The file with the block for ADDRESSES, all else as it was: a pure function.
+    """Return the file with the block for `addresses`, and all else as it was: a pure function.
 
-    A last line without an end gets one when the block is added behind it. Raises `NodeError` if
-    the block's marks are not one pair.
+    + data: the file's content
+
+    A last line without a line feed gets one when the block is added behind it. Raises `NodeError`
+    if the block's marks are not one pair.
     """
     before, _, after = _parts(data)
     if before and not before.endswith(b"\n"):
@@ -83,7 +86,7 @@ def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
 
 
 def names_in_block(data: bytes) -> list[str]:
-    """The names in the block, none if there is no block: a pure function.
+    """Return the names in the block, none if there is no block: a pure function.
 
     Raises `NodeError` if the block's marks are not one pair.
     """
@@ -91,7 +94,7 @@ def names_in_block(data: bytes) -> list[str]:
 
 
 def without_block(data: bytes) -> bytes:
-    """The file without the block, all else as it is: a pure function.
+    """Return the file without the block, and all else as it is: a pure function.
 
     Raises `NodeError` if the block's marks are not one pair.
     """
@@ -100,17 +103,17 @@ def without_block(data: bytes) -> bytes:
 
 
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
-    """Lines outside the block that give one of its names another address: a pure function.
+    """Say which lines outside the block give one of its names another address: a pure function.
 
-    The loopback address of the node's own HOSTNAME is none.
+    + hostname: the node's own name; a loopback address for it is no conflict
     """
     own = hostname.partition(".")[0].lower()
     before, _, after = _parts(data)
     for line, address, names in entries(before + after):
         for name in names:
             wanted = addresses.get(name.lower(), address)
-            mine = address.startswith("127.") and name.lower() == own
-            if address and wanted != address and not mine:
+            loopback = address.startswith("127.") and name.lower() == own
+            if address and wanted != address and not loopback:
                 yield (
                     f"{PATH} also has the line {line!r}, but {name} is {wanted}; "
                     "take it out of that line"
@@ -118,7 +121,7 @@ def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> 
 
 
 def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """What stands before the block, the block, and what stands behind it."""
+    """Return the lines before the block, the block, and the lines behind it."""
     lines = [line + b"\n" for line in data.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     begins = [n for n, line in enumerate(lines) if line.strip().startswith(BEGIN)]

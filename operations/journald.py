@@ -14,7 +14,7 @@ from chaos_engine.operations.engine.arguments import AbsolutePath
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.files import File, Unit
 
-# static in every distribution: neither enabled nor disabled
+# a static unit in every distribution: neither enabled nor disabled
 _NAME = "systemd-journald.service"
 
 _STORAGES = ("auto", "volatile", "persistent", "none")
@@ -22,7 +22,7 @@ _LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"
 
 
 def reads(path: str, config: str) -> list[Read]:
-    """What `configure` will observe for the same arguments."""
+    """Return what `configure_journald` will observe for the same arguments."""
     unit = Unit(_NAME, reads=(path,), enabled=None)
     return [Read.of(DropIns), *files.reads([File(path, config)], units=[unit])]
 
@@ -52,9 +52,12 @@ def configure_journald(path: AbsolutePath, config: str) -> Commands:
 
 
 def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
-    """What counts after `path`, of what `config` sets, with another meaning: a pure function.
+    """Return the settings of other drop-ins that override those of `config`: a pure function.
 
-    + found: in the order in which it applies
+    + path, config: our drop-in
+    + found: all drop-ins, in the order in which they apply
+
+    A setting of the same meaning is left out.
     """
     own = {name: value for _, name, value in settings(config)}
     last: dict[str, DropIn] = {}
@@ -71,8 +74,11 @@ def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
 
 
 def _meaning(name: str, value: str) -> str | None:
-    """A form of the value that is the same for what means the same; ``None`` where journald ignores
-    it with a warning, so that the setting before it stays (journald.conf(5), systemd.syntax(7))."""
+    """Return a form of the value that is equal for values of equal meaning.
+
+    Returns ``None`` for a value that journald ignores with a warning: the setting before it then
+    stays in effect (journald.conf(5), systemd.syntax(7)).
+    """
     if not value:  # back to the default, in some releases
         return ""
     if name == "Storage":

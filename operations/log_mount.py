@@ -23,18 +23,18 @@ from chaos_engine.operations.undo import Undo
 
 IN_RAM = "var-log-in-ram"
 CHECKED = "checked@"
-"""Begins the source of a share whose client has a checked graph; no host's name can."""
+"""Prefix of the mount's source where the client has a checked graph; no host name begins so."""
 
 HELPER = "/usr/local/sbin/var-log-mount"
 SERVICE = "/etc/systemd/system/var-log.service"
 
-# Storage that is down fails neither the node nor the run: the timer goes on trying
+# Not required: storage that is down must not fail the run. The timer goes on trying
 SHARE = Unit("var-log.service", required=False)
 CHECK = Unit("var-log-check.timer")
 
 
 def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]:
-    """What `mount` will observe for the same arguments."""
+    """Return what `mount_log_share` will observe for the same arguments."""
     return [
         Read.of(Mounts, path=TARGET),
         Read.of(Answers, path=TARGET),
@@ -52,17 +52,19 @@ def mount_log_share(
     """Have a log share mounted on ``/var/log``, now, at each boot, and whenever it comes back.
 
     + volume: name of a Gluster volume, as ``"pi1"``, or path of an NFS export, as
-      ``"/srv/log/pi1"``; "" to have RAM there instead
-    + wanted: the helper script, the units that call it, and what belongs to them
-    + ram_size: how much the file system in RAM may take, as ``"16M"``, "" for any; of no account
-      where a share is mounted
+      ``"/srv/log/pi1"``; "" to have a file system in RAM there instead
+    + wanted: the helper script, the units that call it, and the files that these read
+    + ram_size: how much the file system in RAM may take, as ``"16M"``, "" for any; ignored where a
+      share is mounted
 
-    If the share cannot be mounted now, that is a warning with the reason, and the run's exit code
-    says that something failed: all is installed, the run goes on with the node's other concerns,
-    and the node goes on trying. The next run tries too. Raises `NodeError` if something else is
-    mounted there, or will be at the next boot. A share that lacks a flag (`FLAGS`) gets it where it
-    is mounted: who writes there goes on. So they do on a share whose client took its graph from a
-    server, unchecked; that is a warning, until the next boot.
+    If the share cannot be mounted now, the operation warns with the reason, and the run's exit code
+    is not 0. All files are in place then, the run goes on with the node's other concerns, and the
+    node goes on trying, as does the next run. Raises `NodeError` if something else is mounted on
+    ``/var/log``, or will be at the next boot.
+
+    A mounted share that lacks a flag (`FLAGS`) is given it without an unmount, so programs that
+    write there go on. A share whose client took an unchecked graph from a server stays mounted
+    until the next boot, with a warning.
 
     **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
     """
@@ -96,8 +98,8 @@ def mount_log_share(
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
     yield from files.transaction(todo, check, harden, noop=TARGET, force=bool(harden))
     if _observed_problem(volume, ram_size):
-        # The first attempt is short, for it may hold up the boot: a silent server among those that
-        # answer outlasts it. Now that RAM stands in, the second may take as long as it takes.
+        # The helper's first attempt is short, since it may hold up the boot. One silent server
+        # among several outlasts it. RAM is mounted by now, so the second attempt may take longer.
         yield StringCommand("systemctl start", SHARE.name, "|| true")
     problem = _observed_problem(volume, ram_size)
     if problem:
@@ -107,7 +109,7 @@ def mount_log_share(
             f"{away}; {'fix the storage servers, the' if share else 'the'} node goes on trying "
             "and mounts it by itself (journalctl -u var-log)"
         )
-        # A host that fails gets no further operations
+        # Not a NodeError: a host that fails gets no further operations
         fall_short(away)
     elif missing := missing_flags(_mounted()):
         warn(
@@ -117,10 +119,9 @@ def mount_log_share(
 
 
 def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
-    """The things of a plan that may have been set before, when what is mounted on ``/var/log`` is
-    not as wanted: a pure function.
+    """Return the repairs of a plan when what is mounted on ``/var/log`` is not as wanted.
 
-    What is to be mounted is written in files: where these change, it is a change of settings.
+    Where files change, the settings changed: to mount again is no repair then. A pure function.
     """
     others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
     if todo.write:
@@ -133,12 +134,15 @@ def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
 
 
 def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
-    """The flags that what is mounted on ``/var/log`` lacks: a pure function."""
+    """Return the mount flags that ``/var/log`` lacks, none if nothing is mounted: a pure function.
+
+    + mounted: what is mounted there, ``None`` for nothing
+    """
     return tuple(flag for flag in FLAGS if mounted and flag not in mounted.options)
 
 
 def has_unchecked_graph(mounted: Mount | None) -> bool:
-    """Whether the client behind ``/var/log`` took its graph from a server: a pure function."""
+    """Tell whether Gluster's client behind ``/var/log`` took its graph from a server, unchecked."""
     return (
         mounted is not None
         and mounted.fstype == "fuse.glusterfs"
@@ -147,9 +151,9 @@ def has_unchecked_graph(mounted: Mount | None) -> bool:
 
 
 def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
-    """Why ``/var/log`` is not ours to mount on; "" if it is."""
+    """Say what keeps this package from mounting on ``/var/log``; "" if nothing does."""
     if share.link:
-        # the kernel mounts where the link leads, which is not where anybody would look for it
+        # the kernel would mount on the folder that the link leads to, where nobody looks for it
         return (
             f"{TARGET} is a symbolic link to {share.link}; the log share takes its place: remove "
             f"the link, make {TARGET} a folder (mode 755), reboot the node and run again"
@@ -169,7 +173,12 @@ def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
 
 
 def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = "") -> str:
-    """What is wrong with ``/var/log``; "" if it is on the share, or in RAM, and answers."""
+    """Say what is wrong with ``/var/log``; "" if it is mounted as wanted and answers.
+
+    + mounted: what is mounted there, ``None`` for nothing
+    + answer: whether the mount answers, "answers" if so
+    + volume, ram_size: as `mount_log_share` takes them
+    """
     share = _share_title(volume)
     if not share:
         if mounted is None or mounted.source != IN_RAM:
@@ -189,22 +198,29 @@ def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: 
 
 
 def _share_title(volume: str) -> str:
-    """What a share is called in a sentence, "" for none."""
+    """Return what a share is called in a sentence, "" for none."""
     kind = "NFS export" if volume.startswith("/") else "Gluster volume"
     return f"the {kind} {volume}" if volume else ""
 
 
 def kibibytes(size: str) -> int:
-    """How many KiB a file system in RAM of a size, as ``"16M"``, has: whole pages."""
+    """Return the KiB that tmpfs gives to a size: it rounds up to pages of 4 KiB.
+
+    **Example:** ``kibibytes("16M") == 16384``
+    """
     return -(-memory_bytes(size) // 4096) * 4
 
 
-def with_remount(todo: Plan, trouble: str) -> Plan:
-    """The plan with what `trouble` asks for: a share that is not right is mounted again, although
-    systemd takes its unit for active; one that is right is not taken from under its writers,
-    whatever file has changed."""
+def with_remount(todo: Plan, problem: str) -> Plan:
+    """Return the plan with a restart of the share's unit exactly where the mount has a problem.
+
+    + problem: what `share_problem` says
+
+    systemd takes the unit for active even where the mount is not right. A mount that is right stays
+    whatever file has changed: programs write there.
+    """
     others = tuple(unit for unit in todo.restart if unit != SHARE)
-    again = (SHARE,) if trouble and SHARE not in todo.start else ()
+    again = (SHARE,) if problem and SHARE not in todo.start else ()
     return replace(todo, restart=(*again, *others))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("arm64", "amd64")
 
-# Raspberry Pi OS of 64 bits calls itself debian.
+# 64-bit Raspberry Pi OS calls itself debian.
 SYSTEMS = {"ubuntu": ("24.04", "25.10", "26.04"), "debian": ("12", "13")}
 
 MIN_FREE_MIB = 200
@@ -38,14 +38,14 @@ def check_node(known_as: str, address: str = "") -> Commands:
     """
     state, host = current()
     node = observe(Node)
-    problems = list(unfit(node, address))
+    problems = list(refusals(node, address))
     seen = _seen.setdefault(state, {})
     twin = seen.setdefault(node.boot_id, host.name)
     if twin != host.name:
         problems.append(f"it is the same machine as {twin}; name each machine once in inventory.py")
     if problems:
         raise NodeError("; ".join(problems))
-    for message in noteworthy(node, known_as):
+    for message in warnings(node, known_as):
         warn(message)
     like = seen.setdefault(node.machine_id, host.name) if node.machine_id else host.name
     if like != host.name:
@@ -58,8 +58,8 @@ def check_node(known_as: str, address: str = "") -> Commands:
     yield from ()
 
 
-def unfit(node: NodeState, address: str = "") -> Iterator[str]:
-    """What keeps a node from being a work node, and what to do about it: a pure function."""
+def refusals(node: NodeState, address: str = "") -> Iterator[str]:
+    """Say what keeps a node from being a work node, and what to do about it: a pure function."""
     if not node.root:
         yield NOT_ROOT
     if not node.systemd:
@@ -101,14 +101,14 @@ def unfit(node: NodeState, address: str = "") -> Iterator[str]:
         )
 
 
-def noteworthy(node: NodeState, known_as: str = "") -> Iterator[str]:
-    """What does not keep a node from being one, but its owner should know: a pure function."""
+def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
+    """Say what the node's owner should know, though the node is not refused: a pure function."""
     versions = SYSTEMS.get(node.system, ())
     if node.apt and node.version not in versions:
         tried = "; ".join(f"{name} {', '.join(known)}" for name, known in SYSTEMS.items())
         yield f"{node.system} {node.version} is not among the systems this is made for: {tried}"
     if node.half_done:
-        # also what dpkg wants reinstalled: the head of each script that calls apt does that
+        # each script that calls apt begins with that, and with what dpkg wants reinstalled
         names = ", ".join(word.split("=", 1)[1] for word in node.half_done)
         yield f"dpkg was interrupted with {names}; the next step that needs apt finishes that first"
     if MIN_FREE_MIB <= node.free_mib < WANTED_FREE_MIB:

@@ -1,4 +1,4 @@
-"""Send all logs of the node away, and keep none."""
+"""Send all logs of the node to a log server, and write none to the node's disk."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ done
 keep "$@"; settle; rm -f -- "$@"
 sync -- {FOLDER}
 """
-"""Installs rsyslog when its configuration is there already, so that it never writes a file; then
-puts aside what the package has brought."""
+"""Shell commands that install rsyslog and put aside the configuration that the package brings. Our
+configuration is in place before, so rsyslog never writes a log file."""
 
 STOP_OTHER = f"""\
 [ "$(systemctl show --property Id --value {ALIAS})" != {ALIAS} ] ||
   systemctl stop {ALIAS} 2>/dev/null || true
 """
-"""Stops a unit that is no more than called like rsyslog's other name."""
+"""Shell command that stops a unit which merely has the name of rsyslog's alias."""
 
-# The original that is kept is the first one. A later file of the same name is kept beside it.
+# Only the first file of a name is kept as the original. A later one is kept in another folder.
 ASIDE = f"""\
 aside() {{ # PATH: keep also what differs from the original
   if [ -f "$1" ] && [ -f "{ORIGINALS}$1" ] && ! cmp -s -- "$1" "{ORIGINALS}$1"; then
@@ -61,7 +61,7 @@ aside() {{ # PATH: keep also what differs from the original
 
 
 def reads(config: str, network: str, server: str) -> list[Read]:
-    """What `forward` will observe for the same arguments."""
+    """Return what `forward_logs` will observe for the same arguments."""
     return [
         Read.of(Node),
         Read.of(Packages, names=("rsyslog",)),
@@ -78,15 +78,14 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
 
     + config: text of that file, ``10-all.conf``; it ends with ``stop``
     + network: text of a drop-in that lets rsyslog wait for the network
-    + server: address of the log server, "" for none: then a node without rsyslog stays so
+    + server: address of the log server, "" for none: then rsyslog is not installed
 
-    rsyslog is installed if it is not there, with the file in its place before. Other ``.conf``
-    files are kept under ``/var/lib/chaos-engine/originals``. The file is checked by
-    ``rsyslogd -N1`` alone and, once in place, as part of the whole; if rsyslog does not start with
-    it, the old files come back. Another unit under rsyslog's other name, syslog.service, goes too,
-    unless it is a package's: where rsyslog is not enabled it would run in its place. Raises
-    `NodeError` if the server's address is the node's own: each message would come back to it for
-    ever.
+    If rsyslog is not there, it is installed after the file is in place. Other ``.conf`` files are
+    removed, and kept under ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` checks the file by
+    itself and, once in place, the whole configuration. If rsyslog does not start with it, the old
+    files are restored. Another unit of the name syslog.service, rsyslog's alias, is removed unless
+    a package owns it: while rsyslog is not enabled, it would run in its place. Raises `NodeError`
+    if the server's address is the node's own: each message would come back to it for ever.
 
     **Example:** ``forward_logs(name="Send logs away", config=..., network=..., server="...")``
     """
@@ -107,12 +106,12 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     if not server and not installed:
         current()[1].noop("rsyslog is not there, and nobody to send to")
         return
-    left = paths_of(observe(Traces, units=(ALIAS,)).get(ALIAS, UnitTraces()))
-    todo = files.decide(_files(config, network), others, [UNIT], besides=left)
-    if left:
-        todo = replace(todo, remove=(*todo.remove, *left), daemon_reload=True)
+    other_unit = paths_of(observe(Traces, units=(ALIAS,)).get(ALIAS, UnitTraces()))
+    todo = files.decide(_files(config, network), others, [UNIT], besides=other_unit)
+    if other_unit:
+        todo = replace(todo, remove=(*todo.remove, *other_unit), daemon_reload=True)
     because(*listed("install", () if installed else ("rsyslog",)))
-    todo = due(todo)
+    todo = with_restart(todo)
     yield from files.transaction(
         todo,
         check(todo, installed),
@@ -124,23 +123,23 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
 
 
 def paths_of(traces: UnitTraces) -> tuple[str, ...]:
-    """The files and links of a unit that shall not be."""
+    """Return the files and links of a unit that shall not exist."""
     return (*((traces.vendor_file,) if traces.vendor_file else ()), *traces.links)
 
 
-def due(todo: Plan) -> Plan:
+def with_restart(todo: Plan) -> Plan:
     """Return the plan with a restart in place of a start: a pure function.
 
-    A start would leave a process that apt has started with other files than these.
+    A start would do nothing where apt has already started the process with other files.
     """
     return replace(todo, start=(), restart=(UNIT,) if todo.enable else (*todo.start, *todo.restart))
 
 
 def check(todo: Plan, installed: bool) -> str:
-    """Return the command that refuses the new file, "" if rsyslogd is not there to do that."""
-    alone = next((file.staged for file in todo.write if file.path == PATH), None)
-    # Where it waits: AppArmor may let rsyslogd read below /etc/rsyslog.d only
-    return f"rsyslogd -N1 -f {alone}" if alone and installed else ""
+    """Return the command that checks the new file by itself, "" where rsyslogd is not installed."""
+    staged = next((file.staged for file in todo.write if file.path == PATH), None)
+    # Where it is staged: AppArmor may let rsyslogd read only files below /etc/rsyslog.d
+    return f"rsyslogd -N1 -f {staged}" if staged and installed else ""
 
 
 def apply(todo: Plan, installed: bool) -> str:
@@ -149,16 +148,16 @@ def apply(todo: Plan, installed: bool) -> str:
     if any(path.endswith(f"/{ALIAS}") for path in todo.remove):
         steps.append(STOP_OTHER)
     if todo.enable:
-        # First: syslog.socket hands its socket to syslog.service, and only an enabled rsyslog has
-        # that name too. One that is started before logs nothing. Nor may it run meanwhile: once
-        # it has the other name, systemd takes it for dead and leaves its process alone.
+        # Before the start: syslog.socket hands its socket to syslog.service, and only an enabled
+        # rsyslog has that alias. If it was started before, it logs nothing. It must not run
+        # meanwhile: once it has the alias, systemd takes it for dead and never stops its process.
         steps.append(f"systemctl stop {UNIT.name}")
         steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
     return "\n".join(steps)
 
 
 def put_aside(paths: Iterable[str]) -> str:
-    """Return the shell commands that keep what somebody else has written there."""
+    """Return the shell commands that keep later versions of files which others have written."""
     lines = [f"aside {quote(path)}" for path in paths]
     return "\n".join([ASIDE, *lines]) if lines else ""
 

@@ -23,12 +23,12 @@ from chaos_engine.operations.files import File
 from chaos_engine.operations.undo import Undo
 
 MARK = "#chaos-engine "
-"""What is put before a line of fstab that is taken out."""
+"""Prefix that makes a line of fstab a comment, and tells undo that this package did it."""
 
-SPARE = 32 * 1024
-"""KiB of RAM that shall be left when all that is swapped out has come back."""
+SPARE_KIB = 32 * 1024
+"""RAM that shall be left when all that is swapped out is back in RAM, in KiB."""
 
-# A space in a name is \040 there, which printf turns back
+# /proc/swaps writes a space in a name as \040; printf %b turns that back
 _NOTE = """\
 sed 1d /proc/swaps | {
   while read -r area _ _ _ priority; do note swap "$priority" "$(printf %b "$area")"; done
@@ -40,7 +40,7 @@ _NO_RPI_SWAP = "[Main]\nMechanism=none\n"
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done; all empty when nothing has."""
+    """What has to be done against swap; all fields are empty when nothing has."""
 
     files: tuple[File, ...] = ()
     mask: tuple[str, ...] = ()
@@ -54,17 +54,20 @@ class Plan:
 def disable_swap() -> Commands:
     """Have no swap in use, and none that would come back at the next boot.
 
-    Lines of fstab become comments; ``.swap`` units, generated ones too, the services that call
-    swapon themselves, and ``swap.target`` are masked; Raspberry Pi OS's rpi-swap is told to make
-    none. Swap files and partitions stay as they are. If what is swapped out does not fit into RAM,
-    swap stays in use until the reboot that `chaos_engine.operations.reboot` then makes.
+    - Lines for swap in fstab become comments.
+    - ``swap.target``, all ``.swap`` units (generated ones too), and services known to call swapon
+      are masked.
+    - Raspberry Pi OS's rpi-swap gets a configuration without swap.
+
+    Swap files and partitions stay as they are. If what is swapped out does not fit into RAM, swap
+    stays in use until a reboot, which `chaos_engine.operations.reboot` makes.
 
     **Example:** ``disable_swap(name="Turn swap off")``
     """
     found = observe(Swaps)
     todo = plan(found)
-    # looked at only where something changes
-    differ = files.decide(todo.files, besides=map(_mask, todo.mask)) if todo else files.Plan()
+    # the files are looked at only where something changes: that costs a command
+    file_plan = files.decide(todo.files, besides=map(_mask, todo.mask)) if todo else files.Plan()
     if found.areas and not fits_into_ram(found):
         warn(
             f"{found.used // 1024} MiB are swapped out and {found.available // 1024} MiB of RAM "
@@ -77,14 +80,14 @@ def disable_swap() -> Commands:
         warn(message)
     if todo:
         because(*why(found, todo))
-    differ = replace(differ, why=(), repairs=tuple(repairs(todo)))
+    file_plan = replace(file_plan, why=(), repairs=tuple(repairs(todo)))
     yield from files.transaction(
-        differ, apply=compose(todo) if todo else "", noop="no swap", force=bool(todo)
+        file_plan, apply=compose(todo) if todo else "", noop="no swap", force=bool(todo)
     )
 
 
 def plan(found: SwapState) -> Plan:
-    """What has to be done, from what was found: a pure function."""
+    """Decide what has to be done, from what was found: a pure function."""
     write = []
     fstab = without_swap(found.fstab)
     if fstab != found.fstab:
@@ -98,7 +101,7 @@ def plan(found: SwapState) -> Plan:
 
 
 def why(found: SwapState, todo: Plan) -> Iterator[str]:
-    """What a plan does, each thing with what was found: a pure function."""
+    """Say what a plan does, each thing with what was found: a pure function."""
     for area in found.areas:
         if area.name in todo.turn_off:
             yield f"turn swap off on {area.name} ({area.size // 1024} MiB)"
@@ -111,12 +114,12 @@ def why(found: SwapState, todo: Plan) -> Iterator[str]:
 
 
 def repairs(todo: Plan) -> Iterator[Repair]:
-    """The things of a plan that may have been done before: a pure function."""
+    """Return the things of a plan that an earlier run may have done already: a pure function."""
     for name in todo.turn_off:
         yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
     for file in todo.files:
         if file.path == FSTAB:
-            # its other lines change, and with them its content
+            # not by its checksum: its other lines may have changed since
             yield Repair(FSTAB, "without swap", "file", FSTAB, in_files(FSTAB))
         else:
             yield of_file(file.path, file.sha256, "", None)
@@ -128,17 +131,19 @@ def _area(name: str) -> str:
     return f"swap on {name}"
 
 
-def warnings(found: SwapState, told: Collection[str] = ()) -> Iterator[str]:
-    """What turns swap on again after this, and whether it has done so: a pure function.
+def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
+    """Say which swap was turned on again, and which services and scripts do that at boot.
 
-    Services and scripts of the node's owner are named and left: they may do more than that.
+    + found: what the node has
+    + repaired: names of the things that earlier runs have repaired. They are left out here: the
+      warnings about repairs say more of them
 
-    + told: the things that runs have fixed before, of which more is known and said elsewhere
+    Such services and scripts are left alone: they may do more than that. A pure function.
     """
     again = [
         area.name
         for area in found.areas
-        if area.name in found.noted and _area(area.name) not in told
+        if area.name in found.noted and _area(area.name) not in repaired
     ]
     if again:
         yield (
@@ -162,43 +167,43 @@ def warnings(found: SwapState, told: Collection[str] = ()) -> Iterator[str]:
 
 
 def fits_into_ram(found: SwapState) -> bool:
-    """Whether all that is swapped out has room in RAM."""
-    return found.used == 0 or found.used + SPARE <= found.available
+    """Tell whether all that is swapped out has room in RAM."""
+    return found.used == 0 or found.used + SPARE_KIB <= found.available
 
 
 def stays_until_boot(found: SwapState, configured: bool) -> bool:
-    """Whether swap in use cannot be turned off before the next boot, but is gone then.
+    """Tell whether swap is in use, cannot be turned off now, and will be gone after a reboot.
 
-    + configured: whether `off` has been called already in this run
+    + configured: whether `disable_swap` has already been called in this run
     """
     return bool(found.areas) and not fits_into_ram(found) and not (configured and plan(found))
 
 
 def without_swap(fstab: str) -> str:
-    """The table with its swap lines made comments, everything else as it is.
+    """Return fstab with its swap lines made comments, and everything else as it is.
 
-    A line is one for swap if systemd or ``swapon -a`` takes it for one.
+    A line counts as one for swap if systemd or ``swapon -a`` takes it for one.
     """
     lines = re.split(r"(?<=\n)", fstab)
     return "".join(MARK + line if is_swap(line) else line for line in lines)
 
 
 def _mask(unit: str) -> str:
-    """The link to ``/dev/null`` that masks a unit."""
+    """Return the path of the link to ``/dev/null`` that masks a unit."""
     return f"{UNITS}/{unit}"
 
 
 def compose(todo: Plan) -> str:
-    """The shell commands that make the new files effective: a pure function."""
-    # one by one: with --all it does not say why it failed
+    """Return the shell commands that turn swap off and mask its units: a pure function."""
+    # each area by itself: `swapoff --all` does not say why it failed
     lines = [_NOTE] if todo.turn_off else []
     masks = {unit: quote(_mask(unit)) for unit in todo.mask}
     lines += [f"unit_was {quote(unit)}" for unit in masks]
     lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
-    for name in todo.turn_off:  # what is swapped out is read back, which takes minutes from a card
+    for name in todo.turn_off:  # reads all that is swapped out: minutes from a card
         lines += [f"tell {quote(f'turning off swap on {name}')}", f"swapoff -- {quote(name)}"]
     for unit, path in masks.items():
-        # what its stop does, swapoff has done; a target or unit that is not there is no error
+        # swapoff has already done what its stop does; a unit that is not there is no error
         lines += [f"systemctl stop -- {quote(unit)} || true"] if todo.turn_off else []
         lines.append(f"ln -sfnT /dev/null {path}")
     lines.append("systemctl daemon-reload")
@@ -208,12 +213,12 @@ def compose(todo: Plan) -> str:
             "  echo 'this swap is still in use' >&2; exit 1",
             "fi",
         ]
-    lines.append(f"rm -f -- {RECORD}")  # a reboot that was in vain before may help now
+    lines.append(f"rm -f -- {RECORD}")  # a reboot that changed nothing before may help now
     return "\n".join(lines)
 
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return the table with its swap lines as they were."""
+    """Return fstab with the swap lines that this package made comments as they were."""
     mark = MARK.encode()
     return current.replace(b"\n" + mark, b"\n").removeprefix(mark)
 

@@ -29,17 +29,17 @@ from chaos_engine.operations.files import File
 
 
 def modules_file(stem: str) -> str:
-    """The file that has the modules loaded at boot."""
+    """Return the path of the file that has the modules loaded at boot."""
     return f"/etc/modules-load.d/{stem}.conf"
 
 
 def sysctl_file(stem: str) -> str:
-    """The file that has the parameters set at boot."""
+    """Return the path of the file that has the parameters set at boot."""
     return f"/etc/sysctl.d/99-{stem}.conf"
 
 
 def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[Read]:
-    """What `kernel_settings` will observe for the same arguments."""
+    """Return what `set_kernel_parameters` will observe for the same arguments."""
     return [
         Read.of(KernelModules, names=tuple(modules)),
         Read.of(Sysctls, names=tuple(sysctls)),
@@ -54,13 +54,13 @@ def set_kernel_parameters(
     """Have kernel modules loaded and kernel parameters set, now and at each boot.
 
     + stem: the files are ``/etc/modules-load.d/STEM.conf`` and ``/etc/sysctl.d/99-STEM.conf``
-    + modules: names as the kernel writes them; loaded before the parameters are set, which may
-      be theirs
-    + sysctls: values by parameter, with dots
+    + modules: names as the kernel writes them. They are loaded before the parameters are set, since
+      a module may bring some of these
+    + sysctls: values by the parameter's name with dots
 
     A parameter that was changed by hand is set again. Raises `NodeError` for a module that the
-    running kernel does not have, and for a file that undoes a parameter at each boot because it
-    comes after ours.
+    running kernel does not have, and for a file that sets a parameter to another value at each
+    boot, after ours.
 
     **Example:** ``set_kernel_parameters("kubernetes", [], {"net.ipv4.ip_forward": "1"})``
     """
@@ -73,7 +73,8 @@ def set_kernel_parameters(
     written = render(stem, modules, sysctls)
     todo = files.decide(written)
     repairs = [repair(stem, name, sysctls[name], found[name]) for name in wrong if not todo]
-    if not todo:  # with the files it is plain, and Docker may set it too, before this run does
+    # where files change, they are reason enough, and Docker may set the parameters before this does
+    if not todo:
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
     yield from files.transaction(
@@ -86,9 +87,12 @@ def set_kernel_parameters(
 
 
 def repair(stem: str, name: str, value: str, found: Sysctl) -> Repair:
-    """A parameter that is set: a pure function.
+    """Return the repair of a parameter: a pure function.
 
-    What files set it to at boot is known; who has them read again, nobody can tell.
+    + stem: of our file
+    + found: the parameter's value now, and the files that set it at boot
+
+    Files that set it to another value are suspects: some program may apply them again.
     """
     keys = "|".join(literal(key).replace("/", "[./]") for key in aliases(name))
     given = rf"[\"']?{literal(value)}[\"']?"
@@ -109,7 +113,7 @@ def repair(stem: str, name: str, value: str, found: Sysctl) -> Repair:
 
 
 def render(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[File]:
-    """The two files."""
+    """Return the two files."""
     head = "# Written by chaos-engine\n"
     return [
         File(modules_file(stem), head + "".join(f"{name}\n" for name in modules)),
@@ -123,7 +127,7 @@ def refuse(
     sysctls: Mapping[str, str],
     found: Mapping[str, Sysctl],
 ) -> None:
-    """Raise `NodeError` for what would not last: a pure function."""
+    """Raise `NodeError` for a missing module, and for a parameter that would not last: pure."""
     missing = [name for name, state in states.items() if state == "missing"]
     if missing:
         raise NodeError(
@@ -134,7 +138,7 @@ def refuse(
     ours = sysctl_file(stem)
     own = [BootSetting(ours, slashed(key), value) for key, value in sysctls.items()]
     for name, value in sysctls.items():
-        # ours hides those of its name in other folders
+        # our file hides files of the same name in other folders
         others = [one for one in found[name].boot if _file_name(one) != _file_name(own[0])]
         # sysctl.d(5): files of all folders apply in the order of their names
         last = last_at_boot(name, sorted([*others, *own], key=_file_name))
@@ -150,7 +154,7 @@ def _file_name(setting: BootSetting) -> bytes:
 
 
 def compose(load: Iterable[str], sysctls: Mapping[str, str]) -> str:
-    """The shell script that loads modules and sets parameters, each read back."""
+    """Return the shell script that loads modules, sets parameters and reads each value back."""
     lines = [
         f"modprobe -- {quote(name)} || {{ echo {quote(name)} cannot be loaded >&2; exit 1; }}"
         for name in load

@@ -1,4 +1,4 @@
-"""Say of a node, concern by concern, whether it is as wanted; nothing is changed."""
+"""Report whether a node is as wanted, concern by concern. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from chaos_engine.operations.engine.converge import Commands, fail_host
 
 
 def report(found: Mapping[str, Sequence[str]]) -> bool:
-    """Print a line a concern: what is wrong with it, or that it is as wanted.
+    """Print a line for each concern: what is wrong with it, or that it is as wanted.
 
-    + found: what is wrong, by concern
+    + found: what is wrong, by concern; empty for a concern that is as wanted
 
-    Returns whether all is well.
+    Returns whether all concerns are as wanted.
     """
     host = current()[1]
     width = max(len(concern) for concern in found)
@@ -33,7 +33,7 @@ def report(found: Mapping[str, Sequence[str]]) -> bool:
 
 @operation()
 def judge(failed: Sequence[str]) -> Commands:
-    """Fail on this host if something is wrong with it, so that the exit code says so.
+    """Fail the host if a concern is not as wanted, so that the exit code says so.
 
     + failed: the names of the concerns that are not as wanted
     """
@@ -42,5 +42,5 @@ def judge(failed: Sequence[str]) -> Commands:
 
 
 def verdict(failed: Sequence[str]) -> str:
-    """What is said in the end of a node whose concerns `failed` are not as wanted."""
+    """Return the last sentence about a node whose concerns `failed` are not as wanted."""
     return f"not as wanted: {', '.join(failed)}; why stands above, and deploy.py fixes what it can"

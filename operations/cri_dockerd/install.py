@@ -1,4 +1,4 @@
-"""cri-dockerd, through which the kubelet talks to Docker."""
+"""Install cri-dockerd, through which the kubelet talks to Docker."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def reads(
     infra_image: str | None = None,
     rolling: Rolling | None = None,
 ) -> list[Read]:
-    """What `shim` will observe for the same arguments."""
-    # only its path counts; nobody wants to see a diff of the program
+    """Return what `install_cri_dockerd` will observe for the same arguments."""
+    # secret, so that --diff does not read and show the program
     wanted = [File(PROGRAM, b"", secret=True), *_units(infra_image)]
     return [
         READ,
@@ -59,14 +59,15 @@ def install_cri_dockerd(
     """Have cri-dockerd installed and running in this version, with its socket.
 
     + version: as in ``cri-dockerd --version``
-    + program: gives the program for an architecture (``"arm64"``); called before anything is
-      changed, so what it raises comes first. The program travels only if the node's differs
-    + infra_image: image of the pause container of each pod, ``None`` for the shim's own default
-    + rolling: how a node that has joined a cluster leaves it for a restart of the shim
+    + program: function that returns the program for an architecture (``"arm64"``). It is called
+      before anything is changed, so its errors come first. The program is sent only if the node's
+      differs
+    + infra_image: image of the pause container of each pod, ``None`` for cri-dockerd's default
+    + rolling: how a node that has joined a cluster leaves it for a restart of cri-dockerd
 
     Raises `NodeError` for an architecture without release, and for a Docker that this version
-    cannot talk to. That Docker is there is looked at when the files are put in place, so that
-    Docker may be installed by an operation before this one.
+    cannot talk to. The script checks whether Docker is installed, so an earlier operation of the
+    same run may install it.
 
     **Example:** ``install_cri_dockerd(name="Run cri-dockerd", version="0.4.3", program=program)``
     """
@@ -90,7 +91,7 @@ def install_cri_dockerd(
 
 
 def check(version: str) -> str:
-    """The shell command that refuses a program that says it is another version."""
+    """Return the shell command that refuses a program which reports another version."""
     new = File(PROGRAM, b"").staged
     return (
         f"test ! -e {new} || {{ said=$(timeout 10 {new} --version 2>&1 | head -n 1); "
@@ -99,7 +100,7 @@ def check(version: str) -> str:
 
 
 def compose(version: str) -> str:
-    """The shell script that looks whether Docker is there, before the units are started."""
+    """Return the shell script that checks Docker and its version before the units are started."""
     limits = f'[ "${{found%%.*}}" -ge {oldest_docker(version)} ]'
     if not speaks_api_1_44(version):
         limits += " && case $found in 29.[0-2].*) false ;; esac"
@@ -122,7 +123,7 @@ def _units(infra_image: str | None) -> list[File]:
 
 
 def _docker_version() -> str:
-    """Docker's version on the node, "" if it is not known yet."""
+    """Return Docker's version on the node, "" if it is not known yet."""
     engine = observe(DockerInfo)
     if engine is not None:
         return engine.server_version

@@ -1,4 +1,7 @@
-"""The program in a release tarball of cri-dockerd, checked without being run or unpacked."""
+"""Extract and check the program in a release tarball of cri-dockerd.
+
+It is neither run nor written to a disk of this computer.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from chaos_engine.operations.engine.arguments import shown
 
 MEMBER = "cri-dockerd/cri-dockerd"
 
-# ELF header (elf(5)): class and byte order at 4 and 5, machine at 18
+# ELF header (elf(5)): class and byte order are at the offsets 4 and 5, the machine at 18
 _64_BIT_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
 MACHINES = {"amd64": 62, "arm64": 183}
-"""The architectures that cri-dockerd is released for, as dpkg names them."""
+"""ELF's machine number of each architecture that cri-dockerd is released for, by dpkg's name."""
 
 # cri-dockerd publishes no checksums. These are kubespray's: cri_dockerd_archive_checksums in
 # https://github.com/kubernetes-sigs/kubespray/blob/118b2dce02d3e5730461c8ba8c91cd9dd5dc0b10/roles/kubespray_defaults/vars/main/checksums.yml
@@ -41,13 +44,13 @@ CHECKSUMS = {
 
 
 MIB = 1 << 20
-# A release is a folder with one Go program of some tens of MB, packed to a third of that. No sizes
-# are published; the limits leave room for several times as much
+# A release is a folder with one Go program of some tens of MB, packed to a third of that. The
+# limits leave room for several times as much
 MAX_PACKED = 128 * MIB
 MAX_PROGRAM = 128 * MIB
 MAX_UNPACKED = 192 * MIB
 MAX_MEMBERS = 256
-# Names, extended headers and padding. tarfile reads an extended header whole, however long it is
+# For names, extended headers and padding: tarfile reads a whole extended header, however long
 _MAX_BESIDE = MIB
 
 
@@ -55,12 +58,12 @@ def extract(data: bytes, sha256: str, architecture: str) -> bytes:
     """Return the program in the tarball.
 
     + data: the tarball's bytes
-    + sha256: the checksum that it shall have, in hex
-    + architecture: of the node, as dpkg names it
+    + sha256: the checksum that the tarball shall have, in hex
+    + architecture: the node's architecture, as dpkg names it
 
-    It is unpacked as a stream, so what is not the program takes no memory. Raises ``ValueError``
-    that says what is wrong with it: another checksum, no whole tarball, a member that leads out of
-    it or is no plain file, more in it than the limits above, no program for the architecture.
+    The tarball is unpacked as a stream, so only the program takes memory. Raises ``ValueError``
+    that says what is wrong: another checksum, an incomplete tarball, a member that leads out of it
+    or is no plain file, more content than the limits above, no program for the architecture.
 
     **Example:** ``extract(Path("cri-dockerd-0.3.17.arm64.tgz").read_bytes(), sha256, "arm64")``
     """
@@ -70,10 +73,10 @@ def extract(data: bytes, sha256: str, architecture: str) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as unpacked:
             archive = _Bounded(unpacked)
-            # no seeking: "r:" would need the whole archive in memory
+            # "r|" reads a stream; "r:" would need the whole archive in memory to seek in it
             with tarfile.open(fileobj=archive, mode="r|") as tar:
                 program = _program(tar, archive)
-            # tarfile stops before gzip's own checksum, and before what follows it
+            # tarfile stops before gzip's checksum, which is checked at the end of the stream
             while archive.read(64 * 1024):
                 pass
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
@@ -85,17 +88,17 @@ def extract(data: bytes, sha256: str, architecture: str) -> bytes:
 
 
 class _Bounded(io.RawIOBase):
-    """What is unpacked, as long as it is no more than was allowed."""
+    """The unpacked stream, which raises an error once more is read than was allowed."""
 
     def __init__(self, source: gzip.GzipFile) -> None:
         self._source, self._left = source, _MAX_BESIDE
 
     def allow(self, size: int) -> None:
-        """Let so many bytes more be read."""
+        """Allow this many more bytes to be read."""
         self._left += size
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return the next bytes, b"" at the end; ``ValueError`` for more than was allowed."""
+        """Return the next bytes, b"" at the end. Raises ``ValueError`` beyond what was allowed."""
         data = self._source.read(size)
         self._left -= len(data)
         if self._left < 0:
@@ -104,7 +107,7 @@ class _Bounded(io.RawIOBase):
 
 
 def _program(tar: tarfile.TarFile, archive: _Bounded) -> bytes | None:
-    """Return the program, ``None`` if there is none, once each member was looked at."""
+    """Check all members and return the program, ``None`` if there is none."""
     program, unpacked = None, 0
     for number, member in enumerate(tar, 1):
         _check_member(member)
@@ -131,7 +134,7 @@ def _check_member(member: tarfile.TarInfo) -> None:
         raise ValueError(f"its member {shown(member.name)} leads out of the archive")
     if member.size < 0:
         raise ValueError(f"its member {shown(member.name)} has a size below 0")
-    # a sparse file is larger than what is in the archive of it
+    # a sparse file unpacks to more than the archive holds
     if member.issparse() or not (member.isfile() or member.isdir()):
         raise ValueError(f"its member {shown(member.name)} is neither a file nor a directory")
 

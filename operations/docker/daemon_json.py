@@ -1,4 +1,4 @@
-"""What Docker's configuration file shall say, beside what it says already."""
+"""Merge Docker's configuration file, and find in it what Docker or Kubernetes cannot work with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chaos_engine.operations.engine.arguments import Folder, LogSize
 CONFIG = "/etc/docker/daemon.json"
 DRIVER = "overlay2"
 
-# Flags whose name in daemon.json is another one
+# Flags that have another name in daemon.json
 _NAMES = {
     "-H": "hosts",
     "-s": "storage-driver",
@@ -35,12 +35,13 @@ _LOG_OPTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What daemon.json shall say.
+    """The options that daemon.json shall have.
 
     + log_max_size: size at which a container's log file is rotated, ``"10m"``
     + log_max_file: how many such files a container may have
-    + data_root: where images, containers and their logs are kept; ``None`` leaves that alone
-    + live_restore: whether containers go on while Docker restarts; ``None`` leaves that alone
+    + data_root: folder of images, containers and their logs; ``None`` keeps what the file says
+    + live_restore: whether containers go on while Docker restarts; ``None`` keeps what the file
+      says
     """
 
     log_max_size: LogSize
@@ -50,9 +51,12 @@ class Options:
 
 
 def merge(found: bytes | None, options: Options) -> bytes:
-    """The content of daemon.json with these options: what was found, if it says the same.
+    """Return the content of daemon.json with these options set, and all other keys kept.
 
-    Raises `NodeError` if what was found is no JSON object.
+    + found: the content that is there, ``None`` if there is no file. It is returned byte for byte
+      if it says the same already
+
+    Raises `NodeError` if what was found is not a JSON object.
     """
     config = parse(found) if found and found.strip() else {}
     exec_opts = _given(config, "exec-opts", [])
@@ -60,19 +64,19 @@ def merge(found: bytes | None, options: Options) -> bytes:
     storage_opts = _given(config, "storage-opts", [])
     if not isinstance(exec_opts, list) or not isinstance(log_opts, dict):
         raise NodeError(
-            f"{CONFIG}: exec-opts is not a list or log-opts is not an object; mend it by hand"
+            f"{CONFIG}: exec-opts is not a list or log-opts is not an object; fix it by hand"
         )
     if not isinstance(storage_opts, list):
-        raise NodeError(f"{CONFIG}: storage-opts is not a list; mend it by hand")
+        raise NodeError(f"{CONFIG}: storage-opts is not a list; fix it by hand")
     if config.get("log-driver", "json-file") != "json-file":
-        log_opts = {}  # another driver's
+        log_opts = {}  # options of another log driver
     log_opts = {
         **log_opts,
         "max-size": options.log_max_size,
         "max-file": str(options.log_max_file),
     }
     if not all(isinstance(value, str) for value in log_opts.values()):
-        raise NodeError(f"{CONFIG}: Docker takes strings only in log-opts; mend it by hand")
+        raise NodeError(f"{CONFIG}: Docker takes strings only in log-opts; fix it by hand")
     merged = {
         **config,
         "exec-opts": [
@@ -81,10 +85,10 @@ def merge(found: bytes | None, options: Options) -> bytes:
         ],
         "log-driver": "json-file",
         "log-opts": log_opts,
-        # named, it keeps Docker 29 from its new image store, which cri-dockerd cannot account for
+        # Named, it keeps Docker 29 from its new image store: cri-dockerd cannot account for that
         "storage-driver": DRIVER,
     }
-    if storage_opts:  # another driver's keep overlay2 from starting: "unknown option"
+    if storage_opts:  # with another driver's options overlay2 does not start: "unknown option"
         kept = [option for option in storage_opts if _name(option).startswith(f"{DRIVER}.")]
         merged["storage-opts"] = kept
     if options.data_root is not None:
@@ -96,7 +100,7 @@ def merge(found: bytes | None, options: Options) -> bytes:
     text = json.dumps(merged, indent=2, ensure_ascii=False)
     try:
         return text.encode() + b"\n"
-    except UnicodeEncodeError:  # halves of a character, which JSON may have escaped
+    except UnicodeEncodeError:  # lone surrogates, which JSON can hold as escapes
         return json.dumps(merged, indent=2).encode() + b"\n"
 
 
@@ -106,15 +110,15 @@ def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:
 
 
 def _name(option: object) -> str:
-    """The name in a ``name=value``, as Docker compares it."""
+    """Return the name in ``name=value``, as Docker compares it."""
     return str(option).partition("=")[0].strip().lower()
 
 
 def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
-    """What Docker starts with and Kubernetes, or what we set, does not work with, in words.
+    """Say what Docker accepts, but Kubernetes or our own options do not work with.
 
     + config: what daemon.json shall say
-    + flags: options of dockerd's command line, with their places
+    + flags: options of dockerd's command line, each with the file that has it
     """
     found = []
     features = config.get("features")
@@ -143,13 +147,16 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
 
 
 def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
-    """The keys of daemon.json that are also flags, each with the place of the flag."""
+    """Say which keys of daemon.json are also set by flags; dockerd refuses to start with both.
+
+    + config, flags: as `contradictions` takes them
+    """
     clashes = []
     for flag, place in flags.items():
         name = _NAMES.get(flag, flag.lstrip("-"))
         for key in (name, f"{name}s", f"{name[:-1]}ies"):
             if key in config:
-                # a unit without a path is the package's, which nobody edits
+                # a place that is not a path is the package's unit, which nobody edits
                 way_out = "remove the flag" if place.startswith("/") else f"take {key} out"
                 clashes.append(
                     f"{flag} in {place} and {key} in {CONFIG} are the same option; {way_out}"
@@ -158,12 +165,12 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
 
 
 def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
-    """What Docker refuses at its start in a merged daemon.json: a pure function.
+    """Say what Docker refuses at its start in a merged daemon.json: a pure function.
 
     + docker: the major release of the Docker that is installed, ``None`` if none is
 
-    ``dockerd --validate`` says "configuration OK" to all of it. Tried with Docker 26.1.5 (Debian)
-    and 29.7.2. `contradictions` has more of the kind.
+    ``dockerd --validate`` does not find these: it says "configuration OK". Tried with Docker 26.1.5
+    (Debian) and 29.7.2.
     """
     return [f"{CONFIG}: {problem}" for problem in _refusals(config, docker)]
 
@@ -200,38 +207,46 @@ def _refuse_constant(name: str) -> None:
 
 
 def parse(found: bytes) -> dict[str, Any]:
-    """The file's object. Raises `NodeError` if it is none."""
+    """Return the object in the file. Raises `NodeError` if it is not a JSON object."""
     try:
         config = json.loads(found, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise NodeError(
-            f"{CONFIG} is not JSON: {error}; mend it, or move it away to start anew"
+            f"{CONFIG} is not JSON: {error}; fix it, or move it away to start anew"
         ) from None
     if not isinstance(config, dict):
-        raise NodeError(f"{CONFIG} is not a JSON object; mend it, or move it away to start anew")
+        raise NodeError(f"{CONFIG} is not a JSON object; fix it, or move it away to start anew")
     return config
 
 
 def without_options(current: bytes, original: bytes, written: bytes) -> bytes | None:
-    """Return a daemon.json with the keys that were changed from `original` to `written` changed
-    back, ``None`` where no key is left and there was no file."""
+    """Return a daemon.json with our changes undone, and those of others kept.
+
+    + current: the file as it is now
+    + original: as it was before the first change, empty if there was none
+    + written: as this package wrote it last
+
+    Returns ``None`` for no file: where there was none, and no key is rest.
+    """
     now, before, then = (
         parse(data) if data and data.strip() else {} for data in (current, original, written)
     )
-    left = _options(now, before, then)
-    if left == now:
+    rest = _options(now, before, then)
+    if rest == now:
         return current
-    if not original and not left:
+    if not original and not rest:
         return None
-    return json.dumps(left, indent=2, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(rest, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _options(
     now: Mapping[str, Any], before: Mapping[str, Any], then: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is there now, with the keys that were changed from `before` to `then` changed back;
-    those that have another value by now are somebody else's."""
-    left = dict(now)
+    """Return `now` with each key that changed from `before` to `then` changed back.
+
+    A key that has a third value by now belongs to somebody else, and stays.
+    """
+    rest = dict(now)
     for key in {**before, **then}:
         was, ours, found = before.get(key), then.get(key), now.get(key)
         if was == ours:
@@ -247,7 +262,7 @@ def _options(
         else:
             continue
         if key in before or restored:
-            left[key] = restored
+            rest[key] = restored
         else:
-            left.pop(key, None)
-    return left
+            rest.pop(key, None)
+    return rest

@@ -1,4 +1,4 @@
-"""The keys of daemon.json, for a Docker that cannot be asked whether it takes a file."""
+"""Check the keys of daemon.json for a Docker that cannot be asked whether it accepts a file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from chaos_engine.operations.docker.daemon_json import CONFIG
 
 
 def invalid_keys(config: Mapping[str, Any]) -> list[str]:
-    """What dockerd would not take, in words.
+    """Say which keys and values dockerd would not accept.
 
-    For a Docker that is not installed yet, and would be restarted for ever once it is, or that is
-    older than ``dockerd --validate``, 23. A key that none of Docker 20.10 to 29 knows is one
-    (https://docs.docker.com/reference/cli/dockerd/), and a value of another type; ``null`` counts
-    as not set.
+    This is for a Docker that is not installed yet, or older than 23, which brought
+    ``dockerd --validate``. With such a file it would be restarted for ever. Found are keys that no
+    Docker from 20.10 to 29 knows (https://docs.docker.com/reference/cli/dockerd/), and values of
+    another type. ``null`` counts as not set.
     """
     found = []
     for key, value in config.items():
@@ -25,8 +25,8 @@ def invalid_keys(config: Mapping[str, Any]) -> list[str]:
             )
             hint = f" (is {near[0]} meant?)" if near else ""
             found.append(f"{CONFIG} has {key}, which Docker does not know{hint}; take it out")
-        elif value is not None and not _FITS[KINDS[key]](value):
-            found.append(f"{CONFIG}: {key} has to be {KINDS[key]}; mend it by hand")
+        elif value is not None and not _ACCEPTS[KINDS[key]](value):
+            found.append(f"{CONFIG}: {key} has to be {KINDS[key]}; fix it by hand")
     return found
 
 
@@ -39,13 +39,13 @@ def _object_of(kind: type) -> Callable[[object], bool]:
 
 
 def _is(value: object, kind: type) -> bool:
-    """Whether Go takes a value for one of a kind; for it ``null`` is any."""
+    """Tell whether Go's JSON decoder takes a value for one of a type; it takes ``null`` for any."""
     return value is None or isinstance(value, kind)
 
 
 _IGNORED = "anything but an object"
 
-_FITS: dict[str, Callable[[object], bool]] = {
+_ACCEPTS: dict[str, Callable[[object], bool]] = {
     "a text": lambda value: isinstance(value, str),
     "true or false": lambda value: isinstance(value, bool),
     "a number": lambda value: isinstance(value, int) and not isinstance(value, bool),
@@ -80,7 +80,7 @@ _NAMES = {
     "an object of objects": "default-ulimits runtimes",
     "an object of texts": "cluster-store-opts log-opts",
     "an object of true and false": "features",
-    # names of flags that are none of daemon.json's: Docker ignores them without a word
+    # names of flags that are no keys of daemon.json: Docker ignores them silently
     _IGNORED: """add-runtime authorization-plugin cdi-spec-dir cluster-store-opt config-file
         containerd-plugins-namespace default-address-pool default-network-opt default-ulimit dns-opt
         exec-opt feature help host http-proxy https-proxy insecure-registry label log-opt

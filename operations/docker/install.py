@@ -1,4 +1,4 @@
-"""Docker of the distribution, configured before it starts for the first time."""
+"""Install the distribution's Docker, configured before it starts for the first time."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from chaos_engine.operations.undo import Undo
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
 CLIENT = "/usr/bin/docker"
 CNI = "/etc/cni/net.d"
-"""Where containerd looks for networks, which nothing here uses."""
+"""Folder in which containerd looks for network configurations. Nothing here uses it."""
 
 # docker-ce is Docker's own package; the others are the distribution's
 _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "containerd", "runc")
 
-# The command is a package of its own where docker.io only recommends it (Debian 13)
+# In Debian 13 the command `docker` is in a package of its own, which docker.io only recommends
 _RECOMMENDED = """apart apt-cache depends docker.io |
   awk '$1 == "Recommends:" && $2 == "docker-cli" { print $2 }'"""
 
-# A daemon that answers may still run with something else, if it was told so elsewhere. containerd's
-# image store calls itself as the storage driver is called, and has a driver-type
+# A daemon that answers may still run with another driver, set elsewhere. containerd's image store
+# reports the same driver name as the storage driver; only its DriverStatus has a driver-type
 _READY = f"""\
 said=$(timeout 60 sh -c 'until
   timeout 10 docker info --format "{{{{.CgroupDriver}}}} {{{{.Driver}}}}\
@@ -61,12 +61,12 @@ do sleep 1; done') || said='nothing in 60 s'
 
 UNIT = Unit("docker.service", reads=(CONFIG,), ready=_READY)
 
-# Since Docker 23; looks for docker-proxy on its PATH
+# Exists since Docker 23. It looks for docker-proxy on its PATH
 _CHECK = f'dockerd --validate --config-file "$stage"{CONFIG}'
 
 
 def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
-    """What `engine` will observe for the same arguments."""
+    """Return what `install_docker` will observe for the same arguments."""
     return [
         READ,
         Read.of(Packages, names=_PACKAGES),
@@ -85,9 +85,11 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
     + options: what daemon.json shall say; its other keys stay as they are
     + rolling: how a node that has joined a cluster leaves it for a restart of Docker
 
-    The file is there before the package: Docker starts while it is installed, and would lay out
-    its storage with other defaults. Docker is restarted only if it runs with something else, and
-    gets its old file back if it does not answer within 60 seconds.
+    daemon.json is written before the package is installed: Docker starts while it is installed, and
+    would lay out its storage with other defaults. Docker is restarted only if it runs with another
+    configuration. Its old file is restored if it does not answer within 60 seconds. Raises
+    `NodeError` where docker-ce is installed, or where Docker would not start, or not serve
+    Kubernetes, with the merged file.
 
     **Example:** ``install_docker(name="Run Docker", options=Options("10m", 3))``
     """
@@ -101,20 +103,20 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
     content = merge(before, options)
     config = json.loads(content)
     service = observe(DockerService)
-    there = found.get("docker.io")
-    installed = major(there.version) if there is not None else None
-    validates = there is not None and there.complete and (installed or 0) >= 23
-    clashes = [
+    package = found.get("docker.io")
+    installed = major(package.version) if package is not None else None
+    validates = package is not None and package.complete and (installed or 0) >= 23
+    start_problems = [
         *([service.problem] if service.problem else []),
         *conflicts(config, service.flags),
         *refusals(config, installed),
         *([] if validates else invalid_keys(config)),
     ]
-    if clashes:
-        raise NodeError(f"Docker would not start: {'; '.join(clashes)}")
-    unfit = contradictions(config, service.flags)
-    if unfit:
-        raise NodeError("; ".join(unfit))
+    if start_problems:
+        raise NodeError(f"Docker would not start: {'; '.join(start_problems)}")
+    work_problems = contradictions(config, service.flags)
+    if work_problems:
+        raise NodeError("; ".join(work_problems))
     written = _files(options, content)
     rolling = rolling or Rolling()
     todo = files.decide(written, units=[UNIT])
@@ -134,7 +136,7 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
 
 
 def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
-    """A reason of a plan's; of daemon.json what changes in it."""
+    """Return a reason of a plan; the one for daemon.json says which keys change."""
     if before is None or not reason.startswith(f"write {CONFIG} (other"):
         return reason
     changes = differences(parse(before) if before.strip() else {}, config)
@@ -142,21 +144,24 @@ def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) 
 
 
 def why(found: Mapping[str, PackageState], client: bool) -> Iterator[str]:
-    """What has to be installed and held, for the same arguments as `compose`: a pure function."""
+    """Say what has to be installed and held: a pure function.
+
+    + found, client: as `compose` takes them
+    """
     missing = _missing(found)
-    torn = [name for name in ("containerd", "runc") if name in found and not _complete(found[name])]
-    yield from listed("install", [*missing, *torn, *([] if client else ["docker-cli"])])
+    interrupted = [n for n in ("containerd", "runc") if n in found and not _complete(found[n])]
+    yield from listed("install", [*missing, *interrupted, *([] if client else ["docker-cli"])])
     unheld = _unheld(found)
     yield from listed("hold", unheld if "docker.io" in found else ["docker.io", *unheld])
 
 
 def compose(found: Mapping[str, PackageState], client: bool) -> str:
-    """The shell script that installs and holds what is missing; empty if nothing is.
+    """Return the shell script that installs and holds what is missing, "" if nothing is.
 
-    + found: the packages that are there
+    + found: the packages that are there, by name
     + client: whether the command ``docker`` is there; some distributions package it apart
     """
-    # Not what is there already: its name would have apt upgrade it, hold or not
+    # An installed package is not named: apt would upgrade it, even if it is held
     missing = _missing(found)
     install = bool(missing) or not client or _interrupted(found)
     if not install and not _unheld(found):
@@ -164,7 +169,7 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
     lines = [APT]
     if install:
         get = "apt install --no-install-recommends --allow-change-held-packages"
-        # containerd makes it whenever it starts, with no package to tell of it
+        # containerd makes this folder when it starts. No package owns it, so undo has to know of it
         lines.append(f"folders {CNI}/any; settle")
         lines.append("refresh")
         if missing or _interrupted(found):
@@ -181,24 +186,26 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
 
 
 def installs_docker(found: Mapping[str, PackageState]) -> bool:
-    """Whether Docker itself has to be installed, which starts it anew."""
+    """Tell whether Docker itself has to be installed, which restarts it."""
     return not _complete(found.get("docker.io")) or _interrupted(found)
 
 
 def _unheld(found: Mapping[str, PackageState]) -> list[str]:
-    """The packages that are there and not held."""
+    """Return the packages of Docker that are installed and not held."""
     names = ("docker.io", "docker-cli")
     return [name for name in names if name in found and not found[name].held]
 
 
 def _interrupted(found: Mapping[str, PackageState]) -> bool:
-    """Whether the installation of what Docker runs on was interrupted; any other one, of nothing
-    too, has apt finish that."""
+    """Tell whether the installation of containerd or runc was interrupted.
+
+    Then apt is called, even without a package to install: each call finishes such installations.
+    """
     return any(name in found and not found[name].complete for name in ("containerd", "runc"))
 
 
 def _missing(found: Mapping[str, PackageState]) -> list[str]:
-    """The packages that are wanted in any case and are not whole."""
+    """Return the packages that every node needs and that are not completely installed."""
     return [name for name in ("docker.io", "ca-certificates") if not _complete(found.get(name))]
 
 
@@ -218,11 +225,11 @@ def _files(options: Options, content: bytes) -> list[File]:
 
 
 def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -> Iterator[str]:
-    """What a change does to the containers that are there, in words.
+    """Say what a change does to the containers that are there.
 
     + engine: Docker as it runs, ``None`` if it does not
     + config: what daemon.json shall say
-    + restarts: whether Docker has to restart, with pods that were not taken elsewhere before
+    + restarts: whether Docker has to restart without a drain before
     """
     if engine is None or not engine.containers:
         return

@@ -1,8 +1,8 @@
-"""What the arguments of operations may be: checked when one is called, before anything is changed.
+"""Check the arguments of operations when one is called, before anything is changed.
 
-Values of a site end up in shell scripts, units and configuration files. They are quoted there, but
-some cannot be: a text with a NUL is no argument of any program, a name with a newline is two lines
-of a file, and to apt ``docker.io-`` is a package to remove. An operation says by the types of its
+Values of a site end up in shell scripts, units and configuration files. Quoting is not enough for
+all of them: no program takes an argument with a NUL, a name with a newline makes two lines of a
+file, and apt takes ``docker.io-`` for a package to remove. An operation says by the types of its
 arguments (`PackageName`) what it takes; `refuse` stops the run for anything else.
 """
 
@@ -22,17 +22,17 @@ from pyinfra.api.exceptions import OperationValueError
 
 @dataclass(frozen=True)
 class Form:
-    """How a text has to look.
+    """The form that a text has to have.
 
     + pattern: a regular expression that the whole text matches
-    + what: it in words, with an example
+    + what: the form in words, with an example
     """
 
     pattern: str
     what: str
 
     def check(self, text: str) -> str:
-        """The text, if it has this form. Raises ``ValueError`` that says what it has to be."""
+        """Return the text if it has this form; raise ``ValueError`` with the form if not."""
         if not re.fullmatch(self.pattern, text):
             raise ValueError(f"it has to be {self.what}")
         return text
@@ -40,14 +40,14 @@ class Form:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        """For pydantic: settings are checked by the same forms."""
+        """Return the schema by which pydantic checks settings with the same form."""
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
-# The grammar of Docker's references: github.com/distribution/reference, reference.go. Registries
-# that are named by an IPv6 address are left out
+# The grammar of Docker's references: github.com/distribution/reference, reference.go. It leaves out
+# registries that are named by an IPv6 address
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = rf"{_LABEL}(\.{_LABEL})*(:[0-9]{{1,5}})?"
 _PART = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
@@ -83,7 +83,7 @@ ImageName = Annotated[
         "haproxy:3.0@sha256: and 64 hex digits in lower case",
     ),
 ]
-"""Without a tag or a digest Docker would take the newest image, another one each time."""
+"""Name of a container image. Without a tag or a digest, Docker takes whatever image is newest."""
 DockerName = Annotated[
     str, Form("[A-Za-z0-9][A-Za-z0-9_.-]*", "a name as Docker takes it, as lb-network")
 ]
@@ -124,7 +124,7 @@ DomainName = Annotated[
     str, Form("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a machine, as pi1")
 ]
 Address = Annotated[str, Form(rf"{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, as 192.168.1.50")]
-# No white space, quote or dollar: it goes into a line of words, and into a shell file of GRUB's
+# No white space, quote or dollar: it goes into a line of words, and into GRUB's shell file
 KernelWord = Annotated[
     str,
     Form(
@@ -153,10 +153,10 @@ FileStem = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_.-]*", "a file's name wit
 
 
 def refuse(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raise pyinfra's ``OperationValueError`` for an argument that `function` does not take.
+    """Raise pyinfra's ``OperationValueError`` for an argument that an operation does not take.
 
     + function: the operation, whose annotations say what it takes
-    + arguments: what it is called with, by name
+    + arguments: the arguments of the call, by name
     """
     hints = _hints(function)
     for name, value in arguments.items():
@@ -165,9 +165,9 @@ def refuse(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
 
 
 def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
-    """What is wrong with the texts in a value: a pure function.
+    """Say what is wrong with the texts in a value: a pure function.
 
-    + where: what the value is called
+    + where: name of the value, for the message
     + hint: its type; of the metadata of ``Annotated`` only a `Form` counts
     """
     if isinstance(value, str):
@@ -187,14 +187,14 @@ def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
     elif is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
         for field in fields(value):
-            if field.repr:  # what is in no repr is content, perhaps secret
+            if field.repr:  # a field that is left out of the repr is content, perhaps secret
                 yield from problems(
                     f"{where}.{field.name}", hints.get(field.name, Any), getattr(value, field.name)
                 )
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Whether the texts in a value have the forms of its type: a pure function."""
+    """Tell whether the texts in a value have the forms of its type: a pure function."""
     return next(problems("", hint, value), None) is None
 
 
@@ -227,7 +227,7 @@ def _several(hint: Any) -> bool:
 
 
 def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
-    """The types within a type of `kind`, as ``Mapping[str, int]``."""
+    """Return the types within a type of `kind`: those of ``Mapping[str, int]`` are str and int."""
     if get_origin(hint) in (Union, UnionType):
         return next(filter(None, (_arguments(part, kind) for part in get_args(hint))), ())
     origin = get_origin(hint)
@@ -243,11 +243,14 @@ def _hints(of: Any) -> dict[str, Any]:
 
 
 def shown(value: object, length: int = 80) -> str:
-    """A value for a message, with its middle left out if it is longer than so many characters."""
+    """Return a value's repr for a message.
+
+    + length: in characters; a longer repr loses its end, except for the closing character
+    """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
 
 
 def memory_bytes(size: str) -> int:
-    """How many bytes a `MemorySize` is: ``memory_bytes("64M") == 67108864``."""
+    """Return the number of bytes of a `MemorySize`: ``memory_bytes("64M") == 67108864``."""
     return int(size[:-1]) << 10 * (1 + "KMG".index(size[-1]))

@@ -1,8 +1,8 @@
-"""The decorator of this package's operations: validate, read, decide, yield.
+"""Make operations of generators that validate, read, decide and yield.
 
-An operation written with it reads the node by `observe` only, raises `NodeError` for a state that
-it does not handle, and yields at most a few commands. That node then fails alone with one line;
-pyinfra's own way (a fact that fails) lets the operation go on and act on a default.
+Such an operation reads the node only by `observe`, raises `NodeError` for a state that it does not
+handle, and yields at most a few commands. After a `NodeError` only that node fails, with one line.
+In a plain pyinfra operation a fact that fails gives its default, and the operation acts on that.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def converge(
 ) -> Callable[[Callable[P, Commands]], PyinfraOperation[P]]:
     """Make an operation of a generator that reads by `observe` and yields commands.
 
-    + reads: called with the operation's own arguments, says what it will `observe`; a pure
-      function, so that a role can gather the reads of all its operations in one command
+    + reads: function that takes the operation's own arguments and returns what it will `observe`.
+      It has to be pure: a role gathers the reads of all its operations in one command
 
-    An argument that does not fit its annotation (see `arguments`) stops the run when the operation
-    is called, by pyinfra's ``OperationValueError``.
+    An argument that does not fit its annotation (see `arguments`) raises pyinfra's
+    ``OperationValueError`` when the operation is called, which stops the run.
 
     **Example:** ``@converge(reads=lambda path: [Read.of(Files, paths=(path,))])``
     """
@@ -74,7 +74,7 @@ def converge(
             try:
                 for command in function(*args, **kwargs):
                     tell()
-                    if state.is_executing:  # a retry, or a read after the yield, reads anew
+                    if state.is_executing:  # so that a retry, or a read after the yield, is fresh
                         note_change()
                     yield _contained(command)
             except NodeError as error:
@@ -82,7 +82,8 @@ def converge(
 
         @cache
         def registered(concern: str) -> Any:
-            # pyinfra executes an operation when the deploy that called it is over
+            # pyinfra executes an operation after the deploy that called it has returned, so it has
+            # to remember its concern
             @wraps(function)
             def owned(*args: P.args, **kwargs: P.kwargs) -> Commands:
                 with working_for(concern):
@@ -104,13 +105,13 @@ def converge(
             at, reasons = part(Preparation), part(Reasons)
             if part(Verdict).refusal:
                 return _nothing()
-            if at.depth and not at.phase:  # the deploy around it has done all below
+            if at.depth and not at.phase:  # the surrounding deploy has already done what follows
                 return register(args, kwargs)
             own = dict(kwargs)
             if own.keys() - takes.parameters.keys() <= {"name"}:
                 own.pop("name", None)
                 resolved = usual_arguments()
-            else:  # takes the keywords that are pyinfra's out of the dictionary
+            else:  # this removes pyinfra's keywords from the dictionary
                 resolved, _ = pop_global_arguments(state, host, own)
             refuse(function, takes.bind(*args, **own).arguments)
             want(reads(*args, **own), resolved)  # type: ignore[arg-type]
@@ -119,9 +120,9 @@ def converge(
                 reasons.given.clear()
                 try:
                     if any(True for _ in function(*args, **own)):  # type: ignore[arg-type]
-                        due = str(kwargs.get("name") or function.__name__)
+                        title = str(kwargs.get("name") or function.__name__)
                         why = "; ".join(shortened(reasons.given))
-                        at.pending.append(f"{due}: {why}" if why else due)
+                        at.pending.append(f"{title}: {why}" if why else title)
                 except NodeError as error:
                     at.problems.append(str(error))
                 finally:
@@ -139,21 +140,24 @@ def converge(
 
 @operation()
 def refuse_node(reason: str) -> Commands:
-    """Fail on this host, for `reason`, and change nothing.
+    """Fail this host and change nothing on it.
 
-    + reason: what was found on the node and what to do about it. It is printed unless a preview
-      before this run has
+    + reason: what was found on the node and what to do about it. It is printed, unless the preview
+      before this run has printed it
     """
     yield FunctionCommand(_refuse, (reason,), {})
 
 
 def _refuse(state: State, host: Host, reason: str) -> bool:
-    said = state.check_for_changes and part(Verdict, host).refusal == reason
-    return False if said else fail_host(state, host, reason)
+    printed = state.check_for_changes and part(Verdict, host).refusal == reason
+    return False if printed else fail_host(state, host, reason)
 
 
 def fail_host(state: State, host: Host, message: str) -> bool:
-    """Print the reason and fail this host only: a raise here would print a traceback."""
+    """Print and note why this host fails, and return ``False``, by which pyinfra fails it alone.
+
+    An exception would print a traceback.
+    """
     message = in_words(message)
     part(Verdict, host).fail(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)
@@ -161,8 +165,11 @@ def fail_host(state: State, host: Host, message: str) -> bool:
 
 
 class _Command(StringCommand):
-    """A command that fails in words where pyinfra would print nothing, or end the run of all hosts:
-    it knows neither a connection that ends in the middle nor a sudo that nobody answers."""
+    """A shell command that prints why it failed, and fails its own host only.
+
+    When a connection breaks or nobody answers sudo, pyinfra prints nothing, or ends the run of all
+    hosts.
+    """
 
     @override
     def execute(self, state: State, host: Host, connector_arguments: Any) -> Any:
@@ -183,7 +190,7 @@ class _Command(StringCommand):
 
 
 def _contained(command: Any) -> Any:
-    """The command, so that whatever becomes of its connection fails this host alone."""
+    """Return the command in a form in which a broken connection fails only its own host."""
     if type(command) is StringCommand:
         return _Command(*command.bits, _separator=command.separator, **command.connector_arguments)
     if type(command) is FunctionCommand:
@@ -203,7 +210,7 @@ def _contained(command: Any) -> Any:
 
 
 def _nothing() -> OperationMeta:
-    """What an operation returns that was not registered: complete, without a change."""
+    """Return the result of an operation that was not registered: complete, without a change."""
     meta = OperationMeta("", is_change=False)
     meta.set_complete(True, [], CommandOutput([]))
     return meta

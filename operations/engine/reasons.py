@@ -1,4 +1,4 @@
-"""Say why an operation changes a node, in plain words: in a preview, and again before it does."""
+"""Say why an operation changes a node, in plain words: in a preview, and again in the run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from chaos_engine.facts.text import printable, title_of
 
 @dataclass
 class Reasons:
-    """The reasons for what is changed on a host.
+    """The reasons for the changes on a host.
 
-    + given: those of the operation at work that were not printed yet
-    + told: those that were printed, by whether the run was executing and by the operation's name
+    + given: reasons of the current operation that were not printed yet
+    + printed: printed reasons, by whether the run was executing, then by the operation's name
     """
 
     given: list[str] = field(default_factory=list)
-    told: dict[bool, dict[str, list[str]]] = field(default_factory=dict)
+    printed: dict[bool, dict[str, list[str]]] = field(default_factory=dict)
 
 
 SHOWN = 12
@@ -28,10 +28,10 @@ SHOWN = 12
 
 
 def because(*reasons: str) -> None:
-    """Give reasons for what the operation at work is about to yield, each one a line.
+    """Give reasons for what the current operation is about to yield, one a line.
 
-    + reasons: what will be done and, where that is not plain, what was found: ``"hold docker.io"``,
-      ``"restart docker.service: it runs with another configuration"``
+    + reasons: what will be done and, where that is not obvious, what was found:
+      ``"hold docker.io"``, ``"restart docker.service: it runs with another configuration"``
 
     **Example:** ``because(f"pull {image}")``
     """
@@ -40,7 +40,7 @@ def because(*reasons: str) -> None:
 
 
 def tell() -> None:
-    """Print the reasons that were given and not told yet, each behind the operation's name."""
+    """Print the reasons that were given and not printed yet, each after the operation's name."""
     state, host = current()
     own = part(Reasons)
     reasons, own.given = own.given, []
@@ -49,13 +49,13 @@ def tell() -> None:
     arguments = host.current_op_global_arguments
     name = arguments["name"] if arguments else None
     title = title_of(state.get_op_meta(host.current_op_hash).names, name)
-    own.told.setdefault(state.is_executing, {}).setdefault(title, []).extend(reasons)
+    own.printed.setdefault(state.is_executing, {}).setdefault(title, []).extend(reasons)
     for reason in shortened(reasons, all_of_them=state.print_noop_info):
         host.log(printable(f"{title}: {reason}"))
 
 
 def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
-    """The first `SHOWN` reasons, and how many more there are: a pure function."""
+    """Return the first `SHOWN` reasons, and how many more there are: a pure function."""
     reasons = list(reasons)
     if all_of_them or len(reasons) <= SHOWN:
         return reasons
@@ -63,7 +63,10 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
 
 
 def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
-    """One reason for several things of a kind, none for none.
+    """Return one reason for several things of a kind, none if there are no things.
+
+    + verb: what is done to them
+    + found: what was found of them, put at the end
 
     **Example:** ``listed("write", ["/etc/a", "/etc/b"], "(not there)")``
     """
@@ -72,7 +75,7 @@ def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What changes between two JSON objects, key by key: a pure function.
+    """Return what changes between two JSON objects, key by key: a pure function.
 
     **Example:** ``differences({"log-opts": {"max-size": "10m"}}, {"log-opts": {"max-size": "1m"}})
     == ["log-opts.max-size 10m -> 1m"]``

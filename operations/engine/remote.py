@@ -1,4 +1,4 @@
-"""Commands in the middle of an operation, on the node that it runs on."""
+"""Run commands on a node in the middle of an operation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MARK = "chaos-engine answers"
 
 
 def run(state: State, host: Host, command: StringCommand) -> tuple[bool, CommandOutput]:
-    """Run a command as the operation's own are: with its sudo, and shown where those are.
+    """Run a command like the operation's own: with its sudo, and printed where those are printed.
 
-    Must be called while an operation runs on the host. Raises `NodeError` if the command has no end
-    that can be judged, since the connection or sudo has ended it.
+    Returns whether it succeeded, and its output. Must be called while an operation runs on the
+    host. Raises `NodeError` if the connection or sudo has ended the command.
     """
     known = cast("dict[str, Any]", host.current_op_global_arguments or {})
     arguments = {key: known[key] for key in CONNECTOR_ARGUMENT_KEYS if key in known}
@@ -42,9 +42,9 @@ def run(state: State, host: Host, command: StringCommand) -> tuple[bool, Command
 
 
 def ask(state: State, host: Host, script: str) -> list[str]:
-    """Run a shell script; the lines that it printed, without those of a login shell.
+    """Run a shell script; return the lines that it printed, without those of a login shell.
 
-    Must be called while an operation runs on the host. Raises `NodeError` if it failed.
+    Must be called while an operation runs on the host. Raises `NodeError` if the script failed.
     """
     framed = f"echo; echo {_MARK}\n(\n{script}\n)\nstatus=$?; echo {_MARK}; exit $status"
     done, output = run(state, host, StringCommand("sh", "-c", QuoteString(framed)))
@@ -55,6 +55,6 @@ def ask(state: State, host: Host, script: str) -> list[str]:
 
 
 def run_script(state: State, host: Host, script: str) -> str | None:
-    """Run a shell script; what it said if it failed."""
+    """Run a shell script; return what it printed if it failed, ``None`` if it succeeded."""
     done, output = run(state, host, StringCommand("sh", "-c", QuoteString(script)))
     return None if done else output.stderr or output.stdout

@@ -1,4 +1,4 @@
-"""Say what keeps coming back: what runs have fixed before, and something has changed again."""
+"""Warn of things that runs have repaired before and something has changed again."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from chaos_engine.facts.suspects import Search, Suspect, Suspects
 from chaos_engine.operations.engine.originals import OTHERS
 from chaos_engine.operations.engine.shell import quote
 
-MOST = 4
-"""How many suspects are named."""
+MAX_SUSPECTS = 4
+"""How many suspects a message names."""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """A thing that a run sets: a repair, if an earlier run has set it to the same.
+    """A thing that a run sets. It is a repair if an earlier run has set it to the same value.
 
-    + thing: its name for people, and in what the node remembers
-    + wanted: what it is set to; another value is a change of settings, and its count begins anew
-    + kind, name: the line of the manifest that is there if an earlier run has set it
-    + found: the line of kind ``wrote`` that tells that what was found is this package's too, and
-      so a change of settings; "" if that cannot be
+    + thing: its name, for people and in the node's notes
+    + wanted: what it is set to. Another value means that the settings changed; the count of repairs
+      then begins anew
+    + kind, name: the entry that the manifest has if an earlier run has set the thing
+    + found: the manifest's entry of kind ``wrote`` for the content that was found. If it is there,
+      this package wrote that content, so the settings changed and nobody undid anything. "" if this
+      cannot be told
     + search: how to find who changes it
-    + suspects: those that are known already, in words
+    + suspects: suspects that are known already, in words
     """
 
     thing: str
@@ -42,33 +44,40 @@ class Repair:
 
     @property
     def digest(self) -> str:
-        """What is wanted, in a form that has no tab and is no secret."""
+        """Return the wanted value in a form without tabs that reveals no secret."""
         return hashlib.sha256(self.wanted.encode()).hexdigest()[:16]
 
     @property
     def line(self) -> str:
-        """The argument for the shell function ``fixes`` of `chaos_engine.operations.originals`."""
+        """Return the argument for the shell function ``fixes`` of `engine.originals`."""
         return "\t".join((self.thing, self.digest, self.kind, self.name, self.found))
 
 
 def of_file(path: str, sha256: str, how: str, found: str | None) -> Repair:
-    """A file that is written.
+    """Return the repair of a file that is written.
 
-    + sha256: of what is written; how: its mode and owners
-    + found: the checksum of what is there, ``None`` for no file
+    + sha256: checksum of the content that is written
+    + how: its mode and owners
+    + found: checksum of the content that is there, ``None`` for no file
     """
     was = f"{found} {path}" if found else ""
     return Repair(path, f"{sha256} {how}", "wrote", f"{sha256} {path}", in_files(path), was)
 
 
 def of_removal(path: str, found: str | None) -> Repair:
-    """A file that is removed; `found` is its checksum."""
+    """Return the repair of a file that is removed.
+
+    + found: its checksum, ``None`` if it is unknown
+    """
     was = f"{found} {path}" if found else ""
     return Repair(path, "absent", "file", path, in_files(path), was)
 
 
 def of_unit(name: str, wanted: str) -> Repair:
-    """A systemd unit that is started, stopped, enabled, disabled or masked."""
+    """Return the repair of a systemd unit that is started, stopped, enabled, disabled or masked.
+
+    + wanted: the state that it gets, in words
+    """
     stem = literal(name.rpartition(".")[0] if name.endswith(".service") else name)
     calls = r"systemctl|deb-systemd-(helper|invoke)|(update|invoke)-rc\.d|(^|[^.a-z])service"
     pattern = rf"({calls})[[:space:]].*[^a-zA-Z0-9._-]{stem}([^a-zA-Z0-9_-]|$)"
@@ -77,14 +86,14 @@ def of_unit(name: str, wanted: str) -> Repair:
 
 
 def of_hold(package: str) -> Repair:
-    """A package that is held."""
+    """Return the repair of a package that is held."""
     thing = f"the hold of {package}"
     search = Search(thing, rf"apt-mark[[:space:]].*unhold.*[^a-z0-9+.-]{literal(package)}")
     return Repair(thing, "set", "hold", package, search)
 
 
 def of_removed(package: str) -> Repair:
-    """A package that is removed."""
+    """Return the repair of a package that is removed."""
     thing = f"the removal of {package}"
     install = r"(apt|apt-get|aptitude|dpkg|nala|dselect-upgrade)[[:space:]]"
     search = Search(thing, rf"{install}.*[^a-z0-9+.-]{literal(package)}([^a-z0-9+.-]|$)")
@@ -92,7 +101,10 @@ def of_removed(package: str) -> Repair:
 
 
 def of_docker(kind: Literal["network", "image"], name: str, wanted: str) -> Repair:
-    """What Docker has: a network that is made, or an image that is pulled."""
+    """Return the repair of a Docker network that is made, or of an image that is pulled.
+
+    + wanted: the command that makes the network, or the image's name
+    """
     thing = f"Docker's {kind} {name}"
     removal = rf"{kind}[[:space:]]+(rm|remove).*{literal(name)}|rmi[[:space:]].*{literal(name)}"
     prune = rf"({kind}|system)[[:space:]]+prune"
@@ -101,7 +113,7 @@ def of_docker(kind: Literal["network", "image"], name: str, wanted: str) -> Repa
 
 
 def literal(text: str) -> str:
-    r"""An extended regular expression (POSIX) for exactly this text.
+    r"""Return an extended regular expression (POSIX) for exactly this text.
 
     **Example:** ``literal("a.b") == r"a\.b"``
     """
@@ -109,18 +121,18 @@ def literal(text: str) -> str:
 
 
 def in_files(path: str) -> Search:
-    """How to find who writes a file."""
+    """Return the search for whoever writes a file."""
     return Search(path, rf"{literal(path)}([^a-zA-Z0-9._/-]|$)", path=path)
 
 
 def fixes(repairs: Iterable[Repair]) -> list[str]:
-    """The shell command for before the change, none if there is nothing to fix."""
+    """Return the shell command to run before the change, none if there are no repairs."""
     lines = [repair.line for repair in repairs]
     return [f"fixes {quote(*lines)}"] if lines else []
 
 
 def tell(repairs: Iterable[Repair]) -> None:
-    """Warn of the things that earlier runs have fixed for the same, and say who may undo that."""
+    """Warn of things that earlier runs have set to the same, and name who may change them."""
     repairs = tuple(repairs)
     past = {(one.concern, one.thing, one.wanted): one for one in past_repairs()}
     concern = concern_at_work() or OTHERS
@@ -133,29 +145,29 @@ def tell(repairs: Iterable[Repair]) -> None:
         return
     try:
         found = observe(Suspects, searches=tuple(repair.search for repair in again))
-    except NodeError:  # to know nothing of it is no reason to leave the node as it is
+    except NodeError:  # the repair is more important than its suspects
         found = {}
     for text in messages(again, found):
         warn(text)
 
 
 def past_repairs() -> tuple[PastRepair, ...]:
-    """What runs have fixed on the current host; nothing if that cannot be read."""
+    """Return what runs have repaired on the current host; nothing if that cannot be read."""
     try:
         return observe(Repairs)
-    except NodeError:  # a damaged note of ours is no reason to leave the node as it is
+    except NodeError:  # a damaged note must not keep a run from repairing the node
         return ()
 
 
 def messages(
     again: Mapping[Repair, PastRepair], found: Mapping[str, Iterable[Suspect]]
 ) -> Iterator[str]:
-    """What is said of things that have changed again: a pure function.
+    """Return the warnings about things that have changed again: a pure function.
 
-    + again: each thing, with what is known of it
+    + again: each thing, with what the node has noted of its past repairs
     + found: suspects by thing
 
-    Things of which the same is said share a message.
+    Things with the same dates, counts and suspects share a warning.
     """
     same: dict[tuple[str, str, str], list[str]] = {}
     for repair, before in again.items():
@@ -163,7 +175,7 @@ def messages(
         if before.first != before.last:
             when = f"first on {before.first}, last {when}"
         times = {1: "once", 2: "twice"}.get(before.count, f"{before.count} times")
-        mentioned = (_told(one, repair) for one in found.get(repair.search.thing, ()))
+        mentioned = (_described(one, repair) for one in found.get(repair.search.thing, ()))
         who = _who([*repair.suspects, *mentioned], before.last)
         same.setdefault((times, when, who), []).append(repair.thing)
     for (times, when, who), things in same.items():
@@ -180,12 +192,12 @@ def _who(suspects: list[str], since: str) -> str:
             "no unit, cron job or script of this node names it: look at what has run since "
             f"(journalctl --since '{since}'), and ask who else configures this node"
         )
-    more = f"; and {len(suspects) - MOST} more" if len(suspects) > MOST else ""
-    return f"suspected: {'; or '.join(suspects[:MOST])}{more}"
+    more = f"; and {len(suspects) - MAX_SUSPECTS} more" if len(suspects) > MAX_SUSPECTS else ""
+    return f"suspected: {'; or '.join(suspects[:MAX_SUSPECTS])}{more}"
 
 
-def _told(one: Suspect, repair: Repair) -> str:
-    """A suspect in words, with what to do about it."""
+def _described(one: Suspect, repair: Repair) -> str:
+    """Return a suspect in words, with what to do about it."""
     link = repair.search.link
     if one.kind == "file":
         by = f", by {one.script}" if one.script != one.name else ""

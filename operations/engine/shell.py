@@ -1,4 +1,4 @@
-"""Values in the shell scripts that operations compose."""
+"""Quote values for the shell scripts that operations compose."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 
 def quote(*words: str) -> str:
-    """The words quoted for a shell, with spaces between them.
+    """Return words quoted for a shell, with spaces between them.
 
     **Example:** ``quote("rm", "a b")`` gives ``rm 'a b'``.
     """
@@ -34,4 +34,4 @@ QUIETLY = r"""quietly() { # COMMAND: run it; print what tells of its progress, a
 "*}
   [ "$ended" = 0 ] || { printf '%s\n' "$said" | sed '/^$/d' | tail -n 5 >&2; return "$ended"; }
 }"""
-"""Shell function ``quietly``."""
+"""Shell function ``quietly``, for commands with long output, as ``docker pull``."""

@@ -1,4 +1,4 @@
-"""The last block of a run: what became of each node, why, and what to do now."""
+"""Print the last block of a run: what became of each node, why, and what to do now."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _COLOURS: Mapping[Result, str] = {
     "to be changed": "yellow",
     "changed": "green",
 }
-"""All others are red."""
+"""Colours of good results; all others are red."""
 
 
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
@@ -55,13 +55,13 @@ class Verdict:
     failures: list[str] = field(default_factory=list)
 
     def fail(self, why: str) -> None:
-        """Note what is wrong with the host, once, for the end of the run."""
+        """Note something that is wrong with the host, once, for the end of the run."""
         if why not in self.failures:
             self.failures.append(why)
 
 
 SHOWN = 6
-"""How many operations of a node the block names."""
+"""How many operations of a node the block names at most."""
 
 REFUSE_NODE = "Refuse node"
 """The name of the one operation that a refused node has."""
@@ -71,9 +71,9 @@ REFUSE_NODE = "Refuse node"
 class Outcome(Value):
     """What became of a node.
 
-    + result: in one or two words
-    + why: what is wrong with it and what to do about that, "" if nothing is
-    + operations: those that change it, or did, each with its reasons
+    + result: the result, in one or two words
+    + why: what is wrong with the node and what to do about it, "" if nothing is
+    + operations: the operations that change it, or did, each with its reasons
     """
 
     result: Result
@@ -93,14 +93,14 @@ class Outcome(Value):
 
     @property
     def well(self) -> bool:
-        """Whether nothing is wrong with the node."""
+        """Tell whether nothing is wrong with the node."""
         return self.result in _COLOURS
 
 
 def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
-    """What became of a host in a run that is over, or would in one that was previewed.
+    """Return what became of a host in a run, or what would in a previewed run.
 
-    + prepared: whether all that shall be done to it was found out
+    + prepared: whether the host was prepared to the end, so that all its operations are known
     """
     if host not in state.activated_hosts:
         return Outcome("not reached", "the reason stands at the top, under Connecting")
@@ -119,27 +119,27 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
             return meta.is_complete() and meta.did_change()
         return bool(meta._maybe_is_change)
 
-    told = part(Reasons, host).told.get(executed, {})
+    printed = part(Reasons, host).printed.get(executed, {})
     changing: dict[str, Sequence[str]] = {}
     for title in (titles[op] for op in order if changes(op)):
         others = sum(name == title or name.startswith(f"{title} (") for name in changing)
         name = f"{title} ({others + 1})" if others else title
-        changing[name] = tuple(told.get(title, ()))
+        changing[name] = tuple(printed.get(title, ()))
     if verdict.refusal:
         changing = {name: why for name, why in changing.items() if not name.endswith(REFUSE_NODE)}
         return Outcome("refused", verdict.refusal, changing)
     if executed:
         failed = [op for op in order if metas[op].is_complete() and not metas[op].did_succeed()]
         if failed and host in state.failed_hosts:
-            said = "; ".join(verdict.failures) or "what it printed stands above"
-            return Outcome("failed", f"{titles[failed[-1]].rpartition(' | ')[2]}: {said}", changing)
+            why = "; ".join(verdict.failures) or "what it printed stands above"
+            return Outcome("failed", f"{titles[failed[-1]].rpartition(' | ')[2]}: {why}", changing)
     if verdict.failures:
         return Outcome("failed", "; ".join(verdict.failures), changing)
     if host in state.failed_hosts:
         return Outcome("failed", "what it printed stands above", changing)
-    left = [op for op in order if executed and not metas[op].is_complete()]
-    if left:
-        why = f"{len(left)} of {len(order)} operations were not begun; run again"
+    not_begun = [op for op in order if executed and not metas[op].is_complete()]
+    if not_begun:
+        why = f"{len(not_begun)} of {len(order)} operations were not begun; run again"
         return Outcome("not finished", why, changing)
     if not executed and not prepared:
         return Outcome("not finished", "the run ended before it knew all of it; run again")
@@ -148,9 +148,9 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
 
 
 def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
-    """What to do after a run, "" if there is nothing: a pure function.
+    """Say what to do after a run, "" if there is nothing to do: a pure function.
 
-    + outcomes: by host
+    + outcomes: outcomes by host
     + previewed: whether it was a preview
     """
     bad = [name for name, found in outcomes.items() if not found.well]
@@ -163,7 +163,7 @@ def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
 
 
 class Summary(BaseStateCallback):
-    """Prints the block, and writes the files that were asked for, when a run's hosts disconnect."""
+    """The printer of the block and writer of the files, called when a run's hosts disconnect."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -176,7 +176,7 @@ class Summary(BaseStateCallback):
     def write_to(self, file: str, host: str) -> None:
         """Have a host's outcome written to a file on this computer.
 
-        What an earlier run has left there is removed, for this one may end without a summary.
+        The file of an earlier run is removed at once: this run may end without a summary.
         """
         if file not in self._files:
             Path(file).unlink(missing_ok=True)
@@ -184,7 +184,7 @@ class Summary(BaseStateCallback):
 
     @override
     def host_disconnect(self, state: State, host: Host) -> None:  # type: ignore[override]
-        """Called by pyinfra for each host, in the end only."""
+        """Print the block when the last host disconnects; pyinfra calls this for each host."""
         others = (one for one in state.activated_hosts if one is not host)
         if self.stopped or self._done or any(one.connected for one in others):
             return
@@ -209,7 +209,9 @@ class Summary(BaseStateCallback):
 
 
 def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
-    """Write what became of nodes to a file on this computer, as JSON, whole or not at all.
+    """Write outcomes to a file on this computer, as JSON, completely or not at all.
+
+    + outcomes: outcomes by host
 
     **Example:** ``{"preview": true, "nodes": {"pi1": {"result": "to be changed", "why": "",
     "operations": {"Worker | Docker | Run Docker": ["hold docker.io"]}}}}``
@@ -225,9 +227,9 @@ def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
 
 
 def summarize(file: str = "") -> Summary:
-    """Have the run that is at work end with a summary, once.
+    """Have the current run end with one summary; return it.
 
-    + file: a file on this computer that the current host's outcome is written to, "" for none
+    + file: path on this computer for the current host's outcome, "" for none
     """
     state, host = current()
     known = [one for one in state.callback_handlers if isinstance(one, Summary)]
@@ -241,7 +243,7 @@ def summarize(file: str = "") -> Summary:
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """Note an error while a host is prepared: it ends the run of all hosts, without a summary."""
+    """Suppress the summary if an error ends the whole run while a host is prepared."""
     try:
         yield
     except Exception:
@@ -250,13 +252,16 @@ def preparing() -> Iterator[None]:
 
 
 def refuse(reason: str) -> None:
-    """Note that the current host is refused: the exit code is not 0, and no line calls it ready.
+    """Note that the current host is refused.
 
     + reason: what was found on it and what to do about it
+
+    The exit code is then not 0, and no line says that the host is ready.
     """
     state, host = current()
     part(Verdict).refusal = reason
-    # pyinfra's exit code looks at this set. Failing the host would ask for a confirmation
+    # pyinfra's exit code depends on this set. To fail the host would make pyinfra ask whether to
+    # go on
     state.failed_hosts.add(host)
     summarize().refused.add(host.name)
 
@@ -264,7 +269,7 @@ def refuse(reason: str) -> None:
 def fall_short(why: str) -> None:
     """Note a problem of the current host that does not stop its further operations.
 
-    + why: what is wrong; the summary has it, and the exit code is not 0
+    + why: what is wrong; the summary prints it, and the exit code is then not 0
     """
     state, host = current()
     part(Verdict).fail(why)
@@ -272,9 +277,10 @@ def fall_short(why: str) -> None:
 
 
 class _Ready(logging.Filter):
-    """Counts the lines by which pyinfra says that it has loaded a deploy file for a host.
+    """A log filter that counts the lines by which pyinfra says that a host is ready.
 
-    Those of hosts that were refused are left out: they are not ready.
+    pyinfra prints one when it has loaded a deploy file for a host. The filter drops those of
+    refused hosts: these are not ready.
     """
 
     def __init__(self, refused: Collection[str]) -> None:

@@ -57,7 +57,7 @@ def _questions(
 
 
 def _names(files: Iterable[File]) -> tuple[str, ...]:
-    """Return the units whose files are among these."""
+    """Return the names of the units whose unit files are among these files."""
     return tuple(posixpath.basename(file.path) for file in unit_files(files))
 
 
@@ -71,19 +71,21 @@ def install(
 ) -> Commands:
     """Put files in place, remove others, and make units run with them: all or nothing.
 
-    + files: the files that shall be there; only what differs travels, by standard input
-    + absent: paths that shall not be there; they are kept under ``/var/lib/chaos-engine``
-    + units: units that shall run, each with the files it reads
-    + check: shell command that refuses a bad set; it finds each new file beside its place as
-      ``.NAME.chaos``, and copies of those that are neither secret nor larger than 1 MiB under
-      ``"$stage"`` by their full paths (``"$stage"/etc/docker/daemon.json``)
-    + apply: shell command that makes the files effective, run before units are restarted; its
-      umask is 077
+    + files: the files that shall be there; only those that differ are sent, by standard input
+    + absent: paths that shall not be there; what is removed is kept under
+      ``/var/lib/chaos-engine``
+    + units: units that shall run, each with the files that it reads
+    + check: shell command that fails for a bad set of files. Each new file is staged beside its
+      place as ``.NAME.chaos``. Copies of files that are neither secret nor larger than 1 MiB are
+      under ``"$stage"`` by their full paths (``"$stage"/etc/docker/daemon.json``)
+    + apply: shell command that makes the files effective. It runs before units are restarted, with
+      the umask 077
 
-    The new files wait beside their places, are checked, synchronised, and renamed one by one; a
-    reader never sees half a file. If `apply` fails or a required unit does not start, the old
-    files come back and the unit starts with them. The rename is atomic a file, not a set: a power
-    cut between two leaves a mix that the next run fixes.
+    The new files are staged, checked, synchronised, and renamed one by one: a reader never sees
+    half a file. If `apply` fails or a required unit does not start, the old files are restored and
+    the unit is started with them. Each rename is atomic, the set of them is not: a power cut
+    between two leaves a mix, which the next run fixes. Raises `NodeError` for paths that cannot be
+    replaced.
 
     **Example:**
 
@@ -109,9 +111,9 @@ def decide(
     """Return what has to be done on the current host, by what is observed of it.
 
     + files, absent, units: as `install` takes them
-    + besides: paths that the script will write, replace or remove itself
+    + besides: other paths that the operation's own script will write, replace or remove
 
-    Raises `NodeError` for all paths that cannot be replaced.
+    Raises `NodeError` that names all paths that cannot be replaced.
 
     **Example:** ``todo = decide([File(PATH, text)], units=[UNIT])``
     """
@@ -122,9 +124,9 @@ def decide(
     names = _names(files)
     traces = observe(Traces, units=names) if names else {}
     besides = tuple(besides)
-    # where an earlier installation has left some, something is due in any case
-    left = (one.vendor_file for one in traces.values() if one.vendor_file)
-    if more := with_folders((*left, *besides)):
+    # a second read: it costs a command only where something has to be done anyway
+    vendor_files = (one.vendor_file for one in traces.values() if one.vendor_file)
+    if more := with_folders((*vendor_files, *besides)):
         others: dict[str, FileState] = observe(Files, paths=more)
         found = {**found, **others}
     return plan(files, absent, units, found, states, traces, besides)
@@ -141,17 +143,17 @@ def transaction(
     makes: Iterable[str] = (),
     repairs: Iterable[Repair] = (),
 ) -> Commands:
-    """Do what a plan says, for operations that compute their files from the node's.
+    """Do what a plan says, in one script.
 
-    + todo: what `decide` says, or a change of it
+    + todo: what `decide` returned, changed where the operation has to
     + check, apply: as `install` takes them
     + noop: what ``-v`` shows where nothing has to be done
-    + force: run `apply` although the plan is empty (its effect was found missing)
+    + force: run `apply` although the plan is empty, since its effect was found missing
     + before: shell commands that run first, while the script has the node for itself
-    + makes: paths of files that what is started makes; undo treats them as the others
+    + makes: paths of files that the started services make; undo treats them as files of ours
     + repairs: the things that `apply` sets
 
-    Under ``--diff`` it shows what will be written.
+    With ``--diff`` it prints what will be written.
 
     **Example:** ``yield from transaction(todo, noop="no swap", apply="swapoff -a")``
     """

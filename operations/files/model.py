@@ -16,7 +16,7 @@ from chaos_engine.operations.engine.shell import quote
 
 
 def beside(path: str, suffix: str) -> str:
-    """The hidden name beside a path.
+    """Return the path of a hidden file beside a path.
 
     **Example:** ``beside("/etc/hosts", "chaos")`` gives ``/etc/.hosts.chaos``.
     """
@@ -29,12 +29,12 @@ class File:
     """A file that shall be on the node.
 
     + path: absolute path
-    + content: text or bytes; never part of the repr, so that no log can show it
+    + content: text or bytes; left out of the repr, so that no log can show it
     + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
-    + owner, group: names; not applied where `mode` is ``None``
-    + secret: its content is shown nowhere, not even in a diff
-    + merged: most of its content is the node's own; undo takes out what differs from the original.
-      One that is there keeps the mode, owner, ACL and extended attributes that it has
+    + owner, group: names; ignored where `mode` is ``None``
+    + secret: whether its content must not be shown, not even in a diff
+    + merged: whether most of its content is the node's own. Undo then removes only our part. If the
+      file is there already, it keeps its mode, owner, ACL and extended attributes
     """
 
     path: AbsolutePath
@@ -47,26 +47,26 @@ class File:
 
     @property
     def data(self) -> bytes:
-        """The content as bytes."""
+        """Return the content as bytes."""
         return self.content.encode() if isinstance(self.content, str) else self.content
 
     @property
     def sha256(self) -> str:
-        """The content's checksum, in hex."""
+        """Return the content's SHA-256 checksum, in hex."""
         return hashlib.sha256(self.data).hexdigest()
 
     @property
     def shown(self) -> bool:
-        """Whether its content may be shown in a diff."""
+        """Tell whether the content may be shown in a diff."""
         return not self.secret and len(self.data) <= 1 << 20 and b"\0" not in self.data
 
     @property
     def staged(self) -> str:
-        """Where the new content waits, beside the file: a rename then swaps it in whole."""
+        """Return the path at which the new content is staged. A rename then puts it in place."""
         return beside(self.path, "chaos")
 
     def matches(self, state: FileState | None) -> bool:
-        """Whether the node has exactly this file."""
+        """Tell whether the node has exactly this file. Rights of a merged file do not count."""
         if state is None or state.kind != "file":
             return False
         if state.sha256 != self.sha256:
@@ -82,14 +82,14 @@ class Unit:
 
     + name: with its suffix, ``docker.service``
     + reads: the files that it reads when it starts, or ``/folder/*.conf`` for all such files.
-      At each start the unit records their checksum (by a drop-in), so that one that runs with
-      older content is known as such, whoever changed the files and whenever
-    + enabled: whether it starts at boot; ``None`` leaves that alone
-    + running: whether it runs now; ``None`` leaves that alone
-    + required: whether a start that fails takes the files back and fails the operation; if not,
-      it is reported and the files stay
-    + ready: shell command that fails if the started unit does not do its work; that counts as a
-      start that failed. It has to give up by itself
+      At each start a drop-in records their checksum. So a unit that runs with older content is
+      found, whoever has changed the files and whenever
+    + enabled: whether it shall start at boot; ``None`` leaves that as it is
+    + running: whether it shall run now; ``None`` leaves that as it is
+    + required: whether a failed start restores the old files and fails the operation. If not, the
+      failure is printed and the new files stay
+    + ready: shell command that fails if the started unit does not work; that counts as a failed
+      start. It has to end by itself
     """
 
     name: UnitName
@@ -101,7 +101,7 @@ class Unit:
 
     @property
     def record(self) -> File:
-        """The drop-in by which the unit records what it was started with."""
+        """Return the drop-in by which the unit records the files that it was started with."""
         command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
         escaped = f"umask 077; mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
@@ -114,9 +114,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done on a node, all empty when nothing has, and `why`, in plain words.
+    """What has to be done on a node; all fields are empty when nothing has.
 
-    `repairs` are the things among it that may have been set before.
+    + why: the reasons, in plain words
+    + repairs: the things in the plan that an earlier run may have set already
     """
 
     write: tuple[File, ...] = ()
@@ -137,12 +138,12 @@ class Plan:
 
 
 def unit_files(files: Iterable[File]) -> tuple[File, ...]:
-    """Those of the files that are units, not parts of one."""
+    """Return those of the files that are unit files; drop-ins are none."""
     return tuple(file for file in files if posixpath.dirname(file.path) == UNITS)
 
 
 def wanted_links(file: File) -> dict[str, str]:
-    """The links that ``systemctl enable`` makes for a unit, by what its file says."""
+    """Return the links that ``systemctl enable`` makes for a unit file: targets by link."""
     lines = (line.partition("=") for line in file.data.decode().splitlines())
     targets = [name for key, _, value in lines if key == "WantedBy" for name in value.split()]
     name = posixpath.basename(file.path)

@@ -27,12 +27,15 @@ def plan(
 ) -> Plan:
     """Decide what has to be done, from what was found: a pure function.
 
-    + besides: paths that the script will write, replace or remove itself
+    + files, absent, units: as `install` takes them
+    + found: state of each path that is there
+    + states: state of each unit, by name
+    + traces: what earlier installations have left of the units among `files`, by name
+    + besides: other paths that the operation's own script will write, replace or remove
 
-    What an earlier installation has left of a unit whose file is written goes: a file of its name
-    among those of packages, which would come to life with the own one's removal, and links by
-    which it starts. Raises `NodeError` for all paths that cannot be replaced
-    (`chaos_engine.operations.replaceable`).
+    Such traces are removed: links that start the unit, and a unit file of the same name in the
+    packages' folder, which would take effect once undo removes ours. Raises `NodeError` that names
+    all paths that cannot be replaced (`chaos_engine.operations.files.replaceable`).
     """
     units = tuple(units)
     wanted = (*files, *(unit.record for unit in units if unit.reads))
@@ -58,7 +61,7 @@ def plan(
             start.append(unit)
         elif unit.running and state is not None:
             file = only_read(unit, wanted)
-            # of a file that differs it does not matter: it is written, and so its own
+            # if the file differs, it is written, and so among `its_own` anyway
             stale = state.stale if file is None else state.started_with != file.sha256
             if its_own or state.need_daemon_reload or (unit.reads and stale):
                 restart.append(unit)
@@ -73,10 +76,13 @@ def plan(
             reenable.append(unit)
         elif unit.enabled is False and state is not None and state.enabled == "enabled":
             disable.append(unit)
-    found_out = Plan(
+    decided = Plan(
         write,
         remove,
-        any("/systemd/system/" in path and not _waits(path, states) for path in touched)
+        any(
+            "/systemd/system/" in path and not _is_for_missing_unit(path, states)
+            for path in touched
+        )
         or any(s.need_daemon_reload for s in states.values()),
         tuple(stop),
         tuple(start),
@@ -87,18 +93,18 @@ def plan(
         tuple(disable),
     )
     return replace(
-        found_out,
-        why=tuple(_why(found_out, found, states, cause)),
-        repairs=tuple(_repairs(found_out, found, cause)),
+        decided,
+        why=tuple(_why(decided, found, states, cause)),
+        repairs=tuple(_repairs(decided, found, cause)),
     )
 
 
 def _repairs(
     todo: Plan, found: Mapping[str, FileState], cause: Mapping[str, object]
 ) -> Iterator[Repair]:
-    """The things of a plan that may have been set before; a unit whose files change goes with them.
+    """Return the things of a plan that an earlier run may have set already.
 
-    + cause: by the name of the unit, as `_why` has it
+    + cause: as `_why` takes it. A unit whose files change is left out: the files stand for it
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"
@@ -119,9 +125,9 @@ def _why(
     states: Mapping[str, UnitState],
     cause: Mapping[str, list[str]],
 ) -> Iterator[str]:
-    """What a plan does, each thing with what was found.
+    """Say what a plan does, each thing with what was found.
 
-    + cause: the files that change, by the name of the unit that has to run with them
+    + cause: the files that change, by the name of the unit that reads them
     """
     absent, other, kind, rights = [], [], [], []
     for file in todo.write:
@@ -156,15 +162,19 @@ def _why(
 
 
 def only_read(unit: Unit, files: Iterable[File]) -> File | None:
-    """The one file that a unit reads, if it is among these: the unit's checksum is that file's.
+    """Return the one file that a unit reads, if it is among these; ``None`` otherwise.
 
-    Then nobody has to compute it twice, which for a program takes a while on a small machine.
+    The unit's checksum is then that file's. It need not be computed twice: for a large program that
+    takes a while on a Pi.
     """
     return next((file for file in files if unit.reads == (file.path,)), None)
 
 
-def _waits(path: str, states: Mapping[str, UnitState]) -> bool:
-    """Whether it is a drop-in of a unit that is not there yet: who brings that has it read."""
+def _is_for_missing_unit(path: str, states: Mapping[str, UnitState]) -> bool:
+    """Tell whether a path is a drop-in of a unit that is not installed yet.
+
+    systemd need not be reloaded for it: the installation of the unit does that.
+    """
     folder = posixpath.basename(posixpath.dirname(path))
     unit = states.get(folder.removesuffix(".d"))
     return folder.endswith(".d") and unit is not None and unit.load == "not-found"

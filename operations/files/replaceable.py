@@ -1,13 +1,12 @@
-"""What may be replaced on a node: one rule for each path that a script writes, moves or removes.
+"""Say what may be replaced on a node: one rule for all paths that scripts write, move or remove.
 
 Deploy and undo replace a path by a rename.
 
 - A regular file, and a symbolic link wherever it leads, is replaced. `cp -a` keeps the original:
   content, owner, mode, times, ACL and extended attributes, or the link itself. Undo brings it back.
-- A folder on the way may be a link to a folder.
-- A file that is the node's own in part (``merged``) keeps owner, mode, ACL and attributes. A link
-  in its place is refused.
-- All else is refused before any change, since a script would fail half-way.
+- A folder above the path may be a link to a folder.
+- A merged file keeps its owner, mode, ACL and attributes. A link in its place is refused.
+- Everything else is refused before any change, since a script would fail half-way.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from chaos_engine.operations.engine.shell import quote
 
 
 def folders_above(path: str) -> list[str]:
-    """The folders that a path is in, the outermost first, without the root.
+    """Return the folders that a path is in, the outermost first, without the root.
 
     **Example:** ``folders_above("/etc/docker/daemon.json")`` gives ``["/etc", "/etc/docker"]``.
     """
@@ -30,7 +29,7 @@ def folders_above(path: str) -> list[str]:
 
 
 def with_folders(paths: Iterable[str]) -> tuple[str, ...]:
-    """The paths and all folders that they are in, each once: what `refuse` wants to know of."""
+    """Return the paths and all folders that they are in, each once: `refuse` needs their states."""
     return tuple(dict.fromkeys(one for path in paths for one in (*folders_above(path), path)))
 
 
@@ -39,9 +38,9 @@ def refuse(
 ) -> None:
     """Raise `NodeError` that names all paths that cannot be replaced: a pure function.
 
-    + touched: those that will be written, replaced or removed
-    + found: state of these, and of the folders above them, that are there
-    + merged: those among them whose content is the node's own in part
+    + touched: paths that will be written, replaced or removed
+    + found: states of these paths and of the folders above them, without those that are not there
+    + merged: those of `touched` that are merged files
     """
     merged = {*merged}
     problems: list[str] = []
@@ -52,29 +51,29 @@ def refuse(
 
 
 def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -> Iterator[str]:
-    """What keeps a path from being replaced, each with what to do: a pure function."""
+    """Say what keeps a path from being replaced, each with what to do: a pure function."""
     state = found.get(path)
     if state is not None:
-        yield from _in_the_way(path, state, merged)
+        yield from _obstacle_at(path, state, merged)
         if state.fixed and state.kind != "link":
-            yield _fixed(path, state)
-    # folders that are not there yet are made in the innermost that is
+            yield _unchangeable(path, state)
+    # folders that are missing are made in the innermost folder that is there
     folder = next((one for one in reversed(folders_above(path)) if one in found), "")
     if not folder:
         return
     above = found[folder]
     if (above.leads_to if above.kind == "link" else above.kind) != "directory":
         yield (
-            f"{folder} is {_what(above)}, and the folder of {path} is wanted there; move it away "
-            "and run again"
+            f"{folder} is {_described(above)}, and the folder of {path} is wanted there; move it "
+            "away and run again"
         )
     elif above.fixed:
-        yield _fixed(folder, above)
+        yield _unchangeable(folder, above)
 
 
-def _in_the_way(path: str, state: FileState, merged: bool) -> Iterator[str]:
+def _obstacle_at(path: str, state: FileState, merged: bool) -> Iterator[str]:
     if state.kind in ("directory", "other"):
-        yield f"{path} is {_what(state)}, a file is wanted there; move it away and run again"
+        yield f"{path} is {_described(state)}, a file is wanted there; move it away and run again"
     elif state.kind == "link" and merged and state.leads_to == "file":
         name = quote(path)
         yield (
@@ -83,13 +82,13 @@ def _in_the_way(path: str, state: FileState, merged: bool) -> Iterator[str]:
         )
     elif state.kind == "link" and merged:
         yield (
-            f"{path} is {_what(state)}, and would be replaced by a file; put a file there, or "
+            f"{path} is {_described(state)}, and would be replaced by a file; put a file there, or "
             f"remove the link (rm {quote(path)}), and run again"
         )
 
 
-def _what(state: FileState) -> str:
-    """What stands somewhere, in words."""
+def _described(state: FileState) -> str:
+    """Return what is at a path, in words."""
     if state.kind == "link":
         leads = {"file": "a file", "directory": "a folder", "other": "a device, socket or FIFO"}
         to = f"to {leads[state.leads_to]}" if state.leads_to in leads else "that leads nowhere"
@@ -99,8 +98,8 @@ def _what(state: FileState) -> str:
     return "a file" if state.kind == "file" else "a device, socket or FIFO"
 
 
-def _fixed(path: str, state: FileState) -> str:
-    """What keeps root from replacing a path, and what to do."""
+def _unchangeable(path: str, state: FileState) -> str:
+    """Say what keeps root from replacing a path, and what to do."""
     name = quote(path)
     if state.fixed == "mounted":
         return (
@@ -110,7 +109,7 @@ def _fixed(path: str, state: FileState) -> str:
     if state.fixed == "unwritable":
         return (
             f"{path} cannot be changed, not even by root: it is immutable (chattr -i {name}), or "
-            f"its file system is mounted read-only (findmnt -T {name}); mend that and run again"
+            f"its file system is mounted read-only (findmnt -T {name}); fix that and run again"
         )
     flag = "i" if state.fixed == "immutable" else "a"
     return f"{path} is {state.fixed}, as set by chattr; run: chattr -{flag} {name}, and run again"

@@ -1,4 +1,4 @@
-"""Compose the shell script of one transaction, and what travels with it: pure functions."""
+"""Compose the shell script of one transaction, and the archive it gets: pure functions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files.model import File, Plan, Unit, beside, unit_files
 
 UNPACK = "base64 -d | tar -C / -xzmf - --no-same-owner --no-same-permissions"
-"""Shell command, for a umask of 077, that takes a `payload` from the script's standard input."""
+"""Shell command that unpacks a `payload` from the script's standard input. It needs umask 077."""
 
 LIKE = "cp -a --attributes-only --no-preserve=timestamps --"
-"""Shell command, with two files, that gives the second owner, mode, ACL and extended attributes of
-the first."""
+"""Shell command that copies owner, mode, ACL and extended attributes from a first file to a second.
+It is followed by both paths."""
 
 _BACK = """\
 hold_old() { # PATH OLD: keep what is there
@@ -37,11 +37,11 @@ back() { # OLD PATH BESIDE: the old file, or none if there was none
 
 
 def payload(files: Iterable[File]) -> str:
-    """Return the new files as a gzipped tar archive in base64, by the names they wait under."""
+    """Return the new files as a gzipped tar archive in base64, each under its staged name."""
     return _payload(tuple(files))
 
 
-@lru_cache(maxsize=8)  # hosts that get the same large file share it
+@lru_cache(maxsize=8)  # packed once for all hosts that get the same large file
 def _payload(files: tuple[File, ...]) -> str:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as archive:
@@ -81,12 +81,12 @@ def _touched(todo: Plan) -> list[str]:
 
 
 def _staged(todo: Plan) -> str:
-    """Return where the new files wait, quoted."""
+    """Return the paths of the staged files, quoted."""
     return " ".join(quote(file.staged) for file in todo.write)
 
 
 def _begin(todo: Plan, before: str) -> list[str]:
-    # Where an old file waits when it comes back; a later run removes it if this one is cut short
+    # Where an old file is staged when it is restored; after an interruption a later run removes it
     olds = " ".join(quote(beside(path, "chaos-old")) for path in _touched(todo))
     lines = [
         PRELUDE,
@@ -126,7 +126,7 @@ def _give_rights(todo: Plan) -> list[str]:
             owned.setdefault(f"{file.owner}:{file.group}", []).append(file.staged)
             modes.setdefault(file.mode, []).append(file.staged)
     return [
-        # chown first: it takes setuid and setgid away
+        # chown first: it clears setuid and setgid
         *(f"chown -- {quote(owner, *paths)}" for owner, paths in owned.items()),
         *(f"chmod -- {quote(mode, *paths)}" for mode, paths in modes.items()),
         *(
@@ -178,9 +178,9 @@ def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
 
 
 def _swap_in(todo: Plan) -> list[str]:
-    """Return the lines that put the new files in place, and the function that takes them back."""
+    """Return the lines that put the new files in place, and the function that restores the old."""
     touched = _touched(todo)
-    # In RAM: on the card, a power cut at the end of a run would leave them there
+    # In RAM: on the card they would stay behind after a power cut
     kept = {path: f'"$stage/old.{n}"' for n, path in enumerate(touched)}
     own = _written_units(todo)
     back = [f"{line} || true" for line in _systemctl("--no-reload disable", own)]
@@ -199,9 +199,9 @@ def _swap_in(todo: Plan) -> list[str]:
 
 
 def _written_units(todo: Plan) -> tuple[Unit, ...]:
-    """Return the units to enable whose files are written.
+    """Return the units to enable whose unit files are written.
 
-    They are enabled before systemd reads all its files, which takes long.
+    They are enabled before the one reload of systemd: a second reload would take long.
     """
     written = {posixpath.basename(file.path) for file in unit_files(todo.write)}
     return tuple(unit for unit in todo.enable if unit.name in written)
@@ -234,13 +234,13 @@ def _act_on_units(todo: Plan, reload: str) -> list[str]:
         *lines,
         *_systemctl("disable", todo.disable),
         *_enable(unit for unit in todo.enable if unit not in own),
-        # Which removes all its links, and makes those that its file names
+        # reenable removes all links of a unit, and makes those that its file names
         *_systemctl("reenable", todo.reenable),
     ]
 
 
 def _note_fixed(todo: Plan) -> list[str]:
-    # A start that may fail has perhaps fixed nothing
+    # A unit that is not required may have failed to start: then nothing was fixed
     names = {unit.name for unit in (*todo.start, *todo.restart) if not unit.required}
     return [
         *(
@@ -258,10 +258,10 @@ def _systemctl(action: str, units: Iterable[Unit]) -> list[str]:
 
 
 def _enable(units: Iterable[Unit]) -> list[str]:
-    """Return the lines that enable units that are not enabled.
+    """Return the lines that enable those of the units that are not enabled yet.
 
-    apt has perhaps enabled one just now. To do it again takes seconds where the unit has a script
-    in ``/etc/init.d`` too.
+    apt may just have enabled one. To do it again takes seconds where the unit also has a script in
+    ``/etc/init.d``.
     """
     names = [unit.name for unit in units]
     if not names:
@@ -278,7 +278,13 @@ def _enable(units: Iterable[Unit]) -> list[str]:
 
 
 def _act(action: str, unit: Unit, reload: str, done: list[Unit]) -> list[str]:
-    """Return the lines that act on a unit; where it fails, `done` run with the old files again."""
+    """Return the lines that act on a unit.
+
+    + action: "start", "stop" or "restart"
+    + reload: shell command that has systemd read its files
+    + done: the units that were acted on before. If this one fails, they are restarted with the old
+      files
+    """
     name = quote(unit.name)
     again = " ".join(quote(one.name) for one in done)
     lines = [
@@ -288,7 +294,7 @@ def _act(action: str, unit: Unit, reload: str, done: list[Unit]) -> list[str]:
     act = f"systemctl {action} -- {name}"
     if unit.ready:
         act = f"{{ {act} && (\n{unit.ready}\n) </dev/null; }}"
-    # Where the journal is in RAM no other is read: others may write /var/log/journal
+    # Where the journal is in RAM only that one is read: others may write to /var/log/journal
     in_ram = "$([ ! -d /run/log/journal ] || echo -D /run/log/journal)"
     why = (
         "journalctl --sync 2>/dev/null || true; "

@@ -1,4 +1,4 @@
-"""HAProxy in a container with an address of its own, supervised by systemd."""
+"""Run HAProxy in a container that has its own address and is supervised by systemd."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
-"""Folder on the node's own disk with the configuration of the last deploy: no other runs."""
+"""Folder on the node's own disk with the configuration of the last deploy. Only that one runs."""
 CONFIG = "haproxy.cfg"
 CHECKSUM = "# sha256 of the lines above: "
-"""How its last line begins. In a file of its own the checksum would be another one's after a power
-cut between two renames, and HAProxy would not start."""
+"""Start of the configuration's last line. The checksum is not in a file of its own: a power cut
+between two renames would leave it beside another configuration, and HAProxy would not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
@@ -50,8 +50,8 @@ _PULL = f"""\
   echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
 }}
 fixes "$2"; note image pulled "$1"; settle
-# After an interruption Docker may know layers whose files are empty, also such that no image has:
-# a pull takes them for present, and removing the image that it makes removes them too
+# After an interruption Docker may have layers whose files are empty. A pull takes them for present,
+# even if no image has them. Removing the pulled image removes them too
 if grep -qxFs -e "$1" {PULLING}; then
   tell "pulling $1 once more: an earlier pull was interrupted"
   docker pull -- "$1" >/dev/null 2>&1 || :
@@ -84,15 +84,15 @@ exit 1
 
 @dataclass(frozen=True)
 class Proxy:
-    """How HAProxy's container shall be.
+    """HAProxy's container as it shall be.
 
     + image: its image, with a tag, a digest, or both
-    + network: the macvlan network that it is on
+    + network: name of the macvlan network that it is on
     + parent: the network interface that this network is on
     + vip: its address there
     + mac: its MAC address there, in lower case
-    + sockets: path of the link to the folder of its admin socket, ``None`` if it is none of this
-      operation's
+    + sockets: path of the link to the folder of its admin socket; ``None`` if this operation
+      does not own the link
     """
 
     image: ImageName
@@ -104,16 +104,18 @@ class Proxy:
 
     @property
     def mounts(self) -> dict[str, str]:
-        """The folders that it gets, sources by target."""
+        """Return the folders that are mounted into it: the node's folder by the container's."""
         return {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
 
 
 @converge(reads=lambda image: [Read.of(Image, image=image), Read.of(Repairs)])
 def pull_image(image: ImageName) -> Commands:
-    """Have an image on the node: pulled when it is absent, never again, and never at boot.
+    """Have an image on the node. It is pulled if it is absent, never again, and never at boot.
 
-    + image: its name with a tag, a digest, or both. With a digest Docker takes that image and no
-      other: it computes the digest of what the registry sends. The tag is for people then
+    + image: its name with a tag, a digest, or both. With a digest Docker computes the digest of
+      what the registry sends and takes no other image; the tag is then for people only
+
+    Raises `NodeError` if Docker does not answer during a run.
 
     **Example:** ``pull_image(name="Pull HAProxy's image", image="haproxy:3.0")``
     """
@@ -132,7 +134,7 @@ def pull_image(image: ImageName) -> Commands:
 
 
 def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
-    """What `run` will observe for the same arguments."""
+    """Return what `run_haproxy` will observe for the same arguments."""
     return [
         Read.of(Container, container=CONTAINER),
         Read.of(Image, image=proxy.image),
@@ -151,9 +153,9 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     + proxy: how the container shall be
     + wanted: the start script, the unit, and the configuration under `OWN`, `sealed`
 
-    A new configuration is checked by HAProxy in the same image, and reloaded: no connection is cut.
-    A container that differs from what is wanted is made anew, one of another name that has been
-    the proxy is replaced. Raises `NodeError` if somebody else has the address.
+    HAProxy checks a new configuration in the same image, then reloads it: no connection is cut.
+    A container that differs from `proxy` is made anew. A container of another name that was the
+    proxy until now is replaced. Raises `NodeError` if somebody else has the address.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
@@ -197,13 +199,15 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
 
 
 def sealed(text: str) -> str:
-    """The configuration with its checksum in a last line: the start script takes no other."""
+    """Return the configuration with its checksum in a last line. The start script wants that."""
     return f"{text}{CHECKSUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
-    """The containers of this node that are the proxy under another name: they have its address and
-    its MAC address too. Its start script removes them."""
+    """Return the containers of this node that are the proxy under another name.
+
+    They have the proxy's address and its MAC address. The start script removes them.
+    """
     found = network.containers.items() if network else ()
     return [
         name
@@ -215,7 +219,7 @@ def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
 
 
 def container_conflict(proxy: Proxy, network: DockerNetwork | None) -> str:
-    """Why a container of this node keeps the proxy from its address; "" if none does."""
+    """Say which container of this node has the proxy's address already; "" if none has."""
     own = {CONTAINER, *predecessors(proxy, network)}
     for name, address in (network.containers if network else {}).items():
         if name not in own and address == str(proxy.vip):
@@ -227,9 +231,9 @@ def container_conflict(proxy: Proxy, network: DockerNetwork | None) -> str:
 
 
 def address_conflict(proxy: Proxy, owner: str) -> str:
-    """Why a machine that answers at the proxy's address keeps it from it; "" if none answers.
+    """Say who answers at the proxy's address already; "" if nobody does.
 
-    + owner: its MAC address, ""
+    + owner: MAC address of the machine that answers, "" if none does
     """
     if owner == proxy.mac:
         return (
@@ -246,41 +250,46 @@ def address_conflict(proxy: Proxy, owner: str) -> str:
 
 
 def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None) -> list[str]:
-    """What of the running container is not as wanted, in words; a pure function.
+    """Say what of the container is not as wanted: a pure function.
 
     + found: the container, ``None`` if there is none
     + image_id: the id of the wanted image on the node; "" or ``None`` if that is not known
     """
     if found is None or not found.running:
         return ["it does not run"]
-    due = []
+    differs = []
     if found.image != proxy.image or (image_id and found.image_id != image_id):
-        due.append(f"it runs {found.image} ({found.image_id[:19]})")
+        differs.append(f"it runs {found.image} ({found.image_id[:19]})")
     if found.addresses != {proxy.network: (str(proxy.vip), proxy.mac)}:
-        due.append(f"it has the addresses {found.addresses}")
+        differs.append(f"it has the addresses {found.addresses}")
     if found.mounts != proxy.mounts:
-        due.append(f"it has the mounts {found.mounts}")
-    return due
+        differs.append(f"it has the mounts {found.mounts}")
+    return differs
 
 
 def with_restart(todo: Plan, differences: list[str]) -> Plan:
-    """The plan with what the container asks for: one that differs is made anew, although systemd
-    takes its unit for running as wanted."""
+    """Return the plan with a restart of the unit if its container differs.
+
+    The restart makes the container anew. systemd cannot know of it: the unit's files are as wanted.
+    """
     if differences and UNIT not in (*todo.start, *todo.restart):
         return replace(todo, restart=(*todo.restart, UNIT))
     return todo
 
 
 def check(todo: Plan, image: str) -> str:
-    """The command that refuses the new files, "" if none of them has to be checked: the
-    configuration by HAProxy in `image`, also if just the image is another one."""
+    """Return the command that refuses the new files, "" if none of them has to be checked.
+
+    HAProxy checks the configuration in `image`, also where only the image has changed: the start
+    script names the image, so it changes too.
+    """
     written = {file.path for file in todo.write}
     commands = []
     if SCRIPT in written:
         commands.append(f'sh -n "$stage"{SCRIPT}')
     if written & {SCRIPT, f"{OWN}/{CONFIG}"}:
         folder = f'"$stage"{OWN}' if f"{OWN}/{CONFIG}" in written else quote(OWN)
-        # the image's user is not root: it could not read what is in the staging folder
+        # HAProxy runs as another user than root, who cannot read the staging folder
         commands.append(
             f"rm -rf {RUN}.check; trap 'rm -rf {RUN}.check' EXIT; mkdir -m 755 {RUN}.check\n"
             f"install -m 644 {folder}/{CONFIG} {RUN}.check\n"

@@ -1,4 +1,7 @@
-"""HAProxy's configuration on the log share: a copy to look at, and the way to the admin socket."""
+"""Publish on the log share a copy of HAProxy's configuration and a link to its admin socket.
+
+Both are for people to look at; HAProxy uses neither.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ from chaos_engine.operations.haproxy.container import CONFIG, OWN
 
 SOCKETS = f"{RUN}/socket"
 
-# What is there is kept for undo if it is a file of bounded size or a link: what else there is on a
-# share, others have made for somebody to fall into. It is killed if it takes more bytes than that
+# A file of at most MOST_BYTES, or a link, is kept for undo. Anything else on an untrusted share may
+# be a trap (a device, an endless file): it is not copied. `ulimit` ends a copy that grows larger
 _SURVEY = f"""
 c=$1 s=$2 l=$3 t=$4
 ulimit -f {MOST_BYTES // 512}
@@ -50,7 +53,7 @@ for one in "$c" "$l"; do
 done
 """
 
-# A name on the share is removed where it is no folder and one has to be, whatever it led to
+# Where a folder has to be and something else is, that is removed; a link is not followed
 _PUBLISH = f"""
 c=$1 l=$2 t=$3
 umask 022
@@ -87,7 +90,7 @@ done=0
 exit $done
 """
 
-# Both together take 5 s at most
+# The two confined scripts take 5 s at most, together
 _SCRIPT = f"""\
 {PRELUDE}{KEEP}{CONFINED}
 config=$1 sha256=$2 link=$3 leads_to=$4
@@ -129,7 +132,7 @@ def _read(config: File | None, link: str | None) -> Read:
 
 
 def reads(config: File | None = None, link: str | None = None) -> list[Read]:
-    """What `publish` will observe for the same arguments."""
+    """Return what `publish_copy` will observe for the same arguments."""
     return [
         _read(config, link),
         Read.of(Mounts, path=TARGET),
@@ -144,14 +147,15 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
     + config: what the copy shall be, of root and with the mode 644; its content is taken from `OWN`
     + link: path of the link
 
-    Others write the share, so nothing reads the copy. While the share is away it is left for a
-    later run, and what goes wrong there is a warning: HAProxy runs without it. What the share holds
-    in its place is not shown. Raises ``OperationValueError`` for a path that is not on the share.
+    Others can write the share, so no program reads the copy. While the share is not mounted, the
+    copy is left to a later run. A copy that cannot be written is a warning only: HAProxy runs
+    without it. What others have put in its place is never shown. Raises ``OperationValueError`` for
+    a path that is not on the share.
 
     **Example:** ``publish_copy(name="Copy what is run", config=File(...))``
     """
     for key, path in (("config.path", config.path if config else ""), ("link", link)):
-        # From elsewhere the script would never find its way up to the share
+        # The script walks up from the path until it reaches the share
         if path and not on_share(path):
             raise OperationValueError(
                 f"publish_copy: {key} = {shown(path)}: it has to be a path below {TARGET}"
@@ -190,8 +194,9 @@ def _observed(config: File | None, link: str | None) -> CopyState:
 
 
 def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
-    """Whether the log share is not mounted: what lies in its place is no matter of this run, and
-    the share may come with what is wanted on it. A pure function.
+    """Tell whether the node's log share is not mounted now: a pure function.
+
+    Nothing is written to the folder below it then: the share may have the copy already.
 
     + shared: whether the node has a log share
     """
@@ -200,12 +205,12 @@ def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
 
 
 def can_be_written(found: CopyState, config: File | None, link: str | None) -> bool:
-    """Whether something can be done: a pure function."""
+    """Tell whether something differs that a run can write: a pure function."""
     return bool((config and found.config == "other") or (link and found.link == "other"))
 
 
 def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
-    """What only people can settle, and how; "" if there is nothing: a pure function."""
+    """Say what keeps a run from writing, and what to do; "" if nothing does: a pure function."""
     if found.config == "unknown":
         return (
             f"{TARGET} does not say within some seconds what is in {_names(config, link)}; a later "
@@ -220,7 +225,7 @@ def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
 
 
 def write_failure(found: CopyState, config: File | None, link: str | None) -> str:
-    """What is not as it was written just now; "" if all is: a pure function."""
+    """Say what still differs after it was written; "" if nothing does: a pure function."""
     if not can_be_written(found, config, link):
         return ""
     return (

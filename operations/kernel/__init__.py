@@ -4,6 +4,6 @@
 `chaos_engine.deploys.kernel` calls it, and the reboot asks it what the next boot brings.
 """
 
-from chaos_engine.operations.kernel.words import carried, pending, set_kernel_words
+from chaos_engine.operations.kernel.words import next_boot_has, pending, set_kernel_words
 
-__all__ = ["carried", "pending", "set_kernel_words"]
+__all__ = ["next_boot_has", "pending", "set_kernel_words"]

@@ -1,4 +1,4 @@
-"""The editor of kernel command lines: pure functions, no node."""
+"""Edit kernel command lines: pure functions."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from chaos_engine.facts.kernel import split_words
 from chaos_engine.facts.observe import NodeError
 
 LIMIT = 2048
-"""What the kernel takes of a command line on arm64 and x86 (COMMAND_LINE_SIZE), in bytes."""
+"""Bytes of a command line that the kernel reads on arm64 and x86 (COMMAND_LINE_SIZE)."""
 
-# What only the first boot has: init= of Raspberry Pi OS, its imager's script, its "resize"
+# Words of a first boot only: init= of Raspberry Pi OS, its imager's script, its "resize"
 _FIRST_BOOT = re.compile(r"init=\S*(firstboot|init_resize)|systemd\.run=|resize$")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-# What a word copied from a web page or a README ends in
+# Characters at the end of a word that was copied from a web page or a README
 _STRAY = "`'\"\u00b4\u2018\u2019\u201c\u201d"
 
 
 def ineffective(words: Sequence[str], wanted: Iterable[str]) -> list[str]:
-    """Those of the wanted words that a kernel with this command line would not obey.
+    """Return the wanted words that a kernel with this command line would not obey.
 
-    A later word wins: ``cgroup_disable=memory`` behind ``cgroup_enable=memory`` undoes it, and is
-    harmless before it, where the firmware of current Raspberry Pis puts it
-    (https://github.com/raspberrypi/linux/issues/6980). What follows ``--`` is for init.
+    A later word wins: ``cgroup_disable=memory`` undoes an earlier ``cgroup_enable=memory``. Before
+    it, it is harmless; the firmware of current Raspberry Pis puts it there
+    (https://github.com/raspberrypi/linux/issues/6980). Words after ``--`` are for init.
     """
     kernel = words[: words.index("--")] if "--" in words else words
     return [word for word in wanted if not _obeyed(kernel, word)]
@@ -44,22 +44,25 @@ def _obeyed(words: Sequence[str], wanted: str) -> bool:
 
 
 def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
-    """The command line with the wanted words in effect; the same text if they already are.
+    """Return the command line with the wanted words in effect; the same text if they already are.
 
     + path: of the file, for messages
-    + text: all that is in it
+    + text: its whole content
     + wanted: words that shall be there
     + root: whether a line without ``root=`` is refused
 
-    All other words stay, in their order; missing ones come last. A wanted word with a stray quote
-    or backtick behind it is mended, one that a later word undoes is moved to the end. Raises
-    `NodeError` for a file that is not one line of words, since nobody can say what was meant.
+    All other words stay, in their order; missing words are added at the end. A wanted word loses a
+    stray quote or backtick at its end. A wanted word that a later word undoes moves to the end.
+    Raises `NodeError` for a file that is not one line of words: nobody can say what was meant.
+
+    **Example:** ``edit("/boot/cmdline.txt", "root=/dev/sda1", ["quiet"]) == "root=/dev/sda1
+    quiet\\n"``
     """
     wanted = list(wanted)
     line = _only_line(path, text)
-    words = _mend(line, wanted)
+    words = _without_stray_characters(line, wanted)
     if '"' in "".join(words) and "".join(words).count('"') % 2:
-        raise NodeError(f"{path}: a double quote is not closed; mend the line")
+        raise NodeError(f"{path}: a double quote is not closed; fix the line")
     if root and not any(word.startswith("root=") for word in words):
         what = "there is no root= in it" if words else "it is empty"
         raise NodeError(f"{path}: {what}; put the node's own command line back")
@@ -78,8 +81,8 @@ def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
     return edited + "\n"
 
 
-def remarks(path: str, text: str, wanted: Iterable[str]) -> list[str]:
-    """What `edit` does to words that are there already, for people to know."""
+def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
+    """Say what `edit` does to words that are there already."""
     wanted = list(wanted)
     words = split_words(text)
     undone = [word for word in ineffective(words, wanted) if word in words]
@@ -104,15 +107,15 @@ def _only_line(path: str, text: str) -> str:
     return first
 
 
-def _mend(line: str, wanted: Sequence[str]) -> list[str]:
-    """The line's words, wanted ones without stray characters behind them, and those only once."""
-    # An unpaired quote would swallow the words behind it
+def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
+    """Return the line's words; wanted words lose stray characters at their end, and duplicates."""
+    # With an unpaired quote, split_words would take all words behind it for one
     words = _plain(line) if line.count('"') % 2 else split_words(line)
-    mended = {word: word.rstrip(_STRAY) for word in words if word not in wanted}
+    stripped = {word: word.rstrip(_STRAY) for word in words if word not in wanted}
     known = {*words}
     result = []
     for word in words:
-        bare = mended.get(word, word)
+        bare = stripped.get(word, word)
         if bare == word or bare not in wanted:
             result.append(word)
         elif bare not in known:
@@ -122,7 +125,7 @@ def _mend(line: str, wanted: Sequence[str]) -> list[str]:
 
 
 def _plain(text: str) -> list[str]:
-    """The words, quotes being characters like others."""
+    """Return the words of a text, with quotes taken for ordinary characters."""
     return re.findall(r"[^ \t\v\f\r\n]+", text)
 
 
@@ -136,5 +139,5 @@ def without_words(current: bytes, original: bytes, written: bytes) -> bytes:
     if not ours & {*now}:
         return current
     end = "\n" if current.endswith(b"\n") else ""
-    left = " ".join(word for word in now if word not in ours) + end
-    return left.encode("utf-8", "surrogateescape")
+    rest = " ".join(word for word in now if word not in ours) + end
+    return rest.encode("utf-8", "surrogateescape")

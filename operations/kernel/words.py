@@ -1,4 +1,4 @@
-"""Put words on the kernel's command line, wherever the node has it."""
+"""Put words on the kernel's command line, in whichever file the node has it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, of_file
 from chaos_engine.operations.files import File
-from chaos_engine.operations.kernel.cmdline import edit, ineffective, remarks, without_words
+from chaos_engine.operations.kernel.cmdline import edit, ineffective, warnings, without_words
 from chaos_engine.operations.undo import Undo
 
 ROOM = 64 * 1024
 """Bytes that must be free before a boot file is written."""
 
-# They have neither modes nor owners: what is asked for would never be there
+# These have neither modes nor owners: a file there would differ at each run
 _WITHOUT_MODES = ("vfat", "msdos", "exfat")
 
 
 def reads(wanted: Iterable[str]) -> list[Read]:
-    """What `words` will observe."""
+    """Return what `set_kernel_words` will observe."""
     return [Read.of(KernelCmdline), Read.of(Repairs)]
 
 
@@ -46,11 +46,12 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
 
     + wanted: the words, for example ``("cgroup_enable=memory",)``
 
-    The file that the firmware reads is edited, also one that waits to take its place, and the
-    words that Debian's raspi-firmware adds whenever it writes the file anew. Each is replaced by a
-    rename after its content has reached the card; the original stays beside it. A node without
-    such a file needs nothing if its kernel has the memory controller, else a drop-in for GRUB.
-    Whether the running kernel has them is the business of `chaos_engine.operations.reboot`.
+    Edited are the file that the firmware reads, a file that waits to take its place (Ubuntu's
+    ``new/``), and the file of words that Debian's raspi-firmware adds whenever it writes the first
+    one anew. Each is replaced by a rename after its content has reached the card; the original
+    stays beside it. On a node without such a file nothing is done if its kernel has the memory
+    controller, else GRUB gets a drop-in. `chaos_engine.operations.reboot` makes the words effective
+    in the running kernel. Raises `NodeError` for files that cannot be edited safely.
 
     **Example:** ``set_kernel_words(name="Enable cgroup", wanted=["cgroup_enable=memory"])``
     """
@@ -65,26 +66,26 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
     read = {source.path: source for source in sources if source is not None}
     for file in edited:
         if file.path in read and file.path != GRUB_DROP_IN:
-            for remark in remarks(file.path, read[file.path].text, wanted):
+            for remark in warnings(file.path, read[file.path].text, wanted):
                 warn(remark)
-    apply = f"rm -f -- {RECORD}"  # a reboot that was in vain before may help now
+    apply = f"rm -f -- {RECORD}"  # a reboot that changed nothing before may help now
     if any(file.path == GRUB_DROP_IN for file in edited):
         apply += " && update-grub"
     check = " && ".join(unchanged(read[file.path]) for file in edited if file.path in read)
     for file in edited:
         if not file.path.endswith(BACKUP_SUFFIX):
             because(f"put {' '.join(wanted)} into {file.path}")
-    # looked at only where something changes
-    differ = replace(
+    # the files are looked at only where something changes
+    todo = replace(
         files.decide(edited),
         why=(),
         repairs=tuple(_repair(file, read.get(file.path)) for file in edited),
     )
-    yield from files.transaction(differ, check, apply, noop="the kernel: as wanted")
+    yield from files.transaction(todo, check, apply, noop="the kernel: as wanted")
 
 
 def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    """The files to write so that the next kernel gets the words: a pure function.
+    """Return the files to write so that the next boot has the words: a pure function.
 
     Raises `NodeError` for files that cannot be edited safely.
     """
@@ -101,22 +102,22 @@ def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
     return edited
 
 
-def carried(found: Cmdline, wanted: Sequence[str]) -> bool:
-    """Whether the next boot brings all the words, as the files are now."""
+def next_boot_has(found: Cmdline, wanted: Sequence[str]) -> bool:
+    """Tell whether the next boot brings all the words, with the files as they are now."""
     if found.file is not None:
         return not ineffective(split_words(found.file.text), wanted)
     return found.drop_in is not None and found.drop_in.text == grub_drop_in(wanted)
 
 
 def pending(found: Cmdline, wanted: Sequence[str]) -> list[str]:
-    """The wanted words that the running kernel lacks, none where it needs none."""
+    """Return the wanted words that the running kernel lacks, none where it needs none."""
     if found.file is None and found.memory and found.drop_in is None:
         return []
     return ineffective(found.words, wanted)
 
 
 def grub_drop_in(wanted: Iterable[str]) -> str:
-    """The file that adds words to what GRUB gives to every kernel."""
+    """Return the text of a drop-in by which GRUB gives more words to every kernel."""
     return (
         "# Control groups for Kubernetes; written by chaos-engine\n"
         f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(wanted)}"\n'
@@ -124,7 +125,7 @@ def grub_drop_in(wanted: Iterable[str]) -> str:
 
 
 def unchanged(source: BootFile) -> str:
-    """The shell command that fails if the file is no longer what was read."""
+    """Return the shell command that fails if the file has changed since it was read."""
     data = source.text.encode("utf-8", "surrogateescape")
     path = StringCommand(QuoteString(source.path)).get_raw_value()
     if not data:
@@ -135,7 +136,7 @@ def unchanged(source: BootFile) -> str:
 def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
     if found.rejected:
         for place in found.rejected:
-            edit(place.path, place.text, wanted)  # says what is wrong with it
+            edit(place.path, place.text, wanted)  # raises an error with what is wrong
     if not wanted or (found.memory and found.drop_in is None):
         return []
     if not found.grub:

@@ -36,12 +36,12 @@ _KUBELET = (("kubelet.service", ()),)
 
 
 def minor_of(version: str) -> str:
-    """``1.36`` of ``1.36.2``."""
+    """Return the minor version of a version: ``minor_of("1.36.2") == "1.36"``."""
     return version.rpartition(".")[0]
 
 
 def source_file(version: str) -> File:
-    """The apt source of a version's repository."""
+    """Return the file with the apt source of a version's repository."""
     return File(SOURCE, f"deb [signed-by={KEYRING}] {repository(minor_of(version))} /\n")
 
 
@@ -52,7 +52,7 @@ def reads(
     rolling: Rolling | None = None,
     tools: Iterable[str] = (),
 ) -> list[Read]:
-    """What `install` will observe for the same arguments."""
+    """Return what `install_kubernetes` will observe for the same arguments."""
     return [
         READ,
         Read.of(Packages, names=(*packages, *tools)),
@@ -74,22 +74,22 @@ def install_kubernetes(
     rolling: Rolling | None = None,
     tools: Iterable[PackageName] = (),
 ) -> Commands:
-    """Have Kubernetes' packages installed at one version, held, from its signed repository, and
-    kubelet started at boot, and at once on a node that has joined a cluster and where it does not
-    run; one that runs with a replaced program is restarted.
+    """Have Kubernetes' packages installed at one version, and held, from their signed repository.
 
-    + version: ``1.36.2``; any Debian revision of it will do
+    + version: ``1.36.2``, in any Debian revision
     + packages: names, such as kubelet and kubeadm
-    + key: the repository's public key in binary form; without it the node fetches it from the
+    + key: the repository's public key in binary form; ``None`` lets the node fetch it from the
       repository by https
     + rolling: how a node that has joined a cluster leaves it for another version of kubelet
-    + tools: packages of the repository that have versions of their own, of which any will do
+    + tools: packages of the repository that have versions of their own; any version counts as
+      wanted
 
-    A key is put in place only when apt accepts the repository's index with it; a damaged or expired
-    one is replaced, a good one stays when no better one can be had. Other files of apt's that name
-    a repository of Kubernetes are put aside. Raises `NodeError` for a file that has other sources
-    too, and on a node that has joined a cluster for a version that is older, or newer by more than
-    one minor version.
+    kubelet is enabled. It is restarted if it runs a program that was replaced, and started if it
+    does not run on a node that has joined a cluster. A key is put in place only when apt accepts
+    the repository's index with it. A damaged or expired key is replaced; a good one stays if no
+    better one can be fetched. Other apt sources for Kubernetes are put aside. Raises `NodeError`
+    for a file that has other sources too. On a node that has joined a cluster it also raises it for
+    a version that is older, or newer by more than one minor version.
 
     **Example:** ``install_kubernetes("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
     """
@@ -97,38 +97,40 @@ def install_kubernetes(
     tools = tuple(tools)
     found = observe(Packages, names=(*packages, *tools))
     sources = observe(KubernetesSources)
-    old = sources_to_remove(sources)
+    old_sources = sources_to_remove(sources)
     rolling = rolling or Rolling()
     joined = node_standing(rolling).joined
-    care = "kubelet" in found and check_version_step(
+    step_warning = "kubelet" in found and check_version_step(
         upstream(found["kubelet"].version), version, joined
     )
-    if care:
-        warn(care)
+    if step_warning:
+        warn(step_warning)
     keyring = observe(Content, path=KEYRING)
     signers = observe(RepositorySigners, minor=minor_of(version))
     fault = key_fault(keyring, signers, time.time())
     present = observe(Files, paths=(SOURCE, KEYRING))
     wanted = _files(version, key)
-    # a link may stand for a key that somebody else keeps
-    there = present.get(KEYRING)
-    unreadable = there is not None and there.kind == "file" and there.mode != "644"
+    # a link is left as it is: it may lead to a key that somebody else keeps
+    key_file = present.get(KEYRING)
+    unreadable = key_file is not None and key_file.kind == "file" and key_file.mode != "644"
     missing = [name for name in packages if not is_at_version(found.get(name), version)]
-    without = [name for name in tools if name not in found or not found[name].complete]
+    missing_tools = [name for name in tools if name not in found or not found[name].complete]
     unheld = [name for name in packages if name in missing or not found[name].held]
     kubelet = observe(Units, units=_KUBELET)["kubelet.service"]
     enable = "kubelet" in packages and kubelet.enabled != "enabled"
-    verify = bool(fault or missing or without or unreadable) or any(
+    verify = bool(fault or missing or missing_tools or unreadable) or any(
         not f.matches(present.get(f.path)) for f in wanted
     )
     restart = observe(KubeletReplaced) or "kubelet" in missing
-    # "activating" is one that systemd starts again and again; that is not what it lacks
+    # "activating" means that systemd starts it again and again: one more start would not help
     start = joined and "kubelet" in packages and kubelet.active in {"inactive", "failed"}
-    apply = compose(version, missing, unheld, enable, verify, key is None, restart, without, start)
-    old_ones = {name: upstream(found[name].version) for name in missing if name in found}
-    was = f"({', '.join(f'{name} is {now}' for name, now in old_ones.items())})" if old_ones else ""
+    apply = compose(
+        version, missing, unheld, enable, verify, key is None, restart, missing_tools, start
+    )
+    versions = [f"{n} is {upstream(found[n].version)}" for n in missing if n in found]
+    was = f"({', '.join(versions)})" if versions else ""
     because(*listed(f"install {version} of", missing, was))
-    because(*listed("install", without), *listed("hold", unheld))
+    because(*listed("install", missing_tools), *listed("hold", unheld))
     if fault:
         because(
             f"fetch the repository's key: {fault}" if key is None else f"replace its key: {fault}"
@@ -144,7 +146,7 @@ def install_kubernetes(
     repairs = [of_hold(name) for name in unheld if name not in missing]
     if enable and "kubelet" not in missing:
         repairs.append(of_unit("kubelet.service", "enabled"))
-    todo = files.decide(wanted, old, besides=[KEYRING] if fault or unreadable else [])
+    todo = files.decide(wanted, old_sources, besides=[KEYRING] if fault or unreadable else [])
     commands = files.transaction(
         todo,
         apply=apply,
@@ -161,7 +163,10 @@ def _files(version: str, key: bytes | None) -> list[File]:
 
 
 def sources_to_remove(sources: Iterable[Source]) -> list[str]:
-    """The files of apt's that have to go. Raises `NodeError` for one that has other sources."""
+    """Return the other files that have an apt source for Kubernetes: they have to go.
+
+    Raises `NodeError` for one that has other sources too.
+    """
     others = [source for source in sources if source.path != SOURCE]
     for source in others:
         if not source.only:
@@ -173,18 +178,23 @@ def sources_to_remove(sources: Iterable[Source]) -> list[str]:
 
 
 def is_at_version(package: PackageState | None, version: str) -> bool:
-    """Whether a package is completely installed at the version, in any Debian revision."""
+    """Tell whether a package is completely installed at the version, in any Debian revision."""
     return package is not None and package.complete and upstream(package.version) == version
 
 
 def upstream(version: str) -> str:
-    """``1.36.2`` of the Debian version ``1.36.2-1.1``."""
+    """Return the upstream part of a Debian version: ``upstream("1.36.2-1.1") == "1.36.2"``."""
     return version.rpartition(":")[2].partition("-")[0]
 
 
 def check_version_step(installed: str, wanted: str, joined: bool) -> str:
-    """Raise `NodeError` where kubelet of a joined node may not go from one version to the other,
-    return what has to be cared for, "" if nothing (kubernetes.io/releases/version-skew-policy).
+    """Return a warning for a step of kubelet from one version to another, "" if none is due.
+
+    + installed, wanted: versions, as ``1.36.2``
+    + joined: whether the node has joined a cluster
+
+    Raises `NodeError` where kubelet of a joined node must not take that step
+    (kubernetes.io/releases/version-skew-policy).
     """
     if not joined:
         return ""
@@ -218,13 +228,19 @@ def compose(
     tools: Iterable[str] = (),
     start: bool = False,
 ) -> str:
-    """The shell script that checks the key, installs, holds, enables and restarts: a pure function.
+    """Return the shell script that checks the key, installs, holds, enables and restarts.
 
-    + verify: whether the key is checked against the repository
-    + fetch: whether it is fetched from there first
-    + restart: whether kubelet may run a program that is no more, then or before
-    + tools: packages that are missing, of which any version will do
-    + start: whether kubelet has to be started
+    + version: of the packages in `missing`
+    + missing: packages to install at this version
+    + unheld: packages to hold
+    + enable: whether to enable kubelet
+    + verify: whether to check the key against the repository
+    + fetch: whether to fetch the key from there first
+    + restart: whether to restart kubelet if it runs a program that was replaced
+    + tools: packages to install at any version
+    + start: whether to start kubelet
+
+    A pure function.
     """
     lines = [APT, "unit_was kubelet.service; settle"]
     if verify:
@@ -239,9 +255,9 @@ def compose(
         lines.append(f"hold {quote(*held)}")
     if enable:
         lines.append("systemctl --no-reload unmask kubelet.service")
-        lines.append("systemctl enable kubelet.service")  # which has systemd read all units
+        lines.append("systemctl enable kubelet.service")  # this also reloads systemd
     elif wanted:
-        # kubeadm brings a drop-in for kubelet, and no script that has systemd read it
+        # kubeadm's package brings a drop-in for kubelet, but does not reload systemd
         lines.append("systemctl daemon-reload")
     if restart:
         restarting = "systemctl daemon-reload && systemctl restart kubelet.service"

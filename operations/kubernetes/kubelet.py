@@ -1,4 +1,4 @@
-"""Keep kubelet quiet until the node has joined a cluster; say what it is told amiss afterwards."""
+"""Keep kubelet quiet until the node has joined a cluster, and report its configuration then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
 
 
 def reads() -> list[Read]:
-    """What `keep_quiet` will observe."""
+    """Return what `quiet_kubelet` will observe."""
     return [
         Read.of(Joined),
         Read.of(Files, paths=(KUBELET_CONFIG,)),
@@ -36,11 +36,11 @@ def reads() -> list[Read]:
 
 @converge(reads=reads)
 def quiet_kubelet() -> Commands:
-    """Have kubelet wait for its configuration instead of failing, and being logged, every ten
-    seconds; to be called before kubelet is installed.
+    """Have kubelet wait for its configuration, instead of failing every ten seconds.
 
-    A kubelet that fails already is stopped: systemd does not ask the condition again when it
-    restarts a service by itself (``unit_start`` in systemd's src/core/unit.c).
+    Each failure would be logged. Call it before kubelet is installed. A kubelet that keeps failing
+    already is stopped: systemd does not check the condition when it restarts a service by itself
+    (``unit_start`` in systemd's src/core/unit.c).
 
     **Example:** ``quiet_kubelet(name="Keep kubelet quiet until the node joins")``
     """
@@ -55,21 +55,23 @@ def quiet_kubelet() -> Commands:
 
 
 def restarts_in_vain(active: str, ready: bool) -> bool:
-    """Whether kubelet is started again and again, in vain: a pure function.
+    """Tell whether systemd keeps starting kubelet in vain: a pure function.
 
     + active: systemd's ActiveState; "activating" between two attempts
-    + ready: whether it has what kubeadm gives it
+    + ready: whether kubelet has the configuration that kubeadm writes
     """
     return not ready and active not in ("inactive", "failed")
 
 
 @converge(reads=lambda gates, log_size: [Read.of(KubeletConfiguration)])
 def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Commands:
-    """Say what the kubelet of a node that has joined a cluster is told otherwise than a cluster
-    that is new would be; kubeadm owns its file, so nothing is changed.
+    """Warn where a joined node's kubelet configuration lacks what a new cluster would get.
 
-    + gates: what `chaos_engine.operations.compatibility.feature_gates` says
-    + log_size: at which Docker ends a container's log, as ``10m``
+    + gates: feature gates that kubelet needs, as
+      `chaos_engine.operations.compatibility.feature_gates` returns them
+    + log_size: size at which Docker rotates a container's log, as ``10m``
+
+    Nothing is changed: kubeadm owns the file.
 
     **Example:** ``report_configuration(gates={}, log_size="10m")``
     """
@@ -89,7 +91,7 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
 def configuration_problems(
     config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str
 ) -> Iterator[str]:
-    """What does not fit in a kubelet's configuration, none in an empty one: a pure function."""
+    """Say what is wrong in a kubelet's configuration, nothing for an empty one: a pure function."""
     if not config:
         return
     found = config.get("featureGates") or {}
@@ -108,8 +110,12 @@ def configuration_problems(
 
 
 def quantity(text: str) -> float | None:
-    """The number of bytes that a quantity of Kubernetes stands for, ``None`` if it is none
-    (kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity)."""
+    """Return the number of bytes of a Kubernetes quantity, ``None`` if the text is none.
+
+    The grammar is at kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity.
+
+    **Example:** ``quantity("10Mi") == 10485760``
+    """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:([kMGT])(i?)|(Ki))?", text)
     if not match:
         return None
@@ -119,7 +125,9 @@ def quantity(text: str) -> float | None:
 
 
 def docker_bytes(size: str) -> int:
-    """The number of bytes of one of Docker's sizes, which are decimal: ``10m`` is 10,000,000
-    (``FromHumanSize`` of github.com/docker/go-units)."""
+    """Return the number of bytes of one of Docker's log sizes: ``docker_bytes("10m") == 10000000``.
+
+    They are decimal (``FromHumanSize`` of github.com/docker/go-units).
+    """
     power: int = "kmg".index(size[-1]) + 1
     return int(size[:-1]) * int(1000**power)

@@ -1,4 +1,4 @@
-"""How a macvlan network of Docker's shall be, and what keeps it from being so."""
+"""Compose the command for Docker's macvlan network, and say what is wrong with it or in its way."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from chaos_engine.operations.engine.shell import quote
 
 @dataclass(frozen=True)
 class Macvlan:
-    """How the network shall be.
+    """Docker's macvlan network as it shall be.
 
     + name: its name
     + parent: the network interface that it is on
     + subnet: the LAN's
     + gateway: the LAN's router
     + vip: the one address that Docker may give to a container
-    + hairpin: the address of the node's own link, which Docker shall not give away
+    + hairpin: the address of the hairpin link, which Docker must not give to a container
     """
 
     name: DockerName
@@ -35,20 +35,21 @@ class Macvlan:
 
     @property
     def create(self) -> str:
-        """The command that creates it."""
+        """Return the shell command that creates it."""
         return quote(
             *("docker", "network", "create", "--driver", "macvlan"),
             *("--subnet", str(self.subnet), "--gateway", str(self.gateway)),
-            # else a container without an address of its own would get any of the LAN's
+            # Without a range, Docker would give a container any address of the LAN
             *("--ip-range", f"{self.vip}/32", "--aux-address", f"hairpin={self.hairpin}"),
             *("--opt", f"parent={self.parent}", "--opt", "macvlan_mode=bridge", self.name),
         )
 
 
 def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
-    """Why the network's parent cannot carry macvlan links; "" if it can: a pure function.
+    """Say why the parent interface cannot carry macvlan links; "" if it can: a pure function.
 
-    Docker itself would make what looks like a VLAN's name, and any parent that is not named.
+    Docker does not check: it creates a parent whose name looks like a VLAN's, and a dummy interface
+    where no parent is named.
     """
     name, key = wanted.parent, setting("parent_interface")
     if parent is None:
@@ -85,10 +86,11 @@ def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
 
 
 def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: str) -> str:
-    """Which other Docker network keeps this one from being created, and what to do: a pure
-    function. "" if none does.
+    """Say which other Docker network keeps this one from being created, and what to do.
 
-    + version: Docker's
+    + version: Docker's, "" if unknown
+
+    Returns "" if none does. A pure function.
     """
     for name, other in others.items():
         if other.config_only:
@@ -113,9 +115,9 @@ def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], versi
 
 
 def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
-    """What of the network is not as wanted, in words: a pure function.
+    """Say what of the network is not as wanted: a pure function.
 
-    A network without a range for its containers' addresses is left as it is, and so is IPv6.
+    A network without an address range for its containers counts as wanted. IPv6 is not looked at.
     """
     differs = []
     if found.driver != "macvlan":
@@ -135,6 +137,6 @@ def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
 
 
 def _ipv4(networks: Iterable[str]) -> list[IPv4Network]:
-    """The IPv4 networks among them; an address counts as the network of itself."""
+    """Return the IPv4 networks among some networks; an address counts as a network of one."""
     parsed = (ip_network(text, strict=False) for text in networks)
     return [one for one in parsed if isinstance(one, IPv4Network)]

@@ -1,4 +1,4 @@
-"""The node's own way to the address of a container on its macvlan network."""
+"""Give the node a link by which it reaches the container on its macvlan network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from chaos_engine.operations.macvlan_network.network import CONTAINER
 def reads(
     link: str, parent: str, address: IPv4Address, vip: IPv4Address, script: str
 ) -> list[Read]:
-    """What `hairpin` will observe for the same arguments."""
+    """Return what `add_hairpin_link` will observe for the same arguments."""
     return [
         Read.of(MacvlanLinks),
         Read.of(Interface, interface=link),
@@ -47,16 +47,16 @@ def add_hairpin_link(
     """Have a macvlan link with an address of its own and a route to the container through it.
 
     + link: its name, at most 15 characters
-    + parent: the network interface that it is on, the container's too
-    + address: its address
+    + parent: the network interface that both this link and the container are on
+    + address: the link's address
     + vip: the container's address
-    + script: shell script that makes all that when it is called with the argument ``hairpin``
+    + script: shell script that sets all of this when it is called with the argument ``hairpin``
 
-    A macvlan link reaches the others on its parent, but never the parent itself. So without this
-    the node, and pods on it, cannot reach the container. Link, address, route and ``arp_ignore``
-    are each looked at, and only what is missing is made; a link of another name that has the
-    address is removed. Raises `NodeError` if the name belongs to a link of another kind, or another
-    machine has the address.
+    A macvlan link reaches the other links of its parent, but never the parent itself. Without a
+    link of its own, the node and the pods on it cannot reach the container. Link, address, route
+    and ``arp_ignore`` are each looked at, and only what is missing is set. A link of another name
+    that has the address is removed. Raises `NodeError` if the name belongs to an interface of
+    another kind, or if another machine has the address.
 
     **Example:** ``add_hairpin_link(name="Reach the proxy from its node", link="lb-hairpin", ...)``
     """
@@ -66,7 +66,9 @@ def add_hairpin_link(
             f"{link} is a network interface of the node already, but no macvlan link; choose "
             f"another {setting('hairpin_link')}, or remove it"
         )
-    due = link_differences(links, observe(Interface, interface=parent), link, parent, address, vip)
+    differs = link_differences(
+        links, observe(Interface, interface=parent), link, parent, address, vip
+    )
     if not any(f"{address}/32" in one.addresses for one in links.values()):
         owners = observe(AddressOwners, addresses=((str(address), CONTAINER),))
         if owner := owners.get(str(address)):
@@ -76,14 +78,14 @@ def add_hairpin_link(
                 "machine "
                 f"was the proxy until now, delete its link there: ip link delete {link}"
             )
-    if not due:
+    if not differs:
         current()[1].noop(f"{link}: as wanted")
         return
-    because(f"set {link} up: {'; '.join(due.values())}")
-    there = observe(Files, paths=(SCRIPT,)).get(SCRIPT)
-    # another script is another address, or other names: a change of settings
-    same = there is not None and there.sha256 == hashlib.sha256(script.encode()).hexdigest()
-    repaired = repairs(due, link, parent, address, script) if same else ()
+    because(f"set {link} up: {'; '.join(differs.values())}")
+    found = observe(Files, paths=(SCRIPT,)).get(SCRIPT)
+    # another script means other settings: then the change is no repair
+    same = found is not None and found.sha256 == hashlib.sha256(script.encode()).hexdigest()
+    repaired = repairs(differs, link, parent, address, script) if same else ()
     tell(repaired)
     kept = quote(*(f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce")))
     noted = (
@@ -96,14 +98,14 @@ def add_hairpin_link(
 
 
 def repairs(
-    due: Mapping[str, str], link: str, parent: str, address: IPv4Address, script: str
+    differs: Mapping[str, str], link: str, parent: str, address: IPv4Address, script: str
 ) -> tuple[Repair, ...]:
-    """The things that are not as they shall be, once they have been: a pure function.
+    """Return the repairs of what differs: a pure function.
 
-    + due: what `missing` says
+    + differs: what `link_differences` returns
     """
     found = []
-    for thing in due:
+    for thing in differs:
         interface = parent if thing.endswith(f" {parent}") else link
         name = rf"(^|[^a-zA-Z0-9_-]){literal(interface)}([^a-zA-Z0-9_-]|$)"
         pattern = f"{name}|{literal(str(address))}"
@@ -122,33 +124,33 @@ def link_differences(
     address: IPv4Address,
     vip: IPv4Address,
 ) -> dict[str, str]:
-    """What is not as it shall be: things, each with what was found; a pure function.
+    """Return what is not as wanted, each thing with what was found: a pure function.
 
-    + links: the node's macvlan links
+    + links: the node's macvlan links by name
     + parent_state: the parent, ``None`` if it does not exist
     """
-    due: dict[str, str] = {}
+    differs: dict[str, str] = {}
     others = [
         f"{name} has the address {address}"
         for name, other in links.items()
         if name != link and f"{address}/32" in other.addresses
     ]
     if others:
-        due[f"the owner of {address}"] = "; ".join(others)
+        differs[f"the owner of {address}"] = "; ".join(others)
     if parent_state is None or parent_state.arp_ignore != 1:
-        due[f"arp_ignore of {parent}"] = f"arp_ignore of {parent} is not 1"
+        differs[f"arp_ignore of {parent}"] = f"arp_ignore of {parent} is not 1"
     found = links.get(link)
     if found is None:
-        return {**due, f"the link {link}": f"{link} is not there"}
+        return {**differs, f"the link {link}": f"{link} is not there"}
     if (found.parent, found.mode) != (parent, "bridge"):
-        due[f"the parent of {link}"] = f"{link} is on {found.parent} in the mode {found.mode}"
+        differs[f"the parent of {link}"] = f"{link} is on {found.parent} in the mode {found.mode}"
     if not found.up:
-        due[f"the link {link}"] = f"{link} is down"
+        differs[f"the link {link}"] = f"{link} is down"
     if tuple(found.addresses) != (f"{address}/32",):
         addresses = ", ".join(found.addresses) or "none"
-        due[f"the address of {link}"] = f"{link} has the addresses {addresses}"
+        differs[f"the address of {link}"] = f"{link} has the addresses {addresses}"
     if dict(found.routes) != {f"{vip}/32": str(address)}:
-        due[f"the route through {link}"] = f"{link} has not just the route to {vip}"
+        differs[f"the route through {link}"] = f"{link} has not just the route to {vip}"
     if found.arp_ignore != 1:
-        due[f"arp_ignore of {link}"] = f"arp_ignore of {link} is not 1"
-    return due
+        differs[f"arp_ignore of {link}"] = f"arp_ignore of {link} is not 1"
+    return differs

@@ -1,4 +1,4 @@
-"""A Docker network whose containers have addresses of their own on the node's LAN."""
+"""Create a Docker network whose containers have addresses of their own on the node's LAN."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERVICE = "docker_haproxy.service"
 
 
 def reads(wanted: Macvlan, last: bool = False) -> list[Read]:
-    """What `network` will observe for the same arguments."""
+    """Return what `create_network` will observe for the same arguments."""
     return [
         Read.of(DockerNetworks),
         Read.of(DockerInfo),
@@ -43,13 +43,13 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
     """Have a macvlan network in Docker.
 
     + wanted: how it shall be
-    + last: whether no operation follows that starts a proxy which does not run
+    + last: whether this is the last operation that could start the proxy
 
-    One that differs is made anew; the proxy's service stops for that long, and the old network
-    comes back if the new one cannot be made. Raises `NodeError` if its parent cannot carry macvlan
-    links, if another network is in its way, or if containers that are not ours would have to go.
-    That Docker is there is looked at when the network is made, so that Docker may be installed, or
-    started, by an operation before this one.
+    A network that differs is made anew. The proxy's service stops meanwhile, and the old network
+    is restored if the new one cannot be made. Raises `NodeError` if the parent interface cannot
+    carry macvlan links, if another network is in the way, or if other containers are on the
+    network. The script checks whether Docker is installed, so an earlier operation of the same run
+    may install or start it.
 
     **Example:** ``create_network(name="Create the network", wanted=Macvlan("lb-network", ...))``
     """
@@ -81,11 +81,12 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
     engine = observe(DockerInfo)
     others = {name: other for name, other in networks.items() if name != wanted.name}
     problem = network_conflict(wanted, others, engine.server_version if engine else "")
-    strangers = sorted(set(found.containers) - {CONTAINER}) if found else []
-    if strangers:
+    other_containers = sorted(set(found.containers) - {CONTAINER}) if found else []
+    if other_containers:
         problem = (
             f"the Docker network {wanted.name} has {', '.join(differs)}, and cannot be made anew "
-            f"while other containers belong to it, running or not: {', '.join(strangers)}; remove "
+            "while other containers belong to it, running or not: "
+            f"{', '.join(other_containers)}; remove "
             f"each, or take it off: docker network disconnect -f {wanted.name} CONTAINER"
         )
     if problem:
@@ -96,7 +97,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
         else f"create the Docker network {wanted.name}"
     )
     was = recreate(wanted.name, found) if found else "created"
-    # one that is there and differs may do so by a change of settings
+    # a network that differs may do so because the settings changed: that is no repair
     repairs = [] if found else [of_docker("network", wanted.name, wanted.create)]
     tell(repairs)
     noted = "\n".join(
@@ -107,9 +108,10 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
 
 
 def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:
-    """The shell script that makes the network, in place of the one that is there.
+    """Return the shell script that makes the network, in place of the one that is there.
 
-    + last: whether no operation follows that starts the proxy
+    + found: the network that is there, ``None`` if there is none
+    + last: whether this is the last operation that could start the proxy
     """
     if found is None and last:  # systemd's next attempt to start the proxy will succeed
         return f"{_INSTALLED}{wanted.create} >/dev/null\n"
@@ -134,9 +136,10 @@ command -v docker >/dev/null || {
 }
 """
 
-# A proxy that came and went, its network missing, is left to the operation that starts it and has
-# announced that. One that ran is started, and waited for: that operation would find none. One that
-# does not come is no failure of this: its address may be about to change too.
+# A proxy that kept failing for want of its network is left to a later operation: that one has
+# announced in the preview that it starts the proxy. A proxy that ran is started again and waited
+# for: the later operation expects it to run. A proxy that does not come up does not fail this
+# operation: its address may be about to change.
 _STOP = f"""\
 runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
 [ "$(runs)" != true ] || again=yes
@@ -156,7 +159,7 @@ trap back EXIT; trap 'exit 1' HUP INT TERM
 
 
 def recreate(name: str, found: DockerNetwork) -> str:
-    """The command that creates a network as it was found."""
+    """Return the shell command that creates a network as it was found."""
     options = {**found.options}
     if found.parent:
         options["parent"] = found.parent
@@ -175,5 +178,5 @@ def recreate(name: str, found: DockerNetwork) -> str:
 
 
 def _each(option: str, values: Iterable[str]) -> tuple[str, ...]:
-    # In one word: a value that begins with a hyphen is no option
+    # As one word, so that a value that begins with a hyphen is not taken for an option
     return tuple(f"{option}={value}" for value in values)

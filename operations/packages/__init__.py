@@ -1,4 +1,4 @@
-"""Remove packages that a work node does not need, and keep apt from bringing them back.
+"""Remove packages that a work node does not need, and keep apt from installing them again.
 
 `packages` is the operation, `removed` keeps what undo needs to install them again. The deploy
 `chaos_engine.deploys.packages` calls it.

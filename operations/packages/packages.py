@@ -33,29 +33,30 @@ NEEDED = re.compile(
     "|docker.*|containerd.*|runc|kube.*|kubernetes-cni|cri-.*|glusterfs-.*|rsyslog"
     "|python3|python3-minimal|apt|dpkg|ca-certificates|gnupg|gpgv"
 )
-"""Packages without which a node does not boot, is not reached, or is no work node. A regular
-expression that Python and grep -E read alike. rpi-cloud-init-mods of Raspberry Pi OS is none of
-them: it only sets cloud-init up, and may go with it."""
+"""Packages without which a node does not boot, cannot be reached, or is no work node. It is a
+regular expression that Python and grep -E read alike. It leaves out rpi-cloud-init-mods of
+Raspberry Pi OS: that only sets cloud-init up, and may go with it."""
 
 NEVER_PINNED = frozenset({"apparmor", "lvm2"})
-"""Docker recommends apparmor; who makes a volume group later needs lvm2 at once."""
+"""Packages that are removed but not kept out. Docker recommends apparmor, and whoever makes a
+volume group later needs lvm2 at once."""
 
 COMPANIONS = {"cloud-init": ("cloud-init-base",)}
-"""Packages that go with others. Since Ubuntu 25.04 cloud-init is an empty package that depends on
-cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init metapackages")."""
+"""Packages to remove together with others. Since Ubuntu 25.04 cloud-init is an empty package that
+depends on cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init metapackages")."""
 
 
 @converge(reads=lambda names, mdns=False: [*files.reads(*_pin(names)), *_reads(names)])
 def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Commands:
-    """Have packages removed, all at once, and kept out by a pin of apt's.
+    """Have packages removed, all at once, and kept out by an apt pin.
 
     + names: binary package names; those that are not installed are fine
     + mdns: whether the node is reached by a ``.local`` name, which avahi-daemon answers
 
-    What depends on them goes too. The removal is simulated first; a node that would lose what it
-    needs is refused. Their configuration stays. Name, version and mark (manual or auto) of each
-    removed package are noted for undo; a package that no archive has any more is kept. lvm2 stays
-    where there are logical volumes.
+    Packages that depend on them are removed too. The removal is simulated first; a node that would
+    lose a package that it needs is refused (`NEEDED`). Configuration files stay. Name, version and
+    mark (manual or auto) of each removed package are noted for undo. Where no archive offers
+    a package any more, its files are kept for undo. lvm2 stays where there are logical volumes.
 
     **Example:** ``remove_packages(name="Remove packages", names=["snapd", "plymouth"])``
     """
@@ -75,12 +76,16 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
 
 
 def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> None:
-    """Raise `NodeError` if the packages must not be removed: a pure function."""
-    mend = f"take it out of {setting('packages_absent')}"
+    """Raise `NodeError` if the packages must not be removed: a pure function.
+
+    + found: the simulated removal
+    + mdns: as `remove_packages` takes it
+    """
+    keep_it = f"take it out of {setting('packages_absent')}"
     if found.error:
         raise NodeError(
             f"apt cannot remove {', '.join(found.installed)}: {found.error} "
-            f"Mend it on the node with apt, or take them out of {setting('packages_absent')}"
+            f"Fix it on the node with apt, or take them out of {setting('packages_absent')}"
         )
     if kept := {*found.installed} - {*found.removes}:
         raise NodeError(
@@ -96,12 +101,12 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
     if mdns and "avahi-daemon" in found.removes:
         raise NodeError(
             "it is reached by a .local name, which avahi-daemon answers, and that is to be "
-            f"removed; connect by address or another name, or {mend}"
+            f"removed; connect by address or another name, or {keep_it}"
         )
     if "snapd" in found.removes and found.snaps:
         raise NodeError(
             f"snapd is to be removed, but runs {', '.join(found.snaps)}; remove these by "
-            f"snap remove, or {mend}"
+            f"snap remove, or {keep_it}"
         )
     if {"cloud-init", "cloud-init-base"} & {*found.removes}:
         if cloud_init.running:
@@ -113,12 +118,12 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
             raise NodeError(
                 "cloud-init is to be removed, but nothing else configures the network: no file "
                 "in /etc/netplan, /etc/network, /etc/systemd/network, no NetworkManager and no "
-                f"dhcpcd; write one, or {mend}"
+                f"dhcpcd; write one, or {keep_it}"
             )
 
 
 def warnings(found: Removal) -> list[str]:
-    """What is not as its owner might expect: a pure function."""
+    """Say what the node's owner may not expect: a pure function."""
     messages = []
     if found.lvm_in_use:
         messages.append("lvm2 is not removed: the node has logical volumes")
@@ -131,10 +136,12 @@ def warnings(found: Removal) -> list[str]:
 
 
 def compose(installed: Iterable[str], removes: Iterable[str]) -> str:
-    """The shell script that removes packages and sees that they are gone: a pure function.
+    """Return the shell script that removes packages and checks that they are gone.
 
-    + installed: those to remove
-    + removes: all that go with them, as simulated
+    + installed: the packages to remove
+    + removes: all packages that the removal takes, as simulated; `installed` among them
+
+    A pure function.
     """
     gone, removed = quote(*installed), quote(*removes)
     return f"""{APT}
@@ -146,7 +153,7 @@ done
 trap 'test -z "$timers" || systemctl start $timers' EXIT
 record {removed}
 settle
-# what came along with them, and the node goes on to need, is not for a later apt autoremove
+# a later apt autoremove must not remove packages that came with these and that the node needs
 needed=$(apart apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |
   grep -xE {quote(NEEDED.pattern)} || true)
 if [ -n "$needed" ]; then
@@ -165,7 +172,7 @@ def _reads(names: Iterable[str]) -> list[Read]:
 
 
 def _pin(names: Iterable[str]) -> tuple[list[File], list[str]]:
-    """The pin file that shall be there, or its path if it shall not."""
+    """Return the pin file as a list of files, or its path as a list of paths to remove."""
     pinned = [name for name in _with_companions(names) if name not in NEVER_PINNED]
     if not pinned:
         return [], [PIN]

@@ -1,4 +1,4 @@
-"""Reboot a node if a reboot is due, and see that it came back as wanted.
+"""Reboot a node if a reboot is due, and check that it came back as wanted.
 
 `reboot` is the operation, `boot_cycle` sends the node down and waits for it. The deploy
 `chaos_engine.deploys.reboot` calls it.

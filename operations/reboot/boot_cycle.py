@@ -1,4 +1,4 @@
-"""One reboot of one node: ordered, awaited, and how to rescue a node that does not come back."""
+"""Reboot one node, wait until it is back, and say how to rescue it if it does not come back."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from pyinfra.api.state import State
 
 PAUSE = 0.5
-"""Seconds between two looks at a node that is rebooting."""
+"""Seconds between two attempts to reach a node that is rebooting."""
 
 GOING_DOWN = 3.0
-"""Seconds after the order in which it is not looked at: connections would only be cut."""
+"""Seconds to wait after the reboot was started: until then connections would only be cut."""
 
 SETTLE = 60.0
-"""Seconds that a node which is back may take to finish its start, before it is looked at."""
+"""Seconds that a node may take to finish its start once it answers. After that it is used as is."""
 
-# No sudo: its password's helper in /tmp is gone with the reboot. The last word is the state of
-# an untested kernel: with one, Ubuntu 25.10 and later boot twice.
-# Its line has a mark: a login shell may print others.
+# Without sudo: the helper in /tmp that gives sudo its password is gone after a reboot. The last
+# word is the state of an untested kernel: with one, Ubuntu 25.10 and later boot twice. The line
+# has a mark, since a login shell may print other lines.
 _MARK = "chaos-engine"
 _LOOK = (
     f"boot=$(cat /proc/sys/kernel/random/boot_id) && echo {_MARK} $boot "
@@ -42,28 +42,29 @@ _LOOK = (
 )
 
 
-def cycle(
+def reboot_and_wait(
     state: State, host: Host, found: Cmdline, rebooted: Mapping[str, str], seconds: int
 ) -> str:
     """Reboot the node and wait until another boot of it has finished its start.
 
-    + found: what is known of the node now; nothing is done if it runs another boot
-    + rebooted: what reboots were made for, with the boot that each ended; noted on the node first
-    + seconds: how long it may take
+    + found: what is known of the node now; it is not rebooted if it has another boot id by now
+    + rebooted: the causes of reboots, each with the id of the boot that it ended; noted on the node
+      first
+    + seconds: how long it may take until the node is back
 
-    Says what went wrong, or nothing. Must be called while an operation runs on the host.
+    Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
     """
-    problem = run_script(state, host, order(found.boot_id, rebooted))
+    problem = run_script(state, host, reboot_script(found.boot_id, rebooted))
     if problem is not None:
         return f"could not be rebooted: {problem}"
     with waiting(host, "waiting until it is back", seconds):
         return _wait(host, found, seconds)
 
 
-def withdraw(state: State, host: Host) -> str:
-    """Remove the note of what reboots were made for: they brought it, so another may again.
+def remove_note(state: State, host: Host) -> str:
+    """Remove the note of the causes of reboots: these are gone, so a later reboot may help again.
 
-    Says what went wrong, or nothing. Must be called while an operation runs on the host.
+    Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
     """
     problem = run_script(
         state, host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}"
@@ -71,8 +72,12 @@ def withdraw(state: State, host: Host) -> str:
     return "" if problem is None else f"{RECORD} could not be removed: {problem}"
 
 
-def order(boot_id: str, rebooted: Mapping[str, str]) -> str:
-    """The shell script that notes what the reboot is for and has it begin in a second."""
+def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
+    """Return the shell script that notes the causes of the reboot and starts it in a second.
+
+    + boot_id: of the boot that shall end
+    + rebooted: as `reboot_and_wait` takes it
+    """
     lines = "".join(f"{what} {boot}\n" for what, boot in rebooted.items())
     folder = posixpath.dirname(RECORD)
     return f"""\
@@ -82,14 +87,17 @@ fi
 mkdir -p {folder}
 printf %s {quote(lines)} >{RECORD}.chaos-new; sync {RECORD}.chaos-new
 mv -f {RECORD}.chaos-new {RECORD}; sync {folder}
-# on a clock of systemd's, so that it outlives this connection and the connection this command
+# by a timer of systemd: the reboot outlives this connection, and this command can return first
 systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot
 """
 
 
 def _wait(host: Host, found: Cmdline, seconds: int) -> str:
-    """Wait until the node runs another boot and has finished its start."""
-    # The helper that gives sudo its password is gone with /tmp: not to be removed, but made anew
+    """Wait until the node runs another boot and has finished its start.
+
+    Returns what went wrong, "" if nothing did.
+    """
+    # The helper that gives sudo its password is gone with /tmp, and has to be made anew
     clear_askpass_cache(host)
     _hang_up(host)
     began = time.monotonic()
@@ -113,11 +121,14 @@ def _wait(host: Host, found: Cmdline, seconds: int) -> str:
 
 
 def _look(host: Host) -> tuple[str, bool] | None:
-    """The node's boot, and whether its start has finished; nothing if it does not answer."""
+    """Return the id of the node's boot, and whether its start has finished.
+
+    Returns ``None`` if the node does not answer.
+    """
     try:
         with gevent.Timeout(20, TimeoutError):  # paramiko waits an hour for a lost peer
             if not host.connected:
-                # not host.connect, which would report each success, also before it goes down
+                # host.connect would print each success, also those before the node goes down
                 host.connector.connect()
                 host.connected = True
             done, output = host.run_shell_command(StringCommand(_LOOK))
@@ -132,7 +143,7 @@ def _look(host: Host) -> tuple[str, bool] | None:
 
 
 def _hang_up(host: Host) -> None:
-    """Close the connection; pyinfra only forgets it, and paramiko then reports its end."""
+    """Close the connection. pyinfra would only drop it, and paramiko would then report its end."""
     host.connector.disconnect()
     host.connected = False
     client = getattr(host.connector, "client", None)
@@ -141,7 +152,7 @@ def _hang_up(host: Host) -> None:
 
 
 def _rescue(found: Cmdline) -> str:
-    """How to mend a node that does not boot, with what is on its card."""
+    """Say how to repair a node that does not boot, by means of its card."""
     advice = "look at its power and its screen"
     if found.file is None:
         return f"{advice}; its old kernel command line can be chosen or edited in GRUB's menu"

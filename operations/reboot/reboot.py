@@ -1,4 +1,4 @@
-"""Reboot nodes where something is due that only a reboot brings, and see that it did."""
+"""Reboot nodes that need it, and check that the reboot has brought what it was made for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.arguments import KernelWord
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.kernel import carried, pending
-from chaos_engine.operations.reboot.boot_cycle import cycle, withdraw
+from chaos_engine.operations.kernel import next_boot_has, pending
+from chaos_engine.operations.reboot.boot_cycle import reboot_and_wait, remove_note
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, node_standing, take_turn
 from chaos_engine.operations.swap import stays_until_boot
@@ -35,19 +35,19 @@ def reboot_node(
     force: bool = False,
     seconds: int = 600,
 ) -> Commands:
-    """Reboot the node if something is due that only a reboot brings, and see that it did.
+    """Reboot the node if something is due that only a reboot brings, and check that it did.
 
     + wanted: words that the kernel shall have been started with
-    + rolling: how a node that has joined a cluster leaves it for that, and beside which others
-    + force: whether a node that has joined a cluster is rebooted with all its pods if `rolling`
-      does not say how they are taken elsewhere before
+    + rolling: how a node that has joined a cluster is drained, and which others may be down with it
+    + force: whether to reboot a joined node with all its pods if `rolling` has no way to drain it
     + seconds: how long a node may take to come back
 
-    Due is what can be read off the node: a wanted word that ``/proc/cmdline`` lacks, swap that
-    could not be turned off. What for and in which boot a reboot was made is noted on the node, so
-    that one that was in vain is not repeated; a reboot that brought all takes the note away. Nodes
-    that have not joined a cluster reboot all at once. After one node of a cluster has failed, no
-    further one is rebooted.
+    A reboot is due where ``/proc/cmdline`` lacks a wanted word, and where swap could not be turned
+    off. Its cause, and the boot that it ended, are noted on the node, so that a reboot that did not
+    help is not repeated. A reboot that helped removes the note. Nodes that have not joined a
+    cluster reboot all at once. After one node of a cluster has failed, no further one is rebooted.
+    Raises `NodeError` if an earlier reboot did not help, or if the words are in no file that the
+    next boot reads.
 
     **Example:** ``reboot_node(name="Reboot node", wanted=["cgroup_enable=memory"])``
     """
@@ -57,7 +57,7 @@ def reboot_node(
     standing = node_standing(rolling)
     found, swaps = observe(KernelCmdline), observe(Swaps)
     due = causes(found, swaps, wanted, state.is_executing)
-    # what earlier operations of this run have yet to do may help: judged as if nothing were left
+    # operations before this one may still remove a cause: only those that would remain count here
     lasting = causes(found, swaps, wanted, last=True)
     problems = in_vain(found, lasting, wanted) + without_memory(found, wanted)
     if problems:
@@ -73,7 +73,7 @@ def reboot_node(
             f"{setting('kubeconfig')}, so that it can be drained, or drain and reboot it yourself, "
             f"or set {setting('reboot_force')}"
         )
-    elif state.is_executing and pending(found, wanted) and not carried(found, wanted):
+    elif state.is_executing and pending(found, wanted) and not next_boot_has(found, wanted):
         raise NodeError(f"{why}, and no file for the next boot has them; deploy kernel first")
     else:
         because(why)
@@ -82,12 +82,12 @@ def reboot_node(
 
 
 def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) -> dict[str, str]:
-    """What a reboot is due for, each with a sentence about it: a pure function.
+    """Return the causes for which a reboot is due, each with a sentence: a pure function.
 
-    + last: whether all that comes before the reboot has been done; a preview is before it
+    + last: whether all operations before the reboot have been done; not so in a preview
 
-    The key of a cause changes with the words and with the file that shall bring them: then a
-    reboot may help although one was in vain before.
+    The key of a cause changes with the wanted words and with the file that has them: with another
+    file a reboot may help although an earlier one did not.
     """
     due = {}
     wanted = tuple(wanted)
@@ -103,11 +103,13 @@ def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) 
 
 
 def in_vain(found: Cmdline, due: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
-    """What a reboot was made for that it did not bring, with what to do about it.
+    """Say which causes were left after a reboot, and what to do: a pure function.
 
-    Words that no file for the next boot has are none of it: they only have to get there first.
+    + due: causes, as `causes` returns them
+
+    Words that are in no file for the next boot do not count: no reboot could have brought them.
     """
-    ready = carried(found, tuple(wanted))
+    ready = next_boot_has(found, tuple(wanted))
     return [
         f"{why}, also after a reboot; {_NO_SWAP if cause == 'swap' else _other_file(found)}"
         for cause, why in due.items()
@@ -116,7 +118,7 @@ def in_vain(found: Cmdline, due: Mapping[str, str], wanted: Iterable[str]) -> li
 
 
 def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
-    """Whether the memory controller is off although the kernel was asked for it."""
+    """Say what to do if the memory controller is off although the kernel has the words for it."""
     wanted = tuple(wanted)
     asked = "cgroup_enable=memory" in wanted and not pending(found, wanted)
     if found.memory or not asked:
@@ -138,20 +140,20 @@ def _reboot(
     state: State,
     host: Host,
 ) -> str:
-    """Reboot the node and see that it brought what it was made for; what went wrong, or nothing."""
+    """Reboot the node and check that this helped; return what went wrong, "" if nothing did."""
     host.log(f"Rebooting, because {'; '.join(due.values())}")
     rebooted = {**found.rebooted, **dict.fromkeys(due, found.boot_id)}
     return (
-        cycle(state, host, found, rebooted, seconds)
-        or _look_back(swaps, wanted)
-        or withdraw(state, host)
+        reboot_and_wait(state, host, found, rebooted, seconds)
+        or _check_outcome(swaps, wanted)
+        or remove_note(state, host)
     )
 
 
-def _look_back(before: SwapState, wanted: tuple[str, ...]) -> str:
-    """What the reboot should have brought and did not, or nothing."""
+def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
+    """Return what the reboot should have brought and did not, "" if it brought all."""
     forget()
-    note_change()  # nothing else is of interest yet
+    note_change()  # so that only these facts are read, not all that the run has declared
     found, swaps = observe(KernelCmdline), observe(Swaps)
     due = causes(found, swaps, wanted, last=True)
     problems = in_vain(found, due, wanted) + without_memory(found, wanted)
@@ -167,7 +169,7 @@ def _other_file(found: Cmdline) -> str:
         return "look at what GRUB gives to the kernel in /boot/grub/grub.cfg"
     return (
         f"{found.file.path} has them, so the firmware reads another file: look at cmdline= and "
-        "os_prefix= in config.txt and from which medium it boots, mend that and reboot the node"
+        "os_prefix= in config.txt and from which medium it boots, fix that and reboot the node"
     )
 
 

@@ -1,4 +1,4 @@
-"""How a node leaves its cluster for some work, and how it comes back."""
+"""Drain a node before work that stops its pods, and uncordon it once it works again."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WORKS_AGAIN_SECONDS = 300.0
-"""How long a node may take until it does its work again: a Pi is slow after its start."""
+"""How long a node may take until it works again after a turn: a Pi is slow after its start."""
 
 FIXED_SECONDS = 20.0
-"""How long is waited for what did not work before: the work may have mended it, or not."""
+"""How long to wait for something that did not work before the turn: the turn may have fixed it."""
 
 PAUSE = 2.0
-"""Seconds between two looks at it."""
+"""Seconds between two checks."""
 
 ENDS_PODS = frozenset({"docker", "cri_dockerd", "kubernetes"})
-"""Concerns that have to work for a pod of the node to end."""
+"""Concerns without which no pod of the node can be ended."""
 
 
 NodeName = Annotated[
@@ -49,16 +49,16 @@ NodeName = Annotated[
 
 @dataclass(frozen=True)
 class Rolling:
-    """How a node is taken out of its cluster, and beside which others.
+    """The way in which a node is drained, and which other nodes may be down with it.
 
-    + lane: nodes of one lane are never down together: "controller"; "proxy" is for one that is
-      down while no other node of the cluster is
-    + batch: how many nodes of a cluster may be down at the same time, the same for all
+    + lane: "controller" for nodes of which only one may be down; "proxy" for a node that is down
+      only while no other node of the cluster is; "" for all others
+    + batch: how many nodes of a cluster may be down at the same time, the same for all nodes
     + kubectl: how the cluster is asked and told, ``None`` if it cannot be
     + node: the node's name in the cluster
-    + controllers: address of each of the cluster's controllers by its name, without the node
-      itself, if it is a controller or the proxy: enough of their API servers have to be ready when
-      it goes (`api_servers_missing`)
+    + controllers: addresses of the cluster's other controllers by name, empty unless the node is
+      a controller or the proxy. Enough of their API servers have to be ready before it goes down
+      (`api_servers_missing`)
     + controller: whether the node is a controller too
     + drain_seconds: how long its pods may take to leave
     """
@@ -74,8 +74,11 @@ class Rolling:
 
 @dataclass(frozen=True)
 class Departure:
-    """How a node was when it left: whether it is `ours` to uncordon, and whether it was `ready`,
-    and so has to be again."""
+    """What is known of a node that was drained.
+
+    + ours: whether we cordoned it, so that we have to uncordon it
+    + ready: whether it was Ready before, so that it has to be Ready again
+    """
 
     ours: bool = False
     ready: bool = False
@@ -84,9 +87,11 @@ class Departure:
 def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> Departure:
     """Cordon and drain the node, if its cluster can be told.
 
-    That it is going to be cordoned is noted on the node first, so that a later run knows if this
-    one does not come to uncordon it. What somebody else has cordoned stays so. Raises
-    `ClusterError` if the node cannot leave: then it is as it was.
+    + before: how the node stands in its cluster
+
+    The cordon is noted on the node first: if this run does not come to uncordon it, a later run
+    does. A node that somebody else has cordoned stays cordoned. Raises `ClusterError` if the node
+    cannot be drained; then it is uncordoned again.
     """
     nodes = None
     if rolling.kubectl:
@@ -95,14 +100,14 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
     own = ClusterNode(ready=False, unschedulable=False)
     if nodes is not None:
         own = check_may_leave(rolling, nodes)
-    if "api_server" not in before.problems:  # else none goes that was there
+    if "api_server" not in before.problems:  # an API server that is down already is no loss
         _await_api_servers(state, host, rolling, nodes)
     if rolling.kubectl is None:
         return Departure()
     ours = before.cordoned or not own.unschedulable
     if ours:
         _script(state, host, note(rolling.node))
-    # of a kubelet that is dead the cluster hears after some 40 s
+    # the cluster takes some 40 s to notice that a kubelet is dead, so Ready alone is not enough
     ready = own.ready and not ENDS_PODS & {*before.problems}
     host.log(f"Draining {rolling.node}")
     try:
@@ -125,31 +130,31 @@ def come_back(
     state: State,
     host: Host,
     rolling: Rolling,
-    left: Departure,
+    departure: Departure,
     known: Mapping[str, str] | None = None,
 ) -> str:
-    """Wait until the node does its work, and have it take pods again.
+    """Wait until the node works again, and uncordon it.
 
-    + left: how it was when it left
-    + known: what did not work then, by concern: not waited for long
+    + departure: how it was when it was drained
+    + known: problems that it had before the turn, by concern: these are not waited for long
 
-    Says why the node does not do its work, or nothing; it stays cordoned then.
+    Returns why the node does not work, "" if it does. A node that does not work stays cordoned.
     """
     with waiting(host, "looking whether it does its work", WORKS_AGAIN_SECONDS) as doing:
-        problems = _await_work(state, host, rolling, left.ready, known or {}, doing)
+        problems = _await_work(state, host, rolling, departure.ready, known or {}, doing)
     if problems:
-        cordoned = f"; {rolling.node} is left cordoned" if left.ours else ""
+        cordoned = f"; {rolling.node} is left cordoned" if departure.ours else ""
         return f"{'; '.join(problems)}{cordoned}"
-    if left.ours:
+    if departure.ours:
         _uncordon(state, host, rolling)
     return ""
 
 
 def check_may_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:
-    """The node as its cluster sees it: a pure function.
+    """Return the node as its cluster sees it, if it may be drained: a pure function.
 
-    Raises `ClusterError` if the cluster does not know it, or if it is a controller and another one
-    is not Ready: whatever that lacks, this is no time to take one more away.
+    Raises `ClusterError` if the cluster does not know it, or if it is a controller and another
+    controller is not Ready: a second one must not go down then.
     """
     if rolling.node not in nodes:
         raise ClusterError(
@@ -173,14 +178,14 @@ def _gone_for_good(name: str) -> str:
 
 
 def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
-    """The controllers without whose API servers too few are ready once the node is down, none if
-    there are enough: a pure function.
+    """Return the controllers whose API servers are not ready, if that leaves too few without us.
 
     + controller: whether the node has an API server itself
-    + answers: what the other controllers' say, by name, see `ApiServers`
+    + answers: what the other controllers' API servers say, by name, see `ApiServers`
 
-    Enough is a majority of all that have joined; of two the other one has to do. Node objects and
-    mirror pods do not tell: they say Ready for half a minute after the API server is gone.
+    Enough is a majority of all API servers that have joined; of two, the other one is enough.
+    Returns nothing if enough are ready. Node objects and mirror pods are no help: they say Ready
+    for half a minute after the API server is gone. A pure function.
     """
     joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
     enough = min((len(joined) + controller) // 2 + 1, len(joined))
@@ -191,8 +196,10 @@ def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[s
 def _await_api_servers(
     state: State, host: Host, rolling: Rolling, nodes: Mapping[str, ClusterNode] | None
 ) -> None:
-    """Wait until enough of the other controllers' API servers are ready. `ClusterError` if it does
-    not come to that."""
+    """Wait until enough of the other controllers' API servers are ready.
+
+    Raises `ClusterError` if that takes longer than `API_SECONDS`.
+    """
     asked = {
         name: address
         for name, address in rolling.controllers.items()
@@ -218,16 +225,16 @@ def _await_api_servers(
                 told = True
             doing.what = f"waiting for the API server of {names}"
             gevent.sleep(PAUSE)
-    said = ", ".join(f"{name} ({answers[name]})" for name in missing)
+    not_ready = ", ".join(f"{name} ({answers[name]})" for name in missing)
     raise ClusterError(
         f"too few API servers are ready to do without {rolling.node or host.name} now, not that of "
-        f"{said}: curl -k https://{asked[missing[0]]}:6443/readyz says more. "
+        f"{not_ready}: curl -k https://{asked[missing[0]]}:6443/readyz says more. "
         f"{_gone_for_good(missing[0])}"
     )
 
 
 def note(node: str) -> str:
-    """The shell script that notes on the node that a run cordons it."""
+    """Return the shell script that notes on the node that a run cordons it."""
     folder = posixpath.dirname(NOTE)
     return f"""\
 {PRELUDE}mkdir -p {folder}
@@ -257,10 +264,15 @@ def _await_work(
     known: Mapping[str, str],
     doing: Doing,
 ) -> list[str]:
-    """Wait until the node does its work; what does not work when time is over."""
+    """Wait until the node works again; return what does not work when the time is over.
+
+    + ready: whether its cluster has to say that it is Ready
+    + known: problems that it had before the turn, by concern: they are waited for only
+      `FIXED_SECONDS`, and never returned
+    """
     began = time.monotonic()
     while True:
-        found = _look(state, host).problems
+        found = _read_standing(state, host).problems
         problems = [problem for concern, problem in found.items() if concern not in known]
         if not problems and rolling.kubectl and ready:
             node = rolling.kubectl.nodes().get(rolling.node)
@@ -275,18 +287,18 @@ def _await_work(
             doing.what = f"waiting until its cluster says that {rolling.node} is Ready"
         waited = time.monotonic() - began
         if waited > WORKS_AGAIN_SECONDS or (not problems and (not found or waited > FIXED_SECONDS)):
-            # not at each look: beside it others may take their turns, and it is still starting
+            # only the last answer: a problem of a node that is still starting would hold up others
             gate(state, rolling.batch).remember(host.name, found)
             return problems
         gevent.sleep(PAUSE)
 
 
-def _look(state: State, host: Host) -> StandingState:
-    """How the node stands now."""
+def _read_standing(state: State, host: Host) -> StandingState:
+    """Return how the node stands in its cluster now."""
     fact = Standing()
     return _ask(state, host, fact, fact.command())
 
 
 def _ask(state: State, host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """What a fact says now: read by itself, for an operation is under way."""
+    """Read a fact in the middle of an operation, when `observe` cannot."""
     return fact.process(ask(state, host, command.get_raw_value()))

@@ -1,4 +1,4 @@
-"""Who may be down at the same time: the turns that nodes take within one run."""
+"""Hand out turns: say which nodes may be down at the same time within one run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class Gate:
     """The turns of one run, for all its hosts.
 
     + batch: how many nodes of a cluster may be down at the same time
-    + failed: why no further node of the cluster may take its turn; empty while all went well
+    + failed: why no further node of the cluster may take its turn; "" while all went well
     + problems: what does not work on nodes of the cluster, by host
     + to_uncordon: hosts that an operation of this run is going to uncordon
     + down: hosts that are in their turn now
 
-    Locks only, a lane's always before slots: a host that waits holds a place in pyinfra's pool,
-    so a barrier would wait for ever where that is smaller than the inventory.
+    It uses locks, and takes a lane's lock before slots, so that no two hosts wait for each other.
+    A barrier would not do: a host that waits holds a place in pyinfra's pool, and where the pool is
+    smaller than the inventory, a barrier would wait for ever.
     """
 
     def __init__(self, batch: int) -> None:
@@ -40,11 +41,13 @@ class Gate:
 
     @contextmanager
     def turn(self, name: str, lane: Lane, joined: bool) -> Iterator[None]:
-        """While it lasts, the node may be down.
+        """Wait for the node's turn; within the context it may be down.
 
-        + name: the host's
-        + lane: the proxy waits until no other node of the cluster is down, and they for it
-        + joined: whether the node has joined a cluster; those that have not wait for nobody
+        + name: the host's name
+        + lane: the node's lane. The proxy waits until no other node of the cluster is down, and
+          the others wait for it
+        + joined: whether the node has joined a cluster; a node that has not waits for nobody,
+          unless it is the proxy
         """
         with ExitStack() as held:
             if lane == "proxy" or (lane and joined):
@@ -58,20 +61,26 @@ class Gate:
                 self.down.remove(name)
 
     def what_it_waits_for(self) -> str:
-        """What a host waits for whose turn it is not yet, in words."""
+        """Say what a host waits for while it is not its turn."""
         return f"waiting for its turn, which {', '.join(self.down) or 'nobody'} has now"
 
     def remember(self, name: str, problems: Mapping[str, str]) -> None:
-        """Remember what does not work on the node of the cluster called NAME, by concern."""
+        """Remember what does not work on a node of the cluster.
+
+        + name: the host's name
+        + problems: what does not work, by concern; empty if all works
+        """
         self.problems.pop(name, None)
         if problems:
             self.problems[name] = "; ".join(problems.values())
 
     def why_closed(self, name: str) -> str:
-        """Why the node of the cluster called NAME may not take its turn, "" if it may.
+        """Say why a node of the cluster may not take its turn, "" if it may.
 
-        Nobody may once a turn went wrong. A node that does its work is left at it while another
-        does not; one that does not may be mended.
+        + name: the host's name
+
+        After a turn went wrong, no node may. While one node does not work, the nodes that work are
+        left alone; the broken node may take its turn, since that may fix it.
         """
         if self.failed or name in self.problems:
             return self.failed
@@ -82,5 +91,5 @@ _GATES: WeakKeyDictionary[State, Gate] = WeakKeyDictionary()
 
 
 def gate(state: State, batch: int) -> Gate:
-    """The one gate of a run; the first to ask says how many may pass."""
+    """Return the one gate of a run; the first call sets its batch."""
     return _GATES.setdefault(state, Gate(batch))

@@ -1,4 +1,4 @@
-"""The cluster's view of its nodes, through kubectl on the user's computer."""
+"""Ask and tell a cluster about its nodes, through kubectl on the user's computer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chaos_engine.facts.observe.host import in_words
 PROGRAM = "kubectl"
 
 API_SECONDS = 90.0
-"""How long the API may be away: its address is, for some seconds, while the proxy restarts."""
+"""How long the API may be unreachable: while the proxy restarts, it is for some seconds."""
 
 REQUEST_SECONDS = 10
 PAUSE = 2.0
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class ClusterError(Exception):
-    """The cluster cannot be asked, or does not do what it was told; the message says what."""
+    """An error of a cluster that cannot be asked, or does not do what it was told."""
 
     @override
     def __str__(self) -> str:
@@ -44,50 +44,50 @@ class ClusterNode:
 
 @dataclass(frozen=True)
 class Kubectl:
-    """kubectl, for one cluster.
+    """The program kubectl, for one cluster.
 
-    + kubeconfig: path of its kubeconfig on this computer
-    + server: where the API is, if not where that says, as ``https://192.168.1.60:6443``
+    + kubeconfig: path of the cluster's kubeconfig on this computer
+    + server: URL of the API, as ``https://192.168.1.60:6443``; "" for the one in the kubeconfig
     """
 
     kubeconfig: str
     server: str = ""
 
     def nodes(self) -> dict[str, ClusterNode]:
-        """All nodes of the cluster, by name; `ClusterError` if it cannot be asked."""
+        """Return all nodes of the cluster, by name. Raises `ClusterError` if it cannot be asked."""
         return _until(self._nodes)
 
     def cordon(self, name: str, wanted: bool = True) -> None:
-        """Have a node take no pods any more or, without `wanted`, take them again.
+        """Cordon a node or, without `wanted`, uncordon it.
 
-        Raises `ClusterError` if it does not come to that. kubectl's exit status does not say: it
-        is 0 where the cluster refuses the change (``RunCordonOrUncordon`` in kubectl's
+        Raises `ClusterError` if the node is not so afterwards. kubectl's exit status is no help: it
+        is 0 even where the cluster refuses the change (``RunCordonOrUncordon`` in kubectl's
         pkg/cmd/drain/drain.go).
         """
 
         def attempt() -> None:
-            said = self._run("cordon" if wanted else "uncordon", name)
+            output = self._run("cordon" if wanted else "uncordon", name)
             node = self._nodes().get(name)
             if node is None or node.unschedulable != wanted:
-                raise ClusterError(error_lines(said) or f"{name} is not as it was told to be")
+                raise ClusterError(error_lines(output) or f"{name} is not as it was told to be")
 
         _until(attempt)
 
     def drain(self, name: str, seconds: int, ends_pods: bool = True) -> str:
-        """Evict a node's pods, but for those of DaemonSets and those that kubelet has by itself.
+        """Evict a node's pods, except those of DaemonSets and kubelet's static pods.
 
         + seconds: how long that may take
-        + ends_pods: whether the node's kubelet is there to end them; if not, a pod whose time to
-          end is over is not waited for, since it stays until kubelet is back
+        + ends_pods: whether the node's kubelet runs and can end them. If not, a pod whose grace
+          period is over is not waited for: it stays until kubelet is back
 
-        Says what went wrong, or nothing.
+        Returns what went wrong, "" if nothing did.
         """
         options = ["--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={seconds}s"]
         if not ends_pods:
             # counted from the end of the pod's grace period (waitForDelete in pkg/drain/drain.go)
             options.append("--skip-wait-for-delete-timeout=1")
         try:
-            # kubectl gives up first, and knows which pods it was
+            # our limit is later than kubectl's own: kubectl says which pods did not leave
             self._run("drain", name, *options, seconds=seconds + 3 * REQUEST_SECONDS)
         except ClusterError as error:
             return str(error)
@@ -100,8 +100,13 @@ class Kubectl:
             raise ClusterError(f"what kubectl says of the nodes makes no sense: {error}") from None
 
     def _run(self, *words: str, seconds: float = 0) -> tuple[str, str]:
-        """What it printed; `ClusterError` if it fails or takes longer."""
-        seconds = seconds or 6 * REQUEST_SECONDS  # it asks again by itself, and then says why
+        """Run kubectl; return its standard output and standard error.
+
+        + seconds: how long it may take; 0 for the default
+
+        Raises `ClusterError` if it fails or takes longer.
+        """
+        seconds = seconds or 6 * REQUEST_SECONDS  # kubectl retries by itself before it says why
         command = [
             PROGRAM,
             f"--kubeconfig={self.kubeconfig}",
@@ -110,7 +115,7 @@ class Kubectl:
             *words,
         ]
         try:
-            # gevent's: the other hosts go on meanwhile
+            # gevent's subprocess, so that the other hosts go on meanwhile
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -124,13 +129,13 @@ class Kubectl:
         except OSError as error:
             raise ClusterError(f"{PROGRAM}: {error.strerror}") from None
         if done.returncode:
-            said = error_lines((done.stdout, done.stderr)) or f"status {done.returncode}"
-            raise ClusterError(f"kubectl {words[0]}: {said}")
+            problem = error_lines((done.stdout, done.stderr)) or f"status {done.returncode}"
+            raise ClusterError(f"kubectl {words[0]}: {problem}")
         return done.stdout, done.stderr
 
 
 def parse_nodes(text: str) -> dict[str, ClusterNode]:
-    """Read ``kubectl get nodes --output=json``."""
+    """Return the nodes in the output of ``kubectl get nodes --output=json``, by name."""
     return {
         item["metadata"]["name"]: ClusterNode(
             ready=any(
@@ -143,15 +148,21 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
     }
 
 
-def error_lines(said: Iterable[str]) -> str:
-    """The last lines of kubectl's that tell of errors, each once: it repeats what it retries."""
-    lines = [line.strip() for text in said for line in text.splitlines()]
+def error_lines(output: Iterable[str]) -> str:
+    """Return kubectl's last lines about errors, each once: it repeats them when it retries.
+
+    + output: what it printed, on standard output and standard error
+    """
+    lines = [line.strip() for text in output for line in text.splitlines()]
     errors = [line for line in lines if line.lower().startswith(("error", "unable", "the "))]
     return "; ".join([*dict.fromkeys(errors or lines[-1:])][-3:])
 
 
 def _until(attempt: Callable[[], T]) -> T:
-    """What `attempt` returns, once it raises no `ClusterError` any more."""
+    """Repeat `attempt` until it raises no `ClusterError`; return what it returns.
+
+    After `API_SECONDS` its error is raised.
+    """
     deadline = time.monotonic() + API_SECONDS
     while True:
         try:

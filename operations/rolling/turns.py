@@ -1,5 +1,4 @@
-"""What stops the pods of a node is done in the node's turn: drained before, looked after, given
-back to the cluster."""
+"""Do work that stops a node's pods in the node's turn: drain it, do the work, check, uncordon."""
 
 from __future__ import annotations
 
@@ -28,15 +27,17 @@ if TYPE_CHECKING:
     from pyinfra.api.state import State
 
 Work = Callable[["State", "Host"], str]
-"""Something that is done on a node; it says what went wrong, or nothing."""
+"""Work on a node; it returns what went wrong, "" if nothing did."""
 
 READ = Read.of(Standing)
-"""What an operation observes that calls `in_turn` or `node_standing`."""
+"""The read of each operation that calls `in_turn` or `node_standing`."""
 
 
 def node_standing(rolling: Rolling) -> StandingState:
-    """How the current host stands in its cluster. If it does not do its work, whoever broke it and
-    whenever, its cluster's other nodes are left alone in this run."""
+    """Return how the current host stands in its cluster.
+
+    If it does not work, the other nodes of its cluster are left alone in this run.
+    """
     state, host = current()
     found = observe(Standing)
     gate(state, rolling.batch).remember(host.name, found.problems)
@@ -44,9 +45,12 @@ def node_standing(rolling: Rolling) -> StandingState:
 
 
 def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
-    """Yield an operation's commands, each to be run in the node's turn where that is called for.
+    """Yield an operation's commands; on a joined node, each runs in the node's turn.
 
-    + stops_pods: whether they stop pods, or what starts pods and looks after them
+    + commands: what the operation would yield without turns
+    + rolling: how the node is drained
+    + stops_pods: whether the commands stop pods, or a service that pods need. If not, they run
+      without a turn
 
     **Example:** ``yield from in_turn(transaction(...), rolling, bool(plan.restart))``
     """
@@ -69,19 +73,20 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
 def take_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, done: str, work: Work
 ) -> bool:
-    """Do some work on the node in its turn, or say why it is not done.
+    """Do some work on the node in its turn, or print why it is not done and fail the host.
 
-    + before: how the node stands; if it has not joined a cluster it is neither drained nor awaited
-    + done: what is not done if it has to be left: "rebooted"
+    + before: how the node stands; if it has not joined a cluster, it is neither drained nor checked
+    + done: the word for the message if the work is not done: "rebooted"
+    + work: what to do in the turn
 
-    After a turn that went wrong no other node of the cluster takes one in this run.
+    After a turn went wrong, no other node of the cluster takes one in this run.
     """
     turns = gate(state, rolling.batch)
     with ExitStack() as held:
         with waiting(host, turns.what_it_waits_for):
             held.enter_context(turns.turn(host.name, rolling.lane, before.joined))
         if before.joined and (why := turns.why_closed(host.name)):
-            return fail_host(state, host, f"not {done}, because {why}; mend that and run again")
+            return fail_host(state, host, f"not {done}, because {why}; fix that and run again")
         try:
             if before.joined:
                 problem = problem_of(lambda: _whole_turn(state, host, rolling, before, work))
@@ -97,12 +102,12 @@ def take_turn(
 
 @converge(reads=lambda *args, **kwargs: [READ])
 def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
-    """Uncordon the node if a run that was cut short has left it cordoned, once it does its work.
+    """Uncordon the node if an interrupted run has left it cordoned, once it works.
 
-    + last: whether nothing that might mend the node comes after it in the run
+    + last: whether no operation that might fix the node follows in the run
 
-    Called twice in a run, the first call uncordons a node that does its work, the `last` one a
-    node that the operations between them had to mend first; it fails if they have not.
+    A run calls it twice. The first call uncordons a node that works. The `last` call uncordons a
+    node that the operations between the two had to fix first, and fails if they have not.
 
     **Example:** ``uncordon_node(name="Uncordon node", rolling=Rolling(...))``
     """
@@ -129,7 +134,7 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
 
 
 def problem_of(work: Callable[[], str]) -> str:
-    """What went wrong with it, be it an error."""
+    """Do some work; return what went wrong, also if it raised an error that a node can cause."""
     try:
         return work()
     except (NodeError, ClusterError, OSError, SSHException) as error:
@@ -139,11 +144,11 @@ def problem_of(work: Callable[[], str]) -> str:
 def _whole_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
 ) -> str:
-    left = leave(state, host, rolling, before)
+    departure = leave(state, host, rolling, before)
     problem = problem_of(lambda: work(state, host))
-    # also after work that went wrong: the node may well do its own as before
-    ill = problem_of(lambda: come_back(state, host, rolling, left, before.problems))
-    return "; ".join(filter(None, (problem, ill)))
+    # also after work that went wrong: the node may still run its pods as before
+    others = problem_of(lambda: come_back(state, host, rolling, departure, before.problems))
+    return "; ".join(filter(None, (problem, others)))
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
@@ -155,7 +160,7 @@ def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
 
 
 def _perform(command: StringCommand, state: State, host: Host) -> str:
-    """Run an operation's command, as pyinfra does."""
+    """Run an operation's command as pyinfra does; return what went wrong, "" if nothing did."""
     done, output = run(state, host, command)
     if done:
         return ""

@@ -1,9 +1,9 @@
-"""Bring a node back to what it was before a concern changed it.
+"""Undo what concerns have changed on a node.
 
-`concerns` has the operations, `declaration` what a concern says of its own undoing, `merge` takes
-this package's part out of files that are the node's own, `script` is the shell of it. It imports
-the engine and `chaos_engine.operations.files`, and no concern; concerns declare an `Undo`, and the
-deploy `chaos_engine.deploys.undo` hands it to the operations.
+`concerns` has the operations, `declaration` what a concern says of its own undo, `merge` removes
+this package's part from merged files, `script` has the shell functions. It imports the engine and
+`chaos_engine.operations.files`, and no concern. Concerns declare an `Undo`, and the deploy
+`chaos_engine.deploys.undo` hands it to the operations.
 """
 
 from chaos_engine.operations.undo.concerns import (

@@ -1,4 +1,4 @@
-"""Bring a node back to what it was before a concern changed it, by what the node remembers."""
+"""Undo what a concern has changed on a node, as the node's manifest lists it."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _PLAIN = Undo()
 
 @dataclass(frozen=True)
 class Changes:
-    """What is to be done with files.
+    """What undo has to do with files.
 
-    + remove, restore: paths of those that were not there, and of those that have an original
-    + aside: those among them whose version, that neither this package nor the node's maker made,
-      is kept first
-    + write: those that keep what others have written into them
-    + leave: those that are none of ours any more
+    + remove: paths that were not there before the first change
+    + restore: paths that have an original
+    + aside: those of `remove` and `restore` that others have changed: that version is kept first
+    + write: merged files, without our part and with what others have written
+    + leave: paths that belong to somebody else by now
     """
 
     remove: tuple[str, ...] = ()
@@ -65,16 +65,16 @@ def reads(concern: str, how: Undo | None = None, needed: Iterable[str] = ()) -> 
 
 @converge(reads=reads)
 def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = ()) -> Commands:
-    """Have all that a concern has changed on the node as it was before.
+    """Have everything that a concern has changed on the node as it was before.
 
     + concern: the name of its deploy, ``"docker"``
-    + how: what is particular about it
-    + needed: names of the concerns that a node of a cluster needs
+    + how: what is particular about undoing it, ``None`` for nothing
+    + needed: names of the concerns that a joined node needs
 
-    Only what the node has noted is touched (`chaos_engine.facts.manifest`), and of that what no
-    other concern has noted too. What was cut short goes on at the next call. Raises `NodeError` on
-    a node that has joined a cluster and needs it, and on one that was deployed before things were
-    noted.
+    Only things in the node's manifest (`chaos_engine.facts.manifest`) are touched, and only those
+    that no other concern has noted too. An interrupted undo goes on at the next call. Raises
+    `NodeError` if the node has joined a cluster and needs the concern, and if the node was deployed
+    by a version that kept no manifest.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
@@ -89,11 +89,11 @@ def undo_other_concerns(
     asked: Collection[str] = (),
     hows: Mapping[str, Undo] | None = None,
 ) -> Commands:
-    """Have all that other deploys have changed as it was: those of the site, or of other packages.
+    """Have everything as it was that deploys of the site, or of other packages, have changed.
 
-    + known: names of the concerns that are none of these
-    + asked: names of the concerns that are undone; empty for all
-    + hows: what is particular about each, by its name
+    + known: names of this package's concerns, which `undo_concern` undoes
+    + asked: names of the concerns to undo; empty for all
+    + hows: what is particular about undoing each, by its name
 
     **Example:** ``undo_other_concerns(name="Undo others", known=["docker"])``
     """
@@ -105,12 +105,12 @@ def undo_other_concerns(
 
 @converge(reads=lambda asked=(): reads(""))
 def forget_changes(asked: Collection[str] = ()) -> Commands:
-    """Have nothing left of what the node remembers, once nothing is left to undo.
+    """Remove the manifest and the originals once nothing is left to undo.
 
-    + asked: names of the concerns that are undone before; empty for all
+    + asked: names of the concerns that were undone before; empty for all
 
-    Versions of files that others have made stay in ``/var/lib/chaos-engine/aside``. Raises
-    `NodeError` if something could not be undone, when all else was.
+    Files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises `NodeError` if
+    something could not be undone, after everything else was.
 
     **Example:** ``forget_changes(name="Remove what was kept", asked=["docker"])``
     """
@@ -148,12 +148,12 @@ def _command(script: str, write: Iterable[File] = ()) -> StringCommand:
 
 
 def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
-    """Raise `NodeError` for all paths that cannot be brought back: a pure function."""
+    """Raise `NodeError` with all paths that cannot be restored or removed: a pure function."""
     touched = [
         path
         for files in every
         for path in (*files.restore, *files.remove, *(file.path for file in files.write))
-        if not on_share(path)  # others write there: the script looks for itself
+        if not on_share(path)  # others may change these until the script runs: it looks itself
     ]
     refuse_obstacles(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
 
@@ -169,7 +169,7 @@ def refuse(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = (
             "has the files that were replaced, by their paths, created the names of those "
             "that were not there, packages-removed the packages"
         )
-    # all of them each time: what several concerns are refused for is then said once
+    # it names all of them each time, so that several concerns give the same message, said once
     needed = [one for one in needed if one in found.concerns]
     if not {*needed}.isdisjoint(concerns):
         raise NodeError(
@@ -180,7 +180,7 @@ def refuse(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = (
 
 
 def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
-    """What is still noted of concerns that were undone, and what to do: a pure function."""
+    """Say what could not be undone, and what to do; "" if nothing is left: a pure function."""
     lost = [
         f"{entry.name} {entry.state.split(' ')[0]}"
         for concern in found.concerns
@@ -199,7 +199,10 @@ def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
 def changes(
     found: Remembered, concern: str, how: Undo = _PLAIN, originals: str = ORIGINALS
 ) -> Changes:
-    """What is to be done with the files of a concern: a pure function."""
+    """Decide what has to be done with the files of a concern: a pure function.
+
+    + originals: folder of the originals on the node
+    """
     merged = {entry.name for entry in found.of(concern, "merged")}
     written: dict[str, set[str]] = {}
     for entry in (e for e in found.entries if e.kind == "wrote"):
@@ -222,13 +225,13 @@ def changes(
                 write += _merged(found, path, how, originals, remove, restore)
             continue
         if state is not None and state.kind == "link" and path in written and not on_share(path):
-            # ours was a file; what it leads to is none of what is remembered
+            # we wrote a file, so somebody has put a link there, unless it is the original link
             foreign = original is None or original.kind != "link"
         if entry.state == "created" and foreign and path not in written:
-            leave.append(path)  # a link of ours has become a file
+            leave.append(path)  # we made a link, and somebody has put a file in its place
             continue
         if foreign and state and state.kind == "file" and state.sha256 is None:
-            leave.append(path)  # more than is read of what others write
+            leave.append(path)  # somebody's file that is too large to be read
             continue
         if foreign:
             aside.append(path)
@@ -244,21 +247,24 @@ def _merged(
     remove: list[str],
     restore: list[str],
 ) -> list[File]:
-    """The merged file to write, if any; what holds nothing else goes to `remove`, what is as this
-    package wrote it to `restore`."""
+    """Return the merged file to write, if there is one.
+
+    A file in which nothing but our part is goes to `remove`, one that becomes its original to
+    `restore`.
+    """
     now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")
-    left = take_out(path, now, was, found.texts.get(f"{WRITTEN}{path}", now), how.take_out)
-    if left is None:
+    rest = take_out(path, now, was, found.texts.get(f"{WRITTEN}{path}", now), how.take_out)
+    if rest is None:
         remove.append(path)
-    elif left == was:  # with all that belongs to it
+    elif rest == was:  # restore brings back owner, mode and attributes too
         restore.append(path)
-    elif left != now:
-        return [File(path, left, merged=True)]
+    elif rest != now:
+        return [File(path, rest, merged=True)]
     return []
 
 
 def warnings(files: Changes) -> Iterator[str]:
-    """What is not as its owner might expect: a pure function."""
+    """Say what the node's owner may not expect: a pure function."""
     for path in files.aside:
         yield f"{path} was changed since the deploy; that version is kept in {ASIDE}{path}"
     for path in files.leave:
@@ -266,7 +272,7 @@ def warnings(files: Changes) -> Iterator[str]:
 
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
-    """What the undoing of a concern does, in words: a pure function."""
+    """Say what undoing a concern does: a pure function."""
     yield from listed("bring back", files.restore)
     yield from listed("take our part out of", (file.path for file in files.write))
     yield from listed("remove", files.remove)
@@ -284,17 +290,17 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
 
 
 def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
-    """The lines of a concern whose things no other concern has noted too."""
+    """Return the manifest's entries of one kind that only this concern has noted."""
     others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, LEFT)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
 
 def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN) -> str:
-    """The shell script that undoes a concern, and then forgets it: a pure function."""
+    """Return the shell script that undoes a concern, and then removes it from the manifest."""
     q = quote
     secret = {entry.name for entry in found.of(concern, "secret")}
     own = {posixpath.basename(path) for path in files.remove}
-    units = []  # in the order that they were noted in
+    units = []  # in the order of the manifest
     for entry in _only_of(found, concern, "unit"):
         active, _, enabled = entry.state.partition(" ")
         units.append((entry.name, active, enabled))
@@ -337,7 +343,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     lines += [f"freed {q(e.name)}" for e in _only_of(found, concern, "hold")]
     lines += [f"auto_again {q(e.name)}" for e in _only_of(found, concern, "manual")]
     folders = _only_of(found, concern, "folder")
-    # before packages, whose own folders they may be in
+    # before packages are removed: these folders may be within folders of theirs
     lines += [f"empty_folder {q(e.name)}" for e in _inner_first(folders)]
     lines += [f"remove_packages {q(*packages)}"] if packages else []
     for name, active, enabled in units:
@@ -351,7 +357,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
         e.name for e in _only_of(found, concern, "file")
     }
     for entry in found.of(concern, "wrote"):
-        if entry.name.partition(" ")[2] in others:  # who undoes it has to know it for ours
+        if entry.name.partition(" ")[2] in others:  # undo of the other concern has to know it
             lines.append(f"leave wrote {q(entry.name)}")
     lines += ["durable", "forget", *(f"forget_file {q(e.name)}" for e in found.of(concern, "file"))]
     if removed:
@@ -360,7 +366,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
 
 
 def compose_end(found: Remembered) -> str:
-    """The shell script that removes what is left when nothing is left to undo: a pure function."""
+    """Return the shell script that removes all notes once nothing is left to undo."""
     packages = _packages(found.of(LEFT, "package"))
     return "\n".join(
         [
@@ -370,7 +376,7 @@ def compose_end(found: Remembered) -> str:
             BACK,
             *([f"remove_packages {quote(*packages)}"] if packages else []),
             *(f"drop_folder {quote(e.name)}" for e in _inner_first(found.of(LEFT, "folder"))),
-            # the manifest goes last: what was cut short is gone on with
+            # the manifest goes last, so that an interrupted undo goes on at the next call
             f"for one in {DIRECTORY}/*; do",
             f'  case $one in {ASIDE} | {MANIFEST}) ;; *) rm -rf -- "$one" ;; esac',
             "done",
@@ -383,11 +389,14 @@ def compose_end(found: Remembered) -> str:
 
 
 def _packages(entries: Iterable[Entry]) -> list[str]:
-    """How to remove each package that was not there; those that were upgraded stay."""
+    """Return how to remove each package that was not there, as ``purge NAME`` or ``remove NAME``.
+
+    Packages that were only upgraded stay.
+    """
     how = {"absent": "purge", "config": "remove"}
     return [f"{how[entry.state]} {entry.name}" for entry in entries if entry.state in how]
 
 
 def _inner_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Folders, those before others that they are in."""
+    """Return folders, inner ones before the folders that they are in."""
     return sorted(entries, key=lambda entry: -len(entry.name))

@@ -1,4 +1,4 @@
-"""Take out of a node's own files what this package has put there: a pure function."""
+"""Remove this package's part from merged files: a pure function."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def take_out(
     """Return a merged file without this package's part, ``None`` where nothing else is in it.
 
     + path: of the file
-    + current: as it is now
-    + original: as it was before the first change, ``None`` if it was not there
-    + written: as this package wrote it last
-    + known: what takes the part out, by path or pattern
+    + current: its content now
+    + original: its content before the first change, ``None`` if there was no file
+    + written: its content as this package wrote it last
+    + known: the functions that remove the part, by path or pattern
 
-    What was changed by others since then stays. Raises `NodeError` where that cannot be told.
+    What others have changed since then stays. Raises `NodeError` if no function is known for the
+    path.
     """
     if current == written:
         return original
@@ -34,10 +35,10 @@ def take_out(
             f"{path}: this file was merged, but no concern declares how to remove its part; "
             "restore it by hand"
         )
-    left = found(current, original or b"", written)
-    if left is None:
+    rest = found(current, original or b"", written)
+    if rest is None:
         return None if original is None else original
-    # the end of its last line may be this package's
-    if original is not None and left.rstrip(b"\n") == original.rstrip(b"\n"):
+    # the line feed at its end may be from this package
+    if original is not None and rest.rstrip(b"\n") == original.rstrip(b"\n"):
         return original
-    return left
+    return rest

@@ -157,7 +157,7 @@ def test_a_node_that_cannot_be_drained_stops_the_rest_and_the_next_run_goes_on(
     assert not done & refused
     for node in refused:
         assert f"because {stuck}: {stuck} cannot be drained" in said(run.text, node)
-        assert said(run.text, node).endswith("; mend that and run again")
+        assert said(run.text, node).endswith("; fix that and run again")
     assert not cordoned(cluster)
 
     for node in ("pi4", "pi7"):

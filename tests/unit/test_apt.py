@@ -1,4 +1,4 @@
-"""Packages: what dpkg says, what is decided, and the scripts, run with a recording apt."""
+"""Test packages: dpkg's answers, decisions, and the scripts, run with an apt that records calls."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_any_version_will_do_where_none_is_wanted() -> None:
 
 
 def program(folder: Path, name: str, body: str = "") -> None:
-    """A program that writes down how it was called, then does what BODY says."""
+    """Make a program that records how it was called, then does what BODY says."""
     log = folder / "log"
     environment = "env | grep -E '^(DEBIAN_FRONTEND|NEEDRESTART_SUSPEND)=' | sort"
     (folder / name).write_text(
@@ -72,7 +72,7 @@ def program(folder: Path, name: str, body: str = "") -> None:
 
 
 def run(script: str, folder: Path, before: str = "") -> tuple[int, list[str], str]:
-    """Run a script with an apt that only writes down how it was called."""
+    """Run a script with an apt that only records how it was called."""
     for name in ("apt-get", "apt-mark", "dpkg"):
         if not (folder / name).exists():
             program(folder, name)

@@ -1419,7 +1419,7 @@ NODES = [
         "finished; wait for it",
         boot("root=/dev/sda1 init=/usr/lib/raspberrypi-sys-mods/firstboot\n"),
     ),
-    node(f"{CMDLINE}: a double quote is not closed; mend the line", boot('root=/dev/sda1 "x\n')),
+    node(f"{CMDLINE}: a double quote is not closed; fix the line", boot('root=/dev/sda1 "x\n')),
     node(
         f"{CMDLINE}: words follow a --, which are for init; remove them",
         boot("root=/dev/sda1 -- x\n"),
@@ -1462,7 +1462,7 @@ NODES = [
         {RemovalPlan: Removal(("snapd",), ("snapd",), snaps=("lxd",))},
     ),
     node(
-        "apt cannot remove snapd: E: broken packages. Mend it on the node with apt, or take them "
+        "apt cannot remove snapd: E: broken packages. Fix it on the node with apt, or take them "
         "out of chaos_packages_absent",
         {RemovalPlan: Removal(("snapd",), (), error="E: broken packages.")},
     ),
@@ -1483,16 +1483,16 @@ NODES = [
         {CloudInit: CloudInitState()},
     ),
     node(
-        "/etc/docker/daemon.json is not JSON: Expecting value: line 1 column 7 (char 6); mend it, "
+        "/etc/docker/daemon.json is not JSON: Expecting value: line 1 column 7 (char 6); fix it, "
         "or move it away to start anew",
         {Content: {"/etc/docker/daemon.json": b'{"a": '}},
     ),
     node(
-        "/etc/docker/daemon.json is not a JSON object; mend it, or move it away to start anew",
+        "/etc/docker/daemon.json is not a JSON object; fix it, or move it away to start anew",
         {Content: {"/etc/docker/daemon.json": b"[]"}},
     ),
     node(
-        "/etc/docker/daemon.json: Docker takes strings only in log-opts; mend it by hand",
+        "/etc/docker/daemon.json: Docker takes strings only in log-opts; fix it by hand",
         {Content: {"/etc/docker/daemon.json": b'{"log-opts": {"labels": 1}}'}},
     ),
     node(

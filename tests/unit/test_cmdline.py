@@ -1,4 +1,4 @@
-"""The editor of kernel command lines: real ones, broken ones, and any that can be made up."""
+"""Test the editor of kernel command lines: with real, broken and generated ones."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from chaos_engine.facts.kernel import split_words
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.operations.kernel.cmdline import LIMIT, edit, ineffective, remarks
+from chaos_engine.operations.kernel.cmdline import LIMIT, edit, ineffective, warnings
 
 PATH = "/boot/firmware/cmdline.txt"
 WANTED = ("cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory")
 ADDED = " cgroup_enable=cpuset cgroup_memory=1 cgroup_enable=memory\n"
 
-# As the images have them; identifiers are made up
+# As the images have them, with made-up identifiers
 UBUNTU_2404 = (
     "console=serial0,115200 multipath=off dwc_otg.lpm_enable=0 console=tty1 "
     "root=LABEL=writable rootfstype=ext4 rootwait fixrtc"
@@ -113,11 +113,11 @@ def test_a_word_that_is_undone_later_moves_behind_what_undoes_it(disabling: str)
 def test_what_is_done_to_words_that_are_there_is_told() -> None:
     text = f"cgroup_enable=memory cgroup_disable=memory cgroup_memory=1` {DEBIAN}\n"
 
-    assert remarks(PATH, text, WANTED) == [
+    assert warnings(PATH, text, WANTED) == [
         f"{PATH}: cgroup_enable=memory is undone by a later word and moves behind it",
         f"{PATH}: cgroup_memory=1` loses the stray character at its end",
     ]
-    assert remarks(PATH, UBUNTU_2404 + ADDED, WANTED) == []
+    assert warnings(PATH, UBUNTU_2404 + ADDED, WANTED) == []
 
 
 def test_what_the_firmware_disables_first_does_no_harm() -> None:
@@ -167,7 +167,7 @@ def test_a_line_that_cannot_be_edited_safely_is_refused(text: str, reason: str) 
         edit(PATH, text, WANTED)
 
 
-# Words as they may be on a command line, and what people leave in such files
+# Words of command lines, and stray text that people leave in such files
 WORDS = st.one_of(
     st.sampled_from([*REAL[0].split(), *REAL[3].split(), *WANTED, "cgroup_disable=memory"]),
     st.sampled_from([word + stray for word in WANTED for stray in "`'"]),
@@ -189,7 +189,7 @@ def lines(draw: st.DrawFn) -> str:
 
 
 def others(text: str) -> list[str]:
-    """The words that are not ours, nor ours with a stray character."""
+    """Return the words that are not ours, nor ours with a stray character."""
     return [word for word in split_words(text) if word.rstrip("`'\u00b4\u2018\u2019") not in WANTED]
 
 

@@ -1,4 +1,4 @@
-"""Which versions fit each other, beyond what `test_cri_dockerd` looks at."""
+"""Test which versions work together, beyond what `test_cri_dockerd` tests."""
 
 from __future__ import annotations
 

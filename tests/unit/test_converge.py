@@ -1,4 +1,4 @@
-"""The operations' decorator: phases, refused nodes, and nothing secret in what pyinfra prints."""
+"""Test the operations' decorator: phases, refused nodes, and that pyinfra prints no secret."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ WAIT = "touch {root}/staged; until test -e {root}/looked; do sleep 0.01; done; "
     ids=["run", "refused", "dry", "json"],
 )
 def test_a_secret_is_shown_nowhere(tmp_path: Path, flags: str, check: str) -> None:
-    """Neither in what pyinfra prints, nor in a command line or environment while it runs, nor in
+    """It is neither in pyinfra's output, nor in a command line or environment while it runs, nor in
     a file that others can read."""
     content = f"-----BEGIN PRIVATE KEY-----\n{MARK}\n"
     (tmp_path / "client.key").write_text(f"old {MARK}\n")

@@ -1,4 +1,4 @@
-"""cri-dockerd: what the tarball must be, which versions fit, and what is put on the node."""
+"""Test cri-dockerd: its tarball, which versions work together, and what is put on the node."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VERSION = "0.4.3"
 
 
 def elf(architecture: str = "arm64", bits: int = 64) -> bytes:
-    """The beginning of a program's ELF header."""
+    """Return the beginning of a program's ELF header."""
     head = b"\x7fELF" + bytes([bits // 32, 1]) + bytes(10) + (2).to_bytes(2, "little")
     return head + MACHINES[architecture].to_bytes(2, "little") + b"\0program"
 
@@ -50,7 +50,7 @@ def elf(architecture: str = "arm64", bits: int = 64) -> bytes:
 def tarball(
     content: bytes | None = None, name: str = MEMBER, extra: tarfile.TarInfo | None = None
 ) -> bytes:
-    """A release as upstream packs it: a folder, and the program in it."""
+    """Pack a release as upstream does: a folder with the program in it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         folder = tarfile.TarInfo("cri-dockerd/")
@@ -72,7 +72,7 @@ def link(name: str, kind: bytes) -> tarfile.TarInfo:
 
 
 def zeros(size: int, name: str = "cri-dockerd/zeros", kind: bytes = tarfile.REGTYPE) -> bytes:
-    """A tarball with a member of so many zeros; 300 MiB of them are packed to 0.3 MB."""
+    """Pack a tarball with a member of this many zeros; 300 MiB of zeros become 0.3 MB."""
     member = tarfile.TarInfo(name)
     member.size, member.type = size, kind
     head, block, end = (
@@ -197,7 +197,7 @@ def test_another_checksum_is_told_before_anything_is_unpacked() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A folder `files` with a release and its checksum."""
+    """Make a folder `files` with a release and its checksum."""
     folder = tmp_path / "files"
     folder.mkdir()
     for architecture in MACHINES:

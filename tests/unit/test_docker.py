@@ -1,4 +1,4 @@
-"""Docker: what daemon.json becomes, what refuses a node, what is installed, and what is read."""
+"""Test Docker: the merged daemon.json, refusals, the installation, and what is read."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def defaults(text: str) -> str:
 
 
 def drop_ins(texts: dict[str, str]) -> str:
-    """What the fact's command says of drop-ins, given by their names."""
+    """Return what the fact's command prints about drop-ins, given by their names."""
     folder = "/etc/systemd/system/docker.service.d"
     lines = [f"file {folder}/{name}" for name in texts] + [""]
     for name, text in texts.items():
@@ -113,7 +113,7 @@ def test_options_of_another_log_driver_go_with_it() -> None:
 
 
 def test_numbers_are_written_as_strings() -> None:
-    """`"max-file": 3` is "cannot unmarshal number" for Docker."""
+    """Docker refuses `"max-file": 3` with "cannot unmarshal number"."""
     result = merged({"log-opts": {"max-size": 100, "max-file": 3}})
     assert result["log-opts"] == {"max-size": "10m", "max-file": "3"}
 
@@ -151,7 +151,7 @@ def test_merging_twice_is_merging_once_and_loses_no_key(found: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ('{"a": ', "is not JSON: .*mend it, or move it away"),
+        ('{"a": ', "is not JSON: .*fix it, or move it away"),
         ("{'a': 1}", "is not JSON"),
         ('{"a": 1,}', "is not JSON"),
         ("\xff", "is not JSON"),
@@ -213,7 +213,7 @@ OVERRIDE = "/etc/systemd/system/docker.service.d/override.conf"
 
 
 def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
-    """It replaces the command line: what /etc/default/docker says is not used then."""
+    """It replaces the command line, so the options in /etc/default/docker are not used."""
     lines = [line.replace("$DOCKER_OPTS", "--data-root /x") for line in UNIT_LINES]
     text = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --data-root /x\n"
     more = [defaults('DOCKER_OPTS="--log-driver=none"'), drop_ins({"override.conf": text})]
@@ -256,7 +256,7 @@ def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
     ],
 )
 def test_drop_ins_that_are_there_before_docker(text: str, hosts: str, problem: str) -> None:
-    """As docker-ce leaves them, on Debian, whose dockerd is in /usr/sbin."""
+    """docker-ce leaves such drop-ins on Debian, whose own dockerd is in /usr/sbin."""
     service = parse_service([*ABSENT_LINES, "System=debian", drop_ins({"override.conf": text})])
     places = {"": None, "there": OVERRIDE, "package": "docker.io's docker.service"}
     assert service.flags.get("-H") == places[hosts]
@@ -338,13 +338,13 @@ def test_options_that_overlay2_does_not_know_go_with_their_driver() -> None:
 
 
 def test_a_cgroup_driver_in_capitals_is_one() -> None:
-    """Docker takes the first one, whatever its case."""
+    """Docker ignores upper and lower case in the option's name, and uses the first one."""
     result = merged({"exec-opts": [" Native.CgroupDriver = cgroupfs", "a=b"]})
     assert result["exec-opts"] == ["a=b", "native.cgroupdriver=systemd"]
 
 
 def test_a_byte_order_mark_goes() -> None:
-    """Docker before 23 takes no file that has one."""
+    """Docker before 23 accepts no file with a byte order mark."""
     text = b"\xef\xbb\xbf" + json.dumps(WANTED).encode()
     assert json.loads(merge(text, OPTIONS).decode()) == WANTED
 
@@ -458,7 +458,7 @@ def test_an_open_quote_in_the_defaults_is_no_error() -> None:
 
 
 def test_the_facts_commands_run_in_a_shell_and_are_understood() -> None:
-    """Also where neither systemd nor Docker is."""
+    """The fact answers even where neither systemd nor Docker is installed."""
     text = script([Read.of(DockerService), Read.of(DockerInfo)])
     ran = subprocess.run(
         ["sh", "-s", PROBE], input=text, capture_output=True, text=True, check=True
@@ -550,7 +550,7 @@ def test_nothing_is_installed_where_all_is_there_and_held() -> None:
 def test_what_is_missing_is_installed_without_recommends_and_held(
     tmp_path: Path, found: dict[str, PackageState], client: bool, steps: list[str]
 ) -> None:
-    """Run by a shell, with programs that write down what they are asked for."""
+    """A shell runs the script, with programs that record their calls."""
     log = tmp_path / "log"
     text = compose(found, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
     text = text.replace(DIRECTORY, f"{tmp_path}/var")
@@ -584,7 +584,7 @@ def test_what_is_missing_is_installed_without_recommends_and_held(
 def test_a_client_that_is_only_recommended_comes_with_docker(
     tmp_path: Path, client: bool, also: str
 ) -> None:
-    """As apt-cache says it in Debian 13; one that is there is not upgraded."""
+    """apt-cache of Debian 13 prints this. A package that is installed is not upgraded."""
     text = compose({}, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
     stand_ins = f"""
     tell() {{ :; }}

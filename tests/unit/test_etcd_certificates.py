@@ -1,4 +1,4 @@
-"""Certificates that are wrong are found before any node is touched."""
+"""Test that wrong certificates are found before any node is touched."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class Pair:
         end: datetime = NOW + timedelta(days=365),
         key: Key | None = None,
     ) -> None:
-        """Issue it, by itself without ISSUER; AUTHORITY None leaves out what it may issue."""
+        """Issue a certificate.
+
+        Without ISSUER it is self-signed. AUTHORITY None leaves out its basic constraints.
+        """
         self.key: Key = key or ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = (
@@ -69,7 +72,7 @@ class Pair:
         self.certificate = builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def private(self, password: bytes | None = None, old: bool = False) -> bytes:
-        """The key in PEM form; OLD as OpenSSL 1 wrote it."""
+        """Return the key in PEM form; OLD in the form of OpenSSL 1."""
         form = PrivateFormat.TraditionalOpenSSL if old else PrivateFormat.PKCS8
         encryption = BestAvailableEncryption(password) if password else NoEncryption()
         return self.key.private_bytes(Encoding.PEM, form, encryption)
@@ -142,7 +145,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def windows(pem: bytes) -> bytes:
-    """As Windows' editors save it, with their ends of lines."""
+    """Windows' editors save files so, with their ends of lines."""
     return pem.replace(b"\n", b"\r\n")
 
 
@@ -191,7 +194,7 @@ def test_what_go_finds_is_accepted(change: Callable[[bytes], bytes]) -> None:
 
 
 def test_a_block_of_another_type_is_no_certificate() -> None:
-    """`openssl x509 -trustout` writes such ones; Go passes over them."""
+    """`openssl x509 -trustout` writes such blocks; Go skips them."""
     trusted = GOOD.certificate.replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE")
     assert "is not the client's certificate in PEM form" in refusal(certificate=trusted)
     old = GOOD.certificate.replace(b"CERTIFICATE", b"X509 CERTIFICATE")
@@ -199,7 +202,7 @@ def test_a_block_of_another_type_is_no_certificate() -> None:
 
 
 def test_nothing_but_certificates_stands_in_a_file_of_authorities() -> None:
-    """etcd's client takes each block there for one."""
+    """etcd's client takes each block in the file for a certificate."""
     other = b"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n"
     assert "other PEM blocks than plain certificates (X509 CRL)" in refusal(
         authority=CA.certificate + other

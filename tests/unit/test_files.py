@@ -1,4 +1,4 @@
-"""The transaction that puts files in place: what it decides, and its script, run by a shell."""
+"""Test the transaction that puts files in place: its decisions, and its script, run by a shell."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_reads_units_that_run_and_that_do_not_exist() -> None:
 
 @given(st.binary(max_size=300))
 def test_content_is_exact(data: bytes) -> None:
-    """Also NUL, bytes that are not UTF-8, and no newline at the end."""
+    """So does content with NUL, bytes that are not UTF-8, and no newline at the end."""
     import base64
 
     lines = ["content", *base64.encodebytes(data).decode().splitlines()]
@@ -133,7 +133,7 @@ def test_a_file_that_differs_is_written(found: dict[str, FileState]) -> None:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_a_link_in_place_of_the_nodes_own_file_is_refused(same: bool) -> None:
-    """Dotfiles are kept so (GNU stow), and undo would find no original to bring back."""
+    """GNU stow makes such links to dotfiles. Undo would have no original to restore."""
     link = FileState("link", "777", "root", "root", 7, state("{}").sha256 if same else None, "file")
     with pytest.raises(NodeError, match="is a symbolic link, and would be replaced"):
         plan([File(CONF, "{}", merged=True)], [], [], {CONF: link}, {}, {})
@@ -251,7 +251,7 @@ def test_a_unit_that_is_not_enabled_is_no_more_than_enabled() -> None:
 
 
 def test_traces_of_units_are_read(tmp_path: Path) -> None:
-    """Of a file that a package has nothing is said."""
+    """Files of packages are not reported."""
     vendor, own, programs = (tmp_path / name for name in ("vendor", "own", "bin"))
     for folder in (vendor, own / "a.target.wants", own / "b.service.wants", programs):
         folder.mkdir(parents=True)
@@ -342,7 +342,9 @@ def test_each_file_is_synchronised_before_it_is_renamed_and_its_folder_after(
     sync() {{ [ "$1" = --version ] || echo "sync $*" >> {log}; }}
     mv() {{ echo "mv $*" >> {log}; command mv "$@"; }}"""
     sandbox.path("etc").mkdir()
-    sandbox.path("etc/a").write_text("old")  # else the list of new files is synchronised too
+    sandbox.path("etc/a").write_text(
+        "old"
+    )  # without an old file the list of new files would be synchronised too
     sandbox.apply(Plan(write=(sandbox.file("etc/a", "a"),)), before=before)
     etc = sandbox.path("etc")
     steps = [line for line in log.read_text().splitlines() if "/var" not in line]
@@ -389,7 +391,7 @@ def test_what_the_check_says_of_a_secret_is_not_shown(sandbox: Sandbox) -> None:
 
 
 def test_a_secret_is_never_readable_by_others(sandbox: Sandbox) -> None:
-    """Looked at after each step that the script takes."""
+    """The files are read after each step of the script."""
     log = sandbox.path("log")
     look = f"find {sandbox.root} -type f -exec grep -lF {SECRET} {{}} + | xargs -r stat -c '%a %n'"
     before = f"""
@@ -494,7 +496,7 @@ def test_a_unit_that_is_not_required_keeps_the_new_files(sandbox: Sandbox) -> No
 
 @pytest.mark.parametrize("apply", ["false", "false\ntrue", "exit 4", "true && false; true"])
 def test_files_without_effect_are_taken_back(sandbox: Sandbox, apply: str) -> None:
-    """Also when a step in the middle of several fails."""
+    """They are restored even when a step in the middle of several fails."""
     sandbox.path("a").write_text("old")
     ran = sandbox.apply(Plan(write=(sandbox.file("a", "new"),)), apply=apply)
     assert ran.returncode == 1
@@ -527,7 +529,7 @@ def test_units_are_reloaded_started_and_enabled_in_order(sandbox: Sandbox) -> No
 def test_a_unit_that_comes_with_its_file_is_enabled_as_long_as_that_is_there(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, starts: bool
 ) -> None:
-    """In front of the reload, so that there is but one."""
+    """They are enabled before the reload, so that one reload is enough."""
     for module in (model, planning):
         monkeypatch.setattr(module, "UNITS", str(sandbox.root))
     unit, file = Unit("own.service"), sandbox.file("own.service", "[Install]\nWantedBy=x.target\n")

@@ -1,4 +1,4 @@
-"""The proxy: its settings, its configuration, what is due, and the start script, run by a shell."""
+"""Test the proxy: settings, configuration, decisions, and the start script, run by a shell."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_configuration_names_each_controller_once() -> None:
         ["server", "pi7", "192.168.1.56:6443"],
     ]
     assert "    bind 192.168.1.60:443\n" in text
-    # HAProxy takes a last line without its end for a truncated file
+    # HAProxy takes a file whose last line has no line feed for truncated
     assert text.endswith("\n")
 
 
@@ -171,7 +171,7 @@ def test_what_is_no_image_with_a_tag_or_a_digest_is_refused(image: str) -> None:
 
 
 def test_another_digest_is_another_image() -> None:
-    """Docker notes the name that a container was started with, whole."""
+    """Docker keeps the full image name that a container was started with."""
     pinned = replace(PROXY, image=f"haproxy:3.0@{DIGEST}")
     assert differences(pinned, RUNNING, "sha256:aa") == ["it runs haproxy:3.0 (sha256:aa)"]
     running = replace(RUNNING, image=pinned.image)
@@ -246,7 +246,7 @@ def test_another_container_with_the_address_is_left_alone() -> None:
 
 
 def test_a_container_that_was_the_proxy_is_replaced() -> None:
-    """It has the address and the MAC address; with another one it is somebody else's."""
+    """The proxy has both addresses. A container with another MAC address is somebody else's."""
     network = DockerNetwork(
         "macvlan",
         "eth0",
@@ -377,7 +377,7 @@ def test_images_are_read() -> None:
 
 
 class Node:
-    """Directories that stand for the proxy's, and programs that stand in for docker and ip."""
+    """The start script in a folder of its own, with stand-ins for docker and ip."""
 
     def __init__(self, root: Path, sockets: str = "") -> None:
         self.root = root
@@ -429,7 +429,7 @@ class Node:
         return done.returncode
 
     def start(self) -> str:
-        """Start it; which configuration the container got."""
+        """Start the container; return the configuration that it got."""
         assert self.run() == 0, self.said
         assert "run --rm --pull never --name lb-haproxy" in (self.root / "docker.log").read_text()
         return (self.root / "run/config/haproxy.cfg").read_text()
@@ -482,7 +482,7 @@ def test_what_is_sealed_is_whole() -> None:
 
 
 def test_the_container_reads_what_others_on_the_node_cannot_reach(node: Node) -> None:
-    """Its user is none of the node's."""
+    """The image's user does not exist on the node."""
     node.start()
     mode = {
         name: stat.S_IMODE((node.root / "run" / name).stat().st_mode)
@@ -509,7 +509,7 @@ def test_what_is_on_the_share_in_its_place_is_left_to_the_deploy(node: Node, the
         place.touch()
 
     def state() -> tuple[int, int]:
-        # not when it was last looked at
+        # it did not run when it was last checked
         return place.lstat().st_ino, place.lstat().st_ctime_ns
 
     before = state()

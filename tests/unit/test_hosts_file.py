@@ -1,4 +1,4 @@
-"""The block in /etc/hosts: which names it has, and that all else stays as it is."""
+"""Test the block in /etc/hosts: its names, and that everything else stays as it is."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_without_a_vip_it_has_no_name() -> None:
 
 
 def look(root: Path) -> CloudInitState:
-    """What the fact says of the files below a directory."""
+    """Return what the fact says of the files below a folder."""
     command = CloudInit().command().get_raw_value()
     for folder in ("/etc/", "/boot/", "/run/", "/var/"):
         command = command.replace(f" {folder}", f" {root}{folder}")

@@ -1,4 +1,4 @@
-"""The journal in RAM: its configuration, its settings, and what counts more."""
+"""Test the journal in RAM: its configuration, its settings, and drop-ins that override it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_what_means_the_same_or_nothing_is_no_reason_to_refuse(tmp_path: Path, t
 
 
 def test_a_masked_drop_in_says_nothing(tmp_path: Path) -> None:
-    """What is of the same name in a folder that counts more hides it."""
+    """A file of the same name in a folder of higher precedence hides it."""
     folder = "systemd/journald.conf.d"
     persistent = "[Journal]\nStorage=persistent\n"
     there: dict[str, str | Path] = {
@@ -109,7 +109,7 @@ def test_the_kernels_command_line_counts_most(tmp_path: Path) -> None:
 
 
 def read(root: Path, there: dict[str, str | Path], kernel: str = "") -> tuple[DropIn, ...]:
-    """What the fact says of these files, which are made below a folder, text or a link."""
+    """Make these files or links below a folder; return what the fact says of them."""
     for name, content in there.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Path):
@@ -126,7 +126,7 @@ def read(root: Path, there: dict[str, str | Path], kernel: str = "") -> tuple[Dr
 
 
 def test_drop_ins_are_read_as_they_are(tmp_path: Path) -> None:
-    """Whatever they are called, and if there are none."""
+    """They are read whatever their names are, and if there are none."""
     assert read(tmp_path, {}) == ()
     folder = "etc/systemd/journald.conf.d"
     text = "# Storage=auto\n[Journal]\nStorage=persistent\n"

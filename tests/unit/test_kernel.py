@@ -1,5 +1,5 @@
-"""The kernel's command line on a node: what is found where, what is edited, and in which order it
-reaches the card."""
+"""Test the kernel's command line on a node: where it is found, how it is edited, and in which order
+the edit reaches the card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.files.script import compose as compose_files
 from chaos_engine.operations.files.script import payload
-from chaos_engine.operations.kernel.words import carried, grub_drop_in, pending, plan, unchanged
+from chaos_engine.operations.kernel.words import (
+    grub_drop_in,
+    next_boot_has,
+    pending,
+    plan,
+    unchanged,
+)
 from tests.unit.scripts import Sandbox
 from tests.unit.test_cmdline import ADDED, DEBIAN, NOTICE, RASPBERRY_PI_OS, UBUNTU_2404, WANTED
 
@@ -43,7 +49,7 @@ initramfs initrd.img followkernel
 max_framebuffers=2
 """
 
-# What the node says of itself that is not in a file
+# Stand-ins for programs of the node
 STUBS = """\
 findmnt() { case "$*" in *sys/fs/cgroup) echo @CGROUP@ ;; *) echo "@MOUNT@" ;; esac; }
 PATH=@BIN@:$PATH
@@ -51,7 +57,7 @@ PATH=@BIN@:$PATH
 
 
 class Node:
-    """A node's file system below a directory, with the few files that the fact reads."""
+    """A node's file system below a folder, with the few files that the fact reads."""
 
     def __init__(self, root: Path, cmdline: str, controllers: str = CONTROLLERS) -> None:
         self.root = root
@@ -65,14 +71,14 @@ class Node:
         self.put("sys/fs/cgroup/cgroup.controllers", controllers)
 
     def put(self, name: str, text: str | bytes) -> Node:
-        """Have this file on the node."""
+        """Write this file on the node."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode() if isinstance(text, str) else text)
         return self
 
     def read(self) -> Cmdline:
-        """The fact's value."""
+        """Return the fact's value."""
         places = r"(/boot|/etc|/proc|/sys/fs/cgroup|/var/lib/chaos-engine)\b"
         stubs = STUBS.replace("@MOUNT@", self.mount).replace("@CGROUP@", self.cgroup)
         stubs = stubs.replace("@BIN@", f"{self.root}/bin")
@@ -88,13 +94,13 @@ class Node:
         return found
 
     def relative(self, boot_file: BootFile | None) -> str | None:
-        """The file's path as on a node."""
+        """Return the file's path as it is on a node."""
         return boot_file.path.removeprefix(str(self.root)) if boot_file else None
 
 
 @pytest.fixture
 def ubuntu(tmp_path: Path) -> Node:
-    """Ubuntu 24.04 before anything is deployed."""
+    """Return Ubuntu 24.04 before anything is deployed."""
     node = Node(tmp_path, PI + UBUNTU_2404, "cpuset cpu io hugetlb pids rdma\n")
     return node.put("boot/firmware/cmdline.txt", UBUNTU_2404 + "\n").put(
         "boot/firmware/config.txt", "[all]\nkernel=vmlinuz\ncmdline=cmdline.txt\n"
@@ -114,7 +120,7 @@ def test_ubuntu_2404_keeps_it_on_the_boot_partition(ubuntu: Node) -> None:
     assert found.boot_id == BOOT
     assert (found.cgroup, found.memory) == ("v2", False)
     assert pending(found, WANTED) == list(WANTED)
-    assert not carried(found, WANTED)
+    assert not next_boot_has(found, WANTED)
 
 
 def test_ubuntu_2510_keeps_it_in_a_folder_and_an_untested_one_beside_it(tmp_path: Path) -> None:
@@ -212,11 +218,11 @@ def test_a_pc_without_the_controller_gets_a_drop_in_for_grub(tmp_path: Path) -> 
         "/etc/default/grub.d/99-chaos-engine.cfg"
     ]
     assert pending(found, WANTED) == list(WANTED)
-    assert not carried(found, WANTED)
+    assert not next_boot_has(found, WANTED)
     node.put("etc/default/grub.d/99-chaos-engine.cfg", grub_drop_in(WANTED))
     found = node.read()
     assert plan(found, WANTED) == []
-    assert carried(found, WANTED)
+    assert next_boot_has(found, WANTED)
 
 
 def test_grub_reads_the_drop_in_as_shell() -> None:
@@ -361,5 +367,5 @@ def test_content_reaches_the_card_before_its_name_and_the_name_before_success(
 
 
 def stores(line: str, path: str) -> bool:
-    """Whether a line of strace's tells that what is at a path goes to the card."""
+    """Tell whether a line of strace says that a path is synchronised to the card."""
     return re.search(rf"(fsync|syncfs)\(\d+<{re.escape(path)}>\) *= 0", line) is not None

@@ -1,4 +1,4 @@
-"""What kubectl is called with and how its answers are read, and the settings that it needs."""
+"""Test how kubectl is called, how its answers are read, and the settings that it needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.unit.nodes import Nodes
 
 
 def answer(**nodes: tuple[str, bool]) -> str:
-    """What ``kubectl get nodes`` prints, cut down; "" is a node that has not reported yet."""
+    """Return what ``kubectl get nodes`` prints, shortened; "" is a node that never reported."""
     return json.dumps(
         {
             "apiVersion": "v1",
@@ -143,7 +143,7 @@ def test_errors_of_the_connection_are_told(out: str, err: str, expected: str) ->
 
 
 class Program:
-    """A program in kubectl's place, and what it was called with."""
+    """A stand-in for kubectl, and how it was called."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
@@ -347,7 +347,7 @@ def test_a_host_that_is_in_no_cluster_needs_no_name_in_one() -> None:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The names of machines that this computer knows; addresses it knows all."""
+    """Let this computer resolve only these names of machines; it knows all addresses."""
     known: list[str] = []
 
     def ask(name: str, port: None) -> list[str]:

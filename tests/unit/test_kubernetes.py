@@ -1,4 +1,4 @@
-"""Kubernetes' packages, their key, and kubeadm's configuration."""
+"""Test Kubernetes' packages, their key, and kubeadm's configuration."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def settings(**values: Any) -> KubernetesSettings:
 
 
 def test_kubectl_may_be_left_out_where_kubeadm_does_not_need_it() -> None:
-    """kubeadm's package does not depend on it since 1.30 (kubernetes/release#3481)."""
+    """Since 1.30 kubeadm's package does not depend on it (kubernetes/release#3481)."""
     without = {"kubernetes_kubectl": False}
     assert settings(**without).held_packages == ("kubelet", "kubeadm", "kubectl")
     assert settings(**without, kubernetes_version="1.36.2").held_packages == (
@@ -133,7 +133,7 @@ def test_a_key_on_this_computer_is_taken_in_both_forms(tmp_path: Path) -> None:
         ("k.sources", f"{DEB822}enabled: Off\n", None),
         ("k.sources", f"{DEB822} \nEnabled: without\n", None),  # blanks do not end a stanza
         ("k.sources", DEB822.replace("URIs: ", "URIs:\n# ours\n "), Source("k.sources", True)),
-        ("k old.list", OURS, None),  # apt passes such a name over
+        ("k old.list", OURS, None),  # apt skips a file with such a name
         ("u.sources", f"{UBUNTU}\n{DEB822}", Source("u.sources", False)),
         ("u.sources", UBUNTU, None),
     ],
@@ -420,7 +420,7 @@ def test_kubeadms_verdict_counts(tmp_path: Path, kubeadm: str | None, status: in
 
 
 class Node(Sandbox):
-    """A node whose apt writes down how it is called, and accepts an index with one key only."""
+    """A node whose apt records how it is called, and accepts an index with one key only."""
 
     def install(
         self, served: str | None, good: bytes, verify: bool = True, fetch: bool = True
@@ -464,7 +464,7 @@ class Node(Sandbox):
 
     @property
     def keyring(self) -> Path:
-        """Where the key is."""
+        """Return the path of the key."""
         return self.path("keyrings/kubernetes.gpg")
 
     def _program(self, name: str, body: str) -> None:
@@ -488,13 +488,13 @@ def test_a_fresh_node_gets_the_key_in_binary_form(node: Node) -> None:
     assert node.keyring.read_bytes() == GOOD
     assert f"{node.keyring.stat().st_mode & 0o777:o}" == "644"
     assert steps == ["checks", *DONE]
-    # kubeadm's package has systemd read nothing anew
+    # kubeadm's package does not reload systemd
     assert node.calls == ["--no-reload unmask kubelet.service", "enable kubelet.service"]
 
 
 def test_what_a_script_that_was_killed_has_left_goes(node: Node) -> None:
     node.path("keys/key.123456/lists").mkdir(parents=True)
-    assert node.install(EXTENDED, GOOD)[0] == 0  # looks for what is left over
+    assert node.install(EXTENDED, GOOD)[0] == 0  # it checks that nothing is left over
 
 
 @pytest.mark.parametrize("old", [b"", CAPTIVE.encode(), dearmor(SHORT.encode())])

@@ -330,7 +330,7 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         lambda n: f"root=/dev/sda {' '.join(WORDS)} {'a ' * n}cgroup_disable=cpu\n",
     ),
     "remarks on a command line": on(
-        lambda text: cmdline.remarks("/c", text, WORDS), lambda n: "cgroup_memory=1` " * n
+        lambda text: cmdline.warnings("/c", text, WORDS), lambda n: "cgroup_memory=1` " * n
     ),
     "daemon.json": on(
         lambda data: daemon_json.merge(data, daemon_json.Options("10m", 3)),

@@ -10,7 +10,7 @@ import pytest
 
 from chaos_engine.facts.manifest import Remembered
 from chaos_engine.operations.engine.prelude import PRELUDE
-from chaos_engine.operations.reboot.boot_cycle import order
+from chaos_engine.operations.reboot.boot_cycle import reboot_script
 from chaos_engine.operations.rolling.cordon import note
 from chaos_engine.operations.undo import concerns as undo
 from tests.unit.scripts import Sandbox
@@ -27,7 +27,7 @@ def scripts() -> Iterator[tuple[str, str]]:
         for text in list(commands(OPERATIONS[name], CALLS[name]))[1:]:
             yield name, text
     yield "cordon.note", note("pi1")
-    yield "boot_cycle.order", order("id", {"swap": "id"})
+    yield "boot_cycle.reboot_script", reboot_script("id", {"swap": "id"})
     yield "undo.compose", undo.compose(Remembered(), "docker", undo.Changes())
     yield "undo.compose_end", undo.compose_end(Remembered())
 

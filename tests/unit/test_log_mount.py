@@ -1,4 +1,4 @@
-"""/var/log on the node's volume: which volume, what is due, and the helper, run by a shell."""
+"""Test /var/log on the log share: which share, decisions, and the helper, run by a shell."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_storage_that_is_away_does_not_fail_the_node() -> None:
             ("line 2 of",),
         ),
         ("etcd1:/pi1 /var/log/ glusterfs _netdev 0 0\n", ("line 1 of",)),
-        # systemd-journal-flush.service pulls it in
+        # systemd-journal-flush.service pulls this mount unit in
         (" tmpfs\t/var//log tmpfs noauto # mine\r\n", ("line 1 of",)),
         ("/swapfile /var/log swap sw 0 0\n/a /var/log\\040 ext4\n\t#/b /var/log ext4\n", ()),
     ],
@@ -224,7 +224,7 @@ def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[s
 def test_units_that_are_enabled_claim_it(
     tmp_path: Path, mount: str, log2ram: str, claims: tuple[str, ...]
 ) -> None:
-    """Of a mount unit its file counts, which systemd itself makes of fstab."""
+    """The file of a mount unit counts; systemd itself writes one for a line of fstab."""
     program = tmp_path / "systemctl"
     blocks = (
         f"Id=var-log.mount\nFragmentPath={mount}\nUnitFileState=generated\n\n"
@@ -343,7 +343,7 @@ PROGRAMS = {
         test ! -e $TMP/hangs || { trap '' TERM; exec sleep 5 >/dev/null 2>&1; }
         : >"$1"
         echo "$1" """,
-    # a second for what hangs, where the node takes more; for all else there is time
+    # a time limit of one second for what hangs; the node's is longer
     "timeout": """\
         test "$1" != -k || shift 2
         shift
@@ -353,8 +353,9 @@ PROGRAMS = {
 
 
 class Helper:
-    """The helper below a directory, where `log` is the card's folder and `run` is RAM. The programs
-    that mount only keep the list of what is mounted."""
+    """The helper below a folder, where `log` is the card's folder and `run` is RAM.
+
+    Stand-ins for the programs that mount only keep the list of what is mounted."""
 
     def __init__(self, root: Path, *servers: str, volume: str = "pi1", export: str = "") -> None:
         self.root = root
@@ -469,7 +470,7 @@ def test_the_share_is_tried_aside_and_then_takes_its_place(helper: Helper) -> No
 
 
 def test_one_that_comes_while_another_is_at_work_waits_for_it(helper: Helper) -> None:
-    """It would take away what the other one tries, and the empty folder would be mounted."""
+    """It would unmount what the other one tries, and the empty folder would be mounted."""
     (helper.root / "calls").write_text("")
     os.mkfifo(helper.root / "trying")
     call = [str(helper.script), "start"]
@@ -488,7 +489,7 @@ def test_one_that_comes_while_another_is_at_work_waits_for_it(helper: Helper) ->
 
 
 def test_what_is_left_behind_holds_nobody(helper: Helper) -> None:
-    """The client and what sleeps in the kernel outlive the script, and have not got its lock."""
+    """The client, and what waits in the kernel, outlive the script and must not hold its lock."""
     with (helper.root / "bin/glusterfs").open("a") as client:
         client.write("\nsleep 60 </dev/null >/dev/null 2>&1 &\necho $! >$TMP/client\n")
     assert helper("start") == 0, helper.said
@@ -502,7 +503,7 @@ def test_what_is_left_behind_holds_nobody(helper: Helper) -> None:
 
 
 def test_no_program_on_the_share_is_one(helper: Helper) -> None:
-    """It is hardened before anybody sees it, and so is what stands in for it."""
+    """It gets its flags before anybody sees it, and so does the RAM that stands in for it."""
     assert helper("start") == 0
     assert helper.options == ["rw,nosuid,nodev,noexec"]
     *_, hardened, _, shown, _ = [call for call in helper.calls if "log" in call.split()[-1]]
@@ -532,7 +533,7 @@ def test_a_share_that_cannot_be_hardened_is_none(helper: Helper) -> None:
 
 
 def test_what_users_mount_does_not_slow_it_down(helper: Helper) -> None:
-    """A thousand mounts with names of 3,500 line breaks: fusermount lets each user make them."""
+    """fusermount lets each user make a thousand mounts with names of 3,500 line breaks."""
     helper.mount("etcd1:/pi1")
     with (helper.root / "mountinfo").open("a") as file:
         name = "\\012" * 3500
@@ -545,7 +546,7 @@ def test_what_users_mount_does_not_slow_it_down(helper: Helper) -> None:
 
 
 def test_a_link_in_the_shares_place_is_left_alone(helper: Helper) -> None:
-    """The kernel would mount where it leads, again and again, and nobody would see it."""
+    """The kernel would mount where the link leads, again and again, and nobody would see it."""
     (helper.root / "usb").mkdir()
     (helper.root / "log").rmdir()
     (helper.root / "log").symlink_to("usb")
@@ -555,7 +556,7 @@ def test_a_link_in_the_shares_place_is_left_alone(helper: Helper) -> None:
 
 
 def test_where_links_could_be_followed_nothing_is_mounted(helper: Helper) -> None:
-    """A kernel before 5.10 takes nosymfollow without a word."""
+    """A kernel before 5.10 accepts nosymfollow and ignores it silently."""
     helper.set("old")
     assert helper("start") == 1
     assert helper.at_target == []
@@ -686,7 +687,7 @@ def test_a_server_that_sends_nothing_is_passed_over(helper: Helper) -> None:
 
 
 def test_the_graph_is_for_root_alone(helper: Helper) -> None:
-    """A volume may have a password."""
+    """A volume may need a password, which must not be shown."""
     assert helper("start") == 0
     assert stat.S_IMODE((helper.root / "run/var-log.volfile").stat().st_mode) == 0o600
 
@@ -718,7 +719,7 @@ def test_the_servers_are_asked_for_the_graph_every_ten_minutes(helper: Helper) -
 
 
 def test_a_volume_that_was_changed_into_what_no_client_has_is_not_followed(helper: Helper) -> None:
-    """That is said once, not every ten minutes, and again when it is something else."""
+    """The reason is logged once, not every ten minutes, and again when it changes."""
     assert helper("start") == 0
     graph = helper.graph
     for server in ("etcd1", "etcd2", "etcd3"):
@@ -743,7 +744,7 @@ def test_a_share_that_an_older_version_mounted_has_no_graph_to_renew(helper: Hel
 
 
 def test_what_a_server_said_reaches_no_terminal_raw(helper: Helper) -> None:
-    """The client's log has words of theirs."""
+    """The client's log holds texts that the servers have sent."""
     (helper.root / "bin/glusterfs").write_text(
         '#!/bin/sh\nprintf "[2026-11-28] E [x.c:1:x] \\033]0;title\\007said\\n"; exit 1\n'
     )
@@ -831,7 +832,7 @@ def test_mounts_on_other_paths_do_not_count(helper: Helper, path: str) -> None:
 
 
 def test_a_share_that_hangs_holds_nobody(helper: Helper) -> None:
-    """Its children wait in the kernel, which no signal ends; these ignore what they can."""
+    """Real children wait in the kernel, where no signal ends them; these ignore signals."""
     helper.mount("etcd1:/pi1")
     helper.set("hangs")
     helper.set("busy")
@@ -991,7 +992,7 @@ def test_why_no_nfs_server_has_the_export_is_said_of_each(nfs: Helper) -> None:
 
 
 def test_an_export_that_root_cannot_write_is_none(nfs: Helper) -> None:
-    """As by root_squash, which exports have unless it is said otherwise."""
+    """Exports have root_squash by default, which denies root."""
     nfs.set("full")
     assert nfs("start") == 1
     assert nfs.at_target == ["tmpfs var-log-in-ram rw"]

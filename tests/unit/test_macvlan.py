@@ -1,4 +1,4 @@
-"""The node's macvlan links, as iproute2 of several releases prints them."""
+"""Test the node's macvlan links, as several releases of iproute2 print them."""
 
 from __future__ import annotations
 

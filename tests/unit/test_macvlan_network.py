@@ -1,5 +1,5 @@
-"""The proxy's Docker network: its settings, what is found of it, what is refused, and the script
-that makes it, run by a shell."""
+"""Test the proxy's Docker network: settings, what is found, refusals, and the script that makes it,
+run by a shell."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_networks_are_read() -> None:
 
 
 def test_a_container_that_does_not_run_belongs_to_its_networks() -> None:
-    """Once they are made anew, Docker does not start it any more: "network ... not found"."""
+    """Docker starts no container whose network was made anew: "network ... not found"."""
     networks = parse_networks([*RECORDED, '["web","lan,lb-network"]', '["db","host"]'])
     assert networks is not None
     assert networks["lb-network"].containers == {"lb-haproxy": "192.168.1.60", "web": ""}
@@ -229,7 +229,7 @@ def test_a_network_of_docker_29_without_a_gateway_is_made_anew_with_one() -> Non
 
 
 def docker_says(folder: Path, functions: str) -> Any:
-    """The fact's value, its command run by a shell with these functions in place of programs."""
+    """Return the fact's value; a shell runs its command with functions in place of programs."""
     command = f'timeout() {{ shift; "$@"; }}\n{functions}\n{DockerNetworks().command()}'
     ran = subprocess.run(
         ["sh", "-c", command], capture_output=True, text=True, check=True, cwd=folder
@@ -238,7 +238,7 @@ def docker_says(folder: Path, functions: str) -> Any:
 
 
 def test_a_docker_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
-    """docker.socket would start it."""
+    """A call of docker would start Docker, by docker.socket."""
     stopped = "systemctl() { false; }; docker() { touch asked; }"
     assert docker_says(tmp_path, stopped) is None
     assert not (tmp_path / "asked").exists()
@@ -256,7 +256,7 @@ def test_a_network_that_goes_away_meanwhile_hides_no_other(tmp_path: Path) -> No
 
 
 def test_a_configuration_is_read_as_such() -> None:
-    """As Docker 28.2 says it of `docker network create --config-only --subnet ...`."""
+    """Docker 28.2 prints this after `docker network create --config-only --subnet ...`."""
     one = json.loads(RECORDED[1])
     one |= {"Name": "lan", "Driver": "null", "ConfigOnly": True, "Containers": {}, "Options": {}}
     networks = parse_networks([RECORDED[1], json.dumps(one)])
@@ -379,21 +379,21 @@ def test_a_network_in_the_way_is_named(other: DockerNetwork, version: str, messa
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
-    """What is found on a node, by fact; to be changed by a test."""
+    """Return what is found on a node, by fact; a test may change it."""
     found = {DockerNetworks: {"bridge": BRIDGE}, DockerInfo: ENGINE, Interface: PARENT}
     monkeypatch.setattr(operation, "observe", lambda fact, **arguments: found[fact])
     return found
 
 
 def planned(wanted: Macvlan = WANTED) -> list[str]:
-    """What a preview lists."""
+    """Return what a preview lists."""
     run = Nodes("pi5")
     run.prepare(create_network, name="Create", wanted=wanted)
     return run.planned("pi5")
 
 
 def failure(caplog: pytest.LogCaptureFixture) -> str:
-    """Why the node fails; it must."""
+    """Return why the node fails; it must fail."""
     run = Nodes("pi5")
     run.prepare(create_network, name="Create", wanted=WANTED)
     with pytest.raises(Exception, match="No hosts remaining"):
@@ -457,8 +457,9 @@ def test_what_does_not_fit_fails_the_node(
 
 
 def run_script(folder: Path, text: str, service: str, runs: bool, fails: str = "") -> list[str]:
-    """What the script asks of systemctl and docker, in order, and its status; lines that match
-    `fails` do not succeed. The service starts the container."""
+    """Run the script; return its calls of systemctl and docker in order, and its status.
+
+    Calls that match `fails` fail. The service starts the container."""
     log, container = folder / "log", folder / "container"
     if runs:
         container.touch()
@@ -511,7 +512,7 @@ def test_a_proxy_that_does_not_run_is_not_started(tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_comes_and_goes_is_left_to_what_follows(tmp_path: Path) -> None:
-    """The preview has listed the operation that starts it, which shall have something to do."""
+    """The preview has listed the operation that starts it: that one has to find work."""
     done = run_script(tmp_path, compose(WANTED, None), "activating", runs=False)
     assert done == [STOP, CREATE, "status 0"]
 

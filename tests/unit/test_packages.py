@@ -1,5 +1,5 @@
-"""Packages that are removed: what apt would do, what forbids it, and the script, run with programs
-that write down how they were called."""
+"""Test the removal of packages: apt's simulation, refusals, and the script, run with programs that
+record how they were called."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_another_line_is_no_answer() -> None:
 
 
 def program(folder: Path, name: str, body: str = "") -> None:
-    """A program that writes down how it was called, then does what BODY says."""
+    """Make a program that records how it was called, then does what BODY says."""
     (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {folder}/log\n{body}\n')
     (folder / name).chmod(0o755)
 
 
 def simulate(folder: Path, *names: str) -> Removal:
-    """What the fact says with the programs in a folder."""
+    """Return what the fact says with the programs in a folder."""
     command = RemovalPlan().command(names=names).get_raw_value()
     ran = subprocess.run(
         ["sh", "-c", f"PATH={folder}:$PATH\n{command}"], capture_output=True, text=True, check=True
@@ -227,7 +227,7 @@ def test_the_pin_leaves_out_what_others_may_need_again() -> None:
 def run(
     folder: Path, installed: list[str], removes: list[str]
 ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """Run the script with recording programs, its records below the folder."""
+    """Run the script with programs that record their calls below the folder."""
     for name in ("apt-get", "apt-mark", "apt-cache", "dpkg", "dpkg-query", "systemctl"):
         if not (folder / name).exists():
             program(folder, name)

@@ -1,5 +1,4 @@
-"""What keeps a node from being a work node, what is only noteworthy, and where a host's name is
-looked up."""
+"""Test what refuses a node, what is only warned of, and where a host's name is looked up."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ import pytest
 from chaos_engine.deploys.site import node_name
 from chaos_engine.facts.node import Node, NodeState, parse_node
 from chaos_engine.facts.text import named
-from chaos_engine.operations.preflight import check_node, noteworthy, unfit
+from chaos_engine.operations.preflight import check_node, refusals, warnings
 from tests.unit.nodes import Nodes
 
 UBUNTU = """\
@@ -84,18 +83,18 @@ def test_reads_this_computer() -> None:
 
 
 def test_a_good_node_is_fit() -> None:
-    assert list(unfit(GOOD, "192.168.1.50")) == []
-    assert list(noteworthy(GOOD, "pi1")) == []
+    assert list(refusals(GOOD, "192.168.1.50")) == []
+    assert list(warnings(GOOD, "pi1")) == []
 
 
 def test_a_node_that_has_not_the_address_it_is_known_by_is_unfit() -> None:
     moved = changed(addresses=("192.168.1.77",))
-    (found,) = unfit(moved, "192.168.1.50")
+    (found,) = refusals(moved, "192.168.1.50")
     assert named(found).startswith(
         "it has the address 192.168.1.77, not 192.168.1.50 as nodes says"
     )
-    assert list(unfit(changed(addresses=()), "192.168.1.50")) == []
-    assert list(unfit(moved)) == []
+    assert list(refusals(changed(addresses=()), "192.168.1.50")) == []
+    assert list(refusals(moved)) == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ def test_a_node_that_has_not_the_address_it_is_known_by_is_unfit() -> None:
     ],
 )
 def test_warns(values: dict[str, Any], message: str) -> None:
-    (found,) = noteworthy(changed(**values), "pi1")
+    (found,) = warnings(changed(**values), "pi1")
     assert message in found
 
 
@@ -130,7 +129,7 @@ def test_warns(values: dict[str, Any], message: str) -> None:
     ],
 )
 def test_is_silent(values: dict[str, Any]) -> None:
-    assert list(noteworthy(changed(**values), "pi1")) == []
+    assert list(warnings(changed(**values), "pi1")) == []
 
 
 NODES = {"pi1": IPv4Address("192.168.1.50"), "pi2": IPv4Address("192.168.1.51")}
@@ -158,7 +157,7 @@ def test_without_nodes_a_host_has_its_own_name() -> None:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, NodeState]:
-    """What each host is found to be, in place of this computer."""
+    """Return what each host is found to be, in place of this computer."""
     found: dict[str, NodeState] = {}
 
     def observe(fact: object) -> NodeState:

@@ -1,4 +1,4 @@
-"""Two runs and one node: a script waits for another's end, and so does who reads."""
+"""Test two runs on one node: a script waits for the end of another, and so does a fact."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Date(NodeFact[str]):
 
 @pytest.fixture
 def lock(tmp_path: Path) -> Path:
-    """The lock's place on a node."""
+    """Return the lock's path on a node."""
     return tmp_path / "run" / "lock"
 
 
 @contextmanager
 def at_work(lock: Path) -> Iterator[None]:
-    """A script of an earlier run holds the lock."""
+    """Hold the lock, as a script of an earlier run does."""
     lock.parent.mkdir(exist_ok=True)
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -46,13 +46,13 @@ def at_work(lock: Path) -> Iterator[None]:
 
 
 def local(text: str, lock: Path, seconds: int = 1) -> str:
-    """A script with its lock in a temporary directory, and little patience."""
+    """Return a script with its lock in a temporary folder and a short time limit."""
     text = text.replace(LOCK, str(lock)).replace(str(Path(LOCK).parent), str(lock.parent))
     return text.replace(f"-w {ask.LOCK_SECONDS}", f"-w {seconds}").replace("-w 10", "-w 0")
 
 
 def run(text: str) -> subprocess.CompletedProcess[str]:
-    """Run it."""
+    """Run the script."""
     return subprocess.run(
         ["sh", "-c", text, "sh", PROBE], capture_output=True, text=True, timeout=30
     )
@@ -160,7 +160,7 @@ def test_a_node_that_stays_at_work_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def synchronised(tmp_path: Path, lock: Path, *lines: str) -> list[str]:
-    """The places that `durable` synchronises where these are mounted."""
+    """Return the paths that `durable` synchronises where these are mounted."""
     (tmp_path / "mountinfo").write_text("".join(f"{line}\n" for line in lines))
     text = local(f"{PRELUDE}sync() {{ printf '%s\\0' \"$2\" >>{tmp_path}/synced; }}\ndurable", lock)
     done = run(text.replace("/proc/self/mountinfo", str(tmp_path / "mountinfo")))
@@ -169,7 +169,7 @@ def synchronised(tmp_path: Path, lock: Path, *lines: str) -> list[str]:
 
 
 def escaped(path: Path) -> str:
-    """A path as the kernel lists it."""
+    """Return a path as the kernel writes it in its list."""
     return "".join(f"\\{ord(c):03o}" if c in " \n\t\\" else c for c in str(path))
 
 
@@ -208,7 +208,7 @@ def test_a_disk_with_an_odd_name_is_synchronised_too(tmp_path: Path, lock: Path,
 def test_what_users_and_servers_bring_is_never_asked_nor_what_is_below_it(
     tmp_path: Path, lock: Path, fstype: str, source: str
 ) -> None:
-    """It may hang, or say that it is a disk; a disk below it is seen elsewhere, or was covered."""
+    """It may hang, or claim to be a disk. A disk below it is seen elsewhere, or is hidden by it."""
     home = tmp_path / "home"
     (home / "usb").mkdir(parents=True)
     assert synchronised(

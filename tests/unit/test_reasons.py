@@ -1,4 +1,4 @@
-"""Why an operation changes a node: what is said, when, and of what."""
+"""Test the reasons for changes of a node: their words, and when they are printed."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_run_that_asks_nobody_says_it_once(caplog: pytest.LogCaptureFixture) -
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was printed of the operation."""
+    """Return what was printed of the operation."""
     texts = (" ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split()) for text in caplog.messages)
     return [text for text in texts if text.startswith("[pi1] Do it: ")]
 

@@ -1,4 +1,4 @@
-"""The reboot: when it is due, who goes when, and what is said of a node that does not come back."""
+"""Test the reboot: when it is due, who goes when, and the message if a node does not come back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chaos_engine.facts.kernel import RECORD, Cmdline
 from chaos_engine.facts.standing import Standing, StandingState
 from chaos_engine.facts.swap import SwapArea, SwapState
 from chaos_engine.operations.reboot import boot_cycle, reboot
-from chaos_engine.operations.reboot.boot_cycle import cycle, order, withdraw
+from chaos_engine.operations.reboot.boot_cycle import reboot_and_wait, reboot_script, remove_note
 from chaos_engine.operations.reboot.reboot import causes, in_vain, without_memory
 from chaos_engine.operations.rolling import cordon
 from chaos_engine.operations.rolling import turns as rolling
@@ -66,7 +66,7 @@ def test_swap_that_cannot_be_turned_off_makes_it_due() -> None:
 
 
 def record(found: Cmdline, swaps: SwapState = NO_SWAP) -> dict[str, str]:
-    """What is on a node after a reboot that was made for what was due."""
+    """Return what a node has noted after a reboot for all causes that were due."""
     return dict.fromkeys(causes(found, swaps, WANTED, last=True), found.boot_id)
 
 
@@ -84,7 +84,7 @@ def test_a_reboot_that_was_in_vain_says_where_to_look() -> None:
     assert problem == (
         f"the kernel was started without {' '.join(WANTED)}, also after a reboot; "
         "/boot/firmware/cmdline.txt has them, so the firmware reads another file: look at "
-        "cmdline= and os_prefix= in config.txt and from which medium it boots, mend that and "
+        "cmdline= and os_prefix= in config.txt and from which medium it boots, fix that and "
         "reboot the node"
     )
 
@@ -129,7 +129,7 @@ def test_a_kernel_that_does_not_know_the_words_is_told_apart_from_a_wrong_file()
 
 @pytest.fixture
 def pyinfra_on(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A run on nodes that answer as given, and reboot by a word in a list."""
+    """Start a run on nodes that answer as given; a reboot only adds a word to a list."""
 
     def run(
         found: dict[str, Cmdline],
@@ -153,7 +153,7 @@ def pyinfra_on(monkeypatch: pytest.MonkeyPatch) -> Any:
             lambda fact: found[reboot.current()[1].name] if fact is reboot.KernelCmdline else swaps,
         )
         monkeypatch.setattr(rolling, "observe", lambda fact: standing())
-        monkeypatch.setattr(cordon, "_look", lambda state, host: standing())
+        monkeypatch.setattr(cordon, "_read_standing", lambda state, host: standing())
         for fact in (reboot.KernelCmdline, reboot.Swaps, Standing):
             monkeypatch.setattr(fact, "command", lambda self: ":")
         if before:
@@ -169,7 +169,7 @@ def pyinfra_on(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def rebooted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The nodes that were rebooted; "broken" in a node's name makes that fail."""
+    """Collect the nodes that were rebooted; a node with "broken" in its name fails."""
     names: list[str] = []
 
     def reboots(state: Any, host: Any, found: Any, noted: dict[str, str], seconds: int) -> str:
@@ -178,9 +178,9 @@ def rebooted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         gevent.sleep(0.01)
         return "did not come back" if "broken" in host.name else ""
 
-    monkeypatch.setattr(reboot, "cycle", reboots)
-    monkeypatch.setattr(reboot, "_look_back", lambda before, wanted: "")
-    monkeypatch.setattr(reboot, "withdraw", lambda state, host: "")
+    monkeypatch.setattr(reboot, "reboot_and_wait", reboots)
+    monkeypatch.setattr(reboot, "_check_outcome", lambda before, wanted: "")
+    monkeypatch.setattr(reboot, "remove_note", lambda state, host: "")
     return names
 
 
@@ -223,7 +223,7 @@ def test_after_a_failure_no_further_node_of_the_cluster_is_rebooted(
     (first,) = {*rebooted} - {"fresh"}
     assert len(rebooted) == 2
     assert nodes.failed == {"broken1", "broken2", "broken3"}
-    assert f"not rebooted, because {first}: did not come back; mend that" in caplog.text
+    assert f"not rebooted, because {first}: did not come back; fix that" in caplog.text
 
 
 def test_nodes_without_a_cluster_do_not_hold_each_other_up(
@@ -309,8 +309,8 @@ def test_the_note_goes_when_the_reboot_brought_all(
         withdrawn.append(host.name)
         return ""
 
-    monkeypatch.setattr(reboot, "cycle", reboots)
-    monkeypatch.setattr(reboot, "withdraw", withdraws)
+    monkeypatch.setattr(reboot, "reboot_and_wait", reboots)
+    monkeypatch.setattr(reboot, "remove_note", withdraws)
 
     run = pyinfra_on(nodes)
 
@@ -321,7 +321,7 @@ def test_the_note_goes_when_the_reboot_brought_all(
 
 @dataclass
 class Traffic:
-    """Who is down at the same time."""
+    """The nodes that are down at the same time."""
 
     down: set[str] = field(default_factory=set)
     seen: list[set[str]] = field(default_factory=list)
@@ -373,7 +373,8 @@ HELPER = "/tmp/pyinfra-sudo-askpass-x"
 
 
 class Node:
-    """A host that answers each look as it is told, from a login shell that prints around it;
+    """A host that gives prepared answers, from a login shell that prints around them.
+
     ``None`` is no connection."""
 
     name = "pi1"
@@ -437,7 +438,7 @@ class State:
 
 @pytest.fixture
 def run_cycle(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Restarts a node, by a clock that only moves while somebody waits."""
+    """Restart a node, by a clock that only moves while somebody waits."""
     clock = [0.0]
 
     def sleep(seconds: float) -> None:
@@ -450,7 +451,7 @@ def run_cycle(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(node: Node, found: Cmdline = DUE, seconds: float = 60) -> str:
         state: Any = State()
         host: Any = node
-        return cycle(state, host, found, {"swap": found.boot_id}, seconds)  # type: ignore[arg-type]
+        return reboot_and_wait(state, host, found, {"swap": found.boot_id}, seconds)  # type: ignore[arg-type]
 
     return run
 
@@ -527,7 +528,7 @@ def test_a_reboot_is_noted_before_it_is_made(tmp_path: Path) -> None:
     calls = f'systemd-run() {{ echo "$*"; cat {noted}; }}\n'.replace("systemd-run", "systemd_run")
 
     def run(boot_id: str) -> subprocess.CompletedProcess[str]:
-        script = order(boot_id, {"cmdline-1": boot_id, "swap": BOOT})
+        script = reboot_script(boot_id, {"cmdline-1": boot_id, "swap": BOOT})
         script = script.replace("/proc/sys/kernel/random", str(tmp_path))
         script = script.replace(RECORD, str(noted)).replace("systemd-run", "systemd_run")
         script = script.replace("/var/lib/chaos-engine", str(tmp_path / "var"))
@@ -549,10 +550,10 @@ def test_the_note_is_removed_as_it_was_made() -> None:
     state: Any = State()
     node, broken = Node(None), Node(None, refuse="Read-only file system")
 
-    assert withdraw(state, node) == ""  # type: ignore[arg-type]
+    assert remove_note(state, node) == ""  # type: ignore[arg-type]
     ((command, arguments),) = node.commands
     assert f"rm -f -- {RECORD}; sync /var/lib/chaos-engine" in command
     assert arguments["_sudo"]
-    assert withdraw(state, broken) == (  # type: ignore[arg-type]
+    assert remove_note(state, broken) == (  # type: ignore[arg-type]
         f"{RECORD} could not be removed: Read-only file system"
     )

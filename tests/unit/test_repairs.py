@@ -1,4 +1,4 @@
-"""What keeps coming back: when a change is a repair, who is suspected, and what is said of it."""
+"""Test repairs: when a change counts as one, who is suspected, and the warnings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from chaos_engine.operations import swap, sysctl
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.repairs import (
-    MOST,
+    MAX_SUSPECTS,
     Repair,
     fixes,
     in_files,
@@ -52,14 +52,14 @@ def box(tmp_path: Path) -> Sandbox:
 
 
 def counted(box: Sandbox) -> dict[str, int]:
-    """How often each thing was fixed, as the node remembers it."""
+    """Return how often each thing was fixed, as the node has noted it."""
     path = box.path("var/repairs")
     lines = path.read_text().splitlines() if path.exists() else []
     return {one.thing.replace(f"{box.root}/", ""): one.count for one in parse_repairs(lines)}
 
 
 def write(box: Sandbox, content: str, found: FileState | None, **how: str) -> None:
-    """A run that wants a file to have this content, and finds another one."""
+    """Run with a file that shall have this content, and has another one."""
     todo = plan(
         [box.file("a", content)], [], [], {str(box.path("a")): found} if found else {}, {}, {}
     )
@@ -86,7 +86,7 @@ def test_a_change_of_settings_is_no_repair_and_ends_the_count(box: Sandbox) -> N
     write(box, "ours", state("theirs"))
     write(box, "new", state("ours"))
     assert counted(box) == {}
-    # and back: what is found is this package's own
+    # and back: this package wrote what is found
     write(box, "ours", state("new"))
     assert counted(box) == {}
     write(box, "ours", state("theirs"))
@@ -172,7 +172,7 @@ def test_a_line_that_a_power_cut_has_shortened_is_none() -> None:
 
 
 def test_reading_starts_no_program(tmp_path: Path) -> None:
-    """Each run asks for it, also where it finds nothing to do."""
+    """Each run reads it, even where it finds nothing to do."""
     for text in ("", "a\\b\tc\n"):
         file = tmp_path / "repairs"
         file.write_text(text)
@@ -228,13 +228,13 @@ def test_things_of_which_the_same_is_said_share_a_line_and_many_suspects_are_cou
     (text,) = messages({REPAIR: ONCE, other: ONCE}, {})
     assert text.startswith("something keeps changing a thing, b: runs have fixed them once before")
     assert "no unit, cron job or script of this node names it" in text
-    many = [Suspect("manager", str(number)) for number in range(MOST + 2)]
+    many = [Suspect("manager", str(number)) for number in range(MAX_SUSPECTS + 2)]
     (text,) = messages({REPAIR: ONCE}, {"a thing": many})
     assert text.endswith("; and 2 more")
 
 
 def found(root: Path, there: dict[str, str], search: Search, disabled: str = "") -> set[str]:
-    """Who is suspected on a node that has these files, and that package of ours."""
+    """Return who is suspected on a node with these files, and with this package of ours."""
     for path, text in {"/var/lib/chaos-engine/manifest": "", **there}.items():
         file = root / path[1:]
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -290,10 +290,10 @@ OFF = "/etc/systemd/system/off.service"
         ),
         (FORWARD, {"/etc/cron.d/a": "* * * * * root echo 0 > /proc/sys/net/ipv4/ip_forward\n"},
          {"file|/etc/cron.d/a|/etc/cron.d/a"}),
-        # another name of it, in the format of ufw
+        # another name of the parameter, in the format of ufw
         (FORWARD, {"/etc/ufw/sysctl.conf": "net/ipv4/conf/all/forwarding=0\n"},
          {"file|/etc/ufw/sysctl.conf|/etc/ufw/sysctl.conf"}),
-        # what sets it as wanted, is off, or only talks of it
+        # files that set it as wanted, are off, or only mention it
         (FORWARD, {"/etc/ufw/a.conf": "net/ipv4/ip_forward=1\n#net/ipv4/ip_forward=0\n"}, set()),
         (FORWARD, {"/etc/rc.local": "#!/bin/sh\necho 1 > /proc/sys/net/ipv4/ip_forward\n"}, set()),
         (FORWARD, {OFF: "ExecStart=sysctl net.ipv4.ip_forward=0"}, set()),
@@ -302,7 +302,7 @@ OFF = "/etc/systemd/system/off.service"
          {"file|/etc/cron.daily/a|/etc/cron.daily/a"}),
         (SHIM, {"/etc/systemd/system-preset/a.preset": "disable cri-docker.service\n"},
          {"file|/etc/systemd/system-preset/a.preset|/etc/systemd/system-preset/a.preset"}),
-        # that it comes after it is no reason to suspect it
+        # to come after ours is no reason for suspicion
         (SHIM, {UNIT: "[Unit]\nAfter=b.service cri-docker.service\n"}, set()),
         (SHIM, {"/etc/cron.daily/a": "systemctl restart docker my-cri-docker\n"}, set()),
         (ADDRESS, {"/etc/NetworkManager/dispatcher.d/9": "ip address flush dev lb-hairpin\n"},
@@ -336,7 +336,7 @@ def test_who_may_undo_it_is_found(
     tmp_path: Path, search: Search, there: dict[str, str], expected: set[str]
 ) -> None:
     there = {path: text.replace("@ROOT@", str(tmp_path)) for path, text in there.items()}
-    # the pattern has the paths of files, which are elsewhere here
+    # the pattern has paths of a node, which are in another folder here
     search = search._replace(pattern=search.pattern.replace("/etc/", f"{tmp_path}/etc/"))
     there = {path: text.replace("rm /etc", f"rm {tmp_path}/etc") for path, text in there.items()}
     assert found(tmp_path, there, search, disabled="off.service") == expected
@@ -456,7 +456,7 @@ def test_a_run_that_fixes_another_thing_or_the_same_otherwise_says_nothing(
         nodes.prepare(work, name="Do it")
         nodes.execute()
         assert warnings(caplog) == []
-        # nor is anybody looked for
+        # and no suspects are looked for
         assert not [one for one in nodes.commands() if "mentions" in one]
 
 
@@ -471,7 +471,7 @@ def test_a_damaged_note_is_no_reason_to_refuse_a_node(
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The warnings that were printed."""
+    """Return the warnings that were printed."""
     texts = (re.sub(r"\x1b\[[0-9;]*m", "", text) for text in caplog.messages)
     return [text for text in texts if "something keeps changing" in text]
 

@@ -1,5 +1,5 @@
-"""One rule for every path that is replaced: what is refused before any change, in deploy and undo,
-and what comes back exactly.
+"""Test the one rule for every path that is replaced: what deploy and undo refuse before any change,
+and that undo restores everything exactly.
 
 The paths are those that the scripts of all operations name, so that one that is added is tested
 too.
@@ -81,15 +81,15 @@ _NAMED = re.compile(
 )
 _VARIABLES = {"$keyring": KEYRING}
 _NONE_OF_THE_NODES = re.compile(
-    # what this package keeps for itself, and stages beside; the share, which is others'
+    # this package's own folders and staged files, and the share, which others write
     rf"/var/lib/chaos-engine/|/run/|{TARGET}/|.*/\.[^/]+\.chaos(-old)?$"
-    # of functions, and of files that a package has brought just now
+    # variables of functions, and files that a package has just brought
     r"|\$([0-9@]|kept|new|gone|copy|jotted|aside)"
 )
 
 
 def named(script: str, only: str = "") -> set[str]:
-    """The paths that a script writes, replaces or removes; those that it does by ONLY."""
+    """Return the paths that a script writes, replaces or removes; ONLY counts one command."""
     found = set()
     for match in _NAMED.finditer(script):
         if only and match[0].split()[0] != only:
@@ -102,7 +102,7 @@ def named(script: str, only: str = "") -> set[str]:
 
 
 def ran(name: str) -> tuple[str, str]:
-    """An operation's scripts, and why it refuses the node."""
+    """Return an operation's scripts, and why it refuses the node."""
     nodes, scripts, reasons = Nodes(), [], []
     with nodes.on() as host:
         host.connector = Nothing(nodes.state, host)
@@ -113,13 +113,13 @@ def ran(name: str) -> tuple[str, str]:
                 reasons += [one for one in command.args if isinstance(one, str)]
             elif isinstance(command, StringCommand):
                 scripts.append(command.get_raw_value())
-    # in one shell word
+    # a path is one shell word
     return "\n".join(scripts).replace("'\"'\"'", "'"), "\n".join(reasons)
 
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, FileState]], None]:
-    """A node on which there is everything to do, files of an earlier installation too."""
+    """Return a node on which everything has to be done, with files of an earlier installation."""
     for fact, value in {
         Snippets: ("/etc/rsyslog.d/50-default.conf",),
         KubernetesSources: (Source("/etc/apt/sources.list.d/old.list", True),),
@@ -183,7 +183,7 @@ def test_each_folder_in_which_nothing_can_be_replaced_is_named_before_any_change
     paths = named(ran(name)[0])
     state, says = REFUSED_FOLDER[kind]
     folders = {str(Path(path).parent) for path in paths}
-    # undo has nothing to do where nothing is
+    # undo does nothing where nothing was changed
     there = dict.fromkeys(paths, FILE) if name.startswith("undo_") else {}
     node({**dict.fromkeys(folders, state), **there})
     script, why = ran(name)
@@ -240,13 +240,13 @@ def test_all_problems_are_told_at_once() -> None:
     assert "/etc/c" not in str(error.value)
 
 
-# What is seen of a real file system
+# What the fact sees of a real file system
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make these")
 
 
 def look(*paths: Path, before: str = "") -> dict[str, FileState]:
-    """What the fact says of paths; in a mount namespace of its own if something is done before."""
+    """Return what the fact says of paths, after a command in its own mount namespace if given."""
     text = Files().command(tuple(map(str, paths))).get_raw_value()
     shell = ["unshare", "-m", "sh", "-c", f"{before}\n{text}"] if before else ["sh", "-c", text]
     done = subprocess.run(shell, capture_output=True, text=True, check=True)
@@ -281,7 +281,7 @@ def test_kinds_are_seen_as_they_are(tmp_path: Path) -> None:
 
 @pytest.fixture
 def flagged(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
-    """Makes files and folders with a flag of chattr."""
+    """Make files and folders with a flag of chattr."""
     made: list[Path] = []
 
     def make(flag: str, kind: str = "file") -> Path:
@@ -346,20 +346,21 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     assert done.stdout == b""
 
 
-# What comes back
+# What undo restores
 
 
 def acl(user: int) -> bytes:
-    """An ACL by which a user may read and write, as the kernel keeps it (linux/posix_acl_xattr.h):
-    tag, permissions and id of each entry."""
+    """Return an ACL by which a user may read and write, in the kernel's form.
+
+    That is tag, permissions and id of each entry (linux/posix_acl_xattr.h)."""
     entries = [(0x01, 6, -1), (0x02, 6, user), (0x04, 4, -1), (0x10, 6, -1), (0x20, 4, -1)]
     packed = (struct.pack("<HHi", *entry) for entry in entries)
     return struct.pack("<I", 2) + b"".join(packed)
 
 
 def listing(root: Path) -> dict[str, tuple[Any, ...]]:
-    """All that there is of each path below a folder: what it is, content, target, mode, owners,
-    time of content, extended attributes, ACL among them."""
+    """Return all that each path below a folder has: its kind, content, target, mode, owners,
+    time of content, and extended attributes with the ACL."""
     seen: dict[str, tuple[Any, ...]] = {}
     for path in sorted(root.rglob("*")):
         how = path.lstat()
@@ -375,7 +376,7 @@ def listing(root: Path) -> dict[str, tuple[Any, ...]]:
 
 
 def attributed(path: Path) -> None:
-    """Give a file all that a file may have beside its content."""
+    """Give a file everything that a file may have besides its content."""
     path.chmod(0o664)
     os.utime(path, (1_000_000_000, 1_000_000_000))
     try:
@@ -477,7 +478,7 @@ def test_what_had_no_effect_is_taken_back_exactly(
 
 
 def test_a_step_that_fails_takes_those_before_it_back(place: Node) -> None:
-    """Such as a file that has become immutable since it was looked at."""
+    """A file may have become immutable since the fact was read."""
     one, two = place.path("etc/folder/a"), place.path("etc/folder/b")
     regular(one)
     regular(two)
@@ -512,7 +513,7 @@ def test_a_merged_file_keeps_all_that_it_has_beside_its_content(
 
 
 def besides(listed: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-    """What there is of paths beside content and its time."""
+    """Return what paths have besides their content and its time."""
     return {path: (*how[1:4], *how[5:]) for path, how in listed.items()}
 
 

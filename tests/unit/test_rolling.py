@@ -1,4 +1,4 @@
-"""What stops pods goes in turns: who may go, what the cluster is told, what a killed run left."""
+"""Test turns: who may go, what the cluster is told, and what a killed run has left."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Cluster:
 
 @dataclass
 class Node:
-    """What all hosts of a run answer in the middle of an operation, and what was done on them."""
+    """The answers of all hosts in the middle of an operation, and what was done on them."""
 
     looks: list[StandingState] = field(default_factory=lambda: [WELL])
     steps: list[str] = field(default_factory=list)
@@ -84,11 +84,11 @@ class Node:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     node = Node()
-    monkeypatch.setattr(cordon, "_look", node.look)
+    monkeypatch.setattr(cordon, "_read_standing", node.look)
     monkeypatch.setattr(cordon, "_ask", node.ask)
     monkeypatch.setattr(cordon, "run_script", node.run_script)
     monkeypatch.setattr(rolling, "run", node.run)
-    # a clock that only goes on while somebody waits: how busy the machine is says nothing here
+    # a clock that moves only while somebody waits, so that a busy computer changes nothing
     clock = [0.0]
     waits = SimpleNamespace(sleep=lambda seconds: clock.append(clock.pop() + seconds))
     monkeypatch.setattr(cordon, "gevent", waits)
@@ -97,7 +97,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
 
 
 def how(cluster: Cluster | None = None, **more: Any) -> Rolling:
-    """The node pi1 of a cluster."""
+    """Describe how the node pi1 of a cluster is drained."""
     kubectl: Any = cluster
     return Rolling(kubectl=kubectl, node="pi1", **more)
 
@@ -141,7 +141,7 @@ def test_pods_that_nobody_is_there_to_end_are_not_waited_for(
 
 
 def test_a_node_whose_kubelet_was_dead_before_need_not_become_ready(node: Node) -> None:
-    """The cluster may hear of it only now; another operation may be there to start it."""
+    """The cluster may notice it only now, and another operation may be there to start it."""
     dead = StandingState(joined=True, problems={"kubernetes": "kubelet does not answer"})
     node.looks = [dead]
 
@@ -188,7 +188,7 @@ def test_a_node_that_cannot_be_drained_is_left_as_it_is(
     assert not take(nodes, how(cluster), name="pi4")
     assert "work" not in node.steps
     assert "not restarted, because pi1: pi1 cannot be drained" in caplog.text
-    assert "; mend that and run again" in caplog.text
+    assert "; fix that and run again" in caplog.text
 
 
 def test_a_cordoned_node_that_cannot_be_drained_stays_cordoned(node: Node) -> None:
@@ -328,7 +328,7 @@ def test_no_controller_goes_while_another_one_is_not_ready() -> None:
     with pytest.raises(ClusterError, match="another one, pi7, is not Ready; look at") as error:
         check_may_leave(controller, nodes)
     assert "kubectl delete node pi7) and out of controllers" in str(error.value)
-    # the proxy takes no API server away, and who has not joined is no reason
+    # the proxy has no API server to take away, and controllers that have not joined do not count
     assert check_may_leave(replace(controller, controller=False), nodes) == UP
     assert check_may_leave(controller, {"pi1": UP, "pi4": UP}) == UP
 
@@ -406,14 +406,14 @@ def test_a_node_that_is_whole_is_left_at_work_while_another_is_not() -> None:
     turns.problems = {"pi4": "Docker does not answer"}
 
     assert turns.why_closed("pi1") == "pi4: Docker does not answer"
-    assert turns.why_closed("pi4") == "", "who mends it must be let through"
+    assert turns.why_closed("pi4") == "", "the turn that may fix it must be let through"
     turns.failed = "pi7: broken"
     assert turns.why_closed("pi4") == "pi7: broken"
 
 
 @pytest.fixture
 def stands(monkeypatch: pytest.MonkeyPatch) -> dict[str, StandingState]:
-    """How each host stands, as an operation reads it."""
+    """Let each host stand in its cluster as a test says."""
     found: dict[str, StandingState] = {}
     monkeypatch.setattr(rolling, "observe", lambda fact: found[rolling.current()[1].name])
     return found
@@ -469,11 +469,11 @@ def test_a_broken_node_is_known_before_another_takes_its_turn(
 
     assert not take(nodes, how())
     assert "not restarted, because pi4: Docker does not answer" in caplog.text
-    # its turn leaves it as it was
+    # its turn does not fix it
     node.looks = [ILL]
     assert take(nodes, how(), before=ILL, name="pi4")
     assert not take(nodes, how())
-    # it mends itself, and the others may go
+    # the node works again, so the others may go
     node.looks = [WELL]
     assert take(nodes, how(), before=ILL, name="pi4")
     assert take(nodes, how())
@@ -481,7 +481,7 @@ def test_a_broken_node_is_known_before_another_takes_its_turn(
 
 @operation()
 def mend(stands: dict[str, StandingState]) -> Commands:
-    """What comes between the two calls."""
+    """Change how a node stands, between the two calls."""
     host = rolling.current()[1]
     if stands[host.name].problems:
         yield FunctionCommand(lambda: stands.update({host.name: LEFT}), (), {})

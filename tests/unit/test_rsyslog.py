@@ -1,4 +1,4 @@
-"""Logs to the log server: rsyslog's files, the settings, and the script, run by a shell."""
+"""Test logs to the log server: rsyslog's files, the settings, and the script, run by a shell."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from chaos_engine.operations.rsyslog import (
     UNIT,
     apply,
     check,
-    due,
     paths_of,
     put_aside,
+    with_restart,
 )
 from chaos_engine.templates import render
 from tests.unit.scripts import GROUP, OWNER, Sandbox
@@ -159,10 +159,10 @@ def test_rsyslogd_accepts_the_configuration(tmp_path: Path, protocol: str) -> No
 
 
 class Node(Sandbox):
-    """A directory with rsyslog's files; rsyslogd, dpkg and apt-get are stand-ins."""
+    """A folder with rsyslog's files; rsyslogd, dpkg and apt-get are stand-ins."""
 
     def forward(self, todo: Plan, installed: bool, before: str = "", **stand_ins: str) -> int:
-        """Run the script, and keep what it said."""
+        """Run the script, and keep what it printed."""
         (self.root / "etc/rsyslog.d").mkdir(parents=True, exist_ok=True)
         programs = self.root / "bin"
         programs.mkdir(exist_ok=True)
@@ -172,7 +172,7 @@ class Node(Sandbox):
                 f'#!/bin/sh\necho "{name} $*" >> {self.root}/systemctl.log\n{body}\n'
             )
             (programs / name).chmod(0o755)
-        todo = due(todo)
+        todo = with_restart(todo)
         text = compose(
             todo, check(todo, installed), apply(todo, installed), before=put_aside(todo.remove)
         )
@@ -221,7 +221,7 @@ def test_a_configuration_that_rsyslogd_refuses_changes_nothing(node: Node, refus
 
 
 def test_an_enabled_rsyslog_is_one_that_syslog_socket_finds(node: Node) -> None:
-    """Started before it is enabled, it has no name syslog.service and gets no socket."""
+    """Started before it is enabled, it has not got its alias syslog.service, and gets no socket."""
     assert node.forward(Plan(start=(UNIT,), enable=(UNIT,)), True) == 0, node.said
     assert node.calls.index("enable rsyslog.service") < node.calls.index(
         "restart -- rsyslog.service"
@@ -229,7 +229,7 @@ def test_an_enabled_rsyslog_is_one_that_syslog_socket_finds(node: Node) -> None:
 
 
 def test_rsyslog_does_not_run_while_it_gets_its_other_name(node: Node) -> None:
-    """systemd would take it for dead then, and start another one beside it."""
+    """systemd would take it for dead, and start a second one beside it."""
     assert node.forward(Plan(enable=(UNIT,)), True) == 0, node.said
     acts = [call for call in node.calls if "rsyslog.service" in call and "reset" not in call]
     assert acts[:4] == [

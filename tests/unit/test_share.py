@@ -1,4 +1,4 @@
-"""Work on the log share: what the shell function does with hostile things, and the copy on it."""
+"""Test work on the log share: hostile things in it, and the copy of HAProxy's configuration."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(script: str, *words: str, path: str = "") -> subprocess.CompletedProcess
 
 
 def on(share: Path, script: str, *words: str, seconds: int = 5) -> tuple[int, str]:
-    """Run a script on a share that is a folder; its status and what it said."""
+    """Run a script on a share that is a folder; return its status and what it printed."""
     ran = run(
         f'set -eu\n{CONFINED}\nconfined "$@" || exit', str(seconds), str(share), script, *words
     )
@@ -134,7 +134,7 @@ def test_a_file_that_nobody_writes_holds_nobody(share: Path) -> None:
 
 
 def test_what_ignores_its_end_holds_nobody(share: Path) -> None:
-    """A process that waits in the kernel does, with the lock open and an output to write to."""
+    """A process that waits in the kernel outlives it, with the lock and an output open."""
     programs = share.parent / "bin"
     programs.mkdir()
     stand_in(programs)
@@ -147,7 +147,7 @@ def test_what_ignores_its_end_holds_nobody(share: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["unshare", "mount", "mountinfo"])
 def test_where_links_could_be_followed_nothing_is_done(share: Path, broken: str) -> None:
-    """A kernel before 5.10 takes the option, and does nothing."""
+    """A kernel before 5.10 accepts the option, and ignores it."""
     programs = share.parent / "bin"
     programs.mkdir()
     stand_in(programs)
@@ -220,7 +220,7 @@ def test_the_copys_state_is_read() -> None:
 
 
 class Node:
-    """A directory for a node's, and its share; namespaces are real."""
+    """A folder in place of a node's, and its share; namespaces are real."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -273,7 +273,7 @@ def node(tmp_path: Path) -> Node:
 
 
 def written(folder: Path) -> dict[str, tuple[int, ...]]:
-    """What tells whether a folder, or what is in it, was changed or made."""
+    """Return what shows whether a folder, or something in it, was changed or made."""
     return {
         str(path): (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_size, stat.st_ctime_ns)
         for path in (folder, *folder.iterdir())
@@ -302,7 +302,7 @@ def test_the_copy_is_written_and_noted_once(node: Node) -> None:
 
 
 def plant(node: Node, what: str, path: Path) -> None:
-    """Put something on the share that is no copy."""
+    """Put something on the share that is not a copy."""
     outside = node.root / "outside"
     path.parent.mkdir(exist_ok=True)
     if what == "link":
@@ -369,7 +369,7 @@ def test_a_folder_in_the_copys_place_is_left_to_people(node: Node) -> None:
 
 @AS_ROOT
 def test_a_folder_in_the_links_place_is_moved_aside(node: Node) -> None:
-    """It held the socket, and may have held the configuration."""
+    """Such a folder held the socket, and may hold the configuration."""
     Path(node.link).mkdir(parents=True)
     (Path(node.link) / "admin.sock").touch()
     (Path(node.link) / "haproxy.cfg").write_text("old\n")
@@ -401,7 +401,7 @@ def test_folders_that_are_exchanged_in_mid_run_lead_nowhere(node: Node) -> None:
 
 
 def undo(node: Node, *calls: str) -> str:
-    """Run functions of undo's on the share."""
+    """Run undo's functions on the share."""
     script = f"set -eu\nconcern=haproxy\n{KEEP}{BACK}\n" + "\n".join(calls)
     ran = run(node.localise(script))
     assert ran.returncode == 0, ran.stderr
@@ -490,7 +490,7 @@ def test_undo_goes_on_where_the_share_has_something_else(node: Node) -> None:
 def test_what_the_node_remembers_is_looked_at_and_leads_nowhere(
     node: Node, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # which is below another folder here
+    # it is below another folder here
     monkeypatch.setattr(undo_operations, "on_share", lambda path: True)
     node.publish()
     Path(node.config.path).unlink()

@@ -1,4 +1,4 @@
-"""The last block of a run: what it says of each node, and the file that it is written to."""
+"""Test the last block of a run: what it says of each node, and the file with the same content."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def obedient(settings: ObeySettings) -> None:
 
 
 def block(caplog: pytest.LogCaptureFixture, nodes: Nodes) -> list[str]:
-    """The lines of the summary, which must be there once, as plain text."""
+    """Return the lines of the summary as plain text; there must be one summary."""
     with ctx_state.use(nodes.state):
         disconnect_all(nodes.state)
         disconnect_all(nodes.state)
@@ -292,7 +292,9 @@ def test_the_run_after_a_preview_tells_its_own_reasons_once(of_words: Any) -> No
     nodes.execute()
     with nodes.on():
         reasons = part(Reasons)
-    assert reasons.told[False] == reasons.told[True] == {"Obey | Do it": ["the word is change"]}
+    assert (
+        reasons.printed[False] == reasons.printed[True] == {"Obey | Do it": ["the word is change"]}
+    )
 
 
 def test_a_line_names_the_first_of_many_operations() -> None:

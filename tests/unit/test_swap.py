@@ -1,4 +1,4 @@
-"""Swap: what is found of it on real systems, what is done about it, and the script that does it."""
+"""Test swap: what real systems have, what is decided, and the script."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_no_line_is_lost_and_a_second_time_changes_nothing(lines: list[str], end
 
 
 def answer(fstab: str = FSTAB_UBUNTU, *more: str) -> list[str]:
-    """What the fact's script answers on Ubuntu with a swap file."""
+    """Return what the fact's script prints on Ubuntu with a swap file."""
     return [
         "area Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority",
         r"area /my\040swap                             file" + "\t\t1048572\t\t20480\t\t-2",
@@ -187,7 +187,7 @@ def test_the_script_answers_for_a_node(tmp_path: Path, units: tuple[str, ...]) -
 
 
 def turners(root: Path, there: dict[str, str], disabled: tuple[str, ...] = ()) -> dict[str, str]:
-    """What the fact finds among these files, all executable, made below a folder."""
+    """Make these files, all executable, below a folder; return what the fact finds among them."""
     for name, text in there.items():
         path = root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +241,7 @@ modprobe zram; mkswap /dev/zram0
             },
             {"/etc/cron.d/x": "/x.sh"},
         ),
-        # what only looks, or talks of it
+        # files that only look at swap, or mention it
         ({"/etc/cron.d/x": "* * * * * root swapon --show; swapon -s; /sbin/swapon\n"}, {}),
         ({ZRAM: "[Service]\n# ExecStart=/sbin/swapon /s\n; swapon /s\nExecStart=/bin/true\n"}, {}),
         ({"/etc/systemd/system/off.service": "[Service]\nExecStart=/sbin/swapon /s\n"}, {}),
@@ -329,7 +329,7 @@ def test_swap_whose_content_does_not_fit_stays_until_the_next_boot() -> None:
     assert plan(short).turn_off == ()
     assert stays_until_boot(short, configured=False)
     assert stays_until_boot(short, configured=True)
-    # as long as it would come back, a reboot is of no use
+    # a reboot does not help as long as swap would come back
     assert stays_until_boot(replace(short, fstab=FSTAB_UBUNTU), configured=False)
     assert not stays_until_boot(replace(short, fstab=FSTAB_UBUNTU), configured=True)
 
@@ -391,6 +391,6 @@ def test_a_swapoff_that_fails_masks_nothing(tmp_path: Path) -> None:
 
 
 def localise(box: Sandbox, text: str) -> str:
-    """The commands as `files.transaction` runs them, below a directory."""
+    """Run the commands as `files.transaction` does, below a folder."""
     text = text.replace("/etc/systemd/system", f"{box.root}/system")
     return f"set -eu\n{TELL}\n{KEEP}\n" + text.replace("/proc/swaps", f"{box.root}/swaps")

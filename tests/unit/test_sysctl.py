@@ -1,4 +1,4 @@
-"""Kernel modules and parameters."""
+"""Test kernel modules and parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDERS = ("/etc/sysctl.d", "/usr/lib/sysctl.d")
 
 
 def answer(texts: dict[str, str], *more: str) -> list[str]:
-    """What the fact's command answers, with files by their path."""
+    """Return what the fact's command prints, with files by their paths."""
     lines = [f"file {path}" for path in texts] + [""]
     lines += [f"{path}:{line}" for path, text in texts.items() for line in text.splitlines()]
     return [base64.b64encode("".join(f"{line}\n" for line in lines).encode()).decode(), *more]

@@ -1,4 +1,4 @@
-"""Undo: what is decided of what a node remembers, and the scripts, run by a shell."""
+"""Test undo: what is decided by the node's manifest, and the scripts, run by a shell."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ TAKEN_OUT = {
 
 
 def take_out(path: str, current: bytes, original: bytes | None, written: bytes) -> bytes | None:
-    """What undo makes of a merged file, by what its concern declares."""
+    """Return a merged file after undo, by the function that its concern declares."""
     return take_out_by(path, current, original, written, TAKEN_OUT)
 
 
 class Node(Sandbox):
-    """A directory that stands for a node, with a systemctl that knows units and remembers them."""
+    """A folder in place of a node, with a systemctl that keeps the state of units."""
 
     UNITS = """
     systemctl() {
@@ -92,15 +92,15 @@ class Node(Sandbox):
         assert ran.returncode == 0, ran.stderr
 
     def remembered(self) -> Remembered:
-        """What the fact says."""
+        """Return what the fact says."""
         script = self.localise(Manifest().command())
         ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
         return Manifest().parse(ran.stdout.splitlines())
 
     def undo(self, concern: str, before: str = "", ok: bool = True) -> Changes:
-        """Undo a concern; what was to be done with files."""
+        """Undo a concern; return what was decided for its files."""
         found = self.remembered()
-        # the state that is remembered is by real paths
+        # here the notes have paths below the folder that stands for the node
         how = DECLARED[concern].undo
         take_out = {self.localise(path): how.take_out[path] for path in how.take_out}
         how = replace(how, take_out=take_out)
@@ -112,7 +112,7 @@ class Node(Sandbox):
         return files
 
     def tree(self) -> dict[str, tuple[str, int]]:
-        """Files and their content and mode, but for what this package keeps, and logs of calls."""
+        """Return all files with content and mode, without this package's own and logs of calls."""
         return {
             str(path.relative_to(self.root)): (
                 str(path.readlink()) if path.is_symlink()
@@ -360,7 +360,7 @@ def test_a_node_of_a_cluster_is_refused_for_what_it_needs() -> None:
 
 
 def programs(folder: Path, **bodies: str) -> str:
-    """Programs that write down how they are called, and where they are found first."""
+    """Make programs that record how they are called; return a shell line that has them found."""
     for name, body in bodies.items():
         path = folder / name.replace("_", "-")
         path.write_text(f'#!/bin/sh\necho "{path.name} $*" >>{folder}/log\n{body}\n')
@@ -388,7 +388,7 @@ esac; exit 0"""
 
 
 def remove(sandbox: Sandbox, *packages: str, needs: str = "") -> tuple[list[str], str]:
-    """What is called to remove packages that are all installed, and what is left to nobody."""
+    """Return the calls that remove installed packages, and the entries that are left."""
     names = " ".join(package.split()[1] for package in packages)
     before = programs(
         sandbox.root,
@@ -403,7 +403,7 @@ def remove(sandbox: Sandbox, *packages: str, needs: str = "") -> tuple[list[str]
     before += f'export INSTALLED="{names}" NEEDS_IPTABLES="{needs}"\n'
     quoted = " ".join(f"'{package}'" for package in packages)
     script = f'{PRELUDE}{KEEP}{PLAIN}{BACK}\nremove_packages {quoted}\nprintf %s "$left"'
-    # what is not this package's own is left alone here
+    # paths outside this package's own folders are left alone here
     script = script.replace("[ -d /opt ] || mkdir -m 755 /opt", ":")
     ran = sandbox.run(script.replace("/var/lib/docker", f"{sandbox.root}/docker"), before=before)
     assert ran.returncode == 0, ran.stderr
@@ -424,7 +424,7 @@ def test_what_was_installed_is_purged_and_dockers_data_stays(tmp_path: Path) -> 
 
 
 def test_a_link_in_place_of_a_packages_folder_stays(tmp_path: Path) -> None:
-    """Which dpkg takes away with the package (findings/dpkg-link-for-folder.sh)."""
+    """dpkg removes such a folder with the package (findings/dpkg-link-for-folder.sh)."""
     (tmp_path / "etc/dotfiles").mkdir(parents=True)
     link, own = tmp_path / "etc/docker", tmp_path / "usr"
     link.symlink_to("dotfiles")
@@ -464,7 +464,7 @@ def test_what_every_system_needs_stays(tmp_path: Path) -> None:
 def again(
     sandbox: Sandbox, *packages: str, madison: str = "", apt_get: str = "", installed: str = "none"
 ) -> tuple[int, list[str], str]:
-    """How packages that were removed are installed again."""
+    """Return the calls that install removed packages again."""
     before = programs(
         sandbox.root,
         apt_get=apt_get,
@@ -629,7 +629,7 @@ def test_a_node_that_remembers_nothing_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_an_image_with_a_digest_is_removed(tmp_path: Path, there: bool) -> None:
-    """As Docker does: ``docker image ls`` lists none by tag and digest together."""
+    """Docker does so: ``docker image ls`` lists no image by tag and digest together."""
     image = f"haproxy:3.0@sha256:{'c2' * 32}"
     docker = f"""
     docker_runs() {{ :; }}

@@ -1,4 +1,4 @@
-"""What is said of a node's health, and what the exit code makes of it."""
+"""Test the report of a node's health, and the exit code."""
 
 from __future__ import annotations
 
