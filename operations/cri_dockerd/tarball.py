@@ -136,7 +136,7 @@ def _check_member(member: tarfile.TarInfo) -> None:
         raise ValueError(f"its member {shown(member.name)} has a size below 0")
     # a sparse file unpacks to more than the archive holds
     if member.issparse() or not (member.isfile() or member.isdir()):
-        raise ValueError(f"its member {shown(member.name)} is neither a file nor a directory")
+        raise ValueError(f"its member {shown(member.name)} is neither a file nor a folder")
 
 
 def _check_program(program: bytes, architecture: str) -> None:

@@ -94,7 +94,7 @@ def _described(state: FileState) -> str:
         to = f"to {leads[state.leads_to]}" if state.leads_to in leads else "that leads nowhere"
         return f"a symbolic link {to}"
     if state.kind == "directory":
-        return "a directory"
+        return "a folder"
     return "a file" if state.kind == "file" else "a device, socket or FIFO"
 
 

@@ -199,7 +199,10 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
 
 
 def sealed(text: str) -> str:
-    """Return the configuration with its checksum in a last line. The start script wants that."""
+    """Return the configuration with its checksum in a last line.
+
+    The start script runs no configuration with another checksum.
+    """
     return f"{text}{CHECKSUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 

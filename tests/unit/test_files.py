@@ -147,7 +147,7 @@ def test_a_file_system_without_modes_is_compared_by_content_only() -> None:
 
 def test_a_directory_in_a_files_place_refuses_the_node() -> None:
     found = {CONF: FileState("directory", "755", "root", "root", 4096)}
-    with pytest.raises(NodeError, match=r"is a directory.*move it away"):
+    with pytest.raises(NodeError, match=r"is a folder.*move it away"):
         plan([File(CONF, "{}")], [], [], found, {}, {})
 
 

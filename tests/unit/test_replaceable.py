@@ -45,7 +45,7 @@ FOLDER = FileState("directory", "755", "root", "root", 4096)
 LINK = FileState("link", "777", "root", "root", 7, leads_to="file")
 
 REFUSED = {
-    "folder": (FOLDER, "{} is a directory, a file is wanted there; move it away"),
+    "folder": (FOLDER, "{} is a folder, a file is wanted there; move it away"),
     "device": (
         replace(FILE, kind="other", sha256=None),
         "{} is a device, socket or FIFO, a file is wanted there; move it away",
@@ -235,7 +235,7 @@ def test_all_problems_are_told_at_once() -> None:
     found = {"/etc/a": FOLDER, "/etc/b": replace(FILE, fixed="mounted"), "/etc/c": FILE}
     with pytest.raises(NodeError) as error:
         refuse(["/etc/a", "/etc/b", "/etc/c"], found)
-    assert "/etc/a is a directory" in str(error.value)
+    assert "/etc/a is a folder" in str(error.value)
     assert "umount /etc/b" in str(error.value)
     assert "/etc/c" not in str(error.value)
 
