@@ -70,18 +70,12 @@ def mount_log_share(
     """
     wanted = tuple(wanted)
     share = _share_title(volume)
-    problem = mount_conflict(_mounted(), observe(LogShares))
-    if problem:
-        raise NodeError(problem)
-    todo = with_remount(
-        files.decide(wanted, units=[SHARE, CHECK]), _observed_problem(volume, ram_size)
-    )
-    harden = (
-        f"{HELPER} check"
-        if missing_flags(_mounted()) and not _observed_problem(volume, ram_size)
-        else ""
-    )
-    if volume and has_unchecked_graph(_mounted()) and not _observed_problem(volume, ram_size):
+    if conflict := mount_conflict(_mounted(), observe(LogShares)):
+        raise NodeError(conflict)
+    problem = _observed_problem(volume, ram_size)
+    todo = with_remount(files.decide(wanted, units=[SHARE, CHECK]), problem)
+    harden = f"{HELPER} check" if missing_flags(_mounted()) and not problem else ""
+    if volume and has_unchecked_graph(_mounted()) and not problem:
         warn(
             f"{TARGET} was mounted by an older version, with any graph that a storage server "
             "sends; the next boot mounts it with a checked one: reboot the node when it suits"
@@ -89,9 +83,9 @@ def mount_log_share(
     if not todo and not harden:
         current()[1].noop(f"{TARGET}: on {share or 'RAM'}")
         return
-    if _observed_problem(volume, ram_size):
+    if problem:
         verb = f"mount {volume}" if share else "put it into RAM"
-        because(f"{verb}: {_observed_problem(volume, ram_size)}")
+        because(f"{verb}: {problem}")
         todo = replace(todo, repairs=repairs(todo, volume, ram_size))
     if harden:
         because(f"give {TARGET} the flags {', '.join(missing_flags(_mounted()))}")

@@ -79,10 +79,7 @@ def plan(
     decided = Plan(
         write,
         remove,
-        any(
-            "/systemd/system/" in path and not _is_for_missing_unit(path, states)
-            for path in touched
-        )
+        any("/systemd/system/" in path and not _unit_missing(path, states) for path in touched)
         or any(s.need_daemon_reload for s in states.values()),
         tuple(stop),
         tuple(start),
@@ -170,7 +167,7 @@ def only_read(unit: Unit, files: Iterable[File]) -> File | None:
     return next((file for file in files if unit.reads == (file.path,)), None)
 
 
-def _is_for_missing_unit(path: str, states: Mapping[str, UnitState]) -> bool:
+def _unit_missing(path: str, states: Mapping[str, UnitState]) -> bool:
     """Tell whether a path is a drop-in of a unit that is not installed yet.
 
     systemd need not be reloaded for it: the installation of the unit does that.

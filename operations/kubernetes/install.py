@@ -100,11 +100,9 @@ def install_kubernetes(
     old_sources = sources_to_remove(sources)
     rolling = rolling or Rolling()
     joined = node_standing(rolling).joined
-    step_warning = "kubelet" in found and check_version_step(
-        upstream(found["kubelet"].version), version, joined
-    )
-    if step_warning:
-        warn(step_warning)
+    skew = "kubelet" in found and check_skew(upstream(found["kubelet"].version), version, joined)
+    if skew:
+        warn(skew)
     keyring = observe(Content, path=KEYRING)
     signers = observe(RepositorySigners, minor=minor_of(version))
     fault = key_fault(keyring, signers, time.time())
@@ -187,7 +185,7 @@ def upstream(version: str) -> str:
     return version.rpartition(":")[2].partition("-")[0]
 
 
-def check_version_step(installed: str, wanted: str, joined: bool) -> str:
+def check_skew(installed: str, wanted: str, joined: bool) -> str:
     """Return a warning for a step of kubelet from one version to another, "" if none is due.
 
     + installed, wanted: versions, as ``1.36.2``

@@ -76,7 +76,7 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
     **Example:** ``report_configuration(gates={}, log_size="10m")``
     """
     found = observe(KubeletConfiguration)
-    problems = [*configuration_problems(found, gates, log_size)]
+    problems = [*flaws(found, gates, log_size)]
     for problem in problems:
         warn(
             f"{problem}. Change that for the cluster: kubectl -n kube-system edit configmap "
@@ -88,9 +88,7 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
     yield from ()
 
 
-def configuration_problems(
-    config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str
-) -> Iterator[str]:
+def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
     """Say what is wrong in a kubelet's configuration, nothing for an empty one: a pure function."""
     if not config:
         return

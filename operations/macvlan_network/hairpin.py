@@ -66,9 +66,7 @@ def add_hairpin_link(
             f"{link} is a network interface of the node already, but no macvlan link; choose "
             f"another {setting('hairpin_link')}, or remove it"
         )
-    differs = link_differences(
-        links, observe(Interface, interface=parent), link, parent, address, vip
-    )
+    differs = link_problems(links, observe(Interface, interface=parent), link, parent, address, vip)
     if not any(f"{address}/32" in one.addresses for one in links.values()):
         owners = observe(AddressOwners, addresses=((str(address), CONTAINER),))
         if owner := owners.get(str(address)):
@@ -102,7 +100,7 @@ def repairs(
 ) -> tuple[Repair, ...]:
     """Return the repairs of what differs: a pure function.
 
-    + differs: what `link_differences` returns
+    + differs: what `link_problems` returns
     """
     found = []
     for thing in differs:
@@ -116,7 +114,7 @@ def repairs(
     return tuple(found)
 
 
-def link_differences(
+def link_problems(
     links: Mapping[str, MacvlanLink],
     parent_state: InterfaceState | None,
     link: str,

@@ -85,9 +85,8 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
     if other_containers:
         problem = (
             f"the Docker network {wanted.name} has {', '.join(differs)}, and cannot be made anew "
-            "while other containers belong to it, running or not: "
-            f"{', '.join(other_containers)}; remove "
-            f"each, or take it off: docker network disconnect -f {wanted.name} CONTAINER"
+            f"while other containers belong to it, running or not: {', '.join(other_containers)}; "
+            f"remove each, or take it off: docker network disconnect -f {wanted.name} CONTAINER"
         )
     if problem:
         raise NodeError(problem)

@@ -34,7 +34,7 @@ from chaos_engine.operations.haproxy.container import (
     sealed,
     with_restart,
 )
-from chaos_engine.operations.macvlan_network.hairpin import link_differences
+from chaos_engine.operations.macvlan_network.hairpin import link_problems
 from chaos_engine.templates import render
 from tests.unit.scripts import Sandbox
 from tests.unit.share import stand_in
@@ -313,7 +313,7 @@ PARENT = InterfaceState(
 def test_each_piece_of_the_hairpin_is_missed(
     links: dict[str, MacvlanLink], parent: InterfaceState, expected: list[str]
 ) -> None:
-    found = link_differences(links, parent, "lb-hairpin", "eth0", HAIRPIN, VIP)
+    found = link_problems(links, parent, "lb-hairpin", "eth0", HAIRPIN, VIP)
     assert len(found) == len(expected)
     assert all(text.startswith(start) for text, start in zip(found.values(), expected, strict=True))
 

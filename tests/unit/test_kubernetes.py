@@ -32,15 +32,15 @@ from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.kubernetes.install import (
     SOURCE,
-    check_version_step,
+    check_skew,
     compose,
     is_at_version,
     source_file,
     sources_to_remove,
 )
 from chaos_engine.operations.kubernetes.kubelet import (
-    configuration_problems,
     docker_bytes,
+    flaws,
     quantity,
     restarts_in_vain,
 )
@@ -217,14 +217,12 @@ def test_any_revision_of_the_version_will_do(version: str, complete: bool, expec
 def test_a_joined_node_goes_up_one_minor_version_at_a_time(
     now: str, then: str, refused: str
 ) -> None:
-    check_version_step(now, then, joined=False)
+    check_skew(now, then, joined=False)
     if not refused:
-        assert bool(check_version_step(now, then, joined=True)) == (
-            now.split(".")[1] != then.split(".")[1]
-        )
+        assert bool(check_skew(now, then, joined=True)) == (now.split(".")[1] != then.split(".")[1])
         return
     with pytest.raises(NodeError, match=refused):
-        check_version_step(now, then, joined=True)
+        check_skew(now, then, joined=True)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +301,7 @@ def test_kubectl_exec_works_beside_a_cri_dockerd_that_says_no_scheme(
 def test_kubelet_never_rotates_a_log_before_docker_does(size: str) -> None:
     files, _ = configuration(settings(docker_log_max_size=size), "pi1")
     config = documents(files[2].content)["KubeletConfiguration"]
-    assert [*configuration_problems(config, {}, size)] == []
+    assert [*flaws(config, {}, size)] == []
     assert (quantity(config["containerLogMaxSize"]) or 0) > docker_bytes(size)
 
 
@@ -337,7 +335,7 @@ def test_quantities_are_read_as_kubernetes_reads_them(text: str, number: float |
 def test_what_a_joined_kubelet_is_told_amiss_is_named(
     config: dict[str, Any], size: str, problems: list[str]
 ) -> None:
-    found = [*configuration_problems(config, {"ExtendWebSocketsToKubelet": False}, size)]
+    found = [*flaws(config, {"ExtendWebSocketsToKubelet": False}, size)]
     assert len(found) == len(problems)
     assert all(problem in text for problem, text in zip(problems, found, strict=True))
 

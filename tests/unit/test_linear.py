@@ -47,7 +47,7 @@ from chaos_engine.operations.haproxy.container import Proxy, container_conflict,
 from chaos_engine.operations.journald import overrides
 from chaos_engine.operations.kernel import cmdline
 from chaos_engine.operations.macvlan_network.commands import Macvlan, network_conflict
-from chaos_engine.operations.macvlan_network.hairpin import link_differences
+from chaos_engine.operations.macvlan_network.hairpin import link_problems
 from chaos_engine.operations.rolling.kubectl import error_lines, parse_nodes
 from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.undo import concerns as undo
@@ -349,7 +349,7 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         lambda n: {f"n{i}": DockerNetwork("bridge", "", "", ("10.0.0.0/24",)) for i in range(n)},
     ),
     "hairpin": on(
-        lambda found: link_differences(
+        lambda found: link_problems(
             found, None, "lb-hairpin", "eth0", IPv4Address("192.168.1.222"), VIP
         ),
         links,
