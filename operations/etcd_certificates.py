@@ -19,7 +19,7 @@ def report_key(path: AbsolutePath) -> Commands:
 
     + path: where the key would be
 
-    The key is left there: it may be somebody else who put it there.
+    The key is left there: somebody else may have put it there.
 
     **Example:** ``report_key(name="Report the key", path="/etc/kubernetes/client.key")``
     """

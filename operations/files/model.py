@@ -138,7 +138,7 @@ class Plan:
 
 
 def unit_files(files: Iterable[File]) -> tuple[File, ...]:
-    """Return those of the files that are unit files; drop-ins are none."""
+    """Return those of the files that are unit files; drop-ins do not count."""
     return tuple(file for file in files if posixpath.dirname(file.path) == UNITS)
 
 

@@ -60,9 +60,9 @@ class Kubectl:
     def cordon(self, name: str, wanted: bool = True) -> None:
         """Cordon a node or, without `wanted`, uncordon it.
 
-        Raises `ClusterError` if the node is not so afterwards. kubectl's exit status is no help: it
-        is 0 even where the cluster refuses the change (``RunCordonOrUncordon`` in kubectl's
-        pkg/cmd/drain/drain.go).
+        Raises `ClusterError` if the cluster says otherwise afterwards. kubectl's exit status is no
+        help: it is 0 even where the cluster refuses the change (``RunCordonOrUncordon`` in
+        kubectl's pkg/cmd/drain/drain.go).
         """
 
         def attempt() -> None:

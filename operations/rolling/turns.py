@@ -134,7 +134,10 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
 
 
 def problem_of(work: Callable[[], str]) -> str:
-    """Do some work; return what went wrong, also if it raised an error that a node can cause."""
+    """Do some work; return what went wrong, "" if nothing did.
+
+    An error that a node or its cluster can cause counts as what went wrong.
+    """
     try:
         return work()
     except (NodeError, ClusterError, OSError, SSHException) as error:

@@ -249,8 +249,8 @@ def _merged(
 ) -> list[File]:
     """Return the merged file to write, if there is one.
 
-    A file in which nothing but our part is goes to `remove`, one that becomes its original to
-    `restore`.
+    A file that holds only our part is added to `remove`. A file that equals its original without
+    our part is added to `restore`.
     """
     now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")
     rest = take_out(path, now, was, found.texts.get(f"{WRITTEN}{path}", now), how.take_out)
