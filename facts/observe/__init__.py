@@ -1,15 +1,14 @@
 """Read a node: many facts, one remote command, kept until the node may have changed.
 
-pyinfra spends one remote command a fact and keeps nothing. An operation of this package reads
-through `observe` instead: the first call gathers everything that the run has said it will want
-(`want`) in one command and keeps the answers until any command has run on that host, or somebody
-was asked whether to go on. A command that changes the node ends with what the next operation will
-ask (`Ahead`), so that one change after another costs one command each. The batch is composed of the
-facts' own ``command`` and parsed by their own ``process``, so each fact also works alone:
-``pyinfra inventory.py fact ...``.
+pyinfra runs one remote command for each fact and keeps no answer. An operation of this package
+calls `observe` instead. The first call reads all facts that the run has announced (`want`) by one
+command. The answers are kept until a command has run on that host, or pyinfra has asked the user
+whether to go on. A command that changes the node also answers the next operation's reads (`Ahead`),
+so that several changes in a row cost one command each. The batch uses each fact's own ``command``
+and ``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
 
-Facts use `fact` and `batch`, operations `ask`, the engine of operations all of it. It imports
-nothing of this package but `chaos_engine.facts.text`.
+Facts use the modules `fact` and `batch`, operations use `ask`, and ``operations/engine`` uses all
+modules. They import nothing of this package but `chaos_engine.facts.text`.
 """
 
 from chaos_engine.facts.observe.ahead import Ahead

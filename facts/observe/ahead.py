@@ -1,4 +1,4 @@
-"""Read what the next operation will ask by the command of the one that is executing."""
+"""Have the command of the current operation answer the reads of the next one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ahead:
-    """What the next operation on a host will ask, answered by the command of the one at work.
+    """The reads of the next operation on a host, which the current operation's command answers.
 
-    As that changes the node, all would have to be read anew, in a command of its own.
+    The current operation changes the node, so that reads have to be made again. Without this they
+    would take another remote command.
+
+    + identity: as whom the host is read
+    + questions: the reads to make, each with the reads that it answers
+    + mark: the line before the answer, which no other output has
     """
 
     identity: tuple[str, ...]
@@ -35,30 +40,36 @@ class Ahead:
 
     @classmethod
     def now(cls) -> Ahead | None:
-        """For the current host; nothing where the next operation is none of this package or runs as
-        somebody else, or where all output is shown, in which answers would be in the way."""
+        """Return the reads of the next operation on the current host.
+
+        Returns ``None`` if there is nothing to read, if the next operation is not of this package
+        or runs as another user, or if all output is shown (``-vvv``): it would show the answers.
+        """
         state, host = current()
-        order, at_work = host.op_hash_order, host.executing_op_hash
-        if at_work is None or host.nested_executing_op_hash or state.print_output:
+        order, executing = host.op_hash_order, host.executing_op_hash
+        if executing is None or host.nested_executing_op_hash or state.print_output:
             return None
-        following = order[order.index(at_work) + 1 :][:1]
-        # of an operation that runs once, pyinfra keeps the others' hosts out (_run_once)
-        mine = [one for one in following if one in state.ops[host]]
-        reads = part(Answers).coming.get(mine[0]) if mine else None
+        # An operation with _run_once is in the order of all hosts, and in state.ops of one
+        following = order[order.index(executing) + 1 :][:1]
+        own = [operation for operation in following if operation in state.ops[host]]
+        reads = part(Answers).upcoming_reads.get(own[0]) if own else None
         if reads is None or isinstance(host.connector, FakeConnector):
             return None
         who = identity(host)
-        if identity(host, state.ops[host][mine[0]].global_arguments) != who:
+        if identity(host, state.ops[host][own[0]].global_arguments) != who:
             return None
         missing = [read for read in reads() if (read, who) not in part(Answers).known]
         return cls(who, combined(missing)) if missing else None
 
     def behind(self, command: StringCommand) -> StringCommand:
-        """The command, which answers once it has succeeded; its status is its own."""
+        """Return a command that runs `command` and, if that succeeds, prints the answers.
+
+        Its exit status is that of `command`.
+        """
         return StringCommand(
             "{",
             command,
-            # on a line of its own, whatever was printed before
+            # The empty line ends a last line without line feed
             f"\n}} && {{ echo; echo {self.mark}; echo '{MARK}reading its state'; sh -c",
             QuoteString(script(self.questions)),
             "sh",
@@ -68,8 +79,10 @@ class Ahead:
         )
 
     def take(self, output: CommandOutput) -> None:
-        """Take the answers out of what the command has put out. One that is missing, or tells of
-        an error, is left for the operation to ask for itself."""
+        """Move the answers from the command's output to the host's `Answers`.
+
+        Answers that are missing or are errors are skipped: the next operation reads them itself.
+        """
         answers = part(Answers)
         lines: list[OutputLine] = []
         answer: list[str] | None = None
@@ -87,16 +100,16 @@ class Ahead:
         except ValueError:
             return
         answers.drop_old()
-        for (question, answered), one in zip(self.questions.items(), parts, strict=False):
+        for (question, answered_reads), one in zip(self.questions.items(), parts, strict=False):
             value = value_of(question, one)
             if not isinstance(value, NodeError):
-                answers.learn(answered, self.identity, value)
+                answers.keep(answered_reads, self.identity, value)
         stage, executed = moment()
-        answers.ahead = stage, executed + 1
+        answers.answered_ahead = stage, executed + 1  # pyinfra counts this command later
 
 
 def _drop_empty_line(lines: list[OutputLine]) -> None:
-    """Drop the last line of standard output, if it is the empty one before the mark."""
+    """Drop the last line of standard output if it is empty: it was printed before the mark."""
     for place in reversed(range(len(lines))):
         if lines[place].buffer_name == "stdout":
             if not lines[place].line:

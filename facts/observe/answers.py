@@ -1,4 +1,4 @@
-"""Keep what a host has answered, until it may answer in another way."""
+"""Keep a host's answers for as long as they are valid."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from chaos_engine.facts.observe.fact import NodeFact
 from chaos_engine.facts.observe.phase import Moment
 
 MAX_AGE_SECONDS = 60
-"""An answer older than this is read again: people and timers change nodes too."""
+"""The age at which answers are read again, because people and timers change nodes too."""
 
 
 @dataclass
 class Answers:
-    """What is known of one host, and what the run will ask of it.
+    """What is known of one host, and what the run will read from it.
 
-    + known: the answers, by what was asked and as whom
-    + wanted: what the run will ask, and as whom
-    + stamp: when the run asked last, ``None`` before the first time
-    + at: when the oldest answer came, in seconds of the monotonic clock
-    + own: says what the operation at work asks
-    + coming: says what each operation that was registered will ask, by its hash
-    + changing: whether the operation at work changes the host
-    + ahead: the moment for which a changing command has answered already, ``None`` for none
+    + known: the answers, by read and identity (`arguments.identity`)
+    + wanted: what the run will read, with identities
+    + last_moment: when the run read the host last, ``None`` before the first time
+    + oldest_at: when the oldest answer came, in seconds of the monotonic clock
+    + operation_reads: returns the reads of the current operation
+    + upcoming_reads: returns the reads of each registered operation, by the operation's hash
+    + changing: whether the current operation changes the host
+    + answered_ahead: the moment that a changing command has answered reads for, ``None`` for none
     """
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
     wanted: dict[tuple[Read, Any], None] = field(default_factory=dict)
-    stamp: Moment | None = None
-    at: float = 0.0
-    own: Callable[[], Iterable[Read]] = tuple
-    coming: dict[str, Callable[[], Iterable[Read]]] = field(default_factory=dict)
+    last_moment: Moment | None = None
+    oldest_at: float = 0.0
+    operation_reads: Callable[[], Iterable[Read]] = tuple
+    upcoming_reads: dict[str, Callable[[], Iterable[Read]]] = field(default_factory=dict)
     changing: bool = False
-    ahead: Moment | None = None
+    answered_ahead: Moment | None = None
 
-    def learn(self, reads: Iterable[Read], identity: tuple[str, ...], value: Any) -> None:
-        """Keep the value that answers all of these, each with its own names."""
+    def keep(self, reads: Iterable[Read], identity: tuple[str, ...], value: Any) -> None:
+        """Keep a value that answers several reads; each gets the part that has its own names."""
         if not self.known:
-            self.at = time.monotonic()
+            self.oldest_at = time.monotonic()
         for read in reads:
-            own = value
+            answer = value
             if read.names and isinstance(value, dict):
-                own = {name: value[name] for name in read.names if name in value}
-            self.known[read, identity] = own
+                answer = {name: value[name] for name in read.names if name in value}
+            self.known[read, identity] = answer
 
     def drop_old(self) -> None:
-        """Drop all answers if the oldest is too old."""
-        if time.monotonic() - self.at > MAX_AGE_SECONDS:
+        """Drop all answers if the oldest is older than `MAX_AGE_SECONDS`."""
+        if time.monotonic() - self.oldest_at > MAX_AGE_SECONDS:
             self.known.clear()
 
     def drop_changed(self) -> None:
-        """Drop what the host may answer in another way once it was changed."""
+        """Drop the answers that a change of the host can make wrong."""
         self.known = {key: value for key, value in self.known.items() if _of_others(key[0])}
 
 

@@ -1,4 +1,4 @@
-"""Resolve pyinfra's own arguments of an operation, such as ``_sudo``."""
+"""Resolve pyinfra's global arguments of an operation, such as ``_sudo``."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ _IDENTITY = (
 
 
 def usual_arguments() -> AllArguments:
-    """Return pyinfra's own arguments of an operation that is called with none of them."""
+    """Return pyinfra's global arguments of an operation that is called with none of them."""
     state, host = current()
     at = part(Preparation)
     if not at.phase:
         return pop_global_arguments(state, host, {})[0]
-    # pyinfra resolves all types anew each time; while a phase lasts only the deploy may be another
+    # pyinfra evaluates the types of all arguments on each call. During a phase the result changes
+    # only with the deploy
     if at.arguments is None or at.arguments[0] is not host.current_deploy_kwargs:
         arguments, _ = pop_global_arguments(state, host, {})
         at.arguments = host.current_deploy_kwargs, arguments
@@ -43,13 +44,16 @@ def usual_arguments() -> AllArguments:
 
 
 def resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[str, Any]:
-    """Return pyinfra's own arguments of the operation at work, or of one that has none."""
+    """Return pyinfra's global arguments of the current operation.
+
+    + global_arguments: returned if given
+    """
     found = global_arguments or host.current_op_global_arguments or usual_arguments()
     return cast("dict[str, Any]", found)
 
 
 def identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
-    """Return as whom a host is read: answers to root and to a user are kept apart.
+    """Return as which user, and how, a host is read. Answers of each identity are kept separately.
 
     **Example:** ``("_sudo=True",)``
     """

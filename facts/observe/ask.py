@@ -1,4 +1,4 @@
-"""Ask the current host for facts: all that the run will want by one remote command."""
+"""Read facts of the current host: all that the run wants, by one remote command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ from chaos_engine.facts.observe.batch import (
     split,
     value_of,
 )
-from chaos_engine.facts.observe.connection import prepare, repaired, silence, trouble, unsupported
+from chaos_engine.facts.observe.connection import (
+    clear_obstacle,
+    prepare,
+    silence_problem,
+    trouble,
+    unsupported_arguments,
+)
 from chaos_engine.facts.observe.fact import NodeError
 from chaos_engine.facts.observe.host import current, part, warn
 from chaos_engine.facts.observe.phase import moment
@@ -43,17 +49,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOCK_SECONDS = 600
-"""A node on which an earlier run is still at work after so many seconds is given up."""
+"""How long a run waits for a command of an earlier run that still holds `LOCK`."""
 
 
 def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
-    """The fact's value on the current host, from what is known or by one gathered read.
+    """Return a fact's value on the current host: a kept answer, or one read now.
 
     + fact: the fact's class
     + arguments: of its ``command``, hashable
 
-    A program that the fact requires and the node lacks gives the fact's ``default()``. Raises
-    `NodeError` if the node cannot be read: a failed, hung or damaged read never becomes a default.
+    A read also includes what the run wants and does not know yet. Returns the fact's ``default()``
+    if the node lacks the program that the fact requires. Raises `NodeError` if the node cannot be
+    read: a failed, hung or damaged read never becomes a default.
 
     **Example:** ``cmdline = observe(KernelCmdline)``
     """
@@ -62,12 +69,15 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     read = Read.of(fact, **arguments)
     _drop_stale(state, host, answers)
     if (read, who) not in answers.known:
-        # One change is often followed by another, as in a first deploy: then all but the
-        # operation's own reads would be in vain. Once one has changed nothing, all is read again.
-        also = [r for r, i in answers.wanted if i == who]
+        # After a change another one often follows, as in a first deploy, and makes answers invalid
+        # again. So only the operation's own reads are made. Once an operation has changed nothing,
+        # all reads are made again
+        others = [r for r, i in answers.wanted if i == who]
         if answers.changing:
-            also = own if read in (own := list(answers.own())) else []
-        missing = (r for r in [read, *also] if (r, who) not in answers.known)
+            others = list(answers.operation_reads())
+            if read not in others:
+                others = []
+        missing = (r for r in [read, *others] if (r, who) not in answers.known)
         _gather(state, host, answers, who, dict.fromkeys(missing))
     value = answers.known[read, who]
     if isinstance(value, NodeError):
@@ -76,33 +86,34 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
 
 
 def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) -> None:
-    """Say that the run will `observe` these, so that the next gathered read includes them.
+    """Announce what the run will `observe`, so that the next remote command reads it too.
 
-    + global_arguments: pyinfra's, of the operation that will; else those of the one at work
+    + global_arguments: pyinfra's, of the operation that will observe them; by default those of the
+      current operation
     """
     who = identity(current()[1], global_arguments)
     part(Answers).wanted.update(dict.fromkeys((read, who) for read in reads))
 
 
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
-    """Say that an operation was registered for the current host.
+    """Note that an operation was registered for the current host.
 
-    + reads: says what it will `observe`
+    + reads: returns what it will `observe`
     """
-    part(Answers).coming[operation._hash] = reads
+    part(Answers).upcoming_reads[operation._hash] = reads
 
 
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
-    """Say that an operation begins on the current host.
+    """Note that an operation begins on the current host.
 
-    + reads: says what it will `observe`; called only if that matters
+    + reads: returns what it will `observe`; called only if needed
     """
     answers = part(Answers)
-    answers.own, answers.changing = reads, False
+    answers.operation_reads, answers.changing = reads, False
 
 
 def gather() -> None:
-    """Read all that is wanted and not known of the current host, in one remote command."""
+    """Read all that is wanted and not known of the current host, by one remote command."""
     state, host = current()
     answers, who = part(Answers), identity(host)
     _drop_stale(state, host, answers)
@@ -112,30 +123,30 @@ def gather() -> None:
 
 
 def note_change() -> None:
-    """Say that the operation at work changes the current host now."""
+    """Note that the current operation changes the current host now."""
     answers = part(Answers)
     answers.drop_changed()
-    answers.changing, answers.ahead = True, None
+    answers.changing, answers.answered_ahead = True, None
 
 
 def forget() -> None:
-    """Drop all that is known of the current host, such as after a reboot."""
+    """Drop all answers of the current host, such as after a reboot."""
     answers = part(Answers)
     answers.known.clear()
     answers.changing = False
 
 
 def _drop_stale(state: State, host: Host, answers: Answers) -> None:
-    before, answers.stamp = answers.stamp, moment()
-    stage, executed = answers.stamp
-    # Before a run that was preanswersed people wait at the prompt, or fix what it has listed.
+    before, answers.last_moment = answers.last_moment, moment()
+    stage, executed = answers.last_moment
+    # After the preview pyinfra asks whether to go on. Meanwhile people fix what it has listed
     resumed = before is not None and before[0] != stage and state.should_check_for_changes()  # type: ignore[no-untyped-call]
     if before is None or resumed:
         answers.known.clear()
     answers.drop_old()
-    # Inside a nested operation commands have run that the count does not show yet.
+    # Within a nested operation the count does not have the latest commands yet
     if before is not None and (before[1] != executed or host.nested_executing_op_hash):
-        if answers.ahead != answers.stamp or host.nested_executing_op_hash:
+        if answers.answered_ahead != answers.last_moment or host.nested_executing_op_hash:
             answers.drop_changed()
         answers.changing = before[0] == stage
 
@@ -147,27 +158,28 @@ def _gather(
     who: tuple[str, ...],
     reads: Iterable[Read],
 ) -> None:
-    if isinstance(host.connector, FakeConnector):  # its scripted answers are per command
+    if isinstance(host.connector, FakeConnector):  # it has a prepared answer for each command
         for read in reads:
-            answers.learn([read], who, host.get_fact(read.fact, **dict(read.arguments)))
+            answers.keep([read], who, host.get_fact(read.fact, **dict(read.arguments)))
         return
     questions = combined(reads)
     values = _ask(host, questions)
-    # What spoils a combined read, such as a path on a dead share, shall not spoil the others; nor
-    # shall a part that hangs those behind it
+    # A thing that makes a combined read fail, such as a path on a dead share, must not make the
+    # reads of other things fail; nor must a part that hangs affect the parts behind it
     failed = (q for q in questions if q not in values or isinstance(values[q], NodeError))
-    apart = [read for question in failed for read in questions[question] if read not in values]
-    if apart:
-        values |= _ask(host, apart, apart=True)
-    for question, answered in questions.items():
-        for read in answered:
-            answers.learn([read], who, values[read] if read in values else values[question])
+    again = [read for question in failed for read in questions[question] if read not in values]
+    if again:
+        values |= _ask(host, again, apart=True)
+    for question, answered_reads in questions.items():
+        for read in answered_reads:
+            answers.keep([read], who, values[read] if read in values else values[question])
 
 
 def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:
-    """The answer to each read, a `NodeError` where there is none, by one remote command.
+    """Return the answer to each read by one remote command, a `NodeError` for one that failed.
 
-    Unless they are asked `apart`, those are missing that did not come in the time of all.
+    + apart: whether each read has a time limit of its own. If not, reads that the common limit cut
+      off are missing
     """
     batch = tuple(reads)
     parts = _parts(host, batch, apart)
@@ -177,11 +189,11 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
 
 
 def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[Part]:
-    """The parts of a batch, once no earlier run is at work on the node."""
+    """Return the parts of a batch's answer. Raises `NodeError` if the node cannot be read."""
     given = resolved(host)
     arguments = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
     arguments.pop("_stdin", None)
-    problem = unsupported(arguments)
+    problem = unsupported_arguments(arguments)
     if problem:
         raise NodeError(problem)
     with waiting(host, "reading its state") as doing:
@@ -190,8 +202,8 @@ def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[Part]:
     try:
         parts = split(output.stdout_lines)
     except ValueError as error:
-        why = trouble(host) or (f"damaged: {error}; run again" if answer else silence(output))
-        raise NodeError(f"its state could not be read: {why}") from error
+        damaged = f"damaged: {error}; run again" if answer else silence_problem(output)
+        raise NodeError(f"its state could not be read: {trouble(host) or damaged}") from error
     if current()[0].print_fact_info:
         host.log(f"Loaded {len(parts)} facts")
     return parts
@@ -200,16 +212,16 @@ def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[Part]:
 def _read(
     host: Host, batch: tuple[Read, ...], apart: bool, arguments: Mapping[str, Any], doing: Doing
 ) -> CommandOutput:
-    """What a batch's script put out, once no earlier run is at work on the node."""
+    """Return the output of a batch's script, once no earlier run works on the node any more."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             if not host.connected:
                 host.connect(reason="to read its state", raise_exceptions=True)
             prepare(host, arguments)
-            output = _answered(host, script(batch, apart), arguments)
+            output = _run_script(host, script(batch, apart), arguments)
             answer = marked(output.stdout_lines)
-            if not answer and repaired(host, arguments, output):
+            if not answer and clear_obstacle(host, arguments, output):
                 continue
         except (EOFError, OSError, SSHException, PyinfraError) as error:
             raise NodeError(f"its state could not be read: {trouble(host, error)}") from error
@@ -230,12 +242,13 @@ def _read(
         doing.now("waiting for an earlier run that is still at work on it", LOCK_SECONDS)
 
 
-def _answered(
-    host: Host, text: str, arguments: Mapping[str, Any], again: bool = True
+def _run_script(
+    host: Host, text: str, arguments: Mapping[str, Any], retry: bool = True
 ) -> CommandOutput:
-    """What a script put out that comes by standard input, or what has refused to run it.
+    """Return the output of a script, or of what refused to run it.
 
-    In its arguments sudo would log it, and they have a limit.
+    The script goes by standard input: sudo would log it if it were an argument, and arguments have
+    a size limit.
     """
     state = current()[0]
     shown = {"print_output": state.print_fact_output, "print_input": state.print_fact_input}
@@ -246,9 +259,10 @@ def _answered(
     try:
         return run(StringCommand("sh -s", QuoteString(PROBE)), _stdin=[text])
     except OSError as error:
-        if not again or isinstance(error, TimeoutError) or trouble(host):
+        if not retry or isinstance(error, TimeoutError) or trouble(host):
             raise
-    # What refuses it may be gone before all is sent: have it say why, with nothing to send
+    # sudo may refuse and end before all input is sent, and its message is lost. A command without
+    # input shows the message
     output = run(StringCommand(f"echo; echo {MARK} runs"))
     runs = "runs" in marked(output.stdout_lines)
-    return _answered(host, text, arguments, again=False) if runs else output
+    return _run_script(host, text, arguments, retry=False) if runs else output

@@ -1,4 +1,4 @@
-"""Compose one shell script of many facts' commands, and take its answer apart: pure functions."""
+"""Compose one shell script of many facts' commands, and split its answer: pure functions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pyinfra.api.facts import FactBase
 from chaos_engine.facts.observe.fact import NodeError, SeveralFact
 
 PART_SECONDS = 24
-"""A part of a batch that has not answered after so many seconds by itself is an error, never a
-default; all together have twice as long."""
+"""The time limit of a part that runs with a limit of its own. A part that reaches it gives an
+error, never a default. A batch with one limit for all its parts has twice as long."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where programs are looked for, by what reads a node and by what changes it: sudo's own path may
-lack some (Debian's has no ``/usr/local`` from 14 on), and both have to find the same."""
+"""Where scripts that read a node, and scripts that change it, look for programs. They have to find
+the same ones, and sudo's own path may lack some: Debian's has no ``/usr/local`` from 14 on."""
 
 LOCK = "/run/chaos-engine/lock"
-"""Held by each script of this package that changes the node, for as long as it is at work."""
+"""The lock that each script of this package holds while it changes the node."""
 
 NO_SYSTEMD = "systemd does not run here; use a system that boots with systemd"
 
@@ -31,8 +31,8 @@ MARK = "chaos-engine"
 _END = "end-of-reads"
 
 PROBE = "$x\n\\\\"
-"""An argument that shows whether scripts arrive as they were sent. ``sudo -i`` changes it, and so
-do login shells that read quotes in another way: fish takes two backslashes for one, tcsh no line
+"""An argument that shows whether a script arrives unchanged. ``sudo -i`` changes it. So do login
+shells that read quotes differently: fish takes two backslashes for one, tcsh accepts no line
 break."""
 
 _PROBE_FORMAT = r"'$x\n\\\\'"
@@ -40,19 +40,24 @@ _PROBE_FORMAT = r"'$x\n\\\\'"
 
 @dataclass(frozen=True)
 class Read:
-    """One fact with its arguments, as an operation will ask for it."""
+    """A fact with its arguments, as an operation will observe it."""
 
     fact: type[FactBase[Any]]
     arguments: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def of(cls, fact: type[FactBase[Any]], **arguments: Any) -> Read:
-        """The read that ``observe(fact, **arguments)`` makes; arguments must be hashable."""
+        """Return the read that ``observe(fact, **arguments)`` makes.
+
+        + arguments: of the fact's ``command``, hashable
+
+        **Example:** ``Read.of(Files, paths=("/etc/fstab",))``
+        """
         return cls(fact, tuple(sorted(arguments.items())))
 
     @property
     def names(self) -> dict[str, Any]:
-        """The things that a `SeveralFact` is asked about, by name; no other fact has any."""
+        """Return the things that a `SeveralFact` is asked about, by name; {} for other facts."""
         if not issubclass(self.fact, SeveralFact):
             return {}
         things = dict(self.arguments)[self.fact.argument]
@@ -61,7 +66,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of a batch answered: exit status, standard output and standard error."""
+    """The answer of one part of a batch: exit status, standard output and standard error."""
 
     status: int
     out: bytes
@@ -71,28 +76,32 @@ class Part:
 def script(reads: Iterable[Read], apart: bool = False) -> str:
     """Return the shell script that answers all `reads`, for the standard input of ``sh -s PROBE``.
 
-    + apart: whether each part has a time limit of its own, which costs the node two processes a
-      part, or all of them have one together
+    + apart: whether each part has a time limit of its own, which costs two processes a part. By
+      default all parts share one limit
 
-    Each part has its own subshell, exit status and standard error, so that a part that fails or is
-    no valid shell spoils only itself. A nonce made on the node separates the parts: it is in no
-    argument list, so no part's output can imitate it. All goes through base64, for pyinfra drops
-    what follows a byte that is not UTF-8 without a word. A node on which an earlier run is still
-    at work says so; one on which a part hangs gives those before that.
+    Each part has its own subshell, exit status and standard error. A part that fails, or is not
+    valid shell, does not affect the others. If a part hangs, the parts before it are answered.
 
-    A login shell may print before and behind the answer, so its lines begin with a mark. The mark
-    is made by the first line, so that nothing is answered where the login shell has read that line.
+    A nonce separates the parts. It is made on the node and is in no argument list, so no part's
+    output can imitate it. All output travels as base64, because pyinfra silently drops what follows
+    a byte that is not UTF-8.
+
+    The answer is ``busy`` if a command of an earlier run still holds `LOCK`, and ``changed`` if
+    the script did not arrive unchanged (`PROBE`). A login shell may print before and after the
+    answer, so the answer's lines begin with `MARK`. The script's first line sets that mark. If the
+    login shell consumes this line, nothing is answered.
     """
-    # An interrupted run can leave its last command running: answers read meanwhile may be outdated
-    alone = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 {LOCK} true; test $? != 75; }}"
+    # An interrupted run can leave its last command running, so answers read meanwhile may be
+    # outdated
+    unlocked = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 {LOCK} true; test $? != 75; }}"
     limit = f"timeout -k 1 {PART_SECONDS}"
-    # Longer than parts take that end by themselves, such as one that asks a dead share
+    # Some parts limit themselves, such as one that asks a dead share: this limit is longer
     overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
     lines = [
         f'm={MARK}; [ "$1" = "$(printf {_PROBE_FORMAT})" ] || '
         "{ printf '\\n%s changed\\n' \"$m\"; exit 0; }",
         f"export PATH={PATH}",
-        f"{alone} || {{ printf '\\n%s busy\\n' \"$m\"; exit 0; }}",
+        f"{unlocked} || {{ printf '\\n%s busy\\n' \"$m\"; exit 0; }}",
         "{ printf '\\n%s out ' \"${m:?the first line that it was given is missing}\"; e=$( { {",
         f"{overall}sh -s <<'{_END}'",
         "n=$(cat /proc/sys/kernel/random/uuid) || exit 9",
@@ -121,18 +130,21 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
-    """Return what the script has answered: ``out`` and ``err`` in base64, ``busy``, or ``changed``.
+    """Return the text of the answer's lines, by their first word after `MARK`.
 
-    Lines without its mark are those of a login shell.
+    The words are ``out`` and ``err``, with base64, or ``busy`` or ``changed``. Lines without
+    `MARK` were printed by a login shell and are skipped.
     """
     lines = (line.split(" ", 2) for line in output if line.startswith(f"{MARK} "))
     return {word: "".join(rest) for _, word, *rest in lines}
 
 
 def split(output: Iterable[str]) -> list[Part]:
-    """Return the parts of a batch's answer: a line of base64 for all output, one for all errors.
+    """Return the parts of a batch's answer, in their order.
 
-    An answer that is cut short has fewer. Raises ``ValueError`` when it has no beginning.
+    + output: the lines that the script printed
+
+    An answer that is cut short has fewer parts. Raises ``ValueError`` if it has no first line.
     """
     answer = marked(output)
     out = base64.b64decode(answer.get("out", ""), validate=True)
@@ -145,7 +157,7 @@ def split(output: Iterable[str]) -> list[Part]:
     parts = []
     written = chunks[0]
     for chunk, error in zip(chunks[1:], errors, strict=False):
-        # what a part wrote is followed by its status, at the head of the next chunk
+        # A part's status follows its output, so it begins the next chunk
         status, newline, following = chunk.partition(b"\n")
         if not newline:
             break
@@ -155,9 +167,10 @@ def split(output: Iterable[str]) -> list[Part]:
 
 
 def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
-    """Return the reads to make for all of `reads`, each with those that it answers.
+    """Return the fewest reads that answer all of `reads`, each with the reads that it answers.
 
-    Reads of one `SeveralFact` become one, but for those that ask for another thing of that name.
+    Reads of the same `SeveralFact` become one. One that asks for a different thing by the same name
+    stays separate.
     """
     questions: dict[Read, list[Read]] = {}
     several: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
@@ -177,17 +190,17 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
 
 
 def value_of(read: Read, part: Part) -> Any:
-    """Return what a part says to a read, or a `NodeError` that says why it says nothing."""
+    """Return a read's value, made from its part of the answer, or a `NodeError` if it failed."""
     fact, arguments = read.fact(), dict(read.arguments)
     if callable(fact.command):
-        fact.command(**arguments)  # a fact may keep its arguments on itself for `process`
+        fact.command(**arguments)  # a fact may store its arguments on itself for `process`
     if part.status == 127 and fact.requires_command(**arguments):
         return fact.default()
-    if part.status in (124, 125, 137):  # 125 is that of uutils before 0.6, as in Ubuntu 25.10
+    if part.status in (124, 125, 137):  # timeout's; 125 with uutils before 0.6 (Ubuntu 25.10)
         return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; look at the node's load")
     if part.status:
         lines = part.err.decode(errors="replace").strip().splitlines()
-        if any("not been booted with systemd" in line for line in lines):  # systemctl's words
+        if any("not been booted with systemd" in line for line in lines):  # systemctl's message
             return NodeError(NO_SYSTEMD)
         return NodeError(
             f"{fact.name}: the command that reads it ended with status {part.status}"

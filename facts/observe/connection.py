@@ -1,25 +1,25 @@
-"""The ssh connection to a node, and what stands between it and root's shell: sudo and the like.
+"""Limit how long a connection may be silent, and explain what keeps commands from running as root.
 
-pyinfra waits for a command without a limit, and paramiko does not notice that a node has fallen
-silent: a run would stand still for as long as the kernel does, which takes a quarter of an hour to
-give up what it has sent (tcp(7), tcp_retries2), and for ever if it has sent nothing.
+pyinfra waits for a command without a limit, and paramiko does not notice that a node has become
+silent. So a run would wait for as long as the kernel does: a quarter of an hour if it has sent
+something (tcp(7), tcp_retries2), for ever if it has not.
 
-The user's login shell starts each command. It may print something first, read what is meant for the
-command, or end. sudo, doas and su refuse in words of their own. Seen without a terminal, as pyinfra
-runs them, in Debian's packages:
+The user's login shell starts each command. It may print something first, read the command's input,
+or exit. sudo, doas and su refuse with messages of their own. This was seen with Debian's packages,
+without a terminal, as pyinfra runs them:
 
-- sudo 1.9.16p2 and 1.9.17p2: ``sudo -n`` says "sudo: a password is required", in the node's
-  language, also to a user whom it would refuse with a password. pyinfra 3.10 asks for the password
-  if that is in English, and gives it by ``-A``, a helper program.
-- sudo-rs 0.2.5: "sudo-rs: interactive authentication is required"; pyinfra asks, but ``-A`` is an
-  "invalid option provided". sudo-rs has it since 0.2.11 (its CHANGELOG).
-- sudo-rs 0.2.15: "sudo: interactive authentication is required", which pyinfra does not know, so it
-  does not ask. ``-A`` works.
-- sudo-rs takes ``-H``, ``-k``, ``-n``, ``-S`` and ``-u`` as sudo does, and ignores ``-E`` and
+- sudo 1.9.16p2 and 1.9.17p2: ``sudo -n`` prints "sudo: a password is required", in the node's
+  language, even for a user whom it would refuse with a password too. If the message is English,
+  pyinfra 3.10 asks for the password and gives it by ``-A``, a helper program.
+- sudo-rs 0.2.5 prints "sudo-rs: interactive authentication is required". pyinfra asks for the
+  password, but ``-A`` is an "invalid option provided". sudo-rs has it since 0.2.11 (its CHANGELOG).
+- sudo-rs 0.2.15 prints "sudo: interactive authentication is required". pyinfra does not know this
+  message, so it does not ask. ``-A`` works.
+- sudo-rs takes ``-H``, ``-k``, ``-n``, ``-S`` and ``-u`` as sudo does. It ignores ``-E`` and
   ``Defaults requiretty`` with a warning.
-- ``sudo -i`` of all of them gives root's shell the command without its line breaks, and has it
-  expand variables: no script survives that.
-- opendoas 6.8.2: ``doas -n`` says "doas: Authentication required"; it takes no password then.
+- ``sudo -i`` of all these versions removes the line breaks of a command, and root's shell expands
+  its variables. No script survives that.
+- opendoas 6.8.2: ``doas -n`` prints "doas: Authentication required" and takes no password.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from pyinfra.connectors.util import CommandOutput
 
 SILENT_SECONDS = 90
-"""A node that has not even acknowledged a packet for so long is lost. A switch that restarts is
-back sooner; a node that is only busy acknowledges."""
+"""How long a node may acknowledge no packet before its connection counts as lost. A switch restarts
+faster than that, and a node that is only busy still acknowledges."""
 
 _LOST = (
     "the connection to the node was lost; what was being done there may be done in part. Run again "
@@ -107,17 +107,17 @@ _REFUSALS = (
 )
 
 
-def bound(host: Host) -> None:
-    """Have the connection end when the node has been silent for `SILENT_SECONDS`.
+def limit_silence(host: Host) -> None:
+    """Have the connection end once the node has been silent for `SILENT_SECONDS`.
 
-    Nothing is done to connections that are no TCP socket of this process: other connectors, and
-    ssh through a ProxyCommand or ProxyJump.
+    Only a TCP socket of this process is changed. Other connectors, and ssh through a ProxyCommand
+    or ProxyJump, stay as they are.
     """
     sock = getattr(_transport(host), "sock", None)
     if not isinstance(sock, socket.socket):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # Each system has some of them; macOS calls the first one TCP_KEEPALIVE
+    # No system has all of these options; macOS calls TCP_KEEPIDLE TCP_KEEPALIVE
     for name, value in (
         ("TCP_KEEPIDLE", SILENT_SECONDS // 3),
         ("TCP_KEEPALIVE", SILENT_SECONDS // 3),
@@ -130,14 +130,14 @@ def bound(host: Host) -> None:
 
 
 def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
-    """Make the connection ready for a command: `bound`, and with a helper for sudo's password.
+    """Limit the connection's silence, and create the helper that gives sudo its password.
 
-    + arguments: pyinfra's of the command
+    + arguments: pyinfra's global arguments of the next command
 
-    Returns whether the helper was made now. pyinfra makes it too, but takes the first line that
-    comes for its path, which may be the greeting of a login shell.
+    Returns whether the helper was created now. pyinfra would create it too, but it takes the first
+    line of output for the helper's path, and that may be a login shell's greeting.
     """
-    bound(host)
+    limit_silence(host)
     if not (arguments.get("_sudo") and _password(host, arguments)):
         return False
     folder = arguments.get("_temp_dir") or host.get_temp_dir_config()  # type: ignore[no-untyped-call]
@@ -147,13 +147,14 @@ def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
     command = StringCommand("echo;", ASKPASS_COMMAND.format(folder, SUDO_ASKPASS_ENV_VAR))
     output = host.run_shell_command(command)[1]
     paths = [line for line in output.stdout_lines if _HELPER.fullmatch(line)]
-    if paths:  # else pyinfra tries itself, and says why it cannot
+    if paths:  # otherwise pyinfra tries it, and says why it fails
         host.connector_data[key] = paths[-1]
     return bool(paths)
 
 
-def unsupported(arguments: Mapping[str, Any]) -> str:
-    """Why commands cannot run with these arguments of pyinfra's, and what to do; "" if they can."""
+def unsupported_arguments(arguments: Mapping[str, Any]) -> str:
+    """Return why commands cannot run with pyinfra's global arguments, and what to do; "" if they
+    can."""
     if arguments.get("_use_sudo_login"):
         return (
             "_use_sudo_login is set: sudo -i takes the line breaks out of scripts and expands "
@@ -172,22 +173,22 @@ def unsupported(arguments: Mapping[str, Any]) -> str:
     return ""
 
 
-def repaired(host: Host, arguments: Mapping[str, Any], output: CommandOutput) -> bool:
-    """Repair what kept a command that changes nothing from running; whether to run it again.
+def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutput) -> bool:
+    """Clear what kept a command from running, and tell whether to run it again.
 
-    + arguments: pyinfra's of the command
-    + output: what it has put out
+    + arguments: pyinfra's global arguments of the command, which must be one that changes nothing
+    + output: of the command
 
-    Asks for the password that sudo wants where pyinfra has not understood that, by which the run
-    may fail with ``EOFError`` if there is no terminal.
+    Creates the helper for sudo's password, or asks the user for that password if pyinfra has not
+    understood sudo's message. Raises ``EOFError`` if there is no terminal to ask at.
     """
     if prepare(host, arguments):
         return True
     if not arguments.get("_sudo") or _password(host, arguments):
         return False
-    if not _refusal(output.stderr_lines):  # as in another language
+    if not _refusal(output.stderr_lines):  # the message may be in another language
         who = arguments.get("_sudo_user") or "root"
-        # that never fails: else pyinfra asks already, and here once more
+        # It must not fail: pyinfra would ask for the password, and then we would ask again
         command = StringCommand("LC_ALL=C sudo -H -n -u", QuoteString(who), "true || :")
         output.combined_lines += host.run_shell_command(command)[1].combined_lines
     if not any(_ASKS.search(line) for line in output.stderr_lines):
@@ -197,44 +198,46 @@ def repaired(host: Host, arguments: Mapping[str, Any], output: CommandOutput) ->
 
 
 def trouble(host: Host, error: Exception | None = None, output: CommandOutput | None = None) -> str:
-    """Why a command on the node had no end that can be judged, and what to do; "" if it had one.
+    """Return why a command did not run to its end on the node, and what to do; "" if it did.
 
-    + error: what it raised
-    + output: what it has put out
+    + error: the exception that it raised
+    + output: of the command
     """
     transport = _transport(host)
     if transport is not None and not transport.is_active():
         return _LOST
-    if isinstance(error, EOFError):  # of the terminal that the password is read from
+    if isinstance(error, EOFError):  # no terminal to read the password from
         return _NO_PASSWORD
     if error is not None:
-        return f"{error or type(error).__name__}; mend that and run again"
+        return f"{error or type(error).__name__}; fix that and run again"
     return _refusal(output.stderr_lines) if output is not None else ""
 
 
-def silence(output: CommandOutput) -> str:
-    """Why a command that always answers has not, and what to do."""
+def silence_problem(output: CommandOutput) -> str:
+    """Return why a command that always prints an answer printed none, and what to do."""
     refusal = _refusal(output.stderr_lines)
     if refusal:
         return refusal
-    said = " / ".join(_words(output.stderr_lines)[-3:] or _words(output.stdout_lines)[-3:])
-    if not said:
+    stderr, stdout = _messages(output.stderr_lines), _messages(output.stdout_lines)
+    message = " / ".join(stderr[-3:] or stdout[-3:])
+    if not message:
         return _LOGIN_SHELL
-    return f"it said only: {said[:300]}. If that is no refusal of sudo's, {_LOGIN_SHELL}"
+    return f"it said only: {message[:300]}. If that is no refusal of sudo's, {_LOGIN_SHELL}"
 
 
 def _refusal(lines: Iterable[str]) -> str:
-    """What sudo or the like has said against a command, and what to do; "" if nothing known."""
-    words = _words(lines)
+    """Return how sudo, doas or su refused a command, and what to do; "" if none did."""
+    messages = _messages(lines)
     for pattern, advice in _REFUSALS:
-        for line in words:
+        for line in messages:
             if re.search(pattern, line):
                 return f"{line[:200]}: {advice}"
     return ""
 
 
-def _words(lines: Iterable[str]) -> list[str]:
-    """The lines that say something. sudo's own on a name without address is none of the matter."""
+def _messages(lines: Iterable[str]) -> list[str]:
+    """Return the lines that are not empty, without sudo's warning about a host name that has no
+    address: that does not keep a command from running."""
     return [line.strip() for line in lines if line.strip() and "unable to resolve host" not in line]
 
 

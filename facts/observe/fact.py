@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class NodeError(Exception):
-    """A node is in a state that this package does not handle: it is refused, the others go on.
+    """An error that refuses one node: it is in a state that this package does not handle.
 
-    The message says what was found and what to do about it; the host's name is added in print.
-    Settings in it are marked (`chaos_engine.facts.text.setting`).
+    The run goes on for the other nodes. The message says what was found and what to do. Settings in
+    it are marked (`chaos_engine.facts.text.setting`). The host's name is added when it is printed.
     """
 
     @override
@@ -29,15 +29,20 @@ class NodeError(Exception):
 class NodeFact(FactBase[T], Generic[T]):
     """A fact whose `parse` may raise ``ValueError`` for output that it does not understand.
 
-    pyinfra contains only ``FactProcessError``: any other exception in ``process`` ends the run
-    of all hosts (research: ``pyinfra/api/facts.py``, ``_get_fact``).
+    pyinfra catches only ``FactProcessError``. Any other exception in ``process`` ends the run for
+    all hosts (``pyinfra/api/facts.py``, ``_get_fact``).
     """
 
     of_others: ClassVar[bool] = False
-    """Whether it tells of other machines, so that no command on the node changes the answer."""
+    """Whether the fact is about other machines. No command on the node changes its answer then."""
 
     def parse(self, lines: list[str]) -> T:
-        """Turn the command's lines into the fact's value; ``ValueError`` if they make no sense."""
+        """Return the fact's value.
+
+        + lines: what its command printed
+
+        Raises ``ValueError`` or ``LookupError`` if the lines make no sense.
+        """
         raise NotImplementedError
 
     @override
@@ -57,14 +62,14 @@ class YesOrNo(NodeFact[bool]):
 
 
 class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
-    """A fact that tells something of each of several things, by name.
+    """A fact about several things: its value is a dictionary by their names.
 
-    `argument` is the argument of its ``command`` that lists them: names, or tuples that begin with
-    one. Reads of it are gathered as one, which spares a node most of its processes, and each is
-    answered with its own names.
+    All reads of such a fact become one, so that the node starts fewer processes. Each read gets the
+    part of the answer that has its own names.
     """
 
     argument: ClassVar[str]
+    """The argument of ``command`` that lists the things: names, or tuples that begin with one."""
 
     @staticmethod
     @override
@@ -73,8 +78,8 @@ class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
 
 
 class Value:
-    """Base of the dataclasses that facts return: pyinfra can print them as JSON."""
+    """The base of the dataclasses that facts return: pyinfra can print them as JSON."""
 
     def to_json(self) -> dict[str, Any]:
-        """The value's fields by name."""
+        """Return the value's fields by name."""
         return asdict(cast(Any, self))

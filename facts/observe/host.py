@@ -1,4 +1,4 @@
-"""Find the host that pyinfra works for, and what this package keeps of it during a run."""
+"""Find the host that pyinfra works for, and what this package stores about it during a run."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def current() -> tuple[State, Host]:
 
 
 def part(kind: type[P], host: Host | None = None) -> P:
-    """Return what a module keeps of a host during a run.
+    """Return what a module stores about a host during a run.
 
-    + kind: the module's own class; it is called without arguments when first asked for
-    + host: the host, by default the one that pyinfra works for now
+    + kind: the module's own class. The first call makes its object, without arguments
+    + host: by default the one that pyinfra works for now
 
     **Example:** ``part(Reasons).given``
     """
-    # Not a dictionary by host: pyinfra's host is one proxy object for all greenlets.
+    # Not a dictionary by host: pyinfra's `host` is one proxy object for all greenlets
     data = (host or current()[1]).connector_data.setdefault("chaos_engine", {})
     if kind not in data:
         data[kind] = kind()
@@ -85,17 +85,18 @@ class _Warned:
 
 
 _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
-"""The warnings about settings that a run has printed."""
+"""The warnings about settings that each run has printed."""
 
 
 def warn(message: str, of_node: bool = True) -> None:
-    """Print a warning, once a run.
+    """Print a warning. The same warning is printed only once in a run.
 
-    + of_node: whether it is about the current host. One that is about settings is printed without
-      a host, and once for all that have these settings
+    + of_node: whether it is about the current host. Otherwise it is about settings, and is printed
+      without a host's name, once for all hosts
     """
     state, host = current()
-    message = printable(in_words(message))  # it may quote what nodes, and others there, say
+    # The message may quote output of a node, which its users may choose
+    message = printable(in_words(message))
     printed = part(_Warned).messages if of_node else _warned.setdefault(state, set())
     if message in printed:
         return

@@ -1,4 +1,4 @@
-"""Know where a run stands on a host: at which stage, and whether a deploy is being prepared."""
+"""Tell how far a run is on a host: its stage, and whether a deploy is being prepared."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from pyinfra.api.arguments import AllArguments
 
 Moment = tuple[Any, int]
-"""The stage of a run, and how many commands it has had on a host: what is true stays so."""
+"""The stage of a run, and how many commands it has run on a host. While both stay the same, so does
+the host's state."""
 
 
 @dataclass
 class Preparation:
-    """How far a deploy is prepared on a host.
+    """The preparation of a deploy on a host.
 
-    + phase: what its operations do: only say what they read (collect), only decide (check), or
-      register themselves ("")
-    + depth: how many deploys around the one that is called have been checked already
-    + problems: what the operations have found that forbids to touch the host
-    + pending: names of the operations that would change it, each with its reasons
-    + arguments: pyinfra's own arguments of an operation that has none, with the deploy's arguments
-      that they were resolved for
+    + phase: what the deploy's operations do now: only announce their reads ("collect"), only decide
+      ("check"), or register themselves with pyinfra ("")
+    + depth: how many of the deploys around the current one have been checked already
+    + problems: why the host must be refused, as the operations found
+    + pending: names of the operations that would change the host, each with its reasons
+    + arguments: pyinfra's global arguments of an operation that is called with none, with the
+      deploy's arguments that they were resolved for; ``None`` if not resolved yet
     """
 
     phase: Literal["", "collect", "check"] = ""
@@ -38,9 +39,12 @@ class Preparation:
 
 @contextmanager
 def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[str]]]:
-    """Have operations of this package only say what they read (collect), or only decide (check).
+    """Have operations only announce their reads ("collect"), or only decide ("check").
 
-    Gives two lists: the problems that they find, and the names of those that would change the node.
+    Yields two lists, which the operations fill: the problems that they find, and the names of the
+    operations that would change the node.
+
+    **Example:** ``with phase("check") as (problems, pending): worker(settings)``
     """
     at = part(Preparation)
     at.phase, at.problems, at.pending, at.arguments = name, [], [], None
@@ -51,7 +55,7 @@ def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[s
 
 
 def moment() -> Moment:
-    """Return where the run stands on the current host; a decision holds until that changes."""
+    """Return how far the run is on the current host. A decision is valid until that changes."""
     state, host = current()
     executed = sum(data.operation_meta.executed for data in state.ops[host].values())
     return state.current_stage, executed

@@ -1,15 +1,15 @@
-"""Show that a long step is alive: a line each few seconds with what is done and for how long.
+"""Show the progress of a long step: a line every few seconds with what is done and for how long.
 
-A first deploy of a node takes minutes in apt and Docker, and waits for locks, other nodes and
+A first deploy of a node spends minutes in apt and Docker, and waits for locks, other nodes and
 reboots. pyinfra prints nothing meanwhile, unless ``-vvv`` has it print all output. A step that
-takes longer than `EVERY` seconds prints lines such as::
+takes longer than `INTERVAL_SECONDS` prints lines such as::
 
     [pi1] Run Docker, 38 s: Unpacking docker.io (26.1.5)
     [pi1] Reboot node, 45 s: waiting until it is back, 42 s of 600 s
 
-They are lines of pyinfra's log, so they go where all its others go, without colour where that is no
-terminal. Only lines of known form are taken from what a command prints (`heard`): nothing else of
-its output is shown.
+These are lines of pyinfra's log, so they go where its other lines go, without colour if that is not
+a terminal. Only lines of known form are taken from a command's output (`progress_of`). Nothing else
+of it is shown.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
     from pyinfra.api.host import Host
     from pyinfra.connectors.util import CommandOutput
 
-EVERY = 5.0
+INTERVAL_SECONDS = 5.0
 """Seconds until a step prints its first line, and between two of its lines."""
 
-EACH_HOST = 2.0
+HOST_INTERVAL_SECONDS = 2.0
 """Seconds between the lines of all hosts together: with ten hosts each prints one in 20 s."""
 
-LONGEST = 200
-"""A line that a node sends is cut after so many characters."""
+MAX_LINE_LENGTH = 200
+"""The number of characters that are shown of a line from a node."""
 
 MARK = "chaos-engine: "
-"""How a line of this package's own begins that a script prints to say what it does (`TELL`)."""
+"""The beginning of a line by which a script of this package says what it does (`TELL`)."""
 
 TELL = f"""\
 tell() {{ # WHAT: say what is done now; ", at most N s" at its end says how long that may take
   printf '%s\\n' "{MARK}$*"
 }}"""
-"""Shell function for scripts whose standard output is the command's."""
+"""A shell function for scripts whose standard output is the command's."""
 
 _TICK = 0.5
 _STATE = "chaos_engine_progress"
@@ -58,8 +58,8 @@ _LIMIT = re.compile(r"(.*), at most ([0-9]{1,6}) s")
 _NAME = r"[a-z0-9][a-z0-9+.:-]*"
 _VERSION = r"[A-Za-z0-9.+:~-]+"
 
-# What dpkg, apt-get and docker print of their work. apt-get's line has the address that it asks,
-# which may hold a password, between "Get:1" and the suite
+# The progress that dpkg, apt-get and docker print. apt-get's line has the repository's address
+# between "Get:1" and the suite, and that may contain a password
 _DPKG = re.compile(
     rf"(?:Unpacking|Setting up|Removing|Processing triggers for) {_NAME}(?: \({_VERSION}\))?"
 )
@@ -67,19 +67,21 @@ _FETCH = re.compile(rf"Get:[0-9]+ \S+ \S+ \S+ ({_NAME}) \S+ ({_VERSION}) (\[[0-9
 _LAYER = re.compile(r"[0-9a-f]{12}: (?:Download|Pull) complete")
 
 
-def heard(line: str) -> tuple[str, float | None]:
-    """What a line that a command printed tells of its progress, and how long that may take in
-    seconds; "" for a line of no known form, which may be a secret: a pure function.
+def progress_of(line: str) -> tuple[str, float | None]:
+    """Return the progress that a line of a command's output tells: a pure function.
 
-    **Example:** ``heard("Unpacking runc (1.1.15) ...") == ("Unpacking runc (1.1.15)", None)``
+    Returns what is done, and how many seconds it may take (``None`` if unknown). For a line of
+    unknown form, which may be a secret, returns ``("", None)``.
+
+    **Example:** ``progress_of("Unpacking runc (1.1.15) ...") == ("Unpacking runc (1.1.15)", None)``
     """
-    line = line[: 2 * LONGEST]
+    line = line[: 2 * MAX_LINE_LENGTH]
     if line.startswith(MARK):
         text = line.removeprefix(MARK)
         limited = _LIMIT.fullmatch(text)
         if limited:
-            return printable(limited[1][:LONGEST]), float(limited[2])
-        return printable(text[:LONGEST]), None
+            return printable(limited[1][:MAX_LINE_LENGTH]), float(limited[2])
+        return printable(text[:MAX_LINE_LENGTH]), None
     fetched = _FETCH.match(line)
     if fetched:
         return f"fetching {' '.join(fetched.groups())}", None
@@ -91,12 +93,15 @@ def heard(line: str) -> tuple[str, float | None]:
 
 @dataclass
 class Doing:
-    """Something that is done on a host, and since when.
+    """A step that is done on a host, and when it began.
 
-    + title: the operation's name, "" outside of one
-    + began: when the operation began
-    + what: what is done now, or a function that says it; since: when that began
+    + title: the operation's name, "" outside of an operation
+    + began: when the operation began, in seconds of `clock`
+    + what: what is done now, or a function that returns it
     + limit: seconds that it may take; ``None`` if it has no limit
+    + clock: returns the time in seconds
+    + since: when `what` began
+    + last_line_at: when the last line was printed
     """
 
     title: str
@@ -105,31 +110,35 @@ class Doing:
     limit: float | None = None
     clock: Callable[[], float] = time.monotonic
     since: float = field(init=False)
-    told: float = field(init=False)
+    last_line_at: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.since = self.told = self.clock()
+        self.since = self.last_line_at = self.clock()
 
     def now(self, what: str, limit: float | None = None) -> None:
-        """Something else is done now; its time begins, unless it is still the same."""
+        """Note what is done now. If it differs from before, its time begins now.
+
+        + what: in words that follow a colon
+        + limit: seconds that it may take; ``None`` if it has no limit
+        """
         if (what, limit) != (self.what, self.limit):
             self.what, self.limit, self.since = what, limit, self.clock()
 
-    def hear(self, line: str) -> None:
-        """Take what a command printed, if it tells of its progress."""
-        what, limit = heard(line)
+    def follow(self, line: str) -> None:
+        """Note the progress that a line of a command's output tells, if it tells any."""
+        what, limit = progress_of(line)
         if what:
             self.now(what, limit)
 
     def line(self, hosts: int) -> str:
-        """The line to print now; "" if it is too early.
+        """Return the line to print now; "" if it is too early.
 
-        + hosts: how many hosts are at work on something
+        + hosts: how many hosts are doing something
         """
         now = self.clock()
-        if now - self.told < max(EVERY, EACH_HOST * hosts):
+        if now - self.last_line_at < max(INTERVAL_SECONDS, HOST_INTERVAL_SECONDS * hosts):
             return ""
-        self.told = now
+        self.last_line_at = now
         what = (self.what if isinstance(self.what, str) else self.what()) or "at work"
         if self.limit is not None:
             what = f"{what}, {now - self.since:.0f} s of {self.limit:.0f} s"
@@ -143,14 +152,14 @@ class Doing:
 def waiting(
     host: Host, what: str | Callable[[], str], limit: float | None = None, quiet: bool = False
 ) -> Iterator[Doing]:
-    """While it lasts, print what is done on the host, in a line each few seconds.
+    """Print a line every few seconds with what is done on the host, until the block ends.
 
-    + what: what is done or waited for, in words that follow a colon, or a function that says it
-    + limit: seconds that it may take
-    + quiet: print nothing, for output of the command is shown as it comes
+    + what: what is done or waited for, in words that follow a colon, or a function that returns it
+    + limit: seconds that it may take; ``None`` if it has no limit
+    + quiet: print nothing, because the command's output is shown as it comes
 
-    Within another one it prints nothing: what is shown is the outer one, whose `Doing.now` says
-    what is done next.
+    A `waiting` within another one prints nothing. The outer one's lines are shown; `Doing.now` of
+    the outer one changes what they say.
 
     **Example:** ``with waiting(host, "waiting until it is back", limit=600): ...``
     """
@@ -169,12 +178,12 @@ def waiting(
         return
     known["at work"] = True
     _at_work.append(doing)
-    # what prints has no current host of pyinfra's
-    voice = gevent.spawn(_speak, doing, host.print_prefix)
+    # pyinfra has no current host in the new greenlet, so the prefix is given
+    printer = gevent.spawn(_print_lines, doing, host.print_prefix)
     try:
         yield doing
     finally:
-        voice.kill(block=False)
+        printer.kill(block=False)
         _at_work.remove(doing)
         known["at work"] = False
 
@@ -182,12 +191,14 @@ def waiting(
 def run_shell_command(
     host: Host, command: StringCommand, arguments: Mapping[str, Any]
 ) -> tuple[bool, CommandOutput]:
-    """Run a command on the host as pyinfra does for an operation, and show that it is alive.
+    """Run a command on the host as pyinfra does for an operation, and show its progress.
 
     + arguments: pyinfra's for the connector
 
-    Where the command's output is shown, with ``-vvv``, that is the sign of life. With ``-vv``,
-    where pyinfra prints commands but no output, lines say no more than for how long.
+    With ``-vvv`` pyinfra shows the command's output, so no other lines are printed. With ``-vv``
+    pyinfra shows commands but no output; lines then say only how long the command has run.
+
+    Returns whether the command succeeded, and its output.
     """
     state = host.state
     with waiting(host, "", quiet=state.print_output) as doing:
@@ -195,11 +206,11 @@ def run_shell_command(
             return host.run_shell_command(
                 command, print_output=state.print_output, print_input=state.print_input, **arguments
             )
-        with _listening(host.print_prefix, doing):
+        with _output_followed(host.print_prefix, doing):
             return host.run_shell_command(command, print_output=True, **arguments)
 
 
-def _speak(doing: Doing, prefix: str) -> None:
+def _print_lines(doing: Doing, prefix: str) -> None:
     while True:
         gevent.sleep(_TICK)
         line = doing.line(len(_at_work))
@@ -208,32 +219,37 @@ def _speak(doing: Doing, prefix: str) -> None:
 
 
 @contextmanager
-def _listening(prefix: str, doing: Doing) -> Iterator[None]:
-    """While it lasts, take the output that pyinfra would print for the host with this prefix.
+def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
+    """Take the output that pyinfra would print for the host with this prefix, until the block ends.
 
-    pyinfra gives out a command's lines before its end by its `echo` alone, which can be set.
+    Only pyinfra's `echo`, which can be replaced, gets a command's lines before the command ends.
     """
-    _hearers[prefix] = doing
+    _followers[prefix] = doing
     if not _echo:
         _echo.append(pyinfra_output._echo)
-        set_echo(_overhear)
-    # After an error, such as pyinfra's _timeout, its readers may be at work: they are not to print
+        set_echo(_follow_or_echo)
+    # Not in a finally: after an error, such as pyinfra's _timeout, pyinfra may still read output,
+    # and must not print it
     yield
-    del _hearers[prefix]
-    if not _hearers:
+    del _followers[prefix]
+    if not _followers:
         set_echo(_echo.pop())
 
 
-def _overhear(message: Any = None, **options: Any) -> None:
+def _follow_or_echo(message: Any = None, **options: Any) -> None:
     text = message if isinstance(message, str) else ""
-    for prefix, doing in _hearers.items():
+    for prefix, doing in _followers.items():
         if text.startswith(prefix):
-            doing.hear(text[len(prefix) :])
+            doing.follow(text[len(prefix) :])
             return
     _echo[0](message, **options)
 
 
 _at_work: list[Doing] = []
-_hearers: dict[str, Doing] = {}
+"""What is done on each host now."""
+
+_followers: dict[str, Doing] = {}
+"""What gets a host's output, by the prefix of the host's lines."""
+
 _echo: list[Callable[..., None]] = []
-"""What pyinfra prints with, while `_overhear` stands in for it."""
+"""The function that pyinfra prints with, while `_follow_or_echo` replaces it."""

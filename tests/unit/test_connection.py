@@ -15,7 +15,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import CommandOutput
 
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.facts.observe.connection import SILENT_SECONDS, bound, trouble
+from chaos_engine.facts.observe.connection import SILENT_SECONDS, limit_silence, trouble
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.remote import run
 from tests.unit.counting import count
@@ -37,7 +37,7 @@ def tcp() -> Iterator[socket.socket]:
 
 
 def test_a_silent_node_is_given_up(tcp: socket.socket) -> None:
-    bound(over(tcp))
+    limit_silence(over(tcp))
     assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         given_up = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
@@ -46,12 +46,12 @@ def test_a_silent_node_is_given_up(tcp: socket.socket) -> None:
 
 @pytest.mark.parametrize("connector", [SimpleNamespace(), SimpleNamespace(client=None)])
 def test_other_connectors_are_left_alone(connector: Any) -> None:
-    bound(SimpleNamespace(connector=connector))  # type: ignore[arg-type]
+    limit_silence(SimpleNamespace(connector=connector))  # type: ignore[arg-type]
     assert trouble(SimpleNamespace(connector=connector)) == ""  # type: ignore[arg-type]
 
 
 def test_a_connection_through_a_program_is_left_alone() -> None:
-    bound(over(SimpleNamespace()))
+    limit_silence(over(SimpleNamespace()))
 
 
 def test_a_connection_that_is_gone_says_so(tcp: socket.socket) -> None:
@@ -60,7 +60,7 @@ def test_a_connection_that_is_gone_says_so(tcp: socket.socket) -> None:
     for error in (None, EOFError(), SSHException("SSH session not active")):
         assert trouble(gone, error).startswith("the connection to the node was lost")
     assert "no terminal" in trouble(over(tcp), EOFError())
-    assert trouble(over(tcp), OSError("Broken pipe")) == "Broken pipe; mend that and run again"
+    assert trouble(over(tcp), OSError("Broken pipe")) == "Broken pipe; fix that and run again"
 
 
 ERRORS = (

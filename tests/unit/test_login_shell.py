@@ -16,7 +16,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import NodeError, NodeFact, Read, connection, gather, observe, want
-from chaos_engine.facts.observe.connection import silence, trouble
+from chaos_engine.facts.observe.connection import silence_problem, trouble
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.remote import ask
 from tests.unit.nodes import Nodes
@@ -305,7 +305,7 @@ def test_a_refusal_is_quoted_with_what_to_do(lines: list[str], advice: str) -> N
 
 
 def test_what_is_not_known_is_quoted_too() -> None:
-    said = silence(output("sudo: Entschuldigung", "", "sudo: Abbruch"))
+    said = silence_problem(output("sudo: Entschuldigung", "", "sudo: Abbruch"))
     assert said.startswith("it said only: sudo: Entschuldigung / sudo: Abbruch. If")
 
 

@@ -469,7 +469,7 @@ def test_the_answers_that_a_long_change_brings_are_new(tmp_path: Path) -> None:
     @converge(reads=lambda: [Read.of(Line, text="echo 1")])
     def install() -> Commands:
         observe(Line, text="echo 1")
-        part(Answers).at -= MAX_AGE_SECONDS  # as if it had taken so long
+        part(Answers).oldest_at -= MAX_AGE_SECONDS  # as if it had taken so long
         yield StringCommand("true")
 
     for number in range(3):

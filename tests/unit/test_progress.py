@@ -22,7 +22,13 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.connectors import util
 
 from chaos_engine.facts.observe import NodeError, YesOrNo, observe, progress
-from chaos_engine.facts.observe.progress import EVERY, Doing, heard, run_shell_command, waiting
+from chaos_engine.facts.observe.progress import (
+    INTERVAL_SECONDS,
+    Doing,
+    progress_of,
+    run_shell_command,
+    waiting,
+)
 from chaos_engine.facts.standing import StandingState
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.prelude import PRELUDE
@@ -52,12 +58,12 @@ SECRET = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
     ],
 )
 def test_lines_of_known_form_are_shown(line: str, shown: str) -> None:
-    assert heard(line) == (shown, None)
+    assert progress_of(line) == (shown, None)
 
 
 def test_a_wait_on_the_node_tells_how_long_it_may_take() -> None:
     line = "chaos-engine: waiting for apt's lock, held by apt-get (process 812), at most 300 s"
-    assert heard(line) == ("waiting for apt's lock, held by apt-get (process 812)", 300.0)
+    assert progress_of(line) == ("waiting for apt's lock, held by apt-get (process 812)", 300.0)
 
 
 @pytest.mark.parametrize(
@@ -75,15 +81,15 @@ def test_a_wait_on_the_node_tells_how_long_it_may_take() -> None:
     ],
 )
 def test_nothing_else_of_the_output_is_shown(line: str) -> None:
-    assert heard(line) == ("", None)
+    assert progress_of(line) == ("", None)
 
 
 @given(st.text(string.printable + "\x1b\x9b\x07\r", max_size=600))
 def test_whatever_a_node_sends_is_fit_for_a_terminal(text: str) -> None:
     for line in (text, f"chaos-engine: {text}", f"Unpacking {text} ({text}) ..."):
-        shown, _ = heard(line)
+        shown, _ = progress_of(line)
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
-        assert len(shown) <= 4 * progress.LONGEST
+        assert len(shown) <= 4 * progress.MAX_LINE_LENGTH
 
 
 class Clock:
@@ -112,16 +118,16 @@ def doing(clock: Clock, **how: Any) -> Doing:
 
 def test_a_step_of_a_few_seconds_says_nothing() -> None:
     clock = Clock()
-    assert lines(doing(clock), clock, int(EVERY) - 1) == {}
+    assert lines(doing(clock), clock, int(INTERVAL_SECONDS) - 1) == {}
 
 
 def test_a_long_step_prints_a_line_each_few_seconds() -> None:
     clock = Clock()
     step = doing(clock)
-    step.hear("Unpacking runc (1.1.15) ...")
+    step.follow("Unpacking runc (1.1.15) ...")
     assert lines(step, clock, 7) == {5: "Run Docker, 5 s: Unpacking runc (1.1.15)"}
-    step.hear("Setting up runc (1.1.15) ...")
-    step.hear(SECRET)
+    step.follow("Setting up runc (1.1.15) ...")
+    step.follow(SECRET)
     assert lines(step, clock, 6) == {3: "Run Docker, 10 s: Setting up runc (1.1.15)"}
 
 
@@ -129,7 +135,7 @@ def test_many_lines_of_a_command_give_no_more_lines() -> None:
     clock = Clock()
     step = doing(clock)
     for number in range(1000):
-        step.hear(f"Unpacking package-{number} (1) ...")
+        step.follow(f"Unpacking package-{number} (1) ...")
     assert lines(step, clock, 20).keys() == {5, 10, 15, 20}
 
 
@@ -147,13 +153,13 @@ def test_a_wait_says_how_long_it_has_lasted_and_may_last() -> None:
     clock = Clock()
     step = doing(clock)
     clock.now += 30
-    step.hear("chaos-engine: waiting for apt's lock, held by another program, at most 300 s")
+    step.follow("chaos-engine: waiting for apt's lock, held by another program, at most 300 s")
     step.line(1)
     assert lines(step, clock, 5) == {
         5: "Run Docker, 35 s: waiting for apt's lock, held by another program, 5 s of 300 s"
     }
     # the same line once more is the same wait
-    step.hear("chaos-engine: waiting for apt's lock, held by another program, at most 300 s")
+    step.follow("chaos-engine: waiting for apt's lock, held by another program, at most 300 s")
     assert lines(step, clock, 5)[5].endswith("10 s of 300 s")
 
 
@@ -178,8 +184,8 @@ def shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     printed: list[str] = []
     monkeypatch.setattr(pyinfra_output, "_echo", lambda text, **_: printed.append(text))
     caplog.set_level(logging.INFO, logger="pyinfra")
-    monkeypatch.setattr(progress, "EVERY", 0.05)
-    monkeypatch.setattr(progress, "EACH_HOST", 0.01)
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "HOST_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(progress, "_TICK", 0.01)
     monkeypatch.setattr(util, "Popen", gevent_subprocess.Popen)
     return printed
@@ -380,7 +386,7 @@ def test_a_script_tells_that_it_waits_for_an_earlier_run(tmp_path: Path) -> None
     waits = subprocess.Popen(["sh", "-c", text], stdout=subprocess.PIPE, text=True)
     assert waits.stdout
     line = waits.stdout.readline()
-    assert heard(line.rstrip("\n")) == (
+    assert progress_of(line.rstrip("\n")) == (
         "waiting for an earlier run that is still at work on this node",
         600.0,
     )
@@ -411,7 +417,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from chaos_engine.facts.observe import progress
 from chaos_engine.operations.engine.converge import converge
 
-progress.EVERY = progress.EACH_HOST = 0.2
+progress.INTERVAL_SECONDS = progress.HOST_INTERVAL_SECONDS = 0.2
 
 @converge(reads=lambda: [])
 def slow():
