@@ -1,4 +1,4 @@
-"""Kubernetes API servers, as a node sees them."""
+"""Ask Kubernetes API servers, from a node, whether they are ready."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.text import pairs, several
 
 PORT = 6443
-"""Where a controller's own API server listens (``bindPort`` of kubeadm's configuration)."""
+"""The port of a controller's own API server (``bindPort`` of kubeadm's configuration)."""
 
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
-"""kubeadm writes it on a controller; kubelet runs the API server from it."""
+"""A file that kubeadm writes on a controller. kubelet runs the API server from it."""
 
 ABSENT = "absent"
 SILENT = "silent"
@@ -33,8 +33,9 @@ readyz() {{ # ADDRESS:PORT
   echo "$said"
 }}
 """
-"""Shell function ``readyz``: the status, 403 and 500 before 200. Whose certificate the server has
-makes no difference: the answer decides about nothing but the order of turns."""
+"""A shell function ``readyz`` that prints the status: 200 if the API server is ready, 403 or 500
+while it starts. The server's certificate is not verified, because the answer decides only about the
+order of turns."""
 
 OWN_READY = f"""\
 {READYZ}
@@ -42,17 +43,17 @@ flag() {{ sed -n "s/.*- --$1=//p" {MANIFEST} | head -n 1; }}
 at=$(flag advertise-address) port=$(flag secure-port)
 [ "$(readyz "${{at:-127.0.0.1}}:${{port:-{PORT}}}")" = 200 ]
 """
-"""The shell commands that succeed if the API server of this node, a controller, is ready."""
+"""Shell commands that succeed if the API server of this node, a controller, is ready."""
 
 
 class ApiServers(NodeFact[dict[str, str]]):
-    """What each API server answers to ``GET /readyz``, by its address.
+    """The answer of each API server to ``GET /readyz``, by its address.
 
     + addresses: IPv4 addresses of controllers
 
-    "200" is ready; another status, as 403 and 500 while it starts, and ``silent`` are not.
-    ``absent`` is a machine that answers and has neither an API server nor a kubelet: it has not
-    joined a cluster.
+    "200" means ready. Another status, such as 403 or 500 while it starts, and ``silent`` mean not
+    ready. ``absent`` means that the machine answers, but runs neither an API server nor kubelet: it
+    has not joined a cluster.
 
     **Example:** ``host.get_fact(ApiServers, addresses=("192.168.1.50",))``
     """

@@ -1,4 +1,4 @@
-"""Debian packages as dpkg knows them."""
+"""Read the state of Debian packages from dpkg."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from chaos_engine.facts.text import several
 
 @dataclass(frozen=True)
 class PackageState(Value):
-    """A package that dpkg has installed; `complete` is False if that was interrupted, also if it is
-    not known whether all of it has reached the card."""
+    """An installed package.
+
+    + complete: False if its installation was interrupted, or if some of it may not be on the card
+    """
 
     version: str
     held: bool
@@ -23,8 +25,8 @@ class PackageState(Value):
 
 
 class Packages(SeveralFact[PackageState]):
-    """The packages among `names` that are installed; removed ones whose configuration files are
-    left count as not installed.
+    """The packages among `names` that are installed. A removed package whose configuration files
+    remain counts as not installed.
 
     + names: binary package names
 
@@ -49,7 +51,8 @@ class Packages(SeveralFact[PackageState]):
 
 
 def parse_packages(lines: list[str]) -> dict[str, PackageState]:
-    """Read ``NAME WANT STATUS FLAG VERSION`` lines of dpkg-query behind ``changing NAME`` lines."""
+    """Read ``changing NAME`` lines (`CHANGING`), then ``NAME WANT STATUS FLAG VERSION`` lines of
+    dpkg-query."""
     found = {}
     changing = set()
     for line in lines:

@@ -1,27 +1,27 @@
-"""Where apt fetches packages from: its files of sources, as apt reads them.
+"""Read from where apt fetches packages: its files of sources, by apt's rules.
 
-The rules of sources.list(5) and apt's ``apt-pkg/sourcelist.cc``, ``apt-pkg/tagfile.cc`` and
-``apt-pkg/contrib/strutl.cc``. Of ``/etc/apt/sources.list.d`` the files count whose names end with
-``.list`` or ``.sources`` and have no other characters than letters, digits and ``_-.:``.
+They are in sources.list(5) and apt's ``apt-pkg/sourcelist.cc``, ``apt-pkg/tagfile.cc`` and
+``apt-pkg/contrib/strutl.cc``. In ``/etc/apt/sources.list.d`` a file counts if its name ends with
+``.list`` or ``.sources`` and has only letters, digits and ``_-.:``.
 
-One line an entry, ``deb [options] URI suite components`` (``.list``):
+A ``.list`` file has a line for each entry, ``deb [options] URI suite components``:
 
-- ``#`` begins a comment anywhere but between brackets;
-- words are separated by blanks, of which ``"a b"`` and ``[a b]`` have none; quotes are no part of a
-  word, and ``%2e`` is a full stop;
-- there is no way to switch an entry off but a comment.
+- ``#`` begins a comment, except between brackets;
+- blanks separate words, but not within ``"a b"`` and ``[a b]``; quotes do not belong to a word, and
+  ``%2e`` is a full stop;
+- only a comment disables an entry.
 
-Stanzas of fields (deb822, ``.sources``):
+A ``.sources`` file (deb822) has stanzas of fields:
 
-- a line that begins with ``#`` is a comment, also among continued lines; one that begins with a
-  blank continues the field above it, also if there is nothing but blanks on it;
-- a line that is empty ends a stanza;
-- names of fields are the same in upper and lower case, and of several of one name the last counts;
-- ``Enabled`` is no for ``no``, ``false``, ``without``, ``off``, ``disable`` and 0, in any case, and
-  yes for all else;
+- a line that begins with ``#`` is a comment, even between continued lines;
+- a line that begins with a blank continues the field above it, even if it is blank to its end;
+- an empty line ends a stanza;
+- names of fields are case-insensitive; if several have the same name, the last counts;
+- ``Enabled`` is no for ``no``, ``false``, ``without``, ``off``, ``disable`` and 0
+  (case-insensitive), and yes for anything else;
 - a stanza may have several URIs and types.
 
-apt takes no source at all if one file is malformed.
+If a file is malformed, apt reads no sources at all.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Entry(NamedTuple):
 
 
 def entries(path: str, text: str) -> Iterator[Entry]:
-    """The entries of a file that are not switched off; none if apt does not read it.
+    """Yield the enabled entries of a file; none if apt does not read a file of that name.
 
-    + path: absolute, or a name alone
-    + text: of a file that apt takes
+    + path: absolute path, or only the name
+    + text: of the file, which must not be malformed
 
     **Example:** ``list(entries("a.list", "deb http://deb.debian.org/debian trixie main"))``
     """

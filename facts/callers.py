@@ -1,8 +1,8 @@
-"""What runs programs on a node by the wish of its owner: units, cron, udev, init scripts."""
+"""Find the programs that a node's owner has it run: by units, cron, udev and init scripts."""
 
 from __future__ import annotations
 
-# Files that name programs, and programs
+# Files that name programs
 _CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
     /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
     /var/spool/cron/crontabs/*"""
@@ -25,5 +25,5 @@ COLLECT = rf"""  set --
   set +f
   for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
 """
-"""Shell commands, for a subshell, that make the positional parameters the files that systemd, cron,
-udev and init scripts take from the node's owner, and ``$scripts`` the files that those name."""
+"""Shell commands, for a subshell, that find the owner's files for systemd, cron, udev and init.
+They set the positional parameters to these files, and ``$scripts`` to the files that those name."""

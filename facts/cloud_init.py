@@ -1,4 +1,4 @@
-"""cloud-init: whether it is at work, and what it would leave behind."""
+"""Read whether cloud-init runs, and what would stay of its work if it were removed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing_extensions import override
 
 from chaos_engine.facts.observe import NodeFact, Value
 
-# cloud-init is part of the boot: while it works its units have jobs. Of its own records none says
-# that it died. What Raspberry Pi Imager writes is in user-data, and that has `manage_etc_hosts:
-# true` (github.com/raspberrypi/rpi-imager/issues/1462); the value `localhost` leaves the file alone
-# but for one line.
+# cloud-init runs during boot, and its units have jobs while it runs. Its own status files do not
+# say that it died. Raspberry Pi Imager writes user-data with `manage_etc_hosts: true`
+# (github.com/raspberrypi/rpi-imager/issues/1462). With the value `localhost` cloud-init changes
+# only one line of /etc/hosts.
 _COMMAND = r"""
 systemctl list-jobs --no-legend 'cloud-*' 2>/dev/null | grep -q cloud- && echo running
 if ! test -e /etc/cloud/cloud-init.disabled && ! test -e /run/cloud-init/disabled; then
@@ -34,11 +34,11 @@ true
 
 @dataclass(frozen=True)
 class CloudInitState(Value):
-    """What cloud-init does.
+    """The state of cloud-init.
 
-    + running: whether it is at work now, as at the first boot
-    + manages_hosts: the file by which it is told to write ``/etc/hosts`` at each boot, or ""
-    + network: files and services that configure the network once it is gone
+    + running: whether it runs now, as at the first boot
+    + manages_hosts: the file that has it write ``/etc/hosts`` at each boot, "" if none does
+    + network: files and services that configure the network without cloud-init
     """
 
     running: bool = False
@@ -47,7 +47,7 @@ class CloudInitState(Value):
 
 
 class CloudInit(NodeFact[CloudInitState]):
-    """What cloud-init does; nothing if it is not installed.
+    """The state of cloud-init; all fields are empty if it is not installed.
 
     **Example:** ``host.get_fact(CloudInit).running``
     """

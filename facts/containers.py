@@ -1,4 +1,4 @@
-"""One container and one image of Docker's, as they are on the node."""
+"""Read a container and an image of Docker on the node."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from typing_extensions import override
 from chaos_engine.facts.manifest import PULLING
 from chaos_engine.facts.observe import NodeFact, Value
 
-# docker.socket would start a stopped Docker for whoever asks: a read must not
+# A read must not start Docker, and docker.socket starts it for any client
 _RUNNING = "systemctl is-active --quiet docker.service"
 
 
 @dataclass(frozen=True)
 class ContainerState(Value):
-    """A container: `image` as it was named when it was created, `image_id` what that was then;
-    `addresses` IPv4 and MAC address by network, `mounts` sources by target."""
+    """A container.
+
+    + image: the image's name, as it was given when the container was created
+    + image_id: the id that this name had then
+    + addresses: IPv4 and MAC address by network
+    + mounts: sources by target
+    """
 
     running: bool
     image: str
@@ -29,7 +34,7 @@ class ContainerState(Value):
 
 
 class Container(NodeFact["ContainerState | None"]):
-    """The container called `container`, or ``None`` if there is none, or Docker does not run.
+    """A container, or ``None`` if there is none of that name, or if Docker does not answer.
 
     + container: its name
 
@@ -58,7 +63,7 @@ class Container(NodeFact["ContainerState | None"]):
 
 
 def parse_container(lines: list[str]) -> ContainerState | None:
-    """Read what ``docker container inspect`` prints: a list of one, or of none."""
+    """Read what ``docker container inspect`` prints: a list of one container, or an empty list."""
     found: list[dict[str, Any]] = json.loads("\n".join(lines) or "[]")
     if not found:
         return None
@@ -77,10 +82,10 @@ def parse_container(lines: list[str]) -> ContainerState | None:
 
 class Image(NodeFact["str | None"]):
     """The id of an image, "" if the node does not have all of it, ``None`` if Docker is installed
-    but does not run, so that nobody can tell.
+    but does not answer, so that its images are unknown.
 
-    + image: its name with a tag, a digest, or both. Docker goes by the digest then, and does not
-      look at the tag. An image that was brought by ``docker load`` has no digest
+    + image: its name with a tag, a digest, or both. With both, Docker uses the digest and ignores
+      the tag. An image from ``docker load`` has no digest
 
     **Example:** ``host.get_fact(Image, image="haproxy:3.0")``
     """
@@ -114,6 +119,6 @@ class Image(NodeFact["str | None"]):
 
 
 def parse_image(lines: list[str]) -> str | None:
-    """Read the line ``image ID``, ``image`` alone, or ``stopped`` if Docker does not answer."""
+    """Read the line ``image ID``, ``image`` for none, or ``stopped`` if Docker does not answer."""
     word, _, image = lines[0].partition(" ")
     return image if word == "image" else None

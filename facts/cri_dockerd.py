@@ -1,11 +1,11 @@
-"""cri-dockerd: whether it answers kubelet's calls."""
+"""Check whether cri-dockerd answers kubelet's calls."""
 
 from __future__ import annotations
 
 from chaos_engine.facts.health import Check, limited
 
-# gRPC servers greet with an HTTP/2 settings frame (RFC 9113, section 3.4). perl-base is essential
-# in Debian and Ubuntu, so perl can ask for it where nothing else can.
+# A gRPC server begins with an HTTP/2 settings frame (RFC 9113, section 3.4). perl reads it, because
+# every Debian and Ubuntu has perl-base, and a node may have no other program that can.
 _GREETING = r"""
 use IO::Socket::UNIX;
 $s = IO::Socket::UNIX->new(Peer => "/run/cri-dockerd.sock") or exit 1;

@@ -1,4 +1,4 @@
-"""Docker as it runs on the node, and its networks."""
+"""Read how Docker runs on the node, and its networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from chaos_engine.facts.observe import NodeFact, Value
 
 @dataclass(frozen=True)
 class Engine(Value):
-    """A Docker daemon that answers: `containers` is the number of containers, running or not."""
+    """A Docker daemon that answers.
+
+    + data_root: the folder of its images and containers
+    + live_restore: whether containers run on while the daemon is stopped
+    + containers: number of containers, running or not
+    """
 
     server_version: str
     cgroup_driver: str
@@ -49,7 +54,7 @@ class DockerInfo(NodeFact["Engine | None"]):
     @override
     def command(self) -> str:
         fields = ",".join(f"{{{{json .{name}}}}}" for name in _FIELDS)
-        # docker.socket would start a stopped Docker for whoever asks: a read must not
+        # A read must not start Docker, and docker.socket starts it for any client
         return (
             "systemctl is-active --quiet docker.service && "
             f"timeout 10 docker info --format '[{fields}]' 2>/dev/null; true"
@@ -66,7 +71,8 @@ class DockerInfo(NodeFact["Engine | None"]):
 
 
 def parse_info(lines: list[str]) -> Engine | None:
-    """Read the JSON list of `DockerInfo`; a client whose daemon is down prints empty fields."""
+    """Read the JSON list of `DockerInfo`; ``None`` if there is none, or if its fields are empty, as
+    a client prints them without a daemon."""
     values = [json.loads(line) for line in lines if line.startswith("[")]
     if not values or not values[0][0]:
         return None
@@ -74,8 +80,8 @@ def parse_info(lines: list[str]) -> Engine | None:
 
 
 class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
-    """Docker's networks by name; none if Docker is not installed, ``None`` if it is but does not
-    run, so that nobody can tell.
+    """Docker's networks by name: {} if Docker is not installed, ``None`` if it is installed but
+    does not answer, so that its networks are unknown.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.docker.DockerNetworks``
     """
@@ -86,8 +92,8 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
 
     @override
     def command(self) -> str:
-        # docker.socket would start a stopped Docker for whoever asks: a read must not. A network
-        # that goes away meanwhile is no reason to know nothing of the others.
+        # A read must not start Docker, and docker.socket starts it for any client. The status of
+        # network inspect is ignored, because a network may be removed after it was listed.
         return (
             "if systemctl is-active --quiet docker.service && "
             "ids=$(timeout 6 docker network ls --quiet --no-trunc 2>/dev/null); then "
@@ -108,7 +114,7 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
 
 ANSWERS = Check(
     "docker",
-    # its socket would start a Docker that is stopped
+    # docker.socket would start a stopped Docker
     limited("systemctl is-active --quiet docker && docker info"),
     "Docker does not answer; look at: journalctl -u docker",
 )

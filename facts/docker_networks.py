@@ -1,4 +1,4 @@
-"""Docker's networks, and which containers are on them: what `docker.DockerNetworks` answers."""
+"""Read Docker's networks and their containers, from what `docker.DockerNetworks` prints."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ class DockerNetwork(Value):
     """A Docker network.
 
     + driver: "macvlan", "bridge"
-    + parent: the network interface that it is on, "" for none
-    + mode: of a macvlan network, "bridge" where it does not say; "" of others
-    + subnets, gateways, ip_ranges: IPv4 and IPv6; a range is the part of a subnet that Docker
-      takes containers' addresses from
-    + containers: IPv4 addresses of the containers that belong to it, by name; "" of one that
-      does not run: it has none, but cannot be started any more when the network is made anew
-    + macs: their MAC addresses, by name
-    + auxiliary: addresses that Docker gives to nobody, by the names that they are noted under
-    + options: of the driver, parent and mode among them
+    + parent: its parent interface, "" for none
+    + mode: of a macvlan network, "bridge" by default; "" of other networks
+    + subnets, gateways, ip_ranges: IPv4 and IPv6. A range is the part of a subnet from which
+      containers get their addresses
+    + containers: IPv4 addresses of its containers, by name. A container that does not run has "":
+      it belongs to the network, and cannot be started again once the network is recreated
+    + macs: MAC addresses of its running containers, by name
+    + auxiliary: addresses that Docker gives to no container, by the names that the user gave them
+    + options: of the driver, with parent and mode
     + labels, internal, ipv6: as it was created
-    + config_only: whether it is but a configuration that other networks are made from: it has no
-      addresses in use (https://docs.docker.com/reference/cli/docker/network/create/)
-    + pool: where its addresses are taken from: of networks with the same pool none may overlap. A
-      swarm's networks have one of their own, and so has each driver for addresses (libnetwork's
-      ``ipam``, its address spaces)
+    + config_only: whether it is only a configuration for other networks, so that none of its
+      addresses are in use (https://docs.docker.com/reference/cli/docker/network/create/)
+    + pool: the address space that its addresses are from. Networks of the same pool must not
+      overlap. A swarm's networks have a pool of their own, and so has each address driver
+      (libnetwork's ``ipam``, its address spaces)
     """
 
     driver: str
@@ -49,8 +49,8 @@ class DockerNetwork(Value):
 
 
 def parse_networks(lines: list[str]) -> dict[str, DockerNetwork] | None:
-    """Read a JSON object a network, then ``["CONTAINER","NETWORK,NETWORK"]`` a container; or
-    ``null`` if Docker does not answer."""
+    """Read a JSON object for each network, then ``["CONTAINER","NETWORK,NETWORK"]`` for each
+    container; or ``null`` if Docker does not answer."""
     found = [json.loads(line) for line in lines if line]
     if None in found:
         return None
@@ -61,7 +61,7 @@ def parse_networks(lines: list[str]) -> dict[str, DockerNetwork] | None:
             if name in members:
                 members[name][container] = ""
     return {
-        # what inspect lists are those that run, with their addresses
+        # inspect lists the running containers, with their addresses
         name: replace(network, containers={**members[name], **network.containers})
         for name, network in networks.items()
     }

@@ -1,13 +1,13 @@
-"""How docker.service starts Docker, now or once the distribution's package is there.
+"""Read how docker.service starts Docker, now or once the distribution's package is installed.
 
-Rules (systemd.service(5), systemd.exec(5), systemd.unit(5); files as in
-`chaos_engine.facts.systemd_files`):
+The rules are those of systemd.service(5), systemd.exec(5) and systemd.unit(5); files are read as in
+`chaos_engine.facts.systemd_files`:
 
 - drop-ins are in folders ``docker.service.d``, and in ``service.d`` for all services;
-- each ``ExecStart=`` adds a command, an empty one takes all before it away; a service of Docker's
-  type has exactly one, or systemd refuses it;
-- the program is an absolute path or a name, behind any of the letters ``@-:+!|``;
-- ``$NAME`` as a word becomes the words of that variable; of one that several lines set the last
+- each ``ExecStart=`` adds a command, and an empty one removes all commands before it; systemd
+  refuses a service of Docker's type that does not have exactly one command;
+- the program is an absolute path or a name, after any of the characters ``@-:+!|``;
+- a word ``$NAME`` becomes the words of that variable; if several lines set a variable, the last
   counts, and files (``EnvironmentFile=``) count more than ``Environment=``.
 """
 
@@ -31,12 +31,12 @@ UNIT = "docker.service"
 
 _PACKAGES_UNIT = "docker.io's docker.service"
 _PACKAGES_COMMAND = "dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
-# Where packages have it: Debian in sbin, Ubuntu in bin
+# The package's place: Debian in sbin, Ubuntu in bin
 _DAEMON = {"debian": ("/usr/sbin/dockerd", "/sbin/dockerd")}
 _DAEMON_ELSEWHERE = (*_DAEMON["debian"], "/usr/bin/dockerd", "/bin/dockerd")
 
 
-# Last, which of the programs that it names are there
+# The last lines tell which of the named programs exist
 _SCRIPT = f"""
 show=$(systemctl show --property LoadState,Environment,ExecStart -- {UNIT})
 printf '%s\\n' "$show"
@@ -61,11 +61,11 @@ true"""
 
 @dataclass(frozen=True)
 class Service(Value):
-    """How Docker is started.
+    """How systemd starts Docker.
 
-    + flags: options of dockerd's command line, each with the place that it comes from, as
+    + flags: options of dockerd's command line, each with the file that it comes from, such as
       ``{"-H": "docker.service", "--log-driver": "/etc/default/docker"}``
-    + problem: why systemd cannot start it so, and what to do; "" if it can
+    + problem: why systemd cannot start Docker, and what to do; "" if it can
     """
 
     flags: dict[str, str] = field(default_factory=dict)
@@ -76,8 +76,8 @@ class DockerService(NodeFact[Service]):
     """How docker.service starts dockerd.
 
     Docker does not start if an option is given both as a flag and in daemon.json
-    (https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file), and
-    ``dockerd --validate`` does not know the service's flags.
+    (https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file).
+    ``dockerd --validate`` does not find that, because it does not know the service's flags.
 
     **Example:** ``host.get_fact(DockerService).flags``
     """
@@ -97,7 +97,10 @@ class DockerService(NodeFact[Service]):
 
 
 def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Service:
-    """Read the ``Key=value`` lines of the fact's command."""
+    """Read the ``Key=value`` lines of the fact's command.
+
+    + folders: where drop-ins are, the strongest first
+    """
     unit: dict[str, str] = {}
     programs = []
     for line in lines:
@@ -110,7 +113,7 @@ def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Servi
     state = unit.get("LoadState")
     environment = unit.get("Environment", "")
     if state == "loaded":
-        # systemd has merged the drop-ins, and shows each command as { path= ; argv[]= ; ... }
+        # systemd has applied the drop-ins, and shows each command as { path= ; argv[]= ; ... }
         found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", unit.get("ExecStart", ""))
         commands = [(_place(drop_ins), found[1])] if found else []
     elif state == "bad-setting":
@@ -129,8 +132,8 @@ def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Servi
     for place, text in commands:
         program, _, rest = text.partition(" ")
         program = program.lstrip("@-:+!|").strip("\"'")
-        there = (*_DAEMON.get(unit.get("System", ""), _DAEMON_ELSEWHERE), *programs)
-        if program.startswith("/") and program.endswith("dockerd") and program not in there:
+        known = (*_DAEMON.get(unit.get("System", ""), _DAEMON_ELSEWHERE), *programs)
+        if program.startswith("/") and program.endswith("dockerd") and program not in known:
             problem = (
                 f"{place} starts {program}, which is not there, nor will docker.io have it there; "
                 "remove that ExecStart, or have it start /usr/sbin/dockerd"
@@ -149,7 +152,8 @@ def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Servi
 
 
 def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], str]:
-    """The commands, each with its place, and the variables that docker.service will have."""
+    """Return the commands, each with its file, and the variables that docker.service will have once
+    the package is installed."""
     commands = [(_PACKAGES_UNIT, _PACKAGES_COMMAND)]
     environment: list[str] = []
     for path, text in drop_ins:
@@ -171,7 +175,7 @@ def _not_one(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -
 
 
 def _place(drop_ins: list[tuple[str, str]]) -> str:
-    """The last file that gives or takes away a command of the unit."""
+    """Return the last file that adds or removes a command of the unit."""
     for path, text in reversed(drop_ins):
         if any((s.section, s.name) == ("Service", "ExecStart") for s in settings(text)):
             return path
@@ -179,7 +183,7 @@ def _place(drop_ins: list[tuple[str, str]]) -> str:
 
 
 def _assigned(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The names and values of texts ``NAME=value``."""
+    """Yield the names and values of texts ``NAME=value``."""
     for text in texts:
         name, equals, value = text.partition("=")
         if equals:
@@ -187,14 +191,17 @@ def _assigned(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines of an ``EnvironmentFile=``, continued ones joined."""
+    """Yield the lines of an ``EnvironmentFile=`` without comments, with continued lines joined."""
     lines = (line.strip() for line in text.replace("\\\n", "").split("\n"))
     return (line for line in lines if not line.startswith(("#", ";")))
 
 
 def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
-    """The options among words, each given with its place; of ``--feature`` those that are switched
-    on, with their names."""
+    """Return the options among words, each with its file. ``--feature`` has the feature's name in
+    it, and is left out if it disables the feature.
+
+    + words: each with its file
+    """
     flags = {}
     for (word, place), (following, _) in zip(words, [*words[1:], ("-", "")], strict=True):
         if not word.startswith("-"):

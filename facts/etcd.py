@@ -1,4 +1,4 @@
-"""The external etcd, as a node with its client certificate sees it."""
+"""Ask the external etcd for its version, from a node that has a client certificate."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ wait
 
 
 class EtcdVersions(NodeFact[dict[str, str]]):
-    """The version of each etcd server, by its address; "" of one that does not say it.
+    """The version of each etcd server, by its address; "" for one that does not answer.
 
     + servers: addresses
     + folder: where the node has ca.crt, client.crt and client.key
-    + joined_too: whether a node that has joined a cluster asks, too
+    + joined_too: whether a node asks that has joined a cluster; by default it does not
 
-    Empty where the node has no key, or does not ask.
+    {} if the node has no key, or does not ask.
 
     **Example:** ``host.get_fact(EtcdVersions, servers=("10.0.0.4",), folder="/etc/kubernetes")``
     """

@@ -1,5 +1,4 @@
-"""Files as they are on the node: type, mode, owner and checksum, never their content unless
-asked for."""
+"""Read the state of files: type, mode, owner and checksum. Only `Content` reads their content."""
 
 from __future__ import annotations
 
@@ -19,8 +18,9 @@ Kind = Literal["file", "directory", "link", "other"]
 _KINDS: dict[str, Kind] = {"f": "file", "d": "directory", "l": "link"}
 
 Fixed = Literal["", "immutable", "append-only", "unwritable", "mounted"]
-"""What keeps root from replacing a path by a rename: a flag of chattr(1), one that cannot be told
-from a file system that is mounted read-only, or something that is mounted on it."""
+"""What keeps root from replacing a path by a rename: a flag of chattr(1), or something that is
+mounted on it. "unwritable" is a flag or a file system that is mounted read-only, which look the
+same without lsattr."""
 
 LOOK = r"""
 find "$@" -maxdepth 0 \( -writable -printf w -o -printf - \) -printf "%y%Y %m %u %g %s %p\n" \
@@ -31,11 +31,14 @@ awk "BEGIN {
   while ((getline < \"/proc/self/mountinfo\") > 0) if (\$5 in asked) print \"mounted\", \$5
 }" "$@"
 """
-"""Shell commands that look at the paths in ``"$@"``, for `parse_files`. A path that is not there
-has no line. They have no single quotes, so that they can stand in them.
+"""Shell commands that print the state of the paths in ``"$@"``, for `parse_files`.
 
-access(2), which ``-writable`` asks, says no to root too of what is immutable, or on a file system
-that is mounted read-only. It says yes of what is append-only; lsattr (e2fsprogs) need not be there.
+They print no line for a path that does not exist. They contain no single quotes, so they can be put
+into single quotes.
+
+``-writable`` calls access(2). For root it denies only what is immutable, or on a file system that
+is mounted read-only. It allows what is append-only; only lsattr shows that, and a node may lack
+lsattr (e2fsprogs).
 """
 
 _STATE = re.compile(r"([w-])(.)(.) (\d+) (\S+) (\S+) (\d+) (.*)", re.DOTALL)
@@ -45,11 +48,13 @@ _FLAGS = re.compile(r"([-A-Za-z]{12,}) (/.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class FileState(Value):
-    """One path.
+    """The state of a path.
 
-    + kind: what it is itself; `leads_to` is what a link leads to, ``None`` if nothing is there
+    + kind: what it is, without following a link
+    + leads_to: what a link leads to, ``None`` if that does not exist
     + mode: without leading zeros, "644"
-    + sha256: of a regular file's content
+    + size: in bytes
+    + sha256: of a regular file's content, ``None`` for others
     + fixed: what keeps root from replacing it, "" if nothing does
     """
 
@@ -64,7 +69,7 @@ class FileState(Value):
 
 
 class Files(SeveralFact[FileState]):
-    """State of each path that exists; a path that does not is missing from the dictionary.
+    """The state of each path that exists, by path; a path that does not exist is missing.
 
     + paths: absolute paths, without newlines
 
@@ -76,8 +81,8 @@ class Files(SeveralFact[FileState]):
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
         quoted = [QuoteString(path) for path in several(paths)]
-        # No status of its own: a path that is not there is an answer. sha256sum gets none such:
-        # that of uutils 0.0.30 ends at the first
+        # `true`, because a missing path is an answer. sha256sum gets no missing paths: uutils'
+        # 0.0.30 ends at the first
         return StringCommand("set --", *quoted, f"{LOOK}true")
 
     @override
@@ -86,9 +91,9 @@ class Files(SeveralFact[FileState]):
 
 
 def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
-    """Read what `LOOK` prints: lines of find, and among them those of sha256sum, lsattr and awk.
+    """Read the lines that `LOOK` prints: those of find, sha256sum, lsattr and awk, in any order.
 
-    Raises ``ValueError`` for a line that is none of these.
+    Raises ``ValueError`` for any other line.
     """
     found: dict[str, FileState] = {}
     sums: dict[str, str] = {}
@@ -99,8 +104,9 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
             writable, kind, target, mode, owner, group, size, path = match.groups()
             leads_to = _KINDS.get(target, None if target in "NL?" else "other")
             state = FileState(_KINDS.get(kind, "other"), mode, owner, group, int(size))
-            if state.kind == "link":  # whether it may be written is told of what it leads to
+            if state.kind == "link":
                 state = replace(state, leads_to=leads_to)
+            # find's -writable follows a link
             if writable == "-" and (state.kind != "link" or leads_to == "directory"):
                 state = replace(state, fixed="unwritable")
             found[path] = state
@@ -116,16 +122,16 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
     for path, state in found.items():
         sha256 = sums.get(path) if state.kind == "file" else None
         fixed = flags.get(path, state.fixed)
-        if path in mounted and state.kind != "directory":  # in a folder that is, files can be
+        if path in mounted and state.kind != "directory":  # files in a mounted folder are replaced
             fixed = "mounted"
         found[path] = replace(state, sha256=sha256, fixed=fixed)
     return found
 
 
 class Present(YesOrNo):
-    """Whether there is something at a path; a link that leads nowhere is nothing.
+    """Whether a path exists; a link that leads nowhere does not count.
 
-    `Files` has the node compute checksums, which for a program takes a while on a small machine.
+    It is faster than `Files`, which computes checksums: that of a program takes a small node long.
 
     + path: absolute path
 
@@ -138,9 +144,10 @@ class Present(YesOrNo):
 
 
 class Content(NodeFact[bytes | None]):
-    """A file's bytes, or ``None`` if there is no such file. Exact: it travels as base64.
+    """A file's bytes, or ``None`` if there is no such file. They are exact, as they travel as
+    base64.
 
-    What is no regular file is none: reading of a FIFO would not end.
+    Only a regular file counts: reading a FIFO would not end.
 
     + path: absolute path
 

@@ -1,24 +1,27 @@
-"""``/etc/fstab`` as the two programs read it that act on it.
+"""Read ``/etc/fstab`` by the rules of both programs that use it.
 
-systemd-fstab-generator(8), which makes units of it at boot and at ``systemctl daemon-reload``,
-reads with the C library's getmntent(3) up to systemd 257 at least (``src/fstab-generator/
-fstab-generator.c``; glibc, ``misc/mntent_r.c``), and with libmount in systemd 262, as was seen:
+systemd-fstab-generator(8) makes units of it at boot and at ``systemctl daemon-reload``. It reads
+with the C library's getmntent(3) up to systemd 257 at least (``src/fstab-generator/
+fstab-generator.c``; glibc, ``misc/mntent_r.c``), and with libmount in systemd 262, as was seen.
+getmntent's rules, with systemd's:
 
-- lines end with a line feed alone; one that begins with ``#``, or blanks and ``#``, is a comment;
-- space and tab separate fields, also at the head of a line: source, target, type, options. Each may
-  be missing, a carriage return is a part of the last one, nothing is quoted, no line goes on;
+- only a line feed ends a line; a line whose first character after blanks is ``#`` is a comment;
+- space and tab separate the fields: source, target, type, options. Blanks may begin a line. Each
+  field may be missing; there are no quotes and no continued lines; a carriage return belongs to the
+  last field;
 - in a field ``\\040``, ``\\011``, ``\\012``, ``\\134`` and ``\\\\`` stand for space, tab, line
-  feed and backslash, no other escape for anything;
-- a line of type ``swap`` is for swap, whatever its target is, ``none``, ``swap`` or a path;
-- ``/var//log/.`` is ``/var/log``, and a target that is reached by links or ``..`` is where it
-  leads; of several lines for one target the first counts;
-- ``noauto`` keeps a mount from ``local-fs.target`` only: units that need what is below it, as
-  systemd-journal-flush.service does ``/var/log``, pull it in (systemd.unit(5), RequiresMountsFor).
+  feed and backslash; there are no other escapes;
+- a line of type ``swap`` is for swap, whatever its target is: ``none``, ``swap`` or a path;
+- ``/var//log/.`` is ``/var/log``; links and ``..`` in a target are followed; of several lines for
+  one target the first counts;
+- ``noauto`` only keeps a mount out of ``local-fs.target``. Units that need a path below it still
+  mount it, as systemd-journal-flush.service does for ``/var/log`` (systemd.unit(5),
+  RequiresMountsFor).
 
-libmount, with which ``mount -a`` and ``swapon -a`` read too (util-linux,
-``libmount/src/tab_parse.c``), differs: each ``\\ooo`` of three octal digits is a character, a
-carriage return at the end of a line is no part of it, and a line is passed over that has no type,
-or whose fifth or sixth field is no number.
+``mount -a`` and ``swapon -a`` always read with libmount (util-linux,
+``libmount/src/tab_parse.c``). It differs: each ``\\ooo`` of three octal digits is a character; a
+carriage return at the end of a line does not belong to the line; a line is skipped if it has no
+type, or if its fifth or sixth field is not a number.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]+")
 
 
 class Entry(NamedTuple):
-    """A line as systemd reads it: its number from 1, and its first three fields, "" of one that is
-    missing."""
+    """A line as systemd reads it: its number from 1, and its first three fields, "" for a missing
+    one. `kind` is the type."""
 
     number: int
     source: str
@@ -48,9 +51,9 @@ class Entry(NamedTuple):
 
 
 def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
-    """The entries of a table as systemd reads them, in their order.
+    """Yield the entries of a table as systemd reads them, in their order.
 
-    + libmount: whether it reads with libmount
+    + libmount: whether systemd reads with libmount, by default with getmntent
     """
     for number, line in enumerate(text.split("\n"), 1):
         fields = _by_libmount(line) if libmount else _by_getmntent(line)
@@ -60,7 +63,9 @@ def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
 
 
 def mounted_at(text: str, target: str) -> list[Entry]:
-    """The entries that mount something at `target`, an absolute path, in one reading or the other.
+    """Return the entries that mount something at a target, as getmntent or libmount reads them.
+
+    + target: absolute path
 
     **Example:** ``mounted_at("tmpfs /var/log tmpfs\n", "/var/log")[0].number == 1``
     """
@@ -74,7 +79,7 @@ def mounted_at(text: str, target: str) -> list[Entry]:
 
 
 def is_swap(line: str) -> bool:
-    """Whether a line is for swap, in one reading or the other."""
+    """Tell whether a line is for swap, as getmntent or libmount reads it."""
     return any(fields[2:3] == ["swap"] for fields in (_by_getmntent(line), _by_libmount(line)))
 
 
@@ -98,7 +103,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _simple(path: str) -> str:
-    """A path without the slashes and dots that do not count, as systemd simplifies it."""
+    """Return a path without repeated slashes and ``.`` folders, as systemd simplifies it."""
     if not path.startswith("/"):
         return path
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))

@@ -1,4 +1,4 @@
-"""The configuration that the running HAProxy has loaded, and its copy on the log share."""
+"""Read which configuration the running HAProxy has loaded, and its copy on the log share."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SCRIPT = "/usr/sbin/haproxy_start.sh"
 """The program that runs HAProxy on the proxy."""
 
 MARK = "Written by chaos-engine"
-"""What that program says of itself. Another one under its name does something else when called."""
+"""Text that this package's version of that program contains. Only it has the command ``check``."""
 
 RUN = f"{RECORDS}/haproxy"
-"""In RAM: ``config/`` and ``socket/`` of the container, and ``loaded``."""
+"""A folder in RAM with the container's ``config/`` and ``socket/``, and the file ``loaded``."""
 
 Copied = Literal["same", "other", "folder", "unknown"]
-"""What lies in the place of something on the log share: what is wanted, something else or nothing,
-a folder; or the share does not say so in time."""
+"""What is at a path on the log share: what is wanted, something else or nothing, a folder, or
+"unknown" if the share does not answer in time."""
 
-# A file is read only if it may be ours, and what it holds is never said
+# A file is read only if its type, owner and mode are those of ours. Its content is never printed
 _COPIES = f"""
 c=$1 s=$2 l=$3 t=$4
 case $(find "$c" -maxdepth 0 -printf "%y %m %U %G" 2>/dev/null) in
@@ -51,8 +51,8 @@ confined {SECONDS} {TARGET} '{_COPIES}' "$@" || echo unknown
 
 
 class LoadedConfig(NodeFact[str]):
-    """The sha256 of the configuration that HAProxy was last started or reloaded with since the
-    node's boot, "" if it was not.
+    """The sha256 of the configuration that HAProxy loaded last since the node's boot, at a start or
+    a reload; "" if it loaded none.
 
     **Example:** ``host.get_fact(LoadedConfig)``
     """
@@ -73,10 +73,10 @@ class LoadedConfig(NodeFact[str]):
 
 @dataclass(frozen=True)
 class CopyState(Value):
-    """How the copy on the log share is.
+    """The state of the copy on the log share.
 
-    + noted: whether the node has noted that it makes it
-    + config, link: what lies in their places
+    + noted: whether the node's manifest has the file and the link
+    + config, link: what is at their paths
     """
 
     noted: bool
@@ -85,13 +85,13 @@ class CopyState(Value):
 
 
 class SharedCopy(NodeFact[CopyState]):
-    """How a file and a link on the log share are, which others write too. What they hold is not
-    told, only whether it is what is wanted.
+    """The state of a file and a link on the log share. Others write the share too, so the fact does
+    not tell their content, only whether it is the wanted one.
 
-    + config: path of the file, of root and with the mode 644; "" for none
-    + sha256: the checksum that it shall have
+    + config: path of the file, which is wanted with the owner root and the mode 644; "" for none
+    + sha256: the file's wanted checksum
     + link: path of the link, "" for none
-    + leads_to: where it shall lead
+    + leads_to: the link's wanted target
 
     **Example:** ``host.get_fact(SharedCopy, config="/var/log/haproxy/haproxy.cfg", sha256="...",
     link="/var/log/haproxy/run", leads_to="/run/chaos-engine/haproxy/socket")``
@@ -108,8 +108,7 @@ class SharedCopy(NodeFact[CopyState]):
 
 
 def parse_copy(lines: list[str]) -> CopyState:
-    """Read ``new`` where something is not noted, and then what lies in the places of file and link,
-    or ``unknown``."""
+    """Read ``new`` if something is not noted, then the states of file and link, or ``unknown``."""
     words: dict[str, Copied] = {
         "same": "same",
         "other": "other",
@@ -122,7 +121,7 @@ def parse_copy(lines: list[str]) -> CopyState:
 
 ADDRESS_ANSWERS = Check(
     "haproxy",
-    # on the proxy only: no other node has the script
+    # Only the proxy has the script; on other nodes the check succeeds
     f"! grep -qs '{MARK}' {SCRIPT} || {limited(f'{SCRIPT} check')}",
     "the API's address does not answer its own node; look at: journalctl -u docker_haproxy",
 )

@@ -1,6 +1,6 @@
-"""Whether the services of a work node do their work, beyond their configuration.
+"""Check whether the services of a work node do their work, beyond their configuration.
 
-Each check stands beside the facts of its concern. The concern's deploy declares it.
+Each check is in the module of its concern's facts. The concern's deploy declares it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.text import pairs
 
 LIMIT_SECONDS = 3
-"""How long a check that waits for somebody may take. All checks together end before
-``PART_SECONDS`` of `chaos_engine.facts.observe`, or one that hangs would hide what others say."""
+"""How long a check may take that waits for another program. All checks together must end before
+``PART_SECONDS`` of `chaos_engine.facts.observe.batch`, or one that hangs hides the others'
+results."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Ask whether a service does its work.
+    """A command that tells whether a service does its work.
 
-    + name: of the check, in one word; no other one has it
-    + command: shell command that fails if the service does not; it ends by itself (`limited`)
-    + problem: what to say then, and what to do
+    + name: a word that no other check has
+    + command: shell command that fails if the service does not work. It must not hang (`limited`)
+    + problem: what is wrong then, and what to do
 
     **Example:** ``Check("swap", "! sed 1d /proc/swaps | grep -q .", "swap is in use")``
     """
@@ -36,21 +37,22 @@ class Check:
 
 
 def limited(check: str) -> str:
-    """Return the shell command that runs `check` for `LIMIT_SECONDS` at most.
+    """Return the shell command that runs a check for at most `LIMIT_SECONDS`.
 
-    What waits for a dead share cannot be killed. So it is the child of a shell, which can. KILL
-    comes after TERM only: with ``-s KILL`` uutils ends the shell alone (0.12), or nothing (0.0.30).
+    A process that waits for a dead share cannot be killed. So a shell that can be killed starts it.
+    ``timeout`` sends TERM first, and then KILL. With ``-s KILL`` that of uutils ends only the shell
+    (0.12), or nothing (0.0.30).
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
     return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"
 
 
 class Health(NodeFact[dict[str, str]]):
-    """What is wrong with each service, by the name of its check; one that works is missing.
+    """What is wrong with each service, by the name of its check; a service that works is missing.
 
-    + checks: what to ask
+    + checks: the checks to run
 
-    Of what is sent to the log server it says nothing: whether it arrives is seen only there.
+    It does not tell whether messages arrive at the log server: that can be seen only there.
 
     **Example:** ``host.get_fact(Health, checks=(chaos_engine.facts.swap.UNUSED,))``
     """

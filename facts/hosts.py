@@ -1,14 +1,14 @@
-"""``/etc/hosts`` as the C library reads it.
+"""Read ``/etc/hosts`` by the C library's rules.
 
-The rules of hosts(5), and of glibc's ``nss/nss_files/files-hosts.c`` and ``files-parse.c``:
+They are in hosts(5), and in glibc's ``nss/nss_files/files-hosts.c`` and ``files-parse.c``:
 
-- lines end with a line feed; ``#`` begins a comment anywhere; blanks are those of ASCII, so that a
-  no-break space out of a web page is a part of a word;
-- the first word is an address as inet_pton(3) reads it, without leading zeros, and a line without
-  one is passed over; the other words are its names, the same in upper and lower case;
-- a name has the addresses of all lines that it is in;
-- who asks for IPv4 gets 127.0.0.1 for ``::1``, 10.0.0.8 for ``::ffff:10.0.0.8``, and nothing for
-  other addresses of IPv6.
+- lines end with a line feed; ``#`` begins a comment anywhere; only ASCII blanks separate words, so
+  a no-break space, copied from a web page, belongs to a word;
+- the first word is an address as inet_pton(3) reads it, without leading zeros; a line without an
+  address is skipped; the other words are its names, which are case-insensitive;
+- a name has the addresses of all lines that contain it;
+- a lookup for IPv4 gets 127.0.0.1 for ``::1``, 10.0.0.8 for ``::ffff:10.0.0.8``, and nothing for
+  other IPv6 addresses.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """A line, without the blanks around it: its address for IPv4, "" if that is none, and its
-    names as they are written."""
+    """A line with an address.
+
+    + line: its text, without the blanks around it
+    + address: what a lookup for IPv4 gets, "" for nothing
+    + names: as they are written
+    """
 
     line: str
     address: str
@@ -29,7 +33,9 @@ class Entry(NamedTuple):
 
 
 def entries(data: bytes) -> Iterator[Entry]:
-    """The entries of a file, in their order; bytes that are not UTF-8 escaped as by `os.fsdecode`.
+    """Yield the entries of a file, in their order.
+
+    Bytes that are not UTF-8 are escaped as by `os.fsdecode`.
 
     **Example:** ``next(entries(b"127.0.1.1 pi1 # own"))`` has the names ``("pi1",)``
     """

@@ -1,4 +1,4 @@
-"""Ask servers by HTTPS on a node that may have nothing but openssl for it."""
+"""Send HTTPS requests from a node that may have only openssl for that."""
 
 from __future__ import annotations
 
@@ -9,6 +9,5 @@ https_get() { # SECONDS PATH ADDRESS:PORT [OPTION OF s_client...]: print the ans
     timeout -k 1 "$seconds" openssl s_client -quiet -connect "$at" "$@" 2>/dev/null
 }
 """
-"""Shell function ``https_get``. openssl is there with ca-certificates, which Docker's concern
-installs; curl need not be. Whose certificate the server has is not looked at, unless an option says
-so."""
+"""A shell function ``https_get``. ca-certificates, which Docker's concern installs, brings openssl;
+a node may lack curl. The server's certificate is verified only if an option says so."""

@@ -1,4 +1,4 @@
-"""The systemd journal's configuration as it is on the node."""
+"""Read the systemd journal's configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ FOLDERS = folders("systemd/journald.conf.d")
 
 KERNEL = "/proc/cmdline"
 
-# What journald takes from the kernel's command line, after all files (systemd-journald.service(8))
+# journald reads these words of the kernel's command line after all files
+# (systemd-journald.service(8)). The second value is that of a word without "="
 _WORDS = {
     "systemd.journald.forward_to_syslog": ("ForwardToSyslog", "yes"),
     "systemd.journald.max_level_syslog": ("MaxLevelSyslog", None),
@@ -29,10 +30,10 @@ DropIn = tuple[str, str]
 
 
 class DropIns(NodeFact[tuple[DropIn, ...]]):
-    """What drop-ins of ``journald.conf`` and the kernel's command line set, in the order in which
-    it applies: pairs of a path and a ``Name=value``.
+    """The settings in drop-ins of ``journald.conf`` and on the kernel's command line, in the order
+    in which they apply: pairs of a path and a ``Name=value``.
 
-    Read by the rules of `chaos_engine.facts.systemd_files`; drop-ins that are masked are not there.
+    They are read by the rules of `chaos_engine.facts.systemd_files`. Masked drop-ins are left out.
 
     **Example:** ``host.get_fact(DropIns)``
     """
@@ -52,7 +53,10 @@ class DropIns(NodeFact[tuple[DropIn, ...]]):
 
 
 def parse_drop_ins(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> tuple[DropIn, ...]:
-    """Read a line of `listing` and the kernel's command line."""
+    """Read a line of `listing`, and the kernel's command line.
+
+    + folders: where the listed files are, the strongest first
+    """
     found: list[DropIn] = []
     for path, text in effective(parse_listing(lines[0]), folders):
         found += [
@@ -62,15 +66,15 @@ def parse_drop_ins(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> tupl
         ]
     for word in " ".join(lines[1:]).split():
         key, equals, value = word.partition("=")
-        name, alone = _WORDS.get(key.replace("-", "_"), ("", None))
-        if name and (equals or alone):
-            found.append((KERNEL, f"{name}={value if equals else alone}"))
+        name, default = _WORDS.get(key.replace("-", "_"), ("", None))
+        if name and (equals or default):
+            found.append((KERNEL, f"{name}={value if equals else default}"))
     return tuple(found)
 
 
 IN_RAM = Check(
     "journald",
-    # not by its name, which anybody's program may have
+    # The process is found by systemd, because any program may have journald's name
     'open=$(ls -l "/proc/$(systemctl show -p MainPID --value systemd-journald)/fd") '
     '&& ! echo "$open" | grep -q /var/log/journal',
     "journald does not run, or still writes to /var/log/journal; reboot the node",

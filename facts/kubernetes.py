@@ -1,4 +1,4 @@
-"""Kubernetes on a node: whether it has joined a cluster, and where apt has it from."""
+"""Read whether a node has joined a Kubernetes cluster, and where apt gets Kubernetes from."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
 from chaos_engine.facts.openpgp import dearmor, parse_signers
 
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
-"""kubeadm writes it when a node joins a cluster, and ``kubeadm reset`` removes it."""
+"""A file that kubeadm writes when a node joins a cluster. ``kubeadm reset`` removes it."""
 
 _HOSTS = (
     r"pkgs[.]k8s[.]io/core:|apt[.]kubernetes[.]io|packages[.]cloud[.]google[.]com/apt.*kubernetes"
 )
-"""Where Kubernetes is or was published for apt (kubernetes.io/blog/2023/08/31/legacy-package-
-repository-deprecation); pkgs.k8s.io has other things too, such as CRI-O under ``addons:``."""
+"""The addresses of Kubernetes' apt repositories, present and former (kubernetes.io/blog/2023/08/31/
+legacy-package-repository-deprecation). pkgs.k8s.io also has others, such as CRI-O's at
+``addons:``."""
 
 
 class Joined(YesOrNo):
@@ -38,11 +39,11 @@ class Joined(YesOrNo):
 
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
-"""kubeadm writes it when the node joins, before it starts kubelet."""
+"""A file that kubeadm writes when the node joins, before it starts kubelet."""
 
 
 class KubeletConfiguration(NodeFact[dict[str, Any]]):
-    """What kubeadm has told the kubelet of a node that has joined a cluster, empty for others.
+    """The configuration that kubeadm wrote for kubelet; {} if the node has not joined a cluster.
 
     **Example:** ``host.get_fact(KubeletConfiguration)["containerLogMaxSize"]``
     """
@@ -62,7 +63,7 @@ class KubeletConfiguration(NodeFact[dict[str, Any]]):
 
 
 def parse_kubelet_configuration(data: bytes) -> dict[str, Any]:
-    """Read a KubeletConfiguration. Raises ``ValueError`` if it is no YAML, or no mapping."""
+    """Read a KubeletConfiguration. Raises ``ValueError`` if it is not YAML, or not a mapping."""
     try:
         found = yaml.safe_load(data) or {}
     except yaml.YAMLError as error:
@@ -76,13 +77,13 @@ REPLACED = (
     "case $(readlink /proc/$(systemctl show -p MainPID --value kubelet.service)/exe) in "
     "*' (deleted)') true ;; *) false ;; esac"
 )
-"""The shell command that succeeds if kubelet's program was replaced while it runs, see proc(5)."""
+"""A shell command that succeeds if kubelet's program was replaced while kubelet runs (proc(5))."""
 
 
 class KubeletReplaced(YesOrNo):
-    """Whether kubelet runs, and its program was replaced since: it is another version's then.
+    """Whether kubelet runs, and its program has been replaced by another version since its start.
 
-    The packages of pkgs.k8s.io do not restart it (``%postun`` of kubelet.spec in
+    The packages of pkgs.k8s.io do not restart kubelet (``%postun`` of kubelet.spec in
     github.com/kubernetes/release, ``%systemd_postun`` of debbuild's macros).
 
     **Example:** ``host.get_fact(KubeletReplaced)``
@@ -95,14 +96,17 @@ class KubeletReplaced(YesOrNo):
 
 @dataclass(frozen=True)
 class Source(Value):
-    """A file of apt's that names a repository of Kubernetes; `only` if it names no other."""
+    """A file of apt's configuration that names a Kubernetes repository.
+
+    + only: whether it names no other repository
+    """
 
     path: str
     only: bool
 
 
 class KubernetesSources(NodeFact[tuple[Source, ...]]):
-    """The files of apt's configuration in which a repository of Kubernetes is switched on.
+    """The files of apt's configuration in which a Kubernetes repository is enabled.
 
     **Example:** ``host.get_fact(KubernetesSources)``
     """
@@ -130,28 +134,31 @@ class KubernetesSources(NodeFact[tuple[Source, ...]]):
 
 
 def parse_source(path: str, text: str) -> Source | None:
-    """What a file of apt's says of Kubernetes, ``None`` if nothing that counts."""
-    found = list(apt_sources.entries(path, text))
-    ours = [
+    """Return the source that a file is, or ``None`` if it has no enabled Kubernetes repository.
+
+    + path: of a file of apt's configuration
+    + text: of that file
+    """
+    entries = list(apt_sources.entries(path, text))
+    of_kubernetes = [
         entry
-        for entry in found
+        for entry in entries
         if any(re.search(_HOSTS, f"{uri} {suite}") for uri in entry.uris for suite in entry.suites)
     ]
-    return Source(path, len(ours) == len(found)) if ours else None
+    return Source(path, len(of_kubernetes) == len(entries)) if of_kubernetes else None
 
 
 class RepositorySigners(NodeFact[tuple[str, ...]]):
-    """The IDs of the keys that signed the index of a Kubernetes repository that apt has; empty if
-    it has none.
+    """The IDs of the keys that signed apt's index of a Kubernetes repository; () if apt has none.
 
-    + minor: minor version, ``1.36``
+    + minor: the repository's minor version, ``1.36``
 
     **Example:** ``host.get_fact(RepositorySigners, minor="1.36")``
     """
 
     @override
     def command(self, minor: str) -> StringCommand:
-        # the name follows the address, which a mirror or a redirect may change
+        # The file's name begins with the repository's address, and a mirror has another one
         return StringCommand(
             "cat /var/lib/apt/lists/*core:_stable:_v",
             QuoteString(minor),
@@ -171,7 +178,8 @@ class RepositorySigners(NodeFact[tuple[str, ...]]):
 
 KUBELET_ANSWERS = Check(
     "kubernetes",
-    # its port is open once it has found its runtime; kubeadm's configuration may name another
+    # kubelet opens its port once it has found its runtime. kubeadm's configuration may name another
+    # port than 10250
     f"test ! -e {KUBELET_CONF} || "
     + limited(
         "systemctl is-active --quiet kubelet && port=$(sed -n 's/^port: *//p' "

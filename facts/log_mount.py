@@ -1,4 +1,4 @@
-"""Who else claims ``/var/log``, and why the log share is not there."""
+"""Read what else mounts something on ``/var/log``, and why the log share is not mounted."""
 
 from __future__ import annotations
 
@@ -40,9 +40,12 @@ true
 
 @dataclass(frozen=True)
 class LogShare(Value):
-    """claims: what else mounts something on ``/var/log`` at boot. reason: why the last attempt to
-    mount the share failed, "" if it did not. link: where ``/var/log`` leads if it is a symbolic
-    link, "" if it is none."""
+    """The state of ``/var/log`` besides its mounts.
+
+    + claims: units and lines of ``/etc/fstab`` that mount something else on it at boot
+    + reason: why the last attempt to mount the log share failed, "" if it did not fail
+    + link: where it leads if it is a symbolic link, "" if it is not
+    """
 
     claims: tuple[str, ...]
     reason: str
@@ -50,10 +53,10 @@ class LogShare(Value):
 
 
 class LogShares(NodeFact[LogShare]):
-    """Who else claims ``/var/log``, and why the log share is not there.
+    """What else mounts something on ``/var/log``, and why the log share is not mounted.
 
-    A mount unit that systemd has made of what is mounted has no file; one that it has made of
-    ``/etc/fstab`` is named by its line there.
+    A mount unit that systemd made of ``/etc/fstab`` is named by its line there. One that systemd
+    made of an existing mount has no file, and is not listed.
 
     **Example:** ``host.get_fact(LogShares)``
     """
@@ -74,7 +77,7 @@ class LogShares(NodeFact[LogShare]):
 
 def parse_log_share(lines: list[str]) -> LogShare:
     """Read ``claim WHAT``, ``reason WHY`` and ``link WHERE`` lines, ``fstab TEXT`` in base64, and
-    ``generated UNIT`` if systemd has made a mount unit of that text."""
+    ``generated UNIT`` if systemd made a mount unit for ``/var/log`` of that text."""
     words = ("claim", "reason", "link", "fstab", "generated")
     found: dict[str, list[str]] = {word: [] for word in words}
     for line in lines:
@@ -90,7 +93,7 @@ def parse_log_share(lines: list[str]) -> LogShare:
 WRITABLE = Check(
     "log_mount",
     f"{CONFINED}confined {LIMIT_SECONDS} {TARGET} "
-    # a name that nobody can have taken
+    # Others write the share: only a new name is certain to be free
     f"'new=$(mktemp {TARGET}/.chaos-engine-verify.XXXXXX) && rm -f -- \"$new\"'",
     "/var/log cannot be written; look at: systemctl status var-log",
 )

@@ -1,4 +1,4 @@
-"""macvlan links of the node: network interfaces with a MAC address of their own on another one."""
+"""Read the node's macvlan links: each has a parent interface, and a MAC address of its own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from chaos_engine.facts.observe import NodeFact, Value
 
 @dataclass(frozen=True)
 class MacvlanLink(Value):
-    """A macvlan link. `parent` is "" if it is in another network namespace; `mode` is "bridge",
-    "private", "vepa", "passthru" or "source"; `up` is whether it is to be up, with or without a
-    carrier; `addresses` are IPv4 with prefix; `routes` are the sources ("" for none) by
-    destination, ``{"192.168.1.60/32": "192.168.1.222"}``."""
+    """A macvlan link.
+
+    + parent: its parent interface, "" if that is in another network namespace
+    + mode: "bridge", "private", "vepa", "passthru" or "source"
+    + up: whether it is set up, with or without a carrier
+    + addresses: IPv4 with prefix
+    + routes: sources ("" for none) by destination, ``{"192.168.1.60/32": "192.168.1.222"}``
+    """
 
     parent: str
     mode: str
@@ -28,8 +32,8 @@ class MacvlanLink(Value):
 
 
 class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
-    """The macvlan links in the node's own network namespace by name; those of containers are in
-    theirs.
+    """The macvlan links in the node's own network namespace, by name. Containers' links are in
+    other namespaces.
 
     **Example:** ``{"lb-hairpin": MacvlanLink(parent="eth0", mode="bridge", up=True, ...)}``
     """
@@ -43,9 +47,9 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
         return (
             "for what in '-d link show type macvlan' '-4 address show type macvlan' "
             "'-4 route show'; do "
-            # iproute2 may print nothing, not an empty list, where there is nothing
+            # iproute2 may print nothing for an empty list
             "answer=$(ip -j $what) || exit; echo ${answer:-[]}; done; "
-            # a pod's link may go away between the list and the look
+            # A pod's link may be removed after the shell has listed it
             "grep -s . /proc/sys/net/ipv4/conf/*/arp_ignore; true"
         )
 
@@ -63,21 +67,21 @@ def parse_macvlan_links(lines: list[str]) -> dict[str, MacvlanLink]:
     """Read three lines of JSON (links, addresses, routes), and ``PATH:VALUE`` of arp_ignore."""
     links, addresses, routes = (json.loads(line) for line in lines[:3])
     arp_ignore = {line.split("/")[6]: int(line.rpartition(":")[2]) for line in lines[3:]}
-    # iproute2 prints an empty object for each one that its filter leaves out
-    of_link = {one["ifname"]: ipv4_addresses(one) for one in addresses if one}
-    ways: dict[str, dict[str, str]] = {}
+    # iproute2 prints an empty object for each interface that its filter excludes
+    addresses_of = {one["ifname"]: ipv4_addresses(one) for one in addresses if one}
+    routes_of: dict[str, dict[str, str]] = {}
     for route in filter(None, routes):
-        by_destination = ways.setdefault(route.get("dev", ""), {})
+        by_destination = routes_of.setdefault(route.get("dev", ""), {})
         by_destination[_with_prefix(route["dst"])] = route.get("prefsrc", "")
     return {
         link["ifname"]: MacvlanLink(
-            # of a parent in another namespace only the number is known, as link_index
+            # For a parent in another namespace there is only a number, link_index
             parent=link.get("link") or "",
             mode=link["linkinfo"]["info_data"]["mode"],
             up="UP" in link["flags"],
             mac=link["address"],
-            addresses=of_link.get(link["ifname"], ()),
-            routes=ways.get(link["ifname"], {}),
+            addresses=addresses_of.get(link["ifname"], ()),
+            routes=routes_of.get(link["ifname"], {}),
             arp_ignore=arp_ignore.get(link["ifname"], 0),
         )
         for link in links
@@ -98,5 +102,5 @@ def ipv4_addresses(interface: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _with_prefix(destination: str) -> str:
-    """iproute2 leaves out the prefix of a single address."""
+    """Return a route's destination with its prefix, which iproute2 omits for a single address."""
     return destination if "/" in destination or destination == "default" else f"{destination}/32"

@@ -1,4 +1,4 @@
-"""What a node remembers of this package's changes, and the files concerned as they are now."""
+"""Read what a node has noted of this package's changes, and the present state of those files."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 DIRECTORY = "/var/lib/chaos-engine"
 
 MANIFEST = f"{DIRECTORY}/manifest"
-"""A line a thing that a concern has changed, added and on the disk before the change: concern,
-kind, state before, name and a dot, with tabs between them. A line without its dot was cut short
-before its change began. The kinds, with their states:
+"""A file with a line for each thing that a concern has changed. The line is on the disk before the
+change begins. It has concern, kind, state before, name and a dot, with tabs between them. A line
+without its dot was cut short, so its change has not begun. These are the kinds and their states:
 
-- ``file``: ``original`` (kept in `ORIGINALS`) or ``created``; ``secret``, ``merged`` and ``wrote``
-  (its name: sha256 and path) say more about a file
+- ``file``: ``original`` (kept in `ORIGINALS`) or ``created``; lines ``secret``, ``merged`` and
+  ``wrote`` (its name is sha256 and path) tell more about a file
 - ``folder``: ``created``
 - ``unit``: systemd's ActiveState and UnitFileState
-- ``package``, installed or upgraded: the version before, ``absent``, or ``config`` where only its
+- ``package``, installed or upgraded: the version before, ``absent``, or ``config`` if only its
   configuration was there
 - ``removed``, a package: version, ``manual`` or ``auto``, ``hold`` or ``-``
-- ``hold``: ``set``; ``manual``, a package that was marked manual: ``auto``
+- ``hold``: ``set``; ``manual``, a package that was marked as manually installed: ``auto``
 - ``sysctl``: its value; the name is a path below ``/proc/sys``
 - ``swap``: its priority; ``link``, a network interface: ``created``
-- ``image``: ``pulled``; ``network``, Docker's: ``created``, or the command that makes it as it was
+- ``image``: ``pulled``; ``network``, of Docker: ``created``, or the command that recreates it
 """
 
 KEPT = f"{DIRECTORY}/packages"
 """The ``.deb`` of each removed package that no archive offered any more."""
 
 ORIGINALS = f"{DIRECTORY}/originals"
-"""A copy of each file replaced or removed, under its own path, as it was before the change."""
+"""The original of each file that was replaced or removed, under its own path."""
 
 WRITTEN = f"{DIRECTORY}/written"
-"""Files in which the node's own content stays (``merged``), as they were written last."""
+"""The merged files (``merged``), as they were written last."""
 
 ASIDE = f"{DIRECTORY}/aside"
 """Versions of files that are neither the original nor this package's."""
 
 STAGED = f"{DIRECTORY}/staged"
-"""Paths of files that a script has made beside their places and not yet removed, a line each."""
+"""The paths of the staged files that a script has not removed yet, a line each."""
 
 CHANGING = f"{DIRECTORY}/packages-changing"
-"""Names of packages, a line each, from before apt changes them until all is on the card. After a
-power cut a package in it may look complete and have empty files: dpkg does not synchronise
-configuration files, nor what maintainer scripts write (fsync is called for the others only, in
-dpkg's ``src/main/archives.c``, tar_deferred_extract)."""
+"""The names of packages that apt is changing, a line each. They stay there until all is on the
+card. After a power cut such a package may look complete and have empty files: dpkg synchronises
+neither configuration files nor what maintainer scripts write. It calls fsync only for other files
+(dpkg's ``src/main/archives.c``, tar_deferred_extract)."""
 
 PULLING = f"{DIRECTORY}/images-pulling"
-"""Names of images, a line each, from before Docker pulls them until they are on the card, since
-Docker does not synchronise the files of their layers."""
+"""The names of images that Docker is pulling, a line each. They stay there until the images are on
+the card, because Docker does not synchronise the files of their layers."""
 
 LEFT = "-"
-"""In a concern's place: what it has left because others needed it."""
+"""The concern of things that undo of their concern kept, because other concerns needed them."""
 
 _BEFORE_THE_MANIFEST = ("created", "packages-removed")
 
-# Others write the log share: what they made so large that it is none of ours is not read
+# Others write the log share. A file that is too large to be ours is not read
 _ON_SHARE = f"""
   find "$@" -maxdepth 0 -printf "state w%y%y %m %u %g %s %p\\n"
   find "$@" -maxdepth 0 -type f -size -{MOST_BYTES + 1}c -exec sha256sum -- {{}} + |
@@ -108,7 +108,7 @@ true
 
 @dataclass(frozen=True)
 class Entry(Value):
-    """One line of the manifest."""
+    """A line of the manifest."""
 
     concern: str
     kind: str
@@ -118,14 +118,14 @@ class Entry(Value):
 
 @dataclass(frozen=True)
 class Remembered(Value):
-    """What a node remembers.
+    """What a node has noted of this package's changes.
 
     + entries: the lines of the manifest, in their order
-    + files: state of the files in it, of the folders above them, and of their originals, that are
-      there
-    + texts: content of those that are merged, of their originals and as they were written
-    + holds: what is in `DIRECTORY`
-    + old: whether it was deployed before there was a manifest
+    + files: state by path of the files in it, of the folders above them, and of their originals;
+      those that do not exist are missing
+    + texts: content by path of merged files, of their originals, and of their copies in `WRITTEN`
+    + holds: the names in `DIRECTORY`
+    + old: whether the node was deployed before there was a manifest
     """
 
     entries: tuple[Entry, ...] = ()
@@ -135,17 +135,17 @@ class Remembered(Value):
     old: bool = False
 
     def of(self, concern: str, kind: str) -> Iterator[Entry]:
-        """The lines of a concern and of a kind."""
+        """Yield the lines of a concern that have this kind."""
         return (e for e in self.entries if (e.concern, e.kind) == (concern, kind))
 
     @property
     def concerns(self) -> tuple[str, ...]:
-        """Those that have changed something, in the order in which they did."""
+        """Return the concerns that have changed something, in the order of their changes."""
         return tuple(dict.fromkeys(e.concern for e in self.entries if e.concern != LEFT))
 
 
 class Manifest(NodeFact[Remembered]):
-    """What the node remembers of this package's changes.
+    """What the node has noted of this package's changes.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.manifest.Manifest``
     """
@@ -165,7 +165,7 @@ class Manifest(NodeFact[Remembered]):
 
 
 def parse_manifest(lines: list[str]) -> Remembered:
-    """Read the script's ``KEY VALUE`` lines; lines of the manifest that are cut short are none."""
+    """Read the script's ``KEY VALUE`` lines. Skip lines of the manifest that are cut short."""
     values: dict[str, list[str]] = {
         key: [] for key in ("there", "old", "holds", "line", "state", "text")
     }

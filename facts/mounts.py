@@ -1,4 +1,4 @@
-"""What is mounted on the node, and whether it answers."""
+"""Read what is mounted on the node, and whether it answers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import unescaped
 
 ANSWER_SECONDS = 15
-"""A file system that has not answered after so many seconds hangs. A Gluster client gives a silent
-server up before (``ping-timeout``), so that one that goes over to another server does not count. An
-NFS client has no other one."""
+"""How long a file system may take to answer before it counts as hanging. A Gluster client gives a
+silent server up sooner (``ping-timeout``), so one that changes to another server does not count as
+hanging. An NFS client has only one server."""
 
 Answer = Literal["answers", "fails", "hangs"]
 
@@ -25,12 +25,13 @@ Answer = Literal["answers", "fails", "hangs"]
 class Mount(Value):
     """One line of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).
 
-    + target: where it is mounted; root: which folder of its file system is seen there
+    + target: where it is mounted
+    + root: the folder of its file system that is seen there
     + source: device or share, "none" if there is none
     + fstype: file system type, "fuse.glusterfs"
     + options: of this mount; super_options: of its file system
     + device: "major:minor"
-    + number, parent: ids of the mount, and of the one it stands on
+    + number, parent: ids of this mount, and of the mount that its target is on
     """
 
     target: str
@@ -45,7 +46,7 @@ class Mount(Value):
 
 
 class Mounts(NodeFact[tuple[Mount, ...]]):
-    """All that is mounted at a path, in the order in which it was.
+    """The mounts at a path, in the order in which they were made.
 
     + path: absolute path, without white space and backslashes
 
@@ -54,7 +55,8 @@ class Mounts(NodeFact[tuple[Mount, ...]]):
 
     @override
     def command(self, path: str) -> StringCommand:
-        # Names on other file systems need not be UTF-8. Users may mount a lot, with long names
+        # Base64, because names on other file systems need not be UTF-8. Only this path's lines,
+        # because users may mount a lot, with long names
         return StringCommand(
             "awk -v", QuoteString(f"at={path}"), "'$5 == at' /proc/self/mountinfo | base64"
         )
@@ -71,7 +73,8 @@ class Mounts(NodeFact[tuple[Mount, ...]]):
 
 
 class Answers(NodeFact[Answer]):
-    """Whether the file system at a path answers: "fails" is an error, also that of a missing path.
+    """Whether the file system at a path answers: "answers", "hangs" (see `ANSWER_SECONDS`), or
+    "fails" if it gives an error, such as for a missing path.
 
     + path: absolute path
 
@@ -80,10 +83,10 @@ class Answers(NodeFact[Answer]):
 
     @override
     def command(self, path: str) -> StringCommand:
-        # A process that waits for a dead share cannot be killed. So it is the child of a shell,
-        # which can, and holds neither this command's output nor its end. The directory is read:
-        # statfs(2) is answered also by a Gluster volume that has lost its quorum. No more than its
-        # first names, for others may fill it; and no link is followed, for none of them is opened.
+        # A process that waits for a dead share cannot be killed. So a shell that can be killed
+        # starts it, and the process does not keep this command's output open. The folder is read,
+        # because a Gluster volume that has lost its quorum still answers statfs(2). Only its first
+        # names are read, because others may fill it. No link is followed, because none is opened.
         probe = StringCommand(
             "find", QuoteString(path), "-maxdepth 0 -empty >/dev/null 2>&1; exit $?"
         )
@@ -102,11 +105,11 @@ class Answers(NodeFact[Answer]):
 def parse_mounts(text: str) -> tuple[Mount, ...]:
     """Read the text of ``/proc/self/mountinfo``.
 
-    Optional fields, none or several, end with a lone hyphen. Space, tab, newline, backslash and
-    ``#`` in a name stand there as ``\\ooo``, octal.
+    A hyphen ends the optional fields, of which there may be none. Space, tab, newline, backslash
+    and ``#`` in a name are written as ``\\ooo``, octal.
     """
     mounts = []
-    # The kernel escapes no other end of a line, and a local user may choose a name of a mount
+    # Not splitlines: the kernel escapes only the line feed, and a local user may choose names
     for line in filter(None, text.split("\n")):
         fields = line.split(" ")
         number, parent, device, root, target, options, *rest = fields
@@ -128,7 +131,7 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
 
 
 def mounted_at(mounts: Iterable[Mount], path: str) -> Mount | None:
-    """The mount that is seen exactly at `path`, the uppermost if there are several."""
-    there = [mount for mount in mounts if mount.target == path]
-    covered = {mount.parent for mount in there}
-    return next((mount for mount in reversed(there) if mount.number not in covered), None)
+    """Return the mount that is seen at `path`: the topmost if there are several, or ``None``."""
+    at_path = [mount for mount in mounts if mount.target == path]
+    covered = {mount.parent for mount in at_path}
+    return next((mount for mount in reversed(at_path) if mount.number not in covered), None)

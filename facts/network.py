@@ -1,4 +1,4 @@
-"""Network interfaces of the node, and who has an address on its LAN."""
+"""Read the node's network interfaces, and which machines have addresses on its LAN."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from chaos_engine.facts.observe import NodeFact, SeveralFact, Value
 
 @dataclass(frozen=True)
 class InterfaceState(Value):
-    """A network interface. `up` is whether it is up and has a carrier; `master` is the bridge or
-    bond that it belongs to, "" for none; `addresses` are IPv4 with prefix."""
+    """A network interface.
+
+    + up: whether it is up and has a carrier
+    + master: the bridge or bond that it belongs to, "" for none
+    + addresses: IPv4 with prefix
+    """
 
     up: bool
     wireless: bool
@@ -37,7 +41,7 @@ cat "/proc/sys/net/ipv4/conf/$1/arp_ignore"
 class Interface(NodeFact["InterfaceState | None"]):
     """A network interface of the node, ``None`` if there is none of that name.
 
-    + interface: its name, as ``eth0``
+    + interface: its name, such as ``eth0``
 
     **Example:** ``host.get_fact(Interface, interface="eth0")``
     """
@@ -73,8 +77,8 @@ def parse_interface(lines: list[str]) -> InterfaceState:
     )
 
 
-# docker.socket would start a stopped Docker for whoever asks: a read must not. What the kernel
-# remembers is dropped before each question, but for what an administrator has put there.
+# A read must not start Docker, and docker.socket starts it for any client. The kernel's known
+# neighbours are dropped before each question, except those that an administrator has set.
 _OWNERS = """\
 ask() {
   if [ -n "$2" ] && systemctl is-active --quiet docker.service && [ "$(timeout 10 \\
@@ -99,15 +103,16 @@ wait
 
 
 class AddressOwners(SeveralFact[str]):
-    """The MAC addresses of the machines that have IPv4 addresses on the node's LAN, by address;
-    without those that nobody answers for within a second, that the node itself has, or that are
-    not on the LAN.
+    """The MAC addresses of the machines that have IPv4 addresses on the node's LAN, by address.
 
-    + addresses: tuples of an IPv4 address and the name of a container: while that runs on this
-      node nobody is asked; "" for none
+    An IPv4 address is missing if no machine answers for it within a second, if the node itself has
+    it, or if it is not on the LAN.
 
-    Without ``arping``, which Ubuntu Server does not bring: a datagram to the address has the kernel
-    ask for its owner (arp(7)), three times.
+    + addresses: tuples of an IPv4 address and a container's name, "" for none. While that container
+      runs on this node, the address is not looked up
+
+    A datagram to the address makes the kernel ask the LAN for its owner (arp(7)), three times.
+    Ubuntu Server has no ``arping``.
 
     **Example:** ``host.get_fact(AddressOwners, addresses=(("192.168.1.60", "lb-haproxy"),))``
     """

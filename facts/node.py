@@ -1,4 +1,4 @@
-"""The node as a whole: what it runs, who it is, and whether it is in order."""
+"""Read the node as a whole: its system, its names and addresses, and whether it is in order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing_extensions import override
 from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
 
 RESOLVE_SECONDS = 5
-"""The node's own name is looked up for no longer than this."""
+"""How long the lookup of the node's own name may take."""
 
-# `getent ahosts` asks as sudo does, for both families at once; `getent hosts` would ask the DNS
-# for an IPv6 address although /etc/hosts has one of IPv4.
+# `getent ahosts` looks the name up as sudo does, for IPv4 and IPv6 at once. `getent hosts` would
+# ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 one.
 _COMMAND = f"""\
 say() {{ printf '%s=%s\\n' "$1" "$2"; }}
 say uid "$(id -u)"
@@ -53,19 +53,20 @@ say addresses "$(ip -4 -o address show scope global 2>/dev/null |
 class NodeState(Value):
     """A node.
 
-    + root: whether it was asked as root
+    + root: whether pyinfra runs as root on it
     + systemd, apt: whether systemd is its init, and whether it has apt
     + system, version, like: from os-release(5), "ubuntu", "24.04", "debian"
     + architecture: of its packages, as dpkg names it
     + cgroup: file system type of ``/sys/fs/cgroup``; "cgroup2" is version 2
-    + half_done: packages whose installation was interrupted, as "iF=docker.io" (dpkg-query(1))
-    + read_only: whether its root file system is mounted so
-    + overlay: the word of its command line that keeps changes in RAM only, "" if there is none
+    + half_done: packages whose installation was interrupted, such as "iF=docker.io" (dpkg-query(1))
+    + read_only: whether its root file system is mounted read-only
+    + overlay: the word of the kernel's command line that keeps changes in RAM only, "" for none
     + free_mib: free space of its root file system in MiB
-    + hostname, resolves, resolve_ms: its name, whether that has an address, found in how long
-    + machine_id, boot_id: of this installation, and of this boot of it
-    + addresses: its IPv4 addresses that others can reach
-    + skew: seconds that its clock is ahead of this computer's
+    + hostname: its name
+    + resolves, resolve_ms: whether its name has an address, and how long that lookup took
+    + machine_id, boot_id: of its installation, and of its present boot
+    + addresses: its IPv4 addresses that other machines can reach
+    + skew: how many seconds its clock is ahead of this computer's
     """
 
     root: bool
@@ -89,12 +90,12 @@ class NodeState(Value):
     skew: int
 
 
-NOT_ROOT = "it is not asked as root; set _sudo = True in group_data/all.py"
-"""Why a node is refused, and what to do."""
+NOT_ROOT = "pyinfra does not run as root there; set _sudo = True in group_data/all.py"
+"""Why a node is refused on which pyinfra does not run as root, and what to do."""
 
 
 class AsRoot(YesOrNo):
-    """Whether the node is asked as root, whose the first process is.
+    """Whether pyinfra runs as root on the node: root owns the first process.
 
     **Example:** ``host.get_fact(AsRoot)``
     """
@@ -120,7 +121,10 @@ class Node(NodeFact[NodeState]):
 
 
 def parse_node(lines: list[str], now: float) -> NodeState:
-    """Read ``key=value`` lines; NOW is this computer's time, in seconds since 1970."""
+    """Read ``key=value`` lines.
+
+    + now: this computer's time, in seconds since 1970
+    """
     values = dict(line.split("=", 1) for line in lines if line)
     get = values.get
     return NodeState(

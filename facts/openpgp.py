@@ -1,7 +1,7 @@
-"""OpenPGP keys and signatures, read without gpg: which key, until when, who signed.
+"""Read OpenPGP keys and signatures without gpg: which key, when it expires, who signed.
 
-Enough of RFC 9580 to know a key by its fingerprint and its date of expiry. No signature is
-verified here: that is apt's work, which checks each index with the key.
+This is the part of RFC 9580 that tells a key's fingerprint and date of expiry. No signature is
+verified here: apt does that, when it checks each index with the key.
 """
 
 from __future__ import annotations
@@ -22,32 +22,35 @@ _CERTIFICATIONS, _DIRECT = (0x10, 0x11, 0x12, 0x13), 0x1F
 
 @dataclass(frozen=True)
 class PublicKey(Value):
-    """A primary key. `ids` are its own key ID and those of its subkeys, 16 upper case hexadecimal
-    digits each; `expires` in seconds since 1970, ``None`` if never."""
+    """A primary key.
+
+    + ids: its own key ID and those of its subkeys, 16 upper case hexadecimal digits each
+    + expires: in seconds since 1970, ``None`` if never
+    """
 
     fingerprint: str
     ids: tuple[str, ...]
     expires: int | None
 
     def expired(self, now: float) -> bool:
-        """Whether it is past its date at `now`, in seconds since 1970."""
+        """Tell whether it has expired at `now`, in seconds since 1970."""
         return self.expires is not None and self.expires <= now
 
     @property
     def expiry_date(self) -> str:
-        """The day that it expires, or "never"."""
+        """Return the day when it expires, "2026-11-28", or "never"."""
         if self.expires is None:
             return "never"
         return datetime.fromtimestamp(self.expires, timezone.utc).strftime("%Y-%m-%d")
 
 
 def dearmor(text: bytes, kind: str = "PUBLIC KEY BLOCK") -> bytes:
-    """The binary form of the first armoured block of that kind.
+    """Return the binary form of the first armoured block of a kind.
 
-    + text: what contains ``-----BEGIN PGP PUBLIC KEY BLOCK-----``
-    + kind: what follows ``BEGIN PGP``
+    + text: may have other text around the block
+    + kind: what follows ``BEGIN PGP`` in the block's first line
 
-    Raises ``ValueError`` if there is none, or if it is damaged.
+    Raises ``ValueError`` if there is no such block, or if it is damaged.
     """
     lines = [line.strip() for line in text.decode("ascii", errors="replace").splitlines()]
     begin, end = (f"-----{word} PGP {kind}-----" for word in ("BEGIN", "END"))
@@ -62,9 +65,9 @@ def dearmor(text: bytes, kind: str = "PUBLIC KEY BLOCK") -> bytes:
 
 
 def parse_keys(data: bytes) -> list[PublicKey]:
-    """The primary keys of a binary keyring.
+    """Return the primary keys of a binary keyring.
 
-    Raises ``ValueError`` if it is no OpenPGP keyring, or has no key.
+    Raises ``ValueError`` if it is not an OpenPGP keyring, or has no key.
     """
     try:
         return _keys(data)
@@ -73,9 +76,9 @@ def parse_keys(data: bytes) -> list[PublicKey]:
 
 
 def parse_signers(data: bytes) -> list[str]:
-    """The IDs of the keys that made the signatures of a binary signature block.
+    """Return the IDs of the keys that made the signatures of a binary signature block.
 
-    Raises ``ValueError`` if it is none.
+    Raises ``ValueError`` if it is not a signature block.
     """
     try:
         issuers = [_issuer(body) for tag, body in _packets(data) if tag == _SIGNATURE]
@@ -97,21 +100,21 @@ def _keys(data: bytes) -> list[PublicKey]:
         elif tag == _PUBLIC_SUBKEY:
             ids[-1].append(_key_id(body))
         elif tag == _SIGNATURE and body[:1] >= b"\4":
-            said = dict(_subpackets(body))
-            # a direct signature may say something else of the key, such as who may revoke it
-            dates = body[1] in _CERTIFICATIONS or (body[1] == _DIRECT and _KEY_LIFETIME in said)
-            made = int.from_bytes(said.get(_CREATED, b""), "big")
-            if dates and _issuer(body) in (None, ids[-1][0]) and made >= newest:
-                newest = made
-                lifetime = int.from_bytes(said.get(_KEY_LIFETIME, b""), "big")
+            found = dict(_subpackets(body))
+            # A direct signature may be about something else, such as who may revoke the key
+            of_key = body[1] in _CERTIFICATIONS or (body[1] == _DIRECT and _KEY_LIFETIME in found)
+            signed_at = int.from_bytes(found.get(_CREATED, b""), "big")
+            if of_key and _issuer(body) in (None, ids[-1][0]) and signed_at >= newest:
+                newest = signed_at
+                lifetime = int.from_bytes(found.get(_KEY_LIFETIME, b""), "big")
                 keys[-1] = replace(keys[-1], expires=created + lifetime if lifetime else None)
     if not keys:
         raise ValueError("it is empty")
-    return [replace(key, ids=tuple(known)) for key, known in zip(keys, ids, strict=True)]
+    return [replace(key, ids=tuple(its)) for key, its in zip(keys, ids, strict=True)]
 
 
 def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The packets' tags and bodies (RFC 9580, section 4.2)."""
+    """Yield each packet's tag and body (RFC 9580, section 4.2)."""
     position = 0
     while position < len(data):
         head = data[position]
@@ -134,7 +137,7 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _length(data: bytes) -> tuple[int, int]:
-    """How many octets a length takes, and the length (RFC 9580, section 4.2.1)."""
+    """Return how many octets a length takes, and the length (RFC 9580, section 4.2.1)."""
     first = data[0] if data else 255
     if first < 192:
         return 1, first
@@ -146,7 +149,7 @@ def _length(data: bytes) -> tuple[int, int]:
 
 
 def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, bytes]]:
-    """A signature's subpackets (RFC 9580, section 5.2.3.7)."""
+    """Yield the type and the body of each subpacket of a signature (RFC 9580, section 5.2.3.7)."""
     wide = 4 if body[0] == 6 else 2
     start = 4
     for _ in range(1 if hashed_only else 2):
@@ -172,15 +175,15 @@ def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, by
 def _issuer(body: bytes) -> str | None:
     if body[0] < 4:
         return body[7:15].hex().upper()
-    said = dict(_subpackets(body, hashed_only=False))
-    if _ISSUER_FINGERPRINT in said:
-        version, fingerprint = said[_ISSUER_FINGERPRINT][0], said[_ISSUER_FINGERPRINT][1:]
+    found = dict(_subpackets(body, hashed_only=False))
+    if _ISSUER_FINGERPRINT in found:
+        version, fingerprint = found[_ISSUER_FINGERPRINT][0], found[_ISSUER_FINGERPRINT][1:]
         return (fingerprint[:8] if version == 6 else fingerprint[-8:]).hex().upper()
-    return said[_ISSUER].hex().upper() if _ISSUER in said else None
+    return found[_ISSUER].hex().upper() if _ISSUER in found else None
 
 
 def _fingerprint(body: bytes) -> str:
-    """A key's fingerprint (RFC 9580, section 5.5.4)."""
+    """Return a key's fingerprint (RFC 9580, section 5.5.4), in upper case hexadecimal digits."""
     if body[0] == 4:
         prefix = b"\x99" + len(body).to_bytes(2, "big")
         return hashlib.sha1(prefix + body, usedforsecurity=False).hexdigest().upper()

@@ -1,4 +1,4 @@
-"""What the removal of packages would do to a node."""
+"""Simulate what the removal of packages would do to a node."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import several
 
 OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
-"""For apt-get, whatever the node's own configuration says."""
+"""Options of apt-get that override the node's own configuration."""
 
 _READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::Planner=/dev/null"
-"""For apt-get, which otherwise writes its caches and its problem down also when it simulates."""
+"""Options without which apt-get writes its caches and its planner's log even when it simulates."""
 
-# apt-get's simulation needs no lock and no package lists. The udev database, which lsblk asks for
-# a disk's content, knows volumes that are not active; /sys knows those that are.
+# apt-get's simulation needs neither a lock nor package lists. /sys shows active logical volumes.
+# lsblk, which reads the udev database, also shows inactive ones.
 _COMMAND = rf"""
 names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\n' "$@" 2>/dev/null |
   awk '$2 != "not-installed" && $2 != "config-files" {{ print $1 }}' | sort -u)
@@ -49,11 +49,11 @@ _PLATFORM_SNAPS = re.compile(r"core\d*|bare|snapd")
 class Removal(Value):
     """The removal of some packages.
 
-    + installed: those that are installed; without lvm2 where that is in use
-    + removes: all packages that apt would remove: these, and those that need them
-    + error: what apt says if it cannot
+    + installed: those that are installed, without lvm2 if that is in use
+    + removes: all packages that apt would remove: these, and those that depend on them
+    + error: apt's message if it cannot remove them, "" if it can
     + lvm_in_use: whether lvm2 is left out because the node has logical volumes
-    + snaps: the snaps that are installed, but those that only carry others
+    + snaps: the installed snaps, without those that only support others
     """
 
     installed: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Removal(Value):
 
 
 class RemovalPlan(NodeFact[Removal]):
-    """What the removal of packages would do, simulated by apt if one of them is installed.
+    """What the removal of packages would do. apt simulates it if any of them is installed.
 
     + names: package names
 
@@ -91,7 +91,7 @@ class RemovalPlan(NodeFact[Removal]):
 
 
 def parse_removal(lines: list[str]) -> Removal:
-    """Read lines of ``apt-get -s remove`` (``Remv NAME [VERSION]``) among ``KEY VALUE`` ones."""
+    """Read ``KEY VALUE`` lines, and those of ``apt-get -s remove`` (``Remv NAME [VERSION]``)."""
     values: dict[str, list[str]] = {
         key: [] for key in ("installed", "Remv", "error", "lvm", "snap")
     }

@@ -1,4 +1,4 @@
-"""What runs have fixed on the node, although an earlier run had set it: how often, and when."""
+"""Read what runs have repaired on the node: what something else changed after an earlier run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeFact, Value
 
 REPAIRS = f"{DIRECTORY}/repairs"
-"""A line a thing that a run has fixed: concern, thing, what was wanted (a digest), how often, when
-first, when last, and a dot, with tabs between them. Times are those of the node's own clock, as its
-journal has them. It is written after a repair, and at no other time."""
+"""A file with a line for each thing that runs have repaired: concern, thing, what was wanted (a
+digest), how often, when first, when last, and a dot, with tabs between them. Times are those of the
+node's own clock, as in its journal. The file is written only after a repair."""
 
 
 @dataclass(frozen=True)
 class PastRepair(Value):
-    """A thing that runs have fixed `count` times for the same `wanted`, at `first` and `last`."""
+    """A thing that runs have repaired `count` times, first at `first` and last at `last`.
+
+    + wanted: a digest of the wanted state, the same in all these runs
+    """
 
     concern: str
     thing: str
@@ -28,14 +31,14 @@ class PastRepair(Value):
 
 
 class Repairs(NodeFact[tuple[PastRepair, ...]]):
-    """What runs have fixed on the node.
+    """What runs have repaired on the node.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.repairs.Repairs``
     """
 
     @override
     def command(self) -> str:
-        # Almost no node has the file, and the shell reads it by itself: each run asks this
+        # Each run asks this, and almost no node has the file. The shell needs no process to read it
         return (
             f"[ ! -e {REPAIRS} ] || while IFS= read -r line; do printf '%s\\n' \"$line\"; done "
             f"<{REPAIRS}"
@@ -52,7 +55,7 @@ class Repairs(NodeFact[tuple[PastRepair, ...]]):
 
 
 def parse_repairs(lines: list[str]) -> tuple[PastRepair, ...]:
-    """Read the lines of `REPAIRS`; those that lack their dot, or a number, are none."""
+    """Read the lines of `REPAIRS`. Lines without their dot, or without a number, are skipped."""
     split = (line.split("\t") for line in lines)
     return tuple(
         PastRepair(fields[0], fields[1], fields[2], int(fields[3]), fields[4], fields[5])

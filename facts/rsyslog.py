@@ -1,16 +1,16 @@
-"""rsyslog's configuration as it is on the node.
+"""Read rsyslog's configuration.
 
-Its rules (rsyslog.conf(5); https://www.rsyslog.com/doc/configuration/basic_structure.html; its
-``grammar/lexer.l`` and, for what is taken in, cnfDoInclude in ``grammar/rainerscript.c``):
+Its rules are in rsyslog.conf(5), at https://www.rsyslog.com/doc/configuration/basic_structure.html,
+and in rsyslog's ``grammar/lexer.l`` and ``grammar/rainerscript.c`` (cnfDoInclude):
 
-- a line goes on in the next one after a backslash at its end, also a comment;
-- ``#`` begins a comment that ends with the line, ``/* */`` one that may be longer;
-- an object, ``include(...)`` or ``action(...)``, may be on several lines, its names in any case and
-  its values in quotes;
-- ``$IncludeConfig PATH`` and ``include(file="PATH")`` take in the files that a shell's pattern
-  stands for, those that begin with a dot only if it does; of a folder, given or found, all of them,
-  and of the folders in it too;
-- rules apply in their order; what a ``stop`` has taken, no later one sees.
+- a backslash at its end continues a line, even a comment;
+- ``#`` begins a comment that ends with the line; a comment ``/* */`` may be longer;
+- an object, ``include(...)`` or ``action(...)``, may have several lines; its names are
+  case-insensitive, its values are in quotes;
+- ``$IncludeConfig PATH`` and ``include(file="PATH")`` include the files that match a shell pattern,
+  those that begin with a dot only if it does too. If a folder matches, all files in it and in its
+  folders are included;
+- rules apply in their order; a message that reaches ``stop`` reaches no later rule.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MAIN = "/etc/rsyslog.conf"
 
 
 class Snippets(NodeFact[tuple[str, ...]]):
-    """Paths of all files below ``/etc/rsyslog.d``, also of those that rsyslog does not take in.
+    """The paths of all files below ``/etc/rsyslog.d``, whether rsyslog includes them or not.
 
     **Example:** ``host.get_fact(Snippets)``
     """
 
     @override
     def command(self) -> StringCommand:
-        # Links that lead nowhere too: rsyslog complains of them
+        # Links that lead nowhere count too: rsyslog reports an error for them
         return StringCommand(
             f"for f in {FOLDER}/* {FOLDER}/*/*; do",
             'if [ -f "$f" ] || { [ -L "$f" ] && [ ! -e "$f" ]; }; then printf "%s\\n" "$f"; fi;',
@@ -62,8 +62,12 @@ class Snippets(NodeFact[tuple[str, ...]]):
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of a configuration: its `text`, how many blocks are open around it, the `path`
-    that it takes in, "" for none, and whether it `writes` a file of a disk."""
+    """A statement of a configuration.
+
+    + depth: how many blocks it is in
+    + path: what it includes, "" for nothing
+    + writes: whether it writes a file on a disk
+    """
 
     text: str
     depth: int
@@ -80,21 +84,22 @@ _OBJECT = re.compile(
     r"|timezone|property|constant)\s*\(",
     re.IGNORECASE,
 )
-# What stands in an object: strings, comments, its end
+# The pieces of an object: strings, comments, parentheses
 _INSIDE = re.compile(rf"({_STRING})|{_COMMENT}|([()])|[^\"'/#()]+|.", re.DOTALL)
-# What stands in another line: its end, a block's, an object that is its action
+# The pieces of another line: its end, a brace, an object that is the rule's action
 _LINE = re.compile(
     rf"(?P<string>{_STRING})|(?P<end>\n)|(?P<object>\b(?:action|include)[ \t]*\()|(?P<brace>[{{}}])"
     r"|\w+|.",
     re.IGNORECASE | re.DOTALL,
 )
 _VALUE = re.compile(r'\b(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
-# A path or a template for one, as a legacy action: not behind ^, which runs it, nor | for a pipe
+# A path, or a template of one, as a legacy action. After ^ it would be a program, after | a pipe
 _WRITES = re.compile(r"(?:^|[\s}])(?:\|\s*\S+|-?(/(?!dev/)|\?)\S)")
 
 
 def statements(text: str) -> Iterator[Statement]:
-    """The statements of a configuration, in their order; what makes no sense is one, too."""
+    """Yield the statements of a configuration, in their order. Text that is not understood is a
+    statement too."""
     text = text.replace("\\\n", "")
     place, depth = 0, 0
     while place < len(text):
@@ -129,19 +134,22 @@ def _end_of_line(text: str, place: int) -> int:
 
 
 def _end_of_object(text: str, place: int) -> int:
-    """The place behind the parenthesis that closes one which was opened before `place`."""
-    opened = 1
+    """Return the place after an object's closing parenthesis.
+
+    + place: after its opening parenthesis
+    """
+    depth = 1
     for piece in _INSIDE.finditer(text, place):
         if piece[2]:
-            opened += 1 if piece[2] == "(" else -1
-        if not opened:
+            depth += 1 if piece[2] == "(" else -1
+        if not depth:
             return piece.end()
     return len(text)
 
 
 def _end_of_rule(text: str, place: int) -> tuple[int, int]:
-    """Where a rule's line ends, or the object begins that is its action, and what the object's
-    inner part begins at, 0 if there is none."""
+    """Return where a rule ends, or where the object begins that is its action, and the place after
+    that object's opening parenthesis, 0 if there is no object."""
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:
             return piece.start(), 0
@@ -166,11 +174,11 @@ def _object(text: str, depth: int, rule: str = "") -> Statement:
     )
 
 
-def takes_in(pattern: str, path: str) -> bool:
-    """Whether an included pattern stands for a file: as itself, or by a folder that it is in."""
+def includes(pattern: str, path: str) -> bool:
+    """Tell whether an included pattern includes a file: it matches the file, or a folder above."""
     parts = posixpath.normpath(pattern).split("/")
     names = posixpath.normpath(path).split("/")
-    # only a folder may have a slash behind it
+    # A pattern with a slash at its end matches folders only
     return len(parts) + pattern.endswith("/") <= len(names) and all(
         fnmatchcase(name, part.replace("[^", "[!"))
         and (not name.startswith(".") or part.startswith("."))
@@ -179,42 +187,46 @@ def takes_in(pattern: str, path: str) -> bool:
 
 
 def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
-    """Those of the files in `FOLDER` that a main configuration takes in.
+    """Return the files in `FOLDER` that a main configuration includes.
 
-    + text: of the main configuration, ``None`` for what distributions bring
+    + text: of the main configuration, ``None`` for the one that distributions bring
+    + found: the files in `FOLDER`
     """
     patterns = [f"{FOLDER}/*.conf"]
     if text is not None:
         patterns = [one.path for one in statements(text) if one.path]
-    return tuple(path for path in found if any(takes_in(one, path) for one in patterns))
+    return tuple(path for path in found if any(includes(one, path) for one in patterns))
 
 
 def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
-    """Why a file in ``/etc/rsyslog.d`` cannot decide all, by the main configuration's `text`.
+    """Return why a file in ``/etc/rsyslog.d`` does not get all messages first, or ``None``.
 
-    It has to be taken in, not in a block, and before any rule of the main configuration's own that
-    writes a file. All of Debian's and Ubuntu's releases do that.
+    + text: of the main configuration
+    + path: the file
+
+    The main configuration must include the file outside of blocks, and before any rule of its own
+    that writes a file. It does so in all releases of Debian and Ubuntu.
     """
     before: list[Statement] = []
     for one in statements(text):
-        if one.path and takes_in(one.path, path):
+        if one.path and includes(one.path, path):
             break
         before.append(one)
     else:
-        return f"{MAIN} does not take in {FOLDER}/*.conf"
+        return f"{MAIN} does not include {FOLDER}/*.conf"
     if one.depth:
-        return f"{MAIN} takes in {FOLDER} inside a block, which not all messages reach"
+        return f"{MAIN} includes {FOLDER} inside a block, which not all messages reach"
     for earlier in before:
         if earlier.writes:
             line = " ".join(earlier.text.split())
-            return f"{MAIN} writes a file before it takes in {FOLDER}: {line}"
+            return f"{MAIN} writes a file before it includes {FOLDER}: {line}"
     return None
 
 
 RUNS = Check(
     "rsyslog",
-    # /dev/log is journald's: that a message is taken says nothing of rsyslog.
-    # Where it is not installed and should be, its operation says so
+    # `logger` alone is not enough: journald takes messages at /dev/log, even without rsyslog.
+    # If rsyslog is missing, its operation says so
     "! command -v rsyslogd || "
     + limited("systemctl is-active --quiet rsyslog && logger --tag chaos-engine verify"),
     "rsyslog does not run, or no message can be logged; look at: systemctl status rsyslog",

@@ -1,42 +1,44 @@
-"""Work of root below ``/var/log``, where other machines write too.
+"""Let root work safely below ``/var/log``, where other machines write too.
 
-Each node mounts a Gluster volume or an NFS export there, which storage servers and, unless they see
-to it, every other node can write.
-So nothing there is what it was a moment ago: a folder is a link to ``/etc``, a file is a FIFO that
-nobody ever writes. Whatever this package does there goes through `CONFINED`.
+Each node mounts a log share there: a Gluster volume or an NFS export. Storage servers can write it
+and, unless they prevent that, so can every other node. So anything there may change at any moment:
+a folder may become a link to ``/etc``, a file may become a FIFO that nobody writes to. All that
+this package does there goes through `CONFINED`.
 """
 
 from __future__ import annotations
 
 TARGET = "/var/log"
-"""Where a node's log share is mounted."""
+"""The folder where a node's log share is mounted."""
 
 SECONDS = 5
-"""How long one visit to the share may take."""
+"""How long one call of `confined` may take."""
 
 MOST_BYTES = 1 << 20
-"""What is larger is none of our files, and is not copied from the share."""
+"""The largest size of this package's files. A larger file is not ours, and is not copied."""
 
 FLAGS = ("nosuid", "nodev", "noexec")
-"""How the share is mounted for all: a program on it is none. Links are followed, kubelet has some
-there."""
+"""The mount options of the share, so that no program on it can be run. Links are followed, because
+kubelet has some there."""
 
 NFS = "var-log@"
-"""Begins the source of an NFS share that is ours; no host's name can. What others mount by NFS is
-not touched."""
+"""The beginning of the source of this package's NFS mount. No host's name can begin with it, so
+other NFS mounts are not touched."""
 
 PATTERN = f'"fuse.glusterfs "* | "nfs4 {NFS}"*'
-"""A log share, in sh's ``case`` of type and source."""
+"""A pattern of sh's ``case`` that matches type and source of a log share."""
 
 UNCONFINED = 96
-"""Status of `confined` where the kernel cannot be told. It is none that ``timeout`` has: what has
-taken too long gives 124 or 137, and with uutils before 0.6, as in Ubuntu 25.10, 125."""
+"""The exit status of `confined` if the kernel does not support it. ``timeout`` has other ones: 124
+or 137 for a command that took too long, and 125 with uutils before 0.6, as in Ubuntu 25.10."""
 
 
 def confined(mounts: str = "/proc/self/mountinfo") -> str:
-    """The shell function by which a script works on a share, for ``set -eu`` too.
+    """Return the shell function ``confined``, by which a script works on a share.
 
-    + mounts: the list of what is mounted
+    + mounts: the kernel's list of mounts
+
+    The script may have ``set -eu``. The function's script gets ``$1`` and following ones.
     """
     return f"""\
 # Others write the share: the kernel is told, for what works there alone, to follow no link on it
@@ -67,14 +69,14 @@ confined() {{ # SECONDS FOLDER SCRIPT [ARGUMENT...]: run it, where FOLDER is the
 
 
 CONFINED = confined()
-"""`confined`, on a node."""
+"""The function of `confined`, for scripts on a node."""
 
 
 def is_share(fstype: str, source: str) -> bool:
-    """Whether a mount of this type and source is a log share, of whatever server and node."""
+    """Tell whether a mount of this type and source is a log share, of any server and node."""
     return fstype == "fuse.glusterfs" or (fstype == "nfs4" and source.startswith(NFS))
 
 
 def on_share(path: str) -> bool:
-    """Whether a path is below the log share's place."""
+    """Tell whether a path is below the folder of the log share."""
     return path.startswith(f"{TARGET}/")

@@ -1,4 +1,4 @@
-"""How a node stands in its cluster: whether it does a node's work, and what a run left on it."""
+"""Read whether a node works in its cluster, and whether a run has cordoned it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import pairs
 
 NOTE = "/var/lib/chaos-engine/cordoned"
-"""Says that a run has cordoned the node and has yet to uncordon it."""
+"""A file that notes that a run has cordoned the node, and has not uncordoned it yet."""
 
-# by what is there only where the concern is
+# The checks, each by a path that exists only on nodes that need the check
 _OPTIONAL = {
     "/usr/bin/docker": docker.ANSWERS,
     "/usr/local/bin/cri-dockerd": cri_dockerd.ANSWERS,
@@ -30,11 +30,11 @@ _ALWAYS = (KUBELET_ANSWERS, api_servers.ANSWERS, WRITABLE, ADDRESS_ANSWERS)
 
 @dataclass(frozen=True)
 class StandingState(Value):
-    """How a node stands.
+    """The state of a node in its cluster.
 
-    + joined: whether it has joined a cluster; of one that has not nothing else is known
+    + joined: whether it has joined a cluster; if not, the other fields are empty
     + cordoned: whether a run has noted that it cordoned the node
-    + problems: what does not work of that which its pods need, by concern
+    + problems: what does not work although its pods need it, by the name of the check
     """
 
     joined: bool = False
@@ -43,9 +43,10 @@ class StandingState(Value):
 
 
 class Standing(NodeFact[StandingState]):
-    """Whether the node has joined a cluster and does its work there: Docker and the shim answer,
-    kubelet too, on a controller its API server is ready, the memory cgroup is there, ``/var/log``
-    can be written, and on the proxy the API's address answers.
+    """Whether the node has joined a cluster and works there.
+
+    It works if Docker, cri-dockerd and kubelet answer, the memory cgroup exists, ``/var/log`` can
+    be written, a controller's API server is ready, and, on the proxy, the API's address answers.
 
     **Example:** ``host.get_fact(Standing)``
     """
@@ -68,7 +69,7 @@ class Standing(NodeFact[StandingState]):
 
 
 def parse_standing(lines: list[str]) -> StandingState:
-    """Read what `Standing` prints."""
+    """Read ``alone``, or ``joined`` and then ``cordoned`` or not, and ``CHECK PROBLEM`` lines."""
     first, *rest = lines
     if not {"joined": True, "alone": False}[first]:
         return StandingState()

@@ -1,4 +1,4 @@
-"""Swap: what is in use now, and all that would bring it at the next boot."""
+"""Read which swap is in use now, and all that would turn swap on at the next boot."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import decoded, unescaped
 
 SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
-"""Services that call swapon themselves: of Raspberry Pi OS and Debian, zram-tools, Ubuntu."""
+"""Services of packages that call swapon: of Raspberry Pi OS and Debian, zram-tools, Ubuntu."""
 
 RPI_SWAP_DROP_IN = "/etc/rpi/swap.conf.d/90-chaos-engine.conf"
 
 
-# swapon that lists (-s, --show, --summary), takes what fstab has (-a, --all), which is nothing once
-# we have been there, or stands in a comment is none
+# Not a call: swapon that lists (-s, --show, --summary), that is in a comment, or that uses fstab
+# (-a, --all), since this package removes swap from fstab
 CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
 """The regular expression (POSIX, extended) of a call that turns swap on."""
 
@@ -50,13 +50,13 @@ turners() (
   done
 )
 """.replace("@SERVICES@", " ".join(SERVICES))
-"""A shell function that prints which of the files that systemd, cron, udev and init scripts take
-from the node's owner call swapon, and in which script: ``turns_on FILE SCRIPT``."""
+"""A shell function that prints the node owner's files for systemd, cron, udev and init that turn
+swap on, each with the script that calls swapon: ``turns_on FILE SCRIPT``."""
 
 
 @dataclass(frozen=True)
 class SwapArea(Value):
-    """One area in use, as ``/proc/swaps`` has it; sizes in KiB."""
+    """A swap area in use, as in ``/proc/swaps``; sizes in KiB."""
 
     name: str
     kind: str
@@ -66,17 +66,17 @@ class SwapArea(Value):
 
 @dataclass(frozen=True)
 class SwapState(Value):
-    """All that is known of a node's swap.
+    """A node's swap.
 
     + areas: in use now
-    + available: KiB of RAM that programs can still have (MemAvailable)
-    + fstab: its exact text, bytes that are not UTF-8 escaped as by ``os.fsdecode``
-    + units: state of each ``.swap`` unit that there is a file for, also a generated one
-    + services: state of `SERVICES` that are installed, and of ``swap.target``
-    + rpi_swap: whether the package rpi-swap is there; `rpi_swap_drop_in` is this package's file
-      for it, ``None`` if there is none
-    + turners: files of the node's owner that turn swap on, each with the script that it calls for
-      that, or itself
+    + available: KiB of RAM that programs can still get (MemAvailable)
+    + fstab: its exact text, with bytes that are not UTF-8 escaped as by ``os.fsdecode``
+    + units: state ("enabled", "masked") of each ``.swap`` unit that has a file, generated ones too
+    + services: state of those of `SERVICES` that are installed, and of ``swap.target``
+    + rpi_swap: whether the package rpi-swap is installed
+    + rpi_swap_drop_in: the text of this package's configuration for rpi-swap, ``None`` for none
+    + turners: the node owner's files that turn swap on, each with the script that calls swapon,
+      which may be the file itself
     + noted: names of areas that an earlier run has turned off
     """
 
@@ -92,7 +92,7 @@ class SwapState(Value):
 
     @property
     def used(self) -> int:
-        """KiB that are swapped out and have to find room in RAM when swap is turned off."""
+        """Return how many KiB are swapped out, and must fit into RAM when swap is turned off."""
         return sum(area.used for area in self.areas)
 
 
@@ -136,7 +136,7 @@ SCRIPT = TURNERS + _SCRIPT.replace("@SERVICES@", " ".join(SERVICES)).replace(
 
 
 class Swaps(NodeFact[SwapState]):
-    """Swap in use, and what would bring it back.
+    """Which swap is in use, and what would turn swap on at the next boot.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.swap.Swaps``
     """
@@ -151,7 +151,7 @@ class Swaps(NodeFact[SwapState]):
 
 
 def parse_swaps(lines: list[str]) -> SwapState:
-    """Read the script's ``KEY VALUE`` lines."""
+    """Read the ``KEY VALUE`` lines of `SCRIPT`."""
     values: dict[str, str] = {}
     areas: list[SwapArea] = []
     units: dict[str, str] = {}
@@ -166,9 +166,9 @@ def parse_swaps(lines: list[str]) -> SwapState:
                 areas.append(SwapArea(unescaped(fields[0]), fields[1], *map(int, fields[2:4])))
         elif key == "unit":
             name, load, *state = fields
-            kept = units if name.endswith(".swap") else services
+            states = units if name.endswith(".swap") else services
             if load != "not-found":
-                kept[name] = " ".join(state) or load
+                states[name] = " ".join(state) or load
         elif key == "turns_on":
             file, _, script = value.rpartition(" ")
             turners[file] = script

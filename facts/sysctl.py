@@ -1,4 +1,4 @@
-"""Kernel modules and kernel parameters, as they are now and as the next boot sets them."""
+"""Read kernel modules and kernel parameters, as they are now and as the next boot sets them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from chaos_engine.facts.text import several
 
 FOLDERS = folders("sysctl.d")
 
-# One variable of the kernel's under two names (net/ipv4/devinet.c, devinet_sysctl); any
-# connection tracking's limit likewise (net/netfilter/nf_conntrack_standalone.c)
+# Names of the same variable of the kernel (net/ipv4/devinet.c, devinet_sysctl;
+# net/netfilter/nf_conntrack_standalone.c)
 _SAME = (
     ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),
     ("net/netfilter/nf_conntrack_max", "net/nf_conntrack_max"),
@@ -36,7 +36,7 @@ _STATES: dict[str, ModuleState] = {s: s for s in ("loaded", "available", "missin
 
 
 class KernelModules(NodeFact[dict[str, ModuleState]]):
-    """Whether each module is there: "loaded" (or built in), "available" or "missing".
+    """The state of each module: "loaded" (or built in), "available" or "missing".
 
     + names: module names as the kernel writes them, with underscores
 
@@ -63,7 +63,7 @@ class KernelModules(NodeFact[dict[str, ModuleState]]):
 
 
 class BootSetting(NamedTuple):
-    """A line of a ``sysctl.d`` file: `key` with slashes, "net/ipv4/conf/*/forwarding"."""
+    """A line of a ``sysctl.d`` file. `key` has slashes: "net/ipv4/conf/*/forwarding"."""
 
     file: str
     key: str
@@ -72,8 +72,11 @@ class BootSetting(NamedTuple):
 
 @dataclass(frozen=True)
 class Sysctl(Value):
-    """A kernel parameter. `live` is its value now, ``None`` if there is no such parameter; `boot`
-    is what files set it to at boot, under any of its names, in the order of the files."""
+    """A kernel parameter.
+
+    + live: its value now, ``None`` if there is no such parameter
+    + boot: the lines of files that set it at boot, under any of its names, in the files' order
+    """
 
     live: str | None = None
     boot: tuple[BootSetting, ...] = ()
@@ -84,11 +87,14 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
 
     + names: with dots, ``net.ipv4.ip_forward``
 
-    What boot sets is read as systemd-sysctl(8) does (sysctl.d(5), ``src/sysctl/sysctl.c``), from
-    the files that count by the rules of `chaos_engine.facts.systemd_files`. ``/etc/sysctl.conf`` is
-    among them where the distribution links it. Lines are not continued; ``#`` and ``;`` begin
-    comments; a leading ``-`` tolerates failure, or, without ``=``, keeps a key from globs. Where a
-    slash comes before any dot in a key, both stand for themselves, else they change places.
+    What boot sets is read as systemd-sysctl(8) reads it (sysctl.d(5), ``src/sysctl/sysctl.c``):
+
+    - the rules of `chaos_engine.facts.systemd_files` tell which files count; ``/etc/sysctl.conf``
+      is one of them if the distribution links it;
+    - lines are not continued; ``#`` and ``;`` begin comments;
+    - ``-`` before a key means that failure is ignored; without ``=`` it means that globs do not set
+      the key;
+    - if the first separator in a key is a dot, dots and slashes are exchanged.
 
     **Example:** ``host.get_fact(Sysctls, names=("net.ipv4.ip_forward",))``
     """
@@ -99,7 +105,7 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
         return StringCommand(
             listing(FOLDERS),
             "; echo;",
-            # One process for all; not the shell's own read, which gets one byte of such a file
+            # One process for all. Not the shell's read: it gets only one byte of such a file
             "printf 'name %s\\n'",
             *(QuoteString(name) for name in names),
             "; grep -Hs .",
@@ -113,12 +119,15 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
 
 
 def path(name: str) -> str:
-    """Where the kernel keeps a parameter."""
+    """Return the path of a parameter below ``/proc/sys``."""
     return f"/proc/sys/{slashed(name)}"
 
 
 def parse_sysctls(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> dict[str, Sysctl]:
-    """Read a line of `listing`, then ``name NAME`` and ``PATH:VALUE`` lines."""
+    """Read the fact's lines: one of `listing`, then ``name NAME`` and ``PATH:VALUE`` lines.
+
+    + folders: where the listed files are, the strongest first
+    """
     found: dict[str, Sysctl] = {}
     for line in lines[1:]:
         if line.startswith("name "):
@@ -142,8 +151,10 @@ def parse_sysctls(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> dict[
 
 
 def boot_settings(text: str) -> Iterator[tuple[str, str]]:
-    """The keys, with slashes, and values that a file sets, in its order; what only keeps a key from
-    globs has no value and is a key with a minus sign."""
+    """Yield the keys, with slashes, and the values that a file sets, in its order.
+
+    A line that only excludes a key from globs gives the key with a minus sign, and "".
+    """
     for line in physical_lines(text):
         if not line or line.startswith(("#", ";")):
             continue
@@ -155,7 +166,10 @@ def boot_settings(text: str) -> Iterator[tuple[str, str]]:
 
 
 def slashed(key: str) -> str:
-    """The key as a path below ``/proc/sys``."""
+    """Return a key as a path below ``/proc/sys``.
+
+    **Example:** ``slashed("net.ipv4.ip_forward") == "net/ipv4/ip_forward"``
+    """
     separator = re.search("[./]", key)
     if separator and separator[0] == ".":
         key = dotted(key)
@@ -163,18 +177,18 @@ def slashed(key: str) -> str:
 
 
 def dotted(key: str) -> str:
-    """A key with slashes in the form with dots, and the other way round."""
+    """Return a key with its dots and slashes exchanged."""
     return key.translate({ord("."): "/", ord("/"): "."})
 
 
 def aliases(name: str) -> tuple[str, ...]:
-    """All keys of a parameter, its own first."""
+    """Return all keys, with slashes, of the parameter that has this name."""
     key = slashed(name)
     return next((keys for keys in _SAME if key in keys), (key,))
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Whether a key of a file stands for this one, as a glob or as itself."""
+    """Tell whether a key of a file, which may be a glob, stands for this key."""
     parts, own = pattern.removeprefix("-").split("/"), key.split("/")
     return len(parts) == len(own) and all(
         part == name or (not name.startswith(".") and fnmatchcase(name, part.replace("[^", "[!")))
@@ -183,16 +197,17 @@ def matches(pattern: str, key: str) -> bool:
 
 
 def is_glob(key: str) -> bool:
-    """Whether a key of a file may stand for several."""
+    """Tell whether a key of a file is a glob."""
     return any(letter in "*?[" for letter in key)
 
 
 def last_at_boot(name: str, settings: Iterable[BootSetting]) -> BootSetting | None:
-    """What decides a parameter's value after boot, if any of these settings does: a pure function.
+    """Return the setting that decides a parameter's value at boot, or ``None``: a pure function.
 
     + settings: in the order of the files, as `Sysctl.boot` has them
 
-    What is set once more to the same value keeps its place; a glob sets what no line names itself.
+    A key that is set again to the same value keeps its place. A glob sets only parameters that no
+    line names.
     """
     order: dict[str, BootSetting] = {}
     for setting in settings:

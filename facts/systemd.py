@@ -1,4 +1,4 @@
-"""systemd units as they are on the node, with the configuration that each was started with."""
+"""Read systemd units, and the configuration that each was started with."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from typing_extensions import override
 from chaos_engine.facts.observe import SeveralFact, Value
 
 RECORDS = "/run/chaos-engine"
-"""Where a service records, when it starts, the checksum of the configuration that it reads."""
+"""The folder where each service records, when it starts, the checksum of its configuration."""
 
 _PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID"
 
 
 @dataclass(frozen=True)
 class UnitState(Value):
-    """One unit. `load` is "not-found" if it does not exist, `enabled` systemd's UnitFileState
-    ("enabled", "disabled", "masked", "static", ""); `started_with` is the checksum that it
-    recorded at its start, `configured` that of the same files now."""
+    """A unit.
+
+    + load, active, sub: systemd's LoadState ("not-found" if it does not exist), ActiveState and
+      SubState
+    + enabled: systemd's UnitFileState ("enabled", "disabled", "masked", "static", "")
+    + started_with: the record of its start: the checksum of its configuration then, "" for none
+    + configured: the checksum of the same files now
+    """
 
     load: str
     active: str
@@ -32,12 +37,12 @@ class UnitState(Value):
 
     @property
     def stale(self) -> bool:
-        """Whether it runs with another configuration than the files have now."""
+        """Tell whether it was started with another configuration than the files have now."""
         return self.started_with != self.configured
 
 
 class Units(SeveralFact[UnitState]):
-    """State of each unit, by the name asked for.
+    """The state of each unit, by the name in `units`.
 
     + units: pairs of a unit's name and the files that it reads at its start
 
@@ -55,7 +60,7 @@ class Units(SeveralFact[UnitState]):
         for name, (unit, files) in zip(names, units, strict=True):
             record = QuoteString(f"{RECORDS}/{unit}")
             parts += ["&& echo unit", name]
-            # No cat: a process for each unit is what a node notices
+            # The shell's read, not cat: a process for each unit takes a small node long
             parts += ["&& { sum=; read -r sum <", record, "; echo Record=$sum; } 2>/dev/null"]
             if files:
                 parts += ["&& echo Files=$(", _sha256sum(files), ")"]
@@ -67,9 +72,10 @@ class Units(SeveralFact[UnitState]):
 
 
 def checksum(files: tuple[str, ...]) -> StringCommand:
-    """The command that prints one checksum of all `files`, missing ones counting as empty.
+    """Return the command that prints one checksum (sha256) of all files together.
 
-    A path whose name begins with ``*`` stands for all files of that folder that match it.
+    + files: absolute paths. A missing file counts as empty. A name that begins with ``*`` stands
+      for all files of its folder that match it
     """
     return StringCommand(_sha256sum(files), "| cut -c1-64") if files else StringCommand("true")
 
@@ -86,8 +92,8 @@ def _word(file: str) -> StringCommand | QuoteString:
 
 
 def parse_units(lines: list[str]) -> dict[str, UnitState]:
-    """Read systemctl's blocks of ``Key=value`` lines, one a unit, and then for each of the units,
-    in the same order, ``unit NAME`` with two lines more."""
+    """Read systemctl's blocks of ``Key=value`` lines, one for each unit. For each unit, in the same
+    order, ``unit NAME`` follows, with ``Record=`` and ``Files=`` lines."""
     blocks: list[dict[str, str]] = [{}]
     units: dict[str, dict[str, str]] = {}
     block = blocks[0]

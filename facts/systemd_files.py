@@ -1,27 +1,28 @@
-"""Configuration files as systemd's programs read them: which count, and what they say.
+"""Read configuration files as systemd's programs do: which files count, and what they set.
 
-Which count (journald.conf(5), sysctl.d(5), "Configuration directories and precedence"; systemd's
-``src/basic/conf-files.c``):
+These rules tell which files count (journald.conf(5), sysctl.d(5), "Configuration directories and
+precedence"; systemd's ``src/basic/conf-files.c``):
 
 - files whose name ends with the suffix and does not begin with a dot, in ``/etc``, ``/run``,
   ``/usr/local/lib`` and ``/usr/lib``;
-- of files of one name only that of the first of these folders, also where it says less;
-- one that is empty, or a link to ``/dev/null``, hides the others and says nothing;
-- a link that leads nowhere, and a folder, are passed over (by systemd 262; 252 and 257 have
-  them hide others of their name, as seen with ``systemd-analyze cat-config``);
-- in the order of their names, byte by byte, whichever folder they are in: the last one wins.
+- of files with the same name, only the one in the first of these folders, even if it sets less;
+- an empty file, or a link to ``/dev/null``, masks the others of its name and sets nothing;
+- a link that leads nowhere, and a folder, are skipped (by systemd 262; with 252 and 257 they mask
+  others of their name, as seen with ``systemd-analyze cat-config``);
+- they apply in the order of their names, byte by byte, whichever folder they are in: the last one
+  wins.
 
-What they say (systemd.syntax(7), ``src/shared/conf-parser.c``):
+These rules tell what a file sets (systemd.syntax(7), ``src/shared/conf-parser.c``):
 
-- lines end with a line feed, a carriage return or a NUL; blanks around a line, a name and a value
-  count for nothing;
-- a line whose first character is ``#`` or ``;`` is a comment, also among continued lines;
-- a line that ends with an odd number of backslashes goes on in the next one that is no comment;
-  the backslash is then a blank;
-- the byte order mark of the first line that has one is no part of it;
-- a setting belongs to the ``[Section]`` above it; before the first one, and in one that the program
-  does not know, it is ignored, as is a line without ``=``;
-- of a file nothing is read from a line on that is not UTF-8, or is a header without its ``]``.
+- a line feed, a carriage return or a NUL ends a line; blanks around a line, a name and a value are
+  ignored;
+- a line whose first character is ``#`` or ``;`` is a comment, even between continued lines;
+- a line that ends with an odd number of backslashes is continued by the next line that is not a
+  comment; the last backslash becomes a blank;
+- the byte order mark of the first line that has one is ignored;
+- a setting belongs to the ``[Section]`` above it. It is ignored before the first section, and in
+  one that the program does not know. A line without ``=`` is ignored too;
+- a line that is not UTF-8, or a header without its ``]``, ends the reading of its file.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from typing import NamedTuple
 from pyinfra.api.command import QuoteString, StringCommand
 
 TOPS = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
-"""Where systemd's programs look for configuration, what counts most first."""
+"""The folders where systemd's programs look for configuration, the strongest first."""
 
 _LINE_END = re.compile(r"\n\r?\0?|\r\n?\0?|\0")
 BLANKS = " \t\n\r"
@@ -54,17 +55,24 @@ class Setting(NamedTuple):
 
 
 def folders(name: str) -> tuple[str, ...]:
-    """The folders of drop-ins for a file: ``systemd/journald.conf.d``, ``sysctl.d``."""
+    """Return the folders that have this name in `TOPS`, the strongest first.
+
+    **Example:** ``folders("sysctl.d")[0] == "/etc/sysctl.d"``
+    """
     return tuple(f"{top}/{name}" for top in TOPS)
 
 
 def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
-    """The shell command that prints all files of these folders, in one line of base64."""
+    """Return the shell command that prints all files of these folders as a line of base64.
+
+    + suffix: of the files' names
+    """
     globs = []
     for folder in folders:
         quoted = StringCommand(QuoteString(f"{folder}/")).get_raw_value()
         globs.append(f"{quoted}*{suffix}")
-    # One process for all files that there are; the names before, for one may be empty
+    # One process prints all files. Their names come first, because grep prints nothing of an empty
+    # file
     return (
         "{ set --; "
         f"for f in {' '.join(globs)}; do "
@@ -75,7 +83,10 @@ def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
 
 
 def parse_listing(encoded: str) -> dict[str, str]:
-    """Read the line of `listing`: the text of each file by its path, "" of one that masks."""
+    """Return the text of each file by its path, "" for a file that masks.
+
+    + encoded: the line that the command of `listing` printed
+    """
     names, _, rest = base64.b64decode(encoded, validate=True).partition(b"\n\n")
     if not names:
         rest = b""
@@ -83,7 +94,7 @@ def parse_listing(encoded: str) -> dict[str, str]:
     texts: dict[bytes, list[bytes]] = {path: [] for path in paths}
     order, at = list(texts), 0
     for line in rest.split(b"\n")[:-1]:
-        # grep goes through the files in their order
+        # grep prints the files in the same order
         while not line.startswith(order[at] + b":"):
             at += 1
             if at == len(order):
@@ -93,10 +104,10 @@ def parse_listing(encoded: str) -> dict[str, str]:
 
 
 def effective(found: Mapping[str, str], folders: Sequence[str]) -> list[tuple[str, str]]:
-    """The files that count, as pairs of path and text, in the order in which they apply.
+    """Return the files that count, as pairs of path and text, in the order in which they apply.
 
     + found: text by path, of all folders
-    + folders: what counts most first
+    + folders: the strongest first
     """
     chosen: dict[str, str] = {}
     for folder in folders:
@@ -107,7 +118,7 @@ def effective(found: Mapping[str, str], folders: Sequence[str]) -> list[tuple[st
 
 
 def settings(text: str) -> Iterator[Setting]:
-    """The settings of a file, in their order.
+    """Yield the settings of a file, in their order.
 
     + text: with bytes that are not UTF-8 escaped as by ``os.fsdecode``
     """
@@ -124,34 +135,35 @@ def settings(text: str) -> Iterator[Setting]:
 
 
 def physical_lines(text: str) -> Iterator[str]:
-    """Lines without the blanks around them, for programs that do not continue them."""
+    """Yield lines without the blanks around them, for programs that have no continued lines."""
     return (line.strip(BLANKS) for line in _LINE_END.split(text))
 
 
 def logical_lines(text: str) -> Iterator[str]:
-    """Lines without comments, those that are continued joined, without the blanks around them."""
-    begun: list[str] = []
-    marked = False
+    """Yield lines without the blanks around them and without comments, continued lines joined."""
+    continued: list[str] = []
+    had_mark = False
     for line in _LINE_END.split(text):
         if line.lstrip(BLANKS).startswith(("#", ";")):
             continue
-        if not marked and line.startswith("\ufeff"):
-            line, marked = line[1:], True
-        # what a backslash escapes is of no matter here, but for the end of the line
+        if not had_mark and line.startswith("\ufeff"):
+            line, had_mark = line[1:], True
+        # Other escapes do not matter here: only the last backslash can escape the end of the line
         if (len(line) - len(line.rstrip("\\"))) % 2:
-            begun.append(f"{line[:-1]} ")
+            continued.append(f"{line[:-1]} ")
             continue
-        yield "".join([*begun, line]).strip(BLANKS)
-        begun = []
-    yield "".join(begun).strip(BLANKS)
+        yield "".join([*continued, line]).strip(BLANKS)
+        continued = []
+    yield "".join(continued).strip(BLANKS)
 
 
 def is_utf8(text: str) -> bool:
-    """Whether the bytes behind a text are UTF-8."""
+    """Tell whether a text was UTF-8 before ``os.fsdecode``."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def boolean(value: str) -> bool | None:
-    """What systemd takes a text for; ``None`` if for neither (``src/basic/parse-util.c``)."""
+    """Return a value as systemd reads a boolean (``src/basic/parse-util.c``), ``None`` if it is
+    none."""
     word = value.lower()
     return True if word in TRUE else False if word in FALSE else None

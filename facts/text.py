@@ -1,4 +1,4 @@
-"""Forms that text takes between a node and a fact."""
+"""Convert text between the forms that a node prints, facts return and messages show."""
 
 from __future__ import annotations
 
@@ -8,43 +8,48 @@ from collections.abc import Iterable
 
 
 def several(names: tuple[str, ...] | str) -> tuple[str, ...]:
-    """A fact's argument that is a tuple of names; the command line gives a single one as text."""
+    """Return a fact's argument as a tuple of names: pyinfra's command line gives a single name as
+    text."""
     return (names,) if isinstance(names, str) else names
 
 
 def pairs(lines: Iterable[str]) -> dict[str, str]:
-    """Read lines of a word and what is said of it: ``192.168.1.50 200``.
+    """Return the rest of each line by its first word.
 
-    Raises ``ValueError`` for a line that is none.
+    Raises ``ValueError`` for a line of one word.
+
+    **Example:** ``pairs(["192.168.1.50 200"]) == {"192.168.1.50": "200"}``
     """
     return dict(line.split(" ", 1) for line in lines)
 
 
 def decoded(encoded: str) -> str:
-    """The exact text behind base64, also where it is not UTF-8.
+    """Return the text in base64, with bytes that are not UTF-8 escaped as by ``os.fsdecode``.
 
-    Raises ``ValueError`` if it is no base64.
+    Raises ``ValueError`` if it is not base64.
     """
     return base64.b64decode(encoded, validate=True).decode("utf-8", "surrogateescape")
 
 
 def unescaped(text: str) -> str:
-    """A path as the kernel prints it: white space, ``#`` and backslashes as three octal digits
-    (proc(5), ``/proc/pid/mountinfo``)."""
+    r"""Return a path without the kernel's escapes: white space, ``#`` and backslashes as ``\ooo``,
+    octal (proc(5), ``/proc/pid/mountinfo``)."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def printable(text: str) -> str:
-    """A text that somebody else may have chosen, fit for a terminal: each control character but for
-    the end of a line is shown as ``\\x1b``."""
+    r"""Return a text that is safe to print, also if somebody else has chosen it.
+
+    Each control character but the line feed is shown as ``\x1b``.
+    """
     return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def setting(name: str) -> str:
-    """Return the name of a setting, marked for a message: `named` unmarks it.
+    """Return the name of a setting with marks, for a message. `named` removes the marks.
 
-    An operation alone knows it by this name, a deploy by a longer one. The marks are control
-    characters, which no message has otherwise (`printable`).
+    An operation knows the setting by this name, a deploy by a longer one. The marks are control
+    characters, which messages do not have otherwise (`printable`).
 
     **Example:** ``f"{address} is taken; choose another {setting('vip')}"``
     """
@@ -52,7 +57,7 @@ def setting(name: str) -> str:
 
 
 def named(message: str, prefix: str = "") -> str:
-    """Return a message with each `setting` by its name behind `prefix`.
+    """Return a message without marks, with a prefix before the name of each `setting`.
 
     **Example:** ``named(f"choose another {setting('vip')}", "chaos_")`` is
     ``"choose another chaos_vip"``
@@ -61,10 +66,10 @@ def named(message: str, prefix: str = "") -> str:
 
 
 def title_of(names: Iterable[str], own: str | None) -> str:
-    """The name by which a host has an operation: a pure function.
+    """Return the name that an operation has on a host: a pure function.
 
-    + names: all that the operation in this place has, for other hosts may have another one there
-    + own: what the host's own was called with
+    + names: pyinfra's names of the operation, "DEPLOY | NAME". Hosts may differ in them
+    + own: the name that the operation was called with on this host, ``None`` for none
     """
-    fitting = (n for n in sorted(names) if own is None or f" | {n}".endswith(f" | {own}"))
-    return next(fitting, str(own))
+    matching = (n for n in sorted(names) if own is None or f" | {n}".endswith(f" | {own}"))
+    return next(matching, str(own))

@@ -1,4 +1,4 @@
-"""What else there is of a systemd unit than its file: what an earlier installation has left."""
+"""Read what an earlier installation left of a systemd unit, besides its file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ VENDOR = "/usr/lib/systemd/system"
 
 @dataclass(frozen=True)
 class UnitTraces(Value):
-    """Of one unit: `vendor_file` is a file of its name among those of packages, but of no package,
-    "" if there is none; `links` are targets by path, ``{".../multi-user.target.wants/a.service":
-    "/etc/systemd/system/a.service"}``, which start it with another unit."""
+    """What is left of a unit.
+
+    + vendor_file: a file of the unit's name in the packages' folder that belongs to no package, ""
+      if there is none
+    + links: the links that start the unit with another one: targets by path, such as
+      ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
+    """
 
     vendor_file: str = ""
     links: dict[str, str] = field(default_factory=dict)
 
 
 class Traces(SeveralFact[UnitTraces]):
-    """Traces of each unit, by its name.
+    """What is left of each unit, by the unit's name.
 
     + units: names with their suffix
 
@@ -46,7 +50,7 @@ class Traces(SeveralFact[UnitTraces]):
             *names,
             '; do echo "unit $unit";',
             f'if [ -e "{VENDOR}/$unit" ] || [ -L "{VENDOR}/$unit" ]; then',
-            # Packages know it as /lib or /usr/lib
+            # Packages list it under /lib or /usr/lib
             '[ -n "$(dpkg-query -S "*/systemd/system/$unit" 2>/dev/null)" ] ||',
             f'echo "file {VENDOR}/$unit"; fi; done;',
             f"find {UNITS} -mindepth 2 -maxdepth 2 -type l '(' -false",
@@ -60,8 +64,8 @@ class Traces(SeveralFact[UnitTraces]):
 
 
 def parse_traces(lines: list[str]) -> dict[str, UnitTraces]:
-    """Read ``unit NAME`` lines, each with a ``file PATH`` behind it or none, and then the
-    ``link PATH TARGET`` lines of all."""
+    """Read ``unit NAME`` lines, each followed by a ``file PATH`` line or none, and then the
+    ``link PATH TARGET`` lines of all units."""
     files: dict[str, str] = {}
     links: dict[str, dict[str, str]] = {}
     name = ""

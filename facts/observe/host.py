@@ -42,25 +42,25 @@ def part(kind: type[P], host: Host | None = None) -> P:
 
 
 PREFIX = "chaos_"
-"""With it the names of settings begin in ``host.data``."""
+"""The beginning of settings' names in ``host.data``."""
 
 
 @dataclass
 class _AtWork:
-    """The name of the concern that is at work on a host, "" for none."""
+    """The concern whose deploy or operation runs on a host, by name; "" for none."""
 
     concern: str = ""
 
 
 def concern_at_work() -> str:
-    """Return the name of the concern that is at work on the current host, "" for none."""
-    at_work = ctx_host.isset()  # type: ignore[no-untyped-call]
-    return part(_AtWork).concern if at_work else ""
+    """Return the name of the concern that runs on the current host, "" for none."""
+    has_host = ctx_host.isset()  # type: ignore[no-untyped-call]
+    return part(_AtWork).concern if has_host else ""
 
 
 @contextmanager
 def working_for(concern: str) -> Iterator[None]:
-    """Note what is changed meanwhile under this concern's name."""
+    """Have the current host's changes and messages belong to a concern, until the block ends."""
     at_work = part(_AtWork)
     outer, at_work.concern = at_work.concern, concern
     try:
@@ -70,9 +70,10 @@ def working_for(concern: str) -> Iterator[None]:
 
 
 def in_words(message: str) -> str:
-    """Return a message with the names of settings as its reader knows them.
+    """Return a message with the settings' names that its reader knows.
 
-    Who calls an operation of a concern has set ``chaos_vip``; who calls one alone has given it.
+    In a concern's deploy a setting is called ``chaos_vip``. An operation that is called by itself
+    has an argument ``vip``.
     """
     return named(message, PREFIX if concern_at_work() else "")
 

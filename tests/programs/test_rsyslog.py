@@ -54,7 +54,7 @@ def rsyslog_piece(random: Random) -> str:
     )
 
 
-def test_rsyslog_takes_in_what_we_expect(tmp_path: Path) -> None:
+def test_rsyslog_includes_what_we_expect(tmp_path: Path) -> None:
     script = [
         "cd $root/etc/rsyslog.d; rm -rf -- *; mkdir sub",
         f"for one in {' '.join(SNIPPETS)}; do echo '*.* /var/log/x' >$one; done",

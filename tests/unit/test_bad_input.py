@@ -1364,7 +1364,10 @@ JOINED = {Joined: True, Standing: replace(NODE[Standing], joined=True)}
 INSTALLED = {"docker.io": PackageState("20.10.24+dfsg1-1+deb12u1", True, True)}
 
 NODES = [
-    node("it is not asked as root; set _sudo = True in group_data/all.py", changed(root=False)),
+    node(
+        "pyinfra does not run as root there; set _sudo = True in group_data/all.py",
+        changed(root=False),
+    ),
     node("systemd does not run here; use a system that boots with systemd", changed(systemd=False)),
     node(
         "it has no apt but fedora; use Ubuntu or Debian",

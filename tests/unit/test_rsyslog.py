@@ -76,10 +76,10 @@ def test_a_main_configuration_that_lets_the_snippet_decide(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "does not take in /etc/rsyslog.d/*.conf"),
-        (HEAD + RULES, "does not take in /etc/rsyslog.d/*.conf"),
-        (HEAD + "#$IncludeConfig /etc/rsyslog.d/*.conf\n", "does not take in"),
-        (HEAD + RULES + INCLUDE, "writes a file before it takes in /etc/rsyslog.d: *.*;auth"),
+        ("", "does not include /etc/rsyslog.d/*.conf"),
+        (HEAD + RULES, "does not include /etc/rsyslog.d/*.conf"),
+        (HEAD + "#$IncludeConfig /etc/rsyslog.d/*.conf\n", "does not include"),
+        (HEAD + RULES + INCLUDE, "writes a file before it includes /etc/rsyslog.d: *.*;auth"),
         (HEAD + "kern.=debug ?PerHost\n" + INCLUDE, "writes a file before"),
         (HEAD + 'action(type="omfile" file="/var/log/x")\n' + INCLUDE, "writes a file before"),
         (HEAD + '*.* action(\n  file="/x"\n  Type="omFile")\n' + INCLUDE, "writes a file before"),
@@ -87,10 +87,10 @@ def test_a_main_configuration_that_lets_the_snippet_decide(text: str) -> None:
         (HEAD + 'if $msg == "x" then /var/log/x\n' + INCLUDE, "writes a file before"),
         (HEAD + "mail.* @10.0.0.1\n& -/var/log/x\n" + INCLUDE, "writes a file before"),
         (HEAD + ':msg, contains, "x" ?PerHost;Form\n' + INCLUDE, "writes a file before"),
-        ("/*\n" + INCLUDE + "*/\n", "does not take in"),
-        ("# a \\\n$IncludeConfig /etc/rsyslog.d/*.conf\n", "does not take in"),
-        ('include(file="/etc/rsyslog.d/9*.conf")\n', "does not take in"),
-        ('include(text="*.* /etc/rsyslog.d/*.conf")\n', "does not take in"),
+        ("/*\n" + INCLUDE + "*/\n", "does not include"),
+        ("# a \\\n$IncludeConfig /etc/rsyslog.d/*.conf\n", "does not include"),
+        ('include(file="/etc/rsyslog.d/9*.conf")\n', "does not include"),
+        ('include(text="*.* /etc/rsyslog.d/*.conf")\n', "does not include"),
         ('ruleset(name="x") {\n' + INCLUDE + "}\n", "inside a block"),
     ],
 )
@@ -100,7 +100,7 @@ def test_a_main_configuration_that_would_write_files(text: str, problem: str) ->
     assert problem in found
 
 
-def test_snippets_are_what_the_main_configuration_takes_in(tmp_path: Path) -> None:
+def test_snippets_are_what_the_main_configuration_includes(tmp_path: Path) -> None:
     for name in ("50-default.conf", "a b.conf", "notes.txt", ".10-all.conf.chaos", "sub/c.conf"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
