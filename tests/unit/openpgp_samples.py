@@ -1,4 +1,4 @@
-"""Keys and a signature made by gpg for these tests; their private halves were thrown away."""
+"""Keys and a signature that gpg made for these tests. Their private keys were deleted."""
 
 SHORT = """\
 -----BEGIN PGP PUBLIC KEY BLOCK-----
@@ -11,7 +11,7 @@ CwIEFgIDAQIeAQIXgAAKCRAwfiUVKlA9umEUAP91XVgXWd37wG8JkgSWk+QmsZOC
 =ZfF4
 -----END PGP PUBLIC KEY BLOCK-----
 """
-"""Ends on 2024-12-31."""
+"""A key that expired on 2024-12-31."""
 
 EXTENDED = """\
 -----BEGIN PGP PUBLIC KEY BLOCK-----
@@ -25,7 +25,7 @@ N2vX40+0P3b7TAkZAAEA9OAPrGDbeKcK/Oe96brsNtQL4+E75ws6ft19K3JRjwg=
 =PQQ+
 -----END PGP PUBLIC KEY BLOCK-----
 """
-"""The same key, whose end was moved to 2044-05-27."""
+"""The same key, whose expiry was moved to 2044-05-27."""
 
 WITH_SUBKEY = """\
 -----BEGIN PGP PUBLIC KEY BLOCK-----
@@ -45,7 +45,7 @@ KQcfg8wGhiYI
 =pbAD
 -----END PGP PUBLIC KEY BLOCK-----
 """
-"""Never ends."""
+"""A key that never expires."""
 
 SIGNED_BY_SUBKEY = """\
 -----BEGIN PGP SIGNED MESSAGE-----
@@ -62,4 +62,4 @@ D71QNBtHepLnyXG9Kk0FECZr/BE1hAo=
 """
 
 CAPTIVE = "<!DOCTYPE html>\n<html><head><title>Please log in</title></head></html>\n"
-"""What a hotel's network answers to any request."""
+"""The answer of a hotel's network to any request."""

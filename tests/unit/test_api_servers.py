@@ -1,4 +1,4 @@
-"""Whether API servers are ready: the shell that asks is run against servers on this computer."""
+"""Ask API servers whether they are ready. The shell script runs against servers of the test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from chaos_engine.facts.text import pairs
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate and its key in one file, as kubelet keeps its own."""
+    """Return a certificate and its key in one file, as kubelet has its own."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kube-apiserver")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -55,7 +55,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def api_server(pair: Path, status: Callable[[bool], int]) -> Iterator[int]:
-    """A server on a port of its own; STATUS tells what it says to one whom it knows, or not."""
+    """Run an API server, and yield its port. STATUS returns its answer to a known client, or to an
+    unknown one."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -85,19 +86,20 @@ def api_server(pair: Path, status: Callable[[bool], int]) -> Iterator[int]:
 
 @pytest.fixture
 def closed() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which no program listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def asked(port: int, kubelet: int, certificate: Path = Path("/nowhere")) -> str:
-    """What is said of the API server at PORT of this computer, with kubelet's at another."""
+    """Return the fact's answer about the API server at PORT of this computer, with kubelet at
+    another port."""
     command = ApiServers().command(addresses=("127.0.0.1",)).get_raw_value()
     command = command.replace("6443", str(port)).replace("10250", str(kubelet))
     command = command.replace("/var/lib/kubelet/pki/kubelet-client-current.pem", str(certificate))
-    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
-    return pairs(said.stdout.splitlines())["127.0.0.1"]
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    return pairs(done.stdout.splitlines())["127.0.0.1"]
 
 
 @pytest.mark.parametrize("status", [200, 403, 500])

@@ -1,4 +1,5 @@
-"""A connection that ends, or a sudo that asks, in the middle of a run: one node fails, in words."""
+"""Lose a connection, or be asked for a password, in the middle of a run: one node fails, and says
+why."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from tests.unit.nodes import Nodes
 
 
 def over(sock: Any, active: bool = True) -> Any:
-    """As much of a pyinfra host as is looked at, connected by SOCK."""
+    """Return what the code uses of a pyinfra host, connected by SOCK."""
     transport = SimpleNamespace(sock=sock, is_active=lambda: active)
     client = SimpleNamespace(get_transport=lambda: transport)
     return SimpleNamespace(connector=SimpleNamespace(client=client))
@@ -31,7 +32,7 @@ def over(sock: Any, active: bool = True) -> Any:
 
 @pytest.fixture
 def tcp() -> Iterator[socket.socket]:
-    """A TCP socket that is not connected."""
+    """Return a TCP socket that is not connected."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         yield sock
 
@@ -72,7 +73,7 @@ ERRORS = (
 
 
 def broken(nodes: Nodes, name: str, error: Exception) -> None:
-    """From now on no command reaches the node."""
+    """Have all further commands of a node fail with an error."""
 
     def run_shell_command(*args: Any, **kwargs: Any) -> tuple[bool, CommandOutput]:
         raise error

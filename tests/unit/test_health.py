@@ -1,4 +1,4 @@
-"""Whether services work: each check is run with programs and files that stand in for a node's."""
+"""Check whether services work, with programs and files that stand in for a node's."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 
 MOVED = {"/proc/": "proc/", "/sys/fs/cgroup/": "cgroup/", "/var/log/.": "log/.",
          "/var/log '": "log '", "/run/": "run/", "/usr/sbin/": "bin/"}  # fmt: skip
-"""Where the checks look, and what stands for it below the directory."""
+"""The folders that the checks read, and what stands in for them below the test's folder."""
 
 
 CHECKS = {check.name: check for one in DECLARED.values() for check in one.health}
 
 
 class Node:
-    """A directory for what the checks look at, and programs that come before the real ones."""
+    """A folder with what the checks read, and with programs that hide the real ones."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -222,7 +222,7 @@ def test_own_script_has_the_mark_that_it_is_known_by() -> None:
 
 
 def test_a_script_of_somebody_elses_is_not_called(node: Node) -> None:
-    """One that starts HAProxy whatever it is told would do so while a node is only read."""
+    """It might start HAProxy although the node is only read."""
     node.program("haproxy_start.sh", f"touch {node.root}/started; exit 1")
     assert node.works("haproxy")
     assert not (node.root / "started").exists()
@@ -231,7 +231,7 @@ def test_a_script_of_somebody_elses_is_not_called(node: Node) -> None:
 def test_what_hangs_is_left_behind(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIMIT_SECONDS", 0.2)
     begin = time.monotonic()
-    # no signal but KILL ends it
+    # Only KILL ends it
     assert node.run(f"( {limited('trap : TERM; sleep 9; true')} ) >/dev/null 2>&1").returncode
     assert time.monotonic() - begin < 8
 

@@ -1,4 +1,4 @@
-"""What a login shell prints, reads or changes, and how sudo refuses: skipped, or told in words."""
+"""Skip what a login shell prints; explain what it reads or changes, and how sudo refuses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ trap 'echo Good bye' EXIT
 
 
 class Home(NodeFact[str]):
-    """A line of the node's."""
+    """A fact: a line from the node."""
 
     def command(self) -> str:
         return "echo 'a line'"
@@ -65,7 +65,7 @@ def login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Login:
 
 @pytest.fixture
 def sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
-    """Have a stand-in for sudo, of a kind, with a password; gives the prompts of all that ask."""
+    """Install a stand-in for sudo, of a kind, with a password. Return the prompts that it shows."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     def install(kind: str, password: str = PASSWORD, typed: str = PASSWORD) -> list[str]:
@@ -90,7 +90,7 @@ def sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[
 
 @converge(reads=lambda path, content: [Read.of(Content, path=path)])
 def write(path: str, content: str) -> Commands:
-    """Have a file with this content."""
+    """Write a file."""
     if observe(Content, path=path) != content.encode():
         yield StringCommand(
             "sh",
@@ -104,7 +104,7 @@ def write(path: str, content: str) -> Commands:
 
 @converge(reads=list)
 def look() -> Commands:
-    """Ask in the middle of an operation."""
+    """Run a command in the middle of an operation."""
 
     def turn(state: Any, host: Any) -> bool:
         return ask(state, host, "echo one; echo; echo 'two  '") == ["one", "", "two  "]
@@ -222,7 +222,7 @@ def test_a_login_shell_that_does_not_run_the_command_is_told(
 def test_a_login_shell_that_changes_scripts_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stand-in for fish, which takes two backslashes for one, within single quotes too."""
+    """The stand-in is like fish, which takes two backslashes for one even within single quotes."""
     run = util.run_local_process
 
     def fish(command: str, **arguments: Any) -> tuple[int, CommandOutput]:
@@ -251,11 +251,11 @@ def test_what_cannot_work_is_refused_before_anything_runs(
 
 
 def output(*lines: str) -> CommandOutput:
-    """What a command has said on its standard error."""
+    """Return a command's output that has these lines on standard error."""
     return CommandOutput([OutputLine("stderr", line) for line in lines])
 
 
-# What the real programs said on Debian 13 and forky, without a terminal: sudo 1.9.16p2, 1.9.17p2,
+# Messages of real programs on Debian 13 and forky, without a terminal: sudo 1.9.16p2 and 1.9.17p2,
 # sudo-rs 0.2.5 and 0.2.15, opendoas 6.8.2, su of util-linux 2.41
 @pytest.mark.parametrize(
     ("lines", "advice"),
@@ -299,14 +299,14 @@ def output(*lines: str) -> CommandOutput:
 )
 def test_a_refusal_is_quoted_with_what_to_do(lines: list[str], advice: str) -> None:
     node: Any = SimpleNamespace(connector=SimpleNamespace())
-    words = ["Welcome", "sudo: unable to resolve host pi1: Name or service not known", *lines]
-    said = trouble(node, output=output(*words))
-    assert said == "" if not advice else said.startswith(lines[0]) and advice in said
+    stderr = ["Welcome", "sudo: unable to resolve host pi1: Name or service not known", *lines]
+    message = trouble(node, output=output(*stderr))
+    assert message == "" if not advice else message.startswith(lines[0]) and advice in message
 
 
 def test_what_is_not_known_is_quoted_too() -> None:
-    said = silence_problem(output("sudo: Entschuldigung", "", "sudo: Abbruch"))
-    assert said.startswith("it said only: sudo: Entschuldigung / sudo: Abbruch. If")
+    message = silence_problem(output("sudo: Entschuldigung", "", "sudo: Abbruch"))
+    assert message.startswith("it said only: sudo: Entschuldigung / sudo: Abbruch. If")
 
 
 def test_sudo_that_refuses_in_the_middle_says_why(

@@ -1,4 +1,4 @@
-"""What is mounted, as the kernel says it, and whether it answers."""
+"""Read what is mounted, and whether it answers."""
 
 from __future__ import annotations
 
@@ -88,24 +88,24 @@ def test_bytes_that_are_no_text_do_not_hide_the_rest() -> None:
 def test_every_name_survives(name: str) -> None:
     encoded = "".join(f"\\{ord(c):03o}" if c in " \t\n\\#\r\v\f" else c for c in name)
     line = f"1 1 0:1 / /m/{encoded} rw - tmpfs t rw"
-    if len(line.splitlines()) == 1:  # the kernel leaves other separators of Unicode as they are
+    if len(line.splitlines()) == 1:  # the kernel does not escape other separators of Unicode
         assert parse_mounts(line)[0].target == f"/m/{name}"
 
 
 def test_this_computer_can_be_read() -> None:
     command = Mounts().command(path="/").get_raw_value()
-    said = subprocess.check_output(["sh", "-c", command], text=True).splitlines()
-    found = Mounts().parse(said)
+    lines = subprocess.check_output(["sh", "-c", command], text=True).splitlines()
+    found = Mounts().parse(lines)
     assert mounted_at(found, "/") is not None
     assert {mount.target for mount in found} == {"/"}
-    assert Mounts.default() == (), "what nothing is mounted on says nothing"
+    assert Mounts.default() == (), "a path without mounts gives no lines"
 
 
 def ask(path: str, programs: Path | None = None) -> str:
     command = Answers().command(path=path).get_raw_value()
     environment = {"PATH": f"{programs or '/nowhere'}:/usr/bin:/bin"}
-    said = subprocess.check_output(["sh", "-c", command], text=True, env=environment)
-    return Answers().parse(said.splitlines())
+    output = subprocess.check_output(["sh", "-c", command], text=True, env=environment)
+    return Answers().parse(output.splitlines())
 
 
 def test_a_path_answers_or_fails(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_path_answers_or_fails(tmp_path: Path) -> None:
 def test_a_file_system_that_hangs_holds_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that waits in the kernel is not ended by a signal; this one ignores what it can."""
+    """No signal ends a process that waits in the kernel. This one ignores most signals."""
     monkeypatch.setattr(mounts, "ANSWER_SECONDS", 0.2)
     (tmp_path / "find").write_text("#!/bin/sh\ntrap '' TERM HUP INT\nsleep 9\n")
     (tmp_path / "find").chmod(0o755)

@@ -1,4 +1,4 @@
-"""Network interfaces as iproute2 prints them, and who is asked for an address, and how."""
+"""Read network interfaces as iproute2 prints them, and find the owners of addresses."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_interface_that_is_not_there_is_none() -> None:
 
 
 ON_LAN = "192.168.1.60 dev eth0 src 192.168.1.54 uid 0 \\    cache "
-# What `ip -o -4 route get` says of addresses that nobody on the LAN can be asked for
+# `ip -o -4 route get` of addresses that are not on the LAN, or are the node's own
 ELSEWHERE = [
     "10.1.2.3 via 192.168.1.1 dev eth0 src 192.168.1.54 uid 0 \\    cache ",
     "local 192.168.1.54 dev lo table local src 192.168.1.54 uid 0 \\    cache <local> ",
@@ -83,10 +83,12 @@ def ask(
     docker: str = "active",
     container: str = "",
 ) -> tuple[str, list[str]]:
-    """The owner of 192.168.1.60 by the fact's command, and what was done to find it.
+    """Return the owner of 192.168.1.60 by the fact's command, and the steps that found it.
 
-    + answers: the entry that the kernel then has, after so many questions
-    + docker: what docker.service is; container: whether the container runs
+    + route: what ``ip route get`` prints
+    + answers: the entry that the kernel has once `after` questions were sent
+    + docker: state of docker.service
+    + container: "true" if the container runs
     """
     log = folder / "log"
     log.touch()
@@ -119,7 +121,7 @@ ip() {{
 def test_the_machine_that_answers_is_the_owner(tmp_path: Path) -> None:
     owner, done = ask(tmp_path, ON_LAN, "lladdr dc:a6:32:a8:01:28 REACHABLE", after=1)
     assert owner == "dc:a6:32:a8:01:28"
-    # what the kernel remembers is dropped before it is asked anew
+    # The kernel's known neighbour is dropped before the question
     assert done == [
         "docker",
         "-4 neighbour flush to 192.168.1.60 dev eth0",
@@ -186,7 +188,7 @@ def test_nobody_is_asked_while_our_own_container_runs(tmp_path: Path) -> None:
 
 
 def test_a_docker_that_is_stopped_stays_so(tmp_path: Path) -> None:
-    """Whoever calls the client starts it, by docker.socket."""
+    """docker.socket starts Docker for any client."""
     owner, done = ask(tmp_path, ON_LAN, "lladdr dc:a6:32:a8:01:28 STALE", docker="inactive")
     assert owner == "dc:a6:32:a8:01:28"
     assert "docker" not in done

@@ -1,4 +1,4 @@
-"""Reading a node: gathered, kept, forgotten in time, and never a default for a failure."""
+"""Read nodes by few commands, drop answers in time, and never take a failure for a default."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.unit.nodes import Nodes
 
 
 class Line(NodeFact[str]):
-    """The first line that a command prints."""
+    """A fact: the first line that a command prints."""
 
     def command(self, text: str) -> StringCommand:
         return StringCommand(text)
@@ -66,7 +66,7 @@ class Bash(Line):
 
 
 class Stateful(NodeFact[str]):
-    """Keeps its argument on itself, as pyinfra's own facts do."""
+    """A fact that stores its argument on itself, as some of pyinfra's facts do."""
 
     def command(self, path: str) -> StringCommand:
         self.path = path
@@ -81,7 +81,7 @@ class Elsewhere(Line):
 
 
 class Sizes(SeveralFact[int]):
-    """How many bytes each file has; it reads them, so a file that hangs spoils the answer."""
+    """The size of each file in bytes. It reads the files, so one that hangs makes all fail."""
 
     argument = "paths"
 
@@ -228,7 +228,7 @@ def test_output_cannot_imitate_the_frame(nodes: Nodes) -> None:
         ("echo first; echo last words >&2; exit 3", "ended with status 3: last words"),
         ("echo 'unbalanced", "ended with status 2"),
         ("no-such-command-here", "status 127: .*not found"),
-        # as systemctl 252 says it
+        # The message of systemctl 252
         (
             "echo 'System has not been booted with systemd as init system (PID 1).' >&2; exit 1",
             "systemd does not run here; use a system that boots with systemd",
@@ -243,7 +243,7 @@ def test_a_part_that_fails_spoils_only_itself(nodes: Nodes, text: str, message: 
         with pytest.raises(NodeError, match=message):
             observe(Line, text=text)
         with pytest.raises(NodeError, match=message):
-            observe(Line, text=text)  # an error is kept too, and stays one
+            observe(Line, text=text)  # errors are kept too
         assert observe(Line, text="echo behind") == "behind"
     assert len(nodes.commands()) == 1
 
@@ -337,7 +337,7 @@ def test_a_node_that_cannot_be_read_is_an_error() -> None:
 
 @converge(reads=lambda path, content: [Read.of(Content, path=path)])
 def write(path: str, content: str) -> Commands:
-    """An operation of this package."""
+    """Write a file."""
     if observe(Content, path=path) != content.encode():
         yield StringCommand("printf %s", QuoteString(content), ">", QuoteString(path))
 
@@ -381,7 +381,7 @@ def test_what_a_stock_operation_changed_is_read_again(tmp_path: Path) -> None:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many facts each remote command asks for, as they are asked."""
+    """Record how many facts each remote command reads."""
     sizes: list[int] = []
 
     def counted(reads: Any, apart: bool = False) -> str:
@@ -395,7 +395,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @converge(reads=lambda path: [Read.of(Content, path=path)])
 def speak(path: str) -> Commands:
-    """Make a file, and say so."""
+    """Create a file, and print something."""
     if not observe(Content, path=path):
         yield StringCommand(f"echo x > {path} && echo done && echo careful >&2")
 
@@ -412,8 +412,8 @@ def test_between_changes_an_operation_reads_only_what_it_needs(
     nodes.execute()
 
     assert nodes.changed() == ["Write a", "Write b", "Write c", "Write d"]
-    # all at first, those of the next one behind each change; "f" reads what is not known once "e"
-    # was as wanted
+    # The first command reads all. Each change also reads for the next operation. Once "e" has
+    # changed nothing, "f" reads all that is not known
     assert read == [6, 1, 1, 1, 1, 5]
     assert len(nodes.commands()) == 6, "one a change"
 
@@ -440,7 +440,7 @@ def test_a_change_that_fails_brings_no_answers(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_a_change_spoils_is_asked_again(tmp_path: Path, read: list[int]) -> None:
-    """What it has started writes where the answer is to be."""
+    """A process that the change has started writes between the answers."""
     asked, spoilt = tmp_path / "asked", tmp_path / "spoilt"
     question = f"touch {asked}; until test -e {spoilt}; do sleep 0.01; done; echo there"
 
@@ -469,7 +469,7 @@ def test_the_answers_that_a_long_change_brings_are_new(tmp_path: Path) -> None:
     @converge(reads=lambda: [Read.of(Line, text="echo 1")])
     def install() -> Commands:
         observe(Line, text="echo 1")
-        part(Answers).oldest_at -= MAX_AGE_SECONDS  # as if it had taken so long
+        part(Answers).oldest_at -= MAX_AGE_SECONDS  # as if that time had passed
         yield StringCommand("true")
 
     for number in range(3):
@@ -498,7 +498,7 @@ def test_output_that_is_shown_has_no_answers(tmp_path: Path) -> None:
 
 
 def test_after_a_change_an_unannounced_read_is_made_alone(tmp_path: Path, read: list[int]) -> None:
-    """Whether it is made before or behind the operation's own command."""
+    """It does not matter whether it is before or after the operation's own command."""
 
     @converge(reads=lambda: [Read.of(Line, text="echo 1"), Read.of(Line, text="echo 2")])
     def look() -> Commands:
@@ -609,7 +609,7 @@ def test_a_read_behind_a_yield_reads_again(tmp_path: Path) -> None:
 
 
 def test_another_stage_reads_again(nodes: Nodes, tmp_path: Path) -> None:
-    """Between the preview and the run people wait at the prompt."""
+    """Between the preview and the run people may change the node."""
     path = tmp_path / "a"
     nodes.prepare(write, name="Write", path=str(path), content="x")
     assert nodes.planned() == ["Write"]

@@ -1,4 +1,4 @@
-"""Keys and signatures, read without gpg."""
+"""Read OpenPGP keys and signatures without gpg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signs of life of long steps: what is shown of a command's output, when, and where."""
+"""Show the progress of long steps: what of a command's output, when, and where."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_wait_on_the_node_tells_how_long_it_may_take() -> None:
     [
         SECRET,
         f"client-key-data: {SECRET}",
-        f"Setting up {SECRET}",  # no package's name has capitals
+        f"Setting up {SECRET}",  # names of packages have no capitals
         "-----BEGIN PRIVATE KEY-----",
         "Get:1 https://user:hunter2@deb.example.org/debian trixie InRelease [140 kB]",
         "Hit:1 https://user:hunter2@deb.example.org/debian trixie InRelease",
@@ -103,7 +103,7 @@ class Clock:
 
 
 def lines(doing: Doing, clock: Clock, seconds: int, hosts: int = 1) -> dict[int, str]:
-    """What is printed within SECONDS, by the second."""
+    """Return the lines that are printed in the next SECONDS, by second."""
     found = {}
     for second in range(1, seconds + 1):
         clock.now += 1
@@ -158,7 +158,7 @@ def test_a_wait_says_how_long_it_has_lasted_and_may_last() -> None:
     assert lines(step, clock, 5) == {
         5: "Run Docker, 35 s: waiting for apt's lock, held by another program, 5 s of 300 s"
     }
-    # the same line once more is the same wait
+    # The same line again does not begin a new wait
     step.follow("chaos-engine: waiting for apt's lock, held by another program, at most 300 s")
     assert lines(step, clock, 5)[5].endswith("10 s of 300 s")
 
@@ -180,7 +180,8 @@ def test_what_is_waited_for_may_change() -> None:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What pyinfra prints by its echo; lines come quickly, and commands let others go on."""
+    """Record what pyinfra prints by its echo. Lines come quickly, and other greenlets run while a
+    command runs."""
     printed: list[str] = []
     monkeypatch.setattr(pyinfra_output, "_echo", lambda text, **_: printed.append(text))
     caplog.set_level(logging.INFO, logger="pyinfra")
@@ -192,14 +193,14 @@ def shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Let others go on until it is so."""
+    """Let other greenlets run until the condition holds."""
     deadline = time.monotonic() + 40
     while not condition():
         assert time.monotonic() < deadline
         gevent.sleep(0.01)
 
 
-# Goes on when the test has seen its sign of life
+# Ends once the test has seen its progress
 SLOW = (
     "echo {secret}; echo '{line}'; until [ -e {folder}/seen ]; do sleep 0.02; done; exit {status}"
 )
@@ -295,7 +296,7 @@ def test_a_command_that_takes_too_long_prints_nothing_afterwards(
     until((tmp_path / "over").exists)
     gevent.sleep(0.1)
     assert shown == []
-    # and the next command of the host is heard again
+    # The output of the host's next command is followed again
     assert run_shell_command(nodes["pi1"], StringCommand("echo a"), {})[1].stdout == "a"
     assert shown == []
 

@@ -1,7 +1,7 @@
-"""What real programs take their files for, and what our readers do: over generated files.
+"""Compare our readers with the real programs, over generated files.
 
 ``PROPERTY_FILES=2000 PROPERTY_SEED=7 pytest tests/unit/test_real_programs.py`` tries more and other
-files. Where a program is not on this computer its test is skipped, and says so.
+files. A test whose program is not on this computer is skipped, and says so.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ T = TypeVar("T")
 
 
 def chunks(items: list[T], size: int) -> Iterator[list[T]]:
-    """The items, so many at a time."""
+    """Yield the items in lists of this size."""
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
 
 
 def pieces(random: Random, alphabet: list[str], most: int) -> str:
-    """A text of so many pieces at most."""
+    """Return a random text of at most this many pieces."""
     return "".join(random.choices(alphabet, k=random.randint(0, most)))
 
 
@@ -50,7 +50,7 @@ LINES = [
 
 
 def unit_dump(folder: Path, names: list[str]) -> str:
-    """What systemd's own test mode says of these units of a folder."""
+    """Return what systemd's test mode prints about these units of a folder."""
     for target in ("basic.target", "shutdown.target"):
         (folder / target).write_text("[Unit]\n")
     for slice_ in ("-.slice", "app.slice"):
@@ -76,7 +76,7 @@ def unit_dump(folder: Path, names: list[str]) -> str:
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """A folder that another user may come to, which pytest's own are not."""
+    """Return a folder that another user can enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 

@@ -1,4 +1,4 @@
-"""Text on its way to a terminal."""
+"""Make text safe to print."""
 
 from __future__ import annotations
 
