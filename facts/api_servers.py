@@ -6,9 +6,9 @@ from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.health import Check, limited
-from chaos_engine.facts.https import GET
+from chaos_engine.facts.https import HTTPS_GET
 from chaos_engine.facts.observe import NodeFact
-from chaos_engine.facts.text import pairs, several
+from chaos_engine.facts.text import as_tuple, pairs
 
 PORT = 6443
 """The port of a controller's own API server (``bindPort`` of kubeadm's configuration)."""
@@ -22,7 +22,7 @@ SILENT = "silent"
 _KUBELET_CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
 READYZ = f"""\
-{GET}
+{HTTPS_GET}
 ask_readyz() {{ # ADDRESS:PORT [OPTION...]: the status of its answer, nothing if it has none
   https_get 5 /readyz "$@" | sed -n '1s/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p'
 }}
@@ -67,7 +67,7 @@ class ApiServers(NodeFact[dict[str, str]]):
             'refused() { case $(timeout -k 1 3 bash -c ": </dev/tcp/$1/$2" 2>&1) in '
             "*refused*) ;; *) false ;; esac; }\n"
             "for at in",
-            *(QuoteString(address) for address in several(addresses)),
+            *(QuoteString(address) for address in as_tuple(addresses)),
             f'; do {{ said=$(readyz "$at:{PORT}"); if [ -n "$said" ]; then echo "$at $said"; '
             f'elif refused "$at" {PORT} && refused "$at" 10250; then echo "$at {ABSENT}"; '
             f'else echo "$at {SILENT}"; fi; }} & done; wait',

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from chaos_engine.facts.manifest import CHANGING
 from chaos_engine.facts.observe import SeveralFact, Value
-from chaos_engine.facts.text import several
+from chaos_engine.facts.text import as_tuple
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Packages(SeveralFact[PackageState]):
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
-        names = several(names)
+        names = as_tuple(names)
         return StringCommand(
             f"sed 's/^/changing /' {CHANGING} 2>/dev/null; dpkg-query -W -f",
             "'${Package} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag} ${Version}\\n'",

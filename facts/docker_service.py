@@ -115,13 +115,13 @@ def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Servi
     if state == "loaded":
         # systemd has applied the drop-ins, and shows each command as { path= ; argv[]= ; ... }
         found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", unit.get("ExecStart", ""))
-        commands = [(_place(drop_ins), found[1])] if found else []
+        commands = [(_last_file(drop_ins), found[1])] if found else []
     elif state == "bad-setting":
         return Service(problem="systemd refuses docker.service; see: systemctl status docker")
     else:
         commands, environment = _once_installed(drop_ins)
     if len(commands) != 1 and drop_ins and state != "loaded":
-        return Service(problem=_not_one(commands, drop_ins))
+        return Service(problem=_command_problem(commands, drop_ins))
     defaults = base64.b64decode(unit.get("Defaults", ""), validate=True)
     variables = {
         **{name: (False, value) for name, value in _assigned(_words(environment))},
@@ -165,16 +165,16 @@ def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, st
     return commands, " ".join(environment)
 
 
-def _not_one(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -> str:
+def _command_problem(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -> str:
     if commands:
         return (
             f"{commands[-1][0]} gives docker.service a second ExecStart, and systemd would refuse "
             "it; remove that file, or put an empty ExecStart= before"
         )
-    return f"{_place(drop_ins)} leaves docker.service without an ExecStart; remove that file"
+    return f"{_last_file(drop_ins)} leaves docker.service without an ExecStart; remove that file"
 
 
-def _place(drop_ins: list[tuple[str, str]]) -> str:
+def _last_file(drop_ins: list[tuple[str, str]]) -> str:
     """Return the last file that adds or removes a command of the unit."""
     for path, text in reversed(drop_ins):
         if any((s.section, s.name) == ("Service", "ExecStart") for s in settings(text)):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.https import GET
+from chaos_engine.facts.https import HTTPS_GET
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from chaos_engine.facts.observe import NodeFact
-from chaos_engine.facts.text import pairs, several
+from chaos_engine.facts.text import as_tuple, pairs
 
 PORT = 2379
 
 _ASK = f"""\
-{GET}
+{HTTPS_GET}
 folder=$1 joined_too=$2; shift 2
 [ -r "$folder/client.key" ] || exit 0
 [ -n "$joined_too" ] || [ ! -e {KUBELET_CONF} ] || exit 0
@@ -53,7 +53,7 @@ class EtcdVersions(NodeFact[dict[str, str]]):
             "sh",
             QuoteString(folder),
             QuoteString("yes" if joined_too else ""),
-            *(QuoteString(server) for server in several(servers)),
+            *(QuoteString(server) for server in as_tuple(servers)),
         )
 
     @staticmethod

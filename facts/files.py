@@ -12,7 +12,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.observe import NodeFact, SeveralFact, Value, YesOrNo
-from chaos_engine.facts.text import several
+from chaos_engine.facts.text import as_tuple
 
 Kind = Literal["file", "directory", "link", "other"]
 _KINDS: dict[str, Kind] = {"f": "file", "d": "directory", "l": "link"}
@@ -22,7 +22,7 @@ Fixed = Literal["", "immutable", "append-only", "unwritable", "mounted"]
 mounted on it. "unwritable" is a flag or a file system that is mounted read-only, which look the
 same without lsattr."""
 
-LOOK = r"""
+PRINT_STATES = r"""
 find "$@" -maxdepth 0 \( -writable -printf w -o -printf - \) -printf "%y%Y %m %u %g %s %p\n" \
   \( -type f -exec sha256sum -- {} + , \( -type f -o -type d \) -exec lsattr -d -- {} + \) \
   2>/dev/null
@@ -80,10 +80,10 @@ class Files(SeveralFact[FileState]):
 
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
-        quoted = [QuoteString(path) for path in several(paths)]
+        quoted = [QuoteString(path) for path in as_tuple(paths)]
         # `true`, because a missing path is an answer. sha256sum gets no missing paths: uutils'
         # 0.0.30 ends at the first
-        return StringCommand("set --", *quoted, f"{LOOK}true")
+        return StringCommand("set --", *quoted, f"{PRINT_STATES}true")
 
     @override
     def parse(self, lines: list[str]) -> dict[str, FileState]:
@@ -91,9 +91,9 @@ class Files(SeveralFact[FileState]):
 
 
 def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
-    """Read the lines that `LOOK` prints: those of find, sha256sum, lsattr and awk, in any order.
+    """Read the lines that `PRINT_STATES` prints, which may be in any order.
 
-    Raises ``ValueError`` for any other line.
+    They are lines of find, sha256sum, lsattr and awk. Raises ``ValueError`` for any other line.
     """
     found: dict[str, FileState] = {}
     sums: dict[str, str] = {}

@@ -59,7 +59,7 @@ def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
         fields = _by_libmount(line) if libmount else _by_getmntent(line)
         if fields:
             source, target, kind = [*fields, "", ""][:3]
-            yield Entry(number, source, _simple(target), kind)
+            yield Entry(number, source, _simplified(target), kind)
 
 
 def mounted_at(text: str, target: str) -> list[Entry]:
@@ -102,7 +102,7 @@ def _fields(line: str) -> list[str]:
     return [] if line.startswith("#") or not line else re.split(f"[{_BLANKS}]+", line)
 
 
-def _simple(path: str) -> str:
+def _simplified(path: str) -> str:
     """Return a path without repeated slashes and ``.`` folders, as systemd simplifies it."""
     if not path.startswith("/"):
         return path

@@ -23,12 +23,12 @@ MARK = "Written by chaos-engine"
 RUN = f"{RECORDS}/haproxy"
 """A folder in RAM with the container's ``config/`` and ``socket/``, and the file ``loaded``."""
 
-Copied = Literal["same", "other", "folder", "unknown"]
+Found = Literal["same", "other", "folder", "unknown"]
 """What is at a path on the log share: what is wanted, something else or nothing, a folder, or
 "unknown" if the share does not answer in time."""
 
 # A file is read only if its type, owner and mode are those of ours. Its content is never printed
-_COPIES = f"""
+_STATES = f"""
 c=$1 s=$2 l=$3 t=$4
 case $(find "$c" -maxdepth 0 -printf "%y %m %U %G" 2>/dev/null) in
   "f 644 0 0")
@@ -39,14 +39,14 @@ esac
 [ "$(readlink -- "$l")" = "$t" ] && echo same || echo other
 """
 
-_LOOK = f"""\
+_SCRIPT = f"""\
 {CONFINED}
 for one in "$1" "$3"; do
   [ -z "$one" ] || one=$one awk -F '\\t' '
     $2 == "file" && $4 == ENVIRON["one"] && $5 == "." {{ found = 1 }}
     END {{ exit ! found }}' {MANIFEST} 2>/dev/null || {{ echo new; break; }}
 done
-confined {SECONDS} {TARGET} '{_COPIES}' "$@" || echo unknown
+confined {SECONDS} {TARGET} '{_STATES}' "$@" || echo unknown
 """
 
 
@@ -80,8 +80,8 @@ class CopyState(Value):
     """
 
     noted: bool
-    config: Copied
-    link: Copied
+    config: Found
+    link: Found
 
 
 class SharedCopy(NodeFact[CopyState]):
@@ -99,7 +99,7 @@ class SharedCopy(NodeFact[CopyState]):
 
     @override
     def command(self, config: str, sha256: str, link: str, leads_to: str) -> StringCommand:
-        words = (QuoteString(word) for word in (_LOOK, "sh", config, sha256, link, leads_to))
+        words = (QuoteString(word) for word in (_SCRIPT, "sh", config, sha256, link, leads_to))
         return StringCommand("sh -c", *words)
 
     @override
@@ -109,7 +109,7 @@ class SharedCopy(NodeFact[CopyState]):
 
 def parse_copy(lines: list[str]) -> CopyState:
     """Read ``new`` if something is not noted, then the states of file and link, or ``unknown``."""
-    words: dict[str, Copied] = {
+    words: dict[str, Found] = {
         "same": "same",
         "other": "other",
         "folder": "folder",

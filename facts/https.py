@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-GET = """\
+HTTPS_GET = """\
 https_get() { # SECONDS PATH ADDRESS:PORT [OPTION OF s_client...]: print the answer, if there is one
   seconds=$1 path=$2 at=$3; shift 3
   printf 'GET %s HTTP/1.0\\r\\n\\r\\n' "$path" |

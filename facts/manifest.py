@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from chaos_engine.facts.files import LOOK, FileState, parse_files
+from chaos_engine.facts.files import PRINT_STATES, FileState, parse_files
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 
@@ -78,7 +78,7 @@ for one in {DIRECTORY}/*; do [ ! -e "$one" ] || echo "holds ${{one##*/}}"; done
 sed 's/^/line /' {MANIFEST}
 {CONFINED}
 look() {{
-  xargs -r -d '\n' timeout -k 1 8 sh -c 'sh -c "$@"; exit $?' sh '{{ {LOOK} }} |
+  xargs -r -d '\n' timeout -k 1 8 sh -c 'sh -c "$@"; exit $?' sh '{{ {PRINT_STATES} }} |
     sed "s/^/state /"' sh
 }}
 files=$(awk -F '\t' '$2 == "file" && $5 == "." {{ print $4 }}' {MANIFEST} | sort -u)

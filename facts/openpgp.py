@@ -110,7 +110,7 @@ def _keys(data: bytes) -> list[PublicKey]:
                 keys[-1] = replace(keys[-1], expires=created + lifetime if lifetime else None)
     if not keys:
         raise ValueError("it is empty")
-    return [replace(key, ids=tuple(its)) for key, its in zip(keys, ids, strict=True)]
+    return [replace(key, ids=tuple(key_ids)) for key, key_ids in zip(keys, ids, strict=True)]
 
 
 def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -9,7 +9,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.observe import NodeFact, Value
-from chaos_engine.facts.text import several
+from chaos_engine.facts.text import as_tuple
 
 OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
 """Options of apt-get that override the node's own configuration."""
@@ -73,7 +73,7 @@ class RemovalPlan(NodeFact[Removal]):
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
-        names = several(names)
+        names = as_tuple(names)
         return StringCommand("set --", *(QuoteString(name) for name in names), "\n", _COMMAND)
 
     @override

@@ -20,13 +20,13 @@ from chaos_engine.facts.systemd_files import (
     parse_listing,
     physical_lines,
 )
-from chaos_engine.facts.text import several
+from chaos_engine.facts.text import as_tuple
 
 FOLDERS = folders("sysctl.d")
 
 # Names of the same variable of the kernel (net/ipv4/devinet.c, devinet_sysctl;
 # net/netfilter/nf_conntrack_standalone.c)
-_SAME = (
+_SYNONYMS = (
     ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),
     ("net/netfilter/nf_conntrack_max", "net/nf_conntrack_max"),
 )
@@ -45,7 +45,7 @@ class KernelModules(NodeFact[dict[str, ModuleState]]):
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
-        names = several(names)
+        names = as_tuple(names)
         return StringCommand(
             "PATH=$PATH:/usr/sbin:/sbin; for m in",
             *(QuoteString(name) for name in names),
@@ -101,7 +101,7 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
-        names = several(names)
+        names = as_tuple(names)
         return StringCommand(
             listing(FOLDERS),
             "; echo;",
@@ -184,7 +184,7 @@ def dotted(key: str) -> str:
 def aliases(name: str) -> tuple[str, ...]:
     """Return all keys, with slashes, of the parameter that has this name."""
     key = slashed(name)
-    return next((keys for keys in _SAME if key in keys), (key,))
+    return next((keys for keys in _SYNONYMS if key in keys), (key,))
 
 
 def matches(pattern: str, key: str) -> bool:

@@ -81,10 +81,10 @@ def checksum(files: tuple[str, ...]) -> StringCommand:
 
 
 def _sha256sum(files: tuple[str, ...]) -> StringCommand:
-    return StringCommand("cat --", *map(_word, files), "2>/dev/null | sha256sum")
+    return StringCommand("cat --", *map(_quoted, files), "2>/dev/null | sha256sum")
 
 
-def _word(file: str) -> StringCommand | QuoteString:
+def _quoted(file: str) -> StringCommand | QuoteString:
     folder, slash, name = file.rpartition("/")
     if not name.startswith("*"):
         return QuoteString(file)

@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 from pyinfra.api.command import QuoteString, StringCommand
 
-TOPS = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
+CONFIG_FOLDERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
 """The folders where systemd's programs look for configuration, the strongest first."""
 
 _LINE_END = re.compile(r"\n\r?\0?|\r\n?\0?|\0")
@@ -55,11 +55,11 @@ class Setting(NamedTuple):
 
 
 def folders(name: str) -> tuple[str, ...]:
-    """Return the folders that have this name in `TOPS`, the strongest first.
+    """Return the folders that have this name in `CONFIG_FOLDERS`, the strongest first.
 
     **Example:** ``folders("sysctl.d")[0] == "/etc/sysctl.d"``
     """
-    return tuple(f"{top}/{name}" for top in TOPS)
+    return tuple(f"{top}/{name}" for top in CONFIG_FOLDERS)
 
 
 def listing(folders: Iterable[str], suffix: str = ".conf") -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 
-def several(names: tuple[str, ...] | str) -> tuple[str, ...]:
+def as_tuple(names: tuple[str, ...] | str) -> tuple[str, ...]:
     """Return a fact's argument as a tuple of names: pyinfra's command line gives a single name as
     text."""
     return (names,) if isinstance(names, str) else names

@@ -9,7 +9,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.observe import SeveralFact, Value
-from chaos_engine.facts.text import several
+from chaos_engine.facts.text import as_tuple
 
 UNITS = "/etc/systemd/system"
 VENDOR = "/usr/lib/systemd/system"
@@ -41,7 +41,7 @@ class Traces(SeveralFact[UnitTraces]):
 
     @override
     def command(self, units: tuple[str, ...] | str) -> StringCommand:
-        names = [QuoteString(unit) for unit in several(units)]
+        names = [QuoteString(unit) for unit in as_tuple(units)]
         links: list[str | QuoteString] = []
         for name in names:
             links += ["-o -name", name]

@@ -173,16 +173,16 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     stays separate.
     """
     questions: dict[Read, list[Read]] = {}
-    several: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
+    by_fact: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
     for read in reads:
         names = read.names
-        things, members = several.setdefault(read.fact, ({}, []))
+        things, members = by_fact.setdefault(read.fact, ({}, []))
         if names and all(things.get(name, thing) == thing for name, thing in names.items()):
             things.update(names)
             members.append(read)
         else:
             questions[read] = [read]
-    for fact, (things, members) in several.items():
+    for fact, (things, members) in by_fact.items():
         if members and issubclass(fact, SeveralFact):
             one = Read.of(fact, **{fact.argument: tuple(things.values())})
             questions[one] = [*questions.get(one, []), *members]
