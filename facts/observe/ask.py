@@ -69,14 +69,13 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     read = Read.of(fact, **arguments)
     _drop_stale(state, host, answers)
     if (read, who) not in answers.known:
-        # After a change another one often follows, as in a first deploy, and makes answers invalid
-        # again. So only the operation's own reads are made. Once an operation has changed nothing,
-        # all reads are made again
+        # One change often follows another, as in a first deploy, and each outdates answers. So
+        # after a change only the operation's own reads are made. Once an operation has changed
+        # nothing, all that is wanted is read
         others = [r for r, i in answers.wanted if i == who]
         if answers.changing:
-            others = list(answers.operation_reads())
-            if read not in others:
-                others = []
+            own = list(answers.operation_reads())
+            others = own if read in own else []
         missing = (r for r in [read, *others] if (r, who) not in answers.known)
         _gather(state, host, answers, who, dict.fromkeys(missing))
     value = answers.known[read, who]
@@ -202,8 +201,8 @@ def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[Part]:
     try:
         parts = split(output.stdout_lines)
     except ValueError as error:
-        damaged = f"damaged: {error}; run again" if answer else silence_problem(output)
-        raise NodeError(f"its state could not be read: {trouble(host) or damaged}") from error
+        problem = f"damaged: {error}; run again" if answer else silence_problem(output)
+        raise NodeError(f"its state could not be read: {trouble(host) or problem}") from error
     if current()[0].print_fact_info:
         host.log(f"Loaded {len(parts)} facts")
     return parts
