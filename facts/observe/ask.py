@@ -30,8 +30,8 @@ from chaos_engine.facts.observe.batch import (
 from chaos_engine.facts.observe.connection import (
     clear_obstacle,
     prepare,
+    problem_of,
     silence_problem,
-    trouble,
     unsupported_arguments,
 )
 from chaos_engine.facts.observe.fact import NodeError
@@ -77,7 +77,7 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
             own = list(answers.operation_reads())
             others = own if read in own else []
         missing = (r for r in [read, *others] if (r, who) not in answers.known)
-        _gather(state, host, answers, who, dict.fromkeys(missing))
+        _gather(host, answers, who, dict.fromkeys(missing))
     value = answers.known[read, who]
     if isinstance(value, NodeError):
         raise value
@@ -118,7 +118,7 @@ def gather() -> None:
     _drop_stale(state, host, answers)
     missing = [r for r, i in answers.wanted if i == who and (r, i) not in answers.known]
     if missing:
-        _gather(state, host, answers, who, missing)
+        _gather(host, answers, who, missing)
 
 
 def note_change() -> None:
@@ -150,13 +150,7 @@ def _drop_stale(state: State, host: Host, answers: Answers) -> None:
         answers.changing = before[0] == stage
 
 
-def _gather(
-    state: State,
-    host: Host,
-    answers: Answers,
-    who: tuple[str, ...],
-    reads: Iterable[Read],
-) -> None:
+def _gather(host: Host, answers: Answers, who: tuple[str, ...], reads: Iterable[Read]) -> None:
     if isinstance(host.connector, FakeConnector):  # it has a prepared answer for each command
         for read in reads:
             answers.keep([read], who, host.get_fact(read.fact, **dict(read.arguments)))
@@ -202,7 +196,7 @@ def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[Part]:
         parts = split(output.stdout_lines)
     except ValueError as error:
         problem = f"damaged: {error}; run again" if answer else silence_problem(output)
-        raise NodeError(f"its state could not be read: {trouble(host) or problem}") from error
+        raise NodeError(f"its state could not be read: {problem_of(host) or problem}") from error
     if current()[0].print_fact_info:
         host.log(f"Loaded {len(parts)} facts")
     return parts
@@ -223,7 +217,7 @@ def _read(
             if not answer and clear_obstacle(host, arguments, output):
                 continue
         except (EOFError, OSError, SSHException, PyinfraError) as error:
-            raise NodeError(f"its state could not be read: {trouble(host, error)}") from error
+            raise NodeError(f"its state could not be read: {problem_of(host, error)}") from error
         if "changed" in answer:
             raise NodeError(
                 "scripts do not arrive on it as they were sent: its login shell reads quotes in "
@@ -258,7 +252,7 @@ def _run_script(
     try:
         return run(StringCommand("sh -s", QuoteString(PROBE)), _stdin=[text])
     except OSError as error:
-        if not retry or isinstance(error, TimeoutError) or trouble(host):
+        if not retry or isinstance(error, TimeoutError) or problem_of(host):
             raise
     # sudo may refuse and end before all input is sent, and its message is lost. A command without
     # input shows the message

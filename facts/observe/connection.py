@@ -197,7 +197,9 @@ def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutp
     return True
 
 
-def trouble(host: Host, error: Exception | None = None, output: CommandOutput | None = None) -> str:
+def problem_of(
+    host: Host, error: Exception | None = None, output: CommandOutput | None = None
+) -> str:
     """Return why a command did not run to its end on the node, and what to do; "" if it did.
 
     + error: the exception that it raised
@@ -215,11 +217,9 @@ def trouble(host: Host, error: Exception | None = None, output: CommandOutput | 
 
 def silence_problem(output: CommandOutput) -> str:
     """Return why a command that always prints an answer printed none, and what to do."""
-    refusal = _refusal(output.stderr_lines)
-    if refusal:
+    if refusal := _refusal(output.stderr_lines):
         return refusal
-    stderr, stdout = _messages(output.stderr_lines), _messages(output.stdout_lines)
-    message = " / ".join(stderr[-3:] or stdout[-3:])
+    message = " / ".join(_messages(output.stderr_lines)[-3:] or _messages(output.stdout_lines)[-3:])
     if not message:
         return _LOGIN_SHELL
     return f"it said only: {message[:300]}. If that is no refusal of sudo's, {_LOGIN_SHELL}"

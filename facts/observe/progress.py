@@ -78,12 +78,10 @@ def progress_of(line: str) -> tuple[str, float | None]:
     line = line[: 2 * MAX_LINE_LENGTH]
     if line.startswith(MARK):
         text = line.removeprefix(MARK)
-        limited = _LIMIT.fullmatch(text)
-        if limited:
+        if limited := _LIMIT.fullmatch(text):
             return printable(limited[1][:MAX_LINE_LENGTH]), float(limited[2])
         return printable(text[:MAX_LINE_LENGTH]), None
-    fetched = _FETCH.match(line)
-    if fetched:
+    if fetched := _FETCH.match(line):
         return f"fetching {' '.join(fetched.groups())}", None
     for pattern in (_DPKG, _LAYER):
         if found := pattern.match(line):

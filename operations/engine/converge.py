@@ -34,7 +34,7 @@ from chaos_engine.facts.observe import (
     usual_arguments,
     want,
 )
-from chaos_engine.facts.observe.connection import prepare, trouble
+from chaos_engine.facts.observe.connection import prepare, problem_of
 from chaos_engine.facts.observe.host import concern_at_work, in_words, working_for
 from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.facts.text import printable
@@ -179,9 +179,9 @@ class _Command(StringCommand):
             prepare(host, connector_arguments)
             command = ahead.behind(self) if ahead else self
             done, output = run_shell_command(host, command, connector_arguments)
-            problem = "" if done else trouble(host, output=output)
+            problem = "" if done else problem_of(host, output=output)
         except (EOFError, OSError, SSHException, PyinfraError) as error:
-            done, output, problem = False, CommandOutput([]), trouble(host, error)
+            done, output, problem = False, CommandOutput([]), problem_of(host, error)
         if problem:
             fail_host(state, host, problem)
         if done and ahead:
@@ -203,7 +203,7 @@ def _contained(command: Any) -> Any:
             except NodeError as error:
                 return fail_host(state, host, str(error))
             except (EOFError, OSError, SSHException, PyinfraError) as error:
-                return fail_host(state, host, trouble(host, error))
+                return fail_host(state, host, problem_of(host, error))
 
         return FunctionCommand(call, command.args, command.kwargs, **command.connector_arguments)
     return command

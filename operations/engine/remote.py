@@ -11,7 +11,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors.util import CommandOutput
 
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.facts.observe.connection import prepare, trouble
+from chaos_engine.facts.observe.connection import prepare, problem_of
 from chaos_engine.facts.observe.progress import run_shell_command
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def run(state: State, host: Host, command: StringCommand) -> tuple[bool, Command
     try:
         prepare(host, arguments)
         done, output = run_shell_command(host, command, arguments)
-        problem = "" if done else trouble(host, output=output)
+        problem = "" if done else problem_of(host, output=output)
     except (EOFError, OSError, SSHException, PyinfraError) as error:
-        raise NodeError(trouble(host, error)) from None
+        raise NodeError(problem_of(host, error)) from None
     if problem:
         raise NodeError(problem)
     return done, output

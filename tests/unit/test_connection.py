@@ -16,7 +16,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import CommandOutput
 
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.facts.observe.connection import SILENT_SECONDS, limit_silence, trouble
+from chaos_engine.facts.observe.connection import SILENT_SECONDS, limit_silence, problem_of
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.remote import run
 from tests.unit.counting import count
@@ -48,7 +48,7 @@ def test_a_silent_node_is_given_up(tcp: socket.socket) -> None:
 @pytest.mark.parametrize("connector", [SimpleNamespace(), SimpleNamespace(client=None)])
 def test_other_connectors_are_left_alone(connector: Any) -> None:
     limit_silence(SimpleNamespace(connector=connector))  # type: ignore[arg-type]
-    assert trouble(SimpleNamespace(connector=connector)) == ""  # type: ignore[arg-type]
+    assert problem_of(SimpleNamespace(connector=connector)) == ""  # type: ignore[arg-type]
 
 
 def test_a_connection_through_a_program_is_left_alone() -> None:
@@ -56,12 +56,12 @@ def test_a_connection_through_a_program_is_left_alone() -> None:
 
 
 def test_a_connection_that_is_gone_says_so(tcp: socket.socket) -> None:
-    assert trouble(over(tcp)) == ""
+    assert problem_of(over(tcp)) == ""
     gone = over(tcp, active=False)
     for error in (None, EOFError(), SSHException("SSH session not active")):
-        assert trouble(gone, error).startswith("the connection to the node was lost")
-    assert "no terminal" in trouble(over(tcp), EOFError())
-    assert trouble(over(tcp), OSError("Broken pipe")) == "Broken pipe; fix that and run again"
+        assert problem_of(gone, error).startswith("the connection to the node was lost")
+    assert "no terminal" in problem_of(over(tcp), EOFError())
+    assert problem_of(over(tcp), OSError("Broken pipe")) == "Broken pipe; fix that and run again"
 
 
 ERRORS = (

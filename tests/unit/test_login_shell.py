@@ -16,7 +16,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import NodeError, NodeFact, Read, connection, gather, observe, want
-from chaos_engine.facts.observe.connection import silence_problem, trouble
+from chaos_engine.facts.observe.connection import problem_of, silence_problem
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.remote import ask
 from tests.unit.nodes import Nodes
@@ -300,7 +300,7 @@ def output(*lines: str) -> CommandOutput:
 def test_a_refusal_is_quoted_with_what_to_do(lines: list[str], advice: str) -> None:
     node: Any = SimpleNamespace(connector=SimpleNamespace())
     stderr = ["Welcome", "sudo: unable to resolve host pi1: Name or service not known", *lines]
-    message = trouble(node, output=output(*stderr))
+    message = problem_of(node, output=output(*stderr))
     assert message == "" if not advice else message.startswith(lines[0]) and advice in message
 
 
