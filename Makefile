@@ -22,7 +22,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export ACCEPTANCE_USERLAND ?= $(USERLAND)
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
-MODULES := $(wildcard $(foreach one,deploys facts operations,$(one)/*.py $(one)/*/*.py) templates/* src/chaos_engine/*)
+MODULES := $(wildcard $(foreach one,deploys facts operations,$(one)/*.py $(one)/*/*.py) templates/* templates/*/* src/chaos_engine/*)
 
 .PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint docs dist readme transcript acceptance bookworm forky torture bench lab-packages venv clean
 

@@ -50,7 +50,7 @@ STOP_OTHER = f"""\
 
 # Only the first file of a name is kept as the original. A later one is kept in another folder.
 ASIDE = f"""\
-aside() {{ # PATH: keep also what differs from the original
+keep_other() {{ # PATH: keep also what differs from the original
   if [ -f "$1" ] && [ -f "{ORIGINALS}$1" ] && ! cmp -s -- "$1" "{ORIGINALS}$1"; then
     aside={KEPT}$1.$(sha256sum <"$1" | cut -c1-8)
     mkdir -p -- "${{aside%/*}}"; cp -a -- "$1" "$aside.chaos-new"
@@ -158,7 +158,7 @@ def apply(todo: Plan, installed: bool) -> str:
 
 def put_aside(paths: Iterable[str]) -> str:
     """Return the shell commands that keep later versions of files which others have written."""
-    lines = [f"aside {quote(path)}" for path in paths]
+    lines = [f"keep_other {quote(path)}" for path in paths]
     return "\n".join([ASIDE, *lines]) if lines else ""
 
 

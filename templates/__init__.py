@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+_LOADER = PackageLoader("chaos_engine", "templates")
 _ENVIRONMENT = Environment(
-    loader=PackageLoader("chaos_engine", "templates"),
+    loader=_LOADER,
     undefined=StrictUndefined,
     keep_trailing_newline=True,
     trim_blocks=True,
@@ -22,3 +25,15 @@ def render(template: str, **values: Any) -> str:
     **Example:** ``render("10-all.conf.j2", server="192.168.1.42")``
     """
     return _ENVIRONMENT.get_template(template).render(**values)
+
+
+@cache
+def shell_script(name: str) -> str:
+    """Return the shell script ``templates/shell/NAME.sh``, without empty lines and comment lines.
+
+    Those would travel to each node with each script. A comment behind a command is no such line.
+
+    **Example:** ``shell_script("prelude")``
+    """
+    text, _, _ = _LOADER.get_source(_ENVIRONMENT, f"shell/{name}.sh")
+    return re.sub(r"^[ ]*(#.*)?\n", "", text, flags=re.MULTILINE)

@@ -43,13 +43,8 @@ MAX_LINE_LENGTH = 200
 """The number of characters that are shown of a line from a node."""
 
 MARK = "chaos-engine: "
-"""How a line of this package's own begins that a script prints to say what it does (`TELL`)."""
-
-TELL = f"""\
-tell() {{ # WHAT: say what is done now; ", at most N s" at its end says how long that may take
-  printf '%s\\n' "{MARK}$*"
-}}"""
-"""Shell function for scripts whose standard output is the command's."""
+"""How a line of this package's own begins that a script prints to say what it does: see ``tell``
+in ``templates/shell/prelude.sh``."""
 
 _TICK = 0.5
 _STATE = "chaos_engine_progress"

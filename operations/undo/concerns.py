@@ -308,7 +308,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     removed = list(found.of(concern, "removed"))
     packages = _packages(_only_of(found, concern, "package"))
     apt = packages or removed or any(e.kind in ("hold", "manual") for e in found.entries)
-    lines = [f"concern={q(concern)}", PRELUDE, APT if apt else KEEP, BACK, how.first]
+    lines = [f"concern={q(concern)}", PRELUDE, KEEP, *([APT] if apt else []), BACK, how.first]
     if removed:
         wanted = (f"{e.name} {e.state.split(' ')[0]}" for e in removed)
         lines += [REINSTALL, f"reinstall {q(*wanted)}"]
@@ -372,7 +372,8 @@ def compose_end(found: Remembered) -> str:
         [
             "concern=-",
             PRELUDE,
-            APT if packages else KEEP,
+            KEEP,
+            *([APT] if packages else []),
             BACK,
             *([f"remove_packages {quote(*packages)}"] if packages else []),
             *(f"drop_folder {quote(e.name)}" for e in _inner_first(found.of(LEFT, "folder"))),

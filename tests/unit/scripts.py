@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,8 +13,12 @@ from pathlib import Path
 
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.systemd import RECORDS
+from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.files.script import compose, payload
+
+PLACES = "".join(re.findall(r"^ +(?:[A-Z_]+=\S+ ?)+\n", PRELUDE, re.MULTILINE))
+"""What the prelude says of the places of this package's files, for functions that need no more."""
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -79,7 +84,7 @@ class Sandbox:
         )
         sync = "sync() { :; }\n"  # the real one waits for the disk
         return subprocess.run(
-            ["sh", "-c", systemctl + sync + before + "\n" + self.localise(text)],
+            ["sh", "-c", systemctl + sync + before + "\n" + self.localise(PLACES + text)],
             input=payload(write),
             capture_output=True,
             text=True,

@@ -9,7 +9,6 @@ import pytest
 
 from chaos_engine.facts.apt import Packages, PackageState, parse_packages
 from chaos_engine.facts.manifest import DIRECTORY
-from chaos_engine.operations import apt
 from chaos_engine.operations.apt import compose, plan
 
 DPKG_QUERY = [  # Debian 12
@@ -189,7 +188,7 @@ def test_a_locked_list_is_waited_for_and_then_given_up(
         f'[ "$(grep -c update {tmp_path}/log)" -gt {busy} ] || '
         '{ echo "E: Could not get lock /var/lib/apt/lists/lock"; exit 100; }',
     )
-    script = compose({"a": None}, []).replace(f"+ {apt.LOCK_SECONDS}", "+ 2")
+    script = compose({"a": None}, []).replace("APT_SECONDS=300", "APT_SECONDS=2")
     # each look at the clock is a second later
     clock = f"cut() {{ echo x >> {tmp_path}/clock; wc -l < {tmp_path}/clock; }}\n"
     ended, log, errors = run(script.replace("sleep 2", ":"), tmp_path, before=clock)

@@ -34,8 +34,9 @@ from chaos_engine.operations.docker.daemon_json import (
 )
 from chaos_engine.operations.docker.daemon_json_keys import invalid_keys
 from chaos_engine.operations.docker.install import UNIT, compose, installs_docker, reads, warnings
+from chaos_engine.operations.engine.originals import KEEP
 from tests.unit.nodes import Nodes
-from tests.unit.scripts import Sandbox
+from tests.unit.scripts import PLACES, Sandbox
 
 OPTIONS = Options("10m", 3)
 WANTED = {
@@ -552,7 +553,9 @@ def test_what_is_missing_is_installed_without_recommends_and_held(
 ) -> None:
     """A shell runs the script, with programs that record their calls."""
     log = tmp_path / "log"
-    text = compose(found, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
+    text = (
+        PLACES + KEEP + compose(found, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
+    )
     text = text.replace(DIRECTORY, f"{tmp_path}/var")
     if client:
         (tmp_path / "docker").touch(0o755)
@@ -586,6 +589,7 @@ def test_a_client_that_is_only_recommended_comes_with_docker(
 ) -> None:
     """apt-cache of Debian 13 prints this. A package that is installed is not upgraded."""
     text = compose({}, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
+    text = PLACES + KEEP + text
     stand_ins = f"""
     tell() {{ :; }}
     dpkg() {{ :; }}

@@ -130,7 +130,7 @@ def test_only_what_was_not_held_is_noted_as_held(tmp_path: Path) -> None:
     for name, body in (("apt-mark", '[ "$1" != showhold ] || echo mine'), ("dpkg", "")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    note(sandbox, f"{PRELUDE}{APT}hold mine ours", before=f"PATH={tmp_path}:$PATH")
+    note(sandbox, f"{PRELUDE}{KEEP}{APT}hold mine ours", before=f"PATH={tmp_path}:$PATH")
     assert sandbox.manifest == ["hold set ours"]
 
 

@@ -14,6 +14,7 @@ from pyinfra.api.command import StringCommand
 from chaos_engine.facts.observe import LOCK, NodeError, NodeFact, Read, ask, gather, observe, want
 from chaos_engine.facts.observe.batch import PROBE, marked, script
 from chaos_engine.operations import apt
+from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.files import Plan
 from chaos_engine.operations.files.script import compose
@@ -48,7 +49,8 @@ def at_work(lock: Path) -> Iterator[None]:
 def local(text: str, lock: Path, seconds: int = 1) -> str:
     """Return a script with its lock in a temporary folder and a short time limit."""
     text = text.replace(LOCK, str(lock)).replace(str(Path(LOCK).parent), str(lock.parent))
-    return text.replace(f"-w {ask.LOCK_SECONDS}", f"-w {seconds}").replace("-w 10", "-w 0")
+    text = text.replace(f"LOCK_SECONDS={ask.LOCK_SECONDS}", f"LOCK_SECONDS={seconds}")
+    return text.replace("-w 10", "-w 0")
 
 
 def run(text: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +114,7 @@ def test_nothing_waits_for_other_file_systems(
 
 def test_what_packages_start_has_no_lock_of_ours(lock: Path) -> None:
     text = (
-        f"{PRELUDE}\n{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
+        f"{PRELUDE}{KEEP}{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
         .replace("apt-get -y", "has_lock -y")
         .replace("export PATH", "has_lock() { if [ -e /proc/self/fd/9 ]; then echo it has; fi; }\n"
                  "export PATH")

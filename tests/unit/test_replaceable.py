@@ -84,7 +84,7 @@ _NONE_OF_THE_NODES = re.compile(
     # this package's own folders and staged files, and the share, which others write
     rf"/var/lib/chaos-engine/|/run/|{TARGET}/|.*/\.[^/]+\.chaos(-old)?$"
     # variables of functions, and files that a package has just brought
-    r"|\$([0-9@]|kept|new|gone|copy|jotted|aside)"
+    r"|\$([0-9@]|kept|new|gone|copy|jotted|aside|[A-Z]+[$])"
 )
 
 

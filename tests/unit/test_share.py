@@ -30,6 +30,7 @@ from chaos_engine.operations.haproxy.shared_copy import (
 from chaos_engine.operations.undo import concerns as undo_operations
 from chaos_engine.operations.undo.concerns import changes
 from chaos_engine.operations.undo.script import BACK
+from tests.unit.scripts import PLACES
 from tests.unit.share import stand_in
 
 AS_ROOT = pytest.mark.skipif(
@@ -402,7 +403,7 @@ def test_folders_that_are_exchanged_in_mid_run_lead_nowhere(node: Node) -> None:
 
 def undo(node: Node, *calls: str) -> str:
     """Run undo's functions on the share."""
-    script = f"set -eu\nconcern=haproxy\n{KEEP}{BACK}\n" + "\n".join(calls)
+    script = f"set -eu\nconcern=haproxy\n{PLACES}{KEEP}{BACK}\n" + "\n".join(calls)
     ran = run(node.localise(script))
     assert ran.returncode == 0, ran.stderr
     assert "MARK" not in ran.stdout + ran.stderr

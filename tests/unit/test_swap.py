@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.facts.observe.progress import TELL
 from chaos_engine.facts.swap import (
     SCRIPT,
     TURNERS,
@@ -393,4 +392,4 @@ def test_a_swapoff_that_fails_masks_nothing(tmp_path: Path) -> None:
 def localise(box: Sandbox, text: str) -> str:
     """Run the commands as `files.transaction` does, below a folder."""
     text = text.replace("/etc/systemd/system", f"{box.root}/system")
-    return f"set -eu\n{TELL}\n{KEEP}\n" + text.replace("/proc/swaps", f"{box.root}/swaps")
+    return f"set -eu\ntell() {{ :; }}\n{KEEP}\n" + text.replace("/proc/swaps", f"{box.root}/swaps")

@@ -13,6 +13,7 @@ from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls, parse_sysctls
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.sysctl import compose, refuse, render
+from tests.unit.scripts import PLACES
 
 WANTED = {"net.ipv4.ip_forward": "1"}
 
@@ -125,7 +126,7 @@ def test_the_files_are_read_by_systemd_at_boot() -> None:
 
 
 def run(load: list[str], tmp_path: Path, modprobe: str = ":") -> tuple[int, str]:
-    script = KEEP + compose(load, {"net.ipv4.ip_forward": "1"})
+    script = PLACES + KEEP + compose(load, {"net.ipv4.ip_forward": "1"})
     script = script.replace("/proc/sys", str(tmp_path)).replace(DIRECTORY, f"{tmp_path}/var")
     ran = subprocess.run(
         ["sh", "-ec", f"modprobe() {{ {modprobe}; }}\n{script}"],

@@ -1,0 +1,57 @@
+# Install packages again that this package has removed, for operations/undo.
+#
+# Needs the functions of undo.sh and apt.sh. $pin is the file that keeps the packages out.
+
+# choose NAME VERSION: add to the lists of what to ask apt for.
+choose() {
+  offered=$(apart apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
+  if printf '%s\n' "$offered" | grep -qxF -- "$2"; then exact="$exact $1=$2" names="$names $1"
+  elif [ -e "$KEPT/$1.deb" ]; then
+    exact="$exact $KEPT/$1.deb" names="$names $KEPT/$1.deb"
+  elif [ -n "$offered" ]; then exact="$exact $1" names="$names $1"
+  else
+    echo "$1 $2 was removed and cannot be had again: no archive offers it" >&2
+    later removed "$1"
+  fi
+}
+
+# mark_again MARK NAME...: mark packages as they were. MARK is auto or hold.
+mark_again() {
+  mark=$1; shift
+  for package in "$@"; do
+    [ "$(status "$package")" != installed ] || apart apt-mark "$mark" "$package" >/dev/null
+  done
+}
+
+# reinstall "NAME VERSION"...: install all that can be had. Nothing is changed before they are here.
+# shellcheck disable=SC2086,SC2046,SC2116,SC2154 # lists are split into words; undo's script sets pin
+reinstall() {
+  exact="" names="" absent=""
+  for one in "$@"; do [ "$(status "${one% *}")" = installed ] || absent=yes; done
+  [ -n "$absent" ] || return 0
+  # the node's pins but for the one that keeps these out, without touching that before all is here
+  rm -rf -- "$RUN_DIR"/pins.*; pinned=$(mktemp -d "$RUN_DIR/pins.XXXXXX")
+  trap 'rm -rf -- "$pinned"' EXIT
+  for file in /etc/apt/preferences.d/*; do
+    [ ! -f "$file" ] || [ "$file" = "$pin" ] || cp -- "$file" "$pinned"
+  done
+  pins="-o Dir::Etc::PreferencesParts=$pinned"
+  refresh
+  for one in "$@"; do
+    [ "$(status "${one% *}")" = installed ] || choose "${one% *}" "${one#* }"
+  done
+  [ -n "$names" ] || return 0
+  # a version that was recorded may not fit what is installed by now
+  get="apt_get $pins -o APT::Get::AutomaticRemove=false --no-install-recommends"
+  $get -s install -- $exact >/dev/null 2>&1 || exact=$names
+  tell "fetching$names"
+  log=$($get --download-only install -- $exact 2>&1) || {
+    printf '%s\n' "$log" | grep '^E: ' | tail -n 3 >&2
+    echo "$(echo $names) cannot be fetched; mend the node's network or its apt sources, and run" \
+      "again. Nothing of it was undone" >&2
+    return 1
+  }
+  begun $($get -s install -- $exact | awk '$1 == "Inst" { print $2 }' | cut -d : -f 1)
+  quietly $get install -- $exact
+  finished
+}

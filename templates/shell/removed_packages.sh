@@ -1,0 +1,51 @@
+# Remember the packages that are removed, so that undo can install them again.
+#
+# Needs the functions of prelude.sh, originals.sh and apt.sh.
+mkdir -p "$KEPT"
+
+# record NAME...: note once what packages were, and keep those that cannot be had again.
+record() {
+  held=$(apart apt-mark showhold) auto=$(apart apt-mark showauto)
+  available=$(offered "$@") refreshed=
+  for one in $(dpkg-query -W -f '${Package}=${Version} ' "$@"); do
+    name=${one%%=*} mark=manual holds=-
+    [ -z "$(noted removed "$name" "$concern")" ] || continue
+    if among "$name" "$held"; then holds=hold; fi
+    if among "$name" "$auto"; then mark=auto; fi
+    if [ -z "$refreshed" ] && ! among "$name" "$available"; then
+      refresh || true
+      refreshed=yes available=$(offered "$@")
+    fi
+    among "$name" "$available" || repack "$name"
+    note removed "${one#*=} $mark $holds" "$name"
+  done
+}
+
+# offered NAME...: print those that an archive has.
+offered() {
+  apart apt-cache madison "$@" | cut -d '|' -f 1 | tr -d ' ' | sort -u
+}
+
+# repack NAME: make an installed package's .deb again, as dpkg-repack(1) does.
+repack() {
+  new=$(mktemp -d "$KEPT/XXXXXX.chaos-new"); chmod 755 "$new"; mkdir -m 755 "$new/DEBIAN"
+  dpkg-query -L "$1" | while IFS= read -r path; do
+    case $path in
+      /.) ;;
+      /*) if [ -e "$path" ] || [ -L "$path" ]; then echo "${path#/}"; fi ;;
+    esac
+  done | tar -C / -cf - --no-recursion -T - | tar -C "$new" -xpf -
+  dpkg-query -s "$1" | awk '/^[^ ]/ { skip = /^(Status|Conffiles|Config-Version):/ } !skip' \
+    > "$new/DEBIAN/control"
+  dpkg-query -W -f '${Conffiles}\n' "$1" | awk 'NF == 2 { print $1 }' | while read -r path; do
+    if [ -e "$path" ]; then echo "$path"; fi
+  done > "$new/DEBIAN/conffiles"
+  for part in preinst postinst prerm postrm config templates triggers shlibs symbols; do
+    file=$(dpkg-query --control-path "$1" $part)
+    if [ -n "$file" ]; then cp -p -- "$file" "$new/DEBIAN/$part"; fi
+  done
+  chmod 644 "$new/DEBIAN/control" "$new/DEBIAN/conffiles"
+  dpkg-deb -Zgzip -b "$new" "$KEPT/$1.deb.chaos-new" >/dev/null
+  sync -- "$KEPT/$1.deb.chaos-new"; mv -fT -- "$KEPT/$1.deb.chaos-new" "$KEPT/$1.deb"
+  sync -- "$KEPT"; rm -rf -- "$new"
+}

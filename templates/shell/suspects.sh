@@ -1,0 +1,114 @@
+# Look for what on the node changes a thing back that runs fix again and again.
+#
+# It follows the commands of facts/callers.py, which make the positional parameters the files that
+# systemd, cron, udev and init scripts take from the node's owner, and $scripts what those name.
+# $MANIFEST and $REPAIRS are paths. All lists are split at line breaks, and no name is a pattern.
+# shellcheck disable=SC2086,SC2046 # a file of words is split at blanks too, before IFS is set
+for file in /etc/NetworkManager/dispatcher.d/* /etc/NetworkManager/system-connections/* \
+    /etc/networkd-dispatcher/*/* /etc/netplan/*.yaml /etc/systemd/network/* \
+    /etc/network/interfaces /etc/network/interfaces.d/* /etc/network/if-*.d/* \
+    /etc/apt/apt.conf.d/* /etc/systemd/system-preset/*.preset /etc/ufw/*.conf \
+    /etc/tuned/*/tuned.conf /run/systemd/transient/*.service; do
+  [ ! -f "$file" ] || set -- "$@" "$file"
+done
+if command -v cloud-init >/dev/null && [ ! -e /etc/cloud/cloud-init.disabled ]; then
+  for file in /etc/cloud/cloud.cfg /etc/cloud/cloud.cfg.d/*.cfg /boot/firmware/user-data \
+      /var/lib/cloud/instance/cloud-config.txt /var/lib/cloud/scripts/per-boot/*; do
+    [ ! -f "$file" ] || set -- "$@" "$file"
+  done
+fi
+set -f
+callers=$([ $# = 0 ] || printf '%s\n' "$@")
+scripts=$([ -z "$scripts" ] || printf '%s\n' $scripts)
+IFS='
+'
+own=$(
+  awk -F '\t' '$2 == "wrote" && $5 == "." { sub(/^[^ ]* /, "", $4); print $4 }' \
+    "$MANIFEST" 2>/dev/null | sort -u
+)
+
+# among LINE TEXT: whether the text has the line.
+among() {
+  case "
+$2
+" in *"
+$1
+"*) ;; *) false ;; esac
+}
+
+# acts FILE: whether a file has an effect. $timer is what starts it.
+acts() {
+  unit=${1%.d/*.conf} unit=${unit##*/} timer=
+  case $1 in
+    */systemd/*.service | */systemd/*.service.d/*)
+      if systemctl is-enabled --quiet -- "${unit%.service}.timer" 2>/dev/null; then
+        timer=${unit%.service}.timer
+      else
+        systemctl is-enabled --quiet -- "$unit" 2>/dev/null
+      fi ;;
+    */rc.local) [ -x "$1" ] ;;
+  esac
+}
+
+# say FILE SCRIPT: print a suspect, and the script in which the line is.
+say() {
+  ! acts "$1" || printf 'file\t%s\t%s\t%s\n' "$1" "$2" "$timer"
+}
+
+# mentions PATTERN EXCEPT: print the files in which a line has the one and lacks the other.
+mentions() {
+  for one in $(printf '%s\n' "$callers" "$scripts" | sort -u |
+    xargs -r -d '\n' grep -IlsE -e "$1" --); do
+    among "$one" "$own" && continue
+    grep -hsE -e "$1" -- "$one" | grep -qvE -e "$2" || continue
+    if among "$one" "$callers"; then
+      say "$one" "$one"
+    else
+      for caller in $(printf '%s\n' "$callers" | xargs -r -d '\n' grep -IlsF -e "$one" --); do
+        among "$caller" "$own" || say "$caller" "$one"
+      done
+    fi
+  done
+}
+
+# managers: print who manages all of the node, or is asked to from time to time.
+managers() {
+  systemctl show --property=Id,ActiveState -- \
+    puppet.service chef-client.service salt-minion.service cfengine3.service \
+    rudder-agent.service ansible-pull.service ansible-pull.timer 2>/dev/null |
+    awk -F= '$1 == "Id" { id = $2 } $0 == "ActiveState=active" { print "manager\t" id }'
+  for one in $(printf '%s\n' "$callers" | xargs -r -d '\n' grep -IlsE \
+    -e 'ansible-pull|puppet +(agent|apply)|chef-client|salt-call|cf-agent' --); do
+    ! acts "$one" || printf 'manager\t%s\n' "$one"
+  done
+  set +f
+  for one in /root/.ansible/tmp /home/*/.ansible/tmp; do
+    # used since the last repair
+    [ ! "$one" -nt "$REPAIRS" ] || printf 'ansible\t%s\n' "$one"
+  done
+  set -f
+}
+
+# packages PATH: print the packages that bring a file or write it, and were installed since the last
+# repair.
+packages() {
+  {
+    dpkg-query -S -- "$1" 2>/dev/null | sed 's/: .*//; s/, /\n/g'
+    set +f
+    grep -lsF -e "$1" -- /var/lib/dpkg/info/*.postinst | sed 's|.*/||; s|[.]postinst$||'
+    set -f
+  } | sort -u | while read -r name; do
+    case $name in diversion*) continue ;; esac
+    [ ! "/var/lib/dpkg/info/$name.list" -nt "$REPAIRS" ] || printf 'package\t%s\n' "$name"
+  done
+}
+
+# link NAME: print who manages a network interface.
+link() {
+  read -r index <"/sys/class/net/$1/ifindex" || return 0
+  state=/run/systemd/netif/links/$index
+  if grep -qs '^ADMIN_STATE=configur' "$state"; then
+    printf 'networkd\t%s\n' "$(sed -n 's/^NETWORK_FILE=//p' "$state")"
+  fi
+  ! grep -qs '^managed=true' "/run/NetworkManager/devices/$index" || printf 'networkmanager\t\n'
+} 2>/dev/null
