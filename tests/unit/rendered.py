@@ -1,0 +1,171 @@
+"""Collect every shell script that this package has a node run, as it is rendered."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.facts import FactBase
+
+from chaos_engine import facts
+from chaos_engine.deploys.concern import DECLARED
+from chaos_engine.deploys.log_mount import files_of
+from chaos_engine.facts.api_servers import ApiServers
+from chaos_engine.facts.docker import DockerNetwork
+from chaos_engine.facts.haproxy import RUN
+from chaos_engine.facts.health import Health
+from chaos_engine.facts.manifest import Entry, Remembered
+from chaos_engine.facts.node import AsRoot
+from chaos_engine.facts.observe import Read
+from chaos_engine.facts.share import CONFINED, TARGET
+from chaos_engine.facts.suspects import Search, Suspects
+from chaos_engine.operations.files import File, Unit
+from chaos_engine.operations.haproxy.container import CHECKSUM, OWN
+from chaos_engine.operations.macvlan_network import CONTAINER, network
+from chaos_engine.operations.reboot.boot_cycle import reboot_script
+from chaos_engine.operations.rolling.cordon import note
+from chaos_engine.operations.undo import concerns as undo
+from chaos_engine.templates import render
+from tests.unit.test_hostile_values import (
+    CALLS,
+    MACVLAN,
+    OPERATIONS,
+    _reads,
+    commands,
+    words_of_unit,
+)
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+ALONE = (
+    Read.of(ApiServers, addresses=("192.168.1.50",)),
+    Read.of(AsRoot),
+    Read.of(Health, checks=tuple(one for each in DECLARED.values() for one in each.health)),
+    Read.of(Suspects, searches=(Search("x", "x", "y", "/etc/x", "eth0"),)),
+)
+"""Reads of facts that no operation in `CALLS` asks."""
+
+KINDS = {
+    "file": "original", "folder": "created", "unit": "active enabled", "package": "absent",
+    "removed": "1 manual hold", "hold": "set", "manual": "auto", "sysctl": "0", "swap": "-2",
+    "link": "created", "image": "pulled", "network": "created", "wrote": "-",
+}  # fmt: skip
+"""A state of each kind of thing that undo handles."""
+
+
+def changes() -> Iterator[tuple[str, str]]:
+    """Give each script that changes a node, with a name."""
+    for name in CALLS:
+        found = list(commands(OPERATIONS[name], CALLS[name]))[1:]
+        for number, command in enumerate(found):
+            yield f"{name}{number or ''}", inner(command)
+    yield "cordon.note", note("pi1")
+    yield "boot_cycle.reboot_script", reboot_script("id", {"swap": "id"})
+    for last in (True, False):
+        for found_network in (None, DockerNetwork("bridge", "x", "", ())):
+            text = network.compose(MACVLAN, found_network, last)
+            yield f"network.{last}.{found_network is not None}", text
+    for name, declared in DECLARED.items():
+        how = declared.undo
+        entries = [Entry(name, kind, state, "/x/y") for kind, state in KINDS.items()]
+        entries += [Entry(name, "package", "absent", package) for package in how.purged]
+        entries += [Entry(name, "file", "created", path) for path in (*how.removed, "/x/new")]
+        entries += [Entry(name, "secret", "-", "/x/new")]
+        todo = undo.Changes(
+            (*how.removed, "/x/new"), ("/x/y",), aside=("/x/other",), write=(File("/x/merged", ""),)
+        )
+        yield f"undo.{name}", undo.compose(Remembered(tuple(entries)), name, todo, how)
+    yield "undo.none", undo.compose(Remembered(), "docker", undo.Changes())
+    left = (Entry("-", "package", "absent", "x"), Entry("-", "folder", "created", "/x"))
+    yield "undo.end", undo.compose_end(Remembered(left))
+    yield "undo.end.none", undo.compose_end(Remembered())
+
+
+def inner(command: str) -> str:
+    """Return the script of ``sh -c SCRIPT``, or the command itself if it is no such command."""
+    words = shlex.split(command)
+    return words[2] if words[:2] == ["sh", "-c"] else command
+
+
+def fact_classes() -> set[type[FactBase[Any]]]:
+    """Return each fact of this package that has a command."""
+    return {
+        member
+        for module in pkgutil.walk_packages(facts.__path__, f"{facts.__name__}.")
+        for member in vars(import_module(module.name)).values()
+        if inspect.isclass(member)
+        and issubclass(member, FactBase)
+        and member.__module__ == module.name
+        and "command" in vars(member)
+    }
+
+
+def reads() -> Iterator[Read]:
+    """Give a read of each fact."""
+    seen = set()
+    for read in (
+        *(read for name in CALLS for read in _reads(OPERATIONS[name], CALLS[name])),
+        *ALONE,
+    ):
+        if read.fact not in seen and read.fact in fact_classes():
+            seen.add(read.fact)
+            yield read
+
+
+def questions() -> Iterator[tuple[str, str]]:
+    """Give the command of each fact, with the fact's name."""
+    for read in reads():
+        command = read.fact().command(**dict(read.arguments))
+        text = command.get_raw_value() if isinstance(command, StringCommand) else command
+        yield read.fact.__name__, text
+
+
+def start_script() -> str:
+    """Return the script that runs HAProxy."""
+    return render(
+        "haproxy_start.sh.j2",
+        path="/usr/sbin:/usr/bin:/sbin:/bin",
+        container=CONTAINER,
+        image="haproxy:3.0",
+        network=MACVLAN.name,
+        vip=MACVLAN.vip,
+        port=6443,
+        mac="02:42:ac:8f:4c:ff",
+        parent=MACVLAN.parent,
+        link="lb-hairpin",
+        hairpin="192.168.1.222",
+        log=TARGET,
+        run_directory="/var/log/haproxy/run",
+        own=OWN,
+        checksum=CHECKSUM,
+        confined=CONFINED,
+        run=RUN,
+        conf="/proc/sys/net/ipv4/conf",
+    )
+
+
+def files() -> Iterator[tuple[str, str]]:
+    """Give each file that is put on a node and run there, or has a command in it, with a name."""
+    for store in ("gluster", "nfs", "ram"):
+        servers = () if store == "ram" else ("192.168.1.40", "192.168.1.41")
+        for file in files_of(store, "pi1", servers, "16M"):
+            text = str(file.content)
+            if text.startswith("#!/bin/sh"):
+                yield f"{Path(file.path).name}.{store}", text
+    yield "haproxy_start.sh", start_script()
+    record = Unit("one.service", reads=("/etc/one", "/etc/two.d/*.conf")).record
+    for line in str(record.content).splitlines():
+        if line.startswith("Exec"):
+            yield "record", words_of_unit(line.partition("=")[2])[2]
+
+
+def functions(text: str) -> list[str]:
+    """Return the names of the functions that a script defines, one that is quoted in it too."""
+    return re.findall(r"(?:^|[;'{(] ?)\s*([a-z_]+)\(\) ?[({]", text, re.MULTILINE)
