@@ -103,7 +103,7 @@ class Image(NodeFact["str | None"]):
             f"{PULLING}; then echo image;",
             "elif id=$( timeout 10 docker image inspect --format '{{.Id}}' --",
             QuoteString(image),
-            "2>/dev/null ); then echo image $id;",
+            '2>/dev/null ); then echo "image $id";',
             "elif timeout 10 docker version >/dev/null 2>&1; then echo image;",
             "else echo stopped; fi",
         )

@@ -74,7 +74,7 @@ def parse_kubelet_configuration(data: bytes) -> dict[str, Any]:
 
 
 REPLACED = (
-    "case $(readlink /proc/$(systemctl show -p MainPID --value kubelet.service)/exe) in "
+    'case $(readlink "/proc/$(systemctl show -p MainPID --value kubelet.service)/exe") in '
     "*' (deleted)') true ;; *) false ;; esac"
 )
 """A shell command that succeeds if kubelet's program was replaced while kubelet runs (proc(5))."""

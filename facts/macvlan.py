@@ -48,7 +48,7 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
             "for what in '-d link show type macvlan' '-4 address show type macvlan' "
             "'-4 route show'; do "
             # iproute2 may print nothing for an empty list
-            "answer=$(ip -j $what) || exit; echo ${answer:-[]}; done; "
+            'answer=$(ip -j $what) || exit; echo "${answer:-[]}"; done; '
             # A pod's link may be removed after the shell has listed it
             "grep -s . /proc/sys/net/ipv4/conf/*/arp_ignore; true"
         )

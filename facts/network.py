@@ -87,10 +87,10 @@ ask() {
   link=$(ip -o -4 route get "$1" 2>/dev/null |
     sed -n '/^local \\|^broadcast \\| via /!s/.* dev \\([^ ]*\\) .*/\\1/p')
   [ -n "$link" ] || return
-  for question in 1 2 3; do
+  for _ in 1 2 3; do
     ip -4 neighbour flush to "$1" dev "$link" >/dev/null 2>&1
     timeout 1 bash -c 'echo > "/dev/udp/$1/9"' bash "$1" 2>/dev/null
-    for look in 1 2 3 4 5 6; do
+    for _ in 1 2 3 4 5 6; do
       mac=$(ip -4 neighbour show to "$1" dev "$link" | sed -n 's/.* *lladdr \\([^ ]*\\).*/\\1/p')
       if [ -n "$mac" ]; then echo "$1 $mac"; return; fi
       sleep 0.05

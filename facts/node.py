@@ -41,7 +41,7 @@ start=$(date +%s%N)
 timeout {RESOLVE_SECONDS} getent ahosts "$name" >/dev/null && say resolves yes
 end=$(date +%s%N)
 say resolve_ms $(((end - start) / 1000000))
-say clock ${{end%?????????}}
+say clock "${{end%?????????}}"
 say machine_id "$(cat /etc/machine-id 2>/dev/null)"
 say boot_id "$(cat /proc/sys/kernel/random/boot_id)"
 say addresses "$(ip -4 -o address show scope global 2>/dev/null |

@@ -124,8 +124,8 @@ done
 [ ! -e @DROP_IN@ ] || echo "rpi_swap_drop_in $(base64 -w0 @DROP_IN@)"
 turners
 {
-  read -r head
-  ! read -r area || awk -F '\t' '$2 == "swap" { print "noted", $4 }' @MANIFEST@ 2>/dev/null
+  read -r _
+  ! read -r _ || awk -F '\t' '$2 == "swap" { print "noted", $4 }' @MANIFEST@ 2>/dev/null
 } </proc/swaps
 true
 """

@@ -50,7 +50,7 @@ class KernelModules(NodeFact[dict[str, ModuleState]]):
             "PATH=$PATH:/usr/sbin:/sbin; for m in",
             *(QuoteString(name) for name in names),
             '; do if [ -d "/sys/module/$m" ]'
-            ' || grep -qs "/$m[.]ko" "/lib/modules/$(uname -r)/modules.builtin";'
+            ' || grep -qs "/${m}[.]ko" "/lib/modules/$(uname -r)/modules.builtin";'
             ' then echo "$m loaded";'
             ' elif modprobe -n -q -- "$m" 2>/dev/null; then echo "$m available";'
             ' else echo "$m missing"; fi; done',

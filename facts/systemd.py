@@ -61,7 +61,7 @@ class Units(SeveralFact[UnitState]):
             record = QuoteString(f"{RECORDS}/{unit}")
             parts += ["&& echo unit", name]
             # The shell's read, not cat: a process for each unit takes a small node long
-            parts += ["&& { sum=; read -r sum <", record, "; echo Record=$sum; } 2>/dev/null"]
+            parts += ["&& { sum=; read -r sum <", record, '; echo "Record=$sum"; } 2>/dev/null']
             if files:
                 parts += ["&& echo Files=$(", _sha256sum(files), ")"]
         return StringCommand("systemctl show --property", _PROPERTIES, "--", *names, *parts)

@@ -105,11 +105,11 @@ def compose(version: str) -> str:
     if not speaks_api_1_44(version):
         limits += " && case $found in 29.[0-2].*) false ;; esac"
     return f"""\
-getent group docker >/dev/null && command -v docker >/dev/null || {{
+{{ getent group docker && command -v docker; }} >/dev/null || {{
   echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
 }}
 found=$(timeout 20 docker version --format '{{{{.Server.Version}}}}' 2>/dev/null) || {{
-  echo 'Docker does not answer; deploy chaos_engine.deploys.docker, or look at: ' \
+  echo 'Docker does not answer; deploy chaos_engine.deploys.docker, or look at:' \\
     'journalctl -u docker' >&2; exit 1
 }}
 {{ {limits}; }} || {{

@@ -35,6 +35,15 @@ back() { # OLD PATH BESIDE: the old file, or none if there was none
   else rm -f -- "$2" || :; fi
 }"""
 
+# Where the journal is in RAM only that one is read: others may write to /var/log/journal
+_LAST_LINES = """\
+last_lines() { # UNIT: print the last lines of its journal
+  unit=$1; shift
+  [ ! -d /run/log/journal ] || set -- -D /run/log/journal
+  journalctl --sync 2>/dev/null || true
+  journalctl -q --no-pager -o cat -n 8 "$@" -u "$unit" >&2 2>/dev/null || true
+}"""
+
 
 def payload(files: Iterable[File]) -> str:
     """Return the new files as a gzipped tar archive in base64, each under its staged name."""
@@ -224,6 +233,7 @@ def _apply(todo: Plan, apply: str, reload: str) -> list[str]:
 def _act_on_units(todo: Plan, reload: str) -> list[str]:
     # a masked unit cannot be started
     lines = _systemctl("unmask", todo.unmask)
+    lines += [_LAST_LINES] if (*todo.stop, *todo.start, *todo.restart) else []
     done: list[Unit] = []
     for action, units in (("stop", todo.stop), ("start", todo.start), ("restart", todo.restart)):
         for unit in units:
@@ -294,12 +304,7 @@ def _act(action: str, unit: Unit, reload: str, done: list[Unit]) -> list[str]:
     act = f"systemctl {action} -- {name}"
     if unit.ready:
         act = f"{{ {act} && (\n{unit.ready}\n) </dev/null; }}"
-    # Where the journal is in RAM only that one is read: others may write to /var/log/journal
-    in_ram = "$([ ! -d /run/log/journal ] || echo -D /run/log/journal)"
-    why = (
-        "journalctl --sync 2>/dev/null || true; "
-        f"journalctl -q --no-pager -o cat -n 8 {in_ram} -u {name} >&2 2>/dev/null || true"
-    )
+    why = f"last_lines {name}"
     if not unit.required:
         return [*lines, f"{act} || {{ {why}; }}"]
     return [

@@ -68,11 +68,14 @@ folder() {{
 }}
 copy() {{
   new=${{c%/*}}/.${{c##*/}}.chaos
-  folder "${{c%/*}}" && [ ! -d "$c" ] && rm -f -- "$new" && (set -C; cat {OWN}/{CONFIG} >"$new") &&
-    chown 0:0 -- "$new" && chmod 644 -- "$new" && mv -fT -- "$new" "$c" || {{
-      rm -f -- "$new"
-      return 1
-    }}
+  {{
+    folder "${{c%/*}}" && [ ! -d "$c" ] && rm -f -- "$new" &&
+      (set -C; cat {OWN}/{CONFIG} >"$new") && chown 0:0 -- "$new" && chmod 644 -- "$new" &&
+      mv -fT -- "$new" "$c"
+  }} || {{
+    rm -f -- "$new"
+    return 1
+  }}
 }}
 lead() {{
   folder "${{l%/*}}" || return

@@ -24,7 +24,7 @@ apart() {
           mkdir "$log/apt"
           "$@" && status=0 || status=$?
           cat "$log/apt/history.log" 2>/dev/null | timeout -k 1 5 logger -t apt || :
-          exit $status' sh "$LOG_SHARE" "$@"
+          exit "$status"' sh "$LOG_SHARE" "$@"
         ;;
       *) "$@" ;;
     esac

@@ -64,7 +64,7 @@ fixes() {
   # what an interrupted run has left was changed by nobody else
   [ ! -e "$unfinished" ] || repair=0
   # shellcheck disable=SC2046 # no word at all where there is no manifest
-  to_fix=$(printf '%s\n' "$@" | by=$concern awk -F '\t' -v OFS='\t' -v repair=$repair '
+  to_fix=$(printf '%s\n' "$@" | by=$concern awk -F '\t' -v OFS='\t' -v "repair=$repair" '
     ! given { if ($5 == "." && $1 == ENVIRON["by"]) had[$2, $4]; next }
     { changed = $5 != "" && $5 != $4 && ("wrote", $5) in had }
     { print $1, $2, repair && (($3, $4) in had) && ! changed }

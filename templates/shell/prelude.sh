@@ -73,7 +73,7 @@ durable() {
 jot() {
   mkdir -p "$STATE_DIR"
   jotted=$1; shift
-  printf '%s\n' "$@" 2>/dev/null >>"$jotted" && sync -- "$jotted" "$STATE_DIR" || {
+  { printf '%s\n' "$@" 2>/dev/null >>"$jotted" && sync -- "$jotted" "$STATE_DIR"; } || {
     echo "cannot write $jotted: No space left on device, or read-only" >&2; return 1
   }
 }

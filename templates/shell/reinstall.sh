@@ -3,6 +3,7 @@
 # Needs the functions of undo.sh and apt.sh. $pin is the file that keeps the packages out.
 
 # choose NAME VERSION: add to the lists of what to ask apt for.
+# shellcheck disable=SC2031 # those of apt.sh's repair are its own
 choose() {
   offered=$(apart apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
   if printf '%s\n' "$offered" | grep -qxF -- "$2"; then exact="$exact $1=$2" names="$names $1"

@@ -3,7 +3,6 @@
 # It follows the commands of facts/callers.py, which make the positional parameters the files that
 # systemd, cron, udev and init scripts take from the node's owner, and $scripts what those name.
 # $MANIFEST and $REPAIRS are paths. All lists are split at line breaks, and no name is a pattern.
-# shellcheck disable=SC2086,SC2046 # a file of words is split at blanks too, before IFS is set
 for file in /etc/NetworkManager/dispatcher.d/* /etc/NetworkManager/system-connections/* \
     /etc/networkd-dispatcher/*/* /etc/netplan/*.yaml /etc/systemd/network/* \
     /etc/network/interfaces /etc/network/interfaces.d/* /etc/network/if-*.d/* \
@@ -19,6 +18,7 @@ if command -v cloud-init >/dev/null && [ ! -e /etc/cloud/cloud-init.disabled ]; 
 fi
 set -f
 callers=$([ $# = 0 ] || printf '%s\n' "$@")
+# shellcheck disable=SC2086 # it is a list of words; from here on it is one of lines
 scripts=$([ -z "$scripts" ] || printf '%s\n' $scripts)
 IFS='
 '

@@ -279,7 +279,7 @@ other_than() {
 }
 
 # remove_packages "HOW NAME"...: remove packages; what others need stays. HOW is purge or remove.
-# shellcheck disable=SC2086,SC2046,SC2116,SC2005 # the names of packages are words of lists
+# shellcheck disable=SC2086,SC2046,SC2116,SC2005,SC2154 # names are words of lists; apt.sh sets log
 remove_packages() {
   wanted="" purged=""
   for one in "$@"; do
