@@ -46,16 +46,18 @@ def test_every_script_begins_with_the_prelude(name: str, text: str) -> None:
 def sources() -> list[Path]:
     """All files that scripts are made of."""
     folders = ("facts", "operations", "deploys", "templates")
-    return [path for folder in folders for path in (CHECKOUT / folder).iterdir() if path.is_file()]
+    found = [path for folder in folders for path in (CHECKOUT / folder).rglob("*")]
+    return [path for path in found if path.is_file() and path.suffix != ".pyc"]
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_nothing_is_put_where_others_may_write(path: Path) -> None:
     text = path.read_text()
     shared = re.findall(r"(?<![\w/])(?:/var)?/tmp/\S+|/dev/shm\S*", text)
     assert shared == []
     # the log share is another matter, where root works confined
-    roots = r"(\{RECORDS\}|\{KEPT\}|/run/chaos-engine-key)[/.]|\{TARGET\}/\.|\$1\.X|-u .\$l\.old\.X"
+    own = r"(\{RECORDS\}|\$RUN_DIR|\$KEPT|/run/chaos-engine-key)[/.]"
+    roots = rf"{own}|\{{TARGET\}}/\.|\$1\.X|-u .\$l\.old\.X"
     for made in re.findall(r"mktemp[^\n]*", text):
         assert re.search(roots, made), made
 
