@@ -9,7 +9,7 @@
 # make unit    unit tests only: no root, seconds
 # make matrix  unit tests on each Python that is here, with lowest and newest dependencies;
 #              PYTHONS="3.10 3.14" on these alone
-# make lint    ruff, mypy, and the documents as a site (make docs)
+# make lint    ruff, mypy, shellcheck, and the documents as a site (make docs)
 # make docs    README.md, docs/ and the reference as a site below site/; a broken link is an error
 # make dist    wheel and sdist of the last commit in dist/, the same bytes wherever they are built
 # make readme  write the table of docs/settings.md
@@ -56,6 +56,7 @@ lint: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.shellcheck
 
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -72,8 +72,13 @@ def changes() -> Iterator[tuple[str, str]]:
         for found_network in (None, DockerNetwork("bridge", "x", "", ())):
             text = network.compose(MACVLAN, found_network, last)
             yield f"network.{last}.{found_network is not None}", text
+    seen = []
     for name, declared in DECLARED.items():
         how = declared.undo
+        particular = (how.first, how.stopped, how.last, how.removed, how.purged)
+        if particular in seen:
+            continue
+        seen.append(particular)
         entries = [Entry(name, kind, state, "/x/y") for kind, state in KINDS.items()]
         entries += [Entry(name, "package", "absent", package) for package in how.purged]
         entries += [Entry(name, "file", "created", path) for path in (*how.removed, "/x/new")]
@@ -154,8 +159,9 @@ def start_script() -> str:
 def files() -> Iterator[tuple[str, str]]:
     """Give each file that is put on a node and run there, or has a command in it, with a name."""
     for store in ("gluster", "nfs", "ram"):
-        servers = () if store == "ram" else ("192.168.1.40", "192.168.1.41")
-        for file in files_of(store, "pi1", servers, "16M"):
+        volume = "" if store == "ram" else "pi1"
+        servers = ("192.168.1.40", "192.168.1.41") if volume else ()
+        for file in files_of(store, volume, servers, "16M"):
             text = str(file.content)
             if text.startswith("#!/bin/sh"):
                 yield f"{Path(file.path).name}.{store}", text

@@ -19,6 +19,7 @@ from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.engine.originals import OTHERS
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.templates import shell_script
+from tests.shellcheck import quoted
 from tests.unit.rendered import CHECKOUT, changes, fact_classes, files, functions, questions, reads
 from tests.unit.scripts import PLACES
 
@@ -117,8 +118,13 @@ def test_every_fact_is_asked_here() -> None:
 
 
 def test_functions_are_found_in_scripts() -> None:
-    found = functions(SCRIPTS["changes undo.worker"])
+    found = functions(SCRIPTS["changes undo.docker"])
     assert {"tell", "sync", "keep", "apart", "repair", "confined", "quietly", "state"} <= {*found}
+
+
+def test_shellcheck_sees_what_is_quoted_in_a_script() -> None:
+    text = """sh -c 'echo '"'"'a b'"'"'; cd /'; confined 5 "$at" 'rm -- "$1"' x; echo 'no script'"""
+    assert quoted(text) == ["echo 'a b'; cd /", 'rm -- "$1"']
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
