@@ -11,7 +11,6 @@ from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import FLAGS, TARGET, is_share
-from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import MemorySizeOrNone, ShareNameOrNone, memory_bytes
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -232,7 +231,7 @@ UNDO = Undo(
     note="logs on a Gluster volume or an NFS export stay there; those in RAM are gone",
     first="for one in var-log-check.timer var-log-check.service; do rest $one; done",
     stopped=f"""\
-off_share {RECORDS}/var-log {IN_RAM}
+off_share "$RUN_DIR/var-log" {IN_RAM}
 off_share {TARGET} {IN_RAM}
-rm -rf -- {RECORDS}/var-log {RECORDS}/var-log.*""",
+rm -rf -- "$RUN_DIR"/var-log "$RUN_DIR"/var-log.*""",
 )

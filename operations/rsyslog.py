@@ -8,8 +8,6 @@ from dataclasses import replace
 
 from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.files import Content
-from chaos_engine.facts.manifest import ASIDE as KEPT
-from chaos_engine.facts.manifest import ORIGINALS
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.rsyslog import FOLDER, MAIN, Snippets, main_problem, snippets_of
@@ -49,14 +47,14 @@ STOP_OTHER = f"""\
 """Shell command that stops a unit which merely has the name of rsyslog's alias."""
 
 # Only the first file of a name is kept as the original. A later one is kept in another folder.
-ASIDE = f"""\
-keep_other() {{ # PATH: keep also what differs from the original
-  if [ -f "$1" ] && [ -f "{ORIGINALS}$1" ] && ! cmp -s -- "$1" "{ORIGINALS}$1"; then
-    aside={KEPT}$1.$(sha256sum <"$1" | cut -c1-8)
-    mkdir -p -- "${{aside%/*}}"; cp -a -- "$1" "$aside.chaos-new"
-    sync -- "$aside.chaos-new"; mv -fT -- "$aside.chaos-new" "$aside"; sync -- "${{aside%/*}}"
+ASIDE = """\
+keep_other() { # PATH: keep also what differs from the original
+  if [ -f "$1" ] && [ -f "$ORIGINALS$1" ] && ! cmp -s -- "$1" "$ORIGINALS$1"; then
+    aside=$ASIDE$1.$(sha256sum <"$1" | cut -c1-8)
+    mkdir -p -- "${aside%/*}"; cp -a -- "$1" "$aside.chaos-new"
+    sync -- "$aside.chaos-new"; mv -fT -- "$aside.chaos-new" "$aside"; sync -- "${aside%/*}"
   fi
-}}
+}
 """
 
 

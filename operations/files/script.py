@@ -9,8 +9,6 @@ import tarfile
 from collections.abc import Iterable
 from functools import lru_cache
 
-from chaos_engine.facts.manifest import DIRECTORY, STAGED
-from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.repairs import fixes
@@ -100,10 +98,10 @@ def _begin(todo: Plan, before: str) -> list[str]:
     lines = [
         PRELUDE,
         # what a script that was killed has left
-        f"rm -rf -- {RECORDS}/stage.*; stage=$(mktemp -d {RECORDS}/stage.XXXXXX)",
+        'rm -rf -- "$RUN_DIR"/stage.*; stage=$(mktemp -d "$RUN_DIR/stage.XXXXXX")',
         "cleanup() {",
-        f'  rm -rf -- "$stage"; rm -f -- {_staged(todo)} {olds} {STAGED}',
-        f"  rmdir -- {DIRECTORY} 2>/dev/null || :",  # made for a set that was refused
+        f'  rm -rf -- "$stage"; rm -f -- {_staged(todo)} {olds} "$STAGED"',
+        '  rmdir -- "$STATE_DIR" 2>/dev/null || :',  # made for a set that was refused
         "}",
         "trap cleanup EXIT; trap 'exit 1' HUP INT TERM",
         KEEP,

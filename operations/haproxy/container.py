@@ -64,7 +64,7 @@ for pause in 2 10 0; do
   if quietly docker pull -- "$1"; then
     echo "$said"
     durable
-    rm -f -- {PULLING}; sync -- {DIRECTORY}
+    rm -f -- {PULLING}; sync -- "$STATE_DIR"
     fixed
     exit 0
   fi

@@ -97,12 +97,12 @@ exit $done
 _SCRIPT = f"""\
 {PRELUDE}{KEEP}{CONFINED}
 config=$1 sha256=$2 link=$3 leads_to=$4
-left() {{ rm -rf -- "{ORIGINALS}$config.chaos-new" "{ORIGINALS}$link.chaos-new"; }}
+left() {{ rm -rf -- "$ORIGINALS$config.chaos-new" "$ORIGINALS$link.chaos-new"; }}
 left
 trap left EXIT
 found=$(confined 2 {TARGET} '{_SURVEY}' "$@") || {{ echo "the log share does not answer"; exit 0; }}
 while read -r state path; do
-  kept={ORIGINALS}$path
+  kept=$ORIGINALS$path
   if [ "$state" = folder ]; then
     note folder created "$path"
   elif [ -n "$(noted file "$path")" ]; then

@@ -12,7 +12,6 @@ from chaos_engine.facts.kubernetes import Joined
 from chaos_engine.facts.manifest import (
     ASIDE,
     DIRECTORY,
-    KEPT,
     LEFT,
     MANIFEST,
     ORIGINALS,
@@ -21,9 +20,8 @@ from chaos_engine.facts.manifest import (
     Manifest,
     Remembered,
 )
-from chaos_engine.facts.observe import LOCK, NodeError, Read, current, observe, warn
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.share import on_share
-from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.originals import KEEP
@@ -352,7 +350,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     lines += [f"swap_again {q(e.name, e.state)}" for e in _only_of(found, concern, "swap")]
     lines += [f"drop_folder {q(e.name)}" for e in _inner_first(folders)]
     lines.append(how.last)
-    lines += [f"rm -f -- {RECORDS}/{q(name)}" for name, _, _ in units]
+    lines += [f'rm -f -- "$RUN_DIR"/{q(name)}' for name, _, _ in units]
     others = {e.name for e in found.of(concern, "file")} - {
         e.name for e in _only_of(found, concern, "file")
     }
@@ -361,7 +359,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
             lines.append(f"leave wrote {q(entry.name)}")
     lines += ["durable", "forget", *(f"forget_file {q(e.name)}" for e in found.of(concern, "file"))]
     if removed:
-        lines.append(f"rm -rf -- {KEPT}")
+        lines.append('rm -rf -- "$KEPT"')
     return "\n".join([*filter(None, lines), ""])
 
 
@@ -378,12 +376,12 @@ def compose_end(found: Remembered) -> str:
             *([f"remove_packages {quote(*packages)}"] if packages else []),
             *(f"drop_folder {quote(e.name)}" for e in _inner_first(found.of(LEFT, "folder"))),
             # the manifest goes last, so that an interrupted undo goes on at the next call
-            f"for one in {DIRECTORY}/*; do",
-            f'  case $one in {ASIDE} | {MANIFEST}) ;; *) rm -rf -- "$one" ;; esac',
+            'for one in "$STATE_DIR"/*; do',
+            '  case $one in "$ASIDE" | "$MANIFEST") ;; *) rm -rf -- "$one" ;; esac',
             "done",
-            f"find {RECORDS} -mindepth 1 -maxdepth 1 ! -path {LOCK} -exec rm -rf -- {{}} +",
-            f"rm -f -- {MANIFEST}",
-            f"rmdir -- {DIRECTORY} 2>/dev/null || :",
+            'find "$RUN_DIR" -mindepth 1 -maxdepth 1 ! -path "$LOCK" -exec rm -rf -- {} +',
+            'rm -f -- "$MANIFEST"',
+            'rmdir -- "$STATE_DIR" 2>/dev/null || :',
             "",
         ]
     )
