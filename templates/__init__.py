@@ -1,4 +1,8 @@
-"""Files that are put on nodes, rendered with explicit arguments only."""
+"""Files that are put on nodes, and shell scripts that nodes run; it imports nothing of ours.
+
+`render` fills a file with explicit arguments only; deploys and operations call it. `shell_script`
+reads one below ``shell/``, where each of more than 40 lines is; facts and operations call it.
+"""
 
 from __future__ import annotations
 

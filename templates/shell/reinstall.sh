@@ -25,7 +25,8 @@ mark_again() {
 }
 
 # reinstall "NAME VERSION"...: install all that can be had. Nothing is changed before they are here.
-# shellcheck disable=SC2086,SC2046,SC2116,SC2154 # lists are split into words; undo's script sets pin
+# shellcheck disable=SC2086,SC2046,SC2116 # lists are split into words
+# shellcheck disable=SC2154 # the script sets $pin, see above
 reinstall() {
   exact="" names="" absent=""
   for one in "$@"; do [ "$(status "${one% *}")" = installed ] || absent=yes; done

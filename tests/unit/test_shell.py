@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -61,6 +62,12 @@ def test_shell_and_python_say_the_same_of_what_both_decide() -> None:
     assert f'"{MARK}$*"' in PRELUDE
     assert f"{PATTERN} | " in shell_script("undo")
     assert f"concern=${{concern:-{OTHERS}}}\n" in shell_script("originals")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_only_the_prelude_says_where_this_packages_files_are(path: Path) -> None:
+    places = re.findall(r"/(?:var/lib|run)/chaos-engine(?![\w-])", path.read_text())
+    assert len(places) == (2 if path.stem == "prelude" else 0)
 
 
 def strings(tree: ast.Module) -> Iterator[ast.Constant | ast.JoinedStr]:
