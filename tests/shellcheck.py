@@ -163,7 +163,8 @@ def check() -> Iterator[str]:
 def main() -> None:
     """Print what is found; the exit status is 1 if that is something."""
     found = list(check())
-    print(*found, sep="\n")
+    for one in found:
+        print(one)
     sys.exit(1 if found else 0)
 
 
