@@ -49,7 +49,7 @@ reinstall() {
   tell "fetching$names"
   log=$($get --download-only install -- $exact 2>&1) || {
     printf '%s\n' "$log" | grep '^E: ' | tail -n 3 >&2
-    echo "$(echo $names) cannot be fetched; mend the node's network or its apt sources, and run" \
+    echo "$(echo $names) cannot be fetched; fix the node's network or its apt sources, and run" \
       "again. Nothing of it was undone" >&2
     return 1
   }

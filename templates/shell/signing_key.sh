@@ -37,7 +37,7 @@ fetch() {
   /usr/lib/apt/apt-helper download-file "${url}Release.key" "$work/key/Release.key" \
     </dev/null >"$work/log" 2>&1 || {
     echo "the key could not be fetched from ${url}Release.key:"; tail -n 3 "$work/log"
-    echo "mend the node's way to it and run again"; return 1
+    echo "fix the node's way to it and run again"; return 1
   }
   tr -d '\r' < "$work/key/Release.key" > "$work/Release.key"
   # without its last line it was cut short

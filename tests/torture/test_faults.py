@@ -121,7 +121,7 @@ def test_registry_is_needed_only_without_the_image(deployed: Cluster) -> None:
             "systemctl stop docker_haproxy; docker rm -f lb-haproxy; "
             "docker image rm -f $(docker image ls -q haproxy)",
         )
-        faults.one_fails(deployed, PROXY, other, "mend the node's way to the registry")
+        faults.one_fails(deployed, PROXY, other, "fix the node's way to the registry")
     faults.one_run_fixes(deployed, PROXY, other)
     running = deployed.exec(PROXY, "docker inspect --format '{{.State.Running}}' lb-haproxy")
     assert running == "true"

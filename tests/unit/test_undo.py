@@ -538,7 +538,7 @@ def test_a_download_that_fails_installs_none(tmp_path: Path) -> None:
     assert status == 1
     assert "--download-only" in calls[-1]
     assert "E: Failed to fetch x" in errors
-    assert "snapd cannot be fetched; mend the node's network" in errors
+    assert "snapd cannot be fetched; fix the node's network" in errors
 
 
 def test_what_is_installed_already_needs_no_archive(tmp_path: Path) -> None:
