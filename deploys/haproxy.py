@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
@@ -14,7 +13,7 @@ from chaos_engine.deploys.proxy_group import check_proxy_group
 from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
-from chaos_engine.operations.engine.arguments import Folder, Form, ImageName, LinkName
+from chaos_engine.operations.engine.arguments import Folder, ImageName, LinkName, MacAddress
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import (
     CHECKSUM,
@@ -34,11 +33,6 @@ from chaos_engine.templates import render
 
 API_PORT = 6443
 """TCP port of a controller's kube-apiserver (kubeadm's default)."""
-
-MacAddress = Annotated[
-    str,
-    Form("([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", "a MAC address with colons, as 02:42:ac:8f:4c:ff"),
-]
 
 
 class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
@@ -80,6 +74,11 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
             )
         return self
 
+    @field_validator("vip_mac", mode="before")
+    @classmethod
+    def _in_lower_case(cls, address: object) -> object:
+        return address.lower() if isinstance(address, str) else address
+
     @model_validator(mode="after")
     def _link_has_a_name_of_its_own(self) -> Self:
         if self.hairpin_link == self.parent_interface:
@@ -117,7 +116,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
     def mac(self) -> str:
         """Return the MAC address of the proxy's container, in lower case."""
         if self.vip_mac:
-            return self.vip_mac.lower()
+            return self.vip_mac
         # As Docker itself made MAC addresses until version 28
         return "02:42:" + ":".join(f"{octet:02x}" for octet in self.vip.packed)
 

@@ -60,8 +60,6 @@ the card, because Docker does not synchronise the files of their layers."""
 LEFT = "-"
 """The concern of things that undo of their concern kept, because other concerns needed them."""
 
-_BEFORE_THE_MANIFEST = ("created", "packages-removed")
-
 # Others write the log share. A file that is too large to be ours is not read
 _ON_SHARE = f"""
   find "$@" -maxdepth 0 -printf "state w%y%y %m %u %g %s %p\\n"
@@ -72,7 +70,6 @@ _ON_SHARE = f"""
 _SCRIPT = rf"""
 [ -d {DIRECTORY} ] || exit 0
 echo there
-for old in {" ".join(_BEFORE_THE_MANIFEST)}; do [ ! -e {DIRECTORY}/$old ] || echo "old $old"; done
 for one in {DIRECTORY}/*; do [ ! -e "$one" ] || echo "holds ${{one##*/}}"; done
 [ -s {MANIFEST} ] || exit 0
 sed 's/^/line /' {MANIFEST}
@@ -125,14 +122,12 @@ class Remembered(Value):
       those that do not exist are missing
     + texts: content by path of merged files, of their originals, and of their copies in `WRITTEN`
     + holds: the names in `DIRECTORY`
-    + old: whether the node was deployed before there was a manifest
     """
 
     entries: tuple[Entry, ...] = ()
     files: dict[str, FileState] = field(default_factory=dict)
     texts: dict[str, bytes] = field(default_factory=dict)
     holds: tuple[str, ...] = ()
-    old: bool = False
 
     def of(self, concern: str, kind: str) -> Iterator[Entry]:
         """Yield the lines of a concern that have this kind."""
@@ -166,9 +161,7 @@ class Manifest(NodeFact[Remembered]):
 
 def parse_manifest(lines: list[str]) -> Remembered:
     """Read the script's ``KEY VALUE`` lines. Skip lines of the manifest that are cut short."""
-    values: dict[str, list[str]] = {
-        key: [] for key in ("there", "old", "holds", "line", "state", "text")
-    }
+    values: dict[str, list[str]] = {key: [] for key in ("there", "holds", "line", "state", "text")}
     for line in lines:
         key, _, value = line.partition(" ")
         values[key].append(value)
@@ -185,5 +178,4 @@ def parse_manifest(lines: list[str]) -> Remembered:
             for encoded, _, path in (text.partition(" ") for text in values["text"])
         },
         holds=tuple(values["holds"]),
-        old=bool(values["old"]),
     )

@@ -111,7 +111,8 @@ LinkName = Annotated[
     str, Form("[A-Za-z][A-Za-z0-9._-]{0,14}", "the name of a network interface, as eth0")
 ]
 MacAddress = Annotated[
-    str, Form("([0-9a-f]{2}:){5}[0-9a-f]{2}", "a MAC address, as 02:42:ac:8f:4c:ff")
+    str,
+    Form("([0-9a-f]{2}:){5}[0-9a-f]{2}", "a MAC address with colons, as 02:42:ac:8f:4c:ff"),
 ]
 HostName = Annotated[
     str,

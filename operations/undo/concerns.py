@@ -161,12 +161,6 @@ def refuse(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = (
 
     + needed: names of the concerns that the node needs, none if it has not joined a cluster
     """
-    if found.old:
-        raise NodeError(
-            f"it was deployed before changes were noted, so what to undo is not known; {ORIGINALS} "
-            "has the files that were replaced, by their paths, created the names of those "
-            "that were not there, packages-removed the packages"
-        )
     # it names all of them each time, so that several concerns give the same message, said once
     needed = [one for one in needed if one in found.concerns]
     if not {*needed}.isdisjoint(concerns):

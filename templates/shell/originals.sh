@@ -49,11 +49,6 @@ noted() {
     (ENVIRON["by"] == "" || $1 == ENVIRON["by"]) { print $3; exit }' "$MANIFEST" 2>/dev/null || :
 }
 
-# old: whether the node was deployed before there was a manifest. What was kept then stays.
-old() {
-  [ -e "$STATE_DIR/created" ] || [ -e "$STATE_DIR/packages-removed" ]
-}
-
 # fixes LINE...: remember what will be set. Call it before these lines are settled.
 #
 # The words of a line are separated by tabs: the thing, what is wanted, the kind and name of the
@@ -112,8 +107,6 @@ keep() {
   known=$(awk -F '\t' '$5 == "." && $2 == "file" { print $4 }' "$MANIFEST" 2>/dev/null) || :
   for each in "$@"; do
     if among "$each" "$known"; then state=-
-    elif old && [ -n "$(find "$ORIGINALS$each" -maxdepth 0 2>/dev/null)" ]; then state=original
-    elif old && grep -qxFs -- "$each" "$STATE_DIR/created"; then state=created
     elif [ -e "$each" ] || [ -L "$each" ]; then
       kept=$ORIGINALS$each state=original
       mkdir -p -- "${kept%/*}"; cp -a -- "$each" "$kept.chaos-new"

@@ -191,21 +191,7 @@ def test_reads_what_a_node_remembers() -> None:
     assert found.texts == {"/etc/a b": b"old\n"}
     assert found.holds == ("manifest", "originals")
     assert found.concerns == ("docker",)
-    assert not found.old
 
 
 def test_a_node_without_notes_remembers_nothing() -> None:
     assert parse_manifest([]) == Remembered()
-    assert parse_manifest(["there", "old created", "holds created"]).old
-
-
-def test_what_was_kept_before_there_was_a_manifest_stays(sandbox: Sandbox) -> None:
-    sandbox.path("a").write_text("ours")
-    sandbox.path("b").write_text("ours")
-    kept = sandbox.path(f"var/originals{sandbox.root}/a")
-    kept.parent.mkdir(parents=True)
-    kept.write_text("original")
-    sandbox.path("var/created").write_text(f"{sandbox.root}/b\n")
-    note(sandbox, f"keep {sandbox.root}/a; keep {sandbox.root}/b")
-    assert kept.read_text() == "original"
-    assert lines(sandbox) == ["docker file original /a .", "docker file created /b ."]

@@ -355,8 +355,6 @@ def test_a_node_of_a_cluster_is_refused_for_what_it_needs() -> None:
     refuse(found, ["docker"])
     refuse(found, ["journald"], needed=["docker", "kubernetes"])
     refuse(found, ["kubernetes"], needed=["docker", "kubernetes"])
-    with pytest.raises(NodeError, match="it was deployed before changes were noted"):
-        refuse(Remembered(old=True), ["journald"])
 
 
 def programs(folder: Path, **bodies: str) -> str:
