@@ -74,7 +74,7 @@ def blocks(data: bytes) -> Iterator[Block]:
         end = _END.search(data, body)
         if end is None:
             return
-        if kind is None or _type(end[1]) != kind:
+        if kind is None or _type(end[1], end.end() < len(data)) != kind:
             continue
         text = re.sub(rb"[ \t\r\n]", b"", data[body : end.start()])
         if not _BASE64.fullmatch(text):
@@ -83,9 +83,12 @@ def blocks(data: bytes) -> Iterator[Block]:
         position = end.end()
 
 
-def _type(line: bytes) -> bytes | None:
-    """Return the type before the five dashes at the end of a line, ``None`` without the dashes."""
-    line = line.removesuffix(b"\r").rstrip(b" \t")
+def _type(line: bytes, ended: bool = True) -> bytes | None:
+    """Return the type before the five dashes at the end of a line, ``None`` without the dashes.
+
+    + ended: whether a line feed follows; a carriage return belongs to the line's end only then
+    """
+    line = (line.removesuffix(b"\r") if ended else line).rstrip(b" \t")
     return line[:-5] if line.endswith(b"-----") else None
 
 

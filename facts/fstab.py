@@ -12,8 +12,8 @@ getmntent's rules, with systemd's:
 - in a field ``\\040``, ``\\011``, ``\\012``, ``\\134`` and ``\\\\`` stand for space, tab, line
   feed and backslash; there are no other escapes;
 - a line of type ``swap`` is for swap, whatever its target is: ``none``, ``swap`` or a path;
-- ``/var//log/.`` is ``/var/log``; links and ``..`` in a target are followed; of several lines for
-  one target the first counts;
+- ``/var//log/.`` and ``var/log`` are ``/var/log``; a target without any slash is no path. Links and
+  ``..`` in a target are followed. Of several lines for one target the first counts;
 - ``noauto`` only keeps a mount out of ``local-fs.target``. Units that need a path below it still
   mount it, as systemd-journal-flush.service does for ``/var/log`` (systemd.unit(5),
   RequiresMountsFor).
@@ -103,7 +103,10 @@ def _fields(line: str) -> list[str]:
 
 
 def _simplified(path: str) -> str:
-    """Return a path without repeated slashes and ``.`` folders, as systemd simplifies it."""
-    if not path.startswith("/"):
+    """Return a path without repeated slashes and ``.`` folders, as systemd simplifies it.
+
+    What has a slash is a path from the root, also without one at its head.
+    """
+    if "/" not in path:
         return path
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))

@@ -45,6 +45,10 @@ def _is(value: object, kind: type) -> bool:
 
 _IGNORED = "anything but an object"
 
+# dockerd looks for this object's keys among its own (daemon/config, findConfigurationConflicts)
+_PROXIES = "an object of http-proxy, https-proxy and no-proxy"
+_PROXY_KEYS = {"http-proxy", "https-proxy", "no-proxy"}
+
 _ACCEPTS: dict[str, Callable[[object], bool]] = {
     "a text": lambda value: isinstance(value, str),
     "true or false": lambda value: isinstance(value, bool),
@@ -55,6 +59,9 @@ _ACCEPTS: dict[str, Callable[[object], bool]] = {
     "an object of objects": _object_of(dict),
     "an object of texts": _object_of(str),
     "an object of true and false": _object_of(bool),
+    _PROXIES: lambda value: (
+        isinstance(value, dict) and _PROXY_KEYS.issuperset(value) and _object_of(str)(value)
+    ),
     _IGNORED: lambda value: not value or not isinstance(value, dict),
 }
 
@@ -76,7 +83,8 @@ _NAMES = {
     "a list of texts": """allow-nondistributable-artifacts authorization-plugins cdi-spec-dirs dns
         dns-opts dns-search exec-opts hosts host-gateway-ips insecure-registries labels
         node-generic-resources registry-mirrors storage-opts""",
-    "an object": "builder default-network-opts nri-opts proxies",
+    "an object": "builder default-network-opts nri-opts",
+    _PROXIES: "proxies",
     "an object of objects": "default-ulimits runtimes",
     "an object of texts": "cluster-store-opts log-opts",
     "an object of true and false": "features",

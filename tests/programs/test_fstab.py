@@ -22,7 +22,7 @@ LIBMOUNT = int(SUITE.systemd) > 257
 GAPS = [" ", " ", "\t", "  ", " \t"]
 TARGETS = [
     *("none", "swap", "/", "/var/log", "/var/log/", "/var//log/.", "/var/./log", "/var/lo\\147"),
-    *("/var/log\\040", "/var/log/x", "/var\\040log", "#"),
+    *("/var/log\\040", "/var/log/x", "/var\\040log", "#", "var/log", "var//log/"),
 ]
 KINDS = [
     *("swap", "swap", "swap", "ext4", "auto", "tmpfs", "none", "sw\\141p", "swap\\040", "Swap"),

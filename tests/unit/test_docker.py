@@ -367,6 +367,8 @@ def test_half_a_character_is_no_crash() -> None:
         ({"mtu": "1400"}, "mtu has to be a number"),
         ({"default-address-pools": ["10.0.0.0/8"]}, "has to be a list of objects"),
         ({"dns": None}, ""),
+        ({"proxies": {"http-proxy": "http://a:3128", "no-proxy": None}}, ""),
+        ({"proxies": {"http_proxy": "http://a:3128"}}, "proxies has to be an object of http-proxy"),
     ],
 )
 def test_what_a_docker_that_cannot_be_asked_would_not_take(

@@ -227,6 +227,8 @@ def test_blocks_are_found_as_go_finds_them() -> None:
     assert kinds(good.replace(body, body + b"=")) == []
     assert kinds(good.replace(b"END A-----", b"END A----- x")) == []
     assert kinds(b"x" + good) == []
+    assert kinds(good.replace(b"\n", b"\r\n")) == [("A", False)]
+    assert kinds(good.rstrip() + b"\r") == [], "without the line feed it is no end of a line"
 
 
 def test_a_files_content_is_in_no_repr() -> None:

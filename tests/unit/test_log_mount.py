@@ -192,6 +192,7 @@ def test_storage_that_is_away_does_not_fail_the_node() -> None:
         ("etcd1:/pi1 /var/log/ glusterfs _netdev 0 0\n", ("line 1 of",)),
         # systemd-journal-flush.service pulls this mount unit in
         (" tmpfs\t/var//log tmpfs noauto # mine\r\n", ("line 1 of",)),
+        ("tmpfs var/log tmpfs\n", ("line 1 of",)),
         ("/swapfile /var/log swap sw 0 0\n/a /var/log\\040 ext4\n\t#/b /var/log ext4\n", ()),
     ],
 )
