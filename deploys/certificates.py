@@ -70,8 +70,8 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
     ]
     if other_kinds:
         raise ca.error(
-            f"has other PEM blocks than plain certificates ({', '.join(other_kinds)}), at which Go "
-            "programs, as the API server is, give up, or which they skip",
+            f"has other PEM blocks than plain certificates ({', '.join(other_kinds)}); Go "
+            "programs, such as the API server, refuse the file or skip these",
             "have nothing but certificates in it",
         )
     for anchor in anchors:

@@ -44,7 +44,7 @@ from chaos_engine.facts.observe.host import working_for
 from chaos_engine.facts.observe.phase import Moment
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.converge import refuse_node
-from chaos_engine.operations.engine.summary import REFUSE_NODE, Verdict, refuse
+from chaos_engine.operations.engine.summary import REFUSE_NODE, Verdict, mark_refused
 from chaos_engine.operations.undo import Undo
 
 S = TypeVar("S", bound=Settings)
@@ -236,7 +236,7 @@ def _refused(body: Callable[[], None]) -> bool:
     if state.check_for_changes:
         host.log_styled(f"Refused: {reason}", fg="red", log_func=logger.error)
     refuse_node(name=REFUSE_NODE, reason=reason)
-    refuse(reason)
+    mark_refused(reason)
     return True
 
 

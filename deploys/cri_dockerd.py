@@ -18,7 +18,7 @@ from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.settings import SettingsError, local_path, read_file, read_problem
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
-from chaos_engine.facts.cri_dockerd import ANSWERS
+from chaos_engine.facts.cri_dockerd import CRI_DOCKERD_ANSWERS
 from chaos_engine.facts.observe import current
 from chaos_engine.facts.observe.host import PREFIX
 from chaos_engine.facts.observe.progress import waiting
@@ -71,7 +71,7 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
         return self
 
 
-@concern("cri-dockerd", CriDockerdSettings, health=[ANSWERS], undo=UNDO)
+@concern("cri-dockerd", CriDockerdSettings, health=[CRI_DOCKERD_ANSWERS], undo=UNDO)
 def cri_dockerd(settings: CriDockerdSettings) -> None:
     """Run the version of cri-dockerd that is set, behind its socket ``/run/cri-dockerd.sock``.
 

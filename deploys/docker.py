@@ -8,7 +8,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.site import ContainerLogSettings
 from chaos_engine.deploys.values import LastingFolder, Number
-from chaos_engine.facts.docker import ANSWERS
+from chaos_engine.facts.docker import DOCKER_ANSWERS
 from chaos_engine.operations.docker import Options, install_docker
 from chaos_engine.operations.docker.install import UNDO
 
@@ -39,7 +39,7 @@ class DockerSettings(RollingSettings, ContainerLogSettings):
         return folder
 
 
-@concern("Docker", DockerSettings, health=[ANSWERS], undo=UNDO)
+@concern("Docker", DockerSettings, health=[DOCKER_ANSWERS], undo=UNDO)
 def docker(settings: DockerSettings) -> None:
     """Run the distribution's Docker, held at its version, for Kubernetes and a small card.
 

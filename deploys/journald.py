@@ -7,7 +7,7 @@ from typing_extensions import Self
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.facts.journald import IN_RAM
+from chaos_engine.facts.journald import JOURNAL_IN_RAM
 from chaos_engine.operations.engine.arguments import MemorySize, memory_bytes
 from chaos_engine.operations.journald import configure_journald
 from chaos_engine.templates import render
@@ -36,7 +36,7 @@ class JournaldSettings(Settings):
         return self
 
 
-@concern("Journal", JournaldSettings, health=[IN_RAM])
+@concern("Journal", JournaldSettings, health=[JOURNAL_IN_RAM])
 def journald(settings: JournaldSettings) -> None:
     """Keep the journal in RAM and forward it to syslog at every level.
 

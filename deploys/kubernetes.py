@@ -124,7 +124,7 @@ class KubernetesSettings(
 @concern(
     "Kubernetes",
     KubernetesSettings,
-    health=[KUBELET_ANSWERS, api_servers.ANSWERS],
+    health=[KUBELET_ANSWERS, api_servers.API_SERVER_ANSWERS],
     undo=UNDO,
 )
 def kubernetes(settings: KubernetesSettings) -> None:

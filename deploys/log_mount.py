@@ -12,7 +12,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import NodesSettings, StorageSettings
 from chaos_engine.deploys.values import MachineAddress
-from chaos_engine.facts.log_mount import WRITABLE
+from chaos_engine.facts.log_mount import LOG_SHARE_WRITABLE
 from chaos_engine.facts.observe import warn
 from chaos_engine.facts.share import CONFINED, FLAGS, NFS, PATTERN, TARGET, UNCONFINED
 from chaos_engine.operations import apt
@@ -102,7 +102,7 @@ class LogMountSettings(NodesSettings, StorageSettings):
         return self
 
 
-@concern("Log share", LogMountSettings, health=[WRITABLE], undo=UNDO)
+@concern("Log share", LogMountSettings, health=[LOG_SHARE_WRITABLE], undo=UNDO)
 def log_mount(settings: LogMountSettings) -> None:
     """Mount the node's Gluster volume or NFS export, or RAM, on ``/var/log``, to spare the card.
 

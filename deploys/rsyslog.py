@@ -9,7 +9,7 @@ from pydantic import Field
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.site import LogServerSettings
 from chaos_engine.deploys.values import Number
-from chaos_engine.facts.rsyslog import RUNS
+from chaos_engine.facts.rsyslog import RSYSLOG_RUNS
 from chaos_engine.operations.rsyslog import forward_logs
 from chaos_engine.templates import render
 
@@ -25,7 +25,7 @@ class RsyslogSettings(LogServerSettings):
     log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
 
 
-@concern("Logs", RsyslogSettings, health=[RUNS])
+@concern("Logs", RsyslogSettings, health=[RSYSLOG_RUNS])
 def rsyslog(settings: RsyslogSettings) -> None:
     """Have rsyslog send everything to the log server, if there is one, and write no file.
 

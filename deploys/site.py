@@ -21,8 +21,8 @@ from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import HostName, LinkName, LogSize, Version
 
 LOG_SERVER = (
-    "address of the syslog server that gets all logs of the nodes; none where there is none: then "
-    "the journal in RAM has the last ones, and no file any"
+    "address of the syslog server that gets all logs of the nodes; none if there is none: then "
+    "only the journal in RAM keeps recent messages, and no file does"
 )
 
 

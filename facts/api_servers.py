@@ -83,7 +83,7 @@ class ApiServers(NodeFact[dict[str, str]]):
         return pairs(lines)
 
 
-ANSWERS = Check(
+API_SERVER_ANSWERS = Check(
     "api_server",
     f"test ! -e {MANIFEST} || {limited(OWN_READY)}",
     "kube-apiserver does not say that it is ready; look at: crictl ps -a --name kube-apiserver",

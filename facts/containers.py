@@ -81,8 +81,9 @@ def parse_container(lines: list[str]) -> ContainerState | None:
 
 
 class Image(NodeFact["str | None"]):
-    """The id of an image, "" if the node does not have all of it, ``None`` if Docker is installed
-    but does not answer, so that its images are unknown.
+    """The id of an image.
+
+    "" if the node lacks it, or part of it. ``None`` if Docker is installed but does not answer.
 
     + image: its name with a tag, a digest, or both. With both, Docker uses the digest and ignores
       the tag. An image from ``docker load`` has no digest

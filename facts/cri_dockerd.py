@@ -15,7 +15,7 @@ read($s, $frame, 9) == 9 or exit 1;
 exit(ord(substr($frame, 3, 1)) == 4 ? 0 : 1);
 """
 
-ANSWERS = Check(
+CRI_DOCKERD_ANSWERS = Check(
     "cri_dockerd",
     limited(f"perl -e '{_GREETING}'"),
     "cri-dockerd does not answer on its socket; look at: journalctl -u cri-docker",

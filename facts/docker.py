@@ -112,7 +112,7 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
         return parse_networks(lines)
 
 
-ANSWERS = Check(
+DOCKER_ANSWERS = Check(
     "docker",
     # docker.socket would start a stopped Docker
     limited("systemctl is-active --quiet docker && docker info"),

@@ -135,8 +135,8 @@ def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Servi
         known = (*_DAEMON.get(unit.get("System", ""), _DAEMON_ELSEWHERE), *programs)
         if program.startswith("/") and program.endswith("dockerd") and program not in known:
             problem = (
-                f"{place} starts {program}, which is not there, nor will docker.io have it there; "
-                "remove that ExecStart, or have it start /usr/sbin/dockerd"
+                f"{place} starts {program}, which does not exist, and which docker.io does not "
+                "install; remove that ExecStart, or have it start /usr/sbin/dockerd"
             )
         words: list[tuple[str, str]] = []
         for word in rest.split():
@@ -152,8 +152,10 @@ def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Servi
 
 
 def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], str]:
-    """Return the commands, each with its file, and the variables that docker.service will have once
-    the package is installed."""
+    """Return what docker.service will have once the package is installed: commands and variables.
+
+    Each command is given with the file that sets it.
+    """
     commands = [(_PACKAGES_UNIT, _PACKAGES_COMMAND)]
     environment: list[str] = []
     for path, text in drop_ins:

@@ -54,7 +54,7 @@ class Health(NodeFact[dict[str, str]]):
 
     It does not tell whether messages arrive at the log server: that can be seen only there.
 
-    **Example:** ``host.get_fact(Health, checks=(chaos_engine.facts.swap.UNUSED,))``
+    **Example:** ``host.get_fact(Health, checks=(chaos_engine.facts.swap.SWAP_UNUSED,))``
     """
 
     @override

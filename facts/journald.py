@@ -72,7 +72,7 @@ def parse_drop_ins(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> tupl
     return tuple(found)
 
 
-IN_RAM = Check(
+JOURNAL_IN_RAM = Check(
     "journald",
     # The process is found by systemd, because any program may have journald's name
     'open=$(ls -l "/proc/$(systemctl show -p MainPID --value systemd-journald)/fd") '

@@ -90,7 +90,7 @@ def parse_log_share(lines: list[str]) -> LogShare:
     return LogShare((*mounted, *found["claim"]), " ".join(found["reason"]), " ".join(found["link"]))
 
 
-WRITABLE = Check(
+LOG_SHARE_WRITABLE = Check(
     "log_mount",
     f"{CONFINED}confined {LIMIT_SECONDS} {TARGET} "
     # Others write the share: only a new name is certain to be free

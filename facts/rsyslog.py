@@ -223,7 +223,7 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
     return None
 
 
-RUNS = Check(
+RSYSLOG_RUNS = Check(
     "rsyslog",
     # `logger` alone is not enough: journald takes messages at /dev/log, even without rsyslog.
     # If rsyslog is missing, its operation says so

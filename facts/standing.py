@@ -12,7 +12,7 @@ from chaos_engine.facts.haproxy import ADDRESS_ANSWERS
 from chaos_engine.facts.health import ask
 from chaos_engine.facts.kernel import MEMORY_CONTROLLED
 from chaos_engine.facts.kubernetes import KUBELET_ANSWERS, KUBELET_CONF
-from chaos_engine.facts.log_mount import WRITABLE
+from chaos_engine.facts.log_mount import LOG_SHARE_WRITABLE
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import pairs
 
@@ -21,11 +21,11 @@ NOTE = "/var/lib/chaos-engine/cordoned"
 
 # The checks, each by a path that exists only on nodes that need the check
 _OPTIONAL = {
-    "/usr/bin/docker": docker.ANSWERS,
-    "/usr/local/bin/cri-dockerd": cri_dockerd.ANSWERS,
+    "/usr/bin/docker": docker.DOCKER_ANSWERS,
+    "/usr/local/bin/cri-dockerd": cri_dockerd.CRI_DOCKERD_ANSWERS,
     "/sys/fs/cgroup/cgroup.controllers": MEMORY_CONTROLLED,
 }
-_ALWAYS = (KUBELET_ANSWERS, api_servers.ANSWERS, WRITABLE, ADDRESS_ANSWERS)
+_ALWAYS = (KUBELET_ANSWERS, api_servers.API_SERVER_ANSWERS, LOG_SHARE_WRITABLE, ADDRESS_ANSWERS)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Who on the node may be changing a thing back that runs fix again and again."""
+"""Find who on the node keeps undoing what runs fix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Search(NamedTuple):
 
     + thing: its name in the answer
     + pattern: an extended regular expression that is in the lines that may change it
-    + innocent: one of those among them that do not; "" for none
+    + innocent: an expression for lines among these that change nothing; "" for none
     + path: a file, of which packages are asked
     + link: a network interface, whose managers are asked
     """

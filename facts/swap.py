@@ -190,14 +190,14 @@ def parse_swaps(lines: list[str]) -> SwapState:
     )
 
 
-UNUSED = Check(
+SWAP_UNUSED = Check(
     "swap",
     "! sed 1d /proc/swaps | grep -q .",
     "swap is still in use; where a run does not turn it off, it does not fit into free RAM: reboot "
     "the node",
 )
 
-STAYS_OFF = Check(
+SWAP_STAYS_OFF = Check(
     "swap_again",
     f"{TURNERS}\n! turners | grep -q .",
     "a service or script of this node turns swap on at each boot; the swap concern names it",

@@ -40,7 +40,7 @@ def unescaped(text: str) -> str:
 def printable(text: str) -> str:
     r"""Return a text that is safe to print, also if somebody else has chosen it.
 
-    Each control character but the line feed is shown as ``\x1b``.
+    Control characters other than line feeds are shown escaped, ESC as ``\x1b``.
     """
     return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 

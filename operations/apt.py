@@ -21,7 +21,7 @@ APT = shell_script("apt")
 
 
 def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[Read]:
-    """What `packages` will observe for the same arguments."""
+    """Return what `install_packages` will observe for the same arguments."""
     return [Read.of(Packages, names=tuple(sorted({*present, *hold})))]
 
 

@@ -67,7 +67,7 @@ def set_kernel_parameters(
     modules = tuple(modules)
     states = observe(KernelModules, names=modules)
     found = observe(Sysctls, names=tuple(sysctls))
-    refuse(stem, states, sysctls, found)
+    check_lasting(stem, states, sysctls, found)
     load = [name for name in modules if states[name] != "loaded"]
     wrong = [name for name, value in sysctls.items() if found[name].live != value]
     written = render(stem, modules, sysctls)
@@ -121,13 +121,16 @@ def render(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> lis
     ]
 
 
-def refuse(
+def check_lasting(
     stem: str,
     states: Mapping[str, ModuleState],
     sysctls: Mapping[str, str],
     found: Mapping[str, Sysctl],
 ) -> None:
-    """Raise `NodeError` for a missing module, and for a parameter that would not last: pure."""
+    """Raise `NodeError` for a missing module, or a parameter that another file sets at boot.
+
+    A pure function.
+    """
     missing = [name for name, state in states.items() if state == "missing"]
     if missing:
         raise NodeError(

@@ -53,7 +53,9 @@ def resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[s
 
 
 def identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
-    """Return as which user, and how, a host is read. Answers of each identity are kept separately.
+    """Return what tells apart as whom a host is read: those of pyinfra's arguments that matter.
+
+    The answers of each identity are kept separately.
 
     **Example:** ``("_sudo=True",)``
     """

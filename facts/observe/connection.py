@@ -200,7 +200,9 @@ def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutp
 def problem_of(
     host: Host, error: Exception | None = None, output: CommandOutput | None = None
 ) -> str:
-    """Return why a command did not run to its end on the node, and what to do; "" if it did.
+    """Return why the connection, sudo or the login shell has stopped a command, and what to do.
+
+    "" if none of them has. That the command itself failed is not meant.
 
     + error: the exception that it raised
     + output: of the command

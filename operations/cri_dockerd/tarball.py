@@ -88,7 +88,7 @@ def extract(data: bytes, sha256: str, architecture: str) -> bytes:
 
 
 class _Bounded(io.RawIOBase):
-    """The unpacked stream, which raises an error once more is read than was allowed."""
+    """The unpacked stream. To read more bytes than `allow` has granted raises ``ValueError``."""
 
     def __init__(self, source: gzip.GzipFile) -> None:
         self._source, self._left = source, _MAX_BESIDE

@@ -226,7 +226,7 @@ def without_options(current: bytes, original: bytes, written: bytes) -> bytes | 
     + original: as it was before the first change, empty if there was none
     + written: as this package wrote it last
 
-    Returns ``None`` for no file: where there was none, and no key is rest.
+    Returns ``None`` for no file: there was none before, and no key is left.
     """
     now, before, then = (
         parse(data) if data and data.strip() else {} for data in (current, original, written)

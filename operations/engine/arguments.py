@@ -3,7 +3,7 @@
 Values of a site end up in shell scripts, units and configuration files. Quoting is not enough for
 all of them: no program takes an argument with a NUL, a name with a newline makes two lines of a
 file, and apt takes ``docker.io-`` for a package to remove. An operation says by the types of its
-arguments (`PackageName`) what it takes; `refuse` stops the run for anything else.
+arguments (`PackageName`) what it takes; `check_arguments` stops the run for anything else.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ SysctlValue = Annotated[
 FileStem = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_.-]*", "a file's name without its end")]
 
 
-def refuse(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Raise pyinfra's ``OperationValueError`` for an argument that an operation does not take.
 
     + function: the operation, whose annotations say what it takes

@@ -38,7 +38,7 @@ from chaos_engine.facts.observe.connection import prepare, problem_of
 from chaos_engine.facts.observe.host import concern_at_work, in_words, working_for
 from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.facts.text import printable
-from chaos_engine.operations.engine.arguments import refuse
+from chaos_engine.operations.engine.arguments import check_arguments
 from chaos_engine.operations.engine.reasons import Reasons, shortened, tell
 from chaos_engine.operations.engine.summary import Verdict
 
@@ -113,7 +113,7 @@ def converge(
                 resolved = usual_arguments()
             else:  # this removes pyinfra's keywords from the dictionary
                 resolved, _ = pop_global_arguments(state, host, own)
-            refuse(function, takes.bind(*args, **own).arguments)
+            check_arguments(function, takes.bind(*args, **own).arguments)
             want(reads(*args, **own), resolved)  # type: ignore[arg-type]
             if at.phase == "check":
                 host.current_op_global_arguments = resolved

@@ -251,7 +251,7 @@ def preparing() -> Iterator[None]:
         raise
 
 
-def refuse(reason: str) -> None:
+def mark_refused(reason: str) -> None:
     """Note that the current host is refused.
 
     + reason: what was found on it and what to do about it

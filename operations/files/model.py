@@ -101,7 +101,7 @@ class Unit:
 
     @property
     def record(self) -> File:
-        """Return the drop-in by which the unit records the files that it was started with."""
+        """Return the drop-in that records, at each start, the checksum of the files it reads."""
         command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
         escaped = f"umask 077; mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')

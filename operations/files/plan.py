@@ -13,7 +13,7 @@ from chaos_engine.facts.unit_traces import UNITS, UnitTraces
 from chaos_engine.operations.engine.reasons import listed
 from chaos_engine.operations.engine.repairs import Repair, of_file, of_removal, of_unit
 from chaos_engine.operations.files.model import File, Plan, Unit, unit_files, wanted_links
-from chaos_engine.operations.files.replaceable import refuse
+from chaos_engine.operations.files.replaceable import check_replaceable
 
 
 def plan(
@@ -44,7 +44,7 @@ def plan(
     remove = (*(path for path in absent if path in found), *left)
     touched = {*(file.path for file in write), *remove}
     merged = (file.path for file in write if file.merged)
-    refuse(sorted({*touched, *besides}), found, merged)
+    check_replaceable(sorted({*touched, *besides}), found, merged)
     in_systemd = {path for path in touched if path.startswith(f"{UNITS}/")}
     links = {posixpath.basename(file.path): wanted_links(file) for file in unit_files(wanted)}
 

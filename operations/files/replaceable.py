@@ -29,11 +29,11 @@ def folders_above(path: str) -> list[str]:
 
 
 def with_folders(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the paths and all folders that they are in, each once: `refuse` needs their states."""
+    """Return the paths and all folders that they are in, each once, as `check_replaceable` needs."""
     return tuple(dict.fromkeys(one for path in paths for one in (*folders_above(path), path)))
 
 
-def refuse(
+def check_replaceable(
     touched: Iterable[str], found: Mapping[str, FileState], merged: Iterable[str] = ()
 ) -> None:
     """Raise `NodeError` that names all paths that cannot be replaced: a pure function.

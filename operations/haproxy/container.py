@@ -124,7 +124,7 @@ def pull_image(image: ImageName) -> Commands:
     if found is None and state.is_executing:
         raise NodeError("Docker is installed but does not answer; look at journalctl -u docker")
     if found != "":
-        host.noop(f"{image}: {found or 'Docker does not run to tell'}")
+        host.noop(f"{image}: {found or 'unknown, as Docker does not run'}")
         return
     because(f"pull {image}")
     repair = of_docker("image", image, image)
@@ -175,7 +175,7 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         raise NodeError(problem)
     config = next((file for file in wanted if file.path == f"{OWN}/{CONFIG}"), None)
     if config is None:
-        raise NodeError(f"{OWN}/{CONFIG} is not among the files for HAProxy; give it too")
+        raise NodeError(f"the files for HAProxy lack {OWN}/{CONFIG}; give it too")
     todo = files.decide(wanted, units=[UNIT])
     found = observe(Container, container=CONTAINER)
     differs = differences(proxy, found, observe(Image, image=proxy.image))

@@ -64,7 +64,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
                 "Docker is installed but does not answer; look at journalctl -u docker, or deploy "
                 "chaos_engine.deploys.docker first"
             )
-        host.noop(f"{wanted.name}: Docker does not run to tell")
+        host.noop(f"{wanted.name}: unknown, as Docker does not run")
         return
     found = networks.get(wanted.name)
     if found and found.config_only:

@@ -71,7 +71,11 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
     pins, none = _pin(names)
     todo = files.decide(pins, none)
     yield from files.transaction(
-        todo, apply=script, noop="no such package", force=bool(script), repairs=repairs
+        todo,
+        apply=script,
+        noop="none of these packages is installed",
+        force=bool(script),
+        repairs=repairs,
     )
 
 
@@ -95,13 +99,13 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
     if lost := [name for name in found.removes if NEEDED.fullmatch(name)]:
         raise NodeError(
             f"removing {', '.join(found.installed)} would also remove {', '.join(lost)}, which "
-            f"the node needs; take what they depend on out of {setting('packages_absent')} "
-            "(apt-get -s remove NAME tells which)"
+            f"the node needs; remove from {setting('packages_absent')} the packages that these "
+            "depend on (apt-get -s remove NAME tells which)"
         )
     if mdns and "avahi-daemon" in found.removes:
         raise NodeError(
-            "it is reached by a .local name, which avahi-daemon answers, and that is to be "
-            f"removed; connect by address or another name, or {keep_it}"
+            "it is reached by a .local name. avahi-daemon answers that, and is to be removed; "
+            f"connect by address or another name, or {keep_it}"
         )
     if "snapd" in found.removes and found.snaps:
         raise NodeError(

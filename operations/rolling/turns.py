@@ -62,8 +62,7 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
         if rolling.kubectl is None:
             warn(
                 f"nodes have joined a cluster, and {setting('kubeconfig')} is not set: services "
-                "are "
-                "restarted one node after the other, but not drained",
+                "are restarted one node after the other, but not drained",
                 of_node=False,
             )
         work = partial(_perform, command)
@@ -89,9 +88,9 @@ def take_turn(
             return fail_host(state, host, f"not {done}, because {why}; fix that and run again")
         try:
             if before.joined:
-                problem = problem_of(lambda: _whole_turn(state, host, rolling, before, work))
+                problem = attempt(lambda: _whole_turn(state, host, rolling, before, work))
             else:
-                problem = problem_of(lambda: work(state, host))
+                problem = attempt(lambda: work(state, host))
         except BaseException:
             turns.failed = f"{host.name}: its turn was cut short"
             raise
@@ -118,8 +117,7 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
     elif rolling.kubectl is None:
         warn(
             f"an earlier run has left this node cordoned; set {setting('kubeconfig')} and run "
-            "again, or "
-            f"uncordon it yourself and remove {NOTE}"
+            f"again, or uncordon it yourself and remove {NOTE}"
         )
     elif last:
         if found.problems or host.name not in turns.to_uncordon or state.is_executing:
@@ -133,7 +131,7 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
         yield FunctionCommand(_come_back, (rolling,), {})
 
 
-def problem_of(work: Callable[[], str]) -> str:
+def attempt(work: Callable[[], str]) -> str:
     """Do some work; return what went wrong, "" if nothing did.
 
     An error that a node or its cluster can cause counts as what went wrong.
@@ -148,14 +146,14 @@ def _whole_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
 ) -> str:
     departure = leave(state, host, rolling, before)
-    problem = problem_of(lambda: work(state, host))
+    problem = attempt(lambda: work(state, host))
     # also after work that went wrong: the node may still run its pods as before
-    others = problem_of(lambda: come_back(state, host, rolling, departure, before.problems))
+    others = attempt(lambda: come_back(state, host, rolling, departure, before.problems))
     return "; ".join(filter(None, (problem, others)))
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
-    problem = problem_of(lambda: come_back(state, host, rolling, Departure(ours=True, ready=True)))
+    problem = attempt(lambda: come_back(state, host, rolling, Departure(ours=True, ready=True)))
     if not problem:
         return True
     gate(state, rolling.batch).failed = f"{host.name}: {problem}"

@@ -29,7 +29,7 @@ from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files.model import File
-from chaos_engine.operations.files.replaceable import refuse as refuse_obstacles
+from chaos_engine.operations.files.replaceable import check_replaceable as refuse_obstacles
 from chaos_engine.operations.files.script import LIKE, UNPACK, payload
 from chaos_engine.operations.undo.declaration import Undo
 from chaos_engine.operations.undo.merge import take_out
@@ -77,7 +77,7 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
     found = observe(Manifest)
-    refuse(found, [concern], tuple(needed) if observe(Joined) else ())
+    check_undoable(found, [concern], tuple(needed) if observe(Joined) else ())
     yield from _undo(found, {concern: how or _PLAIN})
 
 
@@ -96,7 +96,7 @@ def undo_other_concerns(
     **Example:** ``undo_other_concerns(name="Undo others", known=["docker"])``
     """
     found, known = observe(Manifest), tuple(known)
-    refuse(found, ())
+    check_undoable(found, ())
     others = (c for c in reversed(found.concerns) if c not in known and (not asked or c in asked))
     yield from _undo(found, {name: (hows or {}).get(name, _PLAIN) for name in others})
 
@@ -127,7 +127,7 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
 def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
     todo = {name: how for name, how in concerns.items() if name in found.concerns}
     if not todo:
-        current()[1].noop("nothing of it is noted")
+        current()[1].noop("nothing to undo: the node has no notes of it")
     every = {concern: changes(found, concern, how) for concern, how in todo.items()}
     refuse_replacing(every.values(), found)
     for concern, files in every.items():
@@ -156,7 +156,7 @@ def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
     refuse_obstacles(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
 
 
-def refuse(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = ()) -> None:
+def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = ()) -> None:
     """Raise `NodeError` where a concern cannot be undone: a pure function.
 
     + needed: names of the concerns that the node needs, none if it has not joined a cluster

@@ -240,12 +240,12 @@ def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
         (
             "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H fd://\n",
             "there",
-            "override.conf starts /usr/bin/dockerd, which is not there, nor will docker.io",
+            "override.conf starts /usr/bin/dockerd, which does not exist, and which docker.io",
         ),
         (
             "[Service]\nExecStart=\nExecStart=-/usr/bin/dockerd \\\n  -H fd:// \\\n  --debug\n",
             "there",
-            "override.conf starts /usr/bin/dockerd, which is not there",
+            "override.conf starts /usr/bin/dockerd, which does not exist",
         ),
         (
             "[Service]\nExecStart=/usr/sbin/dockerd --debug\n",

@@ -32,7 +32,7 @@ from chaos_engine.facts.rsyslog import Snippets
 from chaos_engine.facts.share import TARGET
 from chaos_engine.facts.unit_traces import Traces, UnitTraces
 from chaos_engine.operations.files import Plan
-from chaos_engine.operations.files.replaceable import refuse, with_folders
+from chaos_engine.operations.files.replaceable import check_replaceable, with_folders
 from chaos_engine.operations.kubernetes.signing_key import KEYRING
 from chaos_engine.operations.undo.concerns import changes, refuse_replacing
 from tests.unit.nodes import Nodes
@@ -220,21 +220,21 @@ def test_there_are_paths_to_replace(node: object) -> None:
 
 
 def test_a_file_that_is_as_wanted_may_be_immutable() -> None:
-    refuse([], {"/etc/hosts": replace(FILE, fixed="immutable")})
+    check_replaceable([], {"/etc/hosts": replace(FILE, fixed="immutable")})
 
 
 def test_a_path_whose_folders_are_not_there_yet_is_made_in_the_innermost_that_is() -> None:
     found = {"/etc": FOLDER, "/etc/a": replace(FOLDER, fixed="immutable")}
-    refuse(["/etc/b/c/d"], found)
+    check_replaceable(["/etc/b/c/d"], found)
     with pytest.raises(NodeError, match=r"^/etc/a is immutable"):
-        refuse(["/etc/a/c/d"], found)
+        check_replaceable(["/etc/a/c/d"], found)
     assert with_folders(["/etc/a/b", "/etc/c"]) == ("/etc", "/etc/a", "/etc/a/b", "/etc/c")
 
 
 def test_all_problems_are_told_at_once() -> None:
     found = {"/etc/a": FOLDER, "/etc/b": replace(FILE, fixed="mounted"), "/etc/c": FILE}
     with pytest.raises(NodeError) as error:
-        refuse(["/etc/a", "/etc/b", "/etc/c"], found)
+        check_replaceable(["/etc/a", "/etc/b", "/etc/c"], found)
     assert "/etc/a is a folder" in str(error.value)
     assert "umount /etc/b" in str(error.value)
     assert "/etc/c" not in str(error.value)
@@ -333,10 +333,10 @@ def test_a_mount_on_a_file_and_a_read_only_file_system_are_seen(tmp_path: Path) 
     found = look(*paths, before=before)
     assert [found[str(path)].fixed for path in paths] == ["mounted", "unwritable", "unwritable"]
     with pytest.raises(NodeError, match="something is mounted on"):
-        refuse([str(paths[0])], found)
+        check_replaceable([str(paths[0])], found)
     for path in (paths[2], tmp_path / "folder/b"):
         with pytest.raises(NodeError, match="its file system is mounted read-only"):
-            refuse([str(path)], found)
+            check_replaceable([str(path)], found)
 
 
 def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls, parse_sysctls
 from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.sysctl import compose, refuse, render
+from chaos_engine.operations.sysctl import check_lasting, compose, render
 from tests.unit.scripts import PLACES
 
 WANTED = {"net.ipv4.ip_forward": "1"}
@@ -71,7 +71,7 @@ def test_this_computers_parameters_and_modules() -> None:
 
 def test_a_module_that_the_kernel_lacks_refuses_the_node() -> None:
     with pytest.raises(NodeError, match=r"no module br_netfilter; .*reboot.*linux-modules-extra"):
-        refuse("kubernetes", {"overlay": "loaded", "br_netfilter": "missing"}, {}, {})
+        check_lasting("kubernetes", {"overlay": "loaded", "br_netfilter": "missing"}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_a_file_that_undoes_a_parameter_at_boot_refuses_the_node(
 ) -> None:
     found = parse_sysctls(answer({file: text}, "name net.ipv4.ip_forward"), FOLDERS)
     if not refused:
-        refuse("kubernetes", {}, WANTED, found)
+        check_lasting("kubernetes", {}, WANTED, found)
         return
     with pytest.raises(NodeError, match=rf"^{file} sets net\..* at each boot, after /etc/sysctl"):
-        refuse("kubernetes", {}, WANTED, found)
+        check_lasting("kubernetes", {}, WANTED, found)
 
 
 def test_the_files_are_read_by_systemd_at_boot() -> None:

@@ -34,10 +34,10 @@ from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.undo.concerns import (
     Changes,
     changes,
+    check_undoable,
     compose,
     compose_end,
     not_undone,
-    refuse,
     warnings,
 )
 from chaos_engine.operations.undo.merge import take_out as take_out_by
@@ -351,10 +351,10 @@ def test_a_node_of_a_cluster_is_refused_for_what_it_needs() -> None:
         entries=(Entry("docker", "hold", "set", "a"), Entry("journald", "file", "created", "/b"))
     )
     with pytest.raises(NodeError, match="it has joined a cluster, which needs docker; drain it"):
-        refuse(found, ["docker"], needed=["docker", "kubernetes"])
-    refuse(found, ["docker"])
-    refuse(found, ["journald"], needed=["docker", "kubernetes"])
-    refuse(found, ["kubernetes"], needed=["docker", "kubernetes"])
+        check_undoable(found, ["docker"], needed=["docker", "kubernetes"])
+    check_undoable(found, ["docker"])
+    check_undoable(found, ["journald"], needed=["docker", "kubernetes"])
+    check_undoable(found, ["kubernetes"], needed=["docker", "kubernetes"])
 
 
 def programs(folder: Path, **bodies: str) -> str:
