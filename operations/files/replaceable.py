@@ -29,7 +29,7 @@ def folders_above(path: str) -> list[str]:
 
 
 def with_folders(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the paths and all folders that they are in, each once, as `check_replaceable` needs."""
+    """Return the paths and all folders that they are in, each once: what a check has to see."""
     return tuple(dict.fromkeys(one for path in paths for one in (*folders_above(path), path)))
 
 
