@@ -499,7 +499,7 @@ def test_every_operation_is_called_here() -> None:
         for name, operation in OPERATIONS.items()
         for read in _reads(operation, CALLS[name])
     }
-    assert reads - set(NODE) == set()
+    assert reads - set(NODE) == set(), "give what these facts answer in NODE"
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -17,6 +17,8 @@ import yaml
 
 from chaos_engine import deploys
 from chaos_engine.deploys.concern import DECLARED
+from chaos_engine.deploys.undo import ORDER
+from tests.cluster import seen
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -233,3 +235,8 @@ def test_no_import_leads_up() -> None:
 
 def test_no_imports_make_a_circle() -> None:
     TopologicalSorter(arrows()).prepare()  # raises CycleError, with the circle
+
+
+def test_each_concern_is_looked_at_on_the_lab() -> None:
+    """`tests.cluster.seen` has a look for each concern that changes something that lasts."""
+    assert {*seen.CONCERNS, *seen.PROXY_CONCERNS} == {*ORDER}
