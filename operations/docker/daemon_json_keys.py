@@ -83,9 +83,9 @@ _NAMES = {
     "a list of texts": """allow-nondistributable-artifacts authorization-plugins cdi-spec-dirs dns
         dns-opts dns-search exec-opts hosts host-gateway-ips insecure-registries labels
         node-generic-resources registry-mirrors storage-opts""",
-    "an object": "builder default-network-opts nri-opts",
+    "an object": "builder nri-opts",
     _PROXIES: "proxies",
-    "an object of objects": "default-ulimits runtimes",
+    "an object of objects": "default-network-opts default-ulimits runtimes",
     "an object of texts": "cluster-store-opts log-opts",
     "an object of true and false": "features",
     # names of flags that are no keys of daemon.json: Docker ignores them silently
