@@ -1041,7 +1041,7 @@ INVENTORY = [
         others=1,
     ),
     Case(
-        "it is reached by a .local name, which avahi-daemon answers, and that is to "
+        "it is reached by a .local name. avahi-daemon answers that, and is to "
         "be removed; connect by address or another name, or take it out of chaos_packages_absent",
         inventory='workers = ["pi5.local"]\n',
         answers={RemovalPlan: Removal(("avahi-daemon",), ("avahi-daemon",))},
@@ -1455,8 +1455,8 @@ NODES = [
         {LogShares: LogShare(("line 7 of /etc/fstab",), "")},
     ),
     node(
-        "removing snapd would also remove openssh-server, which the node needs; take what they "
-        "depend on out of chaos_packages_absent",
+        "removing snapd would also remove openssh-server, which the node needs; remove from "
+        "chaos_packages_absent the packages that these depend on",
         {RemovalPlan: Removal(("snapd",), ("snapd", "openssh-server"))},
     ),
     node(
