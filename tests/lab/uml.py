@@ -37,6 +37,13 @@ ExecStart=/bin/sh -ec 'ip link set lo up; ip link set vec0 name eth0; ip link se
 """
 
 
+# A kernel that starts itself anew finds its own network card taken. So a reboot switches it off
+_REBOOT = """\
+[Unit]
+SuccessAction=poweroff-force
+"""
+
+
 @dataclass(frozen=True)
 class Machine:
     """A machine of the lab PLAN. It has the LAN's HOSTth address, and MIB of memory."""
@@ -69,7 +76,9 @@ class Machine:
         texts = _NETWORK.format(
             address=self.address, prefix=self.plan.network.prefixlen, gateway=self.plan.gateway
         )
-        for path, text in {unit: texts, "etc/hostname": f"{self.name}\n", **files}.items():
+        reboot = "etc/systemd/system/systemd-reboot.service.d/lab.conf"
+        own = {unit: texts, reboot: _REBOOT, "etc/hostname": f"{self.name}\n"}
+        for path, text in {**own, **files}.items():
             target = top / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)

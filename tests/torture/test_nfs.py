@@ -5,9 +5,11 @@ The tests run in this order. Each leaves the node with its export on ``/var/log`
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import shlex
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ STORAGE = "etcd1"
 RAM = "var-log-in-ram"
 FLAGS = {"nosuid", "nodev", "noexec"}
 MOUNT, UNDO = "chaos_engine.deploys.log_mount", "chaos_engine.deploys.undo"
+DEPLOY = "from chaos_engine.deploys import reboot, worker\nworker()\nreboot()\n"
 WRITER = "while :; do date; sync; sleep 1; done >>/var/log/writer 2>&1"
 
 
@@ -45,7 +48,9 @@ class Site:
         plan = lab.load(cluster.name)
         images = Images.from_json(self.paths.images.read_text())
         self.servers = [uml.Machine(plan, f"nas{n}", 30 + n) for n in (1, 2)]
-        self.node = uml.Machine(plan, NODE, int(plan.address_of(NODE).rpartition(".")[2]), 512)
+        self.node = uml.Machine(plan, NODE, int(plan.address_of(NODE).rpartition(".")[2]), 1024)
+        (folder / "files").symlink_to(self.paths.files)
+        (folder / "deploy.py").write_text(DEPLOY)
         self.write_inventory("nfs")
         nodes.cut(plan.name, NODE)
         if not self.node.is_on:  # in a kept lab the machines may be on
@@ -59,9 +64,10 @@ class Site:
             self.await_export(server)
         wait_for("ssh", self.answers, 180)
 
-    def write_inventory(self, store: str) -> None:
-        """Write the inventory, with the log share on this store."""
+    def write_inventory(self, store: str, **others: str) -> None:
+        """Write the inventory, with the log share on this store, and with other settings."""
         settings = {
+            **others,
             "ssh_user": "ubuntu",
             "_sudo": True,
             "chaos_log_store": store,
@@ -102,6 +108,23 @@ class Site:
     def answers(self) -> bool:
         """Tell whether a new login runs a command."""
         return self.exec("echo in", ok=False) == "in"
+
+    @contextlib.contextmanager
+    def restarted(self) -> Iterator[None]:
+        """Switch the node on again whenever it goes off meanwhile, as a reboot does."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(1):
+                self.node.power_on()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
     @property
     def source(self) -> str:
@@ -241,3 +264,35 @@ def test_undo_leaves_nothing_but_the_logs_on_the_server(site: Site) -> None:
     assert site.exec(there) == ""
     kept = [site.on_server(server, f"ls {EXPORT}") for server in site.servers]
     assert "kept" in kept[0]
+
+
+def test_a_node_with_nfs_and_nothing_else_is_deployed_rebooted_and_undone(site: Site) -> None:
+    """The whole role: with Docker, cri-dockerd and Kubernetes on the node's own kernel."""
+    # Debian's user-mode Linux filters by iptables' old interface alone
+    site.exec(
+        "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq iptables && "
+        "update-alternatives --set iptables /usr/sbin/iptables-legacy"
+    )
+    site.write_inventory("nfs", chaos_log_server="none", chaos_etcd_certificates_hosts="none")
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = site.exec(boot)
+    with site.restarted():
+        changed = site.changed("deploy.py")
+    assert {"Worker | Log share | Mount the log share", "Worker | Docker | Run Docker"} <= changed
+    assert site.exec(boot) != before, "the memory cgroup was off"
+    assert site.changed("deploy.py") == set()
+    site.await_share()
+    site.pyinfra("chaos_engine.deploys.verify", "-y")
+
+    before = site.exec(boot)
+    with site.restarted():
+        site.exec("systemctl reboot", ok=False)
+        wait_for("another boot", lambda: site.exec(boot, ok=False) not in ("", before), 240)
+    site.await_share()
+    assert site.changed("deploy.py") == set()
+    site.pyinfra("chaos_engine.deploys.verify", "-y")
+
+    assert site.changed(UNDO)
+    assert site.changed(UNDO) == set()
+    ours = "find /etc /usr/local /var/lib -xdev -name '*chaos-engine*' -o -name '*var-log*'"
+    assert site.exec(ours) == ""
