@@ -288,6 +288,7 @@ def test_a_node_with_nfs_and_nothing_else_is_deployed_rebooted_and_undone(site: 
     with site.restarted():
         site.exec("systemctl reboot", ok=False)
         wait_for("another boot", lambda: site.exec(boot, ok=False) not in ("", before), 240)
+    site.exec("timeout 80 systemctl is-system-running --wait", ok=False)
     site.await_share()
     assert site.changed("deploy.py") == set()
     site.pyinfra("chaos_engine.deploys.verify", "-y")
