@@ -60,18 +60,14 @@ KINDS = {
 """A state of each kind of thing that undo handles."""
 
 
-def changes() -> Iterator[tuple[str, str]]:
-    """Give each script that changes a node, with a name."""
+def scripts() -> Iterator[tuple[str, str]]:
+    """Give each whole script that changes a node, with a name."""
     for name in CALLS:
         found = list(commands(OPERATIONS[name], CALLS[name]))[1:]
         for number, command in enumerate(found):
             yield f"{name}{number or ''}", inner(command)
     yield "cordon.note", note("pi1")
     yield "boot_cycle.reboot_script", reboot_script("id", {"swap": "id"})
-    for last in (True, False):
-        for found_network in (None, DockerNetwork("bridge", "x", "", ())):
-            text = network.compose(MACVLAN, found_network, last)
-            yield f"network.{last}.{found_network is not None}", text
     seen = []
     for name, declared in DECLARED.items():
         how = declared.undo
@@ -91,6 +87,15 @@ def changes() -> Iterator[tuple[str, str]]:
     left = (Entry("-", "package", "absent", "x"), Entry("-", "folder", "created", "/x"))
     yield "undo.end", undo.compose_end(Remembered(left))
     yield "undo.end.none", undo.compose_end(Remembered())
+
+
+def changes() -> Iterator[tuple[str, str]]:
+    """Give each script that changes a node, and the parts that `CALLS` does not reach."""
+    yield from scripts()
+    for last in (True, False):
+        for found_network in (None, DockerNetwork("bridge", "x", "", ())):
+            text = network.compose(MACVLAN, found_network, last)
+            yield f"network.{last}.{found_network is not None}", text
 
 
 def inner(command: str) -> str:

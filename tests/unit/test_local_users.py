@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chaos_engine.facts.manifest import Remembered
 from chaos_engine.operations.engine.prelude import PRELUDE
-from chaos_engine.operations.reboot.boot_cycle import reboot_script
-from chaos_engine.operations.rolling.cordon import note
-from chaos_engine.operations.undo import concerns as undo
+from tests.unit.rendered import scripts
 from tests.unit.scripts import Sandbox
-from tests.unit.test_hostile_values import CALLS, OPERATIONS, WITHOUT_COMMAND, commands
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LAST_LINES = {"mount_log_share": "systemctl start var-log.service || true"}
+LAST_LINES = {"mount_log_share1": "systemctl start var-log.service || true"}
 """Commands that write nothing themselves."""
-
-
-def scripts() -> Iterator[tuple[str, str]]:
-    """All scripts that change a node, each with a name."""
-    for name in sorted(set(CALLS) - set(WITHOUT_COMMAND)):
-        for text in list(commands(OPERATIONS[name], CALLS[name]))[1:]:
-            yield name, text
-    yield "cordon.note", note("pi1")
-    yield "boot_cycle.reboot_script", reboot_script("id", {"swap": "id"})
-    yield "undo.compose", undo.compose(Remembered(), "docker", undo.Changes())
-    yield "undo.compose_end", undo.compose_end(Remembered())
 
 
 @pytest.mark.parametrize(("name", "text"), list(scripts()))
