@@ -35,7 +35,7 @@ from chaos_engine.facts.observe import (
     want,
 )
 from chaos_engine.facts.observe.connection import prepare, problem_of
-from chaos_engine.facts.observe.host import concern_at_work, in_words, working_for
+from chaos_engine.facts.observe.host import concern_at_work, working_for
 from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.arguments import check_arguments
@@ -158,7 +158,6 @@ def fail_host(state: State, host: Host, message: str) -> bool:
 
     An exception would print a traceback.
     """
-    message = in_words(message)
     part(Verdict, host).fail(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)
     return False

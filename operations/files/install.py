@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pyinfra import logger
-from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.operations.util.files import generate_color_diff
 
 from chaos_engine.facts.files import Content, Files, FileState
@@ -23,7 +22,7 @@ from chaos_engine.operations.engine.repairs import Repair, tell
 from chaos_engine.operations.files.model import File, Plan, Unit, unit_files
 from chaos_engine.operations.files.plan import only_read, plan
 from chaos_engine.operations.files.replaceable import with_folders
-from chaos_engine.operations.files.script import compose, payload
+from chaos_engine.operations.files.script import command_of, compose
 
 
 def reads(
@@ -166,11 +165,7 @@ def transaction(
     if current()[0].config.DIFF and not part(Preparation).phase:
         for file in todo.write:
             _show_diff(file)
-    text = recorded(compose(todo, check, apply, makes, before))
-    if todo.write:
-        yield StringCommand("sh", "-c", QuoteString(text), _stdin=payload(todo.write))
-    else:
-        yield StringCommand("sh", "-c", QuoteString(text))
+    yield command_of(recorded(compose(todo, check, apply, makes, before)), todo.write)
 
 
 def _show_diff(file: File) -> None:

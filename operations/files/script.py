@@ -8,6 +8,9 @@ import posixpath
 import tarfile
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
+
+from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
@@ -41,6 +44,16 @@ last_lines() { # UNIT: print the last lines of its journal
   journalctl --sync 2>/dev/null || true
   journalctl -q --no-pager -o cat -n 8 "$@" -u "$unit" >&2 2>/dev/null || true
 }"""
+
+
+def command_of(script: str, write: Iterable[File] = ()) -> StringCommand:
+    """Return the command that runs a script, with new files on its standard input.
+
+    + write: the files that the script unpacks by `UNPACK`; without any it gets no input
+    """
+    write = tuple(write)
+    given: dict[str, Any] = {"_stdin": payload(write)} if write else {}
+    return StringCommand("sh", "-c", QuoteString(script), **given)
 
 
 def payload(files: Iterable[File]) -> str:
@@ -89,12 +102,12 @@ def _touched(todo: Plan) -> list[str]:
 
 def _staged(todo: Plan) -> str:
     """Return the paths of the staged files, quoted."""
-    return " ".join(quote(file.staged) for file in todo.write)
+    return quote(*(file.staged for file in todo.write))
 
 
 def _begin(todo: Plan, before: str) -> list[str]:
     # Where an old file is staged when it is restored; after an interruption a later run removes it
-    olds = " ".join(quote(beside(path, "chaos-old")) for path in _touched(todo))
+    olds = quote(*(beside(path, "chaos-old") for path in _touched(todo)))
     lines = [
         PRELUDE,
         # what a script that was killed has left
@@ -119,7 +132,7 @@ def _stage(todo: Plan) -> list[str]:
     return [
         *(f"folders {quote(file.path)}" for file in todo.write),
         '[ -z "${to_settle-}" ] || settle',
-        f"(umask 022; mkdir -p -- {' '.join(quote(folder) for folder in folders)})",
+        f"(umask 022; mkdir -p -- {quote(*folders)})",
         # mode 0600 from the first byte: umask 077, and tar's members are 0600
         UNPACK,
     ]
@@ -137,7 +150,7 @@ def _give_rights(todo: Plan) -> list[str]:
         *(f"chown -- {quote(owner, *paths)}" for owner, paths in owned.items()),
         *(f"chmod -- {quote(mode, *paths)}" for mode, paths in modes.items()),
         *(
-            f"[ ! -f {quote(file.path)} ] || {LIKE} {quote(file.path)} {quote(file.staged)}"
+            f"[ ! -f {quote(file.path)} ] || {LIKE} {quote(file.path, file.staged)}"
             for file in todo.write
             if file.merged and file.mode is not None
         ),
@@ -294,7 +307,7 @@ def _act(action: str, unit: Unit, reload: str, done: list[Unit]) -> list[str]:
       files
     """
     name = quote(unit.name)
-    again = " ".join(quote(one.name) for one in done)
+    again = quote(*(one.name for one in done))
     lines = [
         f"systemctl reset-failed -- {name} 2>/dev/null || true",
         f"tell {quote(f'waiting for the {action} of {unit.name}')}",

@@ -6,8 +6,6 @@ import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pyinfra.api.command import QuoteString, StringCommand
-
 from chaos_engine.facts.kubernetes import Joined
 from chaos_engine.facts.manifest import (
     ASIDE,
@@ -29,8 +27,8 @@ from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files.model import File
-from chaos_engine.operations.files.replaceable import check_replaceable as refuse_obstacles
-from chaos_engine.operations.files.script import LIKE, UNPACK, payload
+from chaos_engine.operations.files.replaceable import check_replaceable
+from chaos_engine.operations.files.script import LIKE, UNPACK, command_of
 from chaos_engine.operations.undo.declaration import Undo
 from chaos_engine.operations.undo.merge import take_out
 from chaos_engine.operations.undo.script import BACK, REINSTALL
@@ -71,8 +69,7 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
 
     Only things in the node's manifest (`chaos_engine.facts.manifest`) are touched, and only those
     that no other concern has noted too. An interrupted undo goes on at the next call. Raises
-    `NodeError` if the node has joined a cluster and needs the concern, and if the node was deployed
-    by a version that kept no manifest.
+    `NodeError` if the node has joined a cluster and needs the concern.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
@@ -96,7 +93,6 @@ def undo_other_concerns(
     **Example:** ``undo_other_concerns(name="Undo others", known=["docker"])``
     """
     found, known = observe(Manifest), tuple(known)
-    check_undoable(found, ())
     others = (c for c in reversed(found.concerns) if c not in known and (not asked or c in asked))
     yield from _undo(found, {name: (hows or {}).get(name, _PLAIN) for name in others})
 
@@ -121,7 +117,7 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
         current()[1].noop(f"{DIRECTORY}: {reason}")
         return
     because(f"remove {DIRECTORY}, where nothing is left to undo")
-    yield _command(compose_end(found))
+    yield command_of(compose_end(found))
 
 
 def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
@@ -135,14 +131,7 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
             if message:
                 warn(message)
         because(*why(found, concern, files))
-        yield _command(compose(found, concern, files, todo[concern]), files.write)
-
-
-def _command(script: str, write: Iterable[File] = ()) -> StringCommand:
-    write = tuple(write)
-    if not write:
-        return StringCommand("sh", "-c", QuoteString(script))
-    return StringCommand("sh", "-c", QuoteString(script), _stdin=payload(write))
+        yield command_of(compose(found, concern, files, todo[concern]), files.write)
 
 
 def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
@@ -153,7 +142,7 @@ def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
         for path in (*files.restore, *files.remove, *(file.path for file in files.write))
         if not on_share(path)  # others may change these until the script runs: it looks itself
     ]
-    refuse_obstacles(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
+    check_replaceable(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
 
 
 def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = ()) -> None:
@@ -317,7 +306,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     lines += [f"drop_link {q(e.name)}" for e in _only_of(found, concern, "link")]
     lines += [f"aside {q(path)}" for path in files.aside]
     if files.write:
-        staged = " ".join(q(file.staged) for file in files.write)
+        staged = q(*(file.staged for file in files.write))
         lines += [
             f"staging {staged}; rm -f -- {staged}",
             UNPACK,
