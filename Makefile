@@ -20,8 +20,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export ACCEPTANCE_USERLAND ?= $(USERLAND)
 # Setuptools' strict editable mode links each module, so a new module needs a new installation
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check \
+    --config-settings editable_mode=strict --editable
+export ACCEPTANCE_USERLAND ?= $(USERLAND)
 MODULES := $(wildcard $(foreach one,deploys facts operations,$(one)/*.py $(one)/*/*.py) templates/* templates/*/* src/chaos_engine/*)
 
 .PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint docs dist readme transcript acceptance bookworm forky torture bench lab-packages venv clean
@@ -35,8 +37,12 @@ FORCE:
 
 $(STAMP): pyproject.toml $(VENV)/.modules
 	@tests/setup/venv "$(PYTHON)" $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check \
-	    --config-settings editable_mode=strict --editable '.[test,dev,docs]'
+	$(INSTALL) '.[test,dev]'
+	@touch $@
+
+# Who tries the demo or runs the tests needs no pages
+$(VENV)/.docs: pyproject.toml | $(STAMP)
+	$(INSTALL) '.[docs]'
 	@touch $@
 
 unit: venv
@@ -58,7 +64,7 @@ lint: docs
 	$(BIN)/mypy
 	$(BIN)/python -m tests.shellcheck
 
-docs: venv
+docs: venv $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 dist: venv
