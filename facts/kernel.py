@@ -1,4 +1,4 @@
-"""The kernel's command line: as it was given at boot, and as the files for the next boot say."""
+"""Read the kernel's command line: that of this boot, and that in the files for the next one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from chaos_engine.facts.text import decoded
 from chaos_engine.templates import shell_script
 
 RECORD = "/var/lib/chaos-engine/reboot"
-"""Where a reboot is noted before it is made: what for, and the boot that it ended."""
+"""The note of a reboot: its causes, and the ID of the boot that it ended."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
-"""The original beside a boot file, so that a card can be fixed on another computer."""
+"""The end of an original's name beside its boot file: a card can be fixed on another computer."""
 
 GRUB_DROP_IN = "/etc/default/grub.d/99-chaos-engine.cfg"
 
@@ -28,9 +28,12 @@ _WORD = re.compile(r'(?:[^ \t\r\n\v\f"]|"[^"]*(?:"|$))+')
 
 @dataclass(frozen=True)
 class BootFile(Value):
-    """A file that words for the next boot come from. `text` is exact, bytes that are not UTF-8
-    are escaped as by ``os.fsdecode``; `free` are the bytes left on its file system; `kept` says
-    whether its original is beside it."""
+    """A file with words for the next boot.
+
+    + text: its exact content; bytes that are not UTF-8 are escaped as by ``os.fsdecode``
+    + free: bytes that are free on its file system
+    + kept: whether its original is beside it
+    """
 
     path: str
     text: str
@@ -77,7 +80,7 @@ SCRIPT = f"{_NAMES}\n{shell_script('kernel')}"
 
 
 class KernelCmdline(NodeFact[Cmdline]):
-    """The kernel's command line, of this boot and of the next, and what it is needed for.
+    """The kernel's command line of this boot and of the next, and whether it is needed.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.kernel.KernelCmdline``
     """
@@ -92,7 +95,7 @@ class KernelCmdline(NodeFact[Cmdline]):
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a command line, as the kernel splits it.
+    """Split a command line into words as the kernel does.
 
     **Example:** ``split_words('quiet dyndbg="file a.c +p"')`` gives two words.
     """
@@ -139,7 +142,7 @@ def parse_cmdline(lines: list[str]) -> Cmdline:
 
 
 def has_root(text: str) -> bool:
-    """Whether a text names a root file system, as every real command line does."""
+    """Tell whether a text names a root file system, as every real command line does."""
     return any(word.startswith("root=") for word in split_words(text))
 
 

@@ -18,11 +18,11 @@ _SCRIPT = f"{COLLECT}MANIFEST={MANIFEST} REPAIRS={REPAIRS}\n{shell_script('suspe
 
 
 KINDS = ("file", "manager", "ansible", "package", "networkd", "networkmanager")
-"""What a `Suspect` may be."""
+"""The kinds of a `Suspect`."""
 
 
 class Search(NamedTuple):
-    """What to look for.
+    """A thing, and how to find who changes it.
 
     + thing: its name in the answer
     + pattern: an extended regular expression that is in the lines that may change it
@@ -40,7 +40,7 @@ class Search(NamedTuple):
 
 @dataclass(frozen=True)
 class Suspect(Value):
-    """Who may change a thing.
+    """Somebody who may change a thing.
 
     + kind: "file", one that the node's owner has made; "manager", of configuration; "ansible", its
       folder; "package"; "networkd" and "networkmanager", which manage the network interface
@@ -56,12 +56,12 @@ class Suspect(Value):
 
 
 class Suspects(SeveralFact[tuple[Suspect, ...]]):
-    """Who may change things, by the name of the thing.
+    """The suspects of each thing, by its name.
 
-    + searches: a `Search` a thing
+    + searches: one for each thing
 
-    This reads many files. It is asked only once a thing has changed again that was fixed before, so
-    a run that changes nothing has no part in it.
+    The command reads many files. So it runs only for things that have changed again after they were
+    fixed, and never in a run that changes nothing.
 
     **Example:** ``host.get_fact(Suspects, searches=(Search("a", "lb-hairpin"),))``
     """
@@ -85,8 +85,10 @@ class Suspects(SeveralFact[tuple[Suspect, ...]]):
 
 
 def parse_suspects(lines: list[str]) -> dict[str, tuple[Suspect, ...]]:
-    """Read ``thing NAME`` lines, each followed by the lines ``KIND NAME [SCRIPT TIMER]`` of what is
-    suspected; there are tabs between the words."""
+    """Read ``thing NAME`` lines, each with its suspects' lines ``KIND NAME [SCRIPT TIMER]`` below.
+
+    Tabs separate the words.
+    """
     found: dict[str, tuple[Suspect, ...]] = {}
     thing = ""
     for line in lines:

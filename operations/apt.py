@@ -17,7 +17,7 @@ from chaos_engine.operations.engine.shell import quote
 from chaos_engine.templates import shell_script
 
 APT = shell_script("apt")
-"""Head of every script that calls apt, behind `KEEP`."""
+"""Shell functions of every script that calls apt. They need those of `KEEP`."""
 
 
 def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[Read]:
@@ -56,7 +56,7 @@ def install_packages(
 def plan(
     present: Mapping[str, str | None], hold: Iterable[str], found: Mapping[str, PackageState]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
-    """What has to be installed, and what has to be held (again): a pure function."""
+    """Return what has to be installed, and what has to be held: a pure function."""
     missing = {
         name: version
         for name, version in sorted(present.items())
@@ -69,7 +69,7 @@ def plan(
 
 
 def compose(missing: Mapping[str, str | None], unheld: Iterable[str]) -> str:
-    """The shell script that installs and holds."""
+    """Return the shell script that installs and holds packages."""
     lines = [PRELUDE, KEEP, APT]
     if missing:
         wanted = [

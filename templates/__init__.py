@@ -24,7 +24,7 @@ _ENVIRONMENT = Environment(
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of ``templates/TEMPLATE`` with `values`; an undefined name is an error.
+    """Return the text of ``templates/TEMPLATE`` with `values`; an undefined name is an error.
 
     **Example:** ``render("10-all.conf.j2", server="192.168.1.42")``
     """

@@ -1,4 +1,4 @@
-"""What a node remembers of each change, so that it can be undone: originals and a manifest."""
+"""Note on the node what a script will change, so that undo can restore it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from chaos_engine.operations.engine.shell import quote
 from chaos_engine.templates import shell_script
 
 OTHERS = "other"
-"""Whose changes are those of operations that are called outside of any concern."""
+"""The concern under which the changes of an operation are noted that no concern has called."""
 
 KEEP = shell_script("originals")
-"""Shell functions for the scripts of operations, see `recorded`. What is noted of a concern is how
-things were before its first change: later calls of the same leave that."""
+"""Shell functions that note what a script will change; a script with them needs `recorded`.
+
+They note the state before the first change of a concern. Later changes do not touch that note."""
 
 
 def recorded(script: str) -> str:
-    """A shell script that calls functions of `KEEP`, told for which concern it works.
+    """Return a script that knows under which concern the functions of `KEEP` note its changes.
 
     A concern is known by the name of its deploy (`chaos_engine.deploys.concern`).
 

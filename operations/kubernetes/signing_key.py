@@ -1,4 +1,4 @@
-"""The key of Kubernetes' repository: judged in place, checked with apt before it is trusted."""
+"""Check the key of Kubernetes' repository: the one in place, and a new one before it is used."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ KEYRING = "/etc/apt/keyrings/kubernetes-apt-keyring.gpg"
 
 
 def repository(minor: str) -> str:
-    """The address of the repository of a minor version, as kubernetes.io documents it."""
+    """Return the address of a minor version's repository, as kubernetes.io documents it."""
     return f"https://pkgs.k8s.io/core:/stable:/v{minor}/deb/"
 
 
 def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
-    """What is wrong with the key in place, "" if nothing: a pure function.
+    """Say what is wrong with the key in place, "" for nothing: a pure function.
 
     + keyring: content of the file, ``None`` if there is none
     + signers: the IDs of the keys that signed the index that apt has, none if it has none
@@ -39,12 +39,13 @@ def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
 
 
 def check_key(minor: str, fetch: bool) -> str:
-    """Shell commands, for a transaction's `apply` behind `APT`, that fail unless apt accepts the
-    repository's index with the key.
+    """Return shell commands that fail unless apt accepts the repository's index with the key.
+
+    They belong into a transaction's `apply`, behind `APT`.
 
     + minor: minor version, ``1.36``
-    + fetch: whether the repository's own key is fetched and put in place; if it does not do, a
-      good one stays. Else the key in place is checked
+    + fetch: whether to fetch the repository's own key and put it in place. If apt does not accept
+      that, a good key in place stays. Otherwise only the key in place is checked
     """
     action = "fetched" if fetch else "verified"
     return f"url={quote(repository(minor))}\nkeyring={KEYRING}\n{_KEY}{action}\n{_DONE}"

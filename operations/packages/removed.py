@@ -1,4 +1,4 @@
-"""What a node remembers of the packages that were removed, so that it can be undone."""
+"""Note on the node which packages are removed, so that undo can install them again."""
 
 from chaos_engine.templates import shell_script
 

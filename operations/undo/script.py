@@ -1,4 +1,4 @@
-"""Shell functions by which a node is brought back, for `chaos_engine.operations.undo`."""
+"""Shell functions that undo changes on a node."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ BACK = (
     f"SHARE_SECONDS={SECONDS} SHARE_BLOCKS={MOST_BYTES // 512}\n"
     f"{CONFINED}{QUIETLY}\n{shell_script('undo')}"
 )
-"""They need those of `chaos_engine.operations.engine.originals.KEEP`; those for packages need those
-of `chaos_engine.operations.apt.APT` too."""
+"""Functions that restore files, units, packages and the like.
+
+They need those of `chaos_engine.operations.engine.originals.KEEP`. Those for packages also need
+those of `chaos_engine.operations.apt.APT`."""
 
 REINSTALL = shell_script("reinstall")
 """Shell function ``reinstall``, for a script that begins with `BACK`; ``pin`` is the file that
