@@ -334,6 +334,40 @@ def wait(target: Target, *, seconds: float = 120) -> Json:
         }
 
 
+def _at_pace(
+    pace: float,
+    clock: _Clock,
+    until: Callable[[], None],
+    act: Callable[[int, float], None],
+    once_more: bool = False,
+) -> None:
+    """Call ACT, PACE times a second, until UNTIL returns, and wait until all calls have ended.
+
+    ACT gets the number of the call from 0, and its time. A call does not wait for earlier ones.
+    With ONCE_MORE the last call begins when UNTIL has returned.
+    """
+    ending = threading.Event()
+
+    def work() -> None:
+        threads = []
+        for number in itertools.count():
+            ended = ending.wait(max(number / pace - clock.now(), 0))
+            if ended and not once_more:
+                break
+            threads.append(threading.Thread(target=act, args=(number, clock.now())))
+            threads[-1].start()
+            if ended:
+                break
+        for thread in threads:
+            thread.join()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    until()
+    ending.set()
+    worker.join()
+
+
 def beats(
     target: Target, *, until: Callable[[], None], pace: float = 1, patience: float = 10
 ) -> Json:
@@ -343,7 +377,6 @@ def beats(
     It counts as failed only then. A request does not wait for earlier ones.
     """
     clock = _Clock()
-    ending = threading.Event()
     answers: list[Json] = []
     failures: list[Json] = []
 
@@ -363,21 +396,7 @@ def beats(
                 answers.append({"at": at, "took": took, "tries": tries, "server": server})
             return
 
-    def work() -> None:
-        threads = []
-        for number in itertools.count():
-            if ending.wait(max(number / pace - clock.now(), 0)):
-                break
-            threads.append(threading.Thread(target=beat, args=(clock.now(),)))
-            threads[-1].start()
-        for thread in threads:
-            thread.join()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    until()
-    ending.set()
-    worker.join()
+    _at_pace(pace, clock, until, lambda number, at: beat(at))
     return {
         "began": clock.began,
         "elapsed": clock.now(),
@@ -396,7 +415,6 @@ def readyz(targets: Mapping[str, Target], *, until: Callable[[], None], pace: fl
     the one before is left out. The last one begins when UNTIL has returned.
     """
     clock = _Clock()
-    ending = threading.Event()
     samples: dict[int, Json] = {}
 
     def status(target: Target) -> int:
@@ -417,22 +435,7 @@ def readyz(targets: Mapping[str, Target], *, until: Callable[[], None], pace: fl
         )
         samples[number] = {"at": at, "statuses": dict(sorted(statuses.items()))}
 
-    def work() -> None:
-        threads = []
-        for number in itertools.count():
-            last = ending.wait(max(number / pace - clock.now(), 0))
-            threads.append(threading.Thread(target=sample, args=(number, clock.now())))
-            threads[-1].start()
-            if last:
-                break
-        for thread in threads:
-            thread.join()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    until()
-    ending.set()
-    worker.join()
+    _at_pace(pace, clock, until, sample, once_more=True)
     kept: list[Json] = []
     for _, found in sorted(samples.items()):
         if not kept or found["statuses"] != kept[-1]["statuses"]:
