@@ -101,14 +101,16 @@ forky: lab-packages venv
 bench: lab-packages venv .bench/ansible/.installed
 	$(BIN)/python -m tests.bench $(PARTS)
 
-# The nodes of the acceptance tests mostly wait: the unit tests go on beside them
-test: lab-packages lint python3.14
-	@mkdir -p .nox; $(BIN)/nox --session ends >.nox/ends.log 2>&1 & \
-	ends=$$!; failed=; \
+# The nodes of the acceptance tests mostly wait: what needs none of them goes on beside them
+test: lab-packages venv $(VENV)/.docs python3.14
+	@mkdir -p .nox; rm -f .nox/failed; \
+	{ $(MAKE) --no-print-directory lint || echo lint >.nox/failed; \
+	  $(BIN)/nox --session ends || echo matrix-ends >>.nox/failed; } >.nox/beside.log 2>&1 & \
+	beside=$$!; failed=; \
 	$(MAKE) --no-print-directory acceptance || failed=acceptance; \
-	wait $$ends || failed="$$failed matrix-ends"; \
-	cat .nox/ends.log; \
-	[ -z "$$failed" ] || { echo "failed: $$failed" >&2; exit 1; }
+	wait $$beside; cat .nox/beside.log; \
+	failed="$$failed $$(cat .nox/failed 2>/dev/null)"; \
+	[ -z "$${failed# }" ] || { echo "failed: $${failed# }" >&2; exit 1; }
 
 demo:
 	@tests/setup/demo
