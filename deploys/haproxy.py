@@ -11,23 +11,12 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import check_proxy_group
 from chaos_engine.deploys.site import ControllersSettings
-from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN
+from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN, SCRIPT
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
 from chaos_engine.operations.engine.arguments import Folder, ImageName, LinkName, MacAddress
 from chaos_engine.operations.files import File
-from chaos_engine.operations.haproxy import (
-    CHECKSUM,
-    CONFIG,
-    OWN,
-    SCRIPT,
-    UNIT_FILE,
-    Proxy,
-    publish_copy,
-    pull_image,
-    run_haproxy,
-    sealed,
-)
-from chaos_engine.operations.haproxy.container import UNDO
+from chaos_engine.operations.haproxy import Proxy, publish_copy, pull_image, run_haproxy, sealed
+from chaos_engine.operations.haproxy.container import CHECKSUM, CONFIG, OWN, UNDO, UNIT_FILE
 from chaos_engine.operations.macvlan_network import CONTAINER, add_hairpin_link
 from chaos_engine.templates import render
 

@@ -19,6 +19,9 @@ from chaos_engine.templates import shell_script
 APT = shell_script("apt")
 """Shell functions of every script that calls apt. They need those of `KEEP`."""
 
+INSTALL = "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages --"
+"""Shell command, for behind `APT`, that installs packages. Their names follow it."""
+
 
 def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[Read]:
     """Return what `install_packages` will observe for the same arguments."""
@@ -53,6 +56,14 @@ def install_packages(
     yield StringCommand("sh", "-c", QuoteString(recorded(compose(missing, unheld))))
 
 
+def incomplete(found: Mapping[str, PackageState], names: Iterable[str]) -> list[str]:
+    """Return those of the packages that are not there, or not completely installed.
+
+    + found: the packages that are there, by name
+    """
+    return [name for name in names if name not in found or not found[name].complete]
+
+
 def plan(
     present: Mapping[str, str | None], hold: Iterable[str], found: Mapping[str, PackageState]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
@@ -75,11 +86,7 @@ def compose(missing: Mapping[str, str | None], unheld: Iterable[str]) -> str:
         wanted = [
             name if version is None else f"{name}={version}" for name, version in missing.items()
         ]
-        lines += [
-            "refresh",
-            "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages "
-            f"-- {quote(*wanted)}",
-        ]
+        lines += ["refresh", f"{INSTALL} {quote(*wanted)}"]
     if unheld:
         lines.append(f"hold {quote(*unheld)}")
     return "\n".join([*lines, ""])

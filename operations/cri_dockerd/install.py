@@ -9,12 +9,7 @@ from chaos_engine.facts.docker import DockerInfo
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.operations import files
-from chaos_engine.operations.compatibility import (
-    misfit,
-    oldest_docker,
-    outdated,
-    speaks_api_1_44,
-)
+from chaos_engine.operations.compatibility import misfit, oldest_docker, outdated, speaks_api_1_44
 from chaos_engine.operations.cri_dockerd.tarball import MACHINES
 from chaos_engine.operations.engine.arguments import ImageName, Version
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -31,25 +26,16 @@ SOCKET = "/etc/systemd/system/cri-docker.socket"
 UNITS = (Unit("cri-docker.socket"), Unit("cri-docker.service", reads=(PROGRAM,)))
 
 
-def reads(
-    version: str,
-    program: Callable[[str], bytes],
-    infra_image: str | None = None,
-    rolling: Rolling | None = None,
-) -> list[Read]:
-    """Return what `install_cri_dockerd` will observe for the same arguments."""
-    # secret, so that --diff does not read and show the program
-    wanted = [File(PROGRAM, b"", secret=True), *_units(infra_image)]
-    return [
+@converge(
+    reads=lambda version, program, infra_image=None, rolling=None: [
         READ,
         Read.of(Node),
         Read.of(DockerInfo),
         Read.of(Packages, names=("docker.io",)),
-        *files.reads(wanted, units=UNITS),
+        # secret, so that --diff does not read and show the program
+        *files.reads([File(PROGRAM, b"", secret=True), *_units(infra_image)], units=UNITS),
     ]
-
-
-@converge(reads=reads)
+)
 def install_cri_dockerd(
     version: Version,
     program: Callable[[str], bytes],
@@ -59,15 +45,15 @@ def install_cri_dockerd(
     """Have cri-dockerd installed and running in this version, with its socket.
 
     + version: as in ``cri-dockerd --version``
-    + program: function that returns the program for an architecture (``"arm64"``). It is called
-      before anything is changed, so its errors come first. The program is sent only if the node's
-      differs
+    + program: function that returns the program's content for an architecture (``"arm64"``). It is
+      called before anything is changed, so that its errors stop the run then. The program is sent
+      only if the node's differs
     + infra_image: image of the pause container of each pod, ``None`` for cri-dockerd's default
     + rolling: how a node that has joined a cluster leaves it for a restart of cri-dockerd
 
     Raises `NodeError` for an architecture without release, and for a Docker that this version
-    cannot talk to. The script checks whether Docker is installed, so an earlier operation of the
-    same run may install it.
+    cannot talk to. Whether Docker is installed is checked when the units are started, so an earlier
+    operation of the same run may install it.
 
     **Example:** ``install_cri_dockerd(name="Run cri-dockerd", version="0.4.3", program=program)``
     """
@@ -91,7 +77,7 @@ def install_cri_dockerd(
 
 
 def check(version: str) -> str:
-    """Return the shell command that refuses a program which reports another version."""
+    """Return the shell command that fails if the new program reports another version."""
     new = File(PROGRAM, b"").staged
     return (
         f"test ! -e {new} || {{ said=$(timeout 10 {new} --version 2>&1 | head -n 1); "
@@ -100,7 +86,10 @@ def check(version: str) -> str:
 
 
 def compose(version: str) -> str:
-    """Return the shell script that checks Docker and its version before the units are started."""
+    """Return the shell script that fails without a Docker that cri-dockerd can talk to.
+
+    It runs before the units are started.
+    """
     limits = f'[ "${{found%%.*}}" -ge {oldest_docker(version)} ]'
     if not speaks_api_1_44(version):
         limits += " && case $found in 29.[0-2].*) false ;; esac"

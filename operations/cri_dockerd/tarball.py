@@ -1,6 +1,6 @@
 """Extract and check the program in a release tarball of cri-dockerd.
 
-It is neither run nor written to a disk of this computer.
+This computer neither runs the program nor writes it to a disk.
 """
 
 from __future__ import annotations
@@ -24,24 +24,18 @@ MACHINES = {"amd64": 62, "arm64": 183}
 # cri-dockerd publishes no checksums. These are kubespray's: cri_dockerd_archive_checksums in
 # https://github.com/kubernetes-sigs/kubespray/blob/118b2dce02d3e5730461c8ba8c91cd9dd5dc0b10/roles/kubespray_defaults/vars/main/checksums.yml
 CHECKSUMS = {
-    "cri-dockerd-0.3.17.amd64.tgz": "5568d571c2cfee7a31ce0b35b7fcc65b"
-    "96c85b573ee6645151c4d022ed92a626",
-    "cri-dockerd-0.3.17.arm64.tgz": "761ee6db946ff2c8da04e57833dbbca8"
-    "e5c38bc3f5b8e84bda689b1b7260c36f",
-    "cri-dockerd-0.3.18.amd64.tgz": "937578ddcdb28c71afded3fda25d555e"
-    "0c9e6d396668977ff98228d55886dc79",
-    "cri-dockerd-0.3.18.arm64.tgz": "d16204a4f01685ba67319adb3acc6a6f"
-    "3e62d8bcfd87bc67f5e08f7332515a9d",
-    "cri-dockerd-0.3.20.amd64.tgz": "2ce46d6bbd7f6a7e06e211836c201fdc"
-    "2311111913eccc63a03f6ef4fe1958fc",
-    "cri-dockerd-0.3.20.arm64.tgz": "e6b4661c51c832ee1cbbb75d1c8b086f"
-    "a803acc153d400454c3b8cf324547d89",
-    "cri-dockerd-0.3.21.amd64.tgz": "6c35838bc4b1aef74f9113670e114ca7"
-    "29a5f295f9457b226791e18e86e91698",
-    "cri-dockerd-0.3.21.arm64.tgz": "35de6b1e8eba11d8ba6d71fa7499cb3d"
-    "610a1e7b866c9d43b7f87029e3a769cd",
+    f"cri-dockerd-{release}.tgz": sha256
+    for release, sha256 in (
+        ("0.3.17.amd64", "5568d571c2cfee7a31ce0b35b7fcc65b96c85b573ee6645151c4d022ed92a626"),
+        ("0.3.17.arm64", "761ee6db946ff2c8da04e57833dbbca8e5c38bc3f5b8e84bda689b1b7260c36f"),
+        ("0.3.18.amd64", "937578ddcdb28c71afded3fda25d555e0c9e6d396668977ff98228d55886dc79"),
+        ("0.3.18.arm64", "d16204a4f01685ba67319adb3acc6a6f3e62d8bcfd87bc67f5e08f7332515a9d"),
+        ("0.3.20.amd64", "2ce46d6bbd7f6a7e06e211836c201fdc2311111913eccc63a03f6ef4fe1958fc"),
+        ("0.3.20.arm64", "e6b4661c51c832ee1cbbb75d1c8b086fa803acc153d400454c3b8cf324547d89"),
+        ("0.3.21.amd64", "6c35838bc4b1aef74f9113670e114ca729a5f295f9457b226791e18e86e91698"),
+        ("0.3.21.arm64", "35de6b1e8eba11d8ba6d71fa7499cb3d610a1e7b866c9d43b7f87029e3a769cd"),
+    )
 }
-
 
 MIB = 1 << 20
 # A release is a folder with one Go program of some tens of MB, packed to a third of that. The
@@ -61,9 +55,9 @@ def extract(data: bytes, sha256: str, architecture: str) -> bytes:
     + sha256: the checksum that the tarball shall have, in hex
     + architecture: the node's architecture, as dpkg names it
 
-    The tarball is unpacked as a stream, so only the program takes memory. Raises ``ValueError``
-    that says what is wrong: another checksum, an incomplete tarball, a member that leads out of it
-    or is no plain file, more content than the limits above, no program for the architecture.
+    The tarball is unpacked as a stream, so only the program takes memory. Raises ``ValueError`` for
+    another checksum, an incomplete tarball, a member that leads out of it or is no plain file, more
+    content than the limits above, and a program for another architecture or none.
 
     **Example:** ``extract(Path("cri-dockerd-0.3.17.arm64.tgz").read_bytes(), sha256, "arm64")``
     """
@@ -88,7 +82,7 @@ def extract(data: bytes, sha256: str, architecture: str) -> bytes:
 
 
 class _Bounded(io.RawIOBase):
-    """The unpacked stream. To read more bytes than `allow` has granted raises ``ValueError``."""
+    """The unpacked stream of a tarball, from which only as many bytes are read as are allowed."""
 
     def __init__(self, source: gzip.GzipFile) -> None:
         self._source, self._left = source, _MAX_BESIDE
@@ -107,7 +101,10 @@ class _Bounded(io.RawIOBase):
 
 
 def _program(tar: tarfile.TarFile, archive: _Bounded) -> bytes | None:
-    """Check all members and return the program, ``None`` if there is none."""
+    """Check all members of the tarball and return the program, ``None`` if there is none.
+
+    Raises ``ValueError`` for a member that is not allowed, and for too many or too large ones.
+    """
     program, unpacked = None, 0
     for number, member in enumerate(tar, 1):
         _check_member(member)

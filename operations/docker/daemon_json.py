@@ -1,11 +1,11 @@
-"""Merge Docker's configuration file, and find in it what Docker or Kubernetes cannot work with."""
+"""Merge Docker's configuration file, and find the options with which no pod would run."""
 
 from __future__ import annotations
 
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ _NAMES = {
     "-b": "bridge",
 }
 
+# Of the log driver json-file
 _LOG_OPTS = (
     *("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"),
     *("mode", "max-buffer-size"),
@@ -53,21 +54,15 @@ class Options:
 def merge(found: bytes | None, options: Options) -> bytes:
     """Return the content of daemon.json with these options set, and all other keys kept.
 
-    + found: the content that is there, ``None`` if there is no file. It is returned byte for byte
-      if it says the same already
+    + found: the content of the file on the node, ``None`` if there is no file. It is returned byte
+      for byte if it has these options already
 
-    Raises `NodeError` if what was found is not a JSON object.
+    Raises `NodeError` if `found` is not a JSON object, or if a key has a value of another type than
+    Docker takes.
     """
-    config = parse(found) if found and found.strip() else {}
-    exec_opts = _given(config, "exec-opts", [])
-    log_opts = _given(config, "log-opts", {})
-    storage_opts = _given(config, "storage-opts", [])
-    if not isinstance(exec_opts, list) or not isinstance(log_opts, dict):
-        raise NodeError(
-            f"{CONFIG}: exec-opts is not a list or log-opts is not an object; fix it by hand"
-        )
-    if not isinstance(storage_opts, list):
-        raise NodeError(f"{CONFIG}: storage-opts is not a list; fix it by hand")
+    config = parse(found)
+    exec_opts, log_opts = _value(config, "exec-opts", list), _value(config, "log-opts", dict)
+    storage_opts = _value(config, "storage-opts", list)
     if config.get("log-driver", "json-file") != "json-file":
         log_opts = {}  # options of another log driver
     log_opts = {
@@ -97,16 +92,28 @@ def merge(found: bytes | None, options: Options) -> bytes:
         merged["live-restore"] = options.live_restore
     if found and merged == config and not found.startswith(BOM_UTF8):
         return found
-    text = json.dumps(merged, indent=2, ensure_ascii=False)
-    try:
-        return text.encode() + b"\n"
-    except UnicodeEncodeError:  # lone surrogates, which JSON can hold as escapes
-        return json.dumps(merged, indent=2).encode() + b"\n"
+    return _dump(merged)
 
 
-def _given(config: Mapping[str, Any], key: str, default: Any) -> Any:
+def _value(config: Mapping[str, Any], key: str, kind: type[list[Any] | dict[str, Any]]) -> Any:
+    """Return the value of a key, an empty list or dictionary if the key is not set.
+
+    Raises `NodeError` if the value is of another type.
+    """
     value = config.get(key)
-    return default if value is None else value
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        what = "a list" if kind is list else "an object"
+        raise NodeError(f"{CONFIG}: {key} is not {what}; fix it by hand")
+    return value
+
+
+def _dump(config: Mapping[str, Any]) -> bytes:
+    """Return the content of a daemon.json that has these keys."""
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    # A string of JSON can hold half a character (a lone surrogate). It is written as an escape
+    return text.encode(errors="backslashreplace") + b"\n"
 
 
 def _name(option: object) -> str:
@@ -115,9 +122,9 @@ def _name(option: object) -> str:
 
 
 def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
-    """Say what Docker accepts, but Kubernetes or our own options do not work with.
+    """Say which options Docker accepts, but Kubernetes or our own options do not work with.
 
-    + config: what daemon.json shall say
+    + config: the keys that daemon.json shall have
     + flags: options of dockerd's command line, each with the file that has it
     """
     found = []
@@ -165,49 +172,49 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
 
 
 def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
-    """Say what Docker refuses at its start in a merged daemon.json: a pure function.
+    """Say for which options of a merged daemon.json Docker refuses to start: a pure function.
 
     + docker: the major release of the Docker that is installed, ``None`` if none is
 
     ``dockerd --validate`` does not find these: it says "configuration OK". Tried with Docker 26.1.5
     (Debian) and 29.7.2.
     """
-    return [f"{CONFIG}: {problem}" for problem in _refusals(config, docker)]
-
-
-def _refusals(config: Mapping[str, Any], docker: int | None) -> Iterator[str]:
-    for option in _list(config.get("storage-opts")):
-        name = option.partition("=")[0].strip().lower()
-        gone = name == "overlay2.override_kernel_check" and (docker is None or docker >= 24)
-        if gone or not name.startswith("overlay2."):
-            yield f"storage-opts has {option}, which {DRIVER} does not know; remove it"
+    found = []
+    for option in _value(config, "storage-opts", list):
+        name = _name(option)
+        removed = name == f"{DRIVER}.override_kernel_check" and (docker is None or docker >= 24)
+        if removed or not name.startswith(f"{DRIVER}."):
+            found.append(f"storage-opts has {option}, which {DRIVER} does not know; remove it")
     for name in config.get("log-opts") or ():
         if name not in _LOG_OPTS and not name.startswith("cache-"):
-            yield f"log-opts has {name}, which json-file does not know; remove it"
+            found.append(f"log-opts has {name}, which json-file does not know; remove it")
     runtime, runtimes = config.get("default-runtime"), config.get("runtimes")
-    if (
-        isinstance(runtime, str)
-        and re.fullmatch(r"[\w-]+", runtime)
-        and runtime not in ("runc", *(runtimes if isinstance(runtimes, dict) else ()))
-    ):
-        yield f"default-runtime is {runtime}, which is not among the runtimes; remove it or add it"
-    for one, other in (("bridge", "bip"), ("bridge", "bip6")):
-        if config.get(one) and config.get(other):
-            yield f"{one} and {other} exclude each other; remove one of them"
+    known = ("runc", *(runtimes if isinstance(runtimes, dict) else ()))
+    if isinstance(runtime, str) and re.fullmatch(r"[\w-]+", runtime) and runtime not in known:
+        found.append(
+            f"default-runtime is {runtime}, which is not among the runtimes; remove it or add it"
+        )
+    for key in ("bip", "bip6"):
+        if config.get("bridge") and config.get(key):
+            found.append(f"bridge and {key} exclude each other; remove one of them")
     if config.get("icc") is False and config.get("iptables") is False:
-        yield "icc is false, for which Docker needs iptables, and iptables is false; remove one"
-
-
-def _list(found: Any) -> list[str]:
-    return [str(one) for one in found] if isinstance(found, list) else []
+        found.append(
+            "icc is false, for which Docker needs iptables, and iptables is false; remove one"
+        )
+    return [f"{CONFIG}: {problem}" for problem in found]
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no value")
 
 
-def parse(found: bytes) -> dict[str, Any]:
-    """Return the object in the file. Raises `NodeError` if it is not a JSON object."""
+def parse(found: bytes | None) -> dict[str, Any]:
+    """Return the object in the file, {} for an empty file or none.
+
+    Raises `NodeError` if the content is not a JSON object.
+    """
+    if not found or not found.strip():
+        return {}
     try:
         config = json.loads(found, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -220,26 +227,24 @@ def parse(found: bytes) -> dict[str, Any]:
 
 
 def without_options(current: bytes, original: bytes, written: bytes) -> bytes | None:
-    """Return a daemon.json with our changes undone, and those of others kept.
+    """Return the content of daemon.json with our changes undone, and changes of others kept.
 
-    + current: the file as it is now
+    + current: the content as it is now
     + original: as it was before the first change, empty if there was none
     + written: as this package wrote it last
 
-    Returns ``None`` for no file: there was none before, and no key is left.
+    Returns ``None`` if the file shall be removed: there was none before, and no key is left.
     """
-    now, before, then = (
-        parse(data) if data and data.strip() else {} for data in (current, original, written)
-    )
-    rest = _options(now, before, then)
+    now, before, then = (parse(data) for data in (current, original, written))
+    rest = _changed_back(now, before, then)
     if rest == now:
         return current
     if not original and not rest:
         return None
-    return json.dumps(rest, indent=2, ensure_ascii=False).encode() + b"\n"
+    return _dump(rest)
 
 
-def _options(
+def _changed_back(
     now: Mapping[str, Any], before: Mapping[str, Any], then: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return `now` with each key that changed from `before` to `then` changed back.
@@ -252,7 +257,7 @@ def _options(
         if was == ours:
             continue
         if isinstance(ours, dict) and isinstance(found, dict) and found != ours:
-            restored: Any = _options(found, was if isinstance(was, dict) else {}, ours)
+            restored: Any = _changed_back(found, was if isinstance(was, dict) else {}, ours)
         elif isinstance(ours, list) and isinstance(found, list) and found != ours:
             old = was if isinstance(was, list) else []
             restored = [x for x in found if x not in ours or x in old]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,19 +13,10 @@ from chaos_engine.facts.docker_service import DockerService
 from chaos_engine.facts.files import Content, Present
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.operations import files
-from chaos_engine.operations.apt import APT
+from chaos_engine.operations.apt import APT, incomplete
 from chaos_engine.operations.compatibility import major
-from chaos_engine.operations.docker.daemon_json import (
-    CONFIG,
-    DRIVER,
-    Options,
-    conflicts,
-    contradictions,
-    merge,
-    parse,
-    refusals,
-    without_options,
-)
+from chaos_engine.operations.docker import daemon_json
+from chaos_engine.operations.docker.daemon_json import CONFIG, DRIVER, Options
 from chaos_engine.operations.docker.daemon_json_keys import invalid_keys
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, differences, listed
@@ -38,7 +29,7 @@ from chaos_engine.operations.undo import Undo
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
 CLIENT = "/usr/bin/docker"
 CNI = "/etc/cni/net.d"
-"""Folder in which containerd looks for network configurations. Nothing here uses it."""
+"""Folder in which containerd looks for network configurations. This package puts none there."""
 
 # docker-ce is Docker's own package; the others are the distribution's
 _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "containerd", "runc")
@@ -47,8 +38,8 @@ _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "contain
 _RECOMMENDED = """apart apt-cache depends docker.io |
   awk '$1 == "Recommends:" && $2 == "docker-cli" { print $2 }'"""
 
-# A daemon that answers may still run with another driver, set elsewhere. containerd's image store
-# reports the same driver name as the storage driver; only its DriverStatus has a driver-type
+# A daemon that answers may still run with another driver, which is set elsewhere. The image store
+# of containerd has the same driver name; only its DriverStatus has a driver-type
 _READY = f"""\
 said=$(timeout 60 sh -c 'until
   timeout 10 docker info --format "{{{{.CgroupDriver}}}} {{{{.Driver}}}}\
@@ -61,7 +52,7 @@ do sleep 1; done') || said='nothing in 60 s'
 
 UNIT = Unit("docker.service", reads=(CONFIG,), ready=_READY)
 
-# Exists since Docker 23. It looks for docker-proxy on its PATH
+# Docker has --validate since version 23. It looks for docker-proxy on its PATH
 _CHECK = f'dockerd --validate --config-file "$stage"{CONFIG}'
 
 
@@ -85,11 +76,11 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
     + options: what daemon.json shall say; its other keys stay as they are
     + rolling: how a node that has joined a cluster leaves it for a restart of Docker
 
-    daemon.json is written before the package is installed: Docker starts while it is installed, and
-    would lay out its storage with other defaults. Docker is restarted only if it runs with another
-    configuration. Its old file is restored if it does not answer within 60 seconds. Raises
-    `NodeError` where docker-ce is installed, or where Docker would not start, or not serve
-    Kubernetes, with the merged file.
+    daemon.json is written before the package is installed, because the installation starts Docker:
+    without the file Docker would lay out its storage with other defaults. Docker is restarted only
+    if it runs with another configuration. If it does not answer within 60 seconds then, the old
+    file is restored. Raises `NodeError` where docker-ce is installed, and where Docker would not
+    start, or not serve Kubernetes, with the merged file.
 
     **Example:** ``install_docker(name="Run Docker", options=Options("10m", 3))``
     """
@@ -100,81 +91,93 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
             "the node and remove it first: apt-get remove docker-ce"
         )
     before = observe(Content, path=CONFIG)
-    content = merge(before, options)
+    content = daemon_json.merge(before, options)
     config = json.loads(content)
     service = observe(DockerService)
-    package = found.get("docker.io")
-    installed = major(package.version) if package is not None else None
-    validates = package is not None and package.complete and (installed or 0) >= 23
-    start_problems = [
-        *([service.problem] if service.problem else []),
-        *conflicts(config, service.flags),
-        *refusals(config, installed),
+    installed = major(found["docker.io"].version) if "docker.io" in found else None
+    validates = not incomplete(found, ["docker.io"]) and (installed or 0) >= 23
+    problems = [
+        service.problem,
+        *daemon_json.conflicts(config, service.flags),
+        *daemon_json.refusals(config, installed),
         *([] if validates else invalid_keys(config)),
     ]
-    if start_problems:
-        raise NodeError(f"Docker would not start: {'; '.join(start_problems)}")
-    work_problems = contradictions(config, service.flags)
-    if work_problems:
-        raise NodeError("; ".join(work_problems))
-    written = _files(options, content)
+    if any(problems):
+        raise NodeError(f"Docker would not start: {'; '.join(filter(None, problems))}")
+    if problems := daemon_json.contradictions(config, service.flags):
+        raise NodeError("; ".join(problems))
     rolling = rolling or Rolling()
-    todo = files.decide(written, units=[UNIT])
+    todo = files.decide(_files(options, content), units=[UNIT])
     todo = replace(todo, why=tuple(_with_changes(one, before, config) for one in todo.why))
     restarts = bool(todo.restart)
     drained = node_standing(rolling).joined and rolling.kubectl is not None
     for message in warnings(observe(DockerInfo), config, restarts and not drained):
         warn(message)
     check = _CHECK if validates and content != before else ""
-    apply = compose(found, observe(Present, path=CLIENT))
-    repairs = [of_hold(name) for name in _unheld(found)]
+    install, unheld = packages_to_change(found, observe(Present, path=CLIENT))
+    apply = compose(install, unheld)
+    because(*listed("install", install), *listed("hold", unheld))
     commands = files.transaction(
-        todo, check, apply, noop="Docker runs as wanted", force=bool(apply), repairs=repairs
+        todo,
+        check,
+        apply,
+        noop="Docker runs as wanted",
+        force=bool(apply),
+        repairs=[of_hold(name) for name in unheld if name in found],
     )
-    because(*why(found, observe(Present, path=CLIENT)))
-    yield from in_turn(commands, rolling, stops_pods=restarts or installs_docker(found))
+    # the installation of these restarts Docker
+    restarts = restarts or not {"docker.io", "containerd", "runc"}.isdisjoint(install)
+    yield from in_turn(commands, rolling, stops_pods=restarts)
 
 
 def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
-    """Return a reason of a plan; the one for daemon.json says which keys change."""
+    """Return the reason with the keys that change if it is the one for daemon.json.
+
+    + reason: one of a plan's reasons; every other is returned as it is
+    + before: the content of daemon.json on the node, ``None`` if there is no file
+    + config: the keys that daemon.json shall have
+    """
     if before is None or not reason.startswith(f"write {CONFIG} (other"):
         return reason
-    changes = differences(parse(before) if before.strip() else {}, config)
+    changes = differences(daemon_json.parse(before), config)
     return f"write {CONFIG}: {', '.join(changes) or 'its form only'}"
 
 
-def why(found: Mapping[str, PackageState], client: bool) -> Iterator[str]:
-    """Say what has to be installed and held: a pure function.
-
-    + found, client: as `compose` takes them
-    """
-    missing = _missing(found)
-    interrupted = [n for n in ("containerd", "runc") if n in found and not _complete(found[n])]
-    yield from listed("install", [*missing, *interrupted, *([] if client else ["docker-cli"])])
-    unheld = _unheld(found)
-    yield from listed("hold", unheld if "docker.io" in found else ["docker.io", *unheld])
-
-
-def compose(found: Mapping[str, PackageState], client: bool) -> str:
-    """Return the shell script that installs and holds what is missing, "" if nothing is.
+def packages_to_change(
+    found: Mapping[str, PackageState], client: bool
+) -> tuple[list[str], list[str]]:
+    """Return the packages to install, and those to hold: a pure function.
 
     + found: the packages that are there, by name
     + client: whether the command ``docker`` is there; some distributions package it apart
+
+    If the installation of containerd or runc was interrupted, these are to be installed too.
     """
-    # An installed package is not named: apt would upgrade it, even if it is held
-    missing = _missing(found)
-    install = bool(missing) or not client or _interrupted(found)
-    if not install and not _unheld(found):
+    runtimes = [name for name in ("containerd", "runc") if name in found]
+    install = incomplete(found, ["docker.io", "ca-certificates", *runtimes])
+    hold = [] if "docker.io" in found else ["docker.io"]
+    hold += [name for name in ("docker.io", "docker-cli") if name in found and not found[name].held]
+    return [*install, *([] if client else ["docker-cli"])], hold
+
+
+def compose(install: Iterable[str], hold: Iterable[str]) -> str:
+    """Return the shell script that installs and holds packages, "" if there are none.
+
+    + install, hold: as `packages_to_change` returns them
+    """
+    install, lines = [*install], [APT]
+    if not install and not [*hold]:
         return ""
-    lines = [APT]
     if install:
         get = "apt install --no-install-recommends --allow-change-held-packages"
+        # apt finishes interrupted installations by itself. It would upgrade a package that is
+        # named, even if it is held
+        named = [name for name in install if name in ("docker.io", "ca-certificates")]
         # containerd makes this folder when it starts. No package owns it, so undo has to know of it
-        lines.append(f"folders {CNI}/any; settle")
-        lines.append("refresh")
-        if missing or _interrupted(found):
-            also = [] if client else [f"$({_RECOMMENDED})"]
-            lines.append(" ".join([get, *missing, *also]))
+        lines += [f"folders {CNI}/any; settle", "refresh"]
+        if install != ["docker-cli"]:
+            also = [f"$({_RECOMMENDED})"] if "docker-cli" in install else []
+            lines.append(" ".join([get, *named, *also]))
         lines.append(f"test -x {CLIENT} || {get} docker-cli")
     lines.append(
         "for one in docker.io docker-cli; do\n"
@@ -183,34 +186,6 @@ def compose(found: Mapping[str, PackageState], client: bool) -> str:
         "done"
     )
     return "\n".join(lines)
-
-
-def installs_docker(found: Mapping[str, PackageState]) -> bool:
-    """Tell whether Docker itself has to be installed, which restarts it."""
-    return not _complete(found.get("docker.io")) or _interrupted(found)
-
-
-def _unheld(found: Mapping[str, PackageState]) -> list[str]:
-    """Return the packages of Docker that are installed and not held."""
-    names = ("docker.io", "docker-cli")
-    return [name for name in names if name in found and not found[name].held]
-
-
-def _interrupted(found: Mapping[str, PackageState]) -> bool:
-    """Tell whether the installation of containerd or runc was interrupted.
-
-    Then apt is called, even without a package to install: each call finishes such installations.
-    """
-    return any(name in found and not found[name].complete for name in ("containerd", "runc"))
-
-
-def _missing(found: Mapping[str, PackageState]) -> list[str]:
-    """Return the packages that every node needs and that are not completely installed."""
-    return [name for name in ("docker.io", "ca-certificates") if not _complete(found.get(name))]
-
-
-def _complete(package: PackageState | None) -> bool:
-    return package is not None and package.complete
 
 
 def _files(options: Options, content: bytes) -> list[File]:
@@ -225,11 +200,11 @@ def _files(options: Options, content: bytes) -> list[File]:
 
 
 def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -> Iterator[str]:
-    """Say what a change does to the containers that are there.
+    """Say what happens to the containers that are there: a pure function.
 
     + engine: Docker as it runs, ``None`` if it does not
     + config: what daemon.json shall say
-    + restarts: whether Docker has to restart without a drain before
+    + restarts: whether Docker has to restart without a drain of the node before
     """
     if engine is None or not engine.containers:
         return
@@ -251,6 +226,6 @@ UNDO = Undo(
     needed_when_joined=True,
     note="Docker's images, containers and volumes stay in its data folder, /var/lib/docker unless "
     "it was set",
-    take_out={CONFIG: without_options},
+    take_out={CONFIG: daemon_json.without_options},
     purged={"docker.io": "stop_containers"},
 )

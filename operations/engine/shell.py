@@ -13,6 +13,13 @@ def quote(*words: str) -> str:
     return StringCommand(*(QuoteString(word) for word in words)).get_raw_value()
 
 
+NEEDS_DOCKER = """\
+command -v docker >/dev/null || {
+  echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
+}
+"""
+"""Shell commands that end a script on a node without Docker."""
+
 QUIETLY = r"""quietly() { # COMMAND: run it; print what tells of its progress, and the
   # end if it fails; all is in $said
   {

@@ -4,30 +4,7 @@
 The deploy `chaos_engine.deploys.haproxy` calls them.
 """
 
-from chaos_engine.operations.haproxy.container import (
-    CHECKSUM,
-    CONFIG,
-    OWN,
-    RUN,
-    SCRIPT,
-    UNIT_FILE,
-    Proxy,
-    pull_image,
-    run_haproxy,
-    sealed,
-)
+from chaos_engine.operations.haproxy.container import Proxy, pull_image, run_haproxy, sealed
 from chaos_engine.operations.haproxy.shared_copy import publish_copy
 
-__all__ = [
-    "CHECKSUM",
-    "CONFIG",
-    "OWN",
-    "RUN",
-    "SCRIPT",
-    "UNIT_FILE",
-    "Proxy",
-    "publish_copy",
-    "pull_image",
-    "run_haproxy",
-    "sealed",
-]
+__all__ = ["Proxy", "publish_copy", "pull_image", "run_haproxy", "sealed"]

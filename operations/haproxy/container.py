@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from pyinfra.api.command import QuoteString, StringCommand
-
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
 from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
@@ -26,13 +24,11 @@ from chaos_engine.operations.engine.arguments import (
     MacAddress,
 )
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import KEEP, recorded
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.engine.repairs import of_docker, tell
-from chaos_engine.operations.engine.shell import QUIETLY, quote
+from chaos_engine.operations.engine.repairs import of_docker
+from chaos_engine.operations.engine.shell import NEEDS_DOCKER, QUIETLY, quote
 from chaos_engine.operations.files import File, Plan, Unit
-from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
+from chaos_engine.operations.macvlan_network.commands import CONTAINER, SERVICE
 from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -45,11 +41,11 @@ between two renames would leave it beside another configuration, and HAProxy wou
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
+MOUNTS = {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
+"""The folders that are mounted into the container: the node's folder by the container's."""
+
+# Pulls the image $1
 _PULL = f"""\
-{PRELUDE}{KEEP}command -v docker >/dev/null || {{
-  echo "Docker is not installed; deploy chaos_engine.deploys.docker first" >&2; exit 1
-}}
-fixes "$2"; note image pulled "$1"; settle
 # After an interruption Docker may have layers whose files are empty. A pull takes them for present,
 # even if no image has them. Removing the pulled image removes them too
 if grep -qxFs -e "$1" {PULLING}; then
@@ -65,7 +61,6 @@ for pause in 2 10 0; do
     echo "$said"
     durable
     rm -f -- {PULLING}; sync -- "$STATE_DIR"
-    fixed
     exit 0
   fi
   # the registry has answered, and would give the same answer again
@@ -102,35 +97,31 @@ class Proxy:
     mac: MacAddress
     sockets: AbsolutePath | None = None
 
-    @property
-    def mounts(self) -> dict[str, str]:
-        """Return the folders that are mounted into it: the node's folder by the container's."""
-        return {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
-
 
 @converge(reads=lambda image: [Read.of(Image, image=image), Read.of(Repairs)])
 def pull_image(image: ImageName) -> Commands:
     """Have an image on the node. It is pulled if it is absent, never again, and never at boot.
 
-    + image: its name with a tag, a digest, or both. With a digest Docker computes the digest of
-      what the registry sends and takes no other image; the tag is then for people only
+    + image: its name with a tag, a digest, or both. With a digest, Docker takes no image with
+      another digest, and the tag is for people only
 
     Raises `NodeError` if Docker does not answer during a run.
 
     **Example:** ``pull_image(name="Pull HAProxy's image", image="haproxy:3.0")``
     """
     found = observe(Image, image=image)
-    state, host = current()
-    if found is None and state.is_executing:
+    if found is None and current()[0].is_executing:
         raise NodeError("Docker is installed but does not answer; look at journalctl -u docker")
-    if found != "":
-        host.noop(f"{image}: {found or 'unknown, as Docker does not run'}")
-        return
-    because(f"pull {image}")
-    repair = of_docker("image", image, image)
-    tell([repair])
-    words = ("sh", QuoteString(image), QuoteString(repair.line))
-    yield StringCommand("sh -c", QuoteString(recorded(_PULL)), *words)
+    if found == "":
+        because(f"pull {image}")
+    yield from files.transaction(
+        Plan(),
+        apply=f"set -- {quote(image)}\n{_PULL}",
+        noop=f"{image}: {found or 'unknown, as Docker does not run'}",
+        force=found == "",
+        before=f"{NEEDS_DOCKER}note image pulled {quote(image)}",
+        repairs=[of_docker("image", image, image)],
+    )
 
 
 def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
@@ -153,24 +144,25 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     + proxy: how the container shall be
     + wanted: the start script, the unit, and the configuration under `OWN`, `sealed`
 
-    HAProxy checks a new configuration in the same image, then reloads it: no connection is cut.
-    A container that differs from `proxy` is made anew. A container of another name that was the
-    proxy until now is replaced. Raises `NodeError` if somebody else has the address.
+    A new configuration is checked by HAProxy in the same image, and then reloaded: no connection is
+    cut. A container that differs from `proxy` is made anew. A container that was the proxy until
+    now under another name is replaced. Raises `NodeError` if another machine or another container
+    has the address.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
     wanted = tuple(wanted)
+    parent = observe(Interface, interface=proxy.parent)
+    if parent and parent.mac == proxy.mac:
+        raise NodeError(
+            f"{setting('vip_mac')}: {proxy.mac} is the MAC address of {proxy.parent}; choose "
+            "another one"
+        )
     network = (observe(DockerNetworks) or {}).get(proxy.network)
     problem = container_conflict(proxy, network)
     if not problem and not predecessors(proxy, network):
         owners = observe(AddressOwners, addresses=((str(proxy.vip), CONTAINER),))
         problem = address_conflict(proxy, owners.get(str(proxy.vip), ""))
-    parent = observe(Interface, interface=proxy.parent)
-    if parent and parent.mac == proxy.mac:
-        problem = (
-            f"{setting('vip_mac')}: {proxy.mac} is the MAC address of {proxy.parent}; choose "
-            "another one"
-        )
     if problem:
         raise NodeError(problem)
     config = next((file for file in wanted if file.path == f"{OWN}/{CONFIG}"), None)
@@ -199,26 +191,24 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
 
 
 def sealed(text: str) -> str:
-    """Return the configuration with its checksum in a last line.
+    """Return HAProxy's configuration with its checksum in a last line.
 
-    The start script runs no configuration with another checksum.
+    The start script runs a configuration only if it has this checksum.
     """
     return f"{text}{CHECKSUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
-    """Return the containers of this node that are the proxy under another name.
+    """Return the names of the containers on this node that are the proxy under another name.
+
+    + network: the macvlan network, ``None`` if there is none
 
     They have the proxy's address and its MAC address. The start script removes them.
     """
-    found = network.containers.items() if network else ()
-    return [
-        name
-        for name, address in found
-        if name != CONTAINER
-        and network
-        and (address, network.macs.get(name)) == (str(proxy.vip), proxy.mac)
-    ]
+    if network is None:
+        return []
+    same = [name for name, address in network.containers.items() if address == str(proxy.vip)]
+    return [name for name in same if name != CONTAINER and network.macs.get(name) == proxy.mac]
 
 
 def container_conflict(proxy: Proxy, network: DockerNetwork | None) -> str:
@@ -253,7 +243,7 @@ def address_conflict(proxy: Proxy, owner: str) -> str:
 
 
 def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None) -> list[str]:
-    """Say what of the container is not as wanted: a pure function.
+    """Say how the container differs from the wanted one: a pure function.
 
     + found: the container, ``None`` if there is none
     + image_id: the id of the wanted image on the node; "" or ``None`` if that is not known
@@ -265,7 +255,7 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
         differs.append(f"it runs {found.image} ({found.image_id[:19]})")
     if found.addresses != {proxy.network: (str(proxy.vip), proxy.mac)}:
         differs.append(f"it has the addresses {found.addresses}")
-    if found.mounts != proxy.mounts:
+    if found.mounts != MOUNTS:
         differs.append(f"it has the mounts {found.mounts}")
     return differs
 
@@ -273,7 +263,10 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
 def with_restart(todo: Plan, differences: list[str]) -> Plan:
     """Return the plan with a restart of the unit if its container differs.
 
-    The restart makes the container anew. systemd cannot know of it: the unit's files are as wanted.
+    + differences: as the function of this name returns them
+
+    The restart makes the container anew. The plan alone lacks it where the unit's files are as
+    wanted.
     """
     if differences and UNIT not in (*todo.start, *todo.restart):
         return replace(todo, restart=(*todo.restart, UNIT))
@@ -281,10 +274,10 @@ def with_restart(todo: Plan, differences: list[str]) -> Plan:
 
 
 def check(todo: Plan, image: str) -> str:
-    """Return the command that refuses the new files, "" if none of them has to be checked.
+    """Return the shell command that fails for bad new files, "" if none has to be checked.
 
-    HAProxy checks the configuration in `image`, also where only the image has changed: the start
-    script names the image, so it changes too.
+    HAProxy checks the configuration in `image`. It does so also where only the image has changed:
+    the start script names the image, and so is among the new files.
     """
     written = {file.path for file in todo.write}
     commands = []

@@ -27,8 +27,9 @@ from chaos_engine.operations.haproxy.container import CONFIG, OWN
 
 SOCKETS = f"{RUN}/socket"
 
-# A file of at most MOST_BYTES, or a link, is kept for undo. Anything else on an untrusted share may
-# be a trap (a device, an endless file): it is not copied. `ulimit` ends a copy that grows larger
+# Keeps the originals for undo: a link, or a file of at most MOST_BYTES. Anything else on an
+# untrusted share may be a trap (a device, an endless file), and is not copied. `ulimit` ends a copy
+# that grows larger meanwhile
 _SURVEY = f"""
 c=$1 s=$2 l=$3 t=$4
 ulimit -f {MOST_BYTES // 512}
@@ -53,7 +54,7 @@ for one in "$c" "$l"; do
 done
 """
 
-# Where a folder has to be and something else is, that is removed; a link is not followed
+# If something else is in the place of a folder, it is removed; a link is not followed
 _PUBLISH = f"""
 c=$1 l=$2 t=$3
 umask 022
@@ -124,20 +125,20 @@ confined 3 {TARGET} '{_PUBLISH}' "$config" "$link" "$leads_to" || echo "not all 
 """
 
 
-def _read(config: File | None, link: str | None) -> Read:
-    return Read.of(
-        SharedCopy,
-        config=config.path if config else "",
-        sha256=config.sha256 if config else "",
-        link=link or "",
-        leads_to=SOCKETS,
-    )
+def _asked(config: File | None, link: str | None) -> dict[str, str]:
+    """Return the arguments of the fact `SharedCopy`. The script takes the same, in this order."""
+    return {
+        "config": config.path if config else "",
+        "sha256": config.sha256 if config else "",
+        "link": link or "",
+        "leads_to": SOCKETS,
+    }
 
 
 def reads(config: File | None = None, link: str | None = None) -> list[Read]:
     """Return what `publish_copy` will observe for the same arguments."""
     return [
-        _read(config, link),
+        Read.of(SharedCopy, **_asked(config, link)),
         Read.of(Mounts, path=TARGET),
         Read.of(Files, paths=(log_mount.SERVICE,)),
     ]
@@ -147,17 +148,19 @@ def reads(config: File | None = None, link: str | None = None) -> list[Read]:
 def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -> Commands:
     """Have a copy of HAProxy's configuration on the log share, and a link to its admin socket.
 
-    + config: what the copy shall be, of root and with the mode 644; its content is taken from `OWN`
+    + config: the copy as it shall be, with the owner root and the mode 644. Its content is taken
+      from the configuration in `OWN`
     + link: path of the link
 
-    Others can write the share, so no program reads the copy. While the share is not mounted, the
-    copy is left to a later run. A copy that cannot be written is a warning only: HAProxy runs
-    without it. What others have put in its place is never shown. Raises ``OperationValueError`` for
-    a path that is not on the share.
+    Others can write the share, so no program reads the copy, and a file that others have put in its
+    place is never shown. While the share is not mounted, nothing is done: a later run writes the
+    copy. If the copy cannot be written, the operation only warns: HAProxy runs without it. Raises
+    ``OperationValueError`` for a path that is not on the share.
 
-    **Example:** ``publish_copy(name="Copy what is run", config=File(...))``
+    **Example:** ``publish_copy(name="Copy HAProxy's configuration", config=File(...))``
     """
-    for key, path in (("config.path", config.path if config else ""), ("link", link)):
+    asked = _asked(config, link)
+    for key, path in (("config.path", asked["config"]), ("link", asked["link"])):
         # The script walks up from the path until it reaches the share
         if path and not on_share(path):
             raise OperationValueError(
@@ -167,10 +170,9 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
     if share_is_away(mounts, log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))):
         current()[1].noop("the log share is away; a later run writes there")
         return
-    found = _observed(config, link)
-    problem = obstacle(found, config, link)
+    found = observe(SharedCopy, **asked)
     if found.noted and not can_be_written(found, config, link):
-        if problem:
+        if problem := obstacle(found, config, link):
             warn(problem)
         else:
             current()[1].noop("the log share has the copy")
@@ -181,39 +183,33 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
         because(f"make {link} a link to {SOCKETS}")
     if not can_be_written(found, config, link):
         because(f"note for undo: {_names(config, link)}")
-    words = (config.path, config.sha256) if config else ("", "")
-    script = QuoteString(recorded(_SCRIPT))
-    arguments = (QuoteString(word) for word in (*words, link or "", SOCKETS))
-    yield StringCommand("sh -c", script, "sh", *arguments)
-    found = _observed(config, link)
+    words = (recorded(_SCRIPT), "sh", *asked.values())
+    yield StringCommand("sh -c", *(QuoteString(word) for word in words))
+    found = observe(SharedCopy, **asked)
     if problem := obstacle(found, config, link) or write_failure(found, config, link):
         warn(problem)
 
 
-def _observed(config: File | None, link: str | None) -> CopyState:
-    read = _read(config, link)
-    state: CopyState = observe(SharedCopy, **dict(read.arguments))
-    return state
-
-
 def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
-    """Tell whether the node's log share is not mounted now: a pure function.
+    """Tell whether the node has a log share that is not mounted now: a pure function.
 
-    Nothing is written to the folder below it then: the share may have the copy already.
-
+    + mounts: the mounts at ``/var/log``
     + shared: whether the node has a log share
+
+    While it is not mounted, nothing is written into the folder ``/var/log`` of the node's card: the
+    share may have the copy already.
     """
     found = mounted_at(mounts, TARGET)
     return shared and (found is None or not is_share(found.fstype, found.source))
 
 
 def can_be_written(found: CopyState, config: File | None, link: str | None) -> bool:
-    """Tell whether something differs that a run can write: a pure function."""
+    """Tell whether the copy or the link differs and a run can write it: a pure function."""
     return bool((config and found.config == "other") or (link and found.link == "other"))
 
 
 def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
-    """Say what keeps a run from writing, and what to do; "" if nothing does: a pure function."""
+    """Say why a run cannot write the copy, and what to do; "" if it can: a pure function."""
     if found.config == "unknown":
         return (
             f"{TARGET} does not say within some seconds what is in {_names(config, link)}; a later "
@@ -228,7 +224,10 @@ def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
 
 
 def write_failure(found: CopyState, config: File | None, link: str | None) -> str:
-    """Say what still differs after it was written; "" if nothing does: a pure function."""
+    """Say that the copy or the link differs although it was just written; "" if neither does.
+
+    A pure function.
+    """
     if not can_be_written(found, config, link):
         return ""
     return (
@@ -238,4 +237,5 @@ def write_failure(found: CopyState, config: File | None, link: str | None) -> st
 
 
 def _names(config: File | None, link: str | None) -> str:
+    """Return the paths of the copy and the link, for messages."""
     return " and ".join(path for path in (config.path if config else "", link) if path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.files import Content, Files
@@ -16,10 +16,10 @@ from chaos_engine.facts.kubernetes import (
     Source,
 )
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
-from chaos_engine.facts.systemd import Units
+from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
-from chaos_engine.operations.apt import APT
+from chaos_engine.operations.apt import APT, INSTALL, incomplete
 from chaos_engine.operations.engine.arguments import PackageName, Version
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
@@ -45,15 +45,8 @@ def source_file(version: str) -> File:
     return File(SOURCE, f"deb [signed-by={KEYRING}] {repository(minor_of(version))} /\n")
 
 
-def reads(
-    version: str,
-    packages: Iterable[str],
-    key: bytes | None = None,
-    rolling: Rolling | None = None,
-    tools: Iterable[str] = (),
-) -> list[Read]:
-    """Return what `install_kubernetes` will observe for the same arguments."""
-    return [
+@converge(
+    reads=lambda version, packages, key=None, rolling=None, tools=(): [
         READ,
         Read.of(Packages, names=(*packages, *tools)),
         Read.of(KubeletReplaced),
@@ -64,9 +57,7 @@ def reads(
         Read.of(Units, units=_KUBELET),
         *files.reads(_files(version, key)),
     ]
-
-
-@converge(reads=reads)
+)
 def install_kubernetes(
     version: Version,
     packages: Iterable[PackageName],
@@ -85,74 +76,60 @@ def install_kubernetes(
       wanted
 
     kubelet is enabled. It is restarted if it runs a program that was replaced, and started if it
-    does not run on a node that has joined a cluster. A key is put in place only when apt accepts
-    the repository's index with it. A damaged or expired key is replaced; a good one stays if no
-    better one can be fetched. Other apt sources for Kubernetes are put aside. Raises `NodeError`
-    for a file that has other sources too. On a node that has joined a cluster it also raises it for
-    a version that is older, or newer by more than one minor version.
+    does not run on a node that has joined a cluster. A key is put in place only if apt accepts the
+    repository's index with it. A damaged or expired key is replaced; a good one stays if no better
+    one can be fetched. Files with other apt sources for Kubernetes are removed, and kept for undo.
+    Raises `NodeError` for such a file that names other repositories too, and on a node that has
+    joined a cluster for a version that is older, or newer by more than one minor version.
 
     **Example:** ``install_kubernetes("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
     """
-    packages = tuple(packages)
-    tools = tuple(tools)
+    packages, tools, rolling = tuple(packages), tuple(tools), rolling or Rolling()
     found = observe(Packages, names=(*packages, *tools))
     sources = observe(KubernetesSources)
     old_sources = sources_to_remove(sources)
-    rolling = rolling or Rolling()
     joined = node_standing(rolling).joined
     skew = "kubelet" in found and check_skew(upstream(found["kubelet"].version), version, joined)
     if skew:
         warn(skew)
-    keyring = observe(Content, path=KEYRING)
     signers = observe(RepositorySigners, minor=minor_of(version))
-    fault = key_fault(keyring, signers, time.time())
+    fault = key_fault(observe(Content, path=KEYRING), signers, time.time())
     present = observe(Files, paths=(SOURCE, KEYRING))
     wanted = _files(version, key)
     # a link is left as it is: it may lead to a key that somebody else keeps
     key_file = present.get(KEYRING)
     unreadable = key_file is not None and key_file.kind == "file" and key_file.mode != "644"
     missing = [name for name in packages if not is_at_version(found.get(name), version)]
-    missing_tools = [name for name in tools if name not in found or not found[name].complete]
+    missing_tools = incomplete(found, tools)
     unheld = [name for name in packages if name in missing or not found[name].held]
-    kubelet = observe(Units, units=_KUBELET)["kubelet.service"]
-    enable = "kubelet" in packages and kubelet.enabled != "enabled"
     verify = bool(fault or missing or missing_tools or unreadable) or any(
-        not f.matches(present.get(f.path)) for f in wanted
+        not file.matches(present.get(file.path)) for file in wanted
     )
-    restart = observe(KubeletReplaced) or "kubelet" in missing
-    # "activating" means that systemd starts it again and again: one more start would not help
-    start = joined and "kubelet" in packages and kubelet.active in {"inactive", "failed"}
-    apply = compose(
-        version, missing, unheld, enable, verify, key is None, restart, missing_tools, start
-    )
+    unit, replaced = observe(Units, units=_KUBELET)["kubelet.service"], observe(KubeletReplaced)
+    steps = []
+    if "kubelet" in packages:
+        steps = [*kubelet_steps(unit, joined, replaced, [*missing, *missing_tools])]
     versions = [f"{n} is {upstream(found[n].version)}" for n in missing if n in found]
     was = f"({', '.join(versions)})" if versions else ""
     because(*listed(f"install {version} of", missing, was))
     because(*listed("install", missing_tools), *listed("hold", unheld))
     if fault:
-        because(
-            f"fetch the repository's key: {fault}" if key is None else f"replace its key: {fault}"
-        )
+        verb = "fetch the repository's" if key is None else "replace its"
+        because(f"{verb} key: {fault}")
     if unreadable:
         because(f"let apt read {KEYRING}")
-    if enable:
-        because("enable kubelet.service")
-    if observe(KubeletReplaced):
-        because("restart kubelet.service: its program was replaced since it started")
-    if start:
-        because("start kubelet.service, which does not run")
+    because(*(why for why, _ in steps if why))
     repairs = [of_hold(name) for name in unheld if name not in missing]
-    if enable and "kubelet" not in missing:
+    if steps and unit.enabled != "enabled" and "kubelet" not in missing:
         repairs.append(of_unit("kubelet.service", "enabled"))
-    todo = files.decide(wanted, old_sources, besides=[KEYRING] if fault or unreadable else [])
     commands = files.transaction(
-        todo,
-        apply=apply,
+        files.decide(wanted, old_sources, besides=[KEYRING] if fault or unreadable else []),
+        apply=compose(version, missing, missing_tools, unheld, verify, key is None, steps),
         noop=f"Kubernetes {version}: as wanted",
-        force=verify or bool(unheld) or enable or restart or start,
+        force=bool(verify or unheld or steps),
         repairs=repairs,
     )
-    yield from in_turn(commands, rolling, stops_pods=restart)
+    yield from in_turn(commands, rolling, stops_pods=replaced or "kubelet" in missing)
 
 
 def _files(version: str, key: bytes | None) -> list[File]:
@@ -161,9 +138,11 @@ def _files(version: str, key: bytes | None) -> list[File]:
 
 
 def sources_to_remove(sources: Iterable[Source]) -> list[str]:
-    """Return the other files that have an apt source for Kubernetes: they have to go.
+    """Return the paths of the files, besides ours, that have an apt source for Kubernetes.
 
-    Raises `NodeError` for one that has other sources too.
+    + sources: all files that have one
+
+    Raises `NodeError` for a file that has sources of other repositories too.
     """
     others = [source for source in sources if source.path != SOURCE]
     for source in others:
@@ -186,12 +165,12 @@ def upstream(version: str) -> str:
 
 
 def check_skew(installed: str, wanted: str, joined: bool) -> str:
-    """Return a warning for a step of kubelet from one version to another, "" if none is due.
+    """Return a warning if kubelet goes to another minor version, "" if it does not.
 
     + installed, wanted: versions, as ``1.36.2``
-    + joined: whether the node has joined a cluster
+    + joined: whether the node has joined a cluster; if not, every version is fine
 
-    Raises `NodeError` where kubelet of a joined node must not take that step
+    Raises `NodeError` where kubelet of a joined node must not go to that version
     (kubernetes.io/releases/version-skew-policy).
     """
     if not joined:
@@ -215,54 +194,61 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
     )
 
 
+def kubelet_steps(
+    unit: UnitState, joined: bool, replaced: bool, installs: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield each step that kubelet needs: the reason, "" for none, and the shell commands.
+
+    + unit: kubelet's unit
+    + joined: whether the node has joined a cluster
+    + replaced: whether kubelet runs a program that was replaced since it started
+    + installs: the packages that are installed before these steps
+
+    A pure function.
+    """
+    if unit.enabled != "enabled":
+        unmask = "systemctl --no-reload unmask kubelet.service"
+        # this also reloads systemd
+        yield "enable kubelet.service", f"{unmask}\nsystemctl enable kubelet.service"
+    elif installs:
+        # kubeadm's package brings a drop-in for kubelet, but does not reload systemd
+        yield "", "systemctl daemon-reload"
+    if replaced or "kubelet" in installs:
+        why = "restart kubelet.service: its program was replaced since it started"
+        restart = "systemctl daemon-reload && systemctl restart kubelet.service"
+        yield why if replaced else "", f"if {REPLACED}; then {restart}; fi"
+    # "activating" means that systemd starts it again and again: one more start would not help
+    if joined and unit.active in {"inactive", "failed"}:
+        yield "start kubelet.service, which does not run", "systemctl start kubelet.service"
+
+
 def compose(
     version: str,
     missing: Iterable[str],
-    unheld: Iterable[str],
-    enable: bool,
+    tools: Iterable[str],
+    hold: Iterable[str],
     verify: bool,
     fetch: bool,
-    restart: bool,
-    tools: Iterable[str] = (),
-    start: bool = False,
+    steps: Iterable[tuple[str, str]] = (),
 ) -> str:
-    """Return the shell script that checks the key, installs, holds, enables and restarts.
+    """Return the shell script that checks the key, installs and holds packages: a pure function.
 
     + version: of the packages in `missing`
     + missing: packages to install at this version
-    + unheld: packages to hold
-    + enable: whether to enable kubelet
+    + tools: packages to install at any version
+    + hold: packages to hold
     + verify: whether to check the key against the repository
     + fetch: whether to fetch the key from there first
-    + restart: whether to restart kubelet if it runs a program that was replaced
-    + tools: packages to install at any version
-    + start: whether to start kubelet
-
-    A pure function.
+    + steps: what follows then, as `kubelet_steps` yields it
     """
     lines = [APT, "unit_was kubelet.service; settle"]
     if verify:
         lines.append(check_key(minor_of(version), fetch))
     if wanted := [*(f"{name}={version}-*" for name in missing), *tools]:
-        lines += [
-            "refresh",
-            "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages "
-            f"-- {quote(*wanted)}",
-        ]
-    if held := list(unheld):
+        lines += ["refresh", f"{INSTALL} {quote(*wanted)}"]
+    if held := [*hold]:
         lines.append(f"hold {quote(*held)}")
-    if enable:
-        lines.append("systemctl --no-reload unmask kubelet.service")
-        lines.append("systemctl enable kubelet.service")  # this also reloads systemd
-    elif wanted:
-        # kubeadm's package brings a drop-in for kubelet, but does not reload systemd
-        lines.append("systemctl daemon-reload")
-    if restart:
-        restarting = "systemctl daemon-reload && systemctl restart kubelet.service"
-        lines.append(f"if {REPLACED}; then {restarting}; fi")
-    if start:
-        lines.append("systemctl start kubelet.service")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(commands for _, commands in steps)])
 
 
 UNDO = Undo(needed_when_joined=True)

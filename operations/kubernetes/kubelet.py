@@ -38,8 +38,9 @@ def reads() -> list[Read]:
 def quiet_kubelet() -> Commands:
     """Have kubelet wait for its configuration, instead of failing every ten seconds.
 
-    Each failure would be logged. Call it before kubelet is installed. A kubelet that keeps failing
-    already is stopped: systemd does not check the condition when it restarts a service by itself
+    Each failure would be logged. A drop-in gives the unit the condition that the configuration is
+    there; it has to be written before kubelet is installed. A kubelet that keeps failing already is
+    stopped, because systemd does not check the condition when it restarts a service by itself
     (``unit_start`` in systemd's src/core/unit.c).
 
     **Example:** ``quiet_kubelet(name="Keep kubelet quiet until the node joins")``
@@ -65,7 +66,7 @@ def restarts_in_vain(active: str, ready: bool) -> bool:
 
 @converge(reads=lambda gates, log_size: [Read.of(KubeletConfiguration)])
 def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Commands:
-    """Warn where a joined node's kubelet configuration lacks what a new cluster would get.
+    """Warn if a joined node's kubelet lacks settings that it would have in a new cluster.
 
     + gates: feature gates that kubelet needs, as
       `chaos_engine.operations.compatibility.feature_gates` returns them
@@ -89,7 +90,11 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
 
 
 def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
-    """Say what is wrong in a kubelet's configuration, nothing for an empty one: a pure function."""
+    """Say what is wrong in a kubelet's configuration: a pure function.
+
+    + config: the configuration, {} if the node has not joined a cluster: nothing is wrong then
+    + gates, log_size: as `report_configuration` takes them
+    """
     if not config:
         return
     found = config.get("featureGates") or {}
@@ -108,7 +113,7 @@ def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -
 
 
 def quantity(text: str) -> float | None:
-    """Return the number of bytes of a Kubernetes quantity, ``None`` if the text is none.
+    """Return the number of bytes of a Kubernetes quantity, ``None`` if the text is no quantity.
 
     The grammar is at kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity.
 

@@ -17,7 +17,7 @@ def repository(minor: str) -> str:
 
 
 def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
-    """Say what is wrong with the key in place, "" for nothing: a pure function.
+    """Say what is wrong with the key in place, "" if nothing is: a pure function.
 
     + keyring: content of the file, ``None`` if there is none
     + signers: the IDs of the keys that signed the index that apt has, none if it has none
@@ -41,11 +41,11 @@ def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
 def check_key(minor: str, fetch: bool) -> str:
     """Return shell commands that fail unless apt accepts the repository's index with the key.
 
-    They belong into a transaction's `apply`, behind `APT`.
+    They are for the `apply` of `files.transaction`, behind `APT`.
 
     + minor: minor version, ``1.36``
     + fetch: whether to fetch the repository's own key and put it in place. If apt does not accept
-      that, a good key in place stays. Otherwise only the key in place is checked
+      that key, a good key in place stays. If `fetch` is False, only the key in place is checked
     """
     action = "fetched" if fetch else "verified"
     return f"url={quote(repository(minor))}\nkeyring={KEYRING}\n{_KEY}{action}\n{_DONE}"
@@ -53,6 +53,6 @@ def check_key(minor: str, fetch: bool) -> str:
 
 _KEY = shell_script("signing_key")
 
-# Not left to the shell's end: what follows takes long, and a run that finds the key in place does
-# not come by here again
+# Not left to the end of the script, since the commands that follow take long: if the script is
+# interrupted, the next run finds the key in place and does not run these commands again
 _DONE = 'rm -rf -- "$work"'

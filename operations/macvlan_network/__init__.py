@@ -4,12 +4,8 @@
 deploys `chaos_engine.deploys.macvlan_network` and `chaos_engine.deploys.haproxy` call them.
 """
 
+from chaos_engine.operations.macvlan_network.commands import CONTAINER, SERVICE, Macvlan
 from chaos_engine.operations.macvlan_network.hairpin import add_hairpin_link
-from chaos_engine.operations.macvlan_network.network import (
-    CONTAINER,
-    SERVICE,
-    Macvlan,
-    create_network,
-)
+from chaos_engine.operations.macvlan_network.network import create_network
 
 __all__ = ["CONTAINER", "SERVICE", "Macvlan", "add_hairpin_link", "create_network"]

@@ -13,6 +13,9 @@ from chaos_engine.operations.compatibility import major
 from chaos_engine.operations.engine.arguments import DockerName, LinkName
 from chaos_engine.operations.engine.shell import quote
 
+CONTAINER = "lb-haproxy"
+SERVICE = "docker_haproxy.service"
+
 
 @dataclass(frozen=True)
 class Macvlan:

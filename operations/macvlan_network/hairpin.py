@@ -6,31 +6,26 @@ import hashlib
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 
-from pyinfra.api.command import QuoteString, StringCommand
-
 from chaos_engine.facts.files import Files
 from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
-from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.suspects import Search
 from chaos_engine.facts.text import setting
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import LinkName
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import KEEP, recorded
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.engine.repairs import Repair, fixes, literal, tell
+from chaos_engine.operations.engine.repairs import Repair, literal
 from chaos_engine.operations.engine.shell import quote
-from chaos_engine.operations.macvlan_network.network import CONTAINER
+from chaos_engine.operations.files import Plan
+from chaos_engine.operations.macvlan_network.commands import CONTAINER
 
 
-def reads(
-    link: str, parent: str, address: IPv4Address, vip: IPv4Address, script: str
-) -> list[Read]:
-    """Return what `add_hairpin_link` will observe for the same arguments."""
-    return [
+@converge(
+    reads=lambda link, parent, address, vip, script: [
         Read.of(MacvlanLinks),
         Read.of(Interface, interface=link),
         Read.of(Interface, interface=parent),
@@ -38,9 +33,7 @@ def reads(
         Read.of(Files, paths=(SCRIPT,)),
         Read.of(Repairs),
     ]
-
-
-@converge(reads=reads)
+)
 def add_hairpin_link(
     link: LinkName, parent: LinkName, address: IPv4Address, vip: IPv4Address, script: str
 ) -> Commands:
@@ -53,10 +46,10 @@ def add_hairpin_link(
     + script: shell script that sets all of this when it is called with the argument ``hairpin``
 
     A macvlan link reaches the other links of its parent, but never the parent itself. Without a
-    link of its own, the node and the pods on it cannot reach the container. Link, address, route
-    and ``arp_ignore`` are each looked at, and only what is missing is set. A link of another name
-    that has the address is removed. Raises `NodeError` if the name belongs to an interface of
-    another kind, or if another machine has the address.
+    link of its own, the node and the pods on it cannot reach the container. If the link, its
+    address, its route or ``arp_ignore`` is not as wanted, the script runs and sets what is missing.
+    It also removes a link of another name that has the address. Raises `NodeError` if the name
+    belongs to an interface of another kind, or if another machine has the address.
 
     **Example:** ``add_hairpin_link(name="Reach the proxy from its node", link="lb-hairpin", ...)``
     """
@@ -73,34 +66,32 @@ def add_hairpin_link(
             raise NodeError(
                 f"{address} belongs to the machine with the MAC address {owner}; choose another "
                 f"{setting('hairpin_address')}, outside of the router's DHCP range; or, if that "
-                "machine "
-                f"was the proxy until now, delete its link there: ip link delete {link}"
+                f"machine was the proxy until now, delete its link there: ip link delete {link}"
             )
-    if not differs:
-        current()[1].noop(f"{link}: as wanted")
-        return
-    because(f"set {link} up: {'; '.join(differs.values())}")
+    if differs:
+        because(f"set {link} up: {'; '.join(differs.values())}")
     found = observe(Files, paths=(SCRIPT,)).get(SCRIPT)
     # another script means other settings: then the change is no repair
     same = found is not None and found.sha256 == hashlib.sha256(script.encode()).hexdigest()
-    repaired = repairs(differs, link, parent, address, script) if same else ()
-    tell(repaired)
-    kept = quote(*(f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce")))
-    noted = (
-        f"{PRELUDE}{KEEP}for key in {kept}; do sysctl_was $key; done\n"
-        + "\n".join(fixes(repaired))
-        + f"\nnote link created {quote(link)}; settle\n"
+    parameters = (f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce"))
+    notes = [f"sysctl_was {quote(name)}" for name in parameters]
+    yield from files.transaction(
+        Plan(),
+        apply=quote("sh", "-c", script, "sh", "hairpin"),
+        noop=f"{link}: as wanted",
+        force=bool(differs),
+        before="\n".join([*notes, f"note link created {quote(link)}"]),
+        repairs=repairs(differs, link, parent, address, script) if same else (),
     )
-    run = StringCommand("sh -c", QuoteString(script), "sh hairpin").get_raw_value()
-    yield StringCommand("sh -c", QuoteString(recorded(f"{noted}{run}\nfixed")))
 
 
 def repairs(
     differs: Mapping[str, str], link: str, parent: str, address: IPv4Address, script: str
 ) -> tuple[Repair, ...]:
-    """Return the repairs of what differs: a pure function.
+    """Return the repairs of the things that are not as wanted: a pure function.
 
-    + differs: what `link_problems` returns
+    + differs: these things, as `link_problems` returns them
+    + link, parent, address, script: as `add_hairpin_link` takes them
     """
     found = []
     for thing in differs:
@@ -122,10 +113,13 @@ def link_problems(
     address: IPv4Address,
     vip: IPv4Address,
 ) -> dict[str, str]:
-    """Return what is not as wanted, each thing with what was found: a pure function.
+    """Return the things that are not as wanted, each with what was found: a pure function.
 
     + links: the node's macvlan links by name
-    + parent_state: the parent, ``None`` if it does not exist
+    + parent_state: the parent interface, ``None`` if it does not exist
+    + link, parent, address, vip: as `add_hairpin_link` takes them
+
+    **Example:** ``{"the link lb-hairpin": "lb-hairpin is down"}``
     """
     differs: dict[str, str] = {}
     others = [

@@ -2,59 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from pyinfra.api.command import QuoteString, StringCommand
+from collections.abc import Iterable, Mapping
 
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
 from chaos_engine.facts.network import Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.text import setting
+from chaos_engine.operations import files
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import KEEP, recorded
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.engine.repairs import fixes, of_docker, tell
-from chaos_engine.operations.engine.shell import quote
-from chaos_engine.operations.macvlan_network.commands import (
-    Macvlan,
-    differences,
-    network_conflict,
-    parent_problem,
-)
-
-CONTAINER = "lb-haproxy"
-SERVICE = "docker_haproxy.service"
+from chaos_engine.operations.engine.repairs import of_docker
+from chaos_engine.operations.engine.shell import NEEDS_DOCKER, quote
+from chaos_engine.operations.files import Plan
+from chaos_engine.operations.macvlan_network import commands
+from chaos_engine.operations.macvlan_network.commands import CONTAINER, SERVICE, Macvlan
 
 
-def reads(wanted: Macvlan, last: bool = False) -> list[Read]:
-    """Return what `create_network` will observe for the same arguments."""
-    return [
+@converge(
+    reads=lambda wanted, last=False: [
         Read.of(DockerNetworks),
         Read.of(DockerInfo),
         Read.of(Interface, interface=wanted.parent),
         Read.of(Repairs),
     ]
-
-
-@converge(reads=reads)
+)
 def create_network(wanted: Macvlan, last: bool = False) -> Commands:
     """Have a macvlan network in Docker.
 
     + wanted: how it shall be
     + last: whether this is the last operation that could start the proxy
 
-    A network that differs is made anew. The proxy's service stops meanwhile, and the old network
-    is restored if the new one cannot be made. Raises `NodeError` if the parent interface cannot
-    carry macvlan links, if another network is in the way, or if other containers are on the
-    network. The script checks whether Docker is installed, so an earlier operation of the same run
-    may install or start it.
+    A network that differs is made anew. The proxy's service is stopped meanwhile, and the old
+    network is restored if the new one cannot be made. Raises `NodeError` if the parent interface
+    cannot carry macvlan links, if another network is in the way, or if other containers are on the
+    network. Whether Docker is installed is checked when the network is made, so an earlier
+    operation of the same run may install or start it.
 
     **Example:** ``create_network(name="Create the network", wanted=Macvlan("lb-network", ...))``
     """
-    problem = parent_problem(wanted, observe(Interface, interface=wanted.parent))
-    if problem:
+    if problem := commands.parent_problem(wanted, observe(Interface, interface=wanted.parent)):
         raise NodeError(problem)
     networks = observe(DockerNetworks)
     if networks is None:
@@ -71,50 +58,59 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
         raise NodeError(
             f"the Docker network {wanted.name} is a configuration only, for networks made with "
             f"--config-from; set {setting('macvlan_network')} to another name, or remove it: "
-            "docker "
-            f"network rm {wanted.name}"
+            f"docker network rm {wanted.name}"
         )
-    differs = differences(wanted, found) if found else []
-    if found and not differs:
-        current()[1].noop(f"{wanted.name}: as wanted")
-        return
-    engine = observe(DockerInfo)
+    differs = commands.differences(wanted, found) if found else []
+    if found and differs:
+        because(f"make the Docker network {wanted.name} anew: it has {', '.join(differs)}")
+    elif not found:
+        because(f"create the Docker network {wanted.name}")
+    if differs or not found:
+        engine = observe(DockerInfo)
+        check_conflicts(wanted, networks, differs, engine.server_version if engine else "")
+    was = recreate(wanted.name, found) if found else "created"
+    yield from files.transaction(
+        Plan(),
+        apply=compose(wanted, found, last),
+        noop=f"{wanted.name}: as wanted",
+        force=bool(differs or not found),
+        before=f"note network {quote(was, wanted.name)}",
+        # a network that differs may do so because the settings changed: that is no repair
+        repairs=[] if found else [of_docker("network", wanted.name, wanted.create)],
+    )
+
+
+def check_conflicts(
+    wanted: Macvlan, networks: Mapping[str, DockerNetwork], differs: Iterable[str], version: str
+) -> None:
+    """Raise `NodeError` if something keeps the network from being made: a pure function.
+
+    + networks: Docker's networks by name; one of the wanted name is removed first
+    + differs: in what this one differs from `wanted`, in words
+    + version: Docker's, "" if unknown
+    """
     others = {name: other for name, other in networks.items() if name != wanted.name}
-    problem = network_conflict(wanted, others, engine.server_version if engine else "")
-    other_containers = sorted(set(found.containers) - {CONTAINER}) if found else []
-    if other_containers:
-        problem = (
+    found = networks.get(wanted.name)
+    if containers := sorted({*found.containers} - {CONTAINER}) if found else []:
+        raise NodeError(
             f"the Docker network {wanted.name} has {', '.join(differs)}, and cannot be made anew "
-            f"while other containers belong to it, running or not: {', '.join(other_containers)}; "
+            f"while other containers belong to it, running or not: {', '.join(containers)}; "
             f"remove each, or take it off: docker network disconnect -f {wanted.name} CONTAINER"
         )
-    if problem:
+    if problem := commands.network_conflict(wanted, others, version):
         raise NodeError(problem)
-    because(
-        f"make the Docker network {wanted.name} anew: it has {', '.join(differs)}"
-        if found
-        else f"create the Docker network {wanted.name}"
-    )
-    was = recreate(wanted.name, found) if found else "created"
-    # a network that differs may do so because the settings changed: that is no repair
-    repairs = [] if found else [of_docker("network", wanted.name, wanted.create)]
-    tell(repairs)
-    noted = "\n".join(
-        [*fixes(repairs), f"note network {quote(was)} {quote(wanted.name)}; settle\n"]
-    )
-    script = recorded(f"{PRELUDE}{KEEP}{noted}{compose(wanted, found, last)}fixed\n")
-    yield StringCommand("sh -c", QuoteString(script))
 
 
 def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:
     """Return the shell script that makes the network, in place of the one that is there.
 
+    + wanted: how the network shall be
     + found: the network that is there, ``None`` if there is none
     + last: whether this is the last operation that could start the proxy
     """
-    if found is None and last:  # systemd's next attempt to start the proxy will succeed
-        return f"{_INSTALLED}{wanted.create} >/dev/null\n"
-    head = f"{_INSTALLED}again={'yes' if last else ''}\n{_STOP}"
+    head = f"set -eu\n{NEEDS_DOCKER}"
+    if found or not last:  # else systemd's next attempt to start the proxy will succeed
+        head += f"again={'yes' if last else ''}\n{_STOP}"
     if found is None:
         return f"{head}{wanted.create} >/dev/null\n"
     return f"""\
@@ -128,17 +124,10 @@ docker network rm {quote(wanted.name)} >/dev/null
 """
 
 
-_INSTALLED = """\
-set -eu
-command -v docker >/dev/null || {
-  echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
-}
-"""
-
-# A proxy that kept failing for want of its network is left to a later operation: that one has
-# announced in the preview that it starts the proxy. A proxy that ran is started again and waited
-# for: the later operation expects it to run. A proxy that does not come up does not fail this
-# operation: its address may be about to change.
+# What happens to the proxy afterwards depends on how it was. If it kept failing because its network
+# was missing, a later operation starts it, as the preview has said. If it ran, it is started again,
+# and the script waits for it, because the later operation expects that it runs. If it does not come
+# up, this operation does not fail, because a later operation may be about to change its address.
 _STOP = f"""\
 runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
 [ "$(runs)" != true ] || again=yes

@@ -26,7 +26,8 @@ from chaos_engine.operations.compatibility import (
     misfit,
     outdated,
 )
-from chaos_engine.operations.cri_dockerd.install import PROGRAM, UNITS, check, compose, reads
+from chaos_engine.operations.cri_dockerd import install_cri_dockerd
+from chaos_engine.operations.cri_dockerd.install import PROGRAM, UNITS, check, compose
 from chaos_engine.operations.cri_dockerd.tarball import (
     CHECKSUMS,
     MACHINES,
@@ -387,7 +388,7 @@ def test_nobody_reads_the_program_for_a_diff() -> None:
     run = Nodes("pi1")
     run.state.config.DIFF = True
     with run.on():
-        asked = reads(VERSION, lambda _: b"")
+        asked = install_cri_dockerd.reads(VERSION, lambda _: b"")  # type: ignore[attr-defined]
     contents = [read for read in asked if read.fact.__name__ == "Content"]
     assert contents
     assert not [read for read in contents if dict(read.arguments)["path"] == PROGRAM]

@@ -28,6 +28,7 @@ from chaos_engine.facts.kubernetes import (
 )
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.openpgp import dearmor
+from chaos_engine.facts.systemd import UnitState
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.kubernetes.install import (
@@ -35,6 +36,7 @@ from chaos_engine.operations.kubernetes.install import (
     check_skew,
     compose,
     is_at_version,
+    kubelet_steps,
     source_file,
     sources_to_remove,
 )
@@ -449,7 +451,9 @@ class Node(Sandbox):
             esac""",
         )
         self._program("apt-helper", f'cp {self.path("served")} "$3"')
-        text = compose("1.28.15", ["kubelet"], ["kubelet"], True, verify, fetch, restart=False)
+        unit = UnitState("loaded", "inactive", "dead", "disabled", False, 0, "", "")
+        todo = kubelet_steps(unit, joined=False, replaced=False, installs=["kubelet"])
+        text = compose("1.28.15", ["kubelet"], [], ["kubelet"], verify, fetch, todo)
         text = (
             text.replace("/usr/lib/apt/apt-helper", f"{self.root}/bin/apt-helper")
             .replace(f"keyring={KEYRING}", f"keyring={self.keyring}")
@@ -550,6 +554,6 @@ def test_a_key_that_was_given_is_checked_in_place(node: Node) -> None:
 
 
 def test_nothing_is_fetched_to_hold_a_package() -> None:
-    text = compose("1.28.15", [], ["kubelet"], False, verify=False, fetch=True, restart=False)
+    text = compose("1.28.15", [], [], ["kubelet"], verify=False, fetch=True)
     assert "Release.key" not in text
     assert text.rstrip().endswith("\nunit_was kubelet.service; settle\nhold kubelet")
