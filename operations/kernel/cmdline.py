@@ -19,17 +19,19 @@ _STRAY = "`'\"\u00b4\u2018\u2019\u201c\u201d"
 
 
 def ineffective(words: Sequence[str], wanted: Iterable[str]) -> list[str]:
-    """Return the wanted words that a kernel with this command line would not obey.
+    """Return the wanted words that have no effect on a kernel with this command line.
 
-    A later word wins: ``cgroup_disable=memory`` undoes an earlier ``cgroup_enable=memory``. Before
-    it, it is harmless; the firmware of current Raspberry Pis puts it there
+    + words: the words of the command line
+
+    A later word wins: a ``cgroup_disable=memory`` after ``cgroup_enable=memory`` undoes it. Before
+    it, ``cgroup_disable=memory`` is harmless; the firmware of current Raspberry Pis puts it there
     (https://github.com/raspberrypi/linux/issues/6980). Words after ``--`` are for init.
     """
     kernel = words[: words.index("--")] if "--" in words else words
-    return [word for word in wanted if not _obeyed(kernel, word)]
+    return [word for word in wanted if not _has_effect(kernel, word)]
 
 
-def _obeyed(words: Sequence[str], wanted: str) -> bool:
+def _has_effect(words: Sequence[str], wanted: str) -> bool:
     if wanted not in words:
         return False
     key, _, controller = wanted.partition("=")
@@ -49,11 +51,11 @@ def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
     + path: of the file, for messages
     + text: its whole content
     + wanted: words that shall be there
-    + root: whether a line without ``root=`` is refused
+    + root: whether to raise `NodeError` for a line without ``root=``
 
     All other words stay, in their order; missing words are added at the end. A wanted word loses a
     stray quote or backtick at its end. A wanted word that a later word undoes moves to the end.
-    Raises `NodeError` for a file that is not one line of words: nobody can say what was meant.
+    Raises `NodeError` for a file that is not one line of words, since it may mean anything.
 
     **Example:** ``edit("/boot/cmdline.txt", "root=/dev/sda1", ["quiet"]) == "root=/dev/sda1
     quiet\\n"``
@@ -82,7 +84,7 @@ def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
 
 
 def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
-    """Say what `edit` does to words that are there already."""
+    """Say which words of the text `edit` moves or changes; it takes the same arguments."""
     wanted = list(wanted)
     words = split_words(text)
     undone = [word for word in ineffective(words, wanted) if word in words]
@@ -94,6 +96,7 @@ def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
 
 
 def _only_line(path: str, text: str) -> str:
+    """Return the text's one line without its end. Raises `NodeError` if it is not one line."""
     if "DO NOT EDIT" in text:
         raise NodeError(f"{path}: it says that it is not the real one; look for the real one")
     if _CONTROL.search(text):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-
-from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.facts.kernel import (
     BACKUP_SUFFIX,
@@ -23,7 +20,8 @@ from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import KernelWord
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.engine.repairs import Repair, of_file
+from chaos_engine.operations.engine.repairs import of_file
+from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kernel.cmdline import edit, ineffective, warnings, without_words
 from chaos_engine.operations.undo import Undo
@@ -35,23 +33,19 @@ ROOM = 64 * 1024
 _WITHOUT_MODES = ("vfat", "msdos", "exfat")
 
 
-def reads(wanted: Iterable[str]) -> list[Read]:
-    """Return what `set_kernel_words` will observe."""
-    return [Read.of(KernelCmdline), Read.of(Repairs)]
-
-
-@converge(reads=reads)
+@converge(reads=lambda wanted: [Read.of(KernelCmdline), Read.of(Repairs)])
 def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
     """Have words on the kernel's command line from the next boot on.
 
     + wanted: the words, for example ``("cgroup_enable=memory",)``
 
-    Edited are the file that the firmware reads, a file that waits to take its place (Ubuntu's
-    ``new/``), and the file of words that Debian's raspi-firmware adds whenever it writes the first
-    one anew. Each is replaced by a rename after its content has reached the card; the original
-    stays beside it. On a node without such a file nothing is done if its kernel has the memory
-    controller, else GRUB gets a drop-in. `chaos_engine.operations.reboot` makes the words effective
-    in the running kernel. Raises `NodeError` for files that cannot be edited safely.
+    These files are edited: the one that the firmware reads, one that waits to take its place
+    (Ubuntu's ``new/``), and the one with the words that Debian's raspi-firmware adds whenever it
+    writes the first file anew. Each is replaced by a rename after its content has reached the card;
+    the original stays beside it. A node without such a file gets a drop-in of GRUB, unless its
+    kernel has the memory controller already. `chaos_engine.operations.reboot` reboots the node, so
+    that the running kernel has the words too. Raises `NodeError` for files that cannot be edited
+    safely.
 
     **Example:** ``set_kernel_words(name="Enable cgroup", wanted=["cgroup_enable=memory"])``
     """
@@ -63,31 +57,31 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         current()[1].noop(f"{where}: as wanted")
         return
     sources = [found.file, found.pending, found.extra, found.drop_in]
-    read = {source.path: source for source in sources if source is not None}
-    for file in edited:
-        if file.path in read and file.path != GRUB_DROP_IN:
-            for remark in warnings(file.path, read[file.path].text, wanted):
-                warn(remark)
+    before = {source.path: source for source in sources if source is not None}
     apply = f"rm -f -- {RECORD}"  # a reboot that changed nothing before may help now
-    if any(file.path == GRUB_DROP_IN for file in edited):
-        apply += " && update-grub"
-    check = " && ".join(unchanged(read[file.path]) for file in edited if file.path in read)
+    checks, repairs = [], []
     for file in edited:
         if not file.path.endswith(BACKUP_SUFFIX):
             because(f"put {' '.join(wanted)} into {file.path}")
+        source = before.get(file.path)
+        old = _file(source, source.text).sha256 if source else None
+        repairs.append(of_file(file.path, file.sha256, "", old))
+        if source is not None:
+            checks.append(unchanged(source))
+        if file.path == GRUB_DROP_IN:
+            apply += " && update-grub"
+        elif source is not None:
+            for message in warnings(file.path, source.text, wanted):
+                warn(message)
     # the files are looked at only where something changes
-    todo = replace(
-        files.decide(edited),
-        why=(),
-        repairs=tuple(_repair(file, read.get(file.path)) for file in edited),
-    )
-    yield from files.transaction(todo, check, apply, noop="the kernel: as wanted")
+    todo = replace(files.decide(edited), why=(), repairs=tuple(repairs))
+    yield from files.transaction(todo, " && ".join(checks), apply, noop="the kernel: as wanted")
 
 
 def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    """Return the files to write so that the next boot has the words: a pure function.
+    """Return the files that have to be written for the next boot to have the words.
 
-    Raises `NodeError` for files that cannot be edited safely.
+    Raises `NodeError` for files that cannot be edited safely. A pure function.
     """
     if found.file is None:
         return _without_file(found, wanted)
@@ -103,14 +97,17 @@ def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
 
 
 def next_boot_has(found: Cmdline, wanted: Sequence[str]) -> bool:
-    """Tell whether the next boot brings all the words, with the files as they are now."""
+    """Tell whether the kernel will have all the words after a reboot, by the files as they are."""
     if found.file is not None:
         return not ineffective(split_words(found.file.text), wanted)
     return found.drop_in is not None and found.drop_in.text == grub_drop_in(wanted)
 
 
 def pending(found: Cmdline, wanted: Sequence[str]) -> list[str]:
-    """Return the wanted words that the running kernel lacks, none where it needs none."""
+    """Return the wanted words that the running kernel lacks.
+
+    A kernel that has the memory controller and no boot file needs none.
+    """
     if found.file is None and found.memory and found.drop_in is None:
         return []
     return ineffective(found.words, wanted)
@@ -126,17 +123,16 @@ def grub_drop_in(wanted: Iterable[str]) -> str:
 
 def unchanged(source: BootFile) -> str:
     """Return the shell command that fails if the file has changed since it was read."""
-    data = source.text.encode("utf-8", "surrogateescape")
-    path = StringCommand(QuoteString(source.path)).get_raw_value()
-    if not data:
+    path = quote(source.path)
+    if not source.text:
         return f"! test -s {path}"
-    return f"[ \"$(sha256sum <{path})\" = '{hashlib.sha256(data).hexdigest()}  -' ]"
+    return f"[ \"$(sha256sum <{path})\" = '{_file(source, source.text).sha256}  -' ]"
 
 
 def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    if found.rejected:
-        for place in found.rejected:
-            edit(place.path, place.text, wanted)  # raises an error with what is wrong
+    """Return the drop-in for GRUB, none if the node needs none or has it."""
+    for place in found.rejected:
+        edit(place.path, place.text, wanted)  # raises an error that says what is wrong in it
     if not wanted or (found.memory and found.drop_in is None):
         return []
     if not found.grub:
@@ -145,12 +141,14 @@ def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
             "/boot/firmware or /boot, nor GRUB; mount the boot partition, or give the kernel "
             f"{' '.join(wanted)} yourself"
         )
-    text = grub_drop_in(wanted)
-    present = found.drop_in is not None and found.drop_in.text == text
-    return [] if present else [File(GRUB_DROP_IN, text)]
+    return [] if next_boot_has(found, wanted) else [File(GRUB_DROP_IN, grub_drop_in(wanted))]
 
 
 def _edited(source: BootFile, text: str) -> list[File]:
+    """Return the boot file with another text and its original, none if the text is the same.
+
+    Raises `NodeError` if it cannot be written.
+    """
     if text == source.text:
         return []
     if source.read_only:
@@ -165,12 +163,6 @@ def _edited(source: BootFile, text: str) -> list[File]:
         )
     original = [] if source.kept else [_file(source, source.text, BACKUP_SUFFIX)]
     return [*original, _file(source, text)]
-
-
-def _repair(file: File, source: BootFile | None) -> Repair:
-    data = source.text.encode("utf-8", "surrogateescape") if source else None
-    found = None if data is None else hashlib.sha256(data).hexdigest()
-    return of_file(file.path, file.sha256, "", found)
 
 
 def _file(source: BootFile, text: str, suffix: str = "") -> File:

@@ -17,9 +17,8 @@ from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.repairs import of_removed
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
-from chaos_engine.operations.packages.removed import REMEMBER
 from chaos_engine.operations.undo import Undo
-from chaos_engine.templates import render
+from chaos_engine.templates import render, shell_script
 
 PIN = "/etc/apt/preferences.d/chaos-engine-removed"
 
@@ -46,7 +45,13 @@ COMPANIONS = {"cloud-init": ("cloud-init-base",)}
 depends on cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init metapackages")."""
 
 
-@converge(reads=lambda names, mdns=False: [*files.reads(*_pin(names)), *_reads(names)])
+@converge(
+    reads=lambda names, mdns=False: [
+        *files.reads(*_pin(names)),
+        Read.of(RemovalPlan, names=_with_companions(names)),
+        Read.of(CloudInit),
+    ]
+)
 def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Commands:
     """Have packages removed, all at once, and kept out by an apt pin.
 
@@ -65,17 +70,13 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
     check_removal(found, observe(CloudInit), mdns)
     for message in warnings(found):
         warn(message)
-    script = compose(found.installed, found.removes) if found.installed else ""
     because(*listed("remove", found.removes if found.installed else ()))
-    repairs = [of_removed(name) for name in found.installed]
-    pins, none = _pin(names)
-    todo = files.decide(pins, none)
     yield from files.transaction(
-        todo,
-        apply=script,
+        files.decide(*_pin(names)),
+        apply=compose(found.installed, found.removes) if found.installed else "",
         noop="none of these packages is installed",
-        force=bool(script),
-        repairs=repairs,
+        force=bool(found.installed),
+        repairs=[of_removed(name) for name in found.installed],
     )
 
 
@@ -127,7 +128,7 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
 
 
 def warnings(found: Removal) -> list[str]:
-    """Say what the node's owner may not expect: a pure function."""
+    """Say what of the removal the node's owner may not expect: a pure function."""
     messages = []
     if found.lvm_in_use:
         messages.append("lvm2 is not removed: the node has logical volumes")
@@ -143,13 +144,13 @@ def compose(installed: Iterable[str], removes: Iterable[str]) -> str:
     """Return the shell script that removes packages and checks that they are gone.
 
     + installed: the packages to remove
-    + removes: all packages that the removal takes, as simulated; `installed` among them
+    + removes: all packages that are removed then, as simulated; `installed` among them
 
     A pure function.
     """
     gone, removed = quote(*installed), quote(*removes)
     return f"""{APT}
-{REMEMBER}
+{shell_script("removed_packages")}
 timers=
 for timer in apt-daily.timer apt-daily-upgrade.timer; do
   if systemctl is-active -q $timer; then systemctl stop $timer; timers="$timers $timer"; fi
@@ -171,12 +172,8 @@ if [ -n "$left" ]; then echo still installed: $left >&2; exit 1; fi
 """
 
 
-def _reads(names: Iterable[str]) -> list[Read]:
-    return [Read.of(RemovalPlan, names=_with_companions(names)), Read.of(CloudInit)]
-
-
 def _pin(names: Iterable[str]) -> tuple[list[File], list[str]]:
-    """Return the pin file as a list of files, or its path as a list of paths to remove."""
+    """Return the files to write and the paths to remove: the pin, which is one of the two."""
     pinned = [name for name in _with_companions(names) if name not in NEVER_PINNED]
     if not pinned:
         return [], [PIN]

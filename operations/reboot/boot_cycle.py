@@ -1,4 +1,4 @@
-"""Reboot one node, wait until it is back, and say how to rescue it if it does not come back."""
+"""Reboot one node, wait until it is back, and say how to repair it if it does not come back."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ GOING_DOWN = 3.0
 """Seconds to wait after the reboot was started: until then connections would only be cut."""
 
 SETTLE = 60.0
-"""Seconds that a node may take to finish its start once it answers. After that it is used as is."""
+"""Seconds that a node may take to finish its start once it answers. Then the deploy goes on."""
 
-# Without sudo: the helper in /tmp that gives sudo its password is gone after a reboot. The last
-# word is the state of an untested kernel: with one, Ubuntu 25.10 and later boot twice. The line
-# has a mark, since a login shell may print other lines.
+# It runs without sudo: the helper in /tmp that gives sudo its password is gone after a reboot.
+# The last word is the state of a kernel that was not tested yet: with such a kernel, Ubuntu 25.10
+# and later boot twice. The line begins with a mark, since a login shell may print other lines.
 _MARK = "chaos-engine"
 _LOOK = (
     f"boot=$(cat /proc/sys/kernel/random/boot_id) && echo {_MARK} $boot "
@@ -47,9 +47,10 @@ def reboot_and_wait(
 ) -> str:
     """Reboot the node and wait until another boot of it has finished its start.
 
-    + found: what is known of the node now; it is not rebooted if it has another boot id by now
-    + rebooted: the causes of reboots, each with the id of the boot that it ended; noted on the node
-      first
+    + found: the state of the node when it was read. If it has been booted again since, it is not
+      rebooted
+    + rebooted: the causes of reboots, each with the id of the boot that the reboot ended. They are
+      noted on the node first
     + seconds: how long it may take until the node is back
 
     Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
@@ -62,8 +63,9 @@ def reboot_and_wait(
 
 
 def remove_note(state: State, host: Host) -> str:
-    """Remove the note of the causes of reboots: these are gone, so a later reboot may help again.
+    """Remove the note of the causes of reboots from the node, since the reboot has removed them.
 
+    Otherwise a later run would not reboot the node for the same cause again.
     Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
     """
     problem = run_script(
@@ -73,19 +75,18 @@ def remove_note(state: State, host: Host) -> str:
 
 
 def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
-    """Return the shell script that notes the causes of the reboot and starts it in a second.
+    """Return the shell script that notes why the node reboots, and reboots it a second later.
 
     + boot_id: of the boot that shall end
     + rebooted: as `reboot_and_wait` takes it
     """
-    lines = "".join(f"{what} {boot}\n" for what, boot in rebooted.items())
+    lines = quote(*(f"{cause} {boot}" for cause, boot in rebooted.items()))
     folder = posixpath.dirname(RECORD)
     return f"""\
 {PRELUDE}if [ "$(cat /proc/sys/kernel/random/boot_id)" != {quote(boot_id)} ]; then
   echo 'it was rebooted by someone else meanwhile; run again' >&2; exit 1
 fi
-mkdir -p {folder}
-printf %s {quote(lines)} >{RECORD}.chaos-new; sync {RECORD}.chaos-new
+jot {RECORD}.chaos-new {lines}
 mv -f {RECORD}.chaos-new {RECORD}; sync {folder}
 # by a timer of systemd: the reboot outlives this connection, and this command can return first
 systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot
