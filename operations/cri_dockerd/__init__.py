@@ -1,7 +1,7 @@
 """Install cri-dockerd from its tarball, and have its units run.
 
-`install` is the operation, `tarball` reads and checks the archive on this computer.
-The deploy `chaos_engine.deploys.cri_dockerd` calls it.
+`install` has the operation, `tarball` reads and checks the archive on this computer. The deploy
+`chaos_engine.deploys.cri_dockerd` calls both.
 """
 
 from chaos_engine.operations.cri_dockerd.install import install_cri_dockerd

@@ -1,4 +1,4 @@
-"""Merge Docker's configuration file, and find the options with which no pod would run."""
+"""Merge Docker's configuration file, and find options with which no pod would start."""
 
 from __future__ import annotations
 

@@ -10,19 +10,17 @@ from chaos_engine.operations.docker.daemon_json import CONFIG
 
 
 def invalid_keys(config: Mapping[str, Any]) -> list[str]:
-    """Say which keys and values dockerd would not accept.
+    """Say which keys and values of daemon.json dockerd would not accept: a pure function.
 
-    This is for a Docker that is not installed yet, or older than 23, which brought
-    ``dockerd --validate``. With such a file it would be restarted for ever. Found are keys that no
-    Docker from 20.10 to 29 knows (https://docs.docker.com/reference/cli/dockerd/), and values of
-    another type. ``null`` counts as not set.
+    This is for a Docker that has no ``dockerd --validate``: one that is not installed yet, or one
+    older than 23. With a bad file systemd would restart it for ever. The function finds keys that
+    no Docker from 20.10 to 29 knows (https://docs.docker.com/reference/cli/dockerd/), and values of
+    another type than Docker takes. ``null`` counts as not set.
     """
     found = []
     for key, value in config.items():
         if key not in KINDS:
-            near = get_close_matches(
-                key, (k for k in KINDS if not KINDS[k].startswith("anything")), 1
-            )
+            near = get_close_matches(key, [k for k in KINDS if KINDS[k] != _IGNORED], 1)
             hint = f" (is {near[0]} meant?)" if near else ""
             found.append(f"{CONFIG} has {key}, which Docker does not know{hint}; take it out")
         elif value is not None and not _ACCEPTS[KINDS[key]](value):
@@ -31,21 +29,23 @@ def invalid_keys(config: Mapping[str, Any]) -> list[str]:
 
 
 def _list_of(kind: type) -> Callable[[object], bool]:
+    """Return the function that tells whether a value is a list of this type."""
     return lambda value: isinstance(value, list) and all(_is(one, kind) for one in value)
 
 
 def _object_of(kind: type) -> Callable[[object], bool]:
+    """Return the function that tells whether a value is an object with values of this type."""
     return lambda value: isinstance(value, dict) and all(_is(one, kind) for one in value.values())
 
 
 def _is(value: object, kind: type) -> bool:
-    """Tell whether Go's JSON decoder takes a value for one of a type; it takes ``null`` for any."""
+    """Tell whether Go's JSON decoder takes the value for this type; it takes ``null`` for any."""
     return value is None or isinstance(value, kind)
 
 
 _IGNORED = "anything but an object"
 
-# dockerd looks for this object's keys among its own (daemon/config, findConfigurationConflicts)
+# dockerd refuses other keys in this object (daemon/config, findConfigurationConflicts)
 _PROXIES = "an object of http-proxy, https-proxy and no-proxy"
 _PROXY_KEYS = {"http-proxy", "https-proxy", "no-proxy"}
 

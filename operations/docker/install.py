@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +73,7 @@ def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
 def install_docker(options: Options, rolling: Rolling | None = None) -> Commands:
     """Have the distribution's Docker installed, held, and running with these options.
 
-    + options: what daemon.json shall say; its other keys stay as they are
+    + options: the options that daemon.json shall have; its other keys stay as they are
     + rolling: how a node that has joined a cluster leaves it for a restart of Docker
 
     daemon.json is written before the package is installed, because the installation starts Docker:
@@ -160,14 +160,14 @@ def packages_to_change(
     return [*install, *([] if client else ["docker-cli"])], hold
 
 
-def compose(install: Iterable[str], hold: Iterable[str]) -> str:
+def compose(install: Sequence[str], hold: Sequence[str]) -> str:
     """Return the shell script that installs and holds packages, "" if there are none.
 
     + install, hold: as `packages_to_change` returns them
     """
-    install, lines = [*install], [APT]
-    if not install and not [*hold]:
+    if not install and not hold:
         return ""
+    lines = [APT]
     if install:
         get = "apt install --no-install-recommends --allow-change-held-packages"
         # apt finishes interrupted installations by itself. It would upgrade a package that is
@@ -175,7 +175,7 @@ def compose(install: Iterable[str], hold: Iterable[str]) -> str:
         named = [name for name in install if name in ("docker.io", "ca-certificates")]
         # containerd makes this folder when it starts. No package owns it, so undo has to know of it
         lines += [f"folders {CNI}/any; settle", "refresh"]
-        if install != ["docker-cli"]:
+        if [*install] != ["docker-cli"]:
             also = [f"$({_RECOMMENDED})"] if "docker-cli" in install else []
             lines.append(" ".join([get, *named, *also]))
         lines.append(f"test -x {CLIENT} || {get} docker-cli")
@@ -203,7 +203,7 @@ def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -
     """Say what happens to the containers that are there: a pure function.
 
     + engine: Docker as it runs, ``None`` if it does not
-    + config: what daemon.json shall say
+    + config: the keys that daemon.json shall have
     + restarts: whether Docker has to restart without a drain of the node before
     """
     if engine is None or not engine.containers:

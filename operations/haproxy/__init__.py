@@ -1,6 +1,6 @@
-"""Run HAProxy in its container, and keep a copy of what it runs on the log share.
+"""Run HAProxy in its container, and put a copy of its configuration on the log share.
 
-`container` has the operations that pull the image and run it, `shared_copy` the one for the share.
+`container` has the operations that pull the image and run it, `shared_copy` the one for the copy.
 The deploy `chaos_engine.deploys.haproxy` calls them.
 """
 

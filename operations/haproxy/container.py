@@ -86,8 +86,8 @@ class Proxy:
     + parent: the network interface that this network is on
     + vip: its address there
     + mac: its MAC address there, in lower case
-    + sockets: path of the link to the folder of its admin socket; ``None`` if this operation
-      does not own the link
+    + sockets: path of the link to the folder of its admin socket, which the start script makes;
+      ``None`` if it is on the log share
     """
 
     image: ImageName

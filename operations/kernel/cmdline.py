@@ -111,14 +111,15 @@ def _only_line(path: str, text: str) -> str:
 
 
 def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
-    """Return the line's words; wanted words lose stray characters at their end, and duplicates."""
+    """Return the words of the line, where wanted words have lost stray characters at their end.
+
+    A word that would be there twice then is left out.
+    """
     # With an unpaired quote, split_words would take all words behind it for one
     words = _plain(line) if line.count('"') % 2 else split_words(line)
-    stripped = {word: word.rstrip(_STRAY) for word in words if word not in wanted}
-    known = {*words}
-    result = []
+    known, result = {*words}, []
     for word in words:
-        bare = stripped.get(word, word)
+        bare = word if word in wanted else word.rstrip(_STRAY)
         if bare == word or bare not in wanted:
             result.append(word)
         elif bare not in known:
@@ -133,7 +134,12 @@ def _plain(text: str) -> list[str]:
 
 
 def without_words(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return a command line without the words that are in `written` and not in `original`."""
+    """Return a command line without the words that are in `written` and not in `original`.
+
+    + current: the content of the file as it is now
+    + original: as it was before the first change
+    + written: as this package wrote it last
+    """
     now, before, then = (
         split_words(data.decode("utf-8", "surrogateescape"))
         for data in (current, original, written)

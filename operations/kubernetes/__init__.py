@@ -1,6 +1,7 @@
 """Install Kubernetes' packages from their signed repository, and keep kubelet in order.
 
-`install` is the operation for packages, `signing_key` checks the repository's key, `kubelet` has
-the operations for a node that has not joined, or has joined with another configuration. The deploy
-`chaos_engine.deploys.kubernetes` calls them.
+`install` has the operation for the packages, `signing_key` checks the repository's key. `kubelet`
+has two operations: one keeps kubelet quiet until the node has joined a cluster, the other reports
+how its configuration differs from a new cluster's. The deploy `chaos_engine.deploys.kubernetes`
+calls these operations.
 """

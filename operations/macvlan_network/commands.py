@@ -1,4 +1,4 @@
-"""Compose the command for Docker's macvlan network, and say what is wrong with it or in its way."""
+"""Describe Docker's macvlan network, and say what is wrong with it or keeps it from being made."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ class Macvlan:
 def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
     """Say why the parent interface cannot carry macvlan links; "" if it can: a pure function.
 
-    Docker does not check: it creates a parent whose name looks like a VLAN's, and a dummy interface
-    where no parent is named.
+    + parent: the state of this interface, ``None`` if there is none
+
+    Docker does not check it: where it is missing and its name looks like a VLAN's, Docker creates
+    it.
     """
     name, key = wanted.parent, setting("parent_interface")
     if parent is None:
@@ -76,8 +78,7 @@ def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
         found = f"only {', '.join(parent.addresses)}" if parent.addresses else "nor any other"
         return (
             f"{name} has no address in {setting('lan_subnet')} {wanted.subnet}, {found}; set "
-            f"{key} to "
-            "the one on the LAN"
+            f"{key} to the one on the LAN"
         )
     for key, address in (("vip", wanted.vip), ("hairpin_address", wanted.hairpin)):
         if any(IPv4Interface(own).ip == address for own in parent.addresses):
@@ -91,6 +92,7 @@ def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
 def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: str) -> str:
     """Say which other Docker network keeps this one from being created, and what to do.
 
+    + others: Docker's other networks by name
     + version: Docker's, "" if unknown
 
     Returns "" if none does. A pure function.
@@ -118,9 +120,10 @@ def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], versi
 
 
 def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
-    """Say what of the network is not as wanted: a pure function.
+    """Say how the network differs from the wanted one: a pure function.
 
-    A network without an address range for its containers counts as wanted. IPv6 is not looked at.
+    A network without an address range for its containers does not differ by that. IPv6 is not
+    looked at.
     """
     differs = []
     if found.driver != "macvlan":
@@ -140,6 +143,6 @@ def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
 
 
 def _ipv4(networks: Iterable[str]) -> list[IPv4Network]:
-    """Return the IPv4 networks among some networks; an address counts as a network of one."""
+    """Return the IPv4 networks among some networks; an address is a network of one address."""
     parsed = (ip_network(text, strict=False) for text in networks)
     return [one for one in parsed if isinstance(one, IPv4Network)]

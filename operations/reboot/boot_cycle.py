@@ -98,22 +98,21 @@ def _wait(host: Host, found: Cmdline, seconds: int) -> str:
 
     Returns what went wrong, "" if nothing did.
     """
-    # The helper that gives sudo its password is gone with /tmp, and has to be made anew
+    # The helper in /tmp that gives sudo its password is lost in the reboot, and has to be made anew
     clear_askpass_cache(host)
     _hang_up(host)
     began = time.monotonic()
     gevent.sleep(GOING_DOWN)
-    back = None
-    boot_id = ""
+    answered, boot_id = None, ""
     while time.monotonic() - began < seconds:
         gevent.sleep(PAUSE)
         boot_id, finished = _look(host) or ("", False)
         if boot_id in ("", found.boot_id):
             _hang_up(host)
-            back = None
+            answered = None
             continue
-        back = back or time.monotonic()
-        if finished or time.monotonic() - back > SETTLE:
+        answered = answered or time.monotonic()
+        if finished or time.monotonic() - answered > SETTLE:
             host.log(f"Back after {time.monotonic() - began:.0f} s")
             return ""
     if boot_id == found.boot_id:
@@ -139,12 +138,12 @@ def _look(host: Host) -> tuple[str, bool] | None:
     if not done or not found:
         return None
     _, boot, *words = found[-1]
-    once_more = "unknown" in words[1:] or "trying" in words[1:]
-    return boot, not once_more and words[:1] in (["running"], ["degraded"], ["maintenance"])
+    boots_again = "unknown" in words[1:] or "trying" in words[1:]
+    return boot, not boots_again and words[:1] in (["running"], ["degraded"], ["maintenance"])
 
 
 def _hang_up(host: Host) -> None:
-    """Close the connection. pyinfra would only drop it, and paramiko would then report its end."""
+    """Close the connection. pyinfra only drops it, and paramiko would print an error about that."""
     host.connector.disconnect()
     host.connected = False
     client = getattr(host.connector, "client", None)
@@ -153,7 +152,7 @@ def _hang_up(host: Host) -> None:
 
 
 def _rescue(found: Cmdline) -> str:
-    """Say how to repair a node that does not boot, by means of its card."""
+    """Say how to repair a node that does not boot, with its card in another computer."""
     advice = "look at its power and its screen"
     if found.file is None:
         return f"{advice}; its old kernel command line can be chosen or edited in GRUB's menu"

@@ -1,4 +1,4 @@
-"""Reboot nodes that need it, and check that the reboot has brought what it was made for."""
+"""Reboot a node if a change needs that, and check afterwards that the change has taken effect."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def reboot_node(
     force: bool = False,
     seconds: int = 600,
 ) -> Commands:
-    """Reboot the node if something is due that only a reboot brings, and check that it did.
+    """Reboot the node if a change needs that, and check that the change has taken effect.
 
     + wanted: words that the kernel shall have been started with
     + rolling: how a node that has joined a cluster is drained, and which others may be down with it
     + force: whether to reboot a joined node with all its pods if `rolling` has no way to drain it
     + seconds: how long a node may take to come back
 
-    A reboot is due where ``/proc/cmdline`` lacks a wanted word, and where swap could not be turned
-    off. Its cause, and the boot that it ended, are noted on the node, so that a reboot that did not
-    help is not repeated. A reboot that helped removes the note. Nodes that have not joined a
-    cluster reboot all at once. After one node of a cluster has failed, no further one is rebooted.
-    Raises `NodeError` if an earlier reboot did not help, or if the words are in no file that the
-    next boot reads.
+    A reboot is due if ``/proc/cmdline`` lacks a wanted word, or if swap could not be turned off.
+    The node keeps a note of the cause and of the boot that the reboot ended, so that a reboot that
+    did not help is not repeated. After a reboot that helped, the note is removed. Nodes that have
+    not joined a cluster reboot all at once. After one node of a cluster has failed, no other node
+    of it is rebooted. Raises `NodeError` if an earlier reboot did not help, or if the words are in
+    no file that the next boot reads.
 
     **Example:** ``reboot_node(name="Reboot node", wanted=["cgroup_enable=memory"])``
     """
@@ -56,14 +56,14 @@ def reboot_node(
     rolling = rolling or Rolling()
     standing = node_standing(rolling)
     found, swaps = observe(KernelCmdline), observe(Swaps)
-    due = causes(found, swaps, wanted, state.is_executing)
-    # operations before this one may still remove a cause: only those that would remain count here
-    lasting = causes(found, swaps, wanted, last=True)
-    problems = in_vain(found, lasting, wanted) + without_memory(found, wanted)
+    reasons = causes(found, swaps, wanted, state.is_executing)
+    # in a preview, operations before this one may still remove some of these
+    remaining = causes(found, swaps, wanted, last=True)
+    problems = in_vain(found, remaining, wanted) + without_memory(found, wanted)
     if problems:
         raise NodeError("; ".join(problems))
-    why = "; ".join(due.values())
-    if not due:
+    why = "; ".join(reasons.values())
+    if not reasons:
         host.noop("no reboot is due")
     elif isinstance(host.connector, LocalConnector):
         warn(f"a reboot is due: {why}. This computer runs the deploy: reboot it yourself")
@@ -77,42 +77,43 @@ def reboot_node(
         raise NodeError(f"{why}, and no file for the next boot has them; deploy kernel first")
     else:
         because(why)
-        work = partial(_reboot, found, swaps, due, wanted, seconds)
+        work = partial(_reboot, found, swaps, reasons, wanted, seconds)
         yield FunctionCommand(take_turn, (rolling, standing, "rebooted", work), {})
 
 
 def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) -> dict[str, str]:
-    """Return the causes for which a reboot is due, each with a sentence: a pure function.
+    """Return why a reboot is due: the reason in words by the name of the cause. A pure function.
 
     + last: whether all operations before the reboot have been done; not so in a preview
 
-    The key of a cause changes with the wanted words and with the file that has them: with another
+    The name of a cause changes with the wanted words and with the file that has them: with another
     file a reboot may help although an earlier one did not.
+
+    **Example:** ``{"swap": "swap (/swap.img) in use, and what is swapped out does not fit into
+    RAM"}``
     """
-    due = {}
-    wanted = tuple(wanted)
-    lost = pending(found, wanted)
-    if lost:
+    reasons, wanted = {}, tuple(wanted)
+    if lost := pending(found, wanted):
         source = found.file or found.drop_in
         text = "\n".join([*wanted, source.text if source else ""])
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-        due[f"cmdline-{digest[:16]}"] = f"the kernel was started without {' '.join(lost)}"
+        reasons[f"cmdline-{digest[:16]}"] = f"the kernel was started without {' '.join(lost)}"
     if stays_until_boot(swaps, configured=last):
-        due["swap"] = f"{_areas(swaps)} in use, and what is swapped out does not fit into RAM"
-    return due
+        reasons["swap"] = f"{_areas(swaps)} in use, and what is swapped out does not fit into RAM"
+    return reasons
 
 
-def in_vain(found: Cmdline, due: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
-    """Say which causes were left after a reboot, and what to do: a pure function.
+def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
+    """Say which causes an earlier reboot has not removed, and what to do: a pure function.
 
-    + due: causes, as `causes` returns them
+    + reasons: the causes and reasons that are there now, as `causes` returns them
 
     Words that are in no file for the next boot do not count: no reboot could have brought them.
     """
     ready = next_boot_has(found, tuple(wanted))
     return [
         f"{why}, also after a reboot; {_NO_SWAP if cause == 'swap' else _other_file(found)}"
-        for cause, why in due.items()
+        for cause, why in reasons.items()
         if found.rebooted.get(cause, found.boot_id) != found.boot_id and (cause == "swap" or ready)
     ]
 
@@ -120,8 +121,8 @@ def in_vain(found: Cmdline, due: Mapping[str, str], wanted: Iterable[str]) -> li
 def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
     """Say what to do if the memory controller is off although the kernel has the words for it."""
     wanted = tuple(wanted)
-    asked = "cgroup_enable=memory" in wanted and not pending(found, wanted)
-    if found.memory or not asked:
+    has_words = "cgroup_enable=memory" in wanted and not pending(found, wanted)
+    if found.memory or not has_words:
         return []
     return [
         "the kernel has the words and yet no memory controller: it does not know cgroup_enable=, "
@@ -134,15 +135,15 @@ def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
 def _reboot(
     found: Cmdline,
     swaps: SwapState,
-    due: dict[str, str],
+    reasons: dict[str, str],
     wanted: tuple[str, ...],
     seconds: int,
     state: State,
     host: Host,
 ) -> str:
     """Reboot the node and check that this helped; return what went wrong, "" if nothing did."""
-    host.log(f"Rebooting, because {'; '.join(due.values())}")
-    rebooted = {**found.rebooted, **dict.fromkeys(due, found.boot_id)}
+    host.log(f"Rebooting, because {'; '.join(reasons.values())}")
+    rebooted = {**found.rebooted, **dict.fromkeys(reasons, found.boot_id)}
     return (
         reboot_and_wait(state, host, found, rebooted, seconds)
         or _check_outcome(swaps, wanted)
@@ -151,20 +152,24 @@ def _reboot(
 
 
 def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
-    """Return what the reboot should have brought and did not, "" if it brought all."""
+    """Say what the reboot has not changed although it should have, "" if all is as wanted.
+
+    + before: swap as it was before the reboot
+    """
     forget()
     note_change()  # so that only these facts are read, not all that the run has declared
     found, swaps = observe(KernelCmdline), observe(Swaps)
-    due = causes(found, swaps, wanted, last=True)
-    problems = in_vain(found, due, wanted) + without_memory(found, wanted)
-    if due and not problems:
-        problems = [f"{why}, also after the reboot; run again" for why in due.values()]
+    reasons = causes(found, swaps, wanted, last=True)
+    problems = in_vain(found, reasons, wanted) + without_memory(found, wanted)
+    if reasons and not problems:
+        problems = [f"{why}, also after the reboot; run again" for why in reasons.values()]
     if swaps.areas and not before.areas:
         problems.append(f"{_areas(swaps)} in use again after the reboot; {_NO_SWAP}")
     return "; ".join(problems)
 
 
 def _other_file(found: Cmdline) -> str:
+    """Say what to do if the kernel lacks words that are in the file for the next boot."""
     if found.file is None:
         return "look at what GRUB gives to the kernel in /boot/grub/grub.cfg"
     return (
@@ -177,4 +182,5 @@ _NO_SWAP = "find out what turns it on (systemctl list-units --type=swap, zramctl
 
 
 def _areas(swaps: SwapState) -> str:
+    """Return the swap areas in use, in words: ``swap (/swap.img)``."""
     return f"swap ({', '.join(area.name for area in swaps.areas)})"
