@@ -25,16 +25,13 @@ _QUIET = File(
 _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
 
 
-def reads() -> list[Read]:
-    """Return what `quiet_kubelet` will observe."""
-    return [
+@converge(
+    reads=lambda: [
         Read.of(Joined),
         Read.of(Files, paths=(KUBELET_CONFIG,)),
         *files.reads([_QUIET], units=[_QUIET_UNIT]),
     ]
-
-
-@converge(reads=reads)
+)
 def quiet_kubelet() -> Commands:
     """Have kubelet wait for its configuration, instead of failing every ten seconds.
 
@@ -119,12 +116,11 @@ def quantity(text: str) -> float | None:
 
     **Example:** ``quantity("10Mi") == 10485760``
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:([kMGT])(i?)|(Ki))?", text)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(k|Ki|[MGT]i?|)", text)
     if not match:
         return None
-    letter, binary = (match[2] or match[4] or "").upper()[:1], match[3] or match[4]
-    power = "KMGT".index(letter) + 1 if letter else 0
-    return float(match[1]) * float((1024 if binary else 1000) ** power)
+    power = "KMGT".index(match[2][0].upper()) + 1 if match[2] else 0
+    return float(match[1]) * float((1024 if match[2].endswith("i") else 1000) ** power)
 
 
 def docker_bytes(size: str) -> int:
