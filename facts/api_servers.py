@@ -1,4 +1,4 @@
-"""Ask Kubernetes API servers, from a node, whether they are ready."""
+"""Ask Kubernetes API servers from a node whether they are ready."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ readyz() {{ # ADDRESS:PORT
 }}
 """
 """A shell function ``readyz`` that prints the status: 200 if the API server is ready, 403 or 500
-while it starts. The server's certificate is not verified, because the answer decides only about the
-order of turns."""
+while it starts. The server's certificate is not verified, because only the order of turns depends
+on the answer."""
 
 OWN_READY = f"""\
 {READYZ}
@@ -51,9 +51,9 @@ class ApiServers(NodeFact[dict[str, str]]):
 
     + addresses: IPv4 addresses of controllers
 
-    "200" means ready. Another status, such as 403 or 500 while it starts, and ``silent`` mean not
-    ready. ``absent`` means that the machine answers, but runs neither an API server nor kubelet: it
-    has not joined a cluster.
+    "200" means ready. Another status, such as 403 or 500 while the server starts, means not ready.
+    So does ``silent``, no answer. ``absent`` means that the machine is reachable, but runs neither
+    an API server nor kubelet: it has not joined a cluster.
 
     **Example:** ``host.get_fact(ApiServers, addresses=("192.168.1.50",))``
     """
@@ -67,16 +67,11 @@ class ApiServers(NodeFact[dict[str, str]]):
             'refused() { case $(timeout -k 1 3 bash -c ": </dev/tcp/$1/$2" 2>&1) in '
             "*refused*) ;; *) false ;; esac; }\n"
             "for at in",
-            *(QuoteString(address) for address in as_tuple(addresses)),
+            *map(QuoteString, as_tuple(addresses)),
             f'; do {{ said=$(readyz "$at:{PORT}"); if [ -n "$said" ]; then echo "$at $said"; '
             f'elif refused "$at" {PORT} && refused "$at" 10250; then echo "$at {ABSENT}"; '
             f'else echo "$at {SILENT}"; fi; }} & done; wait',
         )
-
-    @staticmethod
-    @override
-    def default() -> dict[str, str]:
-        return {}
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from chaos_engine.facts.text import as_tuple
 class PackageState(Value):
     """An installed package.
 
-    + complete: False if its installation was interrupted, or if some of it may not be on the card
+    + complete: false if its installation was interrupted, or if a part of it may not be on the card
     """
 
     version: str
@@ -25,10 +25,11 @@ class PackageState(Value):
 
 
 class Packages(SeveralFact[PackageState]):
-    """The packages among `names` that are installed. A removed package whose configuration files
-    remain counts as not installed.
+    """The installed packages among `names`.
 
-    + names: binary package names
+    A removed package whose configuration files remain counts as not installed.
+
+    + names: names of binary packages
 
     **Example:** ``host.get_fact(Packages, names=("docker.io", "kubelet"))``
     """
@@ -37,30 +38,27 @@ class Packages(SeveralFact[PackageState]):
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
-        names = as_tuple(names)
         return StringCommand(
             f"sed 's/^/changing /' {CHANGING} 2>/dev/null; dpkg-query -W -f",
             "'${Package} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag} ${Version}\\n'",
-            *(QuoteString(name) for name in names),
+            *map(QuoteString, as_tuple(names)),
             "2>/dev/null; true",
         )
 
     @override
     def parse(self, lines: list[str]) -> dict[str, PackageState]:
-        return parse_packages(lines)
+        """Read the lines ``changing NAME`` and ``NAME WANT STATUS FLAG VERSION``.
 
-
-def parse_packages(lines: list[str]) -> dict[str, PackageState]:
-    """Read ``changing NAME`` lines (`CHANGING`), then ``NAME WANT STATUS FLAG VERSION`` lines of
-    dpkg-query."""
-    found = {}
-    changing = set()
-    for line in lines:
-        if line.startswith("changing "):
-            changing.add(line.partition(" ")[2])
-            continue
-        name, want, status, flag, version = [*line.split(" "), ""][:5]
-        if status not in ("not-installed", "config-files"):
-            whole = status == "installed" and flag == "ok" and name not in changing
-            found[name] = PackageState(version, want == "hold", whole)
-    return found
+        The first are of `CHANGING`, the second of dpkg-query.
+        """
+        found = {}
+        changing = set()
+        for line in lines:
+            if line.startswith("changing "):
+                changing.add(line.partition(" ")[2])
+                continue
+            name, want, status, flag, version = [*line.split(" "), ""][:5]
+            if status not in ("not-installed", "config-files"):
+                complete = status == "installed" and flag == "ok" and name not in changing
+                found[name] = PackageState(version, want == "hold", complete)
+        return found

@@ -1,6 +1,6 @@
-"""Read from where apt fetches packages: its files of sources, by apt's rules.
+"""Read from where apt fetches packages.
 
-They are in sources.list(5) and apt's ``apt-pkg/sourcelist.cc``, ``apt-pkg/tagfile.cc`` and
+The rules are in sources.list(5) and apt's ``apt-pkg/sourcelist.cc``, ``apt-pkg/tagfile.cc`` and
 ``apt-pkg/contrib/strutl.cc``. In ``/etc/apt/sources.list.d`` a file counts if its name ends with
 ``.list`` or ``.sources`` and has only letters, digits and ``_-.:``.
 
@@ -39,7 +39,7 @@ _NO = frozenset(("no", "false", "without", "off", "disable"))
 
 
 class Entry(NamedTuple):
-    """A line or a stanza: each of its suites is fetched from each of its URIs."""
+    """A line or a stanza of a file: apt fetches each of its suites from each of its URIs."""
 
     uris: tuple[str, ...]
     suites: tuple[str, ...]
@@ -48,8 +48,8 @@ class Entry(NamedTuple):
 def entries(path: str, text: str) -> Iterator[Entry]:
     """Yield the enabled entries of a file; none if apt does not read a file of that name.
 
-    + path: absolute path, or only the name
-    + text: of the file, which must not be malformed
+    + path: the file's absolute path, or only its name
+    + text: the file's content, which must not be malformed
 
     **Example:** ``list(entries("a.list", "deb http://deb.debian.org/debian trixie main"))``
     """
@@ -83,4 +83,5 @@ def _stanzas(text: str) -> Iterator[Entry]:
 
 
 def _is_no(value: str) -> bool:
+    """Tell whether a value of ``Enabled`` disables a stanza."""
     return value.lower() in _NO or bool(re.fullmatch("[+-]?(0x)?0+", value, re.IGNORECASE))

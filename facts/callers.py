@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Files that name programs
+# Files that name the programs to run, and files that are the programs
 _CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
     /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
     /var/spool/cron/crontabs/*"""
@@ -25,5 +25,5 @@ COLLECT = rf"""  set --
   set +f
   for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
 """
-"""Shell commands, for a subshell, that find the owner's files for systemd, cron, udev and init.
-They set the positional parameters to these files, and ``$scripts`` to the files that those name."""
+"""Shell commands that find the files of the node's owner for systemd, cron, udev and init. They set
+``$@`` to these files, and ``$scripts`` to the files that they name. They are for a subshell."""

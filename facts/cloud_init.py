@@ -1,18 +1,18 @@
-"""Read whether cloud-init runs, and what would stay of its work if it were removed."""
+"""Read whether cloud-init runs, and what else configures the network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.text import grouped
 
-# cloud-init runs during boot, and its units have jobs while it runs. Its own status files do not
-# say that it died. Raspberry Pi Imager writes user-data with `manage_etc_hosts: true`
-# (github.com/raspberrypi/rpi-imager/issues/1462). With the value `localhost` cloud-init changes
-# only one line of /etc/hosts.
+# While cloud-init runs, its units have jobs in systemd. Its own status files do not tell if it has
+# died. Raspberry Pi Imager writes user-data with `manage_etc_hosts: true`
+# (github.com/raspberrypi/rpi-imager/issues/1462). The value `localhost` is not searched for: with
+# it cloud-init changes only one line of /etc/hosts.
 _COMMAND = r"""
 systemctl list-jobs --no-legend 'cloud-*' 2>/dev/null | grep -q cloud- && echo running
 if ! test -e /etc/cloud/cloud-init.disabled && ! test -e /run/cloud-init/disabled; then
@@ -36,8 +36,8 @@ true
 class CloudInitState(Value):
     """The state of cloud-init.
 
-    + running: whether it runs now, as at the first boot
-    + manages_hosts: the file that has it write ``/etc/hosts`` at each boot, "" if none does
+    + running: whether it runs now, as during the first boot
+    + manages_hosts: the file that tells it to write ``/etc/hosts`` at each boot, "" for none
     + network: files and services that configure the network without cloud-init
     """
 
@@ -52,30 +52,16 @@ class CloudInit(NodeFact[CloudInitState]):
     **Example:** ``host.get_fact(CloudInit).running``
     """
 
-    @override
-    def command(self) -> StringCommand:
-        return StringCommand(_COMMAND)
+    program = "cloud-init"
 
     @override
-    def requires_command(self) -> str:
-        return "cloud-init"
-
-    @staticmethod
-    @override
-    def default() -> CloudInitState:
-        return CloudInitState()
+    def command(self) -> str:
+        return _COMMAND
 
     @override
     def parse(self, lines: list[str]) -> CloudInitState:
-        return parse_cloud_init(lines)
-
-
-def parse_cloud_init(lines: list[str]) -> CloudInitState:
-    """Read the lines ``running``, ``hosts FILE`` and ``network FILE``."""
-    values: dict[str, list[str]] = {"running": [], "hosts": [], "network": []}
-    for line in filter(None, lines):
-        key, _, value = line.partition(" ")
-        values[key].append(value)
-    return CloudInitState(
-        bool(values["running"]), "".join(values["hosts"]), tuple(values["network"])
-    )
+        """Read the lines ``running``, ``hosts FILE`` and ``network FILE``."""
+        found = grouped(lines, "running hosts network")
+        return CloudInitState(
+            bool(found["running"]), "".join(found["hosts"]), tuple(found["network"])
+        )

@@ -1,4 +1,4 @@
-"""Read a container and an image of Docker on the node."""
+"""Read a container or an image of Docker on the node."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.docker import RUNNING
 from chaos_engine.facts.manifest import PULLING
 from chaos_engine.facts.observe import NodeFact, Value
-
-# A read must not start Docker, and docker.socket starts it for any client
-_RUNNING = "systemctl is-active --quiet docker.service"
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class ContainerState(Value):
     """A container.
 
     + image: the image's name, as it was given when the container was created
-    + image_id: the id that this name had then
+    + image_id: the ID that this name had then
     + addresses: IPv4 and MAC address by network
     + mounts: sources by target
     """
@@ -41,49 +39,39 @@ class Container(NodeFact["ContainerState | None"]):
     **Example:** ``host.get_fact(Container, container="lb-haproxy")``
     """
 
-    @override
-    def requires_command(self, container: str) -> str:
-        return "docker"
+    program = "docker"
 
     @override
     def command(self, container: str) -> StringCommand:
         name = QuoteString(container)
         return StringCommand(
-            _RUNNING, "&& timeout 10 docker container inspect --", name, "2>/dev/null; true"
+            RUNNING, "&& timeout 10 docker container inspect --", name, "2>/dev/null; true"
         )
-
-    @staticmethod
-    @override
-    def default() -> None:
-        return None
 
     @override
     def parse(self, lines: list[str]) -> ContainerState | None:
-        return parse_container(lines)
-
-
-def parse_container(lines: list[str]) -> ContainerState | None:
-    """Read what ``docker container inspect`` prints: a list of one container, or an empty list."""
-    found: list[dict[str, Any]] = json.loads("\n".join(lines) or "[]")
-    if not found:
-        return None
-    one = found[0]
-    return ContainerState(
-        running=one["State"]["Running"],
-        image=one["Config"]["Image"],
-        image_id=one["Image"],
-        addresses={
-            name: (network["IPAddress"], network["MacAddress"])
-            for name, network in one["NetworkSettings"]["Networks"].items()
-        },
-        mounts={mount["Destination"]: mount["Source"] for mount in one["Mounts"]},
-    )
+        """Read what ``docker container inspect`` prints: a JSON list of one container or none."""
+        found: list[dict[str, Any]] = json.loads("\n".join(lines) or "[]")
+        if not found:
+            return None
+        one = found[0]
+        return ContainerState(
+            running=one["State"]["Running"],
+            image=one["Config"]["Image"],
+            image_id=one["Image"],
+            addresses={
+                name: (network["IPAddress"], network["MacAddress"])
+                for name, network in one["NetworkSettings"]["Networks"].items()
+            },
+            mounts={mount["Destination"]: mount["Source"] for mount in one["Mounts"]},
+        )
 
 
 class Image(NodeFact["str | None"]):
-    """The id of an image.
+    """The ID of an image.
 
-    "" if the node lacks it, or part of it. ``None`` if Docker is installed but does not answer.
+    "" if the node lacks the image or a part of it. ``None`` if Docker is installed but does not
+    answer.
 
     + image: its name with a tag, a digest, or both. With both, Docker uses the digest and ignores
       the tag. An image from ``docker load`` has no digest
@@ -91,14 +79,12 @@ class Image(NodeFact["str | None"]):
     **Example:** ``host.get_fact(Image, image="haproxy:3.0")``
     """
 
-    @override
-    def requires_command(self, image: str) -> str:
-        return "docker"
+    program = "docker"
 
     @override
     def command(self, image: str) -> StringCommand:
         return StringCommand(
-            f"if ! {_RUNNING}; then echo stopped;",
+            f"if ! {RUNNING}; then echo stopped;",
             "elif grep -qxFs -e",
             QuoteString(image),
             f"{PULLING}; then echo image;",
@@ -109,17 +95,10 @@ class Image(NodeFact["str | None"]):
             "else echo stopped; fi",
         )
 
-    @staticmethod
-    @override
-    def default() -> str | None:
-        return ""
-
     @override
     def parse(self, lines: list[str]) -> str | None:
-        return parse_image(lines)
-
-
-def parse_image(lines: list[str]) -> str | None:
-    """Read the line ``image ID``, ``image`` for none, or ``stopped`` if Docker does not answer."""
-    word, _, image = lines[0].partition(" ")
-    return image if word == "image" else None
+        """Read ``image ID``, ``image`` for no image, or ``stopped`` if Docker does not answer."""
+        if not lines:  # no Docker
+            return ""
+        word, _, image = lines[0].partition(" ")
+        return image if word == "image" else None

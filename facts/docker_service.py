@@ -1,7 +1,8 @@
-"""Read how docker.service starts Docker, now or once the distribution's package is installed.
+"""Read how docker.service starts Docker.
 
-The rules are those of systemd.service(5), systemd.exec(5) and systemd.unit(5); files are read as in
-`chaos_engine.facts.systemd_files`:
+If Docker is not installed yet, the fact tells how docker.service would start it once the
+distribution's package is installed. The rules are those of systemd.service(5), systemd.exec(5) and
+systemd.unit(5). Files are read as in `chaos_engine.facts.systemd_files`:
 
 - drop-ins are in folders ``docker.service.d``, and in ``service.d`` for all services;
 - each ``ExecStart=`` adds a command, and an empty one removes all commands before it; systemd
@@ -31,12 +32,11 @@ UNIT = "docker.service"
 
 _PACKAGES_UNIT = "docker.io's docker.service"
 _PACKAGES_COMMAND = "dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
-# The package's place: Debian in sbin, Ubuntu in bin
+# Where the package installs dockerd: Debian's in sbin, Ubuntu's in bin
 _DAEMON = {"debian": ("/usr/sbin/dockerd", "/sbin/dockerd")}
 _DAEMON_ELSEWHERE = (*_DAEMON["debian"], "/usr/bin/dockerd", "/bin/dockerd")
 
-
-# The last lines tell which of the named programs exist
+# The last lines tell which of the programs exist that the unit and its drop-ins name
 _SCRIPT = f"""
 show=$(systemctl show --property LoadState,Environment,ExecStart -- {UNIT})
 printf '%s\\n' "$show"
@@ -86,75 +86,53 @@ class DockerService(NodeFact[Service]):
     def command(self) -> str:
         return _SCRIPT
 
-    @staticmethod
-    @override
-    def default() -> Service:
-        return Service()
-
     @override
     def parse(self, lines: list[str]) -> Service:
-        return parse_service(lines)
-
-
-def parse_service(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> Service:
-    """Read the ``Key=value`` lines of the fact's command.
-
-    + folders: where drop-ins are, the strongest first
-    """
-    unit: dict[str, str] = {}
-    programs = []
-    for line in lines:
-        key, _, value = line.partition("=")
-        if key == "Program":
-            programs.append(value)
-        elif key != "ExecStart" or key not in unit:
-            unit[key] = value
-    drop_ins = effective(parse_listing(unit.get("DropIns", "")), folders)
-    state = unit.get("LoadState")
-    environment = unit.get("Environment", "")
-    if state == "loaded":
-        # systemd has applied the drop-ins, and shows each command as { path= ; argv[]= ; ... }
-        found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", unit.get("ExecStart", ""))
-        commands = [(_last_file(drop_ins), found[1])] if found else []
-    elif state == "bad-setting":
-        return Service(problem="systemd refuses docker.service; see: systemctl status docker")
-    else:
-        commands, environment = _once_installed(drop_ins)
-    if len(commands) != 1 and drop_ins and state != "loaded":
-        return Service(problem=_command_problem(commands, drop_ins))
-    defaults = base64.b64decode(unit.get("Defaults", ""), validate=True)
-    variables = {
-        **{name: (False, value) for name, value in _assigned(_words(environment))},
-        **{name: (True, value) for name, value in _assigned(_lines(os.fsdecode(defaults)))},
-    }
-    flags: dict[str, str] = {}
-    problem = ""
-    for place, text in commands:
-        program, _, rest = text.partition(" ")
-        program = program.lstrip("@-:+!|").strip("\"'")
-        known = (*_DAEMON.get(unit.get("System", ""), _DAEMON_ELSEWHERE), *programs)
-        if program.startswith("/") and program.endswith("dockerd") and program not in known:
-            problem = (
-                f"{place} starts {program}, which does not exist, and which docker.io does not "
-                "install; remove that ExecStart, or have it start /usr/sbin/dockerd"
-            )
+        """Read the ``Key=value`` lines of the fact's command."""
+        unit: dict[str, str] = {}
+        programs = []
+        for line in lines:
+            key, _, value = line.partition("=")
+            if key == "Program":
+                programs.append(value)
+            elif key != "ExecStart" or key not in unit:
+                unit[key] = value
+        drop_ins = effective(parse_listing(unit.get("DropIns", "")), FOLDERS)
+        state = unit.get("LoadState")
+        if state == "bad-setting":
+            return Service(problem="systemd refuses docker.service; see: systemctl status docker")
+        if state == "loaded":
+            # systemd has applied the drop-ins, and shows the command as { path= ; argv[]= ; ... }
+            found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", unit.get("ExecStart", ""))
+            commands = [(_last_file(drop_ins), found[1])] if found else []
+            environment = unit.get("Environment", "")
+        else:
+            commands, environment = _once_installed(drop_ins)
+            if len(commands) != 1:
+                return Service(problem=_command_problem(commands, drop_ins))
+        if not commands:
+            return Service()
+        file, command = commands[0]
+        defaults = os.fsdecode(base64.b64decode(unit.get("Defaults", ""), validate=True))
+        variables = {name: (file, value) for name, value in _assigned(_words(environment))}
+        variables |= {name: (DEFAULTS, value) for name, value in _assigned(_lines(defaults))}
+        program, _, rest = command.partition(" ")
         words: list[tuple[str, str]] = []
-        for word in rest.split():
-            variable = re.fullmatch(r"\$\{?(\w+)\}?", word)
+        for argument in rest.split():
+            variable = re.fullmatch(r"\$\{?(\w+)\}?", argument)
             if variable is None:
-                words.append((word, place))
+                words.append((argument, file))
             elif variable[1] in variables:
-                in_file, value = variables[variable[1]]
-                origin = DEFAULTS if in_file else place
+                origin, value = variables[variable[1]]
                 words += [(word, origin) for word in " ".join(_words(value)).split()]
-        flags |= _flags(words)
-    return Service(flags, problem)
+        known = (*_DAEMON.get(unit.get("System", ""), _DAEMON_ELSEWHERE), *programs)
+        return Service(_flags(words), _program_problem(file, program, known))
 
 
 def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], str]:
-    """Return what docker.service will have once the package is installed: commands and variables.
+    """Return the commands and the variables that docker.service has once Docker is installed.
 
-    Each command is given with the file that sets it.
+    Each command comes with the file that sets it. The variables are ``NAME=value`` words.
     """
     commands = [(_PACKAGES_UNIT, _PACKAGES_COMMAND)]
     environment: list[str] = []
@@ -167,7 +145,24 @@ def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, st
     return commands, " ".join(environment)
 
 
+def _program_problem(file: str, word: str, known: tuple[str, ...]) -> str:
+    """Return why a program cannot be started, and what to do; "" if it can.
+
+    + file: the one that starts it
+    + word: the first word of the command
+    + known: paths of dockerd that exist, or that docker.io installs
+    """
+    program = word.lstrip("@-:+!|").strip("\"'")
+    if not program.startswith("/") or not program.endswith("dockerd") or program in known:
+        return ""
+    return (
+        f"{file} starts {program}, which does not exist, and which docker.io does not "
+        "install; remove that ExecStart, or have it start /usr/sbin/dockerd"
+    )
+
+
 def _command_problem(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -> str:
+    """Return why a service does not have exactly one command, and what to do."""
     if commands:
         return (
             f"{commands[-1][0]} gives docker.service a second ExecStart, and systemd would refuse "
@@ -177,7 +172,7 @@ def _command_problem(commands: list[tuple[str, str]], drop_ins: list[tuple[str, 
 
 
 def _last_file(drop_ins: list[tuple[str, str]]) -> str:
-    """Return the last file that adds or removes a command of the unit."""
+    """Return the last file that adds or removes a command of docker.service."""
     for path, text in reversed(drop_ins):
         if any((s.section, s.name) == ("Service", "ExecStart") for s in settings(text)):
             return path
@@ -199,13 +194,14 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
-    """Return the options among words, each with its file. ``--feature`` has the feature's name in
-    it, and is left out if it disables the feature.
+    """Return the options among the words of a command line, each with its file.
 
-    + words: each with its file
+    + words: each with the file that it comes from
+
+    ``--feature`` becomes ``--feature NAME``. It is left out if it disables that feature.
     """
     flags = {}
-    for (word, place), (following, _) in zip(words, [*words[1:], ("-", "")], strict=True):
+    for (word, file), (following, _) in zip(words, [*words[1:], ("-", "")], strict=True):
         if not word.startswith("-"):
             continue
         name, equals, value = word.partition("=")
@@ -214,11 +210,12 @@ def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
             if on.lower() in ("false", "0", "f"):
                 continue
             name = f"{name} {feature}"
-        flags[name] = place
+        flags[name] = file
     return flags
 
 
 def _words(text: str) -> list[str]:
+    """Return the words of a text, as a shell splits it."""
     try:
         return shlex.split(text, comments=True)
     except ValueError:  # an open quote

@@ -34,9 +34,9 @@ class EtcdVersions(NodeFact[dict[str, str]]):
 
     + servers: addresses
     + folder: where the node has ca.crt, client.crt and client.key
-    + joined_too: whether a node asks that has joined a cluster; by default it does not
+    + joined_too: whether a node that has joined a cluster asks too; by default it does not
 
-    {} if the node has no key, or does not ask.
+    {} if the node does not ask, or has no ``client.key``.
 
     **Example:** ``host.get_fact(EtcdVersions, servers=("10.0.0.4",), folder="/etc/kubernetes")``
     """
@@ -53,13 +53,8 @@ class EtcdVersions(NodeFact[dict[str, str]]):
             "sh",
             QuoteString(folder),
             QuoteString("yes" if joined_too else ""),
-            *(QuoteString(server) for server in as_tuple(servers)),
+            *map(QuoteString, as_tuple(servers)),
         )
-
-    @staticmethod
-    @override
-    def default() -> dict[str, str]:
-        return {}
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:

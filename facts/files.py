@@ -18,9 +18,9 @@ Kind = Literal["file", "directory", "link", "other"]
 _KINDS: dict[str, Kind] = {"f": "file", "d": "directory", "l": "link"}
 
 Fixed = Literal["", "immutable", "append-only", "unwritable", "mounted"]
-"""What keeps root from replacing a path by a rename: a flag of chattr(1), or something that is
-mounted on it. "unwritable" is a flag or a file system that is mounted read-only, which look the
-same without lsattr."""
+"""What keeps root from replacing a path by a rename, "" for nothing: a flag of chattr(1), or
+something that is mounted on the path. "unwritable" means either a flag or a file system that is
+mounted read-only: without lsattr they look the same."""
 
 PRINT_STATES = r"""
 find "$@" -maxdepth 0 \( -writable -printf w -o -printf - \) -printf "%y%Y %m %u %g %s %p\n" \
@@ -51,11 +51,11 @@ class FileState(Value):
     """The state of a path.
 
     + kind: what it is, without following a link
-    + leads_to: what a link leads to, ``None`` if that does not exist
+    + leads_to: what a link leads to, ``None`` if that does not exist, or if it is no link
     + mode: without leading zeros, "644"
     + size: in bytes
     + sha256: of a regular file's content, ``None`` for others
-    + fixed: what keeps root from replacing it, "" if nothing does
+    + fixed: what keeps root from replacing it
     """
 
     kind: Kind
@@ -81,8 +81,8 @@ class Files(SeveralFact[FileState]):
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
         quoted = [QuoteString(path) for path in as_tuple(paths)]
-        # `true`, because a missing path is an answer. sha256sum gets no missing paths: uutils'
-        # 0.0.30 ends at the first
+        # `true`, because a missing path is an answer. `find` gives sha256sum no missing path, at
+        # which that of uutils 0.0.30 would end
         return StringCommand("set --", *quoted, f"{PRINT_STATES}true")
 
     @override
@@ -91,9 +91,9 @@ class Files(SeveralFact[FileState]):
 
 
 def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
-    """Read the lines that `PRINT_STATES` prints, which may be in any order.
+    """Return the state of each path. Raises ``ValueError`` for a line of unknown form.
 
-    They are lines of find, sha256sum, lsattr and awk. Raises ``ValueError`` for any other line.
+    + lines: what `PRINT_STATES` printed: lines of find, sha256sum, lsattr and awk, in any order
     """
     found: dict[str, FileState] = {}
     sums: dict[str, str] = {}
@@ -106,7 +106,7 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
             state = FileState(_KINDS.get(kind, "other"), mode, owner, group, int(size))
             if state.kind == "link":
                 state = replace(state, leads_to=leads_to)
-            # find's -writable follows a link
+            # find's -writable is about what a link leads to
             if writable == "-" and (state.kind != "link" or leads_to == "directory"):
                 state = replace(state, fixed="unwritable")
             found[path] = state
@@ -129,9 +129,9 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
 
 
 class Present(YesOrNo):
-    """Whether a path exists; a link that leads nowhere does not count.
+    """Whether a path exists. A link that leads nowhere does not count.
 
-    It is faster than `Files`, which computes checksums: that of a program takes a small node long.
+    `Files` takes longer, because it computes checksums, and a program is a large file.
 
     + path: absolute path
 
@@ -144,10 +144,10 @@ class Present(YesOrNo):
 
 
 class Content(NodeFact[bytes | None]):
-    """A file's bytes, or ``None`` if there is no such file. They are exact, as they travel as
-    base64.
+    """A file's exact bytes, or ``None`` if there is no such file.
 
-    Only a regular file counts: reading a FIFO would not end.
+    Only a regular file counts: reading a FIFO would not end. The bytes are sent as base64, because
+    they need not be UTF-8.
 
     + path: absolute path
 

@@ -1,9 +1,9 @@
-"""Read ``/etc/fstab`` by the rules of both programs that use it.
+"""Read ``/etc/fstab`` by the rules of systemd and of mount(8), which differ.
 
-systemd-fstab-generator(8) makes units of it at boot and at ``systemctl daemon-reload``. It reads
-with the C library's getmntent(3) up to systemd 257 at least (``src/fstab-generator/
-fstab-generator.c``; glibc, ``misc/mntent_r.c``), and with libmount in systemd 262, as was seen.
-getmntent's rules, with systemd's:
+systemd-fstab-generator(8) makes units of the file at boot and at ``systemctl daemon-reload``. Up to
+systemd 257 at least, it reads with the C library's getmntent(3) (``src/fstab-generator/
+fstab-generator.c``; glibc, ``misc/mntent_r.c``). In systemd 262 it reads with libmount, as was
+seen. These are the rules of getmntent and systemd:
 
 - only a line feed ends a line; a line whose first character after blanks is ``#`` is a comment;
 - space and tab separate the fields: source, target, type, options. Blanks may begin a line. Each
@@ -12,8 +12,8 @@ getmntent's rules, with systemd's:
 - in a field ``\\040``, ``\\011``, ``\\012``, ``\\134`` and ``\\\\`` stand for space, tab, line
   feed and backslash; there are no other escapes;
 - a line of type ``swap`` is for swap, whatever its target is: ``none``, ``swap`` or a path;
-- ``/var//log/.`` and ``var/log`` are ``/var/log``; a target without any slash is no path. Links and
-  ``..`` in a target are followed. Of several lines for one target the first counts;
+- ``/var//log/.`` and ``var/log`` mean ``/var/log``; a target without any slash is no path. systemd
+  follows links and ``..`` in a target. Of several lines for one target the first counts;
 - ``noauto`` only keeps a mount out of ``local-fs.target``. Units that need a path below it still
   mount it, as systemd-journal-flush.service does for ``/var/log`` (systemd.unit(5),
   RequiresMountsFor).
@@ -41,8 +41,10 @@ _NUMBER = re.compile(r"[+-]?[0-9]+")
 
 
 class Entry(NamedTuple):
-    """A line as systemd reads it: its number from 1, and its first three fields, "" for a missing
-    one. `kind` is the type."""
+    """A line as systemd reads it: its number from 1, and its first three fields.
+
+    A missing field is "". `kind` is the type.
+    """
 
     number: int
     source: str
@@ -63,7 +65,7 @@ def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
 
 
 def mounted_at(text: str, target: str) -> list[Entry]:
-    """Return the entries that mount something at a target, as getmntent or libmount reads them.
+    """Return the entries that mount something at a target, by the rules of getmntent or libmount.
 
     + target: absolute path
 
@@ -79,7 +81,7 @@ def mounted_at(text: str, target: str) -> list[Entry]:
 
 
 def is_swap(line: str) -> bool:
-    """Tell whether a line is for swap, as getmntent or libmount reads it."""
+    """Tell whether a line is for swap, by the rules of getmntent or libmount."""
     return any(fields[2:3] == ["swap"] for fields in (_by_getmntent(line), _by_libmount(line)))
 
 
@@ -103,9 +105,9 @@ def _fields(line: str) -> list[str]:
 
 
 def _simplified(path: str) -> str:
-    """Return a path without repeated slashes and ``.`` folders, as systemd simplifies it.
+    """Return a target as systemd simplifies it: without repeated slashes and ``.`` folders.
 
-    What has a slash is a path from the root, also without one at its head.
+    A target that contains a slash becomes an absolute path.
     """
     if "/" not in path:
         return path

@@ -1,9 +1,9 @@
-"""Read which configuration the running HAProxy has loaded, and its copy on the log share."""
+"""Read the configuration that HAProxy has loaded, and the copy of it on the log share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
@@ -18,16 +18,16 @@ SCRIPT = "/usr/sbin/haproxy_start.sh"
 """The program that runs HAProxy on the proxy."""
 
 MARK = "Written by chaos-engine"
-"""Text that this package's version of that program contains. Only it has the command ``check``."""
+"""A text in this package's version of that program. No other version has a command ``check``."""
 
 RUN = f"{RECORDS}/haproxy"
 """A folder in RAM with the container's ``config/`` and ``socket/``, and the file ``loaded``."""
 
 Found = Literal["same", "other", "folder", "unknown"]
-"""What is at a path on the log share: what is wanted, something else or nothing, a folder, or
-"unknown" if the share does not answer in time."""
+"""What is at a path on the log share: "same" as wanted, "other" for anything else and for nothing,
+or a "folder". "unknown" if the share does not answer in time."""
 
-# A file is read only if its type, owner and mode are those of ours. Its content is never printed
+# A file is read only if it has the wanted type, owner and mode. Its content is never printed
 _STATES = f"""
 c=$1 s=$2 l=$3 t=$4
 case $(find "$c" -maxdepth 0 -printf "%y %m %U %G" 2>/dev/null) in
@@ -51,8 +51,9 @@ confined {SECONDS} {TARGET} '{_STATES}' "$@" || echo unknown
 
 
 class LoadedConfig(NodeFact[str]):
-    """The sha256 of the configuration that HAProxy loaded last since the node's boot, at a start or
-    a reload; "" if it loaded none.
+    """The sha256 of the configuration that HAProxy has loaded last, at a start or a reload.
+
+    "" if it has loaded none since the node's boot.
 
     **Example:** ``host.get_fact(LoadedConfig)``
     """
@@ -61,21 +62,16 @@ class LoadedConfig(NodeFact[str]):
     def command(self) -> str:
         return f"cat {RUN}/loaded 2>/dev/null; true"
 
-    @staticmethod
-    @override
-    def default() -> str:
-        return ""
-
     @override
     def parse(self, lines: list[str]) -> str:
-        return lines[0]
+        return "".join(lines)
 
 
 @dataclass(frozen=True)
 class CopyState(Value):
-    """The state of the copy on the log share.
+    """The state of the configuration's copy on the log share, and of a link there.
 
-    + noted: whether the node's manifest has the file and the link
+    + noted: whether the node's manifest has both
     + config, link: what is at their paths
     """
 
@@ -85,8 +81,10 @@ class CopyState(Value):
 
 
 class SharedCopy(NodeFact[CopyState]):
-    """The state of a file and a link on the log share. Others write the share too, so the fact does
-    not tell their content, only whether it is the wanted one.
+    """The state of the configuration's copy on the log share, and of a link there.
+
+    Others write the share too. So the fact does not return their content, only whether they are as
+    wanted.
 
     + config: path of the file, which is wanted with the owner root and the mode 644; "" for none
     + sha256: the file's wanted checksum
@@ -104,19 +102,13 @@ class SharedCopy(NodeFact[CopyState]):
 
     @override
     def parse(self, lines: list[str]) -> CopyState:
-        return parse_copy(lines)
+        """Read ``new`` if the manifest lacks something, then the state of the file and of the link.
 
-
-def parse_copy(lines: list[str]) -> CopyState:
-    """Read ``new`` if something is not noted, then the states of file and link, or ``unknown``."""
-    words: dict[str, Found] = {
-        "same": "same",
-        "other": "other",
-        "folder": "folder",
-        "unknown": "unknown",
-    }
-    config, *link = (words[line] for line in lines if line != "new")
-    return CopyState("new" not in lines, config, *(link or [config]))
+        ``unknown`` is the state of both.
+        """
+        words: dict[str, Found] = {word: word for word in get_args(Found)}
+        config, *link = (words[line] for line in lines if line != "new")
+        return CopyState("new" not in lines, config, *(link or [config]))
 
 
 ADDRESS_ANSWERS = Check(

@@ -1,4 +1,4 @@
-"""Check whether the services of a work node do their work, beyond their configuration.
+"""Check whether the services of a work node do their work.
 
 Each check is in the module of its concern's facts. The concern's deploy declares it.
 """
@@ -15,9 +15,8 @@ from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.text import pairs
 
 LIMIT_SECONDS = 3
-"""How long a check may take that waits for another program. All checks together must end before
-``PART_SECONDS`` of `chaos_engine.facts.observe.batch`, or one that hangs hides the others'
-results."""
+"""How long a check that waits for another program may take. All checks together must take less than
+``PART_SECONDS`` of `chaos_engine.facts.observe.batch`: that limit would cut off all results."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Check:
 
     + name: a word that no other check has
     + command: shell command that fails if the service does not work. It must not hang (`limited`)
-    + problem: what is wrong then, and what to do
+    + problem: what is wrong if the command fails, and what to do
 
     **Example:** ``Check("swap", "! sed 1d /proc/swaps | grep -q .", "swap is in use")``
     """
@@ -39,9 +38,9 @@ class Check:
 def limited(check: str) -> str:
     """Return the shell command that runs a check for at most `LIMIT_SECONDS`.
 
-    A process that waits for a dead share cannot be killed. So a shell that can be killed starts it.
-    ``timeout`` sends TERM first, and then KILL. With ``-s KILL`` that of uutils ends only the shell
-    (0.12), or nothing (0.0.30).
+    A process that waits for a dead share cannot be killed. So ``timeout`` kills a shell that has
+    started the process. It sends TERM first and KILL later: with ``-s KILL``, uutils' ``timeout``
+    ends only the shell (0.12) or nothing (0.0.30).
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
     return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"
@@ -52,29 +51,24 @@ class Health(NodeFact[dict[str, str]]):
 
     + checks: the checks to run
 
-    It does not tell whether messages arrive at the log server: that can be seen only there.
+    No check tells whether messages arrive at the log server: that can be seen only there.
 
     **Example:** ``host.get_fact(Health, checks=(chaos_engine.facts.swap.SWAP_UNUSED,))``
     """
 
     @override
     def command(self, checks: Iterable[Check]) -> StringCommand:
-        return ask(checks)
-
-    @staticmethod
-    @override
-    def default() -> dict[str, str]:
-        return {}
+        return problems_command(checks)
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:
         return pairs(lines)
 
 
-def ask(checks: Iterable[Check]) -> StringCommand:
+def problems_command(checks: Iterable[Check]) -> StringCommand:
     """Return the command that prints a line for each check that fails: its name and its problem."""
-    bits: list[str | QuoteString] = []
+    words: list[str | QuoteString] = []
     for check in checks:
         line = QuoteString(f"{check.name} {check.problem}")
-        bits += [f"( {check.command} ) >/dev/null 2>&1 || echo", line, ";"]
-    return StringCommand(*bits, "true")
+        words += [f"( {check.command} ) >/dev/null 2>&1 || echo", line, ";"]
+    return StringCommand(*words, "true")

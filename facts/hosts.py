@@ -5,7 +5,7 @@ They are in hosts(5), and in glibc's ``nss/nss_files/files-hosts.c`` and ``files
 - lines end with a line feed; ``#`` begins a comment anywhere; only ASCII blanks separate words, so
   a no-break space, copied from a web page, belongs to a word;
 - the first word is an address as inet_pton(3) reads it, without leading zeros; a line without an
-  address is skipped; the other words are its names, which are case-insensitive;
+  address is skipped; the other words are the address's names, which are case-insensitive;
 - a name has the addresses of all lines that contain it;
 - a lookup for IPv4 gets 127.0.0.1 for ``::1``, 10.0.0.8 for ``::ffff:10.0.0.8``, and nothing for
   other IPv6 addresses.

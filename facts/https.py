@@ -1,4 +1,4 @@
-"""Send HTTPS requests from a node that may have only openssl for that."""
+"""Send HTTPS requests from a node by openssl."""
 
 from __future__ import annotations
 
@@ -9,5 +9,6 @@ https_get() { # SECONDS PATH ADDRESS:PORT [OPTION OF s_client...]: print the ans
     timeout -k 1 "$seconds" openssl s_client -quiet -connect "$at" "$@" 2>/dev/null
 }
 """
-"""A shell function ``https_get``. ca-certificates, which Docker's concern installs, brings openssl;
-a node may lack curl. The server's certificate is verified only if an option says so."""
+"""A shell function ``https_get``. A node has openssl, because Docker's concern installs
+ca-certificates, which needs it. It may lack curl. The server's certificate is verified only if an
+option of s_client says so."""

@@ -1,4 +1,4 @@
-"""Read the kernel's command line: that of this boot, and that in the files for the next one."""
+"""Read the kernel's command line of this boot, and the files with that of the next boot."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing_extensions import override
 
 from chaos_engine.facts.health import Check
 from chaos_engine.facts.observe import NodeFact, Value
-from chaos_engine.facts.text import decoded
+from chaos_engine.facts.text import decoded, grouped
 from chaos_engine.templates import shell_script
 
 RECORD = "/var/lib/chaos-engine/reboot"
-"""The note of a reboot: its causes, and the ID of the boot that it ended."""
+"""A file that notes a run's reboot: its causes, and the ID of the boot that it ended."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
-"""The end of an original's name beside its boot file: a card can be fixed on another computer."""
+"""How the name of a boot file's original ends. It is in the same folder, so that a card whose node
+does not boot can be fixed on another computer."""
 
 GRUB_DROP_IN = "/etc/default/grub.d/99-chaos-engine.cfg"
 
-# As the kernel splits it: white space separates, a double quote protects it to the next one or
-# to the end (lib/cmdline.c, next_arg).
+# A word, as the kernel splits its command line: white space ends it, except between a double quote
+# and the next one, or the end of the line (lib/cmdline.c, next_arg)
 _WORD = re.compile(r'(?:[^ \t\r\n\v\f"]|"[^"]*(?:"|$))+')
 
 
@@ -50,15 +51,18 @@ class BootFile(Value):
 class Cmdline(Value):
     """What is known of a node's kernel command line.
 
-    + words: of the running kernel, firmware's own included
-    + file: the file that the firmware reads at the next boot, ``None`` where there is none
-    + pending: the one that takes its place if an untested kernel proves good (piboot-try)
-    + rejected: files at the known places that are no command line: they have no ``root=``
-    + extra: the words that raspi-firmware adds whenever it writes the file anew
-    + grub: whether GRUB makes the command line; `drop_in` is this package's file for it
+    + words: those of the running kernel, including the ones that the firmware adds
+    + controllers: the control groups' controllers that the kernel offers
     + cgroup: the version of the control groups
     + memory: whether the memory controller is there
-    + rebooted: what reboots were made for, with the boot that each ended
+    + boot_id: the ID of this boot
+    + file: the file that the firmware reads at the next boot, ``None`` for none
+    + pending: the file that replaces it if a kernel that is being tried boots (piboot-try)
+    + rejected: files at the known places that are no command line: they have no ``root=``
+    + extra: the file of words that raspi-firmware adds whenever it writes `file` anew
+    + grub: whether GRUB makes the command line
+    + drop_in: this package's file for GRUB
+    + rebooted: the ID of the boot that a run's reboot ended, by the cause of the reboot
     """
 
     words: tuple[str, ...]
@@ -91,7 +95,36 @@ class KernelCmdline(NodeFact[Cmdline]):
 
     @override
     def parse(self, lines: list[str]) -> Cmdline:
-        return parse_cmdline(lines)
+        """Read the script's ``KEY VALUE`` lines. After each ``file`` line comes its ``text``."""
+        words = "boot_id cmdline cgroup controllers memory_v1 extra_missing grub rebooted file text"
+        found = grouped(lines, words)
+        files: dict[str, list[BootFile]] = {"place": [], "pending": [], "extra": [], "drop_in": []}
+        for line, text in zip(found["file"], found["text"], strict=True):
+            role, boot_file = _boot_file(line, text)
+            files[role].append(boot_file)
+        for path in found["extra_missing"]:
+            missing = BootFile(path, "", "644", "root", "root", "", False, 1 << 30, False)
+            files["extra"].append(missing)
+        places = files["place"]
+        command_lines = [place for place in places if _has_root(place.text)]
+        rebooted = (line.partition(" ") for line in found["rebooted"])
+        controllers = tuple(found["controllers"][0].split())
+        cgroup = {"cgroup2": "v2", "tmpfs": "v1"}.get(found["cgroup"][0], "none")
+        return Cmdline(
+            words=tuple(split_words(decoded(found["cmdline"][0]))),
+            controllers=controllers,
+            cgroup=cgroup,  # type: ignore[arg-type]
+            # /proc/cgroups has no row for memory where the kernel lacks version 1 of it
+            memory="memory" in controllers if cgroup == "v2" else found["memory_v1"] == ["1"],
+            boot_id=found["boot_id"][0],
+            file=next(iter(command_lines), None),
+            pending=next(iter(files["pending"]), None),
+            rejected=() if command_lines else tuple(places),
+            extra=next(iter(files["extra"]), None),
+            grub=bool(found["grub"]),
+            drop_in=next(iter(files["drop_in"]), None),
+            rebooted={cause: boot for cause, _, boot in rebooted},
+        )
 
 
 def split_words(text: str) -> list[str]:
@@ -102,62 +135,21 @@ def split_words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-def parse_cmdline(lines: list[str]) -> Cmdline:
-    """Read the script's ``KEY VALUE`` lines; a ``file`` line is followed by its ``text``."""
-    values: dict[str, str] = {}
-    found: dict[str, list[BootFile]] = {}
-    rebooted = {}
-    for number, line in enumerate(lines):
-        key, _, value = line.partition(" ")
-        if key == "file":
-            role, boot_file = _boot_file(value, lines[number + 1])
-            found.setdefault(role, []).append(boot_file)
-        elif key == "rebooted":
-            what, _, boot_id = value.partition(" ")
-            rebooted[what] = boot_id
-        else:
-            values[key] = value
-    if "extra_missing" in values:
-        path = values["extra_missing"]
-        found["extra"] = [BootFile(path, "", "644", "root", "root", "", False, 1 << 30, False)]
-    places = found.get("place", [])
-    command_lines = [place for place in places if has_root(place.text)]
-    controllers = tuple(values["controllers"].split())
-    cgroup = {"cgroup2": "v2", "tmpfs": "v1"}.get(values["cgroup"], "none")
-    return Cmdline(
-        words=tuple(split_words(decoded(values["cmdline"]))),
-        controllers=controllers,
-        cgroup=cgroup,  # type: ignore[arg-type]
-        # /proc/cgroups has no row for memory where the kernel lacks version 1 of it
-        memory="memory" in controllers if cgroup == "v2" else values["memory_v1"] == "1",
-        boot_id=values["boot_id"],
-        file=command_lines[0] if command_lines else None,
-        pending=_only(found, "pending"),
-        rejected=() if command_lines else tuple(places),
-        extra=_only(found, "extra"),
-        grub="grub" in values,
-        drop_in=_only(found, "drop_in"),
-        rebooted=rebooted,
-    )
-
-
-def has_root(text: str) -> bool:
+def _has_root(text: str) -> bool:
     """Tell whether a text names a root file system, as every real command line does."""
     return any(word.startswith("root=") for word in split_words(text))
 
 
-def _only(found: dict[str, list[BootFile]], role: str) -> BootFile | None:
-    return found[role][0] if role in found else None
-
-
 def _boot_file(line: str, text: str) -> tuple[str, BootFile]:
+    """Return a boot file and its role, made from the rests of its two lines.
+
+    + line: its properties
+    + text: its content in base64
+    """
     role, mode, owner, group, filesystem, options, blocks, size, kept, path = line.split(" ", 9)
-    key, _, encoded = text.partition(" ")
-    if key != "text":
-        raise ValueError(text)
     return role, BootFile(
         path=path,
-        text=decoded(encoded),
+        text=decoded(text),
         mode=mode,
         owner=owner,
         group=group,

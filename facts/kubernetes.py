@@ -1,4 +1,4 @@
-"""Read whether a node has joined a Kubernetes cluster, and where apt gets Kubernetes from."""
+"""Read whether a node has joined a Kubernetes cluster, and where apt fetches Kubernetes from."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from chaos_engine.facts.openpgp import dearmor, parse_signers
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 """A file that kubeadm writes when a node joins a cluster. ``kubeadm reset`` removes it."""
 
-_HOSTS = (
+_ADDRESS = (
     r"pkgs[.]k8s[.]io/core:|apt[.]kubernetes[.]io|packages[.]cloud[.]google[.]com/apt.*kubernetes"
 )
-"""The addresses of Kubernetes' apt repositories, present and former (kubernetes.io/blog/2023/08/31/
-legacy-package-repository-deprecation). pkgs.k8s.io also has others, such as CRI-O's at
-``addons:``."""
+"""A pattern of the addresses of Kubernetes' apt repositories, present and former
+(kubernetes.io/blog/2023/08/31/legacy-package-repository-deprecation). pkgs.k8s.io also has
+repositories of other software, such as CRI-O's at ``addons:``."""
 
 
 class Joined(YesOrNo):
@@ -39,7 +39,7 @@ class Joined(YesOrNo):
 
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
-"""A file that kubeadm writes when the node joins, before it starts kubelet."""
+"""A file that kubeadm writes when a node joins a cluster, before it starts kubelet."""
 
 
 class KubeletConfiguration(NodeFact[dict[str, Any]]):
@@ -51,11 +51,6 @@ class KubeletConfiguration(NodeFact[dict[str, Any]]):
     @override
     def command(self) -> str:
         return f"[ ! -e {KUBELET_CONF} ] || base64 -w0 {KUBELET_CONFIG} 2>/dev/null; echo"
-
-    @staticmethod
-    @override
-    def default() -> dict[str, Any]:
-        return {}
 
     @override
     def parse(self, lines: list[str]) -> dict[str, Any]:
@@ -77,11 +72,11 @@ REPLACED = (
     'case $(readlink "/proc/$(systemctl show -p MainPID --value kubelet.service)/exe") in '
     "*' (deleted)') true ;; *) false ;; esac"
 )
-"""A shell command that succeeds if kubelet's program was replaced while kubelet runs (proc(5))."""
+"""A shell command that succeeds if kubelet runs a program that has been replaced (proc(5))."""
 
 
 class KubeletReplaced(YesOrNo):
-    """Whether kubelet runs, and its program has been replaced by another version since its start.
+    """Whether kubelet runs, and another version has replaced its program since it started.
 
     The packages of pkgs.k8s.io do not restart kubelet (``%postun`` of kubelet.spec in
     github.com/kubernetes/release, ``%systemd_postun`` of debbuild's macros).
@@ -116,14 +111,9 @@ class KubernetesSources(NodeFact[tuple[Source, ...]]):
         return StringCommand(
             "for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list"
             " /etc/apt/sources.list.d/*.sources; do ! grep -qsE",
-            QuoteString(_HOSTS),
+            QuoteString(_ADDRESS),
             '"$f" || { echo "file $f"; base64 -w0 -- "$f"; echo; }; done',
         )
-
-    @staticmethod
-    @override
-    def default() -> tuple[Source, ...]:
-        return ()
 
     @override
     def parse(self, lines: list[str]) -> tuple[Source, ...]:
@@ -134,22 +124,26 @@ class KubernetesSources(NodeFact[tuple[Source, ...]]):
 
 
 def parse_source(path: str, text: str) -> Source | None:
-    """Return the source that a file is, or ``None`` if it has no enabled Kubernetes repository.
+    """Return the `Source` of a file, or ``None`` if no Kubernetes repository is enabled in it.
 
     + path: of a file of apt's configuration
-    + text: of that file
+    + text: the file's content
     """
     entries = list(apt_sources.entries(path, text))
     of_kubernetes = [
         entry
         for entry in entries
-        if any(re.search(_HOSTS, f"{uri} {suite}") for uri in entry.uris for suite in entry.suites)
+        if any(
+            re.search(_ADDRESS, f"{uri} {suite}") for uri in entry.uris for suite in entry.suites
+        )
     ]
     return Source(path, len(of_kubernetes) == len(entries)) if of_kubernetes else None
 
 
 class RepositorySigners(NodeFact[tuple[str, ...]]):
-    """The IDs of the keys that signed apt's index of a Kubernetes repository; () if apt has none.
+    """The IDs of the keys that signed a Kubernetes repository's index, as apt fetched it last.
+
+    () if apt has no such index.
 
     + minor: the repository's minor version, ``1.36``
 
@@ -158,7 +152,7 @@ class RepositorySigners(NodeFact[tuple[str, ...]]):
 
     @override
     def command(self, minor: str) -> StringCommand:
-        # The file's name begins with the repository's address, and a mirror has another one
+        # The name of apt's file begins with the repository's address, and a mirror has another one
         return StringCommand(
             "cat /var/lib/apt/lists/*core:_stable:_v",
             QuoteString(minor),
@@ -166,13 +160,10 @@ class RepositorySigners(NodeFact[tuple[str, ...]]):
             _separator="",
         )
 
-    @staticmethod
-    @override
-    def default() -> tuple[str, ...]:
-        return ()
-
     @override
     def parse(self, lines: list[str]) -> tuple[str, ...]:
+        if not lines:
+            return ()
         return tuple(parse_signers(dearmor("\n".join(lines).encode(), "SIGNATURE")))
 
 

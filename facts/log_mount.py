@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts import fstab
 from chaos_engine.facts.health import LIMIT_SECONDS, Check
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.share import CONFINED, TARGET
-from chaos_engine.facts.text import decoded
+from chaos_engine.facts.text import decoded, grouped
 
 REASON = "/run/chaos-engine/var-log.reason"
 
@@ -44,7 +43,7 @@ class LogShare(Value):
 
     + claims: units and lines of ``/etc/fstab`` that mount something else on it at boot
     + reason: why the last attempt to mount the log share failed, "" if it did not fail
-    + link: where it leads if it is a symbolic link, "" if it is not
+    + link: what ``/var/log`` leads to if it is a symbolic link, "" if it is not
     """
 
     claims: tuple[str, ...]
@@ -55,39 +54,31 @@ class LogShare(Value):
 class LogShares(NodeFact[LogShare]):
     """What else mounts something on ``/var/log``, and why the log share is not mounted.
 
-    A mount unit that systemd made of ``/etc/fstab`` is named by its line there. One that systemd
-    made of an existing mount has no file, and is not listed.
+    For a mount unit that systemd made of a line of ``/etc/fstab``, that line is named. A unit that
+    systemd made of an existing mount has no file, and is not listed.
 
     **Example:** ``host.get_fact(LogShares)``
     """
 
     @override
-    def command(self) -> StringCommand:
-        return StringCommand(_COMMAND)
-
-    @staticmethod
-    @override
-    def default() -> LogShare:
-        return LogShare((), "")
+    def command(self) -> str:
+        return _COMMAND
 
     @override
     def parse(self, lines: list[str]) -> LogShare:
-        return parse_log_share(lines)
+        """Read the lines ``claim WHAT``, ``reason WHY``, ``link WHERE`` and ``fstab TEXT``.
 
-
-def parse_log_share(lines: list[str]) -> LogShare:
-    """Read ``claim WHAT``, ``reason WHY`` and ``link WHERE`` lines, ``fstab TEXT`` in base64, and
-    ``generated UNIT`` if systemd made a mount unit for ``/var/log`` of that text."""
-    words = ("claim", "reason", "link", "fstab", "generated")
-    found: dict[str, list[str]] = {word: [] for word in words}
-    for line in lines:
-        word, _, text = line.partition(" ")
-        found[word].append(text)
-    table = decoded(found["fstab"][0]) if found["fstab"] else ""
-    mounted = [f"line {one.number} of {fstab.PATH}" for one in fstab.mounted_at(table, TARGET)]
-    if found["generated"] and not mounted:
-        mounted = [f"a line of {fstab.PATH} whose target leads there"]
-    return LogShare((*mounted, *found["claim"]), " ".join(found["reason"]), " ".join(found["link"]))
+        The text is base64. A line ``generated UNIT`` tells that systemd has made a mount unit for
+        ``/var/log`` of it.
+        """
+        found = grouped(lines, "claim reason link fstab generated")
+        table = decoded(found["fstab"][0]) if found["fstab"] else ""
+        mounted = [f"line {one.number} of {fstab.PATH}" for one in fstab.mounted_at(table, TARGET)]
+        if found["generated"] and not mounted:
+            mounted = [f"a line of {fstab.PATH} whose target leads there"]
+        return LogShare(
+            (*mounted, *found["claim"]), " ".join(found["reason"]), " ".join(found["link"])
+        )
 
 
 LOG_SHARE_WRITABLE = Check(

@@ -1,4 +1,4 @@
-"""Read the node's macvlan links: each has a parent interface, and a MAC address of its own."""
+"""Read the node's macvlan links. Each has a parent interface and a MAC address of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class MacvlanLink(Value):
     + mode: "bridge", "private", "vepa", "passthru" or "source"
     + up: whether it is set up, with or without a carrier
     + addresses: IPv4 with prefix
-    + routes: sources ("" for none) by destination, ``{"192.168.1.60/32": "192.168.1.222"}``
+    + routes: source addresses ("" for none) by destination,
+      ``{"192.168.1.60/32": "192.168.1.222"}``
     """
 
     parent: str
@@ -38,9 +39,7 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
     **Example:** ``{"lb-hairpin": MacvlanLink(parent="eth0", mode="bridge", up=True, ...)}``
     """
 
-    @override
-    def requires_command(self) -> str:
-        return "ip"
+    program = "ip"
 
     @override
     def command(self) -> str:
@@ -53,40 +52,33 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
             "grep -s . /proc/sys/net/ipv4/conf/*/arp_ignore; true"
         )
 
-    @staticmethod
-    @override
-    def default() -> dict[str, MacvlanLink]:
-        return {}
-
     @override
     def parse(self, lines: list[str]) -> dict[str, MacvlanLink]:
-        return parse_macvlan_links(lines)
-
-
-def parse_macvlan_links(lines: list[str]) -> dict[str, MacvlanLink]:
-    """Read three lines of JSON (links, addresses, routes), and ``PATH:VALUE`` of arp_ignore."""
-    links, addresses, routes = (json.loads(line) for line in lines[:3])
-    arp_ignore = {line.split("/")[6]: int(line.rpartition(":")[2]) for line in lines[3:]}
-    # iproute2 prints an empty object for each interface that its filter excludes
-    addresses_of = {one["ifname"]: ipv4_addresses(one) for one in addresses if one}
-    routes_of: dict[str, dict[str, str]] = {}
-    for route in filter(None, routes):
-        by_destination = routes_of.setdefault(route.get("dev", ""), {})
-        by_destination[_with_prefix(route["dst"])] = route.get("prefsrc", "")
-    return {
-        link["ifname"]: MacvlanLink(
-            # For a parent in another namespace there is only a number, link_index
-            parent=link.get("link") or "",
-            mode=link["linkinfo"]["info_data"]["mode"],
-            up="UP" in link["flags"],
-            mac=link["address"],
-            addresses=addresses_of.get(link["ifname"], ()),
-            routes=routes_of.get(link["ifname"], {}),
-            arp_ignore=arp_ignore.get(link["ifname"], 0),
-        )
-        for link in links
-        if link.get("linkinfo", {}).get("info_kind") == "macvlan"
-    }
+        """Read three lines of JSON (links, addresses, routes), and ``PATH:VALUE`` of arp_ignore."""
+        if not lines:  # no ``ip``
+            return {}
+        links, addresses, routes = (json.loads(line) for line in lines[:3])
+        arp_ignore = {line.split("/")[6]: int(line.rpartition(":")[2]) for line in lines[3:]}
+        # iproute2 prints an empty object for each interface that the command's filter excludes
+        addresses_of = {one["ifname"]: ipv4_addresses(one) for one in addresses if one}
+        routes_of: dict[str, dict[str, str]] = {}
+        for route in filter(None, routes):
+            by_destination = routes_of.setdefault(route.get("dev", ""), {})
+            by_destination[_with_prefix(route["dst"])] = route.get("prefsrc", "")
+        return {
+            link["ifname"]: MacvlanLink(
+                # Of a parent in another namespace iproute2 has only a number, link_index
+                parent=link.get("link") or "",
+                mode=link["linkinfo"]["info_data"]["mode"],
+                up="UP" in link["flags"],
+                mac=link["address"],
+                addresses=addresses_of.get(link["ifname"], ()),
+                routes=routes_of.get(link["ifname"], {}),
+                arp_ignore=arp_ignore.get(link["ifname"], 0),
+            )
+            for link in links
+            if link.get("linkinfo", {}).get("info_kind") == "macvlan"
+        }
 
 
 def ipv4_addresses(interface: dict[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Read what a node has noted of this package's changes, and the present state of those files."""
+"""Read a node's manifest, and the present state of the files in it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing_extensions import override
 from chaos_engine.facts.files import PRINT_STATES, FileState, parse_files
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
+from chaos_engine.facts.text import grouped
 
 DIRECTORY = "/var/lib/chaos-engine"
 
 MANIFEST = f"{DIRECTORY}/manifest"
 """A file with a line for each thing that a concern has changed. The line is on the disk before the
-change begins. It has concern, kind, state before, name and a dot, with tabs between them. A line
-without its dot was cut short, so its change has not begun. These are the kinds and their states:
+change begins. It has concern, kind, state before the change, name and a dot, with tabs between
+them. A line without its dot was cut short, so its change has not begun. The kinds and their states:
 
-- ``file``: ``original`` (kept in `ORIGINALS`) or ``created``; lines ``secret``, ``merged`` and
-  ``wrote`` (its name is sha256 and path) tell more about a file
+- ``file``: ``original`` (kept in `ORIGINALS`) or ``created``; lines of the kinds ``secret``,
+  ``merged`` and ``wrote`` (its name is sha256 and path) tell more about a file
 - ``folder``: ``created``
 - ``unit``: systemd's ActiveState and UnitFileState
 - ``package``, installed or upgraded: the version before, ``absent``, or ``config`` if only its
@@ -33,32 +34,33 @@ without its dot was cut short, so its change has not begun. These are the kinds 
 """
 
 KEPT = f"{DIRECTORY}/packages"
-"""The ``.deb`` of each removed package that no archive offered any more."""
+"""A folder with the ``.deb`` of each removed package that no archive offered any more."""
 
 ORIGINALS = f"{DIRECTORY}/originals"
-"""The original of each file that was replaced or removed, under its own path."""
+"""A folder with the original of each file that was replaced or removed, under the file's path."""
 
 WRITTEN = f"{DIRECTORY}/written"
-"""The merged files (``merged``), as they were written last."""
+"""A folder with each merged file as a run wrote it last, under the file's path."""
 
 ASIDE = f"{DIRECTORY}/aside"
-"""Versions of files that are neither the original nor this package's."""
+"""A folder with versions of files that are neither the original nor this package's."""
 
 STAGED = f"{DIRECTORY}/staged"
-"""The paths of the staged files that a script has not removed yet, a line each."""
+"""A file with the paths of staged files that have not been removed yet, a line each."""
 
 CHANGING = f"{DIRECTORY}/packages-changing"
-"""The names of packages that apt is changing, a line each. They stay there until all is on the
-card. After a power cut such a package may look complete and have empty files: dpkg synchronises
-neither configuration files nor what maintainer scripts write. It calls fsync only for other files
-(dpkg's ``src/main/archives.c``, tar_deferred_extract)."""
+"""A file with the names of packages that apt is changing, a line each. They stay there until all
+files are on the card. After a power cut such a package may look complete and have empty files: dpkg
+calls fsync neither for configuration files nor for files that maintainer scripts write (dpkg's
+``src/main/archives.c``, tar_deferred_extract)."""
 
 PULLING = f"{DIRECTORY}/images-pulling"
-"""The names of images that Docker is pulling, a line each. They stay there until the images are on
-the card, because Docker does not synchronise the files of their layers."""
+"""A file with the names of images that Docker is pulling, a line each. They stay there until the
+images are on the card, because Docker does not synchronise the files of their layers."""
 
 LEFT = "-"
-"""The concern of things that undo of their concern kept, because other concerns needed them."""
+"""The concern in lines of the manifest whose own concern was undone, but whose change was kept
+because other concerns needed it."""
 
 # Others write the log share. A file that is too large to be ours is not read
 _ON_SHARE = f"""
@@ -118,10 +120,10 @@ class Remembered(Value):
     """What a node has noted of this package's changes.
 
     + entries: the lines of the manifest, in their order
-    + files: state by path of the files in it, of the folders above them, and of their originals;
-      those that do not exist are missing
+    + files: state by path of the manifest's files, of the folders above them, and of the files'
+      originals; paths that do not exist are missing
     + texts: content by path of merged files, of their originals, and of their copies in `WRITTEN`
-    + holds: the names in `DIRECTORY`
+    + holds: the names of the files and folders in `DIRECTORY`
     """
 
     entries: tuple[Entry, ...] = ()
@@ -130,7 +132,7 @@ class Remembered(Value):
     holds: tuple[str, ...] = ()
 
     def of(self, concern: str, kind: str) -> Iterator[Entry]:
-        """Yield the lines of a concern that have this kind."""
+        """Yield the manifest's lines of one concern and kind."""
         return (e for e in self.entries if (e.concern, e.kind) == (concern, kind))
 
     @property
@@ -149,33 +151,19 @@ class Manifest(NodeFact[Remembered]):
     def command(self) -> str:
         return _SCRIPT
 
-    @staticmethod
-    @override
-    def default() -> Remembered:
-        return Remembered()
-
     @override
     def parse(self, lines: list[str]) -> Remembered:
-        return parse_manifest(lines)
-
-
-def parse_manifest(lines: list[str]) -> Remembered:
-    """Read the script's ``KEY VALUE`` lines. Skip lines of the manifest that are cut short."""
-    values: dict[str, list[str]] = {key: [] for key in ("there", "holds", "line", "state", "text")}
-    for line in lines:
-        key, _, value = line.partition(" ")
-        values[key].append(value)
-    split = (line.split("\t") for line in values["line"])
-    return Remembered(
-        entries=tuple(
-            Entry(fields[0], fields[1], fields[2], fields[3])
-            for fields in split
-            if len(fields) == 5 and fields[4] == "."
-        ),
-        files=parse_files(values["state"]),
-        texts={
-            path: base64.b64decode(encoded, validate=True)
-            for encoded, _, path in (text.partition(" ") for text in values["text"])
-        },
-        holds=tuple(values["holds"]),
-    )
+        """Read the script's ``KEY VALUE`` lines. Skip lines of the manifest that are cut short."""
+        found = grouped(lines, "there holds line state text")
+        entries = (line.split("\t") for line in found["line"])
+        return Remembered(
+            entries=tuple(
+                Entry(*fields[:4]) for fields in entries if len(fields) == 5 and fields[4] == "."
+            ),
+            files=parse_files(found["state"]),
+            texts={
+                path: base64.b64decode(encoded, validate=True)
+                for encoded, _, path in (text.partition(" ") for text in found["text"])
+            },
+            holds=tuple(found["holds"]),
+        )

@@ -1,11 +1,11 @@
-"""Read what is mounted on the node, and whether it answers."""
+"""Read what is mounted at a path of the node, and whether its file system answers."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
@@ -14,9 +14,9 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import unescaped
 
 ANSWER_SECONDS = 15
-"""How long a file system may take to answer before it counts as hanging. A Gluster client gives a
-silent server up sooner (``ping-timeout``), so one that changes to another server does not count as
-hanging. An NFS client has only one server."""
+"""How long a file system may take to answer before it counts as hanging. A Gluster client changes
+from a silent server to another one in less time (``ping-timeout``), so it does not count as hanging
+meanwhile. An NFS client has only one server."""
 
 Answer = Literal["answers", "fails", "hangs"]
 
@@ -26,7 +26,7 @@ class Mount(Value):
     """One line of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).
 
     + target: where it is mounted
-    + root: the folder of its file system that is seen there
+    + root: the folder of its file system that is mounted there
     + source: device or share, "none" if there is none
     + fstype: file system type, "fuse.glusterfs"
     + options: of this mount; super_options: of its file system
@@ -55,16 +55,11 @@ class Mounts(NodeFact[tuple[Mount, ...]]):
 
     @override
     def command(self, path: str) -> StringCommand:
-        # Base64, because names on other file systems need not be UTF-8. Only this path's lines,
-        # because users may mount a lot, with long names
+        # As base64, because names need not be UTF-8. Only this path's lines, because users may have
+        # mounted a lot, with long names
         return StringCommand(
             "awk -v", QuoteString(f"at={path}"), "'$5 == at' /proc/self/mountinfo | base64"
         )
-
-    @staticmethod
-    @override
-    def default() -> tuple[Mount, ...]:
-        return ()
 
     @override
     def parse(self, lines: list[str]) -> tuple[Mount, ...]:
@@ -83,10 +78,10 @@ class Answers(NodeFact[Answer]):
 
     @override
     def command(self, path: str) -> StringCommand:
-        # A process that waits for a dead share cannot be killed. So a shell that can be killed
-        # starts it, and the process does not keep this command's output open. The folder is read,
-        # because a Gluster volume that has lost its quorum still answers statfs(2). Only its first
-        # names are read, because others may fill it. No link is followed, because none is opened.
+        # A process that waits for a dead share cannot be killed. So `timeout` kills a shell that
+        # has started `find`, and `find` does not keep this command's output open. `find` reads the
+        # folder, because a Gluster volume that has lost its quorum still answers statfs(2). It
+        # reads only the first names, because others may fill the folder. It follows no link
         probe = StringCommand(
             "find", QuoteString(path), "-maxdepth 0 -empty >/dev/null 2>&1; exit $?"
         )
@@ -98,21 +93,21 @@ class Answers(NodeFact[Answer]):
 
     @override
     def parse(self, lines: list[str]) -> Answer:
-        words: dict[str, Answer] = {"answers": "answers", "fails": "fails", "hangs": "hangs"}
+        words: dict[str, Answer] = {word: word for word in get_args(Answer)}
         return words[lines[0]]
 
 
 def parse_mounts(text: str) -> tuple[Mount, ...]:
     """Read the text of ``/proc/self/mountinfo``.
 
-    A hyphen ends the optional fields, of which there may be none. Space, tab, newline, backslash
-    and ``#`` in a name are written as ``\\ooo``, octal.
+    Between the options and a hyphen there may be optional fields. Space, tab, newline, backslash
+    and ``#`` in a name are written as ``\\ooo``, in octal digits.
     """
     mounts = []
-    # Not splitlines: the kernel escapes only the line feed, and a local user may choose names
+    # splitlines would also split at other characters, which names may have: the kernel escapes
+    # only the line feed, and a local user may choose names
     for line in filter(None, text.split("\n")):
-        fields = line.split(" ")
-        number, parent, device, root, target, options, *rest = fields
+        number, parent, device, root, target, options, *rest = line.split(" ")
         fstype, source, super_options = [*rest[rest.index("-") + 1 :], "", ""][:3]
         mounts.append(
             Mount(
@@ -131,7 +126,7 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
 
 
 def mounted_at(mounts: Iterable[Mount], path: str) -> Mount | None:
-    """Return the mount that is seen at `path`: the topmost if there are several, or ``None``."""
+    """Return the mount that is visible at `path`, or ``None``. Of several it is the topmost."""
     at_path = [mount for mount in mounts if mount.target == path]
     covered = {mount.parent for mount in at_path}
     return next((mount for mount in reversed(at_path) if mount.number not in covered), None)

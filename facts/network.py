@@ -46,39 +46,30 @@ class Interface(NodeFact["InterfaceState | None"]):
     **Example:** ``host.get_fact(Interface, interface="eth0")``
     """
 
-    @override
-    def requires_command(self, interface: str) -> str:
-        return "ip"
+    program = "ip"
 
     @override
     def command(self, interface: str) -> StringCommand:
         return StringCommand("sh -c", QuoteString(_INTERFACE), "sh", QuoteString(interface))
 
-    @staticmethod
-    @override
-    def default() -> None:
-        return None
-
     @override
     def parse(self, lines: list[str]) -> InterfaceState | None:
-        return parse_interface(lines)
+        """Read a line of JSON, ``wireless`` or ``wired``, and arp_ignore."""
+        if not lines:
+            return None
+        (found,) = (one for one in json.loads(lines[0]) if one)
+        return InterfaceState(
+            up={"UP", "LOWER_UP"} <= {*found["flags"]},
+            wireless=lines[1] == "wireless",
+            master=found.get("master", ""),
+            mac=found.get("address", ""),
+            addresses=ipv4_addresses(found),
+            arp_ignore=int(lines[2]),
+        )
 
 
-def parse_interface(lines: list[str]) -> InterfaceState:
-    """Read a line of JSON, ``wireless`` or ``wired``, and arp_ignore."""
-    (found,) = (one for one in json.loads(lines[0]) if one)
-    return InterfaceState(
-        up={"UP", "LOWER_UP"} <= {*found["flags"]},
-        wireless=lines[1] == "wireless",
-        master=found.get("master", ""),
-        mac=found.get("address", ""),
-        addresses=ipv4_addresses(found),
-        arp_ignore=int(lines[2]),
-    )
-
-
-# A read must not start Docker, and docker.socket starts it for any client. The kernel's known
-# neighbours are dropped before each question, except those that an administrator has set.
+# A read must not start Docker, and docker.socket starts it for any client. Before each question the
+# address is removed from the kernel's table of neighbours, unless an administrator has set it there
 _OWNERS = """\
 ask() {
   if [ -n "$2" ] && systemctl is-active --quiet docker.service && [ "$(timeout 10 \\
@@ -103,7 +94,7 @@ wait
 
 
 class AddressOwners(SeveralFact[str]):
-    """The MAC addresses of the machines that have IPv4 addresses on the node's LAN, by address.
+    """The MAC addresses of the machines on the node's LAN that have given IPv4 addresses, by those.
 
     An IPv4 address is missing if no machine answers for it within a second, if the node itself has
     it, or if it is not on the LAN.
@@ -111,18 +102,15 @@ class AddressOwners(SeveralFact[str]):
     + addresses: tuples of an IPv4 address and a container's name, "" for none. While that container
       runs on this node, the address is not looked up
 
-    A datagram to the address makes the kernel ask the LAN for its owner (arp(7)), three times.
-    Ubuntu Server has no ``arping``.
+    A datagram to the address makes the kernel ask the LAN for its owner (arp(7)). Up to three are
+    sent. Ubuntu Server has no ``arping``.
 
     **Example:** ``host.get_fact(AddressOwners, addresses=(("192.168.1.60", "lb-haproxy"),))``
     """
 
     argument = "addresses"
     of_others = True
-
-    @override
-    def requires_command(self, addresses: tuple[tuple[str, str], ...]) -> str:
-        return "ip"
+    program = "ip"
 
     @override
     def command(self, addresses: tuple[tuple[str, str], ...]) -> StringCommand:

@@ -1,11 +1,10 @@
-"""Read the node as a whole: its system, its names and addresses, and whether it is in order."""
+"""Read the node's system, its names and addresses, and whether it is in order."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
-from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
@@ -13,8 +12,8 @@ from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
 RESOLVE_SECONDS = 5
 """How long the lookup of the node's own name may take."""
 
-# `getent ahosts` looks the name up as sudo does, for IPv4 and IPv6 at once. `getent hosts` would
-# ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 one.
+# `getent ahosts` looks the name up as sudo does: for IPv4 and IPv6 at once. `getent hosts` would
+# ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address
 _COMMAND = f"""\
 say() {{ printf '%s=%s\\n' "$1" "$2"; }}
 say uid "$(id -u)"
@@ -51,7 +50,7 @@ say addresses "$(ip -4 -o address show scope global 2>/dev/null |
 
 @dataclass(frozen=True)
 class NodeState(Value):
-    """A node.
+    """A node's system, its names and addresses.
 
     + root: whether pyinfra runs as root on it
     + systemd, apt: whether systemd is its init, and whether it has apt
@@ -91,7 +90,7 @@ class NodeState(Value):
 
 
 NOT_ROOT = "pyinfra does not run as root there; set _sudo = True in group_data/all.py"
-"""Why a node is refused on which pyinfra does not run as root, and what to do."""
+"""The message that refuses a node on which pyinfra does not run as root."""
 
 
 class AsRoot(YesOrNo):
@@ -106,14 +105,14 @@ class AsRoot(YesOrNo):
 
 
 class Node(NodeFact[NodeState]):
-    """The node as a whole.
+    """The node's system, its names and addresses, and whether it is in order.
 
     **Example:** ``host.get_fact(Node).architecture``
     """
 
     @override
-    def command(self) -> StringCommand:
-        return StringCommand(_COMMAND)
+    def command(self) -> str:
+        return _COMMAND
 
     @override
     def parse(self, lines: list[str]) -> NodeState:
@@ -121,7 +120,7 @@ class Node(NodeFact[NodeState]):
 
 
 def parse_node(lines: list[str], now: float) -> NodeState:
-    """Read ``key=value`` lines.
+    """Read ``key=value`` lines of the fact's command.
 
     + now: this computer's time, in seconds since 1970
     """

@@ -1,7 +1,7 @@
-"""Read OpenPGP keys and signatures without gpg: which key, when it expires, who signed.
+"""Read OpenPGP keys and signatures without gpg: IDs, dates of expiry, and who signed.
 
-This is the part of RFC 9580 that tells a key's fingerprint and date of expiry. No signature is
-verified here: apt does that, when it checks each index with the key.
+The format is that of RFC 9580. No signature is verified here: apt verifies each index that it
+fetches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PublicKey(Value):
     """A primary key.
 
     + ids: its own key ID and those of its subkeys, 16 upper case hexadecimal digits each
-    + expires: in seconds since 1970, ``None`` if never
+    + expires: when it expires, in seconds since 1970, ``None`` for never
     """
 
     fingerprint: str
@@ -88,6 +88,7 @@ def parse_signers(data: bytes) -> list[str]:
 
 
 def _keys(data: bytes) -> list[PublicKey]:
+    """Return the primary keys of a binary keyring. Raises ``LookupError`` if it is cut short."""
     keys: list[PublicKey] = []
     ids: list[list[str]] = []
     for tag, body in _packets(data):
@@ -123,7 +124,7 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
         position += 1
         if head & 0x40:
             tag = head & 0x3F
-            size, length = _length(data[position : position + 5])
+            size, length = _length(data[position : position + 5], 224)
         else:
             tag, size = head >> 2 & 0xF, 1 << (head & 3)
             if size == 8:
@@ -136,12 +137,15 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
         yield tag, body
 
 
-def _length(data: bytes) -> tuple[int, int]:
-    """Return how many octets a length takes, and the length (RFC 9580, section 4.2.1)."""
+def _length(data: bytes, partial: int) -> tuple[int, int]:
+    """Return how many octets a length takes, and the length (RFC 9580, 4.2.1 and 5.2.3.7).
+
+    + partial: the lowest first octet, below 255, that does not begin a complete length
+    """
     first = data[0] if data else 255
     if first < 192:
         return 1, first
-    if first < 224:
+    if first < partial:
         return 2, (first - 192 << 8) + int.from_bytes(data[1:2], "big") + 192
     if first < 255:
         raise ValueError("a packet comes in parts")
@@ -149,7 +153,11 @@ def _length(data: bytes) -> tuple[int, int]:
 
 
 def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, bytes]]:
-    """Yield the type and the body of each subpacket of a signature (RFC 9580, section 5.2.3.7)."""
+    """Yield the type and the body of each subpacket of a signature (RFC 9580, section 5.2.3.7).
+
+    + body: of the signature
+    + hashed_only: leave out the subpackets that the signature does not protect
+    """
     wide = 4 if body[0] == 6 else 2
     start = 4
     for _ in range(1 if hashed_only else 2):
@@ -158,21 +166,19 @@ def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, by
         start += wide + size
         at = 0
         while at < len(area):
-            first = area[at]
-            if first < 192:
-                octets, length = 1, first
-            elif first < 255:
-                octets, length = 2, (first - 192 << 8) + area[at + 1] + 192
-            else:
-                octets, length = 5, int.from_bytes(area[at + 1 : at + 5], "big")
+            size, length = _length(area[at : at + 5], 255)
             if not length:
                 raise ValueError("a signature is damaged")
-            at += octets
+            at += size
             yield area[at] & 0x7F, area[at + 1 : at + length]
             at += length
 
 
 def _issuer(body: bytes) -> str | None:
+    """Return the ID of the key that made a signature, ``None`` if the signature does not name it.
+
+    + body: of the signature
+    """
     if body[0] < 4:
         return body[7:15].hex().upper()
     found = dict(_subpackets(body, hashed_only=False))
@@ -183,7 +189,10 @@ def _issuer(body: bytes) -> str | None:
 
 
 def _fingerprint(body: bytes) -> str:
-    """Return a key's fingerprint (RFC 9580, section 5.5.4), in upper case hexadecimal digits."""
+    """Return a key's fingerprint (RFC 9580, section 5.5.4), in upper case hexadecimal digits.
+
+    + body: of the key
+    """
     if body[0] == 4:
         prefix = b"\x99" + len(body).to_bytes(2, "big")
         return hashlib.sha1(prefix + body, usedforsecurity=False).hexdigest().upper()
@@ -194,5 +203,6 @@ def _fingerprint(body: bytes) -> str:
 
 
 def _key_id(body: bytes) -> str:
+    """Return a key's ID, a part of its fingerprint."""
     fingerprint = _fingerprint(body)
     return fingerprint[:16] if body[0] == 6 else fingerprint[-16:]

@@ -9,13 +9,13 @@ from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts.observe import NodeFact, Value
-from chaos_engine.facts.text import as_tuple
+from chaos_engine.facts.text import as_tuple, grouped
 
 OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
 """Options of apt-get that override the node's own configuration."""
 
 _READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::Planner=/dev/null"
-"""Options without which apt-get writes its caches and its planner's log even when it simulates."""
+"""Options that keep apt-get from writing its caches and a log, which it does even to simulate."""
 
 # apt-get's simulation needs neither a lock nor package lists. /sys shows active logical volumes.
 # lsblk, which reads the udev database, also shows inactive ones.
@@ -49,8 +49,8 @@ _PLATFORM_SNAPS = re.compile(r"core\d*|bare|snapd")
 class Removal(Value):
     """The removal of some packages.
 
-    + installed: those that are installed, without lvm2 if that is in use
-    + removes: all packages that apt would remove: these, and those that depend on them
+    + installed: the installed ones among these packages, without lvm2 if that is in use
+    + removes: all packages that apt would remove: `installed`, and those that depend on them
     + error: apt's message if it cannot remove them, "" if it can
     + lvm_in_use: whether lvm2 is left out because the node has logical volumes
     + snaps: the installed snaps, without those that only support others
@@ -64,45 +64,31 @@ class Removal(Value):
 
 
 class RemovalPlan(NodeFact[Removal]):
-    """What the removal of packages would do. apt simulates it if any of them is installed.
+    """What the removal of packages would do, as apt simulates it.
+
+    apt is called only if one of the packages is installed.
 
     + names: package names
 
     **Example:** ``host.get_fact(RemovalPlan, names=("snapd", "plymouth")).removes``
     """
 
+    program = "apt-get"
+
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
-        names = as_tuple(names)
-        return StringCommand("set --", *(QuoteString(name) for name in names), "\n", _COMMAND)
-
-    @override
-    def requires_command(self, names: tuple[str, ...] | str) -> str:
-        return "apt-get"
-
-    @staticmethod
-    @override
-    def default() -> Removal:
-        return Removal()
+        return StringCommand("set --", *map(QuoteString, as_tuple(names)), "\n", _COMMAND)
 
     @override
     def parse(self, lines: list[str]) -> Removal:
-        return parse_removal(lines)
-
-
-def parse_removal(lines: list[str]) -> Removal:
-    """Read ``KEY VALUE`` lines, and those of ``apt-get -s remove`` (``Remv NAME [VERSION]``)."""
-    values: dict[str, list[str]] = {
-        key: [] for key in ("installed", "Remv", "error", "lvm", "snap")
-    }
-    for line in filter(None, lines):
-        key, _, value = line.partition(" ")
-        values[key].append(value)
-    snaps = {name for name in values["snap"] if not _PLATFORM_SNAPS.fullmatch(name)}
-    return Removal(
-        installed=tuple(values["installed"]),
-        removes=tuple(sorted({value.split(" ")[0].partition(":")[0] for value in values["Remv"]})),
-        error="".join(values["error"]),
-        lvm_in_use=bool(values["lvm"]),
-        snaps=tuple(sorted(snaps)),
-    )
+        """Read ``KEY VALUE`` lines. Those of apt-get are ``Remv NAME [VERSION]``."""
+        found = grouped(filter(None, lines), "installed Remv error lvm snap")
+        removes = {value.split(" ")[0].partition(":")[0] for value in found["Remv"]}
+        snaps = {name for name in found["snap"] if not _PLATFORM_SNAPS.fullmatch(name)}
+        return Removal(
+            installed=tuple(found["installed"]),
+            removes=tuple(sorted(removes)),
+            error="".join(found["error"]),
+            lvm_in_use=bool(found["lvm"]),
+            snaps=tuple(sorted(snaps)),
+        )

@@ -1,4 +1,4 @@
-"""Read what runs have repaired on the node: what something else changed after an earlier run."""
+"""Read what runs have repaired on the node, because something else had changed it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeFact, Value
 
 REPAIRS = f"{DIRECTORY}/repairs"
-"""A file with a line for each thing that runs have repaired: concern, thing, what was wanted (a
-digest), how often, when first, when last, and a dot, with tabs between them. Times are those of the
-node's own clock, as in its journal. The file is written only after a repair."""
+"""A file with a line for each thing that runs have repaired: concern, thing, a digest of the wanted
+state, number of repairs, time of the first, time of the last, and a dot, with tabs between them.
+Times are those of the node's own clock, as in its journal. The file is written only after a
+repair."""
 
 
 @dataclass(frozen=True)
@@ -38,27 +39,18 @@ class Repairs(NodeFact[tuple[PastRepair, ...]]):
 
     @override
     def command(self) -> str:
-        # Each run asks this, and almost no node has the file. The shell needs no process to read it
+        # Each run reads this, and almost no node has the file. The shell reads it without a process
         return (
             f"[ ! -e {REPAIRS} ] || while IFS= read -r line; do printf '%s\\n' \"$line\"; done "
             f"<{REPAIRS}"
         )
 
-    @staticmethod
-    @override
-    def default() -> tuple[PastRepair, ...]:
-        return ()
-
     @override
     def parse(self, lines: list[str]) -> tuple[PastRepair, ...]:
-        return parse_repairs(lines)
-
-
-def parse_repairs(lines: list[str]) -> tuple[PastRepair, ...]:
-    """Read the lines of `REPAIRS`. Lines without their dot, or without a number, are skipped."""
-    split = (line.split("\t") for line in lines)
-    return tuple(
-        PastRepair(fields[0], fields[1], fields[2], int(fields[3]), fields[4], fields[5])
-        for fields in split
-        if len(fields) == 7 and fields[3].isdecimal() and fields[6] == "."
-    )
+        """Read the lines of `REPAIRS`. Skip lines without their dot, or without a number."""
+        split = (line.split("\t") for line in lines)
+        return tuple(
+            PastRepair(fields[0], fields[1], fields[2], int(fields[3]), fields[4], fields[5])
+            for fields in split
+            if len(fields) == 7 and fields[3].isdecimal() and fields[6] == "."
+        )

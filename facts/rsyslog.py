@@ -1,15 +1,15 @@
 """Read rsyslog's configuration.
 
-Its rules are in rsyslog.conf(5), at https://www.rsyslog.com/doc/configuration/basic_structure.html,
+The rules are in rsyslog.conf(5), at https://www.rsyslog.com/doc/configuration/basic_structure.html,
 and in rsyslog's ``grammar/lexer.l`` and ``grammar/rainerscript.c`` (cnfDoInclude):
 
-- a backslash at its end continues a line, even a comment;
+- a backslash at the end of a line continues the line, even if it is a comment;
 - ``#`` begins a comment that ends with the line; a comment ``/* */`` may be longer;
 - an object, ``include(...)`` or ``action(...)``, may have several lines; its names are
   case-insensitive, its values are in quotes;
-- ``$IncludeConfig PATH`` and ``include(file="PATH")`` include the files that match a shell pattern,
-  those that begin with a dot only if it does too. If a folder matches, all files in it and in its
-  folders are included;
+- ``$IncludeConfig PATH`` and ``include(file="PATH")`` include the files that match a shell pattern.
+  Only a pattern that begins with a dot matches names that do. If a folder matches, all files in it
+  and in its folders are included;
 - rules apply in their order; a message that reaches ``stop`` reaches no later rule.
 """
 
@@ -40,17 +40,12 @@ class Snippets(NodeFact[tuple[str, ...]]):
 
     @override
     def command(self) -> StringCommand:
-        # Links that lead nowhere count too: rsyslog reports an error for them
+        # A link that leads nowhere counts too: rsyslog reports an error for it
         return StringCommand(
             f"for f in {FOLDER}/* {FOLDER}/*/*; do",
             'if [ -f "$f" ] || { [ -L "$f" ] && [ ! -e "$f" ]; }; then printf "%s\\n" "$f"; fi;',
             "done",
         )
-
-    @staticmethod
-    @override
-    def default() -> tuple[str, ...]:
-        return ()
 
     @override
     def parse(self, lines: list[str]) -> tuple[str, ...]:
@@ -98,8 +93,10 @@ _WRITES = re.compile(r"(?:^|[\s}])(?:\|\s*\S+|-?(/(?!dev/)|\?)\S)")
 
 
 def statements(text: str) -> Iterator[Statement]:
-    """Yield the statements of a configuration, in their order. Text that is not understood is a
-    statement too."""
+    """Yield the statements of a configuration, in their order.
+
+    Text of unknown form is a statement too.
+    """
     text = text.replace("\\\n", "")
     place, depth = 0, 0
     while place < len(text):
@@ -148,8 +145,11 @@ def _end_of_object(text: str, place: int) -> int:
 
 
 def _end_of_rule(text: str, place: int) -> tuple[int, int]:
-    """Return where a rule ends, or where the object begins that is its action, and the place after
-    that object's opening parenthesis, 0 if there is no object."""
+    """Return where the text of a rule ends, and where the object begins that is its action.
+
+    The first is the place of that object, or the end of the rule. The second is the place after the
+    object's opening parenthesis, 0 if there is no object.
+    """
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:
             return piece.start(), 0
@@ -175,10 +175,10 @@ def _object(text: str, depth: int, rule: str = "") -> Statement:
 
 
 def includes(pattern: str, path: str) -> bool:
-    """Tell whether an included pattern includes a file: it matches the file, or a folder above."""
+    """Tell whether an included pattern matches a file, or a folder above the file."""
     parts = posixpath.normpath(pattern).split("/")
     names = posixpath.normpath(path).split("/")
-    # A pattern with a slash at its end matches folders only
+    # A pattern that ends with a slash matches only folders
     return len(parts) + pattern.endswith("/") <= len(names) and all(
         fnmatchcase(name, part.replace("[^", "[!"))
         and (not name.startswith(".") or part.startswith("."))
@@ -189,7 +189,7 @@ def includes(pattern: str, path: str) -> bool:
 def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
     """Return the files in `FOLDER` that a main configuration includes.
 
-    + text: of the main configuration, ``None`` for the one that distributions bring
+    + text: of the main configuration, ``None`` for that of the distribution
     + found: the files in `FOLDER`
     """
     patterns = [f"{FOLDER}/*.conf"]
@@ -205,7 +205,7 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
     + path: the file
 
     The main configuration must include the file outside of blocks, and before any rule of its own
-    that writes a file. It does so in all releases of Debian and Ubuntu.
+    that writes a file. Those of all releases of Debian and Ubuntu do.
     """
     before: list[Statement] = []
     for one in statements(text):
@@ -226,7 +226,7 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
 RSYSLOG_RUNS = Check(
     "rsyslog",
     # `logger` alone is not enough: journald takes messages at /dev/log, even without rsyslog.
-    # If rsyslog is missing, its operation says so
+    # The check succeeds if rsyslog is missing: its operation tells that
     "! command -v rsyslogd || "
     + limited("systemctl is-active --quiet rsyslog && logger --tag chaos-engine verify"),
     "rsyslog does not run, or no message can be logged; look at: systemctl status rsyslog",

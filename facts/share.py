@@ -1,9 +1,9 @@
 """Let root work safely below ``/var/log``, where other machines write too.
 
-Each node mounts a log share there: a Gluster volume or an NFS export. Storage servers can write it
-and, unless they prevent that, so can every other node. So anything there may change at any moment:
-a folder may become a link to ``/etc``, a file may become a FIFO that nobody writes to. All that
-this package does there goes through `CONFINED`.
+Each node mounts a log share there: a Gluster volume or an NFS export. The storage servers can write
+the share. Every other node can too, unless the servers prevent it. So anything there may change at
+any moment: a folder may become a link to ``/etc``, and a file may become a FIFO that nobody writes
+to. Scripts of this package work there only through the shell function in `CONFINED`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ SECONDS = 5
 """How long one call of `confined` may take."""
 
 MOST_BYTES = 1 << 20
-"""The largest size of this package's files. A larger file is not ours, and is not copied."""
+"""The largest size of this package's files. A larger file is somebody else's and is not read."""
 
 FLAGS = ("nosuid", "nodev", "noexec")
-"""The mount options of the share, so that no program on it can be run. Links are followed, because
-kubelet has some there."""
+"""The mount options of the share: no program on it can be run. ``nosymfollow`` is not among them,
+because kubelet has links there."""
 
 NFS = "var-log@"
 """The beginning of the source of this package's NFS mount. No host's name can begin with it, so
@@ -29,23 +29,29 @@ PATTERN = f'"fuse.glusterfs "* | "nfs4 {NFS}"*'
 """A pattern of sh's ``case`` that matches type and source of a log share."""
 
 UNCONFINED = 96
-"""The exit status of `confined` if the kernel does not support it. ``timeout`` has other ones: 124
-or 137 for a command that took too long, and 125 with uutils before 0.6, as in Ubuntu 25.10."""
+"""The exit status of `confined` if the kernel does not support it. It is no status of ``timeout``:
+124 or 137 if the script takes too long, and 125 with uutils before 0.6, as in Ubuntu 25.10."""
 
 
 def confined(mounts: str = "/proc/self/mountinfo") -> str:
-    """Return the shell function ``confined``, by which a script works on a share.
+    """Return the shell function ``confined``, which runs a script that works on a log share.
 
-    + mounts: the kernel's list of mounts
+    + mounts: path of the kernel's list of mounts
 
-    The script may have ``set -eu``. The function's script gets ``$1`` and following ones.
+    The function mounts the share once more, only for that script, so that the kernel follows no
+    link on it and opens no device. So nothing that others put there leads the script elsewhere.
+
+    A process that waits for a dead share, or reads a FIFO, may not end. So ``timeout`` kills a
+    shell that has started the script. This shell prints the script's output after the script has
+    ended, so that a script that hangs does not keep the output open.
+
+    The caller may have ``set -eu``.
     """
     return f"""\
-# Others write the share: the kernel is told, for what works there alone, to follow no link on it
-# and to open no device. So it does not matter what is exchanged for what meanwhile, nor where a
-# link leads. A shell is killed where what waits for a dead share, or reads a FIFO, is not, and it
-# prints what that says once it has ended. Status {UNCONFINED}: it cannot be had, nothing was done
-confined() {{ # SECONDS FOLDER SCRIPT [ARGUMENT...]: run it, where FOLDER is the share
+# confined SECONDS FOLDER SCRIPT [ARGUMENT...]: run a script of sh. For the script, the kernel
+# follows no link in FOLDER and opens no device there, because other machines write FOLDER too.
+# Status {UNCONFINED}: the kernel does not support this, and the script has not run
+confined() {{
   limit=$1
   shift
   timeout -k 1 "$limit" unshare --mount --propagation slave sh -c '
@@ -55,7 +61,7 @@ confined() {{ # SECONDS FOLDER SCRIPT [ARGUMENT...]: run it, where FOLDER is the
     {{ mount --bind "$at" "$at" && mount --make-private "$at" &&
       mount -i -o remount,bind,nosymfollow,{",".join(FLAGS)} "$at"; }} >/dev/null 2>&1 ||
       exit {UNCONFINED}
-    # not the shell itself: users may have made that list long, and it reads it byte by byte
+    # awk, because sh reads byte by byte, and users may have made this list long
     flags=$(awk -v "at=$at" "\\$5 == at {{ flags = \\$6 }} END {{ print flags }}" {mounts})
     case ,$flags, in *,nosymfollow,*) ;; *) exit {UNCONFINED} ;; esac
     script=$1
@@ -69,7 +75,7 @@ confined() {{ # SECONDS FOLDER SCRIPT [ARGUMENT...]: run it, where FOLDER is the
 
 
 CONFINED = confined()
-"""The function of `confined`, for scripts on a node."""
+"""The shell function that `confined` returns."""
 
 
 def is_share(fstype: str, source: str) -> bool:

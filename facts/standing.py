@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from chaos_engine.facts import api_servers, cri_dockerd, docker
 from chaos_engine.facts.haproxy import ADDRESS_ANSWERS
-from chaos_engine.facts.health import ask
+from chaos_engine.facts.health import problems_command
 from chaos_engine.facts.kernel import MEMORY_CONTROLLED
 from chaos_engine.facts.kubernetes import KUBELET_ANSWERS, KUBELET_CONF
 from chaos_engine.facts.log_mount import LOG_SHARE_WRITABLE
@@ -17,7 +17,7 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import pairs
 
 NOTE = "/var/lib/chaos-engine/cordoned"
-"""A file that notes that a run has cordoned the node, and has not uncordoned it yet."""
+"""A file that exists while the node is cordoned by a run."""
 
 # The checks, each by a path that exists only on nodes that need the check
 _OPTIONAL = {
@@ -33,8 +33,8 @@ class StandingState(Value):
     """The state of a node in its cluster.
 
     + joined: whether it has joined a cluster; if not, the other fields are empty
-    + cordoned: whether a run has noted that it cordoned the node
-    + problems: what does not work although its pods need it, by the name of the check
+    + cordoned: whether a run has cordoned it and not uncordoned it yet
+    + problems: what does not work although the node's pods need it, by the name of the check
     """
 
     joined: bool = False
@@ -56,25 +56,23 @@ class Standing(NodeFact[StandingState]):
         return StringCommand(
             f"if [ -e {KUBELET_CONF} ]; then echo joined; test ! -e {NOTE} || echo cordoned;",
             *(
-                StringCommand(f"if [ -e {path} ]; then", ask([check]), "; fi;")
+                StringCommand(f"if [ -e {path} ]; then", problems_command([check]), "; fi;")
                 for path, check in _OPTIONAL.items()
             ),
-            ask(_ALWAYS),
+            problems_command(_ALWAYS),
             "; else echo alone; fi",
         )
 
     @override
     def parse(self, lines: list[str]) -> StandingState:
-        return parse_standing(lines)
-
-
-def parse_standing(lines: list[str]) -> StandingState:
-    """Read ``alone``, or ``joined`` and then ``cordoned`` or not, and ``CHECK PROBLEM`` lines."""
-    first, *rest = lines
-    if not {"joined": True, "alone": False}[first]:
-        return StandingState()
-    return StandingState(
-        joined=True,
-        cordoned="cordoned" in rest,
-        problems=pairs(line for line in rest if line != "cordoned"),
-    )
+        """Read ``alone``, or ``joined``, perhaps ``cordoned``, and ``CHECK PROBLEM`` lines."""
+        first, *rest = lines
+        if first not in ("joined", "alone"):
+            raise ValueError(first)
+        if first == "alone":
+            return StandingState()
+        return StandingState(
+            joined=True,
+            cordoned="cordoned" in rest,
+            problems=pairs(line for line in rest if line != "cordoned"),
+        )

@@ -1,4 +1,4 @@
-"""Find who on the node keeps undoing what runs fix."""
+"""Find what on the node may keep changing the things that runs repair."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ KINDS = ("file", "manager", "ansible", "package", "networkd", "networkmanager")
 
 
 class Search(NamedTuple):
-    """A thing, and how to find who changes it.
+    """A thing, and how to find what may change it.
 
     + thing: its name in the answer
-    + pattern: an extended regular expression that is in the lines that may change it
-    + innocent: an expression for lines among these that change nothing; "" for none
-    + path: a file, of which packages are asked
-    + link: a network interface, whose managers are asked
+    + pattern: an extended regular expression. A line of a script or unit that matches may change it
+    + innocent: an expression for lines that match `pattern` but change nothing; "" for none
+    + path: a file: the packages that have it are suspects. "" for none
+    + link: a network interface: its managers are suspects. "" for none
     """
 
     thing: str
@@ -40,13 +40,13 @@ class Search(NamedTuple):
 
 @dataclass(frozen=True)
 class Suspect(Value):
-    """Somebody who may change a thing.
+    """A file or program that may change a thing.
 
-    + kind: "file", one that the node's owner has made; "manager", of configuration; "ansible", its
-      folder; "package"; "networkd" and "networkmanager", which manage the network interface
-    + name: path or name of it, of networkd that of its file
-    + script: of a file: the script in which the line is, or the file itself
-    + timer: of a unit's file: the timer that starts it
+    + kind: "file" for a file of the node's owner, "manager" for a program that manages
+      configuration, "ansible" for its folder, "package", "networkd" or "networkmanager"
+    + name: the path or name; for networkd, the path of its file for the interface
+    + script: for a file: the script with the matching line, which may be the file itself
+    + timer: for the file of a unit: the timer that starts the unit
     """
 
     kind: str
@@ -60,8 +60,8 @@ class Suspects(SeveralFact[tuple[Suspect, ...]]):
 
     + searches: one for each thing
 
-    The command reads many files. So it runs only for things that have changed again after they were
-    fixed, and never in a run that changes nothing.
+    The command reads many files. So it runs only for things that runs have repaired before, and
+    never in a run that changes nothing.
 
     **Example:** ``host.get_fact(Suspects, searches=(Search("a", "lb-hairpin"),))``
     """
@@ -75,29 +75,27 @@ class Suspects(SeveralFact[tuple[Suspect, ...]]):
             q = QuoteString
             lines.append(StringCommand("echo", q(f"thing\t{thing}"), "\nmanagers"))
             lines.append(StringCommand("mentions", q(f"^[^#]*({pattern})"), q(innocent or "^$")))
-            lines += [StringCommand("packages", q(path))] if path else []
-            lines += [StringCommand("link", q(link))] if link else []
+            if path:
+                lines.append(StringCommand("packages", q(path)))
+            if link:
+                lines.append(StringCommand("link", q(link)))
         return StringCommand(*lines, "true )", _separator="\n")
 
     @override
     def parse(self, lines: list[str]) -> dict[str, tuple[Suspect, ...]]:
-        return parse_suspects(lines)
+        """Read ``thing NAME`` lines, and below each the thing's ``KIND NAME [SCRIPT TIMER]`` lines.
 
-
-def parse_suspects(lines: list[str]) -> dict[str, tuple[Suspect, ...]]:
-    """Read ``thing NAME`` lines, each with its suspects' lines ``KIND NAME [SCRIPT TIMER]`` below.
-
-    Tabs separate the words.
-    """
-    found: dict[str, tuple[Suspect, ...]] = {}
-    thing = ""
-    for line in lines:
-        kind, name, *more = line.split("\t")
-        if kind not in ("thing", *KINDS) or len(more) > 2:  # a name with a line break or a tab
-            raise ValueError(line)
-        if kind == "thing":
-            thing = name
-            found[thing] = ()
-        elif (suspect := Suspect(kind, name, *more)) not in found[thing]:
-            found[thing] += (suspect,)
-    return found
+        Tabs separate the words.
+        """
+        found: dict[str, tuple[Suspect, ...]] = {}
+        thing = ""
+        for line in lines:
+            kind, name, *more = line.split("\t")
+            if kind not in ("thing", *KINDS) or len(more) > 2:  # a name with a line break or a tab
+                raise ValueError(line)
+            if kind == "thing":
+                thing = name
+                found[thing] = ()
+            elif (suspect := Suspect(kind, name, *more)) not in found[thing]:
+                found[thing] += (suspect,)
+        return found

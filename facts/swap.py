@@ -1,4 +1,4 @@
-"""Read which swap is in use now, and all that would turn swap on at the next boot."""
+"""Read which swap is in use, and what would turn swap on at the next boot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chaos_engine.facts.callers import COLLECT
 from chaos_engine.facts.health import Check
 from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.observe import NodeFact, Value
-from chaos_engine.facts.text import decoded, unescaped
+from chaos_engine.facts.text import decoded, grouped, unescaped
 
 SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
 """Services of packages that call swapon: of Raspberry Pi OS and Debian, zram-tools, Ubuntu."""
@@ -18,10 +18,10 @@ SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
 RPI_SWAP_DROP_IN = "/etc/rpi/swap.conf.d/90-chaos-engine.conf"
 
 
-# Not a call: swapon that lists (-s, --show, --summary), that is in a comment, or that uses fstab
-# (-a, --all), since this package removes swap from fstab
+# It does not match a swapon that lists (-s, --show, --summary), nor one that reads fstab (-a,
+# --all), because this package removes swap from fstab
 CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
-"""The regular expression (POSIX, extended) of a call that turns swap on."""
+"""An extended regular expression of POSIX that matches a call of swapon that turns swap on."""
 
 TURNERS = rf"""
 turners() (
@@ -50,8 +50,8 @@ turners() (
   done
 )
 """.replace("@SERVICES@", " ".join(SERVICES))
-"""A shell function that prints the node owner's files for systemd, cron, udev and init that turn
-swap on, each with the script that calls swapon: ``turns_on FILE SCRIPT``."""
+"""A shell function that prints a line ``turns_on FILE SCRIPT`` for each file of the node's owner
+that turns swap on: a file for systemd, cron, udev or init, and the script that calls swapon."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ class SwapArea(Value):
 class SwapState(Value):
     """A node's swap.
 
-    + areas: in use now
+    + areas: the swap areas in use
     + available: KiB of RAM that programs can still get (MemAvailable)
-    + fstab: its exact text, with bytes that are not UTF-8 escaped as by ``os.fsdecode``
+    + fstab: the exact text of ``/etc/fstab``, with bytes that are not UTF-8 escaped as by
+      ``os.fsdecode``
     + units: state ("enabled", "masked") of each ``.swap`` unit that has a file, generated ones too
     + services: state of those of `SERVICES` that are installed, and of ``swap.target``
     + rpi_swap: whether the package rpi-swap is installed
@@ -92,7 +93,7 @@ class SwapState(Value):
 
     @property
     def used(self) -> int:
-        """Return how many KiB are swapped out, and must fit into RAM when swap is turned off."""
+        """Return how many KiB are swapped out. They must fit into RAM when swap is turned off."""
         return sum(area.used for area in self.areas)
 
 
@@ -147,47 +148,31 @@ class Swaps(NodeFact[SwapState]):
 
     @override
     def parse(self, lines: list[str]) -> SwapState:
-        return parse_swaps(lines)
-
-
-def parse_swaps(lines: list[str]) -> SwapState:
-    """Read the ``KEY VALUE`` lines of `SCRIPT`."""
-    values: dict[str, str] = {}
-    areas: list[SwapArea] = []
-    units: dict[str, str] = {}
-    services: dict[str, str] = {}
-    turners: dict[str, str] = {}
-    noted: list[str] = []
-    for line in lines:
-        key, _, value = line.partition(" ")
-        fields = value.split()
-        if key == "area":
-            if fields[0] != "Filename":
-                areas.append(SwapArea(unescaped(fields[0]), fields[1], *map(int, fields[2:4])))
-        elif key == "unit":
-            name, load, *state = fields
-            states = units if name.endswith(".swap") else services
-            if load != "not-found":
-                states[name] = " ".join(state) or load
-        elif key == "turns_on":
-            file, _, script = value.rpartition(" ")
-            turners[file] = script
-        elif key == "noted":
-            noted.append(value)
-        else:
-            values[key] = value
-    drop_in = values.get("rpi_swap_drop_in")
-    return SwapState(
-        areas=tuple(areas),
-        available=int(values["available"]),
-        fstab=decoded(values.get("text", "")),
-        units=units,
-        services=services,
-        rpi_swap="rpi_swap" in values,
-        rpi_swap_drop_in=None if drop_in is None else decoded(drop_in),
-        turners=turners,
-        noted=tuple(noted),
-    )
+        """Read the ``KEY VALUE`` lines of `SCRIPT`."""
+        words = "area available text unit turns_on noted rpi_swap rpi_swap_drop_in"
+        found = grouped(lines, words)
+        areas = (line.split() for line in found["area"] if not line.startswith("Filename"))
+        states = {
+            name: " ".join(state) or load
+            for name, load, *state in map(str.split, found["unit"])
+            if load != "not-found"
+        }
+        drop_ins = [decoded(text) for text in found["rpi_swap_drop_in"]]
+        turners = (line.rpartition(" ") for line in found["turns_on"])
+        return SwapState(
+            areas=tuple(
+                SwapArea(unescaped(name), kind, int(size), int(used))
+                for name, kind, size, used, *_ in areas
+            ),
+            available=int(found["available"][0]),
+            fstab=decoded("".join(found["text"])),
+            units={name: state for name, state in states.items() if name.endswith(".swap")},
+            services={name: state for name, state in states.items() if not name.endswith(".swap")},
+            rpi_swap=bool(found["rpi_swap"]),
+            rpi_swap_drop_in=next(iter(drop_ins), None),
+            turners={file: script for file, _, script in turners},
+            noted=tuple(found["noted"]),
+        )
 
 
 SWAP_UNUSED = Check(

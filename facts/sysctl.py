@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
@@ -20,11 +20,11 @@ from chaos_engine.facts.systemd_files import (
     parse_listing,
     physical_lines,
 )
-from chaos_engine.facts.text import as_tuple
+from chaos_engine.facts.text import as_tuple, pairs
 
 FOLDERS = folders("sysctl.d")
 
-# Names of the same variable of the kernel (net/ipv4/devinet.c, devinet_sysctl;
+# Pairs of names of the same kernel parameter (net/ipv4/devinet.c, devinet_sysctl;
 # net/netfilter/nf_conntrack_standalone.c)
 _SYNONYMS = (
     ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),
@@ -32,7 +32,6 @@ _SYNONYMS = (
 )
 
 ModuleState = Literal["loaded", "available", "missing"]
-_STATES: dict[str, ModuleState] = {s: s for s in ("loaded", "available", "missing")}
 
 
 class KernelModules(NodeFact[dict[str, ModuleState]]):
@@ -45,10 +44,9 @@ class KernelModules(NodeFact[dict[str, ModuleState]]):
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
-        names = as_tuple(names)
         return StringCommand(
             "PATH=$PATH:/usr/sbin:/sbin; for m in",
-            *(QuoteString(name) for name in names),
+            *map(QuoteString, as_tuple(names)),
             '; do if [ -d "/sys/module/$m" ]'
             ' || grep -qs "/${m}[.]ko" "/lib/modules/$(uname -r)/modules.builtin";'
             ' then echo "$m loaded";'
@@ -58,12 +56,12 @@ class KernelModules(NodeFact[dict[str, ModuleState]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, ModuleState]:
-        words = (line.split(" ") for line in lines)
-        return {name: _STATES[state] for name, state in words}
+        states: dict[str, ModuleState] = {state: state for state in get_args(ModuleState)}
+        return {name: states[state] for name, state in pairs(lines).items()}
 
 
 class BootSetting(NamedTuple):
-    """A line of a ``sysctl.d`` file. `key` has slashes: "net/ipv4/conf/*/forwarding"."""
+    """A setting in a ``sysctl.d`` file. `key` has slashes: "net/ipv4/conf/*/forwarding"."""
 
     file: str
     key: str
@@ -75,7 +73,7 @@ class Sysctl(Value):
     """A kernel parameter.
 
     + live: its value now, ``None`` if there is no such parameter
-    + boot: the lines of files that set it at boot, under any of its names, in the files' order
+    + boot: the settings in files that set it at boot, under any of its names, in their order
     """
 
     live: str | None = None
@@ -87,13 +85,13 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
 
     + names: with dots, ``net.ipv4.ip_forward``
 
-    What boot sets is read as systemd-sysctl(8) reads it (sysctl.d(5), ``src/sysctl/sysctl.c``):
+    Files are read by the rules of systemd-sysctl(8) (sysctl.d(5), ``src/sysctl/sysctl.c``):
 
     - the rules of `chaos_engine.facts.systemd_files` tell which files count; ``/etc/sysctl.conf``
       is one of them if the distribution links it;
     - lines are not continued; ``#`` and ``;`` begin comments;
-    - ``-`` before a key means that failure is ignored; without ``=`` it means that globs do not set
-      the key;
+    - ``-`` before a key means that failure is ignored; in a line without ``=`` it means that globs
+      do not set the key;
     - if the first separator in a key is a dot, dots and slashes are exchanged.
 
     **Example:** ``host.get_fact(Sysctls, names=("net.ipv4.ip_forward",))``
@@ -105,9 +103,9 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
         return StringCommand(
             listing(FOLDERS),
             "; echo;",
-            # One process for all. Not the shell's read: it gets only one byte of such a file
+            # One process reads all. The shell's own `read` gets only one byte of such a file
             "printf 'name %s\\n'",
-            *(QuoteString(name) for name in names),
+            *map(QuoteString, names),
             "; grep -Hs .",
             *(QuoteString(path(name)) for name in names),
             "; true",
@@ -115,7 +113,29 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, Sysctl]:
-        return parse_sysctls(lines)
+        """Read a line of `listing`, then ``name NAME`` and ``PATH:VALUE`` lines."""
+        found: dict[str, Sysctl] = {}
+        for line in lines[1:]:
+            if line.startswith("name "):
+                found[line[5:]] = Sysctl()
+            else:
+                place, _, value = line.partition(":")
+                name = dotted(place.removeprefix("/proc/sys/"))
+                found[name] = Sysctl(live=" ".join(value.split()))
+        settings = [
+            BootSetting(file, key, value)
+            for file, text in effective(parse_listing(lines[0]), FOLDERS)
+            for key, value in boot_settings(text)
+        ]
+        return {
+            name: replace(
+                sysctl,
+                boot=tuple(
+                    one for one in settings if any(matches(one.key, k) for k in aliases(name))
+                ),
+            )
+            for name, sysctl in found.items()
+        }
 
 
 def path(name: str) -> str:
@@ -123,37 +143,10 @@ def path(name: str) -> str:
     return f"/proc/sys/{slashed(name)}"
 
 
-def parse_sysctls(lines: list[str], folders: tuple[str, ...] = FOLDERS) -> dict[str, Sysctl]:
-    """Read the fact's lines: one of `listing`, then ``name NAME`` and ``PATH:VALUE`` lines.
-
-    + folders: where the listed files are, the strongest first
-    """
-    found: dict[str, Sysctl] = {}
-    for line in lines[1:]:
-        if line.startswith("name "):
-            found[line[5:]] = Sysctl()
-        else:
-            place, _, value = line.partition(":")
-            name = dotted(place.removeprefix("/proc/sys/"))
-            found[name] = Sysctl(live=" ".join(value.split()))
-    settings = [
-        BootSetting(file, key, value)
-        for file, text in effective(parse_listing(lines[0]), folders)
-        for key, value in boot_settings(text)
-    ]
-    return {
-        name: replace(
-            sysctl,
-            boot=tuple(one for one in settings if any(matches(one.key, k) for k in aliases(name))),
-        )
-        for name, sysctl in found.items()
-    }
-
-
 def boot_settings(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the keys, with slashes, and the values that a file sets, in its order.
+    """Yield the key, with slashes, and the value of each setting of a file, in their order.
 
-    A line that only excludes a key from globs gives the key with a minus sign, and "".
+    For a line that only excludes a key from globs, the key has a minus sign and the value is "".
     """
     for line in physical_lines(text):
         if not line or line.startswith(("#", ";")):
@@ -182,13 +175,13 @@ def dotted(key: str) -> str:
 
 
 def aliases(name: str) -> tuple[str, ...]:
-    """Return all keys, with slashes, of the parameter that has this name."""
+    """Return all keys of a parameter, with slashes: most parameters have only one."""
     key = slashed(name)
     return next((keys for keys in _SYNONYMS if key in keys), (key,))
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Tell whether a key of a file, which may be a glob, stands for this key."""
+    """Tell whether a key in a file, which may be a glob, sets a parameter with this key."""
     parts, own = pattern.removeprefix("-").split("/"), key.split("/")
     return len(parts) == len(own) and all(
         part == name or (not name.startswith(".") and fnmatchcase(name, part.replace("[^", "[!")))
@@ -202,12 +195,12 @@ def is_glob(key: str) -> bool:
 
 
 def last_at_boot(name: str, settings: Iterable[BootSetting]) -> BootSetting | None:
-    """Return the setting that decides a parameter's value at boot, or ``None``: a pure function.
+    """Return the setting that decides a parameter's value at boot, ``None`` for none.
 
     + settings: in the order of the files, as `Sysctl.boot` has them
 
-    A key that is set again to the same value keeps its place. A glob sets only parameters that no
-    line names.
+    A key that is set again to the same value keeps its first place in the order. A glob sets only
+    parameters whose keys no line names.
     """
     order: dict[str, BootSetting] = {}
     for setting in settings:

@@ -1,4 +1,4 @@
-"""Read systemd units, and the configuration that each was started with."""
+"""Read systemd units, and the checksum of the configuration that each was started with."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class UnitState(Value):
     + load, active, sub: systemd's LoadState ("not-found" if it does not exist), ActiveState and
       SubState
     + enabled: systemd's UnitFileState ("enabled", "disabled", "masked", "static", "")
-    + started_with: the record of its start: the checksum of its configuration then, "" for none
-    + configured: the checksum of the same files now
+    + started_with: the checksum of its configuration when it was started, "" if that is unknown
+    + configured: the checksum of its configuration now
     """
 
     load: str
@@ -37,14 +37,14 @@ class UnitState(Value):
 
     @property
     def stale(self) -> bool:
-        """Tell whether it was started with another configuration than the files have now."""
+        """Tell whether its configuration has changed since it was started."""
         return self.started_with != self.configured
 
 
 class Units(SeveralFact[UnitState]):
-    """The state of each unit, by the name in `units`.
+    """The state of each unit, by its name in `units`.
 
-    + units: pairs of a unit's name and the files that it reads at its start
+    + units: pairs of a unit's name and the files of its configuration
 
     **Example:** ``host.get_fact(Units, units=(("docker.service", ("/etc/docker/daemon.json",)),))``
     """
@@ -68,14 +68,48 @@ class Units(SeveralFact[UnitState]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, UnitState]:
-        return parse_units(lines)
+        """Read systemctl's blocks of ``Key=value`` lines, then a block for each ``unit NAME``.
+
+        There is one block of systemctl's for each unit, in the same order. The other blocks have
+        lines ``Record=`` and ``Files=``.
+        """
+        blocks: list[dict[str, str]] = [{}]
+        units: dict[str, dict[str, str]] = {}
+        block = blocks[0]
+        for line in lines:
+            key, equals, value = line.partition("=")
+            if line.startswith("unit "):
+                block = units.setdefault(line[5:], {})
+            elif not line:
+                block = {}
+                blocks.append(block)
+            elif not equals:
+                raise ValueError(line)
+            else:
+                block[key] = value
+        blocks = [block for block in blocks if block]
+        if len(blocks) != len(units):
+            raise ValueError(f"{len(blocks)} units where {len(units)} were asked for")
+        return {
+            name: UnitState(
+                load=b["LoadState"],
+                active=b["ActiveState"],
+                sub=b["SubState"],
+                enabled=b.get("UnitFileState", ""),
+                need_daemon_reload=b.get("NeedDaemonReload") == "yes",
+                main_pid=int(b.get("MainPID") or 0),
+                started_with=more.get("Record", ""),
+                configured=more.get("Files", "").partition(" ")[0],
+            )
+            for b, (name, more) in zip(blocks, units.items(), strict=True)
+        }
 
 
 def checksum(files: tuple[str, ...]) -> StringCommand:
     """Return the command that prints one checksum (sha256) of all files together.
 
     + files: absolute paths. A missing file counts as empty. A name that begins with ``*`` stands
-      for all files of its folder that match it
+      for all matching files of its folder
     """
     return StringCommand(_sha256sum(files), "| cut -c1-64") if files else StringCommand("true")
 
@@ -89,38 +123,3 @@ def _quoted(file: str) -> StringCommand | QuoteString:
     if not name.startswith("*"):
         return QuoteString(file)
     return StringCommand(QuoteString(folder + slash), "*", QuoteString(name[1:]), _separator="")
-
-
-def parse_units(lines: list[str]) -> dict[str, UnitState]:
-    """Read systemctl's blocks of ``Key=value`` lines, one for each unit. For each unit, in the same
-    order, ``unit NAME`` follows, with ``Record=`` and ``Files=`` lines."""
-    blocks: list[dict[str, str]] = [{}]
-    units: dict[str, dict[str, str]] = {}
-    block = blocks[0]
-    for line in lines:
-        key, equals, value = line.partition("=")
-        if line.startswith("unit "):
-            block = units.setdefault(line[5:], {})
-        elif not line:
-            block = {}
-            blocks.append(block)
-        elif not equals:
-            raise ValueError(line)
-        else:
-            block[key] = value
-    blocks = [block for block in blocks if block]
-    if len(blocks) != len(units):
-        raise ValueError(f"{len(blocks)} units where {len(units)} were asked for")
-    return {
-        name: UnitState(
-            load=b["LoadState"],
-            active=b["ActiveState"],
-            sub=b["SubState"],
-            enabled=b.get("UnitFileState", ""),
-            need_daemon_reload=b.get("NeedDaemonReload") == "yes",
-            main_pid=int(b.get("MainPID") or 0),
-            started_with=more.get("Record", ""),
-            configured=more.get("Files", "").partition(" ")[0],
-        )
-        for b, (name, more) in zip(blocks, units.items(), strict=True)
-    }

@@ -1,4 +1,4 @@
-"""Read configuration files as systemd's programs do: which files count, and what they set.
+"""Read configuration files by the rules of systemd's programs.
 
 These rules tell which files count (journald.conf(5), sysctl.d(5), "Configuration directories and
 precedence"; systemd's ``src/basic/conf-files.c``):
@@ -9,7 +9,7 @@ precedence"; systemd's ``src/basic/conf-files.c``):
 - an empty file, or a link to ``/dev/null``, masks the others of its name and sets nothing;
 - a link that leads nowhere, and a folder, are skipped (by systemd 262; with 252 and 257 they mask
   others of their name, as seen with ``systemd-analyze cat-config``);
-- they apply in the order of their names, byte by byte, whichever folder they are in: the last one
+- files apply in the order of their names, byte by byte, whichever folder they are in: the last one
   wins.
 
 These rules tell what a file sets (systemd.syntax(7), ``src/shared/conf-parser.c``):
@@ -55,7 +55,7 @@ class Setting(NamedTuple):
 
 
 def folders(name: str) -> tuple[str, ...]:
-    """Return the folders that have this name in `CONFIG_FOLDERS`, the strongest first.
+    """Return the paths of a folder in each of `CONFIG_FOLDERS`, the strongest first.
 
     **Example:** ``folders("sysctl.d")[0] == "/etc/sysctl.d"``
     """
@@ -63,19 +63,17 @@ def folders(name: str) -> tuple[str, ...]:
 
 
 def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
-    """Return the shell command that prints all files of these folders as a line of base64.
+    """Return the shell command that prints the files of folders as one line of base64.
 
     + suffix: of the files' names
     """
-    globs = []
-    for folder in folders:
-        quoted = StringCommand(QuoteString(f"{folder}/")).get_raw_value()
-        globs.append(f"{quoted}*{suffix}")
+    quoted = (StringCommand(QuoteString(f"{folder}/")).get_raw_value() for folder in folders)
+    globs = " ".join(f"{folder}*{suffix}" for folder in quoted)
     # One process prints all files. Their names come first, because grep prints nothing of an empty
     # file
     return (
         "{ set --; "
-        f"for f in {' '.join(globs)}; do "
+        f"for f in {globs}; do "
         'if [ -f "$f" ]; then echo "file $f"; set -- "$@" "$f"; '
         'elif [ "$f" -ef /dev/null ]; then echo "file $f"; fi; done; echo; '
         "[ $# = 0 ] || grep -aH '' -- \"$@\"; } | base64 -w0"
@@ -83,7 +81,7 @@ def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
 
 
 def parse_listing(encoded: str) -> dict[str, str]:
-    """Return the text of each file by its path, "" for a file that masks.
+    """Return the text of each file by its path, "" for a file that masks others.
 
     + encoded: the line that the command of `listing` printed
     """
@@ -104,9 +102,9 @@ def parse_listing(encoded: str) -> dict[str, str]:
 
 
 def effective(found: Mapping[str, str], folders: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the files that count, as pairs of path and text, in the order in which they apply.
+    """Return the path and the text of each file that counts, in the order in which they apply.
 
-    + found: text by path, of all folders
+    + found: text by path of the files in all folders
     + folders: the strongest first
     """
     chosen: dict[str, str] = {}
@@ -135,12 +133,15 @@ def settings(text: str) -> Iterator[Setting]:
 
 
 def physical_lines(text: str) -> Iterator[str]:
-    """Yield lines without the blanks around them, for programs that have no continued lines."""
+    """Yield the lines of a text without the blanks around them. None is continued."""
     return (line.strip(BLANKS) for line in _LINE_END.split(text))
 
 
 def logical_lines(text: str) -> Iterator[str]:
-    """Yield lines without the blanks around them and without comments, continued lines joined."""
+    """Yield the lines of a text, without comments and the blanks around lines.
+
+    A continued line and its continuations are one line.
+    """
     continued: list[str] = []
     had_mark = False
     for line in _LINE_END.split(text):
@@ -148,7 +149,7 @@ def logical_lines(text: str) -> Iterator[str]:
             continue
         if not had_mark and line.startswith("\ufeff"):
             line, had_mark = line[1:], True
-        # Other escapes do not matter here: only the last backslash can escape the end of the line
+        # An odd number: the last backslash is not escaped itself, and escapes the end of the line
         if (len(line) - len(line.rstrip("\\"))) % 2:
             continued.append(f"{line[:-1]} ")
             continue
@@ -158,12 +159,14 @@ def logical_lines(text: str) -> Iterator[str]:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a text was UTF-8 before ``os.fsdecode``."""
+    """Tell whether the bytes that ``os.fsdecode`` made a text of were UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def boolean(value: str) -> bool | None:
-    """Return a value as systemd reads a boolean (``src/basic/parse-util.c``), ``None`` if it is
-    none."""
+    """Return the boolean that a text means to systemd, ``None`` for none.
+
+    The words are those of systemd's ``src/basic/parse-util.c``.
+    """
     word = value.lower()
     return True if word in TRUE else False if word in FALSE else None

@@ -1,4 +1,4 @@
-"""Convert text between the forms that a node prints, facts return and messages show."""
+"""Read the text that a node prints, and make text that is safe in messages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Iterable
 
 
 def as_tuple(names: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Return a fact's argument as a tuple of names: pyinfra's command line gives a single name as
-    text."""
+    """Return a fact's names as a tuple. On pyinfra's command line a user gives one name as text."""
     return (names,) if isinstance(names, str) else names
 
 
@@ -23,6 +22,22 @@ def pairs(lines: Iterable[str]) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in lines)
 
 
+def grouped(lines: Iterable[str], words: str) -> dict[str, list[str]]:
+    """Return the rests of the lines, by their first word.
+
+    + words: the first words that lines may have
+
+    Raises ``LookupError`` for a line with another first word.
+
+    **Example:** ``grouped(["a 1", "a 2"], "a b") == {"a": ["1", "2"], "b": []}``
+    """
+    found: dict[str, list[str]] = {word: [] for word in words.split()}
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        found[word].append(rest)
+    return found
+
+
 def decoded(encoded: str) -> str:
     """Return the text in base64, with bytes that are not UTF-8 escaped as by ``os.fsdecode``.
 
@@ -32,15 +47,18 @@ def decoded(encoded: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    r"""Return a path without the kernel's escapes: white space, ``#`` and backslashes as ``\ooo``,
-    octal (proc(5), ``/proc/pid/mountinfo``)."""
+    r"""Return a path with its characters in place of the kernel's escapes.
+
+    The kernel writes white space, ``#`` and backslashes as ``\ooo``, in octal digits (proc(5),
+    ``/proc/pid/mountinfo``).
+    """
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def printable(text: str) -> str:
-    r"""Return a text that is safe to print, also if somebody else has chosen it.
+    r"""Return a text with its control characters escaped, except line feeds: ESC as ``\x1b``.
 
-    Control characters other than line feeds are shown escaped, ESC as ``\x1b``.
+    A terminal obeys control characters, and a message may quote text that somebody else has chosen.
     """
     return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
@@ -48,7 +66,7 @@ def printable(text: str) -> str:
 def setting(name: str) -> str:
     """Return the name of a setting with marks, for a message. `named` removes the marks.
 
-    An operation knows the setting by this name, a deploy by a longer one. The marks are control
+    An operation's argument has this name, a deploy's setting a longer one. The marks are control
     characters, which messages do not have otherwise (`printable`).
 
     **Example:** ``f"{address} is taken; choose another {setting('vip')}"``

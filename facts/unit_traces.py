@@ -1,4 +1,4 @@
-"""Read what an earlier installation left of a systemd unit, besides its file."""
+"""Read what is left of a systemd unit that an earlier installation had, besides the unit's file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ VENDOR = "/usr/lib/systemd/system"
 class UnitTraces(Value):
     """What is left of a unit.
 
-    + vendor_file: a file of the unit's name in the packages' folder that belongs to no package, ""
-      if there is none
-    + links: the links that start the unit with another one: targets by path, such as
+    + vendor_file: a file of the unit's name that is in the packages' folder but belongs to no
+      package, "" for none
+    + links: the target, by path, of each link that starts the unit with another one, such as
       ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
     """
 
@@ -42,9 +42,7 @@ class Traces(SeveralFact[UnitTraces]):
     @override
     def command(self, units: tuple[str, ...] | str) -> StringCommand:
         names = [QuoteString(unit) for unit in as_tuple(units)]
-        links: list[str | QuoteString] = []
-        for name in names:
-            links += ["-o -name", name]
+        links = (StringCommand("-o -name", name) for name in names)
         return StringCommand(
             "for unit in",
             *names,
@@ -60,26 +58,24 @@ class Traces(SeveralFact[UnitTraces]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, UnitTraces]:
-        return parse_traces(lines)
+        """Read ``unit NAME`` lines, then the ``link PATH TARGET`` lines of all units.
 
-
-def parse_traces(lines: list[str]) -> dict[str, UnitTraces]:
-    """Read ``unit NAME`` lines, each followed by a ``file PATH`` line or none, and then the
-    ``link PATH TARGET`` lines of all units."""
-    files: dict[str, str] = {}
-    links: dict[str, dict[str, str]] = {}
-    name = ""
-    for line in lines:
-        word, _, rest = line.partition(" ")
-        if word == "unit":
-            name = rest
-            files[name], links[name] = "", {}
-        elif word == "file":
-            files[name] = rest
-        elif word == "link":
-            path, target = rest.split(" ")
-            folder, unit = posixpath.split(path)
-            links[unit][path] = posixpath.normpath(posixpath.join(folder, target))
-        else:
-            raise ValueError(line)
-    return {name: UnitTraces(files[name], links[name]) for name in files}
+        After a unit's line there may be a line ``file PATH``.
+        """
+        files: dict[str, str] = {}
+        links: dict[str, dict[str, str]] = {}
+        name = ""
+        for line in lines:
+            word, _, rest = line.partition(" ")
+            if word == "unit":
+                name = rest
+                files[name], links[name] = "", {}
+            elif word == "file":
+                files[name] = rest
+            elif word == "link":
+                path, target = rest.split(" ")
+                folder, unit = posixpath.split(path)
+                links[unit][path] = posixpath.normpath(posixpath.join(folder, target))
+            else:
+                raise ValueError(line)
+        return {name: UnitTraces(files[name], links[name]) for name in files}

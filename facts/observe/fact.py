@@ -1,4 +1,4 @@
-"""Define a fact of this package: a command, a parser, and an error for what it cannot read."""
+"""Define the base classes of this package's facts, and the error that refuses a node."""
 
 from __future__ import annotations
 
@@ -27,14 +27,31 @@ class NodeError(Exception):
 
 
 class NodeFact(FactBase[T], Generic[T]):
-    """A fact whose `parse` may raise ``ValueError`` for output that it does not understand.
+    """A fact of this package: a `command` for the node, and `parse` for the lines that it prints.
 
-    pyinfra catches only ``FactProcessError``. Any other exception in ``process`` ends the run for
-    all hosts (``pyinfra/api/facts.py``, ``_get_fact``).
+    If the node lacks the fact's `program`, or the command prints nothing, the value is `default`.
     """
+
+    program: ClassVar[str] = ""
+    """The program that the command needs, "" for none. A node may lack it."""
 
     of_others: ClassVar[bool] = False
     """Whether the fact is about other machines. No command on the node changes its answer then."""
+
+    @override
+    def requires_command(self, *args: Any, **kwargs: Any) -> str | None:
+        return self.program or None
+
+    @override
+    def default(self) -> T:  # type: ignore[override] # pyinfra calls it on an object
+        """Return what `parse` makes of no lines, or ``None`` if `parse` raises an error for that.
+
+        pyinfra calls this for each fact, and an exception here would end the run for all hosts.
+        """
+        try:
+            return self.parse([])
+        except (ValueError, LookupError):
+            return cast(T, None)
 
     def parse(self, lines: list[str]) -> T:
         """Return the fact's value.
@@ -47,6 +64,11 @@ class NodeFact(FactBase[T], Generic[T]):
 
     @override
     def process(self, output: list[str]) -> T:
+        """Return the fact's value. Raises ``FactProcessError`` if the lines make no sense.
+
+        pyinfra catches no other exception here: one would end the run for all hosts
+        (``pyinfra/api/facts.py``, ``_get_fact``).
+        """
         try:
             return self.parse(output)
         except (ValueError, LookupError) as error:
@@ -70,11 +92,6 @@ class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
 
     argument: ClassVar[str]
     """The argument of ``command`` that lists the things: names, or tuples that begin with one."""
-
-    @staticmethod
-    @override
-    def default() -> dict[str, T]:
-        return {}
 
 
 class Value:

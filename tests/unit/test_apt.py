@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos_engine.facts.apt import Packages, PackageState, parse_packages
+from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.operations.apt import compose, plan
 
@@ -25,7 +25,7 @@ def installed(version: str, held: bool = False, complete: bool = True) -> Packag
 
 
 def test_removed_packages_do_not_count() -> None:
-    assert parse_packages(DPKG_QUERY) == {
+    assert Packages().parse(DPKG_QUERY) == {
         "docker.io": installed("20.10.24+dfsg1-1+deb12u1+b2", held=True),
         "kubelet": installed("1.28.15-1.1", complete=False),
         "sudo": installed("1.9.13p3-1+deb12u1"),

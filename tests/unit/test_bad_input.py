@@ -26,8 +26,7 @@ from chaos_engine.deploys.settings import PREFIX, all_models
 from chaos_engine.deploys.undo import ORDER
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
-from chaos_engine.facts.docker import DockerNetworks
-from chaos_engine.facts.docker_networks import DockerNetwork
+from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
 from chaos_engine.facts.docker_service import DockerService, Service
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.journald import DropIns

@@ -13,13 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos_engine.facts.apt import PackageState
-from chaos_engine.facts.docker import DockerInfo, Engine, parse_info
-from chaos_engine.facts.docker_service import (
-    DEFAULTS,
-    DockerService,
-    Service,
-    parse_service,
-)
+from chaos_engine.facts.docker import DockerInfo, Engine
+from chaos_engine.facts.docker_service import DEFAULTS, DockerService, Service
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.observe.batch import PROBE, script, split
@@ -176,7 +171,7 @@ def test_a_file_that_docker_would_not_take_refuses_the_node(found: str, message:
 
 
 def test_the_distributions_own_flags_clash_with_nothing() -> None:
-    service = parse_service([*UNIT_LINES, defaults(DEFAULTS_TEXT)])
+    service = DockerService().parse([*UNIT_LINES, defaults(DEFAULTS_TEXT)])
     assert service == Service({"-H": "docker.service", "--containerd": "docker.service"})
     assert conflicts(WANTED, service.flags) == []
     assert contradictions(WANTED, service.flags) == []
@@ -184,7 +179,7 @@ def test_the_distributions_own_flags_clash_with_nothing() -> None:
 
 
 def test_a_docker_that_is_not_there_yet_will_have_the_packages_flags() -> None:
-    service = parse_service(ABSENT_LINES)
+    service = DockerService().parse(ABSENT_LINES)
     (clash,) = conflicts({**WANTED, "hosts": ["tcp://0.0.0.0:2375"]}, service.flags)
     assert clash == (
         "-H in docker.io's docker.service and hosts in /etc/docker/daemon.json are the same "
@@ -208,7 +203,7 @@ def test_an_option_that_is_also_a_flag_is_named_with_its_place(
     unit: list[str], options: str, keys: list[str]
 ) -> None:
     text = f"{DEFAULTS_TEXT}#DOCKER_OPTS='--log-opt x'\nDOCKER_OPTS=\"{options}\"\n"
-    flags = parse_service([*unit, defaults(text)]).flags
+    flags = DockerService().parse([*unit, defaults(text)]).flags
     found = conflicts(WANTED, flags)
     assert [clash.split(" and ")[1].split()[0] for clash in found] == keys
     for clash in found:
@@ -224,11 +219,11 @@ def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
     lines = [line.replace("$DOCKER_OPTS", "--data-root /x") for line in UNIT_LINES]
     text = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --data-root /x\n"
     more = [defaults('DOCKER_OPTS="--log-driver=none"'), drop_ins({"override.conf": text})]
-    flags = parse_service([*lines, *more]).flags
+    flags = DockerService().parse([*lines, *more]).flags
     assert conflicts({**WANTED, "data-root": "/y"}, flags) == [
         f"--data-root in {OVERRIDE} and data-root in {CONFIG} are the same option; remove the flag"
     ]
-    before = parse_service([*ABSENT_LINES, *more])
+    before = DockerService().parse([*ABSENT_LINES, *more])
     assert before.flags["--data-root"] == OVERRIDE, "also before Docker is installed"
     assert before.problem == ""
 
@@ -264,7 +259,9 @@ def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
 )
 def test_drop_ins_that_are_there_before_docker(text: str, hosts: str, problem: str) -> None:
     """docker-ce leaves such drop-ins on Debian, whose own dockerd is in /usr/sbin."""
-    service = parse_service([*ABSENT_LINES, "System=debian", drop_ins({"override.conf": text})])
+    service = DockerService().parse(
+        [*ABSENT_LINES, "System=debian", drop_ins({"override.conf": text})]
+    )
     places = {"": None, "there": OVERRIDE, "package": "docker.io's docker.service"}
     assert service.flags.get("-H") == places[hosts]
     assert problem in service.problem
@@ -274,25 +271,27 @@ def test_drop_ins_that_are_there_before_docker(text: str, hosts: str, problem: s
 def test_a_program_that_is_there_may_be_started() -> None:
     text = "[Service]\nExecStart=\nExecStart=/opt/wrap/dockerd -H fd://\n"
     lines = [*ABSENT_LINES, "System=debian", drop_ins({"a.conf": text})]
-    assert "starts /opt/wrap/dockerd" in parse_service(lines).problem
-    assert parse_service([*lines, "Program=/opt/wrap/dockerd"]).problem == ""
+    assert "starts /opt/wrap/dockerd" in DockerService().parse(lines).problem
+    assert DockerService().parse([*lines, "Program=/opt/wrap/dockerd"]).problem == ""
     ubuntu = [line.replace("/opt/wrap", "/usr/bin") for line in text.split("\n")]
     lines = [*ABSENT_LINES, "System=ubuntu", drop_ins({"a.conf": "\n".join(ubuntu)})]
-    assert parse_service(lines).problem == ""
+    assert DockerService().parse(lines).problem == ""
 
 
 def test_a_unit_that_systemd_refuses_is_a_problem() -> None:
-    assert "systemd refuses" in parse_service(["LoadState=bad-setting"]).problem
+    assert "systemd refuses" in DockerService().parse(["LoadState=bad-setting"]).problem
 
 
 def test_options_from_the_units_environment_are_seen() -> None:
     lines = [*UNIT_LINES[:1], 'Environment=A=b "DOCKER_OPTS=-H tcp:// -s vfs"', UNIT_LINES[2]]
-    assert parse_service(lines).flags["-s"] == "docker.service"
+    assert DockerService().parse(lines).flags["-s"] == "docker.service"
     text = "[Service]\nEnvironment=DOCKER_OPTS=-D\nEnvironment='DOCKER_OPTS=-s vfs'\n"
-    flags = parse_service([*ABSENT_LINES, drop_ins({"a.conf": text})]).flags
+    flags = DockerService().parse([*ABSENT_LINES, drop_ins({"a.conf": text})]).flags
     assert "-s" in flags
     assert "-D" not in flags, "the last one counts"
-    flags = parse_service([*lines, defaults("DOCKER_OPTS=-D\nDOCKER_OPTS=--icc=false\n")]).flags
+    flags = (
+        DockerService().parse([*lines, defaults("DOCKER_OPTS=-D\nDOCKER_OPTS=--icc=false\n")]).flags
+    )
     assert flags.keys() == {"-H", "--containerd", "--icc"}, "and what a file says counts more"
 
 
@@ -331,7 +330,7 @@ def test_what_contradicts_ours_is_refused(
     ],
 )
 def test_a_feature_may_be_a_flag(options: str, on: bool) -> None:
-    flags = parse_service([*UNIT_LINES, defaults(f"DOCKER_OPTS='{options}'")]).flags
+    flags = DockerService().parse([*UNIT_LINES, defaults(f"DOCKER_OPTS='{options}'")]).flags
     found = contradictions(WANTED, flags)
     assert len(found) == on
     assert not found or found[0].startswith(f"{DEFAULTS} switches on the feature containerd")
@@ -463,7 +462,7 @@ def test_what_docker_takes_is_not_refused(config: dict[str, Any], docker: int | 
 
 def test_an_open_quote_in_the_defaults_is_no_error() -> None:
     text = "DOCKER_OPTS=\"--log-driver=none\nOTHER='\n"
-    assert "-H" in parse_service([*UNIT_LINES, defaults(text)]).flags
+    assert "-H" in DockerService().parse([*UNIT_LINES, defaults(text)]).flags
 
 
 def test_the_facts_commands_run_in_a_shell_and_are_understood() -> None:
@@ -483,7 +482,7 @@ def test_reads_a_daemon_that_answers() -> None:
     line = (
         '["26.1.5+dfsg1","systemd","overlay2","json-file","/var/lib/docker",false,2]'  # Debian 13
     )
-    assert parse_info(["WARNING: No swap limit support", line]) == Engine(
+    assert DockerInfo().parse(["WARNING: No swap limit support", line]) == Engine(
         "26.1.5+dfsg1", "systemd", "overlay2", "json-file", "/var/lib/docker", False, 2
     )
 
@@ -491,7 +490,7 @@ def test_reads_a_daemon_that_answers() -> None:
 def test_reads_docker_29_in_its_default_too() -> None:
     # Docker 29.7.2 with no configuration, on a disk that had no Docker before
     line = '["29.7.2","systemd","overlayfs","json-file","/var/lib/docker",false,1]'
-    found = parse_info([line])
+    found = DockerInfo().parse([line])
     assert found == Engine(
         "29.7.2", "systemd", "overlayfs", "json-file", "/var/lib/docker", False, 1
     )
@@ -500,7 +499,7 @@ def test_reads_docker_29_in_its_default_too() -> None:
 
 @pytest.mark.parametrize("lines", [[], [""], ['["","","","","",false,0]']])
 def test_a_docker_that_is_absent_or_down_is_a_value(lines: list[str]) -> None:
-    assert parse_info(lines) is None
+    assert DockerInfo().parse(lines) is None
 
 
 def engine(driver: str = "overlay2", containers: int = 2, live_restore: bool = False) -> Engine:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chaos_engine.facts.files import Content, FileState, parse_files
 from chaos_engine.facts.observe import NodeError, Read
-from chaos_engine.facts.systemd import Units, UnitState, checksum, parse_units
+from chaos_engine.facts.systemd import Units, UnitState, checksum
 from chaos_engine.facts.unit_traces import UNITS, VENDOR, Traces, UnitTraces
 from chaos_engine.operations.files import File, Plan, Unit, model, reads
 from chaos_engine.operations.files import plan as planning
@@ -68,7 +68,7 @@ def test_reads_what_find_and_sha256sum_say() -> None:
 
 
 def test_reads_units_that_run_and_that_do_not_exist() -> None:
-    found = parse_units(
+    found = Units().parse(
         [
             "MainPID=812",
             "Id=docker.service",
@@ -95,9 +95,9 @@ def test_reads_units_that_run_and_that_do_not_exist() -> None:
     assert found["docker.service"].main_pid == 812
     assert found["nothing.service"].load == "not-found"
     with pytest.raises(ValueError, match="Failed to connect"):
-        parse_units(["unit a", "Failed to connect to bus"])
+        Units().parse(["unit a", "Failed to connect to bus"])
     with pytest.raises(ValueError, match="1 units where 2"):
-        parse_units(["Id=a", "unit a", "unit b"])
+        Units().parse(["Id=a", "unit a", "unit b"])
 
 
 @given(st.binary(max_size=300))

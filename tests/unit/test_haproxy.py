@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings
-from chaos_engine.facts.containers import ContainerState, parse_container, parse_image
+from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.haproxy import RUN, SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink
@@ -338,9 +338,9 @@ def test_containers_are_read() -> None:
       "Mounts": [{"Type": "bind", "Source": "/run/a", "Destination": "/run/haproxy"}],
       "NetworkSettings": {"Networks": {"lb-network": {"IPAddress": "192.168.1.60",
         "MacAddress": "02:42:ac:8f:4c:ff"}}}}]""".splitlines()
-    assert parse_container(lines) == replace(RUNNING, mounts={"/run/haproxy": "/run/a"})
-    assert parse_container(["[]"]) is None
-    assert parse_container([]) is None
+    assert Container().parse(lines) == replace(RUNNING, mounts={"/run/haproxy": "/run/a"})
+    assert Container().parse(["[]"]) is None
+    assert Container().parse([]) is None
 
 
 # `docker container inspect` of Docker 29.7.2, client too, cut down to what is read. No address, nor
@@ -360,9 +360,9 @@ RECORDED_29 = """[{"Image": "sha256:aa", "State": {"Status": "running", "Running
 
 
 def test_containers_of_docker_29_are_read() -> None:
-    running = parse_container(RECORDED_29.splitlines())
+    running = Container().parse(RECORDED_29.splitlines())
     assert running == replace(RUNNING, mounts={"/run/haproxy": "/run/a"})
-    stopped = parse_container(
+    stopped = Container().parse(
         RECORDED_29.replace("true", "false")
         .replace('"192.168.1.60", "Mac', '"", "Mac')
         .splitlines()
@@ -373,9 +373,9 @@ def test_containers_of_docker_29_are_read() -> None:
 
 
 def test_images_are_read() -> None:
-    assert parse_image(["image sha256:aa"]) == "sha256:aa"
-    assert parse_image(["image "]) == parse_image(["image"]) == ""
-    assert parse_image(["stopped"]) is None
+    assert Image().parse(["image sha256:aa"]) == "sha256:aa"
+    assert Image().parse(["image "]) == Image().parse(["image"]) == ""
+    assert Image().parse(["stopped"]) is None
 
 
 class Node:

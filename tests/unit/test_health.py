@@ -261,7 +261,7 @@ def test_whole_command_is_valid_shell() -> None:
 
 
 def test_nothing_wrong_is_nothing_said() -> None:
-    assert Health().process([]) == Health.default() == {}
+    assert Health().process([]) == Health().default() == {}
 
 
 def test_a_line_that_makes_no_sense_is_an_error() -> None:

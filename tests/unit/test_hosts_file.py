@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos_engine.deploys.hosts_file import HostsFileSettings, addresses
-from chaos_engine.facts.cloud_init import CloudInit, CloudInitState, parse_cloud_init
+from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations.hosts_file import conflicts, edit, names_in_block
 from tests.unit.nodes import Nodes
@@ -176,12 +176,12 @@ def test_without_a_vip_it_has_no_name() -> None:
 
 def look(root: Path) -> CloudInitState:
     """Return what the fact says of the files below a folder."""
-    command = CloudInit().command().get_raw_value()
+    command = CloudInit().command()
     for folder in ("/etc/", "/boot/", "/run/", "/var/"):
         command = command.replace(f" {folder}", f" {root}{folder}")
     command = "systemctl() { false; }\n" + command
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    found = parse_cloud_init(ran.stdout.splitlines())
+    found = CloudInit().parse(ran.stdout.splitlines())
     return CloudInitState(
         found.running,
         found.manages_hosts.removeprefix(str(root)),

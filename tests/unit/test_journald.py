@@ -5,12 +5,14 @@ from __future__ import annotations
 import configparser
 import subprocess
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from chaos_engine.deploys.journald import PATH, JournaldSettings
 from chaos_engine.deploys.settings import SettingsError
-from chaos_engine.facts.journald import FOLDERS, DropIn, DropIns, parse_drop_ins
+from chaos_engine.facts import journald
+from chaos_engine.facts.journald import DropIn, DropIns
 from chaos_engine.operations.journald import overrides
 from chaos_engine.templates import render
 
@@ -117,12 +119,12 @@ def read(root: Path, there: dict[str, str | Path], kernel: str = "") -> tuple[Dr
         else:
             (root / name).write_bytes(content.encode())
     (root / "cmdline").write_text(f"{kernel}\n")
-    command = DropIns().command().replace("/proc/cmdline", f"{root}/cmdline")
-    for folder in FOLDERS:
-        command = command.replace(f" {folder}/", f" {root}{folder}/")
-    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert said.stderr == ""
-    return parse_drop_ins(said.stdout.splitlines(), tuple(f"{root}{folder}" for folder in FOLDERS))
+    folders = tuple(f"{root}{folder}" for folder in journald.FOLDERS)
+    with patch.object(journald, "FOLDERS", folders):
+        command = DropIns().command().replace("/proc/cmdline", f"{root}/cmdline")
+        said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+        assert said.stderr == ""
+        return DropIns().parse(said.stdout.splitlines())
 
 
 def test_drop_ins_are_read_as_they_are(tmp_path: Path) -> None:
@@ -135,4 +137,4 @@ def test_drop_ins_are_read_as_they_are(tmp_path: Path) -> None:
         (f"{tmp_path}/{folder}/a b.conf", "Storage=persistent"),
     )
     with pytest.raises(ValueError, match="base64"):
-        parse_drop_ins(["nonsense!", ""])
+        DropIns().parse(["nonsense!", ""])

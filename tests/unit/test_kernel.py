@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.facts.kernel import SCRIPT, BootFile, Cmdline, KernelCmdline, parse_cmdline
+from chaos_engine.facts.kernel import SCRIPT, BootFile, Cmdline, KernelCmdline
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.files.script import compose as compose_files
@@ -89,7 +89,7 @@ class Node:
             timeout=60,
             check=True,
         )
-        found = parse_cmdline(done.stdout.splitlines())
+        found = KernelCmdline().parse(done.stdout.splitlines())
         assert KernelCmdline().process(done.stdout.splitlines()) == found
         return found
 

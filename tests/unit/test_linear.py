@@ -18,29 +18,29 @@ from typing import Any
 import pytest
 
 from chaos_engine.facts import fstab
-from chaos_engine.facts.apt import parse_packages
+from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.apt_sources import entries
-from chaos_engine.facts.cloud_init import parse_cloud_init
-from chaos_engine.facts.docker_networks import DockerNetwork, parse_networks
-from chaos_engine.facts.docker_service import parse_service
+from chaos_engine.facts.cloud_init import CloudInit
+from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
+from chaos_engine.facts.docker_service import DockerService
 from chaos_engine.facts.files import parse_files
 from chaos_engine.facts.hosts import entries as hosts
-from chaos_engine.facts.journald import parse_drop_ins
-from chaos_engine.facts.kernel import parse_cmdline, split_words
+from chaos_engine.facts.journald import DropIns
+from chaos_engine.facts.kernel import KernelCmdline, split_words
 from chaos_engine.facts.kubernetes import parse_source
-from chaos_engine.facts.log_mount import parse_log_share
-from chaos_engine.facts.macvlan import MacvlanLink, parse_macvlan_links
-from chaos_engine.facts.manifest import parse_manifest
+from chaos_engine.facts.log_mount import LogShares
+from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
+from chaos_engine.facts.manifest import Manifest
 from chaos_engine.facts.mounts import mounted_at, parse_mounts
 from chaos_engine.facts.observe.batch import split
 from chaos_engine.facts.openpgp import dearmor, parse_keys, parse_signers
-from chaos_engine.facts.packages import parse_removal
+from chaos_engine.facts.packages import RemovalPlan
 from chaos_engine.facts.rsyslog import main_problem
-from chaos_engine.facts.swap import parse_swaps
-from chaos_engine.facts.sysctl import parse_sysctls
-from chaos_engine.facts.systemd import parse_units
+from chaos_engine.facts.swap import Swaps
+from chaos_engine.facts.sysctl import Sysctls
+from chaos_engine.facts.systemd import Units
 from chaos_engine.facts.text import unescaped
-from chaos_engine.facts.unit_traces import parse_traces
+from chaos_engine.facts.unit_traces import Traces
 from chaos_engine.operations import hosts_file
 from chaos_engine.operations.docker import daemon_json
 from chaos_engine.operations.haproxy.container import Proxy, container_conflict, predecessors
@@ -204,9 +204,9 @@ def on(function: Callable[..., Any], make: Callable[[int], Any]) -> Callable[[in
 
 WORDS = ("cgroup_enable=memory", "cgroup_memory=1")
 CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
-    "containers of a network": on(parse_networks, networks),
-    "networks of a container": on(parse_networks, many_networks),
-    "macvlan links": on(parse_macvlan_links, macvlan_links),
+    "containers of a network": on(DockerNetworks().parse, networks),
+    "networks of a container": on(DockerNetworks().parse, many_networks),
+    "macvlan links": on(MacvlanLinks().parse, macvlan_links),
     "subkeys": on(parse_keys, lambda n: KEY + SUBKEY * n),
     "keys": on(parse_keys, lambda n: KEY * n),
     "small packets": on(parse_keys, lambda n: KEY + b"\xcd\x01x" * n),
@@ -220,7 +220,7 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
             *(f"{'a' * 64}  /etc/{i}" for i in range(n)),
         ],
     ),
-    "manifest": on(parse_manifest, manifest),
+    "manifest": on(Manifest().parse, manifest),
     "mounts": on(
         parse_mounts,
         lambda n: "".join(
@@ -233,20 +233,21 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
             "".join(f"{i} {i - 1} 0:1 / /m rw - ext4 s rw\n" for i in range(1, n))
         ),
     ),
-    "packages": on(parse_packages, lambda n: [f"p{i} install installed 1.0-1" for i in range(n)]),
+    "packages": on(Packages().parse, lambda n: [f"p{i} install installed 1.0-1" for i in range(n)]),
     "removals": on(
-        parse_removal, lambda n: [f"{key} p{i} [1]" for key in ("Remv", "snap") for i in range(n)]
+        RemovalPlan().parse,
+        lambda n: [f"{key} p{i} [1]" for key in ("Remv", "snap") for i in range(n)],
     ),
-    "cloud-init": on(parse_cloud_init, lambda n: [f"network /etc/{i}" for i in range(n)]),
+    "cloud-init": on(CloudInit().parse, lambda n: [f"network /etc/{i}" for i in range(n)]),
     "flags": on(
-        parse_service,
+        DockerService().parse,
         lambda n: [
             "LoadState=loaded",
             f"ExecStart={{ argv[]=dockerd {'--a=b ' * n} ; ignore_errors=no }}",
         ],
     ),
     "variables of Docker's unit": on(
-        parse_service,
+        DockerService().parse,
         lambda n: [
             "LoadState=loaded",
             f"Environment={' '.join(f'V{i}=--x{i}' for i in range(n))}",
@@ -255,13 +256,13 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         ],
     ),
     "journald's drop-ins": on(
-        parse_drop_ins, lambda n: [f"/etc/{i}.conf:Storage=volatile" for i in range(n)]
+        DropIns().parse, lambda n: [f"/etc/{i}.conf:Storage=volatile" for i in range(n)]
     ),
     "overridden settings": on(
         lambda found: overrides("/etc/50.conf", "[Journal]\nStorage=volatile\n", found),
         lambda n: [(f"/etc/9{i}.conf", "Storage=auto") for i in range(n)],
     ),
-    "kernel's command line": on(parse_cmdline, kernel),
+    "kernel's command line": on(KernelCmdline().parse, kernel),
     "words": on(split_words, lambda n: 'a="b c" ' * n),
     "quotes": on(split_words, lambda n: '"' * n),
     "apt's list": on(
@@ -275,9 +276,9 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
     "empty lines of apt's sources": on(
         lambda text: parse_source("/a.sources", text), lambda n: "\n" * n + "x"
     ),
-    "claims": on(parse_log_share, lambda n: [f"claim {i}" for i in range(n)]),
+    "claims": on(LogShares().parse, lambda n: [f"claim {i}" for i in range(n)]),
     "swap": on(
-        parse_swaps,
+        Swaps().parse,
         lambda n: [
             "available 1",
             *(f"area /dev/{i} file 1 0" for i in range(n)),
@@ -291,7 +292,7 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
     "entries of fstab": on(lambda text: list(fstab.entries(text)), lambda n: "a /b c\n" * n),
     "fstab": on(without_swap, lambda n: "/dev/sda1 none swap sw 0 0\n" * n),
     "kernel parameters": on(
-        parse_sysctls,
+        Sysctls().parse,
         lambda n: [
             *(f"name net.a{i}" for i in range(n)),
             *(f"/proc/sys/net/a{i}:1" for i in range(n)),
@@ -299,10 +300,10 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
             *(f"net.a{i} = 1" for i in range(n)),
         ],
     ),
-    "units": on(parse_units, units),
+    "units": on(Units().parse, units),
     "escapes": on(unescaped, lambda n: "\\040a" * n),
     "traces": on(
-        parse_traces,
+        Traces().parse,
         lambda n: [
             *(f"unit u{i}.service" for i in range(n)),
             *(f"link /etc/systemd/system/a.wants/u{i}.service ../u" for i in range(n)),
@@ -354,7 +355,9 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         ),
         links,
     ),
-    "undo": on(lambda found: undo.changes(found, "docker"), lambda n: parse_manifest(manifest(n))),
+    "undo": on(
+        lambda found: undo.changes(found, "docker"), lambda n: Manifest().parse(manifest(n))
+    ),
     "nodes": on(
         parse_nodes,
         lambda n: json.dumps(

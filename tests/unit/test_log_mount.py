@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from chaos_engine.deploys.log_mount import PORTS, LogMountSettings, export_of, volume_of
-from chaos_engine.facts.log_mount import LogShare, LogShares, parse_log_share
+from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Mount
 from chaos_engine.facts.share import FLAGS, NFS, PATTERN, UNCONFINED, confined
 from chaos_engine.operations.files import Plan, Unit
@@ -198,10 +198,10 @@ def test_storage_that_is_away_does_not_fail_the_node() -> None:
 )
 def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[str, ...]) -> None:
     (tmp_path / "fstab").write_text(fstab)
-    command = LogShares().command().get_raw_value()
+    command = LogShares().command()
     command = command.replace("/etc/fstab", f"{tmp_path}/fstab").replace("/run/", f"{tmp_path}/")
     said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    found = parse_log_share([line for line in said.stdout.splitlines() if "fstab" in line])
+    found = LogShares().parse([line for line in said.stdout.splitlines() if "fstab" in line])
     assert tuple(claim[: len("line 1 of")] for claim in found.claims) == claims
 
 
@@ -233,7 +233,7 @@ def test_units_that_are_enabled_claim_it(
     )
     program.write_text(f"#!/bin/sh\ncat <<'END'\n{blocks}END\n")
     program.chmod(0o755)
-    command = LogShares().command().get_raw_value().replace("/etc/fstab", "/dev/null")
+    command = LogShares().command().replace("/etc/fstab", "/dev/null")
     said = subprocess.run(
         ["sh", "-c", command.replace(" /run/chaos-engine", f" {tmp_path}")],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -241,24 +241,24 @@ def test_units_that_are_enabled_claim_it(
         text=True,
         check=True,
     )
-    assert parse_log_share(said.stdout.splitlines()).claims == claims
+    assert LogShares().parse(said.stdout.splitlines()).claims == claims
 
 
 @pytest.mark.parametrize(("target", "where"), [("usb/log", "usb/log"), ("gone/log", "gone/log")])
 def test_var_log_may_be_a_link(tmp_path: Path, target: str, where: str) -> None:
     (tmp_path / "usb/log").mkdir(parents=True)
     (tmp_path / "log").symlink_to(target)
-    command = LogShares().command().get_raw_value().replace("/var/log ", f"{tmp_path}/log ")
+    command = LogShares().command().replace("/var/log ", f"{tmp_path}/log ")
     command = command.replace("/var/log)", f"{tmp_path}/log)")
     said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     lines = [line for line in said.stdout.splitlines() if line.startswith("link ")]
-    assert parse_log_share(lines).link.endswith(where)
+    assert LogShares().parse(lines).link.endswith(where)
 
 
 def test_the_reason_is_read_too() -> None:
     lines = ["claim log2ram.service", "reason no answer"]
-    assert parse_log_share(lines) == LogShare(("log2ram.service",), "no answer")
-    assert parse_log_share([]) == NOTHING
+    assert LogShares().parse(lines) == LogShare(("log2ram.service",), "no answer")
+    assert LogShares().parse([]) == NOTHING
 
 
 GRAPH = (VOLFILES / "replicate-11.1.vol").read_text()

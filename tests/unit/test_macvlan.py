@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks, parse_macvlan_links
+from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
 
 # `ip -j -d link show type macvlan` on Debian 13 (iproute2 6.15)
 LINKS = (
@@ -57,13 +57,13 @@ HAIRPIN = MacvlanLink(
 
 @pytest.mark.parametrize("links", [LINKS, LINKS_6_1], ids=["6.15", "6.1"])
 def test_a_link_is_read_with_its_address_and_route(links: str) -> None:
-    found = parse_macvlan_links([links, ADDRESSES, ROUTES, *ARP_IGNORE])
+    found = MacvlanLinks().parse([links, ADDRESSES, ROUTES, *ARP_IGNORE])
     assert found == {"lb-hairpin": HAIRPIN}
 
 
 def test_what_an_interrupted_run_has_left_is_seen_as_that() -> None:
     down = LINKS.replace('"UP","LOWER_UP"', "").replace('"MULTICAST",', '"MULTICAST"')
-    found = parse_macvlan_links([down, "[{},{},{}]", "[]", *ARP_IGNORE[:1]])
+    found = MacvlanLinks().parse([down, "[{},{},{}]", "[]", *ARP_IGNORE[:1]])
     assert found == {
         "lb-hairpin": replace(HAIRPIN, up=False, addresses=(), routes={}, arp_ignore=0)
     }
@@ -77,7 +77,7 @@ def test_a_link_may_have_several_addresses_and_routes() -> None:
     ]
     addresses = json.dumps([eth0, *others, hairpin])
     routes = '[{"dst":"10.0.0.0/24","dev":"lb-hairpin"},{"dst":"default","dev":"lb-hairpin"}]'
-    (found,) = parse_macvlan_links([LINKS, addresses, routes]).values()
+    (found,) = MacvlanLinks().parse([LINKS, addresses, routes]).values()
     assert found.addresses == ("192.168.1.222/32", "10.0.0.1/24")
     assert found.routes == {"10.0.0.0/24": "", "default": ""}
 
@@ -96,7 +96,7 @@ STRAY = (
 
 
 def test_a_parent_in_another_namespace_has_no_name() -> None:
-    found = parse_macvlan_links([STRAY, "[]", "[]"])["mv1"]
+    found = MacvlanLinks().parse([STRAY, "[]", "[]"])["mv1"]
     assert (found.parent, found.mode, found.up) == ("", "vepa", False)
 
 

@@ -18,7 +18,6 @@ from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import disagreement, proxy_problem
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks, Engine
-from chaos_engine.facts.docker_networks import parse_networks
 from chaos_engine.facts.network import Interface, InterfaceState
 from chaos_engine.facts.text import named
 from chaos_engine.operations.macvlan_network import network as operation
@@ -146,7 +145,7 @@ RECORDED = [
 
 
 def test_networks_are_read() -> None:
-    networks = parse_networks(RECORDED)
+    networks = DockerNetworks().parse(RECORDED)
     assert networks is not None
     assert networks["lb-network"] == FOUND
     assert networks["host"] == DockerNetwork("host", "", "", ())
@@ -154,7 +153,7 @@ def test_networks_are_read() -> None:
 
 def test_a_container_that_does_not_run_belongs_to_its_networks() -> None:
     """Docker starts no container whose network was made anew: "network ... not found"."""
-    networks = parse_networks([*RECORDED, '["web","lan,lb-network"]', '["db","host"]'])
+    networks = DockerNetworks().parse([*RECORDED, '["web","lan,lb-network"]', '["db","host"]'])
     assert networks is not None
     assert networks["lb-network"].containers == {"lb-haproxy": "192.168.1.60", "web": ""}
     assert networks["host"].containers == {"db": ""}
@@ -164,7 +163,7 @@ def test_a_mode_that_is_not_said_is_bridge() -> None:
     seed = json.loads(RECORDED[1])
     seed["Options"] = {"parent": "eth0"}
     seed["IPAM"]["Config"] = [{"Subnet": "192.168.1.0/24", "Gateway": "192.168.1.1"}]
-    networks = parse_networks([json.dumps(seed)])
+    networks = DockerNetworks().parse([json.dumps(seed)])
     assert networks is not None
     assert networks["lb-network"].mode == "bridge"
     assert differences(WANTED, networks["lb-network"]) == []
@@ -175,7 +174,7 @@ def test_other_releases_of_docker_are_read() -> None:
     host = {**json.loads(RECORDED[0]), "IPAM": {"Driver": "default", "Config": []}}
     # Docker 28, after the documentation of its API 1.48: EnableIPv4 is new
     ours = {**json.loads(RECORDED[1]), "EnableIPv4": True}
-    assert parse_networks([json.dumps(host), json.dumps(ours)]) == {
+    assert DockerNetworks().parse([json.dumps(host), json.dumps(ours)]) == {
         "host": DockerNetwork("host", "", "", ()),
         "lb-network": FOUND,
     }
@@ -213,7 +212,7 @@ WITHOUT_GATEWAY_29 = (
 
 
 def test_networks_of_docker_29_are_read() -> None:
-    networks = parse_networks(RECORDED_29)
+    networks = DockerNetworks().parse(RECORDED_29)
     assert networks == {
         "host": DockerNetwork("host", "", "", ()),
         "lb-network": replace(FOUND, containers={"stopped": "", "lb-haproxy": "192.168.1.60"}),
@@ -221,7 +220,7 @@ def test_networks_of_docker_29_are_read() -> None:
 
 
 def test_a_network_of_docker_29_without_a_gateway_is_made_anew_with_one() -> None:
-    networks = parse_networks([WITHOUT_GATEWAY_29])
+    networks = DockerNetworks().parse([WITHOUT_GATEWAY_29])
     assert networks is not None
     assert differences(WANTED, networks["nogw"]) == ["the gateway none"]
     assert "--gateway" in WANTED.create
@@ -259,7 +258,7 @@ def test_a_configuration_is_read_as_such() -> None:
     """Docker 28.2 prints this after `docker network create --config-only --subnet ...`."""
     one = json.loads(RECORDED[1])
     one |= {"Name": "lan", "Driver": "null", "ConfigOnly": True, "Containers": {}, "Options": {}}
-    networks = parse_networks([RECORDED[1], json.dumps(one)])
+    networks = DockerNetworks().parse([RECORDED[1], json.dumps(one)])
     assert networks is not None
     assert networks["lan"].config_only
     assert not networks["lb-network"].config_only
@@ -274,7 +273,7 @@ def test_a_configuration_of_our_networks_name_refuses_the_node(
 
 
 def test_without_docker_there_are_no_networks() -> None:
-    assert DockerNetworks.default() == {}
+    assert DockerNetworks().default() == {}
     assert DockerNetworks().requires_command() == "docker"
 
 

@@ -9,7 +9,7 @@ from pyinfra.api.command import QuoteString, StringCommand
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.facts.manifest import Entry, Remembered, parse_manifest
+from chaos_engine.facts.manifest import Entry, Manifest, Remembered
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.originals import KEEP, recorded
@@ -73,7 +73,7 @@ def test_a_line_that_a_power_cut_tore_is_none(sandbox: Sandbox) -> None:
     with sandbox.path("var/manifest").open("a") as manifest:
         manifest.write("docker\tfile\tcreated\t/etc/doc")
     note(sandbox, "note file created /etc/docker/daemon.json")
-    found = parse_manifest(
+    found = Manifest().parse(
         [
             "there",
             *(f"line {line}" for line in sandbox.path("var/manifest").read_text().split("\n")),
@@ -170,7 +170,7 @@ def test_an_operation_works_for_the_concern_that_called_it(tmp_path: Path) -> No
 
 def test_reads_what_a_node_remembers() -> None:
     digest = "0" * 64
-    found = parse_manifest(
+    found = Manifest().parse(
         [
             "there",
             "holds manifest",
@@ -194,4 +194,4 @@ def test_reads_what_a_node_remembers() -> None:
 
 
 def test_a_node_without_notes_remembers_nothing() -> None:
-    assert parse_manifest([]) == Remembered()
+    assert Manifest().parse([]) == Remembered()

@@ -98,7 +98,7 @@ def test_this_computer_can_be_read() -> None:
     found = Mounts().parse(lines)
     assert mounted_at(found, "/") is not None
     assert {mount.target for mount in found} == {"/"}
-    assert Mounts.default() == (), "a path without mounts gives no lines"
+    assert Mounts().default() == (), "a path without mounts gives no lines"
 
 
 def ask(path: str, programs: Path | None = None) -> str:

@@ -9,12 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos_engine.facts.network import (
-    AddressOwners,
-    Interface,
-    InterfaceState,
-    parse_interface,
-)
+from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 
 # `ip -j address show dev eth0` on Debian 13 (iproute2 6.15)
 ETH0 = (
@@ -47,22 +42,22 @@ FOUND = InterfaceState(
 )
 def test_an_interface_is_up_with_a_carrier_only(flags: str, up: bool) -> None:
     answer = ETH0.replace('"BROADCAST","MULTICAST","UP","LOWER_UP"', flags)
-    assert parse_interface([answer, "wired", "0"]) == replace(FOUND, up=up)
+    assert Interface().parse([answer, "wired", "0"]) == replace(FOUND, up=up)
 
 
 def test_a_port_of_a_bridge_names_it() -> None:
     answer = ETH0.replace('"operstate"', '"master":"br0","operstate"')
-    assert parse_interface([answer, "wired", "1"]) == replace(FOUND, master="br0", arp_ignore=1)
+    assert Interface().parse([answer, "wired", "1"]) == replace(FOUND, master="br0", arp_ignore=1)
 
 
 def test_a_wireless_interface_is_one() -> None:
-    assert parse_interface([ETH0, "wireless", "0"]) == replace(FOUND, wireless=True)
+    assert Interface().parse([ETH0, "wireless", "0"]) == replace(FOUND, wireless=True)
 
 
 def test_an_interface_that_is_not_there_is_none() -> None:
     command = Interface().command("no/such").get_raw_value()
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert (ran.stdout, Interface.default()) == ("", None)
+    assert (ran.stdout, Interface().default()) == ("", None)
 
 
 ON_LAN = "192.168.1.60 dev eth0 src 192.168.1.54 uid 0 \\    cache "

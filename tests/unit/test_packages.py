@@ -15,7 +15,7 @@ from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.cloud_init import CloudInitState
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan, parse_removal
+from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.prelude import PRELUDE
@@ -46,7 +46,7 @@ NETWORK = CloudInitState(network=("/etc/netplan/50-cloud-init.yaml",))
 
 
 def test_reads_a_simulation() -> None:
-    assert parse_removal(SIMULATED.splitlines()) == Removal(
+    assert RemovalPlan().parse(SIMULATED.splitlines()) == Removal(
         installed=("avahi-daemon", "snapd"),
         removes=("avahi-daemon", "libnss-mdns", "snapd"),
         snaps=("lxd",),
@@ -54,12 +54,12 @@ def test_reads_a_simulation() -> None:
 
 
 def test_nothing_installed_is_an_answer() -> None:
-    assert parse_removal([]) == Removal()
+    assert RemovalPlan().parse([]) == Removal()
 
 
 def test_another_line_is_no_answer() -> None:
     with pytest.raises(LookupError):
-        parse_removal(["apt: command not found"])
+        RemovalPlan().parse(["apt: command not found"])
 
 
 def program(folder: Path, name: str, body: str = "") -> None:

@@ -74,7 +74,7 @@ def test_what_is_cut_short_is_an_error() -> None:
 
 
 def test_reads_this_computer() -> None:
-    command = Node().command().get_raw_value()
+    command = Node().command()
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     node = Node().process(ran.stdout.splitlines())
     assert node.apt

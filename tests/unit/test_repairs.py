@@ -16,7 +16,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.facts.files import FileState
 from chaos_engine.facts.observe import Read
-from chaos_engine.facts.repairs import REPAIRS, PastRepair, Repairs, parse_repairs
+from chaos_engine.facts.repairs import REPAIRS, PastRepair, Repairs
 from chaos_engine.facts.suspects import Search, Suspect, Suspects
 from chaos_engine.facts.sysctl import BootSetting, Sysctl
 from chaos_engine.operations import swap, sysctl
@@ -55,7 +55,7 @@ def counted(box: Sandbox) -> dict[str, int]:
     """Return how often each thing was fixed, as the node has noted it."""
     path = box.path("var/repairs")
     lines = path.read_text().splitlines() if path.exists() else []
-    return {one.thing.replace(f"{box.root}/", ""): one.count for one in parse_repairs(lines)}
+    return {one.thing.replace(f"{box.root}/", ""): one.count for one in Repairs().parse(lines)}
 
 
 def write(box: Sandbox, content: str, found: FileState | None, **how: str) -> None:
@@ -166,7 +166,7 @@ def test_each_concern_has_its_own_and_undo_forgets_them(box: Sandbox) -> None:
 
 def test_a_line_that_a_power_cut_has_shortened_is_none() -> None:
     line = "swap\tswap.target\tabc\t2\t2026-11-01 10:00\t2026-11-02 10:00"
-    assert parse_repairs([line, f"{line}\t.", "a\tb\tc\td\te\tf\t.", ""]) == (
+    assert Repairs().parse([line, f"{line}\t.", "a\tb\tc\td\te\tf\t.", ""]) == (
         PastRepair("swap", "swap.target", "abc", 2, "2026-11-01 10:00", "2026-11-02 10:00"),
     )
 

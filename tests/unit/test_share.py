@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos_engine.facts.haproxy import CopyState, SharedCopy, parse_copy
+from chaos_engine.facts.haproxy import CopyState, SharedCopy
 from chaos_engine.facts.manifest import DIRECTORY, Manifest
 from chaos_engine.facts.mounts import Mount
 from chaos_engine.facts.share import CONFINED, TARGET, UNCONFINED, confined
@@ -213,11 +213,11 @@ def test_only_what_is_on_the_share_counts() -> None:
 
 
 def test_the_copys_state_is_read() -> None:
-    assert parse_copy(["same", "same"]) == GOOD
-    assert parse_copy(["new", "folder", "other"]) == CopyState(False, "folder", "other")
-    assert parse_copy(["unknown"]) == CopyState(True, "unknown", "unknown")
+    assert SharedCopy().parse(["same", "same"]) == GOOD
+    assert SharedCopy().parse(["new", "folder", "other"]) == CopyState(False, "folder", "other")
+    assert SharedCopy().parse(["unknown"]) == CopyState(True, "unknown", "unknown")
     with pytest.raises(KeyError):
-        parse_copy(["MARK"])
+        SharedCopy().parse(["MARK"])
 
 
 class Node:

@@ -14,14 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.facts.swap import (
-    SCRIPT,
-    TURNERS,
-    SwapArea,
-    Swaps,
-    SwapState,
-    parse_swaps,
-)
+from chaos_engine.facts.swap import SCRIPT, TURNERS, SwapArea, Swaps, SwapState
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.swap import (
     MARK,
@@ -113,7 +106,7 @@ def answer(fstab: str = FSTAB_UBUNTU, *more: str) -> list[str]:
 
 
 def test_reads_what_is_in_use_and_what_would_bring_it() -> None:
-    found = parse_swaps(
+    found = Swaps().parse(
         answer(
             FSTAB_UBUNTU,
             "unit swap.target loaded static",
@@ -143,7 +136,7 @@ def test_reads_what_is_in_use_and_what_would_bring_it() -> None:
 
 
 def test_a_node_without_fstab_has_none() -> None:
-    assert parse_swaps(answer()[:3]).fstab == ""
+    assert Swaps().parse(answer()[:3]).fstab == ""
 
 
 def test_a_damaged_answer_is_no_default() -> None:
@@ -175,7 +168,7 @@ def test_the_script_answers_for_a_node(tmp_path: Path, units: tuple[str, ...]) -
     done = subprocess.run(
         ["sh", "-c", systemctl + script], capture_output=True, text=True, check=True
     )
-    found = parse_swaps(done.stdout.splitlines())
+    found = Swaps().parse(done.stdout.splitlines())
 
     assert found.areas == (SwapArea("/s", "file", 10, 5),)
     assert found.available == 612345

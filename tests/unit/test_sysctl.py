@@ -10,14 +10,12 @@ import pytest
 
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls, parse_sysctls
+from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls
 from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.sysctl import check_lasting, compose, render
 from tests.unit.scripts import PLACES
 
 WANTED = {"net.ipv4.ip_forward": "1"}
-
-FOLDERS = ("/etc/sysctl.d", "/usr/lib/sysctl.d")
 
 
 def answer(texts: dict[str, str], *more: str) -> list[str]:
@@ -28,7 +26,7 @@ def answer(texts: dict[str, str], *more: str) -> list[str]:
 
 
 def test_reads_the_value_now_and_what_boot_sets() -> None:
-    found = parse_sysctls(
+    found = Sysctls().parse(
         answer(
             {
                 "/etc/sysctl.d/99-kubernetes.conf": "# our own\nnet.ipv4.ip_forward = 1\n",
@@ -53,7 +51,7 @@ def test_reads_the_value_now_and_what_boot_sets() -> None:
 
 def test_a_value_of_several_words_and_a_tolerated_failure() -> None:
     more = ["name kernel.x", "/proc/sys/net/ipv4/ping_group_range:0\t2147483647"]
-    found = parse_sysctls(answer({"/etc/sysctl.d/a.conf": "-kernel.x = 2\n"}, *more))
+    found = Sysctls().parse(answer({"/etc/sysctl.d/a.conf": "-kernel.x = 2\n"}, *more))
     assert found["net.ipv4.ping_group_range"].live == "0 2147483647"
     assert found["kernel.x"].boot == (BootSetting("/etc/sysctl.d/a.conf", "kernel/x", "2"),)
 
@@ -109,7 +107,7 @@ def test_a_module_that_the_kernel_lacks_refuses_the_node() -> None:
 def test_a_file_that_undoes_a_parameter_at_boot_refuses_the_node(
     file: str, text: str, refused: bool
 ) -> None:
-    found = parse_sysctls(answer({file: text}, "name net.ipv4.ip_forward"), FOLDERS)
+    found = Sysctls().parse(answer({file: text}, "name net.ipv4.ip_forward"))
     if not refused:
         check_lasting("kubernetes", {}, WANTED, found)
         return
