@@ -1,18 +1,22 @@
-"""Read a node: many facts, one remote command, kept until the node may have changed.
+"""Read many facts of a node by one remote command, and keep the answers while they are valid.
 
 pyinfra runs one remote command for each fact and keeps no answer. An operation of this package
 calls `observe` instead. The first call reads all facts that the run has announced (`want`) by one
 command. The answers are kept until a command has run on that host, or pyinfra has asked the user
-whether to go on. A command that changes the node also answers the next operation's reads (`Ahead`),
-so that several changes in a row cost one command each. The batch uses each fact's own ``command``
-and ``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
+whether to go on. A command that changes the node also makes the next operation's reads (`Ahead`),
+so that several changes in a row take one command each. A batch uses each fact's own ``command`` and
+``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
+
+A *read* is a fact with its arguments. A *batch* is the script that answers several reads; the
+*part* of each read has its own exit status and output. An *identity* tells as which user, and how,
+a host is read: answers of different identities are kept apart.
 
 Facts use the modules `fact` and `batch`, operations use `ask`, and ``operations/engine`` uses all
 modules. They import nothing of this package but `chaos_engine.facts.text`.
 """
 
 from chaos_engine.facts.observe.ahead import Ahead
-from chaos_engine.facts.observe.answers import Answers
+from chaos_engine.facts.observe.answers import HostAnswers
 from chaos_engine.facts.observe.arguments import usual_arguments
 from chaos_engine.facts.observe.ask import (
     LOCK_SECONDS,
@@ -35,7 +39,7 @@ __all__ = [
     "NO_SYSTEMD",
     "PATH",
     "Ahead",
-    "Answers",
+    "HostAnswers",
     "NodeError",
     "NodeFact",
     "Preparation",

@@ -1,16 +1,16 @@
-"""Have the command of the current operation answer the reads of the next one."""
+"""Have the command of one operation also make the reads of the next operation."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.connectors.fake import FakeConnector
+from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from chaos_engine.facts.observe.answers import Answers
+from chaos_engine.facts.observe.answers import HostAnswers
 from chaos_engine.facts.observe.arguments import identity
 from chaos_engine.facts.observe.batch import PROBE, Read, combined, script, split, value_of
 from chaos_engine.facts.observe.fact import NodeError
@@ -18,20 +18,17 @@ from chaos_engine.facts.observe.host import current, part
 from chaos_engine.facts.observe.phase import moment
 from chaos_engine.facts.observe.progress import MARK
 
-if TYPE_CHECKING:
-    from pyinfra.connectors.util import CommandOutput, OutputLine
-
 
 @dataclass(frozen=True)
 class Ahead:
-    """The reads of the next operation on a host, which the current operation's command answers.
+    """The reads of the next operation on a host, which the current operation's command makes.
 
-    The current operation changes the node, so that reads have to be made again. Without this they
-    would take another remote command.
+    The current operation changes the node, so the next one has to read it again. Without this class
+    that would take another remote command.
 
-    + identity: as whom the host is read
+    + identity: as which user, and how, the host is read (`arguments.identity`)
     + questions: the reads to make, each with the reads that it answers
-    + mark: the line before the answer, which no other output has
+    + mark: a line that no other output has; the answer follows it
     """
 
     identity: tuple[str, ...]
@@ -42,23 +39,23 @@ class Ahead:
     def now(cls) -> Ahead | None:
         """Return the reads of the next operation on the current host.
 
-        Returns ``None`` if there is nothing to read, if the next operation is not of this package
-        or runs as another user, or if all output is shown (``-vvv``): it would show the answers.
+        Returns ``None`` if there is nothing to read, or if the next operation is not one of this
+        package or runs as another user. Also with ``-vvv``, because that would show the answers.
         """
         state, host = current()
         order, executing = host.op_hash_order, host.executing_op_hash
         if executing is None or host.nested_executing_op_hash or state.print_output:
             return None
-        # An operation with _run_once is in the order of all hosts, and in state.ops of one
+        # An operation with _run_once is in the order of all hosts, but in state.ops of only one
         following = order[order.index(executing) + 1 :][:1]
         own = [operation for operation in following if operation in state.ops[host]]
-        reads = part(Answers).upcoming_reads.get(own[0]) if own else None
+        reads = part(HostAnswers).upcoming_reads.get(own[0]) if own else None
         if reads is None or isinstance(host.connector, FakeConnector):
             return None
         who = identity(host)
         if identity(host, state.ops[host][own[0]].global_arguments) != who:
             return None
-        missing = [read for read in reads() if (read, who) not in part(Answers).known]
+        missing = [read for read in reads() if (read, who) not in part(HostAnswers).known]
         return cls(who, combined(missing)) if missing else None
 
     def behind(self, command: StringCommand) -> StringCommand:
@@ -69,7 +66,7 @@ class Ahead:
         return StringCommand(
             "{",
             command,
-            # The empty line ends a last line without line feed
+            # The first echo ends the last line of the command's output if that has no line feed
             f"\n}} && {{ echo; echo {self.mark}; echo '{MARK}reading its state'; sh -c",
             QuoteString(script(self.questions)),
             "sh",
@@ -79,11 +76,11 @@ class Ahead:
         )
 
     def take(self, output: CommandOutput) -> None:
-        """Move the answers from the command's output to the host's `Answers`.
+        """Move the answers from the command's output to the host's `HostAnswers`.
 
         Answers that are missing or are errors are skipped: the next operation reads them itself.
         """
-        answers = part(Answers)
+        answers = part(HostAnswers)
         lines: list[OutputLine] = []
         answer: list[str] | None = None
         for line in output.combined_lines:

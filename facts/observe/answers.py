@@ -1,4 +1,4 @@
-"""Keep a host's answers for as long as they are valid."""
+"""Keep the values of facts that were read on a host for as long as they are valid."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ MAX_AGE_SECONDS = 60
 
 
 @dataclass
-class Answers:
+class HostAnswers:
     """What is known of one host, and what the run will read from it.
 
     + known: the answers, by read and identity (`arguments.identity`)
-    + wanted: what the run will read, with identities
-    + last_moment: when the run read the host last, ``None`` before the first time
+    + wanted: the reads that the run has announced, with identities
+    + last_moment: how far the run was when an answer was last asked for, ``None`` before the first
+      time
     + oldest_at: when the oldest answer came, in seconds of the monotonic clock
-    + operation_reads: returns the reads of the current operation
-    + upcoming_reads: returns the reads of each registered operation, by the operation's hash
-    + changing: whether the current operation changes the host
-    + answered_ahead: the moment that a changing command has answered reads for, ``None`` for none
+    + operation_reads: a function that returns the reads of the current operation
+    + upcoming_reads: functions that return the reads of each registered operation, by its hash
+    + changing: whether the current operation, or the one before it, has changed the host
+    + answered_ahead: the moment for which a command that changed the host has answered reads,
+      ``None`` for none
     """
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
@@ -39,7 +41,7 @@ class Answers:
     answered_ahead: Moment | None = None
 
     def keep(self, reads: Iterable[Read], identity: tuple[str, ...], value: Any) -> None:
-        """Keep a value that answers several reads; each gets the part that has its own names."""
+        """Keep a value as the answer to several reads. Each gets the part with its own names."""
         if not self.known:
             self.oldest_at = time.monotonic()
         for read in reads:
@@ -54,9 +56,9 @@ class Answers:
             self.known.clear()
 
     def drop_changed(self) -> None:
-        """Drop the answers that a change of the host can make wrong."""
-        self.known = {key: value for key, value in self.known.items() if _of_others(key[0])}
-
-
-def _of_others(read: Read) -> bool:
-    return issubclass(read.fact, NodeFact) and read.fact.of_others
+        """Drop the answers that a change of the host can make wrong: not those about others."""
+        self.known = {
+            (read, identity): value
+            for (read, identity), value in self.known.items()
+            if issubclass(read.fact, NodeFact) and read.fact.of_others
+        }

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from pyinfra.api.arguments import pop_global_arguments
+from pyinfra.api.arguments import AllArguments, pop_global_arguments
+from pyinfra.api.host import Host
 
 from chaos_engine.facts.observe.host import current, part
 from chaos_engine.facts.observe.phase import Preparation
-
-if TYPE_CHECKING:
-    from pyinfra.api.arguments import AllArguments
-    from pyinfra.api.host import Host
 
 _IDENTITY = (
     "_sudo",
@@ -35,8 +32,8 @@ def usual_arguments() -> AllArguments:
     at = part(Preparation)
     if not at.phase:
         return pop_global_arguments(state, host, {})[0]
-    # pyinfra evaluates the types of all arguments on each call. During a phase the result changes
-    # only with the deploy
+    # pyinfra evaluates the types of all arguments on each call, which takes long. During a phase
+    # the result differs only between deploys
     if at.arguments is None or at.arguments[0] is not host.current_deploy_kwargs:
         arguments, _ = pop_global_arguments(state, host, {})
         at.arguments = host.current_deploy_kwargs, arguments
@@ -44,16 +41,13 @@ def usual_arguments() -> AllArguments:
 
 
 def resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[str, Any]:
-    """Return pyinfra's global arguments of the current operation.
-
-    + global_arguments: returned if given
-    """
+    """Return the given global arguments of pyinfra, or else those of the current operation."""
     found = global_arguments or host.current_op_global_arguments or usual_arguments()
     return cast("dict[str, Any]", found)
 
 
 def identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
-    """Return what tells apart as whom a host is read: those of pyinfra's arguments that matter.
+    """Return those of pyinfra's global arguments that tell as which user, and how, a host is read.
 
     The answers of each identity are kept separately.
 

@@ -1,50 +1,30 @@
-"""Read facts of the current host: all that the run wants, by one remote command."""
+"""Read facts of the current host: one remote command reads all that the run has announced."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from paramiko import SSHException
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, AllArguments
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import FactBase
+from pyinfra.api.host import Host
+from pyinfra.api.operation import OperationMeta
+from pyinfra.api.state import State
 from pyinfra.connectors.fake import FakeConnector
+from pyinfra.connectors.util import CommandOutput
 
-from chaos_engine.facts.observe.answers import Answers
+from chaos_engine.facts.observe import batch, connection
+from chaos_engine.facts.observe.answers import HostAnswers
 from chaos_engine.facts.observe.arguments import identity, resolved
-from chaos_engine.facts.observe.batch import (
-    LOCK,
-    MARK,
-    PROBE,
-    Part,
-    Read,
-    combined,
-    marked,
-    script,
-    split,
-    value_of,
-)
-from chaos_engine.facts.observe.connection import (
-    clear_obstacle,
-    prepare,
-    problem_of,
-    silence_problem,
-    unsupported_arguments,
-)
+from chaos_engine.facts.observe.batch import LOCK, MARK, PROBE, Read, marked
 from chaos_engine.facts.observe.fact import NodeError
 from chaos_engine.facts.observe.host import current, part, warn
 from chaos_engine.facts.observe.phase import moment
 from chaos_engine.facts.observe.progress import Doing, waiting
-
-if TYPE_CHECKING:
-    from pyinfra.api.arguments import AllArguments
-    from pyinfra.api.host import Host
-    from pyinfra.api.operation import OperationMeta
-    from pyinfra.api.state import State
-    from pyinfra.connectors.util import CommandOutput
 
 T = TypeVar("T")
 
@@ -53,25 +33,26 @@ LOCK_SECONDS = 600
 
 
 def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
-    """Return a fact's value on the current host: a kept answer, or one read now.
+    """Return a fact's value on the current host.
 
     + fact: the fact's class
     + arguments: of its ``command``, hashable
 
-    A read also includes what the run wants and does not know yet. Returns the fact's ``default()``
-    if the node lacks the program that the fact requires. Raises `NodeError` if the node cannot be
-    read: a failed, hung or damaged read never becomes a default.
+    Returns the kept answer if there is one. Otherwise it reads the fact, and with it all that the
+    run has announced (`want`) and does not know yet. Returns the fact's ``default()`` if the node
+    lacks the program that the fact requires. Raises `NodeError` if the node cannot be read: a
+    failed, hung or damaged read never becomes a default.
 
     **Example:** ``cmdline = observe(KernelCmdline)``
     """
     state, host = current()
-    answers, who = part(Answers), identity(host)
+    answers, who = part(HostAnswers), identity(host)
     read = Read.of(fact, **arguments)
     _drop_stale(state, host, answers)
     if (read, who) not in answers.known:
-        # One change often follows another, as in a first deploy, and each outdates answers. So
-        # after a change only the operation's own reads are made. Once an operation has changed
-        # nothing, all that is wanted is read
+        # In a first deploy one change follows another, and each makes all answers invalid. So after
+        # an operation that has changed the host, the next one makes only its own reads. After an
+        # operation that has changed nothing, all that the run has announced is read
         others = [r for r, i in answers.wanted if i == who]
         if answers.changing:
             own = list(answers.operation_reads())
@@ -87,34 +68,34 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
 def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) -> None:
     """Announce what the run will `observe`, so that the next remote command reads it too.
 
-    + global_arguments: pyinfra's, of the operation that will observe them; by default those of the
-      current operation
+    + global_arguments: pyinfra's global arguments of the operation that will observe it; by default
+      those of the current operation
     """
     who = identity(current()[1], global_arguments)
-    part(Answers).wanted.update(dict.fromkeys((read, who) for read in reads))
+    part(HostAnswers).wanted.update(dict.fromkeys((read, who) for read in reads))
 
 
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
-    """Note that an operation was registered for the current host.
+    """Note what an operation that was registered for the current host will read.
 
-    + reads: returns what it will `observe`
+    + reads: returns what the operation will `observe`
     """
-    part(Answers).upcoming_reads[operation._hash] = reads
+    part(HostAnswers).upcoming_reads[operation._hash] = reads
 
 
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
     """Note that an operation begins on the current host.
 
-    + reads: returns what it will `observe`; called only if needed
+    + reads: returns what the operation will `observe`; called only if needed
     """
-    answers = part(Answers)
+    answers = part(HostAnswers)
     answers.operation_reads, answers.changing = reads, False
 
 
 def gather() -> None:
-    """Read all that is wanted and not known of the current host, by one remote command."""
+    """Read all that the run has announced and does not know yet, by one remote command."""
     state, host = current()
-    answers, who = part(Answers), identity(host)
+    answers, who = part(HostAnswers), identity(host)
     _drop_stale(state, host, answers)
     missing = [r for r, i in answers.wanted if i == who and (r, i) not in answers.known]
     if missing:
@@ -123,42 +104,44 @@ def gather() -> None:
 
 def note_change() -> None:
     """Note that the current operation changes the current host now."""
-    answers = part(Answers)
+    answers = part(HostAnswers)
     answers.drop_changed()
     answers.changing, answers.answered_ahead = True, None
 
 
 def forget() -> None:
     """Drop all answers of the current host, such as after a reboot."""
-    answers = part(Answers)
+    answers = part(HostAnswers)
     answers.known.clear()
     answers.changing = False
 
 
-def _drop_stale(state: State, host: Host, answers: Answers) -> None:
+def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
+    """Drop the answers that are no longer valid, because of changes or of the time that passed."""
     before, answers.last_moment = answers.last_moment, moment()
     stage, executed = answers.last_moment
-    # After the preview pyinfra asks whether to go on. Meanwhile people fix what it has listed
+    # After the preview pyinfra asks whether to go on. People may change the host before they answer
     resumed = before is not None and before[0] != stage and state.should_check_for_changes()  # type: ignore[no-untyped-call]
     if before is None or resumed:
         answers.known.clear()
     answers.drop_old()
-    # Within a nested operation the count does not have the latest commands yet
+    # pyinfra counts the commands of a nested operation only when the outer operation has ended
     if before is not None and (before[1] != executed or host.nested_executing_op_hash):
         if answers.answered_ahead != answers.last_moment or host.nested_executing_op_hash:
             answers.drop_changed()
         answers.changing = before[0] == stage
 
 
-def _gather(host: Host, answers: Answers, who: tuple[str, ...], reads: Iterable[Read]) -> None:
+def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Iterable[Read]) -> None:
+    """Make these reads, and keep their answers for the identity `who`."""
     if isinstance(host.connector, FakeConnector):  # it has a prepared answer for each command
         for read in reads:
             answers.keep([read], who, host.get_fact(read.fact, **dict(read.arguments)))
         return
-    questions = combined(reads)
+    questions = batch.combined(reads)
     values = _ask(host, questions)
-    # A thing that makes a combined read fail, such as a path on a dead share, must not make the
-    # reads of other things fail; nor must a part that hangs affect the parts behind it
+    # One thing, such as a path on a dead share, can make a combined read fail, and a part that
+    # hangs can keep later parts from running. So the reads without a value are made again, apart
     failed = (q for q in questions if q not in values or isinstance(values[q], NodeError))
     again = [read for question in failed for read in questions[question] if read not in values]
     if again:
@@ -169,55 +152,56 @@ def _gather(host: Host, answers: Answers, who: tuple[str, ...], reads: Iterable[
 
 
 def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:
-    """Return the answer to each read by one remote command, a `NodeError` for one that failed.
+    """Return the value of each read by one remote command, a `NodeError` for a read that failed.
 
-    + apart: whether each read has a time limit of its own. If not, reads that the common limit cut
-      off are missing
+    + apart: whether each read has a time limit of its own. By default all reads have one limit
+      together, and those that it cuts off are missing
+
+    Raises `NodeError` if the node cannot be read.
     """
-    batch = tuple(reads)
-    parts = _parts(host, batch, apart)
-    if apart and len(parts) != len(batch):
-        raise NodeError("its state could not be read: the answer is cut short; run again")
-    return {read: value_of(read, part) for read, part in zip(batch, parts, strict=False)}
-
-
-def _parts(host: Host, batch: tuple[Read, ...], apart: bool) -> list[Part]:
-    """Return the parts of a batch's answer. Raises `NodeError` if the node cannot be read."""
+    questions = tuple(reads)
     given = resolved(host)
     arguments = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
     arguments.pop("_stdin", None)
-    problem = unsupported_arguments(arguments)
+    problem = connection.unsupported_arguments(arguments)
     if problem:
         raise NodeError(problem)
     with waiting(host, "reading its state") as doing:
-        output = _read(host, batch, apart, arguments, doing)
-    answer = marked(output.stdout_lines)
+        output = _run_batch(host, questions, apart, arguments, doing)
     try:
-        parts = split(output.stdout_lines)
+        parts = batch.split(output.stdout_lines)
     except ValueError as error:
-        problem = f"damaged: {error}; run again" if answer else silence_problem(output)
-        raise NodeError(f"its state could not be read: {problem_of(host) or problem}") from error
+        damaged = f"damaged: {error}; run again" if marked(output.stdout_lines) else ""
+        problem = connection.problem_of(host) or damaged or connection.silence_problem(output)
+        raise NodeError(f"its state could not be read: {problem}") from error
     if current()[0].print_fact_info:
         host.log(f"Loaded {len(parts)} facts")
-    return parts
+    if apart and len(parts) != len(questions):
+        raise NodeError("its state could not be read: the answer is cut short; run again")
+    return {read: batch.value_of(read, part) for read, part in zip(questions, parts, strict=False)}
 
 
-def _read(
-    host: Host, batch: tuple[Read, ...], apart: bool, arguments: Mapping[str, Any], doing: Doing
+def _run_batch(
+    host: Host, reads: tuple[Read, ...], apart: bool, arguments: Mapping[str, Any], doing: Doing
 ) -> CommandOutput:
-    """Return the output of a batch's script, once no earlier run works on the node any more."""
+    """Return the output of a batch's script, after an earlier run's command has ended on the host.
+
+    + arguments: pyinfra's for the connector
+    + doing: the step whose progress is shown
+    """
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             if not host.connected:
                 host.connect(reason="to read its state", raise_exceptions=True)
-            prepare(host, arguments)
-            output = _run_script(host, script(batch, apart), arguments)
+            connection.prepare(host, arguments)
+            output = _run_script(host, batch.script(reads, apart), arguments)
             answer = marked(output.stdout_lines)
-            if not answer and clear_obstacle(host, arguments, output):
+            if not answer and connection.clear_obstacle(host, arguments, output):
                 continue
         except (EOFError, OSError, SSHException, PyinfraError) as error:
-            raise NodeError(f"its state could not be read: {problem_of(host, error)}") from error
+            problem = connection.problem_of(host, error)
+            raise NodeError(f"its state could not be read: {problem}") from error
         if "changed" in answer:
             raise NodeError(
                 "scripts do not arrive on it as they were sent: its login shell reads quotes in "
@@ -238,10 +222,10 @@ def _read(
 def _run_script(
     host: Host, text: str, arguments: Mapping[str, Any], retry: bool = True
 ) -> CommandOutput:
-    """Return the output of a script, or of what refused to run it.
+    """Return the output of a script, or of the program that refused to run it, such as sudo.
 
-    The script goes by standard input: sudo would log it if it were an argument, and arguments have
-    a size limit.
+    The script is sent by standard input: sudo would log an argument, and arguments have a size
+    limit.
     """
     state = current()[0]
     shown = {"print_output": state.print_fact_output, "print_input": state.print_fact_input}
@@ -252,10 +236,10 @@ def _run_script(
     try:
         return run(StringCommand("sh -s", QuoteString(PROBE)), _stdin=[text])
     except OSError as error:
-        if not retry or isinstance(error, TimeoutError) or problem_of(host):
+        if not retry or isinstance(error, TimeoutError) or connection.problem_of(host):
             raise
-    # sudo may refuse and end before all input is sent, and its message is lost. A command without
-    # input shows the message
+    # If sudo refuses and ends before all input is sent, its message is lost. So a command without
+    # input is run, whose output has the message
     output = run(StringCommand(f"echo; echo {MARK} runs"))
     runs = "runs" in marked(output.stdout_lines)
     return _run_script(host, text, arguments, retry=False) if runs else output

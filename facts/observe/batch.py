@@ -1,4 +1,4 @@
-"""Compose one shell script of many facts' commands, and split its answer: pure functions."""
+"""Compose one shell script of many facts' commands, and split the script's answer."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from pyinfra.api.facts import FactBase
 from chaos_engine.facts.observe.fact import NodeError, SeveralFact
 
 PART_SECONDS = 24
-"""The time limit of a part that runs with a limit of its own. A part that reaches it gives an
-error, never a default. A batch with one limit for all its parts has twice as long."""
+"""The time limit of a part that has its own limit. A part that reaches the limit gives an error,
+never a default. A batch whose parts have one limit together may take twice as long."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where scripts that read a node, and scripts that change it, look for programs. They have to find
-the same ones, and sudo's own path may lack some: Debian's has no ``/usr/local`` from 14 on."""
+"""The folders where scripts look for programs. Scripts that read a node and scripts that change it
+must find the same programs. sudo's own list may lack some: Debian's has no ``/usr/local`` from
+Debian 14 on."""
 
 LOCK = "/run/chaos-engine/lock"
-"""The lock that each script of this package holds while it changes the node."""
+"""A file. Each script of this package holds a lock on it while it changes the node."""
 
 NO_SYSTEMD = "systemd does not run here; use a system that boots with systemd"
 
 MARK = "chaos-engine"
+"""How each line of an answer begins."""
 
 _END = "end-of-reads"
 
@@ -40,7 +42,7 @@ _PROBE_FORMAT = r"'$x\n\\\\'"
 
 @dataclass(frozen=True)
 class Read:
-    """A fact with its arguments, as an operation will observe it."""
+    """A fact with its arguments."""
 
     fact: type[FactBase[Any]]
     arguments: tuple[tuple[str, Any], ...] = ()
@@ -66,7 +68,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Part:
-    """The answer of one part of a batch: exit status, standard output and standard error."""
+    """The answer of one read in a batch: exit status, standard output and standard error."""
 
     status: int
     out: bytes
@@ -76,26 +78,26 @@ class Part:
 def script(reads: Iterable[Read], apart: bool = False) -> str:
     """Return the shell script that answers all `reads`, for the standard input of ``sh -s PROBE``.
 
-    + apart: whether each part has a time limit of its own, which costs two processes a part. By
-      default all parts share one limit
+    + apart: whether each part has a time limit of its own, which takes two processes a part. By
+      default all parts have one limit together
 
     Each part has its own subshell, exit status and standard error. A part that fails, or is not
     valid shell, does not affect the others. If a part hangs, the parts before it are answered.
 
-    A nonce separates the parts. It is made on the node and is in no argument list, so no part's
-    output can imitate it. All output travels as base64, because pyinfra silently drops what follows
-    a byte that is not UTF-8.
+    A nonce separates the parts. The node makes it and puts it into no argument list, so no part's
+    output can imitate it. All output is sent as base64, because pyinfra drops all output after a
+    byte that is not UTF-8, without an error.
 
     The answer is ``busy`` if a command of an earlier run still holds `LOCK`, and ``changed`` if
-    the script did not arrive unchanged (`PROBE`). A login shell may print before and after the
+    the script was changed on its way (`PROBE`). A login shell may print before and after the
     answer, so the answer's lines begin with `MARK`. The script's first line sets that mark. If the
-    login shell consumes this line, nothing is answered.
+    login shell consumes this line, there is no answer.
     """
-    # An interrupted run can leave its last command running, so answers read meanwhile may be
-    # outdated
+    # An interrupted run can leave its last command running. What is read meanwhile may be outdated
+    # at once
     unlocked = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 {LOCK} true; test $? != 75; }}"
     limit = f"timeout -k 1 {PART_SECONDS}"
-    # Some parts limit themselves, such as one that asks a dead share: this limit is longer
+    # Some parts have shorter limits in their own commands, such as one that reads a dead share
     overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
     lines = [
         f'm={MARK}; [ "$1" = "$(printf {_PROBE_FORMAT})" ] || '
@@ -130,10 +132,10 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
-    """Return the text of the answer's lines, by their first word after `MARK`.
+    """Return the rests of an answer's lines, by their first word after `MARK`.
 
     The words are ``out`` and ``err``, with base64, or ``busy`` or ``changed``. Lines without
-    `MARK` were printed by a login shell and are skipped.
+    `MARK` are skipped: a login shell has printed them.
     """
     lines = (line.split(" ", 2) for line in output if line.startswith(f"{MARK} "))
     return {word: "".join(rest) for _, word, *rest in lines}
@@ -169,8 +171,8 @@ def split(output: Iterable[str]) -> list[Part]:
 def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     """Return the fewest reads that answer all of `reads`, each with the reads that it answers.
 
-    Reads of the same `SeveralFact` become one. One that asks for a different thing by the same name
-    stays separate.
+    Reads of the same `SeveralFact` become one. A read of another thing with the same name stays
+    separate.
     """
     questions: dict[Read, list[Read]] = {}
     by_fact: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
@@ -190,7 +192,7 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
 
 
 def value_of(read: Read, part: Part) -> Any:
-    """Return a read's value, made from its part of the answer, or a `NodeError` if it failed."""
+    """Return the value of a read, made from its part of the answer, or a `NodeError`."""
     fact, arguments = read.fact(), dict(read.arguments)
     if callable(fact.command):
         fact.command(**arguments)  # a fact may store its arguments on itself for `process`

@@ -1,12 +1,12 @@
 """Limit how long a connection may be silent, and explain what keeps commands from running as root.
 
 pyinfra waits for a command without a limit, and paramiko does not notice that a node has become
-silent. So a run would wait for as long as the kernel does: a quarter of an hour if it has sent
-something (tcp(7), tcp_retries2), for ever if it has not.
+silent. So a run would wait for as long as the kernel does: a quarter of an hour if the kernel has
+sent something to the node (tcp(7), tcp_retries2), for ever otherwise.
 
 The user's login shell starts each command. It may print something first, read the command's input,
-or exit. sudo, doas and su refuse with messages of their own. This was seen with Debian's packages,
-without a terminal, as pyinfra runs them:
+or exit. sudo, doas and su have messages of their own when they refuse a command. Debian's packages
+were seen to do this if there is no terminal, as when pyinfra runs them:
 
 - sudo 1.9.16p2 and 1.9.17p2: ``sudo -n`` prints "sudo: a password is required", in the node's
   language, even for a user whom it would refuse with a password too. If the message is English,
@@ -28,14 +28,11 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 from getpass import getpass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfra.api.command import QuoteString, StringCommand
-from pyinfra.connectors.util import ASKPASS_COMMAND, SUDO_ASKPASS_ENV_VAR
-
-if TYPE_CHECKING:
-    from pyinfra.api.host import Host
-    from pyinfra.connectors.util import CommandOutput
+from pyinfra.api.host import Host
+from pyinfra.connectors.util import ASKPASS_COMMAND, SUDO_ASKPASS_ENV_VAR, CommandOutput
 
 SILENT_SECONDS = 90
 """How long a node may acknowledge no packet before its connection counts as lost. A switch restarts
@@ -108,10 +105,10 @@ _REFUSALS = (
 
 
 def limit_silence(host: Host) -> None:
-    """Have the connection end once the node has been silent for `SILENT_SECONDS`.
+    """Make the connection end when the node has been silent for `SILENT_SECONDS`.
 
-    Only a TCP socket of this process is changed. Other connectors, and ssh through a ProxyCommand
-    or ProxyJump, stay as they are.
+    Only a TCP socket of this process has the limit: other connectors do not, nor does ssh through a
+    ProxyCommand or ProxyJump.
     """
     sock = getattr(_transport(host), "sock", None)
     if not isinstance(sock, socket.socket):
@@ -134,11 +131,11 @@ def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
 
     + arguments: pyinfra's global arguments of the next command
 
-    Returns whether the helper was created now. pyinfra would create it too, but it takes the first
-    line of output for the helper's path, and that may be a login shell's greeting.
+    Returns whether the helper was created now. pyinfra would create it too, but would take the
+    first line of output as the helper's path, and that line may be a login shell's greeting.
     """
     limit_silence(host)
-    if not (arguments.get("_sudo") and _password(host, arguments)):
+    if not (arguments.get("_sudo") and _has_password(host, arguments)):
         return False
     folder = arguments.get("_temp_dir") or host.get_temp_dir_config()  # type: ignore[no-untyped-call]
     key = f"sudo_askpass_path__{folder}"  # pyinfra/connectors/util.py
@@ -147,14 +144,16 @@ def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
     command = StringCommand("echo;", ASKPASS_COMMAND.format(folder, SUDO_ASKPASS_ENV_VAR))
     output = host.run_shell_command(command)[1]
     paths = [line for line in output.stdout_lines if _HELPER.fullmatch(line)]
-    if paths:  # otherwise pyinfra tries it, and says why it fails
+    if paths:  # otherwise pyinfra tries to create it, and prints why that fails
         host.connector_data[key] = paths[-1]
     return bool(paths)
 
 
 def unsupported_arguments(arguments: Mapping[str, Any]) -> str:
-    """Return why commands cannot run with pyinfra's global arguments, and what to do; "" if they
-    can."""
+    """Return why this package cannot use some of pyinfra's global arguments, and what to do.
+
+    "" if it can use all.
+    """
     if arguments.get("_use_sudo_login"):
         return (
             "_use_sudo_login is set: sudo -i takes the line breaks out of scripts and expands "
@@ -174,21 +173,21 @@ def unsupported_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutput) -> bool:
-    """Clear what kept a command from running, and tell whether to run it again.
+    """Remove what kept a command from running, and tell whether to run the command again.
 
     + arguments: pyinfra's global arguments of the command, which must be one that changes nothing
-    + output: of the command
+    + output: the output of the command
 
-    Creates the helper for sudo's password, or asks the user for that password if pyinfra has not
-    understood sudo's message. Raises ``EOFError`` if there is no terminal to ask at.
+    Creates the helper for sudo's password, or asks the user for that password if pyinfra does not
+    know sudo's message. Raises ``EOFError`` if there is no terminal to ask at.
     """
     if prepare(host, arguments):
         return True
-    if not arguments.get("_sudo") or _password(host, arguments):
+    if not arguments.get("_sudo") or _has_password(host, arguments):
         return False
     if not _refusal(output.stderr_lines):  # the message may be in another language
         who = arguments.get("_sudo_user") or "root"
-        # It must not fail: pyinfra would ask for the password, and then we would ask again
+        # The command must not fail: pyinfra would ask for the password, and then this function too
         command = StringCommand("LC_ALL=C sudo -H -n -u", QuoteString(who), "true || :")
         output.combined_lines += host.run_shell_command(command)[1].combined_lines
     if not any(_ASKS.search(line) for line in output.stderr_lines):
@@ -200,12 +199,12 @@ def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutp
 def problem_of(
     host: Host, error: Exception | None = None, output: CommandOutput | None = None
 ) -> str:
-    """Return why the connection, sudo or the login shell has stopped a command, and what to do.
+    """Return why the connection, sudo, doas or su has stopped a command, and what to do.
 
-    "" if none of them has. That the command itself failed is not meant.
+    "" if none of them has, even if the command itself failed.
 
-    + error: the exception that it raised
-    + output: of the command
+    + error: the exception that the command raised
+    + output: the output of the command
     """
     transport = _transport(host)
     if transport is not None and not transport.is_active():
@@ -218,7 +217,7 @@ def problem_of(
 
 
 def silence_problem(output: CommandOutput) -> str:
-    """Return why a command that always prints an answer printed none, and what to do."""
+    """Return why a command did not print the answer that it always prints, and what to do."""
     if refusal := _refusal(output.stderr_lines):
         return refusal
     message = " / ".join(_messages(output.stderr_lines)[-3:] or _messages(output.stdout_lines)[-3:])
@@ -238,16 +237,20 @@ def _refusal(lines: Iterable[str]) -> str:
 
 
 def _messages(lines: Iterable[str]) -> list[str]:
-    """Return the lines that are not empty, without sudo's warning about a host name that has no
-    address: that does not keep a command from running."""
+    """Return the lines that are not empty, without sudo's warning about the node's own name.
+
+    sudo warns if that name has no address, but it runs the command.
+    """
     return [line.strip() for line in lines if line.strip() and "unable to resolve host" not in line]
 
 
-def _password(host: Host, arguments: Mapping[str, Any]) -> bool:
+def _has_password(host: Host, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether sudo's password is known."""
     known = arguments.get("_sudo_password") or host.connector_data.get("prompted_sudo_password")
     return bool(known)
 
 
 def _transport(host: Host) -> Any:
+    """Return paramiko's transport of the host's connection, ``None`` for other connections."""
     client = getattr(host.connector, "client", None)
     return client.get_transport() if client is not None else None

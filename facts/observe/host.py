@@ -1,22 +1,20 @@
-"""Find the host that pyinfra works for, and what this package stores about it during a run."""
+"""Tell which host pyinfra works for now, store things about it during a run, and print warnings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, cast
+from dataclasses import dataclass
+from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from pyinfra import logger
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
 from pyinfra.api.util import format_text
 from pyinfra.context import ctx_host, ctx_state
 
 from chaos_engine.facts.text import named, printable
-
-if TYPE_CHECKING:
-    from pyinfra.api.host import Host
-    from pyinfra.api.state import State
 
 P = TypeVar("P")
 
@@ -27,14 +25,14 @@ def current() -> tuple[State, Host]:
 
 
 def part(kind: type[P], host: Host | None = None) -> P:
-    """Return what a module stores about a host during a run.
+    """Return the object in which a module stores things about a host during a run.
 
-    + kind: the module's own class. The first call makes its object, without arguments
+    + kind: the module's own class. The first call makes the object, without arguments
     + host: by default the one that pyinfra works for now
 
     **Example:** ``part(Reasons).given``
     """
-    # Not a dictionary by host: pyinfra's `host` is one proxy object for all greenlets
+    # A dictionary by host would not work: pyinfra's `host` is one proxy object for all greenlets
     data = (host or current()[1]).connector_data.setdefault("chaos_engine", {})
     if kind not in data:
         data[kind] = kind()
@@ -42,12 +40,12 @@ def part(kind: type[P], host: Host | None = None) -> P:
 
 
 PREFIX = "chaos_"
-"""The beginning of settings' names in ``host.data``."""
+"""How the names of settings begin in ``host.data``."""
 
 
 @dataclass
 class _AtWork:
-    """The concern whose deploy or operation runs on a host, by name; "" for none."""
+    """The name of the concern whose deploy or operation runs on a host, "" for none."""
 
     concern: str = ""
 
@@ -70,7 +68,7 @@ def working_for(concern: str) -> Iterator[None]:
 
 
 def in_words(message: str) -> str:
-    """Return a message with the settings' names that its reader knows.
+    """Return a message with the names that its reader gives to the marked settings in it.
 
     In a concern's deploy a setting is called ``chaos_vip``. An operation that is called by itself
     has an argument ``vip``.
@@ -78,11 +76,8 @@ def in_words(message: str) -> str:
     return named(message, PREFIX if concern_at_work() else "")
 
 
-@dataclass
-class _Warned:
+class _Warned(set[str]):
     """The warnings that were printed about a host."""
-
-    messages: set[str] = field(default_factory=set)
 
 
 _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
@@ -90,15 +85,15 @@ _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
 
 
 def warn(message: str, of_node: bool = True) -> None:
-    """Print a warning. The same warning is printed only once in a run.
+    """Print a warning, unless the run has printed the same one before.
 
-    + of_node: whether it is about the current host. Otherwise it is about settings, and is printed
-      without a host's name, once for all hosts
+    + of_node: whether it is about the current host. A warning that is not is about settings: it is
+      printed without a host's name, once for all hosts
     """
     state, host = current()
     # The message may quote output of a node, which its users may choose
     message = printable(in_words(message))
-    printed = part(_Warned).messages if of_node else _warned.setdefault(state, set())
+    printed = part(_Warned) if of_node else _warned.setdefault(state, set())
     if message in printed:
         return
     printed.add(message)

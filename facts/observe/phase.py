@@ -1,20 +1,19 @@
-"""Tell how far a run is on a host: its stage, and whether a deploy is being prepared."""
+"""Tell how far a run is on a host: its stage, its number of commands, and a deploy's phase."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from pyinfra.api.arguments import AllArguments
 
 from chaos_engine.facts.observe.host import current, part
 
-if TYPE_CHECKING:
-    from pyinfra.api.arguments import AllArguments
-
 Moment = tuple[Any, int]
-"""The stage of a run, and how many commands it has run on a host. While both stay the same, so does
-the host's state."""
+"""pyinfra's stage of a run, and how many commands the run has executed on a host. While neither
+changes, the run does not change the host."""
 
 
 @dataclass
@@ -24,10 +23,10 @@ class Preparation:
     + phase: what the deploy's operations do now: only announce their reads ("collect"), only decide
       ("check"), or register themselves with pyinfra ("")
     + depth: how many of the deploys around the current one have been checked already
-    + problems: why the host must be refused, as the operations found
+    + problems: the reasons why the operations refuse the host
     + pending: names of the operations that would change the host, each with its reasons
-    + arguments: pyinfra's global arguments of an operation that is called with none, with the
-      deploy's arguments that they were resolved for; ``None`` if not resolved yet
+    + arguments: the deploy's arguments, and pyinfra's global arguments of an operation that is
+      called with none in that deploy; ``None`` if not resolved yet
     """
 
     phase: Literal["", "collect", "check"] = ""
@@ -39,9 +38,9 @@ class Preparation:
 
 @contextmanager
 def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[str]]]:
-    """Have operations only announce their reads ("collect"), or only decide ("check").
+    """Make operations only announce their reads ("collect"), or only decide ("check").
 
-    Yields two lists, which the operations fill: the problems that they find, and the names of the
+    Yields two lists, which the operations fill: the problems that they find, and the names of those
     operations that would change the node.
 
     **Example:** ``with phase("check") as (problems, pending): worker(settings)``
@@ -55,7 +54,7 @@ def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[s
 
 
 def moment() -> Moment:
-    """Return how far the run is on the current host. A decision is valid until that changes."""
+    """Return how far the run is on the current host. A decision is valid until this changes."""
     state, host = current()
     executed = sum(data.operation_meta.executed for data in state.ops[host].values())
     return state.current_stage, executed

@@ -1,4 +1,4 @@
-"""Show the progress of a long step: a line every few seconds with what is done and for how long.
+"""Print a line every few seconds while a step takes long: what is being done, and since when.
 
 A first deploy of a node spends minutes in apt and Docker, and waits for locks, other nodes and
 reboots. pyinfra prints nothing meanwhile, unless ``-vvv`` has it print all output. A step that
@@ -19,32 +19,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent  # type: ignore[import-untyped]
 from pyinfra import logger
 from pyinfra.api import output as pyinfra_output
+from pyinfra.api.command import StringCommand
+from pyinfra.api.host import Host
 from pyinfra.api.output import is_output_active, set_echo
+from pyinfra.connectors.util import CommandOutput
 
 from chaos_engine.facts.text import printable, title_of
-
-if TYPE_CHECKING:
-    from pyinfra.api.command import StringCommand
-    from pyinfra.api.host import Host
-    from pyinfra.connectors.util import CommandOutput
 
 INTERVAL_SECONDS = 5.0
 """Seconds until a step prints its first line, and between two of its lines."""
 
 HOST_INTERVAL_SECONDS = 2.0
-"""Seconds between the lines of all hosts together: with ten hosts each prints one in 20 s."""
+"""Seconds between two lines of any hosts: with ten hosts, each host prints a line in 20 s."""
 
 MAX_LINE_LENGTH = 200
 """The number of characters that are shown of a line from a node."""
 
 MARK = "chaos-engine: "
-"""How a line of this package's own begins that a script prints to say what it does: see ``tell``
-in ``templates/shell/prelude.sh``."""
+"""How the lines begin by which this package's scripts tell what they do (``tell`` in
+``templates/shell/prelude.sh``)."""
 
 _TICK = 0.5
 _STATE = "chaos_engine_progress"
@@ -63,10 +61,10 @@ _LAYER = re.compile(r"[0-9a-f]{12}: (?:Download|Pull) complete")
 
 
 def progress_of(line: str) -> tuple[str, float | None]:
-    """Return the progress that a line of a command's output tells: a pure function.
+    """Return the progress that a line of a command's output tells.
 
-    Returns what is done, and how many seconds it may take (``None`` if unknown). For a line of
-    unknown form, which may be a secret, returns ``("", None)``.
+    Returns what is being done, and how many seconds it may take (``None`` if unknown). For a line
+    of unknown form, which may contain a secret, returns ``("", None)``.
 
     **Example:** ``progress_of("Unpacking runc (1.1.15) ...") == ("Unpacking runc (1.1.15)", None)``
     """
@@ -86,7 +84,7 @@ def progress_of(line: str) -> tuple[str, float | None]:
 
 @dataclass
 class Doing:
-    """A step that is done on a host, and when it began.
+    """What is being done on a host, and since when.
 
     + title: the operation's name, "" outside of an operation
     + began: when the operation began, in seconds of `clock`
@@ -109,7 +107,7 @@ class Doing:
         self.since = self.last_line_at = self.clock()
 
     def now(self, what: str, limit: float | None = None) -> None:
-        """Note what is done now. If it differs from before, its time begins now.
+        """Note what is done now. If that is new, its time begins now.
 
         + what: in words that follow a colon
         + limit: seconds that it may take; ``None`` if it has no limit
@@ -151,8 +149,7 @@ def waiting(
     + limit: seconds that it may take; ``None`` if it has no limit
     + quiet: print nothing, because the command's output is shown as it comes
 
-    A `waiting` within another one prints nothing. The outer one's lines are shown; `Doing.now` of
-    the outer one changes what they say.
+    A `waiting` within another one prints nothing. The outer one goes on with its lines.
 
     **Example:** ``with waiting(host, "waiting until it is back", limit=600): ...``
     """
@@ -188,8 +185,8 @@ def run_shell_command(
 
     + arguments: pyinfra's for the connector
 
-    With ``-vvv`` pyinfra shows the command's output, so no other lines are printed. With ``-vv``
-    pyinfra shows commands but no output; lines then say only how long the command has run.
+    With ``-vvv`` pyinfra prints the command's output, so no lines of progress are printed. With
+    ``-vv`` pyinfra prints commands but no output: lines tell only how long the command has run.
 
     Returns whether the command succeeded, and its output.
     """
@@ -213,16 +210,19 @@ def _print_lines(doing: Doing, prefix: str) -> None:
 
 @contextmanager
 def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
-    """Take the output that pyinfra would print for the host with this prefix, until the block ends.
+    """Read the output that pyinfra would print for a host, and print nothing of it.
 
-    Only pyinfra's `echo`, which can be replaced, gets a command's lines before the command ends.
+    + prefix: how pyinfra's lines for the host begin
+    + doing: gets each line, until the block ends
+
+    pyinfra gives a command's lines only to its `echo` before the command ends. So this replaces it.
     """
     _followers[prefix] = doing
     if not _echo:
         _echo.append(pyinfra_output._echo)
         set_echo(_follow_or_echo)
-    # Not in a finally: after an error, such as pyinfra's _timeout, pyinfra may still read output,
-    # and must not print it
+    # Not in a `finally`: after an error, such as pyinfra's _timeout, pyinfra may still read output
+    # of the command, which must not be printed
     yield
     del _followers[prefix]
     if not _followers:
@@ -230,6 +230,7 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
 
 
 def _follow_or_echo(message: Any = None, **options: Any) -> None:
+    """Give a line of a followed host to its `Doing`, and print any other."""
     text = message if isinstance(message, str) else ""
     for prefix, doing in _followers.items():
         if text.startswith(prefix):
@@ -242,7 +243,7 @@ _at_work: list[Doing] = []
 """What is done on each host now."""
 
 _followers: dict[str, Doing] = {}
-"""What gets a host's output, by the prefix of the host's lines."""
+"""The `Doing` of each host whose output is read, by the prefix of the host's lines."""
 
 _echo: list[Callable[..., None]] = []
-"""The function that pyinfra prints with, while `_follow_or_echo` replaces it."""
+"""pyinfra's own function for printing, while `_follow_or_echo` replaces it; otherwise empty."""

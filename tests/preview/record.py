@@ -17,7 +17,7 @@ from chaos_engine.deploys import reboot, worker
 from chaos_engine.deploys.reboot import RebootSettings
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.node import AsRoot
-from chaos_engine.facts.observe import Answers, Read, current, part, phase, want
+from chaos_engine.facts.observe import HostAnswers, Read, current, part, phase, want
 
 RECORDING = Path(__file__).with_name("fresh_node.json")
 
@@ -28,7 +28,7 @@ with phase("collect"):
 want([Read.of(AsRoot)])
 
 answers: dict[str, list[str]] = {}
-for read, _ in part(Answers).wanted:
+for read, _ in part(HostAnswers).wanted:
     fact, arguments = read.fact(), dict(read.arguments)
     command = fact.command(**arguments)
     text = command.get_raw_value() if isinstance(command, StringCommand) else command

@@ -61,8 +61,7 @@ from chaos_engine.facts.manifest import Entry, Manifest, Remembered
 from chaos_engine.facts.mounts import Answers, Mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.node import AsRoot, Node
-from chaos_engine.facts.observe import Answers as HostAnswers
-from chaos_engine.facts.observe import Read, part
+from chaos_engine.facts.observe import HostAnswers, Read, part
 from chaos_engine.facts.observe.batch import script
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.repairs import Repairs

@@ -14,14 +14,13 @@ from pyinfra.operations import server
 
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import (
-    Answers,
+    HostAnswers,
     NodeError,
     NodeFact,
     Read,
     SeveralFact,
     ahead,
     answers,
-    ask,
     batch,
     forget,
     gather,
@@ -388,7 +387,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(reads))
         return script(reads, apart)
 
-    for module in (ask, ahead):
+    for module in (batch, ahead):
         monkeypatch.setattr(module, "script", counted)
     return sizes
 
@@ -469,7 +468,7 @@ def test_the_answers_that_a_long_change_brings_are_new(tmp_path: Path) -> None:
     @converge(reads=lambda: [Read.of(Line, text="echo 1")])
     def install() -> Commands:
         observe(Line, text="echo 1")
-        part(Answers).oldest_at -= MAX_AGE_SECONDS  # as if that time had passed
+        part(HostAnswers).oldest_at -= MAX_AGE_SECONDS  # as if that time had passed
         yield StringCommand("true")
 
     for number in range(3):

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from pyinfra.api.command import StringCommand
 
-from chaos_engine.facts.observe import LOCK, NodeError, NodeFact, Read, ask, gather, observe, want
+from chaos_engine.facts.observe import (
+    LOCK,
+    NodeError,
+    NodeFact,
+    Read,
+    ask,
+    batch,
+    gather,
+    observe,
+    want,
+)
 from chaos_engine.facts.observe.batch import PROBE, marked, script
 from chaos_engine.operations import apt
 from chaos_engine.operations.engine.originals import KEEP
@@ -144,7 +154,7 @@ def test_a_node_at_work_is_read_again_until_it_is_not(
         looks.append(reads)
         return "echo chaos-engine busy" if len(looks) < 3 else script(reads, apart)
 
-    monkeypatch.setattr(ask, "script", told)
+    monkeypatch.setattr(batch, "script", told)
     nodes = Nodes("pi1", changes=False)
     with nodes.on():
         want([Read.of(Date)])
@@ -154,7 +164,7 @@ def test_a_node_at_work_is_read_again_until_it_is_not(
 
 
 def test_a_node_that_stays_at_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask, "script", lambda *_: "echo chaos-engine busy")
+    monkeypatch.setattr(batch, "script", lambda *_: "echo chaos-engine busy")
     monkeypatch.setattr(ask, "LOCK_SECONDS", -1)
     nodes = Nodes("pi1", changes=False)
     with nodes.on(), pytest.raises(NodeError, match="lslocks tells which process"):
