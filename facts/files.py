@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from pyinfra.api.command import QuoteString, StringCommand
@@ -95,21 +95,14 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
 
     + lines: what `PRINT_STATES` printed: lines of find, sha256sum, lsattr and awk, in any order
     """
-    found: dict[str, FileState] = {}
+    found: dict[str, tuple[str, ...]] = {}
     sums: dict[str, str] = {}
     flags: dict[str, Fixed] = {}
     mounted: set[str] = set()
     for line in lines:
         if match := _STATE.fullmatch(line):
-            writable, kind, target, mode, owner, group, size, path = match.groups()
-            leads_to = _KINDS.get(target, None if target in "NL?" else "other")
-            state = FileState(_KINDS.get(kind, "other"), mode, owner, group, int(size))
-            if state.kind == "link":
-                state = replace(state, leads_to=leads_to)
-            # find's -writable is about what a link leads to
-            if writable == "-" and (state.kind != "link" or leads_to == "directory"):
-                state = replace(state, fixed="unwritable")
-            found[path] = state
+            *properties, path = match.groups()
+            found[path] = tuple(properties)
         elif match := _SUM.fullmatch(line):
             sums[match[2]] = match[1]
         elif line.startswith("mounted "):
@@ -119,13 +112,20 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
                 flags[match[2]] = "immutable" if "i" in match[1] else "append-only"
         else:
             raise ValueError(line)
-    for path, state in found.items():
-        sha256 = sums.get(path) if state.kind == "file" else None
-        fixed = flags.get(path, state.fixed)
-        if path in mounted and state.kind != "directory":  # files in a mounted folder are replaced
+    states: dict[str, FileState] = {}
+    for path, (writable, letter, target, mode, owner, group, size) in found.items():
+        kind = _KINDS.get(letter, "other")
+        leads_to = _KINDS.get(target, None if target in "NL?" else "other")
+        fixed = flags.get(path, "")
+        # find's -writable is about what a link leads to
+        if not fixed and writable == "-" and (kind != "link" or leads_to == "directory"):
+            fixed = "unwritable"
+        if path in mounted and kind != "directory":  # the files in a mounted folder can be replaced
             fixed = "mounted"
-        found[path] = replace(state, sha256=sha256, fixed=fixed)
-    return found
+        sha256 = sums.get(path) if kind == "file" else None
+        leads_to = leads_to if kind == "link" else None
+        states[path] = FileState(kind, mode, owner, group, int(size), sha256, leads_to, fixed)
+    return states
 
 
 class Present(YesOrNo):

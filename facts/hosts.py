@@ -40,13 +40,13 @@ def entries(data: bytes) -> Iterator[Entry]:
     **Example:** ``next(entries(b"127.0.1.1 pi1 # own"))`` has the names ``("pi1",)``
     """
     for line in data.split(b"\n"):
-        first, *names = [*map(os.fsdecode, line.partition(b"#")[0].split()), ""]
+        words = [os.fsdecode(word) for word in line.partition(b"#")[0].split()]
         try:
-            address = ipaddress.ip_address(first)
-        except ValueError:
+            address = ipaddress.ip_address(words[0])
+        except (IndexError, ValueError):
             continue
-        if "%" not in first:
-            yield Entry(os.fsdecode(line.strip()), _for_ipv4(address), tuple(names[:-1]))
+        if "%" not in words[0]:
+            yield Entry(os.fsdecode(line.strip()), _for_ipv4(address), tuple(words[1:]))
 
 
 def _for_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

@@ -138,9 +138,9 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _length(data: bytes, partial: int) -> tuple[int, int]:
-    """Return how many octets a length takes, and the length (RFC 9580, 4.2.1 and 5.2.3.7).
+    """Return how many octets a length takes, and the length (RFC 9580, sections 4.2.1, 5.2.3.7).
 
-    + partial: the lowest first octet, below 255, that does not begin a complete length
+    + partial: first octets from this one up to 254 begin no length, but a part of a packet
     """
     first = data[0] if data else 255
     if first < 192:
@@ -166,10 +166,10 @@ def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, by
         start += wide + size
         at = 0
         while at < len(area):
-            size, length = _length(area[at : at + 5], 255)
+            octets, length = _length(area[at : at + 5], 255)
             if not length:
                 raise ValueError("a signature is damaged")
-            at += size
+            at += octets
             yield area[at] & 0x7F, area[at + 1 : at + length]
             at += length
 

@@ -114,7 +114,7 @@ def statements(text: str) -> Iterator[Statement]:
             end = _end_of_object(text, head.end())
             yield _object(text[place:end], depth)
             place = end
-        elif place < len(text):
+        else:
             end, action = _end_of_rule(text, place)
             rule = text[place:end]
             writes = bool((found := _WRITES.search(re.sub(_STRING, "", rule))) and found[1])
@@ -126,6 +126,7 @@ def statements(text: str) -> Iterator[Statement]:
 
 
 def _end_of_line(text: str, place: int) -> int:
+    """Return the place of the next line feed, or the end of the text."""
     end = text.find("\n", place)
     return len(text) if end < 0 else end
 
@@ -159,6 +160,12 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
 
 def _object(text: str, depth: int, rule: str = "") -> Statement:
+    """Return the statement that an object is, or a rule with the object as its action.
+
+    + text: of the object
+    + depth: how many blocks it is in
+    + rule: the rule's text before the object, "" for none
+    """
     inside = re.sub(
         rf"({_STRING})|{_COMMENT}", lambda piece: piece[1] or " ", text, flags=re.DOTALL
     )
