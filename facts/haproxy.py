@@ -102,9 +102,9 @@ class SharedCopy(NodeFact[CopyState]):
 
     @override
     def parse(self, lines: list[str]) -> CopyState:
-        """Read ``new`` if the manifest lacks something, then the state of the file and of the link.
+        """Read the state of the file and of the link, or ``unknown`` for both.
 
-        ``unknown`` is the state of both.
+        A line ``new`` before them means that the manifest lacks one of them.
         """
         words: dict[str, Found] = {word: word for word in get_args(Found)}
         config, *link = (words[line] for line in lines if line != "new")

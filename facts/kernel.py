@@ -84,7 +84,7 @@ SCRIPT = f"{_NAMES}\n{shell_script('kernel')}"
 
 
 class KernelCmdline(NodeFact[Cmdline]):
-    """The kernel's command line of this boot and of the next, and whether it is needed.
+    """The kernel's command line of this boot, and the files with that of the next boot.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.kernel.KernelCmdline``
     """

@@ -68,8 +68,8 @@ class LogShares(NodeFact[LogShare]):
     def parse(self, lines: list[str]) -> LogShare:
         """Read the lines ``claim WHAT``, ``reason WHY``, ``link WHERE`` and ``fstab TEXT``.
 
-        The text is base64. A line ``generated UNIT`` tells that systemd has made a mount unit for
-        ``/var/log`` of it.
+        The text is that of ``/etc/fstab`` in base64. A line ``generated UNIT`` means that systemd
+        has made a mount unit for ``/var/log`` of that file.
         """
         found = grouped(lines, "claim reason link fstab generated")
         table = decoded(found["fstab"][0]) if found["fstab"] else ""

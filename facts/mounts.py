@@ -68,8 +68,10 @@ class Mounts(NodeFact[tuple[Mount, ...]]):
 
 
 class Answers(NodeFact[Answer]):
-    """Whether the file system at a path answers: "answers", "hangs" (see `ANSWER_SECONDS`), or
-    "fails" if it gives an error, such as for a missing path.
+    """Whether the file system at a path answers within `ANSWER_SECONDS`.
+
+    "answers" if it does, "hangs" if it does not, or "fails" if it answers with an error, such as
+    for a missing path.
 
     + path: absolute path
 

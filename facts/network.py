@@ -94,7 +94,7 @@ wait
 
 
 class AddressOwners(SeveralFact[str]):
-    """The MAC addresses of the machines on the node's LAN that have given IPv4 addresses, by those.
+    """The MAC address of the machine that has each IPv4 address on the node's LAN, by IPv4 address.
 
     An IPv4 address is missing if no machine answers for it within a second, if the node itself has
     it, or if it is not on the LAN.

@@ -146,10 +146,9 @@ def _end_of_object(text: str, place: int) -> int:
 
 
 def _end_of_rule(text: str, place: int) -> tuple[int, int]:
-    """Return where the text of a rule ends, and where the object begins that is its action.
+    """Return the place where a rule ends, or where its action begins if that is an object.
 
-    The first is the place of that object, or the end of the rule. The second is the place after the
-    object's opening parenthesis, 0 if there is no object.
+    Returns also the place after that object's opening parenthesis, 0 if there is no object.
     """
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:

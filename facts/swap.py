@@ -178,8 +178,7 @@ class Swaps(NodeFact[SwapState]):
 SWAP_UNUSED = Check(
     "swap",
     "! sed 1d /proc/swaps | grep -q .",
-    "swap is still in use; where a run does not turn it off, it does not fit into free RAM: reboot "
-    "the node",
+    "swap is still in use; if a run does not turn it off because RAM is full, reboot the node",
 )
 
 SWAP_STAYS_OFF = Check(

@@ -68,9 +68,10 @@ class Units(SeveralFact[UnitState]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, UnitState]:
-        """Read systemctl's blocks of ``Key=value`` lines, then a block for each ``unit NAME``.
+        """Read systemctl's properties of all units, then the checksums of all units.
 
-        There is one block of systemctl's for each unit, in the same order. The other blocks have
+        systemctl prints a block of ``Key=value`` lines for each unit, with an empty line between
+        two blocks. The checksums of each unit, in the same order, are a line ``unit NAME`` and
         lines ``Record=`` and ``Files=``.
         """
         blocks: list[dict[str, str]] = [{}]

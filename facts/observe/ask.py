@@ -205,8 +205,8 @@ def _run_batch(
         if "changed" in answer:
             raise NodeError(
                 "scripts do not arrive on it as they were sent: its login shell reads quotes in "
-                "another way than sh, as fish does, or starts another one; give the user another "
-                "one: chsh -s /bin/bash"
+                "another way than sh, as fish does, or starts such a shell; give the user another "
+                "login shell: chsh -s /bin/bash"
             )
         if "busy" not in answer:
             return output

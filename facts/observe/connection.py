@@ -39,16 +39,16 @@ SILENT_SECONDS = 90
 faster than that, and a node that is only busy still acknowledges."""
 
 _LOST = (
-    "the connection to the node was lost; what was being done there may be done in part. Run again "
-    "when it answers"
+    "the connection to the node was lost; its last change may be incomplete. Run again when the "
+    "node answers"
 )
 _NO_PASSWORD = (
     "sudo asks for a password, and there is no terminal to ask you at; run at a terminal, or allow "
     "sudo without a password on the node (NOPASSWD in /etc/sudoers.d)"
 )
 _LOGIN_SHELL = (
-    "the login shell has not run what it was given; have ~/.bashrc, or what else it runs, do "
-    "nothing without a terminal, by a first line: case $- in *i*) ;; *) return ;; esac"
+    "the login shell has not run what it was given; its start files, such as ~/.bashrc, must do "
+    "nothing without a terminal. Begin them with: case $- in *i*) ;; *) return ;; esac"
 )
 _ASKS = re.compile(r"^sudo(-rs)?: (a password|interactive authentication) is required")
 _HELPER = re.compile(r"/\S*/pyinfra-sudo-askpass-\w+")
@@ -114,7 +114,7 @@ def limit_silence(host: Host) -> None:
     if not isinstance(sock, socket.socket):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # No system has all of these options; macOS calls TCP_KEEPIDLE TCP_KEEPALIVE
+    # Each system has only some of these options. macOS calls the first one TCP_KEEPALIVE
     for name, value in (
         ("TCP_KEEPIDLE", SILENT_SECONDS // 3),
         ("TCP_KEEPALIVE", SILENT_SECONDS // 3),

@@ -1,4 +1,4 @@
-"""Print a line every few seconds while a step takes long: what is being done, and since when.
+"""Print a line every few seconds while a step takes long: what is being done, and for how long.
 
 A first deploy of a node spends minutes in apt and Docker, and waits for locks, other nodes and
 reboots. pyinfra prints nothing meanwhile, unless ``-vvv`` has it print all output. A step that
@@ -41,7 +41,7 @@ MAX_LINE_LENGTH = 200
 """The number of characters that are shown of a line from a node."""
 
 MARK = "chaos-engine: "
-"""How the lines begin by which this package's scripts tell what they do (``tell`` in
+"""How a line begins in which a script of this package tells what it does (``tell`` in
 ``templates/shell/prelude.sh``)."""
 
 _TICK = 0.5
