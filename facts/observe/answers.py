@@ -20,7 +20,7 @@ class HostAnswers:
     """What is known of one host, and what the run will read from it.
 
     + known: the answers, by read and identity (`arguments.identity`)
-    + wanted: the reads that the run has announced, with identities
+    + announced: the reads that the run will make, with identities
     + last_moment: how far the run was when an answer was last asked for, ``None`` before the first
       time
     + oldest_at: when the oldest answer came, in seconds of the monotonic clock
@@ -32,7 +32,7 @@ class HostAnswers:
     """
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
-    wanted: dict[tuple[Read, Any], None] = field(default_factory=dict)
+    announced: dict[tuple[Read, Any], None] = field(default_factory=dict)
     last_moment: Moment | None = None
     oldest_at: float = 0.0
     operation_reads: Callable[[], Iterable[Read]] = tuple

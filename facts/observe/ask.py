@@ -53,7 +53,7 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
         # In a first deploy one change follows another, and each makes all answers invalid. So after
         # an operation that has changed the host, the next one makes only its own reads. After an
         # operation that has changed nothing, all that the run has announced is read
-        others = [r for r, i in answers.wanted if i == who]
+        others = [r for r, i in answers.announced if i == who]
         if answers.changing:
             own = list(answers.operation_reads())
             others = own if read in own else []
@@ -72,7 +72,7 @@ def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) ->
       those of the current operation
     """
     who = identity(current()[1], global_arguments)
-    part(HostAnswers).wanted.update(dict.fromkeys((read, who) for read in reads))
+    part(HostAnswers).announced.update(dict.fromkeys((read, who) for read in reads))
 
 
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
@@ -97,7 +97,7 @@ def gather() -> None:
     state, host = current()
     answers, who = part(HostAnswers), identity(host)
     _drop_stale(state, host, answers)
-    missing = [r for r, i in answers.wanted if i == who and (r, i) not in answers.known]
+    missing = [r for r, i in answers.announced if i == who and (r, i) not in answers.known]
     if missing:
         _gather(host, answers, who, missing)
 
@@ -178,7 +178,7 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
         host.log(f"Loaded {len(parts)} facts")
     if apart and len(parts) != len(questions):
         raise NodeError("its state could not be read: the answer is cut short; run again")
-    return {read: batch.value_of(read, part) for read, part in zip(questions, parts, strict=False)}
+    return {read: batch.value_of(read, one) for read, one in zip(questions, parts, strict=False)}
 
 
 def _run_batch(

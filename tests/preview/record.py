@@ -28,7 +28,7 @@ with phase("collect"):
 want([Read.of(AsRoot)])
 
 answers: dict[str, list[str]] = {}
-for read, _ in part(HostAnswers).wanted:
+for read, _ in part(HostAnswers).announced:
     fact, arguments = read.fact(), dict(read.arguments)
     command = fact.command(**arguments)
     text = command.get_raw_value() if isinstance(command, StringCommand) else command
