@@ -10,15 +10,11 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from chaos_engine.deploys.pem import blocks, byte_order_mark
-from chaos_engine.deploys.settings import SettingsError, read_file, read_problem
+from chaos_engine.deploys.settings import SettingsError, read_setting
 
 EXPIRES_SOON = timedelta(days=30)
 _PRIVATE, _CERTIFICATE = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
@@ -37,30 +33,28 @@ class PemFile:
     @classmethod
     def read(cls, setting: str, path: Path) -> PemFile:
         """Read the file. Raise `SettingsError` if that is not possible."""
-        try:
-            return cls(setting, path, read_file(path))
-        except OSError as error:
-            raise SettingsError(
-                f"{setting}: {path}: {read_problem(error)}; put the file there, or set "
-                f"{setting} to where it is"
-            ) from None
+        fix = f"put the file there, or set {setting} to where it is"
+        return cls(setting, path, read_setting(setting, path, fix))
 
     def error(self, found: str, fix: str) -> SettingsError:
-        """Return the error that says what was found in the file, and what to do."""
+        """Return the error for a bad file.
+
+        + found: what is wrong with the file, as the end of a sentence
+        + fix: what to do
+        """
         return SettingsError(f"{self.setting}: {self.path} {found}; {fix}")
 
 
 def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime) -> list[str]:
-    """Check a client certificate, its key and the CA that issued it.
+    """Check whether a server accepts a client certificate. Return warnings.
 
-    + certificate: PEM, the client's certificate first, then intermediate ones
-    + key: PEM, without passphrase
-    + ca: PEM, one certificate or several
+    + certificate: the client's certificate, followed by intermediate ones
+    + key: the private key of the client's certificate, without passphrase
+    + ca: one or several certificates of the CA that issued the client's certificate
     + now: the time, with its time zone
 
-    Returns warnings, as about a certificate that expires within 30 days. Raises `SettingsError` for
-    the first thing that would keep the client from being accepted: it names the file, what was
-    found and what to do.
+    There is a warning for each certificate that expires within 30 days. Raises `SettingsError` for
+    the first problem because of which a server would refuse the client.
     """
     anchors = _certificates(ca, "the CA's certificate")
     other_kinds = [
@@ -109,7 +103,7 @@ def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
         by_openssl = x509.load_pem_x509_certificates(file.data)
     except ValueError:
         by_openssl = []
-    if len(found) < len(by_openssl):  # a look with openssl would show nothing wrong
+    if len(found) < len(by_openssl):  # a user who looks at the file with openssl sees no problem
         raise file.error(
             f"has {len(by_openssl)} certificates, of which Go programs, as the API server is, find "
             f"{len(found)}: {_WHY_HIDDEN}",
@@ -154,16 +148,19 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
         )
     _check_plain(file)
     try:
-        key = load_pem_private_key(file.data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # their texts may quote the file
+        key = serialization.load_pem_private_key(file.data, password=None)
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+    ):  # whose messages may show parts of the key
         # cryptography 42 does not find a block that does not begin a line; newer versions do
         if _PRIVATE in file.data and b"\n-----BEGIN" not in b"\n" + file.data:
             raise _hidden_key(file) from None
         raise file.error("is not a private key in PEM form", "put the client's key there") from None
     if not any(block.is_key for block in blocks(file.data)):
         raise _hidden_key(file)
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
+    if key.public_key() != leaf.public_key():
         raise file.error(
             f"is not the key of {certificate.path}", "take the pair that was made together"
         )
@@ -172,12 +169,16 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
 def _chain(
     leaf: x509.Certificate, rest: Iterable[x509.Certificate], anchors: Iterable[x509.Certificate]
 ) -> Iterator[x509.Certificate]:
-    """Yield the certificates from the client's to one of `anchors`, none if there is no chain.
+    """Yield the client's certificate, that of its issuer and so on, up to one of the CA's.
 
+    + leaf: the client's certificate
     + rest: intermediate certificates, in any order
+    + anchors: the CA's certificates
+
+    Yields nothing if the client's certificate was not issued by the CA.
     """
     anchors, rest, chain = list(anchors), [one for one in rest if _is_authority(one)], [leaf]
-    while rest or chain:
+    while True:
         if anchor := _first(anchors, lambda one: _issued(chain[-1], one)):
             yield from chain
             yield anchor
@@ -209,14 +210,16 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 
 def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
-    """Check the extended key usage. Go's crypto/x509, as in etcd, takes no list for any usage."""
+    """Check that the certificate is for clients.
+
+    A certificate without the extension may be used for everything (crypto/x509 in Go, as in etcd).
+    """
     try:
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return
-    if not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
-        *usages
-    }:
+    right = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    if right.isdisjoint(usages):
         raise file.error(
             "is not for clients: its extended key usage lacks clientAuth",
             "take a client's certificate, not a server's",

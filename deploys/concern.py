@@ -1,14 +1,15 @@
 """Make deploys of functions: concerns, and the roles that call them.
 
-Under ``-y`` pyinfra runs no operation's code before the first change. A node on which a later
-operation fails has been changed half-way. So a deploy's body runs three times on each host:
+With ``-y`` pyinfra runs an operation's code only when the operation's turn has come. An operation
+that cannot handle the node's state would fail after earlier operations have changed the node. So a
+deploy's function runs three times on each host:
 
-1. *collect*: operations say what they will read. Then one remote command reads it all.
-2. *check*: operations decide. A state that an operation does not handle is a problem.
-3. *register*: without a problem, pyinfra registers the operations.
+1. *collect*: each operation says what it will read. Then one remote command reads it all.
+2. *check*: each operation decides what it would do. A state that it cannot handle is a problem.
+3. *register*: if there is no problem, pyinfra registers the operations.
 
-If there is a problem, the node gets one operation that refuses it for that reason, and none after
-it. What an earlier deploy has registered for the node runs as announced.
+If there is a problem, the deploy registers only one operation, which refuses the node and gives the
+reason. Later deploys register nothing for this node. Operations of earlier deploys still run.
 """
 
 from __future__ import annotations
@@ -28,20 +29,9 @@ from chaos_engine.deploys.settings import Settings, SettingsError, collecting, s
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.health import Check
 from chaos_engine.facts.node import NOT_ROOT, AsRoot
-from chaos_engine.facts.observe import (
-    NodeError,
-    Preparation,
-    Read,
-    current,
-    gather,
-    moment,
-    observe,
-    part,
-    phase,
-    want,
-)
+from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, part, want
 from chaos_engine.facts.observe.host import working_for
-from chaos_engine.facts.observe.phase import Moment
+from chaos_engine.facts.observe.phase import Moment, Preparation, moment, phase
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.converge import refuse_node
 from chaos_engine.operations.engine.summary import REFUSE_NODE, Verdict, mark_refused
@@ -53,10 +43,10 @@ Concern = Callable[..., None]
 
 @dataclass
 class _Checked:
-    """The results of the first two passes on a host.
+    """The results of the passes *collect* and *check* on a host.
 
-    + passed: the moment at which each deploy was found to be possible, by the deploy's name
-    + mistakes: what is wrong on this computer, as in settings, a line each
+    + passed: by the name of each deploy without a problem, the moment at which it was checked
+    + mistakes: mistakes on this computer, such as wrong settings, one line each
     """
 
     passed: dict[str, Moment] = field(default_factory=dict)
@@ -65,14 +55,15 @@ class _Checked:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a concern or role declares.
+    """The arguments of `concern` for one concern or role.
 
-    + title: its name in pyinfra's output
-    + model: the model of its settings
-    + health: checks that tell whether its service works; none if its operations see everything
-    + reads: returns what `verify` reads besides, from the settings
-    + problems: returns problems that only `verify` looks for, each in words, from the settings
-    + undo: how its undo differs from that of other concerns
+    + title: name of the concern in pyinfra's output
+    + model: model of its settings
+    + health: checks that `verify` makes because no operation of the concern sees whether its
+      service works
+    + reads: function of the settings that returns what `problems` will observe
+    + problems: function of the settings that returns problems which only `verify` looks for
+    + undo: what is particular about undoing the concern
     """
 
     title: str
@@ -84,7 +75,7 @@ class Declaration:
 
 
 DECLARED: dict[str, Declaration] = {}
-"""The declaration of each concern and role, by the name of its function."""
+"""The declaration of each concern and role, by the name of its function, such as "docker"."""
 
 
 def concern(
@@ -99,13 +90,13 @@ def concern(
     """Make a deploy of a function that takes its settings and calls operations.
 
     + name: the deploy's name in pyinfra's output
-    + model: the model of its settings. A caller gives settings as a model, a dictionary or
-      keywords, by the names of fields. The others come from ``host.data``, by names that begin with
+    + model: the model of its settings. Callers of the deploy may give settings as such a model, as
+      a dictionary, or as keywords. The others come from ``host.data``, where their names begin with
       ``chaos_``
     + health, reads, problems, undo: see `Declaration`
 
-    The function runs up to three times. So it must call the same operations each time, and have no
-    other effect.
+    The function runs up to three times on a host. So it must call the same operations each time,
+    and have no other effect.
 
     **Example:**
 
@@ -139,7 +130,7 @@ def concern(
         def enter(settings: Any, others: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             name, at = function.__name__, part(Preparation)
             if isinstance(settings, model) and (at.phase or at.depth) and not keywords:
-                resolved = settings  # from a role, which has resolved all of them
+                resolved = settings  # a role has resolved the settings of all its concerns
             else:
                 kind, values = given_values(name, model, settings, others, keywords)
                 resolved = kind.resolve(values, name)
@@ -167,8 +158,8 @@ def concern(
 
         @wraps(deployed)
         def entered(*args: Any, **kwargs: Any) -> None:
-            # Nothing is registered in the first two passes, so pyinfra's part is skipped. But a
-            # keyword may be one of pyinfra's own arguments, as _sudo
+            # Nothing is registered in the first two passes, so they skip pyinfra's deploy. With
+            # keywords they do not, since only pyinfra handles its own ones, such as _sudo
             (call if part(Preparation).phase and not kwargs else deployed)(*args, **kwargs)
 
         return entered
@@ -183,12 +174,16 @@ def given_values(
     others: tuple[object, ...],
     keywords: Mapping[str, Any],
 ) -> tuple[type[S], dict[str, Any]]:
-    """Return the model to make of a concern's settings, and the values that its caller has given.
+    """Return the class of a concern's settings, and the values that its caller gives, by field.
 
     + name: the concern's name
-    + settings, others, keywords: the arguments of the call
+    + model: the class that the concern declares. If the caller gives a model of a subclass, that
+      subclass is returned
+    + settings: the call's first argument, ``None`` if there is none
+    + others: the call's other arguments without a keyword; there must be none
+    + keywords: the call's keywords
 
-    Raises `SettingsError` for arguments that are no settings.
+    Raises `SettingsError` for an argument that is neither a model nor a dictionary.
     """
     if others or not (settings is None or isinstance(settings, (Mapping, model))):
         wrong = others[0] if others else settings
@@ -207,11 +202,11 @@ def given_values(
 def check(*concerns: Concern) -> None:
     """Refuse the current host if one of several deploys cannot be done to it.
 
-    + concerns: the deploys that will be called after this function, without arguments
+    + concerns: the deploys that the caller will call after this function, without arguments
 
-    A deploy alone refuses a host before its own first change. This function refuses it before the
-    first change of any of them, and reads the host for all of them in one command. The deploys
-    check the host again only if it may have changed in between.
+    Each deploy by itself refuses a host before its own first change. This function refuses the host
+    before the first change of all the deploys, and reads it for all of them in one command. A
+    deploy then repeats its check only if the host may have changed since.
 
     **Example:** ``check(worker, proxy)``, then ``worker()`` and ``proxy()``
     """
@@ -225,7 +220,7 @@ def check(*concerns: Concern) -> None:
 
 
 def _refused(body: Callable[[], None]) -> bool:
-    """Refuse the current host if the operations of `body` find a problem. Tell whether they did."""
+    """Refuse the current host if the operations in `body` find a problem. Tell whether they do."""
     state, host = current()
     if state.current_deploy_filename:
         _make_known(state.current_deploy_filename)
@@ -242,11 +237,11 @@ def _refused(body: Callable[[], None]) -> bool:
 
 @cache
 def _make_known(path: str) -> None:
-    """Register a deploy file, which pyinfra runs, as a module, so that `inspect` finds it fast.
+    """Register a deploy file, such as ``deploy.py``, as a module, to save time.
 
-    At each operation of each host pyinfra asks `inspect` for the file of each frame of the stack
-    (``get_operation_order_from_stack`` in pyinfra/api/util.py). For a file that belongs to no
-    module `inspect` searches all modules, each time.
+    For each operation on each host, pyinfra asks `inspect` which file each frame of the stack is
+    from (``get_operation_order_from_stack`` in pyinfra/api/util.py). pyinfra runs a deploy file
+    without making it a module, and `inspect` searches all modules for such a file each time.
     """
     module = ModuleType(os.path.abspath(path))
     module.__file__ = module.__name__
@@ -254,11 +249,11 @@ def _make_known(path: str) -> None:
 
 
 def collect(body: Callable[[], None]) -> None:
-    """Let operations declare what they will read, and concerns find mistakes on this computer.
+    """Run the pass *collect* on the current host.
 
-    + body: calls the concerns or operations
+    + body: function that calls concerns or operations. The operations say what they will read
 
-    Raises one `SettingsError` for all mistakes of all concerns.
+    Raises one `SettingsError` with all mistakes on this computer that the concerns find.
     """
     checked = part(_Checked)
     checked.mistakes = []
@@ -274,7 +269,7 @@ def _problems(body: Callable[[], None]) -> list[str]:
         collect(body)
         want([Read.of(AsRoot)])
         gather()
-        if not observe(AsRoot):  # the facts' answers are incomplete then
+        if not observe(AsRoot):  # without root, the other facts' answers are incomplete
             return [NOT_ROOT]
     except NodeError as error:
         return [str(error)]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import urllib.request
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from http.client import HTTPException
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
-from typing_extensions import Self
+from pydantic import Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError, local_path, read_file, read_problem
+from chaos_engine.deploys.settings import SettingsError, local_path, read_file, read_setting
 from chaos_engine.deploys.site import VersionsSettings
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.cri_dockerd import CRI_DOCKERD_ANSWERS
@@ -64,24 +64,24 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
         "both; if not set, the one that kubeadm of chaos_kubernetes_version takes",
     )
 
-    @model_validator(mode="after")
-    def _cri_dockerd_fits_kubernetes(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say why this cri-dockerd cannot serve this version of Kubernetes."""
+        yield from super().conflicts()
         if problem := kubernetes_misfit(self.cri_dockerd_version, self.kubernetes_version):
-            raise ValueError(named(problem, PREFIX))
-        return self
+            yield named(problem, PREFIX)
 
 
 @concern("cri-dockerd", CriDockerdSettings, health=[CRI_DOCKERD_ANSWERS], undo=UNDO)
 def cri_dockerd(settings: CriDockerdSettings) -> None:
-    """Run the version of cri-dockerd that is set, behind its socket ``/run/cri-dockerd.sock``.
+    """Run cri-dockerd at the version in the settings, with the socket ``/run/cri-dockerd.sock``.
 
     The tarball is read and checked on this computer before any node is changed. Raises
-    `SettingsError` if it is missing, its checksum is unknown or does not match, or its program does
-    not run on the node.
+    `SettingsError` if the tarball is missing, if its checksum is unknown or wrong, or if its
+    program is for another architecture than the node's.
     """
     require_tarball(settings)
-    # Until 1.32 kubelet's package depended on them. cri-dockerd needs socat to forward ports, and
-    # conntrack to close the connections of ended pods
+    # cri-dockerd needs socat to forward ports, and conntrack to close the connections of ended
+    # pods. Until 1.32 kubelet's package depended on both
     apt.install_packages(
         name="Install what cri-dockerd calls", present={"socat": None, "conntrack": None}
     )
@@ -95,9 +95,9 @@ def cri_dockerd(settings: CriDockerdSettings) -> None:
 
 
 def require_tarball(settings: CriDockerdSettings) -> None:
-    """Raise `SettingsError` if there is no tarball for any architecture, and no address of one.
+    """Raise `SettingsError` if there is neither a tarball nor an address to fetch it from.
 
-    This can be told before a node is asked for its architecture.
+    A tarball for any architecture is enough: the node has not been asked for its architecture yet.
     """
     tarballs = [_fill(settings.cri_dockerd_tarball, settings, one) for one in ARCHITECTURES]
     there = any(os.path.lexists(local_path(tarball)) for tarball in tarballs)
@@ -118,8 +118,8 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
 
     + architecture: "amd64" or "arm64"
 
-    Fetches a missing tarball if the settings have an address. Raises `SettingsError` that names the
-    tarball, what is wrong with it and what to do.
+    Fetches a missing tarball if the settings have an address. Raises `SettingsError` if the tarball
+    cannot be had, or is not the right one.
     """
     name = current()[1].name
     tarball = _fill(settings.cri_dockerd_tarball, settings, architecture)
@@ -152,7 +152,7 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _program(path: Path, sha256: str, architecture: str) -> bytes:
-    """Return the program in a tarball. Each is read once a run, however many hosts there are."""
+    """Return the program in a tarball. All hosts share the result: it is read once a run."""
     return extract(read_file(path, MAX_PACKED), sha256, architecture)
 
 
@@ -162,29 +162,23 @@ def _fill(text: str, settings: CriDockerdSettings, architecture: str) -> str:
 
 
 def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tuple[str, str]:
-    """Return the checksum that the tarball shall have, "" if none is known, and its source."""
-    for known, sha256 in settings.cri_dockerd_sha256.items():
-        if known == architecture:
-            return sha256, "chaos_cri_dockerd_sha256"
+    """Return the right checksum of a tarball, "" if it is unknown, and where it is from."""
+    given: Mapping[Any, str] = settings.cri_dockerd_sha256
+    if architecture in given:
+        return given[architecture], "chaos_cri_dockerd_sha256"
     sums = path.with_name("SHA256SUMS")
-    try:
-        lines = read_file(sums).decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        lines = []
-    except OSError as error:
-        raise SettingsError(
-            f"{current()[1].name}: {sums}: {read_problem(error)}; it is for the output of "
-            "sha256sum: fix or remove it"
-        ) from None
-    for line in lines:
-        sha256, _, name = line.strip().partition(" ")
-        if name.lstrip(" *") == path.name:
-            return sha256, str(sums)
+    if os.path.exists(sums):
+        fix = "it is for the output of sha256sum: fix or remove it"
+        data = read_setting(current()[1].name, sums, fix)
+        for line in data.decode(errors="replace").splitlines():
+            sha256, _, name = line.strip().partition(" ")
+            if name.lstrip(" *") == path.name:
+                return sha256, str(sums)
     return CHECKSUMS.get(path.name, ""), "kubespray's checksums"
 
 
 def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
-    with _downloading:  # hosts are prepared in parallel
+    with _downloading:  # hosts are prepared in parallel, and the first one fetches it for all
         if os.path.lexists(path):
             return
         try:
@@ -196,7 +190,7 @@ def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
             raise OSError(f"{url}: {str(error) or type(error).__name__}") from None
         if len(data) > MAX_PACKED:
             raise OSError(f"{url}: what it sends is larger than {MAX_PACKED >> 20} MiB")
-        extract(data, sha256, architecture)  # a wrong tarball is not kept
+        extract(data, sha256, architecture)  # a wrong tarball raises ValueError and is not saved
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(data)

@@ -44,8 +44,8 @@ def docker(settings: DockerSettings) -> None:
     """Run the distribution's Docker, held at its version, for Kubernetes and a small card.
 
     ``/etc/docker/daemon.json`` gets the cgroup driver systemd, json-file logs of limited size, and
-    overlay2. Other keys stay as they are. With cri-dockerd, Kubernetes does not rotate the logs of
-    pods (Mirantis/cri-dockerd#150): only Docker limits them.
+    the storage driver overlay2. Other keys stay as they are. Only Docker limits the logs of pods:
+    with cri-dockerd, Kubernetes does not rotate them (Mirantis/cri-dockerd#150).
     """
     install_docker(
         name="Run Docker",

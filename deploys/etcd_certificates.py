@@ -6,17 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from pydantic import Field
-from typing_extensions import TypedDict
 
+from chaos_engine.deploys import site
 from chaos_engine.deploys.certificates import PemFile, check_client
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError, collecting, local_path
-from chaos_engine.deploys.site import (
-    ControllersSettings,
-    EtcdSettings,
-    StorageSettings,
-    VersionsSettings,
-)
 from chaos_engine.deploys.values import LocalFile
 from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.observe import Read, current, observe, warn
@@ -27,7 +21,7 @@ from chaos_engine.operations.files import File
 
 
 class EtcdCertificatesSettings(
-    ControllersSettings, StorageSettings, EtcdSettings, VersionsSettings
+    site.ControllersSettings, site.StorageSettings, site.EtcdSettings, site.VersionsSettings
 ):
     """Settings of `etcd_certificates`."""
 
@@ -52,35 +46,29 @@ class EtcdCertificatesSettings(
     def asks_etcd(self) -> bool:
         """Tell whether the current host asks etcd for its version.
 
-        Only a controller does: only there kubeadm looks at it, and each answer costs a handshake.
+        Only controllers do, since only they run kubeadm's check of etcd's version, and each answer
+        costs a TLS handshake.
         """
         return self.gets_key and self.node_name() in self.controllers
 
-
-class EtcdArguments(TypedDict):
-    """The arguments of the fact `EtcdVersions`."""
-
-    servers: tuple[str, ...]
-    folder: str
-
-
-def etcd_arguments(settings: EtcdCertificatesSettings) -> EtcdArguments:
-    """Return the addresses of etcd's servers, and the folder with the client's certificate."""
-    servers = tuple(map(str, settings.storage_servers.values()))
-    return {"servers": servers, "folder": settings.etcd_certificates_dir}
+    @property
+    def etcd_servers(self) -> tuple[str, ...]:
+        """Return the addresses of etcd's servers, which are the storage servers."""
+        return tuple(map(str, self.storage_servers.values()))
 
 
 def reads(settings: EtcdCertificatesSettings) -> list[Read]:
-    """Return what `verify` reads: etcd's version, also on a node that has joined a cluster."""
-    if not settings.asks_etcd:
-        return []
-    return [Read.of(EtcdVersions, joined_too=True, **etcd_arguments(settings))]
+    """Return what `problems` will observe: etcd's version, also for a node that has joined."""
+    servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
+    read = Read.of(EtcdVersions, servers=servers, folder=folder, joined_too=True)
+    return [read] if settings.asks_etcd else []
 
 
 def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
-    """Say what is wrong with etcd's version, if it was asked."""
+    """Say which etcd servers are too old for kubeadm, if the current host asks them."""
     if settings.asks_etcd:
-        versions = observe(EtcdVersions, joined_too=True, **etcd_arguments(settings))
+        servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
+        versions = observe(EtcdVersions, servers=servers, folder=folder, joined_too=True)
         if misfit := etcd_misfit(settings.kubernetes_version, versions):
             yield misfit
 
@@ -89,8 +77,9 @@ def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     """Install etcd's client certificate, its key and the certificate of its CA.
 
-    Pair, chain, dates and usage are checked on this computer before any change, in a preview too.
-    The content of the key is never shown.
+    Certificate and key are checked on this computer before any change, also in a preview: whether
+    they belong together, were issued by the CA, are valid today and are for clients. The key's
+    content is never shown.
     """
     folder = settings.etcd_certificates_dir
     if not settings.gets_key:
@@ -122,6 +111,9 @@ def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
         ],
     )
     if settings.asks_etcd:
-        asked = etcd_arguments(settings)
-        version = settings.kubernetes_version
-        report_version(name="Look at etcd's version", kubernetes=version, **asked)
+        report_version(
+            name="Look at etcd's version",
+            kubernetes=settings.kubernetes_version,
+            servers=settings.etcd_servers,
+            folder=folder,
+        )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self
+from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import check_proxy_group
 from chaos_engine.deploys.site import ControllersSettings
+from chaos_engine.deploys.values import PlainFolder
 from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN, SCRIPT
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
-from chaos_engine.operations.engine.arguments import Folder, ImageName, LinkName, MacAddress
+from chaos_engine.operations.engine.arguments import ImageName, LinkName, MacAddress
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import Proxy, publish_copy, pull_image, run_haproxy, sealed
 from chaos_engine.operations.haproxy.container import CHECKSUM, CONFIG, OWN, UNDO, UNIT_FILE
@@ -43,77 +44,60 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         "pulled only where it is absent. With a digest, that image runs and no other, whatever the "
         "tag says. HAProxy 2.6 or newer, laid out as the official one",
     )
-    haproxy_dir: Folder = Field(
+    haproxy_dir: PlainFolder = Field(
         "/var/log/haproxy",
         description="folder on the node with a copy of HAProxy's configuration, to look at",
     )
-    haproxy_run_dir: Folder = Field(
+    haproxy_run_dir: PlainFolder = Field(
         "/var/log/haproxy/run",
         description="folder on the node where HAProxy's admin socket is looked for, a link to the "
         "one in /run that has it",
     )
-
-    @model_validator(mode="after")
-    def _mac_is_locally_administered(self) -> Self:
-        first = int(self.mac[:2], 16)
-        if first & 1 or not first & 2:
-            raise ValueError(
-                f"chaos_vip_mac: {self.mac} is not a unicast, locally administered address; its "
-                f"second digit has to be 2, 6, a or e: {first & 0xFC | 2:02x}{self.mac[2:]}"
-            )
-        return self
 
     @field_validator("vip_mac", mode="before")
     @classmethod
     def _in_lower_case(cls, address: object) -> object:
         return address.lower() if isinstance(address, str) else address
 
-    @model_validator(mode="after")
-    def _link_has_a_name_of_its_own(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say which values of the proxy do not go together, and whether it has no controllers."""
+        yield from super().conflicts()
+        first = int(self.mac[:2], 16)
+        if first & 1 or not first & 2:
+            yield (
+                f"chaos_vip_mac: {self.mac} is not a unicast, locally administered address; its "
+                f"second digit has to be 2, 6, a or e: {first & 0xFC | 2:02x}{self.mac[2:]}"
+            )
         if self.hairpin_link == self.parent_interface:
-            raise ValueError(
+            yield (
                 f"chaos_hairpin_link: {self.hairpin_link} is chaos_parent_interface; choose "
                 "another name"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _folders_are_apart(self) -> Self:
-        for key in ("haproxy_dir", "haproxy_run_dir"):
-            parts = getattr(self, key).split("/")
-            if "." in parts or ".." in parts:
-                raise ValueError(
-                    f"chaos_{key}: {getattr(self, key)}: give the folder itself, without . and .."
-                )
         if f"{self.haproxy_dir}/".startswith(f"{self.haproxy_run_dir}/"):
-            raise ValueError(
+            yield (
                 f"chaos_haproxy_run_dir: {self.haproxy_run_dir} becomes a link, and has "
                 f"chaos_haproxy_dir, {self.haproxy_dir}, in it; choose another folder"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _there_are_controllers(self) -> Self:
         if not self.controllers:
-            raise ValueError(
+            yield (
                 "chaos_controllers is empty, so the proxy would have nobody to ask; name the "
                 "controllers there"
             )
-        return self
 
     @property
     def mac(self) -> str:
         """Return the MAC address of the proxy's container, in lower case."""
         if self.vip_mac:
             return self.vip_mac
-        # As Docker itself made MAC addresses until version 28
+        # Docker made MAC addresses in this way until version 28
         return "02:42:" + ":".join(f"{octet:02x}" for octet in self.vip.packed)
 
     def servers(self, proxy: str) -> dict[str, IPv4Address]:
-        """Return the address by which the container reaches each controller, by its name.
+        """Return the address at which the container reaches each controller, by the node's name.
 
-        + proxy: the name of the node that the container is on. A macvlan link does not reach the
-          address of its parent. So a controller on that node is reached by the hairpin link
+        + proxy: the name of the node that runs the container. From its macvlan link the container
+          cannot reach the address of the parent interface. If that node is a controller, the
+          container reaches it at the address of the hairpin link
         """
         return {
             name: self.hairpin_address if name == proxy else self.nodes[name]
@@ -125,11 +109,11 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
 def haproxy(settings: HaproxySettings) -> None:
     """Balance the Kubernetes controllers behind an address of their own.
 
-    HAProxy asks each controller for ``/readyz``. Connections to one that fails are cut at once. All
-    others last as long as their clients want, through any change of the configuration.
+    HAProxy asks each controller for ``/readyz``, and closes all connections to a controller that
+    fails. It keeps all other connections, also when its configuration changes.
 
-    HAProxy does not depend on the log share. It runs with the configuration that the last deploy
-    left on the node's own disk. The share has a copy for people to read.
+    HAProxy does not depend on the log share. It reads its configuration from the node's own disk.
+    On the share there is a copy for people to read.
     """
     check_proxy_group()
     config = sealed(
@@ -189,7 +173,8 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # First: the script runs no other configuration, and a power cut may come between
+            # The first file, for a power cut between two of them: the script refuses to start
+            # HAProxy with another configuration than this one
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
             File(UNIT_FILE, unit),

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
-from pydantic import model_validator
-from typing_extensions import Self
-
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.site import (
-    CloudInitSettings,
-    EndpointSettings,
-    NodesSettings,
-    StorageSettings,
-    ipv4,
-)
+from chaos_engine.deploys.packages import PackagesSettings
+from chaos_engine.deploys.site import EndpointSettings, NodesSettings, StorageSettings, ipv4
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import DomainName, fits
 from chaos_engine.operations.hosts_file import UNDO, write_hosts_block
 
 
-class HostsFileSettings(NodesSettings, StorageSettings, EndpointSettings, CloudInitSettings):
+class HostsFileSettings(NodesSettings, EndpointSettings, StorageSettings):
     """Settings of `hosts_file`."""
 
-    @model_validator(mode="after")
-    def _names_have_one_address(self) -> Self:
-        for name in self.nodes.keys() & self.storage_servers.keys():
-            if self.nodes[name] != self.storage_servers[name]:
-                raise ValueError(
-                    f"chaos_storage_servers: {name} is {self.storage_servers[name]}, but "
-                    f"{self.nodes[name]} in chaos_nodes; give it one address"
+    def conflicts(self) -> Iterator[str]:
+        """Say which names have two addresses, and which machine has the API's name or address."""
+        yield from super().conflicts()
+        for name, address in self.storage_servers.items():
+            if self.nodes.get(name, address) != address:
+                yield (
+                    f"chaos_storage_servers: {name} is {address}, but {self.nodes[name]} in "
+                    "chaos_nodes; give it one address"
                 )
         machines = {**self.storage_servers, **self.nodes}
-        if self.vip is not None:
-            if self.vip_name in machines:
-                raise ValueError(
-                    f"chaos_vip_name: {self.vip_name} is a machine's name already; choose another"
+        if self.vip is not None and self.vip_name in machines:
+            yield f"chaos_vip_name: {self.vip_name} is a machine's name already; choose another"
+        for name, address in machines.items():
+            if address == self.vip:
+                yield (
+                    f"chaos_vip: {address} is the address of {name}; choose one that no machine has"
                 )
-            for name, address in machines.items():
-                if address == self.vip:
-                    raise ValueError(
-                        f"chaos_vip: {address} is the address of {name}; choose one that no "
-                        "machine has"
-                    )
-        return self
 
 
 @concern("Hosts file", HostsFileSettings, undo=UNDO)
@@ -55,20 +43,23 @@ def hosts_file(settings: HostsFileSettings) -> None:
     """
     host = current()[1]
     others = ((other.name, other.data.get("ssh_hostname")) for other in host.inventory)
+    # a role's settings tell whether the same run removes cloud-init
+    absent = settings.packages_absent if isinstance(settings, PackagesSettings) else ()
     write_hosts_block(
         name="Name the cluster's machines",
         addresses=addresses(settings, others),
-        rewritten=not settings.removes_cloud_init,
+        rewritten="cloud-init" not in absent,
     )
 
 
 def addresses(
     settings: HostsFileSettings, others: Iterable[tuple[str, object]] = ()
 ) -> dict[str, str]:
-    """Return the address of each name: a pure function.
+    """Return the address of each name for the hosts file: a pure function.
 
-    + others: name and ``ssh_hostname`` of each host of the inventory. A host that the settings do
-      not have is added if its ``ssh_hostname`` is an IPv4 address
+    + settings: they have the nodes, the storage servers and the address of the Kubernetes API
+    + others: name and ``ssh_hostname`` of each host of the inventory. A host that is not in the
+      settings is added if its ``ssh_hostname`` is an IPv4 address
     """
     found: dict[str, IPv4Address] = {**settings.nodes, **settings.storage_servers}
     if settings.vip is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
-from typing_extensions import Self
+from collections.abc import Iterator
+
+from pydantic import Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
@@ -25,24 +26,25 @@ class JournaldSettings(Settings):
         "8M", description="size at which one journal file is rotated, with a suffix K, M or G"
     )
 
-    @model_validator(mode="after")
-    def _a_file_fits(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say whether one file may become larger than all files together."""
+        yield from super().conflicts()
         if memory_bytes(self.journald_max_file_size) > memory_bytes(self.journald_max_use):
-            raise ValueError(
+            yield (
                 f"chaos_journald_max_file_size: {self.journald_max_file_size} is more than "
                 f"chaos_journald_max_use, {self.journald_max_use}, which is for all files; "
                 "make it smaller"
             )
-        return self
 
 
 @concern("Journal", JournaldSettings, health=[JOURNAL_IN_RAM])
 def journald(settings: JournaldSettings) -> None:
     """Keep the journal in RAM and forward it to syslog at every level.
 
-    journald opens its files before ``/var/log`` is mounted. So a persistent journal would go on
-    writing to the card below the mount (journald.conf(5), ``Storage=``). An old journal stays where
-    it is. Debian's own drop-in forwards too, but other distributions may have none.
+    journald opens its files before the log share is mounted on ``/var/log``. So a persistent
+    journal would still be written to the card, below the mount (journald.conf(5), ``Storage=``).
+    Files of an old journal stay on the card. Debian has a drop-in that forwards to syslog, but
+    other distributions may have none.
     """
     configure_journald(
         name="Keep the journal in RAM",

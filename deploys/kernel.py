@@ -30,9 +30,9 @@ class KernelSettings(Settings):
 
 @concern("Kernel", KernelSettings, health=[MEMORY_CONTROLLED], undo=UNDO)
 def kernel(settings: KernelSettings) -> None:
-    """Put the words on the kernel's command line, from the next boot on.
+    """Put the words on the kernel's command line. They take effect at the next boot.
 
-    Raspberry Pis boot with the memory controller off, and kubelet does not start without it.
-    `chaos_engine.deploys.reboot` does the reboot that makes the words effective.
+    Raspberry Pis boot with the memory controller off, and kubelet does not start without it. The
+    deploy `chaos_engine.deploys.reboot` reboots a node whose kernel runs without the words.
     """
     set_kernel_words(name="Edit the kernel's command line", wanted=settings.kernel_words)

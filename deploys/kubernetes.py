@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
-from pydantic import Field, model_validator
-from typing_extensions import Self
+from pydantic import Field
 
+from chaos_engine.deploys import site
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.rolling import RollingSettings
-from chaos_engine.deploys.settings import SettingsError, local_path, read_file, read_problem
-from chaos_engine.deploys.site import (
-    ContainerLogSettings,
-    EndpointSettings,
-    EtcdSettings,
-    StorageSettings,
-    VersionsSettings,
-)
+from chaos_engine.deploys.settings import SettingsError, local_path, read_setting
 from chaos_engine.deploys.values import LocalFileOrNone, Network
 from chaos_engine.facts import api_servers
 from chaos_engine.facts.kubernetes import KUBELET_ANSWERS
@@ -49,11 +43,10 @@ _SYSCTLS = {
 
 class KubernetesSettings(
     RollingSettings,
-    StorageSettings,
-    EndpointSettings,
-    EtcdSettings,
-    ContainerLogSettings,
-    VersionsSettings,
+    site.StorageSettings,
+    site.EtcdSettings,
+    site.ContainerLogSettings,
+    site.VersionsSettings,
 ):
     """Settings of `kubernetes`."""
 
@@ -74,34 +67,29 @@ class KubernetesSettings(
         None, description="addresses of the pods for kubeadm init, such as 10.244.0.0/16 (Flannel)"
     )
 
-    @model_validator(mode="after")
-    def _is_published(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say whether the version does not exist, and what is wrong with the pods' network."""
+        yield from super().conflicts()
         if not self.kubernetes_version.startswith("1.") or self._minor < OLDEST_PUBLISHED:
-            raise ValueError(
+            yield (
                 f"chaos_kubernetes_version: pkgs.k8s.io has no {self.kubernetes_version}; take "
                 f"1.{OLDEST_SUPPORTED} or newer"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _pods_are_apart(self) -> Self:
         pods = self.kubernetes_pod_network
         if pods is None:
-            return self
-        if pods.prefixlen > 24:
-            # kubeadm refuses it: each node gets a /24 of it
-            raise ValueError(
+            return
+        if pods.prefixlen > 24:  # kubeadm refuses such a network
+            yield (
                 f"chaos_kubernetes_pod_network: {pods} is too small: each node gets a /24 of it; "
                 "take 10.244.0.0/16"
             )
         machines = {**self.storage_servers, **self.nodes, "chaos_vip": self.vip}
         for name, address in machines.items():
             if address is not None and address in pods:
-                raise ValueError(
+                yield (
                     f"chaos_kubernetes_pod_network: {address} ({name}) is in {pods}, and could not "
                     "be reached by pods; take a network that is not in use, as 10.244.0.0/16"
                 )
-        return self
 
     @property
     def _minor(self) -> int:
@@ -115,7 +103,10 @@ class KubernetesSettings(
 
     @property
     def api_endpoint(self) -> str | None:
-        """Return where the Kubernetes API answers, as "k8s:6443", or ``None`` if it is unknown."""
+        """Return name and port of the Kubernetes API, as "k8s:6443", ``None`` if unknown.
+
+        Without a VIP that is the first controller's address.
+        """
         if self.vip is not None:
             return f"{self.vip_name}:{self.vip_port}"
         return f"{self.nodes[self.controllers[0]]}:6443" if self.controllers else None
@@ -130,8 +121,8 @@ class KubernetesSettings(
 def kubernetes(settings: KubernetesSettings) -> None:
     """Install kubelet, kubeadm and kubectl at one version, hold them there, and prepare to join.
 
-    The node does not join. The files `INIT` and `JOIN` are for kubeadm, and kubelet stays quiet
-    until somebody runs it.
+    The node does not join a cluster. For that, the user runs kubeadm with the file `INIT` or
+    `JOIN`. Until then kubelet is not started.
     """
     if settings._minor < OLDEST_SUPPORTED:
         warn(
@@ -163,8 +154,7 @@ def kubernetes(settings: KubernetesSettings) -> None:
         gates=gates,
         log_size=settings.docker_log_max_size,
     )
-    node = settings.node_name()
-    written, absent = configuration(settings, node)
+    written, absent = configuration(settings, settings.node_name())
     files.install(
         name="Configure kubeadm, crictl and kubelet's logs",
         files=written,
@@ -176,16 +166,15 @@ def kubernetes(settings: KubernetesSettings) -> None:
 def read_key(path: str) -> bytes:
     """Return the repository's key from a file on this computer, armoured or binary, as binary.
 
-    Raises `SettingsError` if it cannot be read, is no OpenPGP key or has expired.
+    Raises `SettingsError` if the file cannot be read, or if the key is no OpenPGP key or has
+    expired.
     """
     key = f"{current()[1].name}: chaos_kubernetes_key"
     file, wanted = local_path(path), "save the Release.key of the repository there"
+    data = read_setting(key, file, wanted)
     try:
-        data = read_file(file)
         data = dearmor(data) if data.lstrip().startswith(b"-----BEGIN") else data
         keys = parse_keys(data)
-    except OSError as error:
-        raise SettingsError(f"{key}: {file}: {read_problem(error)}; {wanted}") from None
     except ValueError as error:
         raise SettingsError(f"{key}: {file} is no OpenPGP public key: {error}; {wanted}") from None
     if all(one.expired(time.time()) for one in keys):
@@ -194,16 +183,16 @@ def read_key(path: str) -> bytes:
 
 
 def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], list[str]]:
-    """Return the files for kubeadm, crictl and kubelet's logs, and the paths to be absent.
+    """Return the files for kubeadm, crictl and kubelet's logs, and the paths of files to remove.
 
-    + node: the name by which the cluster knows the node
+    + node: the node's name in the cluster
     """
     crictl = File(
         "/etc/crictl.yaml",
         f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
     )
-    # kubelet makes this folder only when it starts. Without the share, RAM is mounted on /var/log,
-    # and would not have it
+    # kubelet makes this folder only when it starts. The folder would be missing when /var/log is
+    # mounted later, as RAM while the storage servers are away
     logs = File(
         "/etc/tmpfiles.d/chaos-engine-kubelet.conf",
         "# For kubelet's links to the logs of containers; written by chaos-engine\n"
@@ -239,7 +228,12 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:
-    """Return the shell command with which kubeadm checks its files, or "": it can since 1.26."""
+    """Return the shell command with which kubeadm checks its own files, "" for no check.
+
+    + paths: the files that are written
+
+    kubeadm has the command since 1.26.
+    """
     ours = [path for path in paths if path.startswith(FOLDER)]
     if settings._minor < 26 or not ours:
         return ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import Self
+from pydantic import BaseModel, ConfigDict, Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import SettingsError
@@ -27,7 +26,7 @@ PORTS = {"gluster": 24007, "nfs": 2049}
 
 
 class LogVolume(BaseModel):
-    """A node's Gluster volume, and the names of its servers in the order of asking."""
+    """A node's Gluster volume, and its servers, of which the node asks the first one first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,58 +64,54 @@ class LogMountSettings(NodesSettings, StorageSettings):
         description="folder on each NFS server that has a folder for each node, by its name",
     )
 
-    @model_validator(mode="after")
-    def _store_fits(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say which settings for NFS contradict ``log_store``, and which volumes are wrong."""
+        yield from super().conflicts()
         if self.log_store == "nfs" and not self.log_nfs_servers:
-            raise ValueError(
+            yield (
                 "chaos_log_nfs_servers is empty, so nobody serves /var/log by NFS; name the "
                 "servers there, with their addresses"
             )
         if self.log_nfs_servers and "log_store" not in self.model_fields_set:
-            raise ValueError(
+            yield (
                 "chaos_log_nfs_servers is set, but chaos_log_store is not, which is gluster then; "
                 'set chaos_log_store to "nfs", or to what it shall be'
             )
-        return self
-
-    @model_validator(mode="after")
-    def _volumes_fit(self) -> Self:
         owners: dict[str, str] = {}
         for node, entry in self.log_volumes.items():
             where = f"chaos_log_volumes[{node!r}]"
             if node not in self.nodes:
-                raise ValueError(f"{where}: {node} is not in chaos_nodes; add its address there")
+                yield f"{where}: {node} is not in chaos_nodes; add its address there"
             if entry.volume in owners:
-                raise ValueError(
+                yield (
                     f"{where}: {entry.volume} is the volume of {owners[entry.volume]} too; give "
                     "each node its own, their logs would mix"
                 )
             owners[entry.volume] = node
             for server in entry.servers:
                 if server not in self.storage_servers:
-                    raise ValueError(
+                    yield (
                         f"{where}: {server} is not in chaos_storage_servers; add its address there"
                     )
                 if entry.servers.count(server) > 1:
-                    raise ValueError(f"{where}: {server} is there twice; name each server once")
-        return self
+                    yield f"{where}: {server} is there twice; name each server once"
 
 
 @concern("Log share", LogMountSettings, health=[LOG_SHARE_WRITABLE], undo=UNDO)
 def log_mount(settings: LogMountSettings) -> None:
     """Mount the node's Gluster volume or NFS export, or RAM, on ``/var/log``, to spare the card.
 
-    RAM is mounted there too while the storage servers cannot be reached. Others can write the log
-    share. So it is mounted with ``nosuid,nodev,noexec``, and root follows no link on it.
+    While no storage server can be reached, RAM is mounted instead. Other machines can write to the
+    log share. So it is mounted with ``nosuid,nodev,noexec``, and root follows no link on it.
 
-    A service mounts it. A mount unit or a line in ``/etc/fstab`` would make the early boot wait for
-    the network, and would cause ordering cycles where NetworkManager runs.
+    A service does the mounting. A mount unit or a line in ``/etc/fstab`` would make the early boot
+    wait for the network, and would cause ordering cycles where NetworkManager runs.
     """
     store = settings.log_store
     volume, servers = "", tuple[str, ...]()
     if store == "gluster":
-        of_gluster = volume_of(settings, settings.node_name())
-        volume, servers = of_gluster.volume, of_gluster.servers
+        share = volume_of(settings, settings.node_name())
+        volume, servers = share.volume, share.servers
         if len(servers) == 1:
             warn(
                 f"only {servers[0]} serves the Gluster volume {volume}: while it is away, "
@@ -137,7 +132,9 @@ def log_mount(settings: LogMountSettings) -> None:
 def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -> list[File]:
     """Return the script that mounts a share or RAM, and the units that call it.
 
+    + store: what is mounted
     + volume: name of the Gluster volume, path of the NFS export, or "" for RAM
+    + servers: names or addresses of the share's servers, none for RAM
     + ram_size: most RAM for ``/var/log``, as "16M"
     """
     words = {"gluster": f"Gluster volume {volume}", "nfs": f"NFS export {volume}", "ram": ""}[store]
@@ -175,25 +172,33 @@ def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -
 
 
 def export_of(settings: LogMountSettings, name: str) -> tuple[str, tuple[str, ...]]:
-    """Return a node's NFS export, and the addresses of its servers in the order of asking.
+    """Return the path of a node's NFS export, and the addresses of its servers.
 
-    + name: the name by which the cluster knows the node
+    + name: the node's name in the cluster
     """
     servers = tuple(map(str, settings.log_nfs_servers.values()))
+    return f"{settings.log_nfs_folder}/{name}", _own_first(settings, name, servers)
+
+
+def _own_first(settings: LogMountSettings, name: str, servers: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the servers in the order in which a node asks them. Nodes begin with different ones.
+
+    + name: the node's name in the cluster
+    """
     first = list(settings.nodes).index(name) % len(servers) if name in settings.nodes else 0
-    return f"{settings.log_nfs_folder}/{name}", servers[first:] + servers[:first]
+    return servers[first:] + servers[:first]
 
 
 def volume_of(settings: LogMountSettings, name: str) -> LogVolume:
-    """Return a node's volume.
+    """Return a node's Gluster volume.
 
-    + name: the name by which the cluster knows the node
+    + name: the node's name in the cluster
 
-    Raises `SettingsError` if the node has none.
+    Raises `SettingsError` if the node has no volume.
     """
+    if name in settings.log_volumes:
+        return settings.log_volumes[name]
     if settings.log_volumes:
-        if name in settings.log_volumes:
-            return settings.log_volumes[name]
         known = ", ".join(settings.log_volumes)
         raise SettingsError(
             f"{name}: chaos_log_volumes has no Gluster volume for it, only for {known}; add "
@@ -210,5 +215,4 @@ def volume_of(settings: LogMountSettings, name: str) -> LogVolume:
             f"{name}: chaos_storage_servers is empty, so nobody serves the Gluster volume {name}; "
             "name the Gluster servers there, with their addresses"
         )
-    first = list(settings.nodes).index(name) % len(servers)
-    return LogVolume(volume=name, servers=servers[first:] + servers[:first])
+    return LogVolume(volume=name, servers=_own_first(settings, name, servers))

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from typing_extensions import Self, override
 
+from chaos_engine.deploys import site
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.proxy_group import check_proxy_group
-from chaos_engine.deploys.site import (
-    LOG_SERVER,
-    EndpointSettings,
-    LanSettings,
-    NodesSettings,
-    StorageSettings,
-)
 from chaos_engine.deploys.values import MachineAddress, MachineAddressOrNone
 from chaos_engine.operations.engine.arguments import DockerName
 from chaos_engine.operations.macvlan_network import Macvlan, create_network
 
 
-class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, EndpointSettings):
+class MacvlanNetworkSettings(
+    site.NodesSettings, site.EndpointSettings, site.StorageSettings, site.LanSettings
+):
     """Settings of `macvlan_network`."""
 
     vip: MachineAddress = Field(
@@ -34,7 +29,7 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
         "free, and outside of the router's DHCP range"
     )
     log_server: MachineAddressOrNone = Field(  # type: ignore[assignment]
-        "none", description=LOG_SERVER
+        "none", description=site.LOG_SERVER
     )
     macvlan_network: DockerName = Field(
         "lb-network",
@@ -46,51 +41,36 @@ class MacvlanNetworkSettings(NodesSettings, StorageSettings, LanSettings, Endpoi
     def resolve(cls, given: Mapping[str, Any] | None = None, by: str = "") -> Self:
         """Return the current host's settings.
 
-        Raises `SettingsError` for a host that is not the proxy before it does for missing settings.
+        Raises `SettingsError` for a host that is not the proxy. Such a host often lacks settings of
+        the proxy too, but that is not its problem.
         """
         check_proxy_group()
         return super().resolve(given, by)
 
-    @property
-    def network(self) -> Macvlan:
-        """Return the Docker network that these settings want."""
-        return Macvlan(
-            name=self.macvlan_network,
-            parent=self.parent_interface,
-            subnet=self.lan_subnet,
-            gateway=self.lan_gateway,
-            vip=self.vip,
-            hairpin=self.hairpin_address,
-        )
-
-    @model_validator(mode="after")
-    def _addresses_are_free(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say which addresses are outside of the LAN, and which are not free for the proxy."""
+        yield from super().conflicts()
         own = {"chaos_vip": self.vip, "chaos_hairpin_address": self.hairpin_address}
         for key, address in {**own, "chaos_lan_gateway": self.lan_gateway}.items():
             if address not in self.lan_subnet:
-                raise ValueError(
+                yield (
                     f"{key}: {address} is not in chaos_lan_subnet {self.lan_subnet}; all machines "
                     "of the LAN are"
                 )
+        machines = [*self.nodes.items(), *self.storage_servers.items()]
+        owners = [
+            ("the subnet's own address", self.lan_subnet.network_address),
+            ("the subnet's broadcast address", self.lan_subnet.broadcast_address),
+            ("chaos_lan_gateway", self.lan_gateway),
+            ("chaos_log_server", self.log_server),
+            *((f"the address of {name}", address) for name, address in machines),
+        ]
         for key, address in own.items():
-            for owner, owned in self._owners():
-                if address == owned and owner != key:
-                    raise ValueError(f"{key}: {address} is {owner}; choose a free address")
-        return self
-
-    def _owners(self) -> Iterator[tuple[str, IPv4Address]]:
-        """Yield the owner, in words, and the address, for each address that is in use."""
-        yield "the subnet's own address", self.lan_subnet.network_address
-        yield "the subnet's broadcast address", self.lan_subnet.broadcast_address
-        yield "chaos_lan_gateway", self.lan_gateway
-        if self.log_server is not None:
-            yield "chaos_log_server", self.log_server
-        for name, address in self.nodes.items():
-            yield f"the address of {name}", address
-        for name, address in self.storage_servers.items():
-            yield f"the address of {name}", address
-        yield "chaos_vip", self.vip
-        yield "chaos_hairpin_address", self.hairpin_address
+            for owner, owned in owners:
+                if address == owned:
+                    yield f"{key}: {address} is {owner}; choose a free address"
+        if self.vip == self.hairpin_address:
+            yield f"chaos_vip: {self.vip} is chaos_hairpin_address; choose a free address"
 
 
 @concern("Proxy network", MacvlanNetworkSettings)
@@ -102,7 +82,14 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
     check_proxy_group()
     create_network(
         name="Create the proxy's network",
-        wanted=settings.network,
+        wanted=Macvlan(
+            name=settings.macvlan_network,
+            parent=settings.parent_interface,
+            subnet=settings.lan_subnet,
+            gateway=settings.lan_gateway,
+            vip=settings.vip,
+            hairpin=settings.hairpin_address,
+        ),
         # In the role proxy, HAProxy comes after it
         last=type(settings) is MacvlanNetworkSettings,
     )

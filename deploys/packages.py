@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pydantic import Field, field_validator
-from typing_extensions import override
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.site import CloudInitSettings
+from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import PackageName
 from chaos_engine.operations.packages import NEEDED, remove_packages
 from chaos_engine.operations.packages.packages import UNDO
 
 
-class PackagesSettings(CloudInitSettings):
+class PackagesSettings(Settings):
     """Settings of `packages`."""
 
     packages_absent: tuple[PackageName, ...] = Field(
@@ -29,11 +28,6 @@ class PackagesSettings(CloudInitSettings):
         description="names of packages to remove and to keep out",
     )
 
-    @property
-    @override
-    def removes_cloud_init(self) -> bool:
-        return "cloud-init" in self.packages_absent
-
     @field_validator("packages_absent")
     @classmethod
     def _not_needed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,8 +40,8 @@ class PackagesSettings(CloudInitSettings):
 def packages(settings: PackagesSettings) -> None:
     """Remove what a work node does not need, and keep it out.
 
-    apparmor stays unless a site removes it: it protects and writes nothing. Without
-    unattended-upgrades, the operator has to install security updates.
+    Without unattended-upgrades, the operator has to install security updates. apparmor is not in
+    the default list, since it protects the node and writes nothing to the card.
     """
     host = current()[1]
     connected_to = str(host.data.get("ssh_hostname") or host.name)

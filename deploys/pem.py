@@ -2,21 +2,22 @@
 
 The rules are those of https://pkg.go.dev/encoding/pem, stricter than OpenSSL's and Python's:
 
-- ``-----BEGIN `` begins the file or a line: a byte order mark or a blank before it hides the block;
-- after the type stand five dashes and nothing but blanks; the first ``-----END `` line after it is
-  of the same form, with the same type;
-- lines with a colon at the head of a block are headers; base64 follows, in which blanks and ends of
-  lines are ignored;
-- text between blocks is skipped, and so is a block that breaks these rules.
+- ``-----BEGIN `` begins the file or a line. A byte order mark or a blank before it hides the block.
+- Five dashes follow the type, and after them the line has only blanks. The next ``-----END `` line
+  has the same form and the same type.
+- Lines with a colon at the beginning of a block are headers. Base64 follows, in which blanks and
+  ends of lines are ignored.
+- Go skips text between blocks, and blocks that break these rules.
 
-Go uses the blocks like this:
+Go programs use the blocks like this:
 
-- A client's certificates are the blocks of type ``CERTIFICATE``. Its key is the first block whose
-  type ends with ``PRIVATE KEY`` (crypto/tls, X509KeyPair).
-- etcd's client, and so the API server, takes each block in a file of authorities for a certificate,
-  whatever its type. It gives up at the first that is none. If there is no block, it trusts nobody
-  and reports nothing (etcd, ``client/pkg/tlsutil``, NewCertPool).
-- Other programs skip blocks of another type or with headers (crypto/x509, AppendCertsFromPEM).
+- A client's certificates are the blocks of type ``CERTIFICATE``. The client's key is the first
+  block whose type ends with ``PRIVATE KEY`` (crypto/tls, X509KeyPair).
+- etcd's client, and so the API server, reads each block in a CA's file as a certificate, whatever
+  its type. It refuses the file if one block is no certificate. If the file has no block, it trusts
+  nobody and reports nothing (etcd, ``client/pkg/tlsutil``, NewCertPool).
+- Other programs skip blocks in a CA's file that have another type or headers (crypto/x509,
+  AppendCertsFromPEM).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from dataclasses import dataclass, field
 
 _BEGIN = re.compile(rb"^-----BEGIN ([^\n]*)", re.MULTILINE)
 _END = re.compile(rb"^-----END ([^\n]*)", re.MULTILINE)
-# Python's own check lets more = pass than Go's
+# Python's own check accepts more = than Go's does
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _HEADERS = re.compile(rb"(?:[^\n:]*:[^\n]*(?:\n|\Z))*")
 
@@ -49,17 +50,17 @@ class Block:
 
     @property
     def is_certificate(self) -> bool:
-        """Tell whether Go takes a client's certificate from it."""
+        """Tell whether Go reads the block as a client's certificate."""
         return self.kind == "CERTIFICATE"
 
     @property
     def is_authority(self) -> bool:
-        """Tell whether every Go program takes it for the certificate of an authority."""
-        return self.kind == "CERTIFICATE" and not self.headers
+        """Tell whether every Go program reads the block as a CA's certificate."""
+        return self.is_certificate and not self.headers
 
     @property
     def is_key(self) -> bool:
-        """Tell whether Go takes a private key from it."""
+        """Tell whether Go reads the block as a private key."""
         return self.kind == "PRIVATE KEY" or self.kind.endswith(" PRIVATE KEY")
 
 
@@ -84,14 +85,15 @@ def blocks(data: bytes) -> Iterator[Block]:
 
 
 def _type(line: bytes, ended: bool = True) -> bytes | None:
-    """Return the type before the five dashes at the end of a line, ``None`` without the dashes.
+    """Return the type that a line names, ``None`` if the line does not end with five dashes.
 
-    + ended: whether a line feed follows; a carriage return belongs to the line's end only then
+    + line: the line behind "-----BEGIN " or "-----END "
+    + ended: whether a line feed follows. Only then Go ignores a carriage return at the line's end
     """
     line = (line.removesuffix(b"\r") if ended else line).rstrip(b" \t")
     return line[:-5] if line.endswith(b"-----") else None
 
 
 def byte_order_mark(data: bytes) -> str:
-    """Return the byte order mark that a file begins with, in words, or ""."""
+    """Name the byte order mark at the beginning of a file, "" if there is none."""
     return next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")

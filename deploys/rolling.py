@@ -11,7 +11,7 @@ import gevent  # type: ignore[import-untyped]
 import yaml
 from pydantic import Field
 
-from chaos_engine.deploys.settings import SettingsError, local_path, read_file, read_problem
+from chaos_engine.deploys.settings import SettingsError, local_path, read_setting
 from chaos_engine.deploys.site import ControllersSettings, EndpointSettings
 from chaos_engine.deploys.values import LocalFileOrNone, Number
 from chaos_engine.facts.observe import current
@@ -20,11 +20,11 @@ from chaos_engine.operations.rolling.gate import Lane
 from chaos_engine.operations.rolling.kubectl import PROGRAM, Kubectl
 
 RESOLVE_SECONDS = 5
-"""A name counts as unknown if no name server has answered after so many seconds."""
+"""How long this computer's name servers have to answer; after that a name counts as unknown."""
 
 
 class RollingSettings(ControllersSettings, EndpointSettings):
-    """Settings of every concern that restarts nodes of a cluster."""
+    """Settings of every concern that restarts nodes of a cluster, or their services."""
 
     rolling_batch: Number = Field(
         1,
@@ -43,54 +43,46 @@ class RollingSettings(ControllersSettings, EndpointSettings):
     )
 
     def rolling(self) -> Rolling:
-        """Return how the current host waits for its turn and is drained.
+        """Return how the current host has to wait for its turn, and how it is drained.
 
         Raises `SettingsError` if the kubeconfig or kubectl is missing, or the kubeconfig is wrong.
         """
         host = current()[1]
-        # Without a cluster, the host may be missing in chaos_nodes
+        # Without controllers and kubeconfig, the host may be missing in chaos_nodes
         node = self.node_name() if self.controllers or self.kubeconfig else ""
         lane: Lane = ""
         if "proxy" in host.groups:
             lane = "proxy"
         elif node in self.controllers:
             lane = "controller"
+        others = {name: str(self.nodes[name]) for name in self.controllers if name != node}
         return Rolling(
             lane=lane,
             batch=self.rolling_batch,
             kubectl=self._kubectl() if self.kubeconfig else None,
             node=node,
-            controllers={name: str(self.nodes[name]) for name in self.controllers if name != node}
-            if lane
-            else {},
+            controllers=others if lane else {},
             controller=node in self.controllers,
             drain_seconds=self.drain_timeout,
         )
 
     def _kubectl(self) -> Kubectl:
         key, path = f"{current()[1].name}: chaos_kubeconfig", local_path(self.kubeconfig)
+        admin = "/etc/kubernetes/admin.conf"
+        fix = f"copy {admin} of a controller to there, for yourself only (chmod 600)"
         try:
-            server = kubeconfig_server(read_file(path))
+            name, port = kubeconfig_server(read_setting(key, path, fix))
         except ValueError as error:
-            raise SettingsError(
-                f"{key}: {path} is no kubeconfig: {error}; copy /etc/kubernetes/admin.conf of a "
-                "controller to there, for yourself only (chmod 600)"
-            ) from None
-        except OSError as error:
-            raise SettingsError(
-                f"{key}: {path}: {read_problem(error)}; copy /etc/kubernetes/admin.conf of a "
-                "controller to there, for yourself only (chmod 600)"
-            ) from None
+            raise SettingsError(f"{key}: {path} is no kubeconfig: {error}; {fix}") from None
         if shutil.which(PROGRAM) is None:
             raise SettingsError(
                 f"{key} is set, and this computer has no {PROGRAM}: install it "
                 "(kubernetes.io/docs/tasks/tools), or leave chaos_kubeconfig empty"
             )
-        name, port = server
         if is_known(name):
             return Kubectl(str(path))
         if name == self.vip_name and self.vip is not None:
-            # kubeadm writes the name. The API's certificate has the address too
+            # kubeadm writes this name into the file. The API's certificate has the address too
             return Kubectl(str(path), server=f"https://{self.vip}:{port}")
         raise SettingsError(
             f"{key}: {path} names the server {name}, and this computer knows no address of that "
@@ -102,7 +94,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
 def kubeconfig_server(data: bytes) -> tuple[str, int]:
     """Return the host and port of the API server of a kubeconfig's current context.
 
-    Raises ``ValueError`` that says why there is none.
+    Raises ``ValueError`` with the reason if the kubeconfig names no such server.
     """
     try:
         config = yaml.safe_load(data)
@@ -124,7 +116,7 @@ def kubeconfig_server(data: bytes) -> tuple[str, int]:
 
 @cache
 def is_known(name: str) -> bool:
-    """Tell whether this computer finds an address for a name. An address counts as known."""
+    """Tell whether this computer finds the address of a name. `name` may be an address itself."""
     try:
         with gevent.Timeout(RESOLVE_SECONDS):
             socket.getaddrinfo(name, None)

@@ -1,21 +1,23 @@
 """Read and check settings: flat keys of ``host.data`` that begin with ``chaos_``.
 
 A concern's model declares the field ``docker_log_max_size``, and its users write
-``chaos_docker_log_max_size`` in their inventory, group data or ``--data``. A role's model inherits
-from the models of its concerns. So a role resolves its settings once and hands them to all of them.
+``chaos_docker_log_max_size`` in their inventory, group data or ``--data``. The model of a role
+inherits from the models of its concerns. So a role makes its model once and hands it to all of
+them.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pyinfra.api.exceptions import PyinfraError
+from typing_extensions import Self
 
 from chaos_engine.facts.observe import current
 from chaos_engine.facts.observe.host import PREFIX
@@ -28,10 +30,10 @@ S = TypeVar("S", bound="Settings")
 
 
 class SettingsError(PyinfraError):
-    """An error in a setting, in the inventory or in a file on this computer.
+    """A mistake in a setting, in the inventory or in a file on this computer, or several mistakes.
 
-    It stops the run before any change. Each of its lines names the host or group, the key, the
-    value and what to do.
+    It stops the run before any change. Each line is one mistake. It names the host or group, the
+    key, the value and what to do.
     """
 
     def __init__(self, *lines: str) -> None:
@@ -39,13 +41,13 @@ class SettingsError(PyinfraError):
         self.set_lines(*lines)
 
     def set_lines(self, *lines: str) -> None:
-        """Replace its lines: all hosts share one error, whose lines grow with each of them."""
+        """Replace the lines: all hosts of a run share one error, and each adds its mistakes."""
         self.lines = lines
         self.args = ("\n    ".join(lines),)
 
 
 class InvalidSettings(SettingsError, ValueError):
-    """An error in the values that a model was made with: `mistakes`, as pydantic found them."""
+    """Mistakes in the values of a model. The attribute `mistakes` has them as pydantic's error."""
 
     def __init__(self, *lines: str, mistakes: ValidationError) -> None:
         super().__init__(*lines)
@@ -54,9 +56,9 @@ class InvalidSettings(SettingsError, ValueError):
 
 @contextmanager
 def collecting(found: list[str]) -> Iterator[None]:
-    """Add the lines of a `SettingsError` to a list and go on, so that all mistakes are found.
+    """Catch a `SettingsError` and add its lines to a list, so that the caller finds all mistakes.
 
-    + found: the list. If it has lines in the end, the caller raises one `SettingsError` with all
+    + found: the list. If it has lines in the end, the caller raises one `SettingsError` with them
     """
     try:
         yield
@@ -65,9 +67,10 @@ def collecting(found: list[str]) -> Iterator[None]:
 
 
 def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the lines of several hosts, equal ones once: a pure function.
+    """Return the lines of several hosts, each different line once: a pure function.
 
-    + mistakes: lines by host; most begin with the host's name
+    + mistakes: lines by host. Lines that differ only in the host's name at their beginning are
+      equal
 
     **Example:** ``merge_lines({"pi1": ["pi1: no key"], "pi2": ["pi2: no key"]})`` is
     ``["pi1 and 1 more: no key"]``
@@ -86,15 +89,31 @@ def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
 class Settings(BaseModel):
     """The base of all settings models.
 
-    Every field has a description. The table in the documentation is made of them.
+    Every field has a description, for messages and for the table in docs/settings.md.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    def conflicts(self) -> Iterator[str]:
+        """Say which values do not go together, though each by itself is right.
+
+        A model that knows such conflicts overrides this method, and yields those of its bases too.
+        """
+        yield from ()
+
+    @model_validator(mode="after")
+    def _values_go_together(self) -> Self:
+        if found := list(dict.fromkeys(self.conflicts())):
+            raise ValueError("\n".join(found))
+        return self
+
     if not TYPE_CHECKING:  # type checkers know the fields
 
         def __init__(self, **fields: Any) -> None:
-            """Check the values. Raise `InvalidSettings`: pydantic's error would be a traceback."""
+            """Check the values.
+
+            Raises `InvalidSettings`: for pydantic's own error, pyinfra would print a traceback.
+            """
             try:
                 super().__init__(**fields)
             except ValidationError as error:
@@ -102,27 +121,22 @@ class Settings(BaseModel):
                 raise InvalidSettings(*lines, mistakes=error) from None
 
     @classmethod
-    def suggestion(cls, name: str) -> str:
-        """Return "; did you mean ...?" for a name that no field has, "" if none is similar."""
-        near = difflib.get_close_matches(name.removeprefix(PREFIX), cls.model_fields, 1, 0.5)
-        return f"; did you mean {near[0]}?" if near else ""
-
-    @classmethod
     def resolve(cls: type[S], given: Mapping[str, Any] | None = None, by: str = "") -> S:
-        """Return the current host's settings: the given ones, and the others from its data.
+        """Return the current host's settings: the given ones, and the others from ``host.data``.
 
         + given: values by the names of fields
-        + by: the name of the deploy that was called with them
+        + by: the name of the deploy that was called with `given`, for messages
 
         Raises `SettingsError` for a wrong value, for a ``chaos_`` key that no model has, and for a
-        given name that this model does not have.
+        name in `given` that this model does not have.
         """
         host, given = current()[1], dict(given or {})
         lines = list(wrong_names(host))
         for name in given.keys() - cls.model_fields.keys():
-            lines.append(f"{host.name}: {by} has no setting {name}{cls.suggestion(name)}")
+            hint = did_you_mean(name, cls.model_fields)
+            lines.append(f"{host.name}: {by} has no setting {name}{hint}")
             del given[name]
-        # None counts as set, so that somebody who means an empty list is told
+        # None counts as a value and is refused: its user may have meant an empty list
         found = {
             name: getattr(host.data, PREFIX + name)
             for name in cls.model_fields
@@ -143,34 +157,41 @@ class Settings(BaseModel):
         return settings
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean NAME?" with the known name most like `name`, "" if none is like it."""
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), known, 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def describe(
     model: type[Settings],
     error: ValidationError,
     where: Callable[[str], str],
     host: str = "",
 ) -> Iterator[str]:
-    """Yield a line for each mistake: source, key, value, what is wrong, what is wanted.
+    """Yield a line for each mistake: its source, key and value, the problem, and what is wanted.
 
-    + where: returns the source of a field's value and its key there, from the field's name
+    + model: the model that was made
+    + error: pydantic's mistakes
+    + where: function of a field's name that returns the source and the key of the field's value
     + host: the host's name, "" if the settings are for no host
     """
     for mistake in error.errors(include_url=False, include_context=False):
         message = mistake["msg"].removeprefix("Value error, ")
         if not mistake["loc"]:
-            yield f"{host or model.__name__}: {message}"
+            yield from (f"{host or model.__name__}: {line}" for line in message.split("\n"))
             continue
         name = str(mistake["loc"][0])
         if name not in model.model_fields:
-            yield f"{model.__name__} has no setting {name}{model.suggestion(name)}"
+            hint = did_you_mean(name, model.model_fields)
+            yield f"{model.__name__} has no setting {name}{hint}"
             continue
         place, wanted = where(name), model.model_fields[name].description
         within = "".join(f"[{part!r}]" for part in mistake["loc"][1:] if part != "[key]")
-        if mistake["type"] == "missing" and within:
-            yield f"{place}{within} is missing; wanted: {wanted}"
-        elif mistake["type"] == "missing" and host:
+        if mistake["type"] == "missing" and host and not within:
             yield f"{host}: {PREFIX}{name} is not set; put it into group_data/: {wanted}"
         elif mistake["type"] == "missing":
-            yield f"{place} is missing; wanted: {wanted}"
+            yield f"{place}{within} is missing; wanted: {wanted}"
         else:
             message = _WORDS.get(mistake["type"], message)
             if mistake["input"] is None:
@@ -180,7 +201,6 @@ def describe(
             yield f"{place}{within} = {shown(mistake['input'])}: {message}; wanted: {wanted}"
 
 
-# Replaces messages of pydantic that speak of Python's types
 _WORDS = {
     "string_type": "it has to be text, in quotes",
     "tuple_type": 'it has to be a list, as ["a", "b"], also if it has one element',
@@ -194,17 +214,21 @@ _WORDS = {
     "too_short": "it is empty",
     "extra_forbidden": "there is no such key",
 }
+"""Messages in place of pydantic's, which speak of Python's types, by the type of mistake."""
 
 
 def shown(value: object) -> str:
-    """Return a value as text to print: shortened, and a private key is not shown."""
+    """Return a value as text to print: at most 120 characters, and never a private key."""
     if "PRIVATE KEY" in repr(value):
         return "(a private key, not shown)"
     return arguments.shown(value, 120)
 
 
 def origin(host: Host, key: str) -> str:
-    """Say where the value of `key` comes from, so that a person finds it."""
+    """Say where a value of host data comes from, as "pi1, group workers".
+
+    + key: name of the value
+    """
     inventory: Any = host.inventory
     if key in inventory.get_override_data():
         return f"{host.name}, --data"
@@ -221,8 +245,8 @@ def origin(host: Host, key: str) -> str:
 def wrong_names(host: Host) -> Iterator[str]:
     """Yield a line for each wrong name in a host's data.
 
-    That is a ``chaos_`` key that no settings model has, a misspelt ``chaos_``, or the data of a
-    misspelt group, which no host would get.
+    A wrong name is a ``chaos_`` key that no settings model has, a key with a misspelt ``chaos_``,
+    or a group without hosts that has settings and is named almost like a group with hosts.
     """
     inventory: Any = host.inventory
     layers: list[Mapping[str, Any]] = [
@@ -247,9 +271,9 @@ def wrong_names(host: Host) -> Iterator[str]:
 def key_problem(key: str, known: Collection[str]) -> str:
     """Say what is wrong with a key of host data: a pure function.
 
-    + known: all keys of this package's settings
+    + known: all keys of settings
 
-    Returns "" for a known key, and for one that has nothing to do with this package.
+    Returns "" for a known key, and for a key that does not look like a setting of this package.
     """
     if key in known:
         return ""
@@ -268,22 +292,43 @@ def key_problem(key: str, known: Collection[str]) -> str:
 @cache
 def known_keys() -> frozenset[str]:
     """Return the keys of all settings models, those of other packages' concerns too."""
-    return frozenset(PREFIX + name for model in _models() for name in model.model_fields)
+    return frozenset(PREFIX + name for model in _below(Settings) for name in model.model_fields)
 
 
 def all_models() -> list[type[Settings]]:
-    """Return every settings model of this package, in the order in which they were declared."""
-    return [model for model in _models() if model.__module__.startswith("chaos_engine.")]
+    """Return every settings model of this package, each once."""
+    models = dict.fromkeys(_below(Settings))
+    return [model for model in models if model.__module__.startswith("chaos_engine.")]
 
 
-def _models() -> list[type[Settings]]:
-    # Importing this module imports the package first, and so every deploy with its model
-    def below(model: type[Settings]) -> Iterator[type[Settings]]:
-        for child in model.__subclasses__():
-            yield child
-            yield from below(child)
+def _below(model: type[Settings]) -> Iterator[type[Settings]]:
+    """Yield the models that inherit from a model; some come several times.
 
-    return list(dict.fromkeys(below(Settings)))
+    None is missing: to import this module, Python imports the package and so every deploy.
+    """
+    for child in model.__subclasses__():
+        yield child
+        yield from _below(child)
+
+
+def read_setting(key: str, path: Path, fix: str) -> bytes:
+    """Return the content of a file on this computer that a setting names.
+
+    + key: how the error begins: the setting's name, or the host's name and the setting's
+    + path: as `local_path` returns it
+    + fix: what to do if the file cannot be read
+
+    Raises `SettingsError` if the file cannot be read or is larger than 1 MiB.
+    """
+    try:
+        return read_file(path)
+    except FileNotFoundError:
+        problem = "there is no such file"
+    except IsADirectoryError:
+        problem = "that is a folder, not a file"
+    except OSError as error:
+        problem = f"it cannot be read: {error.strerror or error}"
+    raise SettingsError(f"{key}: {path}: {problem}; {fix}")
 
 
 def read_file(path: Path, limit: int = 1 << 20) -> bytes:
@@ -293,10 +338,8 @@ def read_file(path: Path, limit: int = 1 << 20) -> bytes:
     + limit: most bytes, 1 MiB by default; a certificate, key or list of checksums has a few
       thousand
 
-    Raises ``OSError`` if it cannot be read or is larger. A larger file is not what its setting is
-    for, and would be held in memory and sent to nodes. `read_problem` puts the error into words.
-
-    **Example:** ``read_file(local_path("files/ca.crt"))``
+    Raises ``OSError`` if the file cannot be read or is larger. Without the limit, a setting that
+    names a wrong, large file would have that file held in memory and sent to nodes.
     """
     with path.open("rb") as file:
         data = file.read(limit + 1)
@@ -306,18 +349,9 @@ def read_file(path: Path, limit: int = 1 << 20) -> bytes:
     return data
 
 
-def read_problem(error: OSError) -> str:
-    """Say why a file on this computer could not be read. What to do is left to the caller."""
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, IsADirectoryError):
-        return "that is a folder, not a file"
-    return f"it cannot be read: {error.strerror or error}"
-
-
 def local_path(path: str | Path) -> Path:
     """Return the path of a file on this computer.
 
-    + path: relative to the folder that pyinfra runs in, as in pyinfra's own operations, or absolute
+    + path: absolute, or relative to the folder that pyinfra runs in
     """
     return Path(current()[0].cwd or ".") / path

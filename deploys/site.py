@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address
 from typing import Literal
 
-from pydantic import Field, model_validator
-from typing_extensions import Self
+from pydantic import Field
 
+from chaos_engine.deploys import values
 from chaos_engine.deploys.settings import Settings, SettingsError
-from chaos_engine.deploys.values import (
-    LastingFolder,
-    MachineAddress,
-    MachineAddressOrNone,
-    Network,
-    Number,
-)
+from chaos_engine.deploys.values import MachineAddress
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import HostName, LinkName, LogSize, Version
 
@@ -33,34 +27,35 @@ class NodesSettings(Settings):
         {}, description="address of each node by its name, as the nodes shall know each other"
     )
 
-    @model_validator(mode="after")
-    def _addresses_differ(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say which nodes have the same address."""
+        yield from super().conflicts()
         seen: dict[IPv4Address, str] = {}
         for name, address in self.nodes.items():
             if address in seen:
-                raise ValueError(
+                yield (
                     f"chaos_nodes: {name} and {seen[address]} have the same address {address}; "
                     "give each node its own"
                 )
             seen[address] = name
-        return self
 
     def node_name(self) -> str:
-        """Return the name by which the cluster knows the current host, see `node_name`."""
+        """Return the current host's name in the cluster, see the function `node_name`."""
         host = current()[1]
         return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)
 
 
 def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address]) -> str:
-    """Return the name by which the cluster knows a host of the inventory.
+    """Return the name that a host of the inventory has in the cluster.
 
     + name: the host's name in the inventory
-    + ssh_hostname: the host's address, if the inventory has one
-    + nodes: address of each node by its name
+    + ssh_hostname: the host's address in the inventory, ``None`` for none
+    + nodes: address of each node by its name in the cluster
 
-    That is the first label of `name` if `nodes` has it, else the name of the node with the host's
-    address, else the first label. Raises `SettingsError` if `nodes` is not empty, does not have
-    the host, and the inventory has no IPv4 address of it as ``ssh_hostname``.
+    The name is the part of `name` before the first dot if `nodes` has that, else the name of the
+    node with the host's address, else the part before the first dot. An address as `name` has no
+    such part, and gives "". Raises `SettingsError` if `nodes` is not empty, does not have the host,
+    and `ssh_hostname` is no IPv4 address.
     """
     addresses = [a for a in (ipv4(name), ipv4(ssh_hostname)) if a]
     # pyinfra names the hosts of connectors other than ssh @connector/name
@@ -80,7 +75,7 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
 
 
 def ipv4(text: object) -> IPv4Address | None:
-    """Return a text as an IPv4 address, ``None`` if it is none."""
+    """Return a text as an IPv4 address, ``None`` for any other text."""
     try:
         return IPv4Address(str(text))
     except AddressValueError:
@@ -98,16 +93,7 @@ class StorageSettings(Settings):
 class LogServerSettings(Settings):
     """Settings about the syslog server."""
 
-    log_server: MachineAddressOrNone = Field(description=LOG_SERVER)
-
-
-class CloudInitSettings(Settings):
-    """Settings about cloud-init, which may rewrite files of the system at each boot."""
-
-    @property
-    def removes_cloud_init(self) -> bool:
-        """Tell whether the same run removes cloud-init."""
-        return False
+    log_server: values.MachineAddressOrNone = Field(description=LOG_SERVER)
 
 
 class ControllersSettings(NodesSettings):
@@ -117,16 +103,14 @@ class ControllersSettings(NodesSettings):
         (), description="names of the nodes that are Kubernetes controllers, all in chaos_nodes"
     )
 
-    @model_validator(mode="after")
-    def _controllers_are_nodes(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say which controllers are no nodes, and whether one is named twice."""
+        yield from super().conflicts()
         for name in self.controllers:
             if name not in self.nodes:
-                raise ValueError(
-                    f"chaos_controllers: {name} is not in chaos_nodes; add its address there"
-                )
+                yield f"chaos_controllers: {name} is not in chaos_nodes; add its address there"
         if len(set(self.controllers)) < len(self.controllers):
-            raise ValueError("chaos_controllers: a name is there twice; name each controller once")
-        return self
+            yield "chaos_controllers: a name is there twice; name each controller once"
 
 
 class EndpointSettings(Settings):
@@ -136,13 +120,15 @@ class EndpointSettings(Settings):
         None, description="address of the Kubernetes API, owned by the proxy's HAProxy container"
     )
     vip_name: HostName = Field("k8s", description="name of the Kubernetes API's address")
-    vip_port: Number = Field(6443, ge=1, le=65535, description="TCP port of the Kubernetes API")
+    vip_port: values.Number = Field(
+        6443, ge=1, le=65535, description="TCP port of the Kubernetes API"
+    )
 
 
 class LanSettings(Settings):
     """Settings about the network that the nodes are on."""
 
-    lan_subnet: Network = Field(description="subnet of the nodes' LAN, as 192.168.1.0/24")
+    lan_subnet: values.Network = Field(description="subnet of the nodes' LAN, as 192.168.1.0/24")
     lan_gateway: MachineAddress = Field(description="address of the LAN's router")
     parent_interface: LinkName = Field(
         "eth0",
@@ -160,18 +146,18 @@ class EtcdSettings(Settings):
         "whose API server reads them; all: whoever is root on a node that has the key can read and "
         "change the whole cluster; none where there is no external etcd: kubeadm runs its own then",
     )
-    etcd_certificates_dir: LastingFolder = Field(
+    etcd_certificates_dir: values.LastingFolder = Field(
         "/etc/kubernetes",
         description="directory on the node that gets client.crt, client.key and ca.crt of etcd",
     )
 
     @property
     def etcd_pod_dir(self) -> str:
-        """Return the folder that kubeadm takes the three files from.
+        """Return the folder from which kubeadm takes etcd's certificates and key.
 
-        kubeadm mounts it into the API server's pod (``getEtcdCertVolumes`` in kubeadm's
-        phases/controlplane/volumes.go). With /etc/kubernetes the pod would see admin.conf too. So
-        copies of the files are in a folder of their own then.
+        kubeadm mounts this folder into the API server's pod (``getEtcdCertVolumes`` in kubeadm's
+        phases/controlplane/volumes.go). In /etc/kubernetes the pod would also see admin.conf. So
+        with that as ``chaos_etcd_certificates_dir``, a folder below it has copies of the files.
         """
         folder = self.etcd_certificates_dir
         return f"{folder}/etcd" if folder == "/etc/kubernetes" else folder

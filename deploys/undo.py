@@ -1,8 +1,7 @@
-"""Undo deploys: bring nodes back to their state before, as their manifest notes it."""
+"""Undo deploys: bring nodes back to the state before, by the notes in each node's manifest."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic import Field, field_validator
 from chaos_engine.deploys.concern import DECLARED, concern
 from chaos_engine.deploys.preflight import preflight
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
-from chaos_engine.deploys.settings import Settings
+from chaos_engine.deploys.settings import Settings, did_you_mean
 from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts.observe import current
@@ -44,14 +43,13 @@ class UndoSettings(Settings):
     def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if names is None:
             return None
-        # An empty variable of a shell would undo everything
+        # Refused: if it meant everything, an empty variable of a shell would undo everything
         if not names:
             raise ValueError("it is empty; name concerns, or leave the key away to undo everything")
         known = {*DECLARED, *ORDER} - {"undo", "worker", "proxy"}
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1, 0.5)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = did_you_mean(name, known)
                 raise ValueError(f"{name} is no concern{hint}; they are {', '.join(ORDER)}")
         return names
 

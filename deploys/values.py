@@ -1,4 +1,4 @@
-"""Types of the values of settings, besides those of texts in `operations.engine.arguments`."""
+"""Types of the values of settings. Types of texts are in `operations.engine.arguments`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator
 from chaos_engine.operations.engine.arguments import Folder
 
 VOLATILE = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp")
-"""Folders whose content is lost at the next boot, or may be."""
+"""Folders whose content is or may be lost at the next boot."""
 
 
 def _text(value: object) -> object:
@@ -27,7 +27,7 @@ def _of_a_machine(address: IPv4Address) -> IPv4Address:
 
 
 def _with_prefix(value: object) -> object:
-    """Return a network. It needs a prefix, and must not have a host part, as 192.168.1.5/24 has."""
+    """Check that a network has a prefix and no host part, as 192.168.1.5/24 has; return it."""
     try:
         network = IPv4Network(value, strict=False)
     except ValueError:
@@ -54,9 +54,13 @@ def _file(path: str) -> str:
     return path
 
 
-def _lasting(folder: str) -> str:
+def _without_dots(folder: str) -> str:
     if {".", ".."} & {*folder.split("/")}:
         raise ValueError("give the folder itself, without . and ..")
+    return folder
+
+
+def _lasting(folder: str) -> str:
     for top in VOLATILE:
         if f"{folder}/".startswith(f"{top}/"):
             raise ValueError(f"what is in {top} does not stay there; choose another folder")
@@ -66,7 +70,7 @@ def _lasting(folder: str) -> str:
 MachineAddress = Annotated[IPv4Address, BeforeValidator(_text), AfterValidator(_of_a_machine)]
 MachineAddressOrNone = Annotated[
     MachineAddress | None,
-    # None itself is refused: it may be a mistake
+    # Only the word none means no address; Python's None is refused, since it may be a mistake
     BeforeValidator(lambda value: None if value == "none" else _text(value)),
 ]
 """An address, or ``None`` where the setting is the word ``none``."""
@@ -74,4 +78,5 @@ Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(
 Number = Annotated[int, BeforeValidator(_number)]
 LocalFile = Annotated[str, AfterValidator(_file)]
 LocalFileOrNone = Annotated[str, AfterValidator(lambda path: path and _file(path))]
-LastingFolder = Annotated[Folder, AfterValidator(_lasting)]
+PlainFolder = Annotated[Folder, AfterValidator(_without_dots)]
+LastingFolder = Annotated[PlainFolder, AfterValidator(_lasting)]

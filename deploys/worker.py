@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
-from typing_extensions import Self
+from collections.abc import Iterator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, cri_dockerd
@@ -38,13 +37,13 @@ class WorkerSettings(
 ):
     """Settings of `worker`: those of all its concerns."""
 
-    @model_validator(mode="after")
-    def _the_log_server_is_not_the_api(self) -> Self:
+    def conflicts(self) -> Iterator[str]:
+        """Say whether the log server has the API's address, besides the concerns' own conflicts."""
+        yield from super().conflicts()
         if self.vip is not None and self.vip == self.log_server:
-            raise ValueError(
+            yield (
                 f"chaos_vip: {self.vip} is chaos_log_server; choose an address that no machine has"
             )
-        return self
 
 
 CONCERNS = (
@@ -71,15 +70,15 @@ def worker(settings: WorkerSettings) -> None:
 
     The order matters:
 
-    - A node that an earlier run has left cordoned is uncordoned before another one is drained.
-    - The storage servers have names before their volume is mounted.
+    - A node that an earlier run left cordoned is uncordoned before another node is drained.
+    - The hosts file names the storage servers before their volume is mounted by name.
     - The journal is in RAM before the log share is mounted on ``/var/log``.
-    - The log share works before most calls of apt, which fails where a share is dead.
+    - The log share works before most calls of apt, since apt fails if a mounted share is dead.
     - Docker is installed before packages are removed, so that apt keeps what Docker needs.
-    - Docker, cri-dockerd and kubelet need each other in this order.
+    - cri-dockerd needs Docker, and kubelet needs cri-dockerd.
 
-    `chaos_engine.deploys.reboot`, called last, does the reboot that the kernel's command line
-    needs.
+    A new command line of the kernel takes effect at a reboot. For that, call the deploy
+    `chaos_engine.deploys.reboot` after this one.
     """
     # Not a loop: pyinfra orders operations by the lines that call them
     preflight(settings)

@@ -561,7 +561,7 @@ SETTINGS = [
     bad(
         "haproxy_dir",
         "/srv/../etc",
-        "pi5: chaos_haproxy_dir: /srv/../etc: give the folder itself, without . and ..",
+        "chaos_haproxy_dir = '/srv/../etc': give the folder itself, without . and ..; wanted: ",
     ),
     bad(
         "haproxy_run_dir",

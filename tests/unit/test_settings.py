@@ -70,6 +70,15 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert len(message.splitlines()) == 3
 
 
+def test_all_values_that_do_not_go_together_are_told_at_once() -> None:
+    nodes = {"pi1": "192.168.1.50", "pi2": "192.168.1.50"}
+    message = refusal(data={**SITE, "chaos_nodes": nodes, "chaos_controllers": ["pi3"]})
+    assert [line.strip() for line in message.splitlines()] == [
+        "pi1: chaos_nodes: pi2 and pi1 have the same address 192.168.1.50; give each node its own",
+        "pi1: chaos_controllers: pi3 is not in chaos_nodes; add its address there",
+    ]
+
+
 def test_keys_of_other_concerns_are_no_mistake() -> None:
     assert resolve(NodesSettings, data=SITE).nodes
 
