@@ -17,9 +17,9 @@ CONCERNS = (macvlan_network, haproxy)
 
 @concern("Proxy", ProxySettings)
 def proxy(settings: ProxySettings) -> None:
-    """Make a work node the proxy too. The role `worker` has installed Docker before.
+    """Make a work node the proxy too. Call the role `worker` before: it installs Docker.
 
-    Refuses a host that is not in the inventory's group ``proxy``, and a group of more than one.
+    Refuses a host that is not the only host in the inventory's group ``proxy``.
     """
     macvlan_network(settings)
     haproxy(settings)

@@ -1,4 +1,4 @@
-"""Check the inventory's groups: ``workers`` has all nodes, ``proxy`` has one of them."""
+"""Check the inventory's groups: every node is in ``workers``, and one of them in ``proxy``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ONE_FOR_ALL = ("chaos_vip", "chaos_vip_name", "chaos_vip_port")
 
 @summarized
 def check_groups() -> None:
-    """Refuse a host in the wrong groups, and hosts that disagree about the API's address.
+    """Refuse the current host if its groups are wrong, or if hosts differ in the API's address.
 
     Raises `SettingsError` for:
 
-    + a host in neither of the groups ``workers`` and ``proxy``: ``deploy.py`` would skip it
-    + a proxy that is not in ``workers`` too: it would not get the settings of that group
-    + different addresses, names or ports of the API
+    + a host that is neither in ``workers`` nor in ``proxy``: ``deploy.py`` would skip it
+    + a host in ``proxy`` but not in ``workers``: it would not get the settings of ``workers``
+    + hosts with different addresses, names or ports of the API
     """
     host = current()[1]
     if problem := group_problem(host.name, host.groups):
@@ -34,10 +34,10 @@ def check_groups() -> None:
 
 
 def disagreement(key: str, values: Mapping[str, object]) -> str:
-    """Say why hosts may not have these values of a setting, "" if they agree: a pure function.
+    """Say that hosts have different values of a setting, "" if they do not: a pure function.
 
     + key: the setting, as "chaos_vip"
-    + values: its value by host
+    + values: value of the setting by host
     """
     first: dict[str, str] = {}
     for name, value in values.items():
@@ -49,10 +49,10 @@ def disagreement(key: str, values: Mapping[str, object]) -> str:
 
 
 def group_problem(name: str, groups: Sequence[str]) -> str:
-    """Say why a host is in the wrong groups, "" if it is not: a pure function.
+    """Say what is wrong with a host's groups, "" if nothing is: a pure function.
 
     + name: the host's name in the inventory
-    + groups: the inventory's groups that it is in
+    + groups: the groups that the host is in
     """
     if WORKERS in groups:
         return ""
@@ -69,9 +69,9 @@ def group_problem(name: str, groups: Sequence[str]) -> str:
 
 
 def check_proxy_group() -> None:
-    """Refuse a host that is not in the group ``proxy``, and a group of more than one host.
+    """Refuse the current host if it is not the only host in the group ``proxy``.
 
-    Raises `SettingsError`: two nodes with one address would take it from each other.
+    Two proxies would take the API's address from each other. Raises `SettingsError`.
     """
     host = current()[1]
     inventory: Any = host.inventory

@@ -29,8 +29,8 @@ class RebootSettings(KernelSettings, RollingSettings):
 def reboot(settings: RebootSettings) -> None:
     """Reboot the node once if it needs that, and check that the reboot had its effect.
 
-    Call it last. By then the run has changed everything that a reboot makes effective, and has
-    fixed what it can on a node that an earlier run has left cordoned.
+    Call this deploy last: a single reboot then makes all changes of the run effective. Afterwards a
+    node that an earlier run left cordoned is uncordoned, if it works.
     """
     rolling = settings.rolling()
     reboot_node(

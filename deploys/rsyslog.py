@@ -29,8 +29,9 @@ class RsyslogSettings(LogServerSettings):
 def rsyslog(settings: RsyslogSettings) -> None:
     """Have rsyslog send everything to the log server, if there is one, and write no file.
 
-    Debian's rules, which write files, come after the files in ``/etc/rsyslog.d``. So the one file
-    there ends with ``stop``. For the server's own configuration see docs/log-server.md.
+    ``/etc/rsyslog.conf`` has Debian's rules, which write files, after the files in
+    ``/etc/rsyslog.d``. So the one file in that folder ends with ``stop``. For the configuration of
+    the log server see docs/log-server.md.
     """
     server = str(settings.log_server or "")
     forward_logs(

@@ -1,4 +1,4 @@
-"""End a run of this package's deploys with a summary: what became of each node."""
+"""End a run with a summary: what became of each node."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ from weakref import WeakKeyDictionary
 from pydantic import Field
 from pyinfra.api.state import State
 
-from chaos_engine.deploys.settings import (
-    PREFIX,
-    Settings,
-    SettingsError,
-    local_path,
-    merge_lines,
-    origin,
-)
+from chaos_engine.deploys import settings
+from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.values import LocalFileOrNone
 from chaos_engine.facts.observe import Preparation, current, part
 from chaos_engine.operations.engine.summary import preparing, summarize
 
 
-class SummarySettings(Settings):
-    """Settings of the summary, which every deploy has."""
+class SummarySettings(settings.Settings):
+    """Settings of the summary. They hold for every deploy."""
 
     summary_file: LocalFileOrNone = Field(
         "",
@@ -35,9 +29,11 @@ class SummarySettings(Settings):
 
 
 def summarized(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a run that calls this deploy, or `check`, end with a summary.
+    """Have each run that calls a function end with a summary.
 
-    Raises `SettingsError` for a ``chaos_summary_file`` that cannot be written.
+    + function: a deploy, or another function that a deploy file calls
+
+    The function raises `SettingsError` if ``chaos_summary_file`` cannot be written.
     """
 
     @wraps(function)
@@ -57,16 +53,16 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _error_of_all_hosts(error: SettingsError) -> SettingsError:
-    """Return the one error of a run, with the current host's mistakes added to it.
+    """Add the current host's mistakes to the error that all hosts of the run share, and return it.
 
-    pyinfra prints the first error that was raised. It does so when all hosts have added theirs, as
-    no host waits for anything before.
+    pyinfra prints only the error of the host that raised one first. At that time all hosts have
+    added their mistakes, since none of them waits for a node before.
     """
     state, host = current()
     mistakes, shared = _mistakes.setdefault(state, ({}, SettingsError()))
     mistakes[host.name] = error.lines
     ordered = {one.name: mistakes[one.name] for one in state.inventory if one.name in mistakes}
-    shared.set_lines(*merge_lines(ordered))
+    shared.set_lines(*settings.merge_lines(ordered))
     return shared
 
 
@@ -76,15 +72,16 @@ _mistakes: WeakKeyDictionary[State, tuple[dict[str, Sequence[str]], SettingsErro
 
 
 def _file() -> str:
-    host, key = current()[1], f"{PREFIX}summary_file"
+    """Return the path of the summary's file on this computer, "" for none."""
+    host, key = current()[1], f"{settings.PREFIX}summary_file"
     if not hasattr(host.data, key):
         return ""
     path = SummarySettings.resolve(by="summary").summary_file
-    file = local_path(path)
+    file = settings.local_path(path)
     if path and (file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK)):
         what = "is a folder" if file.is_dir() else "cannot be made"
         raise SettingsError(
-            f"{origin(host, key)}: {key} = {path!r}: that file {what}; name one in a folder "
-            "that you may write to"
+            f"{settings.origin(host, key)}: {key} = {path!r}: that file {what}; name one in a "
+            "folder that you may write to"
         )
     return str(file) if path else ""

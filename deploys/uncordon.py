@@ -1,4 +1,4 @@
-"""Uncordon nodes that an interrupted run has left cordoned."""
+"""Uncordon nodes that an interrupted run left cordoned."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class UncordonSettings(RollingSettings):
 
 @concern("Uncordon", UncordonSettings)
 def uncordon(settings: UncordonSettings) -> None:
-    """Uncordon the node if an interrupted run has left it cordoned and it works.
+    """Uncordon the node if an interrupted run left it cordoned, and if it works.
 
-    A node that somebody else has cordoned stays cordoned.
+    A node that somebody else cordoned stays cordoned.
     """
     uncordon_node(name="Uncordon node", rolling=settings.rolling())

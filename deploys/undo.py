@@ -21,7 +21,7 @@ ORDER = tuple(
     for one in reversed((*WORKER_CONCERNS, *PROXY_CONCERNS))
     if one not in (preflight, uncordon)
 )
-"""The concerns of both roles that make lasting changes, in reverse order."""
+"""Names of the concerns of both roles that make lasting changes, in reverse order of the roles."""
 
 
 class UndoSettings(Settings):
@@ -59,9 +59,9 @@ def undo(settings: UndoSettings) -> None:
     """Bring a node back to its state before it was deployed.
 
     Undoes the concerns in reverse order: files, packages, units, networks and containers of Docker,
-    kernel parameters and swap. Touches only what the node has noted under
-    ``/var/lib/chaos-engine``. The next run continues an interrupted one. Refuses to undo what a
-    node needs as member of a cluster while it is joined.
+    kernel parameters and swap. Touches only what the node's manifest names, below
+    ``/var/lib/chaos-engine``. If undo is interrupted, the next call continues it. While a node is
+    joined, undo refuses the concerns that a member of a cluster needs.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """

@@ -1,4 +1,4 @@
-"""Verify nodes without a change to them: one line for each concern and node."""
+"""Verify nodes without changing them, and print one line for each concern of each node."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.health import Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
 from chaos_engine.operations.engine.summary import fall_short
-from chaos_engine.operations.verify import judge, report, verdict
+from chaos_engine.operations.verify import fail_node, report
 
 
 @deploy("Verify")
 @summarized
 def verify() -> None:
-    """Tell whether each concern of a node is as wanted, and if not, why.
+    """Print for each concern of a node whether it is as wanted, and if not, why.
 
     A concern is as wanted if its operations find nothing to change and its checks succeed: Docker
     and cri-dockerd answer, no swap is in use, journald has no file on disk open, rsyslog runs, a
     file can be written to ``/var/log``, the memory controller is there, and the proxy's address
-    answers the proxy's node. Otherwise the exit code is not 0, also under ``--dry``.
+    answers the proxy's node. If a concern is not as wanted, the exit code is not 0, also with
+    ``--dry``.
 
-    Also logs a message tagged ``chaos-engine``. Look at the log server to see whether it arrived.
+    The check of rsyslog logs a message tagged ``chaos-engine``. Look for it on the log server.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.verify -y``
     """
@@ -37,11 +38,9 @@ def verify() -> None:
     concerns: dict[Concern, Settings] = dict.fromkeys(WORKER_CONCERNS, WorkerSettings.resolve())
     if "proxy" in host.groups:
         concerns |= dict.fromkeys(PROXY_CONCERNS, ProxySettings.resolve())
-    found = findings(concerns)
-    failed = [concern for concern, problems in found.items() if problems]
-    if not report(found):
-        fall_short(verdict(failed))
-    judge(name="Verify node", failed=failed)
+    if why := report(findings(concerns)):
+        fall_short(why)
+    fail_node(name="Verify node", why=why)
 
 
 def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:

@@ -13,12 +13,12 @@ from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.converge import Commands, fail_host
 
 
-def report(found: Mapping[str, Sequence[str]]) -> bool:
-    """Print a line for each concern: what is wrong with it, or that it is as wanted.
+def report(found: Mapping[str, Sequence[str]]) -> str:
+    """Print a line for each concern: its problems, or that it is as wanted.
 
-    + found: what is wrong, by concern; empty for a concern that is as wanted
+    + found: problems by concern; none for a concern that is as wanted
 
-    Returns whether all concerns are as wanted.
+    Returns a sentence that names the concerns with problems, "" if there are none.
     """
     host = current()[1]
     width = max(len(concern) for concern in found)
@@ -28,19 +28,16 @@ def report(found: Mapping[str, Sequence[str]]) -> bool:
             host.log_styled(text, fg="red", log_func=logger.error)
         else:
             host.log_styled(f"{concern:{width}}  ok", fg="green")
-    return not any(found.values())
+    failed = ", ".join(concern for concern, problems in found.items() if problems)
+    why = f"not as wanted: {failed}; why stands above, and deploy.py fixes what it can"
+    return why if failed else ""
 
 
 @operation()
-def judge(failed: Sequence[str]) -> Commands:
-    """Fail the host if a concern is not as wanted, so that the exit code says so.
+def fail_node(why: str) -> Commands:
+    """Fail the host, so that pyinfra's exit code is not 0.
 
-    + failed: the names of the concerns that are not as wanted
+    + why: what `report` returned; with "" the host does not fail
     """
-    if failed:
-        yield FunctionCommand(fail_host, (verdict(failed),), {})
-
-
-def verdict(failed: Sequence[str]) -> str:
-    """Return the last sentence about a node whose concerns `failed` are not as wanted."""
-    return f"not as wanted: {', '.join(failed)}; why stands above, and deploy.py fixes what it can"
+    if why:
+        yield FunctionCommand(fail_host, (why,), {})
