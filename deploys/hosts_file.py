@@ -43,12 +43,12 @@ def hosts_file(settings: HostsFileSettings) -> None:
     """
     host = current()[1]
     others = ((other.name, other.data.get("ssh_hostname")) for other in host.inventory)
-    # a role's settings tell whether the same run removes cloud-init
+    # The settings of a role tell whether the same run removes cloud-init
     absent = settings.packages_absent if isinstance(settings, PackagesSettings) else ()
     write_hosts_block(
         name="Name the cluster's machines",
         addresses=addresses(settings, others),
-        rewritten="cloud-init" not in absent,
+        warn_of_cloud_init="cloud-init" not in absent,
     )
 
 

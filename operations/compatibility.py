@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from chaos_engine.facts.text import setting
 
+CRI_DOCKERD = setting("cri_dockerd_version")
 NEWEST = {(0, 3): 25, (0, 4): 3}
 """The newest known patch release of each line (https://github.com/Mirantis/cri-dockerd/tags)."""
 
@@ -44,18 +45,19 @@ def major(docker: str) -> int | None:
 def misfit(version: str, docker: str) -> str:
     """Say why this cri-dockerd cannot talk to this Docker, "" if it can.
 
-    + version: of cri-dockerd
+    + version: version of cri-dockerd
+    + docker: version of Docker or of its package
     """
     found, oldest = major(docker), oldest_docker(version)
     if found is not None and found < oldest:
         return (
             f"cri-dockerd {version} needs Docker {oldest} or newer, the node has {docker}; "
-            f"set {setting('cri_dockerd_version')} to 0.4.2 or newer"
+            f"set {CRI_DOCKERD} to 0.4.2 or newer"
         )
     if re.match(r"(\d+:)?29\.[0-2]\.", docker) and not speaks_api_1_44(version):
         return (
             f"cri-dockerd {version} cannot talk to Docker 29.0 to 29.2, the node has {docker}; set "
-            f"{setting('cri_dockerd_version')} to 0.3.16 or newer, or bring Docker 29.3"
+            f"{CRI_DOCKERD} to 0.3.16 or newer, or bring Docker 29.3"
         )
     return ""
 
@@ -63,11 +65,12 @@ def misfit(version: str, docker: str) -> str:
 def kubernetes_misfit(version: str, kubernetes: str) -> str:
     """Say why this cri-dockerd cannot serve this kubelet, "" if it can.
 
-    + version: of cri-dockerd
+    + version: version of cri-dockerd
+    + kubernetes: version of kubelet
 
-    Since 1.26 the kubelet needs version 1 of the CRI, which cri-dockerd has since 0.3.0
-    (Mirantis/cri-dockerd#136). From 1.38 on the kubelet has to be told the cgroup driver
-    (KEP-4033), which cri-dockerd does since 0.3.17 at the latest.
+    Since 1.26 kubelet needs version 1 of the CRI, which cri-dockerd has since 0.3.0
+    (Mirantis/cri-dockerd#136). From 1.38 on kubelet needs a runtime that tells it the cgroup driver
+    (KEP-4033). cri-dockerd tells it since 0.3.17 or earlier.
     """
     minor = int(kubernetes.split(".")[1])
     for since, needed in ((38, (0, 3, 17)), (26, (0, 3, 0))):
@@ -75,8 +78,7 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
             least = ".".join(map(str, needed))
             return (
                 f"Kubernetes 1.{since} and newer need cri-dockerd {least} or newer, and "
-                f"{setting('kubernetes_version')} is {kubernetes}, "
-                f"{setting('cri_dockerd_version')} {version}; "
+                f"{setting('kubernetes_version')} is {kubernetes}, {CRI_DOCKERD} {version}; "
                 "raise the latter"
             )
     return ""
@@ -85,15 +87,14 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
 def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
     """Return the feature gates that kubelet needs beside this cri-dockerd: on or off, by name.
 
-    + version: of cri-dockerd
+    + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
-    For ``kubectl exec`` and ``attach``, kubelet from 1.36 on itself calls the URL at which
-    cri-dockerd streams. It takes a URL without a scheme for https, and cri-dockerd's has no scheme
-    in any release up to 0.4.4 (``BaseURL`` in ``cmd/server.go``; Mirantis/cri-dockerd#560, #569).
-    The gate that turns this off is Beta in 1.36 and 1.37. In 1.38 the feature is to be stable
-    (kubernetes/enhancements#6364). The gate may then be locked, and kubelet does not start with a
-    locked gate turned off.
+    From 1.36 on kubelet itself opens cri-dockerd's URL for ``kubectl exec`` and ``attach``. Up to
+    0.4.4 cri-dockerd gives a URL without a scheme, which kubelet reads as https (``BaseURL`` in
+    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In 1.36 and 1.37 a feature gate, which is
+    Beta, turns this off. In 1.38 the feature is to be stable (kubernetes/enhancements#6364). The
+    gate may be locked then, and kubelet does not start if a locked gate is turned off.
     """
     minor = int(kubernetes.split(".")[1])
     if minor in (36, 37) and _parse(version) <= (0, 4, 4):
@@ -102,16 +103,18 @@ def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
 
 
 def exec_fault(version: str, kubernetes: str) -> str:
-    """Say why ``kubectl exec`` may fail with these versions where no gate helps, "" if it works.
+    """Say that ``kubectl exec`` may fail with these versions, "" if it works.
 
-    + version: of cri-dockerd
+    + version: version of cri-dockerd
+    + kubernetes: version of kubelet
+
+    It works with versions for which `feature_gates` returns a gate.
     """
     if int(kubernetes.split(".")[1]) < 38 or _parse(version) > (0, 4, 4):
         return ""
     return (
         f"kubectl exec and attach may fail with Kubernetes {kubernetes} and cri-dockerd {version} "
-        f"(Mirantis/cri-dockerd#569); set {setting('cri_dockerd_version')} to a release newer "
-        "than 0.4.4 "
+        f"(Mirantis/cri-dockerd#569); set {CRI_DOCKERD} to a release newer than 0.4.4 "
         "that fixes it, or stay at 1.37"
     )
 
@@ -119,8 +122,8 @@ def exec_fault(version: str, kubernetes: str) -> str:
 def pause_image(kubernetes: str) -> str:
     """Return the name of the pause container's image that kubeadm of this version pulls.
 
-    With another image, ``kubeadm init`` and ``join`` warn, and the card holds one more image
-    (``PauseVersion`` in kubeadm's ``app/constants/constants.go`` of each release).
+    If cri-dockerd uses another image, ``kubeadm init`` and ``join`` warn, and the card has one
+    image more. The tags are ``PauseVersion`` in kubeadm's ``app/constants/constants.go``.
     """
     minor = int(kubernetes.split(".")[1])
     tags = ((36, "3.10.2"), (34, "3.10.1"), (31, "3.10"), (26, "3.9"), (25, "3.8"), (0, "3.7"))
@@ -130,16 +133,16 @@ def pause_image(kubernetes: str) -> str:
 def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
     """Return the oldest external etcd that kubeadm of this version accepts, ``None`` if unknown.
 
-    The source is ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``. It was
-    tried with 1.36.2.
+    The source is ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``; tried with
+    kubeadm 1.36.2.
     """
     return (3, 5, 24) if int(kubernetes.split(".")[1]) >= 36 else None
 
 
 def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
-    """Say which of these etcd servers kubeadm of this version refuses, "" if none.
+    """Say which etcd servers kubeadm of this version refuses as too old, "" if none.
 
-    + found: versions by server, "" for a server that did not say
+    + found: version of each server by its address, "" for a server that did not answer
     """
     least = least_etcd(kubernetes)
     old = [
@@ -161,10 +164,7 @@ def outdated(version: str) -> str:
     newest = NEWEST.get((line[0], line[1]))
     if newest is None or patch >= newest:
         return ""
-    return (
-        f"cri-dockerd {version} is old; consider {setting('cri_dockerd_version')} = "
-        f"{line[0]}.{line[1]}.{newest}"
-    )
+    return f"cri-dockerd {version} is old; consider {CRI_DOCKERD} = {line[0]}.{line[1]}.{newest}"
 
 
 def _parse(version: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Keep a block of names in ``/etc/hosts``; the rest of the file belongs to its owner."""
+"""Keep a block of names in ``/etc/hosts``, and the rest of the file as it is."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ END = b"# END chaos-engine"
 
 
 @converge(
-    reads=lambda addresses, rewritten=True: [
+    reads=lambda addresses, warn_of_cloud_init=True: [
         Read.of(Content, path=PATH),
         *files.reads([File(PATH, "", merged=True)]),
         Read.of(Hostname),
         Read.of(CloudInit),
     ]
 )
-def write_hosts_block(addresses: Mapping[DomainName, Address], rewritten: bool = True) -> Commands:
+def write_hosts_block(
+    addresses: Mapping[DomainName, Address], warn_of_cloud_init: bool = True
+) -> Commands:
     """Have names and their addresses in a block of ``/etc/hosts``.
 
     + addresses: IPv4 address of each name. If it is empty, the file is not changed, and a node
       whose block has names is refused: they would be lost
-    + rewritten: whether to warn of a cloud-init that writes the file anew at each boot; off where
-      cloud-init will be removed
+    + warn_of_cloud_init: whether to warn if cloud-init writes the file anew at each boot; ``False``
+      if the same run removes cloud-init
 
-    The block stays where it is, or is added at the end. So the line 127.0.1.1 with the node's own
-    name, which Debian and Ubuntu write, comes first and counts. Raises `NodeError` if the block's
-    marks are not one pair.
+    The block stays where it is, or is added at the end. So it comes after the line 127.0.1.1 with
+    the node's own name, which Debian and Ubuntu write, and that line wins. Raises `NodeError` if
+    the lines that begin and end the block are not one pair.
 
     **Example:** ``write_hosts_block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
     """
@@ -60,7 +62,7 @@ def write_hosts_block(addresses: Mapping[DomainName, Address], rewritten: bool =
     for message in conflicts(before, addresses, observe(Hostname) or ""):
         warn(message)
     manager = observe(CloudInit).manages_hosts
-    if rewritten and manager:
+    if warn_of_cloud_init and manager:
         warn(
             f"cloud-init writes {PATH} anew at each boot, without these names, because of "
             f"manage_etc_hosts in {manager}: set that to false there, or remove cloud-init"
@@ -70,12 +72,13 @@ def write_hosts_block(addresses: Mapping[DomainName, Address], rewritten: bool =
 
 
 def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
-    """Return the file with the block for `addresses`, and all else as it was: a pure function.
+    """Return the content of a hosts file with the block for some names: a pure function.
 
-    + data: the file's content
+    + data: the file's content, which stays as it is outside the block
+    + addresses: address of each name
 
-    A last line without a line feed gets one when the block is added behind it. Raises `NodeError`
-    if the block's marks are not one pair.
+    A last line without a line feed gets one when the block is added after it. Raises `NodeError` as
+    `write_hosts_block` does.
     """
     before, _, after = _parts(data)
     if before and not before.endswith(b"\n"):
@@ -88,24 +91,26 @@ def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
 def names_in_block(data: bytes) -> list[str]:
     """Return the names in the block, none if there is no block: a pure function.
 
-    Raises `NodeError` if the block's marks are not one pair.
+    Raises `NodeError` as `write_hosts_block` does.
     """
     return [name for entry in entries(_parts(data)[1]) for name in entry.names]
 
 
 def without_block(data: bytes) -> bytes:
-    """Return the file without the block, and all else as it is: a pure function.
+    """Return the content of a hosts file without the block: a pure function.
 
-    Raises `NodeError` if the block's marks are not one pair.
+    Raises `NodeError` as `write_hosts_block` does.
     """
     before, _, after = _parts(data)
     return before + after
 
 
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
-    """Say which lines outside the block give one of its names another address: a pure function.
+    """Say which lines outside the block give another address to a name in it: a pure function.
 
-    + hostname: the node's own name; a loopback address for it is no conflict
+    + data: the file's content
+    + addresses: address of each name in the block
+    + hostname: the node's own name, which may have a loopback address besides
     """
     own = hostname.partition(".")[0].lower()
     before, _, after = _parts(data)
@@ -121,7 +126,10 @@ def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> 
 
 
 def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the lines before the block, the block, and the lines behind it."""
+    """Return the lines before the block, the block, and the lines after it.
+
+    Without a block, all lines are before it. Raises `NodeError` as `write_hosts_block` does.
+    """
     lines = [line + b"\n" for line in data.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     begins = [n for n, line in enumerate(lines) if line.strip().startswith(BEGIN)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from chaos_engine.facts.node import NOT_ROOT, RESOLVE_SECONDS, Node, NodeState
+from chaos_engine.facts.node import NOT_ROOT, Node, NodeState
 from chaos_engine.facts.observe import NO_SYSTEMD, NodeError, Read, current, observe, warn
 from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("arm64", "amd64")
 
-# 64-bit Raspberry Pi OS calls itself debian.
+# 64-bit Raspberry Pi OS has the ID debian in /etc/os-release
 SYSTEMS = {"ubuntu": ("24.04", "25.10", "26.04"), "debian": ("12", "13")}
 
 MIN_FREE_MIB = 200
@@ -25,11 +25,12 @@ MAX_SKEW_SECONDS = 120
 MAX_RESOLVE_MS = 1000
 
 _seen: WeakKeyDictionary[State, dict[str, str]] = WeakKeyDictionary()
+"""In each run, the first host with a boot ID or machine ID, by that ID."""
 
 
 @converge(reads=lambda known_as, address="": [Read.of(Node)])
 def check_node(known_as: str, address: str = "") -> Commands:
-    """Refuse a node that cannot become a work node; never changes anything.
+    """Refuse a node that cannot become a work node. Nothing is changed.
 
     + known_as: the node's name in the cluster, "" if it has none
     + address: the IPv4 address that the other nodes know it by, "" for any
@@ -47,10 +48,10 @@ def check_node(known_as: str, address: str = "") -> Commands:
         raise NodeError("; ".join(problems))
     for message in warnings(node, known_as):
         warn(message)
-    like = seen.setdefault(node.machine_id, host.name) if node.machine_id else host.name
-    if like != host.name:
+    twin = seen.setdefault(node.machine_id, host.name) if node.machine_id else host.name
+    if twin != host.name:
         warn(
-            f"/etc/machine-id is the same as on {like}: a copied card, whose addresses by DHCP and "
+            f"/etc/machine-id is the same as on {twin}: a copied card, whose addresses by DHCP and "
             "whose logs will be mixed up; run on one of them: "
             "rm /etc/machine-id; systemd-machine-id-setup; reboot"
         )
@@ -72,7 +73,7 @@ def refusals(node: NodeState, address: str = "") -> Iterator[str]:
             f"({' or '.join(ARCHITECTURES)})"
         )
     if node.cgroup != "cgroup2":
-        # the kubelet refuses version 1 from 1.35 on (KEP-4569)
+        # from 1.35 on kubelet refuses cgroup version 1 (KEP-4569)
         yield (
             f"/sys/fs/cgroup is {node.cgroup or 'not mounted'}, not cgroup version 2; take "
             "systemd.unified_cgroup_hierarchy=0 off the kernel's command line and reboot"
@@ -95,9 +96,8 @@ def refusals(node: NodeState, address: str = "") -> Iterator[str]:
     if address and node.addresses and address not in node.addresses:
         # the other nodes' hosts file, and kubelet's node-ip, would name another machine
         yield (
-            f"it has the address {', '.join(node.addresses)}, not {address} as "
-            f"{setting('nodes')} says; "
-            f"put the address that it has into {setting('nodes')}, or give it that one"
+            f"it has the address {', '.join(node.addresses)}, not {address} as {setting('nodes')} "
+            f"says; put the address that it has into {setting('nodes')}, or give it that one"
         )
 
 
@@ -108,7 +108,7 @@ def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
         tried = "; ".join(f"{name} {', '.join(known)}" for name, known in SYSTEMS.items())
         yield f"{node.system} {node.version} is not among the systems this is made for: {tried}"
     if node.half_done:
-        # each script that calls apt begins with that, and with what dpkg wants reinstalled
+        # each script of this package that calls apt first finishes interrupted installations
         names = ", ".join(word.split("=", 1)[1] for word in node.half_done)
         yield f"dpkg was interrupted with {names}; the next step that needs apt finishes that first"
     if MIN_FREE_MIB <= node.free_mib < WANTED_FREE_MIB:
@@ -120,7 +120,7 @@ def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
             "timedatectl"
         )
     if not node.resolves or node.resolve_ms > MAX_RESOLVE_MS:
-        slow = node.resolve_ms >= min(MAX_RESOLVE_MS, RESOLVE_SECONDS * 1000)
+        slow = node.resolve_ms >= MAX_RESOLVE_MS
         yield (
             f"its own name {node.hostname} "
             f"{'is resolved slowly' if node.resolves else 'has no address'}"

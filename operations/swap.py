@@ -1,4 +1,4 @@
-"""Turn swap off, now and for good, whoever provides it."""
+"""Turn swap off, now and at each boot, whatever turned it on."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from chaos_engine.operations.files import File
 from chaos_engine.operations.undo import Undo
 
 MARK = "#chaos-engine "
-"""Prefix that makes a line of fstab a comment, and tells undo that this package did it."""
+"""Prefix that makes a line of fstab a comment. By it undo finds the lines to restore."""
 
 SPARE_KIB = 32 * 1024
-"""RAM that shall be left when all that is swapped out is back in RAM, in KiB."""
+"""KiB of RAM that have to be free when all that is swapped out is back in RAM."""
 
 # /proc/swaps writes a space in a name as \040; printf %b turns that back
 _NOTE = """\
@@ -40,7 +40,10 @@ _NO_RPI_SWAP = "[Main]\nMechanism=none\n"
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done against swap; all fields are empty when nothing has."""
+    """What has to be done to have no swap: files to write, units to mask, swap to turn off.
+
+    It is false if nothing has to be done.
+    """
 
     files: tuple[File, ...] = ()
     mask: tuple[str, ...] = ()
@@ -55,8 +58,8 @@ def disable_swap() -> Commands:
     """Have no swap in use, and none that would come back at the next boot.
 
     - Lines for swap in fstab become comments.
-    - ``swap.target``, all ``.swap`` units (generated ones too), and services known to call swapon
-      are masked.
+    - ``swap.target``, all ``.swap`` units (generated ones too), and well-known services that call
+      swapon are masked.
     - Raspberry Pi OS's rpi-swap gets a configuration without swap.
 
     Swap files and partitions stay as they are. If what is swapped out does not fit into RAM, swap
@@ -66,8 +69,9 @@ def disable_swap() -> Commands:
     """
     found = observe(Swaps)
     todo = plan(found)
-    # the files are looked at only where something changes: that costs a command
-    file_plan = files.decide(todo.files, besides=map(_mask, todo.mask)) if todo else files.Plan()
+    # files.decide would cost a command, so it is called only where something changes
+    masks = [f"{UNITS}/{unit}" for unit in todo.mask]
+    file_plan = files.decide(todo.files, besides=masks) if todo else files.Plan()
     if found.areas and not fits_into_ram(found):
         warn(
             f"{found.used // 1024} MiB are swapped out and {found.available // 1024} MiB of RAM "
@@ -101,7 +105,7 @@ def plan(found: SwapState) -> Plan:
 
 
 def why(found: SwapState, todo: Plan) -> Iterator[str]:
-    """Say what a plan does, each thing with what was found: a pure function."""
+    """Yield a reason for each thing that a plan does: a pure function."""
     for area in found.areas:
         if area.name in todo.turn_off:
             yield f"turn swap off on {area.name} ({area.size // 1024} MiB)"
@@ -114,12 +118,12 @@ def why(found: SwapState, todo: Plan) -> Iterator[str]:
 
 
 def repairs(todo: Plan) -> Iterator[Repair]:
-    """Return the things of a plan that an earlier run may have done already: a pure function."""
+    """Yield a repair for each thing that a plan does: a pure function."""
     for name in todo.turn_off:
         yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
     for file in todo.files:
         if file.path == FSTAB:
-            # not by its checksum: its other lines may have changed since
+            # not its checksum: other lines of the file may have changed since
             yield Repair(FSTAB, "without swap", "file", FSTAB, in_files(FSTAB))
         else:
             yield of_file(file.path, file.sha256, "", None)
@@ -128,6 +132,7 @@ def repairs(todo: Plan) -> Iterator[Repair]:
 
 
 def _area(name: str) -> str:
+    """Return what the node's notes call the swap on a file or partition."""
     return f"swap on {name}"
 
 
@@ -135,10 +140,10 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
     """Say which swap was turned on again, and which services and scripts do that at boot.
 
     + found: what the node has
-    + repaired: names of the things that earlier runs have repaired. They are left out here: the
-      warnings about repairs say more of them
+    + repaired: names of things that earlier runs repaired. Other warnings tell of these, so they
+      are left out here
 
-    Such services and scripts are left alone: they may do more than that. A pure function.
+    The services and scripts stay as they are, since they may have other tasks too. A pure function.
     """
     again = [
         area.name
@@ -146,14 +151,10 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
         if area.name in found.noted and _area(area.name) not in repaired
     ]
     if again:
-        yield (
-            f"{', '.join(again)} is in use as swap again, which an earlier run has turned off: "
-            + (
-                "see below what does that"
-                if found.turners
-                else "find out what does that, as with: journalctl -b | grep -i swap"
-            )
-        )
+        cause = "the next warning says what turns it on"
+        if not found.turners:
+            cause = "find out what turns it on, as with: journalctl -b | grep -i swap"
+        yield f"an earlier run turned swap on {', '.join(again)} off, and it is on again: {cause}"
     for file, script in found.turners.items():
         unit = file.partition(".d/")[0].rpartition("/")[2]
         way_out = (
@@ -167,7 +168,7 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
 
 
 def fits_into_ram(found: SwapState) -> bool:
-    """Tell whether all that is swapped out has room in RAM."""
+    """Tell whether RAM has room for all that is swapped out."""
     return found.used == 0 or found.used + SPARE_KIB <= found.available
 
 
@@ -180,30 +181,25 @@ def stays_until_boot(found: SwapState, configured: bool) -> bool:
 
 
 def without_swap(fstab: str) -> str:
-    """Return fstab with its swap lines made comments, and everything else as it is.
+    """Return the text of fstab with the lines for swap as comments, and all else as it is.
 
-    A line counts as one for swap if systemd or ``swapon -a`` takes it for one.
+    These are the lines that systemd or ``swapon -a`` reads as lines for swap.
     """
     lines = re.split(r"(?<=\n)", fstab)
     return "".join(MARK + line if is_swap(line) else line for line in lines)
 
 
-def _mask(unit: str) -> str:
-    """Return the path of the link to ``/dev/null`` that masks a unit."""
-    return f"{UNITS}/{unit}"
-
-
 def compose(todo: Plan) -> str:
     """Return the shell commands that turn swap off and mask its units: a pure function."""
-    # each area by itself: `swapoff --all` does not say why it failed
+    # one swapoff for each area, since `swapoff --all` does not say why it failed
     lines = [_NOTE] if todo.turn_off else []
-    masks = {unit: quote(_mask(unit)) for unit in todo.mask}
+    masks = {unit: quote(f"{UNITS}/{unit}") for unit in todo.mask}
     lines += [f"unit_was {quote(unit)}" for unit in masks]
     lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
-    for name in todo.turn_off:  # reads all that is swapped out: minutes from a card
+    for name in todo.turn_off:  # swapoff reads all that is swapped out, for minutes from a card
         lines += [f"tell {quote(f'turning off swap on {name}')}", f"swapoff -- {quote(name)}"]
     for unit, path in masks.items():
-        # swapoff has already done what its stop does; a unit that is not there is no error
+        # To stop the unit would run swapoff, which is done. A unit that does not exist is no error
         lines += [f"systemctl stop -- {quote(unit)} || true"] if todo.turn_off else []
         lines.append(f"ln -sfnT /dev/null {path}")
     lines.append("systemctl daemon-reload")
@@ -213,12 +209,13 @@ def compose(todo: Plan) -> str:
             "  echo 'this swap is still in use' >&2; exit 1",
             "fi",
         ]
-    lines.append(f"rm -f -- {RECORD}")  # a reboot that changed nothing before may help now
+    # the record of reboots that had no effect: after this change, a reboot may have one
+    lines.append(f"rm -f -- {RECORD}")
     return "\n".join(lines)
 
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return fstab with the swap lines that this package made comments as they were."""
+    """Return fstab with the lines that this package made comments as they were before."""
     mark = MARK.encode()
     return current.replace(b"\n" + mark, b"\n").removeprefix(mark)
 

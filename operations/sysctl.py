@@ -5,20 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from chaos_engine.facts import sysctl
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.suspects import Search
-from chaos_engine.facts.sysctl import (
-    BootSetting,
-    KernelModules,
-    ModuleState,
-    Sysctl,
-    Sysctls,
-    aliases,
-    dotted,
-    last_at_boot,
-    path,
-    slashed,
-)
 from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import FileStem, KernelModule, SysctlName, SysctlValue
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -28,21 +17,16 @@ from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
 
 
-def modules_file(stem: str) -> str:
-    """Return the path of the file that has the modules loaded at boot."""
-    return f"/etc/modules-load.d/{stem}.conf"
-
-
 def sysctl_file(stem: str) -> str:
-    """Return the path of the file that has the parameters set at boot."""
+    """Return the path of the file with the parameters, which systemd sets at boot."""
     return f"/etc/sysctl.d/99-{stem}.conf"
 
 
 def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[Read]:
     """Return what `set_kernel_parameters` will observe for the same arguments."""
     return [
-        Read.of(KernelModules, names=tuple(modules)),
-        Read.of(Sysctls, names=tuple(sysctls)),
+        Read.of(sysctl.KernelModules, names=tuple(modules)),
+        Read.of(sysctl.Sysctls, names=tuple(sysctls)),
         *files.reads(render(stem, modules, sysctls)),
     ]
 
@@ -53,27 +37,29 @@ def set_kernel_parameters(
 ) -> Commands:
     """Have kernel modules loaded and kernel parameters set, now and at each boot.
 
-    + stem: the files are ``/etc/modules-load.d/STEM.conf`` and ``/etc/sysctl.d/99-STEM.conf``
-    + modules: names as the kernel writes them. They are loaded before the parameters are set, since
-      a module may bring some of these
-    + sysctls: values by the parameter's name with dots
+    + stem: part of the files' names, ``/etc/modules-load.d/STEM.conf`` and
+      ``/etc/sysctl.d/99-STEM.conf``
+    + modules: names as the kernel writes them. Modules are loaded before parameters are set, since
+      some parameters exist only with their module
+    + sysctls: value of each parameter by its name with dots
 
-    A parameter that was changed by hand is set again. Raises `NodeError` for a module that the
-    running kernel does not have, and for a file that sets a parameter to another value at each
-    boot, after ours.
+    A parameter that somebody changed by hand is set again. Raises `NodeError` for a module that the
+    running kernel does not have, and for a file that is applied after ours at boot and sets a
+    parameter to another value.
 
     **Example:** ``set_kernel_parameters("kubernetes", [], {"net.ipv4.ip_forward": "1"})``
     """
     modules = tuple(modules)
-    states = observe(KernelModules, names=modules)
-    found = observe(Sysctls, names=tuple(sysctls))
+    states = observe(sysctl.KernelModules, names=modules)
+    found = observe(sysctl.Sysctls, names=tuple(sysctls))
     check_lasting(stem, states, sysctls, found)
     load = [name for name in modules if states[name] != "loaded"]
     wrong = [name for name, value in sysctls.items() if found[name].live != value]
     written = render(stem, modules, sysctls)
     todo = files.decide(written)
     repairs = [repair(stem, name, sysctls[name], found[name]) for name in wrong if not todo]
-    # where files change, they are reason enough, and Docker may set the parameters before this does
+    # If files change, that is reason enough. The values may change before the script runs: Docker,
+    # which an earlier operation installs, sets some of the parameters too
     if not todo:
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
@@ -86,48 +72,57 @@ def set_kernel_parameters(
     )
 
 
-def repair(stem: str, name: str, value: str, found: Sysctl) -> Repair:
+def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
     """Return the repair of a parameter: a pure function.
 
-    + stem: of our file
+    + stem: as `set_kernel_parameters` takes it
+    + name, value: the parameter, and the value that it gets
     + found: the parameter's value now, and the files that set it at boot
 
-    Files that set it to another value are suspects: some program may apply them again.
+    A file that sets the parameter to another value is a suspect: a program may apply it again.
     """
-    keys = "|".join(literal(key).replace("/", "[./]") for key in aliases(name))
+    keys = "|".join(literal(key).replace("/", "[./]") for key in sysctl.aliases(name))
     given = rf"[\"']?{literal(value)}[\"']?"
     innocent = rf"=[[:space:]]*{given}([^a-zA-Z0-9]|$)|echo[[:space:]]+{given}[[:space:]]*>"
-    others = (one for one in found.boot if one.file != sysctl_file(stem))
+    others = (
+        (one.file, f"{sysctl.dotted(one.key)} = {one.value}")
+        for one in found.boot
+        if one.file != sysctl_file(stem)
+        and one.value.split() != value.split()
+        and not one.key.startswith("-")
+    )
     return Repair(
         thing=name,
         wanted=value,
         kind="sysctl",
-        name=slashed(name),
+        name=sysctl.slashed(name),
         search=Search(name, rf"({keys})([^a-zA-Z0-9_./-]|$)", innocent),
         suspects=tuple(
-            f"{one.file}, which sets {dotted(one.key)} = {one.value} (take that line out of it)"
-            for one in others
-            if one.value.split() != value.split() and not one.key.startswith("-")
+            f"{file}, which sets {line} (take that line out of it)" for file, line in others
         ),
     )
 
 
 def render(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[File]:
-    """Return the two files."""
+    """Return the file with the modules and the file with the parameters."""
     head = "# Written by chaos-engine\n"
     return [
-        File(modules_file(stem), head + "".join(f"{name}\n" for name in modules)),
+        File(f"/etc/modules-load.d/{stem}.conf", head + "".join(f"{name}\n" for name in modules)),
         File(sysctl_file(stem), head + "".join(f"{k} = {v}\n" for k, v in sysctls.items())),
     ]
 
 
 def check_lasting(
     stem: str,
-    states: Mapping[str, ModuleState],
+    states: Mapping[str, sysctl.ModuleState],
     sysctls: Mapping[str, str],
-    found: Mapping[str, Sysctl],
+    found: Mapping[str, sysctl.Sysctl],
 ) -> None:
-    """Raise `NodeError` for a missing module, or a parameter that another file sets at boot.
+    """Raise `NodeError` for a missing module, or a parameter that has another value after a boot.
+
+    + stem, sysctls: as `set_kernel_parameters` takes them
+    + states: state of each module
+    + found: of each parameter, its value now and the files that set it at boot
 
     A pure function.
     """
@@ -139,20 +134,20 @@ def check_lasting(
             "for the Raspberry Pi: linux-modules-extra-raspi)"
         )
     ours = sysctl_file(stem)
-    own = [BootSetting(ours, slashed(key), value) for key, value in sysctls.items()]
+    own = [sysctl.BootSetting(ours, sysctl.slashed(key), value) for key, value in sysctls.items()]
     for name, value in sysctls.items():
-        # our file hides files of the same name in other folders
+        # systemd ignores a file if a file of the same name is in a stronger folder, as ours is
         others = [one for one in found[name].boot if _file_name(one) != _file_name(own[0])]
         # sysctl.d(5): files of all folders apply in the order of their names
-        last = last_at_boot(name, sorted([*others, *own], key=_file_name))
+        last = sysctl.last_at_boot(name, sorted([*others, *own], key=_file_name))
         if last and last.file != ours and last.value.split() != value.split():
             raise NodeError(
-                f"{last.file} sets {dotted(last.key)} = {last.value} at each boot, after {ours} "
-                f"has set {name} to {value}; take that line out of it"
+                f"{last.file} sets {sysctl.dotted(last.key)} = {last.value} at each boot, after "
+                f"{ours} has set {name} to {value}; take that line out of it"
             )
 
 
-def _file_name(setting: BootSetting) -> bytes:
+def _file_name(setting: sysctl.BootSetting) -> bytes:
     return os.fsencode(setting.file.rpartition("/")[2])
 
 
@@ -162,12 +157,12 @@ def compose(load: Iterable[str], sysctls: Mapping[str, str]) -> str:
         f"modprobe -- {quote(name)} || {{ echo {quote(name)} cannot be loaded >&2; exit 1; }}"
         for name in load
     ]
-    lines += [f"sysctl_was {quote(slashed(name))}" for name in sysctls]
+    lines += [f"sysctl_was {quote(sysctl.slashed(name))}" for name in sysctls]
     lines.append("settle")
     for name, value in sysctls.items():
         lines += [
-            f"printf '%s\\n' {quote(value)} > {quote(path(name))}",
-            f'[ "$(cat {quote(path(name))})" = {quote(value)} ] || '
+            f"printf '%s\\n' {quote(value)} > {quote(sysctl.path(name))}",
+            f'[ "$(cat {quote(sysctl.path(name))})" = {quote(value)} ] || '
             f"{{ echo {quote(f'{name} does not become {value}')} >&2; exit 1; }}",
         ]
     return "\n".join(lines)

@@ -259,10 +259,10 @@ def test_what_turns_swap_on_again_is_named() -> None:
 
 def test_swap_that_has_come_back_is_told() -> None:
     again, named = warnings(state(areas=USED, noted=(USED[0].name,), turners={ZRAM: "/z"}))
-    assert "is in use as swap again, which an earlier run has turned off" in again
+    assert "an earlier run turned swap on /swapfile off, and it is on again: the next" in again
     assert ZRAM in named
     (again,) = warnings(state(areas=USED, noted=(USED[0].name,)))
-    assert "find out what does that" in again
+    assert "find out what turns it on" in again
 
 
 def state(**changes: Any) -> SwapState:
