@@ -34,12 +34,12 @@ def install_packages(
 ) -> Commands:
     """Have packages installed, at the given versions, and held.
 
-    + present: package names with the version wanted, ``None`` for any; a version may be higher or
-      lower than the installed one
-    + hold: names among them that apt shall not upgrade by itself (``apt-mark hold``)
+    + present: wanted version of each package by its name, ``None`` for any version. It may be
+      higher or lower than the installed one
+    + hold: names of packages that apt shall not upgrade (``apt-mark hold``)
 
-    The package lists are refreshed only when something has to be installed; a source that fails is
-    told of, and fails the operation only if a package cannot be had without it. Recommended
+    The package lists are refreshed only if something has to be installed. A source that fails gives
+    a warning. The operation fails only if a package cannot be had without that source. Recommended
     packages are not installed.
 
     **Example:** ``install_packages(name="Install kubelet", present={"kubelet": "1.36.2-1.1"})``
@@ -67,7 +67,11 @@ def incomplete(found: Mapping[str, PackageState], names: Iterable[str]) -> list[
 def plan(
     present: Mapping[str, str | None], hold: Iterable[str], found: Mapping[str, PackageState]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
-    """Return what has to be installed, and what has to be held: a pure function."""
+    """Return the packages to install, with their versions, and those to hold: a pure function.
+
+    + present, hold: as `install_packages` takes them
+    + found: state of each package that the node has
+    """
     missing = {
         name: version
         for name, version in sorted(present.items())
@@ -80,7 +84,10 @@ def plan(
 
 
 def compose(missing: Mapping[str, str | None], unheld: Iterable[str]) -> str:
-    """Return the shell script that installs and holds packages."""
+    """Return the shell script that installs and holds packages.
+
+    + missing, unheld: what `plan` returns
+    """
     lines = [PRELUDE, KEEP, APT]
     if missing:
         wanted = [

@@ -15,11 +15,11 @@ from chaos_engine.operations.undo import Undo
 
 @converge(reads=lambda path: [Read.of(Files, paths=(path,))])
 def report_key(path: AbsolutePath) -> Commands:
-    """Warn if a node has an etcd key that it does not need.
+    """Warn if a node has an etcd key that it does not need. Nothing is changed.
 
-    + path: where the key would be
+    + path: path of the key
 
-    The key is left there: somebody else may have put it there.
+    The key is not removed, since somebody else may have put it there.
 
     **Example:** ``report_key(name="Report the key", path="/etc/kubernetes/client.key")``
     """
@@ -47,8 +47,7 @@ def report_version(
     + servers: addresses of the etcd servers
     + folder: folder on the node with ca.crt, client.crt and client.key
 
-    It is meant for a node that has not joined its cluster; `chaos_engine.deploys.verify` checks
-    the others.
+    A node that has joined its cluster is not asked here; `chaos_engine.deploys.verify` asks it.
 
     **Example:** ``report_version("1.36.2", ["192.168.1.40"], "/etc/kubernetes")``
     """

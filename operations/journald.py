@@ -14,7 +14,7 @@ from chaos_engine.operations.engine.arguments import AbsolutePath
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.files import File, Unit
 
-# a static unit in every distribution: neither enabled nor disabled
+# In every distribution it is a static unit, which is neither enabled nor disabled
 _NAME = "systemd-journald.service"
 
 _STORAGES = ("auto", "volatile", "persistent", "none")
@@ -31,11 +31,12 @@ def reads(path: str, config: str) -> list[Read]:
 def configure_journald(path: AbsolutePath, config: str) -> Commands:
     """Have journald run with a drop-in of ``journald.conf``.
 
-    + path: of the drop-in, in ``/etc/systemd/journald.conf.d``
-    + config: its text
+    + path: path of the drop-in, in ``/etc/systemd/journald.conf.d``
+    + config: text of the drop-in
 
-    Raises `NodeError` if another drop-in sets the same and counts more: of all folders, the file
-    whose name sorts last wins (journald.conf(5)), and the kernel's command line wins over all.
+    Raises `NodeError` if another drop-in has other values for the same settings and wins. The
+    drop-in whose name sorts last wins, in whatever folder it is (journald.conf(5)). The kernel's
+    command line wins over all.
 
     **Example:** ``configure_journald(name="Keep the journal in RAM", path=..., config="...")``
     """
@@ -52,12 +53,12 @@ def configure_journald(path: AbsolutePath, config: str) -> Commands:
 
 
 def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
-    """Return the settings of other drop-ins that override those of `config`: a pure function.
+    """Return the settings of other drop-ins that override ours: a pure function.
 
-    + path, config: our drop-in
-    + found: all drop-ins, in the order in which they apply
+    + path, config: path and text of our drop-in
+    + found: the settings of all drop-ins, in the order in which they apply
 
-    A setting of the same meaning is left out.
+    A setting with the same meaning as ours does not count.
     """
     own = {name: value for _, name, value in settings(config)}
     last: dict[str, DropIn] = {}
@@ -74,10 +75,12 @@ def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
 
 
 def _meaning(name: str, value: str) -> str | None:
-    """Return a form of the value that is equal for values of equal meaning.
+    """Return the same text for all values of a setting that mean the same.
 
-    Returns ``None`` for a value that journald ignores with a warning: the setting before it then
-    stays in effect (journald.conf(5), systemd.syntax(7)).
+    + name, value: a setting of journald, as "MaxLevelSyslog" and "debug" or "7"
+
+    Returns ``None`` for a value that journald ignores with a warning. An earlier value of the same
+    setting then stays in effect (journald.conf(5), systemd.syntax(7)).
     """
     if not value:  # back to the default, in some releases
         return ""

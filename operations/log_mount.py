@@ -1,4 +1,4 @@
-"""Mount the node's Gluster volume, or its NFS export, on ``/var/log``."""
+"""Mount the node's Gluster volume, its NFS export, or RAM on ``/var/log``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.undo import Undo
 
 IN_RAM = "var-log-in-ram"
+"""Source of the mount when RAM is mounted."""
 CHECKED = "checked@"
-"""Prefix of the mount's source where the client has a checked graph; no host name begins so."""
+"""Prefix of the mount's source if Gluster's client runs with a graph that the node has checked.
+
+A graph is the client's configuration, which it usually takes from a server. The prefix is not part
+of any host name.
+"""
 
 HELPER = "/usr/local/sbin/var-log-mount"
 SERVICE = "/etc/systemd/system/var-log.service"
 
-# Not required: storage that is down must not fail the run. The timer goes on trying
+# Not required, since storage that is down must not fail the run. The timer tries again later
 SHARE = Unit("var-log.service", required=False)
 CHECK = Unit("var-log-check.timer")
 
@@ -44,25 +49,23 @@ def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]
 
 @converge(reads=reads)
 def mount_log_share(
-    volume: ShareNameOrNone,
-    wanted: Iterable[File],
-    ram_size: MemorySizeOrNone = "",
+    volume: ShareNameOrNone, wanted: Iterable[File], ram_size: MemorySizeOrNone = ""
 ) -> Commands:
     """Have a log share mounted on ``/var/log``, now, at each boot, and whenever it comes back.
 
     + volume: name of a Gluster volume, as ``"pi1"``, or path of an NFS export, as
       ``"/srv/log/pi1"``; "" to have a file system in RAM there instead
     + wanted: the helper script, the units that call it, and the files that these read
-    + ram_size: how much the file system in RAM may take, as ``"16M"``, "" for any; ignored where a
-      share is mounted
+    + ram_size: size of the file system in RAM, as ``"16M"``, "" for any size. With a share, RAM is
+      mounted only while the share is away, and its present size does not matter
 
     If the share cannot be mounted now, the operation warns with the reason, and the run's exit code
-    is not 0. All files are in place then, the run goes on with the node's other concerns, and the
-    node goes on trying, as does the next run. Raises `NodeError` if something else is mounted on
-    ``/var/log``, or will be at the next boot.
+    is not 0. The run goes on with the node's other concerns. The node tries again by itself, as
+    does the next run. Raises `NodeError` if something else is mounted on ``/var/log``, or will be
+    at the next boot.
 
-    A mounted share that lacks a flag (`FLAGS`) is given it without an unmount, so programs that
-    write there go on. A share whose client took an unchecked graph from a server stays mounted
+    A mounted share that lacks a mount flag (`FLAGS`) gets it without an unmount, so that programs
+    can go on writing there. A share whose Gluster client runs with an unchecked graph stays mounted
     until the next boot, with a warning.
 
     **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
@@ -112,9 +115,12 @@ def mount_log_share(
 
 
 def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
-    """Return the repairs of a plan when what is mounted on ``/var/log`` is not as wanted.
+    """Return the repairs of a plan that mounts ``/var/log`` again: a pure function.
 
-    Where files change, the settings changed: to mount again is no repair then. A pure function.
+    + todo: the plan
+    + volume, ram_size: as `mount_log_share` takes them
+
+    If files change too, the settings have changed, and the mount is no repair.
     """
     others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
     if todo.write:
@@ -135,7 +141,7 @@ def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
 
 
 def has_unchecked_graph(mounted: Mount | None) -> bool:
-    """Tell whether Gluster's client behind ``/var/log`` took its graph from a server, unchecked."""
+    """Tell whether ``/var/log`` is on Gluster with an unchecked graph, see `CHECKED`."""
     return (
         mounted is not None
         and mounted.fstype == "fuse.glusterfs"
@@ -144,9 +150,13 @@ def has_unchecked_graph(mounted: Mount | None) -> bool:
 
 
 def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
-    """Say what keeps this package from mounting on ``/var/log``; "" if nothing does."""
+    """Say what is in the way of a mount on ``/var/log``, "" if nothing is: a pure function.
+
+    + mounted: what is mounted there, ``None`` for nothing
+    + share: what the node has for ``/var/log`` besides: a link, units, lines in fstab
+    """
     if share.link:
-        # the kernel would mount on the folder that the link leads to, where nobody looks for it
+        # the kernel would mount on the folder that the link points to
         return (
             f"{TARGET} is a symbolic link to {share.link}; the log share takes its place: remove "
             f"the link, make {TARGET} a folder (mode 755), reboot the node and run again"
@@ -166,10 +176,10 @@ def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
 
 
 def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = "") -> str:
-    """Say what is wrong with ``/var/log``; "" if it is mounted as wanted and answers.
+    """Say what is wrong with ``/var/log``, "" if it is mounted as wanted and answers.
 
     + mounted: what is mounted there, ``None`` for nothing
-    + answer: whether the mount answers, "answers" if so
+    + answer: whether the mount answers: "answers", "fails" or "hangs"
     + volume, ram_size: as `mount_log_share` takes them
     """
     share = _share_title(volume)
@@ -191,13 +201,13 @@ def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: 
 
 
 def _share_title(volume: str) -> str:
-    """Return what a share is called in a sentence, "" for none."""
+    """Return the words for a share in a sentence, as "the Gluster volume pi1"; "" for RAM."""
     kind = "NFS export" if volume.startswith("/") else "Gluster volume"
     return f"the {kind} {volume}" if volume else ""
 
 
 def kibibytes(size: str) -> int:
-    """Return the KiB that tmpfs gives to a size: it rounds up to pages of 4 KiB.
+    """Return a size in KiB, rounded up to pages of 4 KiB as tmpfs does.
 
     **Example:** ``kibibytes("16M") == 16384``
     """
@@ -205,12 +215,12 @@ def kibibytes(size: str) -> int:
 
 
 def with_remount(todo: Plan, problem: str) -> Plan:
-    """Return the plan with a restart of the share's unit exactly where the mount has a problem.
+    """Return the plan with a restart of the share's unit if the mount has a problem, else without.
 
-    + problem: what `share_problem` says
+    + problem: what `share_problem` returns
 
-    systemd takes the unit for active even where the mount is not right. A mount that is right stays
-    whatever file has changed: programs write there.
+    systemd may show the unit as active although the mount has a problem. Without a problem the unit
+    is not restarted, even if its files change, since programs write to the mount.
     """
     others = tuple(unit for unit in todo.restart if unit != SHARE)
     again = (SHARE,) if problem and SHARE not in todo.start else ()
@@ -218,12 +228,13 @@ def with_remount(todo: Plan, problem: str) -> Plan:
 
 
 def _observed_problem(volume: str, ram_size: str) -> str:
+    """Say what is wrong with ``/var/log`` of the current host, as `share_problem` does."""
     return share_problem(_mounted(), observe(Answers, path=TARGET), volume, ram_size)
 
 
 def _mounted() -> Mount | None:
-    mounts = observe(Mounts, path=TARGET)
-    return mounted_at(mounts, TARGET)
+    """Return what is mounted on ``/var/log`` of the current host, ``None`` for nothing."""
+    return mounted_at(observe(Mounts, path=TARGET), TARGET)
 
 
 UNDO = Undo(

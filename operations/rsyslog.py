@@ -1,4 +1,4 @@
-"""Send all logs of the node to a log server, and write none to the node's disk."""
+"""Send all logs of the node to a log server, and write no log to the node's disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATH = f"{FOLDER}/10-all.conf"
 NETWORK = "/etc/systemd/system/rsyslog.service.d/10-network.conf"
 UNIT = Unit("rsyslog.service", reads=(MAIN, f"{FOLDER}/*.conf"))
 ALIAS = "syslog.service"
-"""rsyslog's other name, under which syslog.socket looks for it."""
+"""Alias of rsyslog.service. syslog.socket starts the service of this name."""
 
 INSTALL = f"""\
 {APT}
@@ -37,8 +37,10 @@ done
 keep "$@"; settle; rm -f -- "$@"
 sync -- {FOLDER}
 """
-"""Shell commands that install rsyslog and put aside the configuration that the package brings. Our
-configuration is in place before, so rsyslog never writes a log file."""
+"""Shell commands that install rsyslog and remove the configuration in its package.
+
+They run when our configuration is in place, so rsyslog never writes a log file.
+"""
 
 STOP_OTHER = f"""\
 [ "$(systemctl show --property Id --value {ALIAS})" != {ALIAS} ] ||
@@ -46,7 +48,7 @@ STOP_OTHER = f"""\
 """
 """Shell command that stops a unit which merely has the name of rsyslog's alias."""
 
-# Only the first file of a name is kept as the original. A later one is kept in another folder.
+# The function `keep` keeps the first version of a file. This one keeps a later, different version
 ASIDE = """\
 keep_other() { # PATH: keep also what differs from the original
   if [ -f "$1" ] && [ -f "$ORIGINALS$1" ] && ! cmp -s -- "$1" "$ORIGINALS$1"; then
@@ -72,18 +74,19 @@ def reads(config: str, network: str, server: str) -> list[Read]:
 
 @converge(reads=reads)
 def forward_logs(config: str, network: str, server: str) -> Commands:
-    """Have rsyslog run with one configuration file and no other in ``/etc/rsyslog.d``.
+    """Have rsyslog run with ``10-all.conf`` as the only configuration file in ``/etc/rsyslog.d``.
 
-    + config: text of that file, ``10-all.conf``; it ends with ``stop``
-    + network: text of a drop-in that lets rsyslog wait for the network
-    + server: address of the log server, "" for none: then rsyslog is not installed
+    + config: text of ``10-all.conf``; its last line is ``stop``
+    + network: text of a drop-in with which rsyslog starts after the network
+    + server: address of the log server, "" for none; without one, rsyslog is not installed
 
-    If rsyslog is not there, it is installed after the file is in place. Other ``.conf`` files are
+    A missing rsyslog is installed when ``10-all.conf`` is in place. Other ``.conf`` files are
     removed, and kept under ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` checks the file by
-    itself and, once in place, the whole configuration. If rsyslog does not start with it, the old
-    files are restored. Another unit of the name syslog.service, rsyslog's alias, is removed unless
-    a package owns it: while rsyslog is not enabled, it would run in its place. Raises `NodeError`
-    if the server's address is the node's own: each message would come back to it for ever.
+    itself and, once it is in place, the whole configuration. If rsyslog does not start, the old
+    files are restored. A unit syslog.service that is not rsyslog's alias is removed, unless a
+    package owns it: while rsyslog is not enabled, that unit would run in place of rsyslog. Raises
+    `NodeError` if the log server's address is the node's own: each message would come back for
+    ever.
 
     **Example:** ``forward_logs(name="Send logs away", config=..., network=..., server="...")``
     """
@@ -121,41 +124,51 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
 
 
 def paths_of(traces: UnitTraces) -> tuple[str, ...]:
-    """Return the files and links of a unit that shall not exist."""
+    """Return the paths of a unit's file and of the links to it."""
     return (*((traces.vendor_file,) if traces.vendor_file else ()), *traces.links)
 
 
 def with_restart(todo: Plan) -> Plan:
     """Return the plan with a restart in place of a start: a pure function.
 
-    A start would do nothing where apt has already started the process with other files.
+    A start would have no effect if apt has already started rsyslog with other files.
     """
     return replace(todo, start=(), restart=(UNIT,) if todo.enable else (*todo.start, *todo.restart))
 
 
 def check(todo: Plan, installed: bool) -> str:
-    """Return the command that checks the new file by itself, "" where rsyslogd is not installed."""
+    """Return the command that checks a new configuration file by itself, "" for no check.
+
+    + installed: whether rsyslogd is there to check it
+    """
     staged = next((file.staged for file in todo.write if file.path == PATH), None)
-    # Where it is staged: AppArmor may let rsyslogd read only files below /etc/rsyslog.d
+    # The file where it is staged, below /etc/rsyslog.d: AppArmor may forbid rsyslogd to read others
     return f"rsyslogd -N1 -f {staged}" if staged and installed else ""
 
 
 def apply(todo: Plan, installed: bool) -> str:
-    """Return the shell commands that run once the new file is in place: a pure function."""
+    """Return the shell commands to run when the new file is in place: a pure function.
+
+    + installed: whether rsyslog is installed already
+    """
     steps = ["rsyslogd -N1"] if installed else [INSTALL, "rsyslogd -N1"]
     if any(path.endswith(f"/{ALIAS}") for path in todo.remove):
         steps.append(STOP_OTHER)
     if todo.enable:
-        # Before the start: syslog.socket hands its socket to syslog.service, and only an enabled
-        # rsyslog has that alias. If it was started before, it logs nothing. It must not run
-        # meanwhile: once it has the alias, systemd takes it for dead and never stops its process.
+        # Enabled before it starts: syslog.socket passes its socket to syslog.service, and only an
+        # enabled rsyslog has that alias. Without the socket it would log nothing. Stopped before it
+        # is enabled: if a running rsyslog gets the alias, systemd takes it for dead and never stops
+        # its process
         steps.append(f"systemctl stop {UNIT.name}")
         steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
     return "\n".join(steps)
 
 
 def put_aside(paths: Iterable[str]) -> str:
-    """Return the shell commands that keep later versions of files which others have written."""
+    """Return the shell commands that keep files which differ from their kept originals.
+
+    + paths: the files, which are removed afterwards
+    """
     lines = [f"keep_other {quote(path)}" for path in paths]
     return "\n".join([ASIDE, *lines]) if lines else ""
 
