@@ -25,8 +25,17 @@ def check_groups() -> None:
     + hosts with different addresses, names or ports of the API
     """
     host = current()[1]
-    if problem := group_problem(host.name, host.groups):
-        raise SettingsError(problem)
+    if WORKERS not in host.groups:
+        if GROUP in host.groups:
+            raise SettingsError(
+                f"{host.name}: in the inventory's group {GROUP}, but not in {WORKERS}, so it would "
+                f"miss what group_data/{WORKERS}.py says; name it in {WORKERS} too, in inventory.py"
+            )
+        raise SettingsError(
+            f"{host.name}: not in the inventory's group {WORKERS}, only in "
+            f"{', '.join(host.groups) or 'all'}, so nothing would be done to it; name it in "
+            f"{WORKERS} in inventory.py, or leave it out with --exclude {host.name}"
+        )
     for key in ONE_FOR_ALL:
         values = {other.name: other.data.get(key) for other in host.inventory}
         if problem := disagreement(key, {name: v for name, v in values.items() if v is not None}):
@@ -46,26 +55,6 @@ def disagreement(key: str, values: Mapping[str, object]) -> str:
         return ""
     found = ", ".join(f"{value} for {name}" for value, name in first.items())
     return f"{key}: it is {found}; all nodes reach one API: give it once, in group_data/all.py"
-
-
-def group_problem(name: str, groups: Sequence[str]) -> str:
-    """Say what is wrong with a host's groups, "" if nothing is: a pure function.
-
-    + name: the host's name in the inventory
-    + groups: the groups that the host is in
-    """
-    if WORKERS in groups:
-        return ""
-    if GROUP in groups:
-        return (
-            f"{name}: in the inventory's group {GROUP}, but not in {WORKERS}, so it would miss "
-            f"what group_data/{WORKERS}.py says; name it in {WORKERS} too, in inventory.py"
-        )
-    return (
-        f"{name}: not in the inventory's group {WORKERS}, only in {', '.join(groups) or 'all'}, so "
-        f"nothing would be done to it; name it in {WORKERS} in inventory.py, or leave it out with "
-        f"--exclude {name}"
-    )
 
 
 def check_proxy_group() -> None:

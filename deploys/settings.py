@@ -229,17 +229,18 @@ def origin(host: Host, key: str) -> str:
 
     + key: name of the value
     """
+    source = next((source for source, data in _sources(host) if key in data), "default")
+    return f"{host.name}, {source}"
+
+
+def _sources(host: Host) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the sources of a host's data, each with its values, in the order in which they win."""
     inventory: Any = host.inventory
-    if key in inventory.get_override_data():
-        return f"{host.name}, --data"
-    if key in inventory.get_host_data(host.name):
-        return f"{host.name}, inventory"
+    yield "--data", inventory.get_override_data()
+    yield "inventory", inventory.get_host_data(host.name)
     for group in reversed(list(host.groups)):  # pyinfra lets the last group win
-        if key in inventory.get_group_data(group):
-            return f"{host.name}, group {group}"
-    if key in inventory.get_data():
-        return f"{host.name}, group all"
-    return f"{host.name}, default"
+        yield f"group {group}", inventory.get_group_data(group)
+    yield "group all", inventory.get_data()
 
 
 def wrong_names(host: Host) -> Iterator[str]:
@@ -249,13 +250,7 @@ def wrong_names(host: Host) -> Iterator[str]:
     or a group without hosts that has settings and is named almost like a group with hosts.
     """
     inventory: Any = host.inventory
-    layers: list[Mapping[str, Any]] = [
-        inventory.get_override_data(),
-        inventory.get_host_data(host.name),
-        inventory.get_groups_data(host.groups),
-        inventory.get_data(),
-    ]
-    for key in sorted({key for layer in layers for key in layer}):
+    for key in sorted({key for _, data in _sources(host) for key in data}):
         if problem := key_problem(key, known_keys()):
             yield f"{origin(host, key)}: {problem}"
     members = {name for name, hosts in inventory.groups.items() if hosts}

@@ -72,12 +72,11 @@ def plan(
     + present, hold: as `install_packages` takes them
     + found: state of each package that the node has
     """
+    bad = incomplete(found, present)
     missing = {
         name: version
         for name, version in sorted(present.items())
-        if name not in found
-        or not found[name].complete
-        or (version is not None and found[name].version != version)
+        if name in bad or version not in (None, found[name].version)
     }
     unheld = tuple(n for n in hold if n in missing or n not in found or not found[n].held)
     return missing, unheld

@@ -234,7 +234,8 @@ def _observed_problem(volume: str, ram_size: str) -> str:
 
 def _mounted() -> Mount | None:
     """Return what is mounted on ``/var/log`` of the current host, ``None`` for nothing."""
-    return mounted_at(observe(Mounts, path=TARGET), TARGET)
+    mounts = observe(Mounts, path=TARGET)
+    return mounted_at(mounts, TARGET)
 
 
 UNDO = Undo(
