@@ -50,8 +50,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
     )
     haproxy_run_dir: PlainFolder = Field(
         "/var/log/haproxy/run",
-        description="folder on the node where HAProxy's admin socket is looked for, a link to the "
-        "one in /run that has it",
+        description="path on the node of a link to the folder in /run with HAProxy's admin socket",
     )
 
     @field_validator("vip_mac", mode="before")

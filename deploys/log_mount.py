@@ -44,20 +44,20 @@ class LogMountSettings(NodesSettings, StorageSettings):
     )
     log_ram_size: MemorySize = Field(
         "16M",
-        description="most RAM that /var/log may take, while it is there, with a suffix K, M or G",
+        description="most RAM that /var/log may take while it is in RAM, with a suffix K, M or G",
     )
     log_volumes: dict[HostName, LogVolume] = Field(
         {},
         description="Gluster volume and servers of each node by its name, as "
         '{"pi1": {"volume": "pi1", "servers": ["etcd1", "etcd2"]}}; if it is empty, a node\'s '
-        "volume has the node's name, and all chaos_storage_servers serve it, another one first "
-        "for each node",
+        "volume has the node's name, all chaos_storage_servers serve it, and each node asks "
+        "another of them first",
     )
     log_nfs_servers: dict[HostName, MachineAddress] = Field(
         {},
-        description="address of each NFS server by its name; of several another one is asked first "
-        "for each node, and what one has the others have only if they share their disks; nothing "
-        "is deployed to them",
+        description="address of each NFS server by its name; each node asks another of them first, "
+        "and finds the same logs on all of them only if they share their disks; nothing is "
+        "deployed to them",
     )
     log_nfs_folder: ExportPath = Field(
         "/srv/log",

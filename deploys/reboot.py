@@ -17,7 +17,7 @@ class RebootSettings(KernelSettings, RollingSettings):
 
     reboot_force: bool = Field(
         False,
-        description="whether a node that has joined a cluster is rebooted with all its pods where "
+        description="whether a node that has joined a cluster is rebooted while pods run on it, if "
         "chaos_kubeconfig is not set",
     )
     reboot_timeout: Number = Field(

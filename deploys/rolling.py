@@ -31,7 +31,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         ge=1,
         le=100,
         description="how many nodes that have joined a cluster may be down at the same time, the "
-        "same for all; controllers and the proxy go one by one whatever it is",
+        "same for all hosts; controllers and the proxy always go one by one",
     )
     kubeconfig: LocalFileOrNone = Field(
         "",

@@ -19,8 +19,8 @@ class RsyslogSettings(LogServerSettings):
 
     log_protocol: Literal["udp", "tcp"] = Field(
         "udp",
-        description="udp or tcp: how logs travel. Over udp nothing ever waits, and what is lost is "
-        "lost; over tcp what the server cannot take waits in RAM, up to 10000 messages",
+        description="udp or tcp: how logs travel. Over udp nothing ever waits, and lost messages "
+        "are not sent again; over tcp up to 10000 messages wait in RAM for the server",
     )
     log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
 

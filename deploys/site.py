@@ -15,8 +15,8 @@ from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import HostName, LinkName, LogSize, Version
 
 LOG_SERVER = (
-    "address of the syslog server that gets all logs of the nodes; none if there is none: then "
-    "only the journal in RAM keeps recent messages, and no file does"
+    "address of the syslog server that gets all logs of the nodes; the word none for no server: "
+    "then only the journal in RAM has logs, the most recent ones"
 )
 
 
@@ -142,13 +142,13 @@ class EtcdSettings(Settings):
 
     etcd_certificates_hosts: Literal["controllers", "all", "none"] = Field(
         "controllers",
-        description="which nodes get etcd's client certificate and its key: only the controllers, "
-        "whose API server reads them; all: whoever is root on a node that has the key can read and "
-        "change the whole cluster; none where there is no external etcd: kubeadm runs its own then",
+        description="which nodes get etcd's client certificate and its key: controllers, whose API "
+        "servers read them; all, although root of a node with the key can read and change the "
+        "whole cluster; or none, if there is no external etcd and kubeadm runs its own",
     )
     etcd_certificates_dir: values.LastingFolder = Field(
         "/etc/kubernetes",
-        description="directory on the node that gets client.crt, client.key and ca.crt of etcd",
+        description="folder on the node that gets client.crt, client.key and ca.crt of etcd",
     )
 
     @property

@@ -1,10 +1,10 @@
 """The Chaos Engine's work nodes."""
 
-# Both are past their support. Without these lines you get the package's default, the newest pair
+# Both versions are out of support. Without these lines you get the package's newest pair
 chaos_kubernetes_version = "1.28.15"
 chaos_cri_dockerd_version = "0.3.17"
 
-# apparmor too: the package's default keeps it
+# The package's default list, and apparmor
 chaos_packages_absent = [
     "apparmor",
     "avahi-daemon",
@@ -16,8 +16,8 @@ chaos_packages_absent = [
     "unattended-upgrades",
 ]
 
-# As before; the package's default writes less to a card: 10m, three files
+# As it was before this package. Its default, 10m, writes less to a card
 chaos_docker_log_max_size = "100m"
 
-# As before, on all nodes; the package's default gives the key to the controllers only
+# As it was before this package. By default only the controllers get the key
 chaos_etcd_certificates_hosts = "all"
