@@ -115,41 +115,11 @@ def haproxy(settings: HaproxySettings) -> None:
     On the share there is a copy for people to read.
     """
     check_proxy_group()
-    config = sealed(
-        render(
-            "haproxy.cfg.j2",
-            vip=settings.vip,
-            port=settings.vip_port,
-            controllers=settings.servers(settings.node_name()),
-            api_port=API_PORT,
-        )
-    )
-    script = render(
-        "haproxy_start.sh.j2",
-        path="/usr/sbin:/usr/bin:/sbin:/bin",
-        container=CONTAINER,
-        image=settings.haproxy_image,
-        network=settings.macvlan_network,
-        vip=settings.vip,
-        port=settings.vip_port,
-        mac=settings.mac,
-        parent=settings.parent_interface,
-        link=settings.hairpin_link,
-        hairpin=settings.hairpin_address,
-        log=TARGET,
-        run_directory=settings.haproxy_run_dir,
-        own=OWN,
-        checksum=CHECKSUM,
-        confined=CONFINED,
-        run=RUN,
-        conf="/proc/sys/net/ipv4/conf",
-    )
-    unit = render(
-        "docker_haproxy.service.j2",
-        vip=settings.vip,
-        port=settings.vip_port,
-        container=CONTAINER,
-    )
+    api = {"vip": settings.vip, "port": settings.vip_port}
+    controllers = settings.servers(settings.node_name())
+    config = sealed(render("haproxy.cfg.j2", **api, controllers=controllers, api_port=API_PORT))
+    script = start_script(settings)
+    unit = render("docker_haproxy.service.j2", **api, container=CONTAINER)
     add_hairpin_link(
         name="Reach the proxy from its own node",
         link=settings.hairpin_link,
@@ -186,3 +156,27 @@ def haproxy(settings: HaproxySettings) -> None:
             config=copy if on_share(copy.path) else None,
             link=sockets if on_share(sockets) else None,
         )
+
+
+def start_script(settings: HaproxySettings) -> str:
+    """Return the script that runs HAProxy's container and makes the hairpin link."""
+    return render(
+        "haproxy_start.sh.j2",
+        path="/usr/sbin:/usr/bin:/sbin:/bin",
+        container=CONTAINER,
+        image=settings.haproxy_image,
+        network=settings.macvlan_network,
+        vip=settings.vip,
+        port=settings.vip_port,
+        mac=settings.mac,
+        parent=settings.parent_interface,
+        link=settings.hairpin_link,
+        hairpin=settings.hairpin_address,
+        log=TARGET,
+        run_directory=settings.haproxy_run_dir,
+        own=OWN,
+        checksum=CHECKSUM,
+        confined=CONFINED,
+        run=RUN,
+        conf="/proc/sys/net/ipv4/conf",
+    )

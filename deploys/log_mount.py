@@ -50,12 +50,12 @@ class LogMountSettings(NodesSettings, StorageSettings):
         {},
         description="Gluster volume and servers of each node by its name, as "
         '{"pi1": {"volume": "pi1", "servers": ["etcd1", "etcd2"]}}; if it is empty, a node\'s '
-        "volume has the node's name, all chaos_storage_servers serve it, and each node asks "
-        "another of them first",
+        "volume has the node's name, all chaos_storage_servers serve it, and each node asks a "
+        "different one first",
     )
     log_nfs_servers: dict[HostName, MachineAddress] = Field(
         {},
-        description="address of each NFS server by its name; each node asks another of them first, "
+        description="address of each NFS server by its name; each node asks a different one first, "
         "and finds the same logs on all of them only if they share their disks; nothing is "
         "deployed to them",
     )
