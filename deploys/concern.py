@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, wraps
 from types import ModuleType
@@ -121,36 +122,10 @@ def concern(
         def call(settings: Any = None, *others: Any, **keywords: Any) -> None:
             if part(Verdict).refusal:
                 return
-            if part(Preparation).phase == "collect":
-                with collecting(part(_Checked).mistakes):
-                    enter(settings, others, keywords)
-                return
-            enter(settings, others, keywords)
-
-        def enter(settings: Any, others: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            name, at = function.__name__, part(Preparation)
-            if isinstance(settings, model) and (at.phase or at.depth) and not keywords:
-                resolved = settings  # a role has resolved the settings of all its concerns
-            else:
-                kind, values = given_values(name, model, settings, others, keywords)
-                resolved = kind.resolve(values, name)
-
-            def body() -> None:
-                with working_for(name):
-                    function(resolved)
-
-            if at.phase or at.depth:  # within another concern or role
-                body()
-                return
-            passed = part(_Checked).passed.get(name) == moment()
-            checked = settings is None and not keywords and passed
-            if not checked and _refused(body):
-                return
-            at.depth += 1
-            try:
-                body()
-            finally:
-                at.depth -= 1
+            collects = part(Preparation).phase == "collect"
+            with collecting(part(_Checked).mistakes) if collects else nullcontext():
+                resolved = _resolved(function.__name__, model, settings, others, keywords)
+                _enter(function, resolved, given=settings is not None or bool(keywords))
 
         # pyinfra reads the signature of a deploy; annotated, the settings would be an argument on
         # the command line
@@ -167,23 +142,23 @@ def concern(
     return decorate
 
 
-def given_values(
+def _resolved(
     name: str,
     model: type[S],
     settings: object,
     others: tuple[object, ...],
     keywords: Mapping[str, Any],
-) -> tuple[type[S], dict[str, Any]]:
-    """Return the class of a concern's settings, and the values that its caller gives, by field.
+) -> S:
+    """Return the settings with which a concern runs on the current host.
 
     + name: the concern's name
-    + model: the class that the concern declares. If the caller gives a model of a subclass, that
-      subclass is returned
+    + model: the model that the concern declares
     + settings: the call's first argument, ``None`` if there is none
     + others: the call's other arguments without a keyword; there must be none
     + keywords: the call's keywords
 
-    Raises `SettingsError` for an argument that is neither a model nor a dictionary.
+    Raises `SettingsError` for an argument that is neither a model nor a dictionary, and for
+    mistakes in the settings.
     """
     if others or not (settings is None or isinstance(settings, (Mapping, model))):
         wrong = others[0] if others else settings
@@ -191,11 +166,39 @@ def given_values(
             f"{name} takes {model.__name__}, a dictionary or keywords, not {shown(wrong)}; pyinfra "
             "runs one deploy a call: call it once for each, or write a deploy.py"
         )
-    if isinstance(settings, model):
-        values = {field: getattr(settings, field) for field in settings.model_fields_set}
-        return type(settings), {**values, **keywords}
-    values = dict(settings) if isinstance(settings, Mapping) else {}
-    return model, {**values, **keywords}
+    if not isinstance(settings, model):
+        given = settings if isinstance(settings, Mapping) else {}
+        return model.resolve({**given, **keywords}, name)
+    at = part(Preparation)
+    if (at.phase or at.depth) and not keywords:
+        return settings  # a role has resolved the settings of all its concerns
+    given = {field: getattr(settings, field) for field in settings.model_fields_set}
+    return type(settings).resolve({**given, **keywords}, name)
+
+
+def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
+    """Run a concern's function on the current host, if the host is not refused.
+
+    + settings: the resolved settings
+    + given: whether the caller has given settings. `check` has not checked the host with these
+    """
+    name, at = function.__name__, part(Preparation)
+
+    def body() -> None:
+        with working_for(name):
+            function(settings)
+
+    if at.phase or at.depth:  # within another concern or role, which checks the host
+        body()
+        return
+    passed = not given and part(_Checked).passed.get(name) == moment()
+    if not passed and _refused(body):
+        return
+    at.depth += 1
+    try:
+        body()
+    finally:
+        at.depth -= 1
 
 
 @summarized
