@@ -90,6 +90,12 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
 
 
 def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
+    """Return the certificates in a file.
+
+    + wanted: what the file should have, as "the CA's certificate"
+
+    Raises `SettingsError` if there are none, or if the file has a private key.
+    """
     if _PRIVATE in file.data and _CERTIFICATE in file.data:
         raise file.error(
             "has a private key in it besides the certificate",
@@ -122,6 +128,7 @@ _WHY_HIDDEN = "something stands before -----BEGIN on its line, behind its dashes
 
 
 def _check_plain(file: PemFile) -> None:
+    """Raise `SettingsError` for a file with a byte order mark."""
     mark = byte_order_mark(file.data)
     if mark:
         raise file.error(
@@ -131,6 +138,7 @@ def _check_plain(file: PemFile) -> None:
 
 
 def _hidden_key(file: PemFile) -> SettingsError:
+    """Return the error for a key that OpenSSL finds and Go does not."""
     return file.error(
         f"has a key that Go programs, as the API server is, do not find: {_WHY_HIDDEN}",
         "put its -----BEGIN line at the beginning of a line",
@@ -138,6 +146,7 @@ def _hidden_key(file: PemFile) -> SettingsError:
 
 
 def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> None:
+    """Raise `SettingsError` if a file is not the unencrypted key of the certificate `leaf`."""
     if _CERTIFICATE in file.data and _PRIVATE not in file.data:
         raise file.error("is a certificate, not a private key", "are two files swapped?")
     # The two forms that openssl writes: PKCS#8, and the older one
@@ -191,10 +200,12 @@ def _chain(
 
 
 def _first(items: Iterable[T], matches: Callable[[T], bool]) -> T | None:
+    """Return the first item that matches, ``None`` if none does."""
     return next((item for item in items if matches(item)), None)
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether a certificate was issued by another one."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -203,6 +214,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate may issue others."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, ValueError):
@@ -227,6 +239,10 @@ def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
 
 
 def _check_dates(file: PemFile, certificate: x509.Certificate, now: datetime) -> str:
+    """Raise `SettingsError` for a certificate that is not valid at `now`.
+
+    Returns a warning if it was about to expire, "" otherwise.
+    """
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= end:
         raise file.error(f"expired on {end:%Y-%m-%d}", "renew it")
@@ -239,4 +255,5 @@ def _check_dates(file: PemFile, certificate: x509.Certificate, now: datetime) ->
 
 
 def _name(certificate: x509.Certificate, issuer: bool = False) -> str:
+    """Return the name of a certificate's subject, or of its issuer, for a message."""
     return (certificate.issuer if issuer else certificate.subject).rfc4514_string() or "(no name)"

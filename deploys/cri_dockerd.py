@@ -106,6 +106,7 @@ def require_tarball(settings: CriDockerdSettings) -> None:
 
 
 def _missing(settings: CriDockerdSettings, tarball: str, *others: str) -> SettingsError:
+    """Return the error for missing tarballs, of which one would be enough."""
     release = _fill(f"{RELEASES}/v{{version}}/{Path(tarball).name}", settings, "")
     return SettingsError(
         f"{current()[1].name}: {tarball} is missing{''.join(f', and {one}' for one in others)}; "
@@ -157,6 +158,7 @@ def _program(path: Path, sha256: str, architecture: str) -> bytes:
 
 
 def _fill(text: str, settings: CriDockerdSettings, architecture: str) -> str:
+    """Return a path or address with ``{version}`` and ``{arch}`` filled in."""
     text = text.replace("{version}", settings.cri_dockerd_version)
     return text.replace("{arch}", architecture)
 
@@ -178,6 +180,10 @@ def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tu
 
 
 def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
+    """Fetch a tarball to `path`, unless it is there.
+
+    Raises ``OSError`` if it cannot be fetched, and ``ValueError`` if it is not the right one.
+    """
     with _downloading:  # hosts are prepared in parallel, and the first one fetches it for all
         if os.path.lexists(path):
             return

@@ -34,6 +34,7 @@ class DockerSettings(RollingSettings, ContainerLogSettings):
     @field_validator("docker_data_root")
     @classmethod
     def _not_with_the_logs(cls, folder: str | None) -> str | None:
+        """Refuse a folder on the log share."""
         if folder and f"{folder}/".startswith("/var/log/"):
             raise ValueError("/var/log is the log share, which Docker cannot keep its images on")
         return folder

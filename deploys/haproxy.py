@@ -56,6 +56,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
     @field_validator("vip_mac", mode="before")
     @classmethod
     def _in_lower_case(cls, address: object) -> object:
+        """Return a MAC address in lower case, and anything else as it is."""
         return address.lower() if isinstance(address, str) else address
 
     def conflicts(self) -> Iterator[str]:

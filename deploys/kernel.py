@@ -23,6 +23,7 @@ class KernelSettings(Settings):
     @field_validator("kernel_words")
     @classmethod
     def _once(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse a word that is there twice."""
         if len(set(words)) < len(words):
             raise ValueError("a word is there twice; name each once")
         return words

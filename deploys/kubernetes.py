@@ -93,6 +93,7 @@ class KubernetesSettings(
 
     @property
     def _minor(self) -> int:
+        """Return the minor version of Kubernetes: 36 for 1.36.2."""
         return int(self.kubernetes_version.split(".")[1])
 
     @property

@@ -31,6 +31,7 @@ class PackagesSettings(Settings):
     @field_validator("packages_absent")
     @classmethod
     def _not_needed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse packages that a work node needs."""
         if needed := [name for name in names if NEEDED.fullmatch(name)]:
             raise ValueError(f"a work node needs {', '.join(needed)}; take it out")
         return names

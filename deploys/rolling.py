@@ -67,6 +67,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         )
 
     def _kubectl(self) -> Kubectl:
+        """Return how to call kubectl with the kubeconfig. Raise `SettingsError` if that fails."""
         key, path = f"{current()[1].name}: chaos_kubeconfig", local_path(self.kubeconfig)
         admin = "/etc/kubernetes/admin.conf"
         fix = f"copy {admin} of a controller to there, for yourself only (chmod 600)"

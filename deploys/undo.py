@@ -36,11 +36,13 @@ class UndoSettings(Settings):
     @field_validator("undo", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
+        """Return a text of names as a tuple: "docker,swap" is two names."""
         return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
 
     @field_validator("undo")
     @classmethod
     def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Refuse names that are no concern's, and an empty list."""
         if names is None:
             return None
         # Refused: if it meant everything, an empty variable of a shell would undo everything

@@ -14,6 +14,7 @@ VOLATILE = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp")
 
 
 def _text(value: object) -> object:
+    """Refuse a value that is neither text nor an address."""
     # Python takes the number 42 for an address too, 0.0.0.42
     if not isinstance(value, str | IPv4Address | IPv4Network):
         raise ValueError('it has to be text, in quotes, as "192.168.1.42"')
@@ -21,6 +22,7 @@ def _text(value: object) -> object:
 
 
 def _of_a_machine(address: IPv4Address) -> IPv4Address:
+    """Refuse an address that no other machine can have."""
     if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_reserved:
         raise ValueError("no other machine is reached by that; give an address of the LAN")
     return address
@@ -41,12 +43,14 @@ def _with_prefix(value: object) -> object:
 
 
 def _number(value: object) -> object:
+    """Refuse True and False."""
     if isinstance(value, bool):  # Python takes True and False for 1 and 0
         raise ValueError("it has to be a number")
     return value
 
 
 def _file(path: str) -> str:
+    """Refuse the content of a file in place of its path."""
     if "PRIVATE KEY" in path or "\n" in path:
         raise ValueError("that is a file's content; save it in a file, and give the file's path")
     if not path.strip() or "\0" in path:
@@ -55,12 +59,14 @@ def _file(path: str) -> str:
 
 
 def _without_dots(folder: str) -> str:
+    """Refuse a path with . or .. in it."""
     if {".", ".."} & {*folder.split("/")}:
         raise ValueError("give the folder itself, without . and ..")
     return folder
 
 
 def _lasting(folder: str) -> str:
+    """Refuse a folder whose content does not last."""
     for top in VOLATILE:
         if f"{folder}/".startswith(f"{top}/"):
             raise ValueError(f"what is in {top} does not stay there; choose another folder")

@@ -168,4 +168,5 @@ def outdated(version: str) -> str:
 
 
 def _parse(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version: (0, 4, 3) for "0.4.3"."""
     return tuple(int(number) for number in version.split("."))

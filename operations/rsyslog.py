@@ -174,4 +174,5 @@ def put_aside(paths: Iterable[str]) -> str:
 
 
 def _files(config: str, network: str) -> list[File]:
+    """Return the configuration file and the drop-in of rsyslog's unit."""
     return [File(PATH, config), File(NETWORK, network)]

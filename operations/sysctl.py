@@ -148,6 +148,7 @@ def check_lasting(
 
 
 def _file_name(setting: sysctl.BootSetting) -> bytes:
+    """Return the name of the setting's file, without its folder."""
     return os.fsencode(setting.file.rpartition("/")[2])
 
 
