@@ -143,8 +143,8 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # The first file, for a power cut between two of them: the script refuses to start
-            # HAProxy with another configuration than this one
+            # Written first: the power may be cut between two files, and the script does not start
+            # HAProxy with a configuration that is not in this file
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
             File(UNIT_FILE, unit),

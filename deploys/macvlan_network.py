@@ -41,8 +41,8 @@ class MacvlanNetworkSettings(
     def resolve(cls, given: Mapping[str, Any] | None = None, by: str = "") -> Self:
         """Return the current host's settings.
 
-        Raises `SettingsError` for a host that is not the proxy. Such a host often lacks settings of
-        the proxy too, but that is not its problem.
+        Raises `SettingsError` for a host that is not the proxy, before the settings are checked:
+        such a host usually lacks the proxy's settings, and to name these would mislead.
         """
         check_proxy_group()
         return super().resolve(given, by)

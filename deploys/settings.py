@@ -97,7 +97,8 @@ class Settings(BaseModel):
     def conflicts(self) -> Iterator[str]:
         """Say which values do not go together, though each by itself is right.
 
-        A model that knows such conflicts overrides this method, and yields those of its bases too.
+        Yields nothing here. A model with such values overrides this method, and also yields what
+        the method of its bases yields.
         """
         yield from ()
 
