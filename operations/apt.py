@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pyinfra.api.command import QuoteString, StringCommand
-
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.observe import Read, current, observe
 from chaos_engine.operations.engine.arguments import PackageName, PackageVersion
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import KEEP, recorded
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because, listed
-from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE, for_concern, quote, shell_command
 from chaos_engine.templates import shell_script
 
 APT = shell_script("apt")
-"""Shell functions of every script that calls apt. They need those of `KEEP`."""
+"""Shell functions of every script that calls apt. They need those of `NOTES`."""
 
 INSTALL = "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages --"
 """Shell command, for behind `APT`, that installs packages. Their names follow it."""
@@ -53,7 +49,7 @@ def install_packages(
         return
     because(*listed("install", (f"{n} {v or ''}".rstrip() for n, v in missing.items())))
     because(*listed("hold", unheld))
-    yield StringCommand("sh", "-c", QuoteString(recorded(compose(missing, unheld))))
+    yield shell_command(for_concern(compose(missing, unheld)))
 
 
 def incomplete(found: Mapping[str, PackageState], names: Iterable[str]) -> list[str]:
@@ -87,7 +83,7 @@ def compose(missing: Mapping[str, str | None], unheld: Iterable[str]) -> str:
 
     + missing, unheld: what `plan` returns
     """
-    lines = [PRELUDE, KEEP, APT]
+    lines = [PRELUDE, NOTES, APT]
     if missing:
         wanted = [
             name if version is None else f"{name}={version}" for name, version in missing.items()

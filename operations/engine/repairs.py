@@ -12,8 +12,7 @@ from chaos_engine.facts.observe import NodeError, observe, warn
 from chaos_engine.facts.observe.host import concern_at_work
 from chaos_engine.facts.repairs import PastRepair, Repairs
 from chaos_engine.facts.suspects import Search, Suspect, Suspects
-from chaos_engine.operations.engine.originals import OTHERS
-from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.engine.shell import OTHERS, quote
 
 MAX_SUSPECTS = 4
 """How many suspects a message names."""

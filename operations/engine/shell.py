@@ -1,8 +1,39 @@
-"""Quote values for the shell scripts that operations compose."""
+"""Compose the shell scripts that change a node."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyinfra.api.command import QuoteString, StringCommand
+
+from chaos_engine.facts.observe.host import concern_at_work
+from chaos_engine.templates import shell_script
+
+PRELUDE = shell_script("prelude")
+"""The head of each script that changes a node, ``templates/shell/prelude.sh``.
+
+It waits until no other script works on the node and holds the lock until the script ends. It makes
+the folders that root works in, and sets umask 077. It sets the names of this package's places, such
+as ``$STATE_DIR``, and defines functions that write files and wait until they are on the card."""
+
+NOTES = shell_script("originals")
+"""Shell functions that note what a script will change, so that undo can restore it.
+
+They follow the `PRELUDE`, in a script that is given its concern by `for_concern`. They note the
+state before the first change of a concern. Later changes do not touch that note."""
+
+QUIETLY = shell_script("quietly")
+"""Shell function ``quietly``, for commands with long output, as ``docker pull``."""
+
+NEEDS_DOCKER = """\
+command -v docker >/dev/null || {
+  echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
+}
+"""
+"""Shell commands that end a script on a node without Docker."""
+
+OTHERS = "other"
+"""The concern under which the changes of an operation are noted that no concern has called."""
 
 
 def quote(*words: str) -> str:
@@ -13,32 +44,22 @@ def quote(*words: str) -> str:
     return StringCommand(*(QuoteString(word) for word in words)).get_raw_value()
 
 
-NEEDS_DOCKER = """\
-command -v docker >/dev/null || {
-  echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
-}
-"""
-"""Shell commands that end a script on a node without Docker."""
+def for_concern(script: str, concern: str = "") -> str:
+    """Return a script that notes its changes, by the functions of `NOTES`, under a concern.
 
-QUIETLY = r"""quietly() { # COMMAND: run it; print what tells of its progress, and the
-  # end if it fails; all is in $said
-  {
-    said=$({
-      "$@" 2>&1 3>&- && ended=0 || ended=$?
-      printf '\n%s\n' "$ended"
-    } | while IFS= read -r line; do
-      case $line in
-        "Unpacking "* | "Setting up "* | "Removing "* | *": Download complete" | *": Pull complete")
-          printf '%s\n' "$line" >&3
-          ;;
-      esac
-      printf '%s\n' "$line"
-    done)
-  } 3>&1
-  ended=${said##*"
-"}
-  said=${said%"
-"*}
-  [ "$ended" = 0 ] || { printf '%s\n' "$said" | sed '/^$/d' | tail -n 5 >&2; return "$ended"; }
-}"""
-"""Shell function ``quietly``, for commands with long output, as ``docker pull``."""
+    + concern: the name of the concern's deploy, by default of the one that runs on the current host
+
+    **Example:** ``for_concern(f"{PRELUDE}{NOTES}keep /etc/hosts; settle")``
+    """
+    return f"concern={quote(concern or concern_at_work())}\n{script}"
+
+
+def shell_command(script: str, *arguments: str, stdin: str = "") -> StringCommand:
+    """Return the command that runs a shell script.
+
+    + arguments: the script's positional parameters
+    + stdin: text for the script's standard input
+    """
+    words = [QuoteString(word) for word in (script, *(("sh", *arguments) if arguments else ()))]
+    given: dict[str, Any] = {"_stdin": stdin} if stdin else {}
+    return StringCommand("sh", "-c", *words, **given)

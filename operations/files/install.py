@@ -16,13 +16,13 @@ from chaos_engine.facts.systemd import Units
 from chaos_engine.facts.unit_traces import Traces
 from chaos_engine.operations.engine.arguments import AbsolutePath
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import recorded
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, tell
+from chaos_engine.operations.engine.shell import for_concern, shell_command
 from chaos_engine.operations.files.model import File, Plan, Unit, unit_files
 from chaos_engine.operations.files.plan import only_read, plan
 from chaos_engine.operations.files.replaceable import with_folders
-from chaos_engine.operations.files.script import command_of, compose
+from chaos_engine.operations.files.script import compose, payload
 
 
 def reads(
@@ -165,7 +165,8 @@ def transaction(
     if current()[0].config.DIFF and not part(Preparation).phase:
         for file in todo.write:
             _show_diff(file)
-    yield command_of(recorded(compose(todo, check, apply, makes, before)), todo.write)
+    script = for_concern(compose(todo, check, apply, makes, before))
+    yield shell_command(script, stdin=payload(todo.write))
 
 
 def _show_diff(file: File) -> None:

@@ -1,4 +1,4 @@
-"""Compose the shell script of one transaction, and the archive it gets: pure functions."""
+"""Compose the shell script of one transaction, and the archive of its new files: pure functions."""
 
 from __future__ import annotations
 
@@ -8,61 +8,23 @@ import posixpath
 import tarfile
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
 
-from pyinfra.api.command import QuoteString, StringCommand
-
-from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.repairs import fixes
-from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE, quote
 from chaos_engine.operations.files.model import File, Plan, Unit, beside, unit_files
+from chaos_engine.templates import shell_script
 
-UNPACK = "base64 -d | tar -C / -xzmf - --no-same-owner --no-same-permissions"
-"""Shell command that unpacks a `payload` from the script's standard input. It needs umask 077."""
-
-LIKE = "cp -a --attributes-only --no-preserve=timestamps --"
-"""Shell command that copies owner, mode, ACL and extended attributes from a first file to a second.
-It is followed by both paths."""
-
-_BACK = """\
-hold_old() { # PATH OLD: keep what is there
-  [ -e "$1" ] || [ -L "$1" ] || return 0
-  cp -a -- "$1" "$2"
-}
-back() { # OLD PATH BESIDE: the old file, or none if there was none
-  if [ -e "$1" ] || [ -L "$1" ]; then
-    { cp -a -- "$1" "$3" && synced "$3" && mv -fT -- "$3" "$2"; } || :
-  else rm -f -- "$2" || :; fi
-}"""
-
-# Where the journal is in RAM only that one is read: others may write to /var/log/journal
-_LAST_LINES = """\
-last_lines() { # UNIT: print the last lines of its journal
-  unit=$1; shift
-  [ ! -d /run/log/journal ] || set -- -D /run/log/journal
-  journalctl --sync 2>/dev/null || true
-  journalctl -q --no-pager -o cat -n 8 "$@" -u "$unit" >&2 2>/dev/null || true
-}"""
-
-
-def command_of(script: str, write: Iterable[File] = ()) -> StringCommand:
-    """Return the command that runs a script, with new files on its standard input.
-
-    + write: the files that the script unpacks by `UNPACK`; without any it gets no input
-    """
-    write = tuple(write)
-    given: dict[str, Any] = {"_stdin": payload(write)} if write else {}
-    return StringCommand("sh", "-c", QuoteString(script), **given)
-
-
-def payload(files: Iterable[File]) -> str:
-    """Return the new files as a gzipped tar archive in base64, each under its staged name."""
-    return _payload(tuple(files))
+_TRANSACTION = shell_script("transaction")
 
 
 @lru_cache(maxsize=8)  # packed once for all hosts that get the same large file
-def _payload(files: tuple[File, ...]) -> str:
+def payload(files: tuple[File, ...]) -> str:
+    """Return the new files as a gzipped tar archive in base64, each under its staged path.
+
+    Returns "" for no files. The shell function ``unpack`` of the prelude unpacks the archive.
+    """
+    if not files:
+        return ""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as archive:
         for file in files:
@@ -79,17 +41,14 @@ def compose(
 
     + todo, check, apply, makes, before: as `chaos_engine.operations.files.transaction` takes them
     """
-    reload = "systemctl daemon-reload" if todo.daemon_reload else ":"
     lines = [
         *_begin(todo, before),
         *_stage(todo),
-        *_give_rights(todo),
         *_check(todo, check),
         *_note(todo, tuple(makes)),
         *_swap_in(todo),
-        reload,
-        *_apply(todo, apply, reload),
-        *_act_on_units(todo, reload),
+        *_apply(todo, apply),
+        *_act_on_units(todo),
         *_note_fixed(todo),
     ]
     return "\n".join([*lines, ""])
@@ -100,45 +59,33 @@ def _touched(todo: Plan) -> list[str]:
     return [*(file.path for file in todo.write), *todo.remove]
 
 
-def _staged(todo: Plan) -> str:
-    """Return the paths of the staged files, quoted."""
-    return quote(*(file.staged for file in todo.write))
-
-
 def _begin(todo: Plan, before: str) -> list[str]:
-    # Where an old file is staged when it is restored; after an interruption a later run removes it
-    olds = quote(*(beside(path, "chaos-old") for path in _touched(todo)))
-    lines = [
+    """Return the lines that prepare the script, and remove what an interrupted script has left."""
+    # A restored file is staged as .NAME.chaos-old; after an interruption a later run removes it
+    staged = quote(
+        *(file.staged for file in todo.write),
+        *(beside(path, "chaos-old") for path in _touched(todo)),
+    )
+    return [
         PRELUDE,
-        # what a script that was killed has left
+        NOTES,
+        _TRANSACTION,
         'rm -rf -- "$RUN_DIR"/stage.*; stage=$(mktemp -d "$RUN_DIR/stage.XXXXXX")',
+        f"reload={quote('systemctl daemon-reload' if todo.daemon_reload else ':')}",
         "cleanup() {",
-        f'  rm -rf -- "$stage"; rm -f -- {_staged(todo)} {olds} "$STAGED"',
-        '  rmdir -- "$STATE_DIR" 2>/dev/null || :',  # made for a set that was refused
+        f'  rm -rf -- "$stage"; rm -f -- {staged} "$STAGED"',
+        '  rmdir -- "$STATE_DIR" 2>/dev/null || :',  # empty if the new files were refused
         "}",
         "trap cleanup EXIT; trap 'exit 1' HUP INT TERM",
-        KEEP,
         *([before] if before else []),
+        *([f"staging {staged}; rm -f -- {staged}"] if staged else []),
     ]
-    if _touched(todo):
-        lines.append(f"staging {_staged(todo)} {olds}; rm -f -- {_staged(todo)} {olds}")
-    return lines
 
 
 def _stage(todo: Plan) -> list[str]:
+    """Return the lines that stage the new files, each with its mode and owner."""
     if not todo.write:
         return []
-    folders = sorted({posixpath.dirname(file.path) for file in todo.write})
-    return [
-        *(f"folders {quote(file.path)}" for file in todo.write),
-        '[ -z "${to_settle-}" ] || settle',
-        f"(umask 022; mkdir -p -- {quote(*folders)})",
-        # mode 0600 from the first byte: umask 077, and tar's members are 0600
-        UNPACK,
-    ]
-
-
-def _give_rights(todo: Plan) -> list[str]:
     owned: dict[str, list[str]] = {}
     modes: dict[str, list[str]] = {}
     for file in todo.write:
@@ -146,44 +93,41 @@ def _give_rights(todo: Plan) -> list[str]:
             owned.setdefault(f"{file.owner}:{file.group}", []).append(file.staged)
             modes.setdefault(file.mode, []).append(file.staged)
     return [
+        f"folders {quote(*(file.path for file in todo.write))}",
+        '[ -z "${to_settle-}" ] || settle',
+        f"(umask 022; mkdir -p -- {quote(*_folders(file.path for file in todo.write))})",
+        # mode 0600 from the first byte: umask 077, and tar's members are 0600
+        "unpack",
         # chown first: it clears setuid and setgid
         *(f"chown -- {quote(owner, *paths)}" for owner, paths in owned.items()),
         *(f"chmod -- {quote(mode, *paths)}" for mode, paths in modes.items()),
         *(
-            f"[ ! -f {quote(file.path)} ] || {LIKE} {quote(file.path, file.staged)}"
+            f"[ ! -f {quote(file.path)} ] || copy_rights {quote(file.path, file.staged)}"
             for file in todo.write
             if file.merged and file.mode is not None
         ),
     ]
 
 
+def _folders(paths: Iterable[str]) -> list[str]:
+    return sorted({posixpath.dirname(path) for path in paths})
+
+
 def _check(todo: Plan, check: str) -> list[str]:
+    """Return the lines that check the staged files, and wait until these are on the card."""
     if not todo.write:
         return []
-    if not check:
-        return [f"sync -- {_staged(todo)}"]
-    lines = []
-    for file in todo.write:
-        if not file.secret and len(file.data) <= 1 << 20:
-            lines.append(f'mkdir -p -- "$stage"{quote(posixpath.dirname(file.path))}')
-            lines.append(f'cp -- {quote(file.staged)} "$stage"{quote(file.path)}')
-    shown = "" if any(file.secret for file in todo.write) else '; tail -n 5 "$stage/.log" >&2'
-    return [
-        *lines,
-        # not as a condition of `if`: there `set -e` is off, also in a subshell
-        f'set +e; ( set -e; eval {quote(check)} ) >"$stage/.log" 2>&1 </dev/null',
-        "status=$?; set -e; if [ $status -ne 0 ]; then",
-        f"  echo {quote('the new files were refused by: ' + check)} >&2{shown}",
-        "  exit 1",
-        "fi",
-        f"sync -- {_staged(todo)}",
-    ]
+    shown = [file for file in todo.write if not file.secret and len(file.data) <= 1 << 20]
+    secret = any(file.secret for file in todo.write)
+    lines = [f"expose {quote(file.path, file.staged)}" for file in shown] if check else []
+    lines += [f"check_new {quote(check)} {'secret' if secret else ''}".rstrip()] if check else []
+    return [*lines, f"sync -- {quote(*(file.staged for file in todo.write))}"]
 
 
 def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
     """Return the lines that note for undo what will be changed, before any of it is."""
     kept = [*_touched(todo), *makes]
-    lines = [f"folders {quote(path)}" for path in makes]
+    lines = [f"folders {quote(*makes)}"] if makes else []
     lines += [f"keep {quote(*kept)}"] if kept else []
     for file in todo.write:
         lines.append(f"wrote {file.sha256} {quote(file.path)}")
@@ -199,22 +143,20 @@ def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
 
 def _swap_in(todo: Plan) -> list[str]:
     """Return the lines that put the new files in place, and the function that restores the old."""
-    touched = _touched(todo)
     # In RAM: on the card they would stay behind after a power cut
-    kept = {path: f'"$stage/old.{n}"' for n, path in enumerate(touched)}
+    copies = {path: f'"$stage/old.{n}"' for n, path in enumerate(_touched(todo))}
     own = _written_units(todo)
     back = [f"{line} || true" for line in _systemctl("--no-reload disable", own)]
-    back += [f"back {kept[path]} {quote(path, beside(path, 'chaos-old'))}" for path in touched]
+    back += [f"restore {copy} {quote(p, beside(p, 'chaos-old'))}" for p, copy in copies.items()]
     changes = [f"mv -fT -- {quote(file.staged, file.path)}" for file in todo.write]
     changes += [f"rm -f -- {quote(path)}" for path in todo.remove]
     changes += _systemctl("--no-reload enable", own)
-    folders = sorted({posixpath.dirname(path) for path in touched})
     return [
-        *([_BACK] if touched else []),
-        *(f"hold_old {quote(path)} {kept[path]}" for path in touched),
-        *("undo() {", *(f"  {line}" for line in back), "  :", "}"),
-        *(f"{line} || {{ undo; exit 1; }}" for line in changes),
-        *([f"sync -- {quote(*folders)}"] if folders else []),
+        *(f"save {quote(path)} {copy}" for path, copy in copies.items()),
+        "\n  ".join(["restore_files() {", *back, ":"]) + "\n}",
+        *(f"{line} || {{ restore_files; exit 1; }}" for line in changes),
+        *([f"sync -- {quote(*_folders(copies))}"] if copies else []),
+        "$reload",
     ]
 
 
@@ -227,40 +169,56 @@ def _written_units(todo: Plan) -> tuple[Unit, ...]:
     return tuple(unit for unit in todo.enable if unit.name in written)
 
 
-def _apply(todo: Plan, apply: str, reload: str) -> list[str]:
+def _apply(todo: Plan, apply: str) -> list[str]:
+    """Return the lines that make the new files effective, or else restore the old ones."""
     if not apply:
         return []
-    restored = "echo 'applying the new files failed; the old files were restored' >&2"
+    restored = "; echo 'applying the new files failed; the old files were restored' >&2"
     return [
         f"set +e; (\nset -e\n{apply}\n) </dev/null",
-        "status=$?; set -e; if [ $status -ne 0 ]; then",
-        f"  undo; {reload}",
-        f"  {restored if _touched(todo) else ':'}",
-        "  exit 1",
-        "fi",
+        "status=$?; set -e; [ $status = 0 ] || {",
+        f"  restore_files; $reload{restored if _touched(todo) else ''}; exit 1",
+        "}",
     ]
 
 
-def _act_on_units(todo: Plan, reload: str) -> list[str]:
-    # a masked unit cannot be started
-    lines = _systemctl("unmask", todo.unmask)
-    lines += [_LAST_LINES] if (*todo.stop, *todo.start, *todo.restart) else []
-    done: list[Unit] = []
+def _act_on_units(todo: Plan) -> list[str]:
+    """Return the lines that stop, start, restart, enable and disable units."""
+    lines = _systemctl("unmask", todo.unmask)  # a masked unit cannot be started
+    done: list[str] = []
     for action, units in (("stop", todo.stop), ("start", todo.start), ("restart", todo.restart)):
         for unit in units:
-            lines += _act(action, unit, reload, done)
-            done.append(unit)
+            lines += _act(action, unit, done)
+            done.append(unit.name)
     own = _written_units(todo)
+    others = quote(*(unit.name for unit in todo.enable if unit not in own))
     return [
         *lines,
         *_systemctl("disable", todo.disable),
-        *_enable(unit for unit in todo.enable if unit not in own),
+        *([f"enable_missing {others}"] if others else []),
         # reenable removes all links of a unit, and makes those that its file names
         *_systemctl("reenable", todo.reenable),
     ]
 
 
+def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
+    """Return the lines that act on a unit.
+
+    + action: "start", "stop" or "restart"
+    + done: names of the units that were acted on before. If this one fails, they are restarted with
+      the old files
+    """
+    act = f"systemctl {action} -- {quote(unit.name)}"
+    if unit.ready:
+        act = f"{{ {act} && (\n{unit.ready}\n) </dev/null; }}"
+    failed = f"give_up {action} {quote(unit.name, *done)}"
+    if not unit.required:
+        failed = f"last_lines {quote(unit.name)}"
+    return [f"await {action} {quote(unit.name)}", f"{act} || {failed}"]
+
+
 def _note_fixed(todo: Plan) -> list[str]:
+    """Return the lines that note which repairs have succeeded."""
     # A unit that is not required may have failed to start: then nothing was fixed
     names = {unit.name for unit in (*todo.start, *todo.restart) if not unit.required}
     return [
@@ -276,57 +234,3 @@ def _systemctl(action: str, units: Iterable[Unit]) -> list[str]:
     """Return the line that acts on all units at once: systemd reads all its files each time."""
     names = [unit.name for unit in units]
     return [f"systemctl {action} -- {quote(*names)}"] if names else []
-
-
-def _enable(units: Iterable[Unit]) -> list[str]:
-    """Return the lines that enable those of the units that are not enabled yet.
-
-    apt may just have enabled one. To do it again takes seconds where the unit also has a script in
-    ``/etc/init.d``.
-    """
-    names = [unit.name for unit in units]
-    if not names:
-        return []
-    return [
-        "(",
-        "set --",
-        f"for one in {quote(*names)}; do",
-        '  systemctl is-enabled --quiet -- "$one" || set -- "$@" "$one"',
-        "done",
-        '[ $# -eq 0 ] || systemctl enable -- "$@"',
-        ")",
-    ]
-
-
-def _act(action: str, unit: Unit, reload: str, done: list[Unit]) -> list[str]:
-    """Return the lines that act on a unit.
-
-    + action: "start", "stop" or "restart"
-    + reload: shell command that has systemd read its files
-    + done: the units that were acted on before. If this one fails, they are restarted with the old
-      files
-    """
-    name = quote(unit.name)
-    again = quote(*(one.name for one in done))
-    lines = [
-        f"systemctl reset-failed -- {name} 2>/dev/null || true",
-        f"tell {quote(f'waiting for the {action} of {unit.name}')}",
-    ]
-    act = f"systemctl {action} -- {name}"
-    if unit.ready:
-        act = f"{{ {act} && (\n{unit.ready}\n) </dev/null; }}"
-    why = f"last_lines {name}"
-    if not unit.required:
-        return [*lines, f"{act} || {{ {why}; }}"]
-    return [
-        *lines,
-        f"if ! {act}; then",
-        f"  {why}",
-        f"  undo; {reload}; systemctl reset-failed -- {name} 2>/dev/null || true",
-        f"  systemctl try-restart -- {again} || true" if done else "  :",
-        f"  systemctl {action} -- {name} || echo {name} does not {action} with the old files "
-        "either >&2",
-        f"  echo {name} did not {action} with the new files, so the old files were restored >&2",
-        "  exit 1",
-        "fi",
-    ]

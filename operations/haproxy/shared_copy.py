@@ -19,9 +19,8 @@ from chaos_engine.facts.share import CONFINED, MOST_BYTES, TARGET, is_share, on_
 from chaos_engine.operations import log_mount
 from chaos_engine.operations.engine.arguments import AbsolutePath, shown
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import KEEP, recorded
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE, for_concern
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy.container import CONFIG, OWN
 
@@ -96,7 +95,7 @@ exit $done
 
 # The two confined scripts take 5 s at most, together
 _SCRIPT = f"""\
-{PRELUDE}{KEEP}{CONFINED}
+{PRELUDE}{NOTES}{CONFINED}
 config=$1 sha256=$2 link=$3 leads_to=$4
 left() {{ rm -rf -- "$ORIGINALS$config.chaos-new" "$ORIGINALS$link.chaos-new"; }}
 left
@@ -183,7 +182,7 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
         because(f"make {link} a link to {SOCKETS}")
     if not can_be_written(found, config, link):
         because(f"note for undo: {_names(config, link)}")
-    words = (recorded(_SCRIPT), "sh", *asked.values())
+    words = (for_concern(_SCRIPT), "sh", *asked.values())
     yield StringCommand("sh -c", *(QuoteString(word) for word in words))
     found = observe(SharedCopy, **asked)
     if problem := obstacle(found, config, link) or write_failure(found, config, link):

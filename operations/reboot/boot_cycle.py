@@ -15,9 +15,8 @@ from pyinfra.connectors.util import clear_askpass_cache
 
 from chaos_engine.facts.kernel import BACKUP_SUFFIX, RECORD, Cmdline
 from chaos_engine.facts.observe.progress import waiting
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.remote import run_script
-from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.engine.shell import PRELUDE, quote
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host

@@ -17,9 +17,8 @@ from chaos_engine.facts.observe.progress import Doing, waiting
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.arguments import Address, Form
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.remote import ask, run_script
-from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.engine.shell import PRELUDE, quote
 from chaos_engine.operations.rolling.gate import Lane, gate
 from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, ClusterNode, Kubectl
 

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from chaos_engine.facts import share
 from chaos_engine.facts.kubernetes import Joined
 from chaos_engine.facts.manifest import (
     ASIDE,
@@ -19,19 +20,29 @@ from chaos_engine.facts.manifest import (
     Remembered,
 )
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
-from chaos_engine.facts.share import on_share
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.engine.prelude import PRELUDE
 from chaos_engine.operations.engine.reasons import because, listed
-from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE, QUIETLY, quote, shell_command
 from chaos_engine.operations.files.model import File
 from chaos_engine.operations.files.replaceable import check_replaceable
-from chaos_engine.operations.files.script import LIKE, UNPACK, command_of
+from chaos_engine.operations.files.script import payload
 from chaos_engine.operations.undo.declaration import Undo
 from chaos_engine.operations.undo.merge import take_out
-from chaos_engine.operations.undo.script import BACK, REINSTALL
+from chaos_engine.templates import shell_script
+
+UNDOING = (
+    f"SHARE_SECONDS={share.SECONDS} SHARE_BLOCKS={share.MOST_BYTES // 512}\n"
+    f"{share.CONFINED}{QUIETLY}{shell_script('undo')}"
+)
+"""Shell functions that undo changes on a node.
+
+They follow those of `NOTES`. The functions for packages also need those of
+`chaos_engine.operations.apt.APT`."""
+
+REINSTALL = shell_script("reinstall")
+"""Shell function ``reinstall``, for a script that begins with `UNDOING`; ``pin`` is the file that
+keeps the packages out."""
 
 _PLAIN = Undo()
 
@@ -117,7 +128,7 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
         current()[1].noop(f"{DIRECTORY}: {reason}")
         return
     because(f"remove {DIRECTORY}, where nothing is left to undo")
-    yield command_of(compose_end(found))
+    yield shell_command(compose_end(found))
 
 
 def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
@@ -131,7 +142,9 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
             if message:
                 warn(message)
         because(*why(found, concern, files))
-        yield command_of(compose(found, concern, files, todo[concern]), files.write)
+        yield shell_command(
+            compose(found, concern, files, todo[concern]), stdin=payload(files.write)
+        )
 
 
 def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
@@ -140,7 +153,9 @@ def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
         path
         for files in every
         for path in (*files.restore, *files.remove, *(file.path for file in files.write))
-        if not on_share(path)  # others may change these until the script runs: it looks itself
+        if not share.on_share(
+            path
+        )  # others may change these until the script runs: it looks itself
     ]
     check_replaceable(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
 
@@ -205,7 +220,12 @@ def changes(
             if state is not None:
                 write += _merged(found, path, how, originals, remove, restore)
             continue
-        if state is not None and state.kind == "link" and path in written and not on_share(path):
+        if (
+            state is not None
+            and state.kind == "link"
+            and path in written
+            and not share.on_share(path)
+        ):
             # we wrote a file, so somebody has put a link there, unless it is the original link
             foreign = original is None or original.kind != "link"
         if entry.state == "created" and foreign and path not in written:
@@ -278,72 +298,98 @@ def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
 
 def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN) -> str:
     """Return the shell script that undoes a concern, and then removes it from the manifest."""
-    q = quote
-    secret = {entry.name for entry in found.of(concern, "secret")}
-    own = {posixpath.basename(path) for path in files.remove}
-    units = []  # in the order of the manifest
-    for entry in _only_of(found, concern, "unit"):
-        active, _, enabled = entry.state.partition(" ")
-        units.append((entry.name, active, enabled))
-    ended = [name for name, _, enabled in units if not enabled and name in own]
+
+    def each(function: str, kind: str, with_state: bool = False) -> list[str]:
+        """Return a call of a shell function for each thing of a kind that only we have noted."""
+        entries = _only_of(found, concern, kind)
+        if kind == "folder":
+            entries = _inner_first(entries)
+        return [f"{function} {quote(e.name, *([e.state] * with_state))}" for e in entries]
+
     removed = list(found.of(concern, "removed"))
     packages = _packages(_only_of(found, concern, "package"))
     apt = packages or removed or any(e.kind in ("hold", "manual") for e in found.entries)
-    lines = [f"concern={q(concern)}", PRELUDE, KEEP, *([APT] if apt else []), BACK, how.first]
-    if removed:
-        wanted = (f"{e.name} {e.state.split(' ')[0]}" for e in removed)
-        lines += [REINSTALL, f"reinstall {q(*wanted)}"]
-        for mark in ("auto", "hold"):
-            marked = [e.name for e in removed if mark in e.state.split(" ")[1:]]
-            lines += [f"mark_again {mark} {q(*marked)}"] if marked else []
-    lines += [f"end_unit {q(name)}" for name in reversed(ended)]
-    lines.append(how.stopped)
-    lines += [command for name, command in how.purged.items() if f"purge {name}" in packages]
-    lines += [f"drop_image {q(e.name)}" for e in _only_of(found, concern, "image")]
-    for entry in _only_of(found, concern, "network"):
-        again = [] if entry.state == "created" else [entry.state]
-        lines.append(f"drop_network {q(entry.name, *again)}")
-    lines += [f"drop_link {q(e.name)}" for e in _only_of(found, concern, "link")]
-    lines += [f"aside {q(path)}" for path in files.aside]
+    own = {posixpath.basename(path) for path in files.remove}
+    # in the order of the manifest: ActiveState and UnitFileState by unit
+    units = {e.name: e.state.partition(" ")[::2] for e in _only_of(found, concern, "unit")}
+    ended = [name for name, (_, enabled) in units.items() if not enabled and name in own]
+    lines = [
+        *(f"concern={quote(concern)}", PRELUDE, NOTES, *([APT] if apt else []), UNDOING),
+        how.first,
+        *_reinstall(removed),
+        *(f"end_unit {quote(name)}" for name in reversed(ended)),
+        how.stopped,
+        *(command for name, command in how.purged.items() if f"purge {name}" in packages),
+        *each("drop_image", "image"),
+        *each("drop_network", "network", with_state=True),
+        *each("drop_link", "link"),
+        *_change_files(files, {entry.name for entry in found.of(concern, "secret")}),
+        "systemctl daemon-reload",
+        *each("sysctl_again", "sysctl", with_state=True),
+        *(command for path, command in how.removed.items() if path in files.remove),
+        *each("unhold", "hold"),
+        *each("auto_again", "manual"),
+        # before packages are removed: these folders may be within folders of theirs
+        *each("empty_folder", "folder"),
+        *([f"remove_packages {quote(*packages)}"] if packages else []),
+        *(
+            f"unit_again {quote(name, active if enabled else '', enabled)}"
+            for name, (active, enabled) in units.items()
+            if name not in ended
+        ),
+        *each("swap_again", "swap", with_state=True),
+        *each("drop_folder", "folder"),
+        how.last,
+        *(f'rm -f -- "$RUN_DIR"/{quote(name)}' for name in units),
+        *_forget(found, concern),
+        'rm -rf -- "$KEPT"' if removed else "",
+    ]
+    return "\n".join([*filter(None, lines), ""])
+
+
+def _reinstall(removed: Collection[Entry]) -> list[str]:
+    """Return the lines that install packages again and mark them as they were."""
+    if not removed:
+        return []
+    wanted = (f"{entry.name} {entry.state.split(' ')[0]}" for entry in removed)
+    lines = [REINSTALL, f"reinstall {quote(*wanted)}"]
+    for mark in ("auto", "hold"):
+        marked = [entry.name for entry in removed if mark in entry.state.split(" ")[1:]]
+        lines += [f"mark_again {mark} {quote(*marked)}"] if marked else []
+    return lines
+
+
+def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
+    """Return the lines that write merged files, restore originals and remove our other files.
+
+    + secret: paths of files whose content is overwritten before they are removed
+    """
+    lines = [f"aside {quote(path)}" for path in files.aside]
     if files.write:
-        staged = q(*(file.staged for file in files.write))
+        staged = quote(*(file.staged for file in files.write))
         lines += [
             f"staging {staged}; rm -f -- {staged}",
-            UNPACK,
+            "unpack",
             # vfat has no owners to give
-            *(f"{LIKE} {q(one.path)} {q(one.staged)} 2>/dev/null || :" for one in files.write),
+            *(f"copy_rights {quote(f.path, f.staged)} 2>/dev/null || :" for f in files.write),
+            f"sync -- {staged}",
+            *(f"mv -fT -- {quote(file.staged, file.path)}" for file in files.write),
         ]
-        lines.append(f"sync -- {staged}")
-        lines += [f"mv -fT -- {q(file.staged)} {q(file.path)}" for file in files.write]
-    lines += [f"put_back {q(path)}" for path in files.restore]
-    for path in files.remove:
-        lines.append(f"{'wipe' if path in secret else 'take_away'} {q(path)}")
-    lines.append("systemctl daemon-reload")
-    lines += [f"sysctl_again {q(e.name, e.state)}" for e in _only_of(found, concern, "sysctl")]
-    lines += [command for path, command in how.removed.items() if path in files.remove]
-    lines += [f"freed {q(e.name)}" for e in _only_of(found, concern, "hold")]
-    lines += [f"auto_again {q(e.name)}" for e in _only_of(found, concern, "manual")]
-    folders = _only_of(found, concern, "folder")
-    # before packages are removed: these folders may be within folders of theirs
-    lines += [f"empty_folder {q(e.name)}" for e in _inner_first(folders)]
-    lines += [f"remove_packages {q(*packages)}"] if packages else []
-    for name, active, enabled in units:
-        if name not in ended:
-            lines.append(f"unit_again {q(name, active if enabled else '', enabled)}")
-    lines += [f"swap_again {q(e.name, e.state)}" for e in _only_of(found, concern, "swap")]
-    lines += [f"drop_folder {q(e.name)}" for e in _inner_first(folders)]
-    lines.append(how.last)
-    lines += [f'rm -f -- "$RUN_DIR"/{q(name)}' for name, _, _ in units]
-    others = {e.name for e in found.of(concern, "file")} - {
-        e.name for e in _only_of(found, concern, "file")
-    }
-    for entry in found.of(concern, "wrote"):
-        if entry.name.partition(" ")[2] in others:  # undo of the other concern has to know it
-            lines.append(f"leave wrote {q(entry.name)}")
-    lines += ["durable", "forget", *(f"forget_file {q(e.name)}" for e in found.of(concern, "file"))]
-    if removed:
-        lines.append('rm -rf -- "$KEPT"')
-    return "\n".join([*filter(None, lines), ""])
+    lines += [f"put_back {quote(path)}" for path in files.restore]
+    return lines + [f"{'wipe' if p in secret else 'take_away'} {quote(p)}" for p in files.remove]
+
+
+def _forget(found: Remembered, concern: str) -> list[str]:
+    """Return the lines that remove the concern from the manifest, and its own originals."""
+    paths = [entry.name for entry in found.of(concern, "file")]
+    shared = {*paths} - {entry.name for entry in _only_of(found, concern, "file")}
+    written = [entry.name for entry in found.of(concern, "wrote")]
+    return [
+        # undo of the other concern has to know it
+        *(f"leave wrote {quote(n)}" for n in written if n.partition(" ")[2] in shared),
+        *("durable", "forget"),
+        *(f"forget_file {quote(path)}" for path in paths),
+    ]
 
 
 def compose_end(found: Remembered) -> str:
@@ -353,9 +399,9 @@ def compose_end(found: Remembered) -> str:
         [
             "concern=-",
             PRELUDE,
-            KEEP,
+            NOTES,
             *([APT] if packages else []),
-            BACK,
+            UNDOING,
             *([f"remove_packages {quote(*packages)}"] if packages else []),
             *(f"drop_folder {quote(e.name)}" for e in _inner_first(found.of(LEFT, "folder"))),
             # the manifest goes last, so that an interrupted undo goes on at the next call

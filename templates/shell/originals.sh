@@ -125,10 +125,12 @@ synced() {
   sync -- "$1" 2>/dev/null || durable
 }
 
-# folders PATH: note the folders above a path that are not there.
+# folders PATH...: note the folders above some paths that are not there.
 folders() {
-  above=${1%/*}
-  until [ -d "${above:-/}" ]; do note folder created "$above"; above=${above%/*}; done
+  for each in "$@"; do
+    above=${each%/*}
+    until [ -d "${above:-/}" ]; do note folder created "$above"; above=${above%/*}; done
+  done
 }
 
 # wrote SHA256 PATH: note what the concern puts there, to be told from what others write.

@@ -78,6 +78,16 @@ jot() {
   }
 }
 
+# unpack: unpack the archive on the standard input, with the rights that it names for each file.
+unpack() {
+  base64 -d | tar -C / -xzmf - --no-same-owner --no-same-permissions
+}
+
+# copy_rights FROM TO: give a file the owner, mode, ACL and extended attributes of another one.
+copy_rights() {
+  cp -a --attributes-only --no-preserve=timestamps -- "$1" "$2"
+}
+
 # staging PATH...: note the files that will wait beside their places, for a later run to remove.
 staging() {
   jot "$STAGED" "$@"

@@ -197,7 +197,8 @@ drop_image() {
     echo "the image $1 stays: something uses it"
 }
 
-# drop_network NAME [COMMAND]: remove Docker's network; the command makes it as it was.
+# drop_network NAME STATE: remove Docker's network. Unless STATE is "created", it is the command that
+# creates the network as it was.
 drop_network() {
   command -v docker >/dev/null || return 0
   docker_runs || {
@@ -209,7 +210,7 @@ drop_network() {
       echo "the Docker network $1 is in use; remove its containers and run again" >&2; return 1
     }
   fi
-  [ -z "${2-}" ] || sh -c "$2" >/dev/null
+  [ "$2" = created ] || sh -c "$2" >/dev/null
 }
 
 # drop_link NAME: remove a macvlan link.
@@ -242,8 +243,8 @@ off_share() {
   done
 }
 
-# freed PACKAGE...: let apt change packages again.
-freed() {
+# unhold PACKAGE...: let apt change packages again.
+unhold() {
   for package in "$@"; do
     ! apart apt-mark showhold | grep -qxF -- "$package" ||
       apart apt-mark unhold "$package" >/dev/null

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import PRELUDE
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.files.script import compose, payload
 
@@ -85,7 +85,7 @@ class Sandbox:
         sync = "sync() { :; }\n"  # the real one waits for the disk
         return subprocess.run(
             ["sh", "-c", systemctl + sync + before + "\n" + self.localise(PLACES + text)],
-            input=payload(write),
+            input=payload(tuple(write)),
             capture_output=True,
             text=True,
             timeout=60,

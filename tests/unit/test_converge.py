@@ -109,7 +109,7 @@ DEPLOY = """
 from chaos_engine.operations.files import File, install, script
 
 script.RECORDS, script.DIRECTORY, script.STAGED = "{root}/run", "{root}/var", "{root}/var/staged"
-for name in ("PRELUDE", "KEEP"):
+for name in ("PRELUDE", "NOTES"):
     text = getattr(script, name).replace("/run/chaos-engine", "{root}/run")
     setattr(script, name, text.replace("/var/lib/chaos-engine", "{root}/var"))
 how = dict(owner="{owner}", group="{group}")

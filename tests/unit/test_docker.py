@@ -35,7 +35,7 @@ from chaos_engine.operations.docker.install import (
     reads,
     warnings,
 )
-from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.engine.shell import NOTES
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import PLACES, Sandbox
 
@@ -566,7 +566,7 @@ def test_what_is_missing_is_installed_without_recommends_and_held(
     log = tmp_path / "log"
     text = (
         PLACES
-        + KEEP
+        + NOTES
         + install_script(found, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
     )
     text = text.replace(DIRECTORY, f"{tmp_path}/var")
@@ -602,7 +602,7 @@ def test_a_client_that_is_only_recommended_comes_with_docker(
 ) -> None:
     """apt-cache of Debian 13 prints this. A package that is installed is not upgraded."""
     text = install_script({}, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
-    text = PLACES + KEEP + text
+    text = PLACES + NOTES + text
     stand_ins = f"""
     tell() {{ :; }}
     dpkg() {{ :; }}

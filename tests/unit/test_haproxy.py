@@ -19,8 +19,7 @@ from chaos_engine.facts.haproxy import RUN, SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink
 from chaos_engine.facts.network import InterfaceState
 from chaos_engine.facts.share import confined
-from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.haproxy.container import (
     _PULL,
@@ -205,7 +204,7 @@ def test_a_pull_is_tried_again_while_the_registry_does_not_answer(
     sleep() {{ :; }}
     docker() {{ echo "$*" >>{tmp_path}/docker.log; echo "error: {said}" >&2; return 1; }}
     """
-    script = Sandbox(tmp_path).localise(f"{PRELUDE}{KEEP}{_PULL}")
+    script = Sandbox(tmp_path).localise(f"{PRELUDE}{NOTES}{_PULL}")
     done = subprocess.run(
         ["sh", "-c", f"{docker}{script}", "sh", image],
         capture_output=True,

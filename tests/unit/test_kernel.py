@@ -349,7 +349,7 @@ def test_content_reaches_the_card_before_its_name_and_the_name_before_success(
     script = box.localise(compose_files(Plan(write=(new,))))
     done = subprocess.run(
         ["strace", "-f", "-y", "-o", str(log), "-e", calls, "sh", "-c", script],
-        input=payload([new]),
+        input=payload((new,)),
         capture_output=True,
         text=True,
         check=False,

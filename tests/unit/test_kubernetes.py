@@ -29,8 +29,7 @@ from chaos_engine.facts.kubernetes import (
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.openpgp import dearmor
 from chaos_engine.facts.systemd import UnitState
-from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.kubernetes.install import (
     SOURCE,
     check_skew,
@@ -459,7 +458,7 @@ class Node(Sandbox):
             .replace(f"keyring={KEYRING}", f"keyring={self.keyring}")
             .replace("/run/chaos-engine-key", f"{self.root}/keys/key")
         )
-        ran = self.run(PRELUDE + KEEP + text, before=f"PATH={self.root}/bin:$PATH\n")
+        ran = self.run(PRELUDE + NOTES + text, before=f"PATH={self.root}/bin:$PATH\n")
         steps = log.read_text().splitlines() if log.exists() else []
         assert list(self.path("keys").iterdir()) == [], "nothing is left over"
         return ran.returncode, ran.stderr, steps

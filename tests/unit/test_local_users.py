@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import PRELUDE
 from tests.unit.rendered import scripts
 from tests.unit.scripts import Sandbox
 

@@ -12,8 +12,7 @@ from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.manifest import Entry, Manifest, Remembered
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import KEEP, recorded
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE, for_concern
 from chaos_engine.operations.files import Plan
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
@@ -26,7 +25,7 @@ def sandbox(tmp_path: Path) -> Sandbox:
 
 def note(sandbox: Sandbox, script: str, concern: str = "docker", before: str = "") -> None:
     """Run a script that notes things, by a concern."""
-    ran = sandbox.run(f"set -eu\nconcern={concern}\n{KEEP}\n{script}\nsettle", before=before)
+    ran = sandbox.run(f"set -eu\nconcern={concern}\n{NOTES}\n{script}\nsettle", before=before)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -63,7 +62,7 @@ def quoted(text: str) -> str:
 
 @pytest.mark.parametrize("name", ["a\tb", "a\nb"])
 def test_a_name_that_would_be_two_things_is_refused(sandbox: Sandbox, name: str) -> None:
-    ran = sandbox.run(f"set -eu\n{KEEP}\nnote file created {quoted(name)}")
+    ran = sandbox.run(f"set -eu\n{NOTES}\nnote file created {quoted(name)}")
     assert ran.returncode == 1
     assert "a name with a tab or a line break" in ran.stderr
 
@@ -130,7 +129,7 @@ def test_only_what_was_not_held_is_noted_as_held(tmp_path: Path) -> None:
     for name, body in (("apt-mark", '[ "$1" != showhold ] || echo mine'), ("dpkg", "")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    note(sandbox, f"{PRELUDE}{KEEP}{APT}hold mine ours", before=f"PATH={tmp_path}:$PATH")
+    note(sandbox, f"{PRELUDE}{NOTES}{APT}hold mine ours", before=f"PATH={tmp_path}:$PATH")
     assert sandbox.manifest == ["hold set ours"]
 
 
@@ -141,7 +140,7 @@ class NoSettings(Settings):
 @converge(reads=lambda path: [])
 def say(path: str) -> Commands:
     """Write down for whom it works."""
-    yield StringCommand("sh", "-c", QuoteString(recorded(f'echo "[$concern]" >>{path}')))
+    yield StringCommand("sh", "-c", QuoteString(for_concern(f'echo "[$concern]" >>{path}')))
 
 
 def test_an_operation_works_for_the_concern_that_called_it(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.packages.packages import (
     COMPANIONS,
     NEEDED,
@@ -232,7 +231,7 @@ def run(
     for name in ("apt-get", "apt-mark", "apt-cache", "dpkg", "dpkg-query", "systemctl"):
         if not (folder / name).exists():
             program(folder, name)
-    text = (PRELUDE + KEEP + compose(installed, removes)).replace(DIRECTORY, f"{folder}/var")
+    text = (PRELUDE + NOTES + compose(installed, removes)).replace(DIRECTORY, f"{folder}/var")
     text = text.replace(RECORDS, f"{folder}/run")
     text = text.replace("export PATH=", f"export PATH={folder}:")
     ran = subprocess.run(

@@ -24,8 +24,7 @@ from chaos_engine.facts.observe import (
 )
 from chaos_engine.facts.observe.batch import PROBE, marked, script
 from chaos_engine.operations import apt
-from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.files import Plan
 from chaos_engine.operations.files.script import compose
 from tests.unit.nodes import Nodes
@@ -124,7 +123,7 @@ def test_nothing_waits_for_other_file_systems(
 
 def test_what_packages_start_has_no_lock_of_ours(lock: Path) -> None:
     text = (
-        f"{PRELUDE}{KEEP}{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
+        f"{PRELUDE}{NOTES}{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
         .replace("apt-get -y", "has_lock -y")
         .replace("export PATH", "has_lock() { if [ -e /proc/self/fd/9 ]; then echo it has; fi; }\n"
                  "export PATH")

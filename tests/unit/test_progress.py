@@ -31,8 +31,7 @@ from chaos_engine.facts.observe.progress import (
 )
 from chaos_engine.facts.standing import StandingState
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.prelude import PRELUDE
-from chaos_engine.operations.engine.shell import QUIETLY
+from chaos_engine.operations.engine.shell import PRELUDE, QUIETLY
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.gate import gate
 from chaos_engine.operations.rolling.turns import take_turn

@@ -21,7 +21,6 @@ from chaos_engine.facts.suspects import Search, Suspect, Suspects
 from chaos_engine.facts.sysctl import BootSetting, Sysctl
 from chaos_engine.operations import swap, sysctl
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.originals import KEEP
 from chaos_engine.operations.engine.repairs import (
     MAX_SUSPECTS,
     Repair,
@@ -36,11 +35,12 @@ from chaos_engine.operations.engine.repairs import (
     of_unit,
     tell,
 )
+from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.files.plan import plan
 from chaos_engine.operations.log_mount import repairs as mount_repairs
 from chaos_engine.operations.macvlan_network.hairpin import repairs as hairpin_repairs
-from chaos_engine.operations.undo.script import BACK
+from chaos_engine.operations.undo.concerns import UNDOING
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 from tests.unit.test_files import running, state
@@ -148,7 +148,7 @@ def test_each_concern_has_its_own_and_undo_forgets_them(box: Sandbox) -> None:
         for _ in range(2):
             line = fixes([of_unit("a.service", "masked")])[0]
             script = (
-                f"set -eu; concern={concern}\n{KEEP}{line}\nnote unit x a.service; settle\nfixed"
+                f"set -eu; concern={concern}\n{NOTES}{line}\nnote unit x a.service; settle\nfixed"
             )
             ran = box.run(script)
             assert ran.returncode == 0, ran.stderr
@@ -156,7 +156,7 @@ def test_each_concern_has_its_own_and_undo_forgets_them(box: Sandbox) -> None:
     assert [line.split("\t")[0] for line in lines] == ["docker", "swap"]
     for left in (["swap"], []):
         concern = "docker" if left else "swap"
-        ran = box.run(f"set -eu; concern={concern}\n{KEEP}{BACK}forget")
+        ran = box.run(f"set -eu; concern={concern}\n{NOTES}{UNDOING}forget")
         assert ran.returncode == 0, ran.stderr
         path = box.path("var/repairs")
         found = path.read_text().splitlines() if path.exists() else []

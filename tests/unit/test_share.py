@@ -16,7 +16,7 @@ from chaos_engine.facts.manifest import DIRECTORY, Manifest
 from chaos_engine.facts.mounts import Mount
 from chaos_engine.facts.share import CONFINED, TARGET, UNCONFINED, confined
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import shared_copy
 from chaos_engine.operations.haproxy.container import OWN
@@ -28,8 +28,7 @@ from chaos_engine.operations.haproxy.shared_copy import (
     write_failure,
 )
 from chaos_engine.operations.undo import concerns as undo_operations
-from chaos_engine.operations.undo.concerns import changes
-from chaos_engine.operations.undo.script import BACK
+from chaos_engine.operations.undo.concerns import UNDOING, changes
 from tests.unit.scripts import PLACES
 from tests.unit.share import stand_in
 
@@ -403,7 +402,7 @@ def test_folders_that_are_exchanged_in_mid_run_lead_nowhere(node: Node) -> None:
 
 def undo(node: Node, *calls: str) -> str:
     """Run undo's functions on the share."""
-    script = f"set -eu\nconcern=haproxy\n{PLACES}{KEEP}{BACK}\n" + "\n".join(calls)
+    script = f"set -eu\nconcern=haproxy\n{PLACES}{NOTES}{UNDOING}\n" + "\n".join(calls)
     ran = run(node.localise(script))
     assert ran.returncode == 0, ran.stderr
     assert "MARK" not in ran.stdout + ran.stderr

@@ -17,8 +17,7 @@ from chaos_engine.facts.observe.progress import MARK
 from chaos_engine.facts.repairs import REPAIRS
 from chaos_engine.facts.share import PATTERN, TARGET
 from chaos_engine.facts.systemd import RECORDS
-from chaos_engine.operations.engine.originals import OTHERS
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import OTHERS, PRELUDE
 from chaos_engine.templates import shell_script
 from tests.shellcheck import quoted
 from tests.unit.rendered import CHECKOUT, changes, fact_classes, files, functions, questions, reads

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.facts.swap import SCRIPT, TURNERS, SwapArea, Swaps, SwapState
-from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.swap import (
     MARK,
     Plan,
@@ -385,4 +385,4 @@ def test_a_swapoff_that_fails_masks_nothing(tmp_path: Path) -> None:
 def localise(box: Sandbox, text: str) -> str:
     """Run the commands as `files.transaction` does, below a folder."""
     text = text.replace("/etc/systemd/system", f"{box.root}/system")
-    return f"set -eu\ntell() {{ :; }}\n{KEEP}\n" + text.replace("/proc/swaps", f"{box.root}/swaps")
+    return f"set -eu\ntell() {{ :; }}\n{NOTES}\n" + text.replace("/proc/swaps", f"{box.root}/swaps")

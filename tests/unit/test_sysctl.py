@@ -11,7 +11,7 @@ import pytest
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls
-from chaos_engine.operations.engine.originals import KEEP
+from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.sysctl import check_lasting, compose, render
 from tests.unit.scripts import PLACES
 
@@ -124,7 +124,7 @@ def test_the_files_are_read_by_systemd_at_boot() -> None:
 
 
 def run(load: list[str], tmp_path: Path, modprobe: str = ":") -> tuple[int, str]:
-    script = PLACES + KEEP + compose(load, {"net.ipv4.ip_forward": "1"})
+    script = PLACES + NOTES + compose(load, {"net.ipv4.ip_forward": "1"})
     script = script.replace("/proc/sys", str(tmp_path)).replace(DIRECTORY, f"{tmp_path}/var")
     ran = subprocess.run(
         ["sh", "-ec", f"modprobe() {{ {modprobe}; }}\n{script}"],

@@ -26,12 +26,13 @@ from chaos_engine.facts.manifest import (
 )
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations.docker.daemon_json import Options, merge
-from chaos_engine.operations.engine.originals import KEEP
-from chaos_engine.operations.engine.prelude import PRELUDE
+from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.hosts_file import edit
 from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.undo.concerns import (
+    REINSTALL,
+    UNDOING,
     Changes,
     changes,
     check_undoable,
@@ -41,7 +42,6 @@ from chaos_engine.operations.undo.concerns import (
     warnings,
 )
 from chaos_engine.operations.undo.merge import take_out as take_out_by
-from chaos_engine.operations.undo.script import BACK, REINSTALL
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 
@@ -248,7 +248,7 @@ def test_any_version_of_ours_is_ours(node: Node) -> None:
 
 
 def test_a_file_in_place_of_our_link_is_left(node: Node) -> None:
-    ran = node.run(f"set -eu\nconcern=swap\n{KEEP}\nkeep {node.root}/etc/swap.target; settle")
+    ran = node.run(f"set -eu\nconcern=swap\n{NOTES}\nkeep {node.root}/etc/swap.target; settle")
     assert ran.returncode == 0, ran.stderr
     node.path("etc/swap.target").write_text("the admin's")
     assert node.undo("swap").leave == (str(node.path("etc/swap.target")),)
@@ -400,7 +400,7 @@ def remove(sandbox: Sandbox, *packages: str, needs: str = "") -> tuple[list[str]
     )
     before += f'export INSTALLED="{names}" NEEDS_IPTABLES="{needs}"\n'
     quoted = " ".join(f"'{package}'" for package in packages)
-    script = f'{PRELUDE}{KEEP}{PLAIN}{BACK}\nremove_packages {quoted}\nprintf %s "$left"'
+    script = f'{PRELUDE}{NOTES}{PLAIN}{UNDOING}\nremove_packages {quoted}\nprintf %s "$left"'
     # paths outside this package's own folders are left alone here
     script = script.replace("[ -d /opt ] || mkdir -m 755 /opt", ":")
     ran = sandbox.run(script.replace("/var/lib/docker", f"{sandbox.root}/docker"), before=before)
@@ -427,7 +427,7 @@ def test_a_link_in_place_of_a_packages_folder_stays(tmp_path: Path) -> None:
     link, own = tmp_path / "etc/docker", tmp_path / "usr"
     link.symlink_to("dotfiles")
     own.symlink_to("etc")
-    script = f"{PRELUDE}{KEEP}{PLAIN}{BACK}\nremove_packages 'purge docker.io'"
+    script = f"{PRELUDE}{NOTES}{PLAIN}{UNDOING}\nremove_packages 'purge docker.io'"
     script = script.replace("[ -d /opt ] || mkdir -m 755 /opt", ":")
     script = script.replace("/etc/* |", f"{tmp_path}/etc/* |")
     before = programs(
@@ -470,7 +470,7 @@ def again(
         dpkg_query=f'case "$*" in *" {installed}") printf installed ;; esac',
     )
     quoted = " ".join(f"'{package}'" for package in packages)
-    script = f"{PRELUDE}{KEEP}{PLAIN}{BACK}{REINSTALL}\npin=/none\nreinstall {quoted}"
+    script = f"{PRELUDE}{NOTES}{PLAIN}{UNDOING}{REINSTALL}\npin=/none\nreinstall {quoted}"
     ran = sandbox.run(script, before=before)
     log = (sandbox.root / "log").read_text().splitlines()
     assert not list(sandbox.root.glob("run/pins*"))
@@ -521,8 +521,8 @@ def test_a_package_that_cannot_be_had_is_told_and_the_others_are_installed(tmp_p
 
 def test_a_package_that_cannot_be_had_is_noted_until_it_is_back(node: Node) -> None:
     lines = 'note removed "3 manual -" lost; note manual auto udev; settle'
-    assert node.run(f"set -eu\nconcern=packages\n{KEEP}\n{lines}").returncode == 0
-    script = f"set -eu\nconcern=packages\n{KEEP}{BACK}\nlater removed lost; forget"
+    assert node.run(f"set -eu\nconcern=packages\n{NOTES}\n{lines}").returncode == 0
+    script = f"set -eu\nconcern=packages\n{NOTES}{UNDOING}\nlater removed lost; forget"
     assert node.run(script).returncode == 0
     left = node.remembered()
     assert [entry.name for entry in left.entries] == ["lost"]
@@ -636,7 +636,7 @@ def test_an_image_with_a_digest_is_removed(tmp_path: Path, there: bool) -> None:
       case "$1 $2" in "image inspect") {str(there).lower()} ;; "image ls") ;; esac
     }}
     """
-    done = Sandbox(tmp_path).run(f"{KEEP}{BACK}{docker}drop_image {image}")
+    done = Sandbox(tmp_path).run(f"{NOTES}{UNDOING}{docker}drop_image {image}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     removed = [
         line for line in (tmp_path / "docker.log").read_text().splitlines() if " rm " in line
