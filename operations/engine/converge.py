@@ -12,34 +12,21 @@ from functools import cache, partial, wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
-from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api.arguments import pop_global_arguments
 from pyinfra.api.command import FunctionCommand, StringCommand
-from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.connectors.util import CommandOutput
 from typing_extensions import ParamSpec, override
 
-from chaos_engine.facts.observe import (
-    Ahead,
-    NodeError,
-    Preparation,
-    Read,
-    begin,
-    current,
-    expect,
-    note_change,
-    part,
-    usual_arguments,
-    want,
-)
-from chaos_engine.facts.observe.connection import prepare, problem_of
+from chaos_engine.facts import observe
+from chaos_engine.facts.observe import NodeError, Read, current, part
+from chaos_engine.facts.observe.connection import problem_of
 from chaos_engine.facts.observe.host import concern_at_work, working_for
-from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.arguments import check_arguments
-from chaos_engine.operations.engine.reasons import Reasons, shortened, tell
+from chaos_engine.operations.engine.reasons import Reasons, print_reasons, shortened
+from chaos_engine.operations.engine.remote import BROKEN, execute
 from chaos_engine.operations.engine.summary import Verdict
 
 if TYPE_CHECKING:
@@ -69,13 +56,13 @@ def converge(
         @wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
             state = current()[0]
-            begin(partial(reads, *args, **kwargs))
+            observe.begin(partial(reads, *args, **kwargs))
             part(Reasons).given.clear()
             try:
                 for command in function(*args, **kwargs):
-                    tell()
+                    print_reasons()
                     if state.is_executing:  # so that a retry, or a read after the yield, is fresh
-                        note_change()
+                        observe.note_change()
                     yield _contained(command)
             except NodeError as error:
                 yield FunctionCommand(fail_host, (str(error),), {})
@@ -96,13 +83,13 @@ def converge(
         def register(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OperationMeta:
             meta = cast(OperationMeta, registered(concern_at_work())(*args, **kwargs))
             own = {key: value for key, value in kwargs.items() if key in takes.parameters}
-            expect(meta, partial(reads, *args, **own))
+            observe.expect(meta, partial(reads, *args, **own))
             return meta
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
             state, host = current()
-            at, reasons = part(Preparation), part(Reasons)
+            at = part(observe.Preparation)
             if part(Verdict).refusal:
                 return _nothing()
             if at.depth and not at.phase:  # the surrounding deploy has already done what follows
@@ -110,23 +97,16 @@ def converge(
             own = dict(kwargs)
             if own.keys() - takes.parameters.keys() <= {"name"}:
                 own.pop("name", None)
-                resolved = usual_arguments()
+                resolved = observe.usual_arguments()
             else:  # this removes pyinfra's keywords from the dictionary
                 resolved, _ = pop_global_arguments(state, host, own)
             check_arguments(function, takes.bind(*args, **own).arguments)
-            want(reads(*args, **own), resolved)  # type: ignore[arg-type]
+            observe.want(reads(*args, **own), resolved)  # type: ignore[arg-type]
             if at.phase == "check":
                 host.current_op_global_arguments = resolved
-                reasons.given.clear()
-                try:
-                    if any(True for _ in function(*args, **own)):  # type: ignore[arg-type]
-                        title = str(kwargs.get("name") or function.__name__)
-                        why = "; ".join(shortened(reasons.given))
-                        at.pending.append(f"{title}: {why}" if why else title)
-                except NodeError as error:
-                    at.problems.append(str(error))
-                finally:
-                    host.current_op_global_arguments = None
+                title = str(kwargs.get("name") or function.__name__)
+                _foresee(title, function(*args, **own))  # type: ignore[arg-type]
+                host.current_op_global_arguments = None
             if at.phase:
                 return _nothing()
             return register(args, kwargs)
@@ -136,6 +116,22 @@ def converge(
         return cast("PyinfraOperation[P]", call)
 
     return decorate
+
+
+def _foresee(title: str, commands: Commands) -> None:
+    """Note whether an operation would change the current host, or why the host must be refused.
+
+    + title: the operation's name
+    + commands: what it would yield
+    """
+    at, reasons = part(observe.Preparation), part(Reasons)
+    reasons.given.clear()
+    try:
+        if any(True for _ in commands):
+            why = "; ".join(shortened(reasons.given))
+            at.pending.append(f"{title}: {why}" if why else title)
+    except NodeError as error:
+        at.problems.append(str(error))
 
 
 @operation()
@@ -172,15 +168,10 @@ class _Command(StringCommand):
 
     @override
     def execute(self, state: State, host: Host, connector_arguments: Any) -> Any:
-        ahead = Ahead.now()
+        ahead = observe.Ahead.now()
         connector_arguments.update(self.connector_arguments)
-        try:
-            prepare(host, connector_arguments)
-            command = ahead.behind(self) if ahead else self
-            done, output = run_shell_command(host, command, connector_arguments)
-            problem = "" if done else problem_of(host, output=output)
-        except (EOFError, OSError, SSHException, PyinfraError) as error:
-            done, output, problem = False, CommandOutput([]), problem_of(host, error)
+        command = ahead.behind(self) if ahead else self
+        done, output, problem = execute(host, command, connector_arguments)
         if problem:
             fail_host(state, host, problem)
         if done and ahead:
@@ -201,7 +192,7 @@ def _contained(command: Any) -> Any:
                 return function(state, host, *args, **kwargs)
             except NodeError as error:
                 return fail_host(state, host, str(error))
-            except (EOFError, OSError, SSHException, PyinfraError) as error:
+            except BROKEN as error:
                 return fail_host(state, host, problem_of(host, error))
 
         return FunctionCommand(call, command.args, command.kwargs, **command.connector_arguments)

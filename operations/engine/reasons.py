@@ -39,7 +39,7 @@ def because(*reasons: str) -> None:
     given += [one for one in reasons if one not in given]
 
 
-def tell() -> None:
+def print_reasons() -> None:
     """Print the reasons that were given and not printed yet, each after the operation's name."""
     state, host = current()
     own = part(Reasons)

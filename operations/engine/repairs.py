@@ -48,7 +48,7 @@ class Repair:
 
     @property
     def line(self) -> str:
-        """Return the argument for the shell function ``fixes`` of `engine.originals`."""
+        """Return the argument for the shell function ``fixes`` of `engine.shell.NOTES`."""
         return "\t".join((self.thing, self.digest, self.kind, self.name, self.found))
 
 
@@ -130,7 +130,7 @@ def fixes(repairs: Iterable[Repair]) -> list[str]:
     return [f"fixes {quote(*lines)}"] if lines else []
 
 
-def tell(repairs: Iterable[Repair]) -> None:
+def warn_of_repeats(repairs: Iterable[Repair]) -> None:
     """Warn of things that earlier runs have set to the same, and name who may change them."""
     repairs = tuple(repairs)
     past = {(one.concern, one.thing, one.wanted): one for one in past_repairs()}

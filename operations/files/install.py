@@ -17,7 +17,7 @@ from chaos_engine.facts.unit_traces import Traces
 from chaos_engine.operations.engine.arguments import AbsolutePath
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.engine.repairs import Repair, tell
+from chaos_engine.operations.engine.repairs import Repair, warn_of_repeats
 from chaos_engine.operations.engine.shell import for_concern, shell_command
 from chaos_engine.operations.files.model import File, Plan, Unit, unit_files
 from chaos_engine.operations.files.plan import only_read, plan
@@ -161,7 +161,7 @@ def transaction(
         current()[1].noop(noop)
         return
     because(*todo.why)
-    tell(todo.repairs)
+    warn_of_repeats(todo.repairs)
     if current()[0].config.DIFF and not part(Preparation).phase:
         for file in todo.write:
             _show_diff(file)

@@ -64,8 +64,8 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
     above = found[folder]
     if (above.leads_to if above.kind == "link" else above.kind) != "directory":
         yield (
-            f"{folder} is {_described(above)}, and the folder of {path} is wanted there; move it "
-            "away and run again"
+            f"{folder} is {_described(above)}, but has to be a folder for {path}; move it away and "
+            "run again"
         )
     elif above.fixed:
         yield _unchangeable(folder, above)
@@ -73,7 +73,7 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
 
 def _obstacle_at(path: str, state: FileState, merged: bool) -> Iterator[str]:
     if state.kind in ("directory", "other"):
-        yield f"{path} is {_described(state)}, a file is wanted there; move it away and run again"
+        yield f"{path} is {_described(state)}, but has to be a file; move it away and run again"
     elif state.kind == "link" and merged and state.leads_to == "file":
         name = quote(path)
         yield (

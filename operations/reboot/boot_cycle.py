@@ -54,7 +54,7 @@ def reboot_and_wait(
 
     Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
     """
-    problem = run_script(state, host, reboot_script(found.boot_id, rebooted))
+    problem = run_script(host, reboot_script(found.boot_id, rebooted))
     if problem is not None:
         return f"could not be rebooted: {problem}"
     with waiting(host, "waiting until it is back", seconds):
@@ -67,9 +67,7 @@ def remove_note(state: State, host: Host) -> str:
     Otherwise a later run would not reboot the node for the same cause again.
     Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
     """
-    problem = run_script(
-        state, host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}"
-    )
+    problem = run_script(host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}")
     return "" if problem is None else f"{RECORD} could not be removed: {problem}"
 
 

@@ -24,22 +24,20 @@ from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, C
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
-    from pyinfra.api.state import State
 
 T = TypeVar("T")
 
 WORKS_AGAIN_SECONDS = 300.0
-"""How long a node may take until it works again after a turn: a Pi is slow after its start."""
+"""How long a node may take until it works again after its turn. A Pi starts slowly."""
 
 FIXED_SECONDS = 20.0
-"""How long to wait for something that did not work before the turn: the turn may have fixed it."""
+"""How long to wait for something that did not work before the turn. The turn may have fixed it."""
 
 PAUSE = 2.0
 """Seconds between two checks."""
 
 ENDS_PODS = frozenset({"docker", "cri_dockerd", "kubernetes"})
-"""Concerns without which no pod of the node can be ended."""
-
+"""The concerns that have to work if a pod of the node is to end."""
 
 NodeName = Annotated[
     str, Form("([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "the name of a node in Kubernetes, as pi1")
@@ -48,18 +46,18 @@ NodeName = Annotated[
 
 @dataclass(frozen=True)
 class Rolling:
-    """The way in which a node is drained, and which other nodes may be down with it.
+    """How a node is drained, and which other nodes may be down at the same time.
 
-    + lane: "controller" for nodes of which only one may be down; "proxy" for a node that is down
-      only while no other node of the cluster is; "" for all others
+    + lane: "controller" for controllers, of which one at a time may be down; "proxy" for the proxy,
+      which may be down only while all other nodes of the cluster are up; "" for all other nodes
     + batch: how many nodes of a cluster may be down at the same time, the same for all nodes
-    + kubectl: how the cluster is asked and told, ``None`` if it cannot be
+    + kubectl: the program that talks to the cluster; ``None`` if no kubeconfig is known
     + node: the node's name in the cluster
-    + controllers: addresses of the cluster's other controllers by name, empty unless the node is
-      a controller or the proxy. Enough of their API servers have to be ready before it goes down
-      (`api_servers_missing`)
-    + controller: whether the node is a controller too
-    + drain_seconds: how long its pods may take to leave
+    + controllers: addresses of the cluster's other controllers by name, for a controller or the
+      proxy. Enough of their API servers have to be ready before the node goes down
+      (`api_servers_missing`). Empty for all other nodes
+    + controller: whether the node is a controller; the proxy may be one too
+    + drain_seconds: how long the node's pods may take to leave
     """
 
     lane: Lane = ""
@@ -73,24 +71,25 @@ class Rolling:
 
 @dataclass(frozen=True)
 class Departure:
-    """What is known of a node that was drained.
+    """How a node was before its turn, for the end of the turn.
 
-    + ours: whether we cordoned it, so that we have to uncordon it
-    + ready: whether it was Ready before, so that it has to be Ready again
+    + ours: whether this package cordoned the node, and so has to uncordon it
+    + ready: whether the node was Ready, and so has to become Ready again
     """
 
     ours: bool = False
     ready: bool = False
 
 
-def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> Departure:
-    """Cordon and drain the node, if its cluster can be told.
+def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
+    """Cordon and drain a node; return how it was before.
 
     + before: how the node stands in its cluster
 
-    The cordon is noted on the node first: if this run does not come to uncordon it, a later run
-    does. A node that somebody else has cordoned stays cordoned. Raises `ClusterError` if the node
-    cannot be drained; then it is uncordoned again.
+    Without a kubeconfig the node is neither cordoned nor drained. The cordon is noted on the node
+    first, so that a later run can uncordon the node if this run is interrupted. A node that
+    somebody else has cordoned stays cordoned. If the node cannot be drained, it is uncordoned
+    again, and `ClusterError` is raised.
     """
     nodes = None
     if rolling.kubectl:
@@ -100,12 +99,12 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
     if nodes is not None:
         own = check_may_leave(rolling, nodes)
     if "api_server" not in before.problems:  # an API server that is down already is no loss
-        _await_api_servers(state, host, rolling, nodes)
+        _await_api_servers(host, rolling, nodes)
     if rolling.kubectl is None:
         return Departure()
     ours = before.cordoned or not own.unschedulable
     if ours:
-        _script(state, host, note(rolling.node))
+        _change_note(host, note(rolling.node))
     # the cluster takes some 40 s to notice that a kubelet is dead, so Ready alone is not enough
     ready = own.ready and not ENDS_PODS & {*before.problems}
     host.log(f"Draining {rolling.node}")
@@ -118,42 +117,38 @@ def leave(state: State, host: Host, rolling: Rolling, before: StandingState) -> 
         problem = str(error)
     if problem:
         if ours:
-            _uncordon(state, host, rolling)
+            _uncordon(host, rolling)
         raise ClusterError(
-            f"{rolling.node} cannot be drained, so nothing was done to it: {problem}"
+            f"{rolling.node} cannot be drained, so the work on it was not begun: {problem}"
         )
     return Departure(ours, ready)
 
 
-def come_back(
-    state: State,
-    host: Host,
-    rolling: Rolling,
-    departure: Departure,
-    known: Mapping[str, str] | None = None,
-) -> str:
-    """Wait until the node works again, and uncordon it.
+def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping[str, str]) -> str:
+    """Wait until a node works again, and uncordon it.
 
-    + departure: how it was when it was drained
-    + known: problems that it had before the turn, by concern: these are not waited for long
+    + departure: how the node was before its turn
+    + known: problems that it had before its turn, by concern. The wait for these is short
 
     Returns why the node does not work, "" if it does. A node that does not work stays cordoned.
     """
     with waiting(host, "looking whether it does its work", WORKS_AGAIN_SECONDS) as doing:
-        problems = _await_work(state, host, rolling, departure.ready, known or {}, doing)
+        problems = _await_work(host, rolling, departure.ready, known, doing)
     if problems:
         cordoned = f"; {rolling.node} is left cordoned" if departure.ours else ""
         return f"{'; '.join(problems)}{cordoned}"
     if departure.ours:
-        _uncordon(state, host, rolling)
+        _uncordon(host, rolling)
     return ""
 
 
 def check_may_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:
-    """Return the node as its cluster sees it, if it may be drained: a pure function.
+    """Return the node as its cluster sees it: a pure function.
 
-    Raises `ClusterError` if the cluster does not know it, or if it is a controller and another
-    controller is not Ready: a second one must not go down then.
+    + nodes: all nodes of the cluster, by name
+
+    Raises `ClusterError` if the node must not be drained: because the cluster does not know it, or
+    because it is a controller and another controller is not Ready.
     """
     if rolling.node not in nodes:
         raise ClusterError(
@@ -177,25 +172,27 @@ def _gone_for_good(name: str) -> str:
 
 
 def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the controllers whose API servers are not ready, if that leaves too few without us.
+    """Return the other controllers whose API servers are not ready: a pure function.
 
-    + controller: whether the node has an API server itself
+    + controller: whether the node that goes down has an API server itself
     + answers: what the other controllers' API servers say, by name, see `ApiServers`
 
-    Enough is a majority of all API servers that have joined; of two, the other one is enough.
-    Returns nothing if enough are ready. Node objects and mirror pods are no help: they say Ready
-    for half a minute after the API server is gone. A pure function.
+    Returns nothing if enough are ready while the node is down. Enough is a majority of all API
+    servers that have joined; of two, the other one is enough. Kubernetes' own objects are not used,
+    because nodes and mirror pods stay Ready for half a minute after the API server has ended.
     """
     joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
     enough = min((len(joined) + controller) // 2 + 1, len(joined))
-    waiting = tuple(name for name, answer in joined.items() if answer != "200")
-    return waiting if len(joined) - len(waiting) < enough else ()
+    missing = tuple(name for name, answer in joined.items() if answer != "200")
+    return missing if len(joined) - len(missing) < enough else ()
 
 
 def _await_api_servers(
-    state: State, host: Host, rolling: Rolling, nodes: Mapping[str, ClusterNode] | None
+    host: Host, rolling: Rolling, nodes: Mapping[str, ClusterNode] | None
 ) -> None:
     """Wait until enough of the other controllers' API servers are ready.
+
+    + nodes: all nodes of the cluster by name, ``None`` if they are not known
 
     Raises `ClusterError` if that takes longer than `API_SECONDS`.
     """
@@ -206,12 +203,12 @@ def _await_api_servers(
     }
     if not asked:
         return
-    deadline, told = time.monotonic() + API_SECONDS, False
-    fact = ApiServers()
+    deadline = time.monotonic() + API_SECONDS
+    fact, told = ApiServers(), ""
     command = fact.command(addresses=tuple(map(str, asked.values())))
     with waiting(host, "asking the other API servers whether they are ready", API_SECONDS) as doing:
         while True:
-            found = _ask(state, host, fact, command)
+            found = _ask(host, fact, command)
             answers = {name: found.get(str(at), SILENT) for name, at in asked.items()}
             missing = api_servers_missing(rolling.controller, answers)
             if not missing:
@@ -219,21 +216,23 @@ def _await_api_servers(
             if time.monotonic() > deadline:
                 break
             names = ", ".join(missing)
-            if not told:
+            if names != told:
                 host.log(f"Waiting for the API server of {names}")
-                told = True
-            doing.what = f"waiting for the API server of {names}"
+            doing.what, told = f"waiting for the API server of {names}", names
             gevent.sleep(PAUSE)
     not_ready = ", ".join(f"{name} ({answers[name]})" for name in missing)
     raise ClusterError(
-        f"too few API servers are ready to do without {rolling.node or host.name} now, not that of "
-        f"{not_ready}: curl -k https://{asked[missing[0]]}:6443/readyz says more. "
-        f"{_gone_for_good(missing[0])}"
+        f"{rolling.node or host.name} has to stay up, because without it too few API servers are "
+        f"ready; not ready: {not_ready}. curl -k https://{asked[missing[0]]}:6443/readyz says "
+        f"more. {_gone_for_good(missing[0])}"
     )
 
 
 def note(node: str) -> str:
-    """Return the shell script that notes on the node that a run cordons it."""
+    """Return the shell script that notes on a node that a run is about to cordon it.
+
+    + node: its name in the cluster
+    """
     folder = posixpath.dirname(NOTE)
     return f"""\
 {PRELUDE}mkdir -p {folder}
@@ -242,36 +241,31 @@ mv -f {NOTE}.chaos-new {NOTE}; sync {folder}
 """
 
 
-def _uncordon(state: State, host: Host, rolling: Rolling) -> None:
+def _uncordon(host: Host, rolling: Rolling) -> None:
     if rolling.kubectl:
         with waiting(host, f"uncordoning {rolling.node}", API_SECONDS):
             rolling.kubectl.cordon(rolling.node, wanted=False)
-    _script(state, host, f"{PRELUDE}rm -f -- {NOTE}; sync {posixpath.dirname(NOTE)}")
+    _change_note(host, f"{PRELUDE}rm -f -- {NOTE}; sync {posixpath.dirname(NOTE)}")
 
 
-def _script(state: State, host: Host, script: str) -> None:
-    problem = run_script(state, host, script)
-    if problem is not None:
+def _change_note(host: Host, script: str) -> None:
+    if (problem := run_script(host, script)) is not None:
         raise NodeError(f"{NOTE} cannot be changed: {problem}")
 
 
 def _await_work(
-    state: State,
-    host: Host,
-    rolling: Rolling,
-    ready: bool,
-    known: Mapping[str, str],
-    doing: Doing,
+    host: Host, rolling: Rolling, ready: bool, known: Mapping[str, str], doing: Doing
 ) -> list[str]:
-    """Wait until the node works again; return what does not work when the time is over.
+    """Wait until a node works again; return what does not work when the time is over.
 
-    + ready: whether its cluster has to say that it is Ready
-    + known: problems that it had before the turn, by concern: they are waited for only
-      `FIXED_SECONDS`, and never returned
+    + ready: whether the node has to be Ready in its cluster
+    + known: problems that it had before its turn, by concern. The wait for these lasts only
+      `FIXED_SECONDS`, and they are never returned
+    + doing: what the lines of progress say
     """
     began = time.monotonic()
     while True:
-        found = _read_standing(state, host).problems
+        found = _read_standing(host).problems
         problems = [problem for concern, problem in found.items() if concern not in known]
         if not problems and rolling.kubectl and ready:
             node = rolling.kubectl.nodes().get(rolling.node)
@@ -286,18 +280,18 @@ def _await_work(
             doing.what = f"waiting until its cluster says that {rolling.node} is Ready"
         waited = time.monotonic() - began
         if waited > WORKS_AGAIN_SECONDS or (not problems and (not found or waited > FIXED_SECONDS)):
-            # only the last answer: a problem of a node that is still starting would hold up others
-            gate(state, rolling.batch).remember(host.name, found)
+            # remembered only now: problems of a node that is still starting would hold up others
+            gate(host.state, rolling.batch).remember(host.name, found)
             return problems
         gevent.sleep(PAUSE)
 
 
-def _read_standing(state: State, host: Host) -> StandingState:
+def _read_standing(host: Host) -> StandingState:
     """Return how the node stands in its cluster now."""
     fact = Standing()
-    return _ask(state, host, fact, fact.command())
+    return _ask(host, fact, fact.command())
 
 
-def _ask(state: State, host: Host, fact: NodeFact[T], command: StringCommand) -> T:
+def _ask(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
     """Read a fact in the middle of an operation, when `observe` cannot."""
-    return fact.process(ask(state, host, command.get_raw_value()))
+    return fact.process(ask(host, command.get_raw_value()))

@@ -145,15 +145,15 @@ def attempt(work: Callable[[], str]) -> str:
 def _whole_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
 ) -> str:
-    departure = leave(state, host, rolling, before)
+    departure = leave(host, rolling, before)
     problem = attempt(lambda: work(state, host))
     # also after work that went wrong: the node may still run its pods as before
-    others = attempt(lambda: come_back(state, host, rolling, departure, before.problems))
+    others = attempt(lambda: come_back(host, rolling, departure, before.problems))
     return "; ".join(filter(None, (problem, others)))
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
-    problem = attempt(lambda: come_back(state, host, rolling, Departure(ours=True, ready=True)))
+    problem = attempt(lambda: come_back(host, rolling, Departure(ours=True, ready=True), {}))
     if not problem:
         return True
     gate(state, rolling.batch).failed = f"{host.name}: {problem}"
@@ -162,7 +162,7 @@ def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
 
 def _perform(command: StringCommand, state: State, host: Host) -> str:
     """Run an operation's command as pyinfra does; return what went wrong, "" if nothing did."""
-    done, output = run(state, host, command)
+    done, output = run(host, command)
     if done:
         return ""
     if not state.print_output:

@@ -145,7 +145,7 @@ def test_a_command_in_a_turn_that_does_not_end_says_why(error: Exception) -> Non
     nodes = Nodes()
     broken(nodes, "pi1", error)
     with nodes.on() as host, pytest.raises(NodeError, match=r"run again|run at a terminal"):
-        run(nodes.state, host, StringCommand("true"))
+        run(host, StringCommand("true"))
 
 
 def test_a_command_in_a_turn_that_the_connection_has_ended_is_not_judged(
@@ -153,8 +153,8 @@ def test_a_command_in_a_turn_that_the_connection_has_ended_is_not_judged(
 ) -> None:
     nodes = Nodes()
     with nodes.on() as host:
-        done, _ = run(nodes.state, host, StringCommand("false"))
+        done, _ = run(host, StringCommand("false"))
         assert not done
         monkeypatch.setattr(host.connector, "client", over(tcp, False).connector.client, False)
         with pytest.raises(NodeError, match="the connection to the node was lost"):
-            run(nodes.state, host, StringCommand("false"))
+            run(host, StringCommand("false"))

@@ -107,7 +107,7 @@ def look() -> Commands:
     """Run a command in the middle of an operation."""
 
     def turn(state: Any, host: Any) -> bool:
-        return ask(state, host, "echo one; echo; echo 'two  '") == ["one", "", "two  "]
+        return ask(host, "echo one; echo; echo 'two  '") == ["one", "", "two  "]
 
     yield FunctionCommand(turn, (), {})
 

@@ -153,7 +153,7 @@ def pyinfra_on(monkeypatch: pytest.MonkeyPatch) -> Any:
             lambda fact: found[reboot.current()[1].name] if fact is reboot.KernelCmdline else swaps,
         )
         monkeypatch.setattr(rolling, "observe", lambda fact: standing())
-        monkeypatch.setattr(cordon, "_read_standing", lambda state, host: standing())
+        monkeypatch.setattr(cordon, "_read_standing", lambda host: standing())
         for fact in (reboot.KernelCmdline, reboot.Swaps, Standing):
             monkeypatch.setattr(fact, "command", lambda self: ":")
         if before:

@@ -33,7 +33,7 @@ from chaos_engine.operations.engine.repairs import (
     of_hold,
     of_removed,
     of_unit,
-    tell,
+    warn_of_repeats,
 )
 from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.files import File, Plan, Unit
@@ -411,7 +411,7 @@ def test_an_answer_that_makes_no_sense_is_an_error_of_the_search_alone(line: str
 @converge(reads=lambda: [Read.of(Repairs)])
 def work() -> Commands:
     """Fix a thing."""
-    tell([REPAIR])
+    warn_of_repeats([REPAIR])
     yield StringCommand("true")
 
 

@@ -45,10 +45,10 @@ FOLDER = FileState("directory", "755", "root", "root", 4096)
 LINK = FileState("link", "777", "root", "root", 7, leads_to="file")
 
 REFUSED = {
-    "folder": (FOLDER, "{} is a folder, a file is wanted there; move it away"),
+    "folder": (FOLDER, "{} is a folder, but has to be a file; move it away"),
     "device": (
         replace(FILE, kind="other", sha256=None),
-        "{} is a device, socket or FIFO, a file is wanted there; move it away",
+        "{} is a device, socket or FIFO, but has to be a file; move it away",
     ),
     "immutable": (replace(FILE, fixed="immutable"), "{} is immutable, as set by chattr; run: "),
     "append-only": (replace(FILE, fixed="append-only"), "{} is append-only, as set by chattr"),
@@ -68,7 +68,7 @@ REFUSED_MERGED = {
 """The same, of a file in which the node's own content stays."""
 
 REFUSED_FOLDER = {
-    "file": (FILE, "{} is a file, and the folder of "),
+    "file": (FILE, "{} is a file, but has to be a folder for "),
     "link to nowhere": (replace(LINK, leads_to=None), "{} is a symbolic link that leads nowhere"),
     "immutable": (replace(FOLDER, fixed="immutable"), "{} is immutable, as set by chattr"),
     "read-only": (replace(FOLDER, fixed="unwritable"), "{} cannot be changed, not even by root"),

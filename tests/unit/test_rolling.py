@@ -63,18 +63,18 @@ class Node:
     api: list[dict[str, str]] = field(default_factory=lambda: [{}])
     """What the API servers of `PEERS` that are not ready answer, look by look."""
 
-    def ask(self, state: Any, host: Any, fact: Any, command: Any) -> dict[str, str]:
+    def ask(self, host: Any, fact: Any, command: Any) -> dict[str, str]:
         said = self.api.pop(0) if len(self.api) > 1 else self.api[0]
         return {address: said.get(name, "200") for name, address in PEERS.items()}
 
-    def look(self, state: Any, host: Any) -> StandingState:
+    def look(self, host: Any) -> StandingState:
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
-    def run_script(self, state: Any, host: Any, script: str) -> str | None:
+    def run_script(self, host: Any, script: str) -> str | None:
         self.steps.append("note" if "printf" in script.rpartition("clear_staging")[2] else "forget")
         return None
 
-    def run(self, state: Any, host: Any, command: Any) -> tuple[bool, CommandOutput]:
+    def run(self, host: Any, command: Any) -> tuple[bool, CommandOutput]:
         self.steps.append(str(command))
         if "fail" not in str(command):
             return True, CommandOutput([])
@@ -184,7 +184,7 @@ def test_a_node_that_cannot_be_drained_is_left_as_it_is(
 
     assert cluster.told[-1] == "uncordon pi1"
     assert node.steps == ["note", "forget"]
-    assert "pi1 cannot be drained, so nothing was done to it: " in caplog.text
+    assert "pi1 cannot be drained, so the work on it was not begun: " in caplog.text
     assert not take(nodes, how(cluster), name="pi4")
     assert "work" not in node.steps
     assert "not restarted, because pi1: pi1 cannot be drained" in caplog.text
@@ -219,7 +219,7 @@ def test_a_node_that_its_cluster_does_not_call_ready_any_more_is_not_back(
 ) -> None:
     cluster = Cluster({"pi1": UP})
 
-    def run(state: Any, host: Any, command: Any) -> tuple[bool, CommandOutput]:
+    def run(host: Any, command: Any) -> tuple[bool, CommandOutput]:
         cluster.known["pi1"] = replace(DOWN, unschedulable=True)
         return True, CommandOutput([])
 
@@ -376,7 +376,7 @@ def test_a_controller_does_not_go_where_another_ones_api_server_stays_away(node:
 
     assert cluster.told == []
     assert node.steps == []
-    assert "to do without pi1 now, not that of pi7 (silent)" in failed(nodes)
+    assert "too few API servers are ready; not ready: pi7 (silent)" in failed(nodes)
     assert "kubectl delete node pi7) and out of controllers" in failed(nodes)
 
 
@@ -519,7 +519,7 @@ def test_what_a_killed_run_left_cordoned_takes_pods_again(
     monkeypatch.setattr(
         cordon,
         "_uncordon",
-        lambda state, host, how: (how.kubectl.cordon("pi1", False), stands.update(pi1=WELL)),
+        lambda host, how: (how.kubectl.cordon("pi1", False), stands.update(pi1=WELL)),
     )
 
     both(nodes, how(cluster), stands)
