@@ -1,4 +1,4 @@
-"""Decide what has to be done to files and units, from what was found: pure functions."""
+"""Decide what has to be done to files and units, by what was found on the node: pure functions."""
 
 from __future__ import annotations
 
@@ -25,83 +25,108 @@ def plan(
     traces: Mapping[str, UnitTraces],
     besides: Iterable[str] = (),
 ) -> Plan:
-    """Decide what has to be done, from what was found: a pure function.
+    """Decide what has to be done to files and units: a pure function.
 
     + files, absent, units: as `install` takes them
     + found: state of each path that is there
     + states: state of each unit, by name
-    + traces: what earlier installations have left of the units among `files`, by name
+    + traces: what earlier installations have left of the units whose unit files are among `files`,
+      by name
     + besides: other paths that the operation's own script will write, replace or remove
 
-    Such traces are removed: links that start the unit, and a unit file of the same name in the
+    The traces are removed: other links that start the unit, and a unit file of the same name in the
     packages' folder, which would take effect once undo removes ours. Raises `NodeError` that names
     all paths that cannot be replaced (`chaos_engine.operations.files.replaceable`).
     """
     units = tuple(units)
     wanted = (*files, *(unit.record for unit in units if unit.reads))
     write = tuple(file for file in wanted if not file.matches(found.get(file.path)))
-    left = tuple(one.vendor_file for one in traces.values() if one.vendor_file)
-    remove = (*(path for path in absent if path in found), *left)
+    vendor_files = (one.vendor_file for one in traces.values() if one.vendor_file)
+    remove = (*(path for path in absent if path in found), *vendor_files)
     touched = {*(file.path for file in write), *remove}
     merged = (file.path for file in write if file.merged)
     check_replaceable(sorted({*touched, *besides}), found, merged)
-    in_systemd = {path for path in touched if path.startswith(f"{UNITS}/")}
     links = {posixpath.basename(file.path): wanted_links(file) for file in unit_files(wanted)}
-
-    start, restart, stop, unmask, enable, reenable, disable = [], [], [], [], [], [], []
-    cause: dict[str, list[str]] = {}
+    actions: dict[Unit, set[str]] = {}
+    changing = {unit.name: paths for unit in units if (paths := _changing(unit, touched))}
     for unit in units:
-        state = states.get(unit.name)
-        active = state is not None and state.active in ("active", "reloading")
-        read = {p for p in touched for r in unit.reads if fnmatch.fnmatchcase(p, r)}
-        its_own = read | {path for path in in_systemd if f"/{unit.name}" in path}
-        if its_own:
-            cause[unit.name] = sorted(its_own)
-        if unit.running and not active:
-            start.append(unit)
-        elif unit.running and state is not None:
-            file = only_read(unit, wanted)
-            # if the file differs, it is written, and so among `its_own` anyway
-            stale = state.stale if file is None else state.started_with != file.sha256
-            if its_own or state.need_daemon_reload or (unit.reads and stale):
-                restart.append(unit)
-        elif unit.running is False and state is not None and state.active != "inactive":
-            stop.append(unit)
-        enabled = state is not None and state.enabled in ("enabled", "alias", "static")
-        if unit.enabled and not enabled:
-            enable.append(unit)
-            if state is not None and state.enabled.startswith("masked"):
-                unmask.append(unit)
-        elif unit.enabled and unit.name in traces and traces[unit.name].links != links[unit.name]:
-            reenable.append(unit)
-        elif unit.enabled is False and state is not None and state.enabled == "enabled":
-            disable.append(unit)
+        state, one = states.get(unit.name), traces.get(unit.name)
+        foreign_links = one is not None and one.links != links[unit.name]
+        actions[unit] = {
+            _to_run(unit, state, unit.name in changing, only_read(unit, wanted)),
+            *_to_enable(unit, state, foreign_links),
+        }
+
+    def units_to(action: str) -> tuple[Unit, ...]:
+        return tuple(unit for unit in units if action in actions[unit])
+
     decided = Plan(
         write,
         remove,
         any("/systemd/system/" in path and not _unit_missing(path, states) for path in touched)
         or any(s.need_daemon_reload for s in states.values()),
-        tuple(stop),
-        tuple(start),
-        tuple(restart),
-        tuple(unmask),
-        tuple(enable),
-        tuple(reenable),
-        tuple(disable),
+        stop=units_to("stop"),
+        start=units_to("start"),
+        restart=units_to("restart"),
+        unmask=units_to("unmask"),
+        enable=units_to("enable"),
+        reenable=units_to("reenable"),
+        disable=units_to("disable"),
     )
     return replace(
         decided,
-        why=tuple(_why(decided, found, states, cause)),
-        repairs=tuple(_repairs(decided, found, cause)),
+        why=tuple(_why(decided, found, states, changing)),
+        repairs=tuple(_repairs(decided, found, changing)),
     )
 
 
+def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
+    """Return those of the paths that a unit reads, with its unit file and drop-ins."""
+    return sorted(
+        path
+        for path in touched
+        if any(fnmatch.fnmatchcase(path, pattern) for pattern in unit.reads)
+        or (path.startswith(f"{UNITS}/") and f"/{unit.name}" in path)
+    )
+
+
+def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | None) -> str:
+    """Return "start", "restart" or "stop" if a unit needs it, "" if not.
+
+    + changes: whether a file that the unit reads is written or removed
+    + file: the only file that it reads, see `only_read`
+    """
+    if unit.running and (state is None or state.active not in ("active", "reloading")):
+        return "start"
+    if state is None:
+        return ""
+    if unit.running:
+        # if the file differs, it is written, and the unit is restarted anyway
+        stale = state.stale if file is None else state.started_with != file.sha256
+        old = changes or state.need_daemon_reload or (unit.reads and stale)
+        return "restart" if old else ""
+    return "stop" if unit.running is False and state.active != "inactive" else ""
+
+
+def _to_enable(unit: Unit, state: UnitState | None, foreign_links: bool) -> tuple[str, ...]:
+    """Return what makes a unit start at boot, or not: of unmask, enable, reenable and disable.
+
+    + foreign_links: whether other links start it than those that its unit file names
+    """
+    enabled = state.enabled if state else ""
+    if unit.enabled and enabled not in ("enabled", "alias", "static"):
+        return ("unmask", "enable") if enabled.startswith("masked") else ("enable",)
+    if unit.enabled:
+        return ("reenable",) if foreign_links else ()
+    return ("disable",) if unit.enabled is False and enabled == "enabled" else ()
+
+
 def _repairs(
-    todo: Plan, found: Mapping[str, FileState], cause: Mapping[str, object]
+    todo: Plan, found: Mapping[str, FileState], changing: Mapping[str, object]
 ) -> Iterator[Repair]:
     """Return the things of a plan that an earlier run may have set already.
 
-    + cause: as `_why` takes it. A unit whose files change is left out: the files stand for it
+    + changing: as `_why` takes it. A unit whose files change is left out: its files are in the list
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"
@@ -112,7 +137,7 @@ def _repairs(
         yield of_removal(path, state.sha256 if state else None)
     units = (*todo.start, *todo.stop, *todo.enable, *todo.reenable, *todo.disable)
     for unit in dict.fromkeys(units):
-        if unit.name not in cause:
+        if unit.name not in changing:
             yield of_unit(unit.name, f"running {unit.running}, enabled {unit.enabled}")
 
 
@@ -120,11 +145,11 @@ def _why(
     todo: Plan,
     found: Mapping[str, FileState],
     states: Mapping[str, UnitState],
-    cause: Mapping[str, list[str]],
+    changing: Mapping[str, list[str]],
 ) -> Iterator[str]:
-    """Say what a plan does, each thing with what was found.
+    """Say what a plan does, and what was found instead.
 
-    + cause: the files that change, by the name of the unit that reads them
+    + changing: the files that are written or removed, by the name of the unit that reads them
     """
     absent, other, kind, rights = [], [], [], []
     for file in todo.write:
@@ -147,7 +172,7 @@ def _why(
     yield from listed("stop", (unit.name for unit in todo.stop))
     yield from listed("start", (unit.name for unit in todo.start))
     for unit in todo.restart:
-        if paths := cause.get(unit.name):
+        if paths := changing.get(unit.name):
             why = f"{paths[0]} changes" if len(paths) == 1 else f"{len(paths)} of its files change"
         elif states[unit.name].need_daemon_reload:
             why = "systemd has not read its files since they changed"
@@ -161,8 +186,8 @@ def _why(
 def only_read(unit: Unit, files: Iterable[File]) -> File | None:
     """Return the one file that a unit reads, if it is among these; ``None`` otherwise.
 
-    The unit's checksum is then that file's. It need not be computed twice: for a large program that
-    takes a while on a Pi.
+    The checksum of the unit's configuration is then the file's checksum, and the node does not
+    compute it a second time. For a large program that takes a while on a Pi.
     """
     return next((file for file in files if unit.reads == (file.path,)), None)
 
@@ -170,7 +195,7 @@ def only_read(unit: Unit, files: Iterable[File]) -> File | None:
 def _unit_missing(path: str, states: Mapping[str, UnitState]) -> bool:
     """Tell whether a path is a drop-in of a unit that is not installed yet.
 
-    systemd need not be reloaded for it: the installation of the unit does that.
+    Such a drop-in needs no reload of systemd, because the unit's installation reloads it.
     """
     folder = posixpath.basename(posixpath.dirname(path))
     unit = states.get(folder.removesuffix(".d"))
