@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from chaos_engine.facts import share
+from chaos_engine.facts import manifest, share
 from chaos_engine.facts.kubernetes import Joined
-from chaos_engine.facts.manifest import (
-    ASIDE,
-    DIRECTORY,
-    LEFT,
-    MANIFEST,
-    ORIGINALS,
-    WRITTEN,
-    Entry,
-    Manifest,
-    Remembered,
-)
+from chaos_engine.facts.manifest import LEFT, Entry, Manifest, Remembered
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
-from chaos_engine.operations.engine.shell import NOTES, PRELUDE, QUIETLY, quote, shell_command
+from chaos_engine.operations.engine.shell import (
+    NOTES,
+    PRELUDE,
+    QUIETLY,
+    for_concern,
+    quote,
+    shell_command,
+)
 from chaos_engine.operations.files.model import File
 from chaos_engine.operations.files.replaceable import check_replaceable
 from chaos_engine.operations.files.script import payload
-from chaos_engine.operations.undo.declaration import Undo
-from chaos_engine.operations.undo.merge import take_out
+from chaos_engine.operations.undo.declaration import Undo, take_out
 from chaos_engine.templates import shell_script
 
 UNDOING = (
@@ -65,12 +61,7 @@ class Changes:
     leave: tuple[str, ...] = ()
 
 
-def reads(concern: str, how: Undo | None = None, needed: Iterable[str] = ()) -> list[Read]:
-    """Return what `undo_concern` will observe."""
-    return [Read.of(Manifest), Read.of(Joined)]
-
-
-@converge(reads=reads)
+@converge(reads=lambda *args, **kwargs: [Read.of(Manifest), Read.of(Joined)])
 def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = ()) -> Commands:
     """Have everything that a concern has changed on the node as it was before.
 
@@ -89,7 +80,7 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
     yield from _undo(found, {concern: how or _PLAIN})
 
 
-@converge(reads=lambda known, asked=(), hows=None: reads(""))
+@converge(reads=lambda *args, **kwargs: [Read.of(Manifest)])
 def undo_other_concerns(
     known: Iterable[str],
     asked: Collection[str] = (),
@@ -108,7 +99,7 @@ def undo_other_concerns(
     yield from _undo(found, {name: (hows or {}).get(name, _PLAIN) for name in others})
 
 
-@converge(reads=lambda asked=(): reads(""))
+@converge(reads=lambda *args, **kwargs: [Read.of(Manifest)])
 def forget_changes(asked: Collection[str] = ()) -> Commands:
     """Remove the manifest and the originals once nothing is left to undo.
 
@@ -123,11 +114,11 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
     if current()[0].is_executing and (lost := not_undone(found, asked)):
         raise NodeError(lost)
     others = [one for one in found.concerns if asked and one not in asked]
-    if others or not [one for one in found.holds if one != posixpath.basename(ASIDE)]:
+    if others or not [one for one in found.holds if one != posixpath.basename(manifest.ASIDE)]:
         reason = f"still needed for {', '.join(others)}" if others else "not there"
-        current()[1].noop(f"{DIRECTORY}: {reason}")
+        current()[1].noop(f"{manifest.DIRECTORY}: {reason}")
         return
-    because(f"remove {DIRECTORY}, where nothing is left to undo")
+    because(f"remove {manifest.DIRECTORY}, where nothing is left to undo")
     yield shell_command(compose_end(found))
 
 
@@ -187,13 +178,13 @@ def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
         return ""
     return (
         f"all was undone but that packages are missing which no archive offers: {', '.join(lost)}; "
-        f"add the archive, install them in another way, or take their lines out of {MANIFEST}, "
-        "and run again"
+        f"add the archive, install them in another way, or take their lines out of "
+        f"{manifest.MANIFEST}, and run again"
     )
 
 
 def changes(
-    found: Remembered, concern: str, how: Undo = _PLAIN, originals: str = ORIGINALS
+    found: Remembered, concern: str, how: Undo = _PLAIN, originals: str = manifest.ORIGINALS
 ) -> Changes:
     """Decide what has to be done with the files of a concern: a pure function.
 
@@ -201,73 +192,62 @@ def changes(
     """
     merged = {entry.name for entry in found.of(concern, "merged")}
     written: dict[str, set[str]] = {}
-    for entry in (e for e in found.entries if e.kind == "wrote"):
-        sha256, _, path = entry.name.partition(" ")
-        written.setdefault(path, set()).add(sha256)
-    remove: list[str] = []
-    restore: list[str] = []
-    aside, write, leave = [], [], []
-    for entry in _only_of(found, concern, "file"):
-        path, state = entry.name, found.files.get(entry.name)
-        original = found.files.get(f"{originals}{path}")
-        foreign = (
-            state is not None
-            and state.kind == "file"
-            and state.sha256 not in written.get(path, set())
-            and (original is None or state.sha256 != original.sha256)
-        )
-        if path in merged:
-            if state is not None:
-                write += _merged(found, path, how, originals, remove, restore)
-            continue
-        if (
-            state is not None
-            and state.kind == "link"
-            and path in written
-            and not share.on_share(path)
-        ):
-            # we wrote a file, so somebody has put a link there, unless it is the original link
-            foreign = original is None or original.kind != "link"
-        if entry.state == "created" and foreign and path not in written:
-            leave.append(path)  # we made a link, and somebody has put a file in its place
-            continue
-        if foreign and state and state.kind == "file" and state.sha256 is None:
-            leave.append(path)  # somebody's file that is too large to be read
-            continue
-        if foreign:
-            aside.append(path)
-        (remove if entry.state == "created" else restore).append(path)
-    return Changes(tuple(remove), tuple(restore), tuple(aside), tuple(write), tuple(leave))
+    for entry in found.entries:
+        if entry.kind == "wrote":
+            sha256, _, path = entry.name.partition(" ")
+            written.setdefault(path, set()).add(sha256)
+    each = [
+        _merged_change(found, entry.name, how, originals)
+        if entry.name in merged
+        else _change(found, entry, originals, written.get(entry.name, set()))
+        for entry in _only_of(found, concern, "file")
+    ]
+    kinds = (field.name for field in fields(Changes))
+    return Changes(*(tuple(item for one in each for item in getattr(one, k)) for k in kinds))
 
 
-def _merged(
-    found: Remembered,
-    path: str,
-    how: Undo,
-    originals: str,
-    remove: list[str],
-    restore: list[str],
-) -> list[File]:
-    """Return the merged file to write, if there is one.
+def _change(found: Remembered, entry: Entry, originals: str, written: Collection[str]) -> Changes:
+    """Decide what has to be done with one file that is not merged.
 
-    A file that holds only our part is added to `remove`. A file that equals its original without
-    our part is added to `restore`.
+    + entry: the file's line in the manifest
+    + written: checksums of all contents that this package has written to it
     """
+    path, state = entry.name, found.files.get(entry.name)
+    original = found.files.get(f"{originals}{path}")
+    foreign = False
+    if state is not None and state.kind == "file":
+        foreign = state.sha256 not in (*written, original.sha256 if original else "")
+        # we made a link, and somebody has put a file in its place; or their file is too large to be
+        # read
+        if foreign and ((entry.state == "created" and not written) or state.sha256 is None):
+            return Changes(leave=(path,))
+    elif state is not None and state.kind == "link" and written and not share.on_share(path):
+        # we wrote a file, so somebody has put a link there, unless it is the original link
+        foreign = original is None or original.kind != "link"
+    aside = (path,) if foreign else ()
+    if entry.state == "created":
+        return Changes(remove=(path,), aside=aside)
+    return Changes(restore=(path,), aside=aside)
+
+
+def _merged_change(found: Remembered, path: str, how: Undo, originals: str) -> Changes:
+    """Decide what has to be done with one merged file."""
+    if path not in found.files:
+        return Changes()
     now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")
-    rest = take_out(path, now, was, found.texts.get(f"{WRITTEN}{path}", now), how.take_out)
+    written = found.texts.get(f"{manifest.WRITTEN}{path}", now)
+    rest = take_out(path, now, was, written, how.take_out)
     if rest is None:
-        remove.append(path)
-    elif rest == was:  # restore brings back owner, mode and attributes too
-        restore.append(path)
-    elif rest != now:
-        return [File(path, rest, merged=True)]
-    return []
+        return Changes(remove=(path,))
+    if rest == was:  # restoring the original brings back owner, mode and attributes too
+        return Changes(restore=(path,))
+    return Changes(write=(File(path, rest, merged=True),) if rest != now else ())
 
 
 def warnings(files: Changes) -> Iterator[str]:
     """Say what the node's owner may not expect: a pure function."""
     for path in files.aside:
-        yield f"{path} was changed since the deploy; that version is kept in {ASIDE}{path}"
+        yield f"{path} was changed since the deploy; that version is kept in {manifest.ASIDE}{path}"
     for path in files.leave:
         yield f"{path} is somebody else's by now; it is left there"
 
@@ -314,7 +294,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     units = {e.name: e.state.partition(" ")[::2] for e in _only_of(found, concern, "unit")}
     ended = [name for name, (_, enabled) in units.items() if not enabled and name in own]
     lines = [
-        *(f"concern={quote(concern)}", PRELUDE, NOTES, *([APT] if apt else []), UNDOING),
+        *(PRELUDE, NOTES, *([APT] if apt else []), UNDOING),
         how.first,
         *_reinstall(removed),
         *(f"end_unit {quote(name)}" for name in reversed(ended)),
@@ -344,7 +324,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
         *_forget(found, concern),
         'rm -rf -- "$KEPT"' if removed else "",
     ]
-    return "\n".join([*filter(None, lines), ""])
+    return for_concern("\n".join([*filter(None, lines), ""]), concern)
 
 
 def _reinstall(removed: Collection[Entry]) -> list[str]:
@@ -394,26 +374,20 @@ def _forget(found: Remembered, concern: str) -> list[str]:
 
 def compose_end(found: Remembered) -> str:
     """Return the shell script that removes all notes once nothing is left to undo."""
-    packages = _packages(found.of(LEFT, "package"))
-    return "\n".join(
-        [
-            "concern=-",
-            PRELUDE,
-            NOTES,
-            *([APT] if packages else []),
-            UNDOING,
-            *([f"remove_packages {quote(*packages)}"] if packages else []),
-            *(f"drop_folder {quote(e.name)}" for e in _inner_first(found.of(LEFT, "folder"))),
-            # the manifest goes last, so that an interrupted undo goes on at the next call
-            'for one in "$STATE_DIR"/*; do',
-            '  case $one in "$ASIDE" | "$MANIFEST") ;; *) rm -rf -- "$one" ;; esac',
-            "done",
-            'find "$RUN_DIR" -mindepth 1 -maxdepth 1 ! -path "$LOCK" -exec rm -rf -- {} +',
-            'rm -f -- "$MANIFEST"',
-            'rmdir -- "$STATE_DIR" 2>/dev/null || :',
-            "",
-        ]
-    )
+    packages, folders = _packages(found.of(LEFT, "package")), found.of(LEFT, "folder")
+    lines = [
+        *(PRELUDE, NOTES, *([APT] if packages else []), UNDOING),
+        *([f"remove_packages {quote(*packages)}"] if packages else []),
+        *(f"drop_folder {quote(entry.name)}" for entry in _inner_first(folders)),
+        # the manifest goes last, so that an interrupted undo goes on at the next call
+        'for one in "$STATE_DIR"/*; do',
+        '  case $one in "$ASIDE" | "$MANIFEST") ;; *) rm -rf -- "$one" ;; esac',
+        "done",
+        'find "$RUN_DIR" -mindepth 1 -maxdepth 1 ! -path "$LOCK" -exec rm -rf -- {} +',
+        'rm -f -- "$MANIFEST"',
+        'rmdir -- "$STATE_DIR" 2>/dev/null || :',
+    ]
+    return for_concern("\n".join([*lines, ""]), LEFT)
 
 
 def _packages(entries: Iterable[Entry]) -> list[str]:

@@ -1,31 +1,36 @@
-"""Declare what is particular about undoing a concern."""
+"""Declare what is particular about undoing a concern, and remove its part from merged files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from chaos_engine.facts.observe import NodeError
 
 TakeOut = Callable[[bytes, bytes, bytes], "bytes | None"]
-"""Function that removes this package's part from a merged file.
+"""A function that removes this package's part from a merged file.
 
-It is called with the content as it is now, as it was before the first change (empty if there was no
-file), and as this package wrote it last. It returns the new content, ``None`` for no file.
+It takes three contents of the file: the present one, the one before the first change (empty if
+there was no file), and the one that this package wrote last. It returns the new content, or
+``None`` if the file shall be removed.
 """
 
 
 @dataclass(frozen=True)
 class Undo:
-    """What is particular about undoing a concern; all else stands in the node's manifest.
+    """What is particular about undoing a concern. The node's manifest has all else.
 
-    + needed_when_joined: whether a joined node cannot work, or not boot, without the concern. Then
-      undo is refused on it
+    + needed_when_joined: whether a joined node needs the concern to work or to boot. Undo then
+      refuses a joined node
     + note: what stays on the node, or what its owner has to do; printed as a warning
-    + take_out: for each merged file, by its path or a pattern of it (fnmatch(3)), the function that
+    + take_out: by the path of each merged file, or a pattern of it (fnmatch(3)), the function that
       removes the concern's part
-    + first, stopped, last: shell commands that run before all else, after the concern's own units
-      were stopped, and at the end
-    + removed: shell commands that run after a path was removed, by that path
-    + purged: shell commands that run before a package is purged, by its name
+    + first: shell commands that run before everything else
+    + stopped: shell commands that run after the concern's own units were stopped
+    + last: shell commands that run at the end
+    + removed: by path, shell commands that run after the path was removed
+    + purged: by name of a package, shell commands that run before the package is purged
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -38,3 +43,31 @@ class Undo:
     last: str = ""
     removed: Mapping[str, str] = field(default_factory=dict)
     purged: Mapping[str, str] = field(default_factory=dict)
+
+
+def take_out(
+    path: str, current: bytes, original: bytes | None, written: bytes, known: Mapping[str, TakeOut]
+) -> bytes | None:
+    """Return a merged file without this package's part: a pure function.
+
+    + current: its content now
+    + original: its content before the first change, ``None`` if there was no file
+    + written: its content as this package wrote it last
+    + known: the functions that remove the part, by path or pattern
+
+    What others have changed since then stays. Returns ``None`` if nothing else is in the file and
+    there was none. Raises `NodeError` if no function is known for the path.
+    """
+    if current == written:
+        return original
+    found = next((how for pattern, how in known.items() if fnmatchcase(path, pattern)), None)
+    if found is None:
+        raise NodeError(
+            f"{path}: this file was merged, but no concern declares how to remove its part; "
+            "restore it by hand"
+        )
+    rest = found(current, original or b"", written)
+    # the line feed at its end may be from this package
+    if rest is None or (original is not None and rest.rstrip(b"\n") == original.rstrip(b"\n")):
+        return original
+    return rest

@@ -27,7 +27,6 @@ from chaos_engine.operations.haproxy.shared_copy import (
     share_is_away,
     write_failure,
 )
-from chaos_engine.operations.undo import concerns as undo_operations
 from chaos_engine.operations.undo.concerns import UNDOING, changes
 from tests.unit.scripts import PLACES
 from tests.unit.share import stand_in
@@ -491,7 +490,7 @@ def test_what_the_node_remembers_is_looked_at_and_leads_nowhere(
     node: Node, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # it is below another folder here
-    monkeypatch.setattr(undo_operations, "on_share", lambda path: True)
+    monkeypatch.setattr("chaos_engine.facts.share.on_share", lambda path: True)
     node.publish()
     Path(node.config.path).unlink()
     plant(node, what, Path(node.config.path))

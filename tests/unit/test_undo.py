@@ -41,7 +41,7 @@ from chaos_engine.operations.undo.concerns import (
     not_undone,
     warnings,
 )
-from chaos_engine.operations.undo.merge import take_out as take_out_by
+from chaos_engine.operations.undo.declaration import take_out as take_out_by
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
 
