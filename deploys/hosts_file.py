@@ -9,7 +9,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.packages import PackagesSettings
 from chaos_engine.deploys.site import EndpointSettings, NodesSettings, StorageSettings, ipv4
 from chaos_engine.facts.observe import current
-from chaos_engine.operations.engine.arguments import DomainName, fits
+from chaos_engine.operations.engine.arguments import DomainName, is_valid
 from chaos_engine.operations.hosts_file import UNDO, write_hosts_block
 
 
@@ -67,6 +67,6 @@ def addresses(
     for name, ssh_hostname in others:
         address = ipv4(ssh_hostname)
         known = name in found or name.partition(".")[0] in found or address in found.values()
-        if address and not known and ipv4(name) is None and fits(DomainName, name):
+        if address and not known and ipv4(name) is None and is_valid(DomainName, name):
             found[name] = address
     return {name: str(address) for name, address in found.items()}

@@ -1,8 +1,10 @@
-"""Provide what all operations are made of; it knows no concern.
+"""Provide the machinery that all operations are made with; nothing here knows a concern.
 
-`converge` makes an operation of a generator, `arguments` checks its arguments, `reasons` says why
-it changes a node, `repairs` says what keeps coming back, and `summary` what became of each node.
-Four modules serve the scripts that change a node: `prelude` is their head, `originals` notes
-changes for undo, `shell` quotes, and `remote` runs a script. It imports facts only; every operation
-calls it.
+- `converge` makes an operation of a generator, and `arguments` checks its arguments
+- `reasons` prints why an operation changes a node, `repairs` warns of things that have to be
+  repaired in run after run, and `summary` prints at the end what became of each node
+- `shell` composes the scripts that change a node, and `remote` runs a command in the middle of an
+  operation
+
+This folder imports only facts, and templates. Every operation uses it.
 """

@@ -1,9 +1,9 @@
 """Check the arguments of operations when one is called, before anything is changed.
 
-Values of a site end up in shell scripts, units and configuration files. Quoting is not enough for
-all of them: no program takes an argument with a NUL, a name with a newline makes two lines of a
-file, and apt takes ``docker.io-`` for a package to remove. An operation says by the types of its
-arguments (`PackageName`) what it takes; `check_arguments` stops the run for anything else.
+Values of a site end up in shell scripts, units and configuration files. Quoting alone does not make
+them safe: no program takes an argument with a NUL, a name with a newline makes two lines of a file,
+and apt takes ``docker.io-`` for a package to remove. So an operation declares by the types of its
+arguments, such as `PackageName`, which forms it takes. `check_arguments` stops the run for others.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Form:
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
-# The grammar of Docker's references: github.com/distribution/reference, reference.go. It leaves out
-# registries that are named by an IPv6 address
+# The grammar of Docker's references: github.com/distribution/reference, reference.go, without
+# registries whose name is an IPv6 address
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = rf"{_LABEL}(\.{_LABEL})*(:[0-9]{{1,5}})?"
-_PART = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
+_PATH = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 _TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = "sha256:[0-9a-f]{64}"
 
@@ -78,7 +78,7 @@ Version = Annotated[
 ImageName = Annotated[
     str,
     Form(
-        rf"({_REGISTRY}/)?{_PART}(/{_PART})*(:{_TAG}(@{_DIGEST})?|@{_DIGEST})",
+        rf"({_REGISTRY}/)?{_PATH}(/{_PATH})*(:{_TAG}(@{_DIGEST})?|@{_DIGEST})",
         "a container image with its tag, its digest, or both, as haproxy:3.0 or "
         "haproxy:3.0@sha256: and 64 hex digits in lower case",
     ),
@@ -125,7 +125,7 @@ DomainName = Annotated[
     str, Form("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a machine, as pi1")
 ]
 Address = Annotated[str, Form(rf"{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, as 192.168.1.50")]
-# No white space, quote or dollar: it goes into a line of words, and into GRUB's shell file
+# Without white space, quotes and dollars: it is a word of a line, and part of GRUB's shell file
 KernelWord = Annotated[
     str,
     Form(
@@ -154,9 +154,9 @@ FileStem = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_.-]*", "a file's name wit
 
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raise pyinfra's ``OperationValueError`` for an argument that an operation does not take.
+    """Raise pyinfra's ``OperationValueError`` if an argument has a form that its type excludes.
 
-    + function: the operation, whose annotations say what it takes
+    + function: the operation; its annotations have the types
     + arguments: the arguments of the call, by name
     """
     hints = _hints(function)
@@ -166,15 +166,16 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
 
 
 def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
-    """Say what is wrong with the texts in a value: a pure function.
+    """Return a message for each text in a value that its type excludes: a pure function.
 
     + where: name of the value, for the message
-    + hint: its type; of the metadata of ``Annotated`` only a `Form` counts
+    + hint: type of the value; of the metadata of ``Annotated`` only a `Form` counts
+    + value: the value; texts are looked for in lists, tuples, sets, mappings and dataclasses too
     """
     if isinstance(value, str):
-        if (problem := _text(_forms(hint), value)) is not None:
+        if (problem := _problem_of(value, _forms(hint))) is not None:
             yield f"{where} = {shown(value)}: {problem}"
-        elif _several(hint):
+        elif _takes_several(hint):
             yield f"{where} = {shown(value)}: one text, where several are wanted: put it in a list"
     elif isinstance(value, Mapping):
         of_key, of_value = [*_arguments(hint, Mapping), Any, Any][:2]
@@ -188,18 +189,19 @@ def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
     elif is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
         for field in fields(value):
-            if field.repr:  # a field that is left out of the repr is content, perhaps secret
+            if field.repr:  # a field that the repr leaves out is content, perhaps a secret one
                 yield from problems(
                     f"{where}.{field.name}", hints.get(field.name, Any), getattr(value, field.name)
                 )
 
 
-def fits(hint: Any, value: Any) -> bool:
+def is_valid(hint: Any, value: Any) -> bool:
     """Tell whether the texts in a value have the forms of its type: a pure function."""
     return next(problems("", hint, value), None) is None
 
 
-def _text(forms: Iterable[Form], text: str) -> str | None:
+def _problem_of(text: str, forms: Iterable[Form]) -> str | None:
+    """Return what is wrong with a text, ``None`` if it has all of the forms."""
     if "\0" in text:
         return "it has a NUL in it, which no program takes"
     try:
@@ -215,22 +217,26 @@ def _text(forms: Iterable[Form], text: str) -> str | None:
 
 
 def _forms(hint: Any) -> list[Form]:
+    """Return the forms that a type demands of a text."""
     if get_origin(hint) is Annotated:
         return [item for item in get_args(hint)[1:] if isinstance(item, Form)]
     if get_origin(hint) in (Union, UnionType):
-        return [form for part in get_args(hint) for form in _forms(part)]
+        return [form for each in get_args(hint) for form in _forms(each)]
     return []
 
 
-def _several(hint: Any) -> bool:
+def _takes_several(hint: Any) -> bool:
     origin = get_origin(hint)
     return isinstance(origin, type) and issubclass(origin, Iterable)
 
 
 def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
-    """Return the types within a type of `kind`: those of ``Mapping[str, int]`` are str and int."""
+    """Return the types in the brackets of a type, if it is one of `kind`, else nothing.
+
+    **Example:** ``_arguments(Mapping[str, int], Mapping) == (str, int)``
+    """
     if get_origin(hint) in (Union, UnionType):
-        return next(filter(None, (_arguments(part, kind) for part in get_args(hint))), ())
+        return next(filter(None, (_arguments(each, kind) for each in get_args(hint))), ())
     origin = get_origin(hint)
     return get_args(hint) if isinstance(origin, type) and issubclass(origin, kind) else ()
 
@@ -246,7 +252,7 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: in characters; a longer repr loses its end, except for the closing character
+    + length: in characters; of a longer repr the end is left out, except for its last character
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"

@@ -1,8 +1,8 @@
 """Make operations of generators that validate, read, decide and yield.
 
-Such an operation reads the node only by `observe`, raises `NodeError` for a state that it does not
-handle, and yields at most a few commands. After a `NodeError` only that node fails, with one line.
-In a plain pyinfra operation a fact that fails gives its default, and the operation acts on that.
+Such a generator reads the node only by `observe`, raises `NodeError` for a state that it cannot
+handle, and yields a few commands at most. After a `NodeError` only that node fails, with one line.
+A plain pyinfra operation would act on a fact's default instead if the fact cannot be read.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Commands = Generator[Any, None, None]
 def converge(
     reads: Callable[P, Iterable[Read]],
 ) -> Callable[[Callable[P, Commands]], PyinfraOperation[P]]:
-    """Make an operation of a generator that reads by `observe` and yields commands.
+    """Return a decorator that makes an operation of a generator.
 
-    + reads: function that takes the operation's own arguments and returns what it will `observe`.
-      It has to be pure: a role gathers the reads of all its operations in one command
+    + reads: pure function that takes the operation's own arguments and returns the reads that the
+      operation will `observe`. A role then reads for all its operations by one command
 
-    An argument that does not fit its annotation (see `arguments`) raises pyinfra's
-    ``OperationValueError`` when the operation is called, which stops the run.
+    When the operation is called with an argument of the wrong form (see `arguments`), it raises
+    pyinfra's ``OperationValueError``, which stops the run.
 
     **Example:** ``@converge(reads=lambda path: [Read.of(Files, paths=(path,))])``
     """
@@ -61,7 +61,7 @@ def converge(
             try:
                 for command in function(*args, **kwargs):
                     print_reasons()
-                    if state.is_executing:  # so that a retry, or a read after the yield, is fresh
+                    if state.is_executing:  # what is read after the command must be new
                         observe.note_change()
                     yield _contained(command)
             except NodeError as error:
@@ -69,8 +69,8 @@ def converge(
 
         @cache
         def registered(concern: str) -> Any:
-            # pyinfra executes an operation after the deploy that called it has returned, so it has
-            # to remember its concern
+            # pyinfra executes an operation after the deploy that called it has returned, so the
+            # operation has to remember the concern of that deploy
             @wraps(function)
             def owned(*args: P.args, **kwargs: P.kwargs) -> Commands:
                 with working_for(concern):
@@ -92,13 +92,13 @@ def converge(
             at = part(observe.Preparation)
             if part(Verdict).refusal:
                 return _nothing()
-            if at.depth and not at.phase:  # the surrounding deploy has already done what follows
+            if at.depth and not at.phase:  # the deploy around it has already done what follows
                 return register(args, kwargs)
             own = dict(kwargs)
             if own.keys() - takes.parameters.keys() <= {"name"}:
                 own.pop("name", None)
                 resolved = observe.usual_arguments()
-            else:  # this removes pyinfra's keywords from the dictionary
+            else:  # pyinfra removes its own keywords from the dictionary
                 resolved, _ = pop_global_arguments(state, host, own)
             check_arguments(function, takes.bind(*args, **own).arguments)
             observe.want(reads(*args, **own), resolved)  # type: ignore[arg-type]
@@ -136,10 +136,10 @@ def _foresee(title: str, commands: Commands) -> None:
 
 @operation()
 def refuse_node(reason: str) -> Commands:
-    """Fail this host and change nothing on it.
+    """Fail the current host, and change nothing on it.
 
-    + reason: what was found on the node and what to do about it. It is printed, unless the preview
-      before this run has printed it
+    + reason: what was found on the node and what to do about it. If the preview before this run has
+      printed the reason, it is not printed again
     """
     yield FunctionCommand(_refuse, (reason,), {})
 
@@ -150,9 +150,9 @@ def _refuse(state: State, host: Host, reason: str) -> bool:
 
 
 def fail_host(state: State, host: Host, message: str) -> bool:
-    """Print and note why this host fails, and return ``False``, by which pyinfra fails it alone.
+    """Print why a host fails, note it for the summary, and return ``False``.
 
-    An exception would print a traceback.
+    pyinfra fails a host whose function returns ``False``. An exception would print a traceback.
     """
     part(Verdict, host).fail(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)
@@ -160,10 +160,9 @@ def fail_host(state: State, host: Host, message: str) -> bool:
 
 
 class _Command(StringCommand):
-    """A shell command that prints why it failed, and fails its own host only.
+    """A shell command that fails only its own host, and prints why.
 
-    When a connection breaks or nobody answers sudo, pyinfra prints nothing, or ends the run of all
-    hosts.
+    A plain command prints nothing when its connection breaks, or it ends the run of all hosts.
     """
 
     @override
@@ -180,7 +179,7 @@ class _Command(StringCommand):
 
 
 def _contained(command: Any) -> Any:
-    """Return the command in a form in which a broken connection fails only its own host."""
+    """Return a command in a form in which a broken connection fails only its own host."""
     if type(command) is StringCommand:
         return _Command(*command.bits, _separator=command.separator, **command.connector_arguments)
     if type(command) is FunctionCommand:
@@ -200,7 +199,7 @@ def _contained(command: Any) -> Any:
 
 
 def _nothing() -> OperationMeta:
-    """Return the result of an operation that was not registered: complete, without a change."""
+    """Return the result of an operation that pyinfra does not execute: success without a change."""
     meta = OperationMeta("", is_change=False)
     meta.set_complete(True, [], CommandOutput([]))
     return meta

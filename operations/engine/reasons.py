@@ -1,4 +1,4 @@
-"""Say why an operation changes a node, in plain words: in a preview, and again in the run."""
+"""Print why an operation changes a node, in a preview and again in the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Reasons:
     """The reasons for the changes on a host.
 
     + given: reasons of the current operation that were not printed yet
-    + printed: printed reasons, by whether the run was executing, then by the operation's name
+    + printed: printed reasons by the operation's name; under ``False`` those of the preview, under
+      ``True`` those of the run
     """
 
     given: list[str] = field(default_factory=list)
@@ -28,10 +29,11 @@ SHOWN = 12
 
 
 def because(*reasons: str) -> None:
-    """Give reasons for what the current operation is about to yield, one a line.
+    """Give reasons for the next command that the current operation yields.
 
-    + reasons: what will be done and, where that is not obvious, what was found:
-      ``"hold docker.io"``, ``"restart docker.service: it runs with another configuration"``
+    + reasons: each says what will be done and, if that is not obvious, what was found:
+      ``"hold docker.io"``, ``"restart docker.service: it runs with another configuration"``. Each
+      is printed on a line of its own
 
     **Example:** ``because(f"pull {image}")``
     """
@@ -40,7 +42,7 @@ def because(*reasons: str) -> None:
 
 
 def print_reasons() -> None:
-    """Print the reasons that were given and not printed yet, each after the operation's name."""
+    """Print the reasons that were given since the last call, each after the operation's name."""
     state, host = current()
     own = part(Reasons)
     reasons, own.given = own.given, []
@@ -55,7 +57,10 @@ def print_reasons() -> None:
 
 
 def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
-    """Return the first `SHOWN` reasons, and how many more there are: a pure function."""
+    """Return the first `SHOWN` reasons, and a line with the number of the others: a pure function.
+
+    + all_of_them: return all reasons instead
+    """
     reasons = list(reasons)
     if all_of_them or len(reasons) <= SHOWN:
         return reasons
@@ -63,19 +68,23 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
 
 
 def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
-    """Return one reason for several things of a kind, none if there are no things.
+    """Return one reason for several things, in a list; an empty list for no things.
 
-    + verb: what is done to them
-    + found: what was found of them, put at the end
+    + verb: what is done to the things
+    + names: the things
+    + found: how they were found, for the end of the reason
 
-    **Example:** ``listed("write", ["/etc/a", "/etc/b"], "(not there)")``
+    **Example:** ``listed("write", ["/etc/a", "/etc/b"], "(not there)") ==
+    ["write /etc/a, /etc/b (not there)"]``
     """
     names = list(names)
     return [f"{verb} {', '.join(names)} {found}".rstrip()] if names else []
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return what changes between two JSON objects, key by key: a pure function.
+    """Return how two JSON objects differ, a line for each key: a pure function.
+
+    + prefix: text before each key
 
     **Example:** ``differences({"log-opts": {"max-size": "10m"}}, {"log-opts": {"max-size": "1m"}})
     == ["log-opts.max-size 10m -> 1m"]``

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyinfra.api.host import Host
 
 BROKEN = (EOFError, OSError, SSHException, PyinfraError)
-"""The exceptions of a broken connection, and of a password for sudo that nobody gives."""
+"""The exceptions of a broken connection, and of a password for sudo that nobody types."""
 
 _MARK = "chaos-engine answers"
 
@@ -44,7 +44,7 @@ def execute(
 
 
 def run(host: Host, command: StringCommand) -> tuple[bool, CommandOutput]:
-    """Run a command like the operation's own: with its sudo, and printed where those are printed.
+    """Run a command with the sudo and the other global arguments of the operation on a host.
 
     Returns whether it succeeded, and its output. Must be called while an operation runs on the
     host. Raises `NodeError` if the connection or sudo has stopped the command.
@@ -58,9 +58,10 @@ def run(host: Host, command: StringCommand) -> tuple[bool, CommandOutput]:
 
 
 def ask(host: Host, script: str) -> list[str]:
-    """Run a shell script; return the lines that it printed, without those of a login shell.
+    """Run a shell script, and return the lines that it printed.
 
-    Must be called while an operation runs on the host. Raises `NodeError` if the script failed.
+    Lines of the login shell are left out. Must be called while an operation runs on the host.
+    Raises `NodeError` if the script failed.
     """
     framed = f"echo; echo {_MARK}\n(\n{script}\n)\nstatus=$?; echo {_MARK}; exit $status"
     done, output = run(host, shell_command(framed))
@@ -71,6 +72,6 @@ def ask(host: Host, script: str) -> list[str]:
 
 
 def run_script(host: Host, script: str) -> str | None:
-    """Run a shell script; return what it printed if it failed, ``None`` if it succeeded."""
+    """Run a shell script; return ``None`` if it succeeded, what it printed if it failed."""
     done, output = run(host, shell_command(script))
     return None if done else output.stderr or output.stdout

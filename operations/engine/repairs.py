@@ -1,4 +1,4 @@
-"""Warn of things that runs have repaired before and something has changed again."""
+"""Warn of things that something else on the node keeps changing after runs have set them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MAX_SUSPECTS = 4
 class Repair:
     """A thing that a run sets. It is a repair if an earlier run has set it to the same value.
 
-    + thing: its name, for people and in the node's notes
-    + wanted: what it is set to. Another value means that the settings changed; the count of repairs
-      then begins anew
-    + kind, name: the entry that the manifest has if an earlier run has set the thing
-    + found: the manifest's entry of kind ``wrote`` for the content that was found. If it is there,
-      this package wrote that content, so the settings changed and nobody undid anything. "" if this
-      cannot be told
-    + search: how to find who changes it
-    + suspects: suspects that are known already, in words
+    + thing: the thing's name, for people and in the node's notes
+    + wanted: the value that the run sets. The node counts repairs to this value; after a change of
+      the settings the count begins anew
+    + kind, name: the line that the node's manifest has if an earlier run has set the thing
+    + search: how to find who changes the thing
+    + found: the name of the manifest's line of kind ``wrote`` for the content that was found. With
+      such a line, this package wrote that content, so the settings have changed and nothing is
+      repaired. "" if the content is unknown
+    + suspects: suspects that are known without a search, in words
     """
 
     thing: str
@@ -43,12 +43,12 @@ class Repair:
 
     @property
     def digest(self) -> str:
-        """Return the wanted value in a form without tabs that reveals no secret."""
+        """Return a checksum of the wanted value, which may be secret."""
         return hashlib.sha256(self.wanted.encode()).hexdigest()[:16]
 
     @property
     def line(self) -> str:
-        """Return the argument for the shell function ``fixes`` of `engine.shell.NOTES`."""
+        """Return the argument for the shell function ``will_set`` of `engine.shell.NOTES`."""
         return "\t".join((self.thing, self.digest, self.kind, self.name, self.found))
 
 
@@ -124,14 +124,17 @@ def in_files(path: str) -> Search:
     return Search(path, rf"{literal(path)}([^a-zA-Z0-9._/-]|$)", path=path)
 
 
-def fixes(repairs: Iterable[Repair]) -> list[str]:
-    """Return the shell command to run before the change, none if there are no repairs."""
+def will_set(repairs: Iterable[Repair]) -> list[str]:
+    """Return the line of a script that announces what the script will set, none for no repairs."""
     lines = [repair.line for repair in repairs]
-    return [f"fixes {quote(*lines)}"] if lines else []
+    return [f"will_set {quote(*lines)}"] if lines else []
 
 
 def warn_of_repeats(repairs: Iterable[Repair]) -> None:
-    """Warn of things that earlier runs have set to the same, and name who may change them."""
+    """Warn of things that earlier runs have repaired too, and name who may change them.
+
+    + repairs: the things that the current run sets
+    """
     repairs = tuple(repairs)
     past = {(one.concern, one.thing, one.wanted): one for one in past_repairs()}
     concern = concern_at_work() or OTHERS
@@ -151,7 +154,7 @@ def warn_of_repeats(repairs: Iterable[Repair]) -> None:
 
 
 def past_repairs() -> tuple[PastRepair, ...]:
-    """Return what runs have repaired on the current host; nothing if that cannot be read."""
+    """Return what runs have repaired on the current host; nothing if its notes are damaged."""
     try:
         return observe(Repairs)
     except NodeError:  # a damaged note must not keep a run from repairing the node
@@ -161,10 +164,10 @@ def past_repairs() -> tuple[PastRepair, ...]:
 def messages(
     again: Mapping[Repair, PastRepair], found: Mapping[str, Iterable[Suspect]]
 ) -> Iterator[str]:
-    """Return the warnings about things that have changed again: a pure function.
+    """Return the warnings about things that have to be repaired again: a pure function.
 
-    + again: each thing, with what the node has noted of its past repairs
-    + found: suspects by thing
+    + again: past repairs by thing
+    + found: suspects by the thing's name
 
     Things with the same dates, counts and suspects share a warning.
     """
@@ -186,6 +189,10 @@ def messages(
 
 
 def _who(suspects: list[str], since: str) -> str:
+    """Return the end of a warning: who may have changed things, or how to find that out.
+
+    + since: when the things were repaired last
+    """
     if not suspects:
         return (
             "no unit, cron job or script of this node names it: look at what has run since "
@@ -196,15 +203,18 @@ def _who(suspects: list[str], since: str) -> str:
 
 
 def _described(one: Suspect, repair: Repair) -> str:
-    """Return a suspect in words, with what to do about it."""
+    """Return a suspect in words, with what to do about it.
+
+    + repair: the thing that the suspect may change
+    """
     link = repair.search.link
     if one.kind == "file":
         by = f", by {one.script}" if one.script != one.name else ""
-        way_out = "take it out of there"
+        advice = "take it out of there"
         if "/systemd/" in one.name and ".service" in one.name:
             unit = one.timer or one.name.partition(".d/")[0].rpartition("/")[2]
-            way_out = f"systemctl disable --now {unit}"
-        return f"{one.name}{by} ({way_out})"
+            advice = f"systemctl disable --now {unit}"
+        return f"{one.name}{by} ({advice})"
     return {
         "manager": f"{one.name}, which manages this node's configuration (change it there)",
         "ansible": f"Ansible, which has been here since ({one.name}; change its playbook)",

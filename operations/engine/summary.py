@@ -1,4 +1,4 @@
-"""Print the last block of a run: what became of each node, why, and what to do now."""
+"""Print the summary at the end of a run: what became of each node, why, and what to do now."""
 
 from __future__ import annotations
 
@@ -32,36 +32,31 @@ Result = Literal[
     "as wanted", "to be changed", "changed", "refused", "failed", "not finished", "not reached"
 ]
 
-_COLOURS: Mapping[Result, str] = {
-    "as wanted": "green",
-    "to be changed": "yellow",
-    "changed": "green",
-}
+_COLOURS = {"as wanted": "green", "to be changed": "yellow", "changed": "green"}
 """Colours of good results; all others are red."""
-
 
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
 class Verdict:
-    """What is wrong with a host.
+    """Why a host does not succeed.
 
     + refusal: why it is refused, "" if it is not
-    + failures: what else is wrong with it, each once
+    + failures: other problems, each once
     """
 
     refusal: str = ""
     failures: list[str] = field(default_factory=list)
 
     def fail(self, why: str) -> None:
-        """Note something that is wrong with the host, once, for the end of the run."""
+        """Note a problem for the summary, unless the same problem is noted already."""
         if why not in self.failures:
             self.failures.append(why)
 
 
 SHOWN = 6
-"""How many operations of a node the block names at most."""
+"""How many operations of a node the summary names at most."""
 
 REFUSE_NODE = "Refuse node"
 """The name of the one operation that a refused node has."""
@@ -72,18 +67,19 @@ class Outcome(Value):
     """What became of a node.
 
     + result: the result, in one or two words
-    + why: what is wrong with the node and what to do about it, "" if nothing is
-    + operations: the operations that change it, or did, each with its reasons
+    + why: what is wrong with the node and what to do about it, "" if all is well
+    + operations: the reasons of each operation that changes the node, or has changed it, by the
+      operation's name
     """
 
     result: Result
     why: str = ""
-    operations: Mapping[str, Sequence[str]] | None = None
+    operations: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
-        """Return the outcome as one line of the block."""
-        names = [name.rpartition(" | ")[2] for name in self.operations or {}]
+        """Return the outcome as one line of the summary."""
+        names = [name.rpartition(" | ")[2] for name in self.operations]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         did = f"{len(names)} operation{'s' * (len(names) > 1)}: {', '.join(names[:SHOWN])}{more}"
         if not self.why:
@@ -98,9 +94,9 @@ class Outcome(Value):
 
 
 def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
-    """Return what became of a host in a run, or what would in a previewed run.
+    """Return what became of a host in a run, or what would become of it after a preview.
 
-    + prepared: whether the host was prepared to the end, so that all its operations are known
+    + prepared: whether pyinfra has prepared the host to the end, and so knows all its operations
     """
     if host not in state.activated_hosts:
         return Outcome("not reached", "the reason stands at the top, under Connecting")
@@ -163,7 +159,11 @@ def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
 
 
 class Summary(BaseStateCallback):
-    """The printer of the block and writer of the files, called when a run's hosts disconnect."""
+    """The printer of a run's summary, which also writes the files with the outcomes.
+
+    pyinfra calls it when hosts disconnect. `stopped` suppresses the summary; `refused` has the
+    names of the refused hosts.
+    """
 
     def __init__(self) -> None:
         self.stopped = False
@@ -174,9 +174,9 @@ class Summary(BaseStateCallback):
         logger.addFilter(self._lines)
 
     def write_to(self, file: str, host: str) -> None:
-        """Have a host's outcome written to a file on this computer.
+        """Have a host's outcome written to a file on this computer, with the summary.
 
-        The file of an earlier run is removed at once: this run may end without a summary.
+        The file of an earlier run is removed at once, because this run may end without a summary.
         """
         if file not in self._files:
             Path(file).unlink(missing_ok=True)
@@ -184,7 +184,7 @@ class Summary(BaseStateCallback):
 
     @override
     def host_disconnect(self, state: State, host: Host) -> None:  # type: ignore[override]
-        """Print the block when the last host disconnects; pyinfra calls this for each host."""
+        """Print the summary when the last host disconnects; pyinfra calls this for each host."""
         others = (one for one in state.activated_hosts if one is not host)
         if self.stopped or self._done or any(one.connected for one in others):
             return
@@ -227,7 +227,7 @@ def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
 
 
 def summarize(file: str = "") -> Summary:
-    """Have the current run end with one summary; return it.
+    """Have the current run end with a summary, and return its printer.
 
     + file: path on this computer for the current host's outcome, "" for none
     """
@@ -260,8 +260,7 @@ def mark_refused(reason: str) -> None:
     """
     state, host = current()
     part(Verdict).refusal = reason
-    # pyinfra's exit code depends on this set. To fail the host would make pyinfra ask whether to
-    # go on
+    # pyinfra's exit code depends on this set. `fail_hosts` would make pyinfra ask whether to go on
     state.failed_hosts.add(host)
     summarize().refused.add(host.name)
 
@@ -277,10 +276,9 @@ def fall_short(why: str) -> None:
 
 
 class _Ready(logging.Filter):
-    """A log filter that counts the lines by which pyinfra says that a host is ready.
+    """A log filter that counts pyinfra's "Ready" lines by host, and drops those of refused hosts.
 
-    pyinfra prints one when it has loaded a deploy file for a host. The filter drops those of
-    refused hosts: these are not ready.
+    pyinfra prints such a line when it has loaded a deploy file for a host.
     """
 
     def __init__(self, refused: Collection[str]) -> None:

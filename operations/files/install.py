@@ -38,7 +38,7 @@ def reads(
     result = [Read.of(Files, paths=paths)] if paths else []
     if pairs:
         result.append(Read.of(Units, units=pairs))
-    if names := _names(files):
+    if names := _unit_file_names(files):
         result.append(Read.of(Traces, units=names))
     if current()[0].config.DIFF:
         result += [Read.of(Content, path=file.path) for file in files if not file.secret]
@@ -48,14 +48,17 @@ def reads(
 def _questions(
     files: Iterable[File], absent: Iterable[str], units: Iterable[Unit]
 ) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
-    """Return the paths to look at, and the units with what each reads."""
+    """Return the arguments for the facts `Files` and `Units`.
+
+    These are the paths, and pairs of a unit's name and the files whose checksum is needed.
+    """
     files, units = tuple(files), tuple(units)
     records = (unit.record.path for unit in units if unit.reads)
     paths = with_folders((*(file.path for file in files), *records, *absent))
     return paths, tuple((u.name, () if only_read(u, files) else u.reads) for u in units)
 
 
-def _names(files: Iterable[File]) -> tuple[str, ...]:
+def _unit_file_names(files: Iterable[File]) -> tuple[str, ...]:
     """Return the names of the units whose unit files are among these files."""
     return tuple(posixpath.basename(file.path) for file in unit_files(files))
 
@@ -71,7 +74,7 @@ def install(
     """Put files in place, remove others, and make units run with them: all or nothing.
 
     + files: the files that shall be there; only those that differ are sent, by standard input
-    + absent: paths that shall not be there; what is removed is kept under
+    + absent: paths that shall not be there; the originals of removed files are kept under
       ``/var/lib/chaos-engine``
     + units: units that shall run, each with the files that it reads
     + check: shell command that fails for a bad set of files. Each new file is staged beside its
@@ -82,9 +85,8 @@ def install(
 
     The new files are staged, checked, synchronised, and renamed one by one: a reader never sees
     half a file. If `apply` fails or a required unit does not start, the old files are restored and
-    the unit is started with them. Each rename is atomic, the set of them is not: a power cut
-    between two leaves a mix, which the next run fixes. Raises `NodeError` for paths that cannot be
-    replaced.
+    the unit is started with them. A power cut between two renames leaves old and new files side by
+    side, which the next run fixes. Raises `NodeError` for paths that cannot be replaced.
 
     **Example:**
 
@@ -107,7 +109,7 @@ def decide(
     units: Iterable[Unit] = (),
     besides: Iterable[str] = (),
 ) -> Plan:
-    """Return what has to be done on the current host, by what is observed of it.
+    """Observe the current host; return what has to be done on it.
 
     + files, absent, units: as `install` takes them
     + besides: other paths that the operation's own script will write, replace or remove
@@ -120,10 +122,10 @@ def decide(
     paths, pairs = _questions(files, absent, units)
     found = observe(Files, paths=paths) if paths else {}
     states = observe(Units, units=pairs) if pairs else {}
-    names = _names(files)
+    names = _unit_file_names(files)
     traces = observe(Traces, units=names) if names else {}
     besides = tuple(besides)
-    # a second read: it costs a command only where something has to be done anyway
+    # This second read takes a command of its own, only where something has to be done anyway
     vendor_files = (one.vendor_file for one in traces.values() if one.vendor_file)
     if more := with_folders((*vendor_files, *besides)):
         others: dict[str, FileState] = observe(Files, paths=more)
@@ -146,11 +148,12 @@ def transaction(
 
     + todo: what `decide` returned, changed where the operation has to
     + check, apply: as `install` takes them
-    + noop: what ``-v`` shows where nothing has to be done
-    + force: run `apply` although the plan is empty, since its effect was found missing
-    + before: shell commands that run first, while the script has the node for itself
-    + makes: paths of files that the started services make; undo treats them as files of ours
-    + repairs: the things that `apply` sets
+    + noop: what ``-v`` shows if nothing has to be done
+    + force: run the script although the plan is empty, because the effect of `apply` is missing
+    + before: shell commands that run first, once the script holds the lock
+    + makes: paths of files that the started services make; undo treats them as files of this
+      package
+    + repairs: the things that `apply` sets, besides those of the plan
 
     With ``--diff`` it prints what will be written.
 
@@ -170,6 +173,7 @@ def transaction(
 
 
 def _show_diff(file: File) -> None:
+    """Print how a file will change."""
     host = current()[1]
     if not file.shown:
         host.log(f"{file.path}: its content is {'secret' if file.secret else 'binary'}, not shown")

@@ -32,9 +32,9 @@ class File:
     + content: text or bytes; left out of the repr, so that no log can show it
     + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
     + owner, group: names; ignored where `mode` is ``None``
-    + secret: whether its content must not be shown, not even in a diff
-    + merged: whether most of its content is the node's own. Undo then removes only our part. If the
-      file is there already, it keeps its mode, owner, ACL and extended attributes
+    + secret: whether its content must never be shown, for example in a diff
+    + merged: whether most of its content is the node's own. Undo then removes only our part. A
+      merged file that is there already keeps its mode, owner, ACL and extended attributes
     """
 
     path: AbsolutePath
@@ -62,18 +62,19 @@ class File:
 
     @property
     def staged(self) -> str:
-        """Return the path at which the new content is staged. A rename then puts it in place."""
+        """Return the path of the staged file, which a rename then puts in place."""
         return beside(self.path, "chaos")
 
     def matches(self, state: FileState | None) -> bool:
-        """Tell whether the node has exactly this file. Rights of a merged file do not count."""
-        if state is None or state.kind != "file":
+        """Tell whether the node has exactly this file. A merged file may have any mode and owner.
+
+        + state: what the node has at the path, ``None`` for nothing
+        """
+        if state is None or (state.kind, state.sha256) != ("file", self.sha256):
             return False
-        if state.sha256 != self.sha256:
-            return False
-        rights = (self.mode, self.owner, self.group)
-        own = self.mode is not None and not self.merged
-        return not own or (state.mode, state.owner, state.group) == rights
+        if self.mode is None or self.merged:
+            return True
+        return (state.mode, state.owner, state.group) == (self.mode, self.owner, self.group)
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,15 @@ class Unit:
     """A systemd unit that shall run with its files as they are.
 
     + name: with its suffix, ``docker.service``
-    + reads: the files that it reads when it starts, or ``/folder/*.conf`` for all such files.
-      At each start a drop-in records their checksum. So a unit that runs with older content is
-      found, whoever has changed the files and whenever
-    + enabled: whether it shall start at boot; ``None`` leaves that as it is
-    + running: whether it shall run now; ``None`` leaves that as it is
+    + reads: the files that it reads when it starts, or ``/folder/*.conf`` for all such files. At
+      each start, a drop-in records their checksum. A later run compares it with the files, and so
+      finds a unit that runs with older content
+    + enabled: whether it shall start at boot; ``None`` changes nothing
+    + running: whether it shall run now; ``None`` changes nothing
     + required: whether a failed start restores the old files and fails the operation. If not, the
       failure is printed and the new files stay
-    + ready: shell command that fails if the started unit does not work; that counts as a failed
-      start. It has to end by itself
+    + ready: shell command that fails if the started unit does not work, which counts as a failed
+      start. The command has to end by itself
     """
 
     name: UnitName
@@ -101,7 +102,7 @@ class Unit:
 
     @property
     def record(self) -> File:
-        """Return the drop-in that records, at each start, the checksum of the files it reads."""
+        """Return the drop-in that records, at each start, the checksum of the files in `reads`."""
         command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
         escaped = f"umask 077; mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
@@ -114,8 +115,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done on a node; all fields are empty when nothing has.
+    """What has to be done on a node. An empty plan is false.
 
+    + write: the files to write
+    + remove: the paths to remove
+    + daemon_reload: whether systemd has to read its files again
+    + stop, start, restart, unmask, enable, reenable, disable: units, by what systemctl does
     + why: the reasons, in plain words
     + repairs: the things in the plan that an earlier run may have set already
     """
@@ -138,12 +143,12 @@ class Plan:
 
 
 def unit_files(files: Iterable[File]) -> tuple[File, ...]:
-    """Return those of the files that are unit files; drop-ins do not count."""
+    """Return those of the files that are unit files, without drop-ins."""
     return tuple(file for file in files if posixpath.dirname(file.path) == UNITS)
 
 
 def wanted_links(file: File) -> dict[str, str]:
-    """Return the links that ``systemctl enable`` makes for a unit file: targets by link."""
+    """Return the links that ``systemctl enable`` makes for a unit file: what each leads to."""
     lines = (line.partition("=") for line in file.data.decode().splitlines())
     targets = [name for key, _, value in lines if key == "WantedBy" for name in value.split()]
     name = posixpath.basename(file.path)

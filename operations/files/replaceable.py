@@ -1,12 +1,13 @@
-"""Say what may be replaced on a node: one rule for all paths that scripts write, move or remove.
+"""Decide which paths may be replaced on a node: a rule for all that scripts write, move or remove.
 
 Deploy and undo replace a path by a rename.
 
-- A regular file, and a symbolic link wherever it leads, is replaced. `cp -a` keeps the original:
-  content, owner, mode, times, ACL and extended attributes, or the link itself. Undo brings it back.
+- Regular files and symbolic links are replaced. The original is kept by `cp -a`, with its content,
+  owner, mode, times, ACL and extended attributes; of a link, the link itself. Undo restores it.
 - A folder above the path may be a link to a folder.
-- A merged file keeps its owner, mode, ACL and attributes. A link in its place is refused.
-- Everything else is refused before any change, since a script would fail half-way.
+- A merged file keeps its owner, mode, ACL and attributes. If a link is in its place, the node is
+  refused.
+- For everything else the node is refused before any change. A script would fail half-way.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def folders_above(path: str) -> list[str]:
 
 
 def with_folders(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the paths and all folders that they are in, each once: what a check has to see."""
+    """Return the paths and all folders above them, each once, as `check_replaceable` needs them."""
     return tuple(dict.fromkeys(one for path in paths for one in (*folders_above(path), path)))
 
 
@@ -51,13 +52,16 @@ def check_replaceable(
 
 
 def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -> Iterator[str]:
-    """Say what keeps a path from being replaced, each with what to do: a pure function."""
+    """Return the reasons why a path cannot be replaced, each with what to do: a pure function.
+
+    + found, merged: as `check_replaceable` takes them, `merged` for this path
+    """
     state = found.get(path)
     if state is not None:
         yield from _obstacle_at(path, state, merged)
         if state.fixed and state.kind != "link":
             yield _unchangeable(path, state)
-    # folders that are missing are made in the innermost folder that is there
+    # missing folders are made in the innermost folder that exists
     folder = next((one for one in reversed(folders_above(path)) if one in found), "")
     if not folder:
         return
@@ -72,6 +76,7 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
 
 
 def _obstacle_at(path: str, state: FileState, merged: bool) -> Iterator[str]:
+    """Return why the thing at a path cannot be replaced, nothing if it can."""
     if state.kind in ("directory", "other"):
         yield f"{path} is {_described(state)}, but has to be a file; move it away and run again"
     elif state.kind == "link" and merged and state.leads_to == "file":
@@ -99,7 +104,7 @@ def _described(state: FileState) -> str:
 
 
 def _unchangeable(path: str, state: FileState) -> str:
-    """Say what keeps root from replacing a path, and what to do."""
+    """Return why not even root can replace a path, and what to do."""
     name = quote(path)
     if state.fixed == "mounted":
         return (

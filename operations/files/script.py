@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterable
 from functools import lru_cache
 
-from chaos_engine.operations.engine.repairs import fixes
+from chaos_engine.operations.engine.repairs import will_set
 from chaos_engine.operations.engine.shell import NOTES, PRELUDE, quote
 from chaos_engine.operations.files.model import File, Plan, Unit, beside, unit_files
 from chaos_engine.templates import shell_script
@@ -49,7 +49,7 @@ def compose(
         *_swap_in(todo),
         *_apply(todo, apply),
         *_act_on_units(todo),
-        *_note_fixed(todo),
+        *_note_repairs(todo),
     ]
     return "\n".join([*lines, ""])
 
@@ -138,7 +138,7 @@ def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
         *(*todo.enable, *todo.reenable, *todo.disable),
     )
     lines += [f"unit_was {quote(name)}" for name in dict.fromkeys(unit.name for unit in units)]
-    return [*lines, *fixes(todo.repairs), "settle"]
+    return [*lines, *will_set(todo.repairs), "settle"]
 
 
 def _swap_in(todo: Plan) -> list[str]:
@@ -217,16 +217,16 @@ def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
     return [f"await {action} {quote(unit.name)}", f"{act} || {failed}"]
 
 
-def _note_fixed(todo: Plan) -> list[str]:
+def _note_repairs(todo: Plan) -> list[str]:
     """Return the lines that note which repairs have succeeded."""
-    # A unit that is not required may have failed to start: then nothing was fixed
+    # A unit that is not required may have failed to start: then it is no repair
     names = {unit.name for unit in (*todo.start, *todo.restart) if not unit.required}
     return [
         *(
-            f"systemctl is-active --quiet -- {quote(name)} || not_fixed {quote(name)}"
+            f"systemctl is-active --quiet -- {quote(name)} || not_set {quote(name)}"
             for name in dict.fromkeys(one.name for one in todo.repairs if one.name in names)
         ),
-        *(["fixed"] if todo.repairs else []),
+        *(["were_set"] if todo.repairs else []),
     ]
 
 

@@ -1,13 +1,14 @@
-# Note each thing that a concern will change, as it was before, so that undo can bring it back.
+# Note how each thing was before a concern changes it, so that undo can restore it.
 #
-# The notes are lines of $MANIFEST. A concern's first note of a thing is the one that counts: later
-# calls of the same leave it. Needs the functions of prelude.sh.
+# The notes are lines of $MANIFEST: concern, kind, state before, name and a dot, with tabs between
+# them. A concern notes a thing once; later notes of the same thing are ignored. Needs the functions
+# of prelude.sh.
 
-# Which concern the script works for. "other" stands for operations outside of any concern.
+# The concern that the script works for. "other" stands for operations that no concern has called.
 concern=${concern:-other}
 
-# note KIND STATE NAME: remember a thing that the concern will change, as it is. `settle` writes it
-# down.
+# note KIND STATE NAME: remember the state of a thing that the concern will change. `settle` writes
+# it into the manifest.
 note() {
   # the second of these has a tab
   case $3 in *"
@@ -16,14 +17,14 @@ note() {
 "
 }
 
-# settle: write all notes into the manifest, each thing of the concern once, and wait until they are
-# on the disk. Call it before the change itself.
+# settle: write the remembered notes into the manifest, and wait until they are on the card. Call it
+# before the changes.
 settle() {
   [ -n "${to_settle-}" ] || { [ ! -e "$MANIFEST" ] || sync -- "$MANIFEST"; return; }
   if [ ! -e "$MANIFEST" ]; then
     mkdir -p "$STATE_DIR"; : >>"$MANIFEST"; sync -- "$STATE_DIR"
   fi
-  # what another concern has changed already was in the state that it found
+  # if another concern has changed a thing already, the state before its change is noted here too
   lines=$(printf %s "$to_settle" | by=$concern awk -F '\t' -v OFS='\t' '
     ! given && $5 != "." { next }
     ! given && ! (($2, $4) in before) { before[$2, $4] = $3 }
@@ -33,7 +34,7 @@ settle() {
     { print ENVIRON["by"], $1, $2, $3, "." }' "$MANIFEST" given=1 -) || return
   to_settle=
   [ -n "$lines" ] || { sync -- "$MANIFEST"; return; }
-  # what a power cut left of a line is no line: it lacks the dot
+  # a power cut may have cut the last line short
   [ -z "$(tail -c 1 "$MANIFEST")" ] || echo >>"$MANIFEST"
   printf '%s\n' "$lines" >>"$MANIFEST" || {
     echo "cannot write $MANIFEST: No space left on device, or read-only" >&2; return 1
@@ -41,25 +42,27 @@ settle() {
   sync -- "$MANIFEST"
 }
 
-# noted KIND NAME [CONCERN]: print the state that is noted of a thing, by any concern if none is
-# given.
+# noted KIND NAME [CONCERN]: print the state that a concern has noted of a thing; without CONCERN,
+# the state that any concern has noted.
 noted() {
   kind=$1 name=$2 by=${3-} awk -F '\t' '
     $5 == "." && $2 == ENVIRON["kind"] && $4 == ENVIRON["name"] &&
     (ENVIRON["by"] == "" || $1 == ENVIRON["by"]) { print $3; exit }' "$MANIFEST" 2>/dev/null || :
 }
 
-# fixes LINE...: remember what will be set. Call it before these lines are settled.
+# will_set LINE...: remember the things that the script will set, and which of these are repairs.
+# Call it before `settle`.
 #
-# The words of a line are separated by tabs: the thing, what is wanted, the kind and name of the
-# line in the manifest that is there if an earlier run has set it, and the name of a line `wrote` by
-# which what was found is of this package too.
-fixes() {
+# A line has five fields with tabs between them: the thing; the wanted value; kind and name of the
+# manifest's line that shows that an earlier run has set the thing; and, for a file, the name of the
+# line `wrote` that shows that this package wrote the present content. A thing is repaired if an
+# earlier run has set it and somebody else has changed it.
+will_set() {
   unfinished=$STATE_DIR/unfinished.$concern repair=1
-  # what an interrupted run has left was changed by nobody else
+  # after an interrupted run things differ although nobody else has changed them
   [ ! -e "$unfinished" ] || repair=0
   # shellcheck disable=SC2046 # no word at all where there is no manifest
-  to_fix=$(printf '%s\n' "$@" | by=$concern awk -F '\t' -v OFS='\t' -v "repair=$repair" '
+  to_set=$(printf '%s\n' "$@" | by=$concern awk -F '\t' -v OFS='\t' -v "repair=$repair" '
     ! given { if ($5 == "." && $1 == ENVIRON["by"]) had[$2, $4]; next }
     { changed = $5 != "" && $5 != $4 && ("wrote", $5) in had }
     { print $1, $2, repair && (($3, $4) in had) && ! changed }
@@ -67,15 +70,15 @@ fixes() {
   { mkdir -p "$STATE_DIR" && true >"$unfinished"; } 2>/dev/null || true
 }
 
-# fixed: what was remembered by `fixes` is set; note which of it was a repair, in $REPAIRS. Where
-# that cannot be noted nothing fails.
-fixed() {
+# were_set: note in $REPAIRS which of the things of `will_set` were repaired, now that all are set.
+# If it cannot be noted, nothing fails.
+were_set() {
   [ -z "${unfinished-}" ] || rm -f -- "$unfinished"
   # the white space before each 1 is a tab
-  case ${to_fix-} in "") return 0 ;; *"	1" | *"	1
+  case ${to_set-} in "") return 0 ;; *"	1" | *"	1
 "*) ;; *) [ -e "$REPAIRS" ] || return 0 ;; esac
   # shellcheck disable=SC2046 # no word at all where there are no repairs
-  printf '%s\n' "$to_fix" | by=$concern now=$(date '+%Y-%m-%d %H:%M') awk -F '\t' -v OFS='\t' '
+  printf '%s\n' "$to_set" | by=$concern now=$(date '+%Y-%m-%d %H:%M') awk -F '\t' -v OFS='\t' '
     function key(thing) { return ENVIRON["by"] FS thing }
     ! given { if ($7 == ".") { lines[$1 FS $2] = $0; order[++n] = $1 FS $2 } next }
     { split(lines[key($1)], was, FS); again = lines[key($1)] != "" && was[3] == $2 }
@@ -96,13 +99,13 @@ fixed() {
     fi || :
 }
 
-# not_fixed THING: it is not as wanted yet.
-not_fixed() {
-  to_fix=$(printf '%s\n' "$to_fix" | thing=$1 awk -F '\t' '$1 != ENVIRON["thing"]')
+# not_set THING: let `were_set` skip a thing that could not be set.
+not_set() {
+  to_set=$(printf '%s\n' "$to_set" | thing=$1 awk -F '\t' '$1 != ENVIRON["thing"]')
 }
 
-# keep PATH...: keep the originals of files, once, or note that there were none. Call `settle`
-# before the change itself.
+# keep PATH...: copy the originals of files into $ORIGINALS, or note that there were none. A file
+# that any concern has noted already is not copied again. Call `settle` before the changes.
 keep() {
   known=$(awk -F '\t' '$5 == "." && $2 == "file" { print $4 }' "$MANIFEST" 2>/dev/null) || :
   for each in "$@"; do
@@ -120,12 +123,13 @@ keep() {
   done
 }
 
-# synced PATH: synchronise a file. A link that leads nowhere cannot be synchronised by itself.
+# synced PATH: wait until a file is on the card. If sync cannot open it, as a link that leads
+# nowhere, wait for everything instead.
 synced() {
   sync -- "$1" 2>/dev/null || durable
 }
 
-# folders PATH...: note the folders above some paths that are not there.
+# folders PATH...: note the folders above the paths that do not exist yet.
 folders() {
   for each in "$@"; do
     above=${each%/*}
@@ -133,13 +137,13 @@ folders() {
   done
 }
 
-# wrote SHA256 PATH: note what the concern puts there, to be told from what others write.
+# wrote SHA256 PATH: note the checksum of the content that the concern writes. By it undo knows
+# later whether somebody else has changed the file.
 wrote() {
   note wrote - "$1 $2"
 }
 
-# keep_written PATH NEW: note that a file has content of the node's owner too, and keep a copy of
-# what is written.
+# keep_written PATH NEW: note that a file is merged, and keep a copy of its new content, NEW.
 keep_written() {
   note merged - "$1"
   copy=$WRITTEN$1
@@ -147,7 +151,7 @@ keep_written() {
   sync -- "$copy.chaos-new"; mv -fT -- "$copy.chaos-new" "$copy"; sync -- "${copy%/*}"
 }
 
-# unit_was UNIT: note whether a unit runs and is enabled.
+# unit_was UNIT: note whether a unit runs, and whether it is enabled.
 unit_was() {
   # shellcheck disable=SC2005,SC2046 # the lines become words of one line
   [ -n "$(noted unit "$1" "$concern")" ] || note unit \
@@ -159,7 +163,7 @@ sysctl_was() {
   [ ! -e "/proc/sys/$1" ] || note sysctl "$(tr '\t' ' ' <"/proc/sys/$1")" "$1"
 }
 
-# among LINE TEXT: whether the text has the line.
+# among LINE TEXT: succeed if the text has the line.
 among() {
   case "
 $2

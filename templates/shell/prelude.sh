@@ -1,7 +1,7 @@
 # Head of each script that changes a node.
 #
-# Everything that a script writes is readable by root only, unless the script says otherwise. The
-# folders that root works in are made here and nowhere else.
+# Only root can read what a script writes, unless the script gives it other rights. The folders that
+# root works in are made here and nowhere else.
 set -eu; umask 077
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 
@@ -16,14 +16,15 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=
   LOCK=$RUN_DIR/lock LOCK_SECONDS=600
 }
 
-# tell WHAT: say what is done now. ", at most N s" at its end says how long that may take.
+# tell WHAT: print what is done now, for the lines of progress of the run. If it ends with ", at most
+# N s", the run shows this limit too.
 tell() {
   printf '%s\n' "chaos-engine: $*"
 }
 
-# An interrupted run can leave its last command running. That would undo the work of the next run,
-# or remove its files. The lock is open as descriptor 9 of the shell and ends with the shell. What
-# starts a daemon by itself has to close it.
+# An interrupted run can leave its last command running, which would then undo the work of the next
+# run, or remove its files. So each script holds a lock, by descriptor 9 of its shell, until the
+# shell ends. A command that starts a daemon by itself has to close the descriptor (9>&-).
 mkdir -p "$RUN_DIR"; chmod 700 "$RUN_DIR"
 exec 9>>"$LOCK"; chmod 600 "$LOCK"
 flock -n 9 || {
@@ -35,7 +36,8 @@ flock -n 9 || {
   exit 1
 }
 
-# In uutils, sync FILE is sync(2): it waits for all file systems, also for one that never answers.
+# With uutils, sync FILE calls sync(2), which waits for all file systems, even for a network file
+# system that never answers. sync -f FILE waits for the file's own.
 case $(sync --version) in
   *uutils* | *" 0."*)
     sync() { if [ "$1" = -f ]; then shift; fi; command sync -f "$@"; }
@@ -44,10 +46,10 @@ esac
 
 # durable: wait until everything that was written is on the card, on each of the node's disks.
 #
-# Each disk is synchronised once, by syncfs(2), and the root file system whatever it is on. A
-# network file system that does not answer would block this for ever, so none is asked. Users can
-# mount a FUSE file system and call it a disk, and what is mounted below one is reached through it;
-# NFS is the same, because its server may be away.
+# Each disk is synchronised once, by syncfs(2), and the root file system even if it is on no disk.
+# FUSE and NFS are left out, since a server that does not answer would block this for ever. Mounts
+# below them are left out too, because their paths lead through them. Users may mount a FUSE file
+# system under the name of a disk, so the type counts.
 durable() {
   tell 'waiting until all that was written is on the card'
   awk '{
@@ -62,14 +64,14 @@ durable() {
       if (!hidden) { seen[disks[i]] = 1; print where[i] }
     }
   }' /proc/self/mountinfo | while read -r at; do
-    # a space in a path is \040 there. The path may end with \012
+    # the kernel writes a space as \040. The dot keeps a line break at the end of the path
     at=$(printf %b. "$at") at=${at%.}
-    # it may be covered by another mount
+    # another mount may hide the path
     [ ! -e "$at" ] || sync -f "$at"
   done
 }
 
-# jot FILE LINE...: add lines to a file of this package, and wait until they are on the card.
+# jot FILE LINE...: append lines to a file of this package, and wait until they are on the card.
 jot() {
   mkdir -p "$STATE_DIR"
   jotted=$1; shift
@@ -78,7 +80,7 @@ jot() {
   }
 }
 
-# unpack: unpack the archive on the standard input, with the rights that it names for each file.
+# unpack: unpack the archive of new files on the standard input. Only root can read these.
 unpack() {
   base64 -d | tar -C / -xzmf - --no-same-owner --no-same-permissions
 }
@@ -88,20 +90,21 @@ copy_rights() {
   cp -a --attributes-only --no-preserve=timestamps -- "$1" "$2"
 }
 
-# staging PATH...: note the files that will wait beside their places, for a later run to remove.
+# staging PATH...: note the paths of files that will be staged, so that a later run removes what an
+# interruption leaves of them.
 staging() {
   jot "$STAGED" "$@"
 }
 
-# clear_staging: remove what an interrupted run has left.
+# clear_staging: remove the staged files that an interrupted run has left.
 clear_staging() {
   [ -d "$STATE_DIR" ] || return 0
   chmod 700 "$STATE_DIR"
   if [ -s "$STAGED" ]; then
-    # a line that was cut short names something else
+    # only names of staged files: a line that was cut short would name another file
     while read -r path; do
       case $path in
-        # others may write there by now, or it hangs
+        # others can write the share, and it may hang
         "$LOG_SHARE"/*) ;;
         */.*.chaos | *.chaos-old) rm -f -- "$path" ;;
       esac

@@ -1,9 +1,9 @@
 # Put new files in place, restore the old ones if something fails, and act on units, for
 # operations/files.
 #
-# Needs the functions of prelude.sh and originals.sh. $stage is a folder in RAM, and $reload the
-# command by which systemd reads its files anew. The script defines restore_files, which restores
-# all old files by `restore`.
+# Needs the functions of prelude.sh and originals.sh. $stage is a folder in RAM. $reload is the
+# command that has systemd read its files again, or ":". The script that follows defines
+# restore_files, which calls `restore` for each file.
 
 # expose PATH STAGED: copy a staged file below $stage by its full path, for the check.
 expose() {
@@ -11,8 +11,8 @@ expose() {
   cp -- "$2" "$stage$1"
 }
 
-# check_new COMMAND [secret]: end the script if the command refuses the new files. With "secret",
-# what the command prints is not shown.
+# check_new COMMAND [secret]: run a command that checks the new files, and end the script if it
+# fails. With "secret", the output of the command is not shown.
 check_new() {
   # not as a condition of `if`: there `set -e` is off, also in a subshell
   set +e; ( set -e; eval "$1" ) >"$stage/.log" 2>&1 </dev/null
@@ -29,15 +29,16 @@ save() {
   cp -a -- "$1" "$2"
 }
 
-# restore COPY PATH STAGED: put a saved file back at its path, by way of STAGED beside it. A file
-# that was not there is removed.
+# restore COPY PATH STAGED: restore a file from the copy that `save` made, staged at STAGED. If there
+# is no copy, remove the file.
 restore() {
   if [ -e "$1" ] || [ -L "$1" ]; then
     { cp -a -- "$1" "$3" && synced "$3" && mv -fT -- "$3" "$2"; } || :
   else rm -f -- "$2" || :; fi
 }
 
-# await ACTION UNIT: say which unit is waited for, and let systemd forget its earlier failures.
+# await ACTION UNIT: print that the script waits for a unit, and let systemd forget the unit's
+# earlier failures.
 await() {
   systemctl reset-failed -- "$2" 2>/dev/null || true
   tell "waiting for the $1 of $2"
@@ -52,8 +53,9 @@ last_lines() {
   journalctl -q --no-pager -o cat -n 8 "$@" -u "$unit" >&2 2>/dev/null || true
 }
 
-# give_up ACTION UNIT [DONE...]: restore the old files since a unit failed with the new ones, act on
-# it and on those before it once more, and end the script.
+# give_up ACTION UNIT [DONE...]: end the script because a unit failed with the new files. Before
+# that, restore the old files, repeat the action, and restart the units DONE, which run with the new
+# files already.
 give_up() {
   last_lines "$2"
   restore_files
@@ -69,7 +71,7 @@ give_up() {
 
 # enable_missing UNIT...: enable the units that are not enabled yet.
 #
-# apt may just have enabled one. To do it again takes seconds where the unit also has a script in
+# apt may just have enabled one. To enable it again takes seconds if it also has a script in
 # /etc/init.d.
 enable_missing() {
   for unit in "$@"; do

@@ -75,7 +75,7 @@ from chaos_engine.operations.docker.daemon_json import Options
 from chaos_engine.operations.engine.arguments import (
     Form,
     HostName,
-    fits,
+    is_valid,
 )
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.haproxy import container as haproxy_operations
@@ -599,7 +599,7 @@ def test_a_network_is_made_again_whatever_its_labels_say(change: Callable[[str],
 @settings(max_examples=20)
 def test_what_is_noted_is_undone_whatever_it_is_called(change: Callable[[str], str]) -> None:
     path, name = change("/etc/one"), change("one")
-    if not fits(File, File(path, "")):  # no other is ever noted
+    if not is_valid(File, File(path, "")):  # no other is ever noted
         return
     kinds = {
         "file": "original", "folder": "created", "unit": "active enabled", "package": "absent",
@@ -636,7 +636,7 @@ def words_of_unit(line: str) -> list[str]:
 def test_a_unit_records_its_files_whatever_they_are_called(change: Callable[[str], str]) -> None:
     path = change("/etc/one")
     unit = Unit("one.service", reads=(path,))
-    if not fits(Unit, unit):
+    if not is_valid(Unit, unit):
         return
     (line,) = (
         line.partition("=")[2]
@@ -660,7 +660,7 @@ def test_a_file_of_any_name_and_content_is_put_in_place_and_taken_away(
         sandbox = Sandbox(Path(root) / "node")
         content = change("new\n")
         file = sandbox.file(change("/etc/one").lstrip("/"), content)
-        if not fits(File, file):
+        if not is_valid(File, file):
             return
         other = sandbox.file("other", "same\n")
         done = sandbox.apply(Plan(write=(file, other)))

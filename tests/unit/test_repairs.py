@@ -24,7 +24,6 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.repairs import (
     MAX_SUSPECTS,
     Repair,
-    fixes,
     in_files,
     literal,
     messages,
@@ -34,6 +33,7 @@ from chaos_engine.operations.engine.repairs import (
     of_removed,
     of_unit,
     warn_of_repeats,
+    will_set,
 )
 from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.files import File, Plan, Unit
@@ -146,11 +146,9 @@ def test_a_card_that_is_full_is_no_reason_to_fail(box: Sandbox) -> None:
 def test_each_concern_has_its_own_and_undo_forgets_them(box: Sandbox) -> None:
     for concern in ("docker", "swap"):
         for _ in range(2):
-            line = fixes([of_unit("a.service", "masked")])[0]
-            script = (
-                f"set -eu; concern={concern}\n{NOTES}{line}\nnote unit x a.service; settle\nfixed"
-            )
-            ran = box.run(script)
+            line = will_set([of_unit("a.service", "masked")])[0]
+            script = f"{NOTES}{line}\nnote unit x a.service; settle\nwere_set"
+            ran = box.run(f"set -eu; concern={concern}\n{script}")
             assert ran.returncode == 0, ran.stderr
     lines = box.path("var/repairs").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["docker", "swap"]
