@@ -241,7 +241,7 @@ def _mounted() -> Mount | None:
 UNDO = Undo(
     needed_when_joined=True,
     note="logs on a Gluster volume or an NFS export stay there; those in RAM are gone",
-    first="for one in var-log-check.timer var-log-check.service; do rest $one; done",
+    first="for one in var-log-check.timer var-log-check.service; do stop_unit $one; done",
     stopped=f"""\
 off_share "$RUN_DIR/var-log" {IN_RAM}
 off_share {TARGET} {IN_RAM}

@@ -344,7 +344,7 @@ def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
 
     + secret: paths of files whose content is overwritten before they are removed
     """
-    lines = [f"aside {quote(path)}" for path in files.aside]
+    lines = [f"set_aside {quote(path)}" for path in files.aside]
     if files.write:
         staged = quote(*(file.staged for file in files.write))
         lines += [
@@ -356,7 +356,7 @@ def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
             *(f"mv -fT -- {quote(file.staged, file.path)}" for file in files.write),
         ]
     lines += [f"put_back {quote(path)}" for path in files.restore]
-    return lines + [f"{'wipe' if p in secret else 'take_away'} {quote(p)}" for p in files.remove]
+    return lines + [f"{'wipe' if p in secret else 'remove_file'} {quote(p)}" for p in files.remove]
 
 
 def _forget(found: Remembered, concern: str) -> list[str]:
@@ -366,7 +366,7 @@ def _forget(found: Remembered, concern: str) -> list[str]:
     written = [entry.name for entry in found.of(concern, "wrote")]
     return [
         # undo of the other concern has to know it
-        *(f"leave wrote {quote(n)}" for n in written if n.partition(" ")[2] in shared),
+        *(f"release wrote {quote(n)}" for n in written if n.partition(" ")[2] in shared),
         *("durable", "forget"),
         *(f"forget_file {quote(path)}" for path in paths),
     ]

@@ -1,16 +1,16 @@
-# Head of each script that calls apt.
+# Head of each script that calls apt. It repairs packages that an interruption has left damaged.
 #
-# pyinfra's own apt operations neither wait for the lock nor keep needrestart from restarting Docker
-# in the middle of a run. Needs the functions of prelude.sh and originals.sh.
+# pyinfra's own apt operations neither wait for apt's lock nor keep needrestart from restarting
+# Docker in the middle of a run. Needs the functions of prelude.sh and originals.sh.
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-# a silent server is waited for a minute each time. apt's own number is 3
+# apt waits a minute for a silent server each time. By default it retries three times
 retries=Acquire::Retries=1
 APT_SECONDS=300 LISTS=/var/lib/apt/lists
 
 # apart COMMAND...: run a package tool with the umask that packages expect, and without our lock.
 #
-# Others can write the log share, or it hangs: the tool gets a /var/log in RAM in its place, and
-# what apt writes there goes to the log server.
+# Others can write the log share, and it may hang. So where it is mounted, the tool sees a /var/log
+# in RAM instead, and apt's history goes to the system log afterwards.
 apart() {
   (
     umask 022
@@ -31,19 +31,20 @@ apart() {
   )
 }
 
-# apt_get ARGUMENT...: apt-get, which waits for dpkg's lock and never asks.
+# apt_get ARGUMENT...: run apt-get, which waits for dpkg's lock and never asks questions.
 apt_get() {
   # shellcheck disable=SC2086 # a word
   apart apt-get -y -q -o "DPkg::Lock::Timeout=$APT_SECONDS" -o Dpkg::Use-Pty=0 -o $retries \
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
 }
 
-# apt ARGUMENT...: apt-get. What it will change is noted before, and is on the card afterwards.
+# apt ARGUMENT...: run apt-get. What it will change is noted for undo before. Afterwards wait until
+# all is on the card.
 apt() {
   foresee "$@"
   apt_get "$@" || {
     ended=$?
-    # dpkg's own notes are on the card then, and tell what is left to do
+    # once dpkg's own notes are on the card, the next run finds in them what is left to do
     finished
     echo "apt-get failed: fix what it says, on the node or on its way to the archives, and run" \
       "again" >&2
@@ -52,9 +53,9 @@ apt() {
   finished
 }
 
-# foresee ARGUMENT...: note what apt-get says that it would do.
+# foresee ARGUMENT...: note for undo which packages apt-get would install or remove.
 #
-# It prints "Inst NAME [OLD] (NEW ...", "Remv NAME [OLD]".
+# A simulation prints lines such as "Inst NAME [OLD] (NEW ..." and "Remv NAME [OLD]".
 foresee() {
   plan=$(apart apt-get -s -q -y "$@" 2>/dev/null | grep -E '^(Inst|Remv) ') || plan=
   configured=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' |
@@ -90,33 +91,33 @@ hold() {
   apart apt-mark hold "$@" >/dev/null
 }
 
-# begun PACKAGE...: note that apt is changing packages, until that is on the card.
+# begun PACKAGE...: note that apt is about to change packages. The note stays until `finished`.
 begun() {
   [ $# -gt 0 ] || return 0
   jot "$CHANGING" "$@"
 }
 
-# finished: wait until what apt was changing is on the card.
+# finished: wait until the changes of apt are on the card, and remove the note of `begun`.
 finished() {
   [ -e "$CHANGING" ] || return 0
   durable
   rm -f -- "$CHANGING"; sync -- "$STATE_DIR"
 }
 
-# locked TEXT: whether the text says that another program holds a lock.
+# locked TEXT: succeed if a message of apt or dpkg says that another program holds a lock.
 locked() {
   case $1 in *"Could not get lock"* | *" locked by "*) ;; *) false ;; esac
 }
 
-# holder TEXT: print who holds the lock, by what apt-get or dpkg says of it.
+# holder TEXT: print the program that holds the lock, as named in a message of apt or dpkg.
 holder() {
   number=$(printf '%s\n' "$1" | sed -nE 's/.* (process|pid) ([0-9]+).*/\2/p' | head -n 1)
   name=$(cat "/proc/${number:-none}/comm" 2>/dev/null) || name="another program"
   echo "$name${number:+ (process $number)}"
 }
 
-# patiently COMMAND...: run a command, again and again while another program holds the lock that it
-# wants. What it said is in $log.
+# patiently COMMAND...: run a command, and repeat it while another program holds the lock that it
+# needs, for at most $APT_SECONDS. Its output is in $log afterwards.
 patiently() {
   deadline=$(($(cut -d. -f1 /proc/uptime) + APT_SECONDS))
   told=
@@ -135,8 +136,8 @@ that lasted for $APT_SECONDS s: wait for its end, or end it, and run again"
   done
 }
 
-# refresh: fetch the package lists anew, those that can be had. One bad source is no reason to stop:
-# what is installed next may not need it. apt-get waits for dpkg's lock only, not for theirs.
+# refresh: fetch the package lists. If some cannot be fetched, print a warning and succeed, because
+# the next packages may not need them. For the lock of the lists apt-get itself does not wait.
 refresh() {
   drop_torn_lists
   tell "refreshing the package lists"
@@ -148,12 +149,12 @@ refresh() {
       printf '%s\n' "$log" | grep -E '^[EW]: ' || printf '%s\n' "$log"
     } >&2
   }
-  # apt does not, and takes an empty list for current when it sees it again
+  # apt does not synchronise them, and would take an empty list for current after a power cut
   sync -f "$LISTS"
 }
 
-# drop_torn_lists: remove package lists of another length than their release file says, with that
-# file, because apt asks a server only whether it has changed.
+# drop_torn_lists: remove each package list whose length differs from the one in its release file.
+# The release file is removed too: otherwise apt finds it unchanged, and fetches no list.
 drop_torn_lists() (
   for release in "$LISTS"/*_InRelease "$LISTS"/*_Release; do
     [ -e "$release" ] || continue
@@ -178,8 +179,8 @@ drop_torn_lists() (
   done
 )
 
-# damaged: print the packages that an interruption has left damaged. dpkg wants some installed
-# again, and those that apt was changing may have empty files.
+# damaged: print the packages that an interruption has left damaged: those that dpkg wants installed
+# again, and those that apt was changing, which may have empty files.
 damaged() {
   # shellcheck disable=SC2046 # no word at all where nothing was changing
   dpkg-query -W -f '${Package} ${Status}\n' | awk '
@@ -194,7 +195,7 @@ conffiles() {
   dpkg-query -W -f '${Conffiles}\n' -- "$@" | awk 'NF > 1 && $NF != "obsolete" { print $1 }'
 }
 
-# repair: install damaged packages once more, at their version, and look whether they are whole.
+# repair: install damaged packages again, at their version if that is available, and check them.
 #
 # The names of packages and configuration files are words.
 # shellcheck disable=SC2046,SC2086,SC2030,SC2031 # so lists are split; all variables are its own
@@ -214,7 +215,8 @@ repair() (
     fi
     names="$names $name"
   done
-  # dpkg leaves a configuration file alone that is there, be it empty, or that somebody has removed
+  # dpkg would not replace an empty configuration file. Those that do not exist, somebody may have
+  # removed: they are removed again
   removed=
   for file in $(conffiles $names); do
     if [ -f "$file" ] && [ ! -s "$file" ]; then rm -f -- "$file"
@@ -227,8 +229,9 @@ repair() (
     exit 1
   }
   for file in $removed; do rm -f -- "$file"; done
-  # Removal takes the x bit from init scripts; preinst gives it back if dpkg tells it of an old
-  # version, which it does not after an interruption (cloud-init's postrm and preinst in Debian 12)
+  # Removal takes the x bit from init scripts. preinst restores it, but only if dpkg tells it the
+  # old version, and after an interruption dpkg does not (cloud-init's postrm and preinst in Debian
+  # 12)
   for file in $(conffiles $names | grep '^/etc/init\.d/'); do
     [ ! -f "$file" ] || chmod a+x -- "$file"
   done
@@ -238,11 +241,11 @@ repair() (
   finished
 )
 
-# configure: configure what was unpacked and not configured.
+# configure: configure the packages that were unpacked and not configured.
 configure() {
   patiently dpkg --configure -a --force-confdef --force-confold
 }
 
-# what a power cut in the middle of an installation left; nothing otherwise
+# finish an installation that a power cut has interrupted, if there is one
 configure || [ -n "$(damaged)" ] || { printf '%s\n' "$log" >&2; exit 1; }
 repair

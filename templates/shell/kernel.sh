@@ -1,23 +1,23 @@
-# Print the kernel's command line as it was given at boot, and the files that the next one comes
-# from.
+# Print the kernel's command line of the present boot, and the files that have the next one's.
 #
-# $backup_suffix ends the name of a boot file's original, $drop_in is this package's file for GRUB,
-# $record the note of what reboots were made for.
+# $backup_suffix is the end of the name of a boot file's original. $drop_in is this package's file
+# for GRUB. $record is the file that notes the causes of reboots.
 #
-# The places, in the order in which they are believed:
-# - Ubuntu 25.10 and later: /boot/firmware/current, the firmware being told so by os_prefix in
-#   config.txt; new/ becomes current/ once it has booted, unless its state is "bad" (Ubuntu's
-#   documentation for boards, "A/B boot on Ubuntu for Raspberry Pi")
-# - Ubuntu before that, Raspberry Pi OS 12 and later, Debian: /boot/firmware
-# - Raspberry Pi OS before that: /boot, where later ones have a notice only
+# Files with the command line may be in these places. A place counts more than those below it:
+# - Ubuntu 25.10 and later: /boot/firmware/current, which os_prefix in config.txt names; new/
+#   becomes current/ once it has booted, unless its state is "bad" (Ubuntu's documentation for
+#   boards, "A/B boot on Ubuntu for Raspberry Pi")
+# - older Ubuntu, Raspberry Pi OS 12 and later, Debian: /boot/firmware
+# - older Raspberry Pi OS: /boot, where later versions have only a notice
 #
-# Of config.txt (raspberrypi.com/documentation/computers/config_txt.html, "Conditional filters") a
-# line is property=value without blanks, the last one counts, and a [filter] holds until the next
-# one; [all] takes all filters back. What stands below another filter, or in a file that it
-# includes, is not read here: the known places below are looked at after what it names.
+# A line of config.txt is property=value without blanks, and of several lines the last one counts. A
+# [filter] holds until the next one, and [all] ends it
+# (raspberrypi.com/documentation/computers/config_txt.html, "Conditional filters"). Lines below
+# other filters, and included files, are not read here. The places above are looked at in any case,
+# after the one that config.txt names.
 shown=
 
-# show ROLE PATH: print what is known of a file, and its text, each file once.
+# show ROLE PATH: print rights, file system and text of a file, once for each role.
 show() {
   [ -e "$2" ] && p=$(readlink -f -- "$2") && [ -f "$p" ] || return 0
   case $shown in *" $1 $p "*) return 0 ;; esac
@@ -31,7 +31,7 @@ show() {
   printf 'text %s\n' "$b"
 }
 
-# setting KEY BOOT: print a key's last value in config.txt that holds for every model.
+# setting KEY BOOT: print the last value of a key in BOOT/config.txt that holds for all models.
 setting() {
   [ -e "$2/config.txt" ] || return 0
   awk -F= -v "key=$1" '

@@ -16,8 +16,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=
   LOCK=$RUN_DIR/lock LOCK_SECONDS=600
 }
 
-# tell WHAT: print what is done now, for the lines of progress of the run. If it ends with ", at most
-# N s", the run shows this limit too.
+# tell WHAT: print what is done now, for the lines of progress of the run. If it ends with ", at
+# most N s", the run shows this limit too.
 tell() {
   printf '%s\n' "chaos-engine: $*"
 }

@@ -1,8 +1,9 @@
-# Install packages again that this package has removed, for operations/undo.
+# Install Debian packages again that a deploy has removed, for operations/undo.
 #
-# Needs the functions of undo.sh and apt.sh. $pin is the file that keeps the packages out.
+# Needs the functions of undo.sh and apt.sh. $pin is the file by which apt keeps the packages out.
 
-# choose NAME VERSION: add to the lists of what to ask apt for.
+# choose NAME VERSION: add a package to the lists of what apt shall install: to $exact with the
+# version that it had, to $names with any version.
 # shellcheck disable=SC2031 # those of apt.sh's repair are its own
 choose() {
   offered=$(apart apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
@@ -12,11 +13,11 @@ choose() {
   elif [ -n "$offered" ]; then exact="$exact $1" names="$names $1"
   else
     echo "$1 $2 was removed and cannot be had again: no archive offers it" >&2
-    later removed "$1"
+    postpone removed "$1"
   fi
 }
 
-# mark_again MARK NAME...: mark packages as they were. MARK is auto or hold.
+# mark_again MARK NAME...: mark packages as they were marked before. MARK is auto or hold.
 mark_again() {
   mark=$1; shift
   for package in "$@"; do
@@ -24,14 +25,15 @@ mark_again() {
   done
 }
 
-# reinstall "NAME VERSION"...: install all that can be had. Nothing is changed before they are here.
+# reinstall "NAME VERSION"...: install all packages that are available. Nothing is changed before
+# all of them are downloaded.
 # shellcheck disable=SC2086,SC2046,SC2116 # lists are split into words
 # shellcheck disable=SC2154 # the script sets $pin, see above
 reinstall() {
   exact="" names="" absent=""
   for one in "$@"; do [ "$(status "${one% *}")" = installed ] || absent=yes; done
   [ -n "$absent" ] || return 0
-  # the node's pins but for the one that keeps these out, without touching that before all is here
+  # apt gets a copy of the node's pins without the file that keeps these packages out
   rm -rf -- "$RUN_DIR"/pins.*; pinned=$(mktemp -d "$RUN_DIR/pins.XXXXXX")
   trap 'rm -rf -- "$pinned"' EXIT
   for file in /etc/apt/preferences.d/*; do
@@ -43,7 +45,7 @@ reinstall() {
     [ "$(status "${one% *}")" = installed ] || choose "${one% *}" "${one#* }"
   done
   [ -n "$names" ] || return 0
-  # a version that was recorded may not fit what is installed by now
+  # the version before may not fit what is installed by now
   get="apt_get $pins -o APT::Get::AutomaticRemove=false --no-install-recommends"
   $get -s install -- $exact >/dev/null 2>&1 || exact=$names
   tell "fetching$names"

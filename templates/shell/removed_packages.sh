@@ -1,9 +1,10 @@
-# Remember the packages that are removed, so that undo can install them again.
+# Note the packages that a script is about to remove, so that undo can install them again.
 #
 # Needs the functions of prelude.sh, originals.sh and apt.sh.
 mkdir -p "$KEPT"
 
-# record NAME...: note once what packages were, and keep those that cannot be had again.
+# record NAME...: note version and marks of installed packages, and keep a copy of those that no
+# archive offers.
 record() {
   held=$(apart apt-mark showhold) auto=$(apart apt-mark showauto)
   available=$(offered "$@") refreshed=
@@ -21,12 +22,12 @@ record() {
   done
 }
 
-# offered NAME...: print those that an archive has.
+# offered NAME...: print those of the packages that an archive offers.
 offered() {
   apart apt-cache madison "$@" | cut -d '|' -f 1 | tr -d ' ' | sort -u
 }
 
-# repack NAME: make an installed package's .deb again, as dpkg-repack(1) does.
+# repack NAME: rebuild the .deb of an installed package from its files, as dpkg-repack(1) does.
 repack() {
   new=$(mktemp -d "$KEPT/XXXXXX.chaos-new"); chmod 755 "$new"; mkdir -m 755 "$new/DEBIAN"
   dpkg-query -L "$1" | while IFS= read -r path; do

@@ -1,11 +1,10 @@
-# Check the key of Kubernetes' repository with apt before it is trusted.
+# Check the signing key of the Kubernetes repository with apt, before the key is trusted.
 #
 # Needs the functions of prelude.sh, originals.sh and apt.sh. $url is the repository's address and
-# $keyring the key's path. The index is fetched to where apt's own user can write, because apt drops
-# its privileges for that. The key has to be in binary form under its name, and the node may have no
-# gpg.
+# $keyring the path of the key. apt fetches the index as a user of its own, so the folder lets that
+# user write. apt takes the key only in binary form, and the node may have no gpg to convert it.
 
-# what a script that was killed has left
+# a killed script leaves its folder
 rm -rf /run/chaos-engine-key.*
 work=$(mktemp -d /run/chaos-engine-key.XXXXXX)
 trap 'rm -rf -- "$work"' EXIT
@@ -15,7 +14,7 @@ folders "$keyring"; settle
 (umask 022; mkdir -p "${keyring%/*}"; chmod 755 "${keyring%/*}")
 [ ! -f "$keyring" ] || [ -L "$keyring" ] || { chown root:root "$keyring"; chmod 644 "$keyring"; }
 
-# accepts KEYRING: whether apt accepts the repository's index with a key.
+# accepts KEYRING: succeed if apt accepts the repository's index with a key.
 accepts() {
   rm -rf "$work/lists"
   (umask 022; mkdir -p "$work/lists/partial"
@@ -27,12 +26,12 @@ accepts() {
     >"$work/log" 2>&1
 }
 
-# refused WHICH: print what apt says of a key.
+# refused WHICH: print that apt does not accept a key, WHICH in words, and what apt says.
 refused() {
   echo "apt does not accept $url with $1:"; grep -E '^[WE]:' "$work/log" | tail -n 3
 }
 
-# fetch: fetch the repository's key, and turn it into binary form.
+# fetch: download the repository's key, convert it into binary form, and check it.
 fetch() {
   /usr/lib/apt/apt-helper download-file "${url}Release.key" "$work/key/Release.key" \
     </dev/null >"$work/log" 2>&1 || {
@@ -40,7 +39,7 @@ fetch() {
     echo "fix the node's way to it and run again"; return 1
   }
   tr -d '\r' < "$work/key/Release.key" > "$work/Release.key"
-  # without its last line it was cut short
+  # a key without its last line was cut short
   grep -qxF -e '-----END PGP PUBLIC KEY BLOCK-----' "$work/Release.key" &&
     sed -n '/^-----BEGIN PGP PUBLIC KEY BLOCK-----$/,/^-----END PGP PUBLIC KEY BLOCK-----$/p' \
       "$work/Release.key" | sed -e '1,/^[[:space:]]*$/d' -e '/^-----END/,$d' -e '/^=/d' |
@@ -51,12 +50,13 @@ fetch() {
   accepts "$work/new.gpg" || { refused "its own key"; return 1; }
 }
 
-# verified: check the key that is in place.
+# verified: succeed if the key in place is good.
 verified() {
   accepts "$keyring" || { refused "the key in $keyring" >&2; return 1; }
 }
 
-# fetched: put the repository's key in place, or else keep a good one that is there.
+# fetched: put the repository's key in place. If it cannot be had, succeed if the key in place is
+# good.
 fetched() {
   if fetch >"$work/why"; then
     cmp -s "$work/new.gpg" "$keyring" && return

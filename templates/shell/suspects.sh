@@ -1,8 +1,9 @@
-# Look for what on the node changes a thing back that runs fix again and again.
+# Look for programs on the node that keep changing a thing which runs set again and again.
 #
-# It follows the commands of facts/callers.py, which make the positional parameters the files that
-# systemd, cron, udev and init scripts take from the node's owner, and $scripts what those name.
-# $MANIFEST and $REPAIRS are paths. All lists are split at line breaks, and no name is a pattern.
+# Needs the commands of facts/callers.py before it. They set the positional parameters to the files
+# of the node's owner that systemd, cron, udev and init read, and $scripts to the scripts that these
+# files name. $MANIFEST and $REPAIRS are paths. Lists are split at line breaks, and no name is taken
+# as a pattern.
 for file in /etc/NetworkManager/dispatcher.d/* /etc/NetworkManager/system-connections/* \
     /etc/networkd-dispatcher/*/* /etc/netplan/*.yaml /etc/systemd/network/* \
     /etc/network/interfaces /etc/network/interfaces.d/* /etc/network/if-*.d/* \
@@ -18,7 +19,7 @@ if command -v cloud-init >/dev/null && [ ! -e /etc/cloud/cloud-init.disabled ]; 
 fi
 set -f
 callers=$([ $# = 0 ] || printf '%s\n' "$@")
-# shellcheck disable=SC2086 # it is a list of words; from here on it is one of lines
+# shellcheck disable=SC2086 # a list of words becomes a list of lines
 scripts=$([ -z "$scripts" ] || printf '%s\n' $scripts)
 IFS='
 '
@@ -27,7 +28,7 @@ own=$(
     "$MANIFEST" 2>/dev/null | sort -u
 )
 
-# among LINE TEXT: whether the text has the line.
+# among LINE TEXT: succeed if the text has the line.
 among() {
   case "
 $2
@@ -36,7 +37,8 @@ $1
 "*) ;; *) false ;; esac
 }
 
-# acts FILE: whether a file has an effect. $timer is what starts it.
+# acts FILE: succeed if a file has an effect: if its unit is enabled, or it can be run. $timer is
+# the timer that starts its unit, "" for none.
 acts() {
   unit=${1%.d/*.conf} unit=${unit##*/} timer=
   case $1 in
@@ -50,12 +52,13 @@ acts() {
   esac
 }
 
-# say FILE SCRIPT: print a suspect, and the script in which the line is.
+# say FILE SCRIPT: print a file as a suspect if it has an effect. SCRIPT is the file with the line
+# that was found: the file itself, or a script that it calls.
 say() {
   ! acts "$1" || printf 'file\t%s\t%s\t%s\n' "$1" "$2" "$timer"
 }
 
-# mentions PATTERN EXCEPT: print the files in which a line has the one and lacks the other.
+# mentions PATTERN EXCEPT: print the suspects with a line that matches PATTERN and not EXCEPT.
 mentions() {
   for one in $(printf '%s\n' "$callers" "$scripts" | sort -u |
     xargs -r -d '\n' grep -IlsE -e "$1" --); do
@@ -71,7 +74,7 @@ mentions() {
   done
 }
 
-# managers: print who manages all of the node, or is asked to from time to time.
+# managers: print the programs that manage the whole node, now or from time to time.
 managers() {
   systemctl show --property=Id,ActiveState -- \
     puppet.service chef-client.service salt-minion.service cfengine3.service \
@@ -89,8 +92,8 @@ managers() {
   set -f
 }
 
-# packages PATH: print the packages that bring a file or write it, and were installed since the last
-# repair.
+# packages PATH: print the packages that contain a file, or write it by their postinst script, and
+# were installed since the last repair.
 packages() {
   {
     dpkg-query -S -- "$1" 2>/dev/null | sed 's/: .*//; s/, /\n/g'
@@ -103,7 +106,7 @@ packages() {
   done
 }
 
-# link NAME: print who manages a network interface.
+# link NAME: print the program that manages a network interface.
 link() {
   read -r index <"/sys/class/net/$1/ifindex" || return 0
   state=/run/systemd/netif/links/$index

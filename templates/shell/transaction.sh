@@ -29,8 +29,8 @@ save() {
   cp -a -- "$1" "$2"
 }
 
-# restore COPY PATH STAGED: restore a file from the copy that `save` made, staged at STAGED. If there
-# is no copy, remove the file.
+# restore COPY PATH STAGED: restore a file from the copy that `save` made, staged at STAGED. If
+# there is no copy, remove the file.
 restore() {
   if [ -e "$1" ] || [ -L "$1" ]; then
     { cp -a -- "$1" "$3" && synced "$3" && mv -fT -- "$3" "$2"; } || :

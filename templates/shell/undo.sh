@@ -1,24 +1,27 @@
-# Bring a node back to what it was, thing by thing, for operations/undo.
+# Restore each thing that a concern has changed, for operations/undo.
 #
-# Needs the functions of prelude.sh and originals.sh, `confined` (facts/share.py) and `quietly`
-# (operations/engine/shell.py); what concerns packages needs those of apt.sh. $SHARE_SECONDS and
-# $SHARE_BLOCKS bound what is done on the log share.
-left="" undone_later="" not_ours=""
+# Needs the functions of prelude.sh, originals.sh and quietly.sh, and `confined` (facts/share.py).
+# The functions for packages need those of apt.sh too. $SHARE_SECONDS and $SHARE_BLOCKS limit the
+# work on the log share: its time, and the size of a file in blocks of 512 bytes.
+#
+# Lines of these three lists: "KIND NAME" for `release` and for `postpone`, and paths of the files
+# of others on the share, which stay there.
+left="" postponed="" not_ours=""
 
-# leave KIND NAME: others need this thing, so it belongs to no concern from now on.
-leave() {
+# release KIND NAME: have `forget` note that a thing belongs to no concern, because others need it.
+release() {
   left="$left$1	$2
 "
 }
 
-# later KIND NAME: this cannot be undone now. The concern's line of it stays.
-later() {
-  undone_later="$undone_later$1	$2
+# postpone KIND NAME: have `forget` keep the concern's note of a thing that cannot be undone now.
+postpone() {
+  postponed="$postponed$1	$2
 "
 }
 
-# aside PATH: keep a version of a file that is not this package's.
-aside() {
+# set_aside PATH: copy a file into $ASIDE, because its content is neither ours nor the original.
+set_aside() {
   kept=$ASIDE$1 new=$ASIDE$1.chaos-new
   mkdir -p -- "${kept%/*}"
   rm -rf -- "$new"
@@ -53,7 +56,7 @@ put_back() {
   new=$(dirname -- "$1")/.$(basename -- "$1").chaos
   staging "$new"; rm -f -- "$new"
   case $(stat -f -c %T -- "$(dirname -- "$1")") in
-    # they have no owners
+    # these file systems have no owners
     msdos | exfat) cp --preserve=timestamps -- "$ORIGINALS$1" "$new" ;;
     *) cp -a -- "$ORIGINALS$1" "$new" ;;
   esac
@@ -61,7 +64,7 @@ put_back() {
   mv -fT -- "$new" "$1"; sync -- "$(dirname -- "$1")"
 }
 
-# put_on_share PATH: the same, where others write.
+# put_on_share PATH: do the same on the log share, where others can write.
 put_on_share() {
   case $not_ours in *"$1
 "*) return 0 ;; esac
@@ -77,44 +80,46 @@ put_on_share() {
 
 # briefly COMMAND...: run a command that may hang on a dead file system.
 #
-# A process that waits for a file system which does not answer gets no signal. Its parent does.
+# No signal reaches a process that waits for a dead file system. So the command is the child of a
+# shell, which timeout can end.
 briefly() {
   timeout -k 1 "$SHARE_SECONDS" sh -c '"$@" </dev/null; exit $?' sh "$@" 9>&-
 }
 
-# there PATH SCRIPT: run a script on a path, briefly, so that no link on the share is followed.
-there() {
+# run_at PATH SCRIPT: run a script with a path as its $1, for a limited time. On the log share it
+# follows no link.
+run_at() {
   case $1 in
     "$LOG_SHARE"/*) confined "$SHARE_SECONDS" "$LOG_SHARE" "$2" "$1" ;;
     *) briefly sh -c "$2" sh "$1" ;;
   esac
 }
 
-# take_away PATH: remove a file that was not there.
-take_away() {
+# remove_file PATH: remove a file that this package has created.
+remove_file() {
   case $not_ours in *"$1
 "*) return 0 ;; esac
   case $1 in
     "$LOG_SHARE"/*)
-      there "$1" 'rm -f -- "$1"' || echo "$1 cannot be removed; it stays on the share" ;;
+      run_at "$1" 'rm -f -- "$1"' || echo "$1 cannot be removed; it stays on the share" ;;
     *) rm -f -- "$1" ;;
   esac
 }
 
-# empty_folder PATH: remove a folder that was not there, if nothing is in it.
+# empty_folder PATH: remove a folder that this package has created, if it is empty.
 empty_folder() {
-  there "$1" 'rmdir -- "$1"' 2>/dev/null || :
+  run_at "$1" 'rmdir -- "$1"' 2>/dev/null || :
 }
 
-# drop_folder PATH: the same; one that others use belongs to no concern from now on.
+# drop_folder PATH: do the same, and release the folder if it is not empty.
 drop_folder() {
-  there "$1" 'rmdir -- "$1" 2>/dev/null || [ ! -d "$1" ]' || leave folder "$1"
+  run_at "$1" 'rmdir -- "$1" 2>/dev/null || [ ! -d "$1" ]' || release folder "$1"
 }
 
-# wipe PATH: overwrite a secret, then remove it.
+# wipe PATH: overwrite a file with a secret, then remove it.
 #
-# It gets a name by which a later run knows it: a power cut may come between, and what was
-# overwritten looks like somebody else's file.
+# Before that the file is renamed like a staged file. So a later run removes it after a power cut,
+# and does not take the overwritten file for somebody else's.
 wipe() {
   gone=$(dirname -- "$1")/.$(basename -- "$1").chaos
   if [ -f "$1" ] && [ ! -L "$1" ]; then
@@ -126,13 +131,13 @@ wipe() {
   rm -f -- "$1"
 }
 
-# state UNIT PROPERTY: print what systemd says of a unit.
+# state UNIT PROPERTY: print a property of a unit.
 state() {
   systemctl show --property="$2" --value -- "$1"
 }
 
-# rest UNIT: stop a unit, if it runs.
-rest() {
+# stop_unit UNIT: stop a unit unless it is inactive.
+stop_unit() {
   case $(state "$1" ActiveState) in
     inactive) ;;
     failed) systemctl reset-failed -- "$1" ;;
@@ -140,13 +145,14 @@ rest() {
   esac
 }
 
-# end_unit UNIT: stop and disable a unit that was not there.
+# end_unit UNIT: stop and disable a unit whose file this package has created.
 end_unit() {
-  rest "$1"
+  stop_unit "$1"
   case $(state "$1" UnitFileState) in enabled*) systemctl disable -- "$1" ;; esac
 }
 
-# unit_again UNIT ACTIVE ENABLED: make a unit as it was.
+# unit_again UNIT ACTIVE ENABLED: restore the state of a unit. ACTIVE is its ActiveState before, ""
+# if it did not exist. ENABLED is its UnitFileState before.
 unit_again() {
   [ "$(state "$1" LoadState)" != not-found ] || return 0
   now=$(state "$1" UnitFileState)
@@ -166,17 +172,17 @@ unit_again() {
       }
       ;;
     "") [ ! -e "$RUN_DIR/$1" ] || systemctl try-restart -- "$1" ;;
-    *) rest "$1" ;;
+    *) stop_unit "$1" ;;
   esac
   rm -f -- "$RUN_DIR/$1"
 }
 
-# sysctl_again KEY VALUE: set a kernel parameter back. KEY is a path below /proc/sys.
+# sysctl_again KEY VALUE: restore a kernel parameter. KEY is a path below /proc/sys.
 sysctl_again() {
   [ ! -e "/proc/sys/$1" ] || echo "$2" >"/proc/sys/$1"
 }
 
-# swap_again AREA PRIORITY: turn swap on again.
+# swap_again AREA PRIORITY: turn swap on again, unless it is on.
 swap_again() {
   sed 1d /proc/swaps | while read -r area _; do printf '%b\n' "$area"; done |
     grep -qxF -- "$1" && return
@@ -184,7 +190,7 @@ swap_again() {
   case $2 in -*) swapon -- "$1" ;; *) swapon -p "$2" -- "$1" ;; esac
 }
 
-# docker_runs: whether Docker is there and runs.
+# docker_runs: succeed if Docker is installed and runs.
 docker_runs() {
   command -v docker >/dev/null && [ "$(state docker.service ActiveState)" = active ]
 }
@@ -197,8 +203,8 @@ drop_image() {
     echo "the image $1 stays: something uses it"
 }
 
-# drop_network NAME STATE: remove Docker's network. Unless STATE is "created", it is the command that
-# creates the network as it was.
+# drop_network NAME STATE: remove a Docker network. STATE is "created", or the command that creates
+# the network as it was before.
 drop_network() {
   command -v docker >/dev/null || return 0
   docker_runs || {
@@ -227,9 +233,8 @@ stop_containers() {
   docker ps -q | xargs -r docker stop -t 10 >/dev/null
 }
 
-# off_share TARGET SOURCE: unmount the log share, and the RAM called SOURCE in its place.
-#
-# How a share is told from other mounts is said in facts/share.py too (PATTERN).
+# off_share TARGET SOURCE: unmount the log share from TARGET, and the file system in RAM called
+# SOURCE that stands in for it. Other mounts stay. PATTERN in facts/share.py has the same types.
 off_share() {
   for _ in 1 2 3 4; do
     case $(awk -v at="$1" '$5 == at { sub(/.* - /, ""); found = $1 " " $2 }
@@ -243,7 +248,7 @@ off_share() {
   done
 }
 
-# unhold PACKAGE...: let apt change packages again.
+# unhold PACKAGE...: end the hold of packages.
 unhold() {
   for package in "$@"; do
     ! apart apt-mark showhold | grep -qxF -- "$package" ||
@@ -259,13 +264,13 @@ auto_again() {
   done
 }
 
-# status PACKAGE: print a package's state, nothing if dpkg does not know it.
+# status PACKAGE: print dpkg's state of a package, nothing if dpkg does not know it.
 status() {
   dpkg-query -W -f '${db:Status-Status}' -- "$1" 2>/dev/null | sed s/not-installed// || :
 }
 
-# would_go PACKAGE...: print all that apt would remove with packages. It refuses what any system
-# needs: then "the system".
+# would_go PACKAGE...: print all packages that apt would remove with these. If apt refuses, because
+# the system needs one of them, print "the system".
 would_go() {
   if plan=$(apt_get -s -o APT::Get::AutomaticRemove=false remove -- "$@" 2>&1); then
     printf '%s\n' "$plan" | awk '$1 == "Remv" { print $2 }' | cut -d : -f 1
@@ -274,19 +279,20 @@ would_go() {
   fi
 }
 
-# other_than NAME...: print the lines of the standard input that are none of these.
+# other_than NAME...: print the lines of the standard input without the lines NAME.
 other_than() {
   grep -vxF -- "$(printf '%s\n' "$@")" || :
 }
 
-# remove_packages "HOW NAME"...: remove packages; what others need stays. HOW is purge or remove.
+# remove_packages "HOW NAME"...: remove packages, except those that others need. HOW is purge or
+# remove.
 # shellcheck disable=SC2086,SC2046,SC2116,SC2005,SC2154 # names are words of lists; apt.sh sets log
 remove_packages() {
   wanted="" purged=""
   for one in "$@"; do
     case $(dpkg-query -W -f '${Essential} ${Protected} ${Important}' "${one#* }" \
         2>/dev/null) in
-      *yes*) echo "${one#* } stays: no system does without it"; leave package "${one#* }" ;;
+      *yes*) echo "${one#* } stays: no system does without it"; release package "${one#* }" ;;
       *) [ -z "$(status "${one#* }")" ] || wanted="$wanted ${one#* }" ;;
     esac
   done
@@ -297,7 +303,7 @@ remove_packages() {
       if [ -n "$(would_go "$package" | other_than $wanted)" ]; then
         echo "$package stays, for it is needed by:" \
           "$(echo $(would_go "$package" | other_than $wanted))"
-        leave package "$package"
+        release package "$package"
       else
         going="$going $package"
       fi
@@ -308,10 +314,10 @@ remove_packages() {
     case "$one " in "purge "*) case " $wanted " in *" ${one#* } "*)
       purged="$purged ${one#* }" ;; esac ;; esac
   done
-  # dpkg takes a link in place of a package's folder away with it: who made it wants it back
+  # if the owner of the node has put a link in place of a package's folder, dpkg removes the link
   linked=$(dpkg-query -L $wanted $purged 2>/dev/null | while IFS= read -r path; do
     case $path in
-      # elsewhere packages have links of their own
+      # in other folders, packages have links of their own
       /etc/* | /opt* | /srv* | /var/*)
         if [ -L "$path" ] && [ -d "$path" ]; then echo "$path	$(readlink -- "$path")"; fi ;;
     esac
@@ -321,21 +327,21 @@ remove_packages() {
   rm -f /var/lib/docker/nuke-graph-directory.sh
   for package in $purged; do
     dpkg-query -W -f '${Conffiles}\n' -- "$package" 2>/dev/null | while read -r path sum _; do
-      [ ! -f "$path" ] || [ "$(md5sum <"$path")" = "$sum  -" ] || aside "$path"
+      [ ! -f "$path" ] || [ "$(md5sum <"$path")" = "$sum  -" ] || set_aside "$path"
     done
   done
   [ -z "$purged" ] || patiently dpkg --purge $purged || { printf '%s\n' "$log" >&2; return 1; }
   printf '%s\n' "$linked" | while IFS='	' read -r path target; do
     [ -z "$path" ] || [ -e "$path" ] || [ -L "$path" ] || ln -s -- "$target" "$path"
   done
-  # dpkg takes it for a folder of the last package that has something in it
+  # dpkg removes /opt with the last package that has a file there
   [ -d /opt ] || mkdir -m 755 /opt
 }
 
-# forget: remove the concern's lines from the manifest, but for what is left to nobody or to the
-# next run.
+# forget: remove the concern's lines from the manifest, except those of `postpone`. Those of
+# `release` get "-" for a concern.
 forget() {
-  left=$left later=$undone_later concern=$concern awk -F '\t' '
+  left=$left later=$postponed concern=$concern awk -F '\t' '
     BEGIN {
       OFS = FS; count = split(ENVIRON["left"], all, "\n")
       for (n = 1; n <= count; n++) stays[all[n]] = 1

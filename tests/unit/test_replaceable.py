@@ -76,7 +76,7 @@ REFUSED_FOLDER = {
 """The same, of the folder that a path is in."""
 
 _NAMED = re.compile(
-    r"^ *(?:keep|keep_written|put_back|take_away|wipe|mv -fT --|ln -sfnT /dev/null) (.+)$",
+    r"^ *(?:keep|keep_written|put_back|remove_file|wipe|mv -fT --|ln -sfnT /dev/null) (.+)$",
     re.MULTILINE,
 )
 _VARIABLES = {"$keyring": KEYRING}

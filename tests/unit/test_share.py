@@ -417,9 +417,9 @@ def test_undo_takes_what_is_there_away_and_leads_nowhere(node: Node, what: str) 
     before = written(node.root / "outside")
     said = undo(
         node,
-        f"aside {node.config.path}",
-        f"take_away {node.config.path}",
-        f"take_away {node.link}",
+        f"set_aside {node.config.path}",
+        f"remove_file {node.config.path}",
+        f"remove_file {node.link}",
         f"drop_folder {node.share}/haproxy",
     )
     kept = node.root / f"var/aside{node.config.path}"
@@ -473,8 +473,8 @@ def test_undo_goes_on_where_the_share_has_something_else(node: Node) -> None:
     said = undo(
         node,
         f"put_back {node.config.path}",
-        f"take_away {node.config.path}",
-        f"take_away {node.link}",
+        f"remove_file {node.config.path}",
+        f"remove_file {node.link}",
         f"empty_folder {node.share}/haproxy",
         f"drop_folder {node.share}/haproxy",
     )

@@ -522,7 +522,7 @@ def test_a_package_that_cannot_be_had_is_told_and_the_others_are_installed(tmp_p
 def test_a_package_that_cannot_be_had_is_noted_until_it_is_back(node: Node) -> None:
     lines = 'note removed "3 manual -" lost; note manual auto udev; settle'
     assert node.run(f"set -eu\nconcern=packages\n{NOTES}\n{lines}").returncode == 0
-    script = f"set -eu\nconcern=packages\n{NOTES}{UNDOING}\nlater removed lost; forget"
+    script = f"set -eu\nconcern=packages\n{NOTES}{UNDOING}\npostpone removed lost; forget"
     assert node.run(script).returncode == 0
     left = node.remembered()
     assert [entry.name for entry in left.entries] == ["lost"]
@@ -557,7 +557,7 @@ def test_packages_are_had_before_anything_is_changed() -> None:
     calls = script.partition(REINSTALL)[2].strip().splitlines()
     assert calls[0] == "reinstall 'snapd 2.68' 'lvm2 1'"
     assert calls.index("mark_again auto snapd") < calls.index(
-        "take_away /etc/apt/preferences.d/chaos-engine-removed"
+        "remove_file /etc/apt/preferences.d/chaos-engine-removed"
     )
     assert "mark_again hold lvm2" in calls
     assert "auto_again udev" in calls
