@@ -33,7 +33,7 @@ them. A line without its dot was cut short, so its change has not begun. The kin
 - ``image``: ``pulled``; ``network``, of Docker: ``created``, or the command that recreates it
 """
 
-KEPT = f"{DIRECTORY}/packages"
+REPACKED = f"{DIRECTORY}/packages"
 """A folder with the ``.deb`` of each removed package that no archive offered any more."""
 
 ORIGINALS = f"{DIRECTORY}/originals"
@@ -58,7 +58,7 @@ PULLING = f"{DIRECTORY}/images-pulling"
 """A file with the names of images that Docker is pulling, a line each. They stay there until the
 images are on the card, because Docker does not synchronise the files of their layers."""
 
-LEFT = "-"
+NOBODY = "-"
 """The concern in lines of the manifest whose own concern was undone, but whose change was kept
 because other concerns needed it."""
 
@@ -138,7 +138,7 @@ class Remembered(Value):
     @property
     def concerns(self) -> tuple[str, ...]:
         """Return the concerns that have changed something, in the order of their changes."""
-        return tuple(dict.fromkeys(e.concern for e in self.entries if e.concern != LEFT))
+        return tuple(dict.fromkeys(e.concern for e in self.entries if e.concern != NOBODY))
 
 
 class Manifest(NodeFact[Remembered]):

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from functools import cache, partial, wraps
 from inspect import signature
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from pyinfra import logger
 from pyinfra.api.arguments import pop_global_arguments
+from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.host import Host
 from pyinfra.api.operation import OperationMeta, operation
+from pyinfra.api.state import State
 from pyinfra.connectors.util import CommandOutput
 from typing_extensions import ParamSpec, override
 
@@ -28,11 +31,6 @@ from chaos_engine.operations.engine.arguments import check_arguments
 from chaos_engine.operations.engine.reasons import Reasons, print_reasons, shortened
 from chaos_engine.operations.engine.remote import BROKEN, execute
 from chaos_engine.operations.engine.summary import Verdict
-
-if TYPE_CHECKING:
-    from pyinfra.api.arguments_typed import PyinfraOperation
-    from pyinfra.api.host import Host
-    from pyinfra.api.state import State
 
 P = ParamSpec("P")
 Commands = Generator[Any, None, None]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from paramiko import SSHException
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
 from pyinfra.connectors.util import CommandOutput
 
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.observe.connection import prepare, problem_of
 from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.operations.engine.shell import shell_command
-
-if TYPE_CHECKING:
-    from pyinfra.api.host import Host
 
 BROKEN = (EOFError, OSError, SSHException, PyinfraError)
 """The exceptions of a broken connection, and of a password for sudo that nobody types."""

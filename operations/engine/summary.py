@@ -12,21 +12,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pyinfra
 from pyinfra import logger
-from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.api.host import Host
+from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.api.util import format_text
 from typing_extensions import override
 
 from chaos_engine.facts.observe import Value, current, part
 from chaos_engine.facts.text import printable, title_of
 from chaos_engine.operations.engine.reasons import Reasons
-
-if TYPE_CHECKING:
-    from pyinfra.api.host import Host
-    from pyinfra.api.state import State
 
 Result = Literal[
     "as wanted", "to be changed", "changed", "refused", "failed", "not finished", "not reached"

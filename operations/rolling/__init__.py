@@ -1,6 +1,7 @@
-"""Drain nodes of a live cluster before work on them, and uncordon them after it, batch by batch.
+"""Drain nodes of a live cluster before work that stops their pods, and uncordon them after it.
 
-`turns` lets an operation's commands wait for the node's turn, `gate` hands out the turns of a run,
-`cordon` drains and uncordons a node, `kubectl` calls the program on this computer. It imports
-facts and the engine; operations that stop pods call `turns`.
+`turns` makes the commands of an operation wait for the node's turn, `gate` decides which nodes may
+have their turn at the same time, `cordon` drains and uncordons a node, and `kubectl` calls that
+program on this computer. This folder imports facts and the engine. Operations that stop pods call
+`turns`.
 """

@@ -6,10 +6,11 @@ import posixpath
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import gevent  # type: ignore[import-untyped]
 from pyinfra.api.command import StringCommand
+from pyinfra.api.host import Host
 
 from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
 from chaos_engine.facts.observe import NodeError, NodeFact
@@ -21,9 +22,6 @@ from chaos_engine.operations.engine.remote import ask, run_script
 from chaos_engine.operations.engine.shell import PRELUDE, quote
 from chaos_engine.operations.rolling.gate import Lane, gate
 from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, ClusterNode, Kubectl
-
-if TYPE_CHECKING:
-    from pyinfra.api.host import Host
 
 T = TypeVar("T")
 
@@ -91,21 +89,19 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
     somebody else has cordoned stays cordoned. If the node cannot be drained, it is uncordoned
     again, and `ClusterError` is raised.
     """
-    nodes = None
+    nodes, own = None, ClusterNode(ready=False, unschedulable=False)
     if rolling.kubectl:
         with waiting(host, "asking its cluster for its nodes", API_SECONDS):
             nodes = rolling.kubectl.nodes()
-    own = ClusterNode(ready=False, unschedulable=False)
-    if nodes is not None:
         own = check_may_leave(rolling, nodes)
-    if "api_server" not in before.problems:  # an API server that is down already is no loss
+    if "api_server" not in before.problems:  # if its own is down, no other one is lost
         _await_api_servers(host, rolling, nodes)
     if rolling.kubectl is None:
         return Departure()
     ours = before.cordoned or not own.unschedulable
     if ours:
         _change_note(host, note(rolling.node))
-    # the cluster takes some 40 s to notice that a kubelet is dead, so Ready alone is not enough
+    # the cluster calls a node Ready until some 40 s after its kubelet has ended
     ready = own.ready and not ENDS_PODS & {*before.problems}
     host.log(f"Draining {rolling.node}")
     try:
@@ -165,6 +161,7 @@ def check_may_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> Clust
 
 
 def _gone_for_good(name: str) -> str:
+    """Return what to do about a controller that will not come back."""
     return (
         f"If nobody will bring {name} back, take it out of the cluster (kubectl delete node {name})"
         f" and out of {setting('controllers')}"
@@ -242,6 +239,7 @@ mv -f {NOTE}.chaos-new {NOTE}; sync {folder}
 
 
 def _uncordon(host: Host, rolling: Rolling) -> None:
+    """Uncordon a node, and remove the note that a run has cordoned it."""
     if rolling.kubectl:
         with waiting(host, f"uncordoning {rolling.node}", API_SECONDS):
             rolling.kubectl.cordon(rolling.node, wanted=False)
@@ -249,6 +247,7 @@ def _uncordon(host: Host, rolling: Rolling) -> None:
 
 
 def _change_note(host: Host, script: str) -> None:
+    """Run a script that writes or removes the note that a run has cordoned the node."""
     if (problem := run_script(host, script)) is not None:
         raise NodeError(f"{NOTE} cannot be changed: {problem}")
 
@@ -293,5 +292,5 @@ def _read_standing(host: Host) -> StandingState:
 
 
 def _ask(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """Read a fact in the middle of an operation, when `observe` cannot."""
+    """Return a fact's value now, in the middle of an operation, where `observe` cannot be used."""
     return fact.process(ask(host, command.get_raw_value()))

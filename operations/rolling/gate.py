@@ -1,33 +1,32 @@
-"""Hand out turns: say which nodes may be down at the same time within one run."""
+"""Decide which nodes may have their turn, and be down, at the same time in a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
-
-if TYPE_CHECKING:
-    from pyinfra.api.state import State
+from pyinfra.api.state import State
 
 Lane = Literal["", "controller", "proxy"]
-"""Nodes of one lane are never down together."""
+"""A group of nodes of which only one may be down at a time; "" for nodes of no such group."""
 
 
 class Gate:
     """The turns of one run, for all its hosts.
 
     + batch: how many nodes of a cluster may be down at the same time
-    + failed: why no further node of the cluster may take its turn; "" while all went well
+    + failed: why no further node of the cluster may take its turn; "" while all goes well
     + problems: what does not work on nodes of the cluster, by host
     + to_uncordon: hosts that an operation of this run is going to uncordon
-    + down: hosts that are in their turn now
+    + down: hosts that have their turn now
 
-    It uses locks, and takes a lane's lock before slots, so that no two hosts wait for each other.
-    A barrier would not do: a host that waits holds a place in pyinfra's pool, and where the pool is
-    smaller than the inventory, a barrier would wait for ever.
+    A turn holds the lock of its lane and one of as many slots as the batch has nodes. The lock is
+    taken first, so that no two hosts wait for each other. The hosts do not wait at a barrier,
+    because a waiting host holds a place in pyinfra's pool. If the pool had fewer places than there
+    are hosts, a barrier would wait for ever.
     """
 
     def __init__(self, batch: int) -> None:
@@ -41,12 +40,12 @@ class Gate:
 
     @contextmanager
     def turn(self, name: str, lane: Lane, joined: bool) -> Iterator[None]:
-        """Wait for the node's turn; within the context it may be down.
+        """Wait for a node's turn, which lasts until the context ends.
 
         + name: the host's name
-        + lane: the node's lane. The proxy waits until no other node of the cluster is down, and
-          the others wait for it
-        + joined: whether the node has joined a cluster; a node that has not waits for nobody,
+        + lane: the node's lane. The proxy takes all slots: it waits until no other node of the
+          cluster is down, and the others wait for it
+        + joined: whether the node has joined a cluster. A node that has not joined does not wait,
           unless it is the proxy
         """
         with ExitStack() as held:
@@ -61,7 +60,7 @@ class Gate:
                 self.down.remove(name)
 
     def what_it_waits_for(self) -> str:
-        """Say what a host waits for while it is not its turn."""
+        """Return what a host waits for, with the names of the hosts that have their turn."""
         return f"waiting for its turn, which {', '.join(self.down) or 'nobody'} has now"
 
     def remember(self, name: str, problems: Mapping[str, str]) -> None:
@@ -75,12 +74,12 @@ class Gate:
             self.problems[name] = "; ".join(problems.values())
 
     def why_closed(self, name: str) -> str:
-        """Say why a node of the cluster may not take its turn, "" if it may.
+        """Return why a node of the cluster must not take its turn, "" if it may.
 
         + name: the host's name
 
-        After a turn went wrong, no node may. While one node does not work, the nodes that work are
-        left alone; the broken node may take its turn, since that may fix it.
+        After a turn has gone wrong, no node may take one. While one node does not work, the nodes
+        that work must not take a turn. The broken node may, because the turn may fix it.
         """
         if self.failed or name in self.problems:
             return self.failed

@@ -1,4 +1,4 @@
-"""Ask and tell a cluster about its nodes, through kubectl on the user's computer."""
+"""Read and change the nodes of a cluster by kubectl on this computer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chaos_engine.facts.observe.host import in_words
 PROGRAM = "kubectl"
 
 API_SECONDS = 90.0
-"""How long the API may be unreachable: while the proxy restarts, it is for some seconds."""
+"""How long to retry while the API is unreachable. A restart of the proxy takes some seconds."""
 
 REQUEST_SECONDS = 10
 PAUSE = 2.0
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class ClusterError(Exception):
-    """An error of a cluster that cannot be asked, or does not do what it was told."""
+    """An error for a cluster that does not answer, or does not do what kubectl told it."""
 
     @override
     def __str__(self) -> str:
@@ -36,7 +36,11 @@ class ClusterError(Exception):
 
 @dataclass(frozen=True)
 class ClusterNode:
-    """A node as its cluster sees it; `ready` is its condition of that name."""
+    """A node as its cluster sees it.
+
+    + ready: whether its condition Ready is true
+    + unschedulable: whether it is cordoned
+    """
 
     ready: bool
     unschedulable: bool
@@ -54,15 +58,17 @@ class Kubectl:
     server: str = ""
 
     def nodes(self) -> dict[str, ClusterNode]:
-        """Return all nodes of the cluster, by name. Raises `ClusterError` if it cannot be asked."""
+        """Return all nodes of the cluster, by name. Raises `ClusterError` if it does not answer."""
         return _until(self._nodes)
 
     def cordon(self, name: str, wanted: bool = True) -> None:
-        """Cordon a node or, without `wanted`, uncordon it.
+        """Cordon a node, or uncordon it.
 
-        Raises `ClusterError` if the cluster says otherwise afterwards. kubectl's exit status is no
-        help: it is 0 even where the cluster refuses the change (``RunCordonOrUncordon`` in
-        kubectl's pkg/cmd/drain/drain.go).
+        + wanted: whether the node shall be cordoned
+
+        Raises `ClusterError` if the node is not so afterwards. kubectl's exit status does not tell:
+        it is 0 even if the cluster refuses the change (``RunCordonOrUncordon`` in kubectl's
+        pkg/cmd/drain/drain.go).
         """
 
         def attempt() -> None:
@@ -77,8 +83,8 @@ class Kubectl:
         """Evict a node's pods, except those of DaemonSets and kubelet's static pods.
 
         + seconds: how long that may take
-        + ends_pods: whether the node's kubelet runs and can end them. If not, a pod whose grace
-          period is over is not waited for: it stays until kubelet is back
+        + ends_pods: whether the node's kubelet runs, and can end them. If not, the wait for a pod
+          ends with its grace period, because the pod stays until kubelet runs again
 
         Returns what went wrong, "" if nothing did.
         """
@@ -87,7 +93,7 @@ class Kubectl:
             # counted from the end of the pod's grace period (waitForDelete in pkg/drain/drain.go)
             options.append("--skip-wait-for-delete-timeout=1")
         try:
-            # our limit is later than kubectl's own: kubectl says which pods did not leave
+            # kubectl's own limit comes first, because its message names the pods that did not leave
             self._run("drain", name, *options, seconds=seconds + 3 * REQUEST_SECONDS)
         except ClusterError as error:
             return str(error)
@@ -149,9 +155,10 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
 
 
 def error_lines(output: Iterable[str]) -> str:
-    """Return kubectl's last lines about errors, each once: it repeats them when it retries.
+    """Return the last three lines about errors in kubectl's output, or its last line.
 
-    + output: what it printed, on standard output and standard error
+    + output: kubectl's standard output and standard error. Repeated lines count once, because
+      kubectl prints an error again when it retries
     """
     lines = [line.strip() for text in output for line in text.splitlines()]
     errors = [line for line in lines if line.lower().startswith(("error", "unable", "the "))]
@@ -159,9 +166,9 @@ def error_lines(output: Iterable[str]) -> str:
 
 
 def _until(attempt: Callable[[], T]) -> T:
-    """Repeat `attempt` until it raises no `ClusterError`; return what it returns.
+    """Repeat an attempt until it raises no `ClusterError`, and return its result.
 
-    After `API_SECONDS` its error is raised.
+    Raises the attempt's error after `API_SECONDS`.
     """
     deadline = time.monotonic() + API_SECONDS
     while True:

@@ -1,14 +1,15 @@
-"""Do work that stops a node's pods in the node's turn: drain it, do the work, check, uncordon."""
+"""Do work that stops a node's pods in its turn: drain the node, work, check and uncordon it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
 
 from paramiko import SSHException
 from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
 from pyinfra.api.util import print_host_combined_output
 
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
@@ -22,10 +23,6 @@ from chaos_engine.operations.rolling.cordon import Departure, Rolling, come_back
 from chaos_engine.operations.rolling.gate import gate
 from chaos_engine.operations.rolling.kubectl import ClusterError
 
-if TYPE_CHECKING:
-    from pyinfra.api.host import Host
-    from pyinfra.api.state import State
-
 Work = Callable[["State", "Host"], str]
 """Work on a node; it returns what went wrong, "" if nothing did."""
 
@@ -36,7 +33,7 @@ READ = Read.of(Standing)
 def node_standing(rolling: Rolling) -> StandingState:
     """Return how the current host stands in its cluster.
 
-    If it does not work, the other nodes of its cluster are left alone in this run.
+    If the host does not work, the other nodes of its cluster take no turn until it works.
     """
     state, host = current()
     found = observe(Standing)
@@ -49,7 +46,7 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
 
     + commands: what the operation would yield without turns
     + rolling: how the node is drained
-    + stops_pods: whether the commands stop pods, or a service that pods need. If not, they run
+    + stops_pods: whether the commands stop pods, or a service that pods need. Other commands run
       without a turn
 
     **Example:** ``yield from in_turn(transaction(...), rolling, bool(plan.restart))``
@@ -72,13 +69,14 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
 def take_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, done: str, work: Work
 ) -> bool:
-    """Do some work on the node in its turn, or print why it is not done and fail the host.
+    """Do some work on a node in its turn; if it cannot be done, print why and fail the host.
 
-    + before: how the node stands; if it has not joined a cluster, it is neither drained nor checked
-    + done: the word for the message if the work is not done: "rebooted"
-    + work: what to do in the turn
+    + before: how the node stands in its cluster. A node that has not joined one is neither drained
+      nor checked
+    + done: the word for the work in a message such as "not rebooted": "rebooted"
+    + work: the work, a function
 
-    After a turn went wrong, no other node of the cluster takes one in this run.
+    After a turn has gone wrong, no other node of the cluster takes one in this run.
     """
     turns = gate(state, rolling.batch)
     with ExitStack() as held:
@@ -88,7 +86,7 @@ def take_turn(
             return fail_host(state, host, f"not {done}, because {why}; fix that and run again")
         try:
             if before.joined:
-                problem = attempt(lambda: _whole_turn(state, host, rolling, before, work))
+                problem = attempt(lambda: _drain_and_work(state, host, rolling, before, work))
             else:
                 problem = attempt(lambda: work(state, host))
         except BaseException:
@@ -101,12 +99,13 @@ def take_turn(
 
 @converge(reads=lambda *args, **kwargs: [READ])
 def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
-    """Uncordon the node if an interrupted run has left it cordoned, once it works.
+    """Uncordon the node if it works and an interrupted run has left it cordoned.
 
-    + last: whether no operation that might fix the node follows in the run
+    + last: whether this is the last operation of the run
 
-    A run calls it twice. The first call uncordons a node that works. The `last` call uncordons a
-    node that the operations between the two had to fix first, and fails if they have not.
+    A run has two of these operations. The first one uncordons a node that works. The last one
+    uncordons a node that the operations between them have fixed; it fails if the node still does
+    not work.
 
     **Example:** ``uncordon_node(name="Uncordon node", rolling=Rolling(...))``
     """
@@ -134,7 +133,7 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
 def attempt(work: Callable[[], str]) -> str:
     """Do some work; return what went wrong, "" if nothing did.
 
-    An error that a node or its cluster can cause counts as what went wrong.
+    Errors that a node or its cluster can cause are returned too, in words.
     """
     try:
         return work()
@@ -142,17 +141,18 @@ def attempt(work: Callable[[], str]) -> str:
         return str(error) or type(error).__name__
 
 
-def _whole_turn(
+def _drain_and_work(
     state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
 ) -> str:
     departure = leave(host, rolling, before)
     problem = attempt(lambda: work(state, host))
-    # also after work that went wrong: the node may still run its pods as before
+    # also if the work went wrong, because the node may still run its pods as before
     others = attempt(lambda: come_back(host, rolling, departure, before.problems))
     return "; ".join(filter(None, (problem, others)))
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
+    """Wait until a node works that an earlier run has cordoned, and uncordon it."""
     problem = attempt(lambda: come_back(host, rolling, Departure(ours=True, ready=True), {}))
     if not problem:
         return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from chaos_engine.facts import manifest, share
 from chaos_engine.facts.kubernetes import Joined
-from chaos_engine.facts.manifest import LEFT, Entry, Manifest, Remembered
+from chaos_engine.facts.manifest import NOBODY, Entry, Manifest, Remembered
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.operations.apt import APT
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -47,11 +47,12 @@ _PLAIN = Undo()
 class Changes:
     """What undo has to do with files.
 
-    + remove: paths that were not there before the first change
+    + remove: paths that did not exist before the first change
     + restore: paths that have an original
-    + aside: those of `remove` and `restore` that others have changed: that version is kept first
-    + write: merged files, without our part and with what others have written
-    + leave: paths that belong to somebody else by now
+    + aside: those paths in `remove` and `restore` that others have changed. The present version is
+      kept before
+    + write: merged files without this package's part
+    + leave: paths with files of others, which stay
     """
 
     remove: tuple[str, ...] = ()
@@ -63,15 +64,15 @@ class Changes:
 
 @converge(reads=lambda *args, **kwargs: [Read.of(Manifest), Read.of(Joined)])
 def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = ()) -> Commands:
-    """Have everything that a concern has changed on the node as it was before.
+    """Restore everything that a concern has changed on the node.
 
-    + concern: the name of its deploy, ``"docker"``
-    + how: what is particular about undoing it, ``None`` for nothing
+    + concern: the name of the concern's deploy, ``"docker"``
+    + how: what is particular about undoing the concern, ``None`` for nothing
     + needed: names of the concerns that a joined node needs
 
-    Only things in the node's manifest (`chaos_engine.facts.manifest`) are touched, and only those
-    that no other concern has noted too. An interrupted undo goes on at the next call. Raises
-    `NodeError` if the node has joined a cluster and needs the concern.
+    Only things in the node's manifest (`chaos_engine.facts.manifest`) are touched. Things that
+    another concern has noted too stay until that one is undone. The next call continues an
+    interrupted undo. Raises `NodeError` if the node has joined a cluster and needs the concern.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
@@ -86,11 +87,11 @@ def undo_other_concerns(
     asked: Collection[str] = (),
     hows: Mapping[str, Undo] | None = None,
 ) -> Commands:
-    """Have everything as it was that deploys of the site, or of other packages, have changed.
+    """Restore everything that deploys of the site, or of other packages, have changed.
 
     + known: names of this package's concerns, which `undo_concern` undoes
     + asked: names of the concerns to undo; empty for all
-    + hows: what is particular about undoing each, by its name
+    + hows: what is particular about undoing each concern, by its name
 
     **Example:** ``undo_other_concerns(name="Undo others", known=["docker"])``
     """
@@ -152,11 +153,13 @@ def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
 
 
 def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = ()) -> None:
-    """Raise `NodeError` where a concern cannot be undone: a pure function.
+    """Raise `NodeError` if the node needs one of the concerns: a pure function.
+
+    + concerns: names of the concerns to undo
 
     + needed: names of the concerns that the node needs, none if it has not joined a cluster
     """
-    # it names all of them each time, so that several concerns give the same message, said once
+    # the message names all needed concerns, so that it is the same, and printed once, for each
     needed = [one for one in needed if one in found.concerns]
     if not {*needed}.isdisjoint(concerns):
         raise NodeError(
@@ -167,7 +170,10 @@ def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[
 
 
 def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
-    """Say what could not be undone, and what to do; "" if nothing is left: a pure function."""
+    """Return which packages could not be installed again, and what to do; "" for none.
+
+    + asked: names of the concerns that were undone; empty for all
+    """
     lost = [
         f"{entry.name} {entry.state.split(' ')[0]}"
         for concern in found.concerns
@@ -217,8 +223,7 @@ def _change(found: Remembered, entry: Entry, originals: str, written: Collection
     foreign = False
     if state is not None and state.kind == "file":
         foreign = state.sha256 not in (*written, original.sha256 if original else "")
-        # we made a link, and somebody has put a file in its place; or their file is too large to be
-        # read
+        # somebody has put a file where we made a link, or their file is too large to be read
         if foreign and ((entry.state == "created" and not written) or state.sha256 is None):
             return Changes(leave=(path,))
     elif state is not None and state.kind == "link" and written and not share.on_share(path):
@@ -245,7 +250,7 @@ def _merged_change(found: Remembered, path: str, how: Undo, originals: str) -> C
 
 
 def warnings(files: Changes) -> Iterator[str]:
-    """Say what the node's owner may not expect: a pure function."""
+    """Return warnings about files that others have changed: a pure function."""
     for path in files.aside:
         yield f"{path} was changed since the deploy; that version is kept in {manifest.ASIDE}{path}"
     for path in files.leave:
@@ -253,7 +258,7 @@ def warnings(files: Changes) -> Iterator[str]:
 
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
-    """Say what undoing a concern does: a pure function."""
+    """Return what undoing a concern does, as reasons: a pure function."""
     yield from listed("bring back", files.restore)
     yield from listed("take our part out of", (file.path for file in files.write))
     yield from listed("remove", files.remove)
@@ -271,8 +276,8 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
 
 
 def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
-    """Return the manifest's entries of one kind that only this concern has noted."""
-    others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, LEFT)}
+    """Return the lines of one kind in the manifest for things that only this concern has noted."""
+    others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, NOBODY)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
 
@@ -322,7 +327,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
         how.last,
         *(f'rm -f -- "$RUN_DIR"/{quote(name)}' for name in units),
         *_forget(found, concern),
-        'rm -rf -- "$KEPT"' if removed else "",
+        'rm -rf -- "$REPACKED"' if removed else "",
     ]
     return for_concern("\n".join([*filter(None, lines), ""]), concern)
 
@@ -374,7 +379,7 @@ def _forget(found: Remembered, concern: str) -> list[str]:
 
 def compose_end(found: Remembered) -> str:
     """Return the shell script that removes all notes once nothing is left to undo."""
-    packages, folders = _packages(found.of(LEFT, "package")), found.of(LEFT, "folder")
+    packages, folders = _packages(found.of(NOBODY, "package")), found.of(NOBODY, "folder")
     lines = [
         *(PRELUDE, NOTES, *([APT] if packages else []), UNDOING),
         *([f"remove_packages {quote(*packages)}"] if packages else []),
@@ -387,7 +392,7 @@ def compose_end(found: Remembered) -> str:
         'rm -f -- "$MANIFEST"',
         'rmdir -- "$STATE_DIR" 2>/dev/null || :',
     ]
-    return for_concern("\n".join([*lines, ""]), LEFT)
+    return for_concern("\n".join([*lines, ""]), NOBODY)
 
 
 def _packages(entries: Iterable[Entry]) -> list[str]:

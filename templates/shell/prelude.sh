@@ -12,7 +12,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=
   STATE_DIR=/var/lib/chaos-engine RUN_DIR=/run/chaos-engine LOG_SHARE=/var/log
   MANIFEST=$STATE_DIR/manifest ORIGINALS=$STATE_DIR/originals WRITTEN=$STATE_DIR/written
   ASIDE=$STATE_DIR/aside REPAIRS=$STATE_DIR/repairs STAGED=$STATE_DIR/staged
-  KEPT=$STATE_DIR/packages CHANGING=$STATE_DIR/packages-changing
+  REPACKED=$STATE_DIR/packages CHANGING=$STATE_DIR/packages-changing
   LOCK=$RUN_DIR/lock LOCK_SECONDS=600
 }
 

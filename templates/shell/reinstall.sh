@@ -8,8 +8,8 @@
 choose() {
   offered=$(apart apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
   if printf '%s\n' "$offered" | grep -qxF -- "$2"; then exact="$exact $1=$2" names="$names $1"
-  elif [ -e "$KEPT/$1.deb" ]; then
-    exact="$exact $KEPT/$1.deb" names="$names $KEPT/$1.deb"
+  elif [ -e "$REPACKED/$1.deb" ]; then
+    exact="$exact $REPACKED/$1.deb" names="$names $REPACKED/$1.deb"
   elif [ -n "$offered" ]; then exact="$exact $1" names="$names $1"
   else
     echo "$1 $2 was removed and cannot be had again: no archive offers it" >&2

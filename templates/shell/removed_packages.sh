@@ -1,7 +1,7 @@
 # Note the packages that a script is about to remove, so that undo can install them again.
 #
 # Needs the functions of prelude.sh, originals.sh and apt.sh.
-mkdir -p "$KEPT"
+mkdir -p "$REPACKED"
 
 # record NAME...: note version and marks of installed packages, and keep a copy of those that no
 # archive offers.
@@ -29,7 +29,7 @@ offered() {
 
 # repack NAME: rebuild the .deb of an installed package from its files, as dpkg-repack(1) does.
 repack() {
-  new=$(mktemp -d "$KEPT/XXXXXX.chaos-new"); chmod 755 "$new"; mkdir -m 755 "$new/DEBIAN"
+  new=$(mktemp -d "$REPACKED/XXXXXX.chaos-new"); chmod 755 "$new"; mkdir -m 755 "$new/DEBIAN"
   dpkg-query -L "$1" | while IFS= read -r path; do
     case $path in
       /.) ;;
@@ -46,7 +46,7 @@ repack() {
     if [ -n "$file" ]; then cp -p -- "$file" "$new/DEBIAN/$part"; fi
   done
   chmod 644 "$new/DEBIAN/control" "$new/DEBIAN/conffiles"
-  dpkg-deb -Zgzip -b "$new" "$KEPT/$1.deb.chaos-new" >/dev/null
-  sync -- "$KEPT/$1.deb.chaos-new"; mv -fT -- "$KEPT/$1.deb.chaos-new" "$KEPT/$1.deb"
-  sync -- "$KEPT"; rm -rf -- "$new"
+  dpkg-deb -Zgzip -b "$new" "$REPACKED/$1.deb.chaos-new" >/dev/null
+  sync -- "$REPACKED/$1.deb.chaos-new"; mv -fT -- "$REPACKED/$1.deb.chaos-new" "$REPACKED/$1.deb"
+  sync -- "$REPACKED"; rm -rf -- "$new"
 }

@@ -40,7 +40,7 @@ def test_nothing_is_put_where_others_may_write(path: Path) -> None:
     shared = re.findall(r"(?<![\w/])(?:/var)?/tmp/\S+|/dev/shm\S*", text)
     assert shared == []
     # the log share is another matter, where root works confined
-    own = r"(\{RECORDS\}|\$RUN_DIR|\$KEPT|/run/chaos-engine-key)[/.]"
+    own = r"(\{RECORDS\}|\$RUN_DIR|\$REPACKED|/run/chaos-engine-key)[/.]"
     roots = rf"{own}|\{{TARGET\}}/\.|\$1\.X|-u .\$l\.old\.X"
     for made in re.findall(r"mktemp[^\n]*", text):
         assert re.search(roots, made), made

@@ -38,7 +38,7 @@ SAME = {
     "ASIDE": manifest.ASIDE,
     "REPAIRS": REPAIRS,
     "STAGED": manifest.STAGED,
-    "KEPT": manifest.KEPT,
+    "REPACKED": manifest.REPACKED,
     "CHANGING": manifest.CHANGING,
     "LOCK": LOCK,
     "LOCK_SECONDS": str(LOCK_SECONDS),
