@@ -226,6 +226,7 @@ def _forms(hint: Any) -> list[Form]:
 
 
 def _takes_several(hint: Any) -> bool:
+    """Tell whether a type takes several values, such as ``Iterable[str]``."""
     origin = get_origin(hint)
     return isinstance(origin, type) and issubclass(origin, Iterable)
 
@@ -243,6 +244,7 @@ def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
 
 @cache
 def _hints(of: Any) -> dict[str, Any]:
+    """Return the annotations of a function or class, by name."""
     try:
         return get_type_hints(of, include_extras=True)
     except (NameError, TypeError):  # an annotation that only type checkers can resolve

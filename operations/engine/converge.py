@@ -51,35 +51,11 @@ def converge(
     """
 
     def decorate(function: Callable[P, Commands]) -> PyinfraOperation[P]:
-        @wraps(function)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
-            state = current()[0]
-            observe.begin(partial(reads, *args, **kwargs))
-            part(Reasons).given.clear()
-            try:
-                for command in function(*args, **kwargs):
-                    print_reasons()
-                    if state.is_executing:  # what is read after the command must be new
-                        observe.note_change()
-                    yield _contained(command)
-            except NodeError as error:
-                yield FunctionCommand(fail_host, (str(error),), {})
-
-        @cache
-        def registered(concern: str) -> Any:
-            # pyinfra executes an operation after the deploy that called it has returned, so the
-            # operation has to remember the concern of that deploy
-            @wraps(function)
-            def owned(*args: P.args, **kwargs: P.kwargs) -> Commands:
-                with working_for(concern):
-                    yield from guarded(*args, **kwargs)
-
-            return operation()(owned)
-
-        takes = signature(function)
+        guarded, takes = _guarded(function, reads), signature(function)
+        operation_of = cache(partial(_operation, guarded))
 
         def register(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OperationMeta:
-            meta = cast(OperationMeta, registered(concern_at_work())(*args, **kwargs))
+            meta = cast(OperationMeta, operation_of(concern_at_work())(*args, **kwargs))
             own = {key: value for key, value in kwargs.items() if key in takes.parameters}
             observe.expect(meta, partial(reads, *args, **own))
             return meta
@@ -116,6 +92,43 @@ def converge(
     return decorate
 
 
+def _guarded(
+    function: Callable[P, Commands], reads: Callable[P, Iterable[Read]]
+) -> Callable[P, Commands]:
+    """Return a generator that announces its reads, prints its reasons, and fails only its host."""
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
+        state = current()[0]
+        observe.begin(partial(reads, *args, **kwargs))
+        part(Reasons).given.clear()
+        try:
+            for command in function(*args, **kwargs):
+                print_reasons()
+                if state.is_executing:  # what is read after the command must be new
+                    observe.note_change()
+                yield _contained(command)
+        except NodeError as error:
+            yield FunctionCommand(fail_host, (str(error),), {})
+
+    return guarded
+
+
+def _operation(function: Callable[P, Commands], concern: str) -> Any:
+    """Return pyinfra's operation of a generator, which works for a concern.
+
+    pyinfra executes an operation after the deploy that called it has returned, so the operation has
+    to remember the concern of that deploy.
+    """
+
+    @wraps(function)
+    def owned(*args: P.args, **kwargs: P.kwargs) -> Commands:
+        with working_for(concern):
+            yield from function(*args, **kwargs)
+
+    return operation()(owned)
+
+
 def _foresee(title: str, commands: Commands) -> None:
     """Note whether an operation would change the current host, or why the host must be refused.
 
@@ -143,6 +156,7 @@ def refuse_node(reason: str) -> Commands:
 
 
 def _refuse(state: State, host: Host, reason: str) -> bool:
+    """Fail a host; print the reason unless the preview has printed it."""
     printed = state.check_for_changes and part(Verdict, host).refusal == reason
     return False if printed else fail_host(state, host, reason)
 

@@ -105,4 +105,5 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
 
 
 def _value(value: object) -> str:
+    """Return a JSON value as text, without quotes around a string."""
     return value if isinstance(value, str) else json.dumps(value)

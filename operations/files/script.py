@@ -110,6 +110,7 @@ def _stage(todo: Plan) -> list[str]:
 
 
 def _folders(paths: Iterable[str]) -> list[str]:
+    """Return the folders that the paths are in, each once."""
     return sorted({posixpath.dirname(path) for path in paths})
 
 

@@ -100,6 +100,7 @@ class Kubectl:
         return ""
 
     def _nodes(self) -> dict[str, ClusterNode]:
+        """Return all nodes of the cluster by name, without retries."""
         try:
             return parse_nodes(self._run("get", "nodes", "--output=json")[0])
         except (ValueError, LookupError, TypeError) as error:

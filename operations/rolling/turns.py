@@ -144,6 +144,7 @@ def attempt(work: Callable[[], str]) -> str:
 def _drain_and_work(
     state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
 ) -> str:
+    """Drain a node, do the work, and uncordon it; return what went wrong, "" if nothing did."""
     departure = leave(host, rolling, before)
     problem = attempt(lambda: work(state, host))
     # also if the work went wrong, because the node may still run its pods as before

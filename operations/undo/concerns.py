@@ -124,6 +124,7 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
 
 
 def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
+    """Yield a command for each concern that has changed something on the node."""
     todo = {name: how for name, how in concerns.items() if name in found.concerns}
     if not todo:
         current()[1].noop("nothing to undo: the node has no notes of it")
