@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Literal
 import pyinfra
 from pyinfra import logger
 from pyinfra.api.host import Host
+from pyinfra.api.operation import OperationMeta
 from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.api.util import format_text
 from typing_extensions import override
@@ -105,39 +106,47 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
         op: title_of(state.get_op_meta(op).names, state.ops[host][op].global_arguments["name"])
         for op in order
     }
-
-    def changes(op: str) -> bool:
-        meta = metas[op]
-        if executed:
-            return meta.is_complete() and meta.did_change()
-        return bool(meta._maybe_is_change)
-
-    printed = part(Reasons, host).printed.get(executed, {})
-    changing: dict[str, Sequence[str]] = {}
-    for title in (titles[op] for op in order if changes(op)):
-        others = sum(name == title or name.startswith(f"{title} (") for name in changing)
-        name = f"{title} ({others + 1})" if others else title
-        changing[name] = tuple(printed.get(title, ()))
+    changed = (titles[op] for op in order if _changes(metas[op], executed))
+    changing = _with_reasons(changed, part(Reasons, host).printed.get(executed, {}))
     if verdict.refusal:
         changing = {name: why for name, why in changing.items() if not name.endswith(REFUSE_NODE)}
         return Outcome("refused", verdict.refusal, changing)
-    if executed:
-        failed = [op for op in order if metas[op].is_complete() and not metas[op].did_succeed()]
-        if failed and host in state.failed_hosts:
-            why = "; ".join(verdict.failures) or "what it printed stands above"
-            return Outcome("failed", f"{titles[failed[-1]].rpartition(' | ')[2]}: {why}", changing)
-    if verdict.failures:
-        return Outcome("failed", "; ".join(verdict.failures), changing)
-    if host in state.failed_hosts:
-        return Outcome("failed", "what it printed stands above", changing)
+    is_failed = host in state.failed_hosts
+    if verdict.failures or is_failed:
+        why = "; ".join(verdict.failures) or "its output above says why"
+        ended = [op for op in order if executed and is_failed and metas[op].is_complete()]
+        if failed := [op for op in ended if not metas[op].did_succeed()]:
+            why = f"{titles[failed[-1]].rpartition(' | ')[2]}: {why}"
+        return Outcome("failed", why, changing)
     not_begun = [op for op in order if executed and not metas[op].is_complete()]
     if not_begun:
         why = f"{len(not_begun)} of {len(order)} operations were not begun; run again"
         return Outcome("not finished", why, changing)
     if not executed and not prepared:
-        return Outcome("not finished", "the run ended before it knew all of it; run again")
+        return Outcome("not finished", "the run ended before all its changes were known; run again")
     verb: Result = "changed" if executed else "to be changed"
     return Outcome(verb if changing else "as wanted", operations=changing)
+
+
+def _changes(meta: OperationMeta, executed: bool) -> bool:
+    """Tell whether an operation has changed its host, or will, if it is not executed yet."""
+    if executed:
+        return meta.is_complete() and meta.did_change()
+    return bool(meta._maybe_is_change)
+
+
+def _with_reasons(
+    titles: Iterable[str], printed: Mapping[str, Sequence[str]]
+) -> dict[str, Sequence[str]]:
+    """Return the reasons of each operation by its name. A repeated name gets a number: "Do it (2)".
+
+    + printed: the printed reasons by name
+    """
+    found: dict[str, Sequence[str]] = {}
+    for title in titles:
+        others = sum(name == title or name.startswith(f"{title} (") for name in found)
+        found[f"{title} ({others + 1})" if others else title] = tuple(printed.get(title, ()))
+    return found
 
 
 def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:

@@ -107,7 +107,7 @@ def test_a_run_names_what_it_did_and_what_went_wrong(
     nodes.execute()
     assert block(caplog, nodes) == [
         "[pi1] changed by 1 operation: Do it",
-        "[pi2] failed: Do it: what it printed stands above",
+        "[pi2] failed: Do it: its output above says why",
         "[pi3] failed: /var/log is not on the volume",
         "[pi4] refused: its root file system is read-only; look at dmesg",
         "[pi5] as wanted",
@@ -148,7 +148,7 @@ def test_a_run_that_ends_in_the_middle_says_which_nodes_are_not_finished(
     nodes.prepare(obedient)
     with pytest.raises(PyinfraError, match="No hosts remaining"):
         nodes.execute()
-    assert block(caplog, nodes)[0] == "[pi1] failed: Do it: what it printed stands above"
+    assert block(caplog, nodes)[0] == "[pi1] failed: Do it: its output above says why"
 
 
 def test_a_mistake_in_the_settings_leaves_no_block(
@@ -234,7 +234,7 @@ from pyinfra.facts.server import Command
     ("rest", "said"),
     [
         ("raise ValueError('a mistake in the file')", "[@local] not finished: the run ended"),
-        ("host.get_fact(Command, command='exit 3')", "[@local] failed: what it printed"),
+        ("host.get_fact(Command, command='exit 3')", "[@local] failed: its output above"),
     ],
 )
 def test_what_was_not_found_out_is_not_called_as_wanted(
