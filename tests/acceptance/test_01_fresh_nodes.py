@@ -25,6 +25,14 @@ def test_facts_print_typed_values(cluster: Cluster) -> None:
         assert key is None or key in value[cluster.workers[0]]
 
 
+def test_dpkg_waits_for_the_disk_as_on_a_pi(cluster: Cluster) -> None:
+    """Check that nodes have none of the settings that make building their images fast."""
+    for node in (str(each["name"]) for each in cluster.status["nodes"]):
+        said = cluster.exec(node, "dpkg --force-help")
+        assert "unsafe-io" not in said.split("Currently enabled options:")[1], node
+        assert "unsafe-io" not in cluster.exec(node, "apt-config dump DPkg::Options"), node
+
+
 def test_verify_says_what_is_missing(cluster: Cluster) -> None:
     run = cluster.pyinfra("chaos_engine.deploys.verify", "-y", ok=False)
     assert run.status
