@@ -24,11 +24,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import cache, linux, paths
+from tests.lab import cache, card_speed, linux, paths
+from tests.lab.card_speed import Speed
 from tests.lab.errors import LabError
 
 BOOT = "/boot/firmware"
 _BOOT_MIB = 32
+_LIMITED = "limited"
+"""The file that names the devices with limits, as long as there are some."""
 _SHUTDOWN = 0x8004587D
 """EXT4_IOC_SHUTDOWN of the kernel's fs/ext4/ext4.h: `_IOR('X', 125, __u32)`."""
 _NO_LOG_FLUSH = 2
@@ -37,10 +40,14 @@ _NO_LOG_FLUSH = 2
 
 @dataclass(frozen=True)
 class Card:
-    """A card of MIB mebibytes, whose files and mount points are in FOLDER."""
+    """A card of MIB mebibytes, whose files and mount points are in FOLDER.
+
+    With a SPEED, both its partitions are as slow as that from `limit` to `lift`, each for itself.
+    """
 
     folder: Path
     mib: int
+    speed: Speed | None = None
 
     @property
     def root(self) -> Path:
@@ -61,6 +68,7 @@ class Card:
 
         A fresh root has what is in LAYERS, topmost first; with CACHED its file is kept for others.
         """
+        self.lift()  # of a node whose power supply was killed
         for place in self._partitions:
             place.mkdir(parents=True, exist_ok=True)
         if not _file(self.root).exists():
@@ -71,6 +79,9 @@ class Card:
             draft.rename(_file(self.boot))
         for place in self._partitions:
             _mount(_file(place), place)
+        for device in self._devices():
+            # A killed lab that nobody took down may have had the same loop device
+            card_speed.limit(device, None)
 
     def _make_root(self, layers: Sequence[Path], *, cached: bool) -> None:
         draft = _file(self.root).with_suffix(".draft")
@@ -89,6 +100,29 @@ class Card:
         """Write all to the card that this computer still keeps in memory."""
         linux.run("sync", "-f", *map(str, self._partitions))
 
+    def limit(self) -> None:
+        """Hold the card, which is inserted, to its speed."""
+        if self.speed is None:
+            return
+        devices = self._devices()
+        # First: the limits outlast the mount, and whoever is to lift them must know the devices
+        (self.folder / _LIMITED).write_text("".join(f"{device}\n" for device in devices))
+        for device in devices:
+            card_speed.limit(device, self.speed)
+
+    def lift(self) -> None:
+        """Remove the card's limits, if it has any."""
+        lift(self.folder)
+
+    def limits(self) -> dict[str, int]:
+        """Return the limits that the kernel has for the large partition, as `card_speed.limits`."""
+        device = self.device()
+        return card_speed.limits(number(device)) if device else {}
+
+    def _devices(self) -> list[str]:
+        names = [_loop_device(_file(place)) for place in self._partitions]
+        return [number(name) for name in names if name]
+
     def lose(self, processes: Iterable[int]) -> None:
         """Have both file systems write nothing any more, not even what the node was told is there.
 
@@ -103,7 +137,9 @@ class Card:
                     continue
                 try:
                     # Another process may see the empty folder, on a disk that is not the node's
-                    if _backing_file(os.fstat(descriptor).st_dev) == str(_file(place)):
+                    device = os.fstat(descriptor).st_dev
+                    behind = _backing_file(f"{os.major(device)}:{os.minor(device)}")
+                    if behind == str(_file(place)):
                         fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
                         left.remove(place)
                 finally:
@@ -125,8 +161,31 @@ class Card:
 
     def discard(self) -> None:
         """Remove the files of a node that is off."""
+        self.lift()
         for place in self._partitions:
             _file(place).unlink(missing_ok=True)
+
+
+def lift(folder: Path) -> None:
+    """Remove the limits of the card in FOLDER, even if it is not inserted any more."""
+    note = folder / _LIMITED
+    if not note.exists():
+        return
+    for device in note.read_text().split():
+        behind = _backing_file(device)
+        # Another lab that got the loop device since then has its own limits, or none
+        if behind is None or folder in Path(behind).parents or not _is_card(behind):
+            card_speed.limit(device, None)
+    note.unlink()
+
+
+def number(device: str) -> str:
+    """Return the number, such as ``7:3``, of a device such as ``loop3``."""
+    return Path(f"/sys/block/{device}/dev").read_text().strip()
+
+
+def _is_card(file: str) -> bool:
+    return paths.DISKS in Path(file).parents
 
 
 def _file(place: Path) -> Path:
@@ -143,9 +202,9 @@ def _loop_device(file: Path) -> str | None:
     return None
 
 
-def _backing_file(device: int) -> str | None:
-    """Return the file behind the loop device of this number, if it is one."""
-    found = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file")
+def _backing_file(device: str) -> str | None:
+    """Return the file behind the loop device of this number, such as ``7:3``, if there is one."""
+    found = Path(f"/sys/dev/block/{device}/loop/backing_file")
     try:
         return found.read_text().strip()
     except OSError:

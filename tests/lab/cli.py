@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab import cluster, computer, host, nodes, plan, predecessor
+from tests.lab import card_speed, cluster, computer, host, nodes, plan, predecessor
 from tests.lab.cgroup import Group
 from tests.lab.errors import LabError
 from tests.lab.progress import say
@@ -57,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="NODE[=SIZE]",
         action="append",
         help="all of this worker but swap lies on a disk of its own of limited size (default: 4G)",
+    )
+    up.add_argument(
+        "--card-speed",
+        choices=tuple(card_speed.SPEEDS),
+        help="how slow the disks of --card are (default: as this computer's disk)",
     )
     up.add_argument(
         "--legacy",
@@ -156,6 +161,7 @@ def _plan(options: argparse.Namespace) -> plan.Plan:
         "sudo_password": options.sudo_password,
         "swap": options.swap,
         "card": None if options.card is None else [plan.parse_card(text) for text in options.card],
+        "card_speed": options.card_speed,
         "legacy": options.legacy,
         "like": options.like and str(Path(options.like).absolute()),
     }

@@ -11,6 +11,7 @@ from typing import Any
 from tests.lab import (
     cache,
     card,
+    card_speed,
     certificates,
     cluster_api,
     computer,
@@ -64,6 +65,7 @@ def up(plan: Plan) -> None:
         host.raise_limits()
         for mib in {*plan.cards.values()} if not plan.like else ():
             card.prepare(mib, images.layers("worker"))
+        say_if_no_limits(plan)
         network.ensure_lan(plan)
         network.ensure_computer(plan)
         services.ensure(plan, images)
@@ -78,6 +80,15 @@ def up(plan: Plan) -> None:
         with ThreadPoolExecutor(len(plan.legacy) or 1) as pool:
             list(pool.map(lambda name: predecessor.ensure(plan, plan.node(name)), plan.legacy))
         say(f"the lab {plan.name!r} is up; try: tests/lab/lab run -- ssh {plan.nodes[-1].name}")
+
+
+def say_if_no_limits(plan: Plan) -> None:
+    """Tell if this computer cannot make cards as slow as PLAN has them."""
+    if plan.card_speed and card_speed.controller() is None:
+        say(
+            f"--card-speed {plan.card_speed}: cards stay as fast as this computer's disk, since it "
+            "has no cgroup v1 with the controller blkio"
+        )
 
 
 def _start(plan: Plan, node: Node) -> None:
@@ -136,6 +147,7 @@ def status(name: str) -> dict[str, Any]:
                 "ssh": nodes.has_ssh(plan, node),
                 "sudo_password": node.name in plan.sudo_password,
                 "card": inserted.device() if (inserted := Disks.of(plan, node.name).card) else None,
+                "card_limits": inserted.limits() if inserted else {},
                 "legacy": node.name in plan.legacy,
             }
             for node in plan.nodes
@@ -193,9 +205,18 @@ def _keygen(file: Path, comment: str) -> None:
     linux.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(file))
 
 
+def _lift_limits(where: LabPaths) -> None:
+    for folder in where.disks.glob("*"):
+        card.lift(folder)
+
+
 def _remove(name: str) -> None:
     where = LabPaths(name)
+    # Before: a process that waits for a slow card ends when it has written all. After: a node that
+    # was about to start may have limited its card meanwhile.
+    _lift_limits(where)
     Group.of(name).kill()
+    _lift_limits(where)
     for swap in where.disks.glob("*/data/swap/swapfile"):
         linux.swap_off(swap)
     network.remove_all(name)

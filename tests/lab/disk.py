@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.lab import apiserver, card, etcd, linux
 from tests.lab.card import Card
+from tests.lab.card_speed import SPEEDS
 from tests.lab.paths import LabPaths
 from tests.lab.plan import Node, Plan
 
@@ -37,7 +38,8 @@ class Disks:
         folder = LabPaths(plan.name).disk(name)
         size = plan.cards.get(name)
         like = Path(plan.like) if plan.like and name in plan.workers else None
-        return cls(folder, None if size is None else Card(folder, size), like)
+        speed = SPEEDS.get(plan.card_speed)
+        return cls(folder, None if size is None else Card(folder, size, speed), like)
 
     @property
     def scratch(self) -> Path:

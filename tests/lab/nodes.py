@@ -57,6 +57,9 @@ def cut(lab: str, node: str, *, lose: bool = False) -> None:
         if group.alive():
             group.freeze()
             disks.card.lose(group.processes())
+    if disks.card is not None:
+        # A process that waits for a slow card ends when it has written all
+        disks.card.lift()
     group.kill()
     # The kernel goes on swapping to a file although nobody is left who knows it.
     linux.swap_off(disks.swap_file)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
 
+from tests.lab.card_speed import SPEEDS
 from tests.lab.errors import LabError
 
 SUITES = ("trixie", "bookworm", "forky")
@@ -62,6 +63,8 @@ class Plan:
     """The workers that carry what this project's predecessor left."""
     card: tuple[str, ...] = ()
     """The workers whose disk is of limited size, as `NODE=MIBM`: `pi1=4096M`."""
+    card_speed: str = ""
+    """How slow these disks are, one of `card_speed.SPEEDS`; "" for as fast as this computer's."""
     like: str = ""
     """The folder with the disk that fresh workers begin with; "" for the image alone."""
     userland: str = USERLANDS[0]
@@ -195,6 +198,7 @@ def make(
     sudo_password: Iterable[str] = (),
     swap: str | None = None,
     card: Iterable[str] = (),
+    card_speed: str = "",
     legacy: Iterable[str] = (),
     like: str = "",
     userland: str = USERLANDS[0],
@@ -209,6 +213,10 @@ def make(
         )
     passwords, predecessors = tuple(sudo_password), tuple(legacy)
     sizes = {each.partition("=")[0]: each for each in map(parse_card, card)}
+    if card_speed and card_speed not in SPEEDS:
+        raise LabError(f"--card-speed {card_speed}: one of {', '.join(SPEEDS)}")
+    if card_speed and not sizes:
+        raise LabError(f"--card-speed {card_speed}: no worker has a card; add: --card NODE")
     if swap is None:
         swap = workers[0] if workers else NO_NODE
     chosen = [("--sudo-password", each) for each in passwords]
@@ -227,6 +235,7 @@ def make(
         sudo_password=passwords,
         swap=swap,
         card=tuple(sizes.values()),
+        card_speed=card_speed,
         legacy=predecessors,
         like=like,
         userland=userland,

@@ -65,6 +65,8 @@ def main(lab: str, name: str) -> None:
     disks = disk.Disks.of(plan, name)
     root = disks.mount(images.layers(node.role))
     disk.provision(root, disks, plan, node, paths, images.archive_key)
+    if disks.card is not None:
+        disks.card.limit()
     environment = {
         **os.environ,
         "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
@@ -83,6 +85,8 @@ def main(lab: str, name: str) -> None:
         if status != _REBOOT:
             break
         time.sleep(_POWER_CYCLE_SECONDS)
+    if disks.card is not None:
+        disks.card.lift()
     linux.swap_off(disks.swap_file)
 
 

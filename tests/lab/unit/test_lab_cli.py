@@ -30,6 +30,7 @@ def test_up_without_options_is_the_default_lab(no_lab: list[Plan]) -> None:
 def test_up_takes_every_option(no_lab: list[Plan]) -> None:
     words = "--name mine up --workers pi2,pi5 --storage 1 --subnet 10.9.8.0/24 --suite forky"
     words += " --sudo-password pi5 --swap pi2 --legacy pi5 --like /disk --userland ubuntu26"
+    words += " --card pi2=2G --card-speed poor"
     assert cli.main(words.split()) == 0
     assert no_lab == [
         make(
@@ -43,6 +44,8 @@ def test_up_takes_every_option(no_lab: list[Plan]) -> None:
             swap="pi2",
             legacy=["pi5"],
             like="/disk",
+            card=["pi2=2G"],
+            card_speed="poor",
         )
     ]
 

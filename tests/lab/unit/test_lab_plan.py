@@ -104,6 +104,15 @@ def test_a_card_without_a_size_or_a_worker_is_refused(text: str) -> None:
         plan.make(name="lab", card=[text])
 
 
+def test_a_card_speed_is_one_of_the_known_and_of_a_card() -> None:
+    lab = plan.make(name="lab", card=["pi1"], card_speed="poor")
+    assert lab.card_speed == "poor"
+    with pytest.raises(LabError, match=r"--card-speed slow: one of good, poor"):
+        plan.make(name="lab", card=["pi1"], card_speed="slow")
+    with pytest.raises(LabError, match=r"--card-speed poor: no worker has a card"):
+        plan.make(name="lab", card_speed="poor")
+
+
 def test_a_userland_that_the_suite_has_no_packages_for_is_refused() -> None:
     with pytest.raises(LabError, match="bookworm has no package sudo-rs"):
         plan.make(name="lab", suite="bookworm", userland="ubuntu26")
@@ -121,5 +130,12 @@ def test_an_unknown_node_is_refused_with_the_names_of_the_others() -> None:
 
 
 def test_a_plan_survives_its_file() -> None:
-    lab = plan.make(name="lab", sudo_password=["pi4"], card=["pi5=1G"], legacy=["pi7"], like="/x")
+    lab = plan.make(
+        name="lab",
+        sudo_password=["pi4"],
+        card=["pi5=1G"],
+        card_speed="good",
+        legacy=["pi7"],
+        like="/x",
+    )
     assert plan.Plan.from_json(lab.to_json()) == lab
