@@ -39,7 +39,7 @@ class PemFile:
     def error(self, found: str, fix: str) -> SettingsError:
         """Return the error for a bad file.
 
-        + found: what is wrong with the file, as the end of a sentence
+        + found: what is wrong, in words that follow the file's path: ``is no CA's certificate``
         + fix: what to do
         """
         return SettingsError(f"{self.setting}: {self.path} {found}; {fix}")

@@ -1,4 +1,4 @@
-"""Settings that several concerns share: addresses, names and versions of the site."""
+"""Settings that several concerns share, such as addresses of machines and versions of programs."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class UndoSettings(Settings):
     @field_validator("undo", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
-        """Return a text of names as a tuple: "docker,swap" is two names."""
+        """Split a text into names: "docker,swap" is two. Leave other values as they are."""
         return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
 
     @field_validator("undo")

@@ -14,7 +14,7 @@ VOLATILE = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp")
 
 
 def _text(value: object) -> object:
-    """Refuse a value that is neither text nor an address."""
+    """Refuse a value that is neither text, an address nor a network."""
     # Python takes the number 42 for an address too, 0.0.0.42
     if not isinstance(value, str | IPv4Address | IPv4Network):
         raise ValueError('it has to be text, in quotes, as "192.168.1.42"')

@@ -1,4 +1,4 @@
-"""Read a container or an image of Docker on the node."""
+"""Read the state of a container, and the ID of an image, from Docker."""
 
 from __future__ import annotations
 

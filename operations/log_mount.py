@@ -86,7 +86,7 @@ def mount_log_share(
         current()[1].noop(f"{TARGET}: on {share or 'RAM'}")
         return
     if problem:
-        verb = f"mount {volume}" if share else "put it into RAM"
+        verb = f"mount {share}" if share else f"put {TARGET} into RAM"
         because(f"{verb}: {problem}")
         todo = replace(todo, repairs=repairs(todo, volume, ram_size))
     if harden:

@@ -79,7 +79,8 @@ def disable_swap() -> Commands:
         )
     for area in found.areas:
         if area.kind == "file" and not area.name.startswith("/dev/"):
-            warn(f"{area.name} ({area.size // 1024} MiB) is no longer needed; it is left there")
+            size = f"{area.size // 1024} MiB"
+            warn(f"{area.name} ({size}) stays on the card: once swap is off, only undo needs it")
     for message in warnings(found, {past.thing for past in past_repairs()}):
         warn(message)
     if todo:

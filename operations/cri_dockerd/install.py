@@ -46,10 +46,10 @@ def install_cri_dockerd(
 
     + version: as in ``cri-dockerd --version``
     + program: function that returns the program's content for an architecture (``"arm64"``). It is
-      called before anything is changed, so that its errors stop the run then. The program is sent
-      only if the node's differs
+      called before anything is changed, so an error in it leaves the node as it was. The program is
+      sent only if the node's differs
     + infra_image: image of the pause container of each pod, ``None`` for cri-dockerd's default
-    + rolling: how a node that has joined a cluster leaves it for a restart of cri-dockerd
+    + rolling: how a node that has joined a cluster is drained before cri-dockerd restarts
 
     Raises `NodeError` for an architecture without release, and for a Docker that this version
     cannot talk to. Whether Docker is installed is checked when the units are started, so an earlier
@@ -71,7 +71,7 @@ def install_cri_dockerd(
     wanted = [File(PROGRAM, program(architecture), mode="755"), *_units(infra_image)]
     todo = files.decide(wanted, units=UNITS)
     commands = files.transaction(
-        todo, check(version), compose(version), noop=f"cri-dockerd {version} runs as wanted"
+        todo, check(version), require_docker(version), noop=f"cri-dockerd {version} runs as wanted"
     )
     yield from in_turn(commands, rolling or Rolling(), stops_pods=bool(todo.restart))
 
@@ -85,7 +85,7 @@ def check(version: str) -> str:
     )
 
 
-def compose(version: str) -> str:
+def require_docker(version: str) -> str:
     """Return the shell script that fails without a Docker that cri-dockerd can talk to.
 
     It runs before the units are started.

@@ -74,7 +74,7 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
     """Have the distribution's Docker installed, held, and running with these options.
 
     + options: the options that daemon.json shall have; its other keys stay as they are
-    + rolling: how a node that has joined a cluster leaves it for a restart of Docker
+    + rolling: how a node that has joined a cluster is drained before Docker restarts
 
     daemon.json is written before the package is installed, because the installation starts Docker:
     without the file Docker would lay out its storage with other defaults. Docker is restarted only

@@ -147,7 +147,7 @@ def _why(
     states: Mapping[str, UnitState],
     changing: Mapping[str, list[str]],
 ) -> Iterator[str]:
-    """Say what a plan does, and what was found instead.
+    """Say what a plan does, and how the node differs from what is wanted.
 
     + changing: the files that are written or removed, by the name of the unit that reads them
     """

@@ -260,15 +260,15 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
     return differs
 
 
-def with_restart(todo: Plan, differences: list[str]) -> Plan:
+def with_restart(todo: Plan, found: list[str]) -> Plan:
     """Return the plan with a restart of the unit if its container differs.
 
-    + differences: as the function of this name returns them
+    + found: how the container differs, as `differences` returns it
 
-    The restart makes the container anew. The plan alone lacks it where the unit's files are as
-    wanted.
+    `decide` looks only at the unit's files. If they are as wanted, it plans no restart, even for a
+    wrong container. The restart makes a new container.
     """
-    if differences and UNIT not in (*todo.start, *todo.restart):
+    if found and UNIT not in (*todo.start, *todo.restart):
         return replace(todo, restart=(*todo.restart, UNIT))
     return todo
 

@@ -71,7 +71,7 @@ def install_kubernetes(
     + packages: names, such as kubelet and kubeadm
     + key: the repository's public key in binary form; ``None`` lets the node fetch it from the
       repository by https
-    + rolling: how a node that has joined a cluster leaves it for another version of kubelet
+    + rolling: how a node that has joined a cluster is drained before kubelet gets another version
     + tools: packages of the repository that have versions of their own; any version counts as
       wanted
 

@@ -152,7 +152,7 @@ def _reboot(
 
 
 def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
-    """Say what the reboot has not changed although it should have, "" if all is as wanted.
+    """Say what is not as wanted after the reboot, "" if all is.
 
     + before: swap as it was before the reboot
     """

@@ -237,7 +237,7 @@ def _change(found: Remembered, entry: Entry, originals: str, written: Collection
 
 
 def _merged_change(found: Remembered, path: str, how: Undo, originals: str) -> Changes:
-    """Decide what has to be done with one merged file."""
+    """Decide how undo takes this package's part out of one file that has lines of others too."""
     if path not in found.files:
         return Changes()
     now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")

@@ -27,7 +27,7 @@ from chaos_engine.operations.compatibility import (
     outdated,
 )
 from chaos_engine.operations.cri_dockerd import install_cri_dockerd
-from chaos_engine.operations.cri_dockerd.install import PROGRAM, UNITS, check, compose
+from chaos_engine.operations.cri_dockerd.install import PROGRAM, UNITS, check, require_docker
 from chaos_engine.operations.cri_dockerd.tarball import (
     CHECKSUMS,
     MACHINES,
@@ -440,7 +440,7 @@ def test_docker_is_looked_at_before_the_units_start(
     timeout() {{ [ -n '{docker}' ] && echo '{docker}'; }}
     """
     ran = subprocess.run(
-        ["sh", "-c", f"{stand_ins}\nset -e\n{compose(version)}"],
+        ["sh", "-c", f"{stand_ins}\nset -e\n{require_docker(version)}"],
         capture_output=True,
         text=True,
         check=False,
