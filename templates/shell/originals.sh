@@ -18,9 +18,14 @@ note() {
 }
 
 # settle: write the remembered notes into the manifest, and wait until they are on the card. Call it
-# before the changes.
+# before the changes. The notes of a script that was killed may not be there yet, so the first call
+# waits even if there is nothing to write.
 settle() {
-  [ -n "${to_settle-}" ] || { [ ! -e "$MANIFEST" ] || sync -- "$MANIFEST"; return; }
+  if [ -z "${to_settle-}" ]; then
+    [ -n "${settled-}" ] || [ ! -e "$MANIFEST" ] || sync -- "$MANIFEST"
+    settled=yes
+    return
+  fi
   if [ ! -e "$MANIFEST" ]; then
     mkdir -p "$STATE_DIR"; : >>"$MANIFEST"; sync -- "$STATE_DIR"
   fi
@@ -33,13 +38,14 @@ settle() {
     { own[$1, $3]; if (($1, $3) in before) $2 = before[$1, $3] }
     { print ENVIRON["by"], $1, $2, $3, "." }' "$MANIFEST" given=1 -) || return
   to_settle=
-  [ -n "$lines" ] || { sync -- "$MANIFEST"; return; }
+  if [ -z "$lines" ]; then settle; return; fi
   # a power cut may have cut the last line short
   [ -z "$(tail -c 1 "$MANIFEST")" ] || echo >>"$MANIFEST"
   printf '%s\n' "$lines" >>"$MANIFEST" || {
     echo "cannot write $MANIFEST: No space left on device, or read-only" >&2; return 1
   }
   sync -- "$MANIFEST"
+  settled=yes
 }
 
 # noted KIND NAME [CONCERN]: print the state that a concern has noted of a thing; without CONCERN,
