@@ -5,43 +5,71 @@
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 # apt waits a minute for a silent server each time. By default it retries three times
 retries=Acquire::Retries=1
-APT_SECONDS=300 LISTS=/var/lib/apt/lists
+APT_SECONDS=300 LISTS=/var/lib/apt/lists ARCHIVES=/var/cache/apt/archives
 
 # apart COMMAND...: run a package tool with the umask that packages expect, and without our lock.
 #
 # Others can write the log share, and it may hang. So where it is mounted, the tool sees a /var/log
-# in RAM instead, and apt's history goes to the system log afterwards.
+# in RAM instead, and apt's history goes to the system log afterwards. Where $archives_mib is set,
+# the tool sees a folder in RAM of that size instead of $ARCHIVES. Both end with the tool.
 apart() {
   (
     umask 022
     exec </dev/null 9>&-
     case $(at=$LOG_SHARE awk '$5 == ENVIRON["at"] { sub(/.* - /, ""); on = $1 } END { print on }' \
       /proc/self/mountinfo) in
-      fuse.* | nfs*)
-        unshare -m sh -c 'log=$1
-          shift
-          mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart "$log" || exit
-          mkdir "$log/apt"
-          "$@" && status=0 || status=$?
-          cat "$log/apt/history.log" 2>/dev/null | timeout -k 1 5 logger -t apt || :
-          exit "$status"' sh "$LOG_SHARE" "$@"
-        ;;
-      *) "$@" ;;
+      fuse.* | nfs*) log=$LOG_SHARE ;;
+      *) log= ;;
     esac
+    [ -n "$log${archives_mib-}" ] || { "$@"; exit; }
+    unshare -m sh -c 'log=$1 archives=$2 mib=$3
+      shift 3
+      # without it apt fetches to the card
+      [ -z "$mib" ] || mount -t tmpfs -o "size=${mib}m,mode=755,nosuid,nodev" apart "$archives" 2>/dev/null || :
+      [ -n "$log" ] || { "$@"; exit; }
+      mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart "$log" || exit
+      mkdir "$log/apt"
+      "$@" && status=0 || status=$?
+      cat "$log/apt/history.log" 2>/dev/null | timeout -k 1 5 logger -t apt || :
+      exit "$status"' sh "$log" "$ARCHIVES" "${archives_mib-}" "$@"
   )
+}
+
+# choose_archives ARGUMENT...: set $archives_mib to the MiB of RAM that apt-get's downloads need. It
+# is empty if apt-get will download nothing, or if RAM is short: then they go to the card and stay.
+choose_archives() {
+  # in an empty folder, because apt does not print what an earlier call has left on the card
+  archives_mib=1
+  downloads=$(apart apt-get -q -y --print-uris "$@" 2>/dev/null) || downloads=
+  # as much RAM again, and 256 MiB, are for dpkg and for the services that packages start
+  archives_mib=$(printf '%s\n' "$downloads" | awk '
+    /^\047/ { bytes += $3 }
+    $1 == "MemAvailable:" { free = $2 / 1024 }
+    END {
+      mib = int(bytes / 1048576) + 16
+      if (bytes > 0 && free >= 2 * mib + 256) print mib
+    }' - /proc/meminfo)
 }
 
 # apt_get ARGUMENT...: run apt-get, which waits for dpkg's lock and never asks questions.
 apt_get() {
-  # shellcheck disable=SC2086 # a word
+  # shellcheck disable=SC2086 # words
   apart apt-get -y -q -o "DPkg::Lock::Timeout=$APT_SECONDS" -o Dpkg::Use-Pty=0 -o $retries \
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold ${unsynced-} "$@"
 }
 
 # apt ARGUMENT...: run apt-get. What it will change is noted for undo before. Afterwards wait until
 # all is on the card.
+#
+# dpkg waits for the card after each file, unless it is told not to. If the power fails then, new
+# files may be empty. That does no harm to packages that were not there before: they are noted as
+# changing, and the next run installs them again. An older library's place may be taken by an empty
+# file, though, and then the node does not boot. So dpkg waits where it upgrades a package.
 apt() {
   foresee "$@"
+  unsynced='' archives_mib=
+  case $plan in *Inst*) choose_archives "$@" ;; esac
+  [ -n "$upgrades" ] || unsynced="-o Dpkg::Options::=--force-unsafe-io"
   apt_get "$@" || {
     ended=$?
     # once dpkg's own notes are on the card, the next run finds in them what is left to do
@@ -53,7 +81,8 @@ apt() {
   finished
 }
 
-# foresee ARGUMENT...: note for undo which packages apt-get would install or remove.
+# foresee ARGUMENT...: note for undo which packages apt-get would install or remove. It sets $plan,
+# and $upgrades where packages that are there get another version.
 #
 # A simulation prints lines such as "Inst NAME [OLD] (NEW ..." and "Remv NAME [OLD]".
 foresee() {
@@ -61,7 +90,9 @@ foresee() {
   configured=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' |
     sed -n 's/^config-files //p')
   case $plan in *Remv*) auto=$(apart apt-mark showauto) ;; esac
+  upgrades=
   while read -r what package old _; do
+    case $what$old in Inst"["*) upgrades=yes ;; esac
     case $old in "["*) old=${old#[}; old=${old%%]*} ;; *) old=absent ;; esac
     case $what in
       Inst)

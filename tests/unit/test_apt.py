@@ -9,7 +9,7 @@ import pytest
 
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.manifest import DIRECTORY
-from chaos_engine.operations.apt import compose, plan
+from chaos_engine.operations.apt import APT, compose, plan
 
 DPKG_QUERY = [  # Debian 12
     "docker.io hold installed ok 20.10.24+dfsg1-1+deb12u1+b2",
@@ -126,6 +126,40 @@ def test_what_apt_will_do_is_noted_with_what_was_there(tmp_path: Path) -> None:
         ["package", "absent", "docker.io"],
         ["package", "config", "tini"],
     ]
+
+
+NEW = "Inst docker.io (27.5.1 Ubuntu:24.04 [arm64])\n"
+UPGRADE = "Inst runc [1.1.12] (1.2.5 Ubuntu:24.04 [arm64]) []\n"
+
+
+@pytest.mark.parametrize(
+    ("simulated", "waits"), [(NEW, False), (NEW + UPGRADE, True), ("Remv snapd [2.63]\n", False)]
+)
+def test_dpkg_waits_for_each_file_only_where_a_package_is_upgraded(
+    tmp_path: Path, simulated: str, waits: bool
+) -> None:
+    (tmp_path / "said").write_text(simulated)
+    program(tmp_path, "apt-get", f'case "$*" in *-s*) cat {tmp_path}/said ;; esac')
+    _, log, _ = run(compose({"docker.io": None}, []), tmp_path)
+    (install,) = [line for line in log if "Dpkg::Options" in line]
+    assert ("--force-unsafe-io" not in install) == waits
+
+
+@pytest.mark.parametrize(
+    ("mib", "available", "size"), [(3, 1000, "19"), (3, 293, ""), (400, 1000, ""), (0, 1000, "")]
+)
+def test_downloads_go_to_ram_where_there_is_twice_their_room(
+    tmp_path: Path, mib: int, available: int, size: str
+) -> None:
+    (tmp_path / "uris").write_text(f"'http://a/b.deb' b.deb {mib << 20} SHA256:ab\n" * (mib > 0))
+    (tmp_path / "meminfo").write_text(f"MemFree: 5 kB\nMemAvailable: {available << 10} kB\n")
+    program(tmp_path, "apt-get", f"cat {tmp_path}/uris")
+    text = APT[: APT.index("\nconfigure || ")].replace("/proc/meminfo", f"{tmp_path}/meminfo")
+    text += '\napart() { "$@"; }; choose_archives install b; echo "room=$archives_mib"'
+    ran = subprocess.run(
+        ["sh", "-c", f"PATH={tmp_path}:$PATH; {text}"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[-1] == f"room={size}"
 
 
 def test_holding_alone_needs_no_lists(tmp_path: Path) -> None:
