@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -13,11 +15,11 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tests.bench import plot, relay, report, shell, values
+from tests.bench import plot, relay, report, shell, simulated, values
 from tests.bench.__main__ import PARTS, write_index
 from tests.bench.contestants import recap
 from tests.bench.measure import Case, Clock, OutOfTimeError, interleave
-from tests.bench.parts import card, scale
+from tests.bench.parts import card, many, scale
 from tests.bench.results import CHECKOUT, Results
 from tests.bench.timed import run as run_timed
 
@@ -216,6 +218,68 @@ class TestContestants:
         changed = card.parse_changed("\n".join(lines))
         assert [each.size for each in changed] == [9, 8, 7]
         assert card.kinds(changed) == [f"{root}/*/*", "/etc/a b"]
+
+
+def coded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+class TestSimulatedNodes:
+    HOSTS = "127.0.1.1 pi1\n192.168.1.50 pi1\n10.0.0.2 pi22\n"
+    OWN_HOSTS = "127.0.1.1 pi22\n192.168.1.50 pi1\n10.0.0.2 pi22\n"
+    UNIT = "ExecStart=mount etcd1:/pi1\nnode-ip: 192.168.1.50\n"
+    OWN_UNIT = "ExecStart=mount etcd1:/pi22\nnode-ip: 10.0.0.2\n"
+    NODE = simulated.Node("pi22", "10.0.0.2", "01234567-89ab-cdef-0123-456789abcdef")
+
+    def recording(self, said: str) -> simulated.Recording:
+        lines = ["", f"chaos-engine out {coded(said)}", f"chaos-engine err {coded('')}"]
+        files = [coded(self.HOSTS), coded(self.UNIT)]
+        return simulated.Recording("pi1", "192.168.1.50", [("sh -s", "script", True, lines)], files)
+
+    def answer(self, said: str) -> str:
+        success, lines = self.recording(said).answer(self.NODE, "sh -s", "script")
+        assert success
+        assert lines[0] == ""
+        return base64.b64decode(lines[1].split()[-1]).decode()
+
+    def test_a_node_has_its_own_name_address_and_identities(self) -> None:
+        said = (
+            "machine_id=ab12\nhostname=pi1\naddresses=192.168.1.50 172.17.0.1\npi10 192.168.1.5\n"
+        )
+        assert self.answer(said) == (
+            "machine_id=0123456789abcdef0123456789abcdef\nhostname=pi22\n"
+            "addresses=10.0.0.2 172.17.0.1\npi10 192.168.1.5\n"
+        )
+
+    def test_files_have_the_nodes_own_content_and_checksum(self) -> None:
+        old, new = (hashlib.sha256(t.encode()).hexdigest() for t in (self.UNIT, self.OWN_UNIT))
+        assert self.answer(f"{old}  /unit\n") == f"{new}  /unit\n"
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_what_the_node_encodes_has_its_name_too(self, wrapped: bool) -> None:
+        def encoded(text: str) -> str:
+            return base64.encodebytes(text.encode()).decode() if wrapped else coded(text) + "\n"
+
+        for filler in range(60):
+            more = "x" * (20 + filler)
+            assert self.answer(encoded(self.HOSTS + more)) == encoded(self.OWN_HOSTS + more)
+
+    def test_another_script_than_the_recorded_one_has_no_answer(self) -> None:
+        with pytest.raises(LookupError, match="pi22: not recorded"):
+            self.recording("x").answer(self.NODE, "sh -s", "another script")
+
+    def test_a_recording_is_kept(self, tmp_path: Path) -> None:
+        self.recording("x").save(tmp_path / "file")
+        assert simulated.Recording.load(tmp_path / "file") == self.recording("x")
+
+    def test_a_further_node_costs_the_difference(self, tmp_path: Path) -> None:
+        results = Results("many", tmp_path, ABOUT)
+        for hosts, seconds, memory in ((25, 2, 80), (50, 3, 90)):
+            values = {"seconds": 9, "cpu_seconds": seconds, "memory_mib": memory}
+            results.add({"hosts": hosts}, values)
+        assert many.each(results, 25, 50) == pytest.approx((40, 0.4))
+        text = many.report(results).write(results).read_text()
+        assert "| from 25 to 50 | 40.0 ms | 0.40 MiB |" in text
 
 
 class TestPages:
