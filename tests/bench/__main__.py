@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tests.bench.measure import ROUNDS, Clock, OutOfTimeError
 from tests.bench.nodes import WORK
-from tests.bench.parts import ansible, card, commands, limit, many, scale
+from tests.bench.parts import ansible, card, commands, limit, many, poor, read, scale
 from tests.bench.parts.options import LAB, Options
 from tests.bench.report import Page
 from tests.bench.results import FOLDER, Results, say
@@ -34,8 +34,10 @@ class Part(Protocol):
         """Return a page about what was measured."""
 
 
-PARTS: dict[str, Part] = {part.PART: part for part in (commands, limit, ansible, scale, many, card)}
-LABS = {"scale": ("bench-template", "bench-scale"), "card": ("bench-card",)}
+PARTS: dict[str, Part] = {
+    part.PART: part for part in (commands, limit, read, ansible, scale, many, card, poor)
+}
+LABS = {"scale": ("bench-template", "bench-scale"), "card": ("bench-card",), "poor": (poor.LAB,)}
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.bench import values
+from tests.bench.baseline import program
 from tests.bench.nodes import WORK, RunError, inside, timed
 from tests.bench.results import CHECKOUT
 from tests.cluster.virtual_cluster import Cluster, limits
@@ -27,6 +28,8 @@ def deploy(
     changes: int | None = 0,
     hosts_file: Path | None = None,
     inventory: str = "inventory.py",
+    deploy_file: str = "deploy.py",
+    checkout: Path | None = None,
 ) -> Mapping[str, float]:
     """Run ``pyinfra inventory.py deploy.py -y``. Return what it took.
 
@@ -34,8 +37,10 @@ def deploy(
     + changes: how many changes it has to make, summed over operations and hosts; ``None`` for any
       number. Another number raises `RunError`
     + hosts_file: a file in place of ``/etc/hosts``
+    + checkout: another build of this package, see `tests.bench.baseline`
     """
-    command = ("pyinfra", inventory, "deploy.py", "--json", *(options or ("-y",)))
+    words = (inventory, deploy_file, "--json", *(options or ("-y",)))
+    command = program(checkout, "pyinfra", *words)
     run = timed(cluster, *command, *limits(hosts), hosts_file=hosts_file, timeout=1800)
     if "--dry" not in options:
         operations = json.loads(run.out)["results"]["operations"]

@@ -20,13 +20,15 @@ PART = "limit"
 MINUTES = 90
 
 _PYINFRA, _SCRIPT, _TOGETHER = "pyinfra", "shell script", "shell script, one call of apt"
+_ONE = "pyinfra, one operation"
 _NO_CHANGE, _FIRST = "no change", "first deploy"
 
 
 def run(options: Options) -> None:
     """Measure a run without change, and a first deploy."""
     results = options.results(PART)
-    (size,) = options.sizes(4)
+    sizes = options.sizes(2, 4)
+    size = max(sizes)
     cluster, hosts = options.lab(size), hosts_of(size)
     scripts = Scripts(cluster, hosts)
     if any(scripts.had_first(host) for host in hosts):
@@ -48,6 +50,8 @@ def run(options: Options) -> None:
                 ),
                 Case({**labels, "contestant": _SCRIPT}, partial(scripts.look, hosts_file)),
             ]
+        for few in sizes:
+            cases += _few(cluster, few, with_both=few != size)
         interleave(cases, results, options.clock, options.rounds)
     fresh = partial(make_fresh, cluster, hosts)
     first: dict[str, Label] = {"scenario": _FIRST, "hosts": size, "ms round trip": 0}
@@ -57,13 +61,31 @@ def run(options: Options) -> None:
         _TOGETHER: partial(scripts.first, together=True),
     }
     cases = [
-        Case({**first, "contestant": name}, partial(_and_see, one, scripts), fresh)
+        Case({**first, "contestant": name}, partial(and_see, one, scripts), fresh)
         for name, one in deploys.items()
     ]
     interleave(cases, results, options.clock, options.rounds)
 
 
-def _and_see(one: Callable[[], Mapping[str, float]], scripts: Scripts) -> Mapping[str, float]:
+def _few(cluster: Cluster, size: int, *, with_both: bool) -> list[Case]:
+    """Return cases of a run without change on so many hosts, at 0 ms.
+
+    + with_both: whether this package and the script are among them, beside pyinfra alone
+    """
+    hosts = hosts_of(size)
+    labels: dict[str, Label] = {"scenario": _NO_CHANGE, "hosts": size, "ms round trip": 0}
+    one = "tests/bench/one_operation.py"
+    runs: dict[str, Callable[[], Mapping[str, float]]] = {
+        # pyinfra counts a command that ran as a change
+        _ONE: partial(deploy, cluster, hosts, changes=size, deploy_file=one),
+    }
+    if with_both:
+        runs[_PYINFRA] = partial(deploy, cluster, hosts)
+        runs[_SCRIPT] = Scripts(cluster, hosts).look
+    return [Case({**labels, "contestant": name}, each) for name, each in runs.items()]
+
+
+def and_see(one: Callable[[], Mapping[str, float]], scripts: Scripts) -> Mapping[str, float]:
     """Run it, and check that the nodes are as the deploy had made them."""
     values = one()
 
@@ -103,6 +125,15 @@ def report(results: Results) -> Page:
     )
     contestants = (_SCRIPT, _PYINFRA, _TOGETHER)
     medians = by_scenario(results, page, (_NO_CHANGE, _FIRST), contestants)
+    page.say(
+        f"“{_ONE}” is a deploy of a single `server.shell` that runs `true`: what pyinfra needs to "
+        "do anything at all."
+    )
+    sizes = results.labels("hosts")
+    least = [{"scenario": _NO_CHANGE, "hosts": size, "ms round trip": 0} for size in sizes]
+    against(
+        results, page, least, lambda row: f"{_NO_CHANGE}, {row['hosts']} nodes", (_ONE, _PYINFRA)
+    )
     for name, plot in ((_NO_CHANGE, "limit-no-change"), (_FIRST, "limit-first")):
         chosen = {key: values for key, values in medians.items() if key.startswith(name)}
         svg = bars(f"Wall time: {name}", "seconds", chosen)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from functools import partial
 from itertools import product
 from statistics import median
 
 from tests.bench import nodes
+from tests.bench.baseline import COMMIT, build
 from tests.bench.contestants import deploy
 from tests.bench.measure import Case, interleave
 from tests.bench.nodes import WORK, RunError, converge
@@ -27,6 +29,7 @@ _INVENTORY = "tests/bench/scale_inventory.py"
 
 _PARALLEL = 10
 _ALL, _SOME = "all at once", f"--parallel {_PARALLEL}"
+_EARLIER = f"commit {COMMIT}"
 _CONTESTANTS = {_ALL: (), _SOME: ("--parallel", str(_PARALLEL))}
 
 
@@ -45,6 +48,20 @@ def run(options: Options) -> None:
         for size in sizes
         if not more or size > _PARALLEL
     ]
+    earlier = build()
+    cases.append(
+        Case(
+            {"hosts": max(sizes), "contestant": _EARLIER},
+            partial(
+                deploy,
+                cluster,
+                cluster.workers[: max(sizes)],
+                inventory=_INVENTORY,
+                checkout=earlier,
+            ),
+            partial(rest, cluster),
+        )
+    )
     interleave(cases, results, options.clock, options.rounds)
 
 
@@ -70,15 +87,17 @@ def clones(count: int) -> Cluster:
     return cluster
 
 
-def rest(cluster: Cluster) -> None:
+def rest(cluster: Cluster, hosts: Sequence[str] = ()) -> None:
     """Wait until no node has a user manager, so that each run begins on idle nodes.
 
     systemd starts it with a user's first session, and stops it 10 s after the last one.
+
+    + hosts: the nodes to wait for, by default all workers
     """
     asked = "systemctl is-active 'user@*' || true"
     wait_for(
         "all nodes at rest",
-        lambda: not any(cluster.exec(node, asked) for node in cluster.workers),
+        lambda: not any(cluster.exec(node, asked) for node in hosts or cluster.workers),
     )
 
 
@@ -117,7 +136,7 @@ def report(results: Results) -> Page:
     sizes = sorted({int(size) for size in results.labels("hosts")})
     rows: list[list[str]] = []
     points: dict[str, list[tuple[float, float]]] = {}
-    for size, contestant in product(sizes, _CONTESTANTS):
+    for size, contestant in product(sizes, (*_CONTESTANTS, _EARLIER)):
         which: dict[str, int | str] = {"hosts": size, "contestant": contestant}
         wall = results.values("seconds", **which)
         if not wall:
@@ -149,5 +168,7 @@ def report(results: Results) -> Page:
         f"50 nodes take {fifty} the wall time of 10, and {in_turns} with `{_SOME}`, which has no "
         "more than ten hosts worked on at the same time."
     )
+    now, before = (results.median("seconds", hosts=50, contestant=one) for one in (_ALL, _EARLIER))
+    page.say(f"50 nodes take {ratio(now, before)} the wall time of {_EARLIER}.")
     page.plot("scale.svg", curves("No-change run", "nodes", "seconds", points), "Time by nodes")
     return page
