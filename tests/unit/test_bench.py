@@ -17,9 +17,11 @@ import yaml
 
 from tests.bench import plot, relay, report, shell, simulated, values
 from tests.bench.__main__ import PARTS, write_index
+from tests.bench.baseline import program
 from tests.bench.contestants import recap
 from tests.bench.measure import Case, Clock, OutOfTimeError, interleave
-from tests.bench.parts import card, many, scale
+from tests.bench.nodes import RunError
+from tests.bench.parts import card, many, poor, read, scale
 from tests.bench.results import CHECKOUT, Results
 from tests.bench.timed import run as run_timed
 
@@ -280,6 +282,48 @@ class TestSimulatedNodes:
         assert many.each(results, 25, 50) == pytest.approx((40, 0.4))
         text = many.report(results).write(results).read_text()
         assert "| from 25 to 50 | 40.0 ms | 0.40 MiB |" in text
+
+
+class TestReading:
+    def test_programs_and_processes_are_those_of_the_script(self) -> None:
+        trace = (
+            '7 execve("/usr/bin/env", ["env", "CHAOS_BENCH_READ=1", "sh"], 0x1 /* 9 vars */) = 0\n'
+            "6 clone(child_stack=NULL, flags=SIGCHLD) = 7\n"
+            '7 execve("/usr/local/bin/sh", ["sh", "-s", "x"], 0x1 /* 9 vars */) = -1 ENOENT (x)\n'
+            '7 execve("/usr/bin/sh", ["sh", "-s", "x"], 0x1 /* 9 vars */) = 0\n'
+            "7 clone(child_stack=NULL <unfinished ...>\n"
+            "8 vfork( <unfinished ...>\n"
+            "7 <... clone resumed>, child_tidptr=0x7f) = 8\n"
+            '9 execve("/usr/bin/cat", ["cat"], 0x1 /* 9 vars */ <unfinished ...>\n'
+            "8 <... vfork resumed>) = 9\n"
+            "9 <... execve resumed>) = 0\n"
+            '9 execve("/usr/bin/none", ["none"], 0x1) = -1 ENOENT (No such file or directory)\n'
+            "8 clone3({flags=CLONE_VM}, 88) = 10\n"
+            "8 clone(child_stack=NULL) = -1 EAGAIN (Resource temporarily unavailable)\n"
+        )
+        assert read.parse_trace(trace) == {"programs": 2, "processes": 3}
+
+    def test_a_trace_without_the_script_is_an_error(self) -> None:
+        with pytest.raises(RunError, match="sh -s"):
+            read.parse_trace('7 execve("/usr/bin/env", ["env"], 0x1) = 0\n')
+
+    def test_processor_time_is_that_of_the_group(self) -> None:
+        assert read.parse_usage("usage_usec 1500000\nuser_usec 7\nsystem_usec 8\n") == 1.5
+
+    def test_written_sectors_and_flushes_are_read_from_a_devices_numbers(self) -> None:
+        # As Documentation/block/stat.rst of the kernel has the fields
+        fields = "1 2 3 4 5 6 777 8 9 10 11 12 13 14 15 1616 17"
+        assert poor.parse_stat(f"   {fields}\n") == (777, 1616)
+
+    def test_another_build_runs_its_own_program_in_its_own_folder(self, tmp_path: Path) -> None:
+        own = tmp_path / ".venv/bin/python"
+        own.parent.mkdir(parents=True)
+        own.write_text('#!/bin/sh\necho "$(pwd) $*"\n')
+        own.chmod(0o755)
+        command = program(tmp_path, "python", "x", "y")
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert run.stdout == f"{tmp_path} x y\n"
+        assert program(None, "python", "x") == ("python", "x")
 
 
 class TestPages:
