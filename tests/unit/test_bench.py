@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from chaos_engine.deploys.proxy import ProxySettings
 from tests.bench import plot, relay, report, shell, simulated, values
 from tests.bench.__main__ import PARTS, write_index
 from tests.bench.baseline import program
@@ -189,6 +190,12 @@ class TestContestants:
     @pytest.mark.parametrize("name", ["all.sh", "first.sh", "state.sh"])
     def test_the_scripts_are_shell(self, name: str) -> None:
         subprocess.run(["sh", "-n", str(shell.SCRIPTS / name)], check=True)
+
+    def test_the_script_of_a_first_deploy_creates_the_proxys_network(self) -> None:
+        data = values.group_data(CHECKOUT)
+        created = shell.network(values.settings(ProxySettings, data)).create
+        assert created.startswith("docker network create --driver macvlan ")
+        assert f"--ip-range {data['chaos_vip']}/32" in created
 
     def test_a_check_tells_what_differs(self, tmp_path: Path) -> None:
         file = tmp_path / "file"
