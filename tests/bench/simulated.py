@@ -37,7 +37,6 @@ import gevent  # type: ignore[import-untyped]
 from pyinfra.api.command import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
-from pyinfra_cli.main import main as pyinfra
 
 DELAY = 0.3
 """Seconds until a node answers: about what a worker of the virtual cluster takes."""
@@ -240,6 +239,9 @@ def main(words: Sequence[str]) -> None:
     """Take the way and its file from the command line, and run pyinfra with the rest."""
     way, file, *rest = words
     _WAYS[way](Path(file))
+    # Its import patches Python's modules for gevent, also in tests that only read a recording
+    from pyinfra_cli.main import main as pyinfra
+
     sys.argv = ["pyinfra", *rest]
     pyinfra()
 
