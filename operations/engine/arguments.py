@@ -1,9 +1,10 @@
-"""Check the arguments of operations when one is called, before anything is changed.
+"""Check the arguments of an operation when it is called, before anything is changed.
 
 Values of a site end up in shell scripts, units and configuration files. Quoting alone does not make
 them safe: no program takes an argument with a NUL, a name with a newline makes two lines of a file,
-and apt takes ``docker.io-`` for a package to remove. So an operation declares by the types of its
-arguments, such as `PackageName`, which forms it takes. `check_arguments` stops the run for others.
+and apt takes ``docker.io-`` for a package to remove. So the type of each argument, such as
+`PackageName`, declares the form that its text has to have. `check_arguments` stops the run if an
+argument has another form.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ DomainName = Annotated[
     str, Form("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a machine, as pi1")
 ]
 Address = Annotated[str, Form(rf"{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, as 192.168.1.50")]
-# Without white space, quotes and dollars: it is a word of a line, and part of GRUB's shell file
+# Without white space, quotes and dollars: the word becomes part of a line of words, and of a GRUB
+# configuration file, which is a shell script
 KernelWord = Annotated[
     str,
     Form(
@@ -150,13 +152,13 @@ SysctlValue = Annotated[
         "the value of a kernel parameter, on one line",
     ),
 ]
-FileStem = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_.-]*", "a file's name without its end")]
+FileStem = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_.-]*", "a file's name without its suffix")]
 
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raise pyinfra's ``OperationValueError`` if an argument has a form that its type excludes.
+    """Raise pyinfra's ``OperationValueError`` if an argument does not have the form of its type.
 
-    + function: the operation; its annotations have the types
+    + function: the operation; its annotations are the types of the arguments
     + arguments: the arguments of the call, by name
     """
     hints = _hints(function)
@@ -166,11 +168,11 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
 
 
 def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
-    """Return a message for each text in a value that its type excludes: a pure function.
+    """Return a message for each text in a value that its type does not allow: a pure function.
 
     + where: name of the value, for the message
-    + hint: type of the value; of the metadata of ``Annotated`` only a `Form` counts
-    + value: the value; texts are looked for in lists, tuples, sets, mappings and dataclasses too
+    + hint: type of the value; only a `Form` counts of what ``Annotated`` adds to the type
+    + value: a text, or a list, tuple, set, mapping or dataclass with texts in it at any depth
     """
     if isinstance(value, str):
         if (problem := _problem_of(value, _forms(hint))) is not None:
@@ -232,7 +234,7 @@ def _takes_several(hint: Any) -> bool:
 
 
 def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
-    """Return the types in the brackets of a type, if it is one of `kind`, else nothing.
+    """Return the types in the brackets of a type; nothing if the type is not a subclass of `kind`.
 
     **Example:** ``_arguments(Mapping[str, int], Mapping) == (str, int)``
     """
@@ -254,7 +256,7 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: in characters; of a longer repr the end is left out, except for its last character
+    + length: in characters; the end of a longer repr is left out, except for its last character
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"

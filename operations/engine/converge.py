@@ -1,8 +1,9 @@
-"""Make operations of generators that validate, read, decide and yield.
+"""Turn generators into pyinfra operations.
 
-Such a generator reads the node only by `observe`, raises `NodeError` for a state that it cannot
-handle, and yields a few commands at most. After a `NodeError` only that node fails, with one line.
-A plain pyinfra operation would act on a fact's default instead if the fact cannot be read.
+Such a generator checks its arguments, reads the node by `observe` alone, decides, and yields a few
+commands at most. It raises `NodeError` if it cannot handle the state of the node, and `observe`
+raises `NodeError` if a fact cannot be read. Then only that node fails, with a message of one line.
+A plain pyinfra operation would go on with the default value of a fact that cannot be read.
 """
 
 from __future__ import annotations
@@ -39,13 +40,14 @@ Commands = Generator[Any, None, None]
 def converge(
     reads: Callable[P, Iterable[Read]],
 ) -> Callable[[Callable[P, Commands]], PyinfraOperation[P]]:
-    """Return a decorator that makes an operation of a generator.
+    """Return a decorator that turns a generator into an operation.
 
     + reads: pure function that takes the operation's own arguments and returns the reads that the
-      operation will `observe`. A role then reads for all its operations by one command
+      operation will `observe`. With this, a role combines the reads of all its operations in one
+      command
 
-    When the operation is called with an argument of the wrong form (see `arguments`), it raises
-    pyinfra's ``OperationValueError``, which stops the run.
+    A call of the operation with an argument of the wrong form (see `arguments`) raises pyinfra's
+    ``OperationValueError``, which stops the run.
 
     **Example:** ``@converge(reads=lambda path: [Read.of(Files, paths=(path,))])``
     """
@@ -66,13 +68,13 @@ def converge(
             at = part(observe.Preparation)
             if part(Verdict).refusal:
                 return _nothing()
-            if at.depth and not at.phase:  # the deploy around it has already done what follows
+            if at.depth and not at.phase:  # the deploy around this has already done the rest
                 return register(args, kwargs)
             own = dict(kwargs)
             if own.keys() - takes.parameters.keys() <= {"name"}:
                 own.pop("name", None)
                 resolved = observe.usual_arguments()
-            else:  # pyinfra removes its own keywords from the dictionary
+            else:  # this call removes pyinfra's keywords from `own`
                 resolved, _ = pop_global_arguments(state, host, own)
             check_arguments(function, takes.bind(*args, **own).arguments)
             observe.want(reads(*args, **own), resolved)  # type: ignore[arg-type]
@@ -95,7 +97,7 @@ def converge(
 def _guarded(
     function: Callable[P, Commands], reads: Callable[P, Iterable[Read]]
 ) -> Callable[P, Commands]:
-    """Return a generator that announces its reads, prints its reasons, and fails only its host."""
+    """Wrap a generator so that it announces its reads, prints its reasons, fails only its host."""
 
     @wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
@@ -115,10 +117,10 @@ def _guarded(
 
 
 def _operation(function: Callable[P, Commands], concern: str) -> Any:
-    """Return pyinfra's operation of a generator, which works for a concern.
+    """Return the pyinfra operation that runs a generator for a concern.
 
-    pyinfra executes an operation after the deploy that called it has returned, so the operation has
-    to remember the concern of that deploy.
+    pyinfra executes an operation only after the deploy that called it has returned. So the
+    operation has to remember the concern of that deploy.
     """
 
     @wraps(function)
@@ -130,10 +132,10 @@ def _operation(function: Callable[P, Commands], concern: str) -> Any:
 
 
 def _foresee(title: str, commands: Commands) -> None:
-    """Note whether an operation would change the current host, or why the host must be refused.
+    """Remember whether an operation would change the current host, or why it refuses the host.
 
     + title: the operation's name
-    + commands: what it would yield
+    + commands: the commands that the operation would yield
     """
     at, reasons = part(observe.Preparation), part(Reasons)
     reasons.given.clear()
@@ -149,8 +151,8 @@ def _foresee(title: str, commands: Commands) -> None:
 def refuse_node(reason: str) -> Commands:
     """Fail the current host, and change nothing on it.
 
-    + reason: what was found on the node and what to do about it. If the preview before this run has
-      printed the reason, it is not printed again
+    + reason: what was found on the node and what to do about it. The run does not print a reason
+      again that the preview before it has printed
     """
     yield FunctionCommand(_refuse, (reason,), {})
 
@@ -162,7 +164,7 @@ def _refuse(state: State, host: Host, reason: str) -> bool:
 
 
 def fail_host(state: State, host: Host, message: str) -> bool:
-    """Print why a host fails, note it for the summary, and return ``False``.
+    """Print why a host fails, remember it for the summary, and return ``False``.
 
     pyinfra fails a host whose function returns ``False``. An exception would print a traceback.
     """
@@ -174,7 +176,7 @@ def fail_host(state: State, host: Host, message: str) -> bool:
 class _Command(StringCommand):
     """A shell command that fails only its own host, and prints why.
 
-    A plain command prints nothing when its connection breaks, or it ends the run of all hosts.
+    When its connection breaks, a plain command prints nothing, or it ends the run for all hosts.
     """
 
     @override
@@ -191,7 +193,7 @@ class _Command(StringCommand):
 
 
 def _contained(command: Any) -> Any:
-    """Return a command in a form in which a broken connection fails only its own host."""
+    """Return a command wrapped so that a broken connection fails only the command's own host."""
     if type(command) is StringCommand:
         return _Command(*command.bits, _separator=command.separator, **command.connector_arguments)
     if type(command) is FunctionCommand:

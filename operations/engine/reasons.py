@@ -68,11 +68,11 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
 
 
 def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
-    """Return one reason for several things, in a list; an empty list for no things.
+    """Return a list of one reason that names several things; an empty list if there are none.
 
     + verb: what is done to the things
-    + names: the things
-    + found: how they were found, for the end of the reason
+    + names: the names of the things
+    + found: the end of the reason: in which state the things were found
 
     **Example:** ``listed("write", ["/etc/a", "/etc/b"], "(not there)") ==
     ["write /etc/a, /etc/b (not there)"]``

@@ -18,7 +18,7 @@ from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.operations.engine.shell import shell_command
 
 BROKEN = (EOFError, OSError, SSHException, PyinfraError)
-"""The exceptions of a broken connection, and of a password for sudo that nobody types."""
+"""The exceptions of a broken connection, and of a sudo password that nobody is there to type."""
 
 _MARK = "chaos-engine answers"
 
@@ -30,8 +30,8 @@ def execute(
 
     + arguments: pyinfra's global arguments for the connector
 
-    Returns whether it succeeded, its output, and why the connection or sudo has stopped it: "" if
-    neither has.
+    Returns whether the command succeeded, its output, and why the connection or sudo has stopped
+    the command ("" if neither has).
     """
     try:
         prepare(host, arguments)
@@ -58,14 +58,14 @@ def run(host: Host, command: StringCommand) -> tuple[bool, CommandOutput]:
 def ask(host: Host, script: str) -> list[str]:
     """Run a shell script, and return the lines that it printed.
 
-    Lines of the login shell are left out. Must be called while an operation runs on the host.
-    Raises `NodeError` if the script failed.
+    Lines that the login shell prints are left out. Must be called while an operation runs on the
+    host. Raises `NodeError` if the script failed.
     """
     framed = f"echo; echo {_MARK}\n(\n{script}\n)\nstatus=$?; echo {_MARK}; exit $status"
     done, output = run(host, shell_command(framed))
     lines = output.stdout_lines
     if not done or lines.count(_MARK) < 2:
-        raise NodeError(f"the node cannot be looked at: {output.stderr or output.stdout}")
+        raise NodeError(f"the node's state cannot be read: {output.stderr or output.stdout}")
     return lines[lines.index(_MARK) + 1 : -lines[::-1].index(_MARK) - 1]
 
 

@@ -1,4 +1,4 @@
-"""Warn of things that something else on the node keeps changing after runs have set them."""
+"""Warn if something else on the node keeps changing what runs have set."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ MAX_SUSPECTS = 4
 class Repair:
     """A thing that a run sets. It is a repair if an earlier run has set it to the same value.
 
-    + thing: the thing's name, for people and in the node's notes
+    + thing: the thing's name, in messages and in the node's notes
     + wanted: the value that the run sets. The node counts repairs to this value; after a change of
       the settings the count begins anew
-    + kind, name: the line that the node's manifest has if an earlier run has set the thing
+    + kind, name: kind and name of the manifest's line for the thing. The manifest has this line if
+      an earlier run has set the thing
     + search: how to find who changes the thing
-    + found: the name of the manifest's line of kind ``wrote`` for the content that was found. With
-      such a line, this package wrote that content, so the settings have changed and nothing is
-      repaired. "" if the content is unknown
+    + found: for a file, the name that the manifest's ``wrote`` line for the content that was found
+      would have. If the manifest has this line, this package wrote that content. Then the settings
+      have changed, and the new content is no repair. "" if the content is unknown
     + suspects: suspects that are known without a search, in words
     """
 
@@ -53,29 +54,29 @@ class Repair:
 
 
 def of_file(path: str, sha256: str, how: str, found: str | None) -> Repair:
-    """Return the repair of a file that is written.
+    """Return the `Repair` for a file that this run writes.
 
-    + sha256: checksum of the content that is written
-    + how: its mode and owners
-    + found: checksum of the content that is there, ``None`` for no file
+    + sha256: checksum of the new content
+    + how: the new mode and owners, in words
+    + found: checksum of the content that was found, ``None`` if there was no file
     """
     was = f"{found} {path}" if found else ""
     return Repair(path, f"{sha256} {how}", "wrote", f"{sha256} {path}", in_files(path), was)
 
 
 def of_removal(path: str, found: str | None) -> Repair:
-    """Return the repair of a file that is removed.
+    """Return the `Repair` for a file that this run removes.
 
-    + found: its checksum, ``None`` if it is unknown
+    + found: the file's checksum, ``None`` if it is unknown
     """
     was = f"{found} {path}" if found else ""
     return Repair(path, "absent", "file", path, in_files(path), was)
 
 
 def of_unit(name: str, wanted: str) -> Repair:
-    """Return the repair of a systemd unit that is started, stopped, enabled, disabled or masked.
+    """Return the `Repair` for a unit that this run starts, stops, enables, disables or masks.
 
-    + wanted: the state that it gets, in words
+    + wanted: the unit's new state, in words
     """
     stem = literal(name.rpartition(".")[0] if name.endswith(".service") else name)
     calls = r"systemctl|deb-systemd-(helper|invoke)|(update|invoke)-rc\.d|(^|[^.a-z])service"
@@ -85,14 +86,14 @@ def of_unit(name: str, wanted: str) -> Repair:
 
 
 def of_hold(package: str) -> Repair:
-    """Return the repair of a package that is held."""
+    """Return the `Repair` for a package that this run holds."""
     thing = f"the hold of {package}"
     search = Search(thing, rf"apt-mark[[:space:]].*unhold.*[^a-z0-9+.-]{literal(package)}")
     return Repair(thing, "set", "hold", package, search)
 
 
 def of_removed(package: str) -> Repair:
-    """Return the repair of a package that is removed."""
+    """Return the `Repair` for a package that this run removes."""
     thing = f"the removal of {package}"
     install = r"(apt|apt-get|aptitude|dpkg|nala|dselect-upgrade)[[:space:]]"
     search = Search(thing, rf"{install}.*[^a-z0-9+.-]{literal(package)}([^a-z0-9+.-]|$)")
@@ -100,7 +101,7 @@ def of_removed(package: str) -> Repair:
 
 
 def of_docker(kind: Literal["network", "image"], name: str, wanted: str) -> Repair:
-    """Return the repair of a Docker network that is made, or of an image that is pulled.
+    """Return the `Repair` for a Docker network that this run makes, or an image that it pulls.
 
     + wanted: the command that makes the network, or the image's name
     """
@@ -125,7 +126,7 @@ def in_files(path: str) -> Search:
 
 
 def will_set(repairs: Iterable[Repair]) -> list[str]:
-    """Return the line of a script that announces what the script will set, none for no repairs."""
+    """Return the script's line that announces what the script will set; no line without repairs."""
     lines = [repair.line for repair in repairs]
     return [f"will_set {quote(*lines)}"] if lines else []
 
@@ -147,7 +148,7 @@ def warn_of_repeats(repairs: Iterable[Repair]) -> None:
         return
     try:
         found = observe(Suspects, searches=tuple(repair.search for repair in again))
-    except NodeError:  # the repair is more important than its suspects
+    except NodeError:  # the node is repaired even if nobody can be suspected
         found = {}
     for text in messages(again, found):
         warn(text)
@@ -166,7 +167,7 @@ def messages(
 ) -> Iterator[str]:
     """Return the warnings about things that have to be repaired again: a pure function.
 
-    + again: past repairs by thing
+    + again: the things that this run repairs again, each with its past repairs
     + found: suspects by the thing's name
 
     Things with the same dates, counts and suspects share a warning.

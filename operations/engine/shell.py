@@ -19,8 +19,8 @@ as ``$STATE_DIR``, and defines functions that write files and wait until they ar
 NOTES = shell_script("originals")
 """Shell functions that note what a script will change, so that undo can restore it.
 
-They follow the `PRELUDE`, in a script that is given its concern by `for_concern`. They note the
-state before the first change of a concern. Later changes do not touch that note."""
+They follow the `PRELUDE`. `for_concern` tells the script under which concern they note. They note
+the state of a thing before the concern's first change of it, and later changes keep that note."""
 
 QUIETLY = shell_script("quietly")
 """Shell function ``quietly``, for commands with long output, as ``docker pull``."""
@@ -33,7 +33,7 @@ command -v docker >/dev/null || {
 """Shell commands that end a script on a node without Docker."""
 
 OTHERS = "other"
-"""The concern under which the changes of an operation are noted that no concern has called."""
+"""The name under which changes are noted if no concern has called the operation."""
 
 
 def quote(*words: str) -> str:
@@ -45,9 +45,9 @@ def quote(*words: str) -> str:
 
 
 def for_concern(script: str, concern: str = "") -> str:
-    """Return a script that notes its changes, by the functions of `NOTES`, under a concern.
+    """Return a script that is told under which concern the functions of `NOTES` note its changes.
 
-    + concern: the name of the concern's deploy, by default of the one that runs on the current host
+    + concern: the concern's name; by default, the concern that runs on the current host
 
     **Example:** ``for_concern(f"{PRELUDE}{NOTES}keep /etc/hosts; settle")``
     """

@@ -48,7 +48,7 @@ class Verdict:
     failures: list[str] = field(default_factory=list)
 
     def fail(self, why: str) -> None:
-        """Note a problem for the summary, unless the same problem is noted already."""
+        """Remember a problem for the summary, each problem once."""
         if why not in self.failures:
             self.failures.append(why)
 
@@ -165,7 +165,7 @@ def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
 
 
 class Summary(BaseStateCallback):
-    """The printer of a run's summary, which also writes the files with the outcomes.
+    """The printer of a run's summary. It also writes the files with the outcomes.
 
     pyinfra calls it when hosts disconnect. `stopped` suppresses the summary; `refused` has the
     names of the refused hosts.
@@ -180,7 +180,7 @@ class Summary(BaseStateCallback):
         logger.addFilter(self._lines)
 
     def write_to(self, file: str, host: str) -> None:
-        """Have a host's outcome written to a file on this computer, with the summary.
+        """Have a host's outcome written to a file on this computer when the summary is printed.
 
         The file of an earlier run is removed at once, because this run may end without a summary.
         """
@@ -258,11 +258,11 @@ def preparing() -> Iterator[None]:
 
 
 def mark_refused(reason: str) -> None:
-    """Note that the current host is refused.
+    """Remember that the current host is refused.
 
     + reason: what was found on it and what to do about it
 
-    The exit code is then not 0, and no line says that the host is ready.
+    The exit code is then not 0, and pyinfra's "Ready" line of the host is not printed.
     """
     state, host = current()
     part(Verdict).refusal = reason
@@ -272,7 +272,7 @@ def mark_refused(reason: str) -> None:
 
 
 def fall_short(why: str) -> None:
-    """Note a problem of the current host that does not stop its further operations.
+    """Remember a problem of the current host that does not stop its further operations.
 
     + why: what is wrong; the summary prints it, and the exit code is then not 0
     """
