@@ -50,7 +50,8 @@ def _questions(
 ) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
     """Return the arguments for the facts `Files` and `Units`.
 
-    These are the paths, and pairs of a unit's name and the files whose checksum is needed.
+    These are the paths to look at, and for each unit a pair: the unit's name and the files whose
+    checksum the node has to compute.
     """
     files, units = tuple(files), tuple(units)
     records = (unit.record.path for unit in units if unit.reads)
@@ -125,7 +126,7 @@ def decide(
     names = _unit_file_names(files)
     traces = observe(Traces, units=names) if names else {}
     besides = tuple(besides)
-    # This second read takes a command of its own, only where something has to be done anyway
+    # This second read costs a command of its own, but only if something has to be done anyway
     vendor_files = (one.vendor_file for one in traces.values() if one.vendor_file)
     if more := with_folders((*vendor_files, *besides)):
         others: dict[str, FileState] = observe(Files, paths=more)
@@ -146,7 +147,7 @@ def transaction(
 ) -> Commands:
     """Do what a plan says, in one script.
 
-    + todo: what `decide` returned, changed where the operation has to
+    + todo: what `decide` returned; the operation may have changed it
     + check, apply: as `install` takes them
     + noop: what ``-v`` shows if nothing has to be done
     + force: run the script although the plan is empty, because the effect of `apply` is missing
@@ -155,7 +156,7 @@ def transaction(
       package
     + repairs: the things that `apply` sets, besides those of the plan
 
-    With ``--diff`` it prints what will be written.
+    With ``--diff``, it prints how the files will change.
 
     **Example:** ``yield from transaction(todo, noop="no swap", apply="swapoff -a")``
     """

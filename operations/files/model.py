@@ -83,8 +83,8 @@ class Unit:
 
     + name: with its suffix, ``docker.service``
     + reads: the files that it reads when it starts, or ``/folder/*.conf`` for all such files. At
-      each start, a drop-in records their checksum. A later run compares it with the files, and so
-      finds a unit that runs with older content
+      each start, a drop-in records the files' checksum. If a later run finds another checksum, the
+      unit runs with older content, and is restarted
     + enabled: whether it shall start at boot; ``None`` changes nothing
     + running: whether it shall run now; ``None`` changes nothing
     + required: whether a failed start restores the old files and fails the operation. If not, the
@@ -148,7 +148,7 @@ def unit_files(files: Iterable[File]) -> tuple[File, ...]:
 
 
 def wanted_links(file: File) -> dict[str, str]:
-    """Return the links that ``systemctl enable`` makes for a unit file: what each leads to."""
+    """Return the links that ``systemctl enable`` makes for a unit file: their targets by path."""
     lines = (line.partition("=") for line in file.data.decode().splitlines())
     targets = [name for key, _, value in lines if key == "WantedBy" for name in value.split()]
     name = posixpath.basename(file.path)

@@ -1,4 +1,4 @@
-"""Decide what has to be done to files and units, by what was found on the node: pure functions."""
+"""Decide from what was found on the node what has to be done to files and units: pure functions."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def plan(
       by name
     + besides: other paths that the operation's own script will write, replace or remove
 
-    The traces are removed: other links that start the unit, and a unit file of the same name in the
-    packages' folder, which would take effect once undo removes ours. Raises `NodeError` that names
-    all paths that cannot be replaced (`chaos_engine.operations.files.replaceable`).
+    The traces are removed: links that start the unit in another way, and a unit file of the same
+    name in the packages' folder, which would take effect when undo removes ours. Raises `NodeError`
+    that names all paths that cannot be replaced (`chaos_engine.operations.files.replaceable`).
     """
     units = tuple(units)
     wanted = (*files, *(unit.record for unit in units if unit.reads))
@@ -81,7 +81,7 @@ def plan(
 
 
 def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
-    """Return those of the paths that a unit reads, with its unit file and drop-ins."""
+    """Return which of the paths a unit reads, or are its unit file or its drop-ins."""
     return sorted(
         path
         for path in touched
@@ -91,17 +91,17 @@ def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
 
 
 def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | None) -> str:
-    """Return "start", "restart" or "stop" if a unit needs it, "" if not.
+    """Return what a unit needs: "start", "restart" or "stop"; "" if nothing.
 
     + changes: whether a file that the unit reads is written or removed
-    + file: the only file that it reads, see `only_read`
+    + file: the only file that the unit reads, as `only_read` returns it
     """
     if unit.running and (state is None or state.active not in ("active", "reloading")):
         return "start"
     if state is None:
         return ""
     if unit.running:
-        # if the file differs, it is written, and the unit is restarted anyway
+        # if the node's file differs from this one, it is written, and the unit is restarted anyway
         stale = state.stale if file is None else state.started_with != file.sha256
         old = changes or state.need_daemon_reload or (unit.reads and stale)
         return "restart" if old else ""
@@ -109,9 +109,9 @@ def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | Non
 
 
 def _to_enable(unit: Unit, state: UnitState | None, foreign_links: bool) -> tuple[str, ...]:
-    """Return what makes a unit start at boot, or not: of unmask, enable, reenable and disable.
+    """Return which of unmask, enable, reenable and disable make a unit start at boot as wanted.
 
-    + foreign_links: whether other links start it than those that its unit file names
+    + foreign_links: whether the links that start it differ from those that its unit file names
     """
     enabled = state.enabled if state else ""
     if unit.enabled and enabled not in ("enabled", "alias", "static"):
@@ -126,7 +126,8 @@ def _repairs(
 ) -> Iterator[Repair]:
     """Return the things of a plan that an earlier run may have set already.
 
-    + changing: as `_why` takes it. A unit whose files change is left out: its files are in the list
+    + changing: as `_why` takes it. A unit whose files change is left out, because its files are
+      among the things already
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"
@@ -186,8 +187,8 @@ def _why(
 def only_read(unit: Unit, files: Iterable[File]) -> File | None:
     """Return the one file that a unit reads, if it is among these; ``None`` otherwise.
 
-    The checksum of the unit's configuration is then the file's checksum, and the node does not
-    compute it a second time. For a large program that takes a while on a Pi.
+    Then the checksum that the unit was started with can be compared with this file's, and the node
+    computes the file's checksum only once. For a large program that takes a while on a Pi.
     """
     return next((file for file in files if unit.reads == (file.path,)), None)
 
@@ -195,7 +196,7 @@ def only_read(unit: Unit, files: Iterable[File]) -> File | None:
 def _unit_missing(path: str, states: Mapping[str, UnitState]) -> bool:
     """Tell whether a path is a drop-in of a unit that is not installed yet.
 
-    Such a drop-in needs no reload of systemd, because the unit's installation reloads it.
+    Such a drop-in needs no reload of systemd now, because installing the unit reloads systemd.
     """
     folder = posixpath.basename(posixpath.dirname(path))
     unit = states.get(folder.removesuffix(".d"))

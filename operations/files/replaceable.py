@@ -2,12 +2,13 @@
 
 Deploy and undo replace a path by a rename.
 
-- Regular files and symbolic links are replaced. The original is kept by `cp -a`, with its content,
-  owner, mode, times, ACL and extended attributes; of a link, the link itself. Undo restores it.
+- Regular files and symbolic links are replaced. `cp -a` keeps the original, with its content,
+  owner, mode, times, ACL and extended attributes. It copies a link itself, not what the link leads
+  to. Undo restores the original.
 - A folder above the path may be a link to a folder.
 - A merged file keeps its owner, mode, ACL and attributes. If a link is in its place, the node is
   refused.
-- For everything else the node is refused before any change. A script would fail half-way.
+- For everything else the node is refused before any change, because a script would fail half-way.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def _unchangeable(path: str, state: FileState) -> str:
     if state.fixed == "mounted":
         return (
             f"something is mounted on {path}, so it cannot be replaced; unmount it "
-            f"(umount {name}), take the mount out of what makes it, and run again"
+            f"(umount {name}), remove the mount from /etc/fstab or its unit, and run again"
         )
     if state.fixed == "unwritable":
         return (

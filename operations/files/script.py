@@ -144,7 +144,7 @@ def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
 
 def _swap_in(todo: Plan) -> list[str]:
     """Return the lines that put the new files in place, and the function that restores the old."""
-    # In RAM: on the card they would stay behind after a power cut
+    # The copies are in RAM. On the card they would be left behind after a power cut
     copies = {path: f'"$stage/old.{n}"' for n, path in enumerate(_touched(todo))}
     own = _written_units(todo)
     back = [f"{line} || true" for line in _systemctl("--no-reload disable", own)]
@@ -162,9 +162,9 @@ def _swap_in(todo: Plan) -> list[str]:
 
 
 def _written_units(todo: Plan) -> tuple[Unit, ...]:
-    """Return the units to enable whose unit files are written.
+    """Return the units to enable whose unit files this transaction writes.
 
-    They are enabled before the one reload of systemd: a second reload would take long.
+    They are enabled before the one reload of systemd. Otherwise a second reload would be needed.
     """
     written = {posixpath.basename(file.path) for file in unit_files(todo.write)}
     return tuple(unit for unit in todo.enable if unit.name in written)
@@ -206,8 +206,8 @@ def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
     """Return the lines that act on a unit.
 
     + action: "start", "stop" or "restart"
-    + done: names of the units that were acted on before. If this one fails, they are restarted with
-      the old files
+    + done: names of the units that were acted on before. If this action fails, they are restarted
+      with the old files
     """
     act = f"systemctl {action} -- {quote(unit.name)}"
     if unit.ready:
@@ -220,7 +220,7 @@ def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
 
 def _note_repairs(todo: Plan) -> list[str]:
     """Return the lines that note which repairs have succeeded."""
-    # A unit that is not required may have failed to start: then it is no repair
+    # A unit that is not required may have failed to start: then nothing was repaired
     names = {unit.name for unit in (*todo.start, *todo.restart) if not unit.required}
     return [
         *(
@@ -232,6 +232,6 @@ def _note_repairs(todo: Plan) -> list[str]:
 
 
 def _systemctl(action: str, units: Iterable[Unit]) -> list[str]:
-    """Return the line that acts on all units at once: systemd reads all its files each time."""
+    """Return one line that acts on all units: at each call systemd would read all its files."""
     names = [unit.name for unit in units]
     return [f"systemctl {action} -- {quote(*names)}"] if names else []

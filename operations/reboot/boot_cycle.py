@@ -26,14 +26,14 @@ PAUSE = 0.5
 """Seconds between two attempts to reach a node that is rebooting."""
 
 GOING_DOWN = 3.0
-"""Seconds to wait after the reboot was started: until then connections would only be cut."""
+"""Seconds to wait after the reboot was started. A connection made sooner would soon be cut."""
 
 SETTLE = 60.0
-"""Seconds that a node may take to finish its start once it answers. Then the deploy goes on."""
+"""Seconds that an answering node may take to finish its start. After that the deploy goes on."""
 
-# It runs without sudo: the helper in /tmp that gives sudo its password is gone after a reboot.
-# The last word is the state of a kernel that was not tested yet: with such a kernel, Ubuntu 25.10
-# and later boot twice. The line begins with a mark, since a login shell may print other lines.
+# This command runs without sudo: the helper in /tmp that gives sudo its password is gone after a
+# reboot. The last word tells whether Ubuntu 25.10 or later still tests a new kernel: then it boots
+# a second time. The line begins with a mark, because a login shell may print other lines.
 _MARK = "chaos-engine"
 _LOOK = (
     f"boot=$(cat /proc/sys/kernel/random/boot_id) && echo {_MARK} $boot "
@@ -46,10 +46,10 @@ def reboot_and_wait(
 ) -> str:
     """Reboot the node and wait until another boot of it has finished its start.
 
-    + found: the state of the node when it was read. If it has been booted again since, it is not
-      rebooted
+    + found: the state of the node when it was read. A node that has been booted again since then is
+      not rebooted
     + rebooted: the causes of reboots, each with the id of the boot that the reboot ended. They are
-      noted on the node first
+      noted on the node before it is rebooted
     + seconds: how long it may take until the node is back
 
     Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
@@ -62,10 +62,10 @@ def reboot_and_wait(
 
 
 def remove_note(state: State, host: Host) -> str:
-    """Remove the note of the causes of reboots from the node, since the reboot has removed them.
+    """Remove the node's note of why it was rebooted, after a reboot that has removed the causes.
 
-    Otherwise a later run would not reboot the node for the same cause again.
-    Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
+    With the note, a later run would not reboot the node for the same cause again. Returns
+    what went wrong, "" if nothing did. Must be called while an operation runs on the host.
     """
     problem = run_script(host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}")
     return "" if problem is None else f"{RECORD} could not be removed: {problem}"
@@ -74,7 +74,7 @@ def remove_note(state: State, host: Host) -> str:
 def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
     """Return the shell script that notes why the node reboots, and reboots it a second later.
 
-    + boot_id: of the boot that shall end
+    + boot_id: id of the boot that shall end
     + rebooted: as `reboot_and_wait` takes it
     """
     lines = quote(*(f"{cause} {boot}" for cause, boot in rebooted.items()))
@@ -95,7 +95,8 @@ def _wait(host: Host, found: Cmdline, seconds: int) -> str:
 
     Returns what went wrong, "" if nothing did.
     """
-    # The helper in /tmp that gives sudo its password is lost in the reboot, and has to be made anew
+    # The reboot removes the helper in /tmp that gives sudo its password: pyinfra has to make a new
+    # one
     clear_askpass_cache(host)
     _hang_up(host)
     began = time.monotonic()
@@ -140,7 +141,7 @@ def _look(host: Host) -> tuple[str, bool] | None:
 
 
 def _hang_up(host: Host) -> None:
-    """Close the connection. pyinfra only drops it, and paramiko would print an error about that."""
+    """Close the connection. pyinfra only forgets it, and paramiko then prints an error."""
     host.connector.disconnect()
     host.connected = False
     client = getattr(host.connector, "client", None)

@@ -38,16 +38,17 @@ def reboot_node(
     """Reboot the node if a change needs that, and check that the change has taken effect.
 
     + wanted: words that the kernel shall have been started with
-    + rolling: how a node that has joined a cluster is drained, and which others may be down with it
-    + force: whether to reboot a joined node with all its pods if `rolling` has no way to drain it
+    + rolling: how a node that has joined a cluster is drained, and which other nodes may be down at
+      the same time
+    + force: whether to reboot a joined node without draining it if `rolling` has no kubectl
     + seconds: how long a node may take to come back
 
     A reboot is due if ``/proc/cmdline`` lacks a wanted word, or if swap could not be turned off.
-    The node keeps a note of the cause and of the boot that the reboot ended, so that a reboot that
-    did not help is not repeated. After a reboot that helped, the note is removed. Nodes that have
-    not joined a cluster reboot all at once. After one node of a cluster has failed, no other node
-    of it is rebooted. Raises `NodeError` if an earlier reboot did not help, or if the words are in
-    no file that the next boot reads.
+    The node keeps a note of the cause and of the boot that the reboot ended. So a reboot that did
+    not help is not repeated. After a reboot that helped, the note is removed. Nodes that have not
+    joined a cluster reboot all at once. After one node of a cluster has failed, no other node of
+    that cluster is rebooted. Raises `NodeError` if an earlier reboot did not help, or if the words
+    are in no file that the next boot reads.
 
     **Example:** ``reboot_node(name="Reboot node", wanted=["cgroup_enable=memory"])``
     """
@@ -57,7 +58,7 @@ def reboot_node(
     standing = node_standing(rolling)
     found, swaps = observe(KernelCmdline), observe(Swaps)
     reasons = causes(found, swaps, wanted, state.is_executing)
-    # in a preview, operations before this one may still remove some of these
+    # in a preview: operations before this one, which have not run, may remove some of the causes
     remaining = causes(found, swaps, wanted, last=True)
     problems = in_vain(found, remaining, wanted) + without_memory(found, wanted)
     if problems:
@@ -82,12 +83,12 @@ def reboot_node(
 
 
 def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) -> dict[str, str]:
-    """Return why a reboot is due: the reason in words by the name of the cause. A pure function.
+    """Return why a reboot is due: the reasons in words, by the cause's name. A pure function.
 
-    + last: whether all operations before the reboot have been done; not so in a preview
+    + last: whether all operations before the reboot count as done; in a preview they are not done
 
-    The name of a cause changes with the wanted words and with the file that has them: with another
-    file a reboot may help although an earlier one did not.
+    The name of a cause depends on the wanted words and on the file that has them, because a reboot
+    with another file may help although an earlier reboot did not.
 
     **Example:** ``{"swap": "swap (/swap.img) in use, and what is swapped out does not fit into
     RAM"}``
@@ -106,7 +107,7 @@ def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) 
 def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
     """Say which causes an earlier reboot has not removed, and what to do: a pure function.
 
-    + reasons: the causes and reasons that are there now, as `causes` returns them
+    + reasons: the present reasons for a reboot by cause, as `causes` returns them
 
     Words that are in no file for the next boot do not count: no reboot could have brought them.
     """
@@ -125,10 +126,10 @@ def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
     if found.memory or not has_words:
         return []
     return [
-        "the kernel has the words and yet no memory controller: it does not know cgroup_enable=, "
-        "which only Raspberry Pi's own kernels do, while the device tree turns the controller off "
-        "(https://github.com/raspberrypi/linux/issues/6980); install the distribution's kernel "
-        "for the Raspberry Pi"
+        "the kernel has the words and yet no memory controller: the device tree turns the "
+        "controller off, and this kernel does not know cgroup_enable=, which turns it on again; "
+        "only Raspberry Pi's own kernels do (https://github.com/raspberrypi/linux/issues/6980). "
+        "Install the distribution's kernel for the Raspberry Pi"
     ]
 
 

@@ -37,8 +37,8 @@ They follow those of `NOTES`. The functions for packages also need those of
 `chaos_engine.operations.apt.APT`."""
 
 REINSTALL = shell_script("reinstall")
-"""Shell function ``reinstall``, for a script that begins with `UNDOING`; ``pin`` is the file that
-keeps the packages out."""
+"""Shell function ``reinstall``, for a script that begins with `UNDOING` and sets ``$pin``: the path
+of the apt preferences that keep the removed packages out."""
 
 _PLAIN = Undo()
 
@@ -49,10 +49,10 @@ class Changes:
 
     + remove: paths that did not exist before the first change
     + restore: paths that have an original
-    + aside: those paths in `remove` and `restore` that others have changed. The present version is
-      kept before
+    + aside: those paths in `remove` and `restore` that others have changed. Undo first keeps a copy
+      of the present version
     + write: merged files without this package's part
-    + leave: paths with files of others, which stay
+    + leave: paths at which others have put a file; it stays
     """
 
     remove: tuple[str, ...] = ()
@@ -67,11 +67,11 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
     """Restore everything that a concern has changed on the node.
 
     + concern: the name of the concern's deploy, ``"docker"``
-    + how: what is particular about undoing the concern, ``None`` for nothing
+    + how: what is particular about undoing the concern; ``None`` if nothing is
     + needed: names of the concerns that a joined node needs
 
     Only things in the node's manifest (`chaos_engine.facts.manifest`) are touched. Things that
-    another concern has noted too stay until that one is undone. The next call continues an
+    another concern has noted too stay until the other concern is undone. The next call continues an
     interrupted undo. Raises `NodeError` if the node has joined a cluster and needs the concern.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
@@ -87,7 +87,9 @@ def undo_other_concerns(
     asked: Collection[str] = (),
     hows: Mapping[str, Undo] | None = None,
 ) -> Commands:
-    """Restore everything that deploys of the site, or of other packages, have changed.
+    """Restore everything that concerns from outside this package have changed.
+
+    Such concerns are deploys of the site, or of other packages, that use these operations.
 
     + known: names of this package's concerns, which `undo_concern` undoes
     + asked: names of the concerns to undo; empty for all
@@ -107,7 +109,7 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
     + asked: names of the concerns that were undone before; empty for all
 
     Files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises `NodeError` if
-    something could not be undone, after everything else was.
+    something could not be undone, after everything else was undone.
 
     **Example:** ``forget_changes(name="Remove what was kept", asked=["docker"])``
     """
@@ -146,9 +148,8 @@ def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
         path
         for files in every
         for path in (*files.restore, *files.remove, *(file.path for file in files.write))
-        if not share.on_share(
-            path
-        )  # others may change these until the script runs: it looks itself
+        # on the log share, others may change a path until the script runs: the script checks it
+        if not share.on_share(path)
     ]
     check_replaceable(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
 
@@ -157,10 +158,9 @@ def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[
     """Raise `NodeError` if the node needs one of the concerns: a pure function.
 
     + concerns: names of the concerns to undo
-
     + needed: names of the concerns that the node needs, none if it has not joined a cluster
     """
-    # the message names all needed concerns, so that it is the same, and printed once, for each
+    # the message names all needed concerns: so it is the same for each of them, and printed once
     needed = [one for one in needed if one in found.concerns]
     if not {*needed}.isdisjoint(concerns):
         raise NodeError(
@@ -171,7 +171,7 @@ def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[
 
 
 def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
-    """Return which packages could not be installed again, and what to do; "" for none.
+    """Say which packages could not be installed again, and what to do; "" if all could.
 
     + asked: names of the concerns that were undone; empty for all
     """
@@ -184,9 +184,9 @@ def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
     if not lost:
         return ""
     return (
-        f"all was undone but that packages are missing which no archive offers: {', '.join(lost)}; "
-        f"add the archive, install them in another way, or take their lines out of "
-        f"{manifest.MANIFEST}, and run again"
+        f"all else was undone, but no archive offers these packages, which a deploy had removed: "
+        f"{', '.join(lost)}; add the archive, install them in another way, or remove their lines "
+        f"from {manifest.MANIFEST}, and run again"
     )
 
 
@@ -237,7 +237,7 @@ def _change(found: Remembered, entry: Entry, originals: str, written: Collection
 
 
 def _merged_change(found: Remembered, path: str, how: Undo, originals: str) -> Changes:
-    """Decide how undo takes this package's part out of one file that has lines of others too."""
+    """Decide how undo removes this package's part from one merged file."""
     if path not in found.files:
         return Changes()
     now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")
@@ -260,7 +260,7 @@ def warnings(files: Changes) -> Iterator[str]:
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
     """Return what undoing a concern does, as reasons: a pure function."""
-    yield from listed("bring back", files.restore)
+    yield from listed("restore", files.restore)
     yield from listed("take our part out of", (file.path for file in files.write))
     yield from listed("remove", files.remove)
     packages = _packages(_only_of(found, concern, "package"))
@@ -268,7 +268,7 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
     yield from listed("install again", (entry.name for entry in found.of(concern, "removed")))
     yield from listed("remove the image", (e.name for e in _only_of(found, concern, "image")))
     for entry in _only_of(found, concern, "network"):
-        verb = "remove" if entry.state == "created" else "make as it was"
+        verb = "remove" if entry.state == "created" else "restore"
         yield f"{verb} the Docker network {entry.name}"
     yield from listed("remove the link", (e.name for e in _only_of(found, concern, "link")))
     yield from listed("set back", (e.name for e in _only_of(found, concern, "sysctl")))
@@ -277,7 +277,7 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
 
 
 def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
-    """Return the lines of one kind in the manifest for things that only this concern has noted."""
+    """Return the manifest's lines of one kind, for things that only this concern has noted."""
     others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, NOBODY)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
@@ -286,7 +286,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     """Return the shell script that undoes a concern, and then removes it from the manifest."""
 
     def each(function: str, kind: str, with_state: bool = False) -> list[str]:
-        """Return a call of a shell function for each thing of a kind that only we have noted."""
+        """Return a call of a shell function for each thing that only this concern has noted."""
         entries = _only_of(found, concern, kind)
         if kind == "folder":
             entries = _inner_first(entries)
@@ -296,7 +296,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     packages = _packages(_only_of(found, concern, "package"))
     apt = packages or removed or any(e.kind in ("hold", "manual") for e in found.entries)
     own = {posixpath.basename(path) for path in files.remove}
-    # in the order of the manifest: ActiveState and UnitFileState by unit
+    # ActiveState and UnitFileState of each unit, in the order of the manifest
     units = {e.name: e.state.partition(" ")[::2] for e in _only_of(found, concern, "unit")}
     ended = [name for name, (_, enabled) in units.items() if not enabled and name in own]
     lines = [
@@ -315,7 +315,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
         *(command for path, command in how.removed.items() if path in files.remove),
         *each("unhold", "hold"),
         *each("auto_again", "manual"),
-        # before packages are removed: these folders may be within folders of theirs
+        # before packages are removed: these folders may be inside folders of the packages
         *each("empty_folder", "folder"),
         *([f"remove_packages {quote(*packages)}"] if packages else []),
         *(
@@ -356,7 +356,7 @@ def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
         lines += [
             f"staging {staged}; rm -f -- {staged}",
             "unpack",
-            # vfat has no owners to give
+            # copy_rights fails on vfat, which has no owners
             *(f"copy_rights {quote(f.path, f.staged)} 2>/dev/null || :" for f in files.write),
             f"sync -- {staged}",
             *(f"mv -fT -- {quote(file.staged, file.path)}" for file in files.write),
@@ -366,12 +366,12 @@ def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
 
 
 def _forget(found: Remembered, concern: str) -> list[str]:
-    """Return the lines that remove the concern from the manifest, and its own originals."""
+    """Return the lines that remove a concern from the manifest, and the originals of its files."""
     paths = [entry.name for entry in found.of(concern, "file")]
     shared = {*paths} - {entry.name for entry in _only_of(found, concern, "file")}
     written = [entry.name for entry in found.of(concern, "wrote")]
     return [
-        # undo of the other concern has to know it
+        # when the other concern is undone, it has to know what this package wrote to the file
         *(f"release wrote {quote(n)}" for n in written if n.partition(" ")[2] in shared),
         *("durable", "forget"),
         *(f"forget_file {quote(path)}" for path in paths),
@@ -397,9 +397,10 @@ def compose_end(found: Remembered) -> str:
 
 
 def _packages(entries: Iterable[Entry]) -> list[str]:
-    """Return how to remove each package that was not there, as ``purge NAME`` or ``remove NAME``.
+    """Return how to remove each new package, as ``purge NAME`` or ``remove NAME``.
 
-    Packages that were only upgraded stay.
+    New packages were not installed before the first change. Packages that were only upgraded
+    stay.
     """
     how = {"absent": "purge", "config": "remove"}
     return [f"{how[entry.state]} {entry.name}" for entry in entries if entry.state in how]

@@ -24,13 +24,13 @@ class Undo:
     + needed_when_joined: whether a joined node needs the concern to work or to boot. Undo then
       refuses a joined node
     + note: what stays on the node, or what its owner has to do; printed as a warning
-    + take_out: by the path of each merged file, or a pattern of it (fnmatch(3)), the function that
-      removes the concern's part
+    + take_out: the functions that remove the concern's part from merged files, by the file's path
+      or a pattern for it (fnmatch(3))
     + first: shell commands that run before everything else
     + stopped: shell commands that run after the concern's own units were stopped
     + last: shell commands that run at the end
-    + removed: by path, shell commands that run after the path was removed
-    + purged: by name of a package, shell commands that run before the package is purged
+    + removed: shell commands that run after a path was removed, by the path
+    + purged: shell commands that run before a package is purged, by the package's name
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -55,8 +55,9 @@ def take_out(
     + written: its content as this package wrote it last
     + known: the functions that remove the part, by path or pattern
 
-    What others have changed since then stays. Returns ``None`` if nothing else is in the file and
-    there was none. Raises `NodeError` if no function is known for the path.
+    What others have changed since `written` stays. Returns ``None`` if the file shall be removed:
+    there was no file before, and nothing of others is in it. Raises `NodeError` if no function is
+    known for the path.
     """
     if current == written:
         return original
@@ -67,7 +68,7 @@ def take_out(
             "restore it by hand"
         )
     rest = found(current, original or b"", written)
-    # the line feed at its end may be from this package
+    # the line feed at the file's end may be from this package
     if rest is None or (original is not None and rest.rstrip(b"\n") == original.rstrip(b"\n")):
         return original
     return rest

@@ -204,7 +204,10 @@ def test_an_undo_that_is_cut_short_goes_on(deployed: Cluster, fresh: State) -> N
     assert announced < {*undone(*WHOLE), LAST}
     run = deployed.pyinfra("-y", UNDO, "--limit", NODE, ok=False)
     assert run.status != 0
-    assert "packages are missing which no archive offers: lost 1; add the archive" in run.text
+    assert (
+        "no archive offers these packages, which a deploy had removed: lost 1; add the archive"
+        in run.text
+    )
     assert concerns(deployed, NODE) <= {"packages", "-"}
 
     deployed.exec(NODE, f"sed -i '/^packages/d' {manifest}")

@@ -122,7 +122,7 @@ def test_swap_that_is_back_after_a_reboot_for_it_is_not_rebooted_for_again() -> 
 def test_a_kernel_that_does_not_know_the_words_is_told_apart_from_a_wrong_file() -> None:
     (problem,) = without_memory(replace(DONE, memory=False), WANTED)
 
-    assert "it does not know cgroup_enable=" in problem
+    assert "this kernel does not know cgroup_enable=" in problem
     assert without_memory(DUE, WANTED) == []
     assert without_memory(replace(DONE, memory=False), ["quiet"]) == []
 

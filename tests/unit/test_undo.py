@@ -526,7 +526,7 @@ def test_a_package_that_cannot_be_had_is_noted_until_it_is_back(node: Node) -> N
     assert node.run(script).returncode == 0
     left = node.remembered()
     assert [entry.name for entry in left.entries] == ["lost"]
-    assert "no archive offers: lost 3; add the archive, " in not_undone(left)
+    assert "a deploy had removed: lost 3; add the archive, " in not_undone(left)
     assert not_undone(left, ["docker"]) == not_undone(Remembered()) == ""
 
 
