@@ -32,7 +32,7 @@ SETTLE = 60.0
 """Seconds that an answering node may take to finish its start. After that the deploy goes on."""
 
 # This command runs without sudo: the helper in /tmp that gives sudo its password is gone after a
-# reboot. The last word tells whether Ubuntu 25.10 or later still tests a new kernel: then it boots
+# reboot. The last word tells whether Ubuntu 25.10 or later still tries a new kernel: then it boots
 # a second time. The line begins with a mark, because a login shell may print other lines.
 _MARK = "chaos-engine"
 _LOOK = (
