@@ -56,8 +56,9 @@ def extract(data: bytes, sha256: str, architecture: str) -> bytes:
     + architecture: the node's architecture, as dpkg names it
 
     The tarball is unpacked as a stream, so only the program takes memory. Raises ``ValueError`` for
-    another checksum, an incomplete tarball, a member that leads out of it or is no plain file, more
-    content than the limits above, and a program for another architecture or none.
+    another checksum, an incomplete tarball, a member that leads out of it or is neither a plain
+    file nor a folder, more content than the limits above, and a program that is missing or is for
+    another architecture.
 
     **Example:** ``extract(Path("cri-dockerd-0.3.17.arm64.tgz").read_bytes(), sha256, "arm64")``
     """
@@ -82,7 +83,7 @@ def extract(data: bytes, sha256: str, architecture: str) -> bytes:
 
 
 class _Bounded(io.RawIOBase):
-    """The unpacked stream of a tarball, from which only as many bytes are read as are allowed."""
+    """The unpacked stream of a tarball, which fails when more bytes are read than were allowed."""
 
     def __init__(self, source: gzip.GzipFile) -> None:
         self._source, self._left = source, _MAX_BESIDE

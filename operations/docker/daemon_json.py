@@ -27,7 +27,7 @@ _NAMES = {
     "-b": "bridge",
 }
 
-# Of the log driver json-file
+# Options of the log driver json-file
 _LOG_OPTS = (
     *("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"),
     *("mode", "max-buffer-size"),
@@ -80,7 +80,8 @@ def merge(found: bytes | None, options: Options) -> bytes:
         ],
         "log-driver": "json-file",
         "log-opts": log_opts,
-        # Named, it keeps Docker 29 from its new image store: cri-dockerd cannot account for that
+        # If a driver is named, Docker 29 does not use its new image store: cri-dockerd cannot
+        # account for images there
         "storage-driver": DRIVER,
     }
     if storage_opts:  # with another driver's options overlay2 does not start: "unknown option"
@@ -122,7 +123,7 @@ def _name(option: object) -> str:
 
 
 def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
-    """Say which options Docker accepts, but Kubernetes or our own options do not work with.
+    """Say which options Docker accepts although Kubernetes, or our own options, fail with them.
 
     + config: the keys that daemon.json shall have
     + flags: options of dockerd's command line, each with the file that has it
@@ -209,7 +210,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def parse(found: bytes | None) -> dict[str, Any]:
-    """Return the object in the file, {} for an empty file or none.
+    """Return the object in the file, {} if the file is empty or missing.
 
     Raises `NodeError` if the content is not a JSON object.
     """
@@ -247,9 +248,10 @@ def without_options(current: bytes, original: bytes, written: bytes) -> bytes | 
 def _changed_back(
     now: Mapping[str, Any], before: Mapping[str, Any], then: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return `now` with each key that changed from `before` to `then` changed back.
+    """Return `now` without the changes that this package made.
 
-    A key that has a third value by now belongs to somebody else, and stays.
+    These are the keys that differ between `before` and `then`: they get their value of `before`. A
+    key that has a third value by now belongs to somebody else, and stays.
     """
     rest = dict(now)
     for key in {**before, **then}:

@@ -1,4 +1,4 @@
-"""Check the keys of daemon.json for a Docker that cannot be asked whether it accepts a file."""
+"""Check the keys of daemon.json where Docker cannot check the file itself."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def invalid_keys(config: Mapping[str, Any]) -> list[str]:
     """Say which keys and values of daemon.json dockerd would not accept: a pure function.
 
     This is for a Docker that has no ``dockerd --validate``: one that is not installed yet, or one
-    older than 23. With a bad file systemd would restart it for ever. The function finds keys that
-    no Docker from 20.10 to 29 knows (https://docs.docker.com/reference/cli/dockerd/), and values of
-    another type than Docker takes. ``null`` counts as not set.
+    older than 23. With a bad file, systemd would restart Docker for ever. The function finds keys
+    that no Docker from 20.10 to 29 knows (https://docs.docker.com/reference/cli/dockerd/), and
+    values of another type than Docker takes. ``null`` counts as not set.
     """
     found = []
     for key, value in config.items():

@@ -78,17 +78,17 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
 
     daemon.json is written before the package is installed, because the installation starts Docker:
     without the file Docker would lay out its storage with other defaults. Docker is restarted only
-    if it runs with another configuration. If it does not answer within 60 seconds then, the old
-    file is restored. Raises `NodeError` where docker-ce is installed, and where Docker would not
-    start, or not serve Kubernetes, with the merged file.
+    if it runs with another configuration. If it does not answer within 60 seconds afterwards, the
+    old file is restored. Raises `NodeError` if docker-ce is installed, or if Docker would not start
+    with the merged file, or would start but not work for Kubernetes.
 
     **Example:** ``install_docker(name="Run Docker", options=Options("10m", 3))``
     """
     found = observe(Packages, names=_PACKAGES)
     if "docker-ce" in found:
         raise NodeError(
-            "docker-ce is installed, which docker.io would replace with all that it runs; drain "
-            "the node and remove it first: apt-get remove docker-ce"
+            "docker-ce is installed. docker.io would replace it, and stop its containers; drain "
+            "the node and remove docker-ce first: apt-get remove docker-ce"
         )
     before = observe(Content, path=CONFIG)
     content = daemon_json.merge(before, options)
@@ -131,9 +131,9 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
 
 
 def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
-    """Return the reason with the keys that change if it is the one for daemon.json.
+    """Return a plan's reason; if it is the reason to write daemon.json, name the keys that change.
 
-    + reason: one of a plan's reasons; every other is returned as it is
+    + reason: one of the plan's reasons. A reason for anything else is returned as it is
     + before: the content of daemon.json on the node, ``None`` if there is no file
     + config: the keys that daemon.json shall have
     """
@@ -149,7 +149,8 @@ def packages_to_change(
     """Return the packages to install, and those to hold: a pure function.
 
     + found: the packages that are there, by name
-    + client: whether the command ``docker`` is there; some distributions package it apart
+    + client: whether the command ``docker`` is there; some distributions have it in a package
+      of its own
 
     If the installation of containerd or runc was interrupted, these are to be installed too.
     """
@@ -170,8 +171,8 @@ def compose(install: Sequence[str], hold: Sequence[str]) -> str:
     lines = [APT]
     if install:
         get = "apt install --no-install-recommends --allow-change-held-packages"
-        # apt finishes interrupted installations by itself. It would upgrade a package that is
-        # named, even if it is held
+        # containerd and runc are not named: apt finishes their installation by itself, and it would
+        # upgrade a named package, even a held one
         named = [name for name in install if name in ("docker.io", "ca-certificates")]
         # containerd makes this folder when it starts. No package owns it, so undo has to know of it
         lines += [f"folders {CNI}/any; settle", "refresh"]
@@ -217,8 +218,8 @@ def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -
     if (engine.storage_driver, engine.data_root) != (DRIVER, root):
         yield (
             f"Docker keeps {engine.containers} containers and their images with "
-            f"{engine.storage_driver} in {engine.data_root}; they are not removed, but not seen "
-            f"with {DRIVER} in {root}"
+            f"{engine.storage_driver} in {engine.data_root}; they are not removed, but Docker with "
+            f"{DRIVER} in {root} does not see them"
         )
 
 

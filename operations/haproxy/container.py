@@ -33,16 +33,18 @@ from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
-"""Folder on the node's own disk with the configuration of the last deploy. Only that one runs."""
+"""Folder on the node's own disk with the configuration of the last deploy. HAProxy runs only this
+configuration."""
 CONFIG = "haproxy.cfg"
 CHECKSUM = "# sha256 of the lines above: "
 """Start of the configuration's last line. The checksum is not in a file of its own: a power cut
-between two renames would leave it beside another configuration, and HAProxy would not start."""
+between two renames would leave a checksum that does not fit the configuration, and HAProxy would
+not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
 MOUNTS = {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
-"""The folders that are mounted into the container: the node's folder by the container's."""
+"""The folders that are mounted into the container: the node's path by the container's path."""
 
 # Pulls the image $1
 _PULL = f"""\
@@ -276,8 +278,8 @@ def with_restart(todo: Plan, found: list[str]) -> Plan:
 def check(todo: Plan, image: str) -> str:
     """Return the shell command that fails for bad new files, "" if none has to be checked.
 
-    HAProxy checks the configuration in `image`. It does so also where only the image has changed:
-    the start script names the image, and so is among the new files.
+    HAProxy in `image` checks the configuration, also if only the image has changed: the start
+    script names the image, and so is among the new files.
     """
     written = {file.path for file in todo.write}
     commands = []

@@ -147,8 +147,8 @@ def reads(config: File | None = None, link: str | None = None) -> list[Read]:
 def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -> Commands:
     """Have a copy of HAProxy's configuration on the log share, and a link to its admin socket.
 
-    + config: the copy as it shall be, with the owner root and the mode 644. Its content is taken
-      from the configuration in `OWN`
+    + config: the copy as it shall be, with the owner root and the mode 644. The node copies its
+      content from the configuration in `OWN`
     + link: path of the link
 
     Others can write the share, so no program reads the copy, and a file that others have put in its
@@ -167,7 +167,7 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
             )
     mounts: tuple[Mount, ...] = observe(Mounts, path=TARGET)
     if share_is_away(mounts, log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))):
-        current()[1].noop("the log share is away; a later run writes there")
+        current()[1].noop("the log share is not mounted; a later run writes there")
         return
     found = observe(SharedCopy, **asked)
     if found.noted and not can_be_written(found, config, link):
@@ -195,8 +195,8 @@ def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
     + mounts: the mounts at ``/var/log``
     + shared: whether the node has a log share
 
-    While it is not mounted, nothing is written into the folder ``/var/log`` of the node's card: the
-    share may have the copy already.
+    While the share is not mounted, nothing is written into ``/var/log``, which is then a folder on
+    the node's card: the share may have the copy already.
     """
     found = mounted_at(mounts, TARGET)
     return shared and (found is None or not is_share(found.fstype, found.source))

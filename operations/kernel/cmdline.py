@@ -55,7 +55,8 @@ def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
 
     All other words stay, in their order; missing words are added at the end. A wanted word loses a
     stray quote or backtick at its end. A wanted word that a later word undoes moves to the end.
-    Raises `NodeError` for a file that is not one line of words, since it may mean anything.
+    Raises `NodeError` for a file that is not one line of words, because nobody can tell what it
+    means.
 
     **Example:** ``edit("/boot/cmdline.txt", "root=/dev/sda1", ["quiet"]) == "root=/dev/sda1
     quiet\\n"``
@@ -84,7 +85,7 @@ def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
 
 
 def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
-    """Say which words of the text `edit` moves or changes; it takes the same arguments."""
+    """Say which words of the text `edit` moves or changes. Both take the same arguments."""
     wanted = list(wanted)
     words = split_words(text)
     undone = [word for word in ineffective(words, wanted) if word in words]
@@ -98,7 +99,7 @@ def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
 def _only_line(path: str, text: str) -> str:
     """Return the text's one line without its end. Raises `NodeError` if it is not one line."""
     if "DO NOT EDIT" in text:
-        raise NodeError(f"{path}: it says that it is not the real one; look for the real one")
+        raise NodeError(f"{path}: it says that the real file is elsewhere; look for that file")
     if _CONTROL.search(text):
         raise NodeError(f"{path}: there are control characters in it; write the line anew")
     first, *rest = re.split(r"\r\n|\n|\r", text)
@@ -111,11 +112,11 @@ def _only_line(path: str, text: str) -> str:
 
 
 def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
-    """Return the words of the line, where wanted words have lost stray characters at their end.
+    """Return the words of the line; wanted words lose the stray characters at their end.
 
-    A word that would be there twice then is left out.
+    A word that would then be there twice is left out.
     """
-    # With an unpaired quote, split_words would take all words behind it for one
+    # With an unpaired quote, split_words would take all words behind the quote for one word
     words = _plain(line) if line.count('"') % 2 else split_words(line)
     known, result = {*words}, []
     for word in words:

@@ -58,7 +58,7 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         return
     sources = [found.file, found.pending, found.extra, found.drop_in]
     before = {source.path: source for source in sources if source is not None}
-    apply = f"rm -f -- {RECORD}"  # a reboot that changed nothing before may help now
+    apply = f"rm -f -- {RECORD}"  # with these files, a reboot may help that did not help before
     checks, repairs = [], []
     for file in edited:
         if not file.path.endswith(BACKUP_SUFFIX):
@@ -73,7 +73,7 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         elif source is not None:
             for message in warnings(file.path, source.text, wanted):
                 warn(message)
-    # the files are looked at only where something changes
+    # `decide` reads the files with one more command, but only if something changes
     todo = replace(files.decide(edited), why=(), repairs=tuple(repairs))
     yield from files.transaction(todo, " && ".join(checks), apply, noop="the kernel: as wanted")
 
@@ -106,7 +106,7 @@ def next_boot_has(found: Cmdline, wanted: Sequence[str]) -> bool:
 def pending(found: Cmdline, wanted: Sequence[str]) -> list[str]:
     """Return the wanted words that the running kernel lacks.
 
-    A kernel that has the memory controller and no boot file needs none.
+    Without a boot file, a kernel that has the memory controller already needs no words.
     """
     if found.file is None and found.memory and found.drop_in is None:
         return []
@@ -130,7 +130,7 @@ def unchanged(source: BootFile) -> str:
 
 
 def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    """Return the drop-in for GRUB, none if the node needs none or has it."""
+    """Return the drop-in for GRUB; nothing if the node needs none or has it already."""
     for place in found.rejected:
         edit(place.path, place.text, wanted)  # raises an error that says what is wrong in it
     if not wanted or (found.memory and found.drop_in is None):
@@ -178,7 +178,7 @@ def _file(source: BootFile, text: str, suffix: str = "") -> File:
 
 UNDO = Undo(
     needed_when_joined=True,
-    note="the kernel's command line is as it was from the next boot on: reboot the node when that "
+    note="from the next boot on, the kernel's command line is as it was: reboot the node when that "
     "suits",
     take_out=dict.fromkeys(("*/cmdline.txt", "*/raspi-extra-cmdline"), without_words),
     removed={GRUB_DROP_IN: "! command -v update-grub >/dev/null || (umask 022; update-grub)"},

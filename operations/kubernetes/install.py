@@ -79,8 +79,9 @@ def install_kubernetes(
     does not run on a node that has joined a cluster. A key is put in place only if apt accepts the
     repository's index with it. A damaged or expired key is replaced; a good one stays if no better
     one can be fetched. Files with other apt sources for Kubernetes are removed, and kept for undo.
-    Raises `NodeError` for such a file that names other repositories too, and on a node that has
-    joined a cluster for a version that is older, or newer by more than one minor version.
+    Raises `NodeError` if such a file names other repositories too. On a node that has joined a
+    cluster, it raises `NodeError` for an older version, or one newer by more than one minor
+    version.
 
     **Example:** ``install_kubernetes("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
     """
@@ -138,7 +139,7 @@ def _files(version: str, key: bytes | None) -> list[File]:
 
 
 def sources_to_remove(sources: Iterable[Source]) -> list[str]:
-    """Return the paths of the files, besides ours, that have an apt source for Kubernetes.
+    """Return the paths of all files except ours that have an apt source for Kubernetes.
 
     + sources: all files that have one
 
@@ -170,7 +171,7 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
     + installed, wanted: versions, as ``1.36.2``
     + joined: whether the node has joined a cluster; if not, every version is fine
 
-    Raises `NodeError` where kubelet of a joined node must not go to that version
+    Raises `NodeError` if the kubelet of a joined node must not change to that version
     (kubernetes.io/releases/version-skew-policy).
     """
     if not joined:
@@ -239,7 +240,7 @@ def compose(
     + hold: packages to hold
     + verify: whether to check the key against the repository
     + fetch: whether to fetch the key from there first
-    + steps: what follows then, as `kubelet_steps` yields it
+    + steps: what follows after all that, as `kubelet_steps` yields it
     """
     lines = [APT, "unit_was kubelet.service; settle"]
     if verify:

@@ -1,4 +1,4 @@
-"""Keep kubelet quiet until the node has joined a cluster, and report its configuration then."""
+"""Keep kubelet quiet until the node has joined a cluster; then report what its settings lack."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
 def quiet_kubelet() -> Commands:
     """Have kubelet wait for its configuration, instead of failing every ten seconds.
 
-    Each failure would be logged. A drop-in gives the unit the condition that the configuration is
-    there; it has to be written before kubelet is installed. A kubelet that keeps failing already is
-    stopped, because systemd does not check the condition when it restarts a service by itself
-    (``unit_start`` in systemd's src/core/unit.c).
+    Each failure would be logged. With a drop-in, the unit starts only if the configuration is
+    there. The drop-in has to be written before kubelet is installed. A kubelet that keeps failing
+    already is stopped, because systemd does not check the condition when it restarts a service by
+    itself (``unit_start`` in systemd's src/core/unit.c).
 
     **Example:** ``quiet_kubelet(name="Keep kubelet quiet until the node joins")``
     """
@@ -104,8 +104,9 @@ def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -
     size = str(config.get("containerLogMaxSize") or "10Mi")
     if (most := quantity(size)) is not None and most <= docker_bytes(log_size):
         yield (
-            f"kubelet wants to rotate logs of containers at containerLogMaxSize: {size}, which "
-            f"cri-dockerd cannot do, before Docker does at {log_size}; it has to be larger, as 1Ti"
+            f"kubelet's containerLogMaxSize: {size} has it rotate containers' logs before Docker "
+            f"does at {log_size}, and cri-dockerd cannot do that for kubelet; set a larger size, "
+            "as 1Ti"
         )
 
 

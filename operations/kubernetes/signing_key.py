@@ -41,7 +41,7 @@ def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
 def check_key(minor: str, fetch: bool) -> str:
     """Return shell commands that fail unless apt accepts the repository's index with the key.
 
-    They are for the `apply` of `files.transaction`, behind `APT`.
+    They are for the `apply` of `files.transaction`, where the functions of `APT` come before them.
 
     + minor: minor version, ``1.36``
     + fetch: whether to fetch the repository's own key and put it in place. If apt does not accept
@@ -53,6 +53,7 @@ def check_key(minor: str, fetch: bool) -> str:
 
 _KEY = shell_script("signing_key")
 
-# Not left to the end of the script, since the commands that follow take long: if the script is
-# interrupted, the next run finds the key in place and does not run these commands again
+# The folder is removed here, not at the end of the script, because the commands that follow take
+# long. If the script is interrupted then, the next run finds the key in place, does not check it
+# again, and so would not remove the folder
 _DONE = 'rm -rf -- "$work"'

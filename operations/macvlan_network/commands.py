@@ -53,8 +53,8 @@ def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
 
     + parent: the state of this interface, ``None`` if there is none
 
-    Docker does not check it: where it is missing and its name looks like a VLAN's, Docker creates
-    it.
+    Docker does not check the parent. If it is missing and its name looks like a VLAN's, Docker
+    creates it.
     """
     name, key = wanted.parent, setting("parent_interface")
     if parent is None:
@@ -122,8 +122,7 @@ def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], versi
 def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
     """Say how the network differs from the wanted one: a pure function.
 
-    A network without an address range for its containers does not differ by that. IPv6 is not
-    looked at.
+    A missing address range for containers is no difference, and IPv6 is ignored.
     """
     differs = []
     if found.driver != "macvlan":

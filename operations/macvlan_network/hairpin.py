@@ -71,7 +71,7 @@ def add_hairpin_link(
     if differs:
         because(f"set {link} up: {'; '.join(differs.values())}")
     found = observe(Files, paths=(SCRIPT,)).get(SCRIPT)
-    # another script means other settings: then the change is no repair
+    # if the node has another script, the settings have changed: then nothing is repaired
     same = found is not None and found.sha256 == hashlib.sha256(script.encode()).hexdigest()
     parameters = (f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce"))
     notes = [f"sysctl_was {quote(name)}" for name in parameters]
@@ -88,7 +88,7 @@ def add_hairpin_link(
 def repairs(
     differs: Mapping[str, str], link: str, parent: str, address: IPv4Address, script: str
 ) -> tuple[Repair, ...]:
-    """Return the repairs of the things that are not as wanted: a pure function.
+    """Return a `Repair` for each thing that is not as wanted: a pure function.
 
     + differs: these things, as `link_problems` returns them
     + link, parent, address, script: as `add_hairpin_link` takes them

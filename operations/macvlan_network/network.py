@@ -85,8 +85,9 @@ def check_conflicts(
 ) -> None:
     """Raise `NodeError` if something keeps the network from being made: a pure function.
 
-    + networks: Docker's networks by name; one of the wanted name is removed first
-    + differs: in what this one differs from `wanted`, in words
+    + networks: Docker's networks by name. A network of the wanted name is in nobody's way, because
+      it is removed first
+    + differs: how the network of the wanted name differs from `wanted`, in words
     + version: Docker's, "" if unknown
     """
     others = {name: other for name, other in networks.items() if name != wanted.name}
@@ -124,10 +125,11 @@ docker network rm {quote(wanted.name)} >/dev/null
 """
 
 
-# What happens to the proxy afterwards depends on how it was. If it kept failing because its network
-# was missing, a later operation starts it, as the preview has said. If it ran, it is started again,
-# and the script waits for it, because the later operation expects that it runs. If it does not come
-# up, this operation does not fail, because a later operation may be about to change its address.
+# Stops the proxy, and starts it again at the end of the script if it ran before. Then the script
+# waits until the proxy runs, because later operations expect that. If the proxy does not come up,
+# this operation does not fail, because a later one may be about to change the proxy's address. A
+# proxy that kept failing, because its network was missing, is left stopped if a later operation is
+# going to start it, as the preview has said.
 _STOP = f"""\
 runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
 [ "$(runs)" != true ] || again=yes

@@ -34,15 +34,16 @@ NEEDED = re.compile(
 )
 """Packages without which a node does not boot, cannot be reached, or is no work node. It is a
 regular expression that Python and grep -E read alike. It leaves out rpi-cloud-init-mods of
-Raspberry Pi OS: that only sets cloud-init up, and may go with it."""
+Raspberry Pi OS: that package only sets cloud-init up, and may be removed together with it."""
 
 NEVER_PINNED = frozenset({"apparmor", "lvm2"})
 """Packages that are removed but not kept out. Docker recommends apparmor, and whoever makes a
 volume group later needs lvm2 at once."""
 
 COMPANIONS = {"cloud-init": ("cloud-init-base",)}
-"""Packages to remove together with others. Since Ubuntu 25.04 cloud-init is an empty package that
-depends on cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init metapackages")."""
+"""Packages to remove together with another one, by its name. Since Ubuntu 25.04 cloud-init is an
+empty package that depends on cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init
+metapackages")."""
 
 
 @converge(
@@ -128,7 +129,7 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
 
 
 def warnings(found: Removal) -> list[str]:
-    """Say what of the removal the node's owner may not expect: a pure function."""
+    """Say which effects of the removal the node's owner may not expect: a pure function."""
     messages = []
     if found.lvm_in_use:
         messages.append("lvm2 is not removed: the node has logical volumes")
@@ -144,7 +145,7 @@ def compose(installed: Iterable[str], removes: Iterable[str]) -> str:
     """Return the shell script that removes packages and checks that they are gone.
 
     + installed: the packages to remove
-    + removes: all packages that are removed then, as simulated; `installed` among them
+    + removes: `installed` and the packages that apt removes with them, by the simulated removal
 
     A pure function.
     """
@@ -173,7 +174,7 @@ if [ -n "$left" ]; then echo still installed: $left >&2; exit 1; fi
 
 
 def _pin(names: Iterable[str]) -> tuple[list[File], list[str]]:
-    """Return the files to write and the paths to remove: the pin, which is one of the two."""
+    """Return the files to write and the paths to remove. The pin is in one of the two lists."""
     pinned = [name for name in _with_companions(names) if name not in NEVER_PINNED]
     if not pinned:
         return [], [PIN]

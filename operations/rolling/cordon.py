@@ -35,7 +35,7 @@ PAUSE = 2.0
 """Seconds between two checks."""
 
 ENDS_PODS = frozenset({"docker", "cri_dockerd", "kubernetes"})
-"""The concerns that have to work if a pod of the node is to end."""
+"""The concerns that have to work before a pod of the node can end."""
 
 NodeName = Annotated[
     str, Form("([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "the name of a node in Kubernetes, as pi1")
@@ -48,7 +48,7 @@ class Rolling:
 
     + lane: "controller" for controllers, of which one at a time may be down; "proxy" for the proxy,
       which may be down only while all other nodes of the cluster are up; "" for all other nodes
-    + batch: how many nodes of a cluster may be down at the same time, the same for all nodes
+    + batch: how many nodes of a cluster may be down at the same time; all nodes get the same number
     + kubectl: the program that talks to the cluster; ``None`` if no kubeconfig is known
     + node: the node's name in the cluster
     + controllers: addresses of the cluster's other controllers by name, for a controller or the
@@ -69,7 +69,7 @@ class Rolling:
 
 @dataclass(frozen=True)
 class Departure:
-    """How a node was before its turn, for the end of the turn.
+    """The state of a node before its turn, which the end of the turn restores.
 
     + ours: whether this package cordoned the node, and so has to uncordon it
     + ready: whether the node was Ready, and so has to become Ready again
@@ -94,7 +94,7 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
         with waiting(host, "asking its cluster for its nodes", API_SECONDS):
             nodes = rolling.kubectl.nodes()
         own = check_may_leave(rolling, nodes)
-    if "api_server" not in before.problems:  # if its own is down, no other one is lost
+    if "api_server" not in before.problems:  # if its own is down, the turn stops none
         _await_api_servers(host, rolling, nodes)
     if rolling.kubectl is None:
         return Departure()
@@ -169,14 +169,15 @@ def _gone_for_good(name: str) -> str:
 
 
 def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the other controllers whose API servers are not ready: a pure function.
+    """Return the controllers to wait for if too few API servers are ready: a pure function.
 
     + controller: whether the node that goes down has an API server itself
     + answers: what the other controllers' API servers say, by name, see `ApiServers`
 
-    Returns nothing if enough are ready while the node is down. Enough is a majority of all API
-    servers that have joined; of two, the other one is enough. Kubernetes' own objects are not used,
-    because nodes and mirror pods stay Ready for half a minute after the API server has ended.
+    These are the other controllers whose API servers are not ready. Returns nothing if enough API
+    servers stay ready while the node is down: a majority of all that have joined, or the other one
+    of two. Kubernetes' own objects do not tell which are ready, because nodes and mirror pods stay
+    Ready for half a minute after the API server has ended.
     """
     joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
     enough = min((len(joined) + controller) // 2 + 1, len(joined))
@@ -279,7 +280,8 @@ def _await_work(
             doing.what = f"waiting until its cluster says that {rolling.node} is Ready"
         waited = time.monotonic() - began
         if waited > WORKS_AGAIN_SECONDS or (not problems and (not found or waited > FIXED_SECONDS)):
-            # remembered only now: problems of a node that is still starting would hold up others
+            # remembered only now, because problems keep other nodes from taking a turn, and a node
+            # that is still starting always has some
             gate(host.state, rolling.batch).remember(host.name, found)
             return problems
         gevent.sleep(PAUSE)
@@ -292,5 +294,5 @@ def _read_standing(host: Host) -> StandingState:
 
 
 def _ask(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """Return a fact's value now, in the middle of an operation, where `observe` cannot be used."""
+    """Return a fact's value now. In the middle of an operation, `observe` cannot be used."""
     return fact.process(ask(host, command.get_raw_value()))

@@ -23,10 +23,10 @@ class Gate:
     + to_uncordon: hosts that an operation of this run is going to uncordon
     + down: hosts that have their turn now
 
-    A turn holds the lock of its lane and one of as many slots as the batch has nodes. The lock is
-    taken first, so that no two hosts wait for each other. The hosts do not wait at a barrier,
-    because a waiting host holds a place in pyinfra's pool. If the pool had fewer places than there
-    are hosts, a barrier would wait for ever.
+    A turn holds the lock of its lane and one slot; there are as many slots as nodes may be down. A
+    turn takes the lock before the slot, so that no two hosts wait for each other. The hosts do not
+    wait at a barrier, because a waiting host holds a place in pyinfra's pool. If the pool had fewer
+    places than there are hosts, a barrier would wait for ever.
     """
 
     def __init__(self, batch: int) -> None:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class ClusterError(Exception):
-    """An error for a cluster that does not answer, or does not do what kubectl told it."""
+    """The error of a cluster that does not answer, or does not do what kubectl asks."""
 
     @override
     def __str__(self) -> str:
@@ -66,16 +66,16 @@ class Kubectl:
 
         + wanted: whether the node shall be cordoned
 
-        Raises `ClusterError` if the node is not so afterwards. kubectl's exit status does not tell:
-        it is 0 even if the cluster refuses the change (``RunCordonOrUncordon`` in kubectl's
-        pkg/cmd/drain/drain.go).
+        Raises `ClusterError` if the cluster does not show the change afterwards. kubectl's exit
+        status does not tell: it is 0 even if the cluster refuses the change
+        (``RunCordonOrUncordon`` in kubectl's pkg/cmd/drain/drain.go).
         """
 
         def attempt() -> None:
             output = self._run("cordon" if wanted else "uncordon", name)
             node = self._nodes().get(name)
             if node is None or node.unschedulable != wanted:
-                raise ClusterError(error_lines(output) or f"{name} is not as it was told to be")
+                raise ClusterError(error_lines(output) or f"the cluster does not change {name}")
 
         _until(attempt)
 
@@ -83,8 +83,8 @@ class Kubectl:
         """Evict a node's pods, except those of DaemonSets and kubelet's static pods.
 
         + seconds: how long that may take
-        + ends_pods: whether the node's kubelet runs, and can end them. If not, the wait for a pod
-          ends with its grace period, because the pod stays until kubelet runs again
+        + ends_pods: whether the node's kubelet runs, and can end the pods. If not, a pod stays
+          until kubelet runs again, so kubectl waits only for the pod's grace period
 
         Returns what went wrong, "" if nothing did.
         """

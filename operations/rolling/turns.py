@@ -1,4 +1,4 @@
-"""Do work that stops a node's pods in its turn: drain the node, work, check and uncordon it."""
+"""Do work that stops pods in the node's turn: drain the node, work, check it and uncordon it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
         if rolling.kubectl is None:
             warn(
                 f"nodes have joined a cluster, and {setting('kubeconfig')} is not set: services "
-                "are restarted one node after the other, but not drained",
+                "are restarted on one node after the other, without draining the nodes",
                 of_node=False,
             )
         work = partial(_perform, command)
@@ -73,8 +73,8 @@ def take_turn(
 
     + before: how the node stands in its cluster. A node that has not joined one is neither drained
       nor checked
-    + done: the word for the work in a message such as "not rebooted": "rebooted"
-    + work: the work, a function
+    + done: what the work does to the node, as a participle for messages: "rebooted"
+    + work: the function that does the work
 
     After a turn has gone wrong, no other node of the cluster takes one in this run.
     """
@@ -153,7 +153,7 @@ def _drain_and_work(
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
-    """Wait until a node works that an earlier run has cordoned, and uncordon it."""
+    """Wait until a node works, and uncordon it. An earlier run has left it cordoned."""
     problem = attempt(lambda: come_back(host, rolling, Departure(ours=True, ready=True), {}))
     if not problem:
         return True

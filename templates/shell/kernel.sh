@@ -3,7 +3,8 @@
 # $backup_suffix is the end of the name of a boot file's original. $drop_in is this package's file
 # for GRUB. $record is the file that notes the causes of reboots.
 #
-# Files with the command line may be in these places. A place counts more than those below it:
+# Files with the command line may be in these places. A file in one place takes precedence over the
+# files in the places below it:
 # - Ubuntu 25.10 and later: /boot/firmware/current, which os_prefix in config.txt names; new/
 #   becomes current/ once it has booted, unless its state is "bad" (Ubuntu's documentation for
 #   boards, "A/B boot on Ubuntu for Raspberry Pi")

@@ -101,10 +101,10 @@ clear_staging() {
   [ -d "$STATE_DIR" ] || return 0
   chmod 700 "$STATE_DIR"
   if [ -s "$STAGED" ]; then
-    # only names of staged files: a line that was cut short would name another file
+    # only names of staged files are removed: a line that was cut short may name another file
     while read -r path; do
       case $path in
-        # others can write the share, and it may hang
+        # others can write to the log share, and the share may hang
         "$LOG_SHARE"/*) ;;
         */.*.chaos | *.chaos-old) rm -f -- "$path" ;;
       esac

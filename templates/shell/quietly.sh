@@ -1,7 +1,7 @@
 # Run commands with long output, as `docker pull`.
 
-# quietly COMMAND...: run a command, and print only those lines of its output that tell its
-# progress. If it fails, print its last lines too. The whole output is in $said afterwards.
+# quietly COMMAND...: run a command, and print only the lines that show its progress. If the command
+# fails, print its last lines too. The whole output is in $said afterwards.
 quietly() {
   {
     said=$({

@@ -2,9 +2,9 @@
 #
 # Needs the functions of undo.sh and apt.sh. $pin is the file by which apt keeps the packages out.
 
-# choose NAME VERSION: add a package to the lists of what apt shall install: to $exact with the
-# version that it had, to $names with any version.
-# shellcheck disable=SC2031 # those of apt.sh's repair are its own
+# choose NAME VERSION: add a package to the two lists from which apt installs: to $exact in the
+# version that it had, to $names in any version.
+# shellcheck disable=SC2031 # `repair` of apt.sh sets variables of these names in a subshell
 choose() {
   offered=$(apart apt-cache madison "$1" | cut -d '|' -f 2 | tr -d ' ')
   if printf '%s\n' "$offered" | grep -qxF -- "$2"; then exact="$exact $1=$2" names="$names $1"
@@ -45,7 +45,7 @@ reinstall() {
     [ "$(status "${one% *}")" = installed ] || choose "${one% *}" "${one#* }"
   done
   [ -n "$names" ] || return 0
-  # the version before may not fit what is installed by now
+  # the versions in $exact may not fit the packages that are installed by now
   get="apt_get $pins -o APT::Get::AutomaticRemove=false --no-install-recommends"
   $get -s install -- $exact >/dev/null 2>&1 || exact=$names
   tell "fetching$names"

@@ -55,8 +55,8 @@ verified() {
   accepts "$keyring" || { refused "the key in $keyring" >&2; return 1; }
 }
 
-# fetched: put the repository's key in place. If it cannot be had, succeed if the key in place is
-# good.
+# fetched: put the repository's key in place. If that key cannot be fetched or is not accepted,
+# succeed if the key in place is good.
 fetched() {
   if fetch >"$work/why"; then
     cmp -s "$work/new.gpg" "$keyring" && return

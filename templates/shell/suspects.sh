@@ -1,4 +1,5 @@
-# Look for programs on the node that keep changing a thing which runs set again and again.
+# Look for programs on the node that keep changing a thing, so that runs have to set it again and
+# again.
 #
 # Needs the commands of facts/callers.py before it. They set the positional parameters to the files
 # of the node's owner that systemd, cron, udev and init read, and $scripts to the scripts that these
@@ -37,8 +38,8 @@ $1
 "*) ;; *) false ;; esac
 }
 
-# acts FILE: succeed if a file has an effect: if its unit is enabled, or it can be run. $timer is
-# the timer that starts its unit, "" for none.
+# acts FILE: succeed if a file has an effect: its unit is enabled, or rc.local is executable. Set
+# $timer to the timer that starts the file's unit, "" if there is none.
 acts() {
   unit=${1%.d/*.conf} unit=${unit##*/} timer=
   case $1 in

@@ -47,7 +47,7 @@ await() {
 # last_lines UNIT: print the last lines of a unit's journal.
 last_lines() {
   unit=$1; shift
-  # where the journal is in RAM only that one is read: others may write to /var/log/journal
+  # if there is a journal in RAM, only that is read: others may write to /var/log/journal
   [ ! -d /run/log/journal ] || set -- -D /run/log/journal
   journalctl --sync 2>/dev/null || true
   journalctl -q --no-pager -o cat -n 8 "$@" -u "$unit" >&2 2>/dev/null || true
@@ -71,8 +71,8 @@ give_up() {
 
 # enable_missing UNIT...: enable the units that are not enabled yet.
 #
-# apt may just have enabled one. To enable it again takes seconds if it also has a script in
-# /etc/init.d.
+# apt may just have enabled a unit. Enabling it again would take seconds if the unit also has a
+# script in /etc/init.d.
 enable_missing() {
   for unit in "$@"; do
     shift

@@ -4,8 +4,9 @@
 # The functions for packages need those of apt.sh too. $SHARE_SECONDS and $SHARE_BLOCKS limit the
 # work on the log share: its time, and the size of a file in blocks of 512 bytes.
 #
-# Lines of these three lists: "KIND NAME" for `release` and for `postpone`, and paths of the files
-# of others on the share, which stay there.
+# Three lists, one item a line. $left has "KIND NAME" of each thing that was given to `release`, and
+# $postponed of each that was given to `postpone`. $not_ours has the paths of files on the log share
+# that others have put there, and that stay.
 left="" postponed="" not_ours=""
 
 # release KIND NAME: have `forget` note that a thing belongs to no concern, because others need it.
@@ -30,7 +31,7 @@ set_aside() {
       confined "$SHARE_SECONDS" "$LOG_SHARE" 'ulimit -f "$3"
         cp -dp -- "$1" "$2" && { [ -L "$2" ] || chmod a-s -- "$2"; }' \
         "$1" "$new" "$SHARE_BLOCKS" && [ -f "$new" ] && [ ! -L "$new" ] || {
-        echo "$1 is none of ours, and no file of moderate size that could be kept; it stays there"
+        echo "$1 is not ours, and is no file that is small enough to be kept; it stays on the share"
         rm -rf -- "$new"
         not_ours="$not_ours$1
 "
@@ -64,7 +65,7 @@ put_back() {
   mv -fT -- "$new" "$1"; sync -- "$(dirname -- "$1")"
 }
 
-# put_on_share PATH: do the same on the log share, where others can write.
+# put_on_share PATH: put a file's original in place on the log share, where others can write.
 put_on_share() {
   case $not_ours in *"$1
 "*) return 0 ;; esac
@@ -86,8 +87,8 @@ briefly() {
   timeout -k 1 "$SHARE_SECONDS" sh -c '"$@" </dev/null; exit $?' sh "$@" 9>&-
 }
 
-# run_at PATH SCRIPT: run a script with a path as its $1, for a limited time. On the log share it
-# follows no link.
+# run_at PATH SCRIPT: run a script with a path as its $1, for a limited time. For a path on the log
+# share, the script follows no link.
 run_at() {
   case $1 in
     "$LOG_SHARE"/*) confined "$SHARE_SECONDS" "$LOG_SHARE" "$2" "$1" ;;
@@ -111,15 +112,15 @@ empty_folder() {
   run_at "$1" 'rmdir -- "$1"' 2>/dev/null || :
 }
 
-# drop_folder PATH: do the same, and release the folder if it is not empty.
+# drop_folder PATH: remove such a folder if it is empty, and release it if it is not.
 drop_folder() {
   run_at "$1" 'rmdir -- "$1" 2>/dev/null || [ ! -d "$1" ]' || release folder "$1"
 }
 
 # wipe PATH: overwrite a file with a secret, then remove it.
 #
-# Before that the file is renamed like a staged file. So a later run removes it after a power cut,
-# and does not take the overwritten file for somebody else's.
+# Before that, the file gets the name of a staged file. If the power is cut then, a later run removes
+# the file, and does not take its overwritten content for a change by somebody else.
 wipe() {
   gone=$(dirname -- "$1")/.$(basename -- "$1").chaos
   if [ -f "$1" ] && [ ! -L "$1" ]; then
@@ -279,7 +280,7 @@ would_go() {
   fi
 }
 
-# other_than NAME...: print the lines of the standard input without the lines NAME.
+# other_than NAME...: print the lines of the standard input that are none of these names.
 other_than() {
   grep -vxF -- "$(printf '%s\n' "$@")" || :
 }
@@ -338,8 +339,8 @@ remove_packages() {
   [ -d /opt ] || mkdir -m 755 /opt
 }
 
-# forget: remove the concern's lines from the manifest, except those of `postpone`. Those of
-# `release` get "-" for a concern.
+# forget: remove the concern's lines from the manifest. Lines that were postponed stay. Lines that
+# were released stay too, with "-" in place of the concern.
 forget() {
   left=$left later=$postponed concern=$concern awk -F '\t' '
     BEGIN {

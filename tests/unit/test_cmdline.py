@@ -152,7 +152,7 @@ def test_a_file_of_extra_words_needs_no_root_and_may_be_empty() -> None:
         (f"console=tty1\rroot={DEBIAN}", "it has more than one line"),
         (f"{DEBIAN}\0\n", "there are control characters in it"),
         ("console=tty1 rootwait\n", "there is no root= in it"),
-        (NOTICE, "it says that it is not the real one"),
+        (NOTICE, "it says that the real file is elsewhere"),
         (f'{DEBIAN} dyndbg="+p\n', "a double quote is not closed"),
         (f"{DEBIAN} -- single\n", "words follow a --"),
         (f"{RASPBERRY_PI_OS} init=/usr/lib/raspberrypi-sys-mods/firstboot", "the first boot has"),

@@ -517,7 +517,12 @@ def engine(driver: str = "overlay2", containers: int = 2, live_restore: bool = F
         (engine(), WANTED, True, ["has to restart, and its containers with it (2 are there)"]),
         (engine(live_restore=True), WANTED, True, []),
         (engine("overlayfs"), WANTED, False, ["with overlayfs in /var/lib/docker"]),
-        (engine(), {**WANTED, "data-root": "/ssd"}, False, ["not seen with overlay2 in /ssd"]),
+        (
+            engine(),
+            {**WANTED, "data-root": "/ssd"},
+            False,
+            ["Docker with overlay2 in /ssd does not see them"],
+        ),
     ],
 )
 def test_what_happens_to_containers_is_worth_a_warning(

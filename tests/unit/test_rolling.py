@@ -448,7 +448,7 @@ def test_nodes_that_are_not_drained_are_warned_of(
     (command,) = commands(Nodes(), how(), True)
 
     assert type(command) is FunctionCommand
-    assert "kubeconfig is not set: services are restarted one node after" in caplog.text
+    assert "kubeconfig is not set: services are restarted on one node after" in caplog.text
 
 
 def test_nothing_to_do_takes_no_turn(stands: dict[str, StandingState]) -> None:

@@ -428,7 +428,7 @@ def test_undo_takes_what_is_there_away_and_leads_nowhere(node: Node, what: str) 
         assert not (node.share / "haproxy").exists()
     else:  # it is asked for files only
         assert not os.path.lexists(kept)
-        assert "is none of ours, and no file of moderate size" in said
+        assert "is not ours, and is no file that is small enough" in said
         assert [path.name for path in (node.share / "haproxy").iterdir()] == ["haproxy.cfg"]
     assert written(node.root / "outside") == before
 
