@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import gevent  # type: ignore[import-untyped]
 import pytest
 
 from chaos_engine.facts.observe import batch
@@ -58,6 +59,18 @@ def nobody_waits(request: pytest.FixtureRequest) -> Iterator[None]:
         if stat.S_ISFIFO(path.lstat().st_mode):
             with suppress(OSError):  # no process reads it
                 os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.fixture(autouse=True)
+def children_are_left_to_their_popen() -> Iterator[None]:
+    """Have gevent wait for no child of the process any more.
+
+    From gevent's first Popen on, as of `chaos_engine.operations.rolling.kubectl`, its loop waits
+    for each child. It would take the exit status from the other Popen of later tests, which then
+    reports 0. pyinfra's own command has gevent's Popen only.
+    """
+    yield
+    gevent.get_hub().loop.reset_sigchld()
 
 
 def pytest_collection_finish() -> None:

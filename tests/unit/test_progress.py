@@ -8,7 +8,7 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def test_what_is_waited_for_may_change() -> None:
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+def shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[str]:
     """Record what pyinfra prints by its echo. Lines come quickly, and other greenlets run while a
     command runs."""
     printed: list[str] = []
@@ -188,10 +188,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     monkeypatch.setattr(progress, "HOST_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(progress, "_TICK", 0.01)
     monkeypatch.setattr(util, "Popen", gevent_subprocess.Popen)
-    yield printed
-    # From its first Popen on, gevent's loop waits for each child of the process. It would take the
-    # exit status from the other Popen of later tests, which then reports 0
-    gevent.get_hub().loop.reset_sigchld()
+    return printed
 
 
 def until(condition: Callable[[], object]) -> None:
