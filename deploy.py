@@ -8,7 +8,7 @@ from chaos_engine.deploys.proxy_group import check_groups
 
 check_groups()
 is_proxy = "proxy" in host.groups
-# Before the first change: a node that cannot be the proxy is left as it is
+# All roles are checked before the first change: a node that cannot be the proxy stays as it is
 check(*([worker, proxy] if is_proxy else [worker]))
 worker()
 if is_proxy:

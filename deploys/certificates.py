@@ -32,7 +32,7 @@ class PemFile:
 
     @classmethod
     def read(cls, setting: str, path: Path) -> PemFile:
-        """Read the file. Raise `SettingsError` if that is not possible."""
+        """Read the file. Raise `SettingsError` if it cannot be read."""
         fix = f"put the file there, or set {setting} to where it is"
         return cls(setting, path, read_setting(setting, path, fix))
 
@@ -54,7 +54,7 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
     + now: the time, with its time zone
 
     There is a warning for each certificate that expires within 30 days. Raises `SettingsError` for
-    the first problem because of which a server would refuse the client.
+    the first problem that would make a server refuse the client.
     """
     anchors = _certificates(ca, "the CA's certificate")
     other_kinds = [
@@ -111,8 +111,8 @@ def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
         by_openssl = []
     if len(found) < len(by_openssl):  # a user who looks at the file with openssl sees no problem
         raise file.error(
-            f"has {len(by_openssl)} certificates, of which Go programs, as the API server is, find "
-            f"{len(found)}: {_WHY_HIDDEN}",
+            f"has {len(by_openssl)} certificates, and Go programs, such as the API server, find "
+            f"{len(found)} of them: {_WHY_HIDDEN}",
             "put each -----BEGIN CERTIFICATE----- at the beginning of a line",
         )
     try:
@@ -124,7 +124,7 @@ def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     return certificates
 
 
-_WHY_HIDDEN = "something stands before -----BEGIN on its line, behind its dashes, or below it"
+_WHY_HIDDEN = "something stands before -----BEGIN on its line, after its dashes, or below it"
 
 
 def _check_plain(file: PemFile) -> None:
@@ -132,7 +132,7 @@ def _check_plain(file: PemFile) -> None:
     mark = byte_order_mark(file.data)
     if mark:
         raise file.error(
-            f"begins with {mark}, behind which Go programs, as the API server is, find no PEM",
+            f"begins with {mark}, and Go programs, such as the API server, find no PEM after it",
             "save it as plain text: UTF-8 without byte order mark",
         )
 
@@ -140,7 +140,7 @@ def _check_plain(file: PemFile) -> None:
 def _hidden_key(file: PemFile) -> SettingsError:
     """Return the error for a key that OpenSSL finds and Go does not."""
     return file.error(
-        f"has a key that Go programs, as the API server is, do not find: {_WHY_HIDDEN}",
+        f"has a key that Go programs, such as the API server, do not find: {_WHY_HIDDEN}",
         "put its -----BEGIN line at the beginning of a line",
     )
 
@@ -162,8 +162,8 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
         ValueError,
         TypeError,
         UnsupportedAlgorithm,
-    ):  # whose messages may show parts of the key
-        # cryptography 42 does not find a block that does not begin a line; newer versions do
+    ):  # the messages of these errors may show parts of the key
+        # cryptography 42 finds a key only at the beginning of a line; newer ones find others too
         if _PRIVATE in file.data and b"\n-----BEGIN" not in b"\n" + file.data:
             raise _hidden_key(file) from None
         raise file.error("is not a private key in PEM form", "put the client's key there") from None
@@ -178,7 +178,7 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
 def _chain(
     leaf: x509.Certificate, rest: Iterable[x509.Certificate], anchors: Iterable[x509.Certificate]
 ) -> Iterator[x509.Certificate]:
-    """Yield the client's certificate, that of its issuer and so on, up to one of the CA's.
+    """Yield the client's certificate, its issuer's, and so on, up to a certificate of the CA.
 
     + leaf: the client's certificate
     + rest: intermediate certificates, in any order
@@ -224,7 +224,8 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
     """Check that the certificate is for clients.
 
-    A certificate without the extension may be used for everything (crypto/x509 in Go, as in etcd).
+    A certificate without extended key usage may be used for everything (crypto/x509 in Go, which
+    etcd uses).
     """
     try:
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -241,7 +242,7 @@ def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
 def _check_dates(file: PemFile, certificate: x509.Certificate, now: datetime) -> str:
     """Raise `SettingsError` for a certificate that is not valid at `now`.
 
-    Returns a warning if it was about to expire, "" otherwise.
+    Returns a warning if the certificate expires within 30 days, "" otherwise.
     """
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= end:

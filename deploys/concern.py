@@ -46,7 +46,7 @@ Concern = Callable[..., None]
 class _Checked:
     """The results of the passes *collect* and *check* on a host.
 
-    + passed: by the name of each deploy without a problem, the moment at which it was checked
+    + passed: the `Moment` at which each deploy without a problem was checked, by the deploy's name
     + mistakes: mistakes on this computer, such as wrong settings, one line each
     """
 
@@ -92,8 +92,8 @@ def concern(
 
     + name: the deploy's name in pyinfra's output
     + model: the model of its settings. Callers of the deploy may give settings as such a model, as
-      a dictionary, or as keywords. The others come from ``host.data``, where their names begin with
-      ``chaos_``
+      a dictionary, or as keywords. Settings that a caller does not give come from ``host.data``,
+      where their names begin with ``chaos_``
     + health, reads, problems, undo: see `Declaration`
 
     The function runs up to three times on a host. So it must call the same operations each time,
@@ -108,7 +108,7 @@ def concern(
             files.install(name="Keep the journal in RAM", files=[...])
 
         journald()                                          # all from host.data
-        journald(journald_max_use="16M")                    # one given, the others from there
+        journald(journald_max_use="16M")                    # one given, the others from host.data
         journald(JournaldSettings(journald_max_use="16M"))  # the same
     """
 
@@ -133,8 +133,8 @@ def concern(
 
         @wraps(deployed)
         def entered(*args: Any, **kwargs: Any) -> None:
-            # Nothing is registered in the first two passes, so they skip pyinfra's deploy. With
-            # keywords they do not, since only pyinfra handles its own ones, such as _sudo
+            # The first two passes register nothing, so they skip pyinfra's deploy. A call with
+            # keywords does not skip it: only pyinfra handles pyinfra's keywords, such as _sudo
             (call if part(Preparation).phase and not kwargs else deployed)(*args, **kwargs)
 
         return entered
@@ -180,7 +180,7 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
     """Run a concern's function on the current host, if the host is not refused.
 
     + settings: the resolved settings
-    + given: whether the caller has given settings. `check` has not checked the host with these
+    + given: whether the caller has given settings. `check` knows only those of ``host.data``
     """
     name, at = function.__name__, part(Preparation)
 
@@ -208,8 +208,8 @@ def check(*concerns: Concern) -> None:
     + concerns: the deploys that the caller will call after this function, without arguments
 
     Each deploy by itself refuses a host before its own first change. This function refuses the host
-    before the first change of all the deploys, and reads it for all of them in one command. A
-    deploy then repeats its check only if the host may have changed since.
+    before the first change of all the deploys, and reads it for all of them in one command. Each
+    of the deploys repeats its own check only if the host may have changed since.
 
     **Example:** ``check(worker, proxy)``, then ``worker()`` and ``proxy()``
     """

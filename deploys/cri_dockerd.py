@@ -153,7 +153,7 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _program(path: Path, sha256: str, architecture: str) -> bytes:
-    """Return the program in a tarball. All hosts share the result: it is read once a run."""
+    """Return the program in a tarball. All hosts share it, so a run reads a tarball once."""
     return extract(read_file(path, MAX_PACKED), sha256, architecture)
 
 
@@ -164,7 +164,7 @@ def _fill(text: str, settings: CriDockerdSettings, architecture: str) -> str:
 
 
 def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tuple[str, str]:
-    """Return the right checksum of a tarball, "" if it is unknown, and where it is from."""
+    """Return the checksum that a tarball must have, "" if unknown, and the checksum's source."""
     given: Mapping[Any, str] = settings.cri_dockerd_sha256
     if architecture in given:
         return given[architecture], "chaos_cri_dockerd_sha256"
@@ -180,9 +180,10 @@ def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tu
 
 
 def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
-    """Fetch a tarball to `path`, unless it is there.
+    """Fetch a tarball to `path`, unless `path` exists.
 
-    Raises ``OSError`` if it cannot be fetched, and ``ValueError`` if it is not the right one.
+    Raises ``OSError`` if it cannot be fetched, and ``ValueError`` if what was fetched is not
+    the right tarball.
     """
     with _downloading:  # hosts are prepared in parallel, and the first one fetches it for all
         if os.path.lexists(path):

@@ -29,7 +29,7 @@ class EtcdCertificatesSettings(
         "files/etcd-client.crt", description="path of the client's certificate on this computer"
     )
     etcd_client_key: LocalFile = Field(
-        "files/etcd-client.key", description="path of its private key on this computer"
+        "files/etcd-client.key", description="path of the client's private key on this computer"
     )
     etcd_ca: LocalFile = Field(
         "files/ca.crt", description="path of the certificate of etcd's CA on this computer"
@@ -58,7 +58,7 @@ class EtcdCertificatesSettings(
 
 
 def reads(settings: EtcdCertificatesSettings) -> list[Read]:
-    """Return what `problems` will observe: etcd's version, also for a node that has joined."""
+    """Return what `problems` will observe: etcd's version, even if the node has joined."""
     servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
     read = Read.of(EtcdVersions, servers=servers, folder=folder, joined_too=True)
     return [read] if settings.asks_etcd else []
@@ -77,9 +77,9 @@ def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     """Install etcd's client certificate, its key and the certificate of its CA.
 
-    Certificate and key are checked on this computer before any change, also in a preview: whether
-    they belong together, were issued by the CA, are valid today and are for clients. The key's
-    content is never shown.
+    Before any change, and in a preview too, this computer checks that the key belongs to the
+    certificate, and that the certificate was issued by the CA, is valid today and is for clients.
+    The key's content is never shown.
     """
     folder = settings.etcd_certificates_dir
     if not settings.gets_key:

@@ -31,7 +31,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
     vip_mac: MacAddress | None = Field(
         None,
         description="MAC address of the proxy's HAProxy container, unicast and locally "
-        "administered, as 02:42:ac:8f:4c:ff; if not set it is made of the address",
+        "administered, as 02:42:ac:8f:4c:ff; if not set, it is made from chaos_vip",
     )
     hairpin_link: LinkName = Field(
         "lb-hairpin",
@@ -60,7 +60,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         return address.lower() if isinstance(address, str) else address
 
     def conflicts(self) -> Iterator[str]:
-        """Say which values of the proxy do not go together, and whether it has no controllers."""
+        """Say which values of the proxy do not go together, and whether controllers are missing."""
         yield from super().conflicts()
         first = int(self.mac[:2], 16)
         if first & 1 or not first & 2:
@@ -143,8 +143,8 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # Written first: the power may be cut between two files, and the script does not start
-            # HAProxy with a configuration that is not in this file
+            # The configuration is written first, since the power may be cut between two files: the
+            # script starts HAProxy only with the configuration in this file
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
             File(UNIT_FILE, unit),

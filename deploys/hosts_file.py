@@ -43,7 +43,7 @@ def hosts_file(settings: HostsFileSettings) -> None:
     """
     host = current()[1]
     others = ((other.name, other.data.get("ssh_hostname")) for other in host.inventory)
-    # The settings of a role tell whether the same run removes cloud-init
+    # A role's settings include those of `packages`: they tell whether this run removes cloud-init
     absent = settings.packages_absent if isinstance(settings, PackagesSettings) else ()
     write_hosts_block(
         name="Name the cluster's machines",
@@ -57,7 +57,7 @@ def addresses(
 ) -> dict[str, str]:
     """Return the address of each name for the hosts file: a pure function.
 
-    + settings: they have the nodes, the storage servers and the address of the Kubernetes API
+    + settings: those with the nodes, the storage servers and the address of the Kubernetes API
     + others: name and ``ssh_hostname`` of each host of the inventory. A host that is not in the
       settings is added if its ``ssh_hostname`` is an IPv4 address
     """

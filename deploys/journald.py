@@ -44,7 +44,7 @@ def journald(settings: JournaldSettings) -> None:
     journald opens its files before the log share is mounted on ``/var/log``. So a persistent
     journal would still be written to the card, below the mount (journald.conf(5), ``Storage=``).
     Files of an old journal stay on the card. Debian has a drop-in that forwards to syslog. Other
-    distributions may have none, so this one sets ``ForwardToSyslog``.
+    distributions may have none, so the drop-in of this concern sets ``ForwardToSyslog`` too.
     """
     configure_journald(
         name="Keep the journal in RAM",

@@ -68,7 +68,7 @@ class KubernetesSettings(
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Say whether the version does not exist, and what is wrong with the pods' network."""
+        """Say if pkgs.k8s.io lacks the version, and what is wrong with the pods' network."""
         yield from super().conflicts()
         if not self.kubernetes_version.startswith("1.") or self._minor < OLDEST_PUBLISHED:
             yield (
@@ -106,7 +106,7 @@ class KubernetesSettings(
     def api_endpoint(self) -> str | None:
         """Return name and port of the Kubernetes API, as "k8s:6443", ``None`` if unknown.
 
-        Without a VIP that is the first controller's address.
+        Without a VIP, the endpoint is the first controller.
         """
         if self.vip is not None:
             return f"{self.vip_name}:{self.vip_port}"
@@ -165,7 +165,7 @@ def kubernetes(settings: KubernetesSettings) -> None:
 
 
 def read_key(path: str) -> bytes:
-    """Return the repository's key from a file on this computer, armoured or binary, as binary.
+    """Return the repository's key in binary form. Its file on this computer may be armoured.
 
     Raises `SettingsError` if the file cannot be read, or if the key is no OpenPGP key or has
     expired.
@@ -192,8 +192,8 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         "/etc/crictl.yaml",
         f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
     )
-    # kubelet makes this folder only when it starts. The folder would be missing when /var/log is
-    # mounted later, as RAM while the storage servers are away
+    # kubelet makes this folder only when it starts. A /var/log that is mounted later lacks it, such
+    # as the RAM that is mounted while the storage servers are away
     logs = File(
         "/etc/tmpfiles.d/chaos-engine-kubelet.conf",
         "# For kubelet's links to the logs of containers; written by chaos-engine\n"
@@ -229,11 +229,11 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:
-    """Return the shell command with which kubeadm checks its own files, "" for no check.
+    """Return the shell command with which kubeadm checks the files for it, "" for no check.
 
     + paths: the files that are written
 
-    kubeadm has the command since 1.26.
+    ``kubeadm config validate`` exists since 1.26.
     """
     ours = [path for path in paths if path.startswith(FOLDER)]
     if settings._minor < 26 or not ours:

@@ -26,7 +26,7 @@ PORTS = {"gluster": 24007, "nfs": 2049}
 
 
 class LogVolume(BaseModel):
-    """A node's Gluster volume, and its servers, of which the node asks the first one first."""
+    """A node's Gluster volume, and its servers in the order in which the node asks them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,8 +39,8 @@ class LogMountSettings(NodesSettings, StorageSettings):
 
     log_store: Store = Field(
         "gluster",
-        description="what /var/log is on: gluster, a volume of the storage servers, nfs, a folder "
-        "of an NFS server, or ram, where it is lost at each boot",
+        description="what /var/log is on: gluster (a volume of the storage servers), nfs (a folder "
+        "of an NFS server) or ram (all logs are lost at each boot)",
     )
     log_ram_size: MemorySize = Field(
         "16M",
@@ -61,7 +61,7 @@ class LogMountSettings(NodesSettings, StorageSettings):
     )
     log_nfs_folder: ExportPath = Field(
         "/srv/log",
-        description="folder on each NFS server that has a folder for each node, by its name",
+        description="folder on each NFS server; in it each node has a folder, with the node's name",
     )
 
     def conflicts(self) -> Iterator[str]:
@@ -74,8 +74,8 @@ class LogMountSettings(NodesSettings, StorageSettings):
             )
         if self.log_nfs_servers and "log_store" not in self.model_fields_set:
             yield (
-                "chaos_log_nfs_servers is set, but chaos_log_store is not, which is gluster then; "
-                'set chaos_log_store to "nfs", or to what it shall be'
+                "chaos_log_nfs_servers is set, but chaos_log_store is not, so it is gluster; "
+                'set chaos_log_store to "nfs", or to what you want'
             )
         owners: dict[str, str] = {}
         for node, entry in self.log_volumes.items():

@@ -42,7 +42,7 @@ class MacvlanNetworkSettings(
         """Return the current host's settings.
 
         Raises `SettingsError` for a host that is not the proxy, before the settings are checked:
-        such a host usually lacks the proxy's settings, and to name these would mislead.
+        such a host usually lacks the proxy's settings, and an error about these would mislead.
         """
         check_proxy_group()
         return super().resolve(given, by)
@@ -90,6 +90,6 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
             vip=settings.vip,
             hairpin=settings.hairpin_address,
         ),
-        # In the role proxy, HAProxy comes after it
+        # Not the last one in the role proxy, where `haproxy` comes after it
         last=type(settings) is MacvlanNetworkSettings,
     )

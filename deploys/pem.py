@@ -14,8 +14,8 @@ Go programs use the blocks like this:
 - A client's certificates are the blocks of type ``CERTIFICATE``. The client's key is the first
   block whose type ends with ``PRIVATE KEY`` (crypto/tls, X509KeyPair).
 - etcd's client, and so the API server, reads each block in a CA's file as a certificate, whatever
-  its type. It refuses the file if one block is no certificate. If the file has no block, it trusts
-  nobody and reports nothing (etcd, ``client/pkg/tlsutil``, NewCertPool).
+  its type. It refuses the file if one block is no certificate. If the file has no block, the
+  client trusts nobody and reports nothing (etcd, ``client/pkg/tlsutil``, NewCertPool).
 - Other programs skip blocks in a CA's file that have another type or headers (crypto/x509,
   AppendCertsFromPEM).
 """
@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 
 _BEGIN = re.compile(rb"^-----BEGIN ([^\n]*)", re.MULTILINE)
 _END = re.compile(rb"^-----END ([^\n]*)", re.MULTILINE)
-# Python's own check accepts more = than Go's does
+# Python's own check accepts superfluous = at the end, and Go's does not
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _HEADERS = re.compile(rb"(?:[^\n:]*:[^\n]*(?:\n|\Z))*")
 

@@ -48,7 +48,8 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         Raises `SettingsError` if the kubeconfig or kubectl is missing, or the kubeconfig is wrong.
         """
         host = current()[1]
-        # Without controllers and kubeconfig, the host may be missing in chaos_nodes
+        # node_name() refuses a host that chaos_nodes lacks. Without controllers and kubeconfig,
+        # nothing needs the name
         node = self.node_name() if self.controllers or self.kubeconfig else ""
         lane: Lane = ""
         if "proxy" in host.groups:
@@ -67,7 +68,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         )
 
     def _kubectl(self) -> Kubectl:
-        """Return how to call kubectl with the kubeconfig. Raise `SettingsError` if that fails."""
+        """Return how to call kubectl. Raise `SettingsError` if it or the kubeconfig is unusable."""
         key, path = f"{current()[1].name}: chaos_kubeconfig", local_path(self.kubeconfig)
         admin = "/etc/kubernetes/admin.conf"
         fix = f"copy {admin} of a controller to there, for yourself only (chmod 600)"
@@ -83,7 +84,8 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         if is_known(name):
             return Kubectl(str(path))
         if name == self.vip_name and self.vip is not None:
-            # kubeadm writes this name into the file. The API's certificate has the address too
+            # kubeadm writes this name into the kubeconfig. The address serves as well: the API's
+            # certificate has it too
             return Kubectl(str(path), server=f"https://{self.vip}:{port}")
         raise SettingsError(
             f"{key}: {path} names the server {name}, and this computer knows no address of that "

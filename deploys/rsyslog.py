@@ -29,8 +29,8 @@ class RsyslogSettings(LogServerSettings):
 def rsyslog(settings: RsyslogSettings) -> None:
     """Have rsyslog send everything to the log server, if there is one, and write no file.
 
-    ``/etc/rsyslog.conf`` has Debian's rules, which write files, after the files in
-    ``/etc/rsyslog.d``. So the one file in that folder ends with ``stop``. For the configuration of
+    ``/etc/rsyslog.conf`` first includes the files in ``/etc/rsyslog.d``. Debian's rules, which
+    write files, follow. So the one file in that folder ends with ``stop``. For the configuration of
     the log server see docs/log-server.md.
     """
     server = str(settings.log_server or "")

@@ -58,7 +58,8 @@ class InvalidSettings(SettingsError, ValueError):
 def collecting(found: list[str]) -> Iterator[None]:
     """Catch a `SettingsError` and add its lines to a list, so that the caller finds all mistakes.
 
-    + found: the list. If it has lines in the end, the caller raises one `SettingsError` with them
+    + found: the list. If it is not empty afterwards, the caller raises one `SettingsError` with all
+      lines
     """
     try:
         yield
@@ -172,9 +173,9 @@ def describe(
 ) -> Iterator[str]:
     """Yield a line for each mistake: its source, key and value, the problem, and what is wanted.
 
-    + model: the model that was made
+    + model: the model whose values were checked
     + error: pydantic's mistakes
-    + where: function of a field's name that returns the source and the key of the field's value
+    + where: function that takes a field's name, and returns the source and the key of its value
     + host: the host's name, "" if the settings are for no host
     """
     for mistake in error.errors(include_url=False, include_context=False):
@@ -298,9 +299,10 @@ def all_models() -> list[type[Settings]]:
 
 
 def _below(model: type[Settings]) -> Iterator[type[Settings]]:
-    """Yield the models that inherit from a model; some come several times.
+    """Yield the models that inherit from a model, one that inherits on several ways several times.
 
-    None is missing: to import this module, Python imports the package and so every deploy.
+    Every deploy's model is there: before this module, Python imports the package `deploys`, which
+    imports every deploy.
     """
     for child in model.__subclasses__():
         yield child

@@ -52,10 +52,10 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
     + ssh_hostname: the host's address in the inventory, ``None`` for none
     + nodes: address of each node by its name in the cluster
 
-    The name is the part of `name` before the first dot if `nodes` has that, else the name of the
-    node with the host's address, else the part before the first dot. An address as `name` has no
-    such part, and gives "". Raises `SettingsError` if `nodes` is not empty, does not have the host,
-    and `ssh_hostname` is no IPv4 address.
+    A host's label is the part of `name` before the first dot, "" if `name` is an address. The
+    function returns the label if `nodes` has it. If not, it returns the name of the node with the
+    host's address, and without such a node the label all the same. Raises `SettingsError` if
+    `nodes` is not empty and has neither label nor address, and `ssh_hostname` is no IPv4 address.
     """
     addresses = [a for a in (ipv4(name), ipv4(ssh_hostname)) if a]
     # pyinfra names the hosts of connectors other than ssh @connector/name
@@ -156,8 +156,9 @@ class EtcdSettings(Settings):
         """Return the folder from which kubeadm takes etcd's certificates and key.
 
         kubeadm mounts this folder into the API server's pod (``getEtcdCertVolumes`` in kubeadm's
-        phases/controlplane/volumes.go). In /etc/kubernetes the pod would also see admin.conf. So
-        with that as ``chaos_etcd_certificates_dir``, a folder below it has copies of the files.
+        phases/controlplane/volumes.go). With /etc/kubernetes, the pod would also see admin.conf. So
+        if ``chaos_etcd_certificates_dir`` is /etc/kubernetes, kubeadm takes copies of the files
+        from the folder etcd below it.
         """
         folder = self.etcd_certificates_dir
         return f"{folder}/etcd" if folder == "/etc/kubernetes" else folder

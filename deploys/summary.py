@@ -55,8 +55,8 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 def _error_of_all_hosts(error: SettingsError) -> SettingsError:
     """Add the current host's mistakes to the error that all hosts of the run share, and return it.
 
-    pyinfra prints only the error of the host that raised one first. At that time all hosts have
-    added their mistakes, since none of them waits for a node before.
+    pyinfra prints only the error of the host that raised one first. By then all hosts have added
+    their mistakes, since no host waits for its node before it checks its settings.
     """
     state, host = current()
     mistakes, shared = _mistakes.setdefault(state, ({}, SettingsError()))

@@ -1,4 +1,4 @@
-"""Undo deploys: bring nodes back to the state before, by the notes in each node's manifest."""
+"""Undo deploys: bring nodes back to their state before, by the notes in each node's manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORDER = tuple(
     for one in reversed((*WORKER_CONCERNS, *PROXY_CONCERNS))
     if one not in (preflight, uncordon)
 )
-"""Names of the concerns of both roles that make lasting changes, in reverse order of the roles."""
+"""Names of the concerns of both roles that make lasting changes, the last called first."""
 
 
 class UndoSettings(Settings):
@@ -29,8 +29,8 @@ class UndoSettings(Settings):
 
     undo: tuple[str, ...] | None = Field(
         None,
-        description="names of the concerns that undo brings back, such as docker, or docker,swap; "
-        "without it all that was ever deployed",
+        description="names of the concerns to undo, such as docker, or docker,swap; if not set, "
+        "all that was ever deployed is undone",
     )
 
     @field_validator("undo", mode="before")

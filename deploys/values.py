@@ -29,7 +29,7 @@ def _of_a_machine(address: IPv4Address) -> IPv4Address:
 
 
 def _with_prefix(value: object) -> object:
-    """Check that a network has a prefix and no host part, as 192.168.1.5/24 has; return it."""
+    """Return a network. Refuse one without a prefix, or with a host part, as 192.168.1.5/24."""
     try:
         network = IPv4Network(value, strict=False)
     except ValueError:

@@ -16,8 +16,8 @@ chaos_packages_absent = [
     "unattended-upgrades",
 ]
 
-# As it was before this package. Its default, 10m, writes less to a card
+# The value from before this package. The package's default, 10m, writes less to a card
 chaos_docker_log_max_size = "100m"
 
-# As it was before this package. By default only the controllers get the key
+# The value from before this package. By default only the controllers get the key
 chaos_etcd_certificates_hosts = "all"

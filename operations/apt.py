@@ -13,10 +13,10 @@ from chaos_engine.operations.engine.shell import NOTES, PRELUDE, for_concern, qu
 from chaos_engine.templates import shell_script
 
 APT = shell_script("apt")
-"""Shell functions of every script that calls apt. They need those of `NOTES`."""
+"""Shell functions of every script that calls apt. They need the functions of `NOTES`."""
 
 INSTALL = "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages --"
-"""Shell command, for behind `APT`, that installs packages. Their names follow it."""
+"""Shell command that installs packages. Put it after `APT`, and the packages' names after it."""
 
 
 def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[Read]:
@@ -30,8 +30,8 @@ def install_packages(
 ) -> Commands:
     """Have packages installed, at the given versions, and held.
 
-    + present: wanted version of each package by its name, ``None`` for any version. It may be
-      higher or lower than the installed one
+    + present: wanted version of each package by its name, ``None`` for any version. The
+      wanted version may be higher or lower than the installed one
     + hold: names of packages that apt shall not upgrade (``apt-mark hold``)
 
     The package lists are refreshed only if something has to be installed. A source that fails gives

@@ -22,11 +22,11 @@ def oldest_docker(version: str) -> int:
 
 
 def speaks_api_1_44(version: str) -> bool:
-    """Tell whether a version of cri-dockerd speaks API 1.44, the oldest of Docker 29.0 to 29.2.
+    """Tell whether a version of cri-dockerd speaks API 1.44, which Docker 29.0 to 29.2 demand.
 
     Docker 29.3 went back to 1.40 (``defaultMinAPIVersion`` in ``daemon/config/config.go`` of moby's
-    tags docker-v29.0.0 to docker-v29.7.2; docker/for-win#14997). cri-dockerd speaks 1.41 at least
-    since 0.3.0, and 1.44 at least in 0.3.12 and since 0.3.16 (``DefaultVersion`` in
+    tags docker-v29.0.0 to docker-v29.7.2; docker/for-win#14997). cri-dockerd speaks 1.41 or newer
+    since 0.3.0, and 1.44 or newer in 0.3.12 and since 0.3.16 (``DefaultVersion`` in
     ``vendor/github.com/docker/docker/api/common.go`` of each tag).
     """
     parsed = _parse(version)
@@ -57,7 +57,7 @@ def misfit(version: str, docker: str) -> str:
     if re.match(r"(\d+:)?29\.[0-2]\.", docker) and not speaks_api_1_44(version):
         return (
             f"cri-dockerd {version} cannot talk to Docker 29.0 to 29.2, the node has {docker}; set "
-            f"{CRI_DOCKERD} to 0.3.16 or newer, or bring Docker 29.3"
+            f"{CRI_DOCKERD} to 0.3.16 or newer, or install Docker 29.3"
         )
     return ""
 
@@ -70,7 +70,7 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
 
     Since 1.26 kubelet needs version 1 of the CRI, which cri-dockerd has since 0.3.0
     (Mirantis/cri-dockerd#136). From 1.38 on kubelet needs a runtime that tells it the cgroup driver
-    (KEP-4033). cri-dockerd tells it since 0.3.17 or earlier.
+    (KEP-4033). cri-dockerd does so since 0.3.17 at the latest.
     """
     minor = int(kubernetes.split(".")[1])
     for since, needed in ((38, (0, 3, 17)), (26, (0, 3, 0))):
@@ -93,8 +93,9 @@ def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
     From 1.36 on kubelet itself opens cri-dockerd's URL for ``kubectl exec`` and ``attach``. Up to
     0.4.4 cri-dockerd gives a URL without a scheme, which kubelet reads as https (``BaseURL`` in
     ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In 1.36 and 1.37 a feature gate, which is
-    Beta, turns this off. In 1.38 the feature is to be stable (kubernetes/enhancements#6364). The
-    gate may be locked then, and kubelet does not start if a locked gate is turned off.
+    Beta, turns this off. In 1.38 the feature is to be stable (kubernetes/enhancements#6364). Its
+    gate may then be locked, and kubelet does not start if a locked gate is turned off. So none is
+    returned from 1.38 on.
     """
     minor = int(kubernetes.split(".")[1])
     if minor in (36, 37) and _parse(version) <= (0, 4, 4):
@@ -108,7 +109,7 @@ def exec_fault(version: str, kubernetes: str) -> str:
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
-    It works with versions for which `feature_gates` returns a gate.
+    Where `feature_gates` returns a gate, the gate makes exec work.
     """
     if int(kubernetes.split(".")[1]) < 38 or _parse(version) > (0, 4, 4):
         return ""

@@ -25,8 +25,8 @@ def report_key(path: AbsolutePath) -> Commands:
     """
     if path in observe(Files, paths=(path,)):
         warn(
-            f"{path}: with this key root of this node can read and change the whole cluster, and "
-            "only controllers need it; remove it"
+            f"{path}: whoever is root on this node can read and change the whole cluster with this "
+            "key, and only controllers need it; remove it"
         )
     else:
         current()[1].noop(f"{path}: not there")
@@ -47,7 +47,7 @@ def report_version(
     + servers: addresses of the etcd servers
     + folder: folder on the node with ca.crt, client.crt and client.key
 
-    A node that has joined its cluster is not asked here; `chaos_engine.deploys.verify` asks it.
+    A node that has joined its cluster asks etcd only in `chaos_engine.deploys.verify`.
 
     **Example:** ``report_version("1.36.2", ["192.168.1.40"], "/etc/kubernetes")``
     """

@@ -35,14 +35,14 @@ def write_hosts_block(
 ) -> Commands:
     """Have names and their addresses in a block of ``/etc/hosts``.
 
-    + addresses: IPv4 address of each name. If it is empty, the file is not changed, and a node
-      whose block has names is refused: they would be lost
+    + addresses: IPv4 address of each name. Without any, the file is not changed. If its block has
+      names then, the node is refused, since the names would be lost
     + warn_of_cloud_init: whether to warn if cloud-init writes the file anew at each boot; ``False``
       if the same run removes cloud-init
 
-    The block stays where it is, or is added at the end. So it comes after the line 127.0.1.1 with
-    the node's own name, which Debian and Ubuntu write, and that line wins. Raises `NodeError` if
-    the lines that begin and end the block are not one pair.
+    A new block is added at the end, and an old one stays in its place. So the line 127.0.1.1 with
+    the node's own name, which Debian and Ubuntu write, comes before the block and wins. Raises
+    `NodeError` if the lines that begin and end the block are not one pair.
 
     **Example:** ``write_hosts_block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
     """
@@ -110,7 +110,7 @@ def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> 
 
     + data: the file's content
     + addresses: address of each name in the block
-    + hostname: the node's own name, which may have a loopback address besides
+    + hostname: the node's own name, which may have a loopback address too
     """
     own = hostname.partition(".")[0].lower()
     before, _, after = _parts(data)
@@ -121,7 +121,7 @@ def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> 
             if address and wanted != address and not loopback:
                 yield (
                     f"{PATH} also has the line {line!r}, but {name} is {wanted}; "
-                    "take it out of that line"
+                    f"take {name} out of that line"
                 )
 
 

@@ -14,7 +14,7 @@ from chaos_engine.operations.engine.arguments import AbsolutePath
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.files import File, Unit
 
-# In every distribution it is a static unit, which is neither enabled nor disabled
+# A static unit in every distribution, so it is neither enabled nor disabled
 _NAME = "systemd-journald.service"
 
 _STORAGES = ("auto", "volatile", "persistent", "none")
@@ -36,7 +36,7 @@ def configure_journald(path: AbsolutePath, config: str) -> Commands:
 
     Raises `NodeError` if another drop-in has other values for the same settings and wins. The
     drop-in whose name sorts last wins, in whatever folder it is (journald.conf(5)). The kernel's
-    command line wins over all.
+    command line wins over all drop-ins.
 
     **Example:** ``configure_journald(name="Keep the journal in RAM", path=..., config="...")``
     """
@@ -82,7 +82,7 @@ def _meaning(name: str, value: str) -> str | None:
     Returns ``None`` for a value that journald ignores with a warning. An earlier value of the same
     setting then stays in effect (journald.conf(5), systemd.syntax(7)).
     """
-    if not value:  # back to the default, in some releases
+    if not value:  # in some releases an empty value means the default
         return ""
     if name == "Storage":
         return value if value in _STORAGES else None

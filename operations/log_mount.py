@@ -57,7 +57,7 @@ def mount_log_share(
       ``"/srv/log/pi1"``; "" to have a file system in RAM there instead
     + wanted: the helper script, the units that call it, and the files that these read
     + ram_size: size of the file system in RAM, as ``"16M"``, "" for any size. With a share, RAM is
-      mounted only while the share is away, and its present size does not matter
+      mounted only while the share is away, and the size of that RAM is not checked
 
     If the share cannot be mounted now, the operation warns with the reason, and the run's exit code
     is not 0. The run goes on with the node's other concerns. The node tries again by itself, as
@@ -94,8 +94,8 @@ def mount_log_share(
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
     yield from files.transaction(todo, check, harden, noop=TARGET, force=bool(harden))
     if _observed_problem(volume, ram_size):
-        # The helper's first attempt is short, since it may hold up the boot. One silent server
-        # among several outlasts it. RAM is mounted by now, so the second attempt may take longer.
+        # The helper's first attempt is short, since it may hold up the boot: one silent server
+        # among several makes it fail. By now RAM is mounted, so a second attempt may take longer.
         yield StringCommand("systemctl start", SHARE.name, "|| true")
     problem = _observed_problem(volume, ram_size)
     if problem:

@@ -25,7 +25,7 @@ MAX_SKEW_SECONDS = 120
 MAX_RESOLVE_MS = 1000
 
 _seen: WeakKeyDictionary[State, dict[str, str]] = WeakKeyDictionary()
-"""In each run, the first host with a boot ID or machine ID, by that ID."""
+"""For each run, the name of the first host with each boot ID and each machine ID."""
 
 
 @converge(reads=lambda known_as, address="": [Read.of(Node)])
@@ -33,7 +33,7 @@ def check_node(known_as: str, address: str = "") -> Commands:
     """Refuse a node that cannot become a work node. Nothing is changed.
 
     + known_as: the node's name in the cluster, "" if it has none
-    + address: the IPv4 address that the other nodes know it by, "" for any
+    + address: the IPv4 address by which the other nodes know it, "" for any
 
     **Example:** ``check_node(name="Check node", known_as="pi1", address="192.168.1.50")``
     """
@@ -97,7 +97,7 @@ def refusals(node: NodeState, address: str = "") -> Iterator[str]:
         # the other nodes' hosts file, and kubelet's node-ip, would name another machine
         yield (
             f"it has the address {', '.join(node.addresses)}, not {address} as {setting('nodes')} "
-            f"says; put the address that it has into {setting('nodes')}, or give it that one"
+            f"says; put the address that it has into {setting('nodes')}, or give the node {address}"
         )
 
 
@@ -129,6 +129,6 @@ def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
         )
     if known_as and node.hostname.partition(".")[0] != known_as:
         yield (
-            f"its host name is {node.hostname}, not {known_as}, and Kubernetes will know it by "
-            f"that; run on it: hostnamectl set-hostname {known_as}"
+            f"its host name is {node.hostname}, not {known_as}, and Kubernetes will name the node "
+            f"{node.hostname}; run on it: hostnamectl set-hostname {known_as}"
         )

@@ -37,7 +37,7 @@ done
 keep "$@"; settle; rm -f -- "$@"
 sync -- {FOLDER}
 """
-"""Shell commands that install rsyslog and remove the configuration in its package.
+"""Shell commands that install rsyslog and remove the configuration that its package brings.
 
 They run when our configuration is in place, so rsyslog never writes a log file.
 """
@@ -46,9 +46,9 @@ STOP_OTHER = f"""\
 [ "$(systemctl show --property Id --value {ALIAS})" != {ALIAS} ] ||
   systemctl stop {ALIAS} 2>/dev/null || true
 """
-"""Shell command that stops a unit which merely has the name of rsyslog's alias."""
+"""Shell command that stops syslog.service if it is another unit than rsyslog.service."""
 
-# The function `keep` keeps the first version of a file. This one keeps a later, different version
+# `keep` keeps the first version of a file. `keep_other` also keeps a later version that differs
 ASIDE = """\
 keep_other() { # PATH: keep also what differs from the original
   if [ -f "$1" ] && [ -f "$ORIGINALS$1" ] && ! cmp -s -- "$1" "$ORIGINALS$1"; then
@@ -81,12 +81,12 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     + server: address of the log server, "" for none; without one, rsyslog is not installed
 
     A missing rsyslog is installed when ``10-all.conf`` is in place. Other ``.conf`` files are
-    removed, and kept under ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` checks the file by
-    itself and, once it is in place, the whole configuration. If rsyslog does not start, the old
-    files are restored. A unit syslog.service that is not rsyslog's alias is removed, unless a
-    package owns it: while rsyslog is not enabled, that unit would run in place of rsyslog. Raises
-    `NodeError` if the log server's address is the node's own: each message would come back for
-    ever.
+    removed, and kept under ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` checks
+    ``10-all.conf`` alone before it is in place, and the whole configuration after. If rsyslog does
+    not start, the old files are restored. A unit syslog.service that is not rsyslog's alias is
+    removed, unless a package owns it: while rsyslog is not enabled, that unit would run in place of
+    rsyslog. Raises `NodeError` if the log server's address is the node's own: each message would
+    come back for ever.
 
     **Example:** ``forward_logs(name="Send logs away", config=..., network=..., server="...")``
     """
@@ -105,7 +105,7 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     snippets = observe(Snippets)
     others = tuple(path for path in snippets_of(text, snippets) if path != PATH)
     if not server and not installed:
-        current()[1].noop("rsyslog is not there, and nobody to send to")
+        current()[1].noop("rsyslog is not installed, and there is no log server")
         return
     other_unit = paths_of(observe(Traces, units=(ALIAS,)).get(ALIAS, UnitTraces()))
     todo = files.decide(_files(config, network), others, [UNIT], besides=other_unit)
@@ -142,7 +142,7 @@ def check(todo: Plan, installed: bool) -> str:
     + installed: whether rsyslogd is there to check it
     """
     staged = next((file.staged for file in todo.write if file.path == PATH), None)
-    # The file where it is staged, below /etc/rsyslog.d: AppArmor may forbid rsyslogd to read others
+    # The staged file is below /etc/rsyslog.d. AppArmor may forbid rsyslogd to read it elsewhere
     return f"rsyslogd -N1 -f {staged}" if staged and installed else ""
 
 
@@ -155,10 +155,10 @@ def apply(todo: Plan, installed: bool) -> str:
     if any(path.endswith(f"/{ALIAS}") for path in todo.remove):
         steps.append(STOP_OTHER)
     if todo.enable:
-        # Enabled before it starts: syslog.socket passes its socket to syslog.service, and only an
-        # enabled rsyslog has that alias. Without the socket it would log nothing. Stopped before it
-        # is enabled: if a running rsyslog gets the alias, systemd takes it for dead and never stops
-        # its process
+        # rsyslog is enabled before it starts: syslog.socket passes its socket to syslog.service,
+        # and only an enabled rsyslog has that alias. Without the socket rsyslog would log nothing.
+        # rsyslog is stopped before it is enabled: if it runs when it gets the alias, systemd takes
+        # it for dead and never stops its process
         steps.append(f"systemctl stop {UNIT.name}")
         steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
     return "\n".join(steps)

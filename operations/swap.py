@@ -124,7 +124,7 @@ def repairs(todo: Plan) -> Iterator[Repair]:
         yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
     for file in todo.files:
         if file.path == FSTAB:
-            # not its checksum: other lines of the file may have changed since
+            # what is wanted is no checksum: other lines of the file may change later
             yield Repair(FSTAB, "without swap", "file", FSTAB, in_files(FSTAB))
         else:
             yield of_file(file.path, file.sha256, "", None)
@@ -138,7 +138,7 @@ def _area(name: str) -> str:
 
 
 def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
-    """Say which swap was turned on again, and which services and scripts do that at boot.
+    """Say which swap was turned on again, and which services and scripts turn it on at boot.
 
     + found: what the node has
     + repaired: names of things that earlier runs repaired. Other warnings tell of these, so they
@@ -210,13 +210,13 @@ def compose(todo: Plan) -> str:
             "  echo 'this swap is still in use' >&2; exit 1",
             "fi",
         ]
-    # the record of reboots that had no effect: after this change, a reboot may have one
+    # RECORD says that a reboot had no effect; after this change, the next one may have one
     lines.append(f"rm -f -- {RECORD}")
     return "\n".join(lines)
 
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return fstab with the lines that this package made comments as they were before."""
+    """Return fstab with its swap lines restored: this package had made them comments."""
     mark = MARK.encode()
     return current.replace(b"\n" + mark, b"\n").removeprefix(mark)
 

@@ -58,8 +58,8 @@ def set_kernel_parameters(
     written = render(stem, modules, sysctls)
     todo = files.decide(written)
     repairs = [repair(stem, name, sysctls[name], found[name]) for name in wrong if not todo]
-    # If files change, that is reason enough. The values may change before the script runs: Docker,
-    # which an earlier operation installs, sets some of the parameters too
+    # If files change, that is reason enough, and the values are left out: they may change before
+    # the script runs. Docker, which an earlier operation installs, sets some of them too
     if not todo:
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
@@ -73,7 +73,7 @@ def set_kernel_parameters(
 
 
 def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
-    """Return the repair of a parameter: a pure function.
+    """Return the `Repair` for a parameter that this run sets: a pure function.
 
     + stem: as `set_kernel_parameters` takes it
     + name, value: the parameter, and the value that it gets
@@ -136,7 +136,7 @@ def check_lasting(
     ours = sysctl_file(stem)
     own = [sysctl.BootSetting(ours, sysctl.slashed(key), value) for key, value in sysctls.items()]
     for name, value in sysctls.items():
-        # systemd ignores a file if a file of the same name is in a stronger folder, as ours is
+        # systemd ignores files with our file's name in other folders: ours is in a stronger one
         others = [one for one in found[name].boot if _file_name(one) != _file_name(own[0])]
         # sysctl.d(5): files of all folders apply in the order of their names
         last = sysctl.last_at_boot(name, sorted([*others, *own], key=_file_name))

@@ -316,8 +316,8 @@ SETTINGS = [
     bad(
         "log_nfs_servers",
         {"nas": "192.168.1.9"},
-        "pi5: chaos_log_nfs_servers is set, but chaos_log_store is not, which is gluster then; set "
-        'chaos_log_store to "nfs", or to what it shall be',
+        "pi5: chaos_log_nfs_servers is set, but chaos_log_store is not, so it is gluster; set "
+        'chaos_log_store to "nfs", or to what you want',
     ),
     bad(
         "log_nfs_servers",

@@ -153,11 +153,11 @@ def windows(pem: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda pem: BOM + pem, "begins with a byte order mark, behind which Go programs"),
+        (lambda pem: BOM + pem, "begins with a byte order mark, and Go programs"),
         (lambda pem: BOM + windows(pem), "save it as plain text: UTF-8 without byte order mark"),
         (lambda pem: b"\xff\xfe" + pem.decode().encode("utf-16-le"), "order mark of UTF-16"),
-        (lambda pem: b" " + pem, "Go programs, as the API server is,.*find"),
-        (lambda pem: b"key: " + pem, "Go programs, as the API server is,.*find"),
+        (lambda pem: b" " + pem, "Go programs, such as the API server,.*find"),
+        (lambda pem: b"key: " + pem, "Go programs, such as the API server,.*find"),
     ],
     ids=["mark", "mark and Windows", "UTF-16", "a blank", "a name"],
 )
@@ -176,8 +176,8 @@ def test_what_go_does_not_find_is_refused(
 def test_one_of_several_authorities_that_go_does_not_find_is_refused() -> None:
     other = Pair("other", authority=True)
     both = other.certificate + b" " + CA.certificate
-    assert "has 2 certificates, of which Go programs" in refusal(authority=both)
-    assert "find 1: something" in refusal(authority=both)
+    assert "has 2 certificates, and Go programs" in refusal(authority=both)
+    assert "find 1 of them: something" in refusal(authority=both)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_key_that_is_not_needed_is_named_and_left(
     with nodes.on("pi2"), caplog.at_level("INFO", logger="pyinfra"):
         etcd_certificates()
     assert nodes.planned("pi2") == []
-    assert caplog.text.count(f"{key}: with this key root of this node can read") == 1
+    assert caplog.text.count(f"{key}: whoever is root on this node can read") == 1
 
 
 def test_a_run_without_controllers_needs_no_files(nodes: Nodes, tmp_path: Path) -> None:
