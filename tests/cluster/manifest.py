@@ -25,6 +25,7 @@ _UNRELATED = re.compile(
     r"|/(run|var)/log(/(journal(/.*)?|(auth|user|daemon|kern)\.log|syslog|wtmp|btmp|lastlog))?"
     # Timers of the distribution, snapd, which the greeting wakes, and the log share's timer
     r"|/var/lib/(systemd|snapd|apt/periodic)(/.*)?|/var/lib/apt(/daily_lock)?"
+    r"|/var/backups(/.*)?"  # dpkg-db-backup.timer, at midnight
     r"|/var/log/\.var-log-mount\.\w+|/run/chaos-engine(/var-log.*)?"
     # dockerd removes a network namespace up to a minute after its container
     r"|/run/docker/netns(/[0-9a-f]{12})?"
