@@ -47,6 +47,18 @@ class MacvlanNetworkSettings(
         check_proxy_group()
         return super().resolve(given, by)
 
+    @property
+    def network(self) -> Macvlan:
+        """Return the Docker network that these settings want."""
+        return Macvlan(
+            name=self.macvlan_network,
+            parent=self.parent_interface,
+            subnet=self.lan_subnet,
+            gateway=self.lan_gateway,
+            vip=self.vip,
+            hairpin=self.hairpin_address,
+        )
+
     def conflicts(self) -> Iterator[str]:
         """Say which addresses are outside of the LAN, and which are not free for the proxy."""
         yield from super().conflicts()
@@ -82,14 +94,7 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
     check_proxy_group()
     create_network(
         name="Create the proxy's network",
-        wanted=Macvlan(
-            name=settings.macvlan_network,
-            parent=settings.parent_interface,
-            subnet=settings.lan_subnet,
-            gateway=settings.lan_gateway,
-            vip=settings.vip,
-            hairpin=settings.hairpin_address,
-        ),
+        wanted=settings.network,
         # Not the last one in the role proxy, where `haproxy` comes after it
         last=type(settings) is MacvlanNetworkSettings,
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.manifest import MANIFEST
-from chaos_engine.operations.macvlan_network import Macvlan
 from tests.bench.nodes import WORK, RunError, inside, timed
 from tests.bench.results import CHECKOUT
 from tests.bench.values import group_data, settings
@@ -118,25 +117,13 @@ class Scripts:
             "packages_absent": " ".join(own.packages_absent),
             "proxy": "yes" if host == self.proxy else "",
             "image": site.haproxy_image,
-            "network": network(site).create,
+            "network": site.network.create,
             "together": together,
         }
         lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
         payload = base64.encodebytes(tar).decode()
         function = f"payload() {{ base64 -d <<'PAYLOAD'\n{payload}PAYLOAD\n}}"
         return "\n".join([*lines, function, (SCRIPTS / "first.sh").read_text()])
-
-
-def network(site: ProxySettings) -> Macvlan:
-    """Return the network of the proxy's container."""
-    return Macvlan(
-        name=site.macvlan_network,
-        parent=site.parent_interface,
-        subnet=site.lan_subnet,
-        gateway=site.lan_gateway,
-        vip=site.vip,
-        hairpin=site.hairpin_address,
-    )
 
 
 def compose_check(looks: str, expected: str) -> str:

@@ -193,7 +193,7 @@ class TestContestants:
 
     def test_the_script_of_a_first_deploy_creates_the_proxys_network(self) -> None:
         data = values.group_data(CHECKOUT)
-        created = shell.network(values.settings(ProxySettings, data)).create
+        created = values.settings(ProxySettings, data).network.create
         assert created.startswith("docker network create --driver macvlan ")
         assert f"--ip-range {data['chaos_vip']}/32" in created
 
