@@ -158,11 +158,8 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
     _check_plain(file)
     try:
         key = serialization.load_pem_private_key(file.data, password=None)
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-    ):  # the messages of these errors may show parts of the key
+    # No error is quoted: its message may show parts of the key
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         # cryptography 42 finds a key only at the beginning of a line; newer ones find others too
         if _PRIVATE in file.data and b"\n-----BEGIN" not in b"\n" + file.data:
             raise _hidden_key(file) from None
