@@ -6,14 +6,19 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.packages import PackagesSettings
-from chaos_engine.deploys.site import EndpointSettings, NodesSettings, StorageSettings, ipv4
+from chaos_engine.deploys.site import (
+    CloudInitSettings,
+    EndpointSettings,
+    NodesSettings,
+    StorageSettings,
+    ipv4,
+)
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import DomainName, is_valid
 from chaos_engine.operations.hosts_file import UNDO, write_hosts_block
 
 
-class HostsFileSettings(NodesSettings, EndpointSettings, StorageSettings):
+class HostsFileSettings(NodesSettings, EndpointSettings, StorageSettings, CloudInitSettings):
     """Settings of `hosts_file`."""
 
     def conflicts(self) -> Iterator[str]:
@@ -43,12 +48,10 @@ def hosts_file(settings: HostsFileSettings) -> None:
     """
     host = current()[1]
     others = ((other.name, other.data.get("ssh_hostname")) for other in host.inventory)
-    # A role's settings include those of `packages`: they tell whether this run removes cloud-init
-    absent = settings.packages_absent if isinstance(settings, PackagesSettings) else ()
     write_hosts_block(
         name="Name the cluster's machines",
         addresses=addresses(settings, others),
-        warn_of_cloud_init="cloud-init" not in absent,
+        warn_of_cloud_init=not settings.removes_cloud_init,
     )
 
 

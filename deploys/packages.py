@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.settings import Settings
+from chaos_engine.deploys.site import CloudInitSettings
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import PackageName
 from chaos_engine.operations.packages import NEEDED, remove_packages
 from chaos_engine.operations.packages.packages import UNDO
 
 
-class PackagesSettings(Settings):
+class PackagesSettings(CloudInitSettings):
     """Settings of `packages`."""
 
     packages_absent: tuple[PackageName, ...] = Field(
@@ -27,6 +28,11 @@ class PackagesSettings(Settings):
         ),
         description="names of packages to remove and to keep out",
     )
+
+    @property
+    @override
+    def removes_cloud_init(self) -> bool:
+        return "cloud-init" in self.packages_absent
 
     @field_validator("packages_absent")
     @classmethod

@@ -96,6 +96,15 @@ class LogServerSettings(Settings):
     log_server: values.MachineAddressOrNone = Field(description=LOG_SERVER)
 
 
+class CloudInitSettings(Settings):
+    """Settings about cloud-init, which may rewrite files of the system at each boot."""
+
+    @property
+    def removes_cloud_init(self) -> bool:
+        """Tell whether the same run removes cloud-init. `PackagesSettings` may."""
+        return False
+
+
 class ControllersSettings(NodesSettings):
     """Settings about the Kubernetes controllers."""
 
