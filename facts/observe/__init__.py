@@ -1,11 +1,11 @@
 """Read many facts of a node by one remote command, and keep the answers while they are valid.
 
 pyinfra runs one remote command for each fact and keeps no answer. An operation of this package
-calls `observe` instead. The first call reads all facts that the run has announced (`want`) by one
-command. The answers are kept until a command has run on that host, or pyinfra has asked the user
-whether to go on. A command that changes the node also makes the next operation's reads (`Ahead`),
-so that several changes in a row take one command each. A batch uses each fact's own ``command`` and
-``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
+calls `observe` instead. The first call sends one command, which reads all facts that the run has
+announced (`want`). The answers are kept until a command has run on that host, or pyinfra has asked
+the user whether to go on. A command that changes the node also makes the next operation's reads
+(`Ahead`), so that several changes in a row take one command each. A batch uses each fact's own
+``command`` and ``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
 
 A *read* is a fact with its arguments. A *batch* is the script that answers several reads; the
 *part* of each read has its own exit status and output. An *identity* tells as which user, and how,

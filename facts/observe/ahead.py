@@ -21,14 +21,14 @@ from chaos_engine.facts.observe.progress import MARK
 
 @dataclass(frozen=True)
 class Ahead:
-    """The reads of the next operation on a host, which the current operation's command makes.
+    """The reads of a host's next operation, made by the command of its current operation.
 
-    The current operation changes the node, so the next one has to read it again. Without this class
-    that would take another remote command.
+    The current operation changes the node, so the next operation has to read the node again.
+    Without this class, these reads would take another remote command.
 
     + identity: as which user, and how, the host is read (`arguments.identity`)
-    + questions: the reads to make, each with the reads that it answers
-    + mark: a line that no other output has; the answer follows it
+    + questions: the combined reads to send; for each, the original reads that its answer serves
+    + mark: a line that the command prints before the answer, and that no other output has
     """
 
     identity: tuple[str, ...]
@@ -40,7 +40,8 @@ class Ahead:
         """Return the reads of the next operation on the current host.
 
         Returns ``None`` if there is nothing to read, or if the next operation is not one of this
-        package or runs as another user. Also with ``-vvv``, because that would show the answers.
+        package or runs as another user. It also does with ``-vvv``, because pyinfra would print the
+        answers.
         """
         state, host = current()
         order, executing = host.op_hash_order, host.executing_op_hash
@@ -61,12 +62,12 @@ class Ahead:
     def behind(self, command: StringCommand) -> StringCommand:
         """Return a command that runs `command` and, if that succeeds, prints the answers.
 
-        Its exit status is that of `command`.
+        The returned command has the exit status of `command`.
         """
         return StringCommand(
             "{",
             command,
-            # The first echo ends the last line of the command's output if that has no line feed
+            # The first echo is for output that does not end with a line feed
             f"\n}} && {{ echo; echo {self.mark}; echo '{MARK}reading its state'; sh -c",
             QuoteString(script(self.questions)),
             "sh",
@@ -102,11 +103,11 @@ class Ahead:
             if not isinstance(value, NodeError):
                 answers.keep(answered_reads, self.identity, value)
         stage, executed = moment()
-        answers.answered_ahead = stage, executed + 1  # pyinfra counts this command later
+        answers.answered_ahead = stage, executed + 1  # pyinfra has not counted this command yet
 
 
 def _drop_empty_line(lines: list[OutputLine]) -> None:
-    """Drop the last line of standard output if it is empty: it was printed before the mark."""
+    """Drop the last line of standard output if it is empty: the command prints it before `mark`."""
     for place in reversed(range(len(lines))):
         if lines[place].buffer_name == "stdout":
             if not lines[place].line:

@@ -21,14 +21,13 @@ class HostAnswers:
 
     + known: the answers, by read and identity (`arguments.identity`)
     + announced: the reads that the run will make, with identities
-    + last_moment: how far the run was when an answer was last asked for, ``None`` before the first
-      time
+    + last_moment: how far the run was at the last use of these answers, ``None`` before the first
     + oldest_at: when the oldest answer came, in seconds of the monotonic clock
     + operation_reads: a function that returns the reads of the current operation
-    + upcoming_reads: functions that return the reads of each registered operation, by its hash
+    + upcoming_reads: by the hash of each registered operation, a function that returns its reads
     + changing: whether the current operation, or the one before it, has changed the host
-    + answered_ahead: the moment for which a command that changed the host has answered reads,
-      ``None`` for none
+    + answered_ahead: the `Moment` whose reads a changing command has already answered; ``None`` if
+      there is no such command
     """
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
@@ -41,7 +40,10 @@ class HostAnswers:
     answered_ahead: Moment | None = None
 
     def keep(self, reads: Iterable[Read], identity: tuple[str, ...], value: Any) -> None:
-        """Keep a value as the answer to several reads. Each gets the part with its own names."""
+        """Keep a value as the answer to several reads.
+
+        Of a `SeveralFact`'s value, each read gets only the things that it asks about.
+        """
         if not self.known:
             self.oldest_at = time.monotonic()
         for read in reads:
@@ -56,7 +58,10 @@ class HostAnswers:
             self.known.clear()
 
     def drop_changed(self) -> None:
-        """Drop the answers that a change of the host can make wrong: not those about others."""
+        """Drop the answers that a change of the host can make wrong.
+
+        Answers about other machines stay.
+        """
         self.known = {
             (read, identity): value
             for (read, identity), value in self.known.items()

@@ -27,7 +27,7 @@ _IDENTITY = (
 
 
 def usual_arguments() -> AllArguments:
-    """Return pyinfra's global arguments of an operation that is called with none of them."""
+    """Return the global arguments of pyinfra that an operation has if it is given none."""
     state, host = current()
     at = part(Preparation)
     if not at.phase:
@@ -47,9 +47,9 @@ def resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[s
 
 
 def identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
-    """Return those of pyinfra's global arguments that tell as which user, and how, a host is read.
+    """Return the identity of reads: the global arguments that tell as whom and how a host is read.
 
-    The answers of each identity are kept separately.
+    Only arguments that are set are part of it. The answers of each identity are kept separately.
 
     **Example:** ``("_sudo=True",)``
     """

@@ -36,11 +36,11 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     """Return a fact's value on the current host.
 
     + fact: the fact's class
-    + arguments: of its ``command``, hashable
+    + arguments: the arguments of the fact's ``command``; they must be hashable
 
-    Returns the kept answer if there is one. Otherwise it reads the fact, and with it all that the
-    run has announced (`want`) and does not know yet. Returns the fact's ``default()`` if the node
-    lacks the program that the fact requires. Raises `NodeError` if the node cannot be read: a
+    Returns the kept answer if there is one. Otherwise one remote command reads the fact, and all
+    that the run has announced (`want`) and not read yet. Returns the fact's ``default()`` if the
+    node lacks the program that the fact requires. Raises `NodeError` if the node cannot be read: a
     failed, hung or damaged read never becomes a default.
 
     **Example:** ``cmdline = observe(KernelCmdline)``
@@ -68,15 +68,15 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
 def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) -> None:
     """Announce what the run will `observe`, so that the next remote command reads it too.
 
-    + global_arguments: pyinfra's global arguments of the operation that will observe it; by default
-      those of the current operation
+    + global_arguments: pyinfra's global arguments of the operation that will make these reads; by
+      default those of the current operation
     """
     who = identity(current()[1], global_arguments)
     part(HostAnswers).announced.update(dict.fromkeys((read, who) for read in reads))
 
 
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
-    """Note what an operation that was registered for the current host will read.
+    """Announce what an operation that was registered for the current host will read (`Ahead`).
 
     + reads: returns what the operation will `observe`
     """
@@ -84,7 +84,7 @@ def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> Non
 
 
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
-    """Note that an operation begins on the current host.
+    """Say that an operation begins on the current host.
 
     + reads: returns what the operation will `observe`; called only if needed
     """
@@ -103,7 +103,10 @@ def gather() -> None:
 
 
 def note_change() -> None:
-    """Note that the current operation changes the current host now."""
+    """Drop the answers that become wrong because the current operation changes the host now.
+
+    Then the next `observe` reads only what its own operation needs.
+    """
     answers = part(HostAnswers)
     answers.drop_changed()
     answers.changing, answers.answered_ahead = True, None
@@ -117,7 +120,7 @@ def forget() -> None:
 
 
 def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
-    """Drop the answers that are no longer valid, because of changes or of the time that passed."""
+    """Drop the answers that are no longer valid, because of changes or because of their age."""
     before, answers.last_moment = answers.last_moment, moment()
     stage, executed = answers.last_moment
     # After the preview pyinfra asks whether to go on. People may change the host before they answer
@@ -141,7 +144,8 @@ def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Itera
     questions = batch.combined(reads)
     values = _ask(host, questions)
     # One thing, such as a path on a dead share, can make a combined read fail, and a part that
-    # hangs can keep later parts from running. So the reads without a value are made again, apart
+    # hangs can keep later parts from running. So the reads without a value are made again: each of
+    # them uncombined, and with a time limit of its own
     failed = (q for q in questions if q not in values or isinstance(values[q], NodeError))
     again = [read for question in failed for read in questions[question] if read not in values]
     if again:
@@ -152,10 +156,10 @@ def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Itera
 
 
 def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:
-    """Return the value of each read by one remote command, a `NodeError` for a read that failed.
+    """Make the reads by one remote command. Return their values, `NodeError` where a read failed.
 
     + apart: whether each read has a time limit of its own. By default all reads have one limit
-      together, and those that it cuts off are missing
+      together, and the reads that have no answer by then are missing
 
     Raises `NodeError` if the node cannot be read.
     """
@@ -184,9 +188,11 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
 def _run_batch(
     host: Host, reads: tuple[Read, ...], apart: bool, arguments: Mapping[str, Any], doing: Doing
 ) -> CommandOutput:
-    """Return the output of a batch's script, after an earlier run's command has ended on the host.
+    """Run a batch's script and return its output.
 
-    + arguments: pyinfra's for the connector
+    If a command of an earlier run is still at work on the host, wait until it has ended.
+
+    + arguments: the global arguments of pyinfra that its connector takes
     + doing: the step whose progress is shown
     """
     deadline = time.monotonic() + LOCK_SECONDS
@@ -213,9 +219,9 @@ def _run_batch(
         if time.monotonic() > deadline:
             raise NodeError(
                 "an earlier run was ended, but is still at work on it; lslocks tells which process "
-                f"has {LOCK}: wait for that, or end it, and run again"
+                f"has {LOCK}: wait until that process ends, or end it, and run again"
             )
-        warn("an earlier run was ended, but is still at work on it; waiting for that")
+        warn("an earlier run was ended, but is still at work on it; waiting until that work ends")
         doing.now("waiting for an earlier run that is still at work on it", LOCK_SECONDS)
 
 
@@ -238,8 +244,8 @@ def _run_script(
     except OSError as error:
         if not retry or isinstance(error, TimeoutError) or connection.problem_of(host):
             raise
-    # If sudo refuses and ends before all input is sent, its message is lost. So a command without
-    # input is run, whose output has the message
+    # If sudo refuses and ends before all input is sent, its message is lost. So another command is
+    # run, without input: if sudo refuses that too, the output has sudo's message
     output = run(StringCommand(f"echo; echo {MARK} runs"))
     runs = "runs" in marked(output.stdout_lines)
     return _run_script(host, text, arguments, retry=False) if runs else output

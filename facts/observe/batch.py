@@ -51,7 +51,7 @@ class Read:
     def of(cls, fact: type[FactBase[Any]], **arguments: Any) -> Read:
         """Return the read that ``observe(fact, **arguments)`` makes.
 
-        + arguments: of the fact's ``command``, hashable
+        + arguments: the arguments of the fact's ``command``; they must be hashable
 
         **Example:** ``Read.of(Files, paths=("/etc/fstab",))``
         """
@@ -59,7 +59,7 @@ class Read:
 
     @property
     def names(self) -> dict[str, Any]:
-        """Return the things that a `SeveralFact` is asked about, by name; {} for other facts."""
+        """Return the things that the read asks about, by name; {} if it is of no `SeveralFact`."""
         if not issubclass(self.fact, SeveralFact):
             return {}
         things = dict(self.arguments)[self.fact.argument]
@@ -132,10 +132,10 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
-    """Return the rests of an answer's lines, by their first word after `MARK`.
+    """Return what an answer's lines say: by the first word after `MARK`, the rest of the line.
 
-    The words are ``out`` and ``err``, with base64, or ``busy`` or ``changed``. Lines without
-    `MARK` are skipped: a login shell has printed them.
+    ``out`` and ``err`` have base64 behind them; ``busy`` and ``changed`` have nothing. Lines
+    without `MARK` are skipped: a login shell has printed them.
     """
     lines = (line.split(" ", 2) for line in output if line.startswith(f"{MARK} "))
     return {word: "".join(rest) for _, word, *rest in lines}
@@ -146,7 +146,8 @@ def split(output: Iterable[str]) -> list[Part]:
 
     + output: the lines that the script printed
 
-    An answer that is cut short has fewer parts. Raises ``ValueError`` if it has no first line.
+    An answer that is cut short has fewer parts. Raises ``ValueError`` if the answer lacks even its
+    first line, the nonce, or is not base64.
     """
     answer = marked(output)
     out = base64.b64decode(answer.get("out", ""), validate=True)
@@ -169,10 +170,10 @@ def split(output: Iterable[str]) -> list[Part]:
 
 
 def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
-    """Return the fewest reads that answer all of `reads`, each with the reads that it answers.
+    """Combine reads into fewer reads to send; for each, return the reads that its answer serves.
 
-    Reads of the same `SeveralFact` become one. A read of another thing with the same name stays
-    separate.
+    Reads of the same `SeveralFact` become one. If two of them ask about different things that have
+    the same name, the second stays separate.
     """
     questions: dict[Read, list[Read]] = {}
     by_fact: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}

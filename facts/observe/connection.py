@@ -5,14 +5,16 @@ silent. So a run would wait for as long as the kernel does: a quarter of an hour
 sent something to the node (tcp(7), tcp_retries2), for ever otherwise.
 
 The user's login shell starts each command. It may print something first, read the command's input,
-or exit. sudo, doas and su have messages of their own when they refuse a command. Debian's packages
-were seen to do this if there is no terminal, as when pyinfra runs them:
+or exit. sudo, doas and su have messages of their own when they refuse a command. pyinfra runs them
+without a terminal. In that case, Debian's packages were seen to do this:
 
 - sudo 1.9.16p2 and 1.9.17p2: ``sudo -n`` prints "sudo: a password is required", in the node's
-  language, even for a user whom it would refuse with a password too. If the message is English,
-  pyinfra 3.10 asks for the password and gives it by ``-A``, a helper program.
+  language, even to a user whom sudo would refuse with the right password too. If the message is
+  English, pyinfra 3.10 asks for the password. It gives the password to sudo by a helper program
+  (``-A``).
 - sudo-rs 0.2.5 prints "sudo-rs: interactive authentication is required". pyinfra asks for the
-  password, but ``-A`` is an "invalid option provided". sudo-rs has it since 0.2.11 (its CHANGELOG).
+  password, but sudo-rs has ``-A`` only since 0.2.11 (its CHANGELOG): this version says "invalid
+  option provided".
 - sudo-rs 0.2.15 prints "sudo: interactive authentication is required". pyinfra does not know this
   message, so it does not ask. ``-A`` works.
 - sudo-rs takes ``-H``, ``-k``, ``-n``, ``-S`` and ``-u`` as sudo does. It ignores ``-E`` and
@@ -89,12 +91,12 @@ _REFUSALS = (
     ),
     (
         r"^doas: ",
-        "doas has to let this user be root without a password; have a line in /etc/doas.conf: "
+        "doas has to let this user be root without a password; add a line to /etc/doas.conf: "
         "permit nopass USER",
     ),
     (
         r"^(Password: ?)?su: ",
-        "su has to make this user root without a password; use sudo in its place: _sudo = True "
+        "su has to make this user root without a password; use sudo instead of su: _sudo = True "
         "without _su_user",
     ),
     (
@@ -150,9 +152,9 @@ def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
 
 
 def unsupported_arguments(arguments: Mapping[str, Any]) -> str:
-    """Return why this package cannot use some of pyinfra's global arguments, and what to do.
+    """Return why this package cannot work with one of these global arguments, and what to do.
 
-    "" if it can use all.
+    "" if it can work with all of them.
     """
     if arguments.get("_use_sudo_login"):
         return (
@@ -161,8 +163,8 @@ def unsupported_arguments(arguments: Mapping[str, Any]) -> str:
         )
     if arguments.get("_su_user") and arguments.get("_su_password"):
         return (
-            "_su_password is set: it is given to su by standard input, where scripts and files "
-            "come too; use sudo in its place: _sudo = True without _su_user"
+            "_su_password is set: pyinfra gives it to su by standard input, but this package sends "
+            "scripts and files there; use sudo instead of su: _sudo = True without _su_user"
         )
     if arguments.get("_get_pty"):
         return (
@@ -178,8 +180,8 @@ def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutp
     + arguments: pyinfra's global arguments of the command, which must be one that changes nothing
     + output: the output of the command
 
-    Creates the helper for sudo's password, or asks the user for that password if pyinfra does not
-    know sudo's message. Raises ``EOFError`` if there is no terminal to ask at.
+    Creates the helper for sudo's password. Asks the user for that password if pyinfra has not: it
+    does not know all messages of sudo. Raises ``EOFError`` if there is no terminal to ask at.
     """
     if prepare(host, arguments):
         return True
@@ -201,7 +203,7 @@ def problem_of(
 ) -> str:
     """Return why the connection, sudo, doas or su has stopped a command, and what to do.
 
-    "" if none of them has, even if the command itself failed.
+    "" if none of them has stopped it, even if the command itself failed.
 
     + error: the exception that the command raised
     + output: the output of the command
@@ -223,7 +225,7 @@ def silence_problem(output: CommandOutput) -> str:
     message = " / ".join(_messages(output.stderr_lines)[-3:] or _messages(output.stdout_lines)[-3:])
     if not message:
         return _LOGIN_SHELL
-    return f"it said only: {message[:300]}. If that is no refusal of sudo's, {_LOGIN_SHELL}"
+    return f"it said only: {message[:300]}. If that is not a refusal by sudo, {_LOGIN_SHELL}"
 
 
 def _refusal(lines: Iterable[str]) -> str:

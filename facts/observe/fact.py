@@ -17,8 +17,9 @@ T = TypeVar("T")
 class NodeError(Exception):
     """An error that refuses one node: it is in a state that this package does not handle.
 
-    The run goes on for the other nodes. The message says what was found and what to do. Settings in
-    it are marked (`chaos_engine.facts.text.setting`). The host's name is added when it is printed.
+    The run goes on for the other nodes. The message says what was found and what to do. Names of
+    settings in the message are marked (`chaos_engine.facts.text.setting`). It does not name the
+    host: the host's name is added when the message is printed.
     """
 
     @override
@@ -33,10 +34,10 @@ class NodeFact(FactBase[T], Generic[T]):
     """
 
     program: ClassVar[str] = ""
-    """The program that the command needs, "" for none. A node may lack it."""
+    """A program that the command needs and a node may lack, "" if there is none."""
 
     of_others: ClassVar[bool] = False
-    """Whether the fact is about other machines. No command on the node changes its answer then."""
+    """Whether the fact is about other machines, so that no command on this node changes it."""
 
     @override
     def requires_command(self, *args: Any, **kwargs: Any) -> str | None:
@@ -84,14 +85,14 @@ class YesOrNo(NodeFact[bool]):
 
 
 class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
-    """A fact about several things: its value is a dictionary by their names.
+    """A fact about several things. Its value is a dictionary with the name of each thing as a key.
 
-    All reads of such a fact become one, so that the node starts fewer processes. Each read gets the
-    part of the answer that has its own names.
+    All reads of such a fact become one, so that the node starts fewer processes. Of the answer,
+    each read gets only the things that it asks about.
     """
 
     argument: ClassVar[str]
-    """The argument of ``command`` that lists the things: names, or tuples that begin with one."""
+    """The argument of ``command`` with the things: names, or tuples that begin with a name."""
 
 
 class Value:

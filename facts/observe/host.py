@@ -45,13 +45,13 @@ PREFIX = "chaos_"
 
 @dataclass
 class _AtWork:
-    """The name of the concern whose deploy or operation runs on a host, "" for none."""
+    """The name of the concern whose deploy or operation runs on a host, "" if none runs."""
 
     concern: str = ""
 
 
 def concern_at_work() -> str:
-    """Return the name of the concern that runs on the current host, "" for none."""
+    """Return the name of the concern that runs on the current host, "" if none runs."""
     has_host = ctx_host.isset()  # type: ignore[no-untyped-call]
     return part(_AtWork).concern if has_host else ""
 
@@ -68,7 +68,7 @@ def working_for(concern: str) -> Iterator[None]:
 
 
 def in_words(message: str) -> str:
-    """Return a message with the names that its reader gives to the marked settings in it.
+    """Return a message in which each marked setting has the name that the reader knows.
 
     In a concern's deploy a setting is called ``chaos_vip``. An operation that is called by itself
     has an argument ``vip``.
@@ -87,11 +87,11 @@ _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
 def warn(message: str, of_node: bool = True) -> None:
     """Print a warning, unless the run has printed the same one before.
 
-    + of_node: whether it is about the current host. A warning that is not is about settings: it is
-      printed without a host's name, once for all hosts
+    + of_node: whether the warning is about the current host. Otherwise it is about settings: it is
+      printed once for all hosts, without a host's name
     """
     state, host = current()
-    # The message may quote output of a node, which its users may choose
+    # The message may quote output of a node, and the node's users may have put anything into that
     message = printable(in_words(message))
     printed = part(_Warned) if of_node else _warned.setdefault(state, set())
     if message in printed:

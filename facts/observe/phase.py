@@ -22,11 +22,11 @@ class Preparation:
 
     + phase: what the deploy's operations do now: only announce their reads ("collect"), only decide
       ("check"), or register themselves with pyinfra ("")
-    + depth: how many of the deploys around the current one have been checked already
+    + depth: how many of the deploys that call the current one have been checked already
     + problems: the reasons why the operations refuse the host
     + pending: names of the operations that would change the host, each with its reasons
-    + arguments: the deploy's arguments, and pyinfra's global arguments of an operation that is
-      called with none in that deploy; ``None`` if not resolved yet
+    + arguments: the global arguments that pyinfra has for the deploy, and those that an operation
+      in that deploy inherits if it gives none of its own; ``None`` if not resolved yet
     """
 
     phase: Literal["", "collect", "check"] = ""
@@ -40,8 +40,8 @@ class Preparation:
 def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[str]]]:
     """Make operations only announce their reads ("collect"), or only decide ("check").
 
-    Yields two lists, which the operations fill: the problems that they find, and the names of those
-    operations that would change the node.
+    This lasts until the block ends. Yields two lists, which the operations fill: the problems that
+    they find, and the names of the operations that would change the node.
 
     **Example:** ``with phase("check") as (problems, pending): worker(settings)``
     """

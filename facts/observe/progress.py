@@ -7,9 +7,8 @@ takes longer than `INTERVAL_SECONDS` prints lines such as::
     [pi1] Run Docker, 38 s: Unpacking docker.io (26.1.5)
     [pi1] Reboot node, 45 s: waiting until it is back, 42 s of 600 s
 
-These are lines of pyinfra's log, so they go where its other lines go, without colour if that is not
-a terminal. Only lines of known form are taken from a command's output (`progress_of`). Nothing else
-of it is shown.
+These are lines of pyinfra's log: they go where the log's other lines go, and have no colour outside
+of a terminal. Of a command's output, only what lines of known form tell is shown (`progress_of`).
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ INTERVAL_SECONDS = 5.0
 """Seconds until a step prints its first line, and between two of its lines."""
 
 HOST_INTERVAL_SECONDS = 2.0
-"""Seconds between two lines of any hosts: with ten hosts, each host prints a line in 20 s."""
+"""Seconds between two lines of all hosts together: with ten hosts, each prints one in 20 s."""
 
 MAX_LINE_LENGTH = 200
 """The number of characters that are shown of a line from a node."""
 
 MARK = "chaos-engine: "
-"""How a line begins in which a script of this package tells what it does (``tell`` in
+"""The beginning of the lines in which a script of this package tells what it does now (``tell`` in
 ``templates/shell/prelude.sh``)."""
 
 _TICK = 0.5
@@ -107,7 +106,7 @@ class Doing:
         self.since = self.last_line_at = self.clock()
 
     def now(self, what: str, limit: float | None = None) -> None:
-        """Note what is done now. If that is new, its time begins now.
+        """Set what is done now. If it differs from what was done before, its time begins now.
 
         + what: in words that follow a colon
         + limit: seconds that it may take; ``None`` if it has no limit
@@ -116,7 +115,7 @@ class Doing:
             self.what, self.limit, self.since = what, limit, self.clock()
 
     def follow(self, line: str) -> None:
-        """Note the progress that a line of a command's output tells, if it tells any."""
+        """Set what is done now to the progress that a line of a command's output tells, if any."""
         what, limit = progress_of(line)
         if what:
             self.now(what, limit)
@@ -183,7 +182,7 @@ def run_shell_command(
 ) -> tuple[bool, CommandOutput]:
     """Run a command on the host as pyinfra does for an operation, and show its progress.
 
-    + arguments: pyinfra's for the connector
+    + arguments: the global arguments of pyinfra that its connector takes
 
     With ``-vvv`` pyinfra prints the command's output, so no lines of progress are printed. With
     ``-vv`` pyinfra prints commands but no output: lines tell only how long the command has run.
@@ -215,7 +214,8 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
     + prefix: how pyinfra's lines for the host begin
     + doing: gets each line, until the block ends
 
-    pyinfra gives a command's lines only to its `echo` before the command ends. So this replaces it.
+    While a command runs, pyinfra gives the command's lines only to pyinfra's own function `echo`.
+    So this function replaces `echo`.
     """
     _followers[prefix] = doing
     if not _echo:
@@ -230,7 +230,7 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
 
 
 def _follow_or_echo(message: Any = None, **options: Any) -> None:
-    """Give a line of a followed host to its `Doing`, and print any other."""
+    """Give a line of a followed host to that host's `Doing`; print any other line."""
     text = message if isinstance(message, str) else ""
     for prefix, doing in _followers.items():
         if text.startswith(prefix):
