@@ -52,8 +52,8 @@ class ApiServers(NodeFact[dict[str, str]]):
     + addresses: IPv4 addresses of controllers
 
     "200" means ready. Another status, such as 403 or 500 while the server starts, means not ready.
-    So does ``silent``, no answer. ``absent`` means that the machine is reachable, but runs neither
-    an API server nor kubelet: it has not joined a cluster.
+    ``silent`` means that there was no answer. ``absent`` means that the machine is reachable, but
+    runs neither an API server nor kubelet: it has not joined a cluster.
 
     **Example:** ``host.get_fact(ApiServers, addresses=("192.168.1.50",))``
     """

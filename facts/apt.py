@@ -16,7 +16,8 @@ from chaos_engine.facts.text import as_tuple
 class PackageState(Value):
     """An installed package.
 
-    + complete: false if its installation was interrupted, or if a part of it may not be on the card
+    + complete: false if its installation was interrupted, or if some of its files may not be on the
+      card yet (`chaos_engine.facts.manifest.CHANGING`)
     """
 
     version: str

@@ -14,7 +14,7 @@ A ``.list`` file has a line for each entry, ``deb [options] URI suite components
 A ``.sources`` file (deb822) has stanzas of fields:
 
 - a line that begins with ``#`` is a comment, even between continued lines;
-- a line that begins with a blank continues the field above it, even if it is blank to its end;
+- a line that begins with a blank continues the field above it, even if it has nothing but blanks;
 - an empty line ends a stanza;
 - names of fields are case-insensitive; if several have the same name, the last counts;
 - ``Enabled`` is no for ``no``, ``false``, ``without``, ``off``, ``disable`` and 0

@@ -1,4 +1,4 @@
-"""Find the programs that a node's owner has it run: by units, cron, udev and init scripts."""
+"""Find the programs that a node's owner has set up to run: by systemd, cron, udev or init."""
 
 from __future__ import annotations
 
@@ -26,4 +26,5 @@ COLLECT = rf"""  set --
   for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
 """
 """Shell commands that find the files of the node's owner for systemd, cron, udev and init. They set
-``$@`` to these files, and ``$scripts`` to the files that they name. They are for a subshell."""
+``$@`` to these files, and ``$scripts`` to the files that are named in them. A caller puts the
+commands into a subshell, because they replace its ``$@``."""

@@ -9,10 +9,10 @@ from typing_extensions import override
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import grouped
 
-# While cloud-init runs, its units have jobs in systemd. Its own status files do not tell if it has
-# died. Raspberry Pi Imager writes user-data with `manage_etc_hosts: true`
-# (github.com/raspberrypi/rpi-imager/issues/1462). The value `localhost` is not searched for: with
-# it cloud-init changes only one line of /etc/hosts.
+# While cloud-init runs, its units have jobs in systemd. Its own status files are not read, because
+# they do not tell whether it has died. Raspberry Pi Imager writes user-data with
+# `manage_etc_hosts: true` (github.com/raspberrypi/rpi-imager/issues/1462). The value `localhost` is
+# not searched for: with it cloud-init changes only one line of /etc/hosts.
 _COMMAND = r"""
 systemctl list-jobs --no-legend 'cloud-*' 2>/dev/null | grep -q cloud- && echo running
 if ! test -e /etc/cloud/cloud-init.disabled && ! test -e /run/cloud-init/disabled; then
@@ -37,7 +37,7 @@ class CloudInitState(Value):
     """The state of cloud-init.
 
     + running: whether it runs now, as during the first boot
-    + manages_hosts: the file that tells it to write ``/etc/hosts`` at each boot, "" for none
+    + manages_hosts: the file that tells it to write ``/etc/hosts`` at each boot, "" if none does
     + network: files and services that configure the network without cloud-init
     """
 

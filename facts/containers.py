@@ -20,8 +20,8 @@ class ContainerState(Value):
 
     + image: the image's name, as it was given when the container was created
     + image_id: the ID that this name had then
-    + addresses: IPv4 and MAC address by network
-    + mounts: sources by target
+    + addresses: by the name of each network, the container's IPv4 and MAC address in it
+    + mounts: by path in the container, the path on the node that is mounted there
     """
 
     running: bool
@@ -32,7 +32,7 @@ class ContainerState(Value):
 
 
 class Container(NodeFact["ContainerState | None"]):
-    """A container, or ``None`` if there is none of that name, or if Docker does not answer.
+    """A container; ``None`` if no container has that name, or if Docker does not answer.
 
     + container: its name
 

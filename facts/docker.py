@@ -83,12 +83,12 @@ class DockerNetwork(Value):
       Docker cannot start such a container again after the network was recreated
     + macs: MAC addresses of its running containers, by name
     + auxiliary: addresses that Docker gives to no container, by the names that the user gave them
-    + options: of the driver, with parent and mode
+    + options: the driver's options; parent and mode are among them
     + labels, internal, ipv6: options of ``docker network create``
     + config_only: whether it is only a configuration for other networks, so that none of its
       addresses are in use (https://docs.docker.com/reference/cli/docker/network/create/)
-    + pool: the address space of its addresses. Networks of the same pool must not overlap. A
-      swarm's networks have a pool of their own, and so has each address driver (libnetwork's
+    + pool: the address space of its addresses. Networks of the same pool must not overlap. The
+      networks of a swarm have a pool of their own, and those of each IPAM driver too (libnetwork's
       ``ipam``, its address spaces)
     """
 
@@ -143,7 +143,7 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
         networks = {one["Name"]: _network(one) for one in found if isinstance(one, dict)}
         for container, names in (one for one in found if isinstance(one, list)):
             for name in names.split(","):
-                if name in networks:  # which has only its running containers yet
+                if name in networks:  # its running containers have been added already
                     networks[name].containers.setdefault(container, "")
         return networks
 

@@ -148,7 +148,7 @@ def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, st
 def _program_problem(file: str, word: str, known: tuple[str, ...]) -> str:
     """Return why a program cannot be started, and what to do; "" if it can.
 
-    + file: the one that starts it
+    + file: the file that has the command
     + word: the first word of the command
     + known: paths of dockerd that exist, or that docker.io installs
     """
@@ -166,7 +166,7 @@ def _command_problem(commands: list[tuple[str, str]], drop_ins: list[tuple[str, 
     if commands:
         return (
             f"{commands[-1][0]} gives docker.service a second ExecStart, and systemd would refuse "
-            "it; remove that file, or put an empty ExecStart= before"
+            "it; remove that file, or put an empty ExecStart= before the one in it"
         )
     return f"{_last_file(drop_ins)} leaves docker.service without an ExecStart; remove that file"
 
@@ -180,7 +180,7 @@ def _last_file(drop_ins: list[tuple[str, str]]) -> str:
 
 
 def _assigned(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the names and values of texts ``NAME=value``."""
+    """Yield the name and the value of each text ``NAME=value``."""
     for text in texts:
         name, equals, value = text.partition("=")
         if equals:
@@ -198,7 +198,7 @@ def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
 
     + words: each with the file that it comes from
 
-    ``--feature`` becomes ``--feature NAME``. It is left out if it disables that feature.
+    ``--feature=NAME`` becomes the key ``--feature NAME``; ``--feature=NAME=false`` is left out.
     """
     flags = {}
     for (word, file), (following, _) in zip(words, [*words[1:], ("-", "")], strict=True):

@@ -34,7 +34,7 @@ class EtcdVersions(NodeFact[dict[str, str]]):
 
     + servers: addresses
     + folder: where the node has ca.crt, client.crt and client.key
-    + joined_too: whether a node that has joined a cluster asks too; by default it does not
+    + joined_too: whether to ask even from a node that has joined a cluster
 
     {} if the node does not ask, or has no ``client.key``.
 

@@ -18,9 +18,10 @@ Kind = Literal["file", "directory", "link", "other"]
 _KINDS: dict[str, Kind] = {"f": "file", "d": "directory", "l": "link"}
 
 Fixed = Literal["", "immutable", "append-only", "unwritable", "mounted"]
-"""What keeps root from replacing a path by a rename, "" for nothing: a flag of chattr(1), or
-something that is mounted on the path. "unwritable" means either a flag or a file system that is
-mounted read-only: without lsattr they look the same."""
+"""What keeps root from replacing a path by a rename, "" if nothing does: a flag of chattr(1)
+("immutable" or "append-only"), or something that is mounted on the path ("mounted"). "unwritable"
+means that the path is immutable, or that its file system is mounted read-only: on a node without
+lsattr the two look the same."""
 
 PRINT_STATES = r"""
 find "$@" -maxdepth 0 \( -writable -printf w -o -printf - \) -printf "%y%Y %m %u %g %s %p\n" \
@@ -36,9 +37,9 @@ awk "BEGIN {
 They print no line for a path that does not exist. They contain no single quotes, so they can be put
 into single quotes.
 
-``-writable`` calls access(2). For root it denies only what is immutable, or on a file system that
-is mounted read-only. It allows what is append-only; only lsattr shows that, and a node may lack
-lsattr (e2fsprogs).
+``-writable`` calls access(2). For root this fails only if the path is immutable, or on a file
+system that is mounted read-only. For an append-only path it succeeds; only lsattr shows that flag,
+and a node may lack lsattr (e2fsprogs).
 """
 
 _STATE = re.compile(r"([w-])(.)(.) (\d+) (\S+) (\S+) (\d+) (.*)", re.DOTALL)
@@ -51,10 +52,10 @@ class FileState(Value):
     """The state of a path.
 
     + kind: what it is, without following a link
-    + leads_to: what a link leads to, ``None`` if that does not exist, or if it is no link
+    + leads_to: what a link leads to, ``None`` if its target does not exist, or if it is no link
     + mode: without leading zeros, "644"
     + size: in bytes
-    + sha256: of a regular file's content, ``None`` for others
+    + sha256: the checksum of a regular file's content, ``None`` for another kind
     + fixed: what keeps root from replacing it
     """
 
@@ -81,8 +82,8 @@ class Files(SeveralFact[FileState]):
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
         quoted = [QuoteString(path) for path in as_tuple(paths)]
-        # `true`, because a missing path is an answer. `find` gives sha256sum no missing path, at
-        # which that of uutils 0.0.30 would end
+        # `true`, because a missing path is no error. `find` gives sha256sum only paths that exist:
+        # sha256sum of uutils 0.0.30 would end at a missing one
         return StringCommand("set --", *quoted, f"{PRINT_STATES}true")
 
     @override
@@ -131,7 +132,7 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
 class Present(YesOrNo):
     """Whether a path exists. A link that leads nowhere does not count.
 
-    `Files` takes longer, because it computes checksums, and a program is a large file.
+    `Files` would tell this too, but takes longer for a large file: it computes a checksum.
 
     + path: absolute path
 

@@ -14,14 +14,14 @@ seen. These are the rules of getmntent and systemd:
 - a line of type ``swap`` is for swap, whatever its target is: ``none``, ``swap`` or a path;
 - ``/var//log/.`` and ``var/log`` mean ``/var/log``; a target without any slash is no path. systemd
   follows links and ``..`` in a target. Of several lines for one target the first counts;
-- ``noauto`` only keeps a mount out of ``local-fs.target``. Units that need a path below it still
-  mount it, as systemd-journal-flush.service does for ``/var/log`` (systemd.unit(5),
+- ``noauto`` only keeps a mount out of ``local-fs.target``. A unit that needs a path below the
+  target still mounts it, as systemd-journal-flush.service does with ``/var/log`` (systemd.unit(5),
   RequiresMountsFor).
 
 ``mount -a`` and ``swapon -a`` always read with libmount (util-linux,
-``libmount/src/tab_parse.c``). It differs: each ``\\ooo`` of three octal digits is a character; a
-carriage return at the end of a line does not belong to the line; a line is skipped if it has no
-type, or if its fifth or sixth field is not a number.
+``libmount/src/tab_parse.c``). The rules of libmount differ: each ``\\ooo`` of three octal digits is
+a character; a carriage return at the end of a line does not belong to the line; a line is skipped
+if it has no type, or if its fifth or sixth field is not a number.
 """
 
 from __future__ import annotations

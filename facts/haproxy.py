@@ -18,16 +18,18 @@ SCRIPT = "/usr/sbin/haproxy_start.sh"
 """The program that runs HAProxy on the proxy."""
 
 MARK = "Written by chaos-engine"
-"""A text in this package's version of that program. No other version has a command ``check``."""
+"""A text that only this package's version of `SCRIPT` contains. Only this version has a command
+``check``."""
 
 RUN = f"{RECORDS}/haproxy"
 """A folder in RAM with the container's ``config/`` and ``socket/``, and the file ``loaded``."""
 
 Found = Literal["same", "other", "folder", "unknown"]
-"""What is at a path on the log share: "same" as wanted, "other" for anything else and for nothing,
-or a "folder". "unknown" if the share does not answer in time."""
+"""What is at a path on the log share: "same" if it is as wanted, "folder" for a folder, "other" for
+anything else, or if there is nothing; "unknown" if the share does not answer in time."""
 
-# A file is read only if it has the wanted type, owner and mode. Its content is never printed
+# The script reads a file only after it has seen the wanted type, owner and mode. It never prints
+# the file's content
 _STATES = f"""
 c=$1 s=$2 l=$3 t=$4
 case $(find "$c" -maxdepth 0 -printf "%y %m %U %G" 2>/dev/null) in
@@ -71,7 +73,7 @@ class LoadedConfig(NodeFact[str]):
 class CopyState(Value):
     """The state of the configuration's copy on the log share, and of a link there.
 
-    + noted: whether the node's manifest has both
+    + noted: whether the node's manifest has a line for the copy and one for the link
     + config, link: what is at their paths
     """
 
@@ -83,12 +85,12 @@ class CopyState(Value):
 class SharedCopy(NodeFact[CopyState]):
     """The state of the configuration's copy on the log share, and of a link there.
 
-    Others write the share too. So the fact does not return their content, only whether they are as
-    wanted.
+    Other machines write the share too. So the fact does not return what it finds there, only
+    whether the copy and the link are as wanted.
 
-    + config: path of the file, which is wanted with the owner root and the mode 644; "" for none
-    + sha256: the file's wanted checksum
-    + link: path of the link, "" for none
+    + config: the copy's path, "" for no copy. Wanted are the owner root and the mode 644
+    + sha256: the copy's wanted checksum
+    + link: the link's path, "" for no link
     + leads_to: the link's wanted target
 
     **Example:** ``host.get_fact(SharedCopy, config="/var/log/haproxy/haproxy.cfg", sha256="...",
@@ -102,7 +104,7 @@ class SharedCopy(NodeFact[CopyState]):
 
     @override
     def parse(self, lines: list[str]) -> CopyState:
-        """Read the state of the file and of the link, or ``unknown`` for both.
+        """Read a line for the copy and a line for the link, or one line ``unknown`` for both.
 
         A line ``new`` before them means that the manifest lacks one of them.
         """

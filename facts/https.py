@@ -9,6 +9,6 @@ https_get() { # SECONDS PATH ADDRESS:PORT [OPTION OF s_client...]: print the ans
     timeout -k 1 "$seconds" openssl s_client -quiet -connect "$at" "$@" 2>/dev/null
 }
 """
-"""A shell function ``https_get``. A node has openssl, because Docker's concern installs
-ca-certificates, which needs it. It may lack curl. The server's certificate is verified only if an
-option of s_client says so."""
+"""A shell function ``https_get``. It calls openssl, which a node has: Docker's concern installs
+ca-certificates, which depends on openssl. A node may lack curl. The server's certificate is
+verified only if an option of s_client says so."""

@@ -12,15 +12,16 @@ FOLDERS = folders("systemd/journald.conf.d")
 
 KERNEL = "/proc/cmdline"
 
-# The words of the kernel's command line that journald reads, after all files
-# (systemd-journald.service(8)): for each the setting, and its value if the word has no "="
+# The words of the kernel's command line that journald obeys, after it has read all files
+# (systemd-journald.service(8)). For each word: the setting, and the setting's value if the word has
+# no "="
 _WORDS = {
     "systemd.journald.forward_to_syslog": ("ForwardToSyslog", "yes"),
     "systemd.journald.max_level_syslog": ("MaxLevelSyslog", None),
 }
 
 DropIn = tuple[str, str]
-"""A file and a ``Name=value`` that it sets."""
+"""The path of a file, and a ``Name=value`` that the file sets."""
 
 
 class DropIns(NodeFact[tuple[DropIn, ...]]):

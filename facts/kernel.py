@@ -14,16 +14,17 @@ from chaos_engine.facts.text import decoded, grouped
 from chaos_engine.templates import shell_script
 
 RECORD = "/var/lib/chaos-engine/reboot"
-"""A file that notes a run's reboot: its causes, and the ID of the boot that it ended."""
+"""A file with the causes of reboots by runs; for each, the ID of the boot that the reboot ended."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
-"""How the name of a boot file's original ends. It is in the same folder, so that a card whose node
-does not boot can be fixed on another computer."""
+"""The end of the name of a boot file's original. The original is in the boot file's folder, so that
+the card of a node that does not boot can be fixed on another computer."""
 
 GRUB_DROP_IN = "/etc/default/grub.d/99-chaos-engine.cfg"
 
-# A word, as the kernel splits its command line: white space ends it, except between a double quote
-# and the next one, or the end of the line (lib/cmdline.c, next_arg)
+# A word, as the kernel splits its command line: white space ends a word, but not in quotes. A
+# double quote begins them; the next one, or the end of the line, ends them (lib/cmdline.c,
+# next_arg)
 _WORD = re.compile(r'(?:[^ \t\r\n\v\f"]|"[^"]*(?:"|$))+')
 
 
@@ -33,7 +34,7 @@ class BootFile(Value):
 
     + text: its exact content; bytes that are not UTF-8 are escaped as by ``os.fsdecode``
     + free: bytes that are free on its file system
-    + kept: whether its original is beside it
+    + kept: whether its original is beside it (`BACKUP_SUFFIX`)
     """
 
     path: str
@@ -52,17 +53,17 @@ class Cmdline(Value):
     """What is known of a node's kernel command line.
 
     + words: those of the running kernel, including the ones that the firmware adds
-    + controllers: the control groups' controllers that the kernel offers
+    + controllers: the cgroup controllers that the kernel offers
     + cgroup: the version of the control groups
     + memory: whether the memory controller is there
     + boot_id: the ID of this boot
-    + file: the file that the firmware reads at the next boot, ``None`` for none
-    + pending: the file that replaces it if a kernel that is being tried boots (piboot-try)
+    + file: the file that the firmware reads at the next boot, ``None`` if there is none
+    + pending: the file that replaces `file` if the kernel that Ubuntu tries (piboot-try) boots
     + rejected: files at the known places that are no command line: they have no ``root=``
     + extra: the file of words that raspi-firmware adds whenever it writes `file` anew
     + grub: whether GRUB makes the command line
     + drop_in: this package's file for GRUB
-    + rebooted: the ID of the boot that a run's reboot ended, by the cause of the reboot
+    + rebooted: the causes in `RECORD`; for each, the ID of the boot that the reboot ended
     """
 
     words: tuple[str, ...]
@@ -141,10 +142,10 @@ def _has_root(text: str) -> bool:
 
 
 def _boot_file(line: str, text: str) -> tuple[str, BootFile]:
-    """Return a boot file and its role, made from the rests of its two lines.
+    """Return the role of a boot file, and the file.
 
-    + line: its properties
-    + text: its content in base64
+    + line: what follows ``file``: its role and properties
+    + text: what follows ``text``: its content in base64
     """
     role, mode, owner, group, filesystem, options, blocks, size, kept, path = line.split(" ", 9)
     return role, BootFile(

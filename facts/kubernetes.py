@@ -1,4 +1,4 @@
-"""Read whether a node has joined a Kubernetes cluster, and where apt fetches Kubernetes from."""
+"""Read whether a node has joined a cluster, how kubelet runs, and Kubernetes' sources for apt."""
 
 from __future__ import annotations
 
@@ -72,11 +72,12 @@ REPLACED = (
     'case $(readlink "/proc/$(systemctl show -p MainPID --value kubelet.service)/exe") in '
     "*' (deleted)') true ;; *) false ;; esac"
 )
-"""A shell command that succeeds if kubelet runs a program that has been replaced (proc(5))."""
+"""A shell command that succeeds if kubelet runs, but the file of its program has been replaced or
+removed since its start (proc(5))."""
 
 
 class KubeletReplaced(YesOrNo):
-    """Whether kubelet runs, and another version has replaced its program since it started.
+    """Whether kubelet still runs a version that has been replaced since it started.
 
     The packages of pkgs.k8s.io do not restart kubelet (``%postun`` of kubelet.spec in
     github.com/kubernetes/release, ``%systemd_postun`` of debbuild's macros).
@@ -141,7 +142,7 @@ def parse_source(path: str, text: str) -> Source | None:
 
 
 class RepositorySigners(NodeFact[tuple[str, ...]]):
-    """The IDs of the keys that signed a Kubernetes repository's index, as apt fetched it last.
+    """The IDs of the keys that signed the index that apt last fetched of a Kubernetes repository.
 
     () if apt has no such index.
 
@@ -152,7 +153,8 @@ class RepositorySigners(NodeFact[tuple[str, ...]]):
 
     @override
     def command(self, minor: str) -> StringCommand:
-        # The name of apt's file begins with the repository's address, and a mirror has another one
+        # The name of apt's file begins with the repository's address. A mirror has another address,
+        # so the pattern leaves it open
         return StringCommand(
             "cat /var/lib/apt/lists/*core:_stable:_v",
             QuoteString(minor),

@@ -1,4 +1,4 @@
-"""Read what else mounts something on ``/var/log``, and why the log share is not mounted."""
+"""Read what mounts something else on ``/var/log``, and why the log share is not mounted."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class LogShare(Value):
 
 
 class LogShares(NodeFact[LogShare]):
-    """What else mounts something on ``/var/log``, and why the log share is not mounted.
+    """What mounts something else on ``/var/log``, and why the log share is not mounted.
 
-    For a mount unit that systemd made of a line of ``/etc/fstab``, that line is named. A unit that
-    systemd made of an existing mount has no file, and is not listed.
+    If systemd made a mount unit from a line of ``/etc/fstab``, the fact names the line. A unit that
+    systemd made for an existing mount has no file, and is not listed.
 
     **Example:** ``host.get_fact(LogShares)``
     """
@@ -68,8 +68,8 @@ class LogShares(NodeFact[LogShare]):
     def parse(self, lines: list[str]) -> LogShare:
         """Read the lines ``claim WHAT``, ``reason WHY``, ``link WHERE`` and ``fstab TEXT``.
 
-        The text is that of ``/etc/fstab`` in base64. A line ``generated UNIT`` means that systemd
-        has made a mount unit for ``/var/log`` of that file.
+        TEXT is the content of ``/etc/fstab`` in base64. A line ``generated UNIT`` means that
+        systemd has made a mount unit for ``/var/log`` from ``/etc/fstab``.
         """
         found = grouped(lines, "claim reason link fstab generated")
         table = decoded(found["fstab"][0]) if found["fstab"] else ""

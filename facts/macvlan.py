@@ -67,7 +67,7 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
             by_destination[_with_prefix(route["dst"])] = route.get("prefsrc", "")
         return {
             link["ifname"]: MacvlanLink(
-                # Of a parent in another namespace iproute2 has only a number, link_index
+                # For a parent in another namespace iproute2 prints only a number, link_index
                 parent=link.get("link") or "",
                 mode=link["linkinfo"]["info_data"]["mode"],
                 up="UP" in link["flags"],

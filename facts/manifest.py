@@ -20,14 +20,16 @@ MANIFEST = f"{DIRECTORY}/manifest"
 change begins. It has concern, kind, state before the change, name and a dot, with tabs between
 them. A line without its dot was cut short, so its change has not begun. The kinds and their states:
 
-- ``file``: ``original`` (kept in `ORIGINALS`) or ``created``; lines of the kinds ``secret``,
-  ``merged`` and ``wrote`` (its name is sha256 and path) tell more about a file
+- ``file``: ``original`` (kept in `ORIGINALS`) or ``created``. More lines may tell about a file:
+  ``secret`` (undo overwrites it before it removes it), ``merged`` (it is a merged file) and
+  ``wrote`` (the name is the sha256 of what the concern wrote, and the file's path)
 - ``folder``: ``created``
 - ``unit``: systemd's ActiveState and UnitFileState
 - ``package``, installed or upgraded: the version before, ``absent``, or ``config`` if only its
   configuration was there
 - ``removed``, a package: version, ``manual`` or ``auto``, ``hold`` or ``-``
-- ``hold``: ``set``; ``manual``, a package that was marked as manually installed: ``auto``
+- ``hold``, a package that the concern holds: ``set``
+- ``manual``, a package that the concern has marked as manually installed: ``auto``
 - ``sysctl``: its value; the name is a path below ``/proc/sys``
 - ``swap``: its priority; ``link``, a network interface: ``created``
 - ``image``: ``pulled``; ``network``, of Docker: ``created``, or the command that recreates it
@@ -49,18 +51,18 @@ STAGED = f"{DIRECTORY}/staged"
 """A file with the paths of staged files that have not been removed yet, a line each."""
 
 CHANGING = f"{DIRECTORY}/packages-changing"
-"""A file with the names of packages that apt is changing, a line each. They stay there until all
-files are on the card. After a power cut such a package may look complete and have empty files: dpkg
-calls fsync neither for configuration files nor for files that maintainer scripts write (dpkg's
-``src/main/archives.c``, tar_deferred_extract)."""
+"""A file with the names of packages that apt is changing, a line each. A name stays there until all
+files of the package are on the card. After a power cut such a package may look complete and have
+empty files: dpkg calls fsync neither for configuration files nor for files that maintainer scripts
+write (dpkg's ``src/main/archives.c``, tar_deferred_extract)."""
 
 PULLING = f"{DIRECTORY}/images-pulling"
-"""A file with the names of images that Docker is pulling, a line each. They stay there until the
-images are on the card, because Docker does not synchronise the files of their layers."""
+"""A file with the names of images that Docker is pulling, a line each. A name stays there until the
+image is on the card, because Docker does not synchronise the files of an image's layers."""
 
 NOBODY = "-"
-"""The concern in lines of the manifest whose own concern was undone, but whose change was kept
-because other concerns needed it."""
+"""What a line of the manifest has in place of a concern that was undone, if the line's change was
+kept because other concerns needed it."""
 
 # Others write the log share. A file that is too large to be ours is not read
 _ON_SHARE = f"""
@@ -120,9 +122,10 @@ class Remembered(Value):
     """What a node has noted of this package's changes.
 
     + entries: the lines of the manifest, in their order
-    + files: state by path of the manifest's files, of the folders above them, and of the files'
-      originals; paths that do not exist are missing
-    + texts: content by path of merged files, of their originals, and of their copies in `WRITTEN`
+    + files: by path, the state of the manifest's files, of the folders above them, and of the
+      files' originals; paths that do not exist are missing
+    + texts: by path, the content of merged files, of their originals, and of their copies in
+      `WRITTEN`
     + holds: the names of the files and folders in `DIRECTORY`
     """
 

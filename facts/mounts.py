@@ -106,8 +106,8 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
     and ``#`` in a name are written as ``\\ooo``, in octal digits.
     """
     mounts = []
-    # splitlines would also split at other characters, which names may have: the kernel escapes
-    # only the line feed, and a local user may choose names
+    # splitlines would also split at other characters than the line feed. Names may have these: the
+    # kernel does not escape them, and a local user may choose names
     for line in filter(None, text.split("\n")):
         number, parent, device, root, target, options, *rest = line.split(" ")
         fstype, source, super_options = [*rest[rest.index("-") + 1 :], "", ""][:3]

@@ -68,8 +68,9 @@ class Interface(NodeFact["InterfaceState | None"]):
         )
 
 
-# A read must not start Docker, and docker.socket starts it for any client. Before each question the
-# address is removed from the kernel's table of neighbours, unless an administrator has set it there
+# systemd is asked whether Docker runs: docker.socket would start Docker for any client, and a read
+# must not start it. Before each question to the LAN, the address is removed from the kernel's table
+# of neighbours, unless an administrator has set it there
 _OWNERS = """\
 ask() {
   if [ -n "$2" ] && systemctl is-active --quiet docker.service && [ "$(timeout 10 \\
@@ -102,8 +103,8 @@ class AddressOwners(SeveralFact[str]):
     + addresses: tuples of an IPv4 address and a container's name, "" for none. While that container
       runs on this node, the address is not looked up
 
-    A datagram to the address makes the kernel ask the LAN for its owner (arp(7)). Up to three are
-    sent. Ubuntu Server has no ``arping``.
+    A datagram to the address makes the kernel ask the LAN for its owner (arp(7)). Up to three
+    datagrams are sent. Ubuntu Server has no ``arping``.
 
     **Example:** ``host.get_fact(AddressOwners, addresses=(("192.168.1.60", "lb-haproxy"),))``
     """

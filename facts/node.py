@@ -59,7 +59,8 @@ class NodeState(Value):
     + cgroup: file system type of ``/sys/fs/cgroup``; "cgroup2" is version 2
     + half_done: packages whose installation was interrupted, such as "iF=docker.io" (dpkg-query(1))
     + read_only: whether its root file system is mounted read-only
-    + overlay: the word of the kernel's command line that keeps changes in RAM only, "" for none
+    + overlay: the word of the kernel's command line that keeps all changes of files in RAM, so that
+      a reboot loses them; "" if there is none
     + free_mib: free space of its root file system in MiB
     + hostname: its name
     + resolves, resolve_ms: whether its name has an address, and how long that lookup took

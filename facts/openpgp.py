@@ -140,7 +140,7 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _length(data: bytes, partial: int) -> tuple[int, int]:
     """Return how many octets a length takes, and the length (RFC 9580, sections 4.2.1, 5.2.3.7).
 
-    + partial: first octets from this one up to 254 begin no length, but a part of a packet
+    + partial: the lowest first octet that stands for a partial length, 255 if none does
     """
     first = data[0] if data else 255
     if first < 192:
@@ -155,7 +155,7 @@ def _length(data: bytes, partial: int) -> tuple[int, int]:
 def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, bytes]]:
     """Yield the type and the body of each subpacket of a signature (RFC 9580, section 5.2.3.7).
 
-    + body: of the signature
+    + body: the signature's body
     + hashed_only: leave out the subpackets that the signature does not protect
     """
     wide = 4 if body[0] == 6 else 2
@@ -177,7 +177,7 @@ def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, by
 def _issuer(body: bytes) -> str | None:
     """Return the ID of the key that made a signature, ``None`` if the signature does not name it.
 
-    + body: of the signature
+    + body: the signature's body
     """
     if body[0] < 4:
         return body[7:15].hex().upper()
@@ -191,7 +191,7 @@ def _issuer(body: bytes) -> str | None:
 def _fingerprint(body: bytes) -> str:
     """Return a key's fingerprint (RFC 9580, section 5.5.4), in upper case hexadecimal digits.
 
-    + body: of the key
+    + body: the key's body
     """
     if body[0] == 4:
         prefix = b"\x99" + len(body).to_bytes(2, "big")

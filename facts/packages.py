@@ -15,7 +15,7 @@ OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
 """Options of apt-get that override the node's own configuration."""
 
 _READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::Planner=/dev/null"
-"""Options that keep apt-get from writing its caches and a log, which it does even to simulate."""
+"""Options that keep apt-get from writing its caches and a log: it does so even in a simulation."""
 
 # apt-get's simulation needs neither a lock nor package lists. /sys shows active logical volumes.
 # lsblk, which reads the udev database, also shows inactive ones.
@@ -49,7 +49,7 @@ _PLATFORM_SNAPS = re.compile(r"core\d*|bare|snapd")
 class Removal(Value):
     """The removal of some packages.
 
-    + installed: the installed ones among these packages, without lvm2 if that is in use
+    + installed: those of the packages that are installed, without lvm2 if it is in use
     + removes: all packages that apt would remove: `installed`, and those that depend on them
     + error: apt's message if it cannot remove them, "" if it can
     + lvm_in_use: whether lvm2 is left out because the node has logical volumes

@@ -4,12 +4,12 @@ The rules are in rsyslog.conf(5), at https://www.rsyslog.com/doc/configuration/b
 and in rsyslog's ``grammar/lexer.l`` and ``grammar/rainerscript.c`` (cnfDoInclude):
 
 - a backslash at the end of a line continues the line, even if it is a comment;
-- ``#`` begins a comment that ends with the line; a comment ``/* */`` may be longer;
-- an object, ``include(...)`` or ``action(...)``, may have several lines; its names are
+- ``#`` begins a comment that ends with the line; a comment ``/* */`` may have several lines;
+- an object, such as ``include(...)`` or ``action(...)``, may have several lines; its names are
   case-insensitive, its values are in quotes;
 - ``$IncludeConfig PATH`` and ``include(file="PATH")`` include the files that match a shell pattern.
-  Only a pattern that begins with a dot matches names that do. If a folder matches, all files in it
-  and in its folders are included;
+  A name that begins with a dot matches only a pattern that begins with a dot. If a folder matches,
+  all files in it and in its folders are included;
 - rules apply in their order; a message that reaches ``stop`` reaches no later rule.
 """
 
@@ -88,7 +88,8 @@ _LINE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _VALUE = re.compile(r'\b(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
-# A path, or a template of one, as a legacy action. After ^ it would be a program, after | a pipe
+# An action of the legacy syntax that writes a file: a path, or ? and the name of a template for a
+# path. A path after ^ would be a program, and one after | a pipe
 _WRITES = re.compile(r"(?:^|[\s}])(?:\|\s*\S+|-?(/(?!dev/)|\?)\S)")
 
 
@@ -146,9 +147,9 @@ def _end_of_object(text: str, place: int) -> int:
 
 
 def _end_of_rule(text: str, place: int) -> tuple[int, int]:
-    """Return the place where a rule ends, or where its action begins if that is an object.
+    """Return the place where a rule ends, or where its action begins if the action is an object.
 
-    Returns also the place after that object's opening parenthesis, 0 if there is no object.
+    Also returns the place after that object's opening parenthesis, 0 if there is no object.
     """
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:
@@ -159,11 +160,11 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
 
 def _object(text: str, depth: int, rule: str = "") -> Statement:
-    """Return the statement that an object is, or a rule with the object as its action.
+    """Return the statement of an object, or of a rule whose action is the object.
 
-    + text: of the object
+    + text: the object's text
     + depth: how many blocks it is in
-    + rule: the rule's text before the object, "" for none
+    + rule: the rule's text before the object, "" for an object without a rule
     """
     inside = re.sub(
         rf"({_STRING})|{_COMMENT}", lambda piece: piece[1] or " ", text, flags=re.DOTALL
@@ -195,7 +196,7 @@ def includes(pattern: str, path: str) -> bool:
 def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
     """Return the files in `FOLDER` that a main configuration includes.
 
-    + text: of the main configuration, ``None`` for that of the distribution
+    + text: the main configuration's text, ``None`` if it is the distribution's own
     + found: the files in `FOLDER`
     """
     patterns = [f"{FOLDER}/*.conf"]
@@ -207,11 +208,11 @@ def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
 def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
     """Return why a file in ``/etc/rsyslog.d`` does not get all messages first, or ``None``.
 
-    + text: of the main configuration
+    + text: the main configuration's text
     + path: the file
 
     The main configuration must include the file outside of blocks, and before any rule of its own
-    that writes a file. Those of all releases of Debian and Ubuntu do.
+    that writes a file. In all releases of Debian and Ubuntu it does.
     """
     before: list[Statement] = []
     for one in statements(text):

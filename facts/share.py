@@ -19,7 +19,7 @@ MOST_BYTES = 1 << 20
 
 FLAGS = ("nosuid", "nodev", "noexec")
 """The mount options of the share: no program on it can be run. ``nosymfollow`` is not among them,
-because kubelet has links there."""
+because kubelet needs its links there."""
 
 NFS = "var-log@"
 """The beginning of the source of this package's NFS mount. No host's name can begin with it, so
@@ -29,8 +29,8 @@ PATTERN = f'"fuse.glusterfs "* | "nfs4 {NFS}"*'
 """A pattern of sh's ``case`` that matches type and source of a log share."""
 
 UNCONFINED = 96
-"""The exit status of `confined` if the kernel does not support it. It is no status of ``timeout``:
-124 or 137 if the script takes too long, and 125 with uutils before 0.6, as in Ubuntu 25.10."""
+"""The exit status of `confined` if the kernel does not support it. ``timeout`` has other statuses
+for a script that takes too long: 124 or 137, and 125 with uutils before 0.6, as in Ubuntu 25.10."""
 
 
 def confined(mounts: str = "/proc/self/mountinfo") -> str:
@@ -38,8 +38,9 @@ def confined(mounts: str = "/proc/self/mountinfo") -> str:
 
     + mounts: path of the kernel's list of mounts
 
-    The function mounts the share once more, only for that script, so that the kernel follows no
-    link on it and opens no device. So nothing that others put there leads the script elsewhere.
+    The function mounts the share once more, in a way that only the script sees: the kernel follows
+    no link on this mount and opens no device. So nothing that other machines put there leads the
+    script elsewhere.
 
     A process that waits for a dead share, or reads a FIFO, may not end. So ``timeout`` kills a
     shell that has started the script. This shell prints the script's output after the script has
@@ -79,7 +80,7 @@ CONFINED = confined()
 
 
 def is_share(fstype: str, source: str) -> bool:
-    """Tell whether a mount of this type and source is a log share, of any server and node."""
+    """Tell whether a mount of this type and source is a log share, whatever its server or node."""
     return fstype == "fuse.glusterfs" or (fstype == "nfs4" and source.startswith(NFS))
 
 

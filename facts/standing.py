@@ -34,7 +34,7 @@ class StandingState(Value):
 
     + joined: whether it has joined a cluster; if not, the other fields are empty
     + cordoned: whether a run has cordoned it and not uncordoned it yet
-    + problems: what does not work although the node's pods need it, by the name of the check
+    + problems: what is wrong with the services that the node's pods need, by the name of the check
     """
 
     joined: bool = False

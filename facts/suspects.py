@@ -25,10 +25,13 @@ class Search(NamedTuple):
     """A thing, and how to find what may change it.
 
     + thing: its name in the answer
-    + pattern: an extended regular expression. A line of a script or unit that matches may change it
-    + innocent: an expression for lines that match `pattern` but change nothing; "" for none
-    + path: a file: the packages that have it are suspects. "" for none
-    + link: a network interface: its managers are suspects. "" for none
+    + pattern: an extended regular expression. A script or unit with a matching line may change the
+      thing
+    + innocent: an expression for lines that match `pattern` but change nothing; "" if there are
+      none
+    + path: the thing's path, "" if it is no file. Packages that contain the file are suspects
+    + link: the thing's name, "" if it is no network interface. What manages the interface is a
+      suspect
     """
 
     thing: str
@@ -43,7 +46,8 @@ class Suspect(Value):
     """A file or program that may change a thing.
 
     + kind: "file" for a file of the node's owner, "manager" for a program that manages
-      configuration, "ansible" for its folder, "package", "networkd" or "networkmanager"
+      configuration, "ansible" for a folder that Ansible leaves on nodes, "package", "networkd" or
+      "networkmanager"
     + name: the path or name; for networkd, the path of its file for the interface
     + script: for a file: the script with the matching line, which may be the file itself
     + timer: for the file of a unit: the timer that starts the unit

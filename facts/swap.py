@@ -13,13 +13,14 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import decoded, grouped, unescaped
 
 SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
-"""Services of packages that call swapon: of Raspberry Pi OS and Debian, zram-tools, Ubuntu."""
+"""Services of packages that call swapon: dphys-swapfile (Raspberry Pi OS, Debian), zram-tools, and
+Ubuntu's zram-config."""
 
 RPI_SWAP_DROP_IN = "/etc/rpi/swap.conf.d/90-chaos-engine.conf"
 
 
-# It does not match a swapon that lists (-s, --show, --summary), nor one that reads fstab (-a,
-# --all), because this package removes swap from fstab
+# A swapon that lists swap does not match (-s, --show, --summary), nor does one that reads fstab
+# (-a, --all), because this package removes swap from fstab
 CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
 """An extended regular expression of POSIX that matches a call of swapon that turns swap on."""
 
@@ -75,7 +76,7 @@ class SwapState(Value):
     + units: state ("enabled", "masked") of each ``.swap`` unit that has a file, generated ones too
     + services: state of those of `SERVICES` that are installed, and of ``swap.target``
     + rpi_swap: whether the package rpi-swap is installed
-    + rpi_swap_drop_in: the text of this package's configuration for rpi-swap, ``None`` for none
+    + rpi_swap_drop_in: the text of `RPI_SWAP_DROP_IN`, ``None`` if there is no such file
     + turners: the node owner's files that turn swap on, each with the script that calls swapon,
       which may be the file itself
     + noted: names of areas that an earlier run has turned off

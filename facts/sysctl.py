@@ -181,7 +181,10 @@ def aliases(name: str) -> tuple[str, ...]:
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Tell whether a key in a file, which may be a glob, sets a parameter with this key."""
+    """Tell whether a key of a file sets the parameter with the key `key`.
+
+    + pattern: the key of the file, which may be a glob
+    """
     parts, own = pattern.removeprefix("-").split("/"), key.split("/")
     return len(parts) == len(own) and all(
         part == name or (not name.startswith(".") and fnmatchcase(name, part.replace("[^", "[!")))
@@ -195,7 +198,7 @@ def is_glob(key: str) -> bool:
 
 
 def last_at_boot(name: str, settings: Iterable[BootSetting]) -> BootSetting | None:
-    """Return the setting that decides a parameter's value at boot, ``None`` for none.
+    """Return the setting that decides a parameter's value at boot, ``None`` if none does.
 
     + settings: in the order of the files, as `Sysctl.boot` has them
 

@@ -60,7 +60,7 @@ class Units(SeveralFact[UnitState]):
         for name, (unit, files) in zip(names, units, strict=True):
             record = QuoteString(f"{RECORDS}/{unit}")
             parts += ["&& echo unit", name]
-            # The shell's read, not cat: a process for each unit takes a small node long
+            # The shell's read, not cat: on a small node, a process for each unit would take long
             parts += ["&& { sum=; read -r sum <", record, '; echo "Record=$sum"; } 2>/dev/null']
             if files:
                 parts += ["&& echo Files=$(", _sha256sum(files), ")"]

@@ -20,8 +20,8 @@ These rules tell what a file sets (systemd.syntax(7), ``src/shared/conf-parser.c
 - a line that ends with an odd number of backslashes is continued by the next line that is not a
   comment; the last backslash becomes a blank;
 - the byte order mark of the first line that has one is ignored;
-- a setting belongs to the ``[Section]`` above it. It is ignored before the first section, and in
-  one that the program does not know. A line without ``=`` is ignored too;
+- a setting belongs to the ``[Section]`` above it. It is ignored before the first section, and in a
+  section that the program does not know. A line without ``=`` is ignored too;
 - a line that is not UTF-8, or a header without its ``]``, ends the reading of its file.
 """
 
@@ -65,7 +65,9 @@ def folders(name: str) -> tuple[str, ...]:
 def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
     """Return the shell command that prints the files of folders as one line of base64.
 
-    + suffix: of the files' names
+    They are arguments for the shell function ``contents`` (`chaos_engine.facts.files.CONTENTS`).
+
+    + suffix: how the files' names end
     """
     quoted = (StringCommand(QuoteString(f"{folder}/")).get_raw_value() for folder in folders)
     globs = " ".join(f"{folder}*{suffix}" for folder in quoted)
@@ -104,7 +106,7 @@ def parse_listing(encoded: str) -> dict[str, str]:
 def effective(found: Mapping[str, str], folders: Sequence[str]) -> list[tuple[str, str]]:
     """Return the path and the text of each file that counts, in the order in which they apply.
 
-    + found: text by path of the files in all folders
+    + found: the text of each file in all folders, by its path
     + folders: the strongest first
     """
     chosen: dict[str, str] = {}
@@ -133,7 +135,7 @@ def settings(text: str) -> Iterator[Setting]:
 
 
 def physical_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text without the blanks around them. None is continued."""
+    """Yield the lines of a text without the blanks around them. A backslash continues no line."""
     return (line.strip(BLANKS) for line in _LINE_END.split(text))
 
 
@@ -159,12 +161,15 @@ def logical_lines(text: str) -> Iterator[str]:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether the bytes that ``os.fsdecode`` made a text of were UTF-8."""
+    """Tell whether a text came from valid UTF-8.
+
+    ``os.fsdecode`` turns every other byte into a surrogate.
+    """
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def boolean(value: str) -> bool | None:
-    """Return the boolean that a text means to systemd, ``None`` for none.
+    """Return the boolean that systemd reads a text as, ``None`` if it is no boolean to systemd.
 
     The words are those of systemd's ``src/basic/parse-util.c``.
     """

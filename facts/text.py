@@ -13,7 +13,7 @@ def as_tuple(names: tuple[str, ...] | str) -> tuple[str, ...]:
 
 
 def pairs(lines: Iterable[str]) -> dict[str, str]:
-    """Return the rest of each line by its first word.
+    """Return the rest of each line, with the line's first word as the key.
 
     Raises ``ValueError`` for a line of one word.
 
@@ -23,7 +23,7 @@ def pairs(lines: Iterable[str]) -> dict[str, str]:
 
 
 def grouped(lines: Iterable[str], words: str) -> dict[str, list[str]]:
-    """Return the rests of the lines, by their first word.
+    """Group lines by their first word. Return the rests of each group's lines.
 
     + words: the first words that lines may have
 
@@ -39,7 +39,7 @@ def grouped(lines: Iterable[str], words: str) -> dict[str, list[str]]:
 
 
 def decoded(encoded: str) -> str:
-    """Return the text in base64, with bytes that are not UTF-8 escaped as by ``os.fsdecode``.
+    """Decode a text from base64. Escape bytes that are not UTF-8 as ``os.fsdecode`` does.
 
     Raises ``ValueError`` if it is not base64.
     """
@@ -47,7 +47,7 @@ def decoded(encoded: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    r"""Return a path with its characters in place of the kernel's escapes.
+    r"""Return a path in which the characters themselves replace the kernel's escapes.
 
     The kernel writes white space, ``#`` and backslashes as ``\ooo``, in octal digits (proc(5),
     ``/proc/pid/mountinfo``).
@@ -66,8 +66,8 @@ def printable(text: str) -> str:
 def setting(name: str) -> str:
     """Return the name of a setting with marks, for a message. `named` removes the marks.
 
-    An operation's argument has this name, a deploy's setting a longer one. The marks are control
-    characters, which messages do not have otherwise (`printable`).
+    An operation's argument has this name. A deploy's setting has a prefix before it. The marks are
+    control characters, which messages do not have otherwise (`printable`).
 
     **Example:** ``f"{address} is taken; choose another {setting('vip')}"``
     """
@@ -84,10 +84,11 @@ def named(message: str, prefix: str = "") -> str:
 
 
 def title_of(names: Iterable[str], own: str | None) -> str:
-    """Return the name that an operation has on a host: a pure function.
+    """Return the name that an operation has on a host.
 
-    + names: pyinfra's names of the operation, "DEPLOY | NAME". Hosts may differ in them
-    + own: the name that the operation was called with on this host, ``None`` for none
+    + names: the names that pyinfra has for the operation, as "DEPLOY | NAME": one or more, because
+      hosts may call it by different names
+    + own: the NAME that the operation was called with on this host, ``None`` if it got no name
     """
     matching = (n for n in sorted(names) if own is None or f" | {n}".endswith(f" | {own}"))
     return next(matching, str(own))

@@ -19,9 +19,9 @@ VENDOR = "/usr/lib/systemd/system"
 class UnitTraces(Value):
     """What is left of a unit.
 
-    + vendor_file: a file of the unit's name that is in the packages' folder but belongs to no
-      package, "" for none
-    + links: the target, by path, of each link that starts the unit with another one, such as
+    + vendor_file: a file with the unit's name that is in the packages' folder but belongs to no
+      package, "" if there is none
+    + links: links that make another unit start this one, the target of each by its path, such as
       ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
     """
 
@@ -48,7 +48,7 @@ class Traces(SeveralFact[UnitTraces]):
             *names,
             '; do echo "unit $unit";',
             f'if [ -e "{VENDOR}/$unit" ] || [ -L "{VENDOR}/$unit" ]; then',
-            # Packages list it under /lib or /usr/lib
+            # A package may have the unit's file in /lib or in /usr/lib
             '[ -n "$(dpkg-query -S "*/systemd/system/$unit" 2>/dev/null)" ] ||',
             f'echo "file {VENDOR}/$unit"; fi; done;',
             f"find {UNITS} -mindepth 2 -maxdepth 2 -type l '(' -false",
