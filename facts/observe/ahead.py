@@ -40,8 +40,8 @@ class Ahead:
         """Return the reads of the next operation on the current host.
 
         Returns ``None`` if there is nothing to read, or if the next operation is not one of this
-        package or runs as another user. It also does with ``-vvv``, because pyinfra would print the
-        answers.
+        package or runs as another user. Returns ``None`` with ``-vvv`` too, because pyinfra would
+        print the answers.
         """
         state, host = current()
         order, executing = host.op_hash_order, host.executing_op_hash

@@ -84,7 +84,7 @@ def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> Non
 
 
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
-    """Say that an operation begins on the current host.
+    """Begin an operation on the current host, which has changed nothing yet.
 
     + reads: returns what the operation will `observe`; called only if needed
     """
