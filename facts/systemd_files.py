@@ -65,8 +65,6 @@ def folders(name: str) -> tuple[str, ...]:
 def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
     """Return the shell command that prints the files of folders as one line of base64.
 
-    They are arguments for the shell function ``contents`` (`chaos_engine.facts.files.CONTENTS`).
-
     + suffix: how the files' names end
     """
     quoted = (StringCommand(QuoteString(f"{folder}/")).get_raw_value() for folder in folders)
