@@ -11,7 +11,7 @@ APT_SECONDS=300 LISTS=/var/lib/apt/lists ARCHIVES=/var/cache/apt/archives
 #
 # Others can write the log share, and it may hang. So where it is mounted, the tool sees a /var/log
 # in RAM instead, and apt's history goes to the system log afterwards. Where $archives_mib is set,
-# the tool sees a folder in RAM of that size instead of $ARCHIVES. Both end with the tool.
+# the tool sees a folder in RAM of that size instead of $ARCHIVES. Both mounts end with the tool.
 apart() {
   (
     umask 022
@@ -61,10 +61,10 @@ apt_get() {
 # apt ARGUMENT...: run apt-get. What it will change is noted for undo before. Afterwards wait until
 # all is on the card.
 #
-# dpkg waits for the card after each file, unless it is told not to. If the power fails then, new
-# files may be empty. That does no harm to packages that were not there before: they are noted as
-# changing, and the next run installs them again. An older library's place may be taken by an empty
-# file, though, and then the node does not boot. So dpkg waits where it upgrades a package.
+# By default dpkg waits for the card after each file. If it does not wait and the power fails, its
+# files may be empty. For packages that were not there before this does no harm: they are noted as
+# changing, and the next run installs them again. An upgrade, though, could leave an empty file in
+# place of a library, and the node would not boot. So dpkg waits where it upgrades a package.
 apt() {
   foresee "$@"
   unsynced='' archives_mib=
