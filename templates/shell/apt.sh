@@ -67,18 +67,23 @@ apt_get() {
 # place of a library, and the node would not boot. So dpkg waits where it upgrades a package.
 apt() {
   foresee "$@"
-  unsynced='' archives_mib=
-  case $plan in *Inst*) choose_archives "$@" ;; esac
-  [ -n "$upgrades" ] || unsynced="-o Dpkg::Options::=--force-unsafe-io"
-  apt_get "$@" || {
-    ended=$?
-    # once dpkg's own notes are on the card, the next run finds in them what is left to do
-    finished
+  case $plan in
+    *Inst*)
+      choose_archives "$@"
+      [ -n "$upgrades" ] || unsynced="-o Dpkg::Options::=--force-unsafe-io"
+      ;;
+  esac
+  ended=0
+  apt_get "$@" || ended=$?
+  unsynced='' archives_mib=''
+  # also after a failure: once dpkg's own notes are on the card, the next run finds in them what is
+  # left to do
+  finished
+  [ "$ended" = 0 ] || {
     echo "apt-get failed: fix what it says, on the node or on its way to the archives, and run" \
       "again" >&2
-    return $ended
+    return "$ended"
   }
-  finished
 }
 
 # foresee ARGUMENT...: note for undo which packages apt-get would install or remove. It sets $plan,

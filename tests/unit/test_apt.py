@@ -133,9 +133,10 @@ UPGRADE = "Inst runc [1.1.12] (1.2.5 Ubuntu:24.04 [arm64]) []\n"
 
 
 @pytest.mark.parametrize(
-    ("simulated", "waits"), [(NEW, False), (NEW + UPGRADE, True), ("Remv snapd [2.63]\n", False)]
+    ("simulated", "waits"),
+    [(NEW, False), (NEW + UPGRADE, True), ("Remv snapd [2.63]\n", True), ("E: no idea\n", True)],
 )
-def test_dpkg_waits_for_each_file_only_where_a_package_is_upgraded(
+def test_dpkg_waits_for_each_file_unless_all_its_packages_are_known_and_new(
     tmp_path: Path, simulated: str, waits: bool
 ) -> None:
     (tmp_path / "said").write_text(simulated)
