@@ -28,10 +28,11 @@ from chaos_engine.facts.observe.ask import (
     observe,
     want,
 )
-from chaos_engine.facts.observe.batch import LOCK, NO_SYSTEMD, PATH, Read
+from chaos_engine.facts.observe.batch import LOCK, NO_SYSTEMD, PATH
 from chaos_engine.facts.observe.fact import NodeError, NodeFact, SeveralFact, Value, YesOrNo
 from chaos_engine.facts.observe.host import current, part, warn
 from chaos_engine.facts.observe.phase import Preparation, moment, phase
+from chaos_engine.facts.observe.read import ComposedFact, Read
 
 __all__ = [
     "LOCK",
@@ -39,6 +40,7 @@ __all__ = [
     "NO_SYSTEMD",
     "PATH",
     "Ahead",
+    "ComposedFact",
     "HostAnswers",
     "NodeError",
     "NodeFact",

@@ -12,11 +12,12 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from chaos_engine.facts.observe.answers import HostAnswers
 from chaos_engine.facts.observe.arguments import identity
-from chaos_engine.facts.observe.batch import PROBE, Read, combined, script, split, value_of
+from chaos_engine.facts.observe.batch import PROBE, combined, script, split, value_of, values_of
 from chaos_engine.facts.observe.fact import NodeError
 from chaos_engine.facts.observe.host import current, part
 from chaos_engine.facts.observe.phase import moment
 from chaos_engine.facts.observe.progress import MARK
+from chaos_engine.facts.observe.read import Read
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class Ahead:
     Without this class, these reads would take another remote command.
 
     + identity: as which user, and how, the host is read (`arguments.identity`)
-    + questions: the combined reads to send; for each, the original reads that its answer serves
+    + reads: the reads of the next operation
     + mark: a line that the command prints before the answer, and that no other output has
     """
 
     identity: tuple[str, ...]
-    questions: dict[Read, list[Read]]
+    reads: tuple[Read, ...]
     mark: str = field(default_factory=partial(secrets.token_hex, 8))
 
     @classmethod
@@ -56,8 +57,9 @@ class Ahead:
         who = identity(host)
         if identity(host, state.ops[host][own[0]].global_arguments) != who:
             return None
-        missing = [read for read in reads() if (read, who) not in part(HostAnswers).known]
-        return cls(who, combined(missing)) if missing else None
+        known = part(HostAnswers).known
+        missing = tuple(read for read in reads() if (read, who) not in known)
+        return cls(who, missing) if missing else None
 
     def behind(self, command: StringCommand) -> StringCommand:
         """Return a command that runs `command` and, if that succeeds, prints the answers.
@@ -69,7 +71,7 @@ class Ahead:
             command,
             # The first echo is for output that does not end with a line feed
             f"\n}} && {{ echo; echo {self.mark}; echo '{MARK}reading its state'; sh -c",
-            QuoteString(script(self.questions)),
+            QuoteString(script(combined(self.reads))),
             "sh",
             QuoteString(PROBE),
             "</dev/null || true; }",
@@ -98,10 +100,11 @@ class Ahead:
         except ValueError:
             return
         answers.drop_old()
-        for (question, answered_reads), one in zip(self.questions.items(), parts, strict=False):
-            value = value_of(question, one)
-            if not isinstance(value, NodeError):
-                answers.keep(answered_reads, self.identity, value)
+        questions = combined(self.reads)
+        answered = {read: value_of(read, one) for read, one in zip(questions, parts, strict=False)}
+        values = values_of(self.reads, questions, answered)
+        found = {r: value for r, value in values.items() if not isinstance(value, NodeError)}
+        answers.keep(found, self.identity)
         stage, executed = moment()
         answers.answered_ahead = stage, executed + 1  # pyinfra has not counted this command yet
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos_engine.facts.observe.batch import Read
 from chaos_engine.facts.observe.fact import NodeFact
 from chaos_engine.facts.observe.phase import Moment
+from chaos_engine.facts.observe.read import Read
 
 MAX_AGE_SECONDS = 60
 """The age at which answers are read again, because people and timers change nodes too."""
@@ -39,18 +39,11 @@ class HostAnswers:
     changing: bool = False
     answered_ahead: Moment | None = None
 
-    def keep(self, reads: Iterable[Read], identity: tuple[str, ...], value: Any) -> None:
-        """Keep a value as the answer to several reads.
-
-        Of a `SeveralFact`'s value, each read gets only the things that it asks about.
-        """
+    def keep(self, values: Mapping[Read, Any], identity: tuple[str, ...]) -> None:
+        """Keep the values of reads that were made as `identity`."""
         if not self.known:
             self.oldest_at = time.monotonic()
-        for read in reads:
-            answer = value
-            if read.names and isinstance(value, dict):
-                answer = {name: value[name] for name in read.names if name in value}
-            self.known[read, identity] = answer
+        self.known |= {(read, identity): value for read, value in values.items()}
 
     def drop_old(self) -> None:
         """Drop all answers if the oldest is older than `MAX_AGE_SECONDS`."""

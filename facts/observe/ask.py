@@ -20,11 +20,12 @@ from pyinfra.connectors.util import CommandOutput
 from chaos_engine.facts.observe import batch, connection
 from chaos_engine.facts.observe.answers import HostAnswers
 from chaos_engine.facts.observe.arguments import identity, resolved
-from chaos_engine.facts.observe.batch import LOCK, MARK, PROBE, Read, marked
+from chaos_engine.facts.observe.batch import LOCK, MARK, PROBE, marked
 from chaos_engine.facts.observe.fact import NodeError
 from chaos_engine.facts.observe.host import current, part, warn
 from chaos_engine.facts.observe.phase import moment
 from chaos_engine.facts.observe.progress import Doing, waiting
+from chaos_engine.facts.observe.read import Read
 
 T = TypeVar("T")
 
@@ -138,21 +139,19 @@ def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
 def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Iterable[Read]) -> None:
     """Make these reads, and keep their answers for the identity `who`."""
     if isinstance(host.connector, FakeConnector):  # it has a prepared answer for each command
-        for read in reads:
-            answers.keep([read], who, host.get_fact(read.fact, **dict(read.arguments)))
+        made = {read: host.get_fact(read.fact, **dict(read.arguments)) for read in reads}
+        answers.keep(made, who)
         return
-    questions = batch.combined(reads)
-    values = _ask(host, questions)
+    wanted = tuple(reads)
+    questions = batch.combined(wanted)
+    values = batch.values_of(wanted, questions, _ask(host, questions))
     # One thing, such as a path on a dead share, can make a combined read fail, and a part that
     # hangs can keep later parts from running. So the reads without a value are made again: each of
     # them uncombined, and with a time limit of its own
-    failed = (q for q in questions if q not in values or isinstance(values[q], NodeError))
-    again = [read for question in failed for read in questions[question] if read not in values]
+    again = [r for r in wanted if r not in values or isinstance(values[r], NodeError)]
     if again:
         values |= _ask(host, again, apart=True)
-    for question, answered_reads in questions.items():
-        for read in answered_reads:
-            answers.keep([read], who, values[read] if read in values else values[question])
+    answers.keep(values, who)
 
 
 def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
 from chaos_engine.facts.observe.fact import NodeError, SeveralFact
+from chaos_engine.facts.observe.read import Read
 
 PART_SECONDS = 24
 """The time limit of a part that has its own limit. A part that reaches the limit gives an error,
@@ -38,32 +39,6 @@ shells that read quotes differently: fish takes two backslashes for one, tcsh ac
 break."""
 
 _PROBE_FORMAT = r"'$x\n\\\\'"
-
-
-@dataclass(frozen=True)
-class Read:
-    """A fact with its arguments."""
-
-    fact: type[FactBase[Any]]
-    arguments: tuple[tuple[str, Any], ...] = ()
-
-    @classmethod
-    def of(cls, fact: type[FactBase[Any]], **arguments: Any) -> Read:
-        """Return the read that ``observe(fact, **arguments)`` makes.
-
-        + arguments: the arguments of the fact's ``command``; they must be hashable
-
-        **Example:** ``Read.of(Files, paths=("/etc/fstab",))``
-        """
-        return cls(fact, tuple(sorted(arguments.items())))
-
-    @property
-    def names(self) -> dict[str, Any]:
-        """Return the things that the read asks about, by name; {} if it is of no `SeveralFact`."""
-        if not issubclass(self.fact, SeveralFact):
-            return {}
-        things = dict(self.arguments)[self.fact.argument]
-        return {thing if isinstance(thing, str) else thing[0]: thing for thing in things}
 
 
 @dataclass(frozen=True)
@@ -110,12 +85,9 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
         "printf '%s\\n' $n",
     ]
     for read in reads:
-        fact, arguments = read.fact(), dict(read.arguments)
-        command = fact.command(**arguments) if callable(fact.command) else fact.command
-        if isinstance(command, str):
-            command = StringCommand(command)
-        needed = fact.requires_command(**arguments)
-        quoted = StringCommand(QuoteString(command)).get_raw_value()
+        fact = read.fact()
+        needed = fact.requires_command(**dict(read.arguments))
+        quoted = StringCommand(QuoteString(read.command)).get_raw_value()
         run = f"( eval {quoted} ) </dev/null"
         if apart or fact.shell_executable:
             run = f"{limit} {fact.shell_executable or 'sh'} -c {quoted} </dev/null"
@@ -172,12 +144,13 @@ def split(output: Iterable[str]) -> list[Part]:
 def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     """Combine reads into fewer reads to send; for each, return the reads that its answer serves.
 
-    Reads of the same `SeveralFact` become one. If two of them ask about different things that have
-    the same name, the second stays separate.
+    A read of a `ComposedFact` becomes the reads that it is made of. Reads of the same `SeveralFact`
+    become one. If two of them ask about different things that have the same name, the second stays
+    separate.
     """
     questions: dict[Read, list[Read]] = {}
     by_fact: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
-    for read in reads:
+    for read in dict.fromkeys(part for whole in reads for part in whole.parts):
         names = read.names
         things, members = by_fact.setdefault(read.fact, ({}, []))
         if names and all(things.get(name, thing) == thing for name, thing in names.items()):
@@ -192,12 +165,33 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     return questions
 
 
+def values_of(
+    reads: Iterable[Read], questions: Mapping[Read, Iterable[Read]], answers: Mapping[Read, Any]
+) -> dict[Read, Any]:
+    """Return the values of reads, made from the answers to combined reads.
+
+    + questions: what `combined` returned for the reads
+    + answers: by question, its value or a `NodeError`. Questions may be missing
+
+    A read is missing if something that it is made of has no answer.
+    """
+    known = {
+        part: part.own_share(answers[question])
+        for question, parts in questions.items()
+        if question in answers
+        for part in parts
+    }
+    return {
+        read: read.composed([known[part] for part in read.parts])
+        for read in reads
+        if all(part in known for part in read.parts)
+    }
+
+
 def value_of(read: Read, part: Part) -> Any:
     """Return the value of a read, made from its part of the answer, or a `NodeError`."""
-    fact, arguments = read.fact(), dict(read.arguments)
-    if callable(fact.command):
-        fact.command(**arguments)  # a fact may store its arguments on itself for `process`
-    if part.status == 127 and fact.requires_command(**arguments):
+    fact = read.fact()
+    if part.status == 127 and fact.requires_command(**dict(read.arguments)):
         return fact.default()
     if part.status in (124, 125, 137):  # timeout's; 125 with uutils before 0.6 (Ubuntu 25.10)
         return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; look at the node's load")
@@ -210,10 +204,7 @@ def value_of(read: Read, part: Part) -> Any:
             f"{': ' + lines[-1] if lines else ''}"
         )
     try:
-        lines = part.out.decode().split("\n")
-        while lines and not lines[-1]:
-            lines.pop()
-        return fact.process(lines) if lines else fact.default()
+        return read.process(part.out.decode().split("\n"))
     except UnicodeDecodeError as error:
         return NodeError(f"{fact.name}: not UTF-8: {error}")
     except FactProcessError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -93,6 +94,11 @@ class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
 
     argument: ClassVar[str]
     """The argument of ``command`` with the things: names, or tuples that begin with a name."""
+
+    @classmethod
+    def share(cls, value: dict[str, T], names: Iterable[str]) -> dict[str, T]:
+        """Return what a read that asks about `names` gets of the value of a combined read."""
+        return {name: value[name] for name in names if name in value}
 
 
 class Value:
