@@ -1,18 +1,19 @@
-"""Read the state of files: type, mode, owner and checksum. Only `Content` reads their content."""
+"""Read the state of files: type, mode, owner and checksum. `Texts` reads their content."""
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
+from urllib.parse import unquote, unquote_to_bytes
 
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, SeveralFact, Value, YesOrNo
-from chaos_engine.facts.text import as_tuple
+from chaos_engine.facts.observe import ComposedFact, Read, SeveralFact, Value, YesOrNo
+from chaos_engine.facts.text import as_tuple, grouped
 
 Kind = Literal["file", "directory", "link", "other"]
 _KINDS: dict[str, Kind] = {"f": "file", "d": "directory", "l": "link"}
@@ -144,11 +145,102 @@ class Present(YesOrNo):
         return StringCommand("if test -e", QuoteString(path), "; then echo yes; else echo no; fi")
 
 
-class Content(NodeFact[bytes | None]):
-    """A file's exact bytes, or ``None`` if there is no such file.
+# Each argument is a path, or "~" and a pattern of perl: of the files after it, only what matches is
+# printed. In a text all bytes but printable ASCII are escaped as in a URL. The kernel refuses to
+# print some of its files; these count as missing
+_PRINT_TEXTS = r"""
+$only = qr/.+/s; @null = stat "/dev/null"; $/ = undef;
+for (@ARGV) {
+  if (s/^~//) { $only = qr/$_/m; next }
+  if (-f) {
+    $read = open($file, "<", $_) && defined($text = <$file>);
+    next if !$read && m{^/(?:proc|sys)/};
+    die "$_: $!\n" if !$read;
+    $text = join "", $text =~ /$only/g;
+  } elsif (-c _) {
+    @found = stat _; next if "@found[0, 1]" ne "@null[0, 1]";
+    $text = undef;
+  } else { next }
+  for ($_, $text) { s/([^ -\$&-~])/sprintf "%%%02x", ord $1/ge }
+  s/ /%20/g;
+  print defined $text ? "text $_ $text\n" : "null $_\n";
+}
+"""
 
-    Only a regular file counts: reading a FIFO would not end. The bytes are sent as base64, because
-    they need not be UTF-8.
+Pattern = str | tuple[str, str]
+
+
+class Texts(SeveralFact[bytes | None]):
+    """The content of each file that matches a pattern, by path; ``None`` for a link to /dev/null.
+
+    Other files that are not regular are missing: reading a FIFO would not end. One process reads
+    all files that the facts of a run need.
+
+    + patterns: absolute paths, with ``*`` for any letters within a name, as the shell expands it.
+      Or pairs of such a path and a regular expression of perl: only what it matches is returned.
+      It must have no groups that capture
+
+    **Example:** ``host.get_fact(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*")))``
+    """
+
+    argument = "patterns"
+
+    @override
+    def command(self, patterns: tuple[Pattern, ...]) -> StringCommand:
+        everything = [one for one in patterns if isinstance(one, str)]
+        filtered = [one for one in patterns if not isinstance(one, str)]
+        return StringCommand(
+            "LC_ALL=C perl -e",
+            QuoteString(_PRINT_TEXTS),
+            "--",
+            *map(expanding, everything),
+            *(
+                word
+                for path, only in filtered
+                for word in (QuoteString(f"~{only}"), expanding(path))
+            ),
+        )
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, bytes | None]:
+        """Read the lines ``text PATH TEXT`` and ``null PATH``."""
+        found = grouped(lines, "text null")
+        texts = (line.split(" ", 1) for line in found["text"])
+        return {unquote(path): None for path in found["null"]} | {
+            unquote(path): unquote_to_bytes(text) for path, text in texts
+        }
+
+    @override
+    @classmethod
+    def share(cls, value: dict[str, bytes | None], names: Iterable[str]) -> dict[str, bytes | None]:
+        own: dict[str, bytes | None] = {}
+        for name in names:
+            if "*" in name:
+                own |= {path: text for path, text in value.items() if _matcher(name)(path)}
+            elif name in value:
+                own[name] = value[name]
+        return own
+
+
+def expanding(pattern: str) -> StringCommand:
+    """Return the word that the shell expands to the paths that match a pattern.
+
+    + pattern: an absolute path; ``*`` stands for any letters within a name
+    """
+    quoted: list[str | QuoteString] = [QuoteString(piece) for piece in pattern.split("*")]
+    words = [word for piece in quoted for word in ("*", piece)][1:]
+    return StringCommand(*words, _separator="")
+
+
+@cache
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """Return the function that tells whether a path matches a pattern."""
+    pieces = (re.escape(piece) for piece in pattern.split("*"))
+    return re.compile("[^/]*".join(pieces), re.DOTALL).fullmatch
+
+
+class Content(ComposedFact[bytes | None]):
+    """A file's exact bytes, or ``None`` if there is no such file. Only a regular file counts.
 
     + path: absolute path
 
@@ -157,11 +249,12 @@ class Content(NodeFact[bytes | None]):
 
     @override
     def command(self, path: str) -> StringCommand:
-        quoted = QuoteString(path)
-        return StringCommand("! test -f", quoted, "|| { echo content; base64 --", quoted, "; }")
+        return super().command(path=path)
 
     @override
-    def parse(self, lines: list[str]) -> bytes | None:
-        if lines[0] != "content":
-            raise ValueError(lines[0])
-        return base64.b64decode("".join(lines[1:]), validate=True)
+    def reads(self, path: str) -> tuple[Read, ...]:
+        return (Read.of(Texts, patterns=(path,)),)
+
+    @override
+    def compose(self, texts: dict[str, bytes | None], path: str) -> bytes | None:
+        return texts.get(path)

@@ -144,11 +144,13 @@ def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Itera
         return
     wanted = tuple(reads)
     questions = batch.combined(wanted)
-    values = batch.values_of(wanted, questions, _ask(host, questions))
+    answered = _ask(host, questions)
+    values = batch.values_of(wanted, questions, answered)
     # One thing, such as a path on a dead share, can make a combined read fail, and a part that
     # hangs can keep later parts from running. So the reads without a value are made again: each of
     # them uncombined, and with a time limit of its own
-    again = [r for r in wanted if r not in values or isinstance(values[r], NodeError)]
+    failed = (r for r in wanted if r not in values or isinstance(values[r], NodeError))
+    again = [read for read in failed if read not in answered]
     if again:
         values |= _ask(host, again, apart=True)
     answers.keep(values, who)

@@ -96,17 +96,17 @@ class ComposedFact(NodeFact[T]):
     need, and systemd is asked once for all units. A fact that is read alone makes its own reads.
     """
 
-    def reads(self, **arguments: Any) -> tuple[Read, ...]:
+    def reads(self, *args: Any, **arguments: Any) -> tuple[Read, ...]:
         """Return the reads that the fact's value is made of; none of them is of a `ComposedFact`.
 
         + arguments: the fact's own arguments
         """
         raise NotImplementedError
 
-    def compose(self, *values: Any, **arguments: Any) -> T:
+    def compose(self, *args: Any, **arguments: Any) -> T:
         """Return the fact's value.
 
-        + values: those of `reads`, in their order
+        + args: the values of `reads`, in their order
         + arguments: the fact's own arguments
 
         Raises ``ValueError`` or ``LookupError`` if the values make no sense.
@@ -114,7 +114,7 @@ class ComposedFact(NodeFact[T]):
         raise NotImplementedError
 
     @override
-    def command(self, **arguments: Any) -> StringCommand:
+    def command(self, *args: Any, **arguments: Any) -> StringCommand:
         """Return the command that makes all the fact's reads, for a fact that is read alone.
 
         pyinfra wants the fact's own arguments in the signature of `command`. So a fact that has any
