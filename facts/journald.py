@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from chaos_engine.facts.files import Texts
 from chaos_engine.facts.health import Check
-from chaos_engine.facts.observe import NodeFact
-from chaos_engine.facts.systemd_files import effective, folders, listing, parse_listing, settings
+from chaos_engine.facts.observe import ComposedFact, Read
+from chaos_engine.facts.systemd_files import effective, files_in, folders, settings, texts_of
 
 FOLDERS = folders("systemd/journald.conf.d")
 
@@ -24,7 +25,7 @@ DropIn = tuple[str, str]
 """The path of a file, and a ``Name=value`` that the file sets."""
 
 
-class DropIns(NodeFact[tuple[DropIn, ...]]):
+class DropIns(ComposedFact[tuple[DropIn, ...]]):
     """The journal's settings in drop-ins of ``journald.conf`` and on the kernel's command line.
 
     They are pairs of a path and a ``Name=value``, in the order in which they apply. The rules of
@@ -34,19 +35,19 @@ class DropIns(NodeFact[tuple[DropIn, ...]]):
     """
 
     @override
-    def command(self) -> str:
-        return f'{listing(FOLDERS)}; echo; read -r words <{KERNEL}; echo "$words"'
+    def reads(self) -> tuple[Read, ...]:
+        return (Read.of(Texts, patterns=(*files_in(FOLDERS), KERNEL)),)
 
     @override
-    def parse(self, lines: list[str]) -> tuple[DropIn, ...]:
-        """Read a line of `listing`, and the kernel's command line."""
+    def compose(self, texts: dict[str, bytes | None]) -> tuple[DropIn, ...]:
+        files = texts_of(texts)
         found = [
             (path, f"{name}={value}")
-            for path, text in effective(parse_listing(lines[0]), FOLDERS)
+            for path, text in effective(files, FOLDERS)
             for section, name, value in settings(text)
             if section == "Journal"
         ]
-        for word in " ".join(lines[1:]).split():
+        for word in files[KERNEL].split():
             key, equals, value = word.partition("=")
             name, default = _WORDS.get(key.replace("-", "_"), ("", None))
             if name and (equals or default):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.command import StringCommand
 from typing_extensions import override
 
 from chaos_engine.facts import apt_sources
+from chaos_engine.facts.files import Texts
 from chaos_engine.facts.health import Check, limited
-from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
+from chaos_engine.facts.observe import ComposedFact, Read, Value, YesOrNo
 from chaos_engine.facts.openpgp import dearmor, parse_signers
 
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
@@ -25,6 +25,13 @@ _ADDRESS = (
 """A pattern of the addresses of Kubernetes' apt repositories, present and former
 (kubernetes.io/blog/2023/08/31/legacy-package-repository-deprecation). pkgs.k8s.io also has
 repositories of other software, such as CRI-O's at ``addons:``."""
+
+
+_SOURCES = (
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d/*.list",
+    "/etc/apt/sources.list.d/*.sources",
+)
 
 
 class Joined(YesOrNo):
@@ -42,19 +49,21 @@ KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 """A file that kubeadm writes when a node joins a cluster, before it starts kubelet."""
 
 
-class KubeletConfiguration(NodeFact[dict[str, Any]]):
+class KubeletConfiguration(ComposedFact[dict[str, Any]]):
     """The configuration that kubeadm wrote for kubelet; {} if the node has not joined a cluster.
 
     **Example:** ``host.get_fact(KubeletConfiguration)["containerLogMaxSize"]``
     """
 
     @override
-    def command(self) -> str:
-        return f"[ ! -e {KUBELET_CONF} ] || base64 -w0 {KUBELET_CONFIG} 2>/dev/null; echo"
+    def reads(self) -> tuple[Read, ...]:
+        # KUBELET_CONF may have a private key, so none of its text is sent
+        return (Read.of(Texts, patterns=((KUBELET_CONF, "(?!)"), KUBELET_CONFIG)),)
 
     @override
-    def parse(self, lines: list[str]) -> dict[str, Any]:
-        return parse_kubelet_configuration(base64.b64decode("".join(lines), validate=True))
+    def compose(self, texts: dict[str, bytes | None]) -> dict[str, Any]:
+        data = texts.get(KUBELET_CONFIG) if KUBELET_CONF in texts else None
+        return parse_kubelet_configuration(data or b"")
 
 
 def parse_kubelet_configuration(data: bytes) -> dict[str, Any]:
@@ -101,26 +110,22 @@ class Source(Value):
     only: bool
 
 
-class KubernetesSources(NodeFact[tuple[Source, ...]]):
+class KubernetesSources(ComposedFact[tuple[Source, ...]]):
     """The files of apt's configuration in which a Kubernetes repository is enabled.
 
     **Example:** ``host.get_fact(KubernetesSources)``
     """
 
     @override
-    def command(self) -> StringCommand:
-        return StringCommand(
-            "for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list"
-            " /etc/apt/sources.list.d/*.sources; do ! grep -qsE",
-            QuoteString(_ADDRESS),
-            '"$f" || { echo "file $f"; base64 -w0 -- "$f"; echo; }; done',
-        )
+    def reads(self) -> tuple[Read, ...]:
+        # A file that names no such repository is not sent
+        only = rf"\A(?s:.*)(?:{_ADDRESS})(?s:.*)"
+        return (Read.of(Texts, patterns=tuple((path, only) for path in _SOURCES)),)
 
     @override
-    def parse(self, lines: list[str]) -> tuple[Source, ...]:
-        files = zip(lines[::2], lines[1::2], strict=True)
-        texts = {head.removeprefix("file "): base64.b64decode(body) for head, body in files}
-        found = (parse_source(path, text.decode(errors="replace")) for path, text in texts.items())
+    def compose(self, texts: dict[str, bytes | None]) -> tuple[Source, ...]:
+        decoded = ((path, (text or b"").decode(errors="replace")) for path, text in texts.items())
+        found = (parse_source(path, text) for path, text in sorted(decoded))
         return tuple(source for source in found if source is not None)
 
 
@@ -141,7 +146,7 @@ def parse_source(path: str, text: str) -> Source | None:
     return Source(path, len(of_kubernetes) == len(entries)) if of_kubernetes else None
 
 
-class RepositorySigners(NodeFact[tuple[str, ...]]):
+class RepositorySigners(ComposedFact[tuple[str, ...]]):
     """The IDs of the keys that signed the index that apt last fetched of a Kubernetes repository.
 
     () if apt has no such index.
@@ -153,20 +158,19 @@ class RepositorySigners(NodeFact[tuple[str, ...]]):
 
     @override
     def command(self, minor: str) -> StringCommand:
-        # The name of apt's file begins with the repository's address. A mirror has another address,
-        # so the pattern leaves it open
-        return StringCommand(
-            "cat /var/lib/apt/lists/*core:_stable:_v",
-            QuoteString(minor),
-            "_deb_InRelease 2>/dev/null | sed -n '/^-----BEGIN PGP SIGNATURE/,$p'",
-            _separator="",
-        )
+        return super().command(minor=minor)
 
     @override
-    def parse(self, lines: list[str]) -> tuple[str, ...]:
-        if not lines:
-            return ()
-        return tuple(parse_signers(dearmor("\n".join(lines).encode(), "SIGNATURE")))
+    def reads(self, minor: str) -> tuple[Read, ...]:
+        # The name of apt's file begins with the repository's address. A mirror has another address,
+        # so the pattern leaves it open
+        index = f"/var/lib/apt/lists/*core:_stable:_v{minor}_deb_InRelease"
+        return (Read.of(Texts, patterns=((index, "^-----BEGIN PGP SIGNATURE(?s:.*)"),)),)
+
+    @override
+    def compose(self, texts: dict[str, bytes | None], minor: str) -> tuple[str, ...]:
+        signatures = b"".join(text or b"" for _, text in sorted(texts.items()))
+        return tuple(parse_signers(dearmor(signatures, "SIGNATURE"))) if signatures else ()
 
 
 KUBELET_ANSWERS = Check(

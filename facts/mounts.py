@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,13 +10,16 @@ from typing import Literal, get_args
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.text import unescaped
 
 ANSWER_SECONDS = 15
 """How long a file system may take to answer before it counts as hanging. A Gluster client changes
 from a silent server to another one in less time (``ping-timeout``), so it does not count as hanging
 meanwhile. An NFS client has only one server."""
+
+_LIST = "/proc/self/mountinfo"
 
 Answer = Literal["answers", "fails", "hangs"]
 
@@ -45,7 +48,7 @@ class Mount(Value):
     parent: int
 
 
-class Mounts(NodeFact[tuple[Mount, ...]]):
+class Mounts(ComposedFact[tuple[Mount, ...]]):
     """The mounts at a path, in the order in which they were made.
 
     + path: absolute path, without white space and backslashes
@@ -55,16 +58,18 @@ class Mounts(NodeFact[tuple[Mount, ...]]):
 
     @override
     def command(self, path: str) -> StringCommand:
-        # As base64, because names need not be UTF-8. Only this path's lines, because users may have
-        # mounted a lot, with long names
-        return StringCommand(
-            "awk -v", QuoteString(f"at={path}"), "'$5 == at' /proc/self/mountinfo | base64"
-        )
+        return super().command(path=path)
 
     @override
-    def parse(self, lines: list[str]) -> tuple[Mount, ...]:
-        text = base64.b64decode("".join(lines), validate=True)
-        return parse_mounts(text.decode(errors="backslashreplace"))
+    def reads(self, path: str) -> tuple[Read, ...]:
+        # Only this path's lines, because users may have mounted a lot, with long names
+        only = rf"^(?:\S+ ){{4}}{re.escape(path)} .*\n"
+        return (Read.of(Texts, patterns=((_LIST, only),)),)
+
+    @override
+    def compose(self, texts: dict[str, bytes | None], path: str) -> tuple[Mount, ...]:
+        # Names need not be UTF-8
+        return parse_mounts((texts[_LIST] or b"").decode(errors="backslashreplace"))
 
 
 class Answers(NodeFact[Answer]):

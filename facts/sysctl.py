@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, get_args
 
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.systemd_files import (
     BLANKS,
     effective,
+    files_in,
     folders,
-    listing,
-    parse_listing,
     physical_lines,
+    texts_of,
 )
 from chaos_engine.facts.text import as_tuple, pairs
 
@@ -80,7 +81,7 @@ class Sysctl(Value):
     boot: tuple[BootSetting, ...] = ()
 
 
-class Sysctls(NodeFact[dict[str, Sysctl]]):
+class Sysctls(ComposedFact[dict[str, Sysctl]]):
     """Each kernel parameter by name.
 
     + names: with dots, ``net.ipv4.ip_forward``
@@ -99,42 +100,31 @@ class Sysctls(NodeFact[dict[str, Sysctl]]):
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
-        names = as_tuple(names)
-        return StringCommand(
-            listing(FOLDERS),
-            "; echo;",
-            # One process reads all. The shell's own `read` gets only one byte of such a file
-            "printf 'name %s\\n'",
-            *map(QuoteString, names),
-            "; grep -Hs .",
-            *(QuoteString(path(name)) for name in names),
-            "; true",
-        )
+        return super().command(names=names)
 
     @override
-    def parse(self, lines: list[str]) -> dict[str, Sysctl]:
-        """Read a line of `listing`, then ``name NAME`` and ``PATH:VALUE`` lines."""
-        found: dict[str, Sysctl] = {}
-        for line in lines[1:]:
-            if line.startswith("name "):
-                found[line[5:]] = Sysctl()
-            else:
-                place, _, value = line.partition(":")
-                name = dotted(place.removeprefix("/proc/sys/"))
-                found[name] = Sysctl(live=" ".join(value.split()))
+    def reads(self, names: tuple[str, ...] | str) -> tuple[Read, ...]:
+        return (Read.of(Texts, patterns=(*files_in(FOLDERS), *map(path, as_tuple(names)))),)
+
+    @override
+    def compose(
+        self, texts: dict[str, bytes | None], names: tuple[str, ...] | str
+    ) -> dict[str, Sysctl]:
+        files = texts_of(texts)
         settings = [
             BootSetting(file, key, value)
-            for file, text in effective(parse_listing(lines[0]), FOLDERS)
+            for file, text in effective(files, FOLDERS)
             for key, value in boot_settings(text)
         ]
+        values = {name: files.get(path(name)) for name in as_tuple(names)}
         return {
-            name: replace(
-                sysctl,
+            name: Sysctl(
+                live=None if value is None else " ".join(value.split()),
                 boot=tuple(
                     one for one in settings if any(matches(one.key, k) for k in aliases(name))
                 ),
             )
-            for name, sysctl in found.items()
+            for name, value in values.items()
         }
 
 

@@ -62,6 +62,24 @@ def folders(name: str) -> tuple[str, ...]:
     return tuple(f"{top}/{name}" for top in CONFIG_FOLDERS)
 
 
+def files_in(folders: Iterable[str], suffix: str = ".conf") -> tuple[str, ...]:
+    """Return the patterns of the files in folders, for `chaos_engine.facts.files.Texts`.
+
+    + suffix: how the files' names end
+    """
+    return tuple(f"{folder}/*{suffix}" for folder in folders)
+
+
+def texts_of(found: Mapping[str, bytes | None]) -> dict[str, str]:
+    """Return the text of each file by its path, "" for a link to /dev/null, which masks others.
+
+    Bytes that are not UTF-8 are escaped as by ``os.fsdecode``.
+
+    + found: the value of `chaos_engine.facts.files.Texts`
+    """
+    return {path: os.fsdecode(text or b"") for path, text in found.items()}
+
+
 def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
     """Return the shell command that prints the files of folders as one line of base64.
 
