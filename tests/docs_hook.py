@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from chaos_engine import deploys
-from chaos_engine.facts.observe import NodeFact
+from chaos_engine.facts.observe import ComposedFact, NodeFact
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -106,8 +106,8 @@ def modules(package: str) -> Iterator[ModuleType]:
 
 def is_fact(value: object) -> bool:
     """Return whether this is a fact that a node can be asked for."""
-    base = NodeFact.__module__  # where the bases of facts are, and no fact is
-    return inspect.isclass(value) and issubclass(value, NodeFact) and value.__module__ != base
+    bases = (NodeFact.__module__, ComposedFact.__module__)  # no fact is in their modules
+    return inspect.isclass(value) and issubclass(value, NodeFact) and value.__module__ not in bases
 
 
 def face(module: str, name: str, value: object) -> str:

@@ -140,20 +140,24 @@ def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Itera
     """Make these reads, and keep their answers for the identity `who`."""
     if isinstance(host.connector, FakeConnector):  # it has a prepared answer for each command
         made = {read: host.get_fact(read.fact, **dict(read.arguments)) for read in reads}
-        answers.keep(made, who)
-        return
-    wanted = tuple(reads)
-    questions = batch.combined(wanted)
+    else:
+        made = _read(host, tuple(reads))
+    answers.keep(made, who)
+
+
+def _read(host: Host, reads: tuple[Read, ...]) -> dict[Read, Any]:
+    """Return the values of reads, combined to one remote command as far as they can be."""
+    questions = batch.combined(reads)
     answered = _ask(host, questions)
-    values = batch.values_of(wanted, questions, answered)
+    values = batch.values_of(reads, questions, answered)
     # One thing, such as a path on a dead share, can make a combined read fail, and a part that
     # hangs can keep later parts from running. So the reads without a value are made again: each of
     # them uncombined, and with a time limit of its own
-    failed = (r for r in wanted if r not in values or isinstance(values[r], NodeError))
+    failed = (r for r in reads if r not in values or isinstance(values[r], NodeError))
     again = [read for read in failed if read not in answered]
     if again:
         values |= _ask(host, again, apart=True)
-    answers.keep(values, who)
+    return values
 
 
 def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:

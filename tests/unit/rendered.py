@@ -19,11 +19,12 @@ from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.log_mount import files_of
 from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.docker import DockerNetwork
+from chaos_engine.facts.files import Texts
 from chaos_engine.facts.haproxy import RUN
 from chaos_engine.facts.health import Health
 from chaos_engine.facts.manifest import Entry, Remembered
 from chaos_engine.facts.node import AsRoot
-from chaos_engine.facts.observe import Read
+from chaos_engine.facts.observe import ComposedFact, Read
 from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.suspects import Search, Suspects
 from chaos_engine.operations.files import File, Unit
@@ -45,6 +46,7 @@ from tests.unit.test_hostile_values import (
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 ALONE = (
+    Read.of(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*"))),
     Read.of(ApiServers, addresses=("192.168.1.50",)),
     Read.of(AsRoot),
     Read.of(Health, checks=tuple(one for each in DECLARED.values() for one in each.health)),
@@ -105,7 +107,7 @@ def inner(command: str) -> str:
 
 
 def fact_classes() -> set[type[FactBase[Any]]]:
-    """Return each fact of this package that has a command."""
+    """Return each fact of this package that can be read."""
     return {
         member
         for module in pkgutil.walk_packages(facts.__path__, f"{facts.__name__}.")
@@ -113,7 +115,8 @@ def fact_classes() -> set[type[FactBase[Any]]]:
         if inspect.isclass(member)
         and issubclass(member, FactBase)
         and member.__module__ == module.name
-        and "command" in vars(member)
+        and hasattr(member, "command")
+        and member is not ComposedFact
     }
 
 

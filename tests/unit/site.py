@@ -129,7 +129,7 @@ def stand_ins(sent: list[tuple[str, str]], answer: Answer) -> Iterator[None]:
         patch.setattr(SSHConnector, "connect", connect)
         patch.setattr(SSHConnector, "disconnect", connect)
         patch.setattr(SSHConnector, "run_shell_command", run)
-        patch.setattr(ask, "_ask", answered)
+        patch.setattr(ask, "_read", answered)
         yield
 
 

@@ -18,7 +18,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from chaos_engine.deploys.concern import check, concern
 from chaos_engine.deploys.settings import Settings, SettingsError
-from chaos_engine.facts.files import Content
+from chaos_engine.facts.files import Content, Texts
 from chaos_engine.facts.node import AsRoot
 from chaos_engine.facts.observe import HostAnswers, NodeError, Preparation, part, warn
 from chaos_engine.facts.text import setting
@@ -156,8 +156,10 @@ def test_what_was_announced_before_a_refusal_is_done(tmp_path: Path, changes: bo
 def test_a_node_that_cannot_be_read_is_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = "! test -e {0} || {{ echo content; base64 {0}; }}"
-    monkeypatch.setattr(Content, "command", lambda self, path: read.format(path))
+    def command(self: Texts, patterns: tuple[str, ...]) -> str:
+        return "; ".join(f"[ ! -e {path} ] || cat {path} || exit" for path in patterns)
+
+    monkeypatch.setattr(Texts, "command", command)
     run = nodes(tmp_path, "pi1", "pi2")
     (tmp_path / "pi1/first").mkdir()
     run.prepare(both)
@@ -239,7 +241,7 @@ def test_from_the_command_line_a_preview_equals_the_run(tmp_path: Path) -> None:
     (tmp_path / "deploy.py").write_text("from tests.unit.counting import both\nboth()\n")
     (tmp_path / "inventory.py").write_text(
         "fake = {'fake_delay': 0, 'fake_delay_jitter': 0,"
-        " 'fake_responses': {'first': ['content', 'MTE='], 'echo yes': ['yes']}}\n"
+        f" 'fake_responses': {{'first': ['text {tmp_path}/first 11'], 'echo yes': ['yes']}}}}\n"
         "nodes = ['@local', ('@fake/bad', fake)]\n"
     )
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos_engine.facts.files import Content, FileState, parse_files
+from chaos_engine.facts.files import Content, FileState, Texts, parse_files
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.systemd import Units, UnitState, checksum
 from chaos_engine.facts.unit_traces import UNITS, VENDOR, Traces, UnitTraces
@@ -20,6 +22,7 @@ from chaos_engine.operations.files import File, Plan, Unit, model, reads
 from chaos_engine.operations.files import plan as planning
 from chaos_engine.operations.files.plan import plan
 from chaos_engine.operations.files.script import compose, payload
+from tests.unit.asking import ask
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import OWNER, Sandbox
 
@@ -102,11 +105,59 @@ def test_reads_units_that_run_and_that_do_not_exist() -> None:
 
 @given(st.binary(max_size=300))
 def test_content_is_exact(data: bytes) -> None:
-    """So does content with NUL, bytes that are not UTF-8, and no newline at the end."""
-    import base64
+    """So is content with NUL, bytes that are not UTF-8, and no newline at the end."""
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(data)
+        assert ask(Content, path=file.name) == data
 
-    lines = ["content", *base64.encodebytes(data).decode().splitlines()]
-    assert Content().parse(lines) == data
+
+def test_a_text_is_of_a_regular_file_or_masks(tmp_path: Path) -> None:
+    there = tmp_path / "a b%20\nc.conf"
+    there.write_text("text")
+    (tmp_path / "link.conf").symlink_to(there)
+    (tmp_path / "null.conf").symlink_to("/dev/null")
+    (tmp_path / "zero.conf").symlink_to("/dev/zero")
+    (tmp_path / "lost.conf").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.conf").mkdir()
+    os.mkfifo(tmp_path / "fifo.conf")
+    assert ask(Texts, patterns=(f"{tmp_path}/*.conf", f"{tmp_path}/missing")) == {
+        str(there): b"text",
+        f"{tmp_path}/link.conf": b"text",
+        f"{tmp_path}/null.conf": None,
+    }
+
+
+def test_only_what_a_pattern_matches_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one\ntwo 1\nthree\ntwo 2")
+    (tmp_path / "b").write_text("")
+    (tmp_path / "c").write_text("all")
+    a, b, c = (f"{tmp_path}/{name}" for name in "abc")
+    found = ask(Texts, patterns=((a, "^two .*"), (b, "x"), c))
+    assert found == {a: b"two 1two 2", b: b"", c: b"all"}
+
+
+def test_a_file_that_the_kernel_refuses_is_missing_and_another_is_an_error(tmp_path: Path) -> None:
+    # Reading this file gives EIO until a secret was set; a user who is not root may not open it
+    secret = "/proc/sys/net/ipv6/conf/lo/stable_secret"
+    assert ask(Texts, patterns=(secret, "/proc/sys/kernel/ostype")) == {
+        "/proc/sys/kernel/ostype": b"Linux\n"
+    }
+    command = Texts().command(patterns=(f"{tmp_path}/a",)).get_raw_value()
+    (tmp_path / "a").write_text("x")
+    refused = command.replace("open($file", "($! = 13, 0)[1] && open($file")
+    said = subprocess.run(["sh", "-c", refused], capture_output=True, text=True, check=False)
+    assert said.returncode
+    assert said.stderr == f"{tmp_path}/a: Permission denied\n"
+
+
+def test_each_read_of_texts_gets_what_its_patterns_match() -> None:
+    texts = {"/etc/a.conf": b"a", "/etc/b": b"b", "/etc/d/c.conf": b"c", "/etc/e": None}
+    assert Texts.share(texts, ["/etc/*.conf"]) == {"/etc/a.conf": b"a"}
+    assert Texts.share(texts, ["/etc/*"]) == {"/etc/a.conf": b"a", "/etc/b": b"b", "/etc/e": None}
+    assert Texts.share(texts, ["/etc/*/c*", "/etc/e", "/f"]) == {
+        "/etc/d/c.conf": b"c",
+        "/etc/e": None,
+    }
 
 
 def test_nothing_to_do_when_all_is_as_wanted() -> None:

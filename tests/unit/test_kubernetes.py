@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
+import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.deploys.kubernetes import (
     INIT,
@@ -20,6 +21,7 @@ from chaos_engine.deploys.kubernetes import (
 )
 from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.kubernetes import (
+    KubeletConfiguration,
     KubernetesSources,
     RepositorySigners,
     Source,
@@ -46,6 +48,7 @@ from chaos_engine.operations.kubernetes.kubelet import (
     restarts_in_vain,
 )
 from chaos_engine.operations.kubernetes.signing_key import KEYRING, key_fault
+from tests.unit.asking import ask_below, files_below
 from tests.unit.nodes import Nodes
 from tests.unit.openpgp_samples import (
     CAPTIVE,
@@ -143,9 +146,22 @@ def test_finds_sources_of_kubernetes(name: str, text: str, expected: Source | No
     assert parse_source(name, text) == expected
 
 
-def test_reads_the_files_that_name_kubernetes() -> None:
-    lines = ["file /etc/apt/a.list", base64.b64encode(OURS.encode()).decode()]
-    assert KubernetesSources().parse(lines) == (Source("/etc/apt/a.list", True),)
+def test_reads_the_files_that_name_kubernetes(tmp_path: Path) -> None:
+    folder = tmp_path / "etc/apt/sources.list.d"
+    folder.mkdir(parents=True)
+    (folder / "a.list").write_text(f"deb http://deb.debian.org/debian trixie main\n{OURS}")
+    (folder / "b.sources").write_text("Types: deb\nURIs: https://pkgs.k8s.io/core:/a\nSuites: /\n")
+    (folder / "c.list").write_text("deb http://deb.debian.org/debian trixie main\n")
+    (folder / "d.list").write_text(f"# {OURS}")
+    (folder / "e.list.save").write_text(OURS)
+    assert ask_below(tmp_path, KubernetesSources) == (
+        Source("/etc/apt/sources.list.d/a.list", False),
+        Source("/etc/apt/sources.list.d/b.sources", True),
+    )
+    with files_below(tmp_path):
+        command = KubernetesSources().command().get_raw_value()
+        said = subprocess.check_output(["sh", "-c", command], text=True)
+    assert f"text {folder}/c.list \n" in said, "a file of others is not sent"
 
 
 def test_other_files_of_kubernetes_go_and_ours_stays() -> None:
@@ -183,9 +199,31 @@ def test_the_key_in_place_is_judged(keyring: bytes | None, signers: list[str], f
     assert key_fault(keyring, signers, NOW) == fault
 
 
-def test_who_signed_the_index_is_read() -> None:
-    signature = SIGNED_BY_SUBKEY.partition("sample\n")[2].splitlines()
-    assert RepositorySigners().parse(signature) == ("AAEE7DC8674B9447",)
+def test_who_signed_the_index_is_read(tmp_path: Path) -> None:
+    lists = tmp_path / "var/lib/apt/lists"
+    lists.mkdir(parents=True)
+    assert ask_below(tmp_path, RepositorySigners, minor="1.36") == ()
+    index = "mirror.example_core:_stable:_v1.36_deb_InRelease"
+    (lists / index).write_text(SIGNED_BY_SUBKEY)
+    (lists / index.replace("1.36", "1.35")).write_text("other")
+    assert ask_below(tmp_path, RepositorySigners, minor="1.36") == ("AAEE7DC8674B9447",)
+
+
+def test_kubelets_configuration_counts_only_on_a_node_that_has_joined(tmp_path: Path) -> None:
+    config = tmp_path / "var/lib/kubelet/config.yaml"
+    joined = tmp_path / "etc/kubernetes/kubelet.conf"
+    for path in (config, joined):
+        path.parent.mkdir(parents=True)
+    config.write_text("containerLogMaxSize: 1Mi\n")
+    assert ask_below(tmp_path, KubeletConfiguration) == {}
+    joined.write_text("a private key")
+    assert ask_below(tmp_path, KubeletConfiguration) == {"containerLogMaxSize": "1Mi"}
+    with files_below(tmp_path):
+        command = KubeletConfiguration().command().get_raw_value()
+    assert "private" not in subprocess.check_output(["sh", "-c", command], text=True)
+    config.write_text("[1]")
+    with pytest.raises(FactProcessError, match="no mapping"):
+        ask_below(tmp_path, KubeletConfiguration)
 
 
 @pytest.mark.parametrize(

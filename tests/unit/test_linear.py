@@ -25,7 +25,7 @@ from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
 from chaos_engine.facts.docker_service import DockerService
 from chaos_engine.facts.files import parse_files
 from chaos_engine.facts.hosts import entries as hosts
-from chaos_engine.facts.journald import DropIns
+from chaos_engine.facts.journald import FOLDERS, KERNEL, DropIns
 from chaos_engine.facts.kernel import KernelCmdline, split_words
 from chaos_engine.facts.kubernetes import parse_source
 from chaos_engine.facts.log_mount import LogShares
@@ -256,7 +256,8 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         ],
     ),
     "journald's drop-ins": on(
-        DropIns().parse, lambda n: [f"/etc/{i}.conf:Storage=volatile" for i in range(n)]
+        lambda text: DropIns().compose({f"{FOLDERS[0]}/1.conf": text, KERNEL: b"\n"}),
+        lambda n: b"[Journal]\n" + b"Storage=volatile\n" * n,
     ),
     "overridden settings": on(
         lambda found: overrides("/etc/50.conf", "[Journal]\nStorage=volatile\n", found),
@@ -292,13 +293,8 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
     "entries of fstab": on(lambda text: list(fstab.entries(text)), lambda n: "a /b c\n" * n),
     "fstab": on(without_swap, lambda n: "/dev/sda1 none swap sw 0 0\n" * n),
     "kernel parameters": on(
-        Sysctls().parse,
-        lambda n: [
-            *(f"name net.a{i}" for i in range(n)),
-            *(f"/proc/sys/net/a{i}:1" for i in range(n)),
-            "# /etc/sysctl.d/1.conf",
-            *(f"net.a{i} = 1" for i in range(n)),
-        ],
+        lambda text: Sysctls().compose({"/etc/sysctl.d/1.conf": text}, names=("net.a1",)),
+        lambda n: b"".join(b"net.a%d = 1\n" % i for i in range(n)),
     ),
     "units": on(Units().parse, units),
     "escapes": on(unescaped, lambda n: "\\040a" * n),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from chaos_engine.facts import mounts
 from chaos_engine.facts.mounts import Answers, Mount, Mounts, mounted_at, parse_mounts
+from tests.unit.asking import ask
 
 # Lines of Debian 13 with a share on /var/log, of Ubuntu 24.04 (snap), of Raspberry Pi OS (vfat)
 SAMPLE = """\
@@ -79,7 +79,7 @@ def test_nonsense_is_an_error(text: str, message: str) -> None:
 
 def test_bytes_that_are_no_text_do_not_hide_the_rest() -> None:
     text = SAMPLE.encode() + b"122 26 0:62 / /media/\xff rw - tmpfs t rw\n"
-    found = Mounts().parse(base64.encodebytes(text).decode().splitlines())
+    found = Mounts().compose({"/proc/self/mountinfo": text}, path="/")
     assert found[:-1] == FOUND
     assert found[-1].target == "/media/\\xff"
 
@@ -93,15 +93,13 @@ def test_every_name_survives(name: str) -> None:
 
 
 def test_this_computer_can_be_read() -> None:
-    command = Mounts().command(path="/").get_raw_value()
-    lines = subprocess.check_output(["sh", "-c", command], text=True).splitlines()
-    found = Mounts().parse(lines)
+    found = ask(Mounts, path="/")
     assert mounted_at(found, "/") is not None
     assert {mount.target for mount in found} == {"/"}
-    assert Mounts().default() == (), "a path without mounts gives no lines"
+    assert ask(Mounts, path="/etc/hostname/none") == ()
 
 
-def ask(path: str, programs: Path | None = None) -> str:
+def answer_of(path: str, programs: Path | None = None) -> str:
     command = Answers().command(path=path).get_raw_value()
     environment = {"PATH": f"{programs or '/nowhere'}:/usr/bin:/bin"}
     output = subprocess.check_output(["sh", "-c", command], text=True, env=environment)
@@ -109,8 +107,8 @@ def ask(path: str, programs: Path | None = None) -> str:
 
 
 def test_a_path_answers_or_fails(tmp_path: Path) -> None:
-    assert ask(str(tmp_path)) == "answers"
-    assert ask(f"{tmp_path}/it's not there") == "fails"
+    assert answer_of(str(tmp_path)) == "answers"
+    assert answer_of(f"{tmp_path}/it's not there") == "fails"
 
 
 def test_a_file_system_that_hangs_holds_nobody(
@@ -121,7 +119,7 @@ def test_a_file_system_that_hangs_holds_nobody(
     (tmp_path / "find").write_text("#!/bin/sh\ntrap '' TERM HUP INT\nsleep 9\n")
     (tmp_path / "find").chmod(0o755)
     start = time.monotonic()
-    assert ask("/", tmp_path) == "hangs"
+    assert answer_of("/", tmp_path) == "hangs"
     assert time.monotonic() - start < 8
 
 

@@ -334,10 +334,10 @@ def test_a_node_that_cannot_be_read_is_an_error() -> None:
     assert nodes.failed == set(), "it is refused by what reads it"
 
 
-@converge(reads=lambda path, content: [Read.of(Content, path=path)])
+@converge(reads=lambda path, content: [Read.of(Line, text=f"cat {path} 2>&1; true")])
 def write(path: str, content: str) -> Commands:
     """Write a file."""
-    if observe(Content, path=path) != content.encode():
+    if observe(Line, text=f"cat {path} 2>&1; true") != content:
         yield StringCommand("printf %s", QuoteString(content), ">", QuoteString(path))
 
 
@@ -622,7 +622,7 @@ def test_a_run_that_nobody_is_asked_about_reads_once(tmp_path: Path) -> None:
     path.write_text("x")
     nodes = Nodes("pi1", changes=False)
     with nodes.on():
-        observe(Content, path=str(path))
+        observe(Line, text=f"cat {path} 2>&1; true")
     nodes.prepare(write, name="Write", path=str(path), content="x")
     nodes.execute()
     assert nodes.changed() == []

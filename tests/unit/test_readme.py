@@ -265,10 +265,10 @@ class TestReference:
     @pytest.mark.parametrize("kind", ["facts", "operations"])
     def test_every_one_is_listed(self, kind: str) -> None:
         begins = {
-            "facts": r"^class ([A-Z]\w+)\((?:NodeFact|YesOrNo|SeveralFact)\b",
+            "facts": r"^class ([A-Z]\w+)\((?:NodeFact|YesOrNo|SeveralFact|ComposedFact)\b",
             "operations": r"^@(?:converge|operation)\(.*?^def ([a-z]\w+)\(",
         }
-        bases = {"YesOrNo", "SeveralFact"}
+        bases = {"YesOrNo", "SeveralFact", "ComposedFact"}
         texts = [path.read_text() for path in (CHECKOUT / kind).rglob("*.py")]
         flags = re.MULTILINE | re.DOTALL
         defined = {name for text in texts for name in re.findall(begins[kind], text, flags)}

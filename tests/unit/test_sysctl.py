@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import subprocess
 from pathlib import Path
 
@@ -13,29 +12,26 @@ from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls
 from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.sysctl import check_lasting, compose, render
+from tests.unit.asking import ask
 from tests.unit.scripts import PLACES
 
 WANTED = {"net.ipv4.ip_forward": "1"}
 
 
-def answer(texts: dict[str, str], *more: str) -> list[str]:
-    """Return what the fact's command prints, with files by their paths."""
-    lines = [f"file {path}" for path in texts] + [""]
-    lines += [f"{path}:{line}" for path, text in texts.items() for line in text.splitlines()]
-    return [base64.b64encode("".join(f"{line}\n" for line in lines).encode()).decode(), *more]
+def answer(texts: dict[str, str], *names: str) -> dict[str, Sysctl]:
+    """Return the fact's value for files by their paths, and for the names of parameters."""
+    return Sysctls().compose({path: text.encode() for path, text in texts.items()}, names=names)
 
 
 def test_reads_the_value_now_and_what_boot_sets() -> None:
-    found = Sysctls().parse(
-        answer(
-            {
-                "/etc/sysctl.d/99-kubernetes.conf": "# our own\nnet.ipv4.ip_forward = 1\n",
-                "/etc/sysctl.d/99-sysctl.conf": "net/ipv4/ip_forward=0\nkernel.sysrq=1\n",
-            },
-            "name net.ipv4.ip_forward",
-            "name net.bridge.bridge-nf-call-iptables",
-            "/proc/sys/net/ipv4/ip_forward:0",
-        )
+    found = answer(
+        {
+            "/etc/sysctl.d/99-kubernetes.conf": "# our own\nnet.ipv4.ip_forward = 1\n",
+            "/etc/sysctl.d/99-sysctl.conf": "net/ipv4/ip_forward=0\nkernel.sysrq=1\n",
+            "/proc/sys/net/ipv4/ip_forward": "0\n",
+        },
+        "net.ipv4.ip_forward",
+        "net.bridge.bridge-nf-call-iptables",
     )
     assert found == {
         "net.ipv4.ip_forward": Sysctl(
@@ -50,16 +46,17 @@ def test_reads_the_value_now_and_what_boot_sets() -> None:
 
 
 def test_a_value_of_several_words_and_a_tolerated_failure() -> None:
-    more = ["name kernel.x", "/proc/sys/net/ipv4/ping_group_range:0\t2147483647"]
-    found = Sysctls().parse(answer({"/etc/sysctl.d/a.conf": "-kernel.x = 2\n"}, *more))
+    texts = {
+        "/etc/sysctl.d/a.conf": "-kernel.x = 2\n",
+        "/proc/sys/net/ipv4/ping_group_range": "0\t2147483647\n",
+    }
+    found = answer(texts, "kernel.x", "net.ipv4.ping_group_range")
     assert found["net.ipv4.ping_group_range"].live == "0 2147483647"
     assert found["kernel.x"].boot == (BootSetting("/etc/sysctl.d/a.conf", "kernel/x", "2"),)
 
 
 def test_this_computers_parameters_and_modules() -> None:
-    command = Sysctls().command(names=("kernel.ostype", "no.such")).get_raw_value()
-    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    found = Sysctls().parse(ran.stdout.splitlines())
+    found = ask(Sysctls, names=("kernel.ostype", "no.such"))
     assert found["kernel.ostype"].live == "Linux"
     assert found["no.such"].live is None
     command = KernelModules().command(names="no_such_module").get_raw_value()
@@ -107,7 +104,7 @@ def test_a_module_that_the_kernel_lacks_refuses_the_node() -> None:
 def test_a_file_that_undoes_a_parameter_at_boot_refuses_the_node(
     file: str, text: str, refused: bool
 ) -> None:
-    found = Sysctls().parse(answer({file: text}, "name net.ipv4.ip_forward"))
+    found = answer({file: text}, "net.ipv4.ip_forward")
     if not refused:
         check_lasting("kubernetes", {}, WANTED, found)
         return
