@@ -43,7 +43,7 @@ flag() {{ sed -n "s/.*- --$1=//p" {MANIFEST} | head -n 1; }}
 at=$(flag advertise-address) port=$(flag secure-port)
 [ "$(readyz "${{at:-127.0.0.1}}:${{port:-{PORT}}}")" = 200 ]
 """
-"""Shell commands that succeed if the API server of this node, a controller, is ready."""
+"""Shell commands for a controller. They succeed if the node's own API server is ready."""
 
 
 class ApiServers(NodeFact[dict[str, str]]):

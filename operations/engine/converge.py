@@ -97,7 +97,11 @@ def converge(
 def _guarded(
     function: Callable[P, Commands], reads: Callable[P, Iterable[Read]]
 ) -> Callable[P, Commands]:
-    """Wrap a generator so that it announces its reads, prints its reasons, fails only its host."""
+    """Wrap an operation's generator for `converge`.
+
+    The result announces what the operation will read, and prints why it changes something. An
+    error of the operation ends the run only for its own host.
+    """
 
     @wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:

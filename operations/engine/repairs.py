@@ -132,7 +132,7 @@ def will_set(repairs: Iterable[Repair]) -> list[str]:
 
 
 def warn_of_repeats(repairs: Iterable[Repair]) -> None:
-    """Warn of things that earlier runs have repaired too, and name who may change them.
+    """Warn if this run repairs what an earlier run has repaired, and name what keeps changing it.
 
     + repairs: the things that the current run sets
     """

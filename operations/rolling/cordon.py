@@ -174,10 +174,10 @@ def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[s
     + controller: whether the node that goes down has an API server itself
     + answers: what the other controllers' API servers say, by name, see `ApiServers`
 
-    These are the other controllers whose API servers are not ready. Returns nothing if enough API
-    servers stay ready while the node is down: a majority of all that have joined, or the other one
-    of two. Kubernetes' own objects do not tell which are ready, because nodes and mirror pods stay
-    Ready for half a minute after the API server has ended.
+    The controllers to wait for are those whose API servers are not ready. Returns nothing if enough
+    API servers stay ready while the node is down. Enough is a majority of all that have joined; if
+    only two have joined, one is enough. Kubernetes' own objects do not tell which API servers are
+    ready: nodes and mirror pods stay Ready for half a minute after an API server has ended.
     """
     joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
     enough = min((len(joined) + controller) // 2 + 1, len(joined))

@@ -64,8 +64,8 @@ def take_out(
     found = next((how for pattern, how in known.items() if fnmatchcase(path, pattern)), None)
     if found is None:
         raise NodeError(
-            f"{path}: this file was merged, but no concern declares how to remove its part; "
-            "restore it by hand"
+            f"{path}: this package has merged lines into the file, but no concern declares how to "
+            "remove them; restore it by hand"
         )
     rest = found(current, original or b"", written)
     # the line feed at the file's end may be from this package

@@ -602,7 +602,7 @@ def test_a_node_of_a_cluster_needs_what_its_concerns_declare() -> None:
 
 
 def test_a_merged_file_that_no_concern_knows_is_left_to_its_owner() -> None:
-    with pytest.raises(NodeError, match="no concern declares how to remove its part"):
+    with pytest.raises(NodeError, match="no concern declares how to remove them"):
         take_out("/etc/other", b"now", b"before", b"ours")
 
 
