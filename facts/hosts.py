@@ -1,6 +1,6 @@
-"""Read ``/etc/hosts`` by the C library's rules.
+"""Read the node's own name, and ``/etc/hosts`` by the C library's rules.
 
-They are in hosts(5), and in glibc's ``nss/nss_files/files-hosts.c`` and ``files-parse.c``:
+The rules are in hosts(5), and in glibc's ``nss/nss_files/files-hosts.c`` and ``files-parse.c``:
 
 - lines end with a line feed; ``#`` begins a comment anywhere; only ASCII blanks separate words, so
   a no-break space, copied from a web page, belongs to a word;
@@ -17,6 +17,28 @@ import ipaddress
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from typing_extensions import override
+
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.observe import ComposedFact, Read
+
+_NAME = "/proc/sys/kernel/hostname"
+
+
+class OwnName(ComposedFact[str]):
+    """The node's own name, as ``uname -n`` prints it.
+
+    **Example:** ``host.get_fact(OwnName)``
+    """
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        return (Read.of(Texts, patterns=(_NAME,)),)
+
+    @override
+    def compose(self, texts: dict[str, bytes | None]) -> str:
+        return os.fsdecode(texts[_NAME] or b"").strip()
 
 
 class Entry(NamedTuple):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from typing_extensions import override
 
+from chaos_engine.facts.files import Texts
 from chaos_engine.facts.health import Check
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.mounts import MOUNTS, Mount, mount_of, mounted_at, mounts_in
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
+from chaos_engine.facts.systemd_files import texts_of
 from chaos_engine.facts.text import decoded, grouped
 from chaos_engine.templates import shell_script
 
@@ -80,14 +84,32 @@ class Cmdline(Value):
     rebooted: dict[str, str] = field(default_factory=dict)
 
 
-_NAMES = f"backup_suffix={BACKUP_SUFFIX} drop_in={GRUB_DROP_IN} record={RECORD}"
-SCRIPT = f"{_NAMES}\n{shell_script('kernel')}"
+SCRIPT = f"backup_suffix={BACKUP_SUFFIX} drop_in={GRUB_DROP_IN}\n{shell_script('kernel')}"
+
+_CMDLINE = "/proc/cmdline"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
+_CONTROLLERS_V1 = "/proc/cgroups"
+_CGROUPS: dict[str, Literal["v2", "v1"]] = {"cgroup2": "v2", "tmpfs": "v1"}
 
 
-class KernelCmdline(NodeFact[Cmdline]):
-    """The kernel's command line of this boot, and the files with that of the next boot.
+@dataclass(frozen=True)
+class BootFilesState(Value):
+    """What `BootFiles` finds.
 
-    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.kernel.KernelCmdline``
+    + files: a role ("place", "pending", "extra", "drop_in") and a file, in the order in which they
+      count; what they say of the file system is not filled in
+    + grub: whether GRUB makes the command line
+    """
+
+    files: tuple[tuple[str, BootFile], ...]
+    grub: bool
+
+
+class BootFiles(NodeFact[BootFilesState]):
+    """The files that have the kernel's command line of the next boot; a part of `KernelCmdline`.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.kernel.BootFiles``
     """
 
     @override
@@ -95,37 +117,84 @@ class KernelCmdline(NodeFact[Cmdline]):
         return SCRIPT
 
     @override
-    def parse(self, lines: list[str]) -> Cmdline:
-        """Read the script's ``KEY VALUE`` lines. After each ``file`` line comes its ``text``."""
-        words = "boot_id cmdline cgroup controllers memory_v1 extra_missing grub rebooted file text"
-        found = grouped(lines, words)
-        files: dict[str, list[BootFile]] = {"place": [], "pending": [], "extra": [], "drop_in": []}
-        for line, text in zip(found["file"], found["text"], strict=True):
-            role, boot_file = _boot_file(line, text)
-            files[role].append(boot_file)
+    def parse(self, lines: list[str]) -> BootFilesState:
+        """Read the script's ``KEY VALUE`` lines: five of them for each file, grouped by key."""
+        found = grouped(lines, "role path stat free text extra_missing grub")
+        files: dict[tuple[str, str], BootFile] = {}
+        columns = (found[key] for key in ("role", "path", "stat", "free", "text"))
+        for role, path, stat, free, content in zip(*columns, strict=True):
+            mode, owner, group = stat.split(" ")
+            blocks, size = map(int, free.split(" "))
+            kept, _, text = content.partition(" ")
+            files[role, path] = BootFile(
+                path, decoded(text), mode, owner, group, "", False, blocks * size, kept == "yes"
+            )
         for path in found["extra_missing"]:
             missing = BootFile(path, "", "644", "root", "root", "", False, 1 << 30, False)
-            files["extra"].append(missing)
+            files["extra", path] = missing
+        return BootFilesState(
+            tuple((role, file) for (role, _), file in files.items()), bool(found["grub"])
+        )
+
+
+class KernelCmdline(ComposedFact[Cmdline]):
+    """The kernel's command line of this boot, and the files with that of the next boot.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.kernel.KernelCmdline``
+    """
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        memory = (_CONTROLLERS_V1, r"^memory\s.*")
+        texts = (_CMDLINE, _BOOT_ID, _CONTROLLERS, memory, RECORD, MOUNTS)
+        return Read.of(BootFiles), Read.of(Texts, patterns=texts)
+
+    @override
+    def compose(self, boot: BootFilesState, found: dict[str, bytes | None]) -> Cmdline:
+        mounts = mounts_in(found)
+        files: dict[str, list[BootFile]] = {"place": [], "pending": [], "extra": [], "drop_in": []}
+        for role, file in boot.files:
+            files[role].append(_on_its_mount(file, mounts))
         places = files["place"]
         command_lines = [place for place in places if _has_root(place.text)]
-        rebooted = (line.partition(" ") for line in found["rebooted"])
-        controllers = tuple(found["controllers"][0].split())
-        cgroup = {"cgroup2": "v2", "tmpfs": "v1"}.get(found["cgroup"][0], "none")
+        texts = texts_of(found)
+        rebooted = (line.partition(" ") for line in texts.get(RECORD, "").splitlines())
+        controllers = tuple(texts.get(_CONTROLLERS, "").split())
+        cgroup = cgroup_version(mounts)
+        # The kernel lacks the row where it lacks version 1 of the memory controller
+        memory_v1 = texts.get(_CONTROLLERS_V1, "").split()[3:4] == ["1"]
         return Cmdline(
-            words=tuple(split_words(decoded(found["cmdline"][0]))),
+            words=tuple(split_words(texts[_CMDLINE].rstrip("\n"))),
             controllers=controllers,
-            cgroup=cgroup,  # type: ignore[arg-type]
-            # /proc/cgroups has no row for memory where the kernel lacks version 1 of it
-            memory="memory" in controllers if cgroup == "v2" else found["memory_v1"] == ["1"],
-            boot_id=found["boot_id"][0],
+            cgroup=cgroup,
+            memory="memory" in controllers if cgroup == "v2" else memory_v1,
+            boot_id=texts[_BOOT_ID].strip(),
             file=next(iter(command_lines), None),
             pending=next(iter(files["pending"]), None),
             rejected=() if command_lines else tuple(places),
             extra=next(iter(files["extra"]), None),
-            grub=bool(found["grub"]),
+            grub=boot.grub,
             drop_in=next(iter(files["drop_in"]), None),
             rebooted={cause: boot for cause, _, boot in rebooted},
         )
+
+
+def cgroup_version(mounts: Iterable[Mount]) -> Literal["v2", "v1", "none"]:
+    """Return the version of the control groups.
+
+    + mounts: of ``/sys/fs/cgroup`` and others
+    """
+    mount = mounted_at(mounts, "/sys/fs/cgroup")
+    return _CGROUPS.get(mount.fstype if mount else "", "none")
+
+
+def _on_its_mount(file: BootFile, mounts: Iterable[Mount]) -> BootFile:
+    """Return a boot file with what is known of its file system."""
+    mount = mount_of(mounts, file.path)
+    if mount is None:
+        return file
+    read_only = "ro" in (*mount.options, *mount.super_options)
+    return replace(file, filesystem=mount.fstype, read_only=read_only)
 
 
 def split_words(text: str) -> list[str]:
@@ -139,26 +208,6 @@ def split_words(text: str) -> list[str]:
 def _has_root(text: str) -> bool:
     """Tell whether a text names a root file system, as every real command line does."""
     return any(word.startswith("root=") for word in split_words(text))
-
-
-def _boot_file(line: str, text: str) -> tuple[str, BootFile]:
-    """Return the role of a boot file, and the file.
-
-    + line: what follows ``file``: its role and properties
-    + text: what follows ``text``: its content in base64
-    """
-    role, mode, owner, group, filesystem, options, blocks, size, kept, path = line.split(" ", 9)
-    return role, BootFile(
-        path=path,
-        text=decoded(text),
-        mode=mode,
-        owner=owner,
-        group=group,
-        filesystem=filesystem,
-        read_only="ro" in options.split(","),
-        free=int(blocks) * int(size),
-        kept=kept == "yes",
-    )
 
 
 MEMORY_CONTROLLED = Check(

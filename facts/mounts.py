@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,6 +20,13 @@ from a silent server to another one in less time (``ping-timeout``), so it does 
 meanwhile. An NFS client has only one server."""
 
 _LIST = "/proc/self/mountinfo"
+
+MOUNTS = (
+    _LIST,
+    r"^(?:\S+ ){4}(?:/|/(?:boot|etc|usr)(?:/\S*)?|/var/log|/sys/fs/cgroup) .*\n",
+)
+"""A pattern of `Texts`: the mounts of the system's own places. Users may have mounted a lot
+elsewhere, with long names."""
 
 Answer = Literal["answers", "fails", "hangs"]
 
@@ -62,14 +69,13 @@ class Mounts(ComposedFact[tuple[Mount, ...]]):
 
     @override
     def reads(self, path: str) -> tuple[Read, ...]:
-        # Only this path's lines, because users may have mounted a lot, with long names
-        only = rf"^(?:\S+ ){{4}}{re.escape(path)} .*\n"
-        return (Read.of(Texts, patterns=((_LIST, only),)),)
+        others = (_LIST, rf"^(?:\S+ ){{4}}{re.escape(path)} .*\n")
+        shared = re.match(MOUNTS[1], f"1 1 0:1 / {path} rw\n")
+        return (Read.of(Texts, patterns=(MOUNTS if shared else others,)),)
 
     @override
     def compose(self, texts: dict[str, bytes | None], path: str) -> tuple[Mount, ...]:
-        # Names need not be UTF-8
-        return parse_mounts((texts[_LIST] or b"").decode(errors="backslashreplace"))
+        return tuple(mount for mount in mounts_in(texts) if mount.target == path)
 
 
 class Answers(NodeFact[Answer]):
@@ -102,6 +108,18 @@ class Answers(NodeFact[Answer]):
     def parse(self, lines: list[str]) -> Answer:
         words: dict[str, Answer] = {word: word for word in get_args(Answer)}
         return words[lines[0]]
+
+
+def mounts_in(texts: Mapping[str, bytes | None]) -> tuple[Mount, ...]:
+    """Return the mounts in an answer to a read of `MOUNTS`. Their names need not be UTF-8."""
+    return parse_mounts((texts[_LIST] or b"").decode(errors="backslashreplace"))
+
+
+def mount_of(mounts: Iterable[Mount], path: str) -> Mount | None:
+    """Return the mount that a path is on, ``None`` if none of these."""
+    above = [m for m in mounts if path == m.target or path.startswith(f"{m.target.rstrip('/')}/")]
+    longest = max((mount.target for mount in above), key=len, default="")
+    return mounted_at(above, longest)
 
 
 def parse_mounts(text: str) -> tuple[Mount, ...]:

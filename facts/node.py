@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from dataclasses import dataclass
 
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value, YesOrNo
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.mounts import MOUNTS, mounted_at, mounts_in
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value, YesOrNo
+from chaos_engine.facts.systemd_files import texts_of
 
 RESOLVE_SECONDS = 5
 """How long the lookup of the node's own name may take."""
 
+_OS = ("/etc/os-release", "/usr/lib/os-release")
+_NAME = "/proc/sys/kernel/hostname"
+_MACHINE_ID = "/etc/machine-id"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_CMDLINE = "/proc/cmdline"
+
 # `getent ahosts` looks the name up as sudo does: for IPv4 and IPv6 at once. `getent hosts` would
-# ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address
+# ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address. /proc/uptime has
+# hundredths of a second
 _COMMAND = f"""\
 say() {{ printf '%s=%s\\n' "$1" "$2"; }}
-say uid "$(id -u)"
-if test -d /run/systemd/system; then say systemd yes; fi
-if test -r /etc/os-release; then
-  ( . /etc/os-release; say system "$ID"; say version "$VERSION_ID"; say like "$ID_LIKE" )
-fi
+if [ -O /proc/1 ]; then say root yes; fi
+if [ -d /run/systemd/system ]; then say systemd yes; fi
 if command -v apt-get >/dev/null; then say apt yes; fi
 say architecture "$(dpkg --print-architecture 2>/dev/null || uname -m)"
-say cgroup "$(findmnt -nro FSTYPE -M /sys/fs/cgroup | tail -n 1)"
 say half_done "$(dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}\\n' 2>/dev/null |
   awk '!/^.[cin] / {{ gsub(" ", ""); printf "%s ", $0 }}')"
-say root "$(awk '$2 == "/" {{ options = $4 }} END {{ print options }}' /proc/mounts)"
-set -f
-for word in $(cat /proc/cmdline); do
-  case $word in boot=overlay | overlayroot=?*) say overlay "$word"; break ;; esac
-done
-set +f
-set -- $(stat -fc '%a %S' /)
-say free_mib $(($1 * $2 / 1048576))
-name=$(uname -n)
-say hostname "$name"
-start=$(date +%s%N)
+say free "$(stat -fc '%a %S' /)"
+read -r name <{_NAME}
+read -r start _ </proc/uptime
 timeout {RESOLVE_SECONDS} getent ahosts "$name" >/dev/null && say resolves yes
-end=$(date +%s%N)
-say resolve_ms $(((end - start) / 1000000))
-say clock "${{end%?????????}}"
-say machine_id "$(cat /etc/machine-id 2>/dev/null)"
-say boot_id "$(cat /proc/sys/kernel/random/boot_id)"
-say addresses "$(ip -4 -o address show scope global 2>/dev/null |
-  awk '{{ sub("/.*", "", $4); printf "%s ", $4 }}')"
+read -r end _ </proc/uptime
+say resolve_seconds "$start $end"
+say clock "$(date +%s)"
+ip -4 -o address show scope global 2>/dev/null
+true
 """
 
 
@@ -105,10 +103,10 @@ class AsRoot(YesOrNo):
         return "if [ -O /proc/1 ]; then echo yes; else echo no; fi"
 
 
-class Node(NodeFact[NodeState]):
-    """The node's system, its names and addresses, and whether it is in order.
+class NodeAnswers(NodeFact[dict[str, str]]):
+    """What programs say of the node's system, by a word for each; a part of `Node`.
 
-    **Example:** ``host.get_fact(Node).architecture``
+    **Example:** ``host.get_fact(NodeAnswers)["architecture"]``
     """
 
     @override
@@ -116,35 +114,81 @@ class Node(NodeFact[NodeState]):
         return _COMMAND
 
     @override
-    def parse(self, lines: list[str]) -> NodeState:
-        return parse_node(lines, time.time())
+    def parse(self, lines: list[str]) -> dict[str, str]:
+        """Read ``KEY=VALUE`` lines, and a line of ``ip -o`` for each IPv4 address.
+
+        ``skew`` is how many seconds the node's clock is ahead of this computer's.
+        """
+        values = dict(line.split("=", 1) for line in lines if "=" in line)
+        fields = [line.split() for line in lines if line and "=" not in line]
+        addresses = (words[words.index("inet") + 1].partition("/")[0] for words in fields)
+        skew = str(round(int(values["clock"]) - time.time()))
+        return {**values, "addresses": " ".join(addresses), "skew": skew}
 
 
-def parse_node(lines: list[str], now: float) -> NodeState:
-    """Read ``key=value`` lines of the fact's command.
+class Node(ComposedFact[NodeState]):
+    """The node's system, its names and addresses, and whether it is in order.
 
-    + now: this computer's time, in seconds since 1970
+    **Example:** ``host.get_fact(Node).architecture``
     """
-    values = dict(line.split("=", 1) for line in lines if line)
-    get = values.get
-    return NodeState(
-        root=values["uid"] == "0",
-        systemd=get("systemd") == "yes",
-        apt=get("apt") == "yes",
-        system=get("system", ""),
-        version=get("version", ""),
-        like=get("like", ""),
-        architecture=values["architecture"],
-        cgroup=values["cgroup"],
-        half_done=tuple(get("half_done", "").split()),
-        read_only="ro" in get("root", "").split(","),
-        overlay=get("overlay", ""),
-        free_mib=int(values["free_mib"]),
-        hostname=values["hostname"],
-        resolves=get("resolves") == "yes",
-        resolve_ms=int(values["resolve_ms"]),
-        machine_id=get("machine_id", ""),
-        boot_id=values["boot_id"],
-        addresses=tuple(get("addresses", "").split()),
-        skew=round(int(values["clock"]) - now),
-    )
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        texts = (*_OS, _NAME, _MACHINE_ID, _BOOT_ID, _CMDLINE, MOUNTS)
+        return Read.of(NodeAnswers), Read.of(Texts, patterns=texts)
+
+    @override
+    def compose(self, said: dict[str, str], found: dict[str, bytes | None]) -> NodeState:
+        texts, mounts = texts_of(found), mounts_in(found)
+        system = parse_os_release(next((texts[path] for path in _OS if path in texts), ""))
+        root, cgroup = (mounted_at(mounts, path) for path in ("/", "/sys/fs/cgroup"))
+        blocks, size = map(int, said["free"].split())
+        start, end = map(float, said["resolve_seconds"].split())
+        return NodeState(
+            root="root" in said,
+            systemd="systemd" in said,
+            apt="apt" in said,
+            system=system.get("ID", ""),
+            version=system.get("VERSION_ID", ""),
+            like=system.get("ID_LIKE", ""),
+            architecture=said["architecture"],
+            cgroup=cgroup.fstype if cgroup else "",
+            half_done=tuple(said["half_done"].split()),
+            read_only=root is not None and "ro" in (*root.options, *root.super_options),
+            overlay=_overlay(texts[_CMDLINE]),
+            free_mib=blocks * size >> 20,
+            hostname=texts[_NAME].strip(),
+            resolves="resolves" in said,
+            resolve_ms=round((end - start) * 1000),
+            machine_id=texts.get(_MACHINE_ID, "").strip(),
+            boot_id=texts[_BOOT_ID].strip(),
+            addresses=tuple(said["addresses"].split()),
+            skew=int(said["skew"]),
+        )
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """Return the values of os-release(5), which a shell would read.
+
+    Skips lines that a shell would not take for an assignment.
+
+    **Example:** ``parse_os_release('ID=debian\\nVERSION_ID="13"')["VERSION_ID"] == "13"``
+    """
+    values = {}
+    for line in text.splitlines():
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:  # an open quote
+            continue
+        name, equals, value = words[0].partition("=") if words else ("", "", "")
+        if equals:
+            values[name] = value
+    return values
+
+
+def _overlay(cmdline: str) -> str:
+    """Return the word that keeps all changes of files in RAM, "" if there is none."""
+    for word in cmdline.split():
+        if word == "boot=overlay" or re.fullmatch("overlayroot=.+", word):
+            return word
+    return ""

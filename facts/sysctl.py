@@ -46,10 +46,10 @@ class KernelModules(NodeFact[dict[str, ModuleState]]):
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
         return StringCommand(
-            "PATH=$PATH:/usr/sbin:/sbin; for m in",
+            "read -r release </proc/sys/kernel/osrelease; PATH=$PATH:/usr/sbin:/sbin; for m in",
             *map(QuoteString, as_tuple(names)),
             '; do if [ -d "/sys/module/$m" ]'
-            ' || grep -qs "/${m}[.]ko" "/lib/modules/$(uname -r)/modules.builtin";'
+            ' || grep -qs "/${m}[.]ko" "/lib/modules/$release/modules.builtin";'
             ' then echo "$m loaded";'
             ' elif modprobe -n -q -- "$m" 2>/dev/null; then echo "$m available";'
             ' else echo "$m missing"; fi; done',

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pyinfra.facts.server import Hostname
-
 from chaos_engine.facts.cloud_init import CloudInit
 from chaos_engine.facts.files import Content
-from chaos_engine.facts.hosts import entries
+from chaos_engine.facts.hosts import OwnName, entries
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
@@ -26,7 +24,7 @@ END = b"# END chaos-engine"
     reads=lambda addresses, warn_of_cloud_init=True: [
         Read.of(Content, path=PATH),
         *files.reads([File(PATH, "", merged=True)]),
-        Read.of(Hostname),
+        Read.of(OwnName),
         Read.of(CloudInit),
     ]
 )
@@ -59,7 +57,7 @@ def write_hosts_block(
         current()[1].noop(f"{PATH}: no machine is to be named")
         return
     after = edit(before, addresses)
-    for message in conflicts(before, addresses, observe(Hostname) or ""):
+    for message in conflicts(before, addresses, observe(OwnName)):
         warn(message)
     manager = observe(CloudInit).manages_hosts
     if warn_of_cloud_init and manager:

@@ -19,7 +19,6 @@ from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.log_mount import files_of
 from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.docker import DockerNetwork
-from chaos_engine.facts.files import Texts
 from chaos_engine.facts.haproxy import RUN
 from chaos_engine.facts.health import Health
 from chaos_engine.facts.manifest import Entry, Remembered
@@ -46,7 +45,6 @@ from tests.unit.test_hostile_values import (
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 ALONE = (
-    Read.of(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*"))),
     Read.of(ApiServers, addresses=("192.168.1.50",)),
     Read.of(AsRoot),
     Read.of(Health, checks=tuple(one for each in DECLARED.values() for one in each.health)),
@@ -123,10 +121,8 @@ def fact_classes() -> set[type[FactBase[Any]]]:
 def reads() -> Iterator[Read]:
     """Give a read of each fact."""
     seen = set()
-    for read in (
-        *(read for name in CALLS for read in _reads(OPERATIONS[name], CALLS[name])),
-        *ALONE,
-    ):
+    asked = [read for name in CALLS for read in _reads(OPERATIONS[name], CALLS[name])]
+    for read in (one for whole in (*asked, *ALONE) for one in (whole, *whole.parts)):
         if read.fact not in seen and read.fact in fact_classes():
             seen.add(read.fact)
             yield read

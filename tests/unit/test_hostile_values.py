@@ -33,7 +33,6 @@ from jinja2.meta import find_undeclared_variables
 from pydantic import BaseModel
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.exceptions import OperationValueError
-from pyinfra.facts.server import Hostname
 
 from chaos_engine import operations, templates
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
@@ -46,6 +45,7 @@ from chaos_engine.facts.docker_service import DockerService, Service
 from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.files import Content, Files, Present
 from chaos_engine.facts.haproxy import CopyState, LoadedConfig, SharedCopy
+from chaos_engine.facts.hosts import OwnName
 from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import BootFile, Cmdline, KernelCmdline
 from chaos_engine.facts.kubernetes import (
@@ -206,7 +206,7 @@ NODE: dict[type, Any] = {
     DropIns: (),
     EtcdVersions: {},
     Files: {},
-    Hostname: "pi1",
+    OwnName: "pi1",
     Image: "",
     Interface: lambda interface: (
         InterfaceState(True, False, "", "dc:a6:32:00:00:01", ("192.168.1.54/24",), 0)

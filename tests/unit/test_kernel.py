@@ -9,11 +9,14 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.facts.kernel import SCRIPT, BootFile, Cmdline, KernelCmdline
+from chaos_engine.facts import kernel
+from chaos_engine.facts.kernel import SCRIPT, BootFile, BootFiles, Cmdline, KernelCmdline
+from chaos_engine.facts.mounts import MOUNTS
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.files.script import compose as compose_files
@@ -25,6 +28,7 @@ from chaos_engine.operations.kernel.words import (
     plan,
     unchanged,
 )
+from tests.unit.asking import ask_below
 from tests.unit.scripts import Sandbox
 from tests.unit.test_cmdline import ADDED, DEBIAN, NOTICE, RASPBERRY_PI_OS, UBUNTU_2404, WANTED
 
@@ -47,12 +51,6 @@ initramfs initrd.img followkernel
 
 [pi4]
 max_framebuffers=2
-"""
-
-# Stand-ins for programs of the node
-STUBS = """\
-findmnt() { case "$*" in *sys/fs/cgroup) echo @CGROUP@ ;; *) echo "@MOUNT@" ;; esac; }
-PATH=@BIN@:$PATH
 """
 
 
@@ -79,19 +77,20 @@ class Node:
 
     def read(self) -> Cmdline:
         """Return the fact's value."""
-        places = r"(/boot|/etc|/proc|/sys/fs/cgroup|/var/lib/chaos-engine)\b"
-        stubs = STUBS.replace("@MOUNT@", self.mount).replace("@CGROUP@", self.cgroup)
-        stubs = stubs.replace("@BIN@", f"{self.root}/bin")
-        done = subprocess.run(
-            ["sh", "-c", stubs + re.sub(places, rf"{self.root}\1", SCRIPT)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
+        fstype, options = self.mount.split()
+        self.put(
+            "proc/self/mountinfo",
+            "22 1 259:2 / / rw,noatime shared:1 - ext4 /dev/root rw\n"
+            f"30 22 179:1 / {self.root}/boot {options} shared:2 - {fstype} /dev/a {options}\n"
+            f"25 22 0:22 / /sys/fs/cgroup rw shared:9 - {self.cgroup} cgroup rw\n",
         )
-        found = KernelCmdline().parse(done.stdout.splitlines())
-        assert KernelCmdline().process(done.stdout.splitlines()) == found
-        return found
+        script = re.sub(r"(/boot|/etc)\b", rf"{self.root}\1", SCRIPT)
+        only = MOUNTS[1].replace("/(?:boot", f"(?:{self.root})?/(?:boot")
+        with (
+            patch.object(BootFiles, "command", lambda _: f"PATH={self.root}/bin:$PATH\n{script}"),
+            patch.object(kernel, "MOUNTS", (MOUNTS[0], only)),
+        ):
+            return ask_below(self.root, KernelCmdline)
 
     def relative(self, boot_file: BootFile | None) -> str | None:
         """Return the file's path as it is on a node."""
@@ -267,11 +266,11 @@ def test_a_reboot_that_was_made_is_remembered(ubuntu: Node) -> None:
 
 def test_a_damaged_answer_is_no_default() -> None:
     with pytest.raises(FactProcessError, match="unexpected answer"):
-        KernelCmdline().process(["boot_id x", "file place 644 root"])
+        BootFiles().process(["role place", "path /boot/cmdline.txt", "stat 644 root"])
 
 
 def test_an_unreadable_file_is_no_missing_one(ubuntu: Node) -> None:
-    places = re.sub(r"(/boot|/proc)\b", rf"{ubuntu.root}\1", SCRIPT)
+    places = re.sub(r"(/boot)\b", rf"{ubuntu.root}\1", SCRIPT)
     stub = "base64() { case $* in *cmdline.txt) return 1 ;; *) command base64 $* ;; esac; }\n"
 
     assert subprocess.run(["sh", "-c", stub + places], capture_output=True, check=False).returncode

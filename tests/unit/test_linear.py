@@ -26,7 +26,7 @@ from chaos_engine.facts.docker_service import DockerService
 from chaos_engine.facts.files import parse_files
 from chaos_engine.facts.hosts import entries as hosts
 from chaos_engine.facts.journald import FOLDERS, KERNEL, DropIns
-from chaos_engine.facts.kernel import KernelCmdline, split_words
+from chaos_engine.facts.kernel import RECORD, BootFiles, BootFilesState, KernelCmdline, split_words
 from chaos_engine.facts.kubernetes import parse_source
 from chaos_engine.facts.log_mount import LogShares
 from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
@@ -162,15 +162,18 @@ def units(n: int) -> list[str]:
     ]
 
 
-def kernel(n: int) -> list[str]:
-    line = " ".join(f"word{i}=1" for i in range(n))
-    place = "file place 644 root root ext4 rw 1 1 yes /boot"
-    return [
-        *(line for i in range(n) for line in (f"{place}/{i}", "text eA==")),
-        *(f"rebooted what{i} boot" for i in range(n)),
-        f"cmdline {text64(line)}",
-        *("controllers memory", "cgroup cgroup2", "boot_id b"),
-    ]
+def boot_files(n: int) -> list[str]:
+    values = ("path /boot/{}", "role place", "stat 644 root root", "free 1 1", "text yes eA==")
+    return [value.format(i) for i in range(n) for value in values]
+
+
+def kernel(n: int) -> dict[str, bytes | None]:
+    return {
+        "/proc/cmdline": b" ".join(b"word%d=1" % i for i in range(n)),
+        "/proc/sys/kernel/random/boot_id": b"b",
+        "/proc/self/mountinfo": b"",
+        RECORD: b"".join(b"what%d boot\n" % i for i in range(n)),
+    }
 
 
 def answers(n: int) -> list[str]:
@@ -263,7 +266,10 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         lambda found: overrides("/etc/50.conf", "[Journal]\nStorage=volatile\n", found),
         lambda n: [(f"/etc/9{i}.conf", "Storage=auto") for i in range(n)],
     ),
-    "kernel's command line": on(KernelCmdline().parse, kernel),
+    "boot files": on(BootFiles().parse, boot_files),
+    "kernel's command line": on(
+        lambda texts: KernelCmdline().compose(BootFilesState((), False), texts), kernel
+    ),
     "words": on(split_words, lambda n: 'a="b c" ' * n),
     "quotes": on(split_words, lambda n: '"' * n),
     "apt's list": on(

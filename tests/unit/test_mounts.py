@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos_engine.facts import mounts
-from chaos_engine.facts.mounts import Answers, Mount, Mounts, mounted_at, parse_mounts
+from chaos_engine.facts.mounts import (
+    Answers,
+    Mount,
+    Mounts,
+    mount_of,
+    mounted_at,
+    mounts_in,
+    parse_mounts,
+)
 from tests.unit.asking import ask
 
 # Lines of Debian 13 with a share on /var/log, of Ubuntu 24.04 (snap), of Raspberry Pi OS (vfat)
@@ -79,7 +87,7 @@ def test_nonsense_is_an_error(text: str, message: str) -> None:
 
 def test_bytes_that_are_no_text_do_not_hide_the_rest() -> None:
     text = SAMPLE.encode() + b"122 26 0:62 / /media/\xff rw - tmpfs t rw\n"
-    found = Mounts().compose({"/proc/self/mountinfo": text}, path="/")
+    found = mounts_in({"/proc/self/mountinfo": text})
     assert found[:-1] == FOUND
     assert found[-1].target == "/media/\\xff"
 
@@ -90,6 +98,28 @@ def test_every_name_survives(name: str) -> None:
     line = f"1 1 0:1 / /m/{encoded} rw - tmpfs t rw"
     if len(line.splitlines()) == 1:  # the kernel does not escape other separators of Unicode
         assert parse_mounts(line)[0].target == f"/m/{name}"
+
+
+def test_a_path_is_on_the_deepest_mount_above_it() -> None:
+    text = """\
+22 1 179:2 / / rw - ext4 /dev/root rw
+30 22 179:1 / /boot rw - vfat /dev/a rw
+31 30 179:3 / /boot/firmware ro - vfat /dev/b rw
+32 22 179:4 / /etc rw - ext4 /dev/c rw
+33 32 0:40 / /etc rw - overlay over rw
+"""
+    mounts = parse_mounts(text)
+    for path, source in {
+        "/boot/firmware/cmdline.txt": "/dev/b",
+        "/boot/firmware": "/dev/b",
+        "/boot/firmwares/a": "/dev/a",
+        "/etc/fstab": "over",
+        "/usr": "/dev/root",
+    }.items():
+        found = mount_of(mounts, path)
+        assert found is not None
+        assert found.source == source
+    assert mount_of(mounts[1:], "/usr") is None
 
 
 def test_this_computer_can_be_read() -> None:

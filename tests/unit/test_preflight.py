@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from chaos_engine.deploys.site import node_name
-from chaos_engine.facts.node import Node, NodeState, parse_node
+from chaos_engine.facts.node import Node, NodeAnswers, NodeState, parse_os_release
 from chaos_engine.facts.text import named
 from chaos_engine.operations.preflight import check_node, refusals, warnings
+from tests.unit.asking import ask
 from tests.unit.nodes import Nodes
 
-UBUNTU = """\
-uid=0
+PROGRAMS = """\
+root=yes
 systemd=yes
-system=ubuntu
-version=24.04
-like=debian
 apt=yes
 architecture=arm64
-cgroup=cgroup2
 half_done=
-root=rw,relatime
-overlay=
-free_mib=52810
-hostname=pi1
+free=13519360 4096
 resolves=yes
-resolve_ms=4
-machine_id=6a1f0f3c6f0e4b0f9f0d7c3c0a4b1c2d
-boot_id=0d0c5a0e-1111-4222-8333-944455556666
-addresses=192.168.1.50 10.0.0.7
+resolve_seconds=1234.56 1234.57
 clock=1790000000
+2: eth0    inet 192.168.1.50/24 metric 100 brd 192.168.1.255 scope global dynamic eth0
+3: eth1    inet 10.0.0.7/8 scope global eth1\\       valid_lft forever preferred_lft forever
 """
 
-GOOD = parse_node(UBUNTU.splitlines(), now=1790000000.4)
+TEXTS = {
+    "/etc/os-release": b'NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="24.04"\nID_LIKE=debian\n',
+    "/proc/sys/kernel/hostname": b"pi1\n",
+    "/etc/machine-id": b"6a1f0f3c6f0e4b0f9f0d7c3c0a4b1c2d\n",
+    "/proc/sys/kernel/random/boot_id": b"0d0c5a0e-1111-4222-8333-944455556666\n",
+    "/proc/cmdline": b"console=tty1 root=LABEL=writable\n",
+    "/proc/self/mountinfo": b"""\
+22 1 179:2 / / rw,relatime shared:1 - ext4 /dev/mmcblk0p2 rw
+25 22 0:22 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw
+""",
+}
+
+
+def node_of(
+    programs: str = PROGRAMS, now: float = 1790000000.4, **texts: bytes | None
+) -> NodeState:
+    """Return a node's state; `texts` by the last name of their paths."""
+    found: dict[str, bytes | None] = {
+        path: texts.get(path.rpartition("/")[2].replace("-", "_"), text)
+        for path, text in TEXTS.items()
+    }
+    with patch("time.time", lambda: now):
+        said = NodeAnswers().parse(programs.splitlines())
+    return Node().compose(said, {path: text for path, text in found.items() if text is not None})
+
+
+GOOD = node_of()
 
 
 def changed(**values: Any) -> NodeState:
@@ -55,12 +74,13 @@ def test_reads_a_node() -> None:
 
 def test_reads_a_node_in_a_bad_state() -> None:
     text = (
-        UBUNTU.replace("root=rw,", "root=ro,")
-        .replace("half_done=", "half_done=iF=docker.io iHR=kubelet ")
+        PROGRAMS.replace("half_done=", "half_done=iF=docker.io iHR=kubelet ")
         .replace("resolves=yes\n", "")
         .replace("systemd=yes\n", "")
     )
-    node = parse_node(text.splitlines(), now=1790000600)
+    mounts = b"22 1 179:2 / / ro,relatime shared:1 - ext4 /dev/mmcblk0p2 rw\n"
+    node = node_of(text, 1790000600, mountinfo=mounts, machine_id=None)
+    assert (node.cgroup, node.machine_id) == ("", "")
     assert node.half_done == ("iF=docker.io", "iHR=kubelet")
     assert node.read_only
     assert not node.resolves
@@ -70,13 +90,30 @@ def test_reads_a_node_in_a_bad_state() -> None:
 
 def test_what_is_cut_short_is_an_error() -> None:
     with pytest.raises(LookupError):
-        parse_node(UBUNTU.splitlines()[:5], now=0)
+        node_of("\n".join(PROGRAMS.splitlines()[:5]))
+    with pytest.raises(LookupError):
+        Node().compose(NodeAnswers().parse(PROGRAMS.splitlines()), {})
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "word"),
+    [
+        (b"root=/dev/a boot=overlay quiet\n", "boot=overlay"),
+        (b"overlayroot=tmpfs\n", "overlayroot=tmpfs"),
+        (b"boot=overlays overlayroot= xboot=overlay * quiet\n", ""),
+    ],
+)
+def test_a_root_that_is_kept_in_ram_is_seen(cmdline: bytes, word: str) -> None:
+    assert node_of(cmdline=cmdline).overlay == word
+
+
+def test_os_release_is_read_as_a_shell_reads_it() -> None:
+    text = '# a comment\nID=\'a b\'\nNAME="x \\"y\\"" # end\n\nnonsense\nOPEN="\nID_LIKE=debian\n'
+    assert parse_os_release(text) == {"ID": "a b", "NAME": 'x "y"', "ID_LIKE": "debian"}
 
 
 def test_reads_this_computer() -> None:
-    command = Node().command()
-    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    node = Node().process(ran.stdout.splitlines())
+    node = ask(Node)
     assert node.apt
     assert abs(node.skew) <= 6
     assert node.free_mib > 0
