@@ -12,17 +12,20 @@ from chaos_engine.facts.text import as_tuple, pairs
 
 PORT = 2379
 
+SECONDS = 3
+"""How long the servers may take to answer. All are asked at the same time."""
+
+# A first line of each server says that it is silent. A later line with its version overrides that
 _ASK = f"""\
 {HTTPS_GET}
-folder=$1 joined_too=$2; shift 2
-[ -r "$folder/client.key" ] || exit 0
-[ -n "$joined_too" ] || [ ! -e {KUBELET_CONF} ] || exit 0
+seconds="" folder=$1; shift
+printf '%s \\n' "$@"
 for server in "$@"; do
   {{
-    said=$(https_get 3 /version "$server:{PORT}" -verify_return_error -CAfile "$folder/ca.crt" \
-        -cert "$folder/client.crt" -key "$folder/client.key" |
-      sed -n 's/.*"etcdserver": *"\\([^"]*\\)".*/\\1/p')
-    echo "$server $said"
+    said=$(https_get /version "$server:{PORT}" -verify_return_error -CAfile "$folder/ca.crt" \
+      -cert "$folder/client.crt" -key "$folder/client.key")
+    version=${{said#*'"etcdserver":"'}}
+    [ "$version" = "$said" ] || echo "$server ${{version%%'"'*}}"
   }} &
 done
 wait
@@ -47,13 +50,16 @@ class EtcdVersions(NodeFact[dict[str, str]]):
     def command(
         self, servers: tuple[str, ...] | str, folder: str, joined_too: bool = False
     ) -> StringCommand:
+        unjoined = "" if joined_too else f"&& [ ! -e {KUBELET_CONF} ]"
         return StringCommand(
-            "sh -c",
+            "if [ -r",
+            QuoteString(f"{folder}/client.key"),
+            f"] {unjoined}; then timeout -k 1 {SECONDS} sh -c",
             QuoteString(_ASK),
             "sh",
             QuoteString(folder),
-            QuoteString("yes" if joined_too else ""),
             *map(QuoteString, as_tuple(servers)),
+            "|| true; fi",
         )
 
     @override
