@@ -44,8 +44,7 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
     @override
     def command(self) -> str:
         return (
-            "for what in '-d link show type macvlan' '-4 address show type macvlan' "
-            "'-4 route show'; do "
+            "for what in '-d address show type macvlan' '-4 route show'; do "
             # iproute2 may print nothing for an empty list
             'answer=$(ip -j $what) || exit; echo "${answer:-[]}"; done; '
             # A pod's link may be removed after the shell has listed it
@@ -54,13 +53,11 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, MacvlanLink]:
-        """Read three lines of JSON (links, addresses, routes), and ``PATH:VALUE`` of arp_ignore."""
+        """Read two lines of JSON (links, routes), and ``PATH:VALUE`` of arp_ignore."""
         if not lines:  # no ``ip``
             return {}
-        links, addresses, routes = (json.loads(line) for line in lines[:3])
-        arp_ignore = {line.split("/")[6]: int(line.rpartition(":")[2]) for line in lines[3:]}
-        # iproute2 prints an empty object for each interface that the command's filter excludes
-        addresses_of = {one["ifname"]: ipv4_addresses(one) for one in addresses if one}
+        links, routes = (json.loads(line) for line in lines[:2])
+        arp_ignore = {line.split("/")[6]: int(line.rpartition(":")[2]) for line in lines[2:]}
         routes_of: dict[str, dict[str, str]] = {}
         for route in filter(None, routes):
             by_destination = routes_of.setdefault(route.get("dev", ""), {})
@@ -72,11 +69,11 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
                 mode=link["linkinfo"]["info_data"]["mode"],
                 up="UP" in link["flags"],
                 mac=link["address"],
-                addresses=addresses_of.get(link["ifname"], ()),
+                addresses=ipv4_addresses(link),
                 routes=routes_of.get(link["ifname"], {}),
                 arp_ignore=arp_ignore.get(link["ifname"], 0),
             )
-            for link in links
+            for link in links  # {} for an interface that is no macvlan link
             if link.get("linkinfo", {}).get("info_kind") == "macvlan"
         }
 

@@ -107,19 +107,13 @@ def macvlan_links(n: int) -> list[str]:
             "flags": ["UP"],
             "address": MAC,
             "linkinfo": {"info_kind": "macvlan", "info_data": {"mode": "bridge"}},
-        }
-        for i in range(n)
-    ]
-    addresses = [
-        {
-            "ifname": f"m{i}",
             "addr_info": [{"family": "inet", "local": "10.0.0.1", "prefixlen": 32}],
         }
         for i in range(n)
     ]
     routes = [{"dst": f"10.0.{i >> 8 & 255}.{i & 255}", "dev": f"m{i}"} for i in range(n)]
     ignore = [f"/proc/sys/net/ipv4/conf/m{i}/arp_ignore:1" for i in range(n)]
-    return [*map(json.dumps, (links, addresses, routes)), *ignore]
+    return [*map(json.dumps, (links, routes)), *ignore]
 
 
 def packet(tag: int, body: bytes) -> bytes:
