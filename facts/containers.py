@@ -9,7 +9,7 @@ from typing import Any
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.docker import RUNNING
+from chaos_engine.facts.docker import RUNNING, docker_get, path_of
 from chaos_engine.facts.manifest import PULLING
 from chaos_engine.facts.observe import NodeFact, Value
 
@@ -43,18 +43,15 @@ class Container(NodeFact["ContainerState | None"]):
 
     @override
     def command(self, container: str) -> StringCommand:
-        name = QuoteString(container)
-        return StringCommand(
-            RUNNING, "&& timeout 10 docker container inspect --", name, "2>/dev/null; true"
-        )
+        fields = "State,Config,Image,NetworkSettings,Mounts"
+        return docker_get(fields, path_of("containers", container))
 
     @override
     def parse(self, lines: list[str]) -> ContainerState | None:
-        """Read what ``docker container inspect`` prints: a JSON list of one container or none."""
-        found: list[dict[str, Any]] = json.loads("\n".join(lines) or "[]")
-        if not found:
+        """Read a JSON object, which is missing if there is no container."""
+        if not lines:
             return None
-        one = found[0]
+        one: dict[str, Any] = json.loads(lines[0])
         return ContainerState(
             running=one["State"]["Running"],
             image=one["Config"]["Image"],
@@ -84,21 +81,17 @@ class Image(NodeFact["str | None"]):
     @override
     def command(self, image: str) -> StringCommand:
         return StringCommand(
-            f"if ! {RUNNING}; then echo stopped;",
-            "elif grep -qxFs -e",
+            f"if [ -s {PULLING} ] && grep -qxFs -e",
             QuoteString(image),
-            f"{PULLING}; then echo image;",
-            "elif id=$( timeout 10 docker image inspect --format '{{.Id}}' --",
-            QuoteString(image),
-            '2>/dev/null ); then echo "image $id";',
-            "elif timeout 10 docker version >/dev/null 2>&1; then echo image;",
-            "else echo stopped; fi",
+            f"{PULLING}; then {RUNNING} || echo null; else",
+            docker_get("Id", path_of("images", image), otherwise="echo null"),
+            "; fi",
         )
 
     @override
     def parse(self, lines: list[str]) -> str | None:
-        """Read ``image ID``, ``image`` for no image, or ``stopped`` if Docker does not answer."""
-        if not lines:  # no Docker
+        """Read a JSON object, or ``null`` if Docker does not answer. There may be no line."""
+        if not lines:
             return ""
-        word, _, image = lines[0].partition(" ")
-        return image if word == "image" else None
+        found = json.loads(lines[0])
+        return None if found is None else str(found["Id"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts.docker import DOCKER_GET, path_of
 from chaos_engine.facts.macvlan import ipv4_addresses
 from chaos_engine.facts.observe import NodeFact, SeveralFact, Value
 
@@ -31,10 +32,10 @@ class InterfaceState(Value):
 
 _INTERFACE = """\
 test -e "/sys/class/net/$1" || exit 0
-ip -j address show dev "$1" | tr -d '\\n' && echo
 if test -e "/sys/class/net/$1/wireless" || test -e "/sys/class/net/$1/phy80211"
 then echo wireless; else echo wired; fi
 cat "/proc/sys/net/ipv4/conf/$1/arp_ignore"
+ip -j address show dev "$1"
 """
 
 
@@ -50,32 +51,34 @@ class Interface(NodeFact["InterfaceState | None"]):
 
     @override
     def command(self, interface: str) -> StringCommand:
-        return StringCommand("sh -c", QuoteString(_INTERFACE), "sh", QuoteString(interface))
+        return StringCommand("set --", QuoteString(interface), f"\n{_INTERFACE}")
 
     @override
     def parse(self, lines: list[str]) -> InterfaceState | None:
-        """Read a line of JSON, ``wireless`` or ``wired``, and arp_ignore."""
+        """Read ``wireless`` or ``wired``, arp_ignore, and JSON."""
         if not lines:
             return None
-        (found,) = (one for one in json.loads(lines[0]) if one)
+        medium, arp_ignore, *rest = lines
+        (found,) = (one for one in json.loads("".join(rest)) if one)
         return InterfaceState(
             up={"UP", "LOWER_UP"} <= {*found["flags"]},
-            wireless=lines[1] == "wireless",
+            wireless=medium == "wireless",
             master=found.get("master", ""),
             mac=found.get("address", ""),
             addresses=ipv4_addresses(found),
-            arp_ignore=int(lines[2]),
+            arp_ignore=int(arp_ignore),
         )
 
 
-# systemd is asked whether Docker runs: docker.socket would start Docker for any client, and a read
-# must not start it. Before each question to the LAN, the address is removed from the kernel's table
-# of neighbours, unless an administrator has set it there
+# Before each question to the LAN, the address is removed from the kernel's table of neighbours,
+# unless an administrator has set it there
 _OWNERS = """\
+container="" state=""
+runs() { # CONTAINER: whether it runs. Several addresses of one container take one question
+  [ "$1" = "$container" ] || { container=$1; state=$(docker_get State "$1"); }
+  case $state in *'"Running":true'*) ;; *) false ;; esac
+}
 ask() {
-  if [ -n "$2" ] && systemctl is-active --quiet docker.service && [ "$(timeout 10 \\
-    docker container inspect --format '{{.State.Running}}' -- "$2" 2>/dev/null)" = true ]
-  then return; fi
   link=$(ip -o -4 route get "$1" 2>/dev/null |
     sed -n '/^local \\|^broadcast \\| via /!s/.* dev \\([^ ]*\\) .*/\\1/p')
   [ -n "$link" ] || return
@@ -89,7 +92,10 @@ ask() {
     done
   done
 }
-while [ $# -gt 0 ]; do ask "$1" "$2" & shift 2; done
+while [ $# -gt 0 ]; do
+  if ! runs "$2"; then ask "$1" & fi
+  shift 2
+done
 wait
 """
 
@@ -115,8 +121,12 @@ class AddressOwners(SeveralFact[str]):
 
     @override
     def command(self, addresses: tuple[tuple[str, str], ...]) -> StringCommand:
-        words = (QuoteString(word) for pair in addresses for word in pair)
-        return StringCommand("sh -c", QuoteString(_OWNERS), "sh", *words)
+        words = (
+            QuoteString(word)
+            for address, container in addresses
+            for word in (address, container and path_of("containers", container))
+        )
+        return StringCommand("set --", *words, f"\n{DOCKER_GET}{_OWNERS}")
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:

@@ -41,7 +41,6 @@ BY_ITSELF = {
 
 ACCEPTED = {
     ("SC3067", "if [ -O"): "dash, bash and busybox know it; to ask id is one process more",
-    ("SC2086", "--format '{{json .}}' $ids"): "IDs are words",
     ("SC2086", "ip -j $what"): "options are words",
     ("SC2046", "set -- $(stat -fc '%a %S' /)"): "two numbers",
     (

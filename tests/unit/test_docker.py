@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.docker import DockerInfo, Engine
@@ -475,21 +476,26 @@ def test_the_facts_commands_run_in_a_shell_and_are_understood() -> None:
     assert flags.status == 0
     assert info.status in (0, 127)
     assert isinstance(DockerService().parse(flags.out.decode().split("\n")), Service)
-    DockerInfo().parse(info.out.decode().split("\n"))
+    DockerInfo().parse(info.out.decode().splitlines())
 
 
 def test_reads_a_daemon_that_answers() -> None:
-    line = (
-        '["26.1.5+dfsg1","systemd","overlay2","json-file","/var/lib/docker",false,2]'  # Debian 13
+    line = (  # Debian 13
+        '{"Containers":2,"Driver":"overlay2","LoggingDriver":"json-file","CgroupDriver":"systemd",'
+        '"DockerRootDir":"/var/lib/docker","ServerVersion":"26.1.5+dfsg1",'
+        '"LiveRestoreEnabled":false}'
     )
-    assert DockerInfo().parse(["WARNING: No swap limit support", line]) == Engine(
+    assert DockerInfo().parse([line]) == Engine(
         "26.1.5+dfsg1", "systemd", "overlay2", "json-file", "/var/lib/docker", False, 2
     )
 
 
 def test_reads_docker_29_in_its_default_too() -> None:
     # Docker 29.7.2 with no configuration, on a disk that had no Docker before
-    line = '["29.7.2","systemd","overlayfs","json-file","/var/lib/docker",false,1]'
+    line = (
+        '{"Containers":1,"Driver":"overlayfs","LoggingDriver":"json-file","CgroupDriver":"systemd",'
+        '"DockerRootDir":"/var/lib/docker","ServerVersion":"29.7.2","LiveRestoreEnabled":false}'
+    )
     found = DockerInfo().parse([line])
     assert found == Engine(
         "29.7.2", "systemd", "overlayfs", "json-file", "/var/lib/docker", False, 1
@@ -497,9 +503,10 @@ def test_reads_docker_29_in_its_default_too() -> None:
     assert len(list(warnings(found, WANTED, restarts=False))) == 1
 
 
-@pytest.mark.parametrize("lines", [[], [""], ['["","","","","",false,0]']])
-def test_a_docker_that_is_absent_or_down_is_a_value(lines: list[str]) -> None:
-    assert DockerInfo().parse(lines) is None
+def test_a_docker_that_is_absent_or_down_is_a_value() -> None:
+    assert DockerInfo().parse([]) is None
+    with pytest.raises(FactProcessError):
+        DockerInfo().process(["{}"])
 
 
 def engine(driver: str = "overlay2", containers: int = 2, live_restore: bool = False) -> Engine:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings
 from chaos_engine.facts.containers import Container, ContainerState, Image
@@ -332,19 +333,19 @@ def test_only_what_haproxy_reads_is_checked_by_it() -> None:
 
 
 def test_containers_are_read() -> None:
-    lines = """[{"Image": "sha256:aa", "State": {"Running": true},
+    line = """{"Image": "sha256:aa", "State": {"Running": true},
       "Config": {"Image": "haproxy:3.0"},
       "Mounts": [{"Type": "bind", "Source": "/run/a", "Destination": "/run/haproxy"}],
       "NetworkSettings": {"Networks": {"lb-network": {"IPAddress": "192.168.1.60",
-        "MacAddress": "02:42:ac:8f:4c:ff"}}}}]""".splitlines()
-    assert Container().parse(lines) == replace(RUNNING, mounts={"/run/haproxy": "/run/a"})
-    assert Container().parse(["[]"]) is None
+        "MacAddress": "02:42:ac:8f:4c:ff"}}}}"""
+    found = Container().parse([line.replace("\n", "")])
+    assert found == replace(RUNNING, mounts={"/run/haproxy": "/run/a"})
     assert Container().parse([]) is None
 
 
-# `docker container inspect` of Docker 29.7.2, client too, cut down to what is read. No address, nor
-# a MAC address, is in Config or beside Networks any more
-RECORDED_29 = """[{"Image": "sha256:aa", "State": {"Status": "running", "Running": true},
+# `docker container inspect` of Docker 29.7.2 prints what the API answers. It is cut down to what is
+# read. No address, nor a MAC address, is in Config or beside Networks any more
+RECORDED_29 = """{"Image": "sha256:aa", "State": {"Status": "running", "Running": true},
   "Config": {"Hostname": "d55b721af75b", "User": "haproxy", "Image": "haproxy:3.0",
     "Labels": {}, "StopSignal": "TERM"},
   "Mounts": [{"Type": "bind", "Source": "/run/a", "Destination": "/run/haproxy", "Mode": "",
@@ -355,16 +356,14 @@ RECORDED_29 = """[{"Image": "sha256:aa", "State": {"Status": "running", "Running
       "NetworkID": "ebea8564fd75", "EndpointID": "bb5aad9e9a2b", "Gateway": "192.168.1.1",
       "IPAddress": "192.168.1.60", "MacAddress": "02:42:ac:8f:4c:ff", "IPPrefixLen": 24,
       "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
-      "DNSNames": ["lb-haproxy", "d55b721af75b"]}}}}]"""
+      "DNSNames": ["lb-haproxy", "d55b721af75b"]}}}}""".replace("\n", "")
 
 
 def test_containers_of_docker_29_are_read() -> None:
-    running = Container().parse(RECORDED_29.splitlines())
+    running = Container().parse([RECORDED_29])
     assert running == replace(RUNNING, mounts={"/run/haproxy": "/run/a"})
     stopped = Container().parse(
-        RECORDED_29.replace("true", "false")
-        .replace('"192.168.1.60", "Mac', '"", "Mac')
-        .splitlines()
+        [RECORDED_29.replace("true", "false").replace('"192.168.1.60", "Mac', '"", "Mac')]
     )
     assert stopped is not None
     assert not stopped.running
@@ -372,9 +371,11 @@ def test_containers_of_docker_29_are_read() -> None:
 
 
 def test_images_are_read() -> None:
-    assert Image().parse(["image sha256:aa"]) == "sha256:aa"
-    assert Image().parse(["image "]) == Image().parse(["image"]) == ""
-    assert Image().parse(["stopped"]) is None
+    assert Image().parse(['{"Id":"sha256:aa"}']) == "sha256:aa"
+    assert Image().parse([]) == ""
+    assert Image().parse(["null"]) is None
+    with pytest.raises(FactProcessError):
+        Image().process(["{}"])
 
 
 class Node:

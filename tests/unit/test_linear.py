@@ -86,8 +86,13 @@ def networks(n: int) -> list[str]:
         for i in range(n)
     }
     one = {"Name": "lb-network", "Driver": "macvlan", "Containers": containers}
-    stopped = [json.dumps([f"{state}{i}", "lb-network,other"]) for state in "cs" for i in range(n)]
-    return [json.dumps(one), *stopped]
+    both: dict[str, object] = {"lb-network": {}, "other": {}}
+    listed = [
+        {"Names": [f"/{state}{i}"], "NetworkSettings": {"Networks": both}}
+        for state in "cs"
+        for i in range(n)
+    ]
+    return [json.dumps(one), json.dumps(listed)]
 
 
 def many_networks(n: int) -> list[str]:
@@ -95,7 +100,9 @@ def many_networks(n: int) -> list[str]:
     names = [f"net{i}" for i in range(n)]
     return [
         *(json.dumps({"Name": name, "Driver": "bridge"}) for name in names),
-        json.dumps(["c", ",".join(names)]),
+        json.dumps(
+            [{"Names": ["/c"], "NetworkSettings": {"Networks": {name: {} for name in names}}}]
+        ),
     ]
 
 

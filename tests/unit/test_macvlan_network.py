@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.deploys import macvlan_network as deploy
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
@@ -126,7 +127,18 @@ def test_no_other_host_is_even_read(members: list[str]) -> None:
     assert run.commands("pi1") == []
 
 
-# `docker network inspect --format '{{json .}}'` and `docker ps` of Docker 26.1.5 (Debian 13)
+def containers(**networks: list[str]) -> str:
+    """Return what Docker lists of containers, by name; of each, the names of its networks."""
+    return json.dumps(
+        [
+            {"Names": [f"/{name}"], "NetworkSettings": {"Networks": {lan: {} for lan in each}}}
+            for name, each in networks.items()
+        ]
+    )
+
+
+# `docker network inspect --format '{{json .}}'` of Docker 26.1.5 (Debian 13) prints what the API
+# answers
 RECORDED = [
     '{"Name":"host","Id":"93a6943d1fbd","Created":"2026-11-24T02:00:31.116257591Z","Scope":"local",'
     '"Driver":"host","EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":null},'
@@ -140,12 +152,12 @@ RECORDED = [
     '"ConfigOnly":false,"Containers":{"932420c5cfee":{"Name":"lb-haproxy",'
     '"EndpointID":"0e2e39a6","MacAddress":"02:42:ac:8f:4c:ff","IPv4Address":"192.168.1.60/24",'
     '"IPv6Address":""}},"Options":{"macvlan_mode":"bridge","parent":"eth0"},"Labels":{}}',
-    '["lb-haproxy","lb-network"]',
 ]
+ONE = containers(**{"lb-haproxy": ["lb-network"]})
 
 
 def test_networks_are_read() -> None:
-    networks = DockerNetworks().parse(RECORDED)
+    networks = DockerNetworks().parse([*RECORDED, ONE])
     assert networks is not None
     assert networks["lb-network"] == FOUND
     assert networks["host"] == DockerNetwork("host", "", "", ())
@@ -153,7 +165,10 @@ def test_networks_are_read() -> None:
 
 def test_a_container_that_does_not_run_belongs_to_its_networks() -> None:
     """Docker starts no container whose network was made anew: "network ... not found"."""
-    networks = DockerNetworks().parse([*RECORDED, '["web","lan,lb-network"]', '["db","host"]'])
+    listed = containers(
+        **{"lb-haproxy": ["lb-network"], "web": ["lan", "lb-network"], "db": ["host"]}
+    )
+    networks = DockerNetworks().parse([*RECORDED, listed])
     assert networks is not None
     assert networks["lb-network"].containers == {"lb-haproxy": "192.168.1.60", "web": ""}
     assert networks["host"].containers == {"db": ""}
@@ -163,7 +178,7 @@ def test_a_mode_that_is_not_said_is_bridge() -> None:
     seed = json.loads(RECORDED[1])
     seed["Options"] = {"parent": "eth0"}
     seed["IPAM"]["Config"] = [{"Subnet": "192.168.1.0/24", "Gateway": "192.168.1.1"}]
-    networks = DockerNetworks().parse([json.dumps(seed)])
+    networks = DockerNetworks().parse([json.dumps(seed), "[]"])
     assert networks is not None
     assert networks["lb-network"].mode == "bridge"
     assert differences(WANTED, networks["lb-network"]) == []
@@ -174,7 +189,7 @@ def test_other_releases_of_docker_are_read() -> None:
     host = {**json.loads(RECORDED[0]), "IPAM": {"Driver": "default", "Config": []}}
     # Docker 28, after the documentation of its API 1.48: EnableIPv4 is new
     ours = {**json.loads(RECORDED[1]), "EnableIPv4": True}
-    assert DockerNetworks().parse([json.dumps(host), json.dumps(ours)]) == {
+    assert DockerNetworks().parse([json.dumps(host), json.dumps(ours), ONE]) == {
         "host": DockerNetwork("host", "", "", ()),
         "lb-network": FOUND,
     }
@@ -198,8 +213,7 @@ RECORDED_29 = [
     '"Containers":{"d55b721af75b":{"Name":"lb-haproxy","EndpointID":"bb5aad9e9a2b",'
     '"MacAddress":"02:42:ac:8f:4c:ff","IPv4Address":"192.168.1.60/24","IPv6Address":""}},'
     '"Status":{"IPAM":{"Subnets":{"192.168.1.0/24":{"IPsInUse":5,"DynamicIPsAvailable":0}}}}}',
-    '["stopped","lb-network"]',
-    '["lb-haproxy","lb-network"]',
+    containers(**{"stopped": ["lb-network"], "lb-haproxy": ["lb-network"]}),
 ]
 WITHOUT_GATEWAY_29 = (
     '{"Name":"nogw","Id":"e95af749d322","Created":"2026-11-28T08:41:10.025980324Z",'
@@ -220,45 +234,31 @@ def test_networks_of_docker_29_are_read() -> None:
 
 
 def test_a_network_of_docker_29_without_a_gateway_is_made_anew_with_one() -> None:
-    networks = DockerNetworks().parse([WITHOUT_GATEWAY_29])
+    networks = DockerNetworks().parse([WITHOUT_GATEWAY_29, "[]"])
     assert networks is not None
     assert differences(WANTED, networks["nogw"]) == ["the gateway none"]
     assert "--gateway" in WANTED.create
     assert "--gateway" not in recreate("nogw", networks["nogw"]), "if that fails, it is as it was"
 
 
-def docker_says(folder: Path, functions: str) -> Any:
-    """Return the fact's value; a shell runs its command with functions in place of programs."""
-    command = f'timeout() {{ shift; "$@"; }}\n{functions}\n{DockerNetworks().command()}'
-    ran = subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, check=True, cwd=folder
-    )
-    return DockerNetworks().process(ran.stdout.splitlines())
+def test_networks_of_a_docker_that_stops_meanwhile_are_unknown() -> None:
+    assert DockerNetworks().parse(["null"]) is None
+    assert DockerNetworks().parse([RECORDED[0], "null"]) is None
+    with pytest.raises(FactProcessError):
+        DockerNetworks().process(RECORDED)
 
 
-def test_a_docker_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
-    """A call of docker would start Docker, by docker.socket."""
-    stopped = "systemctl() { false; }; docker() { touch asked; }"
-    assert docker_says(tmp_path, stopped) is None
-    assert not (tmp_path / "asked").exists()
-    assert docker_says(tmp_path, "systemctl() { :; }; docker() { false; }") is None
-
-
-def test_a_network_that_goes_away_meanwhile_hides_no_other(tmp_path: Path) -> None:
-    (tmp_path / "inspect").write_text(RECORDED[1] + "\n")
-    docker = """docker() { case $1-$2 in
-      network-ls) echo a; echo b ;;
-      network-inspect) cat inspect; echo 'Error: No such network: b' >&2; false ;;
-      ps-*) ;;
-    esac; }"""
-    assert docker_says(tmp_path, "systemctl() { :; }\n" + docker) == {"lb-network": FOUND}
+def test_networks_have_an_order_of_their_own() -> None:
+    """Docker lists them in any order, and messages name the first one that is in the way."""
+    for lines in (RECORDED, RECORDED[::-1]):
+        assert [*(DockerNetworks().parse([*lines, ONE]) or {})] == ["host", "lb-network"]
 
 
 def test_a_configuration_is_read_as_such() -> None:
     """Docker 28.2 prints this after `docker network create --config-only --subnet ...`."""
     one = json.loads(RECORDED[1])
     one |= {"Name": "lan", "Driver": "null", "ConfigOnly": True, "Containers": {}, "Options": {}}
-    networks = DockerNetworks().parse([RECORDED[1], json.dumps(one)])
+    networks = DockerNetworks().parse([RECORDED[1], json.dumps(one), "[]"])
     assert networks is not None
     assert networks["lan"].config_only
     assert not networks["lb-network"].config_only

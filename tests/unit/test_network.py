@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
+from tests.unit.docker_api import docker_api
 
 # `ip -j address show dev eth0` on Debian 13 (iproute2 6.15)
 ETH0 = (
@@ -42,16 +43,34 @@ FOUND = InterfaceState(
 )
 def test_an_interface_is_up_with_a_carrier_only(flags: str, up: bool) -> None:
     answer = ETH0.replace('"BROADCAST","MULTICAST","UP","LOWER_UP"', flags)
-    assert Interface().parse([answer, "wired", "0"]) == replace(FOUND, up=up)
+    assert Interface().parse(["wired", "0", answer]) == replace(FOUND, up=up)
 
 
 def test_a_port_of_a_bridge_names_it() -> None:
     answer = ETH0.replace('"operstate"', '"master":"br0","operstate"')
-    assert Interface().parse([answer, "wired", "1"]) == replace(FOUND, master="br0", arp_ignore=1)
+    assert Interface().parse(["wired", "1", answer]) == replace(FOUND, master="br0", arp_ignore=1)
 
 
 def test_a_wireless_interface_is_one() -> None:
-    assert Interface().parse([ETH0, "wireless", "0"]) == replace(FOUND, wireless=True)
+    assert Interface().parse(["wireless", "0", ETH0]) == replace(FOUND, wireless=True)
+
+
+def test_an_answer_of_several_lines_is_read() -> None:
+    """Old releases of iproute2 print a line for each interface."""
+    lines = ETH0.replace("[{", "[{},\n{", 1).splitlines()
+    assert Interface().parse(["wired", "0", *lines]) == FOUND
+
+
+def test_an_interface_that_goes_away_meanwhile_is_no_answer() -> None:
+    with pytest.raises(FactProcessError):
+        Interface().process(["wired", "0"])
+
+
+def test_this_computers_own_interface_is_read() -> None:
+    command = f"ip() {{ echo '{ETH0}'; }}\n{Interface().command('lo').get_raw_value()}"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    own = int(Path("/proc/sys/net/ipv4/conf/lo/arp_ignore").read_text())
+    assert Interface().process(ran.stdout.splitlines()) == replace(FOUND, arp_ignore=own)
 
 
 def test_an_interface_that_is_not_there_is_none() -> None:
@@ -60,6 +79,7 @@ def test_an_interface_that_is_not_there_is_none() -> None:
     assert (ran.stdout, Interface().default()) == ("", None)
 
 
+ASKED = "docker State /containers/lb-haproxy/json"
 ON_LAN = "192.168.1.60 dev eth0 src 192.168.1.54 uid 0 \\    cache "
 # `ip -o -4 route get` of addresses that are not on the LAN, or are the node's own
 ELSEWHERE = [
@@ -76,7 +96,7 @@ def ask(
     answers: str = "",
     after: int = 0,
     docker: str = "active",
-    container: str = "",
+    container: str = "false",
 ) -> tuple[str, list[str]]:
     """Return the owner of 192.168.1.60 by the fact's command, and the steps that found it.
 
@@ -91,7 +111,7 @@ def ask(
 timeout() {{ shift; "$@"; }}
 sleep() {{ :; }}
 systemctl() {{ test {docker} = active; }}
-docker() {{ echo docker >>{log}; echo "{container}"; }}
+perl() {{ echo docker "$3" "$4" >>{log}; echo '{{"State":{{"Running":{container}}}}}'; }}
 bash() {{ echo "$2" >>{log}; }}
 ip() {{
   case "$*" in
@@ -102,12 +122,8 @@ ip() {{
 }}
 """
     command = AddressOwners().command((("192.168.1.60", "lb-haproxy"),)).get_raw_value()
-    shell, option, script, *arguments = shlex.split(command)
     ran = subprocess.run(
-        [shell, option, functions + script, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
+        ["sh", "-c", functions + command], capture_output=True, text=True, check=True
     )
     owners = AddressOwners().process(ran.stdout.splitlines())
     return owners.get("192.168.1.60", ""), log.read_text().splitlines()
@@ -118,7 +134,7 @@ def test_the_machine_that_answers_is_the_owner(tmp_path: Path) -> None:
     assert owner == "dc:a6:32:a8:01:28"
     # The kernel's known neighbour is dropped before the question
     assert done == [
-        "docker",
+        ASKED,
         "-4 neighbour flush to 192.168.1.60 dev eth0",
         'echo > "/dev/udp/$1/9"',
     ]
@@ -146,9 +162,9 @@ ip() {{
 }}
 """
     asked = (("192.168.1.60", ""), ("192.168.1.61", ""), ("192.168.1.222", ""))
-    shell, option, command, *arguments = shlex.split(AddressOwners().command(asked).get_raw_value())
+    command = AddressOwners().command(asked).get_raw_value()
     ran = subprocess.run(
-        [shell, option, script + command, *arguments],
+        ["sh", "-c", script + command],
         capture_output=True,
         text=True,
         check=True,
@@ -173,12 +189,12 @@ def test_the_way_may_be_the_hairpin_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("route", ELSEWHERE, ids=["router", "own", "broadcast", "no route"])
 def test_an_address_that_is_not_on_the_lan_has_no_owner(tmp_path: Path, route: str) -> None:
-    assert ask(tmp_path, route, "lladdr dc:a6:32:a8:01:28 REACHABLE") == ("", ["docker"])
+    assert ask(tmp_path, route, "lladdr dc:a6:32:a8:01:28 REACHABLE") == ("", [ASKED])
 
 
 def test_nobody_is_asked_while_our_own_container_runs(tmp_path: Path) -> None:
     answer = "lladdr dc:a6:32:a8:01:28 REACHABLE"
-    assert ask(tmp_path, ON_LAN, answer, container="true") == ("", ["docker"])
+    assert ask(tmp_path, ON_LAN, answer, container="true") == ("", [ASKED])
     assert ask(tmp_path, ON_LAN, answer, container="false")[0] != ""
 
 
@@ -186,4 +202,12 @@ def test_a_docker_that_is_stopped_stays_so(tmp_path: Path) -> None:
     """docker.socket starts Docker for any client."""
     owner, done = ask(tmp_path, ON_LAN, "lladdr dc:a6:32:a8:01:28 STALE", docker="inactive")
     assert owner == "dc:a6:32:a8:01:28"
-    assert "docker" not in done
+    assert ASKED not in done
+
+
+def test_a_container_of_several_addresses_is_asked_about_once() -> None:
+    answers = {"/containers/web/json": '{"State":{"Running":true,"Pid":1}}'}
+    asked = (("192.168.1.60", "web"), ("192.168.1.61", "web"), ("192.168.1.62", "web"))
+    with docker_api(answers) as api:
+        assert api.says(AddressOwners(), addresses=asked) == {}
+    assert api.asked == ["/_ping", "/containers/web/json"]
