@@ -38,9 +38,10 @@ class Check:
 def limited(check: str) -> str:
     """Return the shell command that runs a check for at most `LIMIT_SECONDS`.
 
-    A process that waits for a dead share cannot be killed. So ``timeout`` kills a shell that has
-    started the process. It sends TERM first and KILL later: with ``-s KILL``, uutils' ``timeout``
-    ends only the shell (0.12) or nothing (0.0.30).
+    A process that waits for a dead share cannot be killed. So ``timeout`` ends a shell that has
+    started the process: by TERM, and by KILL if the shell is still there a second later. KILL alone
+    (``-s KILL``) would not do with uutils' ``timeout``: 0.12 ends the shell while the check goes
+    on, and 0.0.30 ends neither.
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
     return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"

@@ -50,11 +50,11 @@ def write_hosts_block(
     if not addresses:
         if names := names_in_block(before):
             raise NodeError(
-                f"the block in {PATH} names {', '.join(names)}, and no machine is to be named: put "
-                f"their addresses into {setting('nodes')}, or take the block out by undo of "
-                "hosts_file"
+                f"the block in {PATH} has the names {', '.join(names)}, but this run has no "
+                f"address for any name: put the addresses into {setting('nodes')}, or take the "
+                "block out by undo of hosts_file"
             )
-        current()[1].noop(f"{PATH}: no machine is to be named")
+        current()[1].noop(f"{PATH}: no name has an address")
         return
     after = edit(before, addresses)
     for message in conflicts(before, addresses, observe(OwnName)):

@@ -53,10 +53,10 @@ def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
     + wanted: words that shall be there
     + root: whether to raise `NodeError` for a line without ``root=``
 
-    All other words stay, in their order; missing words are added at the end. A wanted word loses a
-    stray quote or backtick at its end. A wanted word that a later word undoes moves to the end.
-    Raises `NodeError` for a file that is not one line of words, because nobody can tell what it
-    means.
+    Missing words are added at the end. A stray quote or backtick behind a wanted word in the text
+    is removed. If a later word undoes a wanted word, the wanted word moves to the end. All other
+    words stay, in their order. Raises `NodeError` for a file that is not one line of words, because
+    nobody can tell what it means.
 
     **Example:** ``edit("/boot/cmdline.txt", "root=/dev/sda1", ["quiet"]) == "root=/dev/sda1
     quiet\\n"``
@@ -89,7 +89,7 @@ def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
     wanted = list(wanted)
     words = split_words(text)
     undone = [word for word in ineffective(words, wanted) if word in words]
-    stray = [w for w in _plain(text) if w not in wanted and w.rstrip(_STRAY) in wanted]
+    stray = [w for w in _words(text) if w not in wanted and w.rstrip(_STRAY) in wanted]
     return [
         *(f"{path}: {word} is undone by a later word and moves behind it" for word in undone),
         *(f"{path}: {word} loses the stray character at its end" for word in stray),
@@ -116,8 +116,7 @@ def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
 
     A word that would then be there twice is left out.
     """
-    # With an unpaired quote, split_words would take all words behind the quote for one word
-    words = _plain(line) if line.count('"') % 2 else split_words(line)
+    words = _words(line)
     known, result = {*words}, []
     for word in words:
         bare = word if word in wanted else word.rstrip(_STRAY)
@@ -129,9 +128,12 @@ def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
     return result
 
 
-def _plain(text: str) -> list[str]:
-    """Return the words of a text, with quotes taken for ordinary characters."""
-    return re.findall(r"[^ \t\v\f\r\n]+", text)
+def _words(line: str) -> list[str]:
+    """Return the words of a line, with quotes taken for ordinary characters if one is unpaired.
+
+    The kernel would take all words behind an unpaired quote for one word.
+    """
+    return re.findall(r"[^ \t\v\f\r\n]+", line) if line.count('"') % 2 else split_words(line)
 
 
 def without_words(current: bytes, original: bytes, written: bytes) -> bytes:

@@ -170,7 +170,7 @@ def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
 
 
 def _other_file(found: Cmdline) -> str:
-    """Say what to do if the kernel lacks words that are in the file for the next boot."""
+    """Say what to do if the kernel lacks words after a reboot although its file has them."""
     if found.file is None:
         return "look at what GRUB gives to the kernel in /boot/grub/grub.cfg"
     return (

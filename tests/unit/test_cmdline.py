@@ -120,6 +120,13 @@ def test_what_is_done_to_words_that_are_there_is_told() -> None:
     assert warnings(PATH, UBUNTU_2404 + ADDED, WANTED) == []
 
 
+def test_what_stays_in_quotes_is_not_told_to_change() -> None:
+    text = f'{DEBIAN} quiet" cgroup_memory=1"\n'
+
+    assert edit(PATH, text, WANTED) == f'{DEBIAN} quiet" cgroup_memory=1"{ADDED}'
+    assert warnings(PATH, text, WANTED) == []
+
+
 def test_what_the_firmware_disables_first_does_no_harm() -> None:
     assert ineffective(split_words(PI_FIRMWARE + UBUNTU_2404 + ADDED), WANTED) == []
     assert ineffective(split_words(PI_FIRMWARE + UBUNTU_2404), WANTED) == list(WANTED)
