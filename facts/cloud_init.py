@@ -6,30 +6,44 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
+from chaos_engine.facts.systemd import ACTIVE, UnitProperties
 from chaos_engine.facts.text import grouped
 
 # While cloud-init runs, its units have jobs in systemd. Its own status files are not read, because
-# they do not tell whether it has died. Raspberry Pi Imager writes user-data with
-# `manage_etc_hosts: true` (github.com/raspberrypi/rpi-imager/issues/1462). The value `localhost` is
-# not searched for: with it cloud-init changes only one line of /etc/hosts.
-_COMMAND = r"""
-systemctl list-jobs --no-legend 'cloud-*' 2>/dev/null | grep -q cloud- && echo running
-if ! test -e /etc/cloud/cloud-init.disabled && ! test -e /run/cloud-init/disabled; then
-  grep -lisE "^ *manage_etc_hosts: *[\"']?(true|yes|on|template)" \
-    /etc/cloud/cloud.cfg.d/*.cfg /etc/cloud/cloud.cfg /boot/firmware/user-data \
-    /var/lib/cloud/instance/cloud-config.txt | head -n 1 | sed 's/^/hosts /'
+# they do not tell whether it has died
+_COMMAND = """
+command -v cloud-init >/dev/null || exit 0
+echo installed
+case $(systemctl list-jobs --no-legend 'cloud-*' 2>/dev/null) in *cloud-*) echo running ;; esac
+if test -e /etc/cloud/cloud-init.disabled || test -e /run/cloud-init/disabled; then
+  echo disabled
 fi
-for file in /etc/netplan/*.yaml /etc/systemd/network/*.network /etc/network/interfaces.d/* \
+for file in /etc/netplan/*.yaml /etc/systemd/network/*.network /etc/network/interfaces.d/* \\
   /etc/NetworkManager/system-connections/*; do
   test -f "$file" && echo "network $file"
 done
-grep -lsE '^ *iface +([^l ]|l[^o ]|lo[^ ])' /etc/network/interfaces | sed 's/^/network /'
-for unit in NetworkManager dhcpcd; do
-  systemctl is-active -q $unit 2>/dev/null && echo "network $unit.service"
-done
 true
 """
+
+# Raspberry Pi Imager writes user-data with `manage_etc_hosts: true`
+# (github.com/raspberrypi/rpi-imager/issues/1462). The value `localhost` is not searched for: with
+# it cloud-init changes only one line of /etc/hosts. These files may have passwords, so only the
+# lines that match are sent
+_HOSTS = r"""(?i)^ *manage_etc_hosts: *["']?(?:true|yes|on|template)"""
+_CONFIGS = (
+    "/etc/cloud/cloud.cfg.d/*.cfg",
+    "/etc/cloud/cloud.cfg",
+    "/boot/firmware/user-data",
+    "/var/lib/cloud/instance/cloud-config.txt",
+)
+
+_INTERFACES = "/etc/network/interfaces"
+_INTERFACE = r"^ *iface +(?:[^l \n]|l[^o \n]|lo[^ \n])"
+
+SERVICES = ("NetworkManager.service", "dhcpcd.service")
+"""Services that configure the network."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +60,51 @@ class CloudInitState(Value):
     network: tuple[str, ...] = ()
 
 
-class CloudInit(NodeFact[CloudInitState]):
-    """The state of cloud-init; all fields are empty if it is not installed.
-
-    **Example:** ``host.get_fact(CloudInit).running``
-    """
-
-    program = "cloud-init"
+class _Installed(NodeFact["tuple[str, ...] | None"]):
+    """Lines about an installed cloud-init, ``None`` if it is not installed."""
 
     @override
     def command(self) -> str:
         return _COMMAND
 
     @override
-    def parse(self, lines: list[str]) -> CloudInitState:
-        """Read the lines ``running``, ``hosts FILE`` and ``network FILE``."""
-        found = grouped(lines, "running hosts network")
+    def parse(self, lines: list[str]) -> tuple[str, ...] | None:
+        return tuple(lines) or None
+
+
+class CloudInit(ComposedFact[CloudInitState]):
+    """The state of cloud-init; all fields are empty if it is not installed.
+
+    **Example:** ``host.get_fact(CloudInit).running``
+    """
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        return (
+            Read.of(_Installed),
+            Read.of(Texts, patterns=tuple((path, _HOSTS) for path in _CONFIGS)),
+            Read.of(Texts, patterns=((_INTERFACES, _INTERFACE),)),
+            Read.of(UnitProperties, units=SERVICES),
+        )
+
+    @override
+    def compose(
+        self,
+        lines: tuple[str, ...] | None,
+        hosts: dict[str, bytes | None],
+        interfaces: dict[str, bytes | None],
+        units: dict[str, dict[str, str]],
+    ) -> CloudInitState:
+        if lines is None:
+            return CloudInitState()
+        found = grouped(lines, "installed running disabled network")
+        managers = [path for path, text in hosts.items() if text]
         return CloudInitState(
-            bool(found["running"]), "".join(found["hosts"]), tuple(found["network"])
+            running=bool(found["running"]),
+            manages_hosts="" if found["disabled"] else "".join(managers[:1]),
+            network=(
+                *found["network"],
+                *(path for path, text in interfaces.items() if text),
+                *(name for name in SERVICES if units[name]["ActiveState"] in ACTIVE),
+            ),
         )

@@ -14,8 +14,6 @@ systemd.unit(5). Files are read as in `chaos_engine.facts.systemd_files`:
 
 from __future__ import annotations
 
-import base64
-import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -23,11 +21,15 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
-from chaos_engine.facts.systemd_files import effective, folders, listing, parse_listing, settings
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.node import parse_os_release
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
+from chaos_engine.facts.systemd import UnitProperties
+from chaos_engine.facts.systemd_files import effective, files_in, folders, settings, texts_of
 
 FOLDERS = (*folders("systemd/system/docker.service.d"), *folders("systemd/system/service.d"))
 DEFAULTS = "/etc/default/docker"
+OS_RELEASE = "/etc/os-release"
 UNIT = "docker.service"
 
 _PACKAGES_UNIT = "docker.io's docker.service"
@@ -36,25 +38,25 @@ _PACKAGES_COMMAND = "dockerd -H fd:// --containerd=/run/containerd/containerd.so
 _DAEMON = {"debian": ("/usr/sbin/dockerd", "/sbin/dockerd")}
 _DAEMON_ELSEWHERE = (*_DAEMON["debian"], "/usr/bin/dockerd", "/bin/dockerd")
 
-# The last lines tell which of the programs exist that the unit and its drop-ins name
-_SCRIPT = f"""
-show=$(systemctl show --property LoadState,Environment,ExecStart -- {UNIT})
-printf '%s\\n' "$show"
-( . /etc/os-release; echo "System=$ID" )
-echo "DropIns=$({listing(FOLDERS)})"
-[ ! -f {DEFAULTS} ] || echo "Defaults=$(base64 -w0 {DEFAULTS})"
-words=$show
-for f in {" ".join(f"{folder}/*.conf" for folder in FOLDERS)}; do
-  [ ! -f "$f" ] || words="$words $(cat -- "$f")"
-done
-set -f
-for word in $words; do
-  case $word in
-    */*dockerd*)
-      word=/${{word#*/}} word=${{word%\\"}} word=${{word%\\'}}
-      [ ! -x "$word" ] || [ -d "$word" ] || echo "Program=$word"
-      ;;
-  esac
+_UNITS = tuple(f"{folder}/{UNIT}" for folder in folders("systemd/system"))
+_DROP_INS = files_in(FOLDERS)
+
+# The shell reads the files itself: almost always there are few, and they are small
+_PROGRAMS = f"""
+for file in {" ".join((*_UNITS, *_DROP_INS))}; do
+  [ ! -f "$file" ] || while read -r line || [ "$line" ]; do
+    case $line in *dockerd*) ;; *) continue ;; esac
+    set -f
+    for word in $line; do
+      case $word in
+        */*dockerd*)
+          word=/${{word#*/}} word=${{word%\\"}} word=${{word%\\'}}
+          [ ! -x "$word" ] || [ -d "$word" ] || echo "$word"
+          ;;
+      esac
+    done
+    set +f
+  done <"$file"
 done
 true"""
 
@@ -72,7 +74,19 @@ class Service(Value):
     problem: str = ""
 
 
-class DockerService(NodeFact[Service]):
+class _Programs(NodeFact[tuple[str, ...]]):
+    """The programs called dockerd that exist, of those that docker.service's files name."""
+
+    @override
+    def command(self) -> str:
+        return _PROGRAMS
+
+    @override
+    def parse(self, lines: list[str]) -> tuple[str, ...]:
+        return tuple(lines)
+
+
+class DockerService(ComposedFact[Service]):
     """How docker.service starts dockerd.
 
     Docker does not start if an option is given both as a flag and in daemon.json
@@ -83,50 +97,73 @@ class DockerService(NodeFact[Service]):
     """
 
     @override
-    def command(self) -> str:
-        return _SCRIPT
+    def reads(self) -> tuple[Read, ...]:
+        return (
+            Read.of(UnitProperties, units=(UNIT,)),
+            Read.of(Texts, patterns=_DROP_INS),
+            Read.of(Texts, patterns=(DEFAULTS, OS_RELEASE)),
+            Read.of(_Programs),
+        )
 
     @override
-    def parse(self, lines: list[str]) -> Service:
-        """Read the ``Key=value`` lines of the fact's command."""
-        unit: dict[str, str] = {}
-        programs = []
-        for line in lines:
-            key, _, value = line.partition("=")
-            if key == "Program":
-                programs.append(value)
-            elif key != "ExecStart" or key not in unit:
-                unit[key] = value
-        drop_ins = effective(parse_listing(unit.get("DropIns", "")), FOLDERS)
-        state = unit.get("LoadState")
-        if state == "bad-setting":
-            return Service(problem="systemd refuses docker.service; see: systemctl status docker")
-        if state == "loaded":
-            # systemd has applied the drop-ins, and shows the command as { path= ; argv[]= ; ... }
-            found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", unit.get("ExecStart", ""))
-            commands = [(_last_file(drop_ins), found[1])] if found else []
-            environment = unit.get("Environment", "")
-        else:
-            commands, environment = _once_installed(drop_ins)
-            if len(commands) != 1:
-                return Service(problem=_command_problem(commands, drop_ins))
-        if not commands:
-            return Service()
-        file, command = commands[0]
-        defaults = os.fsdecode(base64.b64decode(unit.get("Defaults", ""), validate=True))
-        variables = {name: (file, value) for name, value in _assigned(_words(environment))}
-        variables |= {name: (DEFAULTS, value) for name, value in _assigned(_lines(defaults))}
-        program, _, rest = command.partition(" ")
-        words: list[tuple[str, str]] = []
-        for argument in rest.split():
-            variable = re.fullmatch(r"\$\{?(\w+)\}?", argument)
-            if variable is None:
-                words.append((argument, file))
-            elif variable[1] in variables:
-                origin, value = variables[variable[1]]
-                words += [(word, origin) for word in " ".join(_words(value)).split()]
-        known = (*_DAEMON.get(unit.get("System", ""), _DAEMON_ELSEWHERE), *programs)
-        return Service(_flags(words), _program_problem(file, program, known))
+    def compose(
+        self,
+        units: dict[str, dict[str, str]],
+        drop_ins: dict[str, bytes | None],
+        files: dict[str, bytes | None],
+        programs: tuple[str, ...],
+    ) -> Service:
+        texts = texts_of(files)
+        system = parse_os_release(texts.get(OS_RELEASE, "")).get("ID", "")
+        return parse_service(
+            units[UNIT],
+            effective(texts_of(drop_ins), FOLDERS),
+            texts.get(DEFAULTS, ""),
+            (*_DAEMON.get(system, _DAEMON_ELSEWHERE), *programs),
+        )
+
+
+def parse_service(
+    unit: dict[str, str],
+    drop_ins: list[tuple[str, str]],
+    defaults: str,
+    programs: tuple[str, ...],
+) -> Service:
+    """Return how systemd starts Docker.
+
+    + unit: systemd's properties of docker.service
+    + drop_ins: path and text of each drop-in, in the order in which they apply
+    + defaults: the text of `DEFAULTS`
+    + programs: paths of dockerd that exist, or that docker.io installs
+    """
+    state = unit.get("LoadState")
+    if state == "bad-setting":
+        return Service(problem="systemd refuses docker.service; see: systemctl status docker")
+    if state == "loaded":
+        # systemd has applied the drop-ins, and shows the command as { path= ; argv[]= ; ... }
+        shown = unit.get("ExecStart", "")
+        found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", shown, re.DOTALL)
+        commands = [(_last_file(drop_ins), found[1])] if found else []
+        environment = unit.get("Environment", "")
+    else:
+        commands, environment = _once_installed(drop_ins)
+        if len(commands) != 1:
+            return Service(problem=_command_problem(commands, drop_ins))
+    if not commands:
+        return Service()
+    file, command = commands[0]
+    variables = {name: (file, value) for name, value in _assigned(_words(environment))}
+    variables |= {name: (DEFAULTS, value) for name, value in _assigned(_lines(defaults))}
+    program, _, rest = command.partition(" ")
+    words: list[tuple[str, str]] = []
+    for argument in rest.split():
+        variable = re.fullmatch(r"\$\{?(\w+)\}?", argument)
+        if variable is None:
+            words.append((argument, file))
+        elif variable[1] in variables:
+            origin, value = variables[variable[1]]
+            words += [(word, origin) for word in " ".join(_words(value)).split()]
+    return Service(_flags(words), _program_problem(file, program, programs))
 
 
 def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], str]:

@@ -13,8 +13,9 @@ from typing_extensions import override
 from chaos_engine.facts import apt_sources
 from chaos_engine.facts.files import Texts
 from chaos_engine.facts.health import Check, limited
-from chaos_engine.facts.observe import ComposedFact, Read, Value, YesOrNo
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value, YesOrNo
 from chaos_engine.facts.openpgp import dearmor, parse_signers
+from chaos_engine.facts.systemd import UnitProperties
 
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 """A file that kubeadm writes when a node joins a cluster. ``kubeadm reset`` removes it."""
@@ -44,6 +45,11 @@ class Joined(YesOrNo):
     def command(self) -> str:
         return f"if [ -e {KUBELET_CONF} ]; then echo yes; else echo no; fi"
 
+
+KUBELET = "kubelet.service"
+
+CGROUPS = "/sys/fs/cgroup"
+"""The folder of the control groups. systemd has one for each unit, in that of the unit's slice."""
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 """A file that kubeadm writes when a node joins a cluster, before it starts kubelet."""
@@ -85,7 +91,28 @@ REPLACED = (
 removed since its start (proc(5))."""
 
 
-class KubeletReplaced(YesOrNo):
+class _Replaced(NodeFact[tuple[int, ...]]):
+    """The ids of kubelet.service's processes whose program has been replaced or removed."""
+
+    @override
+    def command(self) -> str:
+        # systemd's slice, or one that the node's owner has chosen, which may be in another one
+        return f"""\
+set --
+for list in {CGROUPS}/*/{KUBELET}/cgroup.procs {CGROUPS}/*/*/{KUBELET}/cgroup.procs; do
+  [ ! -r "$list" ] || while read -r id; do set -- "$@" "/proc/$id"; done <"$list"
+done
+for process; do
+  case $(readlink "$process/exe") in *' (deleted)') echo "${{process##*/}}" ;; esac
+done
+true"""
+
+    @override
+    def parse(self, lines: list[str]) -> tuple[int, ...]:
+        return tuple(map(int, lines))
+
+
+class KubeletReplaced(ComposedFact[bool]):
     """Whether kubelet still runs a version that has been replaced since it started.
 
     The packages of pkgs.k8s.io do not restart kubelet (``%postun`` of kubelet.spec in
@@ -95,8 +122,12 @@ class KubeletReplaced(YesOrNo):
     """
 
     @override
-    def command(self) -> str:
-        return f"if {REPLACED}; then echo yes; else echo no; fi"
+    def reads(self) -> tuple[Read, ...]:
+        return (Read.of(UnitProperties, units=(KUBELET,)), Read.of(_Replaced))
+
+    @override
+    def compose(self, units: dict[str, dict[str, str]], replaced: tuple[int, ...]) -> bool:
+        return int(units[KUBELET].get("MainPID") or 0) in replaced
 
 
 @dataclass(frozen=True)

@@ -7,34 +7,21 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from chaos_engine.facts import fstab
+from chaos_engine.facts.files import Texts
 from chaos_engine.facts.health import LIMIT_SECONDS, Check
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.share import CONFINED, TARGET
-from chaos_engine.facts.text import decoded, grouped
+from chaos_engine.facts.systemd import UnitProperties
+from chaos_engine.facts.systemd_files import texts_of
 
 REASON = "/run/chaos-engine/var-log.reason"
 
-_COMMAND = f"""\
-[ ! -L {TARGET} ] || echo "link $(readlink -f {TARGET} || readlink {TARGET})"
-[ ! -e {fstab.PATH} ] || echo "fstab $(base64 -w0 {fstab.PATH})"
-systemctl show --property=Id,FragmentPath,UnitFileState -- \\
-  var-log.mount log2ram.service armbian-ramlog.service folder2ram.service 2>/dev/null |
-while IFS='=' read -r key value; do
-  case "$unit $key $value" in
-    *" Id $value") unit=$value ;;
-    "var-log.mount FragmentPath /run/systemd/generator/"*) echo "generated $value" ;;
-    "var-log.mount FragmentPath /"*) echo "claim $value" ;;
-    "var-log.mount "*) ;;
-    *" UnitFileState "*)
-      case $value in # those that systemctl is-enabled takes for enabled
-        enabled | enabled-runtime | static | alias | indirect | generated | transient)
-          echo "claim $unit" ;;
-      esac ;;
-  esac
-done
-sed 's/^/reason /' {REASON} 2>/dev/null
-true
-"""
+_MOUNT = "var-log.mount"
+_OTHERS = ("log2ram.service", "armbian-ramlog.service", "folder2ram.service")
+_GENERATED = "/run/systemd/generator/"
+
+# The states that ``systemctl is-enabled`` takes for enabled
+_ENABLED = ("enabled", "enabled-runtime", "static", "alias", "indirect", "generated", "transient")
 
 
 @dataclass(frozen=True)
@@ -51,7 +38,19 @@ class LogShare(Value):
     link: str = ""
 
 
-class LogShares(NodeFact[LogShare]):
+class _Link(NodeFact[str]):
+    """What ``/var/log`` leads to if it is a symbolic link, "" if it is not."""
+
+    @override
+    def command(self) -> str:
+        return f"[ ! -L {TARGET} ] || readlink -f {TARGET} || readlink {TARGET}"
+
+    @override
+    def parse(self, lines: list[str]) -> str:
+        return " ".join(lines)
+
+
+class LogShares(ComposedFact[LogShare]):
     """What mounts something else on ``/var/log``, and why the log share is not mounted.
 
     If systemd made a mount unit from a line of ``/etc/fstab``, the fact names the line. A unit that
@@ -61,24 +60,30 @@ class LogShares(NodeFact[LogShare]):
     """
 
     @override
-    def command(self) -> str:
-        return _COMMAND
+    def reads(self) -> tuple[Read, ...]:
+        return (
+            Read.of(UnitProperties, units=(_MOUNT, *_OTHERS)),
+            Read.of(Texts, patterns=(fstab.PATH, REASON)),
+            Read.of(_Link),
+        )
 
     @override
-    def parse(self, lines: list[str]) -> LogShare:
-        """Read the lines ``claim WHAT``, ``reason WHY``, ``link WHERE`` and ``fstab TEXT``.
-
-        TEXT is the content of ``/etc/fstab`` in base64. A line ``generated UNIT`` means that
-        systemd has made a mount unit for ``/var/log`` from ``/etc/fstab``.
-        """
-        found = grouped(lines, "claim reason link fstab generated")
-        table = decoded(found["fstab"][0]) if found["fstab"] else ""
-        mounted = [f"line {one.number} of {fstab.PATH}" for one in fstab.mounted_at(table, TARGET)]
-        if found["generated"] and not mounted:
-            mounted = [f"a line of {fstab.PATH} whose target leads there"]
-        return LogShare(
-            (*mounted, *found["claim"]), " ".join(found["reason"]), " ".join(found["link"])
-        )
+    def compose(
+        self, units: dict[str, dict[str, str]], found: dict[str, bytes | None], link: str
+    ) -> LogShare:
+        texts = texts_of(found)
+        claims = [
+            f"line {entry.number} of {fstab.PATH}"
+            for entry in fstab.mounted_at(texts.get(fstab.PATH, ""), TARGET)
+        ]
+        file = units[_MOUNT].get("FragmentPath", "")
+        if file.startswith(_GENERATED):
+            claims = claims or [f"a line of {fstab.PATH} whose target leads there"]
+        elif file:
+            claims.append(file)
+        others = (units[name] for name in _OTHERS)
+        claims += [unit["Id"] for unit in others if unit.get("UnitFileState") in _ENABLED]
+        return LogShare(tuple(claims), " ".join(texts.get(REASON, "").splitlines()), link)
 
 
 LOG_SHARE_WRITABLE = Check(

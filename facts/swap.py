@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from typing_extensions import override
 
 from chaos_engine.facts.callers import COLLECT
+from chaos_engine.facts.files import Texts
 from chaos_engine.facts.health import Check
 from chaos_engine.facts.manifest import MANIFEST
-from chaos_engine.facts.observe import NodeFact, Value
-from chaos_engine.facts.text import decoded, grouped, unescaped
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
+from chaos_engine.facts.systemd import SHOW, UnitProperties, parse_properties
+from chaos_engine.facts.systemd_files import texts_of
+from chaos_engine.facts.text import grouped, unescaped
 
 SERVICES = ("dphys-swapfile.service", "zramswap.service", "zram-config.service")
 """Services of packages that call swapon: dphys-swapfile (Raspberry Pi OS, Debian), zram-tools, and
@@ -98,82 +102,111 @@ class SwapState(Value):
         return sum(area.used for area in self.areas)
 
 
-_SCRIPT = r"""
-while IFS= read -r line; do printf 'area %s\n' "$line"; done < /proc/swaps &&
-awk '$1 == "MemAvailable:" { print "available", $2 }' /proc/meminfo || exit 1
-if [ -f /etc/fstab ]; then text=$(base64 -w0 /etc/fstab) && echo "text $text" || exit 1; fi
+_PROVIDERS = (
+    TURNERS
+    + rf"""
+turners
+for folder in /usr/lib /lib /usr/local/lib /etc; do
+  [ ! -e $folder/systemd/system-generators/rpi-swap-generator ] || echo rpi_swap
+done
 # Not list-unit-files: that reads every unit there is, most of a second on a small machine. The
 # folders are those of systemd.unit(5)
-names=
+set --
 for file in /etc/systemd/system*/*.swap /run/systemd/*/*.swap \
   /usr/local/lib/systemd/system/*.swap /usr/lib/systemd/system/*.swap /lib/systemd/system/*.swap
 do
-  case $file in *'/*.swap' | *@.swap) ;; *) names="$names ${file##*/}" ;; esac
+  case $file in *'/*.swap' | *@.swap) ;; *) set -- "$@" "${{file##*/}}" ;; esac
 done
-set -f # a name may have backslashes
-states=$(systemctl show --property=Id,LoadState,UnitFileState -- swap.target @SERVICES@ $names) ||
-  exit 1
-set +f
-printf '%s\n' "$states" | awk -F= '
-  { value[$1] = $2 }
-  !NF { say() }
-  END { say() }
-  function say() { print "unit", value["Id"], value["LoadState"], value["UnitFileState"] }
-'
-for folder in /usr/lib /lib /usr/local/lib /etc; do
-  [ ! -e $folder/systemd/system-generators/rpi-swap-generator ] || echo 'rpi_swap yes'
-done
-[ ! -e @DROP_IN@ ] || echo "rpi_swap_drop_in $(base64 -w0 @DROP_IN@)"
-turners
-{
-  read -r _
-  ! read -r _ || awk -F '\t' '$2 == "swap" { print "noted", $4 }' @MANIFEST@ 2>/dev/null
-} </proc/swaps
-true
+[ $# = 0 ] || {{ echo units; {SHOW} "$@"; }}
 """
+)
 
-SCRIPT = TURNERS + _SCRIPT.replace("@SERVICES@", " ".join(SERVICES)).replace(
-    "@DROP_IN@", RPI_SWAP_DROP_IN
-).replace("@MANIFEST@", MANIFEST)
+_SWAPS = "/proc/swaps"
+_MEMORY = ("/proc/meminfo", "^MemAvailable:.*")
+_FSTAB = "/etc/fstab"
+_NOTED = (MANIFEST, r"^[^\t\n]*\tswap\t.*\n?")
+_SWAP_TARGET = "swap.target"
 
 
-class Swaps(NodeFact[SwapState]):
+class _Providers(NodeFact[tuple[bool, dict[str, str], dict[str, str]]]):
+    """Whether rpi-swap is installed, what turns swap on, and the states of the ``.swap`` units."""
+
+    @override
+    def command(self) -> str:
+        return _PROVIDERS
+
+    @override
+    def parse(self, lines: list[str]) -> tuple[bool, dict[str, str], dict[str, str]]:
+        """Read lines ``rpi_swap`` and ``turns_on FILE SCRIPT``; after ``units``, systemctl's."""
+        end = lines.index("units") if "units" in lines else len(lines)
+        found = grouped(lines[:end], "rpi_swap turns_on")
+        turners = (line.rpartition(" ") for line in found["turns_on"])
+        return (
+            bool(found["rpi_swap"]),
+            {file: script for file, _, script in turners},
+            _states(parse_properties(lines[end + 1 :])),
+        )
+
+
+class Swaps(ComposedFact[SwapState]):
     """Which swap is in use, and what would turn swap on at the next boot.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.swap.Swaps``
     """
 
     @override
-    def command(self) -> str:
-        return SCRIPT
+    def reads(self) -> tuple[Read, ...]:
+        return (
+            Read.of(Texts, patterns=(_SWAPS, _MEMORY, _FSTAB, RPI_SWAP_DROP_IN, _NOTED)),
+            Read.of(UnitProperties, units=(_SWAP_TARGET, *SERVICES)),
+            Read.of(_Providers),
+        )
 
     @override
-    def parse(self, lines: list[str]) -> SwapState:
-        """Read the ``KEY VALUE`` lines of `SCRIPT`."""
-        words = "area available text unit turns_on noted rpi_swap rpi_swap_drop_in"
-        found = grouped(lines, words)
-        areas = (line.split() for line in found["area"] if not line.startswith("Filename"))
-        states = {
-            name: " ".join(state) or load
-            for name, load, *state in map(str.split, found["unit"])
-            if load != "not-found"
-        }
-        drop_ins = [decoded(text) for text in found["rpi_swap_drop_in"]]
-        turners = (line.rpartition(" ") for line in found["turns_on"])
+    def compose(
+        self,
+        found: dict[str, bytes | None],
+        units: dict[str, dict[str, str]],
+        providers: tuple[bool, dict[str, str], dict[str, str]],
+    ) -> SwapState:
+        texts = texts_of(found)
+        rpi_swap, turners, swap_units = providers
+        areas = parse_areas(texts[_SWAPS])
         return SwapState(
-            areas=tuple(
-                SwapArea(unescaped(name), kind, int(size), int(used))
-                for name, kind, size, used, *_ in areas
-            ),
-            available=int(found["available"][0]),
-            fstab=decoded("".join(found["text"])),
-            units={name: state for name, state in states.items() if name.endswith(".swap")},
-            services={name: state for name, state in states.items() if not name.endswith(".swap")},
-            rpi_swap=bool(found["rpi_swap"]),
-            rpi_swap_drop_in=next(iter(drop_ins), None),
-            turners={file: script for file, _, script in turners},
-            noted=tuple(found["noted"]),
+            areas=areas,
+            available=int(texts[_MEMORY[0]].split()[1]),
+            fstab=texts.get(_FSTAB, ""),
+            units=swap_units,
+            services=_states(units.values()),
+            rpi_swap=rpi_swap,
+            rpi_swap_drop_in=texts.get(RPI_SWAP_DROP_IN),
+            turners=turners,
+            noted=parse_noted(texts.get(MANIFEST, "")) if areas else (),
         )
+
+
+def parse_areas(text: str) -> tuple[SwapArea, ...]:
+    """Read the text of ``/proc/swaps``, whose first line has the names of the columns."""
+    areas = (line.split() for line in text.split("\n")[1:] if line)
+    return tuple(
+        SwapArea(unescaped(name), kind, int(size), int(used))
+        for name, kind, size, used, *_ in areas
+    )
+
+
+def parse_noted(lines: str) -> tuple[str, ...]:
+    """Return the names of the areas in the manifest's lines of the kind ``swap``."""
+    fields = (line.split("\t") for line in lines.split("\n") if line)
+    return tuple(name for _, _, _, name, *_ in fields)
+
+
+def _states(units: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Return the UnitFileState of each unit that exists; for one without a file its LoadState."""
+    return {
+        unit["Id"]: unit.get("UnitFileState") or unit["LoadState"]
+        for unit in units
+        if unit["LoadState"] != "not-found"
+    }
 
 
 SWAP_UNUSED = Check(

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import SeveralFact, Value
+from chaos_engine.facts.observe import ComposedFact, Read, SeveralFact, Value
+from chaos_engine.facts.text import as_tuple
 
 RECORDS = "/run/chaos-engine"
 """The folder where each service records, when it starts, the checksum of its configuration."""
 
-_PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID"
+ACTIVE = ("active", "reloading", "refreshing")
+"""The ActiveStates that ``systemctl is-active`` takes for active."""
+
+_PROPERTIES = (
+    *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "MainPID"),
+    *("FragmentPath", "Environment", "ExecStart"),
+)
+
+SHOW = f"systemctl show --property={','.join(_PROPERTIES)} --"
+"""The beginning of a shell command that prints properties of units, for `parse_properties`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,103 @@ class UnitState(Value):
         return self.started_with != self.configured
 
 
-class Units(SeveralFact[UnitState]):
+class UnitProperties(SeveralFact[dict[str, str]]):
+    """Some of systemd's properties of each unit, by its name in `units`.
+
+    The names may be aliases: the property ``Id`` has the unit's own name. A property that a unit
+    lacks is missing, and a unit that does not exist has the LoadState "not-found".
+
+    + units: names of units
+
+    **Example:** ``host.get_fact(UnitProperties, units=("ssh.service",))["ssh.service"]["MainPID"]``
+    """
+
+    argument = "units"
+
+    @override
+    def command(self, units: tuple[str, ...] | str) -> StringCommand:
+        names = [QuoteString(name) for name in as_tuple(units)]
+        if not names:
+            return StringCommand("true")
+        # The names are printed too: a unit that systemctl finds by an alias has another Id
+        return StringCommand("printf 'unit %s\\n'", *names, "&&", SHOW, *names)
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, dict[str, str]]:
+        """Read a line ``unit NAME`` for each unit, then what systemctl prints of them."""
+        names = [line[5:] for line in itertools.takewhile(_is_name, lines)]
+        blocks = parse_properties(lines[len(names) :])
+        if len(blocks) != len(names):
+            raise ValueError(f"{len(blocks)} units where {len(names)} were asked for")
+        return dict(zip(names, blocks, strict=True))
+
+
+def _is_name(line: str) -> bool:
+    return line.startswith("unit ")
+
+
+def parse_properties(lines: Iterable[str]) -> list[dict[str, str]]:
+    """Return the properties of each unit, in the order in which they were asked for.
+
+    + lines: what `SHOW` printed: a block of lines ``Name=value`` for each unit, with an empty line
+      between two blocks
+
+    If systemctl prints a property more than once, such as ExecStart, the value has a line for each.
+    Raises ``ValueError`` if a block does not begin with a property.
+    """
+    blocks: list[dict[str, str]] = [{}]
+    last = ""
+    for line in lines:
+        block = blocks[-1]
+        name, equals, value = line.partition("=")
+        if equals and name in _PROPERTIES:
+            block[name] = f"{block[name]}\n{value}" if name in block else value
+            last = name
+        elif not line and "Id" in block:
+            blocks.append({})
+        elif block:
+            # A command may have line breaks. systemctl prints commands before the Id
+            block[last] += f"\n{line}"
+        else:
+            raise ValueError(line)
+    return [block for block in blocks if block]
+
+
+class _Checksums(SeveralFact[tuple[str, str]]):
+    """The checksums of each unit's configuration: when it was started, and now. "" if unknown.
+
+    + units: as those of `Units`
+    """
+
+    argument = "units"
+
+    @override
+    def command(self, units: tuple[tuple[str, tuple[str, ...]], ...]) -> StringCommand:
+        parts: list[StringCommand | str | QuoteString] = ["true"]
+        for unit, files in units:
+            record = QuoteString(f"{RECORDS}/{unit}")
+            parts += ["&& echo unit", QuoteString(unit)]
+            # The shell's read, not cat: on a small node, a process for each unit would take long
+            parts += ["&& { sum=; read -r sum <", record, '; echo "record $sum"; } 2>/dev/null']
+            if files:
+                parts += ["&& echo files $(", _sha256sum(files), ")"]
+        return StringCommand(*parts)
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, tuple[str, str]]:
+        """Read for each unit a line ``unit NAME``, and then the lines ``record`` and ``files``."""
+        units: dict[str, dict[str, str]] = {}
+        unit: dict[str, str] = {}
+        for line in lines:
+            word, name, *_ = [*line.split(), ""]
+            if word == "unit":
+                unit = units.setdefault(name, {})
+            else:
+                unit[word] = name
+        return {name: (found["record"], found.get("files", "")) for name, found in units.items()}
+
+
+class Units(ComposedFact[dict[str, UnitState]]):
     """The state of each unit, by its name in `units`.
 
     + units: pairs of a unit's name and the files of its configuration
@@ -49,61 +157,39 @@ class Units(SeveralFact[UnitState]):
     **Example:** ``host.get_fact(Units, units=(("docker.service", ("/etc/docker/daemon.json",)),))``
     """
 
-    argument = "units"
-
     @override
     def command(self, units: tuple[tuple[str, tuple[str, ...]], ...]) -> StringCommand:
-        if not units:
-            return StringCommand("true")
-        names = [QuoteString(unit) for unit, _ in units]
-        parts: list[StringCommand | str | QuoteString] = []
-        for name, (unit, files) in zip(names, units, strict=True):
-            record = QuoteString(f"{RECORDS}/{unit}")
-            parts += ["&& echo unit", name]
-            # The shell's read, not cat: on a small node, a process for each unit would take long
-            parts += ["&& { sum=; read -r sum <", record, '; echo "Record=$sum"; } 2>/dev/null']
-            if files:
-                parts += ["&& echo Files=$(", _sha256sum(files), ")"]
-        return StringCommand("systemctl show --property", _PROPERTIES, "--", *names, *parts)
+        return super().command(units=units)
 
     @override
-    def parse(self, lines: list[str]) -> dict[str, UnitState]:
-        """Read systemctl's properties of all units, then the checksums of all units.
+    def reads(self, units: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[Read, ...]:
+        return (
+            Read.of(UnitProperties, units=tuple(unit for unit, _ in units)),
+            Read.of(_Checksums, units=units),
+        )
 
-        systemctl prints a block of ``Key=value`` lines for each unit, with an empty line between
-        two blocks. The checksums of each unit, in the same order, are a line ``unit NAME`` and
-        lines ``Record=`` and ``Files=``.
-        """
-        blocks: list[dict[str, str]] = [{}]
-        units: dict[str, dict[str, str]] = {}
-        block = blocks[0]
-        for line in lines:
-            key, equals, value = line.partition("=")
-            if line.startswith("unit "):
-                block = units.setdefault(line[5:], {})
-            elif not line:
-                block = {}
-                blocks.append(block)
-            elif not equals:
-                raise ValueError(line)
-            else:
-                block[key] = value
-        blocks = [block for block in blocks if block]
-        if len(blocks) != len(units):
-            raise ValueError(f"{len(blocks)} units where {len(units)} were asked for")
-        return {
-            name: UnitState(
-                load=b["LoadState"],
-                active=b["ActiveState"],
-                sub=b["SubState"],
-                enabled=b.get("UnitFileState", ""),
-                need_daemon_reload=b.get("NeedDaemonReload") == "yes",
-                main_pid=int(b.get("MainPID") or 0),
-                started_with=more.get("Record", ""),
-                configured=more.get("Files", "").partition(" ")[0],
+    @override
+    def compose(
+        self,
+        properties: dict[str, dict[str, str]],
+        checksums: dict[str, tuple[str, str]],
+        units: tuple[tuple[str, tuple[str, ...]], ...],
+    ) -> dict[str, UnitState]:
+        states = {}
+        for unit, _ in units:
+            found = properties[unit]
+            started_with, configured = checksums[unit]
+            states[unit] = UnitState(
+                load=found["LoadState"],
+                active=found["ActiveState"],
+                sub=found["SubState"],
+                enabled=found.get("UnitFileState", ""),
+                need_daemon_reload=found.get("NeedDaemonReload") == "yes",
+                main_pid=int(found.get("MainPID") or 0),
+                started_with=started_with,
+                configured=configured,
             )
-            for b, (name, more) in zip(blocks, units.items(), strict=True)
-        }
+        return states
 
 
 def checksum(files: tuple[str, ...]) -> StringCommand:

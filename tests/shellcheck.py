@@ -57,7 +57,6 @@ ACCEPTED = {
     ("SC2086", 'grep -IlsF swapon -- "$@" $scripts'): "paths without blanks, no name is a pattern",
     ("SC2086", "-- $found"): "IFS is a line break, and no name is a pattern",
     ("SC2194", 'case " dphys-swapfile.service zramswap.service zram-config.service "'): "a list",
-    ("SC2086", "zram-config.service $names"): "names of units are words, and none is a pattern",
 }
 """What is right although it is found: code, what the line says up to the end of it, and why."""
 

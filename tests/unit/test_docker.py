@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import subprocess
 from pathlib import Path
@@ -15,7 +14,12 @@ from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.docker import DockerInfo, Engine
-from chaos_engine.facts.docker_service import DEFAULTS, DockerService, Service
+from chaos_engine.facts.docker_service import (
+    DEFAULTS,
+    DockerService,
+    Service,
+    parse_service,
+)
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.observe.batch import PROBE, script, split
@@ -37,6 +41,7 @@ from chaos_engine.operations.docker.install import (
     warnings,
 )
 from chaos_engine.operations.engine.shell import NOTES
+from tests.unit.asking import systemctl, value_in
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import PLACES, Sandbox
 
@@ -51,14 +56,11 @@ INSTALLED = PackageState("26.1.5+dfsg1-9+deb13u1", held=True, complete=True)
 ALL = {"docker.io": INSTALLED, "docker-cli": INSTALLED, "ca-certificates": INSTALLED}
 
 # systemctl show on Debian 13 and Ubuntu 24.04, whose package is laid out alike
-UNIT_LINES = [
-    "ExecStart={ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// "
+EXEC_START = (
+    "{ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// "
     "--containerd=/run/containerd/containerd.sock $DOCKER_OPTS ; ignore_errors=no ; "
-    "start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }",
-    "Environment=",
-    "LoadState=loaded",
-]
-ABSENT_LINES = ["Environment=", "LoadState=not-found"]
+    "start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }"
+)
 # of Debian's package docker.io, shortened
 DEFAULTS_TEXT = "# Here in Debian, this file is sourced by:\n#   - systemd's docker.service\n\n"
 
@@ -74,17 +76,22 @@ def merged(found: str | dict[str, Any] | None, options: Options = OPTIONS) -> di
     return result
 
 
-def defaults(text: str) -> str:
-    return f"Defaults={base64.b64encode(text.encode()).decode()}"
+INSTALLED_UNIT = {"LoadState": "loaded", "Environment": "", "ExecStart": EXEC_START}
+ABSENT_UNIT = {"LoadState": "not-found", "Environment": ""}
+DROP_INS = "/etc/systemd/system/docker.service.d"
+PACKAGES_UNIT = "docker.io's docker.service"
+DAEMONS = ("/usr/sbin/dockerd", "/sbin/dockerd")
 
 
-def drop_ins(texts: dict[str, str]) -> str:
-    """Return what the fact's command prints about drop-ins, given by their names."""
-    folder = "/etc/systemd/system/docker.service.d"
-    lines = [f"file {folder}/{name}" for name in texts] + [""]
-    for name, text in texts.items():
-        lines += [f"{folder}/{name}:{line}" for line in text.split("\n")]
-    return f"DropIns={base64.b64encode(''.join(f'{x}{chr(10)}' for x in lines).encode()).decode()}"
+def service(
+    unit: dict[str, str],
+    defaults: str = "",
+    drop_ins: dict[str, str] | None = None,
+    programs: tuple[str, ...] = DAEMONS,
+) -> Service:
+    """Return how systemd starts Docker; `drop_ins` are given by their names."""
+    found = [(f"{DROP_INS}/{name}", text) for name, text in (drop_ins or {}).items()]
+    return parse_service(unit, found, defaults, programs)
 
 
 @pytest.mark.parametrize("found", [None, "", " \n", "{}"])
@@ -172,16 +179,16 @@ def test_a_file_that_docker_would_not_take_refuses_the_node(found: str, message:
 
 
 def test_the_distributions_own_flags_clash_with_nothing() -> None:
-    service = DockerService().parse([*UNIT_LINES, defaults(DEFAULTS_TEXT)])
-    assert service == Service({"-H": "docker.service", "--containerd": "docker.service"})
-    assert conflicts(WANTED, service.flags) == []
-    assert contradictions(WANTED, service.flags) == []
+    found = service(INSTALLED_UNIT, DEFAULTS_TEXT)
+    assert found == Service({"-H": "docker.service", "--containerd": "docker.service"})
+    assert conflicts(WANTED, found.flags) == []
+    assert contradictions(WANTED, found.flags) == []
     assert invalid_keys(WANTED) == []
 
 
 def test_a_docker_that_is_not_there_yet_will_have_the_packages_flags() -> None:
-    service = DockerService().parse(ABSENT_LINES)
-    (clash,) = conflicts({**WANTED, "hosts": ["tcp://0.0.0.0:2375"]}, service.flags)
+    flags = service(ABSENT_UNIT).flags
+    (clash,) = conflicts({**WANTED, "hosts": ["tcp://0.0.0.0:2375"]}, flags)
     assert clash == (
         "-H in docker.io's docker.service and hosts in /etc/docker/daemon.json are the same "
         "option; take hosts out"
@@ -199,12 +206,12 @@ def test_a_docker_that_is_not_there_yet_will_have_the_packages_flags() -> None:
         ("--dns 1.1.1.1", []),
     ],
 )
-@pytest.mark.parametrize("unit", [UNIT_LINES, ABSENT_LINES], ids=["installed", "not yet"])
+@pytest.mark.parametrize("unit", [INSTALLED_UNIT, ABSENT_UNIT], ids=["installed", "not yet"])
 def test_an_option_that_is_also_a_flag_is_named_with_its_place(
-    unit: list[str], options: str, keys: list[str]
+    unit: dict[str, str], options: str, keys: list[str]
 ) -> None:
     text = f"{DEFAULTS_TEXT}#DOCKER_OPTS='--log-opt x'\nDOCKER_OPTS=\"{options}\"\n"
-    flags = DockerService().parse([*unit, defaults(text)]).flags
+    flags = service(unit, text).flags
     found = conflicts(WANTED, flags)
     assert [clash.split(" and ")[1].split()[0] for clash in found] == keys
     for clash in found:
@@ -217,14 +224,14 @@ OVERRIDE = "/etc/systemd/system/docker.service.d/override.conf"
 
 def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
     """It replaces the command line, so the options in /etc/default/docker are not used."""
-    lines = [line.replace("$DOCKER_OPTS", "--data-root /x") for line in UNIT_LINES]
+    merged = EXEC_START.replace("$DOCKER_OPTS", "--data-root /x")
     text = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --data-root /x\n"
-    more = [defaults('DOCKER_OPTS="--log-driver=none"'), drop_ins({"override.conf": text})]
-    flags = DockerService().parse([*lines, *more]).flags
+    more = ('DOCKER_OPTS="--log-driver=none"', {"override.conf": text})
+    flags = service({**INSTALLED_UNIT, "ExecStart": merged}, *more).flags
     assert conflicts({**WANTED, "data-root": "/y"}, flags) == [
         f"--data-root in {OVERRIDE} and data-root in {CONFIG} are the same option; remove the flag"
     ]
-    before = DockerService().parse([*ABSENT_LINES, *more])
+    before = service(ABSENT_UNIT, *more)
     assert before.flags["--data-root"] == OVERRIDE, "also before Docker is installed"
     assert before.problem == ""
 
@@ -260,39 +267,56 @@ def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
 )
 def test_drop_ins_that_are_there_before_docker(text: str, hosts: str, problem: str) -> None:
     """docker-ce leaves such drop-ins on Debian, whose own dockerd is in /usr/sbin."""
-    service = DockerService().parse(
-        [*ABSENT_LINES, "System=debian", drop_ins({"override.conf": text})]
-    )
-    places = {"": None, "there": OVERRIDE, "package": "docker.io's docker.service"}
-    assert service.flags.get("-H") == places[hosts]
-    assert problem in service.problem
-    assert bool(service.problem) == bool(problem)
+    found = service(ABSENT_UNIT, drop_ins={"override.conf": text})
+    places = {"": None, "there": OVERRIDE, "package": PACKAGES_UNIT}
+    assert found.flags.get("-H") == places[hosts]
+    assert problem in found.problem
+    assert bool(found.problem) == bool(problem)
 
 
-def test_a_program_that_is_there_may_be_started() -> None:
-    text = "[Service]\nExecStart=\nExecStart=/opt/wrap/dockerd -H fd://\n"
-    lines = [*ABSENT_LINES, "System=debian", drop_ins({"a.conf": text})]
-    assert "starts /opt/wrap/dockerd" in DockerService().parse(lines).problem
-    assert DockerService().parse([*lines, "Program=/opt/wrap/dockerd"]).problem == ""
-    ubuntu = [line.replace("/opt/wrap", "/usr/bin") for line in text.split("\n")]
-    lines = [*ABSENT_LINES, "System=ubuntu", drop_ins({"a.conf": "\n".join(ubuntu)})]
-    assert DockerService().parse(lines).problem == ""
+@pytest.mark.parametrize(
+    ("system", "program", "problem"),
+    [
+        ("debian", "/opt/wrap/dockerd", True),
+        ("debian", "/opt/there/dockerd", False),
+        ("debian", "/usr/bin/dockerd", True),
+        ("ubuntu", "/usr/bin/dockerd", False),
+        ('"ubuntu"', "/usr/bin/dockerd", False),
+    ],
+)
+def test_a_program_that_is_there_may_be_started(
+    tmp_path: Path, system: str, program: str, problem: bool
+) -> None:
+    there = tmp_path / "opt/there/dockerd"
+    if "there" in program:
+        program = str(there)
+    texts = {
+        f"{DROP_INS}/a.conf": f"[Service]\nExecStart=\nExecStart=-'{program}' -H fd://",
+        "/etc/os-release": f"NAME='A system'\nID={system}\n",
+        str(there.relative_to(tmp_path)): "",
+    }
+    for name, text in texts.items():
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    there.chmod(0o755)
+    found = value_in(tmp_path, DockerService, systemctl())
+    assert bool(found.problem) == problem
+    assert found.flags == {"-H": f"{DROP_INS}/a.conf"}
 
 
 def test_a_unit_that_systemd_refuses_is_a_problem() -> None:
-    assert "systemd refuses" in DockerService().parse(["LoadState=bad-setting"]).problem
+    assert "systemd refuses" in service({"LoadState": "bad-setting"}).problem
 
 
 def test_options_from_the_units_environment_are_seen() -> None:
-    lines = [*UNIT_LINES[:1], 'Environment=A=b "DOCKER_OPTS=-H tcp:// -s vfs"', UNIT_LINES[2]]
-    assert DockerService().parse(lines).flags["-s"] == "docker.service"
+    unit = {**INSTALLED_UNIT, "Environment": 'A=b "DOCKER_OPTS=-H tcp:// -s vfs"'}
+    assert service(unit).flags["-s"] == "docker.service"
     text = "[Service]\nEnvironment=DOCKER_OPTS=-D\nEnvironment='DOCKER_OPTS=-s vfs'\n"
-    flags = DockerService().parse([*ABSENT_LINES, drop_ins({"a.conf": text})]).flags
+    flags = service(ABSENT_UNIT, drop_ins={"a.conf": text}).flags
     assert "-s" in flags
     assert "-D" not in flags, "the last one counts"
-    flags = (
-        DockerService().parse([*lines, defaults("DOCKER_OPTS=-D\nDOCKER_OPTS=--icc=false\n")]).flags
-    )
+    flags = service(unit, "DOCKER_OPTS=-D\nDOCKER_OPTS=--icc=false\n").flags
     assert flags.keys() == {"-H", "--containerd", "--icc"}, "and what a file says counts more"
 
 
@@ -331,7 +355,7 @@ def test_what_contradicts_ours_is_refused(
     ],
 )
 def test_a_feature_may_be_a_flag(options: str, on: bool) -> None:
-    flags = DockerService().parse([*UNIT_LINES, defaults(f"DOCKER_OPTS='{options}'")]).flags
+    flags = service(INSTALLED_UNIT, f"DOCKER_OPTS='{options}'").flags
     found = contradictions(WANTED, flags)
     assert len(found) == on
     assert not found or found[0].startswith(f"{DEFAULTS} switches on the feature containerd")
@@ -463,19 +487,19 @@ def test_what_docker_takes_is_not_refused(config: dict[str, Any], docker: int | 
 
 def test_an_open_quote_in_the_defaults_is_no_error() -> None:
     text = "DOCKER_OPTS=\"--log-driver=none\nOTHER='\n"
-    assert "-H" in DockerService().parse([*UNIT_LINES, defaults(text)]).flags
+    assert "-H" in service(INSTALLED_UNIT, text).flags
 
 
-def test_the_facts_commands_run_in_a_shell_and_are_understood() -> None:
-    """The fact answers even where neither systemd nor Docker is installed."""
-    text = script([Read.of(DockerService), Read.of(DockerInfo)])
+def test_the_facts_commands_run_in_a_shell_and_are_understood(tmp_path: Path) -> None:
+    """Docker's facts answer even where Docker is not installed."""
+    found = value_in(tmp_path, DockerService, systemctl())
+    assert found == Service({"-H": PACKAGES_UNIT, "--containerd": PACKAGES_UNIT})
+    text = script([Read.of(DockerInfo)])
     ran = subprocess.run(
         ["sh", "-s", PROBE], input=text, capture_output=True, text=True, check=True
     )
-    flags, info = split(ran.stdout.splitlines())
-    assert flags.status == 0
+    (info,) = split(ran.stdout.splitlines())
     assert info.status in (0, 127)
-    assert isinstance(DockerService().parse(flags.out.decode().split("\n")), Service)
     DockerInfo().parse(info.out.decode().splitlines())
 
 

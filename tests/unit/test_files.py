@@ -9,20 +9,27 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos_engine.facts.cloud_init import CloudInit
+from chaos_engine.facts.docker_service import DockerService
 from chaos_engine.facts.files import Content, FileState, Texts, parse_files
-from chaos_engine.facts.observe import NodeError, Read
-from chaos_engine.facts.systemd import Units, UnitState, checksum
+from chaos_engine.facts.kubernetes import KubeletReplaced
+from chaos_engine.facts.log_mount import LogShares
+from chaos_engine.facts.observe import ComposedFact, NodeError, Read
+from chaos_engine.facts.observe.batch import combined
+from chaos_engine.facts.swap import Swaps
+from chaos_engine.facts.systemd import UnitProperties, Units, UnitState, checksum
 from chaos_engine.facts.unit_traces import UNITS, VENDOR, Traces, UnitTraces
 from chaos_engine.operations.files import File, Plan, Unit, model, reads
 from chaos_engine.operations.files import plan as planning
 from chaos_engine.operations.files.plan import plan
 from chaos_engine.operations.files.script import compose, payload
-from tests.unit.asking import ask
+from tests.unit.asking import ask, systemctl, value_in
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import OWNER, Sandbox
 
@@ -70,37 +77,81 @@ def test_reads_what_find_and_sha256sum_say() -> None:
     assert found["/etc/link"] == FileState("link", "777", "root", "root", 7)
 
 
-def test_reads_units_that_run_and_that_do_not_exist() -> None:
-    found = Units().parse(
+def test_reads_units_that_run_and_that_do_not_exist(tmp_path: Path) -> None:
+    conf = tmp_path / "etc/docker.conf"
+    record = tmp_path / "run/chaos-engine/docker.service"
+    for path, text in ((conf, "x"), (record, "abc\n")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    running = {
+        "MainPID": "812",
+        "ActiveState": "active",
+        "SubState": "running",
+        "UnitFileState": "enabled",
+        "NeedDaemonReload": "yes",
+    }
+    units = (("docker.service", ("/etc/docker.conf",)), ("nothing.service", ()), ("a.socket", ()))
+    functions = systemctl(
+        # systemctl prints another Id for an alias
+        {"docker.service": running, "a.socket": {"Id": "b.socket", "SubState": "listening"}}
+    )
+    functions = functions.replace("LoadState=not-found\\n", r"LoadState=not-found\nSubState=dead\n")
+    found = value_in(tmp_path, Units, functions, units=units)
+    digest = hashlib.sha256(b"x").hexdigest()
+    assert found == {
+        "docker.service": UnitState(
+            "loaded", "active", "running", "enabled", True, 812, "abc", digest
+        ),
+        "nothing.service": UnitState("not-found", "inactive", "dead", "", False, 0, "", ""),
+        "a.socket": UnitState("loaded", "inactive", "listening", "", False, 0, "", ""),
+    }
+    assert found["docker.service"].stale
+
+
+def test_properties_belong_to_the_names_that_were_asked_for() -> None:
+    found = UnitProperties().parse(
         [
-            "MainPID=812",
+            "unit docker.service",
+            "unit syslog.service",
+            "ExecStart={ argv[]=sh -c a",
+            "",
+            "b ; ignore_errors=no }",
+            "ExecStart={ argv[]=c }",
             "Id=docker.service",
             "LoadState=loaded",
-            "ActiveState=active",
-            "SubState=running",
-            "UnitFileState=enabled",
-            "NeedDaemonReload=yes",
             "",
-            "Id=nothing.service",
-            "LoadState=not-found",
-            "ActiveState=inactive",
-            "SubState=dead",
-            "unit docker.service",
-            "Record=abc",
-            "Files=abd",
-            "unit nothing.service",
-            "Record=",
-            "Files=",
+            "Environment=",
+            "Id=rsyslog.service",
+            "LoadState=loaded",
         ]
     )
-    assert found["docker.service"].stale
-    assert found["docker.service"].need_daemon_reload
-    assert found["docker.service"].main_pid == 812
-    assert found["nothing.service"].load == "not-found"
+    assert found == {
+        "docker.service": {
+            "ExecStart": "{ argv[]=sh -c a\n\nb ; ignore_errors=no }\n{ argv[]=c }",
+            "Id": "docker.service",
+            "LoadState": "loaded",
+        },
+        "syslog.service": {"Environment": "", "Id": "rsyslog.service", "LoadState": "loaded"},
+    }
     with pytest.raises(ValueError, match="Failed to connect"):
-        Units().parse(["unit a", "Failed to connect to bus"])
+        UnitProperties().parse(["unit a", "Failed to connect to bus"])
     with pytest.raises(ValueError, match="1 units where 2"):
-        Units().parse(["Id=a", "unit a", "unit b"])
+        UnitProperties().parse(["unit a", "unit b", "Id=a"])
+
+
+COMPOSED: tuple[type[ComposedFact[Any]], ...] = (
+    *(DockerService, LogShares, Swaps, KubeletReplaced, CloudInit),
+)
+
+
+def test_the_facts_of_a_batch_ask_systemd_once() -> None:
+    facts = (
+        Read.of(Units, units=(("docker.service", (CONF,)),)),
+        *(Read.of(fact) for fact in COMPOSED),
+    )
+    asked = [read.fact for read in combined(facts)]
+    assert asked.count(UnitProperties) == 1
+    assert asked.count(Texts) == 1
 
 
 @given(st.binary(max_size=300))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from chaos_engine.deploys.hosts_file import HostsFileSettings, addresses
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
-from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.operations.hosts_file import conflicts, edit, names_in_block
+from tests.unit.asking import systemctl, value_in
 from tests.unit.nodes import Nodes
 
 UBUNTU = b"""\
@@ -174,19 +175,19 @@ def test_without_a_vip_it_has_no_name() -> None:
     assert "k8s" not in addresses(resolve(chaos_vip=None))
 
 
-def look(root: Path) -> CloudInitState:
-    """Return what the fact says of the files below a folder."""
-    command = CloudInit().command()
-    for folder in ("/etc/", "/boot/", "/run/", "/var/"):
-        command = command.replace(f" {folder}", f" {root}{folder}")
-    command = "systemctl() { false; }\n" + command
-    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    found = CloudInit().parse(ran.stdout.splitlines())
-    return CloudInitState(
-        found.running,
-        found.manages_hosts.removeprefix(str(root)),
-        tuple(path.removeprefix(str(root)) for path in found.network),
-    )
+NETWORK_MANAGER = {"NetworkManager.service": {"ActiveState": "active"}}
+
+
+def look(root: Path, before: str = systemctl()) -> CloudInitState:
+    """Return what the fact says of a node with cloud-init and the files below a folder."""
+    return value_in(root, CloudInit, installed(root) + before)
+
+
+def installed(root: Path) -> str:
+    """Make a program ``cloud-init`` below a folder. Return a command to have a shell find it."""
+    write(root, "/bin/cloud-init")
+    (root / "bin/cloud-init").chmod(0o755)
+    return f"PATH={root}/bin:$PATH\n"
 
 
 def write(root: Path, path: str, text: str = "") -> None:
@@ -222,3 +223,43 @@ def test_finds_what_configures_the_network(tmp_path: Path) -> None:
     write(tmp_path, "/etc/network/interfaces", "iface lo inet loopback\niface eth0 inet dhcp\n")
     write(tmp_path, "/etc/netplan/50-cloud-init.yaml")
     assert look(tmp_path).network == ("/etc/netplan/50-cloud-init.yaml", "/etc/network/interfaces")
+    found = look(tmp_path, systemctl(NETWORK_MANAGER))
+    assert found.network == (
+        "/etc/netplan/50-cloud-init.yaml",
+        "/etc/network/interfaces",
+        "NetworkManager.service",
+    )
+
+
+def test_only_the_lines_that_count_are_read_of_files_with_passwords(tmp_path: Path) -> None:
+    write(tmp_path, "/boot/firmware/user-data", "passwd: MARKED-SECRET\nmanage_etc_hosts: true\n")
+    write(tmp_path, "/etc/network/interfaces", "iface wlan0 inet dhcp\n wpa-psk MARKED-SECRET\n")
+    command = Read.of(CloudInit).command.get_raw_value()
+    command = command.replace(" /boot/", f" {tmp_path}/boot/").replace(
+        " /etc/n", f" {tmp_path}/etc/n"
+    )
+    ran = subprocess.run(
+        ["sh", "-c", f"{installed(tmp_path)}{systemctl()}\n{command}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "manage_etc_hosts" in ran.stdout
+    assert "iface" in ran.stdout
+    assert "MARKED-SECRET" not in ran.stdout
+
+
+def test_cloud_init_that_is_not_installed_has_no_state(tmp_path: Path) -> None:
+    write(tmp_path, "/etc/cloud/cloud.cfg", "manage_etc_hosts: true\n")
+    write(tmp_path, "/etc/netplan/50-cloud-init.yaml")
+    assert value_in(tmp_path, CloudInit, systemctl(NETWORK_MANAGER)) == CloudInitState()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "running"),
+    [("1 cloud-final.service start waiting", True), ("No jobs running.", False), ("", False)],
+)
+def test_cloud_init_runs_while_it_has_jobs(tmp_path: Path, jobs: str, running: bool) -> None:
+    show = systemctl().replace("systemctl()", "show()")
+    listing = f"systemctl() {{ case $1 in list-jobs) echo '{jobs}' ;; *) show \"$@\" ;; esac; }}\n"
+    assert look(tmp_path, f"{show}\n{listing}").running == running

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,7 +23,9 @@ from chaos_engine.deploys.kubernetes import (
 )
 from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.kubernetes import (
+    REPLACED,
     KubeletConfiguration,
+    KubeletReplaced,
     KubernetesSources,
     RepositorySigners,
     Source,
@@ -48,7 +52,7 @@ from chaos_engine.operations.kubernetes.kubelet import (
     restarts_in_vain,
 )
 from chaos_engine.operations.kubernetes.signing_key import KEYRING, key_fault
-from tests.unit.asking import ask_below, files_below
+from tests.unit.asking import ask_below, files_below, systemctl, value_in
 from tests.unit.nodes import Nodes
 from tests.unit.openpgp_samples import (
     CAPTIVE,
@@ -594,3 +598,29 @@ def test_nothing_is_fetched_to_hold_a_package() -> None:
     text = compose("1.28.15", [], [], ["kubelet"], verify=False, fetch=True)
     assert "Release.key" not in text
     assert text.rstrip().endswith("\nunit_was kubelet.service; settle\nhold kubelet")
+
+
+@pytest.mark.parametrize("place", ["system.slice", "kube.slice/kube-node.slice"])
+def test_a_kubelet_that_was_replaced_while_it_runs_is_found(tmp_path: Path, place: str) -> None:
+    program = tmp_path / "kubelet"
+    shutil.copy("/bin/sleep", program)
+    processes = tmp_path / f"sys/fs/cgroup/{place}/kubelet.service/cgroup.procs"
+    processes.parent.mkdir(parents=True)
+    with subprocess.Popen([str(program), "60"]) as kubelet:
+        try:
+            processes.write_text(f"{os.getpid()}\n{kubelet.pid}\n")
+            main = systemctl({"kubelet.service": {"MainPID": str(kubelet.pid)}})
+            other = systemctl({"kubelet.service": {"MainPID": str(os.getpid())}})
+            assert not value_in(tmp_path, KubeletReplaced, main)
+            program.unlink()
+            assert value_in(tmp_path, KubeletReplaced, main)
+            assert not value_in(tmp_path, KubeletReplaced, other), "only a helper was replaced"
+            replaced = REPLACED.replace("/proc/$(systemctl show", f"/proc/$(echo {kubelet.pid}; :")
+            assert subprocess.run(["sh", "-c", replaced], check=False).returncode == 0
+        finally:
+            kubelet.kill()
+
+
+def test_a_kubelet_that_does_not_run_was_not_replaced(tmp_path: Path) -> None:
+    assert not value_in(tmp_path, KubeletReplaced, systemctl())
+    assert not value_in(tmp_path, KubeletReplaced, systemctl({"kubelet.service": {}}))

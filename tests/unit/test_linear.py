@@ -20,15 +20,14 @@ import pytest
 from chaos_engine.facts import fstab
 from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.apt_sources import entries
-from chaos_engine.facts.cloud_init import CloudInit
+from chaos_engine.facts.cloud_init import SERVICES, CloudInit
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
-from chaos_engine.facts.docker_service import DockerService
+from chaos_engine.facts.docker_service import parse_service
 from chaos_engine.facts.files import parse_files
 from chaos_engine.facts.hosts import entries as hosts
 from chaos_engine.facts.journald import FOLDERS, KERNEL, DropIns
 from chaos_engine.facts.kernel import RECORD, BootFiles, BootFilesState, KernelCmdline, split_words
 from chaos_engine.facts.kubernetes import parse_source
-from chaos_engine.facts.log_mount import LogShares
 from chaos_engine.facts.macvlan import MacvlanLink, MacvlanLinks
 from chaos_engine.facts.manifest import Manifest
 from chaos_engine.facts.mounts import mounted_at, parse_mounts
@@ -36,9 +35,9 @@ from chaos_engine.facts.observe.batch import split
 from chaos_engine.facts.openpgp import dearmor, parse_keys, parse_signers
 from chaos_engine.facts.packages import RemovalPlan
 from chaos_engine.facts.rsyslog import main_problem
-from chaos_engine.facts.swap import Swaps
+from chaos_engine.facts.swap import parse_areas, parse_noted
 from chaos_engine.facts.sysctl import Sysctls
-from chaos_engine.facts.systemd import Units
+from chaos_engine.facts.systemd import UnitProperties, parse_properties
 from chaos_engine.facts.text import unescaped
 from chaos_engine.facts.unit_traces import Traces
 from chaos_engine.operations import hosts_file
@@ -156,10 +155,10 @@ def manifest(n: int) -> list[str]:
 
 
 def units(n: int) -> list[str]:
-    block = ["LoadState=loaded", "ActiveState=active", "SubState=running", "UnitFileState=enabled"]
+    block = ["Id=a", "LoadState=loaded", "ActiveState=active", "ExecStart=a", "ExecStart=b"]
     return [
+        *(f"unit u{i}.service" for i in range(n)),
         *(line for _ in range(n) for line in (*block, "MainPID=1", "")),
-        *(line for i in range(n) for line in (f"unit u{i}.service", "Record=a", "Files=a  -")),
     ]
 
 
@@ -242,22 +241,30 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         RemovalPlan().parse,
         lambda n: [f"{key} p{i} [1]" for key in ("Remv", "snap") for i in range(n)],
     ),
-    "cloud-init": on(CloudInit().parse, lambda n: [f"network /etc/{i}" for i in range(n)]),
+    "cloud-init": on(
+        lambda lines: CloudInit().compose(
+            lines, {}, {}, {name: {"ActiveState": ""} for name in SERVICES}
+        ),
+        lambda n: tuple(f"network /etc/{i}" for i in range(n)),
+    ),
     "flags": on(
-        DockerService().parse,
-        lambda n: [
-            "LoadState=loaded",
-            f"ExecStart={{ argv[]=dockerd {'--a=b ' * n} ; ignore_errors=no }}",
-        ],
+        lambda unit: parse_service(unit, [], "", ()),
+        lambda n: {
+            "LoadState": "loaded",
+            "ExecStart": f"{{ argv[]=dockerd {'--a=b ' * n} ; ignore_errors=no }}",
+        },
     ),
     "variables of Docker's unit": on(
-        DockerService().parse,
-        lambda n: [
-            "LoadState=loaded",
-            f"Environment={' '.join(f'V{i}=--x{i}' for i in range(n))}",
-            f"ExecStart={{ argv[]=dockerd {' '.join(f'$V{i}' for i in range(n))} ; ignore_errors=",
-            f"Defaults={text64(''.join(f'V{i}=--y{i}{chr(10)}' for i in range(n)))}",
-        ],
+        lambda made: parse_service(made[0], [], made[1], ()),
+        lambda n: (
+            {
+                "LoadState": "loaded",
+                "Environment": " ".join(f"V{i}=--x{i}" for i in range(n)),
+                "ExecStart": f"argv[]=dockerd {' '.join(f'$V{i}' for i in range(n))} "
+                "; ignore_errors=",
+            },
+            "".join(f"V{i}=--y{i}\n" for i in range(n)),
+        ),
     ),
     "journald's drop-ins": on(
         lambda text: DropIns().compose({f"{FOLDERS[0]}/1.conf": text, KERNEL: b"\n"}),
@@ -284,14 +291,11 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
     "empty lines of apt's sources": on(
         lambda text: parse_source("/a.sources", text), lambda n: "\n" * n + "x"
     ),
-    "claims": on(LogShares().parse, lambda n: [f"claim {i}" for i in range(n)]),
-    "swap": on(
-        Swaps().parse,
-        lambda n: [
-            "available 1",
-            *(f"area /dev/{i} file 1 0" for i in range(n)),
-            *(f"unit {i}.swap loaded enabled" for i in range(n)),
-        ],
+    "areas of swap": on(
+        parse_areas, lambda n: "Filename\n" + "".join(f"/dev/{i} file 1 0\n" for i in range(n))
+    ),
+    "areas that were noted": on(
+        parse_noted, lambda n: "".join(f"swap\tswap\t1\t/dev/{i}\t.\n" for i in range(n))
     ),
     "sources of apt, one line": on(
         lambda text: list(entries("a.list", text)), lambda n: "deb https://a.io /\n" * n
@@ -303,7 +307,8 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         lambda text: Sysctls().compose({"/etc/sysctl.d/1.conf": text}, names=("net.a1",)),
         lambda n: b"".join(b"net.a%d = 1\n" % i for i in range(n)),
     ),
-    "units": on(Units().parse, units),
+    "units": on(UnitProperties().parse, units),
+    "lines of a command": on(parse_properties, lambda n: ["ExecStart=a", *["b"] * n]),
     "escapes": on(unescaped, lambda n: "\\040a" * n),
     "traces": on(
         Traces().parse,

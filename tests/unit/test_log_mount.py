@@ -30,6 +30,7 @@ from chaos_engine.operations.log_mount import (
     with_remount,
 )
 from chaos_engine.templates import render
+from tests.unit.asking import systemctl, value_in
 
 VOLFILES = Path(__file__).parent / "volfiles"
 """What glusterd of a version sends for volumes of several kinds: recordings from the lab."""
@@ -197,11 +198,9 @@ def test_storage_that_is_away_does_not_fail_the_node() -> None:
     ],
 )
 def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[str, ...]) -> None:
-    (tmp_path / "fstab").write_text(fstab)
-    command = LogShares().command()
-    command = command.replace("/etc/fstab", f"{tmp_path}/fstab").replace("/run/", f"{tmp_path}/")
-    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    found = LogShares().parse([line for line in said.stdout.splitlines() if "fstab" in line])
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fstab").write_text(fstab)
+    found = value_in(tmp_path, LogShares, systemctl())
     assert tuple(claim[: len("line 1 of")] for claim in found.claims) == claims
 
 
@@ -226,39 +225,27 @@ def test_units_that_are_enabled_claim_it(
     tmp_path: Path, mount: str, log2ram: str, claims: tuple[str, ...]
 ) -> None:
     """The file of a mount unit counts; systemd itself writes one for a line of fstab."""
-    program = tmp_path / "systemctl"
-    blocks = (
-        f"Id=var-log.mount\nFragmentPath={mount}\nUnitFileState=generated\n\n"
-        f"Id=log2ram.service\nFragmentPath=/x/log2ram.service\nUnitFileState={log2ram}\n"
-    )
-    program.write_text(f"#!/bin/sh\ncat <<'END'\n{blocks}END\n")
-    program.chmod(0o755)
-    command = LogShares().command().replace("/etc/fstab", "/dev/null")
-    said = subprocess.run(
-        ["sh", "-c", command.replace(" /run/chaos-engine", f" {tmp_path}")],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert LogShares().parse(said.stdout.splitlines()).claims == claims
+    units = {
+        "var-log.mount": {"FragmentPath": mount, "UnitFileState": "generated"},
+        "log2ram.service": {"FragmentPath": "/x/log2ram.service", "UnitFileState": log2ram},
+    }
+    assert value_in(tmp_path, LogShares, systemctl(units)).claims == claims
 
 
 @pytest.mark.parametrize(("target", "where"), [("usb/log", "usb/log"), ("gone/log", "gone/log")])
 def test_var_log_may_be_a_link(tmp_path: Path, target: str, where: str) -> None:
-    (tmp_path / "usb/log").mkdir(parents=True)
-    (tmp_path / "log").symlink_to(target)
-    command = LogShares().command().replace("/var/log ", f"{tmp_path}/log ")
-    command = command.replace("/var/log)", f"{tmp_path}/log)")
-    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    lines = [line for line in said.stdout.splitlines() if line.startswith("link ")]
-    assert LogShares().parse(lines).link.endswith(where)
+    (tmp_path / "var/usb/log").mkdir(parents=True)
+    (tmp_path / "var/log").symlink_to(target)
+    assert value_in(tmp_path, LogShares, systemctl()).link.endswith(where)
 
 
-def test_the_reason_is_read_too() -> None:
-    lines = ["claim log2ram.service", "reason no answer"]
-    assert LogShares().parse(lines) == LogShare(("log2ram.service",), "no answer")
-    assert LogShares().parse([]) == NOTHING
+def test_the_reason_is_read_too(tmp_path: Path) -> None:
+    assert value_in(tmp_path, LogShares, systemctl()) == NOTHING
+    (tmp_path / "run/chaos-engine").mkdir(parents=True)
+    (tmp_path / "run/chaos-engine/var-log.reason").write_text("no answer\nof etcd1\n")
+    units = {"log2ram.service": {"UnitFileState": "enabled"}}
+    found = value_in(tmp_path, LogShares, systemctl(units))
+    assert found == LogShare(("log2ram.service",), "no answer of etcd1")
 
 
 GRAPH = (VOLFILES / "replicate-11.1.vol").read_text()

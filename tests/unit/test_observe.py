@@ -31,7 +31,6 @@ from chaos_engine.facts.observe import (
 )
 from chaos_engine.facts.observe.answers import MAX_AGE_SECONDS
 from chaos_engine.facts.observe.batch import PROBE, combined, marked, script, split
-from chaos_engine.facts.systemd import Units
 from chaos_engine.operations.engine.converge import Commands, converge
 from tests.unit.nodes import Nodes
 
@@ -79,6 +78,12 @@ class Elsewhere(Line):
     of_others = True
 
 
+class Named(SeveralFact[int]):
+    """Things that each have a name."""
+
+    argument = "things"
+
+
 class Sizes(SeveralFact[int]):
     """The size of each file in bytes. It reads the files, so one that hangs makes all fail."""
 
@@ -120,13 +125,12 @@ def test_reads_that_ask_for_several_things_are_joined() -> None:
 
 def test_reads_that_ask_for_another_thing_of_one_name_stay_apart() -> None:
     one, other, more = (
-        Read.of(Units, units=units)
-        for units in ((("a.service", ()),), (("a.service", ("/etc/a",)),), (("b.service", ()),))
+        Read.of(Named, things=things) for things in ((("a", "1"),), (("a", "2"),), (("b", "1"),))
     )
 
     questions = combined([one, other, more])
 
-    both = Read.of(Units, units=(("a.service", ()), ("b.service", ())))
+    both = Read.of(Named, things=(("a", "1"), ("b", "1")))
     assert questions == {other: [other], both: [one, more]}
 
 

@@ -17,6 +17,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from chaos_engine.deploys import reboot as deploy
 from chaos_engine.facts.kernel import RECORD, Cmdline
+from chaos_engine.facts.observe import ComposedFact
 from chaos_engine.facts.standing import Standing, StandingState
 from chaos_engine.facts.swap import SwapArea, SwapState
 from chaos_engine.operations.reboot import boot_cycle, reboot
@@ -155,7 +156,11 @@ def pyinfra_on(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(rolling, "observe", lambda fact: standing())
         monkeypatch.setattr(cordon, "_read_standing", lambda host: standing())
         for fact in (reboot.KernelCmdline, reboot.Swaps, Standing):
-            monkeypatch.setattr(fact, "command", lambda self: ":")
+            if issubclass(fact, ComposedFact):
+                monkeypatch.setattr(fact, "reads", lambda self: ())
+                monkeypatch.setattr(fact, "compose", lambda self: None)
+            else:
+                monkeypatch.setattr(fact, "command", lambda self: ":")
         if before:
             nodes.prepare(before)
         monkeypatch.setattr("chaos_engine.deploys.concern.gather", lambda: None)

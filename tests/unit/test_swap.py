@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import subprocess
 from dataclasses import replace
@@ -14,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.facts.swap import SCRIPT, TURNERS, SwapArea, Swaps, SwapState
+from chaos_engine.facts.manifest import MANIFEST
+from chaos_engine.facts.swap import RPI_SWAP_DROP_IN, TURNERS, SwapArea, Swaps, SwapState
 from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.swap import (
     MARK,
@@ -26,6 +26,7 @@ from chaos_engine.operations.swap import (
     warnings,
     without_swap,
 )
+from tests.unit.asking import systemctl, value_in
 from tests.unit.scripts import Sandbox
 
 # Raspberry Pi OS 12 with dphys-swapfile, a swap partition added by hand
@@ -94,29 +95,42 @@ def test_no_line_is_lost_and_a_second_time_changes_nothing(lines: list[str], end
     assert once != fstab
 
 
-def answer(fstab: str = FSTAB_UBUNTU, *more: str) -> list[str]:
-    """Return what the fact's script prints on Ubuntu with a swap file."""
-    return [
-        "area Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority",
-        r"area /my\040swap                             file" + "\t\t1048572\t\t20480\t\t-2",
-        "available 611000",
-        f"text {base64.b64encode(fstab.encode()).decode()}",
-        *more,
-    ]
+AREAS = r"""Filename				Type		Size		Used		Priority
+/my\040swap                             file		1048572		20480		-2
+"""
+MEMORY = "MemTotal:         900 kB\nMemAvailable:  611000 kB\n"
 
 
-def test_reads_what_is_in_use_and_what_would_bring_it() -> None:
-    found = Swaps().parse(
-        answer(
-            FSTAB_UBUNTU,
-            "unit swap.target loaded static",
-            "unit dphys-swapfile.service not-found",
-            "unit zramswap.service masked masked",
-            "unit zram-config.service loaded enabled",
-            "unit swapfile.swap loaded generated",
-            r"unit dev-disk-by\x2dlabel-old.swap masked masked",
-            "rpi_swap yes",
-        )
+def look(root: Path, units: dict[str, dict[str, str]], **files: str | None) -> SwapState:
+    """Return what the fact says of a node with these files; "_" stands for "/" in their names."""
+    usual = {"proc_swaps": AREAS, "proc_meminfo": MEMORY, "etc_fstab": FSTAB_UBUNTU}
+    for name, text in {**usual, **files}.items():
+        if text is not None:
+            path = root / name.replace("_", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return value_in(root, Swaps, systemctl(units))
+
+
+def test_reads_what_is_in_use_and_what_would_bring_it(tmp_path: Path) -> None:
+    names = (
+        "run/systemd/generator/swapfile.swap",
+        r"etc/systemd/system/dev-disk-by\x2dlabel-old.swap",
+    )
+    others = ("run/systemd/generator/template@.swap", "etc/systemd/system/swap.mount")
+    generator = "usr/lib/systemd/system-generators/rpi-swap-generator"
+    for name in (*names, *others, generator):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = look(
+        tmp_path,
+        {
+            "swap.target": {"UnitFileState": "static"},
+            "zramswap.service": {"LoadState": "masked", "UnitFileState": ""},
+            "zram-config.service": {"UnitFileState": "enabled"},
+            "swapfile.swap": {"UnitFileState": "generated"},
+            r"dev-disk-by\x2dlabel-old.swap": {"LoadState": "masked", "UnitFileState": "masked"},
+        },
     )
 
     assert found == SwapState(
@@ -135,47 +149,34 @@ def test_reads_what_is_in_use_and_what_would_bring_it() -> None:
     assert found.used == 20480
 
 
-def test_a_node_without_fstab_has_none() -> None:
-    assert Swaps().parse(answer()[:3]).fstab == ""
+def test_a_node_without_swap_and_fstab_has_none(tmp_path: Path) -> None:
+    header = AREAS.splitlines(keepends=True)[0]
+    found = look(tmp_path, {"swap.target": {}}, etc_fstab=None, proc_swaps=header)
+    assert found == SwapState((), 611000, "", {}, {"swap.target": "loaded"}, False, None)
 
 
-def test_a_damaged_answer_is_no_default() -> None:
+def test_the_file_that_turns_rpi_swap_off_is_read(tmp_path: Path) -> None:
+    path = tmp_path / RPI_SWAP_DROP_IN.lstrip("/")
+    path.parent.mkdir(parents=True)
+    path.write_text("[Main]\nMechanism=none\n")
+    assert look(tmp_path, {}).rpi_swap_drop_in == "[Main]\nMechanism=none\n"
+
+
+def test_swap_that_a_run_has_turned_off_is_noted_while_swap_is_in_use(tmp_path: Path) -> None:
+    path = tmp_path / MANIFEST.lstrip("/")
+    path.parent.mkdir(parents=True)
+    lines = ("swap\tfile\toriginal\t/etc/fstab\t.", "swap\tswap\t-2\t/my swap\t.", "docker\tswap")
+    path.write_text("\n".join(lines))
+    assert look(tmp_path, {}).noted == ("/my swap",)
+    assert look(tmp_path, {}, proc_swaps=AREAS.splitlines()[0]).noted == ()
+
+
+@pytest.mark.parametrize(
+    "files", [{"proc_swaps": "Filename Type\n/swapfile file many 0 -2\n"}, {"proc_meminfo": "x\n"}]
+)
+def test_a_damaged_answer_is_no_default(tmp_path: Path, files: dict[str, str]) -> None:
     with pytest.raises(FactProcessError, match="unexpected answer"):
-        Swaps().process(["area Filename Type", "area /swapfile file many 0 -2"])
-
-
-@pytest.mark.parametrize("units", [("dev-zram0.swap", r"dev-disk-by\x2dlabel.swap"), ()])
-def test_the_script_answers_for_a_node(tmp_path: Path, units: tuple[str, ...]) -> None:
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/fstab").write_text(FSTAB_DEBIAN)
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/swaps").write_text("Filename Type Size Used Priority\n/s file 10 5 -2\n")
-    (tmp_path / "proc/meminfo").write_text("MemTotal: 900 kB\nMemAvailable:  612345 kB\n")
-    folder = tmp_path / "run/systemd/generator"
-    folder.mkdir(parents=True)
-    for name in (*units, "template@.swap", "swap.mount"):
-        (folder / name).touch()
-    # one block a unit, in systemd's own order of properties
-    systemctl = (
-        "systemctl() { shift 3; while [ $# -gt 0 ]; do case $1 in "
-        "swap.target) load=loaded; state=static ;; *.swap) load=loaded; state=generated ;; "
-        "*) load=not-found; state= ;; esac; "
-        "printf 'Id=%s\\nLoadState=%s\\nUnitFileState=%s\\n' \"$1\" $load $state; "
-        "shift; [ $# -eq 0 ] || echo; done; }\n"
-    )
-    script = re.sub(r"(?<=\s)(/proc|/etc|/run|/usr|/lib)/", rf"{tmp_path}\1/", SCRIPT)
-
-    done = subprocess.run(
-        ["sh", "-c", systemctl + script], capture_output=True, text=True, check=True
-    )
-    found = Swaps().parse(done.stdout.splitlines())
-
-    assert found.areas == (SwapArea("/s", "file", 10, 5),)
-    assert found.available == 612345
-    assert found.fstab == FSTAB_DEBIAN
-    assert found.units == dict.fromkeys(units, "generated")
-    assert found.services == {"swap.target": "static"}
-    assert not found.rpi_swap
+        look(tmp_path, {}, **files)
 
 
 def turners(root: Path, there: dict[str, str], disabled: tuple[str, ...] = ()) -> dict[str, str]:
