@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.observe import NodeFact, Value
+from chaos_engine.facts.apt import Installed, PackageState
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.text import as_tuple, grouped
 
 OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
@@ -17,9 +18,27 @@ OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
 _READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::Planner=/dev/null"
 """Options that keep apt-get from writing its caches and a log: it does so even in a simulation."""
 
+_MAY_BE_INSTALLED = """
+may_be_installed() {
+  asked=" $* "
+  for name; do [ ! -e "/var/lib/dpkg/info/$name.md5sums" ] || return 0; done
+  for path in /var/lib/dpkg/info/*:*.md5sums; do
+    name=${path##*/}
+    case $asked in *" ${name%%:*} "*) return 0 ;; esac
+  done
+  return 1
+}
+"""
+"""A shell function that fails if none of the packages in ``"$@"`` is installed, without a program.
+
+dpkg has the checksums of each package's files: it computes them if the package brings none, and
+removes them with the package, even if configuration files stay. The file's name has the
+architecture if the package has ``Multi-Arch: same``. ``dpkg --audit`` tells if they are missing.
+"""
+
 # apt-get's simulation needs neither a lock nor package lists. /sys shows active logical volumes.
 # lsblk, which reads the udev database, also shows inactive ones.
-_COMMAND = rf"""
+_COMMAND = rf"""{_MAY_BE_INSTALLED}may_be_installed "$@" || exit 0
 names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\n' "$@" 2>/dev/null |
   awk '$2 != "not-installed" && $2 != "config-files" {{ print $1 }}' | sort -u)
 test -n "$names" || exit 0
@@ -63,14 +82,14 @@ class Removal(Value):
     snaps: tuple[str, ...] = ()
 
 
-class RemovalPlan(NodeFact[Removal]):
+class Simulation(NodeFact[Removal]):
     """What the removal of packages would do, as apt simulates it.
 
     apt is called only if one of the packages is installed.
 
     + names: package names
 
-    **Example:** ``host.get_fact(RemovalPlan, names=("snapd", "plymouth")).removes``
+    **Example:** ``host.get_fact(Simulation, names=("snapd", "plymouth")).removes``
     """
 
     program = "apt-get"
@@ -92,3 +111,33 @@ class RemovalPlan(NodeFact[Removal]):
             lvm_in_use=bool(found["lvm"]),
             snaps=tuple(sorted(snaps)),
         )
+
+
+class RemovalPlan(ComposedFact[Removal]):
+    """What the removal of packages would do.
+
+    + names: package names
+
+    **Example:** ``host.get_fact(RemovalPlan, names=("snapd", "plymouth")).removes``
+    """
+
+    @override
+    def command(self, names: tuple[str, ...] | str) -> StringCommand:
+        return super().command(names=names)
+
+    @override
+    def reads(self, names: tuple[str, ...] | str) -> tuple[Read, ...]:
+        names = as_tuple(names)
+        return (Read.of(Simulation, names=names), Read.of(Installed, names=names))
+
+    @override
+    def compose(
+        self,
+        simulated: Removal,
+        installed: dict[str, PackageState],
+        names: tuple[str, ...] | str,
+    ) -> Removal:
+        known = {*simulated.installed, *(("lvm2",) if simulated.lvm_in_use else ())}
+        if missed := sorted({*installed} - known):
+            return Removal(tuple(missed), error="it is not whole; see dpkg --audit.")
+        return simulated

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos_engine.facts.apt import Packages, PackageState
-from chaos_engine.facts.manifest import DIRECTORY
+from chaos_engine.facts.apt import Installed, Packages, PackageState
+from chaos_engine.facts.manifest import CHANGING, DIRECTORY
 from chaos_engine.operations.apt import APT, compose, plan
 
 DPKG_QUERY = [  # Debian 12
@@ -25,7 +25,7 @@ def installed(version: str, held: bool = False, complete: bool = True) -> Packag
 
 
 def test_removed_packages_do_not_count() -> None:
-    assert Packages().parse(DPKG_QUERY) == {
+    assert Installed().parse(DPKG_QUERY) == {
         "docker.io": installed("20.10.24+dfsg1-1+deb12u1+b2", held=True),
         "kubelet": installed("1.28.15-1.1", complete=False),
         "sudo": installed("1.9.13p3-1+deb12u1"),
@@ -33,11 +33,23 @@ def test_removed_packages_do_not_count() -> None:
 
 
 def test_this_computers_packages() -> None:
-    command = Packages().command(names=("dpkg", "no-such-package")).get_raw_value()
+    fact = Packages()
+    command = fact.command(names=("dpkg", "no-such-package")).get_raw_value()
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    found = Packages().parse(ran.stdout.splitlines())
+    found = fact.parse(ran.stdout.splitlines())
     assert list(found) == ["dpkg"]
     assert found["dpkg"].complete
+
+
+def test_a_package_that_may_not_be_on_the_card_yet_is_not_complete() -> None:
+    found = {"kubelet": installed("1"), "kubeadm": installed("1"), "runc": installed("1")}
+    changing: dict[str, bytes | None] = {CHANGING: b"kubelet\nrun\nrunc\n"}
+    assert Packages().compose(found, changing, tuple(found)) == {
+        "kubelet": installed("1", complete=False),
+        "kubeadm": installed("1"),
+        "runc": installed("1", complete=False),
+    }
+    assert Packages().compose(found, {}, tuple(found)) == found
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from chaos_engine.facts import fstab
-from chaos_engine.facts.apt import Packages
+from chaos_engine.facts.apt import Installed
 from chaos_engine.facts.apt_sources import entries
 from chaos_engine.facts.cloud_init import SERVICES, CloudInit
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
@@ -33,7 +33,7 @@ from chaos_engine.facts.manifest import Manifest
 from chaos_engine.facts.mounts import mounted_at, parse_mounts
 from chaos_engine.facts.observe.batch import split
 from chaos_engine.facts.openpgp import dearmor, parse_keys, parse_signers
-from chaos_engine.facts.packages import RemovalPlan
+from chaos_engine.facts.packages import Simulation
 from chaos_engine.facts.rsyslog import main_problem
 from chaos_engine.facts.swap import parse_areas, parse_noted
 from chaos_engine.facts.sysctl import Sysctls
@@ -236,9 +236,11 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
             "".join(f"{i} {i - 1} 0:1 / /m rw - ext4 s rw\n" for i in range(1, n))
         ),
     ),
-    "packages": on(Packages().parse, lambda n: [f"p{i} install installed 1.0-1" for i in range(n)]),
+    "packages": on(
+        Installed().parse, lambda n: [f"p{i} install installed 1.0-1" for i in range(n)]
+    ),
     "removals": on(
-        RemovalPlan().parse,
+        Simulation().parse,
         lambda n: [f"{key} p{i} [1]" for key in ("Remv", "snap") for i in range(n)],
     ),
     "cloud-init": on(

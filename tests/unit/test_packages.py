@@ -12,10 +12,17 @@ import pytest
 
 from chaos_engine.deploys.packages import PackagesSettings
 from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.cloud_init import CloudInitState
 from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
-from chaos_engine.facts.packages import OPTIONS, Removal, RemovalPlan
+from chaos_engine.facts.packages import (
+    _MAY_BE_INSTALLED,
+    OPTIONS,
+    Removal,
+    RemovalPlan,
+    Simulation,
+)
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.packages.packages import (
@@ -45,7 +52,7 @@ NETWORK = CloudInitState(network=("/etc/netplan/50-cloud-init.yaml",))
 
 
 def test_reads_a_simulation() -> None:
-    assert RemovalPlan().parse(SIMULATED.splitlines()) == Removal(
+    assert Simulation().parse(SIMULATED.splitlines()) == Removal(
         installed=("avahi-daemon", "snapd"),
         removes=("avahi-daemon", "libnss-mdns", "snapd"),
         snaps=("lxd",),
@@ -53,12 +60,12 @@ def test_reads_a_simulation() -> None:
 
 
 def test_nothing_installed_is_an_answer() -> None:
-    assert RemovalPlan().parse([]) == Removal()
+    assert Simulation().parse([]) == Removal()
 
 
 def test_another_line_is_no_answer() -> None:
     with pytest.raises(LookupError):
-        RemovalPlan().parse(["apt: command not found"])
+        Simulation().parse(["apt: command not found"])
 
 
 def program(folder: Path, name: str, body: str = "") -> None:
@@ -67,13 +74,19 @@ def program(folder: Path, name: str, body: str = "") -> None:
     (folder / name).chmod(0o755)
 
 
-def simulate(folder: Path, *names: str) -> Removal:
-    """Return what the fact says with the programs in a folder."""
-    command = RemovalPlan().command(names=names).get_raw_value()
+def simulate(folder: Path, *names: str, info: str = "snapd.md5sums lvm2.md5sums") -> Removal:
+    """Return what the fact says with the programs in a folder.
+
+    + info: the names of the files that dpkg has of packages
+    """
+    for name in info.split():
+        (folder / name).touch()
+    command = Simulation().command(names=names).get_raw_value()
+    command = command.replace("/var/lib/dpkg/info", str(folder))
     ran = subprocess.run(
         ["sh", "-c", f"PATH={folder}:$PATH\n{command}"], capture_output=True, text=True, check=True
     )
-    return RemovalPlan().process(ran.stdout.splitlines())
+    return Simulation().process(ran.stdout.splitlines())
 
 
 def test_nothing_is_simulated_where_nothing_is_installed(tmp_path: Path) -> None:
@@ -81,6 +94,51 @@ def test_nothing_is_simulated_where_nothing_is_installed(tmp_path: Path) -> None
     program(tmp_path, "dpkg-query", "echo snapd config-files; echo lvm2 not-installed")
     assert simulate(tmp_path, "snapd", "lvm2") == Removal()
     assert "apt-get" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    "info", ["", "snap.md5sums snapd.list lvm2.postrm", "libsnapd:arm64.md5sums snapd:arm64.list"]
+)
+def test_no_program_is_started_where_none_is_installed(tmp_path: Path, info: str) -> None:
+    for name in ("apt-get", "dpkg-query", "lsblk"):
+        program(tmp_path, name)
+    assert simulate(tmp_path, "snapd", "lvm2", info=info) == Removal()
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize("info", ["lvm2.md5sums", "lvm2:arm64.md5sums"])
+def test_dpkg_is_asked_where_one_may_be_installed(tmp_path: Path, info: str) -> None:
+    program(tmp_path, "dpkg-query")
+    simulate(tmp_path, "snapd", "lvm2", info=info)
+    assert (tmp_path / "log").read_text().endswith(" snapd lvm2\n")
+
+
+def test_each_package_of_this_computer_is_found_without_a_program() -> None:
+    form = "${db:Status-Status} ${Package}\n"
+    known = subprocess.check_output(["dpkg-query", "-W", "-f", form], text=True).splitlines()
+    there = [line.split()[1] for line in known if line.startswith("installed ")]
+    text = f'{_MAY_BE_INSTALLED} PATH=; for one; do may_be_installed "$one" || echo "$one"; done'
+    asked = [*there[:: len(there) // 50 + 1], "libc6", "no-such-package"]
+    assert "libc6" in there
+    missed = subprocess.check_output(["/bin/sh", "-c", text, "sh", *asked], text=True)
+    assert missed == "no-such-package\n"
+
+
+def test_what_apt_simulates_is_the_plan() -> None:
+    one, names = PackageState("1", False, True), ("snapd", "lvm2")
+    found = Removal(("snapd",), ("snapd",), lvm_in_use=True)
+    assert RemovalPlan().compose(Removal(), {}, names) == Removal()
+    assert RemovalPlan().compose(found, {"snapd": one, "lvm2": one}, names) == found
+
+
+def test_a_package_whose_first_installation_was_interrupted_is_told() -> None:
+    half = {"snapd": PackageState("", False, False)}
+    found = RemovalPlan().compose(Removal(), half, ("snapd", "lvm2"))
+    assert found.installed == ("snapd",)
+    with pytest.raises(
+        NodeError, match=r"cannot remove snapd: it is not whole; see dpkg --audit\."
+    ):
+        check_removal(found, NETWORK)
 
 
 def test_only_what_is_installed_is_simulated(tmp_path: Path) -> None:
