@@ -25,15 +25,17 @@ _CMDLINE = "/proc/cmdline"
 
 # `getent ahosts` looks the name up as sudo does: for IPv4 and IPv6 at once. `getent hosts` would
 # ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address. /proc/uptime has
-# hundredths of a second
+# hundredths of a second. dpkg's own package has the architecture that dpkg installs by default
 _COMMAND = f"""\
 say() {{ printf '%s=%s\\n' "$1" "$2"; }}
 if [ -O /proc/1 ]; then say root yes; fi
 if [ -d /run/systemd/system ]; then say systemd yes; fi
 if command -v apt-get >/dev/null; then say apt yes; fi
-say architecture "$(dpkg --print-architecture 2>/dev/null || uname -m)"
-say half_done "$(dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}\\n' 2>/dev/null |
-  awk '!/^.[cin] / {{ gsub(" ", ""); printf "%s ", $0 }}')"
+command -v dpkg-query >/dev/null || say architecture "$(uname -m)"
+dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}=${{Architecture}}\\n' 2>/dev/null | awk -F= '
+  $2 == "dpkg" {{ print "architecture=" $3 }}
+  $1 !~ /^.[cin] $/ {{ gsub(" ", "", $1); half_done = half_done $1 "=" $2 " " }}
+  END {{ print "half_done=" half_done }}'
 say free "$(stat -fc '%a %S' /)"
 read -r name <{_NAME}
 read -r start _ </proc/uptime

@@ -81,7 +81,7 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
         f"{unlocked} || {{ printf '\\n%s busy\\n' \"$m\"; exit 0; }}",
         "{ printf '\\n%s out ' \"${m:?the first line that it was given is missing}\"; e=$( { {",
         f"{overall}sh -s <<'{_END}'",
-        "n=$(cat /proc/sys/kernel/random/uuid) || exit 9",
+        "read -r n </proc/sys/kernel/random/uuid || exit 9",
         "printf '%s\\n' $n",
     ]
     for read in reads:

@@ -38,6 +38,7 @@ settings() {
 for boot in /boot/firmware /boot; do
   settings $boot
   for path in "$boot/$prefix${name:-cmdline.txt}" $boot/current/cmdline.txt $boot/cmdline.txt; do
+    case " $* " in *" $path "*) continue ;; esac
     if [ -f "$path" ]; then roles="$roles place" && set -- "$@" "$path"; fi
   done
 done
@@ -47,10 +48,10 @@ if [ -f /boot/firmware/new/cmdline.txt ] && [ -f /boot/firmware/new/state ]; the
     unknown | trying) roles="$roles pending" && set -- "$@" /boot/firmware/new/cmdline.txt ;;
   esac
 fi
-extra=/etc/default/raspi-extra-cmdline
+extra=/etc/default/raspi-extra-cmdline hook=/etc/kernel/postinst.d/z50-raspi-firmware
 if [ -f $extra ]; then
   roles="$roles extra" && set -- "$@" $extra
-elif grep -qs raspi-extra-cmdline /etc/kernel/postinst.d/z50-raspi-firmware; then
+elif [ -f $hook ] && grep -q raspi-extra-cmdline $hook; then
   echo "extra_missing $extra"
 fi
 if [ -f "$drop_in" ]; then roles="$roles drop_in" && set -- "$@" "$drop_in"; fi

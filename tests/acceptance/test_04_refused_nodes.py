@@ -27,8 +27,8 @@ STATES = {
         ),
     ),
     "unknown architecture": (
-        'printf \'#!/bin/sh\\n[ "$*" = --print-architecture ] && echo armhf || '
-        'exec /usr/bin/dpkg "$@"\\n\' > /usr/local/sbin/dpkg; chmod 755 /usr/local/sbin/dpkg',
+        "printf '#!/bin/sh\\n/usr/bin/dpkg-query \"$@\" | sed s/=dpkg=.*/=dpkg=armhf/\\n' "
+        "> /usr/local/sbin/dpkg-query; chmod 755 /usr/local/sbin/dpkg-query",
         ("armhf",),
     ),
 }
@@ -51,7 +51,7 @@ def bad(request: pytest.FixtureRequest, deployed: Cluster) -> Iterator[tuple[str
     yield node, expected
     deployed.exec(
         node,
-        f"rm -f /usr/local/sbin/dpkg; {AS_BEFORE}; "
+        f"rm -f /usr/local/sbin/dpkg-query; {AS_BEFORE}; "
         f"for f in {' '.join(BROKEN)}; do cp $f.kept $f; rm $f.kept; done",
     )
 
