@@ -42,11 +42,6 @@ BY_ITSELF = {
 ACCEPTED = {
     ("SC3067", "if [ -O"): "dash, bash and busybox know it; to ask id is one process more",
     ("SC2086", "ip -j $what"): "options are words",
-    ("SC2046", "set -- $(stat -fc '%a %S' /)"): "two numbers",
-    (
-        "SC2013",
-        "for word in $(cat /proc/cmdline)",
-    ): "words are wanted, and no name is a pattern there",
     ("SC2086", "printf '%s\\n' $names"): "names of packages are words",
     ("SC2086", "printf 'installed %s\\n' $names"): "names of packages are words",
     ("SC2086", "remove $names"): "names of packages are words",

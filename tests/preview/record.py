@@ -16,8 +16,8 @@ from pyinfra.api.facts import _MISSING_COMMAND_MARKER
 from chaos_engine.deploys import reboot, worker
 from chaos_engine.deploys.reboot import RebootSettings
 from chaos_engine.deploys.worker import WorkerSettings
-from chaos_engine.facts.node import AsRoot
-from chaos_engine.facts.observe import HostAnswers, Read, current, part, phase, want
+from chaos_engine.facts.node import AsRoot, Node
+from chaos_engine.facts.observe import HostAnswers, Read, current, observe, part, phase, want
 
 RECORDING = Path(__file__).with_name("fresh_node.json")
 
@@ -42,19 +42,15 @@ for read, _ in part(HostAnswers).announced:
     answers[text] = output.stdout_lines
 
 
-def recorded(key: str) -> str:
-    """Return the value of a ``KEY=value`` line of the recording."""
-    lines = (line for lines in answers.values() for line in lines)
-    return next(line for line in lines if line.startswith(f"{key}="))[len(key) + 1 :].strip()
-
-
+node = observe(Node)
+clock = next(line for lines in answers.values() for line in lines if line.startswith("clock="))
 text = json.dumps(answers, indent=1)
 for value, replacement in (
-    (recorded("clock"), "@CLOCK@"),
-    (recorded("boot_id"), "@ID@"),
-    (recorded("machine_id"), "@ID@"),
-    (recorded("addresses"), "@ADDRESS@"),
-    (f'={recorded("hostname")}"', '=@NAME@"'),
+    (clock, "clock=@CLOCK@"),
+    (node.boot_id, "@ID@"),
+    (node.machine_id, "@ID@"),
+    (node.addresses[0], "@ADDRESS@"),
+    (f"/hostname {node.hostname}%0a", "/hostname @NAME@%0a"),
 ):
     text = text.replace(value, replacement)
 RECORDING.write_text(text + "\n")
