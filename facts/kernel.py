@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -84,12 +85,15 @@ class Cmdline(Value):
     rebooted: dict[str, str] = field(default_factory=dict)
 
 
-SCRIPT = f"backup_suffix={BACKUP_SUFFIX} drop_in={GRUB_DROP_IN}\n{shell_script('kernel')}"
+_EXTRA = "/etc/default/raspi-extra-cmdline"
+_NAMES = f"backup_suffix={BACKUP_SUFFIX} drop_in={GRUB_DROP_IN} extra={_EXTRA}"
+SCRIPT = f"{_NAMES}\n{shell_script('kernel')}"
 
 _CMDLINE = "/proc/cmdline"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
 _CONTROLLERS_V1 = "/proc/cgroups"
+_FIRMWARE_HOOK = "/etc/kernel/postinst.d/z50-raspi-firmware"
 _CGROUPS: dict[str, Literal["v2", "v1"]] = {"cgroup2": "v2", "tmpfs": "v1"}
 
 
@@ -118,23 +122,20 @@ class BootFiles(NodeFact[BootFilesState]):
 
     @override
     def parse(self, lines: list[str]) -> BootFilesState:
-        """Read the script's ``KEY VALUE`` lines: five of them for each file, grouped by key."""
-        found = grouped(lines, "role path stat free text extra_missing grub")
-        files: dict[tuple[str, str], BootFile] = {}
-        columns = (found[key] for key in ("role", "path", "stat", "free", "text"))
-        for role, path, stat, free, content in zip(*columns, strict=True):
+        """Read the script's ``KEY VALUE`` lines: four of them for each file, grouped by key."""
+        found = grouped(lines, "grub file stat free text")
+        files = []
+        columns = (found[key] for key in ("file", "stat", "free", "text"))
+        for file, stat, free, content in zip(*columns, strict=True):
+            role, _, path = file.partition(" ")
             mode, owner, group = stat.split(" ")
             blocks, size = map(int, free.split(" "))
             kept, _, text = content.partition(" ")
-            files[role, path] = BootFile(
+            boot_file = BootFile(
                 path, decoded(text), mode, owner, group, "", False, blocks * size, kept == "yes"
             )
-        for path in found["extra_missing"]:
-            missing = BootFile(path, "", "644", "root", "root", "", False, 1 << 30, False)
-            files["extra", path] = missing
-        return BootFilesState(
-            tuple((role, file) for (role, _), file in files.items()), bool(found["grub"])
-        )
+            files.append((role, boot_file))
+        return BootFilesState(tuple(files), bool(found["grub"]))
 
 
 class KernelCmdline(ComposedFact[Cmdline]):
@@ -146,7 +147,8 @@ class KernelCmdline(ComposedFact[Cmdline]):
     @override
     def reads(self) -> tuple[Read, ...]:
         memory = (_CONTROLLERS_V1, r"^memory\s.*")
-        texts = (_CMDLINE, _BOOT_ID, _CONTROLLERS, memory, RECORD, MOUNTS)
+        hook = (_FIRMWARE_HOOK, re.escape(posixpath.basename(_EXTRA)))
+        texts = (_CMDLINE, _BOOT_ID, _CONTROLLERS, memory, hook, RECORD, MOUNTS)
         return Read.of(BootFiles), Read.of(Texts, patterns=texts)
 
     @override
@@ -155,6 +157,9 @@ class KernelCmdline(ComposedFact[Cmdline]):
         files: dict[str, list[BootFile]] = {"place": [], "pending": [], "extra": [], "drop_in": []}
         for role, file in boot.files:
             files[role].append(_on_its_mount(file, mounts))
+        if found.get(_FIRMWARE_HOOK) and not files["extra"]:
+            missing = BootFile(_EXTRA, "", "644", "root", "root", "", False, 1 << 30, False)
+            files["extra"].append(missing)
         places = files["place"]
         command_lines = [place for place in places if _has_root(place.text)]
         texts = texts_of(found)

@@ -16,58 +16,58 @@
 # (raspberrypi.com/documentation/computers/config_txt.html, "Conditional filters"). Lines below
 # other filters, and included files, are not read here. The places above are looked at in any case,
 # after the one that config.txt names.
+newline='
+'
 return=$(printf '\r')
-roles=
-set --
+found=
+
+# note ROLE PATH: add a role and a file's real path to $found, once.
+note() {
+  [ -f "$2" ] || return 0
+  cd -P -- "${2%/*}" && real=$PWD/${2##*/} || exit 1
+  if [ -h "$real" ]; then real=$(readlink -f -- "$real") || exit 1; fi
+  case $newline$found in *"$newline$1 $real$newline"*) return 0 ;; esac
+  found=$found$1\ $real$newline
+}
 
 # settings BOOT: set $prefix and $name to the last os_prefix and cmdline in BOOT/config.txt that hold
 # for all models.
 settings() {
-  prefix='' name='' all=yes
+  prefix='' name='' filter='[all]'
   [ -f "$1/config.txt" ] || return 0
   while IFS= read -r line || [ -n "$line" ]; do
     line=${line%"$return"}
-    case $all$line in
-      *'[all]') all=yes ;;
-      yes'['* | '['*) all='' ;;
-      yesos_prefix=*) prefix=${line#*=} ;;
-      yescmdline=*) name=${line#*=} ;;
+    case $line in '['*) filter=$line ;; esac
+    [ "$filter" = '[all]' ] || continue
+    case $line in
+      os_prefix=*) prefix=${line#*=} ;;
+      cmdline=*) name=${line#*=} ;;
     esac
   done <"$1/config.txt"
 }
 for boot in /boot/firmware /boot; do
   settings $boot
-  for path in "$boot/$prefix${name:-cmdline.txt}" $boot/current/cmdline.txt $boot/cmdline.txt; do
-    case " $* " in *" $path "*) continue ;; esac
-    if [ -f "$path" ]; then roles="$roles place" && set -- "$@" "$path"; fi
-  done
+  note place "$boot/$prefix${name:-cmdline.txt}"
+  note place $boot/current/cmdline.txt
+  note place $boot/cmdline.txt
 done
-if [ -f /boot/firmware/new/cmdline.txt ] && [ -f /boot/firmware/new/state ]; then
+if [ -f /boot/firmware/new/state ]; then
   read -r state </boot/firmware/new/state
-  case $state in
-    unknown | trying) roles="$roles pending" && set -- "$@" /boot/firmware/new/cmdline.txt ;;
-  esac
+  case $state in unknown | trying) note pending /boot/firmware/new/cmdline.txt ;; esac
 fi
-extra=/etc/default/raspi-extra-cmdline hook=/etc/kernel/postinst.d/z50-raspi-firmware
-if [ -f $extra ]; then
-  roles="$roles extra" && set -- "$@" $extra
-elif [ -f $hook ] && grep -q raspi-extra-cmdline $hook; then
-  echo "extra_missing $extra"
-fi
-if [ -f "$drop_in" ]; then roles="$roles drop_in" && set -- "$@" "$drop_in"; fi
+note extra "$extra"
+note drop_in "$drop_in"
 if [ -f /etc/default/grub ] && PATH=$PATH:/usr/sbin:/sbin command -v update-grub >/dev/null; then
   echo 'grub yes'
 fi
-[ $# != 0 ] || exit 0
-real=$(readlink -f -- "$@") || exit 1
+[ -n "$found" ] || exit 0
 set -f
-IFS='
-'
-# shellcheck disable=SC2086 # a path a line
-set -- $real
-unset IFS
-for role in $roles; do echo "role $role"; done
-printf 'path %s\n' "$@"
+IFS=$newline
+set --
+for file in $found; do
+  printf 'file %s\n' "$file"
+  set -- "$@" "${file#* }"
+done
 stat -c 'stat %a %U %G' -- "$@" && stat -f -c 'free %a %S' -- "$@" || exit 1
 for path; do
   text=$(base64 -w0 -- "$path") || exit 1

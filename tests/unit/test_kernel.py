@@ -161,6 +161,42 @@ def test_config_txt_may_give_it_another_name(tmp_path: Path) -> None:
     assert node.relative(node.read().file) == "/boot/firmware/mine.txt"
 
 
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        ("[pi4]\n# see [all]\ncmdline=other.txt\n", "cmdline.txt"),
+        ("[pi4]\nyescmdline=other.txt\n", "cmdline.txt"),
+        ("#cmdline=other.txt\n cmdline=other.txt\nxcmdline=other.txt\n", "cmdline.txt"),
+        ("[pi4]\n[all]\ncmdline=other.txt", "other.txt"),
+        ("cmdline=missing.txt\ncmdline=other.txt\n", "other.txt"),
+        ("cmdline=missing.txt\n", "cmdline.txt"),
+        ("os_prefix=a folder/\ncmdline=* \\n.txt\n", "a folder/* \\n.txt"),
+        ("os_prefix=a/\ncmdline=b\nos_prefix=\ncmdline=\n", "cmdline.txt"),
+        ("os_prefix=linked/\n", "a folder/cmdline.txt"),
+        ("cmdline=link.txt\n", "a folder/* \\n.txt"),
+    ],
+)
+def test_only_lines_for_all_models_count(tmp_path: Path, config: str, path: str) -> None:
+    node = Node(tmp_path, UBUNTU_2404).put("boot/firmware/config.txt", config)
+    boot = tmp_path / "boot/firmware"
+    for name in ("cmdline.txt", "other.txt", "a folder/* \\n.txt", "a folder/cmdline.txt"):
+        node.put(f"boot/firmware/{name}", UBUNTU_2404)
+    (boot / "linked").symlink_to("a folder")
+    (boot / "link.txt").symlink_to("linked/* \\n.txt")
+
+    assert node.relative(node.read().file) == f"/boot/firmware/{path}"
+
+
+def test_a_file_in_several_places_is_one(tmp_path: Path) -> None:
+    node = Node(tmp_path, UBUNTU_2404).put("boot/firmware/cmdline.txt", "quiet\n")
+    (tmp_path / "boot/current").symlink_to("firmware")
+    (tmp_path / "boot/cmdline.txt").symlink_to("firmware/cmdline.txt")
+
+    (place,) = node.read().rejected
+
+    assert node.relative(place) == "/boot/firmware/cmdline.txt"
+
+
 def test_raspberry_pi_os_12_has_a_notice_at_the_old_place(tmp_path: Path) -> None:
     node = Node(tmp_path, PI + RASPBERRY_PI_OS)
     node.put("boot/firmware/cmdline.txt", RASPBERRY_PI_OS).put("boot/cmdline.txt", NOTICE)
@@ -184,9 +220,16 @@ def test_debian_writes_it_anew_with_extra_words(tmp_path: Path, present: bool) -
 
     file = plan(node.read(), WANTED)[-1]
 
-    assert file.path == f"{tmp_path}/etc/default/raspi-extra-cmdline"
+    assert file.path.removeprefix(str(tmp_path)) == "/etc/default/raspi-extra-cmdline"
     expected = "iomem=relaxed" + ADDED if present else ADDED.lstrip()
     assert file.data.decode() == expected
+
+
+def test_extra_words_are_for_a_firmware_hook_that_reads_them(tmp_path: Path) -> None:
+    node = Node(tmp_path, DEBIAN).put("boot/firmware/cmdline.txt", DEBIAN)
+    node.put("etc/kernel/postinst.d/z50-raspi-firmware", "#!/bin/sh\n")
+
+    assert node.read().extra is None
 
 
 def test_a_file_without_root_is_refused_with_its_reason(tmp_path: Path) -> None:
@@ -266,7 +309,7 @@ def test_a_reboot_that_was_made_is_remembered(ubuntu: Node) -> None:
 
 def test_a_damaged_answer_is_no_default() -> None:
     with pytest.raises(FactProcessError, match="unexpected answer"):
-        BootFiles().process(["role place", "path /boot/cmdline.txt", "stat 644 root"])
+        BootFiles().process(["file place /boot/cmdline.txt", "stat 644 root"])
 
 
 def test_an_unreadable_file_is_no_missing_one(ubuntu: Node) -> None:

@@ -163,7 +163,7 @@ def units(n: int) -> list[str]:
 
 
 def boot_files(n: int) -> list[str]:
-    values = ("path /boot/{}", "role place", "stat 644 root root", "free 1 1", "text yes eA==")
+    values = ("file place /boot/{}", "stat 644 root root", "free 1 1", "text yes eA==")
     return [value.format(i) for i in range(n) for value in values]
 
 
