@@ -23,29 +23,39 @@ _MACHINE_ID = "/etc/machine-id"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _CMDLINE = "/proc/cmdline"
 
+# dpkg's own package has the architecture of all packages that are for this node. A package that was
+# removed may still be listed, with the architecture that the node had before.
+#
 # `getent ahosts` looks the name up as sudo does: for IPv4 and IPv6 at once. `getent hosts` would
 # ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address. /proc/uptime has
-# hundredths of a second. dpkg's own package has the architecture that dpkg installs by default
-_COMMAND = f"""\
-say() {{ printf '%s=%s\\n' "$1" "$2"; }}
-if [ -O /proc/1 ]; then say root yes; fi
-if [ -d /run/systemd/system ]; then say systemd yes; fi
-if command -v apt-get >/dev/null; then say apt yes; fi
-command -v dpkg-query >/dev/null || say architecture "$(uname -m)"
-dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}=${{Architecture}}\\n' 2>/dev/null | awk -F= '
-  $2 == "dpkg" {{ print "architecture=" $3 }}
-  $1 !~ /^.[cin] $/ {{ gsub(" ", "", $1); half_done = half_done $1 "=" $2 " " }}
-  END {{ print "half_done=" half_done }}'
-say free "$(stat -fc '%a %S' /)"
+# hundredths of a second
+_COMMAND = rf"""
+if [ -O /proc/1 ]; then echo root=yes; fi
+if [ -d /run/systemd/system ]; then echo systemd=yes; fi
+if command -v apt-get >/dev/null; then echo apt=yes; fi
+packages=$(dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}=${{Architecture}}\n' 2>/dev/null |
+  awk -F= '
+    !/^.[cin] / {{ gsub(" ", "", $1); half_done = half_done $1 "=" $2 " " }}
+    /^.i/ && $2 == "dpkg" {{ print "architecture=" $3 }}
+    END {{ print "half_done=" half_done }}
+  ')
+case $packages in
+  *architecture=*) ;;
+  *) echo "architecture=$(dpkg --print-architecture 2>/dev/null || uname -m)" ;;
+esac
+printf '%s\n' "$packages"
+stat -f -c 'free=%a %S' /
 read -r name <{_NAME}
 read -r start _ </proc/uptime
-timeout {RESOLVE_SECONDS} getent ahosts "$name" >/dev/null && say resolves yes
+timeout {RESOLVE_SECONDS} getent ahosts "$name" >/dev/null && echo resolves=yes
 read -r end _ </proc/uptime
-say resolve_seconds "$start $end"
-say clock "$(date +%s)"
+echo "resolve_seconds=$start $end"
+date +clock=%s
 ip -4 -o address show scope global 2>/dev/null
 true
 """
+
+_ADDRESS = re.compile(r"\d+: \S+ +inet ([0-9.]+)")
 
 
 @dataclass(frozen=True)
@@ -121,9 +131,10 @@ class NodeAnswers(NodeFact[dict[str, str]]):
 
         ``skew`` is how many seconds the node's clock is ahead of this computer's.
         """
-        values = dict(line.split("=", 1) for line in lines if "=" in line)
-        fields = [line.split() for line in lines if line and "=" not in line]
-        addresses = (words[words.index("inet") + 1].partition("/")[0] for words in fields)
+        # An interface's name may have an equals sign too
+        found = [(line, _ADDRESS.match(line)) for line in lines]
+        values = dict(line.split("=", 1) for line, address in found if not address)
+        addresses = (address[1] for _, address in found if address)
         skew = str(round(int(values["clock"]) - time.time()))
         return {**values, "addresses": " ".join(addresses), "skew": skew}
 

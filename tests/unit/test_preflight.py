@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -112,8 +116,59 @@ def test_os_release_is_read_as_a_shell_reads_it() -> None:
     assert parse_os_release(text) == {"ID": "a b", "NAME": 'x "y"', "ID_LIKE": "debian"}
 
 
+def test_addresses_are_told_from_other_lines() -> None:
+    lines = (
+        "4: inet    inet 10.1.0.1 peer 10.1.0.2/32 scope global inet",
+        "5: a=b@if4 inet 10.2.0.1/24 scope global secondary a=b",
+    )
+    node = node_of(PROGRAMS + "\n".join(lines))
+    assert node.addresses == ("192.168.1.50", "10.0.0.7", "10.1.0.1", "10.2.0.1")
+
+
+PACKAGES = """\
+ii =bash=armhf
+rc =dpkg=armhf
+ii =dpkg=arm64
+rc =nano=arm64
+hi =kubelet=arm64
+un =vim=
+"""
+
+
+@pytest.mark.parametrize(
+    ("packages", "architecture", "half_done"),
+    [
+        (PACKAGES, "arm64", ()),
+        (PACKAGES + "iF =docker.io=arm64\niHR=kubeadm=arm64\n", "arm64",
+         ("iF=docker.io", "iHR=kubeadm")),
+        ("iF =dpkg=arm64\n", "native", ("iF=dpkg",)),
+        ("iiR=dpkg=arm64\n", "arm64", ("iiR=dpkg",)),
+        ("", "native", ()),
+    ],
+)  # fmt: skip
+def test_dpkg_is_asked_once(
+    tmp_path: Path, packages: str, architecture: str, half_done: tuple[str, ...]
+) -> None:
+    (tmp_path / "packages").write_text(packages)
+    for name, text in {
+        "dpkg-query": f"cat {tmp_path}/packages",
+        "dpkg": f'test "$1" = --print-architecture && echo native && echo >>{tmp_path}/asked',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    node = ask(Node, {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert (node.architecture, node.half_done) == (architecture, half_done)
+    assert (tmp_path / "asked").exists() == (architecture == "native")
+
+
 def test_reads_this_computer() -> None:
     node = ask(Node)
+    dpkg = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    )
+    assert node.architecture == dpkg.stdout.strip()
+    assert node.hostname == os.uname().nodename
+    assert node.system == platform.freedesktop_os_release()["ID"]
     assert node.apt
     assert abs(node.skew) <= 6
     assert node.free_mib > 0
