@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pyinfra.api.command import QuoteString, StringCommand
@@ -12,6 +13,9 @@ from chaos_engine.facts.manifest import CHANGING
 from chaos_engine.facts.observe import ComposedFact, Read, SeveralFact, Value
 from chaos_engine.facts.text import as_tuple
 
+UNFINISHED = "*"
+"""In place of a name: all packages whose installation was interrupted."""
+
 
 @dataclass(frozen=True)
 class PackageState(Value):
@@ -19,11 +23,19 @@ class PackageState(Value):
 
     + complete: false if its installation was interrupted, or if some of its files may not be on the
       card yet (`chaos_engine.facts.manifest.CHANGING`)
+    + architecture: "all" or an architecture; that of dpkg itself is the node's
     """
 
     version: str
     held: bool
     complete: bool
+    architecture: str = ""
+
+
+_QUERY = (
+    "dpkg-query -W -f '${Package} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag} "
+    "${Architecture} ${Version}\\n'"
+)
 
 
 class Installed(SeveralFact[PackageState]):
@@ -32,32 +44,46 @@ class Installed(SeveralFact[PackageState]):
     dpkg reads its whole database for one name, so all facts that are about packages ask by this
     one. A removed package whose configuration files remain counts as not installed.
 
-    + names: names of binary packages
+    + names: names of binary packages, and `UNFINISHED`
 
-    **Example:** ``host.get_fact(Installed, names=("docker.io", "kubelet"))``
+    **Example:** ``host.get_fact(Installed, names=("docker.io", UNFINISHED))``
     """
 
     argument = "names"
 
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
+        names = as_tuple(names)
+        # dpkg-query has no pattern for these, so it prints all packages
+        if UNFINISHED not in names:
+            return StringCommand(_QUERY, *map(QuoteString, names), "2>/dev/null; true")
+        asked = (StringCommand(QuoteString(f"{name} "), "* |", _separator="") for name in names)
         return StringCommand(
-            "dpkg-query -W -f",
-            "'${Package} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag} ${Version}\\n'",
-            *map(QuoteString, as_tuple(names)),
-            "2>/dev/null; true",
+            f"set -f; IFS='\n'; for line in $({_QUERY} 2>/dev/null); do case $line in",
+            *asked,
+            '"") echo "$line" ;;',
+            "*' installed ok '* | *' not-installed '* | *' config-files '*) ;;",
+            '*) echo "$line" ;; esac; done',
         )
 
     @override
     def parse(self, lines: list[str]) -> dict[str, PackageState]:
-        """Read the lines ``NAME WANT STATUS FLAG VERSION``."""
+        """Read the lines ``NAME WANT STATUS FLAG ARCHITECTURE VERSION``."""
         found = {}
         for line in lines:
-            name, want, status, flag, version = [*line.split(" "), ""][:5]
+            name, want, status, flag, architecture, version = [*line.split(" "), "", ""][:6]
             if status not in ("not-installed", "config-files"):
                 complete = status == "installed" and flag == "ok"
-                found[name] = PackageState(version, want == "hold", complete)
+                found[name] = PackageState(version, want == "hold", complete, architecture)
         return found
+
+    @override
+    @classmethod
+    def share(cls, value: dict[str, PackageState], names: Iterable[str]) -> dict[str, PackageState]:
+        names = {*names}
+        unfinished = {name for name, one in value.items() if not one.complete}
+        own = names | unfinished if UNFINISHED in names else names
+        return {name: one for name, one in value.items() if name in own}
 
 
 class Packages(ComposedFact[dict[str, PackageState]]):

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from chaos_engine.facts.apt import Installed, Packages, PackageState
+from chaos_engine.facts.apt import UNFINISHED, Installed, Packages, PackageState
 from chaos_engine.facts.manifest import CHANGING, DIRECTORY
 from chaos_engine.operations.apt import APT, compose, plan
 
 DPKG_QUERY = [  # Debian 12
-    "docker.io hold installed ok 20.10.24+dfsg1-1+deb12u1+b2",
-    "snapd deinstall config-files ok 2.57.6-1+b7",
-    "kubelet install half-configured ok 1.28.15-1.1",
-    "modemmanager unknown not-installed ok ",
-    "sudo install installed ok 1.9.13p3-1+deb12u1",
+    "docker.io hold installed ok arm64 20.10.24+dfsg1-1+deb12u1+b2",
+    "snapd deinstall config-files ok arm64 2.57.6-1+b7",
+    "kubelet install half-configured ok arm64 1.28.15-1.1",
+    "modemmanager unknown not-installed ok  ",
+    "sudo install installed ok arm64 1.9.13p3-1+deb12u1",
 ]
 
 
 def installed(version: str, held: bool = False, complete: bool = True) -> PackageState:
-    return PackageState(version, held, complete)
+    return PackageState(version, held, complete, "arm64")
 
 
 def test_removed_packages_do_not_count() -> None:
@@ -39,6 +39,45 @@ def test_this_computers_packages() -> None:
     found = fact.parse(ran.stdout.splitlines())
     assert list(found) == ["dpkg"]
     assert found["dpkg"].complete
+    native = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
+    assert found["dpkg"].architecture == native
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("sudo", "snapd", UNFINISHED), ["kubelet", "runc", "sudo"]),
+        ((UNFINISHED,), ["kubelet", "runc"]),
+        (("docker.io", "kube*"), ["docker.io"]),
+    ],
+)
+def test_what_is_unfinished_is_found_among_all(
+    tmp_path: Path, names: tuple[str, ...], found: list[str]
+) -> None:
+    """dpkg-query prints all packages if it is given no name."""
+    lines = [*DPKG_QUERY, "runc install installed reinstreq arm64 1.1.15"]
+    (tmp_path / "all").write_text("".join(f"{line}\n" for line in lines))
+    (tmp_path / "dpkg-query").write_text(
+        "#!/bin/sh\n[ $# = 3 ] || shift 3\n"
+        f'for name; do grep "^$name " {tmp_path}/all; done; [ "$1" != -W ] || cat {tmp_path}/all\n'
+    )
+    (tmp_path / "dpkg-query").chmod(0o755)
+    command = Installed().command(names).get_raw_value()
+    ran = subprocess.run(
+        ["sh", "-c", f"PATH={tmp_path}:$PATH\n{command}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    value = Installed().parse(ran.stdout.splitlines())
+    assert sorted(value) == found
+    assert sorted(Installed.share(value, names)) == found
+
+
+def test_each_read_gets_what_it_asked_of_an_answer_with_unfinished_packages() -> None:
+    value = {"a": installed("1"), "b": installed("1", complete=False), "c": installed("2")}
+    assert [*Installed.share(value, ("a", "d"))] == ["a"]
+    assert [*Installed.share(value, (UNFINISHED, "a"))] == ["a", "b"]
 
 
 def test_a_package_that_may_not_be_on_the_card_yet_is_not_complete() -> None:

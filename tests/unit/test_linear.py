@@ -237,7 +237,7 @@ CASES: dict[str, Callable[[int], Callable[[], Any]]] = {
         ),
     ),
     "packages": on(
-        Installed().parse, lambda n: [f"p{i} install installed 1.0-1" for i in range(n)]
+        Installed().parse, lambda n: [f"p{i} install installed ok all 1.0-1" for i in range(n)]
     ),
     "removals": on(
         Simulation().parse,
