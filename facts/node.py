@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from chaos_engine.facts.apt import UNFINISHED, Installed, PackageState
 from chaos_engine.facts.files import Texts
 from chaos_engine.facts.mounts import MOUNTS, mounted_at, mounts_in
 from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value, YesOrNo
@@ -23,9 +24,6 @@ _MACHINE_ID = "/etc/machine-id"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _CMDLINE = "/proc/cmdline"
 
-# dpkg's own package has the architecture of all packages that are for this node. A package that was
-# removed may still be listed, with the architecture that the node had before.
-#
 # `getent ahosts` looks the name up as sudo does: for IPv4 and IPv6 at once. `getent hosts` would
 # ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address. /proc/uptime has
 # hundredths of a second
@@ -33,17 +31,7 @@ _COMMAND = rf"""
 if [ -O /proc/1 ]; then echo root=yes; fi
 if [ -d /run/systemd/system ]; then echo systemd=yes; fi
 if command -v apt-get >/dev/null; then echo apt=yes; fi
-packages=$(dpkg-query -W -f '${{db:Status-Abbrev}}=${{Package}}=${{Architecture}}\n' 2>/dev/null |
-  awk -F= '
-    !/^.[cin] / {{ gsub(" ", "", $1); half_done = half_done $1 "=" $2 " " }}
-    /^.i/ && $2 == "dpkg" {{ print "architecture=" $3 }}
-    END {{ print "half_done=" half_done }}
-  ')
-case $packages in
-  *architecture=*) ;;
-  *) echo "architecture=$(dpkg --print-architecture 2>/dev/null || uname -m)" ;;
-esac
-printf '%s\n' "$packages"
+command -v dpkg >/dev/null || echo "machine=$(uname -m)"
 stat -f -c 'free=%a %S' /
 read -r name <{_NAME}
 read -r start _ </proc/uptime
@@ -65,9 +53,9 @@ class NodeState(Value):
     + root: whether pyinfra runs as root on it
     + systemd, apt: whether systemd is its init, and whether it has apt
     + system, version, like: from os-release(5), "ubuntu", "24.04", "debian"
-    + architecture: of its packages, as dpkg names it
+    + architecture: of its packages, as dpkg names it; without dpkg, the machine's as ``uname`` does
     + cgroup: file system type of ``/sys/fs/cgroup``; "cgroup2" is version 2
-    + half_done: packages whose installation was interrupted, such as "iF=docker.io" (dpkg-query(1))
+    + half_done: names of packages whose installation was interrupted
     + read_only: whether its root file system is mounted read-only
     + overlay: the word of the kernel's command line that keeps all changes of files in RAM, so that
       a reboot loses them; "" if there is none
@@ -118,7 +106,7 @@ class AsRoot(YesOrNo):
 class NodeAnswers(NodeFact[dict[str, str]]):
     """What programs say of the node's system, by a word for each; a part of `Node`.
 
-    **Example:** ``host.get_fact(NodeAnswers)["architecture"]``
+    **Example:** ``host.get_fact(NodeAnswers)["clock"]``
     """
 
     @override
@@ -148,10 +136,19 @@ class Node(ComposedFact[NodeState]):
     @override
     def reads(self) -> tuple[Read, ...]:
         texts = (*_OS, _NAME, _MACHINE_ID, _BOOT_ID, _CMDLINE, MOUNTS)
-        return Read.of(NodeAnswers), Read.of(Texts, patterns=texts)
+        return (
+            Read.of(NodeAnswers),
+            Read.of(Installed, names=("dpkg", UNFINISHED)),
+            Read.of(Texts, patterns=texts),
+        )
 
     @override
-    def compose(self, said: dict[str, str], found: dict[str, bytes | None]) -> NodeState:
+    def compose(
+        self,
+        said: dict[str, str],
+        packages: dict[str, PackageState],
+        found: dict[str, bytes | None],
+    ) -> NodeState:
         texts, mounts = texts_of(found), mounts_in(found)
         system = parse_os_release(next((texts[path] for path in _OS if path in texts), ""))
         root, cgroup = (mounted_at(mounts, path) for path in ("/", "/sys/fs/cgroup"))
@@ -164,9 +161,10 @@ class Node(ComposedFact[NodeState]):
             system=system.get("ID", ""),
             version=system.get("VERSION_ID", ""),
             like=system.get("ID_LIKE", ""),
-            architecture=said["architecture"],
+            # dpkg's own package has the architecture of all that are for this node
+            architecture=packages["dpkg"].architecture if "dpkg" in packages else said["machine"],
             cgroup=cgroup.fstype if cgroup else "",
-            half_done=tuple(said["half_done"].split()),
+            half_done=tuple(name for name, one in packages.items() if not one.complete),
             read_only=root is not None and "ro" in (*root.options, *root.super_options),
             overlay=_overlay(texts[_CMDLINE]),
             free_mib=blocks * size >> 20,

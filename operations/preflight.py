@@ -109,7 +109,7 @@ def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
         yield f"{node.system} {node.version} is not among the systems this is made for: {tried}"
     if node.half_done:
         # each script of this package that calls apt first finishes interrupted installations
-        names = ", ".join(word.split("=", 1)[1] for word in node.half_done)
+        names = ", ".join(node.half_done)
         yield f"dpkg was interrupted with {names}; the next step that needs apt finishes that first"
     if MIN_FREE_MIB <= node.free_mib < WANTED_FREE_MIB:
         yield f"only {node.free_mib} MiB are free on the root file system; images need more"

@@ -27,7 +27,8 @@ STATES = {
         ),
     ),
     "unknown architecture": (
-        "printf '#!/bin/sh\\n/usr/bin/dpkg-query \"$@\" | sed s/=dpkg=.*/=dpkg=armhf/\\n' "
+        "printf '%s\\n' '#!/bin/sh' "
+        '\'/usr/bin/dpkg-query "$@" | sed "/^dpkg /s/ ok [^ ]* / ok armhf /"\' '
         "> /usr/local/sbin/dpkg-query; chmod 755 /usr/local/sbin/dpkg-query",
         ("armhf",),
     ),

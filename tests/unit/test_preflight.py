@@ -7,13 +7,13 @@ import platform
 import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from chaos_engine.deploys.site import node_name
+from chaos_engine.facts.apt import PackageState
 from chaos_engine.facts.node import Node, NodeAnswers, NodeState, parse_os_release
 from chaos_engine.facts.text import named
 from chaos_engine.operations.preflight import check_node, refusals, warnings
@@ -24,8 +24,6 @@ PROGRAMS = """\
 root=yes
 systemd=yes
 apt=yes
-architecture=arm64
-half_done=
 free=13519360 4096
 resolves=yes
 resolve_seconds=1234.56 1234.57
@@ -47,17 +45,22 @@ TEXTS = {
 }
 
 
+DPKG = {"dpkg": PackageState("1.22.6", False, True, "arm64")}
+
+
 def node_of(
-    programs: str = PROGRAMS, now: float = 1790000000.4, **texts: bytes | None
+    programs: str = PROGRAMS,
+    now: float = 1790000000.4,
+    packages: dict[str, PackageState] = DPKG,
+    **texts: bytes | None,
 ) -> NodeState:
     """Return a node's state; `texts` by the last name of their paths."""
-    found: dict[str, bytes | None] = {
-        path: texts.get(path.rpartition("/")[2].replace("-", "_"), text)
-        for path, text in TEXTS.items()
-    }
+    named = {path: path.rpartition("/")[2].replace("-", "_") for path in TEXTS}
+    found = {path: texts.get(named[path], text) for path, text in TEXTS.items()}
     with patch("time.time", lambda: now):
         said = NodeAnswers().parse(programs.splitlines())
-    return Node().compose(said, {path: text for path, text in found.items() if text is not None})
+    there: dict[str, bytes | None] = {p: text for p, text in found.items() if text is not None}
+    return Node().compose(said, packages, there)
 
 
 GOOD = node_of()
@@ -77,15 +80,15 @@ def test_reads_a_node() -> None:
 
 
 def test_reads_a_node_in_a_bad_state() -> None:
-    text = (
-        PROGRAMS.replace("half_done=", "half_done=iF=docker.io iHR=kubelet ")
-        .replace("resolves=yes\n", "")
-        .replace("systemd=yes\n", "")
-    )
+    text = PROGRAMS.replace("resolves=yes\n", "").replace("systemd=yes\n", "")
     mounts = b"22 1 179:2 / / ro,relatime shared:1 - ext4 /dev/mmcblk0p2 rw\n"
-    node = node_of(text, 1790000600, mountinfo=mounts, machine_id=None)
+    packages = DPKG | {
+        "docker.io": PackageState("26.1", False, False, "arm64"),
+        "kubelet": PackageState("1.36.0", True, False, "arm64"),
+    }
+    node = node_of(text, 1790000600, packages, mountinfo=mounts, machine_id=None)
     assert (node.cgroup, node.machine_id) == ("", "")
-    assert node.half_done == ("iF=docker.io", "iHR=kubelet")
+    assert node.half_done == ("docker.io", "kubelet")
     assert node.read_only
     assert not node.resolves
     assert not node.systemd
@@ -94,9 +97,9 @@ def test_reads_a_node_in_a_bad_state() -> None:
 
 def test_what_is_cut_short_is_an_error() -> None:
     with pytest.raises(LookupError):
-        node_of("\n".join(PROGRAMS.splitlines()[:5]))
+        node_of("\n".join(PROGRAMS.splitlines()[:4]))
     with pytest.raises(LookupError):
-        Node().compose(NodeAnswers().parse(PROGRAMS.splitlines()), {})
+        Node().compose(NodeAnswers().parse(PROGRAMS.splitlines()), DPKG, {})
 
 
 @pytest.mark.parametrize(
@@ -125,40 +128,8 @@ def test_addresses_are_told_from_other_lines() -> None:
     assert node.addresses == ("192.168.1.50", "10.0.0.7", "10.1.0.1", "10.2.0.1")
 
 
-PACKAGES = """\
-ii =bash=armhf
-rc =dpkg=armhf
-ii =dpkg=arm64
-rc =nano=arm64
-hi =kubelet=arm64
-un =vim=
-"""
-
-
-@pytest.mark.parametrize(
-    ("packages", "architecture", "half_done"),
-    [
-        (PACKAGES, "arm64", ()),
-        (PACKAGES + "iF =docker.io=arm64\niHR=kubeadm=arm64\n", "arm64",
-         ("iF=docker.io", "iHR=kubeadm")),
-        ("iF =dpkg=arm64\n", "native", ("iF=dpkg",)),
-        ("iiR=dpkg=arm64\n", "arm64", ("iiR=dpkg",)),
-        ("", "native", ()),
-    ],
-)  # fmt: skip
-def test_dpkg_is_asked_once(
-    tmp_path: Path, packages: str, architecture: str, half_done: tuple[str, ...]
-) -> None:
-    (tmp_path / "packages").write_text(packages)
-    for name, text in {
-        "dpkg-query": f"cat {tmp_path}/packages",
-        "dpkg": f'test "$1" = --print-architecture && echo native && echo >>{tmp_path}/asked',
-    }.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    node = ask(Node, {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
-    assert (node.architecture, node.half_done) == (architecture, half_done)
-    assert (tmp_path / "asked").exists() == (architecture == "native")
+def test_without_dpkg_the_machine_tells_its_architecture() -> None:
+    assert node_of(PROGRAMS + "machine=armv7l\n", packages={}).architecture == "armv7l"
 
 
 def test_reads_this_computer() -> None:
@@ -194,8 +165,8 @@ def test_a_node_that_has_not_the_address_it_is_known_by_is_unfit() -> None:
     [
         ({"version": "22.04"}, "ubuntu 22.04 is not among the systems this is made for: ubuntu"),
         ({"system": "armbian", "version": "1"}, "armbian 1 is not among"),
-        ({"half_done": ("iF=docker.io",)}, "dpkg was interrupted with docker.io"),
-        ({"half_done": ("iHR=containerd", "iU=runc")}, "interrupted with containerd, runc; the"),
+        ({"half_done": ("docker.io",)}, "dpkg was interrupted with docker.io"),
+        ({"half_done": ("containerd", "runc")}, "interrupted with containerd, runc; the"),
         ({"free_mib": 1500}, "only 1500 MiB are free"),
         ({"skew": -3600}, "its clock is 3600 s behind this computer's"),
         ({"skew": 121}, "its clock is 121 s ahead of"),
