@@ -1,4 +1,4 @@
-"""Have the command of one operation also make the reads of the next operation."""
+"""Read what the next operation needs by the command of the current operation."""
 
 from __future__ import annotations
 

@@ -9,11 +9,10 @@ or exit. sudo, doas and su have messages of their own when they refuse a command
 without a terminal. In that case, Debian's packages were seen to do this:
 
 - sudo 1.9.16p2 and 1.9.17p2: ``sudo -n`` prints "sudo: a password is required", in the node's
-  language, even to a user whom sudo would refuse with the right password too. If the message is
-  English, pyinfra 3.10 asks for the password. It gives the password to sudo by a helper program
-  (``-A``).
+  language. It prints this also to a user who may not use sudo at all. If the message is English,
+  pyinfra 3.10 asks for the password. It gives the password to sudo by a helper program (``-A``).
 - sudo-rs 0.2.5 prints "sudo-rs: interactive authentication is required". pyinfra asks for the
-  password, but sudo-rs has ``-A`` only since 0.2.11 (its CHANGELOG): this version says "invalid
+  password, but sudo-rs has ``-A`` only since 0.2.11 (its CHANGELOG): 0.2.5 says "invalid
   option provided".
 - sudo-rs 0.2.15 prints "sudo: interactive authentication is required". pyinfra does not know this
   message, so it does not ask. ``-A`` works.

@@ -222,7 +222,7 @@ def _described(one: Suspect, repair: Repair) -> str:
         "package": f"the package {one.name}, installed since (run again after its upgrades)",
         "networkd": f"systemd-networkd, which manages {link} by {one.name} (have that file match "
         "other interfaces only)",
-        "networkmanager": f"NetworkManager, which manages {link} (have it leave that alone: "
+        "networkmanager": f"NetworkManager, which manages {link} (to stop that, put "
         f"unmanaged-devices=interface-name:{link} under [keyfile] in a file in "
         "/etc/NetworkManager/conf.d)",
     }[one.kind]

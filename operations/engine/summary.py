@@ -66,8 +66,7 @@ class Outcome(Value):
 
     + result: the result, in one or two words
     + why: what is wrong with the node and what to do about it, "" if all is well
-    + operations: the reasons of each operation that changes the node, or has changed it, by the
-      operation's name
+    + operations: the operations that change the node, or have changed it: their reasons by name
     """
 
     result: Result
