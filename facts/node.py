@@ -154,6 +154,10 @@ class Node(ComposedFact[NodeState]):
         root, cgroup = (mounted_at(mounts, path) for path in ("/", "/sys/fs/cgroup"))
         blocks, size = map(int, said["free"].split())
         start, end = map(float, said["resolve_seconds"].split())
+        # dpkg's own package has the architecture of all that are for this node
+        architecture = packages["dpkg"].architecture if "dpkg" in packages else said.get("machine")
+        if not architecture:
+            raise ValueError("dpkg does not list its own package; see what dpkg --audit says")
         return NodeState(
             root="root" in said,
             systemd="systemd" in said,
@@ -161,8 +165,7 @@ class Node(ComposedFact[NodeState]):
             system=system.get("ID", ""),
             version=system.get("VERSION_ID", ""),
             like=system.get("ID_LIKE", ""),
-            # dpkg's own package has the architecture of all that are for this node
-            architecture=packages["dpkg"].architecture if "dpkg" in packages else said["machine"],
+            architecture=architecture,
             cgroup=cgroup.fstype if cgroup else "",
             half_done=tuple(name for name, one in packages.items() if not one.complete),
             read_only=root is not None and "ro" in (*root.options, *root.super_options),

@@ -132,6 +132,11 @@ def test_without_dpkg_the_machine_tells_its_architecture() -> None:
     assert node_of(PROGRAMS + "machine=armv7l\n", packages={}).architecture == "armv7l"
 
 
+def test_a_damaged_database_of_dpkg_is_named() -> None:
+    with pytest.raises(ValueError, match=r"dpkg does not list its own package; see .* --audit"):
+        node_of(packages={})
+
+
 def test_reads_this_computer() -> None:
     node = ask(Node)
     dpkg = subprocess.run(
