@@ -19,7 +19,7 @@ from chaos_engine.facts.text import decoded, grouped
 from chaos_engine.templates import shell_script
 
 RECORD = "/var/lib/chaos-engine/reboot"
-"""A file with the causes of reboots by runs; for each, the ID of the boot that the reboot ended."""
+"""A file with the causes of reboots by runs; for each, the ID of the boot before it."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
 """The end of the name of a boot file's original. The original is in the boot file's folder, so that
@@ -68,7 +68,7 @@ class Cmdline(Value):
     + extra: the file of words that raspi-firmware adds whenever it writes `file` anew
     + grub: whether GRUB makes the command line
     + drop_in: this package's file for GRUB
-    + rebooted: the causes in `RECORD`; for each, the ID of the boot that the reboot ended
+    + rebooted: the causes in `RECORD`; for each, the ID of the boot before it
     """
 
     words: tuple[str, ...]

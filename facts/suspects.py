@@ -64,8 +64,8 @@ class Suspects(SeveralFact[tuple[Suspect, ...]]):
 
     + searches: one for each thing
 
-    The command reads many files. So it runs only for things that runs have repaired before, and
-    never in a run that changes nothing.
+    The command reads many files. So a node is searched only if something has to be repaired there
+    that an earlier run has repaired already.
 
     **Example:** ``host.get_fact(Suspects, searches=(Search("a", "lb-hairpin"),))``
     """

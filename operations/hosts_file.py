@@ -136,9 +136,9 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
         return data, b"", b""
     if len(begins) != 1 or len(ends) != 1 or begins[0] > ends[0]:
         raise NodeError(
-            f"{PATH} has the lines {BEGIN.decode()!r} {len(begins)} times and {END.decode()!r} "
-            f"{len(ends)} times, or in the wrong order; take these lines out, and what stands "
-            "between them"
+            f"{PATH} must have one line {BEGIN.decode()!r} and below it one {END.decode()!r}, or "
+            f"neither; the first is there {len(begins)} times, the other {len(ends)} times: take "
+            "these lines out, and the nodes' names that a run has written between them"
         )
     first, last = begins[0], ends[0] + 1
     return b"".join(lines[:first]), b"".join(lines[first:last]), b"".join(lines[last:])

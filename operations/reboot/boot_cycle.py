@@ -48,8 +48,8 @@ def reboot_and_wait(
 
     + found: the state of the node when it was read. A node that has been booted again since then is
       not rebooted
-    + rebooted: the causes of reboots, each with the id of the boot that the reboot ended. They are
-      noted on the node before it is rebooted
+    + rebooted: the causes of reboots, each with the ID of the boot before it. They are noted on
+      the node before it is rebooted
     + seconds: how long it may take until the node is back
 
     Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.

@@ -44,11 +44,11 @@ def reboot_node(
     + seconds: how long a node may take to come back
 
     A reboot is due if ``/proc/cmdline`` lacks a wanted word, or if swap could not be turned off.
-    The node keeps a note of the cause and of the boot that the reboot ended. So a reboot that did
-    not help is not repeated. After a reboot that helped, the note is removed. Nodes that have not
-    joined a cluster reboot all at once. After one node of a cluster has failed, no other node of
-    that cluster is rebooted. Raises `NodeError` if an earlier reboot did not help, or if the words
-    are in no file that the next boot reads.
+    Before the reboot, the cause and the ID of the current boot are noted on the node. If a later
+    boot still has the same cause, the reboot did not help and is not repeated. After a reboot that
+    helped, the note is removed. Nodes that have not joined a cluster reboot all at once. After one
+    node of a cluster has failed, no other node of that cluster is rebooted. Raises `NodeError` if
+    an earlier reboot did not help, or if the words are in no file that the next boot reads.
 
     **Example:** ``reboot_node(name="Reboot node", wanted=["cgroup_enable=memory"])``
     """

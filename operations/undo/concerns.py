@@ -397,10 +397,10 @@ def compose_end(found: Remembered) -> str:
 
 
 def _packages(entries: Iterable[Entry]) -> list[str]:
-    """Return how to remove each new package, as ``purge NAME`` or ``remove NAME``.
+    """Return how to remove each package that was not installed before the concern's first change.
 
-    New packages were not installed before the first change. Packages that were only upgraded
-    stay.
+    That is ``purge NAME``, or ``remove NAME`` if the package's configuration was there already.
+    Packages that were only upgraded stay.
     """
     how = {"absent": "purge", "config": "remove"}
     return [f"{how[entry.state]} {entry.name}" for entry in entries if entry.state in how]

@@ -1531,8 +1531,9 @@ NODES = [
         files=files({"cri-dockerd-0.4.1.arm64.tgz": b""}),
     ),
     node(
-        "/etc/hosts has the lines '# BEGIN chaos-engine' 1 times and '# END chaos-engine' 0 times, "
-        "or in the wrong order; take these lines out, and what stands between them",
+        "/etc/hosts must have one line '# BEGIN chaos-engine' and below it one "
+        "'# END chaos-engine', or neither; the first is there 1 times, the other 0 times: take "
+        "these lines out, and the nodes' names that a run has written between them",
         {Content: {"/etc/hosts": b"# BEGIN chaos-engine\n"}},
     ),
     node(
