@@ -25,8 +25,8 @@ class MacvlanNetworkSettings(
         description="address of the Kubernetes API, owned by the proxy's HAProxy container"
     )
     hairpin_address: MachineAddress = Field(
-        description="address of the link by which the proxy's node reaches its own container, "
-        "free, and outside of the router's DHCP range"
+        description="free address, outside of the router's DHCP range, for the link by which the "
+        "proxy's node reaches its own container"
     )
     log_server: MachineAddressOrNone = Field(  # type: ignore[assignment]
         "none", description=site.LOG_SERVER

@@ -71,9 +71,10 @@ def files_in(folders: Iterable[str], suffix: str = ".conf") -> tuple[str, ...]:
 
 
 def texts_of(found: Mapping[str, bytes | None]) -> dict[str, str]:
-    """Return the text of each file by its path, "" for a link to /dev/null, which masks others.
+    """Return the text of each file by its path, "" for a link to /dev/null.
 
-    Bytes that are not UTF-8 are escaped as by ``os.fsdecode``.
+    To systemd, such a link masks the files of its name in weaker folders. Bytes that are not UTF-8
+    are escaped as by ``os.fsdecode``.
 
     + found: the value of `chaos_engine.facts.files.Texts`
     """
