@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
+from weakref import WeakKeyDictionary
+
+from pyinfra.api.inventory import Inventory
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.site import (
@@ -46,13 +49,23 @@ def hosts_file(settings: HostsFileSettings) -> None:
 
     ``/etc/hosts`` gets a marked block. The rest of the file stays as it is.
     """
-    host = current()[1]
-    others = ((other.name, other.data.get("ssh_hostname")) for other in host.inventory)
     write_hosts_block(
         name="Name the cluster's machines",
-        addresses=addresses(settings, others),
+        addresses=addresses(settings, _inventory_addresses()),
         warn_of_cloud_init=not settings.removes_cloud_init,
     )
+
+
+_known: WeakKeyDictionary[Inventory, tuple[tuple[str, object], ...]] = WeakKeyDictionary()
+"""What `_inventory_addresses` has returned for each inventory."""
+
+
+def _inventory_addresses() -> tuple[tuple[str, object], ...]:
+    """Return the name and the ``ssh_hostname`` of each host of the inventory."""
+    inventory = current()[1].inventory
+    if inventory not in _known:  # each host of the run needs them
+        _known[inventory] = tuple((one.name, one.data.get("ssh_hostname")) for one in inventory)
+    return _known[inventory]
 
 
 def addresses(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Settings")
 
+_ABSENT = object()
+
 
 class SettingsError(PyinfraError):
     """A mistake in a setting, in the inventory or in a file on this computer, or several mistakes.
@@ -138,12 +140,10 @@ class Settings(BaseModel):
             hint = did_you_mean(name, cls.model_fields)
             lines.append(f"{host.name}: {by} has no setting {name}{hint}")
             del given[name]
-        # None counts as a value and is refused: its user may have meant an empty list
-        found = {
-            name: getattr(host.data, PREFIX + name)
-            for name in cls.model_fields
-            if hasattr(host.data, PREFIX + name)
-        }
+        # None counts as a value and is refused: its user may have meant an empty list. Each value is
+        # looked at once, because pyinfra copies it each time
+        values = ((name, getattr(host.data, PREFIX + name, _ABSENT)) for name in cls.model_fields)
+        found = {name: value for name, value in values if value is not _ABSENT}
 
         def where(name: str) -> str:
             if name in given:

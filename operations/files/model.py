@@ -6,6 +6,7 @@ import hashlib
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from chaos_engine.facts.files import FileState
 from chaos_engine.facts.systemd import RECORDS, checksum
@@ -22,6 +23,12 @@ def beside(path: str, suffix: str) -> str:
     """
     head, tail = posixpath.split(path)
     return posixpath.join(head, f".{tail}.{suffix}")
+
+
+@lru_cache(maxsize=256)
+def _sha256(data: bytes) -> str:
+    """Return the checksum of data, in hex: many hosts get the same files."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class File:
     @property
     def sha256(self) -> str:
         """Return the content's SHA-256 checksum, in hex."""
-        return hashlib.sha256(self.data).hexdigest()
+        return _sha256(self.data)
 
     @property
     def shown(self) -> bool:
