@@ -140,8 +140,8 @@ class Settings(BaseModel):
             hint = did_you_mean(name, cls.model_fields)
             lines.append(f"{host.name}: {by} has no setting {name}{hint}")
             del given[name]
-        # None counts as a value and is refused: its user may have meant an empty list. Each value is
-        # looked at once, because pyinfra copies it each time
+        # None counts as a value and is refused: its user may have meant an empty list. pyinfra
+        # copies a value each time that it is looked at
         values = ((name, getattr(host.data, PREFIX + name, _ABSENT)) for name in cls.model_fields)
         found = {name: value for name, value in values if value is not _ABSENT}
 

@@ -179,8 +179,9 @@ def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutp
     + arguments: pyinfra's global arguments of the command, which must be one that changes nothing
     + output: the output of the command
 
-    Creates the helper for sudo's password. Asks the user for that password if pyinfra has not: it
-    does not know all messages of sudo. Raises ``EOFError`` if there is no terminal to ask at.
+    Creates the helper for sudo's password. Asks the user for the password if sudo wants it and it
+    is not known: pyinfra itself asks only if it recognizes sudo's message. Raises ``EOFError`` if
+    there is no terminal to ask at.
     """
     if prepare(host, arguments):
         return True

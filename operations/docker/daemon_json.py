@@ -137,7 +137,7 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
         found.append(
             f"{place} switches on the feature containerd-snapshotter, with which Docker pulls no "
             f"image onto {DRIVER} (moby/moby#46254) and cri-dockerd cannot account for images; "
-            "take it out, images that are kept there are then pulled anew"
+            "take it out; images in containerd's image store then have to be pulled again"
         )
     place = flags.get("--userns-remap", CONFIG if config.get("userns-remap") else "")
     if place:

@@ -106,7 +106,7 @@ def undo_other_concerns(
 def forget_changes(asked: Collection[str] = ()) -> Commands:
     """Remove the manifest and the originals once nothing is left to undo.
 
-    + asked: names of the concerns that were undone before; empty for all
+    + asked: names of the concerns that this run undoes; empty for all
 
     Files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises `NodeError` if
     something could not be undone, after everything else was undone.
