@@ -310,9 +310,9 @@ def _below(model: type[Settings]) -> Iterator[type[Settings]]:
 
 
 def read_setting(key: str, path: Path, fix: str) -> bytes:
-    """Return the content of a file on this computer that a setting names.
+    """Return the content of a file on this computer that a setting names, or that belongs to it.
 
-    + key: how the error begins: the setting's name, or the host's name and the setting's
+    + key: the first words of the error: the host's name, the setting's name, or both
     + path: as `local_path` returns it
     + fix: what to do if the file cannot be read
 

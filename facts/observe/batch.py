@@ -118,8 +118,8 @@ def split(output: Iterable[str]) -> list[Part]:
 
     + output: the lines that the script printed
 
-    An answer that is cut short has fewer parts. Raises ``ValueError`` if the answer lacks even its
-    first line, the nonce, or is not base64.
+    An answer that was cut short on the node has fewer parts. Raises ``ValueError`` if the answer is
+    not base64, or lacks even the nonce, which is its first line.
     """
     answer = marked(output)
     out = base64.b64decode(answer.get("out", ""), validate=True)

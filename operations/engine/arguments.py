@@ -81,7 +81,7 @@ ImageName = Annotated[
     Form(
         rf"({_REGISTRY}/)?{_PATH}(/{_PATH})*(:{_TAG}(@{_DIGEST})?|@{_DIGEST})",
         "a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256: and 64 hex digits in lower case",
+        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
     ),
 ]
 """Name of a container image. Without a tag or a digest, Docker takes whatever image is newest."""

@@ -104,9 +104,9 @@ def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -
     size = str(config.get("containerLogMaxSize") or "10Mi")
     if (most := quantity(size)) is not None and most <= docker_bytes(log_size):
         yield (
-            f"kubelet's containerLogMaxSize: {size} has it rotate containers' logs before Docker "
-            f"does at {log_size}, and cri-dockerd cannot do that for kubelet; set a larger size, "
-            "as 1Ti"
+            f"kubelet tries to rotate containers' logs at containerLogMaxSize: {size}, no later "
+            f"than Docker, which does it at {log_size}; with cri-dockerd kubelet's attempt fails; "
+            "set a larger containerLogMaxSize, as 1Ti"
         )
 
 

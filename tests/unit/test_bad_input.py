@@ -536,21 +536,21 @@ SETTINGS = [
         "haproxy",
         "pi5, group all: chaos_haproxy_image = 'haproxy': it has to be "
         "a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256: and 64 hex digits in lower case",
+        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
     ),
     bad(
         "haproxy_image",
         "haproxy:3.0@sha256:c23fbc0ebf914d81",
         "chaos_haproxy_image = 'haproxy:3.0@sha256:c23fbc0ebf914d81': it has to be "
         "a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256: and 64 hex digits in lower case",
+        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
     ),
     bad(
         "haproxy_image",
         "haproxy:3.0; reboot",
         "pi5, group all: chaos_haproxy_image = 'haproxy:3.0; reboot': it has to be "
         "a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256: and 64 hex digits in lower case",
+        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
     ),
     bad(
         "haproxy_dir",
@@ -809,7 +809,7 @@ SETTINGS = [
         "pause --log-level=debug",
         "pi5, group all: chaos_cri_dockerd_infra_image = 'pause --log-level=debug': it "
         "has to be a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256: and 64 hex digits in lower case",
+        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
     ),
     bad(
         "log_volumes",

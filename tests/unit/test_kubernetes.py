@@ -366,7 +366,7 @@ def test_quantities_are_read_as_kubernetes_reads_them(text: str, number: float |
         (
             {"featureGates": {"ExtendWebSocketsToKubelet": True}, "containerLogMaxSize": "50Mi"},
             "100m",
-            ["kubectl exec", "containerLogMaxSize: 50Mi has it rotate"],
+            ["kubectl exec", "containerLogMaxSize: 50Mi, no later"],
         ),
         (
             {"featureGates": {"ExtendWebSocketsToKubelet": False}},
