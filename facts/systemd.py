@@ -97,22 +97,24 @@ def parse_properties(lines: Iterable[str]) -> list[dict[str, str]]:
     If systemctl prints a property more than once, such as ExecStart, the value has a line for each.
     Raises ``ValueError`` if a block does not begin with a property.
     """
-    blocks: list[dict[str, str]] = [{}]
+    blocks: list[dict[str, list[str]]] = [{}]
     last = ""
     for line in lines:
         block = blocks[-1]
         name, equals, value = line.partition("=")
         if equals and name in _PROPERTIES:
-            block[name] = f"{block[name]}\n{value}" if name in block else value
+            block.setdefault(name, []).append(value)
             last = name
         elif not line and "Id" in block:
             blocks.append({})
         elif block:
             # A command may have line breaks. systemctl prints commands before the Id
-            block[last] += f"\n{line}"
+            block[last].append(line)
         else:
             raise ValueError(line)
-    return [block for block in blocks if block]
+    return [
+        {name: "\n".join(values) for name, values in block.items()} for block in blocks if block
+    ]
 
 
 class _Checksums(SeveralFact[tuple[str, str]]):
