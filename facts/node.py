@@ -93,7 +93,7 @@ NOT_ROOT = "pyinfra does not run as root there; set _sudo = True in group_data/a
 
 
 class AsRoot(YesOrNo):
-    """Whether pyinfra runs as root on the node: root owns the first process.
+    """Whether pyinfra runs as root on the node: as the user who owns the first process.
 
     **Example:** ``host.get_fact(AsRoot)``
     """

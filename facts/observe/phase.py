@@ -22,7 +22,8 @@ class Preparation:
 
     + phase: what the deploy's operations do now: only announce their reads ("collect"), only decide
       ("check"), or register themselves with pyinfra ("")
-    + depth: how many of the deploys that call the current one have been checked already
+    + depth: 1 while a deploy that has passed its check registers its operations, also in the
+      deploys that it calls; otherwise 0
     + problems: the reasons why the operations refuse the host
     + pending: names of the operations that would change the host, each with its reasons
     + arguments: the global arguments that pyinfra has for the deploy, and those that an operation

@@ -54,7 +54,7 @@ class Read:
         return fact.process(lines) if lines else fact.default()
 
     def _fact(self) -> tuple[FactBase[Any], StringCommand]:
-        """Return the fact and its command. A fact may store its arguments on itself meanwhile."""
+        """Return the fact and its command; making that command may store arguments on the fact."""
         fact = self.fact()
         command: Any = fact.command
         if callable(command):
