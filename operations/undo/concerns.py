@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from chaos_engine.facts import manifest, share
 from chaos_engine.facts.kubernetes import Joined
@@ -130,16 +130,44 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
     todo = {name: how for name, how in concerns.items() if name in found.concerns}
     if not todo:
         current()[1].noop("nothing to undo: the node has no notes of it")
-    every = {concern: changes(found, concern, how) for concern, how in todo.items()}
+    # Of several concerns that have noted the same thing, the last one that is undone restores it
+    noted, left = {}, found
+    for concern in todo:
+        noted[concern], left = left, once_undone(left, concern)
+    every = {concern: changes(noted[concern], concern, how) for concern, how in todo.items()}
     refuse_replacing(every.values(), found)
     for concern, files in every.items():
         for message in (*warnings(files), todo[concern].note):
             if message:
                 warn(message)
-        because(*why(found, concern, files))
+        because(*why(noted[concern], concern, files))
         yield shell_command(
-            compose(found, concern, files, todo[concern]), stdin=payload(files.write)
+            compose(noted[concern], concern, files, todo[concern]), stdin=payload(files.write)
         )
+
+
+def once_undone(found: Remembered, concern: str) -> Remembered:
+    """Return what the node's manifest will have once a concern is undone: a pure function."""
+    shared = _shared(found, concern)
+    return replace(
+        found,
+        entries=tuple(
+            replace(entry, concern=NOBODY) if entry.concern == concern else entry
+            for entry in found.entries
+            if entry.concern != concern or (entry.kind == "wrote" and _path(entry) in shared)
+        ),
+    )
+
+
+def _shared(found: Remembered, concern: str) -> set[str]:
+    """Return the paths of the concern's files that another concern has noted too."""
+    own = {entry.name for entry in _only_of(found, concern, "file")}
+    return {entry.name for entry in found.of(concern, "file")} - own
+
+
+def _path(wrote: Entry) -> str:
+    """Return the path of the file that a line of the kind ``wrote`` is about."""
+    return wrote.name.partition(" ")[2]
 
 
 def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
@@ -367,14 +395,16 @@ def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
 
 def _forget(found: Remembered, concern: str) -> list[str]:
     """Return the lines that remove a concern from the manifest, and the originals of its files."""
-    paths = [entry.name for entry in found.of(concern, "file")]
-    shared = {*paths} - {entry.name for entry in _only_of(found, concern, "file")}
-    written = [entry.name for entry in found.of(concern, "wrote")]
+    shared = _shared(found, concern)
     return [
         # when the other concern is undone, it has to know what this package wrote to the file
-        *(f"release wrote {quote(n)}" for n in written if n.partition(" ")[2] in shared),
+        *(
+            f"release wrote {quote(entry.name)}"
+            for entry in found.of(concern, "wrote")
+            if _path(entry) in shared
+        ),
         *("durable", "forget"),
-        *(f"forget_file {quote(path)}" for path in paths),
+        *(f"forget_file {quote(entry.name)}" for entry in found.of(concern, "file")),
     ]
 
 

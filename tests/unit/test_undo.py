@@ -34,13 +34,16 @@ from chaos_engine.operations.undo.concerns import (
     REINSTALL,
     UNDOING,
     Changes,
+    _undo,
     changes,
     check_undoable,
     compose,
     compose_end,
     not_undone,
+    once_undone,
     warnings,
 )
+from chaos_engine.operations.undo.declaration import Undo
 from chaos_engine.operations.undo.declaration import take_out as take_out_by
 from tests.unit.nodes import Nodes
 from tests.unit.scripts import Sandbox
@@ -180,7 +183,12 @@ def test_two_concerns_that_share_a_file_and_a_folder_are_undone_in_any_order(nod
             shared = node.file("etc/shared", concern)
             node.deploy(concern, Plan(write=(shared, node.file(f"etc/folder/{concern}", "x"))))
         last = {"docker": "kubernetes", "kubernetes": "docker"}[first]
+        noted = node.remembered()
         node.undo(first)
+        # only the script sees that a folder is not empty, and then leaves it to nobody
+        left = {entry for entry in node.remembered().entries if entry.kind != "folder"}
+        foreseen = once_undone(noted, first).entries
+        assert left == {entry for entry in foreseen if entry.kind != "folder"}
         assert node.path("etc/shared").read_text() == "kubernetes"
         assert node.path(f"etc/folder/{last}").exists()
         assert not node.path(f"etc/folder/{first}").exists()
@@ -189,6 +197,17 @@ def test_two_concerns_that_share_a_file_and_a_folder_are_undone_in_any_order(nod
         assert ran.returncode == 0, ran.stderr
         assert node.tree() == before
         assert not node.path("var").exists()
+
+
+def test_of_two_concerns_that_one_operation_undoes_the_last_one_restores_what_they_share() -> None:
+    shared = (("package", "absent", "curl"), ("file", "created", "/etc/shared"))
+    entries = [Entry(name, *one) for name in ("one", "two") for one in shared]
+    with Nodes("pi1").on():
+        both = list(_undo(Remembered(tuple(entries)), {"one": Undo(), "two": Undo()}))
+    first, last = (command.get_raw_value() for command in both)
+    for change in ("purge curl", "remove_file /etc/shared"):
+        assert change not in first
+        assert change in last
 
 
 def test_a_second_undo_finds_nothing(node: Node) -> None:
