@@ -66,7 +66,8 @@ class Outcome(Value):
 
     + result: the result, in one or two words
     + why: what is wrong with the node and what to do about it, "" if all is well
-    + operations: the operations that change the node, or have changed it: their reasons by name
+    + operations: a name for each operation that changes the node, or has changed it, with the
+      operation's reasons
     """
 
     result: Result

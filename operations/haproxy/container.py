@@ -232,9 +232,9 @@ def address_conflict(proxy: Proxy, owner: str) -> str:
     """
     if owner == proxy.mac:
         return (
-            f"{proxy.vip} is answered by {owner}, the proxy's own MAC address: it runs on another "
-            "node, or here in another container; stop it there first: systemctl disable --now "
-            f"{SERVICE}"
+            f"{proxy.vip} is answered by {owner}, the proxy's own MAC address: the proxy runs "
+            "already, on another node or in another container here; stop it where it runs: "
+            f"systemctl disable --now {SERVICE}"
         )
     if owner:
         return (

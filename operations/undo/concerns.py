@@ -87,7 +87,7 @@ def undo_other_concerns(
     asked: Collection[str] = (),
     hows: Mapping[str, Undo] | None = None,
 ) -> Commands:
-    """Restore everything that concerns from outside this package have changed.
+    """Restore what was changed by concerns that are not of this package.
 
     Such concerns are deploys of the site, or of other packages, that use these operations.
 
