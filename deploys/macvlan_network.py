@@ -66,8 +66,8 @@ class MacvlanNetworkSettings(
         for key, address in {**own, "chaos_lan_gateway": self.lan_gateway}.items():
             if address not in self.lan_subnet:
                 yield (
-                    f"{key}: {address} is not in chaos_lan_subnet {self.lan_subnet}; all machines "
-                    "of the LAN are"
+                    f"{key}: {address} is not in chaos_lan_subnet {self.lan_subnet}; correct the "
+                    "one that is wrong"
                 )
         machines = [*self.nodes.items(), *self.storage_servers.items()]
         owners = [

@@ -40,7 +40,7 @@ class HostAnswers:
     answered_ahead: Moment | None = None
 
     def keep(self, values: Mapping[Read, Any], identity: tuple[str, ...]) -> None:
-        """Keep the values of reads that were made as `identity`."""
+        """Add values of reads; `identity` tells as whom, and how, they were read."""
         if not self.known:
             self.oldest_at = time.monotonic()
         self.known |= {(read, identity): value for read, value in values.items()}

@@ -106,7 +106,8 @@ def gather() -> None:
 def note_change() -> None:
     """Drop the answers that become wrong because the current operation changes the host now.
 
-    Then the next `observe` reads only what its own operation needs.
+    The next `observe` then reads only what the operation that calls it needs, not all that the run
+    has announced.
     """
     answers = part(HostAnswers)
     answers.drop_changed()

@@ -14,8 +14,8 @@ without a terminal. In that case, Debian's packages were seen to do this:
 - sudo-rs 0.2.5 prints "sudo-rs: interactive authentication is required". pyinfra asks for the
   password, but sudo-rs has ``-A`` only since 0.2.11 (its CHANGELOG): 0.2.5 says "invalid
   option provided".
-- sudo-rs 0.2.15 prints "sudo: interactive authentication is required". pyinfra does not know this
-  message, so it does not ask. ``-A`` works.
+- sudo-rs 0.2.15 prints the same message with "sudo:" before it, which pyinfra does not know. So
+  pyinfra does not ask. ``-A`` works.
 - sudo-rs takes ``-H``, ``-k``, ``-n``, ``-S`` and ``-u`` as sudo does. It ignores ``-E`` and
   ``Defaults requiretty`` with a warning.
 - ``sudo -i`` of all these versions removes the line breaks of a command, and root's shell expands

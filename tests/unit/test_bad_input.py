@@ -461,7 +461,7 @@ SETTINGS = [
         "lan_gateway",
         "10.0.0.1",
         "pi5: chaos_lan_gateway: 10.0.0.1 is not in chaos_lan_subnet 192.168.1.0/24; "
-        "all machines of the LAN are",
+        "correct the one that is wrong",
     ),
     bad(
         "lan_gateway",
@@ -502,7 +502,7 @@ SETTINGS = [
         "hairpin_address",
         "10.0.0.1",
         "pi5: chaos_hairpin_address: 10.0.0.1 is not in chaos_lan_subnet "
-        "192.168.1.0/24; all machines of the LAN are",
+        "192.168.1.0/24; correct the one that is wrong",
     ),
     bad(
         "hairpin_address",
