@@ -173,7 +173,7 @@ def values_of(
     + questions: what `combined` returned for the reads
     + answers: by question, its value or a `NodeError`. Questions may be missing
 
-    A read is missing if something that it is made of has no answer.
+    The result lacks a read if one of the read's `parts` has no answer.
     """
     known = {
         part: part.own_share(answers[question])

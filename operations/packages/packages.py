@@ -174,7 +174,10 @@ if [ -n "$left" ]; then echo still installed: $left >&2; exit 1; fi
 
 
 def _pin(names: Iterable[str]) -> tuple[list[File], list[str]]:
-    """Return the files to write and the paths to remove. The pin is in one of the two lists."""
+    """Return the files to write and the paths to remove: the pin is in one of these lists.
+
+    The other list is empty.
+    """
     pinned = [name for name in _with_companions(names) if name not in NEVER_PINNED]
     if not pinned:
         return [], [PIN]

@@ -376,8 +376,8 @@ SETTINGS = [
     bad(
         "vip",
         "192.168.2.60",
-        "pi5: chaos_vip: 192.168.2.60 is not in chaos_lan_subnet 192.168.1.0/24; all "
-        "machines of the LAN are",
+        "pi5: chaos_vip: 192.168.2.60 is not in chaos_lan_subnet 192.168.1.0/24; "
+        "correct the one that is wrong",
     ),
     bad(
         "vip",
