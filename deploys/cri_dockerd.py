@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import urllib.request
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
-from http.client import HTTPException
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Literal
@@ -185,6 +183,10 @@ def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
     Raises ``OSError`` if it cannot be fetched, and ``ValueError`` if what was fetched is not
     the right tarball.
     """
+    # Imported here, because almost no run fetches anything
+    import urllib.request
+    from http.client import HTTPException
+
     with _downloading:  # hosts are prepared in parallel, and the first one fetches it for all
         if os.path.lexists(path):
             return
