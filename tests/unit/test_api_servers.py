@@ -7,10 +7,8 @@ import ipaddress
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from chaos_engine.facts.api_servers import MANIFEST, OWN_READY, ApiServers
 from chaos_engine.facts.text import pairs
+from tests.unit.tls_server import QuietHandler, serving
 
 
 @pytest.fixture(scope="module")
@@ -58,30 +57,19 @@ def api_server(pair: Path, status: Callable[[bool], int]) -> Iterator[int]:
     """Run an API server, and yield its port. STATUS returns its answer to a known client, or to an
     unknown one."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             assert self.path == "/readyz"
             assert isinstance(self.connection, ssl.SSLSocket)
             self.send_response(status(bool(self.connection.getpeercert(True))))
             self.end_headers()
 
-        def log_message(self, *args: object) -> None:
-            pass
-
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(pair)
     tls.load_verify_locations(pair)
     tls.verify_mode = ssl.CERT_OPTIONAL
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, tls) as port:
+        yield port
 
 
 @pytest.fixture

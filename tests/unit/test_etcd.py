@@ -6,10 +6,8 @@ import json
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from chaos_engine.facts.etcd import PORT, SECONDS, EtcdVersions
 from chaos_engine.facts.kubernetes import KUBELET_CONF
 from tests.unit.test_etcd_certificates import CA, CLIENT, SERVER, Pair
+from tests.unit.tls_server import QuietHandler, serving
 
 VERSION = {"etcdserver": "3.5.16", "etcdcluster": "3.5.0"}
 """What etcd 3.5 answers to ``GET /version``, as Go's encoding/json writes it."""
@@ -48,7 +47,7 @@ def etcd(folder: Path, address: str, authority: Pair = CA, body: str = "") -> It
     """
     answer = body or json.dumps(VERSION, separators=(",", ":"))
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             assert self.path == "/version"
             self.send_response(200)
@@ -56,23 +55,12 @@ def etcd(folder: Path, address: str, authority: Pair = CA, body: str = "") -> It
             self.end_headers()
             self.wfile.write(answer.encode())
 
-        def log_message(self, *args: object) -> None:
-            pass
-
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*store(folder / "server", address, Pair("s", authority, usages=SERVER)))
     tls.load_verify_locations(cadata=CA.certificate.decode())
     tls.verify_mode = ssl.CERT_REQUIRED
-    server = ThreadingHTTPServer((address, 0), Handler)
-    server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, tls, address) as port:
+        yield port
 
 
 @contextmanager
