@@ -27,14 +27,11 @@ These rules tell what a file sets (systemd.syntax(7), ``src/shared/conf-parser.c
 
 from __future__ import annotations
 
-import base64
 import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
-
-from pyinfra.api.command import QuoteString, StringCommand
 
 CONFIG_FOLDERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
 """The folders where systemd's programs look for configuration, the strongest first."""
@@ -79,45 +76,6 @@ def texts_of(found: Mapping[str, bytes | None]) -> dict[str, str]:
     + found: the value of `chaos_engine.facts.files.Texts`
     """
     return {path: os.fsdecode(text or b"") for path, text in found.items()}
-
-
-def listing(folders: Iterable[str], suffix: str = ".conf") -> str:
-    """Return the shell command that prints the files of folders as one line of base64.
-
-    + suffix: how the files' names end
-    """
-    quoted = (StringCommand(QuoteString(f"{folder}/")).get_raw_value() for folder in folders)
-    globs = " ".join(f"{folder}*{suffix}" for folder in quoted)
-    # One process prints all files. Their names come first, because grep prints nothing of an empty
-    # file
-    return (
-        "{ set --; "
-        f"for f in {globs}; do "
-        'if [ -f "$f" ]; then echo "file $f"; set -- "$@" "$f"; '
-        'elif [ "$f" -ef /dev/null ]; then echo "file $f"; fi; done; echo; '
-        "[ $# = 0 ] || grep -aH '' -- \"$@\"; } | base64 -w0"
-    )
-
-
-def parse_listing(encoded: str) -> dict[str, str]:
-    """Return the text of each file by its path, "" for a file that masks others.
-
-    + encoded: the line that the command of `listing` printed
-    """
-    names, _, rest = base64.b64decode(encoded, validate=True).partition(b"\n\n")
-    if not names:
-        rest = b""
-    paths = [line.removeprefix(b"file ") for line in names.split(b"\n") if line]
-    texts: dict[bytes, list[bytes]] = {path: [] for path in paths}
-    order, at = list(texts), 0
-    for line in rest.split(b"\n")[:-1]:
-        # grep prints the files in the same order
-        while not line.startswith(order[at] + b":"):
-            at += 1
-            if at == len(order):
-                raise ValueError(line)
-        texts[order[at]].append(line[len(order[at]) + 1 :])
-    return {os.fsdecode(path): os.fsdecode(b"\n".join(lines)) for path, lines in texts.items()}
 
 
 def effective(found: Mapping[str, str], folders: Sequence[str]) -> list[tuple[str, str]]:

@@ -18,12 +18,9 @@ from typing import TypeVar
 
 import pytest
 
-from chaos_engine.facts.systemd_files import (
-    effective,
-    listing,
-    parse_listing,
-    settings,
-)
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.systemd_files import effective, files_in, settings, texts_of
+from tests.unit.asking import ask
 from tests.unit.real_programs import needed, randoms
 
 T = TypeVar("T")
@@ -151,10 +148,10 @@ def test_systemd_takes_the_drop_ins_that_we_take(tmp_path: Path) -> None:
         heads = re.split(rf"^# {root}(/.*)\n", said, flags=re.MULTILINE)[1:]
         theirs = list(zip(heads[::2], heads[1::2], strict=True))
         folders = tuple(f"{root}/{top}/systemd/journald.conf.d" for top in tops)
-        encoded = subprocess.check_output(["sh", "-c", listing(folders)], text=True)
+        found: dict[str, bytes | None] = ask(Texts, patterns=files_in(folders))
         ours = [
-            (path.removeprefix(str(root)), text + "\n")
-            for path, text in effective(parse_listing(encoded), folders)
+            (path.removeprefix(str(root)), text.removesuffix("\n") + "\n")
+            for path, text in effective(texts_of(found), folders)
             if text
         ]
         theirs = [(path, text.rstrip("\n") + "\n") for path, text in theirs if text.strip()]
