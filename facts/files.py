@@ -177,8 +177,8 @@ class Texts(SeveralFact[bytes | None]):
     all files that the facts of a run need.
 
     + patterns: absolute paths, with ``*`` for any letters within a name, as the shell expands it.
-      Or pairs of such a path and a regular expression of perl: only what it matches is returned.
-      It must have no groups that capture
+      Or pairs of such a path and a regular expression of perl: only what it matches is returned,
+      or the whole text if another fact needs that. It must have no groups that capture
 
     **Example:** ``host.get_fact(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*")))``
     """
@@ -187,19 +187,13 @@ class Texts(SeveralFact[bytes | None]):
 
     @override
     def command(self, patterns: tuple[Pattern, ...]) -> StringCommand:
-        everything = [one for one in patterns if isinstance(one, str)]
-        filtered = [one for one in patterns if not isinstance(one, str)]
-        return StringCommand(
-            "LC_ALL=C perl -e",
-            QuoteString(_PRINT_TEXTS),
-            "--",
-            *map(expanding, everything),
-            *(
-                word
-                for path, only in filtered
-                for word in (QuoteString(f"~{only}"), expanding(path))
-            ),
-        )
+        everything = [expanding(one) for one in patterns if isinstance(one, str)]
+        words: list[StringCommand | QuoteString | str] = []
+        for path, only in (one for one in patterns if not isinstance(one, str)):
+            words += [QuoteString(f"~{only}"), expanding(path)]
+        # What is printed last of a file counts, and that has to be its whole text
+        words += ["'~(?s).+'", *everything] if words and everything else everything
+        return StringCommand("LC_ALL=C perl -e", QuoteString(_PRINT_TEXTS), "--", *words)
 
     @override
     def parse(self, lines: list[str]) -> dict[str, bytes | None]:

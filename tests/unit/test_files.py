@@ -185,6 +185,13 @@ def test_only_what_a_pattern_matches_is_sent(tmp_path: Path) -> None:
     a, b, c = (f"{tmp_path}/{name}" for name in "abc")
     found = ask(Texts, patterns=((a, "^two .*"), (b, "x"), c))
     assert found == {a: b"two 1two 2", b: b"", c: b"all"}
+    # The whole text counts where another read wants only a part of it
+    every = f"{tmp_path}/*"
+    assert ask(Texts, patterns=(a, (every, "^t.*"))) == {
+        a: b"one\ntwo 1\nthree\ntwo 2",
+        b: b"",
+        c: b"",
+    }
 
 
 def test_a_file_that_the_kernel_refuses_is_missing_and_another_is_an_error(tmp_path: Path) -> None:
