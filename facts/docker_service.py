@@ -22,14 +22,13 @@ from dataclasses import dataclass, field
 from typing_extensions import override
 
 from chaos_engine.facts.files import Texts
-from chaos_engine.facts.node import parse_os_release
+from chaos_engine.facts.node import OS_RELEASE, os_release
 from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.systemd import UnitProperties
 from chaos_engine.facts.systemd_files import effective, files_in, folders, settings, texts_of
 
 FOLDERS = (*folders("systemd/system/docker.service.d"), *folders("systemd/system/service.d"))
 DEFAULTS = "/etc/default/docker"
-OS_RELEASE = "/etc/os-release"
 UNIT = "docker.service"
 
 _PACKAGES_UNIT = "docker.io's docker.service"
@@ -101,7 +100,7 @@ class DockerService(ComposedFact[Service]):
         return (
             Read.of(UnitProperties, units=(UNIT,)),
             Read.of(Texts, patterns=_DROP_INS),
-            Read.of(Texts, patterns=(DEFAULTS, OS_RELEASE)),
+            Read.of(Texts, patterns=(DEFAULTS, *OS_RELEASE)),
             Read.of(_Programs),
         )
 
@@ -114,7 +113,7 @@ class DockerService(ComposedFact[Service]):
         programs: tuple[str, ...],
     ) -> Service:
         texts = texts_of(files)
-        system = parse_os_release(texts.get(OS_RELEASE, "")).get("ID", "")
+        system = os_release(texts).get("ID", "")
         return parse_service(
             units[UNIT],
             effective(texts_of(drop_ins), FOLDERS),

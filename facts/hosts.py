@@ -23,7 +23,8 @@ from typing_extensions import override
 from chaos_engine.facts.files import Texts
 from chaos_engine.facts.observe import ComposedFact, Read
 
-_NAME = "/proc/sys/kernel/hostname"
+HOSTNAME = "/proc/sys/kernel/hostname"
+"""A file of the kernel with the node's own name."""
 
 
 class OwnName(ComposedFact[str]):
@@ -34,11 +35,11 @@ class OwnName(ComposedFact[str]):
 
     @override
     def reads(self) -> tuple[Read, ...]:
-        return (Read.of(Texts, patterns=(_NAME,)),)
+        return (Read.of(Texts, patterns=(HOSTNAME,)),)
 
     @override
     def compose(self, texts: dict[str, bytes | None]) -> str:
-        return os.fsdecode(texts[_NAME] or b"").strip()
+        return os.fsdecode(texts[HOSTNAME] or b"").strip()
 
 
 class Entry(NamedTuple):

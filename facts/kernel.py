@@ -89,8 +89,8 @@ _EXTRA = "/etc/default/raspi-extra-cmdline"
 _NAMES = f"backup_suffix={BACKUP_SUFFIX} drop_in={GRUB_DROP_IN} extra={_EXTRA}"
 SCRIPT = f"{_NAMES}\n{shell_script('kernel')}"
 
-_CMDLINE = "/proc/cmdline"
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+CMDLINE = "/proc/cmdline"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
 _CONTROLLERS_V1 = "/proc/cgroups"
 _FIRMWARE_HOOK = "/etc/kernel/postinst.d/z50-raspi-firmware"
@@ -148,7 +148,7 @@ class KernelCmdline(ComposedFact[Cmdline]):
     def reads(self) -> tuple[Read, ...]:
         memory = (_CONTROLLERS_V1, r"^memory\s.*")
         hook = (_FIRMWARE_HOOK, re.escape(posixpath.basename(_EXTRA)))
-        texts = (_CMDLINE, _BOOT_ID, _CONTROLLERS, memory, hook, RECORD, MOUNTS)
+        texts = (CMDLINE, BOOT_ID, _CONTROLLERS, memory, hook, RECORD, MOUNTS)
         return Read.of(BootFiles), Read.of(Texts, patterns=texts)
 
     @override
@@ -169,11 +169,11 @@ class KernelCmdline(ComposedFact[Cmdline]):
         # The kernel lacks the row where it lacks version 1 of the memory controller
         memory_v1 = texts.get(_CONTROLLERS_V1, "").split()[3:4] == ["1"]
         return Cmdline(
-            words=tuple(split_words(texts[_CMDLINE].rstrip("\n"))),
+            words=tuple(split_words(texts[CMDLINE].rstrip("\n"))),
             controllers=controllers,
             cgroup=cgroup,
             memory="memory" in controllers if cgroup == "v2" else memory_v1,
-            boot_id=texts[_BOOT_ID].strip(),
+            boot_id=texts[BOOT_ID].strip(),
             file=next(iter(command_lines), None),
             pending=next(iter(files["pending"]), None),
             rejected=() if command_lines else tuple(places),

@@ -21,10 +21,15 @@ meanwhile. An NFS client has only one server."""
 
 _LIST = "/proc/self/mountinfo"
 
-MOUNTS = (
-    _LIST,
-    r"^(?:\S+ ){4}(?:/|/(?:boot|etc|usr)(?:/\S*)?|/var/log|/sys/fs/cgroup) .*\n",
-)
+_PLACES = r"/|/(?:boot|etc|usr)(?:/\S*)?|/var/log|/sys/fs/cgroup"
+
+
+def _at(places: str) -> tuple[str, str]:
+    """Return the pattern of `Texts` for the mounts at some places, a regular expression."""
+    return _LIST, rf"^(?:\S+ ){{4}}(?:{places}) .*\n"
+
+
+MOUNTS = _at(_PLACES)
 """A pattern of `Texts`: the mounts of the system's own places. Users may have mounted a lot
 elsewhere, with long names."""
 
@@ -69,9 +74,8 @@ class Mounts(ComposedFact[tuple[Mount, ...]]):
 
     @override
     def reads(self, path: str) -> tuple[Read, ...]:
-        others = (_LIST, rf"^(?:\S+ ){{4}}{re.escape(path)} .*\n")
-        shared = re.match(MOUNTS[1], f"1 1 0:1 / {path} rw\n")
-        return (Read.of(Texts, patterns=(MOUNTS if shared else others,)),)
+        pattern = MOUNTS if re.fullmatch(_PLACES, path) else _at(re.escape(path))
+        return (Read.of(Texts, patterns=(pattern,)),)
 
     @override
     def compose(self, texts: dict[str, bytes | None], path: str) -> tuple[Mount, ...]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from typing_extensions import override
 
 from chaos_engine.facts.apt import UNFINISHED, Installed, PackageState
 from chaos_engine.facts.files import Texts
+from chaos_engine.facts.hosts import HOSTNAME
+from chaos_engine.facts.kernel import BOOT_ID, CMDLINE
 from chaos_engine.facts.mounts import MOUNTS, mounted_at, mounts_in
 from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value, YesOrNo
 from chaos_engine.facts.systemd_files import texts_of
@@ -18,11 +21,10 @@ from chaos_engine.facts.systemd_files import texts_of
 RESOLVE_SECONDS = 5
 """How long the lookup of the node's own name may take."""
 
-_OS = ("/etc/os-release", "/usr/lib/os-release")
-_NAME = "/proc/sys/kernel/hostname"
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+"""The places of os-release(5). The first file that exists counts."""
+
 _MACHINE_ID = "/etc/machine-id"
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_CMDLINE = "/proc/cmdline"
 
 # `getent ahosts` looks the name up as sudo does: for IPv4 and IPv6 at once. `getent hosts` would
 # ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address. /proc/uptime has
@@ -33,7 +35,7 @@ if [ -d /run/systemd/system ]; then echo systemd=yes; fi
 if command -v apt-get >/dev/null; then echo apt=yes; fi
 command -v dpkg >/dev/null || echo "machine=$(uname -m)"
 stat -f -c 'free=%a %S' /
-read -r name <{_NAME}
+read -r name <{HOSTNAME}
 read -r start _ </proc/uptime
 timeout {RESOLVE_SECONDS} getent ahosts "$name" >/dev/null && echo resolves=yes
 read -r end _ </proc/uptime
@@ -135,7 +137,7 @@ class Node(ComposedFact[NodeState]):
 
     @override
     def reads(self) -> tuple[Read, ...]:
-        texts = (*_OS, _NAME, _MACHINE_ID, _BOOT_ID, _CMDLINE, MOUNTS)
+        texts = (*OS_RELEASE, HOSTNAME, _MACHINE_ID, BOOT_ID, CMDLINE, MOUNTS)
         return (
             Read.of(NodeAnswers),
             Read.of(Installed, names=("dpkg", UNFINISHED)),
@@ -150,7 +152,7 @@ class Node(ComposedFact[NodeState]):
         found: dict[str, bytes | None],
     ) -> NodeState:
         texts, mounts = texts_of(found), mounts_in(found)
-        system = parse_os_release(next((texts[path] for path in _OS if path in texts), ""))
+        system = os_release(texts)
         root, cgroup = (mounted_at(mounts, path) for path in ("/", "/sys/fs/cgroup"))
         blocks, size = map(int, said["free"].split())
         start, end = map(float, said["resolve_seconds"].split())
@@ -169,16 +171,24 @@ class Node(ComposedFact[NodeState]):
             cgroup=cgroup.fstype if cgroup else "",
             half_done=tuple(name for name, one in packages.items() if not one.complete),
             read_only=root is not None and "ro" in (*root.options, *root.super_options),
-            overlay=_overlay(texts[_CMDLINE]),
+            overlay=_overlay(texts[CMDLINE]),
             free_mib=blocks * size >> 20,
-            hostname=texts[_NAME].strip(),
+            hostname=texts[HOSTNAME].strip(),
             resolves="resolves" in said,
             resolve_ms=round((end - start) * 1000),
             machine_id=texts.get(_MACHINE_ID, "").strip(),
-            boot_id=texts[_BOOT_ID].strip(),
+            boot_id=texts[BOOT_ID].strip(),
             addresses=tuple(said["addresses"].split()),
             skew=int(said["skew"]),
         )
+
+
+def os_release(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of os-release(5); {} if there is no such file.
+
+    + texts: the texts of `OS_RELEASE`, by path
+    """
+    return parse_os_release(next((texts[path] for path in OS_RELEASE if path in texts), ""))
 
 
 def parse_os_release(text: str) -> dict[str, str]:

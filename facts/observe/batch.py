@@ -181,10 +181,11 @@ def values_of(
         if question in answers
         for part in parts
     }
+    made_of = {read: read.parts for read in reads}
     return {
-        read: read.composed([known[part] for part in read.parts])
-        for read in reads
-        if all(part in known for part in read.parts)
+        read: read.composed([known[part] for part in parts])
+        for read, parts in made_of.items()
+        if all(part in known for part in parts)
     }
 
 

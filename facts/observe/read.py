@@ -49,9 +49,8 @@ class Read:
     def process(self, lines: list[str]) -> Any:
         """Return the value that the lines of `command` give, without the empty ones at the end."""
         fact, _ = self._fact()
-        while lines and not lines[-1]:
-            lines = lines[:-1]
-        return fact.process(lines) if lines else fact.default()
+        end = next((n for n in range(len(lines), 0, -1) if lines[n - 1]), 0)
+        return fact.process(lines[:end]) if end else fact.default()
 
     def _fact(self) -> tuple[FactBase[Any], StringCommand]:
         """Return the fact and its command; making that command may store arguments on the fact."""
