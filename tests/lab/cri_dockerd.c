@@ -253,6 +253,22 @@ static void stream(int client)
         send(client, problem, strlen(problem), MSG_NOSIGNAL);
 }
 
+/*
+ * Start a process that ends with this one; return 0 in it. A parent that ended before the child
+ * asked for the signal sends none, so the child looks whether its parent is still there.
+ */
+static pid_t start_child(void)
+{
+    pid_t parent = getpid(), child = fork();
+
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != parent)
+            exit(0);
+    }
+    return child;
+}
+
 /* Serve streams on a port of the kernel's choice, in a process of their own. */
 static void start_streaming(void)
 {
@@ -264,16 +280,14 @@ static void start_streaming(void)
         getsockname(server, (struct sockaddr *)&any, &size))
         fatal("failed to start the streaming server: %s", strerror(errno));
     streaming_port = ntohs(any.sin6_port);
-    if (fork()) {
+    if (start_child()) {
         close(server);
         return;
     }
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
     while ((client = accept(server, NULL, NULL)) >= 0 || errno == EINTR) {
         if (client < 0)
             continue;
-        if (fork() == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (start_child() == 0) {
             stream(client);
             exit(0);
         }
@@ -690,8 +704,7 @@ int main(int count, char **arguments)
     while ((connection = accept(listener, NULL, NULL)) >= 0 || errno == EINTR) {
         if (connection < 0)
             continue;
-        if (fork() == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (start_child() == 0) {
             close(listener);
             serve();
         }
