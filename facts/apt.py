@@ -87,7 +87,7 @@ class Installed(SeveralFact[PackageState]):
 
 
 class Packages(ComposedFact[dict[str, PackageState]]):
-    """The installed packages among `names`, as dpkg knows them and `CHANGING` tells.
+    """The installed packages among `names`. One that is listed in `CHANGING` is not complete.
 
     + names: names of binary packages
 

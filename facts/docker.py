@@ -61,7 +61,7 @@ docker_get() {{ # FIELDS PATH...: print the JSON of each of Docker's answers in 
 }}
 """
 """A shell function ``docker_get``. It asks the API on Docker's socket, because the program
-``docker`` takes ten times the processor time.
+``docker`` takes much more processor time.
 
 + FIELDS: the fields of each answer that are printed, separated by commas; "" for all
 + PATH: a path of the API without its version. ``/networks/*`` stands for each network
