@@ -95,7 +95,8 @@ class Settings(BaseModel):
     Every field has a description, for messages and for the table in docs/settings.md.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # A run uses the models of roles; those of concerns, which they inherit from, are never built
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
     def conflicts(self) -> Iterator[str]:
         """Say which values do not go together, though each by itself is right.

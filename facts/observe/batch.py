@@ -70,7 +70,7 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     """
     # An interrupted run can leave its last command running. What is read meanwhile may be outdated
     # at once
-    unlocked = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 {LOCK} true; test $? != 75; }}"
+    unlocked = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 9 9<{LOCK}; test $? != 75; }}"
     limit = f"timeout -k 1 {PART_SECONDS}"
     # Some parts have shorter limits in their own commands, such as one that reads a dead share
     overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
