@@ -112,7 +112,8 @@ class Packages(ComposedFact[dict[str, PackageState]]):
         texts: dict[str, bytes | None],
         names: tuple[str, ...] | str,
     ) -> dict[str, PackageState]:
-        changing = (texts.get(CHANGING) or b"").decode(errors="replace").splitlines()
+        lines = (texts.get(CHANGING) or b"").decode(errors="replace").splitlines()
+        changing = {line.removeprefix("+").partition("=")[0] for line in lines}
         return {
             name: replace(one, complete=one.complete and name not in changing)
             for name, one in installed.items()

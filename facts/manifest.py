@@ -51,8 +51,9 @@ STAGED = f"{DIRECTORY}/staged"
 """A file with the paths of staged files that have not been removed yet, a line each."""
 
 CHANGING = f"{DIRECTORY}/packages-changing"
-"""A file with the names of packages that apt is changing, a line each. A name stays there until all
-files of the package are on the card. After a power cut such a package may look complete and have
+"""A file with the packages that apt is changing, a line each. A line stays there until all files of
+the package are on the card. It is the name, or ``+NAME=VERSION`` for a new package that dpkg may
+not know after a power cut, because dpkg's own notes of it are in RAM until its work is done. After a power cut such a package may look complete and have
 empty files: dpkg calls fsync neither for configuration files nor for files that maintainer scripts
 write (dpkg's ``src/main/archives.c``, tar_deferred_extract)."""
 

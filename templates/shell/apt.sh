@@ -6,12 +6,16 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 # apt waits a minute for a silent server each time. By default it retries three times
 retries=Acquire::Retries=1
 APT_SECONDS=300 LISTS=/var/lib/apt/lists ARCHIVES=/var/cache/apt/archives
+# dpkg notes each step of each package here, and waits until the note and the folder are on the card
+JOURNAL=/var/lib/dpkg/updates
 
 # apart COMMAND...: run a package tool with the umask that packages expect, and without our lock.
 #
 # Others can write the log share, and it may hang. So where it is mounted, the tool sees a /var/log
 # in RAM instead, and apt's history goes to the system log afterwards. Where $archives_mib is set,
-# the tool sees a folder in RAM of that size instead of $ARCHIVES. Both mounts end with the tool.
+# the tool sees a folder in RAM of that size instead of $ARCHIVES. Where $unsynced is set, dpkg's
+# $JOURNAL is in RAM too, unless another dpkg has left notes in it. All these mounts end with the
+# tool.
 apart() {
   (
     umask 022
@@ -21,17 +25,19 @@ apart() {
       fuse.* | nfs*) log=$LOG_SHARE ;;
       *) log= ;;
     esac
-    [ -n "$log${archives_mib-}" ] || { "$@"; exit; }
-    unshare -m sh -c 'log=$1 archives=$2 mib=$3
-      shift 3
-      # without it apt fetches to the card
+    [ -n "$log${archives_mib-}${unsynced-}" ] || { "$@"; exit; }
+    unshare -m sh -c 'log=$1 archives=$2 mib=$3 journal=$4
+      shift 4
+      # without these mounts apt fetches to the card, and dpkg waits for it
       [ -z "$mib" ] || mount -t tmpfs -o "size=${mib}m,mode=755,nosuid,nodev" apart "$archives" 2>/dev/null || :
+      [ -z "$journal" ] || [ -n "$(ls -A "$journal")" ] ||
+        mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart "$journal" 2>/dev/null || :
       [ -n "$log" ] || { "$@"; exit; }
       mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart "$log" || exit
       mkdir "$log/apt"
       "$@" && status=0 || status=$?
       cat "$log/apt/history.log" 2>/dev/null | timeout -k 1 5 logger -t apt || :
-      exit "$status"' sh "$log" "$ARCHIVES" "${archives_mib-}" "$@"
+      exit "$status"' sh "$log" "$ARCHIVES" "${archives_mib-}" "${unsynced:+$JOURNAL}" "$@"
   )
 }
 
@@ -61,18 +67,15 @@ apt_get() {
 # apt ARGUMENT...: run apt-get. What it will change is noted for undo before. Afterwards wait until
 # all is on the card.
 #
-# By default dpkg waits for the card after each file. If it does not wait and the power fails, its
-# files may be empty. For packages that were not there before this does no harm: they are noted as
-# changing, and the next run installs them again. An upgrade, though, could leave an empty file in
-# place of a library, and the node would not boot. So dpkg waits where it upgrades a package.
+# By default dpkg waits for the card after each file and after each note in its $JOURNAL. If it does
+# not wait and the power fails, files may be empty, and dpkg does not know what it has unpacked. For
+# packages that were not there before this does no harm: they are noted as changing, and the next
+# run installs them again. An upgrade, though, could leave an empty file in place of a library, and
+# the node would not boot. So dpkg waits where it upgrades or removes a package.
 apt() {
   foresee "$@"
-  case $plan in
-    *Inst*)
-      choose_archives "$@"
-      [ -n "$upgrades" ] || unsynced="-o Dpkg::Options::=--force-unsafe-io"
-      ;;
-  esac
+  case $plan in *Inst*) choose_archives "$@" ;; esac
+  [ -z "$new_only" ] || unsynced="-o Dpkg::Options::=--force-unsafe-io"
   ended=0
   apt_get "$@" || ended=$?
   unsynced='' archives_mib=''
@@ -87,7 +90,7 @@ apt() {
 }
 
 # foresee ARGUMENT...: note for undo which packages apt-get would install or remove. It sets $plan,
-# and $upgrades where packages that are there get another version.
+# and $new_only where all of them are packages to install that are not there.
 #
 # A simulation prints lines such as "Inst NAME [OLD] (NEW ..." and "Remv NAME [OLD]".
 foresee() {
@@ -95,9 +98,9 @@ foresee() {
   configured=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' |
     sed -n 's/^config-files //p')
   case $plan in *Remv*) auto=$(apart apt-mark showauto) ;; esac
-  upgrades=
+  new_only=yes
   while read -r what package old _; do
-    case $what$old in Inst"["*) upgrades=yes ;; esac
+    case $what$old in Inst"("*) ;; *) new_only='' ;; esac
     case $old in "["*) old=${old#[}; old=${old%%]*} ;; *) old=absent ;; esac
     case $what in
       Inst)
@@ -114,7 +117,9 @@ $plan
 PLAN
   settle
   # shellcheck disable=SC2046 # names are words
-  begun $(printf '%s\n' "$plan" | awk '$2 { print $2 }' | cut -d : -f 1)
+  begun $(printf '%s\n' "$plan" | new=$new_only awk '
+    { sub(/:.*/, "", $2) }
+    $2 { print ENVIRON["new"] ? "+" $2 "=" substr($3, 2) : $2 }')
 }
 
 # hold PACKAGE...: have apt leave packages at their version.
@@ -127,7 +132,8 @@ hold() {
   apart apt-mark hold "$@" >/dev/null
 }
 
-# begun PACKAGE...: note that apt is about to change packages. The note stays until `finished`.
+# begun PACKAGE...: note that apt is about to change packages. The note stays until `finished`. A
+# package may be +NAME=VERSION: a new one, of which dpkg may know nothing after a power cut.
 begun() {
   [ $# -gt 0 ] || return 0
   jot "$CHANGING" "$@"
@@ -216,19 +222,49 @@ drop_torn_lists() (
 )
 
 # damaged: print the packages that an interruption has left damaged: those that dpkg wants installed
-# again, and those that apt was changing, which may have empty files.
+# again, and those that apt was changing, which may have empty files. A new one that dpkg does not
+# know is printed as `begun` has noted it.
 damaged() {
   # shellcheck disable=SC2046 # no word at all where nothing was changing
   dpkg-query -W -f '${Package} ${Status}\n' | awk '
-    FILENAME != "-" { changing[$1]; next }
-    $2 == "deinstall" || $2 == "purge" || $4 == "not-installed" || $4 == "config-files" { next }
+    FILENAME != "-" {
+      word = $1
+      if (sub(/^[+]/, "", $1)) { sub(/=.*/, "", $1); unknown[$1] = word }
+      changing[$1]
+      next
+    }
+    $4 == "not-installed" || $4 == "config-files" { next }
+    { delete unknown[$1] }
+    $2 == "deinstall" || $2 == "purge" { next }
     $3 == "reinstreq" || $4 == "half-installed" || $1 in changing { print $1 }
+    END { for (name in unknown) print unknown[name] }
   ' $([ ! -e "$CHANGING" ] || echo "$CHANGING") -
 }
 
-# conffiles PACKAGE...: print the packages' configuration files.
+# conffiles PACKAGE...: print the packages' configuration files, as far as dpkg knows the packages.
 conffiles() {
-  dpkg-query -W -f '${Conffiles}\n' -- "$@" | awk 'NF > 1 && $NF != "obsolete" { print $1 }'
+  dpkg-query -W -f '${Conffiles}\n' -- "$@" 2>/dev/null |
+    awk 'NF > 1 && $NF != "obsolete" { print $1 }'
+}
+
+# drop_empty PACKAGE...: remove empty configuration files of packages, because dpkg would not
+# replace them. Succeed if there was one.
+drop_empty() {
+  dropped=1
+  [ $# = 0 ] || for file in $(conffiles "$@"); do
+    [ ! -f "$file" ] || [ -s "$file" ] || { rm -f -- "$file"; dropped=0; }
+  done
+  return "$dropped"
+}
+
+# install_again PACKAGE...: install packages again, with their configuration files.
+install_again() {
+  apt_get --reinstall --no-install-recommends --allow-downgrades --allow-change-held-packages \
+    -o Dpkg::Options::=--force-confmiss install -- "$@" || {
+    echo "these packages are in pieces, and cannot be installed again: $names; fix what apt-get says," \
+      "and run again" >&2
+    exit 1
+  }
 }
 
 # repair: install damaged packages again, at their version if that is available, and check them.
@@ -238,32 +274,30 @@ conffiles() {
 repair() (
   torn=$(damaged)
   [ -n "$torn" ] || { finished; exit; }
-  echo "an interruption has left these packages in pieces, so they are installed again:" $torn
+  names=$(printf '%s\n' $torn | sed 's/^+//; s/=.*//' | paste -sd ' ' -)
+  echo "an interruption has left these packages in pieces, so they are installed again: $names"
   begun $torn
   refresh
-  exact="" names=""
-  for name in $torn; do
-    version=$(dpkg-query -W -f '${Version}' -- "$name")
+  exact="" new=""
+  for word in $torn; do
+    name=${word#+}; name=${name%%=*}
+    case $word in
+      +*) version=${word#*=} new="$new $name" ;;
+      *) version=$(dpkg-query -W -f '${Version}' -- "$name") ;;
+    esac
     if apart apt-cache madison "$name" | cut -d '|' -f 2 | tr -d ' ' | grep -qxF -- "$version"; then
       exact="$exact $name=$version"
     else
       exact="$exact $name"
     fi
-    names="$names $name"
   done
-  # dpkg would not replace an empty configuration file. Those that do not exist, somebody may have
-  # removed: they are removed again
+  # Configuration files that do not exist, somebody may have removed: they are removed again
   removed=
-  for file in $(conffiles $names); do
-    if [ -f "$file" ] && [ ! -s "$file" ]; then rm -f -- "$file"
-    elif [ ! -e "$file" ]; then removed="$removed $file"; fi
-  done
-  apt_get --reinstall --no-install-recommends --allow-downgrades --allow-change-held-packages \
-    -o Dpkg::Options::=--force-confmiss install -- $exact || {
-    echo "these packages are in pieces, and cannot be installed again:$names; fix what apt-get" \
-      "says, and run again" >&2
-    exit 1
-  }
+  for file in $(conffiles $names); do [ -e "$file" ] || removed="$removed $file"; done
+  drop_empty $names || :
+  install_again $exact
+  # those of new packages are known only now
+  ! drop_empty $new || install_again $exact
   for file in $removed; do rm -f -- "$file"; done
   # Removal takes the x bit from init scripts. preinst restores it, but only if dpkg tells it the
   # old version, and after an interruption dpkg does not (cloud-init's postrm and preinst in Debian

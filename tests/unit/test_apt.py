@@ -82,7 +82,7 @@ def test_each_read_gets_what_it_asked_of_an_answer_with_unfinished_packages() ->
 
 def test_a_package_that_may_not_be_on_the_card_yet_is_not_complete() -> None:
     found = {"kubelet": installed("1"), "kubeadm": installed("1"), "runc": installed("1")}
-    changing: dict[str, bytes | None] = {CHANGING: b"kubelet\nrun\nrunc\n"}
+    changing: dict[str, bytes | None] = {CHANGING: b"kubelet\nrun\n+runc=1.2-1\n"}
     assert Packages().compose(found, changing, tuple(found)) == {
         "kubelet": installed("1", complete=False),
         "kubeadm": installed("1"),
@@ -185,7 +185,13 @@ UPGRADE = "Inst runc [1.1.12] (1.2.5 Ubuntu:24.04 [arm64]) []\n"
 
 @pytest.mark.parametrize(
     ("simulated", "waits"),
-    [(NEW, False), (NEW + UPGRADE, True), ("Remv snapd [2.63]\n", True), ("E: no idea\n", True)],
+    [
+        (NEW, False),
+        (NEW + UPGRADE, True),
+        (NEW + "Remv snapd [2.63]\n", True),
+        ("Remv snapd [2.63]\n", True),
+        ("E: no idea\n", True),
+    ],
 )
 def test_dpkg_waits_for_each_file_unless_all_its_packages_are_known_and_new(
     tmp_path: Path, simulated: str, waits: bool
@@ -195,6 +201,35 @@ def test_dpkg_waits_for_each_file_unless_all_its_packages_are_known_and_new(
     _, log, _ = run(compose({"docker.io": None}, []), tmp_path)
     (install,) = [line for line in log if "Dpkg::Options" in line]
     assert ("--force-unsafe-io" not in install) == waits
+
+
+def test_new_packages_are_noted_with_their_versions(tmp_path: Path) -> None:
+    """A run after a power cut cannot ask dpkg for them."""
+    (tmp_path / "said").write_text(NEW + "Inst a:armhf (2:1-1 x [armhf])\n")
+    copied = f"cp {tmp_path}/var/packages-changing {tmp_path}/noted 2>/dev/null"
+    said = f"cat {tmp_path}/said"
+    program(tmp_path, "apt-get", f'case "$*" in -s*) {said} ;; *install*) {copied} ;; esac')
+    status, _, errors = run(compose({"docker.io": None}, []), tmp_path)
+    assert status == 0, errors
+    assert (tmp_path / "noted").read_text() == "+docker.io=27.5.1\n+a=2:1-1\n"
+
+
+def test_what_an_interruption_has_left_damaged(tmp_path: Path) -> None:
+    """dpkg does not know all new packages, because its notes of them were in RAM."""
+    known = [
+        "docker.io install ok installed",
+        "runc install reinstreq half-installed",
+        "snapd deinstall ok config-files",
+        "kmod deinstall ok half-installed",
+        "sudo install ok installed",
+    ]
+    program(tmp_path, "dpkg-query", f"printf '%s\\n' {' '.join(map(repr, known))}")
+    (tmp_path / "changing").write_text("+docker.io=1\n+tini=0.19\n+snapd=2:1\nkmod\nufw\n")
+    text = APT[: APT.index("\nconfigure || ")] + f"\nCHANGING={tmp_path}/changing; damaged"
+    ran = subprocess.run(
+        ["sh", "-c", f"PATH={tmp_path}:$PATH; {text}"], capture_output=True, text=True, check=True
+    )
+    assert sorted(ran.stdout.split()) == ["+snapd=2:1", "+tini=0.19", "docker.io", "runc"]
 
 
 @pytest.mark.parametrize(
