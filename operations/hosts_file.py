@@ -1,4 +1,4 @@
-"""Keep a block of names in ``/etc/hosts``, and the rest of the file as it is."""
+"""Write a block of host names into ``/etc/hosts``, and change nothing else in the file."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ END = b"# END chaos-engine"
 def write_hosts_block(
     addresses: Mapping[DomainName, Address], warn_of_cloud_init: bool = True
 ) -> Commands:
-    """Have names and their addresses in a block of ``/etc/hosts``.
+    """Write host names and their addresses into a block of ``/etc/hosts``.
 
-    + addresses: IPv4 address of each name. Without any, the file is not changed. If its block has
-      names then, the node is refused, since the names would be lost
-    + warn_of_cloud_init: whether to warn if cloud-init writes the file anew at each boot; ``False``
-      if the same run removes cloud-init
+    + addresses: IPv4 address of each host name. If it is empty, the file is not changed
+    + warn_of_cloud_init: whether to warn if cloud-init rewrites the file at each boot. Pass
+      ``False`` if the same run removes cloud-init
 
-    A new block is added at the end, and an old one stays in its place. So the line 127.0.1.1 with
-    the node's own name, which Debian and Ubuntu write, comes before the block and wins. Raises
-    `NodeError` if the lines that begin and end the block are not one pair.
+    A new block is added at the end of the file. An existing block stays in its place. Debian and
+    Ubuntu write a line 127.0.1.1 with the node's own name. This line comes before a new block, so
+    it wins over the block's address of that name.
+
+    Raises `NodeError` if a marker line of the block is missing, repeated or out of order. Also
+    raises `NodeError` if `addresses` is empty and the block has names.
 
     **Example:** ``write_hosts_block(name="Name the nodes", addresses={"pi1": "192.168.1.50"})``
     """
@@ -50,11 +52,11 @@ def write_hosts_block(
     if not addresses:
         if names := names_in_block(before):
             raise NodeError(
-                f"the block in {PATH} has the names {', '.join(names)}, but this run has no "
-                f"address for any name: put the addresses into {setting('nodes')}, or take the "
-                "block out by undo of hosts_file"
+                f"the block in {PATH} has the names {', '.join(names)}, but {setting('nodes')} "
+                f"has no addresses: add the addresses to {setting('nodes')}, or undo the concern "
+                "hosts_file to remove the block"
             )
-        current()[1].noop(f"{PATH}: no name has an address")
+        current()[1].noop(f"{PATH}: no addresses are wanted")
         return
     after = edit(before, addresses)
     for message in conflicts(before, addresses, observe(OwnName)):
@@ -62,21 +64,21 @@ def write_hosts_block(
     manager = observe(CloudInit).manages_hosts
     if warn_of_cloud_init and manager:
         warn(
-            f"cloud-init writes {PATH} anew at each boot, without these names, because of "
-            f"manage_etc_hosts in {manager}: set that to false there, or remove cloud-init"
+            f"cloud-init rewrites {PATH} at each boot, without the nodes' names, because "
+            f"{manager} sets manage_etc_hosts: set it to false there, or remove cloud-init"
         )
     todo = files.decide([File(PATH, after, merged=True)])
     yield from files.transaction(todo, noop=f"{PATH}: as wanted")
 
 
 def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
-    """Return the content of a hosts file with the block for some names: a pure function.
+    """Return the content of a hosts file with a block of names and addresses: a pure function.
 
-    + data: the file's content, which stays as it is outside the block
-    + addresses: address of each name
+    + data: the file's present content. Everything outside the block stays as it is
+    + addresses: address of each host name
 
-    A last line without a line feed gets one when the block is added after it. Raises `NodeError` as
-    `write_hosts_block` does.
+    If the block is added after a last line without a line feed, the line feed is added too. Raises
+    `NodeError` if a marker line of the block is missing, repeated or out of order.
     """
     before, _, after = _parts(data)
     if before and not before.endswith(b"\n"):
@@ -87,9 +89,9 @@ def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
 
 
 def names_in_block(data: bytes) -> list[str]:
-    """Return the names in the block, none if there is no block: a pure function.
+    """Return the host names in the block of a hosts file, [] without a block: a pure function.
 
-    Raises `NodeError` as `write_hosts_block` does.
+    Raises `NodeError` if a marker line of the block is missing, repeated or out of order.
     """
     return [name for entry in entries(_parts(data)[1]) for name in entry.names]
 
@@ -97,18 +99,20 @@ def names_in_block(data: bytes) -> list[str]:
 def without_block(data: bytes) -> bytes:
     """Return the content of a hosts file without the block: a pure function.
 
-    Raises `NodeError` as `write_hosts_block` does.
+    Raises `NodeError` if a marker line of the block is missing, repeated or out of order.
     """
     before, _, after = _parts(data)
     return before + after
 
 
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
-    """Say which lines outside the block give another address to a name in it: a pure function.
+    """Yield a warning for each line outside the block that contradicts it: a pure function.
 
-    + data: the file's content
+    Such a line gives a name of the block another address.
+
+    + data: the content of the hosts file
     + addresses: address of each name in the block
-    + hostname: the node's own name, which may have a loopback address too
+    + hostname: the node's own name. A loopback address for it is no contradiction
     """
     own = hostname.partition(".")[0].lower()
     before, _, after = _parts(data)
@@ -118,15 +122,16 @@ def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> 
             loopback = address.startswith("127.") and name.lower() == own
             if address and wanted != address and not loopback:
                 yield (
-                    f"{PATH} also has the line {line!r}, but {name} is {wanted}; "
-                    f"take {name} out of that line"
+                    f"{PATH} also has the line {line!r}, but the address of {name} is {wanted}; "
+                    f"remove {name} from that line"
                 )
 
 
 def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the lines before the block, the block, and the lines after it.
+    """Split a hosts file into the lines before the block, the block, and the lines after it.
 
-    Without a block, all lines are before it. Raises `NodeError` as `write_hosts_block` does.
+    Without a block, all lines are in the first part. Raises `NodeError` if a marker line of the
+    block is missing, repeated or out of order.
     """
     lines = [line + b"\n" for line in data.split(b"\n")]
     lines[-1] = lines[-1][:-1]
@@ -136,9 +141,9 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
         return data, b"", b""
     if len(begins) != 1 or len(ends) != 1 or begins[0] > ends[0]:
         raise NodeError(
-            f"{PATH} must have one line {BEGIN.decode()!r} and below it one {END.decode()!r}, or "
-            f"neither; the first is there {len(begins)} times, the other {len(ends)} times: take "
-            "these lines out, and the nodes' names that a run has written between them"
+            f"{PATH} has the line {BEGIN.decode()!r} {len(begins)} times and {END.decode()!r} "
+            f"{len(ends)} times, but must have each of them once, in this order, or neither: "
+            "remove these lines and the nodes' names between them"
         )
     first, last = begins[0], ends[0] + 1
     return b"".join(lines[:first]), b"".join(lines[first:last]), b"".join(lines[last:])

@@ -22,21 +22,21 @@ _LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"
 
 
 def reads(path: str, config: str) -> list[Read]:
-    """Return what `configure_journald` will observe for the same arguments."""
+    """Return the facts that `configure_journald` reads, given the same arguments."""
     unit = Unit(_NAME, reads=(path,), enabled=None)
     return [Read.of(DropIns), *files.reads([File(path, config)], units=[unit])]
 
 
 @converge(reads=reads)
 def configure_journald(path: AbsolutePath, config: str) -> Commands:
-    """Have journald run with a drop-in of ``journald.conf``.
+    """Configure journald by a drop-in of ``journald.conf``.
 
     + path: path of the drop-in, in ``/etc/systemd/journald.conf.d``
     + config: text of the drop-in
 
-    Raises `NodeError` if another drop-in has other values for the same settings and wins. The
-    drop-in whose name sorts last wins, in whatever folder it is (journald.conf(5)). The kernel's
-    command line wins over all drop-ins.
+    If several drop-ins have the same setting, the one whose file name sorts last wins, whatever
+    its folder (journald.conf(5)). The kernel's command line wins over all drop-ins. Raises
+    `NodeError` if one of these overrides a setting in `config` by another value.
 
     **Example:** ``configure_journald(name="Keep the journal in RAM", path=..., config="...")``
     """
@@ -44,8 +44,9 @@ def configure_journald(path: AbsolutePath, config: str) -> Commands:
     stronger = overrides(path, config, drop_ins)
     if stronger:
         raise NodeError(
-            f"{'; '.join(f'{other} sets {setting}' for other, setting in stronger)}, which counts "
-            f"more than {path}; remove that and run again"
+            f"settings in {path} are overridden, because "
+            f"{' and '.join(f'{other} sets {setting}' for other, setting in stronger)}; remove the "
+            "overriding settings and run again"
         )
     unit = Unit(_NAME, reads=(path,), enabled=None)
     todo = files.decide([File(path, config)], units=[unit])
@@ -53,12 +54,12 @@ def configure_journald(path: AbsolutePath, config: str) -> Commands:
 
 
 def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
-    """Return the settings of other drop-ins that override ours: a pure function.
+    """Return the settings of other drop-ins that override those of ours: a pure function.
 
     + path, config: path and text of our drop-in
     + found: the settings of all drop-ins, in the order in which they apply
 
-    A setting with the same meaning as ours does not count.
+    Settings whose values mean the same as ours are left out.
     """
     own = {name: value for _, name, value in settings(config)}
     last: dict[str, DropIn] = {}
@@ -75,14 +76,15 @@ def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
 
 
 def _meaning(name: str, value: str) -> str | None:
-    """Return the same text for all values of a setting that mean the same.
+    """Normalise a value of a journald setting: values that mean the same become the same text.
 
-    + name, value: a setting of journald, as "MaxLevelSyslog" and "debug" or "7"
+    + name, value: the setting's name and value. For example, "debug" and "7" mean the same for
+      "MaxLevelSyslog"
 
     Returns ``None`` for a value that journald ignores with a warning. An earlier value of the same
     setting then stays in effect (journald.conf(5), systemd.syntax(7)).
     """
-    if not value:  # in some releases an empty value means the default
+    if not value:  # in some releases of systemd, an empty value means the default
         return ""
     if name == "Storage":
         return value if value in _STORAGES else None

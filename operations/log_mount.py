@@ -21,24 +21,24 @@ from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.undo import Undo
 
 IN_RAM = "var-log-in-ram"
-"""Source of the mount when RAM is mounted."""
+"""Name of the mount's source if ``/var/log`` is in RAM."""
 CHECKED = "checked@"
 """Prefix of the mount's source if Gluster's client runs with a graph that the node has checked.
 
-A graph is the client's configuration, which it usually takes from a server. The prefix is not part
-of any host name.
+A graph is the client's configuration, which the client usually gets from a server. No host name has
+this prefix.
 """
 
 HELPER = "/usr/local/sbin/var-log-mount"
 SERVICE = "/etc/systemd/system/var-log.service"
 
-# Not required, since storage that is down must not fail the run. The timer tries again later
+# Not required: storage that is down must not fail the run. The timer retries later
 SHARE = Unit("var-log.service", required=False)
 CHECK = Unit("var-log-check.timer")
 
 
 def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]:
-    """Return what `mount_log_share` will observe for the same arguments."""
+    """Return the facts that `mount_log_share` reads, given the same arguments."""
     return [
         Read.of(Mounts, path=TARGET),
         Read.of(Answers, path=TARGET),
@@ -51,22 +51,22 @@ def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]
 def mount_log_share(
     volume: ShareNameOrNone, wanted: Iterable[File], ram_size: MemorySizeOrNone = ""
 ) -> Commands:
-    """Have a log share mounted on ``/var/log``, now, at each boot, and whenever it comes back.
+    """Mount a Gluster volume, an NFS export or RAM on ``/var/log``, now and at each boot.
 
-    + volume: name of a Gluster volume, as ``"pi1"``, or path of an NFS export, as
-      ``"/srv/log/pi1"``; "" to have a file system in RAM there instead
-    + wanted: the helper script, the units that call it, and the files that these read
-    + ram_size: size of the file system in RAM, as ``"16M"``, "" for any size. With a share, RAM is
-      mounted only while the share is away, and the size of that RAM is not checked
+    + volume: name of a Gluster volume, such as ``"pi1"``, or path of an NFS export, such as
+      ``"/srv/log/pi1"``; "" for a file system in RAM
+    + wanted: files to write: the script that mounts, the units that call it, and the files that the
+      script and the units read
+    + ram_size: size of the file system in RAM, such as ``"16M"``; "" for any size. With a volume or
+      an export, RAM is mounted only while the servers are away, and its size is not checked
 
-    If the share cannot be mounted now, the operation warns with the reason, and the run's exit code
-    is not 0. The run goes on with the node's other concerns. The node tries again by itself, as
-    does the next run. Raises `NodeError` if something else is mounted on ``/var/log``, or will be
-    at the next boot.
+    If the mount fails, the operation warns with the reason. The run continues, but its exit code is
+    not 0. The node retries the mount by itself, and the next run retries it too. Raises `NodeError`
+    if something else is mounted on ``/var/log``, or will be mounted there at the next boot.
 
-    A mounted share that lacks a mount flag (`FLAGS`) gets it without an unmount, so that programs
-    can go on writing there. A share whose Gluster client runs with an unchecked graph stays mounted
-    until the next boot, with a warning.
+    Missing mount flags (`FLAGS`) are added by a remount, so that programs can go on writing. If
+    Gluster's client runs with an unchecked graph (`CHECKED`), the operation only warns. The next
+    boot mounts the volume with a checked graph.
 
     **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
     """
@@ -79,8 +79,9 @@ def mount_log_share(
     harden = f"{HELPER} check" if missing_flags(_mounted()) and not problem else ""
     if volume and has_unchecked_graph(_mounted()) and not problem:
         warn(
-            f"{TARGET} was mounted by an older version, with any graph that a storage server "
-            "sends; the next boot mounts it with a checked one: reboot the node when it suits"
+            f"{TARGET} was mounted by an older version of this package, which did not check the "
+            "Gluster client's configuration; the next boot mounts it with a checked configuration: "
+            "reboot the node when it suits"
         )
     if not todo and not harden:
         current()[1].noop(f"{TARGET}: on {share or 'RAM'}")
@@ -90,37 +91,38 @@ def mount_log_share(
         because(f"{verb}: {problem}")
         todo = replace(todo, repairs=repairs(todo, volume, ram_size))
     if harden:
-        because(f"give {TARGET} the flags {', '.join(missing_flags(_mounted()))}")
+        because(f"add mount flags to {TARGET}: {', '.join(missing_flags(_mounted()))}")
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
     yield from files.transaction(todo, check, harden, noop=TARGET, force=bool(harden))
     if _observed_problem(volume, ram_size):
-        # The helper's first attempt is short, since it may hold up the boot: one silent server
-        # among several makes it fail. By now RAM is mounted, so a second attempt may take longer.
+        # The boot may wait for the helper's first attempt, so that attempt has a short time limit:
+        # one silent server makes it fail. Now RAM is mounted, and a second attempt may take longer.
         yield StringCommand("systemctl start", SHARE.name, "|| true")
     problem = _observed_problem(volume, ram_size)
     if problem:
         reason = observe(LogShares).reason
         away = f"{problem}{': ' + reason if reason else ''}"
         warn(
-            f"{away}; {'fix the storage servers, the' if share else 'the'} node goes on trying "
-            "and mounts it by itself (journalctl -u var-log)"
+            f"{away}; {'fix the storage servers: the' if share else 'the'} node keeps retrying "
+            "the mount by itself (see journalctl -u var-log)"
         )
         # Not a NodeError: a host that fails gets no further operations
         fall_short(away)
     elif missing := missing_flags(_mounted()):
         warn(
-            f"{TARGET} is mounted without {', '.join(missing)}, and cannot be given it; reboot the "
-            "node and run again"
+            f"{TARGET} is mounted without {', '.join(missing)}, which a remount could not add; "
+            "reboot the node and run again"
         )
 
 
 def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
-    """Return the repairs of a plan that mounts ``/var/log`` again: a pure function.
+    """Return a plan's repairs, with one for a new mount of ``/var/log``: a pure function.
 
-    + todo: the plan
+    + todo: the plan, which restarts or starts the unit that mounts
     + volume, ram_size: as `mount_log_share` takes them
 
-    If files change too, the settings have changed, and the mount is no repair.
+    If the plan also writes files, the settings have changed. Then the mount is not a repair, and is
+    left out.
     """
     others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
     if todo.write:
@@ -128,20 +130,20 @@ def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
     usual = of_unit(SHARE.name, f"mounted {volume} {ram_size}")
     umount = rf"umount[[:space:]].*{TARGET}([^a-zA-Z0-9._/-]|$)"
     search = usual.search._replace(pattern=f"{usual.search.pattern}|{umount}")
-    away = ("storage servers that go away (journalctl -u var-log tells)",) if volume else ()
+    away = ("storage servers that went away (see journalctl -u var-log)",) if volume else ()
     return (*others, replace(usual, search=search, suspects=away))
 
 
 def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
-    """Return the mount flags that ``/var/log`` lacks, none if nothing is mounted: a pure function.
+    """Return the flags in `FLAGS` that a mount on ``/var/log`` lacks: a pure function.
 
-    + mounted: what is mounted there, ``None`` for nothing
+    + mounted: the mount on ``/var/log``. For ``None``, () is returned
     """
     return tuple(flag for flag in FLAGS if mounted and flag not in mounted.options)
 
 
 def has_unchecked_graph(mounted: Mount | None) -> bool:
-    """Tell whether ``/var/log`` is on Gluster with an unchecked graph, see `CHECKED`."""
+    """Tell whether a mount is a Gluster mount with an unchecked graph, see `CHECKED`."""
     return (
         mounted is not None
         and mounted.fstype == "fuse.glusterfs"
@@ -150,36 +152,38 @@ def has_unchecked_graph(mounted: Mount | None) -> bool:
 
 
 def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
-    """Say what is in the way of a mount on ``/var/log``, "" if nothing is: a pure function.
+    """Return what prevents a mount on ``/var/log``, and what to do: a pure function.
 
-    + mounted: what is mounted there, ``None`` for nothing
-    + share: what the node has for ``/var/log`` besides: a link, units, lines in fstab
+    + mounted: the present mount on ``/var/log``, ``None`` if there is none
+    + share: other things that concern ``/var/log``: a symbolic link, units, lines in fstab
+
+    Returns "" if nothing prevents the mount.
     """
     if share.link:
         # the kernel would mount on the folder that the link points to
         return (
-            f"{TARGET} is a symbolic link to {share.link}; the log share takes its place: remove "
-            f"the link, make {TARGET} a folder (mode 755), reboot the node and run again"
+            f"{TARGET} is a symbolic link to {share.link}, but must be a folder; replace the link "
+            "by a folder with mode 755, reboot the node and run again"
         )
     if share.claims:
         return (
-            f"{TARGET} is claimed by {', '.join(share.claims)}; remove that, reboot the node and "
-            "run again"
+            f"{' and '.join(share.claims)} would mount something else on {TARGET}; remove that, "
+            "reboot the node and run again"
         )
     ours = mounted is None or is_share(mounted.fstype, mounted.source) or mounted.source == IN_RAM
     if mounted and not ours:
         return (
-            f"{mounted.source} ({mounted.fstype}) is mounted on {TARGET}; unmount it, also for the "
-            "next boot, and run again"
+            f"{mounted.source} ({mounted.fstype}) is mounted on {TARGET}; unmount it, make sure "
+            "that the next boot does not mount it, and run again"
         )
     return ""
 
 
 def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: str = "") -> str:
-    """Say what is wrong with ``/var/log``, "" if it is mounted as wanted and answers.
+    """Return what is wrong with the mount on ``/var/log``, "" if nothing is.
 
-    + mounted: what is mounted there, ``None`` for nothing
-    + answer: whether the mount answers: "answers", "fails" or "hangs"
+    + mounted: the mount on ``/var/log``, ``None`` if there is none
+    + answer: whether the mounted file system "answers", "fails" or "hangs"
     + volume, ram_size: as `mount_log_share` takes them
     """
     share = _share_title(volume)
@@ -188,7 +192,7 @@ def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: 
             return f"{TARGET} is not in RAM"
         size = f"size={kibibytes(ram_size)}k" if ram_size else ""
         found = next((o for o in mounted.super_options if o.startswith("size=")), "")
-        return f"{TARGET} in RAM has {found}, not {ram_size}" if size and found != size else ""
+        return f"{TARGET} is in RAM with {found}, not {size}" if size and found != size else ""
     if mounted is None or mounted.source == IN_RAM:
         return f"{TARGET} is not on {share}"
     found = mounted.source.partition(":")[2]
@@ -201,13 +205,13 @@ def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: 
 
 
 def _share_title(volume: str) -> str:
-    """Return the words for a share in a sentence, as "the Gluster volume pi1"; "" for RAM."""
+    """Return the name of a share for messages, such as "the Gluster volume pi1"; "" for RAM."""
     kind = "NFS export" if volume.startswith("/") else "Gluster volume"
     return f"the {kind} {volume}" if volume else ""
 
 
 def kibibytes(size: str) -> int:
-    """Return a size in KiB, rounded up to pages of 4 KiB as tmpfs does.
+    """Convert a size to KiB, rounded up to whole pages of 4 KiB, as tmpfs does.
 
     **Example:** ``kibibytes("16M") == 16384``
     """
@@ -215,12 +219,14 @@ def kibibytes(size: str) -> int:
 
 
 def with_remount(todo: Plan, problem: str) -> Plan:
-    """Return the plan with a restart of the share's unit if the mount has a problem, else without.
+    """Return a plan that restarts the share's unit only if the mount has a problem.
 
-    + problem: what `share_problem` returns
+    + todo: the plan to change
+    + problem: what is wrong with the mount, as `share_problem` returns it
 
-    systemd may show the unit as active although the mount has a problem. Without a problem the unit
-    is not restarted, even if its files change, since programs write to the mount.
+    With a problem, the restart is needed even if systemd shows the unit as active. Without a
+    problem, the unit is not restarted even if its files change, because programs write to the
+    mount.
     """
     others = tuple(unit for unit in todo.restart if unit != SHARE)
     again = (SHARE,) if problem and SHARE not in todo.start else ()
@@ -228,19 +234,19 @@ def with_remount(todo: Plan, problem: str) -> Plan:
 
 
 def _observed_problem(volume: str, ram_size: str) -> str:
-    """Say what is wrong with ``/var/log`` of the current host, as `share_problem` does."""
+    """Return what is wrong with ``/var/log`` on the current host, see `share_problem`."""
     return share_problem(_mounted(), observe(Answers, path=TARGET), volume, ram_size)
 
 
 def _mounted() -> Mount | None:
-    """Return what is mounted on ``/var/log`` of the current host, ``None`` for nothing."""
+    """Return the mount on ``/var/log`` of the current host, ``None`` if there is none."""
     mounts = observe(Mounts, path=TARGET)
     return mounted_at(mounts, TARGET)
 
 
 UNDO = Undo(
     needed_when_joined=True,
-    note="logs on a Gluster volume or an NFS export stay there; those in RAM are gone",
+    note="logs on a Gluster volume or an NFS export stay there; logs in RAM are lost",
     first="for one in var-log-check.timer var-log-check.service; do stop_unit $one; done",
     stopped=f"""\
 off_share "$RUN_DIR/var-log" {IN_RAM}

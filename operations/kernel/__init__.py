@@ -1,8 +1,9 @@
-"""Have words on the kernel's command line from the next boot on.
+"""Put words on the kernel's command line for the next boot.
 
-`words` has the operation, `cmdline` edits the text of a command line. The deploy
-`chaos_engine.deploys.kernel` calls the operation. `chaos_engine.operations.reboot` asks which words
-the running kernel lacks, and whether the next boot brings them.
+The module `words` has the operation. The module `cmdline` edits the text of a command line. The
+deploy `chaos_engine.deploys.kernel` calls the operation. `chaos_engine.operations.reboot` calls
+`pending` for the words that the running kernel lacks, and `next_boot_has` to learn whether a reboot
+adds them.
 """
 
 from chaos_engine.operations.kernel.words import next_boot_has, pending, set_kernel_words

@@ -1,4 +1,4 @@
-"""Edit kernel command lines: pure functions."""
+"""Edit kernel command lines. All functions are pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from chaos_engine.facts.kernel import split_words
 from chaos_engine.facts.observe import NodeError
 
 LIMIT = 2048
-"""Bytes of a command line that the kernel reads on arm64 and x86 (COMMAND_LINE_SIZE)."""
+"""The kernel's limit for a command line on arm64 and x86, in bytes (COMMAND_LINE_SIZE)."""
 
-# Words of a first boot only: init= of Raspberry Pi OS, its imager's script, its "resize"
+# Words of a first boot only: Raspberry Pi OS's init= and "resize", and its imager's systemd.run=
 _FIRST_BOOT = re.compile(r"init=\S*(firstboot|init_resize)|systemd\.run=|resize$")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 # Characters at the end of a word that was copied from a web page or a README
@@ -19,13 +19,15 @@ _STRAY = "`'\"\u00b4\u2018\u2019\u201c\u201d"
 
 
 def ineffective(words: Sequence[str], wanted: Iterable[str]) -> list[str]:
-    """Return the wanted words that have no effect on a kernel with this command line.
+    """Return the wanted words that a command line lacks, or that a later word undoes.
 
-    + words: the words of the command line
+    + words: the words of the command line, in their order
+    + wanted: words that should have effect
 
-    A later word wins: a ``cgroup_disable=memory`` after ``cgroup_enable=memory`` undoes it. Before
-    it, ``cgroup_disable=memory`` is harmless; the firmware of current Raspberry Pis puts it there
-    (https://github.com/raspberrypi/linux/issues/6980). Words after ``--`` are for init.
+    ``cgroup_disable=memory`` undoes an earlier ``cgroup_enable=memory``, but not a later one. The
+    firmware of current Raspberry Pis begins the command line with ``cgroup_disable=memory``, which
+    is harmless (https://github.com/raspberrypi/linux/issues/6980). Words after ``--`` are for init,
+    and do not count.
     """
     kernel = words[: words.index("--")] if "--" in words else words
     return [word for word in wanted if not _has_effect(kernel, word)]
@@ -46,17 +48,17 @@ def _has_effect(words: Sequence[str], wanted: str) -> bool:
 
 
 def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
-    """Return the command line with the wanted words in effect; the same text if they already are.
+    """Return the content of a command line file, edited so that all wanted words have effect.
 
-    + path: of the file, for messages
-    + text: its whole content
-    + wanted: words that shall be there
+    + path: path of the file, for messages
+    + text: content of the whole file
+    + wanted: words that should have effect
     + root: whether to raise `NodeError` for a line without ``root=``
 
-    Missing words are added at the end. A stray quote or backtick behind a wanted word in the text
-    is removed. If a later word undoes a wanted word, the wanted word moves to the end. All other
-    words stay, in their order. Raises `NodeError` for a file that is not one line of words, because
-    nobody can tell what it means.
+    Missing words are added at the end. If a later word undoes a wanted word, the wanted word moves
+    to the end. A stray quote or backtick at the end of a wanted word is removed. All other words
+    stay, in their order. If nothing has to change, the same text is returned. Raises `NodeError`
+    for a file that cannot be edited safely, such as a file of several lines.
 
     **Example:** ``edit("/boot/cmdline.txt", "root=/dev/sda1", ["quiet"]) == "root=/dev/sda1
     quiet\\n"``
@@ -65,56 +67,65 @@ def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
     line = _only_line(path, text)
     words = _without_stray_characters(line, wanted)
     if '"' in "".join(words) and "".join(words).count('"') % 2:
-        raise NodeError(f"{path}: a double quote is not closed; fix the line")
+        raise NodeError(f"{path}: a double quote is not closed; close or remove it")
     if root and not any(word.startswith("root=") for word in words):
-        what = "there is no root= in it" if words else "it is empty"
-        raise NodeError(f"{path}: {what}; put the node's own command line back")
+        what = "the file has no root=" if words else "the file is empty"
+        raise NodeError(f"{path}: {what}; restore the node's original command line")
     if "--" in words:
-        raise NodeError(f"{path}: words follow a --, which are for init; remove them")
+        raise NodeError(f"{path}: words after -- are for init; remove the -- and these words")
     for word in words:
         if _FIRST_BOOT.match(word):
-            raise NodeError(f"{path}: {word}: the first boot has not finished; wait for it")
+            raise NodeError(
+                f"{path}: {word} shows that the first boot has not finished; wait for its end"
+            )
     lost = ineffective(words, wanted)
     result = [*(word for word in words if word not in lost), *lost]
     if result == split_words(text):
         return text
     edited = " ".join(result)
     if len(edited.encode("utf-8", "surrogateescape")) >= LIMIT:
-        raise NodeError(f"{path}: longer than the {LIMIT} bytes that the kernel takes; shorten it")
+        raise NodeError(
+            f"{path}: the command line would be too long for the kernel, whose limit is {LIMIT} "
+            "bytes; remove words from the file"
+        )
     return edited + "\n"
 
 
 def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
-    """Say which words of the text `edit` moves or changes. Both take the same arguments."""
+    """Return a warning for each word that `edit` moves or changes, given the same arguments."""
     wanted = list(wanted)
     words = split_words(text)
     undone = [word for word in ineffective(words, wanted) if word in words]
     stray = [w for w in _words(text) if w not in wanted and w.rstrip(_STRAY) in wanted]
     return [
-        *(f"{path}: {word} is undone by a later word and moves behind it" for word in undone),
-        *(f"{path}: {word} loses the stray character at its end" for word in stray),
+        *(f"{path}: a later word undoes {word}, so {word} moves to the end" for word in undone),
+        *(f"{path}: the stray character at the end of {word} is removed" for word in stray),
     ]
 
 
 def _only_line(path: str, text: str) -> str:
-    """Return the text's one line without its end. Raises `NodeError` if it is not one line."""
+    """Return the only line of a file, without the line feed.
+
+    Raises `NodeError` if the file has several lines or control characters, or says that the real
+    file is elsewhere.
+    """
     if "DO NOT EDIT" in text:
-        raise NodeError(f"{path}: it says that the real file is elsewhere; look for that file")
+        raise NodeError(f"{path}: this file says that the real file is elsewhere; find that file")
     if _CONTROL.search(text):
-        raise NodeError(f"{path}: there are control characters in it; write the line anew")
+        raise NodeError(f"{path}: the file has control characters; rewrite the line without them")
     first, *rest = re.split(r"\r\n|\n|\r", text)
     if any(line.strip() for line in rest):
         raise NodeError(
-            f"{path}: it has more than one line, of which only the first would be read; "
-            "join them or remove the wrong ones"
+            f"{path}: the file has more than one line, but only the first line would be read; "
+            "join the lines, or remove the wrong ones"
         )
     return first
 
 
 def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
-    """Return the words of the line; wanted words lose the stray characters at their end.
+    """Return the words of a line, with stray characters removed from the end of wanted words.
 
-    A word that would then be there twice is left out.
+    If the line already has the word without the stray characters, only one of the two is returned.
     """
     words = _words(line)
     known, result = {*words}, []
@@ -129,19 +140,21 @@ def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
 
 
 def _words(line: str) -> list[str]:
-    """Return the words of a line, with quotes taken for ordinary characters if one is unpaired.
+    """Split a line into words. If a double quote is unpaired, quotes are ordinary characters.
 
-    The kernel would take all words behind an unpaired quote for one word.
+    The kernel itself would read everything after an unpaired quote as one word.
     """
     return re.findall(r"[^ \t\v\f\r\n]+", line) if line.count('"') % 2 else split_words(line)
 
 
 def without_words(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return a command line without the words that are in `written` and not in `original`.
+    """Remove the words that this package has added to a command line.
 
-    + current: the content of the file as it is now
-    + original: as it was before the first change
-    + written: as this package wrote it last
+    + current: the file's present content
+    + original: the content before this package's first change
+    + written: the content that this package wrote last
+
+    The words that are in `written` but not in `original` are removed.
     """
     now, before, then = (
         split_words(data.decode("utf-8", "surrogateescape"))

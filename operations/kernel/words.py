@@ -1,4 +1,4 @@
-"""Put words on the kernel's command line, in whichever file the node has it."""
+"""Put words on the kernel's command line, in ``cmdline.txt`` or through GRUB."""
 
 from __future__ import annotations
 
@@ -27,25 +27,28 @@ from chaos_engine.operations.kernel.cmdline import edit, ineffective, warnings, 
 from chaos_engine.operations.undo import Undo
 
 ROOM = 64 * 1024
-"""Bytes that must be free before a boot file is written."""
+"""Free space that a boot file's file system needs before the file is written, in bytes."""
 
-# These have neither modes nor owners: a file there would differ at each run
+# These file systems store neither modes nor owners, so a wanted mode would differ at each run
 _WITHOUT_MODES = ("vfat", "msdos", "exfat")
 
 
 @converge(reads=lambda wanted: [Read.of(KernelCmdline), Read.of(Repairs)])
 def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
-    """Have words on the kernel's command line from the next boot on.
+    """Put words on the kernel's command line for the next boot.
 
     + wanted: the words, for example ``("cgroup_enable=memory",)``
 
-    These files are edited: the one that the firmware reads, one that waits to take its place
-    (Ubuntu's ``new/``), and the one with the words that Debian's raspi-firmware adds whenever it
-    writes the first file anew. Each is replaced by a rename after its content has reached the card;
-    the original stays beside it. A node without such a file gets a drop-in of GRUB, unless its
-    kernel has the memory controller already. `chaos_engine.operations.reboot` reboots the node, so
-    that the running kernel has the words too. Raises `NodeError` for files that cannot be edited
-    safely.
+    The operation edits the file that the firmware reads, usually ``cmdline.txt``. It also edits two
+    other files where they exist. One is Ubuntu's ``new/cmdline.txt``, which replaces the first file
+    once a new kernel has booted. The other has the words that Debian's raspi-firmware adds whenever
+    it rewrites ``cmdline.txt``. Each new file is synced to the card before it replaces the old one
+    by a rename. The original of each ``cmdline.txt`` stays beside the new file.
+
+    On a node without ``cmdline.txt``, the operation writes a drop-in for GRUB, unless the kernel
+    already has the memory controller. The running kernel gets the words when
+    `chaos_engine.operations.reboot` reboots the node. Raises `NodeError` for files that cannot be
+    edited safely.
 
     **Example:** ``set_kernel_words(name="Enable cgroup", wanted=["cgroup_enable=memory"])``
     """
@@ -58,7 +61,8 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         return
     sources = [found.file, found.pending, found.extra, found.drop_in]
     before = {source.path: source for source in sources if source is not None}
-    apply = f"rm -f -- {RECORD}"  # with these files, a reboot may help that did not help before
+    # Forget earlier reboots, which did not help: with the new files, a reboot may help
+    apply = f"rm -f -- {RECORD}"
     checks, repairs = [], []
     for file in edited:
         if not file.path.endswith(BACKUP_SUFFIX):
@@ -79,9 +83,9 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
 
 
 def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    """Return the files that have to be written for the next boot to have the words.
+    """Return the files to write so that the next boot has the wanted words: a pure function.
 
-    Raises `NodeError` for files that cannot be edited safely. A pure function.
+    Raises `NodeError` for files that cannot be edited safely.
     """
     if found.file is None:
         return _without_file(found, wanted)
@@ -97,7 +101,7 @@ def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
 
 
 def next_boot_has(found: Cmdline, wanted: Sequence[str]) -> bool:
-    """Tell whether the kernel will have all the words after a reboot, by the files as they are."""
+    """Tell whether the present boot files give the kernel all wanted words at the next boot."""
     if found.file is not None:
         return not ineffective(split_words(found.file.text), wanted)
     return found.drop_in is not None and found.drop_in.text == grub_drop_in(wanted)
@@ -106,7 +110,8 @@ def next_boot_has(found: Cmdline, wanted: Sequence[str]) -> bool:
 def pending(found: Cmdline, wanted: Sequence[str]) -> list[str]:
     """Return the wanted words that the running kernel lacks.
 
-    Without a boot file, a kernel that has the memory controller already needs no words.
+    Returns [] for a node that has neither ``cmdline.txt`` nor this package's drop-in for GRUB, if
+    its kernel already has the memory controller. Such a node needs no words.
     """
     if found.file is None and found.memory and found.drop_in is None:
         return []
@@ -114,7 +119,7 @@ def pending(found: Cmdline, wanted: Sequence[str]) -> list[str]:
 
 
 def grub_drop_in(wanted: Iterable[str]) -> str:
-    """Return the text of a drop-in by which GRUB gives more words to every kernel."""
+    """Return the text of a drop-in for GRUB that adds words to every kernel's command line."""
     return (
         "# Control groups for Kubernetes; written by chaos-engine\n"
         f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(wanted)}"\n'
@@ -122,7 +127,7 @@ def grub_drop_in(wanted: Iterable[str]) -> str:
 
 
 def unchanged(source: BootFile) -> str:
-    """Return the shell command that fails if the file has changed since it was read."""
+    """Return a shell command that fails if a boot file has changed since it was read."""
     path = quote(source.path)
     if not source.text:
         return f"! test -s {path}"
@@ -130,35 +135,38 @@ def unchanged(source: BootFile) -> str:
 
 
 def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    """Return the drop-in for GRUB; nothing if the node needs none or has it already."""
+    """Return the drop-in for GRUB to write on a node without ``cmdline.txt``, [] if none is needed.
+
+    Raises `NodeError` if the kernel needs the words, but the node has no GRUB.
+    """
     for place in found.rejected:
-        edit(place.path, place.text, wanted)  # raises an error that says what is wrong in it
+        edit(place.path, place.text, wanted)  # raises an error that says what is wrong in the file
     if not wanted or (found.memory and found.drop_in is None):
         return []
     if not found.grub:
         raise NodeError(
-            "the kernel has no memory controller and there is no cmdline.txt with root= in "
-            "/boot/firmware or /boot, nor GRUB; mount the boot partition, or give the kernel "
-            f"{' '.join(wanted)} yourself"
+            "the kernel has no memory controller, and the node has neither GRUB nor a cmdline.txt "
+            "with root= in /boot/firmware or /boot; mount the boot partition, or add "
+            f"{' '.join(wanted)} to the kernel's command line yourself"
         )
     return [] if next_boot_has(found, wanted) else [File(GRUB_DROP_IN, grub_drop_in(wanted))]
 
 
 def _edited(source: BootFile, text: str) -> list[File]:
-    """Return the boot file with another text and its original, none if the text is the same.
+    """Return a boot file with a new text, and its original as a backup file if that is missing.
 
-    Raises `NodeError` if it cannot be written.
+    Returns [] if the text is the same. Raises `NodeError` if the boot file cannot be written.
     """
     if text == source.text:
         return []
     if source.read_only:
         raise NodeError(
             f"{source.path}: its file system ({source.filesystem}) is mounted read-only, perhaps "
-            "after an error; check it with fsck and mount it for writing"
+            "after an error; check the file system with fsck and mount it read-write"
         )
     if source.free < ROOM:
         raise NodeError(
-            f"{source.path}: only {source.free} bytes are free on its file system, {ROOM} are "
+            f"{source.path}: only {source.free} bytes are free on its file system, but {ROOM} are "
             "needed; remove old kernels or files there"
         )
     original = [] if source.kept else [_file(source, source.text, BACKUP_SUFFIX)]
@@ -178,8 +186,7 @@ def _file(source: BootFile, text: str, suffix: str = "") -> File:
 
 UNDO = Undo(
     needed_when_joined=True,
-    note="from the next boot on, the kernel's command line is as it was: reboot the node when that "
-    "suits",
+    note="the next boot has the kernel's original command line: reboot the node when it suits",
     take_out=dict.fromkeys(("*/cmdline.txt", "*/raspi-extra-cmdline"), without_words),
     removed={GRUB_DROP_IN: "! command -v update-grub >/dev/null || (umask 022; update-grub)"},
 )

@@ -1,7 +1,7 @@
-"""Install Kubernetes' packages from their signed repository, and keep kubelet in order.
+"""Install Kubernetes' packages, keep kubelet from failing, and check kubelet's configuration.
 
-`install` has the operation for the packages, `signing_key` checks the repository's key. `kubelet`
-has two operations: one keeps kubelet quiet until the node has joined a cluster, the other reports
-how kubelet's configuration differs from that in a new cluster. The deploy
-`chaos_engine.deploys.kubernetes` calls these operations.
+The module `install` has the operation for the packages. The module `signing_key` checks the
+repository's key. The module `kubelet` has two operations: `quiet_kubelet` keeps kubelet from
+starting before the node has joined a cluster, and `report_configuration` warns about problems in
+kubelet's configuration. The deploy `chaos_engine.deploys.kubernetes` calls these operations.
 """

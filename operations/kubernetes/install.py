@@ -1,4 +1,4 @@
-"""Install Kubernetes' packages at one version, from its own repository."""
+"""Install one version of Kubernetes' packages from the Kubernetes repository."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _KUBELET = (("kubelet.service", ()),)
 
 
 def minor_of(version: str) -> str:
-    """Return the minor version of a version: ``minor_of("1.36.2") == "1.36"``."""
+    """Return the minor version of a release: ``minor_of("1.36.2") == "1.36"``."""
     return version.rpartition(".")[0]
 
 
 def source_file(version: str) -> File:
-    """Return the file with the apt source of a version's repository."""
+    """Return the apt source file for the repository of a Kubernetes version."""
     return File(SOURCE, f"deb [signed-by={KEYRING}] {repository(minor_of(version))} /\n")
 
 
@@ -65,23 +65,24 @@ def install_kubernetes(
     rolling: Rolling | None = None,
     tools: Iterable[PackageName] = (),
 ) -> Commands:
-    """Have Kubernetes' packages installed at one version, and held, from their signed repository.
+    """Install one version of Kubernetes' packages from the signed repository, and hold them.
 
-    + version: ``1.36.2``, in any Debian revision
-    + packages: names, such as kubelet and kubeadm
-    + key: the repository's public key in binary form; ``None`` lets the node fetch it from the
-      repository by https
+    + version: a release such as ``1.36.2``. Its Debian revision does not matter
+    + packages: package names, such as kubelet and kubeadm
+    + key: the repository's public key in binary form. With ``None``, the node fetches the key from
+      the repository by https
     + rolling: how a node that has joined a cluster is drained before kubelet gets another version
-    + tools: packages of the repository that have versions of their own; any version counts as
-      wanted
+    + tools: packages of the same repository whose version does not matter
 
-    kubelet is enabled. It is restarted if it runs a program that was replaced, and started if it
-    does not run on a node that has joined a cluster. A key is put in place only if apt accepts the
-    repository's index with it. A damaged or expired key is replaced; a good one stays if no better
-    one can be fetched. Files with other apt sources for Kubernetes are removed, and kept for undo.
-    Raises `NodeError` if such a file names other repositories too. On a node that has joined a
-    cluster, it raises `NodeError` for an older version, or one newer by more than one minor
-    version.
+    kubelet is enabled. If its running program was replaced, kubelet is restarted. On a node that
+    has joined a cluster, a stopped kubelet is started.
+
+    A new key is used only if apt accepts the repository's index with that key. A damaged or
+    expired key is replaced. If no better key can be fetched, a good key stays in place. Other files
+    with an apt source for Kubernetes are removed; undo restores them.
+
+    Raises `NodeError` if such a file also names other repositories. On a node that has joined a
+    cluster, a downgrade of kubelet raises `NodeError`, and so does skipping a minor version.
 
     **Example:** ``install_kubernetes("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
     """
@@ -97,7 +98,7 @@ def install_kubernetes(
     fault = key_fault(observe(Content, path=KEYRING), signers, time.time())
     present = observe(Files, paths=(SOURCE, KEYRING))
     wanted = _files(version, key)
-    # a link is left as it is: it may lead to a key that somebody else keeps
+    # a symbolic link is not changed: it may lead to a key that somebody else maintains
     key_file = present.get(KEYRING)
     unreadable = key_file is not None and key_file.kind == "file" and key_file.mode != "644"
     missing = [name for name in packages if not is_at_version(found.get(name), version)]
@@ -139,24 +140,24 @@ def _files(version: str, key: bytes | None) -> list[File]:
 
 
 def sources_to_remove(sources: Iterable[Source]) -> list[str]:
-    """Return the paths of all files except ours that have an apt source for Kubernetes.
+    """Return the paths of all files, except ours, that have an apt source for Kubernetes.
 
-    + sources: all files that have one
+    + sources: all files with an apt source for Kubernetes
 
-    Raises `NodeError` for a file that has sources of other repositories too.
+    Raises `NodeError` if such a file also has sources of other repositories.
     """
     others = [source for source in sources if source.path != SOURCE]
     for source in others:
         if not source.only:
             raise NodeError(
-                f"{source.path} names a repository of Kubernetes, among others; take it out of "
-                f"that file, {SOURCE} is the place for it"
+                f"{source.path} has apt sources for Kubernetes and for other repositories; remove "
+                f"those for Kubernetes from that file, because they belong in {SOURCE}"
             )
     return [source.path for source in others]
 
 
 def is_at_version(package: PackageState | None, version: str) -> bool:
-    """Tell whether a package is completely installed at the version, in any Debian revision."""
+    """Tell whether a package is completely installed in a version, with any Debian revision."""
     return package is not None and package.complete and upstream(package.version) == version
 
 
@@ -166,12 +167,12 @@ def upstream(version: str) -> str:
 
 
 def check_skew(installed: str, wanted: str, joined: bool) -> str:
-    """Return a warning if kubelet goes to another minor version, "" if it does not.
+    """Return a warning if kubelet's minor version will change, "" if it will not.
 
-    + installed, wanted: versions, as ``1.36.2``
-    + joined: whether the node has joined a cluster; if not, every version is fine
+    + installed, wanted: versions, such as ``1.36.2``
+    + joined: whether the node has joined a cluster. If not, any change is fine, without a warning
 
-    Raises `NodeError` if the kubelet of a joined node must not change to that version
+    Raises `NodeError` if the kubelet of a joined node must not change to the wanted version
     (kubernetes.io/releases/version-skew-policy).
     """
     if not joined:
@@ -179,37 +180,40 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
     now, then = ([int(part) for part in re.findall(r"\d+", v)[:3]] for v in (installed, wanted))
     if then < now:
         raise NodeError(
-            f"kubelet {installed} has joined a cluster and cannot go back to {wanted}; set "
-            f"{setting('kubernetes_version')} to {installed} or later"
+            f"the node has joined a cluster, so kubelet {installed} cannot be downgraded to "
+            f"{wanted}; set {setting('kubernetes_version')} to {installed} or later"
         )
     if then[1] > now[1] + 1:
         raise NodeError(
-            f"kubelet {installed} has joined a cluster and goes up by one minor version at a time; "
-            f"set {setting('kubernetes_version')} to a release of 1.{now[1] + 1} before {wanted}"
+            f"the node has joined a cluster, so kubelet {installed} cannot skip a minor version; "
+            f"set {setting('kubernetes_version')} to a release of 1.{now[1] + 1} first, and to "
+            f"{wanted} later"
         )
     if then[1] == now[1]:
         return ""
     return (
-        f"kubelet goes from {installed} to {wanted}: it must not be newer than the API server, so "
-        "upgrade the cluster with kubeadm first"
+        f"kubelet {installed} will be upgraded to {wanted}, but must not be newer than the API "
+        "server: upgrade the cluster with kubeadm first"
     )
 
 
 def kubelet_steps(
     unit: UnitState, joined: bool, replaced: bool, installs: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each step that kubelet needs: the reason, "" for none, and the shell commands.
+    """Yield the steps for kubelet's unit, each as a reason and its shell commands.
 
-    + unit: kubelet's unit
+    + unit: state of kubelet's unit
     + joined: whether the node has joined a cluster
-    + replaced: whether kubelet runs a program that was replaced since it started
-    + installs: the packages that are installed before these steps
+    + replaced: whether kubelet's program was replaced after kubelet started
+    + installs: the packages that the script installs before these steps
+
+    The reason is "" for a step that needs none.
 
     A pure function.
     """
     if unit.enabled != "enabled":
         unmask = "systemctl --no-reload unmask kubelet.service"
-        # this also reloads systemd
+        # `systemctl enable` also reloads systemd
         yield "enable kubelet.service", f"{unmask}\nsystemctl enable kubelet.service"
     elif installs:
         # kubeadm's package brings a drop-in for kubelet, but does not reload systemd
@@ -218,7 +222,7 @@ def kubelet_steps(
         why = "restart kubelet.service: its program was replaced since it started"
         restart = "systemctl daemon-reload && systemctl restart kubelet.service"
         yield why if replaced else "", f"if {REPLACED}; then {restart}; fi"
-    # "activating" means that systemd starts it again and again: one more start would not help
+    # "activating" means that systemd keeps restarting kubelet: one more start would not help
     if joined and unit.active in {"inactive", "failed"}:
         yield "start kubelet.service, which does not run", "systemctl start kubelet.service"
 
@@ -232,15 +236,15 @@ def compose(
     fetch: bool,
     steps: Iterable[tuple[str, str]] = (),
 ) -> str:
-    """Return the shell script that checks the key, installs and holds packages: a pure function.
+    """Return the shell script that checks the key and installs the packages: a pure function.
 
-    + version: of the packages in `missing`
+    + version: version of the packages in `missing`
     + missing: packages to install at this version
     + tools: packages to install at any version
     + hold: packages to hold
     + verify: whether to check the key against the repository
-    + fetch: whether to fetch the key from there first
-    + steps: what follows after all that, as `kubelet_steps` yields it
+    + fetch: whether to fetch the key from the repository before the check
+    + steps: steps for kubelet at the end of the script, as `kubelet_steps` yields them
     """
     lines = [APT, "unit_was kubelet.service; settle"]
     if verify:

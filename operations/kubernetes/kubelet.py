@@ -1,4 +1,4 @@
-"""Keep kubelet quiet until the node has joined a cluster; then report what its settings lack."""
+"""Keep kubelet from starting before the node joins a cluster, and check its configuration."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from chaos_engine.operations.files import File, Unit
 
 _QUIET = File(
     "/etc/systemd/system/kubelet.service.d/05-chaos-engine.conf",
-    "# Without this file, which kubeadm writes when the node joins, kubelet fails every ten\n"
-    "# seconds. Written by chaos-engine\n"
+    "# kubeadm writes kubelet's configuration when the node joins. Until then kubelet would fail\n"
+    "# every ten seconds. Written by chaos-engine\n"
     f"[Unit]\nConditionPathExists={KUBELET_CONFIG}\n",
 )
 _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
@@ -33,12 +33,13 @@ _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
     ]
 )
 def quiet_kubelet() -> Commands:
-    """Have kubelet wait for its configuration, instead of failing every ten seconds.
+    """Keep kubelet from starting before it has a configuration.
 
-    Each failure would be logged. With a drop-in, the unit starts only if the configuration is
-    there. The drop-in has to be written before kubelet is installed. A kubelet that keeps failing
-    already is stopped, because systemd does not check the condition when it restarts a service by
-    itself (``unit_start`` in systemd's src/core/unit.c).
+    kubeadm writes the configuration when the node joins a cluster. Without it, kubelet fails every
+    ten seconds, and each failure is logged. The operation writes a drop-in, so that systemd starts
+    the unit only if the configuration exists. Call the operation before kubelet is installed. A
+    kubelet that keeps failing already is stopped, because systemd does not check the drop-in's
+    condition for automatic restarts (``unit_start`` in systemd's src/core/unit.c).
 
     **Example:** ``quiet_kubelet(name="Keep kubelet quiet until the node joins")``
     """
@@ -47,15 +48,15 @@ def quiet_kubelet() -> Commands:
     loops = restarts_in_vain(unit.active, ready)
     apply = "unit_was kubelet.service; settle; systemctl stop kubelet.service" if loops else ""
     if loops:
-        because("stop kubelet.service: without configuration it is started again and again")
+        because("stop kubelet.service: it keeps failing, because it has no configuration")
     todo = files.decide([_QUIET], units=[_QUIET_UNIT])
     yield from files.transaction(todo, apply=apply, force=loops, noop="kubelet is quiet")
 
 
 def restarts_in_vain(active: str, ready: bool) -> bool:
-    """Tell whether systemd keeps starting kubelet in vain: a pure function.
+    """Tell whether systemd keeps restarting a kubelet without configuration: a pure function.
 
-    + active: systemd's ActiveState; "activating" between two attempts
+    + active: ActiveState of kubelet's unit; "activating" between two restarts
     + ready: whether kubelet has the configuration that kubeadm writes
     """
     return not ready and active not in ("inactive", "failed")
@@ -63,13 +64,13 @@ def restarts_in_vain(active: str, ready: bool) -> bool:
 
 @converge(reads=lambda gates, log_size: [Read.of(KubeletConfiguration)])
 def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Commands:
-    """Warn if a joined node's kubelet lacks settings that it would have in a new cluster.
+    """Warn about problems in the kubelet configuration of a node that has joined a cluster.
 
     + gates: feature gates that kubelet needs, as
       `chaos_engine.operations.compatibility.feature_gates` returns them
-    + log_size: size at which Docker rotates a container's log, as ``10m``
+    + log_size: size at which Docker rotates a container's log, such as ``10m``
 
-    Nothing is changed: kubeadm owns the file.
+    Nothing is changed, because kubeadm owns kubelet's configuration file.
 
     **Example:** ``report_configuration(gates={}, log_size="10m")``
     """
@@ -77,19 +78,19 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
     problems = [*flaws(found, gates, log_size)]
     for problem in problems:
         warn(
-            f"{problem}. Change that for the cluster: kubectl -n kube-system edit configmap "
-            "kubelet-config; then on each node: kubeadm upgrade node phase kubelet-config && "
-            "systemctl restart kubelet"
+            f"{problem}. Edit the cluster's kubelet configuration: kubectl -n kube-system edit "
+            "configmap kubelet-config; then apply it on each node: kubeadm upgrade node phase "
+            "kubelet-config && systemctl restart kubelet"
         )
     if not problems:
-        current()[1].noop("kubelet's configuration: as a new cluster's")
+        current()[1].noop("kubelet's configuration: no problem was found")
     yield from ()
 
 
 def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
-    """Say what is wrong in a kubelet's configuration: a pure function.
+    """Yield a message for each problem in a kubelet's configuration: a pure function.
 
-    + config: the configuration, {} if the node has not joined a cluster: nothing is wrong then
+    + config: the configuration; {} if the node has not joined a cluster, which is no problem
     + gates, log_size: as `report_configuration` takes them
     """
     if not config:
@@ -98,20 +99,20 @@ def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -
     for gate, on in gates.items():
         if found.get(gate) is not on:
             yield (
-                f"kubectl exec and attach fail on this node: its kubelet lacks featureGates: "
-                f"{gate}: {str(on).lower()} (Mirantis/cri-dockerd#569)"
+                f"kubectl exec and attach fail on this node, because its kubelet needs the feature "
+                f"gate {gate}={str(on).lower()} (Mirantis/cri-dockerd#569)"
             )
     size = str(config.get("containerLogMaxSize") or "10Mi")
     if (most := quantity(size)) is not None and most <= docker_bytes(log_size):
         yield (
-            f"kubelet tries to rotate containers' logs at containerLogMaxSize: {size}, no later "
-            f"than Docker, which does it at {log_size}; with cri-dockerd kubelet's attempt fails; "
-            "set a larger containerLogMaxSize, as 1Ti"
+            f"kubelet's containerLogMaxSize is {size}, but must be larger than {log_size}, the "
+            "size at which Docker rotates a container's log: kubelet cannot rotate logs with "
+            "cri-dockerd; set containerLogMaxSize to 1Ti, for example"
         )
 
 
 def quantity(text: str) -> float | None:
-    """Return the number of bytes of a Kubernetes quantity, ``None`` if the text is no quantity.
+    """Convert a Kubernetes quantity to a number of bytes; ``None`` if the text is no quantity.
 
     The grammar is at kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity.
 
@@ -125,9 +126,9 @@ def quantity(text: str) -> float | None:
 
 
 def docker_bytes(size: str) -> int:
-    """Return the number of bytes of one of Docker's log sizes: ``docker_bytes("10m") == 10000000``.
+    """Convert a log size of Docker to a number of bytes: ``docker_bytes("10m") == 10000000``.
 
-    They are decimal (``FromHumanSize`` of github.com/docker/go-units).
+    Docker's units are decimal (``FromHumanSize`` of github.com/docker/go-units).
     """
     power: int = "kmg".index(size[-1]) + 1
     return int(size[:-1]) * int(1000**power)

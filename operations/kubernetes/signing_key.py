@@ -1,4 +1,4 @@
-"""Check the key of Kubernetes' repository: the one in place, and a new one before it is used."""
+"""Check the signing key of the Kubernetes repository: the present key, or a new one before use."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ KEYRING = "/etc/apt/keyrings/kubernetes-apt-keyring.gpg"
 
 
 def repository(minor: str) -> str:
-    """Return the address of a minor version's repository, as kubernetes.io documents it."""
+    """Return the URL of a minor version's repository, as kubernetes.io documents it."""
     return f"https://pkgs.k8s.io/core:/stable:/v{minor}/deb/"
 
 
 def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
-    """Say what is wrong with the key in place, "" if nothing is: a pure function.
+    """Return what is wrong with the present signing key, "" if nothing is: a pure function.
 
-    + keyring: content of the file, ``None`` if there is none
-    + signers: the IDs of the keys that signed the index that apt has, none if it has none
-    + now: seconds since 1970
+    + keyring: content of the keyring file, ``None`` if there is no file
+    + signers: the IDs of the keys that signed apt's copy of the repository's index. Empty if apt
+      has no copy
+    + now: the present time in seconds since 1970
     """
     if keyring is None:
         return "missing"
@@ -39,13 +40,13 @@ def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
 
 
 def check_key(minor: str, fetch: bool) -> str:
-    """Return shell commands that fail unless apt accepts the repository's index with the key.
+    """Return shell commands that succeed only if apt accepts the repository's index with the key.
 
-    They are for the `apply` of `files.transaction`, where the functions of `APT` come before them.
+    Pass the commands to `files.transaction` as `apply`, after the functions of `APT`.
 
-    + minor: minor version, ``1.36``
-    + fetch: whether to fetch the repository's own key and put it in place. If apt does not accept
-      that key, a good key in place stays. If `fetch` is False, only the key in place is checked
+    + minor: minor version, such as ``1.36``
+    + fetch: whether to fetch the repository's key and put it in place. If that fails, a good
+      present key stays, and the commands succeed. With False, only the present key is checked
     """
     action = "fetched" if fetch else "verified"
     return f"url={quote(repository(minor))}\nkeyring={KEYRING}\n{_KEY}{action}\n{_DONE}"
@@ -53,7 +54,7 @@ def check_key(minor: str, fetch: bool) -> str:
 
 _KEY = shell_script("signing_key")
 
-# The folder is removed here, not at the end of the script, because the commands that follow take
-# long. If the script is interrupted then, the next run finds the key in place, does not check it
-# again, and so would not remove the folder
+# The commands that follow take long, so the folder is removed before them. If the script is
+# interrupted during these commands, the next run finds a good key and does not check it again, so
+# the next run would not remove the folder
 _DONE = 'rm -rf -- "$work"'

@@ -1,8 +1,8 @@
-"""Create Docker's macvlan network, and the link by which the node itself reaches it.
+"""Create Docker's macvlan network, and the node's own link to that network.
 
-`network` and `hairpin` have an operation each. `commands` describes the network and says what is
-wrong with it. The deploys `chaos_engine.deploys.macvlan_network` and `chaos_engine.deploys.haproxy`
-call the operations.
+The modules `network` and `hairpin` have one operation each. The module `commands` describes the
+network and finds problems with it. The deploys `chaos_engine.deploys.macvlan_network` and
+`chaos_engine.deploys.haproxy` call the operations.
 """
 
 from chaos_engine.operations.macvlan_network.commands import CONTAINER, SERVICE, Macvlan

@@ -1,4 +1,4 @@
-"""Describe Docker's macvlan network, and say what is wrong with it or keeps it from being made."""
+"""Describe Docker's macvlan network, and find what is wrong with it or prevents its creation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ SERVICE = "docker_haproxy.service"
 
 @dataclass(frozen=True)
 class Macvlan:
-    """Docker's macvlan network as it shall be.
+    """The wanted state of Docker's macvlan network.
 
-    + name: its name
-    + parent: the network interface that it is on
-    + subnet: the LAN's
-    + gateway: the LAN's router
-    + vip: the one address that Docker may give to a container
-    + hairpin: the address of the hairpin link, which Docker must not give to a container
+    + name: the network's name
+    + parent: the network interface that the network is on
+    + subnet: the LAN's subnet
+    + gateway: the address of the LAN's router
+    + vip: the only address that Docker may give to a container
+    + hairpin: the address of the node's own link to the network. Docker must not give it to a
+      container
     """
 
     name: DockerName
@@ -38,7 +39,7 @@ class Macvlan:
 
     @property
     def create(self) -> str:
-        """Return the shell command that creates it."""
+        """Return the shell command that creates the network."""
         return quote(
             *("docker", "network", "create", "--driver", "macvlan"),
             *("--subnet", str(self.subnet), "--gateway", str(self.gateway)),
@@ -49,36 +50,36 @@ class Macvlan:
 
 
 def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
-    """Say why the parent interface cannot carry macvlan links; "" if it can: a pure function.
+    """Return why the parent interface cannot carry macvlan links, and what to do: a pure function.
 
-    + parent: the state of this interface, ``None`` if there is none
+    + parent: the state of the parent interface, ``None`` if there is no such interface
 
-    Docker does not check the parent. If it is missing and its name looks like a VLAN's, Docker
-    creates it.
+    Returns "" if the interface has no problem. Docker does not check the parent interface. If it is
+    missing and its name looks like a VLAN's, such as ``eth0.5``, Docker creates it.
     """
     name, key = wanted.parent, setting("parent_interface")
     if parent is None:
-        return f"{name}: there is no such network interface; set {key} to the one on the LAN"
+        return f"{name}: there is no such network interface; set {key} to the LAN's interface"
     if parent.wireless:
         return (
             f"{name} is wireless: access points drop the frames of a second MAC address; connect "
-            f"the node by cable and set {key} to that interface"
+            f"the node by cable and set {key} to the wired interface"
         )
     if parent.master:
         return (
-            f"{name} is a port of {parent.master}, which takes its frames before a macvlan link "
-            f"gets them; set {key} to {parent.master}"
+            f"{name} is a port of {parent.master}, so a macvlan link on {name} gets no frames; set "
+            f"{key} to {parent.master}"
         )
     if not parent.up:
         return (
-            f"{name} is down, or has no cable; connect it and bring it up, or set {key} to the one "
-            "on the LAN"
+            f"{name} is down, or has no cable; connect the cable and bring {name} up, or set "
+            f"{key} to the LAN's interface"
         )
     if not any(IPv4Interface(address).ip in wanted.subnet for address in parent.addresses):
         found = f"only {', '.join(parent.addresses)}" if parent.addresses else "nor any other"
         return (
             f"{name} has no address in {setting('lan_subnet')} {wanted.subnet}, {found}; set "
-            f"{key} to the one on the LAN"
+            f"{key} to the LAN's interface"
         )
     for key, address in (("vip", wanted.vip), ("hairpin_address", wanted.hairpin)):
         if any(IPv4Interface(own).ip == address for own in parent.addresses):
@@ -90,39 +91,39 @@ def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
 
 
 def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: str) -> str:
-    """Say which other Docker network keeps this one from being created, and what to do.
+    """Return which other Docker network prevents the creation of the wanted one, and what to do.
 
     + others: Docker's other networks by name
-    + version: Docker's, "" if unknown
+    + version: Docker's version, "" if unknown
 
-    Returns "" if none does. A pure function.
+    Returns "" if no network prevents it. A pure function.
     """
     for name, other in others.items():
         if other.config_only:
             continue
         shared = other.driver == "macvlan" and other.parent == wanted.parent
-        way_out = f"if nothing needs it, remove it: docker network rm {name}"
+        way_out = f"if nothing needs {name}, remove it: docker network rm {name}"
         if shared:
             way_out = f"set {setting('macvlan_network')} to {name}, or, {way_out}"
         overlaps = any(wanted.subnet.overlaps(subnet) for subnet in _ipv4(other.subnets))
         if overlaps and other.pool == "local default":
             return (
                 f"the Docker network {name} has addresses of {setting('lan_subnet')} "
-                f"{wanted.subnet}, which Docker gives to one network only; {way_out}"
+                f"{wanted.subnet}, and Docker lets no other network have the same; {way_out}"
             )
         # https://github.com/moby/moby/pull/47318
         if shared and (major(version) or 0) < 28:
             return (
-                f"the Docker network {name} is on {wanted.parent}, which Docker {version} gives to "
-                f"one macvlan network only; {way_out}"
+                f"the Docker network {name} is on {wanted.parent}, and Docker {version} allows one "
+                f"macvlan network on an interface; {way_out}"
             )
     return ""
 
 
 def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
-    """Say how the network differs from the wanted one: a pure function.
+    """Return how a network differs from the wanted one, in words: a pure function.
 
-    A missing address range for containers is no difference, and IPv6 is ignored.
+    IPv6 is ignored. A network without an address range for containers is accepted.
     """
     differs = []
     if found.driver != "macvlan":
@@ -142,6 +143,6 @@ def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
 
 
 def _ipv4(networks: Iterable[str]) -> list[IPv4Network]:
-    """Return the IPv4 networks among some networks; an address is a network of one address."""
+    """Parse networks, and return those of IPv4. An address counts as a network of one address."""
     parsed = (ip_network(text, strict=False) for text in networks)
     return [one for one in parsed if isinstance(one, IPv4Network)]

@@ -1,4 +1,4 @@
-"""Give the node a link by which it reaches the container on its macvlan network."""
+"""Create the link through which the node reaches the container on its macvlan network."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ from chaos_engine.operations.macvlan_network.commands import CONTAINER
 def add_hairpin_link(
     link: LinkName, parent: LinkName, address: IPv4Address, vip: IPv4Address, script: str
 ) -> Commands:
-    """Have a macvlan link with an address of its own and a route to the container through it.
+    """Create a macvlan link for the node itself, with an address and a route to the container.
 
-    + link: its name, at most 15 characters
-    + parent: the network interface that both this link and the container are on
+    + link: the link's name, at most 15 characters
+    + parent: the network interface of both the link and the container
     + address: the link's address
     + vip: the container's address
-    + script: shell script that sets all of this when it is called with the argument ``hairpin``
+    + script: shell script that sets up the link when it is called with the argument ``hairpin``
 
-    A macvlan link reaches the other links of its parent, but never the parent itself. Without a
-    link of its own, the node and the pods on it cannot reach the container. If the link, its
-    address, its route or ``arp_ignore`` is not as wanted, the script runs and sets what is missing.
-    It also removes a link of another name that has the address. Raises `NodeError` if the name
-    belongs to an interface of another kind, or if another machine has the address.
+    Macvlan links of one parent interface reach each other, but never the parent itself. So the node
+    and its pods cannot reach the container without this link. If the link, its address, its route
+    or ``arp_ignore`` is not as wanted, the script runs and fixes it. The script also removes a link
+    of another name that has the address. Raises `NodeError` if an interface of another kind has the
+    link's name, or if another machine has the address.
 
     **Example:** ``add_hairpin_link(name="Reach the proxy from its node", link="lb-hairpin", ...)``
     """
     links = observe(MacvlanLinks)
     if link not in links and observe(Interface, interface=link):
         raise NodeError(
-            f"{link} is a network interface of the node already, but no macvlan link; choose "
-            f"another {setting('hairpin_link')}, or remove it"
+            f"the node already has an interface {link}, which is not a macvlan link; choose "
+            f"another {setting('hairpin_link')}, or remove that interface"
         )
     differs = link_problems(links, observe(Interface, interface=parent), link, parent, address, vip)
     if not any(f"{address}/32" in one.addresses for one in links.values()):
@@ -65,13 +65,13 @@ def add_hairpin_link(
         if owner := owners.get(str(address)):
             raise NodeError(
                 f"{address} belongs to the machine with the MAC address {owner}; choose another "
-                f"{setting('hairpin_address')}, outside of the router's DHCP range; or, if that "
-                f"machine was the proxy until now, delete its link there: ip link delete {link}"
+                f"{setting('hairpin_address')}, outside of the router's DHCP range; if that "
+                f"machine was the proxy until now, run there instead: ip link delete {link}"
             )
     if differs:
         because(f"set {link} up: {'; '.join(differs.values())}")
     found = observe(Files, paths=(SCRIPT,)).get(SCRIPT)
-    # if the node has another script, the settings have changed: then nothing is repaired
+    # if the node has another script, the settings have changed: then no change is a repair
     same = found is not None and found.sha256 == hashlib.sha256(script.encode()).hexdigest()
     parameters = (f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce"))
     notes = [f"sysctl_was {quote(name)}" for name in parameters]
@@ -90,7 +90,7 @@ def repairs(
 ) -> tuple[Repair, ...]:
     """Return a `Repair` for each thing that is not as wanted: a pure function.
 
-    + differs: these things, as `link_problems` returns them
+    + differs: the things that are not as wanted, as `link_problems` returns them
     + link, parent, address, script: as `add_hairpin_link` takes them
     """
     found = []
@@ -113,10 +113,10 @@ def link_problems(
     address: IPv4Address,
     vip: IPv4Address,
 ) -> dict[str, str]:
-    """Return the things that are not as wanted, each with what was found: a pure function.
+    """Return what is wrong with the link: each thing, with what was found. A pure function.
 
     + links: the node's macvlan links by name
-    + parent_state: the parent interface, ``None`` if it does not exist
+    + parent_state: the state of the parent interface, ``None`` if it does not exist
     + link, parent, address, vip: as `add_hairpin_link` takes them
 
     **Example:** ``{"the link lb-hairpin": "lb-hairpin is down"}``
@@ -142,7 +142,7 @@ def link_problems(
         addresses = ", ".join(found.addresses) or "none"
         differs[f"the address of {link}"] = f"{link} has the addresses {addresses}"
     if dict(found.routes) != {f"{vip}/32": str(address)}:
-        differs[f"the route through {link}"] = f"{link} has not just the route to {vip}"
+        differs[f"the route through {link}"] = f"{link} should have exactly one route, to {vip}"
     if found.arp_ignore != 1:
         differs[f"arp_ignore of {link}"] = f"arp_ignore of {link} is not 1"
     return differs

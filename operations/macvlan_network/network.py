@@ -28,16 +28,18 @@ from chaos_engine.operations.macvlan_network.commands import CONTAINER, SERVICE,
     ]
 )
 def create_network(wanted: Macvlan, last: bool = False) -> Commands:
-    """Have a macvlan network in Docker.
+    """Create Docker's macvlan network.
 
-    + wanted: how it shall be
-    + last: whether this is the last operation that could start the proxy
+    + wanted: the wanted state of the network
+    + last: whether no later operation of the run starts the proxy
 
-    A network that differs is made anew. The proxy's service is stopped meanwhile, and the old
-    network is restored if the new one cannot be made. Raises `NodeError` if the parent interface
-    cannot carry macvlan links, if another network is in the way, or if other containers are on the
-    network. Whether Docker is installed is checked when the network is made, so an earlier
-    operation of the same run may install or start it.
+    If the network differs from `wanted`, it is removed and created again. The proxy's service is
+    stopped meanwhile. If the new network cannot be created, the old one is restored. Docker itself
+    is checked only when the network is created, so an earlier operation of the same run may install
+    or start Docker.
+
+    Raises `NodeError` if the parent interface cannot carry macvlan links, if another Docker network
+    prevents the creation, or if the network has to be removed while other containers use it.
 
     **Example:** ``create_network(name="Create the network", wanted=Macvlan("lb-network", ...))``
     """
@@ -51,18 +53,18 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
                 "Docker is installed but does not answer; look at journalctl -u docker, or deploy "
                 "chaos_engine.deploys.docker first"
             )
-        host.noop(f"{wanted.name}: unknown, as Docker does not run")
+        host.noop(f"{wanted.name}: unknown, because Docker does not run")
         return
     found = networks.get(wanted.name)
     if found and found.config_only:
         raise NodeError(
-            f"the Docker network {wanted.name} is a configuration only, for networks made with "
-            f"--config-from; set {setting('macvlan_network')} to another name, or remove it: "
+            f"the Docker network {wanted.name} was created with --config-only, so no container can "
+            f"use it; set {setting('macvlan_network')} to another name, or remove that network: "
             f"docker network rm {wanted.name}"
         )
     differs = commands.differences(wanted, found) if found else []
     if found and differs:
-        because(f"make the Docker network {wanted.name} anew: it has {', '.join(differs)}")
+        because(f"recreate the Docker network {wanted.name}: it has {', '.join(differs)}")
     elif not found:
         because(f"create the Docker network {wanted.name}")
     if differs or not found:
@@ -75,7 +77,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
         noop=f"{wanted.name}: as wanted",
         force=bool(differs or not found),
         before=f"note network {quote(was, wanted.name)}",
-        # a network that differs may do so because the settings changed: that is no repair
+        # if the network differs, perhaps the settings have changed: that is no repair
         repairs=[] if found else [of_docker("network", wanted.name, wanted.create)],
     )
 
@@ -83,34 +85,34 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
 def check_conflicts(
     wanted: Macvlan, networks: Mapping[str, DockerNetwork], differs: Iterable[str], version: str
 ) -> None:
-    """Raise `NodeError` if something keeps the network from being made: a pure function.
+    """Raise `NodeError` if something prevents the creation of the network: a pure function.
 
-    + networks: Docker's networks by name. A network of the wanted name is in nobody's way, because
-      it is removed first
+    + networks: Docker's networks by name. A network of the wanted name is removed first, so only
+      its containers can prevent the creation
     + differs: how the network of the wanted name differs from `wanted`, in words
-    + version: Docker's, "" if unknown
+    + version: Docker's version, "" if unknown
     """
     others = {name: other for name, other in networks.items() if name != wanted.name}
     found = networks.get(wanted.name)
     if containers := sorted({*found.containers} - {CONTAINER}) if found else []:
         raise NodeError(
-            f"the Docker network {wanted.name} has {', '.join(differs)}, and cannot be made anew "
-            f"while other containers belong to it, running or not: {', '.join(containers)}; "
-            f"remove each, or take it off: docker network disconnect -f {wanted.name} CONTAINER"
+            f"the Docker network {wanted.name} has {', '.join(differs)}, but cannot be recreated "
+            f"while these containers use it, running or not: {', '.join(containers)}; remove each "
+            f"container, or disconnect it: docker network disconnect -f {wanted.name} CONTAINER"
         )
     if problem := commands.network_conflict(wanted, others, version):
         raise NodeError(problem)
 
 
 def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:
-    """Return the shell script that makes the network, in place of the one that is there.
+    """Return the shell script that creates the network, and removes the present one first.
 
-    + wanted: how the network shall be
-    + found: the network that is there, ``None`` if there is none
-    + last: whether this is the last operation that could start the proxy
+    + wanted: the wanted state of the network
+    + found: the present network of the same name, ``None`` if there is none
+    + last: whether no later operation of the run starts the proxy
     """
     head = f"set -eu\n{NEEDS_DOCKER}"
-    if found or not last:  # else systemd's next attempt to start the proxy will succeed
+    if found or not last:  # otherwise systemd's next attempt to start the proxy succeeds
         head += f"again={'yes' if last else ''}\n{_STOP}"
     if found is None:
         return f"{head}{wanted.create} >/dev/null\n"
@@ -119,17 +121,17 @@ def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) ->
 docker network rm {quote(wanted.name)} >/dev/null
 {wanted.create} >/dev/null || {{
   {recreate(wanted.name, found)} >/dev/null ||
-    {{ echo {quote(f"{wanted.name} as it was cannot be made either")} >&2; exit 1; }}
-  echo {quote(f"{wanted.name} is as it was")} >&2; exit 1
+    {{ echo {quote(f"the old network {wanted.name} could not be restored")} >&2; exit 1; }}
+  echo {quote(f"the old network {wanted.name} was restored")} >&2; exit 1
 }}
 """
 
 
-# Stops the proxy, and starts it again at the end of the script if it ran before. Then the script
-# waits until the proxy runs, because later operations expect that. If the proxy does not come up,
-# this operation does not fail, because a later one may be about to change the proxy's address. A
-# proxy that kept failing, because its network was missing, is left stopped if a later operation is
-# going to start it, as the preview has said.
+# Stops the proxy. If the proxy ran before, the end of the script starts it and waits until it runs,
+# because later operations expect a running proxy. If the proxy does not come up, this operation
+# does not fail, because a later operation may change the proxy's address. If the proxy kept failing
+# because its network was missing, and a later operation will start it, the proxy stays stopped: the
+# preview has announced that start.
 _STOP = f"""\
 runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
 [ "$(runs)" != true ] || again=yes
@@ -149,7 +151,7 @@ trap back EXIT; trap 'exit 1' HUP INT TERM
 
 
 def recreate(name: str, found: DockerNetwork) -> str:
-    """Return the shell command that creates a network as it was found."""
+    """Return the shell command that creates a network again with the options that were found."""
     options = {**found.options}
     if found.parent:
         options["parent"] = found.parent

@@ -1,4 +1,4 @@
-"""Remove packages, and keep them out."""
+"""Remove packages, and keep apt from installing them again."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ NEEDED = re.compile(
     "|docker.*|containerd.*|runc|kube.*|kubernetes-cni|cri-.*|glusterfs-.*|rsyslog"
     "|python3|python3-minimal|apt|dpkg|ca-certificates|gnupg|gpgv"
 )
-"""Packages without which a node does not boot, cannot be reached, or is no work node. It is a
-regular expression that Python and grep -E read alike. It leaves out rpi-cloud-init-mods of
-Raspberry Pi OS: that package only sets cloud-init up, and may be removed together with it."""
+"""A regular expression for the packages that a work node needs: to boot, to be reached, and to do
+its work. Python and grep -E read it alike. Raspberry Pi OS's rpi-cloud-init-mods does not match: it
+only sets up cloud-init, and may be removed together with cloud-init."""
 
 NEVER_PINNED = frozenset({"apparmor", "lvm2"})
-"""Packages that are removed but not kept out. Docker recommends apparmor, and whoever makes a
-volume group later needs lvm2 at once."""
+"""Packages that may be removed, but that apt may install again. Docker recommends apparmor. Who
+creates a volume group later needs lvm2 at once."""
 
 COMPANIONS = {"cloud-init": ("cloud-init-base",)}
-"""Packages to remove together with another one, by its name. Since Ubuntu 25.04 cloud-init is an
+"""For a package, other packages to remove with it. Since Ubuntu 25.04, cloud-init is an
 empty package that depends on cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init
 metapackages")."""
 
@@ -54,15 +54,19 @@ metapackages")."""
     ]
 )
 def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Commands:
-    """Have packages removed, all at once, and kept out by an apt pin.
+    """Remove packages in one step, and pin them so that apt does not install them again.
 
-    + names: binary package names; those that are not installed are fine
-    + mdns: whether the node is reached by a ``.local`` name, which avahi-daemon answers
+    + names: binary package names. A package need not be installed
+    + mdns: whether the node is reached by a ``.local`` name. If so, `NodeError` is raised instead
+      of removing avahi-daemon, which answers for such names
 
-    Packages that depend on them are removed too. The removal is simulated first; a node that would
-    lose a package that it needs is refused (`NEEDED`). Configuration files stay. Name, version and
-    mark (manual or auto) of each removed package are noted for undo. Where no archive offers
-    a package any more, its files are kept for undo. lvm2 stays where there are logical volumes.
+    Packages that depend on the removed packages are removed too. Configuration files stay. lvm2
+    stays on a node that has logical volumes. So that undo can install the packages again, the node
+    notes the version and the marks of each package. If no archive offers a package any more, the
+    node also keeps its files.
+
+    apt simulates the removal first. Raises `NodeError` if apt cannot remove the packages, or if the
+    node would lose a package that it needs (`NEEDED`).
 
     **Example:** ``remove_packages(name="Remove packages", names=["snapd", "plymouth"])``
     """
@@ -85,13 +89,14 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
     """Raise `NodeError` if the packages must not be removed: a pure function.
 
     + found: the simulated removal
+    + cloud_init: the state of cloud-init
     + mdns: as `remove_packages` takes it
     """
-    keep_it = f"take it out of {setting('packages_absent')}"
+    keep_it = f"remove it from {setting('packages_absent')}"
     if found.error:
         raise NodeError(
             f"apt cannot remove {', '.join(found.installed)}: {found.error} "
-            f"Fix it on the node with apt, or take them out of {setting('packages_absent')}"
+            f"Fix that on the node with apt, or remove them from {setting('packages_absent')}"
         )
     if kept := {*found.installed} - {*found.removes}:
         raise NodeError(
@@ -101,18 +106,18 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
     if lost := [name for name in found.removes if NEEDED.fullmatch(name)]:
         raise NodeError(
             f"removing {', '.join(found.installed)} would also remove {', '.join(lost)}, which "
-            f"the node needs; remove from {setting('packages_absent')} the packages that these "
-            "depend on (apt-get -s remove NAME tells which)"
+            "the node needs; run apt-get -s remove NAME for each of them to find the one that "
+            f"causes this, and remove it from {setting('packages_absent')}"
         )
     if mdns and "avahi-daemon" in found.removes:
         raise NodeError(
-            "it is reached by a .local name. avahi-daemon answers that, and is to be removed; "
-            f"connect by address or another name, or {keep_it}"
+            "the node is reached by a .local name, which avahi-daemon answers, but avahi-daemon is "
+            f"to be removed; connect by address or another name, or keep avahi-daemon: {keep_it}"
         )
     if "snapd" in found.removes and found.snaps:
         raise NodeError(
-            f"snapd is to be removed, but runs {', '.join(found.snaps)}; remove these by "
-            f"snap remove, or {keep_it}"
+            f"snapd is to be removed, but snaps are installed: {', '.join(found.snaps)}; remove "
+            f"these with snap remove, or keep snapd: {keep_it}"
         )
     if {"cloud-init", "cloud-init-base"} & {*found.removes}:
         if cloud_init.running:
@@ -122,20 +127,20 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
             )
         if not cloud_init.network:
             raise NodeError(
-                "cloud-init is to be removed, but nothing else configures the network: no file "
-                "in /etc/netplan, /etc/network, /etc/systemd/network, no NetworkManager and no "
-                f"dhcpcd; write one, or {keep_it}"
+                "cloud-init is to be removed, but nothing else configures the network: there is no "
+                "file in /etc/netplan, /etc/network or /etc/systemd/network, no NetworkManager and "
+                f"no dhcpcd; write such a file, or keep cloud-init: {keep_it}"
             )
 
 
 def warnings(found: Removal) -> list[str]:
-    """Say which effects of the removal the node's owner may not expect: a pure function."""
+    """Return a warning for each effect of the removal that may surprise: a pure function."""
     messages = []
     if found.lvm_in_use:
         messages.append("lvm2 is not removed: the node has logical volumes")
     if more := [name for name in found.removes if name not in found.installed]:
         messages.append(
-            f"removing {', '.join(found.installed)} also removes what depends on it: "
+            f"removing {', '.join(found.installed)} also removes dependent packages: "
             f"{', '.join(more)}"
         )
     return messages
@@ -145,7 +150,8 @@ def compose(installed: Iterable[str], removes: Iterable[str]) -> str:
     """Return the shell script that removes packages and checks that they are gone.
 
     + installed: the packages to remove
-    + removes: `installed` and the packages that apt removes with them, by the simulated removal
+    + removes: all packages that apt would remove according to its simulation: those in `installed`
+      and the packages that depend on them
 
     A pure function.
     """
@@ -159,7 +165,7 @@ done
 trap 'test -z "$timers" || systemctl start $timers' EXIT
 record {removed}
 settle
-# a later apt autoremove must not remove packages that came with these and that the node needs
+# what the node needs is marked as manual, if a later apt autoremove would remove it
 needed=$(apart apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |
   grep -xE {quote(NEEDED.pattern)} || true)
 if [ -n "$needed" ]; then
@@ -174,9 +180,10 @@ if [ -n "$left" ]; then echo still installed: $left >&2; exit 1; fi
 
 
 def _pin(names: Iterable[str]) -> tuple[list[File], list[str]]:
-    """Return the files to write and the paths to remove: the pin is in one of these lists.
+    """Return a list of files to write and a list of paths to remove, for the pin.
 
-    The other list is empty.
+    If packages are pinned, the first list has the pin's file. Otherwise the second list has the
+    file's path. The other list is empty.
     """
     pinned = [name for name in _with_companions(names) if name not in NEVER_PINNED]
     if not pinned:

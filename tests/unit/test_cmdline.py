@@ -114,8 +114,9 @@ def test_what_is_done_to_words_that_are_there_is_told() -> None:
     text = f"cgroup_enable=memory cgroup_disable=memory cgroup_memory=1` {DEBIAN}\n"
 
     assert warnings(PATH, text, WANTED) == [
-        f"{PATH}: cgroup_enable=memory is undone by a later word and moves behind it",
-        f"{PATH}: cgroup_memory=1` loses the stray character at its end",
+        f"{PATH}: a later word undoes cgroup_enable=memory, so cgroup_enable=memory moves "
+        "to the end",
+        f"{PATH}: the stray character at the end of cgroup_memory=1` is removed",
     ]
     assert warnings(PATH, UBUNTU_2404 + ADDED, WANTED) == []
 
@@ -152,21 +153,21 @@ def test_a_file_of_extra_words_needs_no_root_and_may_be_empty() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it is empty; put the node's own command line back"),
-        (" \n\n", "it is empty"),
-        (f"{DEBIAN}\nquiet\n", "it has more than one line, of which only the first"),
-        (f"\n{DEBIAN}\n", "it has more than one line"),
-        (f"console=tty1\rroot={DEBIAN}", "it has more than one line"),
-        (f"{DEBIAN}\0\n", "there are control characters in it"),
-        ("console=tty1 rootwait\n", "there is no root= in it"),
-        (NOTICE, "it says that the real file is elsewhere"),
+        ("", "the file is empty; restore the node's original command line"),
+        (" \n\n", "the file is empty"),
+        (f"{DEBIAN}\nquiet\n", "the file has more than one line, but only the first"),
+        (f"\n{DEBIAN}\n", "the file has more than one line"),
+        (f"console=tty1\rroot={DEBIAN}", "the file has more than one line"),
+        (f"{DEBIAN}\0\n", "the file has control characters"),
+        ("console=tty1 rootwait\n", "the file has no root="),
+        (NOTICE, "this file says that the real file is elsewhere"),
         (f'{DEBIAN} dyndbg="+p\n', "a double quote is not closed"),
-        (f"{DEBIAN} -- single\n", "words follow a --"),
-        (f"{RASPBERRY_PI_OS} init=/usr/lib/raspberrypi-sys-mods/firstboot", "the first boot has"),
+        (f"{DEBIAN} -- single\n", "words after -- are for init"),
+        (f"{RASPBERRY_PI_OS} init=/usr/lib/raspberrypi-sys-mods/firstboot", "the first boot"),
         (f"{RASPBERRY_PI_OS} init=/usr/lib/raspi-config/init_resize.sh", "the first boot has"),
         (f"{RASPBERRY_PI_OS} systemd.run=/boot/firstrun.sh", "the first boot has not finished"),
-        (f"{RASPBERRY_PI_OS} resize\n", "resize: the first boot has not finished; wait for it"),
-        (f"{DEBIAN} {'x' * LIMIT}\n", f"longer than the {LIMIT} bytes"),
+        (f"{RASPBERRY_PI_OS} resize\n", "resize shows that the first boot has not"),
+        (f"{DEBIAN} {'x' * LIMIT}\n", f"too long for the kernel, whose limit is {LIMIT}"),
     ],
 )
 def test_a_line_that_cannot_be_edited_safely_is_refused(text: str, reason: str) -> None:

@@ -303,7 +303,11 @@ PARENT = InterfaceState(
             PARENT,
             ["lb-hairpin has the addresses none"],
         ),
-        ({"lb-hairpin": replace(LINK, routes={})}, PARENT, ["lb-hairpin has not just the route"]),
+        (
+            {"lb-hairpin": replace(LINK, routes={})},
+            PARENT,
+            ["lb-hairpin should have exactly one route"],
+        ),
         ({"lb-hairpin": replace(LINK, up=False)}, PARENT, ["lb-hairpin is down"]),
         ({"lb-hairpin": replace(LINK, mode="vepa")}, PARENT, ["lb-hairpin is on eth0 in the mode"]),
         ({"lb-hairpin": replace(LINK, parent="eth1")}, PARENT, ["lb-hairpin is on eth1"]),

@@ -115,7 +115,7 @@ def test_what_was_there_goes_first(data: bytes, names: Mapping[str, str]) -> Non
     ],
 )
 def test_damaged_marks_are_refused(data: bytes) -> None:
-    with pytest.raises(NodeError, match="take these lines out"):
+    with pytest.raises(NodeError, match="remove these lines"):
         edit(UBUNTU + data, NAMES)
 
 
@@ -129,7 +129,9 @@ def test_damaged_marks_are_refused(data: bytes) -> None:
 )
 def test_another_address_for_a_name_is_noted(line: str, name: str) -> None:
     (message,) = conflicts(f"{line}\n".encode() + BLOCK, NAMES, "pi1")
-    assert message.startswith(f"/etc/hosts also has the line {line.strip()!r}, but {name} is 192.")
+    assert message.startswith(
+        f"/etc/hosts also has the line {line.strip()!r}, but the address of {name} is 192."
+    )
 
 
 @pytest.mark.parametrize(

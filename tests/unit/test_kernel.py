@@ -239,7 +239,7 @@ def test_a_file_without_root_is_refused_with_its_reason(tmp_path: Path) -> None:
 
     assert found.file is None
     assert len(found.rejected) == 2
-    with pytest.raises(NodeError, match=r"firmware/cmdline\.txt: there is no root= in it"):
+    with pytest.raises(NodeError, match=r"firmware/cmdline\.txt: the file has no root="):
         plan(found, WANTED)
 
 
@@ -278,7 +278,7 @@ def test_grub_reads_the_drop_in_as_shell() -> None:
 def test_a_node_with_neither_file_nor_grub_is_refused(tmp_path: Path) -> None:
     found = Node(tmp_path, "root=/dev/nfs", "cpu io\n").read()
 
-    with pytest.raises(NodeError, match=r"there is no cmdline\.txt with root= in /boot/firmware"):
+    with pytest.raises(NodeError, match=r"nor a cmdline\.txt with root= in /boot/firmware"):
         plan(found, WANTED)
     assert plan(found, ()) == []
 
@@ -354,7 +354,7 @@ def test_the_first_original_is_never_replaced() -> None:
     ("changes", "reason"),
     [
         ({"read_only": True}, "its file system .vfat. is mounted read-only"),
-        ({"free": 4096}, "only 4096 bytes are free on its file system, 65536 are needed"),
+        ({"free": 4096}, "only 4096 bytes are free on its file system, but 65536 are needed"),
     ],
 )
 def test_a_file_system_that_cannot_be_written_is_refused(

@@ -74,8 +74,8 @@ def test_what_is_ours_may_be_mounted_anew(there: Mount | None) -> None:
     [
         (mounted("log2ram", "tmpfs"), NOTHING, "log2ram (tmpfs) is mounted on /var/log; unmount"),
         (mounted("/dev/sda1", "ext4"), NOTHING, "/dev/sda1 (ext4) is mounted on /var/log; unmount"),
-        (None, LogShare((), "", "/mnt/usb/log"), "is a symbolic link to /mnt/usb/log; the log"),
-        (None, LogShare(("line 7 of /etc/fstab",), ""), "claimed by line 7 of /etc/fstab; remove"),
+        (None, LogShare((), "", "/mnt/usb/log"), "is a symbolic link to /mnt/usb/log, but"),
+        (None, LogShare(("line 7 of /etc/fstab",), ""), "line 7 of /etc/fstab would mount"),
     ],
 )
 def test_what_others_mount_there_refuses_the_node(
@@ -112,7 +112,7 @@ def test_trouble_is_whatever_is_not_the_volume(
         (None, "/var/log is not in RAM"),
         (mounted("etcd1:/pi1"), "/var/log is not in RAM"),
         (replace(IN_RAM, super_options=("rw", "size=16384k", "mode=755")), ""),
-        (replace(IN_RAM, super_options=("rw", "size=24576k")), "has size=24576k, not 16M"),
+        (replace(IN_RAM, super_options=("rw", "size=24576k")), "with size=24576k, not size=16384k"),
     ],
 )
 def test_trouble_without_a_volume_is_whatever_is_not_ram(there: Mount | None, message: str) -> None:

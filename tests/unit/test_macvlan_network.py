@@ -269,7 +269,7 @@ def test_a_configuration_of_our_networks_name_refuses_the_node(
     node: dict[Any, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     node[DockerNetworks] = {"lb-network": replace(FOUND, config_only=True)}
-    assert "lb-network is a configuration only" in failure(caplog)
+    assert "lb-network was created with --config-only" in failure(caplog)
 
 
 def test_without_docker_there_are_no_networks() -> None:
@@ -306,10 +306,13 @@ def test_drift_is_named(change: dict[str, Any], expected: list[str]) -> None:
     [
         (PARENT, ""),
         (replace(PARENT, addresses=("10.0.0.1/8", "192.168.1.54/24")), ""),
-        (None, "eth0: there is no such network interface; set chaos_parent_interface to the one"),
+        (None, "eth0: there is no such network interface; set chaos_parent_interface to the LAN's"),
         (replace(PARENT, wireless=True), "eth0 is wireless: access points drop the frames of"),
         (replace(PARENT, master="br0"), "eth0 is a port of br0, .*; set chaos_parent_interface to"),
-        (replace(PARENT, up=False), "eth0 is down, or has no cable; connect it and bring it up"),
+        (
+            replace(PARENT, up=False),
+            "eth0 is down, or has no cable; connect the cable and bring eth0",
+        ),
         (
             replace(PARENT, addresses=("10.0.0.1/8",)),
             "eth0 has no address in chaos_lan_subnet 192.168.1.0/24, only 10.0.0.1/8; set",
@@ -344,22 +347,23 @@ LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges
         (
             replace(BRIDGE, subnets=("192.168.0.0/16",)),
             "28.2.2",
-            "the Docker network other has addresses of chaos_lan_subnet 192.168.1.0/24, which "
-            "Docker gives to one network only; if nothing needs it, remove it: docker network rm",
+            "the Docker network other has addresses of chaos_lan_subnet 192.168.1.0/24, and "
+            "Docker lets no other network have the same; if nothing needs other, remove it: docker",
         ),
         (replace(BRIDGE, subnets=("fd00::/64", "192.168.1.64/28")), "28.2.2", "the Docker network"),
         (replace(BRIDGE, subnets=("fd00::/64",)), "26.1.5", ""),
         (
             FOUND,
             "28.2.2",
-            "the Docker network other has addresses of chaos_lan_subnet 192.168.1.0/24, which "
-            "Docker gives to one network only; set chaos_macvlan_network to other, or, if nothing",
+            "the Docker network other has addresses of chaos_lan_subnet 192.168.1.0/24, and "
+            "Docker lets no other network have the same; set chaos_macvlan_network to other, or, "
+            "if nothing",
         ),
         (
             LAN,
             "26.1.5+dfsg1",
-            "the Docker network other is on eth0, which Docker 26.1.5+dfsg1 gives to one macvlan "
-            "network only; set chaos_macvlan_network to other, or",
+            "the Docker network other is on eth0, and Docker 26.1.5+dfsg1 allows one macvlan "
+            "network on an interface; set chaos_macvlan_network to other, or",
         ),
         (LAN, "28.2.2", ""),
         (replace(LAN, parent="eth1"), "20.10.24", ""),
@@ -429,9 +433,9 @@ def test_containers_that_are_not_ours_keep_their_network(
     drifted = replace(FOUND, parent="eth1", mode="private", containers=dict(containers))
     node[DockerNetworks]["lb-network"] = drifted
     assert (
-        "the Docker network lb-network has the parent eth1, the mode private, and cannot be made "
-        "anew while other containers belong to it, running or not: web; remove each, or take it "
-        "off: docker network disconnect -f lb-network CONTAINER"
+        "the Docker network lb-network has the parent eth1, the mode private, but cannot be "
+        "recreated while these containers use it, running or not: web; remove each container, or "
+        "disconnect it: docker network disconnect -f lb-network CONTAINER"
     ) in failure(caplog)
 
 
@@ -528,7 +532,7 @@ def test_the_old_network_comes_back_with_the_proxy_on_it(tmp_path: Path, service
     again = "docker " + recreate("lb-network", OLD).partition(" ")[2].replace("'", "")
     assert done == [
         *[STOP, *RM, CREATE, again, START, "status 1"],
-        *["refused: create", "lb-network is as it was"],
+        *["refused: create", "the old network lb-network was restored"],
     ]
 
 

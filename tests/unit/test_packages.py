@@ -234,7 +234,7 @@ def test_a_node_that_would_lose_what_it_needs_is_refused(name: str) -> None:
 def test_what_goes_along_is_told(name: str) -> None:
     found = Removal(installed=("snapd",), removes=(name, "snapd"))
     check_removal(found, NETWORK)
-    assert warnings(found) == [f"removing snapd also removes what depends on it: {name}"]
+    assert warnings(found) == [f"removing snapd also removes dependent packages: {name}"]
 
 
 def test_the_pattern_means_the_same_to_grep() -> None:
@@ -249,8 +249,12 @@ def test_the_pattern_means_the_same_to_grep() -> None:
 @pytest.mark.parametrize(
     ("removes", "more", "reason"),
     [
-        (("avahi-daemon",), {"mdns": True}, "it is reached by a .local name"),
-        (("snapd",), {"snaps": ("lxd",)}, "snapd is to be removed, but runs lxd; remove these"),
+        (("avahi-daemon",), {"mdns": True}, "the node is reached by a .local name"),
+        (
+            ("snapd",),
+            {"snaps": ("lxd",)},
+            "snapd is to be removed, but snaps are installed: lxd; remove",
+        ),
         (
             ("cloud-init",),
             {"cloud": CloudInitState(running=True)},
