@@ -219,7 +219,7 @@ def kubelet_steps(
         # kubeadm's package brings a drop-in for kubelet, but does not reload systemd
         yield "", "systemctl daemon-reload"
     if replaced or "kubelet" in installs:
-        why = "restart kubelet.service: its program was replaced since it started"
+        why = "restart kubelet.service: its program was replaced after it started"
         restart = "systemctl daemon-reload && systemctl restart kubelet.service"
         yield why if replaced else "", f"if {REPLACED}; then {restart}; fi"
     # "activating" means that systemd keeps restarting kubelet: one more start would not help
