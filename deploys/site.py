@@ -15,8 +15,8 @@ from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import HostName, LinkName, LogSize, Version
 
 LOG_SERVER = (
-    "address of the syslog server that gets all logs of the nodes; the word none for no server: "
-    "then only the journal in RAM has logs, the most recent ones"
+    "address of the syslog server that receives the logs of all nodes, or the word none; without "
+    "such a server, a node has only the most recent logs, in its journal in RAM"
 )
 
 
@@ -24,11 +24,11 @@ class NodesSettings(Settings):
     """Settings about the nodes of the cluster."""
 
     nodes: dict[HostName, MachineAddress] = Field(
-        {}, description="address of each node by its name, as the nodes shall know each other"
+        {}, description="name and address of each node; /etc/hosts of every node gets all of them"
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Say which nodes have the same address."""
+        """Yield a message for each address that two nodes have."""
         yield from super().conflicts()
         seen: dict[IPv4Address, str] = {}
         for name, address in self.nodes.items():
@@ -40,7 +40,7 @@ class NodesSettings(Settings):
             seen[address] = name
 
     def node_name(self) -> str:
-        """Return the current host's name in the cluster, see the function `node_name`."""
+        """Return the current host's name in the cluster, found by the function `node_name`."""
         host = current()[1]
         return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)
 
@@ -52,13 +52,17 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
     + ssh_hostname: the host's address in the inventory, ``None`` for none
     + nodes: address of each node by its name in the cluster
 
-    A host's label is the part of `name` before the first dot, "" if `name` is an address. The
-    function returns the label if `nodes` has it. If not, it returns the name of the node with the
-    host's address, and without such a node the label all the same. Raises `SettingsError` if
-    `nodes` is not empty and has neither label nor address, and `ssh_hostname` is no IPv4 address.
+    The host's label is the part of `name` before the first dot, or "" if `name` is an IPv4
+    address. The function returns the first of these:
+
+    - the label, if `nodes` has this name
+    - the name in `nodes` whose address is `ssh_hostname` or `name`
+    - the label, if `nodes` is empty or `ssh_hostname` is an IPv4 address
+
+    Raises `SettingsError` if there is none of them.
     """
     addresses = [a for a in (ipv4(name), ipv4(ssh_hostname)) if a]
-    # pyinfra names the hosts of connectors other than ssh @connector/name
+    # If pyinfra uses another connector than ssh, the host's name is @connector/name
     label = "" if ipv4(name) else name.rpartition("/")[2].partition(".")[0]
     if label in nodes or (label and not nodes):
         return label
@@ -67,15 +71,15 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
             return known
     if nodes and not ipv4(ssh_hostname):
         raise SettingsError(
-            f"{name}: chaos_nodes has no address for it; add "
-            f"{f'{label!r}: its address' if label else f'a name for {name}'} to chaos_nodes in "
-            "group_data/all.py, or take it out of inventory.py"
+            f"{name}: this host is not in chaos_nodes; add "
+            f"{f'{label!r} with its address' if label else f'a name for {name}'} to chaos_nodes in "
+            "group_data/all.py, or remove the host from inventory.py"
         )
     return label
 
 
 def ipv4(text: object) -> IPv4Address | None:
-    """Return a text as an IPv4 address, ``None`` for any other text."""
+    """Convert a value to an IPv4 address. Return ``None`` if the value is not one."""
     try:
         return IPv4Address(str(text))
     except AddressValueError:
@@ -83,10 +87,10 @@ def ipv4(text: object) -> IPv4Address | None:
 
 
 class StorageSettings(Settings):
-    """Settings about the Gluster servers that keep the nodes' logs."""
+    """Settings about the Gluster servers that store the nodes' logs."""
 
     storage_servers: dict[HostName, MachineAddress] = Field(
-        {}, description="address of each Gluster server by its name; nothing is deployed to them"
+        {}, description="name and address of each Gluster server; the deploys do not change them"
     )
 
 
@@ -101,7 +105,7 @@ class CloudInitSettings(Settings):
 
     @property
     def removes_cloud_init(self) -> bool:
-        """Tell whether the same run removes cloud-init. `PackagesSettings` may."""
+        """Tell whether the run removes cloud-init. Only `PackagesSettings` can return ``True``."""
         return False
 
 
@@ -109,17 +113,17 @@ class ControllersSettings(NodesSettings):
     """Settings about the Kubernetes controllers."""
 
     controllers: tuple[HostName, ...] = Field(
-        (), description="names of the nodes that are Kubernetes controllers, all in chaos_nodes"
+        (), description="names of the Kubernetes controllers; each has to be a name in chaos_nodes"
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Say which controllers are no nodes, and whether one is named twice."""
+        """Yield a message for each controller that is no node, and for repeated controllers."""
         yield from super().conflicts()
         for name in self.controllers:
             if name not in self.nodes:
                 yield f"chaos_controllers: {name} is not in chaos_nodes; add its address there"
         if len(set(self.controllers)) < len(self.controllers):
-            yield "chaos_controllers: a name is there twice; name each controller once"
+            yield "chaos_controllers: a name is listed twice; list each controller once"
 
 
 class EndpointSettings(Settings):
@@ -128,20 +132,22 @@ class EndpointSettings(Settings):
     vip: MachineAddress | None = Field(
         None, description="address of the Kubernetes API, owned by the proxy's HAProxy container"
     )
-    vip_name: HostName = Field("k8s", description="name of the Kubernetes API's address")
+    vip_name: HostName = Field("k8s", description="host name for the Kubernetes API's address")
     vip_port: values.Number = Field(
         6443, ge=1, le=65535, description="TCP port of the Kubernetes API"
     )
 
 
 class LanSettings(Settings):
-    """Settings about the network that the nodes are on."""
+    """Settings about the nodes' local network."""
 
-    lan_subnet: values.Network = Field(description="subnet of the nodes' LAN, as 192.168.1.0/24")
+    lan_subnet: values.Network = Field(
+        description="subnet of the nodes' LAN, such as 192.168.1.0/24"
+    )
     lan_gateway: MachineAddress = Field(description="address of the LAN's router")
     parent_interface: LinkName = Field(
         "eth0",
-        description="wired network interface of the proxy's node that the macvlan links are on, "
+        description="wired network interface of the proxy, on which the macvlan links are created; "
         "at most 15 characters",
     )
 
@@ -151,42 +157,42 @@ class EtcdSettings(Settings):
 
     etcd_certificates_hosts: Literal["controllers", "all", "none"] = Field(
         "controllers",
-        description="which nodes get etcd's client certificate and its key: controllers, whose API "
-        "servers read them; all, although root of a node with the key can read and change the "
-        "whole cluster; or none, if there is no external etcd and kubeadm runs its own",
+        description="which nodes get etcd's client certificate and key; controllers: only these, "
+        "for their API servers; all: root of any node can then read and change the whole cluster; "
+        "none: there is no external etcd, and kubeadm runs its own",
     )
     etcd_certificates_dir: values.LastingFolder = Field(
         "/etc/kubernetes",
-        description="folder on the node that gets client.crt, client.key and ca.crt of etcd",
+        description="folder on the node for etcd's client.crt, client.key and ca.crt",
     )
 
     @property
     def etcd_pod_dir(self) -> str:
         """Return the folder from which kubeadm takes etcd's certificates and key.
 
-        kubeadm mounts this folder into the API server's pod (``getEtcdCertVolumes`` in kubeadm's
-        phases/controlplane/volumes.go). With /etc/kubernetes, the pod would also see admin.conf. So
-        if ``chaos_etcd_certificates_dir`` is /etc/kubernetes, kubeadm takes copies of the files
-        from the folder etcd below it.
+        The folder is ``chaos_etcd_certificates_dir``, with one exception: for /etc/kubernetes it is
+        /etc/kubernetes/etcd, which has copies of the files. kubeadm mounts the folder into the API
+        server's pod (``getEtcdCertVolumes`` in kubeadm's phases/controlplane/volumes.go), and the
+        pod must not see /etc/kubernetes/admin.conf.
         """
         folder = self.etcd_certificates_dir
         return f"{folder}/etcd" if folder == "/etc/kubernetes" else folder
 
 
 class ContainerLogSettings(Settings):
-    """Settings about the logs of containers, which Docker rotates and kubelet must not."""
+    """Settings about the logs of containers. Docker rotates these logs, so kubelet must not."""
 
     docker_log_max_size: LogSize = Field(
         "10m",
-        description="size at which the log file of a container is rotated, with a suffix k, m or "
-        "g; for containers that are created from then on",
+        description="size at which Docker rotates a container's log file, with a suffix k, m or g; "
+        "existing containers keep the old size",
     )
 
 
 class VersionsSettings(Settings):
-    """Versions that have to be compatible with each other."""
+    """Settings about the versions of programs that have to be compatible with each other."""
 
     kubernetes_version: Version = Field(
-        "1.36.2", description="version of kubelet, kubeadm and kubectl, without the leading v"
+        "1.36.2", description="version of kubelet, kubeadm and kubectl, without a leading v"
     )
     cri_dockerd_version: Version = Field("0.4.3", description="version of cri-dockerd")

@@ -1,4 +1,4 @@
-"""End a run with a summary: what became of each node."""
+"""Print a summary at the end of a run, with the result of each node."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from chaos_engine.operations.engine.summary import preparing, summarize
 
 
 class SummarySettings(settings.Settings):
-    """Settings of the summary. They hold for every deploy."""
+    """Settings of the summary at the end of a run. They apply to every deploy."""
 
     summary_file: LocalFileOrNone = Field(
         "",
-        description="file on your computer for the summary of a preview or run, as JSON: what "
-        "became of each node, and the reasons of each operation; none by default",
+        description="file on your computer to which a preview or a run writes its summary as JSON, "
+        "with the result of each node and the reasons of each operation; by default no file",
     )
 
 
 def summarized(function: Callable[..., None]) -> Callable[..., None]:
-    """Have each run that calls a function end with a summary.
+    """Decorate a function so that each run that calls it prints a summary at its end.
 
     + function: a deploy, or another function that a deploy file calls
 
-    The function raises `SettingsError` if ``chaos_summary_file`` cannot be written.
+    The decorated function raises `SettingsError` if ``chaos_summary_file`` cannot be written.
     """
 
     @wraps(function)
@@ -53,10 +53,10 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _error_of_all_hosts(error: SettingsError) -> SettingsError:
-    """Add the current host's mistakes to the error that all hosts of the run share, and return it.
+    """Add the current host's mistakes to the error that all hosts share, and return that error.
 
-    pyinfra prints only the error of the host that raised one first. By then all hosts have added
-    their mistakes, since no host waits for its node before it checks its settings.
+    pyinfra prints only the first error that a host raises. When pyinfra prints it, all hosts have
+    added their mistakes, because each host checks its settings before it waits for its node.
     """
     state, host = current()
     mistakes, shared = _mistakes.setdefault(state, ({}, SettingsError()))
@@ -72,16 +72,16 @@ _mistakes: WeakKeyDictionary[State, tuple[dict[str, Sequence[str]], SettingsErro
 
 
 def _file() -> str:
-    """Return the path of the summary's file on this computer, "" for none."""
+    """Return the path of the summary's file on this computer, or "" if no file is set."""
     host, key = current()[1], f"{settings.PREFIX}summary_file"
     if not hasattr(host.data, key):
         return ""
     path = SummarySettings.resolve(by="summary").summary_file
     file = settings.local_path(path)
     if path and (file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK)):
-        what = "is a folder" if file.is_dir() else "cannot be made"
+        what = "this path is a folder" if file.is_dir() else "this file cannot be created"
         raise SettingsError(
-            f"{settings.origin(host, key)}: {key} = {path!r}: that file {what}; name one in a "
-            "folder that you may write to"
+            f"{settings.origin(host, key)}: {key} = {path!r}: {what}; choose a file in a folder "
+            "that you may write to"
         )
     return str(file) if path else ""

@@ -1,4 +1,4 @@
-"""Turn swap off: it wears the card out, and kubelet does not start with it."""
+"""Turn swap off. Swap wears out the SD card, and kubelet does not start while swap is on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from chaos_engine.operations.swap import UNDO, disable_swap
 
 
 class SwapSettings(Settings):
-    """Settings of `swap`: it has none."""
+    """Settings of the concern `swap`, which has none."""
 
 
 @concern("Swap", SwapSettings, health=[SWAP_UNUSED, SWAP_STAYS_OFF], undo=UNDO)
 def swap(settings: SwapSettings) -> None:
-    """Turn swap off, now and after every boot. Swap files and partitions stay on the disk."""
+    """Turn swap off, now and after every boot. Swap files and partitions are not deleted."""
     disable_swap(name="Turn swap off")

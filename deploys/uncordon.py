@@ -8,13 +8,13 @@ from chaos_engine.operations.rolling.turns import uncordon_node
 
 
 class UncordonSettings(RollingSettings):
-    """Settings of `uncordon`."""
+    """Settings of the deploy `uncordon`."""
 
 
 @concern("Uncordon", UncordonSettings)
 def uncordon(settings: UncordonSettings) -> None:
-    """Uncordon the node if an interrupted run left it cordoned, and if it works.
+    """Uncordon the node if an interrupted run left it cordoned.
 
-    A node that somebody else cordoned stays cordoned.
+    The node stays cordoned if its services do not work, or if somebody else cordoned it.
     """
     uncordon_node(name="Uncordon node", rolling=settings.rolling())

@@ -1,4 +1,4 @@
-"""Undo deploys: bring nodes back to their state before, by the notes in each node's manifest."""
+"""Undo what deploys have changed on a node. The node's manifest lists these changes."""
 
 from __future__ import annotations
 
@@ -21,49 +21,51 @@ ORDER = tuple(
     for one in reversed((*WORKER_CONCERNS, *PROXY_CONCERNS))
     if one not in (preflight, uncordon)
 )
-"""Names of the concerns of both roles that make lasting changes, the last called first."""
+"""The names of the concerns that undo works through, in this order. The roles `worker` and `proxy`
+call them in the reverse order."""
 
 
 class UndoSettings(Settings):
-    """Settings of `undo`."""
+    """Settings of the deploy `undo`."""
 
     undo: tuple[str, ...] | None = Field(
         None,
-        description="names of the concerns to undo, such as docker, or docker,swap; if not set, "
-        "all that was ever deployed is undone",
+        description="names of the concerns to undo, such as docker or docker,swap; if not set, "
+        "all concerns are undone",
     )
 
     @field_validator("undo", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
-        """Split a text into names: "docker,swap" is two. Leave other values as they are."""
+        """Split a text such as "docker,swap" into names. Return any other value unchanged."""
         return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
 
     @field_validator("undo")
     @classmethod
     def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        """Refuse names that are no concern's, and an empty list."""
+        """Refuse an empty list, and a name that no concern has."""
         if names is None:
             return None
-        # Refused: if it meant everything, an empty variable of a shell would undo everything
+        # If an empty list meant all concerns, an empty variable of a shell would undo everything
         if not names:
-            raise ValueError("it is empty; name concerns, or leave the key away to undo everything")
+            raise ValueError("it is empty; name a concern, or remove the key to undo all concerns")
         known = {*DECLARED, *ORDER} - {"undo", "worker", "proxy"}
         for name in names:
             if name not in known:
                 hint = did_you_mean(name, known)
-                raise ValueError(f"{name} is no concern{hint}; they are {', '.join(ORDER)}")
+                raise ValueError(f"{name} is no concern{hint}; concerns are {', '.join(ORDER)}")
         return names
 
 
 @concern("Undo", UndoSettings)
 def undo(settings: UndoSettings) -> None:
-    """Bring a node back to its state before it was deployed.
+    """Restore the state that a node had before its first deploy.
 
-    Undoes the concerns in reverse order: files, packages, units, networks and containers of Docker,
-    kernel parameters and swap. Touches only what the node's manifest names, below
-    ``/var/lib/chaos-engine``. If undo is interrupted, the next call continues it. While a node is
-    joined, undo refuses the concerns that a member of a cluster needs.
+    The deploy undoes the concerns in reverse order. It restores files, packages, units, Docker's
+    networks and containers, kernel parameters and swap. It changes only what the node's manifest
+    lists; the manifest is in ``/var/lib/chaos-engine``. If undo is interrupted, the next call
+    continues it. While a node is a member of a cluster, undo refuses the concerns that the node
+    needs for that.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """

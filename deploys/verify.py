@@ -22,15 +22,22 @@ from chaos_engine.operations.verify import fail_node, report
 @deploy("Verify")
 @summarized
 def verify() -> None:
-    """Print for each concern of a node whether it is as wanted, and if not, why.
+    """Print a line for each concern of a node: "ok", or what is wrong.
 
-    A concern is as wanted if its operations find nothing to change and its checks succeed: Docker
-    and cri-dockerd answer, no swap is in use, journald has no file on disk open, rsyslog runs, a
-    file can be written to ``/var/log``, the memory controller is there, and the proxy's address
-    answers the proxy's node. If a concern is not as wanted, the exit code is not 0, also with
-    ``--dry``.
+    A concern is ok if its operations find nothing to change and its health checks succeed:
 
-    The check of rsyslog logs a message tagged ``chaos-engine``. Look for it on the log server.
+    - Docker, cri-dockerd, kubelet and the API server of a controller answer
+    - swap is off, and no service or script turns it on at boot
+    - journald writes to no file in ``/var/log/journal``
+    - rsyslog runs
+    - a file can be written to ``/var/log``
+    - the kernel's memory controller is on
+    - the proxy reaches the Kubernetes API's address
+
+    If a concern is not ok, the exit code is not 0, also with ``--dry``.
+
+    The check of rsyslog logs a message with the tag ``chaos-engine``. You can look for this message
+    on the log server.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.verify -y``
     """
@@ -44,7 +51,7 @@ def verify() -> None:
 
 
 def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
-    """Return the problems of each concern on the current host, by its name.
+    """Return the problems of each concern on the current host, by the concern's name.
 
     + concerns: the settings of each concern
     """

@@ -1,4 +1,4 @@
-"""Make hosts work nodes: the role of every node, with all its concerns in a safe order."""
+"""Prepare hosts as work nodes. The role `worker` calls all concerns of a node in a safe order."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ class WorkerSettings(
     EtcdCertificatesSettings,
     KernelSettings,
 ):
-    """Settings of `worker`: those of all its concerns."""
+    """Settings of the role `worker`: the settings of all its concerns."""
 
     def conflicts(self) -> Iterator[str]:
-        """Say whether the log server has the API's address, besides the concerns' own conflicts."""
+        """Yield the concerns' conflicts, and a message if the log server has the API's address."""
         yield from super().conflicts()
         if self.vip is not None and self.vip == self.log_server:
             yield (
-                f"chaos_vip: {self.vip} is chaos_log_server; choose an address that no machine has"
+                f"chaos_vip: chaos_log_server has the same address {self.vip}; choose an address "
+                "that no machine has"
             )
 
 
@@ -66,21 +67,22 @@ CONCERNS = (
 
 @concern("Worker", WorkerSettings)
 def worker(settings: WorkerSettings) -> None:
-    """Make the host a Kubernetes work node that spares its SD card.
+    """Make the host a Kubernetes work node that seldom writes to its SD card.
 
     The order matters:
 
     - A node that an earlier run left cordoned is uncordoned before another node is drained.
-    - The hosts file names the storage servers before their volume is mounted by name.
-    - The journal is in RAM before the log share is mounted on ``/var/log``.
-    - The log share works before most calls of apt, since apt fails if a mounted share is dead.
-    - Docker is installed before packages are removed, so that apt keeps what Docker needs.
+    - The hosts file gets the names of the storage servers before a share is mounted by such a name.
+    - The journal moves to RAM before the log share is mounted on ``/var/log``.
+    - The log share is repaired before most calls of apt, because apt fails if a share hangs.
+    - Docker is installed before packages are removed, so that apt keeps the packages that Docker
+      needs.
     - cri-dockerd needs Docker, and kubelet needs cri-dockerd.
 
-    A new command line of the kernel takes effect at a reboot. For that, call the deploy
-    `chaos_engine.deploys.reboot` after this one.
+    A new command line of the kernel takes effect at the next boot. To reboot the node, call the
+    deploy `chaos_engine.deploys.reboot` after this one.
     """
-    # Not a loop: pyinfra orders operations by the lines that call them
+    # This is no loop, because pyinfra orders operations by the lines that call them
     preflight(settings)
     uncordon(settings)
     hosts_file(settings)

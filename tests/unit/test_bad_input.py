@@ -210,13 +210,13 @@ SETTINGS = [
         "nodes",
         {"pi5": 3232235830},
         "pi5, group all: chaos_nodes['pi5'] = 3232235830: it has to be text, in quotes,"
-        ' as "192.168.1.42"',
+        ' such as "192.168.1.42"',
     ),
     bad(
         "nodes",
         {"pi5": "127.0.0.1"},
-        "pi5, group all: chaos_nodes['pi5'] = '127.0.0.1': no other machine is reached "
-        "by that; give an address of the LAN",
+        "pi5, group all: chaos_nodes['pi5'] = '127.0.0.1': no other machine can "
+        "have this address; give an address of the LAN",
     ),
     bad(
         "nodes",
@@ -238,7 +238,7 @@ SETTINGS = [
     bad(
         "controllers",
         ["pi1", "pi1"],
-        "pi5: chaos_controllers: a name is there twice; name each controller once",
+        "pi5: chaos_controllers: a name is listed twice; list each controller once",
     ),
     bad(
         "controllers",
@@ -283,14 +283,14 @@ SETTINGS = [
     bad(
         "log_server",
         "127.0.0.1",
-        "pi5, group all: chaos_log_server = '127.0.0.1': no other machine is reached by"
-        " that; give an address of the LAN",
+        "pi5, group all: chaos_log_server = '127.0.0.1': no other machine can"
+        " have this address; give an address of the LAN",
     ),
     bad(
         "log_server",
         "224.0.0.1",
-        "pi5, group all: chaos_log_server = '224.0.0.1': no other machine is reached by"
-        " that; give an address of the LAN",
+        "pi5, group all: chaos_log_server = '224.0.0.1': no other machine can"
+        " have this address; give an address of the LAN",
     ),
     bad(
         "log_server",
@@ -443,14 +443,14 @@ SETTINGS = [
     bad(
         "lan_subnet",
         "192.168.1.5/24",
-        "pi5, group proxy: chaos_lan_subnet = '192.168.1.5/24': that is a machine's "
-        "address in the network 192.168.1.0/24",
+        "pi5, group proxy: chaos_lan_subnet = '192.168.1.5/24': this is the "
+        "address of a machine; its network is 192.168.1.0/24",
     ),
     bad(
         "lan_subnet",
         "192.168.1.0",
-        "pi5, group proxy: chaos_lan_subnet = '192.168.1.0': its prefix is missing, as "
-        "in 192.168.1.0/24",
+        "pi5, group proxy: chaos_lan_subnet = '192.168.1.0': the prefix is missing; "
+        "write it as in 192.168.1.0/24",
     ),
     bad(
         "lan_subnet",
@@ -561,7 +561,7 @@ SETTINGS = [
     bad(
         "haproxy_dir",
         "/srv/../etc",
-        "chaos_haproxy_dir = '/srv/../etc': give the folder itself, without . and ..; wanted: ",
+        "chaos_haproxy_dir = '/srv/../etc': give the path of the folder without . and ..; wanted: ",
     ),
     bad(
         "haproxy_run_dir",
@@ -628,8 +628,8 @@ SETTINGS = [
     bad(
         "docker_data_root",
         "/tmp/docker",
-        "pi5, group all: chaos_docker_data_root = '/tmp/docker': what is in /tmp does "
-        "not stay there; choose another folder",
+        "pi5, group all: chaos_docker_data_root = '/tmp/docker': /tmp may lose its "
+        "content at the next boot; choose another folder",
     ),
     bad(
         "docker_live_restore",
@@ -736,8 +736,8 @@ SETTINGS = [
     bad(
         "kubernetes_pod_network",
         "10.244.0.0",
-        "pi5, group all: chaos_kubernetes_pod_network = '10.244.0.0': its prefix is "
-        "missing, as in 10.244.0.0/24",
+        "pi5, group all: chaos_kubernetes_pod_network = '10.244.0.0': the prefix is "
+        "missing; write it as in 10.244.0.0/24",
     ),
     bad(
         "etcd_certificates_dir",
@@ -748,14 +748,14 @@ SETTINGS = [
     bad(
         "etcd_certificates_dir",
         "/run/kubernetes",
-        "pi5, group all: chaos_etcd_certificates_dir = '/run/kubernetes': what is in "
-        "/run does not stay there; choose another folder",
+        "pi5, group all: chaos_etcd_certificates_dir = '/run/kubernetes': /run may lose "
+        "its content at the next boot; choose another folder",
     ),
     bad(
         "etcd_certificates_dir",
         "/etc/../tmp",
-        "pi5, group all: chaos_etcd_certificates_dir = '/etc/../tmp': give the folder "
-        "itself, without . and ..",
+        "pi5, group all: chaos_etcd_certificates_dir = '/etc/../tmp': give the path of "
+        "the folder without . and ..",
     ),
     bad(
         "etcd_client_certificate",
@@ -765,8 +765,8 @@ SETTINGS = [
     bad(
         "etcd_client_key",
         "-----BEGIN PRIVATE KEY-----\nMARKED\n",
-        "pi5, group all: chaos_etcd_client_key = (a private key, not shown): that is a "
-        "file's content; save it in a file, and give the file's path",
+        "pi5, group all: chaos_etcd_client_key = (a private key, not shown): this is the "
+        "content of a file; save it to a file, and give that path",
     ),
     bad(
         "etcd_certificates_hosts",
@@ -883,7 +883,7 @@ SETTINGS = [
         "undo",
         "docker,dokcer",
         "pi5, group all: chaos_undo = 'docker,dokcer': dokcer is no concern; did you mean docker?; "
-        f"they are {', '.join(ORDER)}",
+        f"concerns are {', '.join(ORDER)}",
         deploy="chaos_engine.deploys.undo",
     ),
     bad(
@@ -902,7 +902,8 @@ SETTINGS = [
         "pi5, group all: chaos_drain_timeout = '5m': it has to be a whole number",
     ),
     Case(
-        "pi5: chaos_vip: 192.168.1.70 is chaos_log_server; choose an address that no machine has",
+        "pi5: chaos_vip: chaos_log_server has the same address 192.168.1.70; choose an address "
+        "that no machine has",
         {"all": {"chaos_vip": "192.168.1.70", "chaos_log_server": "192.168.1.70"}},
     ),
     Case(
@@ -914,7 +915,7 @@ SETTINGS = [
     ),
     Case(
         "pi5: chaos_log_server is not set; put it into group_data/: address of the syslog server "
-        "that gets all logs of the nodes",
+        "that receives the logs of all nodes",
         files=lambda folder: drop(folder, "all", "chaos_log_server"),
     ),
     Case(
@@ -990,22 +991,22 @@ INVENTORY = [
         inventory='workers = ["pi4", "pi5"]\nproxy = ["pi4", "pi5"]\n',
     ),
     Case(
-        "pi11: chaos_nodes has no address for it; add 'pi11': its address to chaos_nodes in "
-        "group_data/all.py, or take it out of inventory.py",
+        "pi11: this host is not in chaos_nodes; add 'pi11' with its address to chaos_nodes in "
+        "group_data/all.py, or remove the host from inventory.py",
         inventory='workers = ["pi11"]\n',
     ),
     Case(
-        "192.168.1.99: chaos_nodes has no address for it; add a name for 192.168.1.99 to "
-        "chaos_nodes in group_data/all.py, or take it out of inventory.py",
+        "192.168.1.99: this host is not in chaos_nodes; add a name for 192.168.1.99 to "
+        "chaos_nodes in group_data/all.py, or remove the host from inventory.py",
         inventory='workers = ["192.168.1.99"]\n',
     ),
     Case(
-        "etcd1: chaos_nodes has no address for it; add 'etcd1': its address to chaos_nodes in "
-        "group_data/all.py, or take it out of inventory.py",
+        "etcd1: this host is not in chaos_nodes; add 'etcd1' with its address to chaos_nodes in "
+        "group_data/all.py, or remove the host from inventory.py",
         inventory='workers = ["etcd1"]\n',
     ),
     Case(
-        "PI5: chaos_nodes has no address for it; add 'PI5': its address to chaos_nodes",
+        "PI5: this host is not in chaos_nodes; add 'PI5' with its address to chaos_nodes",
         inventory='workers = ["PI5"]\nproxy = ["PI5"]\n',
     ),
     Case(
