@@ -11,7 +11,7 @@ from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.text import as_tuple, pairs
 
 PORT = 6443
-"""The port of a controller's own API server (``bindPort`` of kubeadm's configuration)."""
+"""The default port of an API server: ``bindPort`` of kubeadm's configuration."""
 
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 """A file that kubeadm writes on a controller. kubelet runs the API server from it."""
@@ -24,19 +24,19 @@ _KUBELET_CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 READYZ = f"""\
 {HTTPS_GET}
 seconds=5
-ask_readyz() {{ # ADDRESS:PORT [OPTION...]: the status of its answer, nothing if it has none
+ask_readyz() {{ # ADDRESS:PORT [OPTION...]: print the status of the answer, if there is one
   https_get /readyz "$@" -no-CAfile | sed -n '1s/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p'
 }}
 readyz() {{ # ADDRESS:PORT
   said=$(ask_readyz "$1")
-  # where nobody may ask without a name
+  # 401: the API server refuses anonymous requests
   [ "$said" != 401 ] || said=$(ask_readyz "$1" -cert {_KUBELET_CERTIFICATE})
   echo "$said"
 }}
 """
-"""A shell function ``readyz`` that prints the status: 200 if the API server is ready, 403 or 500
-while it starts. The server's certificate is not verified, because only the order of turns depends
-on the answer."""
+"""A shell function ``readyz ADDRESS:PORT``. It prints the status with which an API server answers:
+200 if the server is ready, 403 or 500 while it starts, nothing if it does not answer. The server's
+certificate is not verified, because only the order of turns depends on the answer."""
 
 OWN_READY = f"""\
 {READYZ}
@@ -44,17 +44,18 @@ flag() {{ sed -n "s/.*- --$1=//p" {MANIFEST} | head -n 1; }}
 at=$(flag advertise-address) port=$(flag secure-port)
 [ "$(readyz "${{at:-127.0.0.1}}:${{port:-{PORT}}}")" = 200 ]
 """
-"""Shell commands for a controller. They succeed if the node's own API server is ready."""
+"""Shell commands that run on a controller. They succeed if its API server is ready."""
 
 
 class ApiServers(NodeFact[dict[str, str]]):
-    """The answer of each API server to ``GET /readyz``, by its address.
+    """The answer of each API server to ``GET /readyz``, by the server's address.
 
     + addresses: IPv4 addresses of controllers
 
-    "200" means ready. Another status, such as 403 or 500 while the server starts, means not ready.
-    ``silent`` means that there was no answer. ``absent`` means that the machine is reachable, but
-    runs neither an API server nor kubelet: it has not joined a cluster.
+    The answer "200" means that the server is ready. Any other status means that it is not ready;
+    a server that starts answers "403" or "500". "silent" means that there was no answer. "absent"
+    means that the machine is reachable, but runs neither an API server nor kubelet. Such a machine
+    has not joined a cluster.
 
     **Example:** ``host.get_fact(ApiServers, addresses=("192.168.1.50",))``
     """
@@ -82,5 +83,5 @@ class ApiServers(NodeFact[dict[str, str]]):
 API_SERVER_ANSWERS = Check(
     "api_server",
     f"test ! -e {MANIFEST} || {limited(OWN_READY)}",
-    "kube-apiserver does not say that it is ready; look at: crictl ps -a --name kube-apiserver",
+    "kube-apiserver is not ready; look at: crictl ps -a --name kube-apiserver",
 )

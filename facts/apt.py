@@ -14,16 +14,17 @@ from chaos_engine.facts.observe import ComposedFact, Read, SeveralFact, Value
 from chaos_engine.facts.text import as_tuple
 
 UNFINISHED = "*"
-"""In place of a name: all packages whose installation was interrupted."""
+"""A word for the fact `Installed`: all packages whose installation was interrupted."""
 
 
 @dataclass(frozen=True)
 class PackageState(Value):
-    """An installed package.
+    """The state of an installed package.
 
     + complete: false if its installation was interrupted, or if some of its files may not be on the
       card yet (`chaos_engine.facts.manifest.CHANGING`)
-    + architecture: "all" or an architecture; that of dpkg itself is the node's
+    + architecture: "all" or an architecture such as "arm64". The package dpkg always has the
+      architecture of the node
     """
 
     version: str
@@ -41,10 +42,10 @@ _QUERY = (
 class Installed(SeveralFact[PackageState]):
     """The installed packages among `names`, as dpkg knows them.
 
-    dpkg reads its whole database for one name, so all facts that are about packages ask by this
-    one. A removed package whose configuration files remain counts as not installed.
+    All facts about packages use this fact, because dpkg reads its whole database for each call. A
+    removed package whose configuration files remain counts as not installed.
 
-    + names: names of binary packages, and `UNFINISHED`
+    + names: names of binary packages; one of them may be `UNFINISHED`
 
     **Example:** ``host.get_fact(Installed, names=("docker.io", UNFINISHED))``
     """
@@ -54,7 +55,7 @@ class Installed(SeveralFact[PackageState]):
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
         names = as_tuple(names)
-        # dpkg-query has no pattern for these, so it prints all packages
+        # dpkg-query has no pattern for unfinished packages, so it prints all, and the shell selects
         if UNFINISHED not in names:
             return StringCommand(_QUERY, *map(QuoteString, names), "2>/dev/null; true")
         asked = (StringCommand(QuoteString(f"{name} "), "* |", _separator="") for name in names)
@@ -87,7 +88,9 @@ class Installed(SeveralFact[PackageState]):
 
 
 class Packages(ComposedFact[dict[str, PackageState]]):
-    """The installed packages among `names`. One that is listed in `CHANGING` is not complete.
+    """The installed packages among `names`. A package that apt is changing is not complete.
+
+    The file `CHANGING` lists the packages that apt is changing.
 
     + names: names of binary packages
 

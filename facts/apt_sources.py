@@ -1,24 +1,24 @@
-"""Read from where apt fetches packages.
+"""Read the files that tell from where apt fetches packages.
 
 The rules are in sources.list(5) and apt's ``apt-pkg/sourcelist.cc``, ``apt-pkg/tagfile.cc`` and
-``apt-pkg/contrib/strutl.cc``. In ``/etc/apt/sources.list.d`` a file counts if its name ends with
+``apt-pkg/contrib/strutl.cc``. In ``/etc/apt/sources.list.d`` apt reads a file if its name ends with
 ``.list`` or ``.sources`` and has only letters, digits and ``_-.:``.
 
 A ``.list`` file has a line for each entry, ``deb [options] URI suite components``:
 
 - ``#`` begins a comment, except between brackets;
-- blanks separate words, but not within ``"a b"`` and ``[a b]``; quotes do not belong to a word, and
-  ``%2e`` is a full stop;
-- only a comment disables an entry.
+- blanks separate words, but not within ``"a b"`` and ``[a b]``;
+- quotes are removed from a word, and ``%2e`` is a full stop;
+- an entry can be disabled only by a comment.
 
 A ``.sources`` file (deb822) has stanzas of fields:
 
 - a line that begins with ``#`` is a comment, even between continued lines;
-- a line that begins with a blank continues the field above it, even if it has nothing but blanks;
+- a line that begins with a blank continues the field above, even if the line has only blanks;
 - an empty line ends a stanza;
-- names of fields are case-insensitive; if several have the same name, the last counts;
-- ``Enabled`` is no for ``no``, ``false``, ``without``, ``off``, ``disable`` and 0
-  (case-insensitive), and yes for anything else;
+- names of fields are case-insensitive; of several fields with the same name, the last counts;
+- ``Enabled`` disables a stanza with the values ``no``, ``false``, ``without``, ``off``, ``disable``
+  and 0, which are case-insensitive; any other value enables the stanza;
 - a stanza may have several URIs and types.
 
 If a file is malformed, apt reads no sources at all.
@@ -39,14 +39,14 @@ _NO = frozenset(("no", "false", "without", "off", "disable"))
 
 
 class Entry(NamedTuple):
-    """A line or a stanza of a file: apt fetches each of its suites from each of its URIs."""
+    """An entry of a file, which is a line or a stanza. apt fetches each suite from each URI."""
 
     uris: tuple[str, ...]
     suites: tuple[str, ...]
 
 
 def entries(path: str, text: str) -> Iterator[Entry]:
-    """Yield the enabled entries of a file; none if apt does not read a file of that name.
+    """Yield the enabled entries of a file. Yield none if apt ignores a file with this name.
 
     + path: the file's absolute path, or only its name
     + text: the file's content, which must not be malformed

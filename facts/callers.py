@@ -1,8 +1,9 @@
-"""Find the programs that a node's owner has set up to run: by systemd, cron, udev or init."""
+"""Find the programs that systemd, cron, udev and init run because the node's owner wants it."""
 
 from __future__ import annotations
 
-# Files that name the programs to run, and files that are the programs
+# _CALLERS: files that name programs, whose paths are looked up in them. _PROGRAMS: files that are
+# programs, and udev's rules
 _CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
     /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
     /var/spool/cron/crontabs/*"""
@@ -25,6 +26,7 @@ COLLECT = rf"""  set --
   set +f
   for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
 """
-"""Shell commands that find the files of the node's owner for systemd, cron, udev and init. They set
-``$@`` to these files, and ``$scripts`` to the files that are named in them. A caller puts the
-commands into a subshell, because they replace its ``$@``."""
+"""Shell commands that find the files by which the node's owner has systemd, cron, udev and init run
+programs. The commands set ``$@`` to these files. They set ``$scripts`` to each existing file whose
+path is written in a file of `_CALLERS`. A caller runs the commands in a subshell, because they
+replace ``$@``."""

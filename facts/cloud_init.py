@@ -50,8 +50,9 @@ SERVICES = ("NetworkManager.service", "dhcpcd.service")
 class CloudInitState(Value):
     """The state of cloud-init.
 
-    + running: whether it runs now, as during the first boot
-    + manages_hosts: the file that tells it to write ``/etc/hosts`` at each boot, "" if none does
+    + running: whether cloud-init is running now; it runs during the first boot
+    + manages_hosts: the file that has cloud-init write ``/etc/hosts`` at each boot, "" if there is
+      none
     + network: files and services that configure the network without cloud-init
     """
 
@@ -61,7 +62,7 @@ class CloudInitState(Value):
 
 
 class _Installed(NodeFact["tuple[str, ...] | None"]):
-    """Lines about an installed cloud-init, ``None`` if it is not installed."""
+    """The lines that `_COMMAND` prints, or ``None`` if cloud-init is not installed."""
 
     @override
     def command(self) -> str:
@@ -73,7 +74,7 @@ class _Installed(NodeFact["tuple[str, ...] | None"]):
 
 
 class CloudInit(ComposedFact[CloudInitState]):
-    """The state of cloud-init; all fields are empty if it is not installed.
+    """The state of cloud-init. If cloud-init is not installed, all fields are empty or false.
 
     **Example:** ``host.get_fact(CloudInit).running``
     """

@@ -1,4 +1,4 @@
-"""Read the state of a container, and the ID of an image, from Docker."""
+"""Read from Docker the state of a container and the ID of an image."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from chaos_engine.facts.observe import NodeFact, Value
 
 @dataclass(frozen=True)
 class ContainerState(Value):
-    """A container.
+    """The state of a container.
 
-    + image: the image's name, as it was given when the container was created
-    + image_id: the ID that this name had then
-    + addresses: by the name of each network, the container's IPv4 and MAC address in it
-    + mounts: by path in the container, the path on the node that is mounted there
+    + image: the name of the image that the container was created with
+    + image_id: the ID of this image
+    + addresses: the container's IPv4 and MAC address in each network, by the network's name
+    + mounts: the path on the node of each mount, by the mount's path in the container
     """
 
     running: bool
@@ -32,9 +32,11 @@ class ContainerState(Value):
 
 
 class Container(NodeFact["ContainerState | None"]):
-    """A container; ``None`` if no container has that name, or if Docker does not answer.
+    """The state of a container.
 
-    + container: its name
+    ``None`` if no container has this name, or if Docker does not answer.
+
+    + container: the container's name
 
     **Example:** ``host.get_fact(Container, container="lb-haproxy")``
     """
@@ -48,7 +50,7 @@ class Container(NodeFact["ContainerState | None"]):
 
     @override
     def parse(self, lines: list[str]) -> ContainerState | None:
-        """Read a JSON object, which is missing if there is no container."""
+        """Parse the JSON object of a container. Without a container there is no line."""
         if not lines:
             return None
         one: dict[str, Any] = json.loads(lines[0])
@@ -67,11 +69,10 @@ class Container(NodeFact["ContainerState | None"]):
 class Image(NodeFact["str | None"]):
     """The ID of an image.
 
-    "" if the node lacks the image or a part of it. ``None`` if Docker is installed but does not
-    answer.
+    "" if the image is missing or incomplete. ``None`` if Docker is installed but does not answer.
 
-    + image: its name with a tag, a digest, or both. With both, Docker uses the digest and ignores
-      the tag. An image from ``docker load`` has no digest
+    + image: the image's name with a tag, a digest, or both. With both, Docker uses the digest and
+      ignores the tag. An image from ``docker load`` has no digest
 
     **Example:** ``host.get_fact(Image, image="haproxy:3.0")``
     """
@@ -90,7 +91,7 @@ class Image(NodeFact["str | None"]):
 
     @override
     def parse(self, lines: list[str]) -> str | None:
-        """Read a JSON object, or ``null`` if Docker does not answer. There may be no line."""
+        """Parse a JSON object, or ``null`` if Docker does not answer. No line means no image."""
         if not lines:
             return ""
         found = json.loads(lines[0])

@@ -1,4 +1,4 @@
-"""Read how Docker runs on the node, and its networks."""
+"""Read the state of a node's Docker daemon, and Docker's networks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from chaos_engine.facts.health import Check, limited
 from chaos_engine.facts.observe import NodeFact, Value
 
 RUNNING = "systemctl is-active --quiet docker.service"
-"""A shell command that succeeds if Docker runs. Facts ask this before they call ``docker``, because
-docker.socket would start Docker for that call, and a read must not start it."""
+"""A shell command that succeeds if Docker runs. Facts run it before they ask Docker. Otherwise
+docker.socket would start Docker, and a read must change nothing."""
 
-# perl, because every Debian and Ubuntu has perl-base. Its module Socket would take more time than
-# all else here. Paths without a version are deprecated, so the version is asked first, as `docker`
-# does (https://docs.docker.com/reference/api/engine/). An answer of HTTP/1.0 is not in chunks
+# This is perl, because every Debian and Ubuntu has perl-base. perl's module Socket is not used,
+# because it would take more time than all else here. Paths without a version are deprecated, so the
+# script first asks for the version, as `docker` does
+# (https://docs.docker.com/reference/api/engine/). An answer of HTTP/1.0 is not in chunks
 _GET = r"""
-sub get { # PATH: whether the status is 200; sets $headers and $body
+sub get { # PATH: return whether the status is 200, and set $headers and $body
   # AF_UNIX and SOCK_STREAM are 1; the address is a struct sockaddr_un (unix(7))
   socket($docker, 1, 1, 0) or exit 1;
   connect($docker, pack("Sa108", 1, "/var/run/docker.sock")) or exit 1;
@@ -30,7 +31,7 @@ sub get { # PATH: whether the status is 200; sets $headers and $body
   ($status, $headers, $body) = <$docker> =~ /^HTTP\S+ (\d+)(.*?)\r\n\r\n(.*)/s or exit 1;
   return $status == 200;
 }
-sub paths { # PATH: itself, or what its * stands for
+sub paths { # PATH: return it with the version; for LIST/*, return the path of each entry
   my ($list) = $_[0] =~ m{(.+)/\*$} or return "$base$_[0]";
   get("$base$list") or exit 1;
   return map("$base$list/$_", $body =~ /"Id":"(\w+)"/g);
@@ -56,22 +57,25 @@ for (map(paths($_), @ARGV)) {
 """
 
 DOCKER_GET = f"""\
-docker_get() {{ # FIELDS PATH...: print the JSON of each of Docker's answers in a line
+docker_get() {{ # FIELDS PATH...: print each answer of Docker as a line of JSON
   {RUNNING} && perl -e '{_GET}' "$@"
 }}
 """
-"""A shell function ``docker_get``. It asks the API on Docker's socket, because the program
-``docker`` takes much more processor time.
+"""A shell function ``docker_get FIELDS PATH...``. It asks the API on Docker's socket, because the
+program ``docker`` takes much more processor time.
 
-+ FIELDS: the fields of each answer that are printed, separated by commas; "" for all
-+ PATH: a path of the API without its version. ``/networks/*`` stands for each network
++ FIELDS: the fields to print of each answer, separated by commas; "" for all fields
++ PATH: a path of the API without the version. ``/networks/*`` stands for each network
 
-If Docker does not have what a path names, nothing is printed for it. If Docker does not run, or
-does not answer within 10 seconds, the function fails."""
+If a path does not exist, nothing is printed for this path. If Docker does not run, or does not
+answer within 10 seconds, the function fails."""
 
 
 def path_of(kind: str, name: str) -> str:
-    """Return the path in Docker's API of a thing that has a name.
+    """Return the path of a container or an image in Docker's API.
+
+    + kind: "containers" or "images"
+    + name: the name of the container or image
 
     **Example:** ``path_of("images", "haproxy:3.0") == "/images/haproxy:3.0/json"``
     """
@@ -79,10 +83,10 @@ def path_of(kind: str, name: str) -> str:
 
 
 def docker_get(fields: str, *paths: str, otherwise: str = "true") -> StringCommand:
-    """Return a shell command that calls `DOCKER_GET`.
+    """Return a shell command that calls the shell function in `DOCKER_GET`.
 
-    + fields, paths: its arguments
-    + otherwise: shell command for the case that Docker does not answer
+    + fields, paths: arguments of the shell function
+    + otherwise: shell command that runs if Docker does not answer
     """
     words = (QuoteString(word) for word in (fields, *paths))
     return StringCommand(f"{DOCKER_GET}docker_get", *words, f"|| {otherwise}")
@@ -90,11 +94,11 @@ def docker_get(fields: str, *paths: str, otherwise: str = "true") -> StringComma
 
 @dataclass(frozen=True)
 class Engine(Value):
-    """A Docker daemon that answers.
+    """The state of a running Docker daemon.
 
-    + data_root: the folder of its images and containers
-    + live_restore: whether containers run on while the daemon is stopped
-    + containers: number of containers, running or not
+    + data_root: the folder of Docker's images and containers
+    + live_restore: whether containers keep running while the daemon is stopped
+    + containers: the number of containers, including stopped ones
     """
 
     server_version: str
@@ -118,7 +122,7 @@ _FIELDS = (
 
 
 class DockerInfo(NodeFact["Engine | None"]):
-    """How Docker runs, or ``None`` if it is not installed or does not answer.
+    """The state of the Docker daemon; ``None`` if Docker is not installed or does not answer.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.docker.DockerInfo``
     """
@@ -131,7 +135,7 @@ class DockerInfo(NodeFact["Engine | None"]):
 
     @override
     def parse(self, lines: list[str]) -> Engine | None:
-        """Read a JSON object with `_FIELDS`."""
+        """Parse a JSON object with the fields `_FIELDS`. No line means that Docker is silent."""
         if not lines:
             return None
         found = json.loads(lines[0])
@@ -142,22 +146,21 @@ class DockerInfo(NodeFact["Engine | None"]):
 class DockerNetwork(Value):
     """A Docker network.
 
-    + driver: "macvlan", "bridge"
-    + parent: its parent interface, "" for none
+    + driver: the network's driver, such as "macvlan" or "bridge"
+    + parent: the network's parent interface, "" for none
     + mode: the macvlan mode, "bridge" by default; "" for networks of other drivers
     + subnets, gateways, ip_ranges: IPv4 and IPv6. A range is the part of a subnet from which
       containers get their addresses
-    + containers: IPv4 addresses of its containers, by name; "" for a container that does not run.
-      Docker cannot start such a container again after the network was recreated
-    + macs: MAC addresses of its running containers, by name
-    + auxiliary: addresses that Docker gives to no container, by the names that the user gave them
-    + options: the driver's options; parent and mode are among them
+    + containers: the IPv4 address of each container, by the container's name; "" for a stopped
+      container. Once a network is recreated, Docker cannot start the stopped containers again
+    + macs: the MAC address of each running container, by the container's name
+    + auxiliary: addresses that Docker never gives to a container, by a name that the user chose
+    + options: the driver's options, including the parent and the mode
     + labels, internal, ipv6: options of ``docker network create``
-    + config_only: whether it is only a configuration for other networks, so that none of its
-      addresses are in use (https://docs.docker.com/reference/cli/docker/network/create/)
-    + pool: the address space of its addresses. Networks of the same pool must not overlap. The
-      networks of a swarm have a pool of their own, and those of each IPAM driver too (libnetwork's
-      ``ipam``, its address spaces)
+    + config_only: whether the network is only a configuration for other networks. Its addresses
+      are then not in use (https://docs.docker.com/reference/cli/docker/network/create/)
+    + pool: the network's scope and IPAM driver, such as "local default". The subnets of networks
+      with the same pool must not overlap (libnetwork's ``ipam``, address spaces)
     """
 
     driver: str
@@ -178,9 +181,9 @@ class DockerNetwork(Value):
 
 
 class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
-    """Docker's networks by name; {} if Docker is not installed.
+    """Docker's networks, by name.
 
-    ``None`` if Docker is installed but does not answer, so that its networks are unknown.
+    {} if Docker is not installed. ``None`` if Docker is installed but does not answer.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.docker.DockerNetworks``
     """
@@ -193,7 +196,7 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, DockerNetwork] | None:
-        """Read JSON: an object for each network, and then a list of all containers.
+        """Parse lines of JSON: an object for each network, and then a list of all containers.
 
         If Docker does not answer, the last line is ``null``.
         """
@@ -207,16 +210,16 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
         found.sort(key=lambda one: str(one["Name"]))
         networks = {one["Name"]: _network(one) for one in found}
         for one in containers:
-            # A container has other names too, "/OTHER/NAME", if others are linked to it
+            # If another container is linked to this one, this one also has a name "/OTHER/NAME"
             (name,) = (name[1:] for name in one["Names"] if "/" not in name[1:])
             for network in one["NetworkSettings"]["Networks"]:
-                if network in networks:  # its running containers have been added already
+                if network in networks:  # _network has added the running containers
                     networks[network].containers.setdefault(name, "")
         return networks
 
 
 def _network(found: dict[str, Any]) -> DockerNetwork:
-    """Return the network that Docker's API describes."""
+    """Convert Docker's description of a network to a `DockerNetwork`."""
     options: dict[str, str] = found.get("Options") or {}
     ipam = found.get("IPAM") or {}
     pools = ipam.get("Config") or []
@@ -253,7 +256,7 @@ def _network(found: dict[str, Any]) -> DockerNetwork:
 
 DOCKER_ANSWERS = Check(
     "docker",
-    # docker.socket would start a stopped Docker
+    # `docker info` alone would start a stopped Docker by docker.socket
     limited("systemctl is-active --quiet docker && docker info"),
     "Docker does not answer; look at: journalctl -u docker",
 )

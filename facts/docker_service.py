@@ -1,15 +1,17 @@
 """Read how docker.service starts Docker.
 
-If Docker is not installed yet, the fact tells how docker.service would start it once the
-distribution's package is installed. The rules are those of systemd.service(5), systemd.exec(5) and
-systemd.unit(5). Files are read as in `chaos_engine.facts.systemd_files`:
+If Docker is not installed yet, the fact tells how docker.service will start Docker after the
+distribution's package has been installed. The rules are those of systemd.service(5),
+systemd.exec(5) and systemd.unit(5). `chaos_engine.facts.systemd_files` reads the files:
 
 - drop-ins are in folders ``docker.service.d``, and in ``service.d`` for all services;
-- each ``ExecStart=`` adds a command, and an empty one removes all commands before it; systemd
-  refuses a service of Docker's type that does not have exactly one command;
-- the program is an absolute path or a name, after any of the characters ``@-:+!|``;
-- a word ``$NAME`` becomes the words of that variable; if several lines set a variable, the last
-  counts, and files (``EnvironmentFile=``) count more than ``Environment=``.
+- each ``ExecStart=`` adds a command, and an empty ``ExecStart=`` removes all commands above it;
+- systemd refuses docker.service if the service does not have exactly one command;
+- a command begins with any of the characters ``@-:+!|``, and then with a program's absolute path or
+  name;
+- a word ``$NAME`` is replaced by the words in that variable;
+- if several lines set a variable, the last line counts; ``EnvironmentFile=`` overrides
+  ``Environment=``.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _DAEMON_ELSEWHERE = (*_DAEMON["debian"], "/usr/bin/dockerd", "/bin/dockerd")
 _UNITS = tuple(f"{folder}/{UNIT}" for folder in folders("systemd/system"))
 _DROP_INS = files_in(FOLDERS)
 
-# The shell reads the files itself: almost always there are few, and they are small
+# The shell reads the files without another program, because there are few files, and they are small
 _PROGRAMS = f"""
 for file in {" ".join((*_UNITS, *_DROP_INS))}; do
   [ ! -f "$file" ] || while read -r line || [ "$line" ]; do
@@ -64,7 +66,7 @@ true"""
 class Service(Value):
     """How systemd starts Docker.
 
-    + flags: options of dockerd's command line, each with the file that it comes from, such as
+    + flags: options of dockerd's command line, each with the file that sets the option, such as
       ``{"-H": "docker.service", "--log-driver": "/etc/default/docker"}``
     + problem: why systemd cannot start Docker, and what to do; "" if it can
     """
@@ -74,7 +76,7 @@ class Service(Value):
 
 
 class _Programs(NodeFact[tuple[str, ...]]):
-    """The programs called dockerd that exist, of those that docker.service's files name."""
+    """The paths in docker.service's files that lead to an existing program dockerd."""
 
     @override
     def command(self) -> str:
@@ -90,7 +92,7 @@ class DockerService(ComposedFact[Service]):
 
     Docker does not start if an option is given both as a flag and in daemon.json
     (https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file).
-    ``dockerd --validate`` does not find that, because it does not know the service's flags.
+    ``dockerd --validate`` does not find this mistake, because it does not see the service's flags.
 
     **Example:** ``host.get_fact(DockerService).flags``
     """
@@ -131,9 +133,9 @@ def parse_service(
     """Return how systemd starts Docker.
 
     + unit: systemd's properties of docker.service
-    + drop_ins: path and text of each drop-in, in the order in which they apply
-    + defaults: the text of `DEFAULTS`
-    + programs: paths of dockerd that exist, or that docker.io installs
+    + drop_ins: path and text of each drop-in, in the order in which systemd applies them
+    + defaults: the text of the file `DEFAULTS`
+    + programs: paths of dockerd that exist, or that the package docker.io installs
     """
     state = unit.get("LoadState")
     if state == "bad-setting":
@@ -166,7 +168,7 @@ def parse_service(
 
 
 def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], str]:
-    """Return the commands and the variables that docker.service has once Docker is installed.
+    """Return the commands and variables that docker.service will have after Docker's installation.
 
     Each command comes with the file that sets it. The variables are ``NAME=value`` words.
     """
@@ -182,27 +184,27 @@ def _once_installed(drop_ins: list[tuple[str, str]]) -> tuple[list[tuple[str, st
 
 
 def _program_problem(file: str, word: str, known: tuple[str, ...]) -> str:
-    """Return why a program cannot be started, and what to do; "" if it can.
+    """Return why systemd cannot start dockerd, and what to do. Return "" if systemd can.
 
     + file: the file that has the command
     + word: the first word of the command
-    + known: paths of dockerd that exist, or that docker.io installs
+    + known: paths of dockerd that exist, or that the package docker.io installs
     """
     program = word.lstrip("@-:+!|").strip("\"'")
     if not program.startswith("/") or not program.endswith("dockerd") or program in known:
         return ""
     return (
-        f"{file} starts {program}, which does not exist, and which docker.io does not "
-        "install; remove that ExecStart, or have it start /usr/sbin/dockerd"
+        f"{file} starts {program}, which does not exist; the package docker.io does not install "
+        "this program either; remove ExecStart from the file, or start /usr/sbin/dockerd there"
     )
 
 
 def _command_problem(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -> str:
-    """Return why a service does not have exactly one command, and what to do."""
+    """Return why docker.service does not have exactly one command, and what to do."""
     if commands:
         return (
-            f"{commands[-1][0]} gives docker.service a second ExecStart, and systemd would refuse "
-            "it; remove that file, or put an empty ExecStart= before the one in it"
+            f"{commands[-1][0]} gives docker.service a second ExecStart, so systemd would refuse "
+            "the service; remove that file, or put an empty ExecStart= above its ExecStart"
         )
     return f"{_last_file(drop_ins)} leaves docker.service without an ExecStart; remove that file"
 
@@ -224,17 +226,17 @@ def _assigned(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yield the lines of an ``EnvironmentFile=`` without comments, with continued lines joined."""
+    """Yield the lines of an environment file. Skip comments, and join continued lines."""
     lines = (line.strip() for line in text.replace("\\\n", "").split("\n"))
     return (line for line in lines if not line.startswith(("#", ";")))
 
 
 def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
-    """Return the options among the words of a command line, each with its file.
+    """Return the options of a command line, each with the file that sets the option.
 
-    + words: each with the file that it comes from
+    + words: pairs of a word of the command line and the file that has the word
 
-    ``--feature=NAME`` becomes the key ``--feature NAME``; ``--feature=NAME=false`` is left out.
+    ``--feature=NAME`` becomes the key ``--feature NAME``. ``--feature=NAME=false`` is skipped.
     """
     flags = {}
     for (word, file), (following, _) in zip(words, [*words[1:], ("-", "")], strict=True):
@@ -251,7 +253,7 @@ def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a text, as a shell splits it."""
+    """Split a text into words, as a shell does."""
     try:
         return shlex.split(text, comments=True)
     except ValueError:  # an open quote

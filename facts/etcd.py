@@ -13,10 +13,11 @@ from chaos_engine.facts.text import as_tuple, pairs
 PORT = 2379
 
 SECONDS = 3
-"""How long the servers may take to answer. All are asked at the same time."""
+"""How many seconds all servers together may take to answer. They are asked at the same time."""
 
-# A first line of each server says that it is silent. A later line with its version overrides that.
-# Without the options -no-CA..., openssl would trust the system's authorities too
+# The script first prints a line without a version for each server. A server that answers gets a
+# second line with its version, which overrides the first line. Without the options -no-CA...,
+# openssl would also trust the system's authorities
 _ASK = f"""\
 {HTTPS_GET}
 seconds="" folder=$1; shift
@@ -37,10 +38,10 @@ class EtcdVersions(NodeFact[dict[str, str]]):
     """The version of each etcd server, by its address; "" for one that does not answer.
 
     + servers: addresses
-    + folder: where the node has ca.crt, client.crt and client.key
-    + joined_too: whether to ask even from a node that has joined a cluster
+    + folder: the folder on the node with ca.crt, client.crt and client.key
+    + joined_too: whether a node that has joined a cluster also asks
 
-    {} if the node does not ask, or has no ``client.key``.
+    {} if the node has no ``client.key``, or if it has joined a cluster and `joined_too` is false.
 
     **Example:** ``host.get_fact(EtcdVersions, servers=("10.0.0.4",), folder="/etc/kubernetes")``
     """

@@ -19,10 +19,13 @@ Kind = Literal["file", "directory", "link", "other"]
 _KINDS: dict[str, Kind] = {"f": "file", "d": "directory", "l": "link"}
 
 Fixed = Literal["", "immutable", "append-only", "unwritable", "mounted"]
-"""What keeps root from replacing a path by a rename, "" if nothing does: a flag of chattr(1)
-("immutable" or "append-only"), or something that is mounted on the path ("mounted"). "unwritable"
-means that the path is immutable, or that its file system is mounted read-only: on a node without
-lsattr the two look the same."""
+"""Why root cannot replace a path by a rename; "" if root can.
+
+- "immutable", "append-only": the path has this flag of chattr(1)
+- "mounted": something is mounted on the path
+- "unwritable": the file system is mounted read-only. On a node without lsattr, an immutable path
+  also counts as unwritable
+"""
 
 PRINT_STATES = r"""
 find "$@" -maxdepth 0 \( -writable -printf w -o -printf - \) -printf "%y%Y %m %u %g %s %p\n" \
@@ -35,12 +38,12 @@ awk "BEGIN {
 """
 """Shell commands that print the state of the paths in ``"$@"``, for `parse_files`.
 
-They print no line for a path that does not exist. They contain no single quotes, so they can be put
-into single quotes.
+They print no line for a path that does not exist. They contain no single quotes, so a script can
+put them into single quotes.
 
-``-writable`` calls access(2). For root this fails only if the path is immutable, or on a file
-system that is mounted read-only. For an append-only path it succeeds; only lsattr shows that flag,
-and a node may lack lsattr (e2fsprogs).
+``-writable`` of find calls access(2). For root, access(2) fails only if the path is immutable or
+its file system is mounted read-only. It succeeds for an append-only path. Only lsattr shows the
+flag append-only, and a node may lack lsattr (e2fsprogs).
 """
 
 _STATE = re.compile(r"([w-])(.)(.) (\d+) (\S+) (\S+) (\d+) (.*)", re.DOTALL)
@@ -52,12 +55,13 @@ _FLAGS = re.compile(r"([-A-Za-z]{12,}) (/.*)", re.DOTALL)
 class FileState(Value):
     """The state of a path.
 
-    + kind: what it is, without following a link
-    + leads_to: what a link leads to, ``None`` if its target does not exist, or if it is no link
-    + mode: without leading zeros, "644"
+    + kind: the kind of the path itself; a link is not followed
+    + leads_to: the kind of a link's target; ``None`` if the path is no link, or the target does not
+      exist
+    + mode: without leading zeros, such as "644"
     + size: in bytes
     + sha256: the checksum of a regular file's content, ``None`` for another kind
-    + fixed: what keeps root from replacing it
+    + fixed: why root cannot replace the path; "" if root can
     """
 
     kind: Kind
@@ -71,7 +75,7 @@ class FileState(Value):
 
 
 class Files(SeveralFact[FileState]):
-    """The state of each path that exists, by path; a path that does not exist is missing.
+    """The state of each existing path, by path. A path that does not exist is missing.
 
     + paths: absolute paths, without newlines
 
@@ -119,7 +123,7 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
         kind = _KINDS.get(letter, "other")
         leads_to = _KINDS.get(target, None if target in "NL?" else "other")
         fixed = flags.get(path, "")
-        # find's -writable is about what a link leads to
+        # For a link, find's -writable tells about the link's target
         if not fixed and writable == "-" and (kind != "link" or leads_to == "directory"):
             fixed = "unwritable"
         if path in mounted and kind != "directory":  # the files in a mounted folder can be replaced
@@ -131,9 +135,9 @@ def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
 
 
 class Present(YesOrNo):
-    """Whether a path exists. A link that leads nowhere does not count.
+    """Whether a path exists. A link whose target does not exist counts as not existing.
 
-    `Files` would tell this too, but takes longer for a large file: it computes a checksum.
+    The fact `Files` takes longer for a large file, because it computes a checksum.
 
     + path: absolute path
 
@@ -145,9 +149,10 @@ class Present(YesOrNo):
         return StringCommand("if test -e", QuoteString(path), "; then echo yes; else echo no; fi")
 
 
-# Each argument is a path, or "~" and a pattern of perl: of the files after it, only what matches is
-# printed. In a text all bytes but printable ASCII are escaped as in a URL. The kernel refuses to
-# print some of its files; these count as missing
+# Each argument is a path, or "~" and a regular expression of perl. Of the files after such an
+# expression, the script prints only the text that matches. In a text all bytes but printable ASCII
+# are escaped as in a URL. Files in /proc and /sys that the kernel does not let root read count as
+# missing
 _PRINT_TEXTS = r"""
 $only = qr/.+/s; @null = stat "/dev/null"; $/ = undef;
 for (@ARGV) {
@@ -171,14 +176,15 @@ Pattern = str | tuple[str, str]
 
 
 class Texts(SeveralFact[bytes | None]):
-    """The content of each file that matches a pattern, by path; ``None`` for a link to /dev/null.
+    """The content of each regular file that matches a pattern, by path.
 
-    Other files that are not regular are missing: reading a FIFO would not end. One process reads
-    all files that the facts of a run need.
+    A link to /dev/null has the value ``None``. Other files that are not regular are missing,
+    because reading a FIFO might not end. One process reads all files that the facts of a run need.
 
-    + patterns: absolute paths, with ``*`` for any letters within a name, as the shell expands it.
-      Or pairs of such a path and a regular expression of perl: only what it matches is returned,
-      or the whole text if another fact needs that. It must have no groups that capture
+    + patterns: absolute paths, or pairs of an absolute path and a regular expression of perl. In a
+      path, ``*`` stands for any characters within a name, as in the shell. Of a file with a regular
+      expression, the fact returns only the text that matches, or the whole text if another fact
+      needs it. The regular expression must not have capturing groups
 
     **Example:** ``host.get_fact(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*")))``
     """
@@ -191,13 +197,13 @@ class Texts(SeveralFact[bytes | None]):
         words: list[StringCommand | QuoteString | str] = []
         for path, only in (one for one in patterns if not isinstance(one, str)):
             words += [QuoteString(f"~{only}"), expanding(path)]
-        # What is printed last of a file counts, and that has to be its whole text
+        # If a file is printed twice, the last text counts. So whole texts are printed last
         words += ["'~(?s).+'", *everything] if words and everything else everything
         return StringCommand("LC_ALL=C perl -e", QuoteString(_PRINT_TEXTS), "--", *words)
 
     @override
     def parse(self, lines: list[str]) -> dict[str, bytes | None]:
-        """Read the lines ``text PATH TEXT`` and ``null PATH``."""
+        """Parse the lines ``text PATH TEXT`` and ``null PATH``."""
         found = grouped(lines, "text null")
         texts = (line.split(" ", 1) for line in found["text"])
         return {unquote(path): None for path in found["null"]} | {
@@ -217,9 +223,9 @@ class Texts(SeveralFact[bytes | None]):
 
 
 def expanding(pattern: str) -> StringCommand:
-    """Return the word that the shell expands to the paths that match a pattern.
+    """Quote a pattern for the shell, so that the shell expands only ``*``.
 
-    + pattern: an absolute path; ``*`` stands for any letters within a name
+    + pattern: an absolute path; ``*`` stands for any characters within a name
     """
     quoted: list[str | QuoteString] = [QuoteString(piece) for piece in pattern.split("*")]
     words = [word for piece in quoted for word in ("*", piece)][1:]
@@ -228,13 +234,13 @@ def expanding(pattern: str) -> StringCommand:
 
 @cache
 def _matcher(pattern: str) -> Callable[[str], object]:
-    """Return the function that tells whether a path matches a pattern."""
+    """Return a function that tells whether a path matches a pattern."""
     pieces = (re.escape(piece) for piece in pattern.split("*"))
     return re.compile("[^/]*".join(pieces), re.DOTALL).fullmatch
 
 
 class Content(ComposedFact[bytes | None]):
-    """A file's exact bytes, or ``None`` if there is no such file. Only a regular file counts.
+    """The exact bytes of a file; ``None`` if there is no regular file at the path.
 
     + path: absolute path
 

@@ -1,27 +1,27 @@
-"""Read ``/etc/fstab`` by the rules of systemd and of mount(8), which differ.
+"""Read ``/etc/fstab`` as systemd reads it, and as mount(8) reads it: their rules differ.
 
-systemd-fstab-generator(8) makes units of the file at boot and at ``systemctl daemon-reload``. Up to
-systemd 257 at least, it reads with the C library's getmntent(3) (``src/fstab-generator/
-fstab-generator.c``; glibc, ``misc/mntent_r.c``). In systemd 262 it reads with libmount, as was
-seen. These are the rules of getmntent and systemd:
+systemd-fstab-generator(8) makes units from the file at boot and at ``systemctl daemon-reload``. It
+reads the file with the C library's getmntent(3), at least up to systemd 257
+(``src/fstab-generator/fstab-generator.c``; glibc, ``misc/mntent_r.c``). systemd 262 was seen to
+read the file with libmount. These are the rules of getmntent and systemd:
 
 - only a line feed ends a line; a line whose first character after blanks is ``#`` is a comment;
-- space and tab separate the fields: source, target, type, options. Blanks may begin a line. Each
-  field may be missing; there are no quotes and no continued lines; a carriage return belongs to the
-  last field;
+- blanks (space and tab) separate the fields source, target, type and options; a line may begin with
+  blanks, and any field may be missing;
+- there are no quotes and no continued lines; a carriage return is part of the last field;
 - in a field ``\\040``, ``\\011``, ``\\012``, ``\\134`` and ``\\\\`` stand for space, tab, line
   feed and backslash; there are no other escapes;
-- a line of type ``swap`` is for swap, whatever its target is: ``none``, ``swap`` or a path;
-- ``/var//log/.`` and ``var/log`` mean ``/var/log``; a target without any slash is no path. systemd
-  follows links and ``..`` in a target. Of several lines for one target the first counts;
-- ``noauto`` only keeps a mount out of ``local-fs.target``. A unit that needs a path below the
-  target still mounts it, as systemd-journal-flush.service does with ``/var/log`` (systemd.unit(5),
-  RequiresMountsFor).
+- a line of type ``swap`` is for swap with any target: ``none``, ``swap`` or a path;
+- the targets ``/var//log/.`` and ``var/log`` mean ``/var/log``; one without a slash is no path;
+- systemd follows links and ``..`` in a target; of several lines for one target the first counts;
+- ``noauto`` only removes a mount from ``local-fs.target``. A unit that needs a path below the
+  target still causes the mount: systemd-journal-flush.service does so for ``/var/log``
+  (systemd.unit(5), RequiresMountsFor).
 
 ``mount -a`` and ``swapon -a`` always read with libmount (util-linux,
 ``libmount/src/tab_parse.c``). The rules of libmount differ: each ``\\ooo`` of three octal digits is
-a character; a carriage return at the end of a line does not belong to the line; a line is skipped
-if it has no type, or if its fifth or sixth field is not a number.
+a character; a carriage return at the end of a line is removed; a line is skipped if it has no type,
+or if its fifth or sixth field is not a number.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ _NUMBER = re.compile(r"[+-]?[0-9]+")
 
 
 class Entry(NamedTuple):
-    """A line as systemd reads it: its number from 1, and its first three fields.
+    """The first three fields of a line, as systemd reads them. A missing field is "".
 
-    A missing field is "". `kind` is the type.
+    + number: the line's number; the first line is 1
+    + kind: the field "type"
     """
 
     number: int
@@ -53,9 +54,10 @@ class Entry(NamedTuple):
 
 
 def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
-    """Yield the entries of a table as systemd reads them, in their order.
+    """Yield the entries of ``/etc/fstab`` in order, as systemd reads them.
 
-    + libmount: whether systemd reads with libmount, by default with getmntent
+    + text: the file's content
+    + libmount: whether systemd reads the file with libmount; by default it reads with getmntent
     """
     for number, line in enumerate(text.split("\n"), 1):
         fields = _by_libmount(line) if libmount else _by_getmntent(line)
@@ -65,8 +67,11 @@ def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
 
 
 def mounted_at(text: str, target: str) -> list[Entry]:
-    """Return the entries that mount something at a target, by the rules of getmntent or libmount.
+    """Return the entries that mount something at a target. Swap and autofs do not count.
 
+    An entry counts if it has the target by the rules of getmntent or by those of libmount.
+
+    + text: the content of ``/etc/fstab``
     + target: absolute path
 
     **Example:** ``mounted_at("tmpfs /var/log tmpfs\n", "/var/log")[0].number == 1``
@@ -81,7 +86,7 @@ def mounted_at(text: str, target: str) -> list[Entry]:
 
 
 def is_swap(line: str) -> bool:
-    """Tell whether a line is for swap, by the rules of getmntent or libmount."""
+    """Tell whether getmntent or libmount reads a line of ``/etc/fstab`` as a line for swap."""
     return any(fields[2:3] == ["swap"] for fields in (_by_getmntent(line), _by_libmount(line)))
 
 
@@ -105,9 +110,9 @@ def _fields(line: str) -> list[str]:
 
 
 def _simplified(path: str) -> str:
-    """Return a target as systemd simplifies it: without repeated slashes and ``.`` folders.
+    """Simplify a target as systemd does: remove repeated slashes and the folders ``.``.
 
-    A target that contains a slash becomes an absolute path.
+    A target that contains a slash becomes an absolute path. Any other target stays unchanged.
     """
     if "/" not in path:
         return path

@@ -1,4 +1,4 @@
-"""Read the configuration that HAProxy has loaded, and the copy of it on the log share."""
+"""Read which configuration HAProxy has loaded, and the state of its copy on the log share."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
 
 SCRIPT = "/usr/sbin/haproxy_start.sh"
-"""The program that runs HAProxy on the proxy."""
+"""The script that runs HAProxy on the proxy."""
 
 MARK = "Written by chaos-engine"
-"""A text that only this package's version of `SCRIPT` contains. Only this version has a command
-``check``."""
+"""A text in this package's version of `SCRIPT`. Other versions have neither this text nor the
+command ``check``."""
 
 RUN = f"{RECORDS}/haproxy"
-"""A folder in RAM with the container's ``config/`` and ``socket/``, and the file ``loaded``."""
+"""A folder in RAM. It has the container's folders ``config/`` and ``socket/``. Its file ``loaded``
+has the checksum of the configuration that HAProxy has loaded."""
 
 Found = Literal["same", "other", "folder", "unknown"]
-"""What is at a path on the log share: "same" if it is as wanted, "folder" for a folder, "other" for
-anything else, or if there is nothing; "unknown" if the share does not answer in time."""
+"""What is at a path on the log share.
+
+- "same": what is wanted there
+- "folder": a folder
+- "other": anything else, or nothing
+- "unknown": the share does not answer in time
+"""
 
 # The script reads a file only after it has seen the wanted type, owner and mode. It never prints
 # the file's content
@@ -53,9 +59,10 @@ confined {SECONDS} {TARGET} '{_STATES}' "$@" || echo unknown
 
 
 class LoadedConfig(NodeFact[str]):
-    """The sha256 of the configuration that HAProxy has loaded last, at a start or a reload.
+    """The SHA-256 checksum of the configuration that HAProxy has loaded last.
 
-    "" if it has loaded none since the node's boot.
+    HAProxy loads a configuration at its start and at a reload. The value is "" if HAProxy has not
+    loaded one since the node's boot.
 
     **Example:** ``host.get_fact(LoadedConfig)``
     """
@@ -71,10 +78,11 @@ class LoadedConfig(NodeFact[str]):
 
 @dataclass(frozen=True)
 class CopyState(Value):
-    """The state of the configuration's copy on the log share, and of a link there.
+    """The state of the log share's copy of HAProxy's configuration, and of a link on the share.
 
-    + noted: whether the node's manifest has a line for the copy and one for the link
-    + config, link: what is at their paths
+    + noted: whether the node's manifest lists the copy and the link
+    + config: what is at the path of the copy
+    + link: what is at the path of the link
     """
 
     noted: bool
@@ -83,12 +91,12 @@ class CopyState(Value):
 
 
 class SharedCopy(NodeFact[CopyState]):
-    """The state of the configuration's copy on the log share, and of a link there.
+    """The state of the log share's copy of HAProxy's configuration, and of a link on the share.
 
-    Other machines write the share too. So the fact does not return what it finds there, only
-    whether the copy and the link are as wanted.
+    Other machines can also write to the share. So the fact never returns the content of a file, but
+    only whether the copy and the link are as wanted.
 
-    + config: the copy's path, "" for no copy. Wanted are the owner root and the mode 644
+    + config: the copy's path, "" for no copy. The copy's owner has to be root, and its mode 644
     + sha256: the copy's wanted checksum
     + link: the link's path, "" for no link
     + leads_to: the link's wanted target
@@ -104,9 +112,9 @@ class SharedCopy(NodeFact[CopyState]):
 
     @override
     def parse(self, lines: list[str]) -> CopyState:
-        """Read a line for the copy and a line for the link, or one line ``unknown`` for both.
+        """Parse a line for the copy and a line for the link, or one line ``unknown`` for both.
 
-        A line ``new`` before them means that the manifest lacks one of them.
+        A first line ``new`` means that the manifest lacks the copy or the link.
         """
         words: dict[str, Found] = {word: word for word in get_args(Found)}
         config, *link = (words[line] for line in lines if line != "new")
@@ -117,5 +125,6 @@ ADDRESS_ANSWERS = Check(
     "haproxy",
     # Only the proxy has the script; on other nodes the check succeeds
     f"! grep -qs '{MARK}' {SCRIPT} || {limited(f'{SCRIPT} check')}",
-    "the API's address does not answer its own node; look at: journalctl -u docker_haproxy",
+    "HAProxy does not answer at the Kubernetes API's address; look at: "
+    "journalctl -u docker_haproxy",
 )

@@ -1,6 +1,6 @@
 """Check whether the services of a work node do their work.
 
-Each check is in the module of its concern's facts. The concern's deploy declares it.
+Each check is defined beside the facts of its concern. The concern's deploy declares the check.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.text import pairs
 
 LIMIT_SECONDS = 3
-"""How long a check that waits for another program may take. All checks together must take less than
-``PART_SECONDS`` of `chaos_engine.facts.observe.batch`: that limit would cut off all results."""
+"""How many seconds a check may wait for another program. All checks together must take less than
+``PART_SECONDS`` of `chaos_engine.facts.observe.batch`; after that time all results are lost."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Check:
     """A command that tells whether a service does its work.
 
     + name: a word that no other check has
-    + command: shell command that fails if the service does not work. It must not hang (`limited`)
+    + command: shell command that fails if the service does not work. If the command may hang, it
+      has to run by `limited`
     + problem: what is wrong if the command fails, and what to do
 
     **Example:** ``Check("swap", "! sed 1d /proc/swaps | grep -q .", "swap is in use")``
@@ -36,23 +37,23 @@ class Check:
 
 
 def limited(check: str) -> str:
-    """Return the shell command that runs a check for at most `LIMIT_SECONDS`.
+    """Return a shell command that runs a check for at most `LIMIT_SECONDS`.
 
-    A process that waits for a dead share cannot be killed. So ``timeout`` ends a shell that has
-    started the process: by TERM, and by KILL if the shell is still there a second later. KILL alone
-    (``-s KILL``) would not do with uutils' ``timeout``: 0.12 ends the shell while the check goes
-    on, and 0.0.30 ends neither.
+    A process that waits for a dead share cannot be killed. So ``timeout`` starts a shell, and the
+    shell starts the check. ``timeout`` ends the shell by TERM, and a second later by KILL if the
+    shell still runs. KILL alone (``-s KILL``) does not work with ``timeout`` of uutils: version
+    0.12 ends the shell but not the check, and version 0.0.30 ends neither.
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
     return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"
 
 
 class Health(NodeFact[dict[str, str]]):
-    """What is wrong with each service, by the name of its check; a service that works is missing.
+    """The problem of each check that fails, by the check's name. A check that succeeds is missing.
 
     + checks: the checks to run
 
-    No check tells whether messages arrive at the log server: that can be seen only there.
+    No check tells whether messages arrive at the log server. Only the log server can show that.
 
     **Example:** ``host.get_fact(Health, checks=(chaos_engine.facts.swap.SWAP_UNUSED,))``
     """
@@ -67,7 +68,7 @@ class Health(NodeFact[dict[str, str]]):
 
 
 def problems_command(checks: Iterable[Check]) -> StringCommand:
-    """Return the command that prints a line for each check that fails: its name and its problem."""
+    """Return a shell command. It prints the name and the problem of each check that fails."""
     words: list[str | QuoteString] = []
     for check in checks:
         line = QuoteString(f"{check.name} {check.problem}")

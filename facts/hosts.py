@@ -2,13 +2,14 @@
 
 The rules are in hosts(5), and in glibc's ``nss/nss_files/files-hosts.c`` and ``files-parse.c``:
 
-- lines end with a line feed; ``#`` begins a comment anywhere; only ASCII blanks separate words, so
-  a no-break space, copied from a web page, belongs to a word;
+- a line ends with a line feed; ``#`` begins a comment anywhere in a line;
+- only ASCII blanks separate words; a no-break space, copied from a web page, is part of a word;
 - the first word is an address as inet_pton(3) reads it, without leading zeros; a line without an
-  address is skipped; the other words are the address's names, which are case-insensitive;
-- a name has the addresses of all lines that contain it;
-- a lookup for IPv4 gets 127.0.0.1 for ``::1``, 10.0.0.8 for ``::ffff:10.0.0.8``, and nothing for
-  other IPv6 addresses.
+  address is skipped;
+- the other words are names of the address, which are case-insensitive;
+- a name has the addresses of all lines that contain the name;
+- a lookup of an IPv4 address returns 127.0.0.1 for ``::1``, and 10.0.0.8 for ``::ffff:10.0.0.8``;
+  it ignores other IPv6 addresses.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from chaos_engine.facts.files import Texts
 from chaos_engine.facts.observe import ComposedFact, Read
 
 HOSTNAME = "/proc/sys/kernel/hostname"
-"""A file of the kernel with the node's own name."""
+"""The kernel's file with the node's own name."""
 
 
 class OwnName(ComposedFact[str]):
@@ -43,11 +44,11 @@ class OwnName(ComposedFact[str]):
 
 
 class Entry(NamedTuple):
-    """A line with an address.
+    """A line of ``/etc/hosts`` that has an address.
 
-    + line: its text, without the blanks around it
-    + address: what a lookup for IPv4 gets, "" for nothing
-    + names: as they are written
+    + line: the line's text, without blanks at its ends
+    + address: the IPv4 address that a lookup of the names returns, "" for none
+    + names: the names as they are written in the line
     """
 
     line: str
@@ -56,9 +57,9 @@ class Entry(NamedTuple):
 
 
 def entries(data: bytes) -> Iterator[Entry]:
-    """Yield the entries of a file, in their order.
+    """Yield the entries of ``/etc/hosts`` in order.
 
-    Bytes that are not UTF-8 are escaped as by `os.fsdecode`.
+    + data: the file's content; bytes that are not UTF-8 are escaped as by `os.fsdecode`
 
     **Example:** ``next(entries(b"127.0.1.1 pi1 # own"))`` has the names ``("pi1",)``
     """

@@ -1,4 +1,4 @@
-"""Send HTTPS requests from a node by openssl."""
+"""Send HTTPS requests from a node with openssl."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GET $path HTTP/1.0
 END
 }
 """
-"""A shell function ``https_get``. It waits as long as the variable ``seconds`` says, or without a
-limit if that is empty. It calls openssl, which a node has: Docker's concern installs
-ca-certificates, which depends on openssl. A node may lack curl. The server's certificate is
-verified only if an option of s_client says so."""
+"""A shell function ``https_get``. It waits as many seconds as the variable ``seconds`` says; if the
+variable is empty, it waits without a limit. It calls openssl, because a node may lack curl. A node
+has openssl because the concern docker installs ca-certificates, which depends on openssl. The
+server's certificate is verified only if an option of s_client says so."""

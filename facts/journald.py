@@ -13,23 +13,23 @@ FOLDERS = folders("systemd/journald.conf.d")
 
 KERNEL = "/proc/cmdline"
 
-# The words of the kernel's command line that journald obeys, after it has read all files
-# (systemd-journald.service(8)). For each word: the setting, and the setting's value if the word has
-# no "="
+# Words of the kernel's command line that journald reads after all files
+# (systemd-journald.service(8)). For each word: the name of the setting, and the setting's value if
+# the word has no "="
 _WORDS = {
     "systemd.journald.forward_to_syslog": ("ForwardToSyslog", "yes"),
     "systemd.journald.max_level_syslog": ("MaxLevelSyslog", None),
 }
 
 DropIn = tuple[str, str]
-"""The path of a file, and a ``Name=value`` that the file sets."""
+"""The path of a file, and a setting ``Name=value`` in this file."""
 
 
 class DropIns(ComposedFact[tuple[DropIn, ...]]):
     """The journal's settings in drop-ins of ``journald.conf`` and on the kernel's command line.
 
-    They are pairs of a path and a ``Name=value``, in the order in which they apply. The rules of
-    `chaos_engine.facts.systemd_files` tell which drop-ins count: masked ones do not.
+    Each item is a pair of a path and ``Name=value``. The items have the order in which journald
+    applies them. Masked drop-ins are missing (`chaos_engine.facts.systemd_files`).
 
     **Example:** ``host.get_fact(DropIns)``
     """
@@ -57,7 +57,7 @@ class DropIns(ComposedFact[tuple[DropIn, ...]]):
 
 JOURNAL_IN_RAM = Check(
     "journald",
-    # systemd tells which process is journald, because any program may have that name
+    # The process is looked up in systemd, because any other program may have journald's name
     'open=$(ls -l "/proc/$(systemctl show -p MainPID --value systemd-journald)/fd") '
     '&& ! echo "$open" | grep -q /var/log/journal',
     "journald does not run, or still writes to /var/log/journal; reboot the node",

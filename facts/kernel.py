@@ -1,4 +1,4 @@
-"""Read the kernel's command line of this boot, and the files with that of the next boot."""
+"""Read the kernel's command line of this boot, and the files that set it for the next boot."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from chaos_engine.facts.text import decoded, grouped
 from chaos_engine.templates import shell_script
 
 RECORD = "/var/lib/chaos-engine/reboot"
-"""A file with the causes of reboots by runs; for each, the ID of the boot before it."""
+"""A file about reboots by earlier runs. Each line has a cause, and the ID of the boot before that
+reboot."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
-"""The end of the name of a boot file's original. The original is in the boot file's folder, so that
-the card of a node that does not boot can be fixed on another computer."""
+"""The suffix of the original of a boot file. The original is in the boot file's folder. So if a
+node does not boot, another computer can restore the original on the node's card."""
 
 GRUB_DROP_IN = "/etc/default/grub.d/99-chaos-engine.cfg"
 
-# A word, as the kernel splits its command line: white space ends a word, but not in quotes. A
-# double quote begins them; the next one, or the end of the line, ends them (lib/cmdline.c,
-# next_arg)
+# A word of the kernel's command line (lib/cmdline.c, next_arg). White space ends a word, but not
+# within double quotes. A double quote without a second one lasts until the end of the line
 _WORD = re.compile(r'(?:[^ \t\r\n\v\f"]|"[^"]*(?:"|$))+')
 
 
 @dataclass(frozen=True)
 class BootFile(Value):
-    """A file with words for the next boot.
+    """A file with words of the kernel's command line for the next boot.
 
-    + text: its exact content; bytes that are not UTF-8 are escaped as by ``os.fsdecode``
-    + free: bytes that are free on its file system
-    + kept: whether its original is beside it (`BACKUP_SUFFIX`)
+    + text: the exact content; bytes that are not UTF-8 are escaped as by ``os.fsdecode``
+    + free: bytes that are free on the file's file system
+    + kept: whether the file's original is in the same folder (`BACKUP_SUFFIX`)
     """
 
     path: str
@@ -55,20 +55,21 @@ class BootFile(Value):
 
 @dataclass(frozen=True)
 class Cmdline(Value):
-    """What is known of a node's kernel command line.
+    """The kernel's command line of this boot, and the files that set it for the next boot.
 
-    + words: those of the running kernel, including the ones that the firmware adds
+    + words: the words of the running kernel, including those that the firmware adds
     + controllers: the cgroup controllers that the kernel offers
     + cgroup: the version of the control groups
-    + memory: whether the memory controller is there
+    + memory: whether the kernel offers the memory controller
     + boot_id: the ID of this boot
     + file: the file that the firmware reads at the next boot, ``None`` if there is none
-    + pending: the file that replaces `file` if the kernel that Ubuntu tries (piboot-try) boots
-    + rejected: files at the known places that are no command line: they have no ``root=``
-    + extra: the file of words that raspi-firmware adds whenever it writes `file` anew
-    + grub: whether GRUB makes the command line
-    + drop_in: this package's file for GRUB
-    + rebooted: the causes in `RECORD`; for each, the ID of the boot before it
+    + pending: the file of a kernel that Ubuntu tries at the next boot (piboot-try). If this kernel
+      boots, the file replaces `file`
+    + rejected: if `file` is ``None``, the files at its usual places, none of which has ``root=``
+    + extra: the file with words that raspi-firmware adds whenever it rewrites `file`
+    + grub: whether GRUB sets the command line
+    + drop_in: this package's drop-in for GRUB
+    + rebooted: causes of reboots by earlier runs (`RECORD`), each with the ID of the boot before it
     """
 
     words: tuple[str, ...]
@@ -99,11 +100,11 @@ _CGROUPS: dict[str, Literal["v2", "v1"]] = {"cgroup2": "v2", "tmpfs": "v1"}
 
 @dataclass(frozen=True)
 class BootFilesState(Value):
-    """What `BootFiles` finds.
+    """The files that `BootFiles` finds.
 
-    + files: a role ("place", "pending", "extra", "drop_in") and a file, in the order in which they
-      count; what they say of the file system is not filled in
-    + grub: whether GRUB makes the command line
+    + files: pairs of a role ("place", "pending", "extra", "drop_in") and a file, in the order of
+      precedence. The files' `filesystem` and `read_only` are not filled in
+    + grub: whether GRUB sets the command line
     """
 
     files: tuple[tuple[str, BootFile], ...]
@@ -111,7 +112,7 @@ class BootFilesState(Value):
 
 
 class BootFiles(NodeFact[BootFilesState]):
-    """The files that have the kernel's command line of the next boot; a part of `KernelCmdline`.
+    """The files that set the kernel's command line for the next boot. `KernelCmdline` uses them.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.kernel.BootFiles``
     """
@@ -122,7 +123,7 @@ class BootFiles(NodeFact[BootFilesState]):
 
     @override
     def parse(self, lines: list[str]) -> BootFilesState:
-        """Read the script's ``KEY VALUE`` lines: four of them for each file, grouped by key."""
+        """Parse lines ``KEY VALUE``: for each file one with each key file, stat, free and text."""
         found = grouped(lines, "grub file stat free text")
         files = []
         columns = (found[key] for key in ("file", "stat", "free", "text"))
@@ -139,7 +140,7 @@ class BootFiles(NodeFact[BootFilesState]):
 
 
 class KernelCmdline(ComposedFact[Cmdline]):
-    """The kernel's command line of this boot, and the files with that of the next boot.
+    """The kernel's command line of this boot, and the files that set it for the next boot.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.kernel.KernelCmdline``
     """
@@ -166,7 +167,7 @@ class KernelCmdline(ComposedFact[Cmdline]):
         rebooted = (line.partition(" ") for line in texts.get(RECORD, "").splitlines())
         controllers = tuple(texts.get(_CONTROLLERS, "").split())
         cgroup = cgroup_version(mounts)
-        # The kernel lacks the row where it lacks version 1 of the memory controller
+        # The row is missing if the kernel lacks version 1 of the memory controller
         memory_v1 = texts.get(_CONTROLLERS_V1, "").split()[3:4] == ["1"]
         return Cmdline(
             words=tuple(split_words(texts[CMDLINE].rstrip("\n"))),
@@ -185,16 +186,16 @@ class KernelCmdline(ComposedFact[Cmdline]):
 
 
 def cgroup_version(mounts: Iterable[Mount]) -> Literal["v2", "v1", "none"]:
-    """Return the version of the control groups.
+    """Return the version of the control groups, "none" if they are not mounted.
 
-    + mounts: of ``/sys/fs/cgroup`` and others
+    + mounts: the node's mounts
     """
     mount = mounted_at(mounts, "/sys/fs/cgroup")
     return _CGROUPS.get(mount.fstype if mount else "", "none")
 
 
 def _on_its_mount(file: BootFile, mounts: Iterable[Mount]) -> BootFile:
-    """Return a boot file with what is known of its file system."""
+    """Return a boot file with `filesystem` and `read_only` filled in, if its mount is known."""
     mount = mount_of(mounts, file.path)
     if mount is None:
         return file
@@ -203,7 +204,7 @@ def _on_its_mount(file: BootFile, mounts: Iterable[Mount]) -> BootFile:
 
 
 def split_words(text: str) -> list[str]:
-    """Split a command line into words as the kernel does.
+    """Split a kernel command line into words, as the kernel does.
 
     **Example:** ``split_words('quiet dyndbg="file a.c +p"')`` gives two words.
     """
@@ -211,12 +212,12 @@ def split_words(text: str) -> list[str]:
 
 
 def _has_root(text: str) -> bool:
-    """Tell whether a text names a root file system, as every real command line does."""
+    """Tell whether a text has a word ``root=...``, as every kernel command line has."""
     return any(word.startswith("root=") for word in split_words(text))
 
 
 MEMORY_CONTROLLED = Check(
     "kernel",
     "grep -qw memory /sys/fs/cgroup/cgroup.controllers",
-    "the memory cgroup is off; a reboot is due, or the kernel does not know the words",
+    "the memory cgroup is off; reboot the node, or use a kernel that can turn it on",
 )

@@ -1,4 +1,4 @@
-"""Read whether a node has joined a cluster, how kubelet runs, and Kubernetes' sources for apt."""
+"""Read whether a node has joined a cluster, how kubelet runs, and apt's sources of Kubernetes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 _ADDRESS = (
     r"pkgs[.]k8s[.]io/core:|apt[.]kubernetes[.]io|packages[.]cloud[.]google[.]com/apt.*kubernetes"
 )
-"""A pattern of the addresses of Kubernetes' apt repositories, present and former
+"""A regular expression for the present and former addresses of Kubernetes' apt repositories
 (kubernetes.io/blog/2023/08/31/legacy-package-repository-deprecation). pkgs.k8s.io also has
 repositories of other software, such as CRI-O's at ``addons:``."""
 
@@ -49,7 +49,7 @@ class Joined(YesOrNo):
 KUBELET = "kubelet.service"
 
 CGROUPS = "/sys/fs/cgroup"
-"""The folder of the control groups. systemd has one for each unit, in that of the unit's slice."""
+"""The folder of the control groups. Each unit has a folder within the folder of its slice."""
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 """A file that kubeadm writes when a node joins a cluster, before it starts kubelet."""
@@ -73,7 +73,7 @@ class KubeletConfiguration(ComposedFact[dict[str, Any]]):
 
 
 def parse_kubelet_configuration(data: bytes) -> dict[str, Any]:
-    """Read a KubeletConfiguration. Raises ``ValueError`` if it is not YAML, or not a mapping."""
+    """Parse a KubeletConfiguration. Raises ``ValueError`` if it is not YAML, or not a mapping."""
     try:
         found = yaml.safe_load(data) or {}
     except yaml.YAMLError as error:
@@ -87,16 +87,17 @@ REPLACED = (
     'case $(readlink "/proc/$(systemctl show -p MainPID --value kubelet.service)/exe") in '
     "*' (deleted)') true ;; *) false ;; esac"
 )
-"""A shell command that succeeds if kubelet runs, but the file of its program has been replaced or
-removed since its start (proc(5))."""
+"""A shell command that succeeds if kubelet's program file was replaced or removed after kubelet
+started (proc(5)). The command fails if kubelet does not run."""
 
 
 class _Replaced(NodeFact[tuple[int, ...]]):
-    """The ids of kubelet.service's processes whose program has been replaced or removed."""
+    """The IDs of kubelet.service's processes whose program file was replaced or removed."""
 
     @override
     def command(self) -> str:
-        # systemd's slice, or one that the node's owner has chosen, which may be in another one
+        # kubelet.service is in systemd's slice, or in a slice that the node's owner has chosen. The
+        # latter may be within another slice
         return f"""\
 set --
 for list in {CGROUPS}/*/{KUBELET}/cgroup.procs {CGROUPS}/*/*/{KUBELET}/cgroup.procs; do
@@ -113,7 +114,7 @@ true"""
 
 
 class KubeletReplaced(ComposedFact[bool]):
-    """Whether kubelet still runs a version that has been replaced since it started.
+    """Whether kubelet still runs an old version, whose program file has been replaced.
 
     The packages of pkgs.k8s.io do not restart kubelet (``%postun`` of kubelet.spec in
     github.com/kubernetes/release, ``%systemd_postun`` of debbuild's macros).
@@ -134,7 +135,7 @@ class KubeletReplaced(ComposedFact[bool]):
 class Source(Value):
     """A file of apt's configuration that names a Kubernetes repository.
 
-    + only: whether it names no other repository
+    + only: whether the file names Kubernetes repositories only
     """
 
     path: str
@@ -163,8 +164,8 @@ class KubernetesSources(ComposedFact[tuple[Source, ...]]):
 def parse_source(path: str, text: str) -> Source | None:
     """Return the `Source` of a file, or ``None`` if no Kubernetes repository is enabled in it.
 
-    + path: of a file of apt's configuration
-    + text: the file's content
+    + path: path of the file
+    + text: content of the file
     """
     entries = list(apt_sources.entries(path, text))
     of_kubernetes = [
@@ -178,11 +179,11 @@ def parse_source(path: str, text: str) -> Source | None:
 
 
 class RepositorySigners(ComposedFact[tuple[str, ...]]):
-    """The IDs of the keys that signed the index that apt last fetched of a Kubernetes repository.
+    """The IDs of the keys that signed apt's present index of a Kubernetes repository.
 
-    () if apt has no such index.
+    () if apt has no index of this repository.
 
-    + minor: the repository's minor version, ``1.36``
+    + minor: the repository's minor version, such as ``1.36``
 
     **Example:** ``host.get_fact(RepositorySigners, minor="1.36")``
     """
@@ -193,8 +194,8 @@ class RepositorySigners(ComposedFact[tuple[str, ...]]):
 
     @override
     def reads(self, minor: str) -> tuple[Read, ...]:
-        # The name of apt's file begins with the repository's address. A mirror has another address,
-        # so the pattern leaves it open
+        # The name of apt's file begins with the repository's address. The pattern accepts any
+        # address, because a mirror has another one
         index = f"/var/lib/apt/lists/*core:_stable:_v{minor}_deb_InRelease"
         return (Read.of(Texts, patterns=((index, "^-----BEGIN PGP SIGNATURE(?s:.*)"),)),)
 

@@ -1,4 +1,4 @@
-"""Read what mounts something else on ``/var/log``, and why the log share is not mounted."""
+"""Read why the log share is not mounted on ``/var/log``, and what mounts something else there."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ _MOUNT = "var-log.mount"
 _OTHERS = ("log2ram.service", "armbian-ramlog.service", "folder2ram.service")
 _GENERATED = "/run/systemd/generator/"
 
-# The states that ``systemctl is-enabled`` takes for enabled
+# The states for which ``systemctl is-enabled`` succeeds
 _ENABLED = ("enabled", "enabled-runtime", "static", "alias", "indirect", "generated", "transient")
 
 
 @dataclass(frozen=True)
 class LogShare(Value):
-    """The state of ``/var/log`` besides its mounts.
+    """The state of ``/var/log``, apart from its present mounts.
 
-    + claims: units and lines of ``/etc/fstab`` that mount something else on it at boot
+    + claims: units and lines of ``/etc/fstab`` that mount something other than the log share on
+      ``/var/log`` at boot
     + reason: why the last attempt to mount the log share failed, "" if it did not fail
-    + link: what ``/var/log`` leads to if it is a symbolic link, "" if it is not
+    + link: the target of ``/var/log`` if that is a symbolic link, "" if it is not
     """
 
     claims: tuple[str, ...]
@@ -39,7 +40,7 @@ class LogShare(Value):
 
 
 class _Link(NodeFact[str]):
-    """What ``/var/log`` leads to if it is a symbolic link, "" if it is not."""
+    """The target of ``/var/log`` if that is a symbolic link, "" if it is not."""
 
     @override
     def command(self) -> str:
@@ -51,10 +52,10 @@ class _Link(NodeFact[str]):
 
 
 class LogShares(ComposedFact[LogShare]):
-    """What mounts something else on ``/var/log``, and why the log share is not mounted.
+    """Why the log share is not mounted on ``/var/log``, and what mounts something else there.
 
-    If systemd made a mount unit from a line of ``/etc/fstab``, the fact names the line. A unit that
-    systemd made for an existing mount has no file, and is not listed.
+    If systemd made a mount unit from a line of ``/etc/fstab``, the fact names this line. If systemd
+    made a mount unit for an existing mount, the unit has no file. Such a unit is not listed.
 
     **Example:** ``host.get_fact(LogShares)``
     """
@@ -78,7 +79,7 @@ class LogShares(ComposedFact[LogShare]):
         ]
         file = units[_MOUNT].get("FragmentPath", "")
         if file.startswith(_GENERATED):
-            claims = claims or [f"a line of {fstab.PATH} whose target leads there"]
+            claims = claims or [f"a line of {fstab.PATH} whose target leads to {TARGET}"]
         elif file:
             claims.append(file)
         others = (units[name] for name in _OTHERS)
@@ -89,7 +90,7 @@ class LogShares(ComposedFact[LogShare]):
 LOG_SHARE_WRITABLE = Check(
     "log_mount",
     f"{CONFINED}confined {LIMIT_SECONDS} {TARGET} "
-    # Others write the share: only a new name is certain to be free
+    # The file needs a new name, because other machines also make files on the share
     f"'new=$(mktemp {TARGET}/.chaos-engine-verify.XXXXXX) && rm -f -- \"$new\"'",
-    "/var/log cannot be written; look at: systemctl status var-log",
+    "no file can be written to /var/log; look at: systemctl status var-log",
 )

@@ -15,11 +15,11 @@ from chaos_engine.facts.observe import NodeFact, Value
 class MacvlanLink(Value):
     """A macvlan link.
 
-    + parent: its parent interface, "" if that is in another network namespace
+    + parent: the parent interface, "" if that is in another network namespace
     + mode: "bridge", "private", "vepa", "passthru" or "source"
-    + up: whether it is set up, with or without a carrier
-    + addresses: IPv4 with prefix
-    + routes: source addresses ("" for none) by destination,
+    + up: whether the link has the flag UP, with or without a carrier
+    + addresses: the link's IPv4 addresses, with prefix
+    + routes: the source address of each route ("" for none), by the route's destination, such as
       ``{"192.168.1.60/32": "192.168.1.222"}``
     """
 
@@ -33,8 +33,9 @@ class MacvlanLink(Value):
 
 
 class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
-    """The macvlan links in the node's own network namespace, by name. Containers' links are in
-    other namespaces.
+    """The macvlan links in the node's own network namespace, by name.
+
+    Links of containers are in other namespaces, so they are missing.
 
     **Example:** ``{"lb-hairpin": MacvlanLink(parent="eth0", mode="bridge", up=True, ...)}``
     """
@@ -53,7 +54,7 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, MacvlanLink]:
-        """Read two lines of JSON (links, routes), and ``PATH:VALUE`` of arp_ignore."""
+        """Parse links and routes, a line of JSON each, and lines ``PATH:VALUE`` of arp_ignore."""
         if not lines:  # no ``ip``
             return {}
         links, routes = (json.loads(line) for line in lines[:2])
@@ -73,7 +74,7 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
                 routes=routes_of.get(link["ifname"], {}),
                 arp_ignore=arp_ignore.get(link["ifname"], 0),
             )
-            for link in links  # {} for an interface that is no macvlan link
+            for link in links  # iproute2 prints {} for an interface that is no macvlan link
             if link.get("linkinfo", {}).get("info_kind") == "macvlan"
         }
 
@@ -91,5 +92,5 @@ def ipv4_addresses(interface: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _with_prefix(destination: str) -> str:
-    """Return a route's destination with its prefix, which iproute2 omits for a single address."""
+    """Return a route's destination with a prefix. iproute2 omits the prefix of a single address."""
     return destination if "/" in destination or destination == "default" else f"{destination}/32"

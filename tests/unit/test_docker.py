@@ -249,7 +249,7 @@ def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
         (
             "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H fd://\n",
             "there",
-            "override.conf starts /usr/bin/dockerd, which does not exist, and which docker.io",
+            "override.conf starts /usr/bin/dockerd, which does not exist; the package docker.io",
         ),
         (
             "[Service]\nExecStart=\nExecStart=-/usr/bin/dockerd \\\n  -H fd:// \\\n  --debug\n",
@@ -259,7 +259,7 @@ def test_a_drop_in_counts_as_systemd_has_merged_it() -> None:
         (
             "[Service]\nExecStart=/usr/sbin/dockerd --debug\n",
             "",
-            "override.conf gives docker.service a second ExecStart, and systemd would refuse it",
+            "override.conf gives docker.service a second ExecStart, so systemd would refuse",
         ),
         ("[Service]\nExecStart=\n", "", "override.conf leaves docker.service without an ExecStart"),
         ("[Unit]\nExecStart=\n", "package", ""),

@@ -211,7 +211,7 @@ def test_fstab_is_read_by_its_fields(tmp_path: Path, fstab: str, claims: tuple[s
         (
             "/run/systemd/generator/var-log.mount",
             "disabled",
-            ("a line of /etc/fstab whose target leads there",),
+            ("a line of /etc/fstab whose target leads to /var/log",),
         ),
         ("/etc/systemd/system/var-log.mount", "masked", ("/etc/systemd/system/var-log.mount",)),
         ("", "enabled", ("log2ram.service",)),
