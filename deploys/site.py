@@ -15,8 +15,8 @@ from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import HostName, LinkName, LogSize, Version
 
 LOG_SERVER = (
-    "address of the syslog server that receives the logs of all nodes, or the word none; without "
-    "such a server, a node has only the most recent logs, in its journal in RAM"
+    "address of the syslog server that receives the logs of all nodes, or the word none; with "
+    "none, a node has only its most recent logs, in RAM"
 )
 
 
@@ -59,7 +59,7 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
     - the name in `nodes` whose address is `ssh_hostname` or `name`
     - the label, if `nodes` is empty or `ssh_hostname` is an IPv4 address
 
-    Raises `SettingsError` if there is none of them.
+    Raises `SettingsError` if none of these applies.
     """
     addresses = [a for a in (ipv4(name), ipv4(ssh_hostname)) if a]
     # If pyinfra uses another connector than ssh, the host's name is @connector/name
@@ -90,7 +90,7 @@ class StorageSettings(Settings):
     """Settings about the Gluster servers that store the nodes' logs."""
 
     storage_servers: dict[HostName, MachineAddress] = Field(
-        {}, description="name and address of each Gluster server; the deploys do not change them"
+        {}, description="name and address of each Gluster server; no deploy changes these servers"
     )
 
 
@@ -117,7 +117,7 @@ class ControllersSettings(NodesSettings):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a message for each controller that is no node, and for repeated controllers."""
+        """Yield a message for each controller that is not in `nodes`, and for repeated names."""
         yield from super().conflicts()
         for name in self.controllers:
             if name not in self.nodes:
@@ -157,9 +157,9 @@ class EtcdSettings(Settings):
 
     etcd_certificates_hosts: Literal["controllers", "all", "none"] = Field(
         "controllers",
-        description="which nodes get etcd's client certificate and key; controllers: only these, "
-        "for their API servers; all: root of any node can then read and change the whole cluster; "
-        "none: there is no external etcd, and kubeadm runs its own",
+        description="which nodes get etcd's client certificate and key: controllers, for their API "
+        "servers; all, which allows root of any node to read and change the whole cluster; or "
+        "none, if there is no external etcd and kubeadm runs its own",
     )
     etcd_certificates_dir: values.LastingFolder = Field(
         "/etc/kubernetes",

@@ -64,8 +64,8 @@ def undo(settings: UndoSettings) -> None:
     The deploy undoes the concerns in reverse order. It restores files, packages, units, Docker's
     networks and containers, kernel parameters and swap. It changes only what the node's manifest
     lists; the manifest is in ``/var/lib/chaos-engine``. If undo is interrupted, the next call
-    continues it. While a node is a member of a cluster, undo refuses the concerns that the node
-    needs for that.
+    continues it. On a node that is a member of a cluster, undo refuses the concerns that members
+    of a cluster need.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """

@@ -32,9 +32,10 @@ def _of_a_machine(address: IPv4Address) -> IPv4Address:
 
 
 def _with_prefix(value: object) -> object:
-    """Convert a value to a network. Refuse one without a prefix, or with the address of a machine.
+    """Convert a value to a network. Return it unchanged if it is neither network nor address.
 
-    Other values are returned unchanged.
+    Refuse a value without a prefix, such as 192.168.1.0. Refuse the address of a machine, such as
+    192.168.1.5/24.
     """
     try:
         network = IPv4Network(value, strict=False)
@@ -85,7 +86,7 @@ MachineAddressOrNone = Annotated[
     # The word none means no address. Python's None is refused, because it may be a mistake
     BeforeValidator(lambda value: None if value == "none" else _text(value)),
 ]
-"""The type of an address that may be missing. The word ``none`` becomes ``None``."""
+"""The type of an address, or of the word ``none``, which becomes ``None``."""
 Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(_text)]
 Number = Annotated[int, BeforeValidator(_number)]
 LocalFile = Annotated[str, AfterValidator(_file)]

@@ -72,7 +72,7 @@ def worker(settings: WorkerSettings) -> None:
     The order matters:
 
     - A node that an earlier run left cordoned is uncordoned before another node is drained.
-    - The hosts file gets the names of the storage servers before a share is mounted by such a name.
+    - The hosts file gets the storage servers' names before the log share is mounted from one.
     - The journal moves to RAM before the log share is mounted on ``/var/log``.
     - The log share is repaired before most calls of apt, because apt fails if a share hangs.
     - Docker is installed before packages are removed, so that apt keeps the packages that Docker

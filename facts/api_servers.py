@@ -36,7 +36,7 @@ readyz() {{ # ADDRESS:PORT
 """
 """A shell function ``readyz ADDRESS:PORT``. It prints the status with which an API server answers:
 200 if the server is ready, 403 or 500 while it starts, nothing if it does not answer. The server's
-certificate is not verified, because only the order of turns depends on the answer."""
+certificate is not verified, because the answer only affects in which order nodes are changed."""
 
 OWN_READY = f"""\
 {READYZ}

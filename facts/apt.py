@@ -14,7 +14,7 @@ from chaos_engine.facts.observe import ComposedFact, Read, SeveralFact, Value
 from chaos_engine.facts.text import as_tuple
 
 UNFINISHED = "*"
-"""A word for the fact `Installed`: all packages whose installation was interrupted."""
+"""In the argument `names` of `Installed`: all packages whose installation was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Installed(SeveralFact[PackageState]):
 
 
 class Packages(ComposedFact[dict[str, PackageState]]):
-    """The installed packages among `names`. A package that apt is changing is not complete.
+    """The installed packages among `names`. A package that apt is changing counts as not complete.
 
     The file `CHANGING` lists the packages that apt is changing.
 

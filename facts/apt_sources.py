@@ -17,8 +17,8 @@ A ``.sources`` file (deb822) has stanzas of fields:
 - a line that begins with a blank continues the field above, even if the line has only blanks;
 - an empty line ends a stanza;
 - names of fields are case-insensitive; of several fields with the same name, the last counts;
-- ``Enabled`` disables a stanza with the values ``no``, ``false``, ``without``, ``off``, ``disable``
-  and 0, which are case-insensitive; any other value enables the stanza;
+- a stanza is disabled if ``Enabled`` is ``no``, ``false``, ``without``, ``off``, ``disable`` or 0,
+  in upper or lower case; any other value enables the stanza;
 - a stanza may have several URIs and types.
 
 If a file is malformed, apt reads no sources at all.

@@ -1,9 +1,8 @@
-"""Find the programs that systemd, cron, udev and init run because the node's owner wants it."""
+"""Find the programs that a node's owner has configured systemd, cron, udev or init to run."""
 
 from __future__ import annotations
 
-# _CALLERS: files that name programs, whose paths are looked up in them. _PROGRAMS: files that are
-# programs, and udev's rules
+# _CALLERS: files with the paths of programs. _PROGRAMS: files that are programs, and udev's rules
 _CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
     /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
     /var/spool/cron/crontabs/*"""
@@ -26,7 +25,6 @@ COLLECT = rf"""  set --
   set +f
   for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
 """
-"""Shell commands that find the files by which the node's owner has systemd, cron, udev and init run
-programs. The commands set ``$@`` to these files. They set ``$scripts`` to each existing file whose
-path is written in a file of `_CALLERS`. A caller runs the commands in a subshell, because they
-replace ``$@``."""
+"""Shell commands that find the files that a node's owner has made for systemd, cron, udev and init.
+The commands set ``$@`` to these files. They set ``$scripts`` to each existing file whose path is in
+a file of `_CALLERS`. A caller runs the commands in a subshell, because they replace ``$@``."""

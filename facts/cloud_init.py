@@ -51,8 +51,7 @@ class CloudInitState(Value):
     """The state of cloud-init.
 
     + running: whether cloud-init is running now; it runs during the first boot
-    + manages_hosts: the file that has cloud-init write ``/etc/hosts`` at each boot, "" if there is
-      none
+    + manages_hosts: the file that tells cloud-init to write ``/etc/hosts`` at each boot, or ""
     + network: files and services that configure the network without cloud-init
     """
 

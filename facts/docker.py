@@ -135,7 +135,7 @@ class DockerInfo(NodeFact["Engine | None"]):
 
     @override
     def parse(self, lines: list[str]) -> Engine | None:
-        """Parse a JSON object with the fields `_FIELDS`. No line means that Docker is silent."""
+        """Parse a JSON object with the fields `_FIELDS`. Without an answer there is no line."""
         if not lines:
             return None
         found = json.loads(lines[0])

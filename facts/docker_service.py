@@ -7,8 +7,7 @@ systemd.exec(5) and systemd.unit(5). `chaos_engine.facts.systemd_files` reads th
 - drop-ins are in folders ``docker.service.d``, and in ``service.d`` for all services;
 - each ``ExecStart=`` adds a command, and an empty ``ExecStart=`` removes all commands above it;
 - systemd refuses docker.service if the service does not have exactly one command;
-- a command begins with any of the characters ``@-:+!|``, and then with a program's absolute path or
-  name;
+- a command begins with a program's absolute path or name; the characters ``@-:+!|`` may precede it;
 - a word ``$NAME`` is replaced by the words in that variable;
 - if several lines set a variable, the last line counts; ``EnvironmentFile=`` overrides
   ``Environment=``.

@@ -13,7 +13,7 @@ from chaos_engine.facts.text import as_tuple, pairs
 PORT = 2379
 
 SECONDS = 3
-"""How many seconds all servers together may take to answer. They are asked at the same time."""
+"""How many seconds the servers may take to answer. All servers are asked at the same time."""
 
 # The script first prints a line without a version for each server. A server that answers gets a
 # second line with its version, which overrides the first line. Without the options -no-CA...,

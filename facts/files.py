@@ -182,8 +182,8 @@ class Texts(SeveralFact[bytes | None]):
     because reading a FIFO might not end. One process reads all files that the facts of a run need.
 
     + patterns: absolute paths, or pairs of an absolute path and a regular expression of perl. In a
-      path, ``*`` stands for any characters within a name, as in the shell. Of a file with a regular
-      expression, the fact returns only the text that matches, or the whole text if another fact
+      path, ``*`` stands for any characters within a name, as in the shell. For a pair, the fact
+      returns only the text that the regular expression matches, or the whole text if another fact
       needs it. The regular expression must not have capturing groups
 
     **Example:** ``host.get_fact(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*")))``

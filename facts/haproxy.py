@@ -125,6 +125,6 @@ ADDRESS_ANSWERS = Check(
     "haproxy",
     # Only the proxy has the script; on other nodes the check succeeds
     f"! grep -qs '{MARK}' {SCRIPT} || {limited(f'{SCRIPT} check')}",
-    "HAProxy does not answer at the Kubernetes API's address; look at: "
+    "this node cannot connect to the Kubernetes API's address; look at: "
     "journalctl -u docker_haproxy",
 )

@@ -24,8 +24,8 @@ class Check:
     """A command that tells whether a service does its work.
 
     + name: a word that no other check has
-    + command: shell command that fails if the service does not work. If the command may hang, it
-      has to run by `limited`
+    + command: shell command that fails if the service does not work. Use `limited` for a command
+      that may hang
     + problem: what is wrong if the command fails, and what to do
 
     **Example:** ``Check("swap", "! sed 1d /proc/swaps | grep -q .", "swap is in use")``

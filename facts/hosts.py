@@ -8,8 +8,8 @@ The rules are in hosts(5), and in glibc's ``nss/nss_files/files-hosts.c`` and ``
   address is skipped;
 - the other words are names of the address, which are case-insensitive;
 - a name has the addresses of all lines that contain the name;
-- a lookup of an IPv4 address returns 127.0.0.1 for ``::1``, and 10.0.0.8 for ``::ffff:10.0.0.8``;
-  it ignores other IPv6 addresses.
+- for a lookup of IPv4, ``::1`` counts as 127.0.0.1, and ``::ffff:10.0.0.8`` as 10.0.0.8; other IPv6
+  addresses do not count.
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ from chaos_engine.facts.text import decoded, grouped
 from chaos_engine.templates import shell_script
 
 RECORD = "/var/lib/chaos-engine/reboot"
-"""A file about reboots by earlier runs. Each line has a cause, and the ID of the boot before that
-reboot."""
+"""A file about reboots by earlier runs. Each line has the cause of a reboot, and the ID of the boot
+before this reboot."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
-"""The suffix of the original of a boot file. The original is in the boot file's folder. So if a
-node does not boot, another computer can restore the original on the node's card."""
+"""The suffix of a boot file's original, which is in the boot file's folder. So if a node does not
+boot, another computer can restore the original on the node's card."""
 
 GRUB_DROP_IN = "/etc/default/grub.d/99-chaos-engine.cfg"
 
@@ -123,7 +123,7 @@ class BootFiles(NodeFact[BootFilesState]):
 
     @override
     def parse(self, lines: list[str]) -> BootFilesState:
-        """Parse lines ``KEY VALUE``: for each file one with each key file, stat, free and text."""
+        """Parse lines ``KEY VALUE``. Each file has the keys ``file``, ``stat``, ``free``, ``text``."""
         found = grouped(lines, "grub file stat free text")
         files = []
         columns = (found[key] for key in ("file", "stat", "free", "text"))
@@ -186,7 +186,7 @@ class KernelCmdline(ComposedFact[Cmdline]):
 
 
 def cgroup_version(mounts: Iterable[Mount]) -> Literal["v2", "v1", "none"]:
-    """Return the version of the control groups, "none" if they are not mounted.
+    """Return the version of the control groups, or "none" if they are not mounted.
 
     + mounts: the node's mounts
     """
