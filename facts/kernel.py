@@ -123,7 +123,7 @@ class BootFiles(NodeFact[BootFilesState]):
 
     @override
     def parse(self, lines: list[str]) -> BootFilesState:
-        """Parse lines ``KEY VALUE``. Each file has the keys ``file``, ``stat``, ``free``, ``text``."""
+        """Parse lines ``KEY VALUE``. A file has the keys ``file``, ``stat``, ``free``, ``text``."""
         found = grouped(lines, "grub file stat free text")
         files = []
         columns = (found[key] for key in ("file", "stat", "free", "text"))
