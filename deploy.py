@@ -1,4 +1,7 @@
-"""The entry: ``pyinfra inventory.py deploy.py``, with ``--dry`` to see what it would do."""
+"""Deploy the role `worker` to each host, and the role `proxy` to the host in the group ``proxy``.
+
+Run ``pyinfra inventory.py deploy.py``. With ``--dry``, pyinfra only prints what a run would change.
+"""
 
 from pyinfra import host
 
@@ -8,7 +11,7 @@ from chaos_engine.deploys.proxy_group import check_groups
 
 check_groups()
 is_proxy = "proxy" in host.groups
-# All roles are checked before the first change: a node that cannot be the proxy stays as it is
+# All roles are checked before the first change. So a node that cannot be the proxy is not changed
 check(*([worker, proxy] if is_proxy else [worker]))
 worker()
 if is_proxy:

@@ -1,7 +1,7 @@
-"""Say what a node shall be: one deploy for each concern, and the roles that call them.
+"""Configure nodes: one deploy for each concern, such as `docker`, and roles that call several.
 
-Call a deploy without arguments, and it takes its settings from ``host.data``. Or call it with its
-settings model.
+A deploy that is called without arguments takes its settings from ``host.data``. Settings can also
+be arguments of the call, such as ``journald(journald_max_use="16M")``.
 
 **Example:** ``from chaos_engine.deploys import docker``, then ``docker()``
 """

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PemFile:
-    """A PEM file on this computer, and the setting that names it. Its repr hides the content."""
+    """A PEM file on this computer, and the setting with its path. The repr hides the content."""
 
     setting: str
     path: Path
@@ -33,27 +33,27 @@ class PemFile:
     @classmethod
     def read(cls, setting: str, path: Path) -> PemFile:
         """Read the file. Raise `SettingsError` if it cannot be read."""
-        fix = f"put the file there, or set {setting} to where it is"
+        fix = f"put the file at this path, or set {setting} to the file's path"
         return cls(setting, path, read_setting(setting, path, fix))
 
     def error(self, found: str, fix: str) -> SettingsError:
-        """Return the error for a bad file.
+        """Return the error for a bad file: the setting, the path, what is wrong, and what to do.
 
-        + found: what is wrong, in words that follow the file's path: ``is no CA's certificate``
-        + fix: what to do
+        + found: what is wrong, as a predicate of the path, such as ``is not a CA's certificate``
+        + fix: what the user has to do
         """
         return SettingsError(f"{self.setting}: {self.path} {found}; {fix}")
 
 
 def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime) -> list[str]:
-    """Check whether a server accepts a client certificate. Return warnings.
+    """Check that a server would accept a client certificate.
 
-    + certificate: the client's certificate, followed by intermediate ones
+    + certificate: the client's certificate, followed by intermediate certificates
     + key: the private key of the client's certificate, without passphrase
     + ca: one or several certificates of the CA that issued the client's certificate
-    + now: the time, with its time zone
+    + now: the current time, with time zone
 
-    There is a warning for each certificate that expires within 30 days. Raises `SettingsError` for
+    Returns a warning for each certificate that expires within 30 days. Raises `SettingsError` for
     the first problem that would make a server refuse the client.
     """
     anchors = _certificates(ca, "the CA's certificate")
@@ -64,24 +64,24 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
     ]
     if other_kinds:
         raise ca.error(
-            f"has other PEM blocks than plain certificates ({', '.join(other_kinds)}); Go "
-            "programs, such as the API server, refuse the file or skip these",
-            "have nothing but certificates in it",
+            f"has PEM blocks that are not plain certificates: {', '.join(other_kinds)}. Go "
+            "programs, such as the API server, refuse such a file or skip these blocks",
+            "remove everything but plain certificates from the file",
         )
     for anchor in anchors:
         if not _is_authority(anchor):
             raise ca.error(
-                f"is no CA's certificate: {_name(anchor)} may not issue others",
-                "take the certificate of the CA that issued the client's",
+                f"is not a CA's certificate: {_name(anchor)} may not issue certificates",
+                "use the certificate of the CA that issued the client's certificate",
             )
     leaf, *rest = _certificates(certificate, "the client's certificate")
     _check_key(key, certificate, leaf)
     chain = list(_chain(leaf, rest, anchors))
     if not chain:
         raise certificate.error(
-            f"was not issued by {ca.path}: it names {_name(leaf, issuer=True)} as its "
-            f"issuer, that file has {', '.join(map(_name, anchors))}",
-            "take the CA that etcd trusts, and a certificate of it",
+            f"was not issued by a CA in {ca.path}: the issuer is {_name(leaf, issuer=True)}, and "
+            f"the CA file has the certificates of {', '.join(map(_name, anchors))}",
+            "use the CA that etcd trusts, and a client's certificate that this CA issued",
         )
     _check_usage(certificate, leaf)
     warnings = [_check_dates(certificate, one, now) for one in chain[:-1]]
@@ -92,14 +92,15 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
 def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     """Return the certificates in a file.
 
-    + wanted: what the file should have, as "the CA's certificate"
+    + wanted: what the file should have, for messages, such as "the CA's certificate"
 
-    Raises `SettingsError` if there are none, or if the file has a private key.
+    Raises `SettingsError` if the file has no certificate, if it has a private key, or if Go
+    programs would not find each certificate.
     """
     if _PRIVATE in file.data and _CERTIFICATE in file.data:
         raise file.error(
-            "has a private key in it besides the certificate",
-            "take the key out: all users of a node can read this file",
+            "contains a private key besides the certificate",
+            "remove the key from the file: on a node, all users can read the file",
         )
     if _PRIVATE in file.data:
         raise file.error(f"is a private key, not {wanted}", "are two files swapped?")
@@ -111,9 +112,9 @@ def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
         by_openssl = []
     if len(found) < len(by_openssl):  # a user who looks at the file with openssl sees no problem
         raise file.error(
-            f"has {len(by_openssl)} certificates, and Go programs, such as the API server, find "
-            f"{len(found)} of them: {_WHY_HIDDEN}",
-            "put each -----BEGIN CERTIFICATE----- at the beginning of a line",
+            f"has {len(by_openssl)} certificates, but Go programs, such as the API server, find "
+            f"only {len(found)} of them: {_WHY_HIDDEN}",
+            "put each -----BEGIN CERTIFICATE----- alone on a line, and its base64 text below",
         )
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in found]
@@ -124,36 +125,40 @@ def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     return certificates
 
 
-_WHY_HIDDEN = "something stands before -----BEGIN on its line, after its dashes, or below it"
+_WHY_HIDDEN = "there is other text, or a blank, on the -----BEGIN line or just below this line"
 
 
 def _check_plain(file: PemFile) -> None:
-    """Raise `SettingsError` for a file with a byte order mark."""
+    """Raise `SettingsError` if a file begins with a byte order mark."""
     mark = byte_order_mark(file.data)
     if mark:
         raise file.error(
-            f"begins with {mark}, and Go programs, such as the API server, find no PEM after it",
-            "save it as plain text: UTF-8 without byte order mark",
+            f"begins with {mark}, so Go programs, such as the API server, do not find the first "
+            "PEM block",
+            "save the file as UTF-8 without byte order mark",
         )
 
 
 def _hidden_key(file: PemFile) -> SettingsError:
-    """Return the error for a key that OpenSSL finds and Go does not."""
+    """Return the error for a private key that OpenSSL finds, but Go programs do not."""
     return file.error(
         f"has a key that Go programs, such as the API server, do not find: {_WHY_HIDDEN}",
-        "put its -----BEGIN line at the beginning of a line",
+        "put -----BEGIN ... KEY----- alone on a line, and its base64 text below",
     )
 
 
 def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> None:
-    """Raise `SettingsError` if a file is not the unencrypted key of the certificate `leaf`."""
+    """Raise `SettingsError` unless a file is the private key of `leaf`, without passphrase.
+
+    + certificate: the file with the certificate `leaf`, for the message
+    """
     if _CERTIFICATE in file.data and _PRIVATE not in file.data:
         raise file.error("is a certificate, not a private key", "are two files swapped?")
     # The two forms that openssl writes: PKCS#8, and the older one
     if b"BEGIN ENCRYPTED PRIVATE KEY" in file.data or b"Proc-Type: 4,ENCRYPTED" in file.data:
         raise file.error(
             "is encrypted, and the API server cannot ask for a passphrase",
-            "decrypt it: openssl pkey -in OLD -out NEW",
+            "decrypt the key: openssl pkey -in OLD -out NEW",
         )
     _check_plain(file)
     try:
@@ -168,20 +173,21 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
         raise _hidden_key(file)
     if key.public_key() != leaf.public_key():
         raise file.error(
-            f"is not the key of {certificate.path}", "take the pair that was made together"
+            f"is not the private key of the certificate in {certificate.path}",
+            "use a certificate and a key that belong together",
         )
 
 
 def _chain(
     leaf: x509.Certificate, rest: Iterable[x509.Certificate], anchors: Iterable[x509.Certificate]
 ) -> Iterator[x509.Certificate]:
-    """Yield the client's certificate, its issuer's, and so on, up to a certificate of the CA.
+    """Yield the client's certificate, then the certificate of each issuer, up to the CA's.
 
     + leaf: the client's certificate
     + rest: intermediate certificates, in any order
     + anchors: the CA's certificates
 
-    Yields nothing if the client's certificate was not issued by the CA.
+    Yields nothing if the issuers do not lead to the CA.
     """
     anchors, rest, chain = list(anchors), [one for one in rest if _is_authority(one)], [leaf]
     while True:
@@ -197,12 +203,12 @@ def _chain(
 
 
 def _first(items: Iterable[T], matches: Callable[[T], bool]) -> T | None:
-    """Return the first item that matches, ``None`` if none does."""
+    """Return the first item that matches, or ``None``."""
     return next((item for item in items if matches(item)), None)
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Tell whether a certificate was issued by another one."""
+    """Tell whether a certificate was issued by the certificate `issuer`."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -219,10 +225,10 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 
 def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
-    """Check that the certificate is for clients.
+    """Raise `SettingsError` if a certificate is not for clients.
 
-    A certificate without extended key usage may be used for everything (crypto/x509 in Go, which
-    etcd uses).
+    A certificate without extended key usage is valid for every purpose: so says crypto/x509 in Go,
+    which etcd uses.
     """
     try:
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -232,14 +238,14 @@ def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
     if right.isdisjoint(usages):
         raise file.error(
             "is not for clients: its extended key usage lacks clientAuth",
-            "take a client's certificate, not a server's",
+            "use a client's certificate, not a server's",
         )
 
 
 def _check_dates(file: PemFile, certificate: x509.Certificate, now: datetime) -> str:
-    """Raise `SettingsError` for a certificate that is not valid at `now`.
+    """Return a warning if a certificate expires within 30 days, "" otherwise.
 
-    Returns a warning if the certificate expires within 30 days, "" otherwise.
+    Raises `SettingsError` if the certificate is not valid at `now`.
     """
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= end:
@@ -247,7 +253,7 @@ def _check_dates(file: PemFile, certificate: x509.Certificate, now: datetime) ->
     if now < begin:
         raise file.error(
             f"is not valid before {begin:%Y-%m-%d %H:%M} UTC",
-            f"wait, or fix this computer's clock: it says {now:%Y-%m-%d %H:%M} UTC",
+            f"wait until then, or set this computer's clock, which says {now:%Y-%m-%d %H:%M} UTC",
         )
     return f"{file.path} expires on {end:%Y-%m-%d}; renew it" if end - now < EXPIRES_SOON else ""
 

@@ -1,15 +1,15 @@
-"""Make deploys of functions: concerns, and the roles that call them.
+"""Make deploys from functions, by the decorator `concern`.
 
-With ``-y`` pyinfra runs an operation's code only when the operation's turn has come. An operation
-that cannot handle the node's state would fail after earlier operations have changed the node. So a
-deploy's function runs three times on each host:
+With ``-y``, pyinfra runs an operation's code only after the commands of all earlier operations. An
+operation that cannot handle the node's state would fail on a node that is already changed. To find
+such a state before the first change, a deploy runs its function three times for each host:
 
-1. *collect*: each operation says what it will read. Then one remote command reads it all.
-2. *check*: each operation decides what it would do. A state that it cannot handle is a problem.
+1. *collect*: each operation says what it will read. Then one remote command reads everything.
+2. *check*: each operation decides what to do. A state that an operation cannot handle is a problem.
 3. *register*: if there is no problem, pyinfra registers the operations.
 
-If there is a problem, the deploy registers only one operation, which refuses the node and gives the
-reason. Later deploys register nothing for this node. Operations of earlier deploys still run.
+If there is a problem, the deploy registers a single operation, which refuses the node and prints
+the reason. Later deploys register nothing for this node. Operations of earlier deploys still run.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ Concern = Callable[..., None]
 
 @dataclass
 class _Checked:
-    """The results of the passes *collect* and *check* on a host.
+    """The results of the passes *collect* and *check* for a host.
 
-    + passed: the `Moment` at which each deploy without a problem was checked, by the deploy's name
+    + passed: the time of the check, as a `Moment`, of each deploy without a problem, by the
+      deploy's name
     + mistakes: mistakes on this computer, such as wrong settings, one line each
     """
 
@@ -59,12 +60,11 @@ class Declaration:
     """The arguments of `concern` for one concern or role.
 
     + title: name of the concern in pyinfra's output
-    + model: model of its settings
-    + health: checks that `verify` makes because no operation of the concern sees whether its
-      service works
-    + reads: function of the settings that returns what `problems` will observe
-    + problems: function of the settings that returns problems which only `verify` looks for
-    + undo: what is particular about undoing the concern
+    + model: model of the concern's settings
+    + health: commands with which the deploy `verify` checks that the concern's service works
+    + reads: function that takes the settings and returns the facts that `problems` observes
+    + problems: function that takes the settings and returns problems that only `verify` reports
+    + undo: what the deploy `undo` has to know about the concern, besides the node's manifest
     """
 
     title: str
@@ -88,16 +88,16 @@ def concern(
     problems: Callable[[S], Iterable[str]] = lambda settings: (),
     undo: Undo | None = None,
 ) -> Callable[[Callable[[S], None]], Concern]:
-    """Make a deploy of a function that takes its settings and calls operations.
+    """Make a deploy from a function that takes settings and calls operations.
 
     + name: the deploy's name in pyinfra's output
-    + model: the model of its settings. Callers of the deploy may give settings as such a model, as
-      a dictionary, or as keywords. Settings that a caller does not give come from ``host.data``,
-      where their names begin with ``chaos_``
+    + model: the model of the settings. A caller of the deploy can give settings as this model, as
+      a dictionary, or as keywords. All other settings come from ``host.data``, where their names
+      begin with ``chaos_``
     + health, reads, problems, undo: see `Declaration`
 
-    The function runs up to three times on a host. So it must call the same operations each time,
-    and have no other effect.
+    The function runs up to three times for each host. So the function must call the same operations
+    each time, and must have no other effect.
 
     **Example:**
 
@@ -149,13 +149,13 @@ def _resolved(
     others: tuple[object, ...],
     keywords: Mapping[str, Any],
 ) -> S:
-    """Return the settings with which a concern runs on the current host.
+    """Return a concern's settings for the current host.
 
     + name: the concern's name
     + model: the model that the concern declares
-    + settings: the call's first argument, ``None`` if there is none
-    + others: the call's other arguments without a keyword; there must be none
-    + keywords: the call's keywords
+    + settings: the call's first positional argument, ``None`` if there is none
+    + others: the call's other positional arguments; there must be none
+    + keywords: the call's keyword arguments
 
     Raises `SettingsError` for an argument that is neither a model nor a dictionary, and for
     mistakes in the settings.
@@ -163,24 +163,25 @@ def _resolved(
     if others or not (settings is None or isinstance(settings, (Mapping, model))):
         wrong = others[0] if others else settings
         raise SettingsError(
-            f"{name} takes {model.__name__}, a dictionary or keywords, not {shown(wrong)}; pyinfra "
-            "runs one deploy a call: call it once for each, or write a deploy.py"
+            f"{name} takes {model.__name__}, a dictionary or keywords, not {shown(wrong)}; to run "
+            "several deploys, call pyinfra once for each, or write a deploy.py"
         )
     if not isinstance(settings, model):
         given = settings if isinstance(settings, Mapping) else {}
         return model.resolve({**given, **keywords}, name)
     at = part(Preparation)
     if (at.phase or at.depth) and not keywords:
-        return settings  # a role has resolved the settings of all its concerns
+        return settings  # a role calls this concern, and has resolved the settings already
     given = {field: getattr(settings, field) for field in settings.model_fields_set}
     return type(settings).resolve({**given, **keywords}, name)
 
 
 def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
-    """Run a concern's function on the current host, if the host is not refused.
+    """Run a concern's function for the current host, unless the host is refused.
 
     + settings: the resolved settings
-    + given: whether the caller has given settings. `check` knows only those of ``host.data``
+    + given: whether the caller gave settings. If so, an earlier `check` does not count, because
+      `check` uses only the settings in ``host.data``
     """
     name, at = function.__name__, part(Preparation)
 
@@ -203,13 +204,13 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
 
 @summarized
 def check(*concerns: Concern) -> None:
-    """Refuse the current host if one of several deploys cannot be done to it.
+    """Refuse the current host if one of several deploys would refuse it.
 
     + concerns: the deploys that the caller will call after this function, without arguments
 
-    Each deploy by itself refuses a host before its own first change. This function refuses the host
-    before the first change of all the deploys, and reads it for all of them in one command. Each
-    of the deploys repeats its own check only if the host may have changed since.
+    Without this function, a later deploy can refuse a host that an earlier deploy has changed. This
+    function refuses the host before any deploy changes it. One remote command reads what all the
+    deploys need. A deploy repeats its check only if the host may have changed since.
 
     **Example:** ``check(worker, proxy)``, then ``worker()`` and ``proxy()``
     """
@@ -223,7 +224,10 @@ def check(*concerns: Concern) -> None:
 
 
 def _refused(body: Callable[[], None]) -> bool:
-    """Refuse the current host if the operations in `body` find a problem. Tell whether they do."""
+    """Refuse the current host if an operation in `body` finds a problem.
+
+    Returns whether the host is refused.
+    """
     state, host = current()
     if state.current_deploy_filename:
         _make_known(state.current_deploy_filename)
@@ -240,11 +244,11 @@ def _refused(body: Callable[[], None]) -> bool:
 
 @cache
 def _make_known(path: str) -> None:
-    """Register a deploy file, such as ``deploy.py``, as a module, to save time.
+    """Add a deploy file, such as ``deploy.py``, to ``sys.modules``, to save time.
 
-    For each operation on each host, pyinfra asks `inspect` which file each frame of the stack is
-    from (``get_operation_order_from_stack`` in pyinfra/api/util.py). pyinfra runs a deploy file
-    without making it a module, and `inspect` searches all modules for such a file each time.
+    For each operation and host, pyinfra asks `inspect` for the file of each stack frame
+    (``get_operation_order_from_stack`` in pyinfra/api/util.py). pyinfra executes a deploy file
+    without importing it. `inspect` searches all modules for such a file each time.
     """
     module = ModuleType(os.path.abspath(path))
     module.__file__ = module.__name__
@@ -252,11 +256,12 @@ def _make_known(path: str) -> None:
 
 
 def collect(body: Callable[[], None]) -> None:
-    """Run the pass *collect* on the current host.
+    """Run the pass *collect* for the current host: collect what the operations will read.
 
-    + body: function that calls concerns or operations. The operations say what they will read
+    + body: function that calls concerns or operations
 
-    Raises one `SettingsError` with all mistakes on this computer that the concerns find.
+    Raises one `SettingsError` with all mistakes that the concerns find in settings and in files on
+    this computer.
     """
     checked = part(_Checked)
     checked.mistakes = []
@@ -267,7 +272,7 @@ def collect(body: Callable[[], None]) -> None:
 
 
 def _problems(body: Callable[[], None]) -> list[str]:
-    """Return all reasons to refuse the current host, before any operation is registered."""
+    """Return all reasons to refuse the current host. Register no operation."""
     try:
         collect(body)
         want([Read.of(AsRoot)])

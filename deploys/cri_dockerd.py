@@ -41,29 +41,29 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
 
     cri_dockerd_tarball: LocalFile = Field(
         "files/cri-dockerd-{version}.{arch}.tgz",
-        description="path of the release tarball on your computer; {version} and {arch} (amd64 or "
-        "arm64) are filled in",
+        description="path of the release tarball on your computer, with the placeholders {version} "
+        "and {arch}; {arch} is amd64 or arm64",
     )
     cri_dockerd_url: Url | None = Field(
         None,
-        description="https:// address to fetch a missing tarball from, once, by your computer; "
-        f"{{version}} and {{arch}} are filled in: {RELEASES}/v{{version}}/"
+        description="https:// address from which your computer downloads the tarball if it is "
+        f"missing, with the placeholders {{version}} and {{arch}}, such as {RELEASES}/v{{version}}/"
         "cri-dockerd-{version}.{arch}.tgz",
     )
     cri_dockerd_sha256: dict[Literal["amd64", "arm64"], Sha256] = Field(
         {},
-        description="sha256 of the tarball by architecture, 64 hex digits; without it the file "
-        "SHA256SUMS beside the tarball counts, without that the checksums that kubespray lists "
-        "(0.3.17 to 0.3.21)",
+        description="sha256 of the tarball for each architecture, 64 hex digits; if not set, the "
+        "checksum is taken from the file SHA256SUMS beside the tarball, or else from kubespray's "
+        "list, which has 0.3.17 to 0.3.21",
     )
     cri_dockerd_infra_image: ImageName | None = Field(
         None,
-        description="image of the pause container that each pod has, with its tag, its digest, or "
-        "both; if not set, the one that kubeadm of chaos_kubernetes_version takes",
+        description="image of the pause container in each pod, with tag, digest or both; if not "
+        "set, the image that kubeadm of chaos_kubernetes_version uses",
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Say why this cri-dockerd cannot serve this version of Kubernetes."""
+        """Yield a line if cri-dockerd of this version does not work with this Kubernetes."""
         yield from super().conflicts()
         if problem := kubernetes_misfit(self.cri_dockerd_version, self.kubernetes_version):
             yield named(problem, PREFIX)
@@ -73,13 +73,13 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
 def cri_dockerd(settings: CriDockerdSettings) -> None:
     """Run cri-dockerd at the version in the settings, with the socket ``/run/cri-dockerd.sock``.
 
-    The tarball is read and checked on this computer before any node is changed. Raises
-    `SettingsError` if the tarball is missing, if its checksum is unknown or wrong, or if its
-    program is for another architecture than the node's.
+    This computer reads and checks the tarball before any node is changed. Raises `SettingsError` if
+    the tarball is missing, has an unknown or wrong checksum, or has a program for another
+    architecture than the node's.
     """
     require_tarball(settings)
     # cri-dockerd needs socat to forward ports, and conntrack to close the connections of ended
-    # pods. Until 1.32 kubelet's package depended on both
+    # pods. Until 1.32, the package kubelet depended on both
     apt.install_packages(
         name="Install what cri-dockerd calls", present={"socat": None, "conntrack": None}
     )
@@ -93,9 +93,9 @@ def cri_dockerd(settings: CriDockerdSettings) -> None:
 
 
 def require_tarball(settings: CriDockerdSettings) -> None:
-    """Raise `SettingsError` if there is neither a tarball nor an address to fetch it from.
+    """Raise `SettingsError` if there is no tarball, and no address to download one from.
 
-    A tarball for any architecture is enough: the node has not been asked for its architecture yet.
+    A tarball for any architecture is enough, because the node's architecture is not known yet.
     """
     tarballs = [_fill(settings.cri_dockerd_tarball, settings, one) for one in ARCHITECTURES]
     there = any(os.path.lexists(local_path(tarball)) for tarball in tarballs)
@@ -104,21 +104,21 @@ def require_tarball(settings: CriDockerdSettings) -> None:
 
 
 def _missing(settings: CriDockerdSettings, tarball: str, *others: str) -> SettingsError:
-    """Return the error for missing tarballs, of which one would be enough."""
+    """Return the error that a tarball is missing, and the other tarballs are missing too."""
     release = _fill(f"{RELEASES}/v{{version}}/{Path(tarball).name}", settings, "")
     return SettingsError(
-        f"{current()[1].name}: {tarball} is missing{''.join(f', and {one}' for one in others)}; "
-        f"download {release} to there, or set chaos_cri_dockerd_tarball to where it is"
+        f"{current()[1].name}: {tarball} is missing{''.join(f', so is {one}' for one in others)}; "
+        f"download it from {release}, or set chaos_cri_dockerd_tarball to the tarball's path"
     )
 
 
 def program(settings: CriDockerdSettings, architecture: str) -> bytes:
-    """Return the program for an architecture, from the tarball on this computer.
+    """Return the program cri-dockerd for an architecture, from the tarball on this computer.
 
     + architecture: "amd64" or "arm64"
 
-    Fetches a missing tarball if the settings have an address. Raises `SettingsError` if the tarball
-    cannot be had, or is not the right one.
+    Downloads a missing tarball if the settings have an address. Raises `SettingsError` if the
+    tarball cannot be read or downloaded, or is not the right tarball.
     """
     name = current()[1].name
     tarball = _fill(settings.cri_dockerd_tarball, settings, architecture)
@@ -130,8 +130,8 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
     sha256, source = _checksum(settings, path, architecture)
     if not sha256:
         raise SettingsError(
-            f"{name}: the sha256 of {tarball} is not known; check where it comes from, then run: "
-            f"(cd {path.parent} && sha256sum {path.name} >> SHA256SUMS)"
+            f"{name}: the sha256 of {tarball} is not known; check that you trust the tarball, "
+            f"then run: (cd {path.parent} && sha256sum {path.name} >> SHA256SUMS)"
         )
     try:
         if missing and settings.cri_dockerd_url is not None:
@@ -140,35 +140,36 @@ def program(settings: CriDockerdSettings, architecture: str) -> bytes:
         return _program(path, sha256, architecture)
     except OSError as error:
         raise SettingsError(
-            f"{name}: {tarball} cannot be had: {error}; download {release} to there yourself"
+            f"{name}: {tarball} could not be read or downloaded: {error}; download it yourself "
+            f"from {release}"
         ) from None
     except ValueError as error:
         raise SettingsError(
-            f"{name}: {tarball}: {error} (sha256 from {source}); if the tarball is wrong, replace "
-            f"it by {release}"
+            f"{name}: {tarball}: {error}; the expected sha256 is from {source}; if the tarball is "
+            f"wrong, download it from {release}"
         ) from None
 
 
 @lru_cache(maxsize=4)
 def _program(path: Path, sha256: str, architecture: str) -> bytes:
-    """Return the program in a tarball. All hosts share it, so a run reads a tarball once."""
+    """Return the program in a tarball. The result is cached: a run reads each tarball once."""
     return extract(read_file(path, MAX_PACKED), sha256, architecture)
 
 
 def _fill(text: str, settings: CriDockerdSettings, architecture: str) -> str:
-    """Return a path or address with ``{version}`` and ``{arch}`` filled in."""
+    """Return a path or address, with ``{version}`` and ``{arch}`` replaced by their values."""
     text = text.replace("{version}", settings.cri_dockerd_version)
     return text.replace("{arch}", architecture)
 
 
 def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tuple[str, str]:
-    """Return the checksum that a tarball must have, "" if unknown, and the checksum's source."""
+    """Return the sha256 that a tarball must have, and its source. The sha256 is "" if unknown."""
     given: Mapping[Any, str] = settings.cri_dockerd_sha256
     if architecture in given:
         return given[architecture], "chaos_cri_dockerd_sha256"
     sums = path.with_name("SHA256SUMS")
     if os.path.exists(sums):
-        fix = "it is for the output of sha256sum: fix or remove it"
+        fix = "this file should have the output of sha256sum: fix or remove the file"
         data = read_setting(current()[1].name, sums, fix)
         for line in data.decode(errors="replace").splitlines():
             sha256, _, name = line.strip().partition(" ")
@@ -178,16 +179,16 @@ def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tu
 
 
 def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
-    """Fetch a tarball to `path`, unless `path` exists.
+    """Download a tarball to `path`, unless `path` exists.
 
-    Raises ``OSError`` if it cannot be fetched, and ``ValueError`` if what was fetched is not
-    the right tarball.
+    Raises ``OSError`` if the download fails, and ``ValueError`` if the downloaded file is not the
+    right tarball.
     """
-    # Imported here, because almost no run fetches anything
+    # Imported here, because almost no run downloads anything
     import urllib.request
     from http.client import HTTPException
 
-    with _downloading:  # hosts are prepared in parallel, and the first one fetches it for all
+    with _downloading:  # hosts are prepared in parallel; the first host downloads for all
         if os.path.lexists(path):
             return
         try:
@@ -195,10 +196,10 @@ def _download(url: str, path: Path, sha256: str, architecture: str) -> None:
             with waiting(current()[1], what), urllib.request.urlopen(url, timeout=30) as answer:
                 data = answer.read(MAX_PACKED + 1)
         except (HTTPException, OverflowError, ValueError) as error:
-            # The URL may be wrong too: a port that is no number, or too large
+            # The URL itself may be wrong: its port may be too large, or not a number
             raise OSError(f"{url}: {str(error) or type(error).__name__}") from None
         if len(data) > MAX_PACKED:
-            raise OSError(f"{url}: what it sends is larger than {MAX_PACKED >> 20} MiB")
+            raise OSError(f"{url}: the download is larger than {MAX_PACKED >> 20} MiB")
         extract(data, sha256, architecture)  # a wrong tarball raises ValueError and is not saved
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")

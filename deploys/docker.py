@@ -21,32 +21,34 @@ class DockerSettings(RollingSettings, ContainerLogSettings):
     )
     docker_data_root: LastingFolder | None = Field(
         None,
-        description="folder of Docker's images, containers and their logs, an absolute path; on a "
-        "USB disk or SSD it takes the largest writer off the SD card. Docker then waits for that "
-        "disk at boot, and does not start without it. Left as found if not set",
+        description="absolute path of the folder for Docker's images, containers and their logs; "
+        "if not set, the node's folder is not changed. A folder on a USB disk or SSD moves most "
+        "writes off the SD card. Docker then waits for that disk at boot, and does not start "
+        "without that disk",
     )
     docker_live_restore: bool | None = Field(
         None,
-        description="whether containers go on while Docker restarts, True or False; left as found "
-        "if not set",
+        description="whether containers keep running while Docker restarts, True or False; if not "
+        "set, the node's value is not changed",
     )
 
     @field_validator("docker_data_root")
     @classmethod
     def _not_with_the_logs(cls, folder: str | None) -> str | None:
-        """Refuse a folder on the log share."""
+        """Refuse a folder below ``/var/log``, where the log share is mounted."""
         if folder and f"{folder}/".startswith("/var/log/"):
-            raise ValueError("/var/log is the log share, which Docker cannot keep its images on")
+            raise ValueError("/var/log is the log share; Docker cannot store its images there")
         return folder
 
 
 @concern("Docker", DockerSettings, health=[DOCKER_ANSWERS], undo=UNDO)
 def docker(settings: DockerSettings) -> None:
-    """Run the distribution's Docker, held at its version, for Kubernetes and a small card.
+    """Install the distribution's Docker, hold its version, and configure it for Kubernetes.
 
-    ``/etc/docker/daemon.json`` gets the cgroup driver systemd, json-file logs of limited size, and
-    the storage driver overlay2. Other keys stay as they are. Only Docker limits the logs of pods:
-    with cri-dockerd, Kubernetes does not rotate them (Mirantis/cri-dockerd#150).
+    The deploy sets the cgroup driver systemd, json-file logs of limited size, and the storage
+    driver overlay2 in ``/etc/docker/daemon.json``. Other keys of the file do not change. Docker has
+    to limit the logs of pods, because with cri-dockerd Kubernetes does not rotate these logs
+    (Mirantis/cri-dockerd#150).
     """
     install_docker(
         name="Run Docker",

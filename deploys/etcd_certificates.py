@@ -1,4 +1,4 @@
-"""Install the client certificate with which the Kubernetes API reaches the external etcd."""
+"""Install the client certificate that the Kubernetes API server uses for the external etcd."""
 
 from __future__ import annotations
 
@@ -26,46 +26,50 @@ class EtcdCertificatesSettings(
     """Settings of `etcd_certificates`."""
 
     etcd_client_certificate: LocalFile = Field(
-        "files/etcd-client.crt", description="path of the client's certificate on this computer"
+        "files/etcd-client.crt", description="path of etcd's client certificate on this computer"
     )
     etcd_client_key: LocalFile = Field(
-        "files/etcd-client.key", description="path of the client's private key on this computer"
+        "files/etcd-client.key",
+        description="path on this computer of the private key for etcd's client certificate",
     )
     etcd_ca: LocalFile = Field(
-        "files/ca.crt", description="path of the certificate of etcd's CA on this computer"
+        "files/ca.crt", description="path on this computer of the certificate of etcd's CA"
     )
 
     @property
     def gets_key(self) -> bool:
-        """Tell whether the current host gets etcd's key."""
+        """Tell whether the current host gets the private key of etcd's client certificate."""
         if self.etcd_certificates_hosts == "controllers":
             return self.node_name() in self.controllers
         return self.etcd_certificates_hosts == "all"
 
     @property
     def asks_etcd(self) -> bool:
-        """Tell whether the current host asks etcd for its version.
+        """Tell whether the current host asks the etcd servers for their version.
 
-        Only controllers do, since only they run kubeadm's check of etcd's version, and each answer
-        costs a TLS handshake.
+        Only a controller with the key asks them, because kubeadm checks etcd's version only on
+        controllers. Each request costs a TLS handshake.
         """
         return self.gets_key and self.node_name() in self.controllers
 
     @property
     def etcd_servers(self) -> tuple[str, ...]:
-        """Return the addresses of etcd's servers, which are the storage servers."""
+        """Return the addresses of the etcd servers. The storage servers run etcd."""
         return tuple(map(str, self.storage_servers.values()))
 
 
 def reads(settings: EtcdCertificatesSettings) -> list[Read]:
-    """Return what `problems` will observe: etcd's version, even if the node has joined."""
+    """Return the reads of `problems`: the etcd servers' versions, if the host asks for them.
+
+    A node that has joined a cluster asks for them too.
+    """
     servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
     read = Read.of(EtcdVersions, servers=servers, folder=folder, joined_too=True)
     return [read] if settings.asks_etcd else []
 
 
 def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
-    """Say which etcd servers are too old for kubeadm, if the current host asks them."""
+    """Yield a line if etcd servers are too old for kubeadm, and the current host asks them."""
     if settings.asks_etcd:
         servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
         versions = observe(EtcdVersions, servers=servers, folder=folder, joined_too=True)
@@ -75,11 +79,11 @@ def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
 
 @concern("Etcd certificates", EtcdCertificatesSettings, reads=reads, problems=problems, undo=UNDO)
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
-    """Install etcd's client certificate, its key and the certificate of its CA.
+    """Install a client certificate for etcd, its private key, and the certificate of etcd's CA.
 
-    Before any change, and in a preview too, this computer checks that the key belongs to the
-    certificate, and that the certificate was issued by the CA, is valid today and is for clients.
-    The key's content is never shown.
+    Before any change, and in a preview too, this computer checks the files. The key must belong to
+    the client certificate. The CA must have issued this certificate, which must be valid today and
+    for clients. The key's content is never shown.
     """
     folder = settings.etcd_certificates_dir
     if not settings.gets_key:

@@ -1,4 +1,4 @@
-"""Run HAProxy in front of the Kubernetes controllers, at an address of its own."""
+"""Run HAProxy in front of the Kubernetes controllers, at its own IP address."""
 
 from __future__ import annotations
 
@@ -30,58 +30,58 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
 
     vip_mac: MacAddress | None = Field(
         None,
-        description="MAC address of the proxy's HAProxy container, unicast and locally "
-        "administered, as 02:42:ac:8f:4c:ff; if not set, it is made from chaos_vip",
+        description="unicast, locally administered MAC address of the proxy's HAProxy container, "
+        "such as 02:42:ac:8f:4c:ff; if not set, it is derived from chaos_vip",
     )
     hairpin_link: LinkName = Field(
         "lb-hairpin",
-        description="name of the link by which the proxy's node reaches its own container, at "
-        "most 15 characters",
+        description="name of the network link through which the proxy's node reaches its own "
+        "HAProxy container, at most 15 characters",
     )
     haproxy_image: ImageName = Field(
         "haproxy:3.0",
-        description="image of HAProxy, with its tag, its digest (haproxy@sha256:...), or both; "
-        "pulled only where it is absent. With a digest, that image runs and no other, whatever the "
-        "tag says. HAProxy 2.6 or newer, laid out as the official one",
+        description="image of HAProxy with a tag, a digest such as haproxy@sha256:..., or both; "
+        "only a node that lacks the image pulls it. A digest takes precedence over the tag. The "
+        "image must have HAProxy 2.6 or newer and the files of the official image",
     )
     haproxy_dir: PlainFolder = Field(
         "/var/log/haproxy",
-        description="folder on the node with a copy of HAProxy's configuration, to look at",
+        description="folder on the node for a copy of HAProxy's configuration, for people to read",
     )
     haproxy_run_dir: PlainFolder = Field(
         "/var/log/haproxy/run",
-        description="path on the node of a link to the folder in /run with HAProxy's admin socket",
+        description="path on the node of a symbolic link to the folder of HAProxy's admin socket",
     )
 
     @field_validator("vip_mac", mode="before")
     @classmethod
     def _in_lower_case(cls, address: object) -> object:
-        """Return a MAC address in lower case, and anything else as it is."""
+        """Return a text in lower case, and a value of another type unchanged."""
         return address.lower() if isinstance(address, str) else address
 
     def conflicts(self) -> Iterator[str]:
-        """Say which values of the proxy do not go together, and whether controllers are missing."""
+        """Yield a line for each conflict between the proxy's settings, and if controllers lack."""
         yield from super().conflicts()
         first = int(self.mac[:2], 16)
         if first & 1 or not first & 2:
             yield (
                 f"chaos_vip_mac: {self.mac} is not a unicast, locally administered address; its "
-                f"second digit has to be 2, 6, a or e: {first & 0xFC | 2:02x}{self.mac[2:]}"
+                f"second digit has to be 2, 6, a or e, as in {first & 0xFC | 2:02x}{self.mac[2:]}"
             )
         if self.hairpin_link == self.parent_interface:
             yield (
-                f"chaos_hairpin_link: {self.hairpin_link} is chaos_parent_interface; choose "
-                "another name"
+                f"chaos_hairpin_link: {self.hairpin_link} is the name of chaos_parent_interface "
+                "too; choose another name"
             )
         if f"{self.haproxy_dir}/".startswith(f"{self.haproxy_run_dir}/"):
             yield (
-                f"chaos_haproxy_run_dir: {self.haproxy_run_dir} becomes a link, and has "
-                f"chaos_haproxy_dir, {self.haproxy_dir}, in it; choose another folder"
+                f"chaos_haproxy_run_dir: {self.haproxy_run_dir} becomes a symbolic link, so "
+                f"chaos_haproxy_dir, {self.haproxy_dir}, cannot be in it; choose another folder"
             )
         if not self.controllers:
             yield (
-                "chaos_controllers is empty, so the proxy would have nobody to ask; name the "
-                "controllers there"
+                "chaos_controllers is empty, so HAProxy would have no API server to forward to; "
+                "add the controllers' names"
             )
 
     @property
@@ -93,11 +93,12 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         return "02:42:" + ":".join(f"{octet:02x}" for octet in self.vip.packed)
 
     def servers(self, proxy: str) -> dict[str, IPv4Address]:
-        """Return the address at which the container reaches each controller, by the node's name.
+        """Return the address at which HAProxy's container reaches each controller, by node name.
 
-        + proxy: the name of the node that runs the container. From its macvlan link the container
-          cannot reach the address of the parent interface. If that node is a controller, the
-          container reaches it at the address of the hairpin link
+        + proxy: the name of the node that runs the container
+
+        macvlan does not connect the container with the parent interface of its own node. If that
+        node is a controller, the container uses the address of the hairpin link.
         """
         return {
             name: self.hairpin_address if name == proxy else self.nodes[name]
@@ -107,13 +108,13 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
 
 @concern("HAProxy", HaproxySettings, health=[ADDRESS_ANSWERS], undo=UNDO)
 def haproxy(settings: HaproxySettings) -> None:
-    """Balance the Kubernetes controllers behind an address of their own.
+    """Run HAProxy on its own IP address, and balance the controllers' API servers.
 
-    HAProxy asks each controller for ``/readyz``, and closes all connections to a controller that
-    fails. It keeps all other connections, also when its configuration changes.
+    HAProxy requests ``/readyz`` from each controller. If a controller fails, HAProxy closes all
+    connections to it. All other connections stay open, also when the configuration changes.
 
-    HAProxy does not depend on the log share. It reads its configuration from the node's own disk.
-    On the share there is a copy for people to read.
+    HAProxy works without the log share, because its configuration is on the node's own disk. A copy
+    for people to read is by default on the log share.
     """
     check_proxy_group()
     api = {"vip": settings.vip, "port": settings.vip_port}
@@ -143,8 +144,8 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # The configuration is written first, since the power may be cut between two files: the
-            # script starts HAProxy only with the configuration in this file
+            # The script starts HAProxy only with the configuration in this file. So this file is
+            # written first: the power may be cut between two files
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
             File(UNIT_FILE, unit),
@@ -160,7 +161,7 @@ def haproxy(settings: HaproxySettings) -> None:
 
 
 def start_script(settings: HaproxySettings) -> str:
-    """Return the script that runs HAProxy's container and makes the hairpin link."""
+    """Return the script that runs HAProxy's container and creates the hairpin link."""
     return render(
         "haproxy_start.sh.j2",
         path="/usr/sbin:/usr/bin:/sbin:/bin",

@@ -25,29 +25,27 @@ class HostsFileSettings(NodesSettings, EndpointSettings, StorageSettings, CloudI
     """Settings of `hosts_file`."""
 
     def conflicts(self) -> Iterator[str]:
-        """Say which names have two addresses, and which machine has the API's name or address."""
+        """Yield a line for each name with two addresses, and for the API's, if a machine has it."""
         yield from super().conflicts()
         for name, address in self.storage_servers.items():
             if self.nodes.get(name, address) != address:
                 yield (
-                    f"chaos_storage_servers: {name} is {address}, but {self.nodes[name]} in "
-                    "chaos_nodes; give it one address"
+                    f"chaos_storage_servers: {name} has the address {address}, but in chaos_nodes "
+                    f"{self.nodes[name]}; set the same address in both"
                 )
         machines = {**self.storage_servers, **self.nodes}
         if self.vip is not None and self.vip_name in machines:
-            yield f"chaos_vip_name: {self.vip_name} is a machine's name already; choose another"
+            yield f"chaos_vip_name: {self.vip_name} is a machine's name; choose another name"
         for name, address in machines.items():
             if address == self.vip:
-                yield (
-                    f"chaos_vip: {address} is the address of {name}; choose one that no machine has"
-                )
+                yield (f"chaos_vip: {address} is the address of {name}; choose an unused address")
 
 
 @concern("Hosts file", HostsFileSettings, undo=UNDO)
 def hosts_file(settings: HostsFileSettings) -> None:
-    """Let the nodes know each other, the storage servers and the Kubernetes API by name.
+    """Write the addresses of the nodes, storage servers and Kubernetes API into ``/etc/hosts``.
 
-    ``/etc/hosts`` gets a marked block. The rest of the file stays as it is.
+    The lines are in a marked block. The rest of the file does not change.
     """
     write_hosts_block(
         name="Name the cluster's machines",
@@ -57,13 +55,13 @@ def hosts_file(settings: HostsFileSettings) -> None:
 
 
 _known: WeakKeyDictionary[Inventory, tuple[tuple[str, object], ...]] = WeakKeyDictionary()
-"""What `_inventory_addresses` has returned for each inventory."""
+"""Cache of `_inventory_addresses`: the returned value by inventory."""
 
 
 def _inventory_addresses() -> tuple[tuple[str, object], ...]:
     """Return the name and the ``ssh_hostname`` of each host of the inventory."""
     inventory = current()[1].inventory
-    if inventory not in _known:  # each host of the run needs them
+    if inventory not in _known:  # computed once: each host of the run needs the same addresses
         _known[inventory] = tuple((one.name, one.data.get("ssh_hostname")) for one in inventory)
     return _known[inventory]
 
@@ -71,11 +69,11 @@ def _inventory_addresses() -> tuple[tuple[str, object], ...]:
 def addresses(
     settings: HostsFileSettings, others: Iterable[tuple[str, object]] = ()
 ) -> dict[str, str]:
-    """Return the address of each name for the hosts file: a pure function.
+    """Return the addresses for ``/etc/hosts`` by name: a pure function.
 
-    + settings: those with the nodes, the storage servers and the address of the Kubernetes API
-    + others: name and ``ssh_hostname`` of each host of the inventory. A host that is not in the
-      settings is added if its ``ssh_hostname`` is an IPv4 address
+    + settings: name the nodes, the storage servers and the address of the Kubernetes API
+    + others: name and ``ssh_hostname`` of each host of the inventory. A host that the settings do
+      not name is added if the ``ssh_hostname`` is an IPv4 address
     """
     found: dict[str, IPv4Address] = {**settings.nodes, **settings.storage_servers}
     if settings.vip is not None:

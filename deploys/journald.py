@@ -27,13 +27,13 @@ class JournaldSettings(Settings):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Say whether one file may become larger than all files together."""
+        """Yield a line if the limit for one journal file is above the limit for all files."""
         yield from super().conflicts()
         if memory_bytes(self.journald_max_file_size) > memory_bytes(self.journald_max_use):
             yield (
-                f"chaos_journald_max_file_size: {self.journald_max_file_size} is more than "
-                f"chaos_journald_max_use, {self.journald_max_use}, which is for all files; "
-                "make it smaller"
+                f"chaos_journald_max_file_size: {self.journald_max_file_size} for one file is more "
+                f"than chaos_journald_max_use, {self.journald_max_use}, for all files; choose a "
+                "smaller file size"
             )
 
 
@@ -41,10 +41,12 @@ class JournaldSettings(Settings):
 def journald(settings: JournaldSettings) -> None:
     """Keep the journal in RAM and forward it to syslog at every level.
 
-    journald opens its files before the log share is mounted on ``/var/log``. So a persistent
-    journal would still be written to the card, below the mount (journald.conf(5), ``Storage=``).
-    Files of an old journal stay on the card. Debian has a drop-in that forwards to syslog. Other
-    distributions may have none, so the drop-in of this concern sets ``ForwardToSyslog`` too.
+    journald opens its files before the log share is mounted on ``/var/log``. So journald would
+    write a persistent journal to the SD card, below the mount (journald.conf(5), ``Storage=``).
+    Files of an old journal stay on the card.
+
+    Debian ships a drop-in that sets ``ForwardToSyslog``. Other distributions may not, so this
+    concern's drop-in sets it too.
     """
     configure_journald(
         name="Keep the journal in RAM",

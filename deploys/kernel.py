@@ -1,4 +1,4 @@
-"""Turn on the memory controller, which kubelet needs, on the kernel's command line."""
+"""Enable the kernel's memory cgroup controller on the kernel's command line."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ class KernelSettings(Settings):
 
     kernel_words: tuple[KernelWord, ...] = Field(
         ("cgroup_enable=cpuset", "cgroup_memory=1", "cgroup_enable=memory"),
-        description="words that the kernel's command line shall have, a list; each without spaces",
+        description="list of words for the kernel's command line; no word may have a space",
     )
 
     @field_validator("kernel_words")
     @classmethod
     def _once(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse a word that is there twice."""
+        """Refuse a list that has a word twice."""
         if len(set(words)) < len(words):
-            raise ValueError("a word is there twice; name each once")
+            raise ValueError("a word is in the list twice; list each word once")
         return words
 
 
 @concern("Kernel", KernelSettings, health=[MEMORY_CONTROLLED], undo=UNDO)
 def kernel(settings: KernelSettings) -> None:
-    """Put the words on the kernel's command line. They take effect at the next boot.
+    """Add the words of the settings to the kernel's command line, for the next boot.
 
-    Raspberry Pis boot with the memory controller off, and kubelet does not start without it. The
-    deploy `chaos_engine.deploys.reboot` reboots a node whose kernel runs without the words.
+    Raspberry Pis boot with the memory cgroup controller off, and kubelet does not start without
+    this controller. The deploy `chaos_engine.deploys.reboot` reboots a node whose running kernel
+    lacks a word.
     """
     set_kernel_words(name="Edit the kernel's command line", wanted=settings.kernel_words)

@@ -24,10 +24,11 @@ from chaos_engine.operations.kubernetes.install import UNDO, install_kubernetes
 from chaos_engine.templates import render
 
 OLDEST_SUPPORTED = 35
-"""Minor version 1.34 ended on 2026-10-27 (kubernetes.io/releases/patch-releases)."""
+"""Oldest minor version with security fixes: the support of 1.34 ended on 2026-10-27
+(kubernetes.io/releases/patch-releases)."""
 
 OLDEST_PUBLISHED = 24
-"""pkgs.k8s.io begins with 1.24 (kubernetes.io/blog/2023/08/15/pkgs-k8s-io-introduction)."""
+"""Oldest minor version on pkgs.k8s.io (kubernetes.io/blog/2023/08/15/pkgs-k8s-io-introduction)."""
 
 SOCKET = "unix:///run/cri-dockerd.sock"
 FOLDER = "/etc/kubernetes/chaos-engine"
@@ -51,28 +52,32 @@ class KubernetesSettings(
     """Settings of `kubernetes`."""
 
     kubernetes_kubectl: bool = Field(
-        True, description="whether kubectl is installed too; below 1.30 kubeadm needs it anyway"
+        True,
+        description="whether kubectl is installed too; before Kubernetes 1.30, kubectl is always "
+        "installed, because kubeadm needs it",
     )
     kubernetes_packages: bool = Field(
         True,
-        description="whether kubelet, kubeadm and kubectl are installed from pkgs.k8s.io; False "
-        "leaves packages and apt's sources of Kubernetes alone",
+        description="whether kubelet, kubeadm and kubectl are installed from pkgs.k8s.io; if "
+        "False, Kubernetes' packages and apt sources are not changed",
     )
     kubernetes_key: LocalFileOrNone = Field(
         "",
-        description="path of the repository's public key on this computer; if empty, each node "
-        "fetches it from the repository by https",
+        description="path on this computer of the public key of Kubernetes' apt repository; if "
+        "empty, each node downloads the key from the repository by https",
     )
     kubernetes_pod_network: Network | None = Field(
-        None, description="addresses of the pods for kubeadm init, such as 10.244.0.0/16 (Flannel)"
+        None,
+        description="network of the pods' addresses for kubeadm init, such as 10.244.0.0/16, which "
+        "is Flannel's default",
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Say if pkgs.k8s.io lacks the version, and what is wrong with the pods' network."""
+        """Yield a line if pkgs.k8s.io lacks the version, and for each fault of the pod network."""
         yield from super().conflicts()
         if not self.kubernetes_version.startswith("1.") or self._minor < OLDEST_PUBLISHED:
             yield (
-                f"chaos_kubernetes_version: pkgs.k8s.io has no {self.kubernetes_version}; take "
+                f"chaos_kubernetes_version: pkgs.k8s.io has no {self.kubernetes_version}; choose "
                 f"1.{OLDEST_SUPPORTED} or newer"
             )
         pods = self.kubernetes_pod_network
@@ -80,15 +85,16 @@ class KubernetesSettings(
             return
         if pods.prefixlen > 24:  # kubeadm refuses such a network
             yield (
-                f"chaos_kubernetes_pod_network: {pods} is too small: each node gets a /24 of it; "
-                "take 10.244.0.0/16"
+                f"chaos_kubernetes_pod_network: {pods} is too small, because each node needs a "
+                "/24 network; choose a larger network, such as 10.244.0.0/16"
             )
         machines = {**self.storage_servers, **self.nodes, "chaos_vip": self.vip}
         for name, address in machines.items():
             if address is not None and address in pods:
                 yield (
-                    f"chaos_kubernetes_pod_network: {address} ({name}) is in {pods}, and could not "
-                    "be reached by pods; take a network that is not in use, as 10.244.0.0/16"
+                    f"chaos_kubernetes_pod_network: {pods} contains {address}, the address of "
+                    f"{name}, so pods could not reach {name}; choose an unused network, such as "
+                    "10.244.0.0/16"
                 )
 
     @property
@@ -98,15 +104,16 @@ class KubernetesSettings(
 
     @property
     def held_packages(self) -> tuple[str, ...]:
-        """Return the names of the packages that are held at the version."""
+        """Return the names of the packages to install and to hold at the version."""
         kubectl = self.kubernetes_kubectl or self._minor < 30
         return ("kubelet", "kubeadm", *(["kubectl"] if kubectl else []))
 
     @property
     def api_endpoint(self) -> str | None:
-        """Return name and port of the Kubernetes API, as "k8s:6443", ``None`` if unknown.
+        """Return host and port of the Kubernetes API, such as "k8s:6443".
 
-        Without a VIP, the endpoint is the first controller.
+        Without a VIP, the host is the first controller's address. Without controllers too, returns
+        ``None``.
         """
         if self.vip is not None:
             return f"{self.vip_name}:{self.vip_port}"
@@ -120,15 +127,15 @@ class KubernetesSettings(
     undo=UNDO,
 )
 def kubernetes(settings: KubernetesSettings) -> None:
-    """Install kubelet, kubeadm and kubectl at one version, hold them there, and prepare to join.
+    """Install kubelet, kubeadm and kubectl, hold them at one version, and write kubeadm's files.
 
-    The node does not join a cluster. For that, the user runs kubeadm with the file `INIT` or
-    `JOIN`. Until then kubelet is not started.
+    The deploy does not join the node to a cluster. To do that, the user runs kubeadm with the file
+    `INIT` or `JOIN`. Until then kubelet does not start.
     """
     if settings._minor < OLDEST_SUPPORTED:
         warn(
-            f"Kubernetes {settings.kubernetes_version} gets no security fixes any more; "
-            f"1.{OLDEST_SUPPORTED} is the oldest version that does",
+            f"Kubernetes {settings.kubernetes_version} gets no more security fixes; "
+            f"1.{OLDEST_SUPPORTED} is the oldest version with security fixes",
             of_node=False,
         )
     if fault := exec_fault(settings.cri_dockerd_version, settings.kubernetes_version):
@@ -165,26 +172,30 @@ def kubernetes(settings: KubernetesSettings) -> None:
 
 
 def read_key(path: str) -> bytes:
-    """Return the repository's key in binary form. Its file on this computer may be armoured.
+    """Return the apt repository's public key in binary form.
 
-    Raises `SettingsError` if the file cannot be read, or if the key is no OpenPGP key or has
-    expired.
+    + path: path of the key on this computer; the file may be binary or ASCII-armoured
+
+    Raises `SettingsError` if the file cannot be read, is not an OpenPGP public key, or has only
+    expired keys.
     """
     key = f"{current()[1].name}: chaos_kubernetes_key"
-    file, wanted = local_path(path), "save the Release.key of the repository there"
+    file, wanted = local_path(path), "save the apt repository's Release.key at this path"
     data = read_setting(key, file, wanted)
     try:
         data = dearmor(data) if data.lstrip().startswith(b"-----BEGIN") else data
         keys = parse_keys(data)
     except ValueError as error:
-        raise SettingsError(f"{key}: {file} is no OpenPGP public key: {error}; {wanted}") from None
+        raise SettingsError(
+            f"{key}: {file} is not an OpenPGP public key: {error}; {wanted}"
+        ) from None
     if all(one.expired(time.time()) for one in keys):
         raise SettingsError(f"{key}: {file} expired on {keys[0].expiry_date}; {wanted}")
     return data
 
 
 def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], list[str]]:
-    """Return the files for kubeadm, crictl and kubelet's logs, and the paths of files to remove.
+    """Return the files to write for kubeadm, crictl and kubelet's logs, and the paths to remove.
 
     + node: the node's name in the cluster
     """
@@ -192,8 +203,8 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         "/etc/crictl.yaml",
         f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
     )
-    # kubelet makes this folder only when it starts. A /var/log that is mounted later lacks it, such
-    # as the RAM that is mounted while the storage servers are away
+    # kubelet creates this folder only at its own start. So the folder would be missing after
+    # another mount on /var/log, such as the RAM while no storage server can be reached
     logs = File(
         "/etc/tmpfiles.d/chaos-engine-kubelet.conf",
         "# For kubelet's links to the logs of containers; written by chaos-engine\n"
@@ -229,11 +240,11 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:
-    """Return the shell command with which kubeadm checks the files for it, "" for no check.
+    """Return the shell commands that check the files for kubeadm, "" if there is no check.
 
-    + paths: the files that are written
+    + paths: the paths of all files to write
 
-    ``kubeadm config validate`` exists since 1.26.
+    The check is ``kubeadm config validate``, which exists since 1.26.
     """
     ours = [path for path in paths if path.startswith(FOLDER)]
     if settings._minor < 26 or not ours:

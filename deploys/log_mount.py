@@ -22,11 +22,11 @@ from chaos_engine.templates import render
 
 Store = Literal["gluster", "nfs", "ram"]
 PORTS = {"gluster": 24007, "nfs": 2049}
-"""TCP port of the servers of each kind of share."""
+"""TCP port of the servers, by the kind of log share."""
 
 
 class LogVolume(BaseModel):
-    """A node's Gluster volume, and its servers in the order in which the node asks them."""
+    """A node's Gluster volume, and its servers in the order in which the node tries them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,73 +39,75 @@ class LogMountSettings(NodesSettings, StorageSettings):
 
     log_store: Store = Field(
         "gluster",
-        description="what /var/log is on: gluster (a volume of the storage servers), nfs (a folder "
-        "of an NFS server) or ram (all logs are lost at each boot)",
+        description="what is mounted on /var/log: gluster for a volume of the storage servers, nfs "
+        "for a folder of an NFS server, or ram, which loses all logs at each boot",
     )
     log_ram_size: MemorySize = Field(
         "16M",
-        description="most RAM that /var/log may take while it is in RAM, with a suffix K, M or G",
+        description="largest size of /var/log while it is in RAM, with a suffix K, M or G",
     )
     log_volumes: dict[HostName, LogVolume] = Field(
         {},
-        description="Gluster volume and servers of each node by its name, as "
-        '{"pi1": {"volume": "pi1", "servers": ["etcd1", "etcd2"]}}; if it is empty, a node\'s '
-        "volume has the node's name, all chaos_storage_servers serve it, and each node asks a "
-        "different one first",
+        description="Gluster volume of each node, with the volume's servers, such as "
+        '{"pi1": {"volume": "pi1", "servers": ["etcd1", "etcd2"]}}; if empty, each node\'s volume '
+        "has the node's name, and all chaos_storage_servers serve all volumes. Different nodes "
+        "then try different servers first",
     )
     log_nfs_servers: dict[HostName, MachineAddress] = Field(
         {},
-        description="address of each NFS server by its name; each node asks a different one first, "
-        "and finds the same logs on all of them only if they share their disks; nothing is "
-        "deployed to them",
+        description="address of each NFS server, by the server's name; different nodes try "
+        "different servers first. A node finds the same logs on all servers only if the servers "
+        "share their disks. Nothing is deployed to these servers",
     )
     log_nfs_folder: ExportPath = Field(
         "/srv/log",
-        description="folder on each NFS server; in it each node has a folder, with the node's name",
+        description="folder on each NFS server, with a subfolder for each node, named as the node",
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Say which settings for NFS contradict ``log_store``, and which volumes are wrong."""
+        """Yield a line if ``log_store`` contradicts the NFS servers, and for each wrong volume."""
         yield from super().conflicts()
         if self.log_store == "nfs" and not self.log_nfs_servers:
             yield (
-                "chaos_log_nfs_servers is empty, so nobody serves /var/log by NFS; name the "
-                "servers there, with their addresses"
+                'chaos_log_nfs_servers is empty, but chaos_log_store is "nfs"; add the names and '
+                "addresses of the NFS servers"
             )
         if self.log_nfs_servers and "log_store" not in self.model_fields_set:
             yield (
-                "chaos_log_nfs_servers is set, but chaos_log_store is not, so it is gluster; "
-                'set chaos_log_store to "nfs", or to what you want'
+                "chaos_log_nfs_servers is set, but chaos_log_store is not set and defaults to "
+                '"gluster"; set chaos_log_store to the kind of share that you want, such as "nfs"'
             )
         owners: dict[str, str] = {}
         for node, entry in self.log_volumes.items():
             where = f"chaos_log_volumes[{node!r}]"
             if node not in self.nodes:
-                yield f"{where}: {node} is not in chaos_nodes; add its address there"
+                yield f"{where}: {node} is not in chaos_nodes; add the node's address there"
             if entry.volume in owners:
                 yield (
-                    f"{where}: {entry.volume} is the volume of {owners[entry.volume]} too; give "
-                    "each node its own, their logs would mix"
+                    f"{where}: {entry.volume} is the volume of {owners[entry.volume]} too, so "
+                    "their logs would mix; give each node its own volume"
                 )
             owners[entry.volume] = node
             for server in entry.servers:
                 if server not in self.storage_servers:
                     yield (
-                        f"{where}: {server} is not in chaos_storage_servers; add its address there"
+                        f"{where}: {server} is not in chaos_storage_servers; add the server's "
+                        "address there"
                     )
                 if entry.servers.count(server) > 1:
-                    yield f"{where}: {server} is there twice; name each server once"
+                    yield f"{where}: {server} is in the list twice; list each server once"
 
 
 @concern("Log share", LogMountSettings, health=[LOG_SHARE_WRITABLE], undo=UNDO)
 def log_mount(settings: LogMountSettings) -> None:
-    """Mount the node's Gluster volume or NFS export, or RAM, on ``/var/log``, to spare the card.
+    """Mount a log share or RAM on ``/var/log``, so that logs are not written to the SD card.
 
-    While no storage server can be reached, RAM is mounted instead. Other machines can write to the
-    log share. So it is mounted with ``nosuid,nodev,noexec``, and root follows no link on it.
+    The log share is the node's Gluster volume or NFS export. While none of its servers can be
+    reached, RAM is mounted instead. Other machines can write to the log share. So the share is
+    mounted with ``nosuid,nodev,noexec``, and root follows no link on it.
 
-    A service does the mounting. A mount unit or a line in ``/etc/fstab`` would make the early boot
-    wait for the network, and would cause ordering cycles where NetworkManager runs.
+    A systemd service mounts the share. A mount unit or a line in ``/etc/fstab`` would make the
+    early boot wait for the network, and would cause ordering cycles where NetworkManager runs.
     """
     store = settings.log_store
     volume, servers = "", tuple[str, ...]()
@@ -114,8 +116,8 @@ def log_mount(settings: LogMountSettings) -> None:
         volume, servers = share.volume, share.servers
         if len(servers) == 1:
             warn(
-                f"only {servers[0]} serves the Gluster volume {volume}: while it is away, "
-                "logs stay in RAM; name another server in "
+                f"{servers[0]} is the only server of the Gluster volume {volume}: while that "
+                "server is away, logs stay in RAM; add another server to "
                 f"chaos_{'log_volumes' if settings.log_volumes else 'storage_servers'}"
             )
         apt.install_packages(name="Install the Gluster client", present={"glusterfs-client": None})
@@ -130,12 +132,12 @@ def log_mount(settings: LogMountSettings) -> None:
 
 
 def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -> list[File]:
-    """Return the script that mounts a share or RAM, and the units that call it.
+    """Return the script that mounts a log share or RAM, and the systemd units that call the script.
 
-    + store: what is mounted
+    + store: the kind of log share, or "ram"
     + volume: name of the Gluster volume, path of the NFS export, or "" for RAM
-    + servers: names or addresses of the share's servers, none for RAM
-    + ram_size: most RAM for ``/var/log``, as "16M"
+    + servers: names or addresses of the share's servers; empty for RAM
+    + ram_size: largest size of ``/var/log`` in RAM, such as "16M"
     """
     words = {"gluster": f"Gluster volume {volume}", "nfs": f"NFS export {volume}", "ram": ""}[store]
     script = render(
@@ -172,7 +174,7 @@ def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -
 
 
 def export_of(settings: LogMountSettings, name: str) -> tuple[str, tuple[str, ...]]:
-    """Return the path of a node's NFS export, and the addresses of its servers.
+    """Return the path of a node's NFS export, and the NFS servers in the order to try them.
 
     + name: the node's name in the cluster
     """
@@ -181,7 +183,9 @@ def export_of(settings: LogMountSettings, name: str) -> tuple[str, tuple[str, ..
 
 
 def _own_first(settings: LogMountSettings, name: str, servers: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the servers in the order in which a node asks them. Nodes begin with different ones.
+    """Return the servers in the order in which a node tries them.
+
+    Different nodes try different servers first.
 
     + name: the node's name in the cluster
     """
@@ -201,18 +205,18 @@ def volume_of(settings: LogMountSettings, name: str) -> LogVolume:
     if settings.log_volumes:
         known = ", ".join(settings.log_volumes)
         raise SettingsError(
-            f"{name}: chaos_log_volumes has no Gluster volume for it, only for {known}; add "
+            f"{name}: chaos_log_volumes has no Gluster volume for this node, only for {known}; add "
             f'"{name}": {{"volume": ..., "servers": [...]}}'
         )
     if name not in settings.nodes:
         raise SettingsError(
-            f"{name}: chaos_nodes does not have it, so it has no Gluster volume; add its name and "
-            "address there, or its volume to chaos_log_volumes"
+            f"{name}: this node is not in chaos_nodes, so it has no Gluster volume; add the node's "
+            "name and address to chaos_nodes"
         )
     servers = tuple(settings.storage_servers)
     if not servers:
         raise SettingsError(
-            f"{name}: chaos_storage_servers is empty, so nobody serves the Gluster volume {name}; "
-            "name the Gluster servers there, with their addresses"
+            f"{name}: chaos_storage_servers is empty, so no server has the Gluster volume {name}; "
+            "add the names and addresses of the Gluster servers"
         )
     return LogVolume(volume=name, servers=_own_first(settings, name, servers))

@@ -1,4 +1,4 @@
-"""Create the network on which the proxy's container has an address of its own."""
+"""Create the Docker network that gives the proxy's HAProxy container its own address."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class MacvlanNetworkSettings(
         description="address of the Kubernetes API, owned by the proxy's HAProxy container"
     )
     hairpin_address: MachineAddress = Field(
-        description="free address, outside of the router's DHCP range, for the link by which the "
-        "proxy's node reaches its own container"
+        description="unused address outside the router's DHCP range, for the network link through "
+        "which the proxy's node reaches its own HAProxy container"
     )
     log_server: MachineAddressOrNone = Field(  # type: ignore[assignment]
         "none", description=site.LOG_SERVER
     )
     macvlan_network: DockerName = Field(
         "lb-network",
-        description="name of the Docker network that the proxy's container is on",
+        description="name of the Docker network of the proxy's HAProxy container",
     )
 
     @classmethod
@@ -41,15 +41,16 @@ class MacvlanNetworkSettings(
     def resolve(cls, given: Mapping[str, Any] | None = None, by: str = "") -> Self:
         """Return the current host's settings.
 
-        Raises `SettingsError` for a host that is not the proxy, before the settings are checked:
-        such a host usually lacks the proxy's settings, and an error about these would mislead.
+        Raises `SettingsError` if the host is not the proxy. This check comes before the check of
+        the settings, because a host that is not the proxy usually lacks the proxy's settings. An
+        error about missing settings would mislead.
         """
         check_proxy_group()
         return super().resolve(given, by)
 
     @property
     def network(self) -> Macvlan:
-        """Return the Docker network that these settings want."""
+        """Return the Docker network that these settings describe."""
         return Macvlan(
             name=self.macvlan_network,
             parent=self.parent_interface,
@@ -60,14 +61,14 @@ class MacvlanNetworkSettings(
         )
 
     def conflicts(self) -> Iterator[str]:
-        """Say which addresses are outside of the LAN, and which are not free for the proxy."""
+        """Yield a line for each address outside the LAN, and for each that another machine has."""
         yield from super().conflicts()
         own = {"chaos_vip": self.vip, "chaos_hairpin_address": self.hairpin_address}
         for key, address in {**own, "chaos_lan_gateway": self.lan_gateway}.items():
             if address not in self.lan_subnet:
                 yield (
                     f"{key}: {address} is not in chaos_lan_subnet {self.lan_subnet}; correct the "
-                    "one that is wrong"
+                    "address or the subnet"
                 )
         machines = [*self.nodes.items(), *self.storage_servers.items()]
         owners = [
@@ -80,21 +81,24 @@ class MacvlanNetworkSettings(
         for key, address in own.items():
             for owner, owned in owners:
                 if address == owned:
-                    yield f"{key}: {address} is {owner}; choose a free address"
+                    yield f"{key}: {address} is {owner}; choose an unused address"
         if self.vip == self.hairpin_address:
-            yield f"chaos_vip: {self.vip} is chaos_hairpin_address; choose a free address"
+            yield (
+                f"chaos_vip: {self.vip} is the value of chaos_hairpin_address too; choose an "
+                "unused address"
+            )
 
 
 @concern("Proxy network", MacvlanNetworkSettings)
 def macvlan_network(settings: MacvlanNetworkSettings) -> None:
-    """Create the Docker network that makes the proxy's container a machine of its own on the LAN.
+    """Create a macvlan network in Docker, so that the proxy's container has an address on the LAN.
 
-    The parent interface has to be wired, up, and in no bridge.
+    The parent interface must be wired and up, and must not be in a bridge.
     """
     check_proxy_group()
     create_network(
         name="Create the proxy's network",
         wanted=settings.network,
-        # Not the last one in the role proxy, where `haproxy` comes after it
+        # In the role `proxy` another operation follows, in the concern `haproxy`
         last=type(settings) is MacvlanNetworkSettings,
     )

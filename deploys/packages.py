@@ -26,7 +26,7 @@ class PackagesSettings(CloudInitSettings):
             "snapd",
             "unattended-upgrades",
         ),
-        description="names of packages to remove and to keep out",
+        description="names of packages to remove and not to install again",
     )
 
     @property
@@ -39,16 +39,17 @@ class PackagesSettings(CloudInitSettings):
     def _not_needed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse packages that a work node needs."""
         if needed := [name for name in names if NEEDED.fullmatch(name)]:
-            raise ValueError(f"a work node needs {', '.join(needed)}; take it out")
+            raise ValueError(f"a work node needs {', '.join(needed)}; remove it from the list")
         return names
 
 
 @concern("Packages", PackagesSettings, undo=UNDO)
 def packages(settings: PackagesSettings) -> None:
-    """Remove what a work node does not need, and keep it out.
+    """Remove packages that a work node does not need, and prevent that they are installed again.
 
-    Without unattended-upgrades, the operator has to install security updates. apparmor is not in
-    the default list, since it protects the node and writes nothing to the card.
+    The default list removes unattended-upgrades, so the operator has to install security updates.
+    The default list does not remove apparmor, which protects the node and does not write to the
+    SD card.
     """
     host = current()[1]
     connected_to = str(host.data.get("ssh_hostname") or host.name)

@@ -1,23 +1,25 @@
-"""Read PEM files as Go programs do: etcd, kubeadm and the API server are written in Go.
+"""Read PEM files as Go programs do. etcd, kubeadm and the API server are written in Go.
 
-The rules are those of https://pkg.go.dev/encoding/pem, stricter than OpenSSL's and Python's:
+Go's rules are stricter than those of OpenSSL and Python (https://pkg.go.dev/encoding/pem):
 
-- ``-----BEGIN `` begins the file or a line. A byte order mark or a blank before it hides the block.
-- Five dashes follow the type, and after them the line has only blanks. The next ``-----END `` line
-  has the same form and the same type.
-- Lines with a colon at the beginning of a block are headers. Base64 follows, in which blanks and
-  ends of lines are ignored.
+- A block begins with ``-----BEGIN `` at the beginning of a line. Go does not find a block with a
+  blank or a byte order mark before ``-----BEGIN ``.
+- Five dashes follow the type. Only blanks may follow these dashes on the line. The next
+  ``-----END `` line has the same form and the same type.
+- Lines with a colon at the beginning of a block are headers. The other lines are base64, in which
+  Go ignores blanks.
 - Go skips text between blocks, and blocks that break these rules.
 
-Go programs use the blocks like this:
+Go programs use the blocks as follows:
 
 - A client's certificates are the blocks of type ``CERTIFICATE``. The client's key is the first
   block whose type ends with ``PRIVATE KEY`` (crypto/tls, X509KeyPair).
-- etcd's client, and so the API server, reads each block in a CA's file as a certificate, whatever
-  its type. It refuses the file if one block is no certificate. If the file has no block, the
-  client trusts nobody and reports nothing (etcd, ``client/pkg/tlsutil``, NewCertPool).
-- Other programs skip blocks in a CA's file that have another type or headers (crypto/x509,
-  AppendCertsFromPEM).
+- The API server uses etcd's client. This client parses each block in a CA's file as a certificate,
+  whatever the block's type. It refuses a file in which a block is not a certificate. If a file has
+  no block, the client trusts no server and reports no error (etcd, ``client/pkg/tlsutil``,
+  NewCertPool).
+- Other programs skip a block in a CA's file if the block has headers or another type than
+  ``CERTIFICATE`` (crypto/x509, AppendCertsFromPEM).
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ BYTE_ORDER_MARKS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A PEM block of type `kind`, as "CERTIFICATE". Its repr does not show the content."""
+    """A PEM block of type `kind`, such as "CERTIFICATE". The repr does not show the content."""
 
     kind: str
     headers: bool
@@ -55,7 +57,7 @@ class Block:
 
     @property
     def is_authority(self) -> bool:
-        """Tell whether every Go program reads the block as a CA's certificate."""
+        """Tell whether all Go programs read the block as a CA's certificate."""
         return self.is_certificate and not self.headers
 
     @property
@@ -65,7 +67,7 @@ class Block:
 
 
 def blocks(data: bytes) -> Iterator[Block]:
-    """Yield the blocks that Go finds in a file with this content."""
+    """Yield the PEM blocks that Go finds in a file's content."""
     position = 0
     while begin := _BEGIN.search(data, position):
         position = begin.end()
@@ -85,15 +87,15 @@ def blocks(data: bytes) -> Iterator[Block]:
 
 
 def _type(line: bytes, ended: bool = True) -> bytes | None:
-    """Return the type that a line names, ``None`` if the line does not end with five dashes.
+    """Return the type in a BEGIN or END line, ``None`` if the line does not end with five dashes.
 
-    + line: the line behind "-----BEGIN " or "-----END "
-    + ended: whether a line feed follows. Only then Go ignores a carriage return at the line's end
+    + line: the text of the line after "-----BEGIN " or "-----END "
+    + ended: whether a line feed ends the line. Go ignores a carriage return only before a line feed
     """
     line = (line.removesuffix(b"\r") if ended else line).rstrip(b" \t")
     return line[:-5] if line.endswith(b"-----") else None
 
 
 def byte_order_mark(data: bytes) -> str:
-    """Name the byte order mark at the beginning of a file, "" if there is none."""
+    """Return the name of the byte order mark at the beginning of a file, "" if there is none."""
     return next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")

@@ -1,4 +1,4 @@
-"""Check, before anything is changed, whether a host can become a work node."""
+"""Check whether a host can become a work node, before anything is changed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ class PreflightSettings(NodesSettings):
 
 @concern("Preflight", PreflightSettings)
 def preflight(settings: PreflightSettings) -> None:
-    """Refuse a host that cannot become a work node, and warn of what may cause problems.
+    """Refuse a host that cannot become a work node, and warn of possible problems.
 
-    Changes nothing. Raises `SettingsError` for a host that is missing in ``chaos_nodes``, if that
-    is set.
+    Changes nothing. Raises `SettingsError` if ``chaos_nodes`` is set but lacks the host.
     """
     known_as = settings.node_name()
     check_node(

@@ -1,4 +1,4 @@
-"""Make one node the proxy, which owns the address of the Kubernetes API."""
+"""Make one node the proxy, which has the address of the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chaos_engine.deploys.macvlan_network import macvlan_network
 
 
 class ProxySettings(HaproxySettings):
-    """Settings of `proxy`: those of all its concerns."""
+    """Settings of the role `proxy`, which are the settings of all concerns that the role calls."""
 
 
 CONCERNS = (macvlan_network, haproxy)
@@ -17,9 +17,9 @@ CONCERNS = (macvlan_network, haproxy)
 
 @concern("Proxy", ProxySettings)
 def proxy(settings: ProxySettings) -> None:
-    """Make a work node the proxy too. Call the role `worker` before: it installs Docker.
+    """Make a work node the proxy too. Call the role `worker` first, because it installs Docker.
 
-    Refuses a host that is not the only host in the inventory's group ``proxy``.
+    Raises `SettingsError` if the host is not the only host in the inventory's group ``proxy``.
     """
     macvlan_network(settings)
     haproxy(settings)

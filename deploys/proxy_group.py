@@ -1,4 +1,4 @@
-"""Check the inventory's groups: every node is in ``workers``, and one of them in ``proxy``."""
+"""Check the inventory's groups: all nodes must be in ``workers``, and at most one in ``proxy``."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ ONE_FOR_ALL = ("chaos_vip", "chaos_vip_name", "chaos_vip_port")
 
 @summarized
 def check_groups() -> None:
-    """Refuse the current host if its groups are wrong, or if hosts differ in the API's address.
+    """Check the current host's groups, and that all hosts have the same address of the API.
 
-    Raises `SettingsError` for:
+    Raises `SettingsError` if:
 
-    + a host that is neither in ``workers`` nor in ``proxy``: ``deploy.py`` would skip it
-    + a host in ``proxy`` but not in ``workers``: it would not get the settings of ``workers``
-    + hosts with different addresses, names or ports of the API
+    + the host is neither in ``workers`` nor in ``proxy``
+    + the host is in ``proxy`` but not in ``workers``, so it would not get the settings of the group
+      ``workers``
+    + hosts have different addresses, names or ports of the API
     """
     host = current()[1]
     if WORKERS not in host.groups:
         if GROUP in host.groups:
             raise SettingsError(
-                f"{host.name}: in the inventory's group {GROUP}, but not in {WORKERS}, so it would "
-                f"miss what group_data/{WORKERS}.py says; name it in {WORKERS} too, in inventory.py"
+                f"{host.name}: in the inventory's group {GROUP}, but not in {WORKERS}, so the host "
+                f"would not get the settings in group_data/{WORKERS}.py; add the host to {WORKERS} "
+                "in inventory.py too"
             )
         raise SettingsError(
             f"{host.name}: not in the inventory's group {WORKERS}, only in "
-            f"{', '.join(host.groups) or 'all'}, so nothing would be done to it; name it in "
-            f"{WORKERS} in inventory.py, or leave it out with --exclude {host.name}"
+            f"{', '.join(host.groups) or 'all'}; add the host to {WORKERS} in inventory.py, or "
+            f"exclude it with --exclude {host.name}"
         )
     for key in ONE_FOR_ALL:
         values = {other.name: other.data.get(key) for other in host.inventory}
@@ -43,10 +45,10 @@ def check_groups() -> None:
 
 
 def disagreement(key: str, values: Mapping[str, object]) -> str:
-    """Say that hosts have different values of a setting, "" if they do not: a pure function.
+    """Return an error if hosts have different values of a setting, "" otherwise: a pure function.
 
-    + key: the setting, as "chaos_vip"
-    + values: value of the setting by host
+    + key: the setting's key, such as "chaos_vip"
+    + values: the setting's value by host name
     """
     first: dict[str, str] = {}
     for name, value in values.items():
@@ -54,13 +56,16 @@ def disagreement(key: str, values: Mapping[str, object]) -> str:
     if len(first) < 2:
         return ""
     found = ", ".join(f"{value} for {name}" for value, name in first.items())
-    return f"{key}: it is {found}; all nodes reach one API: give it once, in group_data/all.py"
+    return (
+        f"{key}: the value is {found}, but all nodes use the same API; set {key} once, in "
+        "group_data/all.py"
+    )
 
 
 def check_proxy_group() -> None:
-    """Refuse the current host if it is not the only host in the group ``proxy``.
+    """Raise `SettingsError` if the current host is not the only host in the group ``proxy``.
 
-    Two proxies would take the API's address from each other. Raises `SettingsError`.
+    Two proxies would claim the same address, the API's.
     """
     host = current()[1]
     inventory: Any = host.inventory
@@ -70,20 +75,21 @@ def check_proxy_group() -> None:
 
 
 def proxy_problem(name: str, members: Sequence[str]) -> str:
-    """Say why the host cannot be the proxy, "" if it can: a pure function.
+    """Return the reason why a host cannot be the proxy, "" if it can: a pure function.
 
     + name: the host's name in the inventory
     + members: the names of the hosts in the group ``proxy``
     """
     if name not in members:
-        others = f", which is {', '.join(members)}" if members else ""
+        others = f", which has only {', '.join(members)}" if members else ""
         return (
-            f"{name}: not in the inventory's group {GROUP}{others}; leave it out with --limit "
+            f"{name}: not in the inventory's group {GROUP}{others}; exclude this host with --limit "
             f"{GROUP}, or make it the proxy in inventory.py"
         )
     if len(members) > 1:
         return (
             f"{name}: the inventory's group {GROUP} has {len(members)} hosts: "
-            f"{', '.join(members)}; only one can have the address, leave one in inventory.py"
+            f"{', '.join(members)}; only one host can have the API's address: remove the others "
+            "from the group in inventory.py"
         )
     return ""

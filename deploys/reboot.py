@@ -1,4 +1,4 @@
-"""Reboot a node once, at the end of a run, if it needs that."""
+"""Reboot a node at the end of a run if a change needs a reboot."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class RebootSettings(KernelSettings, RollingSettings):
 
     reboot_force: bool = Field(
         False,
-        description="whether a node that has joined a cluster is rebooted while pods run on it, if "
+        description="whether a node that has joined a cluster is rebooted without being drained if "
         "chaos_kubeconfig is not set",
     )
     reboot_timeout: Number = Field(
-        600, ge=10, le=86400, description="seconds that a node may take to come back from a reboot"
+        600, ge=10, le=86400, description="seconds to wait for a node to come back from a reboot"
     )
 
 
 @concern("Reboot", RebootSettings)
 def reboot(settings: RebootSettings) -> None:
-    """Reboot the node once if it needs that, and check that the reboot had its effect.
+    """Reboot the node if a change needs a reboot, and check that the change has taken effect.
 
-    Call this deploy last: a single reboot then makes all changes of the run effective. Afterwards a
-    node that an earlier run left cordoned is uncordoned, if it works.
+    Call this deploy last, so that one reboot is enough for all changes of the run. Finally, the
+    deploy uncordons a node that an earlier run has left cordoned, if the node works.
     """
     rolling = settings.rolling()
     reboot_node(

@@ -1,4 +1,4 @@
-"""Settings of the concerns that restart nodes of a cluster, one after the other."""
+"""Read the settings for restarts of cluster nodes one after the other."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from chaos_engine.operations.rolling.gate import Lane
 from chaos_engine.operations.rolling.kubectl import PROGRAM, Kubectl
 
 RESOLVE_SECONDS = 5
-"""How long this computer's name servers have to answer; after that a name counts as unknown."""
+"""Seconds to wait for this computer's name servers. After that, a name counts as unknown."""
 
 
 class RollingSettings(ControllersSettings, EndpointSettings):
-    """Settings of every concern that restarts nodes of a cluster, or their services."""
+    """Settings of every concern that restarts cluster nodes or services on them."""
 
     rolling_batch: Number = Field(
         1,
         ge=1,
         le=100,
-        description="how many nodes that have joined a cluster may be down at the same time, the "
-        "same for all hosts; controllers and the proxy always go one by one",
+        description="how many nodes of a cluster may be down at the same time; all hosts must have "
+        "the same value. Controllers and the proxy are always restarted one at a time",
     )
     kubeconfig: LocalFileOrNone = Field(
         "",
-        description="path on this computer of a kubeconfig that may cordon and drain nodes; if "
-        "empty, nodes that have joined a cluster are not drained",
+        description="path on this computer of a kubeconfig whose user may cordon and drain nodes; "
+        "if empty, nodes are not drained",
     )
     drain_timeout: Number = Field(
-        300, ge=1, le=86400, description="seconds that the pods of a node may take to leave it"
+        300, ge=1, le=86400, description="seconds to wait for the pods to leave a drained node"
     )
 
     def rolling(self) -> Rolling:
-        """Return how the current host has to wait for its turn, and how it is drained.
+        """Return how the current host is drained, and which other nodes may be down meanwhile.
 
-        Raises `SettingsError` if the kubeconfig or kubectl is missing, or the kubeconfig is wrong.
+        Raises `SettingsError` if kubectl or the kubeconfig is missing, or the kubeconfig is wrong.
         """
         host = current()[1]
-        # node_name() refuses a host that chaos_nodes lacks. Without controllers and kubeconfig,
-        # nothing needs the name
+        # node_name() raises an error for a host that is not in chaos_nodes. So it is called only if
+        # the name is needed
         node = self.node_name() if self.controllers or self.kubeconfig else ""
         lane: Lane = ""
         if "proxy" in host.groups:
@@ -68,29 +68,32 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         )
 
     def _kubectl(self) -> Kubectl:
-        """Return how to call kubectl. Raise `SettingsError` if it or the kubeconfig is unusable."""
+        """Return kubectl for the kubeconfig's cluster.
+
+        Raises `SettingsError` if kubectl is missing or the kubeconfig is unusable.
+        """
         key, path = f"{current()[1].name}: chaos_kubeconfig", local_path(self.kubeconfig)
         admin = "/etc/kubernetes/admin.conf"
-        fix = f"copy {admin} of a controller to there, for yourself only (chmod 600)"
+        fix = f"copy {admin} from a controller to this path, and run chmod 600 on the copy"
         try:
             name, port = kubeconfig_server(read_setting(key, path, fix))
         except ValueError as error:
-            raise SettingsError(f"{key}: {path} is no kubeconfig: {error}; {fix}") from None
+            raise SettingsError(f"{key}: {path} is not a kubeconfig: {error}; {fix}") from None
         if shutil.which(PROGRAM) is None:
             raise SettingsError(
-                f"{key} is set, and this computer has no {PROGRAM}: install it "
-                "(kubernetes.io/docs/tasks/tools), or leave chaos_kubeconfig empty"
+                f"{key} is set, but this computer has no {PROGRAM}; install it as described at "
+                "kubernetes.io/docs/tasks/tools, or do not set chaos_kubeconfig"
             )
         if is_known(name):
             return Kubectl(str(path))
         if name == self.vip_name and self.vip is not None:
-            # kubeadm writes this name into the kubeconfig. The address serves as well: the API's
-            # certificate has it too
+            # kubeadm writes this name into the kubeconfig. kubectl can use the address instead,
+            # because the API's certificate has the address too
             return Kubectl(str(path), server=f"https://{self.vip}:{port}")
         raise SettingsError(
-            f"{key}: {path} names the server {name}, and this computer knows no address of that "
-            f"name; put the address of the API into the file's line server:, or a line with {name} "
-            "into this computer's /etc/hosts"
+            f"{key}: {path} names the server {name}, but this computer cannot resolve that name; "
+            "write the API's address into the file's line server:, or add the name to this "
+            "computer's /etc/hosts"
         )
 
 
@@ -105,21 +108,23 @@ def kubeconfig_server(data: bytes) -> tuple[str, int]:
         clusters = {one["name"]: one["cluster"]["server"] for one in config["clusters"]}
         server = urlsplit(clusters[contexts[config["current-context"]]])
     except yaml.YAMLError:
-        raise ValueError("it is no YAML") from None
+        raise ValueError("it is not YAML") from None
     except (LookupError, TypeError, AttributeError, ValueError):
-        raise ValueError("it has no current-context with a cluster and its server") from None
+        raise ValueError(
+            "its current-context is missing, or has no cluster with a server"
+        ) from None
     try:
         host, port = server.hostname, server.port or 443
     except ValueError:
         host = None
     if not host:
-        raise ValueError("its server is no address")
+        raise ValueError("its server is not an address")
     return host, port
 
 
 @cache
 def is_known(name: str) -> bool:
-    """Tell whether this computer finds the address of a name. `name` may be an address itself."""
+    """Tell whether this computer can resolve a host name. An IP address always can be resolved."""
     try:
         with gevent.Timeout(RESOLVE_SECONDS):
             socket.getaddrinfo(name, None)

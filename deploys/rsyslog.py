@@ -1,4 +1,4 @@
-"""Send all logs to the log server, and write none to a file."""
+"""Send all logs to the log server, and write no log files on the node."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ class RsyslogSettings(LogServerSettings):
 
     log_protocol: Literal["udp", "tcp"] = Field(
         "udp",
-        description="udp or tcp: how logs travel. Over udp nothing ever waits, and lost messages "
-        "are not sent again; over tcp up to 10000 messages wait in RAM for the server",
+        description="protocol to the log server, udp or tcp. With udp, lost messages are not sent "
+        "again. With tcp, up to 10000 messages wait in RAM while the server is away",
     )
     log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
 
 
 @concern("Logs", RsyslogSettings, health=[RSYSLOG_RUNS])
 def rsyslog(settings: RsyslogSettings) -> None:
-    """Have rsyslog send everything to the log server, if there is one, and write no file.
+    """Make rsyslog send all messages to the log server, if one is set, and write no log files.
 
-    ``/etc/rsyslog.conf`` first includes the files in ``/etc/rsyslog.d``. Debian's rules, which
-    write files, follow. So the one file in that folder ends with ``stop``. For the configuration of
-    the log server see docs/log-server.md.
+    In ``/etc/rsyslog.conf``, Debian's rules for log files come after the files in
+    ``/etc/rsyslog.d``. The only file in that folder is this concern's. It ends with ``stop``, so
+    Debian's rules get no message.
+
+    docs/log-server.md describes the log server's configuration.
     """
     server = str(settings.log_server or "")
     forward_logs(

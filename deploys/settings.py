@@ -1,9 +1,8 @@
-"""Read and check settings: flat keys of ``host.data`` that begin with ``chaos_``.
+"""Read and check settings: the keys of ``host.data`` that begin with ``chaos_``.
 
-A concern's model declares the field ``docker_log_max_size``, and its users write
-``chaos_docker_log_max_size`` in their inventory, group data or ``--data``. The model of a role
-inherits from the models of its concerns. So a role makes its model once and hands it to all of
-them.
+A settings model has fields without this prefix: users set the field ``docker_log_max_size`` by the
+key ``chaos_docker_log_max_size`` in the inventory, in group data or by ``--data``. The model of a
+role inherits from the models of its concerns, so all of them can use the role's settings.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _ABSENT = object()
 
 
 class SettingsError(PyinfraError):
-    """A mistake in a setting, in the inventory or in a file on this computer, or several mistakes.
+    """One or several mistakes in settings, in the inventory or in files on this computer.
 
-    It stops the run before any change. Each line is one mistake. It names the host or group, the
-    key, the value and what to do.
+    The error stops the run before any change. Its message has a line for each mistake, with the
+    host or group, the key, the value and what to do.
     """
 
     def __init__(self, *lines: str) -> None:
@@ -43,13 +42,13 @@ class SettingsError(PyinfraError):
         self.set_lines(*lines)
 
     def set_lines(self, *lines: str) -> None:
-        """Replace the lines: all hosts of a run share one error, and each adds its mistakes."""
+        """Replace the lines. All hosts of a run share one error, and each host adds mistakes."""
         self.lines = lines
         self.args = ("\n    ".join(lines),)
 
 
 class InvalidSettings(SettingsError, ValueError):
-    """Mistakes in the values of a model. The attribute `mistakes` has them as pydantic's error."""
+    """Wrong values in a settings model. The attribute `mistakes` is the error from pydantic."""
 
     def __init__(self, *lines: str, mistakes: ValidationError) -> None:
         super().__init__(*lines)
@@ -58,10 +57,12 @@ class InvalidSettings(SettingsError, ValueError):
 
 @contextmanager
 def collecting(found: list[str]) -> Iterator[None]:
-    """Catch a `SettingsError` and add its lines to a list, so that the caller finds all mistakes.
+    """Catch a `SettingsError`, and append its lines to a list.
 
-    + found: the list. If it is not empty afterwards, the caller raises one `SettingsError` with all
-      lines
+    + found: the list
+
+    The caller collects the lines of several checks, and then raises one `SettingsError` with all
+    lines.
     """
     try:
         yield
@@ -70,10 +71,10 @@ def collecting(found: list[str]) -> Iterator[None]:
 
 
 def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the lines of several hosts, each different line once: a pure function.
+    """Merge the lines of several hosts, so that equal lines appear once: a pure function.
 
-    + mistakes: lines by host. Lines that differ only in the host's name at their beginning are
-      equal
+    + mistakes: lines by host name. Lines are also equal if they differ only in the host's name at
+      the beginning
 
     **Example:** ``merge_lines({"pi1": ["pi1: no key"], "pi2": ["pi2: no key"]})`` is
     ``["pi1 and 1 more: no key"]``
@@ -90,19 +91,19 @@ def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 class Settings(BaseModel):
-    """The base of all settings models.
+    """The base class of all settings models.
 
-    Every field has a description, for messages and for the table in docs/settings.md.
+    Every field has a description, which messages and the table in docs/settings.md use.
     """
 
     # A run uses the models of roles; those of concerns, which they inherit from, are never built
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
     def conflicts(self) -> Iterator[str]:
-        """Say which values do not go together, though each by itself is right.
+        """Yield a line for each conflict between values that are valid by themselves.
 
-        Yields nothing here. A model with such values overrides this method, and also yields what
-        the method of its bases yields.
+        The base class has no conflicts. A model that overrides this method first yields the lines
+        of ``super().conflicts()``.
         """
         yield from ()
 
@@ -115,9 +116,9 @@ class Settings(BaseModel):
     if not TYPE_CHECKING:  # type checkers know the fields
 
         def __init__(self, **fields: Any) -> None:
-            """Check the values.
+            """Check the values. Raise `InvalidSettings` if a value is wrong.
 
-            Raises `InvalidSettings`: for pydantic's own error, pyinfra would print a traceback.
+            pyinfra would print a traceback for pydantic's own error.
             """
             try:
                 super().__init__(**fields)
@@ -127,10 +128,10 @@ class Settings(BaseModel):
 
     @classmethod
     def resolve(cls: type[S], given: Mapping[str, Any] | None = None, by: str = "") -> S:
-        """Return the current host's settings: the given ones, and the others from ``host.data``.
+        """Return the current host's settings: those in `given`, and all others from ``host.data``.
 
-        + given: values by the names of fields
-        + by: the name of the deploy that was called with `given`, for messages
+        + given: values by field name
+        + by: the name of the deploy that was called with the values in `given`, for messages
 
         Raises `SettingsError` for a wrong value, for a ``chaos_`` key that no model has, and for a
         name in `given` that this model does not have.
@@ -141,8 +142,8 @@ class Settings(BaseModel):
             hint = did_you_mean(name, cls.model_fields)
             lines.append(f"{host.name}: {by} has no setting {name}{hint}")
             del given[name]
-        # None counts as a value and is refused: its user may have meant an empty list. pyinfra
-        # copies a value each time that it is looked at
+        # None is passed on and refused, because the user may have meant an empty list. Each value
+        # is read once, because pyinfra copies a value at each access
         values = ((name, getattr(host.data, PREFIX + name, _ABSENT)) for name in cls.model_fields)
         found = {name: value for name, value in values if value is not _ABSENT}
 
@@ -161,7 +162,7 @@ class Settings(BaseModel):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean NAME?" with the known name most like `name`, "" if none is like it."""
+    """Return "; did you mean NAME?" with the most similar known name, "" if none is similar."""
     near = difflib.get_close_matches(name.removeprefix(PREFIX), known, 1, 0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -172,12 +173,12 @@ def describe(
     where: Callable[[str], str],
     host: str = "",
 ) -> Iterator[str]:
-    """Yield a line for each mistake: its source, key and value, the problem, and what is wanted.
+    """Yield a message for each mistake: source, key, value, problem, and the wanted value.
 
     + model: the model whose values were checked
-    + error: pydantic's mistakes
-    + where: function that takes a field's name, and returns the source and the key of its value
-    + host: the host's name, "" if the settings are for no host
+    + error: the error from pydantic
+    + where: function that takes a field's name, and returns the source and the key of the value
+    + host: the host's name, "" if the settings are not for a host
     """
     for mistake in error.errors(include_url=False, include_context=False):
         message = mistake["msg"].removeprefix("Value error, ")
@@ -192,23 +193,23 @@ def describe(
         place, wanted = where(name), model.model_fields[name].description
         within = "".join(f"[{part!r}]" for part in mistake["loc"][1:] if part != "[key]")
         if mistake["type"] == "missing" and host and not within:
-            yield f"{host}: {PREFIX}{name} is not set; put it into group_data/: {wanted}"
+            yield f"{host}: {PREFIX}{name} is not set; set it in group_data/; wanted: {wanted}"
         elif mistake["type"] == "missing":
             yield f"{place}{within} is missing; wanted: {wanted}"
         else:
             message = _WORDS.get(mistake["type"], message)
             if mistake["input"] is None:
-                message = "None is no value"
+                message = "None is not a value"
                 if not model.model_fields[name].is_required():
-                    message += "; leave the key out to have the default"
+                    message += "; remove the key to use the default"
             yield f"{place}{within} = {shown(mistake['input'])}: {message}; wanted: {wanted}"
 
 
 _WORDS = {
     "string_type": "it has to be text, in quotes",
-    "tuple_type": 'it has to be a list, as ["a", "b"], also if it has one element',
-    "dict_type": 'it has to be a dict, as {"a": "b"}',
-    "model_type": 'it has to be a dict, as {"a": "b"}',
+    "tuple_type": 'it has to be a list, such as ["a", "b"], even for one element',
+    "dict_type": 'it has to be a dict, such as {"a": "b"}',
+    "model_type": 'it has to be a dict, such as {"a": "b"}',
     "int_type": "it has to be a whole number",
     "int_parsing": "it has to be a whole number",
     "int_from_float": "it has to be a whole number",
@@ -217,7 +218,7 @@ _WORDS = {
     "too_short": "it is empty",
     "extra_forbidden": "there is no such key",
 }
-"""Messages in place of pydantic's, which speak of Python's types, by the type of mistake."""
+"""Messages by pydantic's type of mistake. pydantic's own messages name Python types."""
 
 
 def shown(value: object) -> str:
@@ -228,16 +229,16 @@ def shown(value: object) -> str:
 
 
 def origin(host: Host, key: str) -> str:
-    """Say where a value of host data comes from, as "pi1, group workers".
+    """Return the host and the source of a value in its data, such as "pi1, group workers".
 
-    + key: name of the value
+    + key: the value's key in ``host.data``
     """
     source = next((source for source, data in _sources(host) if key in data), "default")
     return f"{host.name}, {source}"
 
 
 def _sources(host: Host) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the sources of a host's data, each with its values, in the order in which they win."""
+    """Yield each source of a host's data with its values. A source overrides all later sources."""
     inventory: Any = host.inventory
     yield "--data", inventory.get_override_data()
     yield "inventory", inventory.get_host_data(host.name)
@@ -249,8 +250,11 @@ def _sources(host: Host) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def wrong_names(host: Host) -> Iterator[str]:
     """Yield a line for each wrong name in a host's data.
 
-    A wrong name is a ``chaos_`` key that no settings model has, a key with a misspelt ``chaos_``,
-    or a group without hosts that has settings and is named almost like a group with hosts.
+    A wrong name is one of:
+
+    + a key that begins with ``chaos_``, but that no settings model has
+    + a key in which ``chaos_`` is misspelt
+    + a group with settings and without hosts, whose name is similar to that of a group with hosts
     """
     inventory: Any = host.inventory
     for key in sorted({key for _, data in _sources(host) for key in data}):
@@ -261,17 +265,17 @@ def wrong_names(host: Host) -> Iterator[str]:
         near = difflib.get_close_matches(name.lower(), members, 1, 0.8)
         if near and any(key.startswith(PREFIX) for key in inventory.get_group_data(name)):
             yield (
-                f"group {name}: no host is in it, so nobody gets its settings; did you mean "
+                f"group {name}: the group has settings, but no hosts; did you mean "
                 f"group_data/{near[0]}.py?"
             )
 
 
 def key_problem(key: str, known: Collection[str]) -> str:
-    """Say what is wrong with a key of host data: a pure function.
+    """Return what is wrong with a key of host data, "" if nothing is: a pure function.
 
-    + known: all keys of settings
+    + known: the keys of all settings
 
-    Returns "" for a known key, and for a key that does not look like a setting of this package.
+    A key that does not look like a setting of this package is not wrong.
     """
     if key in known:
         return ""
@@ -283,27 +287,27 @@ def key_problem(key: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(rest, names, 1, 0.5 if ours else 0.9)
     if not ours and not near:
         return ""
-    hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists them"
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists all settings"
     return f"{key} is no setting; {hint}"
 
 
 @cache
 def known_keys() -> frozenset[str]:
-    """Return the keys of all settings models, those of other packages' concerns too."""
+    """Return the keys of all settings models, including those of other packages."""
     return frozenset(PREFIX + name for model in _below(Settings) for name in model.model_fields)
 
 
 def all_models() -> list[type[Settings]]:
-    """Return every settings model of this package, each once."""
+    """Return all settings models of this package, without duplicates."""
     models = dict.fromkeys(_below(Settings))
     return [model for model in models if model.__module__.startswith("chaos_engine.")]
 
 
 def _below(model: type[Settings]) -> Iterator[type[Settings]]:
-    """Yield the models that inherit from a model, one that inherits on several ways several times.
+    """Yield all direct and indirect subclasses of a settings model, some several times.
 
-    Every deploy's model is there: before this module, Python imports the package `deploys`, which
-    imports every deploy.
+    The models of all deploys already exist: to import this module, Python imports the package
+    `deploys`, which imports every deploy.
     """
     for child in model.__subclasses__():
         yield child
@@ -311,11 +315,11 @@ def _below(model: type[Settings]) -> Iterator[type[Settings]]:
 
 
 def read_setting(key: str, path: Path, fix: str) -> bytes:
-    """Return the content of a file on this computer that a setting names, or that belongs to it.
+    """Return the content of a file on this computer, for a setting.
 
-    + key: the first words of the error: the host's name, the setting's name, or both
-    + path: as `local_path` returns it
-    + fix: what to do if the file cannot be read
+    + key: beginning of the error message: the host's name, the setting's name, or both
+    + path: path of the file, from `local_path`
+    + fix: end of the error message: what to do if the file cannot be read
 
     Raises `SettingsError` if the file cannot be read or is larger than 1 MiB.
     """
@@ -333,12 +337,12 @@ def read_setting(key: str, path: Path, fix: str) -> bytes:
 def read_file(path: Path, limit: int = 1 << 20) -> bytes:
     """Return the content of a file on this computer.
 
-    + path: as `local_path` returns it
-    + limit: most bytes, 1 MiB by default; a certificate, key or list of checksums has a few
-      thousand
+    + path: path of the file, from `local_path`
+    + limit: largest size in bytes, 1 MiB by default. A certificate, key or list of checksums has a
+      few thousand bytes
 
-    Raises ``OSError`` if the file cannot be read or is larger. Without the limit, a setting that
-    names a wrong, large file would have that file held in memory and sent to nodes.
+    Raises ``OSError`` if the file cannot be read or is larger than the limit. Without a limit, a
+    setting with a wrong path could load a large file into memory, and send it to nodes.
     """
     with path.open("rb") as file:
         data = file.read(limit + 1)
@@ -349,8 +353,8 @@ def read_file(path: Path, limit: int = 1 << 20) -> bytes:
 
 
 def local_path(path: str | Path) -> Path:
-    """Return the path of a file on this computer.
+    """Return a path on this computer, resolved against the folder in which pyinfra runs.
 
-    + path: absolute, or relative to the folder that pyinfra runs in
+    + path: absolute path, or path relative to that folder
     """
     return Path(current()[0].cwd or ".") / path

@@ -111,7 +111,7 @@ class TestBadInput:
         table = json.dumps({"pi10": {"volume": "pi10", "servers": ["etcd1", "etcd2"]}})
         refused(
             cluster,
-            "chaos_log_volumes has no Gluster volume for it, only for pi10",
+            "chaos_log_volumes has no Gluster volume for this node, only for pi10",
             data=(f"chaos_log_volumes={table}",),
         )
 

@@ -183,7 +183,7 @@ SETTINGS = [
     bad(
         "nodes",
         ["pi5"],
-        'pi5, group all: chaos_nodes = [\'pi5\']: it has to be a dict, as {"a": "b"}',
+        'pi5, group all: chaos_nodes = [\'pi5\']: it has to be a dict, such as {"a": "b"}',
     ),
     bad(
         "nodes",
@@ -221,14 +221,14 @@ SETTINGS = [
     bad(
         "nodes",
         None,
-        "pi5, group all: chaos_nodes = None: None is no value; leave the key out to "
-        "have the default",
+        "pi5, group all: chaos_nodes = None: None is not a value; remove the key to use the "
+        "default",
     ),
     bad(
         "controllers",
         "pi1",
-        'pi5, group all: chaos_controllers = \'pi1\': it has to be a list, as ["a", "b"],'
-        " also if it has one element",
+        'pi5, group all: chaos_controllers = \'pi1\': it has to be a list, such as ["a", "b"], '
+        "even for one element",
     ),
     bad(
         "controllers",
@@ -243,13 +243,14 @@ SETTINGS = [
     bad(
         "controllers",
         [],
-        "pi5: chaos_controllers is empty, so the proxy would have nobody to ask; name "
-        "the controllers there",
+        "pi5: chaos_controllers is empty, so HAProxy would have no API server to forward to; add "
+        "the controllers' names",
     ),
     bad(
         "storage_servers",
         ["etcd1"],
-        'pi5, group all: chaos_storage_servers = [\'etcd1\']: it has to be a dict, as {"a": "b"}',
+        "pi5, group all: chaos_storage_servers = ['etcd1']: it has to be a dict, such as "
+        '{"a": "b"}',
     ),
     bad(
         "storage_servers",
@@ -260,14 +261,14 @@ SETTINGS = [
     bad(
         "storage_servers",
         {},
-        "pi5: chaos_storage_servers is empty, so nobody serves the Gluster volume pi5; "
-        "name the Gluster servers there, with their addresses",
+        "pi5: chaos_storage_servers is empty, so no server has the Gluster volume pi5; add the "
+        "names and addresses of the Gluster servers",
     ),
     bad(
         "storage_servers",
         {"pi5": "192.168.1.40"},
-        "pi5: chaos_storage_servers: pi5 is 192.168.1.40, but 192.168.1.54 in "
-        "chaos_nodes; give it one address",
+        "pi5: chaos_storage_servers: pi5 has the address 192.168.1.40, but in chaos_nodes "
+        "192.168.1.54; set the same address in both",
     ),
     bad(
         "storage_servers",
@@ -295,7 +296,7 @@ SETTINGS = [
     bad(
         "log_server",
         None,
-        "pi5, group all: chaos_log_server = None: None is no value",
+        "pi5, group all: chaos_log_server = None: None is not a value",
     ),
     bad(
         "log_server",
@@ -310,14 +311,14 @@ SETTINGS = [
     bad(
         "log_store",
         "nfs",
-        "pi5: chaos_log_nfs_servers is empty, so nobody serves /var/log by NFS; name the servers "
-        "there, with their addresses",
+        'pi5: chaos_log_nfs_servers is empty, but chaos_log_store is "nfs"; add the names and '
+        "addresses of the NFS servers",
     ),
     bad(
         "log_nfs_servers",
         {"nas": "192.168.1.9"},
-        "pi5: chaos_log_nfs_servers is set, but chaos_log_store is not, so it is gluster; set "
-        'chaos_log_store to "nfs", or to what you want',
+        "pi5: chaos_log_nfs_servers is set, but chaos_log_store is not set and defaults to "
+        '"gluster"; set chaos_log_store to the kind of share that you want, such as "nfs"',
     ),
     bad(
         "log_nfs_servers",
@@ -376,38 +377,39 @@ SETTINGS = [
     bad(
         "vip",
         "192.168.2.60",
-        "pi5: chaos_vip: 192.168.2.60 is not in chaos_lan_subnet 192.168.1.0/24; "
-        "correct the one that is wrong",
+        "pi5: chaos_vip: 192.168.2.60 is not in chaos_lan_subnet 192.168.1.0/24; correct the "
+        "address or the subnet",
     ),
     bad(
         "vip",
         "192.168.1.0",
-        "pi5: chaos_vip: 192.168.1.0 is the subnet's own address; choose a free address",
+        "pi5: chaos_vip: 192.168.1.0 is the subnet's own address; choose an unused address",
     ),
     bad(
         "vip",
         "192.168.1.255",
-        "pi5: chaos_vip: 192.168.1.255 is the subnet's broadcast address; choose a free address",
+        "pi5: chaos_vip: 192.168.1.255 is the subnet's broadcast address; choose an unused address",
     ),
     bad(
         "vip",
         "192.168.1.1",
-        "pi5: chaos_vip: 192.168.1.1 is chaos_lan_gateway; choose a free address",
+        "pi5: chaos_vip: 192.168.1.1 is chaos_lan_gateway; choose an unused address",
     ),
     bad(
         "vip",
         "192.168.1.54",
-        "pi5: chaos_vip: 192.168.1.54 is the address of pi5; choose one that no machine has",
+        "pi5: chaos_vip: 192.168.1.54 is the address of pi5; choose an unused address",
     ),
     bad(
         "vip",
         "192.168.1.40",
-        "pi5: chaos_vip: 192.168.1.40 is the address of etcd1; choose one that no machine has",
+        "pi5: chaos_vip: 192.168.1.40 is the address of etcd1; choose an unused address",
     ),
     bad(
         "vip",
         "192.168.1.222",
-        "pi5: chaos_vip: 192.168.1.222 is chaos_hairpin_address; choose a free address",
+        "pi5: chaos_vip: 192.168.1.222 is the value of chaos_hairpin_address too; choose an "
+        "unused address",
     ),
     bad(
         "vip",
@@ -417,12 +419,12 @@ SETTINGS = [
     bad(
         "vip",
         None,
-        "pi5, group all: chaos_vip = None: None is no value",
+        "pi5, group all: chaos_vip = None: None is not a value",
     ),
     bad(
         "vip_name",
         "etcd1",
-        "pi5: chaos_vip_name: etcd1 is a machine's name already; choose another",
+        "pi5: chaos_vip_name: etcd1 is a machine's name; choose another name",
     ),
     bad(
         "vip_name",
@@ -460,8 +462,8 @@ SETTINGS = [
     bad(
         "lan_gateway",
         "10.0.0.1",
-        "pi5: chaos_lan_gateway: 10.0.0.1 is not in chaos_lan_subnet 192.168.1.0/24; "
-        "correct the one that is wrong",
+        "pi5: chaos_lan_gateway: 10.0.0.1 is not in chaos_lan_subnet 192.168.1.0/24; correct the "
+        "address or the subnet",
     ),
     bad(
         "lan_gateway",
@@ -489,36 +491,37 @@ SETTINGS = [
     bad(
         "vip_mac",
         "03:42:ac:8f:4c:ff",
-        "pi5: chaos_vip_mac: 03:42:ac:8f:4c:ff is not a unicast, locally administered "
-        "address; its second digit has to be 2, 6, a or e: 02:42:ac:8f:4c:ff",
+        "pi5: chaos_vip_mac: 03:42:ac:8f:4c:ff is not a unicast, locally administered address; "
+        "its second digit has to be 2, 6, a or e, as in 02:42:ac:8f:4c:ff",
     ),
     bad(
         "vip_mac",
         "dc:a6:32:00:00:01",
-        "pi5: chaos_vip_mac: dc:a6:32:00:00:01 is not a unicast, locally administered "
-        "address; its second digit has to be 2, 6, a or e: de:a6:32:00:00:01",
+        "pi5: chaos_vip_mac: dc:a6:32:00:00:01 is not a unicast, locally administered address; "
+        "its second digit has to be 2, 6, a or e, as in de:a6:32:00:00:01",
     ),
     bad(
         "hairpin_address",
         "10.0.0.1",
-        "pi5: chaos_hairpin_address: 10.0.0.1 is not in chaos_lan_subnet "
-        "192.168.1.0/24; correct the one that is wrong",
+        "pi5: chaos_hairpin_address: 10.0.0.1 is not in chaos_lan_subnet 192.168.1.0/24; correct "
+        "the address or the subnet",
     ),
     bad(
         "hairpin_address",
         "192.168.1.60",
-        "pi5: chaos_vip: 192.168.1.60 is chaos_hairpin_address; choose a free address",
+        "pi5: chaos_vip: 192.168.1.60 is the value of chaos_hairpin_address too; choose an "
+        "unused address",
     ),
     bad(
         "hairpin_address",
         "192.168.1.50",
-        "pi5: chaos_hairpin_address: 192.168.1.50 is the address of pi1; choose a free address",
+        "pi5: chaos_hairpin_address: 192.168.1.50 is the address of pi1; choose an unused address",
     ),
     bad(
         "hairpin_address",
         "192.168.1.255",
-        "pi5: chaos_hairpin_address: 192.168.1.255 is the subnet's broadcast address; "
-        "choose a free address",
+        "pi5: chaos_hairpin_address: 192.168.1.255 is the subnet's broadcast address; choose an "
+        "unused address",
     ),
     bad(
         "hairpin_link",
@@ -529,7 +532,8 @@ SETTINGS = [
     bad(
         "hairpin_link",
         "eth0",
-        "pi5: chaos_hairpin_link: eth0 is chaos_parent_interface; choose another name",
+        "pi5: chaos_hairpin_link: eth0 is the name of chaos_parent_interface too; choose another "
+        "name",
     ),
     bad(
         "haproxy_image",
@@ -566,8 +570,8 @@ SETTINGS = [
     bad(
         "haproxy_run_dir",
         "/var/log",
-        "pi5: chaos_haproxy_run_dir: /var/log becomes a link, and has "
-        "chaos_haproxy_dir, /var/log/haproxy, in it; choose another folder",
+        "pi5: chaos_haproxy_run_dir: /var/log becomes a symbolic link, so chaos_haproxy_dir, "
+        "/var/log/haproxy, cannot be in it; choose another folder",
     ),
     bad(
         "macvlan_network",
@@ -589,8 +593,8 @@ SETTINGS = [
     bad(
         "journald_max_file_size",
         "128M",
-        "pi5: chaos_journald_max_file_size: 128M is more than chaos_journald_max_use, "
-        "64M, which is for all files; make it smaller",
+        "pi5: chaos_journald_max_file_size: 128M for one file is more than "
+        "chaos_journald_max_use, 64M, for all files; choose a smaller file size",
     ),
     bad(
         "docker_log_max_size",
@@ -639,8 +643,8 @@ SETTINGS = [
     bad(
         "packages_absent",
         "snapd",
-        "pi5, group workers: chaos_packages_absent = 'snapd': it has to be a list, as "
-        '["a", "b"], also if it has one element',
+        "pi5, group workers: chaos_packages_absent = 'snapd': it has to be a list, such as "
+        '["a", "b"], even for one element',
     ),
     bad(
         "packages_absent",
@@ -651,8 +655,8 @@ SETTINGS = [
     bad(
         "packages_absent",
         ["openssh-server"],
-        "pi5, group workers: chaos_packages_absent = ['openssh-server']: a work node "
-        "needs openssh-server; take it out",
+        "pi5, group workers: chaos_packages_absent = ['openssh-server']: a work node needs "
+        "openssh-server; remove it from the list",
     ),
     bad(
         "packages_absent",
@@ -669,14 +673,14 @@ SETTINGS = [
     bad(
         "kernel_words",
         ["quiet", "quiet"],
-        "pi5, group all: chaos_kernel_words = ['quiet', 'quiet']: a word is there "
-        "twice; name each once",
+        "pi5, group all: chaos_kernel_words = ['quiet', 'quiet']: a word is in the list twice; "
+        "list each word once",
     ),
     bad(
         "kernel_words",
         "cgroup_enable=memory",
-        "pi5, group all: chaos_kernel_words = 'cgroup_enable=memory': it has to be a "
-        'list, as ["a", "b"], also if it has one element',
+        "pi5, group all: chaos_kernel_words = 'cgroup_enable=memory': it has to be a list, such "
+        'as ["a", "b"], even for one element',
     ),
     bad(
         "kubernetes_version",
@@ -698,7 +702,7 @@ SETTINGS = [
     bad(
         "kubernetes_version",
         "1.23.17",
-        "pi5: chaos_kubernetes_version: pkgs.k8s.io has no 1.23.17; take 1.35 or newer",
+        "pi5: chaos_kubernetes_version: pkgs.k8s.io has no 1.23.17; choose 1.35 or newer",
     ),
     bad(
         "cri_dockerd_version",
@@ -709,11 +713,10 @@ SETTINGS = [
     bad(
         "cri_dockerd_version",
         "0.3.4",
-        "pi5: files/cri-dockerd-0.3.4.arm64.tgz is missing, and "
-        "files/cri-dockerd-0.3.4.amd64.tgz; download "
-        "https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.4/cri-"
-        "dockerd-0.3.4.arm64.tgz to there, or set chaos_cri_dockerd_tarball to where it"
-        " is",
+        "pi5: files/cri-dockerd-0.3.4.arm64.tgz is missing, so is "
+        "files/cri-dockerd-0.3.4.amd64.tgz; download it from "
+        "https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.4/cri-dockerd-0.3.4.arm64.tgz"
+        ", or set chaos_cri_dockerd_tarball to the tarball's path",
     ),
     bad(
         "kubernetes_kubectl",
@@ -723,15 +726,14 @@ SETTINGS = [
     bad(
         "kubernetes_pod_network",
         "10.244.0.0/25",
-        "pi5: chaos_kubernetes_pod_network: 10.244.0.0/25 is too small: each node gets "
-        "a /24 of it; take 10.244.0.0/16",
+        "pi5: chaos_kubernetes_pod_network: 10.244.0.0/25 is too small, because each node needs "
+        "a /24 network; choose a larger network, such as 10.244.0.0/16",
     ),
     bad(
         "kubernetes_pod_network",
         "192.168.0.0/16",
-        "pi5: chaos_kubernetes_pod_network: 192.168.1.40 (etcd1) is in 192.168.0.0/16, "
-        "and could not be reached by pods; take a network that is not in use, as "
-        "10.244.0.0/16",
+        "pi5: chaos_kubernetes_pod_network: 192.168.0.0/16 contains 192.168.1.40, the address of "
+        "etcd1, so pods could not reach etcd1; choose an unused network, such as 10.244.0.0/16",
     ),
     bad(
         "kubernetes_pod_network",
@@ -782,9 +784,9 @@ SETTINGS = [
     bad(
         "cri_dockerd_tarball",
         "files/cri.tgz",
-        "pi5: files/cri.tgz is missing; download https://github.com/Mirantis/cri-"
-        "dockerd/releases/download/v0.3.17/cri.tgz to there, or set "
-        "chaos_cri_dockerd_tarball to where it is",
+        "pi5: files/cri.tgz is missing; download it from "
+        "https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.17/cri.tgz, or set "
+        "chaos_cri_dockerd_tarball to the tarball's path",
     ),
     bad(
         "cri_dockerd_url",
@@ -817,13 +819,13 @@ SETTINGS = [
             "pi5": {"volume": "a", "servers": ["etcd1"]},
             "pi6": {"volume": "a", "servers": ["etcd1"]},
         },
-        "pi5: chaos_log_volumes['pi6']: a is the volume of pi5 too; give each node its "
-        "own, their logs would mix",
+        "pi5: chaos_log_volumes['pi6']: a is the volume of pi5 too, so their logs would mix; "
+        "give each node its own volume",
     ),
     bad(
         "log_volumes",
         {"pi99": {"volume": "a", "servers": ["etcd1"]}},
-        "pi5: chaos_log_volumes['pi99']: pi99 is not in chaos_nodes; add its address there",
+        "pi5: chaos_log_volumes['pi99']: pi99 is not in chaos_nodes; add the node's address there",
     ),
     bad(
         "log_volumes",
@@ -833,13 +835,13 @@ SETTINGS = [
     bad(
         "log_volumes",
         {"pi5": {"volume": "a", "servers": ["etcd9"]}},
-        "pi5: chaos_log_volumes['pi5']: etcd9 is not in chaos_storage_servers; add its "
+        "pi5: chaos_log_volumes['pi5']: etcd9 is not in chaos_storage_servers; add the server's "
         "address there",
     ),
     bad(
         "log_volumes",
         {"pi5": {"volume": "a", "servers": ["etcd1", "etcd1"]}},
-        "pi5: chaos_log_volumes['pi5']: etcd1 is there twice; name each server once",
+        "pi5: chaos_log_volumes['pi5']: etcd1 is in the list twice; list each server once",
     ),
     bad(
         "log_volumes",
@@ -861,12 +863,13 @@ SETTINGS = [
     bad(
         "log_volumes",
         {"pi5": "a"},
-        "pi5, group all: chaos_log_volumes['pi5'] = 'a': it has to be a dict, as {\"a\": \"b\"}",
+        "pi5, group all: chaos_log_volumes['pi5'] = 'a': it has to be a dict, such as "
+        '{"a": "b"}',
     ),
     bad(
         "log_volumes",
         {"pi1": {"volume": "pi1", "servers": ["etcd1"]}},
-        'pi5: chaos_log_volumes has no Gluster volume for it, only for pi1; add "pi5": '
+        'pi5: chaos_log_volumes has no Gluster volume for this node, only for pi1; add "pi5": '
         '{"volume": ..., "servers": [...]}',
     ),
     bad(
@@ -907,19 +910,19 @@ SETTINGS = [
         {"all": {"chaos_vip": "192.168.1.70", "chaos_log_server": "192.168.1.70"}},
     ),
     Case(
-        "pi5: chaos_hairpin_address: 192.168.1.70 is chaos_log_server; choose a free address",
+        "pi5: chaos_hairpin_address: 192.168.1.70 is chaos_log_server; choose an unused address",
         {
             "all": {"chaos_log_server": "192.168.1.70"},
             "proxy": {"chaos_hairpin_address": "192.168.1.70"},
         },
     ),
     Case(
-        "pi5: chaos_log_server is not set; put it into group_data/: address of the syslog server "
-        "that receives the logs of all nodes",
+        "pi5: chaos_log_server is not set; set it in group_data/; wanted: address of the syslog "
+        "server that receives the logs of all nodes",
         files=lambda folder: drop(folder, "all", "chaos_log_server"),
     ),
     Case(
-        "pi5: chaos_lan_subnet is not set; put it into group_data/: subnet of the nodes' LAN",
+        "pi5: chaos_lan_subnet is not set; set it in group_data/; wanted: subnet of the nodes' LAN",
         files=lambda folder: drop(folder, "proxy", "chaos_lan_subnet"),
     ),
     Case(
@@ -951,7 +954,7 @@ INVENTORY = [
         arguments=("--data", "chaos_log_sever=192.168.1.42"),
     ),
     Case(
-        "pi5, group workers: chaos_qqqq is no setting; docs/settings.md lists them",
+        "pi5, group workers: chaos_qqqq is no setting; docs/settings.md lists all settings",
         {"workers": {"chaos_qqqq": 1}},
     ),
     Case(
@@ -963,31 +966,30 @@ INVENTORY = [
         {"all": {"CHAOS_LOG_SERVER": "192.168.1.42"}},
     ),
     Case(
-        "group wokers: no host is in it, so nobody gets its settings; did you mean "
-        "group_data/workers.py?",
+        "group wokers: the group has settings, but no hosts; did you mean group_data/workers.py?",
         files=lambda folder: (folder / "group_data/workers.py").rename(
             folder / "group_data/wokers.py"
         ),
     ),
     Case(
-        "pi2: not in the inventory's group workers, only in wokers, inventory, so nothing would be "
-        "done to it; name it in workers in inventory.py, or leave it out with --exclude pi2",
+        "pi2: not in the inventory's group workers, only in wokers, inventory; add the host to "
+        "workers in inventory.py, or exclude it with --exclude pi2",
         inventory='workers = ["pi5"]\nproxy = ["pi5"]\nwokers = ["pi2"]\n',
     ),
     Case(
-        "chaos_vip: it is 192.168.1.60 for pi4, 192.168.1.61 for pi5; all nodes reach one API: "
-        "give it once, in group_data/all.py",
+        "chaos_vip: the value is 192.168.1.60 for pi4, 192.168.1.61 for pi5, but all nodes use "
+        "the same API; set chaos_vip once, in group_data/all.py",
         {"proxy": {"chaos_vip": "192.168.1.61"}},
         inventory='workers = ["pi4", "pi5"]\nproxy = ["pi5"]\n',
     ),
     Case(
-        "pi5: in the inventory's group proxy, but not in workers, so it would miss what "
-        "group_data/workers.py says; name it in workers too, in inventory.py",
+        "pi5: in the inventory's group proxy, but not in workers, so the host would not get the "
+        "settings in group_data/workers.py; add the host to workers in inventory.py too",
         inventory='workers = []\nproxy = ["pi5"]\n',
     ),
     Case(
-        ": the inventory's group proxy has 2 hosts: pi4, pi5; only one can have the address, "
-        "leave one in inventory.py",
+        ": the inventory's group proxy has 2 hosts: pi4, pi5; only one host can have the API's "
+        "address: remove the others from the group in inventory.py",
         inventory='workers = ["pi4", "pi5"]\nproxy = ["pi4", "pi5"]\n',
     ),
     Case(
@@ -1010,20 +1012,20 @@ INVENTORY = [
         inventory='workers = ["PI5"]\nproxy = ["PI5"]\n',
     ),
     Case(
-        "pi99: chaos_nodes does not have it, so it has no Gluster volume; add its name and address "
-        "there, or its volume to chaos_log_volumes",
+        "pi99: this node is not in chaos_nodes, so it has no Gluster volume; add the node's name "
+        "and address to chaos_nodes",
         inventory='workers = [("pi99", {"ssh_hostname": "192.168.1.99"})]\n',
     ),
     Case(
         # of all concerns of all roles, and of all hosts
-        f"pi4 and 2 more: files/{RELEASE} is missing, and files/"
-        f"{RELEASE.replace('arm64', 'amd64')}; download https://github.com/Mirantis/cri-dockerd/"
-        f"releases/download/v0.3.17/{RELEASE} to there, or set chaos_cri_dockerd_tarball to where "
-        "it is "
-        "pi4 and 2 more: chaos_etcd_client_certificate: {}/etcd-client.crt: there is no such file; "
-        "put the file there, or set chaos_etcd_client_certificate to where it is "
-        "pi4 and 2 more: chaos_etcd_client_key: {}/etcd-client.key: there is no such file; put the "
-        "file there, or set chaos_etcd_client_key to where it is",
+        f"pi4 and 2 more: files/{RELEASE} is missing, so is "
+        f"files/{RELEASE.replace('arm64', 'amd64')}; download it from "
+        f"https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.17/{RELEASE}, or set "
+        "chaos_cri_dockerd_tarball to the tarball's path pi4 and 2 more: "
+        "chaos_etcd_client_certificate: {}/etcd-client.crt: there is no such file; put the "
+        "file at this path, or set chaos_etcd_client_certificate to the file's path pi4 and 2 "
+        "more: chaos_etcd_client_key: {}/etcd-client.key: there is no such file; put the file "
+        "at this path, or set chaos_etcd_client_key to the file's path",
         inventory='workers = ["pi4", "pi5", "pi6"]\nproxy = ["pi5"]\n',
         files=missing(RELEASE, "etcd-client.crt", "etcd-client.key"),
     ),
@@ -1083,8 +1085,8 @@ def no_archive(data: bytes) -> Case:
 FILES = [
     *(
         Case(
-            f"pi5: {key}: {{}}/{name}: there is no such file; put the file there, or set {key} to "
-            "where it is",
+            f"pi5: {key}: {{}}/{name}: there is no such file; put the file at this path, or set "
+            f"{key} to the file's path",
             key=key,
             files=missing(name),
         )
@@ -1095,23 +1097,24 @@ FILES = [
         )
     ),
     Case(
-        f"{CA_SETTING}: that is a folder, not a file; put the file there, or set chaos_etcd_ca "
-        "to where it is",
+        f"{CA_SETTING}: that is a folder, not a file; put the file at this path, or set "
+        "chaos_etcd_ca to the file's path",
         files=directory(AUTHORITY),
     ),
     Case(
-        f"{KEY_SETTING}: it cannot be read: Permission denied; put the file there, or set",
+        f"{KEY_SETTING}: it cannot be read: Permission denied; put the file at this path, or set",
         unreadable=KEY,
     ),
     Case(
-        f"{CRT_SETTING}: it cannot be read: File name too long; put the file there, or set".replace(
+        f"{CRT_SETTING}: it cannot be read: File name too long; put the file at this path".replace(
             CRT, "x" * 300
         ),
         {"all": {"chaos_etcd_client_certificate": f"files/{'x' * 300}"}},
     ),
     *(
         Case(
-            f"{setting}: it cannot be read: it is larger than 1 MiB; put the file there, or set",
+            f"{setting}: it cannot be read: it is larger than 1 MiB; put the file at this path, "
+            "or set",
             files=files({name: bytes(MIB + 1)}),
         )
         for setting, name in ((CRT_SETTING, CRT), (KEY_SETTING, KEY), (CA_SETTING, AUTHORITY))
@@ -1125,13 +1128,13 @@ FILES = [
         files=files({KEY: GOOD_PAIR.certificate}),
     ),
     Case(
-        f"{CRT_SETTING} has a private key in it besides the certificate; take the key out: all "
-        "users of a node can read this file",
+        f"{CRT_SETTING} contains a private key besides the certificate; remove the key from the "
+        "file: on a node, all users can read the file",
         files=files({CRT: GOOD_PAIR.certificate + GOOD_PAIR.private()}),
     ),
     Case(
-        f"{CA_SETTING} has a private key in it besides the certificate; take the key out: all "
-        "users of a node can read this file",
+        f"{CA_SETTING} contains a private key besides the certificate; remove the key from the "
+        "file: on a node, all users can read the file",
         files=files({AUTHORITY: CA.private() + CA.certificate}),
     ),
     Case(
@@ -1150,27 +1153,29 @@ FILES = [
     *(
         Case(
             f"{KEY_SETTING} is encrypted, and the API server cannot ask for a passphrase; decrypt "
-            "it: openssl pkey -in OLD -out NEW",
+            "the key: openssl pkey -in OLD -out NEW",
             files=files({KEY: GOOD_PAIR.private(b"secret", old=old)}),
         )
         for old in (False, True)
     ),
     Case(
-        f"{KEY_SETTING} is not the key of {{}}/{CRT}; take the pair that was made together",
+        f"{KEY_SETTING} is not the private key of the certificate in {{}}/{CRT}; use a "
+        "certificate and a key that belong together",
         files=files({KEY: OTHER.private()}),
     ),
     *(
         Case(
-            f"{CRT_SETTING} was not issued by {{}}/{AUTHORITY}: it names CN=etcd-ca as its issuer, "
-            f"that file has CN={name}; take the CA that etcd trusts, and a certificate of it",
+            f"{CRT_SETTING} was not issued by a CA in {{}}/{AUTHORITY}: the issuer is CN=etcd-ca, "
+            f"and the CA file has the certificates of CN={name}; use the CA that etcd trusts, and "
+            "a client's certificate that this CA issued",
             files=files({AUTHORITY: authority.certificate}),
         )
         for name, authority in (("other", OTHER), ("etcd-ca", LOOKALIKE))
     ),
     *(
         Case(
-            f"{CA_SETTING} is no CA's certificate: CN=self may not issue others; take the "
-            "certificate of the CA that issued the client's",
+            f"{CA_SETTING} is not a CA's certificate: CN=self may not issue certificates; use the "
+            "certificate of the CA that issued the client's certificate",
             files=files({AUTHORITY: authority.certificate}),
         )
         for authority in (NO_CA, SILENT)
@@ -1187,53 +1192,54 @@ FILES = [
         ),
     ),
     Case(
-        f"{CRT_SETTING} is not valid before {BEGIN + timedelta(2):%Y-%m-%d %H:%M} UTC; wait, or "
-        "fix this computer's clock: it says ",
+        f"{CRT_SETTING} is not valid before {BEGIN + timedelta(2):%Y-%m-%d %H:%M} UTC; wait until "
+        "then, or set this computer's clock, which says ",
         files=both(FUTURE),
     ),
     Case(
-        f"{CRT_SETTING} is not for clients: its extended key usage lacks clientAuth; take a "
+        f"{CRT_SETTING} is not for clients: its extended key usage lacks clientAuth; use a "
         "client's certificate, not a server's",
         files=both(OF_SERVER),
     ),
     Case(
-        f"pi5: files/{RELEASE} is missing, and files/{RELEASE.replace('arm64', 'amd64')}; download "
-        f"{DOWNLOAD} to there, or set chaos_cri_dockerd_tarball to where it is",
+        f"pi5: files/{RELEASE} is missing, so is files/{RELEASE.replace('arm64', 'amd64')}; "
+        f"download it from {DOWNLOAD}, or set chaos_cri_dockerd_tarball to the tarball's path",
         files=missing(RELEASE),
     ),
     Case(
-        f"pi5: files/{RELEASE} cannot be had: it is larger than 128 MiB; download {DOWNLOAD} to "
-        "there yourself",
+        f"pi5: files/{RELEASE} could not be read or downloaded: it is larger than 128 MiB; "
+        f"download it yourself from {DOWNLOAD}",
         files=larger(RELEASE, MAX_PACKED),
     ),
     Case(
-        "pi5: {}/SHA256SUMS: it cannot be read: it is larger than 1 MiB; it is for the output of "
-        "sha256sum: fix or remove it",
+        "pi5: {}/SHA256SUMS: it cannot be read: it is larger than 1 MiB; this file should have "
+        "the output of sha256sum: fix or remove the file",
         files=larger("SHA256SUMS", MIB),
     ),
     Case(
-        f"pi5: files/{RELEASE}: it unpacks to more than 192 MiB (sha256 from",
+        f"pi5: files/{RELEASE}: it unpacks to more than 192 MiB; the expected sha256 is from",
         files=release(ZEROS),
     ),
     Case(
-        f"pi5: files/{RELEASE} cannot be had: [Errno 21] Is a directory: '{{}}/{RELEASE}'; "
-        f"download {DOWNLOAD} to there yourself",
+        f"pi5: files/{RELEASE} could not be read or downloaded: [Errno 21] Is a directory: "
+        f"'{{}}/{RELEASE}'; download it yourself from {DOWNLOAD}",
         files=directory(RELEASE),
     ),
     Case(
-        "pi5: the sha256 of files/release.tgz is not known; check where it comes from, then run: "
-        "(cd {} && sha256sum release.tgz >> SHA256SUMS)",
+        "pi5: the sha256 of files/release.tgz is not known; check that you trust the "
+        "tarball, then run: (cd {} && sha256sum release.tgz >> SHA256SUMS)",
         {"all": {"chaos_cri_dockerd_tarball": "files/release.tgz"}},
         files=files({"release.tgz": b""}),
     ),
     Case(
-        f"pi5: files/{RELEASE}: its sha256 is {sha256(b'x')}, not {sha256(TARBALL)} (sha256 from "
-        f"{{}}/SHA256SUMS); if the tarball is wrong, replace it by {DOWNLOAD}",
+        f"pi5: files/{RELEASE}: its sha256 is {sha256(b'x')}, not {sha256(TARBALL)}; the expected "
+        f"sha256 is from {{}}/SHA256SUMS; if the tarball is wrong, download it from {DOWNLOAD}",
         files=files({RELEASE: b"x"}),
     ),
     Case(
-        f"pi5: files/{RELEASE}: its sha256 is {sha256(TARBALL)}, not {'0' * 64} (sha256 from "
-        f"chaos_cri_dockerd_sha256); if the tarball is wrong, replace it by {DOWNLOAD}",
+        f"pi5: files/{RELEASE}: its sha256 is {sha256(TARBALL)}, not {'0' * 64}; the expected "
+        "sha256 is from chaos_cri_dockerd_sha256; if the tarball is wrong, download it from "
+        f"{DOWNLOAD}",
         {"all": {"chaos_cri_dockerd_sha256": {"arm64": "0" * 64}}},
     ),
     *map(
@@ -1259,17 +1265,19 @@ FILES = [
         files=release(tarball(elf("amd64"))),
     ),
     Case(
-        "pi5: {}/SHA256SUMS: it cannot be read: Permission denied; it is for the output of "
-        "sha256sum: fix or remove it",
+        "pi5: {}/SHA256SUMS: it cannot be read: Permission denied; this file should have the "
+        "output of sha256sum: fix or remove the file",
         unreadable="SHA256SUMS",
     ),
     Case(
-        "pi5: {}/SHA256SUMS: that is a folder, not a file; it is for the output of sha256sum",
+        "pi5: {}/SHA256SUMS: that is a folder, not a file; this file should have the output of "
+        "sha256sum",
         files=directory("SHA256SUMS"),
     ),
     *(
         Case(
-            f"pi5: files/{RELEASE} cannot be had: {said}; download {DOWNLOAD} to there yourself",
+            f"pi5: files/{RELEASE} could not be read or downloaded: {said}; download it yourself "
+            f"from {DOWNLOAD}",
             URL,
             files=missing(RELEASE),
             url=problem,
@@ -1288,7 +1296,8 @@ FILES = [
         )
     ),
     Case(
-        f"pi5: files/{RELEASE} cannot be had: https://example.org:https/: nonnumeric port: 'https'",
+        f"pi5: files/{RELEASE} could not be read or downloaded: https://example.org:https/: "
+        "nonnumeric port: 'https'",
         {"all": {"chaos_cri_dockerd_url": "https://example.org:https/"}},
         files=missing(RELEASE),
     ),
@@ -1301,62 +1310,62 @@ FILES = [
     bad(
         "kubernetes_key",
         "files/Release.key",
-        "pi5: chaos_kubernetes_key: {}/Release.key: there is no such file; save the Release.key of "
-        "the repository there",
+        "pi5: chaos_kubernetes_key: {}/Release.key: there is no such file; save the apt "
+        "repository's Release.key at this path",
     ),
     bad(
         "kubernetes_key",
         "files",
-        "pi5: chaos_kubernetes_key: {}: that is a folder, not a file; save the Release.key of "
-        "the repository there",
+        "pi5: chaos_kubernetes_key: {}: that is a folder, not a file; save the apt repository's "
+        "Release.key at this path",
     ),
     bad(
         "kubernetes_key",
         "files/Release.key",
-        "pi5: chaos_kubernetes_key: {}/Release.key is no OpenPGP public key: ",
+        "pi5: chaos_kubernetes_key: {}/Release.key is not an OpenPGP public key: ",
         files=files({"Release.key": CAPTIVE.encode()}),
     ),
     bad(
         "kubernetes_key",
         "files/Release.key",
-        "pi5: chaos_kubernetes_key: {}/Release.key expired on 2024-12-31; save the Release.key of "
-        "the repository there",
+        "pi5: chaos_kubernetes_key: {}/Release.key expired on 2024-12-31; save the apt "
+        "repository's Release.key at this path",
         files=files({"Release.key": SHORT.encode()}),
     ),
     bad(
         "kubeconfig",
         "files/admin.conf",
         "pi5: chaos_kubeconfig: {}/admin.conf: there is no such file; copy "
-        "/etc/kubernetes/admin.conf of a controller to there, for yourself only (chmod 600)",
+        "/etc/kubernetes/admin.conf from a controller to this path, and run chmod 600 on the copy",
     ),
     bad(
         "kubeconfig",
         "files",
         "pi5: chaos_kubeconfig: {}: that is a folder, not a file; copy "
-        "/etc/kubernetes/admin.conf of a controller to there",
+        "/etc/kubernetes/admin.conf from a controller to this path",
     ),
     bad(
         "kubeconfig",
         "files/admin.conf",
-        "pi5: chaos_kubeconfig is set, and this computer has no kubectl: install it "
-        "(kubernetes.io/docs/tasks/tools), or leave chaos_kubeconfig empty",
+        "pi5: chaos_kubeconfig is set, but this computer has no kubectl; install it as described "
+        "at kubernetes.io/docs/tasks/tools, or do not set chaos_kubeconfig",
         files=files({"admin.conf": admin_conf("192.168.1.60")}),
     ),
     *(
         bad(
             "kubeconfig",
             "files/admin.conf",
-            f"pi5: chaos_kubeconfig: {{}}/admin.conf is no kubeconfig: {why}; copy "
-            "/etc/kubernetes/admin.conf of a controller to there",
+            f"pi5: chaos_kubeconfig: {{}}/admin.conf is not a kubeconfig: {why}; copy "
+            "/etc/kubernetes/admin.conf from a controller to this path",
             files=files({"admin.conf": content}),
         )
         for content, why in (
-            (b"a: [", "it is no YAML"),
-            (b"", "it has no current-context with a cluster and its server"),
-            (b"{}", "it has no current-context with a cluster and its server"),
-            (b"[1, 2]", "it has no current-context with a cluster and its server"),
-            (admin_conf("").replace(b":6443", b""), "its server is no address"),
-            (admin_conf("10.0.0.1").replace(b"6443", b"x"), "its server is no address"),
+            (b"a: [", "it is not YAML"),
+            (b"", "its current-context is missing, or has no cluster with a server"),
+            (b"{}", "its current-context is missing, or has no cluster with a server"),
+            (b"[1, 2]", "its current-context is missing, or has no cluster with a server"),
+            (admin_conf("").replace(b":6443", b""), "its server is not an address"),
+            (admin_conf("10.0.0.1").replace(b"6443", b"x"), "its server is not an address"),
         )
     ),
 ]
@@ -1626,15 +1635,15 @@ CASES = {
 
 
 WARNED = {
-    "": Case("Warning: Kubernetes 1.28.15 gets no security fixes any more"),
+    "": Case("Warning: Kubernetes 1.28.15 gets no more security fixes"),
     "one server": Case(
-        "Warning: only etcd1 serves the Gluster volume pi5: while it is away, logs stay in RAM; "
-        "name another server in chaos_storage_servers",
+        "Warning: etcd1 is the only server of the Gluster volume pi5: while that server is away, "
+        "logs stay in RAM; add another server to chaos_storage_servers",
         {"all": {"chaos_storage_servers": {"etcd1": "192.168.1.40"}}},
     ),
     "one server in the table": Case(
-        "Warning: only etcd2 serves the Gluster volume logs: while it is away, logs stay in RAM; "
-        "name another server in chaos_log_volumes",
+        "Warning: etcd2 is the only server of the Gluster volume logs: while that server is "
+        "away, logs stay in RAM; add another server to chaos_log_volumes",
         {"all": {"chaos_log_volumes": {"pi5": {"volume": "logs", "servers": ["etcd2"]}}}},
     ),
 }

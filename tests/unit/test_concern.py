@@ -205,7 +205,7 @@ def test_pyinfras_arguments_of_an_inner_deploy_count_in_the_check(tmp_path: Path
 
 def test_a_bad_setting_stops_the_whole_run(tmp_path: Path) -> None:
     run = Nodes("pi1")
-    with pytest.raises(SettingsError, match="pi1: chaos_folder is not set; put it into group_dat"):
+    with pytest.raises(SettingsError, match="pi1: chaos_folder is not set; set it in group_dat"):
         run.prepare(both)
     assert run.commands() == []
 
@@ -315,9 +315,9 @@ def test_what_is_given_wins_and_the_rest_comes_from_data(
         (lambda: pair(made()), "PairSettings: folder is missing; wanted: where numbers"),
         (lambda: pair(folder=3), "pi1, call of pair: folder = 3: it has to be text, in quotes"),
         (lambda: pair("chaos_engine.deploys.docker"), "pair takes PairSettings, a dictionary or"),
-        (lambda: pair(None, "another"), "not 'another'; pyinfra runs one deploy a call"),
+        (lambda: pair(None, "another"), "not 'another'; to run several deploys, call pyinfra"),
         (lambda: pair(Settings()), "pair takes PairSettings"),
-        (lambda: pair(), "pi1: chaos_folder is not set; put it into group_data/"),
+        (lambda: pair(), "pi1: chaos_folder is not set; set it in group_data/"),
     ],
 )
 def test_what_is_given_wrongly_is_told_in_a_sentence(call: Callable[[], None], says: str) -> None:

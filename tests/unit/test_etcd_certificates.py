@@ -124,7 +124,9 @@ def test_a_chain_and_several_authorities_pass() -> None:
     both = other.certificate + CA.certificate
     assert check(pair.certificate + between.certificate, pair.private(), both) == []
     assert check(pair.certificate, pair.private(), between.certificate) == [], "Go trusts it too"
-    assert "was not issued by ca.crt" in refusal(certificate=pair.certificate, key=pair.private())
+    assert "was not issued by a CA in ca.crt" in refusal(
+        certificate=pair.certificate, key=pair.private()
+    )
 
 
 def test_what_ends_soon_is_noted() -> None:
@@ -153,8 +155,8 @@ def windows(pem: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda pem: BOM + pem, "begins with a byte order mark, and Go programs"),
-        (lambda pem: BOM + windows(pem), "save it as plain text: UTF-8 without byte order mark"),
+        (lambda pem: BOM + pem, "begins with a byte order mark, so Go programs"),
+        (lambda pem: BOM + windows(pem), "save the file as UTF-8 without byte order mark"),
         (lambda pem: b"\xff\xfe" + pem.decode().encode("utf-16-le"), "order mark of UTF-16"),
         (lambda pem: b" " + pem, "Go programs, such as the API server,.*find"),
         (lambda pem: b"key: " + pem, "Go programs, such as the API server,.*find"),
@@ -176,8 +178,8 @@ def test_what_go_does_not_find_is_refused(
 def test_one_of_several_authorities_that_go_does_not_find_is_refused() -> None:
     other = Pair("other", authority=True)
     both = other.certificate + b" " + CA.certificate
-    assert "has 2 certificates, and Go programs" in refusal(authority=both)
-    assert "find 1 of them: something" in refusal(authority=both)
+    assert "has 2 certificates, but Go programs" in refusal(authority=both)
+    assert "find only 1 of them: there is other text" in refusal(authority=both)
 
 
 @pytest.mark.parametrize(
@@ -198,17 +200,17 @@ def test_a_block_of_another_type_is_no_certificate() -> None:
     trusted = GOOD.certificate.replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE")
     assert "is not the client's certificate in PEM form" in refusal(certificate=trusted)
     old = GOOD.certificate.replace(b"CERTIFICATE", b"X509 CERTIFICATE")
-    assert "find 0" in refusal(certificate=old)
+    assert "find only 0" in refusal(certificate=old)
 
 
 def test_nothing_but_certificates_stands_in_a_file_of_authorities() -> None:
     """etcd's client takes each block in the file for a certificate."""
     other = b"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n"
-    assert "other PEM blocks than plain certificates (X509 CRL)" in refusal(
+    assert "PEM blocks that are not plain certificates: X509 CRL" in refusal(
         authority=CA.certificate + other
     )
     headed = CA.certificate.replace(b"-----\n", b"-----\na: b\n\n", 1)
-    assert "(CERTIFICATE with headers)" in refusal(authority=headed)
+    assert ": CERTIFICATE with headers. Go programs" in refusal(authority=headed)
     check(certificate=other + GOOD.certificate)
 
 

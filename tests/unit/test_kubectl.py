@@ -393,7 +393,9 @@ def test_a_server_that_this_computer_does_not_know_is_told_at_once(
     program.does("exit 0")
     (tmp_path / "kubeconfig").write_bytes(admin_conf("k8s"))
 
-    with pytest.raises(SettingsError, match="names the server k8s, and this computer knows no"):
+    with pytest.raises(
+        SettingsError, match="names the server k8s, but this computer cannot resolve that name"
+    ):
         resolved(tmp_path, kubeconfig="kubeconfig", **more)
 
 

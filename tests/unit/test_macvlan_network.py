@@ -87,7 +87,11 @@ def test_the_sites_settings_are_taken() -> None:
     ("name", "members", "message"),
     [
         ("pi5", ["pi5"], ""),
-        ("pi1", ["pi5"], "pi1: not in the inventory's group proxy, which is pi5; .*--limit proxy"),
+        (
+            "pi1",
+            ["pi5"],
+            "pi1: not in the inventory's group proxy, which has only pi5; .*--limit proxy",
+        ),
         ("pi1", [], "pi1: not in the inventory's group proxy; .*--limit proxy"),
         ("pi5", ["pi5", "pi6"], "pi5: the inventory's group proxy has 2 hosts: pi5, pi6; only one"),
     ],
@@ -108,7 +112,8 @@ def test_one_host_of_the_group_is_the_proxy(name: str, members: list[str], messa
         ({"pi5": "192.168.1.60"}, ""),
         (
             {"pi1": "192.168.1.61", "pi4": "192.168.1.60", "pi5": "192.168.1.60"},
-            "chaos_vip: it is 192.168.1.61 for pi1, 192.168.1.60 for pi4; all nodes reach one API",
+            "chaos_vip: the value is 192.168.1.61 for pi1, 192.168.1.60 for pi4, but all nodes "
+            "use the same API",
         ),
     ],
 )

@@ -109,12 +109,12 @@ def test_files_of_the_controller_are_found_where_pyinfra_finds_its_own(tmp_path:
 def test_a_mistake_of_several_hosts_is_told_once() -> None:
     assert merge_lines(
         {
-            "pi1": ["pi1: no key", "group wokers: no host is in it"],
-            "pi2": ["pi2: no key", "group wokers: no host is in it"],
+            "pi1": ["pi1: no key", "group wokers: the group has settings, but no hosts"],
+            "pi2": ["pi2: no key", "group wokers: the group has settings, but no hosts"],
             "pi10": ["pi10: no key", "pi10, --data: x is no setting"],
         }
     ) == [
         "pi1 and 2 more: no key",
-        "group wokers: no host is in it",
+        "group wokers: the group has settings, but no hosts",
         "pi10, --data: x is no setting",
     ]
