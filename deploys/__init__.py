@@ -1,4 +1,4 @@
-"""Configure nodes: one deploy for each concern, such as `docker`, and roles that call several.
+"""Configure nodes: one deploy for each concern, such as `docker`, and roles that call concerns.
 
 A deploy that is called without arguments takes its settings from ``host.data``. Settings can also
 be arguments of the call, such as ``journald(journald_max_use="16M")``.

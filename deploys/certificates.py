@@ -32,7 +32,7 @@ class PemFile:
 
     @classmethod
     def read(cls, setting: str, path: Path) -> PemFile:
-        """Read the file. Raise `SettingsError` if it cannot be read."""
+        """Read a PEM file. Raise `SettingsError` if the file cannot be read."""
         fix = f"put the file at this path, or set {setting} to the file's path"
         return cls(setting, path, read_setting(setting, path, fix))
 
@@ -121,7 +121,7 @@ def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     except ValueError:
         certificates = []
     if not certificates:
-        raise file.error(f"is not {wanted} in PEM form", f"put {wanted} there")
+        raise file.error(f"is not {wanted} in PEM form", f"put {wanted} into the file")
     return certificates
 
 
@@ -148,16 +148,17 @@ def _hidden_key(file: PemFile) -> SettingsError:
 
 
 def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> None:
-    """Raise `SettingsError` unless a file is the private key of `leaf`, without passphrase.
+    """Raise `SettingsError` unless a file has the client's private key, without passphrase.
 
-    + certificate: the file with the certificate `leaf`, for the message
+    + certificate: the file with the client's certificate, for the message
+    + leaf: the client's certificate
     """
     if _CERTIFICATE in file.data and _PRIVATE not in file.data:
         raise file.error("is a certificate, not a private key", "are two files swapped?")
     # The two forms that openssl writes: PKCS#8, and the older one
     if b"BEGIN ENCRYPTED PRIVATE KEY" in file.data or b"Proc-Type: 4,ENCRYPTED" in file.data:
         raise file.error(
-            "is encrypted, and the API server cannot ask for a passphrase",
+            "is encrypted, but the API server cannot ask for a passphrase",
             "decrypt the key: openssl pkey -in OLD -out NEW",
         )
     _check_plain(file)
@@ -168,7 +169,9 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
         # cryptography 42 finds a key only at the beginning of a line; newer ones find others too
         if _PRIVATE in file.data and b"\n-----BEGIN" not in b"\n" + file.data:
             raise _hidden_key(file) from None
-        raise file.error("is not a private key in PEM form", "put the client's key there") from None
+        raise file.error(
+            "is not a private key in PEM form", "put the client's key into it"
+        ) from None
     if not any(block.is_key for block in blocks(file.data)):
         raise _hidden_key(file)
     if key.public_key() != leaf.public_key():
@@ -217,7 +220,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    """Tell whether a certificate may issue others."""
+    """Tell whether a certificate may issue other certificates."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, ValueError):
@@ -227,8 +230,8 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
     """Raise `SettingsError` if a certificate is not for clients.
 
-    A certificate without extended key usage is valid for every purpose: so says crypto/x509 in Go,
-    which etcd uses.
+    etcd uses crypto/x509 of Go. To this library, a certificate without extended key usage is valid
+    for every purpose.
     """
     try:
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

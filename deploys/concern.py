@@ -46,7 +46,7 @@ Concern = Callable[..., None]
 class _Checked:
     """The results of the passes *collect* and *check* for a host.
 
-    + passed: the time of the check, as a `Moment`, of each deploy without a problem, by the
+    + passed: the deploys in which *check* found no problem: the `Moment` of the check, by the
       deploy's name
     + mistakes: mistakes on this computer, such as wrong settings, one line each
     """

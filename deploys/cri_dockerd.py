@@ -54,7 +54,7 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
         {},
         description="sha256 of the tarball for each architecture, 64 hex digits; if not set, the "
         "checksum is taken from the file SHA256SUMS beside the tarball, or else from kubespray's "
-        "list, which has 0.3.17 to 0.3.21",
+        "list, which has the versions 0.3.17 to 0.3.21",
     )
     cri_dockerd_infra_image: ImageName | None = Field(
         None,
@@ -104,11 +104,11 @@ def require_tarball(settings: CriDockerdSettings) -> None:
 
 
 def _missing(settings: CriDockerdSettings, tarball: str, *others: str) -> SettingsError:
-    """Return the error that a tarball is missing, and the other tarballs are missing too."""
+    """Return the error for missing tarballs: `tarball` and `others`."""
     release = _fill(f"{RELEASES}/v{{version}}/{Path(tarball).name}", settings, "")
     return SettingsError(
         f"{current()[1].name}: {tarball} is missing{''.join(f', so is {one}' for one in others)}; "
-        f"download it from {release}, or set chaos_cri_dockerd_tarball to the tarball's path"
+        f"download the tarball from {release}, or set chaos_cri_dockerd_tarball to its path"
     )
 
 

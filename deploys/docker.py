@@ -22,9 +22,9 @@ class DockerSettings(RollingSettings, ContainerLogSettings):
     docker_data_root: LastingFolder | None = Field(
         None,
         description="absolute path of the folder for Docker's images, containers and their logs; "
-        "if not set, the node's folder is not changed. A folder on a USB disk or SSD moves most "
-        "writes off the SD card. Docker then waits for that disk at boot, and does not start "
-        "without that disk",
+        "if not set, the node's folder is not changed. A folder on a USB disk or SSD moves "
+        "Docker's writes off the SD card. Docker then waits for that disk at boot, and does not "
+        "start without that disk",
     )
     docker_live_restore: bool | None = Field(
         None,

@@ -59,9 +59,10 @@ class EtcdCertificatesSettings(
 
 
 def reads(settings: EtcdCertificatesSettings) -> list[Read]:
-    """Return the reads of `problems`: the etcd servers' versions, if the host asks for them.
+    """Return the facts that `problems` observes: the etcd servers' versions.
 
-    A node that has joined a cluster asks for them too.
+    A host that has joined a cluster asks for the versions too. Returns nothing for a host that
+    does not ask etcd.
     """
     servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
     read = Read.of(EtcdVersions, servers=servers, folder=folder, joined_too=True)
@@ -69,7 +70,7 @@ def reads(settings: EtcdCertificatesSettings) -> list[Read]:
 
 
 def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
-    """Yield a line if etcd servers are too old for kubeadm, and the current host asks them."""
+    """Yield a line if etcd servers are too old for kubeadm, and the current host asks etcd."""
     if settings.asks_etcd:
         servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
         versions = observe(EtcdVersions, servers=servers, folder=folder, joined_too=True)

@@ -60,7 +60,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         return address.lower() if isinstance(address, str) else address
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each conflict between the proxy's settings, and if controllers lack."""
+        """Yield a line for each conflict between the proxy's settings."""
         yield from super().conflicts()
         first = int(self.mac[:2], 16)
         if first & 1 or not first & 2:
@@ -111,7 +111,8 @@ def haproxy(settings: HaproxySettings) -> None:
     """Run HAProxy on its own IP address, and balance the controllers' API servers.
 
     HAProxy requests ``/readyz`` from each controller. If a controller fails, HAProxy closes all
-    connections to it. All other connections stay open, also when the configuration changes.
+    connections to that controller. All other connections stay open, also when the configuration
+    changes.
 
     HAProxy works without the log share, because its configuration is on the node's own disk. A copy
     for people to read is by default on the log share.

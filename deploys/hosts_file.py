@@ -25,7 +25,10 @@ class HostsFileSettings(NodesSettings, EndpointSettings, StorageSettings, CloudI
     """Settings of `hosts_file`."""
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each name with two addresses, and for the API's, if a machine has it."""
+        """Yield a line for each name with two addresses.
+
+        Yields a line too for each machine that has the name or the address of the API.
+        """
         yield from super().conflicts()
         for name, address in self.storage_servers.items():
             if self.nodes.get(name, address) != address:
@@ -71,7 +74,7 @@ def addresses(
 ) -> dict[str, str]:
     """Return the addresses for ``/etc/hosts`` by name: a pure function.
 
-    + settings: name the nodes, the storage servers and the address of the Kubernetes API
+    + settings: the nodes, the storage servers, and the name and address of the Kubernetes API
     + others: name and ``ssh_hostname`` of each host of the inventory. A host that the settings do
       not name is added if the ``ssh_hostname`` is an IPv4 address
     """

@@ -45,8 +45,8 @@ def journald(settings: JournaldSettings) -> None:
     write a persistent journal to the SD card, below the mount (journald.conf(5), ``Storage=``).
     Files of an old journal stay on the card.
 
-    Debian ships a drop-in that sets ``ForwardToSyslog``. Other distributions may not, so this
-    concern's drop-in sets it too.
+    This concern's drop-in sets ``ForwardToSyslog``. Debian has a drop-in with that setting, but
+    other distributions may have none.
     """
     configure_journald(
         name="Keep the journal in RAM",

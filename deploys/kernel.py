@@ -1,4 +1,4 @@
-"""Enable the kernel's memory cgroup controller on the kernel's command line."""
+"""Enable the memory cgroup controller by words on the kernel's command line."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class KubernetesSettings(
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line if pkgs.k8s.io lacks the version, and for each fault of the pod network."""
+        """Yield a line for each mistake in the version and in the pod network."""
         yield from super().conflicts()
         if not self.kubernetes_version.startswith("1.") or self._minor < OLDEST_PUBLISHED:
             yield (
@@ -112,8 +112,8 @@ class KubernetesSettings(
     def api_endpoint(self) -> str | None:
         """Return host and port of the Kubernetes API, such as "k8s:6443".
 
-        Without a VIP, the host is the first controller's address. Without controllers too, returns
-        ``None``.
+        Without a VIP, the host is the first controller's address. Returns ``None`` if there is
+        neither a VIP nor a controller.
         """
         if self.vip is not None:
             return f"{self.vip_name}:{self.vip_port}"

@@ -26,7 +26,7 @@ PORTS = {"gluster": 24007, "nfs": 2049}
 
 
 class LogVolume(BaseModel):
-    """A node's Gluster volume, and its servers in the order in which the node tries them."""
+    """A node's Gluster volume. The `servers` are in the order in which the node tries them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,11 +61,11 @@ class LogMountSettings(NodesSettings, StorageSettings):
     )
     log_nfs_folder: ExportPath = Field(
         "/srv/log",
-        description="folder on each NFS server, with a subfolder for each node, named as the node",
+        description="folder on each NFS server; each node has a subfolder with the node's name",
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line if ``log_store`` contradicts the NFS servers, and for each wrong volume."""
+        """Yield a line for each mistake in the NFS servers and in the Gluster volumes."""
         yield from super().conflicts()
         if self.log_store == "nfs" and not self.log_nfs_servers:
             yield (
@@ -102,9 +102,9 @@ class LogMountSettings(NodesSettings, StorageSettings):
 def log_mount(settings: LogMountSettings) -> None:
     """Mount a log share or RAM on ``/var/log``, so that logs are not written to the SD card.
 
-    The log share is the node's Gluster volume or NFS export. While none of its servers can be
+    The log share is the node's Gluster volume or NFS export. While no server of the share can be
     reached, RAM is mounted instead. Other machines can write to the log share. So the share is
-    mounted with ``nosuid,nodev,noexec``, and root follows no link on it.
+    mounted with ``nosuid,nodev,noexec``, and root follows no link on the share.
 
     A systemd service mounts the share. A mount unit or a line in ``/etc/fstab`` would make the
     early boot wait for the network, and would cause ordering cycles where NetworkManager runs.
@@ -174,7 +174,9 @@ def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -
 
 
 def export_of(settings: LogMountSettings, name: str) -> tuple[str, tuple[str, ...]]:
-    """Return the path of a node's NFS export, and the NFS servers in the order to try them.
+    """Return the path of a node's NFS export, and the addresses of the NFS servers.
+
+    The addresses are in the order in which the node tries them.
 
     + name: the node's name in the cluster
     """

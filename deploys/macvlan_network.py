@@ -61,7 +61,7 @@ class MacvlanNetworkSettings(
         )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each address outside the LAN, and for each that another machine has."""
+        """Yield a line for each address that is outside the LAN or already in use."""
         yield from super().conflicts()
         own = {"chaos_vip": self.vip, "chaos_hairpin_address": self.hairpin_address}
         for key, address in {**own, "chaos_lan_gateway": self.lan_gateway}.items():

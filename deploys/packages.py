@@ -39,13 +39,15 @@ class PackagesSettings(CloudInitSettings):
     def _not_needed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse packages that a work node needs."""
         if needed := [name for name in names if NEEDED.fullmatch(name)]:
-            raise ValueError(f"a work node needs {', '.join(needed)}; remove it from the list")
+            raise ValueError(
+                f"a work node needs {', '.join(needed)}; remove such packages from the list"
+            )
         return names
 
 
 @concern("Packages", PackagesSettings, undo=UNDO)
 def packages(settings: PackagesSettings) -> None:
-    """Remove packages that a work node does not need, and prevent that they are installed again.
+    """Remove packages that a work node does not need, and prevent their reinstallation.
 
     The default list removes unattended-upgrades, so the operator has to install security updates.
     The default list does not remove apparmor, which protects the node and does not write to the

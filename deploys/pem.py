@@ -15,9 +15,9 @@ Go programs use the blocks as follows:
 - A client's certificates are the blocks of type ``CERTIFICATE``. The client's key is the first
   block whose type ends with ``PRIVATE KEY`` (crypto/tls, X509KeyPair).
 - The API server uses etcd's client. This client parses each block in a CA's file as a certificate,
-  whatever the block's type. It refuses a file in which a block is not a certificate. If a file has
-  no block, the client trusts no server and reports no error (etcd, ``client/pkg/tlsutil``,
-  NewCertPool).
+  whatever the block's type. The client refuses a file in which a block is not a certificate. If a
+  file has no block, the client trusts no server and reports no error (etcd,
+  ``client/pkg/tlsutil``, NewCertPool).
 - Other programs skip a block in a CA's file if the block has headers or another type than
   ``CERTIFICATE`` (crypto/x509, AppendCertsFromPEM).
 """

@@ -65,7 +65,7 @@ def disagreement(key: str, values: Mapping[str, object]) -> str:
 def check_proxy_group() -> None:
     """Raise `SettingsError` if the current host is not the only host in the group ``proxy``.
 
-    Two proxies would claim the same address, the API's.
+    Two proxies would both claim the address of the Kubernetes API.
     """
     host = current()[1]
     inventory: Any = host.inventory

@@ -17,7 +17,7 @@ class RebootSettings(KernelSettings, RollingSettings):
 
     reboot_force: bool = Field(
         False,
-        description="whether a node that has joined a cluster is rebooted without being drained if "
+        description="whether to reboot a node of a cluster without draining the node, if "
         "chaos_kubeconfig is not set",
     )
     reboot_timeout: Number = Field(

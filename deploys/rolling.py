@@ -1,4 +1,4 @@
-"""Read the settings for restarts of cluster nodes one after the other."""
+"""Define the settings for restarting cluster nodes one after the other."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def kubeconfig_server(data: bytes) -> tuple[str, int]:
 
 @cache
 def is_known(name: str) -> bool:
-    """Tell whether this computer can resolve a host name. An IP address always can be resolved."""
+    """Tell whether this computer can resolve a host name. An IP address counts as resolved."""
     try:
         with gevent.Timeout(RESOLVE_SECONDS):
             socket.getaddrinfo(name, None)

@@ -2,7 +2,7 @@
 
 A settings model has fields without this prefix: users set the field ``docker_log_max_size`` by the
 key ``chaos_docker_log_max_size`` in the inventory, in group data or by ``--data``. The model of a
-role inherits from the models of its concerns, so all of them can use the role's settings.
+role inherits from the models of its concerns, so all these concerns can use the role's settings.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def collecting(found: list[str]) -> Iterator[None]:
 def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
     """Merge the lines of several hosts, so that equal lines appear once: a pure function.
 
-    + mistakes: lines by host name. Lines are also equal if they differ only in the host's name at
-      the beginning
+    + mistakes: lines by host name. Lines that differ only in the host's name at the beginning are
+      equal
 
     **Example:** ``merge_lines({"pi1": ["pi1: no key"], "pi2": ["pi2: no key"]})`` is
     ``["pi1 and 1 more: no key"]``
@@ -304,10 +304,10 @@ def all_models() -> list[type[Settings]]:
 
 
 def _below(model: type[Settings]) -> Iterator[type[Settings]]:
-    """Yield all direct and indirect subclasses of a settings model, some several times.
+    """Yield all direct and indirect subclasses of a settings model.
 
-    The models of all deploys already exist: to import this module, Python imports the package
-    `deploys`, which imports every deploy.
+    A class that inherits from the model by several paths is yielded several times. All deploys'
+    models exist, because importing this module imports the package `deploys`, and every deploy.
     """
     for child in model.__subclasses__():
         yield child
@@ -315,7 +315,7 @@ def _below(model: type[Settings]) -> Iterator[type[Settings]]:
 
 
 def read_setting(key: str, path: Path, fix: str) -> bytes:
-    """Return the content of a file on this computer, for a setting.
+    """Return the content of a file on this computer that belongs to a setting.
 
     + key: beginning of the error message: the host's name, the setting's name, or both
     + path: path of the file, from `local_path`

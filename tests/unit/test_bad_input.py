@@ -656,7 +656,7 @@ SETTINGS = [
         "packages_absent",
         ["openssh-server"],
         "pi5, group workers: chaos_packages_absent = ['openssh-server']: a work node needs "
-        "openssh-server; remove it from the list",
+        "openssh-server; remove such packages from the list",
     ),
     bad(
         "packages_absent",
@@ -714,9 +714,9 @@ SETTINGS = [
         "cri_dockerd_version",
         "0.3.4",
         "pi5: files/cri-dockerd-0.3.4.arm64.tgz is missing, so is "
-        "files/cri-dockerd-0.3.4.amd64.tgz; download it from "
+        "files/cri-dockerd-0.3.4.amd64.tgz; download the tarball from "
         "https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.4/cri-dockerd-0.3.4.arm64.tgz"
-        ", or set chaos_cri_dockerd_tarball to the tarball's path",
+        ", or set chaos_cri_dockerd_tarball to its path",
     ),
     bad(
         "kubernetes_kubectl",
@@ -784,9 +784,9 @@ SETTINGS = [
     bad(
         "cri_dockerd_tarball",
         "files/cri.tgz",
-        "pi5: files/cri.tgz is missing; download it from "
+        "pi5: files/cri.tgz is missing; download the tarball from "
         "https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.17/cri.tgz, or set "
-        "chaos_cri_dockerd_tarball to the tarball's path",
+        "chaos_cri_dockerd_tarball to its path",
     ),
     bad(
         "cri_dockerd_url",
@@ -1019,9 +1019,9 @@ INVENTORY = [
     Case(
         # of all concerns of all roles, and of all hosts
         f"pi4 and 2 more: files/{RELEASE} is missing, so is "
-        f"files/{RELEASE.replace('arm64', 'amd64')}; download it from "
+        f"files/{RELEASE.replace('arm64', 'amd64')}; download the tarball from "
         f"https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.17/{RELEASE}, or set "
-        "chaos_cri_dockerd_tarball to the tarball's path pi4 and 2 more: "
+        "chaos_cri_dockerd_tarball to its path pi4 and 2 more: "
         "chaos_etcd_client_certificate: {}/etcd-client.crt: there is no such file; put the "
         "file at this path, or set chaos_etcd_client_certificate to the file's path pi4 and 2 "
         "more: chaos_etcd_client_key: {}/etcd-client.key: there is no such file; put the file "
@@ -1139,20 +1139,21 @@ FILES = [
     ),
     Case(
         f"{CRT_SETTING} is not the client's certificate in PEM form; put the client's certificate "
-        "there",
+        "into the file",
         files=files({CRT: b"\x30\x82\x01"}),
     ),
     Case(
-        f"{CA_SETTING} is not the CA's certificate in PEM form; put the CA's certificate there",
+        f"{CA_SETTING} is not the CA's certificate in PEM form; put the CA's certificate into the "
+        "file",
         files=files({AUTHORITY: b""}),
     ),
     Case(
-        f"{KEY_SETTING} is not a private key in PEM form; put the client's key there",
+        f"{KEY_SETTING} is not a private key in PEM form; put the client's key into it",
         files=files({KEY: b"-----BEGIN PRIVATE KEY-----\nMARKED\n-----END PRIVATE KEY-----\n"}),
     ),
     *(
         Case(
-            f"{KEY_SETTING} is encrypted, and the API server cannot ask for a passphrase; decrypt "
+            f"{KEY_SETTING} is encrypted, but the API server cannot ask for a passphrase; decrypt "
             "the key: openssl pkey -in OLD -out NEW",
             files=files({KEY: GOOD_PAIR.private(b"secret", old=old)}),
         )
@@ -1203,7 +1204,7 @@ FILES = [
     ),
     Case(
         f"pi5: files/{RELEASE} is missing, so is files/{RELEASE.replace('arm64', 'amd64')}; "
-        f"download it from {DOWNLOAD}, or set chaos_cri_dockerd_tarball to the tarball's path",
+        f"download the tarball from {DOWNLOAD}, or set chaos_cri_dockerd_tarball to its path",
         files=missing(RELEASE),
     ),
     Case(

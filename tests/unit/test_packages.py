@@ -433,7 +433,7 @@ def test_by_default_apparmor_stays() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["snapd", "sudo"], "a work node needs sudo; remove it from the list"),
+        (["snapd", "sudo"], "a work node needs sudo; remove such packages"),
         (["docker.io"], "a work node needs docker.io"),
         (["snapd; rm"], "it has to be the name of a Debian package"),
     ],
