@@ -1,4 +1,4 @@
-"""Read the node's system, its names and addresses, and whether it is in order."""
+"""Read the node's operating system, names, addresses, clock, and state of its root file system."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value, YesO
 from chaos_engine.facts.systemd_files import texts_of
 
 RESOLVE_SECONDS = 5
-"""How long the lookup of the node's own name may take."""
+"""The time limit in seconds for the lookup of the node's own name."""
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
-"""The places of os-release(5). The first file that exists counts."""
+"""The paths that os-release(5) may have. Only the first file that exists is used."""
 
 _MACHINE_ID = "/etc/machine-id"
 
@@ -50,23 +50,28 @@ _ADDRESS = re.compile(r"\d+: \S+ +inet ([0-9.]+)")
 
 @dataclass(frozen=True)
 class NodeState(Value):
-    """A node's system, its names and addresses.
+    """A node's operating system, names, addresses, clock, and state of its root file system.
 
-    + root: whether pyinfra runs as root on it
-    + systemd, apt: whether systemd is its init, and whether it has apt
-    + system, version, like: from os-release(5), "ubuntu", "24.04", "debian"
-    + architecture: of its packages, as dpkg names it; without dpkg, the machine's as ``uname`` does
+    + root: whether pyinfra runs as root on the node
+    + systemd: whether systemd is the node's init
+    + apt: whether the node has apt
+    + system, version, like: ID, VERSION_ID and ID_LIKE of os-release(5), such as "ubuntu", "24.04"
+      and "debian"
+    + architecture: dpkg's name of the node's architecture, such as "arm64"; on a node without dpkg,
+      the name that ``uname -m`` prints
     + cgroup: file system type of ``/sys/fs/cgroup``; "cgroup2" is version 2
     + half_done: names of packages whose installation was interrupted
-    + read_only: whether its root file system is mounted read-only
-    + overlay: the word of the kernel's command line that keeps all changes of files in RAM, so that
-      a reboot loses them; "" if there is none
-    + free_mib: free space of its root file system in MiB
-    + hostname: its name
-    + resolves, resolve_ms: whether its name has an address, and how long that lookup took
-    + machine_id, boot_id: of its installation, and of its present boot
-    + addresses: its IPv4 addresses that other machines can reach
-    + skew: how many seconds its clock is ahead of this computer's
+    + read_only: whether the root file system is mounted read-only
+    + overlay: the word of the kernel's command line that turns on an overlay in RAM, "" for none.
+      With an overlay, a reboot loses all changes of files
+    + free_mib: free space of the root file system in MiB
+    + hostname: the node's name
+    + resolves: whether the node can look up an address of its own name
+    + resolve_ms: how many milliseconds that lookup took
+    + machine_id: id of the node's installation
+    + boot_id: id of the node's current boot
+    + addresses: IPv4 addresses that other machines can reach
+    + skew: how many seconds the node's clock is ahead of this computer's clock
     """
 
     root: bool
@@ -90,12 +95,12 @@ class NodeState(Value):
     skew: int
 
 
-NOT_ROOT = "pyinfra does not run as root there; set _sudo = True in group_data/all.py"
-"""The message that refuses a node on which pyinfra does not run as root."""
+NOT_ROOT = "pyinfra does not run as root on the node; set _sudo = True in group_data/all.py"
+"""The error message for a node on which pyinfra does not run as root."""
 
 
 class AsRoot(YesOrNo):
-    """Whether pyinfra runs as root on the node: as the user who owns the first process.
+    """Whether pyinfra runs as root on the node: as the user who owns process 1.
 
     **Example:** ``host.get_fact(AsRoot)``
     """
@@ -106,7 +111,7 @@ class AsRoot(YesOrNo):
 
 
 class NodeAnswers(NodeFact[dict[str, str]]):
-    """What programs say of the node's system, by a word for each; a part of `Node`.
+    """What programs print about the node's system, by key. The fact `Node` uses these values.
 
     **Example:** ``host.get_fact(NodeAnswers)["clock"]``
     """
@@ -119,7 +124,8 @@ class NodeAnswers(NodeFact[dict[str, str]]):
     def parse(self, lines: list[str]) -> dict[str, str]:
         """Read ``KEY=VALUE`` lines, and a line of ``ip -o`` for each IPv4 address.
 
-        ``skew`` is how many seconds the node's clock is ahead of this computer's.
+        Adds the key ``addresses``, and the key ``skew``: how many seconds the node's clock is ahead
+        of this computer's clock.
         """
         # An interface's name may have an equals sign too
         found = [(line, _ADDRESS.match(line)) for line in lines]
@@ -130,7 +136,7 @@ class NodeAnswers(NodeFact[dict[str, str]]):
 
 
 class Node(ComposedFact[NodeState]):
-    """The node's system, its names and addresses, and whether it is in order.
+    """The node's operating system, names, addresses, clock, and state of its root file system.
 
     **Example:** ``host.get_fact(Node).architecture``
     """
@@ -156,10 +162,10 @@ class Node(ComposedFact[NodeState]):
         root, cgroup = (mounted_at(mounts, path) for path in ("/", "/sys/fs/cgroup"))
         blocks, size = map(int, said["free"].split())
         start, end = map(float, said["resolve_seconds"].split())
-        # dpkg's own package has the architecture of all that are for this node
+        # The package `dpkg` has the node's own architecture
         architecture = packages["dpkg"].architecture if "dpkg" in packages else said.get("machine")
         if not architecture:
-            raise ValueError("dpkg does not list its own package; see what dpkg --audit says")
+            raise ValueError("dpkg does not list its own package; see dpkg --audit")
         return NodeState(
             root="root" in said,
             systemd="systemd" in said,
@@ -184,17 +190,17 @@ class Node(ComposedFact[NodeState]):
 
 
 def os_release(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of os-release(5); {} if there is no such file.
+    """Return the values of os-release(5) by name, {} if the node has no such file.
 
-    + texts: the texts of `OS_RELEASE`, by path
+    + texts: the contents of the files `OS_RELEASE`, by path
     """
     return parse_os_release(next((texts[path] for path in OS_RELEASE if path in texts), ""))
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """Return the values of os-release(5), which a shell would read.
+    """Read the text of an os-release(5) file as a shell would. Return the values by name.
 
-    Skips lines that a shell would not take for an assignment.
+    Skips lines that a shell would not read as an assignment.
 
     **Example:** ``parse_os_release('ID=debian\\nVERSION_ID="13"')["VERSION_ID"] == "13"``
     """
@@ -211,7 +217,7 @@ def parse_os_release(text: str) -> dict[str, str]:
 
 
 def _overlay(cmdline: str) -> str:
-    """Return the word that keeps all changes of files in RAM, "" if there is none."""
+    """Return the word of the kernel's command line that turns on an overlay in RAM, or ""."""
     for word in cmdline.split():
         if word == "boot=overlay" or re.fullmatch("overlayroot=.+", word):
             return word

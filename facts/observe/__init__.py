@@ -7,12 +7,14 @@ the user whether to go on. A command that changes the node also makes the next o
 (`Ahead`), so that several changes in a row take one command each. A batch uses each fact's own
 ``command`` and ``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
 
-A *read* is a fact with its arguments. A *batch* is the script that answers several reads; the
-*part* of each read has its own exit status and output. An *identity* tells as which user, and how,
-a host is read: answers of different identities are kept apart.
+- A *read* is a fact with its arguments.
+- A *batch* is a script that makes several reads. Each read has a *part* of the script's output,
+  with an exit status of its own.
+- An *identity* is the set of pyinfra's global arguments that decide as which user, and how, a host
+  is read. Answers of different identities are stored separately.
 
-Facts use the modules `fact` and `batch`, operations use `ask`, and ``operations/engine`` uses all
-modules. They import nothing of this package but `chaos_engine.facts.text`.
+Facts use the modules `fact`, `read` and `batch`. Operations use `ask`. ``operations/engine`` uses
+all modules. Of the rest of this package, the modules import only `chaos_engine.facts.text`.
 """
 
 from chaos_engine.facts.observe.ahead import Ahead

@@ -1,4 +1,4 @@
-"""Read what the next operation needs by the command of the current operation."""
+"""Make the reads of the next operation within the command of the current operation."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from chaos_engine.facts.observe.read import Read
 
 @dataclass(frozen=True)
 class Ahead:
-    """The reads of a host's next operation, made by the command of its current operation.
+    """The reads of a host's next operation, made within the command of the current operation.
 
     The current operation changes the node, so the next operation has to read the node again.
     Without this class, these reads would take another remote command.
 
-    + identity: as which user, and how, the host is read (`arguments.identity`)
+    + identity: the identity of the reads (`arguments.identity`)
     + reads: the reads of the next operation
-    + mark: a line that the command prints before the answer, and that no other output has
+    + mark: a random line that the command prints before the answers
     """
 
     identity: tuple[str, ...]
@@ -38,17 +38,21 @@ class Ahead:
 
     @classmethod
     def now(cls) -> Ahead | None:
-        """Return the reads of the next operation on the current host.
+        """Return the reads that the next operation on the current host still needs.
 
-        Returns ``None`` if there is nothing to read, or if the next operation is not one of this
-        package or runs as another user. Returns ``None`` with ``-vvv`` too, because pyinfra would
-        print the answers.
+        Returns ``None`` in these cases:
+
+        - The next operation has nothing to read.
+        - The next operation is not one of this package.
+        - The next operation runs as another user.
+        - The current operation is nested in another one.
+        - The option ``-vvv`` is given. pyinfra would print the answers.
         """
         state, host = current()
         order, executing = host.op_hash_order, host.executing_op_hash
         if executing is None or host.nested_executing_op_hash or state.print_output:
             return None
-        # An operation with _run_once is in the order of all hosts, but in state.ops of only one
+        # An operation with _run_once is in the order of all hosts, but in state.ops of one host
         following = order[order.index(executing) + 1 :][:1]
         own = [operation for operation in following if operation in state.ops[host]]
         reads = part(HostAnswers).upcoming_reads.get(own[0]) if own else None
@@ -62,15 +66,16 @@ class Ahead:
         return cls(who, missing) if missing else None
 
     def behind(self, command: StringCommand) -> StringCommand:
-        """Return a command that runs `command` and, if that succeeds, prints the answers.
+        """Return a command that runs `command` and then prints the answers to the reads.
 
-        The returned command has the exit status of `command`.
+        If `command` fails, the returned command prints no answers. The exit status is always that
+        of `command`.
         """
         return StringCommand(
             "{",
             command,
             # The first echo is for output that does not end with a line feed
-            f"\n}} && {{ echo; echo {self.mark}; echo '{MARK}reading its state'; sh -c",
+            f"\n}} && {{ echo; echo {self.mark}; echo '{MARK}reading the node'; sh -c",
             QuoteString(script(combined(self.reads))),
             "sh",
             QuoteString(PROBE),
@@ -81,7 +86,7 @@ class Ahead:
     def take(self, output: CommandOutput) -> None:
         """Move the answers from the command's output to the host's `HostAnswers`.
 
-        Answers that are missing or are errors are skipped: the next operation reads them itself.
+        If an answer is missing or is an error, the next operation makes that read itself.
         """
         answers = part(HostAnswers)
         lines: list[OutputLine] = []
@@ -110,7 +115,10 @@ class Ahead:
 
 
 def _drop_empty_line(lines: list[OutputLine]) -> None:
-    """Drop the last line of standard output if it is empty: the command prints it before `mark`."""
+    """Remove the last line of standard output if it is empty.
+
+    The command of `Ahead.behind` prints an empty line before the mark.
+    """
     for place in reversed(range(len(lines))):
         if lines[place].buffer_name == "stdout":
             if not lines[place].line:

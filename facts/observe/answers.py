@@ -1,4 +1,4 @@
-"""Keep the values of facts that were read on a host for as long as they are valid."""
+"""Store the values of facts that were read on a host, and drop the values that may be outdated."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from chaos_engine.facts.observe.phase import Moment
 from chaos_engine.facts.observe.read import Read
 
 MAX_AGE_SECONDS = 60
-"""The age at which answers are read again, because people and timers change nodes too."""
+"""The age in seconds at which a stored answer is dropped. People and timers may have changed the
+node by then."""
 
 
 @dataclass
 class HostAnswers:
-    """What is known of one host, and what the run will read from it.
+    """The values of facts that were read on one host, and the reads that the run will make there.
 
-    + known: the answers, by read and identity (`arguments.identity`)
-    + announced: the reads that the run will make, with identities
-    + last_moment: how far the run was at the last use of these answers, ``None`` before the first
-    + oldest_at: when the oldest answer came, in seconds of the monotonic clock
+    + known: the values, by read and identity (`arguments.identity`)
+    + announced: the reads that the run will make, with their identities
+    + last_moment: the `Moment` when these answers were last used, ``None`` before the first use
+    + oldest_at: the time when the oldest value was read, in seconds of the monotonic clock
     + operation_reads: a function that returns the reads of the current operation
-    + upcoming_reads: by the hash of each registered operation, a function that returns its reads
-    + changing: whether the current operation, or the one before it, has changed the host
-    + answered_ahead: the `Moment` whose reads a changing command has already answered; ``None`` if
-      there is no such command
+    + upcoming_reads: a function for each registered operation, by the operation's hash. It returns
+      the operation's reads
+    + changing: whether the current operation, or the operation before it, has changed the host
+    + answered_ahead: the `Moment` after the last command that also made the next operation's reads
+      (`Ahead`), otherwise ``None``
     """
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
@@ -40,7 +42,7 @@ class HostAnswers:
     answered_ahead: Moment | None = None
 
     def keep(self, values: Mapping[Read, Any], identity: tuple[str, ...]) -> None:
-        """Add values of reads; `identity` tells as whom, and how, they were read."""
+        """Store values of reads that were made under an identity (`arguments.identity`)."""
         if not self.known:
             self.oldest_at = time.monotonic()
         self.known |= {(read, identity): value for read, value in values.items()}
@@ -51,9 +53,9 @@ class HostAnswers:
             self.known.clear()
 
     def drop_changed(self) -> None:
-        """Drop the answers that a change of the host can make wrong.
+        """Drop the answers that a change of the host may have made wrong.
 
-        Answers about other machines stay.
+        Only answers about other machines remain.
         """
         self.known = {
             (read, identity): value

@@ -1,4 +1,4 @@
-"""Resolve pyinfra's global arguments of an operation, such as ``_sudo``."""
+"""Find the values of pyinfra's global arguments for an operation, such as ``_sudo``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IDENTITY = (
 
 
 def usual_arguments() -> AllArguments:
-    """Return the global arguments of pyinfra that an operation has if it is given none."""
+    """Return pyinfra's global arguments for an operation that is called without any of its own."""
     state, host = current()
     at = part(Preparation)
     if not at.phase:
@@ -41,15 +41,19 @@ def usual_arguments() -> AllArguments:
 
 
 def resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[str, Any]:
-    """Return the given global arguments of pyinfra, or else those of the current operation."""
+    """Return pyinfra's global arguments, by default those of the current operation.
+
+    + global_arguments: the values to return, ``None`` for the default
+    """
     found = global_arguments or host.current_op_global_arguments or usual_arguments()
     return cast("dict[str, Any]", found)
 
 
 def identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
-    """Return the identity of reads: the global arguments that tell as whom and how a host is read.
+    """Return those global arguments that decide as which user, and how, a host is read.
 
-    Only arguments that are set are part of it. The answers of each identity are kept separately.
+    These arguments are the identity of a read. Arguments that are not set are left out. Answers of
+    different identities are stored separately.
 
     **Example:** ``("_sudo=True",)``
     """

@@ -1,4 +1,4 @@
-"""Read facts of the current host: one remote command reads all that the run has announced."""
+"""Read facts of the current host. One remote command reads all facts that the run has announced."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from chaos_engine.facts.observe.read import Read
 T = TypeVar("T")
 
 LOCK_SECONDS = 600
-"""How long a run waits for a command of an earlier run that still holds `LOCK`."""
+"""The maximum time in seconds that a run waits while an earlier run's command holds `LOCK`."""
 
 
 def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
@@ -39,10 +39,12 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     + fact: the fact's class
     + arguments: the arguments of the fact's ``command``; they must be hashable
 
-    Returns the kept answer if there is one. Otherwise one remote command reads the fact, and all
-    that the run has announced (`want`) and not read yet. Returns the fact's ``default()`` if the
-    node lacks the program that the fact requires. Raises `NodeError` if the node cannot be read: a
-    failed, hung or damaged read never becomes a default.
+    Returns the stored value if there is a valid one. Otherwise one remote command makes this read,
+    and all reads that the run has announced by `want` and not made yet. Returns the fact's
+    ``default()`` if the node lacks the program that the fact requires.
+
+    Raises `NodeError` if the read fails, hangs or gives damaged output. It never returns the
+    default in these cases.
 
     **Example:** ``cmdline = observe(KernelCmdline)``
     """
@@ -53,7 +55,7 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     if (read, who) not in answers.known:
         # In a first deploy one change follows another, and each makes all answers invalid. So after
         # an operation that has changed the host, the next one makes only its own reads. After an
-        # operation that has changed nothing, all that the run has announced is read
+        # operation that has changed nothing, the next one makes all announced reads
         others = [r for r, i in answers.announced if i == who]
         if answers.changing:
             own = list(answers.operation_reads())
@@ -67,34 +69,35 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
 
 
 def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) -> None:
-    """Announce what the run will `observe`, so that the next remote command reads it too.
+    """Announce reads that the run will need, so that the next remote command makes them too.
 
-    + global_arguments: pyinfra's global arguments of the operation that will make these reads; by
-      default those of the current operation
+    + global_arguments: pyinfra's global arguments of the operation that needs the reads; by default
+      those of the current operation
     """
     who = identity(current()[1], global_arguments)
     part(HostAnswers).announced.update(dict.fromkeys((read, who) for read in reads))
 
 
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
-    """Announce what an operation that was registered for the current host will read (`Ahead`).
+    """Store which reads a registered operation will need on the current host, for `Ahead`.
 
-    + reads: returns what the operation will `observe`
+    + operation: what pyinfra returned for the operation
+    + reads: a function that returns the operation's reads
     """
     part(HostAnswers).upcoming_reads[operation._hash] = reads
 
 
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
-    """Begin an operation on the current host, which has changed nothing yet.
+    """Store that an operation begins on the current host, and has not changed the host yet.
 
-    + reads: returns what the operation will `observe`; called only if needed
+    + reads: a function that returns the operation's reads. It is called only if needed
     """
     answers = part(HostAnswers)
     answers.operation_reads, answers.changing = reads, False
 
 
 def gather() -> None:
-    """Read all that the run has announced and does not know yet, by one remote command."""
+    """Make all announced reads that have no stored answer, by one remote command."""
     state, host = current()
     answers, who = part(HostAnswers), identity(host)
     _drop_stale(state, host, answers)
@@ -104,10 +107,10 @@ def gather() -> None:
 
 
 def note_change() -> None:
-    """Drop the answers that become wrong because the current operation changes the host now.
+    """Drop the answers that may become wrong, because the current operation changes the host now.
 
-    The next `observe` then reads only what the operation that calls it needs, not all that the run
-    has announced.
+    The next call of `observe` then makes only the reads of its own operation, not all reads that
+    the run has announced.
     """
     answers = part(HostAnswers)
     answers.drop_changed()
@@ -122,7 +125,7 @@ def forget() -> None:
 
 
 def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
-    """Drop the answers that are no longer valid, because of changes or because of their age."""
+    """Drop the answers of a host that are outdated, after a change or because of their age."""
     before, answers.last_moment = answers.last_moment, moment()
     stage, executed = answers.last_moment
     # After the preview pyinfra asks whether to go on. People may change the host before they answer
@@ -138,7 +141,7 @@ def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
 
 
 def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Iterable[Read]) -> None:
-    """Make these reads, and keep their answers for the identity `who`."""
+    """Make reads on a host, and store their values under the identity `who`."""
     if isinstance(host.connector, FakeConnector):  # it has a prepared answer for each command
         made = {read: host.get_fact(read.fact, **dict(read.arguments)) for read in reads}
     else:
@@ -147,13 +150,17 @@ def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Itera
 
 
 def _read(host: Host, reads: tuple[Read, ...]) -> dict[Read, Any]:
-    """Return the values of reads, combined to one remote command as far as they can be."""
+    """Make reads by one remote command, and return their values.
+
+    A second remote command repeats reads that have no answer, and reads that failed while combined
+    with other reads. The value of a failed read is a `NodeError`.
+    """
     questions = batch.combined(reads)
     answered = _ask(host, questions)
     values = batch.values_of(reads, questions, answered)
-    # One thing, such as a path on a dead share, can make a combined read fail, and a part that
-    # hangs can keep later parts from running. So the reads without a value are made again: each of
-    # them uncombined, and with a time limit of its own
+    # One thing, such as a path on a dead share, can make a combined read fail. A read that hangs
+    # can keep later reads from running. So each read without a value is made again, uncombined and
+    # with a time limit of its own
     failed = (r for r in reads if r not in values or isinstance(values[r], NodeError))
     again = [read for read in failed if read not in answered]
     if again:
@@ -162,12 +169,14 @@ def _read(host: Host, reads: tuple[Read, ...]) -> dict[Read, Any]:
 
 
 def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:
-    """Make the reads by one remote command. Return their values, `NodeError` where a read failed.
+    """Make reads by one remote command, and return their values.
 
-    + apart: whether each read has a time limit of its own. By default all reads have one limit
-      together, and the reads that have no answer by then are missing
+    The value of a failed read is a `NodeError`.
 
-    Raises `NodeError` if the node cannot be read.
+    + apart: whether each read has a time limit of its own. By default one limit applies to all
+      reads together, and the result lacks the reads that are not finished by then
+
+    Raises `NodeError` if the node gives no valid answer.
     """
     questions = tuple(reads)
     given = resolved(host)
@@ -176,36 +185,36 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
     problem = connection.unsupported_arguments(arguments)
     if problem:
         raise NodeError(problem)
-    with waiting(host, "reading its state") as doing:
+    with waiting(host, "reading the node") as doing:
         output = _run_batch(host, questions, apart, arguments, doing)
     try:
         parts = batch.split(output.stdout_lines)
     except ValueError as error:
         damaged = f"damaged: {error}; run again" if marked(output.stdout_lines) else ""
         problem = connection.problem_of(host) or damaged or connection.silence_problem(output)
-        raise NodeError(f"its state could not be read: {problem}") from error
+        raise NodeError(f"the node's state could not be read: {problem}") from error
     if current()[0].print_fact_info:
         host.log(f"Loaded {len(parts)} facts")
     if apart and len(parts) != len(questions):
-        raise NodeError("its state could not be read: the answer is cut short; run again")
+        raise NodeError("the node's state could not be read: its answer is incomplete; run again")
     return {read: batch.value_of(read, one) for read, one in zip(questions, parts, strict=False)}
 
 
 def _run_batch(
     host: Host, reads: tuple[Read, ...], apart: bool, arguments: Mapping[str, Any], doing: Doing
 ) -> CommandOutput:
-    """Run a batch's script and return its output.
+    """Run the script of a batch and return the script's output.
 
-    If a command of an earlier run is still at work on the host, wait until it has ended.
+    Waits while a command of an earlier run still runs on the host.
 
-    + arguments: the global arguments of pyinfra that its connector takes
+    + arguments: pyinfra's global arguments for the connector
     + doing: the step whose progress is shown
     """
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             if not host.connected:
-                host.connect(reason="to read its state", raise_exceptions=True)
+                host.connect(reason="to read the node", raise_exceptions=True)
             connection.prepare(host, arguments)
             output = _run_script(host, batch.script(reads, apart), arguments)
             answer = marked(output.stdout_lines)
@@ -213,30 +222,32 @@ def _run_batch(
                 continue
         except (EOFError, OSError, SSHException, PyinfraError) as error:
             problem = connection.problem_of(host, error)
-            raise NodeError(f"its state could not be read: {problem}") from error
+            raise NodeError(f"the node's state could not be read: {problem}") from error
         if "changed" in answer:
             raise NodeError(
-                "scripts do not arrive on it as they were sent: its login shell reads quotes in "
-                "another way than sh, as fish does, or starts such a shell; give the user another "
-                "login shell: chsh -s /bin/bash"
+                "scripts do not arrive unchanged on the node: the login shell, or a shell that it "
+                "starts, reads quotes differently from sh, as fish does; set another login shell: "
+                "chsh -s /bin/bash"
             )
         if "busy" not in answer:
             return output
         if time.monotonic() > deadline:
             raise NodeError(
-                "an earlier run was ended, but is still at work on it; lslocks tells which process "
-                f"has {LOCK}: wait until that process ends, or end it, and run again"
+                "a command of an interrupted run is still running on the node; wait until it ends, "
+                f"or kill the process that lslocks shows for {LOCK}; then run again"
             )
-        warn("an earlier run was ended, but is still at work on it; waiting until that work ends")
-        doing.now("waiting for an earlier run that is still at work on it", LOCK_SECONDS)
+        warn("a command of an interrupted run is still running on the node; waiting until it ends")
+        doing.now("waiting for a command of an interrupted run", LOCK_SECONDS)
 
 
 def _run_script(
     host: Host, text: str, arguments: Mapping[str, Any], retry: bool = True
 ) -> CommandOutput:
-    """Return the output of a script, or of the program that refused to run it, such as sudo.
+    """Run a script and return its output.
 
-    The script is sent by standard input: sudo would log an argument, and arguments have a size
+    If a program such as sudo refuses the script, returns that program's output.
+
+    The script is sent by standard input, because sudo logs arguments and arguments have a size
     limit.
     """
     state = current()[0]
@@ -250,8 +261,8 @@ def _run_script(
     except OSError as error:
         if not retry or isinstance(error, TimeoutError) or connection.problem_of(host):
             raise
-    # If sudo refuses and ends before all input is sent, its message is lost. So another command is
-    # run, without input: if sudo refuses that too, the output has sudo's message
+    # If sudo refuses and ends before all input is sent, its message is lost. So another command
+    # runs without input. If sudo refuses that command too, the output has sudo's message
     output = run(StringCommand(f"echo; echo {MARK} runs"))
     runs = "runs" in marked(output.stdout_lines)
     return _run_script(host, text, arguments, retry=False) if runs else output

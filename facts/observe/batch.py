@@ -1,4 +1,4 @@
-"""Compose one shell script of many facts' commands, and split the script's answer."""
+"""Combine the commands of many facts into one shell script, and split the script's output."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from chaos_engine.facts.observe.fact import NodeError, SeveralFact
 from chaos_engine.facts.observe.read import Read
 
 PART_SECONDS = 24
-"""The time limit of a part that has its own limit. A part that reaches the limit gives an error,
-never a default. A batch whose parts have one limit together may take twice as long."""
+"""The time limit in seconds of one read that has its own limit. A read that reaches the limit gives
+an error, never a default. If one limit applies to all reads of a script, that limit is twice as
+long."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The folders where scripts look for programs. Scripts that read a node and scripts that change it
@@ -24,26 +25,26 @@ must find the same programs. sudo's own list may lack some: Debian's has no ``/u
 Debian 14 on."""
 
 LOCK = "/run/chaos-engine/lock"
-"""A file. Each script of this package holds a lock on it while it changes the node."""
+"""The file that a script of this package locks while the script changes the node."""
 
-NO_SYSTEMD = "systemd does not run here; use a system that boots with systemd"
+NO_SYSTEMD = "systemd does not run on the node; use a system that boots with systemd"
 
 MARK = "chaos-engine"
-"""How each line of an answer begins."""
+"""The first word of each line that a batch's script prints. Lines of the login shell lack it."""
 
 _END = "end-of-reads"
 
 PROBE = "$x\n\\\\"
-"""An argument that shows whether a script arrives unchanged. ``sudo -i`` changes it. So do login
-shells that read quotes differently: fish takes two backslashes for one, tcsh accepts no line
-break."""
+"""An argument that shows whether a script arrives unchanged on the node. ``sudo -i`` changes this
+argument. So do login shells that read quotes differently: fish reads two backslashes as one, and
+tcsh accepts no line break."""
 
 _PROBE_FORMAT = r"'$x\n\\\\'"
 
 
 @dataclass(frozen=True)
 class Part:
-    """The answer of one read in a batch: exit status, standard output and standard error."""
+    """The result of one read in a batch: exit status, standard output and standard error."""
 
     status: int
     out: bytes
@@ -51,25 +52,26 @@ class Part:
 
 
 def script(reads: Iterable[Read], apart: bool = False) -> str:
-    """Return the shell script that answers all `reads`, for the standard input of ``sh -s PROBE``.
+    """Return a shell script that makes all `reads`, for the standard input of ``sh -s PROBE``.
 
-    + apart: whether each part has a time limit of its own, which takes two processes a part. By
-      default all parts have one limit together
+    + apart: whether each read has a time limit of its own, which takes two processes a read. By
+      default one limit applies to all reads together
 
-    Each part has its own subshell, exit status and standard error. A part that fails, or is not
-    valid shell, does not affect the others. If a part hangs, the parts before it are answered.
+    Each read has its own subshell, exit status and standard error. A read that fails, or whose
+    command is not valid shell, does not affect the others. If a read hangs, the result has the
+    reads before it.
 
-    A nonce separates the parts. The node makes it and puts it into no argument list, so no part's
-    output can imitate it. All output is sent as base64, because pyinfra drops all output after a
-    byte that is not UTF-8, without an error.
+    A nonce separates the results of the reads. The node makes the nonce, and no argument list shows
+    the nonce, so no read can print it. The script prints base64, because pyinfra drops all output
+    after a byte that is not UTF-8, without an error.
 
-    The answer is ``busy`` if a command of an earlier run still holds `LOCK`, and ``changed`` if
-    the script was changed on its way (`PROBE`). A login shell may print before and after the
-    answer, so the answer's lines begin with `MARK`. The script's first line sets that mark. If the
-    login shell consumes this line, there is no answer.
+    The script prints only ``busy`` if a command of an earlier run still holds `LOCK`. It prints
+    only ``changed`` if the script was changed on its way (`PROBE`). A login shell may print text
+    too, so each line of the script's output begins with `MARK`. The first line of the script stores
+    this mark in a variable. If the login shell consumes that line, the script prints no result.
     """
-    # An interrupted run can leave its last command running. What is read meanwhile may be outdated
-    # at once
+    # An interrupted run can leave its last command running. Answers that are read meanwhile may be
+    # outdated at once
     unlocked = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 9 9<{LOCK}; test $? != 75; }}"
     limit = f"timeout -k 1 {PART_SECONDS}"
     # Some parts have shorter limits in their own commands, such as one that reads a dead share
@@ -79,7 +81,7 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
         "{ printf '\\n%s changed\\n' \"$m\"; exit 0; }",
         f"export PATH={PATH}",
         f"{unlocked} || {{ printf '\\n%s busy\\n' \"$m\"; exit 0; }}",
-        "{ printf '\\n%s out ' \"${m:?the first line that it was given is missing}\"; e=$( { {",
+        "{ printf '\\n%s out ' \"${m:?the first line of the script is missing}\"; e=$( { {",
         f"{overall}sh -s <<'{_END}'",
         "read -r n </proc/sys/kernel/random/uuid || exit 9",
         "printf '%s\\n' $n",
@@ -104,22 +106,23 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
-    """Return what an answer's lines say: by the first word after `MARK`, the rest of the line.
+    """Return the lines that a batch's script has printed: the rest of each line, by its key.
 
-    ``out`` and ``err`` have base64 behind them; ``busy`` and ``changed`` have nothing. Lines
-    without `MARK` are skipped: a login shell has printed them.
+    A line has `MARK`, a key, and the rest. The keys ``out`` and ``err`` have base64 as the rest.
+    The keys ``busy`` and ``changed`` have none. Lines without `MARK` are from a login shell and are
+    skipped.
     """
     lines = (line.split(" ", 2) for line in output if line.startswith(f"{MARK} "))
     return {word: "".join(rest) for _, word, *rest in lines}
 
 
 def split(output: Iterable[str]) -> list[Part]:
-    """Return the parts of a batch's answer, in their order.
+    """Return the results of a batch's reads, in their order.
 
-    + output: the lines that the script printed
+    + output: the lines that the batch's script has printed
 
-    An answer that was cut short on the node has fewer parts. Raises ``ValueError`` if the answer is
-    not base64, or lacks even the nonce, which is its first line.
+    If the script was stopped on the node, the last results are missing. Raises ``ValueError`` if
+    the output is not base64, or lacks its first line, which is a nonce.
     """
     answer = marked(output)
     out = base64.b64decode(answer.get("out", ""), validate=True)
@@ -142,11 +145,11 @@ def split(output: Iterable[str]) -> list[Part]:
 
 
 def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
-    """Combine reads into fewer reads to send; for each, return the reads that its answer serves.
+    """Combine reads into fewer reads. Return the original reads, by the read that replaces them.
 
-    A read of a `ComposedFact` becomes the reads that it is made of. Reads of the same `SeveralFact`
-    become one. If two of them ask about different things that have the same name, the second stays
-    separate.
+    A read of a `ComposedFact` is first replaced by the reads of which it is made. Then the reads of
+    the same `SeveralFact` become one read. If two reads ask about different things with the same
+    name, the second read stays separate.
     """
     questions: dict[Read, list[Read]] = {}
     by_fact: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
@@ -168,12 +171,12 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
 def values_of(
     reads: Iterable[Read], questions: Mapping[Read, Iterable[Read]], answers: Mapping[Read, Any]
 ) -> dict[Read, Any]:
-    """Return the values of reads, made from the answers to combined reads.
+    """Return the values of reads, made from the values of combined reads.
 
-    + questions: what `combined` returned for the reads
-    + answers: by question, its value or a `NodeError`. Questions may be missing
+    + questions: the result of `combined` for the reads
+    + answers: the value, or a `NodeError`, of each combined read. Some may be missing
 
-    The result lacks a read if one of the read's `parts` has no answer.
+    The result lacks a read if the value of one of the read's `parts` is missing.
     """
     known = {
         part: part.own_share(answers[question])
@@ -190,18 +193,23 @@ def values_of(
 
 
 def value_of(read: Read, part: Part) -> Any:
-    """Return the value of a read, made from its part of the answer, or a `NodeError`."""
+    """Return the value of a read, made from the output of its command.
+
+    Returns a `NodeError` if the command failed or its output makes no sense.
+
+    + part: exit status and output of the command
+    """
     fact = read.fact()
     if part.status == 127 and fact.requires_command(**dict(read.arguments)):
         return fact.default()
     if part.status in (124, 125, 137):  # timeout's; 125 with uutils before 0.6 (Ubuntu 25.10)
-        return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; look at the node's load")
+        return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; check the node's load")
     if part.status:
         lines = part.err.decode(errors="replace").strip().splitlines()
         if any("not been booted with systemd" in line for line in lines):  # systemctl's message
             return NodeError(NO_SYSTEMD)
         return NodeError(
-            f"{fact.name}: the command that reads it ended with status {part.status}"
+            f"{fact.name}: the fact's command ended with status {part.status}"
             f"{': ' + lines[-1] if lines else ''}"
         )
     try:

@@ -1,4 +1,4 @@
-"""Define the base classes of this package's facts, and the error that refuses a node."""
+"""Define the base classes of this package's facts, and the error that stops the run on a node."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class NodeError(Exception):
-    """An error that refuses one node: it is in a state that this package does not handle.
+    """The error for a node whose state this package does not handle.
 
-    The run goes on for the other nodes. The message says what was found and what to do. Names of
-    settings in the message are marked (`chaos_engine.facts.text.setting`). It does not name the
-    host: the host's name is added when the message is printed.
+    The run stops on this node and goes on for the other nodes. The message says what was found and
+    what to do. Names of settings in the message are marked (`chaos_engine.facts.text.setting`). The
+    message does not name the host, because the host's name is added when the message is printed.
     """
 
     @override
@@ -29,16 +29,18 @@ class NodeError(Exception):
 
 
 class NodeFact(FactBase[T], Generic[T]):
-    """A fact of this package: a `command` for the node, and `parse` for the lines that it prints.
+    """The base class of this package's facts.
 
-    If the node lacks the fact's `program`, or the command prints nothing, the value is `default`.
+    A fact has a `command` that runs on the node, and a method `parse` that makes the value from the
+    lines that the command prints. If the node lacks the fact's `program`, or the command prints
+    nothing, the value is `default`.
     """
 
     program: ClassVar[str] = ""
-    """A program that the command needs and a node may lack, "" if there is none."""
+    """A program that the command needs and that a node may lack, "" if there is none."""
 
     of_others: ClassVar[bool] = False
-    """Whether the fact is about other machines, so that no command on this node changes it."""
+    """Whether the fact is about other machines. No command on this node changes such a fact."""
 
     @override
     def requires_command(self, *args: Any, **kwargs: Any) -> str | None:
@@ -46,9 +48,9 @@ class NodeFact(FactBase[T], Generic[T]):
 
     @override
     def default(self) -> T:  # type: ignore[override] # pyinfra calls it on an object
-        """Return what `parse` makes of no lines, or ``None`` if `parse` raises an error for that.
+        """Return the value of `parse` for no lines, or ``None`` if `parse` raises an error.
 
-        pyinfra calls this for each fact, and an exception here would end the run for all hosts.
+        pyinfra calls this method for each fact. An exception here would end the run for all hosts.
         """
         try:
             return self.parse([])
@@ -56,9 +58,9 @@ class NodeFact(FactBase[T], Generic[T]):
             return cast(T, None)
 
     def parse(self, lines: list[str]) -> T:
-        """Return the fact's value.
+        """Return the fact's value, made from the output of the fact's command.
 
-        + lines: what its command printed
+        + lines: the lines that the command printed
 
         Raises ``ValueError`` or ``LookupError`` if the lines make no sense.
         """
@@ -68,8 +70,8 @@ class NodeFact(FactBase[T], Generic[T]):
     def process(self, output: list[str]) -> T:
         """Return the fact's value. Raises ``FactProcessError`` if the lines make no sense.
 
-        pyinfra catches no other exception here: one would end the run for all hosts
-        (``pyinfra/api/facts.py``, ``_get_fact``).
+        pyinfra catches only this exception here. Any other exception would end the run for all
+        hosts (``pyinfra/api/facts.py``, ``_get_fact``).
         """
         try:
             return self.parse(output)
@@ -88,22 +90,27 @@ class YesOrNo(NodeFact[bool]):
 class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
     """A fact about several things. Its value is a dictionary with the name of each thing as a key.
 
-    All reads of such a fact become one, so that the node starts fewer processes. Of the answer,
-    each read gets only the things that it asks about.
+    All reads of such a fact are combined to one, so that the node starts fewer processes. From the
+    value of the combined read, each read gets only the things that it asks about.
     """
 
     argument: ClassVar[str]
-    """The argument of ``command`` with the things: names, or tuples that begin with a name."""
+    """The name of the argument of ``command`` that has the things. A thing is a name, or a tuple
+    that begins with a name."""
 
     @classmethod
     def share(cls, value: dict[str, T], names: Iterable[str]) -> dict[str, T]:
-        """Return what a read that asks about `names` gets of the value of a combined read."""
+        """Return those entries of a combined read's value that one read has asked for.
+
+        + value: the value of the combined read
+        + names: the names of the things that the one read asks about
+        """
         return {name: value[name] for name in names if name in value}
 
 
 class Value:
-    """The base of the dataclasses that facts return: pyinfra can print them as JSON."""
+    """The base class of the dataclasses that facts return. It lets pyinfra print them as JSON."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the value's fields by name."""
+        """Return the fields of the dataclass by name."""
         return asdict(cast(Any, self))

@@ -1,4 +1,4 @@
-"""Tell which host pyinfra works for now, store things about it during a run, and print warnings."""
+"""Find pyinfra's current host, store objects for a host during a run, and print warnings."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ P = TypeVar("P")
 
 
 def current() -> tuple[State, Host]:
-    """Return the state and the host that pyinfra works for now."""
+    """Return pyinfra's current state and current host."""
     return cast("State", ctx_state.get()), cast("Host", ctx_host.get())  # type: ignore[no-untyped-call]
 
 
 def part(kind: type[P], host: Host | None = None) -> P:
-    """Return the object in which a module stores things about a host during a run.
+    """Return the object in which a module stores data about a host during a run.
 
-    + kind: the module's own class. The first call makes the object, without arguments
-    + host: by default the one that pyinfra works for now
+    + kind: the object's class. The first call for a host creates the object, without arguments
+    + host: by default the current host
 
     **Example:** ``part(Reasons).given``
     """
-    # A dictionary by host would not work: pyinfra's `host` is one proxy object for all greenlets
+    # A dictionary by host would not work, because pyinfra's `host` is one proxy object for all
+    # greenlets
     data = (host or current()[1]).connector_data.setdefault("chaos_engine", {})
     if kind not in data:
         data[kind] = kind()
@@ -40,25 +41,28 @@ def part(kind: type[P], host: Host | None = None) -> P:
 
 
 PREFIX = "chaos_"
-"""How the names of settings begin in ``host.data``."""
+"""The prefix of the names of settings in ``host.data``."""
 
 
 @dataclass
 class _AtWork:
-    """The name of the concern whose deploy or operation runs on a host, "" if none runs."""
+    """The concern whose deploy or operation currently runs on a host.
+
+    + concern: the concern's name, "" if none runs
+    """
 
     concern: str = ""
 
 
 def concern_at_work() -> str:
-    """Return the name of the concern that runs on the current host, "" if none runs."""
+    """Return the name of the concern whose deploy or operation runs on the current host, or ""."""
     has_host = ctx_host.isset()  # type: ignore[no-untyped-call]
     return part(_AtWork).concern if has_host else ""
 
 
 @contextmanager
 def working_for(concern: str) -> Iterator[None]:
-    """Have the current host's changes and messages belong to a concern, until the block ends."""
+    """Attribute the current host's changes and messages to a concern until the block ends."""
     at_work = part(_AtWork)
     outer, at_work.concern = at_work.concern, concern
     try:
@@ -68,10 +72,10 @@ def working_for(concern: str) -> Iterator[None]:
 
 
 def in_words(message: str) -> str:
-    """Return a message in which each marked setting has the name that the reader knows.
+    """Return a message in which each marked setting has the name that the user knows.
 
-    In a concern's deploy a setting is called ``chaos_vip``. An operation that is called by itself
-    has an argument ``vip``.
+    In a concern's deploy, the user knows a setting such as ``chaos_vip``. If the user calls an
+    operation without a deploy, the same value is an argument ``vip``.
     """
     return named(message, PREFIX if concern_at_work() else "")
 
@@ -81,17 +85,17 @@ class _Warned(set[str]):
 
 
 _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
-"""The warnings about settings that each run has printed."""
+"""The warnings about settings that a run has printed, by the run's state."""
 
 
 def warn(message: str, of_node: bool = True) -> None:
-    """Print a warning, unless the run has printed the same one before.
+    """Print a warning, unless the run has already printed the same warning.
 
-    + of_node: whether the warning is about the current host. Otherwise it is about settings: it is
-      printed once for all hosts, without a host's name
+    + of_node: whether the warning is about the current host. Otherwise the warning is about
+      settings, and is printed once for all hosts, without a host's name
     """
     state, host = current()
-    # The message may quote output of a node, and the node's users may have put anything into that
+    # The message may quote output of a node, and this output may have any text of the node's users
     message = printable(in_words(message))
     printed = part(_Warned) if of_node else _warned.setdefault(state, set())
     if message in printed:

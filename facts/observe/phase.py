@@ -1,4 +1,4 @@
-"""Tell how far a run is on a host: its stage, its number of commands, and a deploy's phase."""
+"""Store how far a run is on a host: pyinfra's stage, the number of commands, a deploy's phase."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pyinfra.api.arguments import AllArguments
 from chaos_engine.facts.observe.host import current, part
 
 Moment = tuple[Any, int]
-"""pyinfra's stage of a run, and how many commands the run has executed on a host. While neither
-changes, the run does not change the host."""
+"""pyinfra's stage of a run, and the number of commands that the run has executed on a host. As long
+as both stay the same, the run does not change the host."""
 
 
 @dataclass
 class Preparation:
-    """The preparation of a deploy on a host.
+    """The state of a deploy on a host while pyinfra prepares the run.
 
-    + phase: what the deploy's operations do now: only announce their reads ("collect"), only decide
-      ("check"), or register themselves with pyinfra ("")
-    + depth: 1 while a deploy that has passed its check registers its operations, also in the
-      deploys that it calls; otherwise 0
+    + phase: "collect" while operations only announce their reads, "check" while operations only
+      decide, "" while operations register themselves with pyinfra
+    + depth: 1 while a deploy that has passed its check registers its operations, otherwise 0. It
+      stays 1 in the deploys that this deploy calls
     + problems: the reasons why the operations refuse the host
     + pending: names of the operations that would change the host, each with its reasons
-    + arguments: the global arguments that pyinfra has for the deploy, and those that an operation
-      in that deploy inherits if it gives none of its own; ``None`` if not resolved yet
+    + arguments: pyinfra's global arguments of the deploy, and those of an operation in this deploy
+      that is called without any; ``None`` until they are resolved
     """
 
     phase: Literal["", "collect", "check"] = ""
@@ -39,10 +39,12 @@ class Preparation:
 
 @contextmanager
 def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[str]]]:
-    """Make operations only announce their reads ("collect"), or only decide ("check").
+    """Until the block ends, have operations only announce their reads, or only decide.
 
-    This lasts until the block ends. Yields two lists, which the operations fill: the problems that
-    they find, and the names of the operations that would change the node.
+    + name: "collect" to announce, "check" to decide
+
+    Yields two lists that the operations fill. The first has the problems that operations find. The
+    second has the names of the operations that would change the node.
 
     **Example:** ``with phase("check") as (problems, pending): worker(settings)``
     """
@@ -55,7 +57,10 @@ def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[s
 
 
 def moment() -> Moment:
-    """Return how far the run is on the current host. A decision is valid until this changes."""
+    """Return the run's stage, and the number of commands executed on the current host.
+
+    What an operation has decided is valid until one of these values changes.
+    """
     state, host = current()
     executed = sum(data.operation_meta.executed for data in state.ops[host].values())
     return state.current_stage, executed

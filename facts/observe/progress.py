@@ -1,14 +1,14 @@
-"""Print a line every few seconds while a step takes long: what is being done, and for how long.
+"""While a step takes long, print every few seconds what the step does, and for how long.
 
 A first deploy of a node spends minutes in apt and Docker, and waits for locks, other nodes and
-reboots. pyinfra prints nothing meanwhile, unless ``-vvv`` has it print all output. A step that
-takes longer than `INTERVAL_SECONDS` prints lines such as::
+reboots. Without ``-vvv`` pyinfra prints nothing in this time. So a step that takes longer than
+`INTERVAL_SECONDS` prints lines such as::
 
     [pi1] Run Docker, 38 s: Unpacking docker.io (26.1.5)
     [pi1] Reboot node, 45 s: waiting until it is back, 42 s of 600 s
 
-These are lines of pyinfra's log: they go where the log's other lines go, and have no colour outside
-of a terminal. Of a command's output, only what lines of known form tell is shown (`progress_of`).
+pyinfra's logger prints these lines like all other lines of the log. Of a command's output, only
+lines of known form are shown (`progress_of`), because other lines may contain a secret.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from pyinfra.connectors.util import CommandOutput
 from chaos_engine.facts.text import printable, title_of
 
 INTERVAL_SECONDS = 5.0
-"""Seconds until a step prints its first line, and between two of its lines."""
+"""The time in seconds before a step's first line, and between two lines of a step."""
 
 HOST_INTERVAL_SECONDS = 2.0
-"""Seconds between two lines of all hosts together: with ten hosts, each prints one in 20 s."""
+"""The time in seconds between two lines of any hosts. With ten hosts, each host prints a line every
+20 s."""
 
 MAX_LINE_LENGTH = 200
-"""The number of characters that are shown of a line from a node."""
+"""The maximum number of characters that are shown of a line from a node."""
 
 MARK = "chaos-engine: "
-"""The beginning of the lines in which a script of this package tells what it does now (``tell`` in
-``templates/shell/prelude.sh``)."""
+"""The beginning of a line in which a script of this package says what the script does now. The
+function ``tell`` in ``templates/shell/prelude.sh`` prints such lines."""
 
 _TICK = 0.5
 _STATE = "chaos_engine_progress"
@@ -51,7 +52,7 @@ _NAME = r"[a-z0-9][a-z0-9+.:-]*"
 _VERSION = r"[A-Za-z0-9.+:~-]+"
 
 # The progress that dpkg, apt-get and docker print. apt-get's line has the repository's address
-# between "Get:1" and the suite, and that may contain a password
+# between "Get:1" and the suite. This address may contain a password
 _DPKG = re.compile(
     rf"(?:Unpacking|Setting up|Removing|Processing triggers for) {_NAME}(?: \({_VERSION}\))?"
 )
@@ -60,10 +61,10 @@ _LAYER = re.compile(r"[0-9a-f]{12}: (?:Download|Pull) complete")
 
 
 def progress_of(line: str) -> tuple[str, float | None]:
-    """Return the progress that a line of a command's output tells.
+    """Return what a command does now, according to a line of the command's output.
 
-    Returns what is being done, and how many seconds it may take (``None`` if unknown). For a line
-    of unknown form, which may contain a secret, returns ``("", None)``.
+    The result is a description, and the maximum time in seconds, ``None`` if unknown. For a line of
+    unknown form the result is ``("", None)``, because such a line may contain a secret.
 
     **Example:** ``progress_of("Unpacking runc (1.1.15) ...") == ("Unpacking runc (1.1.15)", None)``
     """
@@ -83,15 +84,15 @@ def progress_of(line: str) -> tuple[str, float | None]:
 
 @dataclass
 class Doing:
-    """What is being done on a host, and since when.
+    """The step that a host is in, and when the step began.
 
     + title: the operation's name, "" outside of an operation
-    + began: when the operation began, in seconds of `clock`
-    + what: what is done now, or a function that returns it
-    + limit: seconds that it may take; ``None`` if it has no limit
-    + clock: returns the time in seconds
-    + since: when `what` began
-    + last_line_at: when the last line was printed
+    + began: the time when the operation began, in seconds of `clock`
+    + what: a description of what is done now, or a function that returns the description
+    + limit: the maximum time in seconds for `what`, ``None`` for no limit
+    + clock: a function that returns the time in seconds
+    + since: the time when `what` began
+    + last_line_at: the time when the last line was printed
     """
 
     title: str
@@ -106,24 +107,27 @@ class Doing:
         self.since = self.last_line_at = self.clock()
 
     def now(self, what: str, limit: float | None = None) -> None:
-        """Set what is done now. If it differs from what was done before, its time begins now.
+        """Set what is done now. If the description or the limit is new, its time starts at zero.
 
-        + what: in words that follow a colon
-        + limit: seconds that it may take; ``None`` if it has no limit
+        + what: the description, which is shown after a colon
+        + limit: the maximum time in seconds, ``None`` for no limit
         """
         if (what, limit) != (self.what, self.limit):
             self.what, self.limit, self.since = what, limit, self.clock()
 
     def follow(self, line: str) -> None:
-        """Set what is done now to the progress that a line of a command's output tells, if any."""
+        """Set the description of what is done now from a line of a command's output.
+
+        A line of unknown form changes nothing.
+        """
         what, limit = progress_of(line)
         if what:
             self.now(what, limit)
 
     def line(self, hosts: int) -> str:
-        """Return the line to print now; "" if it is too early.
+        """Return the line to print now, "" if the last line was printed too recently.
 
-        + hosts: how many hosts are doing something
+        + hosts: the number of hosts that are in a step
         """
         now = self.clock()
         if now - self.last_line_at < max(INTERVAL_SECONDS, HOST_INTERVAL_SECONDS * hosts):
@@ -142,13 +146,13 @@ class Doing:
 def waiting(
     host: Host, what: str | Callable[[], str], limit: float | None = None, quiet: bool = False
 ) -> Iterator[Doing]:
-    """Print a line every few seconds with what is done on the host, until the block ends.
+    """Until the block ends, print every few seconds what is done on the host.
 
-    + what: what is done or waited for, in words that follow a colon, or a function that returns it
-    + limit: seconds that it may take; ``None`` if it has no limit
-    + quiet: print nothing, because the command's output is shown as it comes
+    + what: a description that is shown after a colon, or a function that returns the description
+    + limit: the maximum time in seconds, ``None`` for no limit
+    + quiet: whether to print nothing, because pyinfra already prints the command's output
 
-    A `waiting` within another one prints nothing. The outer one goes on with its lines.
+    If one such block is within another block for the same host, only the outer block prints lines.
 
     **Example:** ``with waiting(host, "waiting until it is back", limit=600): ...``
     """
@@ -180,12 +184,13 @@ def waiting(
 def run_shell_command(
     host: Host, command: StringCommand, arguments: Mapping[str, Any]
 ) -> tuple[bool, CommandOutput]:
-    """Run a command on the host as pyinfra does for an operation, and show its progress.
+    """Run a command on the host as pyinfra does for an operation, and show the command's progress.
 
-    + arguments: the global arguments of pyinfra that its connector takes
+    + arguments: pyinfra's global arguments for the connector
 
-    With ``-vvv`` pyinfra prints the command's output, so no lines of progress are printed. With
-    ``-vv`` pyinfra prints commands but no output: lines tell only how long the command has run.
+    With ``-vvv`` pyinfra prints the command's output, and this function prints no progress. With
+    ``-vv`` pyinfra prints the command itself, and this function prints only how long the command
+    has run.
 
     Returns whether the command succeeded, and its output.
     """
@@ -209,12 +214,12 @@ def _print_lines(doing: Doing, prefix: str) -> None:
 
 @contextmanager
 def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
-    """Read the output that pyinfra would print for a host, and print nothing of it.
+    """Until the block ends, give a host's output to `doing` instead of printing it.
 
-    + prefix: how pyinfra's lines for the host begin
-    + doing: gets each line, until the block ends
+    + prefix: the beginning of pyinfra's lines for the host
+    + doing: the step that follows the output
 
-    While a command runs, pyinfra gives the command's lines only to pyinfra's own function `echo`.
+    While a command runs, pyinfra passes the command's lines only to pyinfra's own function `echo`.
     So this function replaces `echo`.
     """
     _followers[prefix] = doing
@@ -222,7 +227,7 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
         _echo.append(pyinfra_output._echo)
         set_echo(_follow_or_echo)
     # Not in a `finally`: after an error, such as pyinfra's _timeout, pyinfra may still read output
-    # of the command, which must not be printed
+    # of the command, and this output must not be printed
     yield
     del _followers[prefix]
     if not _followers:
@@ -230,7 +235,7 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
 
 
 def _follow_or_echo(message: Any = None, **options: Any) -> None:
-    """Give a line of a followed host to that host's `Doing`; print any other line."""
+    """Pass a line to the `Doing` of the line's host. Print the line if the host has none."""
     text = message if isinstance(message, str) else ""
     for prefix, doing in _followers.items():
         if text.startswith(prefix):
@@ -240,10 +245,11 @@ def _follow_or_echo(message: Any = None, **options: Any) -> None:
 
 
 _at_work: list[Doing] = []
-"""What is done on each host now."""
+"""The steps that hosts are in now."""
 
 _followers: dict[str, Doing] = {}
-"""The `Doing` of each host whose output is read, by the prefix of the host's lines."""
+"""The `Doing` of each host whose output is followed, by the prefix of the host's lines."""
 
 _echo: list[Callable[..., None]] = []
-"""pyinfra's own function for printing, while `_follow_or_echo` replaces it; otherwise empty."""
+"""pyinfra's own print function, as the only item, while `_follow_or_echo` replaces that function.
+Otherwise the list is empty."""

@@ -1,4 +1,4 @@
-"""Define what a read is, and the facts that are made of the answers to several reads."""
+"""Define reads, which are facts with arguments, and facts whose value is made of several reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ _NEXT = "next read"
 
 @dataclass(frozen=True)
 class Read:
-    """A fact with its arguments."""
+    """A fact with its arguments, to be read on a host.
+
+    + fact: the fact's class
+    + arguments: names and values, sorted by name
+    """
 
     fact: type[FactBase[Any]]
     arguments: tuple[tuple[str, Any], ...] = ()
@@ -35,7 +39,10 @@ class Read:
 
     @property
     def names(self) -> dict[str, Any]:
-        """Return the things that the read asks about, by name; {} if it is of no `SeveralFact`."""
+        """Return the things that a read of a `SeveralFact` asks about, by name.
+
+        Returns {} for a read of any other fact.
+        """
         if not issubclass(self.fact, SeveralFact):
             return {}
         things = dict(self.arguments)[self.fact.argument]
@@ -43,17 +50,23 @@ class Read:
 
     @property
     def command(self) -> StringCommand:
-        """Return the shell command that makes the read."""
+        """Return the shell command of the fact, with the arguments of this read."""
         return self._fact()[1]
 
     def process(self, lines: list[str]) -> Any:
-        """Return the value that the lines of `command` give, without the empty ones at the end."""
+        """Return the fact's value, made from the lines that `command` printed.
+
+        Empty lines at the end are ignored.
+        """
         fact, _ = self._fact()
         end = next((n for n in range(len(lines), 0, -1) if lines[n - 1]), 0)
         return fact.process(lines[:end]) if end else fact.default()
 
     def _fact(self) -> tuple[FactBase[Any], StringCommand]:
-        """Return the fact and its command; making that command may store arguments on the fact."""
+        """Return an object of the fact's class, and the shell command of this read.
+
+        The object may have stored the read's arguments for `parse`.
+        """
         fact = self.fact()
         command: Any = fact.command
         if callable(command):
@@ -62,21 +75,30 @@ class Read:
 
     @property
     def parts(self) -> tuple[Read, ...]:
-        """Return the reads whose answers make this read's value: itself, or those of its fact."""
+        """Return the reads of which this read's value is made.
+
+        For a read of a `ComposedFact`, these are the fact's `reads`. Otherwise this is only the
+        read itself.
+        """
         if not issubclass(self.fact, ComposedFact):
             return (self,)
         return self.fact().reads(**dict(self.arguments))
 
     def own_share(self, value: Any) -> Any:
-        """Return what this read asks about, from the value of the read that it was combined to."""
+        """Return this read's own value, taken from the value of a combined read.
+
+        + value: the value of the combined read
+        """
         if not isinstance(value, dict) or not issubclass(self.fact, SeveralFact):
             return value
         return self.fact.share(value, self.names)
 
     def composed(self, values: list[Any]) -> Any:
-        """Return this read's value, or a `NodeError`.
+        """Return this read's value, made from the values of its `parts`.
 
-        + values: the values of `parts`
+        Returns a `NodeError` if one of the values is a `NodeError`, or if the values make no sense.
+
+        + values: the values of `parts`, in their order
         """
         errors = [value for value in values if isinstance(value, NodeError)]
         if errors or not issubclass(self.fact, ComposedFact):
@@ -89,21 +111,24 @@ class Read:
 
 
 class ComposedFact(NodeFact[T]):
-    """A fact that is made of other facts' answers.
+    """A fact whose value is made of the values of other facts.
 
-    What several such facts read, a batch reads only once: one process reads all files that they
-    need, and systemd is asked once for all units. A fact that is read alone makes its own reads.
+    If several such facts need the same read, a batch makes this read only once. So one process
+    reads all files that these facts need, and systemd is asked once for all units. If such a fact
+    is read alone, its own command makes all its reads.
     """
 
     def reads(self, *args: Any, **arguments: Any) -> tuple[Read, ...]:
-        """Return the reads that the fact's value is made of; none of them is of a `ComposedFact`.
+        """Return the reads of which the fact's value is made.
+
+        None of them may be a read of another `ComposedFact`.
 
         + arguments: the fact's own arguments
         """
         raise NotImplementedError
 
     def compose(self, *args: Any, **arguments: Any) -> T:
-        """Return the fact's value.
+        """Return the fact's value, made from the values of its `reads`.
 
         + args: the values of `reads`, in their order
         + arguments: the fact's own arguments
@@ -114,10 +139,10 @@ class ComposedFact(NodeFact[T]):
 
     @override
     def command(self, *args: Any, **arguments: Any) -> StringCommand:
-        """Return the command that makes all the fact's reads, for a fact that is read alone.
+        """Return one command that makes all reads of the fact, for a fact that is read alone.
 
-        pyinfra wants the fact's own arguments in the signature of `command`. So a fact that has any
-        overrides this method, and passes them on by name.
+        pyinfra finds the arguments of a fact in the signature of `command`. So a fact with
+        arguments overrides this method, and passes its arguments on by name.
         """
         self._arguments = arguments
         commands = [StringCommand("(", read.command, "\n)") for read in self.reads(**arguments)]
@@ -125,7 +150,10 @@ class ComposedFact(NodeFact[T]):
 
     @override
     def parse(self, lines: list[str]) -> T:
-        """Read what the commands of `reads` printed, with a line `_NEXT` between two of them."""
+        """Return the fact's value, made from the output of `command`.
+
+        A line `_NEXT` separates the outputs of the fact's reads.
+        """
         answers: list[list[str]] = [[]]
         for line in lines:
             if line == _NEXT:

@@ -187,36 +187,36 @@ REFUSED = {
         password="wrong",
     ),
     "sudo -i": Refused(
-        options=data(_use_sudo_login=True), asked=0, says="_use_sudo_login is set: sudo -i takes"
+        options=data(_use_sudo_login=True), asked=0, says="_use_sudo_login is set, but sudo -i"
     ),
     "requiretty": Refused(
         "echo Defaults requiretty >/etc/sudoers.d/99",
         "rm /etc/sudoers.d/99",
         asked=0,
-        says="you must have a tty to run sudo: its sudo wants a terminal",
+        says="you must have a tty to run sudo: sudo requires a terminal",
     ),
     "no rule": Refused(
         f"cp -p {RULE} /root/rule; echo >{RULE}; gpasswd -d ubuntu sudo",
         f"cp -p /root/rule {RULE}; gpasswd -a ubuntu sudo",
-        says="ubuntu is not in the sudoers file.*: sudo has to allow this user all",
+        says="ubuntu is not in the sudoers file.*: sudo must allow this user all",
     ),
     "doas without a rule": Refused(
         f"{install('opendoas')}; echo permit ubuntu >/etc/doas.conf",
         "rm /etc/doas.conf",
         DOAS,
         asked=0,
-        says="doas: Authentication required: doas has to let this user be root",
+        says="doas: Authentication required: doas must let this user become root",
     ),
     "a login shell that ends": Refused(
-        begins("exit"), BASHRC, asked=0, says="the login shell has not run what it was given"
+        begins("exit"), BASHRC, asked=0, says="the login shell did not run the command"
     ),
     "a login shell that reads": Refused(
-        begins("read line"), BASHRC, says="the first line that it was given is missing"
+        begins("read line"), BASHRC, says="the first line of the script is missing"
     ),
     "fish": Refused(
         f"{install('fish')}; chsh -s /usr/bin/fish ubuntu",
         "chsh -s /bin/bash ubuntu",
-        says="scripts do not arrive on it as they were sent: .*chsh -s /bin/bash",
+        says="scripts do not arrive unchanged on the node: .*chsh -s /bin/bash",
     ),
 }
 
@@ -244,7 +244,7 @@ def test_sudo_rs_takes_a_password_or_says_why_not(asking: Cluster) -> None:
         assert (status, asked) == (0 if known else 1, 1), printed
         if not known:
             said = " ".join(printed.split())
-            assert "invalid option provided: its sudo is a sudo-rs before 0.2.11" in said
+            assert "invalid option provided: the node's sudo is sudo-rs before 0.2.11" in said
             assert "RuntimeMaxUse=55M" not in asking.exec(NODE, JOURNALD)
         # without a password each of them does
         asking.exec(NODE, f"cp -p {RULE} /root/rule; sed -i s/ALL$/NOPASSWD:ALL/ {RULE}")

@@ -1376,10 +1376,13 @@ INSTALLED = {"docker.io": PackageState("20.10.24+dfsg1-1+deb12u1", True, True)}
 
 NODES = [
     node(
-        "pyinfra does not run as root there; set _sudo = True in group_data/all.py",
+        "pyinfra does not run as root on the node; set _sudo = True in group_data/all.py",
         changed(root=False),
     ),
-    node("systemd does not run here; use a system that boots with systemd", changed(systemd=False)),
+    node(
+        "systemd does not run on the node; use a system that boots with systemd",
+        changed(systemd=False),
+    ),
     node(
         "its system, fedora, has no apt; use Ubuntu or Debian",
         changed(apt=False, system="fedora"),
@@ -1618,8 +1621,8 @@ NODES = [
         },
     ),
     node(
-        "Mounts: no answer in 20 s; look at the node's load",
-        {Mounts: NodeError("Mounts: no answer in 20 s; look at the node's load")},
+        "Mounts: no answer in 20 s; check the node's load",
+        {Mounts: NodeError("Mounts: no answer in 20 s; check the node's load")},
     ),
 ]
 

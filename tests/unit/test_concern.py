@@ -89,7 +89,8 @@ def test_a_node_that_is_not_asked_as_root_is_refused_before_a_preview_says_more(
     assert run.operations() == ["First | Refuse node"]
     (said,) = (line for line in caplog.messages if "Refused" in line)
     assert (
-        "Refused: pyinfra does not run as root there; set _sudo = True in group_data/all.py" in said
+        "Refused: pyinfra does not run as root on the node; set _sudo = True in group_data/all.py"
+        in said
     )
     assert "found 11" not in caplog.text
 

@@ -61,7 +61,9 @@ def test_a_connection_that_is_gone_says_so(tcp: socket.socket) -> None:
     for error in (None, EOFError(), SSHException("SSH session not active")):
         assert problem_of(gone, error).startswith("the connection to the node was lost")
     assert "no terminal" in problem_of(over(tcp), EOFError())
-    assert problem_of(over(tcp), OSError("Broken pipe")) == "Broken pipe; fix that and run again"
+    assert (
+        problem_of(over(tcp), OSError("Broken pipe")) == "Broken pipe; fix this error and run again"
+    )
 
 
 ERRORS = (
@@ -109,7 +111,7 @@ def test_a_command_that_does_not_end_fails_its_node_alone(
     assert nodes.failed == {"pi2"}
     assert (tmp_path / "pi1").exists()
     assert "Traceback" not in caplog.text
-    assert "run again" in caplog.text or "run at a terminal" in caplog.text
+    assert "run again" in caplog.text or "run pyinfra at a terminal" in caplog.text
 
 
 @converge(reads=lambda where, node, error, path: [])
@@ -144,7 +146,7 @@ def test_a_function_that_loses_its_node_fails_it_alone(
 def test_a_command_in_a_turn_that_does_not_end_says_why(error: Exception) -> None:
     nodes = Nodes()
     broken(nodes, "pi1", error)
-    with nodes.on() as host, pytest.raises(NodeError, match=r"run again|run at a terminal"):
+    with nodes.on() as host, pytest.raises(NodeError, match=r"run again|run pyinfra at a terminal"):
         run(host, StringCommand("true"))
 
 

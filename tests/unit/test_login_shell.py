@@ -196,19 +196,25 @@ def test_a_password_that_nobody_can_be_asked_for_is_told(
     monkeypatch.setattr(util, "getpass", no_terminal)
     monkeypatch.setattr(connection, "getpass", no_terminal)
     nodes = Nodes("pi1", data={"_sudo": True})
-    with nodes.on(), pytest.raises(NodeError, match="sudo asks for a password, and there is no"):
+    with nodes.on(), pytest.raises(NodeError, match="sudo asks for a password, and pyinfra has no"):
         observe(Home)
 
 
 @pytest.mark.parametrize(
     ("begins", "message"),
     [
-        ("exit", r"could not be read: the login shell has not run what .*~/\.bashrc.*case \$-"),
-        ("echo Use ssh2 instead; exit 3", r"it said only: Use ssh2 instead\. If .*~/\.bashrc"),
-        ("cat >/dev/null", r"could not be read: the login shell has not run what it was given"),
-        ("read line", r"could not be read: it said only: .*the login shell has not run what"),
-        ("read a; read b; read c", r"could not be read: it said only: .*the login shell has not"),
-        ("exec sh", "scripts do not arrive on it as they were sent: .*chsh -s /bin/bash"),
+        ("exit", r"could not be read: the login shell did not run .*~/\.bashrc.*case \$-"),
+        (
+            "echo Use ssh2 instead; exit 3",
+            r"the node printed only: Use ssh2 instead\. If .*~/\.bashrc",
+        ),
+        ("cat >/dev/null", r"could not be read: the login shell did not run the command"),
+        ("read line", r"could not be read: the node printed only: .*the login shell did not run"),
+        (
+            "read a; read b; read c",
+            r"could not be read: the node printed only: .*the login shell did",
+        ),
+        ("exec sh", "scripts do not arrive unchanged on the node: .*chsh -s /bin/bash"),
     ],
 )
 def test_a_login_shell_that_does_not_run_the_command_is_told(
@@ -229,16 +235,19 @@ def test_a_login_shell_that_changes_scripts_is_told(
         return run(command.replace("\\\\", "\\"), **arguments)
 
     monkeypatch.setattr(local, "run_local_process", fish)
-    with Nodes().on(), pytest.raises(NodeError, match="reads quotes in another way than sh, as fi"):
+    with Nodes().on(), pytest.raises(NodeError, match="reads quotes differently from sh, as fish"):
         observe(Home)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"_sudo": True, "_use_sudo_login": True}, "_use_sudo_login is set: .*; take it out"),
-        ({"_su_user": "root", "_su_password": "x"}, "_su_password is set: .*use sudo"),
-        ({"_sudo": True, "_get_pty": True}, "_get_pty is set: .*requiretty"),
+        (
+            {"_sudo": True, "_use_sudo_login": True},
+            "_use_sudo_login is set, .*; remove _use_sudo_login",
+        ),
+        ({"_su_user": "root", "_su_password": "x"}, "_su_password is set, .*use sudo"),
+        ({"_sudo": True, "_get_pty": True}, "_get_pty is set, .*requiretty"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_runs(
@@ -291,8 +300,8 @@ def output(*lines: str) -> CommandOutput:
             "permit nopass USER",
         ),
         (["Password: su: Authentication failure"], "_sudo = True"),
-        (["bash: line 1: doas: command not found"], "install it"),
-        (["sh: 1: sudo: not found"], "install it"),
+        (["bash: line 1: doas: command not found"], "install that program"),
+        (["sh: 1: sudo: not found"], "install that program"),
         (["sudo: unable to resolve host pi1: Name or service not known"], ""),
         (["E: Unable to locate package sudo"], ""),
     ],
@@ -306,7 +315,7 @@ def test_a_refusal_is_quoted_with_what_to_do(lines: list[str], advice: str) -> N
 
 def test_what_is_not_known_is_quoted_too() -> None:
     message = silence_problem(output("sudo: Entschuldigung", "", "sudo: Abbruch"))
-    assert message.startswith("it said only: sudo: Entschuldigung / sudo: Abbruch. If")
+    assert message.startswith("the node printed only: sudo: Entschuldigung / sudo: Abbruch. If")
 
 
 def test_sudo_that_refuses_in_the_middle_says_why(

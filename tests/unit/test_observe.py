@@ -234,7 +234,7 @@ def test_output_cannot_imitate_the_frame(nodes: Nodes) -> None:
         # The message of systemctl 252
         (
             "echo 'System has not been booted with systemd as init system (PID 1).' >&2; exit 1",
-            "systemd does not run here; use a system that boots with systemd",
+            "systemd does not run on the node; use a system that boots with systemd",
         ),
     ],
 )

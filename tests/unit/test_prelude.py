@@ -166,7 +166,7 @@ def test_a_node_that_stays_at_work_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(batch, "script", lambda *_: "echo chaos-engine busy")
     monkeypatch.setattr(ask, "LOCK_SECONDS", -1)
     nodes = Nodes("pi1", changes=False)
-    with nodes.on(), pytest.raises(NodeError, match="lslocks tells which process"):
+    with nodes.on(), pytest.raises(NodeError, match="the process that lslocks shows"):
         observe(Date)
 
 

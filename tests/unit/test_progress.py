@@ -164,8 +164,8 @@ def test_a_wait_says_how_long_it_has_lasted_and_may_last() -> None:
 
 def test_outside_of_operations_the_line_begins_with_what_is_done() -> None:
     clock = Clock()
-    assert lines(doing(clock, title="", what="reading its state"), clock, 5) == {
-        5: "Reading its state, 5 s"
+    assert lines(doing(clock, title="", what="reading the node"), clock, 5) == {
+        5: "Reading the node, 5 s"
     }
 
 
@@ -338,7 +338,7 @@ def test_a_node_that_is_slow_to_read_shows_life(
             return observe(Slow, folder=str(tmp_path))
 
     reading = gevent.spawn(read)
-    until(lambda: re.search(r"\[pi1\] Reading its state, 0 s$", caplog.text))
+    until(lambda: re.search(r"\[pi1\] Reading the node, 0 s$", caplog.text))
     (tmp_path / "seen").touch()
     assert reading.get()
     assert shown == []
