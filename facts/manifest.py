@@ -1,4 +1,7 @@
-"""Read a node's manifest, and the present state of the files in it."""
+"""Read a node's manifest, which lists the changes that this package has made on the node.
+
+The fact also reads the current state of the files that the manifest names.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,20 @@ from chaos_engine.facts.text import grouped
 DIRECTORY = "/var/lib/chaos-engine"
 
 MANIFEST = f"{DIRECTORY}/manifest"
-"""A file with a line for each thing that a concern has changed. The line is on the disk before the
-change begins. It has concern, kind, state before the change, name and a dot, with tabs between
-them. A line without its dot was cut short, so its change has not begun. The kinds and their states:
+"""The file with the manifest. It has a line for each thing that a concern has changed. The line is
+on the disk before the change begins. Its fields are the concern, the kind of thing, the state
+before the change, the thing's name, and a dot. Tabs separate the fields. A line without the dot was
+cut short, so the change has not begun. The kinds and their states:
 
-- ``file``: ``original`` (kept in `ORIGINALS`) or ``created``. More lines may tell about a file:
-  ``secret`` (undo overwrites it before it removes it), ``merged`` (it is a merged file) and
-  ``wrote`` (the name is the sha256 of what the concern wrote, and the file's path)
+- ``file``: ``original`` (a copy is in `ORIGINALS`) or ``created``
+- ``secret``, a file that undo overwrites before it removes it: ``-``
+- ``merged``, a file of which this package has written only a part: ``-``
+- ``wrote``, a file that the concern has written: ``-``; the name is the sha256 of the new content,
+  and the file's path
 - ``folder``: ``created``
 - ``unit``: systemd's ActiveState and UnitFileState
-- ``package``, installed or upgraded: the version before, ``absent``, or ``config`` if only its
-  configuration was there
+- ``package``, installed or upgraded: the version before, ``absent``, or ``config`` if the node had
+  only its configuration files
 - ``removed``, a package: version, ``manual`` or ``auto``, ``hold`` or ``-``
 - ``hold``, a package that the concern holds: ``set``
 - ``manual``, a package that the concern has marked as manually installed: ``auto``
@@ -36,36 +42,43 @@ them. A line without its dot was cut short, so its change has not begun. The kin
 """
 
 REPACKED = f"{DIRECTORY}/packages"
-"""A folder with the ``.deb`` of each removed package that no archive offered any more."""
+"""The folder for removed packages that no apt archive offered. It has a ``.deb`` of each package,
+rebuilt from the installed files."""
 
 ORIGINALS = f"{DIRECTORY}/originals"
-"""A folder with the original of each file that was replaced or removed, under the file's path."""
+"""The folder with the original of each file that this package has replaced or removed. Below this
+folder the original has the file's full path."""
 
 WRITTEN = f"{DIRECTORY}/written"
-"""A folder with each merged file as a run wrote it last, under the file's path."""
+"""The folder with copies of merged files: files of which this package has written only a part. Each
+copy is what a run wrote last. Below this folder the copy has the file's full path."""
 
 ASIDE = f"{DIRECTORY}/aside"
-"""A folder with versions of files that are neither the original nor this package's."""
+"""The folder for copies of files that somebody else has changed since this package's first change.
+Such a copy differs from the original and from what this package wrote."""
 
 STAGED = f"{DIRECTORY}/staged"
-"""A file with the paths of staged files that have not been removed yet, a line each."""
+"""The file that lists staged files, one path a line. A staged file has new content and waits to be
+renamed to its final path. The list may have files that are already renamed or removed."""
 
 CHANGING = f"{DIRECTORY}/packages-changing"
-"""A file with the packages that apt is changing, a line each. A line stays there until all files of
-the package are on the card. It is the name, or ``+NAME=VERSION`` for a new package that dpkg may
-not know after a power cut, because dpkg's own notes of it are in RAM until its work is done. After a power cut such a package may look complete and have
-empty files: dpkg calls fsync neither for configuration files nor for files that maintainer scripts
-write (dpkg's ``src/main/archives.c``, tar_deferred_extract)."""
+"""The file that lists the packages that apt is changing, one a line. A package stays in the list until
+all its files are on the card. After a power cut such a package may look complete but have empty
+files: dpkg calls fsync neither for configuration files nor for files that maintainer scripts write
+(dpkg's ``src/main/archives.c``, tar_deferred_extract). A line is a name, or ``+NAME=VERSION`` for a
+new package: while dpkg installs it, dpkg's journal is in RAM, so dpkg may not know the package
+after a power cut."""
 
 PULLING = f"{DIRECTORY}/images-pulling"
-"""A file with the names of images that Docker is pulling, a line each. A name stays there until the
-image is on the card, because Docker does not synchronise the files of an image's layers."""
+"""The file that lists the images that Docker is pulling, one name a line. A name stays in the list
+until the image is on the card, because Docker does not call fsync for the files of a layer."""
 
 NOBODY = "-"
-"""What a line of the manifest has in place of a concern that was undone, if the line's change was
-kept because other concerns needed it."""
+"""The name that replaces a concern's name in the manifest after undo of that concern. Only lines of
+changes that undo has kept have this name, because other concerns need these changes."""
 
-# Others write the log share. A file that is too large to be ours is not read
+# Other machines can write to the log share. A file that is too large to be from this package is not
+# read
 _ON_SHARE = f"""
   find "$@" -maxdepth 0 -printf "state w%y%y %m %u %g %s %p\\n"
   find "$@" -maxdepth 0 -type f -size -{MOST_BYTES + 1}c -exec sha256sum -- {{}} + |
@@ -110,7 +123,13 @@ true
 
 @dataclass(frozen=True)
 class Entry(Value):
-    """A line of the manifest."""
+    """A line of the manifest: a thing that a concern has changed (`MANIFEST`).
+
+    + concern: the concern's name
+    + kind: the kind of thing, such as "file"
+    + state: the thing's state before the change
+    + name: the thing's name, such as a file's path
+    """
 
     concern: str
     kind: str
@@ -120,13 +139,12 @@ class Entry(Value):
 
 @dataclass(frozen=True)
 class Remembered(Value):
-    """What a node has noted of this package's changes.
+    """The changes that a node's manifest lists, and the current state of the changed files.
 
     + entries: the lines of the manifest, in their order
-    + files: by path, the state of the manifest's files, of the folders above them, and of the
-      files' originals; paths that do not exist are missing
-    + texts: by path, the content of merged files, of their originals, and of their copies in
-      `WRITTEN`
+    + files: by path, the current state of each file in the manifest, of its original, and of the
+      folders above the file. Paths that do not exist are missing
+    + texts: by path, the content of each merged file, of its original, and of its copy in `WRITTEN`
     + holds: the names of the files and folders in `DIRECTORY`
     """
 
@@ -136,17 +154,17 @@ class Remembered(Value):
     holds: tuple[str, ...] = ()
 
     def of(self, concern: str, kind: str) -> Iterator[Entry]:
-        """Yield the manifest's lines of one concern and kind."""
+        """Return the lines of the manifest that have this concern and this kind."""
         return (e for e in self.entries if (e.concern, e.kind) == (concern, kind))
 
     @property
     def concerns(self) -> tuple[str, ...]:
-        """Return the concerns that have changed something, in the order of their changes."""
+        """Return the names of the concerns in the manifest, in the order of their first changes."""
         return tuple(dict.fromkeys(e.concern for e in self.entries if e.concern != NOBODY))
 
 
 class Manifest(NodeFact[Remembered]):
-    """What the node has noted of this package's changes.
+    """The changes that the node's manifest lists, and the current state of the changed files.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.manifest.Manifest``
     """

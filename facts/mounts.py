@@ -1,4 +1,4 @@
-"""Read what is mounted at a path of the node, and whether its file system answers."""
+"""Read which file systems are mounted at a path of the node, and whether they respond."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.text import unescaped
 
 ANSWER_SECONDS = 15
-"""How long a file system may take to answer before it counts as hanging. A Gluster client changes
-from a silent server to another one in less time (``ping-timeout``), so it does not count as hanging
-meanwhile. An NFS client has only one server."""
+"""The time in seconds after which a file system without a response counts as hanging. A Gluster
+client needs less time to change from a silent server to another server (``ping-timeout``). An NFS
+client has only one server."""
 
 _LIST = "/proc/self/mountinfo"
 
@@ -25,13 +25,16 @@ _PLACES = r"/|/(?:boot|etc|usr)(?:/\S*)?|/var/log|/sys/fs/cgroup"
 
 
 def _at(places: str) -> tuple[str, str]:
-    """Return the pattern of `Texts` for the mounts at some places, a regular expression."""
+    """Return a pattern of `Texts` that reads only the mounts at some paths.
+
+    + places: a regular expression that matches these paths
+    """
     return _LIST, rf"^(?:\S+ ){{4}}(?:{places}) .*\n"
 
 
 MOUNTS = _at(_PLACES)
-"""A pattern of `Texts`: the mounts of the system's own places. Users may have mounted a lot
-elsewhere, with long names."""
+"""A pattern of `Texts` that reads only the mounts at the system's own paths. Users may have made
+many other mounts, with long names."""
 
 Answer = Literal["answers", "fails", "hangs"]
 
@@ -40,13 +43,15 @@ Answer = Literal["answers", "fails", "hangs"]
 class Mount(Value):
     """One line of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).
 
-    + target: where it is mounted
-    + root: the folder of its file system that is mounted there
+    + target: the path of the mount point
+    + root: the folder of the file system that is mounted at `target`
     + source: device or share, "none" if there is none
-    + fstype: file system type, "fuse.glusterfs"
-    + options: of this mount; super_options: of its file system
+    + fstype: file system type, such as "fuse.glusterfs"
+    + options: options of this mount
+    + super_options: options of the file system
     + device: "major:minor"
-    + number, parent: ids of this mount, and of the mount that its target is on
+    + number: id of this mount
+    + parent: id of the mount that contains `target`
     """
 
     target: str
@@ -63,7 +68,7 @@ class Mount(Value):
 class Mounts(ComposedFact[tuple[Mount, ...]]):
     """The mounts at a path, in the order in which they were made.
 
-    + path: absolute path, without white space and backslashes
+    + path: absolute path without white space or backslashes
 
     **Example:** ``host.get_fact(Mounts, path="/var/log")``
     """
@@ -83,10 +88,10 @@ class Mounts(ComposedFact[tuple[Mount, ...]]):
 
 
 class Answers(NodeFact[Answer]):
-    """Whether the file system at a path answers within `ANSWER_SECONDS`.
+    """Whether the file system at a path responds within `ANSWER_SECONDS`.
 
-    "answers" if it does, "hangs" if it does not, or "fails" if it answers with an error, such as
-    for a missing path.
+    The value is "answers" if the path can be read, "fails" if reading it gives an error, and
+    "hangs" if there is no response in that time. A path that does not exist gives "fails".
 
     + path: absolute path
 
@@ -97,8 +102,8 @@ class Answers(NodeFact[Answer]):
     def command(self, path: str) -> StringCommand:
         # A process that waits for a dead share cannot be killed. So `timeout` kills a shell that
         # has started `find`, and `find` does not keep this command's output open. `find` reads the
-        # folder, because a Gluster volume that has lost its quorum still answers statfs(2). It
-        # reads only the first names, because others may fill the folder. It follows no link
+        # folder, because a Gluster volume that has lost its quorum still answers statfs(2). `find`
+        # reads only the first names, because other machines may fill the folder. It follows no link
         probe = StringCommand(
             "find", QuoteString(path), "-maxdepth 0 -empty >/dev/null 2>&1; exit $?"
         )
@@ -115,26 +120,29 @@ class Answers(NodeFact[Answer]):
 
 
 def mounts_in(texts: Mapping[str, bytes | None]) -> tuple[Mount, ...]:
-    """Return the mounts in an answer to a read of `MOUNTS`. Their names need not be UTF-8."""
+    """Return the mounts that `Texts` has read with the pattern `MOUNTS`.
+
+    + texts: the value of `Texts`. Bytes that are not UTF-8 are escaped in the result
+    """
     return parse_mounts((texts[_LIST] or b"").decode(errors="backslashreplace"))
 
 
 def mount_of(mounts: Iterable[Mount], path: str) -> Mount | None:
-    """Return the mount that a path is on, ``None`` if none of these."""
+    """Return the mount that contains a path, ``None`` if none of the mounts does."""
     above = [m for m in mounts if path == m.target or path.startswith(f"{m.target.rstrip('/')}/")]
     longest = max((mount.target for mount in above), key=len, default="")
     return mounted_at(above, longest)
 
 
 def parse_mounts(text: str) -> tuple[Mount, ...]:
-    """Read the text of ``/proc/self/mountinfo``.
+    """Return the mounts in the text of ``/proc/self/mountinfo``.
 
-    Between the options and a hyphen there may be optional fields. Space, tab, newline, backslash
-    and ``#`` in a name are written as ``\\ooo``, in octal digits.
+    A line may have optional fields between the mount options and a hyphen. The kernel writes space,
+    tab, newline, backslash and ``#`` in a name as ``\\ooo``, in octal digits.
     """
     mounts = []
-    # splitlines would also split at other characters than the line feed. Names may have these: the
-    # kernel does not escape them, and a local user may choose names
+    # `splitlines` would also split at characters other than the line feed. A local user may choose
+    # a name with such characters, and the kernel does not escape them
     for line in filter(None, text.split("\n")):
         number, parent, device, root, target, options, *rest = line.split(" ")
         fstype, source, super_options = [*rest[rest.index("-") + 1 :], "", ""][:3]
@@ -155,7 +163,7 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
 
 
 def mounted_at(mounts: Iterable[Mount], path: str) -> Mount | None:
-    """Return the mount that is visible at `path`, or ``None``. Of several it is the topmost."""
+    """Return the topmost mount at `path`, ``None`` if nothing is mounted there."""
     at_path = [mount for mount in mounts if mount.target == path]
     covered = {mount.parent for mount in at_path}
     return next((mount for mount in reversed(at_path) if mount.number not in covered), None)

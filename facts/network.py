@@ -1,4 +1,4 @@
-"""Read the node's network interfaces, and which machines have addresses on its LAN."""
+"""Read the node's network interfaces, and which machine on the LAN has an IPv4 address."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from chaos_engine.facts.observe import NodeFact, SeveralFact, Value
 
 @dataclass(frozen=True)
 class InterfaceState(Value):
-    """A network interface.
+    """The state of a network interface.
 
-    + up: whether it is up and has a carrier
+    + up: whether the interface is up and has a carrier
     + master: the bridge or bond that it belongs to, "" for none
-    + addresses: IPv4 with prefix
+    + mac: MAC address
+    + addresses: IPv4 addresses with prefix length, such as "192.168.1.50/24"
+    + arp_ignore: the kernel's setting ``net.ipv4.conf.NAME.arp_ignore``
     """
 
     up: bool
@@ -40,9 +42,9 @@ ip -j address show dev "$1"
 
 
 class Interface(NodeFact["InterfaceState | None"]):
-    """A network interface of the node, ``None`` if there is none of that name.
+    """The state of a network interface of the node, ``None`` if the node has no such interface.
 
-    + interface: its name, such as ``eth0``
+    + interface: the interface's name, such as ``eth0``
 
     **Example:** ``host.get_fact(Interface, interface="eth0")``
     """
@@ -55,7 +57,7 @@ class Interface(NodeFact["InterfaceState | None"]):
 
     @override
     def parse(self, lines: list[str]) -> InterfaceState | None:
-        """Read ``wireless`` or ``wired``, arp_ignore, and JSON."""
+        """Read the word ``wireless`` or ``wired``, the value of arp_ignore, and JSON of ``ip``."""
         if not lines:
             return None
         medium, arp_ignore, *rest = lines
@@ -70,8 +72,8 @@ class Interface(NodeFact["InterfaceState | None"]):
         )
 
 
-# Before each question to the LAN, the address is removed from the kernel's table of neighbours,
-# unless an administrator has set it there
+# Before each ARP request, the address is removed from the kernel's neighbour table, unless an
+# administrator has added it there
 _OWNERS = """\
 container="" state=""
 runs() { # CONTAINER: whether it runs. Several addresses of one container take one question
@@ -101,16 +103,17 @@ wait
 
 
 class AddressOwners(SeveralFact[str]):
-    """The MAC address of the machine that has each IPv4 address on the node's LAN, by IPv4 address.
+    """The MAC addresses of the machines on the node's LAN that have the given IPv4 addresses.
 
-    An IPv4 address is missing if no machine answers for it within a second, if the node itself has
-    it, or if it is not on the LAN.
+    The value is a dictionary from IPv4 address to MAC address. An IPv4 address is missing if no
+    machine answers for that address within about a second, if the node itself has the address, or
+    if the address is not on the LAN.
 
     + addresses: tuples of an IPv4 address and a container's name, "" for none. While that container
       runs on this node, the address is not looked up
 
-    A datagram to the address makes the kernel ask the LAN for its owner (arp(7)). Up to three
-    datagrams are sent. Ubuntu Server has no ``arping``.
+    A datagram to an address makes the kernel send ARP requests for that address (arp(7)). Up to
+    three datagrams are sent. ``arping`` is not used, because Ubuntu Server does not have it.
 
     **Example:** ``host.get_fact(AddressOwners, addresses=(("192.168.1.60", "lb-haproxy"),))``
     """

@@ -1,7 +1,7 @@
-"""Read OpenPGP keys and signatures without gpg: IDs, dates of expiry, and who signed.
+"""Read OpenPGP keys and signatures without gpg: key IDs, expiry dates and signers.
 
-The format is that of RFC 9580. No signature is verified here: apt verifies each index that it
-fetches.
+RFC 9580 defines the format. This module verifies no signature, because apt verifies each index that
+it downloads.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _CERTIFICATIONS, _DIRECT = (0x10, 0x11, 0x12, 0x13), 0x1F
 
 @dataclass(frozen=True)
 class PublicKey(Value):
-    """A primary key.
+    """An OpenPGP primary key.
 
-    + ids: its own key ID and those of its subkeys, 16 upper case hexadecimal digits each
-    + expires: when it expires, in seconds since 1970, ``None`` for never
+    + fingerprint: the key's fingerprint in upper case hexadecimal digits
+    + ids: the key IDs of the key and of its subkeys, each with 16 upper case hexadecimal digits
+    + expires: the time when the key expires, in seconds since 1970; ``None`` for never
     """
 
     fingerprint: str
@@ -33,22 +34,22 @@ class PublicKey(Value):
     expires: int | None
 
     def expired(self, now: float) -> bool:
-        """Tell whether it has expired at `now`, in seconds since 1970."""
+        """Return whether the key has expired at the time `now`, in seconds since 1970."""
         return self.expires is not None and self.expires <= now
 
     @property
     def expiry_date(self) -> str:
-        """Return the day when it expires, "2026-11-28", or "never"."""
+        """Return the date in UTC when the key expires, such as "2026-11-28", or "never"."""
         if self.expires is None:
             return "never"
         return datetime.fromtimestamp(self.expires, timezone.utc).strftime("%Y-%m-%d")
 
 
 def dearmor(text: bytes, kind: str = "PUBLIC KEY BLOCK") -> bytes:
-    """Return the binary form of the first armoured block of a kind.
+    """Return the binary content of the first ASCII-armoured block of a kind.
 
-    + text: may have other text around the block
-    + kind: what follows ``BEGIN PGP`` in the block's first line
+    + text: the block, perhaps with other text around it
+    + kind: the words after ``BEGIN PGP`` in the block's first line
 
     Raises ``ValueError`` if there is no such block, or if it is damaged.
     """
@@ -67,7 +68,7 @@ def dearmor(text: bytes, kind: str = "PUBLIC KEY BLOCK") -> bytes:
 def parse_keys(data: bytes) -> list[PublicKey]:
     """Return the primary keys of a binary keyring.
 
-    Raises ``ValueError`` if it is not an OpenPGP keyring, or has no key.
+    Raises ``ValueError`` if the data is not an OpenPGP keyring or has no key.
     """
     try:
         return _keys(data)
@@ -76,9 +77,10 @@ def parse_keys(data: bytes) -> list[PublicKey]:
 
 
 def parse_signers(data: bytes) -> list[str]:
-    """Return the IDs of the keys that made the signatures of a binary signature block.
+    """Return the IDs of the keys that made the signatures in a binary signature block.
 
-    Raises ``ValueError`` if it is not a signature block.
+    Skips signatures that do not name their key. Raises ``ValueError`` if the data is not valid
+    OpenPGP data.
     """
     try:
         issuers = [_issuer(body) for tag, body in _packets(data) if tag == _SIGNATURE]
@@ -88,7 +90,7 @@ def parse_signers(data: bytes) -> list[str]:
 
 
 def _keys(data: bytes) -> list[PublicKey]:
-    """Return the primary keys of a binary keyring. Raises ``LookupError`` if it is cut short."""
+    """Return the primary keys of a binary keyring. Raises ``LookupError`` for a damaged keyring."""
     keys: list[PublicKey] = []
     ids: list[list[str]] = []
     for tag, body in _packets(data):
@@ -102,7 +104,7 @@ def _keys(data: bytes) -> list[PublicKey]:
             ids[-1].append(_key_id(body))
         elif tag == _SIGNATURE and body[:1] >= b"\4":
             found = dict(_subpackets(body))
-            # A direct signature may be about something else, such as who may revoke the key
+            # A direct signature may have another purpose, such as to say who may revoke the key
             of_key = body[1] in _CERTIFICATIONS or (body[1] == _DIRECT and _KEY_LIFETIME in found)
             signed_at = int.from_bytes(found.get(_CREATED, b""), "big")
             if of_key and _issuer(body) in (None, ids[-1][0]) and signed_at >= newest:
@@ -138,9 +140,12 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _length(data: bytes, partial: int) -> tuple[int, int]:
-    """Return how many octets a length takes, and the length (RFC 9580, sections 4.2.1, 5.2.3.7).
+    """Read a length field. Return the field's own size in octets, and the length that it gives.
 
-    + partial: the lowest first octet that stands for a partial length, 255 if none does
+    + partial: the lowest first octet that means a partial length, 255 if partial lengths are not
+      possible
+
+    The forms of the field are in RFC 9580, sections 4.2.1 and 5.2.3.7.
     """
     first = data[0] if data else 255
     if first < 192:
@@ -156,7 +161,7 @@ def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, by
     """Yield the type and the body of each subpacket of a signature (RFC 9580, section 5.2.3.7).
 
     + body: the signature's body
-    + hashed_only: leave out the subpackets that the signature does not protect
+    + hashed_only: whether to skip the subpackets that the signature does not protect
     """
     wide = 4 if body[0] == 6 else 2
     start = 4
@@ -175,9 +180,9 @@ def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, by
 
 
 def _issuer(body: bytes) -> str | None:
-    """Return the ID of the key that made a signature, ``None`` if the signature does not name it.
+    """Return the ID of the key that made a signature, ``None`` if the signature names no key.
 
-    + body: the signature's body
+    + body: the body of the signature's packet
     """
     if body[0] < 4:
         return body[7:15].hex().upper()
@@ -189,9 +194,9 @@ def _issuer(body: bytes) -> str | None:
 
 
 def _fingerprint(body: bytes) -> str:
-    """Return a key's fingerprint (RFC 9580, section 5.5.4), in upper case hexadecimal digits.
+    """Return a key's fingerprint in upper case hexadecimal digits (RFC 9580, section 5.5.4).
 
-    + body: the key's body
+    + body: the body of the key's packet
     """
     if body[0] == 4:
         prefix = b"\x99" + len(body).to_bytes(2, "big")
@@ -203,6 +208,9 @@ def _fingerprint(body: bytes) -> str:
 
 
 def _key_id(body: bytes) -> str:
-    """Return a key's ID, a part of its fingerprint."""
+    """Return a key's ID: the first or last 16 hexadecimal digits of the key's fingerprint.
+
+    + body: the body of the key's packet
+    """
     fingerprint = _fingerprint(body)
     return fingerprint[:16] if body[0] == 6 else fingerprint[-16:]

@@ -1,4 +1,4 @@
-"""Simulate what the removal of packages would do to a node."""
+"""Simulate the removal of packages from a node."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.text import as_tuple, grouped
 
 OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
-"""Options of apt-get that override the node's own configuration."""
+"""Options that turn off automatic removal and purging, whatever the node's configuration says."""
 
 _READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::Planner=/dev/null"
-"""Options that keep apt-get from writing its caches and a log: it does so even in a simulation."""
+"""Options that keep apt-get from writing caches and a log. Without them even a simulation writes
+these files."""
 
 _MAY_BE_INSTALLED = """
 may_be_installed() {
@@ -28,12 +29,13 @@ may_be_installed() {
   return 1
 }
 """
-"""A shell function that fails if none of the packages in ``"$@"`` is installed, without a program.
+"""A shell function that fails if none of the packages in ``"$@"`` is installed.
 
-dpkg has the checksums of each package's files: it computes them if the package brings none, and
-removes them with the package, even if configuration files stay. The file's name has the
-architecture if the package has ``Multi-Arch: same``. ``dpkg --audit`` tells if they are missing.
-A pattern would have the shell compare all names in a folder of some thousand files.
+The function starts no program. It looks for the file in which dpkg has the checksums of a package's
+files. dpkg computes the checksums if the package brings none. It removes them with the package,
+even if configuration files stay. The file's name has the architecture if the package has
+``Multi-Arch: same``. ``dpkg --audit`` reports packages without checksums. The function uses no
+pattern, because the shell would compare it with some thousand names.
 """
 
 # apt-get's simulation needs neither a lock nor package lists. /sys shows active logical volumes.
@@ -66,13 +68,13 @@ _PLATFORM_SNAPS = re.compile(r"core\d*|bare|snapd")
 
 @dataclass(frozen=True)
 class Removal(Value):
-    """The removal of some packages.
+    """What the removal of some packages would do.
 
-    + installed: those of the packages that are installed, without lvm2 if it is in use
-    + removes: all packages that apt would remove: `installed`, and those that depend on them
-    + error: apt's message if it cannot remove them, "" if it can
-    + lvm_in_use: whether lvm2 is left out because the node has logical volumes
-    + snaps: the installed snaps, without those that only support others
+    + installed: those of the packages that are installed. lvm2 is left out if it is in use
+    + removes: all packages that apt would remove: `installed`, and packages that depend on these
+    + error: apt's message if it cannot remove the packages, otherwise ""
+    + lvm_in_use: whether lvm2 is left out, because the node has logical volumes
+    + snaps: the installed snaps, without those that only support other snaps, such as "core22"
     """
 
     installed: tuple[str, ...] = ()
@@ -83,7 +85,7 @@ class Removal(Value):
 
 
 class Simulation(NodeFact[Removal]):
-    """What the removal of packages would do, as apt simulates it.
+    """What the removal of packages would do according to apt's simulation.
 
     apt is called only if one of the packages is installed.
 
@@ -100,7 +102,7 @@ class Simulation(NodeFact[Removal]):
 
     @override
     def parse(self, lines: list[str]) -> Removal:
-        """Read ``KEY VALUE`` lines. Those of apt-get are ``Remv NAME [VERSION]``."""
+        """Read ``KEY VALUE`` lines. The lines of apt-get have the form ``Remv NAME [VERSION]``."""
         found = grouped(filter(None, lines), "installed Remv error lvm snap")
         removes = {value.split(" ")[0].partition(":")[0] for value in found["Remv"]}
         snaps = {name for name in found["snap"] if not _PLATFORM_SNAPS.fullmatch(name)}
@@ -114,7 +116,9 @@ class Simulation(NodeFact[Removal]):
 
 
 class RemovalPlan(ComposedFact[Removal]):
-    """What the removal of packages would do.
+    """What the removal of packages would do: apt's simulation, compared with dpkg's list.
+
+    If the simulation lacks an installed package, the value has an `error`.
 
     + names: package names
 
@@ -139,5 +143,5 @@ class RemovalPlan(ComposedFact[Removal]):
     ) -> Removal:
         known = {*simulated.installed, *(("lvm2",) if simulated.lvm_in_use else ())}
         if missed := sorted({*installed} - known):
-            return Removal(tuple(missed), error="it is not whole; see dpkg --audit.")
+            return Removal(tuple(missed), error="the installation is damaged; see dpkg --audit.")
         return simulated

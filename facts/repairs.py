@@ -1,4 +1,4 @@
-"""Read what runs have repaired on the node, because something else had changed it."""
+"""Read which things runs have repaired on the node, because something else had changed them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeFact, Value
 
 REPAIRS = f"{DIRECTORY}/repairs"
-"""A file with a line for each thing that runs have repaired: concern, thing, a digest of the wanted
-state, number of repairs, time of the first, time of the last, and a dot, with tabs between them.
-Times are those of the node's own clock, as in its journal. The file is written only after a
-repair."""
+"""The file with a line for each thing that runs have repaired. A line has the concern, the thing, a
+digest of the wanted state, the number of repairs, the time of the first one, the time of the last
+one, and a dot. Tabs separate these fields. The times are those of the node's own clock, as in its
+journal. The file exists only after a first repair."""
 
 
 @dataclass(frozen=True)
 class PastRepair(Value):
-    """A thing that runs have repaired `count` times, first at `first` and last at `last`.
+    """The repairs of one thing on a node.
 
-    + wanted: a digest of the wanted state, the same in all these runs
+    + concern: name of the concern that has set the thing
+    + thing: the thing's name in messages, such as "the hold of docker.io"
+    + wanted: a digest of the thing's wanted state, which was the same at each repair
+    + count: the number of repairs
+    + first, last: the times of the first and of the last repair
     """
 
     concern: str
@@ -32,14 +36,15 @@ class PastRepair(Value):
 
 
 class Repairs(NodeFact[tuple[PastRepair, ...]]):
-    """What runs have repaired on the node.
+    """The things that runs have repaired on the node, and how often.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.repairs.Repairs``
     """
 
     @override
     def command(self) -> str:
-        # Each run reads this, and almost no node has the file. The shell reads it without a process
+        # Each run makes this read, but few nodes have the file. A loop of the shell prints the file
+        # without starting a process
         return (
             f"[ ! -e {REPAIRS} ] || while IFS= read -r line; do printf '%s\\n' \"$line\"; done "
             f"<{REPAIRS}"
@@ -47,7 +52,7 @@ class Repairs(NodeFact[tuple[PastRepair, ...]]):
 
     @override
     def parse(self, lines: list[str]) -> tuple[PastRepair, ...]:
-        """Read the lines of `REPAIRS`. Skip lines without their dot, or without a number."""
+        """Read the lines of `REPAIRS`. Skip lines that lack the dot or the number of repairs."""
         split = (line.split("\t") for line in lines)
         return tuple(
             PastRepair(fields[0], fields[1], fields[2], int(fields[3]), fields[4], fields[5])

@@ -136,7 +136,7 @@ def test_a_package_whose_first_installation_was_interrupted_is_told() -> None:
     found = RemovalPlan().compose(Removal(), half, ("snapd", "lvm2"))
     assert found.installed == ("snapd",)
     with pytest.raises(
-        NodeError, match=r"cannot remove snapd: it is not whole; see dpkg --audit\."
+        NodeError, match=r"cannot remove snapd: the installation is damaged; see dpkg --audit\."
     ):
         check_removal(found, NETWORK)
 
