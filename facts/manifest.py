@@ -20,9 +20,9 @@ DIRECTORY = "/var/lib/chaos-engine"
 
 MANIFEST = f"{DIRECTORY}/manifest"
 """The file with the manifest. It has a line for each thing that a concern has changed. The line is
-on the disk before the change begins. Its fields are the concern, the kind of thing, the state
-before the change, the thing's name, and a dot. Tabs separate the fields. A line without the dot was
-cut short, so the change has not begun. The kinds and their states:
+on the disk before the change begins. Its fields are the concern, such as ``docker``, the kind of
+thing, the state before the change, the thing's name, and a dot. Tabs separate the fields. A line
+without the dot was cut short, so the change has not begun. The kinds and their states:
 
 - ``file``: ``original`` (a copy is in `ORIGINALS`) or ``created``
 - ``secret``, a file that undo overwrites before it removes it: ``-``
@@ -125,7 +125,7 @@ true
 class Entry(Value):
     """A line of the manifest: a thing that a concern has changed (`MANIFEST`).
 
-    + concern: the concern's name
+    + concern: the name of the concern, such as "docker"
     + kind: the kind of thing, such as "file"
     + state: the thing's state before the change
     + name: the thing's name, such as a file's path

@@ -20,7 +20,7 @@ journal. The file exists only after a first repair."""
 class PastRepair(Value):
     """The repairs of one thing on a node.
 
-    + concern: name of the concern that has set the thing
+    + concern: the name of the concern that has set the thing, such as "docker"
     + thing: the thing's name in messages, such as "the hold of docker.io"
     + wanted: a digest of the thing's wanted state, which was the same at each repair
     + count: the number of repairs

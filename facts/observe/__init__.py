@@ -3,13 +3,14 @@
 pyinfra runs one remote command for each fact and keeps no answer. An operation of this package
 calls `observe` instead. The first call sends one command, which reads all facts that the run has
 announced (`want`). The answers are kept until a command has run on that host, or pyinfra has asked
-the user whether to go on. A command that changes the node also makes the next operation's reads
-(`Ahead`), so that several changes in a row take one command each. A batch uses each fact's own
-``command`` and ``process``, so each fact also works alone: ``pyinfra inventory.py fact ...``.
+the user whether to go on. A command that changes the node also reads the facts for the next
+operation (`Ahead`), so that several changes in a row take one command each. Each fact also works
+alone, ``pyinfra inventory.py fact ...``, because a batch uses the fact's own ``command`` and
+``process``.
 
 - A *read* is a fact with its arguments.
-- A *batch* is a script that makes several reads. Each read has a *part* of the script's output,
-  with an exit status of its own.
+- A *batch* is a script that runs the commands of several facts. The *part* of a fact is the exit
+  status and output of the fact's command.
 - An *identity* is the set of pyinfra's global arguments that decide as which user, and how, a host
   is read. Answers of different identities are stored separately.
 

@@ -1,4 +1,4 @@
-"""Make the reads of the next operation within the command of the current operation."""
+"""Let the command of the current operation also read the facts that the next operation needs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from chaos_engine.facts.observe.read import Read
 
 @dataclass(frozen=True)
 class Ahead:
-    """The reads of a host's next operation, made within the command of the current operation.
+    """Facts that the next operation needs, to be read by the command of the current operation.
 
     The current operation changes the node, so the next operation has to read the node again.
-    Without this class, these reads would take another remote command.
+    Without this class, that would take another remote command.
 
-    + identity: the identity of the reads (`arguments.identity`)
-    + reads: the reads of the next operation
+    + identity: the identity under which the facts are read (`arguments.identity`)
+    + reads: the facts with their arguments
     + mark: a random line that the command prints before the answers
     """
 
@@ -38,7 +38,7 @@ class Ahead:
 
     @classmethod
     def now(cls) -> Ahead | None:
-        """Return the reads that the next operation on the current host still needs.
+        """Return what to read ahead for the next operation on the current host.
 
         Returns ``None`` in these cases:
 
@@ -66,10 +66,10 @@ class Ahead:
         return cls(who, missing) if missing else None
 
     def behind(self, command: StringCommand) -> StringCommand:
-        """Return a command that runs `command` and then prints the answers to the reads.
+        """Return a command that runs `command`, then reads the facts and prints the answers.
 
-        If `command` fails, the returned command prints no answers. The exit status is always that
-        of `command`.
+        If `command` fails, the returned command reads nothing. The exit status is always that of
+        `command`.
         """
         return StringCommand(
             "{",
@@ -86,7 +86,7 @@ class Ahead:
     def take(self, output: CommandOutput) -> None:
         """Move the answers from the command's output to the host's `HostAnswers`.
 
-        If an answer is missing or is an error, the next operation makes that read itself.
+        If an answer is missing or is an error, the next operation reads that fact itself.
         """
         answers = part(HostAnswers)
         lines: list[OutputLine] = []

@@ -42,7 +42,7 @@ class HostAnswers:
     answered_ahead: Moment | None = None
 
     def keep(self, values: Mapping[Read, Any], identity: tuple[str, ...]) -> None:
-        """Store values of reads that were made under an identity (`arguments.identity`)."""
+        """Store values of facts that were read under an identity (`arguments.identity`)."""
         if not self.known:
             self.oldest_at = time.monotonic()
         self.known |= {(read, identity): value for read, value in values.items()}

@@ -39,8 +39,8 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     + fact: the fact's class
     + arguments: the arguments of the fact's ``command``; they must be hashable
 
-    Returns the stored value if there is a valid one. Otherwise one remote command makes this read,
-    and all reads that the run has announced by `want` and not made yet. Returns the fact's
+    Returns the stored value if there is a valid one. Otherwise one remote command reads this fact,
+    and all facts that the run has announced by `want` and not read yet. Returns the fact's
     ``default()`` if the node lacks the program that the fact requires.
 
     Raises `NodeError` if the read fails, hangs or gives damaged output. It never returns the
@@ -54,8 +54,8 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     _drop_stale(state, host, answers)
     if (read, who) not in answers.known:
         # In a first deploy one change follows another, and each makes all answers invalid. So after
-        # an operation that has changed the host, the next one makes only its own reads. After an
-        # operation that has changed nothing, the next one makes all announced reads
+        # an operation that has changed the host, the next one reads only its own facts. After an
+        # operation that has changed nothing, the next one reads all announced facts
         others = [r for r, i in answers.announced if i == who]
         if answers.changing:
             own = list(answers.operation_reads())
@@ -69,9 +69,9 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
 
 
 def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) -> None:
-    """Announce reads that the run will need, so that the next remote command makes them too.
+    """Announce facts that the run will need, so that the next remote command reads them too.
 
-    + global_arguments: pyinfra's global arguments of the operation that needs the reads; by default
+    + global_arguments: pyinfra's global arguments of the operation that needs the facts; by default
       those of the current operation
     """
     who = identity(current()[1], global_arguments)
@@ -79,10 +79,10 @@ def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) ->
 
 
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
-    """Store which reads a registered operation will need on the current host, for `Ahead`.
+    """Store which facts a registered operation will read on the current host, for `Ahead`.
 
     + operation: what pyinfra returned for the operation
-    + reads: a function that returns the operation's reads
+    + reads: a function that returns these facts with their arguments
     """
     part(HostAnswers).upcoming_reads[operation._hash] = reads
 
@@ -90,14 +90,15 @@ def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> Non
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
     """Store that an operation begins on the current host, and has not changed the host yet.
 
-    + reads: a function that returns the operation's reads. It is called only if needed
+    + reads: a function that returns the facts that the operation will read, with their arguments.
+      The function is called only if needed
     """
     answers = part(HostAnswers)
     answers.operation_reads, answers.changing = reads, False
 
 
 def gather() -> None:
-    """Make all announced reads that have no stored answer, by one remote command."""
+    """Read all announced facts that have no stored answer, by one remote command."""
     state, host = current()
     answers, who = part(HostAnswers), identity(host)
     _drop_stale(state, host, answers)
@@ -109,7 +110,7 @@ def gather() -> None:
 def note_change() -> None:
     """Drop the answers that may become wrong, because the current operation changes the host now.
 
-    The next call of `observe` then makes only the reads of its own operation, not all reads that
+    The next call of `observe` then reads only the facts of its own operation, not all facts that
     the run has announced.
     """
     answers = part(HostAnswers)
@@ -141,7 +142,7 @@ def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
 
 
 def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Iterable[Read]) -> None:
-    """Make reads on a host, and store their values under the identity `who`."""
+    """Read facts on a host, and store their values under the identity `who`."""
     if isinstance(host.connector, FakeConnector):  # it has a prepared answer for each command
         made = {read: host.get_fact(read.fact, **dict(read.arguments)) for read in reads}
     else:
@@ -150,10 +151,10 @@ def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Itera
 
 
 def _read(host: Host, reads: tuple[Read, ...]) -> dict[Read, Any]:
-    """Make reads by one remote command, and return their values.
+    """Read facts by one remote command, and return their values.
 
-    A second remote command repeats reads that have no answer, and reads that failed while combined
-    with other reads. The value of a failed read is a `NodeError`.
+    A second remote command reads those facts again that have no answer, or that failed while
+    combined with others. The value of a fact that cannot be read is a `NodeError`.
     """
     questions = batch.combined(reads)
     answered = _ask(host, questions)
@@ -169,12 +170,12 @@ def _read(host: Host, reads: tuple[Read, ...]) -> dict[Read, Any]:
 
 
 def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, Any]:
-    """Make reads by one remote command, and return their values.
+    """Read facts by one remote command, and return their values.
 
-    The value of a failed read is a `NodeError`.
+    The value of a fact that cannot be read is a `NodeError`.
 
-    + apart: whether each read has a time limit of its own. By default one limit applies to all
-      reads together, and the result lacks the reads that are not finished by then
+    + apart: whether each fact has a time limit of its own. By default one limit applies to all
+      facts together, and the result lacks the facts that are not read by then
 
     Raises `NodeError` if the node gives no valid answer.
     """

@@ -15,9 +15,9 @@ from chaos_engine.facts.observe.fact import NodeError, SeveralFact
 from chaos_engine.facts.observe.read import Read
 
 PART_SECONDS = 24
-"""The time limit in seconds of one read that has its own limit. A read that reaches the limit gives
-an error, never a default. If one limit applies to all reads of a script, that limit is twice as
-long."""
+"""The time limit in seconds of one fact's command, if each command has its own limit. A command
+that reaches the limit gives an error, never a default. If one limit applies to all commands of a
+script, that limit is twice as long."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The folders where scripts look for programs. Scripts that read a node and scripts that change it
@@ -44,7 +44,7 @@ _PROBE_FORMAT = r"'$x\n\\\\'"
 
 @dataclass(frozen=True)
 class Part:
-    """The result of one read in a batch: exit status, standard output and standard error."""
+    """The result of one fact's command: exit status, standard output and standard error."""
 
     status: int
     out: bytes
@@ -52,18 +52,21 @@ class Part:
 
 
 def script(reads: Iterable[Read], apart: bool = False) -> str:
-    """Return a shell script that makes all `reads`, for the standard input of ``sh -s PROBE``.
+    """Return a shell script that runs the commands of several facts.
 
-    + apart: whether each read has a time limit of its own, which takes two processes a read. By
-      default one limit applies to all reads together
+    The script is for the standard input of ``sh -s PROBE``.
 
-    Each read has its own subshell, exit status and standard error. A read that fails, or whose
-    command is not valid shell, does not affect the others. If a read hangs, the result has the
-    reads before it.
+    + reads: the facts with their arguments
+    + apart: whether each command has a time limit of its own, which takes two processes a command.
+      By default one limit applies to all commands together
 
-    A nonce separates the results of the reads. The node makes the nonce, and no argument list shows
-    the nonce, so no read can print it. The script prints base64, because pyinfra drops all output
-    after a byte that is not UTF-8, without an error.
+    Each command has its own subshell, exit status and standard error. A command that fails, or is
+    not valid shell, does not affect the others. If a command hangs, the script prints the results
+    of the commands before it.
+
+    A nonce separates the results. The node makes the nonce, and no argument list shows the nonce,
+    so no command can print it. The script prints base64, because pyinfra drops all output after a
+    byte that is not UTF-8, without an error.
 
     The script prints only ``busy`` if a command of an earlier run still holds `LOCK`. It prints
     only ``changed`` if the script was changed on its way (`PROBE`). A login shell may print text
@@ -117,7 +120,7 @@ def marked(output: Iterable[str]) -> dict[str, str]:
 
 
 def split(output: Iterable[str]) -> list[Part]:
-    """Return the results of a batch's reads, in their order.
+    """Return the results of the commands of a batch, in their order.
 
     + output: the lines that the batch's script has printed
 
@@ -145,11 +148,11 @@ def split(output: Iterable[str]) -> list[Part]:
 
 
 def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
-    """Combine reads into fewer reads. Return the original reads, by the read that replaces them.
+    """Combine `Read` objects into fewer ones. Return the originals, by the one that replaces them.
 
-    A read of a `ComposedFact` is first replaced by the reads of which it is made. Then the reads of
-    the same `SeveralFact` become one read. If two reads ask about different things with the same
-    name, the second read stays separate.
+    First, each read of a `ComposedFact` is replaced by the reads that `ComposedFact.reads` returns.
+    Then all reads of the same `SeveralFact` become one read. If two reads ask about different
+    things with the same name, the second read stays separate.
     """
     questions: dict[Read, list[Read]] = {}
     by_fact: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
@@ -171,7 +174,7 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
 def values_of(
     reads: Iterable[Read], questions: Mapping[Read, Iterable[Read]], answers: Mapping[Read, Any]
 ) -> dict[Read, Any]:
-    """Return the values of reads, made from the values of combined reads.
+    """Return the value of each read, made from the values of the combined reads.
 
     + questions: the result of `combined` for the reads
     + answers: the value, or a `NodeError`, of each combined read. Some may be missing
@@ -193,7 +196,7 @@ def values_of(
 
 
 def value_of(read: Read, part: Part) -> Any:
-    """Return the value of a read, made from the output of its command.
+    """Return a fact's value, made from the output of the fact's command.
 
     Returns a `NodeError` if the command failed or its output makes no sense.
 

@@ -20,8 +20,8 @@ as both stay the same, the run does not change the host."""
 class Preparation:
     """The state of a deploy on a host while pyinfra prepares the run.
 
-    + phase: "collect" while operations only announce their reads, "check" while operations only
-      decide, "" while operations register themselves with pyinfra
+    + phase: "collect" while operations only announce which facts they will read, "check" while
+      operations only decide what to do, "" while operations register themselves with pyinfra
     + depth: 1 while a deploy that has passed its check registers its operations, otherwise 0. It
       stays 1 in the deploys that this deploy calls
     + problems: the reasons why the operations refuse the host
@@ -39,9 +39,9 @@ class Preparation:
 
 @contextmanager
 def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[str]]]:
-    """Until the block ends, have operations only announce their reads, or only decide.
+    """Until the block ends, have operations do only one part of their work.
 
-    + name: "collect" to announce, "check" to decide
+    + name: "collect" to announce which facts they will read, "check" to decide what to do
 
     Yields two lists that the operations fill. The first has the problems that operations find. The
     second has the names of the operations that would change the node.

@@ -1,4 +1,4 @@
-"""Define reads, which are facts with arguments, and facts whose value is made of several reads."""
+"""Define `Read`, a fact with its arguments, and `ComposedFact`, a fact made of several reads."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ class Read:
 
     @property
     def parts(self) -> tuple[Read, ...]:
-        """Return the reads of which this read's value is made.
+        """Return the `Read` objects whose values make up this read's value.
 
-        For a read of a `ComposedFact`, these are the fact's `reads`. Otherwise this is only the
-        read itself.
+        For a `ComposedFact` these are the fact's `reads`. For any other fact this is only the read
+        itself.
         """
         if not issubclass(self.fact, ComposedFact):
             return (self,)
@@ -119,9 +119,9 @@ class ComposedFact(NodeFact[T]):
     """
 
     def reads(self, *args: Any, **arguments: Any) -> tuple[Read, ...]:
-        """Return the reads of which the fact's value is made.
+        """Return the `Read` objects whose values make up the fact's value.
 
-        None of them may be a read of another `ComposedFact`.
+        None of them may be of another `ComposedFact`.
 
         + arguments: the fact's own arguments
         """
