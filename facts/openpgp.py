@@ -51,7 +51,7 @@ def dearmor(text: bytes, kind: str = "PUBLIC KEY BLOCK") -> bytes:
     + text: the block, perhaps with other text around it
     + kind: the words after ``BEGIN PGP`` in the block's first line
 
-    Raises ``ValueError`` if there is no such block, or if it is damaged.
+    Raises ``ValueError`` if there is no such block, or if the block is damaged.
     """
     lines = [line.strip() for line in text.decode("ascii", errors="replace").splitlines()]
     begin, end = (f"-----{word} PGP {kind}-----" for word in ("BEGIN", "END"))
@@ -99,7 +99,7 @@ def _keys(data: bytes) -> list[PublicKey]:
             keys.append(PublicKey(_fingerprint(body), (), None))
             created, newest = int.from_bytes(body[1:5], "big"), -1
         elif not keys:
-            raise ValueError("it does not begin with a public key")
+            raise ValueError("the first packet is not a public key")
         elif tag == _PUBLIC_SUBKEY:
             ids[-1].append(_key_id(body))
         elif tag == _SIGNATURE and body[:1] >= b"\4":

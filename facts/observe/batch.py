@@ -20,8 +20,8 @@ that reaches the limit gives an error, never a default. If one limit applies to 
 script, that limit is twice as long."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""The folders where scripts look for programs. Scripts that read a node and scripts that change it
-must find the same programs. sudo's own list may lack some: Debian's has no ``/usr/local`` from
+"""The folders where scripts look for programs. Scripts that read a node must find the same programs
+as scripts that change a node. sudo's own list may lack some: Debian's has no ``/usr/local`` from
 Debian 14 on."""
 
 LOCK = "/run/chaos-engine/lock"

@@ -181,8 +181,8 @@ def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutp
     + output: the output of the command
 
     Creates the helper program that gives sudo its password. If sudo wants a password that is not
-    known yet, asks the user for it, because pyinfra asks only if it recognizes sudo's message.
-    Raises ``EOFError`` if there is no terminal.
+    known yet, this function asks the user for the password. pyinfra itself asks only if it
+    recognizes sudo's message. Raises ``EOFError`` if there is no terminal.
     """
     if prepare(host, arguments):
         return True

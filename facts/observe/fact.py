@@ -100,16 +100,16 @@ class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
 
     @classmethod
     def share(cls, value: dict[str, T], names: Iterable[str]) -> dict[str, T]:
-        """Return those entries of a combined read's value that one read has asked for.
+        """Return the entries of a combined read's value that belong to one of its reads.
 
         + value: the value of the combined read
-        + names: the names of the things that the one read asks about
+        + names: the names of the things that this one read asks about
         """
         return {name: value[name] for name in names if name in value}
 
 
 class Value:
-    """The base class of the dataclasses that facts return. It lets pyinfra print them as JSON."""
+    """The base class of the dataclasses that facts return. pyinfra can print them as JSON."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of the dataclass by name."""

@@ -77,7 +77,7 @@ def test_what_is_no_key_is_refused(text: str) -> None:
         (EXTENDED.encode(), "it is no binary OpenPGP data"),
         (EXTENDED_KEY[:-1], "it is cut short"),
         (EXTENDED_KEY[:20], "it is cut short"),
-        (dearmor(SIGNED_BY_SUBKEY.encode(), "SIGNATURE"), "it does not begin with a public key"),
+        (dearmor(SIGNED_BY_SUBKEY.encode(), "SIGNATURE"), "the first packet is not a public key"),
     ],
 )
 def test_what_is_no_keyring_says_what_it_is(data: bytes, message: str) -> None:
