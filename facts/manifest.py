@@ -62,7 +62,7 @@ STAGED = f"{DIRECTORY}/staged"
 renamed to its final path. The list may have files that are already renamed or removed."""
 
 CHANGING = f"{DIRECTORY}/packages-changing"
-"""The file that lists the packages that apt is changing, one a line. A package stays in the list until
+"""The list of the packages that apt is changing, one a line. A package stays in the list until
 all its files are on the card. After a power cut such a package may look complete but have empty
 files: dpkg calls fsync neither for configuration files nor for files that maintainer scripts write
 (dpkg's ``src/main/archives.c``, tar_deferred_extract). A line is a name, or ``+NAME=VERSION`` for a

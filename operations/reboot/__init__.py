@@ -1,6 +1,6 @@
-"""Reboot a node if a reboot is due, and check that it came back as wanted.
+"""Reboot a node if a change needs a reboot, and check that the change has taken effect.
 
-`reboot` has the operation, `boot_cycle` reboots the node and waits for it. The deploy
+`reboot` has the operation. `boot_cycle` reboots the node and waits until it is back. The deploy
 `chaos_engine.deploys.reboot` calls the operation.
 """
 

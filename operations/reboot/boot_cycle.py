@@ -26,14 +26,16 @@ PAUSE = 0.5
 """Seconds between two attempts to reach a node that is rebooting."""
 
 GOING_DOWN = 3.0
-"""Seconds to wait after the reboot was started. A connection made sooner would soon be cut."""
+"""Seconds from the start of a reboot to the first attempt to connect. Until then a node is still
+going down."""
 
 SETTLE = 60.0
-"""Seconds that an answering node may take to finish its start. After that the deploy goes on."""
+"""Seconds that a node may take to finish booting, from its first answer. The deploy waits no longer
+and goes on."""
 
-# This command runs without sudo: the helper in /tmp that gives sudo its password is gone after a
-# reboot. The last word tells whether Ubuntu 25.10 or later still tries a new kernel: then it boots
-# a second time. The line begins with a mark, because a login shell may print other lines.
+# This command runs without sudo, because pyinfra's askpass helper in /tmp is gone after a reboot.
+# /boot/firmware/new/state tells whether Ubuntu 25.10 or later still tries a new kernel. If it does,
+# the node boots a second time. The mark is for lines of a login shell, which do not have it.
 _MARK = "chaos-engine"
 _LOOK = (
     f"boot=$(cat /proc/sys/kernel/random/boot_id) && echo {_MARK} $boot "
@@ -44,15 +46,14 @@ _LOOK = (
 def reboot_and_wait(
     state: State, host: Host, found: Cmdline, rebooted: Mapping[str, str], seconds: int
 ) -> str:
-    """Reboot the node and wait until another boot of it has finished its start.
+    """Reboot the node and wait until it has finished booting.
 
-    + found: the state of the node when it was read. A node that has been booted again since then is
-      not rebooted
-    + rebooted: the causes of reboots, each with the ID of the boot before it. They are noted on
-      the node before it is rebooted
-    + seconds: how long it may take until the node is back
+    + found: the node's boot ID and kernel command line, as read before. If the node's boot ID has
+      changed since, the node is not rebooted
+    + rebooted: the causes to note on the node; for each, the ID of the boot before its reboot
+    + seconds: how long the node may take to come back
 
-    Returns what went wrong, "" if nothing did. Must be called while an operation runs on the host.
+    Returns the problem, "" if there is none. Call this only while an operation runs on the host.
     """
     problem = run_script(host, reboot_script(found.boot_id, rebooted))
     if problem is not None:
@@ -62,41 +63,40 @@ def reboot_and_wait(
 
 
 def remove_note(state: State, host: Host) -> str:
-    """Remove the node's note of why it was rebooted, after a reboot that has removed the causes.
+    """Remove the file with the causes of reboots from the node, after the causes are gone.
 
-    With the note, a later run would not reboot the node for the same cause again. Returns
-    what went wrong, "" if nothing did. Must be called while an operation runs on the host.
+    While a cause is in this file, later runs do not reboot the node for the same cause again.
+    Returns the problem, "" if there is none. Call this only while an operation runs on the host.
     """
     problem = run_script(host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}")
     return "" if problem is None else f"{RECORD} could not be removed: {problem}"
 
 
 def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
-    """Return the shell script that notes why the node reboots, and reboots it a second later.
+    """Return the shell script that notes the causes of a reboot, and reboots the node after 1 s.
 
-    + boot_id: id of the boot that shall end
-    + rebooted: as `reboot_and_wait` takes it
+    + boot_id: ID of the node's boot, as read before. In another boot the script fails
+    + rebooted: the causes to note; for each, the ID of the boot before its reboot
     """
     lines = quote(*(f"{cause} {boot}" for cause, boot in rebooted.items()))
     folder = posixpath.dirname(RECORD)
     return f"""\
 {PRELUDE}if [ "$(cat /proc/sys/kernel/random/boot_id)" != {quote(boot_id)} ]; then
-  echo 'it was rebooted by someone else meanwhile; run again' >&2; exit 1
+  echo 'somebody else has rebooted the node meanwhile; run again' >&2; exit 1
 fi
 jot {RECORD}.chaos-new {lines}
 mv -f {RECORD}.chaos-new {RECORD}; sync {folder}
-# by a timer of systemd: the reboot outlives this connection, and this command can return first
+# With a timer, this command returns before the reboot, and the reboot does not need the connection
 systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot
 """
 
 
 def _wait(host: Host, found: Cmdline, seconds: int) -> str:
-    """Wait until the node runs another boot and has finished its start.
+    """Wait until the node has rebooted and finished booting.
 
-    Returns what went wrong, "" if nothing did.
+    Returns the problem, "" if there is none.
     """
-    # The reboot removes the helper in /tmp that gives sudo its password: pyinfra has to make a new
-    # one
+    # The reboot removes pyinfra's askpass helper in /tmp, so pyinfra has to make a new one
     clear_askpass_cache(host)
     _hang_up(host)
     began = time.monotonic()
@@ -114,19 +114,19 @@ def _wait(host: Host, found: Cmdline, seconds: int) -> str:
             host.log(f"Back after {time.monotonic() - began:.0f} s")
             return ""
     if boot_id == found.boot_id:
-        return f"has not gone down within {seconds} s; look at: systemctl list-jobs"
-    return "" if boot_id else f"did not come back within {seconds} s; {_rescue(found)}"
+        return f"the node did not shut down within {seconds} s; look at: systemctl list-jobs"
+    return "" if boot_id else f"the node did not come back within {seconds} s; {_rescue(found)}"
 
 
 def _look(host: Host) -> tuple[str, bool] | None:
-    """Return the id of the node's boot, and whether its start has finished.
+    """Return the ID of the node's boot, and whether the node has finished booting.
 
     Returns ``None`` if the node does not answer.
     """
     try:
         with gevent.Timeout(20, TimeoutError):  # paramiko waits an hour for a lost peer
             if not host.connected:
-                # host.connect would print each success, also those before the node goes down
+                # host.connect would print each success, also before the node goes down
                 host.connector.connect()
                 host.connected = True
             done, output = host.run_shell_command(StringCommand(_LOOK))
@@ -141,7 +141,10 @@ def _look(host: Host) -> tuple[str, bool] | None:
 
 
 def _hang_up(host: Host) -> None:
-    """Close the connection. pyinfra only forgets it, and paramiko then prints an error."""
+    """Close the connection to the host, and paramiko's client.
+
+    pyinfra alone would not close the client, and paramiko would print an error after the reboot.
+    """
     host.connector.disconnect()
     host.connected = False
     client = getattr(host.connector, "client", None)
@@ -150,13 +153,13 @@ def _hang_up(host: Host) -> None:
 
 
 def _rescue(found: Cmdline) -> str:
-    """Say how to repair a node that does not boot, with its card in another computer."""
-    advice = "look at its power and its screen"
+    """Return advice on how to repair a node that does not come back from a reboot."""
+    advice = "look at the node's power supply and screen"
     if found.file is None:
-        return f"{advice}; its old kernel command line can be chosen or edited in GRUB's menu"
+        return f"{advice}. If it does not boot, edit its kernel command line in GRUB's menu"
     folder, name = posixpath.split(found.file.path)
     return (
-        f"{advice}. If it does not boot: switch it off, put its card into another computer, and "
-        f"in what is {folder} on the node copy {name}{BACKUP_SUFFIX} over {name}; then start it "
-        "and run again"
+        f"{advice}. If it does not boot, switch it off and put its card into another computer. In "
+        f"the folder that is {folder} on the node, copy {name}{BACKUP_SUFFIX} over {name}. Then "
+        "start the node and run again"
     )

@@ -1,4 +1,4 @@
-"""Reboot a node if a change needs that, and check afterwards that the change has taken effect."""
+"""Reboot a node if a change needs a reboot, and check that the change has taken effect."""
 
 from __future__ import annotations
 
@@ -35,20 +35,24 @@ def reboot_node(
     force: bool = False,
     seconds: int = 600,
 ) -> Commands:
-    """Reboot the node if a change needs that, and check that the change has taken effect.
+    """Reboot the node if a change needs a reboot, and check that the change has taken effect.
 
-    + wanted: words that the kernel shall have been started with
-    + rolling: how a node that has joined a cluster is drained, and which other nodes may be down at
-      the same time
-    + force: whether to reboot a joined node without draining it if `rolling` has no kubectl
+    + wanted: words that ``/proc/cmdline`` shall have
+    + rolling: how a node that has joined a cluster is drained, and which nodes may be down at the
+      same time
+    + force: whether to reboot a node that has joined a cluster without draining it, if `rolling`
+      has no kubectl
     + seconds: how long a node may take to come back
 
-    A reboot is due if ``/proc/cmdline`` lacks a wanted word, or if swap could not be turned off.
-    Before the reboot, the cause and the ID of the current boot are noted on the node. If a later
-    boot still has the same cause, the reboot did not help and is not repeated. After a reboot that
-    helped, the note is removed. Nodes that have not joined a cluster reboot all at once. After one
-    node of a cluster has failed, no other node of that cluster is rebooted. Raises `NodeError` if
-    an earlier reboot did not help, or if the words are in no file that the next boot reads.
+    The node needs a reboot if ``/proc/cmdline`` lacks a wanted word, or if swap could not be turned
+    off. Before the reboot, the cause and the ID of the current boot are noted on the node. If the
+    cause is gone after the reboot, the note is removed. If not, the node is not rebooted for that
+    cause again.
+
+    Nodes that have not joined a cluster reboot at the same time. If a node of a cluster fails, no
+    other node of that cluster is rebooted in this run. Raises `NodeError` if an earlier reboot did
+    not remove its cause, if no file for the next boot has the wanted words, or if the kernel has
+    them but no memory controller.
 
     **Example:** ``reboot_node(name="Reboot node", wanted=["cgroup_enable=memory"])``
     """
@@ -58,24 +62,26 @@ def reboot_node(
     standing = node_standing(rolling)
     found, swaps = observe(KernelCmdline), observe(Swaps)
     reasons = causes(found, swaps, wanted, state.is_executing)
-    # in a preview: operations before this one, which have not run, may remove some of the causes
+    # In a preview, earlier operations have not run yet. They may remove some of the causes
     remaining = causes(found, swaps, wanted, last=True)
     problems = in_vain(found, remaining, wanted) + without_memory(found, wanted)
     if problems:
         raise NodeError("; ".join(problems))
     why = "; ".join(reasons.values())
     if not reasons:
-        host.noop("no reboot is due")
+        host.noop("no reboot is needed")
     elif isinstance(host.connector, LocalConnector):
-        warn(f"a reboot is due: {why}. This computer runs the deploy: reboot it yourself")
+        warn(f"a reboot is pending: {why}. The deploy runs on this node, so reboot it yourself")
     elif standing.joined and rolling.kubectl is None and not force:
         warn(
-            f"a reboot is pending: {why}. The node has joined a cluster: set "
-            f"{setting('kubeconfig')}, so that it can be drained, or drain and reboot it yourself, "
-            f"or set {setting('reboot_force')}"
+            f"a reboot is pending: {why}. The node has joined a cluster, so it has to be drained "
+            f"first. Set {setting('kubeconfig')}, or drain and reboot the node yourself. To reboot "
+            f"it without draining, set {setting('reboot_force')}"
         )
     elif state.is_executing and pending(found, wanted) and not next_boot_has(found, wanted):
-        raise NodeError(f"{why}, and no file for the next boot has them; deploy kernel first")
+        raise NodeError(
+            f"{why}. No file for the next boot has these kernel words; run the deploy kernel first"
+        )
     else:
         because(why)
         work = partial(_reboot, found, swaps, reasons, wanted, seconds)
@@ -83,15 +89,14 @@ def reboot_node(
 
 
 def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) -> dict[str, str]:
-    """Return why a reboot is due: the reasons in words, by the cause's name. A pure function.
+    """Return a reason in words for each cause of a reboot, by the cause's name: a pure function.
 
-    + last: whether all operations before the reboot count as done; in a preview they are not done
+    + last: whether to assume that the run's earlier operations are done. In a preview they are not
 
-    The name of a cause depends on the wanted words and on the file that has them, because a reboot
-    with another file may help although an earlier reboot did not.
+    The name of the cause for missing kernel words contains a digest of the wanted words and of the
+    boot file. So another file is another cause, and the node is rebooted for it.
 
-    **Example:** ``{"swap": "swap (/swap.img) in use, and what is swapped out does not fit into
-    RAM"}``
+    **Example:** ``{"swap": "swap (/swap.img) is in use and does not fit into RAM"}``
     """
     reasons, wanted = {}, tuple(wanted)
     if lost := pending(found, wanted):
@@ -100,36 +105,40 @@ def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) 
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
         reasons[f"cmdline-{digest[:16]}"] = f"the kernel was started without {' '.join(lost)}"
     if stays_until_boot(swaps, configured=last):
-        reasons["swap"] = f"{_areas(swaps)} in use, and what is swapped out does not fit into RAM"
+        reasons["swap"] = f"{_areas(swaps)} is in use and does not fit into RAM"
     return reasons
 
 
 def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
-    """Say which causes an earlier reboot has not removed, and what to do: a pure function.
+    """Return a problem for each cause that an earlier reboot has not removed: a pure function.
 
-    + reasons: the present reasons for a reboot by cause, as `causes` returns them
+    + reasons: the present reasons for a reboot, by the cause's name (`causes`)
 
-    Words that are in no file for the next boot do not count: no reboot could have brought them.
+    Missing kernel words are no such problem while no file for the next boot has them: no reboot
+    could have added them.
     """
     ready = next_boot_has(found, tuple(wanted))
     return [
-        f"{why}, also after a reboot; {_NO_SWAP if cause == 'swap' else _other_file(found)}"
+        f"{why}, even after a reboot; {_NO_SWAP if cause == 'swap' else _other_file(found)}"
         for cause, why in reasons.items()
         if found.rebooted.get(cause, found.boot_id) != found.boot_id and (cause == "swap" or ready)
     ]
 
 
 def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
-    """Say what to do if the memory controller is off although the kernel has the words for it."""
+    """Return a problem if the memory controller is off in spite of the words that turn it on.
+
+    Returns an empty list if there is no such problem.
+    """
     wanted = tuple(wanted)
     has_words = "cgroup_enable=memory" in wanted and not pending(found, wanted)
     if found.memory or not has_words:
         return []
     return [
-        "the kernel has the words and yet no memory controller: the device tree turns the "
-        "controller off, and this kernel does not know cgroup_enable=, which turns it on again; "
-        "only Raspberry Pi's own kernels do (https://github.com/raspberrypi/linux/issues/6980). "
-        "Install the distribution's kernel for the Raspberry Pi"
+        "the kernel has no memory controller, although cgroup_enable=memory is on its command "
+        "line. The device tree turns the controller off. Only Raspberry Pi's own kernels know "
+        "cgroup_enable=, which turns it on again (https://github.com/raspberrypi/linux/issues/6980)"
+        ". Install the distribution's kernel for the Raspberry Pi"
     ]
 
 
@@ -142,7 +151,7 @@ def _reboot(
     state: State,
     host: Host,
 ) -> str:
-    """Reboot the node and check that this helped; return what went wrong, "" if nothing did."""
+    """Reboot the node and check that the causes are gone; return the problem, "" for none."""
     host.log(f"Rebooting, because {'; '.join(reasons.values())}")
     rebooted = {**found.rebooted, **dict.fromkeys(reasons, found.boot_id)}
     return (
@@ -153,33 +162,34 @@ def _reboot(
 
 
 def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
-    """Say what is not as wanted after the reboot, "" if all is.
+    """Return the problems that the node has after the reboot, "" for none.
 
-    + before: swap as it was before the reboot
+    + before: the node's swap before the reboot
     """
     forget()
-    note_change()  # so that only these facts are read, not all that the run has declared
+    note_change()  # `observe` then reads only these facts, not all that the run has declared
     found, swaps = observe(KernelCmdline), observe(Swaps)
     reasons = causes(found, swaps, wanted, last=True)
     problems = in_vain(found, reasons, wanted) + without_memory(found, wanted)
     if reasons and not problems:
-        problems = [f"{why}, also after the reboot; run again" for why in reasons.values()]
+        problems = [f"{why}, even after the reboot; run again" for why in reasons.values()]
     if swaps.areas and not before.areas:
-        problems.append(f"{_areas(swaps)} in use again after the reboot; {_NO_SWAP}")
+        problems.append(f"{_areas(swaps)} is in use again after the reboot; {_NO_SWAP}")
     return "; ".join(problems)
 
 
 def _other_file(found: Cmdline) -> str:
-    """Say what to do if the kernel lacks words after a reboot although its file has them."""
+    """Return advice for a kernel that lacks words after a reboot although its file has them."""
     if found.file is None:
-        return "look at what GRUB gives to the kernel in /boot/grub/grub.cfg"
+        return "look at the kernel command line in /boot/grub/grub.cfg"
     return (
-        f"{found.file.path} has them, so the firmware reads another file: look at cmdline= and "
-        "os_prefix= in config.txt and from which medium it boots, fix that and reboot the node"
+        f"{found.file.path} has these words, so the firmware reads another file. Look at cmdline= "
+        "and os_prefix= in config.txt, and from which medium the node boots. Fix the problem and "
+        "reboot the node"
     )
 
 
-_NO_SWAP = "find out what turns it on (systemctl list-units --type=swap, zramctl) and disable that"
+_NO_SWAP = "find out what turns it on (systemctl list-units --type=swap, zramctl) and disable it"
 
 
 def _areas(swaps: SwapState) -> str:

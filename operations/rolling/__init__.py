@@ -1,7 +1,7 @@
-"""Drain nodes of a live cluster before work that stops their pods, and uncordon them after it.
+"""Drain nodes of a live cluster before work that stops their pods, and uncordon them afterwards.
 
-`turns` makes the commands of an operation wait for the node's turn, `gate` decides which nodes may
-have their turn at the same time, `cordon` drains and uncordons a node, and `kubectl` calls that
-program on this computer. This folder imports facts and the engine. Operations that stop pods call
-`turns`.
+A turn is the time in which a node may be down. `turns` runs an operation's commands in the node's
+turn. `gate` decides which nodes may have their turn at the same time. `cordon` drains and uncordons
+a node. `kubectl` calls the program kubectl on this computer. Operations that stop pods call
+`turns`. This folder imports facts and the engine (`chaos_engine.operations.engine`).
 """

@@ -26,36 +26,36 @@ from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, C
 T = TypeVar("T")
 
 WORKS_AGAIN_SECONDS = 300.0
-"""How long a node may take until it works again after its turn. A Pi starts slowly."""
+"""Seconds that a node may take to work again after its turn. A Raspberry Pi starts slowly."""
 
 FIXED_SECONDS = 20.0
-"""How long to wait for something that did not work before the turn. The turn may have fixed it."""
+"""Seconds to wait for services that did not work before the turn. The turn may have fixed them."""
 
 PAUSE = 2.0
 """Seconds between two checks."""
 
 ENDS_PODS = frozenset({"docker", "cri_dockerd", "kubernetes"})
-"""The concerns that have to work before a pod of the node can end."""
+"""The checks of `Standing` that have to succeed before the node's pods can end."""
 
 NodeName = Annotated[
-    str, Form("([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "the name of a node in Kubernetes, as pi1")
+    str, Form("([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "the name of a node in Kubernetes, such as pi1")
 ]
 
 
 @dataclass(frozen=True)
 class Rolling:
-    """How a node is drained, and which other nodes may be down at the same time.
+    """How a node is drained, and which nodes of its cluster may be down at the same time.
 
-    + lane: "controller" for controllers, of which one at a time may be down; "proxy" for the proxy,
-      which may be down only while all other nodes of the cluster are up; "" for all other nodes
-    + batch: how many nodes of a cluster may be down at the same time; all nodes get the same number
-    + kubectl: the program that talks to the cluster; ``None`` if no kubeconfig is known
+    + lane: "controller" for a controller: only one of them may be down at a time. "proxy" for the
+      proxy: it may be down only while all other nodes of the cluster are up. "" for all other nodes
+    + batch: how many nodes of a cluster may be down at the same time, the same for all its nodes
+    + kubectl: kubectl with the cluster's kubeconfig; ``None`` if no kubeconfig is known
     + node: the node's name in the cluster
-    + controllers: addresses of the cluster's other controllers by name, for a controller or the
-      proxy. Enough of their API servers have to be ready before the node goes down
+    + controllers: for a controller or the proxy: the addresses of the cluster's other controllers,
+      by name. Enough of their API servers have to be ready before the node goes down
       (`api_servers_missing`). Empty for all other nodes
     + controller: whether the node is a controller; the proxy may be one too
-    + drain_seconds: how long the node's pods may take to leave
+    + drain_seconds: how long draining the node may take
     """
 
     lane: Lane = ""
@@ -69,10 +69,10 @@ class Rolling:
 
 @dataclass(frozen=True)
 class Departure:
-    """The state of a node before its turn, which the end of the turn restores.
+    """What has to be restored on a node at the end of its turn.
 
-    + ours: whether this package cordoned the node, and so has to uncordon it
-    + ready: whether the node was Ready, and so has to become Ready again
+    + ours: whether this package cordoned the node and has to uncordon it
+    + ready: whether the node was Ready and has to become Ready again
     """
 
     ours: bool = False
@@ -80,34 +80,35 @@ class Departure:
 
 
 def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
-    """Cordon and drain a node; return how it was before.
+    """Cordon and drain a node; return what has to be restored at the end of its turn.
 
-    + before: how the node stands in its cluster
+    + before: the node's state in its cluster, before its turn
 
-    Without a kubeconfig the node is neither cordoned nor drained. The cordon is noted on the node
-    first, so that a later run can uncordon the node if this run is interrupted. A node that
-    somebody else has cordoned stays cordoned. If the node cannot be drained, it is uncordoned
-    again, and `ClusterError` is raised.
+    First waits until enough other API servers are ready. Without a kubeconfig, the node is neither
+    cordoned nor drained. Before the node is cordoned, this is noted on the node, so that a later
+    run can uncordon it after an interruption. A node that somebody else has cordoned stays
+    cordoned after its turn. If the node cannot be drained, this run's cordon is removed. Raises
+    `ClusterError` if the node must not be drained, or cannot be drained.
     """
     nodes, own = None, ClusterNode(ready=False, unschedulable=False)
     if rolling.kubectl:
-        with waiting(host, "asking its cluster for its nodes", API_SECONDS):
+        with waiting(host, "asking the cluster for its nodes", API_SECONDS):
             nodes = rolling.kubectl.nodes()
         own = check_may_leave(rolling, nodes)
-    if "api_server" not in before.problems:  # if its own is down, the turn stops none
+    if "api_server" not in before.problems:  # else the turn stops no API server
         _await_api_servers(host, rolling, nodes)
     if rolling.kubectl is None:
         return Departure()
     ours = before.cordoned or not own.unschedulable
     if ours:
         _change_note(host, note(rolling.node))
-    # the cluster calls a node Ready until some 40 s after its kubelet has ended
+    # A node stays Ready in the API until some 40 s after its kubelet has ended
     ready = own.ready and not ENDS_PODS & {*before.problems}
     host.log(f"Draining {rolling.node}")
     try:
         with waiting(host, f"cordoning {rolling.node}", API_SECONDS) as doing:
             rolling.kubectl.cordon(rolling.node)
-            doing.now("waiting until its pods have left it", rolling.drain_seconds)
+            doing.now("waiting until the node's pods have ended", rolling.drain_seconds)
             problem = rolling.kubectl.drain(rolling.node, rolling.drain_seconds, ready)
     except ClusterError as error:
         problem = str(error)
@@ -115,7 +116,7 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
         if ours:
             _uncordon(host, rolling)
         raise ClusterError(
-            f"{rolling.node} cannot be drained, so the work on it was not begun: {problem}"
+            f"{rolling.node} cannot be drained, so the work on it was not started: {problem}"
         )
     return Departure(ours, ready)
 
@@ -123,12 +124,14 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
 def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping[str, str]) -> str:
     """Wait until a node works again, and uncordon it.
 
-    + departure: how the node was before its turn
-    + known: problems that it had before its turn, by concern. The wait for these is short
+    + departure: what has to be restored on the node, from `leave`
+    + known: problems that the node had before its turn, by the check's name. These are waited for
+      only `FIXED_SECONDS`
 
-    Returns why the node does not work, "" if it does. A node that does not work stays cordoned.
+    Returns the node's other problems, "" if there are none. A node with other problems stays
+    cordoned.
     """
-    with waiting(host, "looking whether it does its work", WORKS_AGAIN_SECONDS) as doing:
+    with waiting(host, "checking whether the node works", WORKS_AGAIN_SECONDS) as doing:
         problems = _await_work(host, rolling, departure.ready, known, doing)
     if problems:
         cordoned = f"; {rolling.node} is left cordoned" if departure.ours else ""
@@ -139,23 +142,23 @@ def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping
 
 
 def check_may_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:
-    """Return the node as its cluster sees it: a pure function.
+    """Check that a node may be drained, and return its entry in `nodes`: a pure function.
 
     + nodes: all nodes of the cluster, by name
 
-    Raises `ClusterError` if the node must not be drained: because the cluster does not know it, or
-    because it is a controller and another controller is not Ready.
+    Raises `ClusterError` if the cluster has no node of this name, or if the node is a controller
+    and another controller is not Ready.
     """
     if rolling.node not in nodes:
         raise ClusterError(
-            f"the cluster of {setting('kubeconfig')} has no node {rolling.node}, it has "
-            f"{', '.join(sorted(nodes)) or 'none'}; is it the kubeconfig of another cluster?"
+            f"the cluster of {setting('kubeconfig')} has no node {rolling.node}; its nodes: "
+            f"{', '.join(sorted(nodes)) or 'none'}. Is this the kubeconfig of another cluster?"
         )
     down = [name for name in rolling.controllers if name in nodes and not nodes[name].ready]
     if rolling.controller and down:
         raise ClusterError(
-            f"{rolling.node} is a controller, and another one, {down[0]}, is not Ready; look at: "
-            f"kubectl describe node {down[0]}. {_gone_for_good(down[0])}"
+            f"{rolling.node} is a controller and must stay up, because the controller {down[0]} is "
+            f"not Ready; look at: kubectl describe node {down[0]}. {_gone_for_good(down[0])}"
         )
     return nodes[rolling.node]
 
@@ -163,21 +166,23 @@ def check_may_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> Clust
 def _gone_for_good(name: str) -> str:
     """Return what to do about a controller that will not come back."""
     return (
-        f"If nobody will bring {name} back, take it out of the cluster (kubectl delete node {name})"
-        f" and out of {setting('controllers')}"
+        f"If {name} will not come back, remove it from the cluster (kubectl delete node {name}) "
+        f"and from {setting('controllers')}"
     )
 
 
 def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the controllers to wait for if too few API servers are ready: a pure function.
+    """Return the controllers to wait for before a node goes down: a pure function.
 
-    + controller: whether the node that goes down has an API server itself
-    + answers: what the other controllers' API servers say, by name, see `ApiServers`
+    + controller: whether the node that goes down runs an API server itself
+    + answers: the answer of each other controller's API server (`ApiServers`), by the controller's
+      name
 
-    The controllers to wait for are those whose API servers are not ready. Returns nothing if enough
-    API servers stay ready while the node is down. Enough is a majority of all that have joined; if
-    only two have joined, one is enough. Kubernetes' own objects do not tell which API servers are
-    ready: nodes and mirror pods stay Ready for half a minute after an API server has ended.
+    Returns the controllers whose API servers are not ready, or nothing if enough API servers stay
+    ready while the node is down. Enough is a majority of the controllers that have joined the
+    cluster. If the node is one of only two controllers, the other one is enough. The Kubernetes API
+    does not tell which API servers are ready: nodes and mirror pods stay Ready for half a minute
+    after an API server has ended.
     """
     joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
     enough = min((len(joined) + controller) // 2 + 1, len(joined))
@@ -192,7 +197,7 @@ def _await_api_servers(
 
     + nodes: all nodes of the cluster by name, ``None`` if they are not known
 
-    Raises `ClusterError` if that takes longer than `API_SECONDS`.
+    Raises `ClusterError` if too few are ready after `API_SECONDS`.
     """
     asked = {
         name: address
@@ -220,16 +225,16 @@ def _await_api_servers(
             gevent.sleep(PAUSE)
     not_ready = ", ".join(f"{name} ({answers[name]})" for name in missing)
     raise ClusterError(
-        f"{rolling.node or host.name} has to stay up, because without it too few API servers are "
-        f"ready; not ready: {not_ready}. curl -k https://{asked[missing[0]]}:6443/readyz says "
-        f"more. {_gone_for_good(missing[0])}"
+        f"{rolling.node or host.name} must stay up, because without it too few API servers are "
+        f"ready; not ready: {not_ready}. Look at: curl -k https://{asked[missing[0]]}:6443/readyz. "
+        f"{_gone_for_good(missing[0])}"
     )
 
 
 def note(node: str) -> str:
-    """Return the shell script that notes on a node that a run is about to cordon it.
+    """Return the shell script that writes the file `NOTE` on a node before a run cordons the node.
 
-    + node: its name in the cluster
+    + node: the node's name in the cluster
     """
     folder = posixpath.dirname(NOTE)
     return f"""\
@@ -240,7 +245,7 @@ mv -f {NOTE}.chaos-new {NOTE}; sync {folder}
 
 
 def _uncordon(host: Host, rolling: Rolling) -> None:
-    """Uncordon a node, and remove the note that a run has cordoned it."""
+    """Uncordon a node, and remove the file `NOTE` from it."""
     if rolling.kubectl:
         with waiting(host, f"uncordoning {rolling.node}", API_SECONDS):
             rolling.kubectl.cordon(rolling.node, wanted=False)
@@ -248,7 +253,7 @@ def _uncordon(host: Host, rolling: Rolling) -> None:
 
 
 def _change_note(host: Host, script: str) -> None:
-    """Run a script that writes or removes the note that a run has cordoned the node."""
+    """Run a script that writes or removes the file `NOTE` on the node."""
     if (problem := run_script(host, script)) is not None:
         raise NodeError(f"{NOTE} cannot be changed: {problem}")
 
@@ -256,12 +261,12 @@ def _change_note(host: Host, script: str) -> None:
 def _await_work(
     host: Host, rolling: Rolling, ready: bool, known: Mapping[str, str], doing: Doing
 ) -> list[str]:
-    """Wait until a node works again; return what does not work when the time is over.
+    """Wait until a node works again; return the problems that it still has after the wait.
 
     + ready: whether the node has to be Ready in its cluster
-    + known: problems that it had before its turn, by concern. The wait for these lasts only
-      `FIXED_SECONDS`, and they are never returned
-    + doing: what the lines of progress say
+    + known: problems that the node had before its turn, by the check's name. These are waited for
+      only `FIXED_SECONDS`, and are never returned
+    + doing: the progress that is printed while this function waits
     """
     began = time.monotonic()
     while True:
@@ -271,28 +276,28 @@ def _await_work(
             node = rolling.kubectl.nodes().get(rolling.node)
             if node is None or not node.ready:
                 problems = [
-                    f"its cluster does not say that {rolling.node} is Ready; look at: kubectl "
+                    f"the node {rolling.node} is not Ready in its cluster; look at: kubectl "
                     f"describe node {rolling.node}"
                 ]
         if found:
             doing.what = f"waiting until these work again: {', '.join(found)}"
         elif problems:
-            doing.what = f"waiting until its cluster says that {rolling.node} is Ready"
+            doing.what = f"waiting until {rolling.node} is Ready in its cluster"
         waited = time.monotonic() - began
         if waited > WORKS_AGAIN_SECONDS or (not problems and (not found or waited > FIXED_SECONDS)):
-            # remembered only now, because problems keep other nodes from taking a turn, and a node
-            # that is still starting always has some
+            # Only after the wait: a node that is still starting always has problems, and problems
+            # prevent other nodes from taking a turn
             gate(host.state, rolling.batch).remember(host.name, found)
             return problems
         gevent.sleep(PAUSE)
 
 
 def _read_standing(host: Host) -> StandingState:
-    """Return how the node stands in its cluster now."""
+    """Read and return the node's present state in its cluster."""
     fact = Standing()
     return _ask(host, fact, fact.command())
 
 
 def _ask(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """Return a fact's value now. In the middle of an operation, `observe` cannot be used."""
+    """Read a fact anew and return its value. `observe` may return an earlier value."""
     return fact.process(ask(host, command.get_raw_value()))

@@ -1,4 +1,4 @@
-"""Decide which nodes may have their turn, and be down, at the same time in a run."""
+"""Decide which nodes may be down at the same time in a run: they have their turn then."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from pyinfra.api.state import State
 
 Lane = Literal["", "controller", "proxy"]
-"""A group of nodes of which only one may be down at a time; "" for nodes of no such group."""
+"""The name of a group in which only one node may be down at a time; "" for no such group."""
 
 
 class Gate:
     """The turns of one run, for all its hosts.
 
     + batch: how many nodes of a cluster may be down at the same time
-    + failed: why no further node of the cluster may take its turn; "" while all goes well
-    + problems: what does not work on nodes of the cluster, by host
-    + to_uncordon: hosts that an operation of this run is going to uncordon
-    + down: hosts that have their turn now
+    + failed: the problem of the turn that failed; "" while no turn has failed
+    + problems: the problems of the cluster's nodes, by the host's name
+    + to_uncordon: names of the hosts that an operation of this run is going to uncordon
+    + down: names of the hosts that have their turn now
 
-    A turn holds the lock of its lane and one slot; there are as many slots as nodes may be down. A
-    turn takes the lock before the slot, so that no two hosts wait for each other. The hosts do not
-    wait at a barrier, because a waiting host holds a place in pyinfra's pool. If the pool had fewer
-    places than there are hosts, a barrier would wait for ever.
+    A gate has `batch` slots, and a lock for each lane. A turn first takes the lock of the node's
+    lane, then a slot. As all turns use this order, no two hosts wait for each other. A barrier for
+    all hosts would not work: each waiting host occupies a greenlet of pyinfra's pool, which may
+    have fewer greenlets than there are hosts.
     """
 
     def __init__(self, batch: int) -> None:
@@ -40,11 +40,11 @@ class Gate:
 
     @contextmanager
     def turn(self, name: str, lane: Lane, joined: bool) -> Iterator[None]:
-        """Wait for a node's turn, which lasts until the context ends.
+        """Wait for a node's turn. The turn lasts until the ``with`` block ends.
 
         + name: the host's name
         + lane: the node's lane. The proxy takes all slots: it waits until no other node of the
-          cluster is down, and the others wait for it
+          cluster is down, and the other nodes wait until the proxy's turn has ended
         + joined: whether the node has joined a cluster. A node that has not joined does not wait,
           unless it is the proxy
         """
@@ -60,14 +60,14 @@ class Gate:
                 self.down.remove(name)
 
     def what_it_waits_for(self) -> str:
-        """Return what a host waits for, with the names of the hosts that have their turn."""
-        return f"waiting for its turn, which {', '.join(self.down) or 'nobody'} has now"
+        """Return the progress of a waiting host: which hosts have their turn now."""
+        return f"waiting for its turn; it is now the turn of {', '.join(self.down) or 'nobody'}"
 
     def remember(self, name: str, problems: Mapping[str, str]) -> None:
-        """Remember what does not work on a node of the cluster.
+        """Remember the present problems of a node, in place of its earlier ones.
 
         + name: the host's name
-        + problems: what does not work, by concern; empty if all works
+        + problems: the node's problems, by the check's name; empty if the node works
         """
         self.problems.pop(name, None)
         if problems:
@@ -78,8 +78,8 @@ class Gate:
 
         + name: the host's name
 
-        After a turn has gone wrong, no node may take one. While one node does not work, the nodes
-        that work must not take a turn. The broken node may, because the turn may fix it.
+        After a turn has failed, no node may take a turn. While a node of the cluster has problems,
+        only nodes with problems may take a turn, because the turn may fix them.
         """
         if self.failed or name in self.problems:
             return self.failed
@@ -90,5 +90,5 @@ _GATES: WeakKeyDictionary[State, Gate] = WeakKeyDictionary()
 
 
 def gate(state: State, batch: int) -> Gate:
-    """Return the one gate of a run; the first call sets its batch."""
+    """Return the gate of a run. All calls return the same gate; the first call sets its batch."""
     return _GATES.setdefault(state, Gate(batch))

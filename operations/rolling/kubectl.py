@@ -1,4 +1,4 @@
-"""Read and change the nodes of a cluster by kubectl on this computer."""
+"""Read, cordon and drain the nodes of a cluster with kubectl on this computer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from chaos_engine.facts.observe.host import in_words
 PROGRAM = "kubectl"
 
 API_SECONDS = 90.0
-"""How long to retry while the API is unreachable. A restart of the proxy takes some seconds."""
+"""Seconds to retry a failed call. While the proxy restarts, the API is unreachable for some
+seconds."""
 
 REQUEST_SECONDS = 10
 PAUSE = 2.0
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 
 class ClusterError(Exception):
-    """The error of a cluster that does not answer, or does not do what kubectl asks."""
+    """The cluster does not answer, or does not do what kubectl asks."""
 
     @override
     def __str__(self) -> str:
@@ -36,10 +37,10 @@ class ClusterError(Exception):
 
 @dataclass(frozen=True)
 class ClusterNode:
-    """A node as its cluster sees it.
+    """The state of a node as the Kubernetes API reports it.
 
-    + ready: whether its condition Ready is true
-    + unschedulable: whether it is cordoned
+    + ready: whether the node's condition Ready is true
+    + unschedulable: whether the node is cordoned
     """
 
     ready: bool
@@ -51,14 +52,17 @@ class Kubectl:
     """The program kubectl, for one cluster.
 
     + kubeconfig: path of the cluster's kubeconfig on this computer
-    + server: URL of the API, as ``https://192.168.1.60:6443``; "" for the one in the kubeconfig
+    + server: URL of the API, such as ``https://192.168.1.60:6443``; "" for the kubeconfig's URL
     """
 
     kubeconfig: str
     server: str = ""
 
     def nodes(self) -> dict[str, ClusterNode]:
-        """Return all nodes of the cluster, by name. Raises `ClusterError` if it does not answer."""
+        """Return all nodes of the cluster, by name.
+
+        Raises `ClusterError` if the cluster does not answer.
+        """
         return _until(self._nodes)
 
     def cordon(self, name: str, wanted: bool = True) -> None:
@@ -67,33 +71,34 @@ class Kubectl:
         + wanted: whether the node shall be cordoned
 
         Raises `ClusterError` if the cluster does not show the change afterwards. kubectl's exit
-        status does not tell: it is 0 even if the cluster refuses the change
-        (``RunCordonOrUncordon`` in kubectl's pkg/cmd/drain/drain.go).
+        status is 0 even if the cluster refuses the change: see ``RunCordonOrUncordon`` in kubectl's
+        pkg/cmd/drain/drain.go.
         """
+        verb = "cordon" if wanted else "uncordon"
 
         def attempt() -> None:
-            output = self._run("cordon" if wanted else "uncordon", name)
+            output = self._run(verb, name)
             node = self._nodes().get(name)
             if node is None or node.unschedulable != wanted:
-                raise ClusterError(error_lines(output) or f"the cluster does not change {name}")
+                raise ClusterError(error_lines(output) or f"the cluster does not {verb} {name}")
 
         _until(attempt)
 
     def drain(self, name: str, seconds: int, ends_pods: bool = True) -> str:
         """Evict a node's pods, except those of DaemonSets and kubelet's static pods.
 
-        + seconds: how long that may take
-        + ends_pods: whether the node's kubelet runs, and can end the pods. If not, a pod stays
-          until kubelet runs again, so kubectl waits only for the pod's grace period
+        + seconds: how long the eviction may take
+        + ends_pods: whether kubelet on the node works, so that it can end pods. If not, evicted
+          pods stay until kubelet works again, so kubectl waits only for their grace periods
 
-        Returns what went wrong, "" if nothing did.
+        Returns the problem, "" if there is none.
         """
         options = ["--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={seconds}s"]
         if not ends_pods:
-            # counted from the end of the pod's grace period (waitForDelete in pkg/drain/drain.go)
+            # 1 s after the end of the pod's grace period (waitForDelete in pkg/drain/drain.go)
             options.append("--skip-wait-for-delete-timeout=1")
         try:
-            # kubectl's own limit comes first, because its message names the pods that did not leave
+            # kubectl's own limit is shorter, because its message names the pods that did not end
             self._run("drain", name, *options, seconds=seconds + 3 * REQUEST_SECONDS)
         except ClusterError as error:
             return str(error)
@@ -104,16 +109,16 @@ class Kubectl:
         try:
             return parse_nodes(self._run("get", "nodes", "--output=json")[0])
         except (ValueError, LookupError, TypeError) as error:
-            raise ClusterError(f"what kubectl says of the nodes makes no sense: {error}") from None
+            raise ClusterError(f"kubectl's list of nodes cannot be parsed: {error}") from None
 
     def _run(self, *words: str, seconds: float = 0) -> tuple[str, str]:
         """Run kubectl; return its standard output and standard error.
 
-        + seconds: how long it may take; 0 for the default
+        + seconds: how long kubectl may take; 0 for the default, 60 s
 
-        Raises `ClusterError` if it fails or takes longer.
+        Raises `ClusterError` if kubectl fails or takes longer.
         """
-        seconds = seconds or 6 * REQUEST_SECONDS  # kubectl retries by itself before it says why
+        seconds = seconds or 6 * REQUEST_SECONDS  # kubectl itself retries before it fails
         command = [
             PROGRAM,
             f"--kubeconfig={self.kubeconfig}",
@@ -122,7 +127,7 @@ class Kubectl:
             *words,
         ]
         try:
-            # gevent's subprocess, so that the other hosts go on meanwhile
+            # gevent's subprocess does not block the other hosts
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -156,10 +161,11 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
 
 
 def error_lines(output: Iterable[str]) -> str:
-    """Return the last three lines about errors in kubectl's output, or its last line.
+    """Return the last three error lines of kubectl's output, or its last line if it has no error.
 
-    + output: kubectl's standard output and standard error. Repeated lines count once, because
-      kubectl prints an error again when it retries
+    + output: kubectl's standard output and standard error
+
+    A repeated line counts once, because kubectl prints an error again at each retry.
     """
     lines = [line.strip() for text in output for line in text.splitlines()]
     errors = [line for line in lines if line.lower().startswith(("error", "unable", "the "))]
@@ -167,9 +173,9 @@ def error_lines(output: Iterable[str]) -> str:
 
 
 def _until(attempt: Callable[[], T]) -> T:
-    """Repeat an attempt until it raises no `ClusterError`, and return its result.
+    """Retry an attempt as long as it raises `ClusterError`, and return its result.
 
-    Raises the attempt's error after `API_SECONDS`.
+    After `API_SECONDS`, the attempt's error is raised.
     """
     deadline = time.monotonic() + API_SECONDS
     while True:

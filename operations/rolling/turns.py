@@ -1,4 +1,7 @@
-"""Do work that stops pods in the node's turn: drain the node, work, check it and uncordon it."""
+"""Do work that stops pods, one node after the other.
+
+Each node waits for its turn and is drained. After the work, it is checked and uncordoned.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +27,16 @@ from chaos_engine.operations.rolling.gate import gate
 from chaos_engine.operations.rolling.kubectl import ClusterError
 
 Work = Callable[["State", "Host"], str]
-"""Work on a node; it returns what went wrong, "" if nothing did."""
+"""A function that does work on a node. It returns the problem, "" if there was none."""
 
 READ = Read.of(Standing)
-"""The read of each operation that calls `in_turn` or `node_standing`."""
+"""The read that an operation has to declare if it calls `in_turn` or `node_standing`."""
 
 
 def node_standing(rolling: Rolling) -> StandingState:
-    """Return how the current host stands in its cluster.
+    """Return the current host's state in its cluster, and tell the host's problems to the gate.
 
-    If the host does not work, the other nodes of its cluster take no turn until it works.
+    While the host has problems, nodes of the cluster without problems take no turn.
     """
     state, host = current()
     found = observe(Standing)
@@ -42,11 +45,11 @@ def node_standing(rolling: Rolling) -> StandingState:
 
 
 def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
-    """Yield an operation's commands; on a joined node, each runs in the node's turn.
+    """Yield an operation's commands. If the node has joined a cluster, they run in its turn.
 
-    + commands: what the operation would yield without turns
+    + commands: the operation's commands, without turns
     + rolling: how the node is drained
-    + stops_pods: whether the commands stop pods, or a service that pods need. Other commands run
+    + stops_pods: whether the commands stop pods, or a service that pods need. If not, they run
       without a turn
 
     **Example:** ``yield from in_turn(transaction(...), rolling, bool(plan.restart))``
@@ -58,8 +61,8 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
             continue
         if rolling.kubectl is None:
             warn(
-                f"nodes have joined a cluster, and {setting('kubeconfig')} is not set: services "
-                "are restarted on one node after the other, without draining the nodes",
+                f"{setting('kubeconfig')} is not set, so nodes that have joined a cluster are not "
+                "drained; their services are restarted on one node after the other",
                 of_node=False,
             )
         work = partial(_perform, command)
@@ -69,28 +72,29 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
 def take_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, done: str, work: Work
 ) -> bool:
-    """Do some work on a node in its turn; if it cannot be done, print why and fail the host.
+    """Do work on a node in the node's turn; if this fails, print the problem and fail the host.
 
-    + before: how the node stands in its cluster. A node that has not joined one is neither drained
-      nor checked
-    + done: what the work does to the node, as a participle for messages: "rebooted"
+    + before: the node's state in its cluster. If the node has not joined a cluster, it is neither
+      drained nor checked
+    + done: a participle that names the work in messages, such as "rebooted"
     + work: the function that does the work
 
-    After a turn has gone wrong, no other node of the cluster takes one in this run.
+    After a turn has failed, no other node of the cluster takes a turn in this run.
     """
     turns = gate(state, rolling.batch)
     with ExitStack() as held:
         with waiting(host, turns.what_it_waits_for):
             held.enter_context(turns.turn(host.name, rolling.lane, before.joined))
         if before.joined and (why := turns.why_closed(host.name)):
-            return fail_host(state, host, f"not {done}, because {why}; fix that and run again")
+            problem = f"not {done}, because of a problem on {why}; fix the problem and run again"
+            return fail_host(state, host, problem)
         try:
             if before.joined:
                 problem = attempt(lambda: _drain_and_work(state, host, rolling, before, work))
             else:
                 problem = attempt(lambda: work(state, host))
         except BaseException:
-            turns.failed = f"{host.name}: its turn was cut short"
+            turns.failed = f"{host.name}: its turn was interrupted"
             raise
         if before.joined:
             turns.failed = turns.failed or (problem and f"{host.name}: {problem}")
@@ -103,27 +107,28 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
 
     + last: whether this is the last operation of the run
 
-    A run has two of these operations. The first one uncordons a node that works. The last one
-    uncordons a node that the operations between them have fixed; it fails if the node still does
-    not work.
+    A run calls this operation twice. The first call uncordons a node that works. The last call
+    uncordons a node that the operations in between have fixed, and fails if the node still does not
+    work.
 
     **Example:** ``uncordon_node(name="Uncordon node", rolling=Rolling(...))``
     """
     state, host = current()
     found, turns = node_standing(rolling), gate(state, rolling.batch)
     if not found.cordoned:
-        host.noop("no run has left it cordoned")
+        host.noop("no run has left the node cordoned")
     elif rolling.kubectl is None:
         warn(
             f"an earlier run has left this node cordoned; set {setting('kubeconfig')} and run "
-            f"again, or uncordon it yourself and remove {NOTE}"
+            f"again, or uncordon the node yourself and remove the file {NOTE} on it"
         )
     elif last:
         if found.problems or host.name not in turns.to_uncordon or state.is_executing:
             because(f"uncordon {rolling.node}, which an earlier run has cordoned")
             yield FunctionCommand(_come_back, (rolling,), {})
     elif found.problems:
-        warn(f"left cordoned by an earlier run: {'; '.join(found.problems.values())}")
+        problems = "; ".join(found.problems.values())
+        warn(f"an earlier run has left this node cordoned, and the node has a problem: {problems}")
     else:
         turns.to_uncordon.add(host.name)
         because(f"uncordon {rolling.node}, which an earlier run has cordoned")
@@ -131,9 +136,10 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
 
 
 def attempt(work: Callable[[], str]) -> str:
-    """Do some work; return what went wrong, "" if nothing did.
+    """Call `work`; return its problem, "" if there is none.
 
-    Errors that a node or its cluster can cause are returned too, in words.
+    An error that a node, its connection or its cluster can cause is not raised. Its text is
+    returned as the problem.
     """
     try:
         return work()
@@ -144,16 +150,16 @@ def attempt(work: Callable[[], str]) -> str:
 def _drain_and_work(
     state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
 ) -> str:
-    """Drain a node, do the work, and uncordon it; return what went wrong, "" if nothing did."""
+    """Drain a node, do the work, and uncordon the node; return the problems, "" for none."""
     departure = leave(host, rolling, before)
     problem = attempt(lambda: work(state, host))
-    # also if the work went wrong, because the node may still run its pods as before
+    # The node is uncordoned even if the work has failed, because pods may run on it as before
     others = attempt(lambda: come_back(host, rolling, departure, before.problems))
     return "; ".join(filter(None, (problem, others)))
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
-    """Wait until a node works, and uncordon it. An earlier run has left it cordoned."""
+    """Uncordon a node that an earlier run has left cordoned, once the node works."""
     problem = attempt(lambda: come_back(host, rolling, Departure(ours=True, ready=True), {}))
     if not problem:
         return True
@@ -162,11 +168,11 @@ def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
 
 
 def _perform(command: StringCommand, state: State, host: Host) -> str:
-    """Run an operation's command as pyinfra does; return what went wrong, "" if nothing did."""
+    """Run an operation's command as pyinfra does; return the problem, "" if there is none."""
     done, output = run(host, command)
     if done:
         return ""
     if not state.print_output:
         print_host_combined_output(host, output)
     lines = [line for line in output.stderr_lines if line.strip()]
-    return lines[-1] if lines else "its command failed"
+    return lines[-1] if lines else "the command failed"

@@ -194,8 +194,8 @@ def test_an_api_that_is_away_for_a_moment_is_asked_again(program: Program) -> No
     [
         ("echo 'error: You must be logged in' >&2; exit 1", "get: error: You must be logged in"),
         ("exit 3", "kubectl get: status 3"),
-        ("echo '{}'", "makes no sense: 'items'"),
-        ("echo '<html>'", "makes no sense: Expecting value"),
+        ("echo '{}'", "cannot be parsed: 'items'"),
+        ("echo '<html>'", "cannot be parsed: Expecting value"),
     ],
 )
 def test_an_api_that_cannot_be_asked_is_an_error(

@@ -171,10 +171,10 @@ def test_outside_of_operations_the_line_begins_with_what_is_done() -> None:
 
 def test_what_is_waited_for_may_change() -> None:
     clock, down = Clock(), ["pi2"]
-    step = doing(clock, what=lambda: f"waiting for its turn, which {', '.join(down)} has now")
-    assert "which pi2 has now" in lines(step, clock, 5)[5]
+    step = doing(clock, what=lambda: f"waiting; it is now the turn of {', '.join(down)}")
+    assert "now the turn of pi2" in lines(step, clock, 5)[5]
     down[:] = ["pi3"]
-    assert "which pi3 has now" in lines(step, clock, 5)[5]
+    assert "now the turn of pi3" in lines(step, clock, 5)[5]
 
 
 @pytest.fixture
@@ -354,10 +354,10 @@ def test_who_waits_for_its_turn_says_who_has_it(
         waits = gevent.spawn(
             take_turn, nodes.state, nodes["pi1"], Rolling(), stands, "restarted", lambda *_: "no"
         )
-        until(lambda: "Waiting for its turn, which pi2 has now, 0 s" in caplog.text)
+        until(lambda: "Waiting for its turn; it is now the turn of pi2, 0 s" in caplog.text)
         turns.failed = "pi2: it did not come back"
     assert waits.get() is False
-    assert "not restarted, because pi2: it did not come back" in caplog.text
+    assert "not restarted, because of a problem on pi2: it did not come back" in caplog.text
 
 
 def test_an_error_ends_the_signs(shown: list[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -61,7 +61,7 @@ def test_swap_that_cannot_be_turned_off_makes_it_due() -> None:
     short = swap_state(areas=USED, available=1000)
 
     assert causes(DONE, short, WANTED, last=True) == {
-        "swap": "swap (/swapfile) in use, and what is swapped out does not fit into RAM"
+        "swap": "swap (/swapfile) is in use and does not fit into RAM"
     }
     assert causes(DONE, swap_state(areas=USED), WANTED, last=True) == {}
 
@@ -83,10 +83,10 @@ def test_a_reboot_that_was_in_vain_says_where_to_look() -> None:
     (problem,) = vain(replace(DUE, rebooted=record(DUE), boot_id=OTHER_BOOT))
 
     assert problem == (
-        f"the kernel was started without {' '.join(WANTED)}, also after a reboot; "
-        "/boot/firmware/cmdline.txt has them, so the firmware reads another file: look at "
-        "cmdline= and os_prefix= in config.txt and from which medium it boots, fix that and "
-        "reboot the node"
+        f"the kernel was started without {' '.join(WANTED)}, even after a reboot; "
+        "/boot/firmware/cmdline.txt has these words, so the firmware reads another file. Look at "
+        "cmdline= and os_prefix= in config.txt, and from which medium the node boots. Fix the "
+        "problem and reboot the node"
     )
 
 
@@ -116,14 +116,14 @@ def test_swap_that_is_back_after_a_reboot_for_it_is_not_rebooted_for_again() -> 
 
     (problem,) = vain(found, short)
 
-    assert problem.startswith("swap (/dev/zram0) in use")
+    assert problem.startswith("swap (/dev/zram0) is in use")
     assert "find out what turns it on" in problem
 
 
 def test_a_kernel_that_does_not_know_the_words_is_told_apart_from_a_wrong_file() -> None:
     (problem,) = without_memory(replace(DONE, memory=False), WANTED)
 
-    assert "this kernel does not know cgroup_enable=" in problem
+    assert "Only Raspberry Pi's own kernels know cgroup_enable=" in problem
     assert without_memory(DUE, WANTED) == []
     assert without_memory(replace(DONE, memory=False), ["quiet"]) == []
 
@@ -228,7 +228,7 @@ def test_after_a_failure_no_further_node_of_the_cluster_is_rebooted(
     (first,) = {*rebooted} - {"fresh"}
     assert len(rebooted) == 2
     assert nodes.failed == {"broken1", "broken2", "broken3"}
-    assert f"not rebooted, because {first}: did not come back; fix that" in caplog.text
+    assert f"not rebooted, because of a problem on {first}: did not come back; fix" in caplog.text
 
 
 def test_nodes_without_a_cluster_do_not_hold_each_other_up(
@@ -291,8 +291,8 @@ def test_swap_that_can_still_be_turned_off_is_no_reboot_in_vain(
     ("found", "problem"),
     [
         (DONE, None),
-        (replace(DUE, boot_id=OTHER_BOOT), "also after a reboot; /boot/firmware/cmdline.txt has"),
-        (replace(FRESH, boot_id=OTHER_BOOT), "also after the reboot; run again"),
+        (replace(DUE, boot_id=OTHER_BOOT), "even after a reboot; /boot/firmware/cmdline.txt has"),
+        (replace(FRESH, boot_id=OTHER_BOOT), "even after the reboot; run again"),
     ],
     ids=["well", "in vain", "file lost"],
 )
@@ -506,23 +506,24 @@ def test_a_node_that_never_comes_back_is_rescued_on_another_computer(run_cycle: 
     problem = run_cycle(Node((BOOT, "stopping"), None), seconds=90)
 
     assert problem == (
-        "did not come back within 90 s; look at its power and its screen. If it does not boot: "
-        "switch it off, put its card into another computer, and in what is /boot/firmware on the "
-        "node copy cmdline.txt.chaos-engine.bak over cmdline.txt; then start it and run again"
+        "the node did not come back within 90 s; look at the node's power supply and screen. If it "
+        "does not boot, switch it off and put its card into another computer. In the folder that "
+        "is /boot/firmware on the node, copy cmdline.txt.chaos-engine.bak over cmdline.txt. Then "
+        "start the node and run again"
     )
 
 
 def test_a_node_that_does_not_go_down_is_told_apart(run_cycle: Any) -> None:
     problem = run_cycle(Node((BOOT, "running")), seconds=90)
 
-    assert problem == "has not gone down within 90 s; look at: systemctl list-jobs"
+    assert problem == "the node did not shut down within 90 s; look at: systemctl list-jobs"
 
 
 def test_a_node_that_refuses_the_order_is_not_awaited(run_cycle: Any) -> None:
-    node = Node(None, refuse="it was rebooted by someone else meanwhile; run again")
+    node = Node(None, refuse="somebody else has rebooted the node meanwhile; run again")
 
     assert run_cycle(node) == (
-        "could not be rebooted: it was rebooted by someone else meanwhile; run again"
+        "could not be rebooted: somebody else has rebooted the node meanwhile; run again"
     )
     assert len(node.commands) == 1
 
@@ -547,7 +548,7 @@ def test_a_reboot_is_noted_before_it_is_made(tmp_path: Path) -> None:
     noted.unlink()
     done = run(OTHER_BOOT)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "rebooted by someone else" in done.stderr
+    assert "somebody else has rebooted" in done.stderr
     assert not noted.exists()
 
 

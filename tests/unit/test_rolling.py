@@ -184,11 +184,11 @@ def test_a_node_that_cannot_be_drained_is_left_as_it_is(
 
     assert cluster.told[-1] == "uncordon pi1"
     assert node.steps == ["note", "forget"]
-    assert "pi1 cannot be drained, so the work on it was not begun: " in caplog.text
+    assert "pi1 cannot be drained, so the work on it was not started: " in caplog.text
     assert not take(nodes, how(cluster), name="pi4")
     assert "work" not in node.steps
-    assert "not restarted, because pi1: pi1 cannot be drained" in caplog.text
-    assert "; fix that and run again" in caplog.text
+    assert "not restarted, because of a problem on pi1: pi1 cannot be drained" in caplog.text
+    assert "; fix the problem and run again" in caplog.text
 
 
 def test_a_cordoned_node_that_cannot_be_drained_stays_cordoned(node: Node) -> None:
@@ -286,7 +286,7 @@ def test_a_turn_that_is_cut_short_stops_the_rest(node: Node) -> None:
 
     with nodes.on() as host, pytest.raises(KeyboardInterrupt):
         take_turn(nodes.state, host, how(), WELL, "restarted", work)
-    assert failed(nodes) == "pi1: its turn was cut short"
+    assert failed(nodes) == "pi1: its turn was interrupted"
 
 
 def test_without_a_kubeconfig_it_is_awaited_and_not_drained(node: Node) -> None:
@@ -310,8 +310,8 @@ def test_a_node_of_no_cluster_is_neither_drained_nor_awaited(node: Node) -> None
 @pytest.mark.parametrize(
     ("nodes", "problem"),
     [
-        ({"pi4": UP}, "has no node pi1, it has pi4; is it the kubeconfig of another"),
-        ({}, "has no node pi1, it has none"),
+        ({"pi4": UP}, "has no node pi1; its nodes: pi4. Is this the kubeconfig of another"),
+        ({}, "has no node pi1; its nodes: none"),
     ],
 )
 def test_a_node_leaves_only_a_cluster_that_knows_it(
@@ -325,9 +325,9 @@ def test_a_node_leaves_only_a_cluster_that_knows_it(
 def test_no_controller_goes_while_another_one_is_not_ready() -> None:
     controller = how(controller=True, controllers=PEERS)
     nodes = {"pi1": UP, "pi4": UP, "pi7": DOWN}
-    with pytest.raises(ClusterError, match="another one, pi7, is not Ready; look at") as error:
+    with pytest.raises(ClusterError, match="the controller pi7 is not Ready; look at") as error:
         check_may_leave(controller, nodes)
-    assert "kubectl delete node pi7) and out of controllers" in str(error.value)
+    assert "kubectl delete node pi7) and from controllers" in str(error.value)
     # the proxy has no API server to take away, and controllers that have not joined do not count
     assert check_may_leave(replace(controller, controller=False), nodes) == UP
     assert check_may_leave(controller, {"pi1": UP, "pi4": UP}) == UP
@@ -377,7 +377,7 @@ def test_a_controller_does_not_go_where_another_ones_api_server_stays_away(node:
     assert cluster.told == []
     assert node.steps == []
     assert "too few API servers are ready; not ready: pi7 (silent)" in failed(nodes)
-    assert "kubectl delete node pi7) and out of controllers" in failed(nodes)
+    assert "kubectl delete node pi7) and from controllers" in failed(nodes)
 
 
 def test_a_controller_that_the_cluster_does_not_know_is_not_waited_for(node: Node) -> None:
@@ -448,7 +448,7 @@ def test_nodes_that_are_not_drained_are_warned_of(
     (command,) = commands(Nodes(), how(), True)
 
     assert type(command) is FunctionCommand
-    assert "kubeconfig is not set: services are restarted on one node after" in caplog.text
+    assert "their services are restarted on one node after the other" in caplog.text
 
 
 def test_nothing_to_do_takes_no_turn(stands: dict[str, StandingState]) -> None:
@@ -468,7 +468,7 @@ def test_a_broken_node_is_known_before_another_takes_its_turn(
             rolling.node_standing(how())
 
     assert not take(nodes, how())
-    assert "not restarted, because pi4: Docker does not answer" in caplog.text
+    assert "not restarted, because of a problem on pi4: Docker does not answer" in caplog.text
     # its turn does not fix it
     node.looks = [ILL]
     assert take(nodes, how(), before=ILL, name="pi4")
@@ -556,4 +556,4 @@ def test_a_node_that_is_left_cordoned_is_warned_of_without_a_kubeconfig(
     nodes.prepare(lambda: uncordon_node(name="First", rolling=how()))
 
     assert nodes.planned() == []
-    assert "set kubeconfig and run again, or uncordon it yourself" in caplog.text
+    assert "set kubeconfig and run again, or uncordon the node yourself" in caplog.text
