@@ -37,20 +37,20 @@ done
 keep "$@"; settle; rm -f -- "$@"
 sync -- {FOLDER}
 """
-"""Shell commands that install rsyslog and remove the configuration that its package brings.
+"""Shell commands that install rsyslog and remove the configuration files of its package.
 
-They run when our configuration is in place, so rsyslog never writes a log file.
+They run after this package's configuration is in place, so rsyslog never writes a log file.
 """
 
 STOP_OTHER = f"""\
 [ "$(systemctl show --property Id --value {ALIAS})" != {ALIAS} ] ||
   systemctl stop {ALIAS} 2>/dev/null || true
 """
-"""Shell command that stops syslog.service if it is another unit than rsyslog.service."""
+"""Shell command that stops syslog.service if it is a unit of its own, and no alias."""
 
-# `keep` keeps the first version of a file. `keep_other` also keeps a later version that differs
+# `keep` backs up the first version of a file. `keep_other` backs up a later, different version
 ASIDE = """\
-keep_other() { # PATH: keep also what differs from the original
+keep_other() { # PATH: back up a file that differs from its original
   if [ -f "$1" ] && [ -f "$ORIGINALS$1" ] && ! cmp -s -- "$1" "$ORIGINALS$1"; then
     aside=$ASIDE$1.$(sha256sum <"$1" | cut -c1-8)
     mkdir -p -- "${aside%/*}"; cp -a -- "$1" "$aside.chaos-new"
@@ -61,7 +61,7 @@ keep_other() { # PATH: keep also what differs from the original
 
 
 def reads(config: str, network: str, server: str) -> list[Read]:
-    """Return what `forward_logs` will observe for the same arguments."""
+    """Return the reads of `forward_logs` for the same arguments."""
     return [
         Read.of(Node),
         Read.of(Packages, names=("rsyslog",)),
@@ -74,26 +74,30 @@ def reads(config: str, network: str, server: str) -> list[Read]:
 
 @converge(reads=reads)
 def forward_logs(config: str, network: str, server: str) -> Commands:
-    """Have rsyslog run with ``10-all.conf`` as the only configuration file in ``/etc/rsyslog.d``.
+    """Run rsyslog with ``10-all.conf`` as the only configuration file in ``/etc/rsyslog.d``.
 
     + config: text of ``10-all.conf``; its last line is ``stop``
-    + network: text of a drop-in with which rsyslog starts after the network
-    + server: address of the log server, "" for none; without one, rsyslog is not installed
+    + network: text of a drop-in for rsyslog.service, which starts rsyslog after the network
+    + server: address of the log server, "" for none. Without a log server, a missing rsyslog is not
+      installed
 
-    A missing rsyslog is installed when ``10-all.conf`` is in place. Other ``.conf`` files are
-    removed, and kept under ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` checks
-    ``10-all.conf`` alone before it is in place, and the whole configuration after. If rsyslog does
-    not start, the old files are restored. A unit syslog.service that is not rsyslog's alias is
-    removed, unless a package owns it: while rsyslog is not enabled, that unit would run in place of
-    rsyslog. Raises `NodeError` if the log server's address is the node's own: each message would
-    come back for ever.
+    If rsyslog is missing, it is installed after ``10-all.conf`` is in place. Other ``.conf`` files
+    are removed; their originals are in ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` first
+    checks ``10-all.conf`` by itself, and then the whole configuration with ``10-all.conf`` in
+    place. If rsyslog does not start, the old files are restored.
+
+    A unit syslog.service that is not an alias of rsyslog.service is removed, unless a package owns
+    it. Such a unit would run in place of rsyslog while rsyslog is not enabled. Raises `NodeError`
+    if the log server's address is the node's own, because rsyslog would send each message to itself
+    for ever. Raises `NodeError` too if ``/etc/rsyslog.conf`` prevents that ``10-all.conf`` gets all
+    messages.
 
     **Example:** ``forward_logs(name="Send logs away", config=..., network=..., server="...")``
     """
     if server and server in observe(Node).addresses:
         raise NodeError(
             f"the log server's address {server} is this node's own; set {setting('log_server')} to "
-            "another computer, which keeps the logs"
+            "the address of another computer"
         )
     found = observe(Packages, names=("rsyslog",))
     installed = "rsyslog" in found and found["rsyslog"].complete
@@ -101,7 +105,7 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     text = None if main is None else os.fsdecode(main)
     problem = None if text is None else main_problem(text)
     if problem:
-        raise NodeError(f"{problem}; put the distribution's {MAIN} back and run again")
+        raise NodeError(f"{problem}; restore the distribution's {MAIN} and run again")
     snippets = observe(Snippets)
     others = tuple(path for path in snippets_of(text, snippets) if path != PATH)
     if not server and not installed:
@@ -131,15 +135,15 @@ def paths_of(traces: UnitTraces) -> tuple[str, ...]:
 def with_restart(todo: Plan) -> Plan:
     """Return the plan with a restart in place of a start: a pure function.
 
-    A start would have no effect if apt has already started rsyslog with other files.
+    A start has no effect if apt has already started rsyslog with its own configuration files.
     """
     return replace(todo, start=(), restart=(UNIT,) if todo.enable else (*todo.start, *todo.restart))
 
 
 def check(todo: Plan, installed: bool) -> str:
-    """Return the command that checks a new configuration file by itself, "" for no check.
+    """Return the command that checks a new ``10-all.conf`` by itself, "" if it is not needed.
 
-    + installed: whether rsyslogd is there to check it
+    + installed: whether rsyslogd is installed. Without it there is no check
     """
     staged = next((file.staged for file in todo.write if file.path == PATH), None)
     # The staged file is below /etc/rsyslog.d. AppArmor may forbid rsyslogd to read it elsewhere
@@ -147,7 +151,7 @@ def check(todo: Plan, installed: bool) -> str:
 
 
 def apply(todo: Plan, installed: bool) -> str:
-    """Return the shell commands to run when the new file is in place: a pure function.
+    """Return the shell commands to run after the new files are in place: a pure function.
 
     + installed: whether rsyslog is installed already
     """
@@ -156,18 +160,18 @@ def apply(todo: Plan, installed: bool) -> str:
         steps.append(STOP_OTHER)
     if todo.enable:
         # rsyslog is enabled before it starts: syslog.socket passes its socket to syslog.service,
-        # and only an enabled rsyslog has that alias. Without the socket rsyslog would log nothing.
-        # rsyslog is stopped before it is enabled: if it runs when it gets the alias, systemd takes
-        # it for dead and never stops its process
+        # and only an enabled rsyslog has this alias. Without the socket rsyslog would log nothing.
+        # rsyslog is stopped before it is enabled: if it got the alias while it runs, systemd would
+        # take it for dead and never stop its process
         steps.append(f"systemctl stop {UNIT.name}")
         steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
     return "\n".join(steps)
 
 
 def put_aside(paths: Iterable[str]) -> str:
-    """Return the shell commands that keep files which differ from their kept originals.
+    """Return the shell commands that back up files which differ from their originals.
 
-    + paths: the files, which are removed afterwards
+    + paths: files that the transaction removes
     """
     lines = [f"keep_other {quote(path)}" for path in paths]
     return "\n".join([ASIDE, *lines]) if lines else ""

@@ -23,10 +23,10 @@ from chaos_engine.operations.files import File
 from chaos_engine.operations.undo import Undo
 
 MARK = "#chaos-engine "
-"""Prefix that makes a line of fstab a comment. By it undo finds the lines to restore."""
+"""Prefix that turns a line of fstab into a comment. Undo restores the lines that have it."""
 
 SPARE_KIB = 32 * 1024
-"""KiB of RAM that have to be free when all that is swapped out is back in RAM."""
+"""KiB of RAM that have to stay free after all swapped-out memory is back in RAM."""
 
 # /proc/swaps writes a space in a name as \040; printf %b turns that back
 _NOTE = """\
@@ -40,9 +40,9 @@ _NO_RPI_SWAP = "[Main]\nMechanism=none\n"
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done to have no swap: files to write, units to mask, swap to turn off.
+    """The changes that turn swap off: files to write, units to mask, swap areas to turn off.
 
-    It is false if nothing has to be done.
+    A plan without changes is false.
     """
 
     files: tuple[File, ...] = ()
@@ -55,32 +55,32 @@ class Plan:
 
 @converge(reads=lambda: [Read.of(Swaps), Read.of(Repairs)])
 def disable_swap() -> Commands:
-    """Have no swap in use, and none that would come back at the next boot.
+    """Turn swap off, now and at each boot.
 
     - Lines for swap in fstab become comments.
     - ``swap.target``, all ``.swap`` units (generated ones too), and well-known services that call
       swapon are masked.
     - Raspberry Pi OS's rpi-swap gets a configuration without swap.
 
-    Swap files and partitions stay as they are. If what is swapped out does not fit into RAM, swap
-    stays in use until a reboot, which `chaos_engine.operations.reboot` makes.
+    Swap files and partitions are not deleted. If the swapped-out memory does not fit into RAM, swap
+    stays in use until the next boot. `chaos_engine.operations.reboot` reboots such a node.
 
     **Example:** ``disable_swap(name="Turn swap off")``
     """
     found = observe(Swaps)
     todo = plan(found)
-    # files.decide would cost a command, so it is called only where something changes
+    # files.decide costs a remote command, so it is called only if something has to change
     masks = [f"{UNITS}/{unit}" for unit in todo.mask]
     file_plan = files.decide(todo.files, besides=masks) if todo else files.Plan()
     if found.areas and not fits_into_ram(found):
         warn(
-            f"{found.used // 1024} MiB are swapped out and {found.available // 1024} MiB of RAM "
-            "are available: swap stays in use until the next boot"
+            f"{found.used // 1024} MiB are swapped out, too much for the "
+            f"{found.available // 1024} MiB of available RAM; swap stays in use until the next boot"
         )
     for area in found.areas:
         if area.kind == "file" and not area.name.startswith("/dev/"):
             size = f"{area.size // 1024} MiB"
-            warn(f"{area.name} ({size}) stays on the card: once swap is off, only undo needs it")
+            warn(f"{area.name} ({size}) stays on the card; undo needs it to turn swap on again")
     for message in warnings(found, {past.thing for past in past_repairs()}):
         warn(message)
     if todo:
@@ -92,7 +92,7 @@ def disable_swap() -> Commands:
 
 
 def plan(found: SwapState) -> Plan:
-    """Decide what has to be done, from what was found: a pure function."""
+    """Return the changes that turn swap off on a node: a pure function."""
     write = []
     fstab = without_swap(found.fstab)
     if fstab != found.fstab:
@@ -106,25 +106,25 @@ def plan(found: SwapState) -> Plan:
 
 
 def why(found: SwapState, todo: Plan) -> Iterator[str]:
-    """Yield a reason for each thing that a plan does: a pure function."""
+    """Yield each change of a plan in words: a pure function."""
     for area in found.areas:
         if area.name in todo.turn_off:
             yield f"turn swap off on {area.name} ({area.size // 1024} MiB)"
     for file in todo.files:
         if file.path == FSTAB:
-            yield f"comment the lines for swap out in {FSTAB}"
+            yield f"comment out the swap lines of {FSTAB}"
         else:
             yield f"write {file.path}"
     yield from listed("mask", todo.mask)
 
 
 def repairs(todo: Plan) -> Iterator[Repair]:
-    """Yield a repair for each thing that a plan does: a pure function."""
+    """Yield the `Repair` of each change of a plan: a pure function."""
     for name in todo.turn_off:
         yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
     for file in todo.files:
         if file.path == FSTAB:
-            # what is wanted is no checksum: other lines of the file may change later
+            # Not the checksum of the file, because its other lines may change later
             yield Repair(FSTAB, "without swap", "file", FSTAB, in_files(FSTAB))
         else:
             yield of_file(file.path, file.sha256, "", None)
@@ -133,18 +133,19 @@ def repairs(todo: Plan) -> Iterator[Repair]:
 
 
 def _area(name: str) -> str:
-    """Return what the node's notes call the swap on a file or partition."""
+    """Return the name of a swap area in the node's notes: ``swap on /swap.img``."""
     return f"swap on {name}"
 
 
 def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
-    """Say which swap was turned on again, and which services and scripts turn it on at boot.
+    """Yield warnings about swap that is on again, and about files that turn swap on at boot.
 
-    + found: what the node has
-    + repaired: names of things that earlier runs repaired. Other warnings tell of these, so they
-      are left out here
+    + found: the node's swap
+    + repaired: names of things that earlier runs repaired. They are skipped here, because they have
+      warnings of their own
 
-    The services and scripts stay as they are, since they may have other tasks too. A pure function.
+    The files are services and scripts. They are not changed, because they may have other tasks too.
+    A pure function.
     """
     again = [
         area.name
@@ -154,22 +155,22 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
     if again:
         cause = "the next warning says what turns it on"
         if not found.turners:
-            cause = "find out what turns it on, as with: journalctl -b | grep -i swap"
-        yield f"an earlier run turned swap on {', '.join(again)} off, and it is on again: {cause}"
+            cause = "find out what turns it on, for example with: journalctl -b | grep -i swap"
+        areas = ", ".join(again)
+        yield f"swap is in use again on {areas}, although an earlier run turned it off; {cause}"
     for file, script in found.turners.items():
         unit = file.partition(".d/")[0].rpartition("/")[2]
         way_out = (
-            f"systemctl disable --now {unit}" if "/systemd/" in file else "take that line out of it"
+            f"systemctl disable --now {unit}" if "/systemd/" in file else "remove that line from it"
         )
         yield (
-            f"{file} turns swap on again at each boot"
-            f"{f', by {script}' if script != file else ''}: kubelet does not start with it; "
-            f"{way_out}"
+            f"{file} turns swap on at each boot{f', through {script}' if script != file else ''}; "
+            f"kubelet does not start while swap is on. To keep swap off: {way_out}"
         )
 
 
 def fits_into_ram(found: SwapState) -> bool:
-    """Tell whether RAM has room for all that is swapped out."""
+    """Tell whether RAM has room for all swapped-out memory, and for `SPARE_KIB` more."""
     return found.used == 0 or found.used + SPARE_KIB <= found.available
 
 
@@ -182,9 +183,9 @@ def stays_until_boot(found: SwapState, configured: bool) -> bool:
 
 
 def without_swap(fstab: str) -> str:
-    """Return the text of fstab with the lines for swap as comments, and all else as it is.
+    """Return the text of fstab with its swap lines commented out, and all else unchanged.
 
-    These are the lines that systemd or ``swapon -a`` reads as lines for swap.
+    Swap lines are the lines by which systemd or ``swapon -a`` turns swap on.
     """
     lines = re.split(r"(?<=\n)", fstab)
     return "".join(MARK + line if is_swap(line) else line for line in lines)
@@ -197,10 +198,10 @@ def compose(todo: Plan) -> str:
     masks = {unit: quote(f"{UNITS}/{unit}") for unit in todo.mask}
     lines += [f"unit_was {quote(unit)}" for unit in masks]
     lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
-    for name in todo.turn_off:  # swapoff reads all that is swapped out, for minutes from a card
+    for name in todo.turn_off:  # swapoff reads all swapped-out memory, from a card in minutes
         lines += [f"tell {quote(f'turning off swap on {name}')}", f"swapoff -- {quote(name)}"]
     for unit, path in masks.items():
-        # To stop the unit would run swapoff, which is done. A unit that does not exist is no error
+        # Swap is off here, so stopping the unit runs no swapoff. A missing unit is no error
         lines += [f"systemctl stop -- {quote(unit)} || true"] if todo.turn_off else []
         lines.append(f"ln -sfnT /dev/null {path}")
     lines.append("systemctl daemon-reload")
@@ -210,13 +211,13 @@ def compose(todo: Plan) -> str:
             "  echo 'this swap is still in use' >&2; exit 1",
             "fi",
         ]
-    # RECORD says that a reboot had no effect; after this change, the next one may have one
+    # RECORD has causes that a reboot did not remove. After this change, a reboot may remove them
     lines.append(f"rm -f -- {RECORD}")
     return "\n".join(lines)
 
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return fstab with its swap lines restored: this package had made them comments."""
+    """Return fstab with the swap lines restored that this package has commented out."""
     mark = MARK.encode()
     return current.replace(b"\n" + mark, b"\n").removeprefix(mark)
 

@@ -18,12 +18,12 @@ from chaos_engine.operations.files import File
 
 
 def sysctl_file(stem: str) -> str:
-    """Return the path of the file with the parameters, which systemd sets at boot."""
+    """Return the path of the file of kernel parameters that systemd sets at boot."""
     return f"/etc/sysctl.d/99-{stem}.conf"
 
 
 def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[Read]:
-    """Return what `set_kernel_parameters` will observe for the same arguments."""
+    """Return the reads of `set_kernel_parameters` for the same arguments."""
     return [
         Read.of(sysctl.KernelModules, names=tuple(modules)),
         Read.of(sysctl.Sysctls, names=tuple(sysctls)),
@@ -35,17 +35,17 @@ def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list
 def set_kernel_parameters(
     stem: FileStem, modules: Iterable[KernelModule], sysctls: Mapping[SysctlName, SysctlValue]
 ) -> Commands:
-    """Have kernel modules loaded and kernel parameters set, now and at each boot.
+    """Load kernel modules and set kernel parameters, now and at each boot.
 
     + stem: part of the files' names, ``/etc/modules-load.d/STEM.conf`` and
       ``/etc/sysctl.d/99-STEM.conf``
-    + modules: names as the kernel writes them. Modules are loaded before parameters are set, since
-      some parameters exist only with their module
-    + sysctls: value of each parameter by its name with dots
+    + modules: names as the kernel writes them. Modules are loaded first, because some parameters
+      exist only with their module
+    + sysctls: the value of each parameter, by the parameter's name with dots
 
-    A parameter that somebody changed by hand is set again. Raises `NodeError` for a module that the
-    running kernel does not have, and for a file that is applied after ours at boot and sets a
-    parameter to another value.
+    A parameter that somebody changed by hand is set again. Raises `NodeError` if the running kernel
+    lacks a module. Raises `NodeError` too if another file sets a parameter to another value at
+    boot, after ``99-STEM.conf``.
 
     **Example:** ``set_kernel_parameters("kubernetes", [], {"net.ipv4.ip_forward": "1"})``
     """
@@ -58,8 +58,8 @@ def set_kernel_parameters(
     written = render(stem, modules, sysctls)
     todo = files.decide(written)
     repairs = [repair(stem, name, sysctls[name], found[name]) for name in wrong if not todo]
-    # If files change, that is reason enough, and the values are left out: they may change before
-    # the script runs. Docker, which an earlier operation installs, sets some of them too
+    # If files change, the reasons do not name the values, which may change before the script runs:
+    # Docker sets some of them too, and an earlier operation may install Docker
     if not todo:
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
@@ -75,11 +75,12 @@ def set_kernel_parameters(
 def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
     """Return the `Repair` for a parameter that this run sets: a pure function.
 
-    + stem: as `set_kernel_parameters` takes it
-    + name, value: the parameter, and the value that it gets
-    + found: the parameter's value now, and the files that set it at boot
+    + stem: the same as for `set_kernel_parameters`
+    + name, value: the parameter, and the value to set
+    + found: the parameter's present value, and the files that set it at boot
 
-    A file that sets the parameter to another value is a suspect: a program may apply it again.
+    A file that sets the parameter to another value is a suspect, because a program may apply the
+    file again.
     """
     keys = "|".join(literal(key).replace("/", "[./]") for key in sysctl.aliases(name))
     given = rf"[\"']?{literal(value)}[\"']?"
@@ -98,7 +99,7 @@ def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
         name=sysctl.slashed(name),
         search=Search(name, rf"({keys})([^a-zA-Z0-9_./-]|$)", innocent),
         suspects=tuple(
-            f"{file}, which sets {line} (take that line out of it)" for file, line in others
+            f"{file}, which sets {line} (remove that line from it)" for file, line in others
         ),
     )
 
@@ -118,32 +119,32 @@ def check_lasting(
     sysctls: Mapping[str, str],
     found: Mapping[str, sysctl.Sysctl],
 ) -> None:
-    """Raise `NodeError` for a missing module, or a parameter that has another value after a boot.
+    """Raise `NodeError` if a module is missing, or if another file overrides a parameter at boot.
 
-    + stem, sysctls: as `set_kernel_parameters` takes them
-    + states: state of each module
-    + found: of each parameter, its value now and the files that set it at boot
+    + stem, sysctls: the same as for `set_kernel_parameters`
+    + states: the state of each module, by its name
+    + found: the present value of each parameter and the files that set it at boot, by its name
 
     A pure function.
     """
     missing = [name for name, state in states.items() if state == "missing"]
     if missing:
         raise NodeError(
-            f"the running kernel has no module {', '.join(missing)}; if the kernel was upgraded "
-            "since the node started, reboot it, else install its extra modules (on older Ubuntu "
-            "for the Raspberry Pi: linux-modules-extra-raspi)"
+            f"the running kernel has no module {', '.join(missing)}. If the kernel was upgraded "
+            "since the last boot, reboot the node. If not, install the kernel's extra modules; on "
+            "older Ubuntu for the Raspberry Pi, they are in linux-modules-extra-raspi"
         )
     ours = sysctl_file(stem)
     own = [sysctl.BootSetting(ours, sysctl.slashed(key), value) for key, value in sysctls.items()]
     for name, value in sysctls.items():
-        # systemd ignores files with our file's name in other folders: ours is in a stronger one
+        # systemd ignores files of the same name in other folders: /etc has precedence
         others = [one for one in found[name].boot if _file_name(one) != _file_name(own[0])]
         # sysctl.d(5): files of all folders apply in the order of their names
         last = sysctl.last_at_boot(name, sorted([*others, *own], key=_file_name))
         if last and last.file != ours and last.value.split() != value.split():
             raise NodeError(
-                f"{last.file} sets {sysctl.dotted(last.key)} = {last.value} at each boot, after "
-                f"{ours} has set {name} to {value}; take that line out of it"
+                f"{last.file} sets {sysctl.dotted(last.key)} = {last.value} at each boot, and so "
+                f"overrides {ours}, which sets it to {value}; remove that line from {last.file}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Report whether a node is as wanted, concern by concern. Nothing is changed."""
+"""Report for each concern whether a node is as its settings say. Change nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from chaos_engine.operations.engine.converge import Commands, fail_host
 
 
 def report(found: Mapping[str, Sequence[str]]) -> str:
-    """Print a line for each concern: its problems, or that it is as wanted.
+    """Print a line for each concern: its problems, or "ok".
 
-    + found: problems by concern; none for a concern that is as wanted
+    + found: the problems of each concern, by the concern's name; empty if it has none
 
     Returns a sentence that names the concerns with problems, "" if there are none.
     """
@@ -29,7 +29,7 @@ def report(found: Mapping[str, Sequence[str]]) -> str:
         else:
             host.log_styled(f"{concern:{width}}  ok", fg="green")
     failed = ", ".join(concern for concern, problems in found.items() if problems)
-    why = f"not as wanted: {failed}; why stands above, and deploy.py fixes what it can"
+    why = f"not as wanted: {failed}; see the lines above. deploy.py fixes what it can"
     return why if failed else ""
 
 
@@ -37,7 +37,7 @@ def report(found: Mapping[str, Sequence[str]]) -> str:
 def fail_node(why: str) -> Commands:
     """Fail the host, so that pyinfra's exit code is not 0.
 
-    + why: what `report` returned; with "" the host does not fail
+    + why: the sentence that `report` returned; if it is "", the host does not fail
     """
     if why:
         yield FunctionCommand(fail_host, (why,), {})

@@ -1,7 +1,8 @@
-"""Files that are put on nodes, and shell scripts that nodes run; it imports nothing of ours.
+"""Render the files that are put on nodes, and read the shell scripts that nodes run.
 
-`render` fills a file with explicit arguments only; deploys and operations call it. `shell_script`
-reads one below ``shell/``, where each of more than 40 lines is; facts and operations call it.
+Deploys and operations call `render`, which fills a template with explicit arguments only. Facts and
+operations call `shell_script`, which reads a script from ``shell/``. Each script of more than 40
+lines is there. This folder imports nothing else of this package.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _ENVIRONMENT = Environment(
 
 
 def render(template: str, **values: Any) -> str:
-    """Return the text of ``templates/TEMPLATE`` with `values`; an undefined name is an error.
+    """Return the text of ``templates/TEMPLATE``, rendered with `values`.
+
+    A name that the template uses and `values` lacks is an error.
 
     **Example:** ``render("10-all.conf.j2", server="192.168.1.42")``
     """
@@ -35,7 +38,7 @@ def render(template: str, **values: Any) -> str:
 def shell_script(name: str) -> str:
     """Return the shell script ``templates/shell/NAME.sh``, without empty lines and comment lines.
 
-    Those would travel to each node with each script. A comment behind a command is no such line.
+    Such lines would be sent to nodes again and again. Comments after a command stay.
 
     **Example:** ``shell_script("prelude")``
     """

@@ -1412,8 +1412,8 @@ NODES = [
         changed(free_mib=199),
     ),
     node(
-        "the log server's address 192.168.1.42 is this node's own; set chaos_log_server to another "
-        "computer, which keeps the logs",
+        "the log server's address 192.168.1.42 is this node's own; set chaos_log_server to the "
+        "address of another computer",
         changed(addresses=("192.168.1.42",)),
     ),
     node(

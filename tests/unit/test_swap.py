@@ -251,16 +251,19 @@ def test_what_the_owner_has_made_to_turn_swap_on_is_found(
 
 def test_what_turns_swap_on_again_is_named() -> None:
     (message,) = warnings(state(turners={ZRAM: "/usr/local/bin/zram.sh"}))
-    assert message.startswith(f"{ZRAM} turns swap on again at each boot, by /usr/local/bin/zram.sh")
+    assert message.startswith(f"{ZRAM} turns swap on at each boot, through /usr/local/bin/zram.sh")
     assert message.endswith("systemctl disable --now zram.service")
     (message,) = warnings(state(turners={"/etc/rc.local": "/etc/rc.local"}))
-    assert message.endswith("take that line out of it")
+    assert message.endswith("remove that line from it")
     assert list(warnings(state(areas=USED))) == []
 
 
 def test_swap_that_has_come_back_is_told() -> None:
     again, named = warnings(state(areas=USED, noted=(USED[0].name,), turners={ZRAM: "/z"}))
-    assert "an earlier run turned swap on /swapfile off, and it is on again: the next" in again
+    assert (
+        "swap is in use again on /swapfile, although an earlier run turned it off; the next"
+        in again
+    )
     assert ZRAM in named
     (again,) = warnings(state(areas=USED, noted=(USED[0].name,)))
     assert "find out what turns it on" in again
