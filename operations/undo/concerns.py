@@ -1,4 +1,4 @@
-"""Undo what a concern has changed on a node, as the node's manifest lists it."""
+"""Undo the changes of a concern on a node. The node's manifest lists these changes."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ UNDOING = (
 )
 """Shell functions that undo changes on a node.
 
-They follow those of `NOTES`. The functions for packages also need those of
+They need the functions of `NOTES`. The functions for packages also need those of
 `chaos_engine.operations.apt.APT`."""
 
 REINSTALL = shell_script("reinstall")
-"""Shell function ``reinstall``, for a script that begins with `UNDOING` and sets ``$pin``: the path
-of the apt preferences that keep the removed packages out."""
+"""Shell function ``reinstall``. It needs the functions of `UNDOING`, and ``$pin``: the path of the
+apt preferences that prevent the installation of the removed packages."""
 
 _PLAIN = Undo()
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What undo has to do with files.
+    """The changes of undo to files.
 
-    + remove: paths that did not exist before the first change
-    + restore: paths that have an original
-    + aside: those paths in `remove` and `restore` that others have changed. Undo first keeps a copy
-      of the present version
-    + write: merged files without this package's part
-    + leave: paths at which others have put a file; it stays
+    + remove: paths to remove, because they did not exist before the first change
+    + restore: paths that get their original again
+    + aside: paths in `remove` and `restore` that others have changed. Undo first backs up their
+      present version
+    + write: merged files, with their content without this package's part
+    + leave: paths at which others have put a file. Undo does not change them
     """
 
     remove: tuple[str, ...] = ()
@@ -66,13 +66,14 @@ class Changes:
 def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = ()) -> Commands:
     """Restore everything that a concern has changed on the node.
 
-    + concern: the name of the concern's deploy, ``"docker"``
-    + how: what is particular about undoing the concern; ``None`` if nothing is
-    + needed: names of the concerns that a joined node needs
+    + concern: the name of the concern's deploy, such as ``"docker"``
+    + how: the concern's declaration of its undo; ``None`` if it has none
+    + needed: names of the concerns that a node in a cluster needs
 
-    Only things in the node's manifest (`chaos_engine.facts.manifest`) are touched. Things that
-    another concern has noted too stay until the other concern is undone. The next call continues an
-    interrupted undo. Raises `NodeError` if the node has joined a cluster and needs the concern.
+    Changes only things that the node's manifest lists (`chaos_engine.facts.manifest`). Things that
+    another concern has noted too stay until that concern is undone. If undo is interrupted, the
+    next call continues it. Raises `NodeError` if the node has joined a cluster and needs the
+    concern.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
@@ -87,13 +88,14 @@ def undo_other_concerns(
     asked: Collection[str] = (),
     hows: Mapping[str, Undo] | None = None,
 ) -> Commands:
-    """Restore what was changed by concerns that are not of this package.
+    """Undo the concerns that do not belong to this package.
 
-    Such concerns are deploys of the site, or of other packages, that use these operations.
+    Such a concern is a deploy of the site or of another package that calls this package's
+    operations.
 
     + known: names of this package's concerns, which `undo_concern` undoes
     + asked: names of the concerns to undo; empty for all
-    + hows: what is particular about undoing each concern, by its name
+    + hows: each concern's declaration of its undo, by the concern's name
 
     **Example:** ``undo_other_concerns(name="Undo others", known=["docker"])``
     """
@@ -108,8 +110,8 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
 
     + asked: names of the concerns that this run undoes; empty for all
 
-    Files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises `NodeError` if
-    something could not be undone, after everything else was undone.
+    Copies of files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises
+    `NodeError` if packages could not be installed again. Everything else is undone then.
 
     **Example:** ``forget_changes(name="Remove what was kept", asked=["docker"])``
     """
@@ -121,7 +123,7 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
         reason = f"still needed for {', '.join(others)}" if others else "not there"
         current()[1].noop(f"{manifest.DIRECTORY}: {reason}")
         return
-    because(f"remove {manifest.DIRECTORY}, where nothing is left to undo")
+    because(f"remove {manifest.DIRECTORY}, because nothing is left to undo")
     yield shell_command(compose_end(found))
 
 
@@ -129,8 +131,8 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
     """Yield a command for each concern that has changed something on the node."""
     todo = {name: how for name, how in concerns.items() if name in found.concerns}
     if not todo:
-        current()[1].noop("nothing to undo: the node has no notes of it")
-    # Of several concerns that have noted the same thing, the last one that is undone restores it
+        current()[1].noop("nothing to undo: no change is noted on the node")
+    # If several concerns have noted the same thing, the one that is undone last restores the thing
     noted, left = {}, found
     for concern in todo:
         noted[concern], left = left, once_undone(left, concern)
@@ -147,7 +149,7 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
 
 
 def once_undone(found: Remembered, concern: str) -> Remembered:
-    """Return what the node's manifest will have once a concern is undone: a pure function."""
+    """Return the node's manifest as it will be after undoing a concern: a pure function."""
     shared = _shared(found, concern)
     return replace(
         found,
@@ -166,17 +168,17 @@ def _shared(found: Remembered, concern: str) -> set[str]:
 
 
 def _path(wrote: Entry) -> str:
-    """Return the path of the file that a line of the kind ``wrote`` is about."""
+    """Return the path of the file in a manifest's line of the kind ``wrote``."""
     return wrote.name.partition(" ")[2]
 
 
 def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
-    """Raise `NodeError` with all paths that cannot be restored or removed: a pure function."""
+    """Raise `NodeError` if paths cannot be restored or removed, and name them: a pure function."""
     touched = [
         path
         for files in every
         for path in (*files.restore, *files.remove, *(file.path for file in files.write))
-        # on the log share, others may change a path until the script runs: the script checks it
+        # Others may change a path on the log share until the script runs, so the script checks it
         if not share.on_share(path)
     ]
     check_replaceable(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
@@ -186,20 +188,20 @@ def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[
     """Raise `NodeError` if the node needs one of the concerns: a pure function.
 
     + concerns: names of the concerns to undo
-    + needed: names of the concerns that the node needs, none if it has not joined a cluster
+    + needed: names of the concerns that the node needs; empty if it has not joined a cluster
     """
-    # the message names all needed concerns: so it is the same for each of them, and printed once
+    # The message names all needed concerns, so it is the same for each of them and is printed once
     needed = [one for one in needed if one in found.concerns]
     if not {*needed}.isdisjoint(concerns):
         raise NodeError(
-            f"it has joined a cluster, which needs {', '.join(needed)}; drain it (kubectl drain), "
-            "run kubeadm reset --cri-socket unix:///run/cri-dockerd.sock on it, run again, then "
-            "have the cluster forget it (kubectl delete node)"
+            f"the node has joined a cluster and needs {', '.join(needed)}. Drain the node (kubectl "
+            "drain), run kubeadm reset --cri-socket unix:///run/cri-dockerd.sock on it, run "
+            "undo again, and then remove the node from the cluster (kubectl delete node)"
         )
 
 
 def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
-    """Say which packages could not be installed again, and what to do; "" if all could.
+    """Return which packages could not be installed again and what to do, "" if there are none.
 
     + asked: names of the concerns that were undone; empty for all
     """
@@ -212,16 +214,16 @@ def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
     if not lost:
         return ""
     return (
-        f"all else was undone, but no archive offers these packages, which a deploy had removed: "
-        f"{', '.join(lost)}; add the archive, install them in another way, or remove their lines "
-        f"from {manifest.MANIFEST}, and run again"
+        f"no archive offers these packages, which a deploy had removed: {', '.join(lost)}. "
+        "Everything else was undone. Add an archive that has them, install them in another way, or "
+        f"remove their lines from {manifest.MANIFEST}. Then run again"
     )
 
 
 def changes(
     found: Remembered, concern: str, how: Undo = _PLAIN, originals: str = manifest.ORIGINALS
 ) -> Changes:
-    """Decide what has to be done with the files of a concern: a pure function.
+    """Decide what undo does with the files of a concern: a pure function.
 
     + originals: folder of the originals on the node
     """
@@ -242,21 +244,21 @@ def changes(
 
 
 def _change(found: Remembered, entry: Entry, originals: str, written: Collection[str]) -> Changes:
-    """Decide what has to be done with one file that is not merged.
+    """Decide what undo does with one file that is not merged.
 
     + entry: the file's line in the manifest
-    + written: checksums of all contents that this package has written to it
+    + written: checksums of all contents that this package has written to the file
     """
     path, state = entry.name, found.files.get(entry.name)
     original = found.files.get(f"{originals}{path}")
     foreign = False
     if state is not None and state.kind == "file":
         foreign = state.sha256 not in (*written, original.sha256 if original else "")
-        # somebody has put a file where we made a link, or their file is too large to be read
+        # Somebody has put a file where this package made a link, or the file is too large to read
         if foreign and ((entry.state == "created" and not written) or state.sha256 is None):
             return Changes(leave=(path,))
     elif state is not None and state.kind == "link" and written and not share.on_share(path):
-        # we wrote a file, so somebody has put a link there, unless it is the original link
+        # This package wrote a file. Somebody has put a link there, unless the original is a link
         foreign = original is None or original.kind != "link"
     aside = (path,) if foreign else ()
     if entry.state == "created":
@@ -273,23 +275,23 @@ def _merged_change(found: Remembered, path: str, how: Undo, originals: str) -> C
     rest = take_out(path, now, was, written, how.take_out)
     if rest is None:
         return Changes(remove=(path,))
-    if rest == was:  # restoring the original brings back owner, mode and attributes too
+    if rest == was:  # to restore the original restores owner, mode and attributes too
         return Changes(restore=(path,))
     return Changes(write=(File(path, rest, merged=True),) if rest != now else ())
 
 
 def warnings(files: Changes) -> Iterator[str]:
-    """Return warnings about files that others have changed: a pure function."""
+    """Yield warnings about files that others have changed: a pure function."""
     for path in files.aside:
-        yield f"{path} was changed since the deploy; that version is kept in {manifest.ASIDE}{path}"
+        yield f"{path} was changed since the deploy; a copy of it is in {manifest.ASIDE}{path}"
     for path in files.leave:
-        yield f"{path} is somebody else's by now; it is left there"
+        yield f"{path} is not this package's file any more, so it stays"
 
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
-    """Return what undoing a concern does, as reasons: a pure function."""
+    """Yield the changes of undoing a concern, in words: a pure function."""
     yield from listed("restore", files.restore)
-    yield from listed("take our part out of", (file.path for file in files.write))
+    yield from listed("remove this package's part from", (file.path for file in files.write))
     yield from listed("remove", files.remove)
     packages = _packages(_only_of(found, concern, "package"))
     yield from listed("remove the packages", (one.rpartition(" ")[2] for one in packages))
@@ -305,16 +307,16 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
 
 
 def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
-    """Return the manifest's lines of one kind, for things that only this concern has noted."""
+    """Return a concern's lines of one kind, without things that other concerns have noted too."""
     others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, NOBODY)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
 
 def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN) -> str:
-    """Return the shell script that undoes a concern, and then removes it from the manifest."""
+    """Return the shell script that undoes a concern and then removes its lines in the manifest."""
 
     def each(function: str, kind: str, with_state: bool = False) -> list[str]:
-        """Return a call of a shell function for each thing that only this concern has noted."""
+        """Return calls of a shell function, one for each thing that only this concern has noted."""
         entries = _only_of(found, concern, kind)
         if kind == "folder":
             entries = _inner_first(entries)
@@ -343,7 +345,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
         *(command for path, command in how.removed.items() if path in files.remove),
         *each("unhold", "hold"),
         *each("auto_again", "manual"),
-        # before packages are removed: these folders may be inside folders of the packages
+        # Folders go before packages, because they may be inside folders of the packages
         *each("empty_folder", "folder"),
         *([f"remove_packages {quote(*packages)}"] if packages else []),
         *(
@@ -362,7 +364,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
 
 
 def _reinstall(removed: Collection[Entry]) -> list[str]:
-    """Return the lines that install packages again and mark them as they were."""
+    """Return the shell commands that install packages again and restore their apt marks."""
     if not removed:
         return []
     wanted = (f"{entry.name} {entry.state.split(' ')[0]}" for entry in removed)
@@ -374,9 +376,9 @@ def _reinstall(removed: Collection[Entry]) -> list[str]:
 
 
 def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
-    """Return the lines that write merged files, restore originals and remove our other files.
+    """Return the shell commands that write, restore and remove files.
 
-    + secret: paths of files whose content is overwritten before they are removed
+    + secret: paths of secret files. Their content is overwritten before they are removed
     """
     lines = [f"set_aside {quote(path)}" for path in files.aside]
     if files.write:
@@ -384,7 +386,7 @@ def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
         lines += [
             f"staging {staged}; rm -f -- {staged}",
             "unpack",
-            # copy_rights fails on vfat, which has no owners
+            # copy_rights fails on vfat, because vfat has no owners
             *(f"copy_rights {quote(f.path, f.staged)} 2>/dev/null || :" for f in files.write),
             f"sync -- {staged}",
             *(f"mv -fT -- {quote(file.staged, file.path)}" for file in files.write),
@@ -394,10 +396,10 @@ def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
 
 
 def _forget(found: Remembered, concern: str) -> list[str]:
-    """Return the lines that remove a concern from the manifest, and the originals of its files."""
+    """Return the shell commands that remove a concern's originals and lines in the manifest."""
     shared = _shared(found, concern)
     return [
-        # when the other concern is undone, it has to know what this package wrote to the file
+        # The undo of the other concern has to know what this package wrote to the file
         *(
             f"release wrote {quote(entry.name)}"
             for entry in found.of(concern, "wrote")
@@ -415,7 +417,7 @@ def compose_end(found: Remembered) -> str:
         *(PRELUDE, NOTES, *([APT] if packages else []), UNDOING),
         *([f"remove_packages {quote(*packages)}"] if packages else []),
         *(f"drop_folder {quote(entry.name)}" for entry in _inner_first(folders)),
-        # the manifest goes last, so that an interrupted undo goes on at the next call
+        # The manifest is removed last, so that the next call can continue an interrupted undo
         'for one in "$STATE_DIR"/*; do',
         '  case $one in "$ASIDE" | "$MANIFEST") ;; *) rm -rf -- "$one" ;; esac',
         "done",
@@ -427,15 +429,15 @@ def compose_end(found: Remembered) -> str:
 
 
 def _packages(entries: Iterable[Entry]) -> list[str]:
-    """Return how to remove each package that was not installed before the concern's first change.
+    """Return ``purge NAME`` or ``remove NAME`` for each package that a run has installed.
 
-    That is ``purge NAME``, or ``remove NAME`` if the package's configuration was there already.
-    Packages that were only upgraded stay.
+    ``remove`` is for packages whose configuration was there before. Packages that were only
+    upgraded stay.
     """
     how = {"absent": "purge", "config": "remove"}
     return [f"{how[entry.state]} {entry.name}" for entry in entries if entry.state in how]
 
 
 def _inner_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Return folders, inner ones before the folders that they are in."""
+    """Sort folders, each before the folder that contains it."""
     return sorted(entries, key=lambda entry: -len(entry.name))

@@ -1,4 +1,4 @@
-"""Declare what is particular about undoing a concern, and remove its part from merged files."""
+"""Declare how a concern is undone, and remove this package's part from merged files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ there was no file), and the one that this package wrote last. It returns the new
 
 @dataclass(frozen=True)
 class Undo:
-    """What is particular about undoing a concern. The node's manifest has all else.
+    """A concern's declaration of its undo: what the node's manifest does not tell.
 
-    + needed_when_joined: whether a joined node needs the concern to work or to boot. Undo then
-      refuses a joined node
-    + note: what stays on the node, or what its owner has to do; printed as a warning
-    + take_out: the functions that remove the concern's part from merged files, by the file's path
-      or a pattern for it (fnmatch(3))
+    + needed_when_joined: whether a node in a cluster needs the concern to work or to boot. If so,
+      undo refuses a node that has joined a cluster
+    + note: a warning: what stays on the node, or what the node's owner has to do
+    + take_out: functions that remove the concern's part from merged files, by the file's path or by
+      a pattern of paths (fnmatch(3))
     + first: shell commands that run before everything else
     + stopped: shell commands that run after the concern's own units were stopped
     + last: shell commands that run at the end
-    + removed: shell commands that run after a path was removed, by the path
-    + purged: shell commands that run before a package is purged, by the package's name
+    + removed: shell commands to run after a path was removed, by the path
+    + purged: shell commands to run before a package is purged, by the package's name
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -48,16 +48,16 @@ class Undo:
 def take_out(
     path: str, current: bytes, original: bytes | None, written: bytes, known: Mapping[str, TakeOut]
 ) -> bytes | None:
-    """Return a merged file without this package's part: a pure function.
+    """Return the content of a merged file without this package's part: a pure function.
 
-    + current: its content now
-    + original: its content before the first change, ``None`` if there was no file
-    + written: its content as this package wrote it last
-    + known: the functions that remove the part, by path or pattern
+    + current: the file's present content
+    + original: the file's content before the first change, ``None`` if there was no file
+    + written: the content that this package wrote last
+    + known: functions that remove the part, by the file's path or by a pattern of paths
 
-    What others have changed since `written` stays. Returns ``None`` if the file shall be removed:
-    there was no file before, and nothing of others is in it. Raises `NodeError` if no function is
-    known for the path.
+    Changes that others have made since `written` stay. Returns ``None`` if the file shall be
+    removed: it did not exist before, and only this package's part is in it. Raises `NodeError` if
+    no function is known for the path.
     """
     if current == written:
         return original
@@ -65,10 +65,10 @@ def take_out(
     if found is None:
         raise NodeError(
             f"{path}: this package has merged lines into the file, but no concern declares how to "
-            "remove them; restore it by hand"
+            "remove them; restore the file by hand"
         )
     rest = found(current, original or b"", written)
-    # the line feed at the file's end may be from this package
+    # This package may have added the line feed at the end of the file
     if rest is None or (original is not None and rest.rstrip(b"\n") == original.rstrip(b"\n")):
         return original
     return rest

@@ -123,7 +123,7 @@ def test_a_node_of_a_cluster_is_refused(deployed: Cluster) -> None:
     try:
         assert deployed.announced(UNDO, "--limit", node) == {node: {"Undo | Refuse node"}}
         (said,) = deployed.announced_why[node]["Undo | Refuse node"]
-        assert said.startswith("it has joined a cluster, which needs hosts")
+        assert said.startswith("the node has joined a cluster and needs hosts")
         assert said.count("joined") == 1
         assert "run kubeadm reset --cri-socket unix:///run/cri-dockerd.sock on it" in said
         asked = ("--data", "chaos_undo=journald", "--limit", node)
@@ -205,7 +205,7 @@ def test_an_undo_that_is_cut_short_goes_on(deployed: Cluster, fresh: State) -> N
     run = deployed.pyinfra("-y", UNDO, "--limit", NODE, ok=False)
     assert run.status != 0
     assert (
-        "no archive offers these packages, which a deploy had removed: lost 1; add the archive"
+        "no archive offers these packages, which a deploy had removed: lost 1. Everything else"
         in run.text
     )
     assert concerns(deployed, NODE) <= {"packages", "-"}

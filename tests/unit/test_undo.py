@@ -252,7 +252,7 @@ def test_what_others_made_of_a_file_is_kept_aside(node: Node) -> None:
         assert node.path(f"var/aside{node.root}/etc/{name}").read_text() == "the admin's"
     said = list(warnings(files))
     assert len(said) == 2
-    assert f"{node.root}/etc/a was changed since the deploy; that version is kept in " in said[0]
+    assert f"{node.root}/etc/a was changed since the deploy; a copy of it is in " in said[0]
     ran = node.run(compose_end(node.remembered()))
     assert ran.returncode == 0, ran.stderr
     assert [path.name for path in node.path("var").iterdir()] == ["aside"]
@@ -369,7 +369,7 @@ def test_a_node_of_a_cluster_is_refused_for_what_it_needs() -> None:
     found = Remembered(
         entries=(Entry("docker", "hold", "set", "a"), Entry("journald", "file", "created", "/b"))
     )
-    with pytest.raises(NodeError, match="it has joined a cluster, which needs docker; drain it"):
+    with pytest.raises(NodeError, match=r"joined a cluster and needs docker\. Drain the node"):
         check_undoable(found, ["docker"], needed=["docker", "kubernetes"])
     check_undoable(found, ["docker"])
     check_undoable(found, ["journald"], needed=["docker", "kubernetes"])
@@ -545,7 +545,7 @@ def test_a_package_that_cannot_be_had_is_noted_until_it_is_back(node: Node) -> N
     assert node.run(script).returncode == 0
     left = node.remembered()
     assert [entry.name for entry in left.entries] == ["lost"]
-    assert "a deploy had removed: lost 3; add the archive, " in not_undone(left)
+    assert "a deploy had removed: lost 3. Everything else was " in not_undone(left)
     assert not_undone(left, ["docker"]) == not_undone(Remembered()) == ""
 
 
