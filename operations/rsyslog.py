@@ -46,7 +46,7 @@ STOP_OTHER = f"""\
 [ "$(systemctl show --property Id --value {ALIAS})" != {ALIAS} ] ||
   systemctl stop {ALIAS} 2>/dev/null || true
 """
-"""Shell command that stops syslog.service if it is a unit of its own, and no alias."""
+"""Shell command that stops syslog.service if it is a unit of its own and not rsyslog's alias."""
 
 # `keep` backs up the first version of a file. `keep_other` backs up a later, different version
 ASIDE = """\
@@ -61,7 +61,7 @@ keep_other() { # PATH: back up a file that differs from its original
 
 
 def reads(config: str, network: str, server: str) -> list[Read]:
-    """Return the reads of `forward_logs` for the same arguments."""
+    """Return the facts that `forward_logs` reads with the same arguments."""
     return [
         Read.of(Node),
         Read.of(Packages, names=("rsyslog",)),
@@ -89,8 +89,8 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     A unit syslog.service that is not an alias of rsyslog.service is removed, unless a package owns
     it. Such a unit would run in place of rsyslog while rsyslog is not enabled. Raises `NodeError`
     if the log server's address is the node's own, because rsyslog would send each message to itself
-    for ever. Raises `NodeError` too if ``/etc/rsyslog.conf`` prevents that ``10-all.conf`` gets all
-    messages.
+    for ever. Raises `NodeError` too if ``/etc/rsyslog.conf`` does not give all messages to
+    ``10-all.conf`` first.
 
     **Example:** ``forward_logs(name="Send logs away", config=..., network=..., server="...")``
     """
@@ -141,9 +141,9 @@ def with_restart(todo: Plan) -> Plan:
 
 
 def check(todo: Plan, installed: bool) -> str:
-    """Return the command that checks a new ``10-all.conf`` by itself, "" if it is not needed.
+    """Return the command that checks a new ``10-all.conf`` by itself, "" for no check.
 
-    + installed: whether rsyslogd is installed. Without it there is no check
+    + installed: whether rsyslogd is installed. If not, there is no check
     """
     staged = next((file.staged for file in todo.write if file.path == PATH), None)
     # The staged file is below /etc/rsyslog.d. AppArmor may forbid rsyslogd to read it elsewhere

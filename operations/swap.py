@@ -23,7 +23,7 @@ from chaos_engine.operations.files import File
 from chaos_engine.operations.undo import Undo
 
 MARK = "#chaos-engine "
-"""Prefix that turns a line of fstab into a comment. Undo restores the lines that have it."""
+"""Prefix that turns a line of fstab into a comment. Undo restores the lines with this prefix."""
 
 SPARE_KIB = 32 * 1024
 """KiB of RAM that have to stay free after all swapped-out memory is back in RAM."""
@@ -92,7 +92,7 @@ def disable_swap() -> Commands:
 
 
 def plan(found: SwapState) -> Plan:
-    """Return the changes that turn swap off on a node: a pure function."""
+    """Return the plan that turns swap off: a pure function."""
     write = []
     fstab = without_swap(found.fstab)
     if fstab != found.fstab:
@@ -153,15 +153,17 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
         if area.name in found.noted and _area(area.name) not in repaired
     ]
     if again:
-        cause = "the next warning says what turns it on"
+        cause = "the next warning says what turns swap on"
         if not found.turners:
-            cause = "find out what turns it on, for example with: journalctl -b | grep -i swap"
+            cause = "find out what turns swap on, for example with: journalctl -b | grep -i swap"
         areas = ", ".join(again)
         yield f"swap is in use again on {areas}, although an earlier run turned it off; {cause}"
     for file, script in found.turners.items():
         unit = file.partition(".d/")[0].rpartition("/")[2]
         way_out = (
-            f"systemctl disable --now {unit}" if "/systemd/" in file else "remove that line from it"
+            f"systemctl disable --now {unit}"
+            if "/systemd/" in file
+            else "remove that line from the file"
         )
         yield (
             f"{file} turns swap on at each boot{f', through {script}' if script != file else ''}; "
@@ -198,10 +200,10 @@ def compose(todo: Plan) -> str:
     masks = {unit: quote(f"{UNITS}/{unit}") for unit in todo.mask}
     lines += [f"unit_was {quote(unit)}" for unit in masks]
     lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
-    for name in todo.turn_off:  # swapoff reads all swapped-out memory, from a card in minutes
+    for name in todo.turn_off:  # swapoff reads all swapped-out memory. A card takes minutes
         lines += [f"tell {quote(f'turning off swap on {name}')}", f"swapoff -- {quote(name)}"]
     for unit, path in masks.items():
-        # Swap is off here, so stopping the unit runs no swapoff. A missing unit is no error
+        # Swap is already off, so stopping the unit runs no swapoff. A missing unit is no error
         lines += [f"systemctl stop -- {quote(unit)} || true"] if todo.turn_off else []
         lines.append(f"ln -sfnT /dev/null {path}")
     lines.append("systemctl daemon-reload")

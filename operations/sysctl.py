@@ -23,7 +23,7 @@ def sysctl_file(stem: str) -> str:
 
 
 def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[Read]:
-    """Return the reads of `set_kernel_parameters` for the same arguments."""
+    """Return the facts that `set_kernel_parameters` reads with the same arguments."""
     return [
         Read.of(sysctl.KernelModules, names=tuple(modules)),
         Read.of(sysctl.Sysctls, names=tuple(sysctls)),
@@ -98,9 +98,7 @@ def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
         kind="sysctl",
         name=sysctl.slashed(name),
         search=Search(name, rf"({keys})([^a-zA-Z0-9_./-]|$)", innocent),
-        suspects=tuple(
-            f"{file}, which sets {line} (remove that line from it)" for file, line in others
-        ),
+        suspects=tuple(f"{file}, which sets {line} (remove that line)" for file, line in others),
     )
 
 

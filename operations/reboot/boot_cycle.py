@@ -30,12 +30,12 @@ GOING_DOWN = 3.0
 going down."""
 
 SETTLE = 60.0
-"""Seconds that a node may take to finish booting, from its first answer. The deploy waits no longer
-and goes on."""
+"""Seconds that a node may take from its first answer until it has finished booting. After this time
+the deploy goes on anyway."""
 
 # This command runs without sudo, because pyinfra's askpass helper in /tmp is gone after a reboot.
 # /boot/firmware/new/state tells whether Ubuntu 25.10 or later still tries a new kernel. If it does,
-# the node boots a second time. The mark is for lines of a login shell, which do not have it.
+# the node boots a second time. A login shell may print other lines, which do not have the mark.
 _MARK = "chaos-engine"
 _LOOK = (
     f"boot=$(cat /proc/sys/kernel/random/boot_id) && echo {_MARK} $boot "
@@ -50,7 +50,8 @@ def reboot_and_wait(
 
     + found: the node's boot ID and kernel command line, as read before. If the node's boot ID has
       changed since, the node is not rebooted
-    + rebooted: the causes to note on the node; for each, the ID of the boot before its reboot
+    + rebooted: the causes of reboots to note on the node, each with the ID of the boot before the
+      reboot
     + seconds: how long the node may take to come back
 
     Returns the problem, "" if there is none. Call this only while an operation runs on the host.
@@ -63,9 +64,9 @@ def reboot_and_wait(
 
 
 def remove_note(state: State, host: Host) -> str:
-    """Remove the file with the causes of reboots from the node, after the causes are gone.
+    """Remove the file `RECORD` from the node, after the causes of reboots in it are gone.
 
-    While a cause is in this file, later runs do not reboot the node for the same cause again.
+    While a cause is in this file, later runs do not reboot the node for this cause again.
     Returns the problem, "" if there is none. Call this only while an operation runs on the host.
     """
     problem = run_script(host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}")
@@ -76,7 +77,7 @@ def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
     """Return the shell script that notes the causes of a reboot, and reboots the node after 1 s.
 
     + boot_id: ID of the node's boot, as read before. In another boot the script fails
-    + rebooted: the causes to note; for each, the ID of the boot before its reboot
+    + rebooted: the causes of reboots to note, each with the ID of the boot before the reboot
     """
     lines = quote(*(f"{cause} {boot}" for cause, boot in rebooted.items()))
     folder = posixpath.dirname(RECORD)
@@ -156,10 +157,10 @@ def _rescue(found: Cmdline) -> str:
     """Return advice on how to repair a node that does not come back from a reboot."""
     advice = "look at the node's power supply and screen"
     if found.file is None:
-        return f"{advice}. If it does not boot, edit its kernel command line in GRUB's menu"
+        return f"{advice}. If the node does not boot, edit its kernel command line in GRUB's menu"
     folder, name = posixpath.split(found.file.path)
     return (
-        f"{advice}. If it does not boot, switch it off and put its card into another computer. In "
-        f"the folder that is {folder} on the node, copy {name}{BACKUP_SUFFIX} over {name}. Then "
-        "start the node and run again"
+        f"{advice}. If the node does not boot, switch it off and put its card into another "
+        f"computer. In the folder that is {folder} on the node, copy {name}{BACKUP_SUFFIX} over "
+        f"{name}. Then start the node and run again"
     )

@@ -46,8 +46,8 @@ def reboot_node(
 
     The node needs a reboot if ``/proc/cmdline`` lacks a wanted word, or if swap could not be turned
     off. Before the reboot, the cause and the ID of the current boot are noted on the node. If the
-    cause is gone after the reboot, the note is removed. If not, the node is not rebooted for that
-    cause again.
+    cause is gone after the reboot, the note is removed. If the cause remains, the node is not
+    rebooted for it again.
 
     Nodes that have not joined a cluster reboot at the same time. If a node of a cluster fails, no
     other node of that cluster is rebooted in this run. Raises `NodeError` if an earlier reboot did
@@ -94,7 +94,7 @@ def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) 
     + last: whether to assume that the run's earlier operations are done. In a preview they are not
 
     The name of the cause for missing kernel words contains a digest of the wanted words and of the
-    boot file. So another file is another cause, and the node is rebooted for it.
+    boot file. So a changed file is a new cause, and the node is rebooted for it.
 
     **Example:** ``{"swap": "swap (/swap.img) is in use and does not fit into RAM"}``
     """
@@ -189,7 +189,7 @@ def _other_file(found: Cmdline) -> str:
     )
 
 
-_NO_SWAP = "find out what turns it on (systemctl list-units --type=swap, zramctl) and disable it"
+_NO_SWAP = "find out what turns swap on (systemctl list-units --type=swap, zramctl) and disable it"
 
 
 def _areas(swaps: SwapState) -> str:

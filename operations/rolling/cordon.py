@@ -85,10 +85,10 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
     + before: the node's state in its cluster, before its turn
 
     First waits until enough other API servers are ready. Without a kubeconfig, the node is neither
-    cordoned nor drained. Before the node is cordoned, this is noted on the node, so that a later
-    run can uncordon it after an interruption. A node that somebody else has cordoned stays
-    cordoned after its turn. If the node cannot be drained, this run's cordon is removed. Raises
-    `ClusterError` if the node must not be drained, or cannot be drained.
+    cordoned nor drained. Before a run cordons the node, it writes the file `NOTE` there. So a later
+    run can uncordon the node if this run is interrupted. A node that somebody else has cordoned
+    stays cordoned after its turn. If the node cannot be drained, this run's cordon is removed.
+    Raises `ClusterError` if the node must not be drained, or cannot be drained.
     """
     nodes, own = None, ClusterNode(ready=False, unschedulable=False)
     if rolling.kubectl:
@@ -293,7 +293,7 @@ def _await_work(
 
 
 def _read_standing(host: Host) -> StandingState:
-    """Read and return the node's present state in its cluster."""
+    """Read the node's present state in its cluster, and return it."""
     fact = Standing()
     return _ask(host, fact, fact.command())
 

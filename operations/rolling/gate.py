@@ -1,4 +1,7 @@
-"""Decide which nodes may be down at the same time in a run: they have their turn then."""
+"""Decide which nodes may be down at the same time in a run.
+
+The time in which a node may be down is its turn.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ class Gate:
                 self.down.remove(name)
 
     def what_it_waits_for(self) -> str:
-        """Return the progress of a waiting host: which hosts have their turn now."""
+        """Return what a waiting host prints: the names of the hosts that have their turn now."""
         return f"waiting for its turn; it is now the turn of {', '.join(self.down) or 'nobody'}"
 
     def remember(self, name: str, problems: Mapping[str, str]) -> None:

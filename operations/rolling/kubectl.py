@@ -17,8 +17,8 @@ from chaos_engine.facts.observe.host import in_words
 PROGRAM = "kubectl"
 
 API_SECONDS = 90.0
-"""Seconds to retry a failed call. While the proxy restarts, the API is unreachable for some
-seconds."""
+"""Seconds during which a failed call is retried. While the proxy restarts, the API is unreachable
+for some seconds."""
 
 REQUEST_SECONDS = 10
 PAUSE = 2.0

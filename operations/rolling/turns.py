@@ -1,4 +1,4 @@
-"""Do work that stops pods, one node after the other.
+"""Do work that stops pods, on a few nodes of a cluster at a time.
 
 Each node waits for its turn and is drained. After the work, it is checked and uncordoned.
 """
@@ -45,7 +45,7 @@ def node_standing(rolling: Rolling) -> StandingState:
 
 
 def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
-    """Yield an operation's commands. If the node has joined a cluster, they run in its turn.
+    """Yield an operation's commands. On a node of a cluster, each command runs in a turn.
 
     + commands: the operation's commands, without turns
     + rolling: how the node is drained
@@ -120,7 +120,7 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
     elif rolling.kubectl is None:
         warn(
             f"an earlier run has left this node cordoned; set {setting('kubeconfig')} and run "
-            f"again, or uncordon the node yourself and remove the file {NOTE} on it"
+            f"again, or uncordon the node yourself and remove the file {NOTE} from it"
         )
     elif last:
         if found.problems or host.name not in turns.to_uncordon or state.is_executing:

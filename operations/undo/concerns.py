@@ -45,7 +45,7 @@ _PLAIN = Undo()
 
 @dataclass(frozen=True)
 class Changes:
-    """The changes of undo to files.
+    """The files that undo removes, restores, backs up, writes or leaves in place.
 
     + remove: paths to remove, because they did not exist before the first change
     + restore: paths that get their original again
@@ -67,7 +67,7 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
     """Restore everything that a concern has changed on the node.
 
     + concern: the name of the concern's deploy, such as ``"docker"``
-    + how: the concern's declaration of its undo; ``None`` if it has none
+    + how: the concern's `Undo`; ``None`` if it has none
     + needed: names of the concerns that a node in a cluster needs
 
     Changes only things that the node's manifest lists (`chaos_engine.facts.manifest`). Things that
@@ -95,7 +95,7 @@ def undo_other_concerns(
 
     + known: names of this package's concerns, which `undo_concern` undoes
     + asked: names of the concerns to undo; empty for all
-    + hows: each concern's declaration of its undo, by the concern's name
+    + hows: the `Undo` of each concern, by the concern's name
 
     **Example:** ``undo_other_concerns(name="Undo others", known=["docker"])``
     """
@@ -131,7 +131,7 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
     """Yield a command for each concern that has changed something on the node."""
     todo = {name: how for name, how in concerns.items() if name in found.concerns}
     if not todo:
-        current()[1].noop("nothing to undo: no change is noted on the node")
+        current()[1].noop("nothing to undo: no change of the concern is noted on the node")
     # If several concerns have noted the same thing, the one that is undone last restores the thing
     noted, left = {}, found
     for concern in todo:
@@ -307,13 +307,13 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
 
 
 def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
-    """Return a concern's lines of one kind, without things that other concerns have noted too."""
+    """Return a concern's notes of one kind, except for things that other concerns note too."""
     others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, NOBODY)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
 
 def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN) -> str:
-    """Return the shell script that undoes a concern and then removes its lines in the manifest."""
+    """Return the shell script that undoes a concern and then removes its notes."""
 
     def each(function: str, kind: str, with_state: bool = False) -> list[str]:
         """Return calls of a shell function, one for each thing that only this concern has noted."""
@@ -396,7 +396,7 @@ def _change_files(files: Changes, secret: Collection[str]) -> list[str]:
 
 
 def _forget(found: Remembered, concern: str) -> list[str]:
-    """Return the shell commands that remove a concern's originals and lines in the manifest."""
+    """Return the shell commands that remove a concern's notes and the originals of its files."""
     shared = _shared(found, concern)
     return [
         # The undo of the other concern has to know what this package wrote to the file

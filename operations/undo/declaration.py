@@ -19,11 +19,11 @@ there was no file), and the one that this package wrote last. It returns the new
 
 @dataclass(frozen=True)
 class Undo:
-    """A concern's declaration of its undo: what the node's manifest does not tell.
+    """What undo has to know about a concern besides the node's manifest.
 
     + needed_when_joined: whether a node in a cluster needs the concern to work or to boot. If so,
       undo refuses a node that has joined a cluster
-    + note: a warning: what stays on the node, or what the node's owner has to do
+    + note: a warning that says what stays on the node, or what the node's owner has to do
     + take_out: functions that remove the concern's part from merged files, by the file's path or by
       a pattern of paths (fnmatch(3))
     + first: shell commands that run before everything else

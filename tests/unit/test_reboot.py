@@ -117,7 +117,7 @@ def test_swap_that_is_back_after_a_reboot_for_it_is_not_rebooted_for_again() -> 
     (problem,) = vain(found, short)
 
     assert problem.startswith("swap (/dev/zram0) is in use")
-    assert "find out what turns it on" in problem
+    assert "find out what turns swap on" in problem
 
 
 def test_a_kernel_that_does_not_know_the_words_is_told_apart_from_a_wrong_file() -> None:
@@ -506,10 +506,10 @@ def test_a_node_that_never_comes_back_is_rescued_on_another_computer(run_cycle: 
     problem = run_cycle(Node((BOOT, "stopping"), None), seconds=90)
 
     assert problem == (
-        "the node did not come back within 90 s; look at the node's power supply and screen. If it "
-        "does not boot, switch it off and put its card into another computer. In the folder that "
-        "is /boot/firmware on the node, copy cmdline.txt.chaos-engine.bak over cmdline.txt. Then "
-        "start the node and run again"
+        "the node did not come back within 90 s; look at the node's power supply and screen. If "
+        "the node does not boot, switch it off and put its card into another computer. In the "
+        "folder that is /boot/firmware on the node, copy cmdline.txt.chaos-engine.bak over "
+        "cmdline.txt. Then start the node and run again"
     )
 
 

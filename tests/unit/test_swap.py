@@ -254,7 +254,7 @@ def test_what_turns_swap_on_again_is_named() -> None:
     assert message.startswith(f"{ZRAM} turns swap on at each boot, through /usr/local/bin/zram.sh")
     assert message.endswith("systemctl disable --now zram.service")
     (message,) = warnings(state(turners={"/etc/rc.local": "/etc/rc.local"}))
-    assert message.endswith("remove that line from it")
+    assert message.endswith("remove that line from the file")
     assert list(warnings(state(areas=USED))) == []
 
 
@@ -266,7 +266,7 @@ def test_swap_that_has_come_back_is_told() -> None:
     )
     assert ZRAM in named
     (again,) = warnings(state(areas=USED, noted=(USED[0].name,)))
-    assert "find out what turns it on" in again
+    assert "find out what turns swap on" in again
 
 
 def state(**changes: Any) -> SwapState:
