@@ -1,4 +1,4 @@
-"""Warn of an etcd key where it is not needed, and of an etcd version that kubeadm refuses."""
+"""Warn about an etcd key that a node does not need, or an etcd too old for kubeadm."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from chaos_engine.operations.undo import Undo
 
 @converge(reads=lambda path: [Read.of(Files, paths=(path,))])
 def report_key(path: AbsolutePath) -> Commands:
-    """Warn if a node has an etcd key that it does not need. Nothing is changed.
+    """Warn if a node has an etcd key. Call this on a node that does not need the key.
 
     + path: path of the key
 
-    The key is not removed, since somebody else may have put it there.
+    The key is not removed, because somebody else may have put it there.
 
     **Example:** ``report_key(name="Report the key", path="/etc/kubernetes/client.key")``
     """
     if path in observe(Files, paths=(path,)):
         warn(
-            f"{path}: whoever is root on this node can read and change the whole cluster with this "
-            "key, and only controllers need it; remove it"
+            f"{path}: with this key, root on this node can read and change the whole cluster; only "
+            "controllers need the key; remove it"
         )
     else:
         current()[1].noop(f"{path}: not there")
@@ -41,13 +41,14 @@ def report_key(path: AbsolutePath) -> Commands:
 def report_version(
     kubernetes: Version, servers: Iterable[Address], folder: AbsolutePath
 ) -> Commands:
-    """Warn if kubeadm is going to refuse an etcd server as too old. Nothing is changed.
+    """Warn if kubeadm will refuse an etcd server because its version is too old.
 
     + kubernetes: version of kubeadm
     + servers: addresses of the etcd servers
     + folder: folder on the node with ca.crt, client.crt and client.key
 
-    A node that has joined its cluster asks etcd only in `chaos_engine.deploys.verify`.
+    On a node that has joined a cluster, this operation does not ask etcd. There,
+    `chaos_engine.deploys.verify` makes the same check.
 
     **Example:** ``report_version("1.36.2", ["192.168.1.40"], "/etc/kubernetes")``
     """
@@ -56,7 +57,7 @@ def report_version(
     if problem := etcd_misfit(kubernetes, found):
         warn(problem)
     else:
-        current()[1].noop("etcd: not known to be too old for kubeadm")
+        current()[1].noop("etcd: no server was found to be too old for kubeadm")
     yield from ()
 
 

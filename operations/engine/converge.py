@@ -1,9 +1,9 @@
 """Turn generators into pyinfra operations.
 
-Such a generator checks its arguments, reads the node by `observe` alone, decides, and yields a few
-commands at most. It raises `NodeError` if it cannot handle the state of the node, and `observe`
-raises `NodeError` if a fact cannot be read. Then only that node fails, with a message of one line.
-A plain pyinfra operation would go on with the default value of a fact that cannot be read.
+The generator reads the node only by `observe`, decides, and yields at most a few commands. It
+raises `NodeError` if it cannot handle the node's state. `observe` raises `NodeError` if a fact
+cannot be read. A `NodeError` fails only its own node, with a message of one line. A plain pyinfra
+operation would go on with the fact's default value.
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ Commands = Generator[Any, None, None]
 def converge(
     reads: Callable[P, Iterable[Read]],
 ) -> Callable[[Callable[P, Commands]], PyinfraOperation[P]]:
-    """Return a decorator that turns a generator into an operation.
+    """Return a decorator that turns a generator function into an operation.
 
-    + reads: pure function that takes the operation's own arguments and returns the reads that the
-      operation will `observe`. With this, a role combines the reads of all its operations in one
-      command
+    + reads: pure function of the operation's own arguments. It returns a `Read` for each fact that
+      the operation will `observe`. A role reads the facts of all its operations by one command
 
-    A call of the operation with an argument of the wrong form (see `arguments`) raises pyinfra's
-    ``OperationValueError``, which stops the run.
+    The operation raises pyinfra's ``OperationValueError`` if an argument has the wrong form. This
+    stops the run. The module `arguments` defines the forms.
 
     **Example:** ``@converge(reads=lambda path: [Read.of(Files, paths=(path,))])``
     """
@@ -68,13 +67,13 @@ def converge(
             at = part(observe.Preparation)
             if part(Verdict).refusal:
                 return _nothing()
-            if at.depth and not at.phase:  # the deploy around this has already done the rest
+            if at.depth and not at.phase:  # the calling deploy has already collected and checked
                 return register(args, kwargs)
             own = dict(kwargs)
             if own.keys() - takes.parameters.keys() <= {"name"}:
                 own.pop("name", None)
                 resolved = observe.usual_arguments()
-            else:  # this call removes pyinfra's keywords from `own`
+            else:  # `pop_global_arguments` removes pyinfra's own arguments from `own`
                 resolved, _ = pop_global_arguments(state, host, own)
             check_arguments(function, takes.bind(*args, **own).arguments)
             observe.want(reads(*args, **own), resolved)  # type: ignore[arg-type]
@@ -97,10 +96,10 @@ def converge(
 def _guarded(
     function: Callable[P, Commands], reads: Callable[P, Iterable[Read]]
 ) -> Callable[P, Commands]:
-    """Wrap an operation's generator for `converge`.
+    """Wrap the generator function of an operation for `converge`.
 
-    The result announces what the operation will read, and prints why it changes something. An
-    error of the operation ends the run only for its own host.
+    The wrapped function announces the operation's reads, and prints the reasons of each change. If
+    it raises `NodeError`, or the connection breaks, only the current host fails.
     """
 
     @wraps(function)
@@ -111,7 +110,7 @@ def _guarded(
         try:
             for command in function(*args, **kwargs):
                 print_reasons()
-                if state.is_executing:  # what is read after the command must be new
+                if state.is_executing:  # facts that were read before the command become invalid
                     observe.note_change()
                 yield _contained(command)
         except NodeError as error:
@@ -121,10 +120,12 @@ def _guarded(
 
 
 def _operation(function: Callable[P, Commands], concern: str) -> Any:
-    """Return the pyinfra operation that runs a generator for a concern.
+    """Turn a generator function into a pyinfra operation that works for one concern.
 
-    pyinfra executes an operation only after the deploy that called it has returned. So the
-    operation has to remember the concern of that deploy.
+    + concern: the name of the concern (one subject of a deploy) that calls the operation
+
+    pyinfra executes an operation only after the calling deploy has returned. So the operation has
+    to remember the concern.
     """
 
     @wraps(function)
@@ -136,10 +137,13 @@ def _operation(function: Callable[P, Commands], concern: str) -> Any:
 
 
 def _foresee(title: str, commands: Commands) -> None:
-    """Remember whether an operation would change the current host, or why it refuses the host.
+    """Find out what an operation would do to the current host, without executing it.
 
     + title: the operation's name
-    + commands: the commands that the operation would yield
+    + commands: the operation's generator
+
+    If the operation would change the host, adds the operation's name and reasons to
+    `Preparation.pending`. If it refuses the host, adds the reason to `Preparation.problems`.
     """
     at, reasons = part(observe.Preparation), part(Reasons)
     reasons.given.clear()
@@ -153,24 +157,25 @@ def _foresee(title: str, commands: Commands) -> None:
 
 @operation()
 def refuse_node(reason: str) -> Commands:
-    """Fail the current host, and change nothing on it.
+    """Fail the current host without changing it.
 
-    + reason: what was found on the node and what to do about it. The run does not print a reason
-      again that the preview before it has printed
+    + reason: what was found on the node and what to do about it. If the preview has printed the
+      reason, the run does not print it again
     """
     yield FunctionCommand(_refuse, (reason,), {})
 
 
 def _refuse(state: State, host: Host, reason: str) -> bool:
-    """Fail a host; print the reason unless the preview has printed it."""
+    """Fail a host. Print the reason, unless the preview has already printed it."""
     printed = state.check_for_changes and part(Verdict, host).refusal == reason
     return False if printed else fail_host(state, host, reason)
 
 
 def fail_host(state: State, host: Host, message: str) -> bool:
-    """Print why a host fails, remember it for the summary, and return ``False``.
+    """Print why a host fails, remember the reason for the summary, and return ``False``.
 
-    pyinfra fails a host whose function returns ``False``. An exception would print a traceback.
+    pyinfra fails a host if the function of a `FunctionCommand` returns ``False``. For an exception
+    it would print a traceback.
     """
     part(Verdict, host).fail(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)
@@ -178,9 +183,9 @@ def fail_host(state: State, host: Host, message: str) -> bool:
 
 
 class _Command(StringCommand):
-    """A shell command that fails only its own host, and prints why.
+    """A shell command that fails only its own host if the connection breaks, and prints the reason.
 
-    When its connection breaks, a plain command prints nothing, or it ends the run for all hosts.
+    A plain pyinfra command would print nothing, or end the run for all hosts.
     """
 
     @override
@@ -197,7 +202,7 @@ class _Command(StringCommand):
 
 
 def _contained(command: Any) -> Any:
-    """Return a command wrapped so that a broken connection fails only the command's own host."""
+    """Wrap a command so that a broken connection fails only the command's own host."""
     if type(command) is StringCommand:
         return _Command(*command.bits, _separator=command.separator, **command.connector_arguments)
     if type(command) is FunctionCommand:
@@ -217,7 +222,7 @@ def _contained(command: Any) -> Any:
 
 
 def _nothing() -> OperationMeta:
-    """Return the result of an operation that pyinfra does not execute: success without a change."""
+    """Return the result of an operation that is skipped: success without a change."""
     meta = OperationMeta("", is_change=False)
     meta.set_complete(True, [], CommandOutput([]))
     return meta

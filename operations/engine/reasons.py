@@ -15,9 +15,9 @@ from chaos_engine.facts.text import printable, title_of
 class Reasons:
     """The reasons for the changes on a host.
 
-    + given: reasons of the current operation that were not printed yet
-    + printed: printed reasons by the operation's name; under ``False`` those of the preview, under
-      ``True`` those of the run
+    + given: the current operation's reasons that are not printed yet
+    + printed: the reasons that are printed, by the operation's name. ``printed[False]`` has the
+      reasons of the preview, ``printed[True]`` those of the run
     """
 
     given: list[str] = field(default_factory=list)
@@ -25,15 +25,14 @@ class Reasons:
 
 
 SHOWN = 12
-"""How many reasons of one operation are shown without ``-v``."""
+"""How many reasons of one operation are shown at most without ``-v``."""
 
 
 def because(*reasons: str) -> None:
-    """Give reasons for the next command that the current operation yields.
+    """Give the reasons for the next command that the current operation will yield.
 
-    + reasons: each says what will be done and, if that is not obvious, what was found:
-      ``"hold docker.io"``, ``"restart docker.service: it runs with another configuration"``. Each
-      is printed on a line of its own
+    + reasons: each is printed on its own line. It says what will be done and, where needed, what
+      was found: ``"hold docker.io"``, ``"restart docker.service: /etc/docker/daemon.json changes"``
 
     **Example:** ``because(f"pull {image}")``
     """
@@ -42,7 +41,7 @@ def because(*reasons: str) -> None:
 
 
 def print_reasons() -> None:
-    """Print the reasons that were given since the last call, each after the operation's name."""
+    """Print the reasons given since the last call, each with the operation's name before it."""
     state, host = current()
     own = part(Reasons)
     reasons, own.given = own.given, []
@@ -57,9 +56,11 @@ def print_reasons() -> None:
 
 
 def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
-    """Return the first `SHOWN` reasons, and a line with the number of the others: a pure function.
+    """Return the first `SHOWN` reasons. If there are more, add a line that says how many.
 
     + all_of_them: return all reasons instead
+
+    A pure function.
     """
     reasons = list(reasons)
     if all_of_them or len(reasons) <= SHOWN:
@@ -68,11 +69,11 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
 
 
 def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
-    """Return a list of one reason that names several things; an empty list if there are none.
+    """Return a list with one reason that names several things; an empty list if `names` is empty.
 
     + verb: what is done to the things
     + names: the names of the things
-    + found: the end of the reason: in which state the things were found
+    + found: the end of the reason, which says in which state the things were found
 
     **Example:** ``listed("write", ["/etc/a", "/etc/b"], "(not there)") ==
     ["write /etc/a, /etc/b (not there)"]``
@@ -82,7 +83,7 @@ def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return how two JSON objects differ, a line for each key: a pure function.
+    """Return the differences between two JSON objects, one line for each key: a pure function.
 
     + prefix: text before each key
 

@@ -1,4 +1,4 @@
-"""Run commands on a node in the middle of an operation."""
+"""Run commands on a node while an operation is executed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.operations.engine.shell import shell_command
 
 BROKEN = (EOFError, OSError, SSHException, PyinfraError)
-"""The exceptions of a broken connection, and of a sudo password that nobody is there to type."""
+"""The exceptions raised by a broken connection, or by sudo's password prompt without a terminal."""
 
 _MARK = "chaos-engine answers"
 
@@ -30,8 +30,8 @@ def execute(
 
     + arguments: pyinfra's global arguments for the connector
 
-    Returns whether the command succeeded, its output, and why the connection or sudo has stopped
-    the command ("" if neither has).
+    Returns whether the command succeeded, its output, and a problem. The problem says why the
+    connection or sudo has stopped the command. It is "" if neither has.
     """
     try:
         prepare(host, arguments)
@@ -42,10 +42,10 @@ def execute(
 
 
 def run(host: Host, command: StringCommand) -> tuple[bool, CommandOutput]:
-    """Run a command with the sudo and the other global arguments of the operation on a host.
+    """Run a command on a host, with the global arguments of the current operation, such as sudo's.
 
-    Returns whether it succeeded, and its output. Must be called while an operation runs on the
-    host. Raises `NodeError` if the connection or sudo has stopped the command.
+    Must be called while an operation runs on the host. Returns whether the command succeeded, and
+    its output. Raises `NodeError` if the connection or sudo has stopped the command.
     """
     known = cast("dict[str, Any]", host.current_op_global_arguments or {})
     arguments = {key: known[key] for key in CONNECTOR_ARGUMENT_KEYS if key in known}
@@ -56,10 +56,10 @@ def run(host: Host, command: StringCommand) -> tuple[bool, CommandOutput]:
 
 
 def ask(host: Host, script: str) -> list[str]:
-    """Run a shell script, and return the lines that it printed.
+    """Run a shell script on a host, and return the lines that the script printed.
 
-    Lines that the login shell prints are left out. Must be called while an operation runs on the
-    host. Raises `NodeError` if the script failed.
+    Lines of the login shell are left out. Must be called while an operation runs on the host.
+    Raises `NodeError` if the script failed.
     """
     framed = f"echo; echo {_MARK}\n(\n{script}\n)\nstatus=$?; echo {_MARK}; exit $status"
     done, output = run(host, shell_command(framed))
@@ -70,6 +70,9 @@ def ask(host: Host, script: str) -> list[str]:
 
 
 def run_script(host: Host, script: str) -> str | None:
-    """Run a shell script; return ``None`` if it succeeded, what it printed if it failed."""
+    """Run a shell script on a host. Return ``None`` on success, otherwise the script's output.
+
+    The output is what the script printed as errors, or its standard output if there are none.
+    """
     done, output = run(host, shell_command(script))
     return None if done else output.stderr or output.stdout

@@ -1,4 +1,4 @@
-"""Warn if something else on the node keeps changing what runs have set."""
+"""Warn if something else keeps changing things on a node that this package sets."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from chaos_engine.facts.suspects import Search, Suspect, Suspects
 from chaos_engine.operations.engine.shell import OTHERS, quote
 
 MAX_SUSPECTS = 4
-"""How many suspects a message names."""
+"""How many suspected files and programs one warning names at most."""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """A thing that a run sets. It is a repair if an earlier run has set it to the same value.
+    """A thing that a run sets, such as a file or the state of a unit.
+
+    Setting the thing is a repair if an earlier run has already set it, and something else has
+    changed it since.
 
     + thing: the thing's name, in messages and in the node's notes
-    + wanted: the value that the run sets. The node counts repairs to this value; after a change of
-      the settings the count begins anew
-    + kind, name: kind and name of the manifest's line for the thing. The manifest has this line if
-      an earlier run has set the thing
-    + search: how to find who changes the thing
-    + found: for a file, the name that the manifest's ``wrote`` line for the content that was found
-      would have. If the manifest has this line, this package wrote that content. Then the settings
-      have changed, and the new content is no repair. "" if the content is unknown
-    + suspects: suspects that are known without a search, in words
+    + wanted: the value that the run sets. The node counts the repairs for each value: when the
+      settings change, the count starts again
+    + kind, name: kind and name of the thing's line in the node's manifest. An earlier run has set
+      the thing if the manifest has this line
+    + search: how to find what changes the thing
+    + found: for a file, the old content's checksum and the path, with a space between them; "" if
+      the checksum is unknown. If the manifest has a ``wrote`` line of this name, this package wrote
+      the old content. Then the settings have changed, and the new content is no repair
+    + suspects: descriptions of suspects that are known without a search
     """
 
     thing: str
@@ -44,12 +47,12 @@ class Repair:
 
     @property
     def digest(self) -> str:
-        """Return a checksum of the wanted value, which may be secret."""
+        """Return 16 hex digits of the SHA-256 of `wanted`, as the value itself may be secret."""
         return hashlib.sha256(self.wanted.encode()).hexdigest()[:16]
 
     @property
     def line(self) -> str:
-        """Return the argument for the shell function ``will_set`` of `engine.shell.NOTES`."""
+        """Return this repair as an argument of ``will_set``, a shell function in `NOTES`."""
         return "\t".join((self.thing, self.digest, self.kind, self.name, self.found))
 
 
@@ -57,8 +60,8 @@ def of_file(path: str, sha256: str, how: str, found: str | None) -> Repair:
     """Return the `Repair` for a file that this run writes.
 
     + sha256: checksum of the new content
-    + how: the new mode and owners, in words
-    + found: checksum of the content that was found, ``None`` if there was no file
+    + how: mode, owner and group of the new file, ``644 root:root``
+    + found: checksum of the old content, ``None`` if there was no regular file
     """
     was = f"{found} {path}" if found else ""
     return Repair(path, f"{sha256} {how}", "wrote", f"{sha256} {path}", in_files(path), was)
@@ -86,7 +89,7 @@ def of_unit(name: str, wanted: str) -> Repair:
 
 
 def of_hold(package: str) -> Repair:
-    """Return the `Repair` for a package that this run holds."""
+    """Return the `Repair` for a package that this run puts on hold."""
     thing = f"the hold of {package}"
     search = Search(thing, rf"apt-mark[[:space:]].*unhold.*[^a-z0-9+.-]{literal(package)}")
     return Repair(thing, "set", "hold", package, search)
@@ -113,7 +116,7 @@ def of_docker(kind: Literal["network", "image"], name: str, wanted: str) -> Repa
 
 
 def literal(text: str) -> str:
-    r"""Return an extended regular expression (POSIX) for exactly this text.
+    r"""Return a POSIX extended regular expression that matches exactly this text.
 
     **Example:** ``literal("a.b") == r"a\.b"``
     """
@@ -121,20 +124,23 @@ def literal(text: str) -> str:
 
 
 def in_files(path: str) -> Search:
-    """Return the search for whoever writes a file."""
+    """Return the `Search` that finds what may write a file."""
     return Search(path, rf"{literal(path)}([^a-zA-Z0-9._/-]|$)", path=path)
 
 
 def will_set(repairs: Iterable[Repair]) -> list[str]:
-    """Return the script's line that announces what the script will set; no line without repairs."""
+    """Return a list with the shell command by which a script announces what it will set.
+
+    Without repairs the list is empty.
+    """
     lines = [repair.line for repair in repairs]
     return [f"will_set {quote(*lines)}"] if lines else []
 
 
 def warn_of_repeats(repairs: Iterable[Repair]) -> None:
-    """Warn if this run repairs what an earlier run has repaired, and name what keeps changing it.
+    """Warn if this run repairs a thing again, and name the suspects that may keep changing it.
 
-    + repairs: the things that the current run sets
+    + repairs: the things that this run sets
     """
     repairs = tuple(repairs)
     past = {(one.concern, one.thing, one.wanted): one for one in past_repairs()}
@@ -148,29 +154,29 @@ def warn_of_repeats(repairs: Iterable[Repair]) -> None:
         return
     try:
         found = observe(Suspects, searches=tuple(repair.search for repair in again))
-    except NodeError:  # the node is repaired even if nobody can be suspected
+    except NodeError:  # the node is repaired even if the search for suspects fails
         found = {}
     for text in messages(again, found):
         warn(text)
 
 
 def past_repairs() -> tuple[PastRepair, ...]:
-    """Return what runs have repaired on the current host; nothing if its notes are damaged."""
+    """Return the earlier repairs on the current host, none if they cannot be read."""
     try:
         return observe(Repairs)
-    except NodeError:  # a damaged note must not keep a run from repairing the node
+    except NodeError:  # even then the run has to repair the node
         return ()
 
 
 def messages(
     again: Mapping[Repair, PastRepair], found: Mapping[str, Iterable[Suspect]]
 ) -> Iterator[str]:
-    """Return the warnings about things that have to be repaired again: a pure function.
+    """Return the warnings about things that this run repairs again: a pure function.
 
-    + again: the things that this run repairs again, each with its past repairs
-    + found: suspects by the thing's name
+    + again: the things, each with its past repairs
+    + found: the suspects of each thing, by the thing's name
 
-    Things with the same dates, counts and suspects share a warning.
+    Things with the same dates, counts and suspects share one warning.
     """
     same: dict[tuple[str, str, str], list[str]] = {}
     for repair, before in again.items():
@@ -190,39 +196,41 @@ def messages(
 
 
 def _who(suspects: list[str], since: str) -> str:
-    """Return the end of a warning: who may have changed things, or how to find that out.
+    """Return the end of a warning: the suspects or, if there are none, how to find the cause.
 
-    + since: when the things were repaired last
+    + suspects: each in words
+    + since: time of the last repair, as ``2026-11-02 10:00``
     """
     if not suspects:
         return (
-            "no unit, cron job or script of this node names it: look at what has run since "
-            f"(journalctl --since '{since}'), and ask who else configures this node"
+            "no suspect was found among this node's units, cron jobs and scripts; look at what has "
+            f"run since then (journalctl --since '{since}'), and ask who else configures this node"
         )
     more = f"; and {len(suspects) - MAX_SUSPECTS} more" if len(suspects) > MAX_SUSPECTS else ""
     return f"suspected: {'; or '.join(suspects[:MAX_SUSPECTS])}{more}"
 
 
 def _described(one: Suspect, repair: Repair) -> str:
-    """Return a suspect in words, with what to do about it.
+    """Describe a suspect, and say what to do about it.
 
     + repair: the thing that the suspect may change
     """
     link = repair.search.link
     if one.kind == "file":
-        by = f", by {one.script}" if one.script != one.name else ""
-        advice = "take it out of there"
+        calls = f", which calls {one.script}" if one.script != one.name else ""
+        advice = "remove the lines that cause this"
         if "/systemd/" in one.name and ".service" in one.name:
             unit = one.timer or one.name.partition(".d/")[0].rpartition("/")[2]
             advice = f"systemctl disable --now {unit}"
-        return f"{one.name}{by} ({advice})"
+        return f"{one.name}{calls} ({advice})"
     return {
-        "manager": f"{one.name}, which manages this node's configuration (change it there)",
-        "ansible": f"Ansible, which has been here since ({one.name}; change its playbook)",
-        "package": f"the package {one.name}, installed since (run again after its upgrades)",
-        "networkd": f"systemd-networkd, which manages {link} by {one.name} (have that file match "
-        "other interfaces only)",
-        "networkmanager": f"NetworkManager, which manages {link} (to stop that, put "
-        f"unmanaged-devices=interface-name:{link} under [keyfile] in a file in "
+        "manager": f"{one.name}, which manages this node's configuration (correct its settings)",
+        "ansible": f"Ansible, which has used {one.name} since then (correct its playbook)",
+        "package": f"the package {one.name}, installed or upgraded since then (run again after "
+        "each upgrade of this package)",
+        "networkd": f"systemd-networkd, which manages {link} because of {one.name} (edit this file "
+        f"so that it does not match {link})",
+        "networkmanager": f"NetworkManager, which manages {link} (to prevent this, add "
+        f"unmanaged-devices=interface-name:{link} to the section [keyfile] of a file in "
         "/etc/NetworkManager/conf.d)",
     }[one.kind]

@@ -10,30 +10,30 @@ from chaos_engine.facts.observe.host import concern_at_work
 from chaos_engine.templates import shell_script
 
 PRELUDE = shell_script("prelude")
-"""The head of each script that changes a node, ``templates/shell/prelude.sh``.
+"""The beginning of each script that changes a node, from ``templates/shell/prelude.sh``.
 
-It waits until no other script works on the node and holds the lock until the script ends. It makes
-the folders that root works in, and sets umask 077. It sets the names of this package's places, such
-as ``$STATE_DIR``, and defines functions that write files and wait until they are on the card."""
+It waits for a lock, so that only one script at a time works on the node. It makes the folders that
+root works in, and sets umask 077. It defines variables with this package's paths, such as
+``$STATE_DIR``, and functions that write files and wait until these are on the card."""
 
 NOTES = shell_script("originals")
-"""Shell functions that note what a script will change, so that undo can restore it.
+"""Shell functions that note the state of a thing before a script changes it, for undo.
 
-They follow the `PRELUDE`. `for_concern` tells the script under which concern they note. They note
-the state of a thing before the concern's first change of it, and later changes keep that note."""
+In a script they follow the `PRELUDE`. `for_concern` sets the concern for which they write notes. A
+concern notes a thing only once, before its first change. Later calls keep this note."""
 
 QUIETLY = shell_script("quietly")
-"""Shell function ``quietly``, for commands with long output, as ``docker pull``."""
+"""The shell function ``quietly``. It runs a command and hides most of its output."""
 
 NEEDS_DOCKER = """\
 command -v docker >/dev/null || {
   echo 'Docker is not installed; deploy chaos_engine.deploys.docker first' >&2; exit 1
 }
 """
-"""Shell commands that end a script on a node without Docker."""
+"""Shell commands that end a script with an error if Docker is not installed."""
 
 OTHERS = "other"
-"""The name under which changes are noted if no concern has called the operation."""
+"""The concern's name in a node's notes if no concern has called the operation."""
 
 
 def quote(*words: str) -> str:
@@ -45,9 +45,11 @@ def quote(*words: str) -> str:
 
 
 def for_concern(script: str, concern: str = "") -> str:
-    """Return a script that is told under which concern the functions of `NOTES` note its changes.
+    """Return a script with a line before it that sets the concern's name.
 
     + concern: the concern's name; by default, the concern that runs on the current host
+
+    The functions of `NOTES` note the script's changes under this name.
 
     **Example:** ``for_concern(f"{PRELUDE}{NOTES}keep /etc/hosts; settle")``
     """

@@ -1,4 +1,4 @@
-"""Print the summary at the end of a run: what became of each node, why, and what to do now."""
+"""Print a summary at the end of a run: each node's result, the reasons, and what to do next."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ Result = Literal[
 ]
 
 _COLOURS = {"as wanted": "green", "to be changed": "yellow", "changed": "green"}
-"""Colours of good results; all others are red."""
+"""The colour of each good result. Other results are red."""
 
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
 class Verdict:
-    """Why a host does not succeed.
+    """The reasons why a host does not succeed.
 
-    + refusal: why it is refused, "" if it is not
-    + failures: other problems, each once
+    + refusal: why the host is refused, "" if it is not refused
+    + failures: the host's other problems, without duplicates
     """
 
     refusal: str = ""
     failures: list[str] = field(default_factory=list)
 
     def fail(self, why: str) -> None:
-        """Remember a problem for the summary, each problem once."""
+        """Add a problem to `failures`, unless it is there already."""
         if why not in self.failures:
             self.failures.append(why)
 
@@ -57,17 +57,17 @@ SHOWN = 6
 """How many operations of a node the summary names at most."""
 
 REFUSE_NODE = "Refuse node"
-"""The name of the one operation that a refused node has."""
+"""The name of the operation that fails a refused node."""
 
 
 @dataclass(frozen=True)
 class Outcome(Value):
-    """What became of a node.
+    """The result of a run or a preview on a node.
 
     + result: the result, in one or two words
     + why: what is wrong with the node and what to do about it, "" if all is well
-    + operations: a name for each operation that changes the node, or has changed it, with the
-      operation's reasons
+    + operations: the reasons of each operation that changes the node or has changed it, by the
+      operation's name
     """
 
     result: Result
@@ -87,17 +87,18 @@ class Outcome(Value):
 
     @property
     def well(self) -> bool:
-        """Tell whether nothing is wrong with the node."""
+        """Tell whether the node's result is a good one."""
         return self.result in _COLOURS
 
 
 def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
-    """Return what became of a host in a run, or what would become of it after a preview.
+    """Return a host's outcome. After a preview it says what a run would do.
 
-    + prepared: whether pyinfra has prepared the host to the end, and so knows all its operations
+    + prepared: whether pyinfra has loaded all deploy files for the host. Otherwise it does not know
+      all operations
     """
     if host not in state.activated_hosts:
-        return Outcome("not reached", "the reason stands at the top, under Connecting")
+        return Outcome("not reached", "see the reason above, under Connecting")
     verdict = part(Verdict, host)
     executed = state.current_stage > StateStage.Prepare
     order = [op for op in state.get_op_order() if op in state.ops[host]]  # type: ignore[no-untyped-call]
@@ -123,13 +124,16 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
         why = f"{len(not_begun)} of {len(order)} operations were not begun; run again"
         return Outcome("not finished", why, changing)
     if not executed and not prepared:
-        return Outcome("not finished", "the run ended before all its changes were known; run again")
+        return Outcome("not finished", "the run ended before this node was prepared; run again")
     verb: Result = "changed" if executed else "to be changed"
     return Outcome(verb if changing else "as wanted", operations=changing)
 
 
 def _changes(meta: OperationMeta, executed: bool) -> bool:
-    """Tell whether an operation has changed its host, or will, if it is not executed yet."""
+    """Tell whether an operation has changed its host. Before its execution, tell whether it will.
+
+    + executed: whether the run executes operations, not only prepares them
+    """
     if executed:
         return meta.is_complete() and meta.did_change()
     return bool(meta._maybe_is_change)
@@ -138,9 +142,10 @@ def _changes(meta: OperationMeta, executed: bool) -> bool:
 def _with_reasons(
     titles: Iterable[str], printed: Mapping[str, Sequence[str]]
 ) -> dict[str, Sequence[str]]:
-    """Return the reasons of each operation by its name. A repeated name gets a number: "Do it (2)".
+    """Return the reasons of each operation, by the operation's name.
 
-    + printed: the printed reasons by name
+    + titles: the operations' names. A repeated name gets a number: "Do it (2)"
+    + printed: the printed reasons, by the operation's name
     """
     found: dict[str, Sequence[str]] = {}
     for title in titles:
@@ -150,25 +155,25 @@ def _with_reasons(
 
 
 def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
-    """Say what to do after a run, "" if there is nothing to do: a pure function.
+    """Return what to do after a run or a preview, "" if nothing: a pure function.
 
-    + outcomes: outcomes by host
+    + outcomes: the outcome of each host, by the host's name
     + previewed: whether it was a preview
     """
     bad = [name for name, found in outcomes.items() if not found.well]
     if bad:
         again = " ".join(f"--limit {shlex.quote(name)}" for name in bad)
-        return f"do what is said there, and run again; for these alone: {again}"
+        return f"fix the problems above and run again; to run only on these nodes: {again}"
     if previewed and any(found.operations for found in outcomes.values()):
-        return "nothing was changed; run it without --dry to have that done"
+        return "nothing was changed; to make these changes, run again without --dry"
     return ""
 
 
 class Summary(BaseStateCallback):
-    """The printer of a run's summary. It also writes the files with the outcomes.
+    """A pyinfra callback that prints a run's summary, and writes the outcomes into files.
 
-    pyinfra calls it when hosts disconnect. `stopped` suppresses the summary; `refused` has the
-    names of the refused hosts.
+    + stopped: whether the summary and the files are suppressed
+    + refused: the names of the refused hosts
     """
 
     def __init__(self) -> None:
@@ -180,9 +185,9 @@ class Summary(BaseStateCallback):
         logger.addFilter(self._lines)
 
     def write_to(self, file: str, host: str) -> None:
-        """Have a host's outcome written to a file on this computer when the summary is printed.
+        """Register a file on this computer: the summary will write the host's outcome into it.
 
-        The file of an earlier run is removed at once, because this run may end without a summary.
+        A file of an earlier run is removed at once, because this run may end without a summary.
         """
         if file not in self._files:
             Path(file).unlink(missing_ok=True)
@@ -190,7 +195,10 @@ class Summary(BaseStateCallback):
 
     @override
     def host_disconnect(self, state: State, host: Host) -> None:  # type: ignore[override]
-        """Print the summary when the last host disconnects; pyinfra calls this for each host."""
+        """Print the summary if this host is the last to disconnect.
+
+        pyinfra calls this method for each host.
+        """
         others = (one for one in state.activated_hosts if one is not host)
         if self.stopped or self._done or any(one.connected for one in others):
             return
@@ -215,9 +223,10 @@ class Summary(BaseStateCallback):
 
 
 def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
-    """Write outcomes to a file on this computer, as JSON, completely or not at all.
+    """Write outcomes into a JSON file on this computer, completely or not at all.
 
-    + outcomes: outcomes by host
+    + previewed: whether the run was a preview
+    + outcomes: the outcome of each host, by the host's name
 
     **Example:** ``{"preview": true, "nodes": {"pi1": {"result": "to be changed", "why": "",
     "operations": {"Worker | Docker | Run Docker": ["hold docker.io"]}}}}``
@@ -233,9 +242,9 @@ def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
 
 
 def summarize(file: str = "") -> Summary:
-    """Have the current run end with a summary, and return its printer.
+    """Make the current run end with a summary, and return its `Summary`.
 
-    + file: path on this computer for the current host's outcome, "" for none
+    + file: path on this computer of a file for the current host's outcome, "" for no file
     """
     state, host = current()
     known = [one for one in state.callback_handlers if isinstance(one, Summary)]
@@ -249,7 +258,10 @@ def summarize(file: str = "") -> Summary:
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """Suppress the summary if an error ends the whole run while a host is prepared."""
+    """Suppress the summary if the block raises an exception, which ends the whole run.
+
+    The block prepares a host.
+    """
     try:
         yield
     except Exception:
@@ -260,9 +272,9 @@ def preparing() -> Iterator[None]:
 def mark_refused(reason: str) -> None:
     """Remember that the current host is refused.
 
-    + reason: what was found on it and what to do about it
+    + reason: what was found on the host and what to do about it
 
-    The exit code is then not 0, and pyinfra's "Ready" line of the host is not printed.
+    pyinfra's exit code will not be 0. Its "Ready" line for the host is not printed.
     """
     state, host = current()
     part(Verdict).refusal = reason
@@ -272,9 +284,11 @@ def mark_refused(reason: str) -> None:
 
 
 def fall_short(why: str) -> None:
-    """Remember a problem of the current host that does not stop its further operations.
+    """Remember a problem of the current host, but let its other operations go on.
 
-    + why: what is wrong; the summary prints it, and the exit code is then not 0
+    + why: what is wrong. The summary prints it
+
+    pyinfra's exit code will not be 0.
     """
     state, host = current()
     part(Verdict).fail(why)
@@ -282,9 +296,9 @@ def fall_short(why: str) -> None:
 
 
 class _Ready(logging.Filter):
-    """A log filter that counts pyinfra's "Ready" lines by host, and drops those of refused hosts.
+    """A log filter that counts pyinfra's "Ready" lines of each host, and hides the refused hosts'.
 
-    pyinfra prints such a line when it has loaded a deploy file for a host.
+    pyinfra prints a "Ready" line each time it has loaded a deploy file for a host.
     """
 
     def __init__(self, refused: Collection[str]) -> None:

@@ -82,7 +82,7 @@ def test_bad_node_is_refused_alone_and_the_others_finish(
     ]
     assert any(line.startswith(f"[{node}] refused: ") and expected[0] in line for line in block)
     assert f"[{other}] changed by 1 operation: Name the cluster's machines" in block
-    assert any(line.endswith(f"for these alone: --limit {node}") for line in block)
+    assert any(line.endswith(f"to run only on these nodes: --limit {node}") for line in block)
     assert f"[{node}]Ready" not in unstyle(run.text).replace(" ", "")
     said = next(
         line for line in run.text.splitlines() if f"[{node}]" in line and expected[0] in line

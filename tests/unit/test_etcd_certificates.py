@@ -286,7 +286,7 @@ def test_a_key_that_is_not_needed_is_named_and_left(
     with nodes.on("pi2"), caplog.at_level("INFO", logger="pyinfra"):
         etcd_certificates()
     assert nodes.planned("pi2") == []
-    assert caplog.text.count(f"{key}: whoever is root on this node can read") == 1
+    assert caplog.text.count(f"{key}: with this key, root on this node can read") == 1
 
 
 def test_a_run_without_controllers_needs_no_files(nodes: Nodes, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_what_is_said_tells_how_often_when_who_and_what_to_do() -> None:
     assert text == (
         "something keeps changing a thing: runs have fixed it 5 times before (first on 2026-10-02 "
         "10:00, last on 2026-11-02 10:00, by the node's clock); "
-        f"suspected: {unit}, by /opt/t (systemctl disable --now t.timer)"
+        f"suspected: {unit}, which calls /opt/t (systemctl disable --now t.timer)"
     )
 
 
@@ -200,12 +200,15 @@ def test_what_is_said_tells_how_often_when_who_and_what_to_do() -> None:
     [
         (
             Suspect("file", "/etc/systemd/system/t.service.d/a.conf", "/opt/t"),
-            "by /opt/t (systemctl disable --now t.service)",
+            "which calls /opt/t (systemctl disable --now t.service)",
         ),
-        (Suspect("file", "/etc/cron.d/a", "/etc/cron.d/a"), "/etc/cron.d/a (take it out of there)"),
+        (
+            Suspect("file", "/etc/cron.d/a", "/etc/cron.d/a"),
+            "/etc/cron.d/a (remove the lines that cause this)",
+        ),
         (Suspect("manager", "puppet.service"), "puppet.service, which manages this node's"),
-        (Suspect("ansible", "/root/.ansible/tmp"), "change its playbook"),
-        (Suspect("package", "procps"), "the package procps, installed since"),
+        (Suspect("ansible", "/root/.ansible/tmp"), "correct its playbook"),
+        (Suspect("package", "procps"), "the package procps, installed or upgraded since then"),
     ],
 )
 def test_each_kind_of_suspect_is_told_with_a_way_out(suspect: Suspect, said: str) -> None:
@@ -225,7 +228,7 @@ def test_things_of_which_the_same_is_said_share_a_line_and_many_suspects_are_cou
     other = Repair("b", "on", "unit", "b", Search("b", "b"))
     (text,) = messages({REPAIR: ONCE, other: ONCE}, {})
     assert text.startswith("something keeps changing a thing, b: runs have fixed them once before")
-    assert "no unit, cron job or script of this node names it" in text
+    assert "no suspect was found among this node's units" in text
     many = [Suspect("manager", str(number)) for number in range(MAX_SUSPECTS + 2)]
     (text,) = messages({REPAIR: ONCE}, {"a thing": many})
     assert text.endswith("; and 2 more")

@@ -94,7 +94,7 @@ def test_a_preview_names_each_node_and_what_would_be_done(
         "[pi1] as wanted",
         "[pi2] to be changed by 1 operation: Do it",
         "[pi3] refused: its root file system is read-only; look at dmesg",
-        "Next: do what is said there, and run again; for these alone: --limit pi3",
+        "Next: fix the problems above and run again; to run only on these nodes: --limit pi3",
     ]
     assert nodes.failed == {"pi3"}, "the exit code of a preview tells of a refused node"
 
@@ -111,7 +111,7 @@ def test_a_run_names_what_it_did_and_what_went_wrong(
         "[pi3] failed: /var/log is not on the volume",
         "[pi4] refused: its root file system is read-only; look at dmesg",
         "[pi5] as wanted",
-        "Next: do what is said there, and run again; for these alone: "
+        "Next: fix the problems above and run again; to run only on these nodes: "
         "--limit pi2 --limit pi3 --limit pi4",
     ]
     said = [line for line in caplog.messages if "read-only" in line]
