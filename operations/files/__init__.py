@@ -1,10 +1,11 @@
-"""Put files in place and make units run with them: all changes of files go through here.
+"""Write and remove files on a node, and run the systemd units that read them.
 
-`install` is the operation. An operation that does more calls its two steps itself: `decide` returns
-the plan, and `transaction` does what the plan says, in one script. The modules behind them: `model`
-says what files, units and plans are, `plan` decides, `replaceable` says what may be replaced, and
-`script` composes the script. This folder imports facts and the engine; every concern that owns
-files calls it.
+`install` is the operation. An operation with commands of its own calls the two steps of `install`
+instead: `decide` returns a plan, and `transaction` carries out the plan in one script.
+
+`model` defines files, units and plans, `plan` makes a plan, `replaceable` tells which paths may be
+replaced, and `script` composes the script. Every concern that owns files calls this folder. The
+folder imports only facts and the engine.
 """
 
 from chaos_engine.operations.files.install import decide, install, reads, transaction

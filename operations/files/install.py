@@ -1,4 +1,4 @@
-"""Put files in place and make the units that read them run with them, in one transaction."""
+"""Write and remove files, and run the units that read them, in one transaction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reads(
     check: str = "",
     apply: str = "",
 ) -> list[Read]:
-    """Return what `install` will observe for the same arguments."""
+    """Return the facts that `install` will read for the same arguments."""
     files, units = tuple(files), tuple(units)
     paths, pairs = _questions(files, absent, units)
     result = [Read.of(Files, paths=paths)] if paths else []
@@ -48,10 +48,10 @@ def reads(
 def _questions(
     files: Iterable[File], absent: Iterable[str], units: Iterable[Unit]
 ) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
-    """Return the arguments for the facts `Files` and `Units`.
+    """Return the argument of the fact `Files` and the argument of the fact `Units`.
 
-    These are the paths to look at, and for each unit a pair: the unit's name and the files whose
-    checksum the node has to compute.
+    The first has the paths to look at. The second has a pair for each unit: the unit's name, and
+    the files whose checksum the node has to compute.
     """
     files, units = tuple(files), tuple(units)
     records = (unit.record.path for unit in units if unit.reads)
@@ -72,22 +72,22 @@ def install(
     check: str = "",
     apply: str = "",
 ) -> Commands:
-    """Put files in place, remove others, and make units run with them: all or nothing.
+    """Write files, remove others, and run the units that read them: all or nothing.
 
-    + files: the files that shall be there; only those that differ are sent, by standard input
-    + absent: paths that shall not be there; the originals of removed files are kept under
+    + files: the files that shall be on the node. Only files that differ are sent, by standard input
+    + absent: paths that shall not exist. The originals of removed files are saved for undo under
       ``/var/lib/chaos-engine``
-    + units: units that shall run, each with the files that it reads
-    + check: shell command that fails for a bad set of files. Each new file is staged beside its
-      place as ``.NAME.chaos``. Copies of files that are neither secret nor larger than 1 MiB are
-      under ``"$stage"`` by their full paths (``"$stage"/etc/docker/daemon.json``)
-    + apply: shell command that makes the files effective. It runs before units are restarted, with
-      the umask 077
+    + units: the systemd units that read the files. A unit is restarted if its files change
+    + check: shell command that fails if the new files are bad. The new content of ``/etc/a`` is in
+      ``/etc/.a.chaos``, and a copy of it in ``"$stage"/etc/a``. There is no copy of a file that is
+      secret or larger than 1 MiB
+    + apply: shell command that makes the files effective. It runs after the new files are in place
+      and before units are restarted, with the umask 077
 
-    The new files are staged, checked, synchronised, and renamed one by one: a reader never sees
-    half a file. If `apply` fails or a required unit does not start, the old files are restored and
-    the unit is started with them. A power cut between two renames leaves old and new files side by
-    side, which the next run fixes. Raises `NodeError` for paths that cannot be replaced.
+    Each new file is written beside its path, checked, flushed to disk and then renamed, so a reader
+    never sees half a file. If `apply` fails or a required unit does not start, the old files are
+    restored, and the unit is started with the old files. A power cut can leave some files new and
+    others old. The next run fixes this. Raises `NodeError` if a path cannot be replaced.
 
     **Example:**
 
@@ -110,12 +110,12 @@ def decide(
     units: Iterable[Unit] = (),
     besides: Iterable[str] = (),
 ) -> Plan:
-    """Observe the current host; return what has to be done on it.
+    """Read the state of the current host, and return a plan of what has to be done there.
 
     + files, absent, units: as `install` takes them
-    + besides: other paths that the operation's own script will write, replace or remove
+    + besides: other paths that the operation's own commands will write, replace or remove
 
-    Raises `NodeError` that names all paths that cannot be replaced.
+    Raises one `NodeError` that names all paths that cannot be replaced.
 
     **Example:** ``todo = decide([File(PATH, text)], units=[UNIT])``
     """
@@ -126,7 +126,7 @@ def decide(
     names = _unit_file_names(files)
     traces = observe(Traces, units=names) if names else {}
     besides = tuple(besides)
-    # This second read costs a command of its own, but only if something has to be done anyway
+    # This second read needs a command of its own, but only if something has to be done anyway
     vendor_files = (one.vendor_file for one in traces.values() if one.vendor_file)
     if more := with_folders((*vendor_files, *besides)):
         others: dict[str, FileState] = observe(Files, paths=more)
@@ -145,18 +145,18 @@ def transaction(
     makes: Iterable[str] = (),
     repairs: Iterable[Repair] = (),
 ) -> Commands:
-    """Do what a plan says, in one script.
+    """Carry out a plan in one script.
 
-    + todo: what `decide` returned; the operation may have changed it
+    + todo: the plan that `decide` returned. The operation may have added to the plan
     + check, apply: as `install` takes them
     + noop: what ``-v`` shows if nothing has to be done
-    + force: run the script although the plan is empty, because the effect of `apply` is missing
-    + before: shell commands that run first, once the script holds the lock
-    + makes: paths of files that the started services make; undo treats them as files of this
-      package
-    + repairs: the things that `apply` sets, besides those of the plan
+    + force: whether to run the script even if the plan is empty, because `apply` has to run
+    + before: shell commands that the script runs first, after it has taken the node's lock
+    + makes: paths of files that services create when they start. Undo treats these files as this
+      package's own
+    + repairs: the things that `apply` sets. The plan has the repairs of its files and units
 
-    With ``--diff``, it prints how the files will change.
+    With pyinfra's ``--diff``, prints how each file will change.
 
     **Example:** ``yield from transaction(todo, noop="no swap", apply="swapoff -a")``
     """

@@ -1,4 +1,4 @@
-"""Say what shall be on a node: files, and the systemd units that read them."""
+"""Define the files and systemd units that a node shall have, and the plan to get there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chaos_engine.operations.engine.shell import quote
 
 
 def beside(path: str, suffix: str) -> str:
-    """Return the path of a hidden file beside a path.
+    """Return the path of a hidden file in the same folder as a path.
 
     **Example:** ``beside("/etc/hosts", "chaos")`` gives ``/etc/.hosts.chaos``.
     """
@@ -27,7 +27,7 @@ def beside(path: str, suffix: str) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256(data: bytes) -> str:
-    """Return the checksum of data, in hex: many hosts get the same files."""
+    """Return the SHA-256 of data, in hex. It is cached, because many hosts get the same files."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -36,12 +36,13 @@ class File:
     """A file that shall be on the node.
 
     + path: absolute path
-    + content: text or bytes; left out of the repr, so that no log can show it
+    + content: text or bytes, left out of the ``repr``, so that no log can show it
     + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
-    + owner, group: names; ignored where `mode` is ``None``
-    + secret: whether its content must never be shown, for example in a diff
-    + merged: whether most of its content is the node's own. Undo then removes only our part. A
-      merged file that is there already keeps its mode, owner, ACL and extended attributes
+    + owner, group: names; ignored if `mode` is ``None``
+    + secret: whether the content must never be shown, for example in a diff
+    + merged: whether most of the content is the node's own, and only a part is this package's. Undo
+      then removes only this part. If the file exists already, it keeps its mode, owner, ACL and
+      extended attributes
     """
 
     path: AbsolutePath
@@ -69,13 +70,13 @@ class File:
 
     @property
     def staged(self) -> str:
-        """Return the path of the staged file, which a rename then puts in place."""
+        """Return the path where the new content is written before a rename puts it in place."""
         return beside(self.path, "chaos")
 
     def matches(self, state: FileState | None) -> bool:
         """Tell whether the node has exactly this file. A merged file may have any mode and owner.
 
-        + state: what the node has at the path, ``None`` for nothing
+        + state: the state of the path on the node, ``None`` if nothing is there
         """
         if state is None or (state.kind, state.sha256) != ("file", self.sha256):
             return False
@@ -86,18 +87,18 @@ class File:
 
 @dataclass(frozen=True)
 class Unit:
-    """A systemd unit that shall run with its files as they are.
+    """A systemd unit, the files that it reads, and the state that it shall have.
 
     + name: with its suffix, ``docker.service``
-    + reads: the files that it reads when it starts, or ``/folder/*.conf`` for all such files. At
-      each start, a drop-in records the files' checksum. If a later run finds another checksum, the
-      unit runs with older content, and is restarted
-    + enabled: whether it shall start at boot; ``None`` changes nothing
-    + running: whether it shall run now; ``None`` changes nothing
-    + required: whether a failed start restores the old files and fails the operation. If not, the
-      failure is printed and the new files stay
-    + ready: shell command that fails if the started unit does not work, which counts as a failed
-      start. The command has to end by itself
+    + reads: the files that the unit reads when it starts; ``/folder/*.conf`` stands for all such
+      files. A drop-in records the checksum of these files at each start. If a run finds another
+      checksum, it restarts the unit
+    + enabled: whether the unit shall start at boot; ``None`` changes nothing
+    + running: whether the unit shall run now; ``None`` changes nothing
+    + required: if true, a failed start restores the old files and fails the operation. If false,
+      the last lines of the unit's journal are printed, and the new files stay
+    + ready: shell command that runs after the start. If it fails, the start counts as failed. The
+      command has to end by itself
     """
 
     name: UnitName
@@ -109,7 +110,7 @@ class Unit:
 
     @property
     def record(self) -> File:
-        """Return the drop-in that records, at each start, the checksum of the files in `reads`."""
+        """Return the drop-in that records the checksum of the files in `reads` at each start."""
         command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
         escaped = f"umask 077; mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
@@ -122,12 +123,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done on a node. An empty plan is false.
+    """What has to be done on a node. ``bool(plan)`` is false if the plan is empty.
 
     + write: the files to write
     + remove: the paths to remove
-    + daemon_reload: whether systemd has to read its files again
-    + stop, start, restart, unmask, enable, reenable, disable: units, by what systemctl does
+    + daemon_reload: whether to call ``systemctl daemon-reload``
+    + stop, start, restart, unmask, enable, reenable, disable: the units for each systemctl command
     + why: the reasons, in plain words
     + repairs: the things in the plan that an earlier run may have set already
     """
@@ -150,12 +151,15 @@ class Plan:
 
 
 def unit_files(files: Iterable[File]) -> tuple[File, ...]:
-    """Return those of the files that are unit files, without drop-ins."""
+    """Return the unit files among these files. Drop-ins do not count."""
     return tuple(file for file in files if posixpath.dirname(file.path) == UNITS)
 
 
 def wanted_links(file: File) -> dict[str, str]:
-    """Return the links that ``systemctl enable`` makes for a unit file: their targets by path."""
+    """Return the links that ``systemctl enable`` makes for a unit file.
+
+    The result maps the path of each link to the link's target.
+    """
     lines = (line.partition("=") for line in file.data.decode().splitlines())
     targets = [name for key, _, value in lines if key == "WantedBy" for name in value.split()]
     name = posixpath.basename(file.path)

@@ -1,4 +1,4 @@
-"""Decide from what was found on the node what has to be done to files and units: pure functions."""
+"""Compare a node's files and units with the wanted ones, and make a plan: pure functions."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ def plan(
     """Decide what has to be done to files and units: a pure function.
 
     + files, absent, units: as `install` takes them
-    + found: state of each path that is there
-    + states: state of each unit, by name
-    + traces: what earlier installations have left of the units whose unit files are among `files`,
-      by name
-    + besides: other paths that the operation's own script will write, replace or remove
+    + found: state of each path that exists, by path
+    + states: state of each unit, by the unit's name
+    + traces: what earlier installations have left of units, by the unit's name. It has the units
+      whose unit files are among `files`
+    + besides: other paths that the operation's own commands will write, replace or remove
 
-    The traces are removed: links that start the unit in another way, and a unit file of the same
-    name in the packages' folder, which would take effect when undo removes ours. Raises `NodeError`
-    that names all paths that cannot be replaced (`chaos_engine.operations.files.replaceable`).
+    The plan removes links by which an earlier installation starts the unit in another way. It also
+    removes a unit file of the same name in the packages' folder: systemd would use that file after
+    undo has removed this package's unit file. Raises one `NodeError` that names all paths that
+    cannot be replaced.
     """
     units = tuple(units)
     wanted = (*files, *(unit.record for unit in units if unit.reads))
@@ -81,7 +82,7 @@ def plan(
 
 
 def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
-    """Return which of the paths a unit reads, or are its unit file or its drop-ins."""
+    """Return the paths in `touched` that a unit reads, and those of its unit file and drop-ins."""
     return sorted(
         path
         for path in touched
@@ -91,9 +92,9 @@ def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
 
 
 def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | None) -> str:
-    """Return what a unit needs: "start", "restart" or "stop"; "" if nothing.
+    """Return what has to be done to a unit: "start", "restart" or "stop"; "" for nothing.
 
-    + changes: whether a file that the unit reads is written or removed
+    + changes: whether a file of the unit is written or removed
     + file: the only file that the unit reads, as `only_read` returns it
     """
     if unit.running and (state is None or state.active not in ("active", "reloading")):
@@ -101,7 +102,7 @@ def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | Non
     if state is None:
         return ""
     if unit.running:
-        # if the node's file differs from this one, it is written, and the unit is restarted anyway
+        # if the node's file differs from `file`, `changes` is true
         stale = state.stale if file is None else state.started_with != file.sha256
         old = changes or state.need_daemon_reload or (unit.reads and stale)
         return "restart" if old else ""
@@ -109,9 +110,12 @@ def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | Non
 
 
 def _to_enable(unit: Unit, state: UnitState | None, foreign_links: bool) -> tuple[str, ...]:
-    """Return which of unmask, enable, reenable and disable make a unit start at boot as wanted.
+    """Return the systemctl commands that make a unit start at boot, or not start, as wanted.
 
-    + foreign_links: whether the links that start it differ from those that its unit file names
+    They are "unmask", "enable", "reenable" and "disable".
+
+    + foreign_links: whether the links that start the unit differ from those that its unit file asks
+      for
     """
     enabled = state.enabled if state else ""
     if unit.enabled and enabled not in ("enabled", "alias", "static"):
@@ -124,10 +128,10 @@ def _to_enable(unit: Unit, state: UnitState | None, foreign_links: bool) -> tupl
 def _repairs(
     todo: Plan, found: Mapping[str, FileState], changing: Mapping[str, object]
 ) -> Iterator[Repair]:
-    """Return the things of a plan that an earlier run may have set already.
+    """Return a `Repair` for each thing in a plan that an earlier run may have set already.
 
-    + changing: as `_why` takes it. A unit whose files change is left out, because its files are
-      among the things already
+    + changing: as `_why` takes it. These units are left out, because the result has a `Repair` for
+      their files
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"
@@ -148,9 +152,9 @@ def _why(
     states: Mapping[str, UnitState],
     changing: Mapping[str, list[str]],
 ) -> Iterator[str]:
-    """Say what a plan does, and how the node differs from what is wanted.
+    """Return the reasons of a plan: what it does, and how the node differs from the wanted state.
 
-    + changing: the files that are written or removed, by the name of the unit that reads them
+    + changing: the files that are written or removed, by the name of the unit that they belong to
     """
     absent, other, kind, rights = [], [], [], []
     for file in todo.write:
@@ -158,7 +162,7 @@ def _why(
         if state is None:
             absent.append(file.path)
         elif state.kind != "file":
-            kind.append(f"write {file.path}, where a {state.kind} is")
+            kind.append(f"write {file.path} in place of a {state.kind}")
         elif state.sha256 != file.sha256:
             other.append(file.path)
         else:
@@ -176,19 +180,19 @@ def _why(
         if paths := changing.get(unit.name):
             why = f"{paths[0]} changes" if len(paths) == 1 else f"{len(paths)} of its files change"
         elif states[unit.name].need_daemon_reload:
-            why = "systemd has not read its files since they changed"
+            why = "systemd has not read its changed unit files"
         else:
-            why = "it runs with another configuration than its files have"
+            why = "it was started with a different configuration"
         yield f"restart {unit.name}: {why}"
     if todo.daemon_reload and not any((todo.write, todo.remove, todo.start, todo.restart)):
-        yield "have systemd read its files anew"
+        yield "run systemctl daemon-reload: systemd has not read changed unit files"
 
 
 def only_read(unit: Unit, files: Iterable[File]) -> File | None:
-    """Return the one file that a unit reads, if it is among these; ``None`` otherwise.
+    """Return the only file that a unit reads, if it is among `files`; ``None`` otherwise.
 
-    Then the checksum that the unit was started with can be compared with this file's, and the node
-    computes the file's checksum only once. For a large program that takes a while on a Pi.
+    The fact `Files` has the checksum of this file, so the fact `Units` need not compute it again.
+    For a large program a checksum takes long on a Pi.
     """
     return next((file for file in files if unit.reads == (file.path,)), None)
 

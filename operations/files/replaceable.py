@@ -1,14 +1,13 @@
-"""Decide which paths may be replaced on a node: a rule for all that scripts write, move or remove.
+"""Decide which paths on a node scripts may write, move or remove.
 
-Deploy and undo replace a path by a rename.
+Deploys and undo replace a path by a rename. These are the rules:
 
-- Regular files and symbolic links are replaced. `cp -a` keeps the original, with its content,
-  owner, mode, times, ACL and extended attributes. It copies a link itself, not what the link leads
-  to. Undo restores the original.
+- A regular file or a symbolic link may be replaced. ``cp -a`` saves the original with its owner,
+  mode, times, ACL and extended attributes. It saves a link as a link. Undo restores the original.
 - A folder above the path may be a link to a folder.
-- A merged file keeps its owner, mode, ACL and attributes. If a link is in its place, the node is
-  refused.
-- For everything else the node is refused before any change, because a script would fail half-way.
+- A merged file (most of its content is the node's own) keeps its owner, mode, ACL and extended
+  attributes. If a link is in its place, the node is refused.
+- In all other cases the node is refused before any change. A script would fail half-way.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from chaos_engine.operations.engine.shell import quote
 
 
 def folders_above(path: str) -> list[str]:
-    """Return the folders that a path is in, the outermost first, without the root.
+    """Return all folders above a path, the outermost first, without ``/``.
 
     **Example:** ``folders_above("/etc/docker/daemon.json")`` gives ``["/etc", "/etc/docker"]``.
     """
@@ -38,11 +37,11 @@ def with_folders(paths: Iterable[str]) -> tuple[str, ...]:
 def check_replaceable(
     touched: Iterable[str], found: Mapping[str, FileState], merged: Iterable[str] = ()
 ) -> None:
-    """Raise `NodeError` that names all paths that cannot be replaced: a pure function.
+    """Raise one `NodeError` that names all paths that cannot be replaced: a pure function.
 
     + touched: paths that will be written, replaced or removed
-    + found: states of these paths and of the folders above them, without those that are not there
-    + merged: those of `touched` that are merged files
+    + found: the state of each of these paths and of each folder above them, if it exists
+    + merged: the paths in `touched` whose files are merged (most of the content is the node's own)
     """
     merged = {*merged}
     problems: list[str] = []
@@ -53,9 +52,10 @@ def check_replaceable(
 
 
 def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -> Iterator[str]:
-    """Return the reasons why a path cannot be replaced, each with what to do: a pure function.
+    """Return the reasons why a path cannot be replaced, and what to do: a pure function.
 
-    + found, merged: as `check_replaceable` takes them, `merged` for this path
+    + found: as `check_replaceable` takes it
+    + merged: whether the file at the path is merged (most of its content is the node's own)
     """
     state = found.get(path)
     if state is not None:
@@ -77,24 +77,24 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
 
 
 def _obstacle_at(path: str, state: FileState, merged: bool) -> Iterator[str]:
-    """Return why the thing at a path cannot be replaced, nothing if it can."""
+    """Return why the file, folder or link at a path cannot be replaced; nothing if it can be."""
     if state.kind in ("directory", "other"):
         yield f"{path} is {_described(state)}, but has to be a file; move it away and run again"
     elif state.kind == "link" and merged and state.leads_to == "file":
         name = quote(path)
         yield (
-            f"{path} is a symbolic link, and would be replaced by a file; put the file itself "
+            f"{path} is a symbolic link, and would be replaced by a file; put a copy of its target "
             f'there (cp --remove-destination "$(readlink -f {name})" {name}) and run again'
         )
     elif state.kind == "link" and merged:
         yield (
-            f"{path} is {_described(state)}, and would be replaced by a file; put a file there, or "
-            f"remove the link (rm {quote(path)}), and run again"
+            f"{path} is {_described(state)}, and would be replaced by a file; remove the link (rm "
+            f"{quote(path)}), put a file there if you need one, and run again"
         )
 
 
 def _described(state: FileState) -> str:
-    """Return what is at a path, in words."""
+    """Describe what is at a path, such as "a symbolic link to a folder"."""
     if state.kind == "link":
         leads = {"file": "a file", "directory": "a folder", "other": "a device, socket or FIFO"}
         to = f"to {leads[state.leads_to]}" if state.leads_to in leads else "that leads nowhere"
@@ -110,12 +110,13 @@ def _unchangeable(path: str, state: FileState) -> str:
     if state.fixed == "mounted":
         return (
             f"something is mounted on {path}, so it cannot be replaced; unmount it "
-            f"(umount {name}), remove the mount from /etc/fstab or its unit, and run again"
+            f"(umount {name}), remove its line in /etc/fstab or its mount unit, and run again"
         )
     if state.fixed == "unwritable":
         return (
-            f"{path} cannot be changed, not even by root: it is immutable (chattr -i {name}), or "
-            f"its file system is mounted read-only (findmnt -T {name}); fix that and run again"
+            f"{path} cannot be changed, not even by root: it is immutable (fix: chattr -i {name}), "
+            f"or its file system is mounted read-only (see findmnt -T {name}); fix this and run "
+            "again"
         )
     flag = "i" if state.fixed == "immutable" else "a"
-    return f"{path} is {state.fixed}, as set by chattr; run: chattr -{flag} {name}, and run again"
+    return f"{path} is {state.fixed}; clear this flag (chattr -{flag} {name}) and run again"

@@ -55,12 +55,15 @@ def compose(
 
 
 def _touched(todo: Plan) -> list[str]:
-    """Return the paths that are written or removed."""
+    """Return the paths that a plan writes or removes."""
     return [*(file.path for file in todo.write), *todo.remove]
 
 
 def _begin(todo: Plan, before: str) -> list[str]:
-    """Return the lines that prepare the script, and remove what an interrupted script has left."""
+    """Return the first lines of the script. They also clean up after an interrupted script.
+
+    + before: as `compose` takes it
+    """
     # A restored file is staged as .NAME.chaos-old; after an interruption a later run removes it
     staged = quote(
         *(file.staged for file in todo.write),
@@ -74,7 +77,8 @@ def _begin(todo: Plan, before: str) -> list[str]:
         f"reload={quote('systemctl daemon-reload' if todo.daemon_reload else ':')}",
         "cleanup() {",
         f'  rm -rf -- "$stage"; rm -f -- {staged} "$STAGED"',
-        '  rmdir -- "$STATE_DIR" 2>/dev/null || :',  # empty if the new files were refused
+        # $STATE_DIR is empty if the check refused the new files of the first run
+        '  rmdir -- "$STATE_DIR" 2>/dev/null || :',
         "}",
         "trap cleanup EXIT; trap 'exit 1' HUP INT TERM",
         *([before] if before else []),
@@ -83,7 +87,7 @@ def _begin(todo: Plan, before: str) -> list[str]:
 
 
 def _stage(todo: Plan) -> list[str]:
-    """Return the lines that stage the new files, each with its mode and owner."""
+    """Return the lines that write each new file beside its path, with its mode and owner."""
     if not todo.write:
         return []
     owned: dict[str, list[str]] = {}
@@ -110,12 +114,12 @@ def _stage(todo: Plan) -> list[str]:
 
 
 def _folders(paths: Iterable[str]) -> list[str]:
-    """Return the folders that the paths are in, each once."""
+    """Return the folders of these paths, without duplicates."""
     return sorted({posixpath.dirname(path) for path in paths})
 
 
 def _check(todo: Plan, check: str) -> list[str]:
-    """Return the lines that check the staged files, and wait until these are on the card."""
+    """Return the lines that check the new files, and then flush them to the disk."""
     if not todo.write:
         return []
     shown = [file for file in todo.write if not file.secret and len(file.data) <= 1 << 20]
@@ -126,7 +130,10 @@ def _check(todo: Plan, check: str) -> list[str]:
 
 
 def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
-    """Return the lines that note for undo what will be changed, before any of it is."""
+    """Return the lines that note the state before any change, so that undo can restore it.
+
+    + makes: as `compose` takes it
+    """
     kept = [*_touched(todo), *makes]
     lines = [f"folders {quote(*makes)}"] if makes else []
     lines += [f"keep {quote(*kept)}"] if kept else []
@@ -143,7 +150,7 @@ def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
 
 
 def _swap_in(todo: Plan) -> list[str]:
-    """Return the lines that put the new files in place, and the function that restores the old."""
+    """Return the lines that define ``restore_files``, and then put the new files in place."""
     # The copies are in RAM. On the card they would be left behind after a power cut
     copies = {path: f'"$stage/old.{n}"' for n, path in enumerate(_touched(todo))}
     own = _written_units(todo)
@@ -162,16 +169,20 @@ def _swap_in(todo: Plan) -> list[str]:
 
 
 def _written_units(todo: Plan) -> tuple[Unit, ...]:
-    """Return the units to enable whose unit files this transaction writes.
+    """Return the units that a plan enables and whose unit files it writes.
 
-    They are enabled before the one reload of systemd. Otherwise a second reload would be needed.
+    These are enabled before the script reloads systemd. Later, it would have to reload systemd
+    again.
     """
     written = {posixpath.basename(file.path) for file in unit_files(todo.write)}
     return tuple(unit for unit in todo.enable if unit.name in written)
 
 
 def _apply(todo: Plan, apply: str) -> list[str]:
-    """Return the lines that make the new files effective, or else restore the old ones."""
+    """Return the lines that run `apply`. If it fails, they restore the old files.
+
+    + apply: shell command that makes the new files effective
+    """
     if not apply:
         return []
     restored = "; echo 'applying the new files failed; the old files were restored' >&2"
@@ -203,11 +214,11 @@ def _act_on_units(todo: Plan) -> list[str]:
 
 
 def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
-    """Return the lines that act on a unit.
+    """Return the lines that start, stop or restart a unit.
 
     + action: "start", "stop" or "restart"
-    + done: names of the units that were acted on before. If this action fails, they are restarted
-      with the old files
+    + done: names of the units that the script has started, stopped or restarted before. If the
+      action fails, those that run are restarted with the old files
     """
     act = f"systemctl {action} -- {quote(unit.name)}"
     if unit.ready:
@@ -232,6 +243,9 @@ def _note_repairs(todo: Plan) -> list[str]:
 
 
 def _systemctl(action: str, units: Iterable[Unit]) -> list[str]:
-    """Return one line that acts on all units: at each call systemd would read all its files."""
+    """Return one systemctl line for all units; an empty list for no units.
+
+    With a call for each unit, systemd would reload its files each time.
+    """
     names = [unit.name for unit in units]
     return [f"systemctl {action} -- {quote(*names)}"] if names else []

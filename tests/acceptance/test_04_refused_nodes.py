@@ -21,7 +21,7 @@ STATES = {
         "touch /run/mounted; mount --bind /run/mounted /etc/crictl.yaml; "
         "rm /etc/modules-load.d/kubernetes.conf; mkfifo /etc/modules-load.d/kubernetes.conf",
         (
-            "/etc/docker/daemon.json is immutable, as set by chattr; run: chattr -i",
+            "/etc/docker/daemon.json is immutable; clear this flag (chattr -i",
             "something is mounted on /etc/crictl.yaml",
             "/etc/modules-load.d/kubernetes.conf is a device, socket or FIFO",
         ),

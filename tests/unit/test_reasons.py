@@ -42,12 +42,12 @@ def test_a_plan_says_what_it_does_and_what_was_found() -> None:
         (
             state("{}"),
             {"started_with": "another"},
-            "restart docker.service: it runs with another configuration than its files have",
+            "restart docker.service: it was started with a different configuration",
         ),
         (
             state("{}"),
             {"need_daemon_reload": True},
-            "restart docker.service: systemd has not read its files since they changed",
+            "restart docker.service: systemd has not read its changed unit files",
         ),
         (state("{}"), {"active": "failed"}, "start docker.service"),
         (state("{}"), {"enabled": "disabled"}, "enable docker.service"),

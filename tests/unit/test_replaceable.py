@@ -50,18 +50,18 @@ REFUSED = {
         replace(FILE, kind="other", sha256=None),
         "{} is a device, socket or FIFO, but has to be a file; move it away",
     ),
-    "immutable": (replace(FILE, fixed="immutable"), "{} is immutable, as set by chattr; run: "),
-    "append-only": (replace(FILE, fixed="append-only"), "{} is append-only, as set by chattr"),
+    "immutable": (replace(FILE, fixed="immutable"), "{} is immutable; clear this flag (chattr -i"),
+    "append-only": (replace(FILE, fixed="append-only"), "{} is append-only; clear this flag"),
     "read-only": (replace(FILE, fixed="unwritable"), "{} cannot be changed, not even by root"),
     "mounted": (replace(FILE, fixed="mounted"), "something is mounted on {}, so it cannot be"),
 }
 """What at a path has a node refused, whatever is to be done there, and what is said of it."""
 
 REFUSED_MERGED = {
-    "link": (LINK, "{} is a symbolic link, and would be replaced by a file; put the file itself"),
+    "link": (LINK, "{} is a symbolic link, and would be replaced by a file; put a copy"),
     "link to nowhere": (
         replace(LINK, leads_to=None),
-        "{} is a symbolic link that leads nowhere, and would be replaced by a file; put a file",
+        "{} is a symbolic link that leads nowhere, and would be replaced by a file; remove",
     ),
     "link to a folder": (replace(LINK, leads_to="directory"), "{} is a symbolic link to a folder"),
 }
@@ -70,7 +70,7 @@ REFUSED_MERGED = {
 REFUSED_FOLDER = {
     "file": (FILE, "{} is a file, but has to be a folder for "),
     "link to nowhere": (replace(LINK, leads_to=None), "{} is a symbolic link that leads nowhere"),
-    "immutable": (replace(FOLDER, fixed="immutable"), "{} is immutable, as set by chattr"),
+    "immutable": (replace(FOLDER, fixed="immutable"), "{} is immutable; clear this flag"),
     "read-only": (replace(FOLDER, fixed="unwritable"), "{} cannot be changed, not even by root"),
 }
 """The same, of the folder that a path is in."""
@@ -552,7 +552,7 @@ def test_undo_of_what_is_immutable_is_refused(
     subprocess.run(["chattr", "+i", str(folder)], check=True)
     found = place.remembered()
     todo = changes(found, "docker", originals=place.localise(ORIGINALS))
-    with pytest.raises(NodeError, match="is immutable, as set by chattr; run: chattr -i"):
+    with pytest.raises(NodeError, match=r"is immutable; clear this flag \(chattr -i"):
         refuse_replacing([todo], found)
 
 
