@@ -1,7 +1,8 @@
 """Run HAProxy in its container, and put a copy of its configuration on the log share.
 
-`container` has the operations that pull the image and run it, `shared_copy` the one for the copy.
-The deploy `chaos_engine.deploys.haproxy` calls them.
+The log share is the Gluster volume or NFS export on ``/var/log``. `container` has the operations
+`pull_image` and `run_haproxy`, and `shared_copy` has `publish_copy`. The deploy
+`chaos_engine.deploys.haproxy` calls all three.
 """
 
 from chaos_engine.operations.haproxy.container import Proxy, pull_image, run_haproxy, sealed

@@ -33,18 +33,18 @@ from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
-"""Folder on the node's own disk with the configuration of the last deploy. HAProxy runs only this
-configuration."""
+"""Folder on the node's own disk with the configuration of the last deploy. HAProxy runs with no
+other configuration."""
 CONFIG = "haproxy.cfg"
 CHECKSUM = "# sha256 of the lines above: "
-"""Start of the configuration's last line. The checksum is not in a file of its own: a power cut
-between two renames would leave a checksum that does not fit the configuration, and HAProxy would
-not start."""
+"""Beginning of the configuration's last line, before the checksum. With the checksum in its own
+file, a power cut between two renames could leave a checksum of another configuration. Then HAProxy
+would not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
 MOUNTS = {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
-"""The folders that are mounted into the container: the node's path by the container's path."""
+"""The mounts of the container: for each path in the container, the folder on the node."""
 
 # Pulls the image $1
 _PULL = f"""\
@@ -81,15 +81,15 @@ exit 1
 
 @dataclass(frozen=True)
 class Proxy:
-    """HAProxy's container as it shall be.
+    """The wanted state of HAProxy's container.
 
-    + image: its image, with a tag, a digest, or both
-    + network: name of the macvlan network that it is on
-    + parent: the network interface that this network is on
-    + vip: its address there
-    + mac: its MAC address there, in lower case
-    + sockets: path of the link to the folder of its admin socket, which the start script makes;
-      ``None`` if it is on the log share
+    + image: name of the container's image, with a tag, a digest, or both
+    + network: name of the container's macvlan network
+    + parent: the node's network interface that the macvlan network uses
+    + vip: the container's IPv4 address in the macvlan network
+    + mac: the container's MAC address in the macvlan network, in lower case
+    + sockets: path of a link to the folder with HAProxy's admin socket. The start script makes the
+      link. ``None`` if the path is on the log share
     """
 
     image: ImageName
@@ -102,12 +102,12 @@ class Proxy:
 
 @converge(reads=lambda image: [Read.of(Image, image=image), Read.of(Repairs)])
 def pull_image(image: ImageName) -> Commands:
-    """Have an image on the node. It is pulled if it is absent, never again, and never at boot.
+    """Pull a Docker image, unless the node has the image already.
 
-    + image: its name with a tag, a digest, or both. With a digest, Docker takes no image with
-      another digest, and the tag is for people only
+    + image: the image's name with a tag, a digest, or both. With a digest, Docker ignores the tag
 
-    Raises `NodeError` if Docker does not answer during a run.
+    The image is pulled only by a run, never at boot. Raises `NodeError` if Docker is installed but
+    does not answer in a run. A preview does not raise the error.
 
     **Example:** ``pull_image(name="Pull HAProxy's image", image="haproxy:3.0")``
     """
@@ -119,7 +119,7 @@ def pull_image(image: ImageName) -> Commands:
     yield from files.transaction(
         Plan(),
         apply=f"set -- {quote(image)}\n{_PULL}",
-        noop=f"{image}: {found or 'unknown, as Docker does not run'}",
+        noop=f"{image}: {found or 'unknown, because Docker does not run'}",
         force=found == "",
         before=f"{NEEDS_DOCKER}note image pulled {quote(image)}",
         repairs=[of_docker("image", image, image)],
@@ -127,7 +127,7 @@ def pull_image(image: ImageName) -> Commands:
 
 
 def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
-    """Return what `run_haproxy` will observe for the same arguments."""
+    """Return the facts that `run_haproxy` will read for the same arguments."""
     return [
         Read.of(Container, container=CONTAINER),
         Read.of(Image, image=proxy.image),
@@ -141,15 +141,16 @@ def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
 
 @converge(reads=reads)
 def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
-    """Run HAProxy in its container, with its configuration as it is now.
+    """Run HAProxy in its container with the wanted configuration.
 
-    + proxy: how the container shall be
-    + wanted: the start script, the unit, and the configuration under `OWN`, `sealed`
+    + proxy: the wanted state of the container
+    + wanted: the files for HAProxy: the start script, the systemd unit, and, in the folder `OWN`,
+      the configuration as `sealed` returns it
 
-    A new configuration is checked by HAProxy in the same image, and then reloaded: no connection is
-    cut. A container that differs from `proxy` is made anew. A container that was the proxy until
-    now under another name is replaced. Raises `NodeError` if another machine or another container
-    has the address.
+    HAProxy from the same image checks a new configuration. Then HAProxy reloads it and cuts no
+    connection. A container that differs from `proxy` is replaced. A container that was the proxy
+    under another name is replaced too. Raises `NodeError` if another machine or another container
+    has the proxy's address, or if `proxy.mac` is the MAC address of `proxy.parent`.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
@@ -169,7 +170,7 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         raise NodeError(problem)
     config = next((file for file in wanted if file.path == f"{OWN}/{CONFIG}"), None)
     if config is None:
-        raise NodeError(f"the files for HAProxy lack {OWN}/{CONFIG}; give it too")
+        raise NodeError(f"the files for HAProxy lack {OWN}/{CONFIG}; add it to `wanted`")
     todo = files.decide(wanted, units=[UNIT])
     found = observe(Container, container=CONTAINER)
     differs = differences(proxy, found, observe(Image, image=proxy.image))
@@ -178,9 +179,9 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         observe(LoadedConfig) != hashlib.sha256(config.data).hexdigest()
     )
     if differs:
-        because(f"run the container {CONTAINER} anew: {'; '.join(differs)}")
+        because(f"start a new container {CONTAINER}: {'; '.join(differs)}")
     if reload:
-        because("reload HAProxy: it runs with another configuration")
+        because("reload HAProxy: it has loaded a different configuration")
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
     yield from files.transaction(
         todo,
@@ -193,19 +194,19 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
 
 
 def sealed(text: str) -> str:
-    """Return HAProxy's configuration with its checksum in a last line.
+    """Return HAProxy's configuration with a last line that has the checksum of the lines above.
 
-    The start script runs a configuration only if it has this checksum.
+    The start script runs HAProxy only if the checksum is right.
     """
     return f"{text}{CHECKSUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
-    """Return the names of the containers on this node that are the proxy under another name.
+    """Return the names of containers on this node that were the proxy under another name.
 
     + network: the macvlan network, ``None`` if there is none
 
-    They have the proxy's address and its MAC address. The start script removes them.
+    Such a container has the proxy's IP address and MAC address. The start script removes it.
     """
     if network is None:
         return []
@@ -214,26 +215,29 @@ def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
 
 
 def container_conflict(proxy: Proxy, network: DockerNetwork | None) -> str:
-    """Say which container of this node has the proxy's address already; "" if none has."""
+    """Return an error message if another container on this node has the proxy's address, else "".
+
+    + network: the macvlan network, ``None`` if there is none
+    """
     own = {CONTAINER, *predecessors(proxy, network)}
     for name, address in (network.containers if network else {}).items():
         if name not in own and address == str(proxy.vip):
             return (
-                f"the container {name} has the address {address} on {proxy.network}; if the proxy "
-                f"shall take its place, remove it: docker rm -f {name}"
+                f"the container {name} has the proxy's address {address} on {proxy.network}; if "
+                f"you do not need this container, remove it: docker rm -f {name}"
             )
     return ""
 
 
 def address_conflict(proxy: Proxy, owner: str) -> str:
-    """Say who answers at the proxy's address already; "" if nobody does.
+    """Return an error message if a machine already answers at the proxy's address, else "".
 
     + owner: MAC address of the machine that answers, "" if none does
     """
     if owner == proxy.mac:
         return (
-            f"{proxy.vip} is answered by {owner}, the proxy's own MAC address: the proxy runs "
-            "already, on another node or in another container here; stop it where it runs: "
+            f"a machine with the proxy's own MAC address {owner} answers at {proxy.vip}: the proxy "
+            "already runs on another node, or in another container on this node; stop it there: "
             f"systemctl disable --now {SERVICE}"
         )
     if owner:
@@ -245,10 +249,10 @@ def address_conflict(proxy: Proxy, owner: str) -> str:
 
 
 def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None) -> list[str]:
-    """Say how the container differs from the wanted one: a pure function.
+    """Return how HAProxy's container differs from the wanted state: a pure function.
 
-    + found: the container, ``None`` if there is none
-    + image_id: the id of the wanted image on the node; "" or ``None`` if that is not known
+    + found: the state of the container, ``None`` if there is no container
+    + image_id: the ID of the wanted image on the node, "" or ``None`` if the ID is unknown
     """
     if found is None or not found.running:
         return ["it does not run"]
@@ -263,12 +267,12 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
 
 
 def with_restart(todo: Plan, found: list[str]) -> Plan:
-    """Return the plan with a restart of the unit if its container differs.
+    """Add a restart of HAProxy's unit to a plan if the container differs from the wanted state.
 
-    + found: how the container differs, as `differences` returns it
+    + found: the differences, as `differences` returns them
 
-    `decide` looks only at the unit's files. If they are as wanted, it plans no restart, even for a
-    wrong container. The restart makes a new container.
+    The restart makes a new container. `decide` does not plan this restart, because it looks only at
+    the unit's files.
     """
     if found and UNIT not in (*todo.start, *todo.restart):
         return replace(todo, restart=(*todo.restart, UNIT))
@@ -276,10 +280,10 @@ def with_restart(todo: Plan, found: list[str]) -> Plan:
 
 
 def check(todo: Plan, image: str) -> str:
-    """Return the shell command that fails for bad new files, "" if none has to be checked.
+    """Return a shell command that fails if the new files are bad, "" if no file needs a check.
 
-    HAProxy in `image` checks the configuration, also if only the image has changed: the start
-    script names the image, and so is among the new files.
+    HAProxy from `image` checks the configuration. A new image alone is a reason for this check,
+    because the start script contains the image's name, and is then a new file.
     """
     written = {file.path for file in todo.write}
     commands = []
@@ -287,7 +291,7 @@ def check(todo: Plan, image: str) -> str:
         commands.append(f'sh -n "$stage"{SCRIPT}')
     if written & {SCRIPT, f"{OWN}/{CONFIG}"}:
         folder = f'"$stage"{OWN}' if f"{OWN}/{CONFIG}" in written else quote(OWN)
-        # HAProxy runs as another user than root, who cannot read the staging folder
+        # HAProxy's user in the container is not root, and cannot read the staging folder
         commands.append(
             f"rm -rf {RUN}.check; trap 'rm -rf {RUN}.check' EXIT; mkdir -m 755 {RUN}.check\n"
             f"install -m 644 {folder}/{CONFIG} {RUN}.check\n"
@@ -299,6 +303,6 @@ def check(todo: Plan, image: str) -> str:
 
 
 UNDO = Undo(
-    note="the address of the Kubernetes API goes away with the proxy",
+    note="the proxy is removed, so nothing answers at the address of the Kubernetes API",
     last=f"rm -rf -- {RUN} {RUN}.check",
 )

@@ -1,6 +1,7 @@
-"""Publish on the log share a copy of HAProxy's configuration and a link to its admin socket.
+"""Put a copy of HAProxy's configuration and a link to its admin socket on the log share.
 
-Both are for people to look at; HAProxy uses neither.
+The log share is the Gluster volume or NFS export on ``/var/log``. The copy and the link are for
+people. HAProxy does not use them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from chaos_engine.operations.haproxy.container import CONFIG, OWN
 
 SOCKETS = f"{RUN}/socket"
 
-# Keeps the originals for undo: a link, or a file of at most MOST_BYTES. Anything else on an
-# untrusted share may be a trap (a device, an endless file), and is not copied. `ulimit` ends a copy
-# that grows larger meanwhile
+# Copies the originals for undo: links, and files of at most MOST_BYTES. The share is not trusted.
+# Anything else on it, such as a device or an endless file, may be a trap, and is not copied.
+# `ulimit` ends the copy of a file that grows meanwhile
 _SURVEY = f"""
 c=$1 s=$2 l=$3 t=$4
 ulimit -f {MOST_BYTES // 512}
@@ -53,7 +54,7 @@ for one in "$c" "$l"; do
 done
 """
 
-# If something else is in the place of a folder, it is removed; a link is not followed
+# Removes whatever is in the place of a wanted folder but is no folder. Follows no link
 _PUBLISH = f"""
 c=$1 l=$2 t=$3
 umask 022
@@ -93,7 +94,7 @@ done=0
 exit $done
 """
 
-# The two confined scripts take 5 s at most, together
+# Together, the two confined scripts take at most 5 s
 _SCRIPT = f"""\
 {PRELUDE}{NOTES}{CONFINED}
 config=$1 sha256=$2 link=$3 leads_to=$4
@@ -125,7 +126,7 @@ confined 3 {TARGET} '{_PUBLISH}' "$config" "$link" "$leads_to" || echo "not all 
 
 
 def _asked(config: File | None, link: str | None) -> dict[str, str]:
-    """Return the arguments of the fact `SharedCopy`. The script takes the same, in this order."""
+    """Return the arguments of the fact `SharedCopy`, in the order in which `_SCRIPT` takes them."""
     return {
         "config": config.path if config else "",
         "sha256": config.sha256 if config else "",
@@ -135,7 +136,7 @@ def _asked(config: File | None, link: str | None) -> dict[str, str]:
 
 
 def reads(config: File | None = None, link: str | None = None) -> list[Read]:
-    """Return what `publish_copy` will observe for the same arguments."""
+    """Return the facts that `publish_copy` will read for the same arguments."""
     return [
         Read.of(SharedCopy, **_asked(config, link)),
         Read.of(Mounts, path=TARGET),
@@ -145,16 +146,16 @@ def reads(config: File | None = None, link: str | None = None) -> list[Read]:
 
 @converge(reads=reads)
 def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -> Commands:
-    """Have a copy of HAProxy's configuration on the log share, and a link to its admin socket.
+    """Put a copy of HAProxy's configuration and a link to its admin socket on the log share.
 
-    + config: the copy as it shall be, with the owner root and the mode 644. The node copies its
-      content from the configuration in `OWN`
-    + link: path of the link
+    + config: the wanted copy, with the owner root and the mode 644; ``None`` for no copy. The node
+      copies the content from the configuration in `OWN`
+    + link: path of the link; ``None`` for no link
 
-    Others can write the share, so no program reads the copy, and a file that others have put in its
-    place is never shown. While the share is not mounted, nothing is done: a later run writes the
-    copy. If the copy cannot be written, the operation only warns: HAProxy runs without it. Raises
-    ``OperationValueError`` for a path that is not on the share.
+    Other machines can write to the share. So no program reads the copy, and the operation never
+    shows the content of a file in its place. If the share is not mounted, nothing is done, and a
+    later run writes the copy. If the copy cannot be written, the operation only warns, because
+    HAProxy does not need the copy. Raises ``OperationValueError`` if a path is not on the share.
 
     **Example:** ``publish_copy(name="Copy HAProxy's configuration", config=File(...))``
     """
@@ -167,7 +168,7 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
             )
     mounts: tuple[Mount, ...] = observe(Mounts, path=TARGET)
     if share_is_away(mounts, log_mount.SERVICE in observe(Files, paths=(log_mount.SERVICE,))):
-        current()[1].noop("the log share is not mounted; a later run writes there")
+        current()[1].noop("the log share is not mounted; a later run will write the copy")
         return
     found = observe(SharedCopy, **asked)
     if found.noted and not can_be_written(found, config, link):
@@ -178,7 +179,7 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
         return
     if config and found.config == "other":
         because(f"write {config.path}")
-    elif link and found.link == "other":  # HAProxy's start makes it too
+    elif link and found.link == "other":  # HAProxy's start script makes the link too
         because(f"make {link} a link to {SOCKETS}")
     if not can_be_written(found, config, link):
         because(f"note for undo: {_names(config, link)}")
@@ -195,43 +196,43 @@ def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
     + mounts: the mounts at ``/var/log``
     + shared: whether the node has a log share
 
-    While the share is not mounted, nothing is written into ``/var/log``, which is then a folder on
-    the node's card: the share may have the copy already.
+    Without the mount, ``/var/log`` is a folder on the node's own card. Nothing is written there,
+    since the share may have the copy already.
     """
     found = mounted_at(mounts, TARGET)
     return shared and (found is None or not is_share(found.fstype, found.source))
 
 
 def can_be_written(found: CopyState, config: File | None, link: str | None) -> bool:
-    """Tell whether the copy or the link differs and a run can write it: a pure function."""
+    """Tell whether the copy or the link is not as wanted, and can be written: a pure function."""
     return bool((config and found.config == "other") or (link and found.link == "other"))
 
 
 def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
-    """Say why a run cannot write the copy, and what to do; "" if it can: a pure function."""
+    """Return why the copy cannot be written, and what to do; "" if it can be: a pure function."""
     if found.config == "unknown":
         return (
-            f"{TARGET} does not say within some seconds what is in {_names(config, link)}; a later "
-            "run writes there, HAProxy runs without it"
+            f"the log share on {TARGET} did not answer in time, so {_names(config, link)} cannot "
+            "be checked; a later run will try again. HAProxy itself is not affected"
         )
     if config and found.config == "folder":
         return (
-            f"{config.path} is a folder, where a copy of HAProxy's configuration belongs; move it "
-            "away and run again, HAProxy runs without it"
+            f"{config.path} is a folder, but has to be a file: a copy of HAProxy's configuration; "
+            "move the folder away and run again. HAProxy itself is not affected"
         )
     return ""
 
 
 def write_failure(found: CopyState, config: File | None, link: str | None) -> str:
-    """Say that the copy or the link differs although it was just written; "" if neither does.
+    """Return a message if the copy or the link differs although it was just written, else "".
 
     A pure function.
     """
     if not can_be_written(found, config, link):
         return ""
     return (
-        f"{_names(config, link)} cannot be written, or is written by somebody else too; look who "
-        "uses the log share and run again, HAProxy runs without it"
+        f"{_names(config, link)} cannot be written, or another machine changes it at once; find "
+        "out who writes to the log share, and run again. HAProxy itself is not affected"
     )
 
 

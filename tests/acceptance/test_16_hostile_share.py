@@ -348,7 +348,7 @@ def test_a_folder_where_the_copy_belongs_is_told_of_and_harms_nothing(node: Node
     node.hostile(f"rm -rf {STAGED}")
     run = node.cluster.pyinfra(HAPROXY, "-y", "--limit", NODE)
     assert f"/var/log/{CONFIG} is a folder" in run.text
-    assert "move it away and run again" in run.text
+    assert "move the folder away and run again" in run.text
     assert node.cluster.announced(HAPROXY, "--limit", NODE) == {}
     node.hostile(f"rm -rf {CONFIG}")
     assert node.cluster.changed(HAPROXY, "--limit", NODE) == {NODE: {f"HAProxy | {COPY}"}}

@@ -267,7 +267,7 @@ def test_a_container_that_was_the_proxy_is_replaced() -> None:
 
 
 def test_another_machine_with_the_address_keeps_it() -> None:
-    assert "on another node or in another container here" in address_conflict(PROXY, MAC)
+    assert "on another node, or in another container on this node" in address_conflict(PROXY, MAC)
     assert "belongs to the machine with the MAC address dc:a6:32:0:0:1" in address_conflict(
         PROXY, "dc:a6:32:0:0:1"
     )

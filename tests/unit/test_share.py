@@ -189,9 +189,9 @@ GOOD = CopyState(noted=True, config="same", link="same")
         (GOOD, False, ""),
         (replace(GOOD, config="other"), True, ""),
         (replace(GOOD, link="other"), True, ""),
-        (replace(GOOD, config="folder"), False, "haproxy.cfg is a folder, where a copy of"),
+        (replace(GOOD, config="folder"), False, "haproxy.cfg is a folder, but has to be a file"),
         (replace(GOOD, config="folder", link="other"), True, "haproxy.cfg is a folder"),
-        (replace(GOOD, config="unknown", link="unknown"), False, "does not say within some"),
+        (replace(GOOD, config="unknown", link="unknown"), False, "did not answer in time"),
     ],
 )
 def test_what_is_to_be_done_and_what_people_have_to_do(
