@@ -174,8 +174,8 @@ def _refuse(state: State, host: Host, reason: str) -> bool:
 def fail_host(state: State, host: Host, message: str) -> bool:
     """Print why a host fails, remember the reason for the summary, and return ``False``.
 
-    pyinfra fails a host if the function of a `FunctionCommand` returns ``False``. For an exception
-    it would print a traceback.
+    pyinfra fails a host if the function of a `FunctionCommand` returns ``False``. For an exception,
+    pyinfra would print a traceback.
     """
     part(Verdict, host).fail(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)

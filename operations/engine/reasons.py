@@ -16,8 +16,8 @@ class Reasons:
     """The reasons for the changes on a host.
 
     + given: the current operation's reasons that are not printed yet
-    + printed: the reasons that are printed, by the operation's name. ``printed[False]`` has the
-      reasons of the preview, ``printed[True]`` those of the run
+    + printed: the reasons printed so far, by the operation's name. ``printed[False]`` has the
+      reasons of the preview, ``printed[True]`` the reasons of the run
     """
 
     given: list[str] = field(default_factory=list)

@@ -42,7 +42,7 @@ def execute(
 
 
 def run(host: Host, command: StringCommand) -> tuple[bool, CommandOutput]:
-    """Run a command on a host, with the global arguments of the current operation, such as sudo's.
+    """Run a command on a host, with the current operation's global arguments, such as ``_sudo``.
 
     Must be called while an operation runs on the host. Returns whether the command succeeded, and
     its output. Raises `NodeError` if the connection or sudo has stopped the command.

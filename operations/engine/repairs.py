@@ -1,4 +1,4 @@
-"""Warn if something else keeps changing things on a node that this package sets."""
+"""Warn if something else on a node keeps changing the things that this package sets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Repair:
 
     @property
     def digest(self) -> str:
-        """Return 16 hex digits of the SHA-256 of `wanted`, as the value itself may be secret."""
+        """Return 16 hex digits of the SHA-256 of `wanted`. The value itself may be secret."""
         return hashlib.sha256(self.wanted.encode()).hexdigest()[:16]
 
     @property
@@ -104,7 +104,7 @@ def of_removed(package: str) -> Repair:
 
 
 def of_docker(kind: Literal["network", "image"], name: str, wanted: str) -> Repair:
-    """Return the `Repair` for a Docker network that this run makes, or an image that it pulls.
+    """Return the `Repair` for a Docker network that this run makes, or for an image that it pulls.
 
     + wanted: the command that makes the network, or the image's name
     """

@@ -92,10 +92,10 @@ class Outcome(Value):
 
 
 def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
-    """Return a host's outcome. After a preview it says what a run would do.
+    """Return the outcome of a run or a preview on a host.
 
-    + prepared: whether pyinfra has loaded all deploy files for the host. Otherwise it does not know
-      all operations
+    + prepared: whether pyinfra has loaded all deploy files for the host. If not, pyinfra does not
+      know all operations
     """
     if host not in state.activated_hosts:
         return Outcome("not reached", "see the reason above, under Connecting")
@@ -258,9 +258,9 @@ def summarize(file: str = "") -> Summary:
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """Suppress the summary if the block raises an exception, which ends the whole run.
+    """Suppress the summary if the block, which prepares a host, raises an exception.
 
-    The block prepares a host.
+    The exception ends the whole run.
     """
     try:
         yield
@@ -296,7 +296,7 @@ def fall_short(why: str) -> None:
 
 
 class _Ready(logging.Filter):
-    """A log filter that counts pyinfra's "Ready" lines of each host, and hides the refused hosts'.
+    """A log filter that counts pyinfra's "Ready" lines for each host, and hides refused hosts'.
 
     pyinfra prints a "Ready" line each time it has loaded a deploy file for a host.
     """

@@ -78,16 +78,17 @@ def install(
     + absent: paths that shall not exist. The originals of removed files are saved for undo under
       ``/var/lib/chaos-engine``
     + units: the systemd units that read the files. A unit is restarted if its files change
-    + check: shell command that fails if the new files are bad. The new content of ``/etc/a`` is in
-      ``/etc/.a.chaos``, and a copy of it in ``"$stage"/etc/a``. There is no copy of a file that is
-      secret or larger than 1 MiB
+    + check: shell command that fails if the new files are bad. For example, it finds the new
+      ``/etc/a`` as ``/etc/.a.chaos``, and a copy as ``"$stage"/etc/a``. A secret file, or one that
+      is larger than 1 MiB, has no copy
     + apply: shell command that makes the files effective. It runs after the new files are in place
       and before units are restarted, with the umask 077
 
     Each new file is written beside its path, checked, flushed to disk and then renamed, so a reader
-    never sees half a file. If `apply` fails or a required unit does not start, the old files are
-    restored, and the unit is started with the old files. A power cut can leave some files new and
-    others old. The next run fixes this. Raises `NodeError` if a path cannot be replaced.
+    never sees half a file. If `apply` fails, the old files are restored. If a required unit does
+    not start, the old files are restored and the unit is started with them. A power cut can leave
+    some files new and others old. The next run fixes this. Raises `NodeError` if a path cannot be
+    replaced.
 
     **Example:**
 

@@ -112,7 +112,7 @@ def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | Non
 def _to_enable(unit: Unit, state: UnitState | None, foreign_links: bool) -> tuple[str, ...]:
     """Return the systemctl commands that make a unit start at boot, or not start, as wanted.
 
-    They are "unmask", "enable", "reenable" and "disable".
+    Possible commands are "unmask", "enable", "reenable" and "disable".
 
     + foreign_links: whether the links that start the unit differ from those that its unit file asks
       for
@@ -130,8 +130,8 @@ def _repairs(
 ) -> Iterator[Repair]:
     """Return a `Repair` for each thing in a plan that an earlier run may have set already.
 
-    + changing: as `_why` takes it. These units are left out, because the result has a `Repair` for
-      their files
+    + changing: as `_why` takes it. The result has a `Repair` for these files, so it has none for
+      their units
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"

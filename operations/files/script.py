@@ -171,8 +171,8 @@ def _swap_in(todo: Plan) -> list[str]:
 def _written_units(todo: Plan) -> tuple[Unit, ...]:
     """Return the units that a plan enables and whose unit files it writes.
 
-    These are enabled before the script reloads systemd. Later, it would have to reload systemd
-    again.
+    The script enables these units before it reloads systemd. Otherwise it would have to reload
+    systemd twice.
     """
     written = {posixpath.basename(file.path) for file in unit_files(todo.write)}
     return tuple(unit for unit in todo.enable if unit.name in written)
