@@ -120,7 +120,8 @@ def test_what_a_timer_of_the_owner_undoes_is_told_when_it_is_fixed_again(
     (said,) = preview = run("--dry")
     assert "something keeps changing net.ipv4.ip_forward: runs have fixed it once before" in said
     assert said.endswith(
-        f"suspected: {SYSTEM}/tuning.service, which calls {PROGRAM} (systemctl disable --now tuning.timer)"
+        f"suspected: {SYSTEM}/tuning.service, which calls {PROGRAM} "
+        "(systemctl disable --now tuning.timer)"
     )
     assert run("-y") == preview
     assert run("--dry") == []
