@@ -1,5 +1,5 @@
-"""The Chaos Engine's hosts. Names must resolve on your computer: by your router's DNS, /etc/hosts
-or ~/.ssh/config. Or give a host its address: ``("pi1", {"ssh_hostname": "192.168.1.50"})``."""
+"""The nodes of the cluster. Your computer has to resolve their names: by your router's DNS,
+/etc/hosts or ~/.ssh/config. Or give the address: ``("pi1", {"ssh_hostname": "192.168.1.50"})``."""
 
 from pyinfra.api.exceptions import PyinfraError
 
@@ -9,5 +9,5 @@ workers = [f"pi{number}" for number in range(1, 11)]
 # EDIT: the node that is the proxy; it is a worker too
 proxy = ["pi5"]
 
-if not workers:  # pyinfra would do nothing, and call that a success
+if not workers:  # pyinfra would do nothing, and report success
     raise PyinfraError("inventory.py: workers is empty; name your nodes there")

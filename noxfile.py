@@ -1,7 +1,8 @@
-"""The unit tests on each Python, with the lowest and with the newest of all dependencies.
+"""Run the unit tests on each version of Python, with the lowest and the newest dependencies.
 
-``make matrix`` runs all of them, ``make test`` its two ends. A Python that is not on this computer
-is skipped and named.
+``make matrix`` runs all combinations. ``make test`` runs two of them: the lowest dependencies on
+the oldest Python, and the newest dependencies on the newest Python. nox skips a Python that is not
+installed on this computer, and prints its version.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from python_discovery import get_interpreter
 
 nox.needs_version = ">=2026.10"
 
-# Its classifiers
+# The versions in the package's classifiers
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 
 nox.options.sessions = ["unit"]
-# Nox stops for it where CI is set
+# By default nox stops at a missing Python if the variable CI is set
 nox.options.error_on_missing_interpreters = False
 
-# pyenv's own place in PATH has only the versions that are chosen
+# pyenv's entry in PATH has only the chosen versions, so all installed ones are added
 _PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.*/bin")
 _UNPACKED = Path.cwd().glob(".python/3.*/usr/bin")  # see tests/debian_python.py
 _PATH = [*map(str, _PYENV), os.environ["PATH"], *map(str, _UNPACKED)]
@@ -33,13 +34,13 @@ os.environ["PATH"] = os.pathsep.join(_PATH)
     "resolution", [nox.param("lowest-direct", id="lowest"), nox.param("highest", id="newest")]
 )
 def unit(session: nox.Session, resolution: str) -> None:
-    """Run the unit tests on the package as it is installed elsewhere: from a wheel."""
+    """Run the unit tests on the package as users install it: from a wheel."""
     built = Path(session.virtualenv.location, "dist")
-    # By way of the sdist, so that nothing comes in that an earlier build has left
+    # uv builds the wheel from the sdist, so files of earlier builds do not get into the wheel
     session.run_install(
         *("uv", "build", "--quiet", "--resolution", resolution, "--out-dir", str(built))
     )
-    # The lowest version is the lowest that has a wheel for this Python: nothing is compiled
+    # Nothing is compiled: only versions with a wheel for this Python count, even for "lowest"
     session.install(
         *("--resolution", resolution, "--no-build"),
         *("--requirements", "pyproject.toml", "--extra", "test"),
@@ -53,10 +54,13 @@ def unit(session: nox.Session, resolution: str) -> None:
 
 @nox.session(python=False)
 def ends(session: nox.Session) -> None:
-    """Run the lowest on the oldest Python that is here, and the newest on the newest."""
+    """Run the unit tests twice: on the oldest and on the newest Python of this computer.
+
+    The oldest Python gets the lowest dependencies, the newest Python the newest dependencies.
+    """
     here = [python for python in PYTHONS if get_interpreter(python)]
     for python in (PYTHONS[0], PYTHONS[-1]):
         if python not in here:
-            session.warn(f"Python {python} is not on this computer; {here} are")
+            session.warn(f"Python {python} is not installed on this computer; found: {here}")
     session.notify(f"unit-{here[0]}(lowest)")
     session.notify(f"unit-{here[-1]}(newest)")

@@ -1,16 +1,17 @@
 """Read rsyslog's configuration.
 
-The rules are in rsyslog.conf(5), at https://www.rsyslog.com/doc/configuration/basic_structure.html,
-and in rsyslog's ``grammar/lexer.l`` and ``grammar/rainerscript.c`` (cnfDoInclude):
+The syntax is described in rsyslog.conf(5), at
+https://www.rsyslog.com/doc/configuration/basic_structure.html, and in rsyslog's source:
+``grammar/lexer.l`` and ``grammar/rainerscript.c`` (cnfDoInclude).
 
-- a backslash at the end of a line continues the line, even if it is a comment;
-- ``#`` begins a comment that ends with the line; a comment ``/* */`` may have several lines;
-- an object, such as ``include(...)`` or ``action(...)``, may have several lines; its names are
-  case-insensitive, its values are in quotes;
+- A backslash at the end of a line joins the next line to it, even in a comment.
+- ``#`` begins a comment that ends with the line. A comment ``/* */`` may have several lines.
+- An object, such as ``include(...)`` or ``action(...)``, may have several lines. Its parameters
+  have case-insensitive names, and values in quotes.
 - ``$IncludeConfig PATH`` and ``include(file="PATH")`` include the files that match a shell pattern.
-  A name that begins with a dot matches only a pattern that begins with a dot. If a folder matches,
-  all files in it and in its folders are included;
-- rules apply in their order; a message that reaches ``stop`` reaches no later rule.
+  A name that begins with a dot matches only a pattern that begins with a dot. If a pattern matches
+  a folder, all files below the folder are included.
+- Rules are applied in the order of the text. ``stop`` hides a message from all later rules.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ MAIN = "/etc/rsyslog.conf"
 
 
 class Snippets(NodeFact[tuple[str, ...]]):
-    """The paths of all files below ``/etc/rsyslog.d``, whether rsyslog includes them or not.
+    """The paths of all files in ``/etc/rsyslog.d`` and its direct subfolders.
+
+    rsyslog may include only some of these files.
 
     **Example:** ``host.get_fact(Snippets)``
     """
@@ -57,11 +60,12 @@ class Snippets(NodeFact[tuple[str, ...]]):
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement of a configuration.
+    """A statement of an rsyslog configuration.
 
-    + depth: how many blocks it is in
-    + path: what it includes, "" for nothing
-    + writes: whether it writes a file on a disk
+    + text: the statement's text
+    + depth: the number of blocks ``{...}`` around the statement
+    + path: the pattern of the files that the statement includes, "" if it includes none
+    + writes: whether the statement writes messages to a file outside ``/dev``
     """
 
     text: str
@@ -81,7 +85,7 @@ _OBJECT = re.compile(
 )
 # The pieces of an object: strings, comments, parentheses
 _INSIDE = re.compile(rf"({_STRING})|{_COMMENT}|([()])|[^\"'/#()]+|.", re.DOTALL)
-# The pieces of another line: its end, a brace, an object that is the rule's action
+# The pieces of a rule: the line's end, a brace, the head of an object that is the rule's action
 _LINE = re.compile(
     rf"(?P<string>{_STRING})|(?P<end>\n)|(?P<object>\b(?:action|include)[ \t]*\()|(?P<brace>[{{}}])"
     r"|\w+|.",
@@ -89,14 +93,14 @@ _LINE = re.compile(
 )
 _VALUE = re.compile(r'\b(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 # An action of the legacy syntax that writes a file: a path, or ? and the name of a template for a
-# path. A path after ^ would be a program, and one after | a pipe
+# path. A path after ^ is a program, and a path after | is a pipe: neither matches
 _WRITES = re.compile(r"(?:^|[\s}])(?:\|\s*\S+|-?(/(?!dev/)|\?)\S)")
 
 
 def statements(text: str) -> Iterator[Statement]:
-    """Yield the statements of a configuration, in their order.
+    """Yield the statements of an rsyslog configuration, in the order of the text.
 
-    Text of unknown form is a statement too.
+    Unrecognized text is yielded as a statement too.
     """
     text = text.replace("\\\n", "")
     place, depth = 0, 0
@@ -127,15 +131,18 @@ def statements(text: str) -> Iterator[Statement]:
 
 
 def _end_of_line(text: str, place: int) -> int:
-    """Return the place of the next line feed, or the end of the text."""
+    """Return the index of the next line feed, or the text's length if there is none.
+
+    + place: the index at which the search begins
+    """
     end = text.find("\n", place)
     return len(text) if end < 0 else end
 
 
 def _end_of_object(text: str, place: int) -> int:
-    """Return the place after an object's closing parenthesis.
+    """Return the index after an object's closing parenthesis.
 
-    + place: after its opening parenthesis
+    + place: the index after the object's opening parenthesis
     """
     depth = 1
     for piece in _INSIDE.finditer(text, place):
@@ -147,9 +154,12 @@ def _end_of_object(text: str, place: int) -> int:
 
 
 def _end_of_rule(text: str, place: int) -> tuple[int, int]:
-    """Return the place where a rule ends, or where its action begins if the action is an object.
+    """Return the index where a rule ends, and 0.
 
-    Also returns the place after that object's opening parenthesis, 0 if there is no object.
+    The rule's action may be an object, such as ``action(...)``. Then return the index where the
+    object begins, and the index after the object's opening parenthesis.
+
+    + place: the index where the rule begins
     """
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:
@@ -160,11 +170,11 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
 
 def _object(text: str, depth: int, rule: str = "") -> Statement:
-    """Return the statement of an object, or of a rule whose action is the object.
+    """Return the statement that an object such as ``action(...)`` makes, with its rule if any.
 
     + text: the object's text
-    + depth: how many blocks it is in
-    + rule: the rule's text before the object, "" for an object without a rule
+    + depth: the number of blocks ``{...}`` around the object
+    + rule: the text of the rule before the object, "" for an object without a rule
     """
     inside = re.sub(
         rf"({_STRING})|{_COMMENT}", lambda piece: piece[1] or " ", text, flags=re.DOTALL
@@ -182,7 +192,11 @@ def _object(text: str, depth: int, rule: str = "") -> Statement:
 
 
 def includes(pattern: str, path: str) -> bool:
-    """Tell whether an included pattern matches a file, or a folder above the file."""
+    """Tell whether a pattern in an include statement matches a file or one of its parent folders.
+
+    + pattern: a shell pattern of absolute paths
+    + path: the file's absolute path
+    """
     parts = posixpath.normpath(pattern).split("/")
     names = posixpath.normpath(path).split("/")
     # A pattern that ends with a slash matches only folders
@@ -194,10 +208,10 @@ def includes(pattern: str, path: str) -> bool:
 
 
 def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
-    """Return the files in `FOLDER` that a main configuration includes.
+    """Return the paths of the files in ``/etc/rsyslog.d`` that ``/etc/rsyslog.conf`` includes.
 
-    + text: the main configuration's text, ``None`` if it is the distribution's own
-    + found: the files in `FOLDER`
+    + text: the text of ``/etc/rsyslog.conf``, ``None`` for the distribution's own text
+    + found: the paths of all files in ``/etc/rsyslog.d``
     """
     patterns = [f"{FOLDER}/*.conf"]
     if text is not None:
@@ -206,13 +220,14 @@ def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
 
 
 def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
-    """Return why a file in ``/etc/rsyslog.d`` does not get all messages first, or ``None``.
+    """Return why another rule may get messages before a file in ``/etc/rsyslog.d`` gets them.
 
-    + text: the main configuration's text
-    + path: the file
+    + text: the text of ``/etc/rsyslog.conf``
+    + path: the path of the file in ``/etc/rsyslog.d``
 
-    The main configuration must include the file outside of blocks, and before any rule of its own
-    that writes a file. In all releases of Debian and Ubuntu it does.
+    Returns ``None`` if the file gets all messages first. For this, ``/etc/rsyslog.conf`` has to
+    include the file outside of blocks, and above its own rules that write to files. All releases of
+    Debian and Ubuntu ship such an ``/etc/rsyslog.conf``.
     """
     before: list[Statement] = []
     for one in statements(text):
@@ -222,18 +237,18 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
     else:
         return f"{MAIN} does not include {FOLDER}/*.conf"
     if one.depth:
-        return f"{MAIN} includes {FOLDER} inside a block, which not all messages reach"
+        return f"{MAIN} includes {FOLDER} inside a block, so some messages may be missed"
     for earlier in before:
         if earlier.writes:
             line = " ".join(earlier.text.split())
-            return f"{MAIN} writes a file before it includes {FOLDER}: {line}"
+            return f"a rule in {MAIN} writes to a file before {FOLDER} is included: {line}"
     return None
 
 
 RSYSLOG_RUNS = Check(
     "rsyslog",
-    # `logger` alone is not enough: journald takes messages at /dev/log, even without rsyslog.
-    # The check succeeds if rsyslog is missing: its operation tells that
+    # `logger` alone is not enough: journald reads /dev/log, even if rsyslog does not run.
+    # The check succeeds if rsyslog is not installed: the operation reports a missing rsyslog
     "! command -v rsyslogd || "
     + limited("systemctl is-active --quiet rsyslog && logger --tag chaos-engine verify"),
     "rsyslog does not run, or no message can be logged; look at: systemctl status rsyslog",

@@ -1,9 +1,10 @@
 """Let root work safely below ``/var/log``, where other machines write too.
 
-Each node mounts a log share there: a Gluster volume or an NFS export. The storage servers can write
-the share. Every other node can too, unless the servers prevent it. So anything there may change at
-any moment: a folder may become a link to ``/etc``, and a file may become a FIFO that nobody writes
-to. Scripts of this package work there only through the shell function in `CONFINED`.
+Each node mounts a log share on ``/var/log``: a Gluster volume or an NFS export. The storage servers
+can write to the share. All other nodes can too, unless the servers prevent this. So a file on the
+share may change at any moment: a folder may become a link to ``/etc``, or a file may become a FIFO
+that nobody writes to. This package's scripts work on the share only through the shell function
+``confined`` (`CONFINED`).
 """
 
 from __future__ import annotations
@@ -12,41 +13,43 @@ TARGET = "/var/log"
 """The folder where a node's log share is mounted."""
 
 SECONDS = 5
-"""How long one call of `confined` may take."""
+"""The seconds that one call of the shell function ``confined`` may take."""
 
 MOST_BYTES = 1 << 20
-"""The largest size of this package's files. A larger file is somebody else's and is not read."""
+"""The largest size, in bytes, of this package's own files on the log share. Larger files belong to
+somebody else and are not read."""
 
 FLAGS = ("nosuid", "nodev", "noexec")
-"""The mount options of the share: no program on it can be run. ``nosymfollow`` is not among them,
-because kubelet needs its links there."""
+"""The mount options of the log share. They forbid to run programs from the share. They do not have
+``nosymfollow``, because kubelet needs its symbolic links on the share."""
 
 NFS = "var-log@"
-"""The beginning of the source of this package's NFS mount. No host's name can begin with it, so
-other NFS mounts are not touched."""
+"""The text with which the source of this package's NFS mount begins. No host name begins with this
+text, so other NFS mounts do not match."""
 
 PATTERN = f'"fuse.glusterfs "* | "nfs4 {NFS}"*'
-"""A pattern of sh's ``case`` that matches type and source of a log share."""
+"""A pattern for sh's ``case`` that matches the text ``TYPE SOURCE`` of a log share's mount."""
 
 UNCONFINED = 96
-"""The exit status of `confined` if the kernel does not support it. ``timeout`` has other statuses
-for a script that takes too long: 124 or 137, and 125 with uutils before 0.6, as in Ubuntu 25.10."""
+"""The exit status of ``confined`` if the kernel cannot mount the share safely. For a script that
+takes too long, ``timeout`` gives another status: 124 or 137, or 125 with uutils before 0.6, as in
+Ubuntu 25.10."""
 
 
 def confined(mounts: str = "/proc/self/mountinfo") -> str:
-    """Return the shell function ``confined``, which runs a script that works on a log share.
+    """Return the shell function ``confined``, which runs a script safely on a log share.
 
     + mounts: path of the kernel's list of mounts
 
-    The function mounts the share once more, in a way that only the script sees: the kernel follows
-    no link on this mount and opens no device. So nothing that other machines put there leads the
-    script elsewhere.
+    The function mounts the share a second time, visible only to the script. On this mount the
+    kernel follows no symbolic link and opens no device. So other machines cannot lead the script
+    away from the share.
 
-    A process that waits for a dead share, or reads a FIFO, may not end. So ``timeout`` kills a
-    shell that has started the script. This shell prints the script's output after the script has
-    ended, so that a script that hangs does not keep the output open.
+    A script may hang if the share's server is gone, or if the script reads a FIFO. So ``timeout``
+    kills the shell that started the script. That shell collects the script's output and prints it
+    after the script has ended. So a script that hangs does not keep the caller's output open.
 
-    The caller may have ``set -eu``.
+    The function also works in a shell with ``set -eu``.
     """
     return f"""\
 # confined SECONDS FOLDER SCRIPT [ARGUMENT...]: run a script of sh. For the script, the kernel
@@ -76,14 +79,17 @@ confined() {{
 
 
 CONFINED = confined()
-"""The shell function that `confined` returns."""
+"""The text of the shell function ``confined``, to put into scripts."""
 
 
 def is_share(fstype: str, source: str) -> bool:
-    """Tell whether a mount of this type and source is a log share, whatever its server or node."""
+    """Tell whether a mount is a log share, of any server and for any node.
+
+    + fstype, source: the mount's file system type and source
+    """
     return fstype == "fuse.glusterfs" or (fstype == "nfs4" and source.startswith(NFS))
 
 
 def on_share(path: str) -> bool:
-    """Tell whether a path is below the folder of the log share."""
+    """Tell whether a path is below ``/var/log``, where a node's log share is mounted."""
     return path.startswith(f"{TARGET}/")

@@ -17,9 +17,9 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import pairs
 
 NOTE = "/var/lib/chaos-engine/cordoned"
-"""A file that exists while the node is cordoned by a run."""
+"""The file that a run creates when it cordons the node, and removes when it uncordons the node."""
 
-# The checks, each by a path that exists only on nodes that need the check
+# Checks by a path: a node needs the check if it has the path
 _OPTIONAL = {
     "/usr/bin/docker": docker.DOCKER_ANSWERS,
     "/usr/local/bin/cri-dockerd": cri_dockerd.CRI_DOCKERD_ANSWERS,
@@ -32,9 +32,10 @@ _ALWAYS = (KUBELET_ANSWERS, api_servers.API_SERVER_ANSWERS, LOG_SHARE_WRITABLE, 
 class StandingState(Value):
     """The state of a node in its cluster.
 
-    + joined: whether it has joined a cluster; if not, the other fields are empty
-    + cordoned: whether a run has cordoned it and not uncordoned it yet
-    + problems: what is wrong with the services that the node's pods need, by the name of the check
+    + joined: whether the node has joined a cluster. If not, the other fields are empty
+    + cordoned: whether a run has cordoned the node and has not uncordoned it yet
+    + problems: the message of each failed check of a service that the node's pods need, by the
+      check's name
     """
 
     joined: bool = False
@@ -45,8 +46,9 @@ class StandingState(Value):
 class Standing(NodeFact[StandingState]):
     """Whether the node has joined a cluster and works there.
 
-    It works if Docker, cri-dockerd and kubelet answer, the memory cgroup exists, ``/var/log`` can
-    be written, a controller's API server is ready, and, on the proxy, the API's address answers.
+    A node works if Docker, cri-dockerd and kubelet answer, the memory cgroup exists, and
+    ``/var/log`` is writable. On a controller the API server must be ready too. On the proxy the
+    API's address must answer too.
 
     **Example:** ``host.get_fact(Standing)``
     """
@@ -65,7 +67,11 @@ class Standing(NodeFact[StandingState]):
 
     @override
     def parse(self, lines: list[str]) -> StandingState:
-        """Read ``alone``, or ``joined``, perhaps ``cordoned``, and ``CHECK PROBLEM`` lines."""
+        """Read a line ``alone`` or ``joined``.
+
+        After ``joined`` there may be a line ``cordoned``, and a line ``CHECK PROBLEM`` for each
+        failed check.
+        """
         first, *rest = lines
         if first not in ("joined", "alone"):
             raise ValueError(first)

@@ -1,4 +1,4 @@
-"""Find what on the node may keep changing the things that runs repair."""
+"""Find suspects: files and programs on a node that may undo what runs set there."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ KINDS = ("file", "manager", "ansible", "package", "networkd", "networkmanager")
 
 
 class Search(NamedTuple):
-    """A thing, and how to find what may change it.
+    """A search for the files and programs that may change one thing on a node.
 
-    + thing: its name in the answer
-    + pattern: an extended regular expression. A script or unit with a matching line may change the
-      thing
-    + innocent: an expression for lines that match `pattern` but change nothing; "" if there are
-      none
-    + path: the thing's path, "" if it is no file. Packages that contain the file are suspects
-    + link: the thing's name, "" if it is no network interface. What manages the interface is a
+    + thing: the thing's name, by which the fact returns the suspects
+    + pattern: an extended regular expression. A script or unit with a matching line is a suspect
+    + innocent: a regular expression. A line that matches it is harmless, even if the line matches
+      `pattern` too; "" if there are no such lines
+    + path: if the thing is a file, its path. Packages that contain the file are suspects
+    + link: if the thing is a network interface, its name. A program that manages the interface is a
       suspect
     """
 
@@ -48,9 +47,10 @@ class Suspect(Value):
     + kind: "file" for a file of the node's owner, "manager" for a program that manages
       configuration, "ansible" for a folder that Ansible leaves on nodes, "package", "networkd" or
       "networkmanager"
-    + name: the path or name; for networkd, the path of its file for the interface
-    + script: for a file: the script with the matching line, which may be the file itself
-    + timer: for the file of a unit: the timer that starts the unit
+    + name: the suspect's path or name. For "networkd": the path of networkd's file for the
+      interface
+    + script: only for a "file": the script with the matching line. It may be the file itself
+    + timer: only for a unit's file: the timer that starts the unit
     """
 
     kind: str
@@ -60,12 +60,12 @@ class Suspect(Value):
 
 
 class Suspects(SeveralFact[tuple[Suspect, ...]]):
-    """The suspects of each thing, by its name.
+    """The suspects of each thing, by the thing's name.
 
-    + searches: one for each thing
+    + searches: one search for each thing
 
-    The command reads many files. So a node is searched only if something has to be repaired there
-    that an earlier run has repaired already.
+    The command reads many files. So runs use this fact only if they have to repair a thing that an
+    earlier run has already repaired.
 
     **Example:** ``host.get_fact(Suspects, searches=(Search("a", "lb-hairpin"),))``
     """
@@ -87,9 +87,9 @@ class Suspects(SeveralFact[tuple[Suspect, ...]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, tuple[Suspect, ...]]:
-        """Read ``thing NAME`` lines, and below each the thing's ``KIND NAME [SCRIPT TIMER]`` lines.
+        """Read a line ``thing NAME`` for each thing, and a line for each of the thing's suspects.
 
-        Tabs separate the words.
+        A suspect's line is ``KIND NAME [SCRIPT TIMER]``. Tabs separate the words.
         """
         found: dict[str, tuple[Suspect, ...]] = {}
         thing = ""

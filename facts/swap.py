@@ -23,10 +23,10 @@ Ubuntu's zram-config."""
 RPI_SWAP_DROP_IN = "/etc/rpi/swap.conf.d/90-chaos-engine.conf"
 
 
-# A swapon that lists swap does not match (-s, --show, --summary), nor does one that reads fstab
-# (-a, --all), because this package removes swap from fstab
+# swapon -s, --show and --summary do not match: they only list swap. swapon -a and --all do not
+# match either: they read fstab, and this package removes swap from fstab
 CALL = "swapon[[:space:]]+(-[^as-]|--[^as]|[^-[:space:]])"
-"""An extended regular expression of POSIX that matches a call of swapon that turns swap on."""
+"""A POSIX extended regular expression. It matches calls of swapon that turn swap on."""
 
 TURNERS = rf"""
 turners() (
@@ -55,8 +55,9 @@ turners() (
   done
 )
 """.replace("@SERVICES@", " ".join(SERVICES))
-"""A shell function that prints a line ``turns_on FILE SCRIPT`` for each file of the node's owner
-that turns swap on: a file for systemd, cron, udev or init, and the script that calls swapon."""
+"""The shell function ``turners``. It finds the node owner's files that turn swap on, and prints a
+line ``turns_on FILE SCRIPT`` for each. FILE is a file of systemd, cron, udev or init. SCRIPT is the
+script that calls swapon, which may be FILE itself."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,14 @@ class SwapState(Value):
     + available: KiB of RAM that programs can still get (MemAvailable)
     + fstab: the exact text of ``/etc/fstab``, with bytes that are not UTF-8 escaped as by
       ``os.fsdecode``
-    + units: state ("enabled", "masked") of each ``.swap`` unit that has a file, generated ones too
-    + services: state of those of `SERVICES` that are installed, and of ``swap.target``
+    + units: state ("enabled", "masked") of each ``.swap`` unit that has a file, by the unit's name.
+      Generated units count too
+    + services: state of ``swap.target`` and of each installed service in `SERVICES`, by name
     + rpi_swap: whether the package rpi-swap is installed
     + rpi_swap_drop_in: the text of `RPI_SWAP_DROP_IN`, ``None`` if there is no such file
-    + turners: the node owner's files that turn swap on, each with the script that calls swapon,
-      which may be the file itself
-    + noted: names of areas that an earlier run has turned off
+    + turners: the node owner's files that turn swap on: the script that calls swapon, by the file's
+      path. The script may be the file itself
+    + noted: names of swap areas that an earlier run has turned off
     """
 
     areas: tuple[SwapArea, ...]
@@ -137,7 +139,10 @@ class _Providers(NodeFact[tuple[bool, dict[str, str], dict[str, str]]]):
 
     @override
     def parse(self, lines: list[str]) -> tuple[bool, dict[str, str], dict[str, str]]:
-        """Read lines ``rpi_swap`` and ``turns_on FILE SCRIPT``; after ``units``, systemctl's."""
+        """Read lines ``rpi_swap`` and ``turns_on FILE SCRIPT``.
+
+        After a line ``units``, systemctl's output follows.
+        """
         end = lines.index("units") if "units" in lines else len(lines)
         found = grouped(lines[:end], "rpi_swap turns_on")
         turners = (line.rpartition(" ") for line in found["turns_on"])
@@ -186,7 +191,10 @@ class Swaps(ComposedFact[SwapState]):
 
 
 def parse_areas(text: str) -> tuple[SwapArea, ...]:
-    """Read the text of ``/proc/swaps``, whose first line has the names of the columns."""
+    """Return the swap areas in the text of ``/proc/swaps``.
+
+    The text's first line has the names of the columns.
+    """
     areas = (line.split() for line in text.split("\n")[1:] if line)
     return tuple(
         SwapArea(unescaped(name), kind, int(size), int(used))
@@ -195,13 +203,21 @@ def parse_areas(text: str) -> tuple[SwapArea, ...]:
 
 
 def parse_noted(lines: str) -> tuple[str, ...]:
-    """Return the names of the areas in the manifest's lines of the kind ``swap``."""
+    """Return the names of the swap areas that earlier runs have turned off.
+
+    + lines: the lines of the kind ``swap`` in the node's manifest
+    """
     fields = (line.split("\t") for line in lines.split("\n") if line)
     return tuple(name for _, _, _, name, *_ in fields)
 
 
 def _states(units: Iterable[dict[str, str]]) -> dict[str, str]:
-    """Return the UnitFileState of each unit that exists; for one without a file its LoadState."""
+    """Return the UnitFileState of each unit that exists, by the unit's name.
+
+    A unit without a UnitFileState gets its LoadState.
+
+    + units: the properties of each unit
+    """
     return {
         unit["Id"]: unit.get("UnitFileState") or unit["LoadState"]
         for unit in units
@@ -212,11 +228,12 @@ def _states(units: Iterable[dict[str, str]]) -> dict[str, str]:
 SWAP_UNUSED = Check(
     "swap",
     "! sed 1d /proc/swaps | grep -q .",
-    "swap is still in use; if a run does not turn it off because RAM is full, reboot the node",
+    "swap is still in use; if RAM is too full for a run to turn swap off, reboot the node",
 )
 
 SWAP_STAYS_OFF = Check(
     "swap_again",
     f"{TURNERS}\n! turners | grep -q .",
-    "a service or script of this node turns swap on at each boot; the swap concern names it",
+    "a service or script of this node turns swap on at each boot; a preview of the deploy `swap` "
+    "names it",
 )

@@ -1,4 +1,4 @@
-"""Read kernel modules and kernel parameters, as they are now and as the next boot sets them."""
+"""Read the state of kernel modules, and kernel parameters now and after the next boot."""
 
 from __future__ import annotations
 
@@ -73,8 +73,9 @@ class BootSetting(NamedTuple):
 class Sysctl(Value):
     """A kernel parameter.
 
-    + live: its value now, ``None`` if there is no such parameter
-    + boot: the settings in files that set it at boot, under any of its names, in their order
+    + live: the current value, ``None`` if the kernel has no such parameter
+    + boot: the settings in ``sysctl.d`` files whose keys match the parameter, in the order in which
+      systemd-sysctl reads them. Some parameters have two names, and both count
     """
 
     live: str | None = None
@@ -82,18 +83,18 @@ class Sysctl(Value):
 
 
 class Sysctls(ComposedFact[dict[str, Sysctl]]):
-    """Each kernel parameter by name.
+    """The current value and the boot settings of each kernel parameter, by its name.
 
-    + names: with dots, ``net.ipv4.ip_forward``
+    + names: names with dots, such as ``net.ipv4.ip_forward``
 
     Files are read by the rules of systemd-sysctl(8) (sysctl.d(5), ``src/sysctl/sysctl.c``):
 
-    - the rules of `chaos_engine.facts.systemd_files` tell which files count; ``/etc/sysctl.conf``
-      is one of them if the distribution links it;
-    - lines are not continued; ``#`` and ``;`` begin comments;
-    - ``-`` before a key means that failure is ignored; in a line without ``=`` it means that globs
-      do not set the key;
-    - if the first separator in a key is a dot, dots and slashes are exchanged.
+    - `chaos_engine.facts.systemd_files` has the rules that tell which files count.
+      ``/etc/sysctl.conf`` counts only if there is a link to it in a ``sysctl.d`` folder.
+    - A backslash does not continue a line. ``#`` and ``;`` begin comments.
+    - ``-`` before a key means that an error is ignored. In a line without ``=``, it means that no
+      glob sets the key.
+    - If the first separator in a key is a dot, dots and slashes are exchanged.
 
     **Example:** ``host.get_fact(Sysctls, names=("net.ipv4.ip_forward",))``
     """
@@ -129,14 +130,17 @@ class Sysctls(ComposedFact[dict[str, Sysctl]]):
 
 
 def path(name: str) -> str:
-    """Return the path of a parameter below ``/proc/sys``."""
+    """Return a kernel parameter's path, which is below ``/proc/sys``."""
     return f"/proc/sys/{slashed(name)}"
 
 
 def boot_settings(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the key, with slashes, and the value of each setting of a file, in their order.
+    """Yield key and value of each setting in a ``sysctl.d`` file, in the order of the lines.
 
-    For a line that only excludes a key from globs, the key has a minus sign and the value is "".
+    Keys have slashes. A line ``-KEY`` without ``=`` excludes the key from globs. For such a line,
+    the yielded key begins with ``-``, and the value is "".
+
+    + text: the file's text
     """
     for line in physical_lines(text):
         if not line or line.startswith(("#", ";")):
@@ -149,7 +153,7 @@ def boot_settings(text: str) -> Iterator[tuple[str, str]]:
 
 
 def slashed(key: str) -> str:
-    """Return a key as a path below ``/proc/sys``.
+    """Return the key of a kernel parameter as a path relative to ``/proc/sys``.
 
     **Example:** ``slashed("net.ipv4.ip_forward") == "net/ipv4/ip_forward"``
     """
@@ -160,20 +164,21 @@ def slashed(key: str) -> str:
 
 
 def dotted(key: str) -> str:
-    """Return a key with its dots and slashes exchanged."""
+    """Return the key of a kernel parameter with dots and slashes exchanged."""
     return key.translate({ord("."): "/", ord("/"): "."})
 
 
 def aliases(name: str) -> tuple[str, ...]:
-    """Return all keys of a parameter, with slashes: most parameters have only one."""
+    """Return all keys of a kernel parameter, with slashes. Most parameters have only one."""
     key = slashed(name)
     return next((keys for keys in _SYNONYMS if key in keys), (key,))
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Tell whether a key of a file sets the parameter with the key `key`.
+    """Tell whether a key in a ``sysctl.d`` file matches the key of a kernel parameter.
 
-    + pattern: the key of the file, which may be a glob
+    + pattern: the key in the file, with slashes. It may be a glob, and may begin with ``-``
+    + key: the parameter's key, with slashes
     """
     parts, own = pattern.removeprefix("-").split("/"), key.split("/")
     return len(parts) == len(own) and all(
@@ -183,17 +188,17 @@ def matches(pattern: str, key: str) -> bool:
 
 
 def is_glob(key: str) -> bool:
-    """Tell whether a key of a file is a glob."""
+    """Tell whether a key in a ``sysctl.d`` file is a glob."""
     return any(letter in "*?[" for letter in key)
 
 
 def last_at_boot(name: str, settings: Iterable[BootSetting]) -> BootSetting | None:
-    """Return the setting that decides a parameter's value at boot, ``None`` if none does.
+    """Return the setting that decides a kernel parameter's value at boot, ``None`` if none does.
 
-    + settings: in the order of the files, as `Sysctl.boot` has them
+    + settings: the settings in the order of `Sysctl.boot`
 
-    A key that is set again to the same value keeps its first place in the order. A glob sets only
-    parameters whose keys no line names.
+    The last setting wins. A key that is set again to the same value keeps its earlier place. A glob
+    does not set a parameter if another line has the parameter's full key.
     """
     order: dict[str, BootSetting] = {}
     for setting in settings:

@@ -1,4 +1,4 @@
-"""Read systemd units, and the checksum of the configuration that each was started with."""
+"""Read the state of systemd units, and checksums of the configuration that each unit runs with."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from chaos_engine.facts.observe import ComposedFact, Read, SeveralFact, Value
 from chaos_engine.facts.text import as_tuple
 
 RECORDS = "/run/chaos-engine"
-"""The folder where each service records, when it starts, the checksum of its configuration."""
+"""The folder where each service records the checksum of its configuration when it starts."""
 
 ACTIVE = ("active", "reloading", "refreshing")
-"""The ActiveStates that ``systemctl is-active`` takes for active."""
+"""The values of ActiveState for which ``systemctl is-active`` succeeds."""
 
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "MainPID"),
@@ -24,18 +24,19 @@ _PROPERTIES = (
 )
 
 SHOW = f"systemctl show --property={','.join(_PROPERTIES)} --"
-"""The beginning of a shell command that prints properties of units, for `parse_properties`."""
+"""A shell command that prints the properties of units whose names are appended to the command.
+`parse_properties` reads the output."""
 
 
 @dataclass(frozen=True)
 class UnitState(Value):
-    """A unit.
+    """The state of a systemd unit.
 
-    + load, active, sub: systemd's LoadState ("not-found" if it does not exist), ActiveState and
-      SubState
+    + load, active, sub: systemd's LoadState ("not-found" for a unit that does not exist),
+      ActiveState and SubState
     + enabled: systemd's UnitFileState ("enabled", "disabled", "masked", "static", "")
-    + started_with: the checksum of its configuration when it was started, "" if that is unknown
-    + configured: the checksum of its configuration now
+    + started_with: the checksum of the unit's configuration at the unit's start, "" if unknown
+    + configured: the checksum of the unit's configuration now
     """
 
     load: str
@@ -49,17 +50,17 @@ class UnitState(Value):
 
     @property
     def stale(self) -> bool:
-        """Tell whether its configuration has changed since it was started."""
+        """Tell whether the unit's configuration has changed since the unit was started."""
         return self.started_with != self.configured
 
 
 class UnitProperties(SeveralFact[dict[str, str]]):
-    """Some of systemd's properties of each unit, by its name in `units`.
+    """The main systemd properties of each unit, by the unit's name in `units`.
 
-    The names may be aliases: the property ``Id`` has the unit's own name. A property that a unit
-    lacks is missing, and a unit that does not exist has the LoadState "not-found".
+    + units: names or aliases of units
 
-    + units: names of units
+    The property ``Id`` has the unit's own name. A property that a unit lacks is left out. A unit
+    that does not exist has the LoadState "not-found".
 
     **Example:** ``host.get_fact(UnitProperties, units=("ssh.service",))["ssh.service"]["MainPID"]``
     """
@@ -71,16 +72,16 @@ class UnitProperties(SeveralFact[dict[str, str]]):
         names = [QuoteString(name) for name in as_tuple(units)]
         if not names:
             return StringCommand("true")
-        # The names are printed too: a unit that systemctl finds by an alias has another Id
+        # The names are printed too: if a name is an alias, the Id differs from the name
         return StringCommand("printf 'unit %s\\n'", *names, "&&", SHOW, *names)
 
     @override
     def parse(self, lines: list[str]) -> dict[str, dict[str, str]]:
-        """Read a line ``unit NAME`` for each unit, then what systemctl prints of them."""
+        """Read a line ``unit NAME`` for each unit, then systemctl's output about all units."""
         names = [line[5:] for line in itertools.takewhile(_is_name, lines)]
         blocks = parse_properties(lines[len(names) :])
         if len(blocks) != len(names):
-            raise ValueError(f"{len(blocks)} units where {len(names)} were asked for")
+            raise ValueError(f"systemctl printed {len(blocks)} units instead of {len(names)}")
         return dict(zip(names, blocks, strict=True))
 
 
@@ -89,13 +90,13 @@ def _is_name(line: str) -> bool:
 
 
 def parse_properties(lines: Iterable[str]) -> list[dict[str, str]]:
-    """Return the properties of each unit, in the order in which they were asked for.
+    """Return the properties of each unit, in the order of systemctl's output.
 
-    + lines: what `SHOW` printed: a block of lines ``Name=value`` for each unit, with an empty line
+    + lines: the output of `SHOW`: a block of lines ``Name=value`` for each unit, with an empty line
       between two blocks
 
-    If systemctl prints a property more than once, such as ExecStart, the value has a line for each.
-    Raises ``ValueError`` if a block does not begin with a property.
+    systemctl may print a property several times, such as ExecStart. Then line feeds join the
+    values. Raises ``ValueError`` if a block does not begin with a property.
     """
     blocks: list[dict[str, list[str]]] = [{}]
     last = ""
@@ -108,7 +109,8 @@ def parse_properties(lines: Iterable[str]) -> list[dict[str, str]]:
         elif not line and "Id" in block:
             blocks.append({})
         elif block:
-            # A command may have line breaks. systemctl prints commands before the Id
+            # The line continues a command. An empty line may do so too: systemctl prints commands
+            # before the Id, so a block without an Id has not ended
             block[last].append(line)
         else:
             raise ValueError(line)
@@ -118,9 +120,11 @@ def parse_properties(lines: Iterable[str]) -> list[dict[str, str]]:
 
 
 class _Checksums(SeveralFact[tuple[str, str]]):
-    """The checksums of each unit's configuration: when it was started, and now. "" if unknown.
+    """Two checksums of each unit's configuration: at the unit's last start, and now.
 
-    + units: as those of `Units`
+    An unknown checksum is "".
+
+    + units: as `Units` takes them
     """
 
     argument = "units"
@@ -139,7 +143,10 @@ class _Checksums(SeveralFact[tuple[str, str]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, tuple[str, str]]:
-        """Read for each unit a line ``unit NAME``, and then the lines ``record`` and ``files``."""
+        """Read for each unit the lines ``unit NAME``, ``record CHECKSUM`` and ``files CHECKSUM``.
+
+        The last line is missing for a unit without files.
+        """
         units: dict[str, dict[str, str]] = {}
         unit: dict[str, str] = {}
         for line in lines:
@@ -152,9 +159,9 @@ class _Checksums(SeveralFact[tuple[str, str]]):
 
 
 class Units(ComposedFact[dict[str, UnitState]]):
-    """The state of each unit, by its name in `units`.
+    """The state of each systemd unit, by the unit's name in `units`.
 
-    + units: pairs of a unit's name and the files of its configuration
+    + units: pairs of a unit's name and the paths of the unit's configuration files
 
     **Example:** ``host.get_fact(Units, units=(("docker.service", ("/etc/docker/daemon.json",)),))``
     """
@@ -195,10 +202,10 @@ class Units(ComposedFact[dict[str, UnitState]]):
 
 
 def checksum(files: tuple[str, ...]) -> StringCommand:
-    """Return the command that prints one checksum (sha256) of all files together.
+    """Return the shell command that prints one sha256 checksum of several files together.
 
-    + files: absolute paths. A missing file counts as empty. A name that begins with ``*`` stands
-      for all matching files of its folder
+    + files: absolute paths. A missing file counts as empty. A file name that begins with ``*`` is a
+      pattern: all matching files in the folder count
     """
     return StringCommand(_sha256sum(files), "| cut -c1-64") if files else StringCommand("true")
 

@@ -3,26 +3,27 @@
 These rules tell which files count (journald.conf(5), sysctl.d(5), "Configuration directories and
 precedence"; systemd's ``src/basic/conf-files.c``):
 
-- files whose name ends with the suffix and does not begin with a dot, in ``/etc``, ``/run``,
-  ``/usr/local/lib`` and ``/usr/lib``;
-- of files with the same name, only the one in the first of these folders, even if it sets less;
-- an empty file, or a link to ``/dev/null``, masks the others of its name and sets nothing;
-- a link that leads nowhere, and a folder, are skipped (by systemd 262; with 252 and 257 they mask
-  others of their name, as seen with ``systemd-analyze cat-config``);
-- files apply in the order of their names, byte by byte, whichever folder they are in: the last one
-  wins.
+- A file counts if its name ends with the suffix and does not begin with a dot. The folders are
+  in ``/etc``, ``/run``, ``/usr/local/lib`` and ``/usr/lib``.
+- If several folders have a file of the same name, only the file in the first of these folders
+  counts, even if this file sets less.
+- An empty file, or a link to ``/dev/null``, sets nothing and masks the other files of its name.
+- systemd 262 skips a link that leads nowhere, and a folder. With systemd 252 and 257, these mask
+  files of the same name, as seen with ``systemd-analyze cat-config``.
+- Files apply in the order of their names, compared byte by byte, whichever folder they are in. The
+  last setting wins.
 
 These rules tell what a file sets (systemd.syntax(7), ``src/shared/conf-parser.c``):
 
-- a line feed, a carriage return or a NUL ends a line; blanks around a line, a name and a value are
-  ignored;
-- a line whose first character is ``#`` or ``;`` is a comment, even between continued lines;
-- a line that ends with an odd number of backslashes is continued by the next line that is not a
-  comment; the last backslash becomes a blank;
-- the byte order mark of the first line that has one is ignored;
-- a setting belongs to the ``[Section]`` above it. It is ignored before the first section, and in a
-  section that the program does not know. A line without ``=`` is ignored too;
-- a line that is not UTF-8, or a header without its ``]``, ends the reading of its file.
+- A line feed, a carriage return or a NUL ends a line. Blanks around a line, a name and a value are
+  ignored.
+- A line whose first character is ``#`` or ``;`` is a comment, even between continued lines.
+- A line that ends with an odd number of backslashes is continued by the next line that is not a
+  comment. A blank replaces the last backslash.
+- The first byte order mark at the beginning of a line is ignored.
+- A setting belongs to the ``[Section]`` above it. Three kinds of lines are ignored: settings above
+  the first section, settings in sections that the program does not know, and lines without ``=``.
+- A program stops reading a file at a line that is not UTF-8, or at a header without ``]``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 CONFIG_FOLDERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
-"""The folders where systemd's programs look for configuration, the strongest first."""
+"""The folders where systemd's programs look for configuration, highest precedence first."""
 
 _LINE_END = re.compile(r"\n\r?\0?|\r\n?\0?|\0")
 BLANKS = " \t\n\r"
@@ -44,7 +45,7 @@ FALSE = frozenset(("0", "no", "n", "false", "f", "off"))
 
 
 class Setting(NamedTuple):
-    """One ``name=value`` of a file; `section` is "" before the first header."""
+    """A setting ``name=value`` in a file. `section` is "" for one above the first ``[Section]``."""
 
     section: str
     name: str
@@ -52,7 +53,7 @@ class Setting(NamedTuple):
 
 
 def folders(name: str) -> tuple[str, ...]:
-    """Return the paths of a folder in each of `CONFIG_FOLDERS`, the strongest first.
+    """Return the path of a folder in each of `CONFIG_FOLDERS`, highest precedence first.
 
     **Example:** ``folders("sysctl.d")[0] == "/etc/sysctl.d"``
     """
@@ -60,29 +61,29 @@ def folders(name: str) -> tuple[str, ...]:
 
 
 def files_in(folders: Iterable[str], suffix: str = ".conf") -> tuple[str, ...]:
-    """Return the patterns of the files in folders, for `chaos_engine.facts.files.Texts`.
+    """Return the patterns that match the files in folders, for `chaos_engine.facts.files.Texts`.
 
-    + suffix: how the files' names end
+    + suffix: the end of the files' names
     """
     return tuple(f"{folder}/*{suffix}" for folder in folders)
 
 
 def texts_of(found: Mapping[str, bytes | None]) -> dict[str, str]:
-    """Return the text of each file by its path, "" for a link to /dev/null.
-
-    To systemd, such a link masks the files of its name in weaker folders. Bytes that are not UTF-8
-    are escaped as by ``os.fsdecode``.
+    """Return the text of each file, by the file's path.
 
     + found: the value of `chaos_engine.facts.files.Texts`
+
+    Bytes that are not UTF-8 are escaped as by ``os.fsdecode``. A link to ``/dev/null`` has the text
+    "". To systemd, such a link masks the files of its name in folders of lower precedence.
     """
     return {path: os.fsdecode(text or b"") for path, text in found.items()}
 
 
 def effective(found: Mapping[str, str], folders: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the path and the text of each file that counts, in the order in which they apply.
+    """Return path and text of each file that systemd uses, in the order in which the files apply.
 
-    + found: the text of each file in all folders, by its path
-    + folders: the strongest first
+    + found: the text of each file in all folders, by the file's path
+    + folders: paths of folders, highest precedence first
     """
     chosen: dict[str, str] = {}
     for folder in folders:
@@ -93,9 +94,9 @@ def effective(found: Mapping[str, str], folders: Sequence[str]) -> list[tuple[st
 
 
 def settings(text: str) -> Iterator[Setting]:
-    """Yield the settings of a file, in their order.
+    """Yield the settings in a file's text, in the order of the text.
 
-    + text: with bytes that are not UTF-8 escaped as by ``os.fsdecode``
+    + text: the file's text, with bytes that are not UTF-8 escaped as by ``os.fsdecode``
     """
     section = ""
     for line in logical_lines(text):
@@ -110,14 +111,14 @@ def settings(text: str) -> Iterator[Setting]:
 
 
 def physical_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text without the blanks around them. A backslash continues no line."""
+    """Yield the lines of a text without surrounding blanks. A backslash does not join lines."""
     return (line.strip(BLANKS) for line in _LINE_END.split(text))
 
 
 def logical_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text, without comments and the blanks around lines.
+    """Yield the lines of a text, without comments and surrounding blanks.
 
-    A continued line and its continuations are one line.
+    A line that ends with a backslash is joined with the next line.
     """
     continued: list[str] = []
     had_mark = False
@@ -126,7 +127,7 @@ def logical_lines(text: str) -> Iterator[str]:
             continue
         if not had_mark and line.startswith("\ufeff"):
             line, had_mark = line[1:], True
-        # An odd number: the last backslash is not escaped itself, and escapes the end of the line
+        # An odd number: no backslash escapes the last one, so the last one escapes the line's end
         if (len(line) - len(line.rstrip("\\"))) % 2:
             continued.append(f"{line[:-1]} ")
             continue
@@ -136,17 +137,17 @@ def logical_lines(text: str) -> Iterator[str]:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a text came from valid UTF-8.
+    """Tell whether ``os.fsdecode`` made a text from valid UTF-8.
 
-    ``os.fsdecode`` turns every other byte into a surrogate.
+    ``os.fsdecode`` turns each byte that is not UTF-8 into a surrogate.
     """
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def boolean(value: str) -> bool | None:
-    """Return the boolean that systemd reads a text as, ``None`` if it is no boolean to systemd.
+    """Return the boolean that systemd reads from a text, ``None`` if the text is not a boolean.
 
-    The words are those of systemd's ``src/basic/parse-util.c``.
+    The accepted words are those of systemd's ``src/basic/parse-util.c``.
     """
     word = value.lower()
     return True if word in TRUE else False if word in FALSE else None

@@ -1,4 +1,4 @@
-"""Read the text that a node prints, and make text that is safe in messages."""
+"""Read text that a node has printed, and make text safe for messages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Iterable
 
 
 def as_tuple(names: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Return a fact's names as a tuple. On pyinfra's command line a user gives one name as text."""
+    """Return a fact's argument as a tuple of names.
+
+    On pyinfra's command line, the argument may be a single name as text.
+    """
     return (names,) if isinstance(names, str) else names
 
 
 def pairs(lines: Iterable[str]) -> dict[str, str]:
-    """Return the rest of each line, with the line's first word as the key.
+    """Return a dictionary of lines: a line's first word is the key, the rest is the value.
 
     Raises ``ValueError`` for a line of one word.
 
@@ -23,9 +26,9 @@ def pairs(lines: Iterable[str]) -> dict[str, str]:
 
 
 def grouped(lines: Iterable[str], words: str) -> dict[str, list[str]]:
-    """Group lines by their first word. Return the rests of each group's lines.
+    """Group lines by their first word, and remove this word from the lines.
 
-    + words: the first words that lines may have
+    + words: the allowed first words, with blanks between them
 
     Raises ``LookupError`` for a line with another first word.
 
@@ -41,22 +44,22 @@ def grouped(lines: Iterable[str], words: str) -> dict[str, list[str]]:
 def decoded(encoded: str) -> str:
     """Decode a text from base64. Escape bytes that are not UTF-8 as ``os.fsdecode`` does.
 
-    Raises ``ValueError`` if it is not base64.
+    Raises ``ValueError`` for a text that is not base64.
     """
     return base64.b64decode(encoded, validate=True).decode("utf-8", "surrogateescape")
 
 
 def unescaped(text: str) -> str:
-    r"""Return a path in which the characters themselves replace the kernel's escapes.
+    r"""Return a path with the kernel's escapes decoded.
 
-    The kernel writes white space, ``#`` and backslashes as ``\ooo``, in octal digits (proc(5),
-    ``/proc/pid/mountinfo``).
+    The kernel writes white space, ``#`` and backslashes as ``\ooo`` with three octal digits
+    (proc(5), ``/proc/pid/mountinfo``).
     """
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def printable(text: str) -> str:
-    r"""Return a text with its control characters escaped, except line feeds: ESC as ``\x1b``.
+    r"""Return a text with control characters escaped, such as ESC as ``\x1b``, but not line feeds.
 
     A terminal obeys control characters, and a message may quote text that somebody else has chosen.
     """
@@ -64,10 +67,13 @@ def printable(text: str) -> str:
 
 
 def setting(name: str) -> str:
-    """Return the name of a setting with marks, for a message. `named` removes the marks.
+    """Return a setting's name between two marks, for use in a message.
 
-    An operation's argument has this name. A deploy's setting has a prefix before it. The marks are
-    control characters, which messages do not have otherwise (`printable`).
+    + name: the name of an operation's argument
+
+    A deploy's setting has the argument's name with a prefix. So the function `named` later finds
+    the marks, removes them, and adds the prefix if a deploy has called the operation. The marks are
+    control characters. A message has no others, because `printable` escapes them.
 
     **Example:** ``f"{address} is taken; choose another {setting('vip')}"``
     """
@@ -75,7 +81,7 @@ def setting(name: str) -> str:
 
 
 def named(message: str, prefix: str = "") -> str:
-    """Return a message without marks, with a prefix before the name of each `setting`.
+    """Return a message without the marks of `setting`, and with a prefix before each marked name.
 
     **Example:** ``named(f"choose another {setting('vip')}", "chaos_")`` is
     ``"choose another chaos_vip"``
@@ -84,11 +90,13 @@ def named(message: str, prefix: str = "") -> str:
 
 
 def title_of(names: Iterable[str], own: str | None) -> str:
-    """Return the name that an operation has on a host.
+    """Return the full name of an operation on one host, such as "DEPLOY | NAME".
 
-    + names: the names that pyinfra has for the operation, as "DEPLOY | NAME": one or more, because
-      hosts may call it by different names
-    + own: the NAME that the operation was called with on this host, ``None`` if it got no name
+    + names: all full names that pyinfra has for the operation. Hosts may call the same operation by
+      different names
+    + own: the NAME with which this host called the operation, ``None`` if it gave no name
+
+    Returns `own` if no full name ends with it.
     """
     matching = (n for n in sorted(names) if own is None or f" | {n}".endswith(f" | {own}"))
     return next(matching, str(own))

@@ -1,4 +1,4 @@
-"""Read what is left of a systemd unit that an earlier installation had, besides the unit's file."""
+"""Read leftovers of an earlier installation's systemd units: unit files and links to units."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ VENDOR = "/usr/lib/systemd/system"
 
 @dataclass(frozen=True)
 class UnitTraces(Value):
-    """What is left of a unit.
+    """The leftovers of a systemd unit.
 
-    + vendor_file: a file with the unit's name that is in the packages' folder but belongs to no
-      package, "" if there is none
-    + links: links that make another unit start this one, the target of each by its path, such as
-      ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
+    + vendor_file: path of the unit's file in ``/usr/lib/systemd/system`` if the file belongs to no
+      package, else ""
+    + links: symbolic links by which another unit starts this one: the target by the link's path,
+      such as ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
     """
 
     vendor_file: str = ""
@@ -30,9 +30,9 @@ class UnitTraces(Value):
 
 
 class Traces(SeveralFact[UnitTraces]):
-    """What is left of each unit, by the unit's name.
+    """The leftovers of each systemd unit, by the unit's name.
 
-    + units: names with their suffix
+    + units: names of units, with suffix
 
     **Example:** ``host.get_fact(Traces, units=("docker_haproxy.service",))``
     """
@@ -58,7 +58,7 @@ class Traces(SeveralFact[UnitTraces]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, UnitTraces]:
-        """Read ``unit NAME`` lines, then the ``link PATH TARGET`` lines of all units.
+        """Read a line ``unit NAME`` for each unit, then a line ``link PATH TARGET`` for each link.
 
         After a unit's line there may be a line ``file PATH``.
         """

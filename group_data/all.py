@@ -1,6 +1,7 @@
-"""The Chaos Engine's site: what all nodes share. docs/settings.md lists every setting.
+"""Settings of all nodes of a cluster, the Chaos Engine. docs/settings.md lists every setting.
 
-Values below EDIT are the Chaos Engine's own, here, in proxy.py and in inventory.py. Change them.
+A comment EDIT marks a value that fits only the Chaos Engine. Replace these values with your own:
+here, in proxy.py and in inventory.py.
 """
 
 ssh_user = "ubuntu"

@@ -1,4 +1,4 @@
-"""The Chaos Engine's proxy, which owns the address of the Kubernetes API."""
+"""Settings of the proxy, the node that has the address of the Kubernetes API."""
 
 # EDIT: your LAN
 chaos_lan_subnet = "192.168.1.0/24"

@@ -1,10 +1,10 @@
-"""The Chaos Engine's work nodes."""
+"""Settings of the workers, the nodes that run pods."""
 
-# Both versions are out of support. Without these lines you get the package's newest pair
+# Both versions are out of support. Without these two lines, this package installs newer ones
 chaos_kubernetes_version = "1.28.15"
 chaos_cri_dockerd_version = "0.3.17"
 
-# The package's default list, and apparmor
+# This package's default list, and apparmor besides
 chaos_packages_absent = [
     "apparmor",
     "avahi-daemon",
@@ -16,8 +16,10 @@ chaos_packages_absent = [
     "unattended-upgrades",
 ]
 
-# The value from before this package. The package's default, 10m, writes less to a card
+# The Chaos Engine had this value before it used this package. The package's default, 10m, writes
+# less to a card
 chaos_docker_log_max_size = "100m"
 
-# The value from before this package. By default only the controllers get the key
+# The Chaos Engine had this value before it used this package. By default, only the controllers get
+# the key
 chaos_etcd_certificates_hosts = "all"

@@ -135,7 +135,7 @@ def test_properties_belong_to_the_names_that_were_asked_for() -> None:
     }
     with pytest.raises(ValueError, match="Failed to connect"):
         UnitProperties().parse(["unit a", "Failed to connect to bus"])
-    with pytest.raises(ValueError, match="1 units where 2"):
+    with pytest.raises(ValueError, match="printed 1 units instead of 2"):
         UnitProperties().parse(["unit a", "unit b", "Id=a"])
 
 
