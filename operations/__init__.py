@@ -1,6 +1,6 @@
-"""Change a node: each operation reads it, decides, and changes it in one transaction.
+"""Change a node: each operation reads the node's state, and changes the node in one transaction.
 
-Each module or folder is a concern, except what several concerns use: the modules `apt` and
-`compatibility`, and the folders `engine`, `files`, `rolling` and `undo`. Operations import facts,
-and deploys call operations.
+Most modules and folders belong to one concern, such as `docker`. Several concerns use the modules
+`apt` and `compatibility`, and the folders `engine`, `files`, `rolling` and `undo`. Operations
+import facts, and deploys call operations.
 """

@@ -1,4 +1,4 @@
-"""Install packages, at a version where one is wanted, and hold them."""
+"""Install packages with apt, at a given version if wanted, and hold packages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from chaos_engine.operations.engine.shell import NOTES, PRELUDE, for_concern, qu
 from chaos_engine.templates import shell_script
 
 APT = shell_script("apt")
-"""Shell functions of every script that calls apt. They need the functions of `NOTES`."""
+"""Shell functions for scripts that call apt. A script must contain `NOTES` before them."""
 
 INSTALL = "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages --"
-"""Shell command that installs packages. Put it after `APT`, and the packages' names after it."""
+"""Shell command that installs the packages whose names are appended to the command. A script must
+contain `APT` before this command."""
 
 
 def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[Read]:
-    """Return what `install_packages` will observe for the same arguments."""
+    """Return the reads that `install_packages` makes if it is called with the same arguments."""
     return [Read.of(Packages, names=tuple(sorted({*present, *hold})))]
 
 
@@ -28,14 +29,14 @@ def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[R
 def install_packages(
     present: Mapping[PackageName, PackageVersion | None], hold: Iterable[PackageName] = ()
 ) -> Commands:
-    """Have packages installed, at the given versions, and held.
+    """Install packages at the given versions, and hold packages.
 
-    + present: wanted version of each package by its name, ``None`` for any version. The
+    + present: wanted version of each package by the package's name, ``None`` for any version. The
       wanted version may be higher or lower than the installed one
     + hold: names of packages that apt shall not upgrade (``apt-mark hold``)
 
-    The package lists are refreshed only if something has to be installed. A source that fails gives
-    a warning. The operation fails only if a package cannot be had without that source. Recommended
+    The package lists are refreshed only if a package has to be installed. An apt source that fails
+    causes a warning. The operation fails only if no other source has a package. Recommended
     packages are not installed.
 
     **Example:** ``install_packages(name="Install kubelet", present={"kubelet": "1.36.2-1.1"})``
@@ -53,9 +54,10 @@ def install_packages(
 
 
 def incomplete(found: Mapping[str, PackageState], names: Iterable[str]) -> list[str]:
-    """Return those of the packages that are not there, or not completely installed.
+    """Return the names of the packages that are missing or not completely installed.
 
-    + found: the packages that are there, by name
+    + found: state of each package that the node has, by name
+    + names: names of the packages to check
     """
     return [name for name in names if name not in found or not found[name].complete]
 
@@ -63,7 +65,9 @@ def incomplete(found: Mapping[str, PackageState], names: Iterable[str]) -> list[
 def plan(
     present: Mapping[str, str | None], hold: Iterable[str], found: Mapping[str, PackageState]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
-    """Return the packages to install, with their versions, and those to hold: a pure function.
+    """Return the packages to install, with their versions, and the packages to hold.
+
+    This is a pure function.
 
     + present, hold: as `install_packages` takes them
     + found: state of each package that the node has

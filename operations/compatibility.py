@@ -1,4 +1,4 @@
-"""Tell which versions of Docker, cri-dockerd, Kubernetes and etcd work together, and how."""
+"""Tell which versions of Docker, cri-dockerd, Kubernetes and etcd work together."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from chaos_engine.facts.text import setting
 
 CRI_DOCKERD = setting("cri_dockerd_version")
 NEWEST = {(0, 3): 25, (0, 4): 3}
-"""The newest known patch release of each line (https://github.com/Mirantis/cri-dockerd/tags)."""
+"""The newest known patch release of each minor version of cri-dockerd
+(https://github.com/Mirantis/cri-dockerd/tags)."""
 
 
 def oldest_docker(version: str) -> int:
     """Return the oldest major release of Docker that a version of cri-dockerd can talk to.
 
-    0.4.0 and 0.4.1 need API 1.42 at least, which came with Docker 23 (``MinimumDockerAPIVersion``
-    in ``libdocker/client.go``).
+    cri-dockerd 0.4.0 and 0.4.1 need API 1.42 or newer (``MinimumDockerAPIVersion`` in
+    ``libdocker/client.go``). Docker has this API since Docker 23.
     """
     return 23 if (0, 4, 0) <= _parse(version) < (0, 4, 2) else 20
 
@@ -24,10 +25,11 @@ def oldest_docker(version: str) -> int:
 def speaks_api_1_44(version: str) -> bool:
     """Tell whether a version of cri-dockerd speaks API 1.44, which Docker 29.0 to 29.2 demand.
 
-    Docker 29.3 went back to 1.40 (``defaultMinAPIVersion`` in ``daemon/config/config.go`` of moby's
-    tags docker-v29.0.0 to docker-v29.7.2; docker/for-win#14997). cri-dockerd speaks 1.41 or newer
-    since 0.3.0, and 1.44 or newer in 0.3.12 and since 0.3.16 (``DefaultVersion`` in
-    ``vendor/github.com/docker/docker/api/common.go`` of each tag).
+    Docker 29.3 accepts API 1.40 again (``defaultMinAPIVersion`` in ``daemon/config/config.go`` of
+    moby's tags docker-v29.0.0 to docker-v29.7.2; docker/for-win#14997). All versions of cri-dockerd
+    since 0.3.0 speak API 1.41 or newer. Version 0.3.12, and all versions since 0.3.16, speak API
+    1.44 or newer (``DefaultVersion`` in ``vendor/github.com/docker/docker/api/common.go`` of each
+    tag).
     """
     parsed = _parse(version)
     return parsed >= (0, 3, 16) or parsed == (0, 3, 12)
@@ -36,14 +38,14 @@ def speaks_api_1_44(version: str) -> bool:
 def major(docker: str) -> int | None:
     """Return Docker's major release, ``None`` if the text is no version.
 
-    + docker: Docker's version, or its package's version, which may have an epoch
+    + docker: version of Docker or of its package. A package's version may begin with an epoch
     """
     match = re.match(r"(?:\d+:)?(\d+)\.", docker)
     return int(match.group(1)) if match else None
 
 
 def misfit(version: str, docker: str) -> str:
-    """Say why this cri-dockerd cannot talk to this Docker, "" if it can.
+    """Return why a version of cri-dockerd cannot talk to a version of Docker, "" if it can.
 
     + version: version of cri-dockerd
     + docker: version of Docker or of its package
@@ -63,39 +65,41 @@ def misfit(version: str, docker: str) -> str:
 
 
 def kubernetes_misfit(version: str, kubernetes: str) -> str:
-    """Say why this cri-dockerd cannot serve this kubelet, "" if it can.
+    """Return why a version of cri-dockerd cannot serve a version of kubelet, "" if it can.
 
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
-    Since 1.26 kubelet needs version 1 of the CRI, which cri-dockerd has since 0.3.0
-    (Mirantis/cri-dockerd#136). From 1.38 on kubelet needs a runtime that tells it the cgroup driver
-    (KEP-4033). cri-dockerd does so since 0.3.17 at the latest.
+    kubelet 1.26 and newer need version 1 of the CRI. cri-dockerd has it since 0.3.0
+    (Mirantis/cri-dockerd#136). kubelet 1.38 and newer need a runtime that reports the cgroup driver
+    (KEP-4033). cri-dockerd 0.3.17 and newer report the cgroup driver.
     """
     minor = int(kubernetes.split(".")[1])
     for since, needed in ((38, (0, 3, 17)), (26, (0, 3, 0))):
         if minor >= since and _parse(version) < needed:
             least = ".".join(map(str, needed))
             return (
-                f"Kubernetes 1.{since} and newer need cri-dockerd {least} or newer, and "
-                f"{setting('kubernetes_version')} is {kubernetes}, {CRI_DOCKERD} {version}; "
-                "raise the latter"
+                f"Kubernetes 1.{since} and newer need cri-dockerd {least} or newer; "
+                f"{setting('kubernetes_version')} is {kubernetes} and {CRI_DOCKERD} is {version}; "
+                f"set {CRI_DOCKERD} to {least} or newer"
             )
     return ""
 
 
 def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
-    """Return the feature gates that kubelet needs beside this cri-dockerd: on or off, by name.
+    """Return the feature gates that kubelet has to set to work with a version of cri-dockerd.
+
+    The value is on or off, by the gate's name.
 
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
-    From 1.36 on kubelet itself opens cri-dockerd's URL for ``kubectl exec`` and ``attach``. Up to
-    0.4.4 cri-dockerd gives a URL without a scheme, which kubelet reads as https (``BaseURL`` in
-    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In 1.36 and 1.37 a feature gate, which is
-    Beta, turns this off. In 1.38 the feature is to be stable (kubernetes/enhancements#6364). Its
-    gate may then be locked, and kubelet does not start if a locked gate is turned off. So none is
-    returned from 1.38 on.
+    kubelet 1.36 and newer open cri-dockerd's URL for ``kubectl exec`` and ``attach`` themselves. In
+    cri-dockerd up to 0.4.4, this URL has no scheme, and kubelet uses https (``BaseURL`` in
+    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and 1.37, a Beta feature
+    gate can turn this feature off. In 1.38 the feature is to be stable
+    (kubernetes/enhancements#6364). The gate may then be locked, and kubelet does not start if a
+    locked gate is turned off. So the function returns no gate for kubelet 1.38 and newer.
     """
     minor = int(kubernetes.split(".")[1])
     if minor in (36, 37) and _parse(version) <= (0, 4, 4):
@@ -104,27 +108,28 @@ def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
 
 
 def exec_fault(version: str, kubernetes: str) -> str:
-    """Say that ``kubectl exec`` may fail with these versions, "" if it works.
+    """Return a warning if ``kubectl exec`` may fail with these versions, "" if exec works.
 
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
-    Where `feature_gates` returns a gate, the gate makes exec work.
+    If `feature_gates` returns a gate for these versions, exec works with that gate.
     """
     if int(kubernetes.split(".")[1]) < 38 or _parse(version) > (0, 4, 4):
         return ""
     return (
         f"kubectl exec and attach may fail with Kubernetes {kubernetes} and cri-dockerd {version} "
         f"(Mirantis/cri-dockerd#569); set {CRI_DOCKERD} to a release newer than 0.4.4 "
-        "that fixes it, or stay at 1.37"
+        "that fixes this, or stay at Kubernetes 1.37"
     )
 
 
 def pause_image(kubernetes: str) -> str:
-    """Return the name of the pause container's image that kubeadm of this version pulls.
+    """Return the name of the pause container's image that a version of kubeadm pulls.
 
-    If cri-dockerd uses another image, ``kubeadm init`` and ``join`` warn, and the card has one
-    image more. The tags are ``PauseVersion`` in kubeadm's ``app/constants/constants.go``.
+    If cri-dockerd uses another image, ``kubeadm init`` and ``join`` warn, and the node's card has
+    to hold both images. The tags come from ``PauseVersion`` in kubeadm's
+    ``app/constants/constants.go``.
     """
     minor = int(kubernetes.split(".")[1])
     tags = ((36, "3.10.2"), (34, "3.10.1"), (31, "3.10"), (26, "3.9"), (25, "3.8"), (0, "3.7"))
@@ -132,18 +137,19 @@ def pause_image(kubernetes: str) -> str:
 
 
 def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
-    """Return the oldest external etcd that kubeadm of this version accepts, ``None`` if unknown.
+    """Return the oldest external etcd that a version of kubeadm accepts, ``None`` if unknown.
 
-    The source is ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``; tried with
-    kubeadm 1.36.2.
+    The source is ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``. It was
+    tried with kubeadm 1.36.2.
     """
     return (3, 5, 24) if int(kubernetes.split(".")[1]) >= 36 else None
 
 
 def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
-    """Say which etcd servers kubeadm of this version refuses as too old, "" if none.
+    """Return a message about the etcd servers that are too old for kubeadm, "" if none is too old.
 
-    + found: version of each server by its address, "" for a server that did not answer
+    + kubernetes: version of kubeadm
+    + found: version of each server by the server's address, "" for a server that did not answer
     """
     least = least_etcd(kubernetes)
     old = [
@@ -155,12 +161,12 @@ def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
         return ""
     return (
         f"etcd {', '.join(old)}: kubeadm {kubernetes} refuses an etcd older than "
-        f"{'.'.join(map(str, least))}; upgrade etcd before kubeadm init or upgrade"
+        f"{'.'.join(map(str, least))}; upgrade etcd before you run kubeadm"
     )
 
 
 def outdated(version: str) -> str:
-    """Say that a newer cri-dockerd of the same minor version is known, "" if none is."""
+    """Return a message if a newer patch release of cri-dockerd is known, "" if none is known."""
     *line, patch = _parse(version)
     newest = NEWEST.get((line[0], line[1]))
     if newest is None or patch >= newest:

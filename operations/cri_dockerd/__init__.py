@@ -1,7 +1,7 @@
-"""Install cri-dockerd from its tarball, and have its units run.
+"""Install cri-dockerd from a release tarball, and run its systemd units.
 
-`install` has the operation, `tarball` reads and checks the archive on this computer. The deploy
-`chaos_engine.deploys.cri_dockerd` calls both.
+The module `install` has the operation. The module `tarball` reads and checks the tarball on the
+computer that pyinfra runs on. The deploy `chaos_engine.deploys.cri_dockerd` calls both.
 """
 
 from chaos_engine.operations.cri_dockerd.install import install_cri_dockerd

@@ -42,18 +42,18 @@ def install_cri_dockerd(
     infra_image: ImageName | None = None,
     rolling: Rolling | None = None,
 ) -> Commands:
-    """Have cri-dockerd installed and running in this version, with its socket.
+    """Install a version of cri-dockerd, and run its service and its socket.
 
-    + version: as in ``cri-dockerd --version``
-    + program: function that returns the program's content for an architecture (``"arm64"``). It is
-      called before anything is changed, so an error in it leaves the node as it was. The program is
-      sent only if the node's differs
-    + infra_image: image of the pause container of each pod, ``None`` for cri-dockerd's default
+    + version: the version that ``cri-dockerd --version`` prints, such as "0.4.3"
+    + program: function that returns the program's bytes for an architecture such as ``"arm64"``.
+      The function is called before the node is changed, so an error in it leaves the node as it
+      was. The program is sent only if the node has no program or a different one
+    + infra_image: image of the pods' pause containers, ``None`` for cri-dockerd's default
     + rolling: how a node that has joined a cluster is drained before cri-dockerd restarts
 
-    Raises `NodeError` for an architecture without release, and for a Docker that this version
-    cannot talk to. Whether Docker is installed is checked when the units are started, so an earlier
-    operation of the same run may install it.
+    Raises `NodeError` if cri-dockerd has no release for the node's architecture, or if the version
+    cannot talk to the node's Docker. The script looks for Docker just before it starts the units.
+    So an earlier operation of the same run may install Docker.
 
     **Example:** ``install_cri_dockerd(name="Run cri-dockerd", version="0.4.3", program=program)``
     """
@@ -77,7 +77,7 @@ def install_cri_dockerd(
 
 
 def check(version: str) -> str:
-    """Return the shell command that fails if the new program reports another version."""
+    """Return the shell command that fails if the new program does not report this version."""
     new = File(PROGRAM, b"").staged
     return (
         f"test ! -e {new} || {{ said=$(timeout 10 {new} --version 2>&1 | head -n 1); "
@@ -86,9 +86,11 @@ def check(version: str) -> str:
 
 
 def require_docker(version: str) -> str:
-    """Return the shell script that fails without a Docker that cri-dockerd can talk to.
+    """Return the shell script that fails if cri-dockerd cannot talk to the node's Docker.
 
-    It runs before the units are started.
+    The script runs just before the units are started.
+
+    + version: version of cri-dockerd
     """
     limits = f'[ "${{found%%.*}}" -ge {oldest_docker(version)} ]'
     if not speaks_api_1_44(version):
@@ -112,7 +114,10 @@ def _units(infra_image: str | None) -> list[File]:
 
 
 def _docker_version() -> str:
-    """Return Docker's version on the node, "" if it is not known yet."""
+    """Return the version of the node's Docker, "" if the node has no Docker yet.
+
+    If Docker does not answer, this is the version of the package docker.io.
+    """
     engine = observe(DockerInfo)
     if engine is not None:
         return engine.server_version

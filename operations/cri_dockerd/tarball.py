@@ -1,6 +1,6 @@
 """Extract and check the program in a release tarball of cri-dockerd.
 
-This computer neither runs the program nor writes it to a disk.
+The computer that pyinfra runs on does not run the program, and does not write it to a disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ MEMBER = "cri-dockerd/cri-dockerd"
 # ELF header (elf(5)): class and byte order are at the offsets 4 and 5, the machine at 18
 _64_BIT_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
 MACHINES = {"amd64": 62, "arm64": 183}
-"""ELF's machine number of each architecture that cri-dockerd is released for, by dpkg's name."""
+"""The architectures that cri-dockerd is released for: the machine number in an ELF header, by the
+architecture's name in dpkg."""
 
 # cri-dockerd publishes no checksums. These are kubespray's: cri_dockerd_archive_checksums in
 # https://github.com/kubernetes-sigs/kubespray/blob/118b2dce02d3e5730461c8ba8c91cd9dd5dc0b10/roles/kubespray_defaults/vars/main/checksums.yml
@@ -38,89 +39,94 @@ CHECKSUMS = {
 }
 
 MIB = 1 << 20
-# A release is a folder with one Go program of some tens of MB, packed to a third of that. The
-# limits leave room for several times as much
+# A release is a folder with one Go program. The program has some tens of MB, the tarball a third of
+# that. The limits allow several times as much
 MAX_PACKED = 128 * MIB
 MAX_PROGRAM = 128 * MIB
 MAX_UNPACKED = 192 * MIB
 MAX_MEMBERS = 256
-# For names, extended headers and padding: tarfile reads a whole extended header, however long
+# The limit for names, extended headers and padding. tarfile itself does not limit extended headers
 _MAX_BESIDE = MIB
 
 
 def extract(data: bytes, sha256: str, architecture: str) -> bytes:
-    """Return the program in the tarball.
+    """Return the program cri-dockerd from a release tarball.
 
     + data: the tarball's bytes
-    + sha256: the checksum that the tarball shall have, in hex
+    + sha256: the tarball's expected checksum, in hex
     + architecture: the node's architecture, as dpkg names it
 
-    The tarball is unpacked as a stream, so only the program takes memory. Raises ``ValueError`` for
-    another checksum, an incomplete tarball, a member that leads out of it or is neither a plain
-    file nor a folder, more content than the limits above, and a program that is missing or is for
-    another architecture.
+    The tarball is unpacked as a stream, so that only the program needs memory. Raises
+    ``ValueError`` in these cases:
+
+    - the tarball has another checksum, or is incomplete
+    - a member's path leads out of the tarball, or a member is neither a plain file nor a folder
+    - the content exceeds one of the limits ``MAX_...`` of this module
+    - the program is missing, or is for another architecture
 
     **Example:** ``extract(Path("cri-dockerd-0.3.17.arm64.tgz").read_bytes(), sha256, "arm64")``
     """
     found = hashlib.sha256(data).hexdigest()
     if found != sha256.lower():
-        raise ValueError(f"its sha256 is {found}, not {sha256.lower()}")
+        raise ValueError(f"the tarball's sha256 is {found}, not {sha256.lower()}")
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as unpacked:
             archive = _Bounded(unpacked)
-            # "r|" reads a stream; "r:" would need the whole archive in memory to seek in it
+            # "r|" reads a stream. "r:" seeks, and so would need the whole archive in memory
             with tarfile.open(fileobj=archive, mode="r|") as tar:
                 program = _program(tar, archive)
-            # tarfile stops before gzip's checksum, which is checked at the end of the stream
+            # tarfile stops before the end of the stream, where gzip checks its checksum
             while archive.read(64 * 1024):
                 pass
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise ValueError(f"it is no whole gzipped tar archive: {error}") from None
+        raise ValueError(f"the file is not a complete gzipped tar archive: {error}") from None
     if program is None:
-        raise ValueError(f"it has no {MEMBER}")
+        raise ValueError(f"the tarball has no {MEMBER}")
     _check_program(program, architecture)
     return program
 
 
 class _Bounded(io.RawIOBase):
-    """The unpacked stream of a tarball, which fails when more bytes are read than were allowed."""
+    """The unpacked stream of a tarball, with a limit for the number of bytes that can be read."""
 
     def __init__(self, source: gzip.GzipFile) -> None:
         self._source, self._left = source, _MAX_BESIDE
 
     def allow(self, size: int) -> None:
-        """Allow this many more bytes to be read."""
+        """Raise the limit by a number of bytes."""
         self._left += size
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return the next bytes, b"" at the end. Raises ``ValueError`` beyond what was allowed."""
+        """Return the next bytes, b"" at the end. Raises ``ValueError`` beyond the limit."""
         data = self._source.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise ValueError(f"it has more than {_MAX_BESIDE // MIB} MiB in it besides its files")
+            raise ValueError(
+                f"the tarball has more than {_MAX_BESIDE // MIB} MiB besides its files"
+            )
         return data
 
 
 def _program(tar: tarfile.TarFile, archive: _Bounded) -> bytes | None:
     """Check all members of the tarball and return the program, ``None`` if there is none.
 
-    Raises ``ValueError`` for a member that is not allowed, and for too many or too large ones.
+    Raises ``ValueError`` if a member is not allowed or too large, or if there are too many members.
     """
     program, unpacked = None, 0
     for number, member in enumerate(tar, 1):
         _check_member(member)
         unpacked += member.size
         if number > MAX_MEMBERS:
-            raise ValueError(f"it has more than {MAX_MEMBERS} members, a release has two")
+            raise ValueError(f"the tarball has more than {MAX_MEMBERS} members; a release has two")
         if member.name == MEMBER and member.size > MAX_PROGRAM:
-            raise ValueError(f"its {MEMBER} is larger than {MAX_PROGRAM // MIB} MiB")
+            raise ValueError(f"the program {MEMBER} is larger than {MAX_PROGRAM // MIB} MiB")
         if unpacked > MAX_UNPACKED:
-            raise ValueError(f"it unpacks to more than {MAX_UNPACKED // MIB} MiB")
+            raise ValueError(f"the tarball unpacks to more than {MAX_UNPACKED // MIB} MiB")
         archive.allow(member.size if member.isfile() else 0)
         if member.name != MEMBER or not member.isfile():
             continue
         if program is not None:
-            raise ValueError(f"it has {MEMBER} twice")
+            raise ValueError(f"the tarball has {MEMBER} twice")
         file = tar.extractfile(member)
         program = file.read() if file is not None else None
     return program
@@ -129,21 +135,21 @@ def _program(tar: tarfile.TarFile, archive: _Bounded) -> bytes | None:
 def _check_member(member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"its member {shown(member.name)} leads out of the archive")
+        raise ValueError(f"the member {shown(member.name)} leads out of the tarball")
     if member.size < 0:
-        raise ValueError(f"its member {shown(member.name)} has a size below 0")
+        raise ValueError(f"the member {shown(member.name)} has a size below 0")
     # a sparse file unpacks to more than the archive holds
     if member.issparse() or not (member.isfile() or member.isdir()):
-        raise ValueError(f"its member {shown(member.name)} is neither a file nor a folder")
+        raise ValueError(f"the member {shown(member.name)} is neither a file nor a folder")
 
 
 def _check_program(program: bytes, architecture: str) -> None:
     if not program.startswith(_64_BIT_LITTLE_ENDIAN) or len(program) < 20:
-        raise ValueError(f"its {MEMBER} is no 64-bit ELF program")
+        raise ValueError(f"the program {MEMBER} is not a 64-bit ELF program")
     machine = int.from_bytes(program[18:20], "little")
     if machine != MACHINES[architecture]:
         names = {number: name for name, number in MACHINES.items()}
         raise ValueError(
-            f"its {MEMBER} is for {names.get(machine, f'ELF machine {machine}')}, "
+            f"the program {MEMBER} is for {names.get(machine, f'ELF machine {machine}')}, "
             f"not for {architecture}"
         )

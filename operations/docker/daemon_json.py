@@ -1,4 +1,4 @@
-"""Merge Docker's configuration file, and find options with which no pod would start."""
+"""Merge Docker's configuration file, and find options with which Docker or pods would not start."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _LOG_OPTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """The options that daemon.json shall have.
+    """The options that this package sets in daemon.json.
 
-    + log_max_size: size at which a container's log file is rotated, ``"10m"``
-    + log_max_file: how many such files a container may have
-    + data_root: folder of images, containers and their logs; ``None`` keeps what the file says
-    + live_restore: whether containers go on while Docker restarts; ``None`` keeps what the file
-      says
+    + log_max_size: size at which a container's log file is rotated, such as ``"10m"``
+    + log_max_file: how many log files a container may have
+    + data_root: folder of images, containers and their logs; ``None`` keeps the file's value
+    + live_restore: whether containers keep running while Docker restarts; ``None`` keeps the file's
+      value
     """
 
     log_max_size: LogSize
@@ -54,11 +54,11 @@ class Options:
 def merge(found: bytes | None, options: Options) -> bytes:
     """Return the content of daemon.json with these options set, and all other keys kept.
 
-    + found: the content of the file on the node, ``None`` if there is no file. It is returned byte
-      for byte if it has these options already
+    + found: the file's content on the node, ``None`` if there is no file
 
-    Raises `NodeError` if `found` is not a JSON object, or if a key has a value of another type than
-    Docker takes.
+    If the file already has these options, `found` is returned unchanged. Options of another log
+    driver or storage driver are removed. Raises `NodeError` if `found` is not a JSON object, or if
+    exec-opts, log-opts or storage-opts has a value of the wrong type.
     """
     config = parse(found)
     exec_opts, log_opts = _value(config, "exec-opts", list), _value(config, "log-opts", dict)
@@ -71,7 +71,7 @@ def merge(found: bytes | None, options: Options) -> bytes:
         "max-file": str(options.log_max_file),
     }
     if not all(isinstance(value, str) for value in log_opts.values()):
-        raise NodeError(f"{CONFIG}: Docker takes strings only in log-opts; fix it by hand")
+        raise NodeError(f"{CONFIG}: each value in log-opts has to be a string; fix it by hand")
     merged = {
         **config,
         "exec-opts": [
@@ -80,11 +80,11 @@ def merge(found: bytes | None, options: Options) -> bytes:
         ],
         "log-driver": "json-file",
         "log-opts": log_opts,
-        # If a driver is named, Docker 29 does not use its new image store: cri-dockerd cannot
-        # account for images there
+        # A named driver keeps Docker 29 from using its new image store, where cri-dockerd cannot
+        # account for images
         "storage-driver": DRIVER,
     }
-    if storage_opts:  # with another driver's options overlay2 does not start: "unknown option"
+    if storage_opts:  # overlay2 does not start with another driver's options: "unknown option"
         kept = [option for option in storage_opts if _name(option).startswith(f"{DRIVER}.")]
         merged["storage-opts"] = kept
     if options.data_root is not None:
@@ -97,9 +97,11 @@ def merge(found: bytes | None, options: Options) -> bytes:
 
 
 def _value(config: Mapping[str, Any], key: str, kind: type[list[Any] | dict[str, Any]]) -> Any:
-    """Return the value of a key, an empty list or dictionary if the key is not set.
+    """Return the list or dictionary under a key of daemon.json, an empty one if the key is not set.
 
-    Raises `NodeError` if the value is of another type.
+    + kind: the expected type of the value
+
+    Raises `NodeError` if the value has another type.
     """
     value = config.get(key)
     if value is None:
@@ -111,22 +113,25 @@ def _value(config: Mapping[str, Any], key: str, kind: type[list[Any] | dict[str,
 
 
 def _dump(config: Mapping[str, Any]) -> bytes:
-    """Return the content of a daemon.json that has these keys."""
+    """Return the content of a daemon.json with these keys and values."""
     text = json.dumps(config, indent=2, ensure_ascii=False)
-    # A string of JSON can hold half a character (a lone surrogate). It is written as an escape
+    # A JSON string may contain a lone surrogate, which UTF-8 cannot encode. It is written as an
+    # escape
     return text.encode(errors="backslashreplace") + b"\n"
 
 
 def _name(option: object) -> str:
-    """Return the name in ``name=value``, as Docker compares it."""
+    """Return the name in an option ``name=value``, in lower case, as Docker compares names."""
     return str(option).partition("=")[0].strip().lower()
 
 
 def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
-    """Say which options Docker accepts although Kubernetes, or our own options, fail with them.
+    """Return a message for each option that Docker accepts, but that breaks Kubernetes.
 
-    + config: the keys that daemon.json shall have
-    + flags: options of dockerd's command line, each with the file that has it
+    An option also gets a message if it breaks an option that this package sets.
+
+    + config: the keys of the merged daemon.json, with their values
+    + flags: the options of dockerd's command line: the file that has the option, by the option
     """
     found = []
     features = config.get("features")
@@ -135,27 +140,29 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
         place = CONFIG
     if place:
         found.append(
-            f"{place} switches on the feature containerd-snapshotter, with which Docker pulls no "
-            f"image onto {DRIVER} (moby/moby#46254) and cri-dockerd cannot account for images; "
-            "take it out; images in containerd's image store then have to be pulled again"
+            f"{place} turns on the feature containerd-snapshotter: then Docker pulls no image onto "
+            f"{DRIVER} (moby/moby#46254), and cri-dockerd cannot account for images; remove the "
+            "feature, and pull the images in containerd's image store again"
         )
     place = flags.get("--userns-remap", CONFIG if config.get("userns-remap") else "")
     if place:
         found.append(
-            f"{place} has userns-remap, with which no pod or container on the host's network "
-            "starts, as those of Kubernetes' control plane are; take it out"
+            f"{place} sets userns-remap: then no container on the host's network starts, and "
+            "Kubernetes' control plane runs in such containers; remove userns-remap"
         )
     parent = config.get("cgroup-parent") or ""
     if parent and not re.fullmatch(r".+\.slice", str(parent)):
         found.append(
-            f"{CONFIG} has the cgroup-parent {parent}, but with the cgroup driver systemd Docker "
-            "takes names only that end with .slice; change it or take it out"
+            f"{CONFIG} sets cgroup-parent to {parent}, but the cgroup driver systemd needs a name "
+            "that ends with .slice; change or remove cgroup-parent"
         )
     return found
 
 
 def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
-    """Say which keys of daemon.json are also set by flags; dockerd refuses to start with both.
+    """Return a message for each key of daemon.json that a flag of dockerd sets too.
+
+    dockerd refuses to start if both set the same option.
 
     + config, flags: as `contradictions` takes them
     """
@@ -165,7 +172,7 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
         for key in (name, f"{name}s", f"{name[:-1]}ies"):
             if key in config:
                 # a place that is not a path is the package's unit, which nobody edits
-                way_out = "remove the flag" if place.startswith("/") else f"take {key} out"
+                way_out = "remove the flag" if place.startswith("/") else f"remove {key}"
                 clashes.append(
                     f"{flag} in {place} and {key} in {CONFIG} are the same option; {way_out}"
                 )
@@ -173,11 +180,12 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
 
 
 def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
-    """Say for which options of a merged daemon.json Docker refuses to start: a pure function.
+    """Return a message for each option in a merged daemon.json with which Docker does not start.
 
-    + docker: the major release of the Docker that is installed, ``None`` if none is
+    + config: the keys of daemon.json, with their values
+    + docker: the major release of the installed Docker, ``None`` if Docker is not installed
 
-    ``dockerd --validate`` does not find these: it says "configuration OK". Tried with Docker 26.1.5
+    ``dockerd --validate`` says "configuration OK" for all these options, as seen with Docker 26.1.5
     (Debian) and 29.7.2.
     """
     found = []
@@ -193,14 +201,15 @@ def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
     known = ("runc", *(runtimes if isinstance(runtimes, dict) else ()))
     if isinstance(runtime, str) and re.fullmatch(r"[\w-]+", runtime) and runtime not in known:
         found.append(
-            f"default-runtime is {runtime}, which is not among the runtimes; remove it or add it"
+            f"default-runtime is {runtime}, but the key runtimes has no {runtime}; add {runtime} "
+            "there, or remove default-runtime"
         )
     for key in ("bip", "bip6"):
         if config.get("bridge") and config.get(key):
             found.append(f"bridge and {key} exclude each other; remove one of them")
     if config.get("icc") is False and config.get("iptables") is False:
         found.append(
-            "icc is false, for which Docker needs iptables, and iptables is false; remove one"
+            "icc and iptables are both false, but Docker needs iptables if icc is false; remove one"
         )
     return [f"{CONFIG}: {problem}" for problem in found]
 
@@ -210,7 +219,9 @@ def _refuse_constant(name: str) -> None:
 
 
 def parse(found: bytes | None) -> dict[str, Any]:
-    """Return the object in the file, {} if the file is empty or missing.
+    """Return the JSON object in daemon.json, {} if the file is empty or missing.
+
+    + found: the file's content, ``None`` if there is no file
 
     Raises `NodeError` if the content is not a JSON object.
     """
@@ -228,13 +239,14 @@ def parse(found: bytes | None) -> dict[str, Any]:
 
 
 def without_options(current: bytes, original: bytes, written: bytes) -> bytes | None:
-    """Return the content of daemon.json with our changes undone, and changes of others kept.
+    """Return the content of daemon.json with this package's changes undone, others' changes kept.
 
-    + current: the content as it is now
-    + original: as it was before the first change, empty if there was none
-    + written: as this package wrote it last
+    + current: the content now
+    + original: the content before this package's first change, empty if there was no file
+    + written: the content that this package wrote last
 
-    Returns ``None`` if the file shall be removed: there was none before, and no key is left.
+    Returns ``None`` if the file shall be removed, because there was no file before and no key is
+    left.
     """
     now, before, then = (parse(data) for data in (current, original, written))
     rest = _changed_back(now, before, then)
@@ -250,8 +262,9 @@ def _changed_back(
 ) -> dict[str, Any]:
     """Return `now` without the changes that this package made.
 
-    These are the keys that differ between `before` and `then`: they get their value of `before`. A
-    key that has a third value by now belongs to somebody else, and stays.
+    This package changed the keys that differ between `before` and `then`. Each of these keys gets
+    its value in `before` again. A key that has a third value in `now` was changed by somebody else
+    and stays. Objects and lists with a third value are treated item by item.
     """
     rest = dict(now)
     for key in {**before, **then}:

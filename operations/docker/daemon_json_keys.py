@@ -1,4 +1,4 @@
-"""Check the keys of daemon.json where Docker cannot check the file itself."""
+"""Check the keys of daemon.json on a node where Docker cannot check the file itself."""
 
 from __future__ import annotations
 
@@ -10,43 +10,44 @@ from chaos_engine.operations.docker.daemon_json import CONFIG
 
 
 def invalid_keys(config: Mapping[str, Any]) -> list[str]:
-    """Say which keys and values of daemon.json dockerd would not accept: a pure function.
+    """Return a message for each key or value in daemon.json that dockerd would not accept.
 
-    This is for a Docker that has no ``dockerd --validate``: one that is not installed yet, or one
-    older than 23. With a bad file, systemd would restart Docker for ever. The function finds keys
-    that no Docker from 20.10 to 29 knows (https://docs.docker.com/reference/cli/dockerd/), and
-    values of another type than Docker takes. ``null`` counts as not set.
+    The function finds keys that no Docker from 20.10 to 29 knows
+    (https://docs.docker.com/reference/cli/dockerd/), and values of the wrong type. ``null`` counts
+    as not set. This check is for nodes where Docker is not installed yet, or is older than 23 and
+    has no ``dockerd --validate``. With an invalid file, Docker would fail at each start, and
+    systemd would restart it again and again.
     """
     found = []
     for key, value in config.items():
         if key not in KINDS:
             near = get_close_matches(key, [k for k in KINDS if KINDS[k] != _IGNORED], 1)
             hint = f" (is {near[0]} meant?)" if near else ""
-            found.append(f"{CONFIG} has {key}, which Docker does not know{hint}; take it out")
+            found.append(f"{CONFIG} has {key}, which Docker does not know{hint}; remove it")
         elif value is not None and not _ACCEPTS[KINDS[key]](value):
             found.append(f"{CONFIG}: {key} has to be {KINDS[key]}; fix it by hand")
     return found
 
 
 def _list_of(kind: type) -> Callable[[object], bool]:
-    """Return the function that tells whether a value is a list of this type."""
+    """Return a function that tells whether a value is a list with items of this type."""
     return lambda value: isinstance(value, list) and all(_is(one, kind) for one in value)
 
 
 def _object_of(kind: type) -> Callable[[object], bool]:
-    """Return the function that tells whether a value is an object with values of this type."""
+    """Return a function that tells whether a value is an object with values of this type."""
     return lambda value: isinstance(value, dict) and all(_is(one, kind) for one in value.values())
 
 
 def _is(value: object, kind: type) -> bool:
-    """Tell whether Go's JSON decoder takes the value for this type; it takes ``null`` for any."""
+    """Tell whether Go's JSON decoder accepts a value for a type. ``null`` fits every type."""
     return value is None or isinstance(value, kind)
 
 
 _IGNORED = "anything but an object"
 
 # dockerd refuses other keys in this object (daemon/config, findConfigurationConflicts)
-_PROXIES = "an object of http-proxy, https-proxy and no-proxy"
+_PROXIES = "an object with no other keys than http-proxy, https-proxy and no-proxy"
 _PROXY_KEYS = {"http-proxy", "https-proxy", "no-proxy"}
 
 _ACCEPTS: dict[str, Callable[[object], bool]] = {
@@ -88,7 +89,7 @@ _NAMES = {
     "an object of objects": "default-network-opts default-ulimits runtimes",
     "an object of texts": "cluster-store-opts log-opts",
     "an object of true and false": "features",
-    # names of flags that are no keys of daemon.json: Docker ignores them silently
+    # names of dockerd's flags that daemon.json has no keys for: Docker ignores them silently
     _IGNORED: """add-runtime authorization-plugin cdi-spec-dir cluster-store-opt config-file
         containerd-plugins-namespace default-address-pool default-network-opt default-ulimit dns-opt
         exec-opt feature help host http-proxy https-proxy insecure-registry label log-opt

@@ -1,4 +1,4 @@
-"""Install the distribution's Docker, configured before it starts for the first time."""
+"""Install the distribution's Docker, and configure it before its first start."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from chaos_engine.operations.undo import Undo
 DATA_ROOT = "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"
 CLIENT = "/usr/bin/docker"
 CNI = "/etc/cni/net.d"
-"""Folder in which containerd looks for network configurations. This package puts none there."""
+"""The folder where containerd looks for network configurations. This package writes none."""
 
 # docker-ce is Docker's own package; the others are the distribution's
 _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "containerd", "runc")
 
-# In Debian 13 the command `docker` is in a package of its own, which docker.io only recommends
+# In Debian 13 the command `docker` is in the package docker-cli, which docker.io only recommends
 _RECOMMENDED = """apart apt-cache depends docker.io |
   awk '$1 == "Recommends:" && $2 == "docker-cli" { print $2 }'"""
 
-# A daemon that answers may still run with another driver, which is set elsewhere. The image store
-# of containerd has the same driver name; only its DriverStatus has a driver-type
+# Docker may answer, but run with another driver that is set elsewhere. containerd's image store
+# reports the same driver name, but only its DriverStatus has a driver-type
 _READY = f"""\
 said=$(timeout 60 sh -c 'until
   timeout 10 docker info --format "{{{{.CgroupDriver}}}} {{{{.Driver}}}}\
@@ -57,7 +57,7 @@ _CHECK = f'dockerd --validate --config-file "$stage"{CONFIG}'
 
 
 def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
-    """Return what `install_docker` will observe for the same arguments."""
+    """Return the reads that `install_docker` makes if it is called with the same arguments."""
     return [
         READ,
         Read.of(Packages, names=_PACKAGES),
@@ -71,16 +71,18 @@ def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
 
 @converge(reads=reads)
 def install_docker(options: Options, rolling: Rolling | None = None) -> Commands:
-    """Have the distribution's Docker installed, held, and running with these options.
+    """Install the distribution's Docker, hold its packages, and run it with these options.
 
-    + options: the options that daemon.json shall have; its other keys stay as they are
+    + options: the options that are set in daemon.json; the file's other keys stay as they are
     + rolling: how a node that has joined a cluster is drained before Docker restarts
 
-    daemon.json is written before the package is installed, because the installation starts Docker:
-    without the file Docker would lay out its storage with other defaults. Docker is restarted only
-    if it runs with another configuration. If it does not answer within 60 seconds afterwards, the
-    old file is restored. Raises `NodeError` if docker-ce is installed, or if Docker would not start
-    with the merged file, or would start but not work for Kubernetes.
+    daemon.json is written before the package is installed, because the installation starts Docker.
+    Without the file, Docker would set up its storage with other defaults. Docker is restarted only
+    if it runs with another configuration. If it does not answer within 60 seconds of the restart,
+    the old file is restored.
+
+    Raises `NodeError` if docker-ce is installed, if Docker would not start with the merged file, or
+    if Kubernetes would not work with the merged file.
 
     **Example:** ``install_docker(name="Run Docker", options=Options("10m", 3))``
     """
@@ -131,28 +133,28 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
 
 
 def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
-    """Return a plan's reason; if it is the reason to write daemon.json, name the keys that change.
+    """Add the names of the changed keys to a plan's reason to write daemon.json.
 
-    + reason: one of the plan's reasons. A reason for anything else is returned as it is
+    + reason: any of the plan's reasons. All other reasons are returned unchanged
     + before: the content of daemon.json on the node, ``None`` if there is no file
-    + config: the keys that daemon.json shall have
+    + config: the keys of the merged daemon.json, with their values
     """
     if before is None or not reason.startswith(f"write {CONFIG} (other"):
         return reason
     changes = differences(daemon_json.parse(before), config)
-    return f"write {CONFIG}: {', '.join(changes) or 'its form only'}"
+    return f"write {CONFIG}: {', '.join(changes) or 'only its formatting'}"
 
 
 def packages_to_change(
     found: Mapping[str, PackageState], client: bool
 ) -> tuple[list[str], list[str]]:
-    """Return the packages to install, and those to hold: a pure function.
+    """Return the names of the packages to install, and of the packages to hold: a pure function.
 
-    + found: the packages that are there, by name
-    + client: whether the command ``docker`` is there; some distributions have it in a package
-      of its own
+    + found: the packages that the node has, by name
+    + client: whether the node has the command ``docker``. Some distributions have the command in a
+      package of its own
 
-    If the installation of containerd or runc was interrupted, these are to be installed too.
+    containerd and runc are packages to install only if their installation was interrupted.
     """
     runtimes = [name for name in ("containerd", "runc") if name in found]
     install = incomplete(found, ["docker.io", "ca-certificates", *runtimes])
@@ -162,19 +164,20 @@ def packages_to_change(
 
 
 def compose(install: Sequence[str], hold: Sequence[str]) -> str:
-    """Return the shell script that installs and holds packages, "" if there are none.
+    """Return the shell script that installs and holds packages, "" if there are no packages.
 
-    + install, hold: as `packages_to_change` returns them
+    + install, hold: the two lists that `packages_to_change` returns
     """
     if not install and not hold:
         return ""
     lines = [APT]
     if install:
         get = "apt install --no-install-recommends --allow-change-held-packages"
-        # containerd and runc are not named: apt finishes their installation by itself, and it would
+        # containerd and runc are not named: apt finishes their installation by itself. apt would
         # upgrade a named package, even a held one
         named = [name for name in install if name in ("docker.io", "ca-certificates")]
-        # containerd makes this folder when it starts. No package owns it, so undo has to know of it
+        # containerd creates this folder when it starts. No package owns the folder, so it is noted
+        # for undo
         lines += [f"folders {CNI}/any; settle", "refresh"]
         if [*install] != ["docker-cli"]:
             also = [f"$({_RECOMMENDED})"] if "docker-cli" in install else []
@@ -201,32 +204,32 @@ def _files(options: Options, content: bytes) -> list[File]:
 
 
 def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -> Iterator[str]:
-    """Say what happens to the containers that are there: a pure function.
+    """Yield warnings about what the run does to the node's containers: a pure function.
 
-    + engine: Docker as it runs, ``None`` if it does not
-    + config: the keys that daemon.json shall have
-    + restarts: whether Docker has to restart without a drain of the node before
+    + engine: the state of the running Docker, ``None`` if Docker does not run
+    + config: the keys of the merged daemon.json, with their values
+    + restarts: whether Docker has to restart although the node is not drained first
     """
     if engine is None or not engine.containers:
         return
     if restarts and not engine.live_restore:
         yield (
-            f"Docker has to restart, and its containers with it ({engine.containers} are there); "
-            "drain the node first if it does work"
+            f"Docker has to restart, and its {engine.containers} containers stop; drain the node "
+            "first if it is in use"
         )
     root = config.get("data-root", engine.data_root)
     if (engine.storage_driver, engine.data_root) != (DRIVER, root):
         yield (
-            f"Docker keeps {engine.containers} containers and their images with "
-            f"{engine.storage_driver} in {engine.data_root}; they are not removed, but Docker with "
-            f"{DRIVER} in {root} does not see them"
+            f"Docker's storage changes from {engine.storage_driver} in {engine.data_root} to "
+            f"{DRIVER} in {root}; the present {engine.containers} containers and their images are "
+            "not removed, but Docker no longer sees them"
         )
 
 
 UNDO = Undo(
     needed_when_joined=True,
-    note="Docker's images, containers and volumes stay in its data folder, /var/lib/docker unless "
-    "it was set",
+    note="Docker's images, containers and volumes stay in its data folder, by default "
+    "/var/lib/docker",
     take_out={CONFIG: daemon_json.without_options},
     purged={"docker.io": "stop_containers"},
 )

@@ -1,9 +1,9 @@
 """Check the arguments of an operation when it is called, before anything is changed.
 
-Values of a site end up in shell scripts, units and configuration files. Quoting alone does not make
-them safe: no program takes an argument with a NUL, a name with a newline makes two lines of a file,
-and apt takes ``docker.io-`` for a package to remove. So the type of each argument, such as
-`PackageName`, declares the form that its text has to have. `check_arguments` stops the run if an
+Arguments end up in shell scripts, units and configuration files. Quoting alone does not make them
+safe: no program accepts a NUL in an argument, a name with a newline becomes two lines of a file,
+and for apt ``docker.io-`` means to remove docker.io. So each argument has a type, such as
+`PackageName`, which declares the form of the argument's text. `check_arguments` stops the run if an
 argument has another form.
 """
 
@@ -23,17 +23,20 @@ from pyinfra.api.exceptions import OperationValueError
 
 @dataclass(frozen=True)
 class Form:
-    """The form that a text has to have.
+    """The form that an argument's text has to have.
 
-    + pattern: a regular expression that the whole text matches
-    + what: the form in words, with an example
+    + pattern: a regular expression that has to match the whole text
+    + what: a description of the form, with an example
     """
 
     pattern: str
     what: str
 
     def check(self, text: str) -> str:
-        """Return the text if it has this form; raise ``ValueError`` with the form if not."""
+        """Return a text that has this form.
+
+        Raises ``ValueError`` with the form's description if the text has another form.
+        """
         if not re.fullmatch(self.pattern, text):
             raise ValueError(f"it has to be {self.what}")
         return text
@@ -41,7 +44,7 @@ class Form:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        """Return the schema by which pydantic checks settings with the same form."""
+        """Return the schema with which pydantic checks that a setting has this form."""
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
@@ -80,22 +83,26 @@ ImageName = Annotated[
     str,
     Form(
         rf"({_REGISTRY}/)?{_PATH}(/{_PATH})*(:{_TAG}(@{_DIGEST})?|@{_DIGEST})",
-        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
+        "a container image with a tag, a digest or both, such as haproxy:3.0 or "
+        "haproxy:3.0@sha256:DIGEST; DIGEST is 64 hex digits in lower case",
     ),
 ]
 """Name of a container image. Without a tag or a digest, Docker takes whatever image is newest."""
 DockerName = Annotated[
-    str, Form("[A-Za-z0-9][A-Za-z0-9_.-]*", "a name as Docker takes it, as lb-network")
+    str, Form("[A-Za-z0-9][A-Za-z0-9_.-]*", "a name that Docker accepts, such as lb-network")
 ]
 Folder = Annotated[
-    str, Form("(/[A-Za-z0-9._-]+)+", "an absolute path of letters, digits and ._- as /mnt/ssd")
+    str,
+    Form(
+        "(/[A-Za-z0-9._-]+)+",
+        "an absolute path with no other characters than letters, digits and /._- such as /mnt/ssd",
+    ),
 ]
 LogSize = Annotated[str, Form("[1-9][0-9]*[kmg]", "a size with a suffix k, m or g, as 10m")]
 VolumeName = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_-]*", "a Gluster volume, as pi1")]
 MemorySize = Annotated[str, Form("[1-9][0-9]*[KMG]", "a size with a suffix K, M or G, as 64M")]
 MemorySizeOrNone = Annotated[
-    str, Form("([1-9][0-9]*[KMG])?", "a size with a suffix K, M or G, as 64M, or nothing")
+    str, Form("([1-9][0-9]*[KMG])?", "empty, or a size with a suffix K, M or G, as 64M")
 ]
 ExportPath = Annotated[
     str,
@@ -105,7 +112,8 @@ ShareNameOrNone = Annotated[
     str,
     Form(
         "([A-Za-z0-9_][A-Za-z0-9_-]*|(/[A-Za-z0-9_][A-Za-z0-9._-]*)+)?",
-        "a Gluster volume, as pi1, the path of an NFS export, as /srv/log/pi1, or nothing",
+        "empty, or the name of a Gluster volume, as pi1, or the path of an NFS export, as "
+        "/srv/log/pi1",
     ),
 ]
 LinkName = Annotated[
@@ -126,8 +134,8 @@ DomainName = Annotated[
     str, Form("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a machine, as pi1")
 ]
 Address = Annotated[str, Form(rf"{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, as 192.168.1.50")]
-# Without white space, quotes and dollars: the word becomes part of a line of words, and of a GRUB
-# configuration file, which is a shell script
+# White space, quotes and dollars are not allowed: the word becomes part of the kernel's command
+# line, and of GRUB's configuration file, which is a shell script
 KernelWord = Annotated[
     str,
     Form(
@@ -168,17 +176,17 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
 
 
 def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
-    """Return a message for each text in a value that its type does not allow: a pure function.
+    """Yield a message for each text in a value that the value's type does not allow.
 
-    + where: name of the value, for the message
-    + hint: type of the value; only a `Form` counts of what ``Annotated`` adds to the type
+    + where: name of the value, for the messages
+    + hint: type of the value. In an ``Annotated`` type, only a `Form` counts
     + value: a text, or a list, tuple, set, mapping or dataclass with texts in it at any depth
     """
     if isinstance(value, str):
         if (problem := _problem_of(value, _forms(hint))) is not None:
             yield f"{where} = {shown(value)}: {problem}"
         elif _takes_several(hint):
-            yield f"{where} = {shown(value)}: one text, where several are wanted: put it in a list"
+            yield f"{where} = {shown(value)}: a list of texts is wanted, not one text; use a list"
     elif isinstance(value, Mapping):
         of_key, of_value = [*_arguments(hint, Mapping), Any, Any][:2]
         for key, item in value.items():
@@ -198,14 +206,14 @@ def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
 
 
 def is_valid(hint: Any, value: Any) -> bool:
-    """Tell whether the texts in a value have the forms of its type: a pure function."""
+    """Tell whether all texts in a value have the forms that the value's type declares."""
     return next(problems("", hint, value), None) is None
 
 
 def _problem_of(text: str, forms: Iterable[Form]) -> str | None:
-    """Return what is wrong with a text, ``None`` if it has all of the forms."""
+    """Return what is wrong with a text, ``None`` if the text has all of the forms."""
     if "\0" in text:
-        return "it has a NUL in it, which no program takes"
+        return "it contains a NUL, which no program accepts in an argument"
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -219,7 +227,7 @@ def _problem_of(text: str, forms: Iterable[Form]) -> str | None:
 
 
 def _forms(hint: Any) -> list[Form]:
-    """Return the forms that a type demands of a text."""
+    """Return the forms that a type declares for its texts."""
     if get_origin(hint) is Annotated:
         return [item for item in get_args(hint)[1:] if isinstance(item, Form)]
     if get_origin(hint) in (Union, UnionType):
@@ -234,7 +242,7 @@ def _takes_several(hint: Any) -> bool:
 
 
 def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
-    """Return the types in the brackets of a type; nothing if the type is not a subclass of `kind`.
+    """Return the types in the brackets of a type, () if the type is not a subclass of `kind`.
 
     **Example:** ``_arguments(Mapping[str, int], Mapping) == (str, int)``
     """
@@ -256,7 +264,8 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: in characters; the end of a longer repr is left out, except for its last character
+    + length: the maximum number of characters. In a longer repr, ``...`` replaces all characters
+      that are too many, but the last character is kept
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"

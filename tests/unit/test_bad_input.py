@@ -539,28 +539,28 @@ SETTINGS = [
         "haproxy_image",
         "haproxy",
         "pi5, group all: chaos_haproxy_image = 'haproxy': it has to be "
-        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
+        "a container image with a tag, a digest or both, such as haproxy:3.0 or "
+        "haproxy:3.0@sha256:DIGEST; DIGEST is 64 hex digits in lower case",
     ),
     bad(
         "haproxy_image",
         "haproxy:3.0@sha256:c23fbc0ebf914d81",
         "chaos_haproxy_image = 'haproxy:3.0@sha256:c23fbc0ebf914d81': it has to be "
-        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
+        "a container image with a tag, a digest or both, such as haproxy:3.0 or "
+        "haproxy:3.0@sha256:DIGEST; DIGEST is 64 hex digits in lower case",
     ),
     bad(
         "haproxy_image",
         "haproxy:3.0; reboot",
         "pi5, group all: chaos_haproxy_image = 'haproxy:3.0; reboot': it has to be "
-        "a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
+        "a container image with a tag, a digest or both, such as haproxy:3.0 or "
+        "haproxy:3.0@sha256:DIGEST; DIGEST is 64 hex digits in lower case",
     ),
     bad(
         "haproxy_dir",
         "/var/log/$(reboot)",
         "pi5, group all: chaos_haproxy_dir = '/var/log/$(reboot)': it has to be an "
-        "absolute path of letters, digits and ._- as /mnt/ssd",
+        "absolute path with no other characters than letters, digits and /._- such as /mnt/ssd",
     ),
     bad(
         "haproxy_dir",
@@ -576,8 +576,8 @@ SETTINGS = [
     bad(
         "macvlan_network",
         "-x",
-        "pi5, group all: chaos_macvlan_network = '-x': it has to be a name as Docker "
-        "takes it, as lb-network",
+        "pi5, group all: chaos_macvlan_network = '-x': it has to be a name that "
+        "Docker accepts, such as lb-network",
     ),
     bad(
         "journald_max_use",
@@ -621,13 +621,13 @@ SETTINGS = [
         "docker_data_root",
         "ssd",
         "pi5, group all: chaos_docker_data_root = 'ssd': it has to be an absolute path "
-        "of letters, digits and ._- as /mnt/ssd",
+        "with no other characters than letters, digits and /._- such as /mnt/ssd",
     ),
     bad(
         "docker_data_root",
         "/",
-        "pi5, group all: chaos_docker_data_root = '/': it has to be an absolute path of"
-        " letters, digits and ._- as /mnt/ssd",
+        "pi5, group all: chaos_docker_data_root = '/': it has to be an absolute path "
+        "with no other characters than letters, digits and /._- such as /mnt/ssd",
     ),
     bad(
         "docker_data_root",
@@ -745,7 +745,7 @@ SETTINGS = [
         "etcd_certificates_dir",
         "etc/kubernetes",
         "pi5, group all: chaos_etcd_certificates_dir = 'etc/kubernetes': it has to be "
-        "an absolute path of letters, digits and ._- as /mnt/ssd",
+        "an absolute path with no other characters than letters, digits and /._- such as /mnt/ssd",
     ),
     bad(
         "etcd_certificates_dir",
@@ -810,8 +810,8 @@ SETTINGS = [
         "cri_dockerd_infra_image",
         "pause --log-level=debug",
         "pi5, group all: chaos_cri_dockerd_infra_image = 'pause --log-level=debug': it "
-        "has to be a container image with its tag, its digest, or both, as haproxy:3.0 or "
-        "haproxy:3.0@sha256:DIGEST, where DIGEST is 64 hex digits in lower case",
+        "has to be a container image with a tag, a digest or both, such as haproxy:3.0 or "
+        "haproxy:3.0@sha256:DIGEST; DIGEST is 64 hex digits in lower case",
     ),
     bad(
         "log_volumes",
@@ -926,8 +926,8 @@ SETTINGS = [
         files=lambda folder: drop(folder, "proxy", "chaos_lan_subnet"),
     ),
     Case(
-        "pi5: Kubernetes 1.26 and newer need cri-dockerd 0.3.0 or newer, and "
-        "chaos_kubernetes_version is 1.28.15, chaos_cri_dockerd_version 0.2.6; ",
+        "pi5: Kubernetes 1.26 and newer need cri-dockerd 0.3.0 or newer; "
+        "chaos_kubernetes_version is 1.28.15 and chaos_cri_dockerd_version is 0.2.6; ",
         {"workers": {"chaos_cri_dockerd_version": "0.2.6"}},
     ),
     Case(
@@ -1077,7 +1077,7 @@ def both(client: Pair) -> Callable[[Path], object]:
 def no_archive(data: bytes) -> Case:
     """A tarball that is none, with its checksum."""
     return Case(
-        f"pi5: files/{RELEASE}: it is no whole gzipped tar archive: ",
+        f"pi5: files/{RELEASE}: the file is not a complete gzipped tar archive: ",
         files=release(data),
     )
 
@@ -1218,7 +1218,7 @@ FILES = [
         files=larger("SHA256SUMS", MIB),
     ),
     Case(
-        f"pi5: files/{RELEASE}: it unpacks to more than 192 MiB; the expected sha256 is from",
+        f"pi5: files/{RELEASE}: the tarball unpacks to more than 192 MiB; the expected sha256 is from",
         files=release(ZEROS),
     ),
     Case(
@@ -1233,12 +1233,12 @@ FILES = [
         files=files({"release.tgz": b""}),
     ),
     Case(
-        f"pi5: files/{RELEASE}: its sha256 is {sha256(b'x')}, not {sha256(TARBALL)}; the expected "
+        f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(b'x')}, not {sha256(TARBALL)}; the expected "
         f"sha256 is from {{}}/SHA256SUMS; if the tarball is wrong, download it from {DOWNLOAD}",
         files=files({RELEASE: b"x"}),
     ),
     Case(
-        f"pi5: files/{RELEASE}: its sha256 is {sha256(TARBALL)}, not {'0' * 64}; the expected "
+        f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(TARBALL)}, not {'0' * 64}; the expected "
         "sha256 is from chaos_cri_dockerd_sha256; if the tarball is wrong, download it from "
         f"{DOWNLOAD}",
         {"all": {"chaos_cri_dockerd_sha256": {"arm64": "0" * 64}}},
@@ -1253,16 +1253,16 @@ FILES = [
         ),
     ),
     Case(
-        f"pi5: files/{RELEASE}: its member 'cri-dockerd/../../etc/cron.d/x' leads out of the "
-        "archive",
+        f"pi5: files/{RELEASE}: the member 'cri-dockerd/../../etc/cron.d/x' leads out of the "
+        "tarball",
         files=release(tarball(name="cri-dockerd/../../etc/cron.d/x")),
     ),
     Case(
-        f"pi5: files/{RELEASE}: it has no cri-dockerd/cri-dockerd",
+        f"pi5: files/{RELEASE}: the tarball has no cri-dockerd/cri-dockerd",
         files=release(tarball(name="cri-dockerd/other")),
     ),
     Case(
-        f"pi5: files/{RELEASE}: its cri-dockerd/cri-dockerd is for amd64, not for arm64",
+        f"pi5: files/{RELEASE}: the program cri-dockerd/cri-dockerd is for amd64, not for arm64",
         files=release(tarball(elf("amd64"))),
     ),
     Case(
@@ -1303,7 +1303,8 @@ FILES = [
         files=missing(RELEASE),
     ),
     Case(
-        f"pi5: files/{RELEASE}: its sha256 is {sha256(b'<html>log in first</html>')}, not ",
+        f"pi5: files/{RELEASE}: the tarball's sha256 is "
+        f"{sha256(b'<html>log in first</html>')}, not ",
         URL,
         files=missing(RELEASE),
         url=b"<html>log in first</html>",
@@ -1513,7 +1514,7 @@ NODES = [
         {Content: {"/etc/docker/daemon.json": b"[]"}},
     ),
     node(
-        "/etc/docker/daemon.json: Docker takes strings only in log-opts; fix it by hand",
+        "/etc/docker/daemon.json: each value in log-opts has to be a string; fix it by hand",
         {Content: {"/etc/docker/daemon.json": b'{"log-opts": {"labels": 1}}'}},
     ),
     node(
@@ -1523,15 +1524,15 @@ NODES = [
     ),
     node(
         "Docker would not start: -H in docker.io's docker.service and hosts in "
-        "/etc/docker/daemon.json are the same option; take hosts out",
+        "/etc/docker/daemon.json are the same option; remove hosts",
         {
             Content: {"/etc/docker/daemon.json": b'{"hosts": ["fd://"]}'},
             DockerService: Service({"-H": "docker.io's docker.service"}),
         },
     ),
     node(
-        "/etc/docker/daemon.json has userns-remap, with which no pod or container on the host's "
-        "network starts, as those of Kubernetes' control plane are; take it out",
+        "/etc/docker/daemon.json sets userns-remap: then no container on the host's network "
+        "starts, and Kubernetes' control plane runs in such containers; remove userns-remap",
         {Content: {"/etc/docker/daemon.json": b'{"userns-remap": "default"}'}},
     ),
     node(

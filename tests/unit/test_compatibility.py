@@ -57,7 +57,7 @@ def test_the_pause_image_is_kubeadms(kubernetes: str, tag: str) -> None:
             "1.36.2",
             {"192.168.1.40": "3.5.16", "192.168.1.41": "3.5.30", "192.168.1.42": "3.5.9-rc.0"},
             "etcd 3.5.16 on 192.168.1.40, 3.5.9-rc.0 on 192.168.1.42: kubeadm 1.36.2 refuses an "
-            "etcd older than 3.5.24; upgrade etcd before kubeadm init or upgrade",
+            "etcd older than 3.5.24; upgrade etcd before you run kubeadm",
         ),
     ],
 )

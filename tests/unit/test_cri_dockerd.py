@@ -99,23 +99,26 @@ def test_the_program_of_a_good_tarball(architecture: str) -> None:
 @pytest.mark.parametrize(
     ("data", "wrong"),
     [
-        (tarball()[:-1], "it is no whole gzipped tar archive"),
-        (tarball()[:60], "it is no whole gzipped tar archive"),
-        (tarball()[:-8] + bytes(8), "it is no whole gzipped tar archive"),
-        (b"", "it is no whole gzipped tar archive"),
-        (b"<html>not found</html>", "it is no whole gzipped tar archive"),
-        (gzip.compress(b"not a tar archive", mtime=0), "it is no whole gzipped tar archive"),
-        (gzip.compress(b"", mtime=0), "it is no whole gzipped tar archive"),
-        (tarball(name="cri-dockerd/other"), f"it has no {MEMBER}"),
-        (tarball(name="/cri-dockerd/cri-dockerd"), "leads out of the archive"),
-        (tarball(name="cri-dockerd/../../etc/cron.d/x"), "leads out of the archive"),
+        (tarball()[:-1], "the file is not a complete gzipped tar archive"),
+        (tarball()[:60], "the file is not a complete gzipped tar archive"),
+        (tarball()[:-8] + bytes(8), "the file is not a complete gzipped tar archive"),
+        (b"", "the file is not a complete gzipped tar archive"),
+        (b"<html>not found</html>", "the file is not a complete gzipped tar archive"),
+        (
+            gzip.compress(b"not a tar archive", mtime=0),
+            "the file is not a complete gzipped tar archive",
+        ),
+        (gzip.compress(b"", mtime=0), "the file is not a complete gzipped tar archive"),
+        (tarball(name="cri-dockerd/other"), f"the tarball has no {MEMBER}"),
+        (tarball(name="/cri-dockerd/cri-dockerd"), "leads out of the tarball"),
+        (tarball(name="cri-dockerd/../../etc/cron.d/x"), "leads out of the tarball"),
         (tarball(extra=link("cri-dockerd/x", tarfile.SYMTYPE)), "neither a file nor a folder"),
         (tarball(extra=link(MEMBER, tarfile.LNKTYPE)), "neither a file nor a folder"),
         (tarball(extra=link("cri-dockerd/x", tarfile.CHRTYPE)), "neither a file nor a folder"),
-        (tarball(b"#!/bin/sh\necho cri-dockerd\n"), "no 64-bit ELF program"),
-        (tarball(b""), "no 64-bit ELF program"),
-        (tarball(elf()[:18]), "no 64-bit ELF program"),
-        (tarball(elf(bits=32)), "no 64-bit ELF program"),
+        (tarball(b"#!/bin/sh\necho cri-dockerd\n"), "not a 64-bit ELF program"),
+        (tarball(b""), "not a 64-bit ELF program"),
+        (tarball(elf()[:18]), "not a 64-bit ELF program"),
+        (tarball(elf(bits=32)), "not a 64-bit ELF program"),
         (tarball(elf("amd64")), "is for amd64, not for arm64"),
         (tarball(elf()[:18] + b"\xf3\0program"), "is for ELF machine 243, not for arm64"),
     ],
@@ -135,7 +138,7 @@ def test_what_follows_the_archive_is_looked_at_too() -> None:
         release[:-8] + b"\1" * 8,
         release + b"\x1f\x8b",
     ):
-        with pytest.raises(ValueError, match="it is no whole gzipped tar archive"):
+        with pytest.raises(ValueError, match="the file is not a complete gzipped tar archive"):
             extract(wrong, sha256(wrong), "arm64")
     # gzip takes zeros for padding, and reads several members one after the other
     for right in (release + bytes(512), release + gzip.compress(bytes(1024), mtime=0)):
@@ -145,13 +148,13 @@ def test_what_follows_the_archive_is_looked_at_too() -> None:
 def test_a_program_that_is_there_twice_is_refused() -> None:
     member = tarfile.TarInfo(MEMBER)
     data = tarball(extra=member)
-    with pytest.raises(ValueError, match="it has cri-dockerd/cri-dockerd twice"):
+    with pytest.raises(ValueError, match="the tarball has cri-dockerd/cri-dockerd twice"):
         extract(data, sha256(data), "arm64")
 
 
 def test_a_member_with_control_characters_in_its_name_is_shown_without_them() -> None:
     data = tarball(name="../\x1b[2J")
-    with pytest.raises(ValueError, match=re.escape(r"its member '../\x1b[2J' leads out")):
+    with pytest.raises(ValueError, match=re.escape(r"the member '../\x1b[2J' leads out")):
         extract(data, sha256(data), "arm64")
 
 
@@ -161,21 +164,21 @@ def test_more_members_than_a_release_has_are_refused() -> None:
         for number in range(MAX_MEMBERS + 1):
             tar.addfile(tarfile.TarInfo(f"cri-dockerd/{number}"))
     data = gzip.compress(buffer.getvalue(), mtime=0)
-    with pytest.raises(ValueError, match="it has more than 256 members"):
+    with pytest.raises(ValueError, match="the tarball has more than 256 members"):
         extract(data, sha256(data), "arm64")
 
 
 @pytest.mark.parametrize(
     ("data", "wrong"),
     [
-        (ZEROS, "it unpacks to more than 192 MiB"),
-        (zeros(300 * MIB, MEMBER), "its cri-dockerd/cri-dockerd is larger than 128 MiB"),
+        (ZEROS, "the tarball unpacks to more than 192 MiB"),
+        (zeros(300 * MIB, MEMBER), "the program cri-dockerd/cri-dockerd is larger than 128 MiB"),
         # read by tarfile before anybody sees the member
-        (zeros(64 * MIB, kind=tarfile.GNUTYPE_LONGNAME), "it has more than 1 MiB in it besides"),
-        (zeros(64 * MIB, kind=tarfile.XHDTYPE), "it has more than 1 MiB in it besides its files"),
-        (gzip.compress(bytes(64 * MIB), 1, mtime=0), "it has more than 1 MiB in it besides"),
-        (tarball() + gzip.compress(bytes(64 * MIB), 1, mtime=0), "it has more than 1 MiB in it"),
-        (zeros(190 * MIB), "it has no cri-dockerd/cri-dockerd"),
+        (zeros(64 * MIB, kind=tarfile.GNUTYPE_LONGNAME), "has more than 1 MiB besides its files"),
+        (zeros(64 * MIB, kind=tarfile.XHDTYPE), "has more than 1 MiB besides its files"),
+        (gzip.compress(bytes(64 * MIB), 1, mtime=0), "has more than 1 MiB besides its files"),
+        (tarball() + gzip.compress(bytes(64 * MIB), 1, mtime=0), "has more than 1 MiB besides"),
+        (zeros(190 * MIB), "the tarball has no cri-dockerd/cri-dockerd"),
     ],
     ids=["file", "program", "long name", "extended header", "zeros", "behind", "skipped"],
 )
@@ -192,7 +195,9 @@ def test_a_large_archive_takes_little_memory(data: bytes, wrong: str) -> None:
 
 
 def test_another_checksum_is_told_before_anything_is_unpacked() -> None:
-    with pytest.raises(ValueError, match=f"^its sha256 is {sha256(b'x')}, not {'0' * 64}$"):
+    with pytest.raises(
+        ValueError, match=f"^the tarball's sha256 is {sha256(b'x')}, not {'0' * 64}$"
+    ):
         extract(b"x", "0" * 64, "arm64")
 
 
@@ -272,7 +277,7 @@ def test_a_missing_tarball_is_fetched_once_and_kept_if_it_is_right(
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     answers = [b"<html>log in first</html>", data]
     url = "https://example.org/{version}/{arch}.tgz"
-    with pytest.raises(SettingsError, match="its sha256 is"):
+    with pytest.raises(SettingsError, match="the tarball's sha256 is"):
         load(files, cri_dockerd_url=url)
     assert not path.exists()
     assert load(files, cri_dockerd_url=url) == load(files, cri_dockerd_url=url) == elf()
@@ -345,7 +350,9 @@ def test_kubelet_and_shim(shim: str, kubernetes: str, fits: bool) -> None:
     if fits:
         CriDockerdSettings(**values)
         return
-    with pytest.raises(SettingsError, match=rf"is {kubernetes}, chaos_cri_dockerd_version {shim}"):
+    with pytest.raises(
+        SettingsError, match=rf"is {kubernetes} and chaos_cri_dockerd_version is {shim}"
+    ):
         CriDockerdSettings(**values)
 
 

@@ -170,7 +170,7 @@ def test_merging_twice_is_merging_once_and_loses_no_key(found: dict[str, Any]) -
         ("[]", "is not a JSON object"),
         ('{"exec-opts": "native.cgroupdriver=systemd"}', "exec-opts is not a list"),
         ('{"log-opts": []}', "log-opts is not an object"),
-        ('{"log-opts": {"labels": 1}}', "strings only in log-opts"),
+        ('{"log-opts": {"labels": 1}}', "each value in log-opts has to be a string"),
     ],
 )
 def test_a_file_that_docker_would_not_take_refuses_the_node(found: str, message: str) -> None:
@@ -191,7 +191,7 @@ def test_a_docker_that_is_not_there_yet_will_have_the_packages_flags() -> None:
     (clash,) = conflicts({**WANTED, "hosts": ["tcp://0.0.0.0:2375"]}, flags)
     assert clash == (
         "-H in docker.io's docker.service and hosts in /etc/docker/daemon.json are the same "
-        "option; take hosts out"
+        "option; remove hosts"
     )
 
 
@@ -326,15 +326,15 @@ SNAPSHOTTER = {"features": {"containerd-snapshotter": True}}
 @pytest.mark.parametrize(
     ("config", "flags", "words"),
     [
-        (SNAPSHOTTER, {}, "daemon.json switches on the feature containerd-snapshotter"),
+        (SNAPSHOTTER, {}, "daemon.json turns on the feature containerd-snapshotter"),
         ({"features": {"containerd-snapshotter": False, "cdi": True}}, {}, ""),
         ({"features": None}, {}, ""),
-        ({"userns-remap": "default"}, {}, "daemon.json has userns-remap"),
+        ({"userns-remap": "default"}, {}, "daemon.json sets userns-remap"),
         ({"userns-remap": ""}, {}, ""),
-        ({"cgroup-parent": "/docker"}, {}, "names only that end with .slice"),
-        ({"cgroup-parent": ".slice"}, {}, "names only that end with .slice"),
+        ({"cgroup-parent": "/docker"}, {}, "a name that ends with .slice"),
+        ({"cgroup-parent": ".slice"}, {}, "a name that ends with .slice"),
         ({"cgroup-parent": "docker.slice"}, {}, ""),
-        ({}, {"--userns-remap": DEFAULTS}, f"{DEFAULTS} has userns-remap"),
+        ({}, {"--userns-remap": DEFAULTS}, f"{DEFAULTS} sets userns-remap"),
     ],
 )
 def test_what_contradicts_ours_is_refused(
@@ -358,7 +358,7 @@ def test_a_feature_may_be_a_flag(options: str, on: bool) -> None:
     flags = service(INSTALLED_UNIT, f"DOCKER_OPTS='{options}'").flags
     found = contradictions(WANTED, flags)
     assert len(found) == on
-    assert not found or found[0].startswith(f"{DEFAULTS} switches on the feature containerd")
+    assert not found or found[0].startswith(f"{DEFAULTS} turns on the feature containerd")
 
 
 def test_options_that_overlay2_does_not_know_go_with_their_driver() -> None:
@@ -398,7 +398,10 @@ def test_half_a_character_is_no_crash() -> None:
         ({"default-address-pools": ["10.0.0.0/8"]}, "has to be a list of objects"),
         ({"dns": None}, ""),
         ({"proxies": {"http-proxy": "http://a:3128", "no-proxy": None}}, ""),
-        ({"proxies": {"http_proxy": "http://a:3128"}}, "proxies has to be an object of http-proxy"),
+        (
+            {"proxies": {"http_proxy": "http://a:3128"}},
+            "proxies has to be an object with no other keys",
+        ),
     ],
 )
 def test_what_a_docker_that_cannot_be_asked_would_not_take(
@@ -545,14 +548,14 @@ def engine(driver: str = "overlay2", containers: int = 2, live_restore: bool = F
         (None, WANTED, True, []),
         (engine(containers=0), {**WANTED, "data-root": "/ssd"}, True, []),
         (engine(), WANTED, False, []),
-        (engine(), WANTED, True, ["has to restart, and its containers with it (2 are there)"]),
+        (engine(), WANTED, True, ["has to restart, and its 2 containers stop"]),
         (engine(live_restore=True), WANTED, True, []),
-        (engine("overlayfs"), WANTED, False, ["with overlayfs in /var/lib/docker"]),
+        (engine("overlayfs"), WANTED, False, ["from overlayfs in /var/lib/docker"]),
         (
             engine(),
             {**WANTED, "data-root": "/ssd"},
             False,
-            ["Docker with overlay2 in /ssd does not see them"],
+            ["to overlay2 in /ssd; the present 2 containers"],
         ),
     ],
 )

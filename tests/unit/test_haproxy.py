@@ -168,7 +168,7 @@ def test_images_have_a_tag_or_a_digest(image: str) -> None:
     ],
 )
 def test_what_is_no_image_with_a_tag_or_a_digest_is_refused(image: str) -> None:
-    with pytest.raises(ValueError, match="image with its tag, its digest, or both"):
+    with pytest.raises(ValueError, match="image with a tag, a digest or both"):
         settings(haproxy_image=image)
 
 

@@ -71,7 +71,8 @@ def test_daemon_json_is_told_key_by_key() -> None:
     )
     assert _with_changes(line, b"", {"debug": True}) == f"write {CONF}: debug true"
     assert (
-        _with_changes(line, b'{ "debug": true }', {"debug": True}) == f"write {CONF}: its form only"
+        _with_changes(line, b'{ "debug": true }', {"debug": True})
+        == f"write {CONF}: only its formatting"
     )
     assert _with_changes(other, before, after) == other
 
