@@ -1218,7 +1218,8 @@ FILES = [
         files=larger("SHA256SUMS", MIB),
     ),
     Case(
-        f"pi5: files/{RELEASE}: the tarball unpacks to more than 192 MiB; the expected sha256 is from",
+        f"pi5: files/{RELEASE}: the tarball unpacks to more than 192 MiB; the expected sha256 is "
+        "from",
         files=release(ZEROS),
     ),
     Case(
@@ -1233,13 +1234,13 @@ FILES = [
         files=files({"release.tgz": b""}),
     ),
     Case(
-        f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(b'x')}, not {sha256(TARBALL)}; the expected "
-        f"sha256 is from {{}}/SHA256SUMS; if the tarball is wrong, download it from {DOWNLOAD}",
+        f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(b'x')}, not {sha256(TARBALL)}; the "
+        f"expected sha256 is from {{}}/SHA256SUMS; if the tarball is wrong, download it from {DOWNLOAD}",
         files=files({RELEASE: b"x"}),
     ),
     Case(
-        f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(TARBALL)}, not {'0' * 64}; the expected "
-        "sha256 is from chaos_cri_dockerd_sha256; if the tarball is wrong, download it from "
+        f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(TARBALL)}, not {'0' * 64}; the "
+        "expected sha256 is from chaos_cri_dockerd_sha256; if the tarball is wrong, download it from "
         f"{DOWNLOAD}",
         {"all": {"chaos_cri_dockerd_sha256": {"arm64": "0" * 64}}},
     ),
