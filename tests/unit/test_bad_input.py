@@ -1235,13 +1235,14 @@ FILES = [
     ),
     Case(
         f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(b'x')}, not {sha256(TARBALL)}; the "
-        f"expected sha256 is from {{}}/SHA256SUMS; if the tarball is wrong, download it from {DOWNLOAD}",
+        "expected sha256 is from {}/SHA256SUMS; if the tarball is wrong, download it from "
+        f"{DOWNLOAD}",
         files=files({RELEASE: b"x"}),
     ),
     Case(
-        f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(TARBALL)}, not {'0' * 64}; the "
-        "expected sha256 is from chaos_cri_dockerd_sha256; if the tarball is wrong, download it from "
-        f"{DOWNLOAD}",
+        f"pi5: files/{RELEASE}: the tarball's sha256 is {sha256(TARBALL)}, not {'0' * 64}; "
+        "the expected sha256 is from chaos_cri_dockerd_sha256; if the tarball is wrong, "
+        f"download it from {DOWNLOAD}",
         {"all": {"chaos_cri_dockerd_sha256": {"arm64": "0" * 64}}},
     ),
     *map(
