@@ -14,8 +14,8 @@ JOURNAL=/var/lib/dpkg/updates
 # Others can write the log share, and it may hang. So where it is mounted, the tool sees a /var/log
 # in RAM instead, and apt's history goes to the system log afterwards. Where $archives_mib is set,
 # the tool sees a folder in RAM of that size instead of $ARCHIVES. Where $unsynced is set, dpkg's
-# $JOURNAL is in RAM too, unless another dpkg has left notes in it. All these mounts end with the
-# tool.
+# $JOURNAL is in RAM too, unless another dpkg has left notes in it. Then man-db indexes no manual
+# pages either; its daily timer does that. All these mounts end with the tool.
 apart() {
   (
     umask 022
@@ -28,12 +28,14 @@ apart() {
     [ -n "$log${archives_mib-}${unsynced-}" ] || { "$@"; exit; }
     unshare -m sh -c 'log=$1 archives=$2 mib=$3 journal=$4
       shift 4
+      in_ram() { mount -t tmpfs -o "size=$1,mode=755,nosuid,nodev" apart "$2"; }
       # without these mounts apt fetches to the card, and dpkg waits for it
-      [ -z "$mib" ] || mount -t tmpfs -o "size=${mib}m,mode=755,nosuid,nodev" apart "$archives" 2>/dev/null || :
-      [ -z "$journal" ] || [ -n "$(ls -A "$journal")" ] ||
-        mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart "$journal" 2>/dev/null || :
+      [ -z "$mib" ] || in_ram "${mib}m" "$archives" 2>/dev/null || :
+      [ -z "$journal" ] || [ -n "$(ls -A "$journal")" ] || in_ram 16m "$journal" 2>/dev/null || :
+      # without the file auto-update in it, man-db builds no index
+      [ -z "$journal" ] || in_ram 1m /var/lib/man-db 2>/dev/null || :
       [ -n "$log" ] || { "$@"; exit; }
-      mount -t tmpfs -o size=16m,mode=755,nosuid,nodev apart "$log" || exit
+      in_ram 16m "$log" || exit
       mkdir "$log/apt"
       "$@" && status=0 || status=$?
       cat "$log/apt/history.log" 2>/dev/null | timeout -k 1 5 logger -t apt || :

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from chaos_engine.operations.apt import APT
+from chaos_engine.operations.engine.shell import PRELUDE
 from tests.acceptance.conftest import FirstDeploy
 from tests.acceptance.suites import SUITE
 from tests.cluster import manifest, seen
@@ -82,3 +84,21 @@ def test_reboot_undoes_nothing(deployed: Cluster) -> None:
     assert deployed.changed("deploy.py", "--limit", node) == {}
     for concern, look in seen.CONCERNS.items():
         assert look(deployed, node, deployed.host(node)), concern
+
+
+@pytest.mark.parametrize(
+    ("before", "journal"), [("", "tmpfs"), ("touch /var/lib/dpkg/updates/0001;", "")]
+)
+def test_dpkg_notes_new_packages_in_ram_unless_another_dpkg_has_left_notes(
+    deployed: Cluster, before: str, journal: str
+) -> None:
+    """Otherwise dpkg would miss what the other one has noted."""
+    node = deployed.workers[0]
+    functions = PRELUDE + APT[: APT.index("\nconfigure || ")]
+    look = "findmnt -n -o FSTYPE /var/lib/dpkg/updates || :; ls /var/lib/man-db"
+    script = f"{functions}\n{before} unsynced=yes; apart sh -c '{look}'"
+    try:
+        assert deployed.exec(node, script) == journal
+    finally:
+        deployed.exec(node, "rm -f /var/lib/dpkg/updates/0001")
+    assert deployed.exec(node, look) == "auto-update", "other programs see the card"
