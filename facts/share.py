@@ -20,8 +20,8 @@ MOST_BYTES = 1 << 20
 somebody else and are not read."""
 
 FLAGS = ("nosuid", "nodev", "noexec")
-"""The mount options of the log share. They forbid to run programs from the share. They do not have
-``nosymfollow``, because kubelet needs its symbolic links on the share."""
+"""The mount options of the log share. No program on the share can be run. ``nosymfollow``
+is not used, because kubelet needs its symbolic links on the share."""
 
 NFS = "var-log@"
 """The text with which the source of this package's NFS mount begins. No host name begins with this

@@ -131,7 +131,7 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
     An option also gets a message if it breaks an option that this package sets.
 
     + config: the keys of the merged daemon.json, with their values
-    + flags: the options of dockerd's command line: the file that has the option, by the option
+    + flags: the options on dockerd's command line. The value is the file that has the option
     """
     found = []
     features = config.get("features")

@@ -33,7 +33,7 @@ class Form:
     what: str
 
     def check(self, text: str) -> str:
-        """Return a text that has this form.
+        """Return the text unchanged if it has this form.
 
         Raises ``ValueError`` with the form's description if the text has another form.
         """
@@ -95,7 +95,7 @@ Folder = Annotated[
     str,
     Form(
         "(/[A-Za-z0-9._-]+)+",
-        "an absolute path with no other characters than letters, digits and /._- such as /mnt/ssd",
+        "an absolute path with no other characters than letters, digits and /._-, such as /mnt/ssd",
     ),
 ]
 LogSize = Annotated[str, Form("[1-9][0-9]*[kmg]", "a size with a suffix k, m or g, as 10m")]

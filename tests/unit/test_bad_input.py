@@ -560,7 +560,7 @@ SETTINGS = [
         "haproxy_dir",
         "/var/log/$(reboot)",
         "pi5, group all: chaos_haproxy_dir = '/var/log/$(reboot)': it has to be an "
-        "absolute path with no other characters than letters, digits and /._- such as /mnt/ssd",
+        "absolute path with no other characters than letters, digits and /._-, such as /mnt/ssd",
     ),
     bad(
         "haproxy_dir",
@@ -621,13 +621,13 @@ SETTINGS = [
         "docker_data_root",
         "ssd",
         "pi5, group all: chaos_docker_data_root = 'ssd': it has to be an absolute path "
-        "with no other characters than letters, digits and /._- such as /mnt/ssd",
+        "with no other characters than letters, digits and /._-, such as /mnt/ssd",
     ),
     bad(
         "docker_data_root",
         "/",
         "pi5, group all: chaos_docker_data_root = '/': it has to be an absolute path "
-        "with no other characters than letters, digits and /._- such as /mnt/ssd",
+        "with no other characters than letters, digits and /._-, such as /mnt/ssd",
     ),
     bad(
         "docker_data_root",
@@ -745,7 +745,7 @@ SETTINGS = [
         "etcd_certificates_dir",
         "etc/kubernetes",
         "pi5, group all: chaos_etcd_certificates_dir = 'etc/kubernetes': it has to be "
-        "an absolute path with no other characters than letters, digits and /._- such as /mnt/ssd",
+        "an absolute path with no other characters than letters, digits and /._-, such as /mnt/ssd",
     ),
     bad(
         "etcd_certificates_dir",
