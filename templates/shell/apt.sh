@@ -6,16 +6,18 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 # apt waits a minute for a silent server each time. By default it retries three times
 retries=Acquire::Retries=1
 APT_SECONDS=300 LISTS=/var/lib/apt/lists ARCHIVES=/var/cache/apt/archives
+# apt would write tens of MB to the card each time that the state of a package has changed, with what
+# srcpkgcache.bin and dpkg's database say already
+printf '%s\n' 'Dir::Cache::pkgcache "";' >"$RUN_DIR/apt.conf"
+export APT_CONFIG="${APT_CONFIG-$RUN_DIR/apt.conf}"
 # dpkg notes each step of each package here, and waits until the note and the folder are on the card
 JOURNAL=/var/lib/dpkg/updates
 
 # apart COMMAND...: run a package tool with the umask that packages expect, and without our lock.
 #
 # Others can write the log share, and it may hang. So where it is mounted, the tool sees a /var/log
-# in RAM instead, and apt's history goes to the system log afterwards. Where $archives_mib is set,
-# the tool sees a folder in RAM of that size instead of $ARCHIVES. Where $unsynced is set, dpkg's
-# $JOURNAL is in RAM too, unless another dpkg has left notes in it. Then man-db indexes no manual
-# pages either; its daily timer does that. All these mounts end with the tool.
+# in RAM instead, and apt's history goes to the system log afterwards. $in_ram has other folders that
+# the tool sees in RAM, as words SIZE:FOLDER. All these mounts end with the tool.
 apart() {
   (
     umask 022
@@ -25,39 +27,40 @@ apart() {
       fuse.* | nfs*) log=$LOG_SHARE ;;
       *) log= ;;
     esac
-    [ -n "$log${archives_mib-}${unsynced-}" ] || { "$@"; exit; }
-    unshare -m sh -c 'log=$1 archives=$2 mib=$3 journal=$4
-      shift 4
-      in_ram() { mount -t tmpfs -o "size=$1,mode=755,nosuid,nodev" apart "$2"; }
-      # without these mounts apt fetches to the card, and dpkg waits for it
-      [ -z "$mib" ] || in_ram "${mib}m" "$archives" 2>/dev/null || :
-      [ -z "$journal" ] || [ -n "$(ls -A "$journal")" ] || in_ram 16m "$journal" 2>/dev/null || :
-      # without the file auto-update in it, man-db builds no index
-      [ -z "$journal" ] || in_ram 1m /var/lib/man-db 2>/dev/null || :
+    [ -n "$log${in_ram-}" ] || { "$@"; exit; }
+    unshare -m sh -c 'log=$1 journal=$2 folders=$3
+      shift 3
+      mount_ram() { mount -t tmpfs -o "size=$1,mode=755,nosuid,nodev" apart "$2"; }
+      for each in $folders; do
+        # what another dpkg has left in its journal, ours has to see
+        [ "${each#*:}" != "$journal" ] || [ -z "$(ls -A "$journal")" ] || continue
+        # without the mount, the card is written
+        mount_ram "${each%%:*}" "${each#*:}" 2>/dev/null || :
+      done
       [ -n "$log" ] || { "$@"; exit; }
-      in_ram 16m "$log" || exit
+      mount_ram 16m "$log" || exit
       mkdir "$log/apt"
       "$@" && status=0 || status=$?
       cat "$log/apt/history.log" 2>/dev/null | timeout -k 1 5 logger -t apt || :
-      exit "$status"' sh "$log" "$ARCHIVES" "${archives_mib-}" "${unsynced:+$JOURNAL}" "$@"
+      exit "$status"' sh "$log" "$JOURNAL" "${in_ram-}" "$@"
   )
 }
 
-# choose_archives ARGUMENT...: set $archives_mib to the MiB of RAM that apt-get's downloads need. It
-# is empty if apt-get will download nothing, or if RAM is short: then they go to the card and stay.
-choose_archives() {
+# choose_archives ARGUMENT...: print SIZE:FOLDER for apt-get's downloads. Print nothing if apt-get will
+# download nothing, or if RAM is short: then they go to the card and stay.
+choose_archives() (
   # in an empty folder, because apt does not print what an earlier call has left on the card
-  archives_mib=1
+  in_ram=1m:$ARCHIVES
   downloads=$(apart apt-get -q -y --print-uris "$@" 2>/dev/null) || downloads=
   # as much RAM again, and 256 MiB, are for dpkg and for the services that packages start
-  archives_mib=$(printf '%s\n' "$downloads" | awk '
+  printf '%s\n' "$downloads" | awk '
     /^\047/ { bytes += $3 }
     $1 == "MemAvailable:" { free = $2 / 1024 }
     END {
       mib = int(bytes / 1048576) + 16
-      if (bytes > 0 && free >= 2 * mib + 256) print mib
-    }' - /proc/meminfo)
-}
+      if (bytes > 0 && free >= 2 * mib + 256) print mib "m:" folder
+    }' folder="$ARCHIVES" - /proc/meminfo
+)
 
 # apt_get ARGUMENT...: run apt-get, which waits for dpkg's lock and never asks questions.
 apt_get() {
@@ -76,11 +79,15 @@ apt_get() {
 # the node would not boot. So dpkg waits where it upgrades or removes a package.
 apt() {
   foresee "$@"
-  case $plan in *Inst*) choose_archives "$@" ;; esac
-  [ -z "$new_only" ] || unsynced="-o Dpkg::Options::=--force-unsafe-io"
+  # without the file auto-update in this folder, man-db builds no index; its daily timer does that
+  in_ram=1m:/var/lib/man-db
+  case $plan in *Inst*) in_ram="$in_ram $(choose_archives "$@")" ;; esac
+  [ -z "$new_only" ] || {
+    unsynced="-o Dpkg::Options::=--force-unsafe-io" in_ram="$in_ram 16m:$JOURNAL"
+  }
   ended=0
   apt_get "$@" || ended=$?
-  unsynced='' archives_mib=''
+  unsynced='' in_ram=''
   # also after a failure: once dpkg's own notes are on the card, the next run finds in them what is
   # left to do
   finished
