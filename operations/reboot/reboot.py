@@ -114,8 +114,8 @@ def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -
 
     + reasons: the present reasons for a reboot, by the cause's name (`causes`)
 
-    Missing kernel words are no such problem while no file for the next boot has them: no reboot
-    could have added them.
+    Missing kernel words count only if the file for the next boot has all wanted words. Otherwise a
+    reboot could not have added them all.
     """
     ready = next_boot_has(found, tuple(wanted))
     return [
