@@ -95,7 +95,7 @@ def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     + wanted: what the file should have, for messages, such as "the CA's certificate"
 
     Raises `SettingsError` if the file has no certificate, if it has a private key, or if Go
-    programs would not find each certificate.
+    programs would overlook a certificate.
     """
     if _PRIVATE in file.data and _CERTIFICATE in file.data:
         raise file.error(

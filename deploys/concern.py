@@ -1,8 +1,9 @@
-"""Make deploys from functions, by the decorator `concern`.
+"""Make deploys from functions with the decorator `concern`.
 
-With ``-y``, pyinfra runs an operation's code only after the commands of all earlier operations. An
-operation that cannot handle the node's state would fail on a node that is already changed. To find
-such a state before the first change, a deploy runs its function three times for each host:
+With ``-y``, pyinfra runs an operation's code only after the commands of all earlier operations. So
+an operation that cannot handle the node's state would fail after earlier operations have changed
+the node. To find such a state before the first change, a deploy runs its function three times for
+each host:
 
 1. *collect*: each operation says what it will read. Then one remote command reads everything.
 2. *check*: each operation decides what to do. A state that an operation cannot handle is a problem.
@@ -46,8 +47,8 @@ Concern = Callable[..., None]
 class _Checked:
     """The results of the passes *collect* and *check* for a host.
 
-    + passed: the deploys in which *check* found no problem: the `Moment` of the check, by the
-      deploy's name
+    + passed: the name of each deploy in which *check* found no problem, with the `Moment` of the
+      check
     + mistakes: mistakes on this computer, such as wrong settings, one line each
     """
 
@@ -64,7 +65,8 @@ class Declaration:
     + health: commands with which the deploy `verify` checks that the concern's service works
     + reads: function that takes the settings and returns the facts that `problems` observes
     + problems: function that takes the settings and returns problems that only `verify` reports
-    + undo: what the deploy `undo` has to know about the concern, besides the node's manifest
+    + undo: what the deploy `undo` has to know about the concern. The list of the concern's changes
+      is not here, but in a file on the node
     """
 
     title: str
@@ -180,8 +182,8 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
     """Run a concern's function for the current host, unless the host is refused.
 
     + settings: the resolved settings
-    + given: whether the caller gave settings. If so, an earlier `check` does not count, because
-      `check` uses only the settings in ``host.data``
+    + given: whether the caller gave settings. If so, this function checks the host even if `check`
+      has checked it, because `check` uses only the settings in ``host.data``
     """
     name, at = function.__name__, part(Preparation)
 
@@ -246,9 +248,10 @@ def _refused(body: Callable[[], None]) -> bool:
 def _make_known(path: str) -> None:
     """Add a deploy file, such as ``deploy.py``, to ``sys.modules``, to save time.
 
-    For each operation and host, pyinfra asks `inspect` for the file of each stack frame
-    (``get_operation_order_from_stack`` in pyinfra/api/util.py). pyinfra executes a deploy file
-    without importing it. `inspect` searches all modules for such a file each time.
+    For each operation and host, pyinfra asks `inspect` about each stack frame
+    (``get_operation_order_from_stack`` in pyinfra/api/util.py). For a frame whose file is not in
+    ``sys.modules``, `inspect` searches all modules each time. The deploy file is such a file,
+    because pyinfra executes it without importing it.
     """
     module = ModuleType(os.path.abspath(path))
     module.__file__ = module.__name__
@@ -272,7 +275,7 @@ def collect(body: Callable[[], None]) -> None:
 
 
 def _problems(body: Callable[[], None]) -> list[str]:
-    """Return all reasons to refuse the current host. Register no operation."""
+    """Return all reasons to refuse the current host, without registering an operation."""
     try:
         collect(body)
         want([Read.of(AsRoot)])

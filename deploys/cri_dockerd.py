@@ -63,7 +63,7 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line if cri-dockerd of this version does not work with this Kubernetes."""
+        """Yield a line if the versions of cri-dockerd and Kubernetes do not work together."""
         yield from super().conflicts()
         if problem := kubernetes_misfit(self.cri_dockerd_version, self.kubernetes_version):
             yield named(problem, PREFIX)
@@ -104,10 +104,11 @@ def require_tarball(settings: CriDockerdSettings) -> None:
 
 
 def _missing(settings: CriDockerdSettings, tarball: str, *others: str) -> SettingsError:
-    """Return the error for missing tarballs: `tarball` and `others`."""
+    """Return the error that says that the files `tarball` and `others` are missing."""
     release = _fill(f"{RELEASES}/v{{version}}/{Path(tarball).name}", settings, "")
     return SettingsError(
-        f"{current()[1].name}: {tarball} is missing{''.join(f', so is {one}' for one in others)}; "
+        f"{current()[1].name}: {tarball} is missing"
+        f"{''.join(f', and so is {one}' for one in others)}; "
         f"download the tarball from {release}, or set chaos_cri_dockerd_tarball to its path"
     )
 

@@ -59,9 +59,9 @@ class EtcdCertificatesSettings(
 
 
 def reads(settings: EtcdCertificatesSettings) -> list[Read]:
-    """Return the facts that `problems` observes: the etcd servers' versions.
+    """Return the fact that `problems` observes: the etcd servers' versions.
 
-    A host that has joined a cluster asks for the versions too. Returns nothing for a host that
+    The host asks for the versions even if it has joined a cluster. Returns nothing for a host that
     does not ask etcd.
     """
     servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
@@ -70,7 +70,10 @@ def reads(settings: EtcdCertificatesSettings) -> list[Read]:
 
 
 def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
-    """Yield a line if etcd servers are too old for kubeadm, and the current host asks etcd."""
+    """Yield a line if etcd servers are too old for kubeadm.
+
+    Yields nothing for a host that does not ask etcd.
+    """
     if settings.asks_etcd:
         servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
         versions = observe(EtcdVersions, servers=servers, folder=folder, joined_too=True)

@@ -108,7 +108,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
 
 @concern("HAProxy", HaproxySettings, health=[ADDRESS_ANSWERS], undo=UNDO)
 def haproxy(settings: HaproxySettings) -> None:
-    """Run HAProxy on its own IP address, and balance the controllers' API servers.
+    """Run HAProxy on its own IP address, and spread requests over the controllers' API servers.
 
     HAProxy requests ``/readyz`` from each controller. If a controller fails, HAProxy closes all
     connections to that controller. All other connections stay open, also when the configuration

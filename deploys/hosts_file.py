@@ -27,14 +27,14 @@ class HostsFileSettings(NodesSettings, EndpointSettings, StorageSettings, CloudI
     def conflicts(self) -> Iterator[str]:
         """Yield a line for each name with two addresses.
 
-        Yields a line too for each machine that has the name or the address of the API.
+        Also yields a line for each machine that has the API's name or address.
         """
         yield from super().conflicts()
         for name, address in self.storage_servers.items():
             if self.nodes.get(name, address) != address:
                 yield (
-                    f"chaos_storage_servers: {name} has the address {address}, but in chaos_nodes "
-                    f"{self.nodes[name]}; set the same address in both"
+                    f"chaos_storage_servers: {name} has the address {address} here, but "
+                    f"{self.nodes[name]} in chaos_nodes; set the same address in both"
                 )
         machines = {**self.storage_servers, **self.nodes}
         if self.vip is not None and self.vip_name in machines:

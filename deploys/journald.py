@@ -31,9 +31,9 @@ class JournaldSettings(Settings):
         yield from super().conflicts()
         if memory_bytes(self.journald_max_file_size) > memory_bytes(self.journald_max_use):
             yield (
-                f"chaos_journald_max_file_size: {self.journald_max_file_size} for one file is more "
-                f"than chaos_journald_max_use, {self.journald_max_use}, for all files; choose a "
-                "smaller file size"
+                f"chaos_journald_max_file_size: one file may take {self.journald_max_file_size}, "
+                f"but all files together only {self.journald_max_use} (chaos_journald_max_use); "
+                "choose a smaller file size"
             )
 
 

@@ -129,8 +129,9 @@ class KubernetesSettings(
 def kubernetes(settings: KubernetesSettings) -> None:
     """Install kubelet, kubeadm and kubectl, hold them at one version, and write kubeadm's files.
 
-    The deploy does not join the node to a cluster. To do that, the user runs kubeadm with the file
-    `INIT` or `JOIN`. Until then kubelet does not start.
+    The deploy does not join the node to a cluster. To do that, the user runs ``kubeadm init`` with
+    the file at `INIT`, or ``kubeadm join`` with the file at `JOIN`. Until then kubelet does not
+    start.
     """
     if settings._minor < OLDEST_SUPPORTED:
         warn(

@@ -37,7 +37,7 @@ class PackagesSettings(CloudInitSettings):
     @field_validator("packages_absent")
     @classmethod
     def _not_needed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse packages that a work node needs."""
+        """Refuse a list of packages to remove if a work node needs one of them."""
         if needed := [name for name in names if NEEDED.fullmatch(name)]:
             raise ValueError(
                 f"a work node needs {', '.join(needed)}; remove such packages from the list"

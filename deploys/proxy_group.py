@@ -23,7 +23,7 @@ def check_groups() -> None:
     + the host is neither in ``workers`` nor in ``proxy``
     + the host is in ``proxy`` but not in ``workers``, so it would not get the settings of the group
       ``workers``
-    + hosts have different addresses, names or ports of the API
+    + hosts have different settings for the address, name or port of the API
     """
     host = current()[1]
     if WORKERS not in host.groups:

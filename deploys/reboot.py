@@ -17,7 +17,7 @@ class RebootSettings(KernelSettings, RollingSettings):
 
     reboot_force: bool = Field(
         False,
-        description="whether to reboot a node of a cluster without draining the node, if "
+        description="whether to reboot a node of a cluster even if it cannot be drained, because "
         "chaos_kubeconfig is not set",
     )
     reboot_timeout: Number = Field(

@@ -43,7 +43,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
     )
 
     def rolling(self) -> Rolling:
-        """Return how the current host is drained, and which other nodes may be down meanwhile.
+        """Return how to drain the current host, and which nodes may be down at the same time.
 
         Raises `SettingsError` if kubectl or the kubeconfig is missing, or the kubeconfig is wrong.
         """
@@ -68,7 +68,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         )
 
     def _kubectl(self) -> Kubectl:
-        """Return kubectl for the kubeconfig's cluster.
+        """Return the program kubectl, set up for the kubeconfig's cluster.
 
         Raises `SettingsError` if kubectl is missing or the kubeconfig is unusable.
         """
@@ -92,7 +92,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
             return Kubectl(str(path), server=f"https://{self.vip}:{port}")
         raise SettingsError(
             f"{key}: {path} names the server {name}, but this computer cannot resolve that name; "
-            "write the API's address into the file's line server:, or add the name to this "
+            "write the API's address into the line server: of the file, or add the name to this "
             "computer's /etc/hosts"
         )
 
@@ -100,7 +100,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
 def kubeconfig_server(data: bytes) -> tuple[str, int]:
     """Return the host and port of the API server of a kubeconfig's current context.
 
-    Raises ``ValueError`` with the reason if the kubeconfig names no such server.
+    Raises ``ValueError`` with the reason if this server cannot be read from the kubeconfig.
     """
     try:
         config = yaml.safe_load(data)

@@ -30,8 +30,8 @@ def rsyslog(settings: RsyslogSettings) -> None:
     """Make rsyslog send all messages to the log server, if one is set, and write no log files.
 
     In ``/etc/rsyslog.conf``, Debian's rules for log files come after the files in
-    ``/etc/rsyslog.d``. The only file in that folder is this concern's. It ends with ``stop``, so
-    Debian's rules get no message.
+    ``/etc/rsyslog.d``. This deploy writes a file into that folder, and removes the other ``.conf``
+    files. The written file ends with ``stop``, so Debian's rules get no message.
 
     docs/log-server.md describes the log server's configuration.
     """

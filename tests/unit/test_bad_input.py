@@ -267,8 +267,8 @@ SETTINGS = [
     bad(
         "storage_servers",
         {"pi5": "192.168.1.40"},
-        "pi5: chaos_storage_servers: pi5 has the address 192.168.1.40, but in chaos_nodes "
-        "192.168.1.54; set the same address in both",
+        "pi5: chaos_storage_servers: pi5 has the address 192.168.1.40 here, but "
+        "192.168.1.54 in chaos_nodes; set the same address in both",
     ),
     bad(
         "storage_servers",
@@ -593,8 +593,8 @@ SETTINGS = [
     bad(
         "journald_max_file_size",
         "128M",
-        "pi5: chaos_journald_max_file_size: 128M for one file is more than "
-        "chaos_journald_max_use, 64M, for all files; choose a smaller file size",
+        "pi5: chaos_journald_max_file_size: one file may take 128M, but all files "
+        "together only 64M (chaos_journald_max_use); choose a smaller file size",
     ),
     bad(
         "docker_log_max_size",
@@ -713,7 +713,7 @@ SETTINGS = [
     bad(
         "cri_dockerd_version",
         "0.3.4",
-        "pi5: files/cri-dockerd-0.3.4.arm64.tgz is missing, so is "
+        "pi5: files/cri-dockerd-0.3.4.arm64.tgz is missing, and so is "
         "files/cri-dockerd-0.3.4.amd64.tgz; download the tarball from "
         "https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.4/cri-dockerd-0.3.4.arm64.tgz"
         ", or set chaos_cri_dockerd_tarball to its path",
@@ -1018,7 +1018,7 @@ INVENTORY = [
     ),
     Case(
         # of all concerns of all roles, and of all hosts
-        f"pi4 and 2 more: files/{RELEASE} is missing, so is "
+        f"pi4 and 2 more: files/{RELEASE} is missing, and so is "
         f"files/{RELEASE.replace('arm64', 'amd64')}; download the tarball from "
         f"https://github.com/Mirantis/cri-dockerd/releases/download/v0.3.17/{RELEASE}, or set "
         "chaos_cri_dockerd_tarball to its path pi4 and 2 more: "
@@ -1203,7 +1203,7 @@ FILES = [
         files=both(OF_SERVER),
     ),
     Case(
-        f"pi5: files/{RELEASE} is missing, so is files/{RELEASE.replace('arm64', 'amd64')}; "
+        f"pi5: files/{RELEASE} is missing, and so is files/{RELEASE.replace('arm64', 'amd64')}; "
         f"download the tarball from {DOWNLOAD}, or set chaos_cri_dockerd_tarball to its path",
         files=missing(RELEASE),
     ),
