@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -18,8 +16,6 @@ from chaos_engine.deploys.settings import SettingsError, read_setting
 
 EXPIRES_SOON = timedelta(days=30)
 _PRIVATE, _CERTIFICATE = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
             )
     leaf, *rest = _certificates(certificate, "the client's certificate")
     _check_key(key, certificate, leaf)
-    chain = list(_chain(leaf, rest, anchors))
+    chain = _chain(leaf, [one for one in rest if _is_authority(one)], anchors)
     if not chain:
         raise certificate.error(
             f"was not issued by a CA in {ca.path}: the issuer is {_name(leaf, issuer=True)}, and "
@@ -182,32 +178,25 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
 
 
 def _chain(
-    leaf: x509.Certificate, rest: Iterable[x509.Certificate], anchors: Iterable[x509.Certificate]
-) -> Iterator[x509.Certificate]:
-    """Yield the client's certificate, then the certificate of each issuer, up to the CA's.
+    leaf: x509.Certificate, rest: list[x509.Certificate], anchors: list[x509.Certificate]
+) -> list[x509.Certificate]:
+    """Return the client's certificate, then the certificate of each issuer, up to the CA's.
 
     + leaf: the client's certificate
     + rest: intermediate certificates, in any order
     + anchors: the CA's certificates
 
-    Yields nothing if the issuers do not lead to the CA.
+    Returns an empty list if the issuers do not lead to the CA. An issuer may have several
+    certificates, of which only one leads there (cross-signing).
     """
-    anchors, rest, chain = list(anchors), [one for one in rest if _is_authority(one)], [leaf]
-    while True:
-        if anchor := _first(anchors, lambda one: _issued(chain[-1], one)):
-            yield from chain
-            yield anchor
-            return
-        intermediate = _first(rest, lambda one: _issued(chain[-1], one))
-        if intermediate is None:
-            return
-        rest.remove(intermediate)
-        chain.append(intermediate)
-
-
-def _first(items: Iterable[T], matches: Callable[[T], bool]) -> T | None:
-    """Return the first item that matches, or ``None``."""
-    return next((item for item in items if matches(item)), None)
+    for anchor in anchors:
+        if _issued(leaf, anchor):
+            return [leaf, anchor]
+    for one in rest:
+        others = [other for other in rest if other is not one]
+        if _issued(leaf, one) and (found := _chain(one, others, anchors)):
+            return [leaf, *found]
+    return []
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

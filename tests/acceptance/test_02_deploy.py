@@ -96,7 +96,7 @@ def test_dpkg_notes_new_packages_in_ram_unless_another_dpkg_has_left_notes(
     node = deployed.workers[0]
     functions = PRELUDE + APT[: APT.index("\nconfigure || ")]
     look = "findmnt -n -o FSTYPE /var/lib/dpkg/updates || :; ls /var/lib/man-db"
-    script = f"{functions}\n{before} in_ram="1m:/var/lib/man-db 16m:$JOURNAL"; apart sh -c '{look}'"
+    script = f"{functions}\n{before} in_ram='1m:/var/lib/man-db 16m:'$JOURNAL; apart sh -c '{look}'"
     try:
         assert deployed.exec(node, script) == journal
     finally:

@@ -129,6 +129,17 @@ def test_a_chain_and_several_authorities_pass() -> None:
     )
 
 
+def test_a_cross_signed_intermediate_passes_in_any_order() -> None:
+    """An issuer with two certificates leads to the CA by only one of them."""
+    other = Pair("other", authority=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    by_ca, by_other = (Pair("between", one, authority=True, key=key) for one in (CA, other))
+    pair = Pair("client", by_ca, usages=CLIENT)
+    for between in ([by_ca, by_other], [by_other, by_ca]):
+        chain = b"".join(one.certificate for one in (pair, *between))
+        assert check(chain, pair.private()) == []
+
+
 def test_what_ends_soon_is_noted() -> None:
     soon = NOW + timedelta(days=29)
     assert check(now=NOW + timedelta(days=334)) == []
