@@ -126,6 +126,9 @@ def run(script: str, folder: Path, before: str = "") -> tuple[int, list[str], st
     for name in ("apt-get", "apt-mark", "dpkg"):
         if not (folder / name).exists():
             program(folder, name)
+    for name, does in (("unshare", 'shift; exec "$@"'), ("mount", "exit 1")):
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
     text = before + script.replace("export PATH=", f"export PATH={folder}:")
     text = text.replace("/run/chaos-engine", str(folder / "run"))
     text = text.replace(DIRECTORY, f"{folder}/var")

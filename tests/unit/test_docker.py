@@ -576,6 +576,18 @@ def install_script(found: dict[str, PackageState], client: bool) -> str:
     return compose(*packages_to_change(found, client))
 
 
+def runnable(script: str, folder: Path) -> str:
+    """Return an installation's script for bash, without mounts and with its files in a folder."""
+    (folder / "run").mkdir()
+    text = script.replace("\napart() {\n", '\napart() { "$@"; }\nwith_mounts() {\n')
+    text = text.replace("/usr/bin/docker", str(folder / "docker"))
+    return (
+        (PLACES + NOTES + text)
+        .replace(DIRECTORY, f"{folder}/var")
+        .replace("/run/chaos-engine", f"{folder}/run")
+    )
+
+
 def test_nothing_is_installed_where_all_is_there_and_held() -> None:
     assert install_script(ALL, client=True) == ""
     assert install_script(without("docker-cli"), client=True) == "", (
@@ -603,12 +615,7 @@ def test_what_is_missing_is_installed_without_recommends_and_held(
 ) -> None:
     """A shell runs the script, with programs that record their calls."""
     log = tmp_path / "log"
-    text = (
-        PLACES
-        + NOTES
-        + install_script(found, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
-    )
-    text = text.replace(DIRECTORY, f"{tmp_path}/var")
+    text = runnable(install_script(found, client), tmp_path)
     if client:
         (tmp_path / "docker").touch(0o755)
     stand_ins = f"""
@@ -640,8 +647,7 @@ def test_a_client_that_is_only_recommended_comes_with_docker(
     tmp_path: Path, client: bool, also: str
 ) -> None:
     """apt-cache of Debian 13 prints this. A package that is installed is not upgraded."""
-    text = install_script({}, client).replace("/usr/bin/docker", str(tmp_path / "docker"))
-    text = PLACES + NOTES + text
+    text = runnable(install_script({}, client), tmp_path)
     stand_ins = f"""
     tell() {{ :; }}
     dpkg() {{ :; }}
@@ -654,10 +660,7 @@ def test_a_client_that_is_only_recommended_comes_with_docker(
     if client:
         (tmp_path / "docker").touch(0o755)
     ran = subprocess.run(
-        ["bash", "-c", f"set -eu\n{stand_ins}\n{text}".replace(DIRECTORY, f"{tmp_path}/var")],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["bash", "-c", f"set -eu\n{stand_ins}\n{text}"], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
     (install,) = ran.stdout.splitlines()

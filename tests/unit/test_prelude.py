@@ -121,12 +121,18 @@ def test_nothing_waits_for_other_file_systems(
     assert log.read_text().splitlines() == calls
 
 
-def test_what_packages_start_has_no_lock_of_ours(lock: Path) -> None:
+def test_what_packages_start_has_no_lock_of_ours(lock: Path, tmp_path: Path) -> None:
+    programs = {
+        "apt-get": "if [ -e /proc/self/fd/9 ]; then echo it has; fi",
+        "unshare": 'shift; exec "$@"',
+        "mount": "exit 1",
+    }
+    for name, does in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
     text = (
         f"{PRELUDE}{NOTES}{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
-        .replace("apt-get -y", "has_lock -y")
-        .replace("export PATH", "has_lock() { if [ -e /proc/self/fd/9 ]; then echo it has; fi; }\n"
-                 "export PATH")
+        .replace("export PATH=", f"export PATH={tmp_path}:")
     )  # fmt: skip
     done = run(local(text, lock))
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
