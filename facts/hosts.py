@@ -4,9 +4,9 @@ The rules are in hosts(5), and in glibc's ``nss/nss_files/files-hosts.c`` and ``
 
 - a line ends with a line feed; ``#`` begins a comment anywhere in a line;
 - only ASCII blanks separate words; a no-break space, copied from a web page, is part of a word;
-- the first word is an address as inet_pton(3) reads it, without leading zeros; a line without an
-  address is skipped;
-- the other words are names of the address, which are case-insensitive;
+- the first word must be an address that inet_pton(3) accepts, so one without leading zeros; other
+  lines are skipped;
+- the other words are names of the address; upper and lower case are the same;
 - a name has the addresses of all lines that contain the name;
 - for a lookup of IPv4, ``::1`` counts as 127.0.0.1, and ``::ffff:10.0.0.8`` as 10.0.0.8; other IPv6
   addresses do not count.
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
     """A line of ``/etc/hosts`` that has an address.
 
     + line: the line's text, without blanks at its ends
-    + address: the IPv4 address that a lookup of the names returns, "" for none
+    + address: the IPv4 address that the C library takes from this line, "" for none
     + names: the names as they are written in the line
     """
 

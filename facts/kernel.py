@@ -39,7 +39,7 @@ class BootFile(Value):
 
     + text: the exact content; bytes that are not UTF-8 are escaped as by ``os.fsdecode``
     + free: bytes that are free on the file's file system
-    + kept: whether the file's original is in the same folder (`BACKUP_SUFFIX`)
+    + kept: whether the same folder has a backup of the file's original (`BACKUP_SUFFIX`)
     """
 
     path: str
@@ -65,7 +65,8 @@ class Cmdline(Value):
     + file: the file that the firmware reads at the next boot, ``None`` if there is none
     + pending: the file of a kernel that Ubuntu tries at the next boot (piboot-try). If this kernel
       boots, the file replaces `file`
-    + rejected: if `file` is ``None``, the files at its usual places, none of which has ``root=``
+    + rejected: the files at the usual places of `file`, if none of them has ``root=``. In this
+      case `file` is ``None``
     + extra: the file with words that raspi-firmware adds whenever it rewrites `file`
     + grub: whether GRUB sets the command line
     + drop_in: this package's drop-in for GRUB
@@ -102,8 +103,9 @@ _CGROUPS: dict[str, Literal["v2", "v1"]] = {"cgroup2": "v2", "tmpfs": "v1"}
 class BootFilesState(Value):
     """The files that `BootFiles` finds.
 
-    + files: pairs of a role ("place", "pending", "extra", "drop_in") and a file, in the order of
-      precedence. The files' `filesystem` and `read_only` are not filled in
+    + files: pairs of a file's kind and the file, in the order of precedence. The kind is "place"
+      (a usual place of the command line), or "pending", "extra" or "drop_in" as in `Cmdline`. The
+      files' `filesystem` and `read_only` are not filled in
     + grub: whether GRUB sets the command line
     """
 
@@ -123,7 +125,10 @@ class BootFiles(NodeFact[BootFilesState]):
 
     @override
     def parse(self, lines: list[str]) -> BootFilesState:
-        """Parse lines ``KEY VALUE``. A file has the keys ``file``, ``stat``, ``free``, ``text``."""
+        """Parse lines ``KEY VALUE``.
+
+        Each file has four lines, with the keys ``file``, ``stat``, ``free`` and ``text``.
+        """
         found = grouped(lines, "grub file stat free text")
         files = []
         columns = (found[key] for key in ("file", "stat", "free", "text"))
@@ -195,7 +200,10 @@ def cgroup_version(mounts: Iterable[Mount]) -> Literal["v2", "v1", "none"]:
 
 
 def _on_its_mount(file: BootFile, mounts: Iterable[Mount]) -> BootFile:
-    """Return a boot file with `filesystem` and `read_only` filled in, if its mount is known."""
+    """Return a copy of a boot file with `filesystem` and `read_only` of the file's mount.
+
+    Returns the boot file unchanged if none of the mounts contains it.
+    """
     mount = mount_of(mounts, file.path)
     if mount is None:
         return file

@@ -19,8 +19,8 @@ class MacvlanLink(Value):
     + mode: "bridge", "private", "vepa", "passthru" or "source"
     + up: whether the link has the flag UP, with or without a carrier
     + addresses: the link's IPv4 addresses, with prefix
-    + routes: the source address of each route ("" for none), by the route's destination, such as
-      ``{"192.168.1.60/32": "192.168.1.222"}``
+    + routes: a dictionary from each route's destination to the route's source address ("" for
+      none), such as ``{"192.168.1.60/32": "192.168.1.222"}``
     """
 
     parent: str
@@ -54,7 +54,11 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, MacvlanLink]:
-        """Parse links and routes, a line of JSON each, and lines ``PATH:VALUE`` of arp_ignore."""
+        """Parse the output of `command`.
+
+        The first line is JSON of all links, the second line is JSON of all routes. Each other line
+        is ``PATH:VALUE`` of an interface's setting arp_ignore.
+        """
         if not lines:  # no ``ip``
             return {}
         links, routes = (json.loads(line) for line in lines[:2])

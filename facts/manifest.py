@@ -142,9 +142,10 @@ class Remembered(Value):
     """The changes that a node's manifest lists, and the current state of the changed files.
 
     + entries: the lines of the manifest, in their order
-    + files: by path, the current state of each file in the manifest, of its original, and of the
-      folders above the file. Paths that do not exist are missing
-    + texts: by path, the content of each merged file, of its original, and of its copy in `WRITTEN`
+    + files: a dictionary from path to current state. It has each file in the manifest, the file's
+      original, and the folders above the file. Paths that do not exist are missing
+    + texts: a dictionary from path to content. It has each merged file, the file's original, and
+      the file's copy in `WRITTEN`
     + holds: the names of the files and folders in `DIRECTORY`
     """
 

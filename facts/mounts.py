@@ -25,7 +25,7 @@ _PLACES = r"/|/(?:boot|etc|usr)(?:/\S*)?|/var/log|/sys/fs/cgroup"
 
 
 def _at(places: str) -> tuple[str, str]:
-    """Return a pattern of `Texts` that reads only the mounts at some paths.
+    """Return a pattern for the fact `Texts`, to read only the mounts at some paths.
 
     + places: a regular expression that matches these paths
     """
@@ -120,9 +120,10 @@ class Answers(NodeFact[Answer]):
 
 
 def mounts_in(texts: Mapping[str, bytes | None]) -> tuple[Mount, ...]:
-    """Return the mounts that `Texts` has read with the pattern `MOUNTS`.
+    """Return the mounts that the fact `Texts` has read.
 
-    + texts: the value of `Texts`. Bytes that are not UTF-8 are escaped in the result
+    + texts: the value of `Texts`, read with the pattern `MOUNTS`. Bytes that are not UTF-8 are
+      escaped in the result
     """
     return parse_mounts((texts[_LIST] or b"").decode(errors="backslashreplace"))
 

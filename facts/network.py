@@ -57,7 +57,11 @@ class Interface(NodeFact["InterfaceState | None"]):
 
     @override
     def parse(self, lines: list[str]) -> InterfaceState | None:
-        """Read the word ``wireless`` or ``wired``, the value of arp_ignore, and JSON of ``ip``."""
+        """Parse the output of `command`.
+
+        The first line is ``wireless`` or ``wired``, the second line is the value of arp_ignore. The
+        rest is JSON of ``ip``.
+        """
         if not lines:
             return None
         medium, arp_ignore, *rest = lines

@@ -100,7 +100,9 @@ NOT_ROOT = "pyinfra does not run as root on the node; set _sudo = True in group_
 
 
 class AsRoot(YesOrNo):
-    """Whether pyinfra runs as root on the node: as the user who owns process 1.
+    """Whether pyinfra runs as root on the node.
+
+    Root is the user who owns process 1.
 
     **Example:** ``host.get_fact(AsRoot)``
     """
@@ -111,7 +113,7 @@ class AsRoot(YesOrNo):
 
 
 class NodeAnswers(NodeFact[dict[str, str]]):
-    """What programs print about the node's system, by key. The fact `Node` uses these values.
+    """Values about the node that programs print, such as the clock, by key. `Node` uses them.
 
     **Example:** ``host.get_fact(NodeAnswers)["clock"]``
     """

@@ -11,8 +11,8 @@ alone, ``pyinfra inventory.py fact ...``, because a batch uses the fact's own ``
 - A *read* is a fact with its arguments.
 - A *batch* is a script that runs the commands of several facts. The *part* of a fact is the exit
   status and output of the fact's command.
-- An *identity* is the set of pyinfra's global arguments that decide as which user, and how, a host
-  is read. Answers of different identities are stored separately.
+- An *identity* is the set of pyinfra's global arguments that decide how a host is read, such as the
+  user. Answers of different identities are stored separately.
 
 Facts use the modules `fact`, `read` and `batch`. Operations use `ask`. ``operations/engine`` uses
 all modules. Of the rest of this package, the modules import only `chaos_engine.facts.text`.

@@ -38,7 +38,7 @@ class Ahead:
 
     @classmethod
     def now(cls) -> Ahead | None:
-        """Return what to read ahead for the next operation on the current host.
+        """Return the facts that the current operation's command should read for the next operation.
 
         Returns ``None`` in these cases:
 
@@ -46,7 +46,7 @@ class Ahead:
         - The next operation is not one of this package.
         - The next operation runs as another user.
         - The current operation is nested in another one.
-        - The option ``-vvv`` is given. pyinfra would print the answers.
+        - The option ``-vvv`` is given, with which pyinfra would print the answers.
         """
         state, host = current()
         order, executing = host.op_hash_order, host.executing_op_hash

@@ -25,11 +25,11 @@ class HostAnswers:
     + last_moment: the `Moment` when these answers were last used, ``None`` before the first use
     + oldest_at: the time when the oldest value was read, in seconds of the monotonic clock
     + operation_reads: a function that returns the reads of the current operation
-    + upcoming_reads: a function for each registered operation, by the operation's hash. It returns
-      the operation's reads
+    + upcoming_reads: a dictionary from the hash of each registered operation to a function that
+      returns the operation's reads
     + changing: whether the current operation, or the operation before it, has changed the host
-    + answered_ahead: the `Moment` after the last command that also made the next operation's reads
-      (`Ahead`), otherwise ``None``
+    + answered_ahead: the `Moment` after the last command, if that command also read the facts for
+      the next operation (`Ahead`); otherwise ``None``
     """
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)

@@ -41,16 +41,16 @@ def usual_arguments() -> AllArguments:
 
 
 def resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[str, Any]:
-    """Return pyinfra's global arguments, by default those of the current operation.
+    """Return the given global arguments of pyinfra, or those of the current operation.
 
-    + global_arguments: the values to return, ``None`` for the default
+    + global_arguments: the given arguments, ``None`` for those of the current operation
     """
     found = global_arguments or host.current_op_global_arguments or usual_arguments()
     return cast("dict[str, Any]", found)
 
 
 def identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
-    """Return those global arguments that decide as which user, and how, a host is read.
+    """Return those global arguments that decide how a host is read, such as the user.
 
     These arguments are the identity of a read. Arguments that are not set are left out. Answers of
     different identities are stored separately.

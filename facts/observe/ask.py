@@ -153,8 +153,9 @@ def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Itera
 def _read(host: Host, reads: tuple[Read, ...]) -> dict[Read, Any]:
     """Read facts by one remote command, and return their values.
 
-    A second remote command reads those facts again that have no answer, or that failed while
-    combined with others. The value of a fact that cannot be read is a `NodeError`.
+    Some facts may get no answer, or may fail because they were combined with other facts. A second
+    remote command reads these facts one by one. The value of a fact that cannot be read is a
+    `NodeError`.
     """
     questions = batch.combined(reads)
     answered = _ask(host, questions)
@@ -175,7 +176,7 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
     The value of a fact that cannot be read is a `NodeError`.
 
     + apart: whether each fact has a time limit of its own. By default one limit applies to all
-      facts together, and the result lacks the facts that are not read by then
+      facts together. Facts that are not read within this limit are missing in the result
 
     Raises `NodeError` if the node gives no valid answer.
     """
@@ -226,8 +227,8 @@ def _run_batch(
             raise NodeError(f"the node's state could not be read: {problem}") from error
         if "changed" in answer:
             raise NodeError(
-                "scripts do not arrive unchanged on the node: the login shell, or a shell that it "
-                "starts, reads quotes differently from sh, as fish does; set another login shell: "
+                "scripts arrive changed on the node: the login shell, or a shell that it starts, "
+                "reads quotes differently from sh (fish, for example); set another login shell: "
                 "chsh -s /bin/bash"
             )
         if "busy" not in answer:

@@ -109,11 +109,11 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
-    """Return the lines that a batch's script has printed: the rest of each line, by its key.
+    """Return the values that a batch's script has printed, by key.
 
-    A line has `MARK`, a key, and the rest. The keys ``out`` and ``err`` have base64 as the rest.
-    The keys ``busy`` and ``changed`` have none. Lines without `MARK` are from a login shell and are
-    skipped.
+    A line of the script has `MARK`, a key and a value. The value is base64 for the keys ``out`` and
+    ``err``, and "" for the keys ``busy`` and ``changed``. Lines without `MARK` are from a login
+    shell and are skipped.
     """
     lines = (line.split(" ", 2) for line in output if line.startswith(f"{MARK} "))
     return {word: "".join(rest) for _, word, *rest in lines}
@@ -148,11 +148,13 @@ def split(output: Iterable[str]) -> list[Part]:
 
 
 def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
-    """Combine `Read` objects into fewer ones. Return the originals, by the one that replaces them.
+    """Combine `Read` objects into fewer ones.
 
     First, each read of a `ComposedFact` is replaced by the reads that `ComposedFact.reads` returns.
-    Then all reads of the same `SeveralFact` become one read. If two reads ask about different
-    things with the same name, the second read stays separate.
+    Then all reads of the same `SeveralFact` become one read. If two reads give different arguments
+    for the same name, the second read stays separate.
+
+    Returns a dictionary from each combined read to the reads that it replaces.
     """
     questions: dict[Read, list[Read]] = {}
     by_fact: dict[type[FactBase[Any]], tuple[dict[str, Any], list[Read]]] = {}
@@ -176,10 +178,10 @@ def values_of(
 ) -> dict[Read, Any]:
     """Return the value of each read, made from the values of the combined reads.
 
-    + questions: the result of `combined` for the reads
+    + questions: what `combined` returned for the reads
     + answers: the value, or a `NodeError`, of each combined read. Some may be missing
 
-    The result lacks a read if the value of one of the read's `parts` is missing.
+    A read whose value needs a missing answer is missing in the result.
     """
     known = {
         part: part.own_share(answers[question])

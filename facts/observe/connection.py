@@ -12,10 +12,10 @@ these programs without a terminal. Without a terminal, Debian's packages were se
   language. It prints this also to a user who may not use sudo at all. If the message is English,
   pyinfra 3.10 asks for the password. It gives the password to sudo by a helper program (``-A``).
 - sudo-rs 0.2.5 prints "sudo-rs: interactive authentication is required". pyinfra asks for the
-  password and uses ``-A``. sudo-rs 0.2.5 answers "invalid option provided", because it has ``-A``
-  only since 0.2.11 (its CHANGELOG).
-- sudo-rs 0.2.15 prints the same message with "sudo:" before it, which pyinfra does not know. So
-  pyinfra does not ask. ``-A`` works.
+  password and uses ``-A``. sudo-rs 0.2.5 answers "invalid option provided", because only 0.2.11
+  and later have ``-A`` (CHANGELOG of sudo-rs).
+- sudo-rs 0.2.15 prints "sudo: interactive authentication is required". pyinfra does not know this
+  message, so pyinfra does not ask for the password. ``-A`` works.
 - sudo-rs takes ``-H``, ``-k``, ``-n``, ``-S`` and ``-u`` as sudo does. It ignores ``-E`` and
   ``Defaults requiretty`` with a warning.
 - ``sudo -i`` of all these versions removes the line breaks of a command, and root's shell expands
@@ -133,7 +133,8 @@ def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
     + arguments: pyinfra's global arguments of the next command
 
     Returns whether this call has created the helper. pyinfra would create the helper too, but would
-    use the first line of output as its path. That line may be a greeting of the login shell.
+    take the first line of output for the helper's path. This line may be a greeting of the login
+    shell.
     """
     limit_silence(host)
     if not (arguments.get("_sudo") and _has_password(host, arguments)):
@@ -247,7 +248,7 @@ def _refusal(lines: Iterable[str]) -> str:
 
 
 def _messages(lines: Iterable[str]) -> list[str]:
-    """Return the lines without empty ones, and without sudo's warning "unable to resolve host".
+    """Drop empty lines and sudo's warning "unable to resolve host", and return the other lines.
 
     sudo prints this warning if the node's own name has no address, but then runs the command.
     """

@@ -216,7 +216,7 @@ REFUSED = {
     "fish": Refused(
         f"{install('fish')}; chsh -s /usr/bin/fish ubuntu",
         "chsh -s /bin/bash ubuntu",
-        says="scripts do not arrive unchanged on the node: .*chsh -s /bin/bash",
+        says="scripts arrive changed on the node: .*chsh -s /bin/bash",
     ),
 }
 

@@ -214,7 +214,7 @@ def test_a_password_that_nobody_can_be_asked_for_is_told(
             "read a; read b; read c",
             r"could not be read: the node printed only: .*the login shell did",
         ),
-        ("exec sh", "scripts do not arrive unchanged on the node: .*chsh -s /bin/bash"),
+        ("exec sh", "scripts arrive changed on the node: .*chsh -s /bin/bash"),
     ],
 )
 def test_a_login_shell_that_does_not_run_the_command_is_told(
@@ -235,7 +235,7 @@ def test_a_login_shell_that_changes_scripts_is_told(
         return run(command.replace("\\\\", "\\"), **arguments)
 
     monkeypatch.setattr(local, "run_local_process", fish)
-    with Nodes().on(), pytest.raises(NodeError, match="reads quotes differently from sh, as fish"):
+    with Nodes().on(), pytest.raises(NodeError, match=r"reads quotes differently from sh \(fish"):
         observe(Home)
 
 
