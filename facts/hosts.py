@@ -76,4 +76,7 @@ def entries(data: bytes) -> Iterator[Entry]:
 def _for_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
-    return "127.0.0.1" if address.is_loopback else str(address.ipv4_mapped or "")
+    # Since Python 3.13, is_loopback is true for mapped addresses too: ::ffff:127.0.1.1
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return "127.0.0.1" if address.is_loopback else ""

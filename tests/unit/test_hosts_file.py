@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chaos_engine.deploys.hosts_file import HostsFileSettings, addresses
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
+from chaos_engine.facts.hosts import entries
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.operations.hosts_file import conflicts, edit, names_in_block
 from tests.unit.asking import systemctl, value_in
@@ -152,6 +153,21 @@ SITE: dict[str, Any] = {
 def resolve(**values: Any) -> HostsFileSettings:
     with Nodes("pi1", data={**SITE, **values}).on():
         return HostsFileSettings.resolve()
+
+
+@pytest.mark.parametrize(
+    ("word", "address"),
+    [
+        ("10.0.0.8", "10.0.0.8"),
+        ("::ffff:10.0.0.8", "10.0.0.8"),
+        ("::ffff:127.0.1.1", "127.0.1.1"),  # Python 3.13 calls it a loopback address
+        ("::1", "127.0.0.1"),
+        ("fe80::1", ""),
+    ],
+)
+def test_the_address_that_a_lookup_of_ipv4_finds(word: str, address: str) -> None:
+    (entry,) = entries(f"{word} pi1".encode())
+    assert entry.address == address
 
 
 def test_names_come_from_the_settings_and_the_inventory() -> None:
