@@ -140,10 +140,9 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _length(data: bytes, partial: int) -> tuple[int, int]:
-    """Read a length field. Return the field's own size in octets, and the length that it gives.
+    """Read a length field. Return the field's own size in octets, and the length that it states.
 
-    + partial: the lowest first octet that means a partial length, 255 if partial lengths are not
-      possible
+    + partial: the lowest first octet of a field with a partial length, 255 if no field has one
 
     The forms of the field are in RFC 9580, sections 4.2.1 and 5.2.3.7.
     """
@@ -161,7 +160,7 @@ def _subpackets(body: bytes, hashed_only: bool = True) -> Iterator[tuple[int, by
     """Yield the type and the body of each subpacket of a signature (RFC 9580, section 5.2.3.7).
 
     + body: the signature's body
-    + hashed_only: whether to skip the subpackets that the signature does not protect
+    + hashed_only: whether to yield only the subpackets that the signature protects
     """
     wide = 4 if body[0] == 6 else 2
     start = 4
@@ -208,7 +207,9 @@ def _fingerprint(body: bytes) -> str:
 
 
 def _key_id(body: bytes) -> str:
-    """Return a key's ID: the first or last 16 hexadecimal digits of the key's fingerprint.
+    """Return a key's ID, which is a part of the key's fingerprint.
+
+    The ID is the last 16 hexadecimal digits for a key of version 4, the first 16 for version 6.
 
     + body: the body of the key's packet
     """

@@ -70,10 +70,10 @@ _PLATFORM_SNAPS = re.compile(r"core\d*|bare|snapd")
 class Removal(Value):
     """What the removal of some packages would do.
 
-    + installed: those of the packages that are installed. lvm2 is left out if it is in use
-    + removes: all packages that apt would remove: `installed`, and packages that depend on these
+    + installed: the installed packages among them, but not lvm2 if it is in use
+    + removes: all packages that apt would remove: those in `installed`, and all that depend on them
     + error: apt's message if it cannot remove the packages, otherwise ""
-    + lvm_in_use: whether lvm2 is left out, because the node has logical volumes
+    + lvm_in_use: whether lvm2 is kept, because the node has logical volumes
     + snaps: the installed snaps, without those that only support other snaps, such as "core22"
     """
 
@@ -118,7 +118,8 @@ class Simulation(NodeFact[Removal]):
 class RemovalPlan(ComposedFact[Removal]):
     """What the removal of packages would do: apt's simulation, compared with dpkg's list.
 
-    If the simulation lacks an installed package, the value has an `error`.
+    If the installation is damaged, the simulation may miss a package that dpkg lists as installed.
+    Then the value has only the missed packages, and an `error`.
 
     + names: package names
 

@@ -1,4 +1,4 @@
-"""Read which things runs have repaired on the node, because something else had changed them."""
+"""Read a node's list of repairs: what runs set again because something else had changed it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class Repairs(NodeFact[tuple[PastRepair, ...]]):
 
     @override
     def parse(self, lines: list[str]) -> tuple[PastRepair, ...]:
-        """Read the lines of `REPAIRS`. Skip lines that lack the dot or the number of repairs."""
+        """Read the lines of `REPAIRS`. Skip incomplete lines.
+
+        A complete line ends with a field that is a dot, and has a number of repairs.
+        """
         split = (line.split("\t") for line in lines)
         return tuple(
             PastRepair(fields[0], fields[1], fields[2], int(fields[3]), fields[4], fields[5])

@@ -154,12 +154,13 @@ def _end_of_object(text: str, place: int) -> int:
 
 
 def _end_of_rule(text: str, place: int) -> tuple[int, int]:
-    """Return the index where a rule ends, and 0.
-
-    The rule's action may be an object, such as ``action(...)``. Then return the index where the
-    object begins, and the index after the object's opening parenthesis.
+    """Find where a rule ends, or where the object begins that is the rule's action.
 
     + place: the index where the rule begins
+
+    Returns the index of the rule's end, and 0. If the rule's action is an object such as
+    ``action(...)``, returns the index where the object begins, and the index after the object's
+    opening parenthesis.
     """
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:
@@ -170,7 +171,7 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
 
 def _object(text: str, depth: int, rule: str = "") -> Statement:
-    """Return the statement that an object such as ``action(...)`` makes, with its rule if any.
+    """Return the statement that consists of a rule and of an object such as ``action(...)``.
 
     + text: the object's text
     + depth: the number of blocks ``{...}`` around the object
@@ -210,7 +211,8 @@ def includes(pattern: str, path: str) -> bool:
 def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
     """Return the paths of the files in ``/etc/rsyslog.d`` that ``/etc/rsyslog.conf`` includes.
 
-    + text: the text of ``/etc/rsyslog.conf``, ``None`` for the distribution's own text
+    + text: the text of ``/etc/rsyslog.conf``. ``None``, for a missing file, stands for the text
+      that the distribution ships
     + found: the paths of all files in ``/etc/rsyslog.d``
     """
     patterns = [f"{FOLDER}/*.conf"]
@@ -220,7 +222,7 @@ def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
 
 
 def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
-    """Return why another rule may get messages before a file in ``/etc/rsyslog.d`` gets them.
+    """Return why a file in ``/etc/rsyslog.d`` may miss messages, or get them after another rule.
 
     + text: the text of ``/etc/rsyslog.conf``
     + path: the path of the file in ``/etc/rsyslog.d``

@@ -45,9 +45,10 @@ def confined(mounts: str = "/proc/self/mountinfo") -> str:
     kernel follows no symbolic link and opens no device. So other machines cannot lead the script
     away from the share.
 
-    A script may hang if the share's server is gone, or if the script reads a FIFO. So ``timeout``
-    kills the shell that started the script. That shell collects the script's output and prints it
-    after the script has ended. So a script that hangs does not keep the caller's output open.
+    A script may hang if the share's server is gone, or if the script reads a FIFO. So another shell
+    starts the script, collects the script's output, and prints it after the script has ended. If
+    this takes too long, ``timeout`` kills the other shell. The caller need not wait for a script
+    that hangs, because the script does not have the caller's output open.
 
     The function also works in a shell with ``set -eu``.
     """

@@ -78,14 +78,14 @@ class SwapState(Value):
     + available: KiB of RAM that programs can still get (MemAvailable)
     + fstab: the exact text of ``/etc/fstab``, with bytes that are not UTF-8 escaped as by
       ``os.fsdecode``
-    + units: state ("enabled", "masked") of each ``.swap`` unit that has a file, by the unit's name.
-      Generated units count too
+    + units: state of each ``.swap`` unit that has a file, such as "enabled", by the unit's name.
+      Files that systemd has generated count too
     + services: state of ``swap.target`` and of each installed service in `SERVICES`, by name
     + rpi_swap: whether the package rpi-swap is installed
     + rpi_swap_drop_in: the text of `RPI_SWAP_DROP_IN`, ``None`` if there is no such file
-    + turners: the node owner's files that turn swap on: the script that calls swapon, by the file's
-      path. The script may be the file itself
-    + noted: names of swap areas that an earlier run has turned off
+    + turners: the node owner's files that turn swap on. A key is such a file's path. The value is
+      the path of the script that calls swapon, which may be the file itself
+    + noted: names of the swap areas that earlier runs have turned off, empty if no swap is in use
     """
 
     areas: tuple[SwapArea, ...]
@@ -228,12 +228,12 @@ def _states(units: Iterable[dict[str, str]]) -> dict[str, str]:
 SWAP_UNUSED = Check(
     "swap",
     "! sed 1d /proc/swaps | grep -q .",
-    "swap is still in use; if RAM is too full for a run to turn swap off, reboot the node",
+    "swap is still in use; if the swapped-out memory does not fit into RAM, reboot the node",
 )
 
 SWAP_STAYS_OFF = Check(
     "swap_again",
     f"{TURNERS}\n! turners | grep -q .",
-    "a service or script of this node turns swap on at each boot; a preview of the deploy `swap` "
-    "names it",
+    "a service or script of this node turns swap on at each boot; to see its name, preview the "
+    "deploy `swap`",
 )

@@ -92,8 +92,8 @@ class Sysctls(ComposedFact[dict[str, Sysctl]]):
     - `chaos_engine.facts.systemd_files` has the rules that tell which files count.
       ``/etc/sysctl.conf`` counts only if there is a link to it in a ``sysctl.d`` folder.
     - A backslash does not continue a line. ``#`` and ``;`` begin comments.
-    - ``-`` before a key means that an error is ignored. In a line without ``=``, it means that no
-      glob sets the key.
+    - ``-`` before a key means that an error is ignored. A line ``-KEY`` without ``=`` excludes the
+      key from globs.
     - If the first separator in a key is a dot, dots and slashes are exchanged.
 
     **Example:** ``host.get_fact(Sysctls, names=("net.ipv4.ip_forward",))``

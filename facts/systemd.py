@@ -1,4 +1,4 @@
-"""Read the state of systemd units, and checksums of the configuration that each unit runs with."""
+"""Read the state of systemd units, and checksums of their configuration at the start and now."""
 
 from __future__ import annotations
 

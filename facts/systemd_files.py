@@ -6,10 +6,10 @@ precedence"; systemd's ``src/basic/conf-files.c``):
 - A file counts if its name ends with the suffix and does not begin with a dot. The folders are
   in ``/etc``, ``/run``, ``/usr/local/lib`` and ``/usr/lib``.
 - If several folders have a file of the same name, only the file in the first of these folders
-  counts, even if this file sets less.
+  counts. The other files of this name set nothing.
 - An empty file, or a link to ``/dev/null``, sets nothing and masks the other files of its name.
-- systemd 262 skips a link that leads nowhere, and a folder. With systemd 252 and 257, these mask
-  files of the same name, as seen with ``systemd-analyze cat-config``.
+- systemd 262 skips folders, and links that lead nowhere. With systemd 252 and 257, such a folder
+  or link masks the other files of its name, as seen with ``systemd-analyze cat-config``.
 - Files apply in the order of their names, compared byte by byte, whichever folder they are in. The
   last setting wins.
 
@@ -45,7 +45,7 @@ FALSE = frozenset(("0", "no", "n", "false", "f", "off"))
 
 
 class Setting(NamedTuple):
-    """A setting ``name=value`` in a file. `section` is "" for one above the first ``[Section]``."""
+    """A setting ``name=value`` in a file. Above the first ``[Section]``, `section` is ""."""
 
     section: str
     name: str

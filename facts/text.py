@@ -59,7 +59,7 @@ def unescaped(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with control characters escaped, such as ESC as ``\x1b``, but not line feeds.
+    r"""Return a text with control characters escaped, such as ESC as ``\x1b``. Line feeds stay.
 
     A terminal obeys control characters, and a message may quote text that somebody else has chosen.
     """
@@ -67,13 +67,13 @@ def printable(text: str) -> str:
 
 
 def setting(name: str) -> str:
-    """Return a setting's name between two marks, for use in a message.
+    """Return a setting's name between two marks, so that `named` finds the name in a message.
 
     + name: the name of an operation's argument
 
-    A deploy's setting has the argument's name with a prefix. So the function `named` later finds
-    the marks, removes them, and adds the prefix if a deploy has called the operation. The marks are
-    control characters. A message has no others, because `printable` escapes them.
+    The setting of a deploy has the same name with a prefix. If a deploy has called the operation,
+    `named` adds the prefix. In any case `named` removes the marks. The marks are control
+    characters. A message has no other control characters, because `printable` escapes them.
 
     **Example:** ``f"{address} is taken; choose another {setting('vip')}"``
     """
@@ -90,13 +90,13 @@ def named(message: str, prefix: str = "") -> str:
 
 
 def title_of(names: Iterable[str], own: str | None) -> str:
-    """Return the full name of an operation on one host, such as "DEPLOY | NAME".
+    """Return the full name that an operation has on one host, such as "DEPLOY | NAME".
 
-    + names: all full names that pyinfra has for the operation. Hosts may call the same operation by
-      different names
+    + names: the operation's full names on all hosts. Hosts may give the same operation different
+      names
     + own: the NAME with which this host called the operation, ``None`` if it gave no name
 
-    Returns `own` if no full name ends with it.
+    Returns `own` if no full name ends with `own`.
     """
     matching = (n for n in sorted(names) if own is None or f" | {n}".endswith(f" | {own}"))
     return next(matching, str(own))

@@ -90,8 +90,8 @@ class YesOrNo(NodeFact[bool]):
 class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
     """A fact about several things. Its value is a dictionary with the name of each thing as a key.
 
-    All reads of such a fact are combined to one, so that the node starts fewer processes. From the
-    value of the combined read, each read gets only the things that it asks about.
+    The reads of such a fact are combined into one read, so that the node starts fewer processes.
+    Each of the original reads then gets only the entries for its own things.
     """
 
     argument: ClassVar[str]

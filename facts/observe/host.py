@@ -72,10 +72,11 @@ def working_for(concern: str) -> Iterator[None]:
 
 
 def in_words(message: str) -> str:
-    """Return a message in which each marked setting has the name that the user knows.
+    """Return a message with the settings' names that the user knows.
 
-    In a concern's deploy, the user knows a setting such as ``chaos_vip``. If the user calls an
-    operation without a deploy, the same value is an argument ``vip``.
+    `chaos_engine.facts.text.setting` has marked the names in the message. In a concern's deploy,
+    the user knows a setting such as ``chaos_vip``. If the user calls an operation without a deploy,
+    the same value is the operation's argument ``vip``.
     """
     return named(message, PREFIX if concern_at_work() else "")
 
@@ -85,7 +86,7 @@ class _Warned(set[str]):
 
 
 _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
-"""The warnings about settings that a run has printed, by the run's state."""
+"""The printed warnings about settings, by the state of the run that has printed them."""
 
 
 def warn(message: str, of_node: bool = True) -> None:

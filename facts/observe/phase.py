@@ -22,12 +22,12 @@ class Preparation:
 
     + phase: "collect" while operations only announce which facts they will read, "check" while
       operations only decide what to do, "" while operations register themselves with pyinfra
-    + depth: 1 while a deploy that has passed its check registers its operations, otherwise 0. It
-      stays 1 in the deploys that this deploy calls
+    + depth: 1 while a deploy registers its operations after its check, otherwise 0. A deploy that
+      is called by this deploy does not change the value
     + problems: the reasons why the operations refuse the host
     + pending: names of the operations that would change the host, each with its reasons
-    + arguments: pyinfra's global arguments of the deploy, and those of an operation in this deploy
-      that is called without any; ``None`` until they are resolved
+    + arguments: two sets of pyinfra's global arguments: those given to the current deploy, and
+      those that apply to the deploy's operations; ``None`` until an operation needs them
     """
 
     phase: Literal["", "collect", "check"] = ""
@@ -59,7 +59,7 @@ def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[s
 def moment() -> Moment:
     """Return the run's stage, and the number of commands executed on the current host.
 
-    What an operation has decided is valid until one of these values changes.
+    An operation's decision stays valid as long as both values stay the same.
     """
     state, host = current()
     executed = sum(data.operation_meta.executed for data in state.ops[host].values())

@@ -214,10 +214,10 @@ def _print_lines(doing: Doing, prefix: str) -> None:
 
 @contextmanager
 def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
-    """Until the block ends, give a host's output to `doing` instead of printing it.
+    """Until the block ends, pass a host's output to `doing` instead of printing it.
 
     + prefix: the beginning of pyinfra's lines for the host
-    + doing: the step that follows the output
+    + doing: the host's step, whose description is set from the output
 
     While a command runs, pyinfra passes the command's lines only to pyinfra's own function `echo`.
     So this function replaces `echo`.
@@ -235,7 +235,10 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
 
 
 def _follow_or_echo(message: Any = None, **options: Any) -> None:
-    """Pass a line to the `Doing` of the line's host. Print the line if the host has none."""
+    """Pass a line of output to the host's step in `_followers`, or print the line if there is none.
+
+    This function replaces pyinfra's function `echo`.
+    """
     text = message if isinstance(message, str) else ""
     for prefix, doing in _followers.items():
         if text.startswith(prefix):
@@ -248,7 +251,7 @@ _at_work: list[Doing] = []
 """The steps that hosts are in now."""
 
 _followers: dict[str, Doing] = {}
-"""The `Doing` of each host whose output is followed, by the prefix of the host's lines."""
+"""The steps whose descriptions are set from a host's output, by the prefix of the host's lines."""
 
 _echo: list[Callable[..., None]] = []
 """pyinfra's own print function, as the only item, while `_follow_or_echo` replaces that function.

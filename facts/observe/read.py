@@ -29,7 +29,7 @@ class Read:
 
     @classmethod
     def of(cls, fact: type[FactBase[Any]], **arguments: Any) -> Read:
-        """Return the read that ``observe(fact, **arguments)`` makes.
+        """Return the `Read` object for a call ``observe(fact, **arguments)``.
 
         + arguments: the arguments of the fact's ``command``; they must be hashable
 
@@ -65,7 +65,7 @@ class Read:
     def _fact(self) -> tuple[FactBase[Any], StringCommand]:
         """Return an object of the fact's class, and the shell command of this read.
 
-        The object may have stored the read's arguments for `parse`.
+        Some facts store the arguments in the object when they make the command, for use by `parse`.
         """
         fact = self.fact()
         command: Any = fact.command
@@ -77,8 +77,8 @@ class Read:
     def parts(self) -> tuple[Read, ...]:
         """Return the `Read` objects whose values make up this read's value.
 
-        For a `ComposedFact` these are the fact's `reads`. For any other fact this is only the read
-        itself.
+        For a `ComposedFact` these are the fact's `reads`. For any other fact, the result has only
+        this read itself.
         """
         if not issubclass(self.fact, ComposedFact):
             return (self,)
@@ -114,8 +114,8 @@ class ComposedFact(NodeFact[T]):
     """A fact whose value is made of the values of other facts.
 
     If several such facts need the same read, a batch makes this read only once. So one process
-    reads all files that these facts need, and systemd is asked once for all units. If such a fact
-    is read alone, its own command makes all its reads.
+    reads all files that these facts need, and systemd is asked once for all units. If pyinfra
+    reads such a fact alone, one command makes all reads of the fact.
     """
 
     def reads(self, *args: Any, **arguments: Any) -> tuple[Read, ...]:
