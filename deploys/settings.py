@@ -1,8 +1,9 @@
 """Read and check settings: the keys of ``host.data`` that begin with ``chaos_``.
 
-A settings model has fields without this prefix: users set the field ``docker_log_max_size`` by the
-key ``chaos_docker_log_max_size`` in the inventory, in group data or by ``--data``. The model of a
-role inherits from the models of its concerns, so all these concerns can use the role's settings.
+A settings model is a pydantic model of settings. Its fields lack the prefix: users set the field
+``docker_log_max_size`` by the key ``chaos_docker_log_max_size`` in the inventory, in group data or
+by ``--data``. The model of a role inherits from the models of its concerns, so a role can pass its
+settings to each concern.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class SettingsError(PyinfraError):
         self.set_lines(*lines)
 
     def set_lines(self, *lines: str) -> None:
-        """Replace the lines. All hosts of a run share one error, and each host adds mistakes."""
+        """Replace the lines of the message. One error collects the lines of all hosts of a run."""
         self.lines = lines
         self.args = ("\n    ".join(lines),)
 
@@ -118,7 +119,7 @@ class Settings(BaseModel):
         def __init__(self, **fields: Any) -> None:
             """Check the values. Raise `InvalidSettings` if a value is wrong.
 
-            pyinfra would print a traceback for pydantic's own error.
+            pydantic's own error is not raised, because pyinfra would print a traceback for it.
             """
             try:
                 super().__init__(**fields)
@@ -218,7 +219,7 @@ _WORDS = {
     "too_short": "it is empty",
     "extra_forbidden": "there is no such key",
 }
-"""Messages by pydantic's type of mistake. pydantic's own messages name Python types."""
+"""Messages for pydantic's types of errors. They replace pydantic's own, which name Python types."""
 
 
 def shown(value: object) -> str:
@@ -229,9 +230,9 @@ def shown(value: object) -> str:
 
 
 def origin(host: Host, key: str) -> str:
-    """Return the host and the source of a value in its data, such as "pi1, group workers".
+    """Return a host's name and the source of one of its settings, such as "pi1, group workers".
 
-    + key: the value's key in ``host.data``
+    + key: the setting's key in ``host.data``
     """
     source = next((source for source, data in _sources(host) if key in data), "default")
     return f"{host.name}, {source}"
@@ -254,7 +255,7 @@ def wrong_names(host: Host) -> Iterator[str]:
 
     + a key that begins with ``chaos_``, but that no settings model has
     + a key in which ``chaos_`` is misspelt
-    + a group with settings and without hosts, whose name is similar to that of a group with hosts
+    + a group that has settings but no hosts, if another group has hosts and a similar name
     """
     inventory: Any = host.inventory
     for key in sorted({key for _, data in _sources(host) for key in data}):
@@ -306,8 +307,9 @@ def all_models() -> list[type[Settings]]:
 def _below(model: type[Settings]) -> Iterator[type[Settings]]:
     """Yield all direct and indirect subclasses of a settings model.
 
-    A class that inherits from the model by several paths is yielded several times. All deploys'
-    models exist, because importing this module imports the package `deploys`, and every deploy.
+    A class that inherits from the model by several paths is yielded several times. No model of
+    this package is missed: importing this module imports the package `deploys`, which imports
+    every deploy.
     """
     for child in model.__subclasses__():
         yield child

@@ -40,7 +40,7 @@ class NodesSettings(Settings):
             seen[address] = name
 
     def node_name(self) -> str:
-        """Return the current host's name in the cluster, found by the function `node_name`."""
+        """Return the current host's name in the cluster. The function `node_name` has the rules."""
         host = current()[1]
         return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)
 
@@ -105,7 +105,10 @@ class CloudInitSettings(Settings):
 
     @property
     def removes_cloud_init(self) -> bool:
-        """Tell whether the run removes cloud-init. Only `PackagesSettings` can return ``True``."""
+        """Tell whether the run removes cloud-init.
+
+        The value is ``False`` here; `PackagesSettings` overrides the property.
+        """
         return False
 
 
@@ -170,10 +173,10 @@ class EtcdSettings(Settings):
     def etcd_pod_dir(self) -> str:
         """Return the folder from which kubeadm takes etcd's certificates and key.
 
-        The folder is ``chaos_etcd_certificates_dir``, with one exception: for /etc/kubernetes it is
-        /etc/kubernetes/etcd, which has copies of the files. kubeadm mounts the folder into the API
-        server's pod (``getEtcdCertVolumes`` in kubeadm's phases/controlplane/volumes.go), and the
-        pod must not see /etc/kubernetes/admin.conf.
+        This is the folder ``chaos_etcd_certificates_dir``, unless that is /etc/kubernetes. Then it
+        is /etc/kubernetes/etcd, which has copies of the files: kubeadm mounts the folder into the
+        API server's pod (``getEtcdCertVolumes`` in kubeadm's phases/controlplane/volumes.go), and
+        the pod must not see /etc/kubernetes/admin.conf.
         """
         folder = self.etcd_certificates_dir
         return f"{folder}/etcd" if folder == "/etc/kubernetes" else folder

@@ -29,7 +29,7 @@ class SummarySettings(settings.Settings):
 
 
 def summarized(function: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a function so that each run that calls it prints a summary at its end.
+    """Decorate a function: a run that calls the function prints a summary when the run ends.
 
     + function: a deploy, or another function that a deploy file calls
 
@@ -55,8 +55,9 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 def _error_of_all_hosts(error: SettingsError) -> SettingsError:
     """Add the current host's mistakes to the error that all hosts share, and return that error.
 
-    pyinfra prints only the first error that a host raises. When pyinfra prints it, all hosts have
-    added their mistakes, because each host checks its settings before it waits for its node.
+    pyinfra prints only one error of a run: that of the first host that fails. This error is
+    complete when pyinfra prints it, because each host checks its settings before its first wait
+    for the node.
     """
     state, host = current()
     mistakes, shared = _mistakes.setdefault(state, ({}, SettingsError()))

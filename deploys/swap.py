@@ -9,7 +9,7 @@ from chaos_engine.operations.swap import UNDO, disable_swap
 
 
 class SwapSettings(Settings):
-    """Settings of the concern `swap`, which has none."""
+    """An empty settings model: the concern `swap` has no settings."""
 
 
 @concern("Swap", SwapSettings, health=[SWAP_UNUSED, SWAP_STAYS_OFF], undo=UNDO)

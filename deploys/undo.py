@@ -61,11 +61,11 @@ class UndoSettings(Settings):
 def undo(settings: UndoSettings) -> None:
     """Restore the state that a node had before its first deploy.
 
-    The deploy undoes the concerns in reverse order. It restores files, packages, units, Docker's
-    networks and containers, kernel parameters and swap. It changes only what the node's manifest
-    lists; the manifest is in ``/var/lib/chaos-engine``. If undo is interrupted, the next call
-    continues it. On a node that is a member of a cluster, undo refuses the concerns that members
-    of a cluster need.
+    The deploy undoes first the concern that a role calls last. It restores files, packages, units,
+    Docker's networks and containers, kernel parameters and swap. It changes only what the node's
+    manifest lists; the manifest is in ``/var/lib/chaos-engine``. If undo is interrupted, the next
+    call continues it. On a node that is a member of a cluster, undo refuses the concerns that
+    members of a cluster need.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """

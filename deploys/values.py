@@ -25,7 +25,7 @@ def _text(value: object) -> object:
 
 
 def _of_a_machine(address: IPv4Address) -> IPv4Address:
-    """Refuse an address that no other machine can have, such as 127.0.0.1."""
+    """Refuse an address that cannot belong to another machine, such as 127.0.0.1."""
     if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_reserved:
         raise ValueError("no other machine can have this address; give an address of the LAN")
     return address
@@ -86,7 +86,7 @@ MachineAddressOrNone = Annotated[
     # The word none means no address. Python's None is refused, because it may be a mistake
     BeforeValidator(lambda value: None if value == "none" else _text(value)),
 ]
-"""The type of an address, or of the word ``none``, which becomes ``None``."""
+"""The type of a setting that is an address or the word ``none``. The word becomes ``None``."""
 Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(_text)]
 Number = Annotated[int, BeforeValidator(_number)]
 LocalFile = Annotated[str, AfterValidator(_file)]

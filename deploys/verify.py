@@ -34,7 +34,7 @@ def verify() -> None:
     - the kernel's memory controller is on
     - the proxy reaches the Kubernetes API's address
 
-    If a concern is not ok, the exit code is not 0, also with ``--dry``.
+    If a concern is not ok, pyinfra ends with an exit code other than 0, even with ``--dry``.
 
     The check of rsyslog logs a message with the tag ``chaos-engine``. You can look for this message
     on the log server.

@@ -38,7 +38,10 @@ class WorkerSettings(
     """Settings of the role `worker`: the settings of all its concerns."""
 
     def conflicts(self) -> Iterator[str]:
-        """Yield the concerns' conflicts, and a message if the log server has the API's address."""
+        """Yield a message for each conflict of a concern's settings.
+
+        There is one more message if the log server has the address of the Kubernetes API.
+        """
         yield from super().conflicts()
         if self.vip is not None and self.vip == self.log_server:
             yield (
@@ -72,7 +75,8 @@ def worker(settings: WorkerSettings) -> None:
     The order matters:
 
     - A node that an earlier run left cordoned is uncordoned before another node is drained.
-    - The hosts file gets the storage servers' names before the log share is mounted from one.
+    - The storage servers' names are written to /etc/hosts before the log share is mounted from
+      one of these servers.
     - The journal moves to RAM before the log share is mounted on ``/var/log``.
     - The log share is repaired before most calls of apt, because apt fails if a share hangs.
     - Docker is installed before packages are removed, so that apt keeps the packages that Docker

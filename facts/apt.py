@@ -14,15 +14,16 @@ from chaos_engine.facts.observe import ComposedFact, Read, SeveralFact, Value
 from chaos_engine.facts.text import as_tuple
 
 UNFINISHED = "*"
-"""In the argument `names` of `Installed`: all packages whose installation was interrupted."""
+"""A word for the argument `names` of `Installed`. It stands for all packages whose installation was
+interrupted."""
 
 
 @dataclass(frozen=True)
 class PackageState(Value):
     """The state of an installed package.
 
-    + complete: false if its installation was interrupted, or if some of its files may not be on the
-      card yet (`chaos_engine.facts.manifest.CHANGING`)
+    + complete: false if the installation was interrupted, or if some of the package's files may
+      not be on the SD card yet (`chaos_engine.facts.manifest.CHANGING`)
     + architecture: "all" or an architecture such as "arm64". The package dpkg always has the
       architecture of the node
     """

@@ -21,7 +21,7 @@ class ContainerState(Value):
     + image: the name of the image that the container was created with
     + image_id: the ID of this image
     + addresses: the container's IPv4 and MAC address in each network, by the network's name
-    + mounts: the path on the node of each mount, by the mount's path in the container
+    + mounts: for each mount, its path in the container as key and its path on the node as value
     """
 
     running: bool
@@ -50,7 +50,7 @@ class Container(NodeFact["ContainerState | None"]):
 
     @override
     def parse(self, lines: list[str]) -> ContainerState | None:
-        """Parse the JSON object of a container. Without a container there is no line."""
+        """Parse the JSON object of a container. Return ``None`` if there is no line."""
         if not lines:
             return None
         one: dict[str, Any] = json.loads(lines[0])

@@ -135,7 +135,7 @@ class DockerInfo(NodeFact["Engine | None"]):
 
     @override
     def parse(self, lines: list[str]) -> Engine | None:
-        """Parse a JSON object with the fields `_FIELDS`. Without an answer there is no line."""
+        """Parse a JSON object with the fields `_FIELDS`. Return ``None`` if there is no line."""
         if not lines:
             return None
         found = json.loads(lines[0])
@@ -154,7 +154,8 @@ class DockerNetwork(Value):
     + containers: the IPv4 address of each container, by the container's name; "" for a stopped
       container. Once a network is recreated, Docker cannot start the stopped containers again
     + macs: the MAC address of each running container, by the container's name
-    + auxiliary: addresses that Docker never gives to a container, by a name that the user chose
+    + auxiliary: addresses that Docker never gives to a container, by the names that
+      the user gave them
     + options: the driver's options, including the parent and the mode
     + labels, internal, ipv6: options of ``docker network create``
     + config_only: whether the network is only a configuration for other networks. Its addresses

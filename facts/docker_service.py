@@ -199,7 +199,7 @@ def _program_problem(file: str, word: str, known: tuple[str, ...]) -> str:
 
 
 def _command_problem(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -> str:
-    """Return why docker.service does not have exactly one command, and what to do."""
+    """Return which file gives docker.service no command or a second one, and what to do."""
     if commands:
         return (
             f"{commands[-1][0]} gives docker.service a second ExecStart, so systemd would refuse "

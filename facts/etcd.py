@@ -35,13 +35,14 @@ wait
 
 
 class EtcdVersions(NodeFact[dict[str, str]]):
-    """The version of each etcd server, by its address; "" for one that does not answer.
+    """The version of each etcd server, by address; "" for a server that does not answer.
 
     + servers: addresses
     + folder: the folder on the node with ca.crt, client.crt and client.key
-    + joined_too: whether a node that has joined a cluster also asks
+    + joined_too: whether to ask even from a node that has joined a cluster
 
-    {} if the node has no ``client.key``, or if it has joined a cluster and `joined_too` is false.
+    The value is {} if the node has no ``client.key``. It is also {} if the node has joined a
+    cluster and `joined_too` is false.
 
     **Example:** ``host.get_fact(EtcdVersions, servers=("10.0.0.4",), folder="/etc/kubernetes")``
     """

@@ -75,7 +75,7 @@ class FileState(Value):
 
 
 class Files(SeveralFact[FileState]):
-    """The state of each existing path, by path. A path that does not exist is missing.
+    """The state of each path, by path. The value has no entry for a path that does not exist.
 
     + paths: absolute paths, without newlines
 
@@ -178,13 +178,14 @@ Pattern = str | tuple[str, str]
 class Texts(SeveralFact[bytes | None]):
     """The content of each regular file that matches a pattern, by path.
 
-    A link to /dev/null has the value ``None``. Other files that are not regular are missing,
-    because reading a FIFO might not end. One process reads all files that the facts of a run need.
+    A link to /dev/null has the value ``None``. Folders, FIFOs and other special files have no
+    entry, because reading a FIFO might not end. Requests for several files are combined, so that
+    one process on the node reads all of them.
 
     + patterns: absolute paths, or pairs of an absolute path and a regular expression of perl. In a
       path, ``*`` stands for any characters within a name, as in the shell. For a pair, the fact
-      returns only the text that the regular expression matches, or the whole text if another fact
-      needs it. The regular expression must not have capturing groups
+      returns only the text that the regular expression matches. It returns the whole text if
+      another fact needs the whole text. The regular expression must not have capturing groups
 
     **Example:** ``host.get_fact(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*")))``
     """

@@ -11,9 +11,11 @@ read the file with libmount. These are the rules of getmntent and systemd:
 - there are no quotes and no continued lines; a carriage return is part of the last field;
 - in a field ``\\040``, ``\\011``, ``\\012``, ``\\134`` and ``\\\\`` stand for space, tab, line
   feed and backslash; there are no other escapes;
-- a line of type ``swap`` is for swap with any target: ``none``, ``swap`` or a path;
-- the targets ``/var//log/.`` and ``var/log`` mean ``/var/log``; one without a slash is no path;
-- systemd follows links and ``..`` in a target; of several lines for one target the first counts;
+- a line of type ``swap`` describes swap, whether its target is ``none``, ``swap`` or a path;
+- the targets ``/var//log/.`` and ``var/log`` mean ``/var/log``; a target without a slash is no
+  path;
+- systemd follows links and ``..`` in a target; if several lines have the same target, the first
+  counts;
 - ``noauto`` only removes a mount from ``local-fs.target``. A unit that needs a path below the
   target still causes the mount: systemd-journal-flush.service does so for ``/var/log``
   (systemd.unit(5), RequiresMountsFor).

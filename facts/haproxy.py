@@ -1,4 +1,4 @@
-"""Read which configuration HAProxy has loaded, and the state of its copy on the log share."""
+"""Read which configuration HAProxy has loaded, and the state of the copy on the log share."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ confined {SECONDS} {TARGET} '{_STATES}' "$@" || echo unknown
 
 
 class LoadedConfig(NodeFact[str]):
-    """The SHA-256 checksum of the configuration that HAProxy has loaded last.
+    """The SHA-256 checksum of the configuration that HAProxy loaded most recently.
 
     HAProxy loads a configuration at its start and at a reload. The value is "" if HAProxy has not
     loaded one since the node's boot.

@@ -1,6 +1,7 @@
 """Check whether the services of a work node do their work.
 
-Each check is defined beside the facts of its concern. The concern's deploy declares the check.
+Each check is a constant in a module of `facts`, such as `facts.swap`. The deploy of a concern lists
+its checks in the argument `health` of the decorator `concern`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def limited(check: str) -> str:
 
 
 class Health(NodeFact[dict[str, str]]):
-    """The problem of each check that fails, by the check's name. A check that succeeds is missing.
+    """The problem of each check that fails, by the check's name. {} if all checks succeed.
 
     + checks: the checks to run
 
@@ -68,7 +69,7 @@ class Health(NodeFact[dict[str, str]]):
 
 
 def problems_command(checks: Iterable[Check]) -> StringCommand:
-    """Return a shell command. It prints the name and the problem of each check that fails."""
+    """Return a shell command that prints the name and the problem of each check that fails."""
     words: list[str | QuoteString] = []
     for check in checks:
         line = QuoteString(f"{check.name} {check.problem}")
