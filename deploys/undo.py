@@ -24,6 +24,9 @@ ORDER = tuple(
 """The names of the concerns that undo works through, in this order. The roles `worker` and `proxy`
 call them in the reverse order."""
 
+_NOTHING_TO_UNDO = {"preflight", "uncordon", "reboot", "worker", "proxy", "undo"}
+"""The names of this package's other deploys. They change nothing themselves that undo restores."""
+
 
 class UndoSettings(Settings):
     """Settings of the deploy `undo`."""
@@ -49,7 +52,7 @@ class UndoSettings(Settings):
         # If an empty list meant all concerns, an empty variable of a shell would undo everything
         if not names:
             raise ValueError("it is empty; name a concern, or remove the key to undo all concerns")
-        known = {*DECLARED, *ORDER} - {"undo", "worker", "proxy"}
+        known = {*DECLARED, *ORDER} - _NOTHING_TO_UNDO
         for name in names:
             if name not in known:
                 hint = did_you_mean(name, known)

@@ -890,6 +890,13 @@ SETTINGS = [
         deploy="chaos_engine.deploys.undo",
     ),
     bad(
+        "undo",
+        "reboot",
+        "pi5, group all: chaos_undo = 'reboot': reboot is no concern; "
+        f"concerns are {', '.join(ORDER)}",
+        deploy="chaos_engine.deploys.undo",
+    ),
+    bad(
         "rolling_batch",
         0,
         "pi5, group all: chaos_rolling_batch = 0: Input should be greater than or equal to 1",
