@@ -158,9 +158,9 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
     + place: the index where the rule begins
 
-    Returns the index of the rule's end, and 0. If the rule's action is an object such as
-    ``action(...)``, returns the index where the object begins, and the index after the object's
-    opening parenthesis.
+    Returns two indexes. The first is where the rule ends, or where the object begins that is the
+    rule's action, such as ``action(...)``. The second is the index after that object's opening
+    parenthesis, or 0 if there is no such object.
     """
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:
