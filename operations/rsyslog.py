@@ -83,8 +83,8 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
 
     If rsyslog is missing, it is installed after ``10-all.conf`` is in place. Other ``.conf`` files
     are removed; their originals are in ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` first
-    checks ``10-all.conf`` by itself, and then the whole configuration with ``10-all.conf`` in
-    place. If rsyslog does not start, the old files are restored.
+    checks ``10-all.conf`` alone, before it is in place, and later the whole configuration. If
+    rsyslog does not start, the old files are restored.
 
     A unit syslog.service that is not an alias of rsyslog.service is removed, unless a package owns
     it. Such a unit would run in place of rsyslog while rsyslog is not enabled. Raises `NodeError`
@@ -141,7 +141,7 @@ def with_restart(todo: Plan) -> Plan:
 
 
 def check(todo: Plan, installed: bool) -> str:
-    """Return the command that checks a new ``10-all.conf`` by itself, "" for no check.
+    """Return the command that checks a new ``10-all.conf`` alone, "" for no check.
 
     + installed: whether rsyslogd is installed. If not, there is no check
     """
@@ -169,7 +169,7 @@ def apply(todo: Plan, installed: bool) -> str:
 
 
 def put_aside(paths: Iterable[str]) -> str:
-    """Return the shell commands that back up files which differ from their originals.
+    """Return the shell commands that back up files that have changed since their first backup.
 
     + paths: files that the transaction removes
     """

@@ -141,11 +141,11 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
     """Yield warnings about swap that is on again, and about files that turn swap on at boot.
 
     + found: the node's swap
-    + repaired: names of things that earlier runs repaired. They are skipped here, because they have
-      warnings of their own
+    + repaired: names of things that earlier runs repaired. Swap areas among them are skipped here,
+      because they have warnings of their own
 
-    The files are services and scripts. They are not changed, because they may have other tasks too.
-    A pure function.
+    The files that turn swap on are services and scripts. `disable_swap` does not change them,
+    because they may have other tasks too. A pure function.
     """
     again = [
         area.name
@@ -219,7 +219,7 @@ def compose(todo: Plan) -> str:
 
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return fstab with the swap lines restored that this package has commented out."""
+    """Return fstab in which the swap lines that this package commented out are active again."""
     mark = MARK.encode()
     return current.replace(b"\n" + mark, b"\n").removeprefix(mark)
 

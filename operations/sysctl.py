@@ -79,8 +79,8 @@ def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
     + name, value: the parameter, and the value to set
     + found: the parameter's present value, and the files that set it at boot
 
-    A file that sets the parameter to another value is a suspect, because a program may apply the
-    file again.
+    Files that set the parameter to another value go into `Repair.suspects`: a program may have
+    applied such a file and so changed the parameter.
     """
     keys = "|".join(literal(key).replace("/", "[./]") for key in sysctl.aliases(name))
     given = rf"[\"']?{literal(value)}[\"']?"
@@ -147,7 +147,7 @@ def check_lasting(
 
 
 def _file_name(setting: sysctl.BootSetting) -> bytes:
-    """Return the name of the setting's file, without its folder."""
+    """Return the name of the file that sets the parameter, without the folder."""
     return os.fsencode(setting.file.rpartition("/")[2])
 
 

@@ -16,7 +16,8 @@ from chaos_engine.operations.engine.converge import Commands, fail_host
 def report(found: Mapping[str, Sequence[str]]) -> str:
     """Print a line for each concern: its problems, or "ok".
 
-    + found: the problems of each concern, by the concern's name; empty if it has none
+    + found: the problems of each concern, by the concern's name; a concern without problems has
+      an empty sequence
 
     Returns a sentence that names the concerns with problems, "" if there are none.
     """

@@ -40,8 +40,7 @@ def reboot_node(
     + wanted: words that ``/proc/cmdline`` shall have
     + rolling: how a node that has joined a cluster is drained, and which nodes may be down at the
       same time
-    + force: whether to reboot a node that has joined a cluster without draining it, if `rolling`
-      has no kubectl
+    + force: whether to reboot a node of a cluster even if `rolling` has no kubectl to drain it
     + seconds: how long a node may take to come back
 
     The node needs a reboot if ``/proc/cmdline`` lacks a wanted word, or if swap could not be turned
@@ -51,8 +50,8 @@ def reboot_node(
 
     Nodes that have not joined a cluster reboot at the same time. If a node of a cluster fails, no
     other node of that cluster is rebooted in this run. Raises `NodeError` if an earlier reboot did
-    not remove its cause, if no file for the next boot has the wanted words, or if the kernel has
-    them but no memory controller.
+    not remove its cause, if no file for the next boot has the wanted words, or if the kernel has no
+    memory controller although it was started with these words.
 
     **Example:** ``reboot_node(name="Reboot node", wanted=["cgroup_enable=memory"])``
     """
@@ -89,12 +88,13 @@ def reboot_node(
 
 
 def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) -> dict[str, str]:
-    """Return a reason in words for each cause of a reboot, by the cause's name: a pure function.
+    """Return why the node needs a reboot: a text for each cause, by the cause's name.
 
-    + last: whether to assume that the run's earlier operations are done. In a preview they are not
+    + last: whether the run's earlier operations count as executed. A preview executes none
 
-    The name of the cause for missing kernel words contains a digest of the wanted words and of the
-    boot file. So a changed file is a new cause, and the node is rebooted for it.
+    If kernel words are missing, the cause's name contains a digest of the wanted words and of the
+    boot file. So a change of the file makes a new cause, and the node is rebooted for it. A pure
+    function.
 
     **Example:** ``{"swap": "swap (/swap.img) is in use and does not fit into RAM"}``
     """
@@ -114,8 +114,8 @@ def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -
 
     + reasons: the present reasons for a reboot, by the cause's name (`causes`)
 
-    Missing kernel words count only if the file for the next boot has all wanted words. Otherwise a
-    reboot could not have added them all.
+    Missing kernel words are a problem only if the file for the next boot has all wanted words. If
+    the file lacks a word, a reboot could not have added it.
     """
     ready = next_boot_has(found, tuple(wanted))
     return [
@@ -179,7 +179,7 @@ def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
 
 
 def _other_file(found: Cmdline) -> str:
-    """Return advice for a kernel that lacks words after a reboot although its file has them."""
+    """Return what to do if the kernel still lacks words of the boot file after a reboot."""
     if found.file is None:
         return "look at the kernel command line in /boot/grub/grub.cfg"
     return (

@@ -35,7 +35,7 @@ PAUSE = 2.0
 """Seconds between two checks."""
 
 ENDS_PODS = frozenset({"docker", "cri_dockerd", "kubernetes"})
-"""The checks of `Standing` that have to succeed before the node's pods can end."""
+"""Checks of the fact `Standing`. If one of them fails, kubelet cannot end the node's pods."""
 
 NodeName = Annotated[
     str, Form("([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "the name of a node in Kubernetes, such as pi1")
@@ -48,7 +48,8 @@ class Rolling:
 
     + lane: "controller" for a controller: only one of them may be down at a time. "proxy" for the
       proxy: it may be down only while all other nodes of the cluster are up. "" for all other nodes
-    + batch: how many nodes of a cluster may be down at the same time, the same for all its nodes
+    + batch: how many nodes of a cluster may be down at the same time. All nodes of a cluster must
+      have the same number
     + kubectl: kubectl with the cluster's kubeconfig; ``None`` if no kubeconfig is known
     + node: the node's name in the cluster
     + controllers: for a controller or the proxy: the addresses of the cluster's other controllers,
@@ -85,10 +86,11 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
     + before: the node's state in its cluster, before its turn
 
     First waits until enough other API servers are ready. Without a kubeconfig, the node is neither
-    cordoned nor drained. Before a run cordons the node, it writes the file `NOTE` there. So a later
-    run can uncordon the node if this run is interrupted. A node that somebody else has cordoned
-    stays cordoned after its turn. If the node cannot be drained, this run's cordon is removed.
-    Raises `ClusterError` if the node must not be drained, or cannot be drained.
+    cordoned nor drained. Before a run cordons the node, the run writes the file `NOTE` on the node.
+    If the run is then interrupted, a later run finds the file and uncordons the node. A node that
+    somebody else has cordoned stays cordoned after its turn. If this run has cordoned the node but
+    cannot drain it, the node is uncordoned. Raises `ClusterError` if the node must not be drained,
+    or cannot be drained.
     """
     nodes, own = None, ClusterNode(ready=False, unschedulable=False)
     if rolling.kubectl:
@@ -125,11 +127,11 @@ def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping
     """Wait until a node works again, and uncordon it.
 
     + departure: what has to be restored on the node, from `leave`
-    + known: problems that the node had before its turn, by the check's name. These are waited for
-      only `FIXED_SECONDS`
+    + known: problems that the node had before its turn, by the check's name. If only
+      these are left, the wait ends `FIXED_SECONDS` after its start
 
-    Returns the node's other problems, "" if there are none. A node with other problems stays
-    cordoned.
+    Returns the problems that are not in `known`, "" if there are none. A node that has such
+    problems stays cordoned.
     """
     with waiting(host, "checking whether the node works", WORKS_AGAIN_SECONDS) as doing:
         problems = _await_work(host, rolling, departure.ready, known, doing)
@@ -179,10 +181,10 @@ def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[s
       name
 
     Returns the controllers whose API servers are not ready, or nothing if enough API servers stay
-    ready while the node is down. Enough is a majority of the controllers that have joined the
-    cluster. If the node is one of only two controllers, the other one is enough. The Kubernetes API
-    does not tell which API servers are ready: nodes and mirror pods stay Ready for half a minute
-    after an API server has ended.
+    ready while the node is down. A majority of the controllers that have joined the cluster is
+    enough. If the node is one of only two controllers, the other controller is enough. The
+    Kubernetes API does not tell which API servers are ready: after an API server has ended, its
+    node and its mirror pod stay Ready for half a minute.
     """
     joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
     enough = min((len(joined) + controller) // 2 + 1, len(joined))
@@ -261,11 +263,11 @@ def _change_note(host: Host, script: str) -> None:
 def _await_work(
     host: Host, rolling: Rolling, ready: bool, known: Mapping[str, str], doing: Doing
 ) -> list[str]:
-    """Wait until a node works again; return the problems that it still has after the wait.
+    """Wait until a node works again; return the problems that are left and not in `known`.
 
     + ready: whether the node has to be Ready in its cluster
-    + known: problems that the node had before its turn, by the check's name. These are waited for
-      only `FIXED_SECONDS`, and are never returned
+    + known: problems that the node had before its turn, by the check's name. If only
+      these are left, the wait ends `FIXED_SECONDS` after its start
     + doing: the progress that is printed while this function waits
     """
     began = time.monotonic()
@@ -299,5 +301,5 @@ def _read_standing(host: Host) -> StandingState:
 
 
 def _ask(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """Read a fact anew and return its value. `observe` may return an earlier value."""
+    """Read a fact from the node now. `observe` may return a value that was read earlier."""
     return fact.process(ask(host, command.get_raw_value()))

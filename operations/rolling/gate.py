@@ -93,5 +93,5 @@ _GATES: WeakKeyDictionary[State, Gate] = WeakKeyDictionary()
 
 
 def gate(state: State, batch: int) -> Gate:
-    """Return the gate of a run. All calls return the same gate; the first call sets its batch."""
+    """Return the gate of a run. The first call creates it; later calls ignore `batch`."""
     return _GATES.setdefault(state, Gate(batch))

@@ -161,7 +161,7 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
 
 
 def error_lines(output: Iterable[str]) -> str:
-    """Return the last three error lines of kubectl's output, or its last line if it has no error.
+    """Return the last three error lines of kubectl's output; without errors, its last line.
 
     + output: kubectl's standard output and standard error
 
@@ -173,9 +173,9 @@ def error_lines(output: Iterable[str]) -> str:
 
 
 def _until(attempt: Callable[[], T]) -> T:
-    """Retry an attempt as long as it raises `ClusterError`, and return its result.
+    """Call a function until it raises no `ClusterError`, and return its result.
 
-    After `API_SECONDS`, the attempt's error is raised.
+    If it still fails after `API_SECONDS`, its error is raised.
     """
     deadline = time.monotonic() + API_SECONDS
     while True:

@@ -30,13 +30,13 @@ Work = Callable[["State", "Host"], str]
 """A function that does work on a node. It returns the problem, "" if there was none."""
 
 READ = Read.of(Standing)
-"""The read that an operation has to declare if it calls `in_turn` or `node_standing`."""
+"""The fact that an operation has to declare in its `reads` to call `in_turn` or `node_standing`."""
 
 
 def node_standing(rolling: Rolling) -> StandingState:
-    """Return the current host's state in its cluster, and tell the host's problems to the gate.
+    """Return the current host's state in its cluster, and store its problems in the run's `Gate`.
 
-    While the host has problems, nodes of the cluster without problems take no turn.
+    While the host has problems, a node of its cluster may take a turn only if it has problems too.
     """
     state, host = current()
     found = observe(Standing)
@@ -47,7 +47,7 @@ def node_standing(rolling: Rolling) -> StandingState:
 def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
     """Yield an operation's commands. On a node of a cluster, each command runs in a turn.
 
-    + commands: the operation's commands, without turns
+    + commands: the operation's commands
     + rolling: how the node is drained
     + stops_pods: whether the commands stop pods, or a service that pods need. If not, they run
       without a turn
@@ -138,7 +138,7 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
 def attempt(work: Callable[[], str]) -> str:
     """Call `work`; return its problem, "" if there is none.
 
-    An error that a node, its connection or its cluster can cause is not raised. Its text is
+    Errors that a node, its connection or its cluster can cause are not raised. Their text is
     returned as the problem.
     """
     try:

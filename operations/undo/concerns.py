@@ -70,10 +70,10 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
     + how: the concern's `Undo`; ``None`` if it has none
     + needed: names of the concerns that a node in a cluster needs
 
-    Changes only things that the node's manifest lists (`chaos_engine.facts.manifest`). Things that
-    another concern has noted too stay until that concern is undone. If undo is interrupted, the
-    next call continues it. Raises `NodeError` if the node has joined a cluster and needs the
-    concern.
+    Changes only things that the node's manifest lists (`chaos_engine.facts.manifest`). If the
+    manifest lists a thing for another concern too, the thing stays until the other concern is
+    undone. If undo is interrupted, the next call continues it. Raises `NodeError` if the node has
+    joined a cluster and needs the concern.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
@@ -111,7 +111,7 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
     + asked: names of the concerns that this run undoes; empty for all
 
     Copies of files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises
-    `NodeError` if packages could not be installed again. Everything else is undone then.
+    `NodeError` if packages could not be installed again; everything else is undone by then.
 
     **Example:** ``forget_changes(name="Remove what was kept", asked=["docker"])``
     """
@@ -162,13 +162,13 @@ def once_undone(found: Remembered, concern: str) -> Remembered:
 
 
 def _shared(found: Remembered, concern: str) -> set[str]:
-    """Return the paths of the concern's files that another concern has noted too."""
+    """Return the paths of files that the manifest lists for this concern and for another one."""
     own = {entry.name for entry in _only_of(found, concern, "file")}
     return {entry.name for entry in found.of(concern, "file")} - own
 
 
 def _path(wrote: Entry) -> str:
-    """Return the path of the file in a manifest's line of the kind ``wrote``."""
+    """Return the path from a manifest line ``wrote``, whose name is ``SHA256 PATH``."""
     return wrote.name.partition(" ")[2]
 
 
@@ -201,7 +201,7 @@ def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[
 
 
 def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
-    """Return which packages could not be installed again and what to do, "" if there are none.
+    """Return a message about packages that could not be installed again, "" if there are none.
 
     + asked: names of the concerns that were undone; empty for all
     """
@@ -289,7 +289,7 @@ def warnings(files: Changes) -> Iterator[str]:
 
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
-    """Yield the changes of undoing a concern, in words: a pure function."""
+    """Yield a text for each change that undoing a concern makes: a pure function."""
     yield from listed("restore", files.restore)
     yield from listed("remove this package's part from", (file.path for file in files.write))
     yield from listed("remove", files.remove)
@@ -307,7 +307,7 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
 
 
 def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
-    """Return a concern's notes of one kind, except for things that other concerns note too."""
+    """Return the manifest lines of one kind for things that only this concern has changed."""
     others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, NOBODY)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
@@ -316,7 +316,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     """Return the shell script that undoes a concern and then removes its notes."""
 
     def each(function: str, kind: str, with_state: bool = False) -> list[str]:
-        """Return calls of a shell function, one for each thing that only this concern has noted."""
+        """Return a call of a shell function for each thing that only this concern has changed."""
         entries = _only_of(found, concern, kind)
         if kind == "folder":
             entries = _inner_first(entries)
@@ -439,5 +439,5 @@ def _packages(entries: Iterable[Entry]) -> list[str]:
 
 
 def _inner_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Sort folders, each before the folder that contains it."""
+    """Sort folders so that each one comes before the folder that contains it."""
     return sorted(entries, key=lambda entry: -len(entry.name))

@@ -1,4 +1,7 @@
-"""Declare how a concern is undone, and remove this package's part from merged files."""
+"""Declare how a concern is undone, and remove this package's part from merged files.
+
+A merged file is one of which this package has written only a part.
+"""
 
 from __future__ import annotations
 
