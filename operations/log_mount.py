@@ -38,7 +38,7 @@ CHECK = Unit("var-log-check.timer")
 
 
 def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]:
-    """Return the facts that `mount_log_share` reads, given the same arguments."""
+    """Return the reads that `mount_log_share` makes if it is called with the same arguments."""
     return [
         Read.of(Mounts, path=TARGET),
         Read.of(Answers, path=TARGET),
@@ -65,8 +65,8 @@ def mount_log_share(
     if something else is mounted on ``/var/log``, or will be mounted there at the next boot.
 
     Missing mount flags (`FLAGS`) are added by a remount, so that programs can go on writing. If
-    Gluster's client runs with an unchecked graph (`CHECKED`), the operation only warns. The next
-    boot mounts the volume with a checked graph.
+    Gluster's client runs with a configuration that the node has not checked (`CHECKED`), the
+    operation only warns. The next boot mounts the volume with a checked configuration.
 
     **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
     """
@@ -116,13 +116,13 @@ def mount_log_share(
 
 
 def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
-    """Return a plan's repairs, with one for a new mount of ``/var/log``: a pure function.
+    """Return a plan's `Repair` objects, and one for the mount on ``/var/log``: a pure function.
 
-    + todo: the plan, which restarts or starts the unit that mounts
+    + todo: the plan, which starts or restarts the unit that mounts ``/var/log``
     + volume, ram_size: as `mount_log_share` takes them
 
-    If the plan also writes files, the settings have changed. Then the mount is not a repair, and is
-    left out.
+    If the plan also writes files, the settings have changed. Then the new mount is no repair, and
+    the result has no `Repair` for it.
     """
     others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
     if todo.write:
@@ -143,7 +143,7 @@ def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
 
 
 def has_unchecked_graph(mounted: Mount | None) -> bool:
-    """Tell whether a mount is a Gluster mount with an unchecked graph, see `CHECKED`."""
+    """Tell whether a mount is of Gluster, with an unchecked client configuration (`CHECKED`)."""
     return (
         mounted is not None
         and mounted.fstype == "fuse.glusterfs"

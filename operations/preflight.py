@@ -25,7 +25,7 @@ MAX_SKEW_SECONDS = 120
 MAX_RESOLVE_MS = 1000
 
 _seen: WeakKeyDictionary[State, dict[str, str]] = WeakKeyDictionary()
-"""For each run, a dict: by boot ID or machine ID, the name of the first host that has it."""
+"""For each run, the name of the first host with a boot ID or machine ID, by that ID."""
 
 
 @converge(reads=lambda known_as, address="": [Read.of(Node)])

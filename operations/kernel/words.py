@@ -110,8 +110,8 @@ def next_boot_has(found: Cmdline, wanted: Sequence[str]) -> bool:
 def pending(found: Cmdline, wanted: Sequence[str]) -> list[str]:
     """Return the wanted words that the running kernel lacks.
 
-    Returns [] for a node that has neither ``cmdline.txt`` nor this package's drop-in for GRUB, if
-    its kernel already has the memory controller. Such a node needs no words.
+    If the kernel already has the memory controller, a node with neither ``cmdline.txt`` nor this
+    package's drop-in for GRUB needs no words. For such a node, [] is returned.
     """
     if found.file is None and found.memory and found.drop_in is None:
         return []
@@ -153,8 +153,9 @@ def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
 
 
 def _edited(source: BootFile, text: str) -> list[File]:
-    """Return a boot file with a new text, and its original as a backup file if that is missing.
+    """Return the files to write so that a boot file gets a new text.
 
+    If the boot file has no backup yet, its present content is written as the backup file too.
     Returns [] if the text is the same. Raises `NodeError` if the boot file cannot be written.
     """
     if text == source.text:

@@ -200,16 +200,14 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
 def kubelet_steps(
     unit: UnitState, joined: bool, replaced: bool, installs: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the steps for kubelet's unit, each as a reason and its shell commands.
+    """Yield the steps that kubelet's unit needs: the reason for each step, and its shell commands.
 
     + unit: state of kubelet's unit
     + joined: whether the node has joined a cluster
     + replaced: whether kubelet's program was replaced after kubelet started
     + installs: the packages that the script installs before these steps
 
-    The reason is "" for a step that needs none.
-
-    A pure function.
+    If a step is not worth a message, its reason is "". A pure function.
     """
     if unit.enabled != "enabled":
         unmask = "systemctl --no-reload unmask kubelet.service"

@@ -90,7 +90,8 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
 def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
     """Yield a message for each problem in a kubelet's configuration: a pure function.
 
-    + config: the configuration; {} if the node has not joined a cluster, which is no problem
+    + config: the configuration; {} if the node has not joined a cluster. For {}, no message is
+      yielded
     + gates, log_size: as `report_configuration` takes them
     """
     if not config:

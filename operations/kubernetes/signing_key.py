@@ -1,4 +1,4 @@
-"""Check the signing key of the Kubernetes repository: the present key, or a new one before use."""
+"""Check the node's signing key of the Kubernetes repository, and a new key before its use."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
 def check_key(minor: str, fetch: bool) -> str:
     """Return shell commands that succeed only if apt accepts the repository's index with the key.
 
-    Pass the commands to `files.transaction` as `apply`, after the functions of `APT`.
+    Pass the commands to `files.transaction` as `apply`. They call shell functions of `APT`, so
+    put `APT` before them.
 
     + minor: minor version, such as ``1.36``
-    + fetch: whether to fetch the repository's key and put it in place. If that fails, a good
-      present key stays, and the commands succeed. With False, only the present key is checked
+    + fetch: whether to fetch the repository's key and put it in place. If the fetch or the check of
+      the new key fails, but the present key is good, the present key stays and the commands
+      succeed. With False, only the present key is checked
     """
     action = "fetched" if fetch else "verified"
     return f"url={quote(repository(minor))}\nkeyring={KEYRING}\n{_KEY}{action}\n{_DONE}"

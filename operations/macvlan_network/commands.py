@@ -91,12 +91,12 @@ def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
 
 
 def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], version: str) -> str:
-    """Return which other Docker network prevents the creation of the wanted one, and what to do.
+    """Return why another Docker network prevents the wanted network's creation, and what to do.
 
     + others: Docker's other networks by name
     + version: Docker's version, "" if unknown
 
-    Returns "" if no network prevents it. A pure function.
+    Returns "" if no other network prevents the creation. A pure function.
     """
     for name, other in others.items():
         if other.config_only:
@@ -143,6 +143,6 @@ def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
 
 
 def _ipv4(networks: Iterable[str]) -> list[IPv4Network]:
-    """Parse networks, and return those of IPv4. An address counts as a network of one address."""
+    """Parse networks, and return the IPv4 networks. An address is a network of one address."""
     parsed = (ip_network(text, strict=False) for text in networks)
     return [one for one in parsed if isinstance(one, IPv4Network)]

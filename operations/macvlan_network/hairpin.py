@@ -88,9 +88,9 @@ def add_hairpin_link(
 def repairs(
     differs: Mapping[str, str], link: str, parent: str, address: IPv4Address, script: str
 ) -> tuple[Repair, ...]:
-    """Return a `Repair` for each thing that is not as wanted: a pure function.
+    """Return a `Repair` for each problem with the link: a pure function.
 
-    + differs: the things that are not as wanted, as `link_problems` returns them
+    + differs: the problems with the link, as `link_problems` returns them
     + link, parent, address, script: as `add_hairpin_link` takes them
     """
     found = []
@@ -113,7 +113,7 @@ def link_problems(
     address: IPv4Address,
     vip: IPv4Address,
 ) -> dict[str, str]:
-    """Return what is wrong with the link: each thing, with what was found. A pure function.
+    """Return the problems with the link: each wrong thing, and a text about it. A pure function.
 
     + links: the node's macvlan links by name
     + parent_state: the state of the parent interface, ``None`` if it does not exist

@@ -31,7 +31,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
     """Create Docker's macvlan network.
 
     + wanted: the wanted state of the network
-    + last: whether no later operation of the run starts the proxy
+    + last: False if a later operation of the run starts the proxy, True if none does
 
     If the network differs from `wanted`, it is removed and created again. The proxy's service is
     stopped meanwhile. If the new network cannot be created, the old one is restored. Docker itself
@@ -87,8 +87,8 @@ def check_conflicts(
 ) -> None:
     """Raise `NodeError` if something prevents the creation of the network: a pure function.
 
-    + networks: Docker's networks by name. A network of the wanted name is removed first, so only
-      its containers can prevent the creation
+    + networks: Docker's networks by name. If a network has the wanted name, it is removed before
+      the creation. It cannot be removed while a container other than the proxy's uses it
     + differs: how the network of the wanted name differs from `wanted`, in words
     + version: Docker's version, "" if unknown
     """
@@ -105,11 +105,11 @@ def check_conflicts(
 
 
 def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:
-    """Return the shell script that creates the network, and removes the present one first.
+    """Return the shell script that removes the present network, if any, and creates the wanted one.
 
     + wanted: the wanted state of the network
     + found: the present network of the same name, ``None`` if there is none
-    + last: whether no later operation of the run starts the proxy
+    + last: False if a later operation of the run starts the proxy, True if none does
     """
     head = f"set -eu\n{NEEDS_DOCKER}"
     if found or not last:  # otherwise systemd's next attempt to start the proxy succeeds

@@ -180,10 +180,9 @@ if [ -n "$left" ]; then echo still installed: $left >&2; exit 1; fi
 
 
 def _pin(names: Iterable[str]) -> tuple[list[File], list[str]]:
-    """Return a list of files to write and a list of paths to remove, for the pin.
+    """Return the files to write and the paths to remove so that apt's pin file is as wanted.
 
-    If packages are pinned, the first list has the pin's file. Otherwise the second list has the
-    file's path. The other list is empty.
+    If there are packages to pin, the pin file is written. If there are none, it is removed.
     """
     pinned = [name for name in _with_companions(names) if name not in NEVER_PINNED]
     if not pinned:

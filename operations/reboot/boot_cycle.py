@@ -76,7 +76,8 @@ def remove_note(state: State, host: Host) -> str:
 def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
     """Return the shell script that notes the causes of a reboot, and reboots the node after 1 s.
 
-    + boot_id: ID of the node's boot, as read before. In another boot the script fails
+    + boot_id: ID of the node's boot, as read before. If the node has rebooted since, the script
+      fails
     + rebooted: the causes of reboots to note, each with the ID of the boot before the reboot
     """
     lines = quote(*(f"{cause} {boot}" for cause, boot in rebooted.items()))
