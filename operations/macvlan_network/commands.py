@@ -109,7 +109,7 @@ def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], versi
         if overlaps and other.pool == "local default":
             return (
                 f"the Docker network {name} has addresses of {setting('lan_subnet')} "
-                f"{wanted.subnet}, and Docker lets no other network have the same; {way_out}"
+                f"{wanted.subnet}, and Docker lets no other network use them; {way_out}"
             )
         # https://github.com/moby/moby/pull/47318
         if shared and (major(version) or 0) < 28:

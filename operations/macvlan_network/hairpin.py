@@ -65,8 +65,9 @@ def add_hairpin_link(
         if owner := owners.get(str(address)):
             raise NodeError(
                 f"{address} belongs to the machine with the MAC address {owner}; choose another "
-                f"{setting('hairpin_address')}, outside of the router's DHCP range; if that "
-                f"machine was the proxy until now, run there instead: ip link delete {link}"
+                f"{setting('hairpin_address')}, outside of the router's DHCP range; or, if "
+                "that machine was the proxy until now, delete the link on that machine: "
+                f"ip link delete {link}"
             )
     if differs:
         because(f"set {link} up: {'; '.join(differs.values())}")

@@ -96,9 +96,10 @@ def check_conflicts(
     found = networks.get(wanted.name)
     if containers := sorted({*found.containers} - {CONTAINER}) if found else []:
         raise NodeError(
-            f"the Docker network {wanted.name} has {', '.join(differs)}, but cannot be recreated "
-            f"while these containers use it, running or not: {', '.join(containers)}; remove each "
-            f"container, or disconnect it: docker network disconnect -f {wanted.name} CONTAINER"
+            f"the Docker network {wanted.name} must be recreated, because it has "
+            f"{', '.join(differs)}, but these containers use it, running or not: "
+            f"{', '.join(containers)}; remove each container, or disconnect it: "
+            f"docker network disconnect -f {wanted.name} CONTAINER"
         )
     if problem := commands.network_conflict(wanted, others, version):
         raise NodeError(problem)

@@ -96,7 +96,7 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
     if found.error:
         raise NodeError(
             f"apt cannot remove {', '.join(found.installed)}: {found.error} "
-            f"Fix that on the node with apt, or remove them from {setting('packages_absent')}"
+            f"Fix apt on the node, or take these packages out of {setting('packages_absent')}"
         )
     if kept := {*found.installed} - {*found.removes}:
         raise NodeError(
@@ -106,8 +106,8 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
     if lost := [name for name in found.removes if NEEDED.fullmatch(name)]:
         raise NodeError(
             f"removing {', '.join(found.installed)} would also remove {', '.join(lost)}, which "
-            "the node needs; run apt-get -s remove NAME for each of them to find the one that "
-            f"causes this, and remove it from {setting('packages_absent')}"
+            f"the node needs; run apt-get -s remove NAME for each package in "
+            f"{setting('packages_absent')}, and take the package that causes this out of it"
         )
     if mdns and "avahi-daemon" in found.removes:
         raise NodeError(

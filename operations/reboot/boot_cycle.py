@@ -162,6 +162,6 @@ def _rescue(found: Cmdline) -> str:
     folder, name = posixpath.split(found.file.path)
     return (
         f"{advice}. If the node does not boot, switch it off and put its card into another "
-        f"computer. In the folder that is {folder} on the node, copy {name}{BACKUP_SUFFIX} over "
-        f"{name}. Then start the node and run again"
+        f"computer. In the node's folder {folder}, copy {name}{BACKUP_SUFFIX} over {name}. Then "
+        "start the node and run again"
     )

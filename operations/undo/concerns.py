@@ -216,7 +216,7 @@ def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
     return (
         f"no archive offers these packages, which a deploy had removed: {', '.join(lost)}. "
         "Everything else was undone. Add an archive that has them, install them in another way, or "
-        f"remove their lines from {manifest.MANIFEST}. Then run again"
+        f"remove their lines from {manifest.MANIFEST}. Then run undo again"
     )
 
 
@@ -285,7 +285,7 @@ def warnings(files: Changes) -> Iterator[str]:
     for path in files.aside:
         yield f"{path} was changed since the deploy; a copy of it is in {manifest.ASIDE}{path}"
     for path in files.leave:
-        yield f"{path} is not this package's file any more, so it stays"
+        yield f"others have replaced {path}, so undo leaves it"
 
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
@@ -302,7 +302,7 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
         yield f"{verb} the Docker network {entry.name}"
     yield from listed("remove the link", (e.name for e in _only_of(found, concern, "link")))
     yield from listed("set back", (e.name for e in _only_of(found, concern, "sysctl")))
-    yield from listed("turn on swap on", (e.name for e in _only_of(found, concern, "swap")))
+    yield from listed("turn swap on again on", (e.name for e in _only_of(found, concern, "swap")))
     yield f"forget what {concern} has changed"
 
 

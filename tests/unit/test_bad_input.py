@@ -891,8 +891,8 @@ SETTINGS = [
     ),
     bad(
         "undo",
-        "reboot",
-        "pi5, group all: chaos_undo = 'reboot': reboot is no concern; "
+        "preflight",
+        "pi5, group all: chaos_undo = 'preflight': preflight is no concern; "
         f"concerns are {', '.join(ORDER)}",
         deploy="chaos_engine.deploys.undo",
     ),
@@ -1483,8 +1483,8 @@ NODES = [
     ),
     node(
         "removing snapd would also remove openssh-server, which the node needs; run apt-get "
-        "-s remove NAME for each of them to find the one that causes this, and remove it from "
-        "chaos_packages_absent",
+        "-s remove NAME for each package in chaos_packages_absent, and take the package that "
+        "causes this out of it",
         {RemovalPlan: Removal(("snapd",), ("snapd", "openssh-server"))},
     ),
     node(
@@ -1493,8 +1493,8 @@ NODES = [
         {RemovalPlan: Removal(("snapd",), ("snapd",), snaps=("lxd",))},
     ),
     node(
-        "apt cannot remove snapd: E: broken packages. Fix that on the node with apt, or remove "
-        "them from chaos_packages_absent",
+        "apt cannot remove snapd: E: broken packages. Fix apt on the node, or take these packages "
+        "out of chaos_packages_absent",
         {RemovalPlan: Removal(("snapd",), (), error="E: broken packages.")},
     ),
     node(

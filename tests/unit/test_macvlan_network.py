@@ -353,7 +353,7 @@ LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges
             replace(BRIDGE, subnets=("192.168.0.0/16",)),
             "28.2.2",
             "the Docker network other has addresses of chaos_lan_subnet 192.168.1.0/24, and "
-            "Docker lets no other network have the same; if nothing needs other, remove it: docker",
+            "Docker lets no other network use them; if nothing needs other, remove it: docker",
         ),
         (replace(BRIDGE, subnets=("fd00::/64", "192.168.1.64/28")), "28.2.2", "the Docker network"),
         (replace(BRIDGE, subnets=("fd00::/64",)), "26.1.5", ""),
@@ -361,7 +361,7 @@ LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges
             FOUND,
             "28.2.2",
             "the Docker network other has addresses of chaos_lan_subnet 192.168.1.0/24, and "
-            "Docker lets no other network have the same; set chaos_macvlan_network to other, or, "
+            "Docker lets no other network use them; set chaos_macvlan_network to other, or, "
             "if nothing",
         ),
         (
@@ -438,8 +438,8 @@ def test_containers_that_are_not_ours_keep_their_network(
     drifted = replace(FOUND, parent="eth1", mode="private", containers=dict(containers))
     node[DockerNetworks]["lb-network"] = drifted
     assert (
-        "the Docker network lb-network has the parent eth1, the mode private, but cannot be "
-        "recreated while these containers use it, running or not: web; remove each container, or "
+        "the Docker network lb-network must be recreated, because it has the parent eth1, the mode "
+        "private, but these containers use it, running or not: web; remove each container, or "
         "disconnect it: docker network disconnect -f lb-network CONTAINER"
     ) in failure(caplog)
 

@@ -508,8 +508,8 @@ def test_a_node_that_never_comes_back_is_rescued_on_another_computer(run_cycle: 
     assert problem == (
         "the node did not come back within 90 s; look at the node's power supply and screen. If "
         "the node does not boot, switch it off and put its card into another computer. In the "
-        "folder that is /boot/firmware on the node, copy cmdline.txt.chaos-engine.bak over "
-        "cmdline.txt. Then start the node and run again"
+        "node's folder /boot/firmware, copy cmdline.txt.chaos-engine.bak over cmdline.txt. Then "
+        "start the node and run again"
     )
 
 
