@@ -296,7 +296,7 @@ def fall_short(why: str) -> None:
 
 
 class _Ready(logging.Filter):
-    """A log filter that counts pyinfra's "Ready" lines for each host, and hides refused hosts'.
+    """A log filter that counts each host's "Ready" lines, and hides those of refused hosts.
 
     pyinfra prints a "Ready" line each time it has loaded a deploy file for a host.
     """

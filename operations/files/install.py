@@ -155,7 +155,7 @@ def transaction(
     + before: shell commands that the script runs first, after it has taken the node's lock
     + makes: paths of files that services create when they start. Undo treats these files as this
       package's own
-    + repairs: the things that `apply` sets. The plan has the repairs of its files and units
+    + repairs: the things that `apply` sets. Files and units of the plan need not be listed here
 
     With pyinfra's ``--diff``, prints how each file will change.
 

@@ -30,8 +30,8 @@ def plan(
     + files, absent, units: as `install` takes them
     + found: state of each path that exists, by path
     + states: state of each unit, by the unit's name
-    + traces: what earlier installations have left of units, by the unit's name. It has the units
-      whose unit files are among `files`
+    + traces: what earlier installations have left of units, by the unit's name. Only units
+      whose unit files are among `files` are listed
     + besides: other paths that the operation's own commands will write, replace or remove
 
     The plan removes links by which an earlier installation starts the unit in another way. It also
@@ -82,7 +82,7 @@ def plan(
 
 
 def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
-    """Return the paths in `touched` that a unit reads, and those of its unit file and drop-ins."""
+    """Return the paths in `touched` that a unit reads, or that are its unit file or drop-ins."""
     return sorted(
         path
         for path in touched
@@ -130,8 +130,8 @@ def _repairs(
 ) -> Iterator[Repair]:
     """Return a `Repair` for each thing in a plan that an earlier run may have set already.
 
-    + changing: as `_why` takes it. The result has a `Repair` for these files, so it has none for
-      their units
+    + changing: as `_why` takes it. The units named here get no `Repair`, because their files get
+      one
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"

@@ -1,4 +1,4 @@
-"""Decide which paths on a node scripts may write, move or remove.
+"""Decide which paths scripts may write, move or remove on a node.
 
 Deploys and undo replace a path by a rename. These are the rules:
 
@@ -7,7 +7,7 @@ Deploys and undo replace a path by a rename. These are the rules:
 - A folder above the path may be a link to a folder.
 - A merged file (most of its content is the node's own) keeps its owner, mode, ACL and extended
   attributes. If a link is in its place, the node is refused.
-- In all other cases the node is refused before any change. A script would fail half-way.
+- In all other cases the node is refused before any change, because a script would fail half-way.
 """
 
 from __future__ import annotations

@@ -217,8 +217,10 @@ def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
     """Return the lines that start, stop or restart a unit.
 
     + action: "start", "stop" or "restart"
-    + done: names of the units that the script has started, stopped or restarted before. If the
-      action fails, those that run are restarted with the old files
+    + done: names of the units that the script has started, stopped or restarted before
+
+    If the action fails and the unit is required, the script restores the old files, and restarts
+    those units in `done` that are running.
     """
     act = f"systemctl {action} -- {quote(unit.name)}"
     if unit.ready:

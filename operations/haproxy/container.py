@@ -282,8 +282,8 @@ def with_restart(todo: Plan, found: list[str]) -> Plan:
 def check(todo: Plan, image: str) -> str:
     """Return a shell command that fails if the new files are bad, "" if no file needs a check.
 
-    HAProxy from `image` checks the configuration. A new image alone is a reason for this check,
-    because the start script contains the image's name, and is then a new file.
+    HAProxy from `image` checks the configuration if the configuration or the start script is new.
+    The start script contains the image's name, so a new image is checked too.
     """
     written = {file.path for file in todo.write}
     commands = []

@@ -152,10 +152,11 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
       copies the content from the configuration in `OWN`
     + link: path of the link; ``None`` for no link
 
-    Other machines can write to the share. So no program reads the copy, and the operation never
-    shows the content of a file in its place. If the share is not mounted, nothing is done, and a
-    later run writes the copy. If the copy cannot be written, the operation only warns, because
-    HAProxy does not need the copy. Raises ``OperationValueError`` if a path is not on the share.
+    Other machines can write to the share, and may put another file in the copy's place. So no
+    program uses the copy, and the operation never shows the content of the file there. If the share
+    is not mounted, nothing is done, and a later run writes the copy. If the copy cannot be written,
+    the operation only warns, because HAProxy does not need the copy. Raises
+    ``OperationValueError`` if a path is not on the share.
 
     **Example:** ``publish_copy(name="Copy HAProxy's configuration", config=File(...))``
     """
@@ -197,14 +198,14 @@ def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
     + shared: whether the node has a log share
 
     Without the mount, ``/var/log`` is a folder on the node's own card. Nothing is written there,
-    since the share may have the copy already.
+    because the copy belongs on the share, and may be there already.
     """
     found = mounted_at(mounts, TARGET)
     return shared and (found is None or not is_share(found.fstype, found.source))
 
 
 def can_be_written(found: CopyState, config: File | None, link: str | None) -> bool:
-    """Tell whether the copy or the link is not as wanted, and can be written: a pure function."""
+    """Tell whether the copy or the link has to be written, and can be: a pure function."""
     return bool((config and found.config == "other") or (link and found.link == "other"))
 
 

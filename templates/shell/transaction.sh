@@ -54,8 +54,8 @@ last_lines() {
 }
 
 # give_up ACTION UNIT [DONE...]: end the script because a unit failed with the new files. Before
-# that, restore the old files, repeat the action, and restart the units DONE, which run with the new
-# files already.
+# that, restore the old files, restart those units of DONE that are running, and repeat the action.
+# The script has acted on the units DONE before, so they may run with the new files.
 give_up() {
   last_lines "$2"
   restore_files
