@@ -1,5 +1,6 @@
-"""The nodes of the cluster. Your computer has to resolve their names: by your router's DNS,
-/etc/hosts or ~/.ssh/config. Or give the address: ``("pi1", {"ssh_hostname": "192.168.1.50"})``."""
+"""The nodes of the cluster. Your computer has to find each node by its name: with your router's
+DNS, /etc/hosts or ~/.ssh/config. If it cannot, write a node's address next to the name:
+``("pi1", {"ssh_hostname": "192.168.1.50"})``."""
 
 from pyinfra.api.exceptions import PyinfraError
 

@@ -21,8 +21,9 @@ class UnitTraces(Value):
 
     + vendor_file: path of the unit's file in ``/usr/lib/systemd/system`` if the file belongs to no
       package, else ""
-    + links: symbolic links by which another unit starts this one: the target by the link's path,
-      such as ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
+    + links: the symbolic links in ``/etc/systemd/system`` by which another unit starts this unit.
+      Each link's path has the link's target as its value, such as
+      ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
     """
 
     vendor_file: str = ""

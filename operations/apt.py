@@ -13,7 +13,7 @@ from chaos_engine.operations.engine.shell import NOTES, PRELUDE, for_concern, qu
 from chaos_engine.templates import shell_script
 
 APT = shell_script("apt")
-"""Shell functions for scripts that call apt. A script must contain `NOTES` before them."""
+"""Shell functions for scripts that call apt. A script must contain `NOTES` before `APT`."""
 
 INSTALL = "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages --"
 """Shell command that installs the packages whose names are appended to the command. A script must
@@ -21,7 +21,7 @@ contain `APT` before this command."""
 
 
 def reads(present: Mapping[str, str | None], hold: Iterable[str] = ()) -> list[Read]:
-    """Return the reads that `install_packages` makes if it is called with the same arguments."""
+    """Return the facts that `install_packages` reads if it gets the same arguments."""
     return [Read.of(Packages, names=tuple(sorted({*present, *hold})))]
 
 
@@ -35,9 +35,9 @@ def install_packages(
       wanted version may be higher or lower than the installed one
     + hold: names of packages that apt shall not upgrade (``apt-mark hold``)
 
-    The package lists are refreshed only if a package has to be installed. An apt source that fails
-    causes a warning. The operation fails only if no other source has a package. Recommended
-    packages are not installed.
+    The package lists are refreshed only if a package has to be installed. If an apt source fails,
+    the operation warns. It fails only if a wanted package is missing from all other sources.
+    Recommended packages are not installed.
 
     **Example:** ``install_packages(name="Install kubelet", present={"kubelet": "1.36.2-1.1"})``
     """

@@ -89,7 +89,7 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
 def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
     """Return the feature gates that kubelet has to set to work with a version of cri-dockerd.
 
-    The value is on or off, by the gate's name.
+    Each gate's name has the value ``True`` (on) or ``False`` (off).
 
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
@@ -127,8 +127,8 @@ def exec_fault(version: str, kubernetes: str) -> str:
 def pause_image(kubernetes: str) -> str:
     """Return the name of the pause container's image that a version of kubeadm pulls.
 
-    If cri-dockerd uses another image, ``kubeadm init`` and ``join`` warn, and the node's card has
-    to hold both images. The tags come from ``PauseVersion`` in kubeadm's
+    If cri-dockerd uses another image, ``kubeadm init`` and ``join`` warn, and the node's SD card
+    has to hold both images. The tags come from ``PauseVersion`` in kubeadm's
     ``app/constants/constants.go``.
     """
     minor = int(kubernetes.split(".")[1])
@@ -139,8 +139,8 @@ def pause_image(kubernetes: str) -> str:
 def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
     """Return the oldest external etcd that a version of kubeadm accepts, ``None`` if unknown.
 
-    The source is ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``. It was
-    tried with kubeadm 1.36.2.
+    The version comes from ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``.
+    The limit was tried with kubeadm 1.36.2.
     """
     return (3, 5, 24) if int(kubernetes.split(".")[1]) >= 36 else None
 
@@ -166,7 +166,7 @@ def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
 
 
 def outdated(version: str) -> str:
-    """Return a message if a newer patch release of cri-dockerd is known, "" if none is known."""
+    """Return a message if `NEWEST` has a newer patch release of cri-dockerd, "" otherwise."""
     *line, patch = _parse(version)
     newest = NEWEST.get((line[0], line[1]))
     if newest is None or patch >= newest:

@@ -52,8 +52,9 @@ def install_cri_dockerd(
     + rolling: how a node that has joined a cluster is drained before cri-dockerd restarts
 
     Raises `NodeError` if cri-dockerd has no release for the node's architecture, or if the version
-    cannot talk to the node's Docker. The script looks for Docker just before it starts the units.
-    So an earlier operation of the same run may install Docker.
+    cannot talk to the node's Docker. A node without Docker is not refused yet, because an earlier
+    operation of the same run may install Docker. The node checks for Docker just before
+    cri-dockerd's units start.
 
     **Example:** ``install_cri_dockerd(name="Run cri-dockerd", version="0.4.3", program=program)``
     """
@@ -81,7 +82,8 @@ def check(version: str) -> str:
     new = File(PROGRAM, b"").staged
     return (
         f"test ! -e {new} || {{ said=$(timeout 10 {new} --version 2>&1 | head -n 1); "
-        f'echo "it says: $said"; test "${{said%% (*}}" = "cri-dockerd {version}"; }}'
+        f'echo "the new cri-dockerd reports: $said"; '
+        f'test "${{said%% (*}}" = "cri-dockerd {version}"; }}'
     )
 
 

@@ -101,9 +101,7 @@ class _Bounded(io.RawIOBase):
         data = self._source.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise ValueError(
-                f"the tarball has more than {_MAX_BESIDE // MIB} MiB besides its files"
-            )
+            raise ValueError(f"the tarball's headers and padding exceed {_MAX_BESIDE // MIB} MiB")
         return data
 
 

@@ -131,7 +131,7 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
     An option also gets a message if it breaks an option that this package sets.
 
     + config: the keys of the merged daemon.json, with their values
-    + flags: the options on dockerd's command line. The value is the file that has the option
+    + flags: the options on dockerd's command line, each with the file that sets the option
     """
     found = []
     features = config.get("features")
@@ -140,9 +140,9 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
         place = CONFIG
     if place:
         found.append(
-            f"{place} turns on the feature containerd-snapshotter: then Docker pulls no image onto "
-            f"{DRIVER} (moby/moby#46254), and cri-dockerd cannot account for images; remove the "
-            "feature, and pull the images in containerd's image store again"
+            f"{place} turns on the feature containerd-snapshotter: then Docker cannot pull images "
+            f"for the storage driver {DRIVER} (moby/moby#46254), and cri-dockerd cannot account "
+            "for images; remove the feature, and pull again what is in containerd's image store"
         )
     place = flags.get("--userns-remap", CONFIG if config.get("userns-remap") else "")
     if place:

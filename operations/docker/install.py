@@ -57,7 +57,7 @@ _CHECK = f'dockerd --validate --config-file "$stage"{CONFIG}'
 
 
 def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
-    """Return the reads that `install_docker` makes if it is called with the same arguments."""
+    """Return the facts that `install_docker` reads if it gets the same arguments."""
     return [
         READ,
         Read.of(Packages, names=_PACKAGES),
@@ -133,9 +133,9 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
 
 
 def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
-    """Add the names of the changed keys to a plan's reason to write daemon.json.
+    """Add the names of the changed keys to the reason for writing daemon.json.
 
-    + reason: any of the plan's reasons. All other reasons are returned unchanged
+    + reason: a reason of the plan. A reason for another change is returned as it is
     + before: the content of daemon.json on the node, ``None`` if there is no file
     + config: the keys of the merged daemon.json, with their values
     """
@@ -154,7 +154,8 @@ def packages_to_change(
     + client: whether the node has the command ``docker``. Some distributions have the command in a
       package of its own
 
-    containerd and runc are packages to install only if their installation was interrupted.
+    The packages to install include containerd and runc only if the node has an incomplete
+    installation of them.
     """
     runtimes = [name for name in ("containerd", "runc") if name in found]
     install = incomplete(found, ["docker.io", "ca-certificates", *runtimes])
@@ -208,7 +209,7 @@ def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -
 
     + engine: the state of the running Docker, ``None`` if Docker does not run
     + config: the keys of the merged daemon.json, with their values
-    + restarts: whether Docker has to restart although the node is not drained first
+    + restarts: whether Docker has to restart on a node that is not drained first
     """
     if engine is None or not engine.containers:
         return

@@ -176,7 +176,7 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
 
 
 def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
-    """Yield a message for each text in a value that the value's type does not allow.
+    """Yield a message for each text in `value` that does not fit the value's type.
 
     + where: name of the value, for the messages
     + hint: type of the value. In an ``Annotated`` type, only a `Form` counts
@@ -211,7 +211,10 @@ def is_valid(hint: Any, value: Any) -> bool:
 
 
 def _problem_of(text: str, forms: Iterable[Form]) -> str | None:
-    """Return what is wrong with a text, ``None`` if the text has all of the forms."""
+    """Return why a text is not valid, ``None`` if it is valid.
+
+    + forms: a valid text has all of these forms
+    """
     if "\0" in text:
         return "it contains a NUL, which no program accepts in an argument"
     try:

@@ -2,8 +2,8 @@
 
 The generator reads the node only by `observe`, decides, and yields at most a few commands. It
 raises `NodeError` if it cannot handle the node's state. `observe` raises `NodeError` if a fact
-cannot be read. A `NodeError` fails only its own node, with a message of one line. A plain pyinfra
-operation would go on with the fact's default value.
+cannot be read. A `NodeError` fails only its own node, with a message of one line. If a fact cannot
+be read, a plain pyinfra operation would go on with the fact's default value.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def converge(
     + reads: pure function of the operation's own arguments. It returns a `Read` for each fact that
       the operation will `observe`. A role reads the facts of all its operations by one command
 
-    The operation raises pyinfra's ``OperationValueError`` if an argument has the wrong form. This
-    stops the run. The module `arguments` defines the forms.
+    The operation raises pyinfra's ``OperationValueError`` if an argument has the wrong form. The
+    error stops the whole run. The module `arguments` defines the forms.
 
     **Example:** ``@converge(reads=lambda path: [Read.of(Files, paths=(path,))])``
     """
@@ -98,8 +98,9 @@ def _guarded(
 ) -> Callable[P, Commands]:
     """Wrap the generator function of an operation for `converge`.
 
-    The wrapped function announces the operation's reads, and prints the reasons of each change. If
-    it raises `NodeError`, or the connection breaks, only the current host fails.
+    The wrapped function stores which facts the operation will read, and prints the reasons of each
+    change. If the operation raises `NodeError`, or the connection breaks, only the current host
+    fails.
     """
 
     @wraps(function)
@@ -185,7 +186,8 @@ def fail_host(state: State, host: Host, message: str) -> bool:
 class _Command(StringCommand):
     """A shell command that fails only its own host if the connection breaks, and prints the reason.
 
-    A plain pyinfra command would print nothing, or end the run for all hosts.
+    If the connection broke, a plain pyinfra command would print nothing, or end the run for all
+    hosts.
     """
 
     @override

@@ -30,8 +30,8 @@ def execute(
 
     + arguments: pyinfra's global arguments for the connector
 
-    Returns whether the command succeeded, its output, and a problem. The problem says why the
-    connection or sudo has stopped the command. It is "" if neither has.
+    Returns whether the command succeeded, its output, and a problem. If the connection or
+    sudo has stopped the command, the problem says why. Otherwise the problem is "".
     """
     try:
         prepare(host, arguments)

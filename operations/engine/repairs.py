@@ -28,13 +28,15 @@ class Repair:
     + thing: the thing's name, in messages and in the node's notes
     + wanted: the value that the run sets. The node counts the repairs for each value: when the
       settings change, the count starts again
-    + kind, name: kind and name of the thing's line in the node's manifest. An earlier run has set
-      the thing if the manifest has this line
-    + search: how to find what changes the thing
+    + kind, name: kind and name of the thing's line in the manifest, the file in which the node
+      notes what this package has changed. If the manifest has this line, an earlier run has set the
+      thing
+    + search: how to find the files and programs that may change the thing
     + found: for a file, the old content's checksum and the path, with a space between them; "" if
-      the checksum is unknown. If the manifest has a ``wrote`` line of this name, this package wrote
-      the old content. Then the settings have changed, and the new content is no repair
-    + suspects: descriptions of suspects that are known without a search
+      the checksum is unknown. If the manifest has a line of kind ``wrote`` with this name, this
+      package wrote the old content itself. Then the new content is due to changed settings, and
+      writing it is no repair
+    + suspects: descriptions of files and programs that may change the thing, known without a search
     """
 
     thing: str
@@ -129,16 +131,17 @@ def in_files(path: str) -> Search:
 
 
 def will_set(repairs: Iterable[Repair]) -> list[str]:
-    """Return a list with the shell command by which a script announces what it will set.
+    """Return a list with the shell command ``will_set``, for a script that sets these things.
 
-    Without repairs the list is empty.
+    The command remembers the things, so that the node can count their repairs. Without repairs,
+    the list is empty.
     """
     lines = [repair.line for repair in repairs]
     return [f"will_set {quote(*lines)}"] if lines else []
 
 
 def warn_of_repeats(repairs: Iterable[Repair]) -> None:
-    """Warn if this run repairs a thing again, and name the suspects that may keep changing it.
+    """Warn if this run repairs a thing again, and name the files and programs that may change it.
 
     + repairs: the things that this run sets
     """
@@ -171,12 +174,12 @@ def past_repairs() -> tuple[PastRepair, ...]:
 def messages(
     again: Mapping[Repair, PastRepair], found: Mapping[str, Iterable[Suspect]]
 ) -> Iterator[str]:
-    """Return the warnings about things that this run repairs again: a pure function.
+    """Yield the warnings about things that this run repairs again: a pure function.
 
-    + again: the things, each with its past repairs
-    + found: the suspects of each thing, by the thing's name
+    + again: the things that this run repairs, each with its past repairs
+    + found: the files and programs that may keep changing each thing, by the thing's name
 
-    Things with the same dates, counts and suspects share one warning.
+    Things whose warnings differ only in the thing's name share one warning.
     """
     same: dict[tuple[str, str, str], list[str]] = {}
     for repair, before in again.items():
@@ -198,7 +201,7 @@ def messages(
 def _who(suspects: list[str], since: str) -> str:
     """Return the end of a warning: the suspects or, if there are none, how to find the cause.
 
-    + suspects: each in words
+    + suspects: descriptions of the suspects
     + since: time of the last repair, as ``2026-11-02 10:00``
     """
     if not suspects:

@@ -174,10 +174,13 @@ def test_more_members_than_a_release_has_are_refused() -> None:
         (ZEROS, "the tarball unpacks to more than 192 MiB"),
         (zeros(300 * MIB, MEMBER), "the program cri-dockerd/cri-dockerd is larger than 128 MiB"),
         # read by tarfile before anybody sees the member
-        (zeros(64 * MIB, kind=tarfile.GNUTYPE_LONGNAME), "has more than 1 MiB besides its files"),
-        (zeros(64 * MIB, kind=tarfile.XHDTYPE), "has more than 1 MiB besides its files"),
-        (gzip.compress(bytes(64 * MIB), 1, mtime=0), "has more than 1 MiB besides its files"),
-        (tarball() + gzip.compress(bytes(64 * MIB), 1, mtime=0), "has more than 1 MiB besides"),
+        (zeros(64 * MIB, kind=tarfile.GNUTYPE_LONGNAME), "headers and padding exceed 1 MiB"),
+        (zeros(64 * MIB, kind=tarfile.XHDTYPE), "headers and padding exceed 1 MiB"),
+        (gzip.compress(bytes(64 * MIB), 1, mtime=0), "headers and padding exceed 1 MiB"),
+        (
+            tarball() + gzip.compress(bytes(64 * MIB), 1, mtime=0),
+            "headers and padding exceed 1 MiB",
+        ),
         (zeros(190 * MIB), "the tarball has no cri-dockerd/cri-dockerd"),
     ],
     ids=["file", "program", "long name", "extended header", "zeros", "behind", "skipped"],
@@ -418,7 +421,7 @@ def test_a_program_of_another_version_is_refused(tmp_path: Path, said: str, stat
     new.chmod(0o755)
     ran = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
     assert ran.returncode == status
-    assert ran.stdout == f"it says: {said}\n"
+    assert ran.stdout == f"the new cri-dockerd reports: {said}\n"
 
 
 @pytest.mark.parametrize(
