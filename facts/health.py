@@ -40,10 +40,11 @@ class Check:
 def limited(check: str) -> str:
     """Return a shell command that runs a check for at most `LIMIT_SECONDS`.
 
-    A process that waits for a dead share cannot be killed. So ``timeout`` starts a shell, and the
-    shell starts the check. ``timeout`` ends the shell by TERM, and a second later by KILL if the
-    shell still runs. KILL alone (``-s KILL``) does not work with ``timeout`` of uutils: version
-    0.12 ends the shell but not the check, and version 0.0.30 ends neither.
+    ``timeout`` waits until the process that it has started ends, but a check that waits for a dead
+    share cannot be killed. So ``timeout`` starts a shell, which can be killed, and the shell starts
+    the check. The shell gets TERM, and a second later KILL if it still runs. KILL alone
+    (``-s KILL``) does not work with ``timeout`` of uutils: version 0.12 ends the shell but not a
+    check that could be killed, and version 0.0.30 ends neither.
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
     return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"
