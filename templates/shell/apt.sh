@@ -307,6 +307,8 @@ repair() (
   install_again $exact
   # those of new packages are known only now
   ! drop_empty $new || install_again $exact
+  # apt marks as manual what it was told to install. An operation that wants a package names it again
+  [ -z "$new" ] || apart apt-mark auto $new >/dev/null
   for file in $removed; do rm -f -- "$file"; done
   # Removal takes the x bit from init scripts. preinst restores it, but only if dpkg tells it the
   # old version, and after an interruption dpkg does not (cloud-init's postrm and preinst in Debian

@@ -171,7 +171,7 @@ def test_verify_finds_joined_nodes_as_wanted(joined: Joined) -> None:
 def test_undo_is_refused_and_says_how_to_leave(joined: Joined) -> None:
     (refused,) = joined.cluster.announced(UNDO, "--limit", WORKER)[WORKER]
     (said,) = joined.cluster.announced_why[WORKER][refused]
-    assert "it has joined a cluster" in said
+    assert "the node has joined a cluster" in said
     command = re.findall(r"kubeadm (reset[^,;]*)", said)[0].split(" on it")[0]
     assert "--cri-socket" in command, said
 

@@ -78,6 +78,6 @@ def test_the_c_library_finds_what_we_expect(tmp_path: Path) -> None:
         told = "\n".join(conflicts(data, WANTED))
         for name, address in WANTED.items():
             found = next(answers).split()
-            if (found != [address]) != (f"but {name} is" in told.lower()):
+            if (found != [address]) != (f"but the address of {name} is" in told.lower()):
                 wrong.append((data, name, found, told))
     assert wrong == [], "\n".join(map(str, wrong[:9]))
