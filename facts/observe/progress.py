@@ -235,7 +235,7 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
 
 
 def _follow_or_echo(message: Any = None, **options: Any) -> None:
-    """Pass a line of output to the host's step in `_followers`, or print the line if there is none.
+    """Pass a line of output to its host's step, or print it if `_followers` has no step for the host.
 
     This function replaces pyinfra's function `echo`.
     """

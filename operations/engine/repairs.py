@@ -70,7 +70,7 @@ def of_file(path: str, sha256: str, how: str, found: str | None) -> Repair:
 
 
 def of_removal(path: str, found: str | None) -> Repair:
-    """Return the `Repair` for a file that this run removes.
+    """Return the `Repair` for the removal of a file by this run.
 
     + found: the file's checksum, ``None`` if it is unknown
     """
@@ -91,14 +91,14 @@ def of_unit(name: str, wanted: str) -> Repair:
 
 
 def of_hold(package: str) -> Repair:
-    """Return the `Repair` for a package that this run puts on hold."""
+    """Return the `Repair` for the hold that this run puts on a package."""
     thing = f"the hold of {package}"
     search = Search(thing, rf"apt-mark[[:space:]].*unhold.*[^a-z0-9+.-]{literal(package)}")
     return Repair(thing, "set", "hold", package, search)
 
 
 def of_removed(package: str) -> Repair:
-    """Return the `Repair` for a package that this run removes."""
+    """Return the `Repair` for the removal of a package by this run."""
     thing = f"the removal of {package}"
     install = r"(apt|apt-get|aptitude|dpkg|nala|dselect-upgrade)[[:space:]]"
     search = Search(thing, rf"{install}.*[^a-z0-9+.-]{literal(package)}([^a-z0-9+.-]|$)")
