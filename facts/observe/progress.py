@@ -235,7 +235,7 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
 
 
 def _follow_or_echo(message: Any = None, **options: Any) -> None:
-    """Pass a line of output to its host's step, or print it if `_followers` has no step for the host.
+    """Pass a line of output to its host's step, or print it if `_followers` has no such step.
 
     This function replaces pyinfra's function `echo`.
     """
