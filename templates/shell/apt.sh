@@ -6,8 +6,8 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 # apt waits a minute for a silent server each time. By default it retries three times
 retries=Acquire::Retries=1
 APT_SECONDS=300 LISTS=/var/lib/apt/lists ARCHIVES=/var/cache/apt/archives
-# apt would write tens of MB to the card each time that the state of a package has changed, with what
-# srcpkgcache.bin and dpkg's database say already
+# By default apt writes pkgcache.bin to the card each time that a package's state has changed. It can
+# make the same from srcpkgcache.bin and dpkg's database
 printf '%s\n' 'Dir::Cache::pkgcache "";' >"$RUN_DIR/apt.conf"
 export APT_CONFIG="${APT_CONFIG-$RUN_DIR/apt.conf}"
 # dpkg notes each step of each package here, and waits until the note and the folder are on the card

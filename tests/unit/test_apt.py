@@ -10,6 +10,7 @@ import pytest
 from chaos_engine.facts.apt import UNFINISHED, Installed, Packages, PackageState
 from chaos_engine.facts.manifest import CHANGING, DIRECTORY
 from chaos_engine.operations.apt import APT, compose, plan
+from tests.unit.scripts import forbid_mounts
 
 DPKG_QUERY = [  # Debian 12
     "docker.io hold installed ok arm64 20.10.24+dfsg1-1+deb12u1+b2",
@@ -126,9 +127,7 @@ def run(script: str, folder: Path, before: str = "") -> tuple[int, list[str], st
     for name in ("apt-get", "apt-mark", "dpkg"):
         if not (folder / name).exists():
             program(folder, name)
-    for name, does in (("unshare", 'shift; exec "$@"'), ("mount", "exit 1")):
-        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
-        (folder / name).chmod(0o755)
+    forbid_mounts(folder)
     text = before + script.replace("export PATH=", f"export PATH={folder}:")
     text = text.replace("/run/chaos-engine", str(folder / "run"))
     text = text.replace(DIRECTORY, f"{folder}/var")

@@ -28,6 +28,7 @@ from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.files import Plan
 from chaos_engine.operations.files.script import compose
 from tests.unit.nodes import Nodes
+from tests.unit.scripts import forbid_mounts
 
 
 class Date(NodeFact[str]):
@@ -122,14 +123,10 @@ def test_nothing_waits_for_other_file_systems(
 
 
 def test_what_packages_start_has_no_lock_of_ours(lock: Path, tmp_path: Path) -> None:
-    programs = {
-        "apt-get": "if [ -e /proc/self/fd/9 ]; then echo it has; fi",
-        "unshare": 'shift; exec "$@"',
-        "mount": "exit 1",
-    }
-    for name, does in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
-        (tmp_path / name).chmod(0o755)
+    forbid_mounts(tmp_path)
+    apt_get = tmp_path / "apt-get"
+    apt_get.write_text("#!/bin/sh\nif [ -e /proc/self/fd/9 ]; then echo it has; fi\n")
+    apt_get.chmod(0o755)
     text = (
         f"{PRELUDE}{NOTES}{apt.APT}\napt install a".replace("\npatiently dpkg", "\n: dpkg")
         .replace("export PATH=", f"export PATH={tmp_path}:")
