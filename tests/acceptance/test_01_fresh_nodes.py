@@ -90,11 +90,17 @@ class TestBadInput:
     def test_tarball_has_another_checksum(self, cluster: Cluster, files: Path) -> None:
         for path in files.glob("cri-dockerd-0.3.17.*.tgz"):
             path.write_bytes(path.read_bytes() + b"\0")
-        refused(cluster, "cri-dockerd-0.3.17.", "sha256", "; if the tarball is wrong, ")
+        refused(
+            cluster, "cri-dockerd-0.3.17.", "sha256", "; if the tarball is wrong, download it from "
+        )
 
     def test_certificate_is_missing(self, cluster: Cluster, files: Path) -> None:
         (files / "etcd-client.crt").unlink()
-        refused(cluster, "etcd-client.crt: there is no such file; put the file ")
+        refused(
+            cluster,
+            "etcd-client.crt: there is no such file; put the file at this path, or set "
+            "chaos_etcd_client_certificate to the file's path",
+        )
 
     def test_certificate_has_expired(self, cluster: Cluster, files: Path) -> None:
         now = datetime.now(timezone.utc)
