@@ -27,7 +27,9 @@ def _text(value: object) -> object:
 def _of_a_machine(address: IPv4Address) -> IPv4Address:
     """Refuse an address that cannot belong to another machine, such as 127.0.0.1."""
     if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_reserved:
-        raise ValueError("no other machine can have this address; give an address of the LAN")
+        raise ValueError(
+            "this address cannot belong to another machine; give an address of the LAN"
+        )
     return address
 
 

@@ -232,8 +232,8 @@ def write_failure(found: CopyState, config: File | None, link: str | None) -> st
     if not can_be_written(found, config, link):
         return ""
     return (
-        f"{_names(config, link)} cannot be written, or another machine changes it at once; find "
-        "out who writes to the log share, and run again. HAProxy itself is not affected"
+        f"{_names(config, link)} cannot be written, or another machine writes them too; find out "
+        "which machine it is, and run again. HAProxy itself is not affected"
     )
 
 

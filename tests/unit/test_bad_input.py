@@ -215,8 +215,8 @@ SETTINGS = [
     bad(
         "nodes",
         {"pi5": "127.0.0.1"},
-        "pi5, group all: chaos_nodes['pi5'] = '127.0.0.1': no other machine can "
-        "have this address; give an address of the LAN",
+        "pi5, group all: chaos_nodes['pi5'] = '127.0.0.1': this address "
+        "cannot belong to another machine; give an address of the LAN",
     ),
     bad(
         "nodes",
@@ -284,14 +284,14 @@ SETTINGS = [
     bad(
         "log_server",
         "127.0.0.1",
-        "pi5, group all: chaos_log_server = '127.0.0.1': no other machine can"
-        " have this address; give an address of the LAN",
+        "pi5, group all: chaos_log_server = '127.0.0.1': this address"
+        " cannot belong to another machine; give an address of the LAN",
     ),
     bad(
         "log_server",
         "224.0.0.1",
-        "pi5, group all: chaos_log_server = '224.0.0.1': no other machine can"
-        " have this address; give an address of the LAN",
+        "pi5, group all: chaos_log_server = '224.0.0.1': this address"
+        " cannot belong to another machine; give an address of the LAN",
     ),
     bad(
         "log_server",
