@@ -59,7 +59,7 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     cri_dockerd_infra_image: ImageName | None = Field(
         None,
         description="image of the pause container in each pod, with tag, digest or both; if not "
-        "set, the image that kubeadm of chaos_kubernetes_version uses",
+        "set, the image that kubeadm uses in the version chaos_kubernetes_version",
     )
 
     def conflicts(self) -> Iterator[str]:

@@ -148,9 +148,10 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
       the configuration as `sealed` returns it
 
     HAProxy from the same image checks a new configuration. Then HAProxy reloads it and cuts no
-    connection. A container that differs from `proxy` is replaced. A container that was the proxy
-    under another name is replaced too. Raises `NodeError` if another machine or another container
-    has the proxy's address, or if `proxy.mac` is the MAC address of `proxy.parent`.
+    connection. A container that differs from `proxy` is replaced. A container with another name is
+    replaced too if it has the proxy's IP address and MAC address in the same network. Raises
+    `NodeError` if another machine or any other container has the proxy's address, or if
+    `proxy.mac` is the MAC address of `proxy.parent`.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
