@@ -64,9 +64,10 @@ def mount_log_share(
     not 0. The node retries the mount by itself, and the next run retries it too. Raises `NodeError`
     if something else is mounted on ``/var/log``, or will be mounted there at the next boot.
 
-    Missing mount flags (`FLAGS`) are added by a remount, so that programs can go on writing. If
-    Gluster's client runs with a configuration that the node has not checked (`CHECKED`), the
-    operation only warns. The next boot mounts the volume with a checked configuration.
+    If the mount lacks flags (`FLAGS`), a remount adds them. The operation does not unmount for
+    this, because programs write to the mount. If Gluster's client runs with a configuration that
+    the node has not checked (`CHECKED`), the operation only warns. The next boot mounts the volume
+    with a checked configuration.
 
     **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
     """

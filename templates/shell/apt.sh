@@ -12,6 +12,8 @@ printf '%s\n' 'Dir::Cache::pkgcache "";' >"$RUN_DIR/apt.conf"
 export APT_CONFIG="${APT_CONFIG-$RUN_DIR/apt.conf}"
 # dpkg notes each step of each package here, and waits until the note and the folder are on the card
 JOURNAL=/var/lib/dpkg/updates
+# when the package lists were refreshed, in seconds since boot, and `lists_state` after it
+REFRESHED=$RUN_DIR/refreshed REFRESH_SECONDS=600
 
 # apart COMMAND...: run a package tool with the umask that packages expect, and without our lock.
 #
@@ -46,21 +48,17 @@ apart() {
   )
 }
 
-# choose_archives ARGUMENT...: print SIZE:FOLDER for apt-get's downloads. Print nothing if apt-get will
-# download nothing, or if RAM is short: then they go to the card and stay.
-choose_archives() (
-  # in an empty folder, because apt does not print what an earlier call has left on the card
-  in_ram=1m:$ARCHIVES
-  downloads=$(apart apt-get -q -y --print-uris "$@" 2>/dev/null) || downloads=
-  # as much RAM again, and 256 MiB, are for dpkg and for the services that packages start
-  printf '%s\n' "$downloads" | awk '
-    /^\047/ { bytes += $3 }
-    $1 == "MemAvailable:" { free = $2 / 1024 }
-    END {
-      mib = int(bytes / 1048576) + 16
-      if (bytes > 0 && free >= 2 * mib + 256) print mib "m:" folder
-    }' folder="$ARCHIVES" - /proc/meminfo
-)
+# archives_in_ram: print SIZE:FOLDER for apt-get's downloads. Print nothing if RAM is short: then they
+# go to the card and stay there.
+#
+# 256 MiB stay free for dpkg, and for the services that packages start. One call of ours downloads
+# some 100 MiB at most.
+archives_in_ram() {
+  awk '$1 == "MemAvailable:" {
+    free = int($2 / 1024) - 256
+    if (free >= 256) print free "m:" folder
+  }' folder="$ARCHIVES" /proc/meminfo
+}
 
 # apt_get ARGUMENT...: run apt-get, which waits for dpkg's lock and never asks questions.
 apt_get() {
@@ -81,7 +79,7 @@ apt() {
   foresee "$@"
   # without the file auto-update in this folder, man-db builds no index; its daily timer does that
   in_ram=1m:/var/lib/man-db
-  case $plan in *Inst*) in_ram="$in_ram $(choose_archives "$@")" ;; esac
+  case $plan in *Inst*) in_ram="$in_ram $(archives_in_ram)" ;; esac
   [ -z "$new_only" ] || {
     unsynced="-o Dpkg::Options::=--force-unsafe-io" in_ram="$in_ram 16m:$JOURNAL"
   }
@@ -92,6 +90,7 @@ apt() {
   # left to do
   finished
   [ "$ended" = 0 ] || {
+    rm -f -- "$REFRESHED"
     echo "apt-get failed: fix what it says, on the node or on its way to the archives, and run" \
       "again" >&2
     return "$ended"
@@ -100,10 +99,10 @@ apt() {
 
 # foresee ARGUMENT...: note for undo which packages apt-get would install or remove. It sets $plan,
 # and $new_only where all of them are packages to install that are not there.
-#
-# A simulation prints lines such as "Inst NAME [OLD] (NEW ..." and "Remv NAME [OLD]".
 foresee() {
-  plan=$(apart apt-get -s -q -y "$@" 2>/dev/null | grep -E '^(Inst|Remv) ') || plan=
+  simulate "$@"
+  # the lists do not have what was published after they were fetched
+  [ -n "$plan" ] || [ -z "${skipped-}" ] || { rm -f -- "$REFRESHED"; refresh; simulate "$@"; }
   configured=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' |
     sed -n 's/^config-files //p')
   case $plan in *Remv*) auto=$(apart apt-mark showauto) ;; esac
@@ -129,6 +128,12 @@ PLAN
   begun $(printf '%s\n' "$plan" | new=$new_only awk '
     { sub(/:.*/, "", $2) }
     $2 { print ENVIRON["new"] ? "+" $2 "=" substr($3, 2) : $2 }')
+}
+
+# simulate ARGUMENT...: set $plan to what apt-get would do, lines such as "Inst NAME [OLD] (NEW ..."
+# and "Remv NAME [OLD]".
+simulate() {
+  plan=$(apart apt-get -s -q -y "$@" 2>/dev/null | grep -E '^(Inst|Remv) ') || plan=
 }
 
 # hold PACKAGE...: have apt leave packages at their version.
@@ -187,19 +192,44 @@ that lasted for $APT_SECONDS s: wait for its end, or end it, and run again"
   done
 }
 
-# refresh: fetch the package lists. If some cannot be fetched, print a warning and succeed, because
-# the next packages may not need them. For the lock of the lists apt-get itself does not wait.
+# lists_state: print a checksum of apt's sources, and of the lists' names, sizes and times.
+lists_state() {
+  # a file or folder that is not there is no error
+  { ls -l --full-time "$LISTS" || :; cat /etc/apt/sources.list /etc/apt/sources.list.d/* || :; } \
+    2>/dev/null | cksum
+}
+
+# are_fresh: succeed if `refresh` has fetched all lists in the last ten minutes, and neither they nor
+# the sources were changed since.
+are_fresh() {
+  [ -e "$REFRESHED" ] || return 1
+  read -r fetched state <"$REFRESHED"
+  [ $(($(cut -d. -f1 /proc/uptime) - fetched)) -lt "$REFRESH_SECONDS" ] &&
+    [ "$state" = "$(lists_state)" ]
+}
+
+# refresh: fetch the package lists if they are not fresh. If some cannot be fetched, print a warning
+# and succeed, because the next packages may not need them. For the lock of the lists apt-get itself
+# does not wait.
 refresh() {
+  skipped=yes
+  ! are_fresh || return 0
+  skipped=''
+  rm -f -- "$REFRESHED"
   drop_torn_lists
   tell "refreshing the package lists"
   # shellcheck disable=SC2086 # a word
-  patiently apt-get -q -o $retries update || {
+  if patiently apt-get -q -o $retries update; then
+    # where apt takes an old list, because it cannot fetch a new one, it succeeds with a warning
+    printf '%s\n' "$log" | grep -q '^W: ' ||
+      echo "$(cut -d. -f1 /proc/uptime) $(lists_state)" >"$REFRESHED"
+  else
     if locked "$log"; then printf '%s\n' "$log" >&2; return 1; fi
     {
       echo "warning: not all package lists could be refreshed:"
       printf '%s\n' "$log" | grep -E '^[EW]: ' || printf '%s\n' "$log"
     } >&2
-  }
+  fi
   # apt does not synchronise them, and would take an empty list for current after a power cut
   sync -f "$LISTS"
 }

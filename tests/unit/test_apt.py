@@ -234,22 +234,71 @@ def test_what_an_interruption_has_left_damaged(tmp_path: Path) -> None:
     assert sorted(ran.stdout.split()) == ["+snapd=2:1", "+tini=0.19", "docker.io", "runc"]
 
 
-@pytest.mark.parametrize(
-    ("mib", "available", "size"), [(3, 1000, "19"), (3, 293, ""), (400, 1000, ""), (0, 1000, "")]
-)
-def test_downloads_go_to_ram_where_there_is_twice_their_room(
-    tmp_path: Path, mib: int, available: int, size: str
+@pytest.mark.parametrize(("available", "size"), [(1000, "744"), (512, "256"), (511, "")])
+def test_downloads_go_to_ram_where_it_has_256_mib_for_them_and_as_much_for_others(
+    tmp_path: Path, available: int, size: str
 ) -> None:
-    (tmp_path / "uris").write_text(f"'http://a/b.deb' b.deb {mib << 20} SHA256:ab\n" * (mib > 0))
     (tmp_path / "meminfo").write_text(f"MemFree: 5 kB\nMemAvailable: {available << 10} kB\n")
-    program(tmp_path, "apt-get", f"cat {tmp_path}/uris")
     text = APT[: APT.index("\nconfigure || ")].replace("/proc/meminfo", f"{tmp_path}/meminfo")
-    text += '\napart() { "$@"; }; echo "room=$(choose_archives install b)"'
     ran = subprocess.run(
-        ["sh", "-c", f"PATH={tmp_path}:$PATH; {text}"], capture_output=True, text=True, check=True
+        ["sh", "-c", f'{text}\necho "room=$(archives_in_ram)"'],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     room = f"{size}m:/var/cache/apt/archives" if size else ""
     assert ran.stdout.splitlines()[-1] == f"room={room}"
+
+
+UPDATED = "apt-get -q -o Acquire::Retries=1 update"
+
+
+@pytest.mark.parametrize(
+    ("between", "apt", "updates"),
+    [
+        ("", 'case "$*" in *"-s "*) echo "Inst a (1)" ;; esac', 1),
+        ("echo deb new >> SOURCES", 'case "$*" in *"-s "*) echo "Inst a (1)" ;; esac', 2),
+        ("echo newer > LISTS/a_Packages", 'case "$*" in *"-s "*) echo "Inst a (1)" ;; esac', 2),
+        ("", 'case "$*" in *"-s "*) exit 100 ;; esac', 2),
+        (
+            "",
+            'case "$*" in *update) echo "W: Failed to fetch a" ;; *) echo "Inst a (1)" ;; esac',
+            2,
+        ),
+        ("", 'case "$*" in *"-s "*) echo "Inst a (1)" ;; *update) ;; *) exit 100 ;; esac', 2),
+        ("sed -i s/^/-/ REFRESHED", 'case "$*" in *"-s "*) echo "Inst a (1)" ;; esac', 2),
+    ],
+    ids=[
+        "at once",
+        "another source",
+        "another list",
+        "not in the lists",
+        "a list not fetched",
+        "not installed",
+        "ten minutes later",
+    ],
+)
+def test_lists_are_fetched_again_only_where_they_may_be_old(
+    tmp_path: Path, between: str, apt: str, updates: int
+) -> None:
+    for folder in ("apt/sources.list.d", "lists"):
+        (tmp_path / folder).mkdir(parents=True)
+    sources = tmp_path / "apt/sources.list.d/debian.sources"
+    sources.write_text("deb old\n")
+    (tmp_path / "lists/a_Packages").write_text("a\n")
+    program(tmp_path, "apt-get", apt)
+    script = compose({"a": None}, []).replace("/etc/apt", f"{tmp_path}/apt")
+    script = script.replace("/var/lib/apt/lists", f"{tmp_path}/lists")
+    run(script, tmp_path)
+    for word, path in (
+        ("SOURCES", sources),
+        ("LISTS", tmp_path / "lists"),
+        ("REFRESHED", tmp_path / "run/refreshed"),
+    ):
+        between = between.replace(word, str(path))
+    subprocess.run(["sh", "-c", between], check=True)
+    _, log, _ = run(script, tmp_path)
+    assert log.count(UPDATED) == updates
 
 
 def test_holding_alone_needs_no_lists(tmp_path: Path) -> None:
