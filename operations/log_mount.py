@@ -193,7 +193,8 @@ def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: 
             return f"{TARGET} is not in RAM"
         size = f"size={kibibytes(ram_size)}k" if ram_size else ""
         found = next((o for o in mounted.super_options if o.startswith("size=")), "")
-        return f"{TARGET} is in RAM with {found}, not {size}" if size and found != size else ""
+        now = found or "no size"
+        return f"{TARGET} is in RAM with {now}, not {size}" if size and found != size else ""
     if mounted is None or mounted.source == IN_RAM:
         return f"{TARGET} is not on {share}"
     found = mounted.source.partition(":")[2]

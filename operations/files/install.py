@@ -178,7 +178,8 @@ def _show_diff(file: File) -> None:
     """Print how a file will change."""
     host = current()[1]
     if not file.shown:
-        host.log(f"{file.path}: its content is {'secret' if file.secret else 'binary'}, not shown")
+        why = "secret" if file.secret else "binary or long"
+        host.log(f"{file.path}: its content is {why}, not shown")
         return
     before = observe(Content, path=file.path) or b""
     host.log(f"Will write {file.path}")

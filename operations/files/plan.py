@@ -87,7 +87,10 @@ def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
         path
         for path in touched
         if any(fnmatch.fnmatchcase(path, pattern) for pattern in unit.reads)
-        or (path.startswith(f"{UNITS}/") and f"/{unit.name}" in path)
+        or (
+            path.startswith(f"{UNITS}/")
+            and {unit.name, f"{unit.name}.d"}.intersection(path.split("/"))
+        )
     )
 
 

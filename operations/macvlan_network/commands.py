@@ -114,8 +114,8 @@ def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], versi
         # https://github.com/moby/moby/pull/47318
         if shared and (major(version) or 0) < 28:
             return (
-                f"the Docker network {name} is on {wanted.parent}, and Docker {version} allows one "
-                f"macvlan network on an interface; {way_out}"
+                f"the Docker network {name} is on {wanted.parent}, and Docker "
+                f"{version or 'before 28'} allows one macvlan network on an interface; {way_out}"
             )
     return ""
 

@@ -133,13 +133,16 @@ def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping
     Returns the problems that are not in `known`, "" if there are none. A node that has such
     problems stays cordoned.
     """
-    with waiting(host, "checking whether the node works", WORKS_AGAIN_SECONDS) as doing:
-        problems = _await_work(host, rolling, departure.ready, known, doing)
-    if problems:
-        cordoned = f"; {rolling.node} is left cordoned" if departure.ours else ""
-        return f"{'; '.join(problems)}{cordoned}"
-    if departure.ours:
-        _uncordon(host, rolling)
+    cordoned = f"; {rolling.node} is left cordoned" if departure.ours else ""
+    try:
+        with waiting(host, "checking whether the node works", WORKS_AGAIN_SECONDS) as doing:
+            problems = _await_work(host, rolling, departure.ready, known, doing)
+        if problems:
+            return f"{'; '.join(problems)}{cordoned}"
+        if departure.ours:
+            _uncordon(host, rolling)
+    except ClusterError as error:
+        raise ClusterError(f"{error}{cordoned}") from error
     return ""
 
 

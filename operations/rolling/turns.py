@@ -163,7 +163,8 @@ def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
     problem = attempt(lambda: come_back(host, rolling, Departure(ours=True, ready=True), {}))
     if not problem:
         return True
-    gate(state, rolling.batch).failed = f"{host.name}: {problem}"
+    turns = gate(state, rolling.batch)
+    turns.failed = turns.failed or f"{host.name}: {problem}"
     return fail_host(state, host, problem)
 
 

@@ -310,6 +310,22 @@ def test_a_changed_file_restarts_the_unit_that_reads_it_once() -> None:
     assert len(re.findall(r"systemctl restart -- ", script.split("$reload\n")[-1])) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "restarts"),
+    [("x.service.d/a.conf", True), ("x.service", True), ("x.service-old.d/a.conf", False)],
+)
+def test_only_a_units_own_drop_ins_restart_it(path: str, restarts: bool) -> None:
+    todo = plan(
+        [File(f"{UNITS}/{path}", "[Unit]\n")],
+        [],
+        [Unit("x.service")],
+        {},
+        {"x.service": running()},
+        {},
+    )
+    assert bool(todo.restart) == restarts
+
+
 @pytest.mark.parametrize("load", ["loaded", "masked", "not-found"])
 def test_a_drop_in_of_a_unit_that_is_not_there_is_read_with_the_unit(load: str) -> None:
     states = {"docker.service": running(load=load, active="inactive", enabled="")}

@@ -113,6 +113,7 @@ def test_trouble_is_whatever_is_not_the_volume(
         (mounted("etcd1:/pi1"), "/var/log is not in RAM"),
         (replace(IN_RAM, super_options=("rw", "size=16384k", "mode=755")), ""),
         (replace(IN_RAM, super_options=("rw", "size=24576k")), "with size=24576k, not size=16384k"),
+        (replace(IN_RAM, super_options=("rw",)), "with no size, not size=16384k"),
     ],
 )
 def test_trouble_without_a_volume_is_whatever_is_not_ram(there: Mount | None, message: str) -> None:

@@ -370,6 +370,7 @@ LAN = replace(FOUND, subnets=("10.9.0.0/24",), gateways=("10.9.0.1",), ip_ranges
             "the Docker network other is on eth0, and Docker 26.1.5+dfsg1 allows one macvlan "
             "network on an interface; set chaos_macvlan_network to other, or",
         ),
+        (LAN, "", "the Docker network other is on eth0, and Docker before 28 allows one macvlan "),
         (LAN, "28.2.2", ""),
         (replace(LAN, parent="eth1"), "20.10.24", ""),
         (replace(LAN, driver="ipvlan", mode=""), "20.10.24", ""),

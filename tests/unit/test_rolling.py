@@ -275,7 +275,7 @@ def test_a_node_that_cannot_be_uncordoned_fails(node: Node) -> None:
     assert not take(nodes, how(cluster))
 
     assert node.steps == ["note", "work"], "a later run has to know of it"
-    assert failed(nodes) == "pi1: no uncordon"
+    assert failed(nodes) == "pi1: no uncordon; pi1 is left cordoned"
 
 
 def test_a_turn_that_is_cut_short_stops_the_rest(node: Node) -> None:
