@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from functools import cache
 from typing import Literal
 
 from pydantic import Field
@@ -9,7 +12,11 @@ from pydantic import Field
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.site import LogServerSettings
 from chaos_engine.deploys.values import Number
-from chaos_engine.facts.rsyslog import RSYSLOG_RUNS
+from chaos_engine.facts.observe import Read, current, observe
+from chaos_engine.facts.observe.progress import waiting
+from chaos_engine.facts.rsyslog import RSYSLOG_RUNS, Canary
+from chaos_engine.operations.engine.arguments import FilePattern, SshDestination
+from chaos_engine.operations.log_server import ARRIVES_SECONDS, RUN, LogServer, not_arrived
 from chaos_engine.operations.rsyslog import forward_logs
 from chaos_engine.templates import render
 
@@ -23,9 +30,65 @@ class RsyslogSettings(LogServerSettings):
         "again. With tcp, up to 10000 messages wait in RAM while the server is away",
     )
     log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
+    log_server_ssh: SshDestination | None = Field(
+        None,
+        description="where ssh on this computer finds the log server, such as admin@192.168.1.40; "
+        "verify then looks there whether a message of each node arrives within a minute. ssh has "
+        "to log in without a question, and this user has to be able to read the files",
+    )
+    log_server_files: FilePattern | None = Field(
+        None,
+        description="pattern of the files in which the log server keeps the nodes' messages; if "
+        "not set, /var/log/nodes/*.log. Without chaos_log_server_ssh these files are looked for on "
+        "this computer, to which the log server may export them",
+    )
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield a line if the log server shall be asked, but there is none."""
+        yield from super().conflicts()
+        if self.log_server is None and self.asked:
+            key = "log_server_ssh" if self.log_server_ssh else "log_server_files"
+            yield f"chaos_{key}: there is no log server to look at, because chaos_log_server = none"
+
+    @property
+    def asked(self) -> LogServer | None:
+        """Return where to look for the nodes' messages, ``None`` for nowhere."""
+        if self.log_server_ssh is None and self.log_server_files is None:
+            return None
+        return _log_server(self.log_server_ssh or "", self.log_server_files or FILES)
 
 
-@concern("Logs", RsyslogSettings, health=[RSYSLOG_RUNS])
+FILES = "/var/log/nodes/*.log"
+"""Where docs/log-server.md has the log server keep the nodes' messages."""
+
+
+@cache
+def _log_server(destination: str, files: str) -> LogServer:
+    """Return the log server. All hosts of a run share it, and so its answers."""
+    return LogServer(destination, files)
+
+
+def _token() -> str:
+    """Return the word in the current host's message that is looked for on the log server."""
+    digest = hashlib.sha256(current()[1].name.encode()).hexdigest()
+    return f"{RUN}-{digest[:12]}"
+
+
+def reads(settings: RsyslogSettings) -> list[Read]:
+    """Return the fact that `problems` observes, none if the log server is not asked."""
+    return [Read.of(Canary, token=_token())] if settings.asked else []
+
+
+def problems(settings: RsyslogSettings) -> Iterator[str]:
+    """Yield a line if a message of the current host does not arrive at the log server."""
+    # if no message could be logged, the check of rsyslog says so
+    if (server := settings.asked) and observe(Canary, token=_token()):
+        with waiting(current()[1], "looking for its message at the log server", ARRIVES_SECONDS):
+            problem = not_arrived(server, _token())
+        yield from filter(None, [problem])
+
+
+@concern("Logs", RsyslogSettings, health=[RSYSLOG_RUNS], reads=reads, problems=problems)
 def rsyslog(settings: RsyslogSettings) -> None:
     """Make rsyslog send all messages to the log server, if one is set, and write no log files.
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -245,6 +246,26 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
             line = " ".join(earlier.text.split())
             return f"a rule in {MAIN} writes to a file before {FOLDER} is included: {line}"
     return None
+
+
+class Canary(NodeFact[bool]):
+    """Whether a message could be logged that is looked for on the log server. Logs this message.
+
+    + token: the word that the message contains
+
+    **Example:** ``host.get_fact(Canary, token="chaos-engine-1f")``
+    """
+
+    @override
+    def command(self, token: str) -> StringCommand:
+        return StringCommand(
+            limited(f"logger --tag chaos-engine -- {shlex.quote(f'canary {token}')}"),
+            "&& echo logged || true",
+        )
+
+    @override
+    def parse(self, lines: list[str]) -> bool:
+        return lines == ["logged"]
 
 
 RSYSLOG_RUNS = Check(

@@ -123,6 +123,20 @@ MacAddress = Annotated[
     str,
     Form("([0-9a-f]{2}:){5}[0-9a-f]{2}", "a MAC address with colons, as 02:42:ac:8f:4c:ff"),
 ]
+SshDestination = Annotated[
+    str,
+    Form(
+        "([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*",
+        "what ssh takes as a destination, such as admin@192.168.1.40",
+    ),
+]
+FilePattern = Annotated[
+    str,
+    Form(
+        "(/[A-Za-z0-9._*?-]+)+",
+        "an absolute path, in which * and ? stand for other characters, as /var/log/nodes/*.log",
+    ),
+]
 HostName = Annotated[
     str,
     Form(

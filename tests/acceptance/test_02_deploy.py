@@ -73,8 +73,16 @@ def test_preview_of_deployed_nodes_lists_and_writes_nothing(deployed: Cluster) -
 
 
 def test_verify_finds_deployed_nodes_as_wanted(deployed: Cluster) -> None:
-    run = deployed.pyinfra("chaos_engine.deploys.verify", "-y")
+    there = ("chaos_log_server_ssh=etcd3", "chaos_log_server_files=/var/log/remote/*.log")
+    asked = [word for setting in there for word in ("--data", setting)]
+    run = deployed.pyinfra("chaos_engine.deploys.verify", "-y", *asked)
     assert "FAILED" not in run.text
+
+
+def test_verify_says_that_the_log_server_cannot_be_asked(deployed: Cluster) -> None:
+    asked = ("--data", "chaos_log_server_ssh=etcd3", "--limit", deployed.workers[0])
+    run = deployed.pyinfra("chaos_engine.deploys.verify", "-y", *asked, ok=False)
+    assert "etcd3: there is no file /var/log/nodes/*.log that this user can read" in run.text
 
 
 def test_reboot_undoes_nothing(deployed: Cluster) -> None:

@@ -742,6 +742,18 @@ SETTINGS = [
         "missing; write it as in 10.244.0.0/24",
     ),
     bad(
+        "log_server_ssh",
+        "-oProxyCommand=x",
+        "pi5, group all: chaos_log_server_ssh = '-oProxyCommand=x': it has to be what ssh takes as "
+        "a destination, such as admin@192.168.1.40",
+    ),
+    bad(
+        "log_server_files",
+        "/var/log/$(id).log",
+        "pi5, group all: chaos_log_server_files = '/var/log/$(id).log': it has to be an absolute "
+        "path, in which * and ? stand for other characters, as /var/log/nodes/*.log",
+    ),
+    bad(
         "etcd_certificates_dir",
         "etc/kubernetes",
         "pi5, group all: chaos_etcd_certificates_dir = 'etc/kubernetes': it has to be "
@@ -922,6 +934,11 @@ SETTINGS = [
             "all": {"chaos_log_server": "192.168.1.70"},
             "proxy": {"chaos_hairpin_address": "192.168.1.70"},
         },
+    ),
+    Case(
+        "pi5: chaos_log_server_ssh: there is no log server to look at, because chaos_log_server = "
+        "none",
+        {"all": {"chaos_log_server": "none", "chaos_log_server_ssh": "admin@log"}},
     ),
     Case(
         "pi5: chaos_log_server is not set; set it in group_data/; wanted: address of the syslog "

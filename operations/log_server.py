@@ -1,0 +1,116 @@
+"""Ask the log server, from this computer, whether a message of a node has arrived there.
+
+Only `verify` and `report` ask. Nothing is written on the log server.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from dataclasses import dataclass, field
+
+import gevent  # type: ignore[import-untyped]
+from gevent import subprocess
+from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
+
+from chaos_engine.facts.text import printable
+
+ARRIVES_SECONDS = 60
+"""How long a message may take. rsyslog connects again after at most 30 seconds."""
+
+PAUSE_SECONDS = 1.0
+"""Seconds between two questions to the log server."""
+
+_ASK_SECONDS = 20
+_NEWEST_MIB = 4
+
+RUN = f"chaos-engine-{secrets.token_hex(8)}"
+"""The beginning of all tokens of this run."""
+
+
+class LogServerError(Exception):
+    """The log server cannot be asked."""
+
+
+@dataclass
+class LogServer:
+    """The files in which the log server keeps the nodes' messages.
+
+    + destination: where ssh finds the log server, such as ``admin@192.168.1.40``; "" if the files
+      are on this computer
+    + files: shell pattern of the files' paths
+    + seen: the tokens of this run that were found so far
+    """
+
+    destination: str
+    files: str
+    seen: set[str] = field(default_factory=set)
+    _asked_at: float = field(default=float("-inf"), repr=False)
+    _asking: BoundedSemaphore = field(default_factory=BoundedSemaphore, repr=False)
+
+    def has(self, token: str) -> bool:
+        """Tell whether a message with this token has arrived.
+
+        All hosts of a run share the answers, so the log server is asked at most once in
+        `PAUSE_SECONDS`. Raises `LogServerError` if it cannot be asked.
+        """
+        with self._asking:
+            if token not in self.seen and time.monotonic() - self._asked_at >= PAUSE_SECONDS:
+                self.seen |= self._ask()
+                self._asked_at = time.monotonic()
+        return token in self.seen
+
+    def _ask(self) -> set[str]:
+        script = search(self.files)
+        command = ["sh", "-c", script]
+        if self.destination:
+            ssh = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", self.destination]
+            command = [*ssh, f"sh -c {shlex.quote(script)}"]
+        where = self.destination or "this computer"
+        try:
+            ran = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ASK_SECONDS
+            )
+        except FileNotFoundError as error:
+            raise LogServerError(f"the program {error.filename} is missing here") from None
+        except subprocess.TimeoutExpired:
+            raise LogServerError(f"{where} gave no answer within {_ASK_SECONDS} s") from None
+        if ran.returncode:
+            why = printable(ran.stderr.decode(errors="replace").strip().rpartition("\n")[2])
+            raise LogServerError(f"{where}: {why or f'exit status {ran.returncode}'}")
+        return {*ran.stdout.decode(errors="replace").split()}
+
+
+def search(files: str) -> str:
+    """Return a shell script that prints the tokens of this run in the newest part of files.
+
+    + files: shell pattern of their paths, without characters that a shell would take for more
+
+    The script fails if there is no such file, or if the first one cannot be read.
+    """
+    return f"""\
+set -- {files}
+[ -r "$1" ] || {{ echo "there is no file $1 that this user can read" >&2; exit 1; }}
+find "$@" -mmin -5 -exec tail -q -c {_NEWEST_MIB << 20} {{}} + |
+  grep -oE '{RUN}-[0-9a-f]+' | sort -u"""
+
+
+def not_arrived(server: LogServer, token: str) -> str:
+    """Wait until a message has arrived, for at most `ARRIVES_SECONDS`; return the problem, or "".
+
+    + token: the word that the message contains
+    """
+    deadline = time.monotonic() + ARRIVES_SECONDS
+    try:
+        while not server.has(token):
+            if time.monotonic() >= deadline:
+                return (
+                    f"a message of this node has not arrived at the log server within "
+                    f"{ARRIVES_SECONDS} s (looked for {token} in {server.files}); look there at: "
+                    "ss -lun 'sport = 514', and at the firewall"
+                )
+            gevent.sleep(PAUSE_SECONDS)
+    except LogServerError as error:
+        return f"the log server cannot be asked whether messages arrive: {error}"
+    return ""
