@@ -25,6 +25,7 @@ from chaos_engine.deploys.swap import swap
 from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.undo import undo
 from chaos_engine.deploys.verify import verify
+from chaos_engine.deploys.watchdog import watchdog
 from chaos_engine.deploys.worker import worker
 
 __all__ = [
@@ -47,5 +48,6 @@ __all__ = [
     "uncordon",
     "undo",
     "verify",
+    "watchdog",
     "worker",
 ]

@@ -18,6 +18,7 @@ from chaos_engine.deploys.preflight import PreflightSettings, preflight
 from chaos_engine.deploys.rsyslog import RsyslogSettings, rsyslog
 from chaos_engine.deploys.swap import SwapSettings, swap
 from chaos_engine.deploys.uncordon import UncordonSettings, uncordon
+from chaos_engine.deploys.watchdog import WatchdogSettings, watchdog
 
 
 class WorkerSettings(
@@ -34,6 +35,7 @@ class WorkerSettings(
     KubernetesSettings,
     EtcdCertificatesSettings,
     KernelSettings,
+    WatchdogSettings,
 ):
     """Settings of the role `worker`: the settings of all its concerns."""
 
@@ -64,6 +66,7 @@ CONCERNS = (
     kubernetes,
     etcd_certificates,
     kernel,
+    watchdog,
 )
 """The concerns that `worker` calls, in order."""
 
@@ -100,3 +103,4 @@ def worker(settings: WorkerSettings) -> None:
     kubernetes(settings)
     etcd_certificates(settings)
     kernel(settings)
+    watchdog(settings)
