@@ -53,12 +53,13 @@ class WatchdogSettings(NodesSettings, StorageSettings):
     watchdog_seconds: HardwareTime = Field(
         15,
         description="seconds without a sign of life from systemd after which the hardware resets "
-        "the node, from 5 to 15; 0 turns this off",
+        "the node, from 5 to 15; with 0, the node's own value is not changed",
     )
     watchdog_reboot_seconds: HardwareTime = Field(
         15,
         description="seconds that the end of a reboot may take, after all services have stopped, "
-        "before the hardware resets the node, from 5 to 15; 0 turns this off",
+        "before the hardware resets the node, from 5 to 15; with 0, the node's own value is not "
+        "changed",
     )
     watchdog_link_minutes: Number = Field(
         5,

@@ -100,7 +100,7 @@ class WatchdogDropIns(ComposedFact[tuple[Setting, ...]]):
         return (*found, *((KERNEL, RUNTIME, value) for value in given))
 
 
-HELD = "ls -l /proc/1/fd 2>/dev/null | grep -q ' /dev/watchdog'"
+HELD = "find /proc/1/fd -lname '/dev/watchdog*' 2>/dev/null | grep -q ."
 """A shell command that succeeds if systemd has opened a watchdog device."""
 
 WATCHDOG_HELD = Check(

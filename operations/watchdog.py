@@ -63,13 +63,14 @@ def _wanted(config: str, flush: str) -> tuple[list[File], Unit]:
 def configure_watchdog(config: str, flush: str) -> Commands:
     """Have systemd use the node's hardware watchdog, now and at the end of each reboot.
 
-    + config: text of the drop-in of ``system.conf``, with RuntimeWatchdogSec and RebootWatchdogSec
+    + config: text of the drop-in of ``system.conf``, with RuntimeWatchdogSec, RebootWatchdogSec, or
+      none of them
     + flush: text of a unit that writes all data to the card before the end of a reboot
 
     systemd reads the drop-in again when it reloads its units (``parse_configuration`` in systemd's
-    src/core/main.c). On a node without a watchdog device, the operation warns and removes the
-    files. Raises `NodeError` if other settings override `config`, or if another program uses the
-    device.
+    src/core/main.c). On a node without a watchdog device, the operation warns. There, and if
+    `config` has none of the settings, the files are removed. Raises `NodeError` if other settings
+    override `config`, or if another program uses the device.
 
     **Example:** ``configure_watchdog(config="[Manager]\\nRuntimeWatchdogSec=15s\\n...", flush="")``
     """
@@ -81,10 +82,11 @@ def configure_watchdog(config: str, flush: str) -> Commands:
             "hangs. A Raspberry Pi has one; look there at: modprobe bcm2835_wdt; dmesg | grep -i "
             "watchdog"
         )
+    if not found.device or not seconds(config):
         gone = Unit(FLUSH, enabled=False, running=False)
         todo = files.decide(absent=[file.path for file in wanted], units=[gone])
         apply = "systemctl daemon-reload" if DROP_IN in todo.remove else ""
-        yield from files.transaction(todo, apply=apply, noop="no hardware watchdog")
+        yield from files.transaction(todo, apply=apply, noop="no hardware watchdog is set")
         return
     _check_free(config)
     todo = files.decide(wanted, units=[unit])
@@ -99,7 +101,7 @@ def configure_watchdog(config: str, flush: str) -> Commands:
         force=bool(wrong),
         repairs=[] if todo else [repair(name, value, config) for name, value, _ in wrong],
     )
-    if seconds(config)[RUNTIME] != "0" and not observe(Watchdog).held:
+    if RUNTIME in seconds(config) and not observe(Watchdog).held:
         warn(
             "systemd has not opened /dev/watchdog0, so nothing resets this node if it hangs; look "
             "at: journalctl -b _PID=1 | grep -i watchdog"
@@ -118,9 +120,8 @@ def _check_free(config: str) -> None:
     units = observe(Units, units=tuple((name, ()) for name in _OTHERS))
     if busy := [name for name in _OTHERS if units[name].active in ("active", "activating")]:
         raise NodeError(
-            f"{busy[0]} uses the hardware watchdog, which only one program can use; leave the "
-            f"watchdog to it (chaos_watchdog = False), or turn it off: systemctl disable --now "
-            f"{busy[0]}"
+            f"{busy[0]} uses the hardware watchdog, which only one program can use; turn it off "
+            f"(systemctl disable --now {busy[0]}) and run again, or leave the watchdog to it"
         )
 
 
@@ -143,12 +144,13 @@ def overrides(config: str, found: Iterable[Setting]) -> list[Setting]:
     + config: text of our drop-in
     + found: all settings, in the order in which they apply
     """
+    own = seconds(config)
     last: dict[str, Setting] = {}
     for path, name, value in found:
         later = path == KERNEL or posixpath.basename(path) > posixpath.basename(DROP_IN)
-        if later and name in seconds(config):
+        if later and name in own:
             last[name] = path, name, value
-    return [one for one in last.values() if _plain(one[2]) != seconds(config)[one[1]]]
+    return [one for one in last.values() if _plain(one[2]) != own[one[1]]]
 
 
 def wrong_values(config: str, found: WatchdogState) -> list[tuple[str, str, str]]:
@@ -168,10 +170,9 @@ def compose(config: str) -> str:
     """Return the shell commands that put the drop-in in force, and check that: a pure function."""
     lines = ["systemctl daemon-reload"]
     for name, value in seconds(config).items():
-        shown = "0" if value == "0" else f"{value}s"
         given = f"systemctl show --property={name.removesuffix('Sec')}USec --value"
         failed = quote(f"systemd does not take {name}={value} of {DROP_IN}")
-        lines.append(f'[ "$({given})" = {quote(shown)} ] || {{ echo {failed} >&2; exit 1; }}')
+        lines.append(f'[ "$({given})" = {quote(f"{value}s")} ] || {{ echo {failed} >&2; exit 1; }}')
     return "\n".join(lines)
 
 

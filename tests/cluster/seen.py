@@ -228,6 +228,13 @@ def haproxy(cluster: Cluster, node: str, host: Host) -> str:
     return f"{len(controllers)} controllers answer there"
 
 
+def watchdog(cluster: Cluster, node: str, host: Host) -> str:
+    """Check that the concern, which is off by default, has left nothing."""
+    assert not host.file("/etc/systemd/system.conf.d/90-chaos-engine.conf").exists
+    assert not host.file("/usr/local/sbin/chaos-engine-link-check").exists
+    return "off"
+
+
 CONCERNS: dict[str, Look] = {
     look.__name__: look
     for look in (
@@ -242,6 +249,7 @@ CONCERNS: dict[str, Look] = {
         cri_dockerd,
         kubernetes,
         etcd_certificates,
+        watchdog,
     )
 }
 """How to look at each concern, in the order of the deploy."""

@@ -39,6 +39,8 @@ from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.standing import Standing
+from chaos_engine.facts.systemd import Units, UnitState
+from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns
 from chaos_engine.operations.cri_dockerd.tarball import MAX_PACKED, MIB
 from tests.unit.kubeconfig import admin_conf
 from tests.unit.openpgp_samples import CAPTIVE, SHORT
@@ -111,6 +113,8 @@ def changed(**values: Any) -> dict[Any, Any]:
 
 
 CMDLINE = "/boot/firmware/cmdline.txt"
+SYSTEM = "/etc/systemd/system.conf.d"
+WATCHDOG = {"all": {"chaos_watchdog": True}}
 
 
 def boot(text: str | None = None, **values: Any) -> dict[Any, Any]:
@@ -118,6 +122,19 @@ def boot(text: str | None = None, **values: Any) -> dict[Any, Any]:
     found = NODE[KernelCmdline]
     values = values if text is None else {**values, "text": text}
     return {KernelCmdline: replace(found, file=replace(found.file, **values))}
+
+
+def running(name: str) -> Callable[..., dict[str, UnitState]]:
+    """Each unit as it is otherwise, but for one, which runs."""
+
+    def states(units: tuple[tuple[str, Any], ...]) -> dict[str, UnitState]:
+        found: dict[str, UnitState] = NODE[Units](units)
+        return {
+            unit: replace(state, active="active") if unit == name else state
+            for unit, state in found.items()
+        }
+
+    return states
 
 
 def parent(**values: Any) -> dict[Any, Any]:
@@ -895,6 +912,38 @@ SETTINGS = [
         "pi5, group all: chaos_reboot_timeout = 1: Input should be greater than or equal to 10",
     ),
     bad(
+        "watchdog",
+        "15s",
+        "pi5, group all: chaos_watchdog = '15s': it has to be True or False",
+    ),
+    bad(
+        "watchdog_seconds",
+        30,
+        "pi5, group all: chaos_watchdog_seconds = 30: it has to be from 5 to 15, or 0; the "
+        "hardware of a Raspberry Pi counts to 15",
+    ),
+    bad(
+        "watchdog_seconds",
+        True,
+        "pi5, group all: chaos_watchdog_seconds = True: it has to be a number",
+    ),
+    bad(
+        "watchdog_reboot_seconds",
+        "15s",
+        "pi5, group all: chaos_watchdog_reboot_seconds = '15s': it has to be a whole number",
+    ),
+    bad(
+        "watchdog_link_minutes",
+        -1,
+        "pi5, group all: chaos_watchdog_link_minutes = -1: Input should be greater than or equal "
+        "to 0",
+    ),
+    bad(
+        "watchdog_reboot_proxy",
+        "sometimes",
+        "pi5, group all: chaos_watchdog_reboot_proxy = 'sometimes': it has to be True or False",
+    ),
+    bad(
         "undo",
         "docker,dokcer",
         "pi5, group all: chaos_undo = 'docker,dokcer': dokcer is no concern; did you mean docker?; "
@@ -1603,6 +1652,25 @@ NODES = [
         "/etc/systemd/journald.conf.d/99-own.conf sets Storage=auto; remove the overriding "
         "settings and run again",
         {DropIns: (("/etc/systemd/journald.conf.d/99-own.conf", "Storage=auto"),)},
+    ),
+    node(
+        "settings in /etc/systemd/system.conf.d/90-chaos-engine.conf are overridden, because "
+        "/etc/systemd/system.conf.d/99-own.conf sets RuntimeWatchdogSec=1min; remove the "
+        "overriding settings and run again",
+        {WatchdogDropIns: ((f"{SYSTEM}/99-own.conf", "RuntimeWatchdogSec", "1min"),)},
+        settings=WATCHDOG,
+    ),
+    node(
+        "watchdog.service uses the hardware watchdog, which only one program can use; turn it off "
+        "(systemctl disable --now watchdog.service) and run again, or leave the watchdog to it",
+        {Units: running("watchdog.service")},
+        settings=WATCHDOG,
+    ),
+    node(
+        "this node lacks the program ping, with which it checks its network link; install it: "
+        "apt-get install iputils-ping",
+        {Watchdog: replace(NODE[Watchdog], ping=False)},
+        settings=WATCHDOG,
     ),
     node(
         "eth0: there is no such network interface; set chaos_parent_interface to the LAN's "

@@ -71,6 +71,7 @@ from chaos_engine.facts.swap import SwapArea, Swaps, SwapState
 from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.unit_traces import Traces
+from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns, WatchdogState
 from chaos_engine.operations.docker.daemon_json import Options
 from chaos_engine.operations.engine.arguments import (
     Form,
@@ -167,6 +168,14 @@ CALLS: dict[str, dict[str, Any]] = {
         "modules": ("overlay", "br_netfilter"),
         "sysctls": {"net.ipv4.ip_forward": "1"},
     },
+    "configure_watchdog": {
+        "config": "[Manager]\nRuntimeWatchdogSec=15\nRebootWatchdogSec=0\n",
+        "flush": "[Service]\nType=oneshot\n",
+    },
+    "check_link": {
+        "wanted": (File("/usr/local/sbin/check", "true\n"),),
+        "on": True,
+    },
     "forget_changes": {"asked": ("docker", "site")},
     "undo_concern": {"concern": "docker", "needed": ("kernel",)},
     "undo_other_concerns": {"known": ("docker",), "asked": ("site",)},
@@ -243,6 +252,8 @@ NODE: dict[type, Any] = {
     Standing: StandingState(False, False, {}),
     Sysctls: lambda names: {name: Sysctl("0") for name in names},
     Traces: {},
+    Watchdog: WatchdogState(device=True, held=True, ping=True, runtime="0", reboot="10min"),
+    WatchdogDropIns: (),
     Units: lambda units: {
         name: UnitState("loaded", "inactive", "dead", "disabled", False, 0, "", "x")
         for name, _ in units
@@ -743,6 +754,11 @@ SITE_VALUES = {
     },
     "kubeadm-join.yaml.j2": {"address": "nodes", "endpoint": "vip_name"},
     "kubeadm-node.yaml.j2": {"node": "nodes", "address": "nodes"},
+    "link-check.j2": {
+        "others": "nodes",
+        "minutes": "watchdog_link_minutes",
+        "reboot_proxy": "watchdog_reboot_proxy",
+    },
     "packages-removed.j2": {"names": "packages_absent"},
     "var-log-mount.j2": {
         "share": "log_volumes",
@@ -751,6 +767,10 @@ SITE_VALUES = {
         "ram_size": "log_ram_size",
     },
     "var-log.service.j2": {"words": "log_nfs_folder"},
+    "watchdog.conf.j2": {
+        "seconds": "watchdog_seconds",
+        "reboot_seconds": "watchdog_reboot_seconds",
+    },
 }
 """The setting that each variable of a template gets its value from."""
 
@@ -760,6 +780,7 @@ OURS = {
         "flags",
         "gates",
         "init",
+        "lock",
         "log",
         "mounts",
         "nfs",
@@ -771,7 +792,7 @@ OURS = {
         "shares",
         "store",
     ),
-    *("socket", "target", "unconfined"),
+    *("socket", "state", "target", "unconfined"),
 }
 """Variables that have no value of the site."""
 

@@ -54,6 +54,8 @@ FACTS = (
     "sysctl.Sysctls",
     "systemd.Units",
     "unit_traces.Traces",
+    "watchdog.Watchdog",
+    "watchdog.WatchdogDropIns",
 )
 MODELS = (
     "cri_dockerd.CriDockerdSettings",
@@ -86,6 +88,7 @@ MODELS = (
     "swap.SwapSettings",
     "uncordon.UncordonSettings",
     "undo.UndoSettings",
+    "watchdog.WatchdogSettings",
     "worker.WorkerSettings",
 )
 OPERATIONS = ("files.install", "files.File", "files.Unit")

@@ -52,6 +52,7 @@ CONCERNS = (
     "etcd_certificates",
     "reboot",
     "uncordon",
+    "watchdog",
 )
 ROLES = ("worker", "verify", "undo")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")
