@@ -22,6 +22,12 @@ _QUIET = File(
     "# every ten seconds. Written by chaos-engine\n"
     f"[Unit]\nConditionPathExists={KUBELET_CONFIG}\n",
 )
+LARGEST_ENTRY = 128 * 1024
+"""Bytes by which a container's log may be larger than Docker's limit. Docker compares the size
+before it writes an entry (``checkCapacityAndRotate`` in daemon/logger/loggerutils/logfile.go). An
+entry has up to 16 KiB of output (``defaultBufSize`` in daemon/logger/copier.go), each byte of which
+may become six in JSON."""
+
 _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
 
 
@@ -104,10 +110,11 @@ def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -
                 f"gate {gate}={str(on).lower()} (Mirantis/cri-dockerd#569)"
             )
     size = str(config.get("containerLogMaxSize") or "10Mi")
-    if (most := quantity(size)) is not None and most <= docker_bytes(log_size):
+    most = quantity(size)
+    if most is not None and most <= docker_bytes(log_size) + LARGEST_ENTRY:
         yield (
-            f"kubelet's containerLogMaxSize is {size}, but must be larger than {log_size}, the "
-            "size at which Docker rotates a container's log: kubelet cannot rotate logs with "
+            f"kubelet's containerLogMaxSize is {size}, but must be well above {log_size}, the size "
+            "at which Docker rotates a container's log: kubelet cannot rotate logs with "
             "cri-dockerd; set containerLogMaxSize to 1Ti, for example"
         )
 

@@ -373,6 +373,19 @@ def test_quantities_are_read_as_kubernetes_reads_them(text: str, number: float |
             "11m",
             ["containerLogMaxSize is 10Mi"],
         ),
+        (  # one more entry of Docker's is too much
+            {"featureGates": {"ExtendWebSocketsToKubelet": False}},
+            "10400k",
+            ["containerLogMaxSize is 10Mi"],
+        ),
+        (
+            {
+                "featureGates": {"ExtendWebSocketsToKubelet": False},
+                "containerLogMaxSize": "1Ti",
+            },
+            "64g",
+            [],
+        ),
     ],
 )
 def test_what_a_joined_kubelet_is_told_amiss_is_named(
