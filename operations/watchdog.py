@@ -37,7 +37,6 @@ STATE = f"{DIRECTORY}/link-check"
 RUN = "/run/chaos-engine/link-check"
 
 _TIMER = Unit(LINK_TIMER)
-_NO_TIMER = Unit(LINK_TIMER, enabled=False, running=False)
 
 # Daemons of Debian's package watchdog. Only one program can open the device
 _OTHERS = ("watchdog.service", "wd_keepalive.service")
@@ -83,10 +82,7 @@ def configure_watchdog(config: str, flush: str) -> Commands:
             "watchdog"
         )
     if not found.device or not seconds(config):
-        gone = Unit(FLUSH, enabled=False, running=False)
-        todo = files.decide(absent=[file.path for file in wanted], units=[gone])
-        apply = "systemctl daemon-reload" if DROP_IN in todo.remove else ""
-        yield from files.transaction(todo, apply=apply, noop="no hardware watchdog is set")
+        yield from _remove(wanted, FLUSH, noop="no hardware watchdog is set")
         return
     _check_free(config)
     todo = files.decide(wanted, units=[unit])
@@ -199,11 +195,29 @@ def check_link(wanted: Iterable[File], on: bool) -> Commands:
             "this node lacks the program ping, with which it checks its network link; install it: "
             "apt-get install iputils-ping"
         )
-    if on:
-        todo = files.decide(wanted, units=[_TIMER])
-    else:
-        todo = files.decide(absent=[file.path for file in wanted], units=[_NO_TIMER])
+    if not on:
+        yield from _remove(wanted, LINK_TIMER, noop="the network link is not checked")
+        return
+    todo = files.decide(wanted, units=[_TIMER])
     yield from files.transaction(todo, noop=f"{LINK_TIMER}: as wanted")
+
+
+def _remove(wanted: Iterable[File], unit: str, noop: str) -> Commands:
+    """Remove files, and stop and disable the unit among them before.
+
+    + noop: as `chaos_engine.operations.files.transaction` takes it
+    """
+    todo = files.decide(absent=[file.path for file in wanted])
+    there = f"{UNITS}/{unit}" in todo.remove
+    if there:
+        because(f"stop and disable {unit}")
+    yield from files.transaction(
+        todo,
+        # systemd may not know the unit any more when its file is gone
+        before=f"systemctl disable --now --quiet -- {quote(unit)}" if there else "",
+        apply="systemctl daemon-reload" if DROP_IN in todo.remove else "",
+        noop=noop,
+    )
 
 
 UNDO = Undo(
