@@ -24,7 +24,7 @@ LINK_TIMER = "chaos-engine-link-check.timer"
 RUNTIME, REBOOT = "RuntimeWatchdogSec", "RebootWatchdogSec"
 
 # systemd reads this word of the kernel's command line after all files (kernel-command-line(7))
-_WORD = "systemd.watchdog_sec="
+_WORD = "systemd.watchdog_sec"
 
 Setting = tuple[str, str, str]
 """The path of a file, and the name and the value of a setting in this file."""
@@ -95,9 +95,11 @@ class WatchdogDropIns(ComposedFact[tuple[Setting, ...]]):
             for section, name, value in settings(text)
             if section == "Manager" and name in (RUNTIME, REBOOT)
         ]
-        words = files.get(KERNEL, "").split()
-        given = [word.removeprefix(_WORD) for word in words if word.startswith(_WORD)]
-        return (*found, *((KERNEL, RUNTIME, value) for value in given))
+        for word in files.get(KERNEL, "").split():
+            key, equals, value = word.partition("=")
+            if equals and key.replace("-", "_") == _WORD:
+                found.append((KERNEL, RUNTIME, value))
+        return tuple(found)
 
 
 HELD = "find /proc/1/fd -lname '/dev/watchdog*' 2>/dev/null | grep -q ."

@@ -83,7 +83,7 @@ def test_the_settings_of_all_files_and_of_the_kernel_are_found(tmp_path: Path) -
         "usr/lib/systemd/system.conf.d/40-rpi-enable-watchdog.conf": "[Manager]\n"
         "RuntimeWatchdogSec=1min\nRebootWatchdogSec=2min\n",
         "etc/systemd/system.conf.d/99-b.conf": "[Journal]\nRuntimeWatchdogSec=3\n",
-        "proc/cmdline": "quiet systemd.watchdog_sec=20 root=/dev/sda1\n",
+        "proc/cmdline": "systemd.watchdog_sec=20 quiet systemd.watchdog-sec=9\n",
     }.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +94,7 @@ def test_the_settings_of_all_files_and_of_the_kernel_are_found(tmp_path: Path) -
         (vendor, RUNTIME, "1min"),
         (vendor, REBOOT, "2min"),
         (KERNEL, RUNTIME, "20"),
+        (KERNEL, RUNTIME, "9"),
     )
 
 
