@@ -19,6 +19,7 @@ from chaos_engine.deploys.macvlan_network import macvlan_network
 from chaos_engine.deploys.packages import packages
 from chaos_engine.deploys.preflight import preflight
 from chaos_engine.deploys.proxy import proxy
+from chaos_engine.deploys.quiet import quiet
 from chaos_engine.deploys.reboot import reboot
 from chaos_engine.deploys.rsyslog import rsyslog
 from chaos_engine.deploys.swap import swap
@@ -42,6 +43,7 @@ __all__ = [
     "packages",
     "preflight",
     "proxy",
+    "quiet",
     "reboot",
     "rsyslog",
     "swap",

@@ -15,6 +15,7 @@ from chaos_engine.deploys.kubernetes import KubernetesSettings, kubernetes
 from chaos_engine.deploys.log_mount import LogMountSettings, log_mount
 from chaos_engine.deploys.packages import PackagesSettings, packages
 from chaos_engine.deploys.preflight import PreflightSettings, preflight
+from chaos_engine.deploys.quiet import QuietSettings, quiet
 from chaos_engine.deploys.rsyslog import RsyslogSettings, rsyslog
 from chaos_engine.deploys.swap import SwapSettings, swap
 from chaos_engine.deploys.uncordon import UncordonSettings, uncordon
@@ -28,6 +29,7 @@ class WorkerSettings(
     DockerSettings,
     PackagesSettings,
     SwapSettings,
+    QuietSettings,
     JournaldSettings,
     RsyslogSettings,
     LogMountSettings,
@@ -62,6 +64,7 @@ CONCERNS = (
     docker,
     packages,
     swap,
+    quiet,
     cri_dockerd,
     kubernetes,
     etcd_certificates,
@@ -99,6 +102,7 @@ def worker(settings: WorkerSettings) -> None:
     docker(settings)
     packages(settings)
     swap(settings)
+    quiet(settings)
     cri_dockerd(settings)
     kubernetes(settings)
     etcd_certificates(settings)

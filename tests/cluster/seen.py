@@ -75,6 +75,14 @@ def swap(cluster: Cluster, node: str, host: Host) -> str:
     return "/proc/swaps is empty"
 
 
+def quiet(cluster: Cluster, node: str, host: Host) -> str:
+    """Check that timers run as before: no switch is set on these nodes."""
+    manifest = host.file("/var/lib/chaos-engine/manifest").content_string
+    assert not [line for line in manifest.splitlines() if line.startswith("quiet\t")]
+    assert host.run("systemctl is-enabled apt-daily.timer").stdout.strip() == "enabled"
+    return "no switch is set, and apt-daily.timer is enabled"
+
+
 def journald(cluster: Cluster, node: str, host: Host) -> str:
     """Check that the journal's files are in RAM, and journald has no other open."""
     path = host.check_output("journalctl --header | grep -m1 '^File path'").split(": ")[1]
@@ -242,6 +250,7 @@ CONCERNS: dict[str, Look] = {
         packages,
         kernel,
         swap,
+        quiet,
         journald,
         rsyslog,
         log_mount,

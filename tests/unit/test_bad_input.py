@@ -38,6 +38,7 @@ from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.packages import Removal, RemovalPlan
+from chaos_engine.facts.quiet import DropInSetting, Writers, WriterState
 from chaos_engine.facts.standing import Standing
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns
@@ -612,6 +613,20 @@ SETTINGS = [
         "128M",
         "pi5: chaos_journald_max_file_size: one file may take 128M, but all files "
         "together only 64M (chaos_journald_max_use); choose a smaller file size",
+    ),
+    bad(
+        "quiet_apt_timers",
+        "monthly",
+        "pi5, group all: chaos_quiet_apt_timers = 'monthly': Input should be 'daily', 'weekly' or "
+        "'off'",
+    ),
+    *(
+        bad(
+            name,
+            "maybe",
+            f"pi5, group all: chaos_{name} = 'maybe': it has to be True or False",
+        )
+        for name in ("quiet_apt_cache", "quiet_man_db", "quiet_clock", "quiet_coredumps")
     ),
     bad(
         "docker_log_max_size",
@@ -1671,6 +1686,22 @@ NODES = [
         "apt-get install iputils-ping",
         {Watchdog: replace(NODE[Watchdog], ping=False)},
         settings=WATCHDOG,
+    ),
+    node(
+        "settings of /etc/systemd/timesyncd.conf.d are overridden, because "
+        "/etc/systemd/timesyncd.conf.d/99-own.conf sets SaveIntervalSec=10; remove the overriding "
+        "settings and run again",
+        {
+            Writers: WriterState(
+                {"systemd-timesyncd.service": True},
+                (
+                    DropInSetting(
+                        "/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "SaveIntervalSec=10"
+                    ),
+                ),
+            )
+        },
+        settings={"all": {"chaos_quiet_clock": True}},
     ),
     node(
         "eth0: there is no such network interface; set chaos_parent_interface to the LAN's "

@@ -64,6 +64,7 @@ from chaos_engine.facts.node import AsRoot, Node
 from chaos_engine.facts.observe import HostAnswers, Read, part
 from chaos_engine.facts.observe.batch import script
 from chaos_engine.facts.packages import Removal, RemovalPlan
+from chaos_engine.facts.quiet import UNIT_NAMES, Writers, WriterState
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.rsyslog import Snippets
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
@@ -163,6 +164,13 @@ CALLS: dict[str, dict[str, Any]] = {
         "link": "/var/log/haproxy/run",
     },
     "disable_swap": {},
+    "quieten_writers": {
+        "apt_timers": "weekly",
+        "apt_cache": True,
+        "man_db": True,
+        "clock": True,
+        "coredumps": True,
+    },
     "set_kernel_parameters": {
         "stem": "kubernetes",
         "modules": ("overlay", "br_netfilter"),
@@ -230,6 +238,7 @@ NODE: dict[type, Any] = {
     KubernetesSources: (),
     LoadedConfig: "",
     LogShares: LogShare((), ""),
+    Writers: WriterState(dict.fromkeys(UNIT_NAMES, True), (), True),
     MacvlanLinks: {},
     Manifest: Remembered(
         (Entry("docker", "file", "created", "/etc/a"), Entry("site", "file", "created", "/etc/b")),
@@ -776,6 +785,7 @@ SITE_VALUES = {
 
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
+    "day",
     *(
         "flags",
         "gates",

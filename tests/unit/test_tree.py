@@ -53,6 +53,7 @@ CONCERNS = (
     "reboot",
     "uncordon",
     "watchdog",
+    "quiet",
 )
 ROLES = ("worker", "verify", "undo")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")

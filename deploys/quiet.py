@@ -1,0 +1,68 @@
+"""Keep other programs from writing to the SD card, each by a switch of its own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.facts.quiet import TIMERS_STAY_OFF
+from chaos_engine.operations.quiet import quieten_writers
+
+
+class QuietSettings(Settings):
+    """Settings of `quiet`."""
+
+    quiet_apt_timers: Literal["daily", "weekly", "off"] = Field(
+        "daily",
+        description="how often apt fetches its lists and installs upgrades by itself: daily leaves "
+        "its timers as they are, weekly has security upgrades come up to a week later, off has you "
+        "install them",
+    )
+    quiet_apt_cache: bool = Field(
+        False,
+        description="true to have apt keep its lists compressed, without translations, and not "
+        "save what it makes of them; apt then takes longer",
+    )
+    quiet_man_db: bool = Field(
+        False,
+        description="true to have nothing write the index of manual pages; man finds pages, but "
+        "apropos finds none that were installed later",
+    )
+    quiet_clock: bool = Field(
+        False,
+        description="true to save the time once an hour at most; after a power cut a node without "
+        "a clock of its own begins with the last time that was saved",
+    )
+    quiet_coredumps: bool = Field(
+        False,
+        description="true to have systemd-coredump not save the memory of programs that crash",
+    )
+
+    @property
+    def quiet_is_wanted(self) -> bool:
+        """Tell whether one of the switches is set."""
+        return self.quiet_apt_timers != "daily" or any(
+            (self.quiet_apt_cache, self.quiet_man_db, self.quiet_clock, self.quiet_coredumps)
+        )
+
+
+@concern("Other writers", QuietSettings, health=[TIMERS_STAY_OFF])
+def quiet(settings: QuietSettings) -> None:
+    """Keep other programs from writing to the SD card, each by a switch of its own.
+
+    With no switch set, nothing is read or changed. A switch for a program that the node does not
+    have changes nothing. A switch that is unset later leaves the node as it is; to restore it, undo
+    this concern.
+    """
+    if settings.quiet_is_wanted:
+        quieten_writers(
+            name="Quieten other writers",
+            apt_timers=settings.quiet_apt_timers,
+            apt_cache=settings.quiet_apt_cache,
+            man_db=settings.quiet_man_db,
+            clock=settings.quiet_clock,
+            coredumps=settings.quiet_coredumps,
+        )

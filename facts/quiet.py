@@ -1,0 +1,109 @@
+"""Read which programs write to a node's card by timers of their own, and their configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.health import Check
+from chaos_engine.facts.manifest import MANIFEST
+from chaos_engine.facts.observe import ComposedFact, Read, Value
+from chaos_engine.facts.systemd import UnitProperties
+from chaos_engine.facts.systemd_files import effective, files_in, folders, settings, texts_of
+from chaos_engine.facts.unit_traces import UNITS
+
+APT_TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
+"""The timers with which apt fetches its lists, and installs upgrades."""
+
+MAN_TIMER = "man-db.timer"
+CLOCK_TIMER = "fake-hwclock-save.timer"
+TIMESYNCD = "systemd-timesyncd.service"
+COREDUMP = "systemd-coredump.socket"
+
+UNIT_NAMES = (*APT_TIMERS, MAN_TIMER, CLOCK_TIMER, TIMESYNCD, COREDUMP)
+
+CLOCK_CRON = "/etc/cron.hourly/fake-hwclock"
+"""Until Debian 12 this script saves the time. Later versions of fake-hwclock have a timer instead,
+beside which the script does nothing."""
+
+DROP_IN_FOLDERS = {
+    "Time": folders("systemd/timesyncd.conf.d"),
+    "Coredump": folders("systemd/coredump.conf.d"),
+}
+"""The folders of drop-ins, by the section in which a drop-in's settings are."""
+
+
+@dataclass(frozen=True)
+class DropInSetting(Value):
+    """A setting ``Name=value`` of a section, and the path of the drop-in that has the setting."""
+
+    path: str
+    section: str
+    setting: str
+
+
+@dataclass(frozen=True)
+class WriterState(Value):
+    """The programs that write by themselves.
+
+    + units: whether each unit in `UNIT_NAMES` runs, by the unit's name. Units that the node does
+      not have are missing
+    + settings: settings in drop-ins of `DROP_IN_FOLDERS`, in the order in which they apply
+    + hourly_clock: whether `CLOCK_CRON` exists
+    """
+
+    units: dict[str, bool]
+    settings: tuple[DropInSetting, ...] = ()
+    hourly_clock: bool = False
+
+
+class Writers(ComposedFact[WriterState]):
+    """Which programs write to the card by timers of their own, and how they are configured.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.quiet.Writers``
+    """
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        drop_ins = (one for paths in DROP_IN_FOLDERS.values() for one in files_in(paths))
+        return (
+            Read.of(UnitProperties, units=UNIT_NAMES),
+            Read.of(Texts, patterns=(*drop_ins, CLOCK_CRON)),
+        )
+
+    @override
+    def compose(
+        self, properties: dict[str, dict[str, str]], texts: dict[str, bytes | None]
+    ) -> WriterState:
+        files = texts_of(texts)
+        return WriterState(
+            {
+                name: properties[name]["ActiveState"] == "active"
+                for name in UNIT_NAMES
+                if properties[name]["LoadState"] != "not-found"
+            },
+            tuple(
+                DropInSetting(path, wanted, f"{name}={value}")
+                for wanted, places in DROP_IN_FOLDERS.items()
+                for path, text in effective(files, places)
+                for section, name, value in settings(text)
+                if section == wanted
+            ),
+            CLOCK_CRON in texts,
+        )
+
+
+TIMERS_STAY_OFF = Check(
+    "quiet",
+    # A timer with a drop-in runs weekly
+    f"""[ ! -e {MANIFEST} ] || ! awk -F '\\t' '
+    $1 == "quiet" && $2 == "unit" && $4 ~ /[.]timer$/ && $5 == "." {{ print $4 }}' {MANIFEST} |
+  while read -r timer; do
+    [ -e "{UNITS}/$timer.d/50-chaos-engine.conf" ] || ! systemctl is-active -q -- "$timer" ||
+      echo "$timer"
+  done | grep -q .""",
+    "a timer that the concern quiet has stopped runs again; to see its name, preview the deploy "
+    "`quiet`",
+)

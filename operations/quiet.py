@@ -1,0 +1,167 @@
+"""Keep programs from writing to the card that run by timers of their own."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from typing import Literal
+
+from chaos_engine.facts.observe import NodeError, Read, observe
+from chaos_engine.facts.quiet import (
+    APT_TIMERS,
+    CLOCK_CRON,
+    CLOCK_TIMER,
+    COREDUMP,
+    DROP_IN_FOLDERS,
+    MAN_TIMER,
+    TIMESYNCD,
+    UNIT_NAMES,
+    DropInSetting,
+    Writers,
+    WriterState,
+)
+from chaos_engine.facts.systemd_files import settings
+from chaos_engine.facts.unit_traces import UNITS
+from chaos_engine.operations import files
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.files import File, Unit
+from chaos_engine.templates import render
+
+Often = Literal["daily", "weekly", "off"]
+
+MAN_TRIGGER = "/var/lib/man-db/auto-update"
+"""While this file exists, each installation of a package writes man-db's index."""
+
+APT_CONF = "/etc/apt/apt.conf.d/90chaos-engine-quiet"
+TIMESYNCD_CONF = f"{DROP_IN_FOLDERS['Time'][0]}/90-chaos-engine.conf"
+COREDUMP_CONF = f"{DROP_IN_FOLDERS['Coredump'][0]}/90-chaos-engine.conf"
+
+_WEEKLY = {"apt-daily.timer": "Sat 18:00", "apt-daily-upgrade.timer": "Sun 07:00"}
+"""When each timer runs weekly. apt-daily.timer comes up to 12 hours late, which its own
+RandomizedDelaySec says. So the other timer finds fresh lists."""
+
+Wanted = tuple[list[File], list[str], list[Unit]]
+"""The files that shall be on the node, the paths that shall not, and the units."""
+
+
+def weekly_drop_in(timer: str) -> str:
+    """Return the path of the drop-in by which a timer runs weekly."""
+    return f"{UNITS}/{timer}.d/50-chaos-engine.conf"
+
+
+def reads(
+    apt_timers: Often = "daily",
+    apt_cache: bool = False,
+    man_db: bool = False,
+    clock: bool = False,
+    coredumps: bool = False,
+) -> list[Read]:
+    """Return the facts that `quieten_writers` reads, given the same arguments."""
+    everything = WriterState(dict.fromkeys(UNIT_NAMES, True), (), True)
+    present, absent, units = wanted(everything, apt_timers, apt_cache, man_db, clock, coredumps)
+    absent.append(CLOCK_CRON)
+    return [Read.of(Writers), *files.reads(present, absent, units)]
+
+
+@converge(reads=reads)
+def quieten_writers(
+    apt_timers: Often = "daily",
+    apt_cache: bool = False,
+    man_db: bool = False,
+    clock: bool = False,
+    coredumps: bool = False,
+) -> Commands:
+    """Keep programs from writing to the card that run by timers of their own.
+
+    + apt_timers: how often apt fetches its lists and installs upgrades by itself. "off" also stops
+      security upgrades that the node installs by itself. "daily" changes nothing
+    + apt_cache: whether apt shall keep its lists compressed, without translations, and shall not
+      save what it makes of them
+    + man_db: whether the index of manual pages shall be left as it is
+    + clock: whether the clock's time shall be saved once an hour at most, not each minute
+    + coredumps: whether systemd-coredump shall not save the memory of programs that crash
+
+    A program that the node does not have is skipped. Raises `NodeError` if another drop-in
+    overrides a setting.
+
+    **Example:** ``quieten_writers(name="Quieten other writers", man_db=True)``
+    """
+    found = observe(Writers)
+    present, absent, units = wanted(found, apt_timers, apt_cache, man_db, clock, coredumps)
+    stronger = [(file, one) for file in present for one in overrides(file, found.settings)]
+    if stronger:
+        folders = sorted({posixpath.dirname(file.path) for file, _ in stronger})
+        raise NodeError(
+            f"settings of {' and '.join(folders)} are overridden, because "
+            f"{' and '.join(f'{one.path} sets {one.setting}' for _, one in stronger)}; remove the "
+            "overriding settings and run again"
+        )
+    yield from files.transaction(files.decide(present, absent, units), noop="all writers are quiet")
+
+
+def wanted(
+    found: WriterState,
+    apt_timers: Often,
+    apt_cache: bool,
+    man_db: bool,
+    clock: bool,
+    coredumps: bool,
+) -> Wanted:
+    """Return the files, paths and units that make a node's writers quiet: a pure function.
+
+    + found: the programs that the node has
+    + apt_timers, apt_cache, man_db, clock, coredumps: as `quieten_writers` takes them
+    """
+    present: list[File] = []
+    absent: list[str] = []
+    units: list[Unit] = []
+    for timer in APT_TIMERS:
+        if apt_timers == "weekly" and timer in found.units:
+            config = render("quiet-weekly.timer.j2", day=_WEEKLY[timer])
+            present.append(File(weekly_drop_in(timer), config))
+            units.append(Unit(timer))
+        elif apt_timers == "off":
+            absent.append(weekly_drop_in(timer))
+            units.append(_off(timer))
+    if apt_cache:
+        present.append(File(APT_CONF, render("quiet-apt.conf.j2")))
+    if man_db:
+        absent.append(MAN_TRIGGER)
+        units.append(_off(MAN_TIMER))
+    if clock:
+        units.append(_off(CLOCK_TIMER))
+        if found.hourly_clock and CLOCK_TIMER not in found.units:
+            absent.append(CLOCK_CRON)
+        if TIMESYNCD in found.units:
+            present.append(File(TIMESYNCD_CONF, render("quiet-timesyncd.conf.j2")))
+        if found.units.get(TIMESYNCD):
+            units.append(Unit(TIMESYNCD, reads=(TIMESYNCD_CONF,), enabled=None))
+    if coredumps and COREDUMP in found.units:
+        present.append(File(COREDUMP_CONF, render("quiet-coredump.conf.j2")))
+    return present, absent, units
+
+
+def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSetting]:
+    """Yield the settings that override those of a drop-in of ours: a pure function.
+
+    + file: a file of ours. A file that is no drop-in has no section that counts
+    + found: the settings of all drop-ins, in the order in which they apply
+    """
+    own = {
+        (section, name): value
+        for section, name, value in settings(file.data.decode())
+        if section in DROP_IN_FOLDERS
+    }
+    last: dict[tuple[str, str], DropInSetting] = {}
+    for one in found:
+        name, _, _ = one.setting.partition("=")
+        if posixpath.basename(one.path) > posixpath.basename(file.path):
+            last[one.section, name] = one
+    for key, one in last.items():
+        if key in own and one.setting.partition("=")[2] != own[key]:
+            yield one
+
+
+def _off(unit: str) -> Unit:
+    """Return a unit that shall neither run nor start at boot."""
+    return Unit(unit, enabled=False, running=False)

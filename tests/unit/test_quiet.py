@@ -1,0 +1,220 @@
+"""Test which of the other writers become quiet, and by which files and units."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from chaos_engine.deploys.quiet import QuietSettings
+from chaos_engine.facts.manifest import MANIFEST
+from chaos_engine.facts.quiet import (
+    CLOCK_CRON,
+    CLOCK_TIMER,
+    COREDUMP,
+    TIMERS_STAY_OFF,
+    TIMESYNCD,
+    UNIT_NAMES,
+    DropInSetting,
+    Writers,
+    WriterState,
+)
+from chaos_engine.facts.unit_traces import UNITS
+from chaos_engine.operations.files import File, Unit
+from chaos_engine.operations.quiet import (
+    APT_CONF,
+    COREDUMP_CONF,
+    MAN_TRIGGER,
+    TIMESYNCD_CONF,
+    Wanted,
+    overrides,
+    wanted,
+    weekly_drop_in,
+)
+from tests.unit.asking import files_below
+
+ALL = WriterState(dict.fromkeys(UNIT_NAMES, True), (), True)
+NONE = WriterState({})
+
+
+def asked(found: WriterState, **switches: object) -> Wanted:
+    given = {
+        name.removeprefix("quiet_"): value for name, value in QuietSettings().model_dump().items()
+    }
+    return wanted(found, **{**given, **switches})
+
+
+def paths(found: list[File]) -> list[str]:
+    return [file.path for file in found]
+
+
+def off(name: str) -> Unit:
+    return Unit(name, enabled=False, running=False)
+
+
+def test_without_a_switch_nothing_is_asked_of_the_node() -> None:
+    assert not QuietSettings().quiet_is_wanted
+    assert asked(ALL) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("quiet_apt_timers", "weekly"),
+        ("quiet_apt_timers", "off"),
+        *((f"quiet_{name}", True) for name in ("apt_cache", "man_db", "clock", "coredumps")),
+    ],
+)
+def test_one_switch_is_enough(name: str, value: object) -> None:
+    assert QuietSettings(**{name: value}).quiet_is_wanted
+
+
+def test_apt_can_run_weekly() -> None:
+    present, absent, units = asked(ALL, apt_timers="weekly")
+    assert units == [Unit("apt-daily.timer"), Unit("apt-daily-upgrade.timer")]
+    assert paths(present) == [weekly_drop_in(unit.name) for unit in units]
+    assert absent == []
+    for file in present:
+        days = [line for line in file.data.decode().splitlines() if line.startswith("OnCalendar")]
+        # The empty one removes the timer's own
+        assert days[0] == "OnCalendar="
+        assert len(days) == 2
+
+
+def test_apt_can_stop_altogether() -> None:
+    present, absent, units = asked(ALL, apt_timers="off")
+    assert present == []
+    assert units == [off("apt-daily.timer"), off("apt-daily-upgrade.timer")]
+    assert absent == [weekly_drop_in(unit.name) for unit in units]
+
+
+def test_apt_keeps_small_lists_and_no_caches() -> None:
+    (file,), absent, units = asked(NONE, apt_cache=True)
+    assert (file.path, absent, units) == (APT_CONF, [], [])
+    lines = [line for line in file.data.decode().splitlines() if not line.startswith("//")]
+    assert all(line.endswith('";') for line in lines)
+
+
+def test_no_index_of_manual_pages_is_written_also_when_packages_are_installed() -> None:
+    assert asked(ALL, man_db=True) == ([], [MAN_TRIGGER], [off("man-db.timer")])
+
+
+def test_the_time_is_saved_less_often_and_the_running_service_takes_that_over() -> None:
+    (file,), absent, units = asked(ALL, clock=True)
+    parser = configparser.ConfigParser()
+    parser.read_string(file.data.decode())
+    assert file.path == TIMESYNCD_CONF
+    assert parser["Time"]["SaveIntervalSec"] == "1h"
+    assert absent == []
+    assert units == [off(CLOCK_TIMER), Unit(TIMESYNCD, reads=(TIMESYNCD_CONF,), enabled=None)]
+
+
+def test_a_time_service_that_does_not_run_is_not_started() -> None:
+    found = WriterState({TIMESYNCD: False})
+    present, _, units = asked(found, clock=True)
+    assert paths(present) == [TIMESYNCD_CONF]
+    assert units == [off(CLOCK_TIMER)]
+
+
+@pytest.mark.parametrize(
+    ("units", "hourly", "removed"),
+    [({}, True, [CLOCK_CRON]), ({CLOCK_TIMER: True}, True, []), ({}, False, [])],
+)
+def test_the_hourly_script_is_removed_only_where_no_timer_does_its_work(
+    units: dict[str, bool], hourly: bool, removed: list[str]
+) -> None:
+    assert asked(WriterState(units, (), hourly), clock=True)[1] == removed
+
+
+def test_memory_of_crashed_programs_does_not_reach_the_card_in_passing() -> None:
+    (file,), _, units = asked(ALL, coredumps=True)
+    assert file.path == COREDUMP_CONF
+    assert "ProcessSizeMax=0" in file.data.decode().splitlines()
+    assert units == []
+
+
+def test_no_file_is_written_for_a_program_that_the_node_lacks() -> None:
+    assert asked(NONE, apt_timers="weekly", clock=True, coredumps=True)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "section", "setting", "stronger"),
+    [
+        ("/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "SaveIntervalSec=60", True),
+        ("/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "SaveIntervalSec=1h", False),
+        ("/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "NTP=192.168.1.1", False),
+        ("/etc/systemd/timesyncd.conf.d/10-own.conf", "Time", "SaveIntervalSec=60", False),
+        ("/etc/systemd/coredump.conf.d/99-own.conf", "Coredump", "SaveIntervalSec=60", False),
+        (TIMESYNCD_CONF, "Time", "SaveIntervalSec=60", False),
+    ],
+)
+def test_a_drop_in_that_sorts_later_overrides_ours(
+    path: str, section: str, setting: str, stronger: bool
+) -> None:
+    (file,), _, _ = asked(ALL, clock=True)
+    found = DropInSetting(path, section, setting)
+    assert list(overrides(file, (found,))) == ([found] if stronger else [])
+
+
+def test_settings_of_apt_are_no_drop_ins_of_systemd() -> None:
+    (file,), _, _ = asked(NONE, apt_cache=True)
+    assert list(overrides(file, (DropInSetting("/etc/99.conf", "Time", "Acquire=1"),))) == []
+
+
+def test_units_drop_ins_and_the_hourly_script_are_read() -> None:
+    properties = {
+        name: {"Id": name, "LoadState": "not-found", "ActiveState": "inactive"}
+        for name in UNIT_NAMES
+    }
+    properties[TIMESYNCD] |= {"LoadState": "loaded", "ActiveState": "active"}
+    properties[COREDUMP] |= {"LoadState": "masked"}
+    texts: dict[str, bytes | None] = {
+        "/etc/systemd/timesyncd.conf.d/9.conf": b"[Time]\nNTP=a\n[Other]\nB=c\n",
+        "/usr/lib/systemd/coredump.conf.d/9.conf": b"[Coredump]\nStorage=none\n",
+        CLOCK_CRON: b"#!/bin/sh\n",
+    }
+    assert Writers().compose(properties, texts) == WriterState(
+        {TIMESYNCD: True, COREDUMP: False},
+        (
+            DropInSetting("/etc/systemd/timesyncd.conf.d/9.conf", "Time", "NTP=a"),
+            DropInSetting("/usr/lib/systemd/coredump.conf.d/9.conf", "Coredump", "Storage=none"),
+        ),
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "active", "weekly", "works"),
+    [
+        ("quiet\tunit\tactive enabled\tman-db.timer\t.", "man-db.timer", False, False),
+        ("quiet\tunit\tactive enabled\tman-db.timer\t.", "other.timer", False, True),
+        ("quiet\tunit\tactive enabled\tman-db.timer\t.", "man-db.timer", True, True),
+        ("other\tunit\tactive enabled\tman-db.timer\t.", "man-db.timer", False, True),
+        ("quiet\tunit\tactive enabled\tsystemd-timesyncd.service\t.", TIMESYNCD, False, True),
+        (None, "man-db.timer", False, True),
+    ],
+)
+def test_a_timer_that_runs_again_is_seen(
+    tmp_path: Path, line: str | None, active: str, weekly: bool, works: bool
+) -> None:
+    if line is not None:
+        (tmp_path / "manifest").write_text(f"{line}\n")
+    if weekly:
+        (tmp_path / "man-db.timer.d").mkdir()
+        (tmp_path / "man-db.timer.d/50-chaos-engine.conf").touch()
+    script = TIMERS_STAY_OFF.command.replace(MANIFEST, f"{tmp_path}/manifest")
+    script = script.replace(UNITS, str(tmp_path))
+    systemctl = f'systemctl() {{ [ "$*" = "is-active -q -- {active}" ]; }}\n'
+    ran = subprocess.run(["sh", "-c", systemctl + script], check=False)
+    assert (ran.returncode == 0) is works
+
+
+def test_the_fact_reads_drop_ins_of_both_programs(tmp_path: Path) -> None:
+    with files_below(tmp_path):
+        commands = [read.command.get_raw_value() for read in Writers().reads()]
+    assert all(
+        any(f"{tmp_path}/etc/systemd/{name}.conf.d/" in command for command in commands)
+        for name in ("timesyncd", "coredump")
+    )
