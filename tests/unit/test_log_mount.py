@@ -326,6 +326,11 @@ PROGRAMS = {
     # bash -c ": </dev/tcp/SERVER/24007"
     "bash": 'server=${2#*/tcp/}; test -e "$TMP/up/${server%/*}"',
     "getent": 'test "$2" != nameless',
+    # stat -f: RAM of 4 MiB, with what is in the folder; or of any other file
+    "stat": """\
+        test "$1" = -f || exec /usr/bin/stat "$@"
+        test ! -e $TMP/roomy || { echo "1024 1024 4096"; exit; }
+        echo "1024 $((1024 - $(du -sk $TMP/log | cut -f 1) / 4)) 4096" """,
     # mktemp PATH.XXXXXX
     "mktemp": """\
         case $1 in $TMP/log/*) test ! -e $TMP/dead ;; *) test ! -e $TMP/full ;; esac || exit 1
@@ -368,6 +373,7 @@ class Helper:
                 target=f"{root}/log",
                 run=f"{root}/run",
                 mounts=f"{root}/mountinfo",
+                proc="/proc",
                 path=f"{root}/bin:/usr/bin:/bin",
                 flags=",".join(FLAGS),
                 confined=confined(f"{root}/view"),
@@ -778,6 +784,138 @@ def test_ram_takes_the_place_of_a_share_that_was_there_before(tmp_path: Path) ->
     assert helper("stop") == 0
     assert helper("start") == 0, helper.said
     assert helper.at_target == ["tmpfs var-log-in-ram rw"]
+
+
+class Ram:
+    """RAM of 4 MiB that stands in for the share, with files in it."""
+
+    def __init__(self, helper: Helper) -> None:
+        self.helper = helper
+        self.log = helper.root / "log"
+        helper.mount("var-log-in-ram", "tmpfs")
+
+    def write(self, name: str, mib: float, hours: float = 0) -> Path:
+        """Write a file, and have it last changed some hours ago."""
+        path = self.log / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * int(mib * (1 << 20)))
+        then = time.time() - hours * 3600
+        os.utime(path, (then, then))
+        return path
+
+    def trim(self) -> list[str]:
+        """Have the helper look after the RAM. Return the names of the files that are left."""
+        self.helper("check")
+        return sorted(path.name for path in self.log.rglob("*") if path.is_file())
+
+    def kib(self, name: str) -> int:
+        """Return how many KiB of RAM a file takes."""
+        return (self.log / name).stat().st_blocks // 2
+
+
+@pytest.fixture
+def ram(helper: Helper) -> Ram:
+    return Ram(helper)
+
+
+def test_the_oldest_files_in_ram_go_when_it_fills_up_and_it_is_said(ram: Ram) -> None:
+    for hours in (4, 3, 2, 1):
+        ram.write(f"{hours}", 0.8, hours)
+    assert ram.trim() == ["1", "2"]
+    assert "<4>" in ram.helper.said
+    assert "in RAM and was 80 % full: the oldest files were removed (4, 3)" in ram.helper.said
+    assert "now it is 40 % full" in ram.helper.said
+
+
+def test_ram_that_has_room_is_left_alone(ram: Ram) -> None:
+    ram.write("old", 2.8, 48)
+    assert (ram.trim(), ram.helper.said) == (["old"], "")
+
+
+def test_the_newest_file_keeps_its_end_even_if_nothing_else_is_there(ram: Ram) -> None:
+    path = ram.write("only", 3.5, 5)
+    with path.open("ab") as file:
+        file.write(b"the last line")
+    os.utime(path, (1, 1))
+    assert ram.trim() == ["only"]
+    assert 64 <= ram.kib("only") <= 68
+    assert path.read_bytes().endswith(b"xthe last line")
+    assert "files in use lost their beginning (only)" in ram.helper.said
+
+
+@pytest.mark.parametrize("mode", ["ab", "r+b"])
+def test_a_file_in_use_stays_and_its_writer_goes_on_at_its_end(ram: Ram, mode: str) -> None:
+    ram.write("older", 0.3, 6)
+    ram.write("newest", 0.2, 1)
+    path = ram.write("in-use", 3, 5)
+    with path.open(mode) as writer:
+        writer.seek(0, os.SEEK_END)
+        assert ram.trim() == ["in-use", "newest"]
+        assert 64 <= ram.kib("in-use") <= 68
+        writer.write(b"goes on")
+    assert path.read_bytes().endswith(b"xgoes on")
+    assert path.stat().st_size == (3 << 20) + len("goes on")
+
+
+def test_a_file_that_was_just_written_counts_as_in_use(ram: Ram) -> None:
+    ram.write("written", 3.2)
+    ram.write("old", 0.3, 2)
+    assert ram.trim() == ["written"]
+    assert ram.kib("written") <= 68
+
+
+def test_the_journal_and_haproxys_configuration_are_left_alone(ram: Ram) -> None:
+    for name in ("journal/1/system.journal", "haproxy/haproxy.cfg"):
+        ram.write(name, 1.6, 9)
+    assert ram.trim() == ["haproxy.cfg", "system.journal"]
+    assert "nothing there can be removed" in ram.helper.said
+    ram.trim()
+    assert ram.helper.said == "", "the same is said once"
+
+
+def test_links_to_logs_of_containers_that_are_gone_go_first(ram: Ram) -> None:
+    gone = ram.log / "pods/ns_gone_1/app/0.log"
+    runs = ram.log / "pods/ns_runs_1/app/0.log"
+    log = ram.helper.root / "app-json.log"
+    log.touch()
+    for link, to in ((gone, f"{log}.gone"), (runs, str(log))):
+        link.parent.mkdir(parents=True)
+        link.symlink_to(to)
+    for name, to in (("gone.log", gone), ("runs.log", runs)):
+        link = ram.log / "containers" / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(to)
+    fresh = runs.with_name("1.log")
+    fresh.symlink_to(f"{log}.will-come")
+    for link in ram.log.rglob("*.log"):
+        if link != fresh:
+            os.utime(link, (1, 1), follow_symlinks=False)
+    ram.write("old", 3.2, 5)
+    ram.trim()
+    left = sorted(str(link.relative_to(ram.log)) for link in ram.log.rglob("*.log"))
+    assert left == [
+        "containers/runs.log",
+        "pods/ns_runs_1/app/0.log",
+        "pods/ns_runs_1/app/1.log",
+    ]
+    assert "2 links to logs of containers that are gone were removed" in ram.helper.said
+
+
+def test_names_of_any_kind_are_trimmed_and_shown_harmless(ram: Ram) -> None:
+    ram.write("a\nb", 0.1, 9)
+    for name in ("-rf \x1b[31m *", "two  blanks"):
+        ram.write(name, 1.5, 8)
+    ram.write("new", 0.1, 1)
+    assert ram.trim() == ["a\nb", "new", "two  blanks"]
+    assert "\x1b" not in ram.helper.said
+
+
+def test_what_is_on_the_share_is_never_trimmed(helper: Helper) -> None:
+    helper.mount("checked@etcd1:/pi1")
+    (helper.root / "log/large").write_bytes(b"x" * (4 << 20))
+    helper("check")
+    assert (helper.root / "log/large").stat().st_size == 4 << 20
+    assert helper.said == ""
 
 
 def test_a_share_that_cannot_be_written_is_none(helper: Helper) -> None:

@@ -1,0 +1,96 @@
+"""Switch off the other writers on a node, reboot it, and undo that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from tests.cluster.virtual_cluster import Cluster, wait_for
+
+CONCERN = "chaos_engine.deploys.quiet"
+TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer")
+TRIGGER = "/var/lib/man-db/auto-update"
+APT_CONF = "/etc/apt/apt.conf.d/90chaos-engine-quiet"
+SWITCHES = {
+    "chaos_quiet_apt_timers": "off",
+    "chaos_quiet_apt_cache": "true",
+    "chaos_quiet_man_db": "true",
+    # These nodes have neither fake-hwclock, systemd-timesyncd nor systemd-coredump
+    "chaos_quiet_clock": "true",
+    "chaos_quiet_coredumps": "true",
+}
+
+
+def switched(**others: str) -> list[str]:
+    """Return pyinfra's options that set all switches, with others in place of some."""
+    return [
+        word
+        for name, value in {**SWITCHES, **others}.items()
+        for word in ("--data", f"{name}={value}")
+    ]
+
+
+def timers(cluster: Cluster, node: str) -> dict[str, tuple[str, str]]:
+    """Return whether each timer starts at boot, and whether it runs."""
+    found = {}
+    for timer in TIMERS:
+        enabled = cluster.exec(node, f"systemctl is-enabled {timer} || true")
+        found[timer] = enabled, cluster.exec(node, f"systemctl is-active {timer} || true")
+    return found
+
+
+@pytest.fixture(scope="module")
+def node(deployed: Cluster) -> Iterator[str]:
+    """Return the node with the card. In the end, undo what the concern has left there."""
+    node = deployed.carded
+    yield node
+    deployed.pyinfra(
+        *("chaos_engine.deploys.undo", "-y", "--data", "chaos_undo=quiet", "--limit", node)
+    )
+
+
+def test_switched_off_writers_stay_off_until_undo(deployed: Cluster, node: str) -> None:
+    before = timers(deployed, node)
+    assert set(before.values()) == {("enabled", "active")}
+    deployed.exec(node, f"test -e {TRIGGER}")
+    asked = (*switched(), "--limit", node)
+
+    announced = deployed.announced(CONCERN, *asked)
+    assert announced == {node: {"Other writers | Quieten other writers"}}
+    assert deployed.changed(CONCERN, *asked) == announced
+    assert set(timers(deployed, node).values()) == {("disabled", "inactive")}
+    deployed.exec(node, f"test ! -e {TRIGGER} && test -e {APT_CONF}")
+    for absent in ("timesyncd", "coredump"):
+        deployed.exec(node, f"test ! -e /etc/systemd/{absent}.conf.d/90-chaos-engine.conf")
+    cached = "apt-cache policy man-db >/dev/null && ls /var/cache/apt"
+    deployed.exec(node, "rm -f /var/cache/apt/*.bin")
+    assert "pkgcache.bin" not in deployed.exec(node, cached)
+
+    boot = deployed.boot_id(node)
+    deployed.exec(node, "systemctl reboot", ok=False)
+    wait_for("the reboot", partial(deployed.has_rebooted, node, boot), 60)
+    deployed.await_shares(node)
+    assert set(timers(deployed, node).values()) == {("disabled", "inactive")}
+    assert deployed.announced("deploy.py", *asked) == {}
+    # Without the switches nothing is changed back
+    assert deployed.announced("deploy.py", "--limit", node) == {}
+
+    weekly = (*switched(chaos_quiet_apt_timers="weekly"), "--limit", node)
+    deployed.changed(CONCERN, *weekly)
+    assert timers(deployed, node)["apt-daily.timer"] == ("enabled", "active")
+    when = "systemctl show -p TimersCalendar --value apt-daily.timer"
+    assert "OnCalendar=Sat *-*-* 18:00:00" in deployed.exec(node, when)
+    assert "6,18:00" not in deployed.exec(node, when)
+    assert deployed.announced(CONCERN, *weekly) == {}
+
+    deployed.exec(node, "systemctl start man-db.timer")
+    verify = deployed.pyinfra("chaos_engine.deploys.verify", "-y", "--limit", node, ok=False)
+    assert "a timer that the concern quiet has stopped runs again" in verify.text
+
+    undo = ("chaos_engine.deploys.undo", "--data", "chaos_undo=quiet", "--limit", node)
+    assert deployed.changed(*undo) == {node: {"Undo | Undo Other writers"}}
+    assert timers(deployed, node) == before
+    deployed.exec(node, f"test -e {TRIGGER} && test ! -e {APT_CONF}")
+    deployed.exec(node, "test ! -e /etc/systemd/system/apt-daily.timer.d")
