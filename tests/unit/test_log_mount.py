@@ -878,12 +878,13 @@ def test_links_to_logs_of_containers_that_are_gone_go_first(ram: Ram) -> None:
     runs = ram.log / "pods/ns_runs_1/app/0.log"
     log = ram.helper.root / "app-json.log"
     log.touch()
-    for link, to in ((gone, f"{log}.gone"), (runs, str(log))):
-        link.parent.mkdir(parents=True)
-        link.symlink_to(to)
-    for name, to in (("gone.log", gone), ("runs.log", runs)):
-        link = ram.log / "containers" / name
-        link.parent.mkdir(exist_ok=True)
+    for link, to in (
+        (gone, Path(f"{log}.gone")),
+        (runs, log),
+        (ram.log / "containers/gone.log", gone),
+        (ram.log / "containers/runs.log", runs),
+    ):
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(to)
     fresh = runs.with_name("1.log")
     fresh.symlink_to(f"{log}.will-come")
