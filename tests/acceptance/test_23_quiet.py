@@ -10,17 +10,37 @@ import pytest
 from tests.cluster.virtual_cluster import Cluster, wait_for
 
 CONCERN = "chaos_engine.deploys.quiet"
-TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer")
+TIMERS = (
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer"),
+    "fake-hwclock-save.timer",
+)
 TRIGGER = "/var/lib/man-db/auto-update"
 APT_CONF = "/etc/apt/apt.conf.d/90chaos-engine-quiet"
 SWITCHES = {
     "chaos_quiet_apt_timers": "off",
     "chaos_quiet_apt_cache": "true",
     "chaos_quiet_man_db": "true",
-    # These nodes have neither fake-hwclock, systemd-timesyncd nor systemd-coredump
     "chaos_quiet_clock": "true",
     "chaos_quiet_coredumps": "true",
 }
+
+TIMESYNCD = "/etc/systemd/timesyncd.conf.d/90-chaos-engine.conf"
+COREDUMP = "/etc/systemd/coredump.conf.d/90-chaos-engine.conf"
+
+UNITS = "/usr/local/lib/systemd/system"
+STAND_INS = f"""set -e
+mkdir -p {UNITS}
+cd {UNITS}
+printf '[Service]\\nExecStart=sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' \\
+  >systemd-timesyncd.service
+printf '[Service]\\nType=oneshot\\nExecStart=true\\n' >fake-hwclock-save.service
+printf '[Timer]\\nOnCalendar=hourly\\n[Install]\\nWantedBy=timers.target\\n' \\
+  >fake-hwclock-save.timer
+systemctl daemon-reload
+systemctl enable --now systemd-timesyncd.service fake-hwclock-save.timer
+"""
+"""The nodes share the computer's clock, so no program may set it there. These units have only the
+names of those that would. A node without systemd-coredump is one of its own accord."""
 
 
 def switched(**others: str) -> list[str]:
@@ -45,9 +65,15 @@ def timers(cluster: Cluster, node: str) -> dict[str, tuple[str, str]]:
 def node(deployed: Cluster) -> Iterator[str]:
     """Return the node with the card. In the end, undo what the concern has left there."""
     node = deployed.carded
+    deployed.exec(node, STAND_INS)
     yield node
     deployed.pyinfra(
         *("chaos_engine.deploys.undo", "-y", "--data", "chaos_undo=quiet", "--limit", node)
+    )
+    deployed.exec(
+        node,
+        "systemctl disable --now systemd-timesyncd.service fake-hwclock-save.timer; "
+        f"rm -r {UNITS}; systemctl daemon-reload",
     )
 
 
@@ -55,6 +81,7 @@ def test_switched_off_writers_stay_off_until_undo(deployed: Cluster, node: str) 
     before = timers(deployed, node)
     assert set(before.values()) == {("enabled", "active")}
     deployed.exec(node, f"test -e {TRIGGER}")
+    first = deployed.exec(node, "systemctl show -p MainPID --value systemd-timesyncd")
     asked = (*switched(), "--limit", node)
 
     announced = deployed.announced(CONCERN, *asked)
@@ -62,8 +89,9 @@ def test_switched_off_writers_stay_off_until_undo(deployed: Cluster, node: str) 
     assert deployed.changed(CONCERN, *asked) == announced
     assert set(timers(deployed, node).values()) == {("disabled", "inactive")}
     deployed.exec(node, f"test ! -e {TRIGGER} && test -e {APT_CONF}")
-    for absent in ("timesyncd", "coredump"):
-        deployed.exec(node, f"test ! -e /etc/systemd/{absent}.conf.d/90-chaos-engine.conf")
+    deployed.exec(node, f"grep -x SaveIntervalSec=1h {TIMESYNCD} && test ! -e {COREDUMP}")
+    pid = "systemctl show -p MainPID --value systemd-timesyncd"
+    assert deployed.exec(node, pid) != first, "the service was not restarted"
     cached = "apt-cache policy man-db >/dev/null && ls /var/cache/apt"
     deployed.exec(node, "rm -f /var/cache/apt/*.bin")
     assert "pkgcache.bin" not in deployed.exec(node, cached)
@@ -93,4 +121,6 @@ def test_switched_off_writers_stay_off_until_undo(deployed: Cluster, node: str) 
     assert deployed.changed(*undo) == {node: {"Undo | Undo Other writers"}}
     assert timers(deployed, node) == before
     deployed.exec(node, f"test -e {TRIGGER} && test ! -e {APT_CONF}")
-    deployed.exec(node, "test ! -e /etc/systemd/system/apt-daily.timer.d")
+    for gone in ("/etc/systemd/system/apt-daily.timer.d", TIMESYNCD):
+        deployed.exec(node, f"test ! -e {gone}")
+    deployed.exec(node, "systemctl is-active systemd-timesyncd")
