@@ -151,7 +151,6 @@ def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -
         target=TARGET,
         run="/run/chaos-engine",
         mounts="/proc/self/mountinfo",
-        proc="/proc",
         path="/usr/sbin:/usr/bin:/sbin:/bin",
         flags=",".join(FLAGS),
         confined=CONFINED,

@@ -373,7 +373,6 @@ class Helper:
                 target=f"{root}/log",
                 run=f"{root}/run",
                 mounts=f"{root}/mountinfo",
-                proc="/proc",
                 path=f"{root}/bin:/usr/bin:/bin",
                 flags=",".join(FLAGS),
                 confined=confined(f"{root}/view"),
