@@ -903,10 +903,12 @@ def test_links_to_logs_of_containers_that_are_gone_go_first(ram: Ram) -> None:
 
 def test_names_of_any_kind_are_trimmed_and_shown_harmless(ram: Ram) -> None:
     ram.write("a\nb", 0.1, 9)
-    for name in ("-rf \x1b[31m *", "two  blanks"):
-        ram.write(name, 1.5, 8)
-    ram.write("new", 0.1, 1)
-    assert ram.trim() == ["a\nb", "new", "two  blanks"]
+    ram.write("-rf \x1b[31m *\\n<0>", 1, 8)
+    in_use = " two  blanks "
+    ram.write(in_use, 2.5)
+    assert ram.trim() == [in_use, "a\nb"]
+    assert ram.kib(in_use) <= 68
+    assert ram.helper.said.count("\n") == 1
     assert "\x1b" not in ram.helper.said
 
 
