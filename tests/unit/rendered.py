@@ -26,6 +26,7 @@ from chaos_engine.facts.manifest import Entry, Remembered
 from chaos_engine.facts.node import AsRoot
 from chaos_engine.facts.observe import ComposedFact, Read
 from chaos_engine.facts.share import CONFINED, TARGET
+from chaos_engine.facts.rsyslog import Canary
 from chaos_engine.facts.suspects import Search, Suspects
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.haproxy.container import CHECKSUM, OWN
@@ -48,6 +49,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ALONE = (
     Read.of(ApiServers, addresses=("192.168.1.50",)),
     Read.of(AsRoot),
+    Read.of(Canary, token="chaos-engine-1f"),
     Read.of(Health, checks=tuple(one for each in DECLARED.values() for one in each.health)),
     Read.of(Suspects, searches=(Search("x", "x", "y", "/etc/x", "eth0"),)),
 )

@@ -47,6 +47,7 @@ FACTS = (
     "packages.RemovalPlan",
     "quiet.Writers",
     "repairs.Repairs",
+    "rsyslog.Canary",
     "rsyslog.Snippets",
     "standing.Standing",
     "suspects.Suspects",
