@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from chaos_engine.deploys import values
 from chaos_engine.deploys.settings import Settings, SettingsError
@@ -186,10 +186,32 @@ class ContainerLogSettings(Settings):
     """Settings about the logs of containers. Docker rotates these logs, so kubelet must not."""
 
     docker_log_max_size: LogSize = Field(
-        "10m",
+        "256k",
         description="size at which Docker rotates a container's log file, with a suffix k, m or g; "
-        "existing containers keep the old size",
+        "kubectl logs shows no more than this size times chaos_docker_log_max_file. Small files "
+        "write less to a card, because they are removed before the kernel writes them. Existing "
+        "containers keep the old size",
     )
+
+
+class DockerDataSettings(Settings):
+    """Settings about the folder of Docker's data."""
+
+    docker_data_root: values.LastingFolder | None = Field(
+        None,
+        description="absolute path of the folder for Docker's images, containers and their logs; "
+        "if not set, the node's folder is not changed. A folder on a USB disk or SSD moves "
+        "Docker's writes off the SD card. Docker then waits for that disk at boot, and does not "
+        "start without that disk",
+    )
+
+    @field_validator("docker_data_root")
+    @classmethod
+    def _not_with_the_logs(cls, folder: str | None) -> str | None:
+        """Refuse a folder below ``/var/log``, where the log share is mounted."""
+        if folder and f"{folder}/".startswith("/var/log/"):
+            raise ValueError("/var/log is the log share; Docker cannot store its images there")
+        return folder
 
 
 class VersionsSettings(Settings):

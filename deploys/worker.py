@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.container_logs import ContainerLogsSettings, container_logs
 from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, cri_dockerd
 from chaos_engine.deploys.docker import DockerSettings, docker
 from chaos_engine.deploys.etcd_certificates import EtcdCertificatesSettings, etcd_certificates
@@ -27,6 +28,7 @@ class WorkerSettings(
     UncordonSettings,
     HostsFileSettings,
     DockerSettings,
+    ContainerLogsSettings,
     PackagesSettings,
     SwapSettings,
     QuietSettings,
@@ -62,6 +64,7 @@ CONCERNS = (
     rsyslog,
     log_mount,
     docker,
+    container_logs,
     packages,
     swap,
     quiet,
@@ -85,6 +88,7 @@ def worker(settings: WorkerSettings) -> None:
       one of these servers.
     - The journal moves to RAM before the log share is mounted on ``/var/log``.
     - The log share is repaired before most calls of apt, because apt fails if a share hangs.
+    - Docker is configured before the mount options of its data folder are set.
     - Docker is installed before packages are removed, so that apt keeps the packages that Docker
       needs.
     - cri-dockerd needs Docker, and kubelet needs cri-dockerd.
@@ -100,6 +104,7 @@ def worker(settings: WorkerSettings) -> None:
     rsyslog(settings)
     log_mount(settings)
     docker(settings)
+    container_logs(settings)
     packages(settings)
     swap(settings)
     quiet(settings)

@@ -40,6 +40,12 @@ _BLANKS = " \t"
 _ESCAPE = re.compile(r"\\(040|011|012|134|\\)")
 _ESCAPES = {"040": " ", "011": "\t", "012": "\n", "134": "\\", "\\": "\\"}
 _NUMBER = re.compile(r"[+-]?[0-9]+")
+# Source, target and type; blanks; options; the rest of the line
+_WITH_OPTIONS = re.compile(
+    rf"([{_BLANKS}]*(?:[^{_BLANKS}]+[{_BLANKS}]+){{2}}[^{_BLANKS}]+)"
+    rf"([{_BLANKS}]*)([^{_BLANKS}]*)(.*)",
+    re.DOTALL,
+)
 
 
 class Entry(NamedTuple):
@@ -85,6 +91,28 @@ def mounted_at(text: str, target: str) -> list[Entry]:
         if entry.target == target and entry.kind not in ("swap", "autofs")
     }
     return [found[number] for number in sorted(found)]
+
+
+def options(line: str) -> str:
+    """Return the field "options" of an entry's line, "" if the line has no such field.
+
+    Escapes in the field are not decoded.
+
+    **Example:** ``options("/dev/sda1 / ext4 noatime,discard 0 1") == "noatime,discard"``
+    """
+    found = _WITH_OPTIONS.fullmatch(line)
+    return found[3] if found else ""
+
+
+def with_options(line: str, options: str) -> str:
+    """Return an entry's line with another field "options". All else stays as it is.
+
+    + options: the new field, without blanks. It must not be empty
+    """
+    found = _WITH_OPTIONS.fullmatch(line)
+    if not found:
+        raise ValueError(f"the line has fewer than three fields: {line!r}")
+    return f"{found[1]}{found[2] or ' '}{options}{found[4]}"
 
 
 def is_swap(line: str) -> bool:

@@ -16,10 +16,6 @@ chaos_packages_absent = [
     "unattended-upgrades",
 ]
 
-# The Chaos Engine had this value before it used this package. The package's default, 10m, writes
-# less to a card
-chaos_docker_log_max_size = "100m"
-
 # The Chaos Engine had this value before it used this package. By default, only the controllers get
 # the key
 chaos_etcd_certificates_hosts = "all"

@@ -40,7 +40,7 @@ def set_kernel_parameters(
     + stem: part of the files' names, ``/etc/modules-load.d/STEM.conf`` and
       ``/etc/sysctl.d/99-STEM.conf``
     + modules: names as the kernel writes them. Modules are loaded first, because some parameters
-      exist only with their module
+      exist only with their module. Without modules there is no file for them
     + sysctls: the value of each parameter, by the parameter's name with dots
 
     A parameter that somebody changed by hand is set again. Raises `NodeError` if the running kernel
@@ -103,10 +103,11 @@ def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
 
 
 def render(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[File]:
-    """Return the file with the modules and the file with the parameters."""
+    """Return the file with the modules, if there are any, and the file with the parameters."""
     head = "# Written by chaos-engine\n"
+    names = "".join(f"{name}\n" for name in modules)
     return [
-        File(f"/etc/modules-load.d/{stem}.conf", head + "".join(f"{name}\n" for name in modules)),
+        *([File(f"/etc/modules-load.d/{stem}.conf", head + names)] if names else []),
         File(sysctl_file(stem), head + "".join(f"{k} = {v}\n" for k, v in sysctls.items())),
     ]
 

@@ -29,7 +29,7 @@ from chaos_engine.templates import shell_script
 
 UNDOING = (
     f"SHARE_SECONDS={share.SECONDS} SHARE_BLOCKS={share.MOST_BYTES // 512}\n"
-    f"{share.CONFINED}{QUIETLY}{shell_script('undo')}"
+    f"{share.CONFINED}{QUIETLY}{shell_script('remount')}{shell_script('undo')}"
 )
 """Shell functions that undo changes on a node.
 
@@ -302,6 +302,8 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
         yield f"{verb} the Docker network {entry.name}"
     yield from listed("remove the link", (e.name for e in _only_of(found, concern, "link")))
     yield from listed("set back", (e.name for e in _only_of(found, concern, "sysctl")))
+    for entry in _only_of(found, concern, "mount"):
+        yield f"mount {entry.name.partition(' ')[2]} with {entry.state}"
     yield from listed("turn swap on again on", (e.name for e in _only_of(found, concern, "swap")))
     yield f"forget what {concern} has changed"
 
@@ -342,6 +344,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
         *_change_files(files, {entry.name for entry in found.of(concern, "secret")}),
         "systemctl daemon-reload",
         *each("sysctl_again", "sysctl", with_state=True),
+        *each("remount_again", "mount", with_state=True),
         *(command for path, command in how.removed.items() if path in files.remove),
         *each("unhold", "hold"),
         *each("auto_again", "manual"),

@@ -147,8 +147,8 @@ def test_what_the_runtime_needs_is_there_and_stays(newest: Cluster, program: str
 def test_kubelet_leaves_the_rotation_of_logs_to_docker(joined: Joined) -> None:
     """Check it, as Docker rotates them, and cri-dockerd cannot."""
     folder = "/var/log/pods/default_big_1/web"
-    limit = "100000000"
-    assert f'"max-size": "{limit[:3]}m"' in joined.cluster.exec(
+    limit = "256000"
+    assert f'"max-size": "{limit[:3]}k"' in joined.cluster.exec(
         WORKER, "cat /etc/docker/daemon.json"
     )
     joined.cluster.exec(WORKER, f"mkdir -p {folder}; truncate -s {limit} {folder}/0.log")

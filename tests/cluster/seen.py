@@ -147,6 +147,19 @@ def docker(cluster: Cluster, node: str, host: Host) -> str:
     return "a container ran, logs capped"
 
 
+def container_logs(cluster: Cluster, node: str, host: Host) -> str:
+    """Check that Docker's data lie on a file system with the options that fstab names."""
+    data = "findmnt --noheadings --target /var/lib/docker --output"
+    target = host.check_output(f"{data} TARGET")
+    now = host.check_output(f"{data} OPTIONS").split(",")
+    fstab = host.run("findmnt --fstab --noheadings --output OPTIONS %s", target).stdout
+    wanted = {
+        o for o in fstab.strip().split(",") if o.startswith(("noatime", "lazytime", "commit"))
+    }
+    assert wanted <= set(now), (wanted, now)
+    return f"{target} is mounted with {','.join(now)}"
+
+
 def cri_dockerd(cluster: Cluster, node: str, host: Host) -> str:
     """Check that cri-dockerd's socket answers, and speaks gRPC's HTTP/2."""
     version = host.check_output("/usr/local/bin/cri-dockerd --version").split()[1]
@@ -255,6 +268,7 @@ CONCERNS: dict[str, Look] = {
         rsyslog,
         log_mount,
         docker,
+        container_logs,
         cri_dockerd,
         kubernetes,
         etcd_certificates,

@@ -25,8 +25,8 @@ from chaos_engine.facts.health import Health
 from chaos_engine.facts.manifest import Entry, Remembered
 from chaos_engine.facts.node import AsRoot
 from chaos_engine.facts.observe import ComposedFact, Read
-from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.rsyslog import Canary
+from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.suspects import Search, Suspects
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.haproxy.container import CHECKSUM, OWN

@@ -26,6 +26,7 @@ from chaos_engine.deploys.settings import PREFIX, all_models
 from chaos_engine.deploys.undo import ORDER
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
+from chaos_engine.facts.container_logs import DataDisk, DockerDisk
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
 from chaos_engine.facts.docker_service import DockerService, Service
 from chaos_engine.facts.files import Content
@@ -33,7 +34,7 @@ from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import KernelCmdline
 from chaos_engine.facts.kubernetes import Joined, KubernetesSources, Source
 from chaos_engine.facts.log_mount import LogShare, LogShares
-from chaos_engine.facts.mounts import Mount, Mounts
+from chaos_engine.facts.mounts import Mount, Mounts, parse_mounts
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read
@@ -142,6 +143,16 @@ def parent(**values: Any) -> dict[Any, Any]:
     """The interface on the LAN, otherwise."""
     state = replace(NODE[Interface]("eth0"), **values)
     return {Interface: lambda interface: state if interface == "eth0" else None}
+
+
+SPARED = {"all": {"chaos_container_logs_noatime": True, "chaos_container_logs_commit": 600}}
+
+
+def disk(mount: str | None = None, **values: Any) -> Callable[[str], DataDisk]:
+    """The file system of Docker's data, otherwise; MOUNT is a line of mountinfo."""
+    if mount is not None:
+        (values["mount"],) = parse_mounts(mount)
+    return lambda path: replace(NODE[DockerDisk](path), **values)
 
 
 def files(contents: Mapping[str, bytes]) -> Callable[[Path], object]:
@@ -666,6 +677,38 @@ SETTINGS = [
         "/tmp/docker",
         "pi5, group all: chaos_docker_data_root = '/tmp/docker': /tmp may lose its "
         "content at the next boot; choose another folder",
+    ),
+    bad(
+        "container_logs_noatime",
+        "perhaps",
+        "pi5, group all: chaos_container_logs_noatime = 'perhaps': it has to be True or False",
+    ),
+    bad(
+        "container_logs_lazytime",
+        5,
+        "pi5, group all: chaos_container_logs_lazytime = 5: it has to be True or False",
+    ),
+    bad(
+        "container_logs_commit",
+        0,
+        "pi5, group all: chaos_container_logs_commit = 0: Input should be greater than or equal "
+        "to 5",
+    ),
+    bad(
+        "container_logs_commit",
+        "10 minutes",
+        "pi5, group all: chaos_container_logs_commit = '10 minutes': it has to be a whole number",
+    ),
+    bad(
+        "container_logs_writeback",
+        5,
+        "pi5, group all: chaos_container_logs_writeback = 5: Input should be greater than or "
+        "equal to 30",
+    ),
+    bad(
+        "container_logs_writeback",
+        True,
+        "pi5, group all: chaos_container_logs_writeback = True: it has to be a number",
     ),
     bad(
         "docker_live_restore",
@@ -1702,6 +1745,35 @@ NODES = [
             )
         },
         settings={"all": {"chaos_quiet_clock": True}},
+    ),
+    node(
+        "/etc/fstab has no entry for /, so its mount options would not outlast a reboot; add an "
+        "entry, and run again",
+        {DockerDisk: disk(fstab="proc /proc proc defaults 0 0\n# / is not here\n")},
+        settings=SPARED,
+    ),
+    node(
+        "/etc/fstab has several entries for /, in lines 1 and 3; keep one",
+        {DockerDisk: disk(fstab="/dev/a / ext4 defaults\n\n/dev/b / ext4 defaults\n")},
+        settings=SPARED,
+    ),
+    node(
+        "/etc/fstab: line 1 ends with a carriage return, which systemd reads as part of the line; "
+        "remove it",
+        {DockerDisk: disk(fstab="/dev/a / ext4 defaults\r\n")},
+        settings=SPARED,
+    ),
+    node(
+        "/, which holds Docker's data, is mounted read-only; look for the reason in the kernel's "
+        "messages (dmesg), check the disk, and mount / again",
+        {DockerDisk: disk(mount="24 1 179:2 / / rw,relatime - ext4 /dev/root ro")},
+        settings=SPARED,
+    ),
+    node(
+        "the ext4 on / has no journal, and the kernel does not mount such a file system with "
+        "commit=; remove chaos_container_logs_commit for this node",
+        {DockerDisk: disk(commit=None)},
+        settings=SPARED,
     ),
     node(
         "eth0: there is no such network interface; set chaos_parent_interface to the LAN's "

@@ -39,6 +39,7 @@ from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
 from chaos_engine.deploys.settings import all_models
 from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
+from chaos_engine.facts.container_logs import DataDisk, DockerDisk
 from chaos_engine.facts.containers import Container, Image
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
 from chaos_engine.facts.docker_service import DockerService, Service
@@ -58,7 +59,7 @@ from chaos_engine.facts.kubernetes import (
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.macvlan import MacvlanLinks
 from chaos_engine.facts.manifest import Entry, Manifest, Remembered
-from chaos_engine.facts.mounts import Answers, Mounts
+from chaos_engine.facts.mounts import Answers, Mounts, parse_mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.node import AsRoot, Node
 from chaos_engine.facts.observe import HostAnswers, Read, part
@@ -171,6 +172,7 @@ CALLS: dict[str, dict[str, Any]] = {
         "clock": True,
         "coredumps": True,
     },
+    "set_mount_options": {"options": ("noatime", "commit=600"), "data_root": "/mnt/ssd/docker"},
     "set_kernel_parameters": {
         "stem": "kubernetes",
         "modules": ("overlay", "br_netfilter"),
@@ -217,6 +219,12 @@ NODE: dict[type, Any] = {
     CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),
     Container: None,
     Content: None,
+    DockerDisk: lambda path: DataDisk(
+        path,
+        parse_mounts("24 1 179:2 / / rw,relatime shared:1 - ext4 /dev/root rw")[0],
+        5,
+        "LABEL=writable / ext4 discard,errors=remount-ro 0 1\n",
+    ),
     DockerService: Service(),
     DockerInfo: None,
     DockerNetworks: {},

@@ -13,6 +13,7 @@ FACTS = (
     "api_servers.ApiServers",
     "apt.Packages",
     "cloud_init.CloudInit",
+    "container_logs.DockerDisk",
     "containers.Container",
     "containers.Image",
     "docker.DockerInfo",
@@ -61,6 +62,7 @@ FACTS = (
 )
 MODELS = (
     "cri_dockerd.CriDockerdSettings",
+    "container_logs.ContainerLogsSettings",
     "docker.DockerSettings",
     "etcd_certificates.EtcdCertificatesSettings",
     "haproxy.HaproxySettings",

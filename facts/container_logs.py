@@ -1,0 +1,156 @@
+"""Read where a node keeps Docker's data, and with which options that file system is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyinfra.api.command import QuoteString, StringCommand
+from typing_extensions import override
+
+from chaos_engine.facts.files import Texts
+from chaos_engine.facts.fstab import PATH as FSTAB
+from chaos_engine.facts.health import Check
+from chaos_engine.facts.manifest import MANIFEST
+from chaos_engine.facts.mounts import Mount, mount_of, parse_mounts
+from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
+from chaos_engine.facts.systemd_files import texts_of
+from chaos_engine.facts.text import grouped
+
+DATA_ROOT = "/var/lib/docker"
+"""Docker's data folder if nothing names another folder."""
+
+COMMIT_SECONDS = 5
+"""The seconds between two commits of ext4's journal if no option sets them (ext4(5))."""
+
+_EXT4 = "/proc/fs/ext4/"
+_DEVICES = "/proc/partitions"
+
+
+@dataclass(frozen=True)
+class DataDisk(Value):
+    """The file system that holds a folder.
+
+    + path: the folder, with all symbolic links resolved. It may not exist yet
+    + mount: the mount that contains `path`
+    + commit: seconds between two commits of the journal; ``None`` if the file system has no
+      journal, or is not ext4
+    + fstab: the exact text of ``/etc/fstab``, with bytes that are not UTF-8 escaped as by
+      ``os.fsdecode``
+    """
+
+    path: str
+    mount: Mount
+    commit: int | None
+    fstab: str
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the options in force: one of each family, such as ``relatime`` and ``commit=5``.
+
+        The families are those of `chaos_engine.operations.fstab`.
+        """
+        atime = next((o for o in self.mount.options if o in ("noatime", "relatime")), "strictatime")
+        lazy = "lazytime" if "lazytime" in self.mount.super_options else "nolazytime"
+        return (atime, lazy, *([] if self.commit is None else [f"commit={self.commit}"]))
+
+
+class _Place(NodeFact[tuple[str, Mount]]):
+    """The path of a folder without symbolic links, and the mount that contains it."""
+
+    @override
+    def command(self, path: str) -> StringCommand:
+        # Only the mounts above the path are printed, because each container has some of its own.
+        # The kernel escapes blanks and backslashes in their names
+        return StringCommand(
+            "path=$(readlink -m --",
+            QuoteString(path),
+            """) && printf 'path %s\\n' "$path" && path=$path awk '
+  BEGIN {
+    path = ENVIRON["path"] "/"
+    gsub(/\\\\/, "\\\\134", path); gsub(/ /, "\\\\040", path); gsub(/\\t/, "\\\\011", path)
+  }
+  index(path, ($5 == "/" ? "" : $5) "/") == 1 { print "mount", $0 }' /proc/self/mountinfo""",
+        )
+
+    @override
+    def parse(self, lines: list[str]) -> tuple[str, Mount]:
+        found = grouped(lines, "path mount")
+        (path,) = found["path"]
+        mount = mount_of(parse_mounts("\n".join(found["mount"])), path)
+        if mount is None:
+            raise ValueError(f"no mount contains {path}")
+        return path, mount
+
+
+class DockerDisk(ComposedFact[DataDisk]):
+    """The file system that holds Docker's data folder.
+
+    + path: absolute path of the folder. The folder need not exist yet
+
+    **Example:** ``host.get_fact(DockerDisk, path="/var/lib/docker")``
+    """
+
+    @override
+    def command(self, path: str) -> StringCommand:
+        return super().command(path=path)
+
+    @override
+    def reads(self, path: str) -> tuple[Read, ...]:
+        patterns = (FSTAB, _DEVICES, f"{_EXT4}*/options")
+        return (Read.of(_Place, path=path), Read.of(Texts, patterns=patterns))
+
+    @override
+    def compose(
+        self, place: tuple[str, Mount], found: dict[str, bytes | None], path: str
+    ) -> DataDisk:
+        texts = texts_of(found)
+        at, mount = place
+        return DataDisk(at, mount, commit_seconds(mount, texts), texts.get(FSTAB, ""))
+
+
+def commit_seconds(mount: Mount, texts: Mapping[str, str]) -> int | None:
+    """Return the seconds between two commits of a file system's journal.
+
+    + texts: the text of ``/proc/partitions``, and the options of each ext4 file system in
+      ``/proc/fs/ext4``. If these options have no ``data=``, the file system has no journal
+      (fs/ext4/super.c, ext4_show_options and ext4_load_and_init_journal)
+
+    Returns ``None`` if there is no journal, or if the file system is not ext4.
+    """
+    if mount.fstype != "ext4":
+        return None
+    rows = (line.split() for line in texts.get(_DEVICES, "").split("\n"))
+    names = {":".join(row[:2]): row[3] for row in rows if len(row) == 4}
+    name = names.get(mount.device)
+    if name is not None and (text := texts.get(f"{_EXT4}{name}/options")) is not None:
+        options = text.split("\n")
+        if not any(option.startswith("data=") for option in options):
+            return None
+    else:
+        options = [*mount.super_options]
+    given = (option.partition("=")[2] for option in options if option.startswith("commit="))
+    return int(next(given, COMMIT_SECONDS))
+
+
+MOUNTED_AS_IN_FSTAB = Check(
+    "container_logs",
+    # Only mounts whose options a run has changed count
+    rf"""changed=$(awk -F '\t' '
+  $1 == "container_logs" && $2 == "mount" && $5 == "." {{ print $4 }}' {MANIFEST} 2>/dev/null)
+[ -z "$changed" ] || printf '%s\n' "$changed" | {{
+  while read -r option_of; do
+    target=${{option_of#* }}
+    wanted=$(awk -v "at=$target" '$1 !~ /^#/ && $2 == at {{ print $4; exit }}' {FSTAB})
+    found=$(awk -v "at=$target" '$5 == at {{ found = $6 "," $NF }} END {{ print found }}' \
+      /proc/self/mountinfo)
+    for option in $(printf '%s\n' "$wanted" | tr , '\n' | grep -xE 'noatime|lazytime|commit=.*')
+    do
+      [ "$option" = commit={COMMIT_SECONDS} ] ||
+        case ",$found," in *",$option,"*) ;; *) exit 1 ;; esac
+    done
+  done
+}}""",
+    "the file system of Docker's data is not mounted with the options of /etc/fstab; look at: "
+    "findmnt",
+)

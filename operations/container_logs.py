@@ -1,0 +1,178 @@
+"""Mount the file system of Docker's data with options that spare its disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated
+
+from chaos_engine.facts.container_logs import DATA_ROOT, DataDisk, DockerDisk
+from chaos_engine.facts.docker import DockerInfo, Engine
+from chaos_engine.facts.files import Content
+from chaos_engine.facts.fstab import PATH as FSTAB
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.repairs import Repairs
+from chaos_engine.facts.suspects import Search
+from chaos_engine.facts.text import setting
+from chaos_engine.operations import files
+from chaos_engine.operations.docker import daemon_json
+from chaos_engine.operations.engine.arguments import Folder, Form
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.repairs import Repair, in_files, literal
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.files import File
+from chaos_engine.operations.fstab import family, restored, with_mount_options
+from chaos_engine.operations.undo import Undo
+from chaos_engine.templates import shell_script
+
+MountOption = Annotated[
+    str, Form("noatime|lazytime|commit=[1-9][0-9]{0,5}", "noatime, lazytime or commit=SECONDS")
+]
+
+REMOUNT = shell_script("remount")
+"""Shell functions that mount a file system again with other options."""
+
+
+def reads(options: Iterable[str], data_root: str | None = None) -> list[Read]:
+    """Return the facts that `set_mount_options` reads with the same arguments."""
+    found = [Read.of(DockerDisk, path=data_root or DATA_ROOT), Read.of(Repairs)]
+    if data_root is None:
+        found += [Read.of(DockerInfo), Read.of(Content, path=daemon_json.CONFIG)]
+    return found
+
+
+@converge(reads=reads)
+def set_mount_options(options: Iterable[MountOption], data_root: Folder | None = None) -> Commands:
+    """Mount the file system that holds Docker's data with these options, now and at each boot.
+
+    + options: the wanted options; the others of the file system stay as they are
+    + data_root: Docker's data folder; ``None`` for the folder that the node's Docker uses
+
+    The options are written to the file system's entry in ``/etc/fstab`` and put in force by
+    ``mount -o remount``, while containers run. A file system that is not ext4 is not changed; a
+    warning says so. Raises `NodeError` if fstab does not have exactly one entry for the file
+    system, if it is mounted read-only, or if ``commit=`` is wanted but ext4 has no journal.
+
+    **Example:** ``set_mount_options(name="Write less often", options=["noatime", "commit=600"])``
+    """
+    options = tuple(options)
+    disk = observe(DockerDisk, path=data_root or DATA_ROOT)
+    if data_root is None:
+        config = observe(Content, path=daemon_json.CONFIG)
+        found = present_data_root(observe(DockerInfo), config)
+        if found != DATA_ROOT:  # seldom, so only such a node needs one more command
+            disk = observe(DockerDisk, path=found)
+    if reason := unsuitable(disk):
+        warn(f"{reason}; its mount options are not changed")
+        current()[1].noop(f"{disk.mount.target}: not changed")
+        return
+    check_mountable(disk, options)
+    target = disk.mount.target
+    fstab = with_mount_options(disk.fstab, target, options)
+    wrong = [option for option in options if option not in disk.options]
+    todo = files.Plan()
+    if fstab != disk.fstab:
+        data = fstab.encode("utf-8", "surrogateescape")
+        todo = files.decide([File(FSTAB, data, merged=True)])
+        because(f"give {target} {','.join(options)} in {FSTAB}")
+    if wrong:
+        because(f"mount {target} with {','.join(wrong)} (it has {','.join(replaced(disk, wrong))})")
+    todo = replace(todo, why=(), repairs=tuple(repairs(target, wrong, bool(todo))))
+    yield from files.transaction(
+        todo,
+        before=compose_notes(disk, wrong),
+        apply=compose(target, wrong),
+        noop=f"{target}: mounted as wanted",
+        force=bool(wrong),
+    )
+
+
+def present_data_root(engine: Engine | None, config: bytes | None) -> str:
+    """Return Docker's data folder: a pure function.
+
+    + engine: the running Docker, ``None`` if Docker does not run
+    + config: the content of daemon.json, ``None`` if there is no file
+    """
+    if engine is not None:
+        return engine.data_root
+    found = daemon_json.parse(config).get("data-root")
+    return found if isinstance(found, str) and found.startswith("/") else DATA_ROOT
+
+
+def unsuitable(disk: DataDisk) -> str:
+    """Return why the mount options of a file system are not changed, "" if they are.
+
+    A pure function.
+    """
+    mount = disk.mount
+    if mount.fstype != "ext4":
+        return f"{disk.path} is on {mount.target}, which is {mount.fstype} and not ext4"
+    if mount.root != "/":
+        return f"{disk.path} is on {mount.target}, which is a folder of another file system"
+    return ""
+
+
+def check_mountable(disk: DataDisk, options: Iterable[str]) -> None:
+    """Raise `NodeError` if a file system must not get these options: a pure function."""
+    mount = disk.mount
+    if "ro" in (*mount.options, *mount.super_options):
+        raise NodeError(
+            f"{mount.target}, which holds Docker's data, is mounted read-only; look for the reason "
+            f"in the kernel's messages (dmesg), check the disk, and mount {mount.target} again"
+        )
+    if disk.commit is None and any(family(option) == "commit" for option in options):
+        raise NodeError(
+            f"the ext4 on {mount.target} has no journal, and the kernel does not mount such a file "
+            f"system with commit=; remove {setting('container_logs_commit')} for this node"
+        )
+
+
+def replaced(disk: DataDisk, options: Iterable[str]) -> Iterator[str]:
+    """Yield the option in force that each option replaces: a pure function."""
+    present = {family(option): option for option in disk.options}
+    return (present[family(option)] for option in options)
+
+
+def repairs(target: str, options: Iterable[str], written: bool) -> Iterator[Repair]:
+    """Yield the `Repair` of each thing that a run sets: a pure function.
+
+    + options: the options that the run puts in force
+    + written: whether the run writes fstab too
+    """
+    if written:
+        # Not the checksum of the file, because its other lines may change later
+        yield Repair(f"{FSTAB}, {target}", "as wanted", "file", FSTAB, in_files(FSTAB))
+        return
+    for option in options:
+        thing = f"{family(option)} of {target}"
+        search = Search(thing, rf"mount[[:space:]].*remount.*{literal(target)}([^a-zA-Z0-9/]|$)")
+        yield Repair(thing, option, "mount", note_name(option, target), search)
+
+
+def note_name(option: str, target: str) -> str:
+    """Return the name of the manifest's line for an option: ``note_name("noatime", "/")`` is
+    ``"atime /"``.
+    """
+    return f"{family(option)} {target}"
+
+
+def compose_notes(disk: DataDisk, options: Sequence[str]) -> str:
+    """Return the shell commands that note the options that a run replaces: a pure function.
+
+    + options: the options that the run puts in force
+    """
+    target = disk.mount.target
+    pairs = zip(options, replaced(disk, options), strict=True)
+    return "\n".join(f"note mount {old} {quote(note_name(new, target))}" for new, old in pairs)
+
+
+def compose(target: str, options: Sequence[str]) -> str:
+    """Return the shell commands that put fstab and mount options in force: a pure function."""
+    lines = ["systemctl daemon-reload"]
+    if options:
+        lines.append(f"{REMOUNT}remount {quote(target)} {','.join(options)}")
+    return "\n".join(lines)
+
+
+UNDO = Undo(take_out={FSTAB: restored})

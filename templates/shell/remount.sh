@@ -1,0 +1,33 @@
+# Mount a file system again with other options. Needs no other functions.
+
+# mounted TARGET: print the options in force at a mount point, with commas around each. Print
+# nothing if nothing is mounted there. The kernel escapes blanks and backslashes in names.
+mounted() {
+  at=$1 awk 'BEGIN {
+    at = ENVIRON["at"]
+    gsub(/\\/, "\\134", at); gsub(/ /, "\\040", at); gsub(/\t/, "\\011", at)
+  }
+  $5 == at { found = "," $6 "," $NF "," }
+  END { if (found) print found }' /proc/self/mountinfo
+}
+
+# remount TARGET OPTIONS: mount with these options too, and check that they are in force.
+remount() {
+  mount -o "remount,$2" -- "$1" || return
+  now=$(mounted "$1")
+  for option in $(echo "$2" | tr , ' '); do
+    case $option in
+      # the kernel does not show a value that is its default
+      commit=0 | commit=5 | nolazytime | strictatime) continue ;;
+    esac
+    case $now in *",$option,"*) ;; *)
+      echo "mount -o remount,$option has no effect on $1" >&2; return 1 ;;
+    esac
+  done
+}
+
+# remount_again FAMILY_TARGET OPTION: mount with an earlier option again, if the file system is
+# mounted. FAMILY_TARGET is such as "atime /".
+remount_again() {
+  [ -z "$(mounted "${1#* }")" ] || remount "${1#* }" "$2"
+}
