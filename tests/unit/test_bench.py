@@ -353,6 +353,16 @@ class TestPages:
         assert "2 cores" in text
         assert "commit 123" in text
 
+    def test_container_output_is_compared_with_what_it_was_before(self, tmp_path: Path) -> None:
+        results = Results("card", tmp_path, ABOUT)
+        first, second = [*card.OUTPUTS][:2]
+        for output, mib in ((first, 4), (second, 1)):
+            values = {"bytes": mib << 20, "synchronised": (mib + 1) << 20}
+            results.add({"output": output, "seconds": 3600}, values)
+        text = card.report(results).write(results).read_text()
+        assert f"| 3600 s, {first} | 4.00 MiB | 5.00 MiB | 100 % | 96.0 MiB |" in text
+        assert f"| 3600 s, {second} | 1.00 MiB | 2.00 MiB | 25 % | 24.0 MiB |" in text
+
     def test_the_index_has_the_pages_that_there_are(self, tmp_path: Path) -> None:
         Results("card", tmp_path, ABOUT).add({"source": "x", "way": "y"}, {"bytes": 1})
         write_index(tmp_path)

@@ -1,7 +1,8 @@
 """Log messages at a steady rate on a node: ``python3 - SOURCE SECONDS``.
 
 SOURCE is ``syslog`` (1000 messages a second by syslog), ``container`` (200 lines a second on the
-standard output of a container) or ``service`` (100 lines a second into a file below /var/log).
+standard output of a container), ``running`` (the same, by the container bench-running, which runs
+already) or ``service`` (100 lines a second into a file below /var/log).
 Prints how many were written.
 """
 
@@ -40,6 +41,17 @@ def container() -> Iterator[Write]:
 
 
 @contextmanager
+def running() -> Iterator[Write]:
+    """Write lines by a container that runs already, and goes on running."""
+    command = ["docker", "attach", "--sig-proxy=false", "bench-running"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        lines = process.stdin
+        assert lines is not None
+        yield lambda line: (lines.write(line + b"\n"), lines.flush())
+        process.terminate()
+
+
+@contextmanager
 def service() -> Iterator[Write]:
     """Write lines to a log file, as a program with its own file does."""
     path = Path("/var/log/bench/service.log")
@@ -51,6 +63,7 @@ def service() -> Iterator[Write]:
 SOURCES: dict[str, tuple[int, Callable[[], AbstractContextManager[Write]]]] = {
     "syslog": (1000, syslog),
     "container": (200, container),
+    "running": (200, running),
     "service": (100, service),
 }
 
