@@ -1,8 +1,4 @@
-"""Edit the options of an entry of ``/etc/fstab``, and restore the entries. All are pure functions.
-
-Two concerns write ``/etc/fstab``. Undo calls the `TakeOut` of the concern that is undone last, so
-`restored` removes what both have written.
-"""
+"""Edit the options of an entry of ``/etc/fstab``, and restore them. All are pure functions."""
 
 from __future__ import annotations
 
@@ -10,9 +6,6 @@ from collections.abc import Iterable, Mapping
 
 from chaos_engine.facts.fstab import PATH, Entry, entries, mounted_at, options, with_options
 from chaos_engine.facts.observe import NodeError
-
-MARK = "#chaos-engine "
-"""Prefix that turns a line of fstab into a comment. Undo restores the lines with this prefix."""
 
 _ATIME = ("atime", "noatime", "relatime", "norelatime", "strictatime", "nostrictatime")
 _LAZYTIME = ("lazytime", "nolazytime")
@@ -76,14 +69,15 @@ def with_mount_options(text: str, target: str, wanted: Iterable[str]) -> str:
 
 
 def restored(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return fstab without this package's changes, and with the changes of others.
+    """Return fstab without the options that this package added, and with all other changes.
 
     + current: the file's present content
     + original: the content before this package's first change
     + written: the content that this package wrote last
 
-    The swap lines that this package commented out are active again. Each entry gets back the
-    options that this package replaced, and loses those that it added.
+    Each entry gets back the options that this package replaced. If somebody has added an entry
+    between the first change and this package's edit of that entry, `original` lacks it. Such an
+    entry loses all options that have a `family`.
     """
     now, before, then = (
         data.decode("utf-8", "surrogateescape") for data in (current, original, written)
@@ -92,12 +86,12 @@ def restored(current: bytes, original: bytes, written: bytes) -> bytes:
     lines = now.split("\n")
     for entry in entries(now):
         line, key = lines[entry.number - 1], _key(entry)
-        if key in was and key in ours and was[key] != ours[key]:
-            back = _without_ours(options(line), was[key], ours[key])
+        plain = ",".join(o for o in ours.get(key, "").split(",") if not family(o))
+        if key in ours and was.get(key, plain) != ours[key]:
+            back = _without_ours(options(line), was.get(key, plain), ours[key])
             if back != options(line):
                 lines[entry.number - 1] = with_options(line, back or "defaults")
-    rest = "\n".join(line.removeprefix(MARK) for line in lines)
-    return rest.encode("utf-8", "surrogateescape")
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _key(entry: Entry) -> tuple[str, str, str]:

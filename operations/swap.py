@@ -20,8 +20,10 @@ from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.repairs import Repair, in_files, of_file, of_unit, past_repairs
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
-from chaos_engine.operations.fstab import MARK, restored
 from chaos_engine.operations.undo import Undo
+
+MARK = "#chaos-engine "
+"""Prefix that turns a line of fstab into a comment. Undo restores the lines with this prefix."""
 
 SPARE_KIB = 32 * 1024
 """KiB of RAM that have to stay free after all swapped-out memory is back in RAM."""
@@ -216,4 +218,10 @@ def compose(todo: Plan) -> str:
     return "\n".join(lines)
 
 
-UNDO = Undo(needed_when_joined=True, take_out={FSTAB: restored})
+def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
+    """Return fstab in which the swap lines that this package commented out are active again."""
+    mark = MARK.encode()
+    return current.replace(b"\n" + mark, b"\n").removeprefix(mark)
+
+
+UNDO = Undo(needed_when_joined=True, take_out={FSTAB: _with_swap})

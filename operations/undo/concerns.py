@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 
 from chaos_engine.facts import manifest, share
 from chaos_engine.facts.kubernetes import Joined
@@ -72,8 +73,8 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
 
     Changes only things that the node's manifest lists (`chaos_engine.facts.manifest`). If the
     manifest lists a thing for another concern too, the thing stays until the other concern is
-    undone. If undo is interrupted, the next call continues it. Raises `NodeError` if the node has
-    joined a cluster and needs the concern.
+    undone; but this concern's part of a merged file is removed. If undo is interrupted, the next
+    call continues it. Raises `NodeError` if the node has joined a cluster and needs the concern.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
@@ -239,6 +240,7 @@ def changes(
         else _change(found, entry, originals, written.get(entry.name, set()))
         for entry in _only_of(found, concern, "file")
     ]
+    each += [_part_removed(found, path, how) for path in sorted(merged & _shared(found, concern))]
     kinds = (field.name for field in fields(Changes))
     return Changes(*(tuple(item for one in each for item in getattr(one, k)) for k in kinds))
 
@@ -278,6 +280,20 @@ def _merged_change(found: Remembered, path: str, how: Undo, originals: str) -> C
     if rest == was:  # to restore the original restores owner, mode and attributes too
         return Changes(restore=(path,))
     return Changes(write=(File(path, rest, merged=True),) if rest != now else ())
+
+
+def _part_removed(found: Remembered, path: str, how: Undo) -> Changes:
+    """Decide how undo removes one concern's part from a merged file that another one changed too.
+
+    The other concern's part stays until that concern is undone.
+    """
+    now, was = found.texts.get(path), found.texts.get(f"{manifest.ORIGINALS}{path}")
+    written = found.texts.get(f"{manifest.WRITTEN}{path}")
+    part = next((own for pattern, own in how.take_out.items() if fnmatchcase(path, pattern)), None)
+    if now is None or written is None or part is None:
+        return Changes()
+    rest = part(now, was or b"", written)
+    return Changes(write=(File(path, rest, merged=True),) if rest not in (now, None) else ())
 
 
 def warnings(files: Changes) -> Iterator[str]:

@@ -17,8 +17,10 @@ remount() {
   now=$(mounted "$1")
   for option in $(echo "$2" | tr , ' '); do
     case $option in
-      # the kernel does not show a value that is its default
-      commit=0 | commit=5 | nolazytime | strictatime) continue ;;
+      # the kernel does not show what is its default
+      commit=5) case $now in *,commit=*) ;; *) continue ;; esac ;;
+      nolazytime) case $now in *,lazytime,*) ;; *) continue ;; esac ;;
+      strictatime) case $now in *,noatime,* | *,relatime,*) ;; *) continue ;; esac ;;
     esac
     case $now in *",$option,"*) ;; *)
       echo "mount -o remount,$option has no effect on $1" >&2; return 1 ;;

@@ -28,6 +28,7 @@ set -eu
 cp -a /etc/fstab /root/fstab
 printf '%s\\n' '{ENTRY}' >>/etc/fstab
 systemctl daemon-reload
+mount -o remount /
 """
 
 # The nodes share the kernel of this computer, whose parameters outside of net they cannot set. So

@@ -28,7 +28,8 @@ from chaos_engine.operations.container_logs import (
     repairs,
     unsuitable,
 )
-from chaos_engine.operations.fstab import MARK, family, merged, restored, with_mount_options
+from chaos_engine.operations.fstab import family, merged, restored, with_mount_options
+from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.sysctl import render
 from tests.unit.asking import ask
 from tests.unit.test_swap import FSTAB_DEBIAN, FSTAB_PI_OS, FSTAB_UBUNTU
@@ -140,13 +141,18 @@ def test_undo_keeps_what_the_owner_has_changed_since() -> None:
     assert restored(other.encode(), original.encode(), written.encode()).decode() == other
 
 
-def test_undo_of_both_concerns_that_write_fstab_leaves_nothing() -> None:
-    original = FSTAB_UBUNTU
-    written = with_mount_options(original, "/", WANTED).replace("/swapfile", f"{MARK}/swapfile")
-    changed = written + "tmpfs /srv tmpfs\n"
-    assert restored(changed.encode(), original.encode(), written.encode()).decode() == (
-        original + "tmpfs /srv tmpfs\n"
-    )
+def test_undo_leaves_the_part_of_the_concern_swap() -> None:
+    written = with_mount_options(without_swap(FSTAB_UBUNTU), "/", WANTED)
+    found = restored(written.encode(), FSTAB_UBUNTU.encode(), written.encode())
+    assert found.decode() == without_swap(FSTAB_UBUNTU)
+
+
+def test_undo_of_an_entry_that_the_owner_added_after_the_first_change() -> None:
+    original = "/swapfile none swap sw 0 0\n"
+    added = f"{original}/dev/a / ext4 discard,errors=remount-ro 0 1\n"
+    written = with_mount_options(added, "/", WANTED)
+    found = restored(written.encode(), original.encode(), written.encode())
+    assert found.decode() == added
 
 
 OPTION = st.sampled_from(
@@ -284,7 +290,9 @@ def test_undo_mounts_as_before_what_is_still_mounted(tmp_path: Path) -> None:
     done = script(tmp_path, "remount_again 'atime /mnt/ssd' relatime", ROOT)
     assert done.returncode == 0
     done = script(
-        tmp_path, "remount_again 'lazytime /mnt/a b' nolazytime", SSD.replace("ssd", r"a\040b")
+        tmp_path,
+        "remount_again 'lazytime /mnt/a b' nolazytime",
+        SSD.replace("ssd", r"a\040b").replace("lazytime", "acl"),
     )
     assert done.returncode == 0
     assert (tmp_path / "calls").read_text().splitlines() == [
