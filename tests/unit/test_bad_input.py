@@ -642,7 +642,7 @@ SETTINGS = [
     bad(
         "docker_log_max_size",
         "10MB",
-        "pi5, group workers: chaos_docker_log_max_size = '10MB': it has to be a size "
+        "pi5, group all: chaos_docker_log_max_size = '10MB': it has to be a size "
         "with a suffix k, m or g, as 10m",
     ),
     bad(
