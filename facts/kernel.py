@@ -92,11 +92,27 @@ _NAMES = f"backup_suffix={BACKUP_SUFFIX} drop_in={GRUB_DROP_IN} extra={_EXTRA}"
 SCRIPT = f"{_NAMES}\n{shell_script('kernel')}"
 
 CMDLINE = "/proc/cmdline"
+_RELEASE = "/proc/sys/kernel/osrelease"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
 _CONTROLLERS_V1 = "/proc/cgroups"
 _FIRMWARE_HOOK = "/etc/kernel/postinst.d/z50-raspi-firmware"
 _CGROUPS: dict[str, Literal["v2", "v1"]] = {"cgroup2": "v2", "tmpfs": "v1"}
+
+
+class KernelRelease(ComposedFact[str]):
+    """The version of the running kernel, as ``uname -r`` prints it.
+
+    **Example:** ``host.get_fact(KernelRelease) == "6.12.34+rpt-rpi-v8"``
+    """
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        return (Read.of(Texts, patterns=(_RELEASE,)),)
+
+    @override
+    def compose(self, found: dict[str, bytes | None]) -> str:
+        return texts_of(found)[_RELEASE].strip()
 
 
 @dataclass(frozen=True)

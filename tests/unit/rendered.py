@@ -19,15 +19,20 @@ from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.log_mount import files_of
 from chaos_engine.deploys.watchdog import WatchdogSettings, link_files
 from chaos_engine.facts.api_servers import ApiServers
+from chaos_engine.facts.card import RootCard
+from chaos_engine.facts.certificates import Certificates
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.haproxy import RUN
 from chaos_engine.facts.health import Health
+from chaos_engine.facts.kernel import KernelRelease
 from chaos_engine.facts.manifest import Entry, Remembered
 from chaos_engine.facts.node import AsRoot
 from chaos_engine.facts.observe import ComposedFact, Read
 from chaos_engine.facts.rsyslog import Canary
 from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.suspects import Search, Suspects
+from chaos_engine.facts.thermal import Thermal
+from chaos_engine.facts.writers import Writers
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.haproxy.container import CHECKSUM, OWN
 from chaos_engine.operations.macvlan_network import CONTAINER, network
@@ -50,8 +55,13 @@ ALONE = (
     Read.of(ApiServers, addresses=("192.168.1.50",)),
     Read.of(AsRoot),
     Read.of(Canary, token="chaos-engine-1f"),
+    Read.of(Certificates, folder="/etc/kubernetes/pki/etcd-external"),
     Read.of(Health, checks=tuple(one for each in DECLARED.values() for one in each.health)),
+    Read.of(KernelRelease),
+    Read.of(RootCard),
     Read.of(Suspects, searches=(Search("x", "x", "y", "/etc/x", "eth0"),)),
+    Read.of(Thermal),
+    Read.of(Writers),
 )
 """Reads of facts that no operation in `CALLS` asks."""
 
