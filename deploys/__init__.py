@@ -22,6 +22,7 @@ from chaos_engine.deploys.preflight import preflight
 from chaos_engine.deploys.proxy import proxy
 from chaos_engine.deploys.quiet import quiet
 from chaos_engine.deploys.reboot import reboot
+from chaos_engine.deploys.report import report
 from chaos_engine.deploys.rsyslog import rsyslog
 from chaos_engine.deploys.swap import swap
 from chaos_engine.deploys.uncordon import uncordon
@@ -47,6 +48,7 @@ __all__ = [
     "proxy",
     "quiet",
     "reboot",
+    "report",
     "rsyslog",
     "swap",
     "uncordon",

@@ -214,6 +214,8 @@ _WORDS = {
     "int_type": "it has to be a whole number",
     "int_parsing": "it has to be a whole number",
     "int_from_float": "it has to be a whole number",
+    "float_type": "it has to be a number",
+    "float_parsing": "it has to be a number",
     "bool_type": "it has to be True or False",
     "bool_parsing": "it has to be True or False",
     "too_short": "it is empty",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from chaos_engine.operations.engine.arguments import Folder
 
@@ -91,6 +91,8 @@ MachineAddressOrNone = Annotated[
 """The type of a setting that is an address or the word ``none``. The word becomes ``None``."""
 Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(_text)]
 Number = Annotated[int, BeforeValidator(_number)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
+"""The type of a setting that is a number greater than 0, with or without decimals."""
 LocalFile = Annotated[str, AfterValidator(_file)]
 LocalFileOrNone = Annotated[str, AfterValidator(lambda path: path and _file(path))]
 PlainFolder = Annotated[Folder, AfterValidator(_without_dots)]

@@ -13,7 +13,7 @@ from chaos_engine.deploys.settings import Settings
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.deploys.worker import WorkerSettings
-from chaos_engine.facts.health import Health
+from chaos_engine.facts.health import Check, Health
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
 from chaos_engine.operations.engine.summary import fall_short
 from chaos_engine.operations.verify import fail_node, report
@@ -41,13 +41,20 @@ def verify() -> None:
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.verify -y``
     """
-    host = current()[1]
-    concerns: dict[Concern, Settings] = dict.fromkeys(WORKER_CONCERNS, WorkerSettings.resolve())
-    if "proxy" in host.groups:
-        concerns |= dict.fromkeys(PROXY_CONCERNS, ProxySettings.resolve())
-    if why := report(findings(concerns)):
+    if why := report(findings(concerns_of_host())):
         fall_short(why)
     fail_node(name="Verify node", why=why)
+
+
+def concerns_of_host() -> dict[Concern, Settings]:
+    """Return the concerns that the current host shall have, each with its settings.
+
+    Raises `SettingsError` for wrong settings.
+    """
+    concerns: dict[Concern, Settings] = dict.fromkeys(WORKER_CONCERNS, WorkerSettings.resolve())
+    if "proxy" in current()[1].groups:
+        concerns |= dict.fromkeys(PROXY_CONCERNS, ProxySettings.resolve())
+    return concerns
 
 
 def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
@@ -55,18 +62,9 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
 
     + concerns: the settings of each concern
     """
-    checks = tuple(one for name in concerns for one in DECLARED[name.__name__].health)
-
-    def call_all() -> None:
-        for concern, settings in concerns.items():
-            concern(settings)
-
+    checks = _checks(concerns)
     try:
-        collect(call_all)
-        for concern, settings in concerns.items():
-            want(DECLARED[concern.__name__].reads(settings))
-        want([Read.of(Health, checks=checks)])
-        gather()
+        read_node(concerns)
     except NodeError as error:
         return {concern.__name__: [str(error)] for concern in concerns}
     try:
@@ -85,3 +83,27 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
             *DECLARED[name].problems(settings),
         ]
     return found
+
+
+def read_node(concerns: Mapping[Concern, Settings]) -> None:
+    """Read all that `findings` needs, and all else that the run has announced, by one command.
+
+    + concerns: the settings of each concern
+
+    Raises `NodeError` if the node cannot be read.
+    """
+
+    def call_all() -> None:
+        for concern, settings in concerns.items():
+            concern(settings)
+
+    collect(call_all)
+    for concern, settings in concerns.items():
+        want(DECLARED[concern.__name__].reads(settings))
+    want([Read.of(Health, checks=_checks(concerns))])
+    gather()
+
+
+def _checks(concerns: Mapping[Concern, Settings]) -> tuple[Check, ...]:
+    """Return the health checks of concerns."""
+    return tuple(one for name in concerns for one in DECLARED[name.__name__].health)

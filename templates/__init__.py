@@ -1,4 +1,4 @@
-"""Render the files that are put on nodes, and read the shell scripts that nodes run.
+"""Render the files that are put on nodes and pages, and read the shell scripts that nodes run.
 
 Deploys and operations call `render`, which fills a template with explicit arguments only. Facts and
 operations call `shell_script`, which reads a script from ``shell/``. Each script of more than 40
@@ -32,6 +32,20 @@ def render(template: str, **values: Any) -> str:
     **Example:** ``render("10-all.conf.j2", server="192.168.1.42")``
     """
     return _ENVIRONMENT.get_template(template).render(**values)
+
+
+_PAGES = _ENVIRONMENT.overlay(autoescape=True)
+"""An environment for pages: a value is text there, never markup."""
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return the HTML of ``templates/TEMPLATE``, rendered with `values` as text.
+
+    A name that the template uses and `values` lacks is an error.
+
+    **Example:** ``render_page("report.html.j2", report=report)``
+    """
+    return _PAGES.get_template(template).render(**values)
 
 
 @cache

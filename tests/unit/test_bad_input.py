@@ -368,6 +368,36 @@ SETTINGS = [
         "export, as /srv/log",
     ),
     bad(
+        "report_dir",
+        7,
+        "pi5, group all: chaos_report_dir = 7: it has to be text, in quotes",
+        deploy="chaos_engine.deploys.report",
+    ),
+    bad(
+        "report_dir",
+        "inventory.py",
+        "site/inventory.py cannot be written: there is a file of that name",
+        deploy="chaos_engine.deploys.report",
+    ),
+    bad(
+        "card_tbw",
+        0,
+        "pi5, group all: chaos_card_tbw = 0: Input should be greater than 0",
+        deploy="chaos_engine.deploys.report",
+    ),
+    bad(
+        "card_tbw",
+        True,
+        "pi5, group all: chaos_card_tbw = True: it has to be a number",
+        deploy="chaos_engine.deploys.report",
+    ),
+    bad(
+        "card_tbw",
+        "117 TB",
+        "pi5, group all: chaos_card_tbw = '117 TB': it has to be a number",
+        deploy="chaos_engine.deploys.report",
+    ),
+    bad(
         "summary_file",
         7,
         "pi5, group all: chaos_summary_file = 7: it has to be text, in quotes",

@@ -847,7 +847,8 @@ def test_every_value_in_a_template_is_known_here() -> None:
     environment = Environment()  # only to parse
     found: dict[str, set[str]] = {}
     for file in files(templates).iterdir():
-        if file.name.endswith(".j2"):
+        # report.html.j2 goes on no node; tests/unit/test_report.py has hostile values for it
+        if file.name.endswith(".j2") and not file.name.endswith(".html.j2"):
             variables = find_undeclared_variables(environment.parse(file.read_text())) - OURS
             found |= {file.name: variables} if variables else {}
     assert found == {name: {*values} for name, values in SITE_VALUES.items()}

@@ -55,7 +55,7 @@ CONCERNS = (
     "watchdog",
     "quiet",
 )
-ROLES = ("worker", "verify", "undo")
+ROLES = ("worker", "verify", "undo", "report")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")
 
 

@@ -1,0 +1,161 @@
+"""Report on all nodes: what writes to their cards, how long these last, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import Field
+from pyinfra.api.deploy import deploy
+
+from chaos_engine.deploys import settings
+from chaos_engine.deploys.kernel import KernelSettings
+from chaos_engine.deploys.settings import Settings, SettingsError
+from chaos_engine.deploys.site import EtcdSettings
+from chaos_engine.deploys.summary import summarized
+from chaos_engine.deploys.values import Amount, LocalFile
+from chaos_engine.deploys.verify import concerns_of_host, findings, read_node
+from chaos_engine.facts.apt import Installed
+from chaos_engine.facts.card import RootCard
+from chaos_engine.facts.certificates import Certificates
+from chaos_engine.facts.docker import DockerInfo
+from chaos_engine.facts.files import Content, Present
+from chaos_engine.facts.kernel import KernelCmdline, KernelRelease
+from chaos_engine.facts.node import Node
+from chaos_engine.facts.observe import NodeError, Read, current, observe, want
+from chaos_engine.facts.swap import Swaps
+from chaos_engine.facts.thermal import Thermal
+from chaos_engine.facts.writers import Writers
+from chaos_engine.operations.engine.summary import fall_short
+from chaos_engine.operations.kubernetes.signing_key import KEYRING
+from chaos_engine.operations.reboot.reboot import causes
+from chaos_engine.operations.report import ending
+from chaos_engine.operations.report.contents import Found
+
+T = TypeVar("T")
+
+_REBOOT_REQUIRED = "/run/reboot-required"
+"""A file that packages of Debian and Ubuntu create when they need a reboot."""
+
+_PROGRAMS = ("kubelet", "docker.io")
+"""The packages whose versions the report shows."""
+
+
+class ReportSettings(EtcdSettings, KernelSettings):
+    """Settings of `report`."""
+
+    report_dir: LocalFile = Field(
+        "report",
+        description="folder on your computer for the report and its history; a relative path "
+        "begins in the folder in which pyinfra runs",
+    )
+    card_tbw: Amount | None = Field(
+        None,
+        description="how many TB (of 10^12 bytes) the maker rates the nodes' cards for, as 117 for "
+        "a SanDisk High Endurance of 128 GB; by default no rating, and no years in the report",
+    )
+
+
+@deploy("Report")
+@summarized
+def report() -> None:
+    """Write a page about all nodes, with the state of each, and how long each card lasts.
+
+    The deploy changes no node. It reads each node by one remote command, and writes on your
+    computer, also with ``--dry``:
+
+    - ``report/index.html``, a page that needs no network
+    - ``report/report.json``, the same values
+    - ``report/history.jsonl``, a line for each report, from which the page draws a line a node
+
+    The state of each concern is what `verify` says. A node that cannot be reached is on the page,
+    with the reason. As with `verify`, pyinfra ends with an exit code other than 0 if a node is not
+    as wanted. The files are written in any case.
+
+    **Example:** ``pyinfra inventory.py chaos_engine.deploys.report -y``
+    """
+    own = ReportSettings.resolve(by="report")
+    concerns = concerns_of_host()
+    folder = settings.local_path(own.report_dir)
+    try:
+        end = ending.begin(folder, own.card_tbw)
+    except OSError as error:
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "there is a file of that name" if is_file else error.strerror
+        host, key = current()[1], f"{settings.PREFIX}report_dir"
+        raise SettingsError(
+            f"{settings.origin(host, key)}: {key} = {own.report_dir!r}: {error.filename or folder} "
+            f"cannot be written: {why}; choose a folder that you may write to"
+        ) from None
+    name = current()[1].name
+    want(_reads(own))
+    try:
+        read_node(concerns)
+    except NodeError as error:
+        end.found[name] = str(error)
+        fall_short(str(error))
+        return
+    end.found[name] = found = _found(own, concerns)
+    if failed := ", ".join(concern for concern, lines in found.concerns.items() if lines):
+        fall_short(f"not as wanted: {failed}; the report says more. deploy.py fixes what it can")
+
+
+def _reads(own: ReportSettings) -> list[Read]:
+    """Return what the report reads beside what `verify` reads."""
+    return [
+        Read.of(Node),
+        Read.of(RootCard),
+        Read.of(Writers),
+        Read.of(Thermal),
+        Read.of(Certificates, folder=own.etcd_certificates_dir),
+        Read.of(Content, path=KEYRING),
+        Read.of(KernelRelease),
+        Read.of(KernelCmdline),
+        Read.of(Swaps),
+        Read.of(DockerInfo),
+        Read.of(Installed, names=_PROGRAMS),
+        Read.of(Present, path=_REBOOT_REQUIRED),
+    ]
+
+
+def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -> Found:
+    """Return what was read on the current host. What could not be read is a gap with its reason."""
+    unread: dict[str, str] = {}
+
+    def read(what: str, function: Callable[[], T]) -> T | None:
+        try:
+            return function()
+        except NodeError as error:
+            unread[what] = str(error)
+            return None
+
+    packages = read("packages", lambda: observe(Installed, names=_PROGRAMS)) or {}
+    docker = read("docker", lambda: observe(DockerInfo))
+    node = read("node", lambda: observe(Node))
+    return Found(
+        concerns=findings(concerns),
+        versions={
+            "kernel": read("kernel", lambda: observe(KernelRelease)),
+            "docker": docker.server_version if docker else None,
+            "kubelet": packages["kubelet"].version if "kubelet" in packages else None,
+            "system": f"{node.system} {node.version}" if node else None,
+        },
+        reboot=read("reboot", lambda: _reboot(own)) or (),
+        skew=node.skew if node else None,
+        card=read("card", lambda: observe(RootCard)),
+        writers=read("writers", lambda: observe(Writers)),
+        thermal=read("temperature", lambda: observe(Thermal)),
+        certificates=read(
+            "certificates", lambda: observe(Certificates, folder=own.etcd_certificates_dir)
+        ),
+        keyring=read("apt's key", lambda: observe(Content, path=KEYRING)),
+        keyring_path=KEYRING,
+        unread=unread,
+    )
+
+
+def _reboot(own: ReportSettings) -> tuple[str, ...]:
+    """Return why the current host needs a reboot."""
+    found = causes(observe(KernelCmdline), observe(Swaps), own.kernel_words, last=True)
+    packages = ["a package asks for it"] if observe(Present, path=_REBOOT_REQUIRED) else []
+    return (*found.values(), *packages)

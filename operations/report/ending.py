@@ -1,0 +1,172 @@
+"""Write the report's files when the run ends, once for all nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import gevent  # type: ignore[import-untyped]
+from pyinfra import logger
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.host import Host
+from pyinfra.api.state import BaseStateCallback, State
+from pyinfra.api.util import format_text
+from typing_extensions import override
+
+from chaos_engine.facts.observe import current
+from chaos_engine.facts.text import printable
+from chaos_engine.operations.engine.summary import summarize
+from chaos_engine.operations.report import history
+from chaos_engine.operations.report.contents import (
+    Found,
+    NodeReport,
+    Report,
+    node_report,
+    sample_of,
+    unread_report,
+)
+from chaos_engine.operations.report.fixes import documents
+from chaos_engine.operations.report.page import html
+
+PAGE, VALUES = "index.html", "report.json"
+"""The names of the files in the report's folder. A third file is `history.NAME`."""
+
+ASK_SECONDS = 20
+"""How long a node that pyinfra could not reach may take to say why."""
+
+_NOT_FINISHED = "the run ended before this node was read; run again"
+
+
+class Ending(BaseStateCallback):
+    """A pyinfra callback that writes the report when the last host disconnects.
+
+    + folder: the folder of the files
+    + rating_tb: how many TB a card is rated for, ``None`` if unknown
+    + found: what was read on each host, by the host's name. A text says why a host was not read
+    """
+
+    def __init__(self, state: State, folder: Path, rating_tb: float | None) -> None:
+        self.folder, self.rating_tb = folder, rating_tb
+        self.found: dict[str, Found | str] = {}
+        self._summary = summarize()
+        self._done = False
+        concerned = [one for one in state.inventory if state.is_host_in_limit(one)]
+        # pyinfra has printed why it could not connect, but keeps no reason
+        self._asked = {
+            one.name: gevent.spawn(ask_again, one)
+            for one in concerned
+            if one not in state.activated_hosts
+        }
+
+    @override
+    def host_disconnect(self, state: State, host: Host) -> None:  # type: ignore[override]
+        """Write the files if this host is the last to disconnect.
+
+        pyinfra calls this method for each host.
+        """
+        others = (one for one in state.activated_hosts if one is not host)
+        if self._summary.stopped or self._done or any(one.connected for one in others):
+            return
+        self._done = True
+        gevent.joinall(list(self._asked.values()), timeout=ASK_SECONDS)
+        for name, asked in self._asked.items():
+            self.found[name] = asked.value or "it does not answer"
+            asked.kill(block=False)
+        names = [one.name for one in state.inventory if state.is_host_in_limit(one)]
+        try:
+            report = write(self, names, Path(state.cwd or "."), round(time.time()))
+        except OSError as error:
+            path = error.filename or self.folder
+            logger.error(f"the report could not be written: {path}: {error.strerror}")
+            return
+        for warning in report.warnings:
+            logger.warning(format_text(f"Warning: {printable(warning)}", "yellow"))
+        logger.info(f"Report: {self.folder / PAGE}")
+
+
+def write(found: Ending, names: Iterable[str], site: Path, now: int) -> Report:
+    """Write the report's files, and return the report.
+
+    + names: the names of all nodes that the report is about
+    + site: the folder in which pyinfra runs
+    + now: the present time, in seconds since 1970
+
+    ``report.json`` is written first, then the history, then the page. ``report.json`` and the page
+    are replaced completely or not at all. Raises ``OSError`` if a file cannot be written.
+    """
+    folder = found.folder
+    earlier, warnings = history.read(folder / history.NAME)
+    nodes: list[NodeReport] = []
+    samples = {}
+    for name in names:
+        one = found.found.get(name, _NOT_FINISHED)
+        before = earlier.get(name, [])
+        if isinstance(one, str):
+            nodes.append(unread_report(name, one, before))
+            continue
+        nodes.append(node_report(name, one, before, now, found.rating_tb))
+        if one.card is not None:
+            samples[name] = sample_of(one.card, now)
+    report = Report(now, found.rating_tb, tuple(nodes), tuple(warnings))
+    replace(folder / VALUES, json.dumps(report.to_json(), indent=1) + "\n")
+    if samples:
+        history.append(folder / history.NAME, now, samples)
+    replace(folder / PAGE, html(report, documents(site, folder)))
+    return report
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file completely or not at all. Raise ``OSError`` with the file's name if it fails."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with new.open("wb") as file:
+            # A node may send bytes that are no text
+            file.write(text.encode("utf-8", "backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def begin(folder: Path, rating_tb: float | None) -> Ending:
+    """Make the current run end with a report, and return its `Ending`.
+
+    + folder: the folder of the files. It is made, and it is tried whether a file can be written
+
+    Raises ``OSError`` with the path if that fails.
+    """
+    state, _ = current()
+    known = [one for one in state.callback_handlers if isinstance(one, Ending)]
+    if known:
+        return known[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".{PAGE}.{os.getpid()}"
+    probe.write_bytes(b"")
+    probe.unlink()
+    with (folder / history.NAME).open("ab"):
+        pass
+    ending = Ending(state, folder, rating_tb)
+    state.add_callback_handler(ending)  # type: ignore[no-untyped-call]
+    return ending
+
+
+def ask_again(host: Host) -> str:
+    """Return why a host cannot be reached, by another try to connect."""
+    try:
+        host.connector.connect()
+    except ConnectError as error:
+        return str(error.args[0]) if error.args else type(error).__name__
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    with suppress(Exception):
+        disconnect = getattr(host.connector, "disconnect", None)
+        if disconnect:
+            disconnect()
+    return "it did not answer when the run began, but a moment later; run again"

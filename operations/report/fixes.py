@@ -1,0 +1,105 @@
+"""Say which page of the documents tells how to fix a problem. Pure functions."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+FIXES = (
+    ("is not set; set it in group_data/", "start.md#real-pis"),
+    ("is no setting;", "settings.md"),
+    ("sudo asks for a password", "start.md#real-pis"),
+    ("the node's sudo is sudo-rs before 0.2.11", "start.md#real-pis"),
+    ("pyinfra does not run as root on the node", "only-some.md#in-a-project-of-your-own"),
+    ("the login shell did not run the command", "lost.md#in-the-middle-of-a-deploy"),
+    ("cloud-init is still setting the node up", "start.md#real-pis"),
+    ("or set chaos_cri_dockerd_tarball to its path", "start.md#real-pis"),
+    ("is not known; check that you trust the tarball", "start.md#real-pis"),
+    ("put the file at this path, or set … to the file's path", "only-some.md#a-node-alone"),
+    ("has no Gluster volume for this node", "log-server.md#gluster-volumes-chaos_storage_servers"),
+    ("/etc/machine-id is the same as on", "symptoms.md#before-anything-is-changed"),
+    ("its root file system is read-only", "runbooks.md#a-node-is-gone-for-good"),
+    ("MiB free, … are needed", "lost.md#in-the-middle-of-a-deploy"),
+    ("cannot be changed, not even by root", "lost.md#in-the-middle-of-a-deploy"),
+    ("belongs to the machine with the MAC address", "proxy.md#move-it-to-another-node"),
+    ("is wireless: access points drop the frames", "proxy.md#what-it-needs"),
+    ("docker-ce is installed. docker.io would replace it", "changes.md"),
+    ("cri-dockerd … needs Docker … or newer", "settings.md"),
+    ("a command of an interrupted run is still running", "runbooks.md#a-run-was-killed"),
+    ("the node has joined a cluster and needs", "runbooks.md#take-a-node-out-of-the-cluster"),
+    ("keeps retrying the mount by itself", "runbooks.md#varlog-is-in-ram"),
+    ("volfile of … type …, which a log share may not have", "log-server.md#what-a-volume-may-be"),
+    ("root cannot write there", "log-server.md#nfs-exports-chaos_log_store"),
+    ("was mounted by an older version", "log-server.md#what-a-volume-may-be"),
+    ("its clock is", "lost.md#in-the-middle-of-a-deploy"),
+    ("something keeps changing", "changes.md#when-something-changes-it-back"),
+    ("swap stays in use until the next boot", "live-cluster.md#changes"),
+    ("the kernel has no memory controller", "symptoms.md#during-a-run"),
+    ("the firmware reads another file", "symptoms.md#during-a-run"),
+    ("cannot be drained, so the work on it was not started", "live-cluster.md#a-turn"),
+    (
+        "is a controller and must stay up, because the controller … is not Ready",
+        "runbooks.md#a-node-is-gone-for-good",
+    ),
+    ("too few API servers are ready", "live-cluster.md#a-turn"),
+    ("waiting for its turn", "live-cluster.md#a-turn"),
+    ("a reboot is pending", "live-cluster.md"),
+    ("but this computer cannot resolve that name", "live-cluster.md"),
+    ("etcd …: kubeadm … refuses an etcd older than", "start.md#real-pis"),
+    ("kubectl exec and attach fail on this node", "start.md#real-pis"),
+)
+"""A part of a message, and the place in ``docs/`` that says more. In the message, ``…`` stands for
+what differs. These are the rows of ``docs/symptoms.md`` that quote a message."""
+
+NOT_AS_WANTED = "symptoms.md#afterwards"
+"""The place for a problem that no part in `FIXES` matches."""
+
+NOT_REACHED = "start.md#real-pis"
+REBOOT = "live-cluster.md#changes"
+POWER = "report.md#temperature-and-voltage"
+CARD = "lost.md#a-card-or-a-whole-node"
+CERTIFICATES = "report.md#certificates"
+WRITES = "lost.md#what-still-writes-to-the-card"
+
+
+def place_of(problem: str) -> str:
+    """Return the place in the documents that tells how to fix a problem.
+
+    + problem: a message about a node
+
+    **Example:** ``place_of("its clock is 40 s ahead") == "lost.md#in-the-middle-of-a-deploy"``
+    """
+    for part, place in FIXES:
+        if re.search(".*".join(map(re.escape, part.split("…"))), problem, re.DOTALL):
+            return place
+    return NOT_AS_WANTED
+
+
+def documents(site: Path, folder: Path) -> str:
+    """Return where the documents are, as seen from the page: a relative address with ``{page}``.
+
+    + site: the folder in which pyinfra runs, which may be a clone of this package's repository
+    + folder: the folder of the page
+
+    If ``make docs`` has built the documents, they are the built ones. Returns "" if there are none.
+    """
+    for pattern in ("site/{page}/index.html", "docs/{page}.md"):
+        if (site / pattern.replace("{page}", "symptoms")).is_file():
+            return f"{Path(os.path.relpath(site, folder)).as_posix()}/{pattern}"
+    return ""
+
+
+def address(place: str, pattern: str) -> str:
+    """Return a place in the documents as an address, "" if the documents are not there.
+
+    + place: such as "start.md#real-pis"
+    + pattern: what `documents` returned
+
+    **Example:** ``address("a.md#b", "../docs/{page}.md") == "../docs/a.md#b"``
+    """
+    page, _, anchor = place.partition("#")
+    if not pattern:
+        return ""
+    at = pattern.replace("{page}", page.removesuffix(".md"))
+    return f"{at}#{anchor}" if anchor else at

@@ -1,0 +1,153 @@
+"""Compute how much is written to a card each day, and how long the card lasts. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chaos_engine.facts.observe import Value
+
+DAY = 86_400
+YEAR = 365.25 * DAY
+MB = 1_000_000
+TB = 1_000_000_000_000
+"""Units as on cards and in their ratings: powers of ten."""
+
+SHORTEST = 3600
+"""Seconds that counters must have counted for an estimate of years. A boot writes much in a few
+minutes."""
+
+
+@dataclass(frozen=True)
+class Sample(Value):
+    """The counters of a node's card at the time of one report.
+
+    + time: when the report was made, in seconds since 1970, by the clock of the user's computer
+    + card: what tells this card from another: device, model and serial number
+    + boot_id: the ID of the node's boot. The counters begin anew with each boot
+    + written: bytes written since that boot
+    + uptime: seconds since that boot
+    """
+
+    time: int
+    card: str
+    boot_id: str
+    written: int
+    uptime: float
+
+
+@dataclass(frozen=True)
+class Rate(Value):
+    """How much was written in a period.
+
+    + mb_a_day: millions of bytes a day
+    + seconds: the length of the period
+    """
+
+    mb_a_day: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Point(Value):
+    """A point of a node's line: how much was written a day before a report.
+
+    + time: when the report was made, in seconds since 1970
+    + mb_a_day: millions of bytes a day, since the report before, or since the boot if that is later
+    """
+
+    time: int
+    mb_a_day: float
+
+
+@dataclass(frozen=True)
+class Wear(Value):
+    """How fast a card is written, and how long it lasts.
+
+    + since_boot: what was written since the boot, ``None`` if the node has just booted
+    + since_report: what was written since the report before; ``None`` if there is none, or if the
+      node has another boot or card since
+    + known_bytes: bytes that were written to this card as far as the reports tell
+    + years_least, years_most: years until the rating is reached, by the fastest and by the slowest
+      of the two rates; ``None`` without a rating, without writes, or if both periods are too short
+    """
+
+    since_boot: Rate | None
+    since_report: Rate | None
+    known_bytes: int
+    years_least: float | None
+    years_most: float | None
+
+
+def wear(samples: Sequence[Sample], rating_tb: float | None) -> Wear:
+    """Return how fast a card is written, and how long it lasts.
+
+    + samples: the counters of all reports about the node, oldest first; the last one is the present
+    + rating_tb: how many TB the card is rated for, ``None`` if unknown
+    """
+    now = samples[-1]
+    before = samples[-2] if len(samples) > 1 else None
+    since_boot = _rate(now.written, now.uptime)
+    since_report = None
+    if before is not None and _continues(before, now):
+        since_report = _rate(now.written - before.written, now.uptime - before.uptime)
+    known = known_bytes(samples)
+    long_enough = [r for r in (since_boot, since_report) if r is not None and r.seconds >= SHORTEST]
+    years = [
+        max(rating_tb * TB - known, 0) / (rate.mb_a_day * MB / DAY) / YEAR
+        for rate in long_enough
+        if rating_tb is not None and rate.mb_a_day > 0
+    ]
+    return Wear(
+        since_boot=since_boot,
+        since_report=since_report,
+        known_bytes=known,
+        years_least=round(min(years), 2) if years else None,
+        years_most=round(max(years), 2) if years else None,
+    )
+
+
+def known_bytes(samples: Sequence[Sample]) -> int:
+    """Return how many bytes were written to the present card, as far as the samples tell.
+
+    What was written between the last report before a reboot and that reboot is not known.
+    """
+    known, before = 0, None
+    for sample in samples:
+        if before is None or before.card != sample.card:
+            known = sample.written
+        elif _continues(before, sample):
+            known += sample.written - before.written
+        else:
+            known += sample.written
+        before = sample
+    return known
+
+
+def points(samples: Sequence[Sample]) -> list[Point]:
+    """Return a point for each sample that has a rate."""
+    found = []
+    for before, sample in zip([None, *samples], samples, strict=False):
+        if before is not None and _continues(before, sample):
+            rate = _rate(sample.written - before.written, sample.uptime - before.uptime)
+        else:
+            rate = _rate(sample.written, sample.uptime)
+        if rate is not None:
+            found.append(Point(sample.time, rate.mb_a_day))
+    return found
+
+
+def _continues(before: Sample, after: Sample) -> bool:
+    """Tell whether the counters of a sample go on from those of an earlier sample."""
+    return (
+        (before.card, before.boot_id) == (after.card, after.boot_id)
+        and before.written <= after.written
+        and before.uptime <= after.uptime
+    )
+
+
+def _rate(written: int, seconds: float) -> Rate | None:
+    """Return how much was written a day, ``None`` for a period shorter than one second."""
+    if seconds < 1:
+        return None
+    return Rate(round(written / MB * DAY / seconds, 3), round(seconds, 1))
