@@ -22,6 +22,8 @@ def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
 
     + path: path of the file; there may be none
 
+    The order is that of the lines, for the computer's clock may have been set back.
+
     Raises ``OSError`` if the file cannot be read.
     """
     samples: dict[str, list[Sample]] = {}
@@ -44,8 +46,6 @@ def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
             continue
         for name, sample in found.items():
             samples.setdefault(name, []).append(sample)
-    for ordered in samples.values():
-        ordered.sort(key=lambda sample: sample.time)
     return samples, warnings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ def test_what_is_written_is_read(path: Path) -> None:
 
 
 def test_a_clock_that_was_set_back_does_not_change_the_order(path: Path) -> None:
-    append(path, 2000, {"pi1": TWO})
+    later = replace(TWO, time=500)
     append(path, 1000, {"pi1": ONE})
-    assert read(path)[0] == {"pi1": [ONE, TWO]}
+    append(path, 500, {"pi1": later})
+    assert read(path)[0] == {"pi1": [ONE, later]}
 
 
 @pytest.mark.parametrize(
