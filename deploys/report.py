@@ -20,7 +20,9 @@ from chaos_engine.facts.card import RootCard
 from chaos_engine.facts.certificates import Certificates
 from chaos_engine.facts.docker import DockerInfo
 from chaos_engine.facts.files import Content, Present
+from chaos_engine.facts.haproxy import HaproxyServers
 from chaos_engine.facts.kernel import KernelCmdline, KernelRelease
+from chaos_engine.facts.kubernetes import Joined
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, current, observe, want
 from chaos_engine.facts.swap import Swaps
@@ -102,7 +104,10 @@ def report() -> None:
 
 def _reads(own: ReportSettings) -> list[Read]:
     """Return what the report reads beside what `verify` reads."""
+    is_proxy = "proxy" in current()[1].groups
     return [
+        *([Read.of(HaproxyServers)] if is_proxy else []),
+        Read.of(Joined),
         Read.of(Node),
         Read.of(RootCard),
         Read.of(Writers),
@@ -132,8 +137,11 @@ def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -
     packages = read("packages", lambda: observe(Installed, names=_PROGRAMS)) or {}
     docker = read("docker", lambda: observe(DockerInfo))
     node = read("node", lambda: observe(Node))
+    is_proxy = "proxy" in current()[1].groups
     return Found(
         concerns=findings(concerns),
+        joined=bool(read("cluster", lambda: observe(Joined))),
+        servers=read("haproxy", lambda: observe(HaproxyServers)) if is_proxy else None,
         versions={
             "kernel": read("kernel", lambda: observe(KernelRelease)),
             "docker": docker.server_version if docker else None,

@@ -1,7 +1,8 @@
-"""Read which configuration HAProxy has loaded, and the state of the copy on the log share."""
+"""Read HAProxy's configuration, its copy on the log share, and how HAProxy sees its servers."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -119,6 +120,53 @@ class SharedCopy(NodeFact[CopyState]):
         words: dict[str, Found] = {word: word for word in get_args(Found)}
         config, *link = (words[line] for line in lines if line != "new")
         return CopyState("new" not in lines, config, *(link or [config]))
+
+
+# perl's module Socket is not needed: AF_UNIX and SOCK_STREAM are 1, and the address is a struct
+# sockaddr_un (unix(7)). "-1 4 -1" stands for the servers of all backends (HAProxy's Management
+# Guide, "show stat")
+_SERVERS = f"""LC_ALL=C perl -e '
+$SIG{{ALRM}} = sub {{ exit }};
+alarm 3;
+socket($haproxy, 1, 1, 0) && connect($haproxy, pack("Sa108", 1, "{RUN}/socket/admin.sock")) || exit;
+syswrite($haproxy, "show stat -1 4 -1\n");
+print grep(/\\S/, <$haproxy>);
+'"""
+
+
+@dataclass(frozen=True)
+class ServerState(Value):
+    """How HAProxy sees a server.
+
+    + name: the server's name, which is a controller's
+    + status: HAProxy's word, such as "UP" or "DOWN"
+    + seconds: how long the server has had this status
+    """
+
+    name: str
+    status: str
+    seconds: int
+
+
+class HaproxyServers(NodeFact["tuple[ServerState, ...] | None"]):
+    """How HAProxy sees each server; ``None`` if HAProxy does not run on the node.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.haproxy.HaproxyServers``
+    """
+
+    @override
+    def command(self) -> str:
+        return _SERVERS
+
+    @override
+    def parse(self, lines: list[str]) -> tuple[ServerState, ...] | None:
+        """Parse the CSV of ``show stat``, whose first line has the names of the columns."""
+        if not lines:
+            return None
+        rows = csv.DictReader([lines[0].removeprefix("# "), *lines[1:]])
+        return tuple(
+            ServerState(row["svname"], row["status"], int(row["lastchg"] or 0)) for row in rows
+        )
 
 
 ADDRESS_ANSWERS = Check(

@@ -9,6 +9,7 @@ from typing import Any
 
 from chaos_engine.facts.card import Card
 from chaos_engine.facts.certificates import CertificateState
+from chaos_engine.facts.haproxy import ServerState
 from chaos_engine.facts.observe import Value
 from chaos_engine.facts.openpgp import parse_keys
 from chaos_engine.facts.thermal import ThermalState
@@ -61,6 +62,8 @@ class Found:
 
     + concerns: the problems of each concern, by the concern's name
     + versions: version of each program, by the program's name
+    + joined: whether the node has joined a cluster
+    + servers: how HAProxy sees the controllers, if it runs on the node
     + reboot: why a reboot is due
     + skew: how many seconds the node's clock is ahead of this computer's clock
     + keyring: content of apt's keyring for the Kubernetes repository
@@ -70,6 +73,8 @@ class Found:
 
     concerns: Mapping[str, Sequence[str]]
     versions: Mapping[str, str | None] = field(default_factory=dict)
+    joined: bool = False
+    servers: Sequence[ServerState] | None = None
     reboot: Sequence[str] = ()
     skew: int | None = None
     card: Card | None = None
@@ -102,6 +107,7 @@ class NodeReport(Value):
     concerns: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
     booted: int | None = None
+    servers: tuple[ServerState, ...] | None = None
     reboot: tuple[str, ...] = ()
     skew: int | None = None
     thermal: ThermalState | None = None
@@ -164,6 +170,7 @@ def node_report(
         concerns={concern: list(lines) for concern, lines in found.concerns.items()},
         versions=dict(found.versions),
         booted=round(now - card.uptime) if card else None,
+        servers=None if found.servers is None else tuple(found.servers),
         reboot=tuple(found.reboot),
         skew=found.skew,
         thermal=found.thermal,
@@ -195,6 +202,11 @@ def problems(
     for concern, lines in found.concerns.items():
         for line in lines:
             yield Problem(f"{concern}: {line}", fixes.place_of(line))
+    # Before `kubeadm init` no controller answers
+    for server in (found.servers or ()) if found.joined else ():
+        if not server.status.startswith("UP"):
+            text = f"HAProxy sees the controller {server.name} as {server.status}"
+            yield Problem(text, fixes.CONTROLLERS)
     for why in found.reboot:
         yield Problem(f"a reboot is due: {why}", fixes.REBOOT)
     thermal = found.thermal

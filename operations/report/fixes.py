@@ -56,6 +56,7 @@ NOT_AS_WANTED = "symptoms.md#afterwards"
 """The place for a problem that no part in `FIXES` matches."""
 
 NOT_REACHED = "start.md#real-pis"
+CONTROLLERS = "runbooks.md#the-api-does-not-answer"
 REBOOT = "live-cluster.md#changes"
 POWER = "report.md#temperature-and-voltage"
 CARD = "lost.md#a-card-or-a-whole-node"

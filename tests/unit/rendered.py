@@ -22,7 +22,7 @@ from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.card import RootCard
 from chaos_engine.facts.certificates import Certificates
 from chaos_engine.facts.docker import DockerNetwork
-from chaos_engine.facts.haproxy import RUN
+from chaos_engine.facts.haproxy import RUN, HaproxyServers
 from chaos_engine.facts.health import Health
 from chaos_engine.facts.kernel import KernelRelease
 from chaos_engine.facts.manifest import Entry, Remembered
@@ -57,6 +57,7 @@ ALONE = (
     Read.of(Canary, token="chaos-engine-1f"),
     Read.of(Certificates, folder="/etc/kubernetes/pki/etcd-external"),
     Read.of(Health, checks=tuple(one for each in DECLARED.values() for one in each.health)),
+    Read.of(HaproxyServers),
     Read.of(KernelRelease),
     Read.of(RootCard),
     Read.of(Suspects, searches=(Search("x", "x", "y", "/etc/x", "eth0"),)),

@@ -16,7 +16,7 @@ from pyinfra.api.exceptions import FactProcessError
 from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork
-from chaos_engine.facts.haproxy import RUN, SCRIPT
+from chaos_engine.facts.haproxy import RUN, SCRIPT, HaproxyServers, ServerState
 from chaos_engine.facts.macvlan import MacvlanLink
 from chaos_engine.facts.network import InterfaceState
 from chaos_engine.facts.share import confined
@@ -38,6 +38,7 @@ from chaos_engine.operations.haproxy.container import (
 )
 from chaos_engine.operations.macvlan_network.hairpin import link_problems
 from chaos_engine.templates import render
+from tests.unit.asking import ask
 from tests.unit.scripts import Sandbox
 from tests.unit.share import stand_in
 
@@ -568,3 +569,28 @@ def test_a_node_without_a_way_to_its_proxy_still_runs_it(node: Node) -> None:
     node.start()
     assert "eth0: there is no such interface" in node.said
     assert "this node itself cannot reach 192.168.1.60" in node.said
+
+
+# HAProxy 3.0, the first columns
+STAT = """\
+# pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,dresp,ereq,\
+econ,eresp,wretr,wredis,status,weight,act,bck,chkfail,chkdown,lastchg,downtime
+kube_controllers,pi1,0,0,0,0,,0,0,0,,0,,0,0,0,0,DOWN,1,1,0,1,1,707,707
+kube_controllers,pi7,0,0,0,0,,0,0,0,,0,,0,0,0,0,UP,1,1,0,1,1,12,704
+"""
+
+
+def test_servers_are_read_as_haproxy_sees_them() -> None:
+    assert HaproxyServers().parse(STAT.splitlines()) == (
+        ServerState("pi1", "DOWN", 707),
+        ServerState("pi7", "UP", 12),
+    )
+
+
+def test_a_node_without_haproxy_has_no_servers() -> None:
+    assert ask(HaproxyServers) is None
+
+
+def test_an_answer_without_the_columns_is_an_error() -> None:
+    with pytest.raises(FactProcessError):
+        HaproxyServers().process(["Permission denied", "x"])

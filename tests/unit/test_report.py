@@ -25,6 +25,7 @@ from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.card import Card, RootCard
 from chaos_engine.facts.certificates import CertificateState
+from chaos_engine.facts.haproxy import ServerState
 from chaos_engine.facts.health import Health
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.openpgp import dearmor
@@ -145,6 +146,13 @@ class TestContents:
             ("/c.crt has no certificate that can be read", "report.md#certificates"),
         ]
 
+    def test_a_controller_that_haproxy_sees_down_is_a_problem_once_there_is_a_cluster(self) -> None:
+        servers = (ServerState("pi1", "UP", 900), ServerState("pi4", "DOWN", 60))
+        assert texts(of(replace(WELL, servers=servers))) == []
+        node = of(replace(WELL, servers=servers, joined=True))
+        assert texts(node) == ["HAProxy sees the controller pi4 as DOWN"]
+        assert "DOWN for 60 seconds" in " ".join(Elements(page(node)).text.split())
+
     def test_a_low_voltage_is_a_problem_without_vcgencmd_too(self) -> None:
         found = replace(WELL, thermal=ThermalState(40.0, True, None))
         assert texts(of(found)) == ["power or cooling: too low voltage now"]
@@ -254,6 +262,7 @@ class TestPage:
             concerns={"docker": [evil]},
             versions={"kernel": evil},
             reboot=(evil,),
+            servers=(ServerState(evil, evil, 1),),
             card=replace(CARD, model=evil, device=evil, date=evil),
             writers=(Writer(evil, 1, 5),),
             certificates=(CertificateState(evil, evil, None),),
