@@ -13,6 +13,7 @@
 # make docs    README.md, docs/ and the reference as a site below site/; a broken link is an error
 # make dist    wheel and sdist of the last commit in dist/, the same bytes wherever they are built
 # make readme  write the table of docs/settings.md
+# make screenshot  write docs/report*.png: an example of the report's page (Debian's chromium)
 # make transcript  write docs/preview.md and the README's excerpt: what pyinfra prints (root)
 # make clean   the virtual environment and what tools left; not the virtual cluster's image cache
 
@@ -26,7 +27,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check \
 export ACCEPTANCE_USERLAND ?= $(USERLAND)
 MODULES := $(wildcard $(foreach one,deploys facts operations,$(one)/*.py $(one)/*/*.py) templates/* templates/*/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint docs dist readme transcript acceptance bookworm forky torture bench lab-packages venv clean
+.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint docs dist readme screenshot transcript acceptance bookworm forky torture bench lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -72,6 +73,9 @@ dist: venv
 
 readme: venv
 	$(BIN)/python -m tests.settings_table
+
+screenshot: venv
+	$(BIN)/python -m tests.screenshot
 
 transcript: lab-packages venv
 	$(BIN)/python -m tests.transcript
