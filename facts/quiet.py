@@ -59,10 +59,10 @@ class WriterState(Value):
     hourly_clock: bool = False
 
 
-class Writers(ComposedFact[WriterState]):
+class TimedWriters(ComposedFact[WriterState]):
     """Which programs write to the card by timers of their own, and how they are configured.
 
-    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.quiet.Writers``
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.quiet.TimedWriters``
     """
 
     @override

@@ -17,7 +17,7 @@ from chaos_engine.facts.quiet import (
     TIMESYNCD,
     UNIT_NAMES,
     DropInSetting,
-    Writers,
+    TimedWriters,
     WriterState,
 )
 from chaos_engine.facts.systemd_files import settings
@@ -60,7 +60,7 @@ def reads(
     everything = WriterState(dict.fromkeys(UNIT_NAMES, True), (), True)
     present, absent, units = wanted(everything, apt_timers, apt_cache, man_db, clock, coredumps)
     absent.append(CLOCK_CRON)
-    return [Read.of(Writers), *files.reads(present, absent, units)]
+    return [Read.of(TimedWriters), *files.reads(present, absent, units)]
 
 
 @converge(reads=reads)
@@ -86,7 +86,7 @@ def quieten_writers(
 
     **Example:** ``quieten_writers(name="Quieten other writers", man_db=True)``
     """
-    found = observe(Writers)
+    found = observe(TimedWriters)
     present, absent, units = wanted(found, apt_timers, apt_cache, man_db, clock, coredumps)
     stronger = [(file, one) for file in present for one in overrides(file, found.settings)]
     if stronger:

@@ -39,7 +39,7 @@ from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.facts.packages import Removal, RemovalPlan
-from chaos_engine.facts.quiet import DropInSetting, Writers, WriterState
+from chaos_engine.facts.quiet import DropInSetting, TimedWriters, WriterState
 from chaos_engine.facts.standing import Standing
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns
@@ -1765,7 +1765,7 @@ NODES = [
         "/etc/systemd/timesyncd.conf.d/99-own.conf sets SaveIntervalSec=10; remove the overriding "
         "settings and run again",
         {
-            Writers: WriterState(
+            TimedWriters: WriterState(
                 {"systemd-timesyncd.service": True},
                 (
                     DropInSetting(

@@ -65,7 +65,7 @@ from chaos_engine.facts.node import AsRoot, Node
 from chaos_engine.facts.observe import HostAnswers, Read, part
 from chaos_engine.facts.observe.batch import script
 from chaos_engine.facts.packages import Removal, RemovalPlan
-from chaos_engine.facts.quiet import UNIT_NAMES, Writers, WriterState
+from chaos_engine.facts.quiet import UNIT_NAMES, TimedWriters, WriterState
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.rsyslog import Snippets
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
@@ -246,7 +246,7 @@ NODE: dict[type, Any] = {
     KubernetesSources: (),
     LoadedConfig: "",
     LogShares: LogShare((), ""),
-    Writers: WriterState(dict.fromkeys(UNIT_NAMES, True), (), True),
+    TimedWriters: WriterState(dict.fromkeys(UNIT_NAMES, True), (), True),
     MacvlanLinks: {},
     Manifest: Remembered(
         (Entry("docker", "file", "created", "/etc/a"), Entry("site", "file", "created", "/etc/b")),

@@ -46,7 +46,7 @@ FACTS = (
     "observe.YesOrNo",
     "observe.SeveralFact",
     "packages.RemovalPlan",
-    "quiet.Writers",
+    "quiet.TimedWriters",
     "repairs.Repairs",
     "rsyslog.Canary",
     "rsyslog.Snippets",

@@ -18,7 +18,7 @@ from chaos_engine.facts.quiet import (
     TIMESYNCD,
     UNIT_NAMES,
     DropInSetting,
-    Writers,
+    TimedWriters,
     WriterState,
 )
 from chaos_engine.facts.unit_traces import UNITS
@@ -175,7 +175,7 @@ def test_units_drop_ins_and_the_hourly_script_are_read() -> None:
         "/usr/lib/systemd/coredump.conf.d/9.conf": b"[Coredump]\nStorage=none\n",
         CLOCK_CRON: b"#!/bin/sh\n",
     }
-    assert Writers().compose(properties, texts) == WriterState(
+    assert TimedWriters().compose(properties, texts) == WriterState(
         {TIMESYNCD: True, COREDUMP: False},
         (
             DropInSetting("/etc/systemd/timesyncd.conf.d/9.conf", "Time", "NTP=a"),
@@ -213,7 +213,7 @@ def test_a_timer_that_runs_again_is_seen(
 
 def test_the_fact_reads_drop_ins_of_both_programs(tmp_path: Path) -> None:
     with files_below(tmp_path):
-        commands = [read.command.get_raw_value() for read in Writers().reads()]
+        commands = [read.command.get_raw_value() for read in TimedWriters().reads()]
     assert all(
         any(f"{tmp_path}/etc/systemd/{name}.conf.d/" in command for command in commands)
         for name in ("timesyncd", "coredump")
