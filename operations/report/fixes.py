@@ -35,6 +35,8 @@ FIXES = (
     ("its clock is", "lost.md#in-the-middle-of-a-deploy"),
     ("something keeps changing", "changes.md#when-something-changes-it-back"),
     ("swap stays in use until the next boot", "live-cluster.md#changes"),
+    ("this node has no hardware watchdog", "watchdog.md#the-hardware"),
+    ("uses the hardware watchdog, which only one program can use", "watchdog.md#the-hardware"),
     ("the kernel has no memory controller", "symptoms.md#during-a-run"),
     ("the firmware reads another file", "symptoms.md#during-a-run"),
     ("cannot be drained, so the work on it was not started", "live-cluster.md#a-turn"),
@@ -48,6 +50,7 @@ FIXES = (
     ("but this computer cannot resolve that name", "live-cluster.md"),
     ("etcd …: kubeadm … refuses an etcd older than", "start.md#real-pis"),
     ("kubectl exec and attach fail on this node", "start.md#real-pis"),
+    ("is in RAM and was … % full", "log-server.md#ram-that-fills-up"),
 )
 """A part of a message, and the place in ``docs/`` that says more. In the message, ``…`` stands for
 what differs. These are the rows of ``docs/symptoms.md`` that quote a message."""
