@@ -10,18 +10,20 @@ from typing import Literal
 from pydantic import Field
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.site import LogServerSettings
+from chaos_engine.deploys.site import DockerDataSettings, LogServerSettings
 from chaos_engine.deploys.values import Number
+from chaos_engine.facts.container_output import CONTAINER_OUTPUT_SENT
 from chaos_engine.facts.observe import Read, current, observe
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.rsyslog import RSYSLOG_RUNS, Canary
+from chaos_engine.operations.container_output import UNDO, forward_container_output
 from chaos_engine.operations.engine.arguments import FilePattern, SshDestination
 from chaos_engine.operations.log_server import ARRIVES_SECONDS, RUN, LogServer, not_arrived
 from chaos_engine.operations.rsyslog import forward_logs
 from chaos_engine.templates import render
 
 
-class RsyslogSettings(LogServerSettings):
+class RsyslogSettings(LogServerSettings, DockerDataSettings):
     """Settings of `rsyslog`."""
 
     log_protocol: Literal["udp", "tcp"] = Field(
@@ -30,6 +32,11 @@ class RsyslogSettings(LogServerSettings):
         "again. With tcp, up to 10000 messages wait in RAM while the server is away",
     )
     log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
+    log_containers: bool = Field(
+        False,
+        description="whether what containers write goes to the log server too, with their "
+        "namespace, pod and name; containers never wait for the log server",
+    )
     log_server_ssh: SshDestination | None = Field(
         None,
         description="where ssh on this computer finds the log server, such as admin@192.168.1.40; "
@@ -49,6 +56,11 @@ class RsyslogSettings(LogServerSettings):
         if self.log_server is None and self.asked:
             key = "log_server_ssh" if self.log_server_ssh else "log_server_files"
             yield f"chaos_{key}: there is no log server to look at, because chaos_log_server = none"
+        if self.log_server is None and self.log_containers:
+            yield (
+                "chaos_log_containers: there is no log server to send to, because "
+                "chaos_log_server = none"
+            )
 
     @property
     def asked(self) -> LogServer | None:
@@ -88,7 +100,14 @@ def problems(settings: RsyslogSettings) -> Iterator[str]:
         yield from filter(None, [problem])
 
 
-@concern("Logs", RsyslogSettings, health=[RSYSLOG_RUNS], reads=reads, problems=problems)
+@concern(
+    "Logs",
+    RsyslogSettings,
+    health=[RSYSLOG_RUNS, CONTAINER_OUTPUT_SENT],
+    reads=reads,
+    problems=problems,
+    undo=UNDO,
+)
 def rsyslog(settings: RsyslogSettings) -> None:
     """Make rsyslog send all messages to the log server, if one is set, and write no log files.
 
@@ -109,4 +128,13 @@ def rsyslog(settings: RsyslogSettings) -> None:
         ),
         network=render("rsyslog-network.conf.j2"),
         server=server,
+    )
+    forward_container_output(
+        name="Send container output to the log server"
+        if settings.log_containers
+        else "Leave container output to Docker",
+        server=server if settings.log_containers else "",
+        protocol=settings.log_protocol,
+        port=settings.log_port,
+        data_root=settings.docker_data_root,
     )

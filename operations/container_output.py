@@ -1,0 +1,123 @@
+"""Send the output of containers to the log server, by an rsyslogd of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Literal
+
+from chaos_engine.facts.container_output import CONFIG, UNIT, UNIT_FILE
+from chaos_engine.facts.docker import DockerInfo
+from chaos_engine.facts.files import Content
+from chaos_engine.facts.observe import NodeError, Read, observe
+from chaos_engine.facts.rsyslog import MAIN, snippets_of
+from chaos_engine.operations import files
+from chaos_engine.operations.container_logs import DATA_ROOT, present_data_root
+from chaos_engine.operations.docker import daemon_json
+from chaos_engine.operations.engine.arguments import Folder
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.shell import quote
+from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.undo import Undo
+from chaos_engine.templates import render
+
+NAMES = "/usr/local/sbin/chaos-engine-container-names"
+STATE = "/run/chaos-engine-container-output"
+"""Where the second rsyslogd notes up to where it has read each file: in RAM."""
+
+_UNIT = Unit(UNIT, reads=(CONFIG, NAMES))
+
+
+def reads(
+    server: str, protocol: Literal["udp", "tcp"], port: int, data_root: str | None = None
+) -> list[Read]:
+    """Return the facts that `forward_container_output` reads with the same arguments."""
+    if not server:
+        return files.reads(absent=_PATHS)
+    found = files.reads(wanted(server, protocol, port, data_root or DATA_ROOT), units=[_UNIT])
+    found.append(Read.of(Content, path=MAIN))
+    if data_root is None:
+        found += [Read.of(DockerInfo), Read.of(Content, path=daemon_json.CONFIG)]
+    return found
+
+
+@converge(reads=reads)
+def forward_container_output(
+    server: str, protocol: Literal["udp", "tcp"], port: int, data_root: Folder | None = None
+) -> Commands:
+    """Have a second rsyslogd send what containers write to the log server.
+
+    + server: address of the log server, "" to send nothing: then the files are removed
+    + protocol, port: how the log server is reached
+    + data_root: Docker's data folder; ``None`` for the folder that the node's Docker uses
+
+    Docker keeps its driver json-file, and the second rsyslogd reads these files. So a container
+    never waits for the log server. The second rsyslogd runs beside the node's, because it needs
+    Docker's files, which the other must not read on Ubuntu, and because a chatty container must not
+    delay the node's own messages. It sends namespace, pod and container with each line.
+
+    Raises `NodeError` if the node's own rsyslog would read the configuration of the second one.
+
+    **Example:** ``forward_container_output(server="192.168.1.42", protocol="tcp", port=514)``
+    """
+    if not server:
+        yield from _remove()
+        return
+    main = observe(Content, path=MAIN)
+    if snippets_of(None if main is None else os.fsdecode(main), [CONFIG]):
+        raise NodeError(
+            f"{MAIN} includes all files in {os.path.dirname(CONFIG)}, also {CONFIG}, which is for "
+            f"another rsyslogd; let it include only *.conf there, and run again"
+        )
+    if data_root is None:
+        config = observe(Content, path=daemon_json.CONFIG)
+        data_root = present_data_root(observe(DockerInfo), config)
+    todo = files.decide(wanted(server, protocol, port, data_root), units=[_UNIT])
+    yield from files.transaction(todo, check(todo), noop="the output of containers is sent away")
+
+
+def wanted(server: str, protocol: str, port: int, data_root: str) -> list[File]:
+    """Return the files of the second rsyslogd: a pure function."""
+    config = render(
+        "container-output.conf.j2",
+        server=server,
+        protocol=protocol,
+        port=port,
+        data_root=data_root,
+        names=NAMES,
+        state=STATE,
+    )
+    unit = render("container-output.service.j2", config=CONFIG, state=os.path.basename(STATE))
+    return [
+        File(NAMES, render("container-names.j2"), mode="755"),
+        File(CONFIG, config),
+        File(UNIT_FILE, unit),
+    ]
+
+
+_PATHS = (NAMES, CONFIG, UNIT_FILE)
+
+
+def check(todo: Plan) -> str:
+    """Return the command that checks a new configuration, "" for no check: a pure function."""
+    staged: Iterable[str] = (file.staged for file in todo.write if file.path == CONFIG)
+    # rsyslogd wants the folder in which it will write
+    return "\n".join(f"mkdir -p {STATE}; rsyslogd -N1 -f {quote(path)}" for path in staged)
+
+
+def _remove() -> Commands:
+    """Stop the second rsyslogd, and remove its files."""
+    todo = files.decide(absent=_PATHS)
+    there = UNIT_FILE in todo.remove
+    if there:
+        because(f"stop and disable {UNIT}")
+    yield from files.transaction(
+        todo,
+        # systemd may not know the unit any more when its file is gone
+        before=f"systemctl disable --now --quiet -- {UNIT}" if there else "",
+        noop="the output of containers is not sent away",
+    )
+
+
+UNDO = Undo(stopped=f"rm -rf -- {STATE}")
