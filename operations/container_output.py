@@ -85,10 +85,10 @@ def wanted(server: str, protocol: str, port: int, data_root: str) -> list[File]:
         protocol=protocol,
         port=port,
         data_root=data_root,
-        names=NAMES,
+        program=NAMES,
         state=STATE,
     )
-    unit = render("container-output.service.j2", config=CONFIG, state=os.path.basename(STATE))
+    unit = render("container-output.service.j2", path=CONFIG, state=os.path.basename(STATE))
     return [
         File(NAMES, render("container-names.j2"), mode="755"),
         File(CONFIG, config),

@@ -42,6 +42,7 @@ def test_preview_on_fake_hosts_lists_every_operation_of_a_fresh_node(text: str) 
     assert [line.partition("  ")[0].split(" | ")[1] for line in unchanged] == [
         "Preflight",
         "Uncordon",
+        "Logs",
         "Kubernetes",
         "Etcd certificates",
         "Uncordon fixed node",

@@ -847,6 +847,11 @@ SETTINGS = [
         "missing; write it as in 10.244.0.0/24",
     ),
     bad(
+        "log_containers",
+        "perhaps",
+        "pi5, group all: chaos_log_containers = 'perhaps': it has to be True or False",
+    ),
+    bad(
         "log_server_ssh",
         "-oProxyCommand=x",
         "pi5, group all: chaos_log_server_ssh = '-oProxyCommand=x': it has to be what ssh takes as "
@@ -1076,6 +1081,11 @@ SETTINGS = [
         "pi5: chaos_log_server_ssh: there is no log server to look at, because chaos_log_server = "
         "none",
         {"all": {"chaos_log_server": "none", "chaos_log_server_ssh": "admin@log"}},
+    ),
+    Case(
+        "pi5: chaos_log_containers: there is no log server to send to, because chaos_log_server = "
+        "none",
+        {"all": {"chaos_log_server": "none", "chaos_log_containers": True}},
     ),
     Case(
         "pi5: chaos_log_server is not set; set it in group_data/; wanted: address of the syslog "
@@ -1579,6 +1589,13 @@ NODES = [
         "the log server's address 192.168.1.42 is this node's own; set chaos_log_server to the "
         "address of another computer",
         changed(addresses=("192.168.1.42",)),
+    ),
+    node(
+        "/etc/rsyslog.conf includes all files in /etc/rsyslog.d, also /etc/rsyslog.d/"
+        "container-output.rsyslog, which is for another rsyslogd; let it include only *.conf "
+        "there, and run again",
+        {Content: {"/etc/rsyslog.conf": b"$IncludeConfig /etc/rsyslog.d/\n"}},
+        settings={"all": {"chaos_log_containers": True}},
     ),
     node(
         f"{CMDLINE}: the file has more than one line, but only the first line would be read; join "

@@ -160,6 +160,12 @@ CALLS: dict[str, dict[str, Any]] = {
     "reboot_node": {"wanted": ("cgroup_enable=memory",), "rolling": ROLLING},
     "uncordon_node": {"rolling": ROLLING, "last": True},
     "forward_logs": {"config": "*.* @1.2.3.4\nstop\n", "network": "", "server": "192.168.1.42"},
+    "forward_container_output": {
+        "server": "192.168.1.42",
+        "protocol": "tcp",
+        "port": 514,
+        "data_root": "/mnt/ssd/docker",
+    },
     "publish_copy": {
         "config": File("/var/log/haproxy/haproxy.cfg", "global\n"),
         "link": "/var/log/haproxy/run",
@@ -742,6 +748,12 @@ def test_kubeadm_reads_what_was_set(node: str, vip_name: str, octet: int, versio
 
 SITE_VALUES = {
     "10-all.conf.j2": {"server": "log_server", "protocol": "log_protocol", "port": "log_port"},
+    "container-output.conf.j2": {
+        "server": "log_server",
+        "protocol": "log_protocol",
+        "port": "log_port",
+        "data_root": "docker_data_root",
+    },
     "cri-docker.service.j2": {"infra_image": "cri_dockerd_infra_image"},
     "docker_haproxy.service.j2": {"vip": "vip", "port": "vip_port"},
     "haproxy.cfg.j2": {"vip": "vip", "port": "vip_port", "controllers": "nodes"},
