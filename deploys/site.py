@@ -72,7 +72,7 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
     if nodes and not ipv4(ssh_hostname):
         raise SettingsError(
             f"{name}: this host is not in chaos_nodes; add "
-            f"{f'{label!r} with its address' if label else f'a name for {name}'} to chaos_nodes in "
+            f"{f'{label!r} with its address' if label else f'a name with the address {name}'} to chaos_nodes in "
             "group_data/all.py, or remove the host from inventory.py"
         )
     return label

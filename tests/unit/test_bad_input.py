@@ -1159,8 +1159,8 @@ INVENTORY = [
         inventory='workers = ["pi11"]\n',
     ),
     Case(
-        "192.168.1.99: this host is not in chaos_nodes; add a name for 192.168.1.99 to "
-        "chaos_nodes in group_data/all.py, or remove the host from inventory.py",
+        "192.168.1.99: this host is not in chaos_nodes; add a name with the address "
+        "192.168.1.99 to chaos_nodes in group_data/all.py, or remove the host from inventory.py",
         inventory='workers = ["192.168.1.99"]\n',
     ),
     Case(
