@@ -281,8 +281,8 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: the maximum number of characters. In a longer repr, ``...`` replaces all characters
-      that are too many, but the last character is kept
+    + length: the maximum number of characters. A longer repr is cut: before its last character,
+      ``...`` stands for what is left out
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
