@@ -1000,6 +1000,11 @@ SETTINGS = [
         "pi5, group all: chaos_reboot_timeout = 1: Input should be greater than or equal to 10",
     ),
     bad(
+        "metrics",
+        "/var/lib/metrics",
+        "pi5, group all: chaos_metrics = '/var/lib/metrics': it has to be True or False",
+    ),
+    bad(
         "watchdog",
         "15s",
         "pi5, group all: chaos_watchdog = '15s': it has to be True or False",
