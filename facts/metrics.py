@@ -7,7 +7,7 @@ from chaos_engine.facts.health import Check
 FOLDER = "/run/chaos-engine-metrics"
 """The folder of the metrics, in RAM. node_exporter, which is not root, can read it."""
 
-FILE = f"{FOLDER}/chaos_engine.prom"
+FILE = f"{FOLDER}/chaos-engine.prom"
 TIMER = "chaos-engine-metrics.timer"
 
 METRICS_WRITTEN = Check(

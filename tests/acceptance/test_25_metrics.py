@@ -6,7 +6,7 @@ from tests.cluster.virtual_cluster import Cluster, wait_for
 
 NODE = "pi1"
 HERE = ("--limit", NODE)
-FILE = "/run/chaos-engine-metrics/chaos_engine.prom"
+FILE = "/run/chaos-engine-metrics/chaos-engine.prom"
 DEPLOY = ("chaos_engine.deploys.metrics", "--data", "chaos_metrics=True", *HERE)
 
 

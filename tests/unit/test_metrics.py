@@ -29,9 +29,9 @@ def written(folder: Path, proc: str = "/proc") -> list[str]:
     ):
         script = script.replace(str(path), str(ours))
     subprocess.run(["sh", "-c", script], check=True, capture_output=True)
-    assert [path.name for path in (folder / "out").iterdir()] == ["chaos_engine.prom"]
-    text = (folder / "out/chaos_engine.prom").read_text()
-    assert (folder / "out/chaos_engine.prom").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in (folder / "out").iterdir()] == ["chaos-engine.prom"]
+    text = (folder / "out/chaos-engine.prom").read_text()
+    assert (folder / "out/chaos-engine.prom").stat().st_mode & 0o777 == 0o644
     return [line for line in text.splitlines() if not line.startswith("# ")]
 
 
