@@ -12,7 +12,7 @@ DEPLOY = ("chaos_engine.deploys.metrics", "--data", "chaos_metrics=True", *HERE)
 
 def test_metrics_are_written_to_ram_and_readable_for_others(deployed: Cluster) -> None:
     assert deployed.changed(*DEPLOY) == {NODE: {"Metrics | Write metrics"}}
-    wait_for("metrics", lambda: deployed.host(NODE).file(FILE).exists, 10)
+    wait_for("metrics", lambda: deployed.host(NODE).file(FILE).exists, 20)
     text = deployed.exec(NODE, f"setpriv --reuid nobody --regid nogroup --clear-groups cat {FILE}")
     assert "chaos_engine_log_share_mounted 1" in text.splitlines()
     assert 'chaos_engine_written_bytes{program="' in text
