@@ -850,7 +850,7 @@ SETTINGS = [
         "log_server_ssh",
         "-oProxyCommand=x",
         "pi5, group all: chaos_log_server_ssh = '-oProxyCommand=x': it has to be what ssh takes as "
-        "a destination, such as admin@192.168.1.40",
+        "a destination, such as admin@192.168.1.42",
     ),
     bad(
         "log_server_files",
