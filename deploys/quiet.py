@@ -8,7 +8,6 @@ from pydantic import Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.facts.quiet import TIMERS_STAY_OFF
 from chaos_engine.operations.quiet import quieten_writers
 
 
@@ -49,7 +48,7 @@ class QuietSettings(Settings):
         )
 
 
-@concern("Other writers", QuietSettings, health=[TIMERS_STAY_OFF])
+@concern("Other writers", QuietSettings)
 def quiet(settings: QuietSettings) -> None:
     """Keep other programs from writing to the SD card, each by a switch of its own.
 

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from chaos_engine.facts.files import Texts
-from chaos_engine.facts.health import Check
-from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.observe import ComposedFact, Read, Value
 from chaos_engine.facts.systemd import UnitProperties
 from chaos_engine.facts.systemd_files import effective, files_in, folders, settings, texts_of
-from chaos_engine.facts.unit_traces import UNITS
 
 APT_TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
 """The timers with which apt fetches its lists, and installs upgrades."""
@@ -93,17 +90,3 @@ class TimedWriters(ComposedFact[WriterState]):
             ),
             CLOCK_CRON in texts,
         )
-
-
-TIMERS_STAY_OFF = Check(
-    "quiet",
-    # A timer with a drop-in runs weekly
-    f"""[ ! -e {MANIFEST} ] || ! awk -F '\\t' '
-    $1 == "quiet" && $2 == "unit" && $4 ~ /[.]timer$/ && $5 == "." {{ print $4 }}' {MANIFEST} |
-  while read -r timer; do
-    [ -e "{UNITS}/$timer.d/50-chaos-engine.conf" ] || ! systemctl is-active -q -- "$timer" ||
-      echo "$timer"
-  done | grep -q .""",
-    "a timer that the concern quiet has stopped runs again; to see its name, preview the deploy "
-    "`quiet`",
-)
