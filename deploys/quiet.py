@@ -18,12 +18,13 @@ class QuietSettings(Settings):
         "daily",
         description="how often apt fetches its lists and installs upgrades by itself: daily leaves "
         "its timers as they are, weekly has security upgrades come up to a week later, off has you "
-        "install them",
+        "install them. On a default node none come by themselves, because packages removes "
+        "unattended-upgrades",
     )
     quiet_apt_cache: bool = Field(
         False,
-        description="true to have apt keep its lists compressed, without translations, and not "
-        "save what it makes of them; apt then takes longer",
+        description="true to have apt keep its lists compressed, without long descriptions of "
+        "packages, and not save what it makes of them; apt then takes longer",
     )
     quiet_man_db: bool = Field(
         False,
@@ -32,8 +33,9 @@ class QuietSettings(Settings):
     )
     quiet_clock: bool = Field(
         False,
-        description="true to save the time once an hour at most; after a power cut a node without "
-        "a clock of its own begins with the last time that was saved",
+        description="true to save the time when a time server answers, and at least once an hour, "
+        "not each minute; after a power cut a node without a clock of its own begins with the last "
+        "time that was saved",
     )
     quiet_coredumps: bool = Field(
         False,

@@ -89,14 +89,15 @@ def quieten_writers(
 
     + apt_timers: how often apt fetches its lists and installs upgrades by itself. "off" also stops
       security upgrades that the node installs by itself. "daily" changes nothing
-    + apt_cache: whether apt shall keep its lists compressed, without translations, and shall not
-      save what it makes of them
+    + apt_cache: whether apt shall keep its lists compressed, without long descriptions, and shall
+      not save what it makes of them
     + man_db: whether the index of manual pages shall be left as it is
-    + clock: whether the clock's time shall be saved once an hour at most, not each minute
+    + clock: whether the clock's time shall be saved when a time server answers, and at least once
+      an hour, not each minute
     + coredumps: whether systemd-coredump shall not save the memory of programs that crash
 
     A program that the node does not have is skipped. Raises `NodeError` if another drop-in
-    overrides a setting.
+    overrides a setting, or changes when a weekly timer runs.
 
     **Example:** ``quieten_writers(name="Quieten other writers", man_db=True)``
     """
