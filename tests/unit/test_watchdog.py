@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chaos_engine.deploys.settings import SettingsError
-from chaos_engine.deploys.watchdog import WatchdogSettings, link_files
+from chaos_engine.deploys.watchdog import WatchdogSettings, link_files, own_address
 from chaos_engine.facts.watchdog import (
     DROP_IN,
     HELD,
@@ -36,6 +36,7 @@ from chaos_engine.operations.watchdog import (
 )
 from chaos_engine.templates import render
 from tests.unit.asking import ask_below
+from tests.unit.nodes import Nodes
 
 CONFIG = render("watchdog.conf.j2", seconds=15, reboot_seconds=15)
 STATE = WatchdogState(device=True, held=True, ping=True, runtime="15s", reboot="15s")
@@ -443,6 +444,16 @@ def test_a_node_that_has_lost_its_address_does_not_ask_itself(tmp_path: Path, to
     own = "192.168.1.77"
     # The stand-in of ip does not know this address as the node's own
     assert alone(Link(tmp_path, own=IPv4Address(own) if told else None, pi1=own)) is told
+
+
+@pytest.mark.parametrize(
+    ("nodes", "own"), [({"pi1": OTHER}, IPv4Address(OTHER)), ({"pi2": OTHER}, None), ({}, None)]
+)
+def test_a_nodes_own_address_is_known_if_the_settings_have_it(
+    nodes: dict[str, str], own: IPv4Address | None
+) -> None:
+    with Nodes().on():
+        assert own_address(WatchdogSettings(nodes=nodes)) == own
 
 
 def test_the_log_server_is_asked_too(tmp_path: Path) -> None:
