@@ -17,6 +17,7 @@ from chaos_engine.deploys.kernel import kernel
 from chaos_engine.deploys.kubernetes import kubernetes
 from chaos_engine.deploys.log_mount import log_mount
 from chaos_engine.deploys.macvlan_network import macvlan_network
+from chaos_engine.deploys.metrics import metrics
 from chaos_engine.deploys.packages import packages
 from chaos_engine.deploys.preflight import preflight
 from chaos_engine.deploys.proxy import proxy
@@ -43,6 +44,7 @@ __all__ = [
     "kubernetes",
     "log_mount",
     "macvlan_network",
+    "metrics",
     "packages",
     "preflight",
     "proxy",

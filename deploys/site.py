@@ -70,9 +70,9 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
         if address in addresses:
             return known
     if nodes and not ipv4(ssh_hostname):
+        entry = f"{label!r} with its address" if label else f"a name with the address {name}"
         raise SettingsError(
-            f"{name}: this host is not in chaos_nodes; add "
-            f"{f'{label!r} with its address' if label else f'a name for {name}'} to chaos_nodes in "
+            f"{name}: this host is not in chaos_nodes; add {entry} to chaos_nodes in "
             "group_data/all.py, or remove the host from inventory.py"
         )
     return label

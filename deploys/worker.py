@@ -14,6 +14,7 @@ from chaos_engine.deploys.journald import JournaldSettings, journald
 from chaos_engine.deploys.kernel import KernelSettings, kernel
 from chaos_engine.deploys.kubernetes import KubernetesSettings, kubernetes
 from chaos_engine.deploys.log_mount import LogMountSettings, log_mount
+from chaos_engine.deploys.metrics import MetricsSettings, metrics
 from chaos_engine.deploys.packages import PackagesSettings, packages
 from chaos_engine.deploys.preflight import PreflightSettings, preflight
 from chaos_engine.deploys.quiet import QuietSettings, quiet
@@ -40,6 +41,7 @@ class WorkerSettings(
     EtcdCertificatesSettings,
     KernelSettings,
     WatchdogSettings,
+    MetricsSettings,
 ):
     """Settings of the role `worker`: the settings of all its concerns."""
 
@@ -73,6 +75,7 @@ CONCERNS = (
     etcd_certificates,
     kernel,
     watchdog,
+    metrics,
 )
 """The concerns that `worker` calls, in order."""
 
@@ -113,3 +116,4 @@ def worker(settings: WorkerSettings) -> None:
     etcd_certificates(settings)
     kernel(settings)
     watchdog(settings)
+    metrics(settings)

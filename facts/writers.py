@@ -14,7 +14,7 @@ MOST = 10
 
 # One process reads all files. A process that ends meanwhile is skipped. All bytes of a name but
 # printable ASCII are escaped as in a URL
-_COMMAND = rf"""LC_ALL=C perl -e '
+COMMAND = rf"""LC_ALL=C perl -e '
 local $/ = undef;
 for $folder (glob "/proc/[0-9]*") {{
   open($file, "<", "$folder/io") && defined($io = <$file>) || next;
@@ -33,6 +33,7 @@ for (sort {{ $written{{$b}} <=> $written{{$a}} || $a cmp $b }} keys %written) {{
 }}
 print "none\n" if $known && !$lines;
 '"""
+"""A shell command that prints ``BYTES PROCESSES NAME`` for each of the `MOST` programs."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Writers(NodeFact["tuple[Writer, ...] | None"]):
 
     @override
     def command(self) -> str:
-        return _COMMAND
+        return COMMAND
 
     @override
     def parse(self, lines: list[str]) -> tuple[Writer, ...] | None:

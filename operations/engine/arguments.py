@@ -127,7 +127,7 @@ SshDestination = Annotated[
     str,
     Form(
         "([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*",
-        "what ssh takes as a destination, such as admin@192.168.1.40",
+        "what ssh takes as a destination, such as admin@192.168.1.42",
     ),
 ]
 FilePattern = Annotated[
@@ -281,8 +281,8 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: the maximum number of characters. In a longer repr, ``...`` replaces all characters
-      that are too many, but the last character is kept
+    + length: the maximum number of characters. A longer repr is cut: before its last character,
+      ``...`` stands for what is left out
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"

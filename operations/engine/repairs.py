@@ -230,7 +230,7 @@ def _described(one: Suspect, repair: Repair) -> str:
         "manager": f"{one.name}, which manages this node's configuration (correct its settings)",
         "ansible": f"Ansible, which has used {one.name} since then (correct its playbook)",
         "package": f"the package {one.name}, installed or upgraded since then (run again after "
-        "each upgrade of this package)",
+        f"each upgrade of {one.name})",
         "networkd": f"systemd-networkd, which manages {link} because of {one.name} (edit this file "
         f"so that it does not match {link})",
         "networkmanager": f"NetworkManager, which manages {link} (to prevent this, add "

@@ -1,4 +1,4 @@
-"""Check the node's signing key of the Kubernetes repository, and a new key before its use."""
+"""Check the node's copy of the Kubernetes repository's key, and each new key before its use."""
 
 from __future__ import annotations
 

@@ -256,6 +256,12 @@ def watchdog(cluster: Cluster, node: str, host: Host) -> str:
     return "off"
 
 
+def metrics(cluster: Cluster, node: str, host: Host) -> str:
+    """Check that the concern, which is off by default, has left nothing."""
+    assert not host.file("/usr/local/sbin/chaos-engine-metrics").exists
+    return "off"
+
+
 CONCERNS: dict[str, Look] = {
     look.__name__: look
     for look in (
@@ -273,9 +279,13 @@ CONCERNS: dict[str, Look] = {
         kubernetes,
         etcd_certificates,
         watchdog,
+        metrics,
     )
 }
 """How to look at each concern, in the order of the deploy."""
+
+OPT_IN = {"quiet", "container_logs", "watchdog", "metrics"}
+"""The concerns that are off by default. Each has acceptance tests of its own."""
 
 PROXY = "pi5"
 PROXY_CONCERNS: dict[str, Look] = {look.__name__: look for look in (macvlan_network, haproxy)}

@@ -17,6 +17,7 @@ from pyinfra.api.facts import FactBase
 from chaos_engine import facts
 from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.log_mount import files_of
+from chaos_engine.deploys.metrics import metrics_files
 from chaos_engine.deploys.watchdog import WatchdogSettings, link_files
 from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.card import RootCard
@@ -185,7 +186,8 @@ def files() -> Iterator[tuple[str, str]]:
                 yield f"{Path(file.path).name}.{store}", text
     yield "haproxy_start.sh", start_script()
     check = link_files(WatchdogSettings(nodes={"pi1": "192.168.1.50"}))[0]
-    yield Path(check.path).name, str(check.content)
+    for file in (check, metrics_files()[0]):
+        yield Path(file.path).name, str(file.content)
     record = Unit("one.service", reads=("/etc/one", "/etc/two.d/*.conf")).record
     for line in str(record.content).splitlines():
         if line.startswith("Exec"):

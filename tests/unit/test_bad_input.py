@@ -855,7 +855,7 @@ SETTINGS = [
         "log_server_ssh",
         "-oProxyCommand=x",
         "pi5, group all: chaos_log_server_ssh = '-oProxyCommand=x': it has to be what ssh takes as "
-        "a destination, such as admin@192.168.1.40",
+        "a destination, such as admin@192.168.1.42",
     ),
     bad(
         "log_server_files",
@@ -1003,6 +1003,11 @@ SETTINGS = [
         "reboot_timeout",
         1,
         "pi5, group all: chaos_reboot_timeout = 1: Input should be greater than or equal to 10",
+    ),
+    bad(
+        "metrics",
+        "/var/lib/metrics",
+        "pi5, group all: chaos_metrics = '/var/lib/metrics': it has to be True or False",
     ),
     bad(
         "watchdog",
@@ -1169,8 +1174,8 @@ INVENTORY = [
         inventory='workers = ["pi11"]\n',
     ),
     Case(
-        "192.168.1.99: this host is not in chaos_nodes; add a name for 192.168.1.99 to "
-        "chaos_nodes in group_data/all.py, or remove the host from inventory.py",
+        "192.168.1.99: this host is not in chaos_nodes; add a name with the address "
+        "192.168.1.99 to chaos_nodes in group_data/all.py, or remove the host from inventory.py",
         inventory='workers = ["192.168.1.99"]\n',
     ),
     Case(
@@ -1786,12 +1791,32 @@ NODES = [
                 {"systemd-timesyncd.service": True},
                 (
                     DropInSetting(
-                        "/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "SaveIntervalSec=10"
+                        "/etc/systemd/timesyncd.conf.d/99-own.conf",
+                        "timesyncd.conf",
+                        "SaveIntervalSec=10",
                     ),
                 ),
             )
         },
         settings={"all": {"chaos_quiet_clock": True}},
+    ),
+    node(
+        "settings of /etc/systemd/system/apt-daily.timer.d are overridden, because "
+        "/etc/systemd/system/apt-daily.timer.d/override.conf sets OnCalendar=daily; remove the "
+        "overriding settings and run again",
+        {
+            TimedWriters: WriterState(
+                {"apt-daily.timer": True},
+                (
+                    DropInSetting(
+                        "/etc/systemd/system/apt-daily.timer.d/override.conf",
+                        "apt-daily.timer",
+                        "OnCalendar=daily",
+                    ),
+                ),
+            )
+        },
+        settings={"all": {"chaos_quiet_apt_timers": "weekly"}},
     ),
     node(
         "/etc/fstab has no entry for /, so its mount options would not outlast a reboot; add an "

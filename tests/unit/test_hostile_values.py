@@ -806,6 +806,7 @@ SITE_VALUES = {
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
     "day",
+    *("file", "folder", "writers"),
     *(
         "flags",
         "gates",

@@ -93,6 +93,7 @@ MODELS = (
     "swap.SwapSettings",
     "uncordon.UncordonSettings",
     "undo.UndoSettings",
+    "metrics.MetricsSettings",
     "watchdog.WatchdogSettings",
     "worker.WorkerSettings",
 )

@@ -54,6 +54,7 @@ CONCERNS = (
     "uncordon",
     "watchdog",
     "quiet",
+    "metrics",
 )
 ROLES = ("worker", "verify", "undo", "report")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")

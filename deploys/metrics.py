@@ -1,0 +1,57 @@
+"""Have a node write metrics for Prometheus into RAM."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.settings import Settings
+from chaos_engine.facts.metrics import FILE, FOLDER, METRICS_WRITTEN, TIMER
+from chaos_engine.facts.writers import COMMAND
+from chaos_engine.operations import files
+from chaos_engine.operations.files import File, Unit
+from chaos_engine.operations.undo import Undo
+from chaos_engine.templates import render
+
+SCRIPT = "/usr/local/sbin/chaos-engine-metrics"
+UNITS = "/etc/systemd/system"
+SERVICE = TIMER.replace("timer", "service")
+
+UNDO = Undo(
+    first=f"stop_unit {TIMER}; stop_unit {SERVICE}",
+    stopped=f"rm -rf -- {FOLDER}",
+)
+
+
+class MetricsSettings(Settings):
+    """Settings of `metrics`."""
+
+    metrics: bool = Field(
+        False,
+        description="whether a timer on the node writes metrics for node_exporter's textfile "
+        f"collector to {FOLDER}, in RAM; if False, nothing of this is read or changed",
+    )
+
+
+@concern("Metrics", MetricsSettings, health=[METRICS_WRITTEN], undo=UNDO)
+def metrics(settings: MetricsSettings) -> None:
+    """Have a timer write metrics that node_exporter does not have: what writes, and what expires.
+
+    Does nothing unless ``chaos_metrics`` is set. node_exporter reads them with
+    ``--collector.textfile.directory=/run/chaos-engine-metrics``; this deploy does not install it.
+    """
+    if settings.metrics:
+        files.install(name="Write metrics", files=metrics_files(), units=[Unit(TIMER)])
+
+
+def metrics_files() -> list[File]:
+    """Return the script that writes the metrics, and the units that call it."""
+    script = render("metrics.j2", path="/usr/sbin:/usr/bin:/sbin:/bin", file=FILE, writers=COMMAND)
+    return [
+        File(SCRIPT, script, mode="755"),
+        File(
+            f"{UNITS}/{SERVICE}",
+            render("metrics.service.j2", program=SCRIPT, folder=FOLDER.rpartition("/")[2]),
+        ),
+        File(f"{UNITS}/{TIMER}", render("metrics.timer.j2")),
+    ]

@@ -1,0 +1,19 @@
+"""Check that the metrics of a node are written."""
+
+from __future__ import annotations
+
+from chaos_engine.facts.health import Check
+
+FOLDER = "/run/chaos-engine-metrics"
+"""The folder of the metrics, in RAM. node_exporter, which is not root, can read it."""
+
+FILE = f"{FOLDER}/chaos-engine.prom"
+TIMER = "chaos-engine-metrics.timer"
+
+METRICS_WRITTEN = Check(
+    "metrics",
+    f"[ ! -e /etc/systemd/system/{TIMER} ] || "
+    f'{{ systemctl is-active --quiet {TIMER} && [ -z "$(find {FILE} -mmin +15)" ]; }}',
+    f"the metrics were not written in the last 15 minutes; look at: systemctl status {TIMER} "
+    f"{TIMER.replace('timer', 'service')}",
+)
