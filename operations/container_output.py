@@ -88,7 +88,12 @@ def wanted(server: str, protocol: str, port: int, data_root: str) -> list[File]:
         program=NAMES,
         state=STATE,
     )
-    unit = render("container-output.service.j2", path=CONFIG, state=os.path.basename(STATE))
+    unit = render(
+        "container-output.service.j2",
+        path=CONFIG,
+        state=os.path.basename(STATE),
+        data_root=data_root,
+    )
     return [
         File(NAMES, render("container-names.j2"), mode="755"),
         File(CONFIG, config),

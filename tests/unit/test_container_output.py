@@ -110,6 +110,7 @@ def test_nothing_of_the_second_rsyslogd_is_on_the_card_or_read_by_the_first() ->
     assert files[CONFIG].count('target="192.168.1.42" port="5514" protocol="tcp"') == 2
     assert f'binary="{NAMES}"' in files[CONFIG]
     assert f"rsyslogd -n -iNONE -f {CONFIG}\n" in files[UNIT_FILE]
+    assert "RequiresMountsFor=/ssd\n" in files[UNIT_FILE]
     assert snippets_of(None, [CONFIG]) == ()
     assert snippets_of(f"$IncludeConfig {FOLDER}/\n", [CONFIG]) == (CONFIG,)
 

@@ -754,6 +754,7 @@ SITE_VALUES = {
         "port": "log_port",
         "data_root": "docker_data_root",
     },
+    "container-output.service.j2": {"data_root": "docker_data_root"},
     "cri-docker.service.j2": {"infra_image": "cri_dockerd_infra_image"},
     "docker_haproxy.service.j2": {"vip": "vip", "port": "vip_port"},
     "haproxy.cfg.j2": {"vip": "vip", "port": "vip_port", "controllers": "nodes"},
