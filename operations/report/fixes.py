@@ -50,6 +50,11 @@ FIXES = (
     ("but this computer cannot resolve that name", "live-cluster.md"),
     ("etcd …: kubeadm … refuses an etcd older than", "start.md#real-pis"),
     ("kubectl exec and attach fail on this node", "start.md#real-pis"),
+    (
+        "the output of containers is not sent to the log server",
+        "log-server.md#container-output",
+    ),
+    ("which is for another rsyslogd", "log-server.md#container-output"),
     ("is in RAM and was … % full", "log-server.md#ram-that-fills-up"),
 )
 """A part of a message, and the place in ``docs/`` that says more. In the message, ``…`` stands for
