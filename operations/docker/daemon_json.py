@@ -254,6 +254,8 @@ def without_options(current: bytes, original: bytes, written: bytes) -> bytes | 
         return current
     if not original and not rest:
         return None
+    if original and rest == before:
+        return original
     return _dump(rest)
 
 

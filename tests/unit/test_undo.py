@@ -52,14 +52,12 @@ from tests.unit.scripts import Sandbox
 
 HOSTS, FSTAB, DAEMON = "/etc/hosts", "/etc/fstab", "/etc/docker/daemon.json"
 CMDLINE = "/boot/firmware/cmdline.txt"
+SWAP = "/swap.img none swap sw 0 0\n"
 NAMES = {"pi1": "192.168.1.50", "etcd1": "192.168.1.40"}
 
 
 TAKEN_OUT = {
-    path: how
-    for name, declared in DECLARED.items()
-    if name != "container_logs"  # swap has a part of fstab too
-    for path, how in declared.undo.take_out.items()
+    path: how for declared in DECLARED.values() for path, how in declared.undo.take_out.items()
 }
 
 
@@ -314,6 +312,7 @@ def test_a_merged_file_of_two_concerns_loses_the_part_of_each(
     written = parts["container_logs"](without_swap(table))
     kinds = (("file", "original"), ("merged", "-"))
     entries = [Entry(concern, kind, state, FSTAB) for concern in order for kind, state in kinds]
+    entries.append(Entry("container_logs", "option", "-", "atime /"))
     texts = {f"{DIRECTORY}/written{FSTAB}": written, f"{ORIGINALS}{FSTAB}": table}
     found = Remembered(
         tuple(entries),
@@ -350,11 +349,37 @@ def test_a_merged_file_loses_our_part_only(node: Node) -> None:
     assert take_out(CMDLINE, line + b" mine=1\n", line, line + words) == line + b" mine=1\n"
 
 
-@given(st.binary(max_size=40), st.booleans())
+NOT_OURS = st.text(st.sampled_from("ab1 =#/\t\n"), max_size=40).map(str.encode)
+
+
+@given(NOT_OURS, st.booleans())
 def test_a_merged_file_that_nobody_else_touched_is_its_original(text: bytes, there: bool) -> None:
-    original = text if there else None
-    for path in (HOSTS, FSTAB, DAEMON, CMDLINE):
-        assert take_out(path, text + b"ours", original, text + b"ours") == original
+    original = text if there else b""
+    config = json.dumps({"debug": text.decode()}, indent=1).encode() if there else b""
+    line = b"root=LABEL=x " + text.replace(b"\n", b" ")
+    words = b" cgroup_memory=1 cgroup_enable=memory\n"
+    for path, was, written in (
+        (HOSTS, original, edit(original, NAMES)),
+        (FSTAB, original, without_swap(original.decode() + SWAP).encode()),
+        (DAEMON, config, merge(config, Options("10m", 3))),
+        (CMDLINE, line, line + words),
+    ):
+        was += SWAP.encode() * (path == FSTAB)
+        assert take_out(path, written, was, written) == was
+
+
+def test_what_others_wrote_between_two_of_our_changes_stays() -> None:
+    hosts, mine = b"127.0.0.1 localhost\n", b"10.0.0.1 mine\n"
+    last = edit(hosts + mine, NAMES)
+    assert take_out(HOSTS, last, hosts, last) == hosts + mine
+    table, disk = SWAP, "/dev/b /mnt ext4 defaults 0 2\n"
+    written = without_swap(table + disk).encode()
+    assert take_out(FSTAB, written, table.encode(), written) == (table + disk).encode()
+
+
+def test_a_file_that_this_package_made_is_removed() -> None:
+    for path, written in ((DAEMON, merge(b"", Options("10m", 3))), (HOSTS, edit(b"", NAMES))):
+        assert take_out(path, written, None, written) is None
 
 
 JSON = st.dictionaries(
