@@ -1,4 +1,4 @@
-"""Report on all nodes: what writes to their cards, how long these last, and what is wrong."""
+"""Report on all nodes: what writes to their cards, how long a rating lasts, and what is wrong."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ReportSettings(EtcdSettings, KernelSettings):
 @deploy("Report")
 @summarized
 def report() -> None:
-    """Write a page about all nodes, with the state of each, and how long each card lasts.
+    """Write a page about all nodes: the state of each, and what is written to its card.
 
     The deploy changes no node. It reads each node by one remote command, and writes on your
     computer, also with ``--dry``:

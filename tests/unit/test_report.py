@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
+import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -610,6 +612,32 @@ class TestDeploy:
             "all of them the same folder"
         )
         assert nodes.commands("pi2") == []
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="NOT COMPARED: jq is not here")
+def test_jq_finds_problems_as_the_documents_say(tmp_path: Path) -> None:
+    every, some = re.findall(r"^jq .*$", (CHECKOUT / "docs/report.md").read_text(), re.MULTILINE)
+    cold = replace(WELL, concerns={"docker": [], "journald": [], "swap": [], "kernel": []})
+    wanting = replace(cold, concerns={**cold.concerns, "kernel": ["to be done: x"]})
+    bad = replace(cold, concerns={**cold.concerns, "swap": ["to be done: x"]})
+    hot = replace(cold, thermal=ThermalState(81.0, True, None))
+    lost = unread_report("pi9", "it does not answer", [])
+    (tmp_path / "report").mkdir()
+
+    def said(command: str, *nodes: NodeReport) -> bool:
+        text = json.dumps(Report(NOW, nodes).to_json())
+        (tmp_path / "report/report.json").write_text(text)
+        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, capture_output=True)
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode == 0
+
+    one = of(cold)
+    assert [said(every, one, other) for other in (one, of(wanting), of(hot), lost)] == [
+        True, False, False, False,
+    ]  # fmt: skip
+    assert [said(some, one, other) for other in (one, of(wanting), of(bad), lost)] == [
+        True, True, False, False,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("rating", [0, -1, "many", True, float("nan"), float("inf")])
