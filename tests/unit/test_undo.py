@@ -375,6 +375,10 @@ def test_what_others_wrote_between_two_of_our_changes_stays() -> None:
     table, disk = SWAP, "/dev/b /mnt ext4 defaults 0 2\n"
     written = without_swap(table + disk).encode()
     assert take_out(FSTAB, written, table.encode(), written) == (table + disk).encode()
+    config = {"debug": True}
+    written = merge(json.dumps({**config, "dns": ["10.0.0.1"]}).encode(), Options("10m", 3))
+    left = take_out(DAEMON, written, json.dumps(config).encode(), written)
+    assert json.loads(left or b"") == {**config, "dns": ["10.0.0.1"]}
 
 
 def test_a_file_that_this_package_made_is_removed() -> None:
