@@ -34,12 +34,12 @@ class Undo:
     + note: a warning that says what stays on the node, or what the node's owner has to do
     + take_out: functions that remove the concern's part from merged files, by the file's path or by
       a pattern of paths (fnmatch(3))
-    + take_out_noted: more such functions, which need the concern's lines of the manifest
     + first: shell commands that run before everything else
     + stopped: shell commands that run after the concern's own units were stopped
     + last: shell commands that run at the end
     + removed: shell commands to run after a path was removed, by the path
     + purged: shell commands to run before a package is purged, by the package's name
+    + take_out_noted: functions as in `take_out` that need the concern's lines of the manifest
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -47,12 +47,12 @@ class Undo:
     needed_when_joined: bool = False
     note: str = ""
     take_out: Mapping[str, TakeOut] = field(default_factory=dict)
-    take_out_noted: Mapping[str, TakeOutNoted] = field(default_factory=dict)
     first: str = ""
     stopped: str = ""
     last: str = ""
     removed: Mapping[str, str] = field(default_factory=dict)
     purged: Mapping[str, str] = field(default_factory=dict)
+    take_out_noted: Mapping[str, TakeOutNoted] = field(default_factory=dict)
 
     def parts(self, notes: Sequence[Entry]) -> Mapping[str, TakeOut]:
         """Return all functions that remove the concern's part from merged files, by their path.
