@@ -8,7 +8,6 @@ from pydantic import Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
-from chaos_engine.facts.quiet import TIMERS_STAY_OFF
 from chaos_engine.operations.quiet import quieten_writers
 
 
@@ -19,12 +18,13 @@ class QuietSettings(Settings):
         "daily",
         description="how often apt fetches its lists and installs upgrades by itself: daily leaves "
         "its timers as they are, weekly has security upgrades come up to a week later, off has you "
-        "install them",
+        "install them. On a default node none come by themselves, because packages removes "
+        "unattended-upgrades",
     )
     quiet_apt_cache: bool = Field(
         False,
-        description="true to have apt keep its lists compressed, without translations, and not "
-        "save what it makes of them; apt then takes longer",
+        description="true to have apt keep its lists compressed, without long descriptions of "
+        "packages, and not save what it makes of them; apt then takes longer",
     )
     quiet_man_db: bool = Field(
         False,
@@ -33,8 +33,9 @@ class QuietSettings(Settings):
     )
     quiet_clock: bool = Field(
         False,
-        description="true to save the time once an hour at most; after a power cut a node without "
-        "a clock of its own begins with the last time that was saved",
+        description="true to save the time when a time server answers, and at least once an hour, "
+        "not each minute; after a power cut a node without a clock of its own begins with the last "
+        "time that was saved",
     )
     quiet_coredumps: bool = Field(
         False,
@@ -49,7 +50,7 @@ class QuietSettings(Settings):
         )
 
 
-@concern("Other writers", QuietSettings, health=[TIMERS_STAY_OFF])
+@concern("Other writers", QuietSettings)
 def quiet(settings: QuietSettings) -> None:
     """Keep other programs from writing to the SD card, each by a switch of its own.
 

@@ -32,7 +32,7 @@ class RsyslogSettings(LogServerSettings):
     log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
     log_server_ssh: SshDestination | None = Field(
         None,
-        description="where ssh on this computer finds the log server, such as admin@192.168.1.40; "
+        description="where ssh on this computer finds the log server, such as admin@192.168.1.42; "
         "verify then looks there whether a message of each node arrives within a minute. ssh has "
         "to log in without a question, and this user has to be able to read the files",
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.site import NodesSettings, StorageSettings
-from chaos_engine.deploys.values import Number
+from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.deploys.site import LOG_SERVER, NodesSettings, StorageSettings
+from chaos_engine.deploys.values import MachineAddressOrNone, Number
 from chaos_engine.facts.observe import LOCK
 from chaos_engine.facts.watchdog import LINK_CHECKED, LINK_TIMER, WATCHDOG_HELD
 from chaos_engine.operations.files import File
@@ -45,6 +47,9 @@ HardwareTime = Annotated[Number, AfterValidator(_hardware_time)]
 class WatchdogSettings(NodesSettings, StorageSettings):
     """Settings of `watchdog`."""
 
+    log_server: MachineAddressOrNone = Field(  # type: ignore[assignment]
+        "none", description=LOG_SERVER
+    )
     watchdog: bool = Field(
         False,
         description="whether a node that hangs, or that reaches no other machine, restarts by "
@@ -66,7 +71,8 @@ class WatchdogSettings(NodesSettings, StorageSettings):
         ge=0,
         le=1440,
         description="minutes without an answer from the gateway or any other machine after which "
-        "the network link is restarted; after as many more, the node reboots; 0 turns this off",
+        "the network link is restarted; after as many more, the node reboots, if there is another "
+        "machine to ask; 0 turns this off",
     )
     watchdog_reboot_proxy: bool = Field(
         False,
@@ -79,9 +85,10 @@ class WatchdogSettings(NodesSettings, StorageSettings):
 def watchdog(settings: WatchdogSettings) -> None:
     """Have the hardware reset a node that hangs, and check that the node reaches other machines.
 
-    Does nothing unless ``chaos_watchdog`` is set. If neither the gateway nor another machine
-    answers, a timer restarts the network link, and then the node, at most three times without an
-    answer in between.
+    Does nothing unless ``chaos_watchdog`` is set. If it is unset later, the node stays as it is; to
+    restore it, undo this concern. If neither the gateway nor another machine answers, a timer
+    restarts the network link, and then the node, at most three times without an answer in between.
+    A node that knows no other machine than the gateway restarts only its link.
     """
     if not settings.watchdog:
         return
@@ -96,14 +103,29 @@ def watchdog(settings: WatchdogSettings) -> None:
     )
     check_link(
         name="Check the network link",
-        wanted=link_files(settings),
+        wanted=link_files(settings, own_address(settings)),
         on=settings.watchdog_link_minutes > 0,
     )
 
 
-def link_files(settings: WatchdogSettings) -> list[File]:
-    """Return the script that checks the network link, and the units that call it."""
-    others = {*settings.nodes.values(), *settings.storage_servers.values()}
+def own_address(settings: WatchdogSettings) -> IPv4Address | None:
+    """Return the current host's address in the settings, ``None`` if they do not have it."""
+    try:
+        return settings.nodes.get(settings.node_name())
+    except SettingsError:
+        return None
+
+
+def link_files(settings: WatchdogSettings, own: IPv4Address | None = None) -> list[File]:
+    """Return the script that checks the network link, and the units that call it.
+
+    + own: the node's own address. The script sees by itself which addresses the node has, but DHCP
+      takes them from a node that nobody answers for long
+
+    The script asks the gateway, and then the other machines in the settings.
+    """
+    machines = {*settings.nodes.values(), *settings.storage_servers.values(), settings.log_server}
+    others = {machine for machine in machines if machine is not None} - {own}
     script = render(
         "link-check.j2",
         path="/usr/sbin:/usr/bin:/sbin:/bin",

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from chaos_engine.facts.files import Texts
-from chaos_engine.facts.health import Check
-from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.observe import ComposedFact, Read, Value
 from chaos_engine.facts.systemd import UnitProperties
-from chaos_engine.facts.systemd_files import effective, files_in, folders, settings, texts_of
-from chaos_engine.facts.unit_traces import UNITS
+from chaos_engine.facts.systemd_files import (
+    effective,
+    files_in,
+    folders,
+    settings,
+    texts_of,
+    unit_folders,
+)
 
 APT_TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
 """The timers with which apt fetches its lists, and installs upgrades."""
@@ -29,18 +33,30 @@ CLOCK_CRON = "/etc/cron.hourly/fake-hwclock"
 beside which the script does nothing."""
 
 DROP_IN_FOLDERS = {
-    "Time": folders("systemd/timesyncd.conf.d"),
-    "Coredump": folders("systemd/coredump.conf.d"),
+    "timesyncd.conf": folders("systemd/timesyncd.conf.d"),
+    "coredump.conf": folders("systemd/coredump.conf.d"),
+    **{timer: unit_folders(timer) for timer in APT_TIMERS},
 }
-"""The folders of drop-ins, by the section in which a drop-in's settings are."""
+"""The folders of drop-ins, by the name of the file or the unit to which the drop-ins belong."""
+
+_SECTIONS = {
+    "timesyncd.conf": "Time",
+    "coredump.conf": "Coredump",
+    **dict.fromkeys(APT_TIMERS, "Timer"),
+}
 
 
 @dataclass(frozen=True)
 class DropInSetting(Value):
-    """A setting ``Name=value`` of a section, and the path of the drop-in that has the setting."""
+    """A setting in a drop-in.
+
+    + path: path of the drop-in
+    + of: what the drop-in belongs to, one of `DROP_IN_FOLDERS`
+    + setting: ``Name=value``
+    """
 
     path: str
-    section: str
+    of: str
     setting: str
 
 
@@ -85,25 +101,11 @@ class TimedWriters(ComposedFact[WriterState]):
                 if properties[name]["LoadState"] != "not-found"
             },
             tuple(
-                DropInSetting(path, wanted, f"{name}={value}")
-                for wanted, places in DROP_IN_FOLDERS.items()
+                DropInSetting(path, of, f"{name}={value}")
+                for of, places in DROP_IN_FOLDERS.items()
                 for path, text in effective(files, places)
                 for section, name, value in settings(text)
-                if section == wanted
+                if section == _SECTIONS[of]
             ),
             CLOCK_CRON in texts,
         )
-
-
-TIMERS_STAY_OFF = Check(
-    "quiet",
-    # A timer with a drop-in runs weekly
-    f"""[ ! -e {MANIFEST} ] || ! awk -F '\\t' '
-    $1 == "quiet" && $2 == "unit" && $4 ~ /[.]timer$/ && $5 == "." {{ print $4 }}' {MANIFEST} |
-  while read -r timer; do
-    [ -e "{UNITS}/$timer.d/50-chaos-engine.conf" ] || ! systemctl is-active -q -- "$timer" ||
-      echo "$timer"
-  done | grep -q .""",
-    "a timer that the concern quiet has stopped runs again; to see its name, preview the deploy "
-    "`quiet`",
-)

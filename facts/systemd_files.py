@@ -60,6 +60,23 @@ def folders(name: str) -> tuple[str, ...]:
     return tuple(f"{top}/{name}" for top in CONFIG_FOLDERS)
 
 
+def unit_folders(unit: str) -> tuple[str, ...]:
+    """Return the folders of a unit's drop-ins, highest precedence first (systemd.unit(5)).
+
+    Besides the unit's own folders there are those of all units whose names begin alike up to a
+    hyphen, and those of all units of this type.
+
+    **Example:** ``unit_folders("apt-daily.timer")`` has ``/etc/systemd/system/apt-daily.timer.d``,
+    ``/etc/systemd/system/apt-.timer.d`` and ``/etc/systemd/system/timer.d``
+    """
+    name, _, kind = unit.rpartition(".")
+    words = name.split("-")
+    alike = (f"{'-'.join(words[:count])}-.{kind}" for count in range(len(words) - 1, 0, -1))
+    names = (unit, *alike)
+    named = (f"{top}/systemd/system/{one}.d" for top in CONFIG_FOLDERS for one in names)
+    return (*named, *folders(f"systemd/system/{kind}.d"))
+
+
 def files_in(folders: Iterable[str], suffix: str = ".conf") -> tuple[str, ...]:
     """Return the patterns that match the files in folders, for `chaos_engine.facts.files.Texts`.
 

@@ -37,15 +37,18 @@ class LogServerError(Exception):
 class LogServer:
     """The files in which the log server keeps the nodes' messages.
 
-    + destination: where ssh finds the log server, such as ``admin@192.168.1.40``; "" if the files
+    + destination: where ssh finds the log server, such as ``admin@192.168.1.42``; "" if the files
       are on this computer
     + files: shell pattern of the files' paths
     + seen: the tokens of this run that were found so far
+    + problem: why the log server cannot be asked, "" if it can. All hosts get this answer, so that
+      not each of them waits for a server that is away
     """
 
     destination: str
     files: str
     seen: set[str] = field(default_factory=set)
+    problem: str = ""
     _asked_at: float = field(default=float("-inf"), repr=False)
     _asking: BoundedSemaphore = field(default_factory=BoundedSemaphore, repr=False)
 
@@ -56,9 +59,15 @@ class LogServer:
         `PAUSE_SECONDS`. Raises `LogServerError` if it cannot be asked.
         """
         with self._asking:
-            if token not in self.seen and time.monotonic() - self._asked_at >= PAUSE_SECONDS:
-                self.seen |= self._ask()
+            due = time.monotonic() - self._asked_at >= PAUSE_SECONDS
+            if token not in self.seen and due and not self.problem:
+                try:
+                    self.seen |= self._ask()
+                except LogServerError as error:
+                    self.problem = str(error)
                 self._asked_at = time.monotonic()
+        if self.problem and token not in self.seen:
+            raise LogServerError(self.problem)
         return token in self.seen
 
     def _ask(self) -> set[str]:
@@ -87,12 +96,14 @@ def search(files: str) -> str:
 
     + files: shell pattern of their paths, without characters that a shell would take for more
 
-    The script fails if there is no such file, or if the first one cannot be read.
+    The script fails if there is no such file, or if one of them cannot be read.
     """
     return f"""\
 set -- {files}
-[ -r "$1" ] || {{ echo "there is no file $1 that this user can read" >&2; exit 1; }}
-find "$@" -mmin -5 -exec tail -q -c {_NEWEST_MIB << 20} {{}} + |
+for file; do
+  [ -r "$file" ] || {{ echo "there is no file $file that this user can read" >&2; exit 1; }}
+done
+find "$@" -mmin -60 -exec tail -q -c {_NEWEST_MIB << 20} {{}} + |
   grep -oE '{RUN}-[0-9a-f]+' | sort -u"""
 
 

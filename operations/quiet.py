@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from chaos_engine.facts.observe import NodeError, Read, observe
@@ -33,12 +33,26 @@ MAN_TRIGGER = "/var/lib/man-db/auto-update"
 """While this file exists, each installation of a package writes man-db's index."""
 
 APT_CONF = "/etc/apt/apt.conf.d/90chaos-engine-quiet"
-TIMESYNCD_CONF = f"{DROP_IN_FOLDERS['Time'][0]}/90-chaos-engine.conf"
-COREDUMP_CONF = f"{DROP_IN_FOLDERS['Coredump'][0]}/90-chaos-engine.conf"
+TIMESYNCD_CONF = f"{DROP_IN_FOLDERS['timesyncd.conf'][0]}/90-chaos-engine.conf"
+COREDUMP_CONF = f"{DROP_IN_FOLDERS['coredump.conf'][0]}/90-chaos-engine.conf"
 
 _WEEKLY = {"apt-daily.timer": "Sat 18:00", "apt-daily-upgrade.timer": "Sun 07:00"}
 """When each timer runs weekly. apt-daily.timer comes up to 12 hours late, which its own
 RandomizedDelaySec says. So the other timer finds fresh lists."""
+
+_TIMES = frozenset(
+    f"On{what}"
+    for what in (
+        "Calendar",
+        "ActiveSec",
+        "BootSec",
+        "StartupSec",
+        "UnitActiveSec",
+        "UnitInactiveSec",
+    )
+)
+"""The settings of a timer that each add a time. An empty one removes all times above it, whichever
+setting these are of (systemd.timer(5))."""
 
 Wanted = tuple[list[File], list[str], list[Unit]]
 """The files that shall be on the node, the paths that shall not, and the units."""
@@ -75,14 +89,15 @@ def quieten_writers(
 
     + apt_timers: how often apt fetches its lists and installs upgrades by itself. "off" also stops
       security upgrades that the node installs by itself. "daily" changes nothing
-    + apt_cache: whether apt shall keep its lists compressed, without translations, and shall not
-      save what it makes of them
+    + apt_cache: whether apt shall keep its lists compressed, without long descriptions, and shall
+      not save what it makes of them
     + man_db: whether the index of manual pages shall be left as it is
-    + clock: whether the clock's time shall be saved once an hour at most, not each minute
+    + clock: whether the clock's time shall be saved when a time server answers, and at least once
+      an hour, not each minute
     + coredumps: whether systemd-coredump shall not save the memory of programs that crash
 
     A program that the node does not have is skipped. Raises `NodeError` if another drop-in
-    overrides a setting.
+    overrides a setting, or changes when a weekly timer runs.
 
     **Example:** ``quieten_writers(name="Quieten other writers", man_db=True)``
     """
@@ -144,22 +159,39 @@ def wanted(
 def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSetting]:
     """Yield the settings that override those of a drop-in of ours: a pure function.
 
-    + file: a file of ours. A file that is no drop-in has no section that counts
+    + file: a file of ours. Nothing overrides a file that is no drop-in
     + found: the settings of all drop-ins, in the order in which they apply
     """
-    own = {
-        (section, name): value
-        for section, name, value in settings(file.data.decode())
-        if section in DROP_IN_FOLDERS
-    }
-    last: dict[tuple[str, str], DropInSetting] = {}
-    for one in found:
-        name, _, _ = one.setting.partition("=")
-        if posixpath.basename(one.path) > posixpath.basename(file.path):
-            last[one.section, name] = one
-    for key, one in last.items():
-        if key in own and one.setting.partition("=")[2] != own[key]:
+    folder, own_name = posixpath.split(file.path)
+    later = [
+        one
+        for one in found
+        if folder in DROP_IN_FOLDERS[one.of] and posixpath.basename(one.path) > own_name
+    ]
+    own = [f"{name}={value}" for _, name, value in settings(file.data.decode())]
+    added = [one for one in later if one.setting.partition("=")[0] in _TIMES]
+    if times(own) != times([*own, *(one.setting for one in added)]):
+        yield from added
+    last = {one.setting.partition("=")[0]: one for one in later if one not in added}
+    for setting in own:
+        one = last.get(setting.partition("=")[0])
+        if one and one.setting != setting:
             yield one
+
+
+def times(given: Iterable[str]) -> set[str]:
+    """Return the settings of a timer that say when it runs: a pure function.
+
+    + given: settings ``Name=value``, in the order in which they apply
+    """
+    found: set[str] = set()
+    for setting in given:
+        name, _, value = setting.partition("=")
+        if name in _TIMES and not value:
+            found.clear()
+        elif name in _TIMES:
+            found.add(setting)
+    return found
 
 
 def _off(unit: str) -> Unit:

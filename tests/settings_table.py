@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from chaos_engine import deploys
 from chaos_engine.deploys.settings import PREFIX, Settings
 from chaos_engine.deploys.summary import SummarySettings
+from chaos_engine.deploys.worker import WorkerSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 BEGIN = "<!-- settings: written by `make readme` from the settings models -->"
@@ -45,7 +46,8 @@ def rows() -> Iterator[tuple[str, str, str, str, str]]:
     for concern, model in concerns().items():
         for name, field in model.model_fields.items():
             users.setdefault(name, []).append(concern)
-            fields[name] = field
+            # a concern that only looks at another's setting may have a default of its own
+            fields[name] = WorkerSettings.model_fields.get(name, field)
     for name in sorted(fields, key=lambda name: (len(users[name]) == 1, users[name])):
         field = fields[name]
         default = "**required**" if field.is_required() else f"`{_value(field.default)}`"

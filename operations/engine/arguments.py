@@ -127,7 +127,7 @@ SshDestination = Annotated[
     str,
     Form(
         "([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*",
-        "what ssh takes as a destination, such as admin@192.168.1.40",
+        "what ssh takes as a destination, such as admin@192.168.1.42",
     ),
 ]
 FilePattern = Annotated[

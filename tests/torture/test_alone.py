@@ -135,4 +135,4 @@ def test_the_eight_lines_of_the_readme_need_nothing_around_them(site: Site, tmp_
     assert cluster.boot_id(NODE) != boot
     assert project.changed("deploy") == project.announced("deploy") == set()
     assert "memory" in cluster.exec(NODE, "cat /sys/fs/cgroup/cgroup.controllers").split()
-    assert '"20m"' in cluster.exec(NODE, "cat /etc/docker/daemon.json")
+    assert "RuntimeMaxUse=32M" in cluster.exec(NODE, "cat /etc/systemd/journald.conf.d/*.conf")

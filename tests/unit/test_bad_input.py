@@ -850,7 +850,7 @@ SETTINGS = [
         "log_server_ssh",
         "-oProxyCommand=x",
         "pi5, group all: chaos_log_server_ssh = '-oProxyCommand=x': it has to be what ssh takes as "
-        "a destination, such as admin@192.168.1.40",
+        "a destination, such as admin@192.168.1.42",
     ),
     bad(
         "log_server_files",
@@ -1774,12 +1774,32 @@ NODES = [
                 {"systemd-timesyncd.service": True},
                 (
                     DropInSetting(
-                        "/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "SaveIntervalSec=10"
+                        "/etc/systemd/timesyncd.conf.d/99-own.conf",
+                        "timesyncd.conf",
+                        "SaveIntervalSec=10",
                     ),
                 ),
             )
         },
         settings={"all": {"chaos_quiet_clock": True}},
+    ),
+    node(
+        "settings of /etc/systemd/system/apt-daily.timer.d are overridden, because "
+        "/etc/systemd/system/apt-daily.timer.d/override.conf sets OnCalendar=daily; remove the "
+        "overriding settings and run again",
+        {
+            TimedWriters: WriterState(
+                {"apt-daily.timer": True},
+                (
+                    DropInSetting(
+                        "/etc/systemd/system/apt-daily.timer.d/override.conf",
+                        "apt-daily.timer",
+                        "OnCalendar=daily",
+                    ),
+                ),
+            )
+        },
+        settings={"all": {"chaos_quiet_apt_timers": "weekly"}},
     ),
     node(
         "/etc/fstab has no entry for /, so its mount options would not outlast a reboot; add an "

@@ -69,6 +69,22 @@ def test_a_pattern_without_files_is_told(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_that_cannot_be_read_is_told(nodes: Path) -> None:
+    (nodes / "a.log").symlink_to(nodes / "nothing")
+    problem = not_arrived(LogServer("", f"{nodes}/*.log"), TOKEN)
+    assert problem.endswith(f"there is no file {nodes}/a.log that this user can read")
+
+
+def test_a_server_that_is_away_is_not_asked_for_each_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_server, "PAUSE_SECONDS", 0)
+    server = LogServer("", f"{tmp_path}/*.log")
+    first = not_arrived(server, TOKEN)
+    (tmp_path / "late.log").write_text(TOKEN)
+    assert not_arrived(server, f"{RUN}-ff") == first
+
+
 def test_ssh_is_asked_without_a_question_and_its_error_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import configparser
-import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from chaos_engine.deploys.quiet import QuietSettings
-from chaos_engine.facts.manifest import MANIFEST
+from chaos_engine.deploys.quiet import QuietSettings, quiet
+from chaos_engine.deploys.verify import findings
+from chaos_engine.facts.health import Health
+from chaos_engine.facts.observe import HostAnswers, Read, part
 from chaos_engine.facts.quiet import (
     CLOCK_CRON,
     CLOCK_TIMER,
     COREDUMP,
-    TIMERS_STAY_OFF,
     TIMESYNCD,
     UNIT_NAMES,
     DropInSetting,
     TimedWriters,
     WriterState,
 )
-from chaos_engine.facts.unit_traces import UNITS
+from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.quiet import (
     APT_CONF,
@@ -34,6 +35,8 @@ from chaos_engine.operations.quiet import (
     weekly_drop_in,
 )
 from tests.unit.asking import files_below
+from tests.unit.nodes import Nodes
+from tests.unit.test_hostile_values import Known, Nothing
 
 ALL = WriterState(dict.fromkeys(UNIT_NAMES, True), (), True)
 NONE = WriterState({})
@@ -44,6 +47,17 @@ def asked(found: WriterState, **switches: object) -> Wanted:
         name.removeprefix("quiet_"): value for name, value in QuietSettings().model_dump().items()
     }
     return wanted(found, **{**given, **switches})
+
+
+def compose(texts: dict[str, bytes | None]) -> WriterState:
+    """Return what is read of a node with timesyncd, and a masked systemd-coredump."""
+    properties = {
+        name: {"Id": name, "LoadState": "not-found", "ActiveState": "inactive"}
+        for name in UNIT_NAMES
+    }
+    properties[TIMESYNCD] |= {"LoadState": "loaded", "ActiveState": "active"}
+    properties[COREDUMP] |= {"LoadState": "masked"}
+    return TimedWriters().compose(properties, texts)
 
 
 def paths(found: list[File]) -> list[str]:
@@ -140,81 +154,122 @@ def test_no_file_is_written_for_a_program_that_the_node_lacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "section", "setting", "stronger"),
+    ("path", "of", "setting", "stronger"),
     [
-        ("/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "SaveIntervalSec=60", True),
-        ("/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "SaveIntervalSec=1h", False),
-        ("/etc/systemd/timesyncd.conf.d/99-own.conf", "Time", "NTP=192.168.1.1", False),
-        ("/etc/systemd/timesyncd.conf.d/10-own.conf", "Time", "SaveIntervalSec=60", False),
-        ("/etc/systemd/coredump.conf.d/99-own.conf", "Coredump", "SaveIntervalSec=60", False),
-        (TIMESYNCD_CONF, "Time", "SaveIntervalSec=60", False),
+        ("/etc/systemd/timesyncd.conf.d/99-own.conf", "timesyncd.conf", "SaveIntervalSec=60", True),
+        (
+            "/etc/systemd/timesyncd.conf.d/99-own.conf",
+            "timesyncd.conf",
+            "SaveIntervalSec=1h",
+            False,
+        ),
+        ("/etc/systemd/timesyncd.conf.d/99-own.conf", "timesyncd.conf", "NTP=192.168.1.1", False),
+        (
+            "/etc/systemd/timesyncd.conf.d/10-own.conf",
+            "timesyncd.conf",
+            "SaveIntervalSec=60",
+            False,
+        ),
+        ("/etc/systemd/coredump.conf.d/99-own.conf", "coredump.conf", "SaveIntervalSec=60", False),
+        (TIMESYNCD_CONF, "timesyncd.conf", "SaveIntervalSec=60", False),
     ],
 )
 def test_a_drop_in_that_sorts_later_overrides_ours(
-    path: str, section: str, setting: str, stronger: bool
+    path: str, of: str, setting: str, stronger: bool
 ) -> None:
     (file,), _, _ = asked(ALL, clock=True)
-    found = DropInSetting(path, section, setting)
+    found = DropInSetting(path, of, setting)
     assert list(overrides(file, (found,))) == ([found] if stronger else [])
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "stronger"),
+    [
+        # of systemctl edit: it adds a time, or replaces ours
+        ("apt-daily.timer.d/override.conf", "OnCalendar=*-*-* 3:00", 1),
+        ("apt-daily.timer.d/override.conf", "OnCalendar=\nOnCalendar=*-*-* 3:00", 2),
+        ("apt-daily.timer.d/override.conf", "OnCalendar=", 1),
+        ("apt-daily.timer.d/override.conf", "OnUnitActiveSec=", 1),
+        ("apt-daily.timer.d/override.conf", "OnUnitActiveSec=1d", 1),
+        ("apt-.timer.d/99-own.conf", "OnCalendar=daily", 1),
+        ("timer.d/99-own.conf", "OnCalendar=daily", 1),
+        # ours removes a time that was set before, and these do not change the time
+        ("apt-daily.timer.d/10-own.conf", "OnCalendar=daily", 0),
+        ("apt-daily.timer.d/override.conf", "OnCalendar=\nOnCalendar=Sat 18:00", 0),
+        ("apt-daily.timer.d/override.conf", "RandomizedDelaySec=1h\nPersistent=no", 0),
+        ("apt-daily-upgrade.timer.d/override.conf", "OnCalendar=daily", 0),
+        ("apt-daily-.timer.d/override.conf", "OnCalendar=daily", 0),
+    ],
+)
+def test_a_later_drop_in_that_changes_when_a_timer_runs_overrides_ours(
+    path: str, text: str, stronger: int
+) -> None:
+    present, _, _ = asked(ALL, apt_timers="weekly")
+    file = next(one for one in present if one.path == weekly_drop_in("apt-daily.timer"))
+    found = compose({f"/etc/systemd/system/{path}": f"[Timer]\n{text}\n".encode()})
+    assert len(list(overrides(file, found.settings))) == stronger
 
 
 def test_settings_of_apt_are_no_drop_ins_of_systemd() -> None:
     (file,), _, _ = asked(NONE, apt_cache=True)
-    assert list(overrides(file, (DropInSetting("/etc/99.conf", "Time", "Acquire=1"),))) == []
+    assert (
+        list(overrides(file, (DropInSetting("/etc/99.conf", "coredump.conf", "Acquire=1"),))) == []
+    )
 
 
 def test_units_drop_ins_and_the_hourly_script_are_read() -> None:
-    properties = {
-        name: {"Id": name, "LoadState": "not-found", "ActiveState": "inactive"}
-        for name in UNIT_NAMES
-    }
-    properties[TIMESYNCD] |= {"LoadState": "loaded", "ActiveState": "active"}
-    properties[COREDUMP] |= {"LoadState": "masked"}
     texts: dict[str, bytes | None] = {
         "/etc/systemd/timesyncd.conf.d/9.conf": b"[Time]\nNTP=a\n[Other]\nB=c\n",
         "/usr/lib/systemd/coredump.conf.d/9.conf": b"[Coredump]\nStorage=none\n",
         CLOCK_CRON: b"#!/bin/sh\n",
     }
-    assert TimedWriters().compose(properties, texts) == WriterState(
+    assert compose(texts) == WriterState(
         {TIMESYNCD: True, COREDUMP: False},
         (
-            DropInSetting("/etc/systemd/timesyncd.conf.d/9.conf", "Time", "NTP=a"),
-            DropInSetting("/usr/lib/systemd/coredump.conf.d/9.conf", "Coredump", "Storage=none"),
+            DropInSetting("/etc/systemd/timesyncd.conf.d/9.conf", "timesyncd.conf", "NTP=a"),
+            DropInSetting(
+                "/usr/lib/systemd/coredump.conf.d/9.conf", "coredump.conf", "Storage=none"
+            ),
         ),
         True,
     )
 
 
+class WithTimer(Known):
+    """What is known of a node whose man-db.timer runs."""
+
+    def __getitem__(self, key: tuple[Read, Any]) -> Any:
+        if key[0].fact is Health:
+            return {}
+        if key[0].fact is Units:
+            return {"man-db.timer": UnitState("loaded", "active", "", "enabled", False, 0, "", "")}
+        return super().__getitem__(key)
+
+
 @pytest.mark.parametrize(
-    ("line", "active", "weekly", "works"),
+    ("switches", "problems"),
     [
-        ("quiet\tunit\tactive enabled\tman-db.timer\t.", "man-db.timer", False, False),
-        ("quiet\tunit\tactive enabled\tman-db.timer\t.", "other.timer", False, True),
-        ("quiet\tunit\tactive enabled\tman-db.timer\t.", "man-db.timer", True, True),
-        ("other\tunit\tactive enabled\tman-db.timer\t.", "man-db.timer", False, True),
-        ("quiet\tunit\tactive enabled\tsystemd-timesyncd.service\t.", TIMESYNCD, False, True),
-        (None, "man-db.timer", False, True),
+        (
+            {"quiet_man_db": True},
+            ["to be done: Quieten other writers: disable man-db.timer; stop man-db.timer"],
+        ),
+        ({}, []),
     ],
 )
-def test_a_timer_that_runs_again_is_seen(
-    tmp_path: Path, line: str | None, active: str, weekly: bool, works: bool
+def test_verify_counts_a_timer_that_runs_again_only_while_its_switch_is_set(
+    switches: dict[str, bool], problems: list[str]
 ) -> None:
-    if line is not None:
-        (tmp_path / "manifest").write_text(f"{line}\n")
-    if weekly:
-        (tmp_path / "man-db.timer.d").mkdir()
-        (tmp_path / "man-db.timer.d/50-chaos-engine.conf").touch()
-    script = TIMERS_STAY_OFF.command.replace(MANIFEST, f"{tmp_path}/manifest")
-    script = script.replace(UNITS, str(tmp_path))
-    systemctl = f'systemctl() {{ [ "$*" = "is-active -q -- {active}" ]; }}\n'
-    ran = subprocess.run(["sh", "-c", systemctl + script], check=False)
-    assert (ran.returncode == 0) is works
+    nodes = Nodes()
+    with nodes.on() as host:
+        host.connector = Nothing(nodes.state, host)
+        part(HostAnswers).known = WithTimer()
+        assert findings({quiet: QuietSettings(**switches)}) == {"quiet": problems}
 
 
-def test_the_fact_reads_drop_ins_of_both_programs(tmp_path: Path) -> None:
+def test_the_fact_reads_drop_ins_of_both_programs_and_of_the_timers(tmp_path: Path) -> None:
     with files_below(tmp_path):
         commands = [read.command.get_raw_value() for read in TimedWriters().reads()]
     assert all(
-        any(f"{tmp_path}/etc/systemd/{name}.conf.d/" in command for command in commands)
-        for name in ("timesyncd", "coredump")
+        any(f"{tmp_path}/etc/systemd/{name}.d/" in command for command in commands)
+        for name in ("timesyncd.conf", "coredump.conf", "system/apt-daily-upgrade.timer")
     )

@@ -19,7 +19,15 @@ from typing import TypeVar
 import pytest
 
 from chaos_engine.facts.files import Texts
-from chaos_engine.facts.systemd_files import effective, files_in, settings, texts_of
+from chaos_engine.facts.systemd_files import (
+    effective,
+    files_in,
+    folders,
+    settings,
+    texts_of,
+    unit_folders,
+)
+from chaos_engine.operations.quiet import times
 from tests.unit.asking import ask
 from tests.unit.real_programs import needed, randoms
 
@@ -46,8 +54,8 @@ LINES = [
 ]
 
 
-def unit_dump(folder: Path, names: list[str]) -> str:
-    """Return what systemd's test mode prints about these units of a folder."""
+def unit_dump(folder: Path, names: list[str], *others: Path) -> str:
+    """Return what systemd's test mode prints about these units of a folder, and of others."""
     for target in ("basic.target", "shutdown.target"):
         (folder / target).write_text("[Unit]\n")
     for slice_ in ("-.slice", "app.slice"):
@@ -60,7 +68,8 @@ def unit_dump(folder: Path, names: list[str]) -> str:
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
         for path in (folder, *folder.rglob("*")):
             os.chown(path, 65534, 65534)
-    where = {"SYSTEMD_UNIT_PATH": str(folder), "XDG_RUNTIME_DIR": str(runtime.parent)}
+    searched = ":".join(map(str, (folder, *others)))
+    where = {"SYSTEMD_UNIT_PATH": searched, "XDG_RUNTIME_DIR": str(runtime.parent)}
     done = subprocess.run(
         command,
         env={"HOME": str(folder), "PATH": os.environ["PATH"], **where},
@@ -109,6 +118,48 @@ def test_systemd_reads_settings_as_we_do(open_path: Path) -> None:
             if said.get(name) != ours:
                 wrong.append((texts[name], said.get(name), ours))
     assert wrong == [], "\n".join(map(str, wrong[:9]))
+
+
+def test_systemd_takes_the_drop_ins_of_a_timer_that_we_take(open_path: Path) -> None:
+    timers = [f"n{number}-daily.timer" for number in range(20)]
+    tops = [open_path / folder.removeprefix("/") for folder in folders("systemd/system")]
+    open_path.chmod(0o755)
+    values = ("OnCalendar=", "OnCalendar=Sat 18:00", "OnCalendar=Sun 07:00", "Persistent=yes")
+    texts: dict[Path, str] = {}
+    for timer, random in zip(timers, randoms(), strict=False):
+        for _ in range(6):
+            chosen = random.choice(unit_folders(timer))
+            # The last ones are those of all timers
+            some = values[3:] if chosen in unit_folders(timer)[-4:] else values
+            path = open_path / chosen.removeprefix("/") / f"{random.choice('abc')}.conf"
+            texts[path] = f"[Timer]\n{random.choice(some)}\n{random.choice(some)}\n"
+        # systemd does not load a timer without a time
+        last = open_path / unit_folders(timer)[0].removeprefix("/") / "d.conf"
+        texts[last] = "[Timer]\nOnCalendar=Tue 01:00\n"
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for timer in timers:
+        tops[-1].mkdir(parents=True, exist_ok=True)
+        (tops[-1] / timer).write_text("[Unit]\nDescription=x\n[Timer]\nOnCalendar=Mon 01:00\n")
+        (tops[-1] / timer.replace("timer", "service")).write_text("[Service]\nExecStart=true\n")
+    tops[0].mkdir(parents=True, exist_ok=True)
+    for path in open_path.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    blocks = unit_dump(tops[0], timers, *tops[1:]).split("-> Unit ")
+    said = {block.partition(":")[0]: block for block in blocks}
+    for timer in timers:
+        ours = effective(
+            {str(path).removeprefix(str(open_path)): text for path, text in texts.items()},
+            unit_folders(timer),
+        )
+        theirs = re.findall(rf"DropIn Path: {open_path}(.*)", said[timer])
+        assert [path for path, _ in ours] == theirs
+        given = [f"{name}={value}" for _, text in ours for _, name, value in settings(text)]
+        assert {
+            time.replace(" *-*-*", "").removesuffix(":00")
+            for time in re.findall(r"\bOnCalendar: (.*)", said[timer])
+        } == {time.partition("=")[2] for time in times(["OnCalendar=Mon 01:00", *given])}
 
 
 NAMES = ["a.conf", "b.conf", "B.conf", "é.conf", ".c.conf", "d", "10-x.conf"]

@@ -7,12 +7,13 @@ import fcntl
 import os
 import shutil
 import subprocess
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from chaos_engine.deploys.settings import SettingsError
-from chaos_engine.deploys.watchdog import WatchdogSettings, link_files
+from chaos_engine.deploys.watchdog import WatchdogSettings, link_files, own_address
 from chaos_engine.facts.watchdog import (
     DROP_IN,
     HELD,
@@ -35,6 +36,7 @@ from chaos_engine.operations.watchdog import (
 )
 from chaos_engine.templates import render
 from tests.unit.asking import ask_below
+from tests.unit.nodes import Nodes
 
 CONFIG = render("watchdog.conf.j2", seconds=15, reboot_seconds=15)
 STATE = WatchdogState(device=True, held=True, ping=True, runtime="15s", reboot="15s")
@@ -222,7 +224,14 @@ GATEWAY, OTHER = "192.168.1.1", "192.168.1.51"
 class Link:
     """A folder that stands for a node, with programs that stand in for ping, ip and systemctl."""
 
-    def __init__(self, root: Path, reboot_proxy: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        reboot_proxy: bool = False,
+        log_server: str = "none",
+        own: IPv4Address | None = None,
+        **nodes: str,
+    ) -> None:
         self.root = root
         self.state, self.run = root / "card/link-check", root / "run/link-check"
         for folder in ("answers", "knows", "active", "net/eth0"):
@@ -247,11 +256,12 @@ esac""",
             f'case $1 in is-active) [ -e {root}/active/$3 ] ;; *) echo "$*" >>{root}/log ;; esac',
         )
         settings = WatchdogSettings(
-            nodes={"pi1": "192.168.1.50", "pi2": OTHER},
+            nodes=nodes or {"pi1": "192.168.1.50", "pi2": OTHER},
+            log_server=log_server,
             watchdog_link_minutes=2,
             watchdog_reboot_proxy=reboot_proxy,
         )
-        script = str(link_files(settings)[0].content)
+        script = str(link_files(settings, own)[0].content)
         for old, new in {
             "PATH=": f"PATH={bin}:",
             "/var/lib/chaos-engine/link-check": str(self.state),
@@ -313,7 +323,7 @@ def test_while_the_gateway_answers_nothing_is_written_to_the_card(link: Link) ->
     assert link.done == []
 
 
-def test_a_silent_link_is_restarted_once_and_then_the_node_is_rebooted(link: Link) -> None:
+def test_a_silent_link_is_restarted_and_then_the_node_is_rebooted(link: Link) -> None:
     link.answers()
     before = link.state.stat()
     assert link.check(1) == ""
@@ -345,7 +355,8 @@ def test_the_node_reboots_three_times_at_most_and_an_answer_ends_the_count(link:
     link.boot()
     said = link.check(8)
     assert said.count("waits for help") == 1
-    assert link.done == RESTARTED
+    assert said.count("restarting the link eth0, again every 2 minutes") == 1
+    assert link.done == 4 * RESTARTED
     link.answers(GATEWAY)
     assert "reboots of this node meanwhile: 3" in link.check()
     assert link.state.read_text() == f"eth0 {GATEWAY} 0\n"
@@ -402,9 +413,76 @@ def test_the_proxy_reboots_only_if_it_may(tmp_path: Path, reboots: bool) -> None
     link.answers(GATEWAY)
     link.check()
     link.answers()
-    said = link.check(6)
-    assert ("reboot" in link.done) is reboots
+    said = link.check(4)
+    assert link.done == [*RESTARTED, *(["reboot"] if reboots else RESTARTED)]
+    said += link.check(2)
     assert said.count("so it does not reboot") == (0 if reboots else 1)
+
+
+def alone(link: Link) -> bool:
+    """Tell whether a node that nobody answers restarts its link only, and tells that once."""
+    link.answers(GATEWAY)
+    link.check()
+    link.answers()
+    (link.root / "route").write_text("")
+    said = link.check(6)
+    return link.done == 3 * RESTARTED and said.count("knows no other machine") == 1
+
+
+def test_a_node_that_knows_no_other_machine_never_reboots(tmp_path: Path) -> None:
+    single = Link(tmp_path, pi1="192.168.1.50")
+    assert alone(single)
+    assert single.state.read_text() == f"eth0 {GATEWAY} 0\n"
+
+
+def test_the_gateway_as_log_server_is_no_other_machine(tmp_path: Path) -> None:
+    assert alone(Link(tmp_path, log_server=GATEWAY, pi1="192.168.1.50"))
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_node_that_has_lost_its_address_does_not_ask_itself(tmp_path: Path, told: bool) -> None:
+    own = "192.168.1.77"
+    # The stand-in of ip does not know this address as the node's own
+    assert alone(Link(tmp_path, own=IPv4Address(own) if told else None, pi1=own)) is told
+
+
+@pytest.mark.parametrize(
+    ("nodes", "own"), [({"pi1": OTHER}, IPv4Address(OTHER)), ({"pi2": OTHER}, None), ({}, None)]
+)
+def test_a_nodes_own_address_is_known_if_the_settings_have_it(
+    nodes: dict[str, str], own: IPv4Address | None
+) -> None:
+    with Nodes().on():
+        assert own_address(WatchdogSettings(nodes=nodes)) == own
+
+
+def test_the_log_server_is_asked_too(tmp_path: Path) -> None:
+    link = Link(tmp_path, log_server="192.168.1.42", pi1="192.168.1.50")
+    link.answers(GATEWAY)
+    link.check()
+    link.answers("192.168.1.42")
+    assert "another machine does" in link.check(5)
+    assert link.done == []
+    link.answers()
+    link.check(4)
+    assert link.done == [*RESTARTED, "reboot"]
+
+
+def test_a_later_outage_is_told_again_though_the_gateway_stays_silent(link: Link) -> None:
+    for _ in range(2):
+        link.answers()
+        assert link.check(2).count("restarting the link") == 1
+        link.answers(OTHER)
+        link.check()
+
+
+def test_a_link_without_a_carrier_is_told_once(link: Link) -> None:
+    link.answers()
+    (link.root / "net/eth0/carrier").write_text("0\n")
+    program(link.root / "bin", "timeout", "false")
+    link.state.write_text(f"eth0 {GATEWAY} 3\n")
+    assert link.check(8).count("no carrier") == 1
+    assert link.done == 4 * RESTARTED
 
 
 def test_nothing_reboots_while_a_run_is_at_work(link: Link) -> None:
@@ -412,8 +490,8 @@ def test_nothing_reboots_while_a_run_is_at_work(link: Link) -> None:
     link.check(3)
     with open(link.root / "run/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "a run of chaos-engine is at work" in link.check()
-    assert link.done == RESTARTED
+        assert link.check(3).count("a run of chaos-engine is at work") == 1
+    assert link.done == 3 * RESTARTED
     link.check()
     assert link.done == ["reboot"]
 
@@ -423,7 +501,7 @@ def test_a_reboot_that_cannot_be_noted_is_left_out(link: Link) -> None:
     link.check(3)
     link.state.with_name("link-check.new").mkdir()
     assert "cannot be written, so no reboot" in link.check()
-    assert link.done == RESTARTED
+    assert link.done == 2 * RESTARTED
 
 
 def test_a_damaged_note_counts_as_none(link: Link) -> None:
