@@ -57,7 +57,6 @@ FIXES = (
     ("kubectl exec and attach fail on this node", "start.md#real-pis"),
     ("has not arrived at the log server", "log-server.md#whether-messages-arrive"),
     ("the log server cannot be asked", "log-server.md#whether-messages-arrive"),
-    ("that the concern quiet has stopped runs again", "quiet.md"),
     ("is in RAM and was … % full", "log-server.md#ram-that-fills-up"),
 )
 """A part of a message, and the place in ``docs/`` that says more. In the message, ``…`` stands for
