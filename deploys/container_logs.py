@@ -32,9 +32,9 @@ class ContainerLogsSettings(DockerDataSettings):
         None,
         ge=5,
         le=3600,
-        description="seconds between two commits of the journal of Docker's file system (the "
-        "kernel's default is 5), such as 600; if not set, nothing is changed. A power cut loses "
-        "files that were made, renamed or removed in these seconds, unless a program has "
+        description="seconds between two commits of the journal of Docker's file system, 5 to 3600 "
+        "(the kernel's default is 5), such as 600; if not set, nothing is changed. A power cut "
+        "loses files that were made, renamed or removed in these seconds, unless a program has "
         "synchronised them",
     )
     container_logs_writeback: Number | None = Field(
@@ -42,9 +42,9 @@ class ContainerLogsSettings(DockerDataSettings):
         ge=30,
         le=3600,
         description="seconds that written data may stay in RAM before the kernel writes them to "
-        "any disk of the node (the kernel's default is 35), such as 600; if not set, nothing is "
-        "changed. A power cut loses what was written in these seconds, unless a program has "
-        "synchronised it",
+        "any disk of the node, 30 to 3600 (the kernel's default is 35), such as 600; if not set, "
+        "nothing is changed. A power cut loses what was written in these seconds, unless a program "
+        "has synchronised it",
     )
 
     @property

@@ -20,8 +20,8 @@ class DockerSettings(RollingSettings, ContainerLogSettings, DockerDataSettings):
         2,
         ge=1,
         le=100,
-        description="how many log files a container may have, a number. Choose it together with "
-        "chaos_docker_log_max_size",
+        description="how many log files a container may have, 1 to 100. Choose it together "
+        "with chaos_docker_log_max_size",
     )
     docker_live_restore: bool | None = Field(
         None,

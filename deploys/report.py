@@ -1,4 +1,4 @@
-"""Report on all nodes: what writes to their cards, how long these last, and what is wrong."""
+"""Report on all nodes: what writes to their cards, how long a rating lasts, and what is wrong."""
 
 from __future__ import annotations
 
@@ -53,15 +53,16 @@ class ReportSettings(EtcdSettings, KernelSettings):
     )
     card_tbw: Amount | None = Field(
         None,
-        description="how many TB (of 10^12 bytes) the maker rates the nodes' cards for, as 117 for "
-        "a SanDisk High Endurance of 128 GB; by default no rating, and no years in the report",
+        description="how many TB (of 10^12 bytes) the maker rates the node's card for, as 117 for "
+        "a SanDisk High Endurance of 128 GB; nodes may differ. By default no rating, and no years "
+        "in the report",
     )
 
 
 @deploy("Report")
 @summarized
 def report() -> None:
-    """Write a page about all nodes, with the state of each, and how long each card lasts.
+    """Write a page about all nodes: the state of each, and what is written to its card.
 
     The deploy changes no node. It reads each node by one remote command, and writes on your
     computer, also with ``--dry``:
@@ -71,25 +72,32 @@ def report() -> None:
     - ``report/history.jsonl``, a line for each report, from which the page draws a line a node
 
     The state of each concern is what `verify` says. A node that cannot be reached is on the page,
-    with the reason. As with `verify`, pyinfra ends with an exit code other than 0 if a node is not
-    as wanted. The files are written in any case.
+    with the reason. As with `verify`, pyinfra ends with an exit code other than 0 if a concern of a
+    node is not as wanted. The files are written then too. If a file cannot be written, the exit
+    code is not 0 either.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.report -y``
     """
     own = ReportSettings.resolve(by="report")
     concerns = concerns_of_host()
     folder = settings.local_path(own.report_dir)
+    host, key = current()[1], f"{settings.PREFIX}report_dir"
+    name, origin = host.name, settings.origin(host, key)
     try:
-        end = ending.begin(folder, own.card_tbw)
+        end = ending.begin(folder, origin)
     except OSError as error:
         is_file = isinstance(error, FileExistsError | NotADirectoryError)
         why = "there is a file of that name" if is_file else error.strerror
-        host, key = current()[1], f"{settings.PREFIX}report_dir"
         raise SettingsError(
-            f"{settings.origin(host, key)}: {key} = {own.report_dir!r}: {error.filename or folder} "
+            f"{origin}: {key} = {own.report_dir!r}: {error.filename or folder} "
             f"cannot be written: {why}; choose a folder that you may write to"
         ) from None
-    name = current()[1].name
+    if end.folder != folder:
+        raise SettingsError(
+            f"{origin}: {key} leads to {folder}, but {end.origin}: {key} leads to {end.folder}; "
+            "there is one report for all nodes, so give all of them the same folder"
+        )
+    end.ratings[name] = own.card_tbw
     want(_reads(own))
     try:
         read_node(concerns)

@@ -39,6 +39,8 @@ without the dot was cut short, so the change has not begun. The kinds and their 
 - ``sysctl``: its value; the name is a path below ``/proc/sys``
 - ``mount``, an option of a mounted file system: the option before; the name is the option's family
   and the mount point, such as ``atime /``
+- ``option``, options of an entry in ``/etc/fstab``: the options of the family before, or ``-`` if
+  there were none; the name is as that of ``mount``
 - ``swap``: its priority; ``link``, a network interface: ``created``
 - ``image``: ``pulled``; ``network``, of Docker: ``created``, or the command that recreates it
 """

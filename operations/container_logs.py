@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -10,6 +10,7 @@ from chaos_engine.facts.container_logs import DATA_ROOT, DataDisk, DockerDisk
 from chaos_engine.facts.docker import DockerInfo, Engine
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.fstab import PATH as FSTAB
+from chaos_engine.facts.manifest import Entry
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.suspects import Search
@@ -22,7 +23,12 @@ from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, in_files, literal
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
-from chaos_engine.operations.fstab import family, restored, with_mount_options
+from chaos_engine.operations.fstab import (
+    family,
+    replaced_options,
+    restored,
+    with_mount_options,
+)
 from chaos_engine.operations.undo import Undo
 from chaos_engine.templates import shell_script
 
@@ -81,7 +87,7 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
     todo = replace(todo, why=(), repairs=tuple(repairs(target, wrong, bool(todo))))
     yield from files.transaction(
         todo,
-        before=compose_notes(disk, wrong),
+        before=compose_notes(disk, wrong, replaced_options(disk.fstab, fstab, target)),
         apply=compose(target, wrong),
         noop=f"{target}: mounted as wanted",
         force=bool(wrong),
@@ -157,14 +163,18 @@ def note_name(option: str, target: str) -> str:
     return f"{family(option)} {target}"
 
 
-def compose_notes(disk: DataDisk, options: Sequence[str]) -> str:
+def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, str]) -> str:
     """Return the shell commands that note the options that a run replaces: a pure function.
 
     + options: the options that the run puts in force
+    + edited: the options that the run replaces in fstab, by their family (`replaced_options`)
     """
     target = disk.mount.target
     pairs = zip(options, replaced(disk, options), strict=True)
-    return "\n".join(f"note mount {old} {quote(note_name(new, target))}" for new, old in pairs)
+    lines = [f"note mount {old} {quote(note_name(new, target))}" for new, old in pairs]
+    for name, old in edited.items():
+        lines.append(f"note option {quote(old or '-')} {quote(f'{name} {target}')}")
+    return "\n".join(lines)
 
 
 def compose(target: str, options: Sequence[str]) -> str:
@@ -175,4 +185,18 @@ def compose(target: str, options: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-UNDO = Undo(take_out={FSTAB: restored})
+def without_options(
+    notes: Iterable[Entry], current: bytes, original: bytes, written: bytes
+) -> bytes:
+    """Return fstab without the options that the concern added: a pure function.
+
+    + notes: the concern's lines of the manifest
+
+    The other arguments are as `restored` takes them.
+    """
+    names = ((one.name.partition(" "), one.state) for one in notes if one.kind == "option")
+    options = {(target, name): "" if old == "-" else old for (name, _, target), old in names}
+    return restored(current, original, written, options)
+
+
+UNDO = Undo(take_out_noted={FSTAB: without_options})

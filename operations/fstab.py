@@ -68,16 +68,42 @@ def with_mount_options(text: str, target: str, wanted: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def restored(current: bytes, original: bytes, written: bytes) -> bytes:
+def replaced_options(before: str, after: str, target: str) -> dict[str, str]:
+    """Return the options of a target's entry that an edit replaces.
+
+    + before: the text of fstab before the edit
+    + after: the text after it
+
+    The keys are families. A value has the options of the family before, with commas between them;
+    it is "" if the entry had none.
+
+    **Example:** ``{"atime": "relatime", "commit": ""}``
+    """
+    was, now = (
+        [options(text.split("\n")[one.number - 1]) for one in mounted_at(text, target)]
+        for text in (before, after)
+    )
+    families = dict.fromkeys(family(o) for field in now for o in field.split(","))
+    return {
+        name: ",".join(_of(name, was[0]))
+        for name in families
+        if name and _of(name, was[0]) != _of(name, now[0])
+    }
+
+
+def restored(
+    current: bytes, original: bytes, written: bytes, replaced: Mapping[tuple[str, str], str]
+) -> bytes:
     """Return fstab without the options that this package added, and with all other changes.
 
     + current: the file's present content
     + original: the content before this package's first change
     + written: the content that this package wrote last
+    + replaced: the options that this package replaced (`replaced_options`), by the target and the
+      family
 
-    Each entry gets back the options that this package replaced. If somebody has added an entry
-    between the first change and this package's edit of that entry, `original` lacks it. Such an
-    entry loses all options that have a `family`.
+    Only the options in `replaced` are restored. `original` does not tell which options were
+    replaced: it may be older than changes of others to the same entry. It only tells the order.
     """
     now, before, then = (
         data.decode("utf-8", "surrogateescape") for data in (current, original, written)
@@ -86,9 +112,11 @@ def restored(current: bytes, original: bytes, written: bytes) -> bytes:
     lines = now.split("\n")
     for entry in entries(now):
         line, key = lines[entry.number - 1], _key(entry)
-        plain = ",".join(o for o in ours.get(key, "").split(",") if not family(o))
-        if key in ours and was.get(key, plain) != ours[key]:
-            back = _without_ours(options(line), was.get(key, plain), ours[key])
+        old = {name: options for (at, name), options in replaced.items() if at == entry.target}
+        if key in ours and old:
+            back = _without_ours(options(line), ours[key], old)
+            if key in was and {*back.split(",")} == {*was[key].split(",")}:
+                back = was[key]
             if back != options(line):
                 lines[entry.number - 1] = with_options(line, back or "defaults")
     return "\n".join(lines).encode("utf-8", "surrogateescape")
@@ -103,17 +131,23 @@ def _options_by_entry(text: str) -> Mapping[tuple[str, str, str], str]:
     return {_key(entry): options(lines[entry.number - 1]) for entry in entries(text)}
 
 
-def _without_ours(now: str, was: str, ours: str) -> str:
+def _of(name: str, options: str) -> list[str]:
+    """Return the options that have a family."""
+    return [option for option in options.split(",") if family(option) == name]
+
+
+def _without_ours(now: str, ours: str, replaced: Mapping[str, str]) -> str:
     """Return the options of an entry without those that this package added.
 
     + now: the entry's present options
-    + was: the options before this package's first change
     + ours: the options that this package wrote last
+    + replaced: the options that this package replaced, by their family
+
+    If the options of a family are not those in `ours`, somebody else has changed them, and they
+    stay.
     """
-    if now == ours:
-        return was
-    added = {*ours.split(",")} - {*was.split(",")}
-    rest = [option for option in now.split(",") if option not in added]
-    present = {family(option) for option in rest} - {""}
-    lost = [o for o in was.split(",") if o not in ours.split(",") and family(o) not in present]
-    return ",".join(dict.fromkeys([*rest, *lost]))
+    found = now.split(",")
+    for name, old in replaced.items():
+        if _of(name, now) == _of(name, ours):
+            found = [*(o for o in found if family(o) != name), *old.split(",")]
+    return ",".join(dict.fromkeys(filter(None, found)))

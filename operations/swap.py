@@ -220,8 +220,9 @@ def compose(todo: Plan) -> str:
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
     """Return fstab in which the swap lines that this package commented out are active again."""
-    mark = MARK.encode()
-    return current.replace(b"\n" + mark, b"\n").removeprefix(mark)
+    kept = {*original.split(b"\n")}  # such as lines of a card that was copied
+    lines = current.split(b"\n")
+    return b"\n".join(one if one in kept else one.removeprefix(MARK.encode()) for one in lines)
 
 
 UNDO = Undo(needed_when_joined=True, take_out={FSTAB: _with_swap})

@@ -75,7 +75,6 @@ def example() -> Report:
     servers = (ServerState("pi1", "UP", 60 * DAY), ServerState("pi4", "UP", 3 * DAY))
     return Report(
         NOW,
-        RATING,
         (
             _node("pi1", replace(found, servers=servers), 5, 60),
             _node("pi4", found, 4, 6),

@@ -51,6 +51,13 @@ class Options:
     live_restore: bool | None = None
 
 
+_KEYS = (
+    *("exec-opts", "log-driver", "log-opts", "storage-driver", "storage-opts"),
+    *("data-root", "live-restore"),
+)
+"""The keys that `merge` may change."""
+
+
 def merge(found: bytes | None, options: Options) -> bytes:
     """Return the content of daemon.json with these options set, and all other keys kept.
 
@@ -249,11 +256,15 @@ def without_options(current: bytes, original: bytes, written: bytes) -> bytes | 
     left.
     """
     now, before, then = (parse(data) for data in (current, original, written))
-    rest = _changed_back(now, before, then)
+    # `written` may have keys that others have added after `original`
+    before_ours, then_ours = ({k: c[k] for k in _KEYS if k in c} for c in (before, then))
+    rest = _changed_back(now, before_ours, then_ours)
     if rest == now:
         return current
     if not original and not rest:
         return None
+    if original and rest == before:
+        return original
     return _dump(rest)
 
 

@@ -163,6 +163,8 @@ def without_words(current: bytes, original: bytes, written: bytes) -> bytes:
     ours = {*then} - {*before}
     if not ours & {*now}:
         return current
-    end = "\n" if current.endswith(b"\n") else ""
-    rest = " ".join(word for word in now if word not in ours) + end
+    kept = [word for word in now if word not in ours]
+    if before and kept == before:
+        return original
+    rest = " ".join(kept) + ("\n" if current.endswith(b"\n") else "")
     return rest.encode("utf-8", "surrogateescape")

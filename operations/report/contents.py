@@ -94,6 +94,7 @@ class NodeReport(Value):
     + unread: why the node was not read, "" if it was. If it was not, only `line` has a value
     + problems: what is wrong with the node
     + booted: when the node booted, in seconds since 1970, by the user's computer's clock
+    + rating_tb: how many TB the card is rated for, ``None`` if that is not set
     + wear: how fast the card is written, ``None`` if the card is unknown
     + line: how much was written a day before each report, oldest first
     + gaps: why something could not be read, by its name
@@ -113,6 +114,7 @@ class NodeReport(Value):
     thermal: ThermalState | None = None
     validities: tuple[Validity, ...] | None = None
     card: Card | None = None
+    rating_tb: float | None = None
     wear: Wear | None = None
     writers: tuple[Writer, ...] | None = None
     line: tuple[Point, ...] = ()
@@ -124,13 +126,11 @@ class Report(Value):
     """A report about all nodes.
 
     + time: when it was made, in seconds since 1970
-    + rating_tb: how many TB a card is rated for, ``None`` if that is not set
     + nodes: the nodes, in the order of the inventory
     + warnings: damaged lines of the history
     """
 
     time: int
-    rating_tb: float | None
     nodes: tuple[NodeReport, ...]
     warnings: tuple[str, ...] = ()
 
@@ -176,6 +176,7 @@ def node_report(
         thermal=found.thermal,
         validities=valid,
         card=card,
+        rating_tb=rating_tb,
         wear=worn,
         writers=None if found.writers is None else tuple(found.writers),
         line=tuple(points(samples)[-SHOWN_POINTS:]),

@@ -45,12 +45,15 @@ class Ending(BaseStateCallback):
     """A pyinfra callback that writes the report when the last host disconnects.
 
     + folder: the folder of the files
-    + rating_tb: how many TB a card is rated for, ``None`` if unknown
+    + origin: the host that has named the folder, and where it is set
+    + ratings: how many TB each host's card is rated for, by the host's name. ``None`` stands for
+      unknown
     + found: what was read on each host, by the host's name. A text says why a host was not read
     """
 
-    def __init__(self, state: State, folder: Path, rating_tb: float | None) -> None:
-        self.folder, self.rating_tb = folder, rating_tb
+    def __init__(self, state: State, folder: Path, origin: str) -> None:
+        self.folder, self.origin = folder, origin
+        self.ratings: dict[str, float | None] = {}
         self.found: dict[str, Found | str] = {}
         self._summary = summarize()
         self._done = False
@@ -66,7 +69,8 @@ class Ending(BaseStateCallback):
     def host_disconnect(self, state: State, host: Host) -> None:  # type: ignore[override]
         """Write the files if this host is the last to disconnect.
 
-        pyinfra calls this method for each host.
+        pyinfra calls this method for each host. If a file cannot be written, the exit code of
+        pyinfra is not 0.
         """
         others = (one for one in state.activated_hosts if one is not host)
         if self._summary.stopped or self._done or any(one.connected for one in others):
@@ -82,6 +86,10 @@ class Ending(BaseStateCallback):
         except OSError as error:
             path = error.filename or self.folder
             logger.error(f"the report could not be written: {path}: {error.strerror}")
+            # pyinfra has chosen its exit code already. gevent raises this in the main greenlet, in
+            # place of pyinfra's own SystemExit. If a host has failed, the exit code is 1 anyway
+            if not state.failed_hosts:
+                raise SystemExit(1) from None
             return
         for warning in report.warnings:
             logger.warning(format_text(f"Warning: {printable(warning)}", "yellow"))
@@ -108,10 +116,10 @@ def write(found: Ending, names: Iterable[str], site: Path, now: int) -> Report:
         if isinstance(one, str):
             nodes.append(unread_report(name, one, before))
             continue
-        nodes.append(node_report(name, one, before, now, found.rating_tb))
+        nodes.append(node_report(name, one, before, now, found.ratings.get(name)))
         if one.card is not None:
             samples[name] = sample_of(one.card, now)
-    report = Report(now, found.rating_tb, tuple(nodes), tuple(warnings))
+    report = Report(now, tuple(nodes), tuple(warnings))
     replace(folder / VALUES, json.dumps(report.to_json(), indent=1) + "\n")
     if samples:
         history.append(folder / history.NAME, now, samples)
@@ -135,12 +143,14 @@ def replace(path: Path, text: str) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def begin(folder: Path, rating_tb: float | None) -> Ending:
+def begin(folder: Path, origin: str) -> Ending:
     """Make the current run end with a report, and return its `Ending`.
 
     + folder: the folder of the files. It is made, and it is tried whether a file can be written
+    + origin: the current host, and where the folder is set
 
-    Raises ``OSError`` with the path if that fails.
+    If another host has begun already, the `Ending` has the folder of that host. Raises ``OSError``
+    with the path if the folder cannot be written.
     """
     state, _ = current()
     known = [one for one in state.callback_handlers if isinstance(one, Ending)]
@@ -152,7 +162,7 @@ def begin(folder: Path, rating_tb: float | None) -> Ending:
     probe.unlink()
     with (folder / history.NAME).open("ab"):
         pass
-    ending = Ending(state, folder, rating_tb)
+    ending = Ending(state, folder, origin)
     state.add_callback_handler(ending)  # type: ignore[no-untyped-call]
     return ending
 

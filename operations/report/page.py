@@ -72,6 +72,7 @@ def html(report: Report, documents: str) -> str:
         report=report,
         bad=[node for node in report.nodes if node.problems],
         total=total(read),
+        rated=any(node.rating_tb is not None for node in read),
         worn_words=worn_words,
         plot=plot,
         size=(WIDTH, HEIGHT),

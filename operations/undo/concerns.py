@@ -25,7 +25,7 @@ from chaos_engine.operations.engine.shell import (
 from chaos_engine.operations.files.model import File
 from chaos_engine.operations.files.replaceable import check_replaceable
 from chaos_engine.operations.files.script import payload
-from chaos_engine.operations.undo.declaration import Undo, take_out
+from chaos_engine.operations.undo.declaration import TakeOut, Undo, take_out
 from chaos_engine.templates import shell_script
 
 UNDOING = (
@@ -234,13 +234,14 @@ def changes(
         if entry.kind == "wrote":
             sha256, _, path = entry.name.partition(" ")
             written.setdefault(path, set()).add(sha256)
+    parts = how.parts([entry for entry in found.entries if entry.concern == concern])
     each = [
-        _merged_change(found, entry.name, how, originals)
+        _merged_change(found, entry.name, parts, originals)
         if entry.name in merged
         else _change(found, entry, originals, written.get(entry.name, set()))
         for entry in _only_of(found, concern, "file")
     ]
-    each += [_part_removed(found, path, how) for path in sorted(merged & _shared(found, concern))]
+    each += [_part_removed(found, path, parts) for path in sorted(merged & _shared(found, concern))]
     kinds = (field.name for field in fields(Changes))
     return Changes(*(tuple(item for one in each for item in getattr(one, k)) for k in kinds))
 
@@ -268,13 +269,15 @@ def _change(found: Remembered, entry: Entry, originals: str, written: Collection
     return Changes(restore=(path,), aside=aside)
 
 
-def _merged_change(found: Remembered, path: str, how: Undo, originals: str) -> Changes:
+def _merged_change(
+    found: Remembered, path: str, parts: Mapping[str, TakeOut], originals: str
+) -> Changes:
     """Decide how undo removes this package's part from one merged file."""
     if path not in found.files:
         return Changes()
     now, was = found.texts.get(path, b""), found.texts.get(f"{originals}{path}")
     written = found.texts.get(f"{manifest.WRITTEN}{path}", now)
-    rest = take_out(path, now, was, written, how.take_out)
+    rest = take_out(path, now, was, written, parts)
     if rest is None:
         return Changes(remove=(path,))
     if rest == was:  # to restore the original restores owner, mode and attributes too
@@ -282,14 +285,14 @@ def _merged_change(found: Remembered, path: str, how: Undo, originals: str) -> C
     return Changes(write=(File(path, rest, merged=True),) if rest != now else ())
 
 
-def _part_removed(found: Remembered, path: str, how: Undo) -> Changes:
+def _part_removed(found: Remembered, path: str, parts: Mapping[str, TakeOut]) -> Changes:
     """Decide how undo removes one concern's part from a merged file that another one changed too.
 
     The other concern's part stays until that concern is undone.
     """
     now, was = found.texts.get(path), found.texts.get(f"{manifest.ORIGINALS}{path}")
     written = found.texts.get(f"{manifest.WRITTEN}{path}")
-    part = next((own for pattern, own in how.take_out.items() if fnmatchcase(path, pattern)), None)
+    part = next((own for pattern, own in parts.items() if fnmatchcase(path, pattern)), None)
     if now is None or written is None or part is None:
         return Changes()
     rest = part(now, was or b"", written)

@@ -5,10 +5,12 @@ A merged file is one of which this package has written only a part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 
+from chaos_engine.facts.manifest import Entry
 from chaos_engine.facts.observe import NodeError
 
 TakeOut = Callable[[bytes, bytes, bytes], "bytes | None"]
@@ -18,6 +20,9 @@ It takes three contents of the file: the present one, the one before the first c
 there was no file), and the one that this package wrote last. It returns the new content, or
 ``None`` if the file shall be removed.
 """
+
+TakeOutNoted = Callable[[Sequence[Entry], bytes, bytes, bytes], "bytes | None"]
+"""A function as `TakeOut` that first takes the concern's lines of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Undo:
     + last: shell commands that run at the end
     + removed: shell commands to run after a path was removed, by the path
     + purged: shell commands to run before a package is purged, by the package's name
+    + take_out_noted: functions as in `take_out` that need the concern's lines of the manifest
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -46,6 +52,15 @@ class Undo:
     last: str = ""
     removed: Mapping[str, str] = field(default_factory=dict)
     purged: Mapping[str, str] = field(default_factory=dict)
+    take_out_noted: Mapping[str, TakeOutNoted] = field(default_factory=dict)
+
+    def parts(self, notes: Sequence[Entry]) -> Mapping[str, TakeOut]:
+        """Return all functions that remove the concern's part from merged files, by their path.
+
+        + notes: the concern's lines of the manifest
+        """
+        noted = {path: partial(how, notes) for path, how in self.take_out_noted.items()}
+        return {**self.take_out, **noted}
 
 
 def take_out(
@@ -58,13 +73,13 @@ def take_out(
     + written: the content that this package wrote last
     + known: functions that remove the part, by the file's path or by a pattern of paths
 
-    Changes that others have made since `written` stay. Returns ``None`` if the file shall be
-    removed: it did not exist before, and only this package's part is in it. Raises `NodeError` if
-    no function is known for the path.
+    Changes that others have made stay, also those from between the first change and `written`.
+    Returns ``None`` if the file shall be removed: it did not exist before, and only this package's
+    part is in it. Raises `NodeError` if no function is known for the path.
     """
-    if current == written:
-        return original
     found = next((how for pattern, how in known.items() if fnmatchcase(path, pattern)), None)
+    if found is None and current == written:
+        return original
     if found is None:
         raise NodeError(
             f"{path}: this package has merged lines into the file, but no concern declares how to "
@@ -72,6 +87,6 @@ def take_out(
         )
     rest = found(current, original or b"", written)
     # This package may have added the line feed at the end of the file
-    if rest is None or (original is not None and rest.rstrip(b"\n") == original.rstrip(b"\n")):
+    if rest is None or rest.rstrip(b"\n") == (original or b"").rstrip(b"\n"):
         return original
     return rest

@@ -58,9 +58,9 @@ def test_single_concern_of_the_wheel_runs_in_a_project_with_deploys_of_its_own(
 
     deployed.exec(node, "echo '{}' > /etc/docker/daemon.json")
     deploy = (*project, "pyinfra", "--json", "inventory.py", "deploy.py", "-y")
-    run = deployed.run(*deploy, "--data", "chaos_docker_log_max_size=100m")
+    run = deployed.run(*deploy)
     assert "from a folder of my own" in run.text
     results = json.loads(run.out[run.out.index("{") :])["results"]
     assert [o["name"] for o in results["operations"] if o["success"]] == ["Docker | Run Docker"]
     config = json.loads(deployed.exec(node, "cat /etc/docker/daemon.json"))
-    assert config["log-opts"]["max-size"] == "100m"
+    assert config["log-opts"]["max-size"] == "256k"

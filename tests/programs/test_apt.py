@@ -84,7 +84,8 @@ def fetched(entry: Entry) -> Iterator[str]:
 def test_apt_fetches_from_where_we_expect(tmp_path: Path) -> None:
     script = []
     files = []
-    for number, random in enumerate(randoms()):
+    # apt takes long to start, so there are fewer files than for the other programs
+    for number, random in enumerate(randoms()[::2]):
         made, suffix = random.choice([(one_line, ".list"), (stanza, ".sources")])
         name = random.choice(NAMES).replace(".list", suffix)
         text = "".join(made(random, n) for n in range(random.randint(1, 3)))

@@ -28,7 +28,13 @@ from chaos_engine.operations.container_logs import (
     repairs,
     unsuitable,
 )
-from chaos_engine.operations.fstab import family, merged, restored, with_mount_options
+from chaos_engine.operations.fstab import (
+    family,
+    merged,
+    replaced_options,
+    restored,
+    with_mount_options,
+)
 from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.sysctl import render
 from tests.unit.asking import ask
@@ -46,6 +52,16 @@ def mount(line: str = ROOT) -> Mount:
 
 def disk(line: str = ROOT, commit: int | None = 5, fstab: str = FSTAB_UBUNTU) -> DataDisk:
     return DataDisk("/var/lib/docker", mount(line), commit, fstab)
+
+
+def undone(now: str, original: str, before: str, written: str) -> str:
+    """Return fstab after undo.
+
+    + original: fstab before this package's first change, which may be by another concern
+    + before: fstab before the concern's first edit
+    """
+    replaced = {("/", name): old for name, old in replaced_options(before, written, "/").items()}
+    return restored(now.encode(), original.encode(), written.encode(), replaced).decode()
 
 
 @pytest.mark.parametrize(
@@ -103,9 +119,10 @@ def test_the_entry_of_the_root_gets_the_options_and_undo_removes_them(
 
     assert edited == fstab.replace(before, after)
     assert with_mount_options(edited, "/", WANTED) == edited
-    undone = restored(f"# mine\n{edited}".encode(), fstab.encode(), edited.encode()).decode()
     # an entry without the field gets what that means
-    assert undone == f"# mine\n{fstab}" + " defaults" * fstab.endswith("ext4")
+    assert undone(f"# mine\n{edited}", fstab, fstab, edited) == (
+        f"# mine\n{fstab}" + " defaults" * fstab.endswith("ext4")
+    )
 
 
 def test_a_comment_that_names_the_root_is_no_entry() -> None:
@@ -133,26 +150,43 @@ def test_undo_keeps_what_the_owner_has_changed_since() -> None:
     assert written == "/dev/a / ext4 discard,noatime,lazytime,commit=600 0 1\n"
 
     changed = written.replace("commit=600", "commit=60,acl")
-    assert restored(changed.encode(), original.encode(), written.encode()).decode() == (
+    assert undone(changed, original, original, written) == (
         "/dev/a / ext4 discard,commit=60,acl,relatime 0 1\n"
     )
     # another entry in its place is the owner's
     other = "/dev/b / ext4 noatime,lazytime 0 1\n"
-    assert restored(other.encode(), original.encode(), written.encode()).decode() == other
+    assert undone(other, original, original, written) == other
+
+
+@pytest.mark.parametrize("now", ["", "# mine\n"])
+def test_undo_keeps_options_that_the_owner_wrote_before_ours(now: str) -> None:
+    """The first change was another concern's: swap keeps the original of fstab, too."""
+    original = "/dev/a / ext4 defaults 0 1\n/swapfile none swap sw 0 0\n"
+    before = without_swap(original).replace("defaults", "defaults,noatime")
+    written = with_mount_options(before, "/", ["noatime", "commit=600"])
+    assert "defaults,noatime,commit=600" in written
+    assert replaced_options(before, written, "/") == {"commit": ""}
+    assert undone(now + written, original, before, written) == now + before
+
+
+def test_undo_gives_back_an_option_that_the_owner_wrote_before_ours() -> None:
+    original = "/dev/a / ext4 defaults 0 1\n"
+    before = original.replace("defaults", "defaults,commit=30")
+    written = with_mount_options(before, "/", ["commit=600"])
+    assert undone(written, original, before, written) == before
 
 
 def test_undo_leaves_the_part_of_the_concern_swap() -> None:
-    written = with_mount_options(without_swap(FSTAB_UBUNTU), "/", WANTED)
-    found = restored(written.encode(), FSTAB_UBUNTU.encode(), written.encode())
-    assert found.decode() == without_swap(FSTAB_UBUNTU)
+    before = without_swap(FSTAB_UBUNTU)
+    written = with_mount_options(before, "/", WANTED)
+    assert undone(written, FSTAB_UBUNTU, before, written) == before
 
 
 def test_undo_of_an_entry_that_the_owner_added_after_the_first_change() -> None:
     original = "/swapfile none swap sw 0 0\n"
     added = f"{original}/dev/a / ext4 discard,errors=remount-ro 0 1\n"
     written = with_mount_options(added, "/", WANTED)
-    found = restored(written.encode(), original.encode(), written.encode())
-    assert found.decode() == added
+    assert undone(written, original, added, written) == added
 
 
 OPTION = st.sampled_from(
@@ -167,7 +201,7 @@ def test_undo_of_any_options_gives_the_original(present: list[str], wanted: list
     written = with_mount_options(original, "/", wanted)
     last = {family(o): o for o in options(written).split(",")}
     assert all(last[family(option)] == option for option in wanted)
-    assert restored(written.encode(), original.encode(), written.encode()).decode() == original
+    assert undone(written, original, original, written) == original
     assert [one.target for one in entries(written)] == ["/"]
 
 
@@ -246,8 +280,11 @@ def test_the_running_docker_knows_best_where_its_data_are(
 
 
 def test_what_was_in_force_is_noted_and_what_differs_is_mounted() -> None:
-    assert compose_notes(disk(), ["noatime", "commit=600"]) == (
-        "note mount relatime 'atime /'\nnote mount commit=5 'commit /'"
+    assert compose_notes(
+        disk(), ["noatime", "commit=600"], {"atime": "", "commit": "commit=9"}
+    ) == (
+        "note mount relatime 'atime /'\nnote mount commit=5 'commit /'\n"
+        "note option - 'atime /'\nnote option commit=9 'commit /'"
     )
     assert compose("/", []) == "systemctl daemon-reload"
     assert compose("/", ["noatime", "commit=600"]).endswith("remount / noatime,commit=600")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
+import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -236,8 +238,8 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def page(*nodes: NodeReport, rating: float | None = None, documents: str = "", **more: Any) -> str:
-    return html(Report(NOW, rating, nodes, **more), documents)
+def page(*nodes: NodeReport, documents: str = "", **more: Any) -> str:
+    return html(Report(NOW, nodes, **more), documents)
 
 
 def history_of(count: int) -> list[Sample]:
@@ -334,10 +336,11 @@ class TestPage:
         assert (dot.x, dot.y) == (MARGIN, HEIGHT - MARGIN)
 
     def test_the_uncertainty_is_said_beside_the_years(self) -> None:
-        made = Elements(page(of(WELL, 117), rating=117)).text
-        assert "They are no promise" in " ".join(made.replace("\n", " ").split())
-        assert "until 117 TB are written" in " ".join(made.split())
-        assert "chaos_card_tbw" in Elements(page(of(WELL))).text
+        made = " ".join(Elements(page(of(WELL, 117), of(WELL, 820), of(WELL))).text.split())
+        assert "They are no promise" in made
+        found = re.findall(r"Rating(\w+)", made)
+        assert found == ["117", "820", "unknown"]
+        assert "chaos_card_tbw, the card's rating, is not set" in Elements(page(of(WELL))).text
 
     def test_a_node_that_was_not_read_is_on_the_page_with_the_reason(self) -> None:
         made = Elements(page(of(WELL), unread_report("pi9", "SSH error: timed out", []))).text
@@ -359,7 +362,7 @@ class TestPage:
         nodes = tuple(node_report(f"pi{n}", found, history_of(365), NOW, 117) for n in range(1, 51))
         page(nodes[0])  # the template is compiled once
         began = time.process_time()
-        made = page(*nodes, documents="../docs/{page}.md", rating=117)
+        made = page(*nodes, documents="../docs/{page}.md")
         assert time.process_time() - began < 1
         assert len(made.encode()) < 2_000_000
         assert made.count("<section") == 50
@@ -550,6 +553,18 @@ class TestDeploy:
         assert f"{tmp_path / 'report/index.html'}: Is a directory" in said[0]
         assert (tmp_path / "report/report.json").exists(), "it is written first"
 
+    def test_a_file_that_cannot_be_written_makes_the_exit_code_that_of_a_failure(
+        self, make: Callable[..., Nodes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        nodes = make("pi1", "pi2")
+        with nodes.on("pi1"):
+            ending.begin(tmp_path / "report", "pi1")
+        (tmp_path / "report/index.html").mkdir()
+        with pytest.raises(SystemExit) as ended:
+            end(nodes)
+        assert ended.value.code == 1
+        assert "could not be written" in caplog.text
+
     def test_another_folder_is_taken(self, make: Callable[..., Nodes], tmp_path: Path) -> None:
         run(make("pi1", data={"chaos_report_dir": "out/nodes"}))
         assert (tmp_path / "out/nodes/index.html").exists()
@@ -560,8 +575,69 @@ class TestDeploy:
         monkeypatch.setattr(RootCard, "compose", lambda self, found: CARD)
         run(make("pi1", data={"chaos_card_tbw": 117}))
         values = json.loads((tmp_path / "report/report.json").read_text())
-        assert values["rating_tb"] == 117
+        assert values["nodes"][0]["rating_tb"] == 117
         assert values["nodes"][0]["wear"]["years_least"] > 3000
+
+    @pytest.mark.parametrize("order", [("pi1", "pi2", "pi3"), ("pi3", "pi2", "pi1")])
+    def test_each_node_has_its_own_rating(
+        self,
+        make: Callable[..., Nodes],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        order: tuple[str, ...],
+    ) -> None:
+        monkeypatch.setattr(RootCard, "compose", lambda self, found: CARD)
+        hosts = {"pi1": {"chaos_card_tbw": 117}, "pi2": {"chaos_card_tbw": 820}}
+        run(make(*order, hosts=hosts))
+        nodes = json.loads((tmp_path / "report/report.json").read_text())["nodes"]
+        assert {node["name"]: node["rating_tb"] for node in nodes} == {
+            "pi1": 117, "pi2": 820, "pi3": None,
+        }  # fmt: skip
+        years = {node["name"]: node["wear"]["years_least"] for node in nodes}
+        assert years["pi2"] == pytest.approx(years["pi1"] / 117 * 820, rel=0.01)
+        assert years["pi3"] is None
+
+    def test_folders_that_differ_are_refused_before_a_node_is_read(
+        self, make: Callable[..., Nodes], tmp_path: Path
+    ) -> None:
+        hosts = {"pi1": {"chaos_report_dir": "one"}, "pi2": {"chaos_report_dir": "two"}}
+        nodes = make("pi1", "pi2", hosts=hosts)
+        with nodes.on("pi1"):
+            ending.begin(tmp_path / "one", "pi1, inventory")
+        with nodes.on("pi2"), pytest.raises(SettingsError) as error:
+            report()
+        assert str(error.value) == (
+            f"pi2, inventory: chaos_report_dir leads to {tmp_path}/two, but pi1, inventory: "
+            f"chaos_report_dir leads to {tmp_path}/one; there is one report for all nodes, so give "
+            "all of them the same folder"
+        )
+        assert nodes.commands("pi2") == []
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="NOT COMPARED: jq is not here")
+def test_jq_finds_problems_as_the_documents_say(tmp_path: Path) -> None:
+    every, some = re.findall(r"^jq .*$", (CHECKOUT / "docs/report.md").read_text(), re.MULTILINE)
+    cold = replace(WELL, concerns={"docker": [], "journald": [], "swap": [], "kernel": []})
+    wanting = replace(cold, concerns={**cold.concerns, "kernel": ["to be done: x"]})
+    bad = replace(cold, concerns={**cold.concerns, "swap": ["to be done: x"]})
+    hot = replace(cold, thermal=ThermalState(81.0, True, None))
+    lost = unread_report("pi9", "it does not answer", [])
+    (tmp_path / "report").mkdir()
+
+    def said(command: str, *nodes: NodeReport) -> bool:
+        text = json.dumps(Report(NOW, nodes).to_json())
+        (tmp_path / "report/report.json").write_text(text)
+        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, capture_output=True)
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode == 0
+
+    one = of(cold)
+    assert [said(every, one, other) for other in (one, of(wanting), of(hot), lost)] == [
+        True, False, False, False,
+    ]  # fmt: skip
+    assert [said(some, one, other) for other in (one, of(wanting), of(bad), lost)] == [
+        True, True, False, False,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("rating", [0, -1, "many", True, float("nan"), float("inf")])

@@ -16,6 +16,7 @@ from chaos_engine.deploys import undo as deploy
 from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.undo import ORDER, UndoSettings
+from chaos_engine.facts.container_logs import DataDisk
 from chaos_engine.facts.files import FileState
 from chaos_engine.facts.manifest import (
     ASIDE,
@@ -25,11 +26,13 @@ from chaos_engine.facts.manifest import (
     Manifest,
     Remembered,
 )
+from chaos_engine.facts.mounts import parse_mounts
 from chaos_engine.facts.observe import NodeError
+from chaos_engine.operations.container_logs import compose_notes
 from chaos_engine.operations.docker.daemon_json import Options, merge
 from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.files import File, Plan, Unit
-from chaos_engine.operations.fstab import with_mount_options
+from chaos_engine.operations.fstab import replaced_options, with_mount_options
 from chaos_engine.operations.hosts_file import edit
 from chaos_engine.operations.swap import without_swap
 from chaos_engine.operations.undo.concerns import (
@@ -52,14 +55,12 @@ from tests.unit.scripts import Sandbox
 
 HOSTS, FSTAB, DAEMON = "/etc/hosts", "/etc/fstab", "/etc/docker/daemon.json"
 CMDLINE = "/boot/firmware/cmdline.txt"
+SWAP = "/swap.img none swap sw 0 0\n"
 NAMES = {"pi1": "192.168.1.50", "etcd1": "192.168.1.40"}
 
 
 TAKEN_OUT = {
-    path: how
-    for name, declared in DECLARED.items()
-    if name != "container_logs"  # swap has a part of fstab too
-    for path, how in declared.undo.take_out.items()
+    path: how for declared in DECLARED.values() for path, how in declared.undo.take_out.items()
 }
 
 
@@ -314,6 +315,7 @@ def test_a_merged_file_of_two_concerns_loses_the_part_of_each(
     written = parts["container_logs"](without_swap(table))
     kinds = (("file", "original"), ("merged", "-"))
     entries = [Entry(concern, kind, state, FSTAB) for concern in order for kind, state in kinds]
+    entries.append(Entry("container_logs", "option", "-", "atime /"))
     texts = {f"{DIRECTORY}/written{FSTAB}": written, f"{ORIGINALS}{FSTAB}": table}
     found = Remembered(
         tuple(entries),
@@ -334,6 +336,42 @@ def test_a_merged_file_of_two_concerns_loses_the_part_of_each(
         assert done == Changes(restore=(FSTAB,))
 
 
+@pytest.mark.parametrize("order", [("swap", "container_logs"), ("container_logs", "swap")])
+@pytest.mark.parametrize("options", ["defaults,noatime", "defaults,noatime,commit=30", "acl"])
+def test_options_that_the_owner_wrote_between_two_concerns_stay(
+    node: Node, order: tuple[str, str], options: str
+) -> None:
+    def write(concern: str, text: str) -> None:
+        node.deploy(concern, Plan(write=(node.file("etc/fstab", text, merged=True),)))
+
+    table = "/dev/a / ext4 defaults 0 1\n" + SWAP
+    fstab = node.path("etc/fstab")
+    fstab.write_text(table)
+    write("swap", without_swap(table))
+    fstab.write_text(fstab.read_text().replace("defaults", options))
+    text = with_mount_options(before := fstab.read_text(), "/", ["noatime", "commit=600"])
+    (mount,) = parse_mounts("24 1 179:2 / / rw,relatime shared:1 - ext4 /dev/a rw")
+    disk = DataDisk("/var/lib/docker", mount, 5, before)
+    notes = compose_notes(disk, [], replaced_options(before, text, "/"))
+    ran = node.run(f"set -eu\nconcern=container_logs\n{NOTES}{notes}\nsettle")
+    assert ran.returncode == 0, ran.stderr
+    write("container_logs", text)
+
+    def real(path: str) -> str:
+        return path.replace(f"{node.root}/var", DIRECTORY).replace(str(node.root), "")
+
+    found = node.remembered()
+    found = Remembered(
+        tuple(replace(entry, name=real(entry.name)) for entry in found.entries),
+        {real(path): state for path, state in found.files.items()},
+        {real(path): data for path, data in found.texts.items()},
+    )
+    for concern in order:
+        (file,) = changes(found, concern, DECLARED[concern].undo).write
+        found = replace(once_undone(found, concern), texts={**found.texts, FSTAB: file.data})
+    assert found.texts[FSTAB].decode() == table.replace("defaults", options)
+
+
 def test_a_merged_file_loses_our_part_only(node: Node) -> None:
     hosts = b"127.0.0.1 localhost\n"
     assert take_out(HOSTS, edit(hosts, NAMES) + b"10.0.0.1 mine\n", hosts, edit(hosts, NAMES)) == (
@@ -350,11 +388,47 @@ def test_a_merged_file_loses_our_part_only(node: Node) -> None:
     assert take_out(CMDLINE, line + b" mine=1\n", line, line + words) == line + b" mine=1\n"
 
 
-@given(st.binary(max_size=40), st.booleans())
+NOT_OURS = st.text(st.sampled_from("ab1 =#/\t\n"), max_size=40).map(str.encode)
+
+
+@given(NOT_OURS, st.booleans())
 def test_a_merged_file_that_nobody_else_touched_is_its_original(text: bytes, there: bool) -> None:
-    original = text if there else None
-    for path in (HOSTS, FSTAB, DAEMON, CMDLINE):
-        assert take_out(path, text + b"ours", original, text + b"ours") == original
+    original = text if there else b""
+    config = json.dumps({"debug": text.decode()}, indent=1).encode() if there else b""
+    line = b"root=LABEL=x " + text.replace(b"\n", b" ")
+    words = b" cgroup_memory=1 cgroup_enable=memory\n"
+    for path, was, written in (
+        (HOSTS, original, edit(original, NAMES)),
+        (FSTAB, original, without_swap(original.decode() + SWAP).encode()),
+        (DAEMON, config, merge(config, Options("10m", 3))),
+        (CMDLINE, line, line + words),
+    ):
+        was += SWAP.encode() * (path == FSTAB)
+        assert take_out(path, written, was, written) == was
+
+
+def test_what_others_wrote_between_two_of_our_changes_stays() -> None:
+    hosts, mine = b"127.0.0.1 localhost\n", b"10.0.0.1 mine\n"
+    last = edit(hosts + mine, NAMES)
+    assert take_out(HOSTS, last, hosts, last) == hosts + mine
+    table, disk = SWAP, "/dev/b /mnt ext4 defaults 0 2\n"
+    written = without_swap(table + disk).encode()
+    assert take_out(FSTAB, written, table.encode(), written) == (table + disk).encode()
+    config = {"debug": True}
+    written = merge(json.dumps({**config, "dns": ["10.0.0.1"]}).encode(), Options("10m", 3))
+    left = take_out(DAEMON, written, json.dumps(config).encode(), written)
+    assert json.loads(left or b"") == {**config, "dns": ["10.0.0.1"]}
+
+
+def test_a_swap_line_that_was_a_comment_before_stays_one() -> None:
+    table = without_swap(SWAP) + SWAP.replace("/swap.img", "/other.img")
+    written = without_swap(table)
+    assert take_out(FSTAB, written.encode(), table.encode(), written.encode()) == table.encode()
+
+
+def test_a_file_that_this_package_made_is_removed() -> None:
+    for path, written in ((DAEMON, merge(b"", Options("10m", 3))), (HOSTS, edit(b"", NAMES))):
+        assert take_out(path, written, None, written) is None
 
 
 JSON = st.dictionaries(
