@@ -24,7 +24,7 @@ class QuietSettings(Settings):
     quiet_apt_cache: bool = Field(
         False,
         description="true to have apt keep its lists compressed, without long descriptions of "
-        "packages, and not save what it makes of them; apt then takes longer",
+        "packages, and not save the caches that it builds from them; apt then takes longer",
     )
     quiet_man_db: bool = Field(
         False,

@@ -115,7 +115,7 @@ class SharedCopy(NodeFact[CopyState]):
     def parse(self, lines: list[str]) -> CopyState:
         """Parse a line for the copy and a line for the link, or one line ``unknown`` for both.
 
-        A first line ``new`` means that the manifest lacks the copy or the link.
+        If the manifest lacks the copy or the link, a line ``new`` comes before these.
         """
         words: dict[str, Found] = {word: word for word in get_args(Found)}
         config, *link = (words[line] for line in lines if line != "new")

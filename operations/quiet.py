@@ -1,4 +1,4 @@
-"""Keep programs from writing to the card that run by timers of their own."""
+"""Have programs such as apt, man-db and systemd-coredump write less to the card."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def quieten_writers(
     clock: bool = False,
     coredumps: bool = False,
 ) -> Commands:
-    """Keep programs from writing to the card that run by timers of their own.
+    """Have programs such as apt, man-db and systemd-coredump write less to the card.
 
     + apt_timers: how often apt fetches its lists and installs upgrades by itself. "off" also stops
       security upgrades that the node installs by itself. "daily" changes nothing
     + apt_cache: whether apt shall keep its lists compressed, without long descriptions, and shall
-      not save what it makes of them
+      not save the caches that it builds from them
     + man_db: whether the index of manual pages shall be left as it is
     + clock: whether the clock's time shall be saved when a time server answers, and at least once
       an hour, not each minute
