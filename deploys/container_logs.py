@@ -1,4 +1,4 @@
-"""Let container logs, and all else that nothing synchronises, reach the card later or never."""
+"""Write container logs, and other data that no program synchronises, to the card later or never."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chaos_engine.operations import sysctl
 from chaos_engine.operations.container_logs import UNDO, set_mount_options
 
 INTERVAL_SECONDS = 60
-"""The longest time between two rounds in which the kernel looks for old data, in seconds."""
+"""The longest pause, in seconds, before the kernel looks for old data again."""
 
 
 class ContainerLogsSettings(DockerDataSettings):
@@ -79,9 +79,9 @@ def sysctls(seconds: int) -> dict[str, str]:
 def container_logs(settings: ContainerLogsSettings) -> None:
     """Write container logs to the card later, so that most of them never reach it.
 
-    Docker rotates a container's log, and removes the oldest file. A file that is removed before the
-    kernel has written it costs the card nothing. This concern gives such files more time: by
-    options of the file system where Docker's data lie, and by the kernel's writeback. Programs that
+    Docker rotates a container's log, and removes the oldest file. If a file is removed before the
+    kernel writes it, it costs the card nothing. So this concern lets the kernel write later: it
+    sets mount options of the file system with Docker's data, and kernel parameters. Programs that
     synchronise their files are not affected.
 
     Each of its settings is a switch of its own. Without them the concern neither reads nor changes

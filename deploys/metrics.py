@@ -35,7 +35,7 @@ class MetricsSettings(Settings):
 
 @concern("Metrics", MetricsSettings, health=[METRICS_WRITTEN], undo=UNDO)
 def metrics(settings: MetricsSettings) -> None:
-    """Have a timer write metrics that node_exporter does not have: what writes, and what expires.
+    """Have a timer write metrics that node_exporter lacks, such as when certificates expire.
 
     Does nothing unless ``chaos_metrics`` is set. node_exporter reads them with
     ``--collector.textfile.directory=/run/chaos-engine-metrics``; this deploy does not install it.

@@ -44,7 +44,7 @@ class QuietSettings(Settings):
 
     @property
     def quiet_is_wanted(self) -> bool:
-        """Tell whether one of the switches is set."""
+        """Tell whether any switch is set."""
         return self.quiet_apt_timers != "daily" or any(
             (self.quiet_apt_cache, self.quiet_man_db, self.quiet_clock, self.quiet_coredumps)
         )

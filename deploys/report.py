@@ -1,4 +1,4 @@
-"""Report on all nodes: what writes to their cards, how long a rating lasts, and what is wrong."""
+"""Report on all nodes: what writes to their cards, how long the cards last, and what is wrong."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def report() -> None:
 
     - ``report/index.html``, a page that needs no network
     - ``report/report.json``, the same values
-    - ``report/history.jsonl``, a line for each report, from which the page draws a line a node
+    - ``report/history.jsonl``, the counters of each report. The page draws a graph of each node
+      from them
 
     The state of each concern is what `verify` says. A node that cannot be reached is on the page,
     with the reason. As with `verify`, pyinfra ends with an exit code other than 0 if a concern of a
@@ -111,7 +112,7 @@ def report() -> None:
 
 
 def _reads(own: ReportSettings) -> list[Read]:
-    """Return what the report reads beside what `verify` reads."""
+    """Return the facts that the report reads in addition to those of `verify`."""
     is_proxy = "proxy" in current()[1].groups
     return [
         *([Read.of(HaproxyServers)] if is_proxy else []),
@@ -132,7 +133,7 @@ def _reads(own: ReportSettings) -> list[Read]:
 
 
 def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -> Found:
-    """Return what was read on the current host. What could not be read is a gap with its reason."""
+    """Return what was read on the current host, and why some things could not be read."""
     unread: dict[str, str] = {}
 
     def read(what: str, function: Callable[[], T]) -> T | None:

@@ -1,4 +1,4 @@
-"""Reset a node that hangs, and restart a network link or a node that reaches no other machine."""
+"""Reset a node that hangs, and restart a node that reaches no other machine."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from chaos_engine.templates import render
 
 SHORTEST, LONGEST = 5, 15
 """Bounds of the hardware's time in seconds. systemd gives a sign of life after half the time. The
-driver of the Raspberry Pi (bcm2835_wdt) counts to 15. Given more, it refuses the value before Linux
-6.8, and later may count another time (raspberrypi/linux issue 7432)."""
+driver of the Raspberry Pi (bcm2835_wdt) counts to 15. Before Linux 6.8 it refuses a larger value.
+Since then it may count another time than that value (raspberrypi/linux issue 7432)."""
 
 
 def _hardware_time(seconds: int) -> int:
@@ -119,8 +119,8 @@ def own_address(settings: WatchdogSettings) -> IPv4Address | None:
 def link_files(settings: WatchdogSettings, own: IPv4Address | None = None) -> list[File]:
     """Return the script that checks the network link, and the units that call it.
 
-    + own: the node's own address. The script sees by itself which addresses the node has, but DHCP
-      takes them from a node that nobody answers for long
+    + own: the node's own address, which the script must not ask. The script skips each address that
+      the node has now, but a node without network loses the address that DHCP gave it
 
     The script asks the gateway, and then the other machines in the settings.
     """

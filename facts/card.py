@@ -20,7 +20,7 @@ _SECTOR_BYTES = 512
 _UPTIME = "/proc/uptime"
 
 # The files of a card (Documentation/driver-api/mmc/mmc-dev-attrs.rst), and those of a SCSI or NVMe
-# disk. life_time and pre_eol_info exist for eMMC alone
+# disk. Only an eMMC has life_time and pre_eol_info
 _ATTRIBUTES = ("name", "model", "type", "date", "serial", "life_time", "pre_eol_info")
 
 _PATTERNS = (
@@ -72,7 +72,7 @@ class Card(Value):
 class RootCard(ComposedFact["Card | None"]):
     """The device of the root file system; ``None`` if the file system is on no block device.
 
-    The latter is so for a root file system in RAM, or on a share.
+    A root file system in RAM or on a share is on no block device.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.card.RootCard``
     """

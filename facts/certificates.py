@@ -1,4 +1,4 @@
-"""Read until when the certificates of Kubernetes and etcd on a node are valid."""
+"""Read when the certificates of Kubernetes and etcd on a node expire."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KUBERNETES = (
 )
 _CONFIGS = "/etc/kubernetes/*.conf"
 
-# The files may have private keys too. Nothing but certificates is sent
+# The files may have private keys too, but only certificates are sent
 _CERTIFICATE = r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?"
 _EMBEDDED = r"^ *client-certificate-data: *\S+\n?"
 
@@ -44,7 +44,7 @@ class Certificates(ComposedFact[tuple[CertificateState, ...]]):
 
     + folder: the folder with the client certificate for etcd, ``chaos_etcd_certificates_dir``
 
-    A kubeconfig that only has the path of a certificate is left out. Only certificates leave the
+    A kubeconfig that has only the path of a certificate is left out. Only certificates leave the
     node, never a private key.
 
     **Example:** ``host.get_fact(Certificates, folder="/etc/kubernetes/pki/etcd-external")``
@@ -66,7 +66,7 @@ class Certificates(ComposedFact[tuple[CertificateState, ...]]):
 
 
 def parse_certificates(path: str, text: bytes) -> CertificateState:
-    """Return until when all certificates of a file are valid: a pure function.
+    """Return when the first certificate in a file expires: a pure function.
 
     + path: path of the file
     + text: certificates in PEM form, or lines of a kubeconfig with such a certificate in base64

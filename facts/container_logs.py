@@ -1,4 +1,4 @@
-"""Read where a node keeps Docker's data, and with which options that file system is mounted."""
+"""Read where a node keeps Docker's data, and how that file system is mounted."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class _Place(NodeFact[tuple[str, Mount]]):
 
     @override
     def command(self, path: str) -> StringCommand:
-        # Only the mounts above the path are printed, because each container has some of its own.
-        # The kernel escapes blanks and backslashes in their names
+        # Each container has mounts of its own, so only the mounts above the path are printed. The
+        # kernel escapes blanks and backslashes in the names of mount points
         return StringCommand(
             "path=$(readlink -m --",
             QuoteString(path),
@@ -135,7 +135,7 @@ def commit_seconds(mount: Mount, texts: Mapping[str, str]) -> int | None:
 
 MOUNTED_AS_IN_FSTAB = Check(
     "container_logs",
-    # Only mounts whose options a run has changed count
+    # Check only mounts whose options a run has changed
     rf"""changed=$(awk -F '\t' '
   $1 == "container_logs" && $2 == "mount" && $5 == "." {{ print $4 }}' {MANIFEST} 2>/dev/null)
 [ -z "$changed" ] || printf '%s\n' "$changed" | {{

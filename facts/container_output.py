@@ -6,8 +6,8 @@ from chaos_engine.facts.health import Check
 from chaos_engine.facts.rsyslog import FOLDER
 
 CONFIG = f"{FOLDER}/container-output.rsyslog"
-"""The configuration of the second rsyslogd. AppArmor may forbid rsyslogd to read one elsewhere. The
-rsyslog of the node does not include this name."""
+"""The configuration of the second rsyslogd. AppArmor may forbid rsyslogd to read files of other
+folders. The node's own rsyslog includes only ``*.conf`` by default, so not this file."""
 
 UNIT = "chaos-engine-container-output.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"

@@ -1,4 +1,4 @@
-"""Read which programs write to a node's card by timers of their own, and their configuration."""
+"""Read which programs write to a node's card on a timer, and how they are configured."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ COREDUMP = "systemd-coredump.socket"
 UNIT_NAMES = (*APT_TIMERS, MAN_TIMER, CLOCK_TIMER, TIMESYNCD, COREDUMP)
 
 CLOCK_CRON = "/etc/cron.hourly/fake-hwclock"
-"""Until Debian 12 this script saves the time. Later versions of fake-hwclock have a timer instead,
-beside which the script does nothing."""
+"""This script saves the time up to Debian 12. Later versions of fake-hwclock have a timer for that,
+and then the script does nothing."""
 
 DROP_IN_FOLDERS = {
     "timesyncd.conf": folders("systemd/timesyncd.conf.d"),
@@ -62,7 +62,7 @@ class DropInSetting(Value):
 
 @dataclass(frozen=True)
 class WriterState(Value):
-    """The programs that write by themselves.
+    """The programs that write on a timer.
 
     + units: whether each unit in `UNIT_NAMES` runs, by the unit's name. Units that the node does
       not have are missing
@@ -76,7 +76,7 @@ class WriterState(Value):
 
 
 class TimedWriters(ComposedFact[WriterState]):
-    """Which programs write to the card by timers of their own, and how they are configured.
+    """Which programs write to the card on a timer, and how they are configured.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.quiet.TimedWriters``
     """

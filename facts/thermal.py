@@ -58,7 +58,7 @@ class FirmwareThrottled(NodeFact["int | None"]):
 
     @override
     def parse(self, lines: list[str]) -> int | None:
-        """Parse the line ``throttled=0x50000``. An error message of vcgencmd is no value."""
+        """Parse the line ``throttled=0x50000``. Return ``None`` for an error message."""
         found = (line.removeprefix("throttled=") for line in lines if line[:10] == "throttled=")
         return next((int(word, 16) for word in found), None)
 

@@ -12,8 +12,8 @@ from chaos_engine.facts.observe import NodeFact, Value
 MOST = 10
 """How many programs `Writers` returns at most."""
 
-# One process reads all files. A process that ends meanwhile is skipped. All bytes of a name but
-# printable ASCII are escaped as in a URL
+# One perl reads all files. It skips processes that end meanwhile. In names, it escapes all bytes
+# that are not printable ASCII, as in a URL
 COMMAND = rf"""LC_ALL=C perl -e '
 local $/ = undef;
 for $folder (glob "/proc/[0-9]*") {{
@@ -42,8 +42,8 @@ class Writer(Value):
 
     + program: the name of the processes, as in ``/proc/PID/comm``
     + processes: how many processes of that name run
-    + written: the bytes that they, and the processes that they have started and that have ended,
-      gave the kernel to write to devices and shares
+    + written: the bytes that these processes and their ended children gave the kernel to write to
+      devices and shares
     """
 
     program: str
@@ -52,12 +52,13 @@ class Writer(Value):
 
 
 class Writers(NodeFact["tuple[Writer, ...] | None"]):
-    """The programs that have written most, most first; ``None`` if the kernel does not count.
+    """The programs that have written most, in descending order; ``None`` if the kernel does not
+    count.
 
-    The kernel counts what a process made to be written (proc_pid_io(5)), not what reached the card:
-    pages that are written several times before they are flushed count once, the file system's
-    journal does not count, and files on shares and other disks do. A process that has ended counts
-    for the process that waited for it, which is often systemd.
+    The kernel counts the bytes that a process gave it to write (proc_pid_io(5)), not those that
+    reached the card. A page that changes several times before it is flushed counts once. The file
+    system's journal does not count. Files on shares and on other disks do count. The bytes of a
+    process that has ended count for the process that waited for it, which is often systemd.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.writers.Writers``
     """

@@ -52,7 +52,7 @@ def reads(options: Iterable[str], data_root: str | None = None) -> list[Read]:
 def set_mount_options(options: Iterable[MountOption], data_root: Folder | None = None) -> Commands:
     """Mount the file system that holds Docker's data with these options, now and at each boot.
 
-    + options: the wanted options; the others of the file system stay as they are
+    + options: the wanted options; other options of the file system stay as they are
     + data_root: Docker's data folder; ``None`` for the folder that the node's Docker uses
 
     The options are written to the file system's entry in ``/etc/fstab`` and put in force by
@@ -67,7 +67,7 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
     if data_root is None:
         config = observe(Content, path=daemon_json.CONFIG)
         found = present_data_root(observe(DockerInfo), config)
-        if found != DATA_ROOT:  # seldom, so only such a node needs one more command
+        if found != DATA_ROOT:  # only a node with another folder needs this second command
             disk = observe(DockerDisk, path=found)
     if reason := unsuitable(disk):
         warn(f"{reason}; its mount options are not changed")
@@ -135,7 +135,7 @@ def check_mountable(disk: DataDisk, options: Iterable[str]) -> None:
 
 
 def replaced(disk: DataDisk, options: Iterable[str]) -> Iterator[str]:
-    """Yield the option in force that each option replaces: a pure function."""
+    """Yield, for each option, the option in force that it replaces: a pure function."""
     present = {family(option): option for option in disk.options}
     return (present[family(option)] for option in options)
 
@@ -147,7 +147,7 @@ def repairs(target: str, options: Iterable[str], written: bool) -> Iterator[Repa
     + written: whether the run writes fstab too
     """
     if written:
-        # Not the checksum of the file, because its other lines may change later
+        # The file's checksum does not help, because other lines of the file may change later
         yield Repair(f"{FSTAB}, {target}", "as wanted", "file", FSTAB, in_files(FSTAB))
         return
     for option in options:
@@ -164,7 +164,7 @@ def note_name(option: str, target: str) -> str:
 
 
 def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, str]) -> str:
-    """Return the shell commands that note the options that a run replaces: a pure function.
+    """Return the shell commands that note which options a run replaces: a pure function.
 
     + options: the options that the run puts in force
     + edited: the options that the run replaces in fstab, by their family (`replaced_options`)
@@ -178,7 +178,7 @@ def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, s
 
 
 def compose(target: str, options: Sequence[str]) -> str:
-    """Return the shell commands that put fstab and mount options in force: a pure function."""
+    """Return the shell commands that apply a changed fstab and mount options: a pure function."""
     lines = ["systemctl daemon-reload"]
     if options:
         lines.append(f"{REMOUNT}remount {quote(target)} {','.join(options)}")

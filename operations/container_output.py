@@ -24,7 +24,7 @@ from chaos_engine.templates import render
 
 NAMES = "/usr/local/sbin/chaos-engine-container-names"
 STATE = "/run/chaos-engine-container-output"
-"""Where the second rsyslogd notes up to where it has read each file: in RAM."""
+"""The folder in RAM in which the second rsyslogd notes how far it has read each file."""
 
 _UNIT = Unit(UNIT, reads=(CONFIG, NAMES))
 
@@ -46,16 +46,17 @@ def reads(
 def forward_container_output(
     server: str, protocol: Literal["udp", "tcp"], port: int, data_root: Folder | None = None
 ) -> Commands:
-    """Have a second rsyslogd send what containers write to the log server.
+    """Have a second rsyslogd send the output of containers to the log server.
 
-    + server: address of the log server, "" to send nothing: then the files are removed
+    + server: address of the log server. If it is "", nothing is sent and the files are removed
     + protocol, port: how the log server is reached
     + data_root: Docker's data folder; ``None`` for the folder that the node's Docker uses
 
-    Docker keeps its driver json-file, and the second rsyslogd reads these files. So a container
-    never waits for the log server. The second rsyslogd runs beside the node's, because it needs
-    Docker's files, which the other must not read on Ubuntu, and because a chatty container must not
-    delay the node's own messages. It sends namespace, pod and container with each line.
+    Docker still writes the output to files (its driver json-file), and the second rsyslogd reads
+    these files. So a container never waits for the log server. There are two reasons for a second
+    rsyslogd: on Ubuntu, the node's own rsyslogd must not read Docker's files, and a chatty
+    container must not delay the node's own messages. The second rsyslogd sends namespace, pod and
+    container with each line.
 
     Raises `NodeError` if the node's own rsyslog would read the configuration of the second one.
 
@@ -74,7 +75,7 @@ def forward_container_output(
         config = observe(Content, path=daemon_json.CONFIG)
         data_root = present_data_root(observe(DockerInfo), config)
     todo = files.decide(wanted(server, protocol, port, data_root), units=[_UNIT])
-    yield from files.transaction(todo, check(todo), noop="the output of containers is sent away")
+    yield from files.transaction(todo, check(todo), noop="container output is sent")
 
 
 def wanted(server: str, protocol: str, port: int, data_root: str) -> list[File]:
@@ -107,7 +108,7 @@ _PATHS = (NAMES, CONFIG, UNIT_FILE)
 def check(todo: Plan) -> str:
     """Return the command that checks a new configuration, "" for no check: a pure function."""
     staged: Iterable[str] = (file.staged for file in todo.write if file.path == CONFIG)
-    # rsyslogd wants the folder in which it will write
+    # The check fails if the folder in which rsyslogd will write is missing
     return "\n".join(f"mkdir -p {STATE}; rsyslogd -N1 -f {quote(path)}" for path in staged)
 
 
@@ -121,7 +122,7 @@ def _remove() -> Commands:
         todo,
         # systemd may not know the unit any more when its file is gone
         before=f"systemctl disable --now --quiet -- {UNIT}" if there else "",
-        noop="the output of containers is not sent away",
+        noop="container output is not sent",
     )
 
 

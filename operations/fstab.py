@@ -24,7 +24,7 @@ def family(option: str) -> str:
 
 
 def merged(present: str, wanted: Iterable[str]) -> str:
-    """Return the field "options" of an entry with the wanted options, and all others kept.
+    """Return the field "options" of an entry with the wanted options. All others are kept.
 
     + present: the field as it is, "" if the entry has none
     + wanted: options, at most one of each family. They replace the other options of their families
@@ -74,8 +74,8 @@ def replaced_options(before: str, after: str, target: str) -> dict[str, str]:
     + before: the text of fstab before the edit
     + after: the text after it
 
-    The keys are families. A value has the options of the family before, with commas between them;
-    it is "" if the entry had none.
+    The keys are families. A value has the family's options before the edit, with commas between
+    them; it is "" if the entry had none.
 
     **Example:** ``{"atime": "relatime", "commit": ""}``
     """
@@ -102,8 +102,8 @@ def restored(
     + replaced: the options that this package replaced (`replaced_options`), by the target and the
       family
 
-    Only the options in `replaced` are restored. `original` does not tell which options were
-    replaced: it may be older than changes of others to the same entry. It only tells the order.
+    Only the options in `replaced` are restored. Others may have changed the same entry after
+    `original`, so `original` does not tell which options were replaced. It tells only their order.
     """
     now, before, then = (
         data.decode("utf-8", "surrogateescape") for data in (current, original, written)
@@ -132,7 +132,7 @@ def _options_by_entry(text: str) -> Mapping[tuple[str, str, str], str]:
 
 
 def _of(name: str, options: str) -> list[str]:
-    """Return the options that have a family."""
+    """Return the options of one family."""
     return [option for option in options.split(",") if family(option) == name]
 
 
@@ -143,8 +143,8 @@ def _without_ours(now: str, ours: str, replaced: Mapping[str, str]) -> str:
     + ours: the options that this package wrote last
     + replaced: the options that this package replaced, by their family
 
-    If the options of a family are not those in `ours`, somebody else has changed them, and they
-    stay.
+    If the options of a family differ from those in `ours`, somebody else has changed them. These
+    options stay.
     """
     found = now.split(",")
     for name, old in replaced.items():

@@ -41,8 +41,8 @@ class LogServer:
       are on this computer
     + files: shell pattern of the files' paths
     + seen: the tokens of this run that were found so far
-    + problem: why the log server cannot be asked, "" if it can. All hosts get this answer, so that
-      not each of them waits for a server that is away
+    + problem: why the log server cannot be asked, "" if it can. All hosts share this answer, so
+      only the first of them waits for a server that is away
     """
 
     destination: str
@@ -92,11 +92,11 @@ class LogServer:
 
 
 def search(files: str) -> str:
-    """Return a shell script that prints the tokens of this run in the newest part of files.
+    """Return a shell script that looks for tokens of this run at the end of files, and prints them.
 
-    + files: shell pattern of their paths, without characters that a shell would take for more
+    + files: shell pattern of the files' paths, without any other characters special to a shell
 
-    The script fails if there is no such file, or if one of them cannot be read.
+    The script fails if there is no such file, or if one of the files cannot be read.
     """
     return f"""\
 set -- {files}

@@ -37,8 +37,8 @@ TIMESYNCD_CONF = f"{DROP_IN_FOLDERS['timesyncd.conf'][0]}/90-chaos-engine.conf"
 COREDUMP_CONF = f"{DROP_IN_FOLDERS['coredump.conf'][0]}/90-chaos-engine.conf"
 
 _WEEKLY = {"apt-daily.timer": "Sat 18:00", "apt-daily-upgrade.timer": "Sun 07:00"}
-"""When each timer runs weekly. apt-daily.timer comes up to 12 hours late, which its own
-RandomizedDelaySec says. So the other timer finds fresh lists."""
+"""When each timer runs weekly. apt-daily.timer has a random delay of up to 12 hours
+(RandomizedDelaySec). The other timer runs 13 hours later, so it finds fresh lists."""
 
 _TIMES = frozenset(
     f"On{what}"
@@ -51,8 +51,8 @@ _TIMES = frozenset(
         "UnitInactiveSec",
     )
 )
-"""The settings of a timer that each add a time. An empty one removes all times above it, whichever
-setting these are of (systemd.timer(5))."""
+"""Each of these settings of a timer adds a time. An empty value of any of them removes all times
+before it, also those of the other settings (systemd.timer(5))."""
 
 Wanted = tuple[list[File], list[str], list[Unit]]
 """The files that shall be on the node, the paths that shall not, and the units."""
@@ -159,7 +159,7 @@ def wanted(
 def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSetting]:
     """Yield the settings that override those of a drop-in of ours: a pure function.
 
-    + file: a file of ours. Nothing overrides a file that is no drop-in
+    + file: a file of ours. If it is not a drop-in, nothing overrides it
     + found: the settings of all drop-ins, in the order in which they apply
     """
     folder, own_name = posixpath.split(file.path)
@@ -195,5 +195,5 @@ def times(given: Iterable[str]) -> set[str]:
 
 
 def _off(unit: str) -> Unit:
-    """Return a unit that shall neither run nor start at boot."""
+    """Return the wanted state of a unit that shall neither run nor start at boot."""
     return Unit(unit, enabled=False, running=False)

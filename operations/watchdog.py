@@ -1,4 +1,4 @@
-"""Configure the hardware watchdog, and restart a link or a node that reaches no other machine."""
+"""Configure the hardware watchdog, and restart a node that reaches no other machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from chaos_engine.operations.undo import Undo
 UNITS = "/etc/systemd/system"
 CHECK = "/usr/local/sbin/chaos-engine-link-check"
 STATE = f"{DIRECTORY}/link-check"
-"""Where the check of the link notes on the card that it has rebooted the node."""
+"""A file on the card in which the check of the link counts its reboots of the node."""
 RUN = "/run/chaos-engine/link-check"
 
 _TIMER = Unit(LINK_TIMER)
@@ -62,13 +62,13 @@ def _wanted(config: str, flush: str) -> tuple[list[File], Unit]:
 def configure_watchdog(config: str, flush: str) -> Commands:
     """Have systemd use the node's hardware watchdog, now and at the end of each reboot.
 
-    + config: text of the drop-in of ``system.conf``, with RuntimeWatchdogSec, RebootWatchdogSec, or
-      none of them
+    + config: text of the drop-in of ``system.conf``, with RuntimeWatchdogSec, RebootWatchdogSec,
+      both or neither
     + flush: text of a unit that writes all data to the card before the end of a reboot
 
     systemd reads the drop-in again when it reloads its units (``parse_configuration`` in systemd's
-    src/core/main.c). On a node without a watchdog device, the operation warns. There, and if
-    `config` has none of the settings, the files are removed. Raises `NodeError` if other settings
+    src/core/main.c). On a node without a watchdog device, the operation warns. On such a node, or
+    if `config` has neither setting, the files are removed. Raises `NodeError` if other settings
     override `config`, or if another program uses the device.
 
     **Example:** ``configure_watchdog(config="[Manager]\\nRuntimeWatchdogSec=15s\\n...", flush="")``
@@ -163,7 +163,7 @@ def wrong_values(config: str, found: WatchdogState) -> list[tuple[str, str, str]
 
 
 def compose(config: str) -> str:
-    """Return the shell commands that put the drop-in in force, and check that: a pure function."""
+    """Return the shell commands that apply the drop-in and check the result: a pure function."""
     lines = ["systemctl daemon-reload"]
     for name, value in seconds(config).items():
         given = f"systemctl show --property={name.removesuffix('Sec')}USec --value"
@@ -173,7 +173,7 @@ def compose(config: str) -> str:
 
 
 def repair(name: str, value: str, config: str) -> Repair:
-    """Return the `Repair` for a setting that this run puts in force again: a pure function."""
+    """Return the `Repair` for a setting that this run applies again: a pure function."""
     written = f"{File(DROP_IN, config).sha256} {DROP_IN}"
     return Repair(f"systemd's {name}", value, "wrote", written, in_files(DROP_IN))
 
@@ -203,8 +203,9 @@ def check_link(wanted: Iterable[File], on: bool) -> Commands:
 
 
 def _remove(wanted: Iterable[File], unit: str, noop: str) -> Commands:
-    """Remove files, and stop and disable the unit among them before.
+    """Stop and disable a unit, then remove its file and the other files.
 
+    + wanted: the files, with the unit's file among them
     + noop: as `chaos_engine.operations.files.transaction` takes it
     """
     todo = files.decide(absent=[file.path for file in wanted])

@@ -25,7 +25,7 @@ SHOWN_POINTS = 90
 """How many reports a node's line shows at most: the newest ones."""
 
 WORN = 9
-"""The tenth of its life from which an eMMC counts as worn: the last but one."""
+"""An eMMC counts as worn when it is in this tenth of its life, or later."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Problem(Value):
 
 @dataclass(frozen=True)
 class Validity(Value):
-    """Until when a certificate or a key is valid.
+    """When a certificate or a key expires.
 
     + path: the file's path on the node
     + subject: whose certificate or key it is
-    + expires: the date, such as "2027-03-01", "never", or "" if the file cannot be read
-    + days: whole days from now to that date, negative if it has passed; ``None`` if there is none
+    + expires: a date such as "2027-03-01"; or "never"; or "" if the file cannot be read
+    + days: whole days from now to that date, negative if it has passed; ``None`` without a date
     """
 
     path: str
@@ -68,7 +68,7 @@ class Found:
     + skew: how many seconds the node's clock is ahead of this computer's clock
     + keyring: content of apt's keyring for the Kubernetes repository
     + keyring_path: path of that keyring
-    + unread: why something could not be read, by its name
+    + unread: for each thing that could not be read, the reason, by the thing's name
     """
 
     concerns: Mapping[str, Sequence[str]]
@@ -91,13 +91,14 @@ class NodeReport(Value):
     """What a report tells of a node.
 
     + name: the node's name in the inventory
-    + unread: why the node was not read, "" if it was. If it was not, only `line` has a value
+    + unread: why the node was not read, "" if it was. If the node was not read, only `problems` and
+      `line` have values
     + problems: what is wrong with the node
-    + booted: when the node booted, in seconds since 1970, by the user's computer's clock
+    + booted: when the node booted, in seconds since 1970, by the clock of the user's computer
     + rating_tb: how many TB the card is rated for, ``None`` if that is not set
     + wear: how fast the card is written, ``None`` if the card is unknown
-    + line: how much was written a day before each report, oldest first
-    + gaps: why something could not be read, by its name
+    + line: the daily amount that was written before each report, oldest report first
+    + gaps: for each thing that could not be read, the reason, by the thing's name
 
     The other values are as in `Found`.
     """
@@ -235,7 +236,7 @@ def validities(
     keyring_path: str,
     now: int,
 ) -> tuple[Validity, ...] | None:
-    """Return until when certificates and apt's key are valid, ``None`` if nothing is known.
+    """Return when certificates and apt's key expire, ``None`` if nothing is known.
 
     + now: the present time, in seconds since 1970
     """
@@ -248,7 +249,7 @@ def validities(
         except ValueError:
             found.append(Validity(keyring_path, "apt's key", "", None))
         else:
-            # An old key may lie beside its successor, so the last one counts
+            # An old key may lie beside its successor, so the key that expires last counts
             lasting = [key.expires for key in keys if key.expires is not None]
             last = max(lasting) if len(lasting) == len(keys) else None
             one = _validity(keyring_path, "apt's key", last, now)

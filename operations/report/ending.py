@@ -36,7 +36,7 @@ PAGE, VALUES = "index.html", "report.json"
 """The names of the files in the report's folder. A third file is `history.NAME`."""
 
 ASK_SECONDS = 20
-"""How long a node that pyinfra could not reach may take to say why."""
+"""How long the second try may take to reach a node that pyinfra could not reach."""
 
 _NOT_FINISHED = "the run ended before this node was read; run again"
 
@@ -45,7 +45,7 @@ class Ending(BaseStateCallback):
     """A pyinfra callback that writes the report when the last host disconnects.
 
     + folder: the folder of the files
-    + origin: the host that has named the folder, and where it is set
+    + origin: the host that has named the folder, and where its setting comes from
     + ratings: how many TB each host's card is rated for, by the host's name. ``None`` stands for
       unknown
     + found: what was read on each host, by the host's name. A text says why a host was not read
@@ -58,7 +58,7 @@ class Ending(BaseStateCallback):
         self._summary = summarize()
         self._done = False
         concerned = [one for one in state.inventory if state.is_host_in_limit(one)]
-        # pyinfra has printed why it could not connect, but keeps no reason
+        # pyinfra has printed why it could not connect, but does not keep the reason
         self._asked = {
             one.name: gevent.spawn(ask_again, one)
             for one in concerned
@@ -128,7 +128,7 @@ def write(found: Ending, names: Iterable[str], site: Path, now: int) -> Report:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file completely or not at all. Raise ``OSError`` with the file's name if it fails."""
+    """Write a file completely or not at all. Raise ``OSError`` with its name if that fails."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with new.open("wb") as file:
@@ -146,11 +146,11 @@ def replace(path: Path, text: str) -> None:
 def begin(folder: Path, origin: str) -> Ending:
     """Make the current run end with a report, and return its `Ending`.
 
-    + folder: the folder of the files. It is made, and it is tried whether a file can be written
-    + origin: the current host, and where the folder is set
+    + folder: the folder of the files. It is created, and a test file is written into it
+    + origin: the current host, and where its setting of the folder comes from
 
-    If another host has begun already, the `Ending` has the folder of that host. Raises ``OSError``
-    with the path if the folder cannot be written.
+    If another host has called this already, its `Ending` is returned, with the folder of that host.
+    Raises ``OSError`` with the path if the folder cannot be written.
     """
     state, _ = current()
     known = [one for one in state.callback_handlers if isinstance(one, Ending)]
@@ -168,7 +168,7 @@ def begin(folder: Path, origin: str) -> Ending:
 
 
 def ask_again(host: Host) -> str:
-    """Return why a host cannot be reached, by another try to connect."""
+    """Try again to connect to a host, and return why it cannot be reached."""
     try:
         host.connector.connect()
     except ConnectError as error:
@@ -179,4 +179,4 @@ def ask_again(host: Host) -> str:
         disconnect = getattr(host.connector, "disconnect", None)
         if disconnect:
             disconnect()
-    return "it did not answer when the run began, but a moment later; run again"
+    return "it did not answer when the run began, but it answered a moment later; run again"

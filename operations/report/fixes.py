@@ -64,8 +64,8 @@ FIXES = (
     ("the log server cannot be asked", "log-server.md#whether-messages-arrive"),
     ("is in RAM and was … % full", "log-server.md#ram-that-fills-up"),
 )
-"""A part of a message, and the place in ``docs/`` that says more. In the message, ``…`` stands for
-what differs. These are the rows of ``docs/symptoms.md`` that quote a message."""
+"""Each row: a part of a message, and the place in ``docs/`` that says more. In the message, ``…``
+stands for text that varies. These are the rows of ``docs/symptoms.md`` that quote a message."""
 
 NOT_AS_WANTED = "symptoms.md#afterwards"
 """The place for a problem that no part in `FIXES` matches."""
@@ -98,7 +98,7 @@ def documents(site: Path, folder: Path) -> str:
     + site: the folder in which pyinfra runs, which may be a clone of this package's repository
     + folder: the folder of the page
 
-    If ``make docs`` has built the documents, they are the built ones. Returns "" if there are none.
+    Prefers the documents that ``make docs`` has built. Returns "" if there are none at all.
     """
     for pattern in ("site/{page}/index.html", "docs/{page}.md"):
         if (site / pattern.replace("{page}", "symptoms")).is_file():

@@ -22,7 +22,7 @@ def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
 
     + path: path of the file; there may be none
 
-    The order is that of the lines, for the computer's clock may have been set back.
+    The order is that of the lines, because the computer's clock may have been set back.
 
     Raises ``OSError`` if the file cannot be read.
     """
@@ -72,7 +72,7 @@ def parse(line: bytes) -> dict[str, Sample]:
 def append(path: Path, time: int, samples: Mapping[str, Sample]) -> None:
     """Append a line with the samples of one report. Raise ``OSError`` if that fails.
 
-    If the last line was cut short, the new line begins after it.
+    If the last line was cut short, the new one still begins on a line of its own.
     """
     nodes = {name: sample.to_json() for name, sample in samples.items()}
     for one in nodes.values():
@@ -90,7 +90,7 @@ def append(path: Path, time: int, samples: Mapping[str, Sample]) -> None:
 
 
 def _number(value: object) -> float:
-    """Return a value of JSON that must be a number that is not negative and not infinite."""
+    """Return a value of JSON. Raise ``ValueError`` unless it is a number from 0 to below 1e18."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
         raise ValueError(f"{value!r} is no counter")
     return value

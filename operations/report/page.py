@@ -14,7 +14,7 @@ from chaos_engine.operations.report.wear import DAY, Point
 from chaos_engine.templates import render_page
 
 WIDTH, HEIGHT, MARGIN = 320, 72, 6
-"""Size of a line's picture, and the margin around the line, in its own units."""
+"""Size of a line's picture, and the margin around the line, in the picture's units."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,10 @@ def html(report: Report, documents: str) -> str:
 
 
 def total(nodes: Sequence[NodeReport]) -> float | None:
-    """Return how many MB a day all nodes together write since their boots, ``None`` if unknown."""
+    """Return how many MB a day all nodes together have written since they booted.
+
+    Returns ``None`` if that is unknown.
+    """
     rates = [node.wear.since_boot for node in nodes if node.wear and node.wear.since_boot]
     return round(sum(rate.mb_a_day for rate in rates), 3) if rates else None
 

@@ -14,7 +14,7 @@ TB = 1_000_000_000_000
 """Units as on cards and in their ratings: powers of ten."""
 
 SHORTEST = 3600
-"""Seconds that counters must have counted for an estimate of years. A boot writes much in a few
+"""The shortest period, in seconds, from which years are estimated. A boot writes much in a few
 minutes."""
 
 
@@ -50,10 +50,10 @@ class Rate(Value):
 
 @dataclass(frozen=True)
 class Point(Value):
-    """A point of a node's line: how much was written a day before a report.
+    """A point of a node's line: the daily amount that was written before a report.
 
     + time: when the report was made, in seconds since 1970
-    + mb_a_day: millions of bytes a day, since the report before, or since the boot if that is later
+    + mb_a_day: millions of bytes a day since the previous report, or since a boot after that report
     """
 
     time: int
@@ -65,11 +65,11 @@ class Wear(Value):
     """How fast a card is written, and how long it lasts.
 
     + since_boot: what was written since the boot, ``None`` if the node has just booted
-    + since_report: what was written since the report before; ``None`` if there is none, or if the
-      node has another boot or card since
-    + known_bytes: bytes that were written to this card as far as the reports tell
-    + years_least, years_most: years until the rating is reached, by the fastest and by the slowest
-      of the two rates; ``None`` without a rating, without writes, or if both periods are too short
+    + since_report: what was written since the previous report; ``None`` if there is none, or if the
+      node has booted or got another card since then
+    + known_bytes: bytes that were written to this card, as far as the reports tell
+    + years_least, years_most: years until the rating is reached, at the faster and at the slower of
+      the two rates; ``None`` without a rating, without writes, or if both periods are too short
     """
 
     since_boot: Rate | None
@@ -110,7 +110,7 @@ def wear(samples: Sequence[Sample], rating_tb: float | None) -> Wear:
 def known_bytes(samples: Sequence[Sample]) -> int:
     """Return how many bytes were written to the present card, as far as the samples tell.
 
-    What was written between the last report before a reboot and that reboot is not known.
+    Bytes that were written after the last report before a reboot are not known.
     """
     known, before = 0, None
     for sample in samples:
@@ -147,7 +147,7 @@ def _continues(before: Sample, after: Sample) -> bool:
 
 
 def _rate(written: int, seconds: float) -> Rate | None:
-    """Return how much was written a day, ``None`` for a period shorter than one second."""
+    """Return the daily amount of a period, ``None`` for a period shorter than one second."""
     if seconds < 1:
         return None
     return Rate(round(written / MB * DAY / seconds, 3), round(seconds, 1))

@@ -468,7 +468,7 @@ class TestDeploy:
         assert [node["unread"] for node in found] == [
             "",
             "SSH error (timed out)",
-            "it did not answer when the run began, but a moment later; run again",
+            "it did not answer when the run began, but it answered a moment later; run again",
         ]
 
     def test_a_node_that_cannot_be_read_is_reported_with_the_reason(
