@@ -75,7 +75,7 @@ def forward_container_output(
         config = observe(Content, path=daemon_json.CONFIG)
         data_root = present_data_root(observe(DockerInfo), config)
     todo = files.decide(wanted(server, protocol, port, data_root), units=[_UNIT])
-    yield from files.transaction(todo, check(todo), noop="container output is sent")
+    yield from files.transaction(todo, check(todo), noop="container output goes to the log server")
 
 
 def wanted(server: str, protocol: str, port: int, data_root: str) -> list[File]:
@@ -122,7 +122,7 @@ def _remove() -> Commands:
         todo,
         # systemd may not know the unit any more when its file is gone
         before=f"systemctl disable --now --quiet -- {UNIT}" if there else "",
-        noop="container output is not sent",
+        noop="container output stays on the node",
     )
 
 

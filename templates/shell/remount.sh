@@ -11,13 +11,13 @@ mounted() {
   END { if (found) print found }' /proc/self/mountinfo
 }
 
-# remount TARGET OPTIONS: mount with these options too, and check that they are in force.
+# remount TARGET OPTIONS: add these options to a mount, and check that they are in force.
 remount() {
   mount -o "remount,$2" -- "$1" || return
   now=$(mounted "$1")
   for option in $(echo "$2" | tr , ' '); do
     case $option in
-      # the kernel does not show what is its default
+      # the kernel does not show its default options
       commit=5) case $now in *,commit=*) ;; *) continue ;; esac ;;
       nolazytime) case $now in *,lazytime,*) ;; *) continue ;; esac ;;
       strictatime) case $now in *,noatime,* | *,relatime,*) ;; *) continue ;; esac ;;
