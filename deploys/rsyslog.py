@@ -51,7 +51,7 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line if the log server shall be asked, but there is none."""
+        """Yield a line for each setting that needs a log server, if there is none."""
         yield from super().conflicts()
         if self.log_server is None and self.asked:
             key = "log_server_ssh" if self.log_server_ssh else "log_server_files"
@@ -71,17 +71,17 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
 
 
 FILES = "/var/log/nodes/*.log"
-"""Where docs/log-server.md has the log server keep the nodes' messages."""
+"""Where a log server that is set up as in docs/log-server.md keeps the nodes' messages."""
 
 
 @cache
 def _log_server(destination: str, files: str) -> LogServer:
-    """Return the log server. All hosts of a run share it, and so its answers."""
+    """Return the log server. All hosts of a run share this object, and so its answers."""
     return LogServer(destination, files)
 
 
 def _token() -> str:
-    """Return the word in the current host's message that is looked for on the log server."""
+    """Return the token in the current host's message. `problems` waits for it at the log server."""
     digest = hashlib.sha256(current()[1].name.encode()).hexdigest()
     return f"{RUN}-{digest[:12]}"
 
@@ -93,7 +93,7 @@ def reads(settings: RsyslogSettings) -> list[Read]:
 
 def problems(settings: RsyslogSettings) -> Iterator[str]:
     """Yield a line if a message of the current host does not arrive at the log server."""
-    # if no message could be logged, the check of rsyslog says so
+    # if the node could not log its message, the check of rsyslog says so
     if (server := settings.asked) and observe(Canary, token=_token()):
         with waiting(current()[1], "looking for its message at the log server", ARRIVES_SECONDS):
             problem = not_arrived(server, _token())

@@ -105,7 +105,7 @@ def options(line: str) -> str:
 
 
 def with_options(line: str, options: str) -> str:
-    """Return an entry's line with another field "options". All else stays as it is.
+    """Return an entry's line with a new field "options". All else stays as it is.
 
     + options: the new field, without blanks. It must not be empty
     """

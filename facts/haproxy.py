@@ -138,8 +138,8 @@ print grep(/\\S/, <$haproxy>);
 class ServerState(Value):
     """How HAProxy sees a server.
 
-    + name: the server's name, which is a controller's
-    + status: HAProxy's word, such as "UP" or "DOWN"
+    + name: the server's name, which is the name of a controller
+    + status: HAProxy's word for its state, such as "UP" or "DOWN"
     + seconds: how long the server has had this status
     """
 

@@ -37,10 +37,10 @@ without the dot was cut short, so the change has not begun. The kinds and their 
 - ``hold``, a package that the concern holds: ``set``
 - ``manual``, a package that the concern has marked as manually installed: ``auto``
 - ``sysctl``: its value; the name is a path below ``/proc/sys``
-- ``mount``, an option of a mounted file system: the option before; the name is the option's family
-  and the mount point, such as ``atime /``
-- ``option``, options of an entry in ``/etc/fstab``: the options of the family before, or ``-`` if
-  there were none; the name is as that of ``mount``
+- ``mount``, an option of a mounted file system: the option in force before; the name is the
+  option's family and the mount point, such as ``atime /``
+- ``option``, options of an entry in ``/etc/fstab``: the entry's options of this family before, or
+  ``-`` if there were none; the name has the same form as that of ``mount``
 - ``swap``: its priority; ``link``, a network interface: ``created``
 - ``image``: ``pulled``; ``network``, of Docker: ``created``, or the command that recreates it
 """

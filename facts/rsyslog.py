@@ -249,7 +249,9 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
 
 
 class Canary(NodeFact[bool]):
-    """Whether a message could be logged that is looked for on the log server. Logs this message.
+    """Log a message with a token, and tell whether that worked.
+
+    `verify` and `report` then look for the token on the log server.
 
     + token: the word that the message contains
 

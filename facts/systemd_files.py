@@ -63,8 +63,8 @@ def folders(name: str) -> tuple[str, ...]:
 def unit_folders(unit: str) -> tuple[str, ...]:
     """Return the folders of a unit's drop-ins, highest precedence first (systemd.unit(5)).
 
-    Besides the unit's own folders there are those of all units whose names begin alike up to a
-    hyphen, and those of all units of this type.
+    Some folders are for several units: ``apt-.timer.d`` is for all timers whose names begin with
+    ``apt-``, and ``timer.d`` is for all timers.
 
     **Example:** ``unit_folders("apt-daily.timer")`` has ``/etc/systemd/system/apt-daily.timer.d``,
     ``/etc/systemd/system/apt-.timer.d`` and ``/etc/systemd/system/timer.d``

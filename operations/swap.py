@@ -220,7 +220,7 @@ def compose(todo: Plan) -> str:
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
     """Return fstab in which the swap lines that this package commented out are active again."""
-    kept = {*original.split(b"\n")}  # such as lines of a card that was copied
+    kept = {*original.split(b"\n")}  # a copied card may have had lines with our mark before
     lines = current.split(b"\n")
     return b"\n".join(one if one in kept else one.removeprefix(MARK.encode()) for one in lines)
 

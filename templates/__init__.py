@@ -1,4 +1,4 @@
-"""Render the files that are put on nodes and pages, and read the shell scripts that nodes run.
+"""Render pages and the files that are put on nodes, and read the shell scripts that nodes run.
 
 Deploys and operations call `render`, which fills a template with explicit arguments only. Facts and
 operations call `shell_script`, which reads a script from ``shell/``. Each script of more than 40
@@ -35,11 +35,11 @@ def render(template: str, **values: Any) -> str:
 
 
 _PAGES = _ENVIRONMENT.overlay(autoescape=True)
-"""An environment for pages: a value is text there, never markup."""
+"""An environment for pages. A value is always rendered as text, never as markup."""
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Return the HTML of ``templates/TEMPLATE``, rendered with `values` as text.
+    """Render ``templates/TEMPLATE``, and return its HTML. All values are rendered as text.
 
     A name that the template uses and `values` lacks is an error.
 

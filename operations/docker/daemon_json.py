@@ -256,7 +256,7 @@ def without_options(current: bytes, original: bytes, written: bytes) -> bytes | 
     left.
     """
     now, before, then = (parse(data) for data in (current, original, written))
-    # `written` may have keys that others have added after `original`
+    # Others may have added keys after `original`, so `written` may have them too
     before_ours, then_ours = ({k: c[k] for k in _KEYS if k in c} for c in (before, then))
     rest = _changed_back(now, before_ours, then_ours)
     if rest == now:

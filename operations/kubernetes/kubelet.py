@@ -23,10 +23,10 @@ _QUIET = File(
     f"[Unit]\nConditionPathExists={KUBELET_CONFIG}\n",
 )
 LARGEST_ENTRY = 128 * 1024
-"""Bytes by which a container's log may be larger than Docker's limit. Docker compares the size
-before it writes an entry (``checkCapacityAndRotate`` in daemon/logger/loggerutils/logfile.go). An
-entry has up to 16 KiB of output (``defaultBufSize`` in daemon/logger/copier.go), each byte of which
-may become six in JSON."""
+"""Bytes by which a container's log may exceed Docker's limit. Docker checks the size before it
+writes an entry, not after it (``checkCapacityAndRotate`` in daemon/logger/loggerutils/logfile.go).
+An entry has up to 16 KiB of output (``defaultBufSize`` in daemon/logger/copier.go). JSON may turn
+each of these bytes into six."""
 
 _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
 

@@ -73,8 +73,9 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
 
     Changes only things that the node's manifest lists (`chaos_engine.facts.manifest`). If the
     manifest lists a thing for another concern too, the thing stays until the other concern is
-    undone; but this concern's part of a merged file is removed. If undo is interrupted, the next
-    call continues it. Raises `NodeError` if the node has joined a cluster and needs the concern.
+    undone. Of such a file that was merged, this concern's part is removed now. If undo is
+    interrupted, the next call continues it. Raises `NodeError` if the node has joined a cluster and
+    needs the concern.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
@@ -286,7 +287,7 @@ def _merged_change(
 
 
 def _part_removed(found: Remembered, path: str, parts: Mapping[str, TakeOut]) -> Changes:
-    """Decide how undo removes one concern's part from a merged file that another one changed too.
+    """Decide how undo removes a concern's part from a merged file that another concern changed too.
 
     The other concern's part stays until that concern is undone.
     """

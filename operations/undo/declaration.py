@@ -22,7 +22,7 @@ there was no file), and the one that this package wrote last. It returns the new
 """
 
 TakeOutNoted = Callable[[Sequence[Entry], bytes, bytes, bytes], "bytes | None"]
-"""A function as `TakeOut` that first takes the concern's lines of the manifest."""
+"""A function like `TakeOut`. Its first argument is the concern's lines of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Undo:
     + last: shell commands that run at the end
     + removed: shell commands to run after a path was removed, by the path
     + purged: shell commands to run before a package is purged, by the package's name
-    + take_out_noted: functions as in `take_out` that need the concern's lines of the manifest
+    + take_out_noted: functions as in `take_out` that also need the concern's lines of the manifest
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -73,9 +73,9 @@ def take_out(
     + written: the content that this package wrote last
     + known: functions that remove the part, by the file's path or by a pattern of paths
 
-    Changes that others have made stay, also those from between the first change and `written`.
-    Returns ``None`` if the file shall be removed: it did not exist before, and only this package's
-    part is in it. Raises `NodeError` if no function is known for the path.
+    Changes that others have made stay, even if they are older than `written`. Returns ``None`` if
+    the file shall be removed: it did not exist before, and only this package's part is in it.
+    Raises `NodeError` if no function is known for the path.
     """
     found = next((how for pattern, how in known.items() if fnmatchcase(path, pattern)), None)
     if found is None and current == written:

@@ -12,7 +12,8 @@ printf '%s\n' 'Dir::Cache::pkgcache "";' >"$RUN_DIR/apt.conf"
 export APT_CONFIG="${APT_CONFIG-$RUN_DIR/apt.conf}"
 # dpkg notes each step of each package here, and waits until the note and the folder are on the card
 JOURNAL=/var/lib/dpkg/updates
-# when the package lists were refreshed, in seconds since boot, and `lists_state` after it
+# this file says when the package lists were refreshed, in seconds since boot, and what
+# `lists_state` printed then
 REFRESHED=$RUN_DIR/refreshed REFRESH_SECONDS=600
 
 # apart COMMAND...: run a package tool with the umask that packages expect, and without our lock.
@@ -48,8 +49,8 @@ apart() {
   )
 }
 
-# archives_in_ram: print SIZE:FOLDER for apt-get's downloads. Print nothing if RAM is short: then they
-# go to the card and stay there.
+# archives_in_ram: print SIZE:FOLDER for apt-get's downloads. Print nothing if RAM is short: then
+# the downloads go to the card and stay there.
 #
 # 256 MiB stay free for dpkg, and for the services that packages start. One call of ours downloads
 # some 100 MiB at most.
@@ -97,11 +98,11 @@ apt() {
   }
 }
 
-# foresee ARGUMENT...: note for undo which packages apt-get would install or remove. It sets $plan,
-# and $new_only where all of them are packages to install that are not there.
+# foresee ARGUMENT...: note for undo which packages apt-get would install or remove. It sets $plan.
+# It sets $new_only if all of them are to be installed, and none of them is installed yet.
 foresee() {
   simulate "$@"
-  # the lists do not have what was published after they were fetched
+  # `refresh` skipped lists that are a few minutes old, and they may lack a package that is newer
   [ -n "$plan" ] || [ -z "${skipped-}" ] || { rm -f -- "$REFRESHED"; refresh; simulate "$@"; }
   configured=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' |
     sed -n 's/^config-files //p')
@@ -199,8 +200,8 @@ lists_state() {
     2>/dev/null | cksum
 }
 
-# are_fresh: succeed if `refresh` has fetched all lists in the last ten minutes, and neither they nor
-# the sources were changed since.
+# are_fresh: succeed if `refresh` has fetched all lists in the last ten minutes, and if lists and
+# sources are unchanged since then.
 are_fresh() {
   [ -e "$REFRESHED" ] || return 1
   read -r fetched state <"$REFRESHED"
@@ -209,8 +210,8 @@ are_fresh() {
 }
 
 # refresh: fetch the package lists if they are not fresh. If some cannot be fetched, print a warning
-# and succeed, because the next packages may not need them. For the lock of the lists apt-get itself
-# does not wait.
+# and succeed, because the next packages may not need them. apt-get itself does not wait for the
+# lock of the lists.
 refresh() {
   skipped=yes
   ! are_fresh || return 0
@@ -220,7 +221,7 @@ refresh() {
   tell "refreshing the package lists"
   # shellcheck disable=SC2086 # a word
   if patiently apt-get -q -o $retries update; then
-    # where apt takes an old list, because it cannot fetch a new one, it succeeds with a warning
+    # if apt cannot fetch a new list, it takes the old one, prints a warning, and succeeds
     printf '%s\n' "$log" | grep -q '^W: ' ||
       echo "$(cut -d. -f1 /proc/uptime) $(lists_state)" >"$REFRESHED"
   else
