@@ -116,8 +116,9 @@ def _check_free(config: str) -> None:
     units = observe(Units, units=tuple((name, ()) for name in _OTHERS))
     if busy := [name for name in _OTHERS if units[name].active in ("active", "activating")]:
         raise NodeError(
-            f"{busy[0]} uses the hardware watchdog, which only one program can use; turn it off "
-            f"(systemctl disable --now {busy[0]}) and run again, or leave the watchdog to it"
+            f"{busy[0]} uses the hardware watchdog, which only one program can use; turn that "
+            f"program off (systemctl disable --now {busy[0]}) and run again, or leave the watchdog "
+            "to it"
         )
 
 
@@ -167,7 +168,7 @@ def compose(config: str) -> str:
     lines = ["systemctl daemon-reload"]
     for name, value in seconds(config).items():
         given = f"systemctl show --property={name.removesuffix('Sec')}USec --value"
-        failed = quote(f"systemd does not take {name}={value} of {DROP_IN}")
+        failed = quote(f"systemd does not use {name}={value} from {DROP_IN}")
         lines.append(f'[ "$({given})" = {quote(f"{value}s")} ] || {{ echo {failed} >&2; exit 1; }}')
     return "\n".join(lines)
 

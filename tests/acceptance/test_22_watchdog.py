@@ -93,7 +93,7 @@ def test_a_silent_link_is_restarted_and_a_deaf_one_asks_for_a_reboot(watched: Cl
     port(watched, "nomaster", "arp", "off")
     watched.exec(NODE, "echo 1 >/run/chaos-engine/link-check/failures")
     try:
-        assert "rebooting, for time 1 of 3" in check(watched)
+        assert "no other machine answers: reboot 1 of 3" in check(watched)
     finally:
         port(watched, "master", "lan", "arp", "on")
     assert watched.exec(NODE, "cat /run/recorder/asked") == "reboot"

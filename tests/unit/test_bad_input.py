@@ -1771,8 +1771,9 @@ NODES = [
         settings=WATCHDOG,
     ),
     node(
-        "watchdog.service uses the hardware watchdog, which only one program can use; turn it off "
-        "(systemctl disable --now watchdog.service) and run again, or leave the watchdog to it",
+        "watchdog.service uses the hardware watchdog, which only one program can use; turn that "
+        "program off (systemctl disable --now watchdog.service) and run again, or leave the "
+        "watchdog to it",
         {Units: running("watchdog.service")},
         settings=WATCHDOG,
     ),

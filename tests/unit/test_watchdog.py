@@ -331,7 +331,7 @@ def test_a_silent_link_is_restarted_and_then_the_node_is_rebooted(link: Link) ->
     assert link.done == RESTARTED
     assert link.check(1) == ""
     assert link.state.stat() == before
-    assert "for time 1 of 3" in link.check(1)
+    assert "reboot 1 of 3" in link.check(1)
     assert link.done == ["reboot"]
     assert link.state.read_text() == f"eth0 {GATEWAY} 1\n"
 
@@ -500,7 +500,7 @@ def test_a_reboot_that_cannot_be_noted_is_left_out(link: Link) -> None:
     link.answers()
     link.check(3)
     link.state.with_name("link-check.new").mkdir()
-    assert "cannot be written, so no reboot" in link.check()
+    assert "cannot be written, so this node does not reboot" in link.check()
     assert link.done == 2 * RESTARTED
 
 
