@@ -17,9 +17,9 @@ class QuietSettings(Settings):
     quiet_apt_timers: Literal["daily", "weekly", "off"] = Field(
         "daily",
         description="how often apt fetches its lists and installs upgrades by itself: daily leaves "
-        "its timers as they are, weekly has security upgrades come up to a week later, off has you "
-        "install them. On a default node none come by themselves, because packages removes "
-        "unattended-upgrades",
+        "its timers as they are; with weekly, security upgrades may be a week late; with off, you "
+        "install them yourself. On a default node no upgrade comes by itself, because the concern "
+        "packages removes unattended-upgrades",
     )
     quiet_apt_cache: bool = Field(
         False,
@@ -28,7 +28,7 @@ class QuietSettings(Settings):
     )
     quiet_man_db: bool = Field(
         False,
-        description="true to have nothing write the index of manual pages; man finds pages, but "
+        description="true to stop all writing of the index of manual pages; man finds pages, but "
         "apropos finds none that were installed later",
     )
     quiet_clock: bool = Field(
@@ -39,7 +39,7 @@ class QuietSettings(Settings):
     )
     quiet_coredumps: bool = Field(
         False,
-        description="true to have systemd-coredump not save the memory of programs that crash",
+        description="true to stop systemd-coredump from saving the memory of programs that crash",
     )
 
     @property

@@ -54,8 +54,8 @@ class ReportSettings(EtcdSettings, KernelSettings):
     card_tbw: Amount | None = Field(
         None,
         description="how many TB (of 10^12 bytes) the maker rates the node's card for, as 117 for "
-        "a SanDisk High Endurance of 128 GB; nodes may differ. By default no rating, and no years "
-        "in the report",
+        "a SanDisk High Endurance of 128 GB; nodes may differ. If not set, the report shows no "
+        "years",
     )
 
 

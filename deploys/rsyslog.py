@@ -34,7 +34,7 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
     log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
     log_containers: bool = Field(
         False,
-        description="whether what containers write goes to the log server too, with their "
+        description="whether the output of containers goes to the log server too, with their "
         "namespace, pod and name; containers never wait for the log server",
     )
     log_server_ssh: SshDestination | None = Field(
