@@ -9,11 +9,13 @@ FOLDER = "/run/chaos-engine-metrics"
 
 FILE = f"{FOLDER}/chaos-engine.prom"
 TIMER = "chaos-engine-metrics.timer"
+SERVICE = "chaos-engine-metrics.service"
 
 METRICS_WRITTEN = Check(
     "metrics",
     f"[ ! -e /etc/systemd/system/{TIMER} ] || "
-    f'{{ systemctl is-active --quiet {TIMER} && [ -z "$(find {FILE} -mmin +15)" ]; }}',
+    f"{{ systemctl is-active --quiet {TIMER} && ! systemctl is-failed --quiet {SERVICE} &&"
+    f' [ -z "$(find {FILE} -mmin +15)" ]; }}',
     f"the metrics were not written in the last 15 minutes; look at: systemctl status {TIMER} "
-    f"{TIMER.replace('timer', 'service')}",
+    f"{SERVICE}",
 )

@@ -96,7 +96,7 @@ def wanted(server: str, protocol: str, port: int, data_root: str) -> list[File]:
         data_root=data_root,
     )
     return [
-        File(NAMES, render("container-names.j2"), mode="755"),
+        File(NAMES, render("container-names.j2", state=STATE), mode="755"),
         File(CONFIG, config),
         File(UNIT_FILE, unit),
     ]
@@ -121,7 +121,7 @@ def _remove() -> Commands:
     yield from files.transaction(
         todo,
         # systemd may not know the unit any more when its file is gone
-        before=f"systemctl disable --now --quiet -- {UNIT}" if there else "",
+        before=f"systemctl disable --now --quiet -- {UNIT}; rm -rf -- {STATE}" if there else "",
         noop="container output stays on the node",
     )
 

@@ -111,7 +111,8 @@ def restored(
     was, ours = _options_by_entry(before), _options_by_entry(then)
     lines = now.split("\n")
     for entry in entries(now):
-        line, key = lines[entry.number - 1], _key(entry)
+        line = lines[entry.number - 1]
+        key = _as_known(entry, options(line), ours)
         old = {name: options for (at, name), options in replaced.items() if at == entry.target}
         if key in ours and old:
             back = _without_ours(options(line), ours[key], old)
@@ -120,6 +121,22 @@ def restored(
             if back != options(line):
                 lines[entry.number - 1] = with_options(line, back or "defaults")
     return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _as_known(
+    entry: Entry, present: str, ours: Mapping[tuple[str, str, str], str]
+) -> tuple[str, str, str]:
+    """Return the key under which `ours` has an entry.
+
+    + present: the entry's present options
+    + ours: the options that this package wrote last, by the entry's key
+
+    The entry's source may have changed since, such as by a new card. It is the same entry if its
+    options are the very options that this package wrote for its target.
+    """
+    key = _key(entry)
+    same = [one for one, wrote in ours.items() if one[1] == entry.target and wrote == present]
+    return key if key in ours or len(same) != 1 else same[0]
 
 
 def _key(entry: Entry) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from chaos_engine.facts.observe import NodeError, Read, observe
+from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.quiet import (
     APT_TIMERS,
     CLOCK_CRON,
@@ -111,6 +111,11 @@ def quieten_writers(
             f"{' and '.join(f'{one.path} sets {one.setting}' for _, one in stronger)}; remove the "
             "overriding settings and run again"
         )
+    if clock and not found.units.get(TIMESYNCD):
+        warn(
+            "systemd-timesyncd does not run on this node, so what saves its clock's time is not "
+            "changed"
+        )
     yield from files.transaction(files.decide(present, absent, units), noop="all writers are quiet")
 
 
@@ -143,14 +148,12 @@ def wanted(
     if man_db:
         absent.append(MAN_TRIGGER)
         units.append(_off(MAN_TIMER))
-    if clock:
-        units.append(_off(CLOCK_TIMER))
+    # without timesyncd, fake-hwclock may be all that saves the time
+    if clock and found.units.get(TIMESYNCD):
+        units += [_off(CLOCK_TIMER), Unit(TIMESYNCD, reads=(TIMESYNCD_CONF,), enabled=None)]
+        present.append(File(TIMESYNCD_CONF, render("quiet-timesyncd.conf.j2")))
         if found.hourly_clock and CLOCK_TIMER not in found.units:
             absent.append(CLOCK_CRON)
-        if TIMESYNCD in found.units:
-            present.append(File(TIMESYNCD_CONF, render("quiet-timesyncd.conf.j2")))
-        if found.units.get(TIMESYNCD):
-            units.append(Unit(TIMESYNCD, reads=(TIMESYNCD_CONF,), enabled=None))
     if coredumps and COREDUMP in found.units:
         present.append(File(COREDUMP_CONF, render("quiet-coredump.conf.j2")))
     return present, absent, units

@@ -135,10 +135,12 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
     if not todo:
         current()[1].noop("nothing to undo: no change of the concern is noted on the node")
     # If several concerns have noted the same thing, the one that is undone last restores the thing
-    noted, left = {}, found
-    for concern in todo:
-        noted[concern], left = left, once_undone(left, concern)
-    every = {concern: changes(noted[concern], concern, how) for concern, how in todo.items()}
+    noted, every, left = {}, {}, found
+    for concern, how in todo.items():
+        noted[concern], every[concern] = left, changes(left, concern, how)
+        # the next concern takes its part out of what this one leaves of a file
+        texts = {**left.texts, **{file.path: file.data for file in every[concern].write}}
+        left = once_undone(replace(left, texts=texts), concern)
     refuse_replacing(every.values(), found)
     for concern, files in every.items():
         for message in (*warnings(files), todo[concern].note):

@@ -1,13 +1,13 @@
 # Mount a file system again with other options. Needs no other functions.
 
-# mounted TARGET: print the options in force at a mount point, with commas around each. Print
-# nothing if nothing is mounted there. The kernel escapes blanks and backslashes in names.
+# mounted TARGET: print the file system's type and the options in force at a mount point, with commas
+# around each. Print nothing if nothing is mounted there. The kernel escapes blanks and backslashes in names.
 mounted() {
   at=$1 awk 'BEGIN {
     at = ENVIRON["at"]
     gsub(/\\/, "\\134", at); gsub(/ /, "\\040", at); gsub(/\t/, "\\011", at)
   }
-  $5 == at { found = "," $6 "," $NF "," }
+  $5 == at { found = "," $(NF - 2) "," $6 "," $NF "," }
   END { if (found) print found }' /proc/self/mountinfo
 }
 
@@ -28,8 +28,8 @@ remount() {
   done
 }
 
-# remount_again FAMILY_TARGET OPTION: mount with an earlier option again, if the file system is
-# mounted. FAMILY_TARGET is such as "atime /".
+# remount_again FAMILY_TARGET OPTION: mount with an earlier option again, if an ext4 is mounted: another
+# file system there is not the one that had the option. FAMILY_TARGET is such as "atime /".
 remount_again() {
-  [ -z "$(mounted "${1#* }")" ] || remount "${1#* }" "$2"
+  case $(mounted "${1#* }") in ,ext4,*) remount "${1#* }" "$2" ;; esac
 }

@@ -156,6 +156,9 @@ def test_undo_keeps_what_the_owner_has_changed_since() -> None:
     # another entry in its place is the owner's
     other = "/dev/b / ext4 noatime,lazytime 0 1\n"
     assert undone(other, original, original, written) == other
+    # with the very same options, it is the same entry on another card
+    copied = written.replace("/dev/a", "/dev/b")
+    assert undone(copied, original, original, written) == original.replace("/dev/a", "/dev/b")
 
 
 @pytest.mark.parametrize("now", ["", "# mine\n"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def message(folder: Path, text: str = "hello", slash: str = "/") -> str:
 def answers(folder: Path, messages: Iterable[str]) -> list[dict[str, str]]:
     """Run the program as rsyslog does. Return what each answer sets."""
     program = folder / "names"
-    program.write_text(render("container-names.j2"))
+    program.write_text(render("container-names.j2", state=str(folder / "state")))
     run = subprocess.run(
         ["perl", str(program)],
         input="".join(messages),
@@ -51,24 +53,37 @@ def answers(folder: Path, messages: Iterable[str]) -> list[dict[str, str]]:
     return [json.loads(line)["$!"] for line in run.stdout.splitlines()]
 
 
-def container(folder: Path, name: str, labels: dict[str, str], **more: object) -> Path:
-    """Make the folder of a container as Docker has it."""
+POD_NAME = "/k8s_web_web_default_1-2-3_0"
+
+
+def container(
+    folder: Path, name: str, labels: dict[str, str], own: str = POD_NAME, **more: object
+) -> Path:
+    """Make the folder of a container as Docker has it, with the keys in Docker's order."""
     found = folder / name
     found.mkdir()
-    config = {"ID": name, "Config": {"Env": ["A=b"], "Labels": labels}, **more}
+    config = {
+        "ID": name,
+        **more,
+        "Config": {"Env": ["A=b"], "Labels": labels},
+        "LogPath": f"{found}/{name}-json.log",
+        "Name": own,
+        "Driver": "overlay2",
+        "MountPoints": {"/a": {"Source": "", "Name": "volume"}},
+    }
     (found / "config.v2.json").write_text(json.dumps(config, separators=(",", ":")))
     return found
 
 
 @pytest.mark.parametrize("slash", ["/", "\\/"])
 def test_a_pod_is_named_by_the_labels_that_kubernetes_gives(tmp_path: Path, slash: str) -> None:
-    pod = container(tmp_path, ID, POD, Name="/k8s_web_web_default_1-2-3_0")
+    pod = container(tmp_path, ID, POD)
     named = {"id": "3f2a1b9c0d1e", "names": "default/web-7c5ddbdf54-abcde/web"}
     assert answers(tmp_path, [message(pod, slash=slash)] * 3) == [named] * 3
 
 
 def test_a_container_of_docker_alone_has_its_own_name(tmp_path: Path) -> None:
-    alone = container(tmp_path, ID, {}, Name="/haproxy")
+    alone = container(tmp_path, ID, {}, "/haproxy")
     assert answers(tmp_path, [message(alone)])[0]["names"] == "haproxy"
 
 
@@ -99,6 +114,32 @@ def test_a_value_cannot_pretend_to_be_a_label(tmp_path: Path) -> None:
     assert answers(tmp_path, [message(pod)])[0]["names"].startswith("default/")
     odd = container(tmp_path, OTHER, {"io.kubernetes.pod.name": 'a b\n"', **POD, "x": ""})
     assert "\n" not in answers(tmp_path, [message(odd)])[0]["names"]
+
+
+def test_an_image_cannot_give_its_container_another_name(tmp_path: Path) -> None:
+    labels = {"LogPath": "/x", "Name": "/kubelet", "io.kubernetes.pod.name": "etcd"}
+    alone = container(tmp_path, ID, labels, "/evil")
+    assert answers(tmp_path, [message(alone)])[0]["names"] == "evil"
+
+
+def test_states_of_files_that_were_rotated_away_are_removed(tmp_path: Path) -> None:
+    alone = container(tmp_path, ID, {}, "/chatty")
+    (tmp_path / "state").mkdir()
+    for name, age in (("imfile-state:1:a", 601), ("imfile-state:2:b", 300), ("other", 9000)):
+        (tmp_path / "state" / name).touch()
+        written = time.time() - age
+        os.utime(tmp_path / "state" / name, (written, written))
+    assert len(answers(tmp_path, [message(alone)] * 999)) == 999
+    assert len([*(tmp_path / "state").iterdir()]) == 3
+    answers(tmp_path, [message(alone)] * 1000)
+    assert {path.name for path in (tmp_path / "state").iterdir()} == {"imfile-state:2:b", "other"}
+
+
+@pytest.mark.parametrize("folder", ["/home/docker", "/mnt/ssd/docker"])
+def test_the_unit_hides_no_folder_that_docker_may_have(folder: str) -> None:
+    unit = next(f for f in wanted("192.168.1.42", "tcp", 514, folder) if f.path == UNIT_FILE)
+    assert "ProtectHome=read-only" in unit.data.decode().splitlines()
+    assert f"RequiresMountsFor={folder}" in unit.data.decode().splitlines()
 
 
 def test_nothing_of_the_second_rsyslogd_is_on_the_card_or_read_by_the_first() -> None:

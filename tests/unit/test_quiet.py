@@ -125,11 +125,11 @@ def test_the_time_is_saved_less_often_and_the_running_service_takes_that_over() 
     assert units == [off(CLOCK_TIMER), Unit(TIMESYNCD, reads=(TIMESYNCD_CONF,), enabled=None)]
 
 
-def test_a_time_service_that_does_not_run_is_not_started() -> None:
-    found = WriterState({TIMESYNCD: False})
-    present, _, units = asked(found, clock=True)
-    assert paths(present) == [TIMESYNCD_CONF]
-    assert units == [off(CLOCK_TIMER)]
+@pytest.mark.parametrize("units", [{}, {TIMESYNCD: False}])
+def test_the_clock_is_left_alone_where_timesyncd_does_not_run(units: dict[str, bool]) -> None:
+    """Otherwise nothing would save the time, such as beside chrony."""
+    found = WriterState({**units, CLOCK_TIMER: True}, (), True)
+    assert asked(found, clock=True) == ([], [], [])
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,8 @@ def test_a_time_service_that_does_not_run_is_not_started() -> None:
 def test_the_hourly_script_is_removed_only_where_no_timer_does_its_work(
     units: dict[str, bool], hourly: bool, removed: list[str]
 ) -> None:
-    assert asked(WriterState(units, (), hourly), clock=True)[1] == removed
+    found = WriterState({TIMESYNCD: True, **units}, (), hourly)
+    assert asked(found, clock=True)[1] == removed
 
 
 def test_memory_of_crashed_programs_does_not_reach_the_card_in_passing() -> None:
