@@ -42,9 +42,9 @@ class ContainerLogsSettings(DockerDataSettings):
         ge=30,
         le=3600,
         description="seconds that written data may stay in RAM before the kernel writes them to "
-        "any disk of the node, or to an NFS log share, 30 to 3600 (the kernel's default is 35), such "
-        "as 600; if not set, nothing is changed. A power cut loses what was written in these seconds, unless a program "
-        "has synchronised it",
+        "any disk of the node, or to an NFS log share, 30 to 3600 (the kernel's default is 35), "
+        "such as 600; if not set, nothing is changed. A power cut loses what was written in these "
+        "seconds, unless a program has synchronised it",
     )
 
     @property
