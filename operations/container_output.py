@@ -118,10 +118,12 @@ def _remove() -> Commands:
     there = UNIT_FILE in todo.remove
     if there:
         because(f"stop and disable {UNIT}")
+    # systemd may not know the unit any more when its file is gone
+    stop = f"systemctl disable --now --quiet -- {UNIT}"
+    left = f"rm -rf -- {STATE} {os.path.dirname(_UNIT.record.path)}"
     yield from files.transaction(
         todo,
-        # systemd may not know the unit any more when its file is gone
-        before=f"systemctl disable --now --quiet -- {UNIT}; rm -rf -- {STATE}" if there else "",
+        before=f"{stop}; {left}" if there else "",
         noop="container output stays on the node",
     )
 

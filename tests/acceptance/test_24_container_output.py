@@ -25,12 +25,14 @@ WORD = secrets.token_hex(4)
 POD = "io.kubernetes.pod.name=web-1"
 SPACE = "io.kubernetes.pod.namespace=shop"
 NAME = "io.kubernetes.container.name=web"
+CONTAINER = "k8s_web_web-1_shop_1_0"
+"""As cri-dockerd names a pod's container."""
 
 # An image of the node's own shell: there is no registry to pull from
-IMAGE = """
+IMAGE = f"""
 docker image inspect seen >/dev/null 2>&1 ||
   tar -chf - /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*') 2>/dev/null | docker import - seen >/dev/null
-docker rm -f written >/dev/null 2>&1 || true
+docker rm -f {CONTAINER} >/dev/null 2>&1 || true
 """
 # Files are so small that there are some rotations
 WRITE = f"""
@@ -43,7 +45,7 @@ while [ $number -lt {LINES} ]; do
     number=$((number + 1))
   done
   sleep 0.05
-done | docker run -i --name written --label {POD} --label {SPACE} --label {NAME} \
+done | docker run -i --name {CONTAINER} --label {POD} --label {SPACE} --label {NAME} \
   --log-opt max-size=64k --log-opt max-file=2 \
   seen /bin/sh -c 'while read -r line; do echo "$line"; done' >/dev/null
 echo $(( ($(date +%s%N) - begin) / 1000000 ))
@@ -60,7 +62,7 @@ def node(deployed: Cluster) -> Iterator[str]:
     assert deployed.announced(DEPLOY, *DATA, *one) == {name: both}
     assert deployed.changed(DEPLOY, *DATA, *one) == {name: both}
     yield name
-    deployed.exec(name, "docker rm -f written >/dev/null")
+    deployed.exec(name, f"docker rm -f {CONTAINER} >/dev/null")
     assert deployed.changed(DEPLOY, *one) == {name: {f"Logs | {LOGS}", LEAVE}}
     left = f"ls {CONFIG} {NAMES} {UNIT_FILE} /etc/systemd/system/*/{UNIT} 2>/dev/null || true"
     assert deployed.exec(name, left) == ""
@@ -94,7 +96,7 @@ def test_lines_arrive_once_though_the_server_is_away_for_a_while(
     # What a server has received but not read when it stops is lost (TCP tells nobody)
     assert len(found) >= LINES - 20
     assert set(found.values()) == {1}
-    deployed.exec(node, "test -e $(docker inspect --format '{{.LogPath}}' written).1")
+    deployed.exec(node, f"test -e $(docker inspect --format '{{{{.LogPath}}}}' {CONTAINER}).1")
 
 
 def test_what_is_there_at_a_start_without_state_is_not_sent_again(
@@ -104,7 +106,7 @@ def test_what_is_there_at_a_start_without_state_is_not_sent_again(
     before = arrived(deployed, node)
     deployed.exec(node, f"systemctl stop {UNIT}; rm -r {STATE}; systemctl start {UNIT}")
     deployed.exec(
-        node, f"echo '{WORD} 9999 of a new \"much\"' | docker start -i written >/dev/null"
+        node, f"echo '{WORD} 9999 of a new \"much\"' | docker start -i {CONTAINER} >/dev/null"
     )
     wait_for("a new line", lambda: 9999 in arrived(deployed, node), 20)
     assert arrived(deployed, node) == {**before, 9999: 1}
