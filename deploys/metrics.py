@@ -7,6 +7,7 @@ from pydantic import Field
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.facts.metrics import FILE, FOLDER, METRICS_WRITTEN, SERVICE, TIMER
+from chaos_engine.facts.unit_traces import UNITS
 from chaos_engine.facts.writers import COMMAND
 from chaos_engine.operations import files
 from chaos_engine.operations.files import File, Unit
@@ -14,7 +15,6 @@ from chaos_engine.operations.undo import Undo
 from chaos_engine.templates import render
 
 SCRIPT = "/usr/local/sbin/chaos-engine-metrics"
-UNITS = "/etc/systemd/system"
 
 UNDO = Undo(
     first=f"stop_unit {TIMER}; stop_unit {SERVICE}",

@@ -12,6 +12,7 @@ from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import LOG_SERVER, NodesSettings, StorageSettings
 from chaos_engine.deploys.values import MachineAddressOrNone, Number
 from chaos_engine.facts.observe import LOCK
+from chaos_engine.facts.unit_traces import UNITS
 from chaos_engine.facts.watchdog import LINK_CHECKED, LINK_TIMER, WATCHDOG_HELD
 from chaos_engine.operations.files import File
 from chaos_engine.operations.watchdog import (
@@ -19,7 +20,6 @@ from chaos_engine.operations.watchdog import (
     RUN,
     STATE,
     UNDO,
-    UNITS,
     check_link,
     configure_watchdog,
 )

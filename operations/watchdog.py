@@ -10,6 +10,7 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.systemd import Units
 from chaos_engine.facts.systemd_files import settings
+from chaos_engine.facts.unit_traces import UNITS
 from chaos_engine.facts.watchdog import (
     DROP_IN,
     FLUSH,
@@ -30,7 +31,6 @@ from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.undo import Undo
 
-UNITS = "/etc/systemd/system"
 CHECK = "/usr/local/sbin/chaos-engine-link-check"
 STATE = f"{DIRECTORY}/link-check"
 """A file on the card in which the check of the link counts its reboots of the node."""

@@ -13,7 +13,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from chaos_engine.facts.card import Card
 from chaos_engine.facts.certificates import CertificateState
 from chaos_engine.facts.haproxy import ServerState
 from chaos_engine.facts.thermal import ThermalState
@@ -28,6 +27,7 @@ from chaos_engine.operations.report.contents import (
 )
 from chaos_engine.operations.report.page import html
 from chaos_engine.operations.report.wear import DAY, MB, Sample
+from tests.unit.test_report import CARD
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NOW = 1_795_000_000
@@ -88,19 +88,7 @@ def example() -> Report:
 def _node(name: str, found: Found, before: int, after: int) -> NodeReport:
     """Return a node that writes so many MB a day, before and after the fortieth day."""
     *earlier, last = _samples(before, after)
-    card = Card(
-        device="mmcblk0",
-        kind="SD",
-        model="SC64G",
-        date="05/2021",
-        serial="0x0b8c7a12",
-        size=63_864_569_856,
-        life_time=(),
-        reserve=0,
-        written=last.written,
-        uptime=last.uptime,
-        boot_id=last.boot_id,
-    )
+    card = replace(CARD, written=last.written, uptime=last.uptime, boot_id=last.boot_id)
     identity = sample_of(card, NOW).card
     writers = (
         Writer("dockerd", 1, last.written // 2),
