@@ -1,4 +1,4 @@
-"""Write container logs, and other data that no program synchronises, to the card later or never."""
+"""Delay writes of container logs and other unsynchronised data; some never reach the card."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ class ContainerLogsSettings(DockerDataSettings):
     container_logs_noatime: bool = Field(
         False,
         description="whether the file system of Docker's data, / by default, is mounted with "
-        "noatime: reading a file then writes nothing. False changes nothing",
+        "noatime: reading a file then writes nothing. If False, the present option stays",
     )
     container_logs_lazytime: bool = Field(
         False,
         description="whether the file system of Docker's data is mounted with lazytime: the times "
-        "of files are written with their other changes, or once a day. False changes nothing",
+        "of files are written with their other changes, or once a day. If False, the present "
+        "option stays",
     )
     container_logs_commit: Number | None = Field(
         None,
