@@ -70,9 +70,9 @@ class WatchdogSettings(NodesSettings, StorageSettings):
         5,
         ge=0,
         le=1440,
-        description="minutes without an answer from the gateway or any other machine after which "
-        "the network link is restarted; after as many more, the node reboots, if there is another "
-        "machine to ask; 0 turns this off",
+        description="minutes until the network link is restarted if neither the gateway nor any "
+        "other machine answers; after as many more, the node reboots, but only if the settings "
+        "name a machine besides the gateway and this node; 0 turns this off",
     )
     watchdog_reboot_proxy: bool = Field(
         False,

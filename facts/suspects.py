@@ -24,7 +24,7 @@ KINDS = ("file", "manager", "ansible", "package", "networkd", "networkmanager")
 class Search(NamedTuple):
     """A search for the files and programs that may change one thing on a node.
 
-    + thing: the thing's name, which is the key of the suspects in the value of `Suspects`
+    + thing: the thing's name. `Suspects` returns the suspects by this name
     + pattern: an extended regular expression. A script or unit with a matching line is a suspect
     + innocent: a regular expression. A line that matches it is harmless, even if the line matches
       `pattern` too; "" if there are no such lines

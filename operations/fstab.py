@@ -99,8 +99,8 @@ def restored(
     + current: the file's present content
     + original: the content before this package's first change
     + written: the content that this package wrote last
-    + replaced: the options that this package replaced (`replaced_options`), by the target and the
-      family
+    + replaced: the options that this package replaced. A key is a mount point and a family of
+      options, such as ``("/", "atime")``; a value is as `replaced_options` returns it
 
     Only the options in `replaced` are restored. Others may have changed the same entry after
     `original`, so `original` does not tell which options were replaced. It tells only their order.
