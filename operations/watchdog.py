@@ -183,7 +183,8 @@ def repair(name: str, value: str, config: str) -> Repair:
 def check_link(wanted: Iterable[File], on: bool) -> Commands:
     """Have a timer check each minute whether the node reaches any other machine.
 
-    + wanted: the script, which restarts the link and then the node, and the units that call it
+    + wanted: the files: a script and the units that call it. If no machine answers, the script
+      restarts the link, and later the node
     + on: whether the timer runs; if not, the files are removed
 
     Raises `NodeError` if the node lacks the program ping.

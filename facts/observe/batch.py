@@ -176,10 +176,12 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
 def values_of(
     reads: Iterable[Read], questions: Mapping[Read, Iterable[Read]], answers: Mapping[Read, Any]
 ) -> dict[Read, Any]:
-    """Return the value of each read, made from the values of the combined reads.
+    """Return the value of each read in `reads`.
 
-    + questions: what `combined` returned for the reads
-    + answers: the value, or a `NodeError`, of each combined read. Some may be missing
+    The values are made from the answers to the combined reads that replaced the reads.
+
+    + questions: what `combined` returned for `reads`
+    + answers: the answer to each combined read, which may be a `NodeError`. Some may be missing
 
     A read whose value needs a missing answer is missing in the result.
     """
