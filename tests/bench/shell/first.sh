@@ -76,7 +76,7 @@ put etc/crictl.yaml etc/kubernetes boot
 # the proxy
 [ -z "$proxy" ] || {
   $network >/dev/null
-  docker pull -q "$image" >/dev/null
+  docker pull -q "$image" >/dev/null || docker pull -q "$image" >/dev/null # DNS may time out once
   put usr/sbin 'etc/systemd/system/docker_haproxy*' var/lib/chaos-engine
   systemctl daemon-reload
   systemctl enable --quiet --now docker_haproxy.service
