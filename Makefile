@@ -83,6 +83,9 @@ transcript: lab-packages venv
 lab-packages:
 	@tests/setup/lab-packages
 
+# These have a lab of their own, so they can run beside the others
+OWN_LAB := tests/acceptance/test_14_bookworm_and_legacy.py tests/acceptance/test_16_powercut.py
+
 acceptance: lab-packages venv
 	$(BIN)/pytest tests/lab/unit tests/preview tests/programs tests/acceptance
 
@@ -105,13 +108,16 @@ forky: lab-packages venv
 bench: lab-packages venv .bench/ansible/.installed
 	$(BIN)/python -m tests.bench $(PARTS)
 
-# The nodes of the acceptance tests mostly wait: what needs none of them goes on beside them
+# The nodes of the acceptance tests mostly wait: what needs none of them goes on beside them.
+# nox runs tests/preview too
 test: lab-packages venv $(VENV)/.docs python3.14
 	@mkdir -p .nox; rm -f .nox/failed; \
 	{ $(MAKE) --no-print-directory lint || echo lint >.nox/failed; \
-	  $(BIN)/nox --session ends || echo matrix-ends >>.nox/failed; } >.nox/beside.log 2>&1 & \
+	  $(BIN)/nox --session ends || echo matrix-ends >>.nox/failed; \
+	  $(BIN)/pytest tests/lab/unit tests/programs $(OWN_LAB) || echo own-lab >>.nox/failed; \
+	} >.nox/beside.log 2>&1 & \
 	beside=$$!; failed=; \
-	$(MAKE) --no-print-directory acceptance || failed=acceptance; \
+	$(BIN)/pytest tests/acceptance $(OWN_LAB:%=--ignore=%) || failed=acceptance; \
 	wait $$beside; cat .nox/beside.log; \
 	failed="$$failed $$(cat .nox/failed 2>/dev/null)"; \
 	[ -z "$${failed# }" ] || { echo "failed: $${failed# }" >&2; exit 1; }
