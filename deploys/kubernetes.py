@@ -68,12 +68,12 @@ class KubernetesSettings(
     )
     kubernetes_pod_network: Network | None = Field(
         None,
-        description="network of the pods' addresses for kubeadm init, such as 10.244.0.0/16, which "
-        "is Flannel's default",
+        description="network that kubeadm init uses for the pods' addresses, such as 10.244.0.0/16 "
+        "(Flannel's default)",
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each mistake in the version and in the pod network."""
+        """Yield a message for each mistake in the version and in the pod network."""
         yield from super().conflicts()
         if not self.kubernetes_version.startswith("1.") or self._minor < OLDEST_PUBLISHED:
             yield (
@@ -196,7 +196,9 @@ def read_key(path: str) -> bytes:
 
 
 def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], list[str]]:
-    """Return the files to write for kubeadm, crictl and kubelet's logs, and the paths to remove.
+    """Return the configuration files to write, and the paths of files to remove.
+
+    The files are for kubeadm, crictl and kubelet's logs.
 
     + node: the node's name in the cluster
     """
@@ -241,9 +243,9 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:
-    """Return the shell commands that check the files for kubeadm, "" if there is no check.
+    """Return shell commands that check kubeadm's configuration files, "" if there is no check.
 
-    + paths: the paths of all files to write
+    + paths: the paths of all files to write; some of them are not kubeadm's
 
     The check is ``kubeadm config validate``, which exists since 1.26.
     """

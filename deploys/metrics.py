@@ -28,7 +28,7 @@ class MetricsSettings(Settings):
     metrics: bool = Field(
         False,
         description="whether a timer on the node writes metrics for node_exporter's textfile "
-        f"collector to {FOLDER}, in RAM; if False, nothing of this is read or changed",
+        f"collector to {FOLDER}, in RAM; if False, the concern metrics reads and changes nothing",
     )
 
 
@@ -36,8 +36,9 @@ class MetricsSettings(Settings):
 def metrics(settings: MetricsSettings) -> None:
     """Have a timer write metrics that node_exporter lacks, such as when certificates expire.
 
-    Does nothing unless ``chaos_metrics`` is set. node_exporter reads them with
-    ``--collector.textfile.directory=/run/chaos-engine-metrics``; this deploy does not install it.
+    Does nothing if ``chaos_metrics`` is False. node_exporter reads the metrics if it has the option
+    ``--collector.textfile.directory=/run/chaos-engine-metrics``. This deploy does not install
+    node_exporter.
     """
     if settings.metrics:
         files.install(name="Write metrics", files=metrics_files(), units=[Unit(TIMER)])

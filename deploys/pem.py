@@ -6,8 +6,8 @@ Go's rules are stricter than those of OpenSSL and Python (https://pkg.go.dev/enc
   blank or a byte order mark before ``-----BEGIN ``.
 - Five dashes follow the type. Only blanks may follow these dashes on the line. The next
   ``-----END `` line has the same form and the same type.
-- Lines with a colon at the beginning of a block are headers. The other lines are base64, in which
-  Go ignores blanks.
+- The lines at the beginning of a block are headers if they contain a colon. All other lines are
+  base64. Go ignores blanks in base64.
 - Go skips text between blocks, and blocks that break these rules.
 
 Go programs use the blocks as follows:
@@ -87,7 +87,7 @@ def blocks(data: bytes) -> Iterator[Block]:
 
 
 def _type(line: bytes, ended: bool = True) -> bytes | None:
-    """Return the type in a BEGIN or END line, ``None`` if the line does not end with five dashes.
+    """Return the type in a BEGIN or END line. Return ``None`` if five dashes do not end the line.
 
     + line: the text of the line after "-----BEGIN " or "-----END "
     + ended: whether a line feed ends the line. Go ignores a carriage return only before a line feed

@@ -29,7 +29,7 @@ class SummarySettings(settings.Settings):
 
 
 def summarized(function: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a function: a run that calls the function prints a summary when the run ends.
+    """Decorate a function so that each run that calls it prints a summary at its end.
 
     + function: a deploy, or another function that a deploy file calls
 
