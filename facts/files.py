@@ -75,7 +75,7 @@ class FileState(Value):
 
 
 class Files(SeveralFact[FileState]):
-    """The state of each path, by path. The value has no entry for a path that does not exist.
+    """The state of each path that exists. The value is a dictionary from path to state.
 
     + paths: absolute paths, without newlines
 
@@ -97,9 +97,11 @@ class Files(SeveralFact[FileState]):
 
 
 def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
-    """Return the state of each path. Raises ``ValueError`` for a line of unknown form.
+    """Return the state of each path, by path.
 
     + lines: what `PRINT_STATES` printed: lines of find, sha256sum, lsattr and awk, in any order
+
+    Raises ``ValueError`` for a line of unknown form.
     """
     found: dict[str, tuple[str, ...]] = {}
     sums: dict[str, str] = {}
@@ -184,8 +186,8 @@ class Texts(SeveralFact[bytes | None]):
 
     + patterns: absolute paths, or pairs of an absolute path and a regular expression of perl. In a
       path, ``*`` stands for any characters within a name, as in the shell. For a pair, the fact
-      returns only the text that the regular expression matches. It returns the whole text if
-      another fact needs the whole text. The regular expression must not have capturing groups
+      returns only the text that the regular expression matches. If another fact needs the whole
+      text, both facts get the whole text. The regular expression must not have capturing groups
 
     **Example:** ``host.get_fact(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*")))``
     """

@@ -28,8 +28,8 @@ _ENABLED = ("enabled", "enabled-runtime", "static", "alias", "indirect", "genera
 class LogShare(Value):
     """The state of ``/var/log``, apart from its present mounts.
 
-    + claims: units and lines of ``/etc/fstab`` that mount something other than the log share on
-      ``/var/log`` at boot
+    + claims: what mounts something other than the log share on ``/var/log`` at boot: names or files
+      of units, and lines of ``/etc/fstab``
     + reason: why the last attempt to mount the log share failed, "" if it did not fail
     + link: the target of ``/var/log`` if that is a symbolic link, "" if it is not
     """
