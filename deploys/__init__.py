@@ -1,4 +1,4 @@
-"""Configure nodes. A concern, such as `docker`, is one deploy. A role is a deploy of concerns.
+"""Configure nodes. A concern, such as `docker`, is one deploy. A role calls several concerns.
 
 A deploy that is called without arguments takes its settings from ``host.data``. The call can also
 give settings as arguments, such as ``journald(journald_max_use="16M")``.

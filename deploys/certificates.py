@@ -38,8 +38,9 @@ class PemFile:
     def error(self, found: str, fix: str) -> SettingsError:
         """Return an error that names the setting and the file, and says what is wrong.
 
-        + found: what is wrong, such as ``is not a CA's certificate``. It follows the file's path
-        + fix: what the user has to do. It is the end of the message
+        + found: what is wrong, such as ``is not a CA's certificate``. The message has this text
+          after the file's path
+        + fix: what the user has to do
         """
         return SettingsError(f"{self.setting}: {self.path} {found}; {fix}")
 
@@ -91,7 +92,8 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
 def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     """Return the certificates in a file.
 
-    + wanted: what the file should contain, such as "the CA's certificate". Messages say so
+    + wanted: what the file should contain, such as "the CA's certificate". Error messages have this
+      text
 
     Raises `SettingsError` if the file has no certificate or has a private key. Also raises it if Go
     programs, such as the API server, would overlook a certificate in the file.
@@ -224,8 +226,8 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
     """Raise `SettingsError` if a certificate is not for clients.
 
-    etcd uses crypto/x509 of Go. To this library, a certificate without extended key usage is valid
-    for every purpose.
+    etcd uses Go's library crypto/x509. For this library, a certificate without extended key usage
+    is valid for every purpose.
     """
     try:
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

@@ -155,9 +155,9 @@ def _resolved(
 
     + name: the concern's name
     + model: the model that the concern declares
-    + settings: the call's first positional argument, ``None`` if there is none
-    + others: the call's other positional arguments; there must be none
-    + keywords: the call's keyword arguments
+    + settings: the first positional argument of the concern's call, ``None`` if there is none
+    + others: all other positional arguments; there must be none
+    + keywords: the keyword arguments
 
     Raises `SettingsError` for an argument that is neither a model nor a dictionary, and for
     mistakes in the settings.

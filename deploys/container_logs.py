@@ -79,7 +79,7 @@ def sysctls(seconds: int) -> dict[str, str]:
 
 @concern("Container logs", ContainerLogsSettings, health=[MOUNTED_AS_IN_FSTAB], undo=UNDO)
 def container_logs(settings: ContainerLogsSettings) -> None:
-    """Write container logs to the card later, so that most of them never reach it.
+    """Write container logs to the card later, so that most logs never reach the card.
 
     Docker rotates a container's log, and removes the oldest file. A file that is removed before the
     kernel writes it never reaches the card. So this concern makes the kernel write later. It sets

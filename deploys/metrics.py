@@ -1,4 +1,4 @@
-"""Have a node write metrics for Prometheus into RAM."""
+"""Have a node write metrics for Prometheus, in a file in RAM."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MetricsSettings(Settings):
 
 @concern("Metrics", MetricsSettings, health=[METRICS_WRITTEN], undo=UNDO)
 def metrics(settings: MetricsSettings) -> None:
-    """Have a timer write metrics that node_exporter lacks, such as when certificates expire.
+    """Have a timer write metrics that node_exporter lacks, such as the expiry of certificates.
 
     Does nothing if ``chaos_metrics`` is False. node_exporter reads the metrics if it has the option
     ``--collector.textfile.directory=/run/chaos-engine-metrics``. This deploy does not install
@@ -45,7 +45,7 @@ def metrics(settings: MetricsSettings) -> None:
 
 
 def metrics_files() -> list[File]:
-    """Return the script that writes the metrics, and the units that call it."""
+    """Return the script that writes the metrics, and the systemd units that call the script."""
     script = render("metrics.j2", path="/usr/sbin:/usr/bin:/sbin:/bin", file=FILE, writers=COMMAND)
     return [
         File(SCRIPT, script, mode="755"),

@@ -74,8 +74,8 @@ def collecting(found: list[str]) -> Iterator[None]:
 def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
     """Merge the lines of several hosts, so that equal lines appear once: a pure function.
 
-    + mistakes: lines by host name. Lines that differ only in the host's name at the beginning are
-      equal
+    + mistakes: lines by host name. Lines count as equal if they differ only in the host's name at
+      the beginning
 
     **Example:** ``merge_lines({"pi1": ["pi1: no key"], "pi2": ["pi2: no key"]})`` is
     ``["pi1 and 1 more: no key"]``
@@ -132,7 +132,8 @@ class Settings(BaseModel):
         """Return the current host's settings: those in `given`, and all others from ``host.data``.
 
         + given: values by field name
-        + by: the name of the deploy that was called with the values in `given`, for messages
+        + by: the name of the deploy whose call gave the values in `given`. Messages name this
+          deploy
 
         Raises `SettingsError` for a wrong value, for a ``chaos_`` key that no model has, and for a
         name in `given` that this model does not have.
@@ -174,7 +175,9 @@ def describe(
     where: Callable[[str], str],
     host: str = "",
 ) -> Iterator[str]:
-    """Yield a message for each mistake. It names the key and its source, and what is wrong.
+    """Yield a message for each mistake. The message names the key and says what is wrong.
+
+    The message also says where the value comes from, and what is wanted.
 
     + model: the model whose values were checked
     + error: the error from pydantic
@@ -251,9 +254,9 @@ def _sources(host: Host) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def wrong_names(host: Host) -> Iterator[str]:
-    """Yield a line for each wrong name in a host's data.
+    """Yield a message for each wrong name in a host's data.
 
-    A wrong name is one of:
+    Wrong names are:
 
     + a key that begins with ``chaos_``, but that no settings model has
     + a key in which ``chaos_`` is misspelt

@@ -40,7 +40,10 @@ class NodesSettings(Settings):
             seen[address] = name
 
     def node_name(self) -> str:
-        """Return the current host's name in the cluster. The function `node_name` has the rules."""
+        """Return the current host's name in the cluster.
+
+        The docstring of the function `node_name` has the rules.
+        """
         host = current()[1]
         return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)
 
@@ -130,7 +133,7 @@ class ControllersSettings(NodesSettings):
 
 
 class EndpointSettings(Settings):
-    """Settings about the address of the Kubernetes API, which the proxy owns."""
+    """Settings about the Kubernetes API's address. The proxy has this address."""
 
     vip: MachineAddress | None = Field(
         None,
@@ -185,7 +188,7 @@ class EtcdSettings(Settings):
 
 
 class ContainerLogSettings(Settings):
-    """Settings about the logs of containers. Docker rotates these logs, so kubelet must not."""
+    """Settings about the logs of containers. Docker rotates these logs; kubelet must not."""
 
     docker_log_max_size: LogSize = Field(
         "256k",

@@ -105,5 +105,5 @@ def read_node(concerns: Mapping[Concern, Settings]) -> None:
 
 
 def _checks(concerns: Mapping[Concern, Settings]) -> tuple[Check, ...]:
-    """Return the health checks of concerns."""
+    """Return the health checks of the given concerns."""
     return tuple(one for name in concerns for one in DECLARED[name.__name__].health)

@@ -121,10 +121,11 @@ def own_address(settings: WatchdogSettings) -> IPv4Address | None:
 
 
 def link_files(settings: WatchdogSettings, own: IPv4Address | None = None) -> list[File]:
-    """Return the script that checks the network link, and the units that call it.
+    """Return the script that checks the network link, and the systemd units that call the script.
 
-    + own: the node's own address in the settings. The script must not ask this address. On the node
-      it also skips the node's present addresses, but without network an address from DHCP is lost
+    + own: the node's own address in the settings. The script must not ask this address. It also
+      skips all addresses that the node has when the script runs. That does not suffice, because a
+      node without network may have lost its address from DHCP
 
     The script asks the gateway, and then the other machines in the settings.
     """

@@ -46,9 +46,9 @@ class WorkerSettings(
     """Settings of the role `worker`: the settings of all its concerns."""
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a message for each conflict of a concern's settings.
+        """Yield a message for each conflict that a concern finds in its settings.
 
-        There is one more message if the log server has the address of the Kubernetes API.
+        Also yields a message if the log server has the address of the Kubernetes API.
         """
         yield from super().conflicts()
         if self.vip is not None and self.vip == self.log_server:

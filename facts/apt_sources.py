@@ -39,7 +39,10 @@ _NO = frozenset(("no", "false", "without", "off", "disable"))
 
 
 class Entry(NamedTuple):
-    """An entry of a file, which is a line or a stanza. apt fetches each suite from each URI."""
+    """A line of a ``.list`` file, or a stanza of a ``.sources`` file.
+
+    apt fetches each suite from each URI.
+    """
 
     uris: tuple[str, ...]
     suites: tuple[str, ...]

@@ -26,5 +26,6 @@ COLLECT = rf"""  set --
   for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
 """
 """Shell commands that find the owner's own files for systemd, cron, udev and init on a node. They
-set ``$@`` to these files. The files of `_CALLERS` contain paths; if a path is an existing file, the
-commands add it to ``$scripts``. Run the commands in a subshell, because they replace ``$@``."""
+set ``$@`` to these files. The files of `_CALLERS` contain paths of programs. The commands set
+``$scripts`` to those of these programs that exist. Run the commands in a subshell, because they
+replace ``$@``."""

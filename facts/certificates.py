@@ -27,7 +27,7 @@ _EMBEDDED = r"^ *client-certificate-data: *\S+\n?"
 
 @dataclass(frozen=True)
 class CertificateState(Value):
-    """A file with certificates.
+    """When the certificates in a file expire.
 
     + path: path of the file
     + subject: the name of the certificate that expires first, "" if no certificate can be read

@@ -35,7 +35,7 @@ class DataDisk(Value):
     + mount: the mount that contains `path`
     + commit: seconds between two commits of the journal; ``None`` if the file system has no
       journal, or is not ext4
-    + fstab: the exact text of ``/etc/fstab``, with bytes that are not UTF-8 escaped as by
+    + fstab: the exact text of ``/etc/fstab``. Bytes that are not UTF-8 are escaped as by
       ``os.fsdecode``
     """
 

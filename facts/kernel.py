@@ -39,7 +39,7 @@ class BootFile(Value):
 
     + text: the exact content; bytes that are not UTF-8 are escaped as by ``os.fsdecode``
     + free: bytes that are free on the file's file system
-    + kept: whether the same folder has a backup of the file's original (`BACKUP_SUFFIX`)
+    + kept: whether a backup of the file's original is in the same folder (`BACKUP_SUFFIX`)
     """
 
     path: str
@@ -120,9 +120,9 @@ class KernelRelease(ComposedFact[str]):
 class BootFilesState(Value):
     """The files that `BootFiles` finds.
 
-    + files: the files in the order of precedence, each after its kind. The kind is "place" (a usual
-      place of the command line), or "pending", "extra" or "drop_in" as in `Cmdline`. The files'
-      `filesystem` and `read_only` are not filled in
+    + files: pairs of kind and file, in the order of precedence. The kind is "place" for a file at a
+      usual place of the command line. The kinds "pending", "extra" and "drop_in" are as in
+      `Cmdline`. The files' `filesystem` and `read_only` are not filled in
     + grub: whether GRUB sets the command line
     """
 

@@ -15,7 +15,7 @@ from chaos_engine.facts.observe import NodeFact, Value
 class MacvlanLink(Value):
     """A macvlan link.
 
-    + parent: the parent interface, "" if that is in another network namespace
+    + parent: the parent interface, "" if the parent is in another network namespace
     + mode: "bridge", "private", "vepa", "passthru" or "source"
     + up: whether the link has the flag UP, with or without a carrier
     + addresses: the link's IPv4 addresses, with prefix

@@ -14,7 +14,7 @@ alone, as in ``pyinfra inventory.py fact ...``.
   user. Answers of different identities are stored separately.
 
 Facts use the modules `fact`, `read` and `batch`. Operations use `ask`. ``operations/engine`` uses
-all modules. These modules import nothing else of this package than `chaos_engine.facts.text`.
+all modules. From the rest of this package, the modules import only `chaos_engine.facts.text`.
 """
 
 from chaos_engine.facts.observe.ahead import Ahead
