@@ -129,8 +129,8 @@ def concern(
                 resolved = _resolved(function.__name__, model, settings, others, keywords)
                 _enter(function, resolved, given=settings is not None or bool(keywords))
 
-        # pyinfra reads the signature of a deploy; annotated, the settings would be an argument on
-        # the command line
+        # pyinfra reads the signature of a deploy. If the settings were annotated in it, pyinfra
+        # would make them an argument on the command line
         deployed = cast(Concern, deploy(name)(cast(Any, call)))
 
         @wraps(deployed)

@@ -206,8 +206,8 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         "/etc/crictl.yaml",
         f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
     )
-    # kubelet creates this folder only at its own start. So the folder would be missing after
-    # another mount on /var/log, such as the RAM while no storage server can be reached
+    # kubelet creates this folder only when kubelet starts. So the folder would be missing once
+    # something else is mounted on /var/log, such as RAM while no storage server can be reached
     logs = File(
         "/etc/tmpfiles.d/chaos-engine-kubelet.conf",
         "# For kubelet's links to the logs of containers; written by chaos-engine\n"

@@ -99,6 +99,6 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
     create_network(
         name="Create the proxy's network",
         wanted=settings.network,
-        # In the role `proxy` another operation follows, in the concern `haproxy`
+        # In the role `proxy`, an operation of the concern `haproxy` follows
         last=type(settings) is MacvlanNetworkSettings,
     )

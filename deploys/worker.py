@@ -99,7 +99,7 @@ def worker(settings: WorkerSettings) -> None:
     A new command line of the kernel takes effect at the next boot. To reboot the node, call the
     deploy `chaos_engine.deploys.reboot` after this one.
     """
-    # This is no loop, because pyinfra orders operations by the lines that call them
+    # Each call has its own line, because pyinfra orders operations by the lines that call them
     preflight(settings)
     uncordon(settings)
     hosts_file(settings)

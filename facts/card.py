@@ -20,7 +20,7 @@ _SECTOR_BYTES = 512
 
 _UPTIME = "/proc/uptime"
 
-# The files of a card (Documentation/driver-api/mmc/mmc-dev-attrs.rst), and those of a SCSI or NVMe
+# The files that describe a card (Documentation/driver-api/mmc/mmc-dev-attrs.rst), or a SCSI or NVMe
 # disk. Only an eMMC has life_time and pre_eol_info
 _ATTRIBUTES = ("name", "model", "type", "date", "serial", "life_time", "pre_eol_info")
 

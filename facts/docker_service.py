@@ -34,14 +34,14 @@ UNIT = "docker.service"
 
 _PACKAGES_UNIT = "docker.io's docker.service"
 _PACKAGES_COMMAND = "dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
-# Where the package installs dockerd: Debian's in sbin, Ubuntu's in bin
+# Debian's package installs dockerd in sbin, Ubuntu's package in bin
 _DAEMON = {"debian": ("/usr/sbin/dockerd", "/sbin/dockerd")}
 _DAEMON_ELSEWHERE = (*_DAEMON["debian"], "/usr/bin/dockerd", "/bin/dockerd")
 
 _UNITS = tuple(f"{folder}/{UNIT}" for folder in folders("systemd/system"))
 _DROP_INS = files_in(FOLDERS)
 
-# The shell reads the files without another program, because there are few files, and they are small
+# The shell reads the files itself, because it is faster than another program for few, small files
 _PROGRAMS = f"""
 for file in {" ".join((*_UNITS, *_DROP_INS))}; do
   [ ! -f "$file" ] || while read -r line || [ "$line" ]; do

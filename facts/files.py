@@ -87,8 +87,8 @@ class Files(SeveralFact[FileState]):
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
         quoted = [QuoteString(path) for path in as_tuple(paths)]
-        # `true`, because a missing path is no error. `find` gives sha256sum only paths that exist:
-        # sha256sum of uutils 0.0.30 would end at a missing one
+        # `true`, because a missing path is no error. `find` gives sha256sum only paths that exist,
+        # because sha256sum of uutils 0.0.30 stops at a missing path
         return StringCommand("set --", *quoted, f"{PRINT_STATES}true")
 
     @override
@@ -151,10 +151,10 @@ class Present(YesOrNo):
         return StringCommand("if test -e", QuoteString(path), "; then echo yes; else echo no; fi")
 
 
-# Each argument is a path, or "~" and a regular expression of perl. Of the files after such an
-# expression, the script prints only the text that matches. In a text all bytes but printable ASCII
-# are escaped as in a URL. Files in /proc and /sys that the kernel does not let root read count as
-# missing
+# Each argument is a path, or "~" and a regular expression of perl. A regular expression applies to
+# the paths after it: the script prints only the text that matches. In a text, all bytes but
+# printable ASCII are escaped as in a URL. A file in /proc or /sys counts as missing if the kernel
+# does not let root read it
 _PRINT_TEXTS = r"""
 $only = qr/.+/s; @null = stat "/dev/null"; $/ = undef;
 for (@ARGV) {

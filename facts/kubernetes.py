@@ -97,7 +97,7 @@ class _Replaced(NodeFact[tuple[int, ...]]):
     @override
     def command(self) -> str:
         # kubelet.service is in systemd's slice, or in a slice that the node's owner has chosen. The
-        # latter may be within another slice
+        # owner's slice may be within another slice
         return f"""\
 set --
 for list in {CGROUPS}/*/{KUBELET}/cgroup.procs {CGROUPS}/*/*/{KUBELET}/cgroup.procs; do

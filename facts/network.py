@@ -76,8 +76,8 @@ class Interface(NodeFact["InterfaceState | None"]):
         )
 
 
-# Before each ARP request, the address is removed from the kernel's neighbour table, unless an
-# administrator has added it there
+# Before each ARP request, the address is removed from the kernel's neighbour table. An entry that
+# an administrator has added stays
 _OWNERS = """\
 container="" state=""
 runs() { # CONTAINER: whether it runs. Several addresses of one container take one question
