@@ -34,8 +34,8 @@ class QuietSettings(Settings):
     quiet_clock: bool = Field(
         False,
         description="whether the node saves the time once an hour, and when a time server answers, "
-        "instead of each minute. A node without a hardware clock begins with the saved time after "
-        "a power cut",
+        "instead of each minute. After a power cut, a node without a hardware clock starts with "
+        "the saved time",
     )
     quiet_coredumps: bool = Field(
         False,

@@ -46,9 +46,9 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
     )
     log_server_files: FilePattern | None = Field(
         None,
-        description="pattern of the files in which the log server keeps the nodes' messages; if "
-        "not set, it is /var/log/nodes/*.log. If chaos_log_server_ssh is not set, verify looks for "
-        "the files on your computer, where a share of the log server may be mounted",
+        description="pattern of the log server's files with the nodes' messages, by default "
+        "/var/log/nodes/*.log. If you set this without chaos_log_server_ssh, verify looks for the "
+        "files on your computer, which may have mounted them from the log server",
     )
 
     def conflicts(self) -> Iterator[str]:

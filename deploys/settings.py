@@ -97,8 +97,8 @@ class Settings(BaseModel):
     Every field has a description, which messages and the table in docs/settings.md use.
     """
 
-    # A run uses only the models of roles. The models of concerns, from which they inherit, are never
-    # built
+    # A run uses only the models of roles. They inherit from the models of concerns, which are never
+    # built themselves
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
     def conflicts(self) -> Iterator[str]:
