@@ -1,7 +1,7 @@
-"""Configure nodes: one deploy for each concern, such as `docker`, and roles that call concerns.
+"""Configure nodes. A concern, such as `docker`, is one deploy. A role calls several concerns.
 
-A deploy that is called without arguments takes its settings from ``host.data``. Settings can also
-be arguments of the call, such as ``journald(journald_max_use="16M")``.
+A deploy that is called without arguments takes its settings from ``host.data``. The call can also
+give settings as arguments, such as ``journald(journald_max_use="16M")``.
 
 **Example:** ``from chaos_engine.deploys import docker``, then ``docker()``
 """

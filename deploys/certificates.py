@@ -20,7 +20,10 @@ _PRIVATE, _CERTIFICATE = b"PRIVATE KEY-----", b"-----BEGIN CERTIFICATE-----"
 
 @dataclass(frozen=True)
 class PemFile:
-    """A PEM file on this computer, and the setting with its path. The repr hides the content."""
+    """A PEM file on this computer, and the name of the setting that has the file's path.
+
+    The repr hides the file's content.
+    """
 
     setting: str
     path: Path
@@ -33,9 +36,10 @@ class PemFile:
         return cls(setting, path, read_setting(setting, path, fix))
 
     def error(self, found: str, fix: str) -> SettingsError:
-        """Return the error for a bad file: the setting, the path, what is wrong, and what to do.
+        """Return an error that names the setting and the file, and says what is wrong.
 
-        + found: what is wrong, as a predicate of the path, such as ``is not a CA's certificate``
+        + found: what is wrong, such as ``is not a CA's certificate``. The message has this text
+          after the file's path
         + fix: what the user has to do
         """
         return SettingsError(f"{self.setting}: {self.path} {found}; {fix}")
@@ -88,10 +92,11 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
 def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     """Return the certificates in a file.
 
-    + wanted: what the file should have, for messages, such as "the CA's certificate"
+    + wanted: what the file should contain, such as "the CA's certificate". Error messages have this
+      text
 
-    Raises `SettingsError` if the file has no certificate, if it has a private key, or if Go
-    programs would overlook a certificate.
+    Raises `SettingsError` if the file has no certificate or has a private key. Also raises it if Go
+    programs, such as the API server, would overlook a certificate in the file.
     """
     if _PRIVATE in file.data and _CERTIFICATE in file.data:
         raise file.error(
@@ -144,10 +149,12 @@ def _hidden_key(file: PemFile) -> SettingsError:
 
 
 def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> None:
-    """Raise `SettingsError` unless a file has the client's private key, without passphrase.
+    """Check that a file has the client's private key, and that the key needs no passphrase.
 
-    + certificate: the file with the client's certificate, for the message
+    + certificate: the file with the client's certificate; the error message names this file
     + leaf: the client's certificate
+
+    Raises `SettingsError` if the file does not have this key, or if the key is encrypted.
     """
     if _CERTIFICATE in file.data and _PRIVATE not in file.data:
         raise file.error("is a certificate, not a private key", "are two files swapped?")
@@ -162,7 +169,7 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
         key = serialization.load_pem_private_key(file.data, password=None)
     # No error is quoted: its message may show parts of the key
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # cryptography 42 finds a key only at the beginning of a line; newer ones find others too
+        # cryptography 42 finds a key only at the beginning of a line, newer versions anywhere
         if _PRIVATE in file.data and b"\n-----BEGIN" not in b"\n" + file.data:
             raise _hidden_key(file) from None
         raise file.error(
@@ -187,7 +194,7 @@ def _chain(
     + anchors: the CA's certificates
 
     Returns an empty list if the issuers do not lead to the CA. An issuer may have several
-    certificates, of which only one leads there (cross-signing).
+    certificates, and perhaps only one of them leads to the CA (cross-signing).
     """
     for anchor in anchors:
         if _issued(leaf, anchor):
@@ -219,8 +226,8 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 def _check_usage(file: PemFile, leaf: x509.Certificate) -> None:
     """Raise `SettingsError` if a certificate is not for clients.
 
-    etcd uses crypto/x509 of Go. To this library, a certificate without extended key usage is valid
-    for every purpose.
+    etcd uses Go's library crypto/x509. For this library, a certificate without extended key usage
+    is valid for every purpose.
     """
     try:
         usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

@@ -1,4 +1,4 @@
-"""Make deploys from functions with the decorator `concern`.
+"""Provide the decorator `concern`, which makes a deploy from a function.
 
 With ``-y``, pyinfra runs an operation's code only after the commands of all earlier operations. So
 an operation that cannot handle the node's state would fail after earlier operations have changed
@@ -47,9 +47,9 @@ Concern = Callable[..., None]
 class _Checked:
     """The results of the passes *collect* and *check* for a host.
 
-    + passed: the name of each deploy in which *check* found no problem, with the `Moment` of the
-      check
-    + mistakes: mistakes on this computer, such as wrong settings, one line each
+    + passed: the deploys in which *check* found no problem, by name. The value says when the check
+      was made (`Moment`)
+    + mistakes: a line for each mistake on this computer, such as a wrong setting
     """
 
     passed: dict[str, Moment] = field(default_factory=dict)
@@ -58,15 +58,15 @@ class _Checked:
 
 @dataclass(frozen=True)
 class Declaration:
-    """The arguments of `concern` for one concern or role.
+    """What a concern or role gives to the decorator `concern`.
 
     + title: name of the concern in pyinfra's output
     + model: model of the concern's settings
     + health: commands with which the deploy `verify` checks that the concern's service works
-    + reads: function that takes the settings and returns the facts that `problems` observes
+    + reads: function that takes the settings and returns the facts that `problems` reads
     + problems: function that takes the settings and returns problems that only `verify` reports
-    + undo: what the deploy `undo` has to know about the concern. The list of the concern's changes
-      is not here, but in a file on the node
+    + undo: what the deploy `undo` has to know about the concern. The concern's changes are not
+      listed here. A file on the node lists them
     """
 
     title: str
@@ -129,8 +129,8 @@ def concern(
                 resolved = _resolved(function.__name__, model, settings, others, keywords)
                 _enter(function, resolved, given=settings is not None or bool(keywords))
 
-        # pyinfra reads the signature of a deploy; annotated, the settings would be an argument on
-        # the command line
+        # pyinfra reads the signature of a deploy. If the settings were annotated in it, pyinfra
+        # would make them an argument on the command line
         deployed = cast(Concern, deploy(name)(cast(Any, call)))
 
         @wraps(deployed)
@@ -155,9 +155,9 @@ def _resolved(
 
     + name: the concern's name
     + model: the model that the concern declares
-    + settings: the call's first positional argument, ``None`` if there is none
-    + others: the call's other positional arguments; there must be none
-    + keywords: the call's keyword arguments
+    + settings: the first positional argument of the concern's call, ``None`` if there is none
+    + others: all other positional arguments; there must be none
+    + keywords: the keyword arguments
 
     Raises `SettingsError` for an argument that is neither a model nor a dictionary, and for
     mistakes in the settings.
@@ -182,8 +182,8 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
     """Run a concern's function for the current host, unless the host is refused.
 
     + settings: the resolved settings
-    + given: whether the caller gave settings. If so, this function checks the host even if `check`
-      has checked it, because `check` uses only the settings in ``host.data``
+    + given: whether the caller gave settings. If so, this function always checks the host. An
+      earlier call of `check` does not suffice, because it used the settings in ``host.data``
     """
     name, at = function.__name__, part(Preparation)
 
@@ -259,7 +259,7 @@ def _make_known(path: str) -> None:
 
 
 def collect(body: Callable[[], None]) -> None:
-    """Run the pass *collect* for the current host: collect what the operations will read.
+    """Collect what the operations will read on the current host. This is the pass *collect*.
 
     + body: function that calls concerns or operations
 

@@ -1,4 +1,4 @@
-"""Delay writes of container logs and other unsynchronised data; some never reach the card."""
+"""Let the kernel write container logs and other data later. Some data then never reach the card."""
 
 from __future__ import annotations
 
@@ -16,41 +16,42 @@ INTERVAL_SECONDS = 60
 
 
 class ContainerLogsSettings(DockerDataSettings):
-    """Settings of `container_logs`. Each is a switch of its own, and off by default."""
+    """Settings of `container_logs`. They are independent of each other, and off by default."""
 
     container_logs_noatime: bool = Field(
         False,
-        description="whether the file system of Docker's data, / by default, is mounted with "
-        "noatime: reading a file then writes nothing. If False, the present option stays",
+        description="whether the file system with Docker's data is mounted with noatime, so that "
+        "reading a file writes nothing; if False, this mount option is not changed. By default "
+        "Docker's data are on the root file system",
     )
     container_logs_lazytime: bool = Field(
         False,
-        description="whether the file system of Docker's data is mounted with lazytime: the times "
-        "of files are written with their other changes, or once a day. If False, the present "
-        "option stays",
+        description="whether the file system with Docker's data is mounted with lazytime. New "
+        "times of a file then wait in RAM until the file changes in another way, for at most a "
+        "day. If False, this mount option is not changed",
     )
     container_logs_commit: Number | None = Field(
         None,
         ge=5,
         le=3600,
-        description="seconds between two commits of the journal of Docker's file system, 5 to 3600 "
-        "(the kernel's default is 5), such as 600; if not set, nothing is changed. A power cut "
-        "loses files that were made, renamed or removed in these seconds, unless a program has "
-        "synchronised them",
+        description="seconds between two commits of the ext4 journal on the file system with "
+        "Docker's data, from 5 (the kernel's default) to 3600, such as 600; if not set, this mount "
+        "option is not changed. A power cut undoes changes of these seconds, such as a new file or "
+        "a new name; changes that a program has synchronised remain",
     )
     container_logs_writeback: Number | None = Field(
         None,
         ge=30,
         le=3600,
-        description="seconds that written data may stay in RAM before the kernel writes them to "
-        "any disk of the node, or to an NFS log share, 30 to 3600 (the kernel's default is 35), "
-        "such as 600; if not set, nothing is changed. A power cut loses what was written in these "
-        "seconds, unless a program has synchronised it",
+        description="how many seconds the kernel may keep new data in RAM before it writes them, "
+        "from 30 to 3600, such as 600 (the kernel's default is 35); if not set, this is not "
+        "changed. It applies to all disks of the node and to an NFS log share. A power cut loses "
+        "the data of these seconds; data that a program has synchronised remain",
     )
 
     @property
     def mount_options(self) -> tuple[str, ...]:
-        """Return the wanted options of the mount."""
+        """Return the mount options that the settings ask for."""
         commit = self.container_logs_commit
         options = {
             "noatime": self.container_logs_noatime,
@@ -61,13 +62,13 @@ class ContainerLogsSettings(DockerDataSettings):
 
 
 def sysctls(seconds: int) -> dict[str, str]:
-    """Return the kernel parameters with which written data stay in RAM for at most some seconds.
+    """Return kernel parameters that limit how long new data stay in RAM before they are written.
 
-    + seconds: at least 30
+    + seconds: the limit, at least 30
 
     The kernel wakes up every ``dirty_writeback_centisecs``, and then writes the data that are older
-    than ``dirty_expire_centisecs`` (Documentation/admin-guide/sysctl/vm.rst). Data wait for at most
-    the sum of both.
+    than ``dirty_expire_centisecs`` (Documentation/admin-guide/sysctl/vm.rst). So data wait for at
+    most the sum of these two times.
     """
     interval = min(INTERVAL_SECONDS, seconds // 6)
     return {
@@ -78,15 +79,15 @@ def sysctls(seconds: int) -> dict[str, str]:
 
 @concern("Container logs", ContainerLogsSettings, health=[MOUNTED_AS_IN_FSTAB], undo=UNDO)
 def container_logs(settings: ContainerLogsSettings) -> None:
-    """Write container logs to the card later, so that most of them never reach it.
+    """Write container logs to the card later, so that most logs never reach the card.
 
-    Docker rotates a container's log, and removes the oldest file. If a file is removed before the
-    kernel writes it, it costs the card nothing. So this concern lets the kernel write later: it
-    sets mount options of the file system with Docker's data, and kernel parameters. Programs that
-    synchronise their files are not affected.
+    Docker rotates a container's log, and removes the oldest file. A file that is removed before the
+    kernel writes it never reaches the card. So this concern makes the kernel write later. It sets
+    kernel parameters, and it sets mount options of the file system with Docker's data. Programs
+    that synchronise their files are not affected.
 
-    Each of its settings is a switch of its own. Without them the concern neither reads nor changes
-    the node.
+    The settings are independent of each other. If none is set, the concern neither reads nor
+    changes the node.
     """
     if options := settings.mount_options:
         set_mount_options(

@@ -59,11 +59,11 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     cri_dockerd_infra_image: ImageName | None = Field(
         None,
         description="image of the pause container in each pod, with tag, digest or both; if not "
-        "set, the image that kubeadm uses in the version chaos_kubernetes_version",
+        "set, it is the image that kubeadm uses for the version in chaos_kubernetes_version",
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line if the versions of cri-dockerd and Kubernetes do not work together."""
+        """Yield a message if the versions of cri-dockerd and Kubernetes do not work together."""
         yield from super().conflicts()
         if problem := kubernetes_misfit(self.cri_dockerd_version, self.kubernetes_version):
             yield named(problem, PREFIX)
@@ -104,7 +104,7 @@ def require_tarball(settings: CriDockerdSettings) -> None:
 
 
 def _missing(settings: CriDockerdSettings, tarball: str, *others: str) -> SettingsError:
-    """Return the error that says that the files `tarball` and `others` are missing."""
+    """Return an error for missing tarballs: `tarball` and `others` are their paths."""
     release = _fill(f"{RELEASES}/v{{version}}/{Path(tarball).name}", settings, "")
     return SettingsError(
         f"{current()[1].name}: {tarball} is missing"
@@ -164,7 +164,10 @@ def _fill(text: str, settings: CriDockerdSettings, architecture: str) -> str:
 
 
 def _checksum(settings: CriDockerdSettings, path: Path, architecture: str) -> tuple[str, str]:
-    """Return the sha256 that a tarball must have, and its source. The sha256 is "" if unknown."""
+    """Return the sha256 that a tarball must have, and where this sha256 is from.
+
+    The sha256 is "" if it is not known.
+    """
     given: Mapping[Any, str] = settings.cri_dockerd_sha256
     if architecture in given:
         return given[architecture], "chaos_cri_dockerd_sha256"

@@ -1,4 +1,4 @@
-"""Run Docker, with a limit on the logs of containers."""
+"""Run Docker, and limit the size of the containers' logs."""
 
 from __future__ import annotations
 

@@ -59,9 +59,9 @@ class EtcdCertificatesSettings(
 
 
 def reads(settings: EtcdCertificatesSettings) -> list[Read]:
-    """Return the fact that `problems` observes: the etcd servers' versions.
+    """Return the fact that `problems` reads: the versions of the etcd servers.
 
-    The host asks for the versions even if it has joined a cluster. Returns nothing for a host that
+    A host that has joined a cluster asks for the versions too. The list is empty for a host that
     does not ask etcd.
     """
     servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
@@ -70,7 +70,7 @@ def reads(settings: EtcdCertificatesSettings) -> list[Read]:
 
 
 def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
-    """Yield a line if etcd servers are too old for kubeadm.
+    """Yield a message if etcd servers are too old for kubeadm.
 
     Yields nothing for a host that does not ask etcd.
     """
@@ -85,9 +85,9 @@ def problems(settings: EtcdCertificatesSettings) -> Iterator[str]:
 def etcd_certificates(settings: EtcdCertificatesSettings) -> None:
     """Install a client certificate for etcd, its private key, and the certificate of etcd's CA.
 
-    Before any change, and in a preview too, this computer checks the files. The key must belong to
-    the client certificate. The CA must have issued this certificate, which must be valid today and
-    for clients. The key's content is never shown.
+    This computer checks the files before any change, and also in a preview. The key must belong to
+    the client certificate. The CA must have issued the client certificate. The client certificate
+    must be valid today, and must allow use by clients. The key's content is never shown.
     """
     folder = settings.etcd_certificates_dir
     if not settings.gets_key:

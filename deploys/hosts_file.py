@@ -25,9 +25,9 @@ class HostsFileSettings(NodesSettings, EndpointSettings, StorageSettings, CloudI
     """Settings of `hosts_file`."""
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each name with two addresses.
+        """Yield a message for each name with two addresses.
 
-        Also yields a line for each machine that has the API's name or address.
+        Also yields a message for each machine that has the API's name or address.
         """
         yield from super().conflicts()
         for name, address in self.storage_servers.items():
@@ -58,7 +58,7 @@ def hosts_file(settings: HostsFileSettings) -> None:
 
 
 _known: WeakKeyDictionary[Inventory, tuple[tuple[str, object], ...]] = WeakKeyDictionary()
-"""Cache of `_inventory_addresses`: the returned value by inventory."""
+"""What `_inventory_addresses` has returned for each inventory."""
 
 
 def _inventory_addresses() -> tuple[tuple[str, object], ...]:

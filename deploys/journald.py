@@ -20,14 +20,14 @@ class JournaldSettings(Settings):
     """Settings of `journald`."""
 
     journald_max_use: MemorySize = Field(
-        "64M", description="most RAM that the journal may take, with a suffix K, M or G"
+        "64M", description="how much RAM the journal may take, with a suffix K, M or G"
     )
     journald_max_file_size: MemorySize = Field(
-        "8M", description="size at which one journal file is rotated, with a suffix K, M or G"
+        "8M", description="size at which a journal file is rotated, with a suffix K, M or G"
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line if the limit for one journal file is above the limit for all files."""
+        """Yield a message if the limit for one journal file is above the limit for all files."""
         yield from super().conflicts()
         if memory_bytes(self.journald_max_file_size) > memory_bytes(self.journald_max_use):
             yield (

@@ -1,4 +1,4 @@
-"""Enable the memory cgroup controller by words on the kernel's command line."""
+"""Turn the memory cgroup controller on: add words to the kernel's command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kernel(settings: KernelSettings) -> None:
     """Add the words of the settings to the kernel's command line, for the next boot.
 
     Raspberry Pis boot with the memory cgroup controller off, and kubelet does not start without
-    this controller. The deploy `chaos_engine.deploys.reboot` reboots a node whose running kernel
-    lacks a word.
+    this controller. If the running kernel lacks one of the words, the deploy
+    `chaos_engine.deploys.reboot` reboots the node.
     """
     set_kernel_words(name="Edit the kernel's command line", wanted=settings.kernel_words)

@@ -68,12 +68,12 @@ class KubernetesSettings(
     )
     kubernetes_pod_network: Network | None = Field(
         None,
-        description="network of the pods' addresses for kubeadm init, such as 10.244.0.0/16, which "
-        "is Flannel's default",
+        description="network that kubeadm init uses for the pods' addresses, such as 10.244.0.0/16 "
+        "(Flannel's default)",
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each mistake in the version and in the pod network."""
+        """Yield a message for each mistake in the version and in the pod network."""
         yield from super().conflicts()
         if not self.kubernetes_version.startswith("1.") or self._minor < OLDEST_PUBLISHED:
             yield (
@@ -196,7 +196,9 @@ def read_key(path: str) -> bytes:
 
 
 def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], list[str]]:
-    """Return the files to write for kubeadm, crictl and kubelet's logs, and the paths to remove.
+    """Return the configuration files to write, and the paths of files to remove.
+
+    The files are for kubeadm, crictl and kubelet's logs.
 
     + node: the node's name in the cluster
     """
@@ -204,8 +206,8 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         "/etc/crictl.yaml",
         f"# Written by chaos-engine\nruntime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n",
     )
-    # kubelet creates this folder only at its own start. So the folder would be missing after
-    # another mount on /var/log, such as the RAM while no storage server can be reached
+    # kubelet creates this folder only when kubelet starts. So the folder would be missing once
+    # something else is mounted on /var/log, such as RAM while no storage server can be reached
     logs = File(
         "/etc/tmpfiles.d/chaos-engine-kubelet.conf",
         "# For kubelet's links to the logs of containers; written by chaos-engine\n"
@@ -241,9 +243,9 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:
-    """Return the shell commands that check the files for kubeadm, "" if there is no check.
+    """Return shell commands that check kubeadm's configuration files, "" if there is no check.
 
-    + paths: the paths of all files to write
+    + paths: the paths of all files to write; some of them are not kubeadm's
 
     The check is ``kubeadm config validate``, which exists since 1.26.
     """

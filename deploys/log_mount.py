@@ -65,7 +65,7 @@ class LogMountSettings(NodesSettings, StorageSettings):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each mistake in the NFS servers and in the Gluster volumes."""
+        """Yield a message for each mistake in the NFS servers and in the Gluster volumes."""
         yield from super().conflicts()
         if self.log_store == "nfs" and not self.log_nfs_servers:
             yield (

@@ -22,7 +22,7 @@ class MacvlanNetworkSettings(
     """Settings of `macvlan_network`."""
 
     vip: MachineAddress = Field(
-        description="address of the Kubernetes API, owned by the proxy's HAProxy container"
+        description="address of the Kubernetes API; the proxy's HAProxy container has this address"
     )
     hairpin_address: MachineAddress = Field(
         description="unused address outside the router's DHCP range, for the network link through "
@@ -41,9 +41,9 @@ class MacvlanNetworkSettings(
     def resolve(cls, given: Mapping[str, Any] | None = None, by: str = "") -> Self:
         """Return the current host's settings.
 
-        Raises `SettingsError` if the host is not the proxy. This check comes before the check of
-        the settings, because a host that is not the proxy usually lacks the proxy's settings. An
-        error about missing settings would mislead.
+        Raises `SettingsError` if the host is not the proxy. This is checked before the settings,
+        because a host that is not the proxy usually lacks the proxy's settings. An error about
+        missing settings would mislead the user.
         """
         check_proxy_group()
         return super().resolve(given, by)
@@ -61,7 +61,7 @@ class MacvlanNetworkSettings(
         )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each address that is outside the LAN or already in use."""
+        """Yield a message for each address that is outside the LAN or already in use."""
         yield from super().conflicts()
         own = {"chaos_vip": self.vip, "chaos_hairpin_address": self.hairpin_address}
         for key, address in {**own, "chaos_lan_gateway": self.lan_gateway}.items():
@@ -99,6 +99,6 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
     create_network(
         name="Create the proxy's network",
         wanted=settings.network,
-        # In the role `proxy` another operation follows, in the concern `haproxy`
+        # In the role `proxy`, an operation of the concern `haproxy` follows
         last=type(settings) is MacvlanNetworkSettings,
     )

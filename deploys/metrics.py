@@ -1,4 +1,4 @@
-"""Have a node write metrics for Prometheus into RAM."""
+"""Have a node write metrics for Prometheus, in a file in RAM."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ class MetricsSettings(Settings):
     metrics: bool = Field(
         False,
         description="whether a timer on the node writes metrics for node_exporter's textfile "
-        f"collector to {FOLDER}, in RAM; if False, nothing of this is read or changed",
+        f"collector to {FOLDER}, in RAM; if False, the concern metrics reads and changes nothing",
     )
 
 
 @concern("Metrics", MetricsSettings, health=[METRICS_WRITTEN], undo=UNDO)
 def metrics(settings: MetricsSettings) -> None:
-    """Have a timer write metrics that node_exporter lacks, such as when certificates expire.
+    """Have a timer write metrics that node_exporter lacks, such as the expiry of certificates.
 
-    Does nothing unless ``chaos_metrics`` is set. node_exporter reads them with
-    ``--collector.textfile.directory=/run/chaos-engine-metrics``; this deploy does not install it.
+    Does nothing if ``chaos_metrics`` is False. node_exporter reads the metrics if it has the option
+    ``--collector.textfile.directory=/run/chaos-engine-metrics``. This deploy does not install
+    node_exporter.
     """
     if settings.metrics:
         files.install(name="Write metrics", files=metrics_files(), units=[Unit(TIMER)])
 
 
 def metrics_files() -> list[File]:
-    """Return the script that writes the metrics, and the units that call it."""
+    """Return the script that writes the metrics, and the systemd units that call the script."""
     script = render("metrics.j2", path="/usr/sbin:/usr/bin:/sbin:/bin", file=FILE, writers=COMMAND)
     return [
         File(SCRIPT, script, mode="755"),

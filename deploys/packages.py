@@ -26,7 +26,7 @@ class PackagesSettings(CloudInitSettings):
             "snapd",
             "unattended-upgrades",
         ),
-        description="names of packages to remove and not to install again",
+        description="names of packages to remove, and to keep from being installed again",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Keep other programs from writing to the SD card, each by a switch of its own."""
+"""Make apt, man-db and other programs write less to the SD card. Each has its own setting."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ class QuietSettings(Settings):
 
     quiet_apt_timers: Literal["daily", "weekly", "off"] = Field(
         "daily",
-        description="how often apt fetches its lists and installs upgrades by itself: daily leaves "
-        "its timers as they are; with weekly, security upgrades may be a week late; with off, you "
-        "install them yourself. On a default node no upgrade comes by itself, because the concern "
+        description="how often apt's timers fetch package lists and install upgrades: daily (the "
+        "timers are not changed), weekly (security upgrades may be a week late) or off (you "
+        "install upgrades yourself). By default the timers install nothing, because the concern "
         "packages removes unattended-upgrades",
     )
     quiet_apt_cache: bool = Field(
         False,
-        description="true to have apt keep its lists compressed, without long descriptions of "
-        "packages, and not save the caches that it builds from them; apt then takes longer",
+        description="whether apt writes less: it keeps its package lists compressed, fetches no "
+        "long descriptions of packages, and saves no caches; apt then takes longer",
     )
     quiet_man_db: bool = Field(
         False,
-        description="true to stop all writing of the index of manual pages; man finds pages, but "
-        "apropos finds none that were installed later",
+        description="whether the index of manual pages is no longer updated; man still finds all "
+        "pages, but apropos does not find pages that are installed later",
     )
     quiet_clock: bool = Field(
         False,
-        description="true to save the time when a time server answers, and at least once an hour, "
-        "not each minute; after a power cut a node without a clock of its own begins with the last "
-        "time that was saved",
+        description="whether the node saves the time once an hour, and when a time server answers, "
+        "instead of each minute. After a power cut, a node without a hardware clock starts with "
+        "the saved time",
     )
     quiet_coredumps: bool = Field(
         False,
-        description="true to stop systemd-coredump from saving the memory of programs that crash",
+        description="whether systemd-coredump no longer saves the memory of programs that crash",
     )
 
     @property
     def quiet_is_wanted(self) -> bool:
-        """Tell whether any switch is set."""
+        """Tell whether any setting differs from its default."""
         return self.quiet_apt_timers != "daily" or any(
             (self.quiet_apt_cache, self.quiet_man_db, self.quiet_clock, self.quiet_coredumps)
         )
@@ -52,11 +52,11 @@ class QuietSettings(Settings):
 
 @concern("Other writers", QuietSettings)
 def quiet(settings: QuietSettings) -> None:
-    """Keep other programs from writing to the SD card, each by a switch of its own.
+    """Make apt, man-db and other programs write less to the SD card. Each has its own setting.
 
-    With no switch set, nothing is read or changed. A switch for a program that the node does not
-    have changes nothing. A switch that is unset later leaves the node as it is; to restore it, undo
-    this concern.
+    If no setting is set, the concern reads and changes nothing. A setting for a program that the
+    node does not have has no effect. If a setting is removed later, the node stays as it is. To
+    restore the node, undo this concern.
     """
     if settings.quiet_is_wanted:
         quieten_writers(

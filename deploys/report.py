@@ -53,9 +53,9 @@ class ReportSettings(EtcdSettings, KernelSettings):
     )
     card_tbw: Amount | None = Field(
         None,
-        description="how many TB (of 10^12 bytes) the maker rates the node's card for, as 117 for "
-        "a SanDisk High Endurance of 128 GB; nodes may differ. If not set, the report shows no "
-        "years",
+        description="how many terabytes (10^12 bytes) can be written to the node's card according "
+        "to its maker, such as 117 for a SanDisk High Endurance of 128 GB; each node may have its "
+        "own value. If not set, the report does not show how many years the card lasts",
     )
 
 
@@ -64,8 +64,8 @@ class ReportSettings(EtcdSettings, KernelSettings):
 def report() -> None:
     """Write a page about all nodes: the state of each, and what is written to its card.
 
-    The deploy changes no node. It reads each node by one remote command, and writes on your
-    computer, also with ``--dry``:
+    The deploy changes no node. It reads each node by one remote command. It writes these files on
+    your computer, also with ``--dry``:
 
     - ``report/index.html``, a page that needs no network
     - ``report/report.json``, the same values
@@ -73,9 +73,8 @@ def report() -> None:
       from them
 
     The state of each concern is what `verify` says. A node that cannot be reached is on the page,
-    with the reason. As with `verify`, pyinfra ends with an exit code other than 0 if a concern of a
-    node is not as wanted. The files are written then too. If a file cannot be written, the exit
-    code is not 0 either.
+    with the reason. pyinfra ends with an exit code other than 0 in two cases: a concern of a node
+    is not as wanted, or a file cannot be written. In the first case the files are written too.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.report -y``
     """
@@ -96,7 +95,7 @@ def report() -> None:
     if end.folder != folder:
         raise SettingsError(
             f"{origin}: {key} leads to {folder}, but {end.origin}: {key} leads to {end.folder}; "
-            "there is one report for all nodes, so give all of them the same folder"
+            "there is one report for all nodes, so give all nodes the same folder"
         )
     end.ratings[name] = own.card_tbw
     want(_reads(own))

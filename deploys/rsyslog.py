@@ -34,24 +34,25 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
     log_port: Number = Field(514, ge=1, le=65535, description="port of the syslog server")
     log_containers: bool = Field(
         False,
-        description="whether the output of containers goes to the log server too, with their "
-        "namespace, pod and name; containers never wait for the log server",
+        description="whether the output of containers is sent to the log server too, with the "
+        "namespace, pod and name of each container; containers never wait for the log server",
     )
     log_server_ssh: SshDestination | None = Field(
         None,
-        description="where ssh on this computer finds the log server, such as admin@192.168.1.42; "
-        "verify then looks there whether a message of each node arrives within a minute. ssh has "
-        "to log in without a question, and this user has to be able to read the files",
+        description="ssh destination of the log server, as your computer reaches it, such as "
+        "admin@192.168.1.42; if set, verify checks on the log server that a message of each node "
+        "arrives within a minute. ssh must log in without a question, and the user must be able to "
+        "read the log files",
     )
     log_server_files: FilePattern | None = Field(
         None,
-        description="pattern of the files in which the log server keeps the nodes' messages; if "
-        "not set, /var/log/nodes/*.log. Without chaos_log_server_ssh these files are looked for on "
-        "this computer, to which the log server may export them",
+        description="pattern of the log server's files with the nodes' messages, by default "
+        "/var/log/nodes/*.log. If you set this without chaos_log_server_ssh, verify looks for the "
+        "files on your computer, which may have mounted them from the log server",
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each setting that needs a log server, if there is none."""
+        """Yield a message for each setting that needs a log server, if there is no log server."""
         yield from super().conflicts()
         if self.log_server is None and self.asked:
             key = "log_server_ssh" if self.log_server_ssh else "log_server_files"
@@ -64,35 +65,35 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
 
     @property
     def asked(self) -> LogServer | None:
-        """Return where to look for the nodes' messages, ``None`` for nowhere."""
+        """Return where `verify` looks for the nodes' messages, ``None`` if it does not look."""
         if self.log_server_ssh is None and self.log_server_files is None:
             return None
         return _log_server(self.log_server_ssh or "", self.log_server_files or FILES)
 
 
 FILES = "/var/log/nodes/*.log"
-"""Where a log server that is set up as in docs/log-server.md keeps the nodes' messages."""
+"""The log server's files with the nodes' messages, if it is set up as in docs/log-server.md."""
 
 
 @cache
 def _log_server(destination: str, files: str) -> LogServer:
-    """Return the log server. All hosts of a run share this object, and so its answers."""
+    """Return an object for the log server. All hosts of a run share the object and its answers."""
     return LogServer(destination, files)
 
 
 def _token() -> str:
-    """Return the token in the current host's message. `problems` waits for it at the log server."""
+    """Return the token that the current host logs. `problems` looks for it on the log server."""
     digest = hashlib.sha256(current()[1].name.encode()).hexdigest()
     return f"{RUN}-{digest[:12]}"
 
 
 def reads(settings: RsyslogSettings) -> list[Read]:
-    """Return the fact that `problems` observes, none if the log server is not asked."""
+    """Return the fact that `problems` reads. The list is empty if the log server is not asked."""
     return [Read.of(Canary, token=_token())] if settings.asked else []
 
 
 def problems(settings: RsyslogSettings) -> Iterator[str]:
-    """Yield a line if a message of the current host does not arrive at the log server."""
+    """Yield a message if a log message of the current host does not reach the log server."""
     # if the node could not log its message, the check of rsyslog says so
     if (server := settings.asked) and observe(Canary, token=_token()):
         with waiting(current()[1], "looking for its message at the log server", ARRIVES_SECONDS):
@@ -109,11 +110,12 @@ def problems(settings: RsyslogSettings) -> Iterator[str]:
     undo=UNDO,
 )
 def rsyslog(settings: RsyslogSettings) -> None:
-    """Make rsyslog send all messages to the log server, if one is set, and write no log files.
+    """Make rsyslog write no log files, and send all messages to the log server if one is set.
 
-    In ``/etc/rsyslog.conf``, Debian's rules for log files come after the files in
-    ``/etc/rsyslog.d``. This deploy writes a file into that folder, and removes the other ``.conf``
-    files. The written file ends with ``stop``, so Debian's rules get no message.
+    Debian's ``/etc/rsyslog.conf`` first includes the ``.conf`` files in ``/etc/rsyslog.d``. Below
+    that it has rules for log files. This deploy writes a file into ``/etc/rsyslog.d``, and removes
+    all other ``.conf`` files there. The new file ends with ``stop``, so Debian's rules get no
+    message.
 
     docs/log-server.md describes the log server's configuration.
     """

@@ -1,9 +1,9 @@
 """Read and check settings: the keys of ``host.data`` that begin with ``chaos_``.
 
-A settings model is a pydantic model of settings. Its fields lack the prefix: users set the field
-``docker_log_max_size`` by the key ``chaos_docker_log_max_size`` in the inventory, in group data or
-by ``--data``. The model of a role inherits from the models of its concerns, so a role can pass its
-settings to each concern.
+A settings model is a pydantic model. Its fields lack the prefix ``chaos_``. For example, users set
+the field ``docker_log_max_size`` by the key ``chaos_docker_log_max_size`` in the inventory, in
+group data or by ``--data``. The model of a role inherits from the models of its concerns. So a role
+can pass its settings to each concern.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def collecting(found: list[str]) -> Iterator[None]:
 def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
     """Merge the lines of several hosts, so that equal lines appear once: a pure function.
 
-    + mistakes: lines by host name. Lines that differ only in the host's name at the beginning are
-      equal
+    + mistakes: lines by host name. Lines count as equal if they differ only in the host's name at
+      the beginning
 
     **Example:** ``merge_lines({"pi1": ["pi1: no key"], "pi2": ["pi2: no key"]})`` is
     ``["pi1 and 1 more: no key"]``
@@ -97,14 +97,15 @@ class Settings(BaseModel):
     Every field has a description, which messages and the table in docs/settings.md use.
     """
 
-    # A run uses the models of roles; those of concerns, which they inherit from, are never built
+    # A run uses only the models of roles. They inherit from the models of concerns, which are never
+    # built themselves
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a line for each conflict between values that are valid by themselves.
+        """Yield a message for each conflict between values that are valid by themselves.
 
-        The base class has no conflicts. A model that overrides this method first yields the lines
-        of ``super().conflicts()``.
+        The base class has no conflicts. A model that overrides this method first yields the
+        messages of ``super().conflicts()``.
         """
         yield from ()
 
@@ -132,7 +133,8 @@ class Settings(BaseModel):
         """Return the current host's settings: those in `given`, and all others from ``host.data``.
 
         + given: values by field name
-        + by: the name of the deploy that was called with the values in `given`, for messages
+        + by: the name of the deploy whose call gave the values in `given`. Messages name this
+          deploy
 
         Raises `SettingsError` for a wrong value, for a ``chaos_`` key that no model has, and for a
         name in `given` that this model does not have.
@@ -174,7 +176,9 @@ def describe(
     where: Callable[[str], str],
     host: str = "",
 ) -> Iterator[str]:
-    """Yield a message for each mistake: source, key, value, problem, and the wanted value.
+    """Yield a message for each mistake. The message names the key and says what is wrong.
+
+    The message also says where the value comes from, and what is wanted.
 
     + model: the model whose values were checked
     + error: the error from pydantic
@@ -221,7 +225,7 @@ _WORDS = {
     "too_short": "it is empty",
     "extra_forbidden": "there is no such key",
 }
-"""Messages for pydantic's types of errors. They replace pydantic's own, which name Python types."""
+"""Messages for pydantic's error types. pydantic's own messages name Python types."""
 
 
 def shown(value: object) -> str:
@@ -251,9 +255,9 @@ def _sources(host: Host) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def wrong_names(host: Host) -> Iterator[str]:
-    """Yield a line for each wrong name in a host's data.
+    """Yield a message for each wrong name in a host's data.
 
-    A wrong name is one of:
+    Wrong names are:
 
     + a key that begins with ``chaos_``, but that no settings model has
     + a key in which ``chaos_`` is misspelt
@@ -274,11 +278,11 @@ def wrong_names(host: Host) -> Iterator[str]:
 
 
 def key_problem(key: str, known: Collection[str]) -> str:
-    """Return what is wrong with a key of host data, "" if nothing is: a pure function.
+    """Return what is wrong with a key of host data: a pure function.
 
     + known: the keys of all settings
 
-    A key that does not look like a setting of this package is not wrong.
+    Returns "" if the key is right, or if it does not look like a setting of this package.
     """
     if key in known:
         return ""
@@ -296,7 +300,7 @@ def key_problem(key: str, known: Collection[str]) -> str:
 
 @cache
 def known_keys() -> frozenset[str]:
-    """Return the keys of all settings models, including those of other packages."""
+    """Return the keys of all settings models, including the models of other packages."""
     return frozenset(PREFIX + name for model in _below(Settings) for name in model.model_fields)
 
 
@@ -319,7 +323,7 @@ def _below(model: type[Settings]) -> Iterator[type[Settings]]:
 
 
 def read_setting(key: str, path: Path, fix: str) -> bytes:
-    """Return the content of a file on this computer that belongs to a setting.
+    """Return the content of a file that a setting needs. The file is on this computer.
 
     + key: beginning of the error message: the host's name, the setting's name, or both
     + path: path of the file, from `local_path`

@@ -24,7 +24,7 @@ class NodesSettings(Settings):
     """Settings about the nodes of the cluster."""
 
     nodes: dict[HostName, MachineAddress] = Field(
-        {}, description="name and address of each node; /etc/hosts of every node gets all of them"
+        {}, description="name and address of each node; every node gets all of them in /etc/hosts"
     )
 
     def conflicts(self) -> Iterator[str]:
@@ -40,7 +40,10 @@ class NodesSettings(Settings):
             seen[address] = name
 
     def node_name(self) -> str:
-        """Return the current host's name in the cluster. The function `node_name` has the rules."""
+        """Return the current host's name in the cluster.
+
+        The docstring of the function `node_name` has the rules.
+        """
         host = current()[1]
         return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)
 
@@ -130,10 +133,11 @@ class ControllersSettings(NodesSettings):
 
 
 class EndpointSettings(Settings):
-    """Settings about the address of the Kubernetes API, which the proxy owns."""
+    """Settings about the Kubernetes API's address. The proxy has this address."""
 
     vip: MachineAddress | None = Field(
-        None, description="address of the Kubernetes API, owned by the proxy's HAProxy container"
+        None,
+        description="address of the Kubernetes API; the proxy's HAProxy container has this address",
     )
     vip_name: HostName = Field("k8s", description="host name for the Kubernetes API's address")
     vip_port: values.Number = Field(
@@ -160,9 +164,9 @@ class EtcdSettings(Settings):
 
     etcd_certificates_hosts: Literal["controllers", "all", "none"] = Field(
         "controllers",
-        description="which nodes get etcd's client certificate and key: controllers, for their API "
-        "servers; all, which allows root of any node to read and change the whole cluster; or "
-        "none, if there is no external etcd and kubeadm runs its own",
+        description="which nodes get etcd's client certificate and key: controllers (for their API "
+        "servers), all (root of any node can then read and change the whole cluster) or none "
+        "(there is no external etcd, and kubeadm runs its own)",
     )
     etcd_certificates_dir: values.LastingFolder = Field(
         "/etc/kubernetes",
@@ -173,24 +177,25 @@ class EtcdSettings(Settings):
     def etcd_pod_dir(self) -> str:
         """Return the folder from which kubeadm takes etcd's certificates and key.
 
-        This is the folder ``chaos_etcd_certificates_dir``, unless that is /etc/kubernetes. Then it
-        is /etc/kubernetes/etcd, which has copies of the files: kubeadm mounts the folder into the
-        API server's pod (``getEtcdCertVolumes`` in kubeadm's phases/controlplane/volumes.go), and
-        the pod must not see /etc/kubernetes/admin.conf.
+        kubeadm mounts this folder into the API server's pod (``getEtcdCertVolumes`` in kubeadm's
+        phases/controlplane/volumes.go). The pod must not see /etc/kubernetes/admin.conf. So if
+        ``chaos_etcd_certificates_dir`` is /etc/kubernetes, this function returns
+        /etc/kubernetes/etcd, which has copies of the files. Otherwise it returns
+        ``chaos_etcd_certificates_dir``.
         """
         folder = self.etcd_certificates_dir
         return f"{folder}/etcd" if folder == "/etc/kubernetes" else folder
 
 
 class ContainerLogSettings(Settings):
-    """Settings about the logs of containers. Docker rotates these logs, so kubelet must not."""
+    """Settings about the logs of containers. Docker rotates these logs; kubelet must not."""
 
     docker_log_max_size: LogSize = Field(
         "256k",
         description="size at which Docker rotates a container's log file, with a suffix k, m or g; "
-        "kubectl logs shows no more than this size times chaos_docker_log_max_file. Small files "
-        "write less to a card, because they are removed before the kernel writes them. Existing "
-        "containers keep the old size",
+        "kubectl logs shows no more than this size times chaos_docker_log_max_file. If files are "
+        "small, less is written to the card, because Docker removes many files before the kernel "
+        "writes them. Existing containers keep the old size",
     )
 
 

@@ -1,4 +1,4 @@
-"""Print a summary at the end of a run, with the result of each node."""
+"""Print a summary with the result of each node at the end of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SummarySettings(settings.Settings):
 
 
 def summarized(function: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a function: a run that calls the function prints a summary when the run ends.
+    """Make each run that calls a function print a summary when the run ends.
 
     + function: a deploy, or another function that a deploy file calls
 
@@ -55,9 +55,9 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 def _error_of_all_hosts(error: SettingsError) -> SettingsError:
     """Add the current host's mistakes to the error that all hosts share, and return that error.
 
-    pyinfra prints only one error of a run: that of the first host that fails. This error is
-    complete when pyinfra prints it, because each host checks its settings before its first wait
-    for the node.
+    pyinfra prints only one error of a run: the error of the first host that fails. When pyinfra
+    prints this error, it has the mistakes of all hosts, because each host checks its settings
+    before its first wait for the node.
     """
     state, host = current()
     mistakes, shared = _mistakes.setdefault(state, ({}, SettingsError()))

@@ -25,7 +25,7 @@ ORDER = tuple(
 call them in the reverse order."""
 
 _NOTHING_TO_UNDO = {"preflight", "uncordon", "reboot", "worker", "proxy", "undo"}
-"""The names of this package's other deploys. They change nothing themselves that undo restores."""
+"""The names of this package's deploys that leave nothing to undo."""
 
 
 class UndoSettings(Settings):
@@ -67,8 +67,8 @@ def undo(settings: UndoSettings) -> None:
     The deploy undoes first the concern that a role calls last. It restores files, packages, units,
     Docker's networks and containers, kernel parameters and swap. It changes only what the node's
     manifest lists; the manifest is in ``/var/lib/chaos-engine``. If undo is interrupted, the next
-    call continues it. On a node that is a member of a cluster, undo refuses the concerns that
-    members of a cluster need.
+    call continues it. On a node that is a member of a cluster, the deploy does not undo concerns
+    that members of a cluster need. It refuses the node instead.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """

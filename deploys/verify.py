@@ -47,7 +47,7 @@ def verify() -> None:
 
 
 def concerns_of_host() -> dict[Concern, Settings]:
-    """Return the concerns that the current host shall have, each with its settings.
+    """Return the concerns that the current host should have, each with its settings.
 
     Raises `SettingsError` for wrong settings.
     """
@@ -86,7 +86,7 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
 
 
 def read_node(concerns: Mapping[Concern, Settings]) -> None:
-    """Read all that `findings` needs, and all else that the run has announced, by one command.
+    """Read by one remote command what `findings` needs, and all facts that `want` has announced.
 
     + concerns: the settings of each concern
 
@@ -105,5 +105,5 @@ def read_node(concerns: Mapping[Concern, Settings]) -> None:
 
 
 def _checks(concerns: Mapping[Concern, Settings]) -> tuple[Check, ...]:
-    """Return the health checks of concerns."""
+    """Return the health checks of the given concerns."""
     return tuple(one for name in concerns for one in DECLARED[name.__name__].health)

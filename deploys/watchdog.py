@@ -26,13 +26,14 @@ from chaos_engine.operations.watchdog import (
 from chaos_engine.templates import render
 
 SHORTEST, LONGEST = 5, 15
-"""Bounds of the hardware's time in seconds. systemd gives a sign of life after half the time. The
-driver of the Raspberry Pi (bcm2835_wdt) counts to 15. Before Linux 6.8 it refuses a larger value.
-Since then it may count another time than that value (raspberrypi/linux issue 7432)."""
+"""The shortest and the longest timeout of the hardware watchdog, in seconds. systemd gives a sign
+of life after half of the timeout. The driver of the Raspberry Pi (bcm2835_wdt) counts to 15. Before
+Linux 6.8 the driver refuses a larger value. Since Linux 6.8 it accepts a larger value, but may
+count a different time (raspberrypi/linux issue 7432)."""
 
 
 def _hardware_time(seconds: int) -> int:
-    """Refuse a time that is too short or too long for the hardware; 0 is accepted."""
+    """Refuse a timeout that is too short or too long for the hardware watchdog. Accept 0."""
     if seconds and not SHORTEST <= seconds <= LONGEST:
         raise ValueError(
             f"it has to be from {SHORTEST} to {LONGEST}, or 0; the hardware of a Raspberry Pi "
@@ -52,32 +53,32 @@ class WatchdogSettings(NodesSettings, StorageSettings):
     )
     watchdog: bool = Field(
         False,
-        description="whether a node that hangs, or that reaches no other machine, restarts by "
-        "itself; if False, nothing of this is read or changed",
+        description="whether a node restarts by itself if it hangs, or if it reaches no other "
+        "machine; if False, the concern watchdog reads and changes nothing",
     )
     watchdog_seconds: HardwareTime = Field(
         15,
-        description="seconds without a sign of life from systemd after which the hardware resets "
-        "the node, from 5 to 15; with 0, the node's own value is not changed",
+        description="seconds, from 5 to 15, until the hardware resets the node if systemd gives no "
+        "sign of life; with 0, the node's own value is not changed",
     )
     watchdog_reboot_seconds: HardwareTime = Field(
         15,
-        description="seconds that the end of a reboot may take, after all services have stopped, "
-        "before the hardware resets the node, from 5 to 15; with 0, the node's own value is not "
-        "changed",
+        description="seconds, from 5 to 15, until the hardware resets the node if a reboot hangs "
+        "after all services have stopped; with 0, the node's own value is not changed",
     )
     watchdog_link_minutes: Number = Field(
         5,
         ge=0,
         le=1440,
         description="minutes until the network link is restarted if neither the gateway nor any "
-        "other machine answers; after as many more, the node reboots, but only if the settings "
-        "name a machine besides the gateway and this node; 0 turns this off",
+        "other machine answers; after as many minutes more, the node reboots. A node does not "
+        "reboot if the settings name no machine besides the gateway and this node. 0 turns both "
+        "off",
     )
     watchdog_reboot_proxy: bool = Field(
         False,
-        description="whether the proxy too reboots if no other machine answers; while it reboots, "
-        "nobody has the address of the Kubernetes API",
+        description="whether the proxy, like other nodes, reboots if no other machine answers; "
+        "while the proxy reboots, no machine has the address of the Kubernetes API",
     )
 
 
@@ -85,10 +86,13 @@ class WatchdogSettings(NodesSettings, StorageSettings):
 def watchdog(settings: WatchdogSettings) -> None:
     """Have the hardware reset a node that hangs, and check that the node reaches other machines.
 
-    Does nothing unless ``chaos_watchdog`` is set. If it is unset later, the node stays as it is; to
-    restore it, undo this concern. If neither the gateway nor another machine answers, a timer
-    restarts the network link, and then the node, at most three times without an answer in between.
-    A node that knows no other machine than the gateway restarts only its link.
+    Does nothing if ``chaos_watchdog`` is False. If it becomes False later, the node stays as it is.
+    To restore the node, undo this concern.
+
+    A timer checks every minute that the gateway or another machine answers. If none answers for
+    some minutes, the check first restarts the network link, and later reboots the node. After three
+    reboots without an answer in between, it does not reboot the node again. If the settings name no
+    machine besides the gateway, the check only restarts the link.
     """
     if not settings.watchdog:
         return
@@ -109,7 +113,7 @@ def watchdog(settings: WatchdogSettings) -> None:
 
 
 def own_address(settings: WatchdogSettings) -> IPv4Address | None:
-    """Return the current host's address in the settings, ``None`` if they do not have it."""
+    """Return the current host's address in the settings, ``None`` if it is not in the settings."""
     try:
         return settings.nodes.get(settings.node_name())
     except SettingsError:
@@ -117,10 +121,11 @@ def own_address(settings: WatchdogSettings) -> IPv4Address | None:
 
 
 def link_files(settings: WatchdogSettings, own: IPv4Address | None = None) -> list[File]:
-    """Return the script that checks the network link, and the units that call it.
+    """Return the script that checks the network link, and the systemd units that call the script.
 
-    + own: the node's own address, which the script must not ask. The script skips each address that
-      the node has now, but a node without network loses the address that DHCP gave it
+    + own: the node's own address in the settings. The script must not ask this address. It also
+      skips all addresses that the node has when the script runs. That does not suffice, because a
+      node without network may have lost its address from DHCP
 
     The script asks the gateway, and then the other machines in the settings.
     """

@@ -46,9 +46,9 @@ class WorkerSettings(
     """Settings of the role `worker`: the settings of all its concerns."""
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a message for each conflict of a concern's settings.
+        """Yield a message for each conflict that a concern finds in its settings.
 
-        There is one more message if the log server has the address of the Kubernetes API.
+        Also yields a message if the log server has the address of the Kubernetes API.
         """
         yield from super().conflicts()
         if self.vip is not None and self.vip == self.log_server:
@@ -99,7 +99,7 @@ def worker(settings: WorkerSettings) -> None:
     A new command line of the kernel takes effect at the next boot. To reboot the node, call the
     deploy `chaos_engine.deploys.reboot` after this one.
     """
-    # This is no loop, because pyinfra orders operations by the lines that call them
+    # Each call has its own line, because pyinfra orders operations by the lines that call them
     preflight(settings)
     uncordon(settings)
     hosts_file(settings)

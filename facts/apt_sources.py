@@ -1,4 +1,4 @@
-"""Read the files that tell from where apt fetches packages.
+"""Read the files that list apt's package sources.
 
 The rules are in sources.list(5) and apt's ``apt-pkg/sourcelist.cc``, ``apt-pkg/tagfile.cc`` and
 ``apt-pkg/contrib/strutl.cc``. In ``/etc/apt/sources.list.d`` apt reads a file if its name ends with
@@ -39,7 +39,10 @@ _NO = frozenset(("no", "false", "without", "off", "disable"))
 
 
 class Entry(NamedTuple):
-    """An entry of a file, which is a line or a stanza. apt fetches each suite from each URI."""
+    """A line of a ``.list`` file, or a stanza of a ``.sources`` file.
+
+    apt fetches each suite from each URI.
+    """
 
     uris: tuple[str, ...]
     suites: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Find the programs that a node's owner has configured systemd, cron, udev or init to run."""
+"""Find programs that the owner of a node has added to systemd, cron, udev or init."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ COLLECT = rf"""  set --
   set +f
   for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
 """
-"""Shell commands that find the files that a node's owner has made for systemd, cron, udev and init.
-The commands set ``$@`` to these files. They set ``$scripts`` to each existing file whose path is in
-a file of `_CALLERS`. A caller runs the commands in a subshell, because they replace ``$@``."""
+"""Shell commands that find the owner's own files for systemd, cron, udev and init on a node. They
+set ``$@`` to these files. The files of `_CALLERS` contain paths of programs. The commands set
+``$scripts`` to those of these programs that exist. Run the commands in a subshell, because they
+replace ``$@``."""

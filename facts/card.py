@@ -15,11 +15,12 @@ from chaos_engine.facts.observe import ComposedFact, Read, Value
 from chaos_engine.facts.systemd_files import texts_of
 
 _SECTOR_BYTES = 512
-"""The unit of the kernel's counters, whatever the device's sectors are (block/stat.rst)."""
+"""The unit of the kernel's counters, in bytes. The device's own sectors may have another size
+(block/stat.rst)."""
 
 _UPTIME = "/proc/uptime"
 
-# The files of a card (Documentation/driver-api/mmc/mmc-dev-attrs.rst), and those of a SCSI or NVMe
+# The files that describe a card (Documentation/driver-api/mmc/mmc-dev-attrs.rst), or a SCSI or NVMe
 # disk. Only an eMMC has life_time and pre_eol_info
 _ATTRIBUTES = ("name", "model", "type", "date", "serial", "life_time", "pre_eol_info")
 
@@ -47,10 +48,10 @@ class Card(Value):
     + date: month of manufacture, such as "05/2021"; "" if unknown
     + serial: the device's serial number, "" if unknown
     + size: in bytes
-    + life_time: what an eMMC says of its wear, in tenths of its life: 1 is up to 10 %, 10 is up to
-      100 %, 11 is beyond. One number for each of two areas; () if unknown
-    + reserve: what an eMMC says of its spare blocks: 1 is normal, 2 means that 80 % are used, 3
-      means that 90 % are used; 0 if unknown
+    + life_time: how much of its life an eMMC has used, as a number for each of its two areas. 1
+      means up to 10 %, 10 means up to 100 %, 11 means more than 100 %. () if unknown
+    + reserve: how many spare blocks an eMMC has used. 1 means normal, 2 means 80 %, 3 means 90 %. 0
+      if unknown
     + written: bytes that the kernel has written to the device since it booted
     + uptime: seconds since the kernel booted
     + boot_id: the ID of this boot
@@ -90,12 +91,14 @@ class RootCard(ComposedFact["Card | None"]):
 
 
 def device_of(texts: Mapping[str, str], number: str, source: str) -> str:
-    """Return the name of the whole device that a file system is on, "" for none: a pure function.
+    """Return the name of the disk that holds a file system, such as "mmcblk0": a pure function.
 
     + texts: the content of the files ``dev`` below ``/sys/block``, by path
     + number: the file system's device number, such as "179:2"
-    + source: the file system's source, such as "/dev/mmcblk0p2". It counts only if no device has
-      the number, as for btrfs
+    + source: the file system's source, such as "/dev/mmcblk0p2". It is used only if no device has
+      the number. This is the case for btrfs
+
+    Returns "" if no disk is found.
 
     **Example:** ``device_of({"/sys/block/mmcblk0/mmcblk0p2/dev": "179:2"}, "179:2", "")``
     """
@@ -111,7 +114,7 @@ def device_of(texts: Mapping[str, str], number: str, source: str) -> str:
 
 
 def parse_card(texts: Mapping[str, str], device: str) -> Card:
-    """Return the description of a device, from the texts of its files: a pure function.
+    """Return the description of a device, from its files in ``/sys/block``: a pure function.
 
     + texts: the content of files below ``/sys/block``, and of ``/proc/uptime``, by path
     + device: the kernel's name of the device
@@ -136,6 +139,6 @@ def parse_card(texts: Mapping[str, str], device: str) -> Card:
 
 
 def _life_time(text: str) -> tuple[int, ...]:
-    """Read the text ``0x02 0x01``. Return () if the device does not know its wear."""
+    """Parse a text such as ``0x02 0x01``. Return () if the device does not know its wear."""
     found = tuple(int(word, 16) for word in text.split())
     return found if any(found) else ()  # 0x00: not defined (JESD84-B51, 7.4.40)

@@ -27,7 +27,7 @@ _EMBEDDED = r"^ *client-certificate-data: *\S+\n?"
 
 @dataclass(frozen=True)
 class CertificateState(Value):
-    """A file with certificates.
+    """When the certificates in a file expire.
 
     + path: path of the file
     + subject: the name of the certificate that expires first, "" if no certificate can be read
@@ -40,7 +40,9 @@ class CertificateState(Value):
 
 
 class Certificates(ComposedFact[tuple[CertificateState, ...]]):
-    """The certificates of kubeadm, of kubelet's client, and of etcd's client, by their paths.
+    """When the certificates of kubeadm, of kubelet's client and of etcd's client expire.
+
+    The value has a `CertificateState` for each file, sorted by path.
 
     + folder: the folder with the client certificate for etcd, ``chaos_etcd_certificates_dir``
 
@@ -66,7 +68,7 @@ class Certificates(ComposedFact[tuple[CertificateState, ...]]):
 
 
 def parse_certificates(path: str, text: bytes) -> CertificateState:
-    """Return when the first certificate in a file expires: a pure function.
+    """Return which certificate in a file expires first, and when: a pure function.
 
     + path: path of the file
     + text: certificates in PEM form, or lines of a kubeconfig with such a certificate in base64

@@ -1,4 +1,4 @@
-"""Read where a node keeps Docker's data, and how that file system is mounted."""
+"""Read which file system holds Docker's data, and how this file system is mounted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DataDisk(Value):
     + mount: the mount that contains `path`
     + commit: seconds between two commits of the journal; ``None`` if the file system has no
       journal, or is not ext4
-    + fstab: the exact text of ``/etc/fstab``, with bytes that are not UTF-8 escaped as by
+    + fstab: the exact text of ``/etc/fstab``. Bytes that are not UTF-8 are escaped as by
       ``os.fsdecode``
     """
 
@@ -46,9 +46,10 @@ class DataDisk(Value):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Return the options in force: one of each family, such as ``relatime`` and ``commit=5``.
+        """Return the mount options in force, such as ``relatime``, ``lazytime`` and ``commit=5``.
 
-        The families are those of `chaos_engine.operations.fstab`.
+        There is one option of each family. For example, ``noatime`` and ``relatime`` are of the
+        same family (`chaos_engine.operations.fstab`).
         """
         atime = next((o for o in self.mount.options if o in ("noatime", "relatime")), "strictatime")
         lazy = "lazytime" if "lazytime" in self.mount.super_options else "nolazytime"
@@ -56,7 +57,7 @@ class DataDisk(Value):
 
 
 class _Place(NodeFact[tuple[str, Mount]]):
-    """The path of a folder without symbolic links, and the mount that contains it."""
+    """A folder's path, with all symbolic links resolved, and the mount that contains the folder."""
 
     @override
     def command(self, path: str) -> StringCommand:

@@ -18,9 +18,9 @@ RUNNING = "systemctl is-active --quiet docker.service"
 docker.socket would start Docker, and a read must change nothing."""
 
 # This is perl, because every Debian and Ubuntu has perl-base. perl's module Socket is not used,
-# because it would take more time than all else here. Paths without a version are deprecated, so the
-# script first asks for the version, as `docker` does
-# (https://docs.docker.com/reference/api/engine/). An answer of HTTP/1.0 is not in chunks
+# because loading it takes more time than the rest of the script. Paths without a version are
+# deprecated, so the script first asks for the version, as `docker` does
+# (https://docs.docker.com/reference/api/engine/). HTTP/1.0 has no chunked answers
 _GET = r"""
 sub get { # PATH: return whether the status is 200, and set $headers and $body
   # AF_UNIX and SOCK_STREAM are 1; the address is a struct sockaddr_un (unix(7))
@@ -211,7 +211,7 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
         found.sort(key=lambda one: str(one["Name"]))
         networks = {one["Name"]: _network(one) for one in found}
         for one in containers:
-            # If another container is linked to this one, this one also has a name "/OTHER/NAME"
+            # A container also has a name "/OTHER/NAME" if the container OTHER is linked to it
             (name,) = (name[1:] for name in one["Names"] if "/" not in name[1:])
             for network in one["NetworkSettings"]["Networks"]:
                 if network in networks:  # _network has added the running containers

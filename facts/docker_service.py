@@ -34,14 +34,14 @@ UNIT = "docker.service"
 
 _PACKAGES_UNIT = "docker.io's docker.service"
 _PACKAGES_COMMAND = "dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
-# Where the package installs dockerd: Debian's in sbin, Ubuntu's in bin
+# Debian's package installs dockerd in sbin, Ubuntu's package in bin
 _DAEMON = {"debian": ("/usr/sbin/dockerd", "/sbin/dockerd")}
 _DAEMON_ELSEWHERE = (*_DAEMON["debian"], "/usr/bin/dockerd", "/bin/dockerd")
 
 _UNITS = tuple(f"{folder}/{UNIT}" for folder in folders("systemd/system"))
 _DROP_INS = files_in(FOLDERS)
 
-# The shell reads the files without another program, because there are few files, and they are small
+# The shell reads the files itself, because it is faster than another program for few, small files
 _PROGRAMS = f"""
 for file in {" ".join((*_UNITS, *_DROP_INS))}; do
   [ ! -f "$file" ] || while read -r line || [ "$line" ]; do
@@ -75,7 +75,7 @@ class Service(Value):
 
 
 class _Programs(NodeFact[tuple[str, ...]]):
-    """The paths in docker.service's files that lead to an existing program dockerd."""
+    """The paths of dockerd in the files of docker.service, if a program exists at the path."""
 
     @override
     def command(self) -> str:
@@ -199,7 +199,10 @@ def _program_problem(file: str, word: str, known: tuple[str, ...]) -> str:
 
 
 def _command_problem(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -> str:
-    """Return which file gives docker.service no command or a second one, and what to do."""
+    """Return which file leaves docker.service without a command or adds a second command.
+
+    The text also says what to do.
+    """
     if commands:
         return (
             f"{commands[-1][0]} gives docker.service a second ExecStart, so systemd would refuse "
@@ -233,7 +236,7 @@ def _lines(text: str) -> Iterator[str]:
 def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
     """Return the options of a command line, each with the file that sets the option.
 
-    + words: pairs of a word of the command line and the file that has the word
+    + words: the words of the command line, each with the file that has the word
 
     ``--feature=NAME`` becomes the key ``--feature NAME``. ``--feature=NAME=false`` is skipped.
     """

@@ -75,7 +75,7 @@ class FileState(Value):
 
 
 class Files(SeveralFact[FileState]):
-    """The state of each path, by path. The value has no entry for a path that does not exist.
+    """The state of each path that exists. The value is a dictionary from path to state.
 
     + paths: absolute paths, without newlines
 
@@ -87,8 +87,8 @@ class Files(SeveralFact[FileState]):
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
         quoted = [QuoteString(path) for path in as_tuple(paths)]
-        # `true`, because a missing path is no error. `find` gives sha256sum only paths that exist:
-        # sha256sum of uutils 0.0.30 would end at a missing one
+        # `true`, because a missing path is no error. `find` gives sha256sum only paths that exist,
+        # because sha256sum of uutils 0.0.30 stops at a missing path
         return StringCommand("set --", *quoted, f"{PRINT_STATES}true")
 
     @override
@@ -97,9 +97,11 @@ class Files(SeveralFact[FileState]):
 
 
 def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
-    """Return the state of each path. Raises ``ValueError`` for a line of unknown form.
+    """Return the state of each path, by path.
 
     + lines: what `PRINT_STATES` printed: lines of find, sha256sum, lsattr and awk, in any order
+
+    Raises ``ValueError`` for a line of unknown form.
     """
     found: dict[str, tuple[str, ...]] = {}
     sums: dict[str, str] = {}
@@ -149,10 +151,10 @@ class Present(YesOrNo):
         return StringCommand("if test -e", QuoteString(path), "; then echo yes; else echo no; fi")
 
 
-# Each argument is a path, or "~" and a regular expression of perl. Of the files after such an
-# expression, the script prints only the text that matches. In a text all bytes but printable ASCII
-# are escaped as in a URL. Files in /proc and /sys that the kernel does not let root read count as
-# missing
+# Each argument is a path, or "~" and a regular expression of perl. A regular expression applies to
+# the paths after it: the script prints only the text that matches. In a text, all bytes but
+# printable ASCII are escaped as in a URL. A file in /proc or /sys counts as missing if the kernel
+# does not let root read it
 _PRINT_TEXTS = r"""
 $only = qr/.+/s; @null = stat "/dev/null"; $/ = undef;
 for (@ARGV) {
@@ -184,8 +186,8 @@ class Texts(SeveralFact[bytes | None]):
 
     + patterns: absolute paths, or pairs of an absolute path and a regular expression of perl. In a
       path, ``*`` stands for any characters within a name, as in the shell. For a pair, the fact
-      returns only the text that the regular expression matches. It returns the whole text if
-      another fact needs the whole text. The regular expression must not have capturing groups
+      returns only the text that the regular expression matches. If another fact needs the whole
+      text, both facts get the whole text. The regular expression must not have capturing groups
 
     **Example:** ``host.get_fact(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*")))``
     """

@@ -16,9 +16,9 @@ read the file with libmount. These are the rules of getmntent and systemd:
   path;
 - systemd follows links and ``..`` in a target; if several lines have the same target, the first
   counts;
-- ``noauto`` only removes a mount from ``local-fs.target``. A unit that needs a path below the
-  target still causes the mount: systemd-journal-flush.service does so for ``/var/log``
-  (systemd.unit(5), RequiresMountsFor).
+- ``noauto`` only removes a mount from ``local-fs.target``. A unit that needs a path below the mount
+  point still causes the mount (systemd.unit(5), RequiresMountsFor). For example,
+  systemd-journal-flush.service causes the mount of ``/var/log``.
 
 ``mount -a`` and ``swapon -a`` always read with libmount (util-linux,
 ``libmount/src/tab_parse.c``). The rules of libmount differ: each ``\\ooo`` of three octal digits is
@@ -105,7 +105,7 @@ def options(line: str) -> str:
 
 
 def with_options(line: str, options: str) -> str:
-    """Return an entry's line with a new field "options". All else stays as it is.
+    """Return an entry's line with a new field "options". The rest of the line does not change.
 
     + options: the new field, without blanks. It must not be empty
     """

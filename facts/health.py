@@ -16,8 +16,9 @@ from chaos_engine.facts.observe import NodeFact
 from chaos_engine.facts.text import pairs
 
 LIMIT_SECONDS = 3
-"""How many seconds a check may wait for another program. All checks together must take less than
-``PART_SECONDS`` of `chaos_engine.facts.observe.batch`; after that time all results are lost."""
+"""How many seconds a check may wait for another program. All checks together must take less time
+than ``PART_SECONDS`` in `chaos_engine.facts.observe.batch`. If they take longer, all results are
+lost."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Check:
 def limited(check: str) -> str:
     """Return a shell command that runs a check for at most `LIMIT_SECONDS`.
 
-    ``timeout`` waits until the process that it has started ends, but a check that waits for a dead
-    share cannot be killed. So ``timeout`` starts a shell, which can be killed, and the shell starts
-    the check. The shell gets TERM, and a second later KILL if it still runs. KILL alone
-    (``-s KILL``) does not work with ``timeout`` of uutils: version 0.12 ends the shell but not a
-    check that could be killed, and version 0.0.30 ends neither.
+    A check that waits for a dead share cannot be killed, and ``timeout`` waits until the process
+    that it started has ended. So ``timeout`` starts a shell, which can be killed, and the shell
+    starts the check. The shell gets TERM. If it still runs a second later, it gets KILL.
+
+    KILL alone (``-s KILL``) does not suffice with ``timeout`` of uutils. Version 0.12 then ends the
+    shell, but does not end the check even if the check could be killed. Version 0.0.30 ends
+    neither.
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
     return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"

@@ -29,7 +29,7 @@ class DropIns(ComposedFact[tuple[DropIn, ...]]):
     """The journal's settings in drop-ins of ``journald.conf`` and on the kernel's command line.
 
     Each item is a pair of a path and ``Name=value``. The items have the order in which journald
-    applies them. Masked drop-ins are missing (`chaos_engine.facts.systemd_files`).
+    applies them. Masked drop-ins are left out (`chaos_engine.facts.systemd_files`).
 
     **Example:** ``host.get_fact(DropIns)``
     """

@@ -23,8 +23,8 @@ RECORD = "/var/lib/chaos-engine/reboot"
 before this reboot."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
-"""The suffix of a boot file's original, which is in the boot file's folder. So if a node does not
-boot, another computer can restore the original on the node's card."""
+"""The suffix of a boot file's backup. The backup is in the boot file's folder. So if a node does
+not boot, the user can put its card into another computer and restore the boot file there."""
 
 GRUB_DROP_IN = "/etc/default/grub.d/99-chaos-engine.cfg"
 
@@ -39,7 +39,7 @@ class BootFile(Value):
 
     + text: the exact content; bytes that are not UTF-8 are escaped as by ``os.fsdecode``
     + free: bytes that are free on the file's file system
-    + kept: whether the same folder has a backup of the file's original (`BACKUP_SUFFIX`)
+    + kept: whether a backup of the file's original is in the same folder (`BACKUP_SUFFIX`)
     """
 
     path: str
@@ -57,7 +57,7 @@ class BootFile(Value):
 class Cmdline(Value):
     """The kernel's command line of this boot, and the files that set it for the next boot.
 
-    + words: the words of the running kernel, including those that the firmware adds
+    + words: the words of the running kernel, including the words that the firmware adds
     + controllers: the cgroup controllers that the kernel offers
     + cgroup: the version of the control groups
     + memory: whether the kernel offers the memory controller
@@ -70,7 +70,8 @@ class Cmdline(Value):
     + extra: the file with words that raspi-firmware adds whenever it rewrites `file`
     + grub: whether GRUB sets the command line
     + drop_in: this package's drop-in for GRUB
-    + rebooted: causes of reboots by earlier runs (`RECORD`), each with the ID of the boot before it
+    + rebooted: the causes of reboots by earlier runs (`RECORD`). The value of each cause is the ID
+      of the boot before the reboot
     """
 
     words: tuple[str, ...]
@@ -119,9 +120,9 @@ class KernelRelease(ComposedFact[str]):
 class BootFilesState(Value):
     """The files that `BootFiles` finds.
 
-    + files: pairs of a file's kind and the file, in the order of precedence. The kind is "place"
-      (a usual place of the command line), or "pending", "extra" or "drop_in" as in `Cmdline`. The
-      files' `filesystem` and `read_only` are not filled in
+    + files: pairs of kind and file, in the order of precedence. The kind is "place" for a file at a
+      usual place of the command line. The kinds "pending", "extra" and "drop_in" are as in
+      `Cmdline`. The files' `filesystem` and `read_only` are not filled in
     + grub: whether GRUB sets the command line
     """
 
@@ -216,9 +217,9 @@ def cgroup_version(mounts: Iterable[Mount]) -> Literal["v2", "v1", "none"]:
 
 
 def _on_its_mount(file: BootFile, mounts: Iterable[Mount]) -> BootFile:
-    """Return a copy of a boot file with `filesystem` and `read_only` of the file's mount.
+    """Fill in `filesystem` and `read_only` of a boot file, from the mount that contains the file.
 
-    Returns the boot file unchanged if none of the mounts contains it.
+    Returns a copy. Returns the boot file unchanged if no mount contains the file.
     """
     mount = mount_of(mounts, file.path)
     if mount is None:

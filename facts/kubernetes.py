@@ -77,9 +77,9 @@ def parse_kubelet_configuration(data: bytes) -> dict[str, Any]:
     try:
         found = yaml.safe_load(data) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{KUBELET_CONFIG} is no YAML: {error}") from None
+        raise ValueError(f"{KUBELET_CONFIG} is not valid YAML: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{KUBELET_CONFIG} is no mapping")
+        raise ValueError(f"{KUBELET_CONFIG} is not a mapping")
     return found
 
 
@@ -97,7 +97,7 @@ class _Replaced(NodeFact[tuple[int, ...]]):
     @override
     def command(self) -> str:
         # kubelet.service is in systemd's slice, or in a slice that the node's owner has chosen. The
-        # latter may be within another slice
+        # owner's slice may be within another slice
         return f"""\
 set --
 for list in {CGROUPS}/*/{KUBELET}/cgroup.procs {CGROUPS}/*/*/{KUBELET}/cgroup.procs; do
@@ -135,7 +135,7 @@ class KubeletReplaced(ComposedFact[bool]):
 class Source(Value):
     """A file of apt's configuration that names a Kubernetes repository.
 
-    + only: whether the file names Kubernetes repositories only
+    + only: whether all repositories in the file are Kubernetes repositories
     """
 
     path: str
@@ -179,9 +179,9 @@ def parse_source(path: str, text: str) -> Source | None:
 
 
 class RepositorySigners(ComposedFact[tuple[str, ...]]):
-    """The IDs of the keys that signed apt's present index of a Kubernetes repository.
+    """The IDs of the keys that signed the index of a Kubernetes repository.
 
-    () if apt has no index of this repository.
+    The index is the one that apt has fetched last. () if apt has no index of this repository.
 
     + minor: the repository's minor version, such as ``1.36``
 

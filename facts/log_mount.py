@@ -28,10 +28,10 @@ _ENABLED = ("enabled", "enabled-runtime", "static", "alias", "indirect", "genera
 class LogShare(Value):
     """The state of ``/var/log``, apart from its present mounts.
 
-    + claims: units and lines of ``/etc/fstab`` that mount something other than the log share on
-      ``/var/log`` at boot
+    + claims: what mounts something other than the log share on ``/var/log`` at boot: names or files
+      of units, and lines of ``/etc/fstab``
     + reason: why the last attempt to mount the log share failed, "" if it did not fail
-    + link: the target of ``/var/log`` if that is a symbolic link, "" if it is not
+    + link: the target of ``/var/log`` if ``/var/log`` is a symbolic link, else ""
     """
 
     claims: tuple[str, ...]
@@ -40,7 +40,7 @@ class LogShare(Value):
 
 
 class _Link(NodeFact[str]):
-    """The target of ``/var/log`` if that is a symbolic link, "" if it is not."""
+    """The target of ``/var/log`` if ``/var/log`` is a symbolic link, else ""."""
 
     @override
     def command(self) -> str:

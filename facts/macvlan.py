@@ -15,7 +15,7 @@ from chaos_engine.facts.observe import NodeFact, Value
 class MacvlanLink(Value):
     """A macvlan link.
 
-    + parent: the parent interface, "" if that is in another network namespace
+    + parent: the parent interface, "" if the parent is in another network namespace
     + mode: "bridge", "private", "vepa", "passthru" or "source"
     + up: whether the link has the flag UP, with or without a carrier
     + addresses: the link's IPv4 addresses, with prefix
@@ -56,8 +56,8 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
     def parse(self, lines: list[str]) -> dict[str, MacvlanLink]:
         """Parse the output of `command`.
 
-        The first line is JSON of all links, the second line is JSON of all routes. Each other line
-        is ``PATH:VALUE`` of an interface's setting arp_ignore.
+        The first line is JSON of all links, the second line is JSON of all routes. All other lines
+        are ``PATH:VALUE``, one for the setting arp_ignore of each interface.
         """
         if not lines:  # no ``ip``
             return {}

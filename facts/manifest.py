@@ -20,34 +20,38 @@ DIRECTORY = "/var/lib/chaos-engine"
 
 MANIFEST = f"{DIRECTORY}/manifest"
 """The file with the manifest. It has a line for each thing that a concern has changed. The line is
-on the disk before the change begins. Its fields are the concern, such as ``docker``, the kind of
-thing, the state before the change, the thing's name, and a dot. Tabs separate the fields. A line
-without the dot was cut short, so the change has not begun. The kinds and their states:
+on the disk before the change begins. Tabs separate the line's five fields: the concern, such as
+``docker``, the kind of thing, the state before the change, the thing's name, and a dot. A line
+without the dot was cut short, so the change has not begun.
 
-- ``file``: ``original`` (a copy is in `ORIGINALS`) or ``created``
-- ``secret``, a file that undo overwrites before it removes it: ``-``
+This is a list of the kinds. After each colon is the state before the change.
+
+- ``file``, a file: ``original`` (a copy is in `ORIGINALS`) or ``created``
+- ``secret``, a file that undo has to overwrite before its removal: ``-``
 - ``merged``, a file of which this package has written only a part: ``-``
-- ``wrote``, a file that the concern has written: ``-``; the name is the sha256 of the new content,
+- ``wrote``, a file that the concern has written: ``-``. The name is the sha256 of the new content,
   and the file's path
-- ``folder``: ``created``
-- ``unit``: systemd's ActiveState and UnitFileState
-- ``package``, installed or upgraded: the version before, ``absent``, or ``config`` if the node had
-  only its configuration files
-- ``removed``, a package: version, ``manual`` or ``auto``, ``hold`` or ``-``
+- ``folder``, a folder: ``created``
+- ``unit``, a systemd unit: its ActiveState and UnitFileState
+- ``package``, an installed or upgraded package: the old version, or ``absent``. It is ``config`` if
+  the node had only the package's configuration files
+- ``removed``, a removed package: its version, ``manual`` or ``auto``, and ``hold`` or ``-``
 - ``hold``, a package that the concern holds: ``set``
 - ``manual``, a package that the concern has marked as manually installed: ``auto``
-- ``sysctl``: its value; the name is a path below ``/proc/sys``
-- ``mount``, an option of a mounted file system: the option in force before; the name is the
-  option's family and the mount point, such as ``atime /``
-- ``option``, options of an entry in ``/etc/fstab``: the entry's options of this family before, or
-  ``-`` if there were none; the name has the same form as that of ``mount``
-- ``swap``: its priority; ``link``, a network interface: ``created``
-- ``image``: ``pulled``; ``network``, of Docker: ``created``, or the command that recreates it
+- ``sysctl``, a kernel parameter: its value. The name is a path below ``/proc/sys``
+- ``mount``, an option of a mounted file system: the old option. The name is the option's family and
+  the mount point, such as ``atime /``
+- ``option``, options of an entry in ``/etc/fstab``: the entry's old options of one family, or ``-``
+  if there were none. The name is the options' family and the mount point
+- ``swap``, an area of swap: its priority
+- ``link``, a network interface: ``created``
+- ``image``, an image of Docker: ``pulled``
+- ``network``, a network of Docker: ``created``, or the command that recreates the old network
 """
 
 REPACKED = f"{DIRECTORY}/packages"
-"""The folder for removed packages that no apt archive offered. It has a ``.deb`` of each package,
-rebuilt from the installed files."""
+"""The folder with a ``.deb`` of each removed package that no apt archive offered. The ``.deb`` was
+built from the package's installed files."""
 
 ORIGINALS = f"{DIRECTORY}/originals"
 """The folder with the original of each file that this package has replaced or removed. Below this
@@ -69,17 +73,17 @@ CHANGING = f"{DIRECTORY}/packages-changing"
 """The list of the packages that apt is changing, one a line. A package stays in the list until
 all its files are on the card. After a power cut such a package may look complete but have empty
 files: dpkg calls fsync neither for configuration files nor for files that maintainer scripts write
-(dpkg's ``src/main/archives.c``, tar_deferred_extract). A line is a name, or ``+NAME=VERSION`` for a
-new package: while dpkg installs it, dpkg's journal is in RAM, so dpkg may not know the package
-after a power cut."""
+(dpkg's ``src/main/archives.c``, tar_deferred_extract). A line is the package's name. For a new
+package it is ``+NAME=VERSION``, because dpkg may not know the package after a power cut: while dpkg
+installs the package, dpkg's journal is in RAM."""
 
 PULLING = f"{DIRECTORY}/images-pulling"
 """The file that lists the images that Docker is pulling, one name a line. A name stays in the list
 until the image is on the card, because Docker does not call fsync for the files of a layer."""
 
 NOBODY = "-"
-"""The name that replaces a concern's name in the manifest after undo of that concern. Only lines of
-changes that undo has kept have this name, because other concerns need these changes."""
+"""The name that replaces a concern's name in some lines of the manifest when the concern is undone.
+These are the lines of changes that undo does not revert, because other concerns need them."""
 
 # Other machines can write to the log share. A file that is too large to be from this package is not
 # read

@@ -33,8 +33,8 @@ def _at(places: str) -> tuple[str, str]:
 
 
 MOUNTS = _at(_PLACES)
-"""A pattern of `Texts` that reads only the mounts at the system's own paths. Users may have made
-many other mounts, with long names."""
+"""A pattern for the fact `Texts`, to read only the mounts at the system's own paths. A node may
+have many other mounts, with long names."""
 
 Answer = Literal["answers", "fails", "hangs"]
 
@@ -44,7 +44,7 @@ class Mount(Value):
     """One line of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).
 
     + target: the path of the mount point
-    + root: the folder of the file system that is mounted at `target`
+    + root: the folder within the file system that is mounted at `target`, "/" for all of it
     + source: device or share, "none" if there is none
     + fstype: file system type, such as "fuse.glusterfs"
     + options: options of this mount
@@ -129,7 +129,7 @@ def mounts_in(texts: Mapping[str, bytes | None]) -> tuple[Mount, ...]:
 
 
 def mount_of(mounts: Iterable[Mount], path: str) -> Mount | None:
-    """Return the mount that contains a path, ``None`` if none of the mounts does."""
+    """Return the mount that contains a path, ``None`` if no mount contains the path."""
     above = [m for m in mounts if path == m.target or path.startswith(f"{m.target.rstrip('/')}/")]
     longest = max((mount.target for mount in above), key=len, default="")
     return mounted_at(above, longest)

@@ -1,4 +1,4 @@
-"""Read the node's network interfaces, and which machine on the LAN has an IPv4 address."""
+"""Read the node's network interfaces, and which machine on the LAN has a given IPv4 address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class InterfaceState(Value):
     """The state of a network interface.
 
     + up: whether the interface is up and has a carrier
-    + master: the bridge or bond that it belongs to, "" for none
+    + master: the bridge or bond that the interface belongs to, "" for none
     + mac: MAC address
     + addresses: IPv4 addresses with prefix length, such as "192.168.1.50/24"
     + arp_ignore: the kernel's setting ``net.ipv4.conf.NAME.arp_ignore``
@@ -76,8 +76,8 @@ class Interface(NodeFact["InterfaceState | None"]):
         )
 
 
-# Before each ARP request, the address is removed from the kernel's neighbour table, unless an
-# administrator has added it there
+# Before each ARP request, the address is removed from the kernel's neighbour table. An entry that
+# an administrator has added stays
 _OWNERS = """\
 container="" state=""
 runs() { # CONTAINER: whether it runs. Several addresses of one container take one question
@@ -113,8 +113,8 @@ class AddressOwners(SeveralFact[str]):
     machine answers for that address within about a second, if the node itself has the address, or
     if the address is not on the LAN.
 
-    + addresses: tuples of an IPv4 address and a container's name, "" for none. While that container
-      runs on this node, the address is not looked up
+    + addresses: pairs of an IPv4 address and the name of a container, "" for no container. While
+      the container runs on this node, the fact does not look the address up
 
     A datagram to an address makes the kernel send ARP requests for that address (arp(7)). Up to
     three datagrams are sent. ``arping`` is not used, because Ubuntu Server does not have it.

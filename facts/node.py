@@ -113,7 +113,7 @@ class AsRoot(YesOrNo):
 
 
 class NodeAnswers(NodeFact[dict[str, str]]):
-    """Values about the node that programs print, such as the clock, by key. `Node` uses them.
+    """Values that programs on the node print, such as the clock's time, by key. `Node` uses them.
 
     **Example:** ``host.get_fact(NodeAnswers)["clock"]``
     """

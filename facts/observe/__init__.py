@@ -5,17 +5,16 @@ calls `observe` instead. The first call sends one command, which reads all facts
 announced (`want`). The answers are kept until a command has run on that host, or pyinfra has asked
 the user whether to go on. A command that changes the node also reads the facts for the next
 operation (`Ahead`), so that several changes in a row take one command each. Each fact also works
-alone, ``pyinfra inventory.py fact ...``, because a batch uses the fact's own ``command`` and
-``process``.
+alone, as in ``pyinfra inventory.py fact ...``.
 
 - A *read* is a fact with its arguments.
-- A *batch* is a script that runs the commands of several facts. The *part* of a fact is the exit
-  status and output of the fact's command.
+- A *batch* is a script that runs the commands of several facts. It uses the methods ``command`` and
+  ``process`` of each fact. A fact's *part* is the exit status and output of the fact's command.
 - An *identity* is the set of pyinfra's global arguments that decide how a host is read, such as the
   user. Answers of different identities are stored separately.
 
 Facts use the modules `fact`, `read` and `batch`. Operations use `ask`. ``operations/engine`` uses
-all modules. Of the rest of this package, the modules import only `chaos_engine.facts.text`.
+all modules. From the rest of this package, the modules import only `chaos_engine.facts.text`.
 """
 
 from chaos_engine.facts.observe.ahead import Ahead

@@ -226,7 +226,7 @@ def test_kubelets_configuration_counts_only_on_a_node_that_has_joined(tmp_path: 
         command = KubeletConfiguration().command().get_raw_value()
     assert "private" not in subprocess.check_output(["sh", "-c", command], text=True)
     config.write_text("[1]")
-    with pytest.raises(FactProcessError, match="no mapping"):
+    with pytest.raises(FactProcessError, match="not a mapping"):
         ask_below(tmp_path, KubeletConfiguration)
 
 

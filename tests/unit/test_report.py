@@ -609,7 +609,7 @@ class TestDeploy:
         assert str(error.value) == (
             f"pi2, inventory: chaos_report_dir leads to {tmp_path}/two, but pi1, inventory: "
             f"chaos_report_dir leads to {tmp_path}/one; there is one report for all nodes, so give "
-            "all of them the same folder"
+            "all nodes the same folder"
         )
         assert nodes.commands("pi2") == []
 
