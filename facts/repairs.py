@@ -1,4 +1,4 @@
-"""Read a node's list of repairs: what runs set again because something else had changed it."""
+"""Read a node's list of repairs: things that runs have set again after something changed them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Repairs(NodeFact[tuple[PastRepair, ...]]):
     def parse(self, lines: list[str]) -> tuple[PastRepair, ...]:
         """Read the lines of `REPAIRS`. Skip incomplete lines.
 
-        A complete line ends with a field that is a dot, and has a number of repairs.
+        A complete line has seven fields. The fourth one, the count of repairs, is a number. The
+        last one is a dot.
         """
         split = (line.split("\t") for line in lines)
         return tuple(

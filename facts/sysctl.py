@@ -25,7 +25,7 @@ from chaos_engine.facts.text import as_tuple, pairs
 
 FOLDERS = folders("sysctl.d")
 
-# Pairs of names of the same kernel parameter (net/ipv4/devinet.c, devinet_sysctl;
+# Each pair has two names of the same kernel parameter (net/ipv4/devinet.c, devinet_sysctl;
 # net/netfilter/nf_conntrack_standalone.c)
 _SYNONYMS = (
     ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),

@@ -213,7 +213,7 @@ def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
     elif is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
         for field in fields(value):
-            if field.repr:  # a field that the repr leaves out is content, perhaps a secret one
+            if field.repr:  # a field without a repr has a file's content, perhaps a secret
                 yield from problems(
                     f"{where}.{field.name}", hints.get(field.name, Any), getattr(value, field.name)
                 )
@@ -259,7 +259,7 @@ def _takes_several(hint: Any) -> bool:
 
 
 def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
-    """Return the types in the brackets of a type, () if the type is not a subclass of `kind`.
+    """Return the types in a type's brackets, () if the type is not a subclass of `kind`.
 
     **Example:** ``_arguments(Mapping[str, int], Mapping) == (str, int)``
     """
@@ -281,8 +281,8 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: the maximum number of characters. A longer repr is cut: before its last character,
-      ``...`` stands for what is left out
+    + length: the maximum number of characters. In a longer repr, ``...`` replaces the middle; the
+      last character is kept
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
