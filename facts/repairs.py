@@ -10,10 +10,10 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeFact, Value
 
 REPAIRS = f"{DIRECTORY}/repairs"
-"""The file with a line for each thing that runs have repaired. A line has the concern, the thing, a
-digest of the wanted state, the number of repairs, the time of the first one, the time of the last
-one, and a dot. Tabs separate these fields. The times are those of the node's own clock, as in its
-journal. The file exists only after a first repair."""
+"""The file with a line for each thing that runs have repaired. A line has seven fields with tabs
+between them: the concern, the thing, a digest of the wanted state, the number of repairs, the times
+of the first and of the last repair, and a dot. The times are those of the node's own clock, as in
+its journal. The file exists only after a first repair."""
 
 
 @dataclass(frozen=True)

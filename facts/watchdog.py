@@ -35,7 +35,7 @@ class WatchdogState(Value):
     """A node's hardware watchdog, as the running systemd uses it.
 
     + device: whether the node has a watchdog device
-    + held: whether systemd has opened the device, so that the hardware counts
+    + held: whether systemd has opened the device, so that the watchdog is running
     + ping: whether the program ping is installed
     + runtime, reboot: RuntimeWatchdogSec and RebootWatchdogSec of the running systemd, such as
       "15s" or "0"

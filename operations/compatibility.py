@@ -113,7 +113,7 @@ def exec_fault(version: str, kubernetes: str) -> str:
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
-    If `feature_gates` returns a gate for these versions, exec works with that gate.
+    If `feature_gates` returns a gate for these versions, exec works, because kubelet sets the gate.
     """
     if int(kubernetes.split(".")[1]) < 38 or _parse(version) > (0, 4, 4):
         return ""
@@ -125,7 +125,7 @@ def exec_fault(version: str, kubernetes: str) -> str:
 
 
 def pause_image(kubernetes: str) -> str:
-    """Return the name of the pause container's image that a version of kubeadm pulls.
+    """Return the name of the pause image that a version of kubeadm pulls.
 
     If cri-dockerd uses another image, ``kubeadm init`` and ``join`` warn, and the node's SD card
     has to hold both images. The tags come from ``PauseVersion`` in kubeadm's

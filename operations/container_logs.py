@@ -144,13 +144,15 @@ def replaced(disk: DataDisk, options: Iterable[str]) -> Iterator[str]:
 
 
 def repairs(target: str, options: Iterable[str], written: bool) -> Iterator[Repair]:
-    """Yield the `Repair` of each thing that a run sets: a pure function.
+    """Yield a `Repair`, for the node's list of repairs, for each thing that a run sets.
+
+    A pure function.
 
     + options: the options that the run puts in force
     + written: whether the run writes fstab too
     """
     if written:
-        # The file's checksum does not help, because other lines of the file may change later
+        # The wanted state is not the file's checksum, because other lines may change later
         yield Repair(f"{FSTAB}, {target}", "as wanted", "file", FSTAB, in_files(FSTAB))
         return
     for option in options:

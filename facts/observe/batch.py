@@ -30,8 +30,8 @@ LOCK = "/run/chaos-engine/lock"
 NO_SYSTEMD = "systemd does not run on the node; use a system that boots with systemd"
 
 MARK = "chaos-engine"
-"""The first word of each line that a batch's script prints. Lines of the login shell lack this
-word."""
+"""The first word of each line that a script for reading facts prints. Lines of the login shell lack
+this word."""
 
 _END = "end-of-reads"
 
@@ -110,7 +110,7 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
-    """Return the values that a batch's script has printed, by key.
+    """Return the values that a script made by `script` has printed, by key.
 
     A line of the script has `MARK`, a key and a value. The value is base64 for the keys ``out`` and
     ``err``, and "" for the keys ``busy`` and ``changed``. Lines without `MARK` are from a login
@@ -121,9 +121,9 @@ def marked(output: Iterable[str]) -> dict[str, str]:
 
 
 def split(output: Iterable[str]) -> list[Part]:
-    """Return the results of the commands of a batch, in their order.
+    """Return the results of the commands in a script made by `script`, in their order.
 
-    + output: the lines that the batch's script has printed
+    + output: the lines that the script has printed
 
     If the script was stopped on the node, the last results are missing. Raises ``ValueError`` if
     the output is not base64, or lacks its first line, which is a nonce.
