@@ -46,7 +46,7 @@ class PublicKey(Value):
 
 
 def dearmor(text: bytes, kind: str = "PUBLIC KEY BLOCK") -> bytes:
-    """Return the binary content of the first ASCII-armoured block of a kind.
+    """Return the binary content of the first ASCII-armoured block of the given kind.
 
     + text: the block, perhaps with other text around it
     + kind: the words after ``BEGIN PGP`` in the block's first line
@@ -142,7 +142,8 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _length(data: bytes, partial: int) -> tuple[int, int]:
     """Read a length field. Return the field's own size in octets, and the length that it states.
 
-    + partial: the lowest first octet of a field with a partial length, 255 if no field has one
+    + partial: the first octet of a field is at least this number if the field has a partial length;
+      255 if partial lengths are not allowed
 
     The forms of the field are in RFC 9580, sections 4.2.1 and 5.2.3.7.
     """

@@ -13,7 +13,8 @@ from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.text import as_tuple, grouped
 
 OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
-"""Options that turn off automatic removal and purging, whatever the node's configuration says."""
+"""Options of apt-get that turn off automatic removal and purging, even if the node's configuration
+turns them on."""
 
 _READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::Planner=/dev/null"
 """Options that keep apt-get from writing caches and a log. Without them even a simulation writes
@@ -31,11 +32,12 @@ may_be_installed() {
 """
 """A shell function that fails if none of the packages in ``"$@"`` is installed.
 
-The function starts no program. It looks for the file in which dpkg has the checksums of a package's
-files. dpkg computes the checksums if the package brings none. It removes them with the package,
-even if configuration files stay. The file's name has the architecture if the package has
-``Multi-Arch: same``. ``dpkg --audit`` reports packages without checksums. The function uses no
-pattern, because the shell would compare it with some thousand names.
+The function starts no program. For each installed package, dpkg keeps a file with the checksums of
+the package's files. The function looks for this file. If the package brings no checksums, dpkg
+computes them. dpkg removes the file with the package, even if configuration files stay. The file's
+name contains the architecture if the package has ``Multi-Arch: same``. ``dpkg --audit`` reports
+packages without checksums. The function uses no shell pattern, because the shell would compare the
+pattern with the names of some thousand files.
 """
 
 # apt-get's simulation needs neither a lock nor package lists. /sys shows active logical volumes.
@@ -70,7 +72,7 @@ _PLATFORM_SNAPS = re.compile(r"core\d*|bare|snapd")
 class Removal(Value):
     """What the removal of some packages would do.
 
-    + installed: the installed packages among them, but not lvm2 if it is in use
+    + installed: those of the packages that are installed, without lvm2 if lvm2 is in use
     + removes: all packages that apt would remove: those in `installed`, and all that depend on them
     + error: apt's message if it cannot remove the packages, otherwise ""
     + lvm_in_use: whether lvm2 is kept, because the node has logical volumes
@@ -85,7 +87,7 @@ class Removal(Value):
 
 
 class Simulation(NodeFact[Removal]):
-    """What the removal of packages would do according to apt's simulation.
+    """What the removal of packages would do, according to apt's simulation.
 
     apt is called only if one of the packages is installed.
 

@@ -1,4 +1,4 @@
-"""Read which programs write to a node's card on a timer, and how they are configured."""
+"""Read which programs regularly write to a node's card, and how they are configured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chaos_engine.facts.systemd_files import (
 )
 
 APT_TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
-"""The timers with which apt fetches its lists, and installs upgrades."""
+"""The timers that start apt to fetch package lists and to install upgrades."""
 
 MAN_TIMER = "man-db.timer"
 CLOCK_TIMER = "fake-hwclock-save.timer"
@@ -29,15 +29,15 @@ COREDUMP = "systemd-coredump.socket"
 UNIT_NAMES = (*APT_TIMERS, MAN_TIMER, CLOCK_TIMER, TIMESYNCD, COREDUMP)
 
 CLOCK_CRON = "/etc/cron.hourly/fake-hwclock"
-"""This script saves the time up to Debian 12. Later versions of fake-hwclock have a timer for that,
-and then the script does nothing."""
+"""A script that saves the time every hour. From Debian 13 on, a timer of fake-hwclock saves the
+time, and the script does nothing."""
 
 DROP_IN_FOLDERS = {
     "timesyncd.conf": folders("systemd/timesyncd.conf.d"),
     "coredump.conf": folders("systemd/coredump.conf.d"),
     **{timer: unit_folders(timer) for timer in APT_TIMERS},
 }
-"""The folders of drop-ins, by the name of the file or the unit to which the drop-ins belong."""
+"""For each configuration file and unit, the folders that may have drop-ins for it."""
 
 _SECTIONS = {
     "timesyncd.conf": "Time",
@@ -51,7 +51,7 @@ class DropInSetting(Value):
     """A setting in a drop-in.
 
     + path: path of the drop-in
-    + of: what the drop-in belongs to, one of `DROP_IN_FOLDERS`
+    + of: the file or unit that the drop-in changes, a key of `DROP_IN_FOLDERS`
     + setting: ``Name=value``
     """
 
@@ -62,11 +62,11 @@ class DropInSetting(Value):
 
 @dataclass(frozen=True)
 class WriterState(Value):
-    """The programs that write on a timer.
+    """The programs that regularly write to the card.
 
     + units: whether each unit in `UNIT_NAMES` runs, by the unit's name. Units that the node does
       not have are missing
-    + settings: settings in drop-ins of `DROP_IN_FOLDERS`, in the order in which they apply
+    + settings: the settings in the drop-ins, in the order in which they apply
     + hourly_clock: whether `CLOCK_CRON` exists
     """
 
@@ -76,7 +76,7 @@ class WriterState(Value):
 
 
 class TimedWriters(ComposedFact[WriterState]):
-    """Which programs write to the card on a timer, and how they are configured.
+    """Which programs regularly write to the card, and how they are configured.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.quiet.TimedWriters``
     """

@@ -1,4 +1,4 @@
-"""Read a node's list of repairs: what runs set again because something else had changed it."""
+"""Read a node's list of repairs: things that runs have set again after something changed them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeFact, Value
 
 REPAIRS = f"{DIRECTORY}/repairs"
-"""The file with a line for each thing that runs have repaired. A line has the concern, the thing, a
-digest of the wanted state, the number of repairs, the time of the first one, the time of the last
-one, and a dot. Tabs separate these fields. The times are those of the node's own clock, as in its
-journal. The file exists only after a first repair."""
+"""The file with a line for each thing that runs have repaired. A line has seven fields with tabs
+between them: the concern, the thing, a digest of the wanted state, the number of repairs, the times
+of the first and of the last repair, and a dot. The times are those of the node's own clock, as in
+its journal. The file exists only after a first repair."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Repairs(NodeFact[tuple[PastRepair, ...]]):
     def parse(self, lines: list[str]) -> tuple[PastRepair, ...]:
         """Read the lines of `REPAIRS`. Skip incomplete lines.
 
-        A complete line ends with a field that is a dot, and has a number of repairs.
+        A complete line has seven fields. The fourth one, the count of repairs, is a number. The
+        last one is a dot.
         """
         split = (line.split("\t") for line in lines)
         return tuple(

@@ -155,13 +155,13 @@ def _end_of_object(text: str, place: int) -> int:
 
 
 def _end_of_rule(text: str, place: int) -> tuple[int, int]:
-    """Find where a rule ends, or where the object begins that is the rule's action.
+    """Find where a rule's own text ends. A rule may end with an object, such as ``action(...)``.
 
     + place: the index where the rule begins
 
-    Returns two indexes. The first is where the rule ends, or where the object begins that is the
-    rule's action, such as ``action(...)``. The second is the index after that object's opening
-    parenthesis, or 0 if there is no such object.
+    Returns two indexes. The first is where the object begins, or where the rule ends if it has no
+    object. The second is the index after the object's opening parenthesis, or 0 if the rule has no
+    object.
     """
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:
@@ -172,7 +172,7 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
 
 def _object(text: str, depth: int, rule: str = "") -> Statement:
-    """Return the statement that consists of a rule and of an object such as ``action(...)``.
+    """Return the statement for an object such as ``action(...)``, and for the rule before it.
 
     + text: the object's text
     + depth: the number of blocks ``{...}`` around the object

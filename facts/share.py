@@ -13,7 +13,7 @@ TARGET = "/var/log"
 """The folder where a node's log share is mounted."""
 
 SECONDS = 5
-"""The seconds that one call of the shell function ``confined`` may take."""
+"""The time limit, in seconds, of one call of the shell function ``confined``."""
 
 MOST_BYTES = 1 << 20
 """The largest size, in bytes, of this package's own files on the log share. Larger files belong to
@@ -24,8 +24,8 @@ FLAGS = ("nosuid", "nodev", "noexec")
 is not used, because kubelet needs its symbolic links on the share."""
 
 NFS = "var-log@"
-"""The text with which the source of this package's NFS mount begins. No host name begins with this
-text, so other NFS mounts do not match."""
+"""The source of this package's NFS mount begins with this text. No host name begins with it, so
+other NFS mounts do not match."""
 
 PATTERN = f'"fuse.glusterfs "* | "nfs4 {NFS}"*'
 """A pattern for sh's ``case`` that matches the text ``TYPE SOURCE`` of a log share's mount."""

@@ -19,7 +19,7 @@ from chaos_engine.facts.text import pairs
 NOTE = "/var/lib/chaos-engine/cordoned"
 """The file that a run creates when it cordons the node, and removes when it uncordons the node."""
 
-# Checks by a path: a node needs the check if it has the path
+# The key of each check is a path. A node needs the check only if this path exists on the node
 _OPTIONAL = {
     "/usr/bin/docker": docker.DOCKER_ANSWERS,
     "/usr/local/bin/cri-dockerd": cri_dockerd.CRI_DOCKERD_ANSWERS,
@@ -34,8 +34,8 @@ class StandingState(Value):
 
     + joined: whether the node has joined a cluster. If not, the other fields are empty
     + cordoned: whether a run has cordoned the node and has not uncordoned it yet
-    + problems: the message of each failed check of a service that the node's pods need, by the
-      check's name
+    + problems: the messages of failed checks, by the check's name. The checks are about services
+      that the node's pods need
     """
 
     joined: bool = False

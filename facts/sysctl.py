@@ -25,7 +25,7 @@ from chaos_engine.facts.text import as_tuple, pairs
 
 FOLDERS = folders("sysctl.d")
 
-# Pairs of names of the same kernel parameter (net/ipv4/devinet.c, devinet_sysctl;
+# Each pair has two names of the same kernel parameter (net/ipv4/devinet.c, devinet_sysctl;
 # net/netfilter/nf_conntrack_standalone.c)
 _SYNONYMS = (
     ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),
@@ -74,8 +74,8 @@ class Sysctl(Value):
     """A kernel parameter.
 
     + live: the current value, ``None`` if the kernel has no such parameter
-    + boot: the settings in ``sysctl.d`` files whose keys match the parameter, in the order in which
-      systemd-sysctl reads them. Some parameters have two names, and both count
+    + boot: the parameter's settings in ``sysctl.d`` files, in the order in which systemd-sysctl
+      reads them. Some parameters have two names, and both count. Globs count too
     """
 
     live: str | None = None
@@ -83,7 +83,7 @@ class Sysctl(Value):
 
 
 class Sysctls(ComposedFact[dict[str, Sysctl]]):
-    """The current value and the boot settings of each kernel parameter, by its name.
+    """The current value and the boot settings of kernel parameters, by the parameter's name.
 
     + names: names with dots, such as ``net.ipv4.ip_forward``
 

@@ -1,4 +1,4 @@
-"""Read the state of systemd units, and checksums of their configuration at the start and now."""
+"""Read the state of systemd units, and whether their configuration has changed since the start."""
 
 from __future__ import annotations
 

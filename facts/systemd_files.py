@@ -3,13 +3,14 @@
 These rules tell which files count (journald.conf(5), sysctl.d(5), "Configuration directories and
 precedence"; systemd's ``src/basic/conf-files.c``):
 
-- A file counts if its name ends with the suffix and does not begin with a dot. The folders are
-  in ``/etc``, ``/run``, ``/usr/local/lib`` and ``/usr/lib``.
+- A file counts if its name ends with the suffix, such as ``.conf``, and does not begin with a dot.
+  The folders are in ``/etc``, ``/run``, ``/usr/local/lib`` and ``/usr/lib``.
 - If several folders have a file of the same name, only the file in the first of these folders
   counts. The other files of this name set nothing.
 - An empty file, or a link to ``/dev/null``, sets nothing and masks the other files of its name.
-- systemd 262 skips folders, and links that lead nowhere. With systemd 252 and 257, such a folder
-  or link masks the other files of its name, as seen with ``systemd-analyze cat-config``.
+- A folder, or a link that leads nowhere, may have such a name too. systemd 262 skips it. With
+  systemd 252 and 257, it masks the other files of its name (seen with ``systemd-analyze
+  cat-config``).
 - Files apply in the order of their names, compared byte by byte, whichever folder they are in. The
   last setting wins.
 

@@ -94,7 +94,7 @@ def title_of(names: Iterable[str], own: str | None) -> str:
 
     + names: the operation's full names on all hosts. Hosts may give the same operation different
       names
-    + own: the NAME with which this host called the operation, ``None`` if it gave no name
+    + own: the NAME that this host gave in its call of the operation, ``None`` if it gave none
 
     Returns `own` if no full name ends with `own`.
     """

@@ -22,7 +22,7 @@ class UnitTraces(Value):
     + vendor_file: path of the unit's file in ``/usr/lib/systemd/system`` if the file belongs to no
       package, else ""
     + links: the symbolic links in ``/etc/systemd/system`` by which another unit starts this unit.
-      Each link's path has the link's target as its value, such as
+      A key is a link's path, its value is the link's target:
       ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
     """
 

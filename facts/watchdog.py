@@ -17,7 +17,7 @@ KERNEL = "/proc/cmdline"
 DROP_IN = "/etc/systemd/system.conf.d/90-chaos-engine.conf"
 """This package's drop-in for systemd itself."""
 FLUSH = "chaos-engine-flush.service"
-"""The unit that writes all data to the card before a reboot's watchdog begins to count."""
+"""The unit that writes all data to the card at a reboot, before the watchdog begins to count."""
 LINK_TIMER = "chaos-engine-link-check.timer"
 """The timer that checks whether the node reaches any other machine."""
 
@@ -35,7 +35,7 @@ class WatchdogState(Value):
     """A node's hardware watchdog, as the running systemd uses it.
 
     + device: whether the node has a watchdog device
-    + held: whether systemd has opened the device, so that the hardware counts
+    + held: whether systemd has opened the device, so that the watchdog is running
     + ping: whether the program ping is installed
     + runtime, reboot: RuntimeWatchdogSec and RebootWatchdogSec of the running systemd, such as
       "15s" or "0"
@@ -49,7 +49,7 @@ class WatchdogState(Value):
 
 
 class Watchdog(NodeFact[WatchdogState]):
-    """The node's hardware watchdog, and the values in force.
+    """The node's hardware watchdog, and the running systemd's settings for it.
 
     **Example:** ``host.get_fact(Watchdog).device``
     """

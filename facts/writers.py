@@ -1,4 +1,4 @@
-"""Read which programs have written to devices."""
+"""Read which programs have written most to disks and shares."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ for (sort {{ $written{{$b}} <=> $written{{$a}} || $a cmp $b }} keys %written) {{
 }}
 print "none\n" if $known && !$lines;
 '"""
-"""A shell command that prints ``BYTES PROCESSES NAME`` for each of the `MOST` programs."""
+"""A shell command that prints ``BYTES PROCESSES NAME`` for each program that has written most. It
+prints at most `MOST` lines."""
 
 
 @dataclass(frozen=True)
 class Writer(Value):
     """A program and what its processes have written.
 
-    + program: the name of the processes, as in ``/proc/PID/comm``
+    + program: the program's name, as in ``/proc/PID/comm``
     + processes: how many processes of that name run
     + written: the bytes that these processes and their ended children gave the kernel to write to
       devices and shares
@@ -74,7 +75,7 @@ class Writers(NodeFact["tuple[Writer, ...] | None"]):
 
 
 def parse_writers(lines: list[str]) -> tuple[Writer, ...]:
-    """Return the programs of the lines ``BYTES PROCESSES NAME``: a pure function."""
+    """Return the programs in lines ``BYTES PROCESSES NAME``: a pure function."""
     rows = (line.split(" ", 2) for line in lines if line != "none")
     return tuple(
         Writer(unquote(name, errors="surrogateescape"), int(processes), int(written))

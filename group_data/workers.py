@@ -4,7 +4,7 @@
 chaos_kubernetes_version = "1.28.15"
 chaos_cri_dockerd_version = "0.3.17"
 
-# This package's default list, and apparmor besides
+# This package's default list, plus apparmor
 chaos_packages_absent = [
     "apparmor",
     "avahi-daemon",

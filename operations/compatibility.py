@@ -96,8 +96,8 @@ def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
 
     kubelet 1.36 and newer open cri-dockerd's URL for ``kubectl exec`` and ``attach`` themselves. In
     cri-dockerd up to 0.4.4, this URL has no scheme, and kubelet uses https (``BaseURL`` in
-    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and 1.37, a Beta feature
-    gate can turn this feature off. In 1.38 the feature is to be stable
+    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and 1.37, this feature
+    is Beta, and its gate can turn it off. In 1.38 the feature is to be stable
     (kubernetes/enhancements#6364). The gate may then be locked, and kubelet does not start if a
     locked gate is turned off. So the function returns no gate for kubelet 1.38 and newer.
     """
@@ -113,7 +113,7 @@ def exec_fault(version: str, kubernetes: str) -> str:
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
-    If `feature_gates` returns a gate for these versions, exec works with that gate.
+    If `feature_gates` returns a gate for these versions, exec works, because kubelet sets the gate.
     """
     if int(kubernetes.split(".")[1]) < 38 or _parse(version) > (0, 4, 4):
         return ""
@@ -125,7 +125,7 @@ def exec_fault(version: str, kubernetes: str) -> str:
 
 
 def pause_image(kubernetes: str) -> str:
-    """Return the name of the pause container's image that a version of kubeadm pulls.
+    """Return the name of the pause image that a version of kubeadm pulls.
 
     If cri-dockerd uses another image, ``kubeadm init`` and ``join`` warn, and the node's SD card
     has to hold both images. The tags come from ``PauseVersion`` in kubeadm's

@@ -55,10 +55,13 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
     + options: the wanted options; other options of the file system stay as they are
     + data_root: Docker's data folder; ``None`` for the folder that the node's Docker uses
 
-    The options are written to the file system's entry in ``/etc/fstab`` and put in force by
-    ``mount -o remount``, while containers run. A file system that is not ext4 is not changed; a
-    warning says so. Raises `NodeError` if fstab does not have exactly one entry for the file
-    system, if it is mounted read-only, or if ``commit=`` is wanted but ext4 has no journal.
+    The operation writes the options to the file system's entry in ``/etc/fstab``, and puts them in
+    force by ``mount -o remount``. Containers keep running. If the file system is not ext4, the
+    operation warns and changes nothing. Raises `NodeError` in these cases:
+
+    - fstab does not have exactly one entry for the file system
+    - the file system is mounted read-only
+    - ``commit=`` is wanted, but the file system has no journal
 
     **Example:** ``set_mount_options(name="Write less often", options=["noatime", "commit=600"])``
     """
@@ -67,7 +70,7 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
     if data_root is None:
         config = observe(Content, path=daemon_json.CONFIG)
         found = present_data_root(observe(DockerInfo), config)
-        if found != DATA_ROOT:  # only a node with another folder needs this second command
+        if found != DATA_ROOT:  # only then the disk has to be read a second time
             disk = observe(DockerDisk, path=found)
     if reason := unsuitable(disk):
         warn(f"{reason}; its mount options are not changed")
@@ -107,7 +110,7 @@ def present_data_root(engine: Engine | None, config: bytes | None) -> str:
 
 
 def unsuitable(disk: DataDisk) -> str:
-    """Return why the mount options of a file system are not changed, "" if they are.
+    """Return why a file system's mount options must stay as they are, "" if they may change.
 
     A pure function.
     """
@@ -135,19 +138,21 @@ def check_mountable(disk: DataDisk, options: Iterable[str]) -> None:
 
 
 def replaced(disk: DataDisk, options: Iterable[str]) -> Iterator[str]:
-    """Yield, for each option, the option in force that it replaces: a pure function."""
+    """Yield the present mount option that each new option replaces: a pure function."""
     present = {family(option): option for option in disk.options}
     return (present[family(option)] for option in options)
 
 
 def repairs(target: str, options: Iterable[str], written: bool) -> Iterator[Repair]:
-    """Yield the `Repair` of each thing that a run sets: a pure function.
+    """Yield a `Repair`, for the node's list of repairs, for each thing that a run sets.
+
+    A pure function.
 
     + options: the options that the run puts in force
     + written: whether the run writes fstab too
     """
     if written:
-        # The file's checksum does not help, because other lines of the file may change later
+        # The wanted state is not the file's checksum, because other lines may change later
         yield Repair(f"{FSTAB}, {target}", "as wanted", "file", FSTAB, in_files(FSTAB))
         return
     for option in options:
@@ -157,17 +162,21 @@ def repairs(target: str, options: Iterable[str], written: bool) -> Iterator[Repa
 
 
 def note_name(option: str, target: str) -> str:
-    """Return the name of the manifest's line for an option: ``note_name("noatime", "/")`` is
-    ``"atime /"``.
+    """Return the name of an option's line in the manifest, the list of what undo restores.
+
+    **Example:** ``note_name("noatime", "/") == "atime /"``
     """
     return f"{family(option)} {target}"
 
 
 def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, str]) -> str:
-    """Return the shell commands that note which options a run replaces: a pure function.
+    """Return the shell commands that note for undo which options a run replaces.
+
+    A pure function.
 
     + options: the options that the run puts in force
-    + edited: the options that the run replaces in fstab, by their family (`replaced_options`)
+    + edited: the options that the run replaces in fstab. A key is a family of options, such as
+      "atime"; a value is as `replaced_options` returns it
     """
     target = disk.mount.target
     pairs = zip(options, replaced(disk, options), strict=True)
@@ -190,7 +199,7 @@ def without_options(
 ) -> bytes:
     """Return fstab without the options that the concern added: a pure function.
 
-    + notes: the concern's lines of the manifest
+    + notes: the concern's lines in the manifest, the list of what undo restores
 
     The other arguments are as `restored` takes them.
     """

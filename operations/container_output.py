@@ -1,4 +1,4 @@
-"""Send the output of containers to the log server, by an rsyslogd of its own."""
+"""Send the output of containers to the log server, by a second rsyslogd on the node."""
 
 from __future__ import annotations
 
@@ -48,15 +48,16 @@ def forward_container_output(
 ) -> Commands:
     """Have a second rsyslogd send the output of containers to the log server.
 
-    + server: address of the log server. If it is "", nothing is sent and the files are removed
+    + server: address of the log server. If it is "", nothing is sent, and the files of the second
+      rsyslogd are removed
     + protocol, port: how the log server is reached
     + data_root: Docker's data folder; ``None`` for the folder that the node's Docker uses
 
     Docker still writes the output to files (its driver json-file), and the second rsyslogd reads
     these files. So a container never waits for the log server. There are two reasons for a second
-    rsyslogd: on Ubuntu, the node's own rsyslogd must not read Docker's files, and a chatty
-    container must not delay the node's own messages. The second rsyslogd sends namespace, pod and
-    container with each line.
+    rsyslogd. On Ubuntu, the node's own rsyslogd has no permission to read Docker's files. And a
+    chatty container must not delay the node's own messages. The second rsyslogd sends namespace,
+    pod and container with each line.
 
     Raises `NodeError` if the node's own rsyslog would read the configuration of the second one.
 
@@ -106,7 +107,7 @@ _PATHS = (NAMES, CONFIG, UNIT_FILE)
 
 
 def check(todo: Plan) -> str:
-    """Return the command that checks a new configuration, "" for no check: a pure function."""
+    """Return the command that checks the configuration if the run writes it: a pure function."""
     staged: Iterable[str] = (file.staged for file in todo.write if file.path == CONFIG)
     # The check fails if the folder in which rsyslogd will write is missing
     return "\n".join(f"mkdir -p {STATE}; rsyslogd -N1 -f {quote(path)}" for path in staged)

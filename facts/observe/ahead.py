@@ -22,12 +22,12 @@ from chaos_engine.facts.observe.read import Read
 
 @dataclass(frozen=True)
 class Ahead:
-    """Facts that the next operation needs, to be read by the command of the current operation.
+    """Facts that the current operation's command reads too, because the next operation needs them.
 
     The current operation changes the node, so the next operation has to read the node again.
     Without this class, that would take another remote command.
 
-    + identity: the identity under which the facts are read (`arguments.identity`)
+    + identity: the global arguments with which the facts are read (`arguments.identity`)
     + reads: the facts with their arguments
     + mark: a random line that the command prints before the answers
     """
@@ -46,13 +46,14 @@ class Ahead:
         - The next operation is not one of this package.
         - The next operation runs as another user.
         - The current operation is nested in another one.
-        - The option ``-vvv`` is given, with which pyinfra would print the answers.
+        - The option ``-vvv`` is given. With this option, pyinfra would print the answers.
         """
         state, host = current()
         order, executing = host.op_hash_order, host.executing_op_hash
         if executing is None or host.nested_executing_op_hash or state.print_output:
             return None
-        # An operation with _run_once is in the order of all hosts, but in state.ops of one host
+        # pyinfra puts an operation with _run_once in the order of each host, but in state.ops only
+        # for one host
         following = order[order.index(executing) + 1 :][:1]
         own = [operation for operation in following if operation in state.ops[host]]
         reads = part(HostAnswers).upcoming_reads.get(own[0]) if own else None

@@ -18,15 +18,16 @@ node by then."""
 
 @dataclass
 class HostAnswers:
-    """The values of facts that were read on one host, and the reads that the run will make there.
+    """The facts that a run has read on one host, and the facts that it will still read there.
 
-    + known: the values, by read and identity (`arguments.identity`)
-    + announced: the reads that the run will make, with their identities
+    + known: the values that were read. A key is a `Read` (a fact with its arguments) and the
+      identity with which it was read (`arguments.identity`)
+    + announced: the facts that the run will read. The keys are as in `known`, without values
     + last_moment: the `Moment` when these answers were last used, ``None`` before the first use
     + oldest_at: the time when the oldest value was read, in seconds of the monotonic clock
-    + operation_reads: a function that returns the reads of the current operation
-    + upcoming_reads: a dictionary from the hash of each registered operation to a function that
-      returns the operation's reads
+    + operation_reads: a function that returns the facts that the current operation reads
+    + upcoming_reads: a function for each registered operation, by the operation's hash. The
+      function returns the facts that the operation will read
     + changing: whether the current operation, or the operation before it, has changed the host
     + answered_ahead: the `Moment` after the last command, if that command also read the facts for
       the next operation (`Ahead`); otherwise ``None``
@@ -42,7 +43,7 @@ class HostAnswers:
     answered_ahead: Moment | None = None
 
     def keep(self, values: Mapping[Read, Any], identity: tuple[str, ...]) -> None:
-        """Store values of facts that were read under an identity (`arguments.identity`)."""
+        """Store values of facts, and the identity with which they were read."""
         if not self.known:
             self.oldest_at = time.monotonic()
         self.known |= {(read, identity): value for read, value in values.items()}

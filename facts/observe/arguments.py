@@ -1,4 +1,4 @@
-"""Find the values of pyinfra's global arguments for an operation, such as ``_sudo``."""
+"""Find the values of pyinfra's global arguments, such as ``_sudo``, for an operation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IDENTITY = (
 
 
 def usual_arguments() -> AllArguments:
-    """Return pyinfra's global arguments for an operation that is called without any of its own."""
+    """Return the values of pyinfra's global arguments for an operation whose call sets none."""
     state, host = current()
     at = part(Preparation)
     if not at.phase:
@@ -41,19 +41,19 @@ def usual_arguments() -> AllArguments:
 
 
 def resolved(host: Host, global_arguments: AllArguments | None = None) -> dict[str, Any]:
-    """Return the given global arguments of pyinfra, or those of the current operation.
+    """Return pyinfra's global arguments as a dictionary.
 
-    + global_arguments: the given arguments, ``None`` for those of the current operation
+    + global_arguments: the arguments to return, ``None`` for those of the current operation
     """
     found = global_arguments or host.current_op_global_arguments or usual_arguments()
     return cast("dict[str, Any]", found)
 
 
 def identity(host: Host, global_arguments: AllArguments | None = None) -> tuple[str, ...]:
-    """Return those global arguments that decide how a host is read, such as the user.
+    """Return the global arguments that decide how facts are read, such as ``_sudo_user``.
 
-    These arguments are the identity of a read. Arguments that are not set are left out. Answers of
-    different identities are stored separately.
+    Arguments that are not set are left out. The result is called an identity. Facts that were read
+    with different identities are stored separately.
 
     **Example:** ``("_sudo=True",)``
     """

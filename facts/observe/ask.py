@@ -39,12 +39,12 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     + fact: the fact's class
     + arguments: the arguments of the fact's ``command``; they must be hashable
 
-    Returns the stored value if there is a valid one. Otherwise one remote command reads this fact,
-    and all facts that the run has announced by `want` and not read yet. Returns the fact's
-    ``default()`` if the node lacks the program that the fact requires.
+    Returns the stored value if there is a valid one. Otherwise a remote command reads this fact.
+    The same command also reads other facts that the run needs and has not read yet (`want`).
+    Returns the fact's ``default()`` if the node lacks the program that the fact requires.
 
-    Raises `NodeError` if the read fails, hangs or gives damaged output. It never returns the
-    default in these cases.
+    Raises `NodeError` if the read fails, hangs or gives damaged output. In these cases the function
+    never returns the default.
 
     **Example:** ``cmdline = observe(KernelCmdline)``
     """
@@ -79,7 +79,7 @@ def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) ->
 
 
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
-    """Store which facts a registered operation will read on the current host, for `Ahead`.
+    """Tell `Ahead` which facts a registered operation will read on the current host.
 
     + operation: what pyinfra returned for the operation
     + reads: a function that returns these facts with their arguments
@@ -98,7 +98,7 @@ def begin(reads: Callable[[], Iterable[Read]]) -> None:
 
 
 def gather() -> None:
-    """Read all announced facts that have no stored answer, by one remote command."""
+    """Run one remote command that reads all announced facts without a stored answer."""
     state, host = current()
     answers, who = part(HostAnswers), identity(host)
     _drop_stale(state, host, answers)
@@ -119,14 +119,14 @@ def note_change() -> None:
 
 
 def forget() -> None:
-    """Drop all answers of the current host, such as after a reboot."""
+    """Drop all answers of the current host, for example after a reboot."""
     answers = part(HostAnswers)
     answers.known.clear()
     answers.changing = False
 
 
 def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
-    """Drop the answers of a host that are outdated, after a change or because of their age."""
+    """Drop the answers of a host that may be outdated, because of a change or their age."""
     before, answers.last_moment = answers.last_moment, moment()
     stage, executed = answers.last_moment
     # After the preview pyinfra asks whether to go on. People may change the host before they answer
@@ -143,7 +143,7 @@ def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
 
 def _gather(host: Host, answers: HostAnswers, who: tuple[str, ...], reads: Iterable[Read]) -> None:
     """Read facts on a host, and store their values under the identity `who`."""
-    if isinstance(host.connector, FakeConnector):  # it has a prepared answer for each command
+    if isinstance(host.connector, FakeConnector):  # gives a prepared answer to each command
         made = {read: host.get_fact(read.fact, **dict(read.arguments)) for read in reads}
     else:
         made = _read(host, tuple(reads))
@@ -205,7 +205,7 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
 def _run_batch(
     host: Host, reads: tuple[Read, ...], apart: bool, arguments: Mapping[str, Any], doing: Doing
 ) -> CommandOutput:
-    """Run the script of a batch and return the script's output.
+    """Run the script that reads several facts, and return its output.
 
     Waits while a command of an earlier run still runs on the host.
 
@@ -249,8 +249,8 @@ def _run_script(
 
     If a program such as sudo refuses the script, returns that program's output.
 
-    The script is sent by standard input, because sudo logs arguments and arguments have a size
-    limit.
+    The script is sent by standard input. As an argument, sudo would log the script, and the script
+    could be too long.
     """
     state = current()[0]
     shown = {"print_output": state.print_fact_output, "print_input": state.print_fact_input}

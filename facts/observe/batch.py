@@ -15,14 +15,14 @@ from chaos_engine.facts.observe.fact import NodeError, SeveralFact
 from chaos_engine.facts.observe.read import Read
 
 PART_SECONDS = 24
-"""The time limit in seconds of one fact's command, if each command has its own limit. A command
-that reaches the limit gives an error, never a default. If one limit applies to all commands of a
-script, that limit is twice as long."""
+"""The time limit, in seconds, of a command that reads one fact. A command that reaches the limit
+gives an error, never a default. If all commands of a script share one limit, this limit is twice as
+long."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The folders where scripts look for programs. Scripts that read a node must find the same programs
-as scripts that change a node. sudo's own list may lack some: Debian's has no ``/usr/local`` from
-Debian 14 on."""
+as scripts that change a node. sudo's own list may lack some of these folders: from
+Debian 14 on, it has none below ``/usr/local``."""
 
 LOCK = "/run/chaos-engine/lock"
 """The file that a script of this package locks while the script changes the node."""
@@ -30,7 +30,8 @@ LOCK = "/run/chaos-engine/lock"
 NO_SYSTEMD = "systemd does not run on the node; use a system that boots with systemd"
 
 MARK = "chaos-engine"
-"""The first word of each line that a batch's script prints. Lines of the login shell lack it."""
+"""The first word of each line that a script for reading facts prints. Lines of the login shell lack
+this word."""
 
 _END = "end-of-reads"
 
@@ -57,16 +58,16 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     The script is for the standard input of ``sh -s PROBE``.
 
     + reads: the facts with their arguments
-    + apart: whether each command has a time limit of its own, which takes two processes a command.
-      By default one limit applies to all commands together
+    + apart: whether each command has a time limit of its own. This takes two processes for each
+      command. By default one limit applies to all commands together
 
     Each command has its own subshell, exit status and standard error. A command that fails, or is
     not valid shell, does not affect the others. If a command hangs, the script prints the results
     of the commands before it.
 
-    A nonce separates the results. The node makes the nonce, and no argument list shows the nonce,
-    so no command can print it. The script prints base64, because pyinfra drops all output after a
-    byte that is not UTF-8, without an error.
+    A nonce (a random line) separates the results. The node makes the nonce, and no argument list
+    shows it. So no command can print the nonce. The script prints base64, because pyinfra silently
+    drops all output after a byte that is not UTF-8.
 
     The script prints only ``busy`` if a command of an earlier run still holds `LOCK`. It prints
     only ``changed`` if the script was changed on its way (`PROBE`). A login shell may print text
@@ -77,7 +78,7 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     # outdated at once
     unlocked = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 9 9<{LOCK}; test $? != 75; }}"
     limit = f"timeout -k 1 {PART_SECONDS}"
-    # Some parts have shorter limits in their own commands, such as one that reads a dead share
+    # Some commands set a shorter limit themselves, such as a command that reads a log share
     overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
     lines = [
         f'm={MARK}; [ "$1" = "$(printf {_PROBE_FORMAT})" ] || '
@@ -109,7 +110,7 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
-    """Return the values that a batch's script has printed, by key.
+    """Return the values that a script made by `script` has printed, by key.
 
     A line of the script has `MARK`, a key and a value. The value is base64 for the keys ``out`` and
     ``err``, and "" for the keys ``busy`` and ``changed``. Lines without `MARK` are from a login
@@ -120,9 +121,9 @@ def marked(output: Iterable[str]) -> dict[str, str]:
 
 
 def split(output: Iterable[str]) -> list[Part]:
-    """Return the results of the commands of a batch, in their order.
+    """Return the results of the commands in a script made by `script`, in their order.
 
-    + output: the lines that the batch's script has printed
+    + output: the lines that the script has printed
 
     If the script was stopped on the node, the last results are missing. Raises ``ValueError`` if
     the output is not base64, or lacks its first line, which is a nonce.
@@ -151,8 +152,8 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     """Combine `Read` objects into fewer ones.
 
     First, each read of a `ComposedFact` is replaced by the reads that `ComposedFact.reads` returns.
-    Then all reads of the same `SeveralFact` become one read. If two reads give different arguments
-    for the same name, the second read stays separate.
+    Then all reads of the same `SeveralFact` become one read. If two of these reads ask differently
+    about a thing of the same name, the second read stays separate.
 
     Returns a dictionary from each combined read to the reads that it replaces.
     """
@@ -178,12 +179,12 @@ def values_of(
 ) -> dict[Read, Any]:
     """Return the value of each read in `reads`.
 
-    The values are made from the answers to the combined reads that replaced the reads.
+    The node has answered the combined reads (`combined`). The values are made from these answers.
 
     + questions: what `combined` returned for `reads`
-    + answers: the answer to each combined read, which may be a `NodeError`. Some may be missing
+    + answers: the answers by combined read. An answer may be a `NodeError`, or may be missing
 
-    A read whose value needs a missing answer is missing in the result.
+    If a read needs a missing answer, the result has no value for this read.
     """
     known = {
         part: part.own_share(answers[question])
@@ -209,7 +210,7 @@ def value_of(read: Read, part: Part) -> Any:
     fact = read.fact()
     if part.status == 127 and fact.requires_command(**dict(read.arguments)):
         return fact.default()
-    if part.status in (124, 125, 137):  # timeout's; 125 with uutils before 0.6 (Ubuntu 25.10)
+    if part.status in (124, 125, 137):  # of timeout; 125: uutils before 0.6 (Ubuntu 25.10)
         return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; check the node's load")
     if part.status:
         lines = part.err.decode(errors="replace").strip().splitlines()

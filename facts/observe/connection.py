@@ -177,8 +177,7 @@ def unsupported_arguments(arguments: Mapping[str, Any]) -> str:
 def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutput) -> bool:
     """Remove what kept a command from running, and return whether the command should run again.
 
-    + arguments: pyinfra's global arguments of the command. The command must be one that changes
-      nothing
+    + arguments: pyinfra's global arguments of the command. The command must not change the node
     + output: the output of the command
 
     Creates the helper program that gives sudo its password. If sudo wants a password that is not
@@ -222,7 +221,7 @@ def problem_of(
 
 
 def silence_problem(output: CommandOutput) -> str:
-    """Return why a batch's script has printed no answer, and what to do.
+    """Return why the script that reads facts has printed no answer, and what to do.
 
     + output: what was printed instead
     """

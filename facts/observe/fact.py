@@ -88,22 +88,23 @@ class YesOrNo(NodeFact[bool]):
 
 
 class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
-    """A fact about several things. Its value is a dictionary with the name of each thing as a key.
+    """A fact about several things, such as several units.
 
-    The reads of such a fact are combined into one read, so that the node starts fewer processes.
-    Each of the original reads then gets only the entries for its own things.
+    Its value is a dictionary with the name of each thing as a key. If several operations read such
+    a fact, one command reads the things of all of them, so that the node starts fewer processes.
+    Each operation then gets only the entries for its own things.
     """
 
     argument: ClassVar[str]
-    """The name of the argument of ``command`` that has the things. A thing is a name, or a tuple
-    that begins with a name."""
+    """The name of the argument of ``command`` that lists the things. Each thing is given as a name,
+    or as a tuple that begins with a name."""
 
     @classmethod
     def share(cls, value: dict[str, T], names: Iterable[str]) -> dict[str, T]:
-        """Return the entries of a combined read's value that belong to one of its reads.
+        """Return the entries for some things, from a value that was read for more things.
 
-        + value: the value of the combined read
-        + names: the names of the things that this one read asks about
+        + value: the whole value
+        + names: the names of the things whose entries are wanted
         """
         return {name: value[name] for name in names if name in value}
 

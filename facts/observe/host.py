@@ -46,7 +46,7 @@ PREFIX = "chaos_"
 
 @dataclass
 class _AtWork:
-    """The concern whose deploy or operation currently runs on a host.
+    """The concern (a subject such as "docker") whose deploy or operation runs on a host now.
 
     + concern: the concern's name, "" if none runs
     """
@@ -55,7 +55,7 @@ class _AtWork:
 
 
 def concern_at_work() -> str:
-    """Return the name of the concern whose deploy or operation runs on the current host, or ""."""
+    """Return which concern, such as "docker", works on the current host now, "" if none does."""
     has_host = ctx_host.isset()  # type: ignore[no-untyped-call]
     return part(_AtWork).concern if has_host else ""
 
@@ -72,7 +72,7 @@ def working_for(concern: str) -> Iterator[None]:
 
 
 def in_words(message: str) -> str:
-    """Return a message with the settings' names that the user knows.
+    """Return a message in which each setting has the name that the user knows.
 
     `chaos_engine.facts.text.setting` has marked the names in the message. In a concern's deploy,
     the user knows a setting such as ``chaos_vip``. If the user calls an operation without a deploy,
@@ -86,7 +86,7 @@ class _Warned(set[str]):
 
 
 _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
-"""The printed warnings about settings, by the state of the run that has printed them."""
+"""The warnings about settings that are already printed. Each run has its own set, by its state."""
 
 
 def warn(message: str, of_node: bool = True) -> None:
@@ -96,7 +96,7 @@ def warn(message: str, of_node: bool = True) -> None:
       settings, and is printed once for all hosts, without a host's name
     """
     state, host = current()
-    # The message may quote output of a node, and this output may have any text of the node's users
+    # The message may quote output of a node, and users of the node may have put any text there
     message = printable(in_words(message))
     printed = part(_Warned) if of_node else _warned.setdefault(state, set())
     if message in printed:

@@ -1,4 +1,4 @@
-"""Store how far a run is on a host: pyinfra's stage, the number of commands, a deploy's phase."""
+"""Store how far a run is on a host: pyinfra's stage, a deploy's phase, and a count of commands."""
 
 from __future__ import annotations
 

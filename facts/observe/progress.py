@@ -1,4 +1,4 @@
-"""While a step takes long, print every few seconds what the step does, and for how long.
+"""Print every few seconds what a slow step is doing, and how long it has taken so far.
 
 A first deploy of a node spends minutes in apt and Docker, and waits for locks, other nodes and
 reboots. Without ``-vvv`` pyinfra prints nothing in this time. So a step that takes longer than
@@ -34,8 +34,8 @@ INTERVAL_SECONDS = 5.0
 """The time in seconds before a step's first line, and between two lines of a step."""
 
 HOST_INTERVAL_SECONDS = 2.0
-"""The time in seconds between two lines of any hosts. With ten hosts, each host prints a line every
-20 s."""
+"""The time in seconds between two lines, even if they are about different hosts. With ten hosts,
+each host gets a line every 20 s."""
 
 MAX_LINE_LENGTH = 200
 """The maximum number of characters that are shown of a line from a node."""
@@ -107,7 +107,7 @@ class Doing:
         self.since = self.last_line_at = self.clock()
 
     def now(self, what: str, limit: float | None = None) -> None:
-        """Set what is done now. If the description or the limit is new, its time starts at zero.
+        """Set what is done now. A new description or limit starts its time from zero.
 
         + what: the description, which is shown after a colon
         + limit: the maximum time in seconds, ``None`` for no limit
@@ -171,7 +171,7 @@ def waiting(
         return
     known["at work"] = True
     _at_work.append(doing)
-    # pyinfra has no current host in the new greenlet, so the prefix is given
+    # In the new greenlet pyinfra has no current host, so the greenlet gets the host's prefix
     printer = gevent.spawn(_print_lines, doing, host.print_prefix)
     try:
         yield doing

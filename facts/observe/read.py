@@ -1,4 +1,4 @@
-"""Define `Read`, a fact with its arguments, and `ComposedFact`, a fact made of several reads."""
+"""Define `Read`, a fact with its arguments, and `ComposedFact`, a fact made of other facts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class Read:
     def _fact(self) -> tuple[FactBase[Any], StringCommand]:
         """Return an object of the fact's class, and the shell command of this read.
 
-        Some facts store the arguments in the object when they make the command, for use by `parse`.
+        Some facts store the arguments in the object when they make the command. `parse` then uses
+        them.
         """
         fact = self.fact()
         command: Any = fact.command
@@ -85,7 +86,7 @@ class Read:
         return self.fact().reads(**dict(self.arguments))
 
     def own_share(self, value: Any) -> Any:
-        """Return this read's own value, taken from the value of a combined read.
+        """Return this read's value, taken from the value of a combined read that replaced it.
 
         + value: the value of the combined read
         """
@@ -113,9 +114,10 @@ class Read:
 class ComposedFact(NodeFact[T]):
     """A fact whose value is made of the values of other facts.
 
-    If several such facts need the same read, a batch makes this read only once. So one process
-    reads all files that these facts need, and systemd is asked once for all units. If pyinfra
-    reads such a fact alone, one command makes all reads of the fact.
+    One remote command can read several such facts. If two of them need the same other fact, the
+    command reads the other fact only once. So one process reads the files for all of them, and
+    systemd is asked once for all units. If pyinfra reads such a fact alone, one command makes all
+    `reads` of the fact.
     """
 
     def reads(self, *args: Any, **arguments: Any) -> tuple[Read, ...]:
@@ -139,7 +141,7 @@ class ComposedFact(NodeFact[T]):
 
     @override
     def command(self, *args: Any, **arguments: Any) -> StringCommand:
-        """Return one command that makes all reads of the fact, for a fact that is read alone.
+        """Return one command that makes all `reads` of the fact, for a fact that is read alone.
 
         pyinfra finds the arguments of a fact in the signature of `command`. So a fact with
         arguments overrides this method, and passes its arguments on by name.

@@ -78,7 +78,7 @@ def install_cri_dockerd(
 
 
 def check(version: str) -> str:
-    """Return the shell command that fails if the new program does not report this version."""
+    """Return the shell command that checks whether the new program reports this version."""
     new = File(PROGRAM, b"").staged
     return (
         f"test ! -e {new} || {{ said=$(timeout 10 {new} --version 2>&1 | head -n 1); "

@@ -1,6 +1,6 @@
 """Extract and check the program in a release tarball of cri-dockerd.
 
-The computer that pyinfra runs on does not run the program, and does not write it to a disk.
+The computer where pyinfra runs neither starts the program nor writes it to a disk.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MEMBER = "cri-dockerd/cri-dockerd"
 # ELF header (elf(5)): class and byte order are at the offsets 4 and 5, the machine at 18
 _64_BIT_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
 MACHINES = {"amd64": 62, "arm64": 183}
-"""The architectures that cri-dockerd is released for: the machine number in an ELF header, by the
-architecture's name in dpkg."""
+"""The architectures that cri-dockerd is released for. A key is the architecture's name in dpkg, a
+value is its machine number in an ELF header."""
 
 # cri-dockerd publishes no checksums. These are kubespray's: cri_dockerd_archive_checksums in
 # https://github.com/kubernetes-sigs/kubespray/blob/118b2dce02d3e5730461c8ba8c91cd9dd5dc0b10/roles/kubespray_defaults/vars/main/checksums.yml

@@ -1,4 +1,4 @@
-"""Merge Docker's configuration file, and find options with which Docker or pods would not start."""
+"""Merge options into daemon.json, and find options that keep Docker or pods from starting."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def merge(found: bytes | None, options: Options) -> bytes:
 
 
 def _value(config: Mapping[str, Any], key: str, kind: type[list[Any] | dict[str, Any]]) -> Any:
-    """Return the list or dictionary under a key of daemon.json, an empty one if the key is not set.
+    """Return the list or dictionary under a key of daemon.json.
+
+    If the key is not set, the result is empty.
 
     + kind: the expected type of the value
 
@@ -178,7 +180,8 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
         name = _NAMES.get(flag, flag.lstrip("-"))
         for key in (name, f"{name}s", f"{name[:-1]}ies"):
             if key in config:
-                # a place that is not a path is the package's unit, which nobody edits
+                # If the place is not a path, the package's own unit has the flag. Nobody edits this
+                # unit
                 way_out = "remove the flag" if place.startswith("/") else f"remove {key}"
                 clashes.append(
                     f"{flag} in {place} and {key} in {CONFIG} are the same option; {way_out}"
@@ -246,7 +249,7 @@ def parse(found: bytes | None) -> dict[str, Any]:
 
 
 def without_options(current: bytes, original: bytes, written: bytes) -> bytes | None:
-    """Return the content of daemon.json with this package's changes undone, others' changes kept.
+    """Undo this package's changes in daemon.json, keep other changes, and return the content.
 
     + current: the content now
     + original: the content before this package's first change, empty if there was no file

@@ -52,7 +52,7 @@ do sleep 1; done') || said='nothing in 60 s'
 
 UNIT = Unit("docker.service", reads=(CONFIG,), ready=_READY)
 
-# Docker has --validate since version 23. It looks for docker-proxy on its PATH
+# dockerd has --validate since version 23. With this option, it looks for docker-proxy on its PATH
 _CHECK = f'dockerd --validate --config-file "$stage"{CONFIG}'
 
 
@@ -127,7 +127,7 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
         force=bool(apply),
         repairs=[of_hold(name) for name in unheld if name in found],
     )
-    # the installation of these restarts Docker
+    # the installation of these packages restarts Docker
     restarts = restarts or not {"docker.io", "containerd", "runc"}.isdisjoint(install)
     yield from in_turn(commands, rolling, stops_pods=restarts)
 
@@ -135,7 +135,7 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
 def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
     """Add the names of the changed keys to the reason for writing daemon.json.
 
-    + reason: a reason of the plan. A reason for another change is returned as it is
+    + reason: a reason for a change. Reasons for other changes are returned unchanged
     + before: the content of daemon.json on the node, ``None`` if there is no file
     + config: the keys of the merged daemon.json, with their values
     """

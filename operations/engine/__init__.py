@@ -1,4 +1,4 @@
-"""Provide the machinery that every operation uses. Nothing in this folder is specific to a concern.
+"""Provide the machinery that every operation uses, whatever the operation changes.
 
 - `converge` turns a generator into a pyinfra operation, and `arguments` checks an operation's
   arguments

@@ -59,25 +59,29 @@ _TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = "sha256:[0-9a-f]{64}"
 
 AbsolutePath = Annotated[
-    str, Form(r"(/[^/\x00-\x1f\x7f]+)+", "an absolute path on one line, as /etc/docker/daemon.json")
+    str,
+    Form(
+        r"(/[^/\x00-\x1f\x7f]+)+", "an absolute path on one line, such as /etc/docker/daemon.json"
+    ),
 ]
-Mode = Annotated[str, Form("[0-7]{3,4}", "an octal mode, as 644")]
+Mode = Annotated[str, Form("[0-7]{3,4}", "an octal mode, such as 644")]
 Owner = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_.-]*[$]?", "the name of a user or group")]
 UnitName = Annotated[
     str,
     Form(
         r"[A-Za-z0-9_.:@\\-]+\.(service|socket|target|timer|mount|automount|swap|path|slice|scope)",
-        "the name of a systemd unit, as docker.service",
+        "the name of a systemd unit, such as docker.service",
     ),
 ]
 PackageName = Annotated[
-    str, Form("[a-z0-9][a-z0-9+.-]*[a-z0-9+.]", "the name of a Debian package, as docker.io")
+    str, Form("[a-z0-9][a-z0-9+.-]*[a-z0-9+.]", "the name of a Debian package, such as docker.io")
 ]
 PackageVersion = Annotated[
-    str, Form("[A-Za-z0-9][A-Za-z0-9.+~:-]*", "the version of a Debian package, as 1.36.2-1.1")
+    str, Form("[A-Za-z0-9][A-Za-z0-9.+~:-]*", "the version of a Debian package, such as 1.36.2-1.1")
 ]
 Version = Annotated[
-    str, Form(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}", "a version of three numbers, as 1.36.2")
+    str,
+    Form(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}", "a version of three numbers, such as 1.36.2"),
 ]
 ImageName = Annotated[
     str,
@@ -98,30 +102,30 @@ Folder = Annotated[
         "an absolute path with no other characters than letters, digits and /._-, such as /mnt/ssd",
     ),
 ]
-LogSize = Annotated[str, Form("[1-9][0-9]*[kmg]", "a size with a suffix k, m or g, as 10m")]
-VolumeName = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_-]*", "a Gluster volume, as pi1")]
-MemorySize = Annotated[str, Form("[1-9][0-9]*[KMG]", "a size with a suffix K, M or G, as 64M")]
+LogSize = Annotated[str, Form("[1-9][0-9]*[kmg]", "a size with a suffix k, m or g, such as 10m")]
+VolumeName = Annotated[str, Form("[A-Za-z0-9_][A-Za-z0-9_-]*", "a Gluster volume, such as pi1")]
+MemorySize = Annotated[str, Form("[1-9][0-9]*[KMG]", "a size with a suffix K, M or G, such as 64M")]
 MemorySizeOrNone = Annotated[
-    str, Form("([1-9][0-9]*[KMG])?", "empty, or a size with a suffix K, M or G, as 64M")
+    str, Form("([1-9][0-9]*[KMG])?", "empty, or a size with a suffix K, M or G, such as 64M")
 ]
 ExportPath = Annotated[
     str,
-    Form("(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", "the path of an NFS export, as /srv/log"),
+    Form("(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", "the path of an NFS export, such as /srv/log"),
 ]
 ShareNameOrNone = Annotated[
     str,
     Form(
         "([A-Za-z0-9_][A-Za-z0-9_-]*|(/[A-Za-z0-9_][A-Za-z0-9._-]*)+)?",
-        "empty, or the name of a Gluster volume, as pi1, or the path of an NFS export, as "
-        "/srv/log/pi1",
+        "empty, or the name of a Gluster volume, such as pi1, or the path of an NFS export, "
+        "such as /srv/log/pi1",
     ),
 ]
 LinkName = Annotated[
-    str, Form("[A-Za-z][A-Za-z0-9._-]{0,14}", "the name of a network interface, as eth0")
+    str, Form("[A-Za-z][A-Za-z0-9._-]{0,14}", "the name of a network interface, such as eth0")
 ]
 MacAddress = Annotated[
     str,
-    Form("([0-9a-f]{2}:){5}[0-9a-f]{2}", "a MAC address with colons, as 02:42:ac:8f:4c:ff"),
+    Form("([0-9a-f]{2}:){5}[0-9a-f]{2}", "a MAC address with colons, such as 02:42:ac:8f:4c:ff"),
 ]
 SshDestination = Annotated[
     str,
@@ -134,37 +138,40 @@ FilePattern = Annotated[
     str,
     Form(
         "(/[A-Za-z0-9._*?-]+)+",
-        "an absolute path, in which * and ? stand for other characters, as /var/log/nodes/*.log",
+        "an absolute path, in which * and ? stand for other characters, "
+        "such as /var/log/nodes/*.log",
     ),
 ]
 HostName = Annotated[
     str,
     Form(
         "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
-        "a machine's name without its domain, in lower case, as pi1",
+        "a machine's name without its domain, in lower case, such as pi1",
     ),
 ]
 DomainName = Annotated[
-    str, Form("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a machine, as pi1")
+    str, Form("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a machine, such as pi1")
 ]
-Address = Annotated[str, Form(rf"{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, as 192.168.1.50")]
+Address = Annotated[
+    str, Form(rf"{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, such as 192.168.1.50")
+]
 # White space, quotes and dollars are not allowed: the word becomes part of the kernel's command
 # line, and of GRUB's configuration file, which is a shell script
 KernelWord = Annotated[
     str,
     Form(
         "[A-Za-z0-9_][A-Za-z0-9_.,:/=@+-]*",
-        "a word of the kernel's command line, as cgroup_enable=memory",
+        "a word of the kernel's command line, such as cgroup_enable=memory",
     ),
 ]
 KernelModule = Annotated[
-    str, Form("[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of a kernel module, as br_netfilter")
+    str, Form("[A-Za-z0-9_][A-Za-z0-9_-]*", "the name of a kernel module, such as br_netfilter")
 ]
 SysctlName = Annotated[
     str,
     Form(
         r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+",
-        "the name of a kernel parameter with dots, as net.ipv4.ip_forward",
+        "the name of a kernel parameter with dots, such as net.ipv4.ip_forward",
     ),
 ]
 SysctlValue = Annotated[
@@ -213,7 +220,7 @@ def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
     elif is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
         for field in fields(value):
-            if field.repr:  # a field that the repr leaves out is content, perhaps a secret one
+            if field.repr:  # a field without a repr has a file's content, perhaps a secret
                 yield from problems(
                     f"{where}.{field.name}", hints.get(field.name, Any), getattr(value, field.name)
                 )
@@ -259,7 +266,7 @@ def _takes_several(hint: Any) -> bool:
 
 
 def _arguments(hint: Any, kind: type) -> tuple[Any, ...]:
-    """Return the types in the brackets of a type, () if the type is not a subclass of `kind`.
+    """Return the types in a type's brackets, () if the type is not a subclass of `kind`.
 
     **Example:** ``_arguments(Mapping[str, int], Mapping) == (str, int)``
     """
@@ -281,8 +288,8 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: the maximum number of characters. A longer repr is cut: before its last character,
-      ``...`` stands for what is left out
+    + length: the maximum number of characters. In a longer repr, ``...`` replaces the middle; the
+      last character is kept
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"

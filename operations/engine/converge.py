@@ -1,9 +1,9 @@
 """Turn generators into pyinfra operations.
 
-The generator reads the node only by `observe`, decides, and yields at most a few commands. It
-raises `NodeError` if it cannot handle the node's state. `observe` raises `NodeError` if a fact
-cannot be read. A `NodeError` fails only its own node, with a message of one line. If a fact cannot
-be read, a plain pyinfra operation would go on with the fact's default value.
+The generator reads the node only by `observe`, decides what to do, and yields at most a few
+commands. It raises `NodeError` if it cannot handle the node's state. `observe` raises `NodeError`
+if a fact cannot be read. A `NodeError` fails only its own node, with a message of one line. A plain
+pyinfra operation would go on with the default value of a fact that cannot be read.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def converge(
 ) -> Callable[[Callable[P, Commands]], PyinfraOperation[P]]:
     """Return a decorator that turns a generator function into an operation.
 
-    + reads: pure function of the operation's own arguments. It returns a `Read` for each fact that
-      the operation will `observe`. A role reads the facts of all its operations by one command
+    + reads: a pure function that takes the operation's arguments, and returns a `Read` for each
+      fact that the operation will `observe`. So one command can read the facts of all operations
+      of a deploy
 
     The operation raises pyinfra's ``OperationValueError`` if an argument has the wrong form. The
     error stops the whole run. The module `arguments` defines the forms.

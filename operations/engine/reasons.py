@@ -25,7 +25,7 @@ class Reasons:
 
 
 SHOWN = 12
-"""How many reasons of one operation are shown at most without ``-v``."""
+"""The maximum number of reasons that are shown for one operation, if ``-v`` is not given."""
 
 
 def because(*reasons: str) -> None:
@@ -69,7 +69,7 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
 
 
 def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
-    """Return a list with one reason that names several things; an empty list if `names` is empty.
+    """Return a list with one reason that names several things, [] if there are no names.
 
     + verb: what is done to the things
     + names: the names of the things

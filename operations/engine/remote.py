@@ -18,7 +18,8 @@ from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.operations.engine.shell import shell_command
 
 BROKEN = (EOFError, OSError, SSHException, PyinfraError)
-"""The exceptions raised by a broken connection, or by sudo's password prompt without a terminal."""
+"""The exceptions that are raised if the connection breaks, or if sudo needs a password and there is
+no terminal to ask for it."""
 
 _MARK = "chaos-engine answers"
 

@@ -223,7 +223,7 @@ SETTINGS = [
         "nodes",
         {"Pi_5": "192.168.1.54"},
         "pi5, group all: chaos_nodes['Pi_5'] = 'Pi_5': it has to be a machine's name "
-        "without its domain, in lower case, as pi1",
+        "without its domain, in lower case, such as pi1",
     ),
     bad(
         "nodes",
@@ -303,7 +303,7 @@ SETTINGS = [
         "storage_servers",
         {"etcd1.lan": "192.168.1.40"},
         "pi5, group all: chaos_storage_servers['etcd1.lan'] = 'etcd1.lan': it has to be"
-        " a machine's name without its domain, in lower case, as pi1",
+        " a machine's name without its domain, in lower case, such as pi1",
     ),
     bad(
         "log_server",
@@ -353,19 +353,19 @@ SETTINGS = [
         "log_nfs_servers",
         {"nas,ro": "192.168.1.9"},
         "pi5, group all: chaos_log_nfs_servers['nas,ro'] = 'nas,ro': it has to be a machine's name "
-        "without its domain, in lower case, as pi1",
+        "without its domain, in lower case, such as pi1",
     ),
     bad(
         "log_nfs_folder",
         "srv/log",
         "pi5, group all: chaos_log_nfs_folder = 'srv/log': it has to be the path of an NFS export, "
-        "as /srv/log",
+        "such as /srv/log",
     ),
     bad(
         "log_nfs_folder",
         "/srv/../etc",
         "pi5, group all: chaos_log_nfs_folder = '/srv/../etc': it has to be the path of an NFS "
-        "export, as /srv/log",
+        "export, such as /srv/log",
     ),
     bad(
         "report_dir",
@@ -406,7 +406,7 @@ SETTINGS = [
         "log_ram_size",
         "16",
         "pi5, group all: chaos_log_ram_size = '16': it has to be a size with a suffix K, M or "
-        "G, as 64M",
+        "G, such as 64M",
     ),
     bad(
         "kubernetes_packages",
@@ -489,7 +489,7 @@ SETTINGS = [
         "vip_name",
         "k8s.example.org",
         "pi5, group all: chaos_vip_name = 'k8s.example.org': it has to be a machine's "
-        "name without its domain, in lower case, as pi1",
+        "name without its domain, in lower case, such as pi1",
     ),
     bad(
         "vip_port",
@@ -533,19 +533,19 @@ SETTINGS = [
         "parent_interface",
         "enx001122334455-lan",
         "pi5, group proxy: chaos_parent_interface = 'enx001122334455-lan': it has to be"
-        " the name of a network interface, as eth0",
+        " the name of a network interface, such as eth0",
     ),
     bad(
         "parent_interface",
         "eth0 ",
         "pi5, group proxy: chaos_parent_interface = 'eth0 ': it has to be the name of a"
-        " network interface, as eth0",
+        " network interface, such as eth0",
     ),
     bad(
         "vip_mac",
         "02-42-ac-8f-4c-ff",
         "pi5, group proxy: chaos_vip_mac = '02-42-ac-8f-4c-ff': it has to be a MAC "
-        "address with colons, as 02:42:ac:8f:4c:ff",
+        "address with colons, such as 02:42:ac:8f:4c:ff",
     ),
     bad(
         "vip_mac",
@@ -586,7 +586,7 @@ SETTINGS = [
         "hairpin_link",
         "lb-hairpin-of-the-proxy",
         "pi5, group all: chaos_hairpin_link = 'lb-hairpin-of-the-proxy': it has to be "
-        "the name of a network interface, as eth0",
+        "the name of a network interface, such as eth0",
     ),
     bad(
         "hairpin_link",
@@ -642,7 +642,7 @@ SETTINGS = [
         "journald_max_use",
         "64MB",
         "pi5, group all: chaos_journald_max_use = '64MB': it has to be a size with a "
-        "suffix K, M or G, as 64M",
+        "suffix K, M or G, such as 64M",
     ),
     bad(
         "journald_max_use",
@@ -673,7 +673,7 @@ SETTINGS = [
         "docker_log_max_size",
         "10MB",
         "pi5, group all: chaos_docker_log_max_size = '10MB': it has to be a size "
-        "with a suffix k, m or g, as 10m",
+        "with a suffix k, m or g, such as 10m",
     ),
     bad(
         "docker_log_max_file",
@@ -755,7 +755,7 @@ SETTINGS = [
         "packages_absent",
         ["snapd-"],
         "pi5, group workers: chaos_packages_absent[0] = 'snapd-': it has to be the name"
-        " of a Debian package, as docker.io",
+        " of a Debian package, such as docker.io",
     ),
     bad(
         "packages_absent",
@@ -767,13 +767,13 @@ SETTINGS = [
         "packages_absent",
         ["nodem manager"],
         "pi5, group workers: chaos_packages_absent[0] = 'nodem manager': it has to be "
-        "the name of a Debian package, as docker.io",
+        "the name of a Debian package, such as docker.io",
     ),
     bad(
         "kernel_words",
         ["x$(reboot)"],
         "pi5, group all: chaos_kernel_words[0] = 'x$(reboot)': it has to be a word of "
-        "the kernel's command line, as cgroup_enable=memory",
+        "the kernel's command line, such as cgroup_enable=memory",
     ),
     bad(
         "kernel_words",
@@ -791,13 +791,13 @@ SETTINGS = [
         "kubernetes_version",
         "v1.28.15",
         "pi5, group workers: chaos_kubernetes_version = 'v1.28.15': it has to be a "
-        "version of three numbers, as 1.36.2",
+        "version of three numbers, such as 1.36.2",
     ),
     bad(
         "kubernetes_version",
         "1.28",
         "pi5, group workers: chaos_kubernetes_version = '1.28': it has to be a version "
-        "of three numbers, as 1.36.2",
+        "of three numbers, such as 1.36.2",
     ),
     bad(
         "kubernetes_version",
@@ -813,7 +813,7 @@ SETTINGS = [
         "cri_dockerd_version",
         "v0.3.17",
         "pi5, group workers: chaos_cri_dockerd_version = 'v0.3.17': it has to be a "
-        "version of three numbers, as 1.36.2",
+        "version of three numbers, such as 1.36.2",
     ),
     bad(
         "cri_dockerd_version",
@@ -861,7 +861,7 @@ SETTINGS = [
         "log_server_files",
         "/var/log/$(id).log",
         "pi5, group all: chaos_log_server_files = '/var/log/$(id).log': it has to be an absolute "
-        "path, in which * and ? stand for other characters, as /var/log/nodes/*.log",
+        "path, in which * and ? stand for other characters, such as /var/log/nodes/*.log",
     ),
     bad(
         "etcd_certificates_dir",
@@ -969,13 +969,13 @@ SETTINGS = [
         "log_volumes",
         {"pi5": {"volume": "a/../b", "servers": ["etcd1"]}},
         "pi5, group all: chaos_log_volumes['pi5']['volume'] = 'a/../b': it has to be a "
-        "Gluster volume, as pi1",
+        "Gluster volume, such as pi1",
     ),
     bad(
         "log_volumes",
         {"pi5": {"volume": "-o", "servers": ["etcd1"]}},
         "pi5, group all: chaos_log_volumes['pi5']['volume'] = '-o': it has to be a "
-        "Gluster volume, as pi1",
+        "Gluster volume, such as pi1",
     ),
     bad(
         "log_volumes",
