@@ -38,7 +38,7 @@ CHECK = Unit("var-log-check.timer")
 
 
 def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]:
-    """Return the reads that `mount_log_share` makes if it is called with the same arguments."""
+    """Return the facts that `mount_log_share` reads, given the same arguments."""
     return [
         Read.of(Mounts, path=TARGET),
         Read.of(Answers, path=TARGET),
@@ -64,10 +64,10 @@ def mount_log_share(
     not 0. The node retries the mount by itself, and the next run retries it too. Raises `NodeError`
     if something else is mounted on ``/var/log``, or will be mounted there at the next boot.
 
-    If the mount lacks flags (`FLAGS`), a remount adds them. The operation does not unmount for
-    this, because programs write to the mount. If Gluster's client runs with a configuration that
-    the node has not checked (`CHECKED`), the operation only warns. The next boot mounts the volume
-    with a checked configuration.
+    If the mount lacks one of the mount options in `FLAGS`, a remount adds it. The operation does
+    not unmount for this, because programs write to the mount. If Gluster's client runs with a
+    configuration that the node has not checked (`CHECKED`), the operation only warns. The next boot
+    mounts the volume with a checked configuration.
 
     **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
     """
@@ -144,7 +144,7 @@ def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
 
 
 def has_unchecked_graph(mounted: Mount | None) -> bool:
-    """Tell whether a mount is of Gluster, with an unchecked client configuration (`CHECKED`)."""
+    """Tell whether a mount is a Gluster volume with an unchecked configuration (`CHECKED`)."""
     return (
         mounted is not None
         and mounted.fstype == "fuse.glusterfs"
@@ -156,7 +156,7 @@ def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
     """Return what prevents a mount on ``/var/log``, and what to do: a pure function.
 
     + mounted: the present mount on ``/var/log``, ``None`` if there is none
-    + share: other things that concern ``/var/log``: a symbolic link, units, lines in fstab
+    + share: what else affects ``/var/log``: a symbolic link, units, lines in fstab
 
     Returns "" if nothing prevents the mount.
     """
@@ -226,9 +226,9 @@ def with_remount(todo: Plan, problem: str) -> Plan:
     + todo: the plan to change
     + problem: what is wrong with the mount, as `share_problem` returns it
 
-    With a problem, the restart is needed even if systemd shows the unit as active. Without a
-    problem, the unit is not restarted even if its files change, because programs write to the
-    mount.
+    If the mount has a problem, the unit is restarted, even if systemd shows it as active. If the
+    mount has no problem, the unit keeps running even if its files change, because programs write to
+    the mount.
     """
     others = tuple(unit for unit in todo.restart if unit != SHARE)
     again = (SHARE,) if problem and SHARE not in todo.start else ()

@@ -74,15 +74,16 @@ def install_kubernetes(
     + rolling: how a node that has joined a cluster is drained before kubelet gets another version
     + tools: packages of the same repository whose version does not matter
 
-    kubelet is enabled. If its running program was replaced, kubelet is restarted. On a node that
-    has joined a cluster, a stopped kubelet is started.
+    kubelet is enabled. If its program was replaced while it was running, kubelet is restarted. On a
+    node that has joined a cluster, a stopped kubelet is started.
 
     A new key is used only if apt accepts the repository's index with that key. A damaged or
-    expired key is replaced. If no better key can be fetched, a good key stays in place. Other files
-    with an apt source for Kubernetes are removed; undo restores them.
+    expired key is replaced. If no new key can be fetched, the present key stays as long as apt
+    accepts it. Other files with an apt source for Kubernetes are removed; undo restores them.
 
-    Raises `NodeError` if such a file also names other repositories. On a node that has joined a
-    cluster, a downgrade of kubelet raises `NodeError`, and so does skipping a minor version.
+    Raises `NodeError` if one of these files also has sources for other repositories. On a node that
+    has joined a cluster, a downgrade of kubelet raises `NodeError`, and so does skipping a minor
+    version.
 
     **Example:** ``install_kubernetes("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
     """
