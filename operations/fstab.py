@@ -106,9 +106,9 @@ def restored(
     + replaced: the options that this package replaced. A key is a mount point and a family of
       options, such as ``("/", "atime")``; a value is as `replaced_options` returns it
 
-    Only the options in `replaced` are restored, and all other changes stay. `original` serves only
-    to restore the order of the options: somebody else may have changed the entry before this
-    package replaced its options.
+    Only the options in `replaced` are restored, and all other changes stay. `original` tells only
+    the order of the options. It does not tell which options to restore, because others may have
+    changed the entry between `original` and `written`.
     """
     now, before, then = (
         data.decode("utf-8", "surrogateescape") for data in (current, original, written)

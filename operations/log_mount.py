@@ -55,10 +55,11 @@ def mount_log_share(
 
     + volume: name of a Gluster volume, such as ``"pi1"``, or path of an NFS export, such as
       ``"/srv/log/pi1"``; "" for a file system in RAM
-    + wanted: files to write: the script that mounts, the units that call it, and the files that the
-      script and the units read
-    + ram_size: size of the file system in RAM, such as ``"16M"``; "" for any size. With a volume or
-      an export, RAM is mounted only while the servers are away, and its size is not checked
+    + wanted: files to write: a mount script, the units that call the script, and the files that
+      both read
+    + ram_size: size of the file system in RAM, such as ``"16M"``; "" for any size. If there is a
+      volume or an export, RAM is mounted only while the servers are away, and this size is not
+      checked
 
     If the mount fails, the operation warns with the reason. The run continues, but its exit code is
     not 0. The node retries the mount by itself, and the next run retries it too. Raises `NodeError`
@@ -117,13 +118,13 @@ def mount_log_share(
 
 
 def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
-    """Return a plan's `Repair` objects, and one for the mount on ``/var/log``: a pure function.
+    """Return the plan's `Repair` objects, and a `Repair` for the mount on ``/var/log``.
 
     + todo: the plan, which starts or restarts the unit that mounts ``/var/log``
     + volume, ram_size: as `mount_log_share` takes them
 
     If the plan also writes files, the settings have changed. Then the new mount is no repair, and
-    the result has no `Repair` for it.
+    the result has no `Repair` for it. A pure function.
     """
     others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
     if todo.write:

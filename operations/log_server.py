@@ -17,16 +17,16 @@ from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from chaos_engine.facts.text import printable
 
 ARRIVES_SECONDS = 60
-"""How long a message may take to arrive. rsyslog reconnects within 30 seconds."""
+"""How many seconds a message may take to arrive. rsyslog reconnects within 30 seconds."""
 
 PAUSE_SECONDS = 1.0
-"""Seconds from one question to the log server to the next one."""
+"""Seconds between two questions to the log server."""
 
 _ASK_SECONDS = 20
 _NEWEST_MIB = 4
 
 RUN = f"chaos-engine-{secrets.token_hex(8)}"
-"""The beginning of all tokens of this run. A token is a word by which one message is found."""
+"""The beginning of all tokens of this run. A token is a word that marks one message."""
 
 
 class LogServerError(Exception):
@@ -40,7 +40,7 @@ class LogServer:
     + destination: where ssh finds the log server, such as ``admin@192.168.1.42``; "" if the files
       are on this computer
     + files: shell pattern of the files' paths
-    + seen: the tokens of this run that were found so far. A token is a word in one message
+    + seen: the tokens of this run that were found so far. A token marks one message
     + problem: why the log server cannot be asked, "" if it can. All hosts share this answer, so
       only the first host waits for a server that does not respond
     """
@@ -94,7 +94,8 @@ class LogServer:
 def search(files: str) -> str:
     """Return a shell script that looks for tokens of this run at the end of files, and prints them.
 
-    + files: shell pattern of the files' paths. It must not have other special characters
+    + files: shell pattern of the files' paths. It must have no characters that are special to a
+      shell, except those of a pattern
 
     The script fails if no file matches, or if one of the files cannot be read.
     """
@@ -110,7 +111,7 @@ find "$@" -mmin -60 -exec tail -q -c {_NEWEST_MIB << 20} {{}} + |
 def not_arrived(server: LogServer, token: str) -> str:
     """Wait up to `ARRIVES_SECONDS` for a message. Return the problem, "" if it has arrived.
 
-    + token: a word by which the message is found
+    + token: the word that marks the message
     """
     deadline = time.monotonic() + ARRIVES_SECONDS
     try:

@@ -25,7 +25,7 @@ MAX_SKEW_SECONDS = 120
 MAX_RESOLVE_MS = 1000
 
 _seen: WeakKeyDictionary[State, dict[str, str]] = WeakKeyDictionary()
-"""For each run, the first host that has a boot ID or machine ID: the host's name, by the ID."""
+"""For each run, a mapping from boot IDs and machine IDs to the first host that has the ID."""
 
 
 @converge(reads=lambda known_as, address="": [Read.of(Node)])

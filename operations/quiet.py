@@ -51,8 +51,8 @@ _TIMES = frozenset(
         "UnitInactiveSec",
     )
 )
-"""The settings that say when a timer runs. Each of them adds a time. An empty value of one of them
-removes all times given before it, also by the other settings (systemd.timer(5))."""
+"""The settings that say when a timer runs. Each of them adds a time. An empty value of any of them
+removes all times so far, also those from the other settings (systemd.timer(5))."""
 
 Wanted = tuple[list[File], list[str], list[Unit]]
 """The files that shall be on the node, the paths that shall not exist, and the units."""
@@ -127,7 +127,7 @@ def wanted(
     clock: bool,
     coredumps: bool,
 ) -> Wanted:
-    """Return the files, paths and units for programs that shall write less: a pure function.
+    """Return the files, paths and units with which programs write less: a pure function.
 
     + found: the programs that the node has
     + apt_timers, apt_cache, man_db, clock, coredumps: as `quieten_writers` takes them
@@ -183,7 +183,7 @@ def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSe
 
 
 def times(given: Iterable[str]) -> set[str]:
-    """Return those of a timer's settings that decide when it runs: a pure function.
+    """Return the settings of a timer that decide when the timer runs: a pure function.
 
     + given: settings ``Name=value``, in the order in which they apply
     """

@@ -136,7 +136,7 @@ def paths_of(traces: UnitTraces) -> tuple[str, ...]:
 def with_restart(todo: Plan) -> Plan:
     """Return the plan with a restart in place of a start: a pure function.
 
-    A start has no effect if apt has already started rsyslog with its own configuration files.
+    A start has no effect if apt has already started rsyslog with the package's own configuration.
     """
     return replace(todo, start=(), restart=(UNIT,) if todo.enable else (*todo.start, *todo.restart))
 

@@ -29,8 +29,8 @@ class Repair:
     + wanted: the value that the run sets. If the settings change this value, the node counts the
       repairs from 0 again
     + kind, name: kind and name of the thing's line in the manifest. The manifest is a file on the
-      node that lists what this package has changed. If it has this line, an earlier run has set
-      the thing
+      node that lists what this package has changed. If the manifest has this line, an earlier
+      run has set the thing
     + search: how to find the files and programs that may change the thing
     + found: for a file, the checksum of its old content, a space, and its path; "" if the checksum
       is unknown. If the manifest has a line of kind ``wrote`` with this text as its name, this
@@ -132,9 +132,9 @@ def in_files(path: str) -> Search:
 
 
 def will_set(repairs: Iterable[Repair]) -> list[str]:
-    """Return the line with which a script calls ``will_set`` for these things, [] for no things.
+    """Return the line with which a script calls ``will_set`` for these things; [] for none.
 
-    The shell function ``will_set`` remembers them, so that the node can count their repairs.
+    The shell function ``will_set`` remembers the things, so that the node can count their repairs.
     """
     lines = [repair.line for repair in repairs]
     return [f"will_set {quote(*lines)}"] if lines else []

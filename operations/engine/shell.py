@@ -20,9 +20,9 @@ card."""
 NOTES = shell_script("originals")
 """Shell functions that note the state of a thing before a script changes it. Undo needs the notes.
 
-Put these functions after the `PRELUDE`. They write notes for one concern (one subject of a deploy,
-such as ``docker``), which `for_concern` sets. For each concern, a thing is noted only once, before
-the concern's first change. Later calls keep this note."""
+Put these functions after the `PRELUDE`. They write notes for one concern, which is one subject of a
+deploy, such as ``docker``. `for_concern` sets its name. For each concern, a thing is noted only
+once, before the concern's first change. Later calls keep this note."""
 
 QUIETLY = shell_script("quietly")
 """The shell function ``quietly``, which runs a command and hides most of the command's output."""

@@ -79,8 +79,8 @@ def install(
       ``/var/lib/chaos-engine``
     + units: the systemd units that read the files. A unit is restarted if its files change
     + check: shell command that fails if the new files are bad. It runs before they are in place:
-      the new ``/etc/a`` is then at ``/etc/.a.chaos``, and a copy is at ``"$stage"/etc/a``. A secret
-      file has no such copy, nor has a file larger than 1 MiB
+      the new ``/etc/a`` is then at ``/etc/.a.chaos``, and a copy is at ``"$stage"/etc/a``. A file
+      that is secret or larger than 1 MiB has no such copy
     + apply: shell command that makes the files effective. It runs after the new files are in place
       and before units are restarted, with the umask 077
 

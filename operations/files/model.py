@@ -17,7 +17,7 @@ from chaos_engine.operations.engine.shell import quote
 
 
 def beside(path: str, suffix: str) -> str:
-    """Return the path of a hidden file beside the file at a path.
+    """Return the path of a hidden file in the folder of another file.
 
     **Example:** ``beside("/etc/hosts", "chaos")`` gives ``/etc/.hosts.chaos``.
     """
@@ -91,8 +91,8 @@ class Unit:
 
     + name: the unit's name with its suffix, such as ``docker.service``
     + reads: paths of the files that the unit reads when it starts, or patterns such as
-      ``/folder/*.conf``. At each start, a drop-in records the checksum of these files. If a run
-      finds that their checksum is another one now, it restarts the unit
+      ``/folder/*.conf``. At each start, a drop-in records the checksum of these files. If a
+      later run finds another checksum, it restarts the unit
     + enabled: whether the unit shall start at boot; ``None`` changes nothing
     + running: whether the unit shall run now; ``None`` changes nothing
     + required: what happens if the unit does not start. If true, the old files are restored, and

@@ -82,7 +82,7 @@ def plan(
 
 
 def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
-    """Return the paths in `touched` that are a unit file, drop-in or input of this unit."""
+    """Return the paths in `touched` that are this unit's file or drop-ins, or that it reads."""
     return sorted(
         path
         for path in touched

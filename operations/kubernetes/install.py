@@ -74,8 +74,8 @@ def install_kubernetes(
     + rolling: how a node that has joined a cluster is drained before kubelet gets another version
     + tools: packages of the same repository whose version does not matter
 
-    kubelet is enabled. If its program was replaced while it was running, kubelet is restarted. On a
-    node that has joined a cluster, a stopped kubelet is started.
+    kubelet is enabled. It is restarted if its program was replaced while it was running. On a node
+    that has joined a cluster, a stopped kubelet is started.
 
     A new key is used only if apt accepts the repository's index with that key. A damaged or
     expired key is replaced. If no new key can be fetched, the present key stays as long as apt

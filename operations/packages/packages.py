@@ -58,7 +58,7 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
 
     + names: binary package names. A package need not be installed
     + mdns: whether the node is reached by a ``.local`` name. avahi-daemon answers for such names,
-      so `NodeError` is raised if it would be removed
+      so `NodeError` is raised if avahi-daemon would be removed
 
     Packages that depend on the removed packages are removed too. Configuration files stay. lvm2
     stays on a node that has logical volumes. The node notes the version and the apt marks of each

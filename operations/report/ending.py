@@ -128,7 +128,7 @@ def write(found: Ending, names: Iterable[str], site: Path, now: int) -> Report:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file completely or not at all. If that fails, raise ``OSError`` with its path."""
+    """Write a file completely or not at all. If that fails, raise ``OSError`` with the path."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with new.open("wb") as file:

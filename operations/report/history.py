@@ -91,7 +91,10 @@ def append(path: Path, time: int, samples: Mapping[str, Sample]) -> None:
 
 
 def _number(value: object) -> float:
-    """Return a number from JSON. Raise ``ValueError`` for all but numbers from 0 to below 1e18."""
+    """Return a number from JSON.
+
+    Raises ``ValueError`` if the value is no number, if it is negative, or if it is 1e18 or more.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
         raise ValueError(f"{value!r} is no counter")
     return value

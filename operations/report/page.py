@@ -87,7 +87,7 @@ def html(report: Report, documents: str) -> str:
 
 
 def total(nodes: Sequence[NodeReport]) -> float | None:
-    """Return how many MB a day all nodes together have written since their boots.
+    """Return how many MB a day all nodes together have written since they booted.
 
     Returns ``None`` if that is unknown.
     """

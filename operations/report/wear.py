@@ -23,7 +23,7 @@ class Sample(Value):
     """The counters of a node's card at the time of one report.
 
     + time: when the report was made, in seconds since 1970, by the clock of the user's computer
-    + card: device, model and serial number. Another card has another text here
+    + card: a text that identifies the card: its device, model and serial number
     + boot_id: the ID of the node's boot. At each boot, the counters start at 0
     + written: bytes written since that boot
     + uptime: seconds since that boot
@@ -113,7 +113,7 @@ def wear(samples: Sequence[Sample], rating_tb: float | None) -> Wear:
 def known_bytes(samples: Sequence[Sample]) -> int:
     """Return how many bytes were written to the present card, as far as the samples tell.
 
-    No sample tells how much was written between a report and the next reboot.
+    What was written between a report and the next reboot is in no sample, so it is not counted.
     """
     known, before = 0, None
     for sample in samples:
@@ -141,7 +141,7 @@ def points(samples: Sequence[Sample]) -> list[Point]:
 
 
 def _continues(before: Sample, after: Sample) -> bool:
-    """Tell whether two samples have counters of the same card and the same boot."""
+    """Tell whether two samples have counters of the same card since the same boot."""
     return (
         (before.card, before.boot_id) == (after.card, after.boot_id)
         and before.written <= after.written
