@@ -30,7 +30,7 @@ from chaos_engine.templates import render
 Often = Literal["daily", "weekly", "off"]
 
 MAN_TRIGGER = "/var/lib/man-db/auto-update"
-"""While this file exists, each installation of a package writes man-db's index."""
+"""While this file exists, man-db's index is rewritten whenever a package is installed."""
 
 APT_CONF = "/etc/apt/apt.conf.d/90chaos-engine-quiet"
 TIMESYNCD_CONF = f"{DROP_IN_FOLDERS['timesyncd.conf'][0]}/90-chaos-engine.conf"

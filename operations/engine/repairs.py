@@ -71,7 +71,7 @@ def of_file(path: str, sha256: str, how: str, found: str | None) -> Repair:
 
 
 def of_removal(path: str, found: str | None) -> Repair:
-    """Return the `Repair` for the removal of a file by this run.
+    """Return the `Repair` for a file that this run removes.
 
     + found: the file's checksum, ``None`` if it is unknown
     """
@@ -99,7 +99,7 @@ def of_hold(package: str) -> Repair:
 
 
 def of_removed(package: str) -> Repair:
-    """Return the `Repair` for the removal of a package by this run."""
+    """Return the `Repair` for a package that this run removes."""
     thing = f"the removal of {package}"
     install = r"(apt|apt-get|aptitude|dpkg|nala|dselect-upgrade)[[:space:]]"
     search = Search(thing, rf"{install}.*[^a-z0-9+.-]{literal(package)}([^a-z0-9+.-]|$)")
@@ -107,7 +107,7 @@ def of_removed(package: str) -> Repair:
 
 
 def of_docker(kind: Literal["network", "image"], name: str, wanted: str) -> Repair:
-    """Return the `Repair` for a Docker network that this run makes, or for an image that it pulls.
+    """Return the `Repair` for a Docker network or a Docker image that this run sets up.
 
     + wanted: the command that makes the network, or the image's name
     """
@@ -141,7 +141,7 @@ def will_set(repairs: Iterable[Repair]) -> list[str]:
 
 
 def warn_of_repeats(repairs: Iterable[Repair]) -> None:
-    """Warn if this run repairs a thing again, and name the files and programs that may change it.
+    """Warn of things that earlier runs have repaired too, and name what may keep changing them.
 
     + repairs: the things that this run sets
     """
@@ -201,7 +201,7 @@ def messages(
 def _who(suspects: list[str], since: str) -> str:
     """Return the end of a warning: the suspects or, if there are none, how to find the cause.
 
-    + suspects: descriptions of the suspects
+    + suspects: descriptions of the files and programs that may be the cause
     + since: time of the last repair, as ``2026-11-02 10:00``
     """
     if not suspects:
@@ -214,9 +214,10 @@ def _who(suspects: list[str], since: str) -> str:
 
 
 def _described(one: Suspect, repair: Repair) -> str:
-    """Describe a suspect, and say what to do about it.
+    """Describe a file or program that may keep changing a thing, and say what to do about it.
 
-    + repair: the thing that the suspect may change
+    + one: the file or program
+    + repair: the thing that it may change
     """
     link = repair.search.link
     if one.kind == "file":

@@ -131,7 +131,7 @@ class Plan:
     + daemon_reload: whether to call ``systemctl daemon-reload``
     + stop, start, restart, unmask, enable, reenable, disable: the units for each systemctl command
     + why: the reasons, in plain words
-    + repairs: the things in the plan that an earlier run may have set already
+    + repairs: a `Repair` for each thing in the plan that an earlier run may have set already
     """
 
     write: tuple[File, ...] = ()

@@ -107,8 +107,8 @@ def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
 def _only_line(path: str, text: str) -> str:
     """Return the only line of a file, without the line feed.
 
-    Raises `NodeError` if the file has several lines or control characters, or says that the real
-    file is elsewhere.
+    Raises `NodeError` if the file has several lines, if it has control characters, or if it says
+    that the real file is elsewhere.
     """
     if "DO NOT EDIT" in text:
         raise NodeError(f"{path}: this file says that the real file is elsewhere; find that file")

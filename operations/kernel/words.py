@@ -135,7 +135,7 @@ def unchanged(source: BootFile) -> str:
 
 
 def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    """Return the drop-in for GRUB to write on a node without ``cmdline.txt``, [] if none is needed.
+    """Return the GRUB drop-in that a node without ``cmdline.txt`` needs, [] if it needs none.
 
     Raises `NodeError` if the kernel needs the words, but the node has no GRUB.
     """

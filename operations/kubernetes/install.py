@@ -141,7 +141,7 @@ def _files(version: str, key: bytes | None) -> list[File]:
 
 
 def sources_to_remove(sources: Iterable[Source]) -> list[str]:
-    """Return the paths of all files, except ours, that have an apt source for Kubernetes.
+    """Return the paths of files with an apt source for Kubernetes, without this package's own file.
 
     + sources: all files with an apt source for Kubernetes
 
@@ -201,7 +201,7 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
 def kubelet_steps(
     unit: UnitState, joined: bool, replaced: bool, installs: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the steps that kubelet's unit needs: the reason for each step, and its shell commands.
+    """Yield the steps that kubelet's unit needs: each a pair of a reason and shell commands.
 
     + unit: state of kubelet's unit
     + joined: whether the node has joined a cluster

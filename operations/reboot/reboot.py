@@ -110,12 +110,12 @@ def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) 
 
 
 def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
-    """Return a problem for each cause that an earlier reboot has not removed: a pure function.
+    """Return a problem for each cause that remains although the node was rebooted for it.
 
     + reasons: the present reasons for a reboot, by the cause's name (`causes`)
 
     Missing kernel words are a problem only if the file for the next boot has all wanted words. If
-    the file lacks a word, a reboot could not have added it.
+    the file lacks a word, a reboot could not have added it. A pure function.
     """
     ready = next_boot_has(found, tuple(wanted))
     return [
@@ -126,7 +126,7 @@ def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -
 
 
 def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
-    """Return a problem if the memory controller is off in spite of the words that turn it on.
+    """Return a problem if the kernel words that turn the memory controller on had no effect.
 
     Returns an empty list if there is no such problem.
     """

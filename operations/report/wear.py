@@ -150,7 +150,7 @@ def _continues(before: Sample, after: Sample) -> bool:
 
 
 def _rate(written: int, seconds: float) -> Rate | None:
-    """Return the daily amount of a period, ``None`` for a period shorter than one second."""
+    """Return how much was written per day in a period, ``None`` if it is shorter than 1 s."""
     if seconds < 1:
         return None
     return Rate(round(written / MB * DAY / seconds, 3), round(seconds, 1))

@@ -174,7 +174,7 @@ def _shared(found: Remembered, concern: str) -> set[str]:
 
 
 def _path(wrote: Entry) -> str:
-    """Return the path from a manifest line ``wrote``, whose name is ``SHA256 PATH``."""
+    """Return the path in a manifest line of kind ``wrote``. The line's name is ``SHA256 PATH``."""
     return wrote.name.partition(" ")[2]
 
 
@@ -339,7 +339,7 @@ def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
 
 
 def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN) -> str:
-    """Return the shell script that undoes a concern, and then removes the node's notes of it."""
+    """Return the shell script that undoes a concern, and then removes the notes about it."""
 
     def each(function: str, kind: str, with_state: bool = False) -> list[str]:
         """Return a call of a shell function for each thing that only this concern has changed."""

@@ -1,6 +1,6 @@
 """Declare how a concern is undone, and remove this package's part from merged files.
 
-This package has written only a part of a merged file. The rest is the node's own.
+A merged file has a part that this package has written. The rest of the file is the node's own.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ there was no file), and the one that this package wrote last. It returns the new
 """
 
 TakeOutNoted = Callable[[Sequence[Entry], bytes, bytes, bytes], "bytes | None"]
-"""A function like `TakeOut`, with one more argument before these: the concern's manifest lines."""
+"""A function like `TakeOut`, but its first argument has the manifest's lines about the concern."""
 
 
 @dataclass(frozen=True)
 class Undo:
-    """What undo has to know about a concern that the node's manifest does not say.
+    """What undo needs to know about a concern, in addition to the node's manifest.
 
     + needed_when_joined: whether a node in a cluster cannot work or boot without the concern. If
       so, undo refuses a node that has joined a cluster
