@@ -1,4 +1,4 @@
-"""Warn about an etcd key that a node does not need, or an etcd too old for kubeadm."""
+"""Warn about an etcd key that a node does not need, and about an etcd that kubeadm will refuse."""
 
 from __future__ import annotations
 

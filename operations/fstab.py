@@ -1,4 +1,4 @@
-"""Edit the options of an entry of ``/etc/fstab``, and restore them. All are pure functions."""
+"""Edit the mount options of an entry in ``/etc/fstab``, and restore them later. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LAZYTIME = ("lazytime", "nolazytime")
 def family(option: str) -> str:
     """Return the family of a mount option, "" if it has none.
 
-    Of the options of a family, only the last one has effect.
+    If an entry has several options of the same family, only the last of them has effect.
 
     **Example:** ``family("noatime") == "atime"``, ``family("commit=600") == "commit"``
     """
@@ -24,10 +24,13 @@ def family(option: str) -> str:
 
 
 def merged(present: str, wanted: Iterable[str]) -> str:
-    """Return the field "options" of an entry with the wanted options. All others are kept.
+    """Return the options field of an entry, changed so that it has the wanted options.
 
     + present: the field as it is, "" if the entry has none
-    + wanted: options, at most one of each family. They replace the other options of their families
+    + wanted: the wanted options, at most one of each family (`family`)
+
+    A wanted option replaces the present options of its family. Options without a family, or of
+    another family, stay.
     """
     wanted = tuple(wanted)
     families = {family(option) for option in wanted}
@@ -36,14 +39,14 @@ def merged(present: str, wanted: Iterable[str]) -> str:
 
 
 def with_mount_options(text: str, target: str, wanted: Iterable[str]) -> str:
-    """Return the text of fstab in which a target's entry has the wanted mount options.
+    """Return the text of fstab, changed so that one entry has the wanted mount options.
 
     + text: the present text
-    + target: path of the mount point
+    + target: path of the entry's mount point
     + wanted: as `merged` takes them
 
-    All else stays as it is. Raises `NodeError` if the target does not have exactly one entry, or
-    if the entry's line ends with a carriage return.
+    All else stays as it is. Raises `NodeError` if the mount point does not have exactly one entry,
+    or if the entry's line ends with a carriage return.
     """
     found = mounted_at(text, target)
     if not found:
@@ -69,13 +72,14 @@ def with_mount_options(text: str, target: str, wanted: Iterable[str]) -> str:
 
 
 def replaced_options(before: str, after: str, target: str) -> dict[str, str]:
-    """Return the options of a target's entry that an edit replaces.
+    """Return the mount options that an edit replaces in one entry of fstab.
 
     + before: the text of fstab before the edit
-    + after: the text after it
+    + after: the text of fstab after the edit
+    + target: path of the entry's mount point
 
-    The keys are families. A value has the family's options before the edit, with commas between
-    them; it is "" if the entry had none.
+    The keys are families of options (`family`). A value has the options of that family before the
+    edit, with commas between them; "" if the entry had none.
 
     **Example:** ``{"atime": "relatime", "commit": ""}``
     """
@@ -94,7 +98,7 @@ def replaced_options(before: str, after: str, target: str) -> dict[str, str]:
 def restored(
     current: bytes, original: bytes, written: bytes, replaced: Mapping[tuple[str, str], str]
 ) -> bytes:
-    """Return fstab without the options that this package added, and with all other changes.
+    """Restore the mount options that this package replaced in fstab. Return the new content.
 
     + current: the file's present content
     + original: the content before this package's first change
@@ -102,8 +106,9 @@ def restored(
     + replaced: the options that this package replaced. A key is a mount point and a family of
       options, such as ``("/", "atime")``; a value is as `replaced_options` returns it
 
-    Only the options in `replaced` are restored. Others may have changed the same entry after
-    `original`, so `original` does not tell which options were replaced. It tells only their order.
+    Only the options in `replaced` are restored, and all other changes stay. `original` tells only
+    the order of the options. It does not tell which options to restore, because others may have
+    changed the entry between `original` and `written`.
     """
     now, before, then = (
         data.decode("utf-8", "surrogateescape") for data in (current, original, written)
@@ -131,8 +136,9 @@ def _as_known(
     + present: the entry's present options
     + ours: the options that this package wrote last, by the entry's key
 
-    The entry's source may have changed since, such as by a new card. It is the same entry if its
-    options are the very options that this package wrote for its target.
+    A key has an entry's source, mount point and type. The source may have changed since, for
+    example with a new card. Then an entry of `ours` with the same mount point and the same options
+    counts as the same entry.
     """
     key = _key(entry)
     same = [one for one, wrote in ours.items() if one[1] == entry.target and wrote == present]
@@ -160,8 +166,8 @@ def _without_ours(now: str, ours: str, replaced: Mapping[str, str]) -> str:
     + ours: the options that this package wrote last
     + replaced: the options that this package replaced, by their family
 
-    If the options of a family differ from those in `ours`, somebody else has changed them. These
-    options stay.
+    If the entry's options of a family differ from those in `ours`, somebody else has changed them.
+    Then they stay.
     """
     found = now.split(",")
     for name, old in replaced.items():

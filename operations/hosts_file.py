@@ -33,13 +33,13 @@ def write_hosts_block(
 ) -> Commands:
     """Write host names and their addresses into a block of ``/etc/hosts``.
 
-    + addresses: IPv4 address of each host name. If it is empty, the file is not changed
+    + addresses: IPv4 address of each host name. If there are none, the file is not changed
     + warn_of_cloud_init: whether to warn if cloud-init rewrites the file at each boot. Pass
       ``False`` if the same run removes cloud-init
 
     A new block is added at the end of the file. An existing block stays in its place. Debian and
     Ubuntu write a line 127.0.1.1 with the node's own name. This line comes before a new block, so
-    it wins over the block's address of that name.
+    it wins over the address that the block has for the node.
 
     Raises `NodeError` if a marker line of the block is missing, repeated or out of order. Also
     raises `NodeError` if `addresses` is empty and the block has names.
@@ -77,8 +77,8 @@ def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
     + data: the file's present content. Everything outside the block stays as it is
     + addresses: address of each host name
 
-    If the block is added after a last line without a line feed, the line feed is added too. Raises
-    `NodeError` if a marker line of the block is missing, repeated or out of order.
+    If the file does not end with a line feed, one is added before a new block. Raises `NodeError`
+    if a marker line of the block is missing, repeated or out of order.
     """
     before, _, after = _parts(data)
     if before and not before.endswith(b"\n"):
@@ -106,9 +106,9 @@ def without_block(data: bytes) -> bytes:
 
 
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
-    """Yield a warning for each line outside the block that contradicts it: a pure function.
+    """Yield a warning for each line outside the block that contradicts the block: a pure function.
 
-    Such a line gives a name of the block another address.
+    Such a line has another address for a name that is in the block.
 
     + data: the content of the hosts file
     + addresses: address of each name in the block

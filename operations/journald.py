@@ -29,14 +29,15 @@ def reads(path: str, config: str) -> list[Read]:
 
 @converge(reads=reads)
 def configure_journald(path: AbsolutePath, config: str) -> Commands:
-    """Configure journald by a drop-in of ``journald.conf``.
+    """Configure journald with a drop-in of ``journald.conf``.
 
     + path: path of the drop-in, in ``/etc/systemd/journald.conf.d``
     + config: text of the drop-in
 
     If several drop-ins have the same setting, the one whose file name sorts last wins, whatever
     its folder (journald.conf(5)). The kernel's command line wins over all drop-ins. Raises
-    `NodeError` if one of these overrides a setting in `config` by another value.
+    `NodeError` if another drop-in or the command line overrides a setting in `config` with a
+    different value.
 
     **Example:** ``configure_journald(name="Keep the journal in RAM", path=..., config="...")``
     """
@@ -54,12 +55,12 @@ def configure_journald(path: AbsolutePath, config: str) -> Commands:
 
 
 def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
-    """Return the settings of other drop-ins that override those of ours: a pure function.
+    """Return the settings in other drop-ins that override settings in ours: a pure function.
 
     + path, config: path and text of our drop-in
     + found: the settings of all drop-ins, in the order in which they apply
 
-    Settings whose values mean the same as ours are left out.
+    A setting is left out if its value means the same as ours.
     """
     own = {name: value for _, name, value in settings(config)}
     last: dict[str, DropIn] = {}

@@ -38,7 +38,7 @@ CHECK = Unit("var-log-check.timer")
 
 
 def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]:
-    """Return the reads that `mount_log_share` makes if it is called with the same arguments."""
+    """Return the facts that `mount_log_share` reads, given the same arguments."""
     return [
         Read.of(Mounts, path=TARGET),
         Read.of(Answers, path=TARGET),
@@ -55,19 +55,20 @@ def mount_log_share(
 
     + volume: name of a Gluster volume, such as ``"pi1"``, or path of an NFS export, such as
       ``"/srv/log/pi1"``; "" for a file system in RAM
-    + wanted: files to write: the script that mounts, the units that call it, and the files that the
-      script and the units read
-    + ram_size: size of the file system in RAM, such as ``"16M"``; "" for any size. With a volume or
-      an export, RAM is mounted only while the servers are away, and its size is not checked
+    + wanted: files to write: a mount script, the units that call the script, and the files that
+      both read
+    + ram_size: size of the file system in RAM, such as ``"16M"``; "" for any size. If there is a
+      volume or an export, RAM is mounted only while the servers are away, and this size is not
+      checked
 
     If the mount fails, the operation warns with the reason. The run continues, but its exit code is
     not 0. The node retries the mount by itself, and the next run retries it too. Raises `NodeError`
     if something else is mounted on ``/var/log``, or will be mounted there at the next boot.
 
-    If the mount lacks flags (`FLAGS`), a remount adds them. The operation does not unmount for
-    this, because programs write to the mount. If Gluster's client runs with a configuration that
-    the node has not checked (`CHECKED`), the operation only warns. The next boot mounts the volume
-    with a checked configuration.
+    If the mount lacks one of the mount options in `FLAGS`, a remount adds it. The operation does
+    not unmount for this, because programs write to the mount. If Gluster's client runs with a
+    configuration that the node has not checked (`CHECKED`), the operation only warns. The next boot
+    mounts the volume with a checked configuration.
 
     **Example:** ``mount_log_share(name="Mount the log share", volume="pi1", wanted=[File(...)])``
     """
@@ -117,13 +118,13 @@ def mount_log_share(
 
 
 def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
-    """Return a plan's `Repair` objects, and one for the mount on ``/var/log``: a pure function.
+    """Return the plan's `Repair` objects, and a `Repair` for the mount on ``/var/log``.
 
     + todo: the plan, which starts or restarts the unit that mounts ``/var/log``
     + volume, ram_size: as `mount_log_share` takes them
 
     If the plan also writes files, the settings have changed. Then the new mount is no repair, and
-    the result has no `Repair` for it.
+    the result has no `Repair` for it. A pure function.
     """
     others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
     if todo.write:
@@ -144,7 +145,7 @@ def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
 
 
 def has_unchecked_graph(mounted: Mount | None) -> bool:
-    """Tell whether a mount is of Gluster, with an unchecked client configuration (`CHECKED`)."""
+    """Tell whether a mount is a Gluster volume with an unchecked configuration (`CHECKED`)."""
     return (
         mounted is not None
         and mounted.fstype == "fuse.glusterfs"
@@ -156,7 +157,7 @@ def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
     """Return what prevents a mount on ``/var/log``, and what to do: a pure function.
 
     + mounted: the present mount on ``/var/log``, ``None`` if there is none
-    + share: other things that concern ``/var/log``: a symbolic link, units, lines in fstab
+    + share: what else affects ``/var/log``: a symbolic link, units, lines in fstab
 
     Returns "" if nothing prevents the mount.
     """
@@ -226,9 +227,9 @@ def with_remount(todo: Plan, problem: str) -> Plan:
     + todo: the plan to change
     + problem: what is wrong with the mount, as `share_problem` returns it
 
-    With a problem, the restart is needed even if systemd shows the unit as active. Without a
-    problem, the unit is not restarted even if its files change, because programs write to the
-    mount.
+    If the mount has a problem, the unit is restarted, even if systemd shows it as active. If the
+    mount has no problem, the unit keeps running even if its files change, because programs write to
+    the mount.
     """
     others = tuple(unit for unit in todo.restart if unit != SHARE)
     again = (SHARE,) if problem and SHARE not in todo.start else ()

@@ -1,6 +1,6 @@
 """Ask the log server, from this computer, whether a message of a node has arrived there.
 
-Only `verify` and `report` ask. Nothing is written on the log server.
+Only the deploys `verify` and `report` ask. Nothing is written on the log server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from chaos_engine.facts.text import printable
 
 ARRIVES_SECONDS = 60
-"""How long a message may take. rsyslog connects again after at most 30 seconds."""
+"""How many seconds a message may take to arrive. rsyslog reconnects within 30 seconds."""
 
 PAUSE_SECONDS = 1.0
 """Seconds between two questions to the log server."""
@@ -26,7 +26,7 @@ _ASK_SECONDS = 20
 _NEWEST_MIB = 4
 
 RUN = f"chaos-engine-{secrets.token_hex(8)}"
-"""The beginning of all tokens of this run."""
+"""The beginning of all tokens of this run. A token is a word that marks one message."""
 
 
 class LogServerError(Exception):
@@ -35,14 +35,14 @@ class LogServerError(Exception):
 
 @dataclass
 class LogServer:
-    """The files in which the log server keeps the nodes' messages.
+    """A log server, and the files in which it keeps the nodes' messages.
 
     + destination: where ssh finds the log server, such as ``admin@192.168.1.42``; "" if the files
       are on this computer
     + files: shell pattern of the files' paths
-    + seen: the tokens of this run that were found so far
+    + seen: the tokens of this run that were found so far. A token marks one message
     + problem: why the log server cannot be asked, "" if it can. All hosts share this answer, so
-      only the first of them waits for a server that is away
+      only the first host waits for a server that does not respond
     """
 
     destination: str
@@ -55,8 +55,8 @@ class LogServer:
     def has(self, token: str) -> bool:
         """Tell whether a message with this token has arrived.
 
-        All hosts of a run share the answers, so the log server is asked at most once in
-        `PAUSE_SECONDS`. Raises `LogServerError` if it cannot be asked.
+        All hosts of a run share the answers, so the log server is asked at most once every
+        `PAUSE_SECONDS`. Raises `LogServerError` if the log server cannot be asked.
         """
         with self._asking:
             due = time.monotonic() - self._asked_at >= PAUSE_SECONDS
@@ -94,9 +94,10 @@ class LogServer:
 def search(files: str) -> str:
     """Return a shell script that looks for tokens of this run at the end of files, and prints them.
 
-    + files: shell pattern of the files' paths, without any other characters special to a shell
+    + files: shell pattern of the files' paths. It must have no characters that are special to a
+      shell, except those of a pattern
 
-    The script fails if there is no such file, or if one of the files cannot be read.
+    The script fails if no file matches, or if one of the files cannot be read.
     """
     return f"""\
 set -- {files}
@@ -108,9 +109,9 @@ find "$@" -mmin -60 -exec tail -q -c {_NEWEST_MIB << 20} {{}} + |
 
 
 def not_arrived(server: LogServer, token: str) -> str:
-    """Wait until a message has arrived, for at most `ARRIVES_SECONDS`; return the problem, or "".
+    """Wait up to `ARRIVES_SECONDS` for a message. Return the problem, "" if it has arrived.
 
-    + token: the word that the message contains
+    + token: the word that marks the message
     """
     deadline = time.monotonic() + ARRIVES_SECONDS
     try:

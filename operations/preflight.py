@@ -25,7 +25,7 @@ MAX_SKEW_SECONDS = 120
 MAX_RESOLVE_MS = 1000
 
 _seen: WeakKeyDictionary[State, dict[str, str]] = WeakKeyDictionary()
-"""For each run, the name of the first host with a boot ID or machine ID, by that ID."""
+"""For each run, a mapping from boot IDs and machine IDs to the first host that has the ID."""
 
 
 @converge(reads=lambda known_as, address="": [Read.of(Node)])
@@ -104,7 +104,7 @@ def refusals(node: NodeState, address: str = "") -> Iterator[str]:
 
 
 def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
-    """Yield a warning for each problem for which the node is not refused: a pure function."""
+    """Yield a warning for each problem that is no reason to refuse the node: a pure function."""
     versions = SYSTEMS.get(node.system, ())
     if node.apt and node.version not in versions:
         tried = "; ".join(f"{name} {', '.join(known)}" for name, known in SYSTEMS.items())

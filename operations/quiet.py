@@ -30,15 +30,15 @@ from chaos_engine.templates import render
 Often = Literal["daily", "weekly", "off"]
 
 MAN_TRIGGER = "/var/lib/man-db/auto-update"
-"""While this file exists, each installation of a package writes man-db's index."""
+"""While this file exists, man-db's index is rewritten whenever a package is installed."""
 
 APT_CONF = "/etc/apt/apt.conf.d/90chaos-engine-quiet"
 TIMESYNCD_CONF = f"{DROP_IN_FOLDERS['timesyncd.conf'][0]}/90-chaos-engine.conf"
 COREDUMP_CONF = f"{DROP_IN_FOLDERS['coredump.conf'][0]}/90-chaos-engine.conf"
 
 _WEEKLY = {"apt-daily.timer": "Sat 18:00", "apt-daily-upgrade.timer": "Sun 07:00"}
-"""When each timer runs weekly. apt-daily.timer has a random delay of up to 12 hours
-(RandomizedDelaySec). The other timer runs 13 hours later, so it finds fresh lists."""
+"""The time at which each timer runs if it runs weekly. apt-daily.timer has a random delay of up to
+12 hours (RandomizedDelaySec). The other timer runs 13 hours later, so it finds fresh lists."""
 
 _TIMES = frozenset(
     f"On{what}"
@@ -51,15 +51,15 @@ _TIMES = frozenset(
         "UnitInactiveSec",
     )
 )
-"""Each of these settings of a timer adds a time. An empty value of any of them removes all times
-before it, also those of the other settings (systemd.timer(5))."""
+"""The settings that say when a timer runs. Each of them adds a time. An empty value of any of them
+removes all times so far, also those from the other settings (systemd.timer(5))."""
 
 Wanted = tuple[list[File], list[str], list[Unit]]
-"""The files that shall be on the node, the paths that shall not, and the units."""
+"""The files that shall be on the node, the paths that shall not exist, and the units."""
 
 
 def weekly_drop_in(timer: str) -> str:
-    """Return the path of the drop-in by which a timer runs weekly."""
+    """Return the path of the drop-in that makes a timer run weekly."""
     return f"{UNITS}/{timer}.d/50-chaos-engine.conf"
 
 
@@ -89,12 +89,12 @@ def quieten_writers(
 
     + apt_timers: how often apt fetches its lists and installs upgrades by itself. "off" also stops
       security upgrades that the node installs by itself. "daily" changes nothing
-    + apt_cache: whether apt shall keep its lists compressed, without long descriptions, and shall
-      not save the caches that it builds from them
-    + man_db: whether the index of manual pages shall be left as it is
-    + clock: whether the clock's time shall be saved when a time server answers, and at least once
-      an hour, not each minute
-    + coredumps: whether systemd-coredump shall not save the memory of programs that crash
+    + apt_cache: whether apt shall compress its lists, leave out long descriptions, and stop saving
+      the caches that it builds from the lists
+    + man_db: whether man-db shall stop updating its index of manual pages
+    + clock: whether the node shall save the clock's time less often: once an hour and when a time
+      server answers, instead of each minute
+    + coredumps: whether systemd-coredump shall stop saving the memory of programs that crash
 
     A program that the node does not have is skipped. Raises `NodeError` if another drop-in
     overrides a setting, or changes when a weekly timer runs.
@@ -113,8 +113,8 @@ def quieten_writers(
         )
     if clock and not found.units.get(TIMESYNCD):
         warn(
-            "systemd-timesyncd does not run on this node, so what saves its clock's time is not "
-            "changed"
+            "systemd-timesyncd does not run on this node, so the node saves its clock's time as "
+            "often as before"
         )
     yield from files.transaction(files.decide(present, absent, units), noop="all writers are quiet")
 
@@ -127,7 +127,7 @@ def wanted(
     clock: bool,
     coredumps: bool,
 ) -> Wanted:
-    """Return the files, paths and units that make a node's writers quiet: a pure function.
+    """Return the files, paths and units with which programs write less: a pure function.
 
     + found: the programs that the node has
     + apt_timers, apt_cache, man_db, clock, coredumps: as `quieten_writers` takes them
@@ -160,9 +160,9 @@ def wanted(
 
 
 def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSetting]:
-    """Yield the settings that override those of a drop-in of ours: a pure function.
+    """Yield the settings in other drop-ins that override our file's settings: a pure function.
 
-    + file: a file of ours. If it is not a drop-in, nothing overrides it
+    + file: our file. If it is not a drop-in, nothing overrides it
     + found: the settings of all drop-ins, in the order in which they apply
     """
     folder, own_name = posixpath.split(file.path)
@@ -183,7 +183,7 @@ def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSe
 
 
 def times(given: Iterable[str]) -> set[str]:
-    """Return the settings of a timer that say when it runs: a pure function.
+    """Return the settings of a timer that decide when the timer runs: a pure function.
 
     + given: settings ``Name=value``, in the order in which they apply
     """

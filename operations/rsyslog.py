@@ -37,9 +37,9 @@ done
 keep "$@"; settle; rm -f -- "$@"
 sync -- {FOLDER}
 """
-"""Shell commands that install rsyslog and remove the configuration files of its package.
+"""Shell commands that install rsyslog, and remove the configuration files that come with it.
 
-They run after this package's configuration is in place, so rsyslog never writes a log file.
+``10-all.conf`` is in place before these commands run, so rsyslog never writes a log file.
 """
 
 STOP_OTHER = f"""\
@@ -77,20 +77,21 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     """Run rsyslog with ``10-all.conf`` as the only configuration file in ``/etc/rsyslog.d``.
 
     + config: text of ``10-all.conf``; its last line is ``stop``
-    + network: text of a drop-in for rsyslog.service, which starts rsyslog after the network
-    + server: address of the log server, "" for none. Without a log server, a missing rsyslog is not
-      installed
+    + network: text of a drop-in for rsyslog.service. The drop-in delays rsyslog's start until the
+      network is up
+    + server: address of the log server, "" for none. Without a log server, rsyslog is not installed
 
     If rsyslog is missing, it is installed after ``10-all.conf`` is in place. Other ``.conf`` files
-    are removed; their originals are in ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` first
-    checks ``10-all.conf`` alone, before it is in place, and later the whole configuration. If
-    rsyslog does not start, the old files are restored.
+    are removed; their originals are in ``/var/lib/chaos-engine/originals``. ``rsyslogd -N1`` checks
+    ``10-all.conf`` before it is put in place, and the whole configuration afterwards. If rsyslog
+    does not start, the old files are restored.
 
-    A unit syslog.service that is not an alias of rsyslog.service is removed, unless a package owns
-    it. Such a unit would run in place of rsyslog while rsyslog is not enabled. Raises `NodeError`
-    if the log server's address is the node's own, because rsyslog would send each message to itself
-    for ever. Raises `NodeError` too if ``/etc/rsyslog.conf`` does not give all messages to
-    ``10-all.conf`` first.
+    An earlier installation may have left a unit syslog.service of its own. It would run in place of
+    rsyslog while rsyslog is not enabled. If no package owns this unit, it is removed.
+
+    Raises `NodeError` if the log server's address is the node's own, because rsyslog would send
+    each message to itself for ever. Raises `NodeError` too if ``/etc/rsyslog.conf`` does not give
+    all messages to ``10-all.conf`` first.
 
     **Example:** ``forward_logs(name="Send logs away", config=..., network=..., server="...")``
     """
@@ -135,7 +136,7 @@ def paths_of(traces: UnitTraces) -> tuple[str, ...]:
 def with_restart(todo: Plan) -> Plan:
     """Return the plan with a restart in place of a start: a pure function.
 
-    A start has no effect if apt has already started rsyslog with its own configuration files.
+    A start has no effect if apt has already started rsyslog with the package's own configuration.
     """
     return replace(todo, start=(), restart=(UNIT,) if todo.enable else (*todo.start, *todo.restart))
 

@@ -26,7 +26,7 @@ MARK = "#chaos-engine "
 """Prefix that turns a line of fstab into a comment. Undo restores the lines with this prefix."""
 
 SPARE_KIB = 32 * 1024
-"""KiB of RAM that have to stay free after all swapped-out memory is back in RAM."""
+"""KiB of RAM that must remain free when all swapped-out memory is back in RAM."""
 
 # /proc/swaps writes a space in a name as \040; printf %b turns that back
 _NOTE = """\
@@ -119,7 +119,7 @@ def why(found: SwapState, todo: Plan) -> Iterator[str]:
 
 
 def repairs(todo: Plan) -> Iterator[Repair]:
-    """Yield the `Repair` of each change of a plan: a pure function."""
+    """Yield a `Repair` for each change in a plan: a pure function."""
     for name in todo.turn_off:
         yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
     for file in todo.files:
@@ -141,8 +141,8 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
     """Yield warnings about swap that is on again, and about files that turn swap on at boot.
 
     + found: the node's swap
-    + repaired: names of things that earlier runs repaired. Swap areas among them are skipped here,
-      because they have warnings of their own
+    + repaired: names of things that earlier runs repaired. Swap areas among them are skipped,
+      because `disable_swap` warns of them in another way
 
     The files that turn swap on are services and scripts. `disable_swap` does not change them,
     because they may have other tasks too. A pure function.
@@ -200,7 +200,7 @@ def compose(todo: Plan) -> str:
     masks = {unit: quote(f"{UNITS}/{unit}") for unit in todo.mask}
     lines += [f"unit_was {quote(unit)}" for unit in masks]
     lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
-    for name in todo.turn_off:  # swapoff reads all swapped-out memory. A card takes minutes
+    for name in todo.turn_off:  # swapoff reads all swapped-out memory, which takes minutes
         lines += [f"tell {quote(f'turning off swap on {name}')}", f"swapoff -- {quote(name)}"]
     for unit, path in masks.items():
         # Swap is already off, so stopping the unit runs no swapoff. A missing unit is no error

@@ -18,7 +18,7 @@ from chaos_engine.operations.files import File
 
 
 def sysctl_file(stem: str) -> str:
-    """Return the path of the file of kernel parameters that systemd sets at boot."""
+    """Return the path of the file from which systemd sets kernel parameters at boot."""
     return f"/etc/sysctl.d/99-{stem}.conf"
 
 
@@ -44,8 +44,8 @@ def set_kernel_parameters(
     + sysctls: the value of each parameter, by the parameter's name with dots
 
     A parameter that somebody changed by hand is set again. Raises `NodeError` if the running kernel
-    lacks a module. Raises `NodeError` too if another file sets a parameter to another value at
-    boot, after ``99-STEM.conf``.
+    lacks a module. Raises `NodeError` too if another file overrides ``99-STEM.conf`` at boot: it
+    is read later, and sets a parameter to another value.
 
     **Example:** ``set_kernel_parameters("kubernetes", [], {"net.ipv4.ip_forward": "1"})``
     """
@@ -121,8 +121,9 @@ def check_lasting(
     """Raise `NodeError` if a module is missing, or if another file overrides a parameter at boot.
 
     + stem, sysctls: the same as for `set_kernel_parameters`
-    + states: the state of each module, by its name
-    + found: the present value of each parameter and the files that set it at boot, by its name
+    + states: the state of each module, by the module's name
+    + found: each parameter's present value and the files that set it at boot, by the parameter's
+      name
 
     A pure function.
     """

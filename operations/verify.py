@@ -1,4 +1,4 @@
-"""Report for each concern whether a node is as its settings say. Change nothing."""
+"""Report for each concern whether the node is as the settings say. Nothing is changed."""
 
 from __future__ import annotations
 

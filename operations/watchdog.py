@@ -33,7 +33,7 @@ from chaos_engine.operations.undo import Undo
 
 CHECK = "/usr/local/sbin/chaos-engine-link-check"
 STATE = f"{DIRECTORY}/link-check"
-"""A file on the card in which the check of the link counts its reboots of the node."""
+"""A file on the card. The link check counts in it how often it has rebooted the node."""
 RUN = "/run/chaos-engine/link-check"
 
 _TIMER = Unit(LINK_TIMER)
@@ -67,8 +67,8 @@ def configure_watchdog(config: str, flush: str) -> Commands:
     + flush: text of a unit that writes all data to the card before the end of a reboot
 
     systemd reads the drop-in again when it reloads its units (``parse_configuration`` in systemd's
-    src/core/main.c). On a node without a watchdog device, the operation warns. On such a node, or
-    if `config` has neither setting, the files are removed. Raises `NodeError` if other settings
+    src/core/main.c). Without a watchdog device, the operation warns and removes the files. It also
+    removes them if `config` has neither setting. Raises `NodeError` if other settings
     override `config`, or if another program uses the device.
 
     **Example:** ``configure_watchdog(config="[Manager]\\nRuntimeWatchdogSec=15s\\n...", flush="")``
@@ -123,7 +123,7 @@ def _check_free(config: str) -> None:
 
 
 def seconds(config: str) -> dict[str, str]:
-    """Return the watchdog's settings in the text of a drop-in, by name: ``{"...Sec": "15"}``."""
+    """Return the watchdog's settings in a drop-in's text, by name, as ``{"...Sec": "15"}``."""
     return {name: _plain(value) for _, name, value in settings(config) if name in (RUNTIME, REBOOT)}
 
 
@@ -136,7 +136,7 @@ def _plain(value: str) -> str:
 
 
 def overrides(config: str, found: Iterable[Setting]) -> list[Setting]:
-    """Return the settings of other files that override those in our drop-in: a pure function.
+    """Return the settings in other files that override settings in our drop-in: a pure function.
 
     + config: text of our drop-in
     + found: all settings, in the order in which they apply

@@ -2,7 +2,7 @@
 
 Deploys and operations call `render`, which fills a template with explicit arguments only. Facts and
 operations call `shell_script`, which reads a script from ``shell/``. Each script of more than 40
-lines is there. This folder imports nothing else of this package.
+lines is a file in ``shell/``. This folder imports nothing else of this package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENVIRONMENT = Environment(
 def render(template: str, **values: Any) -> str:
     """Return the text of ``templates/TEMPLATE``, rendered with `values`.
 
-    A name that the template uses and `values` lacks is an error.
+    If the template uses a name that is not in `values`, an error is raised.
 
     **Example:** ``render("10-all.conf.j2", server="192.168.1.42")``
     """
@@ -41,7 +41,7 @@ _PAGES = _ENVIRONMENT.overlay(autoescape=True)
 def render_page(template: str, **values: Any) -> str:
     """Render ``templates/TEMPLATE``, and return its HTML. All values are rendered as text.
 
-    A name that the template uses and `values` lacks is an error.
+    If the template uses a name that is not in `values`, an error is raised.
 
     **Example:** ``render_page("report.html.j2", report=report)``
     """

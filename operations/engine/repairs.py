@@ -15,28 +15,29 @@ from chaos_engine.facts.suspects import Search, Suspect, Suspects
 from chaos_engine.operations.engine.shell import OTHERS, quote
 
 MAX_SUSPECTS = 4
-"""How many suspected files and programs one warning names at most."""
+"""A warning names at most this many suspected files and programs."""
 
 
 @dataclass(frozen=True)
 class Repair:
     """A thing that a run sets, such as a file or the state of a unit.
 
-    Setting the thing is a repair if an earlier run has already set it, and something else has
-    changed it since.
+    This is a repair if an earlier run has already set the thing, and something else has changed it
+    since.
 
     + thing: the thing's name, in messages and in the node's notes
-    + wanted: the value that the run sets. The node counts the repairs for each value: when the
-      settings change, the count starts again
-    + kind, name: kind and name of the thing's line in the manifest, the file in which the node
-      notes what this package has changed. If the manifest has this line, an earlier run has set the
-      thing
+    + wanted: the value that the run sets. If the settings change this value, the node counts the
+      repairs from 0 again
+    + kind, name: kind and name of the thing's line in the manifest. The manifest is a file on the
+      node that lists what this package has changed. If the manifest has this line, an earlier
+      run has set the thing
     + search: how to find the files and programs that may change the thing
-    + found: for a file, the old content's checksum and the path, with a space between them; "" if
-      the checksum is unknown. If the manifest has a line of kind ``wrote`` with this name, this
-      package wrote the old content itself. Then the new content is due to changed settings, and
-      writing it is no repair
-    + suspects: descriptions of files and programs that may change the thing, known without a search
+    + found: for a file, the checksum of its old content, a space, and its path; "" if the checksum
+      is unknown. If the manifest has a line of kind ``wrote`` with this text as its name, this
+      package wrote the old content itself. Then the settings have changed, and writing the new
+      content is no repair
+    + suspects: files and programs that may change the thing, in words. They are known without the
+      search
     """
 
     thing: str
@@ -54,7 +55,7 @@ class Repair:
 
     @property
     def line(self) -> str:
-        """Return this repair as an argument of ``will_set``, a shell function in `NOTES`."""
+        """Return this repair as an argument for the shell function ``will_set`` of `NOTES`."""
         return "\t".join((self.thing, self.digest, self.kind, self.name, self.found))
 
 
@@ -62,7 +63,7 @@ def of_file(path: str, sha256: str, how: str, found: str | None) -> Repair:
     """Return the `Repair` for a file that this run writes.
 
     + sha256: checksum of the new content
-    + how: mode, owner and group of the new file, ``644 root:root``
+    + how: mode, owner and group of the new file, such as ``644 root:root``
     + found: checksum of the old content, ``None`` if there was no regular file
     """
     was = f"{found} {path}" if found else ""
@@ -70,7 +71,7 @@ def of_file(path: str, sha256: str, how: str, found: str | None) -> Repair:
 
 
 def of_removal(path: str, found: str | None) -> Repair:
-    """Return the `Repair` for the removal of a file by this run.
+    """Return the `Repair` for a file that this run removes.
 
     + found: the file's checksum, ``None`` if it is unknown
     """
@@ -91,14 +92,14 @@ def of_unit(name: str, wanted: str) -> Repair:
 
 
 def of_hold(package: str) -> Repair:
-    """Return the `Repair` for the hold that this run puts on a package."""
+    """Return the `Repair` for a package that this run holds, as ``apt-mark hold`` does."""
     thing = f"the hold of {package}"
     search = Search(thing, rf"apt-mark[[:space:]].*unhold.*[^a-z0-9+.-]{literal(package)}")
     return Repair(thing, "set", "hold", package, search)
 
 
 def of_removed(package: str) -> Repair:
-    """Return the `Repair` for the removal of a package by this run."""
+    """Return the `Repair` for a package that this run removes."""
     thing = f"the removal of {package}"
     install = r"(apt|apt-get|aptitude|dpkg|nala|dselect-upgrade)[[:space:]]"
     search = Search(thing, rf"{install}.*[^a-z0-9+.-]{literal(package)}([^a-z0-9+.-]|$)")
@@ -106,7 +107,7 @@ def of_removed(package: str) -> Repair:
 
 
 def of_docker(kind: Literal["network", "image"], name: str, wanted: str) -> Repair:
-    """Return the `Repair` for a Docker network that this run makes, or for an image that it pulls.
+    """Return the `Repair` for a Docker network or a Docker image that this run sets up.
 
     + wanted: the command that makes the network, or the image's name
     """
@@ -126,22 +127,21 @@ def literal(text: str) -> str:
 
 
 def in_files(path: str) -> Search:
-    """Return the `Search` that finds what may write a file."""
+    """Return the `Search` for files and programs that may write a file."""
     return Search(path, rf"{literal(path)}([^a-zA-Z0-9._/-]|$)", path=path)
 
 
 def will_set(repairs: Iterable[Repair]) -> list[str]:
-    """Return a list with the shell command ``will_set``, for a script that sets these things.
+    """Return the line with which a script calls ``will_set`` for these things; [] for none.
 
-    The command remembers the things, so that the node can count their repairs. Without repairs,
-    the list is empty.
+    The shell function ``will_set`` remembers the things, so that the node can count their repairs.
     """
     lines = [repair.line for repair in repairs]
     return [f"will_set {quote(*lines)}"] if lines else []
 
 
 def warn_of_repeats(repairs: Iterable[Repair]) -> None:
-    """Warn if this run repairs a thing again, and name the files and programs that may change it.
+    """Warn of things that earlier runs have repaired too, and name what may keep changing them.
 
     + repairs: the things that this run sets
     """
@@ -164,7 +164,7 @@ def warn_of_repeats(repairs: Iterable[Repair]) -> None:
 
 
 def past_repairs() -> tuple[PastRepair, ...]:
-    """Return the earlier repairs on the current host, none if they cannot be read."""
+    """Return the repairs of earlier runs on the current host, () if they cannot be read."""
     try:
         return observe(Repairs)
     except NodeError:  # even then the run has to repair the node
@@ -179,7 +179,7 @@ def messages(
     + again: the things that this run repairs, each with its past repairs
     + found: the files and programs that may keep changing each thing, by the thing's name
 
-    Things whose warnings differ only in the thing's name share one warning.
+    If two warnings differ only in the thing's name, they become one warning that names both things.
     """
     same: dict[tuple[str, str, str], list[str]] = {}
     for repair, before in again.items():
@@ -201,7 +201,7 @@ def messages(
 def _who(suspects: list[str], since: str) -> str:
     """Return the end of a warning: the suspects or, if there are none, how to find the cause.
 
-    + suspects: descriptions of the suspects
+    + suspects: descriptions of the files and programs that may be the cause
     + since: time of the last repair, as ``2026-11-02 10:00``
     """
     if not suspects:
@@ -214,9 +214,10 @@ def _who(suspects: list[str], since: str) -> str:
 
 
 def _described(one: Suspect, repair: Repair) -> str:
-    """Describe a suspect, and say what to do about it.
+    """Describe a file or program that may keep changing a thing, and say what to do about it.
 
-    + repair: the thing that the suspect may change
+    + one: the file or program
+    + repair: the thing that it may change
     """
     link = repair.search.link
     if one.kind == "file":

@@ -40,7 +40,7 @@ _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 class Verdict:
     """The reasons why a host does not succeed.
 
-    + refusal: why the host is refused, "" if it is not refused
+    + refusal: why the host is refused, so that nothing is changed on it; "" if it is not refused
     + failures: the host's other problems, without duplicates
     """
 
@@ -54,10 +54,10 @@ class Verdict:
 
 
 SHOWN = 6
-"""How many operations of a node the summary names at most."""
+"""The summary names at most this many operations of a node."""
 
 REFUSE_NODE = "Refuse node"
-"""The name of the operation that fails a refused node."""
+"""The name of the operation that makes a refused node fail."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Outcome(Value):
 
     + result: the result, in one or two words
     + why: what is wrong with the node and what to do about it, "" if all is well
-    + operations: the reasons of each operation that changes the node or has changed it, by the
-      operation's name
+    + operations: the operations that change the node or have changed it. A key is an operation's
+      name, its value has the operation's reasons
     """
 
     result: Result
@@ -95,7 +95,7 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
     """Return the outcome of a run or a preview on a host.
 
     + prepared: whether pyinfra has loaded all deploy files for the host. If not, pyinfra does not
-      know all operations
+      know all of the host's operations yet
     """
     if host not in state.activated_hosts:
         return Outcome("not reached", "see the reason above, under Connecting")
@@ -130,9 +130,9 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
 
 
 def _changes(meta: OperationMeta, executed: bool) -> bool:
-    """Tell whether an operation has changed its host. Before its execution, tell whether it will.
+    """Tell whether an operation has changed its host or, before it is executed, whether it will.
 
-    + executed: whether the run executes operations, not only prepares them
+    + executed: whether the run has begun to execute operations. Before that, it only prepares them
     """
     if executed:
         return meta.is_complete() and meta.did_change()
@@ -242,9 +242,10 @@ def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
 
 
 def summarize(file: str = "") -> Summary:
-    """Make the current run end with a summary, and return its `Summary`.
+    """Make the current run end with a summary, and return the run's `Summary`.
 
-    + file: path on this computer of a file for the current host's outcome, "" for no file
+    + file: path of a file on this computer. The summary writes the current host's outcome into it.
+      "" for no file
     """
     state, host = current()
     known = [one for one in state.callback_handlers if isinstance(one, Summary)]
@@ -258,9 +259,9 @@ def summarize(file: str = "") -> Summary:
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """Suppress the summary if the block, which prepares a host, raises an exception.
+    """Suppress the summary if the ``with`` block raises an exception.
 
-    The exception ends the whole run.
+    The block prepares a host. The exception ends the whole run.
     """
     try:
         yield
@@ -284,9 +285,9 @@ def mark_refused(reason: str) -> None:
 
 
 def fall_short(why: str) -> None:
-    """Remember a problem of the current host, but let its other operations go on.
+    """Remember a problem of the current host. The host's other operations go on.
 
-    + why: what is wrong. The summary prints it
+    + why: what is wrong, as the summary prints it
 
     pyinfra's exit code will not be 0.
     """

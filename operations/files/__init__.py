@@ -4,8 +4,8 @@
 instead: `decide` returns a plan, and `transaction` carries out the plan in one script.
 
 `model` defines files, units and plans, `plan` makes a plan, `replaceable` tells which paths may be
-replaced, and `script` composes the script. Every concern that owns files calls this folder. The
-folder imports only facts and the engine.
+replaced, and `script` composes the script. Every deploy and operation that writes files calls this
+folder. The folder imports only `chaos_engine.facts` and `chaos_engine.operations.engine`.
 """
 
 from chaos_engine.operations.files.install import decide, install, reads, transaction

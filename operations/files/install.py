@@ -72,15 +72,15 @@ def install(
     check: str = "",
     apply: str = "",
 ) -> Commands:
-    """Write files, remove others, and run the units that read them: all or nothing.
+    """Write and remove files, and run the units that read them: all or nothing.
 
-    + files: the files that shall be on the node. Only files that differ are sent, by standard input
-    + absent: paths that shall not exist. The originals of removed files are saved for undo under
+    + files: the files that shall be on the node. Only those that differ are sent to the node
+    + absent: paths that shall not exist. Before a file is removed, a copy for undo is saved under
       ``/var/lib/chaos-engine``
     + units: the systemd units that read the files. A unit is restarted if its files change
-    + check: shell command that fails if the new files are bad. For example, it finds the new
-      ``/etc/a`` as ``/etc/.a.chaos``, and a copy as ``"$stage"/etc/a``. A secret file, or one that
-      is larger than 1 MiB, has no copy
+    + check: shell command that fails if the new files are bad. It runs before they are in place:
+      the new ``/etc/a`` is then at ``/etc/.a.chaos``, and a copy is at ``"$stage"/etc/a``. A file
+      that is secret or larger than 1 MiB has no such copy
     + apply: shell command that makes the files effective. It runs after the new files are in place
       and before units are restarted, with the umask 077
 
@@ -114,7 +114,7 @@ def decide(
     """Read the state of the current host, and return a plan of what has to be done there.
 
     + files, absent, units: as `install` takes them
-    + besides: other paths that the operation's own commands will write, replace or remove
+    + besides: paths that other commands of the operation will write, replace or remove
 
     Raises one `NodeError` that names all paths that cannot be replaced.
 
@@ -127,7 +127,7 @@ def decide(
     names = _unit_file_names(files)
     traces = observe(Traces, units=names) if names else {}
     besides = tuple(besides)
-    # This second read needs a command of its own, but only if something has to be done anyway
+    # This second read takes one more remote command, but only if something has to be done anyway
     vendor_files = (one.vendor_file for one in traces.values() if one.vendor_file)
     if more := with_folders((*vendor_files, *besides)):
         others: dict[str, FileState] = observe(Files, paths=more)
@@ -150,14 +150,15 @@ def transaction(
 
     + todo: the plan that `decide` returned. The operation may have added to the plan
     + check, apply: as `install` takes them
-    + noop: what ``-v`` shows if nothing has to be done
-    + force: whether to run the script even if the plan is empty, because `apply` has to run
-    + before: shell commands that the script runs first, after it has taken the node's lock
+    + noop: what pyinfra's ``-v`` shows if nothing has to be done
+    + force: whether to run the script even if the plan is empty. `apply` may have to run anyway
+    + before: shell commands that run before all other steps, but under the node's lock
     + makes: paths of files that services create when they start. Undo treats these files as this
       package's own
-    + repairs: the things that `apply` sets. Files and units of the plan need not be listed here
+    + repairs: a `Repair` for each thing that `apply` sets. The plan itself has the repairs of its
+      files and units
 
-    With pyinfra's ``--diff``, prints how each file will change.
+    With pyinfra's ``--diff``, the operation also prints how each file will change.
 
     **Example:** ``yield from transaction(todo, noop="no swap", apply="swapoff -a")``
     """

@@ -17,7 +17,7 @@ from chaos_engine.operations.engine.shell import quote
 
 
 def beside(path: str, suffix: str) -> str:
-    """Return the path of a hidden file in the same folder as a path.
+    """Return the path of a hidden file in the folder of another file.
 
     **Example:** ``beside("/etc/hosts", "chaos")`` gives ``/etc/.hosts.chaos``.
     """
@@ -27,7 +27,7 @@ def beside(path: str, suffix: str) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256(data: bytes) -> str:
-    """Return the SHA-256 of data, in hex. It is cached, because many hosts get the same files."""
+    """Return the SHA-256 of data, in hex. It is cached, as many hosts get the same files."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -36,13 +36,13 @@ class File:
     """A file that shall be on the node.
 
     + path: absolute path
-    + content: text or bytes, left out of the ``repr``, so that no log can show it
+    + content: text or bytes. The ``repr`` leaves it out, so that no log can show it
     + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
     + owner, group: names; ignored if `mode` is ``None``
     + secret: whether the content must never be shown, for example in a diff
-    + merged: whether most of the content is the node's own, and only a part is this package's. Undo
-      then removes only this part. If the file exists already, it keeps its mode, owner, ACL and
-      extended attributes
+    + merged: whether only a part of the content is this package's, and the rest is the node's own.
+      Undo of a merged file removes only this package's part. A merged file that already exists
+      keeps its mode, owner, ACL and extended attributes
     """
 
     path: AbsolutePath
@@ -89,14 +89,15 @@ class File:
 class Unit:
     """A systemd unit, the files that it reads, and the state that it shall have.
 
-    + name: with its suffix, ``docker.service``
-    + reads: the files that the unit reads when it starts; ``/folder/*.conf`` stands for all such
-      files. A drop-in records the checksum of these files at each start. If a run finds another
-      checksum, it restarts the unit
+    + name: the unit's name with its suffix, such as ``docker.service``
+    + reads: paths of the files that the unit reads when it starts, or patterns such as
+      ``/folder/*.conf``. At each start, a drop-in records the checksum of these files. If a
+      later run finds another checksum, it restarts the unit
     + enabled: whether the unit shall start at boot; ``None`` changes nothing
     + running: whether the unit shall run now; ``None`` changes nothing
-    + required: if true, a failed start restores the old files and fails the operation. If false,
-      the last lines of the unit's journal are printed, and the new files stay
+    + required: what happens if the unit does not start. If true, the old files are restored, and
+      the operation fails. If false, the new files stay, and the last lines of the unit's journal
+      are printed
     + ready: shell command that runs after the start. If it fails, the start counts as failed. The
       command has to end by itself
     """
@@ -130,7 +131,7 @@ class Plan:
     + daemon_reload: whether to call ``systemctl daemon-reload``
     + stop, start, restart, unmask, enable, reenable, disable: the units for each systemctl command
     + why: the reasons, in plain words
-    + repairs: the things in the plan that an earlier run may have set already
+    + repairs: a `Repair` for each thing in the plan that an earlier run may have set already
     """
 
     write: tuple[File, ...] = ()

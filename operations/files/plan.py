@@ -30,14 +30,14 @@ def plan(
     + files, absent, units: as `install` takes them
     + found: state of each path that exists, by path
     + states: state of each unit, by the unit's name
-    + traces: what earlier installations have left of units, by the unit's name. Only units
-      whose unit files are among `files` are listed
-    + besides: other paths that the operation's own commands will write, replace or remove
+    + traces: what earlier installations have left of units, by the unit's name. It has only the
+      units whose unit files are among `files`
+    + besides: paths that other commands of the operation will write, replace or remove
 
-    The plan removes links by which an earlier installation starts the unit in another way. It also
-    removes a unit file of the same name in the packages' folder: systemd would use that file after
-    undo has removed this package's unit file. Raises one `NodeError` that names all paths that
-    cannot be replaced.
+    Links of an earlier installation may start the unit in another way. The plan removes these
+    links. It also removes a unit file of the same name in the packages' folder if no package owns
+    it. Otherwise systemd would use that file after undo has removed this package's unit file.
+    Raises one `NodeError` that names all paths that cannot be replaced.
     """
     units = tuple(units)
     wanted = (*files, *(unit.record for unit in units if unit.reads))
@@ -82,7 +82,7 @@ def plan(
 
 
 def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
-    """Return the paths in `touched` that a unit reads, or that are its unit file or drop-ins."""
+    """Return the paths in `touched` that are this unit's file or drop-ins, or that it reads."""
     return sorted(
         path
         for path in touched
@@ -113,9 +113,9 @@ def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | Non
 
 
 def _to_enable(unit: Unit, state: UnitState | None, foreign_links: bool) -> tuple[str, ...]:
-    """Return the systemctl commands that make a unit start at boot, or not start, as wanted.
+    """Return the systemctl commands that enable or disable a unit as wanted; () for none.
 
-    Possible commands are "unmask", "enable", "reenable" and "disable".
+    The commands are among "unmask", "enable", "reenable" and "disable".
 
     + foreign_links: whether the links that start the unit differ from those that its unit file asks
       for
@@ -192,10 +192,12 @@ def _why(
 
 
 def only_read(unit: Unit, files: Iterable[File]) -> File | None:
-    """Return the only file that a unit reads, if it is among `files`; ``None`` otherwise.
+    """Return the file that a unit reads, if it reads only one file.
+
+    Returns ``None`` if the unit reads several files or none, or if its file is not among `files`.
 
     The fact `Files` has the checksum of this file, so the fact `Units` need not compute it again.
-    For a large program a checksum takes long on a Pi.
+    The checksum of a large program takes long on a Pi.
     """
     return next((file for file in files if unit.reads == (file.path,)), None)
 

@@ -30,7 +30,7 @@ def folders_above(path: str) -> list[str]:
 
 
 def with_folders(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the paths and all folders above them, each once, as `check_replaceable` needs them."""
+    """Return the paths and all folders above them, without duplicates."""
     return tuple(dict.fromkeys(one for path in paths for one in (*folders_above(path), path)))
 
 
@@ -40,7 +40,7 @@ def check_replaceable(
     """Raise one `NodeError` that names all paths that cannot be replaced: a pure function.
 
     + touched: paths that will be written, replaced or removed
-    + found: the state of each of these paths and of each folder above them, if it exists
+    + found: the state of these paths and of the folders above them. What does not exist is left out
     + merged: the paths in `touched` whose files are merged (most of the content is the node's own)
     """
     merged = {*merged}

@@ -19,9 +19,10 @@ _TRANSACTION = shell_script("transaction")
 
 @lru_cache(maxsize=8)  # packed once for all hosts that get the same large file
 def payload(files: tuple[File, ...]) -> str:
-    """Return the new files as a gzipped tar archive in base64, each under its staged path.
+    """Return the new files as a gzipped tar archive in base64, "" for no files.
 
-    Returns "" for no files. The shell function ``unpack`` of the prelude unpacks the archive.
+    In the archive, each file has its staged path (`File.staged`). The prelude's shell function
+    ``unpack`` unpacks the archive.
     """
     if not files:
         return ""
@@ -169,7 +170,7 @@ def _swap_in(todo: Plan) -> list[str]:
 
 
 def _written_units(todo: Plan) -> tuple[Unit, ...]:
-    """Return the units that a plan enables and whose unit files it writes.
+    """Return the units that a plan enables, if the plan also writes their unit files.
 
     The script enables these units before it reloads systemd. Otherwise it would have to reload
     systemd twice.

@@ -2,8 +2,8 @@
 
 The module `words` has the operation. The module `cmdline` edits the text of a command line. The
 deploy `chaos_engine.deploys.kernel` calls the operation. `chaos_engine.operations.reboot` calls
-`pending` for the words that the running kernel lacks, and `next_boot_has` to learn whether a reboot
-adds them.
+`pending`, which returns the words that the running kernel lacks. It also calls `next_boot_has`,
+which tells whether a reboot adds them.
 """
 
 from chaos_engine.operations.kernel.words import next_boot_has, pending, set_kernel_words

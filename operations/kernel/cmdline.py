@@ -11,7 +11,8 @@ from chaos_engine.facts.observe import NodeError
 LIMIT = 2048
 """The kernel's limit for a command line on arm64 and x86, in bytes (COMMAND_LINE_SIZE)."""
 
-# Words of a first boot only: Raspberry Pi OS's init= and "resize", and its imager's systemd.run=
+# Words that are only for the first boot. Raspberry Pi OS adds init= and "resize", its imager adds
+# systemd.run=
 _FIRST_BOOT = re.compile(r"init=\S*(firstboot|init_resize)|systemd\.run=|resize$")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 # Characters at the end of a word that was copied from a web page or a README
@@ -106,8 +107,8 @@ def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
 def _only_line(path: str, text: str) -> str:
     """Return the only line of a file, without the line feed.
 
-    Raises `NodeError` if the file has several lines or control characters, or says that the real
-    file is elsewhere.
+    Raises `NodeError` if the file has several lines, if it has control characters, or if it says
+    that the real file is elsewhere.
     """
     if "DO NOT EDIT" in text:
         raise NodeError(f"{path}: this file says that the real file is elsewhere; find that file")
@@ -123,9 +124,9 @@ def _only_line(path: str, text: str) -> str:
 
 
 def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
-    """Return the words of a line, with stray characters removed from the end of wanted words.
+    """Return the words of a line. Stray quotes at the end of wanted words are removed.
 
-    If the line already has the word without the stray characters, only one of the two is returned.
+    If the line then has the same wanted word twice, the word is returned only once.
     """
     words = _words(line)
     known, result = {*words}, []

@@ -27,7 +27,7 @@ from chaos_engine.operations.kernel.cmdline import edit, ineffective, warnings, 
 from chaos_engine.operations.undo import Undo
 
 ROOM = 64 * 1024
-"""Free space that a boot file's file system needs before the file is written, in bytes."""
+"""A boot file is written only if its file system has at least this many bytes of free space."""
 
 # These file systems store neither modes nor owners, so a wanted mode would differ at each run
 _WITHOUT_MODES = ("vfat", "msdos", "exfat")
@@ -40,13 +40,13 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
     + wanted: the words, for example ``("cgroup_enable=memory",)``
 
     The operation edits the file that the firmware reads, usually ``cmdline.txt``. It also edits two
-    other files where they exist. One is Ubuntu's ``new/cmdline.txt``, which replaces the first file
+    other files where they exist. One is Ubuntu's ``new/cmdline.txt``. It replaces ``cmdline.txt``
     once a new kernel has booted. The other has the words that Debian's raspi-firmware adds whenever
-    it rewrites ``cmdline.txt``. Each new file is synced to the card before it replaces the old one
-    by a rename. The original of each ``cmdline.txt`` stays beside the new file.
+    it rewrites ``cmdline.txt``. Each new file is synced to the card, and then renamed over the old
+    file. A copy of the original ``cmdline.txt`` stays beside the new file.
 
-    On a node without ``cmdline.txt``, the operation writes a drop-in for GRUB, unless the kernel
-    already has the memory controller. The running kernel gets the words when
+    On a node without ``cmdline.txt``, the operation writes a drop-in for GRUB. If the kernel of
+    such a node already has the memory controller, nothing is written. The words take effect when
     `chaos_engine.operations.reboot` reboots the node. Raises `NodeError` for files that cannot be
     edited safely.
 
@@ -110,8 +110,8 @@ def next_boot_has(found: Cmdline, wanted: Sequence[str]) -> bool:
 def pending(found: Cmdline, wanted: Sequence[str]) -> list[str]:
     """Return the wanted words that the running kernel lacks.
 
-    If the kernel already has the memory controller, a node with neither ``cmdline.txt`` nor this
-    package's drop-in for GRUB needs no words. For such a node, [] is returned.
+    Returns [] for a node that has neither ``cmdline.txt`` nor this package's drop-in for GRUB, if
+    its kernel already has the memory controller. Such a node needs no words.
     """
     if found.file is None and found.memory and found.drop_in is None:
         return []
@@ -135,7 +135,7 @@ def unchanged(source: BootFile) -> str:
 
 
 def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    """Return the drop-in for GRUB to write on a node without ``cmdline.txt``, [] if none is needed.
+    """Return the GRUB drop-in that a node without ``cmdline.txt`` needs, [] if it needs none.
 
     Raises `NodeError` if the kernel needs the words, but the node has no GRUB.
     """
@@ -155,7 +155,7 @@ def _without_file(found: Cmdline, wanted: Sequence[str]) -> list[File]:
 def _edited(source: BootFile, text: str) -> list[File]:
     """Return the files to write so that a boot file gets a new text.
 
-    If the boot file has no backup yet, its present content is written as the backup file too.
+    If the boot file has no backup yet, its present content is also written into a backup file.
     Returns [] if the text is the same. Raises `NodeError` if the boot file cannot be written.
     """
     if text == source.text:

@@ -74,15 +74,16 @@ def install_kubernetes(
     + rolling: how a node that has joined a cluster is drained before kubelet gets another version
     + tools: packages of the same repository whose version does not matter
 
-    kubelet is enabled. If its running program was replaced, kubelet is restarted. On a node that
-    has joined a cluster, a stopped kubelet is started.
+    kubelet is enabled. It is restarted if its program was replaced while it was running. On a node
+    that has joined a cluster, a stopped kubelet is started.
 
     A new key is used only if apt accepts the repository's index with that key. A damaged or
-    expired key is replaced. If no better key can be fetched, a good key stays in place. Other files
-    with an apt source for Kubernetes are removed; undo restores them.
+    expired key is replaced. If no new key can be fetched, the present key stays as long as apt
+    accepts it. Other files with an apt source for Kubernetes are removed; undo restores them.
 
-    Raises `NodeError` if such a file also names other repositories. On a node that has joined a
-    cluster, a downgrade of kubelet raises `NodeError`, and so does skipping a minor version.
+    Raises `NodeError` if one of these files also has sources for other repositories. On a node that
+    has joined a cluster, a downgrade of kubelet raises `NodeError`, and so does skipping a minor
+    version.
 
     **Example:** ``install_kubernetes("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
     """
@@ -140,7 +141,7 @@ def _files(version: str, key: bytes | None) -> list[File]:
 
 
 def sources_to_remove(sources: Iterable[Source]) -> list[str]:
-    """Return the paths of all files, except ours, that have an apt source for Kubernetes.
+    """Return the paths of files with an apt source for Kubernetes, without this package's own file.
 
     + sources: all files with an apt source for Kubernetes
 
@@ -200,7 +201,7 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
 def kubelet_steps(
     unit: UnitState, joined: bool, replaced: bool, installs: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the steps that kubelet's unit needs: the reason for each step, and its shell commands.
+    """Yield the steps that kubelet's unit needs: each a pair of a reason and shell commands.
 
     + unit: state of kubelet's unit
     + joined: whether the node has joined a cluster

@@ -1,4 +1,4 @@
-"""Keep kubelet from starting before the node joins a cluster, and check its configuration."""
+"""Keep kubelet from starting before the node joins, and check kubelet's configuration."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def quiet_kubelet() -> Commands:
 
     kubeadm writes the configuration when the node joins a cluster. Without it, kubelet fails every
     ten seconds, and each failure is logged. The operation writes a drop-in, so that systemd starts
-    the unit only if the configuration exists. Call the operation before kubelet is installed. A
-    kubelet that keeps failing already is stopped, because systemd does not check the drop-in's
-    condition for automatic restarts (``unit_start`` in systemd's src/core/unit.c).
+    the unit only if the configuration exists. Call the operation before kubelet is installed. If
+    kubelet already keeps failing, the operation stops it: at an automatic restart, systemd does not
+    check the drop-in's condition (``unit_start`` in systemd's src/core/unit.c).
 
     **Example:** ``quiet_kubelet(name="Keep kubelet quiet until the node joins")``
     """
@@ -96,8 +96,7 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
 def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
     """Yield a message for each problem in a kubelet's configuration: a pure function.
 
-    + config: the configuration; {} if the node has not joined a cluster. For {}, no message is
-      yielded
+    + config: the configuration; {} if the node has not joined a cluster. Then no message is yielded
     + gates, log_size: as `report_configuration` takes them
     """
     if not config:

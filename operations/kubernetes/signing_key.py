@@ -1,4 +1,4 @@
-"""Check the node's copy of the Kubernetes repository's key, and each new key before its use."""
+"""Check the signing key of the Kubernetes repository: the node's copy, and each new key."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def check_key(minor: str, fetch: bool) -> str:
     put `APT` before them.
 
     + minor: minor version, such as ``1.36``
-    + fetch: whether to fetch the repository's key and put it in place. If the fetch or the check of
-      the new key fails, but the present key is good, the present key stays and the commands
-      succeed. With False, only the present key is checked
+    + fetch: whether to fetch the repository's key and put it in place. If this fails, but apt
+      accepts the present key, the present key stays and the commands succeed. With False, only the
+      present key is checked
     """
     action = "fetched" if fetch else "verified"
     return f"url={quote(repository(minor))}\nkeyring={KEYRING}\n{_KEY}{action}\n{_DONE}"

@@ -37,11 +37,11 @@ its work. Python and grep -E read it alike. Raspberry Pi OS's rpi-cloud-init-mod
 only sets up cloud-init, and may be removed together with cloud-init."""
 
 NEVER_PINNED = frozenset({"apparmor", "lvm2"})
-"""Packages that may be removed, but that apt may install again. Docker recommends apparmor. Who
-creates a volume group later needs lvm2 at once."""
+"""Packages that may be removed, but that apt may install again. Docker recommends apparmor. A
+user who later creates a volume group needs lvm2 at once."""
 
 COMPANIONS = {"cloud-init": ("cloud-init-base",)}
-"""For a package, other packages to remove with it. Since Ubuntu 25.04, cloud-init is an
+"""The packages to remove together with a package, by its name. Since Ubuntu 25.04, cloud-init is an
 empty package that depends on cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init
 metapackages")."""
 
@@ -57,13 +57,13 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
     """Remove packages in one step, and pin them so that apt does not install them again.
 
     + names: binary package names. A package need not be installed
-    + mdns: whether the node is reached by a ``.local`` name. If so, `NodeError` is raised instead
-      of removing avahi-daemon, which answers for such names
+    + mdns: whether the node is reached by a ``.local`` name. avahi-daemon answers for such names,
+      so `NodeError` is raised if avahi-daemon would be removed
 
     Packages that depend on the removed packages are removed too. Configuration files stay. lvm2
-    stays on a node that has logical volumes. So that undo can install the packages again, the node
-    notes the version and the marks of each package. If no archive offers a package any more, the
-    node also keeps its files.
+    stays on a node that has logical volumes. The node notes the version and the apt marks of each
+    package, so that undo can install it again. If no archive offers a package any more, the node
+    also keeps the package's files.
 
     apt simulates the removal first. Raises `NodeError` if apt cannot remove the packages, or if the
     node would lose a package that it needs (`NEEDED`).
@@ -107,7 +107,7 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
         raise NodeError(
             f"removing {', '.join(found.installed)} would also remove {', '.join(lost)}, which "
             f"the node needs; run apt-get -s remove NAME for each package in "
-            f"{setting('packages_absent')}, and take the package that causes this out of it"
+            f"{setting('packages_absent')}, and take the package that causes this out of that list"
         )
     if mdns and "avahi-daemon" in found.removes:
         raise NodeError(
@@ -150,8 +150,8 @@ def compose(installed: Iterable[str], removes: Iterable[str]) -> str:
     """Return the shell script that removes packages and checks that they are gone.
 
     + installed: the packages to remove
-    + removes: all packages that apt would remove according to its simulation: those in `installed`
-      and the packages that depend on them
+    + removes: all packages that apt's simulation removes: those in `installed` and the packages
+      that depend on them
 
     A pure function.
     """

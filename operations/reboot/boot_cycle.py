@@ -26,8 +26,8 @@ PAUSE = 0.5
 """Seconds between two attempts to reach a node that is rebooting."""
 
 GOING_DOWN = 3.0
-"""Seconds from the start of a reboot to the first attempt to connect. Until then a node is still
-going down."""
+"""Seconds from the start of a reboot to the first attempt to connect. During these seconds, a node
+is still shutting down."""
 
 SETTLE = 60.0
 """Seconds that a node may take from its first answer until it has finished booting. After this time
@@ -50,8 +50,8 @@ def reboot_and_wait(
 
     + found: the node's boot ID and kernel command line, as read before. If the node's boot ID has
       changed since, the node is not rebooted
-    + rebooted: the causes of reboots to note on the node, each with the ID of the boot before the
-      reboot
+    + rebooted: what to note on the node: each cause of a reboot, with the ID of the boot before
+      that reboot
     + seconds: how long the node may take to come back
 
     Returns the problem, "" if there is none. Call this only while an operation runs on the host.
@@ -64,10 +64,11 @@ def reboot_and_wait(
 
 
 def remove_note(state: State, host: Host) -> str:
-    """Remove the file `RECORD` from the node, after the causes of reboots in it are gone.
+    """Remove the file `RECORD`, in which the node notes the causes of its reboots.
 
-    While a cause is in this file, later runs do not reboot the node for this cause again.
-    Returns the problem, "" if there is none. Call this only while an operation runs on the host.
+    While a cause is in this file, later runs do not reboot the node for this cause again. Returns
+    the problem, "" if there is none. Call this when the causes are gone, and only while an
+    operation runs on the host.
     """
     problem = run_script(host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}")
     return "" if problem is None else f"{RECORD} could not be removed: {problem}"
@@ -78,7 +79,7 @@ def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
 
     + boot_id: ID of the node's boot, as read before. If the node has rebooted since, the script
       fails
-    + rebooted: the causes of reboots to note, each with the ID of the boot before the reboot
+    + rebooted: what to note: each cause of a reboot, with the ID of the boot before that reboot
     """
     lines = quote(*(f"{cause} {boot}" for cause, boot in rebooted.items()))
     folder = posixpath.dirname(RECORD)

@@ -49,9 +49,9 @@ def reboot_node(
     rebooted for it again.
 
     Nodes that have not joined a cluster reboot at the same time. If a node of a cluster fails, no
-    other node of that cluster is rebooted in this run. Raises `NodeError` if an earlier reboot did
-    not remove its cause, if no file for the next boot has the wanted words, or if the kernel has no
-    memory controller although it was started with these words.
+    other node of that cluster is rebooted in this run. Raises `NodeError` in three cases: an
+    earlier reboot did not remove its cause; no file for the next boot has the wanted words; the
+    kernel was started with these words, but has no memory controller.
 
     **Example:** ``reboot_node(name="Reboot node", wanted=["cgroup_enable=memory"])``
     """
@@ -90,7 +90,7 @@ def reboot_node(
 def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) -> dict[str, str]:
     """Return why the node needs a reboot: a text for each cause, by the cause's name.
 
-    + last: whether the run's earlier operations count as executed. A preview executes none
+    + last: whether to assume that the run's earlier operations were executed
 
     If kernel words are missing, the cause's name contains a digest of the wanted words and of the
     boot file. So a change of the file makes a new cause, and the node is rebooted for it. A pure
@@ -110,12 +110,12 @@ def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) 
 
 
 def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
-    """Return a problem for each cause that an earlier reboot has not removed: a pure function.
+    """Return a problem for each cause that remains although the node was rebooted for it.
 
     + reasons: the present reasons for a reboot, by the cause's name (`causes`)
 
     Missing kernel words are a problem only if the file for the next boot has all wanted words. If
-    the file lacks a word, a reboot could not have added it.
+    the file lacks a word, a reboot could not have added it. A pure function.
     """
     ready = next_boot_has(found, tuple(wanted))
     return [
@@ -126,7 +126,7 @@ def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -
 
 
 def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
-    """Return a problem if the memory controller is off in spite of the words that turn it on.
+    """Return a problem if the kernel words that turn the memory controller on had no effect.
 
     Returns an empty list if there is no such problem.
     """

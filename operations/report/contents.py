@@ -1,4 +1,4 @@
-"""Say what a report tells of each node, as values that become JSON and a page. Pure functions."""
+"""Collect what a report tells of each node, for its JSON file and its page. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPIRES_SOON_DAYS = 30
 `chaos_engine.deploys.certificates`."""
 
 SHOWN_POINTS = 90
-"""How many reports a node's line shows at most: the newest ones."""
+"""A node's diagram shows at most this many reports, the newest ones."""
 
 WORN = 9
 """An eMMC counts as worn when it is in this tenth of its life, or later."""
@@ -46,7 +46,7 @@ class Validity(Value):
 
     + path: the file's path on the node
     + subject: whose certificate or key it is
-    + expires: a date such as "2027-03-01"; or "never"; or "" if the file cannot be read
+    + expires: a date such as "2027-03-01", or "never"; "" if the file cannot be read
     + days: whole days from now to that date, negative if it has passed; ``None`` without a date
     """
 
@@ -58,7 +58,7 @@ class Validity(Value):
 
 @dataclass(frozen=True)
 class Found:
-    """What was read on a node. Each value is ``None`` if the node has no such thing.
+    """What was read on a node. A value is ``None`` if the node has no such thing.
 
     + concerns: the problems of each concern, by the concern's name
     + versions: version of each program, by the program's name
@@ -68,7 +68,7 @@ class Found:
     + skew: how many seconds the node's clock is ahead of this computer's clock
     + keyring: content of apt's keyring for the Kubernetes repository
     + keyring_path: path of that keyring
-    + unread: for each thing that could not be read, the reason, by the thing's name
+    + unread: why things could not be read: the reason for each thing, by the thing's name
     """
 
     concerns: Mapping[str, Sequence[str]]
@@ -91,14 +91,15 @@ class NodeReport(Value):
     """What a report tells of a node.
 
     + name: the node's name in the inventory
-    + unread: why the node was not read, "" if it was. If the node was not read, only `problems` and
-      `line` have values
+    + unread: why the node was not read, "" if it was. A node that was not read has a `name`,
+      `problems` and a `line`, and no other values
     + problems: what is wrong with the node
     + booted: when the node booted, in seconds since 1970, by the clock of the user's computer
     + rating_tb: how many TB the card is rated for, ``None`` if that is not set
-    + wear: how fast the card is written, ``None`` if the card is unknown
-    + line: the daily amount that was written before each report, oldest report first
-    + gaps: for each thing that could not be read, the reason, by the thing's name
+    + wear: how fast the card is written to, ``None`` if the card is unknown
+    + line: the points of the node's diagram, one for each report, oldest first. They show how much
+      was written per day
+    + gaps: why things could not be read: the reason for each thing, by the thing's name
 
     The other values are as in `Found`.
     """
@@ -128,7 +129,7 @@ class Report(Value):
 
     + time: when it was made, in seconds since 1970
     + nodes: the nodes, in the order of the inventory
-    + warnings: damaged lines of the history
+    + warnings: a warning for each damaged line of the history
     """
 
     time: int
@@ -136,7 +137,7 @@ class Report(Value):
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as a value for JSON, with the version of its form."""
+        """Return the report as a value for JSON, with the version number of the format."""
         return {"form": 1, **super().to_json()}
 
 

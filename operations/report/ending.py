@@ -36,7 +36,7 @@ PAGE, VALUES = "index.html", "report.json"
 """The names of the files in the report's folder. A third file is `history.NAME`."""
 
 ASK_SECONDS = 20
-"""How long the second try may take to reach a node that pyinfra could not reach."""
+"""If pyinfra could not reach a node, a second attempt to connect may take this many seconds."""
 
 _NOT_FINISHED = "the run ended before this node was read; run again"
 
@@ -45,10 +45,10 @@ class Ending(BaseStateCallback):
     """A pyinfra callback that writes the report when the last host disconnects.
 
     + folder: the folder of the files
-    + origin: the host that has named the folder, and where its setting comes from
-    + ratings: how many TB each host's card is rated for, by the host's name. ``None`` stands for
-      unknown
-    + found: what was read on each host, by the host's name. A text says why a host was not read
+    + origin: where the setting of the folder comes from, in words that also name the host
+    + ratings: how many TB each host's card is rated for, by the host's name; ``None`` if unknown
+    + found: what was read on each host, by the host's name. If a host was not read, its value is a
+      text that says why
     """
 
     def __init__(self, state: State, folder: Path, origin: str) -> None:
@@ -128,7 +128,7 @@ def write(found: Ending, names: Iterable[str], site: Path, now: int) -> Report:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file completely or not at all. Raise ``OSError`` with its name if that fails."""
+    """Write a file completely or not at all. If that fails, raise ``OSError`` with the path."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with new.open("wb") as file:
@@ -144,13 +144,14 @@ def replace(path: Path, text: str) -> None:
 
 
 def begin(folder: Path, origin: str) -> Ending:
-    """Make the current run end with a report, and return its `Ending`.
+    """Make the current run end with a report, and return the run's `Ending`.
 
-    + folder: the folder of the files. It is created, and a test file is written into it
-    + origin: the current host, and where its setting of the folder comes from
+    + folder: the folder of the files. A probe file shows that the folder can be written
+    + origin: where the setting of the folder comes from, in words that also name the current host
 
-    If another host has called this already, its `Ending` is returned, with the folder of that host.
-    Raises ``OSError`` with the path if the folder cannot be written.
+    The first host's call creates the folder and the `Ending`. Later calls in this run return the
+    same `Ending`, with the first host's folder. Raises ``OSError`` with the path if the folder
+    cannot be written.
     """
     state, _ = current()
     known = [one for one in state.callback_handlers if isinstance(one, Ending)]

@@ -1,4 +1,4 @@
-"""Say which page of the documents tells how to fix a problem. Pure functions."""
+"""Find the page of the documents that tells how to fix a problem."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ FIXES = (
 stands for text that varies. These are the rows of ``docs/symptoms.md`` that quote a message."""
 
 NOT_AS_WANTED = "symptoms.md#afterwards"
-"""The place for a problem that no part in `FIXES` matches."""
+"""The place for a problem that matches no row of `FIXES`."""
 
 NOT_REACHED = "start.md#real-pis"
 CONTROLLERS = "runbooks.md#the-api-does-not-answer"
@@ -93,12 +93,13 @@ def place_of(problem: str) -> str:
 
 
 def documents(site: Path, folder: Path) -> str:
-    """Return where the documents are, as seen from the page: a relative address with ``{page}``.
+    """Return the address of the documents, relative to the report's page.
 
     + site: the folder in which pyinfra runs, which may be a clone of this package's repository
-    + folder: the folder of the page
+    + folder: the folder of the report's page
 
-    Prefers the documents that ``make docs`` has built. Returns "" if there are none at all.
+    In the address, ``{page}`` stands for the name of a document. If ``make docs`` has built the
+    documents, the address leads to the built ones. Returns "" if there are no documents.
     """
     for pattern in ("site/{page}/index.html", "docs/{page}.md"):
         if (site / pattern.replace("{page}", "symptoms")).is_file():
@@ -107,10 +108,10 @@ def documents(site: Path, folder: Path) -> str:
 
 
 def address(place: str, pattern: str) -> str:
-    """Return a place in the documents as an address, "" if the documents are not there.
+    """Return the address of a place in the documents, "" if there are no documents.
 
-    + place: such as "start.md#real-pis"
-    + pattern: what `documents` returned
+    + place: the place, such as "start.md#real-pis"
+    + pattern: the address that `documents` returned
 
     **Example:** ``address("a.md#b", "../docs/{page}.md") == "../docs/a.md#b"``
     """

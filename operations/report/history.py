@@ -1,7 +1,7 @@
 """Keep the counters of all reports in a file: a line of JSON for each report.
 
-A report only appends to the file. A damaged line, such as after a power cut of the computer, is
-skipped with a warning and stays in the file.
+A report only appends to the file. A power cut of the computer may damage a line. A damaged line is
+skipped with a warning, and stays in the file.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ NAME = "history.jsonl"
 
 
 def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
-    """Return the samples of each node by its name, oldest first, and a warning for each bad line.
+    """Return each node's samples, by the node's name, and a warning for each damaged line.
 
-    + path: path of the file; there may be none
+    + path: path of the file; there may be no file
 
-    The order is that of the lines, because the computer's clock may have been set back.
+    A node's samples are in the order of the lines. Their times may be in another order, because the
+    computer's clock may have been set back.
 
     Raises ``OSError`` if the file cannot be read.
     """
@@ -50,7 +51,7 @@ def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
 
 
 def parse(line: bytes) -> dict[str, Sample]:
-    """Return the samples of one line, by the node's name: a pure function.
+    """Return the samples in one line of the file, by the node's name: a pure function.
 
     Raises ``ValueError``, ``LookupError``, ``TypeError`` or ``AttributeError`` for a line of
     unknown form.
@@ -72,7 +73,7 @@ def parse(line: bytes) -> dict[str, Sample]:
 def append(path: Path, time: int, samples: Mapping[str, Sample]) -> None:
     """Append a line with the samples of one report. Raise ``OSError`` if that fails.
 
-    If the last line was cut short, the new one still begins on a line of its own.
+    If the file does not end with a line feed, one is added before the new line.
     """
     nodes = {name: sample.to_json() for name, sample in samples.items()}
     for one in nodes.values():
@@ -90,7 +91,10 @@ def append(path: Path, time: int, samples: Mapping[str, Sample]) -> None:
 
 
 def _number(value: object) -> float:
-    """Return a value of JSON. Raise ``ValueError`` unless it is a number from 0 to below 1e18."""
+    """Return a number from JSON.
+
+    Raises ``ValueError`` if the value is no number, if it is negative, or if it is 1e18 or more.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
         raise ValueError(f"{value!r} is no counter")
     return value

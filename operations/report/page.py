@@ -1,4 +1,4 @@
-"""Make the page of a report: HTML in one file, with each node's line as SVG. Pure functions."""
+"""Make the page of a report: one HTML file, with an SVG diagram for each node. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from chaos_engine.operations.report.wear import DAY, Point
 from chaos_engine.templates import render_page
 
 WIDTH, HEIGHT, MARGIN = 320, 72, 6
-"""Size of a line's picture, and the margin around the line, in the picture's units."""
+"""Size of a node's diagram, and the margin around the line in it, in SVG units."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a line in the picture, with the point itself."""
+    """A point in a node's diagram: its coordinates, and the values that it shows."""
 
     x: float
     y: float
@@ -28,10 +28,10 @@ class Dot:
 
 @dataclass(frozen=True)
 class Plot:
-    """A node's line as a picture.
+    """A node's diagram: a line that shows how much was written to the node's card per day.
 
     + dots: the points, oldest first. Time goes to the right, and 0 MB a day is at the bottom
-    + most: the value at the top
+    + most: the value at the top, in MB a day
     """
 
     dots: tuple[Dot, ...]
@@ -39,12 +39,12 @@ class Plot:
 
     @property
     def line(self) -> str:
-        """Return the coordinates for a polyline of SVG."""
+        """Return the coordinates of the line, for an SVG polyline."""
         return " ".join(f"{dot.x:g},{dot.y:g}" for dot in self.dots)
 
 
 def plot(points: Sequence[Point]) -> Plot:
-    """Return the picture of a line."""
+    """Return a node's diagram."""
     times = [point.time for point in points]
     most = max((point.mb_a_day for point in points), default=0.0)
     first, span = min(times, default=0), max(times, default=0) - min(times, default=0)
@@ -62,7 +62,7 @@ def plot(points: Sequence[Point]) -> Plot:
 
 
 def html(report: Report, documents: str) -> str:
-    """Return the page.
+    """Return the HTML of a report's page.
 
     + documents: the address of the documents (`fixes.documents`), "" if they are not there
     """
@@ -101,7 +101,7 @@ def date(seconds: int) -> str:
 
 
 def amount(count: float) -> str:
-    """Return a number of bytes with a unit of powers of ten, such as "5.2 MB"."""
+    """Return a number of bytes with a decimal unit, such as "5.2 MB"."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -117,7 +117,7 @@ def duration(seconds: float) -> str:
 
 
 def years(node: NodeReport) -> str:
-    """Return how many years a node's card lasts, such as "12 to 20"; "" if unknown."""
+    """Return how many years a node's card will last, such as "12 to 20"; "" if unknown."""
     wear = node.wear
     if wear is None or wear.years_least is None or wear.years_most is None:
         return ""

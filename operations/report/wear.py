@@ -1,4 +1,4 @@
-"""Compute how much is written to a card each day, and how long the card lasts. Pure functions."""
+"""Compute how much is written to a card a day, and how long the card will last. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DAY = 86_400
 YEAR = 365.25 * DAY
 MB = 1_000_000
 TB = 1_000_000_000_000
-"""Units as on cards and in their ratings: powers of ten."""
+"""MB and TB are decimal, as on cards and in their ratings."""
 
 SHORTEST = 3600
-"""The shortest period, in seconds, from which years are estimated. A boot writes much in a few
-minutes."""
+"""The shortest period, in seconds, from which a card's life is estimated. A shorter period says
+little, because a boot writes much in a few minutes."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Sample(Value):
     """The counters of a node's card at the time of one report.
 
     + time: when the report was made, in seconds since 1970, by the clock of the user's computer
-    + card: what tells this card from another: device, model and serial number
-    + boot_id: the ID of the node's boot. The counters begin anew with each boot
+    + card: a text that identifies the card: its device, model and serial number
+    + boot_id: the ID of the node's boot. At each boot, the counters start at 0
     + written: bytes written since that boot
     + uptime: seconds since that boot
     """
@@ -50,10 +50,11 @@ class Rate(Value):
 
 @dataclass(frozen=True)
 class Point(Value):
-    """A point of a node's line: the daily amount that was written before a report.
+    """A point in a node's diagram: how much was written per day before a report.
 
     + time: when the report was made, in seconds since 1970
-    + mb_a_day: millions of bytes a day since the previous report, or since a boot after that report
+    + mb_a_day: millions of bytes a day since the previous report. If the node has booted since
+      then, it is the amount since the boot
     """
 
     time: int
@@ -62,14 +63,15 @@ class Point(Value):
 
 @dataclass(frozen=True)
 class Wear(Value):
-    """How fast a card is written, and how long it lasts.
+    """How fast a card is written to, and how long it will last.
 
     + since_boot: what was written since the boot, ``None`` if the node has just booted
-    + since_report: what was written since the previous report; ``None`` if there is none, or if the
-      node has booted or got another card since then
+    + since_report: what was written since the previous report; ``None`` if there is no previous
+      report, or if the node has booted or got another card since then
     + known_bytes: bytes that were written to this card, as far as the reports tell
-    + years_least, years_most: years until the rating is reached, at the faster and at the slower of
-      the two rates; ``None`` without a rating, without writes, or if both periods are too short
+    + years_least, years_most: years until the card has reached its rating, at the faster and at the
+      slower of the two rates. ``None`` if there is no rating, if nothing was written, or if both
+      periods are too short
     """
 
     since_boot: Rate | None
@@ -80,9 +82,10 @@ class Wear(Value):
 
 
 def wear(samples: Sequence[Sample], rating_tb: float | None) -> Wear:
-    """Return how fast a card is written, and how long it lasts.
+    """Return how fast a card is written to, and how long it will last.
 
-    + samples: the counters of all reports about the node, oldest first; the last one is the present
+    + samples: the counters of all reports about the node, oldest first. The last item has the
+      present counters
     + rating_tb: how many TB the card is rated for, ``None`` if unknown
     """
     now = samples[-1]
@@ -110,7 +113,7 @@ def wear(samples: Sequence[Sample], rating_tb: float | None) -> Wear:
 def known_bytes(samples: Sequence[Sample]) -> int:
     """Return how many bytes were written to the present card, as far as the samples tell.
 
-    Bytes that were written after the last report before a reboot are not known.
+    What was written between a report and the next reboot is in no sample, so it is not counted.
     """
     known, before = 0, None
     for sample in samples:
@@ -125,7 +128,7 @@ def known_bytes(samples: Sequence[Sample]) -> int:
 
 
 def points(samples: Sequence[Sample]) -> list[Point]:
-    """Return a point for each sample that has a rate."""
+    """Return a point for each sample whose period is one second or longer."""
     found = []
     for before, sample in zip([None, *samples], samples, strict=False):
         if before is not None and _continues(before, sample):
@@ -138,7 +141,7 @@ def points(samples: Sequence[Sample]) -> list[Point]:
 
 
 def _continues(before: Sample, after: Sample) -> bool:
-    """Tell whether the counters of a sample go on from those of an earlier sample."""
+    """Tell whether two samples have counters of the same card since the same boot."""
     return (
         (before.card, before.boot_id) == (after.card, after.boot_id)
         and before.written <= after.written
@@ -147,7 +150,7 @@ def _continues(before: Sample, after: Sample) -> bool:
 
 
 def _rate(written: int, seconds: float) -> Rate | None:
-    """Return the daily amount of a period, ``None`` for a period shorter than one second."""
+    """Return how much was written per day in a period, ``None`` if it is shorter than 1 s."""
     if seconds < 1:
         return None
     return Rate(round(written / MB * DAY / seconds, 3), round(seconds, 1))

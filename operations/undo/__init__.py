@@ -1,4 +1,4 @@
-"""Undo what concerns have changed on a node.
+"""Undo what concerns have changed on a node. A concern is one subject of a deploy, such as Docker.
 
 `concerns` has the operations and composes their scripts. `declaration` has the class `Undo`, with
 which a concern declares how it is undone. The deploy `chaos_engine.deploys.undo` passes these

@@ -1,4 +1,4 @@
-"""Undo the changes of a concern on a node. The node's manifest lists these changes."""
+"""Undo what a concern has changed on a node. The node's manifest, a file, lists the changes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ They need the functions of `NOTES`. The functions for packages also need those o
 `chaos_engine.operations.apt.APT`."""
 
 REINSTALL = shell_script("reinstall")
-"""Shell function ``reinstall``. It needs the functions of `UNDOING`, and ``$pin``: the path of the
-apt preferences that prevent the installation of the removed packages."""
+"""The shell function ``reinstall``, which installs removed packages again.
+
+It needs the functions of `UNDOING`. It also needs ``$pin``, the path of the apt preferences that
+prevent the installation of these packages."""
 
 _PLAIN = Undo()
 
@@ -49,11 +51,12 @@ class Changes:
     """The files that undo removes, restores, backs up, writes or leaves in place.
 
     + remove: paths to remove, because they did not exist before the first change
-    + restore: paths that get their original again
+    + restore: paths whose original file is put back
     + aside: paths in `remove` and `restore` that others have changed. Undo first backs up their
       present version
-    + write: merged files, with their content without this package's part
-    + leave: paths at which others have put a file. Undo does not change them
+    + write: merged files (this package wrote only a part of each). They have the content that
+      remains without this part
+    + leave: paths at which others have put a file. Undo does not change this file
     """
 
     remove: tuple[str, ...] = ()
@@ -71,11 +74,11 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
     + how: the concern's `Undo`; ``None`` if it has none
     + needed: names of the concerns that a node in a cluster needs
 
-    Changes only things that the node's manifest lists (`chaos_engine.facts.manifest`). If the
-    manifest lists a thing for another concern too, the thing stays until the other concern is
-    undone. Of such a file that was merged, this concern's part is removed now. If undo is
-    interrupted, the next call continues it. Raises `NodeError` if the node has joined a cluster and
-    needs the concern.
+    The operation changes only what the node's manifest lists (`chaos_engine.facts.manifest`). If
+    the manifest lists a thing for another concern too, the thing stays until the other concern is
+    undone. If both concerns have added lines to a file, the lines of this concern are removed now.
+    If undo is interrupted, the next call continues it. Raises `NodeError` if the node has joined a
+    cluster and needs the concern.
 
     **Example:** ``undo_concern(name="Undo Docker", concern="docker")``
     """
@@ -92,8 +95,7 @@ def undo_other_concerns(
 ) -> Commands:
     """Undo the concerns that do not belong to this package.
 
-    Such a concern is a deploy of the site or of another package that calls this package's
-    operations.
+    Such a concern is a deploy from somewhere else that calls this package's operations.
 
     + known: names of this package's concerns, which `undo_concern` undoes
     + asked: names of the concerns to undo; empty for all
@@ -108,12 +110,12 @@ def undo_other_concerns(
 
 @converge(reads=lambda *args, **kwargs: [Read.of(Manifest)])
 def forget_changes(asked: Collection[str] = ()) -> Commands:
-    """Remove the manifest and the originals once nothing is left to undo.
+    """Remove the manifest and the saved original files once nothing is left to undo.
 
     + asked: names of the concerns that this run undoes; empty for all
 
     Copies of files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises
-    `NodeError` if packages could not be installed again; everything else is undone by then.
+    `NodeError` if packages could not be installed again. Everything else has been undone by then.
 
     **Example:** ``forget_changes(name="Remove what was kept", asked=["docker"])``
     """
@@ -138,7 +140,7 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
     noted, every, left = {}, {}, found
     for concern, how in todo.items():
         noted[concern], every[concern] = left, changes(left, concern, how)
-        # the next concern takes its part out of what this one leaves of a file
+        # the next concern removes its part from the content that this one leaves
         texts = {**left.texts, **{file.path: file.data for file in every[concern].write}}
         left = once_undone(replace(left, texts=texts), concern)
     refuse_replacing(every.values(), found)
@@ -172,7 +174,7 @@ def _shared(found: Remembered, concern: str) -> set[str]:
 
 
 def _path(wrote: Entry) -> str:
-    """Return the path from a manifest line ``wrote``, whose name is ``SHA256 PATH``."""
+    """Return the path in a manifest line of kind ``wrote``. The line's name is ``SHA256 PATH``."""
     return wrote.name.partition(" ")[2]
 
 
@@ -307,7 +309,7 @@ def warnings(files: Changes) -> Iterator[str]:
     for path in files.aside:
         yield f"{path} was changed since the deploy; a copy of it is in {manifest.ASIDE}{path}"
     for path in files.leave:
-        yield f"others have replaced {path}, so undo leaves it"
+        yield f"others have replaced {path}, so undo leaves it as it is"
 
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
@@ -337,7 +339,7 @@ def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
 
 
 def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN) -> str:
-    """Return the shell script that undoes a concern and then removes its notes."""
+    """Return the shell script that undoes a concern, and then removes the notes about it."""
 
     def each(function: str, kind: str, with_state: bool = False) -> list[str]:
         """Return a call of a shell function for each thing that only this concern has changed."""

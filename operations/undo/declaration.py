@@ -1,6 +1,6 @@
 """Declare how a concern is undone, and remove this package's part from merged files.
 
-A merged file is one of which this package has written only a part.
+A merged file has a part that this package has written. The rest of the file is the node's own.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ there was no file), and the one that this package wrote last. It returns the new
 """
 
 TakeOutNoted = Callable[[Sequence[Entry], bytes, bytes, bytes], "bytes | None"]
-"""A function like `TakeOut`. Its first argument is the concern's lines of the manifest."""
+"""A function like `TakeOut`, but its first argument has the manifest's lines about the concern."""
 
 
 @dataclass(frozen=True)
 class Undo:
-    """What undo has to know about a concern besides the node's manifest.
+    """What undo needs to know about a concern, in addition to the node's manifest.
 
-    + needed_when_joined: whether a node in a cluster needs the concern to work or to boot. If so,
-      undo refuses a node that has joined a cluster
+    + needed_when_joined: whether a node in a cluster cannot work or boot without the concern. If
+      so, undo refuses a node that has joined a cluster
     + note: a warning that says what stays on the node, or what the node's owner has to do
     + take_out: functions that remove the concern's part from merged files, by the file's path or by
       a pattern of paths (fnmatch(3))
@@ -39,7 +39,8 @@ class Undo:
     + last: shell commands that run at the end
     + removed: shell commands to run after a path was removed, by the path
     + purged: shell commands to run before a package is purged, by the package's name
-    + take_out_noted: functions as in `take_out` that also need the concern's lines of the manifest
+    + take_out_noted: functions like those in `take_out`. Their first argument has the manifest's
+      lines about the concern
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -57,7 +58,7 @@ class Undo:
     def parts(self, notes: Sequence[Entry]) -> Mapping[str, TakeOut]:
         """Return all functions that remove the concern's part from merged files, by their path.
 
-        + notes: the concern's lines of the manifest
+        + notes: the manifest's lines about the concern
         """
         noted = {path: partial(how, notes) for path, how in self.take_out_noted.items()}
         return {**self.take_out, **noted}

@@ -1660,7 +1660,7 @@ NODES = [
     node(
         "removing snapd would also remove openssh-server, which the node needs; run apt-get "
         "-s remove NAME for each package in chaos_packages_absent, and take the package that "
-        "causes this out of it",
+        "causes this out of that list",
         {RemovalPlan: Removal(("snapd",), ("snapd", "openssh-server"))},
     ),
     node(
