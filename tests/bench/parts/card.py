@@ -7,8 +7,10 @@ writeback is a setting of the kernel, which the nodes share, so its rows have a 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
@@ -85,7 +87,6 @@ class Row:
     + spared: whether the node's root has all mount options of the concern `container_logs`
     + late: whether the kernel writes data back as late as with `container_logs_writeback`
     + sent: whether the container's lines are counted at the log server
-    + short, hour: whether it is measured for two minutes, and for one hour
     """
 
     node: str
@@ -94,8 +95,6 @@ class Row:
     spared: bool = False
     late: bool = False
     sent: bool = False
-    short: bool = True
-    hour: bool = True
 
 
 OUTPUTS = {
@@ -118,8 +117,8 @@ TOGETHER = {
 """The same ways, with all three loads."""
 
 IDLE = {
-    "undeployed, with Docker": Row(_UNDEPLOYED, short=False),
-    "deployed, with Docker and kubelet": Row(_IDLE_NODE, short=False),
+    "undeployed, with Docker": Row(_UNDEPLOYED),
+    "deployed, with Docker and kubelet": Row(_IDLE_NODE),
 }
 
 _TABLES = {"output": OUTPUTS, "together": TOGETHER, "idle": IDLE}
@@ -231,38 +230,43 @@ def run(options: Options) -> None:
 
 
 def cases(rounds: int, *, quick: bool) -> list[Case]:
-    """Return all that is to be measured, the long ones first: they need a quiet computer the most.
+    """Return all that is to be measured: one round of short cases, the long ones, more rounds.
 
     + quick: whether all take some seconds
     """
+    if quick:
+        return _short_cases(0, _QUICK, quick=True)
     long = [
         Case({label: name, "seconds": _HOUR}, row, _HOUR)
         for label, rows in _TABLES.items()
         for name, row in rows.items()
-        if row.hour
     ]
-    # Those at the normal time of writeback before the others
-    found = [] if quick else sorted(long, key=lambda case: case.row.late)
-    seconds = _QUICK if quick else _SECONDS
-    for number in range(1 if quick else rounds):
-        short = [
-            Case({label: name, "seconds": seconds}, row, seconds, number)
-            for label, rows in _TABLES.items()
-            for name, row in rows.items()
-            if row.short or quick
-        ]
-        short += [
-            Case(
-                {"source": source, "way": way, "seconds": seconds},
-                Row(node, programs),
-                seconds,
-                number,
-            )
-            for source, programs in SOURCES.items()
-            for way, node in NODES.items()
-        ]
-        found += sorted(short, key=lambda case: case.row.late)
-    return found
+    first, *others = (_short_cases(number, _SECONDS) for number in range(rounds))
+    return [*first, *_late_last(long), *(case for found in others for case in found)]
+
+
+def _short_cases(number: int, seconds: int, *, quick: bool = False) -> list[Case]:
+    found = [
+        Case({label: name, "seconds": seconds}, row, seconds, number)
+        for label, rows in _TABLES.items()
+        for name, row in rows.items()
+        if label != "idle" or quick
+    ]
+    found += [
+        Case(
+            {"source": source, "way": way, "seconds": seconds},
+            Row(node, programs),
+            seconds,
+            number,
+        )
+        for source, programs in SOURCES.items()
+        for way, node in NODES.items()
+    ]
+    return _late_last(found)
+
+
+def _late_last(found: Iterable[Case]) -> list[Case]:
+    return sorted(found, key=lambda case: case.row.late)
 
 
 def side_by_side(pending: Sequence[Case]) -> list[Case]:
@@ -352,7 +356,7 @@ def measure(
         if "running" in row.programs:
             inside(cluster, node, _RUN.format(_rotated(row.rotation)))
             load(cluster, node, "running", warm_up)
-        cluster.exec(node, f"{_SYNC}; touch /run/bench.mark")
+        synchronise(cluster, node, warm_up // 2 if case.seconds == _HOUR else 0)
         before = sectors(cluster, node)
         word = f"bench{secrets.token_hex(4)}"
         if row.programs:
@@ -383,6 +387,20 @@ def measure(
             "arrived": arrived(cluster, node, word, lines["running"]),
         }
     return values, changed
+
+
+def synchronise(cluster: Cluster, node: str, pause: int) -> None:
+    """Have a node write all to its card, and mark the time for the search of changed files.
+
+    + pause: seconds in which nothing may be written after that, else it is done again, three times
+      at most. ext4 writes some blocks only seconds after a synchronisation
+    """
+    for _ in range(3):
+        cluster.exec(node, f"{_SYNC}; touch /run/bench.mark")
+        before = sectors(cluster, node)
+        time.sleep(pause)
+        if sectors(cluster, node) == before:
+            return
 
 
 def _rotated(rotation: tuple[str, int] | None) -> str:
@@ -453,7 +471,7 @@ def kinds(changed: Iterable[Changed]) -> list[str]:
 
 
 def _is_name_of_one(word: str) -> bool:
-    stem = word.removesuffix("-json.log")
+    stem = re.sub(r"-json\.log(\.\d+)?$", "", word)
     rotated = word.startswith("system@")  # a file of the journal's
     return rotated or (len(stem) >= 32 and all(c in "0123456789abcdef" for c in stem))
 
