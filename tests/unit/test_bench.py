@@ -291,11 +291,13 @@ class TestCard:
         values = {"bytes": 1024.0, "synchronised": 1536.0}
         sent = {**values, "lines": 720000, "arrived": 719999}
         results.add({"output": next(iter(card.OUTPUTS)), "seconds": 3600}, sent)
+        results.add({"output": "data root in zram", "seconds": 120}, {**values, "ram": 3 << 20})
         results.add(
             {"together": next(iter(card.TOGETHER)), "seconds": 120}, {**values, "bytes": 2**20}
         )
         results.add({"idle": next(iter(card.IDLE)), "seconds": 3600}, values)
         text = card.report(results).write(results).read_text()
+        assert "With its data root in zram, Docker's data took 3.00 MiB of RAM." in text
         assert "- 3600 s: 720,000 lines written, 719,999 of them at the log server" in text
         assert (
             "| 120 s, 10m x 3, the default before | 1.00 MiB | 0.00 MiB | 100 % | 720 MiB |" in text

@@ -87,6 +87,8 @@ class Row:
     + spared: whether the node's root has all mount options of the concern `container_logs`
     + late: whether the kernel writes data back as late as with `container_logs_writeback`
     + sent: whether the container's lines are counted at the log server
+    + zram: whether Docker's data lie in compressed RAM
+    + hour: whether it is measured for one hour too
     """
 
     node: str
@@ -95,6 +97,8 @@ class Row:
     spared: bool = False
     late: bool = False
     sent: bool = False
+    zram: bool = False
+    hour: bool = True
 
 
 OUTPUTS = {
@@ -105,6 +109,7 @@ OUTPUTS = {
     "with both": Row("pi3", _ONE, _DEFAULTS, spared=True, late=True),
     "by default, lines sent to the log server": Row(_SENDING, _ONE, _DEFAULTS, sent=True),
     "data root elsewhere": Row(_ELSEWHERE, _ONE, _DEFAULTS),
+    "data root in zram": Row(_ELSEWHERE, _ONE, _DEFAULTS, zram=True, hour=False),
     "log2ram's approach": Row(_LOG2RAM_NODE, _ONE),
 }
 """The ways to keep a container's output."""
@@ -151,6 +156,26 @@ grep -q ' /srv/docker ' /etc/fstab ||
   echo 'tmpfs /srv/docker tmpfs size=1G,mode=711 0 0' >>/etc/fstab
 systemctl daemon-reload
 mountpoint -q /srv/docker || mount /srv/docker
+"""
+
+_ZRAM = Path("/sys/class/zram-control")
+
+# With live-restore a container would go on, with its files in the file system that was there before
+_STOP_DOCKER = """
+set -eu
+docker rm -f bench-running >/dev/null 2>&1 || true
+systemctl stop docker.socket docker.service
+"""
+_TO_ZRAM = """
+mknod -m 600 /dev/{device} b {number}
+mkfs.ext4 -q /dev/{device}
+mount /dev/{device} /srv/docker
+systemctl start docker.service
+"""
+_FROM_ZRAM = """
+! grep -q '^/dev/{device} ' /proc/mounts || umount /srv/docker
+rm -f /dev/{device}
+systemctl start docker.service
 """
 
 # Waits until whoever started it has ended, however that came, or has closed the pipe
@@ -211,10 +236,11 @@ def run(options: Options) -> None:
     cards = [word for node in _WORKERS for word in ("--card", node)]
     cluster = nodes.lab(_LAB, "--workers", "10", "--storage", "3", *cards)
     set_up(cluster)
+    results.note("zram", _ZRAM.exists())
     pending = [
         case
         for case in cases(options.rounds, quick=options.quick)
-        if results.count(case.labels) <= case.number
+        if results.count(case.labels) <= case.number and (not case.row.zram or _ZRAM.exists())
     ]
     failed: list[str] = []
     with joined.joined(cluster, [_IDLE_NODE]):
@@ -240,6 +266,7 @@ def cases(rounds: int, *, quick: bool) -> list[Case]:
         Case({label: name, "seconds": _HOUR}, row, _HOUR)
         for label, rows in _TABLES.items()
         for name, row in rows.items()
+        if row.hour
     ]
     first, *others = (_short_cases(number, _SECONDS) for number in range(rounds))
     return [*first, *_late_last(long), *(case for found in others for case in found)]
@@ -270,7 +297,10 @@ def _late_last(found: Iterable[Case]) -> list[Case]:
 
 
 def side_by_side(pending: Sequence[Case]) -> list[Case]:
-    """Return the first case, and those that can be measured beside it, one a node."""
+    """Return the first case, and those that can be measured beside it, one a node.
+
+    Beside the cases of a node that has many, the next round of the others is measured already.
+    """
     first = pending[0]
     found: dict[str, Case] = {}
     for case in pending:
@@ -329,8 +359,31 @@ def late_writeback(parameters: Mapping[Path, str] | None = None) -> Iterator[Non
             restore.wait()
 
 
+@contextmanager
+def zram(cluster: Cluster, node: str) -> Iterator[Path]:
+    """Put Docker's data into compressed RAM for a while. Yield the device's folder below /sys."""
+    number = (_ZRAM / "hot_add").read_text().strip()
+    device = Path(f"/sys/block/zram{number}")
+    try:
+        (device / "disksize").write_text("1G")
+        words = {
+            "device": device.name,
+            "number": (device / "dev").read_text().strip().replace(":", " "),
+        }
+        try:
+            inside(cluster, node, _STOP_DOCKER + _TO_ZRAM.format(**words))
+            cluster.exec(node, _DOCKER)
+            yield device
+        finally:
+            inside(cluster, node, _STOP_DOCKER + _FROM_ZRAM.format(**words))
+    finally:
+        (_ZRAM / "hot_remove").write_text(number)
+
+
 def set_up(cluster: Cluster) -> None:
     """Bring each node to its way of logging, with Docker and an image."""
+    if joined.kubelet(cluster, _IDLE_NODE):
+        joined.leave(cluster, _IDLE_NODE)  # an earlier run was killed
     cluster.exec(_ELSEWHERE, _MOUNT_ELSEWHERE)
     for data, names in DEPLOYED.items():
         converge(cluster, names, *data)
@@ -353,40 +406,49 @@ def measure(
         log2ram(cluster, node, "empty")
     cluster.exec(node, _REMOUNT.format(_MOUNTED[row.spared]))
     try:
-        if "running" in row.programs:
-            inside(cluster, node, _RUN.format(_rotated(row.rotation)))
-            load(cluster, node, "running", warm_up)
-        synchronise(cluster, node, warm_up // 2 if case.seconds == _HOUR else 0)
-        before = sectors(cluster, node)
-        word = f"bench{secrets.token_hex(4)}"
-        if row.programs:
-            one = partial(load, cluster, node, seconds=case.seconds, word=word)
-            with ThreadPoolExecutor(len(row.programs)) as pool:
-                lines = dict(zip(row.programs, pool.map(one, row.programs), strict=True))
-        else:
-            lines = {}
-            inside(cluster, node, f"sleep {case.seconds}")
-        after = sectors(cluster, node)
-        if node == _LOG2RAM_NODE:
-            # The write that it postpones to its stop or the next day counts too
-            log2ram(cluster, node, "sync")
-        cluster.exec(node, _SYNC)
-        last = sectors(cluster, node)
-        changed = parse_changed(cluster.exec(node, _CHANGED))
+        with zram(cluster, node) if row.zram else nullcontext() as device:
+            if "running" in row.programs:
+                inside(cluster, node, _RUN.format(_rotated(row.rotation)))
+                load(cluster, node, "running", warm_up)
+            synchronise(cluster, node, warm_up // 2 if case.seconds == _HOUR else 0)
+            values = _load_all(cluster, case)
+            changed = parse_changed(cluster.exec(node, _CHANGED))
+            if device is not None:
+                # mem_used_total of Documentation/admin-guide/blockdev/zram.rst
+                values["ram"] = int((device / "mm_stat").read_text().split()[2])
     finally:
         cluster.exec(node, _REMOUNT.format(_MOUNTED[False]))
+    return values, changed
+
+
+def _load_all(cluster: Cluster, case: Case) -> dict[str, float]:
+    """Have all programs of a row write for its time. Return what that wrote to the card."""
+    row, node = case.row, case.row.node
+    word = f"bench{secrets.token_hex(4)}"
+    lines: dict[str, int] = {}
+    before = sectors(cluster, node)
+    if row.programs:
+        one = partial(load, cluster, node, seconds=case.seconds, word=word)
+        with ThreadPoolExecutor(len(row.programs)) as pool:
+            lines |= zip(row.programs, pool.map(one, row.programs), strict=True)
+    else:
+        inside(cluster, node, f"sleep {case.seconds}")
+    after = sectors(cluster, node)
+    if node == _LOG2RAM_NODE:
+        # The write that it postpones to its stop or the next day counts too
+        log2ram(cluster, node, "sync")
+    cluster.exec(node, _SYNC)
+    last = sectors(cluster, node)
     if "source" in case.labels:
-        return {"bytes": (last - before) * _SECTOR}, changed
+        return {"bytes": (last - before) * _SECTOR}
     values: dict[str, float] = {
         "bytes": (after - before) * _SECTOR,
         "synchronised": (last - before) * _SECTOR,
     }
     if row.sent:
-        values |= {
-            "lines": lines["running"],
-            "arrived": arrived(cluster, node, word, lines["running"]),
-        }
-    return values, changed
+        written = lines["running"]
+        values |= {"lines": written, "arrived": arrived(cluster, node, word, written)}
+    return values
 
 
 def synchronise(cluster: Cluster, node: str, pause: int) -> None:
@@ -551,12 +613,17 @@ def _report_outputs(page: Page, results: Results) -> None:
         f"options are `{_MOUNTED[True]}`; late writeback is `chaos_container_logs_writeback = "
         f"{_LATE_SECONDS}`. The first number is what reached the card in that time; the second has "
         "also what was in RAM at its end, which a file that is removed in time takes with it. Data "
-        "root elsewhere is `chaos_docker_data_root` on a file system that is not the card's, and "
-        "what is left on the card: the same whether that is a disk, a tmpfs or zram, so these have "
-        "no rows of their own. A data root in RAM would lose images and containers at each boot. "
+        "root elsewhere is `chaos_docker_data_root` on a file system that is not the card's, here "
+        "a tmpfs in place of a disk; the row is what is left on the card. A data root in a tmpfs "
+        "or zram loses images and containers at each boot. "
         "With log2ram's approach the node is not deployed, and Docker keeps all in one file.",
     )
     page.table(["time, container output", "written", "with the rest", "of before", "a day"], rows)
+    ram = [v / 2**20 for v in results.values("ram")]
+    if ram:
+        page.say(f"With its data root in zram, Docker's data took {spread(ram, 'MiB')} of RAM.")
+    elif not results.notes.get("zram", True):
+        page.say("This computer's kernel has no zram.")
     lines = [
         f"{_time(sample)}: {sample.values['lines']:,.0f} lines written, "
         f"{sample.values['arrived']:,.0f} of them at the log server"
