@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.bench.measure import ROUNDS, Clock, OutOfTimeError
-from tests.bench.nodes import WORK
+from tests.bench.nodes import WORK, RunError
 from tests.bench.parts import ansible, card, commands, limit, many, poor, read, scale
 from tests.bench.parts.options import LAB, Options
 from tests.bench.report import Page
@@ -97,6 +97,9 @@ def _one(part: Part, folder: Path, options: argparse.Namespace) -> bool:
             part.run(Options(folder, rounds, clock, options.quick))
         except OutOfTimeError:
             say(f"part {part.PART}: its time is over; the same command goes on from here")
+            ended = False
+        except RunError as error:
+            say(f"part {part.PART}: {error}")
             ended = False
     if file.exists():
         results = Results.load(part.PART, folder)

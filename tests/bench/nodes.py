@@ -98,14 +98,17 @@ def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def converge(cluster: Cluster, hosts: Sequence[str]) -> None:
-    """Deploy the nodes, and check that nothing is left to be done."""
+def converge(cluster: Cluster, hosts: Sequence[str], *data: str) -> None:
+    """Deploy the nodes, and check that nothing is left to be done.
+
+    + data: options of pyinfra that give settings, as ``--data NAME=VALUE``
+    """
     for attempt in (1, 2):
-        changed = cluster.changed("deploy.py", *limits(hosts))
+        changed = cluster.changed("deploy.py", *data, *limits(hosts))
         if not changed:
             return
         say(f"deployed ({attempt}): {', '.join(changed)}")
-    if left := cluster.announced("deploy.py", *limits(hosts)):
+    if left := cluster.announced("deploy.py", *data, *limits(hosts)):
         raise RunError(f"the deploy does not come to an end: {left}")
 
 

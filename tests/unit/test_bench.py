@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -25,6 +26,7 @@ from tests.bench.nodes import RunError
 from tests.bench.parts import card, many, poor, read, scale
 from tests.bench.results import CHECKOUT, Results
 from tests.bench.timed import run as run_timed
+from tests.cluster.virtual_cluster import wait_for
 
 ABOUT = {
     "sources": "abc",
@@ -224,9 +226,83 @@ class TestContestants:
         one, two = "a" * 64, "b" * 64
         root = "/var/lib/docker/containers"
         lines = [f"7 {root}/{one}/{one}-json.log", f"9 {root}/{two}/{two}-json.log", "8 /etc/a b"]
+        lines.append(f"6 {root}/{one}/{one}-json.log.1")
         changed = card.parse_changed("\n".join(lines))
-        assert [each.size for each in changed] == [9, 8, 7]
+        assert [each.size for each in changed] == [9, 8, 7, 6]
         assert card.kinds(changed) == [f"{root}/*/*", "/etc/a b"]
+
+
+class TestCard:
+    def test_each_case_is_measured_once_with_cases_of_other_nodes(self) -> None:
+        pending = card.cases(2, quick=False)
+        steps = []
+        while pending:
+            steps.append(card.side_by_side(pending))
+            pending = [case for case in pending if case not in steps[-1]]
+        for step in steps:
+            assert len({case.row.node for case in step}) == len(step)
+            assert len({(case.seconds, case.row.late) for case in step}) == 1
+        hours = [step for step in steps if step[0].seconds == 3600]
+        assert [step[0].row.late for step in hours] == [False, True], "one hour for each group"
+        assert steps.index(hours[0]) == len([s for s in steps if s[0].number == 0]) - 2
+        found = [(*case.labels.items(), case.number) for step in steps for case in step]
+        assert len(found) == len(set(found)) == len(card.cases(2, quick=False))
+
+    def test_a_quick_run_has_each_row_once_for_some_seconds(self) -> None:
+        found = card.cases(5, quick=True)
+        assert {case.seconds for case in found} == {10}
+        rows = sum(map(len, (card.OUTPUTS, card.TOGETHER, card.IDLE)))
+        assert len(found) == rows + len(card.SOURCES) * len(card.NODES)
+
+    def test_writeback_is_as_before_after_an_error(self, tmp_path: Path) -> None:
+        file = tmp_path / "expire"
+        file.write_text("3000\n")
+        late = card.late_writeback({file: "54000"})
+        late.__enter__()
+        assert file.read_text() == "54000"
+        error = RunError("no rate")
+        assert not late.__exit__(RunError, error, None)
+        assert file.read_text() == "3000\n"
+
+    def test_writeback_is_as_before_once_the_benchmark_was_killed(self, tmp_path: Path) -> None:
+        file = tmp_path / "expire"
+        file.write_text("3000\n")
+        code = (
+            "import sys; from pathlib import Path; from tests.bench.parts import card\n"
+            "with card.late_writeback({Path(sys.argv[1]): '54000'}):\n"
+            "    print('late', flush=True)\n"
+            "    sys.stdin.read()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(file)],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as benchmark:
+            assert benchmark.stdout is not None
+            assert benchmark.stdout.readline() == "late\n"
+            assert file.read_text() == "54000"
+            benchmark.kill()
+        wait_for("the old value", lambda: file.read_text() == "3000\n", 10)
+
+    def test_the_page_has_arrived_lines_all_loads_and_idle_nodes(self, tmp_path: Path) -> None:
+        results = Results("card", tmp_path, ABOUT)
+        values = {"bytes": 1024.0, "synchronised": 1536.0}
+        sent = {**values, "lines": 720000, "arrived": 719999}
+        results.add({"output": next(iter(card.OUTPUTS)), "seconds": 3600}, sent)
+        results.add({"output": "data root in zram", "seconds": 120}, {**values, "ram": 3 << 20})
+        results.add(
+            {"together": next(iter(card.TOGETHER)), "seconds": 120}, {**values, "bytes": 2**20}
+        )
+        results.add({"idle": next(iter(card.IDLE)), "seconds": 3600}, values)
+        text = card.report(results).write(results).read_text()
+        assert "With its data root in zram, Docker's data took 3.00 MiB of RAM." in text
+        assert "- 3600 s: 720,000 lines written, 719,999 of them at the log server" in text
+        assert (
+            "| 120 s, 10m x 3, the default before | 1.00 MiB | 0.00 MiB | 100 % | 720 MiB |" in text
+        )
+        assert f"| 3600 s, {next(iter(card.IDLE))} | 2 | 3 |" in text
 
 
 def coded(text: str) -> str:
