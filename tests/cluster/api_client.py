@@ -150,9 +150,14 @@ def parse_head(lines: Iterator[str]) -> tuple[int, str, str]:
 
 def ask(target: Target, path: str = "/version") -> str:
     """Make a request on a new connection. Return the server's name, or raise `Failure`."""
+    return answer(target, path).server
+
+
+def answer(target: Target, path: str = "/version") -> Connection:
+    """Make a request on a new connection. Return it, closed, or raise `Failure`."""
     connection = Connection(target, path)
     connection.close()
-    return connection.server
+    return connection
 
 
 def requests(
@@ -313,19 +318,19 @@ def wait(target: Target, *, seconds: float = 120) -> Json:
     """
     clock = _Clock()
     answered = threading.Event()
-    first: Json = {"seconds": None, "server": None}
+    first: Json = {"seconds": None, "server": None, "through": None}
     lock = threading.Lock()
     reasons: Counter[str] = Counter()
 
     def attempt() -> None:
         try:
-            server = ask(target)
+            by = answer(target)
         except Failure as failure:
             reasons[str(failure)] += 1
             return
         with lock:
             if not answered.is_set():
-                first.update(seconds=clock.now(), server=server)
+                first.update(seconds=clock.now(), server=by.server, through=by.through)
                 answered.set()
 
     attempts = 0
@@ -389,21 +394,25 @@ def beats(
 
     A request that fails is tried again for PATIENCE seconds, as kubelet does with its heartbeats.
     It counts as failed only then; with a PATIENCE of 0 it is never tried again. A request does not
-    wait for earlier ones. `gap` is the longest time without any answer. REPORT is given an event
-    `answered` at the first answer.
+    wait for earlier ones. `gap` is the longest time without any answer until UNTIL returned. REPORT
+    is given an event `answered` at the first answer.
     """
     clock = _Clock()
     answers: list[Json] = []
     failures: list[Json] = []
     lock = threading.Lock()
+    ended: list[float] = []
+
+    def ends() -> None:
+        until()
+        ended.append(clock.now())
 
     def beat(at: float) -> None:
         tries = 0
         while True:
             tries += 1
             try:
-                connection = Connection(target, "/version")
-                connection.close()
+                answered = answer(target)
             except Failure as failure:
                 if clock.now() - at < patience:
                     time.sleep(_POLL)
@@ -411,25 +420,27 @@ def beats(
                 failures.append({"at": at, "tries": tries, "reason": str(failure)})
                 return
             took = round(clock.now() - at, 3)
-            said = {"server": connection.server, "through": connection.through}
+            said = {"server": answered.server, "through": answered.through}
             with lock:
                 answers.append({"at": at, "took": took, "tries": tries, **said})
                 if len(answers) == 1:
                     report({"event": "answered", "at": clock.now(), **said})
             return
 
-    _at_pace(pace, clock, until, lambda number, at: beat(at))
-    elapsed = clock.now()
+    _at_pace(pace, clock, ends, lambda number, at: beat(at))
+    # After that time only the slow ones came, and those that failed were waited for
+    times = [each["at"] + each["took"] for each in answers]
+    gap = longest_gap([each for each in times if each <= ended[0]], ended[0])
     return {
         "began": clock.began,
-        "elapsed": elapsed,
+        "elapsed": clock.now(),
         "count": len(answers) + len(failures),
         "failures": len(failures),
         "failed": sorted(failures, key=lambda failure: float(failure["at"])),
-        "answered": sorted(answers, key=lambda answer: float(answer["at"])),
-        "servers": dict(sorted(Counter(answer["server"] for answer in answers).items())),
-        "through": dict(sorted(Counter(answer["through"] for answer in answers).items())),
-        "gap": longest_gap([answer["at"] + answer["took"] for answer in answers], elapsed),
+        "answered": sorted(answers, key=lambda each: float(each["at"])),
+        "servers": dict(sorted(Counter(each["server"] for each in answers).items())),
+        "through": dict(sorted(Counter(each["through"] for each in answers).items())),
+        "gap": gap,
     }
 
 
