@@ -157,8 +157,8 @@ class ProxiesSettings(EndpointSettings):
         None,
         ge=1,
         le=255,
-        description="with several proxies: VRRP's number of the API's address, from 1 to 255, which "
-        "no other VRRP router on the LAN may use; if not set, the last part of chaos_vip",
+        description="with several proxies: VRRP's number of the API's address, from 1 to 255, "
+        "which no other VRRP router on the LAN may use; if not set, the last part of chaos_vip",
     )
 
     @property
