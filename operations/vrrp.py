@@ -105,7 +105,8 @@ def check(todo: Plan) -> str:
         commands.append(
             'echo 0 >"$stage/down"\n'
             f"""sed -e 's#"{SCRIPT} [a-z]*"#/usr/bin/true#' """
-            f'-e "s#{RUN_OF_HAPROXY}/down#$stage/down#" "$stage"{CONFIG} >"$stage/keepalived.conf"\n'
+            f'-e "s#{RUN_OF_HAPROXY}/down#$stage/down#" '
+            f'"$stage"{CONFIG} >"$stage/keepalived.conf"\n'
             'keepalived --config-test --use-file "$stage/keepalived.conf"'
         )
     return "\n".join(commands)

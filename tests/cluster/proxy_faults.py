@@ -63,7 +63,10 @@ def haproxy_stopped(cluster: Cluster, node: str) -> Fault:
 
 def haproxy_killed(cluster: Cluster, node: str) -> Fault:
     """Kill the processes of HAProxy's container. Its unit starts another one."""
-    return _undone(cluster, node, f"docker top {CONTAINER} -eo pid | sed 1d | xargs kill -KILL")
+    # One of them may end by the end of another one
+    return _undone(
+        cluster, node, f"docker top {CONTAINER} -eo pid | sed 1d | xargs kill -KILL || true"
+    )
 
 
 def docker_stopped(cluster: Cluster, node: str) -> Fault:
