@@ -219,12 +219,12 @@ def links(
     + name: the name of the current node in the cluster
     """
     return {
-        "api": "api",
-        "drain": "drain",
         "drain_mac": drain_mac(settings.hairpin_address),
         "drain_address": drain_address(settings.hairpin_address),
         "peers": " ".join(
-            str(drain_address(one.hairpin)) for one in members if one.name != name
+            f"{drain_address(one.hairpin)}={drain_mac(one.hairpin)}"
+            for one in members
+            if one.name != name
         ),
         "subnet": settings.lan_subnet,
         "prefix": settings.lan_subnet.prefixlen,
