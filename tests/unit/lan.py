@@ -6,6 +6,7 @@ Docker, keepalived and HAProxy have stand-ins. The links, the addresses and the 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ def serve(family, address, answer):
     threading.Thread(target=accept, daemon=True).start()
 if os.path.exists(path):
     os.unlink(path)
-serve(socket.AF_UNIX, path, lambda line: "Name: HAProxy\\n" if line.startswith("show info") else "\\n")
+serve(socket.AF_UNIX, path, lambda line: "Name: HAProxy\\n")
 serve(socket.AF_INET, (vip, 6443), lambda line: f"{name}\\n")
 print("ready", flush=True)
 sys.stdin.read()
@@ -212,7 +213,8 @@ class Proxy:
 
     def up(self, link: str = "api") -> bool:
         """Tell whether a link of the container is up."""
-        return "UP" in self.inside("ip", "-o", "link", "show", link).split("<")[1].split(">")[0].split(",")
+        flags = re.search("<(.*)>", self.inside("ip", "-o", "link", "show", link))
+        return flags is not None and "UP" in flags[1].split(",")
 
     def address(self) -> str:
         """Return what the container says of its address on the LAN, "" if it has none."""
