@@ -231,8 +231,8 @@ def links(
         "gateway": settings.lan_gateway,
         "marker": settings.marker,
         "vrrp": VRRP,
-        # Another proxy takes over after 3 to 4 intervals. A slow node needs some time besides
-        "tries": (4 * settings.vrrp_interval + 1000) // 50,
+        # Another proxy takes over after 3 to 4 intervals, once it knows that it can
+        "tries": (4 * settings.vrrp_interval + 3000) // 50,
     }
 
 
