@@ -219,20 +219,20 @@ def links(
     + name: the name of the current node in the cluster
     """
     return {
-        "api": "api",
-        "drain": "drain",
         "drain_mac": drain_mac(settings.hairpin_address),
         "drain_address": drain_address(settings.hairpin_address),
         "peers": " ".join(
-            str(drain_address(one.hairpin)) for one in members if one.name != name
+            f"{drain_address(one.hairpin)}={drain_mac(one.hairpin)}"
+            for one in members
+            if one.name != name
         ),
         "subnet": settings.lan_subnet,
         "prefix": settings.lan_subnet.prefixlen,
         "gateway": settings.lan_gateway,
         "marker": settings.marker,
         "vrrp": VRRP,
-        # Another proxy takes over after 3 to 4 intervals. A slow node needs some time besides
-        "tries": (4 * settings.vrrp_interval + 1000) // 50,
+        # Another proxy takes over after 3 to 4 intervals, once it knows that it can
+        "tries": (4 * settings.vrrp_interval + 3000) // 50,
     }
 
 

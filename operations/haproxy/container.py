@@ -157,8 +157,8 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     connection. A container that differs from `proxy` is replaced. A container with another name is
     replaced too if it has the proxy's IP address and MAC address in the same network. Raises
     `NodeError` if another machine or any other container has the proxy's address, or if
-    `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, another proxy may have the
-    address already, with the same MAC address.
+    `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, another one may
+    have the address already, with the same MAC address.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
