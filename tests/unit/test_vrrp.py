@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ from tests.unit.test_hostile_values import NODE, OPERATIONS, commands
 FILES = {file.path: file for file in vrrp_files(VRRP, PROXIES, "pi5")}
 
 
-def config(name: str = "pi5", **settings: object) -> str:
+def config(name: str = "pi5", **settings: Any) -> str:
     """Return the configuration of a proxy."""
     given = {name: getattr(VRRP, name) for name in VRRP.model_fields_set}
     model = VrrpSettings(**{**given, **settings})
@@ -65,7 +66,7 @@ def test_interval_is_in_seconds(milliseconds: int, seconds: str) -> None:
         ({"vip": "192.168.2.0", "lan_subnet": "192.168.0.0/16", "lan_gateway": "192.168.9.1"}, 1),
     ],
 )
-def test_number_is_set_or_of_the_address(settings: dict[str, object], number: int) -> None:
+def test_number_is_set_or_of_the_address(settings: dict[str, Any], number: int) -> None:
     text = config(**settings)
     assert f"virtual_router_id {number}\n" in text
     assert block(text, "virtual_ipaddress") == [f"127.60.0.{number}/32", "dev", "lo"]
