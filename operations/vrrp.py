@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from chaos_engine.facts.haproxy import RUN as RUN_OF_HAPROXY
 from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.systemd import RECORDS, checksum
@@ -102,9 +103,12 @@ def check(todo: Plan) -> str:
     written = {file.path for file in todo.write}
     commands = [f'sh -n "$stage"{PROGRAM}'] if PROGRAM in written else []
     if CONFIG in written:
-        # keepalived also refuses a script that is not there, and this one may be written later
+        # keepalived also refuses a script and a tracked file that are not there, and these may be
+        # made later. It takes no script below /bin, which is a link
         commands.append(
-            f"""sed 's#"{SCRIPT} [a-z]*"#/bin/true#' "$stage"{CONFIG} >"$stage/keepalived.conf"\n"""
+            'echo 0 >"$stage/down"\n'
+            f"""sed -e 's#"{SCRIPT} [a-z]*"#/usr/bin/true#' """
+            f'-e "s#{RUN_OF_HAPROXY}/down#$stage/down#" "$stage"{CONFIG} >"$stage/keepalived.conf"\n'
             'keepalived --config-test --use-file "$stage/keepalived.conf"'
         )
     return "\n".join(commands)
