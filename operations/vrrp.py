@@ -18,13 +18,14 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.rolling.turns import one_proxy_at_a_time
 from chaos_engine.operations.undo import Undo
 
 CONFIG = "/etc/keepalived/chaos-engine.conf"
 PROGRAM = "/usr/sbin/haproxy_vrrp.sh"
 UNIT_FILE = f"{UNITS}/{VRRP}"
 
-UNIT = Unit(VRRP, reads=(CONFIG,))
+UNIT = Unit(VRRP, reads=(CONFIG,), ready=f"{PROGRAM} await")
 
 WRITTEN = (CONFIG, PROGRAM, UNIT_FILE, UNIT.record.path)
 """The paths that `run_vrrp` writes."""
@@ -60,13 +61,15 @@ def run_vrrp(wanted: Iterable[File], interface: LinkName, number: int) -> Comman
             f"choose another {setting('vrrp_id')}, the same for all proxies"
         )
     todo, reload = with_reload(files.decide(wanted, units=[UNIT]))
-    yield from files.transaction(
+    commands = files.transaction(
         todo,
         check(todo),
         reload_command() if reload else "",
         noop=f"{VRRP}: as wanted",
         force=reload,
     )
+    # A restart moves the address, for which another proxy has to be ready
+    yield from one_proxy_at_a_time(commands) if todo.restart else commands
 
 
 def with_reload(todo: Plan) -> tuple[Plan, bool]:
