@@ -1,12 +1,15 @@
-"""Read whether another VRRP router on the LAN uses a number, and whether VRRP works here."""
+"""Read which proxy has the Kubernetes API's address, and whether VRRP works on a proxy."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.health import Check
-from chaos_engine.facts.observe import NodeFact
+from chaos_engine.facts.haproxy import SCRIPT
+from chaos_engine.facts.health import Check, limited
+from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.facts.unit_traces import UNITS
 
@@ -23,29 +26,82 @@ LISTEN_SECONDS = 1.5
 """Seconds to listen for other routers. By default, a router sends an advert each second (RFC 5798,
 5.2.7)."""
 
+# Perl's functions for both facts. perl-base lacks Time::HiRes, so the clock is the uptime
+_PERL = """\
+use strict;
+use Socket;
+sub now { open(my $file, "<", "/proc/uptime") or exit; (split(" ", <$file>))[0] }
+sub of_link {
+  open(my $file, "<", "/sys/class/net/$ARGV[0]/$_[0]") or exit;
+  chomp(my $text = <$file>);
+  $text
+}
+sub ready {
+  my ($set, $left) = ("", shift);
+  vec($set, fileno($_), 1) = 1 for @_;
+  select($set, undef, undef, $left > 0 ? $left : 0) > 0 or return;
+  grep vec($set, fileno($_), 1), @_
+}
+"""
+
 # 224.0.0.18 is the group of all VRRP routers, 112 is VRRP's protocol number. 35 is
 # IP_ADD_MEMBERSHIP, with a struct ip_mreqn (ip(7))
 _LISTEN = f"""\
 [ -e {ENABLED} ] || perl - "$1" "$2" <<'PERL'
-use strict;
-use Socket;
-my ($link, $number) = @ARGV;
-sub now {{ open(my $file, "<", "/proc/uptime") or exit; (split(" ", <$file>))[0] }}
-open(my $file, "<", "/sys/class/net/$link/ifindex") or exit;
+{_PERL}
 my $all = inet_aton("224.0.0.18");
 socket(my $vrrp, AF_INET, SOCK_RAW, 112) or exit;
-setsockopt($vrrp, 0, 35, pack("a4a4i", $all, "", <$file>)) or exit;
+setsockopt($vrrp, 0, 35, pack("a4a4i", $all, "", of_link("ifindex"))) or exit;
 my $end = now() + {LISTEN_SECONDS};
 while ((my $left = $end - now()) > 0) {{
-  my ($ready, $packet) = ("", "");
-  vec($ready, fileno($vrrp), 1) = 1;
-  next unless select($ready, undef, undef, $left) > 0;
-  recv($vrrp, $packet, 1500, 0);
+  ready($left, $vrrp) or next;
+  recv($vrrp, my $packet, 1500, 0);
   my $head = 4 * (unpack("C", $packet) & 15);
   my ($type, $of) = unpack("x${{head}}CC", $packet);
-  next unless length($packet) >= $head + 8 && ($type & 15) == 1 && $of == $number;
+  next unless length($packet) >= $head + 8 && ($type & 15) == 1 && $of == $ARGV[1];
   if (substr($packet, 16, 4) eq $all) {{ print inet_ntoa(substr($packet, 12, 4)), "\\n"; exit }}
 }}
+PERL
+"""
+
+# packet(7): AF_PACKET is 17, ETH_P_ARP is 0x806; an address is a struct sockaddr_ll. Each of three
+# questions is answered by each owner once. The number in the middle does not depend on one frame
+# that was lost or repeated
+_OWNER = f"""\
+[ -e {ENABLED} ] || {{ echo alone; exit 0; }}
+[ -z "$(ip -o -4 address show dev lo to "$6/32")" ] || echo here
+if {limited(f"{SCRIPT} alive")} >/dev/null 2>&1; then echo ready; fi
+perl - "$@" <<'PERL'
+{_PERL}
+my (undef, $own, $vip, $number, $seconds) = @ARGV;
+my ($index, $mac) = (of_link("ifindex"), pack("H12", of_link("address") =~ tr/://dr));
+socket(my $arp, 17, SOCK_DGRAM, unpack("S", pack("n", 0x806))) or exit;
+bind($arp, pack("SniSCCa8", 17, 0x806, $index, 0, 0, 0, "")) or exit;
+socket(my $vrrp, AF_INET, SOCK_RAW, 112) or exit;
+my $ask = pack("nnCCna6a4a6a4", 1, 0x800, 6, 4, 1, $mac, inet_aton($own), "", inet_aton($vip));
+my $everybody = pack("SniSCCa8", 17, 0x806, $index, 1, 0, 6, "\\xff" x 6);
+my ($began, @answers, %senders) = (now());
+while ((my $waited = now() - $began) < $seconds) {{
+  if (@answers < 3 && $waited >= 0.2 * @answers) {{
+    send($arp, $ask, 0, $everybody);
+    push @answers, 0;
+  }}
+  for my $socket (ready(0.02, $arp, $vrrp)) {{
+    recv($socket, my $packet, 1500, 0);
+    if ($socket == $arp) {{
+      my ($kind, $from, $has) = (unpack("nnCCna6a4", $packet))[4, 5, 6];
+      $answers[-1]++ if length($packet) >= 28 && $kind == 2 && $has eq inet_aton($vip)
+        && $from ne $mac && @answers;
+    }} else {{
+      my $head = 4 * (unpack("C", $packet) & 15);
+      my ($type, $of) = unpack("x${{head}}CC", $packet);
+      $senders{{inet_ntoa(substr($packet, 12, 4))}} = 1
+        if length($packet) >= $head + 8 && $type == 0x31 && $of == $number;
+    }}
+  }}
+}}
+print "others ", (sort {{ $a <=> $b }} @answers)[1], "\\n";
+print "advert $_\\n" for sort keys %senders;
 PERL
 """
 
@@ -71,11 +127,80 @@ class OtherRouter(NodeFact[str]):
         return "".join(lines[:1])
 
 
+@dataclass(frozen=True)
+class Ownership(Value):
+    """What a proxy knows of the Kubernetes API's address.
+
+    + here: whether this proxy has the address, by keepalived's choice
+    + ready: whether HAProxy answers, so that this proxy can have the address
+    + others: how many other machines answer for the address, ``None`` if nobody could be asked
+    + senders: addresses of the proxies whose adverts arrive at this one
+    """
+
+    here: bool = False
+    ready: bool = False
+    others: int | None = None
+    senders: tuple[str, ...] = ()
+
+
+class AddressOwner(NodeFact["Ownership | None"]):
+    """What a proxy knows of the Kubernetes API's address; ``None`` if it is not one of several.
+
+    + interface: the network interface of the LAN
+    + address: the node's own address there
+    + vip: the address of the Kubernetes API
+    + number: VRRP's number of that address
+    + milliseconds: the interval of adverts
+    + marker: the address that is on ``lo`` where keepalived has chosen the owner
+
+    The read takes 0.7 s, or one and a half intervals if that is longer. No fact that `deploy.py`
+    reads depends on it, only `verify` and `report`.
+
+    **Example:** ``host.get_fact(AddressOwner, interface="eth0", address="192.168.1.54", ...)``
+    """
+
+    @override
+    def command(
+        self,
+        interface: str,
+        address: str,
+        vip: str,
+        number: int,
+        milliseconds: int,
+        marker: str,
+    ) -> StringCommand:
+        seconds = f"{max(0.7, 1.5 * milliseconds / 1000):.2f}"
+        words = (interface, address, vip, str(number), seconds, marker)
+        # In a subshell, because the script exits
+        return StringCommand("(set --", *map(QuoteString, words), f"\n{_OWNER}); true")
+
+    @override
+    def parse(self, lines: list[str]) -> Ownership | None:
+        """Read ``alone``, or a line for each thing that is known."""
+        if lines[:1] == ["alone"]:
+            return None
+        words = [line.split() for line in lines]
+        others = [int(word[1]) for word in words if word[0] == "others"]
+        return Ownership(
+            here=["here"] in words,
+            ready=["ready"] in words,
+            others=others[0] if others else None,
+            senders=tuple(word[1] for word in words if word[0] == "advert"),
+        )
+
+
 VRRP_RUNS = Check(
     "vrrp",
     # A node that is not one of several proxies does not have the unit
     f"[ ! -e {ENABLED} ] || {{ systemctl is-active --quiet {VRRP} && "
-    f'kill -0 "$(cat {RUN}/vrrp.pid)"; }}',
-    "this node does not take part in choosing the owner of the Kubernetes API's address; look at: "
+    f'grep -q keepalived "/proc/$(cat {RUN}/vrrp.pid)/comm"; }}',
+    "this proxy does not take part in choosing the owner of the Kubernetes API's address; look at: "
     "journalctl -u haproxy_vrrp",
+)
+
+CAN_TAKE_OVER = Check(
+    "standby",
+    f"[ ! -e {ENABLED} ] || {limited(f'{SCRIPT} alive')}",
+    "HAProxy does not answer, so this proxy cannot have the Kubernetes API's address; look at: "
+    "journalctl -u docker_haproxy",
 )

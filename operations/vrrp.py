@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from chaos_engine.facts.haproxy import RUN as RUN_OF_HAPROXY
 from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.systemd import RECORDS, checksum
@@ -17,13 +18,14 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File, Plan, Unit
+from chaos_engine.operations.rolling.turns import one_proxy_at_a_time
 from chaos_engine.operations.undo import Undo
 
 CONFIG = "/etc/keepalived/chaos-engine.conf"
 PROGRAM = "/usr/sbin/haproxy_vrrp.sh"
 UNIT_FILE = f"{UNITS}/{VRRP}"
 
-UNIT = Unit(VRRP, reads=(CONFIG,))
+UNIT = Unit(VRRP, reads=(CONFIG,), ready=f"{PROGRAM} await")
 
 WRITTEN = (CONFIG, PROGRAM, UNIT_FILE, UNIT.record.path)
 """The paths that `run_vrrp` writes."""
@@ -59,13 +61,15 @@ def run_vrrp(wanted: Iterable[File], interface: LinkName, number: int) -> Comman
             f"choose another {setting('vrrp_id')}, the same for all proxies"
         )
     todo, reload = with_reload(files.decide(wanted, units=[UNIT]))
-    yield from files.transaction(
+    commands = files.transaction(
         todo,
         check(todo),
         reload_command() if reload else "",
         noop=f"{VRRP}: as wanted",
         force=reload,
     )
+    # A restart moves the address, for which another proxy has to be ready
+    yield from one_proxy_at_a_time(commands) if todo.restart else commands
 
 
 def with_reload(todo: Plan) -> tuple[Plan, bool]:
@@ -99,9 +103,12 @@ def check(todo: Plan) -> str:
     written = {file.path for file in todo.write}
     commands = [f'sh -n "$stage"{PROGRAM}'] if PROGRAM in written else []
     if CONFIG in written:
-        # keepalived also refuses a script that is not there, and this one may be written later
+        # keepalived also refuses a script and a tracked file that are not there, and these may be
+        # made later. It takes no script below /bin, which is a link
         commands.append(
-            f"""sed 's#"{SCRIPT} [a-z]*"#/bin/true#' "$stage"{CONFIG} >"$stage/keepalived.conf"\n"""
+            'echo 0 >"$stage/down"\n'
+            f"""sed -e 's#"{SCRIPT} [a-z]*"#/usr/bin/true#' """
+            f'-e "s#{RUN_OF_HAPROXY}/down#$stage/down#" "$stage"{CONFIG} >"$stage/keepalived.conf"\n'
             'keepalived --config-test --use-file "$stage/keepalived.conf"'
         )
     return "\n".join(commands)

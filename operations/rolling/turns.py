@@ -101,6 +101,32 @@ def take_turn(
     return fail_host(state, host, problem) if problem else True
 
 
+def one_proxy_at_a_time(commands: Commands) -> Commands:
+    """Yield an operation's commands. Only one proxy of the run executes them at a time.
+
+    + commands: the operation's commands, after which the proxy is ready to have the address again
+
+    The nodes are not drained. After a proxy's command has failed, no other proxy executes its own.
+
+    **Example:** ``yield from one_proxy_at_a_time(transaction(...))``
+    """
+    for command in commands:
+        yield FunctionCommand(_take_turn_of_proxy, (command,), {})
+
+
+def _take_turn_of_proxy(state: State, host: Host, command: StringCommand) -> bool:
+    """Run a command in a turn of the lane "proxy"; if it fails, print why and fail the host."""
+    turns = gate(state, 1)
+    with ExitStack() as held:
+        with waiting(host, turns.what_it_waits_for):
+            held.enter_context(turns.turn(host.name, "proxy", joined=False))
+        if turns.failed:
+            problem = f"not done, because of a problem on {turns.failed}; fix that and run again"
+        elif problem := attempt(lambda: _perform(command, state, host)):
+            turns.failed = f"{host.name}: {problem}"
+    return fail_host(state, host, problem) if problem else True
+
+
 @converge(reads=lambda *args, **kwargs: [READ])
 def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
     """Uncordon the node if it works and an interrupted run has left it cordoned.

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from chaos_engine import facts
 from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.log_mount import files_of
 from chaos_engine.deploys.metrics import metrics_files
+from chaos_engine.deploys.proxy_group import ProxyNode
+from chaos_engine.deploys.vrrp import VrrpSettings, vrrp_files
 from chaos_engine.deploys.watchdog import WatchdogSettings, link_files
 from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.card import RootCard
@@ -51,6 +54,19 @@ from tests.unit.test_hostile_values import (
 )
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+PROXIES = tuple(
+    ProxyNode(name, name, IPv4Address(f"192.168.1.{host}"), IPv4Address(f"192.168.1.{hairpin}"))
+    for name, host, hairpin in (("pi4", 53, 223), ("pi5", 54, 222), ("pi6", 55, 224))
+)
+VRRP = VrrpSettings(
+    nodes={one.name: one.address for one in PROXIES},
+    vip=MACVLAN.vip,
+    lan_subnet=MACVLAN.subnet,
+    lan_gateway=MACVLAN.gateway,
+    hairpin_address=MACVLAN.hairpin,
+)
+"""Several proxies, and their settings."""
 
 ALONE = (
     Read.of(ApiServers, addresses=("192.168.1.50",)),
@@ -199,6 +215,7 @@ def files() -> Iterator[tuple[str, str]]:
                 yield f"{Path(file.path).name}.{store}", text
     yield "haproxy_start.sh", start_script(several=False)
     yield "haproxy_start.sh.several", start_script(several=True)
+    yield "haproxy_vrrp.sh", str(vrrp_files(VRRP, PROXIES, "pi5")[1].content)
     check = link_files(WatchdogSettings(nodes={"pi1": "192.168.1.50"}))[0]
     for file in (check, metrics_files()[0]):
         yield Path(file.path).name, str(file.content)
