@@ -43,6 +43,9 @@ would not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
+BRIDGE = "bridge"
+"""The name of Docker's default network. The containers of several proxies are on it."""
+
 MOUNTS = {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
 """The mounts of the container: for each path in the container, the folder on the node."""
 
@@ -90,6 +93,8 @@ class Proxy:
     + mac: the container's MAC address in the macvlan network, in lower case
     + sockets: path of a link to the folder with HAProxy's admin socket. The start script makes the
       link. ``None`` if the path is on the log share
+    + several: whether there are several proxies. Then the container is on Docker's default bridge,
+      and the start script gives it the address
     """
 
     image: ImageName
@@ -98,6 +103,7 @@ class Proxy:
     vip: IPv4Address
     mac: MacAddress
     sockets: AbsolutePath | None = None
+    several: bool = False
 
 
 @converge(reads=lambda image: [Read.of(Image, image=image), Read.of(Repairs)])
@@ -151,7 +157,8 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     connection. A container that differs from `proxy` is replaced. A container with another name is
     replaced too if it has the proxy's IP address and MAC address in the same network. Raises
     `NodeError` if another machine or any other container has the proxy's address, or if
-    `proxy.mac` is the MAC address of `proxy.parent`.
+    `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, another one may
+    have the address already, with the same MAC address.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
@@ -235,6 +242,8 @@ def address_conflict(proxy: Proxy, owner: str) -> str:
 
     + owner: MAC address of the machine that answers, "" if none does
     """
+    if owner == proxy.mac and proxy.several:
+        return ""
     if owner == proxy.mac:
         return (
             f"a machine with the proxy's own MAC address {owner} answers at {proxy.vip}: the proxy "
@@ -260,7 +269,8 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
     differs = []
     if found.image != proxy.image or (image_id and found.image_id != image_id):
         differs.append(f"it runs {found.image} ({found.image_id[:19]})")
-    if found.addresses != {proxy.network: (str(proxy.vip), proxy.mac)}:
+    single = {proxy.network: (str(proxy.vip), proxy.mac)}
+    if [*found.addresses] != [BRIDGE] if proxy.several else found.addresses != single:
         differs.append(f"it has the addresses {found.addresses}")
     if found.mounts != MOUNTS:
         differs.append(f"it has the mounts {found.mounts}")

@@ -177,8 +177,19 @@ def questions() -> Iterator[tuple[str, str]]:
         yield read.fact.__name__, text
 
 
-def start_script() -> str:
-    """Return the script that runs HAProxy."""
+def start_script(several: bool) -> str:
+    """Return the script that runs HAProxy on the only proxy, or on one of several."""
+    more: dict[str, object] = {
+        "drain_mac": "06:42:c0:a8:01:de",
+        "drain_address": "169.254.1.222",
+        "peers": "169.254.1.223=06:42:c0:a8:01:df",
+        "subnet": MACVLAN.subnet,
+        "prefix": MACVLAN.subnet.prefixlen,
+        "gateway": MACVLAN.gateway,
+        "marker": "127.60.0.60",
+        "vrrp": "haproxy_vrrp.service",
+        "tries": 28,
+    }
     return render(
         "haproxy_start.sh.j2",
         path="/usr/sbin:/usr/bin:/sbin:/bin",
@@ -198,6 +209,8 @@ def start_script() -> str:
         confined=CONFINED,
         run=RUN,
         conf="/proc/sys/net/ipv4/conf",
+        several=several,
+        **(more if several else {}),
     )
 
 
@@ -210,7 +223,8 @@ def files() -> Iterator[tuple[str, str]]:
             text = str(file.content)
             if text.startswith("#!/bin/sh"):
                 yield f"{Path(file.path).name}.{store}", text
-    yield "haproxy_start.sh", start_script()
+    yield "haproxy_start.sh", start_script(several=False)
+    yield "haproxy_start.sh.several", start_script(several=True)
     yield "haproxy_vrrp.sh", str(vrrp_files(VRRP, PROXIES, "pi5")[1].content)
     check = link_files(WatchdogSettings(nodes={"pi1": "192.168.1.50"}))[0]
     for file in (check, metrics_files()[0]):

@@ -767,6 +767,14 @@ SITE_VALUES = {
     "cri-docker.service.j2": {"infra_image": "cri_dockerd_infra_image"},
     "docker_haproxy.service.j2": {"vip": "vip", "port": "vip_port"},
     "haproxy.cfg.j2": {"vip": "vip", "port": "vip_port", "controllers": "nodes"},
+    "haproxy_links.sh.j2": {
+        "drain_address": "hairpin_address",
+        "drain_mac": "hairpin_address",
+        "subnet": "lan_subnet",
+        "prefix": "lan_subnet",
+        "gateway": "lan_gateway",
+        "tries": "vrrp_interval",
+    },
     "haproxy_start.sh.j2": {
         "image": "haproxy_image",
         "network": "macvlan_network",
@@ -777,6 +785,8 @@ SITE_VALUES = {
         "link": "hairpin_link",
         "hairpin": "hairpin_address",
         "run_directory": "haproxy_run_dir",
+        "marker": "vrrp_id",
+        "peers": "hairpin_address",
     },
     "haproxy_vrrp.service.j2": {"vip": "vip"},
     "haproxy_vrrp.sh.j2": {
@@ -834,7 +844,7 @@ SITE_VALUES = {
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
     *("config", "day", "down", "pid", "script"),
-    *("file", "folder", "writers"),
+    *("file", "folder", "several", "vrrp", "writers"),
     *(
         "flags",
         "gates",
