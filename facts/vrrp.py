@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
-from chaos_engine.facts.haproxy import SCRIPT
-from chaos_engine.facts.health import Check, limited
+from chaos_engine.facts.haproxy import RUN as HAPROXY_RUN
+from chaos_engine.facts.health import Check
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.facts.unit_traces import UNITS
@@ -25,6 +25,17 @@ RUN = f"{RECORDS}/vrrp"
 LISTEN_SECONDS = 1.5
 """Seconds to listen for other routers. By default, a router sends an advert each second (RFC 5798,
 5.2.7)."""
+
+# Succeeds if HAProxy answers within a second, and its container has the links for the address. See
+# the fact HaproxyServers
+_READY = f"""\
+[ -e "/proc/$(cat {HAPROXY_RUN}/pid)/ns/net" ] && perl -e '
+alarm 1;
+socket($haproxy, 1, 1, 0) && connect($haproxy, pack("Sa108", 1, "{HAPROXY_RUN}/socket/admin.sock"))
+  or exit 1;
+syswrite($haproxy, "show info\n");
+exit !<$haproxy>;
+'"""
 
 # Perl's functions for both facts. perl-base lacks Time::HiRes, so the clock is the uptime
 _PERL = """\
@@ -70,7 +81,7 @@ PERL
 _OWNER = f"""\
 [ -e {ENABLED} ] || {{ echo alone; exit 0; }}
 [ -z "$(ip -o -4 address show dev lo to "$6/32")" ] || echo here
-if {limited(f"{SCRIPT} alive")} >/dev/null 2>&1; then echo ready; fi
+if ( {_READY} ) >/dev/null 2>&1; then echo ready; fi
 perl - "$@" <<'PERL'
 {_PERL}
 my (undef, $own, $vip, $number, $seconds) = @ARGV;
@@ -200,7 +211,7 @@ VRRP_RUNS = Check(
 
 CAN_TAKE_OVER = Check(
     "standby",
-    f"[ ! -e {ENABLED} ] || {limited(f'{SCRIPT} alive')}",
+    f"[ ! -e {ENABLED} ] || {{ {_READY} ; }}",
     "HAProxy does not answer, so this proxy cannot have the Kubernetes API's address; look at: "
     "journalctl -u docker_haproxy",
 )

@@ -107,9 +107,8 @@ def check(todo: Plan) -> str:
         # made later. It takes no script below /bin, which is a link
         commands.append(
             'echo 0 >"$stage/down"\n'
-            f"""sed -e 's#"{SCRIPT} [a-z]*"#/usr/bin/true#' """
-            f'-e "s#{RUN_OF_HAPROXY}/down#$stage/down#" '
-            f'"$stage"{CONFIG} >"$stage/keepalived.conf"\n'
+            f"""sed -e 's#"{SCRIPT} [a-z]*"#/usr/bin/true#' -e "s#{RUN_OF_HAPROXY}/down#"""
+            f"""$stage/down#" "$stage"{CONFIG} >"$stage/keepalived.conf"\n"""
             'keepalived --config-test --use-file "$stage/keepalived.conf"'
         )
     return "\n".join(commands)

@@ -91,10 +91,10 @@ class Proxy:
     + parent: the node's network interface that the macvlan network uses
     + vip: the container's IPv4 address in the macvlan network
     + mac: the container's MAC address in the macvlan network, in lower case
-    + several: whether there are several proxies. Then the container is on Docker's default bridge,
-      and the start script gives it the address
     + sockets: path of a link to the folder with HAProxy's admin socket. The start script makes the
       link. ``None`` if the path is on the log share
+    + several: whether there are several proxies. Then the container is on Docker's default bridge,
+      and the start script gives it the address
     """
 
     image: ImageName
@@ -102,8 +102,8 @@ class Proxy:
     parent: LinkName
     vip: IPv4Address
     mac: MacAddress
-    several: bool = False
     sockets: AbsolutePath | None = None
+    several: bool = False
 
 
 @converge(reads=lambda image: [Read.of(Image, image=image), Read.of(Repairs)])

@@ -26,6 +26,7 @@ import select
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections import Counter
@@ -529,7 +530,11 @@ def _run_all(threads: Sequence[threading.Thread]) -> None:
 
 
 def _print(line: Json) -> None:
-    print(json.dumps(line), flush=True)
+    try:
+        print(json.dumps(line), flush=True)
+    except BrokenPipeError:
+        # Whoever started this program has ended. Nor is Python to complain when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

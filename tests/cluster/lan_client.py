@@ -89,7 +89,8 @@ def client(
         yield running
     finally:
         running.process.terminate()
-        running.process.wait()
+        # Nobody reads a report any more, which may be longer than a pipe holds
         for pipe in (running.process.stdin, running.process.stdout):
             if pipe:
                 pipe.close()
+        running.process.wait()

@@ -36,6 +36,7 @@ from chaos_engine.facts.rsyslog import Canary
 from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.suspects import Search, Suspects
 from chaos_engine.facts.thermal import Thermal
+from chaos_engine.facts.vrrp import AddressOwner
 from chaos_engine.facts.writers import Writers
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.haproxy.container import CHECKSUM, OWN
@@ -69,6 +70,15 @@ VRRP = VrrpSettings(
 """Several proxies, and their settings."""
 
 ALONE = (
+    Read.of(
+        AddressOwner,
+        interface="eth0",
+        address="192.168.1.54",
+        vip="192.168.1.60",
+        number=60,
+        milliseconds=100,
+        marker="127.60.0.60",
+    ),
     Read.of(ApiServers, addresses=("192.168.1.50",)),
     Read.of(AsRoot),
     Read.of(Canary, token="chaos-engine-1f"),
@@ -170,6 +180,7 @@ def questions() -> Iterator[tuple[str, str]]:
 def start_script(several: bool) -> str:
     """Return the script that runs HAProxy on the only proxy, or on one of several."""
     more: dict[str, object] = {
+        "namespace": CONTAINER,
         "drain_mac": "06:42:c0:a8:01:de",
         "drain_address": "169.254.1.222",
         "peers": "169.254.1.223=06:42:c0:a8:01:df",

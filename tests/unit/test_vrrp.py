@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from chaos_engine.deploys.proxy_group import proxies_problems
-from chaos_engine.deploys.vrrp import VrrpSettings, vrrp_files
+from chaos_engine.deploys.vrrp import VrrpSettings, ownership_problems, vrrp_files
 from chaos_engine.facts.files import Files, FileState
 from chaos_engine.facts.vrrp import VRRP as SERVICE
-from chaos_engine.facts.vrrp import OtherRouter
+from chaos_engine.facts.vrrp import AddressOwner, OtherRouter, Ownership
 from chaos_engine.operations.files import Plan
 from chaos_engine.operations.vrrp import (
     CONFIG,
@@ -143,7 +143,7 @@ def test_configuration_is_checked_without_scripts_that_may_come_later(tmp_path: 
     )
     assert done.returncode == 5
     assert "haproxy_start.sh" not in done.stdout
-    assert done.stdout.count("/bin/true") == 3
+    assert done.stdout.count("/usr/bin/true") == 3
     assert check(Plan()) == check(Plan(write=(FILES[UNIT_FILE],))) == ""
 
 
@@ -221,6 +221,37 @@ def test_what_several_proxies_had_is_removed(monkeypatch: pytest.MonkeyPatch) ->
     for path in WRITTEN:
         assert script.index(f"rm -f -- {path}") > stop
     assert "apt" not in script.split()
+
+
+LINES = ["here", "ready", "others 1", "advert 192.168.1.53", "advert 192.168.1.55"]
+
+
+def test_what_a_proxy_knows_of_the_address_is_read() -> None:
+    read = AddressOwner().parse
+    assert read(["alone"]) is None
+    assert read(LINES) == Ownership(True, True, 1, ("192.168.1.53", "192.168.1.55"))
+    # without perl, or without the interface
+    assert read([]) == Ownership(False, False, None, ())
+
+
+HERE, AWAY = Ownership(True, True, 0), Ownership(False, True, 1, ("192.168.1.53",))
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (HERE, ""),
+        (AWAY, ""),
+        (replace(HERE, others=1), "this proxy has 192.168.1.60, but 1 other machine on the LAN"),
+        (replace(HERE, others=2), "this proxy has 192.168.1.60, but 2 other machines on the LAN"),
+        (replace(AWAY, others=2), "2 machines on the LAN answer for 192.168.1.60, but only one"),
+        (replace(AWAY, others=0), "no machine on the LAN answers for 192.168.1.60; look at: "),
+        (replace(AWAY, others=None), "this node cannot ask the LAN which machine has 192.168.1.60"),
+    ],
+)
+def test_exactly_one_proxy_has_the_address(found: Ownership, problem: str) -> None:
+    problems = list(ownership_problems(found, "192.168.1.60"))
+    assert [text[: len(problem)] for text in problems] == ([problem] if problem else [])
 
 
 def test_nobody_is_listened_for_once_it_runs(tmp_path: Path) -> None:
