@@ -219,6 +219,7 @@ def links(
     + name: the name of the current node in the cluster
     """
     return {
+        "namespace": CONTAINER,
         "drain_mac": drain_mac(settings.hairpin_address),
         "drain_address": drain_address(settings.hairpin_address),
         "peers": " ".join(

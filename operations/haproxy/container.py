@@ -29,6 +29,7 @@ from chaos_engine.operations.engine.repairs import of_docker
 from chaos_engine.operations.engine.shell import NEEDS_DOCKER, QUIETLY, quote
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network.commands import CONTAINER, SERVICE
+from chaos_engine.operations.rolling.turns import one_proxy_at_a_time
 from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -191,7 +192,7 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     if reload:
         because("reload HAProxy: it has loaded a different configuration")
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
-    yield from files.transaction(
+    commands = files.transaction(
         todo,
         check(todo, proxy.image),
         apply,
@@ -199,6 +200,9 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         force=reload,
         makes=[proxy.sockets] if proxy.sockets else [],
     )
+    starts = UNIT in (*todo.start, *todo.restart)
+    # A proxy that is not ready cannot take the address while another one starts its container
+    yield from one_proxy_at_a_time(commands) if proxy.several and starts else commands
 
 
 def sealed(text: str) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,7 +87,7 @@ while True:
 
 def run(*words: str, namespace: str = "", check: bool = True) -> str:
     """Run a program, in a network namespace if one is given. Return what it printed."""
-    inside = ("ip", "netns", "exec", namespace) if namespace else ()
+    inside = ("nsenter", f"--net=/run/netns/{namespace}") if namespace else ()
     done = subprocess.run(
         [*inside, *words], capture_output=True, text=True, timeout=60, check=False
     )
@@ -141,6 +142,7 @@ class Proxy:
             run=f"{self.root}/run",
             conf="/proc/sys/net/ipv4/conf",
             several=True,
+            namespace=f"{self.node}c",
             drain_mac=drain_mac(self.hairpin),
             drain_address=drain_address(self.hairpin),
             peers=" ".join(f"{drain_address(one)}={drain_mac(one)}" for one in self.others),
@@ -167,7 +169,7 @@ class Proxy:
     def call(self, *words: str) -> int:
         """Run the script on the node. Return its status."""
         done = subprocess.run(
-            ["ip", "netns", "exec", self.node, self.path, *words],
+            ["nsenter", f"--net=/run/netns/{self.node}", self.path, *words],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         self.said += done.stderr
@@ -209,7 +211,7 @@ class Proxy:
     def inside(self, *words: str) -> str:
         """Run a program in the container's network namespace. Return what it printed."""
         assert self.container
-        return run("nsenter", f"--net=/proc/{self.container.pid}/ns/net", *words)
+        return run(*words, namespace=f"{self.node}c")
 
     def up(self, link: str = "api") -> bool:
         """Tell whether a link of the container is up."""
@@ -223,10 +225,19 @@ class Proxy:
 
 @dataclass
 class Lan:
-    """A LAN with a client and proxies."""
+    """A LAN with a client and proxies, which are asked each second whether they are alive."""
 
     client: str
     proxies: list[Proxy]
+    asleep: set[str] = field(default_factory=set)
+    """The names of the proxies that are not asked."""
+
+    def ask_each_second(self, until: threading.Event) -> None:
+        """Ask each proxy, as its keepalived does."""
+        while not until.wait(1):
+            for one in self.proxies:
+                if one.name not in self.asleep:
+                    one.call("alive")
 
     @contextmanager
     def asking(self, seconds: float, *more: str) -> Iterator[list[tuple[str, str, float]]]:
@@ -236,8 +247,8 @@ class Lan:
         """
         answers: list[tuple[str, str, float]] = []
         client = subprocess.Popen(
-            ["ip", "netns", "exec", self.client, sys.executable, "-c", _CLIENT, VIP, str(seconds),
-             *more],
+            ["nsenter", f"--net=/run/netns/{self.client}", sys.executable, "-c", _CLIENT, VIP,
+             str(seconds), *more],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert client.stdout
@@ -281,9 +292,18 @@ def lan(root: Path, proxies: int = 2) -> Iterator[Lan]:
         for one in made:
             one.write_script()
             one.start()
-        yield Lan(names[1], made)
+        whole = Lan(names[1], made)
+        ended = threading.Event()
+        asking = threading.Thread(target=whole.ask_each_second, args=(ended,))
+        asking.start()
+        try:
+            yield whole
+        finally:
+            ended.set()
+            asking.join()
     finally:
         for one in made:
             one.end()
+            one.call("ended")
         for name in names:
             run("ip", "netns", "delete", name, check=False)

@@ -180,6 +180,7 @@ def questions() -> Iterator[tuple[str, str]]:
 def start_script(several: bool) -> str:
     """Return the script that runs HAProxy on the only proxy, or on one of several."""
     more: dict[str, object] = {
+        "namespace": CONTAINER,
         "drain_mac": "06:42:c0:a8:01:de",
         "drain_address": "169.254.1.222",
         "peers": "169.254.1.223=06:42:c0:a8:01:df",
