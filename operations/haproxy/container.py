@@ -82,7 +82,7 @@ echo "$1 cannot be pulled: fix the node's way to the registry, or $else" >&2
 exit 1
 """
 
-# Fails if there still are several proxies: then another one takes the address $1 as soon as this one
+# Fails if there still are several proxies: then another one takes the address as soon as this one
 # cannot have it, or has it already
 _ONLY = f"""\
 others() {{
@@ -91,17 +91,17 @@ others() {{
     tries=60
     while [ -e {RUN}/owns ] && [ $tries != 0 ]; do tries=$((tries - 1)); sleep 0.1; done
     echo 0 >{RUN}/down
-    [ ! -e {RUN}/owns ] || return
+    [ ! -e {RUN}/owns ] || return 0
   fi
   ip -4 neighbour flush to "$1"
   timeout 1 bash -c 'echo >"/dev/udp/$1/9"' bash "$1" 2>/dev/null || :
   tries=20
   until ip -4 neighbour show to "$1" | grep -q lladdr; do
-    tries=$((tries - 1)); [ $tries != 0 ] || return
+    tries=$((tries - 1)); [ $tries != 0 ] || return 0
     sleep 0.05
   done
-  echo "$1 is owned by another proxy, which still runs, so this node cannot become the only proxy;" \
-    "undo haproxy and vrrp on that node first, or run there: systemctl disable --now" \
+  echo "$1 is owned by another proxy, which still runs, so this node cannot become the only" \\
+    "proxy; undo haproxy and vrrp on that node first, or run there: systemctl disable --now" \\
     "haproxy_vrrp {SERVICE}" >&2
   exit 1
 }}
