@@ -30,6 +30,7 @@ from chaos_engine.operations.haproxy.container import (
     UNIT,
     Proxy,
     address_conflict,
+    before,
     check,
     container_conflict,
     differences,
@@ -301,8 +302,8 @@ NODES = (
 def test_each_of_several_proxies_knows_the_links_of_the_others() -> None:
     script = start_script(settings(), NODES, "pi5")
     assert 'peers="169.254.1.223=06:42:c0:a8:01:df 169.254.1.224=06:42:c0:a8:01:e0" ' in script
-    assert "    add_link drain 06:42:c0:a8:01:de\n" in script
-    assert '"address replace 169.254.1.222/32 dev drain noprefixroute"' in script
+    assert "  add_link drain 06:42:c0:a8:01:de\n" in script
+    assert 'echo "address replace 169.254.1.222/32 dev drain noprefixroute"' in script
     assert "marker=127.60.0.60 " in script
     assert "--network bridge --sysctl net.ipv4.ip_nonlocal_bind=1 --cidfile" in script
     assert '--ip "$vip"' not in script
@@ -349,6 +350,45 @@ def test_the_container_of_several_proxies_is_on_the_bridge(
     found = differences(SEVERAL, replace(RUNNING, addresses=addresses), "sha256:aa")
     assert len(found) == expected
     assert differences(PROXY, replace(RUNNING, addresses={"bridge": ("172.17.0.2", MAC)}), "")
+
+
+def test_who_was_one_of_several_proxies_asks_for_the_others_first() -> None:
+    bridged = replace(RUNNING, addresses={"bridge": ("172.17.0.2", MAC)})
+    assert before(PROXY, bridged).endswith("others 192.168.1.60\n")
+    assert before(PROXY, RUNNING) == before(PROXY, None) == before(SEVERAL, bridged) == ""
+
+
+@pytest.mark.parametrize(
+    ("owns", "taken", "answers", "fails"),
+    [
+        (True, False, False, False),
+        (True, True, True, True),
+        (False, False, True, True),
+        (False, False, False, False),
+    ],
+    ids=["alone", "another takes it", "another has it", "nobody has it"],
+)
+def test_a_proxy_becomes_the_only_one_if_no_other_has_the_address(
+    tmp_path: Path, owns: bool, taken: bool, answers: bool, fails: bool
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "down").write_text("0\n")
+    if owns:
+        (run / "owns").touch()
+    programs = f"""
+    sleep() {{ {f"rm -f {run}/owns" if taken else ":"}; }}
+    timeout() {{ :; }}
+    ip() {{ case $* in *show*) {"echo 192.168.1.60 lladdr 02:42" if answers else ":"} ;; esac; }}
+    """
+    bridged = replace(RUNNING, addresses={"bridge": ("172.17.0.2", MAC)})
+    script = before(PROXY, bridged).replace(RUN, str(run))
+    done = subprocess.run(
+        ["sh", "-euc", f"{programs}{script}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 1) == fails, done.stderr
+    assert ("owned by another proxy" in done.stderr) == fails
+    assert (run / "down").read_text() == "0\n"
 
 
 def test_another_proxy_may_have_the_address_but_no_other_machine() -> None:
