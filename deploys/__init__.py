@@ -29,6 +29,7 @@ from chaos_engine.deploys.swap import swap
 from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.undo import undo
 from chaos_engine.deploys.verify import verify
+from chaos_engine.deploys.vrrp import vrrp
 from chaos_engine.deploys.watchdog import watchdog
 from chaos_engine.deploys.worker import worker
 
@@ -56,6 +57,7 @@ __all__ = [
     "uncordon",
     "undo",
     "verify",
+    "vrrp",
     "watchdog",
     "worker",
 ]

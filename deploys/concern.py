@@ -65,6 +65,8 @@ class Declaration:
     + health: commands with which the deploy `verify` checks that the concern's service works
     + reads: function that takes the settings and returns the facts that `problems` reads
     + problems: function that takes the settings and returns problems that only `verify` reports
+    + says: function that takes the settings and returns what `verify` adds to "ok", "" for nothing.
+      It may observe what `reads` returns
     + undo: what the deploy `undo` has to know about the concern. The concern's changes are not
       listed here. A file on the node lists them
     """
@@ -74,6 +76,7 @@ class Declaration:
     health: tuple[Check, ...] = ()
     reads: Callable[[Any], Iterable[Read]] = lambda settings: ()
     problems: Callable[[Any], Iterable[str]] = lambda settings: ()
+    says: Callable[[Any], str] = lambda settings: ""
     undo: Undo = field(default_factory=Undo)
 
 
@@ -88,6 +91,7 @@ def concern(
     health: Iterable[Check] = (),
     reads: Callable[[S], Iterable[Read]] = lambda settings: (),
     problems: Callable[[S], Iterable[str]] = lambda settings: (),
+    says: Callable[[S], str] = lambda settings: "",
     undo: Undo | None = None,
 ) -> Callable[[Callable[[S], None]], Concern]:
     """Make a deploy from a function that takes settings and calls operations.
@@ -96,7 +100,7 @@ def concern(
     + model: the model of the settings. A caller of the deploy can give settings as this model, as
       a dictionary, or as keywords. All other settings come from ``host.data``, where their names
       begin with ``chaos_``
-    + health, reads, problems, undo: see `Declaration`
+    + health, reads, problems, says, undo: see `Declaration`
 
     The function runs up to three times for each host. So the function must call the same operations
     each time, and must have no other effect.
@@ -116,7 +120,7 @@ def concern(
 
     def decorate(function: Callable[[S], None]) -> Concern:
         DECLARED[function.__name__] = Declaration(
-            name, model, tuple(health), reads, problems, undo or Undo()
+            name, model, tuple(health), reads, problems, says, undo or Undo()
         )
 
         @wraps(function)

@@ -9,11 +9,12 @@ from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
-from chaos_engine.deploys.proxy_group import check_proxy_group
+from chaos_engine.deploys.proxy_group import ProxyNode, check_proxy_group, proxies
 from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.deploys.values import PlainFolder
 from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN, SCRIPT
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
+from chaos_engine.facts.vrrp import VRRP
 from chaos_engine.operations.engine.arguments import ImageName, LinkName, MacAddress
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import Proxy, publish_copy, pull_image, run_haproxy, sealed
@@ -105,6 +106,13 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
             for name in self.controllers
         }
 
+    def servers_of_several(self) -> dict[str, IPv4Address]:
+        """Return the address at which each of several proxies reaches each controller, by name.
+
+        The containers are on Docker's default bridge, from where they reach all nodes.
+        """
+        return {name: self.nodes[name] for name in self.controllers}
+
 
 @concern("HAProxy", HaproxySettings, health=[ADDRESS_ANSWERS], undo=UNDO)
 def haproxy(settings: HaproxySettings) -> None:
@@ -114,15 +122,23 @@ def haproxy(settings: HaproxySettings) -> None:
     connections to that controller. All other connections stay open, also when the configuration
     changes.
 
+    One of several proxies owns the address. There the container is on Docker's default bridge, and
+    the start script gives it two more links: the owner's link with the address, and a link for
+    connections that end after the address has moved. keepalived chooses the owner (concern `vrrp`).
+
     HAProxy works without the log share, because its configuration is on the node's own disk. A copy
     for people to read is by default on the log share.
     """
     check_proxy_group()
     api = {"vip": settings.vip, "port": settings.vip_port}
-    controllers = settings.servers(settings.node_name())
+    name = settings.node_name()
+    members = proxies(settings.nodes, settings.lan_subnet)
+    controllers = settings.servers_of_several() if members else settings.servers(name)
     config = sealed(render("haproxy.cfg.j2", **api, controllers=controllers, api_port=API_PORT))
-    script = start_script(settings)
-    unit = render("docker_haproxy.service.j2", **api, container=CONTAINER)
+    script = start_script(settings, members, name)
+    unit = render(
+        "docker_haproxy.service.j2", **api, container=CONTAINER, several=bool(members), vrrp=VRRP
+    )
     add_hairpin_link(
         name="Reach the proxy from its own node",
         link=settings.hairpin_link,
@@ -142,6 +158,7 @@ def haproxy(settings: HaproxySettings) -> None:
             parent=settings.parent_interface,
             vip=settings.vip,
             mac=settings.mac,
+            several=bool(members),
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
@@ -161,8 +178,14 @@ def haproxy(settings: HaproxySettings) -> None:
         )
 
 
-def start_script(settings: HaproxySettings) -> str:
-    """Return the script that runs HAProxy's container and creates the hairpin link."""
+def start_script(
+    settings: HaproxySettings, members: tuple[ProxyNode, ...] = (), name: str = ""
+) -> str:
+    """Return the script that runs HAProxy's container and creates the hairpin link.
+
+    + members: all proxies, () if there is only one
+    + name: the name of the current node in the cluster
+    """
     return render(
         "haproxy_start.sh.j2",
         path="/usr/sbin:/usr/bin:/sbin:/bin",
@@ -182,4 +205,50 @@ def start_script(settings: HaproxySettings) -> str:
         confined=CONFINED,
         run=RUN,
         conf="/proc/sys/net/ipv4/conf",
+        several=bool(members),
+        **(links(settings, members, name) if members else {}),
     )
+
+
+def links(
+    settings: HaproxySettings, members: tuple[ProxyNode, ...], name: str
+) -> dict[str, object]:
+    """Return the values of the start script that only several proxies have.
+
+    + members: all proxies
+    + name: the name of the current node in the cluster
+    """
+    return {
+        "namespace": CONTAINER,
+        "drain_mac": drain_mac(settings.hairpin_address),
+        "drain_address": drain_address(settings.hairpin_address),
+        "peers": " ".join(
+            f"{drain_address(one.hairpin)}={drain_mac(one.hairpin)}"
+            for one in members
+            if one.name != name
+        ),
+        "subnet": settings.lan_subnet,
+        "prefix": settings.lan_subnet.prefixlen,
+        "gateway": settings.lan_gateway,
+        "marker": settings.marker,
+        "vrrp": VRRP,
+        # Another proxy takes over after 3 to 4 intervals, once it knows that it can
+        "tries": (4 * settings.vrrp_interval + 3000) // 50,
+    }
+
+
+def drain_mac(hairpin: IPv4Address) -> str:
+    """Return the MAC address of the link ``drain`` of the proxy with a hairpin address.
+
+    Docker makes MAC addresses in a similar way, but they begin with 02:42.
+    """
+    return "06:42:" + ":".join(f"{octet:02x}" for octet in hairpin.packed)
+
+
+def drain_address(hairpin: IPv4Address) -> IPv4Address:
+    """Return the address of the link ``drain`` of the proxy with a hairpin address.
+
+    The proxies find each other's links by link-local addresses (RFC 3927), which no router forwards
+    and which nobody has to set.
+    """
+    return IPv4Address(bytes((169, 254, *hairpin.packed[2:])))

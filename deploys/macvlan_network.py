@@ -17,7 +17,7 @@ from chaos_engine.operations.macvlan_network import Macvlan, create_network
 
 
 class MacvlanNetworkSettings(
-    site.NodesSettings, site.EndpointSettings, site.StorageSettings, site.LanSettings
+    site.NodesSettings, site.ProxiesSettings, site.StorageSettings, site.LanSettings
 ):
     """Settings of `macvlan_network`."""
 

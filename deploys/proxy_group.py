@@ -1,17 +1,48 @@
-"""Check the inventory's groups: all nodes must be in ``workers``, and at most one in ``proxy``."""
+"""Check the inventory's groups, and tell which hosts are proxies.
+
+All nodes must be in ``workers``. One or several of them are in ``proxy``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.deploys.site import ipv4, node_name
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.observe import current
 
 WORKERS = "workers"
 GROUP = "proxy"
 ONE_FOR_ALL = ("chaos_vip", "chaos_vip_name", "chaos_vip_port")
+
+ONE_FOR_PROXIES = (
+    "chaos_vrrp_id",
+    "chaos_vrrp_interval",
+    "chaos_vip_mac",
+    "chaos_lan_subnet",
+    "chaos_lan_gateway",
+)
+"""Settings that must be the same on all proxies."""
+
+
+@dataclass(frozen=True)
+class ProxyNode:
+    """A host of the inventory's group ``proxy``.
+
+    + host: the host's name in the inventory
+    + name: the node's name in the cluster
+    + address: the node's own address, from chaos_nodes
+    + hairpin: the address of the link through which the node reaches its own HAProxy container
+    """
+
+    host: str
+    name: str
+    address: IPv4Address
+    hairpin: IPv4Address
 
 
 @summarized
@@ -28,11 +59,7 @@ def check_groups() -> None:
     host = current()[1]
     if WORKERS not in host.groups:
         if GROUP in host.groups:
-            raise SettingsError(
-                f"{host.name}: in the inventory's group {GROUP}, but not in {WORKERS}, so the host "
-                f"would not get the settings in group_data/{WORKERS}.py; add the host to {WORKERS} "
-                "in inventory.py too"
-            )
+            raise SettingsError(no_worker(host.name))
         raise SettingsError(
             f"{host.name}: not in the inventory's group {WORKERS}, only in "
             f"{', '.join(host.groups) or 'all'}; add the host to {WORKERS} in inventory.py, or "
@@ -44,11 +71,24 @@ def check_groups() -> None:
             raise SettingsError(problem)
 
 
-def disagreement(key: str, values: Mapping[str, object]) -> str:
+def no_worker(name: str) -> str:
+    """Return the error for a host that is in the group ``proxy``, but not in ``workers``."""
+    return (
+        f"{name}: in the inventory's group {GROUP}, but not in {WORKERS}, so the host would not "
+        f"get the settings in group_data/{WORKERS}.py; add the host to {WORKERS} in inventory.py "
+        "too"
+    )
+
+
+def disagreement(
+    key: str, values: Mapping[str, object], why: str = "all nodes use the same API", file: str = ""
+) -> str:
     """Return an error if hosts have different values of a setting, "" otherwise: a pure function.
 
     + key: the setting's key, such as "chaos_vip"
     + values: the setting's value by host name
+    + why: the reason why the values have to be equal
+    + file: the name of the file in which to set the value; "" for all.py
     """
     first: dict[str, str] = {}
     for name, value in values.items():
@@ -57,39 +97,124 @@ def disagreement(key: str, values: Mapping[str, object]) -> str:
         return ""
     found = ", ".join(f"{value} for {name}" for value, name in first.items())
     return (
-        f"{key}: the value is {found}, but all nodes use the same API; set {key} once, in "
-        "group_data/all.py"
+        f"{key}: the value is {found}, but {why}; set {key} once, in group_data/{file or 'all.py'}"
     )
 
 
 def check_proxy_group() -> None:
-    """Raise `SettingsError` if the current host is not the only host in the group ``proxy``.
-
-    Two proxies would both claim the address of the Kubernetes API.
-    """
+    """Raise `SettingsError` if the current host is not in the inventory's group ``proxy``."""
     host = current()[1]
-    inventory: Any = host.inventory
-    problem = proxy_problem(host.name, [one.name for one in inventory.groups.get(GROUP, [])])
+    problem = proxy_problem(host.name, [one.name for one in _members(host)])
     if problem:
         raise SettingsError(problem)
 
 
 def proxy_problem(name: str, members: Sequence[str]) -> str:
-    """Return the reason why a host cannot be the proxy, "" if it can: a pure function.
+    """Return the reason why a host cannot be a proxy, "" if it can: a pure function.
 
     + name: the host's name in the inventory
     + members: the names of the hosts in the group ``proxy``
     """
-    if name not in members:
-        others = f", which has only {', '.join(members)}" if members else ""
-        return (
-            f"{name}: not in the inventory's group {GROUP}{others}; exclude this host with --limit "
-            f"{GROUP}, or make it the proxy in inventory.py"
-        )
-    if len(members) > 1:
-        return (
-            f"{name}: the inventory's group {GROUP} has {len(members)} hosts: "
-            f"{', '.join(members)}; only one host can have the API's address: remove the others "
-            "from the group in inventory.py"
-        )
-    return ""
+    if name in members:
+        return ""
+    others = f", which has only {', '.join(members)}" if members else ""
+    return (
+        f"{name}: not in the inventory's group {GROUP}{others}; exclude this host with --limit "
+        f"{GROUP}, or make it a proxy in inventory.py"
+    )
+
+
+def several_proxies() -> bool:
+    """Tell whether the inventory has several proxies. Hosts that are not in the run count too."""
+    return len(_members(current()[1])) > 1
+
+
+def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[ProxyNode, ...]:
+    """Return all proxies of the inventory, in its order; () if there is only one.
+
+    + nodes: address of each node by its name in the cluster
+    + subnet: the subnet of the nodes' LAN
+
+    Hosts that are not in the run count too: their data come from the inventory. Raises
+    `SettingsError` with all mistakes that the proxies have in common.
+    """
+    members = _members(current()[1])
+    if len(members) < 2:
+        return ()
+    mistakes = [no_worker(one.name) for one in members if WORKERS not in one.groups]
+    for key in ONE_FOR_PROXIES:
+        values = {one.name: _lowered(one.data.get(key)) for one in members}
+        mistakes.append(disagreement(key, values, "all proxies need the same value", f"{GROUP}.py"))
+    found: list[ProxyNode] = []
+    for one in members:
+        given = one.data.get("chaos_hairpin_address")
+        hairpin = ipv4(given)
+        name = node_name(one.name, one.data.get("ssh_hostname"), nodes)
+        address = nodes.get(name)
+        if address is None:
+            mistakes.append(
+                f"{one.name}: chaos_nodes has no address of this host, which the other proxies "
+                "need; add it in group_data/all.py"
+            )
+        if hairpin is None:
+            mistakes.append(
+                f"{one.name}: chaos_hairpin_address is "
+                f"{'not set' if given is None else f'{given!r}, which is no IPv4 address'}; give "
+                f"each proxy its own: {_example(one.name)}"
+            )
+        if address and hairpin:
+            found.append(ProxyNode(one.name, name, address, hairpin))
+    mistakes += proxies_problems(found, subnet)
+    if mistakes := [mistake for mistake in mistakes if mistake]:
+        raise SettingsError(*mistakes)
+    return tuple(found)
+
+
+def proxies_problems(found: Sequence[ProxyNode], subnet: IPv4Network) -> list[str]:
+    """Return an error for each address that does not fit the other proxies: a pure function.
+
+    + found: the proxies
+    + subnet: the subnet of the nodes' LAN
+    """
+    problems = [
+        f"{one.host}: its address {one.address} in chaos_nodes is not in chaos_lan_subnet "
+        f"{subnet}; all proxies have to be in that subnet, because they share the API's address"
+        for one in found
+        if one.address not in subnet
+    ]
+    first: dict[IPv4Address, str] = {}
+    nodes: dict[IPv4Address, str] = {}
+    for one in found:
+        if other := first.get(one.hairpin):
+            problems.append(
+                f"chaos_hairpin_address: {other} and {one.host} have the same address "
+                f"{one.hairpin}; give each proxy its own: {_example(one.host)}"
+            )
+        if other := nodes.get(one.address):
+            problems.append(
+                f"{other} and {one.host} are the same node {one.name} of chaos_nodes; list it only "
+                f"once in the group {GROUP} of inventory.py"
+            )
+        first.setdefault(one.hairpin, one.host)
+        nodes.setdefault(one.address, one.host)
+    return problems
+
+
+def _example(host: str) -> str:
+    """Return the text that says how a proxy gets a hairpin address of its own."""
+    return (
+        f'in inventory.py, write ("{host}", {{"chaos_hairpin_address": "ADDRESS"}}) in the group '
+        f"{GROUP}, with a free address for ADDRESS"
+    )
+
+
+def _members(host: Any) -> list[Any]:
+    """Return the hosts of the inventory's group ``proxy``."""
+    return list(host.inventory.groups.get(GROUP, []))
+
+
+def _lowered(value: object) -> object:
+    """Return a value that can be compared: a text in lower case, and any other value unchanged."""
+    if value is None:
+        return "not set"
+    return value.lower() if isinstance(value, str) else value

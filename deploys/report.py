@@ -10,11 +10,13 @@ from pyinfra.api.deploy import deploy
 
 from chaos_engine.deploys import settings
 from chaos_engine.deploys.kernel import KernelSettings
+from chaos_engine.deploys.proxy_group import several_proxies
 from chaos_engine.deploys.settings import Settings, SettingsError
 from chaos_engine.deploys.site import EtcdSettings
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.deploys.values import Amount, LocalFile
 from chaos_engine.deploys.verify import concerns_of_host, findings, read_node
+from chaos_engine.deploys.vrrp import VrrpSettings, owner
 from chaos_engine.facts.apt import Installed
 from chaos_engine.facts.card import RootCard
 from chaos_engine.facts.certificates import Certificates
@@ -150,6 +152,7 @@ def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -
         concerns=findings(concerns),
         joined=bool(read("cluster", lambda: observe(Joined))),
         servers=read("haproxy", lambda: observe(HaproxyServers)) if is_proxy else None,
+        owner=read("owner of the API's address", lambda: _owner(concerns)),
         versions={
             "kernel": read("kernel", lambda: observe(KernelRelease)),
             "docker": docker.server_version if docker else None,
@@ -168,6 +171,19 @@ def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -
         keyring_path=KEYRING,
         unread=unread,
     )
+
+
+def _owner(concerns: dict[Callable[..., None], Settings]) -> str | None:
+    """Return the name of the proxy with the API's address, "" if it is unknown.
+
+    This proxy is called as in the inventory, as the report calls it. Returns ``None`` if the
+    current host is not one of several proxies.
+    """
+    found = [one for one in concerns.values() if isinstance(one, VrrpSettings)]
+    if not found or not several_proxies():
+        return None
+    name = owner(found[0])
+    return current()[1].name if name == found[0].node_name() else name
 
 
 def _reboot(own: ReportSettings) -> tuple[str, ...]:

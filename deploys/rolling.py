@@ -11,6 +11,7 @@ import gevent  # type: ignore[import-untyped]
 import yaml
 from pydantic import Field
 
+from chaos_engine.deploys.proxy_group import several_proxies
 from chaos_engine.deploys.settings import SettingsError, local_path, read_setting
 from chaos_engine.deploys.site import ControllersSettings, EndpointSettings
 from chaos_engine.deploys.values import LocalFileOrNone, Number
@@ -31,7 +32,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         ge=1,
         le=100,
         description="how many nodes of a cluster may be down at the same time; all hosts must have "
-        "the same value. Controllers and the proxy are always restarted one at a time",
+        "the same value. Controllers and proxies are always restarted one at a time",
     )
     kubeconfig: LocalFileOrNone = Field(
         "",
@@ -65,6 +66,7 @@ class RollingSettings(ControllersSettings, EndpointSettings):
             controllers=others if lane else {},
             controller=node in self.controllers,
             drain_seconds=self.drain_timeout,
+            one_of_several=lane == "proxy" and several_proxies(),
         )
 
     def _kubectl(self) -> Kubectl:

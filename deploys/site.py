@@ -145,6 +145,41 @@ class EndpointSettings(Settings):
     )
 
 
+class ProxiesSettings(EndpointSettings):
+    """Settings about several proxies, one of which owns the Kubernetes API's address."""
+
+    vrrp_interval: values.Number = Field(
+        100,
+        ge=50,
+        le=1000,
+        multiple_of=10,
+        description="with several proxies: milliseconds between two adverts by which the owner of "
+        "the API's address says that it is alive, from 50 to 1000, in steps of 10. About 3.6 "
+        "intervals after the last advert, another proxy takes the address",
+    )
+    vrrp_id: values.Number | None = Field(
+        None,
+        ge=1,
+        le=255,
+        description="with several proxies: VRRP's number of the API's address, from 1 to 255, "
+        "which no other VRRP router on the LAN may use; if not set, the last part of chaos_vip",
+    )
+
+    @property
+    def vrrp_number(self) -> int:
+        """Return VRRP's number of the API's address, from 1 to 255."""
+        return self.vrrp_id or (self.vip.packed[3] if self.vip else 0) or 1
+
+    @property
+    def marker(self) -> IPv4Address:
+        """Return the loopback address that only the proxy with the API's address has.
+
+        keepalived adds it to ``lo`` and removes it. Each address of 127.0.0.0/8 belongs to the node
+        itself anyway, so nothing else changes.
+        """
+        return IPv4Address(f"127.60.0.{self.vrrp_number}")
+
+
 class LanSettings(Settings):
     """Settings about the nodes' local network."""
 

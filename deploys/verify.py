@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pyinfra.api.deploy import deploy
 
@@ -32,7 +32,8 @@ def verify() -> None:
     - rsyslog runs
     - a file can be written to ``/var/log``
     - the kernel's memory controller is on
-    - the proxy reaches the Kubernetes API's address
+    - a proxy reaches the Kubernetes API's address
+    - exactly one of several proxies has that address, and each other one can take it over
 
     If a concern is not ok, pyinfra ends with an exit code other than 0, even with ``--dry``.
 
@@ -41,7 +42,9 @@ def verify() -> None:
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.verify -y``
     """
-    if why := report(findings(concerns_of_host())):
+    concerns = concerns_of_host()
+    found = findings(concerns)
+    if why := report(found, remarks(concerns, found)):
         fall_short(why)
     fail_node(name="Verify node", why=why)
 
@@ -83,6 +86,22 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
             *DECLARED[name].problems(settings),
         ]
     return found
+
+
+def remarks(
+    concerns: Mapping[Concern, Settings], found: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Return what the concerns without problems say of the current host, by the concern's name.
+
+    + concerns: the settings of each concern
+    + found: the problems of each concern, as `findings` returns them
+    """
+    names = {concern.__name__: settings for concern, settings in concerns.items()}
+    return {
+        name: text
+        for name, settings in names.items()
+        if not found[name] and (text := DECLARED[name].says(settings))
+    }
 
 
 def read_node(concerns: Mapping[Concern, Settings]) -> None:

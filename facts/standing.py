@@ -15,6 +15,7 @@ from chaos_engine.facts.kubernetes import KUBELET_ANSWERS, KUBELET_CONF
 from chaos_engine.facts.log_mount import LOG_SHARE_WRITABLE
 from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import pairs
+from chaos_engine.facts.vrrp import CAN_TAKE_OVER, VRRP_RUNS
 
 NOTE = "/var/lib/chaos-engine/cordoned"
 """The file that a run creates when it cordons the node, and removes when it uncordons the node."""
@@ -25,7 +26,15 @@ _OPTIONAL = {
     "/usr/local/bin/cri-dockerd": cri_dockerd.CRI_DOCKERD_ANSWERS,
     "/sys/fs/cgroup/cgroup.controllers": MEMORY_CONTROLLED,
 }
-_ALWAYS = (KUBELET_ANSWERS, api_servers.API_SERVER_ANSWERS, LOG_SHARE_WRITABLE, ADDRESS_ANSWERS)
+_ALWAYS = (
+    KUBELET_ANSWERS,
+    api_servers.API_SERVER_ANSWERS,
+    LOG_SHARE_WRITABLE,
+    ADDRESS_ANSWERS,
+    # On one of several proxies. Else the next proxy would have its turn before this one is ready
+    VRRP_RUNS,
+    CAN_TAKE_OVER,
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,8 @@ class Standing(NodeFact[StandingState]):
     """Whether the node has joined a cluster and works there.
 
     A node works if Docker, cri-dockerd and kubelet answer, the memory cgroup exists, and
-    ``/var/log`` is writable. On a controller the API server must be ready too. On the proxy the
-    API's address must answer too.
+    ``/var/log`` is writable. On a controller the API server must be ready too. On a proxy the
+    API's address must answer too. One of several proxies must also be able to take that over.
 
     **Example:** ``host.get_fact(Standing)``
     """

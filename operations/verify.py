@@ -13,11 +13,12 @@ from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.converge import Commands, fail_host
 
 
-def report(found: Mapping[str, Sequence[str]]) -> str:
+def report(found: Mapping[str, Sequence[str]], remarks: Mapping[str, str] | None = None) -> str:
     """Print a line for each concern: its problems, or "ok".
 
     + found: the problems of each concern, by the concern's name; a concern without problems has
       an empty sequence
+    + remarks: texts to print after "ok", by the concern's name
 
     Returns a sentence that names the concerns with problems, "" if there are none.
     """
@@ -28,7 +29,9 @@ def report(found: Mapping[str, Sequence[str]]) -> str:
             text = printable(f"{concern:{width}}  FAILED  {'; '.join(problems)}")
             host.log_styled(text, fg="red", log_func=logger.error)
         else:
-            host.log_styled(f"{concern:{width}}  ok", fg="green")
+            remark = (remarks or {}).get(concern)
+            text = f"{concern:{width}}  ok{f', {remark}' if remark else ''}"
+            host.log_styled(printable(text), fg="green")
     failed = ", ".join(concern for concern, problems in found.items() if problems)
     why = f"not as wanted: {failed}; see the lines above. deploy.py fixes what it can"
     return why if failed else ""

@@ -29,6 +29,7 @@ from chaos_engine.operations.engine.repairs import of_docker
 from chaos_engine.operations.engine.shell import NEEDS_DOCKER, QUIETLY, quote
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.macvlan_network.commands import CONTAINER, SERVICE
+from chaos_engine.operations.rolling.turns import one_proxy_at_a_time
 from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
@@ -42,6 +43,9 @@ file, a power cut between two renames could leave a checksum of another configur
 would not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
+
+BRIDGE = "bridge"
+"""The name of Docker's default network. The containers of several proxies are on it."""
 
 MOUNTS = {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
 """The mounts of the container: for each path in the container, the folder on the node."""
@@ -78,6 +82,40 @@ echo "$1 cannot be pulled: fix the node's way to the registry, or $else" >&2
 exit 1
 """
 
+# Fails if there still are several proxies: then another one takes the address as soon as this one
+# cannot have it, or has it already
+_ONLY = f"""\
+others() {{
+  if [ -e {RUN}/owns ]; then
+    echo 50 >{RUN}/down
+    tries=60
+    while [ -e {RUN}/owns ] && [ $tries != 0 ]; do tries=$((tries - 1)); sleep 0.1; done
+    echo 0 >{RUN}/down
+    [ ! -e {RUN}/owns ] || return 0
+  fi
+  ip -4 neighbour flush to "$1"
+  timeout 1 bash -c 'echo >"/dev/udp/$1/9"' bash "$1" 2>/dev/null || :
+  tries=20
+  until ip -4 neighbour show to "$1" | grep -q lladdr; do
+    tries=$((tries - 1)); [ $tries != 0 ] || return 0
+    sleep 0.05
+  done
+  echo "$1 is owned by another proxy, which still runs, so this node cannot become the only" \\
+    "proxy; undo haproxy and vrrp on that node first, or run there: systemctl disable --now" \\
+    "haproxy_vrrp {SERVICE}" >&2
+  exit 1
+}}
+"""
+
+# With these links, the container of the only proxy could not have its MAC address
+_REMOVE_LINKS = f"""\
+[ ! -e /run/netns/{CONTAINER} ] || {{
+  ip -n {CONTAINER} link delete dev api || :
+  ip -n {CONTAINER} link delete dev drain || :
+  ip netns delete {CONTAINER}
+}}
+"""
+
 
 @dataclass(frozen=True)
 class Proxy:
@@ -90,6 +128,8 @@ class Proxy:
     + mac: the container's MAC address in the macvlan network, in lower case
     + sockets: path of a link to the folder with HAProxy's admin socket. The start script makes the
       link. ``None`` if the path is on the log share
+    + several: whether there are several proxies. Then the container is on Docker's default bridge,
+      and the start script gives it the address
     """
 
     image: ImageName
@@ -98,6 +138,7 @@ class Proxy:
     vip: IPv4Address
     mac: MacAddress
     sockets: AbsolutePath | None = None
+    several: bool = False
 
 
 @converge(reads=lambda image: [Read.of(Image, image=image), Read.of(Repairs)])
@@ -151,7 +192,8 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     connection. A container that differs from `proxy` is replaced. A container with another name is
     replaced too if it has the proxy's IP address and MAC address in the same network. Raises
     `NodeError` if another machine or any other container has the proxy's address, or if
-    `proxy.mac` is the MAC address of `proxy.parent`.
+    `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, another one may
+    have the address already, with the same MAC address.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
@@ -184,14 +226,20 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     if reload:
         because("reload HAProxy: it has loaded a different configuration")
     apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
-    yield from files.transaction(
+    if differs and not proxy.several:
+        apply = _REMOVE_LINKS
+    commands = files.transaction(
         todo,
         check(todo, proxy.image),
         apply,
+        before=before(proxy, found),
         noop=f"{proxy.vip}: HAProxy runs as wanted",
         force=reload,
         makes=[proxy.sockets] if proxy.sockets else [],
     )
+    starts = UNIT in (*todo.start, *todo.restart)
+    # A proxy that is not ready cannot take the address while another one starts its container
+    yield from one_proxy_at_a_time(commands) if proxy.several and starts else commands
 
 
 def sealed(text: str) -> str:
@@ -235,6 +283,8 @@ def address_conflict(proxy: Proxy, owner: str) -> str:
 
     + owner: MAC address of the machine that answers, "" if none does
     """
+    if owner == proxy.mac and proxy.several:
+        return ""
     if owner == proxy.mac:
         return (
             f"a machine with the proxy's own MAC address {owner} answers at {proxy.vip}: the proxy "
@@ -260,11 +310,25 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
     differs = []
     if found.image != proxy.image or (image_id and found.image_id != image_id):
         differs.append(f"it runs {found.image} ({found.image_id[:19]})")
-    if found.addresses != {proxy.network: (str(proxy.vip), proxy.mac)}:
+    single = {proxy.network: (str(proxy.vip), proxy.mac)}
+    if [*found.addresses] != [BRIDGE] if proxy.several else found.addresses != single:
         differs.append(f"it has the addresses {found.addresses}")
     if found.mounts != MOUNTS:
         differs.append(f"it has the mounts {found.mounts}")
     return differs
+
+
+def before(proxy: Proxy, found: ContainerState | None) -> str:
+    """Return the shell commands that come before any change, "" for none: a pure function.
+
+    They fail if this node was one of several proxies, is now the only one in the inventory, and
+    another one still runs.
+
+    + found: the state of the container, ``None`` if there is no container
+    """
+    if proxy.several or found is None or BRIDGE not in found.addresses:
+        return ""
+    return f"{_ONLY}others {quote(str(proxy.vip))}\n"
 
 
 def with_restart(todo: Plan, found: list[str]) -> Plan:

@@ -64,6 +64,8 @@ class Found:
     + versions: version of each program, by the program's name
     + joined: whether the node has joined a cluster
     + servers: how HAProxy sees the controllers, if it runs on the node
+    + owner: on one of several proxies, the name of the proxy that has the API's address, "" if
+      that is unknown
     + reboot: why a reboot is due
     + skew: how many seconds the node's clock is ahead of this computer's clock
     + keyring: content of apt's keyring for the Kubernetes repository
@@ -75,6 +77,7 @@ class Found:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     joined: bool = False
     servers: Sequence[ServerState] | None = None
+    owner: str | None = None
     reboot: Sequence[str] = ()
     skew: int | None = None
     card: Card | None = None
@@ -111,6 +114,7 @@ class NodeReport(Value):
     versions: dict[str, str | None] = field(default_factory=dict)
     booted: int | None = None
     servers: tuple[ServerState, ...] | None = None
+    owner: str | None = None
     reboot: tuple[str, ...] = ()
     skew: int | None = None
     thermal: ThermalState | None = None
@@ -173,6 +177,7 @@ def node_report(
         versions=dict(found.versions),
         booted=round(now - card.uptime) if card else None,
         servers=None if found.servers is None else tuple(found.servers),
+        owner=found.owner,
         reboot=tuple(found.reboot),
         skew=found.skew,
         thermal=found.thermal,

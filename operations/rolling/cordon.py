@@ -13,10 +13,12 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 
 from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
+from chaos_engine.facts.health import problems_command
 from chaos_engine.facts.observe import NodeError, NodeFact
 from chaos_engine.facts.observe.progress import Doing, waiting
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.facts.text import setting
+from chaos_engine.facts.vrrp import CAN_TAKE_OVER, VRRP_RUNS
 from chaos_engine.operations.engine.arguments import Address, Form
 from chaos_engine.operations.engine.remote import ask, run_script
 from chaos_engine.operations.engine.shell import PRELUDE, quote
@@ -46,7 +48,7 @@ NodeName = Annotated[
 class Rolling:
     """How a node is drained, and which nodes of its cluster may be down at the same time.
 
-    + lane: "controller" for a controller: only one of them may be down at a time. "proxy" for the
+    + lane: "controller" for a controller: only one of them may be down at a time. "proxy" for a
       proxy: it may be down only while all other nodes of the cluster are up. "" for all other nodes
     + batch: how many nodes of a cluster may be down at the same time. All nodes of a cluster must
       have the same number
@@ -57,6 +59,8 @@ class Rolling:
       (`api_servers_missing`). Empty for all other nodes
     + controller: whether the node is a controller; the proxy may be one too
     + drain_seconds: how long draining the node may take
+    + one_of_several: whether the node is one of several proxies. Then it takes turns with them even
+      if it has not joined a cluster, so that one of them always has the API's address
     """
 
     lane: Lane = ""
@@ -66,6 +70,7 @@ class Rolling:
     controllers: Mapping[NodeName, Address] = field(default_factory=dict)
     controller: bool = False
     drain_seconds: int = 300
+    one_of_several: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,26 @@ def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping
     except ClusterError as error:
         raise ClusterError(f"{error}{cordoned}") from error
     return ""
+
+
+def proxy_problems(host: Host) -> list[str]:
+    """Return why one of several proxies could not take the API's address over now."""
+    command = problems_command((VRRP_RUNS, CAN_TAKE_OVER))
+    return [line.partition(" ")[2] for line in ask(host, command.get_raw_value())]
+
+
+def await_proxy(host: Host) -> str:
+    """Wait until one of several proxies can take the API's address over.
+
+    Returns the problems that are left after `WORKS_AGAIN_SECONDS`, "" if there are none.
+    """
+    began = time.monotonic()
+    with waiting(host, "waiting until this proxy can have the API's address", WORKS_AGAIN_SECONDS):
+        while (problems := proxy_problems(host)) and (
+            time.monotonic() - began < WORKS_AGAIN_SECONDS
+        ):
+            gevent.sleep(PAUSE)
+    return "; ".join(problems)
 
 
 def check_may_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:

@@ -46,10 +46,10 @@ class Gate:
         """Wait for a node's turn. The turn lasts until the ``with`` block ends.
 
         + name: the host's name
-        + lane: the node's lane. The proxy takes all slots: it waits until no other node of the
+        + lane: the node's lane. A proxy takes all slots: it waits until no other node of the
           cluster is down, and the other nodes wait until the proxy's turn has ended
         + joined: whether the node has joined a cluster. A node that has not joined does not wait,
-          unless it is the proxy
+          unless it is a proxy
         """
         with ExitStack() as held:
             if lane == "proxy" or (lane and joined):

@@ -22,7 +22,14 @@ from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.converge import Commands, converge, fail_host
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.remote import run
-from chaos_engine.operations.rolling.cordon import Departure, Rolling, come_back, leave
+from chaos_engine.operations.rolling.cordon import (
+    Departure,
+    Rolling,
+    await_proxy,
+    come_back,
+    leave,
+    proxy_problems,
+)
 from chaos_engine.operations.rolling.gate import gate
 from chaos_engine.operations.rolling.kubectl import ClusterError
 
@@ -52,14 +59,16 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
     + stops_pods: whether the commands stop pods, or a service that pods need. If not, they run
       without a turn
 
+    On one of several proxies each command runs in a turn even if the node has not joined a cluster.
+
     **Example:** ``yield from in_turn(transaction(...), rolling, bool(plan.restart))``
     """
     found = node_standing(rolling)
     for command in commands:
-        if not (found.joined and stops_pods):
+        if not ((found.joined or rolling.one_of_several) and stops_pods):
             yield command
             continue
-        if rolling.kubectl is None:
+        if found.joined and rolling.kubectl is None:
             warn(
                 f"{setting('kubeconfig')} is not set, so nodes that have joined a cluster are not "
                 "drained; their services are restarted on one node after the other",
@@ -75,29 +84,58 @@ def take_turn(
     """Do work on a node in the node's turn; if this fails, print the problem and fail the host.
 
     + before: the node's state in its cluster. If the node has not joined a cluster, it is neither
-      drained nor checked
+      drained nor checked; only one of several proxies is then checked as a proxy
     + done: a participle that names the work in messages, such as "rebooted"
     + work: the function that does the work
 
     After a turn has failed, no other node of the cluster takes a turn in this run.
     """
     turns = gate(state, rolling.batch)
+    depends = before.joined or rolling.one_of_several
     with ExitStack() as held:
         with waiting(host, turns.what_it_waits_for):
             held.enter_context(turns.turn(host.name, rolling.lane, before.joined))
-        if before.joined and (why := turns.why_closed(host.name)):
+        if depends and (why := turns.why_closed(host.name)):
             problem = f"not {done}, because of a problem on {why}; fix the problem and run again"
             return fail_host(state, host, problem)
         try:
             if before.joined:
                 problem = attempt(lambda: _drain_and_work(state, host, rolling, before, work))
+            elif rolling.one_of_several:
+                problem = attempt(lambda: _work_on_proxy(state, host, work))
             else:
                 problem = attempt(lambda: work(state, host))
         except BaseException:
             turns.failed = f"{host.name}: its turn was interrupted"
             raise
-        if before.joined:
+        if depends:
             turns.failed = turns.failed or (problem and f"{host.name}: {problem}")
+    return fail_host(state, host, problem) if problem else True
+
+
+def one_proxy_at_a_time(commands: Commands) -> Commands:
+    """Yield an operation's commands. Only one proxy of the run executes them at a time.
+
+    + commands: the operation's commands, after which the proxy is ready to have the address again
+
+    The nodes are not drained. After a proxy's command has failed, no other proxy executes its own.
+
+    **Example:** ``yield from one_proxy_at_a_time(transaction(...))``
+    """
+    for command in commands:
+        yield FunctionCommand(_take_turn_of_proxy, (command,), {})
+
+
+def _take_turn_of_proxy(state: State, host: Host, command: StringCommand) -> bool:
+    """Run a command in a turn of the lane "proxy"; if it fails, print why and fail the host."""
+    turns = gate(state, 1)
+    with ExitStack() as held:
+        with waiting(host, turns.what_it_waits_for):
+            held.enter_context(turns.turn(host.name, "proxy", joined=False))
+        if turns.failed:
+            problem = f"not done, because of a problem on {turns.failed}; fix that and run again"
+        elif problem := attempt(lambda: _perform(command, state, host)):
+            turns.failed = f"{host.name}: {problem}"
     return fail_host(state, host, problem) if problem else True
 
 
@@ -156,6 +194,16 @@ def _drain_and_work(
     # The node is uncordoned even if the work has failed, because pods may run on it as before
     others = attempt(lambda: come_back(host, rolling, departure, before.problems))
     return "; ".join(filter(None, (problem, others)))
+
+
+def _work_on_proxy(state: State, host: Host, work: Work) -> str:
+    """Do the work on a proxy without a cluster; return the problems, "" for none.
+
+    Ends when the proxy can take the API's address over again, so that the next proxy may go down.
+    """
+    could = not proxy_problems(host)
+    problem = attempt(lambda: work(state, host))
+    return "; ".join(filter(None, (problem, await_proxy(host) if could else "")))
 
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:

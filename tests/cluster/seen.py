@@ -249,6 +249,13 @@ def haproxy(cluster: Cluster, node: str, host: Host) -> str:
     return f"{len(controllers)} controllers answer there"
 
 
+def vrrp(cluster: Cluster, node: str, host: Host) -> str:
+    """Check that the concern has left nothing: there is only one proxy."""
+    assert not host.file("/etc/keepalived").exists
+    assert not host.file("/usr/sbin/haproxy_vrrp.sh").exists
+    return "one proxy"
+
+
 def watchdog(cluster: Cluster, node: str, host: Host) -> str:
     """Check that the concern, which is off by default, has left nothing."""
     assert not host.file("/etc/systemd/system.conf.d/90-chaos-engine.conf").exists
@@ -288,5 +295,5 @@ OPT_IN = {"quiet", "container_logs", "watchdog", "metrics"}
 """The concerns that are off by default. Each has acceptance tests of its own."""
 
 PROXY = "pi5"
-PROXY_CONCERNS: dict[str, Look] = {look.__name__: look for look in (macvlan_network, haproxy)}
+PROXY_CONCERNS: dict[str, Look] = {look.__name__: look for look in (macvlan_network, vrrp, haproxy)}
 """How to look at the concerns that only the proxy has."""

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from chaos_engine import facts
 from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.log_mount import files_of
 from chaos_engine.deploys.metrics import metrics_files
+from chaos_engine.deploys.proxy_group import ProxyNode
+from chaos_engine.deploys.vrrp import VrrpSettings, vrrp_files
 from chaos_engine.deploys.watchdog import WatchdogSettings, link_files
 from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.card import RootCard
@@ -33,6 +36,7 @@ from chaos_engine.facts.rsyslog import Canary
 from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.suspects import Search, Suspects
 from chaos_engine.facts.thermal import Thermal
+from chaos_engine.facts.vrrp import AddressOwner
 from chaos_engine.facts.writers import Writers
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.haproxy.container import CHECKSUM, OWN
@@ -52,7 +56,29 @@ from tests.unit.test_hostile_values import (
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
+PROXIES = tuple(
+    ProxyNode(name, name, IPv4Address(f"192.168.1.{host}"), IPv4Address(f"192.168.1.{hairpin}"))
+    for name, host, hairpin in (("pi4", 53, 223), ("pi5", 54, 222), ("pi6", 55, 224))
+)
+VRRP = VrrpSettings(
+    nodes={one.name: one.address for one in PROXIES},
+    vip=MACVLAN.vip,
+    lan_subnet=MACVLAN.subnet,
+    lan_gateway=MACVLAN.gateway,
+    hairpin_address=MACVLAN.hairpin,
+)
+"""Several proxies, and their settings."""
+
 ALONE = (
+    Read.of(
+        AddressOwner,
+        interface="eth0",
+        address="192.168.1.54",
+        vip="192.168.1.60",
+        number=60,
+        milliseconds=100,
+        marker="127.60.0.60",
+    ),
     Read.of(ApiServers, addresses=("192.168.1.50",)),
     Read.of(AsRoot),
     Read.of(Canary, token="chaos-engine-1f"),
@@ -151,8 +177,20 @@ def questions() -> Iterator[tuple[str, str]]:
         yield read.fact.__name__, text
 
 
-def start_script() -> str:
-    """Return the script that runs HAProxy."""
+def start_script(several: bool) -> str:
+    """Return the script that runs HAProxy on the only proxy, or on one of several."""
+    more: dict[str, object] = {
+        "namespace": CONTAINER,
+        "drain_mac": "06:42:c0:a8:01:de",
+        "drain_address": "169.254.1.222",
+        "peers": "169.254.1.223=06:42:c0:a8:01:df",
+        "subnet": MACVLAN.subnet,
+        "prefix": MACVLAN.subnet.prefixlen,
+        "gateway": MACVLAN.gateway,
+        "marker": "127.60.0.60",
+        "vrrp": "haproxy_vrrp.service",
+        "tries": 28,
+    }
     return render(
         "haproxy_start.sh.j2",
         path="/usr/sbin:/usr/bin:/sbin:/bin",
@@ -172,6 +210,8 @@ def start_script() -> str:
         confined=CONFINED,
         run=RUN,
         conf="/proc/sys/net/ipv4/conf",
+        several=several,
+        **(more if several else {}),
     )
 
 
@@ -184,7 +224,9 @@ def files() -> Iterator[tuple[str, str]]:
             text = str(file.content)
             if text.startswith("#!/bin/sh"):
                 yield f"{Path(file.path).name}.{store}", text
-    yield "haproxy_start.sh", start_script()
+    yield "haproxy_start.sh", start_script(several=False)
+    yield "haproxy_start.sh.several", start_script(several=True)
+    yield "haproxy_vrrp.sh", str(vrrp_files(VRRP, PROXIES, "pi5")[1].content)
     check = link_files(WatchdogSettings(nodes={"pi1": "192.168.1.50"}))[0]
     for file in (check, metrics_files()[0]):
         yield Path(file.path).name, str(file.content)

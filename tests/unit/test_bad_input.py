@@ -42,6 +42,7 @@ from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.quiet import DropInSetting, TimedWriters, WriterState
 from chaos_engine.facts.standing import Standing
 from chaos_engine.facts.systemd import Units, UnitState
+from chaos_engine.facts.vrrp import OtherRouter, RunningPeers
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns
 from chaos_engine.operations.cri_dockerd.tarball import MAX_PACKED, MIB
 from tests.unit.kubeconfig import admin_conf
@@ -113,6 +114,11 @@ def changed(**values: Any) -> dict[Any, Any]:
     """The node's own description, otherwise."""
     return {Node: replace(GOOD, **values)}
 
+
+TWO_PROXIES = (
+    'workers = ["pi4", "pi5"]\n'
+    'proxy = ["pi5", ("pi4", {"chaos_hairpin_address": "192.168.1.223"})]\n'
+)
 
 CMDLINE = "/boot/firmware/cmdline.txt"
 SYSTEM = "/etc/systemd/system.conf.d"
@@ -582,6 +588,22 @@ SETTINGS = [
         "pi5: chaos_hairpin_address: 192.168.1.255 is the subnet's broadcast address; choose an "
         "unused address",
     ),
+    bad(
+        "vrrp_interval",
+        40,
+        "pi5, group all: chaos_vrrp_interval = 40: Input should be greater than or equal to 50",
+    ),
+    bad(
+        "vrrp_interval",
+        105,
+        "pi5, group all: chaos_vrrp_interval = 105: Input should be a multiple of 10",
+    ),
+    bad(
+        "vrrp_id",
+        256,
+        "pi5, group all: chaos_vrrp_id = 256: Input should be less than or equal to 255",
+    ),
+    bad("vrrp_id", "sixty", "pi5, group all: chaos_vrrp_id = 'sixty': it has to be a whole number"),
     bad(
         "hairpin_link",
         "lb-hairpin-of-the-proxy",
@@ -1164,9 +1186,71 @@ INVENTORY = [
         inventory='workers = []\nproxy = ["pi5"]\n',
     ),
     Case(
-        ": the inventory's group proxy has 2 hosts: pi4, pi5; only one host can have the API's "
-        "address: remove the others from the group in inventory.py",
+        "chaos_hairpin_address: pi4 and pi5 have the same address 192.168.1.222; give each proxy "
+        'its own: in inventory.py, write ("pi5", {"chaos_hairpin_address": "ADDRESS"}) in the '
+        "group proxy, with a free address for ADDRESS",
         inventory='workers = ["pi4", "pi5"]\nproxy = ["pi4", "pi5"]\n',
+    ),
+    # The other proxy is not in the run
+    Case(
+        "chaos_hairpin_address: pi4 and pi5 have the same address 192.168.1.222; give each proxy ",
+        inventory='workers = ["pi4", "pi5"]\nproxy = ["pi4", "pi5"]\n',
+        arguments=("--limit", "pi5"),
+    ),
+    Case(
+        "pi4: chaos_hairpin_address is not set; give each proxy its own: in inventory.py, write "
+        '("pi4", {"chaos_hairpin_address": "ADDRESS"}) in the group proxy',
+        inventory=(
+            'workers = ["pi4", "pi5"]\n'
+            'proxy = [("pi5", {"chaos_hairpin_address": "192.168.1.222"}), "pi4"]\n'
+        ),
+        arguments=("--limit", "pi5"),
+        files=lambda folder: drop(folder, "proxy", "chaos_hairpin_address"),
+    ),
+    Case(
+        "pi4: chaos_hairpin_address is '192.168.1', which is no IPv4 address; give each proxy its "
+        "own: in inventory.py",
+        inventory=TWO_PROXIES.replace("192.168.1.223", "192.168.1"),
+        arguments=("--limit", "pi5"),
+    ),
+    Case(
+        "chaos_vrrp_interval: the value is 200 for pi4, not set for pi5, but all proxies need the "
+        "same value; set chaos_vrrp_interval once, in group_data/proxy.py",
+        inventory=TWO_PROXIES.replace('{"', '{"chaos_vrrp_interval": 200, "'),
+    ),
+    Case(
+        "chaos_vrrp_id: the value is 7 for pi4, not set for pi5, but all proxies need the same "
+        "value; set chaos_vrrp_id once, in group_data/proxy.py",
+        inventory=TWO_PROXIES.replace('{"', '{"chaos_vrrp_id": 7, "'),
+        arguments=("--limit", "pi5"),
+    ),
+    Case(
+        "pi4: its address 10.0.0.4 in chaos_nodes is not in chaos_lan_subnet 192.168.1.0/24; all "
+        "proxies have to be in that subnet, because they share the API's address",
+        {
+            "all": {
+                "chaos_nodes": {
+                    "pi4": "10.0.0.4",
+                    "pi5": "192.168.1.54",
+                    "pi1": "192.168.1.50",
+                    "pi7": "192.168.1.56",
+                }
+            }
+        },
+        inventory=TWO_PROXIES,
+    ),
+    Case(
+        "pi4: in the inventory's group proxy, but not in workers, so the host would not get the "
+        "settings in group_data/workers.py; add the host to workers in inventory.py too",
+        inventory=TWO_PROXIES.replace('workers = ["pi4", ', "workers = ["),
+        arguments=("--limit", "pi5"),
+    ),
+    Case(
+        "192.168.1.53 and pi4 are the same node pi4 of chaos_nodes; list it only once in the group "
+        "proxy of inventory.py",
+        inventory=TWO_PROXIES.replace('["pi5",', '["192.168.1.53",').replace(
+            '["pi4", "pi5"]', '["192.168.1.53", "pi4"]'
+        ),
     ),
     Case(
         "pi11: this host is not in chaos_nodes; add 'pi11' with its address to chaos_nodes in "
@@ -1879,6 +1963,24 @@ NODES = [
         {AddressOwners: {"192.168.1.60": "aa:bb:cc:dd:ee:ff"}},
     ),
     node(
+        "192.168.1.55 and 192.168.1.56 were proxies until now, still run as such, and would take "
+        "the API's address too. Before they leave the group proxy of the inventory",
+        {RunningPeers: ("192.168.1.55", "192.168.1.56")},
+        inventory=TWO_PROXIES,
+    ),
+    node(
+        "the VRRP router 192.168.1.9 on the LAN of eth0 uses the number 60 already; choose another "
+        "chaos_vrrp_id, the same for all proxies",
+        {OtherRouter: "192.168.1.9"},
+        inventory=TWO_PROXIES,
+    ),
+    node(
+        "192.168.1.53 was a proxy until now, still runs as such, and would take the API's address "
+        "too. Before it leaves the group proxy of the inventory, undo the concerns haproxy and "
+        "vrrp there, or run there: systemctl disable --now docker_haproxy haproxy_vrrp.service",
+        {RunningPeers: ("192.168.1.53",)},
+    ),
+    node(
         "192.168.1.222 belongs to the machine with the MAC address aa:bb:cc:dd:ee:ff; choose "
         "another chaos_hairpin_address, outside of the router's DHCP range",
         {AddressOwners: {"192.168.1.222": "aa:bb:cc:dd:ee:ff"}},
@@ -1910,6 +2012,14 @@ CASES = {
 
 
 WARNED = {
+    "two proxies": Case(
+        "Proxy | VRRP | Choose the owner of the API's address", inventory=TWO_PROXIES
+    ),
+    "one of two proxies": Case(
+        "Proxy | VRRP | Choose the owner of the API's address",
+        inventory=TWO_PROXIES,
+        arguments=("--limit", "pi5"),
+    ),
     "": Case("Warning: Kubernetes 1.28.15 gets no more security fixes"),
     "one server": Case(
         "Warning: etcd1 is the only server of the Gluster volume pi5: while that server is away, "
@@ -1963,7 +2073,7 @@ def run(name: str, folder: Path) -> Done:
             patch.setattr(urllib.request, "urlopen", urlopen)
         if case.unreadable:  # whoever runs the tests may be root, who may read all
             patch.setattr(Path, "open", guarded(Path.open))
-        how = ("--dry",) if name in WARNED else ("-y", *case.arguments)
+        how = ("--dry" if name in WARNED else "-y", *case.arguments)
         return site.run("inventory.py", case.deploy, *how, answer=answer)
 
 
@@ -1982,8 +2092,9 @@ def test_a_site_without_a_mistake_is_deployed(name: str, runner: Runner, tmp_pat
     assert (done.status, done.sent) == (0, []), done.text
     assert WARNED[name].says in done.said
     assert "Refuse" not in done.said
-    assert "Worker | Kernel | Edit the kernel's command line 1 (pi5)" in done.said
-    assert "Proxy | HAProxy | Run HAProxy 1 (pi5)" in done.said
+    hosts = "2 (pi4, pi5)" if name == "two proxies" else "1 (pi5)"
+    assert f"Worker | Kernel | Edit the kernel's command line {hosts}" in done.said
+    assert f"Proxy | HAProxy | Run HAProxy {hosts}" in done.said
 
 
 @pytest.mark.parametrize("name", CASES)

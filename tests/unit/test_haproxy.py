@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings
+from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings, start_script
+from chaos_engine.deploys.proxy_group import ProxyNode
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.haproxy import RUN, SCRIPT, HaproxyServers, ServerState
@@ -29,6 +30,7 @@ from chaos_engine.operations.haproxy.container import (
     UNIT,
     Proxy,
     address_conflict,
+    before,
     check,
     container_conflict,
     differences,
@@ -267,6 +269,133 @@ def test_a_container_that_was_the_proxy_is_replaced() -> None:
     assert predecessors(PROXY, own) == predecessors(PROXY, None) == []
 
 
+ONE = {
+    "haproxy.cfg": "4e8a654283f4419d0bf360ba8d4982700f61fb5032d8825d8f33a4608176e09d",
+    "haproxy_start.sh": "aba8846789fc6d24a1b17d12745f99cef5805487604cbb6d004ce8788e5c8bc9",
+    "docker_haproxy.service": "17b60aa8d1dc9b8686837b6e443e90dcfd2528ca16a89673763804ffbe27d0c6",
+}
+"""Checksums of the files on a single proxy, as they were before there could be several proxies. Who
+changes one of them on purpose puts the new checksum here: the proxy is then restarted once."""
+
+
+def test_a_single_proxy_has_the_files_it_always_had() -> None:
+    only = settings()
+    api = {"vip": VIP, "port": 6443}
+    config = render("haproxy.cfg.j2", **api, controllers=only.servers("pi4"), api_port=API_PORT)
+    unit = render("docker_haproxy.service.j2", **api, container="lb-haproxy", several=False)
+    texts = {
+        "haproxy.cfg": sealed(config),
+        "haproxy_start.sh": start_script(only),
+        "docker_haproxy.service": unit,
+    }
+    found = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    assert found == ONE
+
+
+NODES = (
+    ProxyNode("pi5", "pi5", IPv4Address("192.168.1.54"), HAIRPIN),
+    ProxyNode("pi7", "pi7", IPv4Address("192.168.1.56"), IPv4Address("192.168.1.223")),
+    ProxyNode("pi8", "pi8", IPv4Address("192.168.1.57"), IPv4Address("192.168.1.224")),
+)
+
+
+def test_each_of_several_proxies_knows_the_links_of_the_others() -> None:
+    script = start_script(settings(), NODES, "pi5")
+    assert 'peers="169.254.1.223=06:42:c0:a8:01:df 169.254.1.224=06:42:c0:a8:01:e0" ' in script
+    assert "  add_link drain 06:42:c0:a8:01:de\n" in script
+    assert 'echo "address replace 169.254.1.222/32 dev drain noprefixroute"' in script
+    assert "marker=127.60.0.60 " in script
+    assert "--network bridge --sysctl net.ipv4.ip_nonlocal_bind=1 --cidfile" in script
+    assert '--ip "$vip"' not in script
+
+
+def test_several_proxies_reach_a_controller_on_their_own_node_directly() -> None:
+    assert settings(controllers=["pi1", "pi5"]).servers_of_several() == {
+        "pi1": IPv4Address("192.168.1.50"),
+        "pi5": IPv4Address("192.168.1.54"),
+    }
+
+
+def test_one_of_several_proxies_hands_the_address_over_before_its_container_stops() -> None:
+    text = render(
+        "docker_haproxy.service.j2",
+        vip=VIP,
+        port=6443,
+        container="lb-haproxy",
+        several=True,
+        vrrp="haproxy_vrrp.service",
+    )
+    lines = text.splitlines()
+    hand_over = lines.index("ExecStop=-/usr/sbin/haproxy_start.sh hand-over")
+    assert lines[hand_over + 1].startswith("ExecStop=-/usr/bin/docker stop ")
+    assert "After=haproxy_vrrp.service" in lines
+    assert "ExecStartPost=/usr/sbin/haproxy_start.sh links" in lines
+
+
+SEVERAL = replace(PROXY, several=True)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        ({"bridge": ("172.17.0.2", "02:42:ac:11:00:02")}, 0),
+        ({"lb-network": ("192.168.1.60", MAC)}, 1),
+        ({"bridge": ("172.17.0.2", MAC), "lb-network": ("192.168.1.60", MAC)}, 1),
+        ({}, 1),
+    ],
+)
+def test_the_container_of_several_proxies_is_on_the_bridge(
+    addresses: dict[str, tuple[str, str]], expected: int
+) -> None:
+    found = differences(SEVERAL, replace(RUNNING, addresses=addresses), "sha256:aa")
+    assert len(found) == expected
+    assert differences(PROXY, replace(RUNNING, addresses={"bridge": ("172.17.0.2", MAC)}), "")
+
+
+def test_who_was_one_of_several_proxies_asks_for_the_others_first() -> None:
+    bridged = replace(RUNNING, addresses={"bridge": ("172.17.0.2", MAC)})
+    assert before(PROXY, bridged).endswith("others 192.168.1.60\n")
+    assert before(PROXY, RUNNING) == before(PROXY, None) == before(SEVERAL, bridged) == ""
+
+
+@pytest.mark.parametrize(
+    ("owns", "taken", "answers", "fails"),
+    [
+        (True, False, False, False),
+        (True, True, True, True),
+        (False, False, True, True),
+        (False, False, False, False),
+    ],
+    ids=["alone", "another takes it", "another has it", "nobody has it"],
+)
+def test_a_proxy_becomes_the_only_one_if_no_other_has_the_address(
+    tmp_path: Path, owns: bool, taken: bool, answers: bool, fails: bool
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "down").write_text("0\n")
+    if owns:
+        (run / "owns").touch()
+    programs = f"""
+    sleep() {{ {f"rm -f {run}/owns" if taken else ":"}; }}
+    timeout() {{ :; }}
+    ip() {{ case $* in *show*) {"echo 192.168.1.60 lladdr 02:42" if answers else ":"} ;; esac; }}
+    """
+    bridged = replace(RUNNING, addresses={"bridge": ("172.17.0.2", MAC)})
+    script = before(PROXY, bridged).replace(RUN, str(run))
+    done = subprocess.run(
+        ["sh", "-euc", f"{programs}{script}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 1) == fails, done.stderr
+    assert ("owned by another proxy" in done.stderr) == fails
+    assert (run / "down").read_text() == "0\n"
+
+
+def test_another_proxy_may_have_the_address_but_no_other_machine() -> None:
+    assert address_conflict(SEVERAL, MAC) == ""
+    assert "belongs to the machine" in address_conflict(SEVERAL, "dc:a6:32:0:0:1")
+
+
 def test_another_machine_with_the_address_keeps_it() -> None:
     assert "on another node, or in another container on this node" in address_conflict(PROXY, MAC)
     assert "belongs to the machine with the MAC address dc:a6:32:0:0:1" in address_conflict(
@@ -415,6 +544,7 @@ class Node:
                 confined=confined(f"{root}/bin/mountinfo"),
                 run=f"{root}/run",
                 conf=f"{root}/conf",
+                several=False,
             )
         )
         self.script.chmod(0o755)
@@ -477,7 +607,7 @@ def test_another_configuration_is_not_run(node: Node, text: str) -> None:
 
 def test_a_configuration_that_is_not_the_last_deploys_is_tried_once() -> None:
     unit = render(
-        "docker_haproxy.service.j2", vip=VIP, port=6443, container="lb-haproxy"
+        "docker_haproxy.service.j2", vip=VIP, port=6443, container="lb-haproxy", several=False
     ).splitlines()
     assert "RestartPreventExitStatus=78" in unit
 

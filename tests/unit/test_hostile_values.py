@@ -73,6 +73,7 @@ from chaos_engine.facts.swap import SwapArea, Swaps, SwapState
 from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.unit_traces import Traces
+from chaos_engine.facts.vrrp import OtherRouter, RunningPeers
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns, WatchdogState
 from chaos_engine.operations.docker.daemon_json import Options
 from chaos_engine.operations.engine.arguments import (
@@ -132,6 +133,13 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "pull_image": {"image": "haproxy:3.0"},
     "run_haproxy": {"proxy": PROXY, "wanted": (OWN_CONFIG, File("/usr/sbin/start", "true\n"))},
+    "run_vrrp": {
+        "wanted": (File("/etc/keepalived/chaos-engine.conf", "global_defs {\n}\n"),),
+        "interface": "eth0",
+        "number": 60,
+        "peers": ("192.168.1.53",),
+    },
+    "remove_vrrp": {},
     "write_hosts_block": {"addresses": {"pi1": "192.168.1.50"}},
     "configure_journald": {
         "path": "/etc/systemd/journald.conf.d/90-x.conf",
@@ -203,6 +211,7 @@ WITHOUT_COMMAND = {
     "check_node",
     "reboot_node",
     "uncordon_node",
+    "remove_vrrp",
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
 
@@ -237,6 +246,7 @@ NODE: dict[type, Any] = {
     DropIns: (),
     EtcdVersions: {},
     Files: {},
+    OtherRouter: "",
     OwnName: "pi1",
     Image: "",
     Interface: lambda interface: (
@@ -265,6 +275,7 @@ NODE: dict[type, Any] = {
     RemovalPlan: lambda names: Removal(names, names),
     Repairs: (),
     RepositorySigners: (),
+    RunningPeers: (),
     SharedCopy: CopyState(noted=False, config="other", link="other"),
     Snippets: (),
     Swaps: SwapState(
@@ -758,6 +769,14 @@ SITE_VALUES = {
     "cri-docker.service.j2": {"infra_image": "cri_dockerd_infra_image"},
     "docker_haproxy.service.j2": {"vip": "vip", "port": "vip_port"},
     "haproxy.cfg.j2": {"vip": "vip", "port": "vip_port", "controllers": "nodes"},
+    "haproxy_links.sh.j2": {
+        "drain_address": "hairpin_address",
+        "drain_mac": "hairpin_address",
+        "subnet": "lan_subnet",
+        "prefix": "lan_subnet",
+        "gateway": "lan_gateway",
+        "tries": "vrrp_interval",
+    },
     "haproxy_start.sh.j2": {
         "image": "haproxy_image",
         "network": "macvlan_network",
@@ -768,10 +787,30 @@ SITE_VALUES = {
         "link": "hairpin_link",
         "hairpin": "hairpin_address",
         "run_directory": "haproxy_run_dir",
+        "marker": "vrrp_id",
+        "peers": "hairpin_address",
+    },
+    "haproxy_vrrp.service.j2": {"vip": "vip"},
+    "haproxy_vrrp.sh.j2": {
+        "vip": "vip",
+        "parent": "parent_interface",
+        "number": "vrrp_id",
+        "address": "nodes",
+        "marker": "vrrp_id",
     },
     "journald.conf.j2": {
         "max_use": "journald_max_use",
         "max_file_size": "journald_max_file_size",
+    },
+    "keepalived.conf.j2": {
+        "vip": "vip",
+        "parent": "parent_interface",
+        "number": "vrrp_id",
+        "interval": "vrrp_interval",
+        "address": "nodes",
+        "peers": "nodes",
+        "name": "nodes",
+        "marker": "vrrp_id",
     },
     "kubeadm-init.yaml.j2": {
         "version": "kubernetes_version",
@@ -806,8 +845,8 @@ SITE_VALUES = {
 
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
-    "day",
-    *("file", "folder", "writers"),
+    *("config", "day", "down", "pid", "script"),
+    *("file", "folder", "several", "vrrp", "writers"),
     *(
         "flags",
         "gates",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import gevent  # type: ignore[import-untyped]
 import pytest
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.operation import operation
@@ -557,3 +559,114 @@ def test_a_node_that_is_left_cordoned_is_warned_of_without_a_kubeconfig(
 
     assert nodes.planned() == []
     assert "set kubeconfig and run again, or uncordon the node yourself" in caplog.text
+
+
+# Several proxies, one of which has the API's address
+
+
+PROXY = Rolling(lane="proxy", one_of_several=True)
+ALONE = StandingState()
+
+
+@pytest.fixture
+def proxies(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Two proxies: what each could not do, look by look, and the steps of both."""
+    known: dict[str, Any] = {"steps": [], "pi4": [[]], "pi5": [[]]}
+
+    def look(host: Any) -> list[str]:
+        looks = known[host.name]
+        found: list[str] = looks.pop(0) if len(looks) > 1 else looks[0]
+        return found
+
+    def run(host: Any, command: Any) -> tuple[bool, CommandOutput]:
+        known["steps"].append(f"{host.name} begins")
+        gevent.sleep(0)
+        known["steps"].append(f"{host.name} ends")
+        return "fail" not in str(command), CommandOutput([OutputLine("stderr", "it broke")])
+
+    monkeypatch.setattr(cordon, "proxy_problems", look)
+    monkeypatch.setattr(rolling, "proxy_problems", look)
+    monkeypatch.setattr(rolling, "run", run)
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        known["steps"].append("waits")
+        clock.append(clock.pop() + seconds)
+        gevent.sleep(0)
+
+    monkeypatch.setattr(cordon, "gevent", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(cordon, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    return known
+
+
+def together(nodes: Nodes, function: Callable[[str], bool]) -> list[bool]:
+    """Call a function for each of two proxies at the same time."""
+    spawned = [gevent.spawn(function, name) for name in ("pi4", "pi5")]
+    gevent.joinall(spawned, raise_error=True)
+    return [one.value for one in spawned]
+
+
+def test_proxies_without_a_cluster_have_turns_too(stands: dict[str, StandingState]) -> None:
+    stands["pi1"] = ALONE
+    (command,) = commands(Nodes(), PROXY, True)
+    assert type(command) is FunctionCommand
+    (command,) = commands(Nodes(), PROXY, False)
+    assert type(command) is StringCommand
+    (command,) = commands(Nodes(), replace(PROXY, one_of_several=False), True)
+    assert type(command) is StringCommand
+
+
+@pytest.mark.parametrize("batch", [1, 2, 10])
+def test_two_proxies_never_have_their_turns_together(proxies: dict[str, Any], batch: int) -> None:
+    nodes = Nodes("pi4", "pi5")
+    how = replace(PROXY, batch=batch)
+    proxies["pi4"] = [[], ["HAProxy does not answer"], ["HAProxy does not answer"], []]
+
+    assert together(nodes, lambda name: take(nodes, how, ALONE, name=name)) == [True, True]
+
+    steps = ["pi4 begins", "pi4 ends", "waits", "waits", "pi5 begins", "pi5 ends"]
+    assert proxies["steps"] == steps
+
+
+def test_a_proxy_that_does_not_come_back_keeps_the_other_one_up(proxies: dict[str, Any]) -> None:
+    nodes = Nodes("pi4", "pi5")
+    proxies["pi4"] = [[], ["HAProxy does not answer"]]
+
+    assert together(nodes, lambda name: take(nodes, PROXY, ALONE, name=name)) == [False, False]
+
+    assert proxies["steps"][:2] == ["pi4 begins", "pi4 ends"]
+    assert {*proxies["steps"][2:]} == {"waits"}
+    assert failed(nodes) == "pi4: HAProxy does not answer"
+
+
+def test_a_proxy_that_did_not_work_before_is_not_waited_for(proxies: dict[str, Any]) -> None:
+    nodes = Nodes("pi4", "pi5")
+    proxies["pi4"] = [["HAProxy does not answer"]]
+    assert take(nodes, PROXY, ALONE, name="pi4")
+    assert proxies["steps"] == ["pi4 begins", "pi4 ends"]
+
+
+@pytest.mark.parametrize(
+    ("does", "done", "steps"),
+    [
+        ("work", [True, True], ["pi4 begins", "pi4 ends", "pi5 begins", "pi5 ends"]),
+        ("fail", [False, False], ["pi4 begins", "pi4 ends"]),
+    ],
+)
+def test_what_restarts_a_proxy_is_done_on_one_after_the_other(
+    proxies: dict[str, Any], does: str, done: list[bool], steps: list[str]
+) -> None:
+    nodes = Nodes("pi4", "pi5")
+
+    def work(name: str) -> bool:
+        def transaction() -> Commands:
+            yield StringCommand(does)
+
+        with nodes.on(name) as host:
+            (command,) = list(rolling.one_proxy_at_a_time(transaction()))
+            assert isinstance(command, FunctionCommand)
+            result: bool = command.function(nodes.state, host, *command.args)
+            return result
+
+    assert together(nodes, work) == done
+    assert proxies["steps"] == steps

@@ -1,0 +1,173 @@
+"""Have one of several proxies own the Kubernetes API's address, by VRRP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
+from chaos_engine.deploys.proxy_group import ProxyNode, check_proxy_group, proxies
+from chaos_engine.facts.haproxy import RUN as HAPROXY_RUN
+from chaos_engine.facts.haproxy import SCRIPT
+from chaos_engine.facts.observe import Read, observe
+from chaos_engine.facts.vrrp import CAN_TAKE_OVER, CONFIG, RUN, VRRP_RUNS, AddressOwner, Ownership
+from chaos_engine.operations import apt
+from chaos_engine.operations.files import File
+from chaos_engine.operations.vrrp import PROGRAM, UNDO, UNIT_FILE, remove_vrrp, run_vrrp
+from chaos_engine.templates import render
+
+
+class VrrpSettings(MacvlanNetworkSettings):
+    """Settings of `vrrp`."""
+
+
+def _reads(settings: VrrpSettings) -> list[Read]:
+    """Return the fact that `verify` and `report` read in addition, on one of several proxies."""
+    members = proxies(settings.nodes, settings.lan_subnet)
+    name = settings.node_name()
+    return [
+        Read.of(
+            AddressOwner,
+            interface=settings.parent_interface,
+            address=str(one.address),
+            vip=str(settings.vip),
+            number=settings.vrrp_number,
+            milliseconds=settings.vrrp_interval,
+            marker=str(settings.marker),
+        )
+        for one in members
+        if one.name == name
+    ]
+
+
+def ownership(settings: VrrpSettings) -> Ownership | None:
+    """Return what the current proxy knows of the API's address, ``None`` for an only proxy."""
+    for read in _reads(settings):
+        found: Ownership | None = observe(AddressOwner, **dict(read.arguments))
+        return found
+    return None
+
+
+def owner(settings: VrrpSettings) -> str:
+    """Return the name of the proxy that has the API's address, as the current proxy sees it.
+
+    Returns "" if that is unknown, or if there is only one proxy.
+    """
+    found = ownership(settings)
+    if found is None:
+        return ""
+    if found.here:
+        return settings.node_name()
+    members = proxies(settings.nodes, settings.lan_subnet)
+    names = [one.name for one in members if str(one.address) in found.senders]
+    return names[0] if len(names) == 1 else ""
+
+
+def _problems(settings: VrrpSettings) -> list[str]:
+    found = ownership(settings)
+    return [] if found is None else list(ownership_problems(found, str(settings.vip)))
+
+
+def ownership_problems(found: Ownership, vip: str) -> Iterator[str]:
+    """Yield each reason why not exactly one proxy has the API's address: a pure function.
+
+    + found: what a proxy knows of the address
+    + vip: the address
+    """
+    if found.others is None:
+        yield f"this node cannot ask the LAN which machine has {vip}"
+        return
+    if found.here and found.others:
+        yield (
+            f"this proxy has {vip}, but {found.others} other machine{'s' * (found.others > 1)} on "
+            "the LAN answer for it too; look at: journalctl -u haproxy_vrrp on all proxies"
+        )
+    elif found.others > 1:
+        yield (
+            f"{found.others} machines on the LAN answer for {vip}, but only one may; look at: "
+            "journalctl -u haproxy_vrrp on all proxies"
+        )
+    elif not found.here and not found.others:
+        yield (
+            f"no machine on the LAN answers for {vip}; look at: journalctl -u haproxy_vrrp -u "
+            "docker_haproxy on all proxies"
+        )
+
+
+def _says(settings: VrrpSettings) -> str:
+    name = owner(settings)
+    if not name:
+        return ""
+    if name == settings.node_name():
+        return f"this proxy has {settings.vip}"
+    return f"{name} has {settings.vip}, and this proxy can take it over"
+
+
+@concern(
+    "VRRP",
+    VrrpSettings,
+    health=[VRRP_RUNS, CAN_TAKE_OVER],
+    reads=_reads,
+    problems=_problems,
+    says=_says,
+    undo=UNDO,
+)
+def vrrp(settings: VrrpSettings) -> None:
+    """Have one of several proxies own the Kubernetes API's address, and the others take over.
+
+    keepalived runs on each of several proxies. They choose the owner by VRRP, without etcd and
+    without the Kubernetes API. The owner's HAProxy container gets the address from the script of
+    the concern `haproxy`.
+
+    If the inventory has only one proxy, nothing is installed. What an earlier run has written for
+    several proxies is then removed, but the package keepalived stays.
+    """
+    check_proxy_group()
+    members = proxies(settings.nodes, settings.lan_subnet)
+    if not members:
+        remove_vrrp(name="Remove VRRP")
+        return
+    apt.install_packages(name="Install keepalived", present={"keepalived": None})
+    name = settings.node_name()
+    run_vrrp(
+        name="Choose the owner of the API's address",
+        wanted=vrrp_files(settings, members, name),
+        interface=settings.parent_interface,
+        number=settings.vrrp_number,
+        peers=[str(one.address) for one in members if one.name != name],
+    )
+
+
+def vrrp_files(settings: VrrpSettings, members: tuple[ProxyNode, ...], name: str) -> list[File]:
+    """Return keepalived's configuration, the script that runs it, and its unit.
+
+    + members: all proxies
+    + name: the name of the current node in the cluster
+    """
+    (own,) = (one for one in members if one.name == name)
+    shared = {
+        "vip": settings.vip,
+        "parent": settings.parent_interface,
+        "number": settings.vrrp_number,
+        "address": own.address,
+        "marker": settings.marker,
+        "script": SCRIPT,
+    }
+    config = render(
+        "keepalived.conf.j2",
+        **shared,
+        name=name,
+        down=f"{HAPROXY_RUN}/down",
+        interval=f"{settings.vrrp_interval / 1000:.2f}",
+        peers=[one.address for one in members if one.name != name],
+    )
+    program = render(
+        "haproxy_vrrp.sh.j2",
+        **shared,
+        path="/usr/sbin:/usr/bin:/sbin:/bin",
+        config=CONFIG,
+        run=RUN,
+        pid=f"{HAPROXY_RUN}/pid",
+    )
+    unit = render("haproxy_vrrp.service.j2", vip=settings.vip, program=PROGRAM)
+    return [File(CONFIG, config), File(PROGRAM, program, mode="755"), File(UNIT_FILE, unit)]

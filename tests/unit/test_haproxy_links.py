@@ -1,0 +1,131 @@
+"""Test how several proxies own the address in turn: the start script, in network namespaces."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.lan import Lan, lan, wait
+
+pytestmark = pytest.mark.skipif(
+    subprocess.run(
+        ["unshare", "--net", "ip", "link", "add", "type", "veth"],
+        stderr=subprocess.DEVNULL,
+        check=False,
+    ).returncode
+    != 0
+    or not shutil.which("nsenter"),
+    reason="only root has network namespaces of its own",
+)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Lan]:
+    with lan(tmp_path) as made:
+        yield made
+
+
+def test_only_the_owner_answers(two: Lan) -> None:
+    one, other = two.proxies
+    assert two.who().startswith("error: ")
+    one.elect()
+    assert (two.who(), one.up(), other.up()) == ("p1", True, False)
+    other.elect()
+    one.dismiss()
+    assert (two.who(), one.up(), other.up()) == ("p2", False, True)
+    assert (one.root / "run/down").read_text() == "0\n"
+
+
+def test_the_address_moves_without_a_request_lost(two: Lan) -> None:
+    one, other = two.proxies
+    one.elect()
+    with two.asking(2) as answers:
+        old = threading.Thread(target=one.dismiss)
+        old.start()
+        other.elect()
+        old.join()
+    assert {new for new, _, _ in answers} == {"p1", "p2"}
+    assert answers[-1][0] == "p2"
+    assert max(took for _, _, took in answers) < 1
+
+
+def test_an_address_that_nobody_renews_goes(two: Lan) -> None:
+    """So it is on a node that is frozen."""
+    one, _ = two.proxies
+    two.asleep.add("p1")
+    one.elect()
+    assert "valid_lft 3sec" in one.address()
+    time.sleep(1.5)
+    assert one.call("alive") == 0
+    assert "valid_lft 3sec" in one.address()
+    wait(lambda: not one.address())
+    assert two.who().startswith("error: ")
+    assert one.call("alive") == 0
+    assert two.who() == "p1"
+
+
+def test_a_standby_is_asked_without_a_change(two: Lan) -> None:
+    one, _ = two.proxies
+    assert one.call("alive") == 0
+    assert not one.up()
+    assert one.call("follow") == 0
+    assert not one.up()
+
+
+@pytest.mark.parametrize("by", ["alive", "hand-over", "ended"])
+def test_a_container_that_is_gone_has_no_link_any_more(two: Lan, by: str) -> None:
+    """Sockets of clients would keep the links for a minute, in the namespace of the dead container.
+    The node's own link would go on reaching them."""
+    one, other = two.proxies
+    one.elect()
+    one.end()
+    assert two.who().startswith("error: ")
+    assert (one.call(by) == 0) == (by != "alive")
+    assert (one.root / "run/down").read_text() == "50\n"
+    assert one.call("alive") != 0
+    assert one.call("follow") == one.call("hand-over") == 0
+    other.elect()
+    assert two.who() == "p2"
+
+
+def test_a_new_owner_cuts_what_is_left_of_a_dead_one(two: Lan) -> None:
+    one, other = two.proxies
+    one.elect()
+    with two.asking(1, "keep") as answers:
+        one.end()
+        one.call("ended")
+        other.elect()
+    assert answers[-1][0] == "p2"
+    assert answers[-1][1].startswith("error: ")
+
+
+@pytest.mark.skipif(not shutil.which("iptables-restore"), reason="iptables is not installed")
+def test_an_old_connection_outlives_a_hand_over(two: Lan) -> None:
+    one, other = two.proxies
+    one.elect()
+    with two.asking(2, "keep") as answers:
+        leaving = threading.Thread(target=one.call, args=("hand-over",))
+        leaving.start()
+        wait(lambda: (one.root / "run/down").read_text() == "50\n")
+        other.elect()
+        one.dismiss()
+        leaving.join()
+    assert {kept for _, kept, _ in answers} == {"p1"}
+    assert {new for new, _, _ in answers} == {"p1", "p2"}
+    assert answers[-1][0] == "p2"
+    assert max(took for _, _, took in answers) < 1
+
+
+def test_a_new_container_of_the_owner_gets_the_address(two: Lan) -> None:
+    one, _ = two.proxies
+    one.elect()
+    one.end()
+    one.start()
+    assert two.who() == "p1"
+    assert (one.root / "run/down").read_text() == "0\n"

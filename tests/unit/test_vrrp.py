@@ -1,0 +1,288 @@
+"""keepalived's configuration, the script that runs it, and what is decided about them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos_engine.deploys.proxy_group import proxies_problems
+from chaos_engine.deploys.vrrp import VrrpSettings, ownership_problems, vrrp_files
+from chaos_engine.facts.files import Files, FileState
+from chaos_engine.facts.vrrp import CONFIG, AddressOwner, OtherRouter, Ownership, RunningPeers
+from chaos_engine.facts.vrrp import VRRP as SERVICE
+from chaos_engine.operations.files import Plan
+from chaos_engine.operations.vrrp import (
+    PROGRAM,
+    UNIT,
+    UNIT_FILE,
+    WRITTEN,
+    check,
+    reload_command,
+    with_reload,
+)
+from tests.unit.rendered import PROXIES, VRRP
+from tests.unit.test_hostile_values import NODE, OPERATIONS, commands
+
+FILES = {file.path: file for file in vrrp_files(VRRP, PROXIES, "pi5")}
+
+
+def config(name: str = "pi5", **settings: Any) -> str:
+    """Return the configuration of a proxy."""
+    given = {name: getattr(VRRP, name) for name in VRRP.model_fields_set}
+    model = VrrpSettings(**{**given, **settings})
+    return str(vrrp_files(model, PROXIES, name)[0].content)
+
+
+def block(text: str, name: str) -> list[str]:
+    """Return the words in a block of the configuration."""
+    return text.partition(f"{name} {{")[2].partition("}")[0].split()
+
+
+def test_each_proxy_sends_to_all_others() -> None:
+    for own in PROXIES:
+        text = config(own.name)
+        assert f"unicast_src_ip {own.address}\n" in text
+        others = [str(one.address) for one in PROXIES if one != own]
+        assert block(text, "unicast_peer") == others
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [(50, "0.05"), (100, "0.10"), (1000, "1.00")])
+def test_interval_is_in_seconds(milliseconds: int, seconds: str) -> None:
+    assert f"advert_int {seconds}\n" in config(vrrp_interval=milliseconds)
+
+
+@pytest.mark.parametrize(
+    ("settings", "number"),
+    [
+        ({}, 60),
+        ({"vrrp_id": 7}, 7),
+        ({"vip": "192.168.2.0", "lan_subnet": "192.168.0.0/16", "lan_gateway": "192.168.9.1"}, 1),
+    ],
+)
+def test_number_is_set_or_of_the_address(settings: dict[str, Any], number: int) -> None:
+    text = config(**settings)
+    assert f"virtual_router_id {number}\n" in text
+    assert block(text, "virtual_ipaddress") == [f"127.60.0.{number}/32", "dev", "lo"]
+
+
+def test_the_same_node_twice_is_told() -> None:
+    twin = replace(PROXIES[0], host="other", hairpin=IPv4Address("192.168.1.230"))
+    (problem,) = proxies_problems([*PROXIES, twin], VRRP.lan_subnet)
+    assert problem.startswith("pi4 and other are the same node pi4")
+
+
+FILE = FILES[CONFIG]
+
+
+@pytest.mark.parametrize(
+    ("todo", "reload"),
+    [
+        (Plan(), False),
+        (Plan(write=(FILE,), restart=(UNIT,)), True),
+        # a run was killed between the file and the reload
+        (Plan(restart=(UNIT,)), True),
+        (Plan(write=(FILE,), start=(UNIT,)), False),
+        (Plan(write=(FILE, FILES[PROGRAM]), restart=(UNIT,)), False),
+        (Plan(write=(FILES[UNIT_FILE],), restart=(UNIT,), daemon_reload=True), False),
+        (Plan(restart=(UNIT,), daemon_reload=True), False),
+    ],
+)
+def test_only_another_configuration_is_reloaded(todo: Plan, reload: bool) -> None:
+    todo = replace(todo, why=(f"restart {SERVICE}: {CONFIG} changes",) if todo.restart else ())
+    found, wanted = with_reload(todo)
+    assert wanted is reload
+    assert found.write == todo.write
+    if reload:
+        assert found.restart == ()
+        assert found.why == (f"reload {SERVICE}: {CONFIG} changes",)
+    else:
+        assert found == todo
+
+
+def run(script: str, root: Path, **programs: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with programs that stand in for the node's."""
+    (root / "bin").mkdir(exist_ok=True)
+    for name, text in programs.items():
+        (root / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (root / "bin" / name).chmod(0o755)
+    return subprocess.run(
+        ["sh", "-c", script],
+        env={"PATH": f"{root}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_a_reload_records_what_was_read(tmp_path: Path) -> None:
+    (tmp_path / "chaos-engine.conf").write_text("new\n")
+    script = reload_command().replace(CONFIG, f"{tmp_path}/chaos-engine.conf")
+    script = script.replace("/run/chaos-engine", str(tmp_path))
+    done = run(f"set -e\n{script}", tmp_path, systemctl='echo "$@"')
+    assert (done.returncode, done.stdout) == (0, f"reload -- {SERVICE}\n")
+    want = subprocess.run(["sha256sum"], input="new\n", capture_output=True, text=True, check=True)
+    assert (tmp_path / SERVICE).read_text() == f"{want.stdout[:64]}\n"
+
+
+def test_configuration_is_checked_without_scripts_that_may_come_later(tmp_path: Path) -> None:
+    staged = tmp_path / f"stage{CONFIG}"
+    staged.parent.mkdir(parents=True)
+    staged.write_text(str(FILE.content))
+    done = run(
+        f"set -eu\nstage={shlex.quote(str(tmp_path / 'stage'))}\n{check(Plan(write=(FILE,)))}",
+        tmp_path,
+        keepalived='[ "$1" = --config-test ] && [ "$2" = --use-file ] && cat "$3"; exit 5',
+    )
+    assert done.returncode == 5
+    assert "haproxy_start.sh" not in done.stdout
+    assert done.stdout.count("/usr/bin/true") == 3
+    assert check(Plan()) == check(Plan(write=(FILES[UNIT_FILE],))) == ""
+
+
+def program(root: Path) -> str:
+    """Return the script that runs keepalived, with its places below a folder."""
+    text = str(FILES[PROGRAM].content)
+    for place in ("/run/", "/usr/sbin/haproxy_start.sh"):
+        text = text.replace(place, f"{root}{place}")
+    return text.replace("PATH=/usr/sbin:", f"PATH={root}/bin:/usr/sbin:")
+
+
+def proxy_script(root: Path, alive: str) -> None:
+    """Put a stand-in for HAProxy's script in place."""
+    path = root / "usr/sbin/haproxy_start.sh"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\necho "script $*" >&2\ncase $1 in alive) {alive} ;; esac\n')
+    path.chmod(0o755)
+    (root / "run/chaos-engine/haproxy").mkdir(parents=True, exist_ok=True)
+    (root / "run/chaos-engine/haproxy/pid").write_text("42\n")
+
+
+ADDRESS = 'echo "2: eth0    inet 192.168.1.54/24 brd 192.168.1.255 scope global eth0"'
+
+
+def test_keepalived_waits_until_its_node_may_take_part(tmp_path: Path) -> None:
+    # Each stand-in succeeds from its third call on
+    later = 'f=$0.calls; echo x >>"$f"; [ "$(wc -l <"$f")" -ge 3 ]'
+    proxy_script(tmp_path, "exit 0")
+    done = run(
+        program(tmp_path),
+        tmp_path,
+        ip=f"{later} && {ADDRESS}",
+        nsenter=later,
+        perl=f"cat >/dev/null; {later} || {{ echo 'a machine has it'; exit 1; }}",
+        keepalived='echo "keepalived $*"',
+        sleep="",
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("waiting")]
+    assert said == [
+        "waiting: eth0 does not have the address 192.168.1.54",
+        "waiting: this node's HAProxy is not ready",
+        "waiting: a machine has it",
+    ]
+    run_dir = f"{tmp_path}/run/chaos-engine/vrrp"
+    assert done.stdout == (
+        f"keepalived --vrrp --dont-fork --log-console --no-syslog --use-file {CONFIG} "
+        f"--pid {run_dir}/keepalived.pid --vrrp_pid {run_dir}/vrrp.pid\n"
+    )
+
+
+def test_script_of_a_single_proxy_is_not_ready(tmp_path: Path) -> None:
+    proxy_script(tmp_path, "exit 2")
+    done = run(program(tmp_path), tmp_path, ip=ADDRESS, nsenter="", sleep="kill $PPID")
+    assert "waiting: this node's HAProxy is not ready" in done.stderr
+
+
+def test_an_owner_whose_keepalived_has_ended_gives_the_address_up(tmp_path: Path) -> None:
+    proxy_script(tmp_path, "exit 0")
+    done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path, ip='echo "ip $*"; exit 2')
+    assert done.stdout == "ip address delete 127.60.0.60/32 dev lo\n"
+    assert done.stderr == "script follow\n"
+
+
+def test_a_node_that_was_the_only_proxy_gets_no_command() -> None:
+    _, *changing = commands(OPERATIONS["remove_vrrp"], {})
+    assert changing == []
+
+
+def test_what_several_proxies_had_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {path: FileState("file", "644", "root", "root", 1, "0" * 64) for path in WRITTEN}
+    monkeypatch.setitem(NODE, Files, there)
+    _, script = commands(OPERATIONS["remove_vrrp"], {})
+    stop = script.index(f"systemctl disable --now --quiet -- {SERVICE}")
+    for path in WRITTEN:
+        assert script.index(f"rm -f -- {path}") > stop
+    assert "apt" not in script.split()
+
+
+LINES = ["here", "ready", "others 1", "advert 192.168.1.53", "advert 192.168.1.55"]
+
+
+def test_what_a_proxy_knows_of_the_address_is_read() -> None:
+    read = AddressOwner().parse
+    assert read(["alone"]) is None
+    assert read(LINES) == Ownership(True, True, 1, ("192.168.1.53", "192.168.1.55"))
+    # without perl, or without the interface
+    assert read([]) == Ownership(False, False, None, ())
+
+
+HERE, AWAY = Ownership(True, True, 0), Ownership(False, True, 1, ("192.168.1.53",))
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (HERE, ""),
+        (AWAY, ""),
+        (replace(HERE, others=1), "this proxy has 192.168.1.60, but 1 other machine on the LAN"),
+        (replace(HERE, others=2), "this proxy has 192.168.1.60, but 2 other machines on the LAN"),
+        (replace(AWAY, others=2), "2 machines on the LAN answer for 192.168.1.60, but only one"),
+        (replace(AWAY, others=0), "no machine on the LAN answers for 192.168.1.60; look at: "),
+        (replace(AWAY, others=None), "this node cannot ask the LAN which machine has 192.168.1.60"),
+    ],
+)
+def test_exactly_one_proxy_has_the_address(found: Ownership, problem: str) -> None:
+    problems = list(ownership_problems(found, "192.168.1.60"))
+    assert [text[: len(problem)] for text in problems] == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        ((), "192.168.1.53 192.168.1.55"),
+        (("192.168.1.53",), "192.168.1.55"),
+        (("192.168.1.5",), "192.168.1.53 192.168.1.55"),
+        (("192.168.1.55", "192.168.1.53"), ""),
+    ],
+)
+def test_who_was_a_proxy_and_shall_not_be_is_asked(
+    tmp_path: Path, wanted: tuple[str, ...], asked: str
+) -> None:
+    command = RunningPeers().command(wanted=wanted).get_raw_value()
+    script = command.replace(CONFIG, f"{tmp_path}/chaos-engine.conf")
+    perl = "cat >/dev/null; echo $2"
+    assert run(script, tmp_path, perl=perl).stdout == "", "this node was not one of several"
+    (tmp_path / "chaos-engine.conf").write_text(config("pi5"))
+    assert run(script, tmp_path, perl=perl).stdout == (f"{asked}\n" if asked else "")
+    assert RunningPeers().parse(["192.168.1.53"]) == ("192.168.1.53",)
+
+
+def test_nobody_is_listened_for_once_it_runs(tmp_path: Path) -> None:
+    command = OtherRouter().command(interface="eth0", number=60).get_raw_value()
+    assert command.index("[ -e /etc/systemd") < command.index("perl")
+    link = tmp_path / "multi-user.target.wants" / SERVICE
+    link.parent.mkdir()
+    link.touch()
+    script = command.replace("/etc/systemd/system", str(tmp_path))
+    assert run(script, tmp_path, perl="echo 192.168.1.9").stdout == ""
+    link.unlink()
+    assert run(script, tmp_path, perl="cat >/dev/null; echo 192.168.1.9").stdout == "192.168.1.9\n"
+    assert OtherRouter().parse(["192.168.1.9"]) == "192.168.1.9"
+    assert OtherRouter().parse([]) == ""
