@@ -89,9 +89,10 @@ class Suspects(SeveralFact[tuple[Suspect, ...]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, tuple[Suspect, ...]]:
-        """Read a line ``thing NAME`` for each thing, and a line for each of the thing's suspects.
+        """Read the suspects of each thing.
 
-        A suspect's line is ``KIND NAME [SCRIPT TIMER]``. Tabs separate the words.
+        A line ``thing NAME`` names the thing. The lines after it, up to the next such line, are its
+        suspects: ``KIND NAME [SCRIPT TIMER]``. Tabs separate the words.
         """
         found: dict[str, tuple[Suspect, ...]] = {}
         thing = ""

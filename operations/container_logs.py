@@ -41,7 +41,7 @@ REMOUNT = shell_script("remount")
 
 
 def reads(options: Iterable[str], data_root: str | None = None) -> list[Read]:
-    """Return the facts that `set_mount_options` reads with the same arguments."""
+    """Return the facts that `set_mount_options` reads, given the same arguments."""
     found = [Read.of(DockerDisk, path=data_root or DATA_ROOT), Read.of(Repairs)]
     if data_root is None:
         found += [Read.of(DockerInfo), Read.of(Content, path=daemon_json.CONFIG)]

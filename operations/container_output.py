@@ -32,7 +32,7 @@ _UNIT = Unit(UNIT, reads=(CONFIG, NAMES))
 def reads(
     server: str, protocol: Literal["udp", "tcp"], port: int, data_root: str | None = None
 ) -> list[Read]:
-    """Return the facts that `forward_container_output` reads with the same arguments."""
+    """Return the facts that `forward_container_output` reads, given the same arguments."""
     if not server:
         return files.reads(absent=_PATHS)
     found = files.reads(wanted(server, protocol, port, data_root or DATA_ROOT), units=[_UNIT])

@@ -61,7 +61,7 @@ keep_other() { # PATH: back up a file that differs from its original
 
 
 def reads(config: str, network: str, server: str) -> list[Read]:
-    """Return the facts that `forward_logs` reads with the same arguments."""
+    """Return the facts that `forward_logs` reads, given the same arguments."""
     return [
         Read.of(Node),
         Read.of(Packages, names=("rsyslog",)),

@@ -23,7 +23,7 @@ def sysctl_file(stem: str) -> str:
 
 
 def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[Read]:
-    """Return the facts that `set_kernel_parameters` reads with the same arguments."""
+    """Return the facts that `set_kernel_parameters` reads, given the same arguments."""
     return [
         Read.of(sysctl.KernelModules, names=tuple(modules)),
         Read.of(sysctl.Sysctls, names=tuple(sysctls)),
