@@ -126,7 +126,7 @@ def forget() -> None:
 
 
 def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
-    """Drop the answers of a host that may be outdated, because of a change or their age."""
+    """Drop a host's answers that may be outdated because of a change or because of their age."""
     before, answers.last_moment = answers.last_moment, moment()
     stage, executed = answers.last_moment
     # After the preview pyinfra asks whether to go on. People may change the host before they answer

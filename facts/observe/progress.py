@@ -107,10 +107,12 @@ class Doing:
         self.since = self.last_line_at = self.clock()
 
     def now(self, what: str, limit: float | None = None) -> None:
-        """Set what is done now. A new description or limit starts its time from zero.
+        """Set what is done now.
 
         + what: the description, which is shown after a colon
         + limit: the maximum time in seconds, ``None`` for no limit
+
+        The time since it began starts from zero if the description or the limit has changed.
         """
         if (what, limit) != (self.what, self.limit):
             self.what, self.limit, self.since = what, limit, self.clock()
