@@ -84,7 +84,8 @@ lab-packages:
 	@tests/setup/lab-packages
 
 # These have a lab of their own, so they can run beside the others
-OWN_LAB := tests/acceptance/test_14_bookworm_and_legacy.py tests/acceptance/test_16_powercut.py
+OWN_LAB := $(addprefix tests/acceptance/test_,07_sudo_password.py 14_bookworm_and_legacy.py \
+    16_powercut.py)
 
 acceptance: lab-packages venv
 	$(BIN)/pytest tests/lab/unit tests/preview tests/programs tests/acceptance
@@ -109,11 +110,11 @@ bench: lab-packages venv .bench/ansible/.installed
 	$(BIN)/python -m tests.bench $(PARTS)
 
 # The nodes of the acceptance tests mostly wait: what needs none of them goes on beside them.
-# nox runs tests/preview too
+# nox runs tests/preview too. What only computes gives way to tests that watch the time
 test: lab-packages venv $(VENV)/.docs python3.14
 	@mkdir -p .nox; rm -f .nox/failed; \
-	{ $(MAKE) --no-print-directory lint || echo lint >.nox/failed; \
-	  $(BIN)/nox --session ends || echo matrix-ends >>.nox/failed; \
+	{ nice $(MAKE) --no-print-directory lint || echo lint >.nox/failed; \
+	  nice $(BIN)/nox --session ends || echo matrix-ends >>.nox/failed; \
 	  $(BIN)/pytest tests/lab/unit tests/programs $(OWN_LAB) || echo own-lab >>.nox/failed; \
 	} >.nox/beside.log 2>&1 & \
 	beside=$$!; failed=; \

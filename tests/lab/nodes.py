@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Timer
 
 from tests.lab import linux, services
 from tests.lab.cgroup import Group
@@ -18,6 +21,7 @@ from tests.lab.paths import LabPaths
 from tests.lab.plan import Node, Plan
 
 _BOOT_SECONDS = 90
+_COMMAND_SECONDS = 900
 _SSH_PORT = 22
 _LISTENING = "0A"
 _ENVIRONMENT = {
@@ -175,12 +179,32 @@ def follow(process: subprocess.Popen[bytes]) -> int:
         os.kill(process.pid, signal.SIGCONT)
 
 
-def run(lab: str, node: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run COMMAND as root inside a node and return how it ended."""
+def run(
+    lab: str, node: str, *command: str, seconds: float = _COMMAND_SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Run COMMAND as root inside a node and return how it ended. It ends with the node's power.
+
+    Raise `subprocess.TimeoutExpired` if it takes longer than SECONDS.
+    """
     line = inside(lab, node, command)
-    with TemporaryFile() as out, TemporaryFile() as err:
-        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        status = process.returncode = follow(process)
+    group = Group.of(lab, node, "exec")
+    group.path.mkdir(parents=True, exist_ok=True)
+    enter = ["sh", "-c", services.ENTER_GROUP, str(group.path / "cgroup.procs")]
+    text = partial(TemporaryFile, "w+", encoding="utf-8")
+    with text() as out, text() as err:
+        process = subprocess.Popen(
+            [*enter, *line], stdin=subprocess.DEVNULL, stdout=out, stderr=err
+        )
+        began = time.monotonic()
+        limit = Timer(seconds, process.kill)
+        limit.daemon = True
+        limit.start()
+        try:
+            status = process.returncode = follow(process)
+        finally:
+            limit.cancel()
+        if status == -signal.SIGKILL and time.monotonic() - began >= seconds:
+            raise subprocess.TimeoutExpired(line, seconds)
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess(line, status, out.read().decode(), err.read().decode())
+        return subprocess.CompletedProcess(line, status, out.read(), err.read())

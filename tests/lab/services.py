@@ -15,7 +15,8 @@ from tests.lab.linux import inside_network, wait_until
 from tests.lab.paths import CHECKOUT, LabPaths
 from tests.lab.plan import STORAGE, Plan
 
-_ENTER_GROUP = 'echo $$ >"$0" && exec "$@"'
+ENTER_GROUP = 'echo $$ >"$0" && exec "$@"'
+"""A shell script: it enters the control group whose `cgroup.procs` is $0 and becomes a command."""
 
 
 def ensure(plan: Plan, images: Images) -> None:
@@ -49,7 +50,7 @@ def spawn(group: Group, *command: str, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         subprocess.Popen(
-            ["sh", "-c", _ENTER_GROUP, str(group.path / "cgroup.procs"), *command],
+            ["sh", "-c", ENTER_GROUP, str(group.path / "cgroup.procs"), *command],
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=output,
