@@ -7,7 +7,7 @@ from pyinfra.api.exceptions import PyinfraError
 # EDIT: the names of your nodes
 workers = [f"pi{number}" for number in range(1, 11)]
 
-# EDIT: the node that is the proxy; it is a worker too
+# EDIT: the node that is the proxy; it is a worker too. docs/two-proxies.md says how to have two
 proxy = ["pi5"]
 
 if not workers:  # pyinfra would do nothing, and report success

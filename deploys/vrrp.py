@@ -10,10 +10,10 @@ from chaos_engine.deploys.proxy_group import ProxyNode, check_proxy_group, proxi
 from chaos_engine.facts.haproxy import RUN as HAPROXY_RUN
 from chaos_engine.facts.haproxy import SCRIPT
 from chaos_engine.facts.observe import Read, observe
-from chaos_engine.facts.vrrp import CAN_TAKE_OVER, RUN, VRRP_RUNS, AddressOwner, Ownership
+from chaos_engine.facts.vrrp import CAN_TAKE_OVER, CONFIG, RUN, VRRP_RUNS, AddressOwner, Ownership
 from chaos_engine.operations import apt
 from chaos_engine.operations.files import File
-from chaos_engine.operations.vrrp import CONFIG, PROGRAM, UNDO, UNIT_FILE, remove_vrrp, run_vrrp
+from chaos_engine.operations.vrrp import PROGRAM, UNDO, UNIT_FILE, remove_vrrp, run_vrrp
 from chaos_engine.templates import render
 
 
@@ -128,11 +128,13 @@ def vrrp(settings: VrrpSettings) -> None:
         remove_vrrp(name="Remove VRRP")
         return
     apt.install_packages(name="Install keepalived", present={"keepalived": None})
+    name = settings.node_name()
     run_vrrp(
         name="Choose the owner of the API's address",
-        wanted=vrrp_files(settings, members, settings.node_name()),
+        wanted=vrrp_files(settings, members, name),
         interface=settings.parent_interface,
         number=settings.vrrp_number,
+        peers=[str(one.address) for one in members if one.name != name],
     )
 
 

@@ -19,6 +19,9 @@ VRRP = "haproxy_vrrp.service"
 ENABLED = f"{UNITS}/multi-user.target.wants/{VRRP}"
 """The link by which systemd starts `VRRP` at boot."""
 
+CONFIG = "/etc/keepalived/chaos-engine.conf"
+"""keepalived's configuration on each of several proxies."""
+
 RUN = f"{RECORDS}/vrrp"
 """A folder in RAM with the numbers of keepalived's processes."""
 
@@ -117,6 +120,47 @@ PERL
 """
 
 
+# A machine without a program that receives VRRP answers with ICMP's "protocol unreachable" (3, 2).
+# One that answers an echo request, but not with that, runs such a program. No router has the number
+# 0, so a router ignores the packet. A checksum is made of 16-bit words (RFC 1071)
+_ASK_PEERS = f"""\
+peers() {{
+  sed -n '/unicast_peer/,/}}/s/^ *\\([0-9][0-9.]*\\)$/\\1/p' {CONFIG} 2>/dev/null |
+    while read -r peer; do
+      case " $* " in *" $peer "*) ;; *) echo "$peer" ;; esac
+    done
+}}
+peers=$(peers "$@")
+[ -z "$peers" ] || perl - "$peers" <<'PERL'
+{_PERL}
+@ARGV = split(" ", $ARGV[0]);
+socket(my $icmp, AF_INET, SOCK_RAW, 1) or exit;
+socket(my $vrrp, AF_INET, SOCK_RAW, 112) or exit;
+my $echo = pack("CCnnn", 8, 0, 0, 0x6368, 1);
+my $sum = 0;
+$sum += $_ for unpack("n*", $echo);
+substr($echo, 2, 2) = pack("n", ~(($sum & 0xffff) + ($sum >> 16)) & 0xffff);
+my (%alive, %without);
+for my $peer (@ARGV) {{
+  my $to = sockaddr_in(0, inet_aton($peer) || next);
+  send($icmp, $echo, 0, $to);
+  send($vrrp, pack("C8", 0x31), 0, $to);
+}}
+my $end = now() + 1;
+while (@ARGV && (my $left = $end - now()) > 0) {{
+  ready($left, $icmp) or next;
+  recv($icmp, my $packet, 1500, 0);
+  my $from = inet_ntoa(substr($packet, 12, 4));
+  my ($type, $code) = unpack("x" . 4 * (unpack("C", $packet) & 15) . "CC", $packet);
+  $alive{{$from}} = 1 if $type == 0;
+  $without{{$from}} = 1 if $type == 3 && $code == 2;
+  last if @ARGV == grep {{ $without{{$_}} }} @ARGV;
+}}
+print map {{ "$_\\n" }} grep {{ $alive{{$_}} && !$without{{$_}} }} @ARGV;
+PERL
+"""
+
+
 class OtherRouter(NodeFact[str]):
     """The address of a VRRP router on the LAN that uses a number, "" if none is heard.
 
@@ -136,6 +180,26 @@ class OtherRouter(NodeFact[str]):
     @override
     def parse(self, lines: list[str]) -> str:
         return "".join(lines[:1])
+
+
+class RunningPeers(NodeFact[tuple[str, ...]]):
+    """The addresses of the other proxies of the last deploy that still take part in VRRP.
+
+    Nobody is asked if this node was not one of several proxies. A proxy that does not answer at all
+    is left out.
+
+    + wanted: addresses that are not asked, because these stay proxies
+
+    **Example:** ``host.get_fact(RunningPeers, wanted=("192.168.1.56",))``
+    """
+
+    @override
+    def command(self, wanted: tuple[str, ...]) -> StringCommand:
+        return StringCommand("set --", *map(QuoteString, wanted), f"\n{_ASK_PEERS}\ntrue")
+
+    @override
+    def parse(self, lines: list[str]) -> tuple[str, ...]:
+        return tuple(lines)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.systemd import RECORDS, checksum
 from chaos_engine.facts.text import setting
 from chaos_engine.facts.unit_traces import UNITS
-from chaos_engine.facts.vrrp import RUN, VRRP, OtherRouter
+from chaos_engine.facts.vrrp import CONFIG, RUN, VRRP, OtherRouter, RunningPeers
 from chaos_engine.operations import files
-from chaos_engine.operations.engine.arguments import LinkName
+from chaos_engine.operations.engine.arguments import Address, LinkName
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.shell import quote
@@ -21,7 +21,6 @@ from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.rolling.turns import one_proxy_at_a_time
 from chaos_engine.operations.undo import Undo
 
-CONFIG = "/etc/keepalived/chaos-engine.conf"
 PROGRAM = "/usr/sbin/haproxy_vrrp.sh"
 UNIT_FILE = f"{UNITS}/{VRRP}"
 
@@ -31,28 +30,33 @@ WRITTEN = (CONFIG, PROGRAM, UNIT_FILE, UNIT.record.path)
 """The paths that `run_vrrp` writes."""
 
 
-def reads(wanted: Iterable[File], interface: str, number: int) -> list[Read]:
+def reads(wanted: Iterable[File], interface: str, number: int, peers: Iterable[str]) -> list[Read]:
     """Return the facts that `run_vrrp` reads, given the same arguments."""
     return [
         Read.of(OtherRouter, interface=interface, number=number),
+        Read.of(RunningPeers, wanted=tuple(peers)),
         *files.reads(wanted, units=[UNIT]),
     ]
 
 
 @converge(reads=reads)
-def run_vrrp(wanted: Iterable[File], interface: LinkName, number: int) -> Commands:
+def run_vrrp(
+    wanted: Iterable[File], interface: LinkName, number: int, peers: Iterable[Address]
+) -> Commands:
     """Run keepalived with the wanted configuration.
 
     + wanted: the files: the configuration `CONFIG`, the script `PROGRAM` that runs keepalived, and
       its unit
     + interface: the network interface of the LAN
     + number: VRRP's number of the address, from 1 to 255
+    + peers: addresses of the other proxies
 
     keepalived checks a new configuration before that is put in place. If only the configuration
     changes, keepalived reads it again and keeps the address. Raises `NodeError` if another router
-    on the LAN uses the number when keepalived is set up.
+    on the LAN uses the number when keepalived is set up, or if a node that was a proxy at the last
+    deploy, but is not one of `peers`, still takes part.
 
-    **Example:** ``run_vrrp(name="Run keepalived", wanted=[...], interface="eth0", number=60)``
+    **Example:** ``run_vrrp(name="Run keepalived", wanted=[...], interface="eth0", number=60, ...)``
     """
     wanted = tuple(wanted)
     if router := observe(OtherRouter, interface=interface, number=number):
@@ -60,6 +64,7 @@ def run_vrrp(wanted: Iterable[File], interface: LinkName, number: int) -> Comman
             f"the VRRP router {router} on the LAN of {interface} uses the number {number} already; "
             f"choose another {setting('vrrp_id')}, the same for all proxies"
         )
+    _refuse_other_peers(peers)
     todo, reload = with_reload(files.decide(wanted, units=[UNIT]))
     commands = files.transaction(
         todo,
@@ -114,12 +119,15 @@ def check(todo: Plan) -> str:
     return "\n".join(commands)
 
 
-@converge(reads=lambda: files.reads(absent=WRITTEN))
+@converge(reads=lambda: [*files.reads(absent=WRITTEN), Read.of(RunningPeers, wanted=())])
 def remove_vrrp() -> Commands:
     """Stop keepalived, and remove the files that `run_vrrp` has written. The package stays.
 
+    Raises `NodeError` if another node that was a proxy at the last deploy still takes part.
+
     **Example:** ``remove_vrrp(name="Remove VRRP")``
     """
+    _refuse_other_peers(())
     todo = files.decide(absent=WRITTEN)
     there = UNIT_FILE in todo.remove
     if there:
@@ -134,6 +142,25 @@ def remove_vrrp() -> Commands:
         apply=f"rm -rf -- {RUN}" if there else "",
         noop="this node is the only proxy",
     )
+
+
+def _refuse_other_peers(peers: Iterable[str]) -> None:
+    """Raise `NodeError` if a node that is no proxy any more still takes part in VRRP.
+
+    + peers: addresses of the nodes that are to be the other proxies
+
+    Such a node takes the address as soon as it hears no adverts, and then two nodes have it.
+    """
+    left = observe(RunningPeers, wanted=tuple(peers))
+    if left:
+        several = len(left) > 1
+        raise NodeError(
+            f"{' and '.join(left)} {'were proxies' if several else 'was a proxy'} until now, still "
+            f"{'run' if several else 'runs'} as such, and would take the API's address too. Before "
+            f"{'they leave' if several else 'it leaves'} the group proxy of the inventory, undo "
+            "the concerns haproxy and vrrp there, or run there: systemctl disable --now "
+            f"docker_haproxy {VRRP}"
+        )
 
 
 UNDO = Undo(

@@ -42,7 +42,7 @@ from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.quiet import DropInSetting, TimedWriters, WriterState
 from chaos_engine.facts.standing import Standing
 from chaos_engine.facts.systemd import Units, UnitState
-from chaos_engine.facts.vrrp import OtherRouter
+from chaos_engine.facts.vrrp import OtherRouter, RunningPeers
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns
 from chaos_engine.operations.cri_dockerd.tarball import MAX_PACKED, MIB
 from tests.unit.kubeconfig import admin_conf
@@ -1963,10 +1963,22 @@ NODES = [
         {AddressOwners: {"192.168.1.60": "aa:bb:cc:dd:ee:ff"}},
     ),
     node(
+        "192.168.1.55 and 192.168.1.56 were proxies until now, still run as such, and would take "
+        "the API's address too. Before they leave the group proxy of the inventory",
+        {RunningPeers: ("192.168.1.55", "192.168.1.56")},
+        inventory=TWO_PROXIES,
+    ),
+    node(
         "the VRRP router 192.168.1.9 on the LAN of eth0 uses the number 60 already; choose another "
         "chaos_vrrp_id, the same for all proxies",
         {OtherRouter: "192.168.1.9"},
         inventory=TWO_PROXIES,
+    ),
+    node(
+        "192.168.1.53 was a proxy until now, still runs as such, and would take the API's address "
+        "too. Before it leaves the group proxy of the inventory, undo the concerns haproxy and "
+        "vrrp there, or run there: systemctl disable --now docker_haproxy haproxy_vrrp.service",
+        {RunningPeers: ("192.168.1.53",)},
     ),
     node(
         "192.168.1.222 belongs to the machine with the MAC address aa:bb:cc:dd:ee:ff; choose "

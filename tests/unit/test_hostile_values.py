@@ -73,7 +73,7 @@ from chaos_engine.facts.swap import SwapArea, Swaps, SwapState
 from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.unit_traces import Traces
-from chaos_engine.facts.vrrp import OtherRouter
+from chaos_engine.facts.vrrp import OtherRouter, RunningPeers
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns, WatchdogState
 from chaos_engine.operations.docker.daemon_json import Options
 from chaos_engine.operations.engine.arguments import (
@@ -137,6 +137,7 @@ CALLS: dict[str, dict[str, Any]] = {
         "wanted": (File("/etc/keepalived/chaos-engine.conf", "global_defs {\n}\n"),),
         "interface": "eth0",
         "number": 60,
+        "peers": ("192.168.1.53",),
     },
     "remove_vrrp": {},
     "write_hosts_block": {"addresses": {"pi1": "192.168.1.50"}},
@@ -274,6 +275,7 @@ NODE: dict[type, Any] = {
     RemovalPlan: lambda names: Removal(names, names),
     Repairs: (),
     RepositorySigners: (),
+    RunningPeers: (),
     SharedCopy: CopyState(noted=False, config="other", link="other"),
     Snippets: (),
     Swaps: SwapState(

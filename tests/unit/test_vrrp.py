@@ -14,11 +14,10 @@ import pytest
 from chaos_engine.deploys.proxy_group import proxies_problems
 from chaos_engine.deploys.vrrp import VrrpSettings, ownership_problems, vrrp_files
 from chaos_engine.facts.files import Files, FileState
+from chaos_engine.facts.vrrp import CONFIG, AddressOwner, OtherRouter, Ownership, RunningPeers
 from chaos_engine.facts.vrrp import VRRP as SERVICE
-from chaos_engine.facts.vrrp import AddressOwner, OtherRouter, Ownership
 from chaos_engine.operations.files import Plan
 from chaos_engine.operations.vrrp import (
-    CONFIG,
     PROGRAM,
     UNIT,
     UNIT_FILE,
@@ -69,7 +68,7 @@ def test_interval_is_in_seconds(milliseconds: int, seconds: str) -> None:
 def test_number_is_set_or_of_the_address(settings: dict[str, Any], number: int) -> None:
     text = config(**settings)
     assert f"virtual_router_id {number}\n" in text
-    assert block(text, "virtual_ipaddress") == [f"127.60.0.{number}/32", "dev", "lo"]
+    assert block(text, "virtual_ipaddress") == ["127.60.0.60/32", "dev", "lo"]
 
 
 def test_the_same_node_twice_is_told() -> None:
@@ -252,6 +251,27 @@ HERE, AWAY = Ownership(True, True, 0), Ownership(False, True, 1, ("192.168.1.53"
 def test_exactly_one_proxy_has_the_address(found: Ownership, problem: str) -> None:
     problems = list(ownership_problems(found, "192.168.1.60"))
     assert [text[: len(problem)] for text in problems] == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        ((), "192.168.1.53 192.168.1.55"),
+        (("192.168.1.53",), "192.168.1.55"),
+        (("192.168.1.5",), "192.168.1.53 192.168.1.55"),
+        (("192.168.1.55", "192.168.1.53"), ""),
+    ],
+)
+def test_who_was_a_proxy_and_shall_not_be_is_asked(
+    tmp_path: Path, wanted: tuple[str, ...], asked: str
+) -> None:
+    command = RunningPeers().command(wanted=wanted).get_raw_value()
+    script = command.replace(CONFIG, f"{tmp_path}/chaos-engine.conf")
+    perl = "cat >/dev/null; echo $2"
+    assert run(script, tmp_path, perl=perl).stdout == "", "this node was not one of several"
+    (tmp_path / "chaos-engine.conf").write_text(config("pi5"))
+    assert run(script, tmp_path, perl=perl).stdout == (f"{asked}\n" if asked else "")
+    assert RunningPeers().parse(["192.168.1.53"]) == ("192.168.1.53",)
 
 
 def test_nobody_is_listened_for_once_it_runs(tmp_path: Path) -> None:
