@@ -114,6 +114,7 @@ _REMOVE_LINKS = f"""\
   ip -n {CONTAINER} link delete dev drain || :
   ip netns delete {CONTAINER}
 }}
+rm -f {RUN}/pid {RUN}/id {RUN}/owns {RUN}/draining {RUN}/down
 """
 
 

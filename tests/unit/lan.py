@@ -53,7 +53,7 @@ sys.stdin.read()
 
 _CLIENT = """
 import socket, sys, time
-vip, seconds = sys.argv[1], float(sys.argv[2])
+vip, seconds, patience = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 def ask(connection):
     connection.sendall(b"x\\n")
     answer = connection.recv(100).decode().strip()
@@ -61,10 +61,8 @@ def ask(connection):
         raise OSError("closed")
     return answer
 def connect():
-    connection = socket.create_connection((vip, 6443), 3)
-    connection.settimeout(3)
-    return connection
-old = connect() if len(sys.argv) > 3 else None
+    return socket.create_connection((vip, 6443), patience)
+old = connect() if len(sys.argv) > 4 else None
 end = time.monotonic() + seconds
 print("began", flush=True)
 while True:
@@ -240,15 +238,21 @@ class Lan:
                     one.call("alive")
 
     @contextmanager
-    def asking(self, seconds: float, *more: str) -> Iterator[list[tuple[str, str, float]]]:
+    def asking(
+        self, seconds: float, *more: str, patience: float = 3
+    ) -> Iterator[list[tuple[str, str, float]]]:
         """Have the client ask again and again meanwhile, on a new connection and on an old one.
+
+        + seconds: how long it begins to ask
+        + more: any word, to ask on a connection that was made at the beginning too
+        + patience: how many seconds it waits for a connection or an answer
 
         The list has who answered on the new one, on the old one, and in which time.
         """
         answers: list[tuple[str, str, float]] = []
         client = subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{self.client}", sys.executable, "-c", _CLIENT, VIP,
-             str(seconds), *more],
+             str(seconds), str(patience), *more],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert client.stdout
@@ -260,7 +264,7 @@ class Lan:
 
     def who(self) -> str:
         """Return which proxy answers the client, or an error."""
-        with self.asking(0.001) as answers:
+        with self.asking(0.001, patience=1) as answers:
             pass
         return answers[0][0]
 
