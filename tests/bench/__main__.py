@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tests.bench.measure import ROUNDS, Clock, OutOfTimeError
 from tests.bench.nodes import WORK
-from tests.bench.parts import ansible, card, commands, limit, many, poor, read, scale
+from tests.bench.parts import ansible, card, commands, failover, limit, many, poor, read, scale
 from tests.bench.parts.options import LAB, Options
 from tests.bench.report import Page
 from tests.bench.results import FOLDER, Results, say
@@ -35,9 +35,14 @@ class Part(Protocol):
 
 
 PARTS: dict[str, Part] = {
-    part.PART: part for part in (commands, limit, read, ansible, scale, many, card, poor)
+    part.PART: part for part in (commands, limit, read, ansible, scale, many, card, poor, failover)
 }
-LABS = {"scale": ("bench-template", "bench-scale"), "card": ("bench-card",), "poor": (poor.LAB,)}
+LABS = {
+    "scale": ("bench-template", "bench-scale"),
+    "card": ("bench-card",),
+    "poor": (poor.LAB,),
+    "failover": (failover.LAB_NAME,),
+}
 
 
 def main() -> int:

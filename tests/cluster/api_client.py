@@ -7,10 +7,11 @@ free):
     tests/lab/lab run -- python3 tests/cluster/api_client.py requests 192.168.1.60:6443 --count 5000
     tests/lab/lab exec pi5 -- python3 - wait 192.168.1.60:6443 < tests/cluster/api_client.py
 
-The lab's stand-in for kube-apiserver answers, and says its name. A client without certificate may
-ask for its version and its state. Every line of output is JSON. Times are in seconds, and `at`
-counts from `began` (seconds since 1970). The exit status is 0 whenever something was measured, also
-if nothing answered.
+The lab's stand-in for kube-apiserver answers, and says its name. It also says from which address
+the connection came: that is `through`, the proxy's address. A client without certificate may ask
+for its version and its state. Every line of output is JSON. Times are in seconds, and `at` counts
+from `began` (seconds since 1970). The exit status is 0 whenever something was measured, also if
+nothing answered.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import select
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections import Counter
@@ -90,7 +92,7 @@ class Connection:
                 self.send(
                     f"GET {path} HTTP/1.1\r\nHost: {target.host}\r\nConnection: {connection}\r\n\r"
                 )
-                status, self.server = parse_head(iter(self.read_line, ""))
+                status, self.server, self.through = parse_head(iter(self.read_line, ""))
                 if status != (101 if upgrade else 200):
                     raise ValueError(f"status {status} of {self.server}")
         except BaseException:
@@ -129,8 +131,9 @@ class Connection:
         self._received += data
 
 
-def parse_head(lines: Iterator[str]) -> tuple[int, str]:
-    """Return the status of an answer and the name of the server that gave it.
+def parse_head(lines: Iterator[str]) -> tuple[int, str, str]:
+    """Return the status of an answer, the name of the server that gave it, and the address from
+    which the connection reached that server ("" if it does not say).
 
     Raises `ValueError` if LINES, up to the empty one, are no head of an answer, or name no server.
     """
@@ -143,14 +146,19 @@ def parse_head(lines: Iterator[str]) -> tuple[int, str]:
     }
     if "server-name" not in headers:
         raise ValueError(f"no server's name: {first!r}")
-    return int(words[1]), headers["server-name"]
+    return int(words[1]), headers["server-name"], headers.get("client-address", "")
 
 
 def ask(target: Target, path: str = "/version") -> str:
     """Make a request on a new connection. Return the server's name, or raise `Failure`."""
+    return answer(target, path).server
+
+
+def answer(target: Target, path: str = "/version") -> Connection:
+    """Make a request on a new connection. Return it, closed, or raise `Failure`."""
     connection = Connection(target, path)
     connection.close()
-    return connection.server
+    return connection
 
 
 def requests(
@@ -191,9 +199,6 @@ def requests(
 
     _run_all([threading.Thread(target=work) for _ in range(threads)])
     elapsed = clock.now()
-    answers.sort(key=lambda answer: answer[1])
-    ends = [0.0, *(end for _, end, _ in answers), elapsed]
-    gap, since = max((ends[n + 1] - ends[n], ends[n]) for n in range(len(ends) - 1))
     failures.sort(key=lambda failure: failure["at"])
     return {
         "began": clock.began,
@@ -203,10 +208,20 @@ def requests(
         "reasons": dict(Counter(failure["reason"] for failure in failures).most_common(_SHOWN)),
         "failed": failures[:_SHOWN],
         "servers": dict(sorted(Counter(server for *_, server in answers).items())),
-        "order": [server for *_, server in answers[:_SHOWN]],
+        "order": [server for _, _, server in sorted(answers, key=lambda each: each[1])[:_SHOWN]],
         "latency": round(max((end - at for at, end, _ in answers), default=0), 3),
-        "gap": {"at": round(since, 3), "seconds": round(gap, 3)},
+        "gap": longest_gap([end for _, end, _ in answers], elapsed),
     }
+
+
+def longest_gap(ends: Sequence[float], elapsed: float) -> Json:
+    """Return the longest time without the end of an answer, from 0 to ELAPSED: when and how long.
+
+    + ends: when each answer came, in any order
+    """
+    times = [0.0, *sorted(ends), elapsed]
+    gap, since = max((times[n + 1] - times[n], times[n]) for n in range(len(times) - 1))
+    return {"at": round(since, 3), "seconds": round(gap, 3)}
 
 
 def streams(
@@ -304,19 +319,19 @@ def wait(target: Target, *, seconds: float = 120) -> Json:
     """
     clock = _Clock()
     answered = threading.Event()
-    first: Json = {"seconds": None, "server": None}
+    first: Json = {"seconds": None, "server": None, "through": None}
     lock = threading.Lock()
     reasons: Counter[str] = Counter()
 
     def attempt() -> None:
         try:
-            server = ask(target)
+            by = answer(target)
         except Failure as failure:
             reasons[str(failure)] += 1
             return
         with lock:
             if not answered.is_set():
-                first.update(seconds=clock.now(), server=server)
+                first.update(seconds=clock.now(), server=by.server, through=by.through)
                 answered.set()
 
     attempts = 0
@@ -369,42 +384,64 @@ def _at_pace(
 
 
 def beats(
-    target: Target, *, until: Callable[[], None], pace: float = 1, patience: float = 10
+    target: Target,
+    *,
+    until: Callable[[], None],
+    pace: float = 1,
+    patience: float = 10,
+    report: Callable[[Json], None] = lambda event: None,
 ) -> Json:
     """Make PACE requests a second until UNTIL returns, and return what became of them.
 
     A request that fails is tried again for PATIENCE seconds, as kubelet does with its heartbeats.
-    It counts as failed only then. A request does not wait for earlier ones.
+    It counts as failed only then; with a PATIENCE of 0 it is never tried again. A request does not
+    wait for earlier ones. `gap` is the longest time without any answer until UNTIL returned. REPORT
+    is given an event `answered` at the first answer.
     """
     clock = _Clock()
     answers: list[Json] = []
     failures: list[Json] = []
+    lock = threading.Lock()
+    ended: list[float] = []
+
+    def ends() -> None:
+        until()
+        ended.append(clock.now())
 
     def beat(at: float) -> None:
         tries = 0
         while True:
             tries += 1
             try:
-                server = ask(target)
+                answered = answer(target)
             except Failure as failure:
                 if clock.now() - at < patience:
                     time.sleep(_POLL)
                     continue
                 failures.append({"at": at, "tries": tries, "reason": str(failure)})
-            else:
-                took = round(clock.now() - at, 3)
-                answers.append({"at": at, "took": took, "tries": tries, "server": server})
+                return
+            took = round(clock.now() - at, 3)
+            said = {"server": answered.server, "through": answered.through}
+            with lock:
+                answers.append({"at": at, "took": took, "tries": tries, **said})
+                if len(answers) == 1:
+                    report({"event": "answered", "at": clock.now(), **said})
             return
 
-    _at_pace(pace, clock, until, lambda number, at: beat(at))
+    _at_pace(pace, clock, ends, lambda number, at: beat(at))
+    # After that time only the slow ones came, and those that failed were waited for
+    times = [each["at"] + each["took"] for each in answers]
+    gap = longest_gap([each for each in times if each <= ended[0]], ended[0])
     return {
         "began": clock.began,
         "elapsed": clock.now(),
         "count": len(answers) + len(failures),
         "failures": len(failures),
         "failed": sorted(failures, key=lambda failure: float(failure["at"])),
-        "answered": sorted(answers, key=lambda answer: float(answer["at"])),
-        "servers": dict(sorted(Counter(answer["server"] for answer in answers).items())),
+        "answered": sorted(answers, key=lambda each: float(each["at"])),
+        "servers": dict(sorted(Counter(each["server"] for each in answers).items())),
+        "through": dict(sorted(Counter(each["through"] for each in answers).items())),
+        "gap": gap,
     }
 
 
@@ -493,7 +530,11 @@ def _run_all(threads: Sequence[threading.Thread]) -> None:
 
 
 def _print(line: Json) -> None:
-    print(json.dumps(line), flush=True)
+    try:
+        print(json.dumps(line), flush=True)
+    except BrokenPipeError:
+        # Whoever started this program has ended. Nor is Python to complain when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -558,6 +599,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 until=lambda: until_stopped(options.seconds),
                 pace=options.pace,
                 patience=options.patience,
+                report=_print,
             )
         )
         return

@@ -1,4 +1,5 @@
-"""Run the client of the API's address (`api_client.py`) on the LAN, in the background of a test."""
+"""Run clients of the API's address (`api_client.py`) in the background of a test, on the LAN or on
+nodes."""
 
 from __future__ import annotations
 
@@ -23,11 +24,20 @@ Json = dict[str, Any]
 
 
 class Client:
-    """A client that runs on the LAN in the background."""
+    """A program of `tests/cluster` that runs in the background and reports in lines of JSON.
 
-    def __init__(self, cluster: Cluster, *arguments: str) -> None:
+    + node: where it runs; None for the computer on the LAN
+    + program: its path below the checkout. On a node it needs nothing but Python
+    """
+
+    def __init__(
+        self, cluster: Cluster, *arguments: str, node: str | None = None, program: str = CLIENT
+    ) -> None:
+        where = ["run", "--", sys.executable, program]
+        if node is not None:
+            where = ["exec", node, "--", "python3", "-c", (CHECKOUT / program).read_text()]
         self.process = subprocess.Popen(
-            [LAB, "--name", cluster.name, "run", "--", sys.executable, CLIENT, *arguments],
+            [LAB, "--name", cluster.name, *where, *arguments],
             cwd=CHECKOUT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -70,14 +80,17 @@ def readyz(cluster: Cluster, nodes: Iterable[str]) -> list[str]:
 
 
 @contextmanager
-def client(cluster: Cluster, *arguments: str) -> Iterator[Client]:
-    """Run a client on the LAN while the ``with`` block lasts."""
-    running = Client(cluster, *arguments)
+def client(
+    cluster: Cluster, *arguments: str, node: str | None = None, program: str = CLIENT
+) -> Iterator[Client]:
+    """Run a client on the LAN, or on a node, while the ``with`` block lasts."""
+    running = Client(cluster, *arguments, node=node, program=program)
     try:
         yield running
     finally:
         running.process.terminate()
-        running.process.wait()
+        # Nobody reads a report any more, which may be longer than a pipe holds
         for pipe in (running.process.stdin, running.process.stdout):
             if pipe:
                 pipe.close()
+        running.process.wait()

@@ -20,6 +20,7 @@ from testinfra.host import Host
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "tests" / "lab" / "lab"
+SEVERAL_PROXIES = "tests/cluster/several_proxies.py"
 
 
 Reasons = dict[str, dict[str, list[str]]]
@@ -56,6 +57,8 @@ class Cluster:
     announced_why: Reasons = field(default_factory=dict)
     changed_why: Reasons = field(default_factory=dict)
     """The reasons that the last preview and the last run told."""
+    proxies: tuple[str, ...] = ()
+    """The workers that are proxies, if they are others than in the site's inventory."""
 
     def lab(self, *arguments: str, ok: bool = True, timeout: float = 900) -> Result:
         """Run a command of the lab. Fail if it fails, unless `ok` is false."""
@@ -77,7 +80,14 @@ class Cluster:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        proxies = {"PROXIES": ",".join(self.proxies)} if self.proxies else {}
+        return {**os.environ, "PATH": path, **proxies}
+
+    @property
+    def inventory(self) -> str:
+        """Return the path of the inventory."""
+        return SEVERAL_PROXIES if self.proxies else "inventory.py"
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command of the lab, with pipes to all that it reads and prints."""
@@ -126,9 +136,9 @@ class Cluster:
         return self.lab("run", "--", *command, ok=ok, timeout=timeout)
 
     def pyinfra(self, *arguments: str, ok: bool = True, timeout: float = 1200) -> Result:
-        """Run ``pyinfra inventory.py ARGUMENTS``, over this lab's nodes unless it has a limit."""
+        """Run ``pyinfra INVENTORY ARGUMENTS``, over this lab's nodes unless it has a limit."""
         limit = [] if "--limit" in arguments else self.limit
-        return self.run("pyinfra", "inventory.py", *arguments, *limit, ok=ok, timeout=timeout)
+        return self.run("pyinfra", self.inventory, *arguments, *limit, ok=ok, timeout=timeout)
 
     def announced(self, *arguments: str) -> dict[str, set[str]]:
         """Do a preview. Return names of operations by host, without hosts that have none.

@@ -65,7 +65,7 @@ class Group:
         return "populated 1" in events
 
     def freeze(self) -> None:
-        """Have its processes do nothing any more, until it is killed."""
+        """Have its processes do nothing any more, until `thaw` or until they are killed."""
         (self.path / "cgroup.freeze").write_text("1")
         events = self.path / "cgroup.events"
         # Whoever waits for a frozen process in the kernel is not frozen, but does nothing either.
@@ -76,6 +76,11 @@ class Group:
                 otherwise=f"processes of {self.path} do not stop",
                 every=0.005,
             )
+
+    def thaw(self) -> None:
+        """Have its processes go on after `freeze`; nothing happens if there are none."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "cgroup.freeze").write_text("0")
 
     def kill(self) -> None:
         """End all its processes at once, like a power cut, and remove it."""

@@ -16,7 +16,10 @@ from tests.lab.plan import NO_NODE
 
 _WATCHERS = Path("/proc/sys/fs/inotify/max_user_instances")
 _WATCHERS_NEEDED = 1024
-_MODULES = ("overlay", "fuse", "veth", "bridge", "br_netfilter", "macvlan")
+_MODULES = (
+    *("overlay", "fuse", "veth", "bridge", "br_netfilter", "macvlan"),
+    *("nf_conntrack", "xt_conntrack", "xt_TEE"),
+)
 
 
 def packages() -> list[str]:

@@ -22,9 +22,10 @@ from tests.bench.baseline import program
 from tests.bench.contestants import recap
 from tests.bench.measure import Case, Clock, OutOfTimeError, interleave
 from tests.bench.nodes import RunError
-from tests.bench.parts import card, many, poor, read, scale
+from tests.bench.parts import card, failover, many, poor, read, scale
 from tests.bench.results import CHECKOUT, Results
 from tests.bench.timed import run as run_timed
+from tests.cluster.failover import LAN, Seen, name_of, up
 
 ABOUT = {
     "sources": "abc",
@@ -331,6 +332,67 @@ class TestReading:
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         assert run.stdout == f"{tmp_path} x y\n"
         assert program(None, "python", "x") == ("python", "x")
+
+
+class TestFailover:
+    @staticmethod
+    def beats(gap: float, *answered: tuple[float, str], failed: int = 0) -> dict[str, object]:
+        return {
+            "began": 1000.0,
+            "count": len(answered) + failed,
+            "failed": [{"at": 1.5, "reason": "connect: timed out"}] * failed,
+            "answered": [{"at": at, "took": 0.02, "through": by} for at, by in answered],
+            "gap": {"at": 0, "seconds": gap},
+        }
+
+    def seen(self) -> Seen:
+        one, two = "192.168.1.54", "192.168.1.57"
+        beats = {
+            LAN: self.beats(0.4, (1, one), (2, two), (9, two)),
+            "pi8": self.beats(0.3, (1, one), (9, one), (9.5, two), failed=2),
+            "pi1": self.beats(0.6, (1, one)),
+        }
+        owners = {"began": 1000.5, "asked": 200, "several": [1.0, 7.45, 7.55]}
+        return Seen(beats, owners)
+
+    def test_a_run_has_the_longest_time_without_an_answer_at_each_place(self) -> None:
+        places = dict(zip(failover.PLACES, (LAN, "pi8", "pi1"), strict=True))
+        found = failover.values(self.seen(), places, healed=1007.0)
+        assert [found[place] for place in failover.PLACES] == [0.4, 0.3, 0.6]
+        assert (found["requests"], found["failed"]) == (9, 2)
+        # from one second after the end of the fault, at 1008, on
+        assert (found["several owners"], found["several owners after"]) == (2, 1)
+        assert found["proxies for one client after"] == 2
+
+    def test_failed_requests_are_told_with_place_and_time(self) -> None:
+        assert self.seen().failures == ["pi8, 1001.50: connect: timed out"] * 2
+
+    def test_servers_that_are_up_are_read_from_haproxys_numbers(self) -> None:
+        filler = ",".join("0" * 15)
+        rows = [("kube_api", "OPEN"), ("pi1", "UP"), ("pi4", "DOWN 1/2"), ("BACKEND", "UP")]
+        lines = [f"kube_controllers,{name},{filler},{state},1,1" for name, state in rows]
+        assert up("\n".join(["# pxname,svname", *lines, "kube_api,FRONTEND"])) == {"pi1"}
+
+    def test_an_address_of_no_proxy_is_an_error(self) -> None:
+        known = {"pi5": "192.168.1.54"}
+        assert name_of(known, "192.168.1.54") == "pi5"
+        with pytest.raises(AssertionError, match=r"no proxy has the address 192\.168\.1\.60"):
+            name_of(known, "192.168.1.60")
+
+    def test_the_page_has_a_row_for_each_act_that_was_measured(self, tmp_path: Path) -> None:
+        results = Results("failover", tmp_path, ABOUT)
+        places = dict(zip(failover.PLACES, (LAN, "pi8", "pi1"), strict=True))
+        numbers = failover.values(self.seen(), places, healed=1007.0)
+        for _ in range(2):
+            results.add({"kind": "unplanned", "act": "power cut"}, numbers)
+        results.add({"kind": "partition", "act": "both ways, VRRP"}, numbers)
+        planned = {"requests": 4000, "failed": 0, "slowest": 0.04, "longest without": 0.05}
+        results.add({"kind": "planned", "act": "node rebooted"}, planned)
+        text = failover.report(results).write(results).read_text()
+        lan, proxy, worker = (f"{gap} ({gap} to {gap}) s" for gap in ("0.40", "0.30", "0.60"))
+        assert f"| power cut | 2 | {lan} | {proxy} | {worker} | 4 of 18 |" in text
+        assert "| node rebooted | 1 | 4,000 | 0 | 0.04 s | 0.05 s |" in text
+        assert "| both ways, VRRP | 200 | 2 | 1 | 2 |" in text
 
 
 class TestPages:

@@ -6,10 +6,11 @@ GET /echo      a stream, for the lab only: 101, then each line comes back as "NA
                either side closes, as the streams of kubectl do
 anything else  see `api`
 
-The server's name is in the header Server-Name of every answer, which a real one has not. It starts
-to listen after the store's `start-seconds`. It ends with its manifest, or by SIGTERM at once, with
-every connection. Clients may go away at any point: a health check that only connects, or leaves in
-the middle of a handshake, is no error and leaves no trace.
+The server's name is in the header Server-Name of every answer, and the address of its client, which
+may be a load balancer's, in Client-Address; a real one has neither. It starts to listen after the
+store's `start-seconds`. It ends with its manifest, or by SIGTERM at once, with every connection.
+Clients may go away at any point: a health check that only connects, or leaves in the middle of a
+handshake, is no error and leaves no trace.
 """
 
 from __future__ import annotations
@@ -263,6 +264,7 @@ def reply(
     lines = [
         f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}",
         f"Server-Name: {name}",
+        f"Client-Address: {client.getpeername()[0]}",
         f"Content-Type: {kind}",
         f"Content-Length: {len(body.encode())}",
         f"Connection: {'keep-alive' if keep else 'close'}",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import api_client
-from tests.cluster.api_client import Target, parse_head, until_stopped
+from tests.cluster.api_client import Target, longest_gap, parse_head, until_stopped
 
 
 def test_a_target_is_an_address_and_a_port() -> None:
@@ -26,7 +26,19 @@ def test_anything_else_is_no_target(text: str) -> None:
 
 def test_an_answer_has_a_status_and_names_its_server() -> None:
     head = ["HTTP/1.1 503 Service Unavailable", "X: a:b", "SERVER-NAME: pi7"]
-    assert parse_head(iter(head)) == (503, "pi7")
+    assert parse_head(iter(head)) == (503, "pi7", "")
+    through = "Client-Address: 192.168.1.54"
+    assert parse_head(iter([*head, through])) == (503, "pi7", "192.168.1.54")
+
+
+@pytest.mark.parametrize(
+    ("ends", "at", "seconds"),
+    [([], 0, 10), ([9.0, 1.0, 4.5], 4.5, 4.5), ([1.0, 2.0], 2.0, 8.0), ([5.5, 9.9], 0, 5.5)],
+)
+def test_the_longest_time_without_an_answer_has_both_ends(
+    ends: list[float], at: float, seconds: float
+) -> None:
+    assert longest_gap(ends, 10) == {"at": at, "seconds": seconds}
 
 
 @pytest.mark.parametrize(

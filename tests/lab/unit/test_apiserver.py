@@ -345,4 +345,6 @@ def test_beats_that_are_answered_late_have_not_failed(server: Server) -> None:
     assert (found["failures"], found["servers"]) == (0, {"pi4": found["count"]})
     assert found["count"] >= 4
     assert max(answer["took"] for answer in found["answered"]) > 0.1
+    assert found["through"] == {"127.0.0.1": found["count"]}
+    assert found["gap"]["seconds"] > 0.15
     assert json.dumps(found)

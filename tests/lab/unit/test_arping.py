@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.cluster.arping import Interface, claims, request
+from tests.cluster.arping import Answers, Interface, answered, asker, claims, question, request
 
 _VIP = socket.inet_aton("192.168.1.60")
 _COMPUTER = Interface("eth0", bytes.fromhex("020000000002"), socket.inet_aton("192.168.1.2"))
@@ -44,3 +44,36 @@ def test_an_answer_claims_its_address(frame: bytes) -> None:
 )
 def test_other_frames_claim_nothing(frame: bytes) -> None:
     assert claims(frame, _VIP) is None
+
+
+def test_a_question_is_asked_in_the_name_of_somebody_else() -> None:
+    nobody = socket.inet_aton("192.168.1.9")
+    frame = question(_COMPUTER, 258, nobody, _VIP)
+    # Ethernet's source is the computer's own
+    assert frame[:12] == bytes.fromhex("ffffffffffff" "020000000002")  # fmt: skip
+    assert frame[22:] == bytes.fromhex(
+        "02a500000102" "c0a80109" "000000000000" "c0a8013c"
+    )  # fmt: skip
+
+
+def test_an_answer_repeats_whose_question_it_answers() -> None:
+    def answer(to: bytes, address: bytes = _VIP) -> bytes:
+        head = to + _ANSWER[6:28]
+        return head + address + to + socket.inet_aton("192.168.1.9")
+
+    assert answered(answer(asker(258)), _VIP) == 258
+    assert answered(answer(asker(258), socket.inet_aton("192.168.1.61")), _VIP) is None
+    assert answered(_ANSWER, _VIP) is None
+    assert answered(answer(asker(258))[:-1], _VIP) is None
+
+
+def test_answers_are_counted_by_their_request() -> None:
+    found = Answers([0.0, 0.05, 0.1, 0.15])
+    for number in (0, 3, 3, 1):
+        found.counts[number] += 1
+    assert found.report() == {
+        "asked": 4,
+        "answers": {"0": 1, "1": 2, "2": 1},
+        "none": [0.1],
+        "several": [0.15],
+    }
