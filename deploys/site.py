@@ -145,8 +145,8 @@ MARKER = IPv4Address("127.60.0.60")
 """The address on ``lo`` of the proxy that is to have the Kubernetes API's address.
 
 keepalived adds and removes it. Each address of 127.0.0.0/8 belongs to the node itself anyway, so
-nothing else changes. No setting changes it: else keepalived and HAProxy's script could disagree on it
-in the middle of a run, and nobody would have the API's address."""
+nothing else changes. It depends on no setting. Otherwise keepalived and HAProxy's script could
+disagree in the middle of a run, and nobody would have the API's address."""
 
 
 class ProxiesSettings(EndpointSettings):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import subprocess
 from dataclasses import replace
+from importlib import import_module
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.proxy_group import proxies_problems
 from chaos_engine.deploys.vrrp import VrrpSettings, ownership_problems, vrrp_files
 from chaos_engine.facts.files import Files, FileState
@@ -220,6 +222,31 @@ def test_what_several_proxies_had_is_removed(monkeypatch: pytest.MonkeyPatch) ->
     for path in WRITTEN:
         assert script.index(f"rm -f -- {path}") > stop
     assert "apt" not in script.split()
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "says"),
+    [
+        (Ownership(True, True, 0), "pi5", "this proxy has 192.168.1.60"),
+        (
+            Ownership(False, True, 1, ("192.168.1.53",)),
+            "pi4",
+            "pi4 has 192.168.1.60, and this proxy can take it over",
+        ),
+        (Ownership(False, True, 1, ("192.168.1.53", "192.168.1.55")), "", ""),
+        (Ownership(False, True, 1), "", ""),
+        (None, "", ""),
+    ],
+)
+def test_the_owner_is_named(
+    monkeypatch: pytest.MonkeyPatch, found: Ownership | None, name: str, says: str
+) -> None:
+    module = import_module("chaos_engine.deploys.vrrp")  # the package names the deploy so
+    monkeypatch.setattr(module, "ownership", lambda settings: found)
+    monkeypatch.setattr(module, "proxies", lambda nodes, subnet: PROXIES)
+    monkeypatch.setattr(VrrpSettings, "node_name", lambda settings: "pi5")
+    assert module.owner(VRRP) == name
+    assert DECLARED["vrrp"].says(VRRP) == says
 
 
 LINES = ["here", "ready", "others 1", "advert 192.168.1.53", "advert 192.168.1.55"]
