@@ -1,4 +1,4 @@
-"""Deploy the role `worker` to each host, and the role `proxy` to the host in the group ``proxy``.
+"""Deploy the role `worker` to each host, and the role `proxy` to those in the group ``proxy``.
 
 Run ``pyinfra inventory.py deploy.py``. With ``--dry``, pyinfra only prints what a run would change.
 """

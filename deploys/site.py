@@ -145,6 +145,14 @@ class EndpointSettings(Settings):
     )
 
 
+MARKER = IPv4Address("127.60.0.60")
+"""The address on ``lo`` of the proxy that is to have the Kubernetes API's address.
+
+keepalived adds and removes it. Each address of 127.0.0.0/8 belongs to the node itself anyway, so
+nothing else changes. It depends on no setting. Otherwise keepalived and HAProxy's script could
+disagree in the middle of a run, and nobody would have the API's address."""
+
+
 class ProxiesSettings(EndpointSettings):
     """Settings about several proxies, one of which owns the Kubernetes API's address."""
 
@@ -166,18 +174,14 @@ class ProxiesSettings(EndpointSettings):
     )
 
     @property
+    def marker(self) -> IPv4Address:
+        """Return `MARKER`."""
+        return MARKER
+
+    @property
     def vrrp_number(self) -> int:
         """Return VRRP's number of the API's address, from 1 to 255."""
         return self.vrrp_id or (self.vip.packed[3] if self.vip else 0) or 1
-
-    @property
-    def marker(self) -> IPv4Address:
-        """Return the loopback address that only the proxy with the API's address has.
-
-        keepalived adds it to ``lo`` and removes it. Each address of 127.0.0.0/8 belongs to the node
-        itself anyway, so nothing else changes.
-        """
-        return IPv4Address(f"127.60.0.{self.vrrp_number}")
 
 
 class LanSettings(Settings):

@@ -7,6 +7,7 @@ The controllers are pi1 and pi4 here, so that each proxy can be down while both 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,12 +15,15 @@ import pytest
 from tests.cluster import proxy_faults as faults
 from tests.cluster.failover import await_proxies, other, owner, owners, watched
 from tests.cluster.joined import joined
+from tests.cluster.lan_client import API, CLIENT
 from tests.cluster.virtual_cluster import Cluster, limits
 
 FIRST, SECOND = PROXIES = ("pi5", "pi7")
 CONTROLLERS = ("pi1", "pi4")
 SITE = (*limits(PROXIES), "--data", f"chaos_controllers={json.dumps(CONTROLLERS)}")
 DEPLOY = ("deploy.py", *SITE)
+UNDO = ("chaos_engine.deploys.undo", "-y", "--limit", SECOND)
+PART = ("--data", "chaos_undo=haproxy,vrrp,macvlan_network")
 VERIFY = ("chaos_engine.deploys.verify", "-y", *SITE)
 
 
@@ -50,9 +54,10 @@ def test_the_second_run_changes_nothing(two: Cluster) -> None:
 
 def test_verify_says_who_owns_the_address(two: Cluster) -> None:
     (owns,) = owners(two, PROXIES)
+    assert owns == owner(two, PROXIES)
     found = two.pyinfra(*VERIFY).text
     assert "FAILED" not in found
-    assert owns == owner(two, PROXIES)
+    assert f"{owns} has 192.168.1.60" in found
 
 
 def test_the_address_outlives_a_power_cut_of_its_owner(two: Cluster) -> None:
@@ -79,3 +84,19 @@ def test_no_request_fails_when_docker_is_restarted(two: Cluster) -> None:
         assert not seen.failures
         assert seen.slowest < 1
         assert owner(two, PROXIES) != owns
+
+
+def test_a_proxy_is_taken_away(two: Cluster) -> None:
+    """Undo the second one's part, and deploy the first one as the only one."""
+    await_both(two)
+    with watched(two, [CONTROLLERS[0]]) as seen:
+        two.pyinfra(*UNDO, *PART)
+    assert not seen.failures
+    assert owners(two, PROXIES) == [FIRST]
+    two.proxies = ()
+    two.changed(*DEPLOY)
+    assert two.announced(*DEPLOY) == {}
+    assert not owners(two, PROXIES)
+    # the only proxy's container is a machine of its own on the LAN
+    answered = json.loads(two.run(sys.executable, CLIENT, "wait", API, "--seconds", "30").out)
+    assert answered["through"] == API.partition(":")[0]

@@ -251,7 +251,7 @@ def haproxy(cluster: Cluster, node: str, host: Host) -> str:
 
 def vrrp(cluster: Cluster, node: str, host: Host) -> str:
     """Check that the concern has left nothing: there is only one proxy."""
-    assert not host.file("/etc/keepalived").exists
+    assert not host.file("/etc/keepalived/chaos-engine.conf").exists
     assert not host.file("/usr/sbin/haproxy_vrrp.sh").exists
     return "one proxy"
 

@@ -53,7 +53,7 @@ sys.stdin.read()
 
 _CLIENT = """
 import socket, sys, time
-vip, seconds = sys.argv[1], float(sys.argv[2])
+vip, seconds, patience = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 def ask(connection):
     connection.sendall(b"x\\n")
     answer = connection.recv(100).decode().strip()
@@ -61,10 +61,8 @@ def ask(connection):
         raise OSError("closed")
     return answer
 def connect():
-    connection = socket.create_connection((vip, 6443), 3)
-    connection.settimeout(3)
-    return connection
-old = connect() if len(sys.argv) > 3 else None
+    return socket.create_connection((vip, 6443), patience)
+old = connect() if len(sys.argv) > 4 else None
 end = time.monotonic() + seconds
 print("began", flush=True)
 while True:
@@ -118,8 +116,9 @@ class Proxy:
 
     def write_script(self) -> None:
         """Write the start script and stand-ins for docker and systemctl."""
-        for folder in ("bin", "run/socket"):
+        for folder in ("bin", "own", "run/socket"):
             (self.root / folder).mkdir(parents=True)
+        self.tell(self.others)
         self.program("docker", 'case "$*" in *State.Pid*) cat "${0%/*}/../pid" ;; esac')
         self.program("systemctl", "exit 3")
         script = render(
@@ -145,7 +144,6 @@ class Proxy:
             namespace=f"{self.node}c",
             drain_mac=drain_mac(self.hairpin),
             drain_address=drain_address(self.hairpin),
-            peers=" ".join(f"{drain_address(one)}={drain_mac(one)}" for one in self.others),
             subnet="192.168.77.0/24",
             prefix=24,
             gateway="192.168.77.1",
@@ -155,6 +153,11 @@ class Proxy:
         )
         (self.root / "haproxy_start.sh").write_text(script)
         (self.root / "haproxy_start.sh").chmod(0o755)
+
+    def tell(self, others: list[IPv4Address]) -> None:
+        """Tell the proxy of the others, by their hairpin addresses, as a deploy does."""
+        line = " ".join(f"{drain_address(one)}={drain_mac(one)}" for one in others)
+        (self.root / "own/peers").write_text(f"{line}\n")
 
     def program(self, name: str, text: str) -> None:
         """Write a program that the script finds first."""
@@ -240,15 +243,21 @@ class Lan:
                     one.call("alive")
 
     @contextmanager
-    def asking(self, seconds: float, *more: str) -> Iterator[list[tuple[str, str, float]]]:
+    def asking(
+        self, seconds: float, *more: str, patience: float = 3
+    ) -> Iterator[list[tuple[str, str, float]]]:
         """Have the client ask again and again meanwhile, on a new connection and on an old one.
+
+        + seconds: how long it begins to ask
+        + more: any word, to ask on a connection that was made at the beginning too
+        + patience: how many seconds it waits for a connection or an answer
 
         The list has who answered on the new one, on the old one, and in which time.
         """
         answers: list[tuple[str, str, float]] = []
         client = subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{self.client}", sys.executable, "-c", _CLIENT, VIP,
-             str(seconds), *more],
+             str(seconds), str(patience), *more],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert client.stdout
@@ -260,7 +269,7 @@ class Lan:
 
     def who(self) -> str:
         """Return which proxy answers the client, or an error."""
-        with self.asking(0.001) as answers:
+        with self.asking(0.001, patience=1) as answers:
             pass
         return answers[0][0]
 

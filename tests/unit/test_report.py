@@ -265,6 +265,7 @@ class TestPage:
             versions={"kernel": evil},
             reboot=(evil,),
             servers=(ServerState(evil, evil, 1),),
+            owner=f"{evil}x",
             card=replace(CARD, model=evil, device=evil, date=evil),
             writers=(Writer(evil, 1, 5),),
             certificates=(CertificateState(evil, evil, None),),
@@ -279,6 +280,20 @@ class TestPage:
         assert elements.text.count("<script>alert(1)</script>") >= 8
         assert "\x1b" not in made
         assert "\x00" not in made
+
+    @pytest.mark.parametrize(
+        ("owner", "says"),
+        [
+            (None, "HAProxy on this node has the API's address. This is how"),
+            ("pi1", "HAProxy on this node has the API's address. This is how"),
+            ("pi7", "HAProxy on pi7 has the API's address, and this node's takes it over. This is"),
+            ("", "Which proxy has the API's address is not known. This is how"),
+        ],
+    )
+    def test_a_proxy_says_who_has_the_address(self, owner: str | None, says: str) -> None:
+        servers = (ServerState("pi1", "UP", 900),)
+        node = replace(of(replace(WELL, servers=servers, owner=owner)), name="pi1")
+        assert says in " ".join(Elements(page(node)).text.split())
 
     def test_the_page_is_the_same_elements_whatever_the_names_are(self) -> None:
         def tags(name: str) -> list[str]:

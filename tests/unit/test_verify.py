@@ -11,7 +11,8 @@ import pytest
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import PyinfraError
 
-from chaos_engine.deploys.verify import findings, verify
+from chaos_engine.deploys.concern import Declaration
+from chaos_engine.deploys.verify import findings, remarks, verify
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.health import Health
 from chaos_engine.facts.observe import NodeError, NodeFact, Preparation, Read, observe, part, want
@@ -149,6 +150,23 @@ def test_all_is_well_if_nothing_was_found(nodes: Nodes, printed: list[str]) -> N
     with nodes.on():
         assert report({"swap": [], "docker": []}) == ""
     assert printed == ["swap    ok", "docker  ok"]
+
+
+def test_a_concern_that_is_well_may_say_more(nodes: Nodes, printed: list[str]) -> None:
+    with nodes.on():
+        report({"swap": [], "vrrp": []}, {"vrrp": "pi5 has 192.168.1.60"})
+    assert printed == ["swap  ok", "vrrp  ok, pi5 has 192.168.1.60"]
+
+
+def test_only_a_concern_without_problems_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def says(text: str) -> Declaration:
+        return Declaration("", WorkerSettings, says=lambda settings: text)
+
+    declared = {"docker": says("it runs"), "swap": says(""), "packages": says("all gone")}
+    monkeypatch.setattr(module, "DECLARED", declared)
+    concerns = {concern(name, ""): SETTINGS for name in declared}
+    found: dict[str, list[str]] = {"docker": [], "swap": [], "packages": ["one is there"]}
+    assert remarks(concerns, found) == {"docker": "it runs"}
 
 
 def test_a_node_that_is_not_as_wanted_fails(nodes: Nodes, printed: list[str]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import subprocess
 from dataclasses import replace
+from importlib import import_module
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.deploys.proxy_group import proxies_problems
 from chaos_engine.deploys.vrrp import VrrpSettings, ownership_problems, vrrp_files
 from chaos_engine.facts.files import Files, FileState
@@ -68,7 +70,7 @@ def test_interval_is_in_seconds(milliseconds: int, seconds: str) -> None:
 def test_number_is_set_or_of_the_address(settings: dict[str, Any], number: int) -> None:
     text = config(**settings)
     assert f"virtual_router_id {number}\n" in text
-    assert block(text, "virtual_ipaddress") == [f"127.60.0.{number}/32", "dev", "lo"]
+    assert block(text, "virtual_ipaddress") == ["127.60.0.60/32", "dev", "lo"]
 
 
 def test_the_same_node_twice_is_told() -> None:
@@ -204,7 +206,20 @@ def test_an_owner_whose_keepalived_has_ended_gives_the_address_up(tmp_path: Path
     proxy_script(tmp_path, "exit 0")
     done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path, ip='echo "ip $*"; exit 2')
     assert done.stdout == "ip address delete 127.60.0.60/32 dev lo\n"
-    assert done.stderr == "script follow\n"
+    assert done.stderr == "", "the script of an only proxy"
+    with (tmp_path / "usr/sbin/haproxy_start.sh").open("a") as script:
+        script.write("case $1 in\n  follow) ;;\nesac\n")
+    done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "script follow\n")
+
+
+@pytest.mark.parametrize("alive", ["exit 0", "exit 1"])
+def test_a_start_is_awaited_unless_haproxy_is_not_ready(tmp_path: Path, alive: str) -> None:
+    proxy_script(tmp_path, alive)
+    # Nothing runs that is called keepalived. Each pause is noted
+    done = run(f"set -- await\n{program(tmp_path)}", tmp_path, sleep='echo "pause $1"')
+    assert done.returncode == 0
+    assert done.stdout.count("pause 0.1") == (49 if alive == "exit 0" else 0)
 
 
 def test_a_node_that_was_the_only_proxy_gets_no_command() -> None:
@@ -220,6 +235,31 @@ def test_what_several_proxies_had_is_removed(monkeypatch: pytest.MonkeyPatch) ->
     for path in WRITTEN:
         assert script.index(f"rm -f -- {path}") > stop
     assert "apt" not in script.split()
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "says"),
+    [
+        (Ownership(True, True, 0), "pi5", "this proxy has 192.168.1.60"),
+        (
+            Ownership(False, True, 1, ("192.168.1.53",)),
+            "pi4",
+            "pi4 has 192.168.1.60, and this proxy can take it over",
+        ),
+        (Ownership(False, True, 1, ("192.168.1.53", "192.168.1.55")), "", ""),
+        (Ownership(False, True, 1), "", ""),
+        (None, "", ""),
+    ],
+)
+def test_the_owner_is_named(
+    monkeypatch: pytest.MonkeyPatch, found: Ownership | None, name: str, says: str
+) -> None:
+    module = import_module("chaos_engine.deploys.vrrp")  # the package names the deploy so
+    monkeypatch.setattr(module, "ownership", lambda settings: found)
+    monkeypatch.setattr(module, "proxies", lambda nodes, subnet: PROXIES)
+    monkeypatch.setattr(VrrpSettings, "node_name", lambda settings: "pi5")
+    assert module.owner(VRRP) == name
+    assert DECLARED["vrrp"].says(VRRP) == says
 
 
 LINES = ["here", "ready", "others 1", "advert 192.168.1.53", "advert 192.168.1.55"]

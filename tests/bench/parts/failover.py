@@ -263,8 +263,10 @@ def report(results: Results) -> Page:
             if results.values("asked", act=act)
         ],
     )
-    page.say("What others do by default, as they publish it:")
-    page.table(["who", "until the address answers again", "source"], OTHERS)
+    page.say(
+        "What others publish as their defaults is in "
+        "[Two proxies](../two-proxies.md#what-others-do)."
+    )
     return page
 
 
@@ -281,21 +283,3 @@ def _table(page: Page, results: Results, kind: str, acts: Mapping[str, Act]) -> 
         runs = str(len(found[LAN]))
         rows.append([act, runs, *(spread(each, "s") for each in found.values()), counted])
     page.table(["act", "runs", *PLACES, "failed requests"], rows)
-
-
-OTHERS = (
-    (
-        "keepalived: an advert a second, priority 100",
-        "3.6 s, and the time of its scripts",
-        "keepalived.conf(5), `advert_int`, `priority`; "
-        "[RFC 5798, 6.1](https://www.rfc-editor.org/rfc/rfc5798#section-6.1): three adverts and "
-        "the skew",
-    ),
-    (
-        "kube-vip: a lease of 15 s in the Kubernetes API",
-        "up to 15 s; its documentation saw about 3 s",
-        "[cmd/kube-vip.go](https://github.com/kube-vip/kube-vip/blob/main/cmd/kube-vip.go), "
-        "`leaseDuration`; [Troubleshooting ARP](https://kube-vip.io/docs/troubleshooting/arp)",
-    ),
-)
-"""Published defaults: who, how long, and where they say so."""
