@@ -33,9 +33,9 @@ class QuietSettings(Settings):
     )
     quiet_clock: bool = Field(
         False,
-        description="whether the node saves the time once an hour, and when a time server answers, "
-        "instead of each minute. After a power cut, a node without a hardware clock starts with "
-        "the saved time",
+        description="whether the node saves the time less often: once an hour and when a time "
+        "server answers, instead of each minute. After a power cut, a node without a hardware "
+        "clock starts with the saved time",
     )
     quiet_coredumps: bool = Field(
         False,

@@ -42,7 +42,7 @@ class NodesSettings(Settings):
     def node_name(self) -> str:
         """Return the current host's name in the cluster.
 
-        The docstring of the function `node_name` has the rules.
+        This method calls this module's function of the same name, whose docstring has the rules.
         """
         host = current()[1]
         return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)

@@ -131,14 +131,16 @@ def restored(
 def _as_known(
     entry: Entry, present: str, ours: Mapping[tuple[str, str, str], str]
 ) -> tuple[str, str, str]:
-    """Return the key under which `ours` has an entry.
+    """Return the key of `ours` that belongs to an entry of fstab.
 
+    + entry: the entry, as fstab has it now
     + present: the entry's present options
-    + ours: the options that this package wrote last, by the entry's key
+    + ours: the options that this package wrote last, by key
 
-    A key has an entry's source, mount point and type. The source may have changed since, for
-    example with a new card. Then an entry of `ours` with the same mount point and the same options
-    counts as the same entry.
+    A key has an entry's source, mount point and type. The source may have changed since this
+    package wrote it, for example with a new card. Then the one key of `ours` with the same mount
+    point and the same options belongs to the entry. If there is not exactly one, the entry's own
+    key is returned.
     """
     key = _key(entry)
     same = [one for one, wrote in ours.items() if one[1] == entry.target and wrote == present]

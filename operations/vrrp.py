@@ -1,4 +1,4 @@
-"""Run keepalived, by which one of several proxies owns the Kubernetes API's address."""
+"""Run keepalived. It chooses which of several proxies owns the Kubernetes API's address."""
 
 from __future__ import annotations
 

@@ -128,12 +128,12 @@ def limit_silence(host: Host) -> None:
 
 
 def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
-    """Limit the connection's silence, and create the helper program that gives sudo its password.
+    """Limit how long the connection may be silent, and create the program for sudo's password.
 
     + arguments: pyinfra's global arguments of the next command
 
-    Returns whether this call has created the helper. pyinfra would create the helper too, but would
-    take the first line of output for the helper's path. This line may be a greeting of the login
+    Returns whether this call has created the program. pyinfra would create it too, but would take
+    the first line of output for the program's path. This line may be a greeting of the login
     shell.
     """
     limit_silence(host)

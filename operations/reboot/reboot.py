@@ -179,7 +179,7 @@ def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
 
 
 def _other_file(found: Cmdline) -> str:
-    """Return what to do if the kernel still lacks words of the boot file after a reboot."""
+    """Return what to do if a reboot did not bring the boot file's parameters into the kernel."""
     if found.file is None:
         return "look at the kernel command line in /boot/grub/grub.cfg"
     return (
