@@ -91,7 +91,8 @@ class Installed(SeveralFact[PackageState]):
 class Packages(ComposedFact[dict[str, PackageState]]):
     """The installed packages among `names`.
 
-    An installed package that apt is changing is among them, with `complete` false. The file `CHANGING` lists the packages that apt is changing.
+    An installed package that apt is changing is among them, with `complete` false. The file
+    `CHANGING` lists the packages that apt is changing.
 
     + names: names of binary packages
 
