@@ -18,7 +18,7 @@ from chaos_engine.facts.vrrp import VRRP
 from chaos_engine.operations.engine.arguments import ImageName, LinkName, MacAddress
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import Proxy, publish_copy, pull_image, run_haproxy, sealed
-from chaos_engine.operations.haproxy.container import CHECKSUM, CONFIG, OWN, UNDO, UNIT_FILE
+from chaos_engine.operations.haproxy.container import CHECKSUM, CONFIG, OWN, PEERS, UNDO, UNIT_FILE
 from chaos_engine.operations.macvlan_network import CONTAINER, add_hairpin_link
 from chaos_engine.templates import render
 
@@ -135,7 +135,7 @@ def haproxy(settings: HaproxySettings) -> None:
     members = proxies(settings.nodes, settings.lan_subnet)
     controllers = settings.servers_of_several() if members else settings.servers(name)
     config = sealed(render("haproxy.cfg.j2", **api, controllers=controllers, api_port=API_PORT))
-    script = start_script(settings, members, name)
+    script = start_script(settings, several=bool(members))
     unit = render(
         "docker_haproxy.service.j2", **api, container=CONTAINER, several=bool(members), vrrp=VRRP
     )
@@ -167,6 +167,7 @@ def haproxy(settings: HaproxySettings) -> None:
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
             File(UNIT_FILE, unit),
+            *([File(f"{OWN}/{PEERS}", peers(members, name))] if members else []),
             *([] if on_share(copy.path) else [copy]),
         ],
     )
@@ -178,13 +179,10 @@ def haproxy(settings: HaproxySettings) -> None:
         )
 
 
-def start_script(
-    settings: HaproxySettings, members: tuple[ProxyNode, ...] = (), name: str = ""
-) -> str:
+def start_script(settings: HaproxySettings, several: bool = False) -> str:
     """Return the script that runs HAProxy's container and creates the hairpin link.
 
-    + members: all proxies, () if there is only one
-    + name: the name of the current node in the cluster
+    + several: whether there are several proxies
     """
     return render(
         "haproxy_start.sh.j2",
@@ -205,28 +203,17 @@ def start_script(
         confined=CONFINED,
         run=RUN,
         conf="/proc/sys/net/ipv4/conf",
-        several=bool(members),
-        **(links(settings, members, name) if members else {}),
+        several=several,
+        **(links(settings) if several else {}),
     )
 
 
-def links(
-    settings: HaproxySettings, members: tuple[ProxyNode, ...], name: str
-) -> dict[str, object]:
-    """Return the values of the start script that only several proxies have.
-
-    + members: all proxies
-    + name: the name of the current node in the cluster
-    """
+def links(settings: HaproxySettings) -> dict[str, object]:
+    """Return the values of the start script that only several proxies have."""
     return {
         "namespace": CONTAINER,
         "drain_mac": drain_mac(settings.hairpin_address),
         "drain_address": drain_address(settings.hairpin_address),
-        "peers": " ".join(
-            f"{drain_address(one.hairpin)}={drain_mac(one.hairpin)}"
-            for one in members
-            if one.name != name
-        ),
         "subnet": settings.lan_subnet,
         "prefix": settings.lan_subnet.prefixlen,
         "gateway": settings.lan_gateway,
@@ -235,6 +222,19 @@ def links(
         # Another proxy takes over after 3 to 4 intervals, once it knows that it can
         "tries": (4 * settings.vrrp_interval + 3000) // 50,
     }
+
+
+def peers(members: tuple[ProxyNode, ...], name: str) -> str:
+    """Return the line that tells the start script of the other proxies' links ``drain``.
+
+    It has the address and the MAC address of each. The script reads it each time, so HAProxy need
+    not be restarted if another proxy is added or removed.
+
+    + members: all proxies
+    + name: the name of the current node in the cluster
+    """
+    others = [one.hairpin for one in members if one.name != name]
+    return " ".join(f"{drain_address(one)}={drain_mac(one)}" for one in others) + "\n"
 
 
 def drain_mac(hairpin: IPv4Address) -> str:

@@ -37,6 +37,8 @@ OWN = f"{DIRECTORY}/haproxy"
 """Folder on the node's own disk with the configuration of the last deploy. HAProxy runs with no
 other configuration."""
 CONFIG = "haproxy.cfg"
+PEERS = "peers"
+"""Name of the file in `OWN` that tells one of several proxies of the others."""
 CHECKSUM = "# sha256 of the lines above: "
 """Beginning of the configuration's last line, before the checksum. With the checksum in its own
 file, a power cut between two renames could leave a checksum of another configuration. Then HAProxy
@@ -114,7 +116,7 @@ _REMOVE_LINKS = f"""\
   ip -n {CONTAINER} link delete dev drain || :
   ip netns delete {CONTAINER}
 }}
-rm -f {RUN}/pid {RUN}/id {RUN}/owns {RUN}/draining {RUN}/down
+rm -f {RUN}/pid {RUN}/id {RUN}/owns {RUN}/draining {RUN}/peers {RUN}/down
 """
 
 

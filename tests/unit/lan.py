@@ -116,8 +116,9 @@ class Proxy:
 
     def write_script(self) -> None:
         """Write the start script and stand-ins for docker and systemctl."""
-        for folder in ("bin", "run/socket"):
+        for folder in ("bin", "own", "run/socket"):
             (self.root / folder).mkdir(parents=True)
+        self.tell(self.others)
         self.program("docker", 'case "$*" in *State.Pid*) cat "${0%/*}/../pid" ;; esac')
         self.program("systemctl", "exit 3")
         script = render(
@@ -143,7 +144,6 @@ class Proxy:
             namespace=f"{self.node}c",
             drain_mac=drain_mac(self.hairpin),
             drain_address=drain_address(self.hairpin),
-            peers=" ".join(f"{drain_address(one)}={drain_mac(one)}" for one in self.others),
             subnet="192.168.77.0/24",
             prefix=24,
             gateway="192.168.77.1",
@@ -153,6 +153,11 @@ class Proxy:
         )
         (self.root / "haproxy_start.sh").write_text(script)
         (self.root / "haproxy_start.sh").chmod(0o755)
+
+    def tell(self, others: list[IPv4Address]) -> None:
+        """Tell the proxy of the others, by their hairpin addresses, as a deploy does."""
+        line = " ".join(f"{drain_address(one)}={drain_mac(one)}" for one in others)
+        (self.root / "own/peers").write_text(f"{line}\n")
 
     def program(self, name: str, text: str) -> None:
         """Write a program that the script finds first."""

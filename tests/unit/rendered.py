@@ -183,7 +183,6 @@ def start_script(several: bool) -> str:
         "namespace": CONTAINER,
         "drain_mac": "06:42:c0:a8:01:de",
         "drain_address": "169.254.1.222",
-        "peers": "169.254.1.223=06:42:c0:a8:01:df",
         "subnet": MACVLAN.subnet,
         "prefix": MACVLAN.subnet.prefixlen,
         "gateway": MACVLAN.gateway,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings, start_script
+from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings, peers, start_script
 from chaos_engine.deploys.proxy_group import ProxyNode
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork
@@ -300,8 +300,10 @@ NODES = (
 
 
 def test_each_of_several_proxies_knows_the_links_of_the_others() -> None:
-    script = start_script(settings(), NODES, "pi5")
-    assert 'peers="169.254.1.223=06:42:c0:a8:01:df 169.254.1.224=06:42:c0:a8:01:e0" ' in script
+    assert peers(NODES, "pi5") == (
+        "169.254.1.223=06:42:c0:a8:01:df 169.254.1.224=06:42:c0:a8:01:e0\n"
+    )
+    script = start_script(settings(), several=True)
     assert "  add_link drain 06:42:c0:a8:01:de\n" in script
     assert 'echo "address replace 169.254.1.222/32 dev drain noprefixroute"' in script
     assert "marker=127.60.0.60 " in script

@@ -788,7 +788,6 @@ SITE_VALUES = {
         "hairpin": "hairpin_address",
         "run_directory": "haproxy_run_dir",
         "marker": "vrrp_id",
-        "peers": "hairpin_address",
     },
     "haproxy_vrrp.service.j2": {"vip": "vip"},
     "haproxy_vrrp.sh.j2": {
