@@ -206,7 +206,20 @@ def test_an_owner_whose_keepalived_has_ended_gives_the_address_up(tmp_path: Path
     proxy_script(tmp_path, "exit 0")
     done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path, ip='echo "ip $*"; exit 2')
     assert done.stdout == "ip address delete 127.60.0.60/32 dev lo\n"
-    assert done.stderr == "script follow\n"
+    assert done.stderr == "", "the script of an only proxy"
+    with (tmp_path / "usr/sbin/haproxy_start.sh").open("a") as script:
+        script.write("case $1 in\n  follow) ;;\nesac\n")
+    done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "script follow\n")
+
+
+@pytest.mark.parametrize("alive", ["exit 0", "exit 1"])
+def test_a_start_is_awaited_unless_haproxy_is_not_ready(tmp_path: Path, alive: str) -> None:
+    proxy_script(tmp_path, alive)
+    # Nothing runs that is called keepalived. Each pause is noted
+    done = run(f"set -- await\n{program(tmp_path)}", tmp_path, sleep='echo "pause $1"')
+    assert done.returncode == 0
+    assert done.stdout.count("pause 0.1") == (49 if alive == "exit 0" else 0)
 
 
 def test_a_node_that_was_the_only_proxy_gets_no_command() -> None:
