@@ -25,8 +25,8 @@ DEPLOY = ("deploy.py", *SITE)
 UNDO = ("chaos_engine.deploys.undo", "-y", "--limit", SECOND)
 PART = ("--data", "chaos_undo=haproxy,vrrp,macvlan_network")
 ALLOWED = 1
-"""Failed requests of a planned hand-over. Here the nodes share their processors with other tests, so
-a request may take longer than a proxy waits for it. The benchmark allows none."""
+"""Failed requests of a planned hand-over. The nodes share their processors with other tests, so a
+request may take longer than a proxy waits for it. The benchmark allows none."""
 VERIFY = ("chaos_engine.deploys.verify", "-y", *SITE)
 
 
