@@ -263,9 +263,11 @@ class Lan:
         assert client.stdout
         assert client.stdout.readline() == "began\n"
         yield answers
-        for line in client.communicate(timeout=60)[0].splitlines():
-            new, kept, took = line.split(",")
+        # communicate() would lose what readline() has read ahead
+        for line in client.stdout:
+            new, kept, took = line.rstrip().split(",")
             answers.append((new, kept, float(took)))
+        assert client.wait(60) == 0
 
     def who(self) -> str:
         """Return which proxy answers the client, or an error."""
