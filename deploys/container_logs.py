@@ -27,8 +27,8 @@ class ContainerLogsSettings(DockerDataSettings):
     container_logs_lazytime: bool = Field(
         False,
         description="whether the file system with Docker's data is mounted with lazytime. New "
-        "times of a file then wait in RAM until the file changes in another way, for at most a "
-        "day. If False, this mount option is not changed",
+        "timestamps of a file then wait in RAM until the file changes in another way, but at most "
+        "a day. If False, this mount option is not changed",
     )
     container_logs_commit: Number | None = Field(
         None,
