@@ -55,9 +55,10 @@ class ReportSettings(EtcdSettings, KernelSettings):
     )
     card_tbw: Amount | None = Field(
         None,
-        description="how many terabytes (10^12 bytes) can be written to the node's card according "
-        "to its maker, such as 117 for a SanDisk High Endurance of 128 GB; each node may have its "
-        "own value. If not set, the report does not show how many years the card lasts",
+        description="how many terabytes (10^12 bytes) can be written to the node's card, according "
+        "to the card's maker; for example 117 for a SanDisk High Endurance of 128 GB. Each node "
+        "may have its own value. If not set, the report does not show how many years the card "
+        "lasts",
     )
 
 

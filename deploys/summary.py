@@ -23,8 +23,9 @@ class SummarySettings(settings.Settings):
 
     summary_file: LocalFileOrNone = Field(
         "",
-        description="file on your computer to which a preview or a run writes its summary as JSON, "
-        "with the result of each node and the reasons of each operation; by default no file",
+        description="file on your computer to which a preview or a run writes its summary as JSON; "
+        "the summary has the result of each node and the reasons of each operation. By default no "
+        "file is written",
     )
 
 
