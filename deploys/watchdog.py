@@ -71,14 +71,14 @@ class WatchdogSettings(NodesSettings, StorageSettings):
         ge=0,
         le=1440,
         description="minutes until the network link is restarted if neither the gateway nor any "
-        "other machine answers; after as many minutes more, the node reboots. A node does not "
-        "reboot if the settings name no machine besides the gateway and this node. 0 turns both "
-        "off",
+        "other machine answers. After the same number of minutes again, the node reboots. It does "
+        "not reboot if the settings name no machine besides the gateway and this node. 0 turns "
+        "restart and reboot off",
     )
     watchdog_reboot_proxy: bool = Field(
         False,
-        description="whether the proxy, like other nodes, reboots if no other machine answers; "
-        "while the proxy reboots, no machine has the address of the Kubernetes API",
+        description="whether a proxy, like other nodes, reboots if no other machine answers; while "
+        "the only proxy reboots, no machine has the address of the Kubernetes API",
     )
 
 
@@ -123,9 +123,9 @@ def own_address(settings: WatchdogSettings) -> IPv4Address | None:
 def link_files(settings: WatchdogSettings, own: IPv4Address | None = None) -> list[File]:
     """Return the script that checks the network link, and the systemd units that call the script.
 
-    + own: the node's own address in the settings. The script must not ask this address. It also
-      skips all addresses that the node has when the script runs. That does not suffice, because a
-      node without network may have lost its address from DHCP
+    + own: the node's own address in the settings. The script must not ask this address. The script
+      also skips all addresses that the node has when the script runs. But a node without network
+      may have lost its address from DHCP, so `own` is needed
 
     The script asks the gateway, and then the other machines in the settings.
     """
