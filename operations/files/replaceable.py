@@ -40,7 +40,8 @@ def check_replaceable(
     """Raise one `NodeError` that names all paths that cannot be replaced: a pure function.
 
     + touched: paths that will be written, replaced or removed
-    + found: the state of these paths and of the folders above them. What does not exist is left out
+    + found: the state of these paths and of the folders above them, by path. It lacks paths that do
+      not exist
     + merged: the paths in `touched` whose files are merged (most of the content is the node's own)
     """
     merged = {*merged}
@@ -62,7 +63,7 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
         yield from _obstacle_at(path, state, merged)
         if state.fixed and state.kind != "link":
             yield _unchangeable(path, state)
-    # missing folders are made in the innermost folder that exists
+    # The script creates missing folders in the innermost folder that exists
     folder = next((one for one in reversed(folders_above(path)) if one in found), "")
     if not folder:
         return
@@ -77,7 +78,7 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
 
 
 def _obstacle_at(path: str, state: FileState, merged: bool) -> Iterator[str]:
-    """Return why the file, folder or link at a path cannot be replaced; nothing if it can be."""
+    """Return the reason why what is at a path cannot be replaced; nothing if it can be."""
     if state.kind in ("directory", "other"):
         yield f"{path} is {_described(state)}, but has to be a file; move it away and run again"
     elif state.kind == "link" and merged and state.leads_to == "file":
