@@ -78,7 +78,7 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
 
 
 def _obstacle_at(path: str, state: FileState, merged: bool) -> Iterator[str]:
-    """Return the reason why what is at a path cannot be replaced; nothing if it can be."""
+    """Return why the file, folder or link at a path cannot be replaced; nothing if it can be."""
     if state.kind in ("directory", "other"):
         yield f"{path} is {_described(state)}, but has to be a file; move it away and run again"
     elif state.kind == "link" and merged and state.leads_to == "file":

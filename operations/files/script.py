@@ -61,7 +61,7 @@ def _touched(todo: Plan) -> list[str]:
 
 
 def _begin(todo: Plan, before: str) -> list[str]:
-    """Return the first lines of the script. They also remove what an interrupted script left.
+    """Return the first lines of the script. They also clean up after an interrupted script.
 
     + before: as `compose` takes it
     """
@@ -102,7 +102,7 @@ def _stage(todo: Plan) -> list[str]:
         f"folders {quote(*(file.path for file in todo.write))}",
         '[ -z "${to_settle-}" ] || settle',
         f"(umask 022; mkdir -p -- {quote(*_folders(file.path for file in todo.write))})",
-        # No other user can ever read the new files: the umask is 077, and tar's members are 0600
+        # Until chmod, only the owner can read the files: the umask is 077, tar's members are 0600
         "unpack",
         # chown comes before chmod, because chown clears setuid and setgid
         *(f"chown -- {quote(owner, *paths)}" for owner, paths in owned.items()),

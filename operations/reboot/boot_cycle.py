@@ -34,8 +34,8 @@ SETTLE = 60.0
 the deploy goes on anyway."""
 
 # This command runs without sudo, because pyinfra's askpass helper in /tmp is gone after a reboot.
-# /boot/firmware/new/state tells whether Ubuntu 25.10 or later still tries a new kernel. If Ubuntu
-# tries one, the node boots a second time. The line begins with _MARK, because a login shell may
+# /boot/firmware/new/state tells whether Ubuntu 25.10 or later is still trying out a new kernel. If
+# it is, the node boots a second time. The printed line begins with _MARK, because a login shell may
 # print other lines.
 _MARK = "chaos-engine"
 _LOOK = (

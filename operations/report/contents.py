@@ -72,7 +72,7 @@ class Found:
     + skew: how many seconds the node's clock is ahead of this computer's clock
     + keyring: content of apt's keyring for the Kubernetes repository
     + keyring_path: path of that keyring
-    + unread: what could not be read, by name, with the reason as value
+    + unread: why things could not be read. A key names a thing, and its value is the reason
     """
 
     concerns: Mapping[str, Sequence[str]]
@@ -105,7 +105,7 @@ class NodeReport(Value):
     + wear: how fast the card is written to, ``None`` if the card is unknown
     + line: the points of the node's diagram, one for each report, oldest first. They show how much
       was written per day
-    + gaps: what could not be read, by name, with the reason as value
+    + gaps: why things could not be read. A key names a thing, and its value is the reason
 
     The other values are as in `Found`.
     """
@@ -248,7 +248,7 @@ def validities(
     keyring_path: str,
     now: int,
 ) -> tuple[Validity, ...] | None:
-    """Return when certificates and apt's key expire, ``None`` if the node has neither.
+    """Return when certificates and apt's key expire; ``None`` if none of them was read.
 
     + certificates, keyring, keyring_path: as in `Found`
     + now: the present time, in seconds since 1970

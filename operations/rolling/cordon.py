@@ -332,5 +332,5 @@ def _read_standing(host: Host) -> StandingState:
 
 
 def _ask(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """Read a fact from the node now. `observe` would return a value that was read earlier."""
+    """Read a fact from the node now, without `observe`, which may return an earlier value."""
     return fact.process(ask(host, command.get_raw_value()))

@@ -202,8 +202,8 @@ def _drain_and_work(
 def _work_on_proxy(state: State, host: Host, work: Work) -> str:
     """Do the work on a proxy without a cluster; return the problems, "" for none.
 
-    If the proxy could take over the API's address before, this waits until it can do so again. Then
-    the next proxy may go down.
+    If the proxy could take over the API's address before, the function waits until the proxy can do
+    so again. Then the next proxy may go down.
     """
     could = not proxy_problems(host)
     problem = attempt(lambda: work(state, host))

@@ -325,7 +325,9 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
         verb = "remove" if entry.state == "created" else "restore"
         yield f"{verb} the Docker network {entry.name}"
     yield from listed("remove the link", (e.name for e in _only_of(found, concern, "link")))
-    yield from listed("set back", (e.name for e in _only_of(found, concern, "sysctl")))
+    yield from listed(
+        "restore the kernel parameters", (e.name for e in _only_of(found, concern, "sysctl"))
+    )
     for entry in _only_of(found, concern, "mount"):
         yield f"mount {entry.name.partition(' ')[2]} with {entry.state}"
     yield from listed("turn swap on again on", (e.name for e in _only_of(found, concern, "swap")))
