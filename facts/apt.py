@@ -41,7 +41,7 @@ _QUERY = (
 
 
 class Installed(SeveralFact[PackageState]):
-    """The installed packages among `names`, as dpkg knows them.
+    """The installed packages among `names`, as dpkg's database lists them.
 
     All facts about packages use this fact, because dpkg reads its whole database for each call. A
     removed package whose configuration files remain counts as not installed.

@@ -21,7 +21,7 @@ A ``.sources`` file (deb822) has stanzas of fields:
   in upper or lower case; any other value enables the stanza;
 - a stanza may have several URIs and types.
 
-If a file is malformed, apt reads no sources at all.
+If one of the files is malformed, apt reads no sources at all.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def mounted_at(text: str, target: str) -> list[Entry]:
     + text: the content of ``/etc/fstab``
     + target: absolute path
 
-    **Example:** ``mounted_at("tmpfs /var/log tmpfs\n", "/var/log")[0].number == 1``
+    **Example:** ``mounted_at("tmpfs /var/log tmpfs\\n", "/var/log")[0].number == 1``
     """
     found = {
         entry.number: entry

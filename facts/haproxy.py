@@ -1,4 +1,7 @@
-"""Read the states of HAProxy's configuration, of its copy on the log share, and of the servers."""
+"""Read the state of HAProxy's servers, and the checksum of the configuration it has loaded.
+
+Also read the state of the configuration's copy on the log share.
+"""
 
 from __future__ import annotations
 

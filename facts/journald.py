@@ -57,7 +57,7 @@ class DropIns(ComposedFact[tuple[DropIn, ...]]):
 
 JOURNAL_IN_RAM = Check(
     "journald",
-    # systemd tells the ID of journald's process, because another process may have the same name
+    # The ID of journald's process comes from systemd, because other processes may have its name
     'open=$(ls -l "/proc/$(systemctl show -p MainPID --value systemd-journald)/fd") '
     '&& ! echo "$open" | grep -q /var/log/journal',
     "journald does not run, or still writes to /var/log/journal; reboot the node",

@@ -122,7 +122,7 @@ class BootFilesState(Value):
 
     + files: pairs of kind and file, in the order of precedence. The kind is "place" for a file at a
       usual place of the command line. The kinds "pending", "extra" and "drop_in" are as in
-      `Cmdline`. The fields `filesystem` and `read_only` of each file are still empty
+      `Cmdline`. `KernelCmdline` fills in the fields `filesystem` and `read_only` of the files
     + grub: whether GRUB sets the command line
     """
 

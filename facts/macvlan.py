@@ -35,7 +35,7 @@ class MacvlanLink(Value):
 class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
     """The macvlan links in the node's own network namespace, by name.
 
-    Links of containers are in other namespaces, so they are missing.
+    Links of containers are in other namespaces, so the value does not have them.
 
     **Example:** ``{"lb-hairpin": MacvlanLink(parent="eth0", mode="bridge", up=True, ...)}``
     """

@@ -86,8 +86,9 @@ PULLING = f"{DIRECTORY}/images-pulling"
 until the image is on the card, because Docker does not call fsync for the files of a layer."""
 
 NOBODY = "-"
-"""The name of no concern. Undo of a concern does not revert a change that something else needs. It
-then keeps the change's line in the manifest, and puts this name in place of the concern's name."""
+"""A name that stands for no concern. Undo of a concern does not revert a change that something else
+needs. Undo then keeps the change's line in the manifest, and replaces the concern's name by this
+name."""
 
 # Other machines can write to the log share. So the script does not read a file that is too large to
 # be from this package

@@ -91,8 +91,8 @@ class Mounts(ComposedFact[tuple[Mount, ...]]):
 class Answers(NodeFact[Answer]):
     """Whether the file system at a path responds within `ANSWER_SECONDS`.
 
-    The value is "answers" if the path can be read, "fails" if reading it gives an error, and
-    "hangs" if there is no response in that time. A path that does not exist gives "fails".
+    The value is "answers" if the path can be read, and "fails" if reading it gives an error. It is
+    "hangs" if there is no response in time. A path that does not exist gives "fails".
 
     + path: absolute path
 
