@@ -129,6 +129,26 @@ def several_proxies() -> bool:
     return len(_members(current()[1])) > 1
 
 
+def other_proxies(nodes: Mapping[str, IPv4Address]) -> tuple[IPv4Address, ...]:
+    """Return the addresses of the other proxies if the current host is one of several proxies.
+
+    + nodes: address of each node by its name in the cluster. A proxy without an address in `nodes`
+      is left out
+
+    Returns () if the current host is no proxy, or the only one.
+    """
+    host = current()[1]
+    members = _members(host)
+    if host.name not in [one.name for one in members]:
+        return ()
+    names = [
+        node_name(one.name, one.data.get("ssh_hostname"), nodes)
+        for one in members
+        if one.name != host.name
+    ]
+    return tuple(nodes[name] for name in names if name in nodes)
+
+
 def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[ProxyNode, ...]:
     """Return all proxies in the order of the inventory, () if there is only one.
 
