@@ -54,7 +54,8 @@ for one in "$c" "$l"; do
 done
 """
 
-# Removes whatever is in the place of a wanted folder but is no folder. Follows no link
+# Writes the copy and the link. Removes a file or a link in the place of a wanted folder. Follows no
+# link
 _PUBLISH = f"""
 c=$1 l=$2 t=$3
 umask 022
@@ -81,7 +82,7 @@ copy() {{
 lead() {{
   folder "${{l%/*}}" || return
   if [ -d "$l" ]; then
-    # it may have held the configuration
+    # the folder may hold the configuration, so it is moved and not removed
     rm -f -- "$l/admin.sock"
     rmdir -- "$l" || mv -T -- "$l" "$l.old" ||
       mv -T -- "$l" "$(mktemp -u "$l.old.XXXXXX")" || return

@@ -130,9 +130,9 @@ docker network rm {quote(wanted.name)} >/dev/null
 
 # Stops the proxy. If the proxy ran before, the end of the script starts it and waits until it runs,
 # because later operations expect a running proxy. If the proxy does not come up, this operation
-# does not fail, because a later operation may change the proxy's address. If the proxy kept failing
-# because its network was missing, and a later operation will start it, the proxy stays stopped: the
-# preview has announced that start.
+# does not fail, because a later operation may change the proxy's address. A proxy that did not run
+# because its network was missing stays stopped if a later operation starts it. The preview has
+# announced that start.
 _STOP = f"""\
 runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
 [ "$(runs)" != true ] || again=yes
@@ -171,5 +171,5 @@ def recreate(name: str, found: DockerNetwork) -> str:
 
 
 def _each(option: str, values: Iterable[str]) -> tuple[str, ...]:
-    # As one word, so that a value that begins with a hyphen is not taken for an option
+    # Option and value are one word. Otherwise a value with a hyphen in front would be an option
     return tuple(f"{option}={value}" for value in values)

@@ -1963,8 +1963,8 @@ NODES = [
         {AddressOwners: {"192.168.1.60": "aa:bb:cc:dd:ee:ff"}},
     ),
     node(
-        "192.168.1.55 and 192.168.1.56 were proxies until now, still run as such, and would take "
-        "the API's address too. Before they leave the group proxy of the inventory",
+        "192.168.1.55 and 192.168.1.56 were proxies until now, still run as proxies, and would "
+        "take the API's address too. Before they leave the group proxy of the inventory",
         {RunningPeers: ("192.168.1.55", "192.168.1.56")},
         inventory=TWO_PROXIES,
     ),
@@ -1975,9 +1975,9 @@ NODES = [
         inventory=TWO_PROXIES,
     ),
     node(
-        "192.168.1.53 was a proxy until now, still runs as such, and would take the API's address "
-        "too. Before it leaves the group proxy of the inventory, undo the concerns haproxy and "
-        "vrrp there, or run there: systemctl disable --now docker_haproxy haproxy_vrrp.service",
+        "192.168.1.53 was a proxy until now, still runs as a proxy, and would take the API's "
+        "address too. Before it leaves the group proxy of the inventory, undo the concerns haproxy "
+        "and vrrp there, or run there: systemctl disable --now docker_haproxy haproxy_vrrp.service",
         {RunningPeers: ("192.168.1.53",)},
     ),
     node(
