@@ -10,7 +10,7 @@ from chaos_engine.facts.text import setting
 CRI_DOCKERD = setting("cri_dockerd_version")
 NEWEST = {(0, 3): 25, (0, 4): 3}
 """The newest known patch release of each minor version of cri-dockerd
-(https://github.com/Mirantis/cri-dockerd/tags)."""
+(https://github.com/Mirantis/cri-dockerd/tags). ``(0, 4): 3`` means 0.4.3."""
 
 
 def oldest_docker(version: str) -> int:
@@ -89,7 +89,7 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
 def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
     """Return the feature gates that kubelet has to set to work with a version of cri-dockerd.
 
-    Each gate's name has the value ``True`` (on) or ``False`` (off).
+    The keys are the gates' names. A value is ``True`` (on) or ``False`` (off).
 
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
@@ -146,7 +146,7 @@ def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
 
 
 def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
-    """Return a message about the etcd servers that are too old for kubeadm, "" if none is too old.
+    """Return a message that names the etcd servers too old for kubeadm, "" if there are none.
 
     + kubernetes: version of kubeadm
     + found: version of each server by the server's address, "" for a server that did not answer

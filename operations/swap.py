@@ -23,7 +23,7 @@ from chaos_engine.operations.files import File
 from chaos_engine.operations.undo import Undo
 
 MARK = "#chaos-engine "
-"""Prefix that turns a line of fstab into a comment. Undo restores the lines with this prefix."""
+"""Prefix that turns a line of fstab into a comment. Undo removes the prefix again."""
 
 SPARE_KIB = 32 * 1024
 """KiB of RAM that must remain free when all swapped-out memory is back in RAM."""
@@ -219,8 +219,8 @@ def compose(todo: Plan) -> str:
 
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return fstab in which the swap lines that this package commented out are active again."""
-    kept = {*original.split(b"\n")}  # a copied card may have had lines with our mark before
+    """Activate the swap lines of fstab that this package commented out. Return the content."""
+    kept = {*original.split(b"\n")}  # if the card is a copy, the original may have lines with MARK
     lines = current.split(b"\n")
     return b"\n".join(one if one in kept else one.removeprefix(MARK.encode()) for one in lines)
 

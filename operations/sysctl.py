@@ -58,8 +58,8 @@ def set_kernel_parameters(
     written = render(stem, modules, sysctls)
     todo = files.decide(written)
     repairs = [repair(stem, name, sysctls[name], found[name]) for name in wrong if not todo]
-    # If files change, the reasons do not name the values, which may change before the script runs:
-    # Docker sets some of them too, and an earlier operation may install Docker
+    # If files change, the reasons do not name the present values. These may change before the
+    # script runs: Docker sets some of them too, and an earlier operation may install Docker
     if not todo:
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))

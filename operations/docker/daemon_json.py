@@ -190,13 +190,13 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
 
 
 def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
-    """Return a message for each option in a merged daemon.json with which Docker does not start.
+    """Return a message for each option in a merged daemon.json that keeps Docker from starting.
 
     + config: the keys of daemon.json, with their values
     + docker: the major release of the installed Docker, ``None`` if Docker is not installed
 
-    ``dockerd --validate`` says "configuration OK" for all these options, as seen with Docker 26.1.5
-    (Debian) and 29.7.2.
+    ``dockerd --validate`` says "configuration OK" for all these options. This was tried with Docker
+    26.1.5 (Debian) and 29.7.2.
     """
     found = []
     for option in _value(config, "storage-opts", list):
@@ -259,7 +259,8 @@ def without_options(current: bytes, original: bytes, written: bytes) -> bytes | 
     left.
     """
     now, before, then = (parse(data) for data in (current, original, written))
-    # Others may have added keys after `original`, so `written` may have them too
+    # Others may have added keys after `original`, and `written` has these keys too. So only the
+    # keys in `_KEYS` are compared
     before_ours, then_ours = ({k: c[k] for k in _KEYS if k in c} for c in (before, then))
     rest = _changed_back(now, before_ours, then_ours)
     if rest == now:

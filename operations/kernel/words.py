@@ -61,7 +61,7 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         return
     sources = [found.file, found.pending, found.extra, found.drop_in]
     before = {source.path: source for source in sources if source is not None}
-    # Forget earlier reboots, which did not help: with the new files, a reboot may help
+    # RECORD has earlier reboots that did not help. With the new files, a reboot may help
     apply = f"rm -f -- {RECORD}"
     checks, repairs = [], []
     for file in edited:

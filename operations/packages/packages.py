@@ -165,7 +165,7 @@ done
 trap 'test -z "$timers" || systemctl start $timers' EXIT
 record {removed}
 settle
-# what the node needs is marked as manual, if a later apt autoremove would remove it
+# a package that the node needs is marked as manual if a later apt autoremove would remove it
 needed=$(apart apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |
   grep -xE {quote(NEEDED.pattern)} || true)
 if [ -n "$needed" ]; then
