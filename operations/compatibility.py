@@ -96,8 +96,8 @@ def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
 
     kubelet 1.36 and newer open cri-dockerd's URL for ``kubectl exec`` and ``attach`` themselves. In
     cri-dockerd up to 0.4.4, this URL has no scheme, and kubelet uses https (``BaseURL`` in
-    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and 1.37, this feature
-    is Beta, and its gate can turn it off. In 1.38 the feature is to be stable
+    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and 1.37, opening the URL
+    is a Beta feature, and its gate can turn it off. In 1.38 the feature is to be stable
     (kubernetes/enhancements#6364). The gate may then be locked, and kubelet does not start if a
     locked gate is turned off. So the function returns no gate for kubelet 1.38 and newer.
     """

@@ -1,4 +1,4 @@
-"""Mount the file system of Docker's data with options that spare its disk."""
+"""Mount the file system of Docker's data with options that make it write less to its disk."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
     if fstab != disk.fstab:
         data = fstab.encode("utf-8", "surrogateescape")
         todo = files.decide([File(FSTAB, data, merged=True)])
-        because(f"give {target} {','.join(options)} in {FSTAB}")
+        because(f"set the options {','.join(options)} for {target} in {FSTAB}")
     if wrong:
         because(f"mount {target} with {','.join(wrong)} (it has {','.join(replaced(disk, wrong))})")
     todo = replace(todo, why=(), repairs=tuple(repairs(target, wrong, bool(todo))))
@@ -194,7 +194,7 @@ def compose(target: str, options: Sequence[str]) -> str:
 def without_options(
     notes: Iterable[Entry], current: bytes, original: bytes, written: bytes
 ) -> bytes:
-    """Return fstab without the options that the concern added: a pure function.
+    """Restore the options that the concern replaced in fstab. Return the content: a pure function.
 
     + notes: the concern's lines in the manifest, the list of what undo restores
 

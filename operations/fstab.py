@@ -1,4 +1,7 @@
-"""Edit the mount options of an entry in ``/etc/fstab``, and restore them later. Pure functions."""
+"""Edit the mount options of an entry in ``/etc/fstab``, and restore them later.
+
+All functions are pure.
+"""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def repairs(todo: Plan) -> Iterator[Repair]:
         yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
     for file in todo.files:
         if file.path == FSTAB:
-            # Not the checksum of the file, because its other lines may change later
+            # The wanted state is not the file's checksum, because other lines may change later
             yield Repair(FSTAB, "without swap", "file", FSTAB, in_files(FSTAB))
         else:
             yield of_file(file.path, file.sha256, "", None)
@@ -133,7 +133,7 @@ def repairs(todo: Plan) -> Iterator[Repair]:
 
 
 def _area(name: str) -> str:
-    """Return the name of a swap area in the node's notes: ``swap on /swap.img``."""
+    """Return the name of a swap area in a `Repair`: ``swap on /swap.img``."""
     return f"swap on {name}"
 
 
@@ -142,7 +142,7 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
 
     + found: the node's swap
     + repaired: names of things that earlier runs repaired. Swap areas among them are skipped,
-      because `disable_swap` warns of them in another way
+      because a repeated repair has a warning of its own
 
     The files that turn swap on are services and scripts. `disable_swap` does not change them,
     because they may have other tasks too. A pure function.

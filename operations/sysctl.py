@@ -37,15 +37,15 @@ def set_kernel_parameters(
 ) -> Commands:
     """Load kernel modules and set kernel parameters, now and at each boot.
 
-    + stem: part of the files' names, ``/etc/modules-load.d/STEM.conf`` and
+    + stem: part of the names of the two files ``/etc/modules-load.d/STEM.conf`` and
       ``/etc/sysctl.d/99-STEM.conf``
     + modules: names as the kernel writes them. Modules are loaded first, because some parameters
-      exist only with their module. Without modules there is no file for them
+      exist only with their module. Without modules, the first file is not written
     + sysctls: the value of each parameter, by the parameter's name with dots
 
     A parameter that somebody changed by hand is set again. Raises `NodeError` if the running kernel
-    lacks a module. Raises `NodeError` too if another file overrides ``99-STEM.conf`` at boot: it
-    is read later, and sets a parameter to another value.
+    lacks a module. Also raises `NodeError` if another file overrides ``99-STEM.conf`` at boot: that
+    file is read later, and sets a parameter to another value.
 
     **Example:** ``set_kernel_parameters("kubernetes", [], {"net.ipv4.ip_forward": "1"})``
     """
@@ -103,7 +103,7 @@ def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
 
 
 def render(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[File]:
-    """Return the file with the modules, if there are any, and the file with the parameters."""
+    """Return the file that lists the modules, if there are any, and the file of the parameters."""
     head = "# Written by chaos-engine\n"
     names = "".join(f"{name}\n" for name in modules)
     return [

@@ -53,8 +53,9 @@ def run_vrrp(
 
     keepalived checks a new configuration before the old one is replaced. If only the configuration
     changes, keepalived reloads it and keeps the address. Raises `NodeError` if another router on
-    the LAN already uses the number when keepalived is set up. Also raises `NodeError` if a node
-    still takes part in VRRP that was a proxy at the last deploy and is not one of `peers`.
+    the LAN already uses the number when keepalived is set up. Also raises `NodeError` if a former
+    proxy still takes part in VRRP. A former proxy is a node that was a proxy at the last deploy,
+    but is not one of `peers`.
 
     **Example:** ``run_vrrp(name="Run keepalived", wanted=[...], interface="eth0", number=60, ...)``
     """
@@ -108,9 +109,9 @@ def check(todo: Plan) -> str:
     written = {file.path for file in todo.write}
     commands = [f'sh -n "$stage"{PROGRAM}'] if PROGRAM in written else []
     if CONFIG in written:
-        # keepalived also refuses a configuration whose script or tracked file is missing, but both
-        # may be made later. So it checks a copy that names others. The script is in /usr/bin,
-        # because keepalived accepts no script below a link, and /bin is one
+        # keepalived refuses a configuration whose script or tracked file is missing. Both may be
+        # made later, so keepalived checks a copy that names existing files. The copy names
+        # /usr/bin/true, because keepalived accepts no script behind a link, and /bin is a link
         commands.append(
             'echo 0 >"$stage/down"\n'
             f"""sed -e 's#"{SCRIPT} [a-z]*"#/usr/bin/true#' -e "s#{RUN_OF_HAPROXY}/down#"""
@@ -148,7 +149,7 @@ def remove_vrrp() -> Commands:
 def _refuse_other_peers(peers: Iterable[str]) -> None:
     """Raise `NodeError` if a node that is no longer a proxy still takes part in VRRP.
 
-    + peers: addresses of the nodes that are to be the other proxies
+    + peers: addresses of the other wanted proxies
 
     Such a node takes the address as soon as it receives no VRRP adverts. Then two nodes have it.
     """

@@ -87,7 +87,7 @@ def merge(found: bytes | None, options: Options) -> bytes:
         ],
         "log-driver": "json-file",
         "log-opts": log_opts,
-        # A named driver keeps Docker 29 from using its new image store, where cri-dockerd cannot
+        # Without a named driver, Docker 29 would use its new image store, where cri-dockerd cannot
         # account for images
         "storage-driver": DRIVER,
     }
@@ -278,8 +278,8 @@ def _changed_back(
     """Return `now` without the changes that this package made.
 
     This package changed the keys that differ between `before` and `then`. Each of these keys gets
-    its value in `before` again. A key that has a third value in `now` was changed by somebody else
-    and stays. Objects and lists with a third value are treated item by item.
+    its value in `before` again. If a key has a third value in `now`, somebody else has changed it.
+    Then the key stays. Objects and lists with a third value are treated item by item.
     """
     rest = dict(now)
     for key in {**before, **then}:

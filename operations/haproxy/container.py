@@ -34,7 +34,7 @@ from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
-"""Folder on the node's own disk with the configuration of the last deploy. HAProxy runs with no
+"""Folder on the node's own disk. It has the configuration of the last deploy. HAProxy runs with no
 other configuration."""
 CONFIG = "haproxy.cfg"
 PEERS = "peers"
@@ -50,7 +50,8 @@ BRIDGE = "bridge"
 """The name of Docker's default network. The containers of several proxies are on it."""
 
 MOUNTS = {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
-"""The mounts of the container: for each path in the container, the folder on the node."""
+"""The container's mounts. A key is a path in the container, a value the node's folder that is
+mounted there."""
 
 # Pulls the image $1
 _PULL = f"""\
@@ -84,8 +85,8 @@ echo "$1 cannot be pulled: fix the node's way to the registry, or $else" >&2
 exit 1
 """
 
-# Fails if another proxy still runs. Such a proxy either has the address already, or takes it when
-# this node gives it up. So the script makes this node give it up, and looks for another owner
+# Fails if another proxy still runs. If this node owns the address, it gives the address up, so that
+# another proxy takes it. Then the script looks for another machine that has the address
 _ONLY = f"""\
 others() {{
   if [ -e {RUN}/owns ]; then
@@ -131,7 +132,7 @@ class Proxy:
     + vip: the container's IPv4 address in the macvlan network
     + mac: the container's MAC address in the macvlan network, in lower case
     + sockets: path of a link to the folder with HAProxy's admin socket. The start script makes the
-      link. ``None`` if the path is on the log share
+      link. ``None`` if the path is on the log share, where `publish_copy` makes the link
     + several: whether there are several proxies. If so, the container is on Docker's default
       bridge, and the start script gives the address to the container
     """
@@ -192,10 +193,11 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     + wanted: the files for HAProxy: the start script, the systemd unit, and, in the folder `OWN`,
       the configuration as `sealed` returns it
 
-    HAProxy from the same image checks a new configuration. Then HAProxy reloads it and cuts no
-    connection. A container that differs from `proxy` is replaced. A container with another name is
-    replaced too if it has the proxy's IP address and MAC address in the same network. Raises
-    `NodeError` if another machine or any other container has the proxy's address, or if
+    HAProxy from the same image checks a new configuration. Then the running HAProxy reloads it and
+    cuts no connection. A container that differs from `proxy` is replaced. A container with another
+    name is replaced too if it has the proxy's IP address and MAC address in the same network.
+
+    Raises `NodeError` if another machine or any other container has the proxy's address, or if
     `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, it is no error if
     another proxy has the address with the same MAC address.
 

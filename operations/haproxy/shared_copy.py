@@ -27,9 +27,9 @@ from chaos_engine.operations.haproxy.container import CONFIG, OWN
 
 SOCKETS = f"{RUN}/socket"
 
-# Copies the originals for undo: links, and files of at most MOST_BYTES. The share is not trusted.
-# Anything else on it, such as a device or an endless file, may be a trap, and is not copied.
-# `ulimit` ends the copy of a file that grows meanwhile
+# Copies the originals for undo: links, and files of at most MOST_BYTES. Anything else, such as a
+# device or an endless file, is not copied. It may be a trap, because other machines can write to
+# the share. `ulimit` ends the copy of a file that grows meanwhile
 _SURVEY = f"""
 c=$1 s=$2 l=$3 t=$4
 ulimit -f {MOST_BYTES // 512}
@@ -181,7 +181,8 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
         return
     if config and found.config == "other":
         because(f"write {config.path}")
-    elif link and found.link == "other":  # HAProxy's start script makes the link too
+    elif link and found.link == "other":
+        # Not announced beside a new copy: HAProxy's start script may make the link first
         because(f"make {link} a link to {SOCKETS}")
     if not can_be_written(found, config, link):
         because(f"note for undo: {_names(config, link)}")
@@ -226,7 +227,7 @@ def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
 
 
 def write_failure(found: CopyState, config: File | None, link: str | None) -> str:
-    """Return a message if the copy or the link differs although it was just written, else "".
+    """Return a message if the copy or the link still differs after it was written, else "".
 
     A pure function.
     """

@@ -77,7 +77,7 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         elif source is not None:
             for message in warnings(file.path, source.text, wanted):
                 warn(message)
-    # `decide` reads the files with one more command, but only if something changes
+    # `decide` costs one more command to read the files, so it is called only for a change
     todo = replace(files.decide(edited), why=(), repairs=tuple(repairs))
     yield from files.transaction(todo, " && ".join(checks), apply, noop="the kernel: as wanted")
 

@@ -1,4 +1,4 @@
-"""Create the link through which the node reaches the container on its macvlan network."""
+"""Create the link through which a node reaches the container on its own macvlan network."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
         noop=f"{wanted.name}: as wanted",
         force=bool(differs or not found),
         before=f"note network {quote(was, wanted.name)}",
-        # if the network differs, perhaps the settings have changed: that is no repair
+        # If a network exists but differs, the settings may have changed. That is no repair
         repairs=[] if found else [of_docker("network", wanted.name, wanted.create)],
     )
 
@@ -113,7 +113,9 @@ def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) ->
     + last: False if a later operation of the run starts the proxy, True if none does
     """
     head = f"set -eu\n{NEEDS_DOCKER}"
-    if found or not last:  # otherwise systemd's next attempt to start the proxy succeeds
+    # If there is no old network and no later operation, systemd starts the proxy: its next attempt
+    # succeeds
+    if found or not last:
         head += f"again={'yes' if last else ''}\n{_STOP}"
     if found is None:
         return f"{head}{wanted.create} >/dev/null\n"

@@ -33,17 +33,17 @@ NEEDED = re.compile(
     "|python3|python3-minimal|apt|dpkg|ca-certificates|gnupg|gpgv"
 )
 """A regular expression for the packages that a work node needs: to boot, to be reached, and to do
-its work. Python and grep -E read it alike. Raspberry Pi OS's rpi-cloud-init-mods does not match: it
-only sets up cloud-init, and may be removed together with cloud-init."""
+its work. It means the same to Python and to grep -E. rpi-cloud-init-mods of Raspberry Pi OS does
+not match. That package only sets up cloud-init, and may be removed together with cloud-init."""
 
 NEVER_PINNED = frozenset({"apparmor", "lvm2"})
 """Packages that may be removed, but that apt may install again. Docker recommends apparmor. A
 user who later creates a volume group needs lvm2 at once."""
 
 COMPANIONS = {"cloud-init": ("cloud-init-base",)}
-"""The packages to remove together with a package, by its name. Since Ubuntu 25.04, cloud-init is an
-empty package that depends on cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init
-metapackages")."""
+"""A key is a package, a value has the packages to remove together with it. Since Ubuntu 25.04,
+cloud-init is an empty package that depends on cloud-init-base
+(documentation.ubuntu.com/public-cloud, "Cloud-init metapackages")."""
 
 
 @converge(
