@@ -170,8 +170,8 @@ def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
         )
     if share.claims:
         return (
-            f"{' and '.join(share.claims)} would mount something else on {TARGET}; remove that, "
-            "reboot the node and run again"
+            f"{' and '.join(share.claims)} would mount something else on {TARGET}; remove "
+            "this mount, reboot the node and run again"
         )
     ours = mounted is None or is_share(mounted.fstype, mounted.source) or mounted.source == IN_RAM
     if mounted and not ours:

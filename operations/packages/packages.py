@@ -92,7 +92,7 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
     + cloud_init: the state of cloud-init
     + mdns: as `remove_packages` takes it
     """
-    keep_it = f"remove it from {setting('packages_absent')}"
+    keep_it = f"take it out of {setting('packages_absent')}"
     if found.error:
         raise NodeError(
             f"apt cannot remove {', '.join(found.installed)}: {found.error} "
