@@ -24,7 +24,7 @@ FIXES = (
     ("cannot be changed, not even by root", "lost.md#in-the-middle-of-a-deploy"),
     ("belongs to the machine with the MAC address", "proxy.md#move-it-to-another-node"),
     ("uses the number … already", "two-proxies.md#settings"),
-    ("still runs as such", "two-proxies.md#take-a-proxy-away"),
+    ("still runs as a proxy", "two-proxies.md#take-a-proxy-away"),
     ("is wireless: access points drop the frames", "proxy.md#what-it-needs"),
     ("docker-ce is installed. docker.io would replace it", "changes.md"),
     ("cri-dockerd … needs Docker … or newer", "settings.md"),
