@@ -32,7 +32,7 @@ class Undo:
 
     + needed_when_joined: whether a node in a cluster cannot work or boot without the concern. If
       so, undo refuses a node that has joined a cluster
-    + note: a warning that says what stays on the node, or what the node's owner has to do
+    + note: a warning that says what stays on the node, or what the user has to do
     + take_out: functions that remove the concern's part from merged files, by the file's path or by
       a pattern of paths (fnmatch(3))
     + first: shell commands that run before everything else
