@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos_engine.deploys.proxy_group import other_proxies
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.watchdog import WatchdogSettings, link_files, own_address
 from chaos_engine.facts.watchdog import (
@@ -419,6 +420,22 @@ def test_the_proxy_reboots_only_if_it_may(tmp_path: Path, reboots: bool) -> None
     assert link.done == [*RESTARTED, *(["reboot"] if reboots else RESTARTED)]
     said += link.check(2)
     assert said.count("so it does not reboot") == (0 if reboots else 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "proxies", "expected"),
+    [
+        ("pi1", ["pi1", "pi2", "pi9"], ["192.168.1.51"]),
+        ("pi1", ["pi1"], []),
+        ("pi3", ["pi1", "pi2"], []),
+    ],
+)
+def test_a_proxy_knows_the_other_proxies(
+    host: str, proxies: list[str], expected: list[str]
+) -> None:
+    nodes = {f"pi{number}": IPv4Address(f"192.168.1.{49 + number}") for number in (1, 2, 3)}
+    with Nodes("pi1", "pi2", "pi3", "pi9", groups={"proxy": (proxies, {})}).on(host):
+        assert [str(address) for address in other_proxies(nodes)] == expected
 
 
 @pytest.mark.parametrize("partner", [True, False])
