@@ -6,6 +6,7 @@ All nodes must be in ``workers``. One or several of them are in ``proxy``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -141,12 +142,12 @@ def other_proxies(nodes: Mapping[str, IPv4Address]) -> tuple[IPv4Address, ...]:
     members = _members(host)
     if host.name not in [one.name for one in members]:
         return ()
-    names = [
-        node_name(one.name, one.data.get("ssh_hostname"), nodes)
-        for one in members
-        if one.name != host.name
-    ]
-    return tuple(nodes[name] for name in names if name in nodes)
+    found = []
+    for one in members:
+        if one.name != host.name:
+            with suppress(SettingsError):
+                found.append(nodes[node_name(one.name, one.data.get("ssh_hostname"), nodes)])
+    return tuple(found)
 
 
 def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[ProxyNode, ...]:
