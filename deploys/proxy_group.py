@@ -145,7 +145,7 @@ def other_proxies(nodes: Mapping[str, IPv4Address]) -> tuple[IPv4Address, ...]:
     found = []
     for one in members:
         if one.name != host.name:
-            with suppress(SettingsError):
+            with suppress(SettingsError, KeyError):
                 found.append(nodes[node_name(one.name, one.data.get("ssh_hostname"), nodes)])
     return tuple(found)
 

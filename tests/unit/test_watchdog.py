@@ -425,7 +425,7 @@ def test_the_proxy_reboots_only_if_it_may(tmp_path: Path, reboots: bool) -> None
 @pytest.mark.parametrize(
     ("host", "proxies", "expected"),
     [
-        ("pi1", ["pi1", "pi2", "pi9"], ["192.168.1.51"]),
+        ("pi1", ["pi1", "pi2", "pi8", "pi9"], ["192.168.1.51"]),
         ("pi1", ["pi1"], []),
         ("pi3", ["pi1", "pi2"], []),
     ],
@@ -434,7 +434,9 @@ def test_a_proxy_knows_the_other_proxies(
     host: str, proxies: list[str], expected: list[str]
 ) -> None:
     nodes = {f"pi{number}": IPv4Address(f"192.168.1.{49 + number}") for number in (1, 2, 3)}
-    with Nodes("pi1", "pi2", "pi3", "pi9", groups={"proxy": (proxies, {})}).on(host):
+    hosts = {"pi9": {"ssh_hostname": "192.168.1.99"}}
+    names = ("pi1", "pi2", "pi3", "pi8", "pi9")
+    with Nodes(*names, hosts=hosts, groups={"proxy": (proxies, {})}).on(host):
         assert [str(address) for address in other_proxies(nodes)] == expected
 
 
