@@ -29,8 +29,8 @@ COREDUMP = "systemd-coredump.socket"
 UNIT_NAMES = (*APT_TIMERS, MAN_TIMER, CLOCK_TIMER, TIMESYNCD, COREDUMP)
 
 CLOCK_CRON = "/etc/cron.hourly/fake-hwclock"
-"""A script that saves the time every hour. From Debian 13 on, a timer of fake-hwclock saves the
-time, and the script does nothing."""
+"""A script of fake-hwclock that saves the time every hour. From Debian 13 on, the script does
+nothing, and the timer `CLOCK_TIMER` saves the time."""
 
 DROP_IN_FOLDERS = {
     "timesyncd.conf": folders("systemd/timesyncd.conf.d"),

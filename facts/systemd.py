@@ -109,8 +109,9 @@ def parse_properties(lines: Iterable[str]) -> list[dict[str, str]]:
         elif not line and "Id" in block:
             blocks.append({})
         elif block:
-            # The line continues a command. An empty line may do so too: systemctl prints commands
-            # before the Id, so a block without an Id has not ended
+            # The line continues the value of a property such as ExecStart. An empty line may be
+            # part of a value too. It ends a block only after the Id, which systemctl prints after
+            # the commands
             block[last].append(line)
         else:
             raise ValueError(line)
@@ -124,7 +125,7 @@ class _Checksums(SeveralFact[tuple[str, str]]):
 
     An unknown checksum is "".
 
-    + units: as `Units` takes them
+    + units: pairs of a unit's name and the paths of the unit's configuration files
     """
 
     argument = "units"
