@@ -22,8 +22,8 @@ class HostAnswers:
 
     + known: the values that were read. A key is a `Read` (a fact with its arguments) and the
       identity with which it was read (`arguments.identity`)
-    + announced: the facts that the run will read. It has the same keys as `known` would have, and
-      each value is ``None``
+    + announced: the facts that the run will read. The keys are pairs as in `known`, and each value
+      is ``None``
     + last_moment: the `Moment` when these answers were last used, ``None`` before the first use
     + oldest_at: the time when the oldest value was read, in seconds of the monotonic clock
     + operation_reads: a function that returns the facts that the current operation reads
