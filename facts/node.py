@@ -102,7 +102,7 @@ NOT_ROOT = "pyinfra does not run as root on the node; set _sudo = True in group_
 class AsRoot(YesOrNo):
     """Whether pyinfra runs as root on the node.
 
-    Root is the user who owns process 1.
+    The command tells whether its user owns process 1, as root does.
 
     **Example:** ``host.get_fact(AsRoot)``
     """
@@ -131,7 +131,7 @@ class NodeAnswers(NodeFact[dict[str, str]]):
         Add two keys: ``addresses`` has the IPv4 addresses with blanks between them, and ``skew``
         says how many seconds the node's clock is ahead of this computer's clock.
         """
-        # An interface's name may have an equals sign too
+        # A line of `ip` may have an equals sign too, in the interface's name
         found = [(line, _ADDRESS.match(line)) for line in lines]
         values = dict(line.split("=", 1) for line, address in found if not address)
         addresses = (address[1] for _, address in found if address)

@@ -37,7 +37,7 @@ DROP_IN_FOLDERS = {
     "coredump.conf": folders("systemd/coredump.conf.d"),
     **{timer: unit_folders(timer) for timer in APT_TIMERS},
 }
-"""For each configuration file and unit, the folders that may have drop-ins for it."""
+"""The folders that may have drop-ins for a configuration file or a unit, by the file or unit."""
 
 _SECTIONS = {
     "timesyncd.conf": "Time",

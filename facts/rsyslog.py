@@ -172,7 +172,7 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
 
 def _object(text: str, depth: int, rule: str = "") -> Statement:
-    """Return the statement for an object such as ``action(...)``, and for the rule before it.
+    """Return one statement for an object such as ``action(...)`` and the rule before the object.
 
     + text: the object's text
     + depth: the number of blocks ``{...}`` around the object
@@ -249,7 +249,7 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
 
 
 class Canary(NodeFact[bool]):
-    """Log a message with a token, and tell whether that worked.
+    """Log a message with a token, and tell whether the logging worked.
 
     `verify` and `report` then look for the token on the log server.
 

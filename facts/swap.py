@@ -62,7 +62,7 @@ script that calls swapon, which may be FILE itself."""
 
 @dataclass(frozen=True)
 class SwapArea(Value):
-    """A swap area in use, as in ``/proc/swaps``; sizes in KiB."""
+    """A swap area in use, as in ``/proc/swaps``. Sizes are in KiB."""
 
     name: str
     kind: str

@@ -8,7 +8,7 @@ precedence"; systemd's ``src/basic/conf-files.c``):
 - If several folders have a file of the same name, only the file in the first of these folders
   counts. The other files of this name set nothing.
 - An empty file, or a link to ``/dev/null``, sets nothing and masks the other files of its name.
-- A folder, or a link that leads nowhere, may have such a name too. systemd 262 skips it. In systemd
+- A folder, or a link that leads nowhere, may have the suffix too. systemd 262 skips it. In systemd
   252 and 257, it masks the other files of its name (found with ``systemd-analyze cat-config``).
 - Files apply in the order of their names, compared byte by byte, whichever folder they are in. The
   last setting wins.
@@ -78,7 +78,7 @@ def unit_folders(unit: str) -> tuple[str, ...]:
 
 
 def files_in(folders: Iterable[str], suffix: str = ".conf") -> tuple[str, ...]:
-    """Return the patterns that match the files in folders, for `chaos_engine.facts.files.Texts`.
+    """Return patterns for `chaos_engine.facts.files.Texts` that match the files in folders.
 
     + suffix: the end of the files' names
     """

@@ -14,13 +14,13 @@ from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.facts.unit_traces import UNITS
 
 VRRP = "haproxy_vrrp.service"
-"""The unit that runs keepalived. Proxies have the unit only if there are several of them."""
+"""The unit that runs keepalived. A proxy has the unit only if there are several proxies."""
 
 ENABLED = f"{UNITS}/multi-user.target.wants/{VRRP}"
 """The link by which systemd starts `VRRP` at boot."""
 
 CONFIG = "/etc/keepalived/chaos-engine.conf"
-"""keepalived's configuration. Proxies have the file only if there are several of them."""
+"""keepalived's configuration. A proxy has the file only if there are several proxies."""
 
 RUN = f"{RECORDS}/vrrp"
 """A folder in RAM with the PID files of keepalived."""
@@ -125,8 +125,8 @@ PERL
 
 # The script sends each peer an ICMP echo request and a VRRP packet. If no program receives VRRP on
 # the peer, its kernel answers with ICMP's "protocol unreachable" (type 3, code 2). If the peer
-# answers only the echo request, a program receives VRRP there. No router has the number 0 of this
-# packet, so routers ignore the packet. ICMP's checksum is a sum of 16-bit words (RFC 1071)
+# answers only the echo request, a program receives VRRP there. The VRRP packet has the number 0,
+# which no router has, so routers ignore it. ICMP's checksum is a sum of 16-bit words (RFC 1071)
 _ASK_PEERS = f"""\
 peers() {{
   sed -n '/unicast_peer/,/}}/s/^ *\\([0-9][0-9.]*\\)$/\\1/p' {CONFIG} 2>/dev/null |
@@ -227,7 +227,7 @@ class AddressOwner(NodeFact["Ownership | None"]):
     """What a proxy knows about the Kubernetes API's address, ``None`` if there is only one proxy.
 
     + interface: the network interface of the LAN
-    + address: the node's own address there
+    + address: the node's own address on this interface
     + vip: the address of the Kubernetes API
     + number: the address's number (VRRP's virtual router ID)
     + milliseconds: the interval of adverts

@@ -210,7 +210,7 @@ def value_of(read: Read, part: Part) -> Any:
     fact = read.fact()
     if part.status == 127 and fact.requires_command(**dict(read.arguments)):
         return fact.default()
-    # Statuses of `timeout` after its limit. 125 is from uutils before 0.6 (Ubuntu 25.10)
+    # With these statuses `timeout` ended the command. 125 is from uutils before 0.6 (Ubuntu 25.10)
     if part.status in (124, 125, 137):
         return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; check the node's load")
     if part.status:

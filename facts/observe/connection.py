@@ -37,7 +37,7 @@ from pyinfra.connectors.util import ASKPASS_COMMAND, SUDO_ASKPASS_ENV_VAR, Comma
 
 SILENT_SECONDS = 90
 """The time in seconds after which a connection counts as lost, if the node acknowledges no packet.
-A switch restarts in less time. A node that is only busy still acknowledges packets."""
+A network switch restarts in less time. A node that is only busy still acknowledges packets."""
 
 _LOST = (
     "the connection to the node was lost, and a change there may be incomplete; run again when the "
@@ -249,7 +249,7 @@ def _refusal(lines: Iterable[str]) -> str:
 
 
 def _messages(lines: Iterable[str]) -> list[str]:
-    """Return the lines without empty lines and without sudo's warning "unable to resolve host".
+    """Return the lines that are not empty, without sudo's warning "unable to resolve host".
 
     sudo prints this warning if the node's own name has no address. sudo then runs the command.
     """

@@ -41,7 +41,8 @@ class Preparation:
 def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[str]]]:
     """Make operations do only one part of their work until the block ends.
 
-    + name: "collect" to announce which facts they will read, "check" to decide what to do
+    + name: with "collect" the operations only announce which facts they will read. With "check"
+      they only decide what to do
 
     Yields two lists that the operations fill. The first has the problems that operations find. The
     second has the names of the operations that would change the node.

@@ -32,10 +32,10 @@ class Repair:
       that lists what this package has changed. If the manifest has this line, an earlier run has
       set the thing
     + search: how to find the files and programs that may change the thing
-    + found: for a file, the checksum of its old content, a space, and its path; "" if the checksum
-      is unknown. If the manifest has a line of kind ``wrote`` with this text as its name, this
-      package wrote the old content itself. Then the settings have changed, and writing the new
-      content is no repair
+    + found: for a file, the text ``CHECKSUM PATH`` with the checksum of the old content; "" if the
+      checksum is unknown. If the manifest has a line of kind ``wrote`` with this text as its name,
+      this package wrote the old content itself. Then the settings have changed, and writing the
+      new content is no repair
     + suspects: descriptions of files and programs that may change the thing. They are known without
       the search
     """
