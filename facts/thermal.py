@@ -97,6 +97,8 @@ class Thermal(ComposedFact[ThermalState]):
 def throttled_words(bits: int) -> tuple[str, ...]:
     """Return the meaning of each bit that is set in the number from the firmware.
 
+    A pure function.
+
     **Example:** ``throttled_words(0x10000) == ("too low voltage since the boot",)``
     """
     return tuple(words for bit, words in THROTTLED.items() if bits >> bit & 1)

@@ -77,7 +77,10 @@ class Writers(NodeFact["tuple[Writer, ...] | None"]):
 
 
 def parse_writers(lines: list[str]) -> tuple[Writer, ...]:
-    """Return the programs in lines ``BYTES PROCESSES NAME``. Skip a line ``none``."""
+    """Return the programs in lines ``BYTES PROCESSES NAME``. Skip a line ``none``.
+
+    A pure function.
+    """
     rows = (line.split(" ", 2) for line in lines if line != "none")
     return tuple(
         Writer(unquote(name, errors="surrogateescape"), int(processes), int(written))

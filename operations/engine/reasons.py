@@ -60,6 +60,8 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
     """Return the first `SHOWN` reasons. If there are more, add a line that says how many more.
 
     + all_of_them: whether to return all reasons
+
+    A pure function.
     """
     reasons = list(reasons)
     if all_of_them or len(reasons) <= SHOWN:
@@ -85,6 +87,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
     """Return the differences between two JSON objects, one text for each key that differs.
 
     + prefix: text before each key
+
+    A pure function.
 
     **Example:** ``differences({"log-opts": {"max-size": "10m"}}, {"log-opts": {"max-size": "1m"}})
     == ["log-opts.max-size 10m -> 1m"]``

@@ -160,6 +160,8 @@ def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
 
     + outcomes: the outcome of each host, by the host's name
     + previewed: whether the run was a preview
+
+    A pure function.
     """
     bad = [name for name, found in outcomes.items() if not found.well]
     if bad:
