@@ -92,8 +92,8 @@ def check_client(certificate: PemFile, key: PemFile, ca: PemFile, now: datetime)
 def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     """Return the certificates in a file.
 
-    + wanted: what the file should contain, such as "the CA's certificate". Error messages have this
-      text
+    + wanted: what the file should contain, such as "the CA's certificate". Error messages contain
+      this text
 
     Raises `SettingsError` if the file has no certificate or has a private key. Also raises it if Go
     programs, such as the API server, would overlook a certificate in the file.
@@ -158,7 +158,7 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
     """
     if _CERTIFICATE in file.data and _PRIVATE not in file.data:
         raise file.error("is a certificate, not a private key", "are two files swapped?")
-    # The two forms that openssl writes: PKCS#8, and the older one
+    # openssl writes an encrypted key in one of two forms: PKCS#8, or an older form
     if b"BEGIN ENCRYPTED PRIVATE KEY" in file.data or b"Proc-Type: 4,ENCRYPTED" in file.data:
         raise file.error(
             "is encrypted, but the API server cannot ask for a passphrase",
@@ -187,7 +187,7 @@ def _check_key(file: PemFile, certificate: PemFile, leaf: x509.Certificate) -> N
 def _chain(
     leaf: x509.Certificate, rest: list[x509.Certificate], anchors: list[x509.Certificate]
 ) -> list[x509.Certificate]:
-    """Return the client's certificate, then the certificate of each issuer, up to the CA's.
+    """Return the chain of certificates: the client's, then each issuer's, and at the end the CA's.
 
     + leaf: the client's certificate
     + rest: intermediate certificates, in any order

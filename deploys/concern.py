@@ -47,8 +47,8 @@ Concern = Callable[..., None]
 class _Checked:
     """The results of the passes *collect* and *check* for a host.
 
-    + passed: the deploys in which *check* found no problem, by name. The value says when the check
-      was made (`Moment`)
+    + passed: the time of the check (`Moment`) for each deploy in which *check* found no problem, by
+      the deploy's name
     + mistakes: a line for each mistake on this computer, such as a wrong setting
     """
 
@@ -63,10 +63,10 @@ class Declaration:
     + title: name of the concern in pyinfra's output
     + model: model of the concern's settings
     + health: commands with which the deploy `verify` checks that the concern's service works
-    + reads: function that takes the settings and returns the facts that `problems` reads
+    + reads: function that takes the settings and returns the facts for `problems` and `says`
     + problems: function that takes the settings and returns problems that only `verify` reports
-    + says: function that takes the settings and returns what `verify` adds to "ok", "" for nothing.
-      It may observe what `reads` returns
+    + says: function that takes the settings and returns a text that `verify` prints after "ok", ""
+      for no text
     + undo: what the deploy `undo` has to know about the concern. The concern's changes are not
       listed here. A file on the node lists them
     """

@@ -27,26 +27,26 @@ class ContainerLogsSettings(DockerDataSettings):
     container_logs_lazytime: bool = Field(
         False,
         description="whether the file system with Docker's data is mounted with lazytime. New "
-        "times of a file then wait in RAM until the file changes in another way, for at most a "
-        "day. If False, this mount option is not changed",
+        "timestamps of a file then wait in RAM until the file changes in another way, but at most "
+        "a day. If False, this mount option is not changed",
     )
     container_logs_commit: Number | None = Field(
         None,
         ge=5,
         le=3600,
         description="seconds between two commits of the ext4 journal on the file system with "
-        "Docker's data, from 5 (the kernel's default) to 3600, such as 600; if not set, this mount "
-        "option is not changed. A power cut undoes changes of these seconds, such as a new file or "
-        "a new name; changes that a program has synchronised remain",
+        "Docker's data, from 5 to 3600, such as 600 (the kernel's default is 5); if not set, this "
+        "mount option is not changed. A power cut undoes the changes of these seconds, such as a "
+        "new file or a new name; changes that a program has synchronised remain",
     )
     container_logs_writeback: Number | None = Field(
         None,
         ge=30,
         le=3600,
         description="how many seconds the kernel may keep new data in RAM before it writes them, "
-        "from 30 to 3600, such as 600 (the kernel's default is 35); if not set, this is not "
-        "changed. It applies to all disks of the node and to an NFS log share. A power cut loses "
-        "the data of these seconds; data that a program has synchronised remain",
+        "from 30 to 3600, such as 600. The kernel's default is 35. If not set, the node's value is "
+        "not changed. The value applies to all disks of the node and to an NFS log share. A power "
+        "cut loses the data of these seconds; data that a program has synchronised remain",
     )
 
     @property

@@ -57,7 +57,7 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
     @field_validator("vip_mac", mode="before")
     @classmethod
     def _in_lower_case(cls, address: object) -> object:
-        """Return a text in lower case, and a value of another type unchanged."""
+        """Convert a text to lower case. Return a value of another type unchanged."""
         return address.lower() if isinstance(address, str) else address
 
     def conflicts(self) -> Iterator[str]:
@@ -94,12 +94,12 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         return "02:42:" + ":".join(f"{octet:02x}" for octet in self.vip.packed)
 
     def servers(self, proxy: str) -> dict[str, IPv4Address]:
-        """Return the address at which HAProxy's container reaches each controller, by node name.
+        """Return each controller's address for the container of an only proxy, by node name.
 
         + proxy: the name of the node that runs the container
 
-        macvlan does not connect the container with the parent interface of its own node. If that
-        node is a controller, the container uses the address of the hairpin link.
+        macvlan does not connect a container with the parent interface of the container's own node.
+        If this node is a controller, the container reaches it at the hairpin link's address.
         """
         return {
             name: self.hairpin_address if name == proxy else self.nodes[name]
@@ -107,9 +107,10 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         }
 
     def servers_of_several(self) -> dict[str, IPv4Address]:
-        """Return the address at which each of several proxies reaches each controller, by name.
+        """Return each controller's address for the containers of several proxies, by node name.
 
-        The containers are on Docker's default bridge, from where they reach all nodes.
+        With several proxies, the containers are on Docker's default bridge. From this bridge, a
+        container reaches all nodes, also its own node.
         """
         return {name: self.nodes[name] for name in self.controllers}
 
@@ -119,15 +120,17 @@ def haproxy(settings: HaproxySettings) -> None:
     """Run HAProxy on its own IP address, and spread requests over the controllers' API servers.
 
     HAProxy requests ``/readyz`` from each controller. If a controller fails, HAProxy closes all
-    connections to that controller. All other connections stay open, also when the configuration
-    changes.
+    connections to that controller. All other connections stay open. A change of the configuration
+    closes no connection.
 
-    One of several proxies owns the address. There the container is on Docker's default bridge, and
-    the start script gives it two more links: the owner's link with the address, and a link for
-    connections that end after the address has moved. keepalived chooses the owner (concern `vrrp`).
+    With several proxies, keepalived chooses the proxy that owns the address (concern `vrrp`). The
+    container of each proxy is then on Docker's default bridge. The start script gives each
+    container two macvlan links. The link ``api`` has the address, and is up only on the owner. The
+    link ``drain`` serves connections that are still open after the address has moved to another
+    proxy.
 
-    HAProxy works without the log share, because its configuration is on the node's own disk. A copy
-    for people to read is by default on the log share.
+    HAProxy works without the log share, because its configuration is on the node's own disk. By
+    default, the log share has a copy of the configuration, for people to read.
     """
     check_proxy_group()
     api = {"vip": settings.vip, "port": settings.vip_port}
@@ -162,8 +165,8 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # The script starts HAProxy only with the configuration in this file. So this file is
-            # written first: the power may be cut between two files
+            # This file is written first, because the power may be cut before the next file is
+            # written. The script starts HAProxy only with the configuration in this file
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
             File(UNIT_FILE, unit),
@@ -209,7 +212,7 @@ def start_script(settings: HaproxySettings, several: bool = False) -> str:
 
 
 def links(settings: HaproxySettings) -> dict[str, object]:
-    """Return the values of the start script that only several proxies have."""
+    """Return the values that the start script's template needs only for several proxies."""
     return {
         "namespace": CONTAINER,
         "drain_mac": drain_mac(settings.hairpin_address),
@@ -219,36 +222,41 @@ def links(settings: HaproxySettings) -> dict[str, object]:
         "gateway": settings.lan_gateway,
         "marker": settings.marker,
         "vrrp": VRRP,
-        # Another proxy takes over after 3 to 4 intervals, once it knows that it can
+        # The owner waits this many times 50 ms for another proxy: 4 intervals and 3 s. Another
+        # proxy takes over after 3 to 4 intervals, once it knows that its own HAProxy answers
         "tries": (4 * settings.vrrp_interval + 3000) // 50,
     }
 
 
 def peers(members: tuple[ProxyNode, ...], name: str) -> str:
-    """Return the line that tells the start script of the other proxies' links ``drain``.
-
-    It has the address and the MAC address of each. The script reads it each time, so HAProxy need
-    not be restarted if another proxy is added or removed.
+    """Return a line with the address and the MAC address of each other proxy's link ``drain``.
 
     + members: all proxies
     + name: the name of the current node in the cluster
+
+    The start script reads this line at each call. So HAProxy keeps running when another proxy is
+    added or removed.
     """
     others = [one.hairpin for one in members if one.name != name]
     return " ".join(f"{drain_address(one)}={drain_mac(one)}" for one in others) + "\n"
 
 
 def drain_mac(hairpin: IPv4Address) -> str:
-    """Return the MAC address of the link ``drain`` of the proxy with a hairpin address.
+    """Return the MAC address of a proxy's link ``drain``.
 
-    Docker makes MAC addresses in a similar way, but they begin with 02:42.
+    + hairpin: the proxy's hairpin address
+
+    Docker makes MAC addresses from IP addresses in a similar way. Docker's begin with 02:42.
     """
     return "06:42:" + ":".join(f"{octet:02x}" for octet in hairpin.packed)
 
 
 def drain_address(hairpin: IPv4Address) -> IPv4Address:
-    """Return the address of the link ``drain`` of the proxy with a hairpin address.
+    """Return the IP address of a proxy's link ``drain``.
 
-    The proxies find each other's links by link-local addresses (RFC 3927), which no router forwards
-    and which nobody has to set.
+    + hairpin: the proxy's hairpin address
+
+    The returned address is link-local (RFC 3927). No router forwards packets to such an address,
+    and the user does not have to set it.
     """
     return IPv4Address(bytes((169, 254, *hairpin.packed[2:])))

@@ -58,7 +58,7 @@ def hosts_file(settings: HostsFileSettings) -> None:
 
 
 _known: WeakKeyDictionary[Inventory, tuple[tuple[str, object], ...]] = WeakKeyDictionary()
-"""What `_inventory_addresses` has returned for each inventory."""
+"""The cached result of `_inventory_addresses` for each inventory."""
 
 
 def _inventory_addresses() -> tuple[tuple[str, object], ...]:

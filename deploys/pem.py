@@ -4,8 +4,8 @@ Go's rules are stricter than those of OpenSSL and Python (https://pkg.go.dev/enc
 
 - A block begins with ``-----BEGIN `` at the beginning of a line. Go does not find a block with a
   blank or a byte order mark before ``-----BEGIN ``.
-- Five dashes follow the type. Only blanks may follow these dashes on the line. The next
-  ``-----END `` line must have the same form and the same type.
+- The rest of this line is the block's type and five dashes. Only blanks may follow these dashes.
+  The next ``-----END `` line must have the same form and the same type.
 - The lines at the beginning of a block are headers if they contain a colon. All other lines are
   base64. Go ignores blanks in base64.
 - Go skips text between blocks, and blocks that break these rules.

@@ -23,13 +23,15 @@ def proxy(settings: ProxySettings) -> None:
 
     Raises `SettingsError` if the host is not in the inventory's group ``proxy``.
 
-    The order matters, so that the address is never on two proxies, and not for long on none:
+    The order matters. Two proxies must never have the address, and a time in which no proxy has it
+    must be short:
 
-    - With several proxies, keepalived is set up first, but it only starts to take part once this
-      node's HAProxy is ready for that. So while a cluster gets a second proxy, the first one
-      loses the address only for the restart of its container, and keepalived is there at once.
-    - With one proxy, its container first gets the address for itself, and then keepalived is
-      removed. So a run that ends in between leaves the address where it is.
+    - With several proxies, keepalived is set up before HAProxy. keepalived waits until this node's
+      HAProxy is ready, and then takes part in the choice of the owner. When a cluster gets a second
+      proxy, the first proxy restarts its container. It loses the address only during this restart,
+      because keepalived is already set up.
+    - With one proxy, HAProxy's container gets the address first. keepalived is removed after that.
+      If the run is interrupted in between, the proxy still has the address.
     """
     macvlan_network(settings)
     if several_proxies():

@@ -47,7 +47,7 @@ class ProxyNode:
 
 @summarized
 def check_groups() -> None:
-    """Check the current host's groups, and that all hosts have the same address of the API.
+    """Check the current host's groups, and the settings that must be the same on all hosts.
 
     Raises `SettingsError` if:
 
@@ -129,14 +129,34 @@ def several_proxies() -> bool:
     return len(_members(current()[1])) > 1
 
 
+def other_proxies(nodes: Mapping[str, IPv4Address]) -> tuple[IPv4Address, ...]:
+    """Return the addresses of the other proxies if the current host is one of several proxies.
+
+    + nodes: address of each node by its name in the cluster. A proxy without an address in `nodes`
+      is left out
+
+    Returns () if the current host is no proxy, or the only one.
+    """
+    host = current()[1]
+    members = _members(host)
+    if host.name not in [one.name for one in members]:
+        return ()
+    names = [
+        node_name(one.name, one.data.get("ssh_hostname"), nodes)
+        for one in members
+        if one.name != host.name
+    ]
+    return tuple(nodes[name] for name in names if name in nodes)
+
+
 def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[ProxyNode, ...]:
-    """Return all proxies of the inventory, in its order; () if there is only one.
+    """Return all proxies in the order of the inventory, () if there is only one.
 
     + nodes: address of each node by its name in the cluster
     + subnet: the subnet of the nodes' LAN
 
-    Hosts that are not in the run count too: their data come from the inventory. Raises
-    `SettingsError` with all mistakes that the proxies have in common.
+    Proxies that are not in the run are returned too, with their data from the inventory. Raises
+    one `SettingsError` with all mistakes in the settings of the proxies.
     """
     members = _members(current()[1])
     if len(members) < 2:
@@ -153,8 +173,8 @@ def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[Prox
         address = nodes.get(name)
         if address is None:
             mistakes.append(
-                f"{one.name}: chaos_nodes has no address of this host, which the other proxies "
-                "need; add it in group_data/all.py"
+                f"{one.name}: chaos_nodes lacks the address of this host, but the other proxies "
+                "need the address; add it in group_data/all.py"
             )
         if hairpin is None:
             mistakes.append(
@@ -171,7 +191,9 @@ def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[Prox
 
 
 def proxies_problems(found: Sequence[ProxyNode], subnet: IPv4Network) -> list[str]:
-    """Return an error for each address that does not fit the other proxies: a pure function.
+    """Return the mistakes in the proxies' addresses: a pure function.
+
+    A mistake is an address outside the LAN, or an address that two proxies have.
 
     + found: the proxies
     + subnet: the subnet of the nodes' LAN
@@ -201,7 +223,7 @@ def proxies_problems(found: Sequence[ProxyNode], subnet: IPv4Network) -> list[st
 
 
 def _example(host: str) -> str:
-    """Return the text that says how a proxy gets a hairpin address of its own."""
+    """Return a text that tells the user how to give a proxy its own hairpin address."""
     return (
         f'in inventory.py, write ("{host}", {{"chaos_hairpin_address": "ADDRESS"}}) in the group '
         f"{GROUP}, with a free address for ADDRESS"
@@ -214,7 +236,10 @@ def _members(host: Any) -> list[Any]:
 
 
 def _lowered(value: object) -> object:
-    """Return a value that can be compared: a text in lower case, and any other value unchanged."""
+    """Return a setting's value in a form in which equal settings are equal.
+
+    Text becomes lower case, and ``None`` becomes "not set". Other values do not change.
+    """
     if value is None:
         return "not set"
     return value.lower() if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Make apt, man-db and other programs write less to the SD card. Each has its own setting."""
+"""Make apt, man-db and other programs write less to the SD card. Each program has a setting."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class QuietSettings(Settings):
 
 @concern("Other writers", QuietSettings)
 def quiet(settings: QuietSettings) -> None:
-    """Make apt, man-db and other programs write less to the SD card. Each has its own setting.
+    """Make apt, man-db and other programs write less to the SD card.
 
-    If no setting is set, the concern reads and changes nothing. A setting for a program that the
-    node does not have has no effect. If a setting is removed later, the node stays as it is. To
-    restore the node, undo this concern.
+    If no setting is set, the concern reads and changes nothing. A setting has no effect if the node
+    lacks the program. If a setting is removed later, the node stays as it is. To restore the node,
+    undo this concern.
     """
     if settings.quiet_is_wanted:
         quieten_writers(

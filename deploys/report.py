@@ -55,9 +55,10 @@ class ReportSettings(EtcdSettings, KernelSettings):
     )
     card_tbw: Amount | None = Field(
         None,
-        description="how many terabytes (10^12 bytes) can be written to the node's card according "
-        "to its maker, such as 117 for a SanDisk High Endurance of 128 GB; each node may have its "
-        "own value. If not set, the report does not show how many years the card lasts",
+        description="how many terabytes (10^12 bytes) can be written to the node's card, according "
+        "to the card's maker; for example 117 for a SanDisk High Endurance of 128 GB. Each node "
+        "may have its own value. If not set, the report does not show how many years the card "
+        "lasts",
     )
 
 
@@ -174,10 +175,11 @@ def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -
 
 
 def _owner(concerns: dict[Callable[..., None], Settings]) -> str | None:
-    """Return the name of the proxy with the API's address, "" if it is unknown.
+    """Return the name of the proxy that owns the API's address, "" if the owner is unknown.
 
-    This proxy is called as in the inventory, as the report calls it. Returns ``None`` if the
-    current host is not one of several proxies.
+    If the current host is the owner, the name is the host's name in the inventory, which the report
+    uses too. For another proxy it is the name in the cluster. Returns ``None`` if the current host
+    is not one of several proxies.
     """
     found = [one for one in concerns.values() if isinstance(one, VrrpSettings)]
     if not found or not several_proxies():
@@ -187,7 +189,7 @@ def _owner(concerns: dict[Callable[..., None], Settings]) -> str | None:
 
 
 def _reboot(own: ReportSettings) -> tuple[str, ...]:
-    """Return why the current host needs a reboot."""
+    """Return the reasons why the current host needs a reboot, () if it needs none."""
     found = causes(observe(KernelCmdline), observe(Swaps), own.kernel_words, last=True)
     packages = ["a package asks for it"] if observe(Present, path=_REBOOT_REQUIRED) else []
     return (*found.values(), *packages)

@@ -72,7 +72,7 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
 
 
 FILES = "/var/log/nodes/*.log"
-"""The log server's files with the nodes' messages, if it is set up as in docs/log-server.md."""
+"""The log server's files with the nodes' messages, if docs/log-server.md was followed."""
 
 
 @cache
@@ -94,7 +94,7 @@ def reads(settings: RsyslogSettings) -> list[Read]:
 
 def problems(settings: RsyslogSettings) -> Iterator[str]:
     """Yield a message if a log message of the current host does not reach the log server."""
-    # if the node could not log its message, the check of rsyslog says so
+    # If the node could not log the message, the health check `RSYSLOG_RUNS` reports that
     if (server := settings.asked) and observe(Canary, token=_token()):
         with waiting(current()[1], "looking for its message at the log server", ARRIVES_SECONDS):
             problem = not_arrived(server, _token())
@@ -112,8 +112,8 @@ def problems(settings: RsyslogSettings) -> Iterator[str]:
 def rsyslog(settings: RsyslogSettings) -> None:
     """Make rsyslog write no log files, and send all messages to the log server if one is set.
 
-    Debian's ``/etc/rsyslog.conf`` first includes the ``.conf`` files in ``/etc/rsyslog.d``. Below
-    that it has rules for log files. This deploy writes a file into ``/etc/rsyslog.d``, and removes
+    Debian's ``/etc/rsyslog.conf`` first includes the ``.conf`` files in ``/etc/rsyslog.d``. Then
+    it has rules for log files. This deploy writes a file into ``/etc/rsyslog.d``, and removes
     all other ``.conf`` files there. The new file ends with ``stop``, so Debian's rules get no
     message.
 

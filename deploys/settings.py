@@ -97,8 +97,8 @@ class Settings(BaseModel):
     Every field has a description, which messages and the table in docs/settings.md use.
     """
 
-    # A run uses only the models of roles. They inherit from the models of concerns, which are never
-    # built themselves
+    # With defer_build, pydantic builds a model only when it is used. A run uses the models of
+    # roles. They inherit from the models of concerns, which then need not be built
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
     def conflicts(self) -> Iterator[str]:
@@ -259,7 +259,7 @@ def wrong_names(host: Host) -> Iterator[str]:
 
     Wrong names are:
 
-    + a key that begins with ``chaos_``, but that no settings model has
+    + a key that begins with ``chaos_``, but belongs to no settings model
     + a key in which ``chaos_`` is misspelt
     + a group that has settings but no hosts, if another group has hosts and a similar name
     """

@@ -42,7 +42,7 @@ class NodesSettings(Settings):
     def node_name(self) -> str:
         """Return the current host's name in the cluster.
 
-        This method calls this module's function of the same name, whose docstring has the rules.
+        The docstring of this module's function `node_name` has the rules.
         """
         host = current()[1]
         return node_name(host.name, host.data.get("ssh_hostname"), self.nodes)
@@ -56,7 +56,7 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
     + nodes: address of each node by its name in the cluster
 
     The host's label is the part of `name` before the first dot, or "" if `name` is an IPv4
-    address. The function returns the first of these:
+    address. The function returns the first of these that applies:
 
     - the label, if `nodes` has this name
     - the name in `nodes` whose address is `ssh_hostname` or `name`
@@ -146,11 +146,12 @@ class EndpointSettings(Settings):
 
 
 MARKER = IPv4Address("127.60.0.60")
-"""The address on ``lo`` of the proxy that is to have the Kubernetes API's address.
+"""An address on ``lo`` that marks the proxy that keepalived has chosen as owner.
 
-keepalived adds and removes it. Each address of 127.0.0.0/8 belongs to the node itself anyway, so
-nothing else changes. It depends on no setting. Otherwise keepalived and HAProxy's script could
-disagree in the middle of a run, and nobody would have the API's address."""
+keepalived adds this address to the owner and removes it from other proxies. HAProxy's start script
+looks for it. All addresses in 127.0.0.0/8 belong to the node itself, so this address has no other
+effect. No setting changes this address. Otherwise, keepalived and the start script could use
+different addresses in the middle of a run, and no proxy would have the API's address."""
 
 
 class ProxiesSettings(EndpointSettings):
@@ -161,16 +162,17 @@ class ProxiesSettings(EndpointSettings):
         ge=50,
         le=1000,
         multiple_of=10,
-        description="with several proxies: milliseconds between two adverts by which the owner of "
-        "the API's address says that it is alive, from 50 to 1000, in steps of 10. About 3.6 "
-        "intervals after the last advert, another proxy takes the address",
+        description="used with several proxies: milliseconds between two VRRP adverts of the owner "
+        "of the API's address, from 50 to 1000, in steps of 10. The owner shows by adverts that it "
+        "is alive. If no advert arrives for about 3.6 intervals, another proxy takes the address",
     )
     vrrp_id: values.Number | None = Field(
         None,
         ge=1,
         le=255,
-        description="with several proxies: VRRP's number of the API's address, from 1 to 255, "
-        "which no other VRRP router on the LAN may use; if not set, the last part of chaos_vip",
+        description="used with several proxies: VRRP's number (virtual router ID) of the API's "
+        "address, from 1 to 255; no other VRRP router on the LAN may use this number. If not set, "
+        "it is the last part of chaos_vip",
     )
 
     @property
@@ -180,7 +182,7 @@ class ProxiesSettings(EndpointSettings):
 
     @property
     def vrrp_number(self) -> int:
-        """Return VRRP's number of the API's address, from 1 to 255."""
+        """Return VRRP's number (virtual router ID) of the API's address, from 1 to 255."""
         return self.vrrp_id or (self.vip.packed[3] if self.vip else 0) or 1
 
 

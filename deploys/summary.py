@@ -23,8 +23,9 @@ class SummarySettings(settings.Settings):
 
     summary_file: LocalFileOrNone = Field(
         "",
-        description="file on your computer to which a preview or a run writes its summary as JSON, "
-        "with the result of each node and the reasons of each operation; by default no file",
+        description="file on your computer to which a preview or a run writes its summary as JSON; "
+        "the summary has the result of each node and the reasons of each operation. By default no "
+        "file is written",
     )
 
 
@@ -55,9 +56,9 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 def _error_of_all_hosts(error: SettingsError) -> SettingsError:
     """Add the current host's mistakes to the error that all hosts share, and return that error.
 
-    pyinfra prints only one error of a run: the error of the first host that fails. When pyinfra
-    prints this error, it has the mistakes of all hosts, because each host checks its settings
-    before its first wait for the node.
+    pyinfra prints only one error of a run: the error of the first host that fails. By then, this
+    error has the mistakes of all hosts, because each host checks its settings before it first waits
+    for its node.
     """
     state, host = current()
     mistakes, shared = _mistakes.setdefault(state, ({}, SettingsError()))

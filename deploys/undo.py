@@ -64,11 +64,11 @@ class UndoSettings(Settings):
 def undo(settings: UndoSettings) -> None:
     """Restore the state that a node had before its first deploy.
 
-    The deploy undoes first the concern that a role calls last. It restores files, packages, units,
+    The deploy begins with the concern that a role calls last. It restores files, packages, units,
     Docker's networks and containers, kernel parameters and swap. It changes only what the node's
-    manifest lists; the manifest is in ``/var/lib/chaos-engine``. If undo is interrupted, the next
-    call continues it. On a node that is a member of a cluster, the deploy does not undo concerns
-    that members of a cluster need. It refuses the node instead.
+    manifest lists. The manifest is in ``/var/lib/chaos-engine``. If undo is interrupted, the next
+    call continues it. Members of a cluster need some concerns. If the deploy would have to undo
+    such a concern on a member, it refuses the node.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """

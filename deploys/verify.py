@@ -33,7 +33,7 @@ def verify() -> None:
     - a file can be written to ``/var/log``
     - the kernel's memory controller is on
     - a proxy reaches the Kubernetes API's address
-    - exactly one of several proxies has that address, and each other one can take it over
+    - exactly one of several proxies has this address, and every other proxy can take it over
 
     If a concern is not ok, pyinfra ends with an exit code other than 0, even with ``--dry``.
 
@@ -91,10 +91,13 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
 def remarks(
     concerns: Mapping[Concern, Settings], found: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return what the concerns without problems say of the current host, by the concern's name.
+    """Return a text to print after "ok" for concerns without problems, by the concern's name.
 
     + concerns: the settings of each concern
     + found: the problems of each concern, as `findings` returns them
+
+    The text is what the concern's function `says` returns (see `Declaration`). Concerns with no
+    text are left out.
     """
     names = {concern.__name__: settings for concern, settings in concerns.items()}
     return {

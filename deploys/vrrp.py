@@ -1,4 +1,4 @@
-"""Have one of several proxies own the Kubernetes API's address, by VRRP."""
+"""Choose by VRRP which one of several proxies owns the Kubernetes API's address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class VrrpSettings(MacvlanNetworkSettings):
 
 
 def _reads(settings: VrrpSettings) -> list[Read]:
-    """Return the fact that `verify` and `report` read in addition, on one of several proxies."""
+    """Return the fact that tells `verify` and `report` who owns the API's address.
+
+    The list is empty if there is only one proxy.
+    """
     members = proxies(settings.nodes, settings.lan_subnet)
     name = settings.node_name()
     return [
@@ -41,7 +44,10 @@ def _reads(settings: VrrpSettings) -> list[Read]:
 
 
 def ownership(settings: VrrpSettings) -> Ownership | None:
-    """Return what the current proxy knows of the API's address, ``None`` for an only proxy."""
+    """Return what the current proxy knows about the owner of the API's address.
+
+    Returns ``None`` if there is only one proxy, or if the node does not start keepalived at boot.
+    """
     for read in _reads(settings):
         found: Ownership | None = observe(AddressOwner, **dict(read.arguments))
         return found
@@ -49,9 +55,9 @@ def ownership(settings: VrrpSettings) -> Ownership | None:
 
 
 def owner(settings: VrrpSettings) -> str:
-    """Return the name of the proxy that has the API's address, as the current proxy sees it.
+    """Return the name in the cluster of the proxy that owns the API's address.
 
-    Returns "" if that is unknown, or if there is only one proxy.
+    Returns "" if the current proxy does not know the owner, or if there is only one proxy.
     """
     found = ownership(settings)
     if found is None:
@@ -69,28 +75,31 @@ def _problems(settings: VrrpSettings) -> list[str]:
 
 
 def ownership_problems(found: Ownership, vip: str) -> Iterator[str]:
-    """Yield each reason why not exactly one proxy has the API's address: a pure function.
+    """Yield a message if no machine has the API's address, or several have it: a pure function.
 
-    + found: what a proxy knows of the address
-    + vip: the address
+    Also yields a message if the proxy cannot tell which machines have the address.
+
+    + found: what a proxy knows about the owner of the address
+    + vip: the API's address
     """
     if found.others is None:
         yield f"this node cannot ask the LAN which machine has {vip}"
         return
     if found.here and found.others:
         yield (
-            f"this proxy has {vip}, but {found.others} other machine{'s' * (found.others > 1)} on "
-            "the LAN answer for it too; look at: journalctl -u haproxy_vrrp on all proxies"
+            f"this proxy has {vip}, but ARP requests for {vip} are also answered by "
+            f"{found.others} other machine{'s' * (found.others > 1)} on the LAN; look at: "
+            "journalctl -u haproxy_vrrp on all proxies"
         )
     elif found.others > 1:
         yield (
-            f"{found.others} machines on the LAN answer for {vip}, but only one may; look at: "
-            "journalctl -u haproxy_vrrp on all proxies"
+            f"{found.others} machines on the LAN answer ARP requests for {vip}, but only one "
+            "machine may have it; look at: journalctl -u haproxy_vrrp on all proxies"
         )
     elif not found.here and not found.others:
         yield (
-            f"no machine on the LAN answers for {vip}; look at: journalctl -u haproxy_vrrp -u "
-            "docker_haproxy on all proxies"
+            f"no machine on the LAN answers ARP requests for {vip}; look at: journalctl -u "
+            "haproxy_vrrp -u docker_haproxy on all proxies"
         )
 
 
@@ -113,14 +122,14 @@ def _says(settings: VrrpSettings) -> str:
     undo=UNDO,
 )
 def vrrp(settings: VrrpSettings) -> None:
-    """Have one of several proxies own the Kubernetes API's address, and the others take over.
+    """Choose which one of several proxies owns the Kubernetes API's address.
 
-    keepalived runs on each of several proxies. They choose the owner by VRRP, without etcd and
-    without the Kubernetes API. The owner's HAProxy container gets the address from the script of
-    the concern `haproxy`.
+    keepalived runs on each proxy. The proxies choose the owner by VRRP, and need neither etcd nor
+    the Kubernetes API for it. If the owner fails, another proxy becomes the owner. The start script
+    of the concern `haproxy` gives the address to the owner's HAProxy container.
 
-    If the inventory has only one proxy, nothing is installed. What an earlier run has written for
-    several proxies is then removed, but the package keepalived stays.
+    If the inventory has only one proxy, this concern installs nothing. It removes files that an
+    earlier run has written for several proxies. The package keepalived stays installed.
     """
     check_proxy_group()
     members = proxies(settings.nodes, settings.lan_subnet)
@@ -139,7 +148,7 @@ def vrrp(settings: VrrpSettings) -> None:
 
 
 def vrrp_files(settings: VrrpSettings, members: tuple[ProxyNode, ...], name: str) -> list[File]:
-    """Return keepalived's configuration, the script that runs it, and its unit.
+    """Return keepalived's configuration, the script that runs keepalived, and the systemd unit.
 
     + members: all proxies
     + name: the name of the current node in the cluster

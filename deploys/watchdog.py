@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from chaos_engine.deploys.concern import concern
+from chaos_engine.deploys.proxy_group import other_proxies
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import LOG_SERVER, NodesSettings, StorageSettings
 from chaos_engine.deploys.values import MachineAddressOrNone, Number
@@ -71,14 +73,15 @@ class WatchdogSettings(NodesSettings, StorageSettings):
         ge=0,
         le=1440,
         description="minutes until the network link is restarted if neither the gateway nor any "
-        "other machine answers; after as many minutes more, the node reboots. A node does not "
-        "reboot if the settings name no machine besides the gateway and this node. 0 turns both "
-        "off",
+        "other machine answers. After the same number of minutes again, the node reboots. It does "
+        "not reboot if the settings name no machine besides the gateway and this node. 0 turns "
+        "restart and reboot off",
     )
     watchdog_reboot_proxy: bool = Field(
         False,
-        description="whether the proxy, like other nodes, reboots if no other machine answers; "
-        "while the proxy reboots, no machine has the address of the Kubernetes API",
+        description="whether a proxy, like other nodes, reboots if no other machine answers, "
+        "although no other proxy is known to work; during the reboot, no machine may have the "
+        "address of the Kubernetes API",
     )
 
 
@@ -107,7 +110,7 @@ def watchdog(settings: WatchdogSettings) -> None:
     )
     check_link(
         name="Check the network link",
-        wanted=link_files(settings, own_address(settings)),
+        wanted=link_files(settings, own_address(settings), other_proxies(settings.nodes)),
         on=settings.watchdog_link_minutes > 0,
     )
 
@@ -120,12 +123,17 @@ def own_address(settings: WatchdogSettings) -> IPv4Address | None:
         return None
 
 
-def link_files(settings: WatchdogSettings, own: IPv4Address | None = None) -> list[File]:
+def link_files(
+    settings: WatchdogSettings,
+    own: IPv4Address | None = None,
+    partners: Iterable[IPv4Address] = (),
+) -> list[File]:
     """Return the script that checks the network link, and the systemd units that call the script.
 
-    + own: the node's own address in the settings. The script must not ask this address. It also
-      skips all addresses that the node has when the script runs. That does not suffice, because a
-      node without network may have lost its address from DHCP
+    + own: the node's own address in the settings. The script must not ask this address. The script
+      also skips all addresses that the node has when the script runs. But a node without network
+      may have lost its address from DHCP, so `own` is needed
+    + partners: for one of several proxies: the addresses of the other proxies
 
     The script asks the gateway, and then the other machines in the settings.
     """
@@ -137,6 +145,7 @@ def link_files(settings: WatchdogSettings, own: IPv4Address | None = None) -> li
         others=sorted(others),
         minutes=settings.watchdog_link_minutes,
         reboot_proxy=settings.watchdog_reboot_proxy,
+        partners=sorted(partners),
         state=STATE,
         run=RUN,
         lock=LOCK,

@@ -34,9 +34,10 @@ readyz() {{ # ADDRESS:PORT
   echo "$said"
 }}
 """
-"""A shell function ``readyz ADDRESS:PORT``. It prints the status with which an API server answers:
-200 if the server is ready, 403 or 500 while it starts, nothing if it does not answer. The server's
-certificate is not verified, because the answer only affects in which order nodes are changed."""
+"""A shell function ``readyz ADDRESS:PORT``. It prints the HTTP status of an API server's answer:
+200 if the server is ready, 403 or 500 while the server starts. It prints an empty line if there is
+no answer. The function does not verify the server's certificate, because the answer affects only
+the order in which nodes are changed."""
 
 OWN_READY = f"""\
 {READYZ}
@@ -52,10 +53,13 @@ class ApiServers(NodeFact[dict[str, str]]):
 
     + addresses: IPv4 addresses of controllers
 
-    The answer "200" means that the server is ready. Any other status means that it is not ready;
-    a server that starts answers "403" or "500". "silent" means that there was no answer. "absent"
-    means that the machine is reachable, but runs neither an API server nor kubelet. Such a machine
-    has not joined a cluster.
+    An answer is one of these texts:
+
+    - "200": the server is ready
+    - another HTTP status: the server is not ready; while a server starts, it answers "403" or "500"
+    - "silent": the server does not answer
+    - "absent": the machine is reachable, but runs neither an API server nor kubelet. So the machine
+      has not joined a cluster
 
     **Example:** ``host.get_fact(ApiServers, addresses=("192.168.1.50",))``
     """

@@ -41,7 +41,7 @@ _QUERY = (
 
 
 class Installed(SeveralFact[PackageState]):
-    """The installed packages among `names`, as dpkg knows them.
+    """The installed packages among `names`, as dpkg's database lists them.
 
     All facts about packages use this fact, because dpkg reads its whole database for each call. A
     removed package whose configuration files remain counts as not installed.
@@ -56,7 +56,8 @@ class Installed(SeveralFact[PackageState]):
     @override
     def command(self, names: tuple[str, ...] | str) -> StringCommand:
         names = as_tuple(names)
-        # dpkg-query has no pattern for unfinished packages, so it prints all, and the shell selects
+        # dpkg-query has no pattern for unfinished packages. So it prints all packages, and the
+        # shell selects the lines
         if UNFINISHED not in names:
             return StringCommand(_QUERY, *map(QuoteString, names), "2>/dev/null; true")
         asked = (StringCommand(QuoteString(f"{name} "), "* |", _separator="") for name in names)
@@ -91,8 +92,8 @@ class Installed(SeveralFact[PackageState]):
 class Packages(ComposedFact[dict[str, PackageState]]):
     """The installed packages among `names`.
 
-    An installed package that apt is changing is among them, with `complete` false. The file
-    `CHANGING` lists the packages that apt is changing.
+    While apt changes a package, the package's `complete` is false. The file `CHANGING` lists the
+    packages that apt is changing.
 
     + names: names of binary packages
 

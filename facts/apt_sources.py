@@ -4,24 +4,24 @@ The rules are in sources.list(5) and apt's ``apt-pkg/sourcelist.cc``, ``apt-pkg/
 ``apt-pkg/contrib/strutl.cc``. In ``/etc/apt/sources.list.d`` apt reads a file if its name ends with
 ``.list`` or ``.sources`` and has only letters, digits and ``_-.:``.
 
-A ``.list`` file has a line for each entry, ``deb [options] URI suite components``:
+A ``.list`` file has one line ``deb [options] URI suite components`` for each entry:
 
 - ``#`` begins a comment, except between brackets;
-- blanks separate words, but not within ``"a b"`` and ``[a b]``;
-- quotes are removed from a word, and ``%2e`` is a full stop;
-- an entry can be disabled only by a comment.
+- blanks separate words, except in quotes (``"a b"``) and in brackets (``[a b]``);
+- quotes are removed from a word, and ``%2e`` stands for a full stop;
+- the only way to disable an entry is to make it a comment.
 
 A ``.sources`` file (deb822) has stanzas of fields:
 
 - a line that begins with ``#`` is a comment, even between continued lines;
 - a line that begins with a blank continues the field above, even if the line has only blanks;
 - an empty line ends a stanza;
-- names of fields are case-insensitive; of several fields with the same name, the last counts;
+- names of fields are case-insensitive; if a name occurs several times, the last field counts;
 - a stanza is disabled if ``Enabled`` is ``no``, ``false``, ``without``, ``off``, ``disable`` or 0,
   in upper or lower case; any other value enables the stanza;
 - a stanza may have several URIs and types.
 
-If a file is malformed, apt reads no sources at all.
+If one of the files is malformed, apt reads no sources at all.
 """
 
 from __future__ import annotations

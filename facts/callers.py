@@ -1,8 +1,9 @@
-"""Find programs that the owner of a node has added to systemd, cron, udev or init."""
+"""Find programs that the user has added to systemd, cron, udev or init on a node."""
 
 from __future__ import annotations
 
-# _CALLERS: files with the paths of programs. _PROGRAMS: files that are programs, and udev's rules
+# The files of _CALLERS contain paths of programs. The files of _PROGRAMS are programs themselves,
+# or udev's rules
 _CALLERS = """/etc/systemd/system/*.service /etc/systemd/system/*.service.d/*.conf \\
     /usr/local/lib/systemd/system/*.service /etc/rc.local /etc/crontab /etc/cron.d/* \\
     /var/spool/cron/crontabs/*"""
@@ -25,7 +26,6 @@ COLLECT = rf"""  set --
   set +f
   for file in {_PROGRAMS}; do [ ! -f "$file" ] || set -- "$@" "$file"; done
 """
-"""Shell commands that find the owner's own files for systemd, cron, udev and init on a node. They
-set ``$@`` to these files. The files of `_CALLERS` contain paths of programs. The commands set
-``$scripts`` to those of these programs that exist. Run the commands in a subshell, because they
-replace ``$@``."""
+"""Shell commands that find the user's own files for systemd, cron, udev and init on a node. They
+set ``$@`` to the paths of these files. They set ``$scripts`` to the paths of existing programs that
+the files of `_CALLERS` contain. Run the commands in a subshell, because they replace ``$@``."""

@@ -48,10 +48,10 @@ class Card(Value):
     + date: month of manufacture, such as "05/2021"; "" if unknown
     + serial: the device's serial number, "" if unknown
     + size: in bytes
-    + life_time: how much of its life an eMMC has used, as a number for each of its two areas. 1
+    + life_time: the used part of an eMMC's life, as one number for each of its two memory areas. 1
       means up to 10 %, 10 means up to 100 %, 11 means more than 100 %. () if unknown
-    + reserve: how many spare blocks an eMMC has used. 1 means normal, 2 means 80 %, 3 means 90 %. 0
-      if unknown
+    + reserve: the used part of an eMMC's spare blocks. 1 means normal, 2 means 80 %, 3 means 90 %.
+      0 if unknown
     + written: bytes that the kernel has written to the device since it booted
     + uptime: seconds since the kernel booted
     + boot_id: the ID of this boot
@@ -71,9 +71,10 @@ class Card(Value):
 
 
 class RootCard(ComposedFact["Card | None"]):
-    """The device of the root file system; ``None`` if the file system is on no block device.
+    """The device of the root file system.
 
-    A root file system in RAM or on a share is on no block device.
+    The value is ``None`` if the root file system is not on a block device. For example, it may be
+    in RAM or on a share.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.card.RootCard``
     """
@@ -96,7 +97,7 @@ def device_of(texts: Mapping[str, str], number: str, source: str) -> str:
     + texts: the content of the files ``dev`` below ``/sys/block``, by path
     + number: the file system's device number, such as "179:2"
     + source: the file system's source, such as "/dev/mmcblk0p2". It is used only if no device has
-      the number. This is the case for btrfs
+      `number`, as for btrfs
 
     Returns "" if no disk is found.
 
@@ -105,7 +106,7 @@ def device_of(texts: Mapping[str, str], number: str, source: str) -> str:
     by_name = {}
     for path, text in texts.items():
         disk, part = match.groups() if (match := _DEVICE.fullmatch(path)) else ("", "")
-        # The folder `device` of an NVMe disk has the number of a character device
+        # An NVMe disk also has a file `device/dev`, with the number of a character device
         if disk and (not part or part.startswith(disk)):
             if text == number:
                 return disk
@@ -114,7 +115,7 @@ def device_of(texts: Mapping[str, str], number: str, source: str) -> str:
 
 
 def parse_card(texts: Mapping[str, str], device: str) -> Card:
-    """Return the description of a device, from its files in ``/sys/block``: a pure function.
+    """Make a `Card` from a device's files in ``/sys/block``: a pure function.
 
     + texts: the content of files below ``/sys/block``, and of ``/proc/uptime``, by path
     + device: the kernel's name of the device
@@ -139,6 +140,6 @@ def parse_card(texts: Mapping[str, str], device: str) -> Card:
 
 
 def _life_time(text: str) -> tuple[int, ...]:
-    """Parse a text such as ``0x02 0x01``. Return () if the device does not know its wear."""
+    """Parse a ``life_time`` such as ``0x02 0x01``. Return () if the device does not report it."""
     found = tuple(int(word, 16) for word in text.split())
     return found if any(found) else ()  # 0x00: not defined (JESD84-B51, 7.4.40)

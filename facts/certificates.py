@@ -31,7 +31,8 @@ class CertificateState(Value):
 
     + path: path of the file
     + subject: the name of the certificate that expires first, "" if no certificate can be read
-    + expires: when that certificate expires, in seconds since 1970; ``None`` if it cannot be read
+    + expires: when this certificate expires, in seconds since 1970; ``None`` if no certificate can
+      be read
     """
 
     path: str
@@ -44,7 +45,8 @@ class Certificates(ComposedFact[tuple[CertificateState, ...]]):
 
     The value has a `CertificateState` for each file, sorted by path.
 
-    + folder: the folder with the client certificate for etcd, ``chaos_etcd_certificates_dir``
+    + folder: the folder with the client certificate for etcd: the setting
+      ``chaos_etcd_certificates_dir``
 
     A kubeconfig that has only the path of a certificate is left out. Only certificates leave the
     node, never a private key.
@@ -68,10 +70,11 @@ class Certificates(ComposedFact[tuple[CertificateState, ...]]):
 
 
 def parse_certificates(path: str, text: bytes) -> CertificateState:
-    """Return which certificate in a file expires first, and when: a pure function.
+    """Find the certificate in a file that expires first: a pure function.
 
     + path: path of the file
-    + text: certificates in PEM form, or lines of a kubeconfig with such a certificate in base64
+    + text: certificates in PEM form, or lines of a kubeconfig. The lines contain a certificate in
+      PEM form, encoded in base64
     """
     embedded = re.findall(rb"client-certificate-data: *(\S+)", text)
     try:

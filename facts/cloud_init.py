@@ -1,4 +1,4 @@
-"""Read whether cloud-init runs, and what else configures the network."""
+"""Read whether cloud-init runs, and what configures the network without cloud-init."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.systemd import ACTIVE, UnitProperties
 from chaos_engine.facts.text import grouped
 
-# While cloud-init runs, its units have jobs in systemd. Its own status files are not read, because
-# they do not tell whether it has died
+# While cloud-init runs, its units have jobs in systemd. The script does not read cloud-init's own
+# status files, because they do not tell whether cloud-init has died
 _COMMAND = """
 command -v cloud-init >/dev/null || exit 0
 echo installed
@@ -28,9 +28,9 @@ true
 """
 
 # Raspberry Pi Imager writes user-data with `manage_etc_hosts: true`
-# (github.com/raspberrypi/rpi-imager/issues/1462). The value `localhost` is not searched for: with
-# it cloud-init changes only one line of /etc/hosts. These files may have passwords, so only the
-# lines that match are sent
+# (github.com/raspberrypi/rpi-imager/issues/1462). The value `localhost` does not match, because
+# cloud-init then changes only one line of /etc/hosts. These files may contain passwords, so only
+# the lines that match are sent
 _HOSTS = r"""(?i)^ *manage_etc_hosts: *["']?(?:true|yes|on|template)"""
 _CONFIGS = (
     "/etc/cloud/cloud.cfg.d/*.cfg",
@@ -52,7 +52,7 @@ class CloudInitState(Value):
 
     + running: whether cloud-init is running now; it runs during the first boot
     + manages_hosts: the file that tells cloud-init to write ``/etc/hosts`` at each boot, or ""
-    + network: files and services that configure the network without cloud-init
+    + network: files and services that configure the network even if cloud-init is removed
     """
 
     running: bool = False

@@ -18,10 +18,10 @@ from chaos_engine.facts.systemd_files import texts_of
 from chaos_engine.facts.text import grouped
 
 DATA_ROOT = "/var/lib/docker"
-"""Docker's data folder if nothing names another folder."""
+"""Docker's data folder, unless Docker's configuration names another folder."""
 
 COMMIT_SECONDS = 5
-"""The seconds between two commits of ext4's journal if no option sets them (ext4(5))."""
+"""The default number of seconds between two commits of ext4's journal (ext4(5))."""
 
 _EXT4 = "/proc/fs/ext4/"
 _DEVICES = "/proc/partitions"
@@ -48,8 +48,8 @@ class DataDisk(Value):
     def options(self) -> tuple[str, ...]:
         """Return the mount options in force, such as ``relatime``, ``lazytime`` and ``commit=5``.
 
-        There is one option of each family. For example, ``noatime`` and ``relatime`` are of the
-        same family (`chaos_engine.operations.fstab`).
+        The value has one option of each family. For example, ``noatime`` and ``relatime`` belong to
+        the same family (`chaos_engine.operations.fstab`).
         """
         atime = next((o for o in self.mount.options if o in ("noatime", "relatime")), "strictatime")
         lazy = "lazytime" if "lazytime" in self.mount.super_options else "nolazytime"
@@ -61,8 +61,8 @@ class _Place(NodeFact[tuple[str, Mount]]):
 
     @override
     def command(self, path: str) -> StringCommand:
-        # Each container has mounts of its own, so only the mounts above the path are printed. The
-        # kernel escapes blanks and backslashes in the names of mount points
+        # The list of mounts is long, because each container adds some. So only the mounts that
+        # contain the path are printed. The kernel escapes blanks and backslashes in mount points
         return StringCommand(
             "path=$(readlink -m --",
             QuoteString(path),
@@ -111,13 +111,14 @@ class DockerDisk(ComposedFact[DataDisk]):
 
 
 def commit_seconds(mount: Mount, texts: Mapping[str, str]) -> int | None:
-    """Return the seconds between two commits of a file system's journal.
+    """Return the number of seconds between two commits of a file system's journal.
 
-    + texts: the text of ``/proc/partitions``, and the options of each ext4 file system in
-      ``/proc/fs/ext4``. If these options have no ``data=``, the file system has no journal
-      (fs/ext4/super.c, ext4_show_options and ext4_load_and_init_journal)
+    + mount: the file system's mount
+    + texts: the text of ``/proc/partitions`` and of each file ``/proc/fs/ext4/*/options``, by path
 
-    Returns ``None`` if there is no journal, or if the file system is not ext4.
+    Returns ``None`` if there is no journal, or if the file system is not ext4. A file system has no
+    journal if its file ``options`` has no ``data=`` (fs/ext4/super.c, ext4_show_options and
+    ext4_load_and_init_journal).
     """
     if mount.fstype != "ext4":
         return None

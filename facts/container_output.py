@@ -1,4 +1,4 @@
-"""Define the files, unit and health check for sending container output to the log server."""
+"""Name the files and the unit that send container output to the log server, and check the unit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from chaos_engine.facts.health import Check
 from chaos_engine.facts.rsyslog import FOLDER
 
 CONFIG = f"{FOLDER}/container-output.rsyslog"
-"""The configuration of a second rsyslogd, which sends the output of containers. It is in rsyslog's
-folder, because AppArmor may forbid rsyslogd to read other folders. The node's own rsyslog does not
-include this file, because by default it includes only ``*.conf``."""
+"""The configuration file of a second rsyslogd. This rsyslogd sends the output of containers to the
+log server. The file is in rsyslog's folder, because AppArmor may forbid rsyslogd to read other
+folders. The node's own rsyslog does not include the file, because by default it includes only
+``*.conf``."""
 
 UNIT = "chaos-engine-container-output.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"

@@ -1,4 +1,4 @@
-"""Read from Docker the state of a container and the ID of an image."""
+"""Read the state of a container, and the ID of an image, from Docker."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ContainerState(Value):
 
     + image: the name of the image that the container was created with
     + image_id: the ID of this image
-    + addresses: the container's IPv4 and MAC address in each network, by the network's name
-    + mounts: for each mount, its path in the container as key and its path on the node as value
+    + addresses: a dictionary from each network's name to the container's IPv4 and MAC address there
+    + mounts: a dictionary from each mount's path in the container to its path on the node
     """
 
     running: bool
@@ -34,7 +34,7 @@ class ContainerState(Value):
 class Container(NodeFact["ContainerState | None"]):
     """The state of a container.
 
-    ``None`` if no container has this name, or if Docker does not answer.
+    The value is ``None`` if no container has this name, or if Docker does not answer.
 
     + container: the container's name
 
@@ -69,7 +69,8 @@ class Container(NodeFact["ContainerState | None"]):
 class Image(NodeFact["str | None"]):
     """The ID of an image.
 
-    "" if the image is missing or incomplete. ``None`` if Docker is installed but does not answer.
+    The value is "" if the image is missing or incomplete. It is ``None`` if Docker is installed but
+    does not answer.
 
     + image: the image's name with a tag, a digest, or both. With both, Docker uses the digest and
       ignores the tag. An image from ``docker load`` has no digest
@@ -91,7 +92,7 @@ class Image(NodeFact["str | None"]):
 
     @override
     def parse(self, lines: list[str]) -> str | None:
-        """Parse a JSON object, or ``null`` if Docker does not answer. No line means no image."""
+        """Parse a JSON object, or ``null`` if Docker does not answer. Return "" for no lines."""
         if not lines:
             return ""
         found = json.loads(lines[0])

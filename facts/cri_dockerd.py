@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from chaos_engine.facts.health import Check, limited
 
-# A gRPC server first sends a settings frame of HTTP/2 (RFC 9113, section 3.4). perl reads this
-# frame, because every Debian and Ubuntu has perl-base. A node may lack all other suitable programs
+# A gRPC server first sends a settings frame of HTTP/2 (RFC 9113, section 3.4). The check uses perl
+# to read this frame, because every Debian and Ubuntu has perl-base. A node may lack all other
+# suitable programs
 _GREETING = r"""
 use IO::Socket::UNIX;
 $s = IO::Socket::UNIX->new(Peer => "/run/cri-dockerd.sock") or exit 1;

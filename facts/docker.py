@@ -15,12 +15,12 @@ from chaos_engine.facts.observe import NodeFact, Value
 
 RUNNING = "systemctl is-active --quiet docker.service"
 """A shell command that succeeds if Docker runs. Facts run it before they ask Docker. Otherwise
-docker.socket would start Docker, and a read must change nothing."""
+docker.socket would start Docker, but a fact must change nothing."""
 
-# This is perl, because every Debian and Ubuntu has perl-base. perl's module Socket is not used,
-# because loading it takes more time than the rest of the script. Paths without a version are
-# deprecated, so the script first asks for the version, as `docker` does
-# (https://docs.docker.com/reference/api/engine/). HTTP/1.0 has no chunked answers
+# This script is in perl, because every Debian and Ubuntu has perl-base. It does not use perl's
+# module Socket, because loading this module takes more time than the rest of the script. Paths
+# without a version are deprecated, so the script first asks for the version, as `docker` does
+# (https://docs.docker.com/reference/api/engine/). It speaks HTTP/1.0, which has no chunked answers
 _GET = r"""
 sub get { # PATH: return whether the status is 200, and set $headers and $body
   # AF_UNIX and SOCK_STREAM are 1; the address is a struct sockaddr_un (unix(7))
@@ -65,10 +65,10 @@ docker_get() {{ # FIELDS PATH...: print each answer of Docker as a line of JSON
 program ``docker`` takes much more processor time.
 
 + FIELDS: the fields to print of each answer, separated by commas; "" for all fields
-+ PATH: a path of the API without the version. ``/networks/*`` stands for each network
++ PATH: a path of the API, without the version. ``/networks/*`` stands for the paths of all networks
 
-If a path does not exist, nothing is printed for this path. If Docker does not run, or does not
-answer within 10 seconds, the function fails."""
+The function prints nothing for a path that does not exist. It fails if Docker does not run, or does
+not answer within 10 seconds."""
 
 
 def path_of(kind: str, name: str) -> str:
@@ -85,8 +85,8 @@ def path_of(kind: str, name: str) -> str:
 def docker_get(fields: str, *paths: str, otherwise: str = "true") -> StringCommand:
     """Return a shell command that calls the shell function in `DOCKER_GET`.
 
-    + fields, paths: arguments of the shell function
-    + otherwise: shell command that runs if Docker does not answer
+    + fields, paths: the arguments FIELDS and PATH of the shell function
+    + otherwise: shell command that runs if the shell function fails
     """
     words = (QuoteString(word) for word in (fields, *paths))
     return StringCommand(f"{DOCKER_GET}docker_get", *words, f"|| {otherwise}")
@@ -152,16 +152,15 @@ class DockerNetwork(Value):
     + subnets, gateways, ip_ranges: IPv4 and IPv6. A range is the part of a subnet from which
       containers get their addresses
     + containers: the IPv4 address of each container, by the container's name; "" for a stopped
-      container. Once a network is recreated, Docker cannot start the stopped containers again
+      container. Docker cannot start a stopped container again once its network is recreated
     + macs: the MAC address of each running container, by the container's name
-    + auxiliary: addresses that Docker never gives to a container, by the names that
-      the user gave them
+    + auxiliary: addresses that Docker never gives to a container, by names that the user has chosen
     + options: the driver's options, including the parent and the mode
     + labels, internal, ipv6: options of ``docker network create``
-    + config_only: whether the network is only a configuration for other networks. Its addresses
-      are then not in use (https://docs.docker.com/reference/cli/docker/network/create/)
-    + pool: the network's scope and IPAM driver, such as "local default". The subnets of networks
-      with the same pool must not overlap (libnetwork's ``ipam``, address spaces)
+    + config_only: whether the network is only a configuration for other networks. The addresses of
+      such a network are not in use (https://docs.docker.com/reference/cli/docker/network/create/)
+    + pool: the network's scope and IPAM driver, such as "local default". If networks have the same
+      pool, their subnets must not overlap (libnetwork's ``ipam``, address spaces)
     """
 
     driver: str
@@ -184,7 +183,8 @@ class DockerNetwork(Value):
 class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
     """Docker's networks, by name.
 
-    {} if Docker is not installed. ``None`` if Docker is installed but does not answer.
+    The value is {} if Docker is not installed. It is ``None`` if Docker is installed but does not
+    answer.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.docker.DockerNetworks``
     """
@@ -197,7 +197,7 @@ class DockerNetworks(NodeFact["dict[str, DockerNetwork] | None"]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, DockerNetwork] | None:
-        """Parse lines of JSON: an object for each network, and then a list of all containers.
+        """Parse lines of JSON: one object for each network, then one list of all containers.
 
         If Docker does not answer, the last line is ``null``.
         """
@@ -257,7 +257,7 @@ def _network(found: dict[str, Any]) -> DockerNetwork:
 
 DOCKER_ANSWERS = Check(
     "docker",
-    # `docker info` alone would start a stopped Docker by docker.socket
+    # Without `systemctl`, docker.socket would start a stopped Docker for `docker info`
     limited("systemctl is-active --quiet docker && docker info"),
     "Docker does not answer; look at: journalctl -u docker",
 )

@@ -1,14 +1,14 @@
 """Read how docker.service starts Docker.
 
 If Docker is not installed yet, the fact tells how docker.service will start Docker after the
-distribution's package has been installed. The rules are those of systemd.service(5),
-systemd.exec(5) and systemd.unit(5). `chaos_engine.facts.systemd_files` reads the files:
+distribution's package has been installed. `chaos_engine.facts.systemd_files` reads the files. The
+rules are those of systemd.service(5), systemd.exec(5) and systemd.unit(5):
 
-- drop-ins are in folders ``docker.service.d``, and in ``service.d`` for all services;
+- drop-ins are in folders ``docker.service.d``; drop-ins for all services are in ``service.d``;
 - each ``ExecStart=`` adds a command, and an empty ``ExecStart=`` removes all commands above it;
 - systemd refuses docker.service if the service does not have exactly one command;
 - a command begins with a program's absolute path or name; the characters ``@-:+!|`` may precede it;
-- a word ``$NAME`` is replaced by the words in that variable;
+- a word ``$NAME`` is replaced by the words in the variable ``NAME``;
 - if several lines set a variable, the last line counts; ``EnvironmentFile=`` overrides
   ``Environment=``.
 """
@@ -41,7 +41,7 @@ _DAEMON_ELSEWHERE = (*_DAEMON["debian"], "/usr/bin/dockerd", "/bin/dockerd")
 _UNITS = tuple(f"{folder}/{UNIT}" for folder in folders("systemd/system"))
 _DROP_INS = files_in(FOLDERS)
 
-# The shell reads the files itself, because it is faster than another program for few, small files
+# The shell reads the files itself. For a few small files, this is faster than another program
 _PROGRAMS = f"""
 for file in {" ".join((*_UNITS, *_DROP_INS))}; do
   [ ! -f "$file" ] || while read -r line || [ "$line" ]; do
@@ -65,8 +65,8 @@ true"""
 class Service(Value):
     """How systemd starts Docker.
 
-    + flags: options of dockerd's command line, each with the file that sets the option, such as
-      ``{"-H": "docker.service", "--log-driver": "/etc/default/docker"}``
+    + flags: a dictionary from each option of dockerd's command line to the file that sets the
+      option, such as ``{"-H": "docker.service", "--log-driver": "/etc/default/docker"}``
     + problem: why systemd cannot start Docker, and what to do; "" if it can
     """
 
@@ -75,7 +75,7 @@ class Service(Value):
 
 
 class _Programs(NodeFact[tuple[str, ...]]):
-    """The paths of dockerd in the files of docker.service, if a program exists at the path."""
+    """The paths of dockerd in the files of docker.service. Paths without a program are left out."""
 
     @override
     def command(self) -> str:
@@ -199,9 +199,9 @@ def _program_problem(file: str, word: str, known: tuple[str, ...]) -> str:
 
 
 def _command_problem(commands: list[tuple[str, str]], drop_ins: list[tuple[str, str]]) -> str:
-    """Return which file leaves docker.service without a command or adds a second command.
+    """Return a message for a docker.service that has no command, or more than one.
 
-    The text also says what to do.
+    The message says which file causes this problem, and what to do.
     """
     if commands:
         return (
@@ -234,9 +234,9 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _flags(words: list[tuple[str, str]]) -> dict[str, str]:
-    """Return the options of a command line, each with the file that sets the option.
+    """Return a dictionary from each option of a command line to the file that sets the option.
 
-    + words: the words of the command line, each with the file that has the word
+    + words: the words of the command line, each with the file that contains the word
 
     ``--feature=NAME`` becomes the key ``--feature NAME``. ``--feature=NAME=false`` is skipped.
     """

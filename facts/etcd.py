@@ -13,7 +13,7 @@ from chaos_engine.facts.text import as_tuple, pairs
 PORT = 2379
 
 SECONDS = 3
-"""How many seconds the servers may take to answer. All servers are asked at the same time."""
+"""The time limit, in seconds, for the answers. All servers are asked at the same time."""
 
 # The script first prints a line without a version for each server. A server that answers gets a
 # second line with its version, which overrides the first line. Without the options -no-CA...,
@@ -37,9 +37,9 @@ wait
 class EtcdVersions(NodeFact[dict[str, str]]):
     """The version of each etcd server, by address; "" for a server that does not answer.
 
-    + servers: addresses
+    + servers: the servers' addresses
     + folder: the folder on the node with ca.crt, client.crt and client.key
-    + joined_too: whether to ask even from a node that has joined a cluster
+    + joined_too: whether a node that has joined a cluster asks the servers too
 
     The value is {} if the node has no ``client.key``. It is also {} if the node has joined a
     cluster and `joined_too` is false.

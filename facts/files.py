@@ -87,8 +87,8 @@ class Files(SeveralFact[FileState]):
     @override
     def command(self, paths: tuple[str, ...] | str) -> StringCommand:
         quoted = [QuoteString(path) for path in as_tuple(paths)]
-        # `true`, because a missing path is no error. `find` gives sha256sum only paths that exist,
-        # because sha256sum of uutils 0.0.30 stops at a missing path
+        # The command ends with `true`, because a missing path is no error. `find` gives sha256sum
+        # only paths that exist, because sha256sum of uutils 0.0.30 stops at a missing path
         return StringCommand("set --", *quoted, f"{PRINT_STATES}true")
 
     @override
@@ -97,9 +97,9 @@ class Files(SeveralFact[FileState]):
 
 
 def parse_files(lines: Iterable[str]) -> dict[str, FileState]:
-    """Return the state of each path, by path.
+    """Return a dictionary from each path to its state.
 
-    + lines: what `PRINT_STATES` printed: lines of find, sha256sum, lsattr and awk, in any order
+    + lines: the output of `PRINT_STATES`: lines of find, sha256sum, lsattr and awk, in any order
 
     Raises ``ValueError`` for a line of unknown form.
     """
@@ -151,10 +151,10 @@ class Present(YesOrNo):
         return StringCommand("if test -e", QuoteString(path), "; then echo yes; else echo no; fi")
 
 
-# Each argument is a path, or "~" and a regular expression of perl. A regular expression applies to
-# the paths after it: the script prints only the text that matches. In a text, all bytes but
-# printable ASCII are escaped as in a URL. A file in /proc or /sys counts as missing if the kernel
-# does not let root read it
+# Each argument is a path, or "~" followed by a regular expression of perl. For the paths after a
+# regular expression, the script prints only the text that matches it. All bytes of a text that are
+# not printable ASCII are escaped as in a URL. A file in /proc or /sys counts as missing if the
+# kernel does not let root read it
 _PRINT_TEXTS = r"""
 $only = qr/.+/s; @null = stat "/dev/null"; $/ = undef;
 for (@ARGV) {
@@ -181,13 +181,13 @@ class Texts(SeveralFact[bytes | None]):
     """The content of each regular file that matches a pattern, by path.
 
     A link to /dev/null has the value ``None``. Folders, FIFOs and other special files have no
-    entry, because reading a FIFO might not end. Requests for several files are combined, so that
-    one process on the node reads all of them.
+    entry, because a read of a FIFO might not end. If several reads ask for files, one process on
+    the node reads all the files.
 
     + patterns: absolute paths, or pairs of an absolute path and a regular expression of perl. In a
-      path, ``*`` stands for any characters within a name, as in the shell. For a pair, the fact
-      returns only the text that the regular expression matches. If another fact needs the whole
-      text, both facts get the whole text. The regular expression must not have capturing groups
+      path, ``*`` stands for any characters within a name, as in the shell. For a pair, the value
+      has only the text that the regular expression matches. If another fact needs the whole text of
+      the file, both facts get the whole text. The regular expression must not have capturing groups
 
     **Example:** ``host.get_fact(Texts, patterns=("/etc/fstab", ("/proc/meminfo", "^MemTotal.*")))``
     """
@@ -200,7 +200,7 @@ class Texts(SeveralFact[bytes | None]):
         words: list[StringCommand | QuoteString | str] = []
         for path, only in (one for one in patterns if not isinstance(one, str)):
             words += [QuoteString(f"~{only}"), expanding(path)]
-        # If a file is printed twice, the last text counts. So whole texts are printed last
+        # If a file's text is printed twice, the last one counts. So whole texts are printed last
         words += ["'~(?s).+'", *everything] if words and everything else everything
         return StringCommand("LC_ALL=C perl -e", QuoteString(_PRINT_TEXTS), "--", *words)
 
@@ -226,7 +226,7 @@ class Texts(SeveralFact[bytes | None]):
 
 
 def expanding(pattern: str) -> StringCommand:
-    """Quote a pattern for the shell, so that the shell expands only ``*``.
+    """Quote a pattern for the shell. In the result the shell expands only ``*``.
 
     + pattern: an absolute path; ``*`` stands for any characters within a name
     """

@@ -2,12 +2,12 @@
 
 systemd-fstab-generator(8) makes units from the file at boot and at ``systemctl daemon-reload``. It
 reads the file with the C library's getmntent(3), at least up to systemd 257
-(``src/fstab-generator/fstab-generator.c``; glibc, ``misc/mntent_r.c``). systemd 262 was seen to
-read the file with libmount. These are the rules of getmntent and systemd:
+(``src/fstab-generator/fstab-generator.c``; glibc, ``misc/mntent_r.c``). In a test, systemd 262 read
+the file with libmount. These are the rules of getmntent and systemd:
 
 - only a line feed ends a line; a line whose first character after blanks is ``#`` is a comment;
-- blanks (space and tab) separate the fields source, target, type and options; a line may begin with
-  blanks, and any field may be missing;
+- the fields are source, target, type and options, in this order; blanks (space and tab) separate
+  them; a line may begin with blanks, and any field may be missing;
 - there are no quotes and no continued lines; a carriage return is part of the last field;
 - in a field ``\\040``, ``\\011``, ``\\012``, ``\\134`` and ``\\\\`` stand for space, tab, line
   feed and backslash; there are no other escapes;
@@ -20,10 +20,12 @@ read the file with libmount. These are the rules of getmntent and systemd:
   point still causes the mount (systemd.unit(5), RequiresMountsFor). For example,
   systemd-journal-flush.service causes the mount of ``/var/log``.
 
-``mount -a`` and ``swapon -a`` always read with libmount (util-linux,
-``libmount/src/tab_parse.c``). The rules of libmount differ: each ``\\ooo`` of three octal digits is
-a character; a carriage return at the end of a line is removed; a line is skipped if it has no type,
-or if its fifth or sixth field is not a number.
+``mount -a`` and ``swapon -a`` always read the file with libmount (util-linux,
+``libmount/src/tab_parse.c``). These rules of libmount differ:
+
+- ``\\ooo``, with any three octal digits, stands for a character;
+- a carriage return at the end of a line is removed;
+- a line is skipped if it has no type, or if its fifth or sixth field is not a number.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _BLANKS = " \t"
 _ESCAPE = re.compile(r"\\(040|011|012|134|\\)")
 _ESCAPES = {"040": " ", "011": "\t", "012": "\n", "134": "\\", "\\": "\\"}
 _NUMBER = re.compile(r"[+-]?[0-9]+")
-# Source, target and type; blanks; options; the rest of the line
+# The groups are: source, target and type; the blanks after them; options; the rest of the line
 _WITH_OPTIONS = re.compile(
     rf"([{_BLANKS}]*(?:[^{_BLANKS}]+[{_BLANKS}]+){{2}}[^{_BLANKS}]+)"
     rf"([{_BLANKS}]*)([^{_BLANKS}]*)(.*)",
@@ -75,14 +77,14 @@ def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
 
 
 def mounted_at(text: str, target: str) -> list[Entry]:
-    """Return the entries that mount something at a target. Swap and autofs do not count.
+    """Return the entries that mount something at a target. Leave out swap and autofs.
 
-    An entry counts if it has the target by the rules of getmntent or by those of libmount.
+    An entry has the target if getmntent or libmount reads this target from it.
 
     + text: the content of ``/etc/fstab``
     + target: absolute path
 
-    **Example:** ``mounted_at("tmpfs /var/log tmpfs\n", "/var/log")[0].number == 1``
+    **Example:** ``mounted_at("tmpfs /var/log tmpfs\\n", "/var/log")[0].number == 1``
     """
     found = {
         entry.number: entry

@@ -1,4 +1,7 @@
-"""Read HAProxy's configuration, its copy on the log share, and how HAProxy sees its servers."""
+"""Read the state of HAProxy's servers, and the checksum of the configuration it has loaded.
+
+Also read the state of the configuration's copy on the log share.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,20 @@ MARK = "Written by chaos-engine"
 command ``check``."""
 
 RUN = f"{RECORDS}/haproxy"
-"""A folder in RAM. It has the container's folders ``config/`` and ``socket/``. Its file ``loaded``
-has the checksum of the configuration that HAProxy has loaded."""
+"""A folder in RAM. It has the container's folders ``config/`` and ``socket/``. It also has a file
+``loaded`` with the checksum of the configuration that HAProxy has loaded."""
 
 Found = Literal["same", "other", "folder", "unknown"]
 """What is at a path on the log share.
 
-- "same": what is wanted there
+- "same": the wanted file or link
 - "folder": a folder
 - "other": anything else, or nothing
 - "unknown": the share does not answer in time
 """
 
-# The script reads a file only after it has seen the wanted type, owner and mode. It never prints
-# the file's content
+# The script reads a file only if the file has the wanted type, owner and mode. It never prints the
+# file's content
 _STATES = f"""
 c=$1 s=$2 l=$3 t=$4
 case $(find "$c" -maxdepth 0 -printf "%y %m %U %G" 2>/dev/null) in
@@ -94,8 +97,8 @@ class CopyState(Value):
 class SharedCopy(NodeFact[CopyState]):
     """The state of the log share's copy of HAProxy's configuration, and of a link on the share.
 
-    Other machines can also write to the share. So the fact never returns the content of a file, but
-    only whether the copy and the link are as wanted.
+    Other machines can also write to the share. So the fact only tells whether the copy and the link
+    are as wanted. It never returns the content of a file.
 
     + config: the copy's path, "" for no copy. The copy's owner has to be root, and its mode 644
     + sha256: the copy's wanted checksum
@@ -115,7 +118,7 @@ class SharedCopy(NodeFact[CopyState]):
     def parse(self, lines: list[str]) -> CopyState:
         """Parse a line for the copy and a line for the link, or one line ``unknown`` for both.
 
-        If the manifest lacks the copy or the link, a line ``new`` comes before these.
+        If the manifest does not list the copy or the link, a line ``new`` comes first.
         """
         words: dict[str, Found] = {word: word for word in get_args(Found)}
         config, *link = (words[line] for line in lines if line != "new")
@@ -136,10 +139,10 @@ print grep(/\\S/, <$haproxy>);
 
 @dataclass(frozen=True)
 class ServerState(Value):
-    """How HAProxy sees a server.
+    """The state of one of HAProxy's servers.
 
     + name: the server's name, which is the name of a controller
-    + status: HAProxy's word for its state, such as "UP" or "DOWN"
+    + status: HAProxy's word for the server's state, such as "UP" or "DOWN"
     + seconds: how long the server has had this status
     """
 
@@ -149,7 +152,7 @@ class ServerState(Value):
 
 
 class HaproxyServers(NodeFact["tuple[ServerState, ...] | None"]):
-    """How HAProxy sees each server; ``None`` if HAProxy does not run on the node.
+    """The state of each of HAProxy's servers; ``None`` if HAProxy does not run on the node.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.haproxy.HaproxyServers``
     """

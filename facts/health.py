@@ -43,18 +43,18 @@ def limited(check: str) -> str:
 
     A check that waits for a dead share cannot be killed, and ``timeout`` waits until the process
     that it started has ended. So ``timeout`` starts a shell, which can be killed, and the shell
-    starts the check. The shell gets TERM. If it still runs a second later, it gets KILL.
+    starts the check. ``timeout`` sends TERM to the shell. If the shell still runs a second later,
+    ``timeout`` sends KILL.
 
-    KILL alone (``-s KILL``) does not suffice with ``timeout`` of uutils. Version 0.12 then ends the
-    shell, but does not end the check even if the check could be killed. Version 0.0.30 ends
-    neither.
+    ``timeout -s KILL`` of uutils does not suffice. In version 0.12 it ends only the shell, even if
+    the check can be killed. In version 0.0.30 it ends neither the shell nor the check.
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
     return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"
 
 
 class Health(NodeFact[dict[str, str]]):
-    """The problem of each check that fails, by the check's name. {} if all checks succeed.
+    """The problem of each check that fails, by the check's name; {} if all checks succeed.
 
     + checks: the checks to run
 

@@ -4,8 +4,8 @@ The rules are in hosts(5), and in glibc's ``nss/nss_files/files-hosts.c`` and ``
 
 - a line ends with a line feed; ``#`` begins a comment anywhere in a line;
 - only ASCII blanks separate words; a no-break space, copied from a web page, is part of a word;
-- the first word must be an address that inet_pton(3) accepts, so an address without leading zeros;
-  a line whose first word is something else is skipped;
+- the first word must be an address that inet_pton(3) accepts, which excludes leading zeros; other
+  lines are skipped;
 - the other words are names of the address; upper and lower case are the same;
 - a name has the addresses of all lines that contain the name;
 - for a lookup of IPv4, ``::1`` counts as 127.0.0.1, and ``::ffff:10.0.0.8`` as 10.0.0.8; other IPv6
@@ -76,7 +76,7 @@ def entries(data: bytes) -> Iterator[Entry]:
 def _for_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
-    # Since Python 3.13, is_loopback is true for mapped addresses too: ::ffff:127.0.1.1
+    # Since Python 3.13, is_loopback is true for mapped addresses too, such as ::ffff:127.0.1.1
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return "127.0.0.1" if address.is_loopback else ""

@@ -12,7 +12,7 @@ GET $path HTTP/1.0
 END
 }
 """
-"""A shell function ``https_get``. It waits as many seconds as the variable ``seconds`` says; if the
-variable is empty, it waits without a limit. It calls openssl, because a node may lack curl. A node
-has openssl because the concern docker installs ca-certificates, which depends on openssl. The
-server's certificate is verified only if an option of s_client says so."""
+"""A shell function ``https_get``. The variable ``seconds`` is its time limit in seconds; if the
+variable is empty, there is no limit. The function calls openssl, because a node may lack curl. Each
+node has openssl, because the concern docker installs ca-certificates, which depends on openssl. The
+server's certificate is verified only if an option of s_client demands this."""

@@ -13,9 +13,9 @@ FOLDERS = folders("systemd/journald.conf.d")
 
 KERNEL = "/proc/cmdline"
 
-# Words of the kernel's command line that journald reads after all files
-# (systemd-journald.service(8)). For each word: the name of the setting, and the setting's value if
-# the word has no "="
+# journald reads these words of the kernel's command line after all files
+# (systemd-journald.service(8)). Each word comes with the name of the setting, and with the value
+# that a word without "=" sets. None: a word without "=" sets nothing
 _WORDS = {
     "systemd.journald.forward_to_syslog": ("ForwardToSyslog", "yes"),
     "systemd.journald.max_level_syslog": ("MaxLevelSyslog", None),
@@ -57,7 +57,7 @@ class DropIns(ComposedFact[tuple[DropIn, ...]]):
 
 JOURNAL_IN_RAM = Check(
     "journald",
-    # The process is looked up in systemd, because any other program may have journald's name
+    # The ID of journald's process comes from systemd, because other processes may have its name
     'open=$(ls -l "/proc/$(systemctl show -p MainPID --value systemd-journald)/fd") '
     '&& ! echo "$open" | grep -q /var/log/journal',
     "journald does not run, or still writes to /var/log/journal; reboot the node",

@@ -19,8 +19,8 @@ from chaos_engine.facts.text import decoded, grouped
 from chaos_engine.templates import shell_script
 
 RECORD = "/var/lib/chaos-engine/reboot"
-"""A file about reboots by earlier runs. Each line has the cause of a reboot, and the ID of the boot
-before this reboot."""
+"""A file that lists reboots by earlier runs. Each line has the cause of a reboot, and the ID of the
+boot before this reboot."""
 
 BACKUP_SUFFIX = ".chaos-engine.bak"
 """The suffix of a boot file's backup. The backup is in the boot file's folder. So if a node does
@@ -38,7 +38,7 @@ class BootFile(Value):
     """A file with words of the kernel's command line for the next boot.
 
     + text: the exact content; bytes that are not UTF-8 are escaped as by ``os.fsdecode``
-    + free: bytes that are free on the file's file system
+    + free: free bytes on the file's file system
     + kept: whether a backup of the file's original is in the same folder (`BACKUP_SUFFIX`)
     """
 
@@ -67,11 +67,11 @@ class Cmdline(Value):
       boots, the file replaces `file`
     + rejected: the files at the usual places of `file`, if none of them has ``root=``. In this
       case `file` is ``None``
-    + extra: the file with words that raspi-firmware adds whenever it rewrites `file`
+    + extra: a file with more words. raspi-firmware adds these words when it rewrites `file`
     + grub: whether GRUB sets the command line
     + drop_in: this package's drop-in for GRUB
-    + rebooted: the causes of reboots by earlier runs (`RECORD`). The value of each cause is the ID
-      of the boot before the reboot
+    + rebooted: a dictionary from the cause of each reboot by an earlier run to the ID of the boot
+      before the reboot (`RECORD`)
     """
 
     words: tuple[str, ...]
@@ -122,7 +122,7 @@ class BootFilesState(Value):
 
     + files: pairs of kind and file, in the order of precedence. The kind is "place" for a file at a
       usual place of the command line. The kinds "pending", "extra" and "drop_in" are as in
-      `Cmdline`. The files' `filesystem` and `read_only` are not filled in
+      `Cmdline`. `KernelCmdline` fills in the fields `filesystem` and `read_only` of the files
     + grub: whether GRUB sets the command line
     """
 

@@ -24,8 +24,8 @@ _ADDRESS = (
     r"pkgs[.]k8s[.]io/core:|apt[.]kubernetes[.]io|packages[.]cloud[.]google[.]com/apt.*kubernetes"
 )
 """A regular expression for the present and former addresses of Kubernetes' apt repositories
-(kubernetes.io/blog/2023/08/31/legacy-package-repository-deprecation). pkgs.k8s.io also has
-repositories of other software, such as CRI-O's at ``addons:``."""
+(kubernetes.io/blog/2023/08/31/legacy-package-repository-deprecation). It does not match
+pkgs.k8s.io's repositories of other software, such as CRI-O's at ``addons:``."""
 
 
 _SOURCES = (
@@ -49,7 +49,7 @@ class Joined(YesOrNo):
 KUBELET = "kubelet.service"
 
 CGROUPS = "/sys/fs/cgroup"
-"""The folder of the control groups. Each unit has a folder within the folder of its slice."""
+"""The folder of the control groups. A unit's folder is within the folder of the unit's slice."""
 
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
 """A file that kubeadm writes when a node joins a cluster, before it starts kubelet."""
@@ -63,7 +63,7 @@ class KubeletConfiguration(ComposedFact[dict[str, Any]]):
 
     @override
     def reads(self) -> tuple[Read, ...]:
-        # KUBELET_CONF may have a private key, so none of its text is sent
+        # KUBELET_CONF may contain a private key, so the pattern matches none of its text
         return (Read.of(Texts, patterns=((KUBELET_CONF, "(?!)"), KUBELET_CONFIG)),)
 
     @override
@@ -96,8 +96,8 @@ class _Replaced(NodeFact[tuple[int, ...]]):
 
     @override
     def command(self) -> str:
-        # kubelet.service is in systemd's slice, or in a slice that the node's owner has chosen. The
-        # owner's slice may be within another slice
+        # kubelet.service is in system.slice, or in a slice that the user has chosen. The user's
+        # slice may be within another slice
         return f"""\
 set --
 for list in {CGROUPS}/*/{KUBELET}/cgroup.procs {CGROUPS}/*/*/{KUBELET}/cgroup.procs; do
@@ -150,7 +150,7 @@ class KubernetesSources(ComposedFact[tuple[Source, ...]]):
 
     @override
     def reads(self) -> tuple[Read, ...]:
-        # A file that names no such repository is not sent
+        # The text of a file is sent only if it names a Kubernetes repository
         only = rf"\A(?s:.*)(?:{_ADDRESS})(?s:.*)"
         return (Read.of(Texts, patterns=tuple((path, only) for path in _SOURCES)),)
 
@@ -181,7 +181,8 @@ def parse_source(path: str, text: str) -> Source | None:
 class RepositorySigners(ComposedFact[tuple[str, ...]]):
     """The IDs of the keys that signed the index of a Kubernetes repository.
 
-    The index is the one that apt has fetched last. () if apt has no index of this repository.
+    The index is the one that apt fetched most recently. The value is () if apt has no index of this
+    repository.
 
     + minor: the repository's minor version, such as ``1.36``
 
@@ -195,7 +196,7 @@ class RepositorySigners(ComposedFact[tuple[str, ...]]):
     @override
     def reads(self, minor: str) -> tuple[Read, ...]:
         # The name of apt's file begins with the repository's address. The pattern accepts any
-        # address, because a mirror has another one
+        # address, because a mirror's address differs
         index = f"/var/lib/apt/lists/*core:_stable:_v{minor}_deb_InRelease"
         return (Read.of(Texts, patterns=((index, "^-----BEGIN PGP SIGNATURE(?s:.*)"),)),)
 
@@ -207,8 +208,8 @@ class RepositorySigners(ComposedFact[tuple[str, ...]]):
 
 KUBELET_ANSWERS = Check(
     "kubernetes",
-    # kubelet opens its port once it has found its runtime. kubeadm's configuration may name another
-    # port than 10250
+    # kubelet opens its port once it has found its container runtime. The port may differ from 10250
+    # if kubeadm's configuration says so
     f"test ! -e {KUBELET_CONF} || "
     + limited(
         "systemctl is-active --quiet kubelet && port=$(sed -n 's/^port: *//p' "

@@ -28,8 +28,8 @@ _ENABLED = ("enabled", "enabled-runtime", "static", "alias", "indirect", "genera
 class LogShare(Value):
     """The state of ``/var/log``, apart from its present mounts.
 
-    + claims: what mounts something other than the log share on ``/var/log`` at boot: names or files
-      of units, and lines of ``/etc/fstab``
+    + claims: names or files of units, and lines of ``/etc/fstab``, that mount something other than
+      the log share on ``/var/log`` at boot
     + reason: why the last attempt to mount the log share failed, "" if it did not fail
     + link: the target of ``/var/log`` if ``/var/log`` is a symbolic link, else ""
     """
@@ -54,8 +54,8 @@ class _Link(NodeFact[str]):
 class LogShares(ComposedFact[LogShare]):
     """Why the log share is not mounted on ``/var/log``, and what mounts something else there.
 
-    If systemd made a mount unit from a line of ``/etc/fstab``, the fact names this line. If systemd
-    made a mount unit for an existing mount, the unit has no file. Such a unit is not listed.
+    If systemd made a mount unit from a line of ``/etc/fstab``, the fact names this line. A mount
+    unit that systemd made for an existing mount has no file. It is not listed.
 
     **Example:** ``host.get_fact(LogShares)``
     """

@@ -1,4 +1,4 @@
-"""Read the node's macvlan links. Each has a parent interface and a MAC address of its own."""
+"""Read the node's macvlan links. Each link has a parent interface and its own MAC address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MacvlanLink(Value):
 class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
     """The macvlan links in the node's own network namespace, by name.
 
-    Links of containers are in other namespaces, so they are missing.
+    Links of containers are in other namespaces, so the value does not have them.
 
     **Example:** ``{"lb-hairpin": MacvlanLink(parent="eth0", mode="bridge", up=True, ...)}``
     """
@@ -48,7 +48,7 @@ class MacvlanLinks(NodeFact[dict[str, MacvlanLink]]):
             "for what in '-d address show type macvlan' '-4 route show'; do "
             # iproute2 may print nothing for an empty list
             'answer=$(ip -j $what) || exit; echo "${answer:-[]}"; done; '
-            # A pod's link may be removed after the shell has listed it
+            # `-s`, because a pod's link may be removed after the shell has listed the link's file
             "grep -s . /proc/sys/net/ipv4/conf/*/arp_ignore; true"
         )
 

@@ -20,17 +20,18 @@ DIRECTORY = "/var/lib/chaos-engine"
 
 MANIFEST = f"{DIRECTORY}/manifest"
 """The file with the manifest. It has a line for each thing that a concern has changed. The line is
-on the disk before the change begins. Tabs separate the line's five fields: the concern, such as
-``docker``, the kind of thing, the state before the change, the thing's name, and a dot. A line
-without the dot was cut short, so the change has not begun.
+on the disk before the change begins. A line has five fields, separated by tabs: the concern (such
+as ``docker``), the kind of thing, the thing's state before the change, the thing's name, and a dot.
+A line without the dot was cut short, so the change has not begun.
 
-This is a list of the kinds. After each colon is the state before the change.
+This list gives the name of each kind, its meaning, and after a colon the state before the change.
+If no state is needed, the field is ``-``.
 
 - ``file``, a file: ``original`` (a copy is in `ORIGINALS`) or ``created``
 - ``secret``, a file that undo has to overwrite before its removal: ``-``
 - ``merged``, a file of which this package has written only a part: ``-``
-- ``wrote``, a file that the concern has written: ``-``. The name is the sha256 of the new content,
-  and the file's path
+- ``wrote``, a file that the concern has written: ``-``. The name is the SHA-256 checksum of the new
+  content, and the file's path
 - ``folder``, a folder: ``created``
 - ``unit``, a systemd unit: its ActiveState and UnitFileState
 - ``package``, an installed or upgraded package: the old version, or ``absent``. It is ``config`` if
@@ -42,7 +43,7 @@ This is a list of the kinds. After each colon is the state before the change.
 - ``mount``, an option of a mounted file system: the old option. The name is the option's family and
   the mount point, such as ``atime /``
 - ``option``, options of an entry in ``/etc/fstab``: the entry's old options of one family, or ``-``
-  if there were none. The name is the options' family and the mount point
+  if it had none. The name is the options' family and the mount point
 - ``swap``, an area of swap: its priority
 - ``link``, a network interface: ``created``
 - ``image``, an image of Docker: ``pulled``
@@ -54,12 +55,13 @@ REPACKED = f"{DIRECTORY}/packages"
 built from the package's installed files."""
 
 ORIGINALS = f"{DIRECTORY}/originals"
-"""The folder with the original of each file that this package has replaced or removed. Below this
-folder the original has the file's full path."""
+"""The folder with the original of each file that this package has replaced or removed. The
+original's path is this folder followed by the file's full path."""
 
 WRITTEN = f"{DIRECTORY}/written"
 """The folder with copies of merged files: files of which this package has written only a part. Each
-copy is what a run wrote last. Below this folder the copy has the file's full path."""
+copy has the content that a run wrote most recently. The copy's path is this folder followed by the
+file's full path."""
 
 ASIDE = f"{DIRECTORY}/aside"
 """The folder for copies of files that somebody else has changed since this package's first change.
@@ -67,26 +69,29 @@ Such a copy differs from the original and from what this package wrote."""
 
 STAGED = f"{DIRECTORY}/staged"
 """The file that lists staged files, one path a line. A staged file has new content and waits to be
-renamed to its final path. The list may have files that are already renamed or removed."""
+renamed to its final path. The list may contain files that were already renamed or removed."""
 
 CHANGING = f"{DIRECTORY}/packages-changing"
-"""The list of the packages that apt is changing, one a line. A package stays in the list until
-all its files are on the card. After a power cut such a package may look complete but have empty
-files: dpkg calls fsync neither for configuration files nor for files that maintainer scripts write
-(dpkg's ``src/main/archives.c``, tar_deferred_extract). A line is the package's name. For a new
-package it is ``+NAME=VERSION``, because dpkg may not know the package after a power cut: while dpkg
-installs the package, dpkg's journal is in RAM."""
+"""The file that lists the packages that apt is changing, one a line. A package stays in the list
+until all its files are on the card. After a power cut a listed package may look complete but have
+empty files. This happens because dpkg does not call fsync for configuration files, or for files
+that maintainer scripts write (dpkg's ``src/main/archives.c``, tar_deferred_extract).
+
+A line is the package's name. For a new package it is ``+NAME=VERSION``, because dpkg may not know
+the package after a power cut. The reason is that dpkg's journal is in RAM during the
+installation."""
 
 PULLING = f"{DIRECTORY}/images-pulling"
 """The file that lists the images that Docker is pulling, one name a line. A name stays in the list
 until the image is on the card, because Docker does not call fsync for the files of a layer."""
 
 NOBODY = "-"
-"""The name that replaces a concern's name in some lines of the manifest when the concern is undone.
-These are the lines of changes that undo does not revert, because other concerns need them."""
+"""A name that stands for no concern. Undo of a concern does not revert a change that something else
+needs. Undo then keeps the change's line in the manifest, and replaces the concern's name by this
+name."""
 
-# Other machines can write to the log share. A file that is too large to be from this package is not
-# read
+# Other machines can write to the log share. So the script does not read a file that is too large to
+# be from this package
 _ON_SHARE = f"""
   find "$@" -maxdepth 0 -printf "state w%y%y %m %u %g %s %p\\n"
   find "$@" -maxdepth 0 -type f -size -{MOST_BYTES + 1}c -exec sha256sum -- {{}} + |
@@ -150,10 +155,10 @@ class Remembered(Value):
     """The changes that a node's manifest lists, and the current state of the changed files.
 
     + entries: the lines of the manifest, in their order
-    + files: a dictionary from path to current state. It has each file in the manifest, the file's
-      original, and the folders above the file. Paths that do not exist are missing
-    + texts: a dictionary from path to content. It has each merged file, the file's original, and
-      the file's copy in `WRITTEN`
+    + files: a dictionary from path to current state. The paths are each file in the manifest, the
+      file's original, and the folders above the file. Paths that do not exist are left out
+    + texts: a dictionary from path to content. The paths are each merged file, the file's original,
+      and the file's copy in `WRITTEN`
     + holds: the names of the files and folders in `DIRECTORY`
     """
 
@@ -184,7 +189,7 @@ class Manifest(NodeFact[Remembered]):
 
     @override
     def parse(self, lines: list[str]) -> Remembered:
-        """Read the script's ``KEY VALUE`` lines. Skip lines of the manifest that are cut short."""
+        """Parse the script's lines ``KEY VALUE``. Skip manifest lines that were cut short."""
         found = grouped(lines, "there holds line state text")
         entries = (line.split("\t") for line in found["line"])
         return Remembered(

@@ -44,8 +44,9 @@ class Mount(Value):
     """One line of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).
 
     + target: the path of the mount point
-    + root: the folder within the file system that is mounted at `target`, "/" for all of it
-    + source: device or share, "none" if there is none
+    + root: the folder of the file system that is mounted at `target`; "/" if the whole file system
+      is mounted
+    + source: the device or share; "none" if there is none
     + fstype: file system type, such as "fuse.glusterfs"
     + options: options of this mount
     + super_options: options of the file system
@@ -90,8 +91,8 @@ class Mounts(ComposedFact[tuple[Mount, ...]]):
 class Answers(NodeFact[Answer]):
     """Whether the file system at a path responds within `ANSWER_SECONDS`.
 
-    The value is "answers" if the path can be read, "fails" if reading it gives an error, and
-    "hangs" if there is no response in that time. A path that does not exist gives "fails".
+    The value is "answers" if the path can be read, and "fails" if reading it gives an error. It is
+    "hangs" if there is no response in time. A path that does not exist gives "fails".
 
     + path: absolute path
 
@@ -103,7 +104,8 @@ class Answers(NodeFact[Answer]):
         # A process that waits for a dead share cannot be killed. So `timeout` kills a shell that
         # has started `find`, and `find` does not keep this command's output open. `find` reads the
         # folder, because a Gluster volume that has lost its quorum still answers statfs(2). `find`
-        # reads only the first names, because other machines may fill the folder. It follows no link
+        # reads only the first names, because other machines may fill the folder. `find` follows no
+        # link
         probe = StringCommand(
             "find", QuoteString(path), "-maxdepth 0 -empty >/dev/null 2>&1; exit $?"
         )
@@ -142,8 +144,8 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
     tab, newline, backslash and ``#`` in a name as ``\\ooo``, in octal digits.
     """
     mounts = []
-    # `splitlines` would also split at characters other than the line feed. A local user may choose
-    # a name with such characters, and the kernel does not escape them
+    # `splitlines` would split at other characters than the line feed too. The kernel does not
+    # escape these characters, and a local user may choose a name that contains them
     for line in filter(None, text.split("\n")):
         number, parent, device, root, target, options, *rest = line.split(" ")
         fstype, source, super_options = [*rest[rest.index("-") + 1 :], "", ""][:3]

@@ -44,7 +44,7 @@ class Search(NamedTuple):
 class Suspect(Value):
     """A file or program that may change a thing.
 
-    + kind: "file" for a file of the node's owner, "manager" for a program that manages
+    + kind: "file" for a file that the user wrote, "manager" for a program that manages
       configuration, "ansible" for a folder that Ansible leaves on nodes, "package" for a Debian
       package, "networkd" for systemd-networkd, "networkmanager" for NetworkManager
     + name: the suspect's path or name. For "networkd": the path of networkd's file for the

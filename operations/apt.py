@@ -16,7 +16,7 @@ APT = shell_script("apt")
 """Shell functions for scripts that call apt. A script must contain `NOTES` before `APT`."""
 
 INSTALL = "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages --"
-"""Shell command that installs the packages whose names are appended to the command. A script must
+"""Beginning of a shell command that installs packages. The packages' names follow. A script must
 contain `APT` before this command."""
 
 
@@ -65,9 +65,9 @@ def incomplete(found: Mapping[str, PackageState], names: Iterable[str]) -> list[
 def plan(
     present: Mapping[str, str | None], hold: Iterable[str], found: Mapping[str, PackageState]
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
-    """Return the packages to install, with their versions, and the packages to hold.
+    """Return two results: the packages to install, with their versions, and the packages to hold.
 
-    This is a pure function.
+    A pure function. A package to install has the version ``None`` if any version will do.
 
     + present, hold: as `install_packages` takes them
     + found: state of each package that the node has
@@ -85,7 +85,7 @@ def plan(
 def compose(missing: Mapping[str, str | None], unheld: Iterable[str]) -> str:
     """Return the shell script that installs and holds packages.
 
-    + missing, unheld: what `plan` returns
+    + missing, unheld: the two results of `plan`
     """
     lines = [PRELUDE, NOTES, APT]
     if missing:

@@ -10,7 +10,7 @@ from chaos_engine.facts.text import setting
 CRI_DOCKERD = setting("cri_dockerd_version")
 NEWEST = {(0, 3): 25, (0, 4): 3}
 """The newest known patch release of each minor version of cri-dockerd
-(https://github.com/Mirantis/cri-dockerd/tags)."""
+(https://github.com/Mirantis/cri-dockerd/tags). ``(0, 4): 3`` means 0.4.3."""
 
 
 def oldest_docker(version: str) -> int:
@@ -89,15 +89,15 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
 def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
     """Return the feature gates that kubelet has to set to work with a version of cri-dockerd.
 
-    Each gate's name has the value ``True`` (on) or ``False`` (off).
+    The keys are the gates' names. A value is ``True`` (on) or ``False`` (off).
 
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
     kubelet 1.36 and newer open cri-dockerd's URL for ``kubectl exec`` and ``attach`` themselves. In
     cri-dockerd up to 0.4.4, this URL has no scheme, and kubelet uses https (``BaseURL`` in
-    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and 1.37, this feature
-    is Beta, and its gate can turn it off. In 1.38 the feature is to be stable
+    ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and 1.37, opening the URL
+    is a Beta feature, and its gate can turn it off. In 1.38 the feature is to be stable
     (kubernetes/enhancements#6364). The gate may then be locked, and kubelet does not start if a
     locked gate is turned off. So the function returns no gate for kubelet 1.38 and newer.
     """
@@ -146,7 +146,7 @@ def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
 
 
 def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
-    """Return a message about the etcd servers that are too old for kubeadm, "" if none is too old.
+    """Return a message that names the etcd servers too old for kubeadm, "" if there are none.
 
     + kubernetes: version of kubeadm
     + found: version of each server by the server's address, "" for a server that did not answer

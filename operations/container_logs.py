@@ -1,4 +1,4 @@
-"""Mount the file system of Docker's data with options that spare its disk."""
+"""Mount the file system of Docker's data with options that make it write less to its disk."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def reads(options: Iterable[str], data_root: str | None = None) -> list[Read]:
 
 @converge(reads=reads)
 def set_mount_options(options: Iterable[MountOption], data_root: Folder | None = None) -> Commands:
-    """Mount the file system that holds Docker's data with these options, now and at each boot.
+    """Set mount options of the file system that holds Docker's data, now and at each boot.
 
-    + options: the wanted options; other options of the file system stay as they are
+    + options: the wanted options. The file system's other options stay as they are
     + data_root: Docker's data folder; ``None`` for the folder that the node's Docker uses
 
-    The operation writes the options to the file system's entry in ``/etc/fstab``, and puts them in
-    force by ``mount -o remount``. Containers keep running. If the file system is not ext4, the
+    The operation writes the options to the file system's entry in ``/etc/fstab``, and applies them
+    with ``mount -o remount``. Containers keep running. If the file system is not ext4, the
     operation warns and changes nothing. Raises `NodeError` in these cases:
 
     - fstab does not have exactly one entry for the file system
@@ -70,7 +70,7 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
     if data_root is None:
         config = observe(Content, path=daemon_json.CONFIG)
         found = present_data_root(observe(DockerInfo), config)
-        if found != DATA_ROOT:  # only then the disk has to be read a second time
+        if found != DATA_ROOT:  # the disk above is that of DATA_ROOT
             disk = observe(DockerDisk, path=found)
     if reason := unsuitable(disk):
         warn(f"{reason}; its mount options are not changed")
@@ -84,7 +84,7 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
     if fstab != disk.fstab:
         data = fstab.encode("utf-8", "surrogateescape")
         todo = files.decide([File(FSTAB, data, merged=True)])
-        because(f"give {target} {','.join(options)} in {FSTAB}")
+        because(f"set the options {','.join(options)} for {target} in {FSTAB}")
     if wrong:
         because(f"mount {target} with {','.join(wrong)} (it has {','.join(replaced(disk, wrong))})")
     todo = replace(todo, why=(), repairs=tuple(repairs(target, wrong, bool(todo))))
@@ -123,7 +123,7 @@ def unsuitable(disk: DataDisk) -> str:
 
 
 def check_mountable(disk: DataDisk, options: Iterable[str]) -> None:
-    """Raise `NodeError` if a file system must not get these options: a pure function."""
+    """Raise `NodeError` if a file system cannot be mounted with these options: a pure function."""
     mount = disk.mount
     if "ro" in (*mount.options, *mount.super_options):
         raise NodeError(
@@ -144,12 +144,10 @@ def replaced(disk: DataDisk, options: Iterable[str]) -> Iterator[str]:
 
 
 def repairs(target: str, options: Iterable[str], written: bool) -> Iterator[Repair]:
-    """Yield a `Repair`, for the node's list of repairs, for each thing that a run sets.
+    """Yield a `Repair` for each thing that a run sets: a pure function.
 
-    A pure function.
-
-    + options: the options that the run puts in force
-    + written: whether the run writes fstab too
+    + options: the options that the run applies
+    + written: whether the run writes fstab too. If so, the only `Repair` is that of fstab
     """
     if written:
         # The wanted state is not the file's checksum, because other lines may change later
@@ -174,9 +172,8 @@ def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, s
 
     A pure function.
 
-    + options: the options that the run puts in force
-    + edited: the options that the run replaces in fstab. A key is a family of options, such as
-      "atime"; a value is as `replaced_options` returns it
+    + options: the options that the run applies
+    + edited: the options that the run replaces in fstab, as `replaced_options` returns them
     """
     target = disk.mount.target
     pairs = zip(options, replaced(disk, options), strict=True)
@@ -197,7 +194,7 @@ def compose(target: str, options: Sequence[str]) -> str:
 def without_options(
     notes: Iterable[Entry], current: bytes, original: bytes, written: bytes
 ) -> bytes:
-    """Return fstab without the options that the concern added: a pure function.
+    """Restore the options that the concern replaced in fstab. Return the content: a pure function.
 
     + notes: the concern's lines in the manifest, the list of what undo restores
 

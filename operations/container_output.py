@@ -46,7 +46,7 @@ def reads(
 def forward_container_output(
     server: str, protocol: Literal["udp", "tcp"], port: int, data_root: Folder | None = None
 ) -> Commands:
-    """Have a second rsyslogd send the output of containers to the log server.
+    """Run a second rsyslogd that sends the output of containers to the log server.
 
     + server: address of the log server. If it is "", nothing is sent, and the files of the second
       rsyslogd are removed
@@ -56,8 +56,8 @@ def forward_container_output(
     Docker still writes the output to files (its driver json-file), and the second rsyslogd reads
     these files. So a container never waits for the log server. There are two reasons for a second
     rsyslogd. On Ubuntu, the node's own rsyslogd has no permission to read Docker's files. And a
-    chatty container must not delay the node's own messages. The second rsyslogd sends namespace,
-    pod and container with each line.
+    chatty container must not delay the node's own messages. With each line, the second rsyslogd
+    sends the names of the line's namespace, pod and container.
 
     Raises `NodeError` if the node's own rsyslog would read the configuration of the second one.
 
@@ -109,7 +109,7 @@ _PATHS = (NAMES, CONFIG, UNIT_FILE)
 def check(todo: Plan) -> str:
     """Return the command that checks the configuration if the run writes it: a pure function."""
     staged: Iterable[str] = (file.staged for file in todo.write if file.path == CONFIG)
-    # The check fails if the folder in which rsyslogd will write is missing
+    # rsyslogd will write to the folder STATE. The check fails if this folder is missing
     return "\n".join(f"mkdir -p {STATE}; rsyslogd -N1 -f {quote(path)}" for path in staged)
 
 
@@ -119,7 +119,7 @@ def _remove() -> Commands:
     there = UNIT_FILE in todo.remove
     if there:
         because(f"stop and disable {UNIT}")
-    # systemd may not know the unit any more when its file is gone
+    # Once the unit's file is gone, systemd may no longer know the unit
     stop = f"systemctl disable --now --quiet -- {UNIT}"
     left = f"rm -rf -- {STATE} {os.path.dirname(_UNIT.record.path)}"
     yield from files.transaction(

@@ -1,4 +1,7 @@
-"""Edit the mount options of an entry in ``/etc/fstab``, and restore them later. Pure functions."""
+"""Edit the mount options of an entry in ``/etc/fstab``, and restore them later.
+
+All functions are pure.
+"""
 
 from __future__ import annotations
 
@@ -138,8 +141,8 @@ def _as_known(
     + ours: the options that this package wrote last, by key
 
     A key has an entry's source, mount point and type. The source may have changed since this
-    package wrote it, for example with a new card. Then the one key of `ours` with the same mount
-    point and the same options belongs to the entry. If there is not exactly one, the entry's own
+    package wrote it, for example with a new card. Then the entry belongs to the key of `ours` with
+    the same mount point and the same options. If there is no such key, or several, the entry's own
     key is returned.
     """
     key = _key(entry)
@@ -162,14 +165,14 @@ def _of(name: str, options: str) -> list[str]:
 
 
 def _without_ours(now: str, ours: str, replaced: Mapping[str, str]) -> str:
-    """Return the options of an entry without those that this package added.
+    """Undo this package's changes to the options of an entry, and return the options.
 
     + now: the entry's present options
     + ours: the options that this package wrote last
     + replaced: the options that this package replaced, by their family
 
-    If the entry's options of a family differ from those in `ours`, somebody else has changed them.
-    Then they stay.
+    If the options of a family now differ from those in `ours`, somebody else has changed them. Then
+    the options of that family stay.
     """
     found = now.split(",")
     for name, old in replaced.items():

@@ -108,7 +108,7 @@ def without_block(data: bytes) -> bytes:
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
     """Yield a warning for each line outside the block that contradicts the block: a pure function.
 
-    Such a line has another address for a name that is in the block.
+    A line contradicts the block if it has another address for a name that is in the block.
 
     + data: the content of the hosts file
     + addresses: address of each name in the block

@@ -60,7 +60,7 @@ def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
     + path, config: path and text of our drop-in
     + found: the settings of all drop-ins, in the order in which they apply
 
-    A setting is left out if its value means the same as ours.
+    A setting is left out if its value means the same as the value in our drop-in.
     """
     own = {name: value for _, name, value in settings(config)}
     last: dict[str, DropIn] = {}
@@ -77,7 +77,7 @@ def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
 
 
 def _meaning(name: str, value: str) -> str | None:
-    """Normalise a value of a journald setting: values that mean the same become the same text.
+    """Normalise the value of a journald setting, so that equal meanings become the same text.
 
     + name, value: the setting's name and value. For example, "debug" and "7" mean the same for
       "MaxLevelSyslog"

@@ -97,8 +97,9 @@ def mount_log_share(
     check = f'sh -n "$stage"{HELPER}' if HELPER in {file.path for file in todo.write} else ""
     yield from files.transaction(todo, check, harden, noop=TARGET, force=bool(harden))
     if _observed_problem(volume, ram_size):
-        # The boot may wait for the helper's first attempt, so that attempt has a short time limit:
-        # one silent server makes it fail. Now RAM is mounted, and a second attempt may take longer.
+        # The helper's first attempt has a short time limit, because a boot may wait for it. So one
+        # silent server makes the attempt fail. Now RAM is mounted, and a second attempt may take
+        # longer
         yield StringCommand("systemctl start", SHARE.name, "|| true")
     problem = _observed_problem(volume, ram_size)
     if problem:
@@ -139,7 +140,7 @@ def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
 def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
     """Return the flags in `FLAGS` that a mount on ``/var/log`` lacks: a pure function.
 
-    + mounted: the mount on ``/var/log``. For ``None``, () is returned
+    + mounted: the mount on ``/var/log``, ``None`` if there is none. Then the result is ()
     """
     return tuple(flag for flag in FLAGS if mounted and flag not in mounted.options)
 
@@ -169,8 +170,8 @@ def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
         )
     if share.claims:
         return (
-            f"{' and '.join(share.claims)} would mount something else on {TARGET}; remove that, "
-            "reboot the node and run again"
+            f"{' and '.join(share.claims)} would mount something else on {TARGET}; remove "
+            "this mount, reboot the node and run again"
         )
     ours = mounted is None or is_share(mounted.fstype, mounted.source) or mounted.source == IN_RAM
     if mounted and not ours:

@@ -41,7 +41,7 @@ class LogServer:
       are on this computer
     + files: shell pattern of the files' paths
     + seen: the tokens of this run that were found so far. A token marks one message
-    + problem: why the log server cannot be asked, "" if it can. All hosts share this answer, so
+    + problem: why the log server cannot be asked, "" if it can. All hosts share this text, so
       only the first host waits for a server that does not respond
     """
 
@@ -92,10 +92,10 @@ class LogServer:
 
 
 def search(files: str) -> str:
-    """Return a shell script that looks for tokens of this run at the end of files, and prints them.
+    """Return a shell script that finds tokens of this run at the end of files, and prints them.
 
-    + files: shell pattern of the files' paths. It must have no characters that are special to a
-      shell, except those of a pattern
+    + files: shell pattern of the files' paths. Apart from the characters of a pattern, it must have
+      no characters that are special to a shell
 
     The script fails if no file matches, or if one of the files cannot be read.
     """

@@ -127,7 +127,9 @@ def wanted(
     clock: bool,
     coredumps: bool,
 ) -> Wanted:
-    """Return the files, paths and units with which programs write less: a pure function.
+    """Return the files, the paths to remove and the units that make programs write less.
+
+    A pure function.
 
     + found: the programs that the node has
     + apt_timers, apt_cache, man_db, clock, coredumps: as `quieten_writers` takes them

@@ -86,8 +86,8 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     ``10-all.conf`` before it is put in place, and the whole configuration afterwards. If rsyslog
     does not start, the old files are restored.
 
-    An earlier installation may have left a unit syslog.service of its own. It would run in place of
-    rsyslog while rsyslog is not enabled. If no package owns this unit, it is removed.
+    An earlier installation may have left a separate unit syslog.service. That unit would run in
+    place of rsyslog while rsyslog is not enabled. If no package owns the unit, it is removed.
 
     Raises `NodeError` if the log server's address is the node's own, because rsyslog would send
     each message to itself for ever. Raises `NodeError` too if ``/etc/rsyslog.conf`` does not give
@@ -142,7 +142,7 @@ def with_restart(todo: Plan) -> Plan:
 
 
 def check(todo: Plan, installed: bool) -> str:
-    """Return the command that checks a new ``10-all.conf`` alone, "" for no check.
+    """Return the command that checks a new ``10-all.conf`` by itself, "" for no check.
 
     + installed: whether rsyslogd is installed. If not, there is no check
     """
@@ -160,10 +160,10 @@ def apply(todo: Plan, installed: bool) -> str:
     if any(path.endswith(f"/{ALIAS}") for path in todo.remove):
         steps.append(STOP_OTHER)
     if todo.enable:
-        # rsyslog is enabled before it starts: syslog.socket passes its socket to syslog.service,
-        # and only an enabled rsyslog has this alias. Without the socket rsyslog would log nothing.
-        # rsyslog is stopped before it is enabled: if it got the alias while it runs, systemd would
-        # take it for dead and never stop its process
+        # rsyslog has to be enabled before it starts. syslog.socket passes its socket to
+        # syslog.service, and only an enabled rsyslog has this alias. Without the socket, rsyslog
+        # would log nothing. And rsyslog has to be stopped before it is enabled. If rsyslog got the
+        # alias while it runs, systemd would take it for dead and never stop its process
         steps.append(f"systemctl stop {UNIT.name}")
         steps.append(f"systemctl unmask {UNIT.name}; systemctl enable {UNIT.name}")
     return "\n".join(steps)

@@ -23,7 +23,7 @@ from chaos_engine.operations.files import File
 from chaos_engine.operations.undo import Undo
 
 MARK = "#chaos-engine "
-"""Prefix that turns a line of fstab into a comment. Undo restores the lines with this prefix."""
+"""Prefix that turns a line of fstab into a comment. Undo removes the prefix again."""
 
 SPARE_KIB = 32 * 1024
 """KiB of RAM that must remain free when all swapped-out memory is back in RAM."""
@@ -124,7 +124,7 @@ def repairs(todo: Plan) -> Iterator[Repair]:
         yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
     for file in todo.files:
         if file.path == FSTAB:
-            # Not the checksum of the file, because its other lines may change later
+            # The wanted state is not the file's checksum, because other lines may change later
             yield Repair(FSTAB, "without swap", "file", FSTAB, in_files(FSTAB))
         else:
             yield of_file(file.path, file.sha256, "", None)
@@ -133,7 +133,7 @@ def repairs(todo: Plan) -> Iterator[Repair]:
 
 
 def _area(name: str) -> str:
-    """Return the name of a swap area in the node's notes: ``swap on /swap.img``."""
+    """Return the name of a swap area in a `Repair`: ``swap on /swap.img``."""
     return f"swap on {name}"
 
 
@@ -142,7 +142,7 @@ def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
 
     + found: the node's swap
     + repaired: names of things that earlier runs repaired. Swap areas among them are skipped,
-      because `disable_swap` warns of them in another way
+      because a repeated repair has a warning of its own
 
     The files that turn swap on are services and scripts. `disable_swap` does not change them,
     because they may have other tasks too. A pure function.
@@ -219,8 +219,8 @@ def compose(todo: Plan) -> str:
 
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Return fstab in which the swap lines that this package commented out are active again."""
-    kept = {*original.split(b"\n")}  # a copied card may have had lines with our mark before
+    """Activate the swap lines of fstab that this package commented out. Return the content."""
+    kept = {*original.split(b"\n")}  # if the card is a copy, the original may have lines with MARK
     lines = current.split(b"\n")
     return b"\n".join(one if one in kept else one.removeprefix(MARK.encode()) for one in lines)
 

@@ -37,15 +37,15 @@ def set_kernel_parameters(
 ) -> Commands:
     """Load kernel modules and set kernel parameters, now and at each boot.
 
-    + stem: part of the files' names, ``/etc/modules-load.d/STEM.conf`` and
+    + stem: part of the names of the two files ``/etc/modules-load.d/STEM.conf`` and
       ``/etc/sysctl.d/99-STEM.conf``
     + modules: names as the kernel writes them. Modules are loaded first, because some parameters
-      exist only with their module. Without modules there is no file for them
+      exist only with their module. Without modules, the first file is not written
     + sysctls: the value of each parameter, by the parameter's name with dots
 
     A parameter that somebody changed by hand is set again. Raises `NodeError` if the running kernel
-    lacks a module. Raises `NodeError` too if another file overrides ``99-STEM.conf`` at boot: it
-    is read later, and sets a parameter to another value.
+    lacks a module. Also raises `NodeError` if another file overrides ``99-STEM.conf`` at boot: that
+    file is read later, and sets a parameter to another value.
 
     **Example:** ``set_kernel_parameters("kubernetes", [], {"net.ipv4.ip_forward": "1"})``
     """
@@ -58,8 +58,8 @@ def set_kernel_parameters(
     written = render(stem, modules, sysctls)
     todo = files.decide(written)
     repairs = [repair(stem, name, sysctls[name], found[name]) for name in wrong if not todo]
-    # If files change, the reasons do not name the values, which may change before the script runs:
-    # Docker sets some of them too, and an earlier operation may install Docker
+    # If files change, the reasons do not name the present values. These may change before the
+    # script runs: Docker sets some of them too, and an earlier operation may install Docker
     if not todo:
         because(*listed("load the kernel module", load))
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
@@ -103,7 +103,7 @@ def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
 
 
 def render(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[File]:
-    """Return the file with the modules, if there are any, and the file with the parameters."""
+    """Return the file that lists the modules, if there are any, and the file of the parameters."""
     head = "# Written by chaos-engine\n"
     names = "".join(f"{name}\n" for name in modules)
     return [

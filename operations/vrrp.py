@@ -45,16 +45,17 @@ def run_vrrp(
 ) -> Commands:
     """Run keepalived with the wanted configuration.
 
-    + wanted: the files: the configuration `CONFIG`, the script `PROGRAM` that runs keepalived, and
-      its unit
+    + wanted: three files: the configuration `CONFIG`, the script `PROGRAM`, which runs keepalived,
+      and the file of keepalived's unit
     + interface: the network interface of the LAN
-    + number: VRRP's number of the address, from 1 to 255
+    + number: VRRP's number for the address (virtual router ID), from 1 to 255
     + peers: addresses of the other proxies
 
-    keepalived checks a new configuration before that is put in place. If only the configuration
-    changes, keepalived reads it again and keeps the address. Raises `NodeError` if another router
-    on the LAN uses the number when keepalived is set up, or if a node that was a proxy at the last
-    deploy, but is not one of `peers`, still takes part.
+    keepalived checks a new configuration before the old one is replaced. If only the configuration
+    changes, keepalived reloads it and keeps the address. Raises `NodeError` if another router on
+    the LAN already uses the number when keepalived is set up. Also raises `NodeError` if a former
+    proxy still takes part in VRRP. A former proxy is a node that was a proxy at the last deploy,
+    but is not one of `peers`.
 
     **Example:** ``run_vrrp(name="Run keepalived", wanted=[...], interface="eth0", number=60, ...)``
     """
@@ -73,15 +74,15 @@ def run_vrrp(
         noop=f"{VRRP}: as wanted",
         force=reload,
     )
-    # A restart moves the address, for which another proxy has to be ready
+    # A restart moves the address, so another proxy has to be ready to take it
     yield from one_proxy_at_a_time(commands) if todo.restart else commands
 
 
 def with_reload(todo: Plan) -> tuple[Plan, bool]:
-    """Return a plan without a restart that a reload can replace, and whether to reload.
+    """Take keepalived's restart out of a plan if a reload is enough: a pure function.
 
-    This is a pure function. A reload is enough if only the configuration differs. A restart would
-    move the address to another proxy.
+    Return the plan, and whether to reload. A reload is enough if only the configuration differs. A
+    restart would move the address to another proxy.
     """
     rest = {file.path for file in todo.write} - {CONFIG}
     if UNIT not in todo.restart or rest or todo.daemon_reload:
@@ -92,9 +93,9 @@ def with_reload(todo: Plan) -> tuple[Plan, bool]:
 
 
 def reload_command() -> str:
-    """Return the shell command that has keepalived read its configuration again.
+    """Return the shell commands that make keepalived reload its configuration.
 
-    It records the configuration's checksum, as the unit does at its start.
+    They also record the configuration's checksum, as the unit does when it starts.
     """
     record = f"{RECORDS}/{VRRP}"
     return (
@@ -108,8 +109,9 @@ def check(todo: Plan) -> str:
     written = {file.path for file in todo.write}
     commands = [f'sh -n "$stage"{PROGRAM}'] if PROGRAM in written else []
     if CONFIG in written:
-        # keepalived also refuses a script and a tracked file that are not there, and these may be
-        # made later. It takes no script below /bin, which is a link
+        # keepalived refuses a configuration whose script or tracked file is missing. Both may be
+        # made later, so keepalived checks a copy that names existing files. The copy names
+        # /usr/bin/true, because keepalived accepts no script behind a link, and /bin is a link
         commands.append(
             'echo 0 >"$stage/down"\n'
             f"""sed -e 's#"{SCRIPT} [a-z]*"#/usr/bin/true#' -e "s#{RUN_OF_HAPROXY}/down#"""
@@ -123,7 +125,7 @@ def check(todo: Plan) -> str:
 def remove_vrrp() -> Commands:
     """Stop keepalived, and remove the files that `run_vrrp` has written. The package stays.
 
-    Raises `NodeError` if another node that was a proxy at the last deploy still takes part.
+    Raises `NodeError` if another node that was a proxy at the last deploy still takes part in VRRP.
 
     **Example:** ``remove_vrrp(name="Remove VRRP")``
     """
@@ -137,7 +139,7 @@ def remove_vrrp() -> Commands:
         )
     yield from files.transaction(
         todo,
-        # systemd may not know the unit any more when its file is gone
+        # Once the unit's file is gone, systemd may no longer know the unit
         before=f"systemctl disable --now --quiet -- {quote(VRRP)}" if there else "",
         apply=f"rm -rf -- {RUN}" if there else "",
         noop="this node is the only proxy",
@@ -145,21 +147,21 @@ def remove_vrrp() -> Commands:
 
 
 def _refuse_other_peers(peers: Iterable[str]) -> None:
-    """Raise `NodeError` if a node that is no proxy any more still takes part in VRRP.
+    """Raise `NodeError` if a node that is no longer a proxy still takes part in VRRP.
 
-    + peers: addresses of the nodes that are to be the other proxies
+    + peers: addresses of the other wanted proxies
 
-    Such a node takes the address as soon as it hears no adverts, and then two nodes have it.
+    Such a node takes the address as soon as it receives no VRRP adverts. Then two nodes have it.
     """
     left = observe(RunningPeers, wanted=tuple(peers))
     if left:
         several = len(left) > 1
         raise NodeError(
             f"{' and '.join(left)} {'were proxies' if several else 'was a proxy'} until now, still "
-            f"{'run' if several else 'runs'} as such, and would take the API's address too. Before "
-            f"{'they leave' if several else 'it leaves'} the group proxy of the inventory, undo "
-            "the concerns haproxy and vrrp there, or run there: systemctl disable --now "
-            f"docker_haproxy {VRRP}"
+            f"{'run as proxies' if several else 'runs as a proxy'}, and would take the API's "
+            f"address too. Before {'they leave' if several else 'it leaves'} the group proxy of "
+            "the inventory, undo the concerns haproxy and vrrp there, or run there: systemctl "
+            f"disable --now docker_haproxy {VRRP}"
         )
 
 

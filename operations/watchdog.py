@@ -33,7 +33,7 @@ from chaos_engine.operations.undo import Undo
 
 CHECK = "/usr/local/sbin/chaos-engine-link-check"
 STATE = f"{DIRECTORY}/link-check"
-"""A file on the card. The link check counts in it how often it has rebooted the node."""
+"""A file on the card in which the link check counts how often it has rebooted the node."""
 RUN = "/run/chaos-engine/link-check"
 
 _TIMER = Unit(LINK_TIMER)
@@ -60,7 +60,7 @@ def _wanted(config: str, flush: str) -> tuple[list[File], Unit]:
 
 @converge(reads=_reads)
 def configure_watchdog(config: str, flush: str) -> Commands:
-    """Have systemd use the node's hardware watchdog, now and at the end of each reboot.
+    """Make systemd use the node's hardware watchdog, now and at the end of each reboot.
 
     + config: text of the drop-in of ``system.conf``, with RuntimeWatchdogSec, RebootWatchdogSec,
       both or neither
@@ -123,7 +123,7 @@ def _check_free(config: str) -> None:
 
 
 def seconds(config: str) -> dict[str, str]:
-    """Return the watchdog's settings in a drop-in's text, by name, as ``{"...Sec": "15"}``."""
+    """Return the value of each watchdog setting in a drop-in, by name: ``{"...Sec": "15"}``."""
     return {name: _plain(value) for _, name, value in settings(config) if name in (RUNTIME, REBOOT)}
 
 
@@ -181,11 +181,11 @@ def repair(name: str, value: str, config: str) -> Repair:
 
 @converge(reads=lambda wanted, on: [Read.of(Watchdog), *files.reads(wanted, units=[_TIMER])])
 def check_link(wanted: Iterable[File], on: bool) -> Commands:
-    """Have a timer check each minute whether the node reaches any other machine.
+    """Run a timer that checks each minute whether the node reaches any other machine.
 
     + wanted: the files: a script and the units that call it. If no machine answers, the script
       restarts the link, and later the node
-    + on: whether the timer runs; if not, the files are removed
+    + on: whether the timer shall run. If not, the files are removed
 
     Raises `NodeError` if the node lacks the program ping.
 
@@ -216,7 +216,7 @@ def _remove(wanted: Iterable[File], unit: str, noop: str) -> Commands:
         because(f"stop and disable {unit}")
     yield from files.transaction(
         todo,
-        # systemd may not know the unit any more when its file is gone
+        # Once the unit's file is gone, systemd may no longer know the unit
         before=f"systemctl disable --now --quiet -- {quote(unit)}" if there else "",
         apply="systemctl daemon-reload" if DROP_IN in todo.remove else "",
         noop=noop,

@@ -87,7 +87,7 @@ def merge(found: bytes | None, options: Options) -> bytes:
         ],
         "log-driver": "json-file",
         "log-opts": log_opts,
-        # A named driver keeps Docker 29 from using its new image store, where cri-dockerd cannot
+        # Without a named driver, Docker 29 would use its new image store, where cri-dockerd cannot
         # account for images
         "storage-driver": DRIVER,
     }
@@ -190,13 +190,13 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
 
 
 def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
-    """Return a message for each option in a merged daemon.json with which Docker does not start.
+    """Return a message for each option in a merged daemon.json that keeps Docker from starting.
 
     + config: the keys of daemon.json, with their values
     + docker: the major release of the installed Docker, ``None`` if Docker is not installed
 
-    ``dockerd --validate`` says "configuration OK" for all these options, as seen with Docker 26.1.5
-    (Debian) and 29.7.2.
+    ``dockerd --validate`` says "configuration OK" for all these options. This was tried with Docker
+    26.1.5 (Debian) and 29.7.2.
     """
     found = []
     for option in _value(config, "storage-opts", list):
@@ -259,7 +259,8 @@ def without_options(current: bytes, original: bytes, written: bytes) -> bytes | 
     left.
     """
     now, before, then = (parse(data) for data in (current, original, written))
-    # Others may have added keys after `original`, so `written` may have them too
+    # Others may have added keys after `original`, and `written` has these keys too. So only the
+    # keys in `_KEYS` are compared
     before_ours, then_ours = ({k: c[k] for k in _KEYS if k in c} for c in (before, then))
     rest = _changed_back(now, before_ours, then_ours)
     if rest == now:
@@ -277,8 +278,8 @@ def _changed_back(
     """Return `now` without the changes that this package made.
 
     This package changed the keys that differ between `before` and `then`. Each of these keys gets
-    its value in `before` again. A key that has a third value in `now` was changed by somebody else
-    and stays. Objects and lists with a third value are treated item by item.
+    its value in `before` again. If a key has a third value in `now`, somebody else has changed it.
+    Then the key stays. Objects and lists with a third value are treated item by item.
     """
     rest = dict(now)
     for key in {**before, **then}:

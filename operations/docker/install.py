@@ -38,8 +38,8 @@ _PACKAGES = ("docker.io", "docker-cli", "ca-certificates", "docker-ce", "contain
 _RECOMMENDED = """apart apt-cache depends docker.io |
   awk '$1 == "Recommends:" && $2 == "docker-cli" { print $2 }'"""
 
-# Docker may answer, but run with another driver that is set elsewhere. containerd's image store
-# reports the same driver name, but only its DriverStatus has a driver-type
+# Docker may answer, but run with another driver that is set elsewhere. Docker reports the same
+# driver name for containerd's image store, but only then DriverStatus has a driver-type
 _READY = f"""\
 said=$(timeout 60 sh -c 'until
   timeout 10 docker info --format "{{{{.CgroupDriver}}}} {{{{.Driver}}}}\
@@ -78,8 +78,8 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
 
     daemon.json is written before the package is installed, because the installation starts Docker.
     Without the file, Docker would set up its storage with other defaults. Docker is restarted only
-    if it runs with another configuration. If it does not answer within 60 seconds of the restart,
-    the old file is restored.
+    if it runs with another configuration. If Docker does not answer within 60 seconds after the
+    restart, the old file is restored.
 
     Raises `NodeError` if docker-ce is installed, if Docker would not start with the merged file, or
     if Kubernetes would not work with the merged file.

@@ -1,11 +1,11 @@
 """Write and remove files on a node, and run the systemd units that read them.
 
-`install` is the operation. An operation with commands of its own calls the two steps of `install`
-instead: `decide` returns a plan, and `transaction` carries out the plan in one script.
+`install` is the operation. An operation with commands of its own calls `decide` and `transaction`
+instead. `decide` returns a plan. `transaction` carries out the plan in one script.
 
-`model` defines files, units and plans, `plan` makes a plan, `replaceable` tells which paths may be
-replaced, and `script` composes the script. Every deploy and operation that writes files calls this
-folder. The folder imports only `chaos_engine.facts` and `chaos_engine.operations.engine`.
+The module `model` defines files, units and plans. `plan` makes a plan. `replaceable` tells which
+paths may be replaced. `script` composes the script. Every deploy and operation that writes files
+uses this folder. The folder imports only `chaos_engine.facts` and `chaos_engine.operations.engine`.
 """
 
 from chaos_engine.operations.files.install import decide, install, reads, transaction

@@ -32,7 +32,7 @@ def reads(
     check: str = "",
     apply: str = "",
 ) -> list[Read]:
-    """Return the facts that `install` will read for the same arguments."""
+    """Return the facts that `install` reads when it is called with the same arguments."""
     files, units = tuple(files), tuple(units)
     paths, pairs = _questions(files, absent, units)
     result = [Read.of(Files, paths=paths)] if paths else []
@@ -50,8 +50,8 @@ def _questions(
 ) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
     """Return the argument of the fact `Files` and the argument of the fact `Units`.
 
-    The first has the paths to look at. The second has a pair for each unit: the unit's name, and
-    the files whose checksum the node has to compute.
+    The argument of `Files` has the paths to look at. The argument of `Units` has a pair for each
+    unit: the unit's name, and the files whose checksum the node has to compute.
     """
     files, units = tuple(files), tuple(units)
     records = (unit.record.path for unit in units if unit.reads)
@@ -78,13 +78,13 @@ def install(
     + absent: paths that shall not exist. Before a file is removed, a copy for undo is saved under
       ``/var/lib/chaos-engine``
     + units: the systemd units that read the files. A unit is restarted if its files change
-    + check: shell command that fails if the new files are bad. It runs before they are in place:
-      the new ``/etc/a`` is then at ``/etc/.a.chaos``, and a copy is at ``"$stage"/etc/a``. A file
-      that is secret or larger than 1 MiB has no such copy
+    + check: shell command that fails if the new files are bad. It runs before the new files are in
+      place. At that time, the new ``/etc/a`` is at ``/etc/.a.chaos``, and a copy of it is at
+      ``"$stage"/etc/a``. A file that is secret or larger than 1 MiB has no such copy
     + apply: shell command that makes the files effective. It runs after the new files are in place
       and before units are restarted, with the umask 077
 
-    Each new file is written beside its path, checked, flushed to disk and then renamed, so a reader
+    Each new file is written beside its path, checked, flushed to disk and then renamed. So a reader
     never sees half a file. If `apply` fails, the old files are restored. If a required unit does
     not start, the old files are restored and the unit is started with them. A power cut can leave
     some files new and others old. The next run fixes this. Raises `NodeError` if a path cannot be
@@ -111,7 +111,7 @@ def decide(
     units: Iterable[Unit] = (),
     besides: Iterable[str] = (),
 ) -> Plan:
-    """Read the state of the current host, and return a plan of what has to be done there.
+    """Read the state of the current host, and return a plan of what has to be done on it.
 
     + files, absent, units: as `install` takes them
     + besides: paths that other commands of the operation will write, replace or remove
@@ -127,7 +127,8 @@ def decide(
     names = _unit_file_names(files)
     traces = observe(Traces, units=names) if names else {}
     besides = tuple(besides)
-    # This second read takes one more remote command, but only if something has to be done anyway
+    # These paths need a second remote command. There are such paths only if something has to be
+    # done anyway
     vendor_files = (one.vendor_file for one in traces.values() if one.vendor_file)
     if more := with_folders((*vendor_files, *besides)):
         others: dict[str, FileState] = observe(Files, paths=more)
@@ -151,12 +152,14 @@ def transaction(
     + todo: the plan that `decide` returned. The operation may have added to the plan
     + check, apply: as `install` takes them
     + noop: what pyinfra's ``-v`` shows if nothing has to be done
-    + force: whether to run the script even if the plan is empty. `apply` may have to run anyway
-    + before: shell commands that run before all other steps, but under the node's lock
+    + force: whether to run the script even if the plan is empty, for example because `apply` has to
+      run
+    + before: shell commands that run before all other steps. The script already holds the node's
+      lock
     + makes: paths of files that services create when they start. Undo treats these files as this
       package's own
-    + repairs: a `Repair` for each thing that `apply` sets. The plan itself has the repairs of its
-      files and units
+    + repairs: a `Repair` for each thing that `apply` sets. The repairs of files and units are in
+      the plan already
 
     With pyinfra's ``--diff``, the operation also prints how each file will change.
 

@@ -27,7 +27,7 @@ def beside(path: str, suffix: str) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256(data: bytes) -> str:
-    """Return the SHA-256 of data, in hex. It is cached, as many hosts get the same files."""
+    """Return the SHA-256 of data, in hex. It is cached, because many hosts get the same files."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -34,9 +34,9 @@ def plan(
       units whose unit files are among `files`
     + besides: paths that other commands of the operation will write, replace or remove
 
-    Links of an earlier installation may start the unit in another way. The plan removes these
-    links. It also removes a unit file of the same name in the packages' folder if no package owns
-    it. Otherwise systemd would use that file after undo has removed this package's unit file.
+    An earlier installation may have left links that start a unit in another way. The plan replaces
+    these links. It also removes a unit file of the same name in ``/usr/lib/systemd/system`` if no
+    package owns this file. Otherwise systemd would use this file after undo.
     Raises one `NodeError` that names all paths that cannot be replaced.
     """
     units = tuple(units)
@@ -82,7 +82,7 @@ def plan(
 
 
 def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
-    """Return the paths in `touched` that are this unit's file or drop-ins, or that it reads."""
+    """Return the paths in `touched` of the unit's file, its drop-ins and the files it reads."""
     return sorted(
         path
         for path in touched
@@ -105,7 +105,7 @@ def _to_run(unit: Unit, state: UnitState | None, changes: bool, file: File | Non
     if state is None:
         return ""
     if unit.running:
-        # if the node's file differs from `file`, `changes` is true
+        # If the node's file differs from `file`, it is written, and so `changes` is true
         stale = state.stale if file is None else state.started_with != file.sha256
         old = changes or state.need_daemon_reload or (unit.reads and stale)
         return "restart" if old else ""
@@ -117,8 +117,8 @@ def _to_enable(unit: Unit, state: UnitState | None, foreign_links: bool) -> tupl
 
     The commands are among "unmask", "enable", "reenable" and "disable".
 
-    + foreign_links: whether the links that start the unit differ from those that its unit file asks
-      for
+    + foreign_links: whether the links that start the unit differ from the links that its unit file
+      asks for
     """
     enabled = state.enabled if state else ""
     if unit.enabled and enabled not in ("enabled", "alias", "static"):
@@ -133,8 +133,7 @@ def _repairs(
 ) -> Iterator[Repair]:
     """Return a `Repair` for each thing in a plan that an earlier run may have set already.
 
-    + changing: as `_why` takes it. The units named here get no `Repair`, because their files get
-      one
+    + changing: as `_why` takes it. A unit in `changing` gets no `Repair`, because its files get one
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"
@@ -196,7 +195,7 @@ def only_read(unit: Unit, files: Iterable[File]) -> File | None:
 
     Returns ``None`` if the unit reads several files or none, or if its file is not among `files`.
 
-    The fact `Files` has the checksum of this file, so the fact `Units` need not compute it again.
+    The fact `Files` has this file's checksum already, so the fact `Units` need not compute it.
     The checksum of a large program takes long on a Pi.
     """
     return next((file for file in files if unit.reads == (file.path,)), None)

@@ -40,7 +40,8 @@ def check_replaceable(
     """Raise one `NodeError` that names all paths that cannot be replaced: a pure function.
 
     + touched: paths that will be written, replaced or removed
-    + found: the state of these paths and of the folders above them. What does not exist is left out
+    + found: the state of these paths and of the folders above them, by path. It lacks paths that do
+      not exist
     + merged: the paths in `touched` whose files are merged (most of the content is the node's own)
     """
     merged = {*merged}
@@ -62,7 +63,7 @@ def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -
         yield from _obstacle_at(path, state, merged)
         if state.fixed and state.kind != "link":
             yield _unchangeable(path, state)
-    # missing folders are made in the innermost folder that exists
+    # The script creates missing folders in the innermost folder that exists
     folder = next((one for one in reversed(folders_above(path)) if one in found), "")
     if not folder:
         return

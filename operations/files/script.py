@@ -19,7 +19,7 @@ _TRANSACTION = shell_script("transaction")
 
 @lru_cache(maxsize=8)  # packed once for all hosts that get the same large file
 def payload(files: tuple[File, ...]) -> str:
-    """Return the new files as a gzipped tar archive in base64, "" for no files.
+    """Return the new files as a gzipped tar archive in base64; "" if there are none.
 
     In the archive, each file has its staged path (`File.staged`). The prelude's shell function
     ``unpack`` unpacks the archive.
@@ -65,7 +65,8 @@ def _begin(todo: Plan, before: str) -> list[str]:
 
     + before: as `compose` takes it
     """
-    # A restored file is staged as .NAME.chaos-old; after an interruption a later run removes it
+    # The script restores an old file by way of .NAME.chaos-old. If the script is interrupted, a
+    # later run removes that file
     staged = quote(
         *(file.staged for file in todo.write),
         *(beside(path, "chaos-old") for path in _touched(todo)),
@@ -101,9 +102,9 @@ def _stage(todo: Plan) -> list[str]:
         f"folders {quote(*(file.path for file in todo.write))}",
         '[ -z "${to_settle-}" ] || settle',
         f"(umask 022; mkdir -p -- {quote(*_folders(file.path for file in todo.write))})",
-        # mode 0600 from the first byte: umask 077, and tar's members are 0600
+        # Until chmod, only the owner can read the files: the umask is 077, tar's members are 0600
         "unpack",
-        # chown first: it clears setuid and setgid
+        # chown comes before chmod, because chown clears setuid and setgid
         *(f"chown -- {quote(owner, *paths)}" for owner, paths in owned.items()),
         *(f"chmod -- {quote(mode, *paths)}" for mode, paths in modes.items()),
         *(
@@ -152,7 +153,7 @@ def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
 
 def _swap_in(todo: Plan) -> list[str]:
     """Return the lines that define ``restore_files``, and then put the new files in place."""
-    # The copies are in RAM. On the card they would be left behind after a power cut
+    # The copies of the old files are in RAM. On the card they would stay after a power cut
     copies = {path: f'"$stage/old.{n}"' for n, path in enumerate(_touched(todo))}
     own = _written_units(todo)
     back = [f"{line} || true" for line in _systemctl("--no-reload disable", own)]
@@ -170,7 +171,7 @@ def _swap_in(todo: Plan) -> list[str]:
 
 
 def _written_units(todo: Plan) -> tuple[Unit, ...]:
-    """Return the units that a plan enables, if the plan also writes their unit files.
+    """Return the units that a plan enables and whose unit files it writes.
 
     The script enables these units before it reloads systemd. Otherwise it would have to reload
     systemd twice.
@@ -209,7 +210,7 @@ def _act_on_units(todo: Plan) -> list[str]:
         *lines,
         *_systemctl("disable", todo.disable),
         *([f"enable_missing {others}"] if others else []),
-        # reenable removes all links of a unit, and makes those that its file names
+        # reenable removes all links of a unit, and makes the links that its unit file asks for
         *_systemctl("reenable", todo.reenable),
     ]
 
@@ -220,8 +221,8 @@ def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
     + action: "start", "stop" or "restart"
     + done: names of the units that the script has started, stopped or restarted before
 
-    If the action fails and the unit is required, the script restores the old files, and restarts
-    those units in `done` that are running.
+    If the action fails for a required unit, the script restores the old files, restarts the running
+    units in `done`, and repeats the action.
     """
     act = f"systemctl {action} -- {quote(unit.name)}"
     if unit.ready:
@@ -234,7 +235,7 @@ def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
 
 def _note_repairs(todo: Plan) -> list[str]:
     """Return the lines that note which repairs have succeeded."""
-    # A unit that is not required may have failed to start: then nothing was repaired
+    # If a unit that is not required failed to start, it was not repaired
     names = {unit.name for unit in (*todo.start, *todo.restart) if not unit.required}
     return [
         *(
@@ -248,7 +249,7 @@ def _note_repairs(todo: Plan) -> list[str]:
 def _systemctl(action: str, units: Iterable[Unit]) -> list[str]:
     """Return one systemctl line for all units; an empty list for no units.
 
-    With a call for each unit, systemd would reload its files each time.
+    If the script called systemctl for each unit, systemd would reload its files each time.
     """
     names = [unit.name for unit in units]
     return [f"systemctl {action} -- {quote(*names)}"] if names else []

@@ -34,15 +34,15 @@ from chaos_engine.operations.undo import Undo
 
 UNIT_FILE = f"/etc/systemd/system/{SERVICE}"
 OWN = f"{DIRECTORY}/haproxy"
-"""Folder on the node's own disk with the configuration of the last deploy. HAProxy runs with no
+"""Folder on the node's own disk. It has the configuration of the last deploy. HAProxy runs with no
 other configuration."""
 CONFIG = "haproxy.cfg"
 PEERS = "peers"
-"""Name of the file in `OWN` that tells one of several proxies of the others."""
+"""Name of the file in `OWN` with the addresses of the other proxies, if there are several."""
 CHECKSUM = "# sha256 of the lines above: "
-"""Beginning of the configuration's last line, before the checksum. With the checksum in its own
-file, a power cut between two renames could leave a checksum of another configuration. Then HAProxy
-would not start."""
+"""Beginning of the configuration's last line. The checksum follows it. If the checksum had a file
+of its own, a power cut between two renames could leave the checksum of another configuration. Then
+HAProxy would not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
 
@@ -50,12 +50,13 @@ BRIDGE = "bridge"
 """The name of Docker's default network. The containers of several proxies are on it."""
 
 MOUNTS = {"/usr/local/etc/haproxy": f"{RUN}/config", "/run/haproxy": f"{RUN}/socket"}
-"""The mounts of the container: for each path in the container, the folder on the node."""
+"""The container's mounts. A key is a path in the container, a value the node's folder that is
+mounted there."""
 
 # Pulls the image $1
 _PULL = f"""\
-# After an interruption Docker may have layers whose files are empty. A pull takes them for present,
-# even if no image has them. Removing the pulled image removes them too
+# An interrupted pull may leave layers with empty files. The next pull does not fetch these layers
+# again, although they belong to no image. Removing the pulled image removes them too
 if grep -qxFs -e "$1" {PULLING}; then
   tell "pulling $1 once more: an earlier pull was interrupted"
   docker pull -- "$1" >/dev/null 2>&1 || :
@@ -71,12 +72,12 @@ for pause in 2 10 0; do
     rm -f -- {PULLING}; sync -- "$STATE_DIR"
     exit 0
   fi
-  # the registry has answered, and would give the same answer again
+  # the registry would give the same answer to another attempt
   case $said in *"manifest unknown"* | *": not found"* | *"verification failed"*) break ;; esac
   sleep $pause
 done
 case $1 in
-  # docker load brings no digests
+  # an image from docker load has no digest
   *@sha256:*) else="correct the digest: docker pull prints the one of a tag" ;;
   *) else="bring it by docker load" ;;
 esac
@@ -84,8 +85,8 @@ echo "$1 cannot be pulled: fix the node's way to the registry, or $else" >&2
 exit 1
 """
 
-# Fails if there still are several proxies: then another one takes the address as soon as this one
-# cannot have it, or has it already
+# Fails if another proxy still runs. If this node owns the address, it gives the address up, so that
+# another proxy takes it. Then the script looks for another machine that has the address
 _ONLY = f"""\
 others() {{
   if [ -e {RUN}/owns ]; then
@@ -109,7 +110,8 @@ others() {{
 }}
 """
 
-# With these links, the container of the only proxy could not have its MAC address
+# Removes the links of one of several proxies. While they exist, the container of an only proxy
+# cannot have its MAC address
 _REMOVE_LINKS = f"""\
 [ ! -e /run/netns/{CONTAINER} ] || {{
   ip -n {CONTAINER} link delete dev api || :
@@ -130,9 +132,9 @@ class Proxy:
     + vip: the container's IPv4 address in the macvlan network
     + mac: the container's MAC address in the macvlan network, in lower case
     + sockets: path of a link to the folder with HAProxy's admin socket. The start script makes the
-      link. ``None`` if the path is on the log share
-    + several: whether there are several proxies. Then the container is on Docker's default bridge,
-      and the start script gives it the address
+      link. ``None`` if the path is on the log share, where `publish_copy` makes the link
+    + several: whether there are several proxies. If so, the container is on Docker's default
+      bridge, and the start script gives the address to the container
     """
 
     image: ImageName
@@ -191,12 +193,13 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     + wanted: the files for HAProxy: the start script, the systemd unit, and, in the folder `OWN`,
       the configuration as `sealed` returns it
 
-    HAProxy from the same image checks a new configuration. Then HAProxy reloads it and cuts no
-    connection. A container that differs from `proxy` is replaced. A container with another name is
-    replaced too if it has the proxy's IP address and MAC address in the same network. Raises
-    `NodeError` if another machine or any other container has the proxy's address, or if
-    `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, another one may
-    have the address already, with the same MAC address.
+    HAProxy from the same image checks a new configuration. Then the running HAProxy reloads it and
+    cuts no connection. A container that differs from `proxy` is replaced. A container with another
+    name is replaced too if it has the proxy's IP address and MAC address in the same network.
+
+    Raises `NodeError` if another machine or any other container has the proxy's address, or if
+    `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, it is no error if
+    another proxy has the address with the same MAC address.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
@@ -241,7 +244,7 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         makes=[proxy.sockets] if proxy.sockets else [],
     )
     starts = UNIT in (*todo.start, *todo.restart)
-    # A proxy that is not ready cannot take the address while another one starts its container
+    # A proxy cannot take the address while it starts its container, so the others have to be ready
     yield from one_proxy_at_a_time(commands) if proxy.several and starts else commands
 
 
@@ -303,7 +306,7 @@ def address_conflict(proxy: Proxy, owner: str) -> str:
 
 
 def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None) -> list[str]:
-    """Return how HAProxy's container differs from the wanted state: a pure function.
+    """Return how HAProxy's container differs from the wanted state, in words: a pure function.
 
     + found: the state of the container, ``None`` if there is no container
     + image_id: the ID of the wanted image on the node, "" or ``None`` if the ID is unknown
@@ -324,8 +327,8 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
 def before(proxy: Proxy, found: ContainerState | None) -> str:
     """Return the shell commands that come before any change, "" for none: a pure function.
 
-    They fail if this node was one of several proxies, is now the only one in the inventory, and
-    another one still runs.
+    There are commands only if this node was one of several proxies and is now the only proxy of
+    the inventory. The commands fail if another proxy still runs.
 
     + found: the state of the container, ``None`` if there is no container
     """

@@ -27,9 +27,9 @@ from chaos_engine.operations.haproxy.container import CONFIG, OWN
 
 SOCKETS = f"{RUN}/socket"
 
-# Copies the originals for undo: links, and files of at most MOST_BYTES. The share is not trusted.
-# Anything else on it, such as a device or an endless file, may be a trap, and is not copied.
-# `ulimit` ends the copy of a file that grows meanwhile
+# Copies the originals for undo: links, and files of at most MOST_BYTES. Anything else, such as a
+# device or an endless file, is not copied. It may be a trap, because other machines can write to
+# the share. `ulimit` ends the copy of a file that grows meanwhile
 _SURVEY = f"""
 c=$1 s=$2 l=$3 t=$4
 ulimit -f {MOST_BYTES // 512}
@@ -54,7 +54,8 @@ for one in "$c" "$l"; do
 done
 """
 
-# Removes whatever is in the place of a wanted folder but is no folder. Follows no link
+# Writes the copy and the link. Removes a file or a link in the place of a wanted folder. Follows no
+# link
 _PUBLISH = f"""
 c=$1 l=$2 t=$3
 umask 022
@@ -81,7 +82,7 @@ copy() {{
 lead() {{
   folder "${{l%/*}}" || return
   if [ -d "$l" ]; then
-    # it may have held the configuration
+    # the folder may hold the configuration, so it is moved and not removed
     rm -f -- "$l/admin.sock"
     rmdir -- "$l" || mv -T -- "$l" "$l.old" ||
       mv -T -- "$l" "$(mktemp -u "$l.old.XXXXXX")" || return
@@ -180,7 +181,8 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
         return
     if config and found.config == "other":
         because(f"write {config.path}")
-    elif link and found.link == "other":  # HAProxy's start script makes the link too
+    elif link and found.link == "other":
+        # Not announced beside a new copy: HAProxy's start script may make the link first
         because(f"make {link} a link to {SOCKETS}")
     if not can_be_written(found, config, link):
         because(f"note for undo: {_names(config, link)}")
@@ -225,7 +227,7 @@ def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
 
 
 def write_failure(found: CopyState, config: File | None, link: str | None) -> str:
-    """Return a message if the copy or the link differs although it was just written, else "".
+    """Return a message if the copy or the link still differs after it was written, else "".
 
     A pure function.
     """

@@ -61,7 +61,7 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         return
     sources = [found.file, found.pending, found.extra, found.drop_in]
     before = {source.path: source for source in sources if source is not None}
-    # Forget earlier reboots, which did not help: with the new files, a reboot may help
+    # RECORD has earlier reboots that did not help. With the new files, a reboot may help
     apply = f"rm -f -- {RECORD}"
     checks, repairs = [], []
     for file in edited:
@@ -77,7 +77,7 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
         elif source is not None:
             for message in warnings(file.path, source.text, wanted):
                 warn(message)
-    # `decide` reads the files with one more command, but only if something changes
+    # `decide` costs one more command to read the files, so it is called only for a change
     todo = replace(files.decide(edited), why=(), repairs=tuple(repairs))
     yield from files.transaction(todo, " && ".join(checks), apply, noop="the kernel: as wanted")
 

@@ -158,7 +158,7 @@ def sources_to_remove(sources: Iterable[Source]) -> list[str]:
 
 
 def is_at_version(package: PackageState | None, version: str) -> bool:
-    """Tell whether a package is completely installed in a version, with any Debian revision."""
+    """Tell whether a package is completely installed at a version, with any Debian revision."""
     return package is not None and package.complete and upstream(package.version) == version
 
 
@@ -201,7 +201,7 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
 def kubelet_steps(
     unit: UnitState, joined: bool, replaced: bool, installs: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the steps that kubelet's unit needs: each a pair of a reason and shell commands.
+    """Yield the steps that kubelet's unit needs. A step is a pair: its reason, its shell commands.
 
     + unit: state of kubelet's unit
     + joined: whether the node has joined a cluster

@@ -60,7 +60,7 @@ def quiet_kubelet() -> Commands:
 
 
 def restarts_in_vain(active: str, ready: bool) -> bool:
-    """Tell whether systemd keeps restarting a kubelet without configuration: a pure function.
+    """Tell whether systemd keeps restarting a kubelet that has no configuration: a pure function.
 
     + active: ActiveState of kubelet's unit; "activating" between two restarts
     + ready: whether kubelet has the configuration that kubeadm writes

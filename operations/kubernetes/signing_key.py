@@ -56,7 +56,7 @@ def check_key(minor: str, fetch: bool) -> str:
 
 _KEY = shell_script("signing_key")
 
-# The commands that follow take long, so the folder is removed before them. If the script is
-# interrupted during these commands, the next run finds a good key and does not check it again, so
-# the next run would not remove the folder
+# The folder is removed before the commands that follow, because these take long. If they were
+# interrupted, the next run would find a good key. So it would neither check the key nor remove the
+# folder
 _DONE = 'rm -rf -- "$work"'

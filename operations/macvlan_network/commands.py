@@ -1,4 +1,4 @@
-"""Describe Docker's macvlan network, and find what is wrong with it or prevents its creation."""
+"""Describe Docker's macvlan network. Find its faults, and what prevents its creation."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
 
     + parent: the state of the parent interface, ``None`` if there is no such interface
 
-    Returns "" if the interface has no problem. Docker does not check the parent interface. If it is
-    missing and its name looks like a VLAN's, such as ``eth0.5``, Docker creates it.
+    Returns "" if the interface has no problem. Docker does not check the parent interface. Docker
+    even creates a missing interface if its name looks like a VLAN's, such as ``eth0.5``.
     """
     name, key = wanted.parent, setting("parent_interface")
     if parent is None:
@@ -111,7 +111,7 @@ def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], versi
                 f"the Docker network {name} has addresses of {setting('lan_subnet')} "
                 f"{wanted.subnet}, and Docker lets no other network use them; {way_out}"
             )
-        # https://github.com/moby/moby/pull/47318
+        # Since Docker 28, an interface may have several: https://github.com/moby/moby/pull/47318
         if shared and (major(version) or 0) < 28:
             return (
                 f"the Docker network {name} is on {wanted.parent}, and Docker "

@@ -1,4 +1,4 @@
-"""Create the link through which the node reaches the container on its macvlan network."""
+"""Create the link through which a node reaches the container on its own macvlan network."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def add_hairpin_link(
     if differs:
         because(f"set {link} up: {'; '.join(differs.values())}")
     found = observe(Files, paths=(SCRIPT,)).get(SCRIPT)
-    # if the node has another script, the settings have changed: then no change is a repair
+    # If the node has a different script, the settings have changed. Then no change is a repair
     same = found is not None and found.sha256 == hashlib.sha256(script.encode()).hexdigest()
     parameters = (f"net/ipv4/conf/{parent}/{name}" for name in ("arp_ignore", "arp_announce"))
     notes = [f"sysctl_was {quote(name)}" for name in parameters]
@@ -114,7 +114,7 @@ def link_problems(
     address: IPv4Address,
     vip: IPv4Address,
 ) -> dict[str, str]:
-    """Return the problems with the link: each wrong thing, and a text about it. A pure function.
+    """Return the problems with the link: a text for each wrong thing. A pure function.
 
     + links: the node's macvlan links by name
     + parent_state: the state of the parent interface, ``None`` if it does not exist

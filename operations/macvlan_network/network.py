@@ -77,7 +77,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
         noop=f"{wanted.name}: as wanted",
         force=bool(differs or not found),
         before=f"note network {quote(was, wanted.name)}",
-        # if the network differs, perhaps the settings have changed: that is no repair
+        # If a network exists but differs, the settings may have changed. That is no repair
         repairs=[] if found else [of_docker("network", wanted.name, wanted.create)],
     )
 
@@ -113,7 +113,9 @@ def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) ->
     + last: False if a later operation of the run starts the proxy, True if none does
     """
     head = f"set -eu\n{NEEDS_DOCKER}"
-    if found or not last:  # otherwise systemd's next attempt to start the proxy succeeds
+    # If there is no old network and no later operation, systemd starts the proxy: its next attempt
+    # succeeds
+    if found or not last:
         head += f"again={'yes' if last else ''}\n{_STOP}"
     if found is None:
         return f"{head}{wanted.create} >/dev/null\n"
@@ -130,9 +132,9 @@ docker network rm {quote(wanted.name)} >/dev/null
 
 # Stops the proxy. If the proxy ran before, the end of the script starts it and waits until it runs,
 # because later operations expect a running proxy. If the proxy does not come up, this operation
-# does not fail, because a later operation may change the proxy's address. If the proxy kept failing
-# because its network was missing, and a later operation will start it, the proxy stays stopped: the
-# preview has announced that start.
+# does not fail, because a later operation may change the proxy's address. A proxy that did not run
+# because its network was missing stays stopped if a later operation starts it. The preview has
+# announced that start.
 _STOP = f"""\
 runs() {{ docker container inspect --format '{{{{.State.Running}}}}' {CONTAINER} 2>/dev/null; }}
 [ "$(runs)" != true ] || again=yes
@@ -171,5 +173,5 @@ def recreate(name: str, found: DockerNetwork) -> str:
 
 
 def _each(option: str, values: Iterable[str]) -> tuple[str, ...]:
-    # As one word, so that a value that begins with a hyphen is not taken for an option
+    # Option and value are one word. Otherwise a value with a hyphen in front would be an option
     return tuple(f"{option}={value}" for value in values)

@@ -33,17 +33,17 @@ NEEDED = re.compile(
     "|python3|python3-minimal|apt|dpkg|ca-certificates|gnupg|gpgv"
 )
 """A regular expression for the packages that a work node needs: to boot, to be reached, and to do
-its work. Python and grep -E read it alike. Raspberry Pi OS's rpi-cloud-init-mods does not match: it
-only sets up cloud-init, and may be removed together with cloud-init."""
+its work. It means the same to Python and to grep -E. rpi-cloud-init-mods of Raspberry Pi OS does
+not match. That package only sets up cloud-init, and may be removed together with cloud-init."""
 
 NEVER_PINNED = frozenset({"apparmor", "lvm2"})
 """Packages that may be removed, but that apt may install again. Docker recommends apparmor. A
 user who later creates a volume group needs lvm2 at once."""
 
 COMPANIONS = {"cloud-init": ("cloud-init-base",)}
-"""The packages to remove together with a package, by its name. Since Ubuntu 25.04, cloud-init is an
-empty package that depends on cloud-init-base (documentation.ubuntu.com/public-cloud, "Cloud-init
-metapackages")."""
+"""A key is a package, a value has the packages to remove together with it. Since Ubuntu 25.04,
+cloud-init is an empty package that depends on cloud-init-base
+(documentation.ubuntu.com/public-cloud, "Cloud-init metapackages")."""
 
 
 @converge(
@@ -92,7 +92,7 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
     + cloud_init: the state of cloud-init
     + mdns: as `remove_packages` takes it
     """
-    keep_it = f"remove it from {setting('packages_absent')}"
+    keep_it = f"take it out of {setting('packages_absent')}"
     if found.error:
         raise NodeError(
             f"apt cannot remove {', '.join(found.installed)}: {found.error} "
@@ -165,7 +165,7 @@ done
 trap 'test -z "$timers" || systemctl start $timers' EXIT
 record {removed}
 settle
-# what the node needs is marked as manual, if a later apt autoremove would remove it
+# a package that the node needs is marked as manual if a later apt autoremove would remove it
 needed=$(apart apt-get -s -y -q --auto-remove remove -- {gone} | awk '$1 == "Remv" {{ print $2 }}' |
   grep -xE {quote(NEEDED.pattern)} || true)
 if [ -n "$needed" ]; then

@@ -26,16 +26,17 @@ PAUSE = 0.5
 """Seconds between two attempts to reach a node that is rebooting."""
 
 GOING_DOWN = 3.0
-"""Seconds from the start of a reboot to the first attempt to connect. During these seconds, a node
-is still shutting down."""
+"""Seconds from the start of a reboot to the first attempt to connect. During this time, a node is
+still shutting down."""
 
 SETTLE = 60.0
 """Seconds that a node may take from its first answer until it has finished booting. After this time
 the deploy goes on anyway."""
 
 # This command runs without sudo, because pyinfra's askpass helper in /tmp is gone after a reboot.
-# /boot/firmware/new/state tells whether Ubuntu 25.10 or later still tries a new kernel. If it does,
-# the node boots a second time. A login shell may print other lines, which do not have the mark.
+# /boot/firmware/new/state tells whether Ubuntu 25.10 or later is still trying out a new kernel. If
+# it is, the node boots a second time. The printed line begins with _MARK, because a login shell may
+# print other lines.
 _MARK = "chaos-engine"
 _LOOK = (
     f"boot=$(cat /proc/sys/kernel/random/boot_id) && echo {_MARK} $boot "
@@ -50,8 +51,8 @@ def reboot_and_wait(
 
     + found: the node's boot ID and kernel command line, as read before. If the node's boot ID has
       changed since, the node is not rebooted
-    + rebooted: what to note on the node: each cause of a reboot, with the ID of the boot before
-      that reboot
+    + rebooted: what to note in the node's file `RECORD`. A key is the cause of a reboot. Its value
+      is the ID of the boot before that reboot
     + seconds: how long the node may take to come back
 
     Returns the problem, "" if there is none. Call this only while an operation runs on the host.
@@ -64,11 +65,11 @@ def reboot_and_wait(
 
 
 def remove_note(state: State, host: Host) -> str:
-    """Remove the file `RECORD`, in which the node notes the causes of its reboots.
+    """Remove the node's file `RECORD`, which lists the causes of its reboots.
 
-    While a cause is in this file, later runs do not reboot the node for this cause again. Returns
-    the problem, "" if there is none. Call this when the causes are gone, and only while an
-    operation runs on the host.
+    While a cause is in this file, later runs do not reboot the node for this cause again. So call
+    this function when the causes are gone. Call it only while an operation runs on the host.
+    Returns the problem, "" if there is none.
     """
     problem = run_script(host, f"{PRELUDE}rm -f -- {RECORD}; sync {posixpath.dirname(RECORD)}")
     return "" if problem is None else f"{RECORD} could not be removed: {problem}"
@@ -79,7 +80,7 @@ def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
 
     + boot_id: ID of the node's boot, as read before. If the node has rebooted since, the script
       fails
-    + rebooted: what to note: each cause of a reboot, with the ID of the boot before that reboot
+    + rebooted: what to note, as `reboot_and_wait` takes it
     """
     lines = quote(*(f"{cause} {boot}" for cause, boot in rebooted.items()))
     folder = posixpath.dirname(RECORD)
@@ -127,9 +128,9 @@ def _look(host: Host) -> tuple[str, bool] | None:
     Returns ``None`` if the node does not answer.
     """
     try:
-        with gevent.Timeout(20, TimeoutError):  # paramiko waits an hour for a lost peer
+        with gevent.Timeout(20, TimeoutError):  # paramiko waits an hour for a peer that is gone
             if not host.connected:
-                # host.connect would print each success, also before the node goes down
+                # host.connect would print each success, even while the node still shuts down
                 host.connector.connect()
                 host.connected = True
             done, output = host.run_shell_command(StringCommand(_LOOK))
@@ -146,7 +147,7 @@ def _look(host: Host) -> tuple[str, bool] | None:
 def _hang_up(host: Host) -> None:
     """Close the connection to the host, and paramiko's client.
 
-    pyinfra alone would not close the client, and paramiko would print an error after the reboot.
+    pyinfra does not close the client, so paramiko would print an error after the reboot.
     """
     host.connector.disconnect()
     host.connected = False

@@ -49,9 +49,11 @@ def reboot_node(
     rebooted for it again.
 
     Nodes that have not joined a cluster reboot at the same time. If a node of a cluster fails, no
-    other node of that cluster is rebooted in this run. Raises `NodeError` in three cases: an
-    earlier reboot did not remove its cause; no file for the next boot has the wanted words; the
-    kernel was started with these words, but has no memory controller.
+    other node of the cluster is rebooted in this run. Raises `NodeError` in these cases:
+
+    - an earlier reboot did not remove its cause
+    - no file for the next boot has the wanted words
+    - the kernel was started with the wanted words, but has no memory controller
 
     **Example:** ``reboot_node(name="Reboot node", wanted=["cgroup_enable=memory"])``
     """
@@ -61,7 +63,8 @@ def reboot_node(
     standing = node_standing(rolling)
     found, swaps = observe(KernelCmdline), observe(Swaps)
     reasons = causes(found, swaps, wanted, state.is_executing)
-    # In a preview, earlier operations have not run yet. They may remove some of the causes
+    # In a preview, the run's earlier operations have not been executed. `remaining` leaves out the
+    # causes that they would remove
     remaining = causes(found, swaps, wanted, last=True)
     problems = in_vain(found, remaining, wanted) + without_memory(found, wanted)
     if problems:
@@ -93,8 +96,8 @@ def causes(found: Cmdline, swaps: SwapState, wanted: Iterable[str], last: bool) 
     + last: whether to assume that the run's earlier operations were executed
 
     If kernel words are missing, the cause's name contains a digest of the wanted words and of the
-    boot file. So a change of the file makes a new cause, and the node is rebooted for it. A pure
-    function.
+    boot file. So a change of the file makes a new cause, and the node is rebooted again. This is a
+    pure function.
 
     **Example:** ``{"swap": "swap (/swap.img) is in use and does not fit into RAM"}``
     """
@@ -115,7 +118,7 @@ def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -
     + reasons: the present reasons for a reboot, by the cause's name (`causes`)
 
     Missing kernel words are a problem only if the file for the next boot has all wanted words. If
-    the file lacks a word, a reboot could not have added it. A pure function.
+    the file lacks a word, a reboot could not have added it. This is a pure function.
     """
     ready = next_boot_has(found, tuple(wanted))
     return [
@@ -126,9 +129,9 @@ def in_vain(found: Cmdline, reasons: Mapping[str, str], wanted: Iterable[str]) -
 
 
 def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
-    """Return a problem if the kernel words that turn the memory controller on had no effect.
+    """Return a list with one problem if ``cgroup_enable=memory`` had no effect, else an empty list.
 
-    Returns an empty list if there is no such problem.
+    This kernel word turns the memory controller on.
     """
     wanted = tuple(wanted)
     has_words = "cgroup_enable=memory" in wanted and not pending(found, wanted)
@@ -179,7 +182,7 @@ def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
 
 
 def _other_file(found: Cmdline) -> str:
-    """Return what to do if a reboot did not bring the boot file's parameters into the kernel."""
+    """Return what to do if the kernel was started without the words of the boot file."""
     if found.file is None:
         return "look at the kernel command line in /boot/grub/grub.cfg"
     return (

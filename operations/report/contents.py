@@ -25,7 +25,8 @@ SHOWN_POINTS = 90
 """A node's diagram shows at most this many reports, the newest ones."""
 
 WORN = 9
-"""An eMMC counts as worn when it is in this tenth of its life, or later."""
+"""An eMMC whose `life_time` has this value or more counts as worn. 9 means that 80 % to 90 % of the
+eMMC's life is used."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Validity(Value):
     + path: the file's path on the node
     + subject: whose certificate or key it is
     + expires: a date such as "2027-03-01", or "never"; "" if the file cannot be read
-    + days: whole days from now to that date, negative if it has passed; ``None`` without a date
+    + days: whole days from now until it expires, negative if it has expired; ``None`` if no date is
+      known
     """
 
     path: str
@@ -58,19 +60,19 @@ class Validity(Value):
 
 @dataclass(frozen=True)
 class Found:
-    """What was read on a node. A value is ``None`` if the node has no such thing.
+    """What was read on a node. ``None`` means that the node has no such thing.
 
     + concerns: the problems of each concern, by the concern's name
     + versions: version of each program, by the program's name
     + joined: whether the node has joined a cluster
-    + servers: how HAProxy sees the controllers, if it runs on the node
+    + servers: the state of each controller as HAProxy sees it, if HAProxy runs on the node
     + owner: on one of several proxies, the name of the proxy that has the API's address, "" if
       that is unknown
-    + reboot: why a reboot is due
+    + reboot: the reasons why a reboot is due; empty if none is due
     + skew: how many seconds the node's clock is ahead of this computer's clock
     + keyring: content of apt's keyring for the Kubernetes repository
     + keyring_path: path of that keyring
-    + unread: why things could not be read: the reason for each thing, by the thing's name
+    + unread: why things could not be read. A key names a thing, and its value is the reason
     """
 
     concerns: Mapping[str, Sequence[str]]
@@ -98,11 +100,12 @@ class NodeReport(Value):
       `problems` and a `line`, and no other values
     + problems: what is wrong with the node
     + booted: when the node booted, in seconds since 1970, by the clock of the user's computer
-    + rating_tb: how many TB the card is rated for, ``None`` if that is not set
+    + rating_tb: how many TB can be written to the card according to its maker, ``None`` if that is
+      not set
     + wear: how fast the card is written to, ``None`` if the card is unknown
     + line: the points of the node's diagram, one for each report, oldest first. They show how much
       was written per day
-    + gaps: why things could not be read: the reason for each thing, by the thing's name
+    + gaps: why things could not be read. A key names a thing, and its value is the reason
 
     The other values are as in `Found`.
     """
@@ -146,7 +149,10 @@ class Report(Value):
 
 
 def sample_of(card: Card, now: int) -> Sample:
-    """Return the counters of a card for the history."""
+    """Return the counters of a card for the history.
+
+    + now: the time of this report, in seconds since 1970
+    """
     identity = " ".join(filter(None, (card.device, card.model, card.serial)))
     return Sample(now, identity, card.boot_id, card.written, card.uptime)
 
@@ -164,7 +170,7 @@ def node_report(
     + found: what was read
     + earlier: the counters of the node's card in earlier reports, oldest first
     + now: the time of this report, in seconds since 1970
-    + rating_tb: how many TB the card is rated for, ``None`` if unknown
+    + rating_tb: how many TB can be written to the card according to its maker, ``None`` if unknown
     """
     card = found.card
     samples = [*earlier, sample_of(card, now)] if card else list(earlier)
@@ -210,7 +216,7 @@ def problems(
     for concern, lines in found.concerns.items():
         for line in lines:
             yield Problem(f"{concern}: {line}", fixes.place_of(line))
-    # Before `kubeadm init` no controller answers
+    # Only for joined nodes, because no controller answers before `kubeadm init`
     for server in (found.servers or ()) if found.joined else ():
         if not server.status.startswith("UP"):
             text = f"HAProxy sees the controller {server.name} as {server.status}"
@@ -242,8 +248,9 @@ def validities(
     keyring_path: str,
     now: int,
 ) -> tuple[Validity, ...] | None:
-    """Return when certificates and apt's key expire, ``None`` if nothing is known.
+    """Return when certificates and apt's key expire; ``None`` if none of them was read.
 
+    + certificates, keyring, keyring_path: as in `Found`
     + now: the present time, in seconds since 1970
     """
     if certificates is None and keyring is None:
@@ -271,7 +278,7 @@ def _validity(path: str, subject: str, expires: int | None, now: int) -> Validit
 
 
 def worn_words(card: Card) -> str:
-    """Return what an eMMC says of its wear, in words; "" if it says nothing.
+    """Return in words how worn an eMMC is by its own account; "" if it does not tell.
 
     **Example:** "10 % to 20 % of its life is used, the spare blocks are normal"
     """

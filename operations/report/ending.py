@@ -33,10 +33,10 @@ from chaos_engine.operations.report.fixes import documents
 from chaos_engine.operations.report.page import html
 
 PAGE, VALUES = "index.html", "report.json"
-"""The names of the files in the report's folder. A third file is `history.NAME`."""
+"""The names of two files in the report's folder. The third file is `history.NAME`."""
 
 ASK_SECONDS = 20
-"""If pyinfra could not reach a node, a second attempt to connect may take this many seconds."""
+"""Seconds that a second attempt to connect may take, if pyinfra could not reach a node."""
 
 _NOT_FINISHED = "the run ended before this node was read; run again"
 
@@ -44,9 +44,10 @@ _NOT_FINISHED = "the run ended before this node was read; run again"
 class Ending(BaseStateCallback):
     """A pyinfra callback that writes the report when the last host disconnects.
 
-    + folder: the folder of the files
-    + origin: where the setting of the folder comes from, in words that also name the host
-    + ratings: how many TB each host's card is rated for, by the host's name; ``None`` if unknown
+    + folder: the folder of the report's files
+    + origin: the host's name and where its setting `report_dir` comes from, in words
+    + ratings: how many TB can be written to each host's card according to its maker, by the host's
+      name; ``None`` if unknown
     + found: what was read on each host, by the host's name. If a host was not read, its value is a
       text that says why
     """
@@ -58,7 +59,8 @@ class Ending(BaseStateCallback):
         self._summary = summarize()
         self._done = False
         concerned = [one for one in state.inventory if state.is_host_in_limit(one)]
-        # pyinfra has printed why it could not connect, but does not keep the reason
+        # pyinfra has printed why it could not connect to these hosts, but does not keep the reason.
+        # So a second attempt finds the reason
         self._asked = {
             one.name: gevent.spawn(ask_again, one)
             for one in concerned
@@ -86,8 +88,8 @@ class Ending(BaseStateCallback):
         except OSError as error:
             path = error.filename or self.folder
             logger.error(f"the report could not be written: {path}: {error.strerror}")
-            # pyinfra has chosen its exit code already. gevent raises this in the main greenlet, in
-            # place of pyinfra's own SystemExit. If a host has failed, the exit code is 1 anyway
+            # pyinfra has chosen its exit code already. gevent raises this SystemExit in the main
+            # greenlet in place of pyinfra's own. If a host has failed, the exit code is 1 anyway
             if not state.failed_hosts:
                 raise SystemExit(1) from None
             return
@@ -128,11 +130,11 @@ def write(found: Ending, names: Iterable[str], site: Path, now: int) -> Report:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file completely or not at all. If that fails, raise ``OSError`` with the path."""
+    """Write a file completely or not at all. Raise ``OSError`` with the path if that fails."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with new.open("wb") as file:
-            # A node may send bytes that are no text
+            # A node may send bytes that are not UTF-8
             file.write(text.encode("utf-8", "backslashreplace"))
             file.flush()
             os.fsync(file.fileno())
@@ -146,12 +148,12 @@ def replace(path: Path, text: str) -> None:
 def begin(folder: Path, origin: str) -> Ending:
     """Make the current run end with a report, and return the run's `Ending`.
 
-    + folder: the folder of the files. A probe file shows that the folder can be written
-    + origin: where the setting of the folder comes from, in words that also name the current host
+    + folder: the folder of the report's files
+    + origin: the current host's name and where its setting `report_dir` comes from, in words
 
     The first host's call creates the folder and the `Ending`. Later calls in this run return the
-    same `Ending`, with the first host's folder. Raises ``OSError`` with the path if the folder
-    cannot be written.
+    same `Ending`, with the first host's folder. A probe file is written to test the folder. Raises
+    ``OSError`` with the path if nothing can be written there.
     """
     state, _ = current()
     known = [one for one in state.callback_handlers if isinstance(one, Ending)]
@@ -169,7 +171,7 @@ def begin(folder: Path, origin: str) -> Ending:
 
 
 def ask_again(host: Host) -> str:
-    """Try again to connect to a host, and return why it cannot be reached."""
+    """Try again to connect to a host, and return why it was not read."""
     try:
         host.connector.connect()
     except ConnectError as error:

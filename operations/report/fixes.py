@@ -24,7 +24,7 @@ FIXES = (
     ("cannot be changed, not even by root", "lost.md#in-the-middle-of-a-deploy"),
     ("belongs to the machine with the MAC address", "proxy.md#move-it-to-another-node"),
     ("uses the number … already", "two-proxies.md#settings"),
-    ("still runs as such", "two-proxies.md#take-a-proxy-away"),
+    ("still runs as a proxy", "two-proxies.md#take-a-proxy-away"),
     ("is wireless: access points drop the frames", "proxy.md#what-it-needs"),
     ("docker-ce is installed. docker.io would replace it", "changes.md"),
     ("cri-dockerd … needs Docker … or newer", "settings.md"),
@@ -66,8 +66,8 @@ FIXES = (
     ("the log server cannot be asked", "log-server.md#whether-messages-arrive"),
     ("is in RAM and was … % full", "log-server.md#ram-that-fills-up"),
 )
-"""Each row: a part of a message, and the place in ``docs/`` that says more. In the message, ``…``
-stands for text that varies. These are the rows of ``docs/symptoms.md`` that quote a message."""
+"""Each row has a part of a message, and the place in ``docs/`` that says more. In the message,
+``…`` stands for text that varies. The tables in ``docs/symptoms.md`` quote the same messages."""
 
 NOT_AS_WANTED = "symptoms.md#afterwards"
 """The place for a problem that matches no row of `FIXES`."""
@@ -100,8 +100,8 @@ def documents(site: Path, folder: Path) -> str:
     + site: the folder in which pyinfra runs, which may be a clone of this package's repository
     + folder: the folder of the report's page
 
-    In the address, ``{page}`` stands for the name of a document. If ``make docs`` has built the
-    documents, the address leads to the built ones. Returns "" if there are no documents.
+    In the address, ``{page}`` stands for the name of a document. The address leads to the HTML that
+    ``make docs`` has built, or else to the Markdown files. Returns "" if there are no documents.
     """
     for pattern in ("site/{page}/index.html", "docs/{page}.md"):
         if (site / pattern.replace("{page}", "symptoms")).is_file():

@@ -1,7 +1,7 @@
 """Keep the counters of all reports in a file: a line of JSON for each report.
 
-A report only appends to the file. A power cut of the computer may damage a line. A damaged line is
-skipped with a warning, and stays in the file.
+A report only appends to the file. If the computer's power fails, a line may be damaged. A damaged
+line is skipped with a warning, and stays in the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = "history.jsonl"
 def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
     """Return each node's samples, by the node's name, and a warning for each damaged line.
 
-    + path: path of the file; there may be no file
+    + path: path of the file, which need not exist
 
     A node's samples are in the order of the lines. Their times may be in another order, because the
     computer's clock may have been set back.

@@ -44,7 +44,7 @@ class Plot:
 
 
 def plot(points: Sequence[Point]) -> Plot:
-    """Return a node's diagram."""
+    """Return a node's diagram of these points."""
     times = [point.time for point in points]
     most = max((point.mb_a_day for point in points), default=0.0)
     first, span = min(times, default=0), max(times, default=0) - min(times, default=0)
@@ -89,7 +89,7 @@ def html(report: Report, documents: str) -> str:
 def total(nodes: Sequence[NodeReport]) -> float | None:
     """Return how many MB a day all nodes together have written since they booted.
 
-    Returns ``None`` if that is unknown.
+    Returns ``None`` if it is unknown for all nodes.
     """
     rates = [node.wear.since_boot for node in nodes if node.wear and node.wear.since_boot]
     return round(sum(rate.mb_a_day for rate in rates), 3) if rates else None

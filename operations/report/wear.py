@@ -14,7 +14,7 @@ TB = 1_000_000_000_000
 """MB and TB are decimal, as on cards and in their ratings."""
 
 SHORTEST = 3600
-"""The shortest period, in seconds, from which a card's life is estimated. A shorter period says
+"""The shortest period, in seconds, that is used to estimate a card's life. A shorter period says
 little, because a boot writes much in a few minutes."""
 
 
@@ -53,8 +53,8 @@ class Point(Value):
     """A point in a node's diagram: how much was written per day before a report.
 
     + time: when the report was made, in seconds since 1970
-    + mb_a_day: millions of bytes a day since the previous report. If the node has booted since
-      then, it is the amount since the boot
+    + mb_a_day: millions of bytes a day since the previous report, or since the node's boot if that
+      was later
     """
 
     time: int
@@ -67,11 +67,11 @@ class Wear(Value):
 
     + since_boot: what was written since the boot, ``None`` if the node has just booted
     + since_report: what was written since the previous report; ``None`` if there is no previous
-      report, or if the node has booted or got another card since then
+      report, or if the node has booted or got another card since the previous report
     + known_bytes: bytes that were written to this card, as far as the reports tell
-    + years_least, years_most: years until the card has reached its rating, at the faster and at the
-      slower of the two rates. ``None`` if there is no rating, if nothing was written, or if both
-      periods are too short
+    + years_least, years_most: years until the card has reached its rating. They are computed from
+      the faster and from the slower one of the two rates above. ``None`` if there is no rating, if
+      nothing was written, or if both periods are shorter than `SHORTEST`
     """
 
     since_boot: Rate | None
@@ -86,7 +86,8 @@ def wear(samples: Sequence[Sample], rating_tb: float | None) -> Wear:
 
     + samples: the counters of all reports about the node, oldest first. The last item has the
       present counters
-    + rating_tb: how many TB the card is rated for, ``None`` if unknown
+    + rating_tb: how many TB can be written to the card according to its maker (the card's rating),
+      ``None`` if unknown
     """
     now = samples[-1]
     before = samples[-2] if len(samples) > 1 else None
@@ -113,7 +114,8 @@ def wear(samples: Sequence[Sample], rating_tb: float | None) -> Wear:
 def known_bytes(samples: Sequence[Sample]) -> int:
     """Return how many bytes were written to the present card, as far as the samples tell.
 
-    What was written between a report and the next reboot is in no sample, so it is not counted.
+    The bytes written between a report and the next reboot are in no sample, so they are not
+    counted.
     """
     known, before = 0, None
     for sample in samples:
@@ -128,7 +130,7 @@ def known_bytes(samples: Sequence[Sample]) -> int:
 
 
 def points(samples: Sequence[Sample]) -> list[Point]:
-    """Return a point for each sample whose period is one second or longer."""
+    """Return a point of the diagram for each sample whose period is one second or longer."""
     found = []
     for before, sample in zip([None, *samples], samples, strict=False):
         if before is not None and _continues(before, sample):
@@ -141,7 +143,7 @@ def points(samples: Sequence[Sample]) -> list[Point]:
 
 
 def _continues(before: Sample, after: Sample) -> bool:
-    """Tell whether two samples have counters of the same card since the same boot."""
+    """Tell whether two samples have the counters of the same card in the same boot."""
     return (
         (before.card, before.boot_id) == (after.card, after.boot_id)
         and before.written <= after.written

@@ -37,7 +37,8 @@ PAUSE = 2.0
 """Seconds between two checks."""
 
 ENDS_PODS = frozenset({"docker", "cri_dockerd", "kubernetes"})
-"""Checks of the fact `Standing`. If one of them fails, kubelet cannot end the node's pods."""
+"""Names of checks of the fact `Standing`. If one of these checks fails, kubelet cannot end the
+node's pods."""
 
 NodeName = Annotated[
     str, Form("([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "the name of a node in Kubernetes, such as pi1")
@@ -48,19 +49,20 @@ NodeName = Annotated[
 class Rolling:
     """How a node is drained, and which nodes of its cluster may be down at the same time.
 
-    + lane: "controller" for a controller: only one of them may be down at a time. "proxy" for a
-      proxy: it may be down only while all other nodes of the cluster are up. "" for all other nodes
+    + lane: "proxy" for a proxy: it may be down only while all other nodes of the cluster are up.
+      "controller" for any other controller: only one controller may be down at a time. "" for all
+      other nodes
     + batch: how many nodes of a cluster may be down at the same time. All nodes of a cluster must
       have the same number
     + kubectl: kubectl with the cluster's kubeconfig; ``None`` if no kubeconfig is known
     + node: the node's name in the cluster
-    + controllers: for a controller or the proxy: the addresses of the cluster's other controllers,
-      by name. Enough of their API servers have to be ready before the node goes down
+    + controllers: if the node is a controller or a proxy, the addresses of the cluster's other
+      controllers, by name. Before the node goes down, enough of their API servers have to be ready
       (`api_servers_missing`). Empty for all other nodes
-    + controller: whether the node is a controller; the proxy may be one too
+    + controller: whether the node is a controller. A proxy may also be a controller
     + drain_seconds: how long draining the node may take
-    + one_of_several: whether the node is one of several proxies. Then it takes turns with them even
-      if it has not joined a cluster, so that one of them always has the API's address
+    + one_of_several: whether the node is one of several proxies. Even proxies that have not joined
+      a cluster then go down one after the other, so that one of them always has the API's address
     """
 
     lane: Lane = ""
@@ -92,17 +94,16 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
 
     First waits until enough other API servers are ready. Without a kubeconfig, the node is neither
     cordoned nor drained. Before a run cordons the node, the run writes the file `NOTE` on the node.
-    If the run is then interrupted, a later run finds the file and uncordons the node. A node that
-    somebody else has cordoned stays cordoned after its turn. If this run has cordoned the node but
-    cannot drain it, the node is uncordoned. Raises `ClusterError` if the node must not be drained,
-    or cannot be drained.
+    If the run is then interrupted, a later run finds the file and uncordons the node. If the node
+    cannot be drained, it is uncordoned. A node that somebody else has cordoned always stays
+    cordoned. Raises `ClusterError` if the node must not be drained, or cannot be drained.
     """
     nodes, own = None, ClusterNode(ready=False, unschedulable=False)
     if rolling.kubectl:
         with waiting(host, "asking the cluster for its nodes", API_SECONDS):
             nodes = rolling.kubectl.nodes()
         own = check_may_leave(rolling, nodes)
-    if "api_server" not in before.problems:  # else the turn stops no API server
+    if "api_server" not in before.problems:  # the turn cannot stop an API server that is down
         _await_api_servers(host, rolling, nodes)
     if rolling.kubectl is None:
         return Departure()
@@ -135,8 +136,8 @@ def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping
     + known: problems that the node had before its turn, by the check's name. If only
       these are left, the wait ends `FIXED_SECONDS` after its start
 
-    Returns the problems that are not in `known`, "" if there are none. A node that has such
-    problems stays cordoned.
+    Returns the problems that are not in `known`, "" if there are none. If there are such problems,
+    the node stays cordoned.
     """
     cordoned = f"; {rolling.node} is left cordoned" if departure.ours else ""
     try:
@@ -152,13 +153,13 @@ def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping
 
 
 def proxy_problems(host: Host) -> list[str]:
-    """Return why one of several proxies could not take the API's address over now."""
+    """Return the reasons why one of several proxies cannot take over the API's address now."""
     command = problems_command((VRRP_RUNS, CAN_TAKE_OVER))
     return [line.partition(" ")[2] for line in ask(host, command.get_raw_value())]
 
 
 def await_proxy(host: Host) -> str:
-    """Wait until one of several proxies can take the API's address over.
+    """Wait until one of several proxies can take over the API's address.
 
     Returns the problems that are left after `WORKS_AGAIN_SECONDS`, "" if there are none.
     """
@@ -210,9 +211,11 @@ def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[s
 
     Returns the controllers whose API servers are not ready, or nothing if enough API servers stay
     ready while the node is down. A majority of the controllers that have joined the cluster is
-    enough. If the node is one of only two controllers, the other controller is enough. The
-    Kubernetes API does not tell which API servers are ready: after an API server has ended, its
-    node and its mirror pod stay Ready for half a minute.
+    enough. If the node is one of only two controllers, the other controller is enough.
+
+    The API servers themselves are asked, because the Kubernetes API does not tell in time which of
+    them are ready. After an API server has ended, its node and its mirror pod stay Ready for half a
+    minute.
     """
     joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
     enough = min((len(joined) + controller) // 2 + 1, len(joined))
@@ -315,8 +318,8 @@ def _await_work(
             doing.what = f"waiting until {rolling.node} is Ready in its cluster"
         waited = time.monotonic() - began
         if waited > WORKS_AGAIN_SECONDS or (not problems and (not found or waited > FIXED_SECONDS)):
-            # Only after the wait: a node that is still starting always has problems, and problems
-            # prevent other nodes from taking a turn
+            # Problems are remembered only after the wait, because they prevent other nodes from
+            # taking a turn. A node that is still starting always has problems
             gate(host.state, rolling.batch).remember(host.name, found)
             return problems
         gevent.sleep(PAUSE)
@@ -329,5 +332,5 @@ def _read_standing(host: Host) -> StandingState:
 
 
 def _ask(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """Read a fact from the node now. `observe` may return a value that was read earlier."""
+    """Read a fact from the node now, without `observe`, which may return an earlier value."""
     return fact.process(ask(host, command.get_raw_value()))

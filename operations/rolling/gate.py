@@ -14,7 +14,7 @@ from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from pyinfra.api.state import State
 
 Lane = Literal["", "controller", "proxy"]
-"""The name of a group in which only one node may be down at a time; "" for no such group."""
+"""A group of nodes of which only one may be down at a time; "" for a node in no such group."""
 
 
 class Gate:
@@ -27,9 +27,10 @@ class Gate:
     + down: names of the hosts that have their turn now
 
     A gate has `batch` slots, and a lock for each lane. A turn first takes the lock of the node's
-    lane, then a slot. As all turns use this order, no two hosts wait for each other. A barrier for
-    all hosts would not work: each waiting host occupies a greenlet of pyinfra's pool, which may
-    have fewer greenlets than there are hosts.
+    lane, then a slot. All turns use this order, so no two hosts wait for each other.
+
+    A barrier for all hosts would not work, because each waiting host occupies a greenlet of
+    pyinfra's pool. The pool may have fewer greenlets than there are hosts.
     """
 
     def __init__(self, batch: int) -> None:

@@ -71,8 +71,8 @@ class Kubectl:
         + wanted: whether the node shall be cordoned
 
         Raises `ClusterError` if the cluster does not show the change afterwards. kubectl's exit
-        status is 0 even if the cluster refuses the change: see ``RunCordonOrUncordon`` in kubectl's
-        pkg/cmd/drain/drain.go.
+        status is 0 even if the cluster refuses the change (``RunCordonOrUncordon`` in kubectl's
+        pkg/cmd/drain/drain.go).
         """
         verb = "cordon" if wanted else "uncordon"
 
@@ -89,16 +89,18 @@ class Kubectl:
 
         + seconds: how long the eviction may take
         + ends_pods: whether kubelet on the node works, so that it can end pods. If not, evicted
-          pods stay until kubelet works again, so kubectl waits only for their grace periods
+          pods stay until kubelet works again. Then kubectl waits only for their grace periods
 
         Returns the problem, "" if there is none.
         """
         options = ["--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={seconds}s"]
         if not ends_pods:
-            # 1 s after the end of the pod's grace period (waitForDelete in pkg/drain/drain.go)
+            # kubectl then stops waiting for a pod 1 s after the end of the pod's grace period
+            # (waitForDelete in pkg/drain/drain.go)
             options.append("--skip-wait-for-delete-timeout=1")
         try:
-            # kubectl's own limit is shorter, because its message names the pods that did not end
+            # kubectl's own limit has to end first, because its message names the pods that did not
+            # end
             self._run("drain", name, *options, seconds=seconds + 3 * REQUEST_SECONDS)
         except ClusterError as error:
             return str(error)
@@ -161,7 +163,7 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
 
 
 def error_lines(output: Iterable[str]) -> str:
-    """Return the last three error lines of kubectl's output; without errors, its last line.
+    """Return the last three error lines of kubectl's output; if it has none, its last line.
 
     + output: kubectl's standard output and standard error
 

@@ -37,13 +37,14 @@ Work = Callable[["State", "Host"], str]
 """A function that does work on a node. It returns the problem, "" if there was none."""
 
 READ = Read.of(Standing)
-"""The fact that an operation has to declare in its `reads` to call `in_turn` or `node_standing`."""
+"""The fact that an operation has to declare in its `reads` if it calls `in_turn` or
+`node_standing`."""
 
 
 def node_standing(rolling: Rolling) -> StandingState:
     """Return the current host's state in its cluster, and store its problems in the run's `Gate`.
 
-    While the host has problems, a node of its cluster may take a turn only if it has problems too.
+    While a node of the cluster has problems, only nodes with problems may take a turn.
     """
     state, host = current()
     found = observe(Standing)
@@ -59,7 +60,7 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
     + stops_pods: whether the commands stop pods, or a service that pods need. If not, they run
       without a turn
 
-    On one of several proxies each command runs in a turn even if the node has not joined a cluster.
+    One of several proxies takes turns even before it has joined a cluster.
 
     **Example:** ``yield from in_turn(transaction(...), rolling, bool(plan.restart))``
     """
@@ -83,8 +84,8 @@ def take_turn(
 ) -> bool:
     """Do work on a node in the node's turn; if this fails, print the problem and fail the host.
 
-    + before: the node's state in its cluster. If the node has not joined a cluster, it is neither
-      drained nor checked; only one of several proxies is then checked as a proxy
+    + before: the node's state in its cluster. A node that has not joined a cluster is not drained.
+      It is checked only if it is one of several proxies
     + done: a participle that names the work in messages, such as "rebooted"
     + work: the function that does the work
 
@@ -116,9 +117,11 @@ def take_turn(
 def one_proxy_at_a_time(commands: Commands) -> Commands:
     """Yield an operation's commands. Only one proxy of the run executes them at a time.
 
-    + commands: the operation's commands, after which the proxy is ready to have the address again
+    + commands: the operation's commands. When a command ends, the proxy has to be ready to have the
+      API's address again
 
-    The nodes are not drained. After a proxy's command has failed, no other proxy executes its own.
+    The nodes are not drained. After a command has failed on a proxy, no other proxy executes its
+    commands.
 
     **Example:** ``yield from one_proxy_at_a_time(transaction(...))``
     """
@@ -133,7 +136,7 @@ def _take_turn_of_proxy(state: State, host: Host, command: StringCommand) -> boo
         with waiting(host, turns.what_it_waits_for):
             held.enter_context(turns.turn(host.name, "proxy", joined=False))
         if turns.failed:
-            problem = f"not done, because of a problem on {turns.failed}; fix that and run again"
+            problem = f"not done, because of a problem on {turns.failed}; fix it and run again"
         elif problem := attempt(lambda: _perform(command, state, host)):
             turns.failed = f"{host.name}: {problem}"
     return fail_host(state, host, problem) if problem else True
@@ -146,8 +149,8 @@ def uncordon_node(rolling: Rolling, last: bool = False) -> Commands:
     + last: whether this is the last operation of the run
 
     A run calls this operation twice. The first call uncordons a node that works. The last call
-    uncordons a node that the operations in between have fixed, and fails if the node still does not
-    work.
+    uncordons a node that other operations of the run have fixed. It fails if the node still does
+    not work.
 
     **Example:** ``uncordon_node(name="Uncordon node", rolling=Rolling(...))``
     """
@@ -199,7 +202,8 @@ def _drain_and_work(
 def _work_on_proxy(state: State, host: Host, work: Work) -> str:
     """Do the work on a proxy without a cluster; return the problems, "" for none.
 
-    Ends when the proxy can take the API's address over again, so that the next proxy may go down.
+    If the proxy could take over the API's address before, the function waits until the proxy can do
+    so again. Then the next proxy may go down.
     """
     could = not proxy_problems(host)
     problem = attempt(lambda: work(state, host))

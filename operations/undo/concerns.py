@@ -1,4 +1,4 @@
-"""Undo what a concern has changed on a node. The node's manifest, a file, lists the changes."""
+"""Undo what a concern has changed on a node. A file there, the manifest, lists the changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNDOING = (
 )
 """Shell functions that undo changes on a node.
 
-They need the functions of `NOTES`. The functions for packages also need those of
+They need the functions of `NOTES`. The ones for packages also need the functions of
 `chaos_engine.operations.apt.APT`."""
 
 REINSTALL = shell_script("reinstall")
@@ -52,11 +52,11 @@ class Changes:
 
     + remove: paths to remove, because they did not exist before the first change
     + restore: paths whose original file is put back
-    + aside: paths in `remove` and `restore` that others have changed. Undo first backs up their
-      present version
-    + write: merged files (this package wrote only a part of each). They have the content that
-      remains without this part
-    + leave: paths at which others have put a file. Undo does not change this file
+    + aside: paths in `remove` and `restore` that others have changed. Undo first copies the present
+      file to `manifest.ASIDE`
+    + write: merged files (this package wrote only a part of each), with their new content. This is
+      the present content without this package's part
+    + leave: paths of files that others have put there. Undo does not change these files
     """
 
     remove: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def undo_concern(concern: str, how: Undo | None = None, needed: Iterable[str] = 
 
     The operation changes only what the node's manifest lists (`chaos_engine.facts.manifest`). If
     the manifest lists a thing for another concern too, the thing stays until the other concern is
-    undone. If both concerns have added lines to a file, the lines of this concern are removed now.
+    undone. If both concerns have added lines to one file, only this concern's lines are removed.
     If undo is interrupted, the next call continues it. Raises `NodeError` if the node has joined a
     cluster and needs the concern.
 
@@ -115,7 +115,7 @@ def forget_changes(asked: Collection[str] = ()) -> Commands:
     + asked: names of the concerns that this run undoes; empty for all
 
     Copies of files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises
-    `NodeError` if packages could not be installed again. Everything else has been undone by then.
+    `NodeError` if removed packages could not be installed again. Everything else is undone anyway.
 
     **Example:** ``forget_changes(name="Remove what was kept", asked=["docker"])``
     """
@@ -136,11 +136,11 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
     todo = {name: how for name, how in concerns.items() if name in found.concerns}
     if not todo:
         current()[1].noop("nothing to undo: no change of the concern is noted on the node")
-    # If several concerns have noted the same thing, the one that is undone last restores the thing
+    # If several concerns have noted the same thing, the last concern to be undone restores it
     noted, every, left = {}, {}, found
     for concern, how in todo.items():
         noted[concern], every[concern] = left, changes(left, concern, how)
-        # the next concern removes its part from the content that this one leaves
+        # The next concern removes its part from the content that this concern's undo leaves
         texts = {**left.texts, **{file.path: file.data for file in every[concern].write}}
         left = once_undone(replace(left, texts=texts), concern)
     refuse_replacing(every.values(), found)
@@ -168,7 +168,7 @@ def once_undone(found: Remembered, concern: str) -> Remembered:
 
 
 def _shared(found: Remembered, concern: str) -> set[str]:
-    """Return the paths of files that the manifest lists for this concern and for another one."""
+    """Return the paths of files that the manifest lists for this concern and another concern."""
     own = {entry.name for entry in _only_of(found, concern, "file")}
     return {entry.name for entry in found.of(concern, "file")} - own
 
@@ -179,12 +179,12 @@ def _path(wrote: Entry) -> str:
 
 
 def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
-    """Raise `NodeError` if paths cannot be restored or removed, and name them: a pure function."""
+    """Raise a `NodeError` that names all paths that cannot be replaced: a pure function."""
     touched = [
         path
         for files in every
         for path in (*files.restore, *files.remove, *(file.path for file in files.write))
-        # Others may change a path on the log share until the script runs, so the script checks it
+        # The script checks paths on the log share, because others may change them until it runs
         if not share.on_share(path)
     ]
     check_replaceable(touched, found.files, (e.name for e in found.entries if e.kind == "merged"))
@@ -196,7 +196,7 @@ def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[
     + concerns: names of the concerns to undo
     + needed: names of the concerns that the node needs; empty if it has not joined a cluster
     """
-    # The message names all needed concerns, so it is the same for each of them and is printed once
+    # The message names all needed concerns. So it is the same for each concern, and printed once
     needed = [one for one in needed if one in found.concerns]
     if not {*needed}.isdisjoint(concerns):
         raise NodeError(
@@ -285,7 +285,7 @@ def _merged_change(
     rest = take_out(path, now, was, written, parts)
     if rest is None:
         return Changes(remove=(path,))
-    if rest == was:  # to restore the original restores owner, mode and attributes too
+    if rest == was:  # then undo also restores the original's owner, mode and attributes
         return Changes(restore=(path,))
     return Changes(write=(File(path, rest, merged=True),) if rest != now else ())
 
@@ -325,7 +325,9 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
         verb = "remove" if entry.state == "created" else "restore"
         yield f"{verb} the Docker network {entry.name}"
     yield from listed("remove the link", (e.name for e in _only_of(found, concern, "link")))
-    yield from listed("set back", (e.name for e in _only_of(found, concern, "sysctl")))
+    yield from listed(
+        "restore the kernel parameters", (e.name for e in _only_of(found, concern, "sysctl"))
+    )
     for entry in _only_of(found, concern, "mount"):
         yield f"mount {entry.name.partition(' ')[2]} with {entry.state}"
     yield from listed("turn swap on again on", (e.name for e in _only_of(found, concern, "swap")))
@@ -333,7 +335,7 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
 
 
 def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
-    """Return the manifest lines of one kind for things that only this concern has changed."""
+    """Return the manifest's lines about things of one kind that only this concern has changed."""
     others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, NOBODY)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
@@ -372,7 +374,7 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
         *(command for path, command in how.removed.items() if path in files.remove),
         *each("unhold", "hold"),
         *each("auto_again", "manual"),
-        # Folders go before packages, because they may be inside folders of the packages
+        # This package's folders may be inside folders of the packages. So they are removed first
         *each("empty_folder", "folder"),
         *([f"remove_packages {quote(*packages)}"] if packages else []),
         *(
@@ -426,7 +428,7 @@ def _forget(found: Remembered, concern: str) -> list[str]:
     """Return the shell commands that remove a concern's notes and the originals of its files."""
     shared = _shared(found, concern)
     return [
-        # The undo of the other concern has to know what this package wrote to the file
+        # The lines about shared files stay. Undo of the other concern has to know what was written
         *(
             f"release wrote {quote(entry.name)}"
             for entry in found.of(concern, "wrote")
@@ -458,13 +460,13 @@ def compose_end(found: Remembered) -> str:
 def _packages(entries: Iterable[Entry]) -> list[str]:
     """Return ``purge NAME`` or ``remove NAME`` for each package that a run has installed.
 
-    ``remove`` is for packages whose configuration was there before. Packages that were only
-    upgraded stay.
+    It is ``remove`` if the package's configuration was there before. Packages that were only
+    upgraded are left out.
     """
     how = {"absent": "purge", "config": "remove"}
     return [f"{how[entry.state]} {entry.name}" for entry in entries if entry.state in how]
 
 
 def _inner_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Sort folders so that each one comes before the folder that contains it."""
+    """Return folders sorted: each folder comes before the folder that contains it."""
     return sorted(entries, key=lambda entry: -len(entry.name))

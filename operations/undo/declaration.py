@@ -22,7 +22,8 @@ there was no file), and the one that this package wrote last. It returns the new
 """
 
 TakeOutNoted = Callable[[Sequence[Entry], bytes, bytes, bytes], "bytes | None"]
-"""A function like `TakeOut`, but its first argument has the manifest's lines about the concern."""
+"""A function like `TakeOut` with one more argument at the front: the manifest's lines about the
+concern."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,16 @@ class Undo:
 
     + needed_when_joined: whether a node in a cluster cannot work or boot without the concern. If
       so, undo refuses a node that has joined a cluster
-    + note: a warning that says what stays on the node, or what the node's owner has to do
+    + note: a warning that says what stays on the node, or what the user has to do
     + take_out: functions that remove the concern's part from merged files, by the file's path or by
       a pattern of paths (fnmatch(3))
     + first: shell commands that run before everything else
     + stopped: shell commands that run after the concern's own units were stopped
     + last: shell commands that run at the end
-    + removed: shell commands to run after a path was removed, by the path
-    + purged: shell commands to run before a package is purged, by the package's name
-    + take_out_noted: functions like those in `take_out`. Their first argument has the manifest's
-      lines about the concern
+    + removed: shell commands that run after a path was removed, by the path
+    + purged: shell commands that run before a package is purged, by the package's name
+    + take_out_noted: functions as in `take_out`, with one more argument at the front: the
+      manifest's lines about the concern
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -56,7 +57,9 @@ class Undo:
     take_out_noted: Mapping[str, TakeOutNoted] = field(default_factory=dict)
 
     def parts(self, notes: Sequence[Entry]) -> Mapping[str, TakeOut]:
-        """Return all functions that remove the concern's part from merged files, by their path.
+        """Return all functions that remove the concern's part from merged files.
+
+        A key is the file's path or a pattern of paths.
 
         + notes: the manifest's lines about the concern
         """
@@ -75,8 +78,8 @@ def take_out(
     + known: functions that remove the part, by the file's path or by a pattern of paths
 
     Changes that others have made stay, even if they are older than `written`. Returns ``None`` if
-    the file shall be removed: it did not exist before, and only this package's part is in it.
-    Raises `NodeError` if no function is known for the path.
+    the file shall be removed, because it did not exist before and has only this package's part.
+    Raises `NodeError` if others have changed the file and no function is known for its path.
     """
     found = next((how for pattern, how in known.items() if fnmatchcase(path, pattern)), None)
     if found is None and current == written:

@@ -2,7 +2,7 @@
 # again.
 #
 # Needs the commands of facts/callers.py before it. They set the positional parameters to the files
-# of the node's owner that systemd, cron, udev and init read, and $scripts to the scripts that these
+# that the user wrote and that systemd, cron, udev and init read, and $scripts to the scripts that these
 # files name. $MANIFEST and $REPAIRS are paths. Lists are split at line breaks, and no name is taken
 # as a pattern.
 for file in /etc/NetworkManager/dispatcher.d/* /etc/NetworkManager/system-connections/* \

@@ -315,7 +315,7 @@ remove_packages() {
     case "$one " in "purge "*) case " $wanted " in *" ${one#* } "*)
       purged="$purged ${one#* }" ;; esac ;; esac
   done
-  # if the owner of the node has put a link in place of a package's folder, dpkg removes the link
+  # if the user has put a link in place of a package's folder, dpkg removes the link
   linked=$(dpkg-query -L $wanted $purged 2>/dev/null | while IFS= read -r path; do
     case $path in
       # in other folders, packages have links of their own

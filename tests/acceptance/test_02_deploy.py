@@ -85,6 +85,15 @@ def test_verify_says_that_the_log_server_cannot_be_asked(deployed: Cluster) -> N
     assert "etcd3: there is no file /var/log/nodes/*.log that this user can read" in run.text
 
 
+def test_packages_come_without_changelogs_but_with_their_licences(deployed: Cluster) -> None:
+    node = deployed.workers[0]
+    found = deployed.exec(
+        node, "ls /usr/share/doc/glusterfs-client /usr/share/doc/docker.io"
+    ).split()
+    assert "copyright" in found
+    assert not [name for name in found if name.startswith("changelog")]
+
+
 def test_reboot_undoes_nothing(deployed: Cluster) -> None:
     node = deployed.workers[0]
     deployed.power(node, "cycle")

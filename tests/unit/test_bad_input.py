@@ -1304,7 +1304,7 @@ INVENTORY = [
     ),
     Case(
         "the node is reached by a .local name, which avahi-daemon answers, but avahi-daemon is to "
-        "be removed; connect by address or another name, or keep avahi-daemon: remove it from "
+        "be removed; connect by address or another name, or keep avahi-daemon: take it out of "
         "chaos_packages_absent",
         inventory='workers = ["pi5.local"]\n',
         answers={RemovalPlan: Removal(("avahi-daemon",), ("avahi-daemon",))},
@@ -1749,7 +1749,7 @@ NODES = [
     ),
     node(
         "snapd is to be removed, but snaps are installed: lxd; remove these with snap remove, or "
-        "keep snapd: remove it from chaos_packages_absent",
+        "keep snapd: take it out of chaos_packages_absent",
         {RemovalPlan: Removal(("snapd",), ("snapd",), snaps=("lxd",))},
     ),
     node(
@@ -1770,7 +1770,7 @@ NODES = [
     node(
         "cloud-init is to be removed, but nothing else configures the network: there is no "
         "file in /etc/netplan, /etc/network or /etc/systemd/network, no NetworkManager and no "
-        "dhcpcd; write such a file, or keep cloud-init: remove it from chaos_packages_absent",
+        "dhcpcd; write such a file, or keep cloud-init: take it out of chaos_packages_absent",
         {CloudInit: CloudInitState()},
     ),
     node(
@@ -1963,8 +1963,8 @@ NODES = [
         {AddressOwners: {"192.168.1.60": "aa:bb:cc:dd:ee:ff"}},
     ),
     node(
-        "192.168.1.55 and 192.168.1.56 were proxies until now, still run as such, and would take "
-        "the API's address too. Before they leave the group proxy of the inventory",
+        "192.168.1.55 and 192.168.1.56 were proxies until now, still run as proxies, and would "
+        "take the API's address too. Before they leave the group proxy of the inventory",
         {RunningPeers: ("192.168.1.55", "192.168.1.56")},
         inventory=TWO_PROXIES,
     ),
@@ -1975,9 +1975,9 @@ NODES = [
         inventory=TWO_PROXIES,
     ),
     node(
-        "192.168.1.53 was a proxy until now, still runs as such, and would take the API's address "
-        "too. Before it leaves the group proxy of the inventory, undo the concerns haproxy and "
-        "vrrp there, or run there: systemctl disable --now docker_haproxy haproxy_vrrp.service",
+        "192.168.1.53 was a proxy until now, still runs as a proxy, and would take the API's "
+        "address too. Before it leaves the group proxy of the inventory, undo the concerns haproxy "
+        "and vrrp there, or run there: systemctl disable --now docker_haproxy haproxy_vrrp.service",
         {RunningPeers: ("192.168.1.53",)},
     ),
     node(

@@ -826,6 +826,7 @@ SITE_VALUES = {
         "others": "nodes",
         "minutes": "watchdog_link_minutes",
         "reboot_proxy": "watchdog_reboot_proxy",
+        "partners": "nodes",
     },
     "packages-removed.j2": {"names": "packages_absent"},
     "var-log-mount.j2": {

@@ -281,10 +281,24 @@ HERE, AWAY = Ownership(True, True, 0), Ownership(False, True, 1, ("192.168.1.53"
     [
         (HERE, ""),
         (AWAY, ""),
-        (replace(HERE, others=1), "this proxy has 192.168.1.60, but 1 other machine on the LAN"),
-        (replace(HERE, others=2), "this proxy has 192.168.1.60, but 2 other machines on the LAN"),
-        (replace(AWAY, others=2), "2 machines on the LAN answer for 192.168.1.60, but only one"),
-        (replace(AWAY, others=0), "no machine on the LAN answers for 192.168.1.60; look at: "),
+        (
+            replace(HERE, others=1),
+            "this proxy has 192.168.1.60, but ARP requests for 192.168.1.60 are also answered by "
+            "1 other machine on the LAN; look at: ",
+        ),
+        (
+            replace(HERE, others=2),
+            "this proxy has 192.168.1.60, but ARP requests for 192.168.1.60 are also answered by "
+            "2 other machines on the LAN; look at: ",
+        ),
+        (
+            replace(AWAY, others=2),
+            "2 machines on the LAN answer ARP requests for 192.168.1.60, but only one machine",
+        ),
+        (
+            replace(AWAY, others=0),
+            "no machine on the LAN answers ARP requests for 192.168.1.60; look at: ",
+        ),
         (replace(AWAY, others=None), "this node cannot ask the LAN which machine has 192.168.1.60"),
     ],
 )

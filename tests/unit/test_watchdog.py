@@ -7,11 +7,13 @@ import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from chaos_engine.deploys.proxy_group import other_proxies
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.watchdog import WatchdogSettings, link_files, own_address
 from chaos_engine.facts.watchdog import (
@@ -230,6 +232,7 @@ class Link:
         reboot_proxy: bool = False,
         log_server: str = "none",
         own: IPv4Address | None = None,
+        partners: Iterable[IPv4Address] = (),
         **nodes: str,
     ) -> None:
         self.root = root
@@ -261,7 +264,7 @@ esac""",
             watchdog_link_minutes=2,
             watchdog_reboot_proxy=reboot_proxy,
         )
-        script = str(link_files(settings, own)[0].content)
+        script = str(link_files(settings, own, partners)[0].content)
         for old, new in {
             "PATH=": f"PATH={bin}:",
             "/var/lib/chaos-engine/link-check": str(self.state),
@@ -417,6 +420,46 @@ def test_the_proxy_reboots_only_if_it_may(tmp_path: Path, reboots: bool) -> None
     assert link.done == [*RESTARTED, *(["reboot"] if reboots else RESTARTED)]
     said += link.check(2)
     assert said.count("so it does not reboot") == (0 if reboots else 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "proxies", "expected"),
+    [
+        ("pi1", ["pi1", "pi2", "pi9"], ["192.168.1.51"]),
+        ("pi1", ["pi1"], []),
+        ("pi3", ["pi1", "pi2"], []),
+    ],
+)
+def test_a_proxy_knows_the_other_proxies(
+    host: str, proxies: list[str], expected: list[str]
+) -> None:
+    nodes = {f"pi{number}": IPv4Address(f"192.168.1.{49 + number}") for number in (1, 2, 3)}
+    with Nodes("pi1", "pi2", "pi3", "pi9", groups={"proxy": (proxies, {})}).on(host):
+        assert [str(address) for address in other_proxies(nodes)] == expected
+
+
+@pytest.mark.parametrize("partner", [True, False])
+def test_one_of_several_proxies_reboots_only_if_another_one_worked(
+    tmp_path: Path, partner: bool
+) -> None:
+    """The other one can have the API's address meanwhile."""
+    link = Link(tmp_path, partners=[IPv4Address(OTHER)])
+    (link.root / "active/docker_haproxy.service").touch()
+    link.answers(GATEWAY, OTHER)
+    link.check()
+    link.answers(*([GATEWAY, OTHER] if partner else [GATEWAY]))
+    link.check()
+    before = link.state.stat()
+    link.check()
+    assert link.state.stat() == before, "nothing has changed"
+    link.answers()
+    said = link.check(4)
+    assert link.done == [*RESTARTED, *(["reboot"] if partner else RESTARTED)]
+    assert ("no other proxy is known to work" in said) is not partner
+    if partner:  # it is known after the reboot, too
+        link.boot()
+        link.check(4)
+        assert link.done == [*RESTARTED, "reboot"]
 
 
 def alone(link: Link) -> bool:
