@@ -22,7 +22,7 @@ nox.options.sessions = ["unit"]
 # By default nox stops at a missing Python if the variable CI is set
 nox.options.error_on_missing_interpreters = False
 
-# pyenv's entry in PATH has only the chosen versions, so all installed ones are added
+# The folder of pyenv in PATH has only the chosen versions, so all installed versions are added
 _PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.*/bin")
 _UNPACKED = Path.cwd().glob(".python/3.*/usr/bin")  # see tests/debian_python.py
 _PATH = [*map(str, _PYENV), os.environ["PATH"], *map(str, _UNPACKED)]
@@ -40,7 +40,8 @@ def unit(session: nox.Session, resolution: str) -> None:
     session.run_install(
         *("uv", "build", "--quiet", "--resolution", resolution, "--out-dir", str(built))
     )
-    # Nothing is compiled: only versions with a wheel for this Python count, even for "lowest"
+    # With --no-build nothing is compiled. uv chooses only versions of the dependencies that have a
+    # wheel for this Python, even for "lowest"
     session.install(
         *("--resolution", resolution, "--no-build"),
         *("--requirements", "pyproject.toml", "--extra", "test"),

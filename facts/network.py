@@ -76,8 +76,8 @@ class Interface(NodeFact["InterfaceState | None"]):
         )
 
 
-# Before each ARP request, the address is removed from the kernel's neighbour table. An entry that
-# an administrator has added stays
+# Before each ARP request, the script removes the address from the kernel's neighbour table. An
+# entry that an administrator has added stays in the table
 _OWNERS = """\
 container="" state=""
 runs() { # CONTAINER: whether it runs. Several addresses of one container take one question
@@ -113,8 +113,8 @@ class AddressOwners(SeveralFact[str]):
     machine answers for that address within about a second, if the node itself has the address, or
     if the address is not on the LAN.
 
-    + addresses: pairs of an IPv4 address and the name of a container, "" for no container. While
-      the container runs on this node, the fact does not look the address up
+    + addresses: pairs of an IPv4 address and the name of a container, "" for no container. The fact
+      skips an address while its container runs on this node
 
     A datagram to an address makes the kernel send ARP requests for that address (arp(7)). Up to
     three datagrams are sent. ``arping`` is not used, because Ubuntu Server does not have it.

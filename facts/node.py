@@ -22,13 +22,13 @@ RESOLVE_SECONDS = 5
 """The time limit in seconds for the lookup of the node's own name."""
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
-"""The paths that os-release(5) may have. Only the first file that exists is used."""
+"""The possible paths of the file os-release(5). Only the first file that exists is used."""
 
 _MACHINE_ID = "/etc/machine-id"
 
 # `getent ahosts` looks the name up as sudo does: for IPv4 and IPv6 at once. `getent hosts` would
-# ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address. /proc/uptime has
-# hundredths of a second
+# ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address. The time is read from
+# /proc/uptime, which has hundredths of a second
 _COMMAND = rf"""
 if [ -O /proc/1 ]; then echo root=yes; fi
 if [ -d /run/systemd/system ]; then echo systemd=yes; fi
@@ -102,7 +102,7 @@ NOT_ROOT = "pyinfra does not run as root on the node; set _sudo = True in group_
 class AsRoot(YesOrNo):
     """Whether pyinfra runs as root on the node.
 
-    Root is the user who owns process 1.
+    The command tells whether its user owns process 1, as root does.
 
     **Example:** ``host.get_fact(AsRoot)``
     """
@@ -113,7 +113,9 @@ class AsRoot(YesOrNo):
 
 
 class NodeAnswers(NodeFact[dict[str, str]]):
-    """Values that programs on the node print, such as the clock's time, by key. `Node` uses them.
+    """Values that programs on the node print, such as the clock's time, by key.
+
+    The fact `Node` uses these values.
 
     **Example:** ``host.get_fact(NodeAnswers)["clock"]``
     """
@@ -126,10 +128,10 @@ class NodeAnswers(NodeFact[dict[str, str]]):
     def parse(self, lines: list[str]) -> dict[str, str]:
         """Read ``KEY=VALUE`` lines, and a line of ``ip -o`` for each IPv4 address.
 
-        Adds the key ``addresses``, and the key ``skew``: how many seconds the node's clock is ahead
-        of this computer's clock.
+        Add two keys: ``addresses`` has the IPv4 addresses with blanks between them, and ``skew``
+        says how many seconds the node's clock is ahead of this computer's clock.
         """
-        # An interface's name may have an equals sign too
+        # A line of `ip` may have an equals sign too, in the interface's name
         found = [(line, _ADDRESS.match(line)) for line in lines]
         values = dict(line.split("=", 1) for line, address in found if not address)
         addresses = (address[1] for _, address in found if address)

@@ -1,7 +1,7 @@
 """Read OpenPGP keys and signatures without gpg: key IDs, expiry dates and signers.
 
-RFC 9580 defines the format. This module verifies no signature, because apt verifies each index that
-it downloads.
+RFC 9580 defines the format. This module verifies no signature, because apt verifies each package
+index that apt downloads.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def _keys(data: bytes) -> list[PublicKey]:
             ids[-1].append(_key_id(body))
         elif tag == _SIGNATURE and body[:1] >= b"\4":
             found = dict(_subpackets(body))
-            # A direct signature may have another purpose, such as to say who may revoke the key
+            # A direct-key signature counts only if it has a lifetime. Others have another purpose,
+            # such as to say who may revoke the key
             of_key = body[1] in _CERTIFICATIONS or (body[1] == _DIRECT and _KEY_LIFETIME in found)
             signed_at = int.from_bytes(found.get(_CREATED, b""), "big")
             if of_key and _issuer(body) in (None, ids[-1][0]) and signed_at >= newest:
@@ -142,8 +143,8 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _length(data: bytes, partial: int) -> tuple[int, int]:
     """Read a length field. Return the field's own size in octets, and the length that it states.
 
-    + partial: the first octet of a field is at least this number if the field has a partial length;
-      255 if partial lengths are not allowed
+    + partial: the smallest first octet of a field with a partial length; 255 if partial lengths are
+      not allowed
 
     The forms of the field are in RFC 9580, sections 4.2.1 and 5.2.3.7.
     """

@@ -17,8 +17,8 @@ OPTIONS = "-o APT::Get::AutomaticRemove=false -o APT::Get::Purge=false"
 turns them on."""
 
 _READ_ONLY = "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Log::Planner=/dev/null"
-"""Options that keep apt-get from writing caches and a log. Without them even a simulation writes
-these files."""
+"""Options that keep apt-get from writing caches and a log. Without these options, even a simulation
+writes these files."""
 
 _MAY_BE_INSTALLED = """
 may_be_installed() {
@@ -32,12 +32,12 @@ may_be_installed() {
 """
 """A shell function that fails if none of the packages in ``"$@"`` is installed.
 
-The function starts no program. For each installed package, dpkg keeps a file with the checksums of
-the package's files. The function looks for this file. If the package brings no checksums, dpkg
-computes them. dpkg removes the file with the package, even if configuration files stay. The file's
-name contains the architecture if the package has ``Multi-Arch: same``. ``dpkg --audit`` reports
-packages without checksums. The function uses no shell pattern, because the shell would compare the
-pattern with the names of some thousand files.
+The function starts no program. It looks for a file that dpkg keeps for each installed package: the
+checksums of the package's files. If a package brings no checksums, dpkg computes them. dpkg removes
+the checksums with the package, even if configuration files stay. ``dpkg --audit`` reports packages
+without checksums. The file's name contains the architecture if the package has ``Multi-Arch:
+same``. The function uses no shell pattern, because the shell would compare the pattern with the
+names of some thousand files.
 """
 
 # apt-get's simulation needs neither a lock nor package lists. /sys shows active logical volumes.
@@ -72,8 +72,9 @@ _PLATFORM_SNAPS = re.compile(r"core\d*|bare|snapd")
 class Removal(Value):
     """What the removal of some packages would do.
 
-    + installed: those of the packages that are installed, without lvm2 if lvm2 is in use
-    + removes: all packages that apt would remove: those in `installed`, and all that depend on them
+    + installed: the given packages that are installed, without lvm2 if lvm2 is in use
+    + removes: all packages that apt would remove: the packages in `installed`, and all packages
+      that depend on these
     + error: apt's message if it cannot remove the packages, otherwise ""
     + lvm_in_use: whether lvm2 is kept, because the node has logical volumes
     + snaps: the installed snaps, without those that only support other snaps, such as "core22"
@@ -121,7 +122,7 @@ class RemovalPlan(ComposedFact[Removal]):
     """What the removal of packages would do: apt's simulation, compared with dpkg's list.
 
     If the installation is damaged, the simulation may miss a package that dpkg lists as installed.
-    Then the value has only the missed packages, and an `error`.
+    Then `installed` has only the missed packages, and `error` is set.
 
     + names: package names
 

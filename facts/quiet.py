@@ -29,15 +29,15 @@ COREDUMP = "systemd-coredump.socket"
 UNIT_NAMES = (*APT_TIMERS, MAN_TIMER, CLOCK_TIMER, TIMESYNCD, COREDUMP)
 
 CLOCK_CRON = "/etc/cron.hourly/fake-hwclock"
-"""A script that saves the time every hour. From Debian 13 on, a timer of fake-hwclock saves the
-time, and the script does nothing."""
+"""A script of fake-hwclock that saves the time every hour. From Debian 13 on, the script does
+nothing, and the timer `CLOCK_TIMER` saves the time."""
 
 DROP_IN_FOLDERS = {
     "timesyncd.conf": folders("systemd/timesyncd.conf.d"),
     "coredump.conf": folders("systemd/coredump.conf.d"),
     **{timer: unit_folders(timer) for timer in APT_TIMERS},
 }
-"""For each configuration file and unit, the folders that may have drop-ins for it."""
+"""The folders that may have drop-ins for a configuration file or a unit, by the file or unit."""
 
 _SECTIONS = {
     "timesyncd.conf": "Time",

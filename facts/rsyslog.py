@@ -93,8 +93,8 @@ _LINE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _VALUE = re.compile(r'\b(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
-# An action of the legacy syntax that writes a file: a path, or ? and the name of a template for a
-# path. A path after ^ is a program, and a path after | is a pipe: neither matches
+# An action of the legacy syntax that writes a file: either a path, or ? and the name of a template
+# that makes the path. ^ before a path means a program, and | means a pipe. Both do not match
 _WRITES = re.compile(r"(?:^|[\s}])(?:\|\s*\S+|-?(/(?!dev/)|\?)\S)")
 
 
@@ -172,7 +172,7 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
 
 def _object(text: str, depth: int, rule: str = "") -> Statement:
-    """Return the statement for an object such as ``action(...)``, and for the rule before it.
+    """Return one statement for an object such as ``action(...)`` and the rule before the object.
 
     + text: the object's text
     + depth: the number of blocks ``{...}`` around the object
@@ -212,8 +212,8 @@ def includes(pattern: str, path: str) -> bool:
 def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
     """Return the paths of the files in ``/etc/rsyslog.d`` that ``/etc/rsyslog.conf`` includes.
 
-    + text: the text of ``/etc/rsyslog.conf``. ``None``, for a missing file, stands for the text
-      that the distribution ships
+    + text: the text of ``/etc/rsyslog.conf``, ``None`` if the file is missing. Then the function
+      assumes the distribution's own file, which includes ``/etc/rsyslog.d/*.conf``
     + found: the paths of all files in ``/etc/rsyslog.d``
     """
     patterns = [f"{FOLDER}/*.conf"]
@@ -223,14 +223,14 @@ def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
 
 
 def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
-    """Return why a file in ``/etc/rsyslog.d`` may miss messages, or get them after another rule.
+    """Return why a file in ``/etc/rsyslog.d`` may not get all messages first, ``None`` if it does.
 
     + text: the text of ``/etc/rsyslog.conf``
     + path: the path of the file in ``/etc/rsyslog.d``
 
-    Returns ``None`` if the file gets all messages first. For this, ``/etc/rsyslog.conf`` has to
-    include the file outside of blocks, and above its own rules that write to files. All releases of
-    Debian and Ubuntu ship such an ``/etc/rsyslog.conf``.
+    ``/etc/rsyslog.conf`` has to include the file outside of blocks. The include has to be above all
+    rules in ``/etc/rsyslog.conf`` that write to files. All releases of Debian and Ubuntu ship such
+    an ``/etc/rsyslog.conf``.
     """
     before: list[Statement] = []
     for one in statements(text):
@@ -249,7 +249,7 @@ def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
 
 
 class Canary(NodeFact[bool]):
-    """Log a message with a token, and tell whether that worked.
+    """Log a message with a token, and tell whether the logging worked.
 
     `verify` and `report` then look for the token on the log server.
 
@@ -272,8 +272,8 @@ class Canary(NodeFact[bool]):
 
 RSYSLOG_RUNS = Check(
     "rsyslog",
-    # `logger` alone is not enough: journald reads /dev/log, even if rsyslog does not run.
-    # The check succeeds if rsyslog is not installed: the operation reports a missing rsyslog
+    # `logger` also succeeds if rsyslog does not run, because journald reads /dev/log. The check
+    # succeeds if rsyslog is not installed, because the operation reports a missing rsyslog
     "! command -v rsyslogd || "
     + limited("systemctl is-active --quiet rsyslog && logger --tag chaos-engine verify"),
     "rsyslog does not run, or no message can be logged; look at: systemctl status rsyslog",

@@ -1,9 +1,9 @@
 """Let root work safely below ``/var/log``, where other machines write too.
 
 Each node mounts a log share on ``/var/log``: a Gluster volume or an NFS export. The storage servers
-can write to the share. All other nodes can too, unless the servers prevent this. So a file on the
-share may change at any moment: a folder may become a link to ``/etc``, or a file may become a FIFO
-that nobody writes to. This package's scripts work on the share only through the shell function
+can write to the share. So can all other nodes if the servers allow it. A file on the share may
+change at any moment: a folder may become a link to ``/etc``, or a file may become a FIFO that
+nobody writes to. So this package's scripts work on the share only through the shell function
 ``confined`` (`CONFINED`).
 """
 
@@ -45,10 +45,10 @@ def confined(mounts: str = "/proc/self/mountinfo") -> str:
     kernel follows no symbolic link and opens no device. So other machines cannot lead the script
     away from the share.
 
-    A script may hang if the share's server is gone, or if the script reads a FIFO. So another shell
-    starts the script, collects the script's output, and prints it after the script has ended. If
-    this takes too long, ``timeout`` kills the other shell. The caller need not wait for a script
-    that hangs, because the script does not have the caller's output open.
+    A script may hang if the share's server is gone, or if the script reads a FIFO. So a second
+    shell starts the script, collects its output, and prints this output after the script has ended.
+    If this takes too long, ``timeout`` kills the second shell. The hanging script does not have the
+    caller's output open, so the caller does not wait for it.
 
     The function also works in a shell with ``set -eu``.
     """

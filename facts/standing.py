@@ -31,7 +31,8 @@ _ALWAYS = (
     api_servers.API_SERVER_ANSWERS,
     LOG_SHARE_WRITABLE,
     ADDRESS_ANSWERS,
-    # On one of several proxies. Else the next proxy would have its turn before this one is ready
+    # For several proxies. Without these checks, the next proxy would have its turn before this
+    # proxy can take over
     VRRP_RUNS,
     CAN_TAKE_OVER,
 )
@@ -57,7 +58,8 @@ class Standing(NodeFact[StandingState]):
 
     A node works if Docker, cri-dockerd and kubelet answer, the memory cgroup exists, and
     ``/var/log`` is writable. On a controller the API server must be ready too. On a proxy the
-    API's address must answer too. One of several proxies must also be able to take that over.
+    API's address must answer too. If there are several proxies, each proxy must also be able to
+    take over this address.
 
     **Example:** ``host.get_fact(Standing)``
     """

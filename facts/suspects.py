@@ -18,7 +18,7 @@ _SCRIPT = f"{COLLECT}MANIFEST={MANIFEST} REPAIRS={REPAIRS}\n{shell_script('suspe
 
 
 KINDS = ("file", "manager", "ansible", "package", "networkd", "networkmanager")
-"""The kinds of a `Suspect`."""
+"""The possible kinds of a `Suspect`."""
 
 
 class Search(NamedTuple):
@@ -45,8 +45,8 @@ class Suspect(Value):
     """A file or program that may change a thing.
 
     + kind: "file" for a file that the user wrote, "manager" for a program that manages
-      configuration, "ansible" for a folder that Ansible leaves on nodes, "package", "networkd" or
-      "networkmanager"
+      configuration, "ansible" for a folder that Ansible leaves on nodes, "package" for a Debian
+      package, "networkd" for systemd-networkd, "networkmanager" for NetworkManager
     + name: the suspect's path or name. For "networkd": the path of networkd's file for the
       interface
     + script: only for a "file": the script with the matching line. It may be the file itself

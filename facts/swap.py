@@ -55,14 +55,14 @@ turners() (
   done
 )
 """.replace("@SERVICES@", " ".join(SERVICES))
-"""The shell function ``turners``. It finds the node owner's files that turn swap on, and prints a
-line ``turns_on FILE SCRIPT`` for each. FILE is a file of systemd, cron, udev or init. SCRIPT is the
+"""The shell function ``turners``. It finds the user's files that turn swap on, and prints a line
+``turns_on FILE SCRIPT`` for each. FILE is a file of systemd, cron, udev or init. SCRIPT is the
 script that calls swapon, which may be FILE itself."""
 
 
 @dataclass(frozen=True)
 class SwapArea(Value):
-    """A swap area in use, as in ``/proc/swaps``; sizes in KiB."""
+    """A swap area in use, as in ``/proc/swaps``. Sizes are in KiB."""
 
     name: str
     kind: str
@@ -83,8 +83,8 @@ class SwapState(Value):
     + services: state of ``swap.target`` and of each installed service in `SERVICES`, by name
     + rpi_swap: whether the package rpi-swap is installed
     + rpi_swap_drop_in: the text of `RPI_SWAP_DROP_IN`, ``None`` if there is no such file
-    + turners: the node owner's files that turn swap on. A key is such a file's path. The value is
-      the path of the script that calls swapon, which may be the file itself
+    + turners: the user's files that turn swap on. A key is such a file's path. The value is the
+      path of the script that calls swapon, which may be the file itself
     + noted: names of the swap areas that earlier runs have turned off, empty if no swap is in use
     """
 

@@ -1,4 +1,4 @@
-"""Read the state of kernel modules, and kernel parameters now and after the next boot."""
+"""Read the state of kernel modules, and the values of kernel parameters now and after a boot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the state of systemd units, and whether their configuration has changed since the start."""
+"""Read the state of systemd units, and whether a unit's configuration changed after its start."""
 
 from __future__ import annotations
 
@@ -109,8 +109,9 @@ def parse_properties(lines: Iterable[str]) -> list[dict[str, str]]:
         elif not line and "Id" in block:
             blocks.append({})
         elif block:
-            # The line continues a command. An empty line may do so too: systemctl prints commands
-            # before the Id, so a block without an Id has not ended
+            # The line continues the value of a property such as ExecStart. An empty line may be
+            # part of such a value too. Before the Id, no empty line ends a block, because systemctl
+            # prints the commands before the Id
             block[last].append(line)
         else:
             raise ValueError(line)
@@ -124,7 +125,7 @@ class _Checksums(SeveralFact[tuple[str, str]]):
 
     An unknown checksum is "".
 
-    + units: as `Units` takes them
+    + units: pairs of a unit's name and the paths of the unit's configuration files
     """
 
     argument = "units"
@@ -135,7 +136,7 @@ class _Checksums(SeveralFact[tuple[str, str]]):
         for unit, files in units:
             record = QuoteString(f"{RECORDS}/{unit}")
             parts += ["&& echo unit", QuoteString(unit)]
-            # The shell's read, not cat: on a small node, a process for each unit would take long
+            # The shell reads the record itself. On a small node, a process for each unit takes long
             parts += ["&& { sum=; read -r sum <", record, '; echo "record $sum"; } 2>/dev/null']
             if files:
                 parts += ["&& echo files $(", _sha256sum(files), ")"]

@@ -8,9 +8,8 @@ precedence"; systemd's ``src/basic/conf-files.c``):
 - If several folders have a file of the same name, only the file in the first of these folders
   counts. The other files of this name set nothing.
 - An empty file, or a link to ``/dev/null``, sets nothing and masks the other files of its name.
-- A folder, or a link that leads nowhere, may have such a name too. systemd 262 skips it. With
-  systemd 252 and 257, it masks the other files of its name (seen with ``systemd-analyze
-  cat-config``).
+- A folder, or a link that leads nowhere, may have the suffix too. systemd 262 skips it. In systemd
+  252 and 257, it masks the other files of its name (found with ``systemd-analyze cat-config``).
 - Files apply in the order of their names, compared byte by byte, whichever folder they are in. The
   last setting wins.
 
@@ -79,7 +78,7 @@ def unit_folders(unit: str) -> tuple[str, ...]:
 
 
 def files_in(folders: Iterable[str], suffix: str = ".conf") -> tuple[str, ...]:
-    """Return the patterns that match the files in folders, for `chaos_engine.facts.files.Texts`.
+    """Return patterns for `chaos_engine.facts.files.Texts` that match the files in folders.
 
     + suffix: the end of the files' names
     """
@@ -145,7 +144,7 @@ def logical_lines(text: str) -> Iterator[str]:
             continue
         if not had_mark and line.startswith("\ufeff"):
             line, had_mark = line[1:], True
-        # An odd number: no backslash escapes the last one, so the last one escapes the line's end
+        # With an odd number of backslashes, the last one is not escaped, so it continues the line
         if (len(line) - len(line.rstrip("\\"))) % 2:
             continued.append(f"{line[:-1]} ")
             continue

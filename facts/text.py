@@ -16,7 +16,7 @@ def as_tuple(names: tuple[str, ...] | str) -> tuple[str, ...]:
 
 
 def pairs(lines: Iterable[str]) -> dict[str, str]:
-    """Return a dictionary of lines: a line's first word is the key, the rest is the value.
+    """Return a dictionary of the lines. A line's first word is the key, the rest is the value.
 
     Raises ``ValueError`` for a line of one word.
 
@@ -71,8 +71,8 @@ def setting(name: str) -> str:
 
     + name: the name of an operation's argument
 
-    The setting of a deploy has the same name with a prefix. If a deploy has called the operation,
-    `named` adds the prefix. In any case `named` removes the marks. The marks are control
+    The deploy's setting for this argument has the same name with a prefix. `named` removes the
+    marks. If a deploy has called the operation, `named` also adds the prefix. The marks are control
     characters. A message has no other control characters, because `printable` escapes them.
 
     **Example:** ``f"{address} is taken; choose another {setting('vip')}"``

@@ -33,10 +33,10 @@ class ThermalState(Value):
     """A node's temperature and power supply.
 
     + celsius: the temperature of the warmest sensor, ``None`` if there is none
-    + undervoltage: whether the kernel's driver rpi_volt found the voltage too low within the last
-      seconds, ``None`` if there is no such driver
-    + throttled: meaning of each bit that the firmware sets (`THROTTLED`), ``None`` if vcgencmd is
-      missing or does not answer
+    + undervoltage: whether the kernel's driver rpi_volt has found the voltage too low in the last
+      few seconds, ``None`` if there is no such driver
+    + throttled: the meaning of each bit that the firmware has set (`THROTTLED`), ``None`` if
+      vcgencmd is missing or does not answer
     """
 
     celsius: float | None
@@ -95,7 +95,9 @@ class Thermal(ComposedFact[ThermalState]):
 
 
 def throttled_words(bits: int) -> tuple[str, ...]:
-    """Return the meaning of each bit that is set: a pure function.
+    """Return the meaning of each bit that is set in the number from the firmware.
+
+    A pure function.
 
     **Example:** ``throttled_words(0x10000) == ("too low voltage since the boot",)``
     """

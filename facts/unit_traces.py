@@ -21,8 +21,8 @@ class UnitTraces(Value):
 
     + vendor_file: path of the unit's file in ``/usr/lib/systemd/system`` if the file belongs to no
       package, else ""
-    + links: the symbolic links in ``/etc/systemd/system`` by which another unit starts this unit.
-      A key is a link's path, its value is the link's target:
+    + links: the symbolic links by which other units start this unit. The links are in folders below
+      ``/etc/systemd/system``. A key is a link's path, and the value is the link's target:
       ``{".../multi-user.target.wants/a.service": "/etc/systemd/system/a.service"}``
     """
 

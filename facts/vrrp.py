@@ -14,23 +14,24 @@ from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.facts.unit_traces import UNITS
 
 VRRP = "haproxy_vrrp.service"
-"""The unit that runs keepalived on each of several proxies."""
+"""The unit that runs keepalived. A proxy has the unit only if there are several proxies."""
 
 ENABLED = f"{UNITS}/multi-user.target.wants/{VRRP}"
 """The link by which systemd starts `VRRP` at boot."""
 
 CONFIG = "/etc/keepalived/chaos-engine.conf"
-"""keepalived's configuration on each of several proxies."""
+"""keepalived's configuration. A proxy has the file only if there are several proxies."""
 
 RUN = f"{RECORDS}/vrrp"
-"""A folder in RAM with the numbers of keepalived's processes."""
+"""A folder in RAM with the PID files of keepalived."""
 
 LISTEN_SECONDS = 1.5
-"""Seconds to listen for other routers. By default, a router sends an advert each second (RFC 5798,
-5.2.7)."""
+"""How many seconds a node listens for other VRRP routers. By default, a router sends an advert each
+second (RFC 5798, 5.2.7)."""
 
-# Succeeds if HAProxy answers within a second, and its container has the links for the address. See
-# the fact HaproxyServers
+# Succeeds if the network links of HAProxy's container are set up, and HAProxy answers within a
+# second. The file `pid` is written after the links are set up. The comment above _SERVERS in
+# facts/haproxy.py explains the numbers
 _READY = f"""\
 [ -e "/proc/$(cat {HAPROXY_RUN}/pid)/ns/net" ] && perl -e '
 alarm 1;
@@ -40,7 +41,8 @@ syswrite($haproxy, "show info\n");
 exit !<$haproxy>;
 '"""
 
-# Perl's functions for both facts. perl-base lacks Time::HiRes, so the clock is the uptime
+# Perl functions that the scripts below use. The package perl-base lacks Time::HiRes, so `now`
+# returns the uptime
 _PERL = """\
 use strict;
 use Socket;
@@ -58,8 +60,8 @@ sub ready {
 }
 """
 
-# 224.0.0.18 is the group of all VRRP routers, 112 is VRRP's protocol number. 35 is
-# IP_ADD_MEMBERSHIP, with a struct ip_mreqn (ip(7))
+# 224.0.0.18 is the multicast group of all VRRP routers. 112 is VRRP's protocol number. 35 is
+# IP_ADD_MEMBERSHIP, which takes a struct ip_mreqn (ip(7))
 _LISTEN = f"""\
 [ -e {ENABLED} ] || perl - "$1" "$2" <<'PERL'
 {_PERL}
@@ -78,9 +80,10 @@ while ((my $left = $end - now()) > 0) {{
 PERL
 """
 
-# packet(7): AF_PACKET is 17, ETH_P_ARP is 0x806; an address is a struct sockaddr_ll. Each of three
-# questions is answered by each owner once. The number in the middle does not depend on one frame
-# that was lost or repeated
+# AF_PACKET is 17, ETH_P_ARP is 0x806, and an address is a struct sockaddr_ll (packet(7)). The
+# script sends three ARP requests. Each machine that has the address answers each request once. The
+# script prints the median of the three counts of answers. So one lost or repeated frame has no
+# effect
 _OWNER = f"""\
 [ -e {ENABLED} ] || {{ echo alone; exit 0; }}
 [ -z "$(ip -o -4 address show dev lo to "$6/32")" ] || echo here
@@ -120,9 +123,10 @@ PERL
 """
 
 
-# A machine without a program that receives VRRP answers with ICMP's "protocol unreachable" (3, 2).
-# One that answers an echo request, but not with that, runs such a program. No router has the number
-# 0, so a router ignores the packet. A checksum is made of 16-bit words (RFC 1071)
+# The script sends each peer an ICMP echo request and a VRRP packet. If no program receives VRRP on
+# the peer, its kernel answers with ICMP's "protocol unreachable" (type 3, code 2). If the peer
+# answers only the echo request, a program receives VRRP there. The VRRP packet has the number 0,
+# which no router has, so routers ignore it. ICMP's checksum is a sum of 16-bit words (RFC 1071)
 _ASK_PEERS = f"""\
 peers() {{
   sed -n '/unicast_peer/,/}}/s/^ *\\([0-9][0-9.]*\\)$/\\1/p' {CONFIG} 2>/dev/null |
@@ -162,10 +166,10 @@ PERL
 
 
 class OtherRouter(NodeFact[str]):
-    """The address of a VRRP router on the LAN that uses a number, "" if none is heard.
+    """The address of a VRRP router on the LAN that uses a given number, "" if none is found.
 
-    Nobody is listened for if this package's unit `VRRP` is enabled. Routers that send to single
-    addresses (unicast) are not heard.
+    The fact does not find routers that send to single addresses (unicast). If this package's unit
+    `VRRP` is enabled, the node does not listen, and the value is "".
 
     + interface: the network interface of the LAN
     + number: the number (VRRP's virtual router ID), from 1 to 255
@@ -185,10 +189,10 @@ class OtherRouter(NodeFact[str]):
 class RunningPeers(NodeFact[tuple[str, ...]]):
     """The addresses of the other proxies of the last deploy that still take part in VRRP.
 
-    Nobody is asked if this node was not one of several proxies. A proxy that does not answer at all
-    is left out.
+    The value is empty if this node was not one of several proxies. A proxy that does not answer at
+    all is left out.
 
-    + wanted: addresses that are not asked, because these stay proxies
+    + wanted: addresses of the nodes that stay proxies. The fact does not ask them
 
     **Example:** ``host.get_fact(RunningPeers, wanted=("192.168.1.56",))``
     """
@@ -204,12 +208,13 @@ class RunningPeers(NodeFact[tuple[str, ...]]):
 
 @dataclass(frozen=True)
 class Ownership(Value):
-    """What a proxy knows of the Kubernetes API's address.
+    """What a proxy knows about the Kubernetes API's address.
 
-    + here: whether this proxy has the address, by keepalived's choice
+    + here: whether this proxy is the owner, according to keepalived
     + ready: whether HAProxy answers, so that this proxy can have the address
-    + others: how many other machines answer for the address, ``None`` if nobody could be asked
-    + senders: addresses of the proxies whose adverts arrive at this one
+    + others: how many other machines answer ARP requests for the address, ``None`` if no request
+      could be sent
+    + senders: addresses of the proxies from which this proxy receives adverts
     """
 
     here: bool = False
@@ -219,17 +224,17 @@ class Ownership(Value):
 
 
 class AddressOwner(NodeFact["Ownership | None"]):
-    """What a proxy knows of the Kubernetes API's address; ``None`` if it is not one of several.
+    """What a proxy knows about the Kubernetes API's address, ``None`` if there is only one proxy.
 
     + interface: the network interface of the LAN
-    + address: the node's own address there
+    + address: the node's own address on this interface
     + vip: the address of the Kubernetes API
-    + number: VRRP's number of that address
+    + number: the address's number (VRRP's virtual router ID)
     + milliseconds: the interval of adverts
-    + marker: the address that is on ``lo`` where keepalived has chosen the owner
+    + marker: the address that keepalived adds to ``lo`` on the owner
 
-    The read takes 0.7 s, or one and a half intervals if that is longer. No fact that `deploy.py`
-    reads depends on it, only `verify` and `report`.
+    The read takes 0.7 s, or one and a half intervals if that is longer. Only `verify` and `report`
+    use this fact. `deploy.py` does not read it.
 
     **Example:** ``host.get_fact(AddressOwner, interface="eth0", address="192.168.1.54", ...)``
     """
@@ -246,12 +251,15 @@ class AddressOwner(NodeFact["Ownership | None"]):
     ) -> StringCommand:
         seconds = f"{max(0.7, 1.5 * milliseconds / 1000):.2f}"
         words = (interface, address, vip, str(number), seconds, marker)
-        # In a subshell, because the script exits
+        # The script calls `exit`, so it runs in a subshell
         return StringCommand("(set --", *map(QuoteString, words), f"\n{_OWNER}); true")
 
     @override
     def parse(self, lines: list[str]) -> Ownership | None:
-        """Read ``alone``, or a line for each thing that is known."""
+        """Read a line ``alone``, or lines ``here``, ``ready``, ``others N`` and ``advert ADDRESS``.
+
+        Each of these lines may be missing. There may be several lines ``advert ADDRESS``.
+        """
         if lines[:1] == ["alone"]:
             return None
         words = [line.split() for line in lines]
@@ -266,7 +274,7 @@ class AddressOwner(NodeFact["Ownership | None"]):
 
 VRRP_RUNS = Check(
     "vrrp",
-    # A node that is not one of several proxies does not have the unit
+    # The check succeeds on a node without the unit, such as a worker or the only proxy
     f"[ ! -e {ENABLED} ] || {{ systemctl is-active --quiet {VRRP} && "
     f'grep -q keepalived "/proc/$(cat {RUN}/vrrp.pid)/comm"; }}',
     "this proxy does not take part in choosing the owner of the Kubernetes API's address; look at: "

@@ -32,10 +32,10 @@ Setting = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class WatchdogState(Value):
-    """A node's hardware watchdog, as the running systemd uses it.
+    """A node's hardware watchdog, and how the running systemd uses it.
 
     + device: whether the node has a watchdog device
-    + held: whether systemd has opened the device, so that the watchdog is running
+    + held: whether systemd has opened the device. Then the watchdog is running
     + ping: whether the program ping is installed
     + runtime, reboot: RuntimeWatchdogSec and RebootWatchdogSec of the running systemd, such as
       "15s" or "0"
@@ -77,7 +77,7 @@ systemctl show --property=RuntimeWatchdogUSec,RebootWatchdogUSec"""
 class WatchdogDropIns(ComposedFact[tuple[Setting, ...]]):
     """The watchdog's settings in systemd's drop-ins and on the kernel's command line.
 
-    The items have the order in which systemd applies them.
+    The settings are in the order in which systemd applies them.
 
     **Example:** ``host.get_fact(WatchdogDropIns)``
     """

@@ -12,7 +12,7 @@ from chaos_engine.facts.observe import NodeFact, Value
 MOST = 10
 """How many programs `Writers` returns at most."""
 
-# One perl reads all files. It skips processes that end meanwhile. In names, it escapes all bytes
+# One perl process reads all files. It skips processes that end meanwhile. It escapes bytes of names
 # that are not printable ASCII, as in a URL
 COMMAND = rf"""LC_ALL=C perl -e '
 local $/ = undef;
@@ -33,8 +33,8 @@ for (sort {{ $written{{$b}} <=> $written{{$a}} || $a cmp $b }} keys %written) {{
 }}
 print "none\n" if $known && !$lines;
 '"""
-"""A shell command that prints ``BYTES PROCESSES NAME`` for each program that has written most. It
-prints at most `MOST` lines."""
+"""A shell command that prints a line ``BYTES PROCESSES NAME`` for each of the `MOST` programs that
+have written most. It prints ``none`` if no program has written."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,15 @@ class Writer(Value):
 
 
 class Writers(NodeFact["tuple[Writer, ...] | None"]):
-    """The programs that have written most, in descending order; ``None`` if the kernel does not
-    count.
+    """The programs that have written most, in descending order.
 
-    The kernel counts the bytes that a process gave it to write (proc_pid_io(5)), not those that
-    reached the card. A page that changes several times before it is flushed counts once. The file
-    system's journal does not count. Files on shares and on other disks do count. The bytes of a
-    process that has ended count for the process that waited for it, which is often systemd.
+    The value is ``None`` if the kernel does not count written bytes.
+
+    The kernel counts the bytes that a process gave it to write (proc_pid_io(5)), even if these
+    bytes have not reached the card. A page that changes several times before it is flushed counts
+    once. The file system's journal does not count. Files on shares and on other disks do count. If
+    a process has ended, its bytes count for its parent, which has waited for it. This is often
+    systemd.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.writers.Writers``
     """
@@ -75,7 +77,10 @@ class Writers(NodeFact["tuple[Writer, ...] | None"]):
 
 
 def parse_writers(lines: list[str]) -> tuple[Writer, ...]:
-    """Return the programs in lines ``BYTES PROCESSES NAME``: a pure function."""
+    """Return the programs in lines ``BYTES PROCESSES NAME``. Skip a line ``none``.
+
+    A pure function.
+    """
     rows = (line.split(" ", 2) for line in lines if line != "none")
     return tuple(
         Writer(unquote(name, errors="surrogateescape"), int(processes), int(written))

@@ -17,5 +17,5 @@ chaos_packages_absent = [
 ]
 
 # The Chaos Engine had this value before it used this package. By default, only the controllers get
-# the key
+# etcd's client certificate and key
 chaos_etcd_certificates_hosts = "all"

@@ -1,8 +1,8 @@
-"""Render pages and the files that are put on nodes, and read the shell scripts that nodes run.
+"""Render HTML pages and files for nodes, and read the shell scripts that nodes run.
 
 Deploys and operations call `render`, which fills a template with explicit arguments only. Facts and
 operations call `shell_script`, which reads a script from ``shell/``. Each script of more than 40
-lines is a file in ``shell/``. This folder imports nothing else of this package.
+lines is a file in ``shell/``. This module imports no other module of this package.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def render(template: str, **values: Any) -> str:
 
 
 _PAGES = _ENVIRONMENT.overlay(autoescape=True)
-"""An environment for pages. A value is always rendered as text, never as markup."""
+"""Jinja's environment for HTML pages. A value is always rendered as text, never as markup."""
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -52,7 +52,7 @@ def render_page(template: str, **values: Any) -> str:
 def shell_script(name: str) -> str:
     """Return the shell script ``templates/shell/NAME.sh``, without empty lines and comment lines.
 
-    Such lines would be sent to nodes again and again. Comments after a command stay.
+    Without this, each run would send these lines to the nodes. Comments after a command stay.
 
     **Example:** ``shell_script("prelude")``
     """

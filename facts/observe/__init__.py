@@ -4,8 +4,8 @@ pyinfra runs one remote command for each fact and keeps no answer. An operation 
 calls `observe` instead. The first call sends one command, which reads all facts that the run has
 announced (`want`). The answers are kept until a command has run on that host, or pyinfra has asked
 the user whether to go on. A command that changes the node also reads the facts for the next
-operation (`Ahead`), so that several changes in a row take one command each. Each fact also works
-alone, as in ``pyinfra inventory.py fact ...``.
+operation (`Ahead`). So several changes in a row need only one command each. pyinfra can also read
+each fact alone, as in ``pyinfra inventory.py fact ...``.
 
 - A *read* is a fact with its arguments.
 - A *batch* is a script that runs the commands of several facts. It uses the methods ``command`` and
@@ -14,7 +14,7 @@ alone, as in ``pyinfra inventory.py fact ...``.
   user. Answers of different identities are stored separately.
 
 Facts use the modules `fact`, `read` and `batch`. Operations use `ask`. ``operations/engine`` uses
-all modules. From the rest of this package, the modules import only `chaos_engine.facts.text`.
+all modules. The modules import only `chaos_engine.facts.text` from the rest of this package.
 """
 
 from chaos_engine.facts.observe.ahead import Ahead

@@ -52,8 +52,8 @@ class Ahead:
         order, executing = host.op_hash_order, host.executing_op_hash
         if executing is None or host.nested_executing_op_hash or state.print_output:
             return None
-        # pyinfra puts an operation with _run_once in the order of each host, but in state.ops only
-        # for one host
+        # For an operation with _run_once, op_hash_order has the operation on each host, but
+        # state.ops has it for one host only
         following = order[order.index(executing) + 1 :][:1]
         own = [operation for operation in following if operation in state.ops[host]]
         reads = part(HostAnswers).upcoming_reads.get(own[0]) if own else None
@@ -75,7 +75,7 @@ class Ahead:
         return StringCommand(
             "{",
             command,
-            # The first echo is for output that does not end with a line feed
+            # The first echo ends the last line of output, in case it lacks a line feed
             f"\n}} && {{ echo; echo {self.mark}; echo '{MARK}reading the node'; sh -c",
             QuoteString(script(combined(self.reads))),
             "sh",

@@ -22,15 +22,16 @@ class HostAnswers:
 
     + known: the values that were read. A key is a `Read` (a fact with its arguments) and the
       identity with which it was read (`arguments.identity`)
-    + announced: the facts that the run will read. The keys are as in `known`, without values
+    + announced: the facts that the run will read. The keys are pairs as in `known`, and each value
+      is ``None``
     + last_moment: the `Moment` when these answers were last used, ``None`` before the first use
     + oldest_at: the time when the oldest value was read, in seconds of the monotonic clock
     + operation_reads: a function that returns the facts that the current operation reads
     + upcoming_reads: a function for each registered operation, by the operation's hash. The
-      function returns the facts that the operation will read
+      function returns the facts that this operation will read
     + changing: whether the current operation, or the operation before it, has changed the host
-    + answered_ahead: the `Moment` after the last command, if that command also read the facts for
-      the next operation (`Ahead`); otherwise ``None``
+    + answered_ahead: ``None``, or the `Moment` after the last command. It is set only if that
+      command also read the facts for the next operation (`Ahead`)
     """
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)

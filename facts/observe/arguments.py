@@ -32,8 +32,8 @@ def usual_arguments() -> AllArguments:
     at = part(Preparation)
     if not at.phase:
         return pop_global_arguments(state, host, {})[0]
-    # pyinfra evaluates the types of all arguments on each call, which takes long. During a phase
-    # the result differs only between deploys
+    # `pop_global_arguments` evaluates the types of all arguments on each call, which takes long. So
+    # its result is stored. During a phase the result differs only between deploys
     if at.arguments is None or at.arguments[0] is not host.current_deploy_kwargs:
         arguments, _ = pop_global_arguments(state, host, {})
         at.arguments = host.current_deploy_kwargs, arguments

@@ -53,9 +53,9 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     read = Read.of(fact, **arguments)
     _drop_stale(state, host, answers)
     if (read, who) not in answers.known:
-        # In a first deploy one change follows another, and each makes all answers invalid. So after
-        # an operation that has changed the host, the next one reads only its own facts. After an
-        # operation that has changed nothing, the next one reads all announced facts
+        # In a first deploy most operations change the host, and each change makes the answers
+        # invalid. So an operation that follows a change reads only its own facts. Any other
+        # operation reads all announced facts
         others = [r for r, i in answers.announced if i == who]
         if answers.changing:
             own = list(answers.operation_reads())
@@ -71,8 +71,8 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
 def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) -> None:
     """Announce facts that the run will need, so that the next remote command reads them too.
 
-    + global_arguments: pyinfra's global arguments of the operation that needs the facts; by default
-      those of the current operation
+    + global_arguments: pyinfra's global arguments of the operation that needs the facts. By default
+      the global arguments of the current operation
     """
     who = identity(current()[1], global_arguments)
     part(HostAnswers).announced.update(dict.fromkeys((read, who) for read in reads))
@@ -81,8 +81,8 @@ def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) ->
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
     """Tell `Ahead` which facts a registered operation will read on the current host.
 
-    + operation: what pyinfra returned for the operation
-    + reads: a function that returns these facts with their arguments
+    + operation: the object that pyinfra returned when it registered the operation
+    + reads: a function that returns the facts with their arguments
     """
     part(HostAnswers).upcoming_reads[operation._hash] = reads
 
@@ -129,7 +129,7 @@ def _drop_stale(state: State, host: Host, answers: HostAnswers) -> None:
     """Drop a host's answers that may be outdated because of a change or because of their age."""
     before, answers.last_moment = answers.last_moment, moment()
     stage, executed = answers.last_moment
-    # After the preview pyinfra asks whether to go on. People may change the host before they answer
+    # After the preview pyinfra asks the user whether to go on. The host may change in this time
     resumed = before is not None and before[0] != stage and state.should_check_for_changes()  # type: ignore[no-untyped-call]
     if before is None or resumed:
         answers.known.clear()
@@ -161,8 +161,8 @@ def _read(host: Host, reads: tuple[Read, ...]) -> dict[Read, Any]:
     answered = _ask(host, questions)
     values = batch.values_of(reads, questions, answered)
     # One thing, such as a path on a dead share, can make a combined read fail. A read that hangs
-    # can keep later reads from running. So each read without a value is made again, uncombined and
-    # with a time limit of its own
+    # can keep later reads from running. So a second command makes these reads again. There each
+    # read is separate, and has a time limit of its own
     failed = (r for r in reads if r not in values or isinstance(values[r], NodeError))
     again = [read for read in failed if read not in answered]
     if again:
@@ -247,9 +247,9 @@ def _run_script(
 ) -> CommandOutput:
     """Run a script and return its output.
 
-    If a program such as sudo refuses the script, returns that program's output.
+    If a program such as sudo refuses to run the script, return that program's output.
 
-    The script is sent by standard input. As an argument, sudo would log the script, and the script
+    The script is sent by standard input. If the script were an argument, sudo would log it, and it
     could be too long.
     """
     state = current()[0]
@@ -263,8 +263,8 @@ def _run_script(
     except OSError as error:
         if not retry or isinstance(error, TimeoutError) or connection.problem_of(host):
             raise
-    # If sudo refuses and ends before all input is sent, its message is lost. So another command
-    # runs without input. If sudo refuses that command too, the output has sudo's message
+    # sudo's message is lost if sudo ends before all input is sent. So a second command runs without
+    # input. If sudo refuses this command too, the output has sudo's message
     output = run(StringCommand(f"echo; echo {MARK} runs"))
     runs = "runs" in marked(output.stdout_lines)
     return _run_script(host, text, arguments, retry=False) if runs else output

@@ -30,15 +30,15 @@ LOCK = "/run/chaos-engine/lock"
 NO_SYSTEMD = "systemd does not run on the node; use a system that boots with systemd"
 
 MARK = "chaos-engine"
-"""The first word of each line that a script for reading facts prints. Lines of the login shell lack
-this word."""
+"""The first word of each line that a script for reading facts prints. Lines that the login shell
+prints lack this word."""
 
 _END = "end-of-reads"
 
 PROBE = "$x\n\\\\"
 """An argument that shows whether a script arrives unchanged on the node. ``sudo -i`` changes this
-argument. So do login shells that read quotes differently: fish reads two backslashes as one, and
-tcsh accepts no line break."""
+argument. Some login shells change it too, because they read quotes differently from sh: fish reads
+two backslashes as one, and tcsh accepts no line break."""
 
 _PROBE_FORMAT = r"'$x\n\\\\'"
 
@@ -69,13 +69,15 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     shows it. So no command can print the nonce. The script prints base64, because pyinfra silently
     drops all output after a byte that is not UTF-8.
 
-    The script prints only ``busy`` if a command of an earlier run still holds `LOCK`. It prints
-    only ``changed`` if the script was changed on its way (`PROBE`). A login shell may print text
-    too, so each line of the script's output begins with `MARK`. The first line of the script stores
-    this mark in a variable. If the login shell consumes that line, the script prints no result.
+    If a command of an earlier run still holds `LOCK`, the script prints only ``busy``. If the
+    script was changed on its way to the node (`PROBE`), it prints only ``changed``.
+
+    A login shell may print text too, so each line of the script's output begins with `MARK`. The
+    first line of the script stores this mark in a variable. If the login shell reads that line as
+    its own input, the script prints no result.
     """
-    # An interrupted run can leave its last command running. Answers that are read meanwhile may be
-    # outdated at once
+    # An interrupted run can leave its last command running. This command may change what the script
+    # reads, so the script waits for it
     unlocked = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 9 9<{LOCK}; test $? != 75; }}"
     limit = f"timeout -k 1 {PART_SECONDS}"
     # Some commands set a shorter limit themselves, such as a command that reads a log share
@@ -126,7 +128,7 @@ def split(output: Iterable[str]) -> list[Part]:
     + output: the lines that the script has printed
 
     If the script was stopped on the node, the last results are missing. Raises ``ValueError`` if
-    the output is not base64, or lacks its first line, which is a nonce.
+    the output is not base64, or lacks its first line with the nonce.
     """
     answer = marked(output)
     out = base64.b64decode(answer.get("out", ""), validate=True)
@@ -152,8 +154,8 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     """Combine `Read` objects into fewer ones.
 
     First, each read of a `ComposedFact` is replaced by the reads that `ComposedFact.reads` returns.
-    Then all reads of the same `SeveralFact` become one read. If two of these reads ask differently
-    about a thing of the same name, the second read stays separate.
+    Then all reads of the same `SeveralFact` become one read. If two of these reads have different
+    things with the same name, the second read stays separate.
 
     Returns a dictionary from each combined read to the reads that it replaces.
     """
@@ -177,11 +179,9 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
 def values_of(
     reads: Iterable[Read], questions: Mapping[Read, Iterable[Read]], answers: Mapping[Read, Any]
 ) -> dict[Read, Any]:
-    """Return the value of each read in `reads`.
+    """Return the value of each read in `reads`, made from the answers to the combined reads.
 
-    The node has answered the combined reads (`combined`). The values are made from these answers.
-
-    + questions: what `combined` returned for `reads`
+    + questions: the dictionary that `combined` returned for `reads`
     + answers: the answers by combined read. An answer may be a `NodeError`, or may be missing
 
     If a read needs a missing answer, the result has no value for this read.
@@ -210,7 +210,8 @@ def value_of(read: Read, part: Part) -> Any:
     fact = read.fact()
     if part.status == 127 and fact.requires_command(**dict(read.arguments)):
         return fact.default()
-    if part.status in (124, 125, 137):  # of timeout; 125: uutils before 0.6 (Ubuntu 25.10)
+    # With these statuses `timeout` ended the command. 125 is from uutils before 0.6 (Ubuntu 25.10)
+    if part.status in (124, 125, 137):
         return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; check the node's load")
     if part.status:
         lines = part.err.decode(errors="replace").strip().splitlines()

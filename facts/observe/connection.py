@@ -1,23 +1,23 @@
 """Limit how long a connection may be silent, and explain why a command cannot run as root.
 
 pyinfra waits for a command without a limit, and paramiko does not notice that a node has become
-silent. So a run would wait as long as the kernel does. This is a quarter of an hour if the kernel
+silent. So a run would wait until the kernel gives up. This takes a quarter of an hour if the kernel
 has sent something to the node (tcp(7), tcp_retries2). Otherwise the run would wait for ever.
 
 The user's login shell starts each command. The shell may print something first, read the command's
 input, or exit. sudo, doas and su print different messages when they refuse a command. pyinfra runs
-these programs without a terminal. Without a terminal, Debian's packages were seen to do this:
+these programs without a terminal. Tests of Debian's packages without a terminal showed this:
 
 - sudo 1.9.16p2 and 1.9.17p2: ``sudo -n`` prints "sudo: a password is required", in the node's
-  language. It prints this also to a user who may not use sudo at all. If the message is English,
+  language. It also prints this if the user may not use sudo at all. If the message is English,
   pyinfra 3.10 asks for the password. It gives the password to sudo by a helper program (``-A``).
 - sudo-rs 0.2.5 prints "sudo-rs: interactive authentication is required". pyinfra asks for the
   password and uses ``-A``. sudo-rs 0.2.5 answers "invalid option provided", because only 0.2.11
   and later have ``-A`` (CHANGELOG of sudo-rs).
 - sudo-rs 0.2.15 prints "sudo: interactive authentication is required". pyinfra does not know this
   message, so pyinfra does not ask for the password. ``-A`` works.
-- sudo-rs takes ``-H``, ``-k``, ``-n``, ``-S`` and ``-u`` as sudo does. It ignores ``-E`` and
-  ``Defaults requiretty`` with a warning.
+- sudo-rs accepts ``-H``, ``-k``, ``-n``, ``-S`` and ``-u`` as sudo does. It ignores ``-E`` and
+  ``Defaults requiretty``, and prints a warning.
 - ``sudo -i`` of all these versions removes the line breaks of a command, and root's shell expands
   the variables in the command. So no script arrives unchanged.
 - opendoas 6.8.2: ``doas -n`` prints "doas: Authentication required" and takes no password.
@@ -37,7 +37,7 @@ from pyinfra.connectors.util import ASKPASS_COMMAND, SUDO_ASKPASS_ENV_VAR, Comma
 
 SILENT_SECONDS = 90
 """The time in seconds after which a connection counts as lost, if the node acknowledges no packet.
-A switch restarts in less time. A node that is only busy still acknowledges packets."""
+A network switch restarts in less time. A node that is only busy still acknowledges packets."""
 
 _LOST = (
     "the connection to the node was lost, and a change there may be incomplete; run again when the "
@@ -128,13 +128,13 @@ def limit_silence(host: Host) -> None:
 
 
 def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
-    """Limit how long the connection may be silent, and create the program for sudo's password.
+    """Limit how long the connection may be silent, and create the helper program for sudo.
 
     + arguments: pyinfra's global arguments of the next command
 
-    Returns whether this call has created the program. pyinfra would create it too, but would take
-    the first line of output for the program's path. This line may be a greeting of the login
-    shell.
+    The helper program gives sudo the password. pyinfra could create the program itself. But pyinfra
+    takes the first line of output for the program's path, and this line may be a greeting of the
+    login shell. Returns whether this call has created the program.
     """
     limit_silence(host)
     if not (arguments.get("_sudo") and _has_password(host, arguments)):
@@ -175,14 +175,16 @@ def unsupported_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutput) -> bool:
-    """Remove what kept a command from running, and return whether the command should run again.
+    """Give sudo the password that a command lacked. Return whether to run the command again.
 
-    + arguments: pyinfra's global arguments of the command. The command must not change the node
+    The command must not change the node.
+
+    + arguments: pyinfra's global arguments of the command
     + output: the output of the command
 
-    Creates the helper program that gives sudo its password. If sudo wants a password that is not
-    known yet, this function asks the user for the password. pyinfra itself asks only if it
-    recognizes sudo's message. Raises ``EOFError`` if there is no terminal.
+    If the password is known, this function creates the helper program that gives it to sudo.
+    Otherwise the function asks the user for the password. pyinfra itself asks only if it recognizes
+    sudo's message. Raises ``EOFError`` if there is no terminal.
     """
     if prepare(host, arguments):
         return True
@@ -203,9 +205,9 @@ def clear_obstacle(host: Host, arguments: Mapping[str, Any], output: CommandOutp
 def problem_of(
     host: Host, error: Exception | None = None, output: CommandOutput | None = None
 ) -> str:
-    """Return how the connection, sudo, doas or su has stopped a command, and what to do.
+    """Return why the connection, sudo, doas or su has stopped a command, and what to do.
 
-    Returns "" if none of them has stopped the command, even if the command itself failed.
+    Returns "" if none of these has stopped the command, even if the command itself failed.
 
     + error: the exception that the command raised
     + output: the output of the command
@@ -223,7 +225,7 @@ def problem_of(
 def silence_problem(output: CommandOutput) -> str:
     """Return why the script that reads facts has printed no answer, and what to do.
 
-    + output: what was printed instead
+    + output: the output that the node sent instead
     """
     if refusal := _refusal(output.stderr_lines):
         return refusal
@@ -247,9 +249,9 @@ def _refusal(lines: Iterable[str]) -> str:
 
 
 def _messages(lines: Iterable[str]) -> list[str]:
-    """Drop empty lines and sudo's warning "unable to resolve host", and return the other lines.
+    """Return the lines that are not empty, without sudo's warning "unable to resolve host".
 
-    sudo prints this warning if the node's own name has no address, but then runs the command.
+    sudo prints this warning if the node's own name has no address. sudo then runs the command.
     """
     return [line.strip() for line in lines if line.strip() and "unable to resolve host" not in line]
 

@@ -48,7 +48,7 @@ class NodeFact(FactBase[T], Generic[T]):
 
     @override
     def default(self) -> T:  # type: ignore[override] # pyinfra calls it on an object
-        """Return the value of `parse` for no lines, or ``None`` if `parse` raises an error.
+        """Return the value that `parse` makes from no lines, ``None`` if `parse` raises an error.
 
         pyinfra calls this method for each fact. An exception here would end the run for all hosts.
         """
@@ -91,8 +91,8 @@ class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
     """A fact about several things, such as several units.
 
     Its value is a dictionary with the name of each thing as a key. If several operations read such
-    a fact, one command reads the things of all of them, so that the node starts fewer processes.
-    Each operation then gets only the entries for its own things.
+    a fact, one command reads the things of all these operations. So the node starts fewer
+    processes. Each operation then gets only the entries for its own things.
     """
 
     argument: ClassVar[str]

@@ -32,8 +32,8 @@ def part(kind: type[P], host: Host | None = None) -> P:
 
     **Example:** ``part(Reasons).given``
     """
-    # A dictionary by host would not work, because pyinfra's `host` is one proxy object for all
-    # greenlets
+    # A dictionary with hosts as keys would not work, because pyinfra's `host` is one proxy object
+    # for all greenlets
     data = (host or current()[1]).connector_data.setdefault("chaos_engine", {})
     if kind not in data:
         data[kind] = kind()
@@ -86,7 +86,7 @@ class _Warned(set[str]):
 
 
 _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
-"""The warnings about settings that are already printed. Each run has its own set, by its state."""
+"""The printed warnings about settings, by pyinfra's state. Each run has its own state."""
 
 
 def warn(message: str, of_node: bool = True) -> None:

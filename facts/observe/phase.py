@@ -22,12 +22,12 @@ class Preparation:
 
     + phase: "collect" while operations only announce which facts they will read, "check" while
       operations only decide what to do, "" while operations register themselves with pyinfra
-    + depth: 1 while a deploy registers its operations after its check, otherwise 0. A deploy that
-      is called by this deploy does not change the value
+    + depth: 1 while a deploy registers its operations after its check, otherwise 0. The value stays
+      1 while this deploy calls other deploys
     + problems: the reasons why the operations refuse the host
     + pending: names of the operations that would change the host, each with its reasons
-    + arguments: two sets of pyinfra's global arguments: those given to the current deploy, and
-      those that apply to the deploy's operations; ``None`` until an operation needs them
+    + arguments: two sets of pyinfra's global arguments. The first was given to the current deploy.
+      The second applies to the deploy's operations. ``None`` until an operation needs them
     """
 
     phase: Literal["", "collect", "check"] = ""
@@ -39,9 +39,10 @@ class Preparation:
 
 @contextmanager
 def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[str]]]:
-    """Until the block ends, have operations do only one part of their work.
+    """Make operations do only one part of their work until the block ends.
 
-    + name: "collect" to announce which facts they will read, "check" to decide what to do
+    + name: with "collect" the operations only announce which facts they will read. With "check"
+      they only decide what to do
 
     Yields two lists that the operations fill. The first has the problems that operations find. The
     second has the names of the operations that would change the node.

@@ -7,8 +7,8 @@ reboots. Without ``-vvv`` pyinfra prints nothing in this time. So a step that ta
     [pi1] Run Docker, 38 s: Unpacking docker.io (26.1.5)
     [pi1] Reboot node, 45 s: waiting until it is back, 42 s of 600 s
 
-pyinfra's logger prints these lines like all other lines of the log. Of a command's output, only
-lines of known form are shown (`progress_of`), because other lines may contain a secret.
+pyinfra's logger prints these lines like all other lines of the log. Only lines of known form are
+shown from a command's output (`progress_of`), because other lines may contain a secret.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ INTERVAL_SECONDS = 5.0
 """The time in seconds before a step's first line, and between two lines of a step."""
 
 HOST_INTERVAL_SECONDS = 2.0
-"""The time in seconds between two lines, even if they are about different hosts. With ten hosts,
-each host gets a line every 20 s."""
+"""The average time in seconds between two lines if many hosts print lines. With ten hosts, each
+host gets a line every 20 s."""
 
 MAX_LINE_LENGTH = 200
-"""The maximum number of characters that are shown of a line from a node."""
+"""The maximum length of a line from a node, in characters. Longer lines are cut."""
 
 MARK = "chaos-engine: "
 """The beginning of a line in which a script of this package says what the script does now. The
@@ -63,8 +63,9 @@ _LAYER = re.compile(r"[0-9a-f]{12}: (?:Download|Pull) complete")
 def progress_of(line: str) -> tuple[str, float | None]:
     """Return what a command does now, according to a line of the command's output.
 
-    The result is a description, and the maximum time in seconds, ``None`` if unknown. For a line of
-    unknown form the result is ``("", None)``, because such a line may contain a secret.
+    The result is a description, and the maximum time in seconds. The time is ``None`` if it is
+    unknown. For a line of unknown form the result is ``("", None)``, because such a line may
+    contain a secret.
 
     **Example:** ``progress_of("Unpacking runc (1.1.15) ...") == ("Unpacking runc (1.1.15)", None)``
     """
@@ -112,7 +113,7 @@ class Doing:
         + what: the description, which is shown after a colon
         + limit: the maximum time in seconds, ``None`` for no limit
 
-        The time since it began starts from zero if the description or the limit has changed.
+        If the description or the limit has changed, the time shown for it starts from zero.
         """
         if (what, limit) != (self.what, self.limit):
             self.what, self.limit, self.since = what, limit, self.clock()
@@ -148,7 +149,7 @@ class Doing:
 def waiting(
     host: Host, what: str | Callable[[], str], limit: float | None = None, quiet: bool = False
 ) -> Iterator[Doing]:
-    """Until the block ends, print every few seconds what is done on the host.
+    """Print every few seconds what is done on the host, until the block ends.
 
     + what: a description that is shown after a colon, or a function that returns the description
     + limit: the maximum time in seconds, ``None`` for no limit
@@ -216,7 +217,7 @@ def _print_lines(doing: Doing, prefix: str) -> None:
 
 @contextmanager
 def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
-    """Until the block ends, pass a host's output to `doing` instead of printing it.
+    """Pass a host's output to `doing` instead of printing it, until the block ends.
 
     + prefix: the beginning of pyinfra's lines for the host
     + doing: the host's step, whose description is set from the output
@@ -228,8 +229,8 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
     if not _echo:
         _echo.append(pyinfra_output._echo)
         set_echo(_follow_or_echo)
-    # Not in a `finally`: after an error, such as pyinfra's _timeout, pyinfra may still read output
-    # of the command, and this output must not be printed
+    # The lines after `yield` are not in a `finally`. After an error, such as pyinfra's _timeout,
+    # pyinfra may still read output of the command, and this output must not be printed
     yield
     del _followers[prefix]
     if not _followers:

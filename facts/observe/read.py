@@ -65,8 +65,8 @@ class Read:
     def _fact(self) -> tuple[FactBase[Any], StringCommand]:
         """Return an object of the fact's class, and the shell command of this read.
 
-        Some facts store the arguments in the object when they make the command. `parse` then uses
-        them.
+        The command and the output need the same object. Some facts store their arguments in the
+        object when they make the command, and `parse` uses these arguments.
         """
         fact = self.fact()
         command: Any = fact.command
@@ -115,15 +115,15 @@ class ComposedFact(NodeFact[T]):
     """A fact whose value is made of the values of other facts.
 
     One remote command can read several such facts. If two of them need the same other fact, the
-    command reads the other fact only once. So one process reads the files for all of them, and
-    systemd is asked once for all units. If pyinfra reads such a fact alone, one command makes all
-    `reads` of the fact.
+    command reads the other fact only once. So one process reads the files for all these facts, and
+    another one asks systemd about all units. If pyinfra reads such a fact alone, one command makes
+    all `reads` of the fact.
     """
 
     def reads(self, *args: Any, **arguments: Any) -> tuple[Read, ...]:
         """Return the `Read` objects whose values make up the fact's value.
 
-        None of them may be of another `ComposedFact`.
+        None of these objects may be for another `ComposedFact`.
 
         + arguments: the fact's own arguments
         """

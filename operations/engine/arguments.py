@@ -1,8 +1,8 @@
 """Check the arguments of an operation when it is called, before anything is changed.
 
 Arguments end up in shell scripts, units and configuration files. Quoting alone does not make them
-safe: no program accepts a NUL in an argument, a name with a newline becomes two lines of a file,
-and for apt ``docker.io-`` means to remove docker.io. So each argument has a type, such as
+safe. For example, no program accepts a NUL in an argument, a name with a newline becomes two lines
+of a file, and apt removes docker.io if it gets ``docker.io-``. So each argument has a type, such as
 `PackageName`, which declares the form of the argument's text. `check_arguments` stops the run if an
 argument has another form.
 """
@@ -50,8 +50,8 @@ class Form:
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
-# The grammar of Docker's references: github.com/distribution/reference, reference.go, without
-# registries whose name is an IPv6 address
+# The grammar of an image's name, from reference.go in github.com/distribution/reference. Registries
+# with an IPv6 address are left out
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = rf"{_LABEL}(\.{_LABEL})*(:[0-9]{{1,5}})?"
 _PATH = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
@@ -91,7 +91,7 @@ ImageName = Annotated[
         "haproxy:3.0@sha256:DIGEST; DIGEST is 64 hex digits in lower case",
     ),
 ]
-"""Name of a container image. Without a tag or a digest, Docker takes whatever image is newest."""
+"""The name of a container image. Without a tag or a digest, Docker would use the tag ``latest``."""
 DockerName = Annotated[
     str, Form("[A-Za-z0-9][A-Za-z0-9_.-]*", "a name that Docker accepts, such as lb-network")
 ]
@@ -99,7 +99,7 @@ Folder = Annotated[
     str,
     Form(
         "(/[A-Za-z0-9._-]+)+",
-        "an absolute path with no other characters than letters, digits and /._-, such as /mnt/ssd",
+        "an absolute path with only letters, digits and /._-, such as /mnt/ssd",
     ),
 ]
 LogSize = Annotated[str, Form("[1-9][0-9]*[kmg]", "a size with a suffix k, m or g, such as 10m")]
@@ -131,7 +131,7 @@ SshDestination = Annotated[
     str,
     Form(
         "([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*",
-        "what ssh takes as a destination, such as admin@192.168.1.42",
+        "a destination for ssh, such as admin@192.168.1.42",
     ),
 ]
 FilePattern = Annotated[
@@ -155,8 +155,8 @@ DomainName = Annotated[
 Address = Annotated[
     str, Form(rf"{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, such as 192.168.1.50")
 ]
-# White space, quotes and dollars are not allowed: the word becomes part of the kernel's command
-# line, and of GRUB's configuration file, which is a shell script
+# White space, quotes and dollars are not allowed. The word becomes part of the kernel's command
+# line and of GRUB's configuration file, which is a shell script
 KernelWord = Annotated[
     str,
     Form(
@@ -201,7 +201,7 @@ def problems(where: str, hint: Any, value: Any) -> Iterator[str]:
 
     + where: name of the value, for the messages
     + hint: type of the value. In an ``Annotated`` type, only a `Form` counts
-    + value: a text, or a list, tuple, set, mapping or dataclass with texts in it at any depth
+    + value: a text, or a list, tuple, set, mapping or dataclass. Texts at any depth are checked
     """
     if isinstance(value, str):
         if (problem := _problem_of(value, _forms(hint))) is not None:
@@ -260,7 +260,7 @@ def _forms(hint: Any) -> list[Form]:
 
 
 def _takes_several(hint: Any) -> bool:
-    """Tell whether a type takes several values, such as ``Iterable[str]``."""
+    """Tell whether a type is for several values, such as ``Iterable[str]``."""
     origin = get_origin(hint)
     return isinstance(origin, type) and issubclass(origin, Iterable)
 
@@ -288,8 +288,8 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: the maximum number of characters. In a longer repr, ``...`` replaces the middle; the
-      last character is kept
+    + length: the maximum number of characters. If the repr is longer, ``...`` replaces its end,
+      except the last character
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"

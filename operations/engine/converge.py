@@ -2,8 +2,8 @@
 
 The generator reads the node only by `observe`, decides what to do, and yields at most a few
 commands. It raises `NodeError` if it cannot handle the node's state. `observe` raises `NodeError`
-if a fact cannot be read. A `NodeError` fails only its own node, with a message of one line. A plain
-pyinfra operation would go on with the default value of a fact that cannot be read.
+if a fact cannot be read. Then only this node fails, and one line says why. A plain pyinfra
+operation would go on with the fact's default value.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def converge(
 ) -> Callable[[Callable[P, Commands]], PyinfraOperation[P]]:
     """Return a decorator that turns a generator function into an operation.
 
-    + reads: a pure function that takes the operation's arguments, and returns a `Read` for each
-      fact that the operation will `observe`. So one command can read the facts of all operations
-      of a deploy
+    + reads: a pure function that takes the operation's arguments. It returns a `Read` for each fact
+      that the operation will `observe`. So one command can read the facts of all operations of a
+      deploy
 
     The operation raises pyinfra's ``OperationValueError`` if an argument has the wrong form. The
     error stops the whole run. The module `arguments` defines the forms.
@@ -99,7 +99,7 @@ def _guarded(
 ) -> Callable[P, Commands]:
     """Wrap the generator function of an operation for `converge`.
 
-    The wrapped function stores which facts the operation will read, and prints the reasons of each
+    The wrapped function stores which facts the operation will read, and prints the reasons for each
     change. If the operation raises `NodeError`, or the connection breaks, only the current host
     fails.
     """
@@ -144,8 +144,9 @@ def _foresee(title: str, commands: Commands) -> None:
     + title: the operation's name
     + commands: the operation's generator
 
-    If the operation would change the host, adds the operation's name and reasons to
-    `Preparation.pending`. If it refuses the host, adds the reason to `Preparation.problems`.
+    If the operation would change the host, this function adds the operation's name and reasons to
+    `Preparation.pending`. If the operation refuses the host, the function adds the reason to
+    `Preparation.problems`.
     """
     at, reasons = part(observe.Preparation), part(Reasons)
     reasons.given.clear()
@@ -185,10 +186,9 @@ def fail_host(state: State, host: Host, message: str) -> bool:
 
 
 class _Command(StringCommand):
-    """A shell command that fails only its own host if the connection breaks, and prints the reason.
+    """A shell command that prints why it failed, and fails only its own host.
 
-    If the connection broke, a plain pyinfra command would print nothing, or end the run for all
-    hosts.
+    If the connection breaks, a plain pyinfra command prints nothing, or ends the run for all hosts.
     """
 
     @override

@@ -31,8 +31,9 @@ SHOWN = 12
 def because(*reasons: str) -> None:
     """Give the reasons for the next command that the current operation will yield.
 
-    + reasons: each is printed on its own line. It says what will be done and, where needed, what
-      was found: ``"hold docker.io"``, ``"restart docker.service: /etc/docker/daemon.json changes"``
+    + reasons: each reason is printed on its own line. It says what will be done and, where needed,
+      what was found: ``"hold docker.io"``, ``"restart docker.service: /etc/docker/daemon.json
+      changes"``
 
     **Example:** ``because(f"pull {image}")``
     """
@@ -56,9 +57,9 @@ def print_reasons() -> None:
 
 
 def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
-    """Return the first `SHOWN` reasons. If there are more, add a line that says how many.
+    """Return the first `SHOWN` reasons. If there are more, add a line that says how many more.
 
-    + all_of_them: return all reasons instead
+    + all_of_them: whether to return all reasons
 
     A pure function.
     """
@@ -71,9 +72,9 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
 def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
     """Return a list with one reason that names several things, [] if there are no names.
 
-    + verb: what is done to the things
+    + verb: the verb for what is done to the things
     + names: the names of the things
-    + found: the end of the reason, which says in which state the things were found
+    + found: the end of the reason. It tells the state in which the things were found
 
     **Example:** ``listed("write", ["/etc/a", "/etc/b"], "(not there)") ==
     ["write /etc/a, /etc/b (not there)"]``
@@ -83,9 +84,11 @@ def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the differences between two JSON objects, one line for each key: a pure function.
+    """Return the differences between two JSON objects, one text for each key that differs.
 
     + prefix: text before each key
+
+    A pure function.
 
     **Example:** ``differences({"log-opts": {"max-size": "10m"}}, {"log-opts": {"max-size": "1m"}})
     == ["log-opts.max-size 10m -> 1m"]``

@@ -31,8 +31,8 @@ def execute(
 
     + arguments: pyinfra's global arguments for the connector
 
-    Returns whether the command succeeded, its output, and a problem. If the connection or
-    sudo has stopped the command, the problem says why. Otherwise the problem is "".
+    Returns three values: whether the command succeeded, its output, and a problem. If the
+    connection or sudo has stopped the command, the problem says why. Otherwise the problem is "".
     """
     try:
         prepare(host, arguments)
@@ -59,8 +59,8 @@ def run(host: Host, command: StringCommand) -> tuple[bool, CommandOutput]:
 def ask(host: Host, script: str) -> list[str]:
     """Run a shell script on a host, and return the lines that the script printed.
 
-    Lines of the login shell are left out. Must be called while an operation runs on the host.
-    Raises `NodeError` if the script failed.
+    Lines that the login shell printed are left out. Must be called while an operation runs on the
+    host. Raises `NodeError` if the script failed.
     """
     framed = f"echo; echo {_MARK}\n(\n{script}\n)\nstatus=$?; echo {_MARK}; exit $status"
     done, output = run(host, shell_command(framed))
@@ -73,7 +73,7 @@ def ask(host: Host, script: str) -> list[str]:
 def run_script(host: Host, script: str) -> str | None:
     """Run a shell script on a host. Return ``None`` on success, otherwise the script's output.
 
-    The output is what the script printed as errors, or its standard output if there are none.
+    The output is the script's standard error or, if that is empty, its standard output.
     """
     done, output = run(host, shell_command(script))
     return None if done else output.stderr or output.stdout

@@ -22,22 +22,22 @@ MAX_SUSPECTS = 4
 class Repair:
     """A thing that a run sets, such as a file or the state of a unit.
 
-    This is a repair if an earlier run has already set the thing, and something else has changed it
-    since.
+    Setting the thing is a repair only if an earlier run has already set it, and something else has
+    changed it since.
 
     + thing: the thing's name, in messages and in the node's notes
     + wanted: the value that the run sets. If the settings change this value, the node counts the
       repairs from 0 again
-    + kind, name: kind and name of the thing's line in the manifest. The manifest is a file on the
-      node that lists what this package has changed. If the manifest has this line, an earlier
-      run has set the thing
+    + kind, name: two fields of the thing's line in the manifest. The manifest is a file on the node
+      that lists what this package has changed. If the manifest has this line, an earlier run has
+      set the thing
     + search: how to find the files and programs that may change the thing
-    + found: for a file, the checksum of its old content, a space, and its path; "" if the checksum
-      is unknown. If the manifest has a line of kind ``wrote`` with this text as its name, this
-      package wrote the old content itself. Then the settings have changed, and writing the new
-      content is no repair
-    + suspects: files and programs that may change the thing, in words. They are known without the
-      search
+    + found: for a file, the text ``CHECKSUM PATH`` with the checksum of the old content; "" if the
+      checksum is unknown. If the manifest has a line of kind ``wrote`` with this text as its name,
+      this package wrote the old content itself. Then the settings have changed, and writing the
+      new content is no repair
+    + suspects: descriptions of files and programs that may change the thing. They are known without
+      the search
     """
 
     thing: str
@@ -132,7 +132,7 @@ def in_files(path: str) -> Search:
 
 
 def will_set(repairs: Iterable[Repair]) -> list[str]:
-    """Return the line with which a script calls ``will_set`` for these things; [] for none.
+    """Return a list with one line of shell, which calls ``will_set`` for all things; [] for none.
 
     The shell function ``will_set`` remembers the things, so that the node can count their repairs.
     """
@@ -141,7 +141,7 @@ def will_set(repairs: Iterable[Repair]) -> list[str]:
 
 
 def warn_of_repeats(repairs: Iterable[Repair]) -> None:
-    """Warn of things that earlier runs have repaired too, and name what may keep changing them.
+    """Warn of things that earlier runs have repaired too. The warnings name the suspects.
 
     + repairs: the things that this run sets
     """
@@ -174,12 +174,13 @@ def past_repairs() -> tuple[PastRepair, ...]:
 def messages(
     again: Mapping[Repair, PastRepair], found: Mapping[str, Iterable[Suspect]]
 ) -> Iterator[str]:
-    """Yield the warnings about things that this run repairs again: a pure function.
+    """Yield the warnings about things that this run repairs again.
 
     + again: the things that this run repairs, each with its past repairs
     + found: the files and programs that may keep changing each thing, by the thing's name
 
     If two warnings differ only in the thing's name, they become one warning that names both things.
+    A pure function.
     """
     same: dict[tuple[str, str, str], list[str]] = {}
     for repair, before in again.items():

@@ -12,17 +12,17 @@ from chaos_engine.templates import shell_script
 PRELUDE = shell_script("prelude")
 """The beginning of each script that changes a node, from ``templates/shell/prelude.sh``.
 
-It waits for a lock, so that only one script at a time works on the node. It creates the folders
-that root works in, and sets umask 077. It defines variables with this package's paths, such as
-``$STATE_DIR``. It also defines functions that write files and wait until the files are on the
+The prelude waits for a lock, so that only one script at a time works on the node. It creates the
+folders that root works in, and sets umask 077. It defines variables with this package's paths, such
+as ``$STATE_DIR``. It also defines functions that write files and wait until the files are on the
 card."""
 
 NOTES = shell_script("originals")
 """Shell functions that note the state of a thing before a script changes it. Undo needs the notes.
 
-Put these functions after the `PRELUDE`. They write notes for one concern, which is one subject of a
-deploy, such as ``docker``. `for_concern` sets its name. For each concern, a thing is noted only
-once, before the concern's first change. Later calls keep this note."""
+These functions need the `PRELUDE` before them. They write notes for one concern, which is one
+subject of a deploy, such as ``docker``. `for_concern` sets the concern's name. A concern notes a
+thing only once, before its first change of the thing. Later calls keep this note."""
 
 QUIETLY = shell_script("quietly")
 """The shell function ``quietly``, which runs a command and hides most of the command's output."""
@@ -35,7 +35,7 @@ command -v docker >/dev/null || {
 """Shell commands that end a script with an error if Docker is not installed."""
 
 OTHERS = "other"
-"""If no concern has called an operation, the node notes the operation's changes under this name."""
+"""The name under which the node notes an operation's changes if no concern called the operation."""
 
 
 def quote(*words: str) -> str:
@@ -47,9 +47,9 @@ def quote(*words: str) -> str:
 
 
 def for_concern(script: str, concern: str = "") -> str:
-    """Return a script, with a new first line that sets the concern's name.
+    """Return a script with a new first line, which sets the concern's name.
 
-    + concern: the concern's name; by default, that of the concern that runs on the current host
+    + concern: the concern's name. By default, the name of the concern that runs on the current host
 
     The functions of `NOTES` note the script's changes under this name.
 

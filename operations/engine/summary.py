@@ -40,7 +40,7 @@ _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 class Verdict:
     """The reasons why a host does not succeed.
 
-    + refusal: why the host is refused, so that nothing is changed on it; "" if it is not refused
+    + refusal: why the run refuses the host and changes nothing on it; "" if it is not refused
     + failures: the host's other problems, without duplicates
     """
 
@@ -66,8 +66,8 @@ class Outcome(Value):
 
     + result: the result, in one or two words
     + why: what is wrong with the node and what to do about it, "" if all is well
-    + operations: the operations that change the node or have changed it. A key is an operation's
-      name, its value has the operation's reasons
+    + operations: the operations that have changed the node or, in a preview, would change it. A key
+      is an operation's name, and the value has the operation's reasons
     """
 
     result: Result
@@ -130,9 +130,10 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
 
 
 def _changes(meta: OperationMeta, executed: bool) -> bool:
-    """Tell whether an operation has changed its host or, before it is executed, whether it will.
+    """Tell whether an operation has changed its host.
 
-    + executed: whether the run has begun to execute operations. Before that, it only prepares them
+    + executed: whether the run has begun to execute operations. If not, the function tells whether
+      the operation will probably change its host
     """
     if executed:
         return meta.is_complete() and meta.did_change()
@@ -155,10 +156,12 @@ def _with_reasons(
 
 
 def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
-    """Return what to do after a run or a preview, "" if nothing: a pure function.
+    """Return what the user has to do after a run or a preview, "" if there is nothing to do.
 
     + outcomes: the outcome of each host, by the host's name
-    + previewed: whether it was a preview
+    + previewed: whether the run was a preview
+
+    A pure function.
     """
     bad = [name for name, found in outcomes.items() if not found.well]
     if bad:
@@ -172,7 +175,7 @@ def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
 class Summary(BaseStateCallback):
     """A pyinfra callback that prints a run's summary, and writes the outcomes into files.
 
-    + stopped: whether the summary and the files are suppressed
+    + stopped: whether to print no summary and write no files
     + refused: the names of the refused hosts
     """
 
@@ -244,8 +247,8 @@ def write(path: Path, previewed: bool, outcomes: Mapping[str, Outcome]) -> None:
 def summarize(file: str = "") -> Summary:
     """Make the current run end with a summary, and return the run's `Summary`.
 
-    + file: path of a file on this computer. The summary writes the current host's outcome into it.
-      "" for no file
+    + file: path of a file on this computer, "" for no file. The summary writes the current host's
+      outcome into the file
     """
     state, host = current()
     known = [one for one in state.callback_handlers if isinstance(one, Summary)]
@@ -259,9 +262,9 @@ def summarize(file: str = "") -> Summary:
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """Suppress the summary if the ``with`` block raises an exception.
+    """Print no summary if the ``with`` block raises an exception.
 
-    The block prepares a host. The exception ends the whole run.
+    The block prepares a host. An exception in it ends the whole run.
     """
     try:
         yield
@@ -275,7 +278,7 @@ def mark_refused(reason: str) -> None:
 
     + reason: what was found on the host and what to do about it
 
-    pyinfra's exit code will not be 0. Its "Ready" line for the host is not printed.
+    pyinfra's exit code will not be 0. pyinfra's "Ready" line for the host is not printed.
     """
     state, host = current()
     part(Verdict).refusal = reason
@@ -297,7 +300,7 @@ def fall_short(why: str) -> None:
 
 
 class _Ready(logging.Filter):
-    """A log filter that counts each host's "Ready" lines, and hides those of refused hosts.
+    """A log filter that counts the "Ready" lines of each host, and hides them for refused hosts.
 
     pyinfra prints a "Ready" line each time it has loaded a deploy file for a host.
     """

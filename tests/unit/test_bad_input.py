@@ -641,7 +641,7 @@ SETTINGS = [
         "haproxy_dir",
         "/var/log/$(reboot)",
         "pi5, group all: chaos_haproxy_dir = '/var/log/$(reboot)': it has to be an "
-        "absolute path with no other characters than letters, digits and /._-, such as /mnt/ssd",
+        "absolute path with only letters, digits and /._-, such as /mnt/ssd",
     ),
     bad(
         "haproxy_dir",
@@ -716,13 +716,13 @@ SETTINGS = [
         "docker_data_root",
         "ssd",
         "pi5, group all: chaos_docker_data_root = 'ssd': it has to be an absolute path "
-        "with no other characters than letters, digits and /._-, such as /mnt/ssd",
+        "with only letters, digits and /._-, such as /mnt/ssd",
     ),
     bad(
         "docker_data_root",
         "/",
         "pi5, group all: chaos_docker_data_root = '/': it has to be an absolute path "
-        "with no other characters than letters, digits and /._-, such as /mnt/ssd",
+        "with only letters, digits and /._-, such as /mnt/ssd",
     ),
     bad(
         "docker_data_root",
@@ -876,8 +876,8 @@ SETTINGS = [
     bad(
         "log_server_ssh",
         "-oProxyCommand=x",
-        "pi5, group all: chaos_log_server_ssh = '-oProxyCommand=x': it has to be what ssh takes as "
-        "a destination, such as admin@192.168.1.42",
+        "pi5, group all: chaos_log_server_ssh = '-oProxyCommand=x': it has to be a destination "
+        "for ssh, such as admin@192.168.1.42",
     ),
     bad(
         "log_server_files",
@@ -889,7 +889,7 @@ SETTINGS = [
         "etcd_certificates_dir",
         "etc/kubernetes",
         "pi5, group all: chaos_etcd_certificates_dir = 'etc/kubernetes': it has to be "
-        "an absolute path with no other characters than letters, digits and /._-, such as /mnt/ssd",
+        "an absolute path with only letters, digits and /._-, such as /mnt/ssd",
     ),
     bad(
         "etcd_certificates_dir",
