@@ -1,4 +1,4 @@
-"""Read when the certificates of Kubernetes and etcd on a node expire."""
+"""Read the expiry dates of the certificates of Kubernetes and etcd on a node."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _EMBEDDED = r"^ *client-certificate-data: *\S+\n?"
 
 @dataclass(frozen=True)
 class CertificateState(Value):
-    """When the certificates in a file expire.
+    """The expiry date of the certificates in a file.
 
     + path: path of the file
     + subject: the name of the certificate that expires first, "" if no certificate can be read
-    + expires: when this certificate expires, in seconds since 1970; ``None`` if no certificate can
+    + expires: the certificate's expiry date, in seconds since 1970; ``None`` if no certificate can
       be read
     """
 
@@ -41,7 +41,7 @@ class CertificateState(Value):
 
 
 class Certificates(ComposedFact[tuple[CertificateState, ...]]):
-    """When the certificates of kubeadm, of kubelet's client and of etcd's client expire.
+    """The expiry dates of the certificates of kubeadm, of kubelet's client and of etcd's client.
 
     The value has a `CertificateState` for each file, sorted by path.
 

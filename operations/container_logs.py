@@ -168,7 +168,7 @@ def note_name(option: str, target: str) -> str:
 
 
 def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, str]) -> str:
-    """Return the shell commands that note for undo which options a run replaces.
+    """Return the shell commands that note which options a run replaces, so undo can restore them.
 
     A pure function.
 

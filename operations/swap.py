@@ -81,7 +81,10 @@ def disable_swap() -> Commands:
         if area.kind == "file" and not area.name.startswith("/dev/"):
             size = f"{area.size // 1024} MiB"
             warn(f"{area.name} ({size}) stays on the card; undo needs it to turn swap on again")
-    for message in warnings(found, {past.thing for past in past_repairs()}):
+    past = {repair.thing for repair in past_repairs()}
+    # `files.transaction` warns about these areas
+    warned = {name for name in todo.turn_off if _area(name) in past}
+    for message in warnings(found, warned):
         warn(message)
     if todo:
         because(*why(found, todo))
@@ -137,20 +140,17 @@ def _area(name: str) -> str:
     return f"swap on {name}"
 
 
-def warnings(found: SwapState, repaired: Collection[str] = ()) -> Iterator[str]:
+def warnings(found: SwapState, warned: Collection[str] = ()) -> Iterator[str]:
     """Yield warnings about swap that is on again, and about files that turn swap on at boot.
 
     + found: the node's swap
-    + repaired: names of things that earlier runs repaired. Swap areas among them are skipped,
-      because a repeated repair has a warning of its own
+    + warned: names of swap areas for which the user gets another warning that they are on again
 
     The files that turn swap on are services and scripts. `disable_swap` does not change them,
     because they may have other tasks too. A pure function.
     """
     again = [
-        area.name
-        for area in found.areas
-        if area.name in found.noted and _area(area.name) not in repaired
+        area.name for area in found.areas if area.name in found.noted and area.name not in warned
     ]
     if again:
         cause = "the next warning says what turns swap on"

@@ -89,7 +89,7 @@ class Doing:
 
     + title: the operation's name, "" outside of an operation
     + began: the time when the operation began, in seconds of `clock`
-    + what: a description of what is done now, or a function that returns the description
+    + what: a description of what the host does now, or a function that returns the description
     + limit: the maximum time in seconds for `what`, ``None`` for no limit
     + clock: a function that returns the time in seconds
     + since: the time when `what` began
@@ -108,9 +108,9 @@ class Doing:
         self.since = self.last_line_at = self.clock()
 
     def now(self, what: str, limit: float | None = None) -> None:
-        """Set what is done now.
+        """Set the description of what the host does now, and the maximum time for it.
 
-        + what: the description, which is shown after a colon
+        + what: the description
         + limit: the maximum time in seconds, ``None`` for no limit
 
         If the description or the limit has changed, the time shown for it starts from zero.
@@ -119,7 +119,7 @@ class Doing:
             self.what, self.limit, self.since = what, limit, self.clock()
 
     def follow(self, line: str) -> None:
-        """Set the description of what is done now from a line of a command's output.
+        """Set the description of what the host does now from a line of a command's output.
 
         A line of unknown form changes nothing.
         """

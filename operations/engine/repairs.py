@@ -33,9 +33,9 @@ class Repair:
       set the thing
     + search: how to find the files and programs that may change the thing
     + found: for a file, the text ``CHECKSUM PATH`` with the checksum of the old content; "" if the
-      checksum is unknown. If the manifest has a line of kind ``wrote`` with this text as its name,
-      this package wrote the old content itself. Then the settings have changed, and writing the
-      new content is no repair
+      checksum is unknown. A line of kind ``wrote`` in the manifest, with this text as its name,
+      shows that this package wrote the old content itself. If the new content differs from it,
+      writing the new content counts as a change of the settings, not as a repair
     + suspects: descriptions of files and programs that may change the thing. They are known without
       the search
     """

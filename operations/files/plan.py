@@ -131,7 +131,7 @@ def _to_enable(unit: Unit, state: UnitState | None, foreign_links: bool) -> tupl
 def _repairs(
     todo: Plan, found: Mapping[str, FileState], changing: Mapping[str, object]
 ) -> Iterator[Repair]:
-    """Return a `Repair` for each thing in a plan that an earlier run may have set already.
+    """Return a `Repair` for each file and for each unit that a plan sets.
 
     + changing: as `_why` takes it. A unit in `changing` gets no `Repair`, because its files get one
     """

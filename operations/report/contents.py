@@ -248,7 +248,7 @@ def validities(
     keyring_path: str,
     now: int,
 ) -> tuple[Validity, ...] | None:
-    """Return when certificates and apt's key expire; ``None`` if none of them was read.
+    """Return the expiry dates of certificates and of apt's key; ``None`` if none was read.
 
     + certificates, keyring, keyring_path: as in `Found`
     + now: the present time, in seconds since 1970
