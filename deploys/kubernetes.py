@@ -157,7 +157,7 @@ def kubernetes(settings: KubernetesSettings) -> None:
             key=read_key(settings.kubernetes_key) if settings.kubernetes_key else None,
             rolling=settings.rolling(),
         )
-    gates = feature_gates(settings.cri_dockerd_version, settings.kubernetes_version)
+    gates = feature_gates(settings.kubernetes_version)
     kubelet.report_configuration(
         name="Look at kubelet's configuration",
         gates=gates,
@@ -221,7 +221,7 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
         "api": "v1beta4" if settings._minor >= 31 else "v1beta3",
         "path": INIT,
         "init": INIT,
-        "gates": feature_gates(settings.cri_dockerd_version, settings.kubernetes_version),
+        "gates": feature_gates(settings.kubernetes_version),
         "version": settings.kubernetes_version,
         "node": node if node in settings.nodes else None,
         "address": settings.nodes.get(node),

@@ -86,47 +86,23 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
     return ""
 
 
-def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
-    """Return the feature gates that kubelet has to set to work with a version of cri-dockerd.
+def feature_gates(kubernetes: str) -> dict[str, bool]:
+    """Return the feature gates that kubelet has to set to work with cri-dockerd.
 
     The keys are the gates' names. A value is ``True`` (on) or ``False`` (off).
 
-    + version: version of cri-dockerd
-    + kubernetes: version of kubelet
-
-
-    """
-    minor = int(kubernetes.split(".")[1])
-    for since, needed in ((38, (0, 3, 17)), (26, (0, 3, 0))):
-        if minor >= since and _parse(version) < needed:
-            least = ".".join(map(str, needed))
-            return (
-                f"Kubernetes 1.{since} and newer need cri-dockerd {least} or newer; "
-                f"{setting('kubernetes_version')} is {kubernetes} and {CRI_DOCKERD} is {version}; "
-                f"set {CRI_DOCKERD} to {least} or newer"
-            )
-    return ""
-
-
-def feature_gates(version: str, kubernetes: str) -> dict[str, bool]:
-    """Return the feature gates that kubelet has to set to work with a version of cri-dockerd.
-
-    The keys are the gates' names. A value is ``True`` (on) or ``False`` (off).
-
-    + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
     For ``kubectl exec`` and ``attach``, kubelet opens a URL of cri-dockerd. In cri-dockerd up to
     0.4.4, this URL has no scheme. kubelet up to 1.35 then uses http, and kubelet 1.36 and newer use
     https (``BaseURL`` in ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and
-    1.37, https belongs to a Beta feature, and its gate can turn it off. In 1.38 the feature is to be stable
+    1.37, https belongs to a Beta feature, and its gate can turn it off. That does no harm to a
+    cri-dockerd whose URL has a scheme. In 1.38 the feature is to be stable
     (kubernetes/enhancements#6364). The gate may then be locked, and kubelet does not start if a
     locked gate is turned off. So the function returns no gate for kubelet 1.38 and newer.
     """
     minor = int(kubernetes.split(".")[1])
-    if minor in (36, 37) and _parse(version) <= (0, 4, 4):
-        return {"ExtendWebSocketsToKubelet": False}
-    return {}
+    return {"ExtendWebSocketsToKubelet": False} if minor in (36, 37) else {}
 
 
 def exec_fault(version: str, kubernetes: str) -> str:
@@ -135,7 +111,7 @@ def exec_fault(version: str, kubernetes: str) -> str:
     + version: version of cri-dockerd
     + kubernetes: version of kubelet
 
-    If `feature_gates` returns a gate for these versions, exec works, because kubelet sets the gate.
+    If `feature_gates` returns a gate for this kubelet, exec works, because kubelet sets the gate.
     """
     if int(kubernetes.split(".")[1]) < 38 or _parse(version) > (0, 4, 4):
         return ""

@@ -16,20 +16,16 @@ OFF = {"ExtendWebSocketsToKubelet": False}
 
 
 @pytest.mark.parametrize(
-    ("shim", "kubernetes", "gates"),
+    ("kubernetes", "gates"),
     [
-        ("0.4.3", "1.35.9", {}),  # kubelet refuses a gate that it does not know
-        ("0.4.3", "1.36.0", OFF),
-        ("0.3.25", "1.36.2", OFF),
-        ("0.4.4", "1.37.1", OFF),
-        ("0.4.5", "1.37.1", {}),
-        ("0.4.4", "1.38.0", {}),  # kubelet refuses to turn a locked gate off
+        ("1.35.9", {}),  # kubelet refuses a gate that it does not know
+        ("1.36.0", OFF),
+        ("1.37.1", OFF),
+        ("1.38.0", {}),  # kubelet refuses to turn a locked gate off
     ],
 )
-def test_the_gate_is_off_for_pairs_whose_streams_fail(
-    shim: str, kubernetes: str, gates: dict[str, bool]
-) -> None:
-    assert feature_gates(shim, kubernetes) == gates
+def test_the_gate_is_off_where_streams_may_fail(kubernetes: str, gates: dict[str, bool]) -> None:
+    assert feature_gates(kubernetes) == gates
 
 
 def test_where_no_gate_helps_it_is_told() -> None:
