@@ -46,7 +46,7 @@ class Installed(SeveralFact[PackageState]):
     All facts about packages use this fact, because dpkg reads its whole database for each call. A
     removed package whose configuration files remain counts as not installed.
 
-    + names: names of binary packages; one of them may be `UNFINISHED`
+    + names: names of binary packages. The word `UNFINISHED` may be among the names
 
     **Example:** ``host.get_fact(Installed, names=("docker.io", UNFINISHED))``
     """

@@ -75,7 +75,7 @@ class Service(Value):
 
 
 class _Programs(NodeFact[tuple[str, ...]]):
-    """The paths of dockerd in the files of docker.service. Paths without a program are left out."""
+    """The paths of dockerd in docker.service and its drop-ins. Missing programs are left out."""
 
     @override
     def command(self) -> str:
@@ -194,7 +194,8 @@ def _program_problem(file: str, word: str, known: tuple[str, ...]) -> str:
         return ""
     return (
         f"{file} starts {program}, which does not exist; the package docker.io does not install "
-        "this program either; remove ExecStart from the file, or start /usr/sbin/dockerd there"
+        "this program either; remove ExecStart from the file, or change the program to "
+        "/usr/sbin/dockerd"
     )
 
 

@@ -63,15 +63,15 @@ class Cmdline(Value):
     + memory: whether the kernel offers the memory controller
     + boot_id: the ID of this boot
     + file: the file that the firmware reads at the next boot, ``None`` if there is none
-    + pending: the file of a kernel that Ubuntu tries at the next boot (piboot-try). If this kernel
-      boots, the file replaces `file`
-    + rejected: the files at the usual places of `file`, if none of them has ``root=``. In this
-      case `file` is ``None``
+    + pending: the file for a new kernel that Ubuntu tries at the next boot (piboot-try). If the
+      new kernel boots, this file replaces `file`
+    + rejected: the files that are at the usual places of `file`, but have no ``root=``. Empty if
+      `file` is not ``None``
     + extra: a file with more words. raspi-firmware adds these words when it rewrites `file`
     + grub: whether GRUB sets the command line
     + drop_in: this package's drop-in for GRUB
-    + rebooted: a dictionary from the cause of each reboot by an earlier run to the ID of the boot
-      before the reboot (`RECORD`)
+    + rebooted: the reboots by earlier runs (`RECORD`). A key is the cause of a reboot, and the
+      value is the ID of the boot before the reboot
     """
 
     words: tuple[str, ...]
@@ -120,9 +120,10 @@ class KernelRelease(ComposedFact[str]):
 class BootFilesState(Value):
     """The files that `BootFiles` finds.
 
-    + files: pairs of kind and file, in the order of precedence. The kind is "place" for a file at a
-      usual place of the command line. The kinds "pending", "extra" and "drop_in" are as in
-      `Cmdline`. `KernelCmdline` fills in the fields `filesystem` and `read_only` of the files
+    + files: pairs of a kind and a file, in the order of precedence. The kind "place" is a file at a
+      usual place of the command line. The kinds "pending", "extra" and "drop_in" are the fields of
+      `Cmdline` with these names. `BootFiles` does not read the fields `filesystem` and
+      `read_only` of a file. `KernelCmdline` fills in these two fields
     + grub: whether GRUB sets the command line
     """
 
@@ -217,9 +218,10 @@ def cgroup_version(mounts: Iterable[Mount]) -> Literal["v2", "v1", "none"]:
 
 
 def _on_its_mount(file: BootFile, mounts: Iterable[Mount]) -> BootFile:
-    """Fill in `filesystem` and `read_only` of a boot file, from the mount that contains the file.
+    """Return a copy of a boot file, with the fields `filesystem` and `read_only` filled in.
 
-    Returns a copy. Returns the boot file unchanged if no mount contains the file.
+    The two values come from the mount that contains the file. If no mount contains the file, the
+    function returns the boot file itself, unchanged.
     """
     mount = mount_of(mounts, file.path)
     if mount is None:

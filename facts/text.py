@@ -92,9 +92,9 @@ def named(message: str, prefix: str = "") -> str:
 def title_of(names: Iterable[str], own: str | None) -> str:
     """Return the full name that an operation has on one host, such as "DEPLOY | NAME".
 
-    + names: the operation's full names on all hosts. Hosts may give the same operation different
-      names
-    + own: the NAME that this host gave in its call of the operation, ``None`` if it gave none
+    + names: the operation's full names on all hosts. The name may differ between hosts
+    + own: the NAME of the operation on this host, ``None`` if the operation was called without a
+      name
 
     Returns `own` if no full name ends with `own`.
     """

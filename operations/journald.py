@@ -22,7 +22,7 @@ _LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"
 
 
 def reads(path: str, config: str) -> list[Read]:
-    """Return the facts that `configure_journald` reads, given the same arguments."""
+    """Return the facts that `configure_journald` reads if it is called with these arguments."""
     unit = Unit(_NAME, reads=(path,), enabled=None)
     return [Read.of(DropIns), *files.reads([File(path, config)], units=[unit])]
 
@@ -55,12 +55,13 @@ def configure_journald(path: AbsolutePath, config: str) -> Commands:
 
 
 def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
-    """Return the settings in other drop-ins that override settings in ours: a pure function.
+    """Return the settings of other drop-ins that override settings of this package's drop-in.
 
-    + path, config: path and text of our drop-in
+    + path, config: path and text of this package's drop-in
     + found: the settings of all drop-ins, in the order in which they apply
 
-    A setting is left out if its value means the same as the value in our drop-in.
+    A setting is left out if its value means the same as the value in this package's drop-in. This
+    is a pure function.
     """
     own = {name: value for _, name, value in settings(config)}
     last: dict[str, DropIn] = {}
@@ -79,11 +80,12 @@ def overrides(path: str, config: str, found: Iterable[DropIn]) -> list[DropIn]:
 def _meaning(name: str, value: str) -> str | None:
     """Normalise the value of a journald setting, so that equal meanings become the same text.
 
-    + name, value: the setting's name and value. For example, "debug" and "7" mean the same for
-      "MaxLevelSyslog"
+    + name, value: the setting's name and value
 
-    Returns ``None`` for a value that journald ignores with a warning. An earlier value of the same
-    setting then stays in effect (journald.conf(5), systemd.syntax(7)).
+    Returns ``None`` for a value that journald ignores with a warning. If journald ignores a value,
+    an earlier value of the setting stays in effect (journald.conf(5), systemd.syntax(7)).
+
+    **Example:** ``_meaning("MaxLevelSyslog", "7") == "debug"``
     """
     if not value:  # in some releases of systemd, an empty value means the default
         return ""

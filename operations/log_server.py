@@ -1,6 +1,7 @@
-"""Ask the log server, from this computer, whether a message of a node has arrived there.
+"""Ask the log server whether it has received a node's message.
 
-Only the deploys `verify` and `report` ask. Nothing is written on the log server.
+This computer asks, not the node. Only the deploys `verify` and `report` use this module. The module
+writes nothing on the log server.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class LogServer:
 def search(files: str) -> str:
     """Return a shell script that finds tokens of this run at the end of files, and prints them.
 
-    + files: shell pattern of the files' paths. Apart from the characters of a pattern, it must have
-      no characters that are special to a shell
+    + files: shell pattern of the files' paths. The pattern may have wildcards such as ``*``, but no
+      other characters that are special to a shell
 
     The script fails if no file matches, or if one of the files cannot be read.
     """
@@ -109,9 +110,11 @@ find "$@" -mmin -60 -exec tail -q -c {_NEWEST_MIB << 20} {{}} + |
 
 
 def not_arrived(server: LogServer, token: str) -> str:
-    """Wait up to `ARRIVES_SECONDS` for a message. Return the problem, "" if it has arrived.
+    """Wait up to `ARRIVES_SECONDS` for a message.
 
     + token: the word that marks the message
+
+    Returns the problem if the message does not arrive, "" if the message arrives.
     """
     deadline = time.monotonic() + ARRIVES_SECONDS
     try:
@@ -119,8 +122,8 @@ def not_arrived(server: LogServer, token: str) -> str:
             if time.monotonic() >= deadline:
                 return (
                     f"a message of this node has not arrived at the log server within "
-                    f"{ARRIVES_SECONDS} s (looked for {token} in {server.files}); look there at: "
-                    "ss -lun 'sport = 514', and at the firewall"
+                    f"{ARRIVES_SECONDS} s (looked for {token} in {server.files}); on the log "
+                    "server, check the firewall and the open port: ss -lun 'sport = 514'"
                 )
             gevent.sleep(PAUSE_SECONDS)
     except LogServerError as error:

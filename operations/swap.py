@@ -58,12 +58,13 @@ def disable_swap() -> Commands:
     """Turn swap off, now and at each boot.
 
     - Lines for swap in fstab become comments.
-    - ``swap.target``, all ``.swap`` units (generated ones too), and well-known services that call
+    - ``swap.target``, all ``.swap`` units (also generated units), and well-known services that call
       swapon are masked.
     - Raspberry Pi OS's rpi-swap gets a configuration without swap.
 
     Swap files and partitions are not deleted. If the swapped-out memory does not fit into RAM, swap
-    stays in use until the next boot. `chaos_engine.operations.reboot` reboots such a node.
+    stays in use until the next boot. In this case, the node needs a reboot
+    (`chaos_engine.operations.reboot`).
 
     **Example:** ``disable_swap(name="Turn swap off")``
     """
@@ -109,7 +110,7 @@ def plan(found: SwapState) -> Plan:
 
 
 def why(found: SwapState, todo: Plan) -> Iterator[str]:
-    """Yield each change of a plan in words: a pure function."""
+    """Yield a description of each change in a plan: a pure function."""
     for area in found.areas:
         if area.name in todo.turn_off:
             yield f"turn swap off on {area.name} ({area.size // 1024} MiB)"
@@ -144,10 +145,11 @@ def warnings(found: SwapState, warned: Collection[str] = ()) -> Iterator[str]:
     """Yield warnings about swap that is on again, and about files that turn swap on at boot.
 
     + found: the node's swap
-    + warned: names of swap areas for which the user gets another warning that they are on again
+    + warned: names of swap areas that get no warning here, because `files.transaction` warns that
+      these areas are on again
 
-    The files that turn swap on are services and scripts. `disable_swap` does not change them,
-    because they may have other tasks too. A pure function.
+    The files that turn swap on are services and scripts. `disable_swap` does not change these
+    files, because they may have other tasks too. This is a pure function.
     """
     again = [
         area.name for area in found.areas if area.name in found.noted and area.name not in warned
@@ -219,7 +221,7 @@ def compose(todo: Plan) -> str:
 
 
 def _with_swap(current: bytes, original: bytes, written: bytes) -> bytes:
-    """Activate the swap lines of fstab that this package commented out. Return the content."""
+    """Remove this package's comment marks from the swap lines of fstab. Return the new text."""
     kept = {*original.split(b"\n")}  # if the card is a copy, the original may have lines with MARK
     lines = current.split(b"\n")
     return b"\n".join(one if one in kept else one.removeprefix(MARK.encode()) for one in lines)

@@ -23,7 +23,7 @@ def sysctl_file(stem: str) -> str:
 
 
 def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[Read]:
-    """Return the facts that `set_kernel_parameters` reads, given the same arguments."""
+    """Return the facts that `set_kernel_parameters` reads if it is called with these arguments."""
     return [
         Read.of(sysctl.KernelModules, names=tuple(modules)),
         Read.of(sysctl.Sysctls, names=tuple(sysctls)),
@@ -44,8 +44,8 @@ def set_kernel_parameters(
     + sysctls: the value of each parameter, by the parameter's name with dots
 
     A parameter that somebody changed by hand is set again. Raises `NodeError` if the running kernel
-    lacks a module. Also raises `NodeError` if another file overrides ``99-STEM.conf`` at boot: that
-    file is read later, and sets a parameter to another value.
+    lacks a module. Also raises `NodeError` if another file sets a parameter to another value at
+    boot, and systemd reads this file after ``99-STEM.conf``.
 
     **Example:** ``set_kernel_parameters("kubernetes", [], {"net.ipv4.ip_forward": "1"})``
     """
@@ -76,11 +76,11 @@ def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
     """Return the `Repair` for a parameter that this run sets: a pure function.
 
     + stem: the same as for `set_kernel_parameters`
-    + name, value: the parameter, and the value to set
-    + found: the parameter's present value, and the files that set it at boot
+    + name, value: the parameter's name, and the value to set
+    + found: the parameter's present value, and the files that set the parameter at boot
 
-    Files that set the parameter to another value go into `Repair.suspects`: a program may have
-    applied such a file and so changed the parameter.
+    `Repair.suspects` lists the files that set the parameter to another value. A program may have
+    changed the parameter by applying one of these files.
     """
     keys = "|".join(literal(key).replace("/", "[./]") for key in sysctl.aliases(name))
     given = rf"[\"']?{literal(value)}[\"']?"
@@ -103,7 +103,10 @@ def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
 
 
 def render(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[File]:
-    """Return the file that lists the modules, if there are any, and the file of the parameters."""
+    """Return the file that lists the modules, and the file that sets the parameters.
+
+    Without modules, only the second file is returned.
+    """
     head = "# Written by chaos-engine\n"
     names = "".join(f"{name}\n" for name in modules)
     return [
@@ -144,7 +147,7 @@ def check_lasting(
         if last and last.file != ours and last.value.split() != value.split():
             raise NodeError(
                 f"{last.file} sets {sysctl.dotted(last.key)} = {last.value} at each boot, and so "
-                f"overrides {ours}, which sets it to {value}; remove that line from {last.file}"
+                f"overrides the value {value} in {ours}; remove the line from {last.file}"
             )
 
 

@@ -74,9 +74,9 @@ def working_for(concern: str) -> Iterator[None]:
 def in_words(message: str) -> str:
     """Return a message in which each setting has the name that the user knows.
 
-    `chaos_engine.facts.text.setting` has marked the names in the message. In a concern's deploy,
-    the user knows a setting such as ``chaos_vip``. If the user calls an operation without a deploy,
-    the same value is the operation's argument ``vip``.
+    The function `chaos_engine.facts.text.setting` has marked the names in the message. A user of a
+    concern's deploy knows the name of the setting, such as ``chaos_vip``. A user who calls an
+    operation without a deploy knows the name of the operation's argument, such as ``vip``.
     """
     return named(message, PREFIX if concern_at_work() else "")
 
@@ -86,7 +86,7 @@ class _Warned(set[str]):
 
 
 _warned: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()
-"""The printed warnings about settings, by pyinfra's state. Each run has its own state."""
+"""The warnings about settings that each run has printed. A key is pyinfra's state of a run."""
 
 
 def warn(message: str, of_node: bool = True) -> None:

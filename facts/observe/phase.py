@@ -22,12 +22,13 @@ class Preparation:
 
     + phase: "collect" while operations only announce which facts they will read, "check" while
       operations only decide what to do, "" while operations register themselves with pyinfra
-    + depth: 1 while a deploy registers its operations after its check, otherwise 0. The value stays
-      1 while this deploy calls other deploys
-    + problems: the reasons why the operations refuse the host
+    + depth: 1 after a deploy's check, while the deploy registers its operations; otherwise 0. The
+      value stays 1 in each deploy that this deploy calls
+    + problems: the operations' reasons to refuse the host
     + pending: names of the operations that would change the host, each with its reasons
-    + arguments: two sets of pyinfra's global arguments. The first was given to the current deploy.
-      The second applies to the deploy's operations. ``None`` until an operation needs them
+    + arguments: two dictionaries of pyinfra's global arguments, such as ``_sudo``. The first
+      dictionary was given to the current deploy. The second dictionary applies to the deploy's
+      operations. The value is ``None`` until an operation needs the arguments
     """
 
     phase: Literal["", "collect", "check"] = ""

@@ -35,7 +35,7 @@ command -v docker >/dev/null || {
 """Shell commands that end a script with an error if Docker is not installed."""
 
 OTHERS = "other"
-"""The name under which the node notes an operation's changes if no concern called the operation."""
+"""A word in place of a concern's name. The word is for operations that no concern calls."""
 
 
 def quote(*words: str) -> str:
@@ -47,11 +47,11 @@ def quote(*words: str) -> str:
 
 
 def for_concern(script: str, concern: str = "") -> str:
-    """Return a script with a new first line, which sets the concern's name.
+    """Return a script with an additional first line. The line sets the variable ``concern``.
 
     + concern: the concern's name. By default, the name of the concern that runs on the current host
 
-    The functions of `NOTES` note the script's changes under this name.
+    The functions of `NOTES` record the script's changes under the concern's name.
 
     **Example:** ``for_concern(f"{PRELUDE}{NOTES}keep /etc/hosts; settle")``
     """

@@ -175,7 +175,7 @@ def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
 class Summary(BaseStateCallback):
     """A pyinfra callback that prints a run's summary, and writes the outcomes into files.
 
-    + stopped: whether to print no summary and write no files
+    + stopped: if true, the callback prints no summary and writes no files
     + refused: the names of the refused hosts
     """
 
@@ -188,9 +188,10 @@ class Summary(BaseStateCallback):
         logger.addFilter(self._lines)
 
     def write_to(self, file: str, host: str) -> None:
-        """Register a file on this computer: the summary will write the host's outcome into it.
+        """Register a file on this computer, into which the summary will write the host's outcome.
 
-        A file of an earlier run is removed at once, because this run may end without a summary.
+        If the file exists, it is removed at once. Otherwise the outcomes of an earlier run would
+        stay in the file if this run ended without a summary.
         """
         if file not in self._files:
             Path(file).unlink(missing_ok=True)

@@ -1,9 +1,11 @@
 """Put words on the kernel's command line for the next boot.
 
-The module `words` has the operation. The module `cmdline` edits the text of a command line. The
-deploy `chaos_engine.deploys.kernel` calls the operation. `chaos_engine.operations.reboot` calls
-`pending`, which returns the words that the running kernel lacks. It also calls `next_boot_has`,
-which tells whether a reboot adds them.
+The module `words` has the operation `set_kernel_words`, which `chaos_engine.deploys.kernel` calls.
+The module `cmdline` edits the text of a command line. `chaos_engine.operations.reboot` calls two
+other functions of the module `words`:
+
+- `pending` returns the wanted words that the running kernel lacks.
+- `next_boot_has` tells whether the next boot will add the wanted words.
 """
 
 from chaos_engine.operations.kernel.words import next_boot_has, pending, set_kernel_words

@@ -50,12 +50,13 @@ class Macvlan:
 
 
 def parent_problem(wanted: Macvlan, parent: InterfaceState | None) -> str:
-    """Return why the parent interface cannot carry macvlan links, and what to do: a pure function.
+    """Return why the parent interface cannot carry macvlan links, and what to do.
 
-    + parent: the state of the parent interface, ``None`` if there is no such interface
+    + parent: the state of the parent interface, ``None`` if the interface does not exist
 
     Returns "" if the interface has no problem. Docker does not check the parent interface. Docker
-    even creates a missing interface if its name looks like a VLAN's, such as ``eth0.5``.
+    even creates a missing interface if its name looks like a VLAN's, such as ``eth0.5``. This is a
+    pure function.
     """
     name, key = wanted.parent, setting("parent_interface")
     if parent is None:
@@ -121,9 +122,10 @@ def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], versi
 
 
 def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
-    """Return how a network differs from the wanted one, in words: a pure function.
+    """Return a list of texts that say how a network differs from the wanted network.
 
-    IPv6 is ignored. A network without an address range for containers is accepted.
+    IPv6 is ignored. A network without an address range for containers is accepted. This is a pure
+    function.
     """
     differs = []
     if found.driver != "macvlan":
@@ -143,6 +145,6 @@ def differences(wanted: Macvlan, found: DockerNetwork) -> list[str]:
 
 
 def _ipv4(networks: Iterable[str]) -> list[IPv4Network]:
-    """Parse networks, and return the IPv4 networks. An address is a network of one address."""
+    """Parse networks, and return only the IPv4 networks. A single address counts as a network."""
     parsed = (ip_network(text, strict=False) for text in networks)
     return [one for one in parsed if isinstance(one, IPv4Network)]

@@ -36,7 +36,8 @@ PAGE, VALUES = "index.html", "report.json"
 """The names of two files in the report's folder. The third file is `history.NAME`."""
 
 ASK_SECONDS = 20
-"""Seconds that a second attempt to connect may take, if pyinfra could not reach a node."""
+"""Timeout in seconds. `Ending` tries again to connect to unreachable hosts. When the last host
+disconnects, `Ending` waits at most this long for the new connections."""
 
 _NOT_FINISHED = "the run ended before this node was read; run again"
 
@@ -45,11 +46,12 @@ class Ending(BaseStateCallback):
     """A pyinfra callback that writes the report when the last host disconnects.
 
     + folder: the folder of the report's files
-    + origin: the host's name and where its setting `report_dir` comes from, in words
-    + ratings: how many TB can be written to each host's card according to its maker, by the host's
-      name; ``None`` if unknown
-    + found: what was read on each host, by the host's name. If a host was not read, its value is a
-      text that says why
+    + origin: a text with the name of the host that called `begin` first, and the source of the
+      host's setting `report_dir`. Example: "pi1, group workers"
+    + ratings: the endurance of each host's card, by the host's name. The endurance is the number of
+      TB that can be written, according to the card's maker; ``None`` if unknown
+    + found: what was read on each host, by the host's name. For a host that was not read, the value
+      is a text with the reason
     """
 
     def __init__(self, state: State, folder: Path, origin: str) -> None:
@@ -130,7 +132,7 @@ def write(found: Ending, names: Iterable[str], site: Path, now: int) -> Report:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file completely or not at all. Raise ``OSError`` with the path if that fails."""
+    """Write a file completely or not at all. If writing fails, raise ``OSError`` with the path."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with new.open("wb") as file:
@@ -149,11 +151,12 @@ def begin(folder: Path, origin: str) -> Ending:
     """Make the current run end with a report, and return the run's `Ending`.
 
     + folder: the folder of the report's files
-    + origin: the current host's name and where its setting `report_dir` comes from, in words
+    + origin: a text with the current host's name and the source of the host's setting `report_dir`,
+      such as "pi1, group workers"
 
-    The first host's call creates the folder and the `Ending`. Later calls in this run return the
-    same `Ending`, with the first host's folder. A probe file is written to test the folder. Raises
-    ``OSError`` with the path if nothing can be written there.
+    The first host's call creates the folder, tests the folder with a probe file, and creates the
+    `Ending`. Later calls in this run return the same `Ending`, with the first host's folder. Raises
+    ``OSError`` with the path if nothing can be written in the folder.
     """
     state, _ = current()
     known = [one for one in state.callback_handlers if isinstance(one, Ending)]
@@ -171,7 +174,11 @@ def begin(folder: Path, origin: str) -> Ending:
 
 
 def ask_again(host: Host) -> str:
-    """Try again to connect to a host, and return why it was not read."""
+    """Try again to connect to a host that pyinfra could not reach.
+
+    Returns the error of this attempt. If the attempt succeeds, returns a text that asks the user to
+    run again.
+    """
     try:
         host.connector.connect()
     except ConnectError as error:

@@ -1,4 +1,4 @@
-"""Drain a node before work that stops its pods, and uncordon it once it works again."""
+"""Drain a node before work that stops pods. Uncordon the node when its services run again."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ NodeName = Annotated[
 class Rolling:
     """How a node is drained, and which nodes of its cluster may be down at the same time.
 
-    + lane: "proxy" for a proxy: it may be down only while all other nodes of the cluster are up.
-      "controller" for any other controller: only one controller may be down at a time. "" for all
-      other nodes
+    + lane: "proxy" for a proxy, "controller" for a controller that is not a proxy, "" for all other
+      nodes. A proxy may be down only while all other nodes of the cluster are up. Only one node of
+      the lane "controller" may be down at a time
     + batch: how many nodes of a cluster may be down at the same time. All nodes of a cluster must
       have the same number
     + kubectl: kubectl with the cluster's kubeconfig; ``None`` if no kubeconfig is known
     + node: the node's name in the cluster
-    + controllers: if the node is a controller or a proxy, the addresses of the cluster's other
-      controllers, by name. Before the node goes down, enough of their API servers have to be ready
-      (`api_servers_missing`). Empty for all other nodes
+    + controllers: for a controller or a proxy, the addresses of the cluster's other controllers, by
+      name; empty for all other nodes. Before the node goes down, enough API servers of these
+      controllers have to be ready (`api_servers_missing`)
     + controller: whether the node is a controller. A proxy may also be a controller
     + drain_seconds: how long draining the node may take
-    + one_of_several: whether the node is one of several proxies. Even proxies that have not joined
-      a cluster then go down one after the other, so that one of them always has the API's address
+    + one_of_several: whether the node is one of several proxies. Several proxies go down one after
+      the other, even before they have joined a cluster. So one proxy always has the API's address
     """
 
     lane: Lane = ""
@@ -92,11 +92,12 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
 
     + before: the node's state in its cluster, before its turn
 
-    First waits until enough other API servers are ready. Without a kubeconfig, the node is neither
-    cordoned nor drained. Before a run cordons the node, the run writes the file `NOTE` on the node.
-    If the run is then interrupted, a later run finds the file and uncordons the node. If the node
-    cannot be drained, it is uncordoned. A node that somebody else has cordoned always stays
-    cordoned. Raises `ClusterError` if the node must not be drained, or cannot be drained.
+    The function first waits until enough other API servers are ready. Before cordoning the node,
+    the function writes the file `NOTE` on the node. If the run is interrupted while the node is
+    cordoned, a later run finds the file and uncordons the node. A node that cannot be drained is
+    uncordoned. A node that somebody else has cordoned always stays cordoned. Without a kubeconfig,
+    the node is neither cordoned nor drained. Raises `ClusterError` if the node must not be drained,
+    or cannot be drained.
     """
     nodes, own = None, ClusterNode(ready=False, unschedulable=False)
     if rolling.kubectl:
@@ -133,11 +134,11 @@ def come_back(host: Host, rolling: Rolling, departure: Departure, known: Mapping
     """Wait until a node works again, and uncordon it.
 
     + departure: what has to be restored on the node, from `leave`
-    + known: problems that the node had before its turn, by the check's name. If only
-      these are left, the wait ends `FIXED_SECONDS` after its start
+    + known: problems that the node had before its turn, by the check's name. If the node has only
+      known problems, the wait ends after `FIXED_SECONDS`
 
-    Returns the problems that are not in `known`, "" if there are none. If there are such problems,
-    the node stays cordoned.
+    Returns the problems that are not in `known`, "" if there are none. A node with a problem that
+    is not in `known` stays cordoned.
     """
     cordoned = f"; {rolling.node} is left cordoned" if departure.ours else ""
     try:
@@ -206,16 +207,16 @@ def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[s
     """Return the controllers to wait for before a node goes down: a pure function.
 
     + controller: whether the node that goes down runs an API server itself
-    + answers: the answer of each other controller's API server (`ApiServers`), by the controller's
-      name
+    + answers: what the API servers of the other controllers answer (`ApiServers`), by the
+      controller's name
 
-    Returns the controllers whose API servers are not ready, or nothing if enough API servers stay
-    ready while the node is down. A majority of the controllers that have joined the cluster is
-    enough. If the node is one of only two controllers, the other controller is enough.
+    The result is empty if enough API servers stay ready while the node is down. If not, the result
+    has the controllers whose API servers are not ready. A majority of the controllers that have
+    joined the cluster is enough. If the node is one of only two controllers, the other controller
+    is enough.
 
-    The API servers themselves are asked, because the Kubernetes API does not tell in time which of
-    them are ready. After an API server has ended, its node and its mirror pod stay Ready for half a
-    minute.
+    Each API server is asked directly, because the Kubernetes API learns too late that an API server
+    has ended: the API server's node and mirror pod stay Ready for another half a minute.
     """
     joined = {name: answer for name, answer in answers.items() if answer != ABSENT}
     enough = min((len(joined) + controller) // 2 + 1, len(joined))
@@ -265,9 +266,11 @@ def _await_api_servers(
 
 
 def note(node: str) -> str:
-    """Return the shell script that writes the file `NOTE` on a node before a run cordons the node.
+    """Return the shell script that writes the file `NOTE` on a node.
 
     + node: the node's name in the cluster
+
+    A run executes the script before the run cordons the node.
     """
     folder = posixpath.dirname(NOTE)
     return f"""\
@@ -294,12 +297,12 @@ def _change_note(host: Host, script: str) -> None:
 def _await_work(
     host: Host, rolling: Rolling, ready: bool, known: Mapping[str, str], doing: Doing
 ) -> list[str]:
-    """Wait until a node works again; return the problems that are left and not in `known`.
+    """Wait until a node works again. Return the remaining problems that are not in `known`.
 
     + ready: whether the node has to be Ready in its cluster
-    + known: problems that the node had before its turn, by the check's name. If only
-      these are left, the wait ends `FIXED_SECONDS` after its start
-    + doing: the progress that is printed while this function waits
+    + known: problems that the node had before its turn, by the check's name. If the node has only
+      known problems, the wait ends after `FIXED_SECONDS`
+    + doing: the step that the progress lines show. The function updates the step's description
     """
     began = time.monotonic()
     while True:

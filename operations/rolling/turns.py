@@ -1,6 +1,7 @@
-"""Do work that stops pods, on a few nodes of a cluster at a time.
+"""Limit work that stops pods to a few nodes of a cluster at a time.
 
-Each node waits for its turn and is drained. After the work, it is checked and uncordoned.
+Each node waits for its turn. The node is drained before the work, and checked and uncordoned after
+the work.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ READ = Read.of(Standing)
 
 
 def node_standing(rolling: Rolling) -> StandingState:
-    """Return the current host's state in its cluster, and store its problems in the run's `Gate`.
+    """Return the current host's state in its cluster. Store the host's problems in the `Gate`.
 
     While a node of the cluster has problems, only nodes with problems may take a turn.
     """
@@ -57,10 +58,11 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
 
     + commands: the operation's commands
     + rolling: how the node is drained
-    + stops_pods: whether the commands stop pods, or a service that pods need. If not, they run
-      without a turn
+    + stops_pods: whether the commands stop pods or stop a service that pods need. If false, the
+      commands run without a turn
 
-    One of several proxies takes turns even before it has joined a cluster.
+    If the node is one of several proxies, its commands run in turns even before the node has joined
+    a cluster.
 
     **Example:** ``yield from in_turn(transaction(...), rolling, bool(plan.restart))``
     """
@@ -82,10 +84,11 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
 def take_turn(
     state: State, host: Host, rolling: Rolling, before: StandingState, done: str, work: Work
 ) -> bool:
-    """Do work on a node in the node's turn; if this fails, print the problem and fail the host.
+    """Do work on a node in the node's turn. If the turn fails, print why and fail the host.
 
-    + before: the node's state in its cluster. A node that has not joined a cluster is not drained.
-      It is checked only if it is one of several proxies
+    + before: the node's state in its cluster. A node that has joined a cluster is drained before
+      the work and checked after the work. A node without a cluster is not drained, and is checked
+      only if the node is one of several proxies
     + done: a participle that names the work in messages, such as "rebooted"
     + work: the function that does the work
 
@@ -117,10 +120,10 @@ def take_turn(
 def one_proxy_at_a_time(commands: Commands) -> Commands:
     """Yield an operation's commands. Only one proxy of the run executes them at a time.
 
-    + commands: the operation's commands. When a command ends, the proxy has to be ready to have the
+    + commands: the operation's commands. A command must not end before the proxy can take over the
       API's address again
 
-    The nodes are not drained. After a command has failed on a proxy, no other proxy executes its
+    The nodes are not drained. After a command has failed on one proxy, no other proxy executes
     commands.
 
     **Example:** ``yield from one_proxy_at_a_time(transaction(...))``
@@ -130,7 +133,10 @@ def one_proxy_at_a_time(commands: Commands) -> Commands:
 
 
 def _take_turn_of_proxy(state: State, host: Host, command: StringCommand) -> bool:
-    """Run a command in a turn of the lane "proxy"; if it fails, print why and fail the host."""
+    """Run a command on a proxy while no other proxy of the run executes a command.
+
+    If the command fails, the function prints the problem and fails the host.
+    """
     turns = gate(state, 1)
     with ExitStack() as held:
         with waiting(host, turns.what_it_waits_for):
@@ -202,8 +208,9 @@ def _drain_and_work(
 def _work_on_proxy(state: State, host: Host, work: Work) -> str:
     """Do the work on a proxy without a cluster; return the problems, "" for none.
 
-    If the proxy could take over the API's address before, the function waits until the proxy can do
-    so again. Then the next proxy may go down.
+    Before the work, the function checks whether the proxy can take over the API's address. If the
+    proxy can, the function waits after the work until the proxy can take over the address again.
+    The next proxy may go down only after this wait.
     """
     could = not proxy_problems(host)
     problem = attempt(lambda: work(state, host))
