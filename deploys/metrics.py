@@ -1,4 +1,4 @@
-"""Have a node write metrics for Prometheus, in a file in RAM."""
+"""Install a timer that writes a node's metrics for Prometheus to a file in RAM."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ class MetricsSettings(Settings):
     metrics: bool = Field(
         False,
         description="whether a timer on the node writes metrics for node_exporter's textfile "
-        f"collector to {FOLDER}, in RAM; if False, the concern metrics reads and changes nothing",
+        f"collector to the folder {FOLDER} in RAM; if False, the concern metrics neither reads nor "
+        "changes anything",
     )
 
 
 @concern("Metrics", MetricsSettings, health=[METRICS_WRITTEN], undo=UNDO)
 def metrics(settings: MetricsSettings) -> None:
-    """Have a timer write metrics that node_exporter lacks, such as the expiry of certificates.
+    """Install a timer that writes metrics, such as the expiry dates of certificates.
 
-    Does nothing if ``chaos_metrics`` is False. node_exporter reads the metrics if it has the option
-    ``--collector.textfile.directory=/run/chaos-engine-metrics``. This deploy does not install
-    node_exporter.
+    Does nothing if ``chaos_metrics`` is False. node_exporter itself lacks these metrics. The option
+    ``--collector.textfile.directory=/run/chaos-engine-metrics`` makes node_exporter read the file
+    with these metrics. This deploy does not install node_exporter.
     """
     if settings.metrics:
         files.install(name="Write metrics", files=metrics_files(), units=[Unit(TIMER)])

@@ -91,13 +91,13 @@ def findings(concerns: Mapping[Concern, Settings]) -> dict[str, list[str]]:
 def remarks(
     concerns: Mapping[Concern, Settings], found: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return a text to print after "ok" for concerns without problems, by the concern's name.
+    """Return the texts to print after "ok". The key of a text is the name of its concern.
 
     + concerns: the settings of each concern
     + found: the problems of each concern, as `findings` returns them
 
-    The text is what the concern's function `says` returns (see `Declaration`). Concerns with no
-    text are left out.
+    Each concern has a function `says`, which returns the concern's text (see `Declaration`).
+    Concerns with problems and concerns without a text are left out.
     """
     names = {concern.__name__: settings for concern, settings in concerns.items()}
     return {
@@ -108,9 +108,11 @@ def remarks(
 
 
 def read_node(concerns: Mapping[Concern, Settings]) -> None:
-    """Read by one remote command what `findings` needs, and all facts that `want` has announced.
+    """Use one remote command to read all facts that `findings` needs.
 
     + concerns: the settings of each concern
+
+    The command also reads all other facts that `want` has announced.
 
     Raises `NodeError` if the node cannot be read.
     """

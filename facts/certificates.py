@@ -27,12 +27,12 @@ _EMBEDDED = r"^ *client-certificate-data: *\S+\n?"
 
 @dataclass(frozen=True)
 class CertificateState(Value):
-    """The expiry date of the certificates in a file.
+    """The certificate with the earliest expiry date in a file.
 
     + path: path of the file
-    + subject: the name of the certificate that expires first, "" if no certificate can be read
-    + expires: the certificate's expiry date, in seconds since 1970; ``None`` if no certificate can
-      be read
+    + subject: the certificate's name, "" if the file's certificates cannot be read
+    + expires: the certificate's expiry date, in seconds since 1970; ``None`` if the file's
+      certificates cannot be read
     """
 
     path: str
@@ -70,7 +70,9 @@ class Certificates(ComposedFact[tuple[CertificateState, ...]]):
 
 
 def parse_certificates(path: str, text: bytes) -> CertificateState:
-    """Find the certificate in a file that expires first: a pure function.
+    """Find the certificate with the earliest expiry date in a file.
+
+    This is a pure function.
 
     + path: path of the file
     + text: certificates in PEM form, or lines of a kubeconfig. The lines contain a certificate in

@@ -1,7 +1,7 @@
 """Check whether the services of a work node do their work.
 
-Each check is a constant in a module of `facts`, such as `facts.swap`. The deploy of a concern lists
-its checks in the argument `health` of the decorator `concern`.
+Each check is a constant in a module of `facts`, such as `SWAP_UNUSED` in `facts.swap`. The argument
+`health` of the decorator `concern` lists the checks of a concern.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ class Check:
 def limited(check: str) -> str:
     """Return a shell command that runs a check for at most `LIMIT_SECONDS`.
 
-    A check that waits for a dead share cannot be killed, and ``timeout`` waits until the process
-    that it started has ended. So ``timeout`` starts a shell, which can be killed, and the shell
-    starts the check. ``timeout`` sends TERM to the shell. If the shell still runs a second later,
-    ``timeout`` sends KILL.
+    A check cannot be killed while it waits for a share whose server does not answer. ``timeout``
+    waits until its child process has ended. So the child of ``timeout`` is a shell, which can be
+    killed, and the shell starts the check. ``timeout`` sends TERM to the shell. If the shell still
+    runs a second later, ``timeout`` sends KILL.
 
-    ``timeout -s KILL`` of uutils does not suffice. In version 0.12 it ends only the shell, even if
-    the check can be killed. In version 0.0.30 it ends neither the shell nor the check.
+    The command ``timeout -s KILL`` does not suffice if ``timeout`` is from uutils. With uutils
+    0.12, the command ends only the shell, even if the check can be killed. With uutils 0.0.30, the
+    command ends neither the shell nor the check.
     """
     quoted = StringCommand(QuoteString(f"( {check} ); exit $?")).get_raw_value()
     return f"timeout -k 1 {LIMIT_SECONDS} sh -c {quoted}"

@@ -26,10 +26,10 @@ _ENABLED = ("enabled", "enabled-runtime", "static", "alias", "indirect", "genera
 
 @dataclass(frozen=True)
 class LogShare(Value):
-    """The state of ``/var/log``, apart from its present mounts.
+    """The state of ``/var/log``, without its present mounts.
 
-    + claims: names or files of units, and lines of ``/etc/fstab``, that mount something other than
-      the log share on ``/var/log`` at boot
+    + claims: what mounts something other than the log share on ``/var/log`` at boot. A claim
+      names a unit, a unit's file, or a line of ``/etc/fstab``
     + reason: why the last attempt to mount the log share failed, "" if it did not fail
     + link: the target of ``/var/log`` if ``/var/log`` is a symbolic link, else ""
     """
@@ -54,8 +54,9 @@ class _Link(NodeFact[str]):
 class LogShares(ComposedFact[LogShare]):
     """Why the log share is not mounted on ``/var/log``, and what mounts something else there.
 
-    If systemd made a mount unit from a line of ``/etc/fstab``, the fact names this line. A mount
-    unit that systemd made for an existing mount has no file. It is not listed.
+    systemd makes mount units from lines of ``/etc/fstab``. For these units, the fact lists the
+    lines. For an existing mount, systemd makes a mount unit that has no file. The fact does not
+    list such units.
 
     **Example:** ``host.get_fact(LogShares)``
     """

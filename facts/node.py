@@ -62,8 +62,8 @@ class NodeState(Value):
     + cgroup: file system type of ``/sys/fs/cgroup``; "cgroup2" is version 2
     + half_done: names of packages whose installation was interrupted
     + read_only: whether the root file system is mounted read-only
-    + overlay: the word of the kernel's command line that turns on an overlay in RAM, "" for none.
-      With an overlay, a reboot loses all changes of files
+    + overlay: the kernel's boot option for an overlay in RAM, such as "overlayroot=tmpfs", "" for
+      none. With an overlay, a reboot loses all changes of files
     + free_mib: free space of the root file system in MiB
     + hostname: the node's name
     + resolves: whether the node can look up an address of its own name
@@ -102,7 +102,7 @@ NOT_ROOT = "pyinfra does not run as root on the node; set _sudo = True in group_
 class AsRoot(YesOrNo):
     """Whether pyinfra runs as root on the node.
 
-    The command tells whether its user owns process 1, as root does.
+    The user root owns process 1. So the command tests whether the current user owns process 1.
 
     **Example:** ``host.get_fact(AsRoot)``
     """
@@ -126,10 +126,11 @@ class NodeAnswers(NodeFact[dict[str, str]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, str]:
-        """Read ``KEY=VALUE`` lines, and a line of ``ip -o`` for each IPv4 address.
+        """Parse ``KEY=VALUE`` lines and the output of ``ip -o``.
 
-        Add two keys: ``addresses`` has the IPv4 addresses with blanks between them, and ``skew``
-        says how many seconds the node's clock is ahead of this computer's clock.
+        The output of ``ip -o`` has one line for each IPv4 address. The result has two more keys.
+        ``addresses`` has the IPv4 addresses with blanks between them. ``skew`` says how many
+        seconds the node's clock is ahead of this computer's clock.
         """
         # A line of `ip` may have an equals sign too, in the interface's name
         found = [(line, _ADDRESS.match(line)) for line in lines]
@@ -169,7 +170,7 @@ class Node(ComposedFact[NodeState]):
         # The package `dpkg` has the node's own architecture
         architecture = packages["dpkg"].architecture if "dpkg" in packages else said.get("machine")
         if not architecture:
-            raise ValueError("dpkg does not list its own package; see dpkg --audit")
+            raise ValueError("dpkg does not list its own package; look at: dpkg --audit")
         return NodeState(
             root="root" in said,
             systemd="systemd" in said,
@@ -221,7 +222,10 @@ def parse_os_release(text: str) -> dict[str, str]:
 
 
 def _overlay(cmdline: str) -> str:
-    """Return the word of the kernel's command line that turns on an overlay in RAM, or ""."""
+    """Return the boot option for an overlay in RAM, such as ``overlayroot=tmpfs``, "" for none.
+
+    + cmdline: the kernel's command line
+    """
     for word in cmdline.split():
         if word == "boot=overlay" or re.fullmatch("overlayroot=.+", word):
             return word

@@ -141,10 +141,12 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _length(data: bytes, partial: int) -> tuple[int, int]:
-    """Read a length field. Return the field's own size in octets, and the length that it states.
+    """Read a length field. Return the field's own size in octets, and the length in the field.
 
-    + partial: the smallest first octet of a field with a partial length; 255 if partial lengths are
-      not allowed
+    + partial: a number of at most 255. If the field's first octet is from `partial` to 254, the
+      field has a partial length. With 255, no field has a partial length
+
+    Raises ``ValueError`` for a partial length.
 
     The forms of the field are in RFC 9580, sections 4.2.1 and 5.2.3.7.
     """

@@ -122,7 +122,8 @@ class RemovalPlan(ComposedFact[Removal]):
     """What the removal of packages would do: apt's simulation, compared with dpkg's list.
 
     If the installation is damaged, the simulation may miss a package that dpkg lists as installed.
-    Then `installed` has only the missed packages, and `error` is set.
+    In this case, `installed` has only the missed packages, and `error` says that the installation
+    is damaged.
 
     + names: package names
 

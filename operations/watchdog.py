@@ -54,7 +54,7 @@ def _reads(config: str, flush: str) -> list[Read]:
 
 
 def _wanted(config: str, flush: str) -> tuple[list[File], Unit]:
-    """Return the files and the unit of a node that has a watchdog device."""
+    """Return the wanted files and the wanted unit for a node with a watchdog device."""
     return [File(DROP_IN, config), File(f"{UNITS}/{FLUSH}", flush)], Unit(FLUSH)
 
 
@@ -66,10 +66,11 @@ def configure_watchdog(config: str, flush: str) -> Commands:
       both or neither
     + flush: text of a unit that writes all data to the card before the end of a reboot
 
-    systemd reads the drop-in again when it reloads its units (``parse_configuration`` in systemd's
-    src/core/main.c). Without a watchdog device, the operation warns and removes the files. It also
-    removes them if `config` has neither setting. Raises `NodeError` if other settings
-    override `config`, or if another program uses the device.
+    systemd reads the drop-in at each ``systemctl daemon-reload`` (``parse_configuration`` in
+    systemd's src/core/main.c). If the node has no watchdog device, the operation prints a warning,
+    and removes the drop-in and the unit. If `config` has neither setting, the operation removes
+    the drop-in and the unit too. Raises `NodeError` if other settings override `config`, or if
+    another program uses the device.
 
     **Example:** ``configure_watchdog(config="[Manager]\\nRuntimeWatchdogSec=15s\\n...", flush="")``
     """
@@ -77,9 +78,9 @@ def configure_watchdog(config: str, flush: str) -> Commands:
     wanted, unit = _wanted(config, flush)
     if not found.device:
         warn(
-            "this node has no hardware watchdog (/dev/watchdog0), so nothing resets it if it "
-            "hangs. A Raspberry Pi has one; look there at: modprobe bcm2835_wdt; dmesg | grep -i "
-            "watchdog"
+            "this node has no hardware watchdog (/dev/watchdog0), so nothing resets this node if "
+            "it hangs. If this node is a Raspberry Pi, find out why its watchdog is missing: "
+            "modprobe bcm2835_wdt; dmesg | grep -i watchdog"
         )
     if not found.device or not seconds(config):
         yield from _remove(wanted, FLUSH, noop="no hardware watchdog is set")
@@ -116,9 +117,9 @@ def _check_free(config: str) -> None:
     units = observe(Units, units=tuple((name, ()) for name in _OTHERS))
     if busy := [name for name in _OTHERS if units[name].active in ("active", "activating")]:
         raise NodeError(
-            f"{busy[0]} uses the hardware watchdog, which only one program can use; turn that "
-            f"program off (systemctl disable --now {busy[0]}) and run again, or leave the watchdog "
-            "to it"
+            f"{busy[0]} uses the hardware watchdog, which only one program can use; either "
+            f"disable {busy[0]} (systemctl disable --now {busy[0]}) and run again, or let "
+            f"{busy[0]} keep the watchdog"
         )
 
 
@@ -136,7 +137,9 @@ def _plain(value: str) -> str:
 
 
 def overrides(config: str, found: Iterable[Setting]) -> list[Setting]:
-    """Return the settings in other files that override settings in our drop-in: a pure function.
+    """Return the settings with which other files override values of our drop-in.
+
+    This is a pure function.
 
     + config: text of our drop-in
     + found: all settings, in the order in which they apply
@@ -164,7 +167,10 @@ def wrong_values(config: str, found: WatchdogState) -> list[tuple[str, str, str]
 
 
 def compose(config: str) -> str:
-    """Return the shell commands that apply the drop-in and check the result: a pure function."""
+    """Return the shell commands that apply the drop-in and check that systemd uses the drop-in.
+
+    This is a pure function.
+    """
     lines = ["systemctl daemon-reload"]
     for name, value in seconds(config).items():
         given = f"systemctl show --property={name.removesuffix('Sec')}USec --value"
@@ -174,7 +180,10 @@ def compose(config: str) -> str:
 
 
 def repair(name: str, value: str, config: str) -> Repair:
-    """Return the `Repair` for a setting that this run applies again: a pure function."""
+    """Return the `Repair` for a setting that is in the drop-in, but not in force.
+
+    This is a pure function.
+    """
     written = f"{File(DROP_IN, config).sha256} {DROP_IN}"
     return Repair(f"systemd's {name}", value, "wrote", written, in_files(DROP_IN))
 
@@ -194,8 +203,8 @@ def check_link(wanted: Iterable[File], on: bool) -> Commands:
     wanted = tuple(wanted)
     if on and not observe(Watchdog).ping:
         raise NodeError(
-            "this node lacks the program ping, with which it checks its network link; install it: "
-            "apt-get install iputils-ping"
+            "this node lacks the program ping, which the check of the network link needs; install "
+            "ping: apt-get install iputils-ping"
         )
     if not on:
         yield from _remove(wanted, LINK_TIMER, noop="the network link is not checked")
@@ -208,7 +217,7 @@ def _remove(wanted: Iterable[File], unit: str, noop: str) -> Commands:
     """Stop and disable a unit, then remove its file and the other files.
 
     + wanted: the files, with the unit's file among them
-    + noop: as `chaos_engine.operations.files.transaction` takes it
+    + noop: what pyinfra's ``-v`` shows if nothing has to be done
     """
     todo = files.decide(absent=[file.path for file in wanted])
     there = f"{UNITS}/{unit}" in todo.remove

@@ -55,7 +55,7 @@ class Part:
 def script(reads: Iterable[Read], apart: bool = False) -> str:
     """Return a shell script that runs the commands of several facts.
 
-    The script is for the standard input of ``sh -s PROBE``.
+    The command ``sh -s PROBE`` reads the script from standard input and runs it.
 
     + reads: the facts with their arguments
     + apart: whether each command has a time limit of its own. This takes two processes for each
@@ -66,15 +66,15 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     of the commands before it.
 
     A nonce (a random line) separates the results. The node makes the nonce, and no argument list
-    shows it. So no command can print the nonce. The script prints base64, because pyinfra silently
-    drops all output after a byte that is not UTF-8.
+    contains the nonce. So no command can know and print the nonce. The script prints base64,
+    because pyinfra silently drops all output after a byte that is not UTF-8.
 
-    If a command of an earlier run still holds `LOCK`, the script prints only ``busy``. If the
-    script was changed on its way to the node (`PROBE`), it prints only ``changed``.
+    If a command of an earlier run still holds `LOCK`, the script prints only ``busy``. If sudo or a
+    login shell has changed the argument `PROBE`, the script prints only ``changed``.
 
     A login shell may print text too, so each line of the script's output begins with `MARK`. The
-    first line of the script stores this mark in a variable. If the login shell reads that line as
-    its own input, the script prints no result.
+    first line of the script stores `MARK` in a variable. If the login shell consumes the first
+    line, the variable is missing, and the script prints no result.
     """
     # An interrupted run can leave its last command running. This command may change what the script
     # reads, so the script waits for it
@@ -112,18 +112,18 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
-    """Return the values that a script made by `script` has printed, by key.
+    """Parse the output of a script that `script` has made. Return the values by key.
 
-    A line of the script has `MARK`, a key and a value. The value is base64 for the keys ``out`` and
-    ``err``, and "" for the keys ``busy`` and ``changed``. Lines without `MARK` are from a login
-    shell and are skipped.
+    Each line that the script prints has `MARK`, a key and a value. The value is base64 for the keys
+    ``out`` and ``err``, and "" for the keys ``busy`` and ``changed``. This function ignores lines
+    without `MARK`, because a login shell has printed these lines.
     """
     lines = (line.split(" ", 2) for line in output if line.startswith(f"{MARK} "))
     return {word: "".join(rest) for _, word, *rest in lines}
 
 
 def split(output: Iterable[str]) -> list[Part]:
-    """Return the results of the commands in a script made by `script`, in their order.
+    """Parse the output of a script that `script` has made. Return the commands' results in order.
 
     + output: the lines that the script has printed
 
@@ -154,8 +154,8 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
     """Combine `Read` objects into fewer ones.
 
     First, each read of a `ComposedFact` is replaced by the reads that `ComposedFact.reads` returns.
-    Then all reads of the same `SeveralFact` become one read. If two of these reads have different
-    things with the same name, the second read stays separate.
+    Then all reads of the same `SeveralFact` become one read. Two reads may use the same name for
+    different things. In this case the second read stays separate.
 
     Returns a dictionary from each combined read to the reads that it replaces.
     """
@@ -179,8 +179,9 @@ def combined(reads: Iterable[Read]) -> dict[Read, list[Read]]:
 def values_of(
     reads: Iterable[Read], questions: Mapping[Read, Iterable[Read]], answers: Mapping[Read, Any]
 ) -> dict[Read, Any]:
-    """Return the value of each read in `reads`, made from the answers to the combined reads.
+    """Split the answers to combined reads. Return the value of each original read.
 
+    + reads: the original reads
     + questions: the dictionary that `combined` returned for `reads`
     + answers: the answers by combined read. An answer may be a `NodeError`, or may be missing
 

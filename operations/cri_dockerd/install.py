@@ -46,15 +46,16 @@ def install_cri_dockerd(
 
     + version: the version that ``cri-dockerd --version`` prints, such as "0.4.3"
     + program: function that returns the program's bytes for an architecture such as ``"arm64"``.
-      The function is called before the node is changed, so an error in it leaves the node as it
-      was. The program is sent only if the node has no program or a different one
+      The operation calls the function before any change, so an error in the function leaves the
+      node unchanged. The operation sends the program only if the node's program is missing or
+      differs
     + infra_image: image of the pods' pause containers, ``None`` for cri-dockerd's default
     + rolling: how a node that has joined a cluster is drained before cri-dockerd restarts
 
     Raises `NodeError` if cri-dockerd has no release for the node's architecture, or if the version
-    cannot talk to the node's Docker. A node without Docker is not refused yet, because an earlier
-    operation of the same run may install Docker. The node checks for Docker just before
-    cri-dockerd's units start.
+    cannot talk to the node's Docker. A node without Docker raises no error, because an earlier
+    operation of the same run may install Docker. Just before cri-dockerd's units start, the node
+    checks that Docker answers.
 
     **Example:** ``install_cri_dockerd(name="Run cri-dockerd", version="0.4.3", program=program)``
     """
@@ -78,7 +79,10 @@ def install_cri_dockerd(
 
 
 def check(version: str) -> str:
-    """Return the shell command that checks whether the new program reports this version."""
+    """Return a shell command that fails if the new cri-dockerd reports a wrong version.
+
+    + version: the right version
+    """
     new = File(PROGRAM, b"").staged
     return (
         f"test ! -e {new} || {{ said=$(timeout 10 {new} --version 2>&1 | head -n 1); "

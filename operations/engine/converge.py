@@ -1,9 +1,10 @@
 """Turn generators into pyinfra operations.
 
-The generator reads the node only by `observe`, decides what to do, and yields at most a few
-commands. It raises `NodeError` if it cannot handle the node's state. `observe` raises `NodeError`
-if a fact cannot be read. Then only this node fails, and one line says why. A plain pyinfra
-operation would go on with the fact's default value.
+Each generator reads the node only by `observe`, decides what to do, and yields at most a few
+commands. The generator raises `NodeError` if it cannot handle the node's state. `observe` raises
+`NodeError` if a fact cannot be read. A `NodeError` fails only the node where it was raised, and one
+line says why. If a fact cannot be read, an ordinary pyinfra operation would go on with the fact's
+default value.
 """
 
 from __future__ import annotations
@@ -186,9 +187,10 @@ def fail_host(state: State, host: Host, message: str) -> bool:
 
 
 class _Command(StringCommand):
-    """A shell command that prints why it failed, and fails only its own host.
+    """A shell command. If the connection breaks, only the command's own host fails.
 
-    If the connection breaks, a plain pyinfra command prints nothing, or ends the run for all hosts.
+    This class prints the reason. With an ordinary pyinfra command, pyinfra would print nothing, or
+    end the run for all hosts.
     """
 
     @override

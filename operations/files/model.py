@@ -1,4 +1,4 @@
-"""Define the files and systemd units that a node shall have, and the plan to get there."""
+"""Define three classes: a wanted file, a wanted systemd unit, and a plan of changes to a node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def beside(path: str, suffix: str) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256(data: bytes) -> str:
-    """Return the SHA-256 of data, in hex. It is cached, because many hosts get the same files."""
+    """Return the SHA-256 of data, in hex.
+
+    The results are cached, because many hosts get the same files.
+    """
     return hashlib.sha256(data).hexdigest()
 
 
@@ -40,9 +43,9 @@ class File:
     + mode: octal without leading zeros; ``None`` on a file system without modes (vfat)
     + owner, group: names; ignored if `mode` is ``None``
     + secret: whether the content must never be shown, for example in a diff
-    + merged: whether only a part of the content is this package's, and the rest is the node's own.
-      Undo of a merged file removes only this package's part. A merged file that already exists
-      keeps its mode, owner, ACL and extended attributes
+    + merged: whether only a part of the content comes from this package, and the rest from the
+      node. An undo removes only this package's part from a merged file. A merged file that already
+      exists keeps its mode, owner, ACL and extended attributes
     """
 
     path: AbsolutePath
@@ -70,7 +73,10 @@ class File:
 
     @property
     def staged(self) -> str:
-        """Return the path where the new content is written before a rename puts it in place."""
+        """Return the path of a temporary file with the new content.
+
+        At the end, a rename moves the temporary file to `path`.
+        """
         return beside(self.path, "chaos")
 
     def matches(self, state: FileState | None) -> bool:
@@ -111,7 +117,10 @@ class Unit:
 
     @property
     def record(self) -> File:
-        """Return the drop-in that records the checksum of the files in `reads` at each start."""
+        """Return the drop-in that records the checksum of the files in `reads`.
+
+        The drop-in works at each start of the unit.
+        """
         command = checksum(self.reads).get_raw_value().replace("%", "%%").replace("$", "$$")
         escaped = f"umask 077; mkdir -p {RECORDS}; {command} > {quote(f'{RECORDS}/{self.name}')}"
         escaped = escaped.replace("\\", "\\\\").replace('"', '\\"')
@@ -131,7 +140,7 @@ class Plan:
     + daemon_reload: whether to call ``systemctl daemon-reload``
     + stop, start, restart, unmask, enable, reenable, disable: the units for each systemctl command
     + why: the reasons, in plain words
-    + repairs: a `Repair` for each thing in the plan that an earlier run may have set already
+    + repairs: a `Repair` for each thing that the plan changes, such as a file or a unit
     """
 
     write: tuple[File, ...] = ()

@@ -38,7 +38,8 @@ OWN = f"{DIRECTORY}/haproxy"
 other configuration."""
 CONFIG = "haproxy.cfg"
 PEERS = "peers"
-"""Name of the file in `OWN` with the addresses of the other proxies, if there are several."""
+"""Name of a file in the folder `OWN`. With several proxies, the file has the addresses of the other
+proxies."""
 CHECKSUM = "# sha256 of the lines above: "
 """Beginning of the configuration's last line. The checksum follows it. If the checksum had a file
 of its own, a power cut between two renames could leave the checksum of another configuration. Then
@@ -78,7 +79,7 @@ for pause in 2 10 0; do
 done
 case $1 in
   # an image from docker load has no digest
-  *@sha256:*) else="correct the digest: docker pull prints the one of a tag" ;;
+  *@sha256:*) else="correct the digest (docker pull of a tag prints the tag's digest)" ;;
   *) else="bring it by docker load" ;;
 esac
 echo "$1 cannot be pulled: fix the node's way to the registry, or $else" >&2
@@ -132,9 +133,10 @@ class Proxy:
     + vip: the container's IPv4 address in the macvlan network
     + mac: the container's MAC address in the macvlan network, in lower case
     + sockets: path of a link to the folder with HAProxy's admin socket. The start script makes the
-      link. ``None`` if the path is on the log share, where `publish_copy` makes the link
-    + several: whether there are several proxies. If so, the container is on Docker's default
-      bridge, and the start script gives the address to the container
+      link. If the path is on the log share, `sockets` is ``None``, and `publish_copy` makes the
+      link
+    + several: whether there are several proxies. With several proxies, the container is on Docker's
+      default bridge, and the start script gives the IPv4 address to the container
     """
 
     image: ImageName
@@ -152,8 +154,8 @@ def pull_image(image: ImageName) -> Commands:
 
     + image: the image's name with a tag, a digest, or both. With a digest, Docker ignores the tag
 
-    The image is pulled only by a run, never at boot. Raises `NodeError` if Docker is installed but
-    does not answer in a run. A preview does not raise the error.
+    The image is pulled only by a run, never at boot. If Docker is installed but does not answer, a
+    run raises `NodeError`, and a preview raises no error.
 
     **Example:** ``pull_image(name="Pull HAProxy's image", image="haproxy:3.0")``
     """
@@ -193,13 +195,14 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     + wanted: the files for HAProxy: the start script, the systemd unit, and, in the folder `OWN`,
       the configuration as `sealed` returns it
 
-    HAProxy from the same image checks a new configuration. Then the running HAProxy reloads it and
-    cuts no connection. A container that differs from `proxy` is replaced. A container with another
-    name is replaced too if it has the proxy's IP address and MAC address in the same network.
+    A temporary container of the image `proxy.image` checks a new configuration. Then the running
+    HAProxy loads the new configuration, and cuts no connection. The operation replaces a container
+    that differs from `proxy`. The operation also replaces a container with another name that has
+    the proxy's IP address and MAC address in the same network.
 
     Raises `NodeError` if another machine or any other container has the proxy's address, or if
-    `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, it is no error if
-    another proxy has the address with the same MAC address.
+    `proxy.mac` is the MAC address of `proxy.parent`. With several proxies, another machine may have
+    the address if its MAC address is `proxy.mac`. Such a machine is another proxy.
 
     **Example:** ``run_haproxy(name="Run HAProxy", proxy=Proxy(...), wanted=[File(...)])``
     """
@@ -249,19 +252,21 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
 
 
 def sealed(text: str) -> str:
-    """Return HAProxy's configuration with a last line that has the checksum of the lines above.
+    """Append a checksum line to HAProxy's configuration, and return the result.
 
-    The start script runs HAProxy only if the checksum is right.
+    The line has the SHA-256 checksum of all lines above it. The start script runs HAProxy only if
+    the checksum is right.
     """
     return f"{text}{CHECKSUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def predecessors(proxy: Proxy, network: DockerNetwork | None) -> list[str]:
-    """Return the names of containers on this node that were the proxy under another name.
+    """Return the names of old proxy containers on this node.
 
     + network: the macvlan network, ``None`` if there is none
 
-    Such a container has the proxy's IP address and MAC address. The start script removes it.
+    An old proxy container has the proxy's IP address and MAC address, but its name is not
+    `CONTAINER`. The start script removes old proxy containers.
     """
     if network is None:
         return []
@@ -325,10 +330,10 @@ def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None
 
 
 def before(proxy: Proxy, found: ContainerState | None) -> str:
-    """Return the shell commands that come before any change, "" for none: a pure function.
+    """Return the shell commands that run before any change, "" for none.
 
-    There are commands only if this node was one of several proxies and is now the only proxy of
-    the inventory. The commands fail if another proxy still runs.
+    The commands fail if another proxy still runs. The commands are needed only if this node was
+    one of several proxies and is now the inventory's only proxy. This is a pure function.
 
     + found: the state of the container, ``None`` if there is no container
     """

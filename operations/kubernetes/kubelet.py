@@ -96,8 +96,8 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
 def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
     """Yield a message for each problem in a kubelet's configuration: a pure function.
 
-    + config: the configuration; {} if the node has not joined a cluster. Then no message is yielded
-    + gates, log_size: as `report_configuration` takes them
+    + config: the configuration; {} if the node has not joined a cluster. {} has no problems
+    + gates, log_size: the arguments of `report_configuration`
     """
     if not config:
         return
@@ -112,9 +112,9 @@ def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -
     most = quantity(size)
     if most is not None and most <= docker_bytes(log_size) + LARGEST_ENTRY:
         yield (
-            f"kubelet's containerLogMaxSize is {size}, but must be well above {log_size}, the size "
-            "at which Docker rotates a container's log: kubelet cannot rotate logs with "
-            "cri-dockerd; set containerLogMaxSize to 1Ti, for example"
+            f"kubelet's containerLogMaxSize is {size}, but must be well above {log_size}. At "
+            f"{log_size} Docker rotates a container's log, and a kubelet that uses cri-dockerd "
+            "cannot rotate logs itself. Set containerLogMaxSize to 1Ti, for example"
         )
 
 

@@ -40,16 +40,16 @@ def reboot_node(
     + wanted: words that ``/proc/cmdline`` shall have
     + rolling: how a node that has joined a cluster is drained, and which nodes may be down at the
       same time
-    + force: whether to reboot a node of a cluster even if `rolling` has no kubectl to drain it
+    + force: whether to reboot a node of a cluster without draining if `rolling.kubectl` is ``None``
     + seconds: how long a node may take to come back
 
     The node needs a reboot if ``/proc/cmdline`` lacks a wanted word, or if swap could not be turned
-    off. Before the reboot, the cause and the ID of the current boot are noted on the node. If the
-    cause is gone after the reboot, the note is removed. If the cause remains, the node is not
-    rebooted for it again.
+    off. Before the reboot, the operation stores the cause and the ID of the current boot in a note
+    on the node. If the cause is gone after the reboot, the operation removes the note. If the cause
+    remains, no run reboots the node for this cause again.
 
-    Nodes that have not joined a cluster reboot at the same time. If a node of a cluster fails, no
-    other node of the cluster is rebooted in this run. Raises `NodeError` in these cases:
+    Nodes that have not joined a cluster reboot at the same time. If the reboot of a cluster's node
+    fails, no other node of the cluster is rebooted in this run. Raises `NodeError` in these cases:
 
     - an earlier reboot did not remove its cause
     - no file for the next boot has the wanted words
@@ -73,7 +73,10 @@ def reboot_node(
     if not reasons:
         host.noop("no reboot is needed")
     elif isinstance(host.connector, LocalConnector):
-        warn(f"a reboot is pending: {why}. The deploy runs on this node, so reboot it yourself")
+        warn(
+            f"a reboot is pending: {why}. This run does not reboot the node, because pyinfra "
+            "itself runs on the node. Reboot the node yourself"
+        )
     elif standing.joined and rolling.kubectl is None and not force:
         warn(
             f"a reboot is pending: {why}. The node has joined a cluster, so it has to be drained "
@@ -82,7 +85,7 @@ def reboot_node(
         )
     elif state.is_executing and pending(found, wanted) and not next_boot_has(found, wanted):
         raise NodeError(
-            f"{why}. No file for the next boot has these kernel words; run the deploy kernel first"
+            f"{why}. No boot file has these kernel words; run chaos_engine.deploys.kernel first"
         )
     else:
         because(why)
@@ -139,9 +142,10 @@ def without_memory(found: Cmdline, wanted: Iterable[str]) -> list[str]:
         return []
     return [
         "the kernel has no memory controller, although cgroup_enable=memory is on its command "
-        "line. The device tree turns the controller off. Only Raspberry Pi's own kernels know "
-        "cgroup_enable=, which turns it on again (https://github.com/raspberrypi/linux/issues/6980)"
-        ". Install the distribution's kernel for the Raspberry Pi"
+        "line. The device tree turns the controller off. cgroup_enable=memory turns the controller "
+        "on again, but only Raspberry Pi's own kernels know cgroup_enable= "
+        "(https://github.com/raspberrypi/linux/issues/6980). Install the distribution's kernel for "
+        "the Raspberry Pi"
     ]
 
 
@@ -154,7 +158,10 @@ def _reboot(
     state: State,
     host: Host,
 ) -> str:
-    """Reboot the node and check that the causes are gone; return the problem, "" for none."""
+    """Reboot the node, and check that the reasons for the reboot are gone.
+
+    Returns the problem, "" for none.
+    """
     host.log(f"Rebooting, because {'; '.join(reasons.values())}")
     rebooted = {**found.rebooted, **dict.fromkeys(reasons, found.boot_id)}
     return (
@@ -182,13 +189,13 @@ def _check_outcome(before: SwapState, wanted: tuple[str, ...]) -> str:
 
 
 def _other_file(found: Cmdline) -> str:
-    """Return what to do if the kernel was started without the words of the boot file."""
+    """Return advice if the kernel was started without the words that the boot file has."""
     if found.file is None:
         return "look at the kernel command line in /boot/grub/grub.cfg"
     return (
         f"{found.file.path} has these words, so the firmware reads another file. Look at cmdline= "
-        "and os_prefix= in config.txt, and from which medium the node boots. Fix the problem and "
-        "reboot the node"
+        "and os_prefix= in config.txt, and check from which medium the node boots. Fix the problem "
+        "and reboot the node"
     )
 
 

@@ -14,7 +14,8 @@ from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from pyinfra.api.state import State
 
 Lane = Literal["", "controller", "proxy"]
-"""A group of nodes of which only one may be down at a time; "" for a node in no such group."""
+"""A group of nodes. Only one node of a group may be down at a time. "" is for nodes without a
+group."""
 
 
 class Gate:
@@ -47,10 +48,10 @@ class Gate:
         """Wait for a node's turn. The turn lasts until the ``with`` block ends.
 
         + name: the host's name
-        + lane: the node's lane. A proxy takes all slots: it waits until no other node of the
-          cluster is down, and the other nodes wait until the proxy's turn has ended
-        + joined: whether the node has joined a cluster. A node that has not joined does not wait,
-          unless it is a proxy
+        + lane: the node's group. A proxy waits until no other node of the cluster has a turn.
+          During the proxy's turn, all other nodes of the cluster wait
+        + joined: whether the node has joined a cluster. A node without a cluster waits only if its
+          lane is "proxy"
         """
         with ExitStack() as held:
             if lane == "proxy" or (lane and joined):
@@ -68,7 +69,7 @@ class Gate:
         return f"waiting for its turn; it is now the turn of {', '.join(self.down) or 'nobody'}"
 
     def remember(self, name: str, problems: Mapping[str, str]) -> None:
-        """Remember the present problems of a node, in place of its earlier ones.
+        """Store the present problems of a node, and forget the node's earlier problems.
 
         + name: the host's name
         + problems: the node's problems, by the check's name; empty if the node works

@@ -1855,15 +1855,15 @@ NODES = [
         settings=WATCHDOG,
     ),
     node(
-        "watchdog.service uses the hardware watchdog, which only one program can use; turn that "
-        "program off (systemctl disable --now watchdog.service) and run again, or leave the "
-        "watchdog to it",
+        "watchdog.service uses the hardware watchdog, which only one program can use; either "
+        "disable watchdog.service (systemctl disable --now watchdog.service) and run again, or let "
+        "watchdog.service keep the watchdog",
         {Units: running("watchdog.service")},
         settings=WATCHDOG,
     ),
     node(
-        "this node lacks the program ping, with which it checks its network link; install it: "
-        "apt-get install iputils-ping",
+        "this node lacks the program ping, which the check of the network link needs; install "
+        "ping: apt-get install iputils-ping",
         {Watchdog: replace(NODE[Watchdog], ping=False)},
         settings=WATCHDOG,
     ),

@@ -85,8 +85,8 @@ def test_a_reboot_that_was_in_vain_says_where_to_look() -> None:
     assert problem == (
         f"the kernel was started without {' '.join(WANTED)}, even after a reboot; "
         "/boot/firmware/cmdline.txt has these words, so the firmware reads another file. Look at "
-        "cmdline= and os_prefix= in config.txt, and from which medium the node boots. Fix the "
-        "problem and reboot the node"
+        "cmdline= and os_prefix= in config.txt, and check from which medium the node boots. Fix "
+        "the problem and reboot the node"
     )
 
 
@@ -123,7 +123,7 @@ def test_swap_that_is_back_after_a_reboot_for_it_is_not_rebooted_for_again() -> 
 def test_a_kernel_that_does_not_know_the_words_is_told_apart_from_a_wrong_file() -> None:
     (problem,) = without_memory(replace(DONE, memory=False), WANTED)
 
-    assert "Only Raspberry Pi's own kernels know cgroup_enable=" in problem
+    assert "only Raspberry Pi's own kernels know cgroup_enable=" in problem
     assert without_memory(DUE, WANTED) == []
     assert without_memory(replace(DONE, memory=False), ["quiet"]) == []
 
