@@ -48,21 +48,18 @@ def run(options: Options) -> None:
         for size in sizes
         if not more or size > _PARALLEL
     ]
-    earlier = build()
-    cases.append(
-        Case(
-            {"hosts": max(sizes), "contestant": _EARLIER},
-            partial(
-                deploy,
-                cluster,
-                cluster.workers[: max(sizes)],
-                inventory=_INVENTORY,
-                checkout=earlier,
-            ),
-            partial(rest, cluster),
-        )
-    )
     interleave(cases, results, options.clock, options.rounds)
+    hosts = cluster.workers[: max(sizes)]
+    before = {"hosts": len(hosts), "contestant": _EARLIER}
+    if results.count(before) < options.rounds:
+        earlier = partial(deploy, cluster, hosts, inventory=_INVENTORY, checkout=build())
+        # It wants other things of the nodes, and to have all of them so takes too long to do it for
+        # each sample
+        say(f"{len(hosts)} clones as {_EARLIER} wants them")
+        for _ in range(2):
+            earlier(changes=None)
+        last = Case(before, earlier, partial(rest, cluster))
+        interleave([last], results, options.clock, options.rounds)
 
 
 def clones(count: int) -> Cluster:
@@ -169,6 +166,9 @@ def report(results: Results) -> Page:
         "more than ten hosts worked on at the same time."
     )
     now, before = (results.median("seconds", hosts=50, contestant=one) for one in (_ALL, _EARLIER))
-    page.say(f"50 nodes take {ratio(now, before)} the wall time of {_EARLIER}.")
+    page.say(
+        f"50 nodes take {ratio(now, before)} the wall time of {_EARLIER}, which was measured after "
+        "all others, on the same nodes as it wants them."
+    )
     page.plot("scale.svg", curves("No-change run", "nodes", "seconds", points), "Time by nodes")
     return page
