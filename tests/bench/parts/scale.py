@@ -17,7 +17,7 @@ from tests.bench.nodes import WORK, RunError, converge
 from tests.bench.parts.options import Options
 from tests.bench.plot import curves
 from tests.bench.report import Page, number, ratio, spread
-from tests.bench.results import Results, say
+from tests.bench.results import Label, Results, say
 from tests.cluster.virtual_cluster import Cluster, limits, wait_for
 
 PART = "scale"
@@ -50,7 +50,7 @@ def run(options: Options) -> None:
     ]
     interleave(cases, results, options.clock, options.rounds)
     hosts = cluster.workers[: max(sizes)]
-    before = {"hosts": len(hosts), "contestant": _EARLIER}
+    before: dict[str, Label] = {"hosts": len(hosts), "contestant": _EARLIER}
     if results.count(before) < options.rounds:
         earlier = partial(deploy, cluster, hosts, inventory=_INVENTORY, checkout=build())
         # It wants other things of the nodes, and to have all of them so takes too long to do it for
