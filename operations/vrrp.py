@@ -163,8 +163,8 @@ def _refuse_other_peers(peers: Iterable[str]) -> None:
             f"{' and '.join(left)} {'were proxies' if several else 'was a proxy'} until now, still "
             f"{'run as proxies' if several else 'runs as a proxy'}, and would take the API's "
             f"address too. Before {'they leave' if several else 'it leaves'} the group proxy of "
-            "the inventory, undo the concerns haproxy and vrrp on each former proxy, or run on each "
-            f"former proxy: systemctl disable --now docker_haproxy {VRRP}"
+            "the inventory, undo the concerns haproxy and vrrp on each former proxy, or run on "
+            f"each former proxy: systemctl disable --now docker_haproxy {VRRP}"
         )
 
 

@@ -44,11 +44,11 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
 
     - Ubuntu's ``new/cmdline.txt``. Ubuntu replaces ``cmdline.txt`` with this file after a new
       kernel has booted.
-    - ``/etc/default/raspi-extra-cmdline``. Debian's raspi-firmware adds the words of this file each time that
-      raspi-firmware rewrites ``cmdline.txt``.
+    - ``/etc/default/raspi-extra-cmdline``. Debian's raspi-firmware adds the words of this
+      file each time that raspi-firmware rewrites ``cmdline.txt``.
 
-    Each new file is synced to the card, and then renamed over the old
-    file. A copy of the original ``cmdline.txt`` stays beside the new file.
+    Each new file is synced to the card, and then renamed over the old file. A copy of the original
+    ``cmdline.txt`` stays beside the new file.
 
     On a node without ``cmdline.txt``, the operation writes a drop-in for GRUB. If the kernel of
     such a node already has the memory controller, nothing is written. The words take effect when
