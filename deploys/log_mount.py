@@ -50,8 +50,8 @@ class LogMountSettings(NodesSettings, StorageSettings):
         {},
         description="Gluster volume of each node, with the volume's servers, such as "
         '{"pi1": {"volume": "pi1", "servers": ["etcd1", "etcd2"]}}; if empty, each node\'s volume '
-        "has the node's name, and all chaos_storage_servers serve all volumes. Different nodes "
-        "then try different servers first",
+        "has the node's name, and all chaos_storage_servers serve all volumes. In that case, "
+        "different nodes try different servers first",
     )
     log_nfs_servers: dict[HostName, MachineAddress] = Field(
         {},

@@ -41,9 +41,9 @@ class MacvlanNetworkSettings(
     def resolve(cls, given: Mapping[str, Any] | None = None, by: str = "") -> Self:
         """Return the current host's settings.
 
-        Raises `SettingsError` if the host is not a proxy. This is checked before the settings. A
-        host that is not a proxy usually lacks the settings of proxies. An error about missing
-        settings would then mislead the user.
+        Raises `SettingsError` if the host is not a proxy. The function checks the host's group
+        before the settings. A host that is not a proxy usually lacks the settings of proxies, and
+        an error about missing settings would mislead the user.
         """
         check_proxy_group()
         return super().resolve(given, by)

@@ -17,8 +17,8 @@ class RebootSettings(KernelSettings, RollingSettings):
 
     reboot_force: bool = Field(
         False,
-        description="whether to reboot a node of a cluster without draining it, if "
-        "chaos_kubeconfig is not set; by default such a node is not rebooted",
+        description="whether a node of a cluster reboots without a drain if chaos_kubeconfig "
+        "is not set; if False, the node does not reboot",
     )
     reboot_timeout: Number = Field(
         600, ge=10, le=86400, description="seconds to wait for a node to come back from a reboot"

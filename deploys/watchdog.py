@@ -38,8 +38,8 @@ def _hardware_time(seconds: int) -> int:
     """Refuse a timeout that is too short or too long for the hardware watchdog. Accept 0."""
     if seconds and not SHORTEST <= seconds <= LONGEST:
         raise ValueError(
-            f"it has to be from {SHORTEST} to {LONGEST}, or 0; the hardware of a Raspberry Pi "
-            f"counts to {LONGEST}"
+            f"it has to be from {SHORTEST} to {LONGEST}, or 0; the watchdog of a Raspberry Pi "
+            f"waits at most {LONGEST} seconds"
         )
     return seconds
 
@@ -72,22 +72,22 @@ class WatchdogSettings(NodesSettings, StorageSettings):
         5,
         ge=0,
         le=1440,
-        description="minutes until the network link is restarted if neither the gateway nor any "
-        "other machine answers. After the same number of minutes again, the node reboots. It does "
-        "not reboot if the settings name no machine besides the gateway and this node. 0 turns "
-        "restart and reboot off",
+        description="minutes without an answer from the gateway or any other machine, after "
+        "which the node restarts the network link. After twice this time without an answer, the "
+        "node reboots. The node does not reboot if the settings name no machine besides the "
+        "gateway and this node. With 0, the node neither restarts the link nor reboots",
     )
     watchdog_reboot_proxy: bool = Field(
         False,
         description="whether a proxy, like other nodes, reboots if no other machine answers, "
-        "although no other proxy is known to work; during the reboot, no machine may have the "
-        "address of the Kubernetes API",
+        "although no other proxy is known to work; during the reboot, perhaps no machine has "
+        "the address of the Kubernetes API",
     )
 
 
 @concern("Watchdog", WatchdogSettings, health=[WATCHDOG_HELD, LINK_CHECKED], undo=UNDO)
 def watchdog(settings: WatchdogSettings) -> None:
-    """Have the hardware reset a node that hangs, and check that the node reaches other machines.
+    """Let the hardware watchdog reset a node that hangs, and check the node's network link.
 
     Does nothing if ``chaos_watchdog`` is False. If it becomes False later, the node stays as it is.
     To restore the node, undo this concern.
@@ -133,7 +133,7 @@ def link_files(
     + own: the node's own address in the settings. The script must not ask this address. The script
       also skips all addresses that the node has when the script runs. But a node without network
       may have lost its address from DHCP, so `own` is needed
-    + partners: for one of several proxies: the addresses of the other proxies
+    + partners: addresses of the other proxies if the node is a proxy, otherwise empty
 
     The script asks the gateway, and then the other machines in the settings.
     """

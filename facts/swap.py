@@ -76,8 +76,8 @@ class SwapState(Value):
 
     + areas: the swap areas in use
     + available: KiB of RAM that programs can still get (MemAvailable)
-    + fstab: the exact text of ``/etc/fstab``, with bytes that are not UTF-8 escaped as by
-      ``os.fsdecode``
+    + fstab: the exact text of ``/etc/fstab``. Bytes that are not valid UTF-8 are escaped, as
+      ``os.fsdecode`` does it
     + units: state of each ``.swap`` unit that has a file, such as "enabled", by the unit's name.
       Files that systemd has generated count too
     + services: state of ``swap.target`` and of each installed service in `SERVICES`, by name
@@ -139,9 +139,9 @@ class _Providers(NodeFact[tuple[bool, dict[str, str], dict[str, str]]]):
 
     @override
     def parse(self, lines: list[str]) -> tuple[bool, dict[str, str], dict[str, str]]:
-        """Read lines ``rpi_swap`` and ``turns_on FILE SCRIPT``.
+        """Read the lines ``rpi_swap`` and ``turns_on FILE SCRIPT``, and systemctl's output.
 
-        After a line ``units``, systemctl's output follows.
+        The line ``units`` stands before systemctl's output.
         """
         end = lines.index("units") if "units" in lines else len(lines)
         found = grouped(lines[:end], "rpi_swap turns_on")

@@ -95,8 +95,9 @@ def parse_properties(lines: Iterable[str]) -> list[dict[str, str]]:
     + lines: the output of `SHOW`: a block of lines ``Name=value`` for each unit, with an empty line
       between two blocks
 
-    systemctl may print a property several times, such as ExecStart. Then line feeds join the
-    values. Raises ``ValueError`` if a block does not begin with a property.
+    systemctl may print the same property, such as ExecStart, on several lines. The result has all
+    values of the property as one text, with a line feed between two values. Raises ``ValueError``
+    if a block does not begin with a property.
     """
     blocks: list[dict[str, list[str]]] = [{}]
     last = ""
@@ -144,9 +145,9 @@ class _Checksums(SeveralFact[tuple[str, str]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, tuple[str, str]]:
-        """Read for each unit the lines ``unit NAME``, ``record CHECKSUM`` and ``files CHECKSUM``.
+        """Read three lines for each unit: ``unit NAME``, ``record CHECKSUM``, ``files CHECKSUM``.
 
-        The last line is missing for a unit without files.
+        A unit without configuration files has no line ``files CHECKSUM``.
         """
         units: dict[str, dict[str, str]] = {}
         unit: dict[str, str] = {}

@@ -1,7 +1,8 @@
-"""Settings of all nodes of a cluster, the Chaos Engine. docs/settings.md lists every setting.
+"""Settings of all nodes of a cluster. docs/settings.md lists every setting.
 
-A comment EDIT marks a value that fits only the Chaos Engine. Replace these values with your own:
-here, in proxy.py and in inventory.py.
+The values fit the author's cluster, which is named Chaos Engine. The comment ``EDIT`` marks each
+value that fits no other cluster. Replace the marked values in this file, in proxy.py and in
+inventory.py.
 """
 
 ssh_user = "ubuntu"

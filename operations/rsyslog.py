@@ -24,7 +24,7 @@ PATH = f"{FOLDER}/10-all.conf"
 NETWORK = "/etc/systemd/system/rsyslog.service.d/10-network.conf"
 UNIT = Unit("rsyslog.service", reads=(MAIN, f"{FOLDER}/*.conf"))
 ALIAS = "syslog.service"
-"""Alias of rsyslog.service. syslog.socket starts the service of this name."""
+"""An alias of rsyslog.service. The unit syslog.socket starts the service that has this alias."""
 
 INSTALL = f"""\
 {APT}
@@ -61,7 +61,7 @@ keep_other() { # PATH: back up a file that differs from its original
 
 
 def reads(config: str, network: str, server: str) -> list[Read]:
-    """Return the facts that `forward_logs` reads, given the same arguments."""
+    """Return the facts that `forward_logs` reads when it is called with the same arguments."""
     return [
         Read.of(Node),
         Read.of(Packages, names=("rsyslog",)),
@@ -86,8 +86,9 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     ``10-all.conf`` before it is put in place, and the whole configuration afterwards. If rsyslog
     does not start, the old files are restored.
 
-    An earlier installation may have left a separate unit syslog.service. That unit would run in
-    place of rsyslog while rsyslog is not enabled. If no package owns the unit, it is removed.
+    An earlier installation may have left a separate unit syslog.service. While
+    rsyslog is not enabled, systemd would start the old unit instead of rsyslog. The operation
+    removes the old unit if no package owns it.
 
     Raises `NodeError` if the log server's address is the node's own, because rsyslog would send
     each message to itself for ever. Raises `NodeError` too if ``/etc/rsyslog.conf`` does not give
@@ -142,7 +143,7 @@ def with_restart(todo: Plan) -> Plan:
 
 
 def check(todo: Plan, installed: bool) -> str:
-    """Return the command that checks a new ``10-all.conf`` by itself, "" for no check.
+    """Return the command that checks only a new ``10-all.conf``, "" for no check.
 
     + installed: whether rsyslogd is installed. If not, there is no check
     """
@@ -179,5 +180,5 @@ def put_aside(paths: Iterable[str]) -> str:
 
 
 def _files(config: str, network: str) -> list[File]:
-    """Return the configuration file and the drop-in of rsyslog's unit."""
+    """Return the file ``10-all.conf``, and the drop-in for rsyslog.service."""
     return [File(PATH, config), File(NETWORK, network)]

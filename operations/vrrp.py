@@ -31,7 +31,7 @@ WRITTEN = (CONFIG, PROGRAM, UNIT_FILE, UNIT.record.path)
 
 
 def reads(wanted: Iterable[File], interface: str, number: int, peers: Iterable[str]) -> list[Read]:
-    """Return the facts that `run_vrrp` reads, given the same arguments."""
+    """Return the facts that `run_vrrp` reads when it is called with the same arguments."""
     return [
         Read.of(OtherRouter, interface=interface, number=number),
         Read.of(RunningPeers, wanted=tuple(peers)),
@@ -45,8 +45,8 @@ def run_vrrp(
 ) -> Commands:
     """Run keepalived with the wanted configuration.
 
-    + wanted: three files: the configuration `CONFIG`, the script `PROGRAM`, which runs keepalived,
-      and the file of keepalived's unit
+    + wanted: three files: keepalived's configuration `CONFIG`, keepalived's unit file, and the
+      script `PROGRAM`. The script runs keepalived
     + interface: the network interface of the LAN
     + number: VRRP's number for the address (virtual router ID), from 1 to 255
     + peers: addresses of the other proxies
@@ -123,7 +123,9 @@ def check(todo: Plan) -> str:
 
 @converge(reads=lambda: [*files.reads(absent=WRITTEN), Read.of(RunningPeers, wanted=())])
 def remove_vrrp() -> Commands:
-    """Stop keepalived, and remove the files that `run_vrrp` has written. The package stays.
+    """Stop keepalived, and remove the files that `run_vrrp` has written.
+
+    The package keepalived stays installed.
 
     Raises `NodeError` if another node that was a proxy at the last deploy still takes part in VRRP.
 
@@ -151,7 +153,8 @@ def _refuse_other_peers(peers: Iterable[str]) -> None:
 
     + peers: addresses of the other wanted proxies
 
-    Such a node takes the address as soon as it receives no VRRP adverts. Then two nodes have it.
+    A former proxy takes the API's address as soon as no VRRP adverts reach the former proxy. Two
+    nodes would have the same address.
     """
     left = observe(RunningPeers, wanted=tuple(peers))
     if left:
@@ -160,8 +163,8 @@ def _refuse_other_peers(peers: Iterable[str]) -> None:
             f"{' and '.join(left)} {'were proxies' if several else 'was a proxy'} until now, still "
             f"{'run as proxies' if several else 'runs as a proxy'}, and would take the API's "
             f"address too. Before {'they leave' if several else 'it leaves'} the group proxy of "
-            "the inventory, undo the concerns haproxy and vrrp there, or run there: systemctl "
-            f"disable --now docker_haproxy {VRRP}"
+            "the inventory, undo the concerns haproxy and vrrp on each former proxy, or run on "
+            f"each former proxy: systemctl disable --now docker_haproxy {VRRP}"
         )
 
 

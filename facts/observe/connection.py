@@ -100,7 +100,8 @@ _REFUSALS = (
     ),
     (
         r"\b(sudo|doas|su): (command )?not found$|nknown command:? '?(sudo|doas|su)\b",
-        "install that program on the node, or remove its setting (_sudo, _doas or _su_user)",
+        "install the missing program on the node, or remove the program's setting (_sudo, _doas or "
+        "_su_user)",
     ),
 )
 
@@ -108,8 +109,9 @@ _REFUSALS = (
 def limit_silence(host: Host) -> None:
     """Make the connection end when the node has been silent for `SILENT_SECONDS`.
 
-    The limit applies only to a TCP socket of this process. So connections by other connectors, or
-    through ssh's ProxyCommand or ProxyJump, have no limit.
+    The limit applies only if this process itself has opened the TCP socket to the node. A
+    connection through ssh's ProxyCommand or ProxyJump has no limit. A connection without paramiko
+    has no limit either.
     """
     sock = getattr(_transport(host), "sock", None)
     if not isinstance(sock, socket.socket):
@@ -132,9 +134,9 @@ def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
 
     + arguments: pyinfra's global arguments of the next command
 
-    The helper program gives sudo the password. pyinfra could create the program itself. But pyinfra
-    takes the first line of output for the program's path, and this line may be a greeting of the
-    login shell. Returns whether this call has created the program.
+    The helper program gives sudo the password. pyinfra can create the program too. But pyinfra
+    uses the first line of the output as the program's path. The first line may instead be a
+    greeting that the login shell prints. Returns whether this call has created the program.
     """
     limit_silence(host)
     if not (arguments.get("_sudo") and _has_password(host, arguments)):
@@ -152,9 +154,11 @@ def prepare(host: Host, arguments: Mapping[str, Any]) -> bool:
 
 
 def unsupported_arguments(arguments: Mapping[str, Any]) -> str:
-    """Return why this package cannot work with one of these global arguments, and what to do.
+    """Return why this package cannot work with a global argument, and what to do.
 
-    Returns "" if this package can work with all of them.
+    + arguments: pyinfra's global arguments
+
+    Returns "" if this package can work with all global arguments that are set.
     """
     if arguments.get("_use_sudo_login"):
         return (
@@ -249,9 +253,9 @@ def _refusal(lines: Iterable[str]) -> str:
 
 
 def _messages(lines: Iterable[str]) -> list[str]:
-    """Return the lines that are not empty, without sudo's warning "unable to resolve host".
+    """Remove empty lines and sudo's warning "unable to resolve host" from a command's output.
 
-    sudo prints this warning if the node's own name has no address. sudo then runs the command.
+    sudo prints the warning if the node's own name has no address. sudo runs the command anyway.
     """
     return [line.strip() for line in lines if line.strip() and "unable to resolve host" not in line]
 
@@ -263,6 +267,6 @@ def _has_password(host: Host, arguments: Mapping[str, Any]) -> bool:
 
 
 def _transport(host: Host) -> Any:
-    """Return paramiko's transport of the host's connection, ``None`` for other connections."""
+    """Return paramiko's transport, ``None`` if the host's connection does not use paramiko."""
     client = getattr(host.connector, "client", None)
     return client.get_transport() if client is not None else None

@@ -113,13 +113,13 @@ class Doing:
         + what: the description
         + limit: the maximum time in seconds, ``None`` for no limit
 
-        If the description or the limit has changed, the time shown for it starts from zero.
+        If the description or the limit has changed, the printed time starts again from zero.
         """
         if (what, limit) != (self.what, self.limit):
             self.what, self.limit, self.since = what, limit, self.clock()
 
     def follow(self, line: str) -> None:
-        """Set the description of what the host does now from a line of a command's output.
+        """Read a line of a command's output, and set the description of what the host does now.
 
         A line of unknown form changes nothing.
         """
@@ -222,8 +222,8 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
     + prefix: the beginning of pyinfra's lines for the host
     + doing: the host's step, whose description is set from the output
 
-    While a command runs, pyinfra passes the command's lines only to pyinfra's own function `echo`.
-    So this function replaces `echo`.
+    While a command runs, pyinfra passes the command's lines only to pyinfra's function `echo`. So
+    `_follow_or_echo` takes the place of `echo` until the block ends.
     """
     _followers[prefix] = doing
     if not _echo:
@@ -238,9 +238,10 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
 
 
 def _follow_or_echo(message: Any = None, **options: Any) -> None:
-    """Pass a line of output to its host's step, or print it if `_followers` has no such step.
+    """Pass a line of a host's output to the host's step in `_followers`.
 
-    This function replaces pyinfra's function `echo`.
+    A line of a host without a step in `_followers` is printed. This function takes the place of
+    pyinfra's function `echo`.
     """
     text = message if isinstance(message, str) else ""
     for prefix, doing in _followers.items():
@@ -254,7 +255,7 @@ _at_work: list[Doing] = []
 """The steps that hosts are in now."""
 
 _followers: dict[str, Doing] = {}
-"""The steps whose descriptions are set from a host's output, by the prefix of the host's lines."""
+"""The steps that receive the output of their host. A key is the prefix of the host's lines."""
 
 _echo: list[Callable[..., None]] = []
 """pyinfra's own print function, as the only item, while `_follow_or_echo` replaces that function.

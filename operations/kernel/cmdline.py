@@ -93,7 +93,7 @@ def edit(path: str, text: str, wanted: Iterable[str], root: bool = True) -> str:
 
 
 def warnings(path: str, text: str, wanted: Iterable[str]) -> list[str]:
-    """Return a warning for each word that `edit` moves or changes, given the same arguments."""
+    """Return a warning for each word that `edit` with these arguments would move or change."""
     wanted = list(wanted)
     words = split_words(text)
     undone = [word for word in ineffective(words, wanted) if word in words]
@@ -111,7 +111,9 @@ def _only_line(path: str, text: str) -> str:
     that the real file is elsewhere.
     """
     if "DO NOT EDIT" in text:
-        raise NodeError(f"{path}: this file says that the real file is elsewhere; find that file")
+        raise NodeError(
+            f"{path}: this file says that the real file is elsewhere; find the real file"
+        )
     if _CONTROL.search(text):
         raise NodeError(f"{path}: the file has control characters; rewrite the line without them")
     first, *rest = re.split(r"\r\n|\n|\r", text)
@@ -124,9 +126,9 @@ def _only_line(path: str, text: str) -> str:
 
 
 def _without_stray_characters(line: str, wanted: Sequence[str]) -> list[str]:
-    """Return the words of a line. Stray quotes at the end of wanted words are removed.
+    """Return the words of a line, and remove stray quotes at the end of wanted words.
 
-    If the line then has the same wanted word twice, the word is returned only once.
+    A word that was repaired in this way is left out if the line already has the wanted word.
     """
     words = _words(line)
     known, result = {*words}, []

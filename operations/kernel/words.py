@@ -40,10 +40,15 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
     + wanted: the words, for example ``("cgroup_enable=memory",)``
 
     The operation edits the file that the firmware reads, usually ``cmdline.txt``. It also edits two
-    other files where they exist. One is Ubuntu's ``new/cmdline.txt``. It replaces ``cmdline.txt``
-    once a new kernel has booted. The other has the words that Debian's raspi-firmware adds whenever
-    it rewrites ``cmdline.txt``. Each new file is synced to the card, and then renamed over the old
-    file. A copy of the original ``cmdline.txt`` stays beside the new file.
+    other files if they exist:
+
+    - Ubuntu's ``new/cmdline.txt``. Ubuntu replaces ``cmdline.txt`` with this file after a new
+      kernel has booted.
+    - ``/etc/default/raspi-extra-cmdline``. Debian's raspi-firmware adds the words of this
+      file each time that raspi-firmware rewrites ``cmdline.txt``.
+
+    Each new file is synced to the card, and then renamed over the old file. A copy of the original
+    ``cmdline.txt`` stays beside the new file.
 
     On a node without ``cmdline.txt``, the operation writes a drop-in for GRUB. If the kernel of
     such a node already has the memory controller, nothing is written. The words take effect when
@@ -187,7 +192,7 @@ def _file(source: BootFile, text: str, suffix: str = "") -> File:
 
 UNDO = Undo(
     needed_when_joined=True,
-    note="the next boot has the kernel's original command line: reboot the node when it suits",
+    note="the next boot has the kernel's original command line; reboot the node when it suits you",
     take_out=dict.fromkeys(("*/cmdline.txt", "*/raspi-extra-cmdline"), without_words),
     removed={GRUB_DROP_IN: "! command -v update-grub >/dev/null || (umask 022; update-grub)"},
 )
