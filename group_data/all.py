@@ -1,8 +1,7 @@
 """Settings of all nodes of a cluster. docs/settings.md lists every setting.
 
-The values fit the author's cluster, which is named Chaos Engine. The comment ``EDIT`` marks each
-value that fits no other cluster. Replace the marked values in this file, in proxy.py and in
-inventory.py.
+The values are those of the cluster Chaos Engine. The comment ``EDIT`` marks each value that fits no
+other cluster. Replace the marked values in this file, in proxy.py and in inventory.py.
 """
 
 ssh_user = "ubuntu"
