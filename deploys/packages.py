@@ -27,7 +27,7 @@ class PackagesSettings(CloudInitSettings):
             "unattended-upgrades",
         ),
         description="names of packages to remove. A pin prevents apt from installing these "
-        "packages again",
+        "packages again, except for apparmor and lvm2",
     )
 
     @property
