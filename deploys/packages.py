@@ -26,7 +26,8 @@ class PackagesSettings(CloudInitSettings):
             "snapd",
             "unattended-upgrades",
         ),
-        description="names of packages to remove, and to keep from being installed again",
+        description="names of packages to remove. A pin prevents apt from installing these "
+        "packages again, except for apparmor and lvm2",
     )
 
     @property
@@ -40,7 +41,7 @@ class PackagesSettings(CloudInitSettings):
         """Refuse a list of packages to remove if a work node needs one of them."""
         if needed := [name for name in names if NEEDED.fullmatch(name)]:
             raise ValueError(
-                f"a work node needs {', '.join(needed)}; remove such packages from the list"
+                f"a work node needs {', '.join(needed)}; do not list packages that it needs"
             )
         return names
 

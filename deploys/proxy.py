@@ -23,15 +23,15 @@ def proxy(settings: ProxySettings) -> None:
 
     Raises `SettingsError` if the host is not in the inventory's group ``proxy``.
 
-    The order matters. Two proxies must never have the address, and a time in which no proxy has it
-    must be short:
+    The order of the concerns matters. Two proxies must never have the API's address at the same
+    time. A time in which no proxy has the address must be short.
 
     - With several proxies, keepalived is set up before HAProxy. keepalived waits until this node's
-      HAProxy is ready, and then takes part in the choice of the owner. When a cluster gets a second
-      proxy, the first proxy restarts its container. It loses the address only during this restart,
-      because keepalived is already set up.
-    - With one proxy, HAProxy's container gets the address first. keepalived is removed after that.
-      If the run is interrupted in between, the proxy still has the address.
+      HAProxy is ready, and then takes part in the choice of the address's owner. When a cluster
+      gets a second proxy, the first proxy restarts its HAProxy container. The first proxy loses the
+      address only during this restart, because keepalived is already set up.
+    - With one proxy, HAProxy's container gets the address first, and keepalived is removed last.
+      If the run is interrupted between these steps, the proxy still has the address.
     """
     macvlan_network(settings)
     if several_proxies():

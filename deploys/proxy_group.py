@@ -237,7 +237,7 @@ def _members(host: Any) -> list[Any]:
 
 
 def _lowered(value: object) -> object:
-    """Return a setting's value in a form in which equal settings are equal.
+    """Convert a setting's value, so that values with the same meaning become equal.
 
     Text becomes lower case, and ``None`` becomes "not set". Other values do not change.
     """

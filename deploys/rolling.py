@@ -36,8 +36,8 @@ class RollingSettings(ControllersSettings, EndpointSettings):
     )
     kubeconfig: LocalFileOrNone = Field(
         "",
-        description="path on this computer of a kubeconfig whose user may cordon and drain nodes; "
-        "if empty, nodes are not drained",
+        description="path of a kubeconfig on this computer. The kubeconfig's user needs the right "
+        "to cordon and drain nodes. If the path is empty, nodes are not drained",
     )
     drain_timeout: Number = Field(
         300, ge=1, le=86400, description="seconds to wait for the pods to leave a drained node"
@@ -94,8 +94,8 @@ class RollingSettings(ControllersSettings, EndpointSettings):
             return Kubectl(str(path), server=f"https://{self.vip}:{port}")
         raise SettingsError(
             f"{key}: {path} names the server {name}, but this computer cannot resolve that name; "
-            "write the API's address into the line server: of the file, or add the name to this "
-            "computer's /etc/hosts"
+            "in that file, replace the server's name with the API's address, or add the name to "
+            "/etc/hosts on this computer"
         )
 
 

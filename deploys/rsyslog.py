@@ -39,16 +39,16 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
     )
     log_server_ssh: SshDestination | None = Field(
         None,
-        description="ssh destination of the log server, as your computer reaches it, such as "
-        "admin@192.168.1.42; if set, verify checks on the log server that a message of each node "
-        "arrives within a minute. ssh must log in without a question, and the user must be able to "
-        "read the log files",
+        description="ssh destination by which your computer reaches the log server, such as "
+        "admin@192.168.1.42. With this setting, verify checks on the log server that a message of "
+        "each node arrives within a minute. ssh must log in without a question, and the user must "
+        "be able to read the log files",
     )
     log_server_files: FilePattern | None = Field(
         None,
         description="pattern of the log server's files with the nodes' messages, by default "
-        "/var/log/nodes/*.log. If you set this without chaos_log_server_ssh, verify looks for the "
-        "files on your computer, which may have mounted them from the log server",
+        "/var/log/nodes/*.log. If you set the pattern, but not chaos_log_server_ssh, verify looks "
+        "for the files on your computer, for example in a folder mounted from the log server",
     )
 
     def conflicts(self) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _token() -> str:
 
 
 def reads(settings: RsyslogSettings) -> list[Read]:
-    """Return the fact that `problems` reads. The list is empty if the log server is not asked."""
+    """Return the fact that `problems` reads, [] if `verify` does not look for messages."""
     return [Read.of(Canary, token=_token())] if settings.asked else []
 
 
@@ -110,12 +110,11 @@ def problems(settings: RsyslogSettings) -> Iterator[str]:
     undo=UNDO,
 )
 def rsyslog(settings: RsyslogSettings) -> None:
-    """Make rsyslog write no log files, and send all messages to the log server if one is set.
+    """Make rsyslog write no log files, and send all messages to the log server, if there is one.
 
-    Debian's ``/etc/rsyslog.conf`` first includes the ``.conf`` files in ``/etc/rsyslog.d``. Then
-    it has rules for log files. This deploy writes a file into ``/etc/rsyslog.d``, and removes
-    all other ``.conf`` files there. The new file ends with ``stop``, so Debian's rules get no
-    message.
+    Debian's ``/etc/rsyslog.conf`` includes the ``.conf`` files in ``/etc/rsyslog.d`` above its own
+    rules for log files. This deploy writes a file into ``/etc/rsyslog.d``, and removes all other
+    ``.conf`` files there. The new file ends with ``stop``, so Debian's rules get no message.
 
     docs/log-server.md describes the log server's configuration.
     """

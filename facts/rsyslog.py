@@ -159,9 +159,11 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
     + place: the index where the rule begins
 
-    Returns two indexes. The first is where the object begins, or where the rule ends if it has no
-    object. The second is the index after the object's opening parenthesis, or 0 if the rule has no
-    object.
+    Returns two indexes:
+
+    - for a rule with an object: where the object begins, and the index after the object's opening
+      parenthesis
+    - for a rule without an object: where the rule ends, and 0
     """
     for piece in _LINE.finditer(text, place):
         if piece["end"] or piece["brace"]:
@@ -172,7 +174,7 @@ def _end_of_rule(text: str, place: int) -> tuple[int, int]:
 
 
 def _object(text: str, depth: int, rule: str = "") -> Statement:
-    """Return one statement for an object such as ``action(...)`` and the rule before the object.
+    """Join a rule and the object at the rule's end, such as ``action(...)``, to one statement.
 
     + text: the object's text
     + depth: the number of blocks ``{...}`` around the object
@@ -212,8 +214,8 @@ def includes(pattern: str, path: str) -> bool:
 def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
     """Return the paths of the files in ``/etc/rsyslog.d`` that ``/etc/rsyslog.conf`` includes.
 
-    + text: the text of ``/etc/rsyslog.conf``, ``None`` if the file is missing. Then the function
-      assumes the distribution's own file, which includes ``/etc/rsyslog.d/*.conf``
+    + text: the text of ``/etc/rsyslog.conf``, ``None`` if the file is missing. For ``None``, the
+      function assumes the distribution's own file, which includes ``/etc/rsyslog.d/*.conf``
     + found: the paths of all files in ``/etc/rsyslog.d``
     """
     patterns = [f"{FOLDER}/*.conf"]
@@ -223,14 +225,14 @@ def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
 
 
 def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
-    """Return why a file in ``/etc/rsyslog.d`` may not get all messages first, ``None`` if it does.
+    """Return what may keep a file in ``/etc/rsyslog.d`` from getting all messages first.
 
     + text: the text of ``/etc/rsyslog.conf``
     + path: the path of the file in ``/etc/rsyslog.d``
 
     ``/etc/rsyslog.conf`` has to include the file outside of blocks. The include has to be above all
-    rules in ``/etc/rsyslog.conf`` that write to files. All releases of Debian and Ubuntu ship such
-    an ``/etc/rsyslog.conf``.
+    rules in ``/etc/rsyslog.conf`` that write to files. All releases of Debian and Ubuntu ship an
+    ``/etc/rsyslog.conf`` that fulfils both conditions. Returns ``None`` if both are fulfilled.
     """
     before: list[Statement] = []
     for one in statements(text):

@@ -75,7 +75,8 @@ class Sysctl(Value):
 
     + live: the current value, ``None`` if the kernel has no such parameter
     + boot: the parameter's settings in ``sysctl.d`` files, in the order in which systemd-sysctl
-      reads them. Some parameters have two names, and both count. Globs count too
+      reads them. Some parameters have two names: the settings of both names are listed. Settings
+      whose key is a matching glob are listed too
     """
 
     live: str | None = None
@@ -164,12 +165,12 @@ def slashed(key: str) -> str:
 
 
 def dotted(key: str) -> str:
-    """Return the key of a kernel parameter with dots and slashes exchanged."""
+    """Exchange dots and slashes in the key of a kernel parameter."""
     return key.translate({ord("."): "/", ord("/"): "."})
 
 
 def aliases(name: str) -> tuple[str, ...]:
-    """Return all keys of a kernel parameter, with slashes. Most parameters have only one."""
+    """Return all keys of a kernel parameter, with slashes. Most parameters have only one key."""
     key = slashed(name)
     return next((keys for keys in _SYNONYMS if key in keys), (key,))
 
@@ -193,12 +194,13 @@ def is_glob(key: str) -> bool:
 
 
 def last_at_boot(name: str, settings: Iterable[BootSetting]) -> BootSetting | None:
-    """Return the setting that decides a kernel parameter's value at boot, ``None`` if none does.
+    """Return the setting that decides a kernel parameter's value at boot.
 
     + settings: the settings in the order of `Sysctl.boot`
 
-    The last setting wins. A key that is set again to the same value keeps its earlier place. A glob
-    does not set a parameter if another line has the parameter's full key.
+    The last setting wins. If the next line with the same key repeats the value, the key keeps its
+    earlier place in the order. A glob does not set a parameter if another line has the parameter's
+    full key. Returns ``None`` if no setting applies.
     """
     order: dict[str, BootSetting] = {}
     for setting in settings:

@@ -147,7 +147,8 @@ def repairs(target: str, options: Iterable[str], written: bool) -> Iterator[Repa
     """Yield a `Repair` for each thing that a run sets: a pure function.
 
     + options: the options that the run applies
-    + written: whether the run writes fstab too. If so, the only `Repair` is that of fstab
+    + written: whether the run writes fstab too. If the run writes fstab, the function yields only
+      the `Repair` of fstab
     """
     if written:
         # The wanted state is not the file's checksum, because other lines may change later
@@ -168,9 +169,9 @@ def note_name(option: str, target: str) -> str:
 
 
 def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, str]) -> str:
-    """Return the shell commands that note which options a run replaces, so undo can restore them.
+    """Return the shell commands that write the replaced mount options into the manifest.
 
-    A pure function.
+    Undo restores these options from the manifest. A pure function.
 
     + options: the options that the run applies
     + edited: the options that the run replaces in fstab, as `replaced_options` returns them
@@ -194,11 +195,14 @@ def compose(target: str, options: Sequence[str]) -> str:
 def without_options(
     notes: Iterable[Entry], current: bytes, original: bytes, written: bytes
 ) -> bytes:
-    """Restore the options that the concern replaced in fstab. Return the content: a pure function.
+    """Restore the mount options that the concern replaced, and return fstab's new content.
 
     + notes: the concern's lines in the manifest, the list of what undo restores
+    + current: the file's present content
+    + original: the content before this package's first change
+    + written: the content that this package wrote last
 
-    The other arguments are as `restored` takes them.
+    A pure function.
     """
     names = ((one.name.partition(" "), one.state) for one in notes if one.kind == "option")
     options = {(target, name): "" if old == "-" else old for (name, _, target), old in names}

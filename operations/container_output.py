@@ -48,18 +48,20 @@ def forward_container_output(
 ) -> Commands:
     """Run a second rsyslogd that sends the output of containers to the log server.
 
-    + server: address of the log server. If it is "", nothing is sent, and the files of the second
-      rsyslogd are removed
-    + protocol, port: how the log server is reached
+    + server: address of the log server. For "", the operation stops the second rsyslogd and removes
+      its files
+    + protocol, port: protocol and port of the log server
     + data_root: Docker's data folder; ``None`` for the folder that the node's Docker uses
 
-    Docker still writes the output to files (its driver json-file), and the second rsyslogd reads
-    these files. So a container never waits for the log server. There are two reasons for a second
-    rsyslogd. On Ubuntu, the node's own rsyslogd has no permission to read Docker's files. And a
-    chatty container must not delay the node's own messages. With each line, the second rsyslogd
-    sends the names of the line's namespace, pod and container.
+    Docker's driver json-file still writes the output to files. The second rsyslogd reads these
+    files, so a container never waits for the log server. With each line, the second rsyslogd sends
+    the names of the line's namespace, pod and container. The node's own rsyslogd does not do this
+    work, for two reasons:
 
-    Raises `NodeError` if the node's own rsyslog would read the configuration of the second one.
+    - On Ubuntu, the node's own rsyslogd has no permission to read Docker's files.
+    - A chatty container must not delay the node's own messages.
+
+    Raises `NodeError` if the node's own rsyslogd would read the second rsyslogd's configuration.
 
     **Example:** ``forward_container_output(server="192.168.1.42", protocol="tcp", port=514)``
     """
@@ -70,7 +72,7 @@ def forward_container_output(
     if snippets_of(None if main is None else os.fsdecode(main), [CONFIG]):
         raise NodeError(
             f"{MAIN} includes all files in {os.path.dirname(CONFIG)}, also {CONFIG}, which is for "
-            f"another rsyslogd; let it include only *.conf there, and run again"
+            "another rsyslogd; change the include to *.conf, and run again"
         )
     if data_root is None:
         config = observe(Content, path=daemon_json.CONFIG)
@@ -107,7 +109,10 @@ _PATHS = (NAMES, CONFIG, UNIT_FILE)
 
 
 def check(todo: Plan) -> str:
-    """Return the command that checks the configuration if the run writes it: a pure function."""
+    """Return the command that checks the new configuration, "" if the run does not write one.
+
+    A pure function.
+    """
     staged: Iterable[str] = (file.staged for file in todo.write if file.path == CONFIG)
     # rsyslogd will write to the folder STATE. The check fails if this folder is missing
     return "\n".join(f"mkdir -p {STATE}; rsyslogd -N1 -f {quote(path)}" for path in staged)

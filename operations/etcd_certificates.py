@@ -57,7 +57,7 @@ def report_version(
     if problem := etcd_misfit(kubernetes, found):
         warn(problem)
     else:
-        current()[1].noop("etcd: no server was found to be too old for kubeadm")
+        current()[1].noop("etcd: found no server that is too old for kubeadm")
     yield from ()
 
 

@@ -73,13 +73,13 @@ def reads(options: Options, rolling: Rolling | None = None) -> list[Read]:
 def install_docker(options: Options, rolling: Rolling | None = None) -> Commands:
     """Install the distribution's Docker, hold its packages, and run it with these options.
 
-    + options: the options that are set in daemon.json; the file's other keys stay as they are
+    + options: the options to write into daemon.json. The file's other keys stay as they are
     + rolling: how a node that has joined a cluster is drained before Docker restarts
 
     daemon.json is written before the package is installed, because the installation starts Docker.
-    Without the file, Docker would set up its storage with other defaults. Docker is restarted only
-    if it runs with another configuration. If Docker does not answer within 60 seconds after the
-    restart, the old file is restored.
+    Without the file, Docker would set up its storage with other defaults. The operation restarts
+    Docker only if the running Docker has a different configuration. If Docker does not answer
+    within 60 seconds after the restart, the operation restores the old file.
 
     Raises `NodeError` if docker-ce is installed, if Docker would not start with the merged file, or
     if Kubernetes would not work with the merged file.
@@ -135,7 +135,8 @@ def install_docker(options: Options, rolling: Rolling | None = None) -> Commands
 def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) -> str:
     """Add the names of the changed keys to the reason for writing daemon.json.
 
-    + reason: a reason for a change. Reasons for other changes are returned unchanged
+    + reason: the reason for one of the run's changes. If the change is not in daemon.json, the
+      function returns the reason unchanged
     + before: the content of daemon.json on the node, ``None`` if there is no file
     + config: the keys of the merged daemon.json, with their values
     """
@@ -209,7 +210,7 @@ def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -
 
     + engine: the state of the running Docker, ``None`` if Docker does not run
     + config: the keys of the merged daemon.json, with their values
-    + restarts: whether Docker has to restart on a node that is not drained first
+    + restarts: whether the run restarts Docker without draining the node first
     """
     if engine is None or not engine.containers:
         return

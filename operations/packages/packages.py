@@ -90,7 +90,7 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
 
     + found: the simulated removal
     + cloud_init: the state of cloud-init
-    + mdns: as `remove_packages` takes it
+    + mdns: whether the node is reached by a ``.local`` name
     """
     keep_it = f"take it out of {setting('packages_absent')}"
     if found.error:
@@ -100,14 +100,15 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
         )
     if kept := {*found.installed} - {*found.removes}:
         raise NodeError(
-            f"apt would not remove {', '.join(sorted(kept))}, though it is installed; see "
-            f"apt-get -s remove {' '.join(found.installed)} on the node"
+            f"apt would leave {', '.join(sorted(kept))} installed; to find the reason, run on the "
+            f"node: apt-get -s remove {' '.join(found.installed)}"
         )
     if lost := [name for name in found.removes if NEEDED.fullmatch(name)]:
         raise NodeError(
             f"removing {', '.join(found.installed)} would also remove {', '.join(lost)}, which "
             f"the node needs; run apt-get -s remove NAME for each package in "
-            f"{setting('packages_absent')}, and take the package that causes this out of that list"
+            f"{setting('packages_absent')} to find the package that causes the removal, and delete "
+            "that package from the setting"
         )
     if mdns and "avahi-daemon" in found.removes:
         raise NodeError(
@@ -128,13 +129,14 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
         if not cloud_init.network:
             raise NodeError(
                 "cloud-init is to be removed, but nothing else configures the network: there is no "
-                "file in /etc/netplan, /etc/network or /etc/systemd/network, no NetworkManager and "
-                f"no dhcpcd; write such a file, or keep cloud-init: {keep_it}"
+                "NetworkManager, no dhcpcd, and no file in /etc/netplan, /etc/network or "
+                "/etc/systemd/network; write a file into one of these folders, or keep cloud-init: "
+                f"{keep_it}"
             )
 
 
 def warnings(found: Removal) -> list[str]:
-    """Return a warning for each effect of the removal that may surprise: a pure function."""
+    """Return warnings about the removal's unexpected effects: a pure function."""
     messages = []
     if found.lvm_in_use:
         messages.append("lvm2 is not removed: the node has logical volumes")

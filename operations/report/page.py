@@ -14,7 +14,8 @@ from chaos_engine.operations.report.wear import DAY, Point
 from chaos_engine.templates import render_page
 
 WIDTH, HEIGHT, MARGIN = 320, 72, 6
-"""Size of a node's diagram, and the margin around the line in it, in SVG units."""
+"""Width and height of a node's diagram, and the space between its edges and the line, in SVG
+units."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def plot(points: Sequence[Point]) -> Plot:
 def html(report: Report, documents: str) -> str:
     """Return the HTML of a report's page.
 
-    + documents: the address of the documents (`fixes.documents`), "" if they are not there
+    + documents: the address of the documents (`fixes.documents`), "" if there are no documents
     """
     read = [node for node in report.nodes if not node.unread]
     return render_page(

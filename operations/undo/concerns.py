@@ -1,4 +1,4 @@
-"""Undo what a concern has changed on a node. A file there, the manifest, lists the changes."""
+"""Undo what a concern has changed on a node. The node's manifest lists these changes."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Changes:
     + restore: paths whose original file is put back
     + aside: paths in `remove` and `restore` that others have changed. Undo first copies the present
       file to `manifest.ASIDE`
-    + write: merged files (this package wrote only a part of each), with their new content. This is
-      the present content without this package's part
-    + leave: paths of files that others have put there. Undo does not change these files
+    + write: merged files (this package wrote only a part of each). The new content of a file is its
+      present content without this package's part
+    + leave: paths of files that others have replaced. Undo does not change these files
     """
 
     remove: tuple[str, ...] = ()
@@ -110,12 +110,13 @@ def undo_other_concerns(
 
 @converge(reads=lambda *args, **kwargs: [Read.of(Manifest)])
 def forget_changes(asked: Collection[str] = ()) -> Commands:
-    """Remove the manifest and the saved original files once nothing is left to undo.
+    """Remove the manifest and the saved original files when nothing is left to undo.
 
     + asked: names of the concerns that this run undoes; empty for all
 
     Copies of files that others have changed stay in ``/var/lib/chaos-engine/aside``. Raises
-    `NodeError` if removed packages could not be installed again. Everything else is undone anyway.
+    `NodeError` if removed packages could not be installed again. All other changes are undone
+    before this error.
 
     **Example:** ``forget_changes(name="Remove what was kept", asked=["docker"])``
     """
@@ -174,7 +175,7 @@ def _shared(found: Remembered, concern: str) -> set[str]:
 
 
 def _path(wrote: Entry) -> str:
-    """Return the path in a manifest line of kind ``wrote``. The line's name is ``SHA256 PATH``."""
+    """Return the path from the name ``SHA256 PATH`` of a manifest entry of kind ``wrote``."""
     return wrote.name.partition(" ")[2]
 
 
@@ -335,13 +336,16 @@ def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
 
 
 def _only_of(found: Remembered, concern: str, kind: str) -> list[Entry]:
-    """Return the manifest's lines about things of one kind that only this concern has changed."""
+    """Return the concern's manifest lines of one kind. Lines about shared things are left out.
+
+    A thing is shared if another concern has a line about the thing too.
+    """
     others = {(e.kind, e.name) for e in found.entries if e.concern not in (concern, NOBODY)}
     return [entry for entry in found.of(concern, kind) if (kind, entry.name) not in others]
 
 
 def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN) -> str:
-    """Return the shell script that undoes a concern, and then removes the notes about it."""
+    """Return the shell script that undoes a concern, and then removes the concern's notes."""
 
     def each(function: str, kind: str, with_state: bool = False) -> list[str]:
         """Return a call of a shell function for each thing that only this concern has changed."""
@@ -440,7 +444,7 @@ def _forget(found: Remembered, concern: str) -> list[str]:
 
 
 def compose_end(found: Remembered) -> str:
-    """Return the shell script that removes all notes once nothing is left to undo."""
+    """Return the shell script that removes all notes when nothing is left to undo."""
     packages, folders = _packages(found.of(NOBODY, "package")), found.of(NOBODY, "folder")
     lines = [
         *(PRELUDE, NOTES, *([APT] if packages else []), UNDOING),
@@ -460,8 +464,8 @@ def compose_end(found: Remembered) -> str:
 def _packages(entries: Iterable[Entry]) -> list[str]:
     """Return ``purge NAME`` or ``remove NAME`` for each package that a run has installed.
 
-    It is ``remove`` if the package's configuration was there before. Packages that were only
-    upgraded are left out.
+    A package gets ``remove`` if its configuration was on the node before the run. The list leaves
+    out packages that a run has only upgraded.
     """
     how = {"absent": "purge", "config": "remove"}
     return [f"{how[entry.state]} {entry.name}" for entry in entries if entry.state in how]

@@ -33,15 +33,15 @@ class Undo:
     + needed_when_joined: whether a node in a cluster cannot work or boot without the concern. If
       so, undo refuses a node that has joined a cluster
     + note: a warning that says what stays on the node, or what the user has to do
-    + take_out: functions that remove the concern's part from merged files, by the file's path or by
-      a pattern of paths (fnmatch(3))
+    + take_out: functions that remove the concern's part from merged files. A key is a file's path
+      or a pattern of paths (fnmatch(3))
     + first: shell commands that run before everything else
     + stopped: shell commands that run after the concern's own units were stopped
     + last: shell commands that run at the end
-    + removed: shell commands that run after a path was removed, by the path
-    + purged: shell commands that run before a package is purged, by the package's name
-    + take_out_noted: functions as in `take_out`, with one more argument at the front: the
-      manifest's lines about the concern
+    + removed: shell commands that run after a path was removed. A key is a path
+    + purged: shell commands that run before a package is purged. A key is a package's name
+    + take_out_noted: functions like those in `take_out`. They have an additional first argument:
+      the manifest's lines about the concern
 
     **Example:** ``UNDO = Undo(needed_when_joined=True, take_out={"/etc/hosts": without_names})``
     """
@@ -75,7 +75,7 @@ def take_out(
     + current: the file's present content
     + original: the file's content before the first change, ``None`` if there was no file
     + written: the content that this package wrote last
-    + known: functions that remove the part, by the file's path or by a pattern of paths
+    + known: functions that remove the part. A key is a file's path or a pattern of paths
 
     Changes that others have made stay, even if they are older than `written`. Returns ``None`` if
     the file shall be removed, because it did not exist before and has only this package's part.

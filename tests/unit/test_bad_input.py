@@ -783,7 +783,7 @@ SETTINGS = [
         "packages_absent",
         ["openssh-server"],
         "pi5, group workers: chaos_packages_absent = ['openssh-server']: a work node needs "
-        "openssh-server; remove such packages from the list",
+        "openssh-server; do not list packages that it needs",
     ),
     bad(
         "packages_absent",
@@ -1681,8 +1681,8 @@ NODES = [
     ),
     node(
         "/etc/rsyslog.conf includes all files in /etc/rsyslog.d, also /etc/rsyslog.d/"
-        "container-output.rsyslog, which is for another rsyslogd; let it include only *.conf "
-        "there, and run again",
+        "container-output.rsyslog, which is for another rsyslogd; change the include to *.conf, "
+        "and run again",
         {Content: {"/etc/rsyslog.conf": b"$IncludeConfig /etc/rsyslog.d/\n"}},
         settings={"all": {"chaos_log_containers": True}},
     ),
@@ -1743,8 +1743,8 @@ NODES = [
     ),
     node(
         "removing snapd would also remove openssh-server, which the node needs; run apt-get "
-        "-s remove NAME for each package in chaos_packages_absent, and take the package that "
-        "causes this out of that list",
+        "-s remove NAME for each package in chaos_packages_absent to find the package that "
+        "causes the removal, and delete that package from the setting",
         {RemovalPlan: Removal(("snapd",), ("snapd", "openssh-server"))},
     ),
     node(
@@ -1758,8 +1758,8 @@ NODES = [
         {RemovalPlan: Removal(("snapd",), (), error="E: broken packages.")},
     ),
     node(
-        "apt would not remove plymouth, though it is installed; see apt-get -s remove snapd "
-        "plymouth on the node",
+        "apt would leave plymouth installed; to find the reason, run on the node: apt-get -s "
+        "remove snapd plymouth",
         {RemovalPlan: Removal(("snapd", "plymouth"), ("snapd",))},
     ),
     node(
@@ -1769,8 +1769,9 @@ NODES = [
     ),
     node(
         "cloud-init is to be removed, but nothing else configures the network: there is no "
-        "file in /etc/netplan, /etc/network or /etc/systemd/network, no NetworkManager and no "
-        "dhcpcd; write such a file, or keep cloud-init: take it out of chaos_packages_absent",
+        "NetworkManager, no dhcpcd, and no file in /etc/netplan, /etc/network or "
+        "/etc/systemd/network; write a file into one of these folders, or keep cloud-init: take "
+        "it out of chaos_packages_absent",
         {CloudInit: CloudInitState()},
     ),
     node(
