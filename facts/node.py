@@ -102,7 +102,7 @@ NOT_ROOT = "pyinfra does not run as root on the node; set _sudo = True in group_
 class AsRoot(YesOrNo):
     """Whether pyinfra runs as root on the node.
 
-    The user root owns process 1. So the command tests whether the current user owns process 1.
+    The user root owns process 1. So the command asks whether the current user owns process 1.
 
     **Example:** ``host.get_fact(AsRoot)``
     """

@@ -154,7 +154,7 @@ def begin(folder: Path, origin: str) -> Ending:
     + origin: a text with the current host's name and the source of the host's setting `report_dir`,
       such as "pi1, group workers"
 
-    The first host's call creates the folder, tests the folder with a probe file, and creates the
+    The first host's call creates the folder, checks the folder with a probe file, and creates the
     `Ending`. Later calls in this run return the same `Ending`, with the first host's folder. Raises
     ``OSError`` with the path if nothing can be written in the folder.
     """

@@ -69,7 +69,8 @@ def clones(count: int) -> Cluster:
             make_template()
         say(f"{count} clones")
         like = ("--like", str(_TEMPLATE))
-        nodes.lab(_LAB, "--workers", str(count), "--storage", "1", *like)
+        # All three servers: a controller asks each etcd, and waits 3 s for one that is off
+        nodes.lab(_LAB, "--workers", str(count), "--storage", "3", *like)
     cluster = nodes.lab(_LAB)
     for first in range(0, count, 10):  # not all at once, as each mounts another volume now
         some = cluster.workers[first : first + 10]
