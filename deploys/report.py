@@ -135,7 +135,10 @@ def _reads(own: ReportSettings) -> list[Read]:
 
 
 def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -> Found:
-    """Return what was read on the current host, and why some things could not be read."""
+    """Read the values for the report on the current host.
+
+    The result has the values, and an error message for each value that could not be read.
+    """
     unread: dict[str, str] = {}
 
     def read(what: str, function: Callable[[], T]) -> T | None:

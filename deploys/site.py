@@ -162,8 +162,8 @@ class ProxiesSettings(EndpointSettings):
         ge=50,
         le=1000,
         multiple_of=10,
-        description="used with several proxies: milliseconds between two VRRP adverts of the owner "
-        "of the API's address, from 50 to 1000, in steps of 10. The owner shows by adverts that it "
+        description="used with several proxies: milliseconds between two VRRP adverts, from 50 to "
+        "1000, in steps of 10. The owner of the API's address sends these adverts to show that it "
         "is alive. If no advert arrives for about 3.6 intervals, another proxy takes the address",
     )
     vrrp_id: values.Number | None = Field(
@@ -205,9 +205,10 @@ class EtcdSettings(Settings):
 
     etcd_certificates_hosts: Literal["controllers", "all", "none"] = Field(
         "controllers",
-        description="which nodes get etcd's client certificate and key: controllers (for their API "
-        "servers), all (root of any node can then read and change the whole cluster) or none "
-        "(there is no external etcd, and kubeadm runs its own)",
+        description="which nodes get etcd's client certificate and key: controllers, all or none. "
+        "The API servers on the controllers need both files. With all, root of any node can read "
+        "and change the whole cluster. The value none is for clusters without an external etcd, "
+        "where kubeadm runs its own etcd",
     )
     etcd_certificates_dir: values.LastingFolder = Field(
         "/etc/kubernetes",

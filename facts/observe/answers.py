@@ -44,7 +44,7 @@ class HostAnswers:
     answered_ahead: Moment | None = None
 
     def keep(self, values: Mapping[Read, Any], identity: tuple[str, ...]) -> None:
-        """Store values of facts, and the identity with which they were read."""
+        """Store the values of facts that were read with one identity (`arguments.identity`)."""
         if not self.known:
             self.oldest_at = time.monotonic()
         self.known |= {(read, identity): value for read, value in values.items()}

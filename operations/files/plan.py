@@ -84,7 +84,10 @@ def plan(
 
 
 def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
-    """Return the paths in `touched` that belong to a unit, such as a file that it reads."""
+    """Return the paths in `touched` that belong to a unit.
+
+    They are the unit's own file, its drop-ins, and the files that the unit reads.
+    """
     return sorted(
         path
         for path in touched
@@ -135,7 +138,8 @@ def _repairs(
 ) -> Iterator[Repair]:
     """Return a `Repair` for each file and for each unit that a plan sets.
 
-    + changing: as `_why` takes it. A unit in `changing` gets no `Repair`, because its files get one
+    + changing: the files that are written or removed, by the name of the unit that they belong to.
+      These files get a `Repair` each, so their unit gets none
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"
