@@ -91,7 +91,7 @@ def container_logs(settings: ContainerLogsSettings) -> None:
     """
     if options := settings.mount_options:
         set_mount_options(
-            name="Mount the disk of Docker's data with options that spare it",
+            name="Mount the disk of Docker's data with options that reduce writes",
             options=options,
             data_root=settings.docker_data_root,
         )

@@ -1,4 +1,4 @@
-"""Install cri-dockerd from a release tarball on this computer."""
+"""Install cri-dockerd on nodes. The release tarball is on the computer that runs pyinfra."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class CriDockerdSettings(RollingSettings, VersionsSettings):
     cri_dockerd_sha256: dict[Literal["amd64", "arm64"], Sha256] = Field(
         {},
         description="sha256 of the tarball for each architecture, 64 hex digits; if not set, the "
-        "checksum is taken from the file SHA256SUMS beside the tarball. Without such a checksum, "
-        "it is taken from kubespray's list, which has the versions 0.3.17 to 0.3.21",
+        "run looks for the sha256 in the file SHA256SUMS beside the tarball, and after that in "
+        "kubespray's list, which has the versions 0.3.17 to 0.3.21",
     )
     cri_dockerd_infra_image: ImageName | None = Field(
         None,

@@ -135,7 +135,10 @@ def _reads(own: ReportSettings) -> list[Read]:
 
 
 def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -> Found:
-    """Return what was read on the current host, and why some things could not be read."""
+    """Read the values for the report on the current host.
+
+    The result has the values, and an error message for each value that could not be read.
+    """
     unread: dict[str, str] = {}
 
     def read(what: str, function: Callable[[], T]) -> T | None:
@@ -177,9 +180,9 @@ def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -
 def _owner(concerns: dict[Callable[..., None], Settings]) -> str | None:
     """Return the name of the proxy that owns the API's address, "" if the owner is unknown.
 
-    If the current host is the owner, the name is the host's name in the inventory, which the report
-    uses too. For another proxy it is the name in the cluster. Returns ``None`` if the current host
-    is not one of several proxies.
+    If the current host is the owner, the name is the host's name in the inventory, as in the
+    report. If another proxy is the owner, the name is that proxy's name in the cluster. Returns
+    ``None`` if the current host is not one of several proxies.
     """
     found = [one for one in concerns.values() if isinstance(one, VrrpSettings)]
     if not found or not several_proxies():

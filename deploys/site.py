@@ -15,8 +15,8 @@ from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import HostName, LinkName, LogSize, Version
 
 LOG_SERVER = (
-    "address of the syslog server that receives the logs of all nodes, or the word none; with "
-    "none, a node has only its most recent logs, in RAM"
+    "address of the syslog server that receives the logs of all nodes; the word none if there is "
+    "no such server. Without a server, a node keeps only its most recent logs, in RAM"
 )
 
 
@@ -52,13 +52,13 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
     """Return the name that a host of the inventory has in the cluster.
 
     + name: the host's name in the inventory
-    + ssh_hostname: the host's address in the inventory, ``None`` for none
+    + ssh_hostname: the host's address in the inventory, ``None`` if the inventory has none
     + nodes: address of each node by its name in the cluster
 
     The host's label is the part of `name` before the first dot, or "" if `name` is an IPv4
     address. The function returns the first of these that applies:
 
-    - the label, if `nodes` has this name
+    - the label, if the label is a name in `nodes`
     - the name in `nodes` whose address is `ssh_hostname` or `name`
     - the label, if `nodes` is empty or `ssh_hostname` is an IPv4 address
 
@@ -123,7 +123,7 @@ class ControllersSettings(NodesSettings):
     )
 
     def conflicts(self) -> Iterator[str]:
-        """Yield a message for each controller that is not in `nodes`, and for repeated names."""
+        """Yield a message for each controller not in `nodes`, and one if any name is repeated."""
         yield from super().conflicts()
         for name in self.controllers:
             if name not in self.nodes:
@@ -162,17 +162,17 @@ class ProxiesSettings(EndpointSettings):
         ge=50,
         le=1000,
         multiple_of=10,
-        description="used with several proxies: milliseconds between two VRRP adverts of the owner "
-        "of the API's address, from 50 to 1000, in steps of 10. The owner shows by adverts that it "
+        description="used with several proxies: milliseconds between two VRRP adverts, from 50 to "
+        "1000, in steps of 10. The owner of the API's address sends these adverts to show that it "
         "is alive. If no advert arrives for about 3.6 intervals, another proxy takes the address",
     )
     vrrp_id: values.Number | None = Field(
         None,
         ge=1,
         le=255,
-        description="used with several proxies: VRRP's number (virtual router ID) of the API's "
-        "address, from 1 to 255; no other VRRP router on the LAN may use this number. If not set, "
-        "it is the last part of chaos_vip",
+        description="used with several proxies: VRRP's virtual router ID for the API's address, "
+        "from 1 to 255; no other VRRP router on the LAN may use this ID. If not set, the ID is the "
+        "last part of chaos_vip, such as 60 for 192.168.1.60",
     )
 
     @property
@@ -182,7 +182,7 @@ class ProxiesSettings(EndpointSettings):
 
     @property
     def vrrp_number(self) -> int:
-        """Return VRRP's number (virtual router ID) of the API's address, from 1 to 255."""
+        """Return VRRP's virtual router ID for the API's address, from 1 to 255."""
         return self.vrrp_id or (self.vip.packed[3] if self.vip else 0) or 1
 
 
@@ -205,9 +205,10 @@ class EtcdSettings(Settings):
 
     etcd_certificates_hosts: Literal["controllers", "all", "none"] = Field(
         "controllers",
-        description="which nodes get etcd's client certificate and key: controllers (for their API "
-        "servers), all (root of any node can then read and change the whole cluster) or none "
-        "(there is no external etcd, and kubeadm runs its own)",
+        description="which nodes get etcd's client certificate and key: controllers, all or none. "
+        "The API servers on the controllers need both files. With all, root of any node can read "
+        "and change the whole cluster. The value none is for clusters without an external etcd, "
+        "where kubeadm runs its own etcd",
     )
     etcd_certificates_dir: values.LastingFolder = Field(
         "/etc/kubernetes",
@@ -246,9 +247,9 @@ class DockerDataSettings(Settings):
     docker_data_root: values.LastingFolder | None = Field(
         None,
         description="absolute path of the folder for Docker's images, containers and their logs; "
-        "if not set, the node's folder is not changed. A folder on a USB disk or SSD moves "
-        "Docker's writes off the SD card. Docker then waits for that disk at boot, and does not "
-        "start without that disk",
+        "if not set, Docker keeps its present folder on the node. A folder on a USB disk or SSD "
+        "moves Docker's writes off the SD card. At boot, Docker waits for such a disk. Docker does "
+        "not start without it",
     )
 
     @field_validator("docker_data_root")

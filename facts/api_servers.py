@@ -1,4 +1,4 @@
-"""Ask Kubernetes API servers from a node whether they are ready."""
+"""Let a node ask Kubernetes API servers whether they are ready."""
 
 from __future__ import annotations
 

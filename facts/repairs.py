@@ -22,7 +22,7 @@ class PastRepair(Value):
 
     + concern: the name of the concern that has set the thing, such as "docker"
     + thing: the thing's name in messages, such as "the hold of docker.io"
-    + wanted: a digest of the thing's wanted state, which was the same at each repair
+    + wanted: a digest of the thing's wanted state. All these repairs had the same wanted state
     + count: the number of repairs
     + first, last: the times of the first and of the last repair
     """

@@ -43,8 +43,8 @@ class Writer(Value):
 
     + program: the program's name, as in ``/proc/PID/comm``
     + processes: how many processes of that name run
-    + written: the bytes that these processes and their ended children gave the kernel to write to
-      devices and shares
+    + written: how many bytes these processes and their ended children have written to devices and
+      shares. The docstring of `Writers` says how the kernel counts
     """
 
     program: str
@@ -57,11 +57,10 @@ class Writers(NodeFact["tuple[Writer, ...] | None"]):
 
     The value is ``None`` if the kernel does not count written bytes.
 
-    The kernel counts the bytes that a process gave it to write (proc_pid_io(5)), even if these
-    bytes have not reached the card. A page that changes several times before it is flushed counts
-    once. The file system's journal does not count. Files on shares and on other disks do count. If
-    a process has ended, its bytes count for its parent, which has waited for it. This is often
-    systemd.
+    The kernel counts the bytes that a process has written (proc_pid_io(5)), even if these bytes
+    have not reached the card. A page that changes several times before it is flushed counts once.
+    The file system's journal does not count. Files on shares and on other disks do count. The bytes
+    of an ended process count for the process that waited for its end (wait(2)), often systemd.
 
     **Example:** ``pyinfra inventory.py fact chaos_engine.facts.writers.Writers``
     """

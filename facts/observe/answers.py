@@ -20,18 +20,18 @@ node by then."""
 class HostAnswers:
     """The facts that a run has read on one host, and the facts that it will still read there.
 
-    + known: the values that were read. A key is a `Read` (a fact with its arguments) and the
-      identity with which it was read (`arguments.identity`)
+    + known: the values that were read. A key is a pair: a `Read` (a fact with its arguments), and
+      the identity with which the fact was read (`arguments.identity`)
     + announced: the facts that the run will read. The keys are pairs as in `known`, and each value
       is ``None``
-    + last_moment: the `Moment` when these answers were last used, ``None`` before the first use
+    + last_moment: the `Moment` of the last use of these answers, ``None`` before the first use
     + oldest_at: the time when the oldest value was read, in seconds of the monotonic clock
     + operation_reads: a function that returns the facts that the current operation reads
-    + upcoming_reads: a function for each registered operation, by the operation's hash. The
-      function returns the facts that this operation will read
+    + upcoming_reads: one function for each registered operation. The key is the operation's hash.
+      The function returns the facts that the operation will read
     + changing: whether the current operation, or the operation before it, has changed the host
-    + answered_ahead: ``None``, or the `Moment` after the last command. It is set only if that
-      command also read the facts for the next operation (`Ahead`)
+    + answered_ahead: if the last command also read the facts for the next operation (`Ahead`), the
+      `Moment` right after this command; otherwise ``None``
     """
 
     known: dict[tuple[Read, Any], Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class HostAnswers:
     answered_ahead: Moment | None = None
 
     def keep(self, values: Mapping[Read, Any], identity: tuple[str, ...]) -> None:
-        """Store values of facts, and the identity with which they were read."""
+        """Store the values of facts that were read with one identity (`arguments.identity`)."""
         if not self.known:
             self.oldest_at = time.monotonic()
         self.known |= {(read, identity): value for read, value in values.items()}
@@ -57,7 +57,7 @@ class HostAnswers:
     def drop_changed(self) -> None:
         """Drop the answers that a change of the host may have made wrong.
 
-        Only answers about other machines remain.
+        Keeps the answers of facts about other machines (`NodeFact.of_others`).
         """
         self.known = {
             (read, identity): value

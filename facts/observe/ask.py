@@ -88,7 +88,7 @@ def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> Non
 
 
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
-    """Store that an operation begins on the current host, and has not changed the host yet.
+    """Record the start of an operation that has not changed the current host yet.
 
     + reads: a function that returns the facts that the operation will read, with their arguments.
       The function is called only if needed
@@ -98,7 +98,7 @@ def begin(reads: Callable[[], Iterable[Read]]) -> None:
 
 
 def gather() -> None:
-    """Run one remote command that reads all announced facts without a stored answer."""
+    """Read all announced facts that have no stored answer yet, by one remote command."""
     state, host = current()
     answers, who = part(HostAnswers), identity(host)
     _drop_stale(state, host, answers)
@@ -108,10 +108,10 @@ def gather() -> None:
 
 
 def note_change() -> None:
-    """Drop the answers that may become wrong, because the current operation changes the host now.
+    """Prepare the stored answers for a change of the host by the current operation.
 
-    The next call of `observe` then reads only the facts of its own operation, not all facts that
-    the run has announced.
+    Drops all answers except those about other machines. The next call of `observe` will read only
+    the facts of its own operation, not all facts that the run has announced.
     """
     answers = part(HostAnswers)
     answers.drop_changed()
@@ -198,7 +198,7 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
     if current()[0].print_fact_info:
         host.log(f"Loaded {len(parts)} facts")
     if apart and len(parts) != len(questions):
-        raise NodeError("the node's state could not be read: its answer is incomplete; run again")
+        raise NodeError("the node's state could not be read: the answer is incomplete; run again")
     return {read: batch.value_of(read, one) for read, one in zip(questions, parts, strict=False)}
 
 

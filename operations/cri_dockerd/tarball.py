@@ -1,6 +1,6 @@
 """Extract and check the program in a release tarball of cri-dockerd.
 
-The computer where pyinfra runs neither starts the program nor writes it to a disk.
+The computer that runs pyinfra keeps the program only in memory, and does not start it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Bounded(io.RawIOBase):
         self._source, self._left = source, _MAX_BESIDE
 
     def allow(self, size: int) -> None:
-        """Raise the limit by a number of bytes."""
+        """Increase the limit by a number of bytes."""
         self._left += size
 
     def read(self, size: int = -1, /) -> bytes:

@@ -33,11 +33,11 @@ class Repair:
       set the thing
     + search: how to find the files and programs that may change the thing
     + found: for a file, the text ``CHECKSUM PATH`` with the checksum of the old content; "" if the
-      checksum is unknown. A line of kind ``wrote`` in the manifest, with this text as its name,
-      shows that this package wrote the old content itself. If the new content differs from it,
-      writing the new content counts as a change of the settings, not as a repair
-    + suspects: descriptions of files and programs that may change the thing. They are known without
-      the search
+      checksum is unknown. If the manifest has a line of kind ``wrote`` with this text as its name,
+      this package wrote the old content. A different new content then comes from changed settings.
+      So writing the new content is no repair
+    + suspects: descriptions of files and programs that may change the thing, and that are known
+      without a search
     """
 
     thing: str
@@ -141,9 +141,11 @@ def will_set(repairs: Iterable[Repair]) -> list[str]:
 
 
 def warn_of_repeats(repairs: Iterable[Repair]) -> None:
-    """Warn of things that earlier runs have repaired too. The warnings name the suspects.
+    """Warn if this run sets things that earlier runs have already repaired.
 
-    + repairs: the things that this run sets
+    A warning names the suspects: the files and programs that may keep changing the thing.
+
+    + repairs: a `Repair` for each thing that this run sets
     """
     repairs = tuple(repairs)
     past = {(one.concern, one.thing, one.wanted): one for one in past_repairs()}
@@ -208,17 +210,18 @@ def _who(suspects: list[str], since: str) -> str:
     if not suspects:
         return (
             "no suspect was found among this node's units, cron jobs and scripts; look at what has "
-            f"run since then (journalctl --since '{since}'), and ask who else configures this node"
+            f"run since the last fix (journalctl --since '{since}'), and ask who else configures "
+            "this node"
         )
     more = f"; and {len(suspects) - MAX_SUSPECTS} more" if len(suspects) > MAX_SUSPECTS else ""
     return f"suspected: {'; or '.join(suspects[:MAX_SUSPECTS])}{more}"
 
 
 def _described(one: Suspect, repair: Repair) -> str:
-    """Describe a file or program that may keep changing a thing, and say what to do about it.
+    """Return a description of a suspect, with advice for the user.
 
-    + one: the file or program
-    + repair: the thing that it may change
+    + one: a file or program that may keep changing a thing
+    + repair: the `Repair` of this thing
     """
     link = repair.search.link
     if one.kind == "file":
@@ -230,9 +233,9 @@ def _described(one: Suspect, repair: Repair) -> str:
         return f"{one.name}{calls} ({advice})"
     return {
         "manager": f"{one.name}, which manages this node's configuration (correct its settings)",
-        "ansible": f"Ansible, which has used {one.name} since then (correct its playbook)",
-        "package": f"the package {one.name}, installed or upgraded since then (run again after "
-        f"each upgrade of {one.name})",
+        "ansible": f"Ansible, which has used {one.name} since the last fix (correct the playbook)",
+        "package": f"the package {one.name}, installed or upgraded since the last fix (run again "
+        f"after each upgrade of {one.name})",
         "networkd": f"systemd-networkd, which manages {link} because of {one.name} (edit this file "
         f"so that it does not match {link})",
         "networkmanager": f"NetworkManager, which manages {link} (to prevent this, add "

@@ -81,8 +81,8 @@ def install(
     + check: shell command that fails if the new files are bad. It runs before the new files are in
       place. At that time, the new ``/etc/a`` is at ``/etc/.a.chaos``, and a copy of it is at
       ``"$stage"/etc/a``. A file that is secret or larger than 1 MiB has no such copy
-    + apply: shell command that makes the files effective. It runs after the new files are in place
-      and before units are restarted, with the umask 077
+    + apply: shell command that makes the files effective. It runs with the umask 077. At that time
+      the new files are in place, and no unit is restarted yet
 
     Each new file is written beside its path, checked, flushed to disk and then renamed. So a reader
     never sees half a file. If `apply` fails, the old files are restored. If a required unit does
@@ -154,7 +154,7 @@ def transaction(
     + noop: what pyinfra's ``-v`` shows if nothing has to be done
     + force: whether to run the script even if the plan is empty, for example because `apply` has to
       run
-    + before: shell commands that run before all other steps. The script already holds the node's
+    + before: shell commands that run before all other steps, while the script holds the node's
       lock
     + makes: paths of files that services create when they start. Undo treats these files as this
       package's own

@@ -30,13 +30,15 @@ def plan(
     + files, absent, units: as `install` takes them
     + found: state of each path that exists, by path
     + states: state of each unit, by the unit's name
-    + traces: what earlier installations have left of units, by the unit's name. It has only the
-      units whose unit files are among `files`
+    + traces: leftovers of earlier installations, by the unit's name. Only the units whose unit
+      files are among `files` have an entry
     + besides: paths that other commands of the operation will write, replace or remove
 
     An earlier installation may have left links that start a unit in another way. The plan replaces
-    these links. It also removes a unit file of the same name in ``/usr/lib/systemd/system`` if no
-    package owns this file. Otherwise systemd would use this file after undo.
+    these links. The earlier installation may also have left a file of the unit in
+    ``/usr/lib/systemd/system``. The plan removes this file if it belongs to no package, because
+    systemd would use this file after undo.
+
     Raises one `NodeError` that names all paths that cannot be replaced.
     """
     units = tuple(units)
@@ -82,7 +84,10 @@ def plan(
 
 
 def _changing(unit: Unit, touched: Iterable[str]) -> list[str]:
-    """Return the paths in `touched` of the unit's file, its drop-ins and the files it reads."""
+    """Return the paths in `touched` that belong to a unit.
+
+    They are the unit's own file, its drop-ins, and the files that the unit reads.
+    """
     return sorted(
         path
         for path in touched
@@ -133,7 +138,8 @@ def _repairs(
 ) -> Iterator[Repair]:
     """Return a `Repair` for each file and for each unit that a plan sets.
 
-    + changing: as `_why` takes it. A unit in `changing` gets no `Repair`, because its files get one
+    + changing: the files that are written or removed, by the name of the unit that they belong to.
+      These files get a `Repair` each, so their unit gets none
     """
     for file in todo.write:
         how = f"{file.mode} {file.owner}:{file.group}"

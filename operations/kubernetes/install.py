@@ -152,7 +152,7 @@ def sources_to_remove(sources: Iterable[Source]) -> list[str]:
         if not source.only:
             raise NodeError(
                 f"{source.path} has apt sources for Kubernetes and for other repositories; remove "
-                f"those for Kubernetes from that file, because they belong in {SOURCE}"
+                f"the sources for Kubernetes from this file, because they belong in {SOURCE}"
             )
     return [source.path for source in others]
 

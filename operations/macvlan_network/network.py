@@ -34,9 +34,10 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
     + last: False if a later operation of the run starts the proxy, True if none does
 
     If the network differs from `wanted`, it is removed and created again. The proxy's service is
-    stopped meanwhile. If the new network cannot be created, the old one is restored. Docker itself
-    is checked only when the network is created, so an earlier operation of the same run may install
-    or start Docker.
+    stopped meanwhile. If the new network cannot be created, the old one is restored.
+
+    If Docker does not answer, the operation fails only when pyinfra executes it. Before that, an
+    earlier operation of the same run may still install or start Docker.
 
     Raises `NodeError` if the parent interface cannot carry macvlan links, if another Docker network
     prevents the creation, or if the network has to be removed while other containers use it.
@@ -85,11 +86,12 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
 def check_conflicts(
     wanted: Macvlan, networks: Mapping[str, DockerNetwork], differs: Iterable[str], version: str
 ) -> None:
-    """Raise `NodeError` if something prevents the creation of the network: a pure function.
+    """Raise `NodeError` if the network cannot be created: a pure function.
 
-    + networks: Docker's networks by name. If a network has the wanted name, it is removed before
-      the creation. It cannot be removed while a container other than the proxy's uses it
-    + differs: how the network of the wanted name differs from `wanted`, in words
+    + networks: Docker's networks by name. An old network of the wanted name has to be removed
+      first. It must not be removed while a container uses it. The proxy's container is no
+      obstacle, because the script removes this container too
+    + differs: the differences between the old network and `wanted`, in words
     + version: Docker's version, "" if unknown
     """
     others = {name: other for name, other in networks.items() if name != wanted.name}
@@ -97,7 +99,7 @@ def check_conflicts(
     if containers := sorted({*found.containers} - {CONTAINER}) if found else []:
         raise NodeError(
             f"the Docker network {wanted.name} must be recreated, because it has "
-            f"{', '.join(differs)}, but these containers use it, running or not: "
+            f"{', '.join(differs)}; these containers, running or stopped, are connected to it: "
             f"{', '.join(containers)}; remove each container, or disconnect it: "
             f"docker network disconnect -f {wanted.name} CONTAINER"
         )
@@ -154,7 +156,10 @@ trap back EXIT; trap 'exit 1' HUP INT TERM
 
 
 def recreate(name: str, found: DockerNetwork) -> str:
-    """Return the shell command that creates a network again with the options that were found."""
+    """Return the shell command that restores a network after its removal.
+
+    + found: the network before its removal, as the fact `DockerNetworks` returns it
+    """
     options = {**found.options}
     if found.parent:
         options["parent"] = found.parent

@@ -1,9 +1,9 @@
 """Undo what concerns have changed on a node. A concern is one subject of a deploy, such as Docker.
 
-`concerns` has the operations and composes their scripts. `declaration` has the class `Undo`. With
-an `Undo`, a concern declares how it is undone. The deploy `chaos_engine.deploys.undo` passes these
-declarations to the operations. This folder imports the engine and `chaos_engine.operations.files`,
-but no concern.
+An object of the class `Undo` says how one concern is undone. The module `declaration` has this
+class. The module `concerns` has the operations and composes their scripts. The deploy
+`chaos_engine.deploys.undo` passes the objects to the operations. The modules of this folder import
+the engine and `chaos_engine.operations.files`, but no concern.
 """
 
 from chaos_engine.operations.undo.concerns import forget_changes, undo_concern, undo_other_concerns

@@ -10,7 +10,7 @@ from tests.cluster.virtual_cluster import Cluster, wait_for
 
 DEPLOY = "chaos_engine.deploys.container_logs"
 UNDO = ("chaos_engine.deploys.undo", "--data", "chaos_undo=container_logs")
-MOUNT = "Container logs | Mount the disk of Docker's data with options that spare it"
+MOUNT = "Container logs | Mount the disk of Docker's data with options that reduce writes"
 LATER = "Container logs | Write data later"
 SETTINGS = {
     "container_logs_noatime": "true",

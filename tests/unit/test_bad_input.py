@@ -1828,7 +1828,7 @@ NODES = [
     ),
     node(
         "/etc/apt/sources.list has apt sources for Kubernetes and for other repositories; remove "
-        "those for Kubernetes from that file, because they belong in "
+        "the sources for Kubernetes from this file, because they belong in "
         "/etc/apt/sources.list.d/kubernetes.list",
         {KubernetesSources: (Source("/etc/apt/sources.list", False),)},
     ),

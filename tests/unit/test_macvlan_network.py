@@ -439,8 +439,8 @@ def test_containers_that_are_not_ours_keep_their_network(
     node[DockerNetworks]["lb-network"] = drifted
     assert (
         "the Docker network lb-network must be recreated, because it has the parent eth1, the mode "
-        "private, but these containers use it, running or not: web; remove each container, or "
-        "disconnect it: docker network disconnect -f lb-network CONTAINER"
+        "private; these containers, running or stopped, are connected to it: web; remove each "
+        "container, or disconnect it: docker network disconnect -f lb-network CONTAINER"
     ) in failure(caplog)
 
 

@@ -207,8 +207,8 @@ def test_what_is_said_tells_how_often_when_who_and_what_to_do() -> None:
             "/etc/cron.d/a (remove the lines that cause this)",
         ),
         (Suspect("manager", "puppet.service"), "puppet.service, which manages this node's"),
-        (Suspect("ansible", "/root/.ansible/tmp"), "correct its playbook"),
-        (Suspect("package", "procps"), "the package procps, installed or upgraded since then"),
+        (Suspect("ansible", "/root/.ansible/tmp"), "since the last fix (correct the playbook)"),
+        (Suspect("package", "procps"), "package procps, installed or upgraded since the last fix"),
     ],
 )
 def test_each_kind_of_suspect_is_told_with_a_way_out(suspect: Suspect, said: str) -> None:
