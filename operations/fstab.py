@@ -107,8 +107,8 @@ def restored(
     + original: the content before this package's first change
     + written: the content that this package wrote last
     + replaced: the options that this package replaced. A key is a mount point and a family of
-      options, such as ``("/", "atime")``. A value has the old options, with commas
-      between them
+      options, such as ``("/", "atime")``. A value has the old options, with commas between
+      them
 
     Only the options in `replaced` are restored. All other changes to the file stay. If an entry
     then has the same options as in `original`, they also get the order of `original`. The function
