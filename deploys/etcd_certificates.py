@@ -30,10 +30,10 @@ class EtcdCertificatesSettings(
     )
     etcd_client_key: LocalFile = Field(
         "files/etcd-client.key",
-        description="path on this computer of the private key for etcd's client certificate",
+        description="path, on this computer, of the private key for etcd's client certificate",
     )
     etcd_ca: LocalFile = Field(
-        "files/ca.crt", description="path on this computer of the certificate of etcd's CA"
+        "files/ca.crt", description="path of etcd's CA certificate on this computer"
     )
 
     @property
@@ -47,8 +47,8 @@ class EtcdCertificatesSettings(
     def asks_etcd(self) -> bool:
         """Tell whether the current host asks the etcd servers for their version.
 
-        Only a controller with the key asks them, because kubeadm checks etcd's version only on
-        controllers. Each request costs a TLS handshake.
+        Only a controller that gets the private key asks the servers, because kubeadm checks etcd's
+        version only on controllers. Other hosts save the TLS handshake of each request.
         """
         return self.gets_key and self.node_name() in self.controllers
 
@@ -59,10 +59,10 @@ class EtcdCertificatesSettings(
 
 
 def reads(settings: EtcdCertificatesSettings) -> list[Read]:
-    """Return the fact that `problems` reads: the versions of the etcd servers.
+    """Return a list with the fact that `problems` reads: the versions of the etcd servers.
 
-    A host that has joined a cluster asks for the versions too. The list is empty for a host that
-    does not ask etcd.
+    The list is empty for a host that does not ask the etcd servers. A host asks the servers also
+    after it has joined a cluster.
     """
     servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
     read = Read.of(EtcdVersions, servers=servers, folder=folder, joined_too=True)

@@ -43,7 +43,10 @@ class SettingsError(PyinfraError):
         self.set_lines(*lines)
 
     def set_lines(self, *lines: str) -> None:
-        """Replace the lines of the message. One error collects the lines of all hosts of a run."""
+        """Replace the lines of the message.
+
+        This lets one error collect the lines of all hosts of a run.
+        """
         self.lines = lines
         self.args = ("\n    ".join(lines),)
 
@@ -94,7 +97,7 @@ def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
 class Settings(BaseModel):
     """The base class of all settings models.
 
-    Every field has a description, which messages and the table in docs/settings.md use.
+    Every field has a description. Messages and the table in docs/settings.md show the description.
     """
 
     # With defer_build, pydantic builds a model only when it is used. A run uses the models of
@@ -104,8 +107,8 @@ class Settings(BaseModel):
     def conflicts(self) -> Iterator[str]:
         """Yield a message for each conflict between values that are valid by themselves.
 
-        The base class has no conflicts. A model that overrides this method first yields the
-        messages of ``super().conflicts()``.
+        The base class has no conflicts. If a subclass overrides this method, the new method has to
+        yield the messages of ``super().conflicts()`` too.
         """
         yield from ()
 
@@ -326,7 +329,7 @@ def read_setting(key: str, path: Path, fix: str) -> bytes:
     """Return the content of a file that a setting needs. The file is on this computer.
 
     + key: beginning of the error message: the host's name, the setting's name, or both
-    + path: path of the file, from `local_path`
+    + path: path of the file, as `local_path` returns it
     + fix: end of the error message: what to do if the file cannot be read
 
     Raises `SettingsError` if the file cannot be read or is larger than 1 MiB.
@@ -345,12 +348,13 @@ def read_setting(key: str, path: Path, fix: str) -> bytes:
 def read_file(path: Path, limit: int = 1 << 20) -> bytes:
     """Return the content of a file on this computer.
 
-    + path: path of the file, from `local_path`
-    + limit: largest size in bytes, 1 MiB by default. A certificate, key or list of checksums has a
-      few thousand bytes
+    + path: path of the file, as `local_path` returns it
+    + limit: largest size in bytes, 1 MiB by default. Certificates, keys and lists of checksums have
+      only a few thousand bytes
 
-    Raises ``OSError`` if the file cannot be read or is larger than the limit. Without a limit, a
-    setting with a wrong path could load a large file into memory, and send it to nodes.
+    Raises ``OSError`` if the file cannot be read or is larger than the limit. The limit is for a
+    wrong path in a setting: without a limit, a run could load a large file into memory, and send
+    the file to nodes.
     """
     with path.open("rb") as file:
         data = file.read(limit + 1)

@@ -86,7 +86,8 @@ def worker(settings: WorkerSettings) -> None:
 
     The order matters:
 
-    - A node that an earlier run left cordoned is uncordoned before another node is drained.
+    - If an earlier run left the node cordoned, the node is uncordoned before another node is
+      drained.
     - The storage servers' names are written to /etc/hosts before the log share is mounted from
       one of these servers.
     - The journal moves to RAM before the log share is mounted on ``/var/log``.

@@ -1,4 +1,4 @@
-"""Read whether cloud-init runs, and what configures the network without cloud-init."""
+"""Read the state of cloud-init, and what configures the network if cloud-init is removed."""
 
 from __future__ import annotations
 

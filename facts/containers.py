@@ -92,7 +92,10 @@ class Image(NodeFact["str | None"]):
 
     @override
     def parse(self, lines: list[str]) -> str | None:
-        """Parse a JSON object, or ``null`` if Docker does not answer. Return "" for no lines."""
+        """Parse the JSON object of an image. Return "" if there is no line.
+
+        If Docker does not answer, the line is ``null``, and the value is ``None``.
+        """
         if not lines:
             return ""
         found = json.loads(lines[0])

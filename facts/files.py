@@ -181,8 +181,8 @@ class Texts(SeveralFact[bytes | None]):
     """The content of each regular file that matches a pattern, by path.
 
     A link to /dev/null has the value ``None``. Folders, FIFOs and other special files have no
-    entry, because a read of a FIFO might not end. If several reads ask for files, one process on
-    the node reads all the files.
+    entry, because a read of a FIFO might not end. One process on the node reads the files for all
+    facts of a batch.
 
     + patterns: absolute paths, or pairs of an absolute path and a regular expression of perl. In a
       path, ``*`` stands for any characters within a name, as in the shell. For a pair, the value

@@ -116,8 +116,9 @@ class AddressOwners(SeveralFact[str]):
     + addresses: pairs of an IPv4 address and the name of a container, "" for no container. The fact
       skips an address while its container runs on this node
 
-    A datagram to an address makes the kernel send ARP requests for that address (arp(7)). Up to
-    three datagrams are sent. ``arping`` is not used, because Ubuntu Server does not have it.
+    To find the owner of an address, the fact sends up to three datagrams to the address. A datagram
+    makes the kernel send ARP requests for the address (arp(7)). The fact does not use ``arping``,
+    because Ubuntu Server does not have ``arping``.
 
     **Example:** ``host.get_fact(AddressOwners, addresses=(("192.168.1.60", "lb-haproxy"),))``
     """

@@ -36,7 +36,7 @@ def speaks_api_1_44(version: str) -> bool:
 
 
 def major(docker: str) -> int | None:
-    """Return Docker's major release, ``None`` if the text is no version.
+    """Return Docker's major release, ``None`` if `docker` is no version.
 
     + docker: version of Docker or of its package. A package's version may begin with an epoch
     """
@@ -94,12 +94,13 @@ def feature_gates(kubernetes: str) -> dict[str, bool]:
     + kubernetes: version of kubelet
 
     For ``kubectl exec`` and ``attach``, kubelet opens a URL of cri-dockerd. In cri-dockerd up to
-    0.4.4, this URL has no scheme. kubelet up to 1.35 then uses http, and kubelet 1.36 and newer use
-    https (``BaseURL`` in ``cmd/server.go``; Mirantis/cri-dockerd#560, #569). In kubelet 1.36 and
-    1.37, https belongs to a Beta feature, and its gate can turn it off. That does no harm to a
-    cri-dockerd whose URL has a scheme. In 1.38 the feature is to be stable
-    (kubernetes/enhancements#6364). The gate may then be locked, and kubelet does not start if a
-    locked gate is turned off. So the function returns no gate for kubelet 1.38 and newer.
+    0.4.4, this URL has no scheme (``BaseURL`` in ``cmd/server.go``; Mirantis/cri-dockerd#560,
+    #569). For a URL without a scheme, kubelet up to 1.35 uses http, and kubelet 1.36 and newer use
+    https. In kubelet 1.36 and 1.37, https is part of a Beta feature, and the returned gate turns
+    the feature off. kubelet without the feature also works with a cri-dockerd whose URL has a
+    scheme. In kubelet 1.38 the feature is to be stable (kubernetes/enhancements#6364), and its gate
+    may be locked. kubelet does not start if a locked gate is turned off. So the function returns no
+    gate for kubelet 1.38 and newer.
     """
     minor = int(kubernetes.split(".")[1])
     return {"ExtendWebSocketsToKubelet": False} if minor in (36, 37) else {}
@@ -137,8 +138,8 @@ def pause_image(kubernetes: str) -> str:
 def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
     """Return the oldest external etcd that a version of kubeadm accepts, ``None`` if unknown.
 
-    The version comes from ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``.
-    The limit was tried with kubeadm 1.36.2.
+    The version comes from ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``. A
+    test with kubeadm 1.36.2 has confirmed the version.
     """
     return (3, 5, 24) if int(kubernetes.split(".")[1]) >= 36 else None
 

@@ -66,7 +66,7 @@ def with_mount_options(text: str, target: str, wanted: Iterable[str]) -> str:
     if line.endswith("\r"):
         raise NodeError(
             f"{PATH}: line {number} ends with a carriage return, which systemd reads as part of "
-            "the line; remove it"
+            "the line; remove the carriage return"
         )
     new = merged(options(line), wanted)
     if new != options(line):
@@ -107,11 +107,13 @@ def restored(
     + original: the content before this package's first change
     + written: the content that this package wrote last
     + replaced: the options that this package replaced. A key is a mount point and a family of
-      options, such as ``("/", "atime")``; a value is as `replaced_options` returns it
+      options, such as ``("/", "atime")``. A value has the old options, with commas between
+      them
 
-    Only the options in `replaced` are restored, and all other changes stay. `original` tells only
-    the order of the options. It does not tell which options to restore, because others may have
-    changed the entry between `original` and `written`.
+    Only the options in `replaced` are restored. All other changes to the file stay. If an entry
+    then has the same options as in `original`, they also get the order of `original`. The function
+    does not restore all options of `original`, because somebody else may have changed the entry
+    between this package's first and last change.
     """
     now, before, then = (
         data.decode("utf-8", "surrogateescape") for data in (current, original, written)
@@ -140,10 +142,10 @@ def _as_known(
     + present: the entry's present options
     + ours: the options that this package wrote last, by key
 
-    A key has an entry's source, mount point and type. The source may have changed since this
-    package wrote it, for example with a new card. Then the entry belongs to the key of `ours` with
-    the same mount point and the same options. If there is no such key, or several, the entry's own
-    key is returned.
+    A key has an entry's source, mount point and type. If `ours` lacks the entry's own key, the
+    entry's source may have changed, for example because of a new card. In this case the function
+    looks in `ours` for a key with the same mount point and the same options. It returns that key if
+    there is exactly one, and the entry's own key otherwise.
     """
     key = _key(entry)
     same = [one for one, wrote in ours.items() if one[1] == entry.target and wrote == present]

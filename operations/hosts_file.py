@@ -65,14 +65,17 @@ def write_hosts_block(
     if warn_of_cloud_init and manager:
         warn(
             f"cloud-init rewrites {PATH} at each boot, without the nodes' names, because "
-            f"{manager} sets manage_etc_hosts: set it to false there, or remove cloud-init"
+            f"{manager} sets manage_etc_hosts: set manage_etc_hosts to false in that file, or "
+            "remove cloud-init"
         )
     todo = files.decide([File(PATH, after, merged=True)])
     yield from files.transaction(todo, noop=f"{PATH}: as wanted")
 
 
 def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
-    """Return the content of a hosts file with a block of names and addresses: a pure function.
+    """Write a block of names and addresses into the content of a hosts file: a pure function.
+
+    Returns the new content.
 
     + data: the file's present content. Everything outside the block stays as it is
     + addresses: address of each host name
@@ -106,9 +109,9 @@ def without_block(data: bytes) -> bytes:
 
 
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
-    """Yield a warning for each line outside the block that contradicts the block: a pure function.
+    """Yield a warning for each contradiction between the block and another line: a pure function.
 
-    A line contradicts the block if it has another address for a name that is in the block.
+    A line contradicts the block if the line gives another address to a name in the block.
 
     + data: the content of the hosts file
     + addresses: address of each name in the block
@@ -142,8 +145,8 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
     if len(begins) != 1 or len(ends) != 1 or begins[0] > ends[0]:
         raise NodeError(
             f"{PATH} has the line {BEGIN.decode()!r} {len(begins)} times and {END.decode()!r} "
-            f"{len(ends)} times, but must have each of them once, in this order, or neither: "
-            "remove these lines and the nodes' names between them"
+            f"{len(ends)} times, but a block has each of them once, in this order: remove all "
+            "these lines, and the nodes' names between them"
         )
     first, last = begins[0], ends[0] + 1
     return b"".join(lines[:first]), b"".join(lines[first:last]), b"".join(lines[last:])

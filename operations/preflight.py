@@ -1,4 +1,4 @@
-"""Refuse a node that cannot become a work node, before anything is changed on it."""
+"""Check a node before the first change, and refuse a node that cannot become a work node."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def refusals(node: NodeState, address: str = "") -> Iterator[str]:
     if node.free_mib < MIN_FREE_MIB:
         yield (
             f"its root file system has only {node.free_mib} MiB free, {MIN_FREE_MIB} are needed; "
-            "remove files there"
+            "remove files from that file system"
         )
     if address and node.addresses and address not in node.addresses:
         # the other nodes' hosts file, and kubelet's node-ip, would name another machine
@@ -113,8 +113,8 @@ def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
         # each script of this package that calls apt first finishes interrupted installations
         names = ", ".join(node.half_done)
         yield (
-            f"dpkg was interrupted before it finished {names}; the next operation that calls apt "
-            "will finish that first"
+            f"dpkg did not finish the installation of {names}; the next operation that calls apt "
+            "will finish the installation first"
         )
     if MIN_FREE_MIB <= node.free_mib < WANTED_FREE_MIB:
         yield (
@@ -123,15 +123,15 @@ def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
     if abs(node.skew) > MAX_SKEW_SECONDS:
         yield (
             f"its clock is {abs(node.skew)} s {'ahead of' if node.skew > 0 else 'behind'} this "
-            "computer's, so certificates and package lists may seem expired or not yet valid; see "
-            "timedatectl"
+            "computer's clock, so certificates and package lists may seem expired or not yet "
+            "valid; look at: timedatectl"
         )
     if not node.resolves or node.resolve_ms > MAX_RESOLVE_MS:
         slow = node.resolve_ms >= MAX_RESOLVE_MS
         yield (
             f"the node's own name {node.hostname} "
             f"{'resolves slowly' if node.resolves else 'has no address'}"
-            f"{f' ({node.resolve_ms} ms), and each sudo waits for that' if slow else ''}; "
+            f"{f' ({node.resolve_ms} ms), so each sudo is slow' if slow else ''}; "
             f"add the line 127.0.1.1 {node.hostname} to the node's /etc/hosts"
         )
     if known_as and node.hostname.partition(".")[0] != known_as:

@@ -52,7 +52,7 @@ def render_page(template: str, **values: Any) -> str:
 def shell_script(name: str) -> str:
     """Return the shell script ``templates/shell/NAME.sh``, without empty lines and comment lines.
 
-    Without this, each run would send these lines to the nodes. Comments after a command stay.
+    The lines are removed so that no run sends them to nodes. A comment after a command stays.
 
     **Example:** ``shell_script("prelude")``
     """

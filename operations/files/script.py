@@ -132,7 +132,7 @@ def _check(todo: Plan, check: str) -> list[str]:
 
 
 def _note(todo: Plan, makes: tuple[str, ...]) -> list[str]:
-    """Return the lines that note the state before any change, so that undo can restore it.
+    """Return the lines that save the state before any change. Undo restores the saved state.
 
     + makes: as `compose` takes it
     """
@@ -181,7 +181,7 @@ def _written_units(todo: Plan) -> tuple[Unit, ...]:
 
 
 def _apply(todo: Plan, apply: str) -> list[str]:
-    """Return the lines that run `apply`. If it fails, they restore the old files.
+    """Return the lines that run the command `apply`, and restore the old files if `apply` fails.
 
     + apply: shell command that makes the new files effective
     """
@@ -234,7 +234,7 @@ def _act(action: str, unit: Unit, done: list[str]) -> list[str]:
 
 
 def _note_repairs(todo: Plan) -> list[str]:
-    """Return the lines that note which repairs have succeeded."""
+    """Return the lines that add the successful repairs to the node's list of repairs."""
     # If a unit that is not required failed to start, it was not repaired
     names = {unit.name for unit in (*todo.start, *todo.restart) if not unit.required}
     return [

@@ -153,10 +153,10 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
       copies the content from the configuration in `OWN`
     + link: path of the link; ``None`` for no link
 
-    Other machines can write to the share, and may put another file in the copy's place. So no
-    program uses the copy, and the operation never shows the content of the file there. If the share
-    is not mounted, nothing is done, and a later run writes the copy. If the copy cannot be written,
-    the operation only warns, because HAProxy does not need the copy. Raises
+    Other machines can write to the share, and may replace the copy with another file. So no program
+    uses the copy, and the operation never shows the content of a file on the share. If the share is
+    not mounted, the operation does nothing, and a later run writes the copy. If the copy cannot be
+    written, the operation only warns, because HAProxy does not need the copy. Raises
     ``OperationValueError`` if a path is not on the share.
 
     **Example:** ``publish_copy(name="Copy HAProxy's configuration", config=File(...))``
@@ -199,20 +199,23 @@ def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
     + mounts: the mounts at ``/var/log``
     + shared: whether the node has a log share
 
-    Without the mount, ``/var/log`` is a folder on the node's own card. Nothing is written there,
-    because the copy belongs on the share, and may be there already.
+    Without the mount, ``/var/log`` is a folder on the node's own card. The operation writes nothing
+    to that folder. The copy belongs on the share, and the share may already have the copy.
     """
     found = mounted_at(mounts, TARGET)
     return shared and (found is None or not is_share(found.fstype, found.source))
 
 
 def can_be_written(found: CopyState, config: File | None, link: str | None) -> bool:
-    """Tell whether the copy or the link has to be written, and can be: a pure function."""
+    """Tell whether the copy or the link is not as wanted, but can be written: a pure function."""
     return bool((config and found.config == "other") or (link and found.link == "other"))
 
 
 def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
-    """Return why the copy cannot be written, and what to do; "" if it can be: a pure function."""
+    """Return a message if the copy cannot be written, "" otherwise: a pure function.
+
+    The message gives the reason, and says what to do.
+    """
     if found.config == "unknown":
         return (
             f"the log share on {TARGET} did not answer in time, so {_names(config, link)} cannot "
@@ -220,16 +223,16 @@ def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
         )
     if config and found.config == "folder":
         return (
-            f"{config.path} is a folder, but has to be a file: a copy of HAProxy's configuration; "
-            "move the folder away and run again. HAProxy itself is not affected"
+            f"{config.path} is a folder, but has to be a file with a copy of HAProxy's "
+            "configuration; move the folder away and run again. HAProxy itself is not affected"
         )
     return ""
 
 
 def write_failure(found: CopyState, config: File | None, link: str | None) -> str:
-    """Return a message if the copy or the link still differs after it was written, else "".
+    """Return a message if the copy or the link is not as wanted, "" otherwise: a pure function.
 
-    A pure function.
+    + found: the state after the script has run
     """
     if not can_be_written(found, config, link):
         return ""

@@ -1,4 +1,4 @@
-"""Create the link through which a node reaches the container on its own macvlan network."""
+"""Create the network link through which a node reaches its own HAProxy container."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def add_hairpin_link(
 
     Macvlan links of one parent interface reach each other, but never the parent itself. So the node
     and its pods cannot reach the container without this link. If the link, its address, its route
-    or ``arp_ignore`` is not as wanted, the script runs and fixes it. The script also removes a link
-    of another name that has the address. Raises `NodeError` if an interface of another kind has the
-    link's name, or if another machine has the address.
+    or ``arp_ignore`` is not as wanted, the operation runs the script, which repairs the link. If a
+    link with another name has the address, the script removes that link. Raises `NodeError` if an
+    interface of another kind has the link's name, or if another machine has the address.
 
     **Example:** ``add_hairpin_link(name="Reach the proxy from its node", link="lb-hairpin", ...)``
     """
@@ -114,7 +114,7 @@ def link_problems(
     address: IPv4Address,
     vip: IPv4Address,
 ) -> dict[str, str]:
-    """Return the problems with the link: a text for each wrong thing. A pure function.
+    """Return a dictionary from each wrong thing to a description of the problem: a pure function.
 
     + links: the node's macvlan links by name
     + parent_state: the state of the parent interface, ``None`` if it does not exist

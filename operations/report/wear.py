@@ -1,4 +1,7 @@
-"""Compute how much is written to a card a day, and how long the card will last. Pure functions."""
+"""Compute how many bytes are written to a card per day, and how long the card will last.
+
+All functions are pure.
+"""
 
 from __future__ import annotations
 
@@ -69,9 +72,12 @@ class Wear(Value):
     + since_report: what was written since the previous report; ``None`` if there is no previous
       report, or if the node has booted or got another card since the previous report
     + known_bytes: bytes that were written to this card, as far as the reports tell
-    + years_least, years_most: years until the card has reached its rating. They are computed from
-      the faster and from the slower one of the two rates above. ``None`` if there is no rating, if
-      nothing was written, or if both periods are shorter than `SHORTEST`
+    + years_least: years until the card has reached its rating, computed from the faster one of the
+      two rates above; ``None`` if there is no rating, or if no rate can be used
+    + years_most: the same, computed from the slower rate
+
+    A rate cannot be used if nothing was written, or if its period is shorter than `SHORTEST`. If
+    only one rate can be used, both numbers of years come from that rate.
     """
 
     since_boot: Rate | None
@@ -130,7 +136,11 @@ def known_bytes(samples: Sequence[Sample]) -> int:
 
 
 def points(samples: Sequence[Sample]) -> list[Point]:
-    """Return a point of the diagram for each sample whose period is one second or longer."""
+    """Return a point of the diagram for each sample.
+
+    A point's rate covers the period since the previous sample, or since the node's boot if the boot
+    was later. A sample has no point if this period is shorter than one second.
+    """
     found = []
     for before, sample in zip([None, *samples], samples, strict=False):
         if before is not None and _continues(before, sample):
@@ -152,7 +162,11 @@ def _continues(before: Sample, after: Sample) -> bool:
 
 
 def _rate(written: int, seconds: float) -> Rate | None:
-    """Return how much was written per day in a period, ``None`` if it is shorter than 1 s."""
+    """Return the rate in a period, ``None`` if the period is shorter than one second.
+
+    + written: bytes written in the period
+    + seconds: the length of the period
+    """
     if seconds < 1:
         return None
     return Rate(round(written / MB * DAY / seconds, 3), round(seconds, 1))

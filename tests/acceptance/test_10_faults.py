@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("nothing_half_done")
 
 def test_full_disk_is_refused_before_the_run(deployed: Cluster, bad: str, good: str) -> None:
     with faults.disk_full(deployed, bad, "/", left=100 * 1024):
-        faults.one_fails(deployed, bad, good, "MiB free, 200 are needed; remove files there")
+        faults.one_fails(deployed, bad, good, "MiB free, 200 are needed; remove files from that")
 
 
 def test_disk_that_fills_up_leaves_the_old_file_and_no_half_one(

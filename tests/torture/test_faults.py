@@ -155,7 +155,7 @@ def test_clock_that_is_off_is_named_beside_what_fails_by_it(
         limit = ("--limit", bad, "--limit", good)
         assert deployed.announced("deploy.py", *limit) == {}
         deployed.exec(bad, WITHOUT_LISTS + KUBECTL)
-        faults.one_fails(deployed, bad, good, f" s {way}", "see timedatectl", "pkgs.k8s.io")
+        faults.one_fails(deployed, bad, good, f" s {way}", "look at: timedatectl", "pkgs.k8s.io")
     faults.one_run_fixes(deployed, bad, good)
 
 

@@ -1671,7 +1671,8 @@ NODES = [
         changed(overlay="boot=overlay"),
     ),
     node(
-        "its root file system has only 199 MiB free, 200 are needed; remove files there",
+        "its root file system has only 199 MiB free, 200 are needed; remove files from that file "
+        "system",
         changed(free_mib=199),
     ),
     node(
@@ -1822,8 +1823,8 @@ NODES = [
     ),
     node(
         "/etc/hosts has the line '# BEGIN chaos-engine' 1 times and '# END chaos-engine' 0 times, "
-        "but must have each of them once, in this order, or neither: remove these lines and the "
-        "nodes' names between them",
+        "but a block has each of them once, in this order: remove all these lines, and the nodes' "
+        "names between them",
         {Content: {"/etc/hosts": b"# BEGIN chaos-engine\n"}},
     ),
     node(
@@ -1917,7 +1918,7 @@ NODES = [
     ),
     node(
         "/etc/fstab: line 1 ends with a carriage return, which systemd reads as part of the line; "
-        "remove it",
+        "remove the carriage return",
         {DockerDisk: disk(fstab="/dev/a / ext4 defaults\r\n")},
         settings=SPARED,
     ),
