@@ -79,8 +79,8 @@ def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
 def mounted_at(text: str, target: str) -> list[Entry]:
     """Return the entries that mount something at a target, without swap and autofs.
 
-    getmntent and libmount may read different targets in a line. One of them is enough: an entry is
-    returned if getmntent, libmount or both read this target.
+    getmntent and libmount may read different targets in a line. An entry is returned if getmntent,
+    libmount or both read this target.
 
     + text: the content of ``/etc/fstab``
     + target: absolute path

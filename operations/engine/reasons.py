@@ -42,7 +42,7 @@ def because(*reasons: str) -> None:
 
 
 def print_reasons() -> None:
-    """Print the reasons that `because` was given since the previous call of `print_reasons`.
+    """Print the reasons that `because` received since the previous call of `print_reasons`.
 
     Each line begins with the operation's name.
     """
