@@ -75,7 +75,9 @@ def _problems(settings: VrrpSettings) -> list[str]:
 
 
 def ownership_problems(found: Ownership, vip: str) -> Iterator[str]:
-    """Yield a message if no machine has the API's address, or several have it: a pure function.
+    """Yield a message if no machine has the API's address, or several have it.
+
+    This is a pure function.
 
     Also yields a message if the proxy cannot tell which machines have the address.
 

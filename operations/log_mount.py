@@ -38,7 +38,7 @@ CHECK = Unit("var-log-check.timer")
 
 
 def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]:
-    """Return the facts that `mount_log_share` reads if it is called with these arguments."""
+    """Return the facts that `mount_log_share` reads when called with these arguments."""
     return [
         Read.of(Mounts, path=TARGET),
         Read.of(Answers, path=TARGET),

@@ -70,7 +70,7 @@ def reads(
     clock: bool = False,
     coredumps: bool = False,
 ) -> list[Read]:
-    """Return the facts that `quieten_writers` reads if it is called with these arguments."""
+    """Return the facts that `quieten_writers` reads when called with these arguments."""
     everything = WriterState(dict.fromkeys(UNIT_NAMES, True), (), True)
     present, absent, units = wanted(everything, apt_timers, apt_cache, man_db, clock, coredumps)
     absent.append(CLOCK_CRON)
