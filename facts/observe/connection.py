@@ -6,7 +6,7 @@ has sent something to the node (tcp(7), tcp_retries2). Otherwise the run would w
 
 The user's login shell starts each command. The shell may print something first, read the command's
 input, or exit. sudo, doas and su print different messages when they refuse a command. pyinfra runs
-these programs without a terminal. Tests of Debian's packages without a terminal showed this:
+these programs without a terminal. Debian's packages were seen to print this:
 
 - sudo 1.9.16p2 and 1.9.17p2: ``sudo -n`` prints "sudo: a password is required", in the node's
   language. It also prints this if the user may not use sudo at all. If the message is English,
