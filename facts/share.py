@@ -47,15 +47,15 @@ def confined(mounts: str = "/proc/self/mountinfo") -> str:
 
     A script may hang if the share's server is gone, or if the script reads a FIFO. So a second
     shell starts the script, collects its output, and prints this output after the script has ended.
-    If this takes too long, ``timeout`` kills the second shell. The hanging script does not have the
-    caller's output open, so the caller does not wait for it.
+    If the script takes too long, ``timeout`` kills the second shell. The hanging script does
+    not have the caller's output open, so the caller does not wait for the script.
 
     The function also works in a shell with ``set -eu``.
     """
     return f"""\
-# confined SECONDS FOLDER SCRIPT [ARGUMENT...]: run a script of sh. For the script, the kernel
-# follows no link in FOLDER and opens no device there, because other machines write FOLDER too.
-# Status {UNCONFINED}: the kernel does not support this, and the script has not run
+# confined SECONDS FOLDER SCRIPT [ARGUMENT...]: run SCRIPT with sh. Other machines can write to
+# FOLDER. So for SCRIPT, the kernel follows no link in FOLDER, and opens no device in FOLDER.
+# Status {UNCONFINED}: the kernel cannot protect SCRIPT like this, and SCRIPT has not run
 confined() {{
   limit=$1
   shift
@@ -66,7 +66,7 @@ confined() {{
     {{ mount --bind "$at" "$at" && mount --make-private "$at" &&
       mount -i -o remount,bind,nosymfollow,{",".join(FLAGS)} "$at"; }} >/dev/null 2>&1 ||
       exit {UNCONFINED}
-    # awk, because sh reads byte by byte, and users may have made this list long
+    # Users can make the list of mounts long. sh would read it byte by byte, so awk reads it
     flags=$(awk -v "at=$at" "\\$5 == at {{ flags = \\$6 }} END {{ print flags }}" {mounts})
     case ,$flags, in *,nosymfollow,*) ;; *) exit {UNCONFINED} ;; esac
     script=$1
