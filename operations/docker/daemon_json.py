@@ -153,7 +153,7 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
             f"{place} turns on the feature containerd-snapshotter. With this feature, Docker "
             f"cannot pull images for the storage driver {DRIVER} (moby/moby#46254), and "
             "cri-dockerd cannot tell how much space images take; remove the feature, and pull the "
-            "images of containerd's image store again"
+            "images in containerd's image store again"
         )
     place = flags.get("--userns-remap", CONFIG if config.get("userns-remap") else "")
     if place:

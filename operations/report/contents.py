@@ -60,7 +60,9 @@ class Validity(Value):
 
 @dataclass(frozen=True)
 class Found:
-    """What was read on a node. A value is ``None`` if the node does not have the thing.
+    """What was read on a node.
+
+    A value is ``None`` if the node does not have the thing, or if the thing could not be read.
 
     + concerns: the problems of each concern, by the concern's name
     + versions: version of each program, by the program's name
