@@ -95,7 +95,7 @@ def _certificates(file: PemFile, wanted: str) -> list[x509.Certificate]:
     + wanted: what the file should contain, such as "the CA's certificate". Error messages contain
       this text
 
-    Raises `SettingsError` if the file has no certificate or has a private key. Also raises it if Go
+    Raises `SettingsError` if the file has no certificate, if it has a private key, or if Go
     programs, such as the API server, would overlook a certificate in the file.
     """
     if _PRIVATE in file.data and _CERTIFICATE in file.data:
@@ -252,7 +252,8 @@ def _check_dates(file: PemFile, certificate: x509.Certificate, now: datetime) ->
     if now < begin:
         raise file.error(
             f"is not valid before {begin:%Y-%m-%d %H:%M} UTC",
-            f"wait until then, or set this computer's clock, which says {now:%Y-%m-%d %H:%M} UTC",
+            "wait until that time, or correct this computer's clock, which shows "
+            f"{now:%Y-%m-%d %H:%M} UTC",
         )
     return f"{file.path} expires on {end:%Y-%m-%d}; renew it" if end - now < EXPIRES_SOON else ""
 

@@ -51,7 +51,8 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
     )
     haproxy_run_dir: PlainFolder = Field(
         "/var/log/haproxy/run",
-        description="path on the node of a symbolic link to the folder of HAProxy's admin socket",
+        description="path of a symbolic link on the node; the link leads to the folder with "
+        "HAProxy's admin socket",
     )
 
     @field_validator("vip_mac", mode="before")
@@ -94,12 +95,13 @@ class HaproxySettings(MacvlanNetworkSettings, ControllersSettings):
         return "02:42:" + ":".join(f"{octet:02x}" for octet in self.vip.packed)
 
     def servers(self, proxy: str) -> dict[str, IPv4Address]:
-        """Return each controller's address for the container of an only proxy, by node name.
+        """Return the address at which a single proxy's container reaches each controller, by name.
 
         + proxy: the name of the node that runs the container
 
         macvlan does not connect a container with the parent interface of the container's own node.
-        If this node is a controller, the container reaches it at the hairpin link's address.
+        If the proxy's node is a controller too, the container reaches it at the address of the
+        hairpin link.
         """
         return {
             name: self.hairpin_address if name == proxy else self.nodes[name]
@@ -212,7 +214,7 @@ def start_script(settings: HaproxySettings, several: bool = False) -> str:
 
 
 def links(settings: HaproxySettings) -> dict[str, object]:
-    """Return the values that the start script's template needs only for several proxies."""
+    """Return the additional values of the start script's template, if there are several proxies."""
     return {
         "namespace": CONTAINER,
         "drain_mac": drain_mac(settings.hairpin_address),
@@ -229,13 +231,13 @@ def links(settings: HaproxySettings) -> dict[str, object]:
 
 
 def peers(members: tuple[ProxyNode, ...], name: str) -> str:
-    """Return a line with the address and the MAC address of each other proxy's link ``drain``.
+    """Return one line with the IP and MAC addresses of the other proxies' links ``drain``.
 
     + members: all proxies
     + name: the name of the current node in the cluster
 
-    The start script reads this line at each call. So HAProxy keeps running when another proxy is
-    added or removed.
+    The start script reads this line from a file at each call. So the script stays the same, and
+    HAProxy keeps running, when another proxy is added or removed.
     """
     others = [one.hairpin for one in members if one.name != name]
     return " ".join(f"{drain_address(one)}={drain_mac(one)}" for one in others) + "\n"
@@ -246,7 +248,8 @@ def drain_mac(hairpin: IPv4Address) -> str:
 
     + hairpin: the proxy's hairpin address
 
-    Docker makes MAC addresses from IP addresses in a similar way. Docker's begin with 02:42.
+    The result is 06:42, followed by the four bytes of the hairpin address. The first bytes differ
+    from Docker's: MAC addresses that Docker makes from IP addresses begin with 02:42.
     """
     return "06:42:" + ":".join(f"{octet:02x}" for octet in hairpin.packed)
 

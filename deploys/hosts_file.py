@@ -72,7 +72,7 @@ def _inventory_addresses() -> tuple[tuple[str, object], ...]:
 def addresses(
     settings: HostsFileSettings, others: Iterable[tuple[str, object]] = ()
 ) -> dict[str, str]:
-    """Return the addresses for ``/etc/hosts`` by name: a pure function.
+    """Return the addresses for ``/etc/hosts`` by name. This is a pure function.
 
     + settings: the nodes, the storage servers, and the name and address of the Kubernetes API
     + others: name and ``ssh_hostname`` of each host of the inventory. A host that the settings do

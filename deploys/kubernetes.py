@@ -243,11 +243,12 @@ def configuration(settings: KubernetesSettings, node: str) -> tuple[list[File], 
 
 
 def check(settings: KubernetesSettings, paths: list[str]) -> str:
-    """Return shell commands that check kubeadm's configuration files, "" if there is no check.
+    """Return shell commands that run ``kubeadm config validate`` on kubeadm's configuration files.
 
     + paths: the paths of all files to write; some of them are not kubeadm's
 
-    The check is ``kubeadm config validate``, which exists since 1.26.
+    Returns "" if no path is kubeadm's, or if Kubernetes is older than 1.26. Older versions do not
+    have ``kubeadm config validate``.
     """
     ours = [path for path in paths if path.startswith(FOLDER)]
     if settings._minor < 26 or not ours:

@@ -84,7 +84,9 @@ def no_worker(name: str) -> str:
 def disagreement(
     key: str, values: Mapping[str, object], why: str = "all nodes use the same API", file: str = ""
 ) -> str:
-    """Return an error if hosts have different values of a setting, "" otherwise: a pure function.
+    """Return an error if hosts have different values of a setting, "" otherwise.
+
+    This is a pure function.
 
     + key: the setting's key, such as "chaos_vip"
     + values: the setting's value by host name
@@ -111,7 +113,7 @@ def check_proxy_group() -> None:
 
 
 def proxy_problem(name: str, members: Sequence[str]) -> str:
-    """Return the reason why a host cannot be a proxy, "" if it can: a pure function.
+    """Return the reason why a host cannot be a proxy, "" if it can. This is a pure function.
 
     + name: the host's name in the inventory
     + members: the names of the hosts in the group ``proxy``
@@ -192,7 +194,7 @@ def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[Prox
 
 
 def proxies_problems(found: Sequence[ProxyNode], subnet: IPv4Network) -> list[str]:
-    """Return the mistakes in the proxies' addresses: a pure function.
+    """Return the mistakes in the proxies' addresses. This is a pure function.
 
     A mistake is an address outside the LAN, or an address that two proxies have.
 

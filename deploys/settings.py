@@ -75,7 +75,7 @@ def collecting(found: list[str]) -> Iterator[None]:
 
 
 def merge_lines(mistakes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Merge the lines of several hosts, so that equal lines appear once: a pure function.
+    """Merge the lines of several hosts, so that equal lines appear once. This is a pure function.
 
     + mistakes: lines by host name. Lines count as equal if they differ only in the host's name at
       the beginning
@@ -281,7 +281,7 @@ def wrong_names(host: Host) -> Iterator[str]:
 
 
 def key_problem(key: str, known: Collection[str]) -> str:
-    """Return what is wrong with a key of host data: a pure function.
+    """Return what is wrong with a key of host data. This is a pure function.
 
     + known: the keys of all settings
 

@@ -30,7 +30,7 @@ class SummarySettings(settings.Settings):
 
 
 def summarized(function: Callable[..., None]) -> Callable[..., None]:
-    """Make each run that calls a function print a summary when the run ends.
+    """Decorate a function. A run that calls the function prints a summary at the end.
 
     + function: a deploy, or another function that a deploy file calls
 
@@ -54,11 +54,11 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _error_of_all_hosts(error: SettingsError) -> SettingsError:
-    """Add the current host's mistakes to the error that all hosts share, and return that error.
+    """Add the current host's mistakes to one error for all hosts, and return this error.
 
-    pyinfra prints only one error of a run: the error of the first host that fails. By then, this
-    error has the mistakes of all hosts, because each host checks its settings before it first waits
-    for its node.
+    pyinfra prints only one error of a run: the error of the first host that fails. Each host checks
+    its settings before it waits for its node for the first time. So all hosts have added their
+    mistakes before pyinfra prints the error.
     """
     state, host = current()
     mistakes, shared = _mistakes.setdefault(state, ({}, SettingsError()))

@@ -92,7 +92,9 @@ class RootCard(ComposedFact["Card | None"]):
 
 
 def device_of(texts: Mapping[str, str], number: str, source: str) -> str:
-    """Return the name of the disk that holds a file system, such as "mmcblk0": a pure function.
+    """Return the name of the disk that holds a file system, such as "mmcblk0".
+
+    This is a pure function.
 
     + texts: the content of the files ``dev`` below ``/sys/block``, by path
     + number: the file system's device number, such as "179:2"
@@ -115,7 +117,7 @@ def device_of(texts: Mapping[str, str], number: str, source: str) -> str:
 
 
 def parse_card(texts: Mapping[str, str], device: str) -> Card:
-    """Make a `Card` from a device's files in ``/sys/block``: a pure function.
+    """Make a `Card` from a device's files in ``/sys/block``. This is a pure function.
 
     + texts: the content of files below ``/sys/block``, and of ``/proc/uptime``, by path
     + device: the kernel's name of the device

@@ -17,6 +17,6 @@ UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 CONTAINER_OUTPUT_SENT = Check(
     "container_output",
     f"test ! -e {UNIT_FILE} || systemctl is-active --quiet {UNIT}",
-    "the output of containers is not sent to the log server, because its service does not run; "
-    f"look at: systemctl status {UNIT}",
+    "the output of containers is not sent to the log server, because "
+    f"{UNIT} does not run; look at: systemctl status {UNIT}",
 )

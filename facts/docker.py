@@ -135,7 +135,7 @@ class DockerInfo(NodeFact["Engine | None"]):
 
     @override
     def parse(self, lines: list[str]) -> Engine | None:
-        """Parse a JSON object with the fields `_FIELDS`. Return ``None`` if there is no line."""
+        """Parse a JSON object with the fields `_FIELDS`. Return ``None`` if `lines` is empty."""
         if not lines:
             return None
         found = json.loads(lines[0])

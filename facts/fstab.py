@@ -77,9 +77,10 @@ def entries(text: str, libmount: bool = False) -> Iterator[Entry]:
 
 
 def mounted_at(text: str, target: str) -> list[Entry]:
-    """Return the entries that mount something at a target. Leave out swap and autofs.
+    """Return the entries that mount something at a target, without swap and autofs.
 
-    An entry has the target if getmntent or libmount reads this target from it.
+    getmntent and libmount may read different targets in a line. An entry is returned if getmntent,
+    libmount or both read this target.
 
     + text: the content of ``/etc/fstab``
     + target: absolute path

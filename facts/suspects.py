@@ -1,4 +1,4 @@
-"""Find suspects: files and programs on a node that may undo what runs set there."""
+"""Find suspects: files and programs on a node that may undo the changes of runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class Suspect(Value):
       package, "networkd" for systemd-networkd, "networkmanager" for NetworkManager
     + name: the suspect's path or name. For "networkd": the path of networkd's file for the
       interface
-    + script: only for a "file": the script with the matching line. It may be the file itself
+    + script: only for a "file": the script with a line that matches `Search.pattern`. The script
+      may be the file itself
     + timer: only for a unit's file: the timer that starts the unit
     """
 
@@ -89,10 +90,10 @@ class Suspects(SeveralFact[tuple[Suspect, ...]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, tuple[Suspect, ...]]:
-        """Read the suspects of each thing.
+        """Parse the suspects of each thing.
 
-        A line ``thing NAME`` names the thing. The lines after it, up to the next such line, are its
-        suspects: ``KIND NAME [SCRIPT TIMER]``. Tabs separate the words.
+        A line ``thing NAME`` names a thing. After it, each line ``KIND NAME [SCRIPT TIMER]`` is a
+        suspect of this thing. Tabs separate the words of a line.
         """
         found: dict[str, tuple[Suspect, ...]] = {}
         thing = ""

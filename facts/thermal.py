@@ -45,7 +45,7 @@ class ThermalState(Value):
 
 
 class FirmwareThrottled(NodeFact["int | None"]):
-    """The bits of ``vcgencmd get_throttled``; ``None`` if the node has no such program or firmware.
+    """The bits that ``vcgencmd get_throttled`` prints; ``None`` if vcgencmd is missing or fails.
 
     **Example:** ``host.get_fact(FirmwareThrottled)``
     """

@@ -41,7 +41,7 @@ REMOUNT = shell_script("remount")
 
 
 def reads(options: Iterable[str], data_root: str | None = None) -> list[Read]:
-    """Return the facts that `set_mount_options` reads, given the same arguments."""
+    """Return the facts that `set_mount_options` reads when called with these arguments."""
     found = [Read.of(DockerDisk, path=data_root or DATA_ROOT), Read.of(Repairs)]
     if data_root is None:
         found += [Read.of(DockerInfo), Read.of(Content, path=daemon_json.CONFIG)]
@@ -98,7 +98,7 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
 
 
 def present_data_root(engine: Engine | None, config: bytes | None) -> str:
-    """Return Docker's data folder: a pure function.
+    """Return Docker's data folder. This is a pure function.
 
     + engine: the running Docker, ``None`` if Docker does not run
     + config: the content of daemon.json, ``None`` if there is no file
@@ -123,7 +123,10 @@ def unsuitable(disk: DataDisk) -> str:
 
 
 def check_mountable(disk: DataDisk, options: Iterable[str]) -> None:
-    """Raise `NodeError` if a file system cannot be mounted with these options: a pure function."""
+    """Raise `NodeError` if a file system cannot be mounted with these options.
+
+    This is a pure function.
+    """
     mount = disk.mount
     if "ro" in (*mount.options, *mount.super_options):
         raise NodeError(
@@ -138,13 +141,13 @@ def check_mountable(disk: DataDisk, options: Iterable[str]) -> None:
 
 
 def replaced(disk: DataDisk, options: Iterable[str]) -> Iterator[str]:
-    """Yield the present mount option that each new option replaces: a pure function."""
+    """Yield the present mount option that each new option replaces. This is a pure function."""
     present = {family(option): option for option in disk.options}
     return (present[family(option)] for option in options)
 
 
 def repairs(target: str, options: Iterable[str], written: bool) -> Iterator[Repair]:
-    """Yield a `Repair` for each thing that a run sets: a pure function.
+    """Yield a `Repair` for each thing that a run sets. This is a pure function.
 
     + options: the options that the run applies
     + written: whether the run writes fstab too. If the run writes fstab, the function yields only
@@ -185,7 +188,10 @@ def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, s
 
 
 def compose(target: str, options: Sequence[str]) -> str:
-    """Return the shell commands that apply a changed fstab and mount options: a pure function."""
+    """Return the shell commands that apply a changed fstab and mount options.
+
+    This is a pure function.
+    """
     lines = ["systemctl daemon-reload"]
     if options:
         lines.append(f"{REMOUNT}remount {quote(target)} {','.join(options)}")

@@ -32,7 +32,7 @@ _UNIT = Unit(UNIT, reads=(CONFIG, NAMES))
 def reads(
     server: str, protocol: Literal["udp", "tcp"], port: int, data_root: str | None = None
 ) -> list[Read]:
-    """Return the facts that `forward_container_output` reads, given the same arguments."""
+    """Return the facts that `forward_container_output` reads when called with these arguments."""
     if not server:
         return files.reads(absent=_PATHS)
     found = files.reads(wanted(server, protocol, port, data_root or DATA_ROOT), units=[_UNIT])
@@ -82,7 +82,7 @@ def forward_container_output(
 
 
 def wanted(server: str, protocol: str, port: int, data_root: str) -> list[File]:
-    """Return the files of the second rsyslogd: a pure function."""
+    """Return the files of the second rsyslogd. This is a pure function."""
     config = render(
         "container-output.conf.j2",
         server=server,

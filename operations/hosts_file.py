@@ -73,7 +73,9 @@ def write_hosts_block(
 
 
 def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
-    """Write a block of names and addresses into the content of a hosts file: a pure function.
+    """Write a block of names and addresses into the content of a hosts file.
+
+    This is a pure function.
 
     Returns the new content.
 
@@ -92,7 +94,9 @@ def edit(data: bytes, addresses: Mapping[str, str]) -> bytes:
 
 
 def names_in_block(data: bytes) -> list[str]:
-    """Return the host names in the block of a hosts file, [] without a block: a pure function.
+    """Return the host names in the block of a hosts file, [] without a block.
+
+    This is a pure function.
 
     Raises `NodeError` if a marker line of the block is missing, repeated or out of order.
     """
@@ -100,7 +104,7 @@ def names_in_block(data: bytes) -> list[str]:
 
 
 def without_block(data: bytes) -> bytes:
-    """Return the content of a hosts file without the block: a pure function.
+    """Return the content of a hosts file without the block. This is a pure function.
 
     Raises `NodeError` if a marker line of the block is missing, repeated or out of order.
     """
@@ -109,7 +113,9 @@ def without_block(data: bytes) -> bytes:
 
 
 def conflicts(data: bytes, addresses: Mapping[str, str], hostname: str = "") -> Iterator[str]:
-    """Yield a warning for each contradiction between the block and another line: a pure function.
+    """Yield a warning for each contradiction between the block and another line.
+
+    This is a pure function.
 
     A line contradicts the block if the line gives another address to a name in the block.
 

@@ -22,7 +22,7 @@ _LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"
 
 
 def reads(path: str, config: str) -> list[Read]:
-    """Return the facts that `configure_journald` reads if it is called with these arguments."""
+    """Return the facts that `configure_journald` reads when called with these arguments."""
     unit = Unit(_NAME, reads=(path,), enabled=None)
     return [Read.of(DropIns), *files.reads([File(path, config)], units=[unit])]
 

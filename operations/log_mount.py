@@ -38,7 +38,7 @@ CHECK = Unit("var-log-check.timer")
 
 
 def reads(volume: str, wanted: Iterable[File], ram_size: str = "") -> list[Read]:
-    """Return the facts that `mount_log_share` reads, given the same arguments."""
+    """Return the facts that `mount_log_share` reads when called with these arguments."""
     return [
         Read.of(Mounts, path=TARGET),
         Read.of(Answers, path=TARGET),
@@ -124,8 +124,8 @@ def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
     + todo: the plan, which starts or restarts the unit that mounts ``/var/log``
     + volume, ram_size: as `mount_log_share` takes them
 
-    If the plan also writes files, the settings have changed. Then the new mount is no repair, and
-    the result has no `Repair` for it. A pure function.
+    If the plan also writes files, the mount is renewed because of changed settings. In this case
+    the result has no `Repair` for the mount. A pure function.
     """
     others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
     if todo.write:
@@ -138,9 +138,11 @@ def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
 
 
 def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
-    """Return the flags in `FLAGS` that a mount on ``/var/log`` lacks: a pure function.
+    """Return the flags in `FLAGS` that a mount on ``/var/log`` lacks, () if there is no mount.
 
-    + mounted: the mount on ``/var/log``, ``None`` if there is none. Then the result is ()
+    A pure function.
+
+    + mounted: the mount on ``/var/log``, ``None`` if there is none
     """
     return tuple(flag for flag in FLAGS if mounted and flag not in mounted.options)
 
@@ -155,10 +157,13 @@ def has_unchecked_graph(mounted: Mount | None) -> bool:
 
 
 def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
-    """Return what prevents a mount on ``/var/log``, and what to do: a pure function.
+    """Return what prevents a mount on ``/var/log``, and what the user has to do.
+
+    A pure function.
 
     + mounted: the present mount on ``/var/log``, ``None`` if there is none
-    + share: what else affects ``/var/log``: a symbolic link, units, lines in fstab
+    + share: the state of ``/var/log``: a symbolic link there, and what mounts something else there
+      at boot
 
     Returns "" if nothing prevents the mount.
     """

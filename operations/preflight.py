@@ -62,7 +62,10 @@ def check_node(known_as: str, address: str = "") -> Commands:
 
 
 def refusals(node: NodeState, address: str = "") -> Iterator[str]:
-    """Yield each reason why a node cannot be a work node, and what to do: a pure function."""
+    """Yield each reason why a node cannot be a work node, and what to do.
+
+    This is a pure function.
+    """
     if not node.root:
         yield NOT_ROOT
     if not node.systemd:
@@ -104,7 +107,10 @@ def refusals(node: NodeState, address: str = "") -> Iterator[str]:
 
 
 def warnings(node: NodeState, known_as: str = "") -> Iterator[str]:
-    """Yield a warning for each problem that is no reason to refuse the node: a pure function."""
+    """Yield a warning for each problem that is no reason to refuse the node.
+
+    This is a pure function.
+    """
     versions = SYSTEMS.get(node.system, ())
     if node.apt and node.version not in versions:
         tried = "; ".join(f"{name} {', '.join(known)}" for name, known in SYSTEMS.items())

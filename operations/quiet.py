@@ -1,4 +1,4 @@
-"""Have programs such as apt, man-db and systemd-coredump write less to the card."""
+"""Make apt, man-db and other programs write less to the SD card."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _TIMES = frozenset(
 removes all times so far, also those from the other settings (systemd.timer(5))."""
 
 Wanted = tuple[list[File], list[str], list[Unit]]
-"""The files that shall be on the node, the paths that shall not exist, and the units."""
+"""The files to write, the paths to remove, and the units with their wanted states."""
 
 
 def weekly_drop_in(timer: str) -> str:
@@ -70,7 +70,7 @@ def reads(
     clock: bool = False,
     coredumps: bool = False,
 ) -> list[Read]:
-    """Return the facts that `quieten_writers` reads, given the same arguments."""
+    """Return the facts that `quieten_writers` reads when called with these arguments."""
     everything = WriterState(dict.fromkeys(UNIT_NAMES, True), (), True)
     present, absent, units = wanted(everything, apt_timers, apt_cache, man_db, clock, coredumps)
     absent.append(CLOCK_CRON)
@@ -85,7 +85,7 @@ def quieten_writers(
     clock: bool = False,
     coredumps: bool = False,
 ) -> Commands:
-    """Have programs such as apt, man-db and systemd-coredump write less to the card.
+    """Make apt, man-db and other programs write less to the SD card.
 
     + apt_timers: how often apt fetches its lists and installs upgrades by itself. "off" also stops
       security upgrades that the node installs by itself. "daily" changes nothing
@@ -97,7 +97,7 @@ def quieten_writers(
     + coredumps: whether systemd-coredump shall stop saving the memory of programs that crash
 
     A program that the node does not have is skipped. Raises `NodeError` if another drop-in
-    overrides a setting, or changes when a weekly timer runs.
+    overrides a setting, or changes the time of a weekly timer.
 
     **Example:** ``quieten_writers(name="Quieten other writers", man_db=True)``
     """
@@ -127,7 +127,7 @@ def wanted(
     clock: bool,
     coredumps: bool,
 ) -> Wanted:
-    """Return the files, the paths to remove and the units that make programs write less.
+    """Return what makes programs write less: files to write, paths to remove, and units.
 
     A pure function.
 
@@ -162,9 +162,11 @@ def wanted(
 
 
 def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSetting]:
-    """Yield the settings in other drop-ins that override our file's settings: a pure function.
+    """Yield the settings in other drop-ins that override a file's settings.
 
-    + file: our file. If it is not a drop-in, nothing overrides it
+    A pure function.
+
+    + file: a file that the operation writes. If this file is not a drop-in, nothing is yielded
     + found: the settings of all drop-ins, in the order in which they apply
     """
     folder, own_name = posixpath.split(file.path)
@@ -185,9 +187,11 @@ def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSe
 
 
 def times(given: Iterable[str]) -> set[str]:
-    """Return the settings of a timer that decide when the timer runs: a pure function.
+    """Return the settings that say when a timer runs.
 
-    + given: settings ``Name=value``, in the order in which they apply
+    A pure function.
+
+    + given: the timer's settings ``Name=value``, in the order in which they apply
     """
     found: set[str] = set()
     for setting in given:

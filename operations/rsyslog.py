@@ -61,7 +61,7 @@ keep_other() { # PATH: back up a file that differs from its original
 
 
 def reads(config: str, network: str, server: str) -> list[Read]:
-    """Return the facts that `forward_logs` reads when it is called with the same arguments."""
+    """Return the facts that `forward_logs` reads when called with these arguments."""
     return [
         Read.of(Node),
         Read.of(Packages, names=("rsyslog",)),
@@ -135,7 +135,7 @@ def paths_of(traces: UnitTraces) -> tuple[str, ...]:
 
 
 def with_restart(todo: Plan) -> Plan:
-    """Return the plan with a restart in place of a start: a pure function.
+    """Return the plan with a restart in place of a start. This is a pure function.
 
     A start has no effect if apt has already started rsyslog with the package's own configuration.
     """
@@ -153,7 +153,7 @@ def check(todo: Plan, installed: bool) -> str:
 
 
 def apply(todo: Plan, installed: bool) -> str:
-    """Return the shell commands to run after the new files are in place: a pure function.
+    """Return the shell commands to run after the new files are in place. This is a pure function.
 
     + installed: whether rsyslog is installed already
     """

@@ -96,7 +96,7 @@ def disable_swap() -> Commands:
 
 
 def plan(found: SwapState) -> Plan:
-    """Return the plan that turns swap off: a pure function."""
+    """Return the plan that turns swap off. This is a pure function."""
     write = []
     fstab = without_swap(found.fstab)
     if fstab != found.fstab:
@@ -110,7 +110,7 @@ def plan(found: SwapState) -> Plan:
 
 
 def why(found: SwapState, todo: Plan) -> Iterator[str]:
-    """Yield a description of each change in a plan: a pure function."""
+    """Yield a description of each change in a plan. This is a pure function."""
     for area in found.areas:
         if area.name in todo.turn_off:
             yield f"turn swap off on {area.name} ({area.size // 1024} MiB)"
@@ -123,7 +123,7 @@ def why(found: SwapState, todo: Plan) -> Iterator[str]:
 
 
 def repairs(todo: Plan) -> Iterator[Repair]:
-    """Yield a `Repair` for each change in a plan: a pure function."""
+    """Yield a `Repair` for each change in a plan. This is a pure function."""
     for name in todo.turn_off:
         yield Repair(_area(name), "off", "swap", name, Search(_area(name), CALL))
     for file in todo.files:
@@ -196,7 +196,7 @@ def without_swap(fstab: str) -> str:
 
 
 def compose(todo: Plan) -> str:
-    """Return the shell commands that turn swap off and mask its units: a pure function."""
+    """Return the shell commands that turn swap off and mask its units. This is a pure function."""
     # one swapoff for each area, since `swapoff --all` does not say why it failed
     lines = [_NOTE] if todo.turn_off else []
     masks = {unit: quote(f"{UNITS}/{unit}") for unit in todo.mask}

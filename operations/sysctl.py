@@ -23,7 +23,7 @@ def sysctl_file(stem: str) -> str:
 
 
 def reads(stem: str, modules: Iterable[str], sysctls: Mapping[str, str]) -> list[Read]:
-    """Return the facts that `set_kernel_parameters` reads if it is called with these arguments."""
+    """Return the facts that `set_kernel_parameters` reads when called with these arguments."""
     return [
         Read.of(sysctl.KernelModules, names=tuple(modules)),
         Read.of(sysctl.Sysctls, names=tuple(sysctls)),
@@ -73,7 +73,7 @@ def set_kernel_parameters(
 
 
 def repair(stem: str, name: str, value: str, found: sysctl.Sysctl) -> Repair:
-    """Return the `Repair` for a parameter that this run sets: a pure function.
+    """Return the `Repair` for a parameter that this run sets. This is a pure function.
 
     + stem: the same as for `set_kernel_parameters`
     + name, value: the parameter's name, and the value to set

@@ -31,7 +31,7 @@ WRITTEN = (CONFIG, PROGRAM, UNIT_FILE, UNIT.record.path)
 
 
 def reads(wanted: Iterable[File], interface: str, number: int, peers: Iterable[str]) -> list[Read]:
-    """Return the facts that `run_vrrp` reads when it is called with the same arguments."""
+    """Return the facts that `run_vrrp` reads when called with these arguments."""
     return [
         Read.of(OtherRouter, interface=interface, number=number),
         Read.of(RunningPeers, wanted=tuple(peers)),
@@ -79,7 +79,7 @@ def run_vrrp(
 
 
 def with_reload(todo: Plan) -> tuple[Plan, bool]:
-    """Take keepalived's restart out of a plan if a reload is enough: a pure function.
+    """Take keepalived's restart out of a plan if a reload is enough. This is a pure function.
 
     Return the plan, and whether to reload. A reload is enough if only the configuration differs. A
     restart would move the address to another proxy.

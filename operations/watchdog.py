@@ -43,7 +43,7 @@ _OTHERS = ("watchdog.service", "wd_keepalive.service")
 
 
 def _reads(config: str, flush: str) -> list[Read]:
-    """Return the facts that `configure_watchdog` reads, given the same arguments."""
+    """Return the facts that `configure_watchdog` reads when called with these arguments."""
     wanted, unit = _wanted(config, flush)
     return [
         Read.of(Watchdog),

@@ -39,9 +39,9 @@ class Read:
 
     @property
     def names(self) -> dict[str, Any]:
-        """Return the things that a read of a `SeveralFact` asks about, by name.
+        """Return the things to read, by name, if the fact is a `SeveralFact`.
 
-        Returns {} for a read of any other fact.
+        Returns {} for any other fact.
         """
         if not issubclass(self.fact, SeveralFact):
             return {}
@@ -65,8 +65,8 @@ class Read:
     def _fact(self) -> tuple[FactBase[Any], StringCommand]:
         """Return an object of the fact's class, and the shell command of this read.
 
-        The command and the output need the same object. Some facts store their arguments in the
-        object when they make the command, and `parse` uses these arguments.
+        Some facts store their arguments in the object when they make the command. Their `parse`
+        needs these arguments. So the object that parses the output has to make the command first.
         """
         fact = self.fact()
         command: Any = fact.command
@@ -86,9 +86,9 @@ class Read:
         return self.fact().reads(**dict(self.arguments))
 
     def own_share(self, value: Any) -> Any:
-        """Return this read's value, taken from the value of a combined read that replaced it.
+        """Return this read's part of the value of a combined read.
 
-        + value: the value of the combined read
+        + value: the value of the combined read, which was done instead of this read and others
         """
         if not isinstance(value, dict) or not issubclass(self.fact, SeveralFact):
             return value
@@ -114,16 +114,16 @@ class Read:
 class ComposedFact(NodeFact[T]):
     """A fact whose value is made of the values of other facts.
 
-    One remote command can read several such facts. If two of them need the same other fact, the
-    command reads the other fact only once. So one process reads the files for all these facts, and
-    another one asks systemd about all units. If pyinfra reads such a fact alone, one command makes
-    all `reads` of the fact.
+    One remote command can read several composed facts. If two composed facts need the same other
+    fact, the command reads that other fact only once. For example, one process reads the files for
+    all composed facts, and one process asks systemd about all units. If pyinfra reads a composed
+    fact alone, `command` runs the commands of all its `reads`.
     """
 
     def reads(self, *args: Any, **arguments: Any) -> tuple[Read, ...]:
         """Return the `Read` objects whose values make up the fact's value.
 
-        None of these objects may be for another `ComposedFact`.
+        The result must not contain a `Read` of a `ComposedFact`.
 
         + arguments: the fact's own arguments
         """
@@ -141,10 +141,11 @@ class ComposedFact(NodeFact[T]):
 
     @override
     def command(self, *args: Any, **arguments: Any) -> StringCommand:
-        """Return one command that makes all `reads` of the fact, for a fact that is read alone.
+        """Return one command that runs the commands of all `reads` of this fact.
 
-        pyinfra finds the arguments of a fact in the signature of `command`. So a fact with
-        arguments overrides this method, and passes its arguments on by name.
+        pyinfra runs this command if it reads the fact alone. pyinfra finds the arguments of a fact
+        in the signature of `command`. So a fact with arguments overrides this method, and passes
+        the arguments on by name.
         """
         self._arguments = arguments
         commands = [StringCommand("(", read.command, "\n)") for read in self.reads(**arguments)]

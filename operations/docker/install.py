@@ -149,7 +149,9 @@ def _with_changes(reason: str, before: bytes | None, config: Mapping[str, Any]) 
 def packages_to_change(
     found: Mapping[str, PackageState], client: bool
 ) -> tuple[list[str], list[str]]:
-    """Return the names of the packages to install, and of the packages to hold: a pure function.
+    """Return the names of the packages to install, and of the packages to hold.
+
+    This is a pure function.
 
     + found: the packages that the node has, by name
     + client: whether the node has the command ``docker``. Some distributions have the command in a
@@ -206,7 +208,7 @@ def _files(options: Options, content: bytes) -> list[File]:
 
 
 def warnings(engine: Engine | None, config: Mapping[str, Any], restarts: bool) -> Iterator[str]:
-    """Yield warnings about what the run does to the node's containers: a pure function.
+    """Yield warnings about what the run does to the node's containers. This is a pure function.
 
     + engine: the state of the running Docker, ``None`` if Docker does not run
     + config: the keys of the merged daemon.json, with their values

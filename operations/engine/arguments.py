@@ -288,8 +288,8 @@ def _hints(of: Any) -> dict[str, Any]:
 def shown(value: object, length: int = 80) -> str:
     """Return a value's repr for a message.
 
-    + length: the maximum number of characters. If the repr is longer, ``...`` replaces its end,
-      except the last character
+    + length: the maximum number of characters. A longer repr is shortened to its beginning, ``...``
+      and its last character
     """
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"

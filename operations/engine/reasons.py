@@ -42,7 +42,10 @@ def because(*reasons: str) -> None:
 
 
 def print_reasons() -> None:
-    """Print the reasons given since the last call, each with the operation's name before it."""
+    """Print the reasons that `because` received since the previous call of `print_reasons`.
+
+    Each line begins with the operation's name.
+    """
     state, host = current()
     own = part(Reasons)
     reasons, own.given = own.given, []
@@ -72,9 +75,9 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
 def listed(verb: str, names: Iterable[str], found: str = "") -> list[str]:
     """Return a list with one reason that names several things, [] if there are no names.
 
-    + verb: the verb for what is done to the things
+    + verb: what is done to the things, such as "write"
     + names: the names of the things
-    + found: the end of the reason. It tells the state in which the things were found
+    + found: the state in which the things were found; the reason ends with this text
 
     **Example:** ``listed("write", ["/etc/a", "/etc/b"], "(not there)") ==
     ["write /etc/a, /etc/b (not there)"]``

@@ -32,7 +32,7 @@ def reads(
     check: str = "",
     apply: str = "",
 ) -> list[Read]:
-    """Return the facts that `install` reads when it is called with the same arguments."""
+    """Return the facts that `install` reads when called with these arguments."""
     files, units = tuple(files), tuple(units)
     paths, pairs = _questions(files, absent, units)
     result = [Read.of(Files, paths=paths)] if paths else []

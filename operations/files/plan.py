@@ -25,7 +25,7 @@ def plan(
     traces: Mapping[str, UnitTraces],
     besides: Iterable[str] = (),
 ) -> Plan:
-    """Decide what has to be done to files and units: a pure function.
+    """Decide what has to be done to files and units. This is a pure function.
 
     + files, absent, units: as `install` takes them
     + found: state of each path that exists, by path

@@ -37,12 +37,14 @@ def with_folders(paths: Iterable[str]) -> tuple[str, ...]:
 def check_replaceable(
     touched: Iterable[str], found: Mapping[str, FileState], merged: Iterable[str] = ()
 ) -> None:
-    """Raise one `NodeError` that names all paths that cannot be replaced: a pure function.
+    """Raise one `NodeError` that names all paths that cannot be replaced.
+
+    A pure function.
 
     + touched: paths that will be written, replaced or removed
-    + found: the state of these paths and of the folders above them, by path. It lacks paths that do
-      not exist
-    + merged: the paths in `touched` whose files are merged (most of the content is the node's own)
+    + found: the state of these paths and of the folders above them, by path. Paths that do not
+      exist are left out
+    + merged: the paths of merged files. Most of a merged file's content is the node's own
     """
     merged = {*merged}
     problems: list[str] = []
@@ -53,7 +55,9 @@ def check_replaceable(
 
 
 def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -> Iterator[str]:
-    """Return the reasons why a path cannot be replaced, and what to do: a pure function.
+    """Yield each reason why a path cannot be replaced, and what the user has to do.
+
+    A pure function.
 
     + found: as `check_replaceable` takes it
     + merged: whether the file at the path is merged (most of its content is the node's own)
@@ -84,8 +88,9 @@ def _obstacle_at(path: str, state: FileState, merged: bool) -> Iterator[str]:
     elif state.kind == "link" and merged and state.leads_to == "file":
         name = quote(path)
         yield (
-            f"{path} is a symbolic link, and would be replaced by a file; put a copy of its target "
-            f'there (cp --remove-destination "$(readlink -f {name})" {name}) and run again'
+            f"{path} is a symbolic link, and would be replaced by a file; replace the link by a "
+            f'copy of its target (cp --remove-destination "$(readlink -f {name})" {name}) and run '
+            "again"
         )
     elif state.kind == "link" and merged:
         yield (
@@ -110,8 +115,9 @@ def _unchangeable(path: str, state: FileState) -> str:
     name = quote(path)
     if state.fixed == "mounted":
         return (
-            f"something is mounted on {path}, so it cannot be replaced; unmount it "
-            f"(umount {name}), remove its line in /etc/fstab or its mount unit, and run again"
+            f"something is mounted on {path}, so this path cannot be replaced; unmount it "
+            f"(umount {name}), remove the mount's line in /etc/fstab or the mount's unit, and run "
+            "again"
         )
     if state.fixed == "unwritable":
         return (

@@ -311,7 +311,9 @@ def address_conflict(proxy: Proxy, owner: str) -> str:
 
 
 def differences(proxy: Proxy, found: ContainerState | None, image_id: str | None) -> list[str]:
-    """Return how HAProxy's container differs from the wanted state, in words: a pure function.
+    """Return how HAProxy's container differs from the wanted state, in words.
+
+    This is a pure function.
 
     + found: the state of the container, ``None`` if there is no container
     + image_id: the ID of the wanted image on the node, "" or ``None`` if the ID is unknown

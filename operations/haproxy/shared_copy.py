@@ -194,7 +194,7 @@ def publish_copy(config: File | None = None, link: AbsolutePath | None = None) -
 
 
 def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
-    """Tell whether the node has a log share that is not mounted now: a pure function.
+    """Tell whether the node has a log share that is not mounted now. This is a pure function.
 
     + mounts: the mounts at ``/var/log``
     + shared: whether the node has a log share
@@ -207,12 +207,15 @@ def share_is_away(mounts: Iterable[Mount], shared: bool) -> bool:
 
 
 def can_be_written(found: CopyState, config: File | None, link: str | None) -> bool:
-    """Tell whether the copy or the link is not as wanted, but can be written: a pure function."""
+    """Tell whether the copy or the link is not as wanted, but can be written.
+
+    This is a pure function.
+    """
     return bool((config and found.config == "other") or (link and found.link == "other"))
 
 
 def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
-    """Return a message if the copy cannot be written, "" otherwise: a pure function.
+    """Return a message if the copy cannot be written, "" otherwise. This is a pure function.
 
     The message gives the reason, and says what to do.
     """
@@ -230,7 +233,9 @@ def obstacle(found: CopyState, config: File | None, link: str | None) -> str:
 
 
 def write_failure(found: CopyState, config: File | None, link: str | None) -> str:
-    """Return a message if the copy or the link is not as wanted, "" otherwise: a pure function.
+    """Return a message if the copy or the link is not as wanted, "" otherwise.
+
+    This is a pure function.
 
     + found: the state after the script has run
     """

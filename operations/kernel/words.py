@@ -88,7 +88,9 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
 
 
 def plan(found: Cmdline, wanted: Sequence[str]) -> list[File]:
-    """Return the files to write so that the next boot has the wanted words: a pure function.
+    """Return the files to write so that the next boot has the wanted words.
+
+    This is a pure function.
 
     Raises `NodeError` for files that cannot be edited safely.
     """

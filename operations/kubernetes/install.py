@@ -235,7 +235,9 @@ def compose(
     fetch: bool,
     steps: Iterable[tuple[str, str]] = (),
 ) -> str:
-    """Return the shell script that checks the key and installs the packages: a pure function.
+    """Return the shell script that checks the key and installs the packages.
+
+    This is a pure function.
 
     + version: version of the packages in `missing`
     + missing: packages to install at this version

@@ -60,7 +60,9 @@ def quiet_kubelet() -> Commands:
 
 
 def restarts_in_vain(active: str, ready: bool) -> bool:
-    """Tell whether systemd keeps restarting a kubelet that has no configuration: a pure function.
+    """Tell whether systemd keeps restarting a kubelet that has no configuration.
+
+    This is a pure function.
 
     + active: ActiveState of kubelet's unit; "activating" between two restarts
     + ready: whether kubelet has the configuration that kubeadm writes
@@ -94,7 +96,7 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
 
 
 def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> Iterator[str]:
-    """Yield a message for each problem in a kubelet's configuration: a pure function.
+    """Yield a message for each problem in a kubelet's configuration. This is a pure function.
 
     + config: the configuration; {} if the node has not joined a cluster. {} has no problems
     + gates, log_size: the arguments of `report_configuration`

@@ -17,7 +17,7 @@ def repository(minor: str) -> str:
 
 
 def key_fault(keyring: bytes | None, signers: Iterable[str], now: float) -> str:
-    """Return what is wrong with the present signing key, "" if nothing is: a pure function.
+    """Return what is wrong with the present signing key, "" if nothing is. This is a pure function.
 
     + keyring: content of the keyring file, ``None`` if there is no file
     + signers: the IDs of the keys that signed apt's copy of the repository's index. Empty if apt

@@ -89,7 +89,7 @@ def add_hairpin_link(
 def repairs(
     differs: Mapping[str, str], link: str, parent: str, address: IPv4Address, script: str
 ) -> tuple[Repair, ...]:
-    """Return a `Repair` for each problem with the link: a pure function.
+    """Return a `Repair` for each problem with the link. This is a pure function.
 
     + differs: the problems with the link, as `link_problems` returns them
     + link, parent, address, script: as `add_hairpin_link` takes them
@@ -114,7 +114,9 @@ def link_problems(
     address: IPv4Address,
     vip: IPv4Address,
 ) -> dict[str, str]:
-    """Return a dictionary from each wrong thing to a description of the problem: a pure function.
+    """Return a dictionary from each wrong thing to a description of the problem.
+
+    This is a pure function.
 
     + links: the node's macvlan links by name
     + parent_state: the state of the parent interface, ``None`` if it does not exist

@@ -86,7 +86,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
 def check_conflicts(
     wanted: Macvlan, networks: Mapping[str, DockerNetwork], differs: Iterable[str], version: str
 ) -> None:
-    """Raise `NodeError` if the network cannot be created: a pure function.
+    """Raise `NodeError` if the network cannot be created. This is a pure function.
 
     + networks: Docker's networks by name. An old network of the wanted name has to be removed
       first. It must not be removed while a container uses it. The proxy's container is no

@@ -86,7 +86,7 @@ def remove_packages(names: Iterable[PackageName], mdns: bool = False) -> Command
 
 
 def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False) -> None:
-    """Raise `NodeError` if the packages must not be removed: a pure function.
+    """Raise `NodeError` if the packages must not be removed. This is a pure function.
 
     + found: the simulated removal
     + cloud_init: the state of cloud-init
@@ -136,7 +136,7 @@ def check_removal(found: Removal, cloud_init: CloudInitState, mdns: bool = False
 
 
 def warnings(found: Removal) -> list[str]:
-    """Return warnings about the removal's unexpected effects: a pure function."""
+    """Return warnings about the removal's unexpected effects. This is a pure function."""
     messages = []
     if found.lvm_in_use:
         messages.append("lvm2 is not removed: the node has logical volumes")

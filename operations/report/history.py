@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
 
 
 def parse(line: bytes) -> dict[str, Sample]:
-    """Read one line of the file. Return a sample for each node's name: a pure function.
+    """Read one line of the file. Return a sample for each node's name. This is a pure function.
 
     Raises ``ValueError``, ``LookupError``, ``TypeError`` or ``AttributeError`` for a line of
     unknown form.

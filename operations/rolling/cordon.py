@@ -174,7 +174,7 @@ def await_proxy(host: Host) -> str:
 
 
 def check_may_leave(rolling: Rolling, nodes: Mapping[str, ClusterNode]) -> ClusterNode:
-    """Check that a node may be drained, and return its entry in `nodes`: a pure function.
+    """Check that a node may be drained, and return its entry in `nodes`. This is a pure function.
 
     + nodes: all nodes of the cluster, by name
 
@@ -204,7 +204,7 @@ def _gone_for_good(name: str) -> str:
 
 
 def api_servers_missing(controller: bool, answers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the controllers to wait for before a node goes down: a pure function.
+    """Return the controllers to wait for before a node goes down. This is a pure function.
 
     + controller: whether the node that goes down runs an API server itself
     + answers: what the API servers of the other controllers answer (`ApiServers`), by the

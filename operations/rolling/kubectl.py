@@ -89,7 +89,7 @@ class Kubectl:
 
         + seconds: how long the eviction may take
         + ends_pods: whether kubelet on the node works, so that it can end pods. If not, evicted
-          pods stay until kubelet works again. Then kubectl waits only for their grace periods
+          pods stay until kubelet works again, and kubectl waits only for the pods' grace periods
 
         Returns the problem, "" if there is none.
         """
@@ -163,9 +163,11 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
 
 
 def error_lines(output: Iterable[str]) -> str:
-    """Return the last three error lines of kubectl's output; if it has none, its last line.
+    """Return the last three error lines of kubectl's output.
 
     + output: kubectl's standard output and standard error
+
+    If the output has no error line, the output's last line is returned.
 
     A repeated line counts once, because kubectl prints an error again at each retry.
     """

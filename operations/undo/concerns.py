@@ -156,7 +156,7 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
 
 
 def once_undone(found: Remembered, concern: str) -> Remembered:
-    """Return the node's manifest as it will be after undoing a concern: a pure function."""
+    """Return the node's manifest as it will be after undoing a concern. This is a pure function."""
     shared = _shared(found, concern)
     return replace(
         found,
@@ -180,7 +180,7 @@ def _path(wrote: Entry) -> str:
 
 
 def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
-    """Raise a `NodeError` that names all paths that cannot be replaced: a pure function."""
+    """Raise a `NodeError` that names all paths that cannot be replaced. This is a pure function."""
     touched = [
         path
         for files in every
@@ -192,7 +192,7 @@ def refuse_replacing(every: Iterable[Changes], found: Remembered) -> None:
 
 
 def check_undoable(found: Remembered, concerns: Iterable[str], needed: Iterable[str] = ()) -> None:
-    """Raise `NodeError` if the node needs one of the concerns: a pure function.
+    """Raise `NodeError` if the node needs one of the concerns. This is a pure function.
 
     + concerns: names of the concerns to undo
     + needed: names of the concerns that the node needs; empty if it has not joined a cluster
@@ -230,7 +230,7 @@ def not_undone(found: Remembered, asked: Collection[str] = ()) -> str:
 def changes(
     found: Remembered, concern: str, how: Undo = _PLAIN, originals: str = manifest.ORIGINALS
 ) -> Changes:
-    """Decide what undo does with the files of a concern: a pure function.
+    """Decide what undo does with the files of a concern. This is a pure function.
 
     + originals: folder of the originals on the node
     """
@@ -306,7 +306,7 @@ def _part_removed(found: Remembered, path: str, parts: Mapping[str, TakeOut]) ->
 
 
 def warnings(files: Changes) -> Iterator[str]:
-    """Yield warnings about files that others have changed: a pure function."""
+    """Yield warnings about files that others have changed. This is a pure function."""
     for path in files.aside:
         yield f"{path} was changed since the deploy; a copy of it is in {manifest.ASIDE}{path}"
     for path in files.leave:
@@ -314,7 +314,7 @@ def warnings(files: Changes) -> Iterator[str]:
 
 
 def why(found: Remembered, concern: str, files: Changes) -> Iterator[str]:
-    """Yield a text for each change that undoing a concern makes: a pure function."""
+    """Yield a text for each change that undoing a concern makes. This is a pure function."""
     yield from listed("restore", files.restore)
     yield from listed("remove this package's part from", (file.path for file in files.write))
     yield from listed("remove", files.remove)

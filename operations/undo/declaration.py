@@ -70,7 +70,7 @@ class Undo:
 def take_out(
     path: str, current: bytes, original: bytes | None, written: bytes, known: Mapping[str, TakeOut]
 ) -> bytes | None:
-    """Return the content of a merged file without this package's part: a pure function.
+    """Return the content of a merged file without this package's part. This is a pure function.
 
     + current: the file's present content
     + original: the file's content before the first change, ``None`` if there was no file

@@ -1454,7 +1454,7 @@ FILES = [
     ),
     Case(
         f"{CRT_SETTING} is not valid before {BEGIN + timedelta(2):%Y-%m-%d %H:%M} UTC; wait until "
-        "then, or set this computer's clock, which says ",
+        "that time, or correct this computer's clock, which shows ",
         files=both(FUTURE),
     ),
     Case(

@@ -53,12 +53,12 @@ REFUSED = {
     "immutable": (replace(FILE, fixed="immutable"), "{} is immutable; clear this flag (chattr -i"),
     "append-only": (replace(FILE, fixed="append-only"), "{} is append-only; clear this flag"),
     "read-only": (replace(FILE, fixed="unwritable"), "{} cannot be changed, not even by root"),
-    "mounted": (replace(FILE, fixed="mounted"), "something is mounted on {}, so it cannot be"),
+    "mounted": (replace(FILE, fixed="mounted"), "something is mounted on {}, so this path"),
 }
 """What at a path has a node refused, whatever is to be done there, and what is said of it."""
 
 REFUSED_MERGED = {
-    "link": (LINK, "{} is a symbolic link, and would be replaced by a file; put a copy"),
+    "link": (LINK, "{} is a symbolic link, and would be replaced by a file; replace the"),
     "link to nowhere": (
         replace(LINK, leads_to=None),
         "{} is a symbolic link that leads nowhere, and would be replaced by a file; remove",
