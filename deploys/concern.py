@@ -45,10 +45,10 @@ Concern = Callable[..., None]
 
 @dataclass
 class _Checked:
-    """The results of the passes *collect* and *check* for a host.
+    """The results of two passes, *collect* and *check*, for one host.
 
-    + passed: the time of the check (`Moment`) for each deploy in which *check* found no problem, by
-      the deploy's name
+    + passed: the deploys in which *check* found no problem. A key is a deploy's name, and the value
+      is the time of the check (`Moment`)
     + mistakes: a line for each mistake on this computer, such as a wrong setting
     """
 
@@ -186,8 +186,8 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
     """Run a concern's function for the current host, unless the host is refused.
 
     + settings: the resolved settings
-    + given: whether the caller gave settings. If so, this function always checks the host. An
-      earlier call of `check` does not suffice, because it used the settings in ``host.data``
+    + given: whether the caller gave settings. If ``True``, this function checks the host even after
+      a call of `check`, because `check` used only the settings in ``host.data``
     """
     name, at = function.__name__, part(Preparation)
 

@@ -51,7 +51,9 @@ class UndoSettings(Settings):
             return None
         # If an empty list meant all concerns, an empty variable of a shell would undo everything
         if not names:
-            raise ValueError("it is empty; name a concern, or remove the key to undo all concerns")
+            raise ValueError(
+                "it is empty; give a concern's name, or remove the setting to undo all concerns"
+            )
         known = {*DECLARED, *ORDER} - _NOTHING_TO_UNDO
         for name in names:
             if name not in known:
@@ -64,11 +66,13 @@ class UndoSettings(Settings):
 def undo(settings: UndoSettings) -> None:
     """Restore the state that a node had before its first deploy.
 
-    The deploy begins with the concern that a role calls last. It restores files, packages, units,
-    Docker's networks and containers, kernel parameters and swap. It changes only what the node's
-    manifest lists. The manifest is in ``/var/lib/chaos-engine``. If undo is interrupted, the next
-    call continues it. Members of a cluster need some concerns. If the deploy would have to undo
-    such a concern on a member, it refuses the node.
+    The deploy restores files, packages, units, Docker's networks and containers, kernel parameters
+    and swap. It changes only what the node's manifest in ``/var/lib/chaos-engine`` lists. It undoes
+    the concerns in reverse order: first the concern that a role calls last. If the deploy is
+    interrupted, the next call continues it.
+
+    A node in a cluster cannot work without certain concerns, such as `docker`. If one of these
+    concerns would be undone on such a node, the deploy refuses the node.
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.undo --data chaos_undo=rsyslog``
     """

@@ -61,7 +61,9 @@ def _number(value: object) -> object:
 def _file(path: str) -> str:
     """Refuse a text that cannot be a path, such as the content of a file."""
     if "PRIVATE KEY" in path or "\n" in path:
-        raise ValueError("this is the content of a file; save it to a file, and give that path")
+        raise ValueError(
+            "this is the content of a file; save the content to a file, and give the file's path"
+        )
     if not path.strip() or "\0" in path:
         raise ValueError("it has to be the path of a file")
     return path

@@ -22,9 +22,9 @@ class VrrpSettings(MacvlanNetworkSettings):
 
 
 def _reads(settings: VrrpSettings) -> list[Read]:
-    """Return the fact that tells `verify` and `report` who owns the API's address.
+    """Return what `verify` and `report` read to find the owner of the API's address.
 
-    The list is empty if there is only one proxy.
+    The list has one read of `AddressOwner`. It is empty if there is only one proxy.
     """
     members = proxies(settings.nodes, settings.lan_subnet)
     name = settings.node_name()
@@ -55,9 +55,10 @@ def ownership(settings: VrrpSettings) -> Ownership | None:
 
 
 def owner(settings: VrrpSettings) -> str:
-    """Return the name in the cluster of the proxy that owns the API's address.
+    """Return the name of the proxy that owns the API's address.
 
-    Returns "" if the current proxy does not know the owner, or if there is only one proxy.
+    The name is the one that the proxy has in the cluster. Returns "" if the current proxy does not
+    know the owner, or if there is only one proxy.
     """
     found = ownership(settings)
     if found is None:
@@ -75,11 +76,10 @@ def _problems(settings: VrrpSettings) -> list[str]:
 
 
 def ownership_problems(found: Ownership, vip: str) -> Iterator[str]:
-    """Yield a message if no machine has the API's address, or several have it.
+    """Yield a message if no machine or more than one machine has the API's address.
 
-    This is a pure function.
-
-    Also yields a message if the proxy cannot tell which machines have the address.
+    Also yields a message if the proxy cannot tell which machines have the address. This is a pure
+    function.
 
     + found: what a proxy knows about the owner of the address
     + vip: the API's address
@@ -126,8 +126,8 @@ def _says(settings: VrrpSettings) -> str:
 def vrrp(settings: VrrpSettings) -> None:
     """Choose which one of several proxies owns the Kubernetes API's address.
 
-    keepalived runs on each proxy. The proxies choose the owner by VRRP, and need neither etcd nor
-    the Kubernetes API for it. If the owner fails, another proxy becomes the owner. The start script
+    keepalived runs on each proxy. The proxies choose the owner by VRRP. VRRP needs neither etcd nor
+    the Kubernetes API. If the owner fails, another proxy becomes the owner. The start script
     of the concern `haproxy` gives the address to the owner's HAProxy container.
 
     If the inventory has only one proxy, this concern installs nothing. It removes files that an

@@ -116,9 +116,10 @@ class SharedCopy(NodeFact[CopyState]):
 
     @override
     def parse(self, lines: list[str]) -> CopyState:
-        """Parse a line for the copy and a line for the link, or one line ``unknown`` for both.
+        """Parse a line about the configuration's copy, and a line about the link.
 
-        If the manifest does not list the copy or the link, a line ``new`` comes first.
+        If the share cannot be read, one line ``unknown`` replaces both lines. If the manifest lacks
+        the copy or the link, a line ``new`` comes first.
         """
         words: dict[str, Found] = {word: word for word in get_args(Found)}
         config, *link = (words[line] for line in lines if line != "new")

@@ -37,7 +37,7 @@ DROP_IN_FOLDERS = {
     "coredump.conf": folders("systemd/coredump.conf.d"),
     **{timer: unit_folders(timer) for timer in APT_TIMERS},
 }
-"""The folders that may have drop-ins for a configuration file or a unit, by the file or unit."""
+"""The folders of drop-ins. A key is the configuration file or the unit that the drop-ins change."""
 
 _SECTIONS = {
     "timesyncd.conf": "Time",

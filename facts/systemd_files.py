@@ -78,8 +78,11 @@ def unit_folders(unit: str) -> tuple[str, ...]:
 
 
 def files_in(folders: Iterable[str], suffix: str = ".conf") -> tuple[str, ...]:
-    """Return patterns for `chaos_engine.facts.files.Texts` that match the files in folders.
+    """Return a pattern for each folder, which matches the folder's files with a suffix.
 
+    The fact `chaos_engine.facts.files.Texts` takes such patterns.
+
+    + folders: paths of the folders
     + suffix: the end of the files' names
     """
     return tuple(f"{folder}/*{suffix}" for folder in folders)
@@ -91,7 +94,7 @@ def texts_of(found: Mapping[str, bytes | None]) -> dict[str, str]:
     + found: the value of `chaos_engine.facts.files.Texts`
 
     Bytes that are not UTF-8 are escaped as by ``os.fsdecode``. A link to ``/dev/null`` has the text
-    "". To systemd, such a link masks the files of its name in folders of lower precedence.
+    "". systemd ignores files of the link's name in folders of lower precedence.
     """
     return {path: os.fsdecode(text or b"") for path, text in found.items()}
 

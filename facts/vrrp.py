@@ -187,10 +187,11 @@ class OtherRouter(NodeFact[str]):
 
 
 class RunningPeers(NodeFact[tuple[str, ...]]):
-    """The addresses of the other proxies of the last deploy that still take part in VRRP.
+    """The addresses of this node's peers that still take part in VRRP.
 
-    The value is empty if this node was not one of several proxies. A proxy that does not answer at
-    all is left out.
+    The peers are the other proxies that the last deploy wrote into keepalived's configuration. The
+    value is empty if this node was not one of several proxies. A peer that does not answer at all
+    is left out.
 
     + wanted: addresses of the nodes that stay proxies. The fact does not ask them
 
@@ -211,7 +212,7 @@ class Ownership(Value):
     """What a proxy knows about the Kubernetes API's address.
 
     + here: whether this proxy is the owner, according to keepalived
-    + ready: whether HAProxy answers, so that this proxy can have the address
+    + ready: whether HAProxy answers on this proxy. If not, this proxy cannot have the address
     + others: how many other machines answer ARP requests for the address, ``None`` if no request
       could be sent
     + senders: addresses of the proxies from which this proxy receives adverts

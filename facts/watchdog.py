@@ -35,7 +35,7 @@ class WatchdogState(Value):
     """A node's hardware watchdog, and how the running systemd uses it.
 
     + device: whether the node has a watchdog device
-    + held: whether systemd has opened the device. Then the watchdog is running
+    + held: whether systemd has opened the device, which starts the watchdog
     + ping: whether the program ping is installed
     + runtime, reboot: RuntimeWatchdogSec and RebootWatchdogSec of the running systemd, such as
       "15s" or "0"

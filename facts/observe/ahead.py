@@ -87,7 +87,7 @@ class Ahead:
     def take(self, output: CommandOutput) -> None:
         """Move the answers from the command's output to the host's `HostAnswers`.
 
-        If an answer is missing or is an error, the next operation reads that fact itself.
+        If a fact's answer is missing or an error, the next operation reads this fact itself.
         """
         answers = part(HostAnswers)
         lines: list[OutputLine] = []

@@ -68,10 +68,13 @@ class NodeFact(FactBase[T], Generic[T]):
 
     @override
     def process(self, output: list[str]) -> T:
-        """Return the fact's value. Raises ``FactProcessError`` if the lines make no sense.
+        """Return the fact's value, made from the output of the fact's command.
 
-        pyinfra catches only this exception here. Any other exception would end the run for all
-        hosts (``pyinfra/api/facts.py``, ``_get_fact``).
+        + output: the lines that the command printed
+
+        Raises ``FactProcessError`` if the lines make no sense. pyinfra catches only this exception
+        here. Any other exception would end the run for all hosts (``pyinfra/api/facts.py``,
+        ``_get_fact``).
         """
         try:
             return self.parse(output)
@@ -101,10 +104,10 @@ class SeveralFact(NodeFact[dict[str, T]], Generic[T]):
 
     @classmethod
     def share(cls, value: dict[str, T], names: Iterable[str]) -> dict[str, T]:
-        """Return the entries for some things, from a value that was read for more things.
+        """Return one operation's entries from a value that was read for several operations.
 
-        + value: the whole value
-        + names: the names of the things whose entries are wanted
+        + value: the value with the entries of all operations
+        + names: the names of the things that the one operation reads
         """
         return {name: value[name] for name in names if name in value}
 

@@ -59,11 +59,12 @@ _KEYS = (
 
 
 def merge(found: bytes | None, options: Options) -> bytes:
-    """Return the content of daemon.json with these options set, and all other keys kept.
+    """Set options in daemon.json, keep the other keys, and return the new content.
 
     + found: the file's content on the node, ``None`` if there is no file
+    + options: the options to set
 
-    If the file already has these options, `found` is returned unchanged. Options of another log
+    If the file already has all options, `found` is returned unchanged. Options of another log
     driver or storage driver are removed. Raises `NodeError` if `found` is not a JSON object, or if
     exec-opts, log-opts or storage-opts has a value of the wrong type.
     """
@@ -149,21 +150,22 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
         place = CONFIG
     if place:
         found.append(
-            f"{place} turns on the feature containerd-snapshotter: then Docker cannot pull images "
-            f"for the storage driver {DRIVER} (moby/moby#46254), and cri-dockerd cannot account "
-            "for images; remove the feature, and pull again what is in containerd's image store"
+            f"{place} turns on the feature containerd-snapshotter. With this feature, Docker "
+            f"cannot pull images for the storage driver {DRIVER} (moby/moby#46254), and "
+            "cri-dockerd cannot tell how much space images take; remove the feature, and pull the "
+            "images in containerd's image store again"
         )
     place = flags.get("--userns-remap", CONFIG if config.get("userns-remap") else "")
     if place:
         found.append(
-            f"{place} sets userns-remap: then no container on the host's network starts, and "
-            "Kubernetes' control plane runs in such containers; remove userns-remap"
+            f"{place} sets userns-remap. With this option, containers on the host's network do not "
+            "start, such as the containers of Kubernetes' control plane; remove userns-remap"
         )
     parent = config.get("cgroup-parent") or ""
     if parent and not re.fullmatch(r".+\.slice", str(parent)):
         found.append(
-            f"{CONFIG} sets cgroup-parent to {parent}, but the cgroup driver systemd needs a name "
-            "that ends with .slice; change or remove cgroup-parent"
+            f"{CONFIG} sets cgroup-parent to {parent}, but Docker's cgroup driver is systemd, "
+            "which needs a name that ends with .slice; change or remove cgroup-parent"
         )
     return found
 
@@ -190,13 +192,13 @@ def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
 
 
 def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
-    """Return a message for each option in a merged daemon.json that keeps Docker from starting.
+    """Return a message for each option with which Docker would not start.
 
-    + config: the keys of daemon.json, with their values
+    + config: the keys of the merged daemon.json, with their values
     + docker: the major release of the installed Docker, ``None`` if Docker is not installed
 
-    ``dockerd --validate`` says "configuration OK" for all these options. This was tried with Docker
-    26.1.5 (Debian) and 29.7.2.
+    ``dockerd --validate`` does not refuse these options. It says "configuration OK", as tried with
+    Docker 26.1.5 (Debian) and 29.7.2.
     """
     found = []
     for option in _value(config, "storage-opts", list):
@@ -219,7 +221,8 @@ def refusals(config: Mapping[str, Any], docker: int | None = None) -> list[str]:
             found.append(f"bridge and {key} exclude each other; remove one of them")
     if config.get("icc") is False and config.get("iptables") is False:
         found.append(
-            "icc and iptables are both false, but Docker needs iptables if icc is false; remove one"
+            "icc and iptables are both false, but Docker needs iptables if icc is false; remove "
+            "one of them"
         )
     return [f"{CONFIG}: {problem}" for problem in found]
 
@@ -249,14 +252,13 @@ def parse(found: bytes | None) -> dict[str, Any]:
 
 
 def without_options(current: bytes, original: bytes, written: bytes) -> bytes | None:
-    """Undo this package's changes in daemon.json, keep other changes, and return the content.
+    """Undo this package's changes in daemon.json, keep other changes, and return the new content.
 
     + current: the content now
     + original: the content before this package's first change, empty if there was no file
     + written: the content that this package wrote last
 
-    Returns ``None`` if the file shall be removed, because there was no file before and no key is
-    left.
+    If `original` is empty and no key is left, returns ``None``. The caller has to remove the file.
     """
     now, before, then = (parse(data) for data in (current, original, written))
     # Others may have added keys after `original`, and `written` has these keys too. So only the
@@ -277,9 +279,12 @@ def _changed_back(
 ) -> dict[str, Any]:
     """Return `now` without the changes that this package made.
 
-    This package changed the keys that differ between `before` and `then`. Each of these keys gets
-    its value in `before` again. If a key has a third value in `now`, somebody else has changed it.
-    Then the key stays. Objects and lists with a third value are treated item by item.
+    This package changed each key whose value differs between `before` and `then`:
+
+    - If the key's value in `now` is the value in `then`, the key gets its value in `before` again.
+      If `before` lacks the key, the key is removed.
+    - If the key has another value in `now`, somebody else has changed the key. This other value
+      stays. In an object or a list, this package's changes of items are undone.
     """
     rest = dict(now)
     for key in {**before, **then}:

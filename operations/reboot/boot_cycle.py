@@ -51,8 +51,8 @@ def reboot_and_wait(
 
     + found: the node's boot ID and kernel command line, as read before. If the node's boot ID has
       changed since, the node is not rebooted
-    + rebooted: what to note in the node's file `RECORD`. A key is the cause of a reboot. Its value
-      is the ID of the boot before that reboot
+    + rebooted: the reboots to list in the node's file `RECORD`, including this reboot. A key is the
+      cause of a reboot, and the value is the ID of the boot before the reboot
     + seconds: how long the node may take to come back
 
     Returns the problem, "" if there is none. Call this only while an operation runs on the host.
@@ -76,11 +76,11 @@ def remove_note(state: State, host: Host) -> str:
 
 
 def reboot_script(boot_id: str, rebooted: Mapping[str, str]) -> str:
-    """Return the shell script that notes the causes of a reboot, and reboots the node after 1 s.
+    """Return the shell script that lists reboots in `RECORD`, and reboots the node after 1 s.
 
     + boot_id: ID of the node's boot, as read before. If the node has rebooted since, the script
       fails
-    + rebooted: what to note, as `reboot_and_wait` takes it
+    + rebooted: the reboots to list, as `reboot_and_wait` takes them
     """
     lines = quote(*(f"{cause} {boot}" for cause, boot in rebooted.items()))
     folder = posixpath.dirname(RECORD)

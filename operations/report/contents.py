@@ -43,13 +43,13 @@ class Problem(Value):
 
 @dataclass(frozen=True)
 class Validity(Value):
-    """When a certificate or a key expires.
+    """The expiry date of a certificate or of apt's key.
 
-    + path: the file's path on the node
-    + subject: whose certificate or key it is
-    + expires: a date such as "2027-03-01", or "never"; "" if the file cannot be read
-    + days: whole days from now until it expires, negative if it has expired; ``None`` if no date is
-      known
+    + path: path of the certificate or keyring on the node
+    + subject: the certificate's name, or "apt's key"
+    + expires: the expiry date, such as "2027-03-01", or "never"; "" if the file cannot be read
+    + days: whole days from now until the expiry date, negative for a date in the past; ``None`` if
+      there is no date
     """
 
     path: str
@@ -60,19 +60,21 @@ class Validity(Value):
 
 @dataclass(frozen=True)
 class Found:
-    """What was read on a node. ``None`` means that the node has no such thing.
+    """What was read on a node.
+
+    A value is ``None`` if the node does not have the thing, or if the thing could not be read.
 
     + concerns: the problems of each concern, by the concern's name
     + versions: version of each program, by the program's name
     + joined: whether the node has joined a cluster
     + servers: the state of each controller as HAProxy sees it, if HAProxy runs on the node
-    + owner: on one of several proxies, the name of the proxy that has the API's address, "" if
-      that is unknown
+    + owner: the name of the proxy that has the API's address, "" if the name is unknown. The value
+      is ``None`` if the node is not one of several proxies
     + reboot: the reasons why a reboot is due; empty if none is due
     + skew: how many seconds the node's clock is ahead of this computer's clock
     + keyring: content of apt's keyring for the Kubernetes repository
     + keyring_path: path of that keyring
-    + unread: why things could not be read. A key names a thing, and its value is the reason
+    + unread: what could not be read. A key is the name of a thing, and the value is the reason
     """
 
     concerns: Mapping[str, Sequence[str]]
@@ -100,12 +102,11 @@ class NodeReport(Value):
       `problems` and a `line`, and no other values
     + problems: what is wrong with the node
     + booted: when the node booted, in seconds since 1970, by the clock of the user's computer
-    + rating_tb: how many TB can be written to the card according to its maker, ``None`` if that is
-      not set
+    + rating_tb: how many TB can be written to the card according to its maker, ``None`` if unknown
     + wear: how fast the card is written to, ``None`` if the card is unknown
-    + line: the points of the node's diagram, one for each report, oldest first. They show how much
-      was written per day
-    + gaps: why things could not be read. A key names a thing, and its value is the reason
+    + line: the points of the node's diagram, one for each report, oldest first. The points show how
+      much was written per day
+    + gaps: what could not be read. A key is the name of a thing, and the value is the reason
 
     The other values are as in `Found`.
     """
@@ -278,7 +279,7 @@ def _validity(path: str, subject: str, expires: int | None, now: int) -> Validit
 
 
 def worn_words(card: Card) -> str:
-    """Return in words how worn an eMMC is by its own account; "" if it does not tell.
+    """Return a text about the wear that an eMMC itself reports, "" if the eMMC reports none.
 
     **Example:** "10 % to 20 % of its life is used, the spare blocks are normal"
     """

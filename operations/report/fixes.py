@@ -70,7 +70,7 @@ FIXES = (
 ``…`` stands for text that varies. The tables in ``docs/symptoms.md`` quote the same messages."""
 
 NOT_AS_WANTED = "symptoms.md#afterwards"
-"""The place for a problem that matches no row of `FIXES`."""
+"""The place in ``docs/`` for a problem that matches no row of `FIXES`."""
 
 NOT_REACHED = "start.md#real-pis"
 CONTROLLERS = "runbooks.md#the-api-does-not-answer"
@@ -95,13 +95,14 @@ def place_of(problem: str) -> str:
 
 
 def documents(site: Path, folder: Path) -> str:
-    """Return the address of the documents, relative to the report's page.
+    """Return a pattern for links from the report's page to the documents.
 
     + site: the folder in which pyinfra runs, which may be a clone of this package's repository
     + folder: the folder of the report's page
 
-    In the address, ``{page}`` stands for the name of a document. The address leads to the HTML that
-    ``make docs`` has built, or else to the Markdown files. Returns "" if there are no documents.
+    The pattern is a relative URL, in which ``{page}`` stands for the name of a document. The links
+    lead to HTML files if ``make docs`` has built these files, else to Markdown files. If `site` has
+    no documents, the pattern is "".
     """
     for pattern in ("site/{page}/index.html", "docs/{page}.md"):
         if (site / pattern.replace("{page}", "symptoms")).is_file():
@@ -110,10 +111,10 @@ def documents(site: Path, folder: Path) -> str:
 
 
 def address(place: str, pattern: str) -> str:
-    """Return the address of a place in the documents, "" if there are no documents.
+    """Return the relative URL of a place in the documents, "" if the pattern is empty.
 
     + place: the place, such as "start.md#real-pis"
-    + pattern: the address that `documents` returned
+    + pattern: the pattern for links that `documents` returns
 
     **Example:** ``address("a.md#b", "../docs/{page}.md") == "../docs/a.md#b"``
     """

@@ -912,7 +912,7 @@ SETTINGS = [
         "etcd_client_key",
         "-----BEGIN PRIVATE KEY-----\nMARKED\n",
         "pi5, group all: chaos_etcd_client_key = (a private key, not shown): this is the "
-        "content of a file; save it to a file, and give that path",
+        "content of a file; save the content to a file, and give the file's path",
     ),
     bad(
         "etcd_certificates_hosts",
@@ -1802,8 +1802,9 @@ NODES = [
         },
     ),
     node(
-        "/etc/docker/daemon.json sets userns-remap: then no container on the host's network "
-        "starts, and Kubernetes' control plane runs in such containers; remove userns-remap",
+        "/etc/docker/daemon.json sets userns-remap. With this option, containers on the host's "
+        "network do not start, such as the containers of Kubernetes' control plane; remove "
+        "userns-remap",
         {Content: {"/etc/docker/daemon.json": b'{"userns-remap": "default"}'}},
     ),
     node(

@@ -718,7 +718,7 @@ def test_a_concern_that_nobody_knows_is_refused() -> None:
 def test_nothing_named_is_not_everything(value: object) -> None:
     with (
         Nodes("pi1", override={"chaos_undo": value}).on(),
-        pytest.raises(SettingsError, match="remove the key to undo all concerns"),
+        pytest.raises(SettingsError, match="remove the setting to undo all concerns"),
     ):
         UndoSettings.resolve()
     with Nodes("pi1").on():
