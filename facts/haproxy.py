@@ -82,7 +82,7 @@ class LoadedConfig(NodeFact[str]):
 
 @dataclass(frozen=True)
 class CopyState(Value):
-    """The state of the log share's copy of HAProxy's configuration, and of a link on the share.
+    """The state of two things on the log share: a copy of HAProxy's configuration, and a link.
 
     + noted: whether the node's manifest lists the copy and the link
     + config: what is at the path of the copy
@@ -95,7 +95,7 @@ class CopyState(Value):
 
 
 class SharedCopy(NodeFact[CopyState]):
-    """The state of the log share's copy of HAProxy's configuration, and of a link on the share.
+    """The state of two things on the log share: a copy of HAProxy's configuration, and a link.
 
     Other machines can also write to the share. So the fact only tells whether the copy and the link
     are as wanted. It never returns the content of a file.
@@ -116,10 +116,10 @@ class SharedCopy(NodeFact[CopyState]):
 
     @override
     def parse(self, lines: list[str]) -> CopyState:
-        """Parse a line about the configuration's copy, and a line about the link.
+        """Parse a line about the copy of HAProxy's configuration, then a line about the link.
 
-        If the share cannot be read, one line ``unknown`` replaces both lines. If the manifest lacks
-        the copy or the link, a line ``new`` comes first.
+        If the share cannot be read, there is one line ``unknown`` instead. Before these lines is a
+        line ``new`` if the node's manifest does not list the copy, or does not list the link.
         """
         words: dict[str, Found] = {word: word for word in get_args(Found)}
         config, *link = (words[line] for line in lines if line != "new")

@@ -97,7 +97,7 @@ class Thermal(ComposedFact[ThermalState]):
 def throttled_words(bits: int) -> tuple[str, ...]:
     """Return the meaning of each bit that is set in the number from the firmware.
 
-    A pure function.
+    This is a pure function.
 
     **Example:** ``throttled_words(0x10000) == ("too low voltage since the boot",)``
     """

@@ -78,7 +78,7 @@ class Writers(NodeFact["tuple[Writer, ...] | None"]):
 def parse_writers(lines: list[str]) -> tuple[Writer, ...]:
     """Return the programs in lines ``BYTES PROCESSES NAME``. Skip a line ``none``.
 
-    A pure function.
+    This is a pure function.
     """
     rows = (line.split(" ", 2) for line in lines if line != "none")
     return tuple(

@@ -112,7 +112,7 @@ def present_data_root(engine: Engine | None, config: bytes | None) -> str:
 def unsuitable(disk: DataDisk) -> str:
     """Return why a file system's mount options must stay as they are, "" if they may change.
 
-    A pure function.
+    This is a pure function.
     """
     mount = disk.mount
     if mount.fstype != "ext4":
@@ -174,7 +174,7 @@ def note_name(option: str, target: str) -> str:
 def compose_notes(disk: DataDisk, options: Sequence[str], edited: Mapping[str, str]) -> str:
     """Return the shell commands that write the replaced mount options into the manifest.
 
-    Undo restores these options from the manifest. A pure function.
+    Undo restores these options from the manifest. This is a pure function.
 
     + options: the options that the run applies
     + edited: the options that the run replaces in fstab, as `replaced_options` returns them
@@ -208,7 +208,7 @@ def without_options(
     + original: the content before this package's first change
     + written: the content that this package wrote last
 
-    A pure function.
+    This is a pure function.
     """
     names = ((one.name.partition(" "), one.state) for one in notes if one.kind == "option")
     options = {(target, name): "" if old == "-" else old for (name, _, target), old in names}

@@ -111,7 +111,7 @@ _PATHS = (NAMES, CONFIG, UNIT_FILE)
 def check(todo: Plan) -> str:
     """Return the command that checks the new configuration, "" if the run does not write one.
 
-    A pure function.
+    This is a pure function.
     """
     staged: Iterable[str] = (file.staged for file in todo.write if file.path == CONFIG)
     # rsyslogd will write to the folder STATE. The check fails if this folder is missing

@@ -125,7 +125,7 @@ def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
     + volume, ram_size: as `mount_log_share` takes them
 
     If the plan also writes files, the mount is renewed because of changed settings. In this case
-    the result has no `Repair` for the mount. A pure function.
+    the result has no `Repair` for the mount. This is a pure function.
     """
     others = tuple(one for one in todo.repairs if one.thing != SHARE.name)
     if todo.write:
@@ -140,7 +140,7 @@ def repairs(todo: Plan, volume: str, ram_size: str) -> tuple[Repair, ...]:
 def missing_flags(mounted: Mount | None) -> tuple[str, ...]:
     """Return the flags in `FLAGS` that a mount on ``/var/log`` lacks, () if there is no mount.
 
-    A pure function.
+    This is a pure function.
 
     + mounted: the mount on ``/var/log``, ``None`` if there is none
     """
@@ -159,7 +159,7 @@ def has_unchecked_graph(mounted: Mount | None) -> bool:
 def mount_conflict(mounted: Mount | None, share: LogShare) -> str:
     """Return what prevents a mount on ``/var/log``, and what the user has to do.
 
-    A pure function.
+    This is a pure function.
 
     + mounted: the present mount on ``/var/log``, ``None`` if there is none
     + share: the state of ``/var/log``: a symbolic link there, and what mounts something else there

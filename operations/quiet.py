@@ -127,9 +127,9 @@ def wanted(
     clock: bool,
     coredumps: bool,
 ) -> Wanted:
-    """Return what makes programs write less: files to write, paths to remove, and units.
+    """Return the files to write, the paths to remove, and the wanted states of units.
 
-    A pure function.
+    They make programs write less. This is a pure function.
 
     + found: the programs that the node has
     + apt_timers, apt_cache, man_db, clock, coredumps: as `quieten_writers` takes them
@@ -164,7 +164,7 @@ def wanted(
 def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSetting]:
     """Yield the settings in other drop-ins that override a file's settings.
 
-    A pure function.
+    This is a pure function.
 
     + file: a file that the operation writes. If this file is not a drop-in, nothing is yielded
     + found: the settings of all drop-ins, in the order in which they apply
@@ -189,7 +189,7 @@ def overrides(file: File, found: tuple[DropInSetting, ...]) -> Iterator[DropInSe
 def times(given: Iterable[str]) -> set[str]:
     """Return the settings that say when a timer runs.
 
-    A pure function.
+    This is a pure function.
 
     + given: the timer's settings ``Name=value``, in the order in which they apply
     """

@@ -128,7 +128,7 @@ def check_lasting(
     + found: each parameter's present value and the files that set it at boot, by the parameter's
       name
 
-    A pure function.
+    This is a pure function.
     """
     missing = [name for name, state in states.items() if state == "missing"]
     if missing:

@@ -156,7 +156,7 @@ def overrides(config: str, found: Iterable[Setting]) -> list[Setting]:
 def wrong_values(config: str, found: WatchdogState) -> list[tuple[str, str, str]]:
     """Return name, wanted value and present value of each setting that is not in force.
 
-    A pure function.
+    This is a pure function.
     """
     now = {RUNTIME: found.runtime, REBOOT: found.reboot}
     return [

@@ -64,7 +64,7 @@ def shortened(reasons: Iterable[str], all_of_them: bool = False) -> list[str]:
 
     + all_of_them: whether to return all reasons
 
-    A pure function.
+    This is a pure function.
     """
     reasons = list(reasons)
     if all_of_them or len(reasons) <= SHOWN:
@@ -91,7 +91,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
 
     + prefix: text before each key
 
-    A pure function.
+    This is a pure function.
 
     **Example:** ``differences({"log-opts": {"max-size": "10m"}}, {"log-opts": {"max-size": "1m"}})
     == ["log-opts.max-size 10m -> 1m"]``

@@ -182,7 +182,7 @@ def messages(
     + found: the files and programs that may keep changing each thing, by the thing's name
 
     If two warnings differ only in the thing's name, they become one warning that names both things.
-    A pure function.
+    This is a pure function.
     """
     same: dict[tuple[str, str, str], list[str]] = {}
     for repair, before in again.items():

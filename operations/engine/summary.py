@@ -161,7 +161,7 @@ def advice(outcomes: Mapping[str, Outcome], previewed: bool) -> str:
     + outcomes: the outcome of each host, by the host's name
     + previewed: whether the run was a preview
 
-    A pure function.
+    This is a pure function.
     """
     bad = [name for name, found in outcomes.items() if not found.well]
     if bad:

@@ -39,7 +39,7 @@ def check_replaceable(
 ) -> None:
     """Raise one `NodeError` that names all paths that cannot be replaced.
 
-    A pure function.
+    This is a pure function.
 
     + touched: paths that will be written, replaced or removed
     + found: the state of these paths and of the folders above them, by path. Paths that do not
@@ -57,7 +57,7 @@ def check_replaceable(
 def obstacles(path: str, found: Mapping[str, FileState], merged: bool = False) -> Iterator[str]:
     """Yield each reason why a path cannot be replaced, and what the user has to do.
 
-    A pure function.
+    This is a pure function.
 
     + found: as `check_replaceable` takes it
     + merged: whether the file at the path is merged (most of its content is the node's own)

@@ -208,7 +208,7 @@ def kubelet_steps(
     + replaced: whether kubelet's program was replaced after kubelet started
     + installs: the packages that the script installs before these steps
 
-    If a step is not worth a message, its reason is "". A pure function.
+    If a step is not worth a message, its reason is "". This is a pure function.
     """
     if unit.enabled != "enabled":
         unmask = "systemctl --no-reload unmask kubelet.service"

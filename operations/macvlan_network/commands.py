@@ -97,7 +97,7 @@ def network_conflict(wanted: Macvlan, others: Mapping[str, DockerNetwork], versi
     + others: Docker's other networks by name
     + version: Docker's version, "" if unknown
 
-    Returns "" if no other network prevents the creation. A pure function.
+    Returns "" if no other network prevents the creation. This is a pure function.
     """
     for name, other in others.items():
         if other.config_only:

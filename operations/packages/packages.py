@@ -155,7 +155,7 @@ def compose(installed: Iterable[str], removes: Iterable[str]) -> str:
     + removes: all packages that apt's simulation removes: those in `installed` and the packages
       that depend on them
 
-    A pure function.
+    This is a pure function.
     """
     gone, removed = quote(*installed), quote(*removes)
     return f"""{APT}

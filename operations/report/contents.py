@@ -150,7 +150,7 @@ class Report(Value):
 
 
 def sample_of(card: Card, now: int) -> Sample:
-    """Return the counters of a card for the history.
+    """Return a card's counters at the time of this report, to add to the history.
 
     + now: the time of this report, in seconds since 1970
     """
