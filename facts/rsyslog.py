@@ -225,7 +225,7 @@ def snippets_of(text: str | None, found: Iterable[str]) -> tuple[str, ...]:
 
 
 def main_problem(text: str, path: str = f"{FOLDER}/10-all.conf") -> str | None:
-    """Return why the rules of a file in ``/etc/rsyslog.d`` may not see all messages first.
+    """Return why the rules of a file in ``/etc/rsyslog.d`` may miss messages, or apply too late.
 
     + text: the text of ``/etc/rsyslog.conf``
     + path: the path of the file in ``/etc/rsyslog.d``

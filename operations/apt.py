@@ -67,7 +67,7 @@ def plan(
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """Return two results: the packages to install, with their versions, and the packages to hold.
 
-    A pure function. A package to install has the version ``None`` if any version will do.
+    This is a pure function. A package to install has the version ``None`` if any version will do.
 
     + present, hold: as `install_packages` takes them
     + found: state of each package that the node has
