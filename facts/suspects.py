@@ -90,10 +90,11 @@ class Suspects(SeveralFact[tuple[Suspect, ...]]):
 
     @override
     def parse(self, lines: list[str]) -> dict[str, tuple[Suspect, ...]]:
-        """Parse the suspects of each thing.
+        """Parse the files and programs that may change each thing: the thing's suspects.
 
-        A line ``thing NAME`` names a thing. After it, each line ``KIND NAME [SCRIPT TIMER]`` is a
-        suspect of this thing. Tabs separate the words of a line.
+        A line ``thing THING`` begins the list of a thing's suspects. Each following line
+        ``KIND NAME [SCRIPT TIMER]``, up to the next line ``thing``, is a suspect. Tabs separate the
+        words of a line.
         """
         found: dict[str, tuple[Suspect, ...]] = {}
         thing = ""

@@ -151,8 +151,8 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
     if len(begins) != 1 or len(ends) != 1 or begins[0] > ends[0]:
         raise NodeError(
             f"{PATH} has the line {BEGIN.decode()!r} {len(begins)} times and {END.decode()!r} "
-            f"{len(ends)} times, but a block has each of them once, in this order: remove all "
-            "these lines, and the nodes' names between them"
+            f"{len(ends)} times, but it must have each line once, in this order. Remove all of "
+            "these lines, and the lines with the nodes' addresses and names after the first one"
         )
     first, last = begins[0], ends[0] + 1
     return b"".join(lines[:first]), b"".join(lines[first:last]), b"".join(lines[last:])

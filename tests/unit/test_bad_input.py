@@ -1824,8 +1824,8 @@ NODES = [
     ),
     node(
         "/etc/hosts has the line '# BEGIN chaos-engine' 1 times and '# END chaos-engine' 0 times, "
-        "but a block has each of them once, in this order: remove all these lines, and the nodes' "
-        "names between them",
+        "but it must have each line once, in this order. Remove all of these lines, and the lines "
+        "with the nodes' addresses and names after the first one",
         {Content: {"/etc/hosts": b"# BEGIN chaos-engine\n"}},
     ),
     node(
