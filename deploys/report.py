@@ -182,7 +182,7 @@ def _owner(concerns: dict[Callable[..., None], Settings]) -> str | None:
 
     If the current host is the owner, the name is the host's name in the inventory, as in the
     report. If another proxy is the owner, the name is that proxy's name in the cluster. Returns
-    ``None`` if the current host is not one of several proxies.
+    ``None`` for a worker, and for the inventory's only proxy.
     """
     found = [one for one in concerns.values() if isinstance(one, VrrpSettings)]
     if not found or not several_proxies():

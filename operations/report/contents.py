@@ -69,7 +69,7 @@ class Found:
     + joined: whether the node has joined a cluster
     + servers: the state of each controller as HAProxy sees it, if HAProxy runs on the node
     + owner: the name of the proxy that has the API's address, "" if the name is unknown. The value
-      is ``None`` if the node is not one of several proxies
+      is ``None`` on a worker, and on the inventory's only proxy
     + reboot: the reasons why a reboot is due; empty if none is due
     + skew: how many seconds the node's clock is ahead of this computer's clock
     + keyring: content of apt's keyring for the Kubernetes repository
