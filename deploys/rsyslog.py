@@ -40,9 +40,9 @@ class RsyslogSettings(LogServerSettings, DockerDataSettings):
     log_server_ssh: SshDestination | None = Field(
         None,
         description="ssh destination by which your computer reaches the log server, such as "
-        "admin@192.168.1.42. With this setting, the deploy verify logs a message on each node, "
-        "and looks for it on the log server for up to a minute. ssh must log in without a question, and the user must "
-        "be able to read the log files",
+        "admin@192.168.1.42. With this setting, the deploy verify logs a message on each node, and "
+        "looks for it on the log server for up to a minute. ssh must log in without a question, "
+        "and the user must be able to read the log files",
     )
     log_server_files: FilePattern | None = Field(
         None,
