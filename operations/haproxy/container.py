@@ -79,7 +79,7 @@ for pause in 2 10 0; do
 done
 case $1 in
   # an image from docker load has no digest
-  *@sha256:*) else="or correct the digest (docker pull of a tag prints the tag's digest)" ;;
+  *@sha256:*) else="correct the digest (docker pull of a tag prints the tag's digest)" ;;
   *) else="bring it by docker load" ;;
 esac
 echo "$1 cannot be pulled: fix the node's way to the registry, or $else" >&2

@@ -5,6 +5,7 @@
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 # apt waits a minute for a silent server each time. By default it retries three times
 retries=Acquire::Retries=1
+no_changelogs='Dpkg::Options::=--path-exclude=/usr/share/doc/*/changelog*'
 APT_SECONDS=300 LISTS=/var/lib/apt/lists ARCHIVES=/var/cache/apt/archives
 # By default apt writes pkgcache.bin to the card each time that a package's state has changed. It can
 # make the same from srcpkgcache.bin and dpkg's database
@@ -62,14 +63,10 @@ archives_in_ram() {
 }
 
 # apt_get ARGUMENT...: run apt-get, which waits for dpkg's lock and never asks questions.
-#
-# It unpacks no changelogs. Debian 13's packages of Gluster alone have seven copies of one, 21 MiB in
-# all; Ubuntu's archive cuts them short itself. `apt-get changelog` fetches one.
 apt_get() {
   # shellcheck disable=SC2086 # words
   apart apt-get -y -q -o "DPkg::Lock::Timeout=$APT_SECONDS" -o Dpkg::Use-Pty=0 -o $retries \
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-    -o 'Dpkg::Options::=--path-exclude=/usr/share/doc/*/changelog*' ${unsynced-} "$@"
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold ${for_new-} "$@"
 }
 
 # apt ARGUMENT...: run apt-get. What it will change is noted for undo before. Afterwards wait until
@@ -80,17 +77,20 @@ apt_get() {
 # packages that were not there before this does no harm: they are noted as changing, and the next
 # run installs them again. An upgrade, though, could leave an empty file in place of a library, and
 # the node would not boot. So dpkg waits where it upgrades or removes a package.
+#
+# New packages come without changelogs. Debian 13's packages of Gluster alone have seven copies of
+# one, 21 MiB in all; Ubuntu's archive cuts changelogs short. `apt-get changelog` fetches one.
 apt() {
   foresee "$@"
   # without the file auto-update in this folder, man-db builds no index; its daily timer does that
   in_ram=1m:/var/lib/man-db
   case $plan in *Inst*) in_ram="$in_ram $(archives_in_ram)" ;; esac
   [ -z "$new_only" ] || {
-    unsynced="-o Dpkg::Options::=--force-unsafe-io" in_ram="$in_ram 16m:$JOURNAL"
+    for_new="-o Dpkg::Options::=--force-unsafe-io -o $no_changelogs" in_ram="$in_ram 16m:$JOURNAL"
   }
   ended=0
   apt_get "$@" || ended=$?
-  unsynced='' in_ram=''
+  for_new='' in_ram=''
   # also after a failure: once dpkg's own notes are on the card, the next run finds in them what is
   # left to do
   finished

@@ -221,7 +221,7 @@ def test_a_pull_is_tried_again_while_the_registry_does_not_answer(
     assert calls == [f"pull -- {image}"] * tries
     assert said in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"{image} cannot be pulled: ")
-    assert done.stderr.rstrip().partition(": docker pull prints")[0].endswith(hint)
+    assert done.stderr.rstrip().partition(" (docker pull of")[0].endswith(hint)
 
 
 def test_an_image_that_nobody_can_tell_of_is_no_difference() -> None:

@@ -116,7 +116,7 @@ def test_what_was_there_goes_first(data: bytes, names: Mapping[str, str]) -> Non
     ],
 )
 def test_damaged_marks_are_refused(data: bytes) -> None:
-    with pytest.raises(NodeError, match="remove these lines"):
+    with pytest.raises(NodeError, match="Remove all of these lines"):
         edit(UBUNTU + data, NAMES)
 
 
