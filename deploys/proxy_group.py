@@ -6,13 +6,12 @@ All nodes must be in ``workers``. One or several of them are in ``proxy``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from chaos_engine.deploys.settings import SettingsError
-from chaos_engine.deploys.site import ipv4, node_name
+from chaos_engine.deploys.site import ipv4, node_address, node_name
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.observe import current
 
@@ -144,12 +143,12 @@ def other_proxies(nodes: Mapping[str, IPv4Address]) -> tuple[IPv4Address, ...]:
     members = _members(host)
     if host.name not in [one.name for one in members]:
         return ()
-    found = []
-    for one in members:
-        if one.name != host.name:
-            with suppress(SettingsError, KeyError):
-                found.append(nodes[node_name(one.name, one.data.get("ssh_hostname"), nodes)])
-    return tuple(found)
+    addresses = [
+        node_address(one.name, one.data.get("ssh_hostname"), nodes)
+        for one in members
+        if one.name != host.name
+    ]
+    return tuple(address for address in addresses if address)
 
 
 def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[ProxyNode, ...]:

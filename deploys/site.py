@@ -81,6 +81,19 @@ def node_name(name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address])
     return label
 
 
+def node_address(
+    name: str, ssh_hostname: object, nodes: Mapping[str, IPv4Address]
+) -> IPv4Address | None:
+    """Return the address in the settings of a host of the inventory, ``None`` if there is none.
+
+    + name, ssh_hostname, nodes: as `node_name` takes them
+    """
+    try:
+        return nodes.get(node_name(name, ssh_hostname, nodes))
+    except SettingsError:
+        return None
+
+
 def ipv4(text: object) -> IPv4Address | None:
     """Convert a value to an IPv4 address. Return ``None`` if the value is not one."""
     try:

@@ -10,10 +10,9 @@ from pydantic import AfterValidator, Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.proxy_group import other_proxies
-from chaos_engine.deploys.settings import SettingsError
-from chaos_engine.deploys.site import LOG_SERVER, NodesSettings, StorageSettings
+from chaos_engine.deploys.site import LOG_SERVER, NodesSettings, StorageSettings, node_address
 from chaos_engine.deploys.values import MachineAddressOrNone, Number
-from chaos_engine.facts.observe import LOCK
+from chaos_engine.facts.observe import LOCK, current
 from chaos_engine.facts.unit_traces import UNITS
 from chaos_engine.facts.watchdog import LINK_CHECKED, LINK_TIMER, WATCHDOG_HELD
 from chaos_engine.operations.files import File
@@ -117,10 +116,8 @@ def watchdog(settings: WatchdogSettings) -> None:
 
 def own_address(settings: WatchdogSettings) -> IPv4Address | None:
     """Return the current host's address in the settings, ``None`` if it is not in the settings."""
-    try:
-        return settings.nodes.get(settings.node_name())
-    except SettingsError:
-        return None
+    host = current()[1]
+    return node_address(host.name, host.data.get("ssh_hostname"), settings.nodes)
 
 
 def link_files(
