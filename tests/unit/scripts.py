@@ -34,6 +34,15 @@ def forbid_mounts(folder: Path) -> None:
         (folder / name).chmod(0o755)
 
 
+def change_of(file: Path) -> tuple[int, int]:
+    """Return the number of a file's inode, and when the inode changed last, in ns since 1970.
+
+    Both stay the same when the file is read; a whole `stat` has the time of the last read.
+    """
+    found = file.stat()
+    return found.st_ino, found.st_ctime_ns
+
+
 @dataclass
 class Sandbox:
     """A folder that stands for a node's file system. Calls of systemctl go to a log."""

@@ -28,7 +28,7 @@ from chaos_engine.operations.haproxy.shared_copy import (
     write_failure,
 )
 from chaos_engine.operations.undo.concerns import UNDOING, changes
-from tests.unit.scripts import PLACES
+from tests.unit.scripts import PLACES, change_of
 from tests.unit.share import stand_in
 
 AS_ROOT = pytest.mark.skipif(
@@ -96,10 +96,10 @@ def test_no_link_is_followed_no_device_opened_and_no_program_run(
     os.mknod(share / "device", 0o666 | 0o020000, os.makedev(1, 5))
     (share / "program").write_text("#!/bin/sh\necho MARK\n")
     (share / "program").chmod(0o755)
-    before = (share.parent / "outside/file").stat()
+    before = change_of(share.parent / "outside/file")
     ended, said = on(share, script, str(share))
     assert (ended, "MARK" in said) == (status, False)
-    assert (share.parent / "outside/file").stat() == before
+    assert change_of(share.parent / "outside/file") == before
     assert [path.name for path in (share.parent / "outside").iterdir()] == ["file"]
 
 

@@ -39,6 +39,7 @@ from chaos_engine.operations.watchdog import (
 from chaos_engine.templates import render
 from tests.unit.asking import ask_below
 from tests.unit.nodes import Nodes
+from tests.unit.scripts import change_of
 
 CONFIG = render("watchdog.conf.j2", seconds=15, reboot_seconds=15)
 STATE = WatchdogState(device=True, held=True, ping=True, runtime="15s", reboot="15s")
@@ -320,20 +321,20 @@ RESTARTED = ["link set dev eth0 down", "link set dev eth0 up"]
 
 def test_while_the_gateway_answers_nothing_is_written_to_the_card(link: Link) -> None:
     assert link.state.read_text() == f"eth0 {GATEWAY} 0\n"
-    before = link.state.stat()
+    before = change_of(link.state)
     assert link.check(3) == ""
-    assert link.state.stat() == before
+    assert change_of(link.state) == before
     assert link.done == []
 
 
 def test_a_silent_link_is_restarted_and_then_the_node_is_rebooted(link: Link) -> None:
     link.answers()
-    before = link.state.stat()
+    before = change_of(link.state)
     assert link.check(1) == ""
     assert "restarting the link eth0" in link.check(1)
     assert link.done == RESTARTED
     assert link.check(1) == ""
-    assert link.state.stat() == before
+    assert change_of(link.state) == before
     assert "reboot 1 of 3" in link.check(1)
     assert link.done == ["reboot"]
     assert link.state.read_text() == f"eth0 {GATEWAY} 1\n"
@@ -451,9 +452,9 @@ def test_one_of_several_proxies_reboots_only_if_another_one_worked(
     link.check()
     link.answers(*([GATEWAY, OTHER] if partner else [GATEWAY]))
     link.check()
-    before = link.state.stat()
+    before = change_of(link.state)
     link.check()
-    assert link.state.stat() == before, "nothing has changed"
+    assert change_of(link.state) == before, "nothing has changed"
     link.answers()
     said = link.check(4)
     assert link.done == [*RESTARTED, *(["reboot"] if partner else RESTARTED)]
