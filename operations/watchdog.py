@@ -60,11 +60,11 @@ def _wanted(config: str, flush: str) -> tuple[list[File], Unit]:
 
 @converge(reads=_reads)
 def configure_watchdog(config: str, flush: str) -> Commands:
-    """Make systemd use the node's hardware watchdog, now and at the end of each reboot.
+    """Make systemd use the node's hardware watchdog, while the node runs and while it shuts down.
 
     + config: text of the drop-in of ``system.conf``, with RuntimeWatchdogSec, RebootWatchdogSec,
       both or neither
-    + flush: text of a unit that writes all data to the card before the end of a reboot
+    + flush: text of a unit that writes all data to the card late in a shutdown
 
     systemd reads the drop-in at each ``systemctl daemon-reload`` (``parse_configuration`` in
     systemd's src/core/main.c). If the node has no watchdog device, the operation prints a warning,

@@ -31,7 +31,7 @@ sed -i '/^# BEGIN chaos-engine/,/^# END chaos-engine/d' /etc/hosts
 rm -f /etc/crictl.yaml /etc/apt/preferences.d/chaos-engine-removed /etc/systemd/system/swap.target
 systemctl daemon-reload
 echo '/var/swap/swapfile none swap sw 0 0' >>/etc/fstab
-sed -i 's/"max-file": "3"/"max-file": "9"/' /etc/docker/daemon.json
+sed -i 's/"max-file": "[0-9]*"/"max-file": "9"/' /etc/docker/daemon.json
 apt-mark unhold docker.io kubelet >/dev/null
 echo '*.* /var/log/all' >/etc/rsyslog.d/60-mine.conf
 chmod 644 /etc/kubernetes/client.key
@@ -53,7 +53,7 @@ echo '# mine' >>/var/lib/chaos-engine/haproxy/haproxy.cfg
 def run(options: Options) -> None:
     """Measure all cases, in turns."""
     results = options.results(PART)
-    sizes = options.sizes(4, 10)
+    sizes = options.sizes(4)
     cluster = options.lab(max(sizes))
     results.note("tools", {"ansible-core": _version()})
     everyone = hosts_of(max(sizes))
