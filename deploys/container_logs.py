@@ -1,4 +1,4 @@
-"""Let the kernel write container logs and other data later. Some data then never reach the card."""
+"""Let the kernel write files later, so that container logs deleted by then never reach the card."""
 
 from __future__ import annotations
 

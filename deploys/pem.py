@@ -52,22 +52,22 @@ class Block:
 
     @property
     def is_certificate(self) -> bool:
-        """Tell whether Go reads the block as a client's certificate."""
+        """Tell whether the block is a certificate to a client that is written in Go."""
         return self.kind == "CERTIFICATE"
 
     @property
     def is_authority(self) -> bool:
-        """Tell whether all Go programs read the block as a CA's certificate."""
+        """Tell whether the block is a CA's certificate to all programs that are written in Go."""
         return self.is_certificate and not self.headers
 
     @property
     def is_key(self) -> bool:
-        """Tell whether Go reads the block as a private key."""
+        """Tell whether the block is a private key to programs that are written in Go."""
         return self.kind == "PRIVATE KEY" or self.kind.endswith(" PRIVATE KEY")
 
 
 def blocks(data: bytes) -> Iterator[Block]:
-    """Yield the PEM blocks that Go finds in a file's content."""
+    """Yield the PEM blocks of a file's content, as Go's package `encoding/pem` finds them."""
     position = 0
     while begin := _BEGIN.search(data, position):
         position = begin.end()

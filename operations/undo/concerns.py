@@ -56,7 +56,7 @@ class Changes:
       file to `manifest.ASIDE`
     + write: merged files (this package wrote only a part of each). The new content of a file is its
       present content without this package's part
-    + leave: paths of files that others have replaced. Undo does not change these files
+    + leave: paths where others have put a file of their own, which undo does not touch
     """
 
     remove: tuple[str, ...] = ()
