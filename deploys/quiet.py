@@ -1,4 +1,4 @@
-"""Make apt, man-db and other programs write less to the SD card. Each program has a setting."""
+"""Make apt, man-db and others write less to the SD card. A setting switches each of them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Limit how long a connection may be silent, and explain why a command cannot run as root.
 
 pyinfra waits for a command without a limit, and paramiko does not notice that a node has become
-silent. So a run would wait until the kernel gives up. This takes a quarter of an hour if the kernel
-has sent something to the node (tcp(7), tcp_retries2). Otherwise the run would wait for ever.
+silent. If this computer has sent something that the node does not acknowledge, its kernel gives up
+after a quarter of an hour (tcp(7), tcp_retries2). If it has sent nothing, the run waits for ever.
 
 The user's login shell starts each command. The shell may print something first, read the command's
 input, or exit. sudo, doas and su print different messages when they refuse a command. pyinfra runs

@@ -44,7 +44,8 @@ def check_replaceable(
     + touched: paths that will be written, replaced or removed
     + found: the state of these paths and of the folders above them, by path. Paths that do not
       exist are left out
-    + merged: the paths of merged files. Most of a merged file's content is the node's own
+    + merged: those of the paths of which only some lines are this package's, so that the other
+      lines must survive
     """
     merged = {*merged}
     problems: list[str] = []

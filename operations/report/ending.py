@@ -71,7 +71,7 @@ class Ending(BaseStateCallback):
 
     @override
     def host_disconnect(self, state: State, host: Host) -> None:  # type: ignore[override]
-        """Write the files if this host is the last to disconnect.
+        """Write the report's files if this host is the last to disconnect.
 
         pyinfra calls this method for each host. If a file cannot be written, the exit code of
         pyinfra is not 0.

@@ -156,7 +156,7 @@ def _undo(found: Remembered, concerns: Mapping[str, Undo]) -> Commands:
 
 
 def once_undone(found: Remembered, concern: str) -> Remembered:
-    """Return the node's manifest as it will be after undoing a concern. This is a pure function."""
+    """Return what the node's manifest will be once a concern is undone. This is a pure function."""
     shared = _shared(found, concern)
     return replace(
         found,
