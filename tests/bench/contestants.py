@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,7 +60,7 @@ class Ansible:
         self.folder = WORK / f"playbook-{cluster.name}-{len(hosts)}"
         files = self.folder / "files"
         files.mkdir(parents=True, exist_ok=True)
-        _fill(cluster, self.hosts[0], files)
+        _fill(cluster, self.hosts, files)
         self.inventory = self.folder / "inventory.json"
         found = values.inventory(CHECKOUT, self.hosts, files)
         self.inventory.write_text(json.dumps(found, indent=1))
@@ -136,11 +138,32 @@ def recap(text: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def _fill(cluster: Cluster, node: str, folder: Path) -> None:
+RENDERED = (
+    "/etc/apt/preferences.d/chaos-engine-removed",
+    "/etc/kubernetes/chaos-engine/kubeadm-init.yaml",
+    "/etc/kubernetes/chaos-engine/kubeadm-join.yaml",
+    "/etc/rsyslog.d/10-all.conf",
+    "/etc/systemd/journald.conf.d/90-chaos-engine.conf",
+    "/etc/systemd/system/cri-docker.service",
+    "/etc/systemd/system/cri-docker.socket",
+    "/etc/systemd/system/docker_haproxy.service",
+    "/etc/systemd/system/rsyslog.service.d/10-network.conf",
+    "/etc/systemd/system/var-log-check.service",
+    "/etc/systemd/system/var-log-check.timer",
+    "/etc/systemd/system/var-log.mount.d/50-chaos-engine.conf",
+    "/etc/systemd/system/var-log.service",
+    "/usr/local/sbin/var-log-mount",
+    "/usr/sbin/haproxy_start.sh",
+    "/var/lib/chaos-engine/haproxy/haproxy.cfg",
+)
+"""The files that the deploy renders, on any of the nodes."""
+
+
+def _fill(cluster: Cluster, hosts: Sequence[str], folder: Path) -> None:
     """Put files that nodes get unchanged beside the playbook.
 
-    These are the user's own files, the program out of the tarball, and the repository's key in the
-    form that apt wants.
+    These are the user's own files, the program out of the tarball, the repository's key in the form
+    that apt wants, and for each node the files that the deploy has rendered for it.
     """
     source = Path(str(cluster.status["files"]))
     for name in ("ca.crt", "etcd-client.crt", "etcd-client.key"):
@@ -149,4 +172,8 @@ def _fill(cluster: Cluster, node: str, folder: Path) -> None:
         ("cri-dockerd", "/usr/local/bin/cri-dockerd"),
         ("kubernetes-apt-keyring.gpg", "/etc/apt/keyrings/kubernetes-apt-keyring.gpg"),
     ):
-        (folder / name).write_bytes(inside(cluster, node, f"cat {path}"))
+        (folder / name).write_bytes(inside(cluster, hosts[0], f"cat {path}"))
+    script = f"cd / && tar --create --ignore-failed-read {' '.join(RENDERED)} 2>/dev/null"
+    for host in hosts:
+        with tarfile.open(fileobj=io.BytesIO(inside(cluster, host, script))) as rendered:
+            rendered.extractall(folder / host, filter="data")

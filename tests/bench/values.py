@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from chaos_engine.deploys.hosts_file import addresses
-from chaos_engine.deploys.log_mount import volume_of
 from chaos_engine.deploys.proxy import ProxySettings
 from chaos_engine.deploys.settings import PREFIX, Settings
 from chaos_engine.deploys.worker import WorkerSettings
-from chaos_engine.facts.share import CONFINED, FLAGS
-from chaos_engine.operations.haproxy.container import CHECKSUM
-from chaos_engine.operations.packages.packages import COMPANIONS, NEVER_PINNED
 
 _GROUPS = ("all", "workers", "proxy")
 
@@ -42,39 +38,22 @@ def inventory(checkout: Path, hosts: Iterable[str], files: Path) -> dict[str, An
     hosts, data = list(hosts), group_data(checkout)
     proxy = runpy.run_path(str(checkout / "inventory.py"))["proxy"]
     worker, balancer = settings(WorkerSettings, data), settings(ProxySettings, data)
-    pinned = {name for known in worker.packages_absent for name in _companions(known)}
     common = {
         **worker.model_dump(mode="json"),
         **balancer.model_dump(mode="json"),
-        "vip_mac": balancer.mac,
         "hosts_entries": addresses(worker),
         "kubernetes_packages": list(worker.held_packages),
-        "packages_pinned": sorted(pinned - NEVER_PINNED),
-        "share_confined": CONFINED,
-        "share_flags": ",".join(FLAGS),
-        "haproxy_checksum": CHECKSUM,
         "bench_files": str(files),
         "ansible_user": "ubuntu",
         "ansible_become": True,
         "ansible_python_interpreter": "/usr/bin/python3",
     }
-    variables: dict[str, dict[str, Any]] = {
-        name: {"log_volume": volume_of(worker, name).model_dump(mode="json")} for name in hosts
-    }
-    proxies = [name for name in proxy if name in hosts]
-    for name in proxies:
-        servers = balancer.servers(name)
-        variables[name]["haproxy_servers"] = {key: str(value) for key, value in servers.items()}
     return {
         "all": {
             "vars": common,
             "children": {
-                "workers": {"hosts": variables},
-                "proxy": {"hosts": {name: {} for name in proxies}},
+                "workers": {"hosts": {name: {} for name in hosts}},
+                "proxy": {"hosts": {name: {} for name in proxy if name in hosts}},
             },
         }
     }
-
-
-def _companions(name: str) -> tuple[str, ...]:
-    return (name, *COMPANIONS.get(name, ()))
