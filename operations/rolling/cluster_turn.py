@@ -87,6 +87,7 @@ class ClusterTurn:
         self._host, self._rolling = host, rolling
         self._held: dict[str, Lease] = {}
         self._renewed: dict[str, float] = {}
+        self._given_back: set[str] = set()
         self._observer = Observer()
         self._answered = False
         self._renewing: gevent.Greenlet | None = None
@@ -140,11 +141,12 @@ class ClusterTurn:
     def end(self) -> None:
         """Give the Leases back. A Lease that cannot be given back expires."""
         self._stop_renewing()
+        now = time.monotonic()
         for name in reversed([*self._held]):
+            passed = now - self._renewed[name]
             try:
                 self._ask(partial(self._give_back, name), GIVE_BACK_SECONDS)
             except ClusterError as error:
-                passed = time.monotonic() - self._renewed[name]
                 if passed > LEASE_SECONDS:
                     problem = f"its Lease {name} could not be renewed for {passed:.0f} s: {error}"
                     self.problem = self.problem or problem
@@ -170,7 +172,8 @@ class ClusterTurn:
                 key=lambda lease: lease.holder != self._leases.holder,
             )
             if free and not in_the_way and self._took(free[0]):
-                if not is_slot or not self._of_another_batch(self._look()[1]):
+                in_the_way = self._of_another_batch(self._look()[1]) if is_slot else []
+                if not in_the_way:
                     return
                 self._stop_renewing()
                 self._ask(partial(self._give_back, free[0].name), API_SECONDS)
@@ -232,7 +235,7 @@ class ClusterTurn:
             other = lease.name.startswith(SLOT) and batch != str(self._rolling.batch)
             why = f", whose run has batch {batch}, not {self._rolling.batch}" if other else ""
             self._waits_for = printable(f"waiting for its turn; {lease}{why}")
-        gevent.sleep(_pause())
+        gevent.sleep(_pause() if leases else _pause() / 10)
 
     def _start_renewing(self) -> None:
         """Renew the Leases in a greenlet of its own, unless one does."""
@@ -273,13 +276,17 @@ class ClusterTurn:
 
     def _give_back(self, name: str) -> None:
         """Give one Lease back. Raises `ClusterError` if the cluster does not answer."""
+        tried = name in self._given_back
+        self._given_back.add(name)
         if self._leases.give_back(self._held[name]) is None:
             found = self._leases.get(name)
-            if found.holder != self._leases.holder:
+            if found.holder == self._leases.holder:
+                if self._leases.give_back(found) is None:
+                    raise ClusterError(f"somebody else writes Lease {name}")
+            elif not tried:  # else an earlier write had an effect, although its answer was lost
                 self._lose(name, found)
                 return
-            if self._leases.give_back(found) is None:
-                raise ClusterError(f"somebody else writes Lease {name}")
+        self._given_back.remove(name)
         del self._held[name]
 
     def _lose(self, name: str, found: Lease) -> None:
@@ -339,15 +346,16 @@ def cluster_turn(host: Host, rolling: Rolling) -> Iterator[ClusterTurn]:
     turn.end()
 
 
-def await_others(host: Host, rolling: Rolling) -> None:
-    """Wait while another run has its turn on this node.
+def await_others(host: Host, rolling: Rolling) -> bool:
+    """Wait while another run has its turn on this node, and tell whether one had.
 
     Raises `ClusterError` if the cluster does not answer.
     """
+    turn = ClusterTurn(host, rolling)
     if rolling.kubectl:
-        turn = ClusterTurn(host, rolling)
         with waiting(host, turn.what_it_waits_for):
             turn.await_others()
+    return turn.waited
 
 
 def is_of_another_run(rolling: Rolling) -> bool:

@@ -274,8 +274,7 @@ def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
     """Uncordon a node that an earlier run has left cordoned, once the node works."""
 
     def uncordon() -> str:
-        await_others(host, rolling)
-        if rolling.kubectl and not read_standing(host).cordoned:
+        if await_others(host, rolling) and not read_standing(host).cordoned:
             return ""  # the run whose turn it was has uncordoned the node
         return come_back(host, rolling, Departure(ours=True, ready=True), {})
 
