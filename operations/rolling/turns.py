@@ -87,7 +87,8 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
         if found.joined and rolling.kubectl is None:
             warn(
                 f"{setting('kubeconfig')} is not set, so nodes that have joined a cluster are not "
-                "drained; their services are restarted on one node after the other",
+                "drained; their services are restarted on one node after the other, and other runs "
+                "do not wait for that",
                 of_node=False,
             )
         work = partial(_perform, command)

@@ -9,10 +9,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
+from chaos_engine.operations.rolling.cluster_turn import ClusterTurn
+from chaos_engine.operations.rolling.cordon import Rolling
+from chaos_engine.operations.rolling.kubectl import Kubectl
 from tests.lab import certificates, cluster_api, kubectl
 from tests.lab.control_plane import leases, objects
 from tests.lab.control_plane.controllers import is_ready
@@ -243,6 +248,27 @@ def test_leases_are_printed_with_their_holders(cluster: Cluster) -> None:
         ]
     assert cluster.kubectl("delete", "lease", "a", "-n", "kube-system").returncode == 0
     assert "No resources found" in cluster.kubectl("get", "lease", "-n", "kube-system").stderr
+
+
+def test_a_turn_takes_its_leases_with_the_real_kubectl(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(kubectl.piece() / "bin"), prepend=":")
+    asks = Kubectl(str(cluster.root / "kubeconfig"))
+    said: list[str] = []
+    host: Any = SimpleNamespace(log=said.append)
+    for _ in range(2):  # the second turn finds the Leases that the first one has made
+        turn = ClusterTurn(host, Rolling("proxy", batch=2, kubectl=asks, node="pi5"))
+        turn.take()
+        shown = cluster.kubectl("get", "lease", "--namespace=kube-system").stdout
+        assert turn.confirm() == ""
+        turn.end()
+        names = ["chaos-engine.controller", "chaos-engine.turn-1", "chaos-engine.turn-2"]
+        assert [line.split()[0] for line in shown.splitlines()[1:]] == names
+        assert shown.count("/pi5 ") == 3, shown
+        assert (turn.problem, turn.waited, said) == ("", False, [])
+    shown = cluster.kubectl("get", "lease", "--namespace=kube-system").stdout
+    assert "pi5" not in shown
 
 
 @pytest.mark.parametrize(
