@@ -231,10 +231,10 @@ class ClusterTurn:
         self.waited = True
         if leases:
             lease = leases[0]
-            batch = lease.notes.get(BATCH, "")
-            other = lease.name.startswith(SLOT) and batch != str(self._rolling.batch)
-            why = f", whose run has batch {batch}, not {self._rolling.batch}" if other else ""
-            self._waits_for = printable(f"waiting for its turn; {lease}{why}")
+            batch, own = printable(lease.notes.get(BATCH, "")), str(self._rolling.batch)
+            other = lease.name.startswith(SLOT) and batch != own
+            why = f", whose run has batch {batch}, not {own}" if other else ""
+            self._waits_for = f"waiting for its turn; {lease}{why}"
         gevent.sleep(_pause() if leases else _pause() / 10)
 
     def _start_renewing(self) -> None:
@@ -297,7 +297,7 @@ class ClusterTurn:
         del self._held[name]
         passed = time.monotonic() - self._renewed[name]
         now = f"; now {found}" if found.holder else ""
-        self.problem = self.problem or printable(
+        self.problem = self.problem or (
             f"another run has taken over its Lease {name}, which was last renewed "
             f"{passed:.0f} s ago{now}"
         )

@@ -25,6 +25,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from chaos_engine.facts.text import printable
 from chaos_engine.operations.rolling.kubectl import ClusterError, Json, Kubectl
 
 NAMESPACE = "kube-system"
@@ -87,7 +88,8 @@ class Lease:
     def __str__(self) -> str:
         node = f" for node {self.notes[NODE]}" if NODE in self.notes else ""
         since = f" since {self.since.replace('T', ' ')} UTC" if self.since else ""
-        return f"Lease {self.name} is held by {self.holder or 'nobody'}{node}{since}"
+        # Everybody who may write Leases may have put any text there
+        return printable(f"Lease {self.name} is held by {self.holder or 'nobody'}{node}{since}")
 
 
 @dataclass(frozen=True)
