@@ -32,12 +32,15 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         ge=1,
         le=100,
         description="how many nodes of a cluster may be down at the same time; all hosts must have "
-        "the same value. Controllers and proxies are always restarted one at a time",
+        "the same value. Runs with different values wait for each other. Controllers and proxies "
+        "are always restarted one at a time",
     )
     kubeconfig: LocalFileOrNone = Field(
         "",
         description="path of a kubeconfig on this computer. The kubeconfig's user needs the right "
-        "to cordon and drain nodes. If the path is empty, nodes are not drained",
+        "to cordon and drain nodes, and to get, list, create and update leases of "
+        "coordination.k8s.io in the namespace kube-system. If the path is empty, nodes are not "
+        "drained, and several runs at once do not wait for each other",
     )
     drain_timeout: Number = Field(
         300, ge=1, le=86400, description="seconds to wait for the pods to leave a drained node"

@@ -306,7 +306,7 @@ def _await_work(
     """
     began = time.monotonic()
     while True:
-        found = _read_standing(host).problems
+        found = read_standing(host).problems
         problems = [problem for concern, problem in found.items() if concern not in known]
         if not problems and rolling.kubectl and ready:
             node = rolling.kubectl.nodes().get(rolling.node)
@@ -328,7 +328,7 @@ def _await_work(
         gevent.sleep(PAUSE)
 
 
-def _read_standing(host: Host) -> StandingState:
+def read_standing(host: Host) -> StandingState:
     """Read the node's present state in its cluster, and return it."""
     fact = Standing()
     return _ask(host, fact, fact.command())

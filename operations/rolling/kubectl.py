@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import gevent  # type: ignore[import-untyped]
 from gevent import subprocess
@@ -25,10 +26,19 @@ PAUSE = 2.0
 """Seconds between two attempts."""
 
 T = TypeVar("T")
+Json = dict[str, Any]
 
 
 class ClusterError(Exception):
-    """The cluster does not answer, or does not do what kubectl asks."""
+    """The cluster does not answer, or does not do what kubectl asks.
+
+    + reason: the API's name for the reason, such as ``Conflict`` or ``Forbidden``; "" if the API
+      has given no reason
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
     @override
     def __str__(self) -> str:
@@ -106,6 +116,31 @@ class Kubectl:
             return str(error)
         return ""
 
+    def request(
+        self, verb: Literal["get", "create", "replace"], path: str, body: Json | None = None
+    ) -> Json:
+        """Send one request to the API, without retries, and return the object in the answer.
+
+        + verb: kubectl's command. kubectl sends a GET, POST or PUT
+        + path: the path of the URL, such as ``/api/v1/nodes``
+        + body: the object to create or to replace
+
+        ``kubectl VERB --raw`` sends exactly this request. Without ``--raw``, kubectl would first
+        ask for the API's resources and their schema (pkg/cmd/create and pkg/cmd/replace), and would
+        not print the object with its new ``resourceVersion``. Raises `ClusterError` if the API
+        refuses the request or does not answer.
+        """
+        words = [verb, "--raw", path, *(["--filename=-"] if body is not None else [])]
+        text = "" if body is None else json.dumps(body)
+        output = self._run(*words, seconds=2 * REQUEST_SECONDS, standard_input=text)[0]
+        try:
+            answer = json.loads(output)
+        except ValueError as error:
+            raise ClusterError(f"kubectl's answer cannot be parsed: {error}") from None
+        if not isinstance(answer, dict):
+            raise ClusterError(f"kubectl's answer for {path} is not an object")
+        return answer
+
     def _nodes(self) -> dict[str, ClusterNode]:
         """Return all nodes of the cluster by name, without retries."""
         try:
@@ -113,10 +148,11 @@ class Kubectl:
         except (ValueError, LookupError, TypeError) as error:
             raise ClusterError(f"kubectl's list of nodes cannot be parsed: {error}") from None
 
-    def _run(self, *words: str, seconds: float = 0) -> tuple[str, str]:
+    def _run(self, *words: str, seconds: float = 0, standard_input: str = "") -> tuple[str, str]:
         """Run kubectl; return its standard output and standard error.
 
         + seconds: how long kubectl may take; 0 for the default, 60 s
+        + standard_input: the text that kubectl reads
 
         Raises `ClusterError` if kubectl fails or takes longer.
         """
@@ -132,7 +168,7 @@ class Kubectl:
             # gevent's subprocess does not block the other hosts
             done = subprocess.run(
                 command,
-                stdin=subprocess.DEVNULL,
+                input=standard_input,
                 capture_output=True,
                 timeout=seconds,
                 encoding="utf-8",
@@ -144,8 +180,19 @@ class Kubectl:
             raise ClusterError(f"{PROGRAM}: {error.strerror}") from None
         if done.returncode:
             problem = error_lines((done.stdout, done.stderr)) or f"status {done.returncode}"
-            raise ClusterError(f"kubectl {words[0]}: {problem}")
+            raise ClusterError(f"kubectl {words[0]}: {problem}", reason_of(done.stderr))
         return done.stdout, done.stderr
+
+
+def reason_of(error: str) -> str:
+    """Return the API's name for the reason of an error, "" if the API has given none.
+
+    + error: kubectl's standard error
+
+    **Example:** ``reason_of("Error from server (Forbidden): leases is forbidden") == "Forbidden"``
+    """
+    found = re.search(r"^Error from server \((\w+)\):", error, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def parse_nodes(text: str) -> dict[str, ClusterNode]:

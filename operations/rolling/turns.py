@@ -16,13 +16,19 @@ from pyinfra.api.host import Host
 from pyinfra.api.state import State
 from pyinfra.api.util import print_host_combined_output
 
-from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
+from chaos_engine.facts.observe import NodeError, Read, current, forget, observe, warn
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.converge import Commands, converge, fail_host
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.remote import run
+from chaos_engine.operations.rolling.cluster_turn import (
+    ClusterTurn,
+    await_others,
+    cluster_turn,
+    is_of_another_run,
+)
 from chaos_engine.operations.rolling.cordon import (
     Departure,
     Rolling,
@@ -30,8 +36,9 @@ from chaos_engine.operations.rolling.cordon import (
     come_back,
     leave,
     proxy_problems,
+    read_standing,
 )
-from chaos_engine.operations.rolling.gate import gate
+from chaos_engine.operations.rolling.gate import Gate, gate
 from chaos_engine.operations.rolling.kubectl import ClusterError
 
 Work = Callable[["State", "Host"], str]
@@ -45,11 +52,17 @@ READ = Read.of(Standing)
 def node_standing(rolling: Rolling) -> StandingState:
     """Return the current host's state in its cluster. Store the host's problems in the `Gate`.
 
-    While a node of the cluster has problems, only nodes with problems may take a turn.
+    While a node of the cluster has problems, only nodes with problems may take a turn. Problems of
+    a node that is at work in another run do not count.
     """
     state, host = current()
     found = observe(Standing)
-    gate(state, rolling.batch).remember(host.name, found.problems)
+    elsewhere = bool(found.problems) and is_of_another_run(rolling)
+    if found.problems and rolling.kubectl and not elsewhere:
+        # The other run's turn may have ended after the facts were read
+        forget()
+        found = observe(Standing)
+    gate(state, rolling.batch).remember(host.name, {} if elsewhere else found.problems)
     return found
 
 
@@ -74,7 +87,8 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
         if found.joined and rolling.kubectl is None:
             warn(
                 f"{setting('kubeconfig')} is not set, so nodes that have joined a cluster are not "
-                "drained; their services are restarted on one node after the other",
+                "drained; their services are restarted on one node after the other, and other runs "
+                "do not wait for that",
                 of_node=False,
             )
         work = partial(_perform, command)
@@ -92,23 +106,25 @@ def take_turn(
     + done: a participle that names the work in messages, such as "rebooted"
     + work: the function that does the work
 
-    After a turn has failed, no other node of the cluster takes a turn in this run.
+    With a kubeconfig, the turn also holds between runs (`cluster_turn`). After a turn has failed,
+    no other node of the cluster takes a turn in this run.
     """
     turns = gate(state, rolling.batch)
     depends = before.joined or rolling.one_of_several
     with ExitStack() as held:
         with waiting(host, turns.what_it_waits_for):
             held.enter_context(turns.turn(host.name, rolling.lane, before.joined))
-        if depends and (why := turns.why_closed(host.name)):
-            problem = f"not {done}, because of a problem on {why}; fix the problem and run again"
-            return fail_host(state, host, problem)
         try:
+            if depends:
+                _check_open(turns, host, done)
             if before.joined:
-                problem = attempt(lambda: _drain_and_work(state, host, rolling, before, work))
+                problem = attempt(lambda: _drain_and_work(state, host, rolling, before, done, work))
             elif rolling.one_of_several:
                 problem = attempt(lambda: _work_on_proxy(state, host, work))
             else:
                 problem = attempt(lambda: work(state, host))
+        except _ClosedError as closed:
+            return fail_host(state, host, str(closed))
         except BaseException:
             turns.failed = f"{host.name}: its turn was interrupted"
             raise
@@ -194,12 +210,50 @@ def attempt(work: Callable[[], str]) -> str:
         return str(error) or type(error).__name__
 
 
+class _ClosedError(Exception):
+    """A node must not take its turn, because of a problem on another node."""
+
+
+def _check_open(turns: Gate, host: Host, done: str) -> None:
+    """Raise `_ClosedError` if the host must not take its turn now."""
+    if why := turns.why_closed(host.name):
+        raise _ClosedError(
+            f"not {done}, because of a problem on {why}; fix the problem and run again"
+        )
+
+
 def _drain_and_work(
-    state: State, host: Host, rolling: Rolling, before: StandingState, work: Work
+    state: State, host: Host, rolling: Rolling, before: StandingState, done: str, work: Work
 ) -> str:
-    """Drain a node, do the work, and uncordon the node; return the problems, "" for none."""
+    """Take the Leases of a node's turn, drain the node, do the work, and uncordon the node.
+
+    Returns the problems, "" for none. Raises `_ClosedError` if the node must not take its turn.
+    """
+    with cluster_turn(host, rolling) as shared:
+        if rolling.kubectl and (shared.waited or before.problems):
+            # Another run may have been at work on the node when its state was read
+            before = read_standing(host)
+            turns = gate(state, rolling.batch)
+            turns.remember(host.name, before.problems)
+            _check_open(turns, host, done)
+        problem = attempt(lambda: _leave_and_work(state, host, rolling, before, work, shared))
+    return "; ".join(filter(None, (problem, shared.problem)))
+
+
+def _leave_and_work(
+    state: State,
+    host: Host,
+    rolling: Rolling,
+    before: StandingState,
+    work: Work,
+    shared: ClusterTurn,
+) -> str:
+    """Drain a node, do the work, and uncordon the node; return the problems, "" for none.
+
+    + shared: the Leases of the node's turn. Without them, the work is not started
+    """
     departure = leave(host, rolling, before)
-    problem = attempt(lambda: work(state, host))
+    problem = shared.confirm() or attempt(lambda: work(state, host))
     # The node is uncordoned even if the work has failed, because pods may run on it as before
     others = attempt(lambda: come_back(host, rolling, departure, before.problems))
     return "; ".join(filter(None, (problem, others)))
@@ -219,7 +273,13 @@ def _work_on_proxy(state: State, host: Host, work: Work) -> str:
 
 def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
     """Uncordon a node that an earlier run has left cordoned, once the node works."""
-    problem = attempt(lambda: come_back(host, rolling, Departure(ours=True, ready=True), {}))
+
+    def uncordon() -> str:
+        if await_others(host, rolling) and not read_standing(host).cordoned:
+            return ""  # the run whose turn it was has uncordoned the node
+        return come_back(host, rolling, Departure(ours=True, ready=True), {})
+
+    problem = attempt(uncordon)
     if not problem:
         return True
     turns = gate(state, rolling.batch)

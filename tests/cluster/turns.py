@@ -52,20 +52,21 @@ class Watch:
 def turns(events: list[Json]) -> list[Turn]:
     """Return the turns that follow from kubectl's requests, in order of time.
 
-    Fails if a turn has no drain that evicted a pod.
+    A node may have several, one after the other. Fails if a turn has no drain that evicted a pod.
     """
     steps: dict[str, list[tuple[str, Json]]] = {}
     for event in events:
         if (step := parse_step(event)) and event["responseStatus"]["code"] == 200:
             steps.setdefault(step[1], []).append((step[0], event))
     found = []
-    for node, own in steps.items():
-        assert [name for name, _ in own] == ["cordon", "drain", "uncordon"], (node, own)
-        began, ended = own[0][1]["requestReceivedTimestamp"], own[-1][1]["stageTimestamp"]
-        evicted = [e for e in events if began <= e["requestReceivedTimestamp"] <= ended
-                   and e["objectRef"].get("subresource") == "eviction"]  # fmt: skip
-        assert evicted, f"no pod was evicted in the turn of {node}"
-        found.append(Turn(node, parse_stamp(began), parse_stamp(ended)))
+    for node, all_steps in steps.items():
+        for own in (all_steps[n : n + 3] for n in range(0, len(all_steps), 3)):
+            assert [name for name, _ in own] == ["cordon", "drain", "uncordon"], (node, all_steps)
+            began, ended = own[0][1]["requestReceivedTimestamp"], own[-1][1]["stageTimestamp"]
+            evicted = [e for e in events if began <= e["requestReceivedTimestamp"] <= ended
+                       and e["objectRef"].get("subresource") == "eviction"]  # fmt: skip
+            assert evicted, f"no pod was evicted in the turn of {node}"
+            found.append(Turn(node, parse_stamp(began), parse_stamp(ended)))
     return sorted(found, key=lambda turn: turn.began)
 
 

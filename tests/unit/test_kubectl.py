@@ -249,6 +249,38 @@ def test_pods_are_given_the_time_that_is_set(program: Program) -> None:
     assert program.calls[-1].endswith(" --timeout=12s --skip-wait-for-delete-timeout=1")
 
 
+def test_an_object_goes_to_the_api_by_kubectls_standard_input(program: Program) -> None:
+    path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    cluster = program.does("cat")
+
+    assert cluster.request("create", path, {"spec": {"x": 1}}) == {"spec": {"x": 1}}
+    assert program.calls == [f"create --raw {path} --filename=-"]
+    assert program.does("echo '{}'; cat >&2").request("get", path) == {}
+    assert program.calls[-1] == f"get --raw {path}"
+
+
+@pytest.mark.parametrize(
+    ("script", "problem", "reason"),
+    [
+        (
+            "echo 'Error from server (Conflict): it was modified' >&2; exit 1",
+            "modified",
+            "Conflict",
+        ),
+        ("echo 'Unable to connect to the server: EOF' >&2; exit 1", "Unable to connect", ""),
+        ("echo '<html>'", "cannot be parsed", ""),
+        ("echo '[]'", "is not an object", ""),
+    ],
+)
+def test_a_request_that_fails_is_not_sent_again(
+    program: Program, script: str, problem: str, reason: str
+) -> None:
+    with pytest.raises(ClusterError, match=problem) as error:
+        program.does(script).request("get", "/version")
+    assert error.value.reason == reason
+    assert len(program.calls) == 1
+
+
 def test_the_note_is_on_disk_before_it_counts(tmp_path: Path) -> None:
     log, folder = tmp_path / "log", tmp_path / "var"
     script = note("pi1").replace("/var/lib/chaos-engine", str(folder))

@@ -154,7 +154,8 @@ def pyinfra_on(monkeypatch: pytest.MonkeyPatch) -> Any:
             lambda fact: found[reboot.current()[1].name] if fact is reboot.KernelCmdline else swaps,
         )
         monkeypatch.setattr(rolling, "observe", lambda fact: standing())
-        monkeypatch.setattr(cordon, "_read_standing", lambda host: standing())
+        for module in (cordon, rolling):
+            monkeypatch.setattr(module, "read_standing", lambda host: standing())
         for fact in (reboot.KernelCmdline, reboot.Swaps, Standing):
             if issubclass(fact, ComposedFact):
                 monkeypatch.setattr(fact, "reads", lambda self: ())

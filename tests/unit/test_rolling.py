@@ -16,12 +16,13 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from chaos_engine.facts.standing import StandingState
 from chaos_engine.operations.engine.converge import Commands
-from chaos_engine.operations.rolling import cordon
+from chaos_engine.operations.rolling import cluster_turn, cordon
 from chaos_engine.operations.rolling import turns as rolling
 from chaos_engine.operations.rolling.cordon import Rolling, api_servers_missing, check_may_leave
 from chaos_engine.operations.rolling.gate import Gate, gate
 from chaos_engine.operations.rolling.kubectl import ClusterError, ClusterNode
-from chaos_engine.operations.rolling.turns import in_turn, take_turn, uncordon_node
+from chaos_engine.operations.rolling.turns import in_turn, node_standing, take_turn, uncordon_node
+from tests.unit.lease_api import LeaseApi
 from tests.unit.nodes import Nodes
 
 UP = ClusterNode(ready=True, unschedulable=False)
@@ -34,10 +35,10 @@ PEERS = {"pi4": "192.168.1.53", "pi7": "192.168.1.56"}
 
 
 @dataclass
-class Cluster:
+class Cluster(LeaseApi):
     """A cluster that remembers what it was told; words in `fails` fail."""
 
-    known: dict[str, ClusterNode]
+    known: dict[str, ClusterNode] = field(default_factory=dict)
     fails: str = ""
     told: list[str] = field(default_factory=list)
 
@@ -86,7 +87,8 @@ class Node:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     node = Node()
-    monkeypatch.setattr(cordon, "_read_standing", node.look)
+    for module in (cordon, rolling):
+        monkeypatch.setattr(module, "read_standing", node.look)
     monkeypatch.setattr(cordon, "_ask", node.ask)
     monkeypatch.setattr(cordon, "run_script", node.run_script)
     monkeypatch.setattr(rolling, "run", node.run)
@@ -129,6 +131,111 @@ def test_a_node_is_drained_before_and_given_back_after(node: Node) -> None:
     assert failed(nodes) == ""
 
 
+@dataclass
+class Watched(Cluster):
+    """A cluster that notes who holds Leases when a node is drained."""
+
+    held: list[dict[str, str]] = field(default_factory=list)
+
+    def drain(self, name: str, seconds: int, ends_pods: bool = True) -> str:
+        self.held.append(self.holders())
+        return super().drain(name, seconds, ends_pods)
+
+
+def test_a_turn_holds_between_runs(node: Node) -> None:
+    cluster, nodes = Watched({"pi1": UP, "pi4": UP}), Nodes()
+
+    assert take(nodes, how(cluster, lane="controller", batch=2))
+
+    (held,) = cluster.held
+    assert held.keys() == {"chaos-engine.controller", "chaos-engine.turn-1"}
+    assert all(holder.endswith("/pi1") for holder in held.values())
+    assert cluster.holders() == {}
+    assert "replace chaos-engine.turn-1" in cluster.asked, "it is renewed before the work"
+
+
+def test_a_node_that_cannot_be_drained_gives_its_lease_back(node: Node) -> None:
+    cluster = Watched({"pi1": UP}, fails="drain")
+    assert not take(Nodes(), how(cluster))
+    assert cluster.held
+    assert cluster.holders() == {}
+
+
+def test_a_turn_without_the_right_to_take_leases_does_not_begin(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster, nodes = Cluster({"pi1": UP}, refuses="create"), Nodes()
+
+    assert not take(nodes, how(cluster))
+
+    assert (cluster.told, node.steps) == ([], [])
+    assert "give the user of kubeconfig the rights to get, list, create and update" in caplog.text
+    assert failed(nodes).startswith("pi1: kubectl: Error from server (Forbidden): leases is")
+
+
+def test_a_lease_that_was_lost_before_the_work_keeps_the_node_at_work(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow(Cluster):
+        def drain(self, name: str, seconds: int, ends_pods: bool = True) -> str:
+            lease = self.items["chaos-engine.turn-1"]
+            lease["spec"]["holderIdentity"] = "bert@shop:1-a/pi4"
+            lease["metadata"]["resourceVersion"] = "99"
+            return super().drain(name, seconds, ends_pods)
+
+    cluster, nodes = Slow({"pi1": UP}), Nodes()
+    assert not take(nodes, how(cluster))
+    assert "work" not in node.steps
+    assert cluster.told[-1] == "uncordon pi1"
+    assert "the work was not started; another run has taken over its Lease" in caplog.text
+    assert "another run has taken over its Lease" in failed(nodes), "the next one does not begin"
+    assert cluster.holders() == {"chaos-engine.turn-1": "bert@shop:1-a/pi4"}
+
+
+def anothers(node: str) -> dict[str, Any]:
+    """Return a Lease for a node's turn in another run."""
+    notes = {"chaos-engine/node": node, "chaos-engine/batch": "1"}
+    metadata = {"name": "chaos-engine.turn-1", "resourceVersion": "1", "annotations": notes}
+    spec = {"holderIdentity": f"bert@shop:1-a/{node}", "leaseDurationSeconds": 60}
+    return {"metadata": metadata, "spec": spec}
+
+
+def test_a_turn_that_had_to_wait_looks_at_its_node_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run may have left the node cordoned."""
+    cluster, nodes = Cluster({"pi1": UP}), Nodes()
+    cluster.items["chaos-engine.turn-1"] = anothers("pi1")
+    node.looks = [LEFT, WELL]
+
+    def sleep(seconds: float) -> None:  # the other run ends, and leaves the node cordoned
+        cluster.items["chaos-engine.turn-1"]["spec"]["holderIdentity"] = None
+        cluster.known["pi1"] = CORDONED
+
+    monkeypatch.setattr(
+        cluster_turn,
+        "gevent",
+        SimpleNamespace(sleep=sleep, spawn=lambda f: SimpleNamespace(kill=lambda: None)),
+    )
+    assert take(nodes, how(cluster))
+    assert cluster.known["pi1"] == UP
+
+
+def test_problems_of_a_node_that_is_at_work_in_another_run_do_not_count(
+    stands: dict[str, StandingState],
+) -> None:
+    cluster, nodes = Cluster({"pi1": UP, "pi4": UP}), Nodes("pi1", "pi4")
+    stands.update(pi1=ILL, pi4=WELL)
+    with nodes.on("pi1"):
+        cluster.items["chaos-engine.turn-1"] = anothers("pi1")
+        assert node_standing(how(cluster)) == ILL
+    assert gate(nodes.state, 1).why_closed("pi4") == ""
+    with nodes.on("pi1"):
+        cluster.items["chaos-engine.turn-1"] = anothers("pi7")
+        node_standing(how(cluster))
+    assert gate(nodes.state, 1).why_closed("pi4") == "pi1: Docker does not answer"
+
+
 @pytest.mark.parametrize(
     ("known", "before"), [(UP, ILL), (DOWN, WELL), (DOWN, ILL)], ids=["node", "cluster", "both"]
 )
@@ -136,6 +243,7 @@ def test_pods_that_nobody_is_there_to_end_are_not_waited_for(
     node: Node, known: ClusterNode, before: StandingState
 ) -> None:
     cluster = Cluster({"pi1": known})
+    node.looks = [before, WELL]
 
     assert take(Nodes(), how(cluster, drain_seconds=7), before)
 

@@ -1,8 +1,10 @@
 """The API of a cluster, as far as kubectl gets, cordons, drains and deletes nodes with it.
 
-Status objects and their texts are those of Kubernetes: k8s.io/apimachinery, pkg/api/errors, and,
-for evictions, pkg/registry/core/pod/storage/eviction.go. What is left out: watches, tables,
-server-side apply, validation, and OpenAPI, so `kubectl apply` and `create` do not work.
+Leases can be created and updated too, and kubectl prints them as a table. Status objects and their
+texts are those of Kubernetes: k8s.io/apimachinery, pkg/api/errors, and, for evictions,
+pkg/registry/core/pod/storage/eviction.go. What is left out: watches, tables of anything else,
+server-side apply, validation, and OpenAPI, so `kubectl apply` and `create` work with `--raw` and
+leases only.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
-from . import controllers
+from . import controllers, leases
 from .store import Json, Objects, Store, stamp
 
 ANONYMOUS = "system:anonymous"
@@ -45,8 +47,11 @@ RESOURCES = (
     Resource("daemonsets", "DaemonSet", "apps", ("ds",)),
     Resource("replicasets", "ReplicaSet", "apps", ("rs",)),
     Resource("poddisruptionbudgets", "PodDisruptionBudget", "policy", ("pdb",)),
+    Resource("leases", "Lease", "coordination.k8s.io"),
 )
-GROUPS = ("apps", "policy")
+GROUPS = ("apps", "coordination.k8s.io", "policy")
+WRITTEN = frozenset({"leases"})
+"""The resources that clients can create and update."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +251,7 @@ def _described(resource: Resource) -> Iterable[Json]:
         "singularName": resource.kind.lower(),
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "verbs": ["delete", "get", "list", "patch"],
+        "verbs": ["delete", "get", "list", "patch", *_more_verbs(resource)],
         "shortNames": list(resource.short),
     }
     if resource.name == "pods":
@@ -262,23 +267,34 @@ def _described(resource: Resource) -> Iterable[Json]:
         }
 
 
+def _more_verbs(resource: Resource) -> list[str]:
+    return ["create", "update"] if resource.name in WRITTEN else []
+
+
 def _serve(
     request: Request, target: Target, objects: Objects, store: Store, now: float
 ) -> tuple[int, Json]:
     method = request.method
     if method == "POST" and (target.resource.name, target.subresource) == ("pods", "eviction"):
         return 201, _evict(request, target, objects, now)
+    writes = target.resource.name in WRITTEN and not target.subresource
+    if writes and method == "POST" and not target.name:
+        return 201, _create(request, target, objects)
     if target.subresource or (not target.name and method != "GET"):
         raise Refused(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         )
+    as_table = target.resource.name == "leases" and leases.is_table(request.headers)
     if not target.name:
-        return 200, _list(request, target, objects, store, now)
+        found = _list(request, target, objects, store, now)
+        return 200, leases.table(found["items"], found["metadata"], now) if as_table else found
     item = _get(target, objects)
     if method == "GET":
-        return 200, shown(item, store, now)
+        return 200, leases.table([item], {}, now) if as_table else shown(item, store, now)
+    if method == "PUT" and writes:
+        return 200, _update(request, target, objects)
     if method == "PATCH":
         kind = request.headers.get("content-type", "")
         if kind not in _MERGES:
@@ -299,11 +315,61 @@ def _serve(
 
 def _get(target: Target, objects: Objects) -> Json:
     if target.key not in objects:
-        kind = target.resource.name
-        if target.resource.group:
-            kind += f".{target.resource.group}"
-        raise Refused(404, "NotFound", f'{kind} "{target.name}" not found', **_details(target))
+        raise Refused(404, "NotFound", f"{_called(target)} not found", **_details(target))
     return objects[target.key]
+
+
+def _called(target: Target) -> str:
+    """Return what errors call the object."""
+    return (
+        f'{".".join(filter(None, (target.resource.name, target.resource.group)))} "{target.name}"'
+    )
+
+
+def _create(request: Request, target: Target, objects: Objects) -> Json:
+    item = _read(request)
+    name = item.get("metadata", {}).get("name", "")
+    wanted = Target(target.resource, target.namespace, name)
+    _check_written(item, wanted)
+    if item["metadata"].get("resourceVersion"):
+        message = "resourceVersion should not be set on objects to be created"
+        raise Refused(500, "", message)
+    if wanted.key in objects:
+        message = f"{_called(wanted)} already exists"
+        raise Refused(409, "AlreadyExists", message, **_details(wanted))
+    return objects.put(wanted.key, item)
+
+
+def _update(request: Request, target: Target, objects: Objects) -> Json:
+    item, kept = _read(request), objects[target.key]["metadata"]
+    _check_written(item, target)
+    # An update without a version is not refused: the last one wins
+    if item["metadata"].get("resourceVersion") not in (None, "", kept["resourceVersion"]):
+        raise Refused(
+            409,
+            "Conflict",
+            f"Operation cannot be fulfilled on {_called(target)}: the object has been modified; "
+            "please apply your changes to the latest version and try again",
+            **_details(target),
+        )
+    own = {key: kept[key] for key in ("uid", "creationTimestamp")}
+    return objects.put(target.key, {**item, "metadata": {**item["metadata"], **own}})
+
+
+def _check_written(item: Json, target: Target) -> None:
+    """Raise `Refused` for an object that is not one of the target's name and kind."""
+    found, metadata = item.get("kind"), item.get("metadata", {})
+    if found != target.resource.kind:
+        raise Refused(400, "BadRequest", f"{found} in a request for {target.resource.name}")
+    if not target.name or metadata.get("name") != target.name:
+        message = "the name of the object does not match the name on the URL"
+        raise Refused(400, "BadRequest", message)
+    if metadata.get("namespace", target.namespace) != target.namespace:
+        message = "the namespace of the provided object does not match the namespace sent on the "
+        raise Refused(400, "BadRequest", f"{message}request")
+    metadata["namespace"] = target.namespace
+    if problems := leases.problems(item):
+        raise Refused(422, "Invalid", f"{_called(target)} is invalid: {problems}")
 
 
 def _details(target: Target) -> dict[str, str]:

@@ -24,6 +24,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -220,10 +221,7 @@ def respond(client: ssl.SSLSocket, requests: BinaryIO, server: Server, user: Use
     while line := read_line(requests):
         key, _, value = line.partition(":")
         headers[key.strip().lower()] = value.strip()
-    length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > _BODY_BYTES:
-        raise BadRequest(length)
-    body = requests.read(int(length))
+    body = read_body(requests, headers)
     wanted = headers.get("connection", "keep-alive" if version == "HTTP/1.1" else "close")
     keep = wanted.lower() != "close"
     parts = urlsplit(target)
@@ -235,6 +233,30 @@ def respond(client: ssl.SSLSocket, requests: BinaryIO, server: Server, user: Use
     status, kind, text = server.respond(request)
     reply(client, status, kind, text, server.name, keep=keep, head=method == "HEAD")
     return keep
+
+
+def read_body(requests: BinaryIO, headers: Mapping[str, str]) -> bytes:
+    """Return a request's body. `kubectl create --raw` sends it in chunks."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        body = b""
+        while size := _length(read_line(requests), base=16):
+            body += requests.read(size)
+            _length(str(len(body)))
+            read_line(requests)
+        while read_line(requests):
+            pass
+        return body
+    return requests.read(_length(headers.get("content-length", "0")))
+
+
+def _length(text: str, base: int = 10) -> int:
+    try:
+        length = int(text, base)
+    except ValueError:
+        raise BadRequest(text) from None
+    if not 0 <= length <= _BODY_BYTES:
+        raise BadRequest(text)
+    return length
 
 
 def read_line(requests: BinaryIO) -> str:

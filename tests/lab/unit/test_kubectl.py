@@ -9,12 +9,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
+from chaos_engine.operations.rolling.cluster_turn import ClusterTurn
+from chaos_engine.operations.rolling.cordon import Rolling
+from chaos_engine.operations.rolling.kubectl import Kubectl
 from tests.lab import certificates, cluster_api, kubectl
-from tests.lab.control_plane import objects
+from tests.lab.control_plane import leases, objects
 from tests.lab.control_plane.controllers import is_ready
 from tests.lab.control_plane.kubelet import Kubelet
 from tests.lab.control_plane.store import Json, Store
@@ -179,6 +184,99 @@ def test_pods_without_controller_are_left(cluster: Cluster) -> None:
     assert "cannot delete Pods that declare no controller" in done.stderr
     assert cluster.kubectl("drain", "pi1", "--force").returncode == 0
     assert cluster.pods() == []
+
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+
+
+def write(cluster: Cluster, verb: str, path: str, body: Json) -> tuple[Json, str]:
+    """Send an object as the package does, and return the answer and the error."""
+    program = kubectl.piece() / "bin/kubectl"
+    done = subprocess.run(
+        [program, f"--kubeconfig={cluster.root / 'kubeconfig'}", verb, "--raw", path, "-f-"],
+        input=json.dumps(body),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return json.loads(done.stdout or "{}"), done.stderr
+
+
+def lease(**spec: object) -> Json:
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "a"},
+        "spec": spec,
+    }
+
+
+def test_a_lease_is_written_only_over_the_version_that_was_read(cluster: Cluster) -> None:
+    first, error = write(cluster, "create", LEASES, lease(holderIdentity="anna"))
+    assert (error, first["metadata"]["namespace"]) == ("", "kube-system")
+    assert write(cluster, "create", LEASES, lease())[1].startswith(
+        'Error from server (AlreadyExists): leases.coordination.k8s.io "a" already exists'
+    )
+    changed = {**first, "spec": {"holderIdentity": "bert"}}
+    second, error = write(cluster, "replace", f"{LEASES}/a", changed)
+    assert (error, second["spec"]) == ("", {"holderIdentity": "bert"})
+    assert second["metadata"]["resourceVersion"] != first["metadata"]["resourceVersion"]
+    assert write(cluster, "replace", f"{LEASES}/a", changed)[1].startswith(
+        "Error from server (Conflict): Operation cannot be fulfilled on leases.coordination.k8s.io "
+        '"a": the object has been modified; please apply your changes to the latest version'
+    )
+    assert write(cluster, "replace", f"{LEASES}/b", changed)[1].startswith(
+        'Error from server (NotFound): leases.coordination.k8s.io "b" not found'
+    )
+
+
+def test_a_lease_without_a_duration_is_refused(cluster: Cluster) -> None:
+    _, error = write(cluster, "create", LEASES, lease(leaseDurationSeconds=0))
+    assert "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0" in error
+    _, error = write(cluster, "create", LEASES, lease(renewTime="today"))
+    assert "is not a MicroTime" in error
+
+
+def test_leases_are_printed_with_their_holders(cluster: Cluster) -> None:
+    write(cluster, "create", LEASES, lease(holderIdentity="anna@desk:1-a/pi1"))
+    for words in (("lease",), ("leases.coordination.k8s.io", "a")):
+        shown = cluster.kubectl("get", *words, "--namespace=kube-system").stdout.splitlines()
+        assert [line.split()[:2] for line in shown] == [
+            ["NAME", "HOLDER"],
+            ["a", "anna@desk:1-a/pi1"],
+        ]
+    assert cluster.kubectl("delete", "lease", "a", "-n", "kube-system").returncode == 0
+    assert "No resources found" in cluster.kubectl("get", "lease", "-n", "kube-system").stderr
+
+
+def test_a_turn_takes_its_leases_with_the_real_kubectl(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(kubectl.piece() / "bin"), prepend=":")
+    asks = Kubectl(str(cluster.root / "kubeconfig"))
+    said: list[str] = []
+    host: Any = SimpleNamespace(log=said.append)
+    for _ in range(2):  # the second turn finds the Leases that the first one has made
+        turn = ClusterTurn(host, Rolling("proxy", batch=2, kubectl=asks, node="pi5"))
+        turn.take()
+        shown = cluster.kubectl("get", "lease", "--namespace=kube-system").stdout
+        assert turn.confirm() == ""
+        turn.end()
+        names = ["chaos-engine.controller", "chaos-engine.turn-1", "chaos-engine.turn-2"]
+        assert [line.split()[0] for line in shown.splitlines()[1:]] == names
+        assert shown.count("/pi5 ") == 3, shown
+        assert (turn.problem, turn.waited, said) == ("", False, [])
+    shown = cluster.kubectl("get", "lease", "--namespace=kube-system").stdout
+    assert "pi5" not in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(-1, "0s"), (119, "119s"), (125, "2m5s"), (120, "2m"), (660, "11m"), (10800, "3h")],
+)
+def test_ages_are_printed_as_by_kubectl(seconds: float, expected: str) -> None:
+    assert leases.age(seconds) == expected
 
 
 def test_an_api_that_is_away_is_told(cluster: Cluster) -> None:
