@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import Field, field_validator
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings
 from chaos_engine.deploys.values import Number
-from chaos_engine.facts.clock import CLOCK_IS_SYNCHRONISED
-from chaos_engine.operations.clock import UNDO, hold_kubelet, set_time_servers
+from chaos_engine.facts.clock import NOT_SYNCHRONISED, ClockSynchronised
+from chaos_engine.facts.observe import NodeError, Read, observe
+from chaos_engine.operations.clock import hold_kubelet, set_time_servers
 from chaos_engine.operations.engine.arguments import DomainName
 
 
@@ -37,7 +40,21 @@ class ClockSettings(Settings):
         return servers
 
 
-@concern("Clock", ClockSettings, health=[CLOCK_IS_SYNCHRONISED], undo=UNDO)
+def _problems(settings: ClockSettings) -> Iterator[str]:
+    """Yield a message if no time server has set the current host's clock."""
+    try:
+        if not observe(ClockSynchronised):
+            yield NOT_SYNCHRONISED
+    except NodeError as error:
+        yield str(error)
+
+
+@concern(
+    "Clock",
+    ClockSettings,
+    reads=lambda settings: [Read.of(ClockSynchronised)],
+    problems=_problems,
+)
 def clock(settings: ClockSettings) -> None:
     """Set the time servers of the node, and keep kubelet back at boot until the clock is right.
 

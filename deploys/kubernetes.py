@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pydantic import Field
 
@@ -126,10 +126,9 @@ def reads(settings: KubernetesSettings) -> list[Read]:
     return [Read.of(Certificates, folder=settings.etcd_certificates_dir)]
 
 
-def _certificates(settings: KubernetesSettings) -> Sequence[CertificateState]:
+def _certificates(settings: KubernetesSettings) -> tuple[CertificateState, ...]:
     """Return the certificates of Kubernetes and of etcd's client on the current host."""
-    found: Sequence[CertificateState] = observe(Certificates, folder=settings.etcd_certificates_dir)
-    return found
+    return observe(Certificates, folder=settings.etcd_certificates_dir)
 
 
 def problems(settings: KubernetesSettings) -> Iterator[str]:

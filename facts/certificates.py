@@ -15,6 +15,10 @@ from typing_extensions import override
 from chaos_engine.facts.files import Texts
 from chaos_engine.facts.observe import ComposedFact, Read, Value
 
+KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+"""kubelet's client certificate. kubelet renews it by itself, once 70 to 90 % of its life are over
+(``nextRotationDeadline`` of k8s.io/client-go/util/certificate)."""
+
 _KUBERNETES = (
     "/etc/kubernetes/pki/*.crt",
     "/etc/kubernetes/pki/etcd/*.crt",
@@ -26,10 +30,6 @@ _CONFIGS = "/etc/kubernetes/*.conf"
 _CERTIFICATE = r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?"
 _EMBEDDED = r"^ *client-certificate-data: *\S+\n?"
 
-
-KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
-"""kubelet's client certificate. kubelet renews it by itself, once 70 to 90 % of its life are over
-(``nextRotationDeadline`` of k8s.io/client-go/util/certificate)."""
 
 DAY = 24 * 60 * 60
 EXPIRES_SOON = 30 * DAY
@@ -51,7 +51,7 @@ class CertificateState(Value):
     path: str
     subject: str
     expires: int | None
-    begins: int | None = None
+    begins: int | None
 
     def days(self, now: int) -> int | None:
         """Return the whole days until the expiry date, negative for a date in the past.
@@ -155,6 +155,6 @@ def parse_certificates(path: str, text: bytes) -> CertificateState:
         first = min(x509.load_pem_x509_certificates(pem), key=lambda one: one.not_valid_after_utc)
         subject = first.subject.rfc4514_string()
     except ValueError:
-        return CertificateState(path, "", None)
+        return CertificateState(path, "", None, None)
     begins, expires = first.not_valid_before_utc, first.not_valid_after_utc
     return CertificateState(path, subject, int(expires.timestamp()), int(begins.timestamp()))

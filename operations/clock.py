@@ -26,7 +26,6 @@ from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.quiet import TIMESYNCD_UNIT
-from chaos_engine.operations.undo import Undo
 from chaos_engine.templates import render
 
 CHRONY_UNIT = Unit(CHRONY, reads=(CHRONY_CONF,), enabled=None)
@@ -211,6 +210,3 @@ def hold_kubelet(seconds: int) -> Commands:
         before=f"systemctl disable --now --quiet -- {quote(WAIT)}" if there else "",
         noop="kubelet does not wait for the clock",
     )
-
-
-UNDO = Undo(first=f"stop_unit {WAIT}")
