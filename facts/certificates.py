@@ -82,7 +82,8 @@ class CertificateState(Value):
         if self.expires - now >= least:
             return ""
         over = self.expires <= now
-        when = "" if over else f", in {self.days(now)} days"
+        days = (self.expires - now) // DAY
+        when = "" if over else f", in {days} day{'' if days == 1 else 's'}"
         return (
             f"{self.path} {'expired' if over else 'expires'} on {_date(self.expires)}{when}; "
             f"{self._renewal}"
@@ -92,9 +93,7 @@ class CertificateState(Value):
     def _renewal(self) -> str:
         """Return how the certificate is renewed."""
         if self.path == KUBELET_CLIENT:
-            return (
-                "kubelet has not renewed it; look at: journalctl -u kubelet | grep -i certificate"
-            )
+            return "kubelet renews it, but has not; look at: journalctl -u kubelet"
         folder, name = posixpath.split(self.path)
         if name.endswith(".conf") or (folder in _KUBEADM_FOLDERS and name != "client.crt"):
             if name in ("ca.crt", "front-proxy-ca.crt"):

@@ -696,7 +696,8 @@ SETTINGS = [
     bad(
         "ntp_servers",
         "192.168.1.1",
-        "pi5, group all: chaos_ntp_servers = '192.168.1.1': Input should be a valid tuple",
+        "pi5, group all: chaos_ntp_servers = '192.168.1.1': it has to be a list, such as "
+        '["a", "b"], even for one element',
     ),
     bad(
         "ntp_servers",

@@ -126,7 +126,7 @@ def test_a_certificate_that_should_have_been_renewed_is_a_problem(
     ],
 )
 def test_who_issued_a_certificate_decides_how_it_is_renewed(path: str, renewal: str) -> None:
-    assert problem(path, DAY).endswith(f", in 1 days; {renewal}")
+    assert problem(path, DAY).endswith(f", in 1 day; {renewal}")
     assert problem(path, -DAY).startswith(f"{path} expired on ")
     assert problem(path, -DAY).endswith(renewal)
 

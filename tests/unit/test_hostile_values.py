@@ -764,6 +764,10 @@ def test_kubeadm_reads_what_was_set(node: str, vip_name: str, octet: int, versio
 
 SITE_VALUES = {
     "10-all.conf.j2": {"server": "log_server", "protocol": "log_protocol", "port": "log_port"},
+    "clock-chrony.conf.j2": {"servers": "ntp_servers"},
+    "clock-timesyncd.conf.j2": {"servers": "ntp_servers"},
+    "clock-wait.j2": {"seconds": "clock_wait"},
+    "clock-wait.service.j2": {"seconds": "clock_wait"},
     "container-output.conf.j2": {
         "server": "log_server",
         "protocol": "log_protocol",
