@@ -13,7 +13,7 @@ from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.settings import SettingsError, local_path, read_setting
 from chaos_engine.deploys.values import LocalFileOrNone, Network
 from chaos_engine.facts import api_servers
-from chaos_engine.facts.certificates import Certificates, CertificateState
+from chaos_engine.facts.certificates import DAY, Certificates, CertificateState
 from chaos_engine.facts.kubernetes import KUBELET_ANSWERS
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
@@ -143,10 +143,14 @@ def problems(settings: KubernetesSettings) -> Iterator[str]:
 
 
 def says(settings: KubernetesSettings) -> str:
-    """Return how many days the certificates of a node are valid, "" if it has none."""
-    now = round(time.time())
-    days = [left for one in _certificates(settings) if (left := one.days(now)) is not None]
-    return f"all certificates are valid for {min(days)} days" if days else ""
+    """Return how many days the certificates of kubeadm and kubelet are valid, "" if there are none.
+
+    The date that comes first counts.
+    """
+    found = [one for one in _certificates(settings) if one.of_cluster and one.expires is not None]
+    first = min((one.expires or 0 for one in found), default=None)
+    days = None if first is None else (first - round(time.time())) // DAY
+    return "" if days is None else f"certificates are valid for {days} days"
 
 
 @concern(

@@ -53,13 +53,6 @@ class CertificateState(Value):
     expires: int | None
     begins: int | None
 
-    def days(self, now: int) -> int | None:
-        """Return the whole days until the expiry date, negative for a date in the past.
-
-        + now: the present time, in seconds since 1970
-        """
-        return None if self.expires is None else (self.expires - now) // DAY
-
     def problem(self, now: int) -> str:
         """Return what is wrong with the certificate and what to do, "" if nothing is wrong.
 
@@ -94,12 +87,18 @@ class CertificateState(Value):
         """Return how the certificate is renewed."""
         if self.path == KUBELET_CLIENT:
             return "kubelet renews it, but has not; look at: journalctl -u kubelet"
+        if not self.of_cluster:
+            return "put the new certificate into files/, and deploy"
+        if posixpath.basename(self.path) in ("ca.crt", "front-proxy-ca.crt"):
+            return "kubeadm does not renew a CA's certificate; replace it by hand"
+        return "renew it on this node: kubeadm certs renew all"
+
+    @property
+    def of_cluster(self) -> bool:
+        """Tell whether kubeadm or kubelet has written the file. If not, a deploy has."""
         folder, name = posixpath.split(self.path)
-        if name.endswith(".conf") or (folder in _KUBEADM_FOLDERS and name != "client.crt"):
-            if name in ("ca.crt", "front-proxy-ca.crt"):
-                return "kubeadm does not renew a CA's certificate; replace it by hand"
-            return "renew it on this node: kubeadm certs renew all"
-        return "put the new certificate into files/, and deploy"
+        of_kubeadm = folder in _KUBEADM_FOLDERS and name != "client.crt"
+        return self.path == KUBELET_CLIENT or name.endswith(".conf") or of_kubeadm
 
 
 _KUBEADM_FOLDERS = ("/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd")
