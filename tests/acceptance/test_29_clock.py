@@ -2,9 +2,9 @@
 
 Real: systemd-timesyncd, timedatectl, chrony, and SNTP with a server on the LAN. Not real: what the
 kernel knows of the clock (`tests/lab/images/worker/clock.c`), because the nodes share the clock of
-this computer. So no node's time is ever wrong; that kubelet's start waits for the server's answer is
-seen, not what a wrong time does to certificates. chrony runs with ``-x``: it chooses a server, and
-does not set the clock.
+this computer. So no node has a wrong time: that kubelet waits for the server is seen, not what a
+wrong time does to certificates. chrony runs with ``-x``: it chooses a server, and does not set the
+clock.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ def reboot(cluster: Cluster) -> None:
     boot = cluster.boot_id(NODE)
     cluster.exec(NODE, "systemctl reboot", ok=False)
     wait_for("the reboot", partial(cluster.has_rebooted, NODE, boot), 60)
+    for unit in ("ssh", "systemd-timesyncd"):
+        wait_for(unit, lambda unit=unit: state(cluster, unit) == "active", 60)  # type: ignore[misc]
 
 
 def test_the_given_servers_are_asked_until_undo(deployed_clock: Cluster) -> None:
