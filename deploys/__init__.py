@@ -6,6 +6,7 @@ give settings as arguments, such as ``journald(journald_max_use="16M")``.
 **Example:** ``from chaos_engine.deploys import docker``, then ``docker()``
 """
 
+from chaos_engine.deploys.clock import clock
 from chaos_engine.deploys.container_logs import container_logs
 from chaos_engine.deploys.cri_dockerd import cri_dockerd
 from chaos_engine.deploys.docker import docker
@@ -34,6 +35,7 @@ from chaos_engine.deploys.watchdog import watchdog
 from chaos_engine.deploys.worker import worker
 
 __all__ = [
+    "clock",
     "container_logs",
     "cri_dockerd",
     "docker",

@@ -13,8 +13,9 @@ from chaos_engine.deploys.rolling import RollingSettings
 from chaos_engine.deploys.settings import SettingsError, local_path, read_setting
 from chaos_engine.deploys.values import LocalFileOrNone, Network
 from chaos_engine.facts import api_servers
+from chaos_engine.facts.certificates import DAY, Certificates, CertificateState
 from chaos_engine.facts.kubernetes import KUBELET_ANSWERS
-from chaos_engine.facts.observe import current, warn
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, sysctl
 from chaos_engine.operations.compatibility import exec_fault, feature_gates
@@ -120,10 +121,45 @@ class KubernetesSettings(
         return f"{self.nodes[self.controllers[0]]}:6443" if self.controllers else None
 
 
+def reads(settings: KubernetesSettings) -> list[Read]:
+    """Return a list with the fact that `problems` and `says` read: the expiry dates."""
+    return [Read.of(Certificates, folder=settings.etcd_certificates_dir)]
+
+
+def _certificates(settings: KubernetesSettings) -> tuple[CertificateState, ...]:
+    """Return the certificates of Kubernetes and of etcd's client on the current host."""
+    return observe(Certificates, folder=settings.etcd_certificates_dir)
+
+
+def problems(settings: KubernetesSettings) -> Iterator[str]:
+    """Yield a message for each certificate that expires soon, or that is not valid."""
+    now = round(time.time())
+    try:
+        found = _certificates(settings)
+    except NodeError as error:
+        yield str(error)
+        return
+    yield from filter(None, (one.problem(now) for one in found))
+
+
+def says(settings: KubernetesSettings) -> str:
+    """Return how many days the certificates of kubeadm and kubelet are valid, "" if there are none.
+
+    The date that comes first counts.
+    """
+    found = [one for one in _certificates(settings) if one.of_cluster and one.expires is not None]
+    first = min((one.expires or 0 for one in found), default=None)
+    days = None if first is None else (first - round(time.time())) // DAY
+    return "" if days is None else f"certificates are valid for {days} days"
+
+
 @concern(
     "Kubernetes",
     KubernetesSettings,
     health=[KUBELET_ANSWERS, api_servers.API_SERVER_ANSWERS],
+    reads=reads,
+    problems=problems,
+    says=says,
     undo=UNDO,
 )
 def kubernetes(settings: KubernetesSettings) -> None:

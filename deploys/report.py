@@ -20,6 +20,7 @@ from chaos_engine.deploys.vrrp import VrrpSettings, owner
 from chaos_engine.facts.apt import Installed
 from chaos_engine.facts.card import RootCard
 from chaos_engine.facts.certificates import Certificates
+from chaos_engine.facts.clock import ClockSynchronised
 from chaos_engine.facts.docker import DockerInfo
 from chaos_engine.facts.files import Content, Present
 from chaos_engine.facts.haproxy import HaproxyServers
@@ -123,6 +124,7 @@ def _reads(own: ReportSettings) -> list[Read]:
         Read.of(RootCard),
         Read.of(Writers),
         Read.of(Thermal),
+        Read.of(ClockSynchronised),
         Read.of(Certificates, folder=own.etcd_certificates_dir),
         Read.of(Content, path=KEYRING),
         Read.of(KernelRelease),
@@ -165,6 +167,7 @@ def _found(own: ReportSettings, concerns: dict[Callable[..., None], Settings]) -
         },
         reboot=read("reboot", lambda: _reboot(own)) or (),
         skew=node.skew if node else None,
+        synchronised=read("clock", lambda: observe(ClockSynchronised)),
         card=read("card", lambda: observe(RootCard)),
         writers=read("writers", lambda: observe(Writers)),
         thermal=read("temperature", lambda: observe(Thermal)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from chaos_engine.deploys.clock import ClockSettings, clock
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.container_logs import ContainerLogsSettings, container_logs
 from chaos_engine.deploys.cri_dockerd import CriDockerdSettings, cri_dockerd
@@ -33,6 +34,7 @@ class WorkerSettings(
     PackagesSettings,
     SwapSettings,
     QuietSettings,
+    ClockSettings,
     JournaldSettings,
     RsyslogSettings,
     LogMountSettings,
@@ -70,6 +72,7 @@ CONCERNS = (
     packages,
     swap,
     quiet,
+    clock,
     cri_dockerd,
     kubernetes,
     etcd_certificates,
@@ -112,6 +115,7 @@ def worker(settings: WorkerSettings) -> None:
     packages(settings)
     swap(settings)
     quiet(settings)
+    clock(settings)
     cri_dockerd(settings)
     kubernetes(settings)
     etcd_certificates(settings)

@@ -34,6 +34,11 @@ MAN_TRIGGER = "/var/lib/man-db/auto-update"
 
 APT_CONF = "/etc/apt/apt.conf.d/90chaos-engine-quiet"
 TIMESYNCD_CONF = f"{DROP_IN_FOLDERS['timesyncd.conf'][0]}/90-chaos-engine.conf"
+TIMESYNCD_UNIT = Unit(
+    TIMESYNCD, reads=(f"{DROP_IN_FOLDERS['timesyncd.conf'][0]}/*.conf",), enabled=None
+)
+"""systemd-timesyncd. The concern `clock` writes a drop-in into the same folder, so both have to
+name the same files: a unit has one record of the files that it has read."""
 COREDUMP_CONF = f"{DROP_IN_FOLDERS['coredump.conf'][0]}/90-chaos-engine.conf"
 
 _WEEKLY = {"apt-daily.timer": "Sat 18:00", "apt-daily-upgrade.timer": "Sun 07:00"}
@@ -152,7 +157,7 @@ def wanted(
         units.append(_off(MAN_TIMER))
     # without timesyncd, fake-hwclock may be all that saves the time
     if clock and found.units.get(TIMESYNCD):
-        units += [_off(CLOCK_TIMER), Unit(TIMESYNCD, reads=(TIMESYNCD_CONF,), enabled=None)]
+        units += [_off(CLOCK_TIMER), TIMESYNCD_UNIT]
         present.append(File(TIMESYNCD_CONF, render("quiet-timesyncd.conf.j2")))
         if found.hourly_clock and CLOCK_TIMER not in found.units:
             absent.append(CLOCK_CRON)

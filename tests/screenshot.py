@@ -60,8 +60,8 @@ def example() -> Report:
         skew=0,
         thermal=ThermalState(48.7, False, ()),
         certificates=(
-            CertificateState("/etc/kubernetes/pki/ca.crt", "CN=kubernetes", NOW + 3000 * DAY),
-            CertificateState("/etc/kubernetes/client.crt", "CN=etcd-client", NOW + 300 * DAY),
+            CertificateState("/etc/kubernetes/pki/ca.crt", "CN=kubernetes", NOW + 3000 * DAY, NOW),
+            CertificateState("/etc/kubernetes/client.crt", "CN=etcd-client", NOW + 300 * DAY, NOW),
         ),
     )
     troubled = replace(

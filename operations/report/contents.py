@@ -18,8 +18,7 @@ from chaos_engine.operations.report import fixes
 from chaos_engine.operations.report.wear import DAY, Point, Sample, Wear, points, wear
 
 EXPIRES_SOON_DAYS = 30
-"""A certificate that expires in fewer days is a problem, as in
-`chaos_engine.deploys.certificates`."""
+"""A key of apt that expires in fewer days is a problem."""
 
 SHOWN_POINTS = 90
 """A node's diagram shows at most this many reports, the newest ones."""
@@ -72,6 +71,7 @@ class Found:
       is ``None`` on a worker, and on the inventory's only proxy
     + reboot: the reasons why a reboot is due; empty if none is due
     + skew: how many seconds the node's clock is ahead of this computer's clock
+    + synchronised: whether a time server has set the node's clock
     + keyring: content of apt's keyring for the Kubernetes repository
     + keyring_path: path of that keyring
     + unread: what could not be read. A key is the name of a thing, and the value is the reason
@@ -84,6 +84,7 @@ class Found:
     owner: str | None = None
     reboot: Sequence[str] = ()
     skew: int | None = None
+    synchronised: bool | None = None
     card: Card | None = None
     writers: Sequence[Writer] | None = None
     thermal: ThermalState | None = None
@@ -121,6 +122,7 @@ class NodeReport(Value):
     owner: str | None = None
     reboot: tuple[str, ...] = ()
     skew: int | None = None
+    synchronised: bool | None = None
     thermal: ThermalState | None = None
     validities: tuple[Validity, ...] | None = None
     card: Card | None = None
@@ -187,6 +189,7 @@ def node_report(
         owner=found.owner,
         reboot=tuple(found.reboot),
         skew=found.skew,
+        synchronised=found.synchronised,
         thermal=found.thermal,
         validities=valid,
         card=card,
@@ -235,9 +238,12 @@ def problems(
         yield Problem(f"the card says that it is worn: {worn_words(card)}", fixes.CARD)
     if worn and worn.years_least is not None and worn.years_least < 1:
         yield Problem(f"the card reaches its rating in {worn.years_least:.1f} years", fixes.WRITES)
+    # The concern kubernetes tells of certificates
     for one in valid or ():
+        if one.path != found.keyring_path:
+            continue
         if one.expires == "":
-            yield Problem(f"{one.path} has no certificate that can be read", fixes.CERTIFICATES)
+            yield Problem(f"{one.path} has no key that can be read", fixes.CERTIFICATES)
         elif one.days is not None and one.days < EXPIRES_SOON_DAYS:
             verb = "expired" if one.days < 0 else "expires"
             yield Problem(f"{one.path} {verb} on {one.expires}", fixes.CERTIFICATES)

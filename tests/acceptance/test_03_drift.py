@@ -20,6 +20,7 @@ DRIFT = {
     "docker": "daemon.json edited",
     "packages": "package back",
     "swap": "swap in fstab",
+    "clock": "kubelet does not wait for the clock",
     "journald": "journal on the card",
     "rsyslog": "second rsyslog file",
     "log_mount": "share unmounted",

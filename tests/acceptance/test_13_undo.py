@@ -22,7 +22,7 @@ NODE = seen.PROXY
 UNDO = "chaos_engine.deploys.undo"
 WHOLE = {
     *("HAProxy", "Proxy network", "Kernel", "Etcd certificates", "Kubernetes", "cri-dockerd"),
-    *("Log share", "Logs", "Journal", "Swap", "Packages", "Docker", "Hosts file"),
+    *("Log share", "Logs", "Journal", "Swap", "Clock", "Packages", "Docker", "Hosts file"),
 }
 LAST = "Undo | Remove what was kept"
 CUT = "/var/tmp/cut"

@@ -21,6 +21,7 @@ DEPLOY = (
 LINK = "Watchdog | Check the network link"
 CHECK = "chaos-engine-link-check"
 STATE = "/var/lib/chaos-engine/link-check"
+UNITS = "/etc/systemd/system/chaos-engine-link-check.* /etc/systemd/system/chaos-engine-flush.*"
 DROP_IN = "/etc/systemd/system.conf.d/90-chaos-engine.conf"
 
 RECORDER = f"""\
@@ -47,7 +48,7 @@ def watched(deployed: Cluster) -> Iterator[Cluster]:
     deployed.exec(NODE, NO_RECORDER)
     undo = ("chaos_engine.deploys.undo", "--data", "chaos_undo=watchdog", *HERE)
     assert deployed.changed(*undo) == {NODE: {"Undo | Undo Watchdog"}}
-    left = f"ls {DROP_IN} {STATE} /usr/local/sbin/{CHECK} /etc/systemd/system/chaos-engine-* 2>&1"
+    left = f"ls {DROP_IN} {STATE} /usr/local/sbin/{CHECK} {UNITS} 2>&1"
     assert deployed.exec(NODE, f"{left} | grep -v 'No such file' || true") == ""
     assert "15s" not in deployed.exec(NODE, "systemctl show -p RuntimeWatchdogUSec")
 
@@ -109,5 +110,5 @@ def test_the_check_can_be_turned_off(watched: Cluster) -> None:
     off = ("--data", "chaos_watchdog_link_minutes=0")
     alone = ("chaos_engine.deploys.watchdog", "--data", "chaos_watchdog=True", *off, *HERE)
     assert watched.changed(*alone) == {NODE: {LINK}}
-    assert watched.exec(NODE, "find /etc/systemd -name 'chaos-engine-*'") == ""
+    assert watched.exec(NODE, f"ls {UNITS} 2>/dev/null || true") == ""
     assert watched.changed(*DEPLOY) == {NODE: {LINK}}

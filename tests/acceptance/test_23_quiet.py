@@ -32,16 +32,14 @@ UNITS = "/usr/local/lib/systemd/system"
 STAND_INS = f"""set -e
 mkdir -p {UNITS}
 cd {UNITS}
-printf '[Service]\\nExecStart=sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' \\
-  >systemd-timesyncd.service
 printf '[Service]\\nType=oneshot\\nExecStart=true\\n' >fake-hwclock-save.service
 printf '[Timer]\\nOnCalendar=hourly\\n[Install]\\nWantedBy=timers.target\\n' \\
   >fake-hwclock-save.timer
 systemctl daemon-reload
-systemctl enable --now systemd-timesyncd.service fake-hwclock-save.timer
+systemctl enable --now fake-hwclock-save.timer
 """
-"""The nodes share the computer's clock, so no program may set it there. These units have only the
-names of those that would. A node without systemd-coredump is one of its own accord."""
+"""fake-hwclock would save the time of the computer's clock, which the nodes share. These units have
+only its names. A node without systemd-coredump is one of its own accord."""
 
 
 def switched(**others: str) -> list[str]:
@@ -73,8 +71,7 @@ def node(deployed: Cluster) -> Iterator[str]:
     )
     deployed.exec(
         node,
-        "systemctl disable --now systemd-timesyncd.service fake-hwclock-save.timer; "
-        f"rm -r {UNITS}; systemctl daemon-reload",
+        f"systemctl disable --now fake-hwclock-save.timer; rm -r {UNITS}; systemctl daemon-reload",
     )
 
 

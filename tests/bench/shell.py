@@ -38,6 +38,7 @@ _UNITS = (
     "cri-docker.socket",
     "cri-docker.service",
     "kubelet.service",
+    "chaos-engine-clock.service",
 )
 _PROXY_UNITS = ("docker_haproxy.service",)
 

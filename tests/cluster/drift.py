@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.cluster.operations import (
     CERTIFICATES,
+    CLOCK,
     COPY,
     CRI_DOCKERD,
     DOCKER,
@@ -106,6 +107,12 @@ DRIFTS = {
     ),
     "swap on": Drift("swapon /var/swap/swapfile", (SWAP,), where="swap"),
     "swap.target unmasked": _worker("systemctl unmask swap.target", SWAP),
+    "kubelet does not wait for the clock": _worker(
+        "systemctl disable --quiet chaos-engine-clock", CLOCK
+    ),
+    "program that waits for the clock gone": _worker(
+        "rm /usr/local/sbin/chaos-engine-wait-for-clock", CLOCK
+    ),
     "journal on the card": _worker(f"rm {_JOURNALD}; systemctl restart systemd-journald", JOURNAL),
     "journal with an old configuration": _worker(
         _ran_with(_JOURNALD, "SyncIntervalSec=99", "systemd-journald"), JOURNAL

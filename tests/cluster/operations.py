@@ -8,6 +8,7 @@ SHARE = "Mount the log share"
 DOCKER = "Run Docker"
 PACKAGES = "Remove packages"
 SWAP = "Turn swap off"
+CLOCK = "Keep kubelet back until the clock is right"
 CRI_DOCKERD = "Run cri-dockerd"
 MODULES = "Prepare the kernel for Kubernetes"
 QUIET = "Keep kubelet quiet until the node joins"
@@ -31,6 +32,7 @@ WORKER = (
     DOCKER,
     PACKAGES,
     SWAP,
+    CLOCK,
     CRI_DOCKERD,
     MODULES,
     QUIET,

@@ -116,6 +116,7 @@ CHANGE = Step(
         Replaced("/etc/docker/daemon.json"),
         Replaced("/etc/systemd/journald.conf.d/90-chaos-engine.conf"),
         Replaced("/etc/rsyslog.d/10-all.conf"),
+        Replaced("/etc/systemd/timesyncd.conf.d/90-chaos-engine-servers.conf"),
         Runs("systemctl .*restart.*docker"),
         Runs("systemctl .*restart.*journald"),
         Runs("^sync "),
@@ -126,6 +127,8 @@ CHANGE = Step(
     data=_data(
         docker_log_max_size="20m",
         journald_max_use="32M",
+        ntp_servers='["192.168.1.1"]',
+        clock_wait="60",
         log_protocol="tcp",
         etcd_certificates_hosts="controllers",
     ),

@@ -83,6 +83,15 @@ def quiet(cluster: Cluster, node: str, host: Host) -> str:
     return "no switch is set, and apt-daily.timer is enabled"
 
 
+def clock(cluster: Cluster, node: str, host: Host) -> str:
+    """Check that the clock is synchronised, and that kubelet would wait for it at boot."""
+    said = host.check_output("timedatectl show --property=NTPSynchronized --value")
+    assert said.strip() == "yes", said
+    wanted = host.check_output("systemctl show --property=Wants --value kubelet.service").split()
+    assert "chaos-engine-clock.service" in wanted, wanted
+    return "synchronised"
+
+
 def journald(cluster: Cluster, node: str, host: Host) -> str:
     """Check that the journal's files are in RAM, and journald has no other open."""
     path = host.check_output("journalctl --header | grep -m1 '^File path'").split(": ")[1]
@@ -277,6 +286,7 @@ CONCERNS: dict[str, Look] = {
         kernel,
         swap,
         quiet,
+        clock,
         journald,
         rsyslog,
         log_mount,

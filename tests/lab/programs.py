@@ -28,6 +28,18 @@ def compile_program(source: Path, version: str) -> bytes:
         return output.read_bytes()
 
 
+def compile_library(source: Path) -> bytes:
+    """Return the shared library of SOURCE for this machine, to be loaded into other programs."""
+    with TemporaryDirectory() as directory:
+        output = Path(directory, source.stem)
+        command = ["gcc", "-std=gnu11", "-O1", "-s", "-shared", "-fPIC", "-Wall", "-Wextra",
+                   "-Werror", "-o", str(output), str(source)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr}")
+        return output.read_bytes()
+
+
 def labelled(program: bytes, architecture: str) -> bytes:
     """Return PROGRAM with ARCHITECTURE in its header.
 

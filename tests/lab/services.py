@@ -1,13 +1,14 @@
-"""The gateway's services: a resolver, and what stands for public archives and registries."""
+"""The gateway's services: a resolver, the time, and what stands for archives and registries."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from tests.lab import network, registry
+from tests.lab import network, registry, timeserver
 from tests.lab.certificates import WEB_NAMES
 from tests.lab.cgroup import Group
 from tests.lab.image import Images
@@ -24,23 +25,24 @@ def ensure(plan: Plan, images: Images) -> None:
     paths = LabPaths(plan.name)
     lan = network.namespace(plan.name)
     inside = ["nsenter", f"--net={lan}"]
-    for name, address, port, command in (
-        ("dns", plan.gateway, 53, _resolver(plan)),
-        ("web", plan.gateway, 80, _web(plan, images, paths)),
-        ("registry", plan.registry, 443, _registry(plan, images, paths)),
+    for name, ready, command in (
+        ("dns", partial(accepts, lan, plan.gateway, 53), _resolver(plan)),
+        ("time", partial(_tells_the_time, lan, plan.gateway), _time(plan)),
+        ("web", partial(accepts, lan, plan.gateway, 80), _web(plan, images, paths)),
+        ("registry", partial(accepts, lan, plan.registry, 443), _registry(plan, images, paths)),
     ):
         group = Group.of(plan.name, name)
         if not group.alive():
             spawn(group, *inside, *command, log=paths.logs / f"{name}.log")
         wait_until(
-            lambda address=address, port=port: accepts(lan, address, port),  # type: ignore[misc]
+            ready,
             seconds=20,
             otherwise=f"the lab's {name} service does not answer; see {paths.logs}/{name}.log",
         )
 
 
 def stop(lab: str, service: str) -> None:
-    """End a service (`dns`, `web`, `registry`) at once; the next `ensure` starts it again."""
+    """End a service (`dns`, `time`, `web`, `registry`) at once; the next `ensure` starts it."""
     Group.of(lab, service).kill()
 
 
@@ -69,6 +71,15 @@ def accepts(namespace: Path, address: str, port: int) -> bool:
         return True
 
 
+def _tells_the_time(namespace: Path, address: str) -> bool:
+    with inside_network(namespace):
+        return timeserver.answers(address)
+
+
+def _time(plan: Plan) -> list[str]:
+    return [sys.executable, "-m", "tests.lab.timeserver", "--address", plan.gateway]
+
+
 def _resolver(plan: Plan) -> list[str]:
     """Return a resolver that answers for public names with the gateway, for no other ever.
 
@@ -86,6 +97,8 @@ def _resolver(plan: Plan) -> list[str]:
         f"--listen-address={plan.gateway}",
         *(f"--address=/{name}/{plan.gateway}" for name in WEB_NAMES if name != registry.NAME),
         f"--address=/{registry.NAME}/{plan.registry}",
+        # Debian's and Ubuntu's time servers
+        *(f"--address=/{name}/{plan.gateway}" for name in ("pool.ntp.org", "ntp.ubuntu.com")),
         # But the predecessor's nodes knew the storage nodes from nowhere else
         *(f"--address=/{name}/{plan.address_of(name)}" for name in STORAGE if plan.legacy),
         "--address=/#/",

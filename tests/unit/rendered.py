@@ -25,6 +25,7 @@ from chaos_engine.deploys.watchdog import WatchdogSettings, link_files
 from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.card import RootCard
 from chaos_engine.facts.certificates import Certificates
+from chaos_engine.facts.clock import ClockSynchronised
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.haproxy import RUN, HaproxyServers
 from chaos_engine.facts.health import Health
@@ -83,6 +84,7 @@ ALONE = (
     Read.of(AsRoot),
     Read.of(Canary, token="chaos-engine-1f"),
     Read.of(Certificates, folder="/etc/kubernetes/pki/etcd-external"),
+    Read.of(ClockSynchronised),
     Read.of(Health, checks=tuple(one for each in DECLARED.values() for one in each.health)),
     Read.of(HaproxyServers),
     Read.of(KernelRelease),

@@ -25,6 +25,7 @@ import pytest
 from chaos_engine.deploys.settings import PREFIX, all_models
 from chaos_engine.deploys.undo import ORDER
 from chaos_engine.facts.apt import Packages, PackageState
+from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.container_logs import DataDisk, DockerDisk
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
@@ -122,6 +123,7 @@ TWO_PROXIES = (
 
 CMDLINE = "/boot/firmware/cmdline.txt"
 SYSTEM = "/etc/systemd/system.conf.d"
+TIME = {"all": {"chaos_ntp_servers": ["192.168.1.1"]}}
 WATCHDOG = {"all": {"chaos_watchdog": True}}
 
 
@@ -690,6 +692,34 @@ SETTINGS = [
             f"pi5, group all: chaos_{name} = 'maybe': it has to be True or False",
         )
         for name in ("quiet_apt_cache", "quiet_man_db", "quiet_clock", "quiet_coredumps")
+    ),
+    bad(
+        "ntp_servers",
+        "192.168.1.1",
+        "pi5, group all: chaos_ntp_servers = '192.168.1.1': it has to be a list, such as "
+        '["a", "b"], even for one element',
+    ),
+    bad(
+        "ntp_servers",
+        ["192.168.1.1", "time server"],
+        "pi5, group all: chaos_ntp_servers[1] = 'time server': it has to be the name of a machine, "
+        "such as pi1",
+    ),
+    bad(
+        "ntp_servers",
+        ["192.168.1.1", "192.168.1.1"],
+        "pi5, group all: chaos_ntp_servers = ['192.168.1.1', '192.168.1.1']: a server is in the "
+        "list twice; remove one of the two",
+    ),
+    bad(
+        "clock_wait",
+        -1,
+        "pi5, group all: chaos_clock_wait = -1: Input should be greater than or equal to 0",
+    ),
+    bad(
+        "clock_wait",
+        601,
+        "pi5, group all: chaos_clock_wait = 601: Input should be less than or equal to 600",
     ),
     bad(
         "docker_log_max_size",
@@ -1869,6 +1899,52 @@ NODES = [
         "ping: apt-get install iputils-ping",
         {Watchdog: replace(NODE[Watchdog], ping=False)},
         settings=WATCHDOG,
+    ),
+    node(
+        "the time servers cannot be set, because no time service runs on this node; install one, "
+        "and run again: apt-get install systemd-timesyncd",
+        {TimeServices: ()},
+        settings=TIME,
+    ),
+    node(
+        "the time servers cannot be set, because ntpsec.service sets this node's clock; either set "
+        "them in its own configuration, and not here, or replace it: apt-get install "
+        "systemd-timesyncd",
+        {TimeServices: ("ntpsec.service",)},
+        settings=TIME,
+    ),
+    node(
+        "the time servers in /etc/systemd/timesyncd.conf.d/90-chaos-engine-servers.conf are "
+        "overridden, because /etc/systemd/timesyncd.conf.d/99-own.conf sets NTP= to nothing; "
+        "remove this line and run again",
+        {
+            ServerSettings: TimeSources(
+                reset_by="/etc/systemd/timesyncd.conf.d/99-own.conf", chrony_reads=False, strict=""
+            )
+        },
+        settings=TIME,
+    ),
+    node(
+        "/etc/chrony/chrony.conf does not read /etc/chrony/conf.d, which the time servers are "
+        "written to; add the line: confdir /etc/chrony/conf.d",
+        {
+            TimeServices: ("chrony.service",),
+            ServerSettings: TimeSources(reset_by="", chrony_reads=False, strict=""),
+        },
+        settings=TIME,
+    ),
+    node(
+        "chrony may refuse the time servers, because of authselectmode require in "
+        "/etc/chrony/chrony.conf; remove this line and run again",
+        {
+            TimeServices: ("chrony.service",),
+            ServerSettings: TimeSources(
+                reset_by="",
+                chrony_reads=True,
+                strict="authselectmode require in /etc/chrony/chrony.conf",
+            ),
+        },
+        settings=TIME,
     ),
     node(
         "settings of /etc/systemd/timesyncd.conf.d are overridden, because "

@@ -81,6 +81,7 @@ WITHOUT = {
     "hosts_file": "its file is all there is to it",
     "packages": "what is not there does no work",
     "etcd_certificates": "etcd is asked by what the concern finds",
+    "clock": "a fact of its own asks the kernel",
     "quiet": "its operation sees a program that writes again, if the settings want it off",
     "macvlan_network": "the address on it is asked by haproxy's check",
 }

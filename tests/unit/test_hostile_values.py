@@ -38,6 +38,7 @@ from chaos_engine import operations, templates
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
 from chaos_engine.deploys.settings import all_models
 from chaos_engine.facts.apt import Packages
+from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.container_logs import DataDisk, DockerDisk
 from chaos_engine.facts.containers import Container, Image
@@ -186,6 +187,8 @@ CALLS: dict[str, dict[str, Any]] = {
         "clock": True,
         "coredumps": True,
     },
+    "set_time_servers": {"servers": ("192.168.1.1", "time.example.net")},
+    "hold_kubelet": {"seconds": 120},
     "set_mount_options": {"options": ("noatime", "commit=600"), "data_root": "/mnt/ssd/docker"},
     "set_kernel_parameters": {
         "stem": "kubernetes",
@@ -277,6 +280,7 @@ NODE: dict[type, Any] = {
     RepositorySigners: (),
     RunningPeers: (),
     SharedCopy: CopyState(noted=False, config="other", link="other"),
+    ServerSettings: TimeSources(reset_by="", chrony_reads=True, strict=""),
     Snippets: (),
     Swaps: SwapState(
         (SwapArea("/swap file", "file", 1024, 0),), 1 << 20, "/swap\\040file none swap sw 0 0\n",
@@ -285,6 +289,7 @@ NODE: dict[type, Any] = {
     ),
     Standing: StandingState(False, False, {}),
     Sysctls: lambda names: {name: Sysctl("0") for name in names},
+    TimeServices: ("systemd-timesyncd.service",),
     Traces: {},
     Watchdog: WatchdogState(device=True, held=True, ping=True, runtime="0", reboot="10min"),
     WatchdogDropIns: (),
@@ -759,6 +764,10 @@ def test_kubeadm_reads_what_was_set(node: str, vip_name: str, octet: int, versio
 
 SITE_VALUES = {
     "10-all.conf.j2": {"server": "log_server", "protocol": "log_protocol", "port": "log_port"},
+    "clock-chrony.conf.j2": {"servers": "ntp_servers"},
+    "clock-timesyncd.conf.j2": {"servers": "ntp_servers"},
+    "clock-wait.j2": {"seconds": "clock_wait"},
+    "clock-wait.service.j2": {"seconds": "clock_wait"},
     "container-output.conf.j2": {
         "server": "log_server",
         "protocol": "log_protocol",

@@ -27,6 +27,9 @@ FACTS = (
     "haproxy.SharedCopy",
     "health.Health",
     "journald.DropIns",
+    "clock.ClockSynchronised",
+    "clock.ServerSettings",
+    "clock.TimeServices",
     "kernel.KernelCmdline",
     "kubernetes.Joined",
     "kubernetes.KubeletConfiguration",
@@ -61,6 +64,7 @@ FACTS = (
     "watchdog.WatchdogDropIns",
 )
 MODELS = (
+    "clock.ClockSettings",
     "cri_dockerd.CriDockerdSettings",
     "container_logs.ContainerLogsSettings",
     "docker.DockerSettings",

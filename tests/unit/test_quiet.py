@@ -29,6 +29,7 @@ from chaos_engine.operations.quiet import (
     COREDUMP_CONF,
     MAN_TRIGGER,
     TIMESYNCD_CONF,
+    TIMESYNCD_UNIT,
     Wanted,
     overrides,
     wanted,
@@ -122,7 +123,7 @@ def test_the_time_is_saved_less_often_and_the_running_service_takes_that_over() 
     assert file.path == TIMESYNCD_CONF
     assert parser["Time"]["SaveIntervalSec"] == "1h"
     assert absent == []
-    assert units == [off(CLOCK_TIMER), Unit(TIMESYNCD, reads=(TIMESYNCD_CONF,), enabled=None)]
+    assert units == [off(CLOCK_TIMER), TIMESYNCD_UNIT]
 
 
 @pytest.mark.parametrize("units", [{}, {TIMESYNCD: False}])

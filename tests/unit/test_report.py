@@ -83,7 +83,7 @@ WELL = Found(
     card=CARD,
     writers=(Writer("dockerd", 1, 200 * MB),),
     thermal=ThermalState(48.7, False, ()),
-    certificates=(CertificateState("/etc/kubernetes/pki/ca.crt", "CN=ca", NOW + 400 * DAY),),
+    certificates=(CertificateState("/etc/kubernetes/pki/ca.crt", "CN=ca", NOW + 400 * DAY, NOW),),
 )
 
 
@@ -117,11 +117,8 @@ class TestContents:
             reboot=("the kernel was started without cgroup_enable=memory",),
             thermal=ThermalState(81.0, True, ("too low voltage since the boot",)),
             card=replace(CARD, life_time=(10, 2), reserve=2),
-            certificates=(
-                CertificateState("/a.crt", "CN=a", NOW + 20 * DAY),
-                CertificateState("/b.crt", "CN=b", NOW - 1),
-                CertificateState("/c.crt", "", None),
-            ),
+            keyring=b"not a key",
+            keyring_path="/etc/apt/keyrings/k.gpg",
         )
         assert [(problem.text, problem.place) for problem in of(found, 0.0003).problems] == [
             ("preflight: its clock is 900 s ahead", "lost.md#in-the-middle-of-a-deploy"),
@@ -143,9 +140,7 @@ class TestContents:
                 "the card reaches its rating in 0.0 years",
                 "lost.md#what-still-writes-to-the-card",
             ),
-            ("/a.crt expires on 2026-12-08", "report.md#certificates"),
-            ("/b.crt expired on 2026-11-18", "report.md#certificates"),
-            ("/c.crt has no certificate that can be read", "report.md#certificates"),
+            ("/etc/apt/keyrings/k.gpg has no key that can be read", "report.md#certificates"),
         ]
 
     def test_a_controller_that_haproxy_sees_down_is_a_problem_once_there_is_a_cluster(self) -> None:
@@ -268,7 +263,7 @@ class TestPage:
             owner=f"{evil}x",
             card=replace(CARD, model=evil, device=evil, date=evil),
             writers=(Writer(evil, 1, 5),),
-            certificates=(CertificateState(evil, evil, None),),
+            certificates=(CertificateState(evil, evil, None, None),),
             unread={"temperature": evil},
         )
         node = replace(of(found), name=evil)
@@ -370,7 +365,7 @@ class TestPage:
             concerns={name: [f"to be done: change {name}"] * 2 for name in names},
             writers=tuple(Writer(f"program-{n}", n, n * MB) for n in range(1, 11)),
             certificates=tuple(
-                CertificateState(f"/etc/kubernetes/pki/{n}.crt", f"CN=kubernetes-{n}", NOW)
+                CertificateState(f"/etc/kubernetes/pki/{n}.crt", f"CN=kubernetes-{n}", NOW, NOW)
                 for n in range(12)
             ),
         )

@@ -54,6 +54,7 @@ CONCERNS = (
     "uncordon",
     "watchdog",
     "quiet",
+    "clock",
     "metrics",
     "vrrp",
 )

@@ -61,7 +61,9 @@ systemctl daemon-reload
 systemctl enable --quiet --now cri-docker.socket cri-docker.service
 
 # Kubernetes
-put etc/modules-load.d etc/sysctl.d etc/tmpfiles.d etc/systemd/system/kubelet.service.d
+put etc/modules-load.d etc/sysctl.d etc/tmpfiles.d etc/systemd/system/kubelet.service.d \
+  etc/systemd/system/chaos-engine-clock.service
+systemctl enable --quiet chaos-engine-clock.service
 modprobe --all overlay br_netfilter
 sysctl -q --load=/etc/sysctl.d/99-kubernetes.conf
 [ -n "$together" ] || {
