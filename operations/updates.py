@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from pyinfra.api.command import FunctionCommand
 from pyinfra.connectors.local import LocalConnector
 
-from chaos_engine.facts.apt import UNFINISHED, Packages
-from chaos_engine.facts.files import Texts
+from chaos_engine.facts.apt import Interrupted
 from chaos_engine.facts.kernel import Cmdline, KernelCmdline
-from chaos_engine.facts.manifest import CHANGING
 from chaos_engine.facts.observe import (
     NodeError,
     NodeFact,
@@ -70,8 +68,7 @@ _OTHER_KERNEL = (
         Read.of(SecurityUpdates),
         Read.of(RebootNeed),
         Read.of(KernelCmdline),
-        Read.of(Packages, names=(UNFINISHED,)),
-        Read.of(Texts, patterns=(CHANGING,)),
+        Read.of(Interrupted),
     ]
 )
 def install_security_updates(
@@ -99,7 +96,7 @@ def install_security_updates(
     host = current()[1]
     rolling = rolling or Rolling()
     standing = node_standing(rolling)
-    damaged = _damaged()
+    damaged = observe(Interrupted)
     found = observe(SecurityUpdates)
     check_updates(found, damaged=bool(damaged))
     for message in warnings(found, damaged=bool(damaged)):
@@ -157,7 +154,7 @@ def check_updates(found: Updates, damaged: bool = False) -> None:
             "distribution's security source to the files in /etc/apt, for Debian: deb "
             "http://deb.debian.org/debian-security CODENAME-security main"
         )
-    if not damaged and found.needs + SPARE_MIB > found.free:
+    if found.updates and not damaged and found.needs + SPARE_MIB > found.free:
         raise NodeError(
             f"the security updates need {found.needs + SPARE_MIB} MiB on /, but only {found.free} "
             "MiB are free. Make room (apt-get clean; apt-get autoremove removes old kernels), and "
@@ -292,14 +289,6 @@ def _again(fact: type[NodeFact[T]]) -> T:
     forget()
     note_change()  # `observe` then reads only this fact, not all that the run has declared
     return observe(fact)
-
-
-def _damaged() -> list[str]:
-    """Return the names of the packages whose installation was interrupted."""
-    found = observe(Packages, names=(UNFINISHED,))
-    changing = (observe(Texts, patterns=(CHANGING,)).get(CHANGING) or b"").decode(errors="replace")
-    names = {line.removeprefix("+").partition("=")[0] for line in changing.splitlines()}
-    return sorted(names | {name for name, one in found.items() if not one.complete})
 
 
 def _why_no_reboot(host: Host, joined: bool, rolling: Rolling, force: bool) -> str:
