@@ -275,7 +275,8 @@ def test_the_preview_lists_packages_and_versions(
         "needy is not updated: it would remove victim",
     ):
         assert line in caplog.text
-    assert run.scripts == run.reboots == []
+    assert run.scripts == []
+    assert run.reboots == []
 
 
 def test_a_node_is_updated_and_rebooted_for_its_kernel(run: Run) -> None:
