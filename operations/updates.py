@@ -145,7 +145,8 @@ def check_updates(found: Updates, damaged: bool = False) -> None:
     failed = [message for message in found.said if _of_pocket(message, found) or not found.pockets]
     if failed:
         raise NodeError(
-            f"the node's security updates are not known, because apt says: {'; '.join(failed)}. "
+            f"the node's security updates are not known, because apt says: "
+            f"{'; '.join(failed).rstrip('.')}. "
             "Fix the node's network, its clock or its apt sources, and run again"
         )
     if not found.pockets:

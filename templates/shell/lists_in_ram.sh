@@ -50,9 +50,10 @@ fetch_lists() {
     # shellcheck disable=SC2086 # options are words
     if log=$(LC_ALL=C apt-get -q $ram_lists $fetch_options update 2>&1 </dev/null 8>&-); then
       echo "$(cut -d. -f1 /proc/uptime) $(sources_state)" >"$RAM_DIR/fetched"
+    else
+      # addresses may have a password
+      printf '%s\n' "$log" | sed -n 's|//[^/@ ]*@|//|g; s/^E: /said /p'
     fi
-    # addresses may have a password
-    printf '%s\n' "$log" | sed -n 's|//[^/@ ]*@|//|g; s/^[EW]: /said /p'
     forget_lists_later
   ) 8>>"$RAM_DIR/lock"
 }

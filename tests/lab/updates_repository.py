@@ -100,9 +100,9 @@ def build(
         key.sign(release)
 
 
-def sources(uri: str, codename: str) -> str:
-    """Return the lines of a ``.list`` file for the repository."""
-    option = "[trusted=yes]"
+def sources(uri: str, codename: str, keyring: str) -> str:
+    """Return the lines of a ``.list`` file for the repository. KEYRING is the key's path there."""
+    option = f"[signed-by={keyring}]"
     return f"deb {option} {uri} {codename} main\ndeb {option} {uri} {codename}-security updates\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,7 @@ from tests.programs.image import run
 
 HEAD = f"{PRELUDE}{NOTES}{APT}"
 CODENAME = "trixie"
+KEYRING = "/etc/apt/keyrings/updates.gpg"
 UPDATED = [Update(name, "1.0", "1.1") for name in
            ("lab-based", "lab-library", "lab-plain", "linux-image-lab")]  # fmt: skip
 
@@ -59,7 +61,9 @@ class Root:
         self.folder = folder
         self.repository = folder / "repository"
         updates_repository.build(self.repository, key, CODENAME, (*OLD, *packages))
+        shutil.copy(key.public, folder / "updates.gpg")
         self.steps = [
+            f"install -m 644 -D $root/mnt/updates.gpg $root{KEYRING}",
             "rm -rf $root/etc/apt/sources.list.d/* $root/var/lib/apt/lists/*",
             "cp $root/mnt/sources.list $root/etc/apt/sources.list",
             "chroot $root sh -c 'dpkg --force-unsafe-io -i /mnt/repository/pool/main/*_1.0_all.deb;"
@@ -85,7 +89,9 @@ class Root:
         return self.step(compose(found, HEAD, "6.99.0-lab"))
 
     def run(self, uri: str) -> None:
-        (self.folder / "sources.list").write_text(updates_repository.sources(uri, CODENAME))
+        (self.folder / "sources.list").write_text(
+            updates_repository.sources(uri, CODENAME, KEYRING)
+        )
         run(self.folder, self.steps)
 
     def out(self, number: int) -> list[str]:
@@ -181,29 +187,66 @@ def test_a_pin_keeps_a_package_at_its_version(tmp_path: Path, key: SigningKey) -
     assert len([one for one in warnings(updates) if "lab-plain 1.0 -> 1.1" in one]) == 1
 
 
-def test_an_archive_that_is_away_is_an_error_that_names_it(tmp_path: Path, key: SigningKey) -> None:
+def test_a_source_of_something_else_may_be_away(tmp_path: Path, key: SigningKey) -> None:
     root = Root(tmp_path, key)
-    root.step("apt-get -q update; rm -rf /run/chaos-engine-lists; sed -i 's,http://,&nobody:secret@,'"
-              " /etc/apt/sources.list; echo 'deb [trusted=yes] http://127.0.0.1:9 x y'"
-              " >>/etc/apt/sources.list")  # fmt: skip
-    other = root.find()
-    root.step(f"mv /mnt/repository/dists/{CODENAME}-security /mnt/repository/away")
-    away = root.find()
-    root.step("echo 'deb nonsense' >/etc/apt/sources.list")
-    malformed = root.find()
+    root.step("echo 'deb http://nobody:secret@localhost:9 x y' >>/etc/apt/sources.list")
+    found = root.find()
+    with served(root.repository) as uri:
+        root.run(uri)
+    updates = root.found(found)
+    check_updates(updates)
+    assert [*updates.updates] == UPDATED
+    assert "http://localhost:9/dists/x/InRelease" in updates.said[0]
+    assert "secret" not in "".join(updates.said)
+
+
+AWAY = {
+    "away": "mv dists/trixie-security away",
+    "unsigned": "cd dists/trixie-security; rm InRelease Release.gpg",
+    "of another's signature": "cd dists/trixie-security; sed -i 's/^Suite: .*/Suite: x/' InRelease",
+    "of another time": "cd dists/trixie-security; cp Expired InRelease",
+}
+
+
+@pytest.mark.parametrize("how", AWAY)
+def test_a_pocket_that_cannot_be_read_is_an_error_that_names_it(
+    tmp_path: Path, key: SigningKey, how: str
+) -> None:
+    """Check it also where its lists of another day are on the card."""
+    root = Root(tmp_path, key)
+    pocket = root.repository / "dists" / f"{CODENAME}-security"
+    good = (pocket / "InRelease").read_bytes()
+    text = (pocket / "Release").read_text()
+    (pocket / "Release").write_text(f"{text}Valid-Until: Sat, 01 Feb 2020 00:00:00 UTC\n")
+    key.sign(pocket / "Release")
+    (pocket / "Expired").write_bytes((pocket / "InRelease").read_bytes())
+    (pocket / "InRelease").write_bytes(good)
+    (pocket / "Release").write_text(text)
+
+    fresh = root.step("apt-get -q update")
+    root.step(f"cd /mnt/repository; {AWAY[how]}")
+    known = root.find()
+    root.step("rm -rf /run/chaos-engine-lists /var/lib/apt/lists/*")
+    unknown = root.find()
     with served(root.repository) as uri:
         root.run(uri)
 
-    found = root.found(other)
-    check_updates(found)
-    assert [*found.updates] == UPDATED
-    assert "http://127.0.0.1:9/dists/x/InRelease" in found.said[0]
-    with pytest.raises(NodeError) as error:
-        check_updates(root.found(away))
-    assert f"{uri} {CODENAME}-security" in str(error.value)
-    assert "secret" not in str(error.value)
+    assert root.status(fresh) == 0
+    for number in (known, unknown):
+        with pytest.raises(NodeError) as error:
+            check_updates(root.found(number))
+        assert uri in str(error.value)
+        assert f"{CODENAME}-security" in str(error.value)
+
+
+def test_sources_that_apt_cannot_read_are_an_error(tmp_path: Path, key: SigningKey) -> None:
+    root = Root(tmp_path, key)
+    root.step("echo 'deb nonsense' >/etc/apt/sources.list")
+    found = root.find()
+    with served(root.repository) as uri:
+        root.run(uri)
     with pytest.raises(NodeError, match="apt cannot read its sources: Malformed entry 1 in list"):
-        check_updates(root.found(malformed))
+        check_updates(root.found(found))
 
 
 def test_without_a_security_pocket_nothing_is_said_to_be_up_to_date(
