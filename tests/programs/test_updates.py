@@ -200,11 +200,15 @@ def test_a_source_of_something_else_may_be_away(tmp_path: Path, key: SigningKey)
     assert "secret" not in "".join(updates.said)
 
 
+LATER = "touch -d 'now + 1 hour' InRelease"
+"""HTTP counts times in seconds, and all this takes less than one."""
+
 AWAY = {
     "away": "mv dists/trixie-security away",
     "unsigned": "cd dists/trixie-security; rm InRelease Release.gpg",
-    "of another's signature": "cd dists/trixie-security; sed -i 's/^Suite: .*/Suite: x/' InRelease",
-    "of another time": "cd dists/trixie-security; cp Expired InRelease",
+    "of another's signature": "cd dists/trixie-security; sed -i 's/^Suite: .*/Suite: x/' InRelease; "
+    f"{LATER}",
+    "of another time": f"cd dists/trixie-security; cp Expired InRelease; {LATER}",
 }
 
 
