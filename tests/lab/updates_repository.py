@@ -7,6 +7,7 @@ The packages have no function but what their names say.
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from tempfile import TemporaryDirectory
 from tests.lab import apt_repository
 from tests.lab.apt_repository import SigningKey
 
-NEW_ABI = "linux-image-6.99.1-lab"
-"""The package that the new version of the kernel's metapackage depends on."""
+NEW_ABI = f"linux-image-99.1-{platform.release().partition('-')[2] or 'lab'}"
+"""The package that the new version of the kernel's metapackage depends on. It looks like a newer
+kernel of the running one's kind, but has no kernel."""
 
 ASK_FOR_REBOOT = """\
 #!/bin/sh

@@ -112,8 +112,8 @@ ALL = Updates(updates=tuple(UPDATED))
 """The updates by name, as `compose` takes them."""
 
 VERSIONS = (
-    "dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\\n' 'lab-*' 'linux-image-*lab' "
-    "| sed 's/ *$//'"
+    "dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\\n' 'lab-*' "
+    f"{NEW_ABI} linux-image-lab | sed 's/ *$//' | sort"
 )
 CARD = "find /var/lib/apt/lists -type f | sort; ls -l --full-time /var/lib/apt/lists"
 
@@ -206,8 +206,8 @@ LATER = "touch -d 'now + 1 hour' InRelease"
 AWAY = {
     "away": "mv dists/trixie-security away",
     "unsigned": "cd dists/trixie-security; rm InRelease Release.gpg",
-    "of another's signature": "cd dists/trixie-security; sed -i 's/^Suite: .*/Suite: x/' InRelease; "
-    f"{LATER}",
+    "of another's signature": "cd dists/trixie-security; "
+    f"sed -i 's/^Suite: .*/Suite: x/' InRelease; {LATER}",
     "of another time": f"cd dists/trixie-security; cp Expired InRelease; {LATER}",
 }
 
