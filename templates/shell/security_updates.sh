@@ -109,7 +109,7 @@ sizes() {
     version = $3 ~ /^\[/ ? $4 : $3; sub(/^\(/, "", version); print $2 "=" version }')
   {
     dpkg-query -W -f '${Package} ${Installed-Size}\n'
-    echo ==
+    echo '=='
     apt-cache $ram_lists show $new
   } | awk '
     $1 == "==" { shown = 1; next }
