@@ -102,7 +102,7 @@ class SecurityUpdates(NodeFact[Updates]):
             pinned=kinds["pinned"],
             left_out=pairs(found["left"]),
             pockets=tuple(dict.fromkeys(map(_pocket, found["pocket"]))),
-            said=tuple(dict.fromkeys(found["said"])),
+            said=tuple(dict.fromkeys(" ".join(line.split()) for line in found["said"])),
             error="".join(found["error"]),
             needs=(download + max(growth, 0) + largest) // 1024,
             free=int("".join(found["free"]) or 0) // 1024,

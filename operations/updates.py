@@ -50,7 +50,7 @@ SPARE_MIB = 50
 """MiB that have to stay free on the root file system, for what packages make when they are
 configured, such as an initramfs."""
 
-_HEAD = f"{PRELUDE}{NOTES}{APT}"
+HEAD = f"{PRELUDE}{NOTES}{APT}"
 """The head of a script that calls apt. It finishes an interrupted installation."""
 
 _KERNEL = re.compile(r"linux-image-(?:unsigned-)?([0-9].*)")
@@ -128,7 +128,7 @@ def install_security_updates(
             "drained; they are updated one after the other",
             of_node=False,
         )
-    head = for_concern(_HEAD)
+    head = for_concern(HEAD)
     work = partial(_update, found, head, bool(damaged), may_reboot, seconds)
     yield FunctionCommand(take_turn, (rolling, standing, "updated", work), {})
 

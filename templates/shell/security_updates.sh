@@ -37,10 +37,10 @@ search() {
     echo "== versions"
     apt-cache $ram_lists policy $(printf '%s\n' "$packages" | cut -d' ' -f1)
   } | awk '
-    function finish() {
+    function finish(package) {
       if (running != "" && (best != "" || over != ""))
-        print (want[name] == "hold" ? "held" : best == "" ? "pinned" : "security"), name, running,
-          (best == "" ? over : best)
+        print (want[package] == "hold" ? "held" : best == "" ? "pinned" : "security"), package,
+          running, (best == "" ? over : best)
       name = running = best = over = candidate = ""; reached = 0
     }
     function is_security(release) {
@@ -55,7 +55,7 @@ search() {
       if (is_security(release ",")) { pocket[place]; print "pocket", place }
     }
     part != "versions" { next }
-    /^[^ ].*:$/ { finish(); name = substr($0, 1, length($0) - 1) }
+    /^[^ ].*:$/ { finish(name); name = substr($0, 1, length($0) - 1) }
     $1 == "Candidate:" { candidate = $2 }
     /^( \*\*\*|    ) [^ ]/ {
       version = $1 == "***" ? $2 : $1
@@ -68,7 +68,7 @@ search() {
       if (reached && $1 >= 0) { if (best == "") best = version }
       else if (over == "") over = version
     }
-    END { finish() }'
+    END { finish(name) }'
 }
 
 # simulate OPTION... NAME=VERSION...: have apt-get simulate an installation. $out has its output.

@@ -15,15 +15,12 @@ import pytest
 from chaos_engine.facts.apt import Interrupted
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.updates import SecurityUpdates, Update, Updates
-from chaos_engine.operations.apt import APT
-from chaos_engine.operations.engine.shell import NOTES, PRELUDE
-from chaos_engine.operations.updates import check_updates, compose, warnings
+from chaos_engine.operations.updates import HEAD, check_updates, compose, warnings
 from tests.lab import updates_repository
 from tests.lab.apt_repository import SigningKey
 from tests.lab.updates_repository import NEW, NEW_ABI, OLD, Made
 from tests.programs.image import run
 
-HEAD = f"{PRELUDE}{NOTES}{APT}"
 CODENAME = "trixie"
 KEYRING = "/etc/apt/keyrings/updates.gpg"
 UPDATED = [Update(name, "1.0", "1.1") for name in

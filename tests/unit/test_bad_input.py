@@ -2011,12 +2011,12 @@ NODES = [
     ),
     updates(
         "the node's security updates are not known, because apt says: Failed to fetch "
-        "http://deb.debian.org/debian-security/dists/trixie-security/InRelease  Could not resolve "
+        "http://deb.debian.org/debian-security/dists/trixie-security/InRelease Could not resolve "
         "'deb.debian.org'. Fix the node's network, its clock or its apt sources, and run again",
         said=(
             "Failed to fetch http://deb.debian.org/debian-security/dists/trixie-security/InRelease"
-            "  Could not resolve 'deb.debian.org'",
-            "Failed to fetch http://other/dists/x/InRelease  Could not resolve 'other'",
+            " Could not resolve 'deb.debian.org'",
+            "Failed to fetch http://other/dists/x/InRelease Could not resolve 'other'",
         ),
     ),
     updates(
