@@ -11,8 +11,7 @@ from chaos_engine.facts.observe import NodeFact, Value
 from chaos_engine.facts.text import grouped, pairs
 from chaos_engine.templates import shell_script
 
-LISTS_IN_RAM = f"{shell_script('torn_lists')}{shell_script('lists_in_ram')}"
-"""Shell functions that fetch apt's package lists into RAM."""
+_SCRIPTS = ("torn_lists", "lists_in_ram", "security_updates")
 
 _KEYS = "said error pocket security held pinned left Inst size free"
 
@@ -82,7 +81,7 @@ class SecurityUpdates(NodeFact[Updates]):
 
     @override
     def command(self) -> str:
-        return f"{LISTS_IN_RAM}{shell_script('security_updates')}security_updates\n"
+        return f"{''.join(map(shell_script, _SCRIPTS))}security_updates\n"
 
     @override
     def parse(self, lines: list[str]) -> Updates:

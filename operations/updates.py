@@ -24,7 +24,6 @@ from chaos_engine.facts.observe import (
 )
 from chaos_engine.facts.text import setting
 from chaos_engine.facts.updates import (
-    LISTS_IN_RAM,
     RebootNeed,
     RebootNeedState,
     SecurityUpdates,
@@ -232,7 +231,8 @@ def compose(found: Updates, head: str, running: str) -> str:
     # Debian's file for that comes with unattended-upgrades, which is not there
     replaced = any(one.name == f"linux-image-{running}" for one in found.updates)
     ask = f"ask_for_reboot {quote(f'linux-image-{running}')}\n" if replaced else ""
-    return f"{head}{LISTS_IN_RAM}{shell_script('install_updates')}install_updates {words}\n{ask}"
+    functions = f"{shell_script('lists_in_ram')}{shell_script('install_updates')}"
+    return f"{head}{functions}install_updates {words}\n{ask}"
 
 
 def _update(
