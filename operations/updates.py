@@ -140,8 +140,11 @@ def check_updates(found: Updates, damaged: bool = False) -> None:
     This is a pure function.
     """
     if found.error:
-        raise NodeError(f"apt cannot read its sources: {found.error} Fix this file on the node")
-    failed = [message for message in found.said if _of_pocket(message, found) or not found.pockets]
+        raise NodeError(
+            f"apt cannot read its sources and package lists: {found.error}. Fix what apt says on the "
+            "node, and run again"
+        )
+    failed = [message for message in found.said if _matters(message, found)]
     if failed:
         raise NodeError(
             f"the node's security updates are not known, because apt says: "
@@ -305,8 +308,15 @@ def _why_no_reboot(host: Host, joined: bool, rolling: Rolling, force: bool) -> s
     return ""
 
 
-def _of_pocket(message: str, found: Updates) -> bool:
-    """Tell whether a message of apt is about a source of security updates."""
+def _matters(message: str, found: Updates) -> bool:
+    """Tell whether apt's message may be about a source of security updates, or about all sources.
+
+    + message: why apt could not fetch package lists
+    """
+    if not found.pockets:
+        return True
+    if "://" not in message:
+        return not message.startswith("Some index files failed to download")
     return any(
         f"{uri}/dists/{suite}/" in message or f"{uri} {suite} " in message
         for uri, suite in found.pockets

@@ -3,9 +3,12 @@
 # The lists begin as links to the lists on the card, so apt fetches only what has changed since. A
 # timer removes them. Needs the functions of torn_lists.sh.
 RAM_DIR=/run/chaos-engine-lists RAM_SECONDS=600 RAM_TIMER=chaos-engine-lists
+# What apt makes of the lists, some 45 MiB. If that file has no room, apt makes it in memory each time
+ram_cache=$RAM_DIR/srcpkgcache.bin
+[ -e "$ram_cache" ] || [ "$(df -Pk /run | awk 'NR == 2 { print $4 }')" -gt 131072 ] || ram_cache=
 # Options with which apt reads these lists. Others can read them, because apt fetches as user _apt
 ram_lists="-o Dir::State::Lists=$RAM_DIR/lists/ -o Dir::Cache::pkgcache= \
--o Dir::Cache::srcpkgcache=$RAM_DIR/srcpkgcache.bin -o Dir::Log::Planner=/dev/null"
+-o Dir::Cache::srcpkgcache=$ram_cache -o Dir::Log::Planner=/dev/null"
 # What apt need not fetch, how it stores the rest, and how soon it gives up
 fetch_options="-o Acquire::Languages=none -o Acquire::GzipIndexes=true \
 -o Acquire::IndexTargets::deb-src::Sources::DefaultEnabled=false \
@@ -45,7 +48,7 @@ fetch_lists() {
       exit 0
     }
     ! ram_lists_are_fresh || exit 0
-    rm -f "$RAM_DIR/fetched" "$RAM_DIR/srcpkgcache.bin"
+    rm -f "$RAM_DIR/fetched" "$RAM_DIR"/srcpkgcache.bin*
     link_lists
     # shellcheck disable=SC2086 # options are words
     if log=$(LC_ALL=C apt-get -q $ram_lists $fetch_options update 2>&1 </dev/null 8>&-); then

@@ -246,7 +246,7 @@ def test_sources_that_apt_cannot_read_are_an_error(tmp_path: Path, key: SigningK
     found = root.find()
     with served(root.repository) as uri:
         root.run(uri)
-    with pytest.raises(NodeError, match="apt cannot read its sources: Malformed entry 1 in list"):
+    with pytest.raises(NodeError, match="package lists: Malformed entry 1 in list"):
         check_updates(root.found(found))
 
 

@@ -2005,8 +2005,8 @@ NODES = [
         },
     ),
     updates(
-        "apt cannot read its sources: Malformed entry 1 in list file /etc/apt/sources.list (URI) "
-        "Fix this file on the node",
+        "apt cannot read its sources and package lists: Malformed entry 1 in list file "
+        "/etc/apt/sources.list (URI). Fix what apt says on the node, and run again",
         error="Malformed entry 1 in list file /etc/apt/sources.list (URI)",
     ),
     updates(

@@ -154,11 +154,12 @@ def test_a_source_without_security_updates_may_be_away() -> None:
         "GPG error: http://deb.debian.org/debian-security trixie-security InRelease: x",
         "Release file for http://deb.debian.org/debian-security/dists/trixie-security/InRelease "
         "is not valid yet (invalid for another 3h 2min 1s).",
+        "Write error - write (28: No space left on device)",
     ],
 )
 def test_a_pocket_that_is_away_is_an_error(message: str) -> None:
     with pytest.raises(NodeError) as error:
-        check_updates(replace(FOUND, said=("Some index files failed", message)))
+        check_updates(replace(FOUND, said=("Some index files failed to download.", message)))
     assert f"apt says: {message.rstrip('.')}. Fix" in str(error.value)
 
 
