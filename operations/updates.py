@@ -141,8 +141,8 @@ def check_updates(found: Updates, damaged: bool = False) -> None:
     """
     if found.error:
         raise NodeError(
-            f"apt cannot read its sources and package lists: {found.error}. Fix what apt says on the "
-            "node, and run again"
+            f"apt cannot read its sources and package lists: {found.error}. Fix what apt says on "
+            "the node, and run again"
         )
     failed = [message for message in found.said if _matters(message, found)]
     if failed:
