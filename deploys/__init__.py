@@ -29,6 +29,7 @@ from chaos_engine.deploys.rsyslog import rsyslog
 from chaos_engine.deploys.swap import swap
 from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.undo import undo
+from chaos_engine.deploys.updates import updates
 from chaos_engine.deploys.verify import verify
 from chaos_engine.deploys.vrrp import vrrp
 from chaos_engine.deploys.watchdog import watchdog
@@ -58,6 +59,7 @@ __all__ = [
     "swap",
     "uncordon",
     "undo",
+    "updates",
     "verify",
     "vrrp",
     "watchdog",

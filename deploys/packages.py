@@ -50,7 +50,8 @@ class PackagesSettings(CloudInitSettings):
 def packages(settings: PackagesSettings) -> None:
     """Remove packages that a work node does not need, and prevent their reinstallation.
 
-    The default list removes unattended-upgrades, so the operator has to install security updates.
+    The default list removes unattended-upgrades, so the operator has to install security updates,
+    with the deploy `updates`.
     The default list does not remove apparmor, which protects the node and does not write to the
     SD card.
     """

@@ -12,8 +12,8 @@ from chaos_engine.operations.reboot import reboot_node
 from chaos_engine.operations.rolling.turns import uncordon_node
 
 
-class RebootSettings(KernelSettings, RollingSettings):
-    """Settings of `reboot`."""
+class RebootingSettings(RollingSettings):
+    """Settings of each concern that reboots nodes."""
 
     reboot_force: bool = Field(
         False,
@@ -23,6 +23,10 @@ class RebootSettings(KernelSettings, RollingSettings):
     reboot_timeout: Number = Field(
         600, ge=10, le=86400, description="seconds to wait for a node to come back from a reboot"
     )
+
+
+class RebootSettings(KernelSettings, RebootingSettings):
+    """Settings of `reboot`."""
 
 
 @concern("Reboot", RebootSettings)

@@ -89,6 +89,27 @@ class Installed(SeveralFact[PackageState]):
         return {name: one for name, one in value.items() if name in own}
 
 
+class Interrupted(ComposedFact[tuple[str, ...]]):
+    """The names of the packages whose installation was interrupted.
+
+    **Example:** ``host.get_fact(Interrupted) == ("libc6", "locales")``
+    """
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        return (
+            Read.of(Installed, names=(UNFINISHED,)),
+            Read.of(Texts, patterns=(CHANGING,)),
+        )
+
+    @override
+    def compose(
+        self, installed: dict[str, PackageState], texts: dict[str, bytes | None]
+    ) -> tuple[str, ...]:
+        unfinished = {name for name, one in installed.items() if not one.complete}
+        return tuple(sorted(unfinished | _changing(texts)))
+
+
 class Packages(ComposedFact[dict[str, PackageState]]):
     """The installed packages among `names`.
 
@@ -118,9 +139,14 @@ class Packages(ComposedFact[dict[str, PackageState]]):
         texts: dict[str, bytes | None],
         names: tuple[str, ...] | str,
     ) -> dict[str, PackageState]:
-        lines = (texts.get(CHANGING) or b"").decode(errors="replace").splitlines()
-        changing = {line.removeprefix("+").partition("=")[0] for line in lines}
+        changing = _changing(texts)
         return {
             name: replace(one, complete=one.complete and name not in changing)
             for name, one in installed.items()
         }
+
+
+def _changing(texts: dict[str, bytes | None]) -> set[str]:
+    """Return the names of the packages that apt is changing, or was changing at an interruption."""
+    lines = (texts.get(CHANGING) or b"").decode(errors="replace").splitlines()
+    return {line.removeprefix("+").partition("=")[0] for line in lines}

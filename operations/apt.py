@@ -12,7 +12,7 @@ from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.shell import NOTES, PRELUDE, for_concern, quote, shell_command
 from chaos_engine.templates import shell_script
 
-APT = shell_script("apt")
+APT = f"{shell_script('torn_lists')}{shell_script('apt')}"
 """Shell functions for scripts that call apt. A script must contain `NOTES` before `APT`."""
 
 INSTALL = "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages --"

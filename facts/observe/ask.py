@@ -21,7 +21,7 @@ from chaos_engine.facts.observe import batch, connection
 from chaos_engine.facts.observe.answers import HostAnswers
 from chaos_engine.facts.observe.arguments import identity, resolved
 from chaos_engine.facts.observe.batch import LOCK, MARK, PROBE, marked
-from chaos_engine.facts.observe.fact import NodeError
+from chaos_engine.facts.observe.fact import NodeError, NodeFact
 from chaos_engine.facts.observe.host import current, part, warn
 from chaos_engine.facts.observe.phase import moment
 from chaos_engine.facts.observe.progress import Doing, waiting
@@ -187,7 +187,7 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
     problem = connection.unsupported_arguments(arguments)
     if problem:
         raise NodeError(problem)
-    with waiting(host, "reading the node") as doing:
+    with waiting(host, _doing(questions)) as doing:
         output = _run_batch(host, questions, apart, arguments, doing)
     try:
         parts = batch.split(output.stdout_lines)
@@ -200,6 +200,13 @@ def _ask(host: Host, reads: Iterable[Read], apart: bool = False) -> dict[Read, A
     if apart and len(parts) != len(questions):
         raise NodeError("the node's state could not be read: the answer is incomplete; run again")
     return {read: batch.value_of(read, one) for read, one in zip(questions, parts, strict=False)}
+
+
+def _doing(reads: Iterable[Read]) -> str:
+    """Return what the node does while it reads these facts (`NodeFact.doing`)."""
+    facts = (read.fact for read in reads)
+    own = (fact.doing for fact in facts if issubclass(fact, NodeFact) and fact.doing)
+    return next(own, "reading the node")
 
 
 def _run_batch(

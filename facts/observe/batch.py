@@ -11,13 +11,13 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from chaos_engine.facts.observe.fact import NodeError, SeveralFact
+from chaos_engine.facts.observe.fact import NodeError, NodeFact, SeveralFact
 from chaos_engine.facts.observe.read import Read
 
 PART_SECONDS = 24
 """The time limit, in seconds, of a command that reads one fact. A command that reaches the limit
 gives an error, never a default. If all commands of a script share one limit, this limit is twice as
-long."""
+long. A fact whose command takes longer says so (`NodeFact.more_seconds`)."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The folders where scripts look for programs. Scripts that read a node must find the same programs
@@ -79,9 +79,9 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
     # An interrupted run can leave its last command running. This command may change what the script
     # reads, so the script waits for it
     unlocked = f"test ! -r {LOCK} || {{ flock -s -w 10 -E 75 9 9<{LOCK}; test $? != 75; }}"
-    limit = f"timeout -k 1 {PART_SECONDS}"
     # Some commands set a shorter limit themselves, such as a command that reads a log share
-    overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS} "
+    reads = tuple(reads)
+    overall = "" if apart else f"timeout -k 1 {2 * PART_SECONDS + more_seconds(reads)} "
     lines = [
         f'm={MARK}; [ "$1" = "$(printf {_PROBE_FORMAT})" ] || '
         "{ printf '\\n%s changed\\n' \"$m\"; exit 0; }",
@@ -98,7 +98,8 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
         quoted = StringCommand(QuoteString(read.command)).get_raw_value()
         run = f"( eval {quoted} ) </dev/null"
         if apart or fact.shell_executable:
-            run = f"{limit} {fact.shell_executable or 'sh'} -c {quoted} </dev/null"
+            limit = PART_SECONDS + more_seconds([read])
+            run = f"timeout -k 1 {limit} {fact.shell_executable or 'sh'} -c {quoted} </dev/null"
         if needed:
             quoted = StringCommand(QuoteString(needed)).get_raw_value()
             run = f"if command -v {quoted} >/dev/null 2>&1; then {run}; else (exit 127); fi"
@@ -109,6 +110,12 @@ def script(reads: Iterable[Read], apart: bool = False) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def more_seconds(reads: Iterable[Read]) -> int:
+    """Return the seconds that these facts may take beyond the usual limit (`PART_SECONDS`)."""
+    facts = (read.fact for read in reads)
+    return sum(fact.more_seconds for fact in facts if issubclass(fact, NodeFact))
 
 
 def marked(output: Iterable[str]) -> dict[str, str]:
@@ -213,7 +220,8 @@ def value_of(read: Read, part: Part) -> Any:
         return fact.default()
     # With these statuses `timeout` ended the command. 125 is from uutils before 0.6 (Ubuntu 25.10)
     if part.status in (124, 125, 137):
-        return NodeError(f"{fact.name}: no answer in {PART_SECONDS} s; check the node's load")
+        limit = PART_SECONDS + more_seconds([read])
+        return NodeError(f"{fact.name}: no answer in {limit} s; check the node's load")
     if part.status:
         lines = part.err.decode(errors="replace").strip().splitlines()
         if any("not been booted with systemd" in line for line in lines):  # systemctl's message

@@ -42,6 +42,12 @@ class NodeFact(FactBase[T], Generic[T]):
     of_others: ClassVar[bool] = False
     """Whether the fact is about other machines. No command on this node changes such a fact."""
 
+    more_seconds: ClassVar[int] = 0
+    """How many seconds the command may take beyond the usual limit (`batch.PART_SECONDS`)."""
+
+    doing: ClassVar[str] = ""
+    """What the command does, for the lines of progress. "" for a command that only reads."""
+
     @override
     def requires_command(self, *args: Any, **kwargs: Any) -> str | None:
         return self.program or None

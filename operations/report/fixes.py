@@ -75,6 +75,8 @@ FIXES = (
     ("has not arrived at the log server", "log-server.md#whether-messages-arrive"),
     ("the log server cannot be asked", "log-server.md#whether-messages-arrive"),
     ("is in RAM and was … % full", "log-server.md#ram-that-fills-up"),
+    ("security updates are not known", "updates.md"),
+    ("are on hold, so they are not updated", "updates.md#what-is-installed"),
 )
 """Each row has a part of a message, and the place in ``docs/`` that says more. In the message,
 ``…`` stands for text that varies. The tables in ``docs/symptoms.md`` quote the same messages."""

@@ -91,7 +91,7 @@ def in_turn(commands: Commands, rolling: Rolling, stops_pods: bool) -> Commands:
                 "do not wait for that",
                 of_node=False,
             )
-        work = partial(_perform, command)
+        work = partial(perform, command)
         yield FunctionCommand(take_turn, (rolling, found, "restarted", work), {})
 
 
@@ -159,7 +159,7 @@ def _take_turn_of_proxy(state: State, host: Host, command: StringCommand) -> boo
             held.enter_context(turns.turn(host.name, "proxy", joined=False))
         if turns.failed:
             problem = f"not done, because of a problem on {turns.failed}; fix it and run again"
-        elif problem := attempt(lambda: _perform(command, state, host)):
+        elif problem := attempt(lambda: perform(command, state, host)):
             turns.failed = f"{host.name}: {problem}"
     return fail_host(state, host, problem) if problem else True
 
@@ -287,7 +287,7 @@ def _come_back(state: State, host: Host, rolling: Rolling) -> bool:
     return fail_host(state, host, problem)
 
 
-def _perform(command: StringCommand, state: State, host: Host) -> str:
+def perform(command: StringCommand, state: State, host: Host) -> str:
     """Run an operation's command as pyinfra does; return the problem, "" if there is none."""
     done, output = run(host, command)
     if done:

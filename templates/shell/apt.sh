@@ -82,6 +82,12 @@ apt_get() {
 # one, 21 MiB in all; Ubuntu's archive cuts changelogs short. `apt-get changelog` fetches one.
 apt() {
   foresee "$@"
+  carry_out "$@"
+}
+
+# carry_out ARGUMENT...: run apt-get, and wait until all is on the card. $plan has what apt-get will
+# do, and $new_only is as `foresee` sets it.
+carry_out() {
   # without the file auto-update in this folder, man-db builds no index; its daily timer does that
   in_ram=1m:/var/lib/man-db
   case $plan in *Inst*) in_ram="$in_ram $(archives_in_ram)" ;; esac
@@ -238,32 +244,6 @@ refresh() {
   # apt does not synchronise them, and would take an empty list for current after a power cut
   sync -f "$LISTS"
 }
-
-# drop_torn_lists: remove each package list whose length differs from the one in its release file.
-# The release file is removed too: otherwise apt finds it unchanged, and fetches no list.
-drop_torn_lists() (
-  for release in "$LISTS"/*_InRelease "$LISTS"/*_Release; do
-    [ -e "$release" ] || continue
-    source=${release%_*}_
-    for list in "$source"*Packages*; do
-      [ -e "$list" ] || continue
-      name=${list#"$source"}
-      case $name in
-        *Packages) size=$(stat -c %s -- "$list") ;;
-        *) size=$(/usr/lib/apt/apt-helper cat-file "$list" 2>/dev/null | wc -c) ;;
-      esac
-      awk -v name="${name%Packages*}Packages" -v size="$size" '
-        NF == 3 && length($1) >= 32 {
-          gsub("/", "_", $3)
-          if ($3 == name) { known = 1; if ($2 == size) good = 1 }
-        }
-        END { exit !(good || (!known && size > 0)) }' "$release" ||
-        rm -f -- "$list" "$release"
-      [ -e "$release" ] || break
-    done
-    [ -s "$release" ] || rm -f -- "$release"
-  done
-)
 
 # damaged: print the packages that an interruption has left damaged: those that dpkg wants installed
 # again, and those that apt was changing, which may have empty files. A new one that dpkg does not

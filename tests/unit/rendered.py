@@ -37,6 +37,7 @@ from chaos_engine.facts.rsyslog import Canary
 from chaos_engine.facts.share import CONFINED, TARGET
 from chaos_engine.facts.suspects import Search, Suspects
 from chaos_engine.facts.thermal import Thermal
+from chaos_engine.facts.updates import Update, Updates
 from chaos_engine.facts.vrrp import AddressOwner
 from chaos_engine.facts.writers import Writers
 from chaos_engine.operations.files import File, Unit
@@ -45,6 +46,8 @@ from chaos_engine.operations.macvlan_network import CONTAINER, network
 from chaos_engine.operations.reboot.boot_cycle import reboot_script
 from chaos_engine.operations.rolling.cordon import note
 from chaos_engine.operations.undo import concerns as undo
+from chaos_engine.operations.updates import HEAD as UPDATES_HEAD
+from chaos_engine.operations.updates import compose
 from chaos_engine.templates import render
 from tests.unit.test_hostile_values import (
     CALLS,
@@ -110,6 +113,8 @@ def scripts() -> Iterator[tuple[str, str]]:
         for number, command in enumerate(found):
             yield f"{name}{number or ''}", inner(command)
     yield "cordon.note", note("pi1")
+    updates = Updates((Update("libssl3", "1", "2"), Update("linux-image-6.8-raspi", "1", "2")))
+    yield "updates.compose", compose(updates, UPDATES_HEAD, "6.8-raspi")
     yield "boot_cycle.reboot_script", reboot_script("id", {"swap": "id"})
     seen = []
     for name, declared in DECLARED.items():

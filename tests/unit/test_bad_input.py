@@ -43,6 +43,7 @@ from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.quiet import DropInSetting, TimedWriters, WriterState
 from chaos_engine.facts.standing import Standing
 from chaos_engine.facts.systemd import Units, UnitState
+from chaos_engine.facts.updates import SecurityUpdates
 from chaos_engine.facts.vrrp import OtherRouter, RunningPeers
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns
 from chaos_engine.operations.cri_dockerd.tarball import MAX_PACKED, MIB
@@ -114,6 +115,12 @@ def node(says: str, answers: Mapping[Any, Any], **more: Any) -> Case:
 def changed(**values: Any) -> dict[Any, Any]:
     """The node's own description, otherwise."""
     return {Node: replace(GOOD, **values)}
+
+
+def updates(says: str, **values: Any) -> Case:
+    """A node whose security updates are as in `NODE`, otherwise, and the deploy that reads them."""
+    found = replace(NODE[SecurityUpdates], **values)
+    return Case(says, answers={SecurityUpdates: found}, deploy="chaos_engine.deploys.updates")
 
 
 TWO_PROXIES = (
@@ -2072,6 +2079,30 @@ NODES = [
                 "other": DockerNetwork("macvlan", "eth0", "bridge", ("192.168.1.0/24",))
             }
         },
+    ),
+    updates(
+        "apt cannot read its sources and package lists: Malformed entry 1 in list file "
+        "/etc/apt/sources.list (URI). Fix what apt says on the node, and run again",
+        error="Malformed entry 1 in list file /etc/apt/sources.list (URI)",
+    ),
+    updates(
+        "the node's security updates are not known, because apt says: Failed to fetch "
+        "http://deb.debian.org/debian-security/dists/trixie-security/InRelease Could not resolve "
+        "'deb.debian.org'. Fix the node's network, its clock or its apt sources, and run again",
+        said=(
+            "Failed to fetch http://deb.debian.org/debian-security/dists/trixie-security/InRelease"
+            " Could not resolve 'deb.debian.org'",
+            "Failed to fetch http://other/dists/x/InRelease Could not resolve 'other'",
+        ),
+    ),
+    updates(
+        "none of apt's sources has security updates of Debian or Ubuntu. Add the distribution's "
+        "security source to the files in /etc/apt",
+        pockets=(),
+    ),
+    updates(
+        "the security updates need 1051 MiB on /, but only 1000 MiB are free. Make room",
+        needs=1001,
     ),
     node(
         "Mounts: no answer in 20 s; check the node's load",

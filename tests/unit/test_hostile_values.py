@@ -37,8 +37,8 @@ from pyinfra.api.exceptions import OperationValueError
 from chaos_engine import operations, templates
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
 from chaos_engine.deploys.settings import all_models
-from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
+from chaos_engine.facts.apt import Interrupted, Packages
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.container_logs import DataDisk, DockerDisk
 from chaos_engine.facts.containers import Container, Image
@@ -74,6 +74,13 @@ from chaos_engine.facts.swap import SwapArea, Swaps, SwapState
 from chaos_engine.facts.sysctl import KernelModules, Sysctl, Sysctls
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.unit_traces import Traces
+from chaos_engine.facts.updates import (
+    RebootNeed,
+    RebootNeedState,
+    SecurityUpdates,
+    Update,
+    Updates,
+)
 from chaos_engine.facts.vrrp import OtherRouter, RunningPeers
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns, WatchdogState
 from chaos_engine.operations.docker.daemon_json import Options
@@ -168,6 +175,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "check_node": {"known_as": "pi1", "address": "192.168.1.50"},
     "reboot_node": {"wanted": ("cgroup_enable=memory",), "rolling": ROLLING},
     "uncordon_node": {"rolling": ROLLING, "last": True},
+    "install_security_updates": {"rolling": ROLLING},
     "forward_logs": {"config": "*.* @1.2.3.4\nstop\n", "network": "", "server": "192.168.1.42"},
     "forward_container_output": {
         "server": "192.168.1.42",
@@ -214,6 +222,7 @@ WITHOUT_COMMAND = {
     "check_node",
     "reboot_node",
     "uncordon_node",
+    "install_security_updates",
     "remove_vrrp",
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
@@ -252,6 +261,7 @@ NODE: dict[type, Any] = {
     OtherRouter: "",
     OwnName: "pi1",
     Image: "",
+    Interrupted: (),
     Interface: lambda interface: (
         InterfaceState(True, False, "", "dc:a6:32:00:00:01", ("192.168.1.54/24",), 0)
         if interface == "eth0"
@@ -277,10 +287,16 @@ NODE: dict[type, Any] = {
     Present: False,
     RemovalPlan: lambda names: Removal(names, names),
     Repairs: (),
+    RebootNeed: RebootNeedState("6.12.34+rpt-rpi-v8"),
     RepositorySigners: (),
     RunningPeers: (),
     SharedCopy: CopyState(noted=False, config="other", link="other"),
     ServerSettings: TimeSources(reset_by="", chrony_reads=True, strict=""),
+    SecurityUpdates: Updates(
+        (Update("libssl3", "3.0.16-1", "3.0.17-1"),),
+        pockets=(("http://deb.debian.org/debian-security", "trixie-security"),),
+        free=1000,
+    ),
     Snippets: (),
     Swaps: SwapState(
         (SwapArea("/swap file", "file", 1024, 0),), 1 << 20, "/swap\\040file none swap sw 0 0\n",

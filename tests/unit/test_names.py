@@ -11,6 +11,7 @@ from chaos_engine.deploys.settings import Settings
 
 FACTS = (
     "api_servers.ApiServers",
+    "apt.Interrupted",
     "apt.Packages",
     "cloud_init.CloudInit",
     "container_logs.DockerDisk",
@@ -60,6 +61,8 @@ FACTS = (
     "sysctl.Sysctls",
     "systemd.Units",
     "unit_traces.Traces",
+    "updates.RebootNeed",
+    "updates.SecurityUpdates",
     "watchdog.Watchdog",
     "watchdog.WatchdogDropIns",
 )
@@ -96,6 +99,7 @@ MODELS = (
     "summary.SummarySettings",
     "swap.SwapSettings",
     "uncordon.UncordonSettings",
+    "updates.UpdatesSettings",
     "undo.UndoSettings",
     "metrics.MetricsSettings",
     "watchdog.WatchdogSettings",

@@ -109,7 +109,7 @@ def ran(name: str) -> tuple[str, str]:
         host.noop = lambda description: None
         part(HostAnswers).known = Known()
         for command in OPERATIONS[name]._inner(**CALLS[name]):
-            if isinstance(command, FunctionCommand):
+            if isinstance(command, FunctionCommand) and command.function.__name__ != "take_turn":
                 reasons += [one for one in command.args if isinstance(one, str)]
             elif isinstance(command, StringCommand):
                 scripts.append(command.get_raw_value())

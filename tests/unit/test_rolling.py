@@ -110,7 +110,7 @@ def take(
     nodes: Nodes, how: Rolling, before: StandingState = WELL, does: str = "work", name: str = "pi1"
 ) -> bool:
     """Have a host do something in its turn."""
-    work = partial(rolling._perform, StringCommand(does))
+    work = partial(rolling.perform, StringCommand(does))
     with nodes.on(name) as host:
         return take_turn(nodes.state, host, how, before, "restarted", work)
 

@@ -52,6 +52,7 @@ CONCERNS = (
     "etcd_certificates",
     "reboot",
     "uncordon",
+    "updates",
     "watchdog",
     "quiet",
     "clock",
