@@ -28,6 +28,7 @@ from chaos_engine.deploys.rsyslog import rsyslog
 from chaos_engine.deploys.swap import swap
 from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.undo import undo
+from chaos_engine.deploys.upgrade import upgrade
 from chaos_engine.deploys.verify import verify
 from chaos_engine.deploys.vrrp import vrrp
 from chaos_engine.deploys.watchdog import watchdog
@@ -56,6 +57,7 @@ __all__ = [
     "swap",
     "uncordon",
     "undo",
+    "upgrade",
     "verify",
     "vrrp",
     "watchdog",

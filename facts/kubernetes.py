@@ -147,8 +147,8 @@ class ControlPlaneState(Value):
 
     + versions: version of each static pod of Kubernetes, such as "kube-apiserver"; empty if the
       node is no controller
-    + interrupted: the command that has not finished its work on these pods, such as "kubeadm upgrade
-      node"; "" if there is none
+    + interrupted: the command that has not finished its work on these pods, such as
+      "kubeadm upgrade node"; "" if there is none
     """
 
     versions: dict[str, str] = field(default_factory=dict)

@@ -139,9 +139,10 @@ LEAST_ETCD = ((35, (3, 5, 24)), (31, (3, 5, 11)))
 """The oldest external etcd that kubeadm accepts, from the minor version on that stands before it.
 
 The versions are ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``: 3.5.11 in
-1.31.0 (flatcar/scripts#2311 quotes its message), 3.5.24 since 1.35.0 (kubernetes/kubernetes#134779).
-A run with kubeadm 1.36.2 has confirmed 3.5.24. Late patch releases of 1.31 to 1.34 want 3.5.24 too
-(kubernetes/kubernetes#134861); kubeadm itself refuses an older etcd there."""
+1.31.0 (flatcar/scripts#2311 quotes its message), and 3.5.24 since 1.35.0
+(kubernetes/kubernetes#134779). A run with kubeadm 1.36.2 has confirmed 3.5.24. Late patch releases
+of 1.31 to 1.34 want 3.5.24 too (kubernetes/kubernetes#134861). There, kubeadm itself refuses an
+older etcd."""
 
 
 def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:

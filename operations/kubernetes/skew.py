@@ -94,8 +94,8 @@ def _control_plane(cluster: ClusterState) -> dict[str, str]:
 def _made_by_kubeadm(cluster: ClusterState, wanted: Wanted) -> Iterator[str]:
     if not cluster.configured:
         yield (
-            "the cluster has no configmap kubeadm-config in kube-system, so kubeadm has not made it "
-            "and cannot upgrade it"
+            "the cluster has no configmap kubeadm-config in kube-system, so kubeadm has not made "
+            "the cluster and cannot upgrade it"
         )
 
 
@@ -136,8 +136,8 @@ def _old_kubelets(cluster: ClusterState, wanted: Wanted) -> Iterator[str]:
         oldest = minor(wanted.version) - allowed
         if minor(version) < oldest:
             yield (
-                f"the kubelet of {name} is {version}, but an API server {wanted.version} works with "
-                f"a kubelet 1.{oldest} or newer; set {VERSION} to a release of "
+                f"the kubelet of {name} is {version}, but an API server {wanted.version} works "
+                f"with a kubelet 1.{oldest} or newer; set {VERSION} to a release of "
                 f"1.{minor(version) + allowed} or older first, and include {name} in that run"
             )
 
@@ -260,7 +260,7 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
     if minor(installed) == minor(wanted):
         return ""
     return (
-        f"the node has joined a cluster, and kubelet {installed} must not get the minor version of "
-        f"{wanted} before all API servers have it; upgrade the whole cluster with {UPGRADE}, or set "
-        f"{VERSION} to a release of 1.{minor(installed)}"
+        f"the node has joined a cluster, and kubelet {installed} must not become {wanted} before "
+        f"all API servers have that minor version; upgrade the whole cluster with {UPGRADE}, or "
+        f"set {VERSION} to a release of 1.{minor(installed)}"
     )

@@ -99,8 +99,8 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
     the function writes the file `NOTE` on the node. If the run is interrupted while the node is
     cordoned, a later run finds the file and uncordons the node. A node that cannot be drained is
     uncordoned. A node that somebody else has cordoned always stays cordoned. Without a kubeconfig,
-    or if `rolling.drain` is false, the node is neither cordoned nor drained. Raises `ClusterError` if the node must not be drained,
-    or cannot be drained.
+    or if `rolling.drain` is false, the node is neither cordoned nor drained. Raises `ClusterError`
+    if the node must not be drained, or cannot be drained.
     """
     nodes, own = None, ClusterNode(ready=False, unschedulable=False)
     if rolling.kubectl:
