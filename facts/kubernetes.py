@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,6 +135,9 @@ class KubeletReplaced(ComposedFact[bool]):
 MANIFESTS = "/etc/kubernetes/manifests"
 """The folder of the static pods. kubeadm writes the control plane's pods there."""
 
+COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""The static pods of which kubeadm makes a control plane, besides etcd's."""
+
 UPGRADING = f"{DIRECTORY}/upgrading"
 """The file that is there while ``kubeadm upgrade`` works on the control plane of the node. It has
 the words of the command."""
@@ -145,7 +147,7 @@ the words of the command."""
 class ControlPlaneState(Value):
     """The part of the control plane that a node runs.
 
-    + versions: version of each static pod of Kubernetes, such as "kube-apiserver"; empty if the
+    + versions: version of each static pod of Kubernetes by its name in `COMPONENTS`; empty if the
       node is no controller
     + interrupted: the command that has not finished its work on these pods, such as
       "kubeadm upgrade node"; "" if there is none
@@ -163,20 +165,17 @@ class ControlPlane(ComposedFact[ControlPlaneState]):
 
     @override
     def reads(self) -> tuple[Read, ...]:
-        images = (f"{MANIFESTS}/kube-*.yaml", "^[ -]*image: .*")
-        return (Read.of(Texts, patterns=(images, UPGRADING)),)
+        images = ((f"{MANIFESTS}/{name}.yaml", "^[ -]*image: .*") for name in COMPONENTS)
+        return (Read.of(Texts, patterns=(*images, UPGRADING)),)
 
     @override
     def compose(self, texts: dict[str, bytes | None]) -> ControlPlaneState:
         decoded = {path: (text or b"").decode(errors="replace") for path, text in texts.items()}
-        tags = {
-            posixpath.basename(path).removesuffix(".yaml"): re.search(
-                r"(?m)^[ -]*image: *\S+:v([0-9.]+)", text
-            )
-            for path, text in sorted(decoded.items())
-            if path != UPGRADING
-        }
-        versions = {name: tag[1] if tag else "" for name, tag in tags.items()}
+        versions = {}
+        for name in COMPONENTS:
+            text = decoded.get(f"{MANIFESTS}/{name}.yaml", "")
+            if tag := re.search(r"(?m)^[ -]*image: *\S+:v([0-9.]+)", text):
+                versions[name] = tag[1]
         return ControlPlaneState(versions, decoded.get(UPGRADING, "").strip())
 
 

@@ -206,8 +206,9 @@ def run_kubeadm(command: str) -> str:
 tell {quote(command)}
 (umask 022; exec {command}) </dev/null >"$RUN_DIR/kubeadm.log" 2>&1 || {{
   tail -n {KUBEADM_LINES} "$RUN_DIR/kubeadm.log" >&2
-  why=$(grep -E '{_KUBEADM_ERROR}' "$RUN_DIR/kubeadm.log" | tail -n 3 | paste -sd ' ' -)
-  echo "{command} failed: ${{why:-its output is above}}; fix this and run again" >&2
+  why=$(grep -E '{_KUBEADM_ERROR}' "$RUN_DIR/kubeadm.log" | tail -n 3 |
+    sed 's/^[[:space:]]*//' | paste -sd ' ' -)
+  echo "{command} failed${{why:+: $why}}; the end of its output is above" >&2
   exit 1
 }}"""
 
