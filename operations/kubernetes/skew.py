@@ -128,9 +128,22 @@ def _one_minor(cluster: ClusterState, wanted: Wanted) -> Iterator[str]:
         )
 
 
+def _one_minor_of_node(cluster: ClusterState, wanted: Wanted) -> Iterator[str]:
+    # A kubelet as old as the control plane is not named besides it
+    known = [minor(version) for version in _control_plane(cluster).values() if version]
+    limit = min([*known, minor(wanted.version) - 1])
+    for name, version in sorted(cluster.kubelets.items()):
+        if name in wanted.nodes and version and minor(version) < limit:
+            yield (
+                f"the kubelet of {name} is {version}, and kubeadm upgrades a node by one minor "
+                f"version at a time; set {VERSION} to a release of 1.{minor(version) + 1} first, "
+                f"and to {wanted.version} later"
+            )
+
+
 def _old_kubelets(cluster: ClusterState, wanted: Wanted) -> Iterator[str]:
     for name, version in sorted(cluster.kubelets.items()):
-        if not version:
+        if name in wanted.nodes or not version:
             continue
         allowed = next(most for since, most in OLDER_KUBELETS if minor(version) >= since)
         oldest = minor(wanted.version) - allowed
@@ -185,6 +198,11 @@ RULES = (
         "the control plane goes up by one minor version at a time",
         "MaximumAllowedMinorVersionUpgradeSkew in kubeadm's app/phases/upgrade/policy.go",
         _one_minor,
+    ),
+    Rule(
+        "a node goes up by one minor version at a time",
+        "kubernetes.io/docs/tasks/administer-cluster/kubeadm/kubeadm-upgrade",
+        _one_minor_of_node,
     ),
     Rule(
         "a kubelet is at most three minor versions older than an API server; before 1.25, two",

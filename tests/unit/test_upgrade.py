@@ -246,7 +246,7 @@ def prepare(world: World, names: Iterable[str] = NODES, target: Target = TARGET)
     kubelets: dict[str, Any] = {"target": target, "packages": ("kubelet",)}
 
     def deploy() -> None:
-        name = nodes.state.inventory and turns.current()[1].name
+        name = turns.current()[1].name
         how = rolling(world, name)
         check_upgrade(name="Check", target=target, rolling=how)
         install_kubeadm(name="Kubeadm", target=target, rolling=how)
