@@ -190,7 +190,7 @@ def test_each_rule_has_a_source_and_refuses_something() -> None:
     bad = found(
         configured="",
         api_servers={"pi1": "1.36.2", "pi4": "1.33.0"},
-        kubelets={"pi1": "1.33.0", "pi4": "1.34.2", "pi9": "1.30.0", "pi10": "1.36.0"},
+        kubelets={"pi1": "1.32.0", "pi4": "1.34.2", "pi9": "1.30.0", "pi10": "1.36.0"},
         controllers=("pi9",),
         etcd={"192.168.1.40": "3.4.1"},
         cri_dockerd="0.2.6",
