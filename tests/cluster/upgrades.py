@@ -59,7 +59,7 @@ def state(cluster: Cluster) -> dict[str, list[str]]:
 
 @contextmanager
 def made_by_kubeadm(cluster: Cluster, version: str) -> Iterator[Cluster]:
-    """Have all nodes join by kubeadm, each with a pod. Bring them back by `deploy.py` afterwards."""
+    """Have all nodes join a cluster by kubeadm, each with a pod, while the block lasts."""
     cluster.changed("deploy.py", *of(version))
     try:
         _run(cluster, FIRST, f"kubeadm init --config {_INIT} --upload-certs")
