@@ -98,12 +98,20 @@ class _Known:
     configured: str
 
 
+ANSWER_SECONDS = 30.0
+"""Seconds for which an answer of kubectl is used. A node that waited for kubeadm's end asks again."""
+
+
 @dataclass
 class _Asked:
-    """The answers of kubectl in a run, which one host asks for all hosts."""
+    """The answers of kubectl in a run, which one host asks for all hosts.
+
+    + at: the time of the answer, in seconds of ``time.monotonic``
+    """
 
     lock: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
     answer: _Known | ClusterError | None = None
+    at: float = 0.0
 
 
 _ASKED: WeakKeyDictionary[State, _Asked] = WeakKeyDictionary()
@@ -377,12 +385,13 @@ def _ask_kubectl(kubectl: Kubectl) -> _Known:
     state, host = current()
     asked = _ASKED.setdefault(state, _Asked())
     with asked.lock:
-        if asked.answer is None:
+        if asked.answer is None or time.monotonic() - asked.at > ANSWER_SECONDS:
             try:
                 with waiting(host, "asking the cluster for its versions", API_SECONDS):
                     asked.answer = _Known(kubectl.nodes(), kubectl.cluster_version())
             except ClusterError as error:
                 asked.answer = error
+            asked.at = time.monotonic()
     if isinstance(asked.answer, ClusterError):
         raise NodeError(str(asked.answer))
     return asked.answer

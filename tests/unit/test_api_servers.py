@@ -20,7 +20,6 @@ from chaos_engine.facts.api_servers import MANIFEST, OWN_READY, ApiServers, ApiV
 from chaos_engine.facts.text import pairs
 from tests.unit.tls_server import QuietHandler, serving
 
-
 # What kube-apiserver 1.36 answers, shortened
 VERSION = b"""{
   "major": "1",
