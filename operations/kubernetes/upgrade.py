@@ -99,7 +99,7 @@ class _Known:
 
 
 ANSWER_SECONDS = 30.0
-"""Seconds for which an answer of kubectl is used. A node that waited for kubeadm's end asks again."""
+"""Seconds for which an answer of kubectl is used. So a node that waited for kubeadm asks again."""
 
 
 @dataclass
