@@ -30,6 +30,7 @@ from chaos_engine.deploys.swap import swap
 from chaos_engine.deploys.uncordon import uncordon
 from chaos_engine.deploys.undo import undo
 from chaos_engine.deploys.updates import updates
+from chaos_engine.deploys.upgrade import upgrade
 from chaos_engine.deploys.verify import verify
 from chaos_engine.deploys.vrrp import vrrp
 from chaos_engine.deploys.watchdog import watchdog
@@ -60,6 +61,7 @@ __all__ = [
     "uncordon",
     "undo",
     "updates",
+    "upgrade",
     "verify",
     "vrrp",
     "watchdog",

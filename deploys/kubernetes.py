@@ -31,6 +31,9 @@ OLDEST_SUPPORTED = 35
 OLDEST_PUBLISHED = 24
 """Oldest minor version on pkgs.k8s.io (kubernetes.io/blog/2023/08/15/pkgs-k8s-io-introduction)."""
 
+TOOLS = ("cri-tools",)
+"""Packages of Kubernetes' repository whose version does not matter."""
+
 SOCKET = "unix:///run/cri-dockerd.sock"
 FOLDER = "/etc/kubernetes/chaos-engine"
 INIT, JOIN = f"{FOLDER}/kubeadm-init.yaml", f"{FOLDER}/kubeadm-join.yaml"
@@ -189,7 +192,7 @@ def kubernetes(settings: KubernetesSettings) -> None:
             name="Install Kubernetes",
             version=settings.kubernetes_version,
             packages=settings.held_packages,
-            tools=("cri-tools",),
+            tools=TOOLS,
             key=read_key(settings.kubernetes_key) if settings.kubernetes_key else None,
             rolling=settings.rolling(),
         )

@@ -1,4 +1,4 @@
-"""Let a node ask Kubernetes API servers whether they are ready."""
+"""Let a node ask Kubernetes API servers whether they are ready, and for their version."""
 
 from __future__ import annotations
 
@@ -77,6 +77,48 @@ class ApiServers(NodeFact[dict[str, str]]):
             f'; do {{ said=$(readyz "$at:{PORT}"); if [ -n "$said" ]; then echo "$at $said"; '
             f'elif refused "$at" {PORT} && refused "$at" 10250; then echo "$at {ABSENT}"; '
             f'else echo "$at {SILENT}"; fi; }} & done; wait',
+        )
+
+    @override
+    def parse(self, lines: list[str]) -> dict[str, str]:
+        return pairs(lines)
+
+
+_VERSION = f"""\
+{HTTPS_GET}
+seconds=5
+ask_version() {{ # ADDRESS:PORT [OPTION...]: print the version in the answer, if there is one
+  https_get /version "$@" -no-CAfile | sed -n 's/.*"gitVersion": *"v\\([^"]*\\)".*/\\1/p'
+}}
+version() {{ # ADDRESS:PORT
+  said=$(ask_version "$1")
+  # the API server may refuse anonymous requests
+  [ -n "$said" ] || [ ! -r {_KUBELET_CERTIFICATE} ] ||
+    said=$(ask_version "$1" -cert {_KUBELET_CERTIFICATE})
+  echo "$said"
+}}
+"""
+
+
+class ApiVersions(NodeFact[dict[str, str]]):
+    """The version of each API server, such as ``1.36.2``, by the server's address.
+
+    The version of a server that does not answer is "". Each server is asked directly at
+    ``/version``, which kubeadm's clusters answer without a certificate.
+
+    + addresses: IPv4 addresses of controllers
+
+    **Example:** ``host.get_fact(ApiVersions, addresses=("192.168.1.50",))``
+    """
+
+    of_others = True
+
+    @override
+    def command(self, addresses: tuple[str, ...] | str) -> StringCommand:
+        return StringCommand(
+            f"{_VERSION}for at in",
+            *map(QuoteString, as_tuple(addresses)),
+            f'; do echo "$at $(version "$at:{PORT}")" & done; wait',
         )
 
     @override

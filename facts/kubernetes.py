@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -13,6 +13,7 @@ from typing_extensions import override
 from chaos_engine.facts import apt_sources
 from chaos_engine.facts.files import Texts
 from chaos_engine.facts.health import Check, limited
+from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value, YesOrNo
 from chaos_engine.facts.openpgp import dearmor, parse_signers
 from chaos_engine.facts.systemd import UnitProperties
@@ -129,6 +130,53 @@ class KubeletReplaced(ComposedFact[bool]):
     @override
     def compose(self, units: dict[str, dict[str, str]], replaced: tuple[int, ...]) -> bool:
         return int(units[KUBELET].get("MainPID") or 0) in replaced
+
+
+MANIFESTS = "/etc/kubernetes/manifests"
+"""The folder of the static pods. kubeadm writes the control plane's pods there."""
+
+COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""The static pods of which kubeadm makes a control plane, besides etcd's."""
+
+UPGRADING = f"{DIRECTORY}/upgrading"
+"""The file that is there while ``kubeadm upgrade`` works on the control plane of the node. It has
+the words of the command."""
+
+
+@dataclass(frozen=True)
+class ControlPlaneState(Value):
+    """The part of the control plane that a node runs.
+
+    + versions: version of each static pod of Kubernetes by its name in `COMPONENTS`; empty if the
+      node is no controller
+    + interrupted: the command that has not finished its work on these pods, such as
+      "kubeadm upgrade node"; "" if there is none
+    """
+
+    versions: dict[str, str] = field(default_factory=dict)
+    interrupted: str = ""
+
+
+class ControlPlane(ComposedFact[ControlPlaneState]):
+    """Which control plane the node's static pods are, and whether its upgrade was interrupted.
+
+    **Example:** ``host.get_fact(ControlPlane)``
+    """
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        images = ((f"{MANIFESTS}/{name}.yaml", "^[ -]*image: .*") for name in COMPONENTS)
+        return (Read.of(Texts, patterns=(*images, UPGRADING)),)
+
+    @override
+    def compose(self, texts: dict[str, bytes | None]) -> ControlPlaneState:
+        decoded = {path: (text or b"").decode(errors="replace") for path, text in texts.items()}
+        versions = {}
+        for name in COMPONENTS:
+            text = decoded.get(f"{MANIFESTS}/{name}.yaml", "")
+            if tag := re.search(r"(?m)^[ -]*image: *\S+:v([0-9.]+)", text):
+                versions[name] = tag[1]
+        return ControlPlaneState(versions, decoded.get(UPGRADING, "").strip())
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ NOTE = "/var/lib/chaos-engine/cordoned"
 # The key of each check is a path. A node needs the check only if this path exists on the node
 _OPTIONAL = {
     "/usr/bin/docker": docker.DOCKER_ANSWERS,
-    "/usr/local/bin/cri-dockerd": cri_dockerd.CRI_DOCKERD_ANSWERS,
+    cri_dockerd.PROGRAM: cri_dockerd.CRI_DOCKERD_ANSWERS,
     "/sys/fs/cgroup/cgroup.controllers": MEMORY_CONTROLLED,
 }
 _ALWAYS = (

@@ -135,13 +135,20 @@ def pause_image(kubernetes: str) -> str:
     return f"registry.k8s.io/pause:{next(tag for since, tag in tags if minor >= since)}"
 
 
-def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
-    """Return the oldest external etcd that a version of kubeadm accepts, ``None`` if unknown.
+LEAST_ETCD = ((35, (3, 5, 24)), (31, (3, 5, 11)))
+"""The oldest external etcd that kubeadm accepts, from the minor version on that stands before it.
 
-    The version comes from ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``. A
-    test with kubeadm 1.36.2 has confirmed the version.
-    """
-    return (3, 5, 24) if int(kubernetes.split(".")[1]) >= 36 else None
+The versions are ``MinExternalEtcdVersion`` in kubeadm's ``app/constants/constants.go``: 3.5.11 in
+1.31.0 (flatcar/scripts#2311 quotes its message), and 3.5.24 since 1.35.0
+(kubernetes/kubernetes#134779). A run with kubeadm 1.36.2 has confirmed 3.5.24. Late patch releases
+of 1.31 to 1.34 want 3.5.24 too (kubernetes/kubernetes#134861). There, kubeadm itself refuses an
+older etcd."""
+
+
+def least_etcd(kubernetes: str) -> tuple[int, int, int] | None:
+    """Return the oldest external etcd that a version of kubeadm accepts, ``None`` if unknown."""
+    minor = int(kubernetes.split(".")[1])
+    return next((least for since, least in LEAST_ETCD if minor >= since), None)
 
 
 def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chaos_engine.facts.apt import Packages
+from chaos_engine.facts.cri_dockerd import PROGRAM
 from chaos_engine.facts.docker import DockerInfo
 from chaos_engine.facts.node import Node
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
@@ -19,7 +20,6 @@ from chaos_engine.operations.rolling.turns import READ, in_turn
 from chaos_engine.operations.undo import Undo
 from chaos_engine.templates import render
 
-PROGRAM = "/usr/local/bin/cri-dockerd"
 SERVICE = "/etc/systemd/system/cri-docker.service"
 SOCKET = "/etc/systemd/system/cri-docker.socket"
 

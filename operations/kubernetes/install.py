@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.files import Content, Files
@@ -15,9 +14,8 @@ from chaos_engine.facts.kubernetes import (
     RepositorySigners,
     Source,
 )
-from chaos_engine.facts.observe import NodeError, Read, observe, warn
+from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.systemd import Units, UnitState
-from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
 from chaos_engine.operations.apt import APT, INSTALL, incomplete
 from chaos_engine.operations.engine.arguments import PackageName, Version
@@ -27,12 +25,19 @@ from chaos_engine.operations.engine.repairs import of_hold, of_unit
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes.signing_key import KEYRING, check_key, key_fault, repository
+from chaos_engine.operations.kubernetes.skew import check_skew
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.turns import READ, in_turn, node_standing
 from chaos_engine.operations.undo import Undo
 
 SOURCE = "/etc/apt/sources.list.d/kubernetes.list"
 _KUBELET = (("kubelet.service", ()),)
+
+KUBEADM_LINES = 25
+"""The number of lines of kubeadm's output that are shown if kubeadm fails."""
+
+_KUBEADM_ERROR = "^error|FATAL|[[]ERROR|^[[:space:]]+- Specified"
+"""An extended regular expression for the lines in which kubeadm says why it failed."""
 
 
 def minor_of(version: str) -> str:
@@ -45,9 +50,14 @@ def source_file(version: str) -> File:
     return File(SOURCE, f"deb [signed-by={KEYRING}] {repository(minor_of(version))} /\n")
 
 
-@converge(
-    reads=lambda version, packages, key=None, rolling=None, tools=(): [
-        READ,
+def reads(
+    version: str,
+    packages: Iterable[str],
+    key: bytes | None = None,
+    tools: Iterable[str] = (),
+) -> list[Read]:
+    """Return the facts that `decide` reads if it gets the same arguments."""
+    return [
         Read.of(Packages, names=(*packages, *tools)),
         Read.of(KubeletReplaced),
         Read.of(KubernetesSources),
@@ -56,6 +66,13 @@ def source_file(version: str) -> File:
         Read.of(Files, paths=(SOURCE, KEYRING)),
         Read.of(Units, units=_KUBELET),
         *files.reads(_files(version, key)),
+    ]
+
+
+@converge(
+    reads=lambda version, packages, key=None, rolling=None, tools=(): [
+        READ,
+        *reads(version, packages, key, tools),
     ]
 )
 def install_kubernetes(
@@ -82,19 +99,40 @@ def install_kubernetes(
     accepts it. Other files with an apt source for Kubernetes are removed; undo restores them.
 
     Raises `NodeError` if one of these files also has sources for other repositories. On a node that
-    has joined a cluster, a downgrade of kubelet raises `NodeError`, and so does skipping a minor
+    has joined a cluster, a downgrade of kubelet raises `NodeError`, and so does another minor
     version.
 
     **Example:** ``install_kubernetes("1.36.2", ["kubelet", "kubeadm", "kubectl"])``
     """
     packages, tools, rolling = tuple(packages), tuple(tools), rolling or Rolling()
+    found = observe(Packages, names=(*packages, *tools)).get("kubelet")
+    joined = node_standing(rolling).joined
+    if found and (problem := check_skew(upstream(found.version), version, joined)):
+        raise NodeError(problem)
+    commands, stops_pods = decide(version, packages, key, tools, joined)
+    yield from in_turn(commands, rolling, stops_pods)
+
+
+def decide(
+    version: str,
+    packages: Collection[str],
+    key: bytes | None,
+    tools: Collection[str],
+    joined: bool,
+    before: str = "",
+) -> tuple[Commands, bool]:
+    """Read the node's packages and apt sources, and return what installs one version.
+
+    + version, packages, key, tools: as `install_kubernetes` takes them
+    + joined: whether the node has joined a cluster
+    + before: kubeadm's command that has to run before kubelet gets another version, "" for none
+
+    Returns the commands, and whether they stop kubelet. The caller checks whether kubelet may have
+    this version. Raises `NodeError` as `install_kubernetes` does for apt sources.
+    """
     found = observe(Packages, names=(*packages, *tools))
     sources = observe(KubernetesSources)
     old_sources = sources_to_remove(sources)
-    joined = node_standing(rolling).joined
-    skew = "kubelet" in found and check_skew(upstream(found["kubelet"].version), version, joined)
-    if skew:
-        warn(skew)
     signers = observe(RepositorySigners, minor=minor_of(version))
     fault = key_fault(observe(Content, path=KEYRING), signers, time.time())
     present = observe(Files, paths=(SOURCE, KEYRING))
@@ -109,12 +147,14 @@ def install_kubernetes(
         not file.matches(present.get(file.path)) for file in wanted
     )
     unit, replaced = observe(Units, units=_KUBELET)["kubelet.service"], observe(KubeletReplaced)
+    replaced = replaced and "kubelet" in packages
     steps = []
     if "kubelet" in packages:
         steps = [*kubelet_steps(unit, joined, replaced, [*missing, *missing_tools])]
-    versions = [f"{n} is {upstream(found[n].version)}" for n in missing if n in found]
-    was = f"({', '.join(versions)})" if versions else ""
-    because(*listed(f"install {version} of", missing, was))
+    before = before if "kubelet" in missing else ""
+    if before:
+        because(before)
+    because(*package_changes(version, missing, found))
     because(*listed("install", missing_tools), *listed("hold", unheld))
     if fault:
         verb = "fetch the repository's" if key is None else "replace its"
@@ -127,12 +167,50 @@ def install_kubernetes(
         repairs.append(of_unit("kubelet.service", "enabled"))
     commands = files.transaction(
         files.decide(wanted, old_sources, besides=[KEYRING] if fault or unreadable else []),
-        apply=compose(version, missing, missing_tools, unheld, verify, key is None, steps),
+        apply=compose(
+            version, missing, missing_tools, unheld, verify, key is None, steps,
+            run_kubeadm(before) if before else "",
+        ),
         noop=f"Kubernetes {version}: as wanted",
         force=bool(verify or unheld or steps),
         repairs=repairs,
-    )
-    yield from in_turn(commands, rolling, stops_pods=replaced or "kubelet" in missing)
+    )  # fmt: skip
+    return commands, replaced or "kubelet" in missing
+
+
+def package_changes(
+    version: str, missing: Iterable[str], found: Mapping[str, PackageState]
+) -> Iterator[str]:
+    """Yield the reasons for installing packages at a version. This is a pure function.
+
+    + missing: names of the packages to install
+    + found: state of each package that the node has
+
+    **Example:** ``kubelet 1.36.1 -> 1.36.2``
+    """
+    known = {name: upstream(found[name].version) for name in missing if name in found}
+    old = {name: was for name, was in known.items() if was != version}
+    yield from (f"{name} {was} -> {version}" for name, was in old.items())
+    yield from listed(f"install {version} of", (name for name in missing if name not in old))
+
+
+def run_kubeadm(command: str) -> str:
+    """Return shell commands that run kubeadm, and show the end of its output if it fails.
+
+    + command: kubeadm's words, such as "kubeadm upgrade node"
+
+    The commands need the prelude. kubeadm's output goes to a file, and not to the run, so kubeadm
+    works to its end even if the run is killed. Until then it holds the lock of the prelude.
+    """
+    return f"""\
+tell {quote(command)}
+(umask 022; exec {command}) </dev/null >"$RUN_DIR/kubeadm.log" 2>&1 || {{
+  tail -n {KUBEADM_LINES} "$RUN_DIR/kubeadm.log" >&2
+  why=$(grep -E '{_KUBEADM_ERROR}' "$RUN_DIR/kubeadm.log" | tail -n 3 |
+    sed 's/^[[:space:]]*//' | paste -sd ' ' -)
+  echo "{command} failed${{why:+: $why}}; the end of its output is above" >&2
+  exit 1
+}}"""
 
 
 def _files(version: str, key: bytes | None) -> list[File]:
@@ -165,37 +243,6 @@ def is_at_version(package: PackageState | None, version: str) -> bool:
 def upstream(version: str) -> str:
     """Return the upstream part of a Debian version: ``upstream("1.36.2-1.1") == "1.36.2"``."""
     return version.rpartition(":")[2].partition("-")[0]
-
-
-def check_skew(installed: str, wanted: str, joined: bool) -> str:
-    """Return a warning if kubelet's minor version will change, "" if it will not.
-
-    + installed, wanted: versions, such as ``1.36.2``
-    + joined: whether the node has joined a cluster. If not, any change is fine, without a warning
-
-    Raises `NodeError` if the kubelet of a joined node must not change to the wanted version
-    (kubernetes.io/releases/version-skew-policy).
-    """
-    if not joined:
-        return ""
-    now, then = ([int(part) for part in re.findall(r"\d+", v)[:3]] for v in (installed, wanted))
-    if then < now:
-        raise NodeError(
-            f"the node has joined a cluster, so kubelet {installed} cannot be downgraded to "
-            f"{wanted}; set {setting('kubernetes_version')} to {installed} or later"
-        )
-    if then[1] > now[1] + 1:
-        raise NodeError(
-            f"the node has joined a cluster, so kubelet {installed} cannot skip a minor version; "
-            f"set {setting('kubernetes_version')} to a release of 1.{now[1] + 1} first, and to "
-            f"{wanted} later"
-        )
-    if then[1] == now[1]:
-        return ""
-    return (
-        f"kubelet {installed} will be upgraded to {wanted}, but must not be newer than the API "
-        "server: upgrade the cluster with kubeadm first"
-    )
 
 
 def kubelet_steps(
@@ -234,6 +281,7 @@ def compose(
     verify: bool,
     fetch: bool,
     steps: Iterable[tuple[str, str]] = (),
+    before: str = "",
 ) -> str:
     """Return the shell script that checks the key and installs the packages.
 
@@ -246,10 +294,13 @@ def compose(
     + verify: whether to check the key against the repository
     + fetch: whether to fetch the key from the repository before the check
     + steps: steps for kubelet at the end of the script, as `kubelet_steps` yields them
+    + before: shell commands that run before packages are installed
     """
     lines = [APT, "unit_was kubelet.service; settle"]
     if verify:
         lines.append(check_key(minor_of(version), fetch))
+    if before:
+        lines.append(before)
     if wanted := [*(f"{name}={version}-*" for name in missing), *tools]:
         lines += ["refresh", f"{INSTALL} {quote(*wanted)}"]
     if held := [*hold]:

@@ -57,6 +57,26 @@ FIXES = (
         "runbooks.md#a-node-is-gone-for-good",
     ),
     ("too few API servers are ready", "live-cluster.md#a-turn"),
+    (
+        "must not become … before all API servers have that minor version",
+        "upgrade.md",
+    ),
+    (
+        "kubeadm upgrades … by one minor version at a time",
+        "upgrade.md#what-it-asks-and-refuses",
+    ),
+    ("a cluster cannot be downgraded to", "upgrade.md#what-it-asks-and-refuses"),
+    (
+        "all controllers have to be upgraded before the kubelets",
+        "upgrade.md#what-it-asks-and-refuses",
+    ),
+    ("works with a kubelet … or newer", "upgrade.md#what-it-asks-and-refuses"),
+    ("kubeadm upgrade … failed", "upgrade.md#when-it-stops"),
+    ("not upgraded, because of a problem on", "upgrade.md#when-it-stops"),
+    (
+        "kubelet is not upgraded, because it must not be newer than any API server",
+        "upgrade.md#when-it-stops",
+    ),
     ("waiting for its turn", "live-cluster.md#a-turn"),
     ("a reboot is pending", "live-cluster.md"),
     ("but this computer cannot resolve that name", "live-cluster.md"),

@@ -63,6 +63,8 @@ class Rolling:
     + drain_seconds: how long draining the node may take
     + one_of_several: whether the node is one of several proxies. Several proxies go down one after
       the other, even before they have joined a cluster. So one proxy always has the API's address
+    + drain: whether the node is drained. If false, the node waits for its turn and for the other
+      controllers, but its pods stay
     """
 
     lane: Lane = ""
@@ -73,6 +75,7 @@ class Rolling:
     controller: bool = False
     drain_seconds: int = 300
     one_of_several: bool = False
+    drain: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
     the function writes the file `NOTE` on the node. If the run is interrupted while the node is
     cordoned, a later run finds the file and uncordons the node. A node that cannot be drained is
     uncordoned. A node that somebody else has cordoned always stays cordoned. Without a kubeconfig,
-    the node is neither cordoned nor drained. Raises `ClusterError` if the node must not be drained,
-    or cannot be drained.
+    or if `rolling.drain` is false, the node is neither cordoned nor drained. Raises `ClusterError`
+    if the node must not be drained, or cannot be drained.
     """
     nodes, own = None, ClusterNode(ready=False, unschedulable=False)
     if rolling.kubectl:
@@ -106,7 +109,7 @@ def leave(host: Host, rolling: Rolling, before: StandingState) -> Departure:
         own = check_may_leave(rolling, nodes)
     if "api_server" not in before.problems:  # the turn cannot stop an API server that is down
         _await_api_servers(host, rolling, nodes)
-    if rolling.kubectl is None:
+    if rolling.kubectl is None or not rolling.drain:
         return Departure()
     ours = before.cordoned or not own.unschedulable
     if ours:

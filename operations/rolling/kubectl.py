@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import gevent  # type: ignore[import-untyped]
+import yaml
 from gevent import subprocess
 from typing_extensions import override
 
@@ -22,6 +23,10 @@ API_SECONDS = 90.0
 for some seconds."""
 
 REQUEST_SECONDS = 10
+
+CONTROLLER = "node-role.kubernetes.io/control-plane"
+"""The label that kubeadm gives to a controller."""
+
 PAUSE = 2.0
 """Seconds between two attempts."""
 
@@ -51,10 +56,14 @@ class ClusterNode:
 
     + ready: whether the node's condition Ready is true
     + unschedulable: whether the node is cordoned
+    + kubelet: version of the node's kubelet, such as ``1.36.2``; "" if kubelet has not reported it
+    + controller: whether kubeadm has marked the node as a controller
     """
 
     ready: bool
     unschedulable: bool
+    kubelet: str = ""
+    controller: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,19 @@ class Kubectl:
         Raises `ClusterError` if the cluster does not answer.
         """
         return _until(self._nodes)
+
+    def cluster_version(self) -> str:
+        """Return the version to which kubeadm has last brought the cluster, such as ``1.36.2``.
+
+        Returns "" if kubeadm has not made the cluster. Raises `ClusterError` if the cluster does
+        not answer.
+        """
+        words = ("get", "configmap", "kubeadm-config", "--namespace=kube-system")
+        output = _until(lambda: self._run(*words, "--ignore-not-found", "--output=json")[0])
+        try:
+            return parse_cluster_version(output)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ClusterError(f"the configmap kubeadm-config cannot be parsed: {error}") from None
 
     def cordon(self, name: str, wanted: bool = True) -> None:
         """Cordon a node, or uncordon it.
@@ -204,9 +226,25 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
                 for condition in item["status"].get("conditions", [])
             ),
             unschedulable=bool(item["spec"].get("unschedulable")),
+            kubelet=str(item["status"].get("nodeInfo", {}).get("kubeletVersion", "")).lstrip("v"),
+            controller=CONTROLLER in (item["metadata"].get("labels") or {}),
         )
         for item in json.loads(text)["items"]
     }
+
+
+def parse_cluster_version(text: str) -> str:
+    """Return the ``kubernetesVersion`` in the configmap ``kubeadm-config``, without a leading v.
+
+    + text: the configmap as JSON, or "" if there is none. Then the result is "" too
+    """
+    if not text.strip():
+        return ""
+    try:
+        cluster = yaml.safe_load(json.loads(text)["data"]["ClusterConfiguration"])
+    except yaml.YAMLError:
+        raise ValueError("its ClusterConfiguration is no YAML") from None
+    return str(cluster["kubernetesVersion"]).lstrip("v")
 
 
 def error_lines(output: Iterable[str]) -> str:

@@ -16,9 +16,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chaos_engine.facts.api_servers import MANIFEST, OWN_READY, ApiServers
+from chaos_engine.facts.api_servers import MANIFEST, OWN_READY, ApiServers, ApiVersions
 from chaos_engine.facts.text import pairs
 from tests.unit.tls_server import QuietHandler, serving
+
+# What kube-apiserver 1.36 answers, shortened
+VERSION = b"""{
+  "major": "1",
+  "minor": "36",
+  "emulationMajor": "1",
+  "gitVersion": "v1.36.2",
+  "platform": "linux/arm64"
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +68,13 @@ def api_server(pair: Path, status: Callable[[bool], int]) -> Iterator[int]:
 
     class Handler(QuietHandler):
         def do_GET(self) -> None:
-            assert self.path == "/readyz"
+            assert self.path in ("/readyz", "/version")
             assert isinstance(self.connection, ssl.SSLSocket)
-            self.send_response(status(bool(self.connection.getpeercert(True))))
+            said = status(bool(self.connection.getpeercert(True)))
+            self.send_response(said)
             self.end_headers()
+            if self.path == "/version" and said == 200:
+                self.wfile.write(VERSION)
 
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(pair)
@@ -109,6 +121,24 @@ def test_a_machine_without_api_server_and_kubelet_has_not_joined(closed: int) ->
 def test_a_joined_controller_whose_api_server_is_gone_is_silent(closed: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as kubelet:
         assert asked(closed, kubelet.getsockname()[1]) == "silent"
+
+
+def version_of(port: int, certificate: Path = Path("/nowhere")) -> str:
+    """Return the fact's answer about the version of the API server at PORT of this computer."""
+    command = ApiVersions().command(addresses=("127.0.0.1",)).get_raw_value()
+    command = command.replace("6443", str(port))
+    command = command.replace("/var/lib/kubelet/pki/kubelet-client-current.pem", str(certificate))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    return ApiVersions().parse(done.stdout.splitlines())["127.0.0.1"]
+
+
+def test_an_api_server_is_asked_for_its_version(pair: Path, closed: int) -> None:
+    with api_server(pair, lambda known: 200) as port:
+        assert version_of(port) == "1.36.2"
+    with api_server(pair, lambda known: 200 if known else 403) as port:
+        assert version_of(port, pair) == "1.36.2"
+        assert version_of(port) == ""
+    assert version_of(closed) == ""
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (403, False), (500, False)])

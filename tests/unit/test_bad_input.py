@@ -1877,9 +1877,10 @@ NODES = [
         {**JOINED, Packages: {"kubelet": PackageState("1.30.1-1.1", True, True)}},
     ),
     node(
-        "the node has joined a cluster, so kubelet 1.26.9 cannot skip a minor version; set "
-        "chaos_kubernetes_version to a release of 1.27 first, and to 1.28.15 later",
-        {**JOINED, Packages: {"kubelet": PackageState("1.26.9-1.1", True, True)}},
+        "the node has joined a cluster, and kubelet 1.27.9 must not become 1.28.15 before all API "
+        "servers have that minor version; upgrade the whole cluster with "
+        "chaos_engine.deploys.upgrade, or set chaos_kubernetes_version to a release of 1.27",
+        {**JOINED, Packages: {"kubelet": PackageState("1.27.9-1.1", True, True)}},
     ),
     node(
         "settings in /etc/systemd/journald.conf.d/90-chaos-engine.conf are overridden, because "

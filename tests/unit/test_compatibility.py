@@ -45,7 +45,8 @@ def test_the_pause_image_is_kubeadms(kubernetes: str, tag: str) -> None:
 @pytest.mark.parametrize(
     ("kubernetes", "found", "misfit"),
     [
-        ("1.35.0", {"192.168.1.40": "3.4.23"}, ""),  # nobody looked
+        ("1.30.0", {"192.168.1.40": "3.4.23"}, ""),  # nobody looked
+        ("1.34.2", {"192.168.1.40": "3.5.16"}, ""),
         ("1.36.2", {"192.168.1.40": "3.5.24", "192.168.1.41": "3.6.0"}, ""),
         ("1.36.2", {"192.168.1.40": ""}, ""),  # it is away
         ("1.36.2", {}, ""),

@@ -37,11 +37,13 @@ from pyinfra.api.exceptions import OperationValueError
 from chaos_engine import operations, templates
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
 from chaos_engine.deploys.settings import all_models
-from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
+from chaos_engine.facts.api_servers import ApiVersions
 from chaos_engine.facts.apt import Interrupted, Packages
+from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.container_logs import DataDisk, DockerDisk
 from chaos_engine.facts.containers import Container, Image
+from chaos_engine.facts.cri_dockerd import CriDockerdVersion
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks
 from chaos_engine.facts.docker_service import DockerService, Service
 from chaos_engine.facts.etcd import EtcdVersions
@@ -51,6 +53,8 @@ from chaos_engine.facts.hosts import OwnName
 from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import BootFile, Cmdline, KernelCmdline
 from chaos_engine.facts.kubernetes import (
+    ControlPlane,
+    ControlPlaneState,
     Joined,
     KubeletConfiguration,
     KubeletReplaced,
@@ -91,6 +95,7 @@ from chaos_engine.operations.engine.arguments import (
 )
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.haproxy import container as haproxy_operations
+from chaos_engine.operations.kubernetes.upgrade import Target
 from chaos_engine.operations.macvlan_network.commands import Macvlan
 from chaos_engine.operations.macvlan_network.network import recreate
 from chaos_engine.operations.rolling.cordon import Rolling, note
@@ -108,6 +113,9 @@ PROXY = haproxy_operations.Proxy(
     "haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff", "/var/log/haproxy/run"
 )
 ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1")
+TARGET = Target(
+    "1.36.2", {"pi1": "192.168.1.50"}, ("pi1", "pi5"), ("192.168.1.40",), "/etc/kubernetes"
+)
 OWN_CONFIG = File(f"{haproxy_operations.OWN}/{haproxy_operations.CONFIG}", "global\n")
 
 # How each operation is called. What it takes as shell commands, by its documentation, is none of
@@ -164,6 +172,16 @@ CALLS: dict[str, dict[str, Any]] = {
         "packages": ("kubelet", "kubeadm"),
         "tools": ("cri-tools",),
         "rolling": ROLLING,
+    },
+    "check_upgrade": {"target": TARGET, "rolling": ROLLING},
+    "install_kubeadm": {"target": TARGET, "rolling": ROLLING, "tools": ("cri-tools",)},
+    "upgrade_control_plane": {"target": TARGET, "rolling": ROLLING, "first": True},
+    "upgrade_kubelet": {
+        "target": TARGET,
+        "rolling": ROLLING,
+        "packages": ("kubelet", "kubectl"),
+        "broken": False,
+        "tools": ("cri-tools",),
     },
     "mount_log_share": {
         "volume": "pi1",
@@ -224,6 +242,10 @@ WITHOUT_COMMAND = {
     "uncordon_node",
     "install_security_updates",
     "remove_vrrp",
+    "check_upgrade",
+    "install_kubeadm",
+    "upgrade_control_plane",
+    "upgrade_kubelet",
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
 
@@ -241,6 +263,9 @@ BOOT_FILE = BootFile(
 # What is observed: a node on which there is everything to do
 NODE: dict[type, Any] = {
     AddressOwners: {},
+    ApiVersions: {},
+    ControlPlane: ControlPlaneState(),
+    CriDockerdVersion: "0.4.3",
     AsRoot: True,
     Answers: "answers",
     CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),

@@ -38,10 +38,10 @@ from chaos_engine.facts.systemd import UnitState
 from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.kubernetes.install import (
     SOURCE,
-    check_skew,
     compose,
     is_at_version,
     kubelet_steps,
+    package_changes,
     source_file,
     sources_to_remove,
 )
@@ -246,26 +246,15 @@ def test_any_revision_of_the_version_will_do(version: str, complete: bool, expec
     assert not is_at_version(None, "1.28.15")
 
 
-@pytest.mark.parametrize(
-    ("now", "then", "refused"),
-    [
-        ("1.28.15", "1.28.14", "cannot be downgraded to 1.28.14; set kubernetes_version to 1.28.1"),
-        ("1.36.2", "1.35.9", "cannot be downgraded"),
-        ("1.28.15", "1.30.0", "cannot skip a minor version; .* 1.29 first, and to 1.30.0 later"),
-        ("1.28.15", "1.29.0", ""),
-        ("1.28.9", "1.28.15", ""),
-        ("1.9.0", "1.10.0", ""),
-    ],
-)
-def test_a_joined_node_goes_up_one_minor_version_at_a_time(
-    now: str, then: str, refused: str
-) -> None:
-    check_skew(now, then, joined=False)
-    if not refused:
-        assert bool(check_skew(now, then, joined=True)) == (now.split(".")[1] != then.split(".")[1])
-        return
-    with pytest.raises(NodeError, match=refused):
-        check_skew(now, then, joined=True)
+def test_reasons_say_from_which_version_to_which() -> None:
+    found = {
+        "kubelet": PackageState("1.34.2-1.1", True, True),
+        "kubectl": PackageState("1.35.1-1.1", True, complete=False),
+    }
+    assert [*package_changes("1.35.1", ("kubelet", "kubeadm", "kubectl"), found)] == [
+        "kubelet 1.34.2 -> 1.35.1",
+        "install 1.35.1 of kubeadm, kubectl",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,21 @@ def test_problems_of_a_node_that_is_at_work_in_another_run_do_not_count(
     assert gate(nodes.state, 1).why_closed("pi4") == "pi1: Docker does not answer"
 
 
+def test_a_node_whose_pods_stay_waits_for_the_others_and_is_not_drained(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster, nodes = Cluster({"pi1": UP, "pi4": UP, "pi7": UP}), Nodes()
+    own = how(cluster, lane="controller", controller=True, controllers=PEERS, drain=False)
+
+    assert take(nodes, own)
+
+    assert cluster.told == []
+    assert node.steps == ["work"]
+    node.api = [{"pi4": "500"}]
+    assert not take(nodes, own)
+    assert "because without it too few API servers are ready; not ready: pi4 (500)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("known", "before"), [(UP, ILL), (DOWN, WELL), (DOWN, ILL)], ids=["node", "cluster", "both"]
 )

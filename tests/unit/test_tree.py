@@ -59,7 +59,7 @@ CONCERNS = (
     "metrics",
     "vrrp",
 )
-ROLES = ("worker", "verify", "undo", "report")
+ROLES = ("worker", "verify", "undo", "report", "upgrade")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")
 
 

@@ -1,0 +1,520 @@
+"""Upgrade a cluster that kubeadm has made: kubeadm, the control plane, then each kubelet.
+
+pyinfra begins an operation only after all hosts have ended the operation before. So each operation
+here is a step of the whole cluster's upgrade. What a step has to do is read from the cluster and
+from the node, so a run continues where an interrupted run has stopped.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import gevent  # type: ignore[import-untyped]
+from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+
+from chaos_engine.facts.api_servers import ABSENT, ApiServers, ApiVersions
+from chaos_engine.facts.cri_dockerd import CriDockerdVersion
+from chaos_engine.facts.etcd import EtcdVersions
+from chaos_engine.facts.kubernetes import UPGRADING, ControlPlane, ControlPlaneState
+from chaos_engine.facts.observe import (
+    NodeError,
+    NodeFact,
+    Read,
+    current,
+    forget,
+    observe,
+    part,
+    warn,
+)
+from chaos_engine.facts.observe.progress import waiting
+from chaos_engine.facts.standing import Standing, StandingState
+from chaos_engine.facts.text import printable, setting
+from chaos_engine.operations.engine.arguments import AbsolutePath, Address, PackageName, Version
+from chaos_engine.operations.engine.converge import Commands, converge
+from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.remote import ask, run_script
+from chaos_engine.operations.engine.shell import PRELUDE, quote
+from chaos_engine.operations.engine.summary import Verdict
+from chaos_engine.operations.kubernetes import install
+from chaos_engine.operations.kubernetes.skew import (
+    ClusterState,
+    Wanted,
+    first_controller,
+    left_behind,
+    refusals,
+)
+from chaos_engine.operations.rolling.cordon import PAUSE, WORKS_AGAIN_SECONDS, NodeName, Rolling
+from chaos_engine.operations.rolling.gate import gate
+from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, ClusterNode, Kubectl
+from chaos_engine.operations.rolling.turns import READ, in_turn, node_standing, take_turn
+
+T = TypeVar("T")
+
+APPLY, NODE = "kubeadm upgrade apply", "kubeadm upgrade node"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a run brings the cluster to. All hosts of a run get the same values.
+
+    + version: the version of Kubernetes, such as "1.36.2"
+    + controllers: address of each controller's API server, by the controller's name
+    + nodes: names of the nodes in the run
+    + etcd: addresses of the external etcd's servers; () if kubeadm runs etcd
+    + etcd_folder: folder on a controller with etcd's ca.crt, client.crt and client.key
+    """
+
+    version: Version
+    controllers: Mapping[NodeName, Address] = field(default_factory=dict)
+    nodes: tuple[NodeName, ...] = ()
+    etcd: tuple[Address, ...] = ()
+    etcd_folder: AbsolutePath = "/etc/kubernetes"
+
+    @property
+    def wanted(self) -> Wanted:
+        """Return the upgrade that the rules judge."""
+        return Wanted(self.version, self.nodes, tuple(self.controllers))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What kubectl says of a cluster.
+
+    + nodes: the nodes by name
+    + configured: version to which kubeadm has last brought the cluster; "" if kubeadm has not made
+      the cluster
+    """
+
+    nodes: Mapping[str, ClusterNode]
+    configured: str
+
+
+ANSWER_SECONDS = 30.0
+"""Seconds for which an answer of kubectl is used. So a node that waited for kubeadm asks again."""
+
+
+@dataclass
+class _Asked:
+    """The answers of kubectl in a run, which one host asks for all hosts.
+
+    + at: the time of the answer, in seconds of ``time.monotonic``
+    """
+
+    lock: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
+    answer: _Known | ClusterError | None = None
+    at: float = 0.0
+
+
+_ASKED: WeakKeyDictionary[State, _Asked] = WeakKeyDictionary()
+
+
+def _reads(target: Target) -> list[Read]:
+    """Return the facts from which the node's part in the upgrade is decided."""
+    return [
+        READ,
+        Read.of(ApiVersions, addresses=_addresses(target)),
+        Read.of(ControlPlane),
+    ]
+
+
+def _addresses(target: Target) -> tuple[str, ...]:
+    """Return the addresses of all API servers."""
+    return tuple(map(str, target.controllers.values()))
+
+
+def _etcd(target: Target) -> dict[str, Any]:
+    """Return the arguments of the fact `EtcdVersions`."""
+    servers = tuple(map(str, target.etcd))
+    return {"servers": servers, "folder": target.etcd_folder, "joined_too": True}
+
+
+@converge(
+    reads=lambda target, rolling: [
+        *_reads(target),
+        Read.of(CriDockerdVersion),
+        *([Read.of(EtcdVersions, **_etcd(target))] if target.etcd else []),
+    ]
+)
+def check_upgrade(target: Target, rolling: Rolling) -> Commands:
+    """Refuse the node if the cluster cannot be upgraded, or if the node does not work.
+
+    + target: what the run brings the cluster to
+    + rolling: how the node is drained; `rolling.kubectl` must be set
+
+    Nothing is changed. The operation asks each API server, kubectl, the node and etcd for their
+    versions. A node that an interrupted run has left half upgraded is not refused, because the
+    upgrade repairs it. Raises one `NodeError` with all problems. Warns of nodes that are not in the
+    run and stay behind.
+
+    **Example:** ``check_upgrade(target=Target("1.36.2", ...), rolling=Rolling(...))``
+    """
+    standing = node_standing(rolling)
+    if not standing.joined:
+        current()[1].noop("the node has not joined a cluster")
+        return
+    if _transient(rolling, standing):
+        forget()
+        standing = node_standing(rolling)
+    known = _ask_kubectl(_kubectl(rolling))
+    own = observe(ControlPlane)
+    shim, etcd = observe(CriDockerdVersion), {}
+    if target.etcd:
+        etcd = observe(EtcdVersions, **_etcd(target))
+    cluster = replace(_cluster(target, known), etcd=etcd, cri_dockerd=shim)
+    problems = [
+        *node_problems(rolling, standing, own, known.nodes, target),
+        *refusals(cluster, target.wanted),
+    ]
+    if problems:
+        raise NodeError("; ".join(problems))
+    if behind := left_behind(cluster, target.wanted):
+        found = ", ".join(f"{name} ({version})" for name, version in behind.items())
+        warn(
+            f"not in this run, so the kubelet stays as it is: {found}; upgrade these nodes before "
+            "the next minor version",
+            of_node=False,
+        )
+    current()[1].noop(f"the cluster can be brought to {target.version}")
+    yield from ()
+
+
+def node_problems(
+    rolling: Rolling,
+    standing: StandingState,
+    own: ControlPlaneState,
+    nodes: Mapping[str, ClusterNode],
+    target: Target,
+) -> list[str]:
+    """Return why a node cannot take part in an upgrade, [] if it can. This is a pure function.
+
+    + standing, own: the node's state in its cluster, and its part of the control plane
+    + nodes: all nodes of the cluster, by name
+    """
+    node = nodes.get(rolling.node)
+    if node is None:
+        return [
+            f"the cluster of {setting('kubeconfig')} has no node {rolling.node}; its nodes: "
+            f"{', '.join(sorted(nodes)) or 'none'}. Is this the kubeconfig of another cluster?"
+        ]
+    if rolling.node in target.controllers and not own.versions:
+        return [
+            f"{rolling.node} is in {setting('controllers')}, but the node runs no control plane; "
+            "remove it there, or have it join as a controller"
+        ]
+    if is_interrupted(standing, own):
+        return []
+    problems = [*standing.problems.values()]
+    if not problems and not node.ready:
+        problems = [f"it is not Ready; look at: kubectl describe node {rolling.node}"]
+    return [f"the node does not work: {'; '.join(problems)}; fix it first"] if problems else []
+
+
+def is_interrupted(standing: StandingState, own: ControlPlaneState) -> bool:
+    """Tell whether an interrupted run may have left the node half upgraded."""
+    return standing.cordoned or bool(own.interrupted)
+
+
+@converge(reads=lambda target, rolling, key=None, tools=(): [
+    READ, *install.reads(target.version, ("kubeadm",), key, tools)
+])  # fmt: skip
+def install_kubeadm(
+    target: Target,
+    rolling: Rolling,
+    key: bytes | None = None,
+    tools: Iterable[PackageName] = (),
+) -> Commands:
+    """Install and hold kubeadm at the target's version on a node that has joined a cluster.
+
+    + target, rolling: as `check_upgrade` takes them
+    + key, tools: as `install_kubernetes` takes them
+
+    apt's source becomes the repository of the target's minor version. kubelet goes on as it is.
+
+    **Example:** ``install_kubeadm(target=Target("1.36.2", ...), rolling=Rolling(...))``
+    """
+    joined = node_standing(rolling).joined
+    if not joined:
+        current()[1].noop("the node has not joined a cluster")
+        return
+    commands, _ = install.decide(target.version, ("kubeadm",), key, tuple(tools), joined)
+    for command in commands:
+        _require_others(rolling)
+        yield command
+
+
+@converge(reads=lambda target, rolling, first: _reads(target))
+def upgrade_control_plane(target: Target, rolling: Rolling, first: bool) -> Commands:
+    """Upgrade the node's part of the control plane with kubeadm, one controller at a time.
+
+    + target, rolling: as `check_upgrade` takes them
+    + first: whether this is the step for the first controller, which runs ``kubeadm upgrade
+      apply``, and for controllers on which kubeadm was interrupted. All other controllers run
+      ``kubeadm upgrade node`` in a second step
+
+    The node is not drained, because its pods stay. It takes its turn, and so enough other API
+    servers are ready meanwhile. The turn ends when the node's own API server has the version and
+    is ready. Before kubeadm starts, the command is noted on the node. So if the run is interrupted,
+    the next run repeats it.
+
+    **Example:** ``upgrade_control_plane(target=..., rolling=..., first=True)``
+    """
+    host, standing = current()[1], node_standing(rolling)
+    if not standing.joined or rolling.node not in target.controllers:
+        host.noop("the node is no controller of the cluster")
+        return
+    known, own = _ask_kubectl(_kubectl(rolling)), observe(ControlPlane)
+    command, why = control_plane_step(rolling.node, _cluster(target, known), own, target, first)
+    if not command:
+        host.noop("the node's control plane: nothing to do in this step")
+        return
+    because(why)
+    _require_others(rolling)
+    work = partial(_run_kubeadm, command, target.version, str(target.controllers[rolling.node]))
+    turn = replace(rolling, drain=False)
+    yield FunctionCommand(take_turn, (turn, standing, "upgraded", work), {})
+
+
+def control_plane_step(
+    node: str, cluster: ClusterState, own: ControlPlaneState, target: Target, first: bool
+) -> tuple[str, str]:
+    """Return kubeadm's command for a controller in one of the two steps, and the reason for it.
+
+    + node: the controller's name
+    + own: the controller's part of the control plane
+    + first: as `upgrade_control_plane` takes it
+
+    Both are "" if the controller has nothing to do in this step. This is a pure function.
+    """
+    version = target.version
+    applies = first_controller(cluster, target.wanted) == node
+    if applies or own.interrupted:
+        if not first:
+            return "", ""
+        if applies or own.interrupted.startswith(APPLY):
+            command = f"{APPLY} v{version}"
+            was = "" if cluster.configured == version else f" (the cluster is {cluster.configured})"
+        else:
+            command, was = NODE, ""
+        again = " again, because it was interrupted" if own.interrupted else ""
+        return command, f"{command}{was}{again}"
+    old = {name: was for name, was in own.versions.items() if was != version}
+    if first or not old:
+        return "", ""
+    changes = ", ".join(f"{name} {was} -> {version}" for name, was in old.items())
+    return NODE, f"{NODE}: {changes}"
+
+
+@converge(
+    reads=lambda target, rolling, packages, broken, key=None, tools=(): [
+        READ,
+        *install.reads(target.version, tuple(packages), key, tools),
+    ]
+)
+def upgrade_kubelet(
+    target: Target,
+    rolling: Rolling,
+    packages: Iterable[PackageName],
+    broken: bool,
+    key: bytes | None = None,
+    tools: Iterable[PackageName] = (),
+) -> Commands:
+    """Install kubelet at the target's version, in the node's turn, after all API servers have it.
+
+    + target, rolling: as `check_upgrade` takes them
+    + packages: the packages to install and to hold, such as kubelet and kubectl
+    + broken: whether this is the step for nodes that do not work. They have their turns first,
+      because the others do not go while a node of the cluster is broken
+    + key, tools: as `install_kubernetes` takes them
+
+    The node is drained. On a worker, ``kubeadm upgrade node`` first writes kubelet's configuration
+    and flags of the new version; on a controller, `upgrade_control_plane` has done that. Then
+    kubelet is installed and restarted, and the node has to work again.
+
+    **Example:** ``upgrade_kubelet(target=..., rolling=..., packages=["kubelet"], broken=False)``
+    """
+    host, standing = current()[1], node_standing(rolling)
+    if not standing.joined or bool(standing.problems) is not broken:
+        host.noop("nothing to do in this step")
+        return
+    before = "" if rolling.node in target.controllers else NODE
+    commands, stops_pods = install.decide(
+        target.version, tuple(packages), key, tuple(tools), True, before
+    )
+    for command in in_turn(commands, rolling, stops_pods):
+        _require_others(rolling)
+        if stops_pods and current()[0].is_executing:
+            _require_api_servers(target)
+        yield command
+
+
+def _cluster(target: Target, known: _Known) -> ClusterState:
+    """Return the state of the cluster, from kubectl's answers and those of the API servers."""
+    found = observe(ApiVersions, addresses=_addresses(target))
+    return ClusterState(
+        known.configured,
+        {name: found.get(str(at), "") for name, at in target.controllers.items()},
+        {name: node.kubelet for name, node in known.nodes.items()},
+        tuple(name for name, node in known.nodes.items() if node.controller),
+    )
+
+
+def _kubectl(rolling: Rolling) -> Kubectl:
+    """Return kubectl. Raises `NodeError` if there is none."""
+    if rolling.kubectl is None:
+        raise NodeError(
+            f"an upgrade needs {setting('kubeconfig')}, to read the cluster's versions and to "
+            "drain nodes; set it to the path of a kubeconfig on this computer"
+        )
+    return rolling.kubectl
+
+
+def _ask_kubectl(kubectl: Kubectl) -> _Known:
+    """Return what kubectl says of the cluster. One host of the run asks for all.
+
+    Raises `NodeError` if the cluster does not answer.
+    """
+    state, host = current()
+    asked = _ASKED.setdefault(state, _Asked())
+    with asked.lock:
+        if asked.answer is None or time.monotonic() - asked.at > ANSWER_SECONDS:
+            try:
+                with waiting(host, "asking the cluster for its versions", API_SECONDS):
+                    asked.answer = _Known(kubectl.nodes(), kubectl.cluster_version())
+            except ClusterError as error:
+                asked.answer = error
+            asked.at = time.monotonic()
+    if isinstance(asked.answer, ClusterError):
+        raise NodeError(str(asked.answer))
+    return asked.answer
+
+
+def _transient(rolling: Rolling, standing: StandingState) -> bool:
+    """Wait for a node that may be about to work again. Tell whether it works now.
+
+    An interrupted run may have left kubeadm at work, or a service that starts.
+    """
+    if not standing.problems or is_interrupted(standing, observe(ControlPlane)):
+        return False
+    host, deadline = current()[1], time.monotonic() + API_SECONDS
+    what = f"waiting until these work: {', '.join(standing.problems)}"
+    with waiting(host, what, API_SECONDS):
+        while time.monotonic() < deadline:
+            if not _ask_now(host, Standing(), Standing().command()).problems:
+                return True
+            gevent.sleep(PAUSE)
+    return False
+
+
+def _require_others(rolling: Rolling) -> None:
+    """Raise `NodeError` in a run if another host of the run has failed, or is not reached.
+
+    A cluster must not be upgraded in part. So after a problem on one host, no host goes on.
+    """
+    state, host = current()
+    if not state.is_executing:
+        return
+    turns = gate(state, rolling.batch)
+    if why := turns.failed or others_problem(state, host):
+        turns.failed = why
+        raise NodeError(
+            f"not upgraded, because of a problem on {why}; fix the problem and run again"
+        )
+
+
+def others_problem(state: State, host: Host) -> str:
+    """Return the first problem of another host in the run, with the host's name; "" for none."""
+    for other in state.inventory:
+        if other is host or not state.is_host_in_limit(other):
+            continue
+        if other not in state.activated_hosts:
+            return f"{other.name}: it is not reached; leave it out with --exclude {other.name}"
+        if other in state.failed_hosts:
+            verdict = part(Verdict, other)
+            why = verdict.refusal or "; ".join(verdict.failures) or "its output says why"
+            return f"{other.name}: {why}"
+    return ""
+
+
+def _require_api_servers(target: Target) -> None:
+    """Raise `NodeError` if an API server does not have the target's version now."""
+    host = current()[1]
+    addresses = _addresses(target)
+    ready, versions = ApiServers(), ApiVersions()
+    answers = _ask_now(host, ready, ready.command(addresses=addresses))
+    found = _ask_now(host, versions, versions.command(addresses=addresses))
+    old = [
+        f"{name} ({found.get(str(at)) or 'no answer'})"
+        for name, at in target.controllers.items()
+        if answers.get(str(at)) != ABSENT and found.get(str(at)) != target.version
+    ]
+    if old:
+        raise NodeError(
+            f"kubelet is not upgraded, because it must not be newer than any API server, and these "
+            f"are not {target.version}: {', '.join(old)}; run again when they are"
+        )
+
+
+def kubeadm_script(command: str) -> str:
+    """Return the script that runs kubeadm for the control plane of a node.
+
+    + command: kubeadm's words without the answer to its question, such as "kubeadm upgrade node"
+
+    The file `UPGRADING` has the command while it is at work.
+    """
+    folder = posixpath.dirname(UPGRADING)
+    words = f"{command} -y" if command.startswith(APPLY) else command
+    return f"""\
+{PRELUDE}mkdir -p {folder}
+printf '%s\\n' {quote(command)} >{UPGRADING}.chaos-new; sync {UPGRADING}.chaos-new
+mv -f {UPGRADING}.chaos-new {UPGRADING}; sync {folder}
+{install.run_kubeadm(words)}
+rm -f -- {UPGRADING}; sync {folder}
+"""
+
+
+def _run_kubeadm(command: str, version: str, address: str, state: State, host: Host) -> str:
+    """Run kubeadm on a controller, and wait until its API server has the version and is ready.
+
+    Returns the problem, "" if there is none.
+    """
+    host.log(f"Running {command}")
+    output = run_script(host, kubeadm_script(command))
+    if output is None:
+        return _await_api_server(host, address, version)
+    *lines, last = [line for line in output.splitlines() if line.strip()] or [f"{command} failed"]
+    for line in lines:
+        host.log(printable(line))
+    return last
+
+
+def _await_api_server(host: Host, address: str, version: str) -> str:
+    """Wait until an API server is ready and has a version; return the problem, "" for none."""
+    began = time.monotonic()
+    ready, versions = ApiServers(), ApiVersions()
+    with waiting(host, f"waiting for the API server {version}", WORKS_AGAIN_SECONDS):
+        while True:
+            said = _ask_now(host, ready, ready.command(addresses=(address,))).get(address)
+            found = _ask_now(host, versions, versions.command(addresses=(address,))).get(address)
+            if said == "200" and found == version:
+                return ""
+            if time.monotonic() - began > WORKS_AGAIN_SECONDS:
+                return (
+                    f"the API server is {found or 'silent'} and answers {said} to /readyz, after "
+                    f"{WORKS_AGAIN_SECONDS:.0f} s, but it should be {version} and answer 200; "
+                    "look at: crictl ps -a --name kube-apiserver"
+                )
+            gevent.sleep(PAUSE)
+
+
+def _ask_now(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
+    """Read a fact from the node now, without `observe`, which may return an earlier value."""
+    return fact.process(ask(host, command.get_raw_value()))
