@@ -14,6 +14,8 @@ from chaos_engine.deploys.settings import SettingsError, local_path, read_settin
 from chaos_engine.deploys.values import LocalFileOrNone, Network
 from chaos_engine.facts import api_servers
 from chaos_engine.facts.kubernetes import KUBELET_ANSWERS
+from chaos_engine.facts.membership import INIT, JOIN
+from chaos_engine.facts.membership import KUBEADM as FOLDER
 from chaos_engine.facts.observe import current, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, sysctl
@@ -21,6 +23,7 @@ from chaos_engine.operations.compatibility import exec_fault, feature_gates
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes import kubelet
 from chaos_engine.operations.kubernetes.install import UNDO, install_kubernetes
+from chaos_engine.operations.membership.kubeadm import SOCKET
 from chaos_engine.templates import render
 
 OLDEST_SUPPORTED = 35
@@ -29,10 +32,6 @@ OLDEST_SUPPORTED = 35
 
 OLDEST_PUBLISHED = 24
 """Oldest minor version on pkgs.k8s.io (kubernetes.io/blog/2023/08/15/pkgs-k8s-io-introduction)."""
-
-SOCKET = "unix:///run/cri-dockerd.sock"
-FOLDER = "/etc/kubernetes/chaos-engine"
-INIT, JOIN = f"{FOLDER}/kubeadm-init.yaml", f"{FOLDER}/kubeadm-join.yaml"
 
 _MODULES = ("overlay", "br_netfilter")
 _SYSCTLS = {

@@ -41,10 +41,12 @@ class ClusterNode:
 
     + ready: whether the node's condition Ready is true
     + unschedulable: whether the node is cordoned
+    + why: what the condition Ready says, such as why the node is not Ready
     """
 
     ready: bool
     unschedulable: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,19 @@ class Kubectl:
             node = self._nodes().get(name)
             if node is None or node.unschedulable != wanted:
                 raise ClusterError(error_lines(output) or f"the cluster does not {verb} {name}")
+
+        _until(attempt)
+
+    def delete(self, name: str) -> None:
+        """Delete a node from the cluster, if the cluster has it.
+
+        Raises `ClusterError` if the cluster still has the node afterwards.
+        """
+
+        def attempt() -> None:
+            self._run("delete", "node", name, "--ignore-not-found", "--wait=false")
+            if name in self._nodes():
+                raise ClusterError(f"the cluster does not delete the node {name}")
 
         _until(attempt)
 
@@ -157,6 +172,11 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
                 for condition in item["status"].get("conditions", [])
             ),
             unschedulable=bool(item["spec"].get("unschedulable")),
+            why="; ".join(
+                condition.get("message", "")
+                for condition in item["status"].get("conditions", [])
+                if condition["type"] == "Ready"
+            ),
         )
         for item in json.loads(text)["items"]
     }
