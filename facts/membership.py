@@ -89,6 +89,14 @@ class ApiState(Value):
         return self.answer in ("200", "401")
 
 
+_ASK_API = f"""\
+if timeout -k 1 3 bash -c ': </dev/tcp/"$0"/"$1"' "$2" "$3" 2>/dev/null; then
+  said=$(readyz "$1"); echo "${{said:-{SILENT}}}"
+  https_get /version "$1" -no-CAfile | grep -o '"gitVersion": *"v[0-9.]*' || true
+else echo {ABSENT}; fi
+"""
+
+
 class ClusterApi(NodeFact[ApiState]):
     """What answers at the Kubernetes API's address, seen from the node.
 
@@ -103,17 +111,7 @@ class ClusterApi(NodeFact[ApiState]):
     def command(self, endpoint: str) -> StringCommand:
         host, _, port = endpoint.rpartition(":")
         return StringCommand(
-            f"{READYZ}\nat=",
-            QuoteString(endpoint),
-            "\nif timeout -k 1 3 bash -c",
-            QuoteString(': <"/dev/tcp/$0/$1"'),
-            QuoteString(host),
-            QuoteString(port),
-            f"""2>/dev/null; then
-  said=$(readyz "$at"); echo "${{said:-{SILENT}}}"
-  https_get /version "$at" -no-CAfile | grep -o '"gitVersion": *"v[0-9.]*' || true
-else echo {ABSENT}; fi""",
-            _separator="",
+            "set --", *map(QuoteString, (endpoint, host, port)), f"\n{READYZ}{_ASK_API}"
         )
 
     @override

@@ -34,10 +34,11 @@ def connect(state: State, name: str, why: str) -> tuple[Host, str]:
     + why: what the connection is for; pyinfra prints it
 
     Returns the host, and the problem if it cannot be reached, "" if it can. A run tries each host
-    once.
+    once. Raises `NodeError` if the inventory does not have the host.
     """
-    host = state.inventory.get_host(name)
-    assert host is not None
+    host = state.inventory.get_host(name, None)
+    if host is None:
+        raise NodeError(f"the inventory has no host {name}")
     tried = part(_Tried, host)
     if host.connected or tried.problem:
         return host, tried.problem

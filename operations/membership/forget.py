@@ -18,7 +18,7 @@ from chaos_engine.facts.observe.host import in_words
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.standing import NOTE, Standing
 from chaos_engine.facts.text import setting
-from chaos_engine.operations.engine.arguments import Address
+from chaos_engine.operations.engine.arguments import Address, AddressOrNone
 from chaos_engine.operations.engine.converge import Commands, converge, fail_host
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.remote import ask
@@ -75,7 +75,7 @@ def forget_node(
     rolling: Rolling,
     known_nodes: Iterable[NodeName],
     at: str,
-    address: str,
+    address: AddressOrNone,
     controllers: Mapping[NodeName, Address],
     host_key: bool = False,
 ) -> Commands:

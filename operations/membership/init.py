@@ -20,7 +20,7 @@ from chaos_engine.facts.membership import (
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.observe.host import in_words
 from chaos_engine.facts.text import setting
-from chaos_engine.operations.engine.arguments import Address, Folder
+from chaos_engine.operations.engine.arguments import Address, Endpoint, Folder
 from chaos_engine.operations.engine.converge import Commands, converge, fail_host
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.membership.kubeadm import RESET, advice, init_script, run_kubeadm
@@ -54,7 +54,7 @@ def _reads(
 def create_cluster(
     rolling: Rolling,
     address: Address,
-    endpoint: str,
+    endpoint: Endpoint,
     controllers: Mapping[NodeName, Address],
     etcd: tuple[Address, ...] = (),
     folder: Folder = "/etc/kubernetes",

@@ -16,7 +16,7 @@ from chaos_engine.facts.membership import JOIN, ApiState, ClusterApi, Membership
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.text import setting
-from chaos_engine.operations.engine.arguments import Address
+from chaos_engine.operations.engine.arguments import Address, Endpoint
 from chaos_engine.operations.engine.converge import Commands, converge, fail_host
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.membership.credentials import credentials, filled
@@ -53,7 +53,7 @@ def _reads(
 @converge(reads=_reads)
 def join_cluster(
     rolling: Rolling,
-    endpoint: str,
+    endpoint: Endpoint,
     controllers: Mapping[NodeName, Address],
     hosts: Mapping[NodeName, str],
 ) -> Commands:

@@ -37,6 +37,7 @@ from pyinfra.api.exceptions import OperationValueError
 from chaos_engine import operations, templates
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
 from chaos_engine.deploys.settings import all_models
+from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
 from chaos_engine.facts.container_logs import DataDisk, DockerDisk
@@ -59,6 +60,13 @@ from chaos_engine.facts.kubernetes import (
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.macvlan import MacvlanLinks
 from chaos_engine.facts.manifest import Entry, Manifest, Remembered
+from chaos_engine.facts.membership import (
+    ApiState,
+    ClusterApi,
+    EtcdKeys,
+    Membership,
+    MembershipState,
+)
 from chaos_engine.facts.mounts import Answers, Mounts, parse_mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.node import AsRoot, Node
@@ -86,7 +94,7 @@ from chaos_engine.operations.haproxy import container as haproxy_operations
 from chaos_engine.operations.macvlan_network.commands import Macvlan
 from chaos_engine.operations.macvlan_network.network import recreate
 from chaos_engine.operations.rolling.cordon import Rolling, note
-from chaos_engine.operations.rolling.kubectl import Kubectl
+from chaos_engine.operations.rolling.kubectl import ClusterNode, Kubectl
 from chaos_engine.operations.undo import concerns as undo
 from tests.unit.nodes import Connector, Nodes
 from tests.unit.scripts import Sandbox
@@ -99,6 +107,15 @@ MACVLAN = Macvlan(
 PROXY = haproxy_operations.Proxy(
     "haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff", "/var/log/haproxy/run"
 )
+
+
+class ClusterOfOne(Kubectl):
+    """A cluster whose only node is not Ready."""
+
+    def nodes(self) -> dict[str, ClusterNode]:
+        return {"pi7": ClusterNode(ready=False, unschedulable=False)}
+
+
 ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1")
 OWN_CONFIG = File(f"{haproxy_operations.OWN}/{haproxy_operations.CONFIG}", "global\n")
 
@@ -200,6 +217,27 @@ CALLS: dict[str, dict[str, Any]] = {
         "wanted": (File("/usr/local/sbin/check", "true\n"),),
         "on": True,
     },
+    "create_cluster": {
+        "rolling": ROLLING,
+        "address": "192.168.1.50",
+        "endpoint": "k8s:6443",
+        "controllers": {"pi4": "192.168.1.53"},
+        "etcd": ("192.168.1.40",),
+        "folder": "/etc/kubernetes/etcd",
+    },
+    "join_cluster": {
+        "rolling": Rolling(node="pi1"),
+        "endpoint": "k8s:6443",
+        "controllers": {"pi4": "192.168.1.53"},
+        "hosts": {"pi4": "pi4"},
+    },
+    "forget_node": {
+        "rolling": Rolling(kubectl=ClusterOfOne("files/config"), node="pi7"),
+        "known_nodes": ("pi1", "pi7"),
+        "at": "pi7",
+        "address": "192.168.1.56",
+        "controllers": {"pi4": "192.168.1.53"},
+    },
     "forget_changes": {"asked": ("docker", "site")},
     "undo_concern": {"concern": "docker", "needed": ("kernel",)},
     "undo_other_concerns": {"known": ("docker",), "asked": ("site",)},
@@ -212,6 +250,9 @@ WITHOUT_COMMAND = {
     "reboot_node",
     "uncordon_node",
     "remove_vrrp",
+    "create_cluster",
+    "join_cluster",
+    "forget_node",
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
 
@@ -231,6 +272,8 @@ NODE: dict[type, Any] = {
     AddressOwners: {},
     AsRoot: True,
     Answers: "answers",
+    ApiServers: {"192.168.1.53": "200"},
+    ClusterApi: ApiState("200", "1.36.2"),
     CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),
     Container: None,
     Content: None,
@@ -244,6 +287,7 @@ NODE: dict[type, Any] = {
     DockerInfo: None,
     DockerNetworks: {},
     DropIns: (),
+    EtcdKeys: 0,
     EtcdVersions: {},
     Files: {},
     OtherRouter: "",
@@ -264,6 +308,7 @@ NODE: dict[type, Any] = {
     LogShares: LogShare((), ""),
     TimedWriters: WriterState(dict.fromkeys(UNIT_NAMES, True), (), True),
     MacvlanLinks: {},
+    Membership: MembershipState(kubelet="1.36.2", init=True, join="kind: JoinConfiguration\n"),
     Manifest: Remembered(
         (Entry("docker", "file", "created", "/etc/a"), Entry("site", "file", "created", "/etc/b")),
         holds=("manifest",),
