@@ -91,7 +91,7 @@ class ApiState(Value):
 
 _ASK_API = f"""\
 if timeout -k 1 3 bash -c ': </dev/tcp/"$0"/"$1"' "$2" "$3" 2>/dev/null; then
-  said=$(readyz "$1"); echo "${{said:-{SILENT}}}"
+  said=$(ask_readyz "$1"); echo "${{said:-{SILENT}}}"
   https_get /version "$1" -no-CAfile | grep -o '"gitVersion": *"v[0-9.]*' || true
 else echo {ABSENT}; fi
 """
@@ -126,12 +126,12 @@ _RANGE = '{"key":"L3JlZ2lzdHJ5Lw==","range_end":"L3JlZ2lzdHJ5MA==","count_only":
 _COUNT = f"""\
 folder=$1; shift
 for server in "$@"; do
-  said=$(timeout -k 1 {SECONDS} openssl s_client -quiet -connect "$server:{PORT}" \\
+  said=$(timeout -k 1 {SECONDS} openssl s_client -quiet -crlf -connect "$server:{PORT}" \\
     -verify_return_error -CAfile "$folder/ca.crt" -no-CApath -no-CAstore \\
     -cert "$folder/client.crt" -key "$folder/client.key" 2>/dev/null <<END
-POST /v3/kv/range HTTP/1.0\r
-Content-Length: {len(_RANGE)}\r
-\r
+POST /v3/kv/range HTTP/1.0
+Content-Length: {len(_RANGE)}
+
 {_RANGE}
 END
   ) || true
