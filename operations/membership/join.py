@@ -172,8 +172,9 @@ def no_source(controllers: Iterable[str], hosts: Mapping[str, str], ready: Itera
             f"({', '.join(controllers) or 'no other controllers are known'})"
         )
     return (
-        f"a controller has to make a bootstrap token, but {', '.join(ready)} is not in the "
-        f"inventory; add it to inventory.py, or join the node by hand: {JOIN} says how"
+        "a controller has to make a bootstrap token, but none whose API server is ready is in the "
+        f"inventory ({', '.join(ready)}); add one to inventory.py, or join the node by hand: "
+        f"{JOIN} says how"
     )
 
 

@@ -634,7 +634,7 @@ def test_it_is_told_whether_the_proxy_or_the_api_servers_are_missing() -> None:
 
 def test_only_a_ready_controller_of_the_inventory_makes_tokens() -> None:
     assert no_source(["pi1", "pi4"], {"pi4": "pi4"}, ["pi1", "pi4"]) == ""
-    assert "pi1 is not in the inventory" in no_source(["pi1"], {}, ["pi1"])
+    assert "is in the inventory (pi1)" in no_source(["pi1"], {}, ["pi1"])
     assert "none is ready (pi1, pi4)" in no_source(["pi1", "pi4"], {"pi1": "pi1"}, [])
     assert "no other controllers are known" in no_source([], {}, [])
 

@@ -57,7 +57,7 @@ CONCERNS = (
     "metrics",
     "vrrp",
 )
-ROLES = ("worker", "verify", "undo", "report")
+ROLES = ("worker", "verify", "undo", "report", "init", "join", "forget")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")
 
 
