@@ -11,6 +11,8 @@ from tests.lab.control_plane import api, controllers, objects
 from tests.lab.control_plane.kubelet import MIRROR_LAG_SECONDS, Kubelet
 from tests.lab.control_plane.store import Json, Store, parse_stamp
 
+SERVER = {"kube-apiserver": "c0ffee"}
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
@@ -47,9 +49,9 @@ def test_a_mirror_pod_stays_ready_for_a_while_after_its_server_has_ended(store: 
         (MIRROR_LAG_SECONDS, False, True),
         (MIRROR_LAG_SECONDS + 2, False, False),
     ):
-        kubelet.beat(moment, controller=True, answers=answers)
+        kubelet.beat(moment, static=SERVER, answers=answers)
         assert ready() is expected, moment
-    kubelet.beat(99, controller=False, answers=False)
+    kubelet.beat(99, static={}, answers=False)
     assert pods(store, time.time()) == []
 
 
@@ -58,7 +60,7 @@ def test_a_node_that_was_deleted_is_registered_by_its_kubelets_next_start(store:
     with store.transaction() as kept:
         kept.remove("nodes/pi1")
     store.forget("pi1")
-    kubelet.beat(1, controller=False, answers=False)
+    kubelet.beat(1, static={}, answers=False)
     assert store.silence("pi1", time.time()) == float("inf")
     kubelet.register()
     with store.transaction() as kept:
@@ -90,7 +92,7 @@ def test_a_pod_takes_its_time_to_start_and_to_end(store: Store) -> None:
     names = {each["metadata"]["name"] for each in pods(store, ends - 0.5)}
     assert pod["metadata"]["name"] in names
     assert len(names) == 2, "its ReplicaSet has made another one"
-    kubelet.beat(1, controller=False, answers=False)
+    kubelet.beat(1, static={}, answers=False)
     assert len(pods(store, ends)) == 1
 
 

@@ -87,6 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+    do_PATCH = do_POST
+
     def _answer(self, body: Any) -> None:
         assert isinstance(self.server, Service)
         content = json.dumps(self.server.answer(self.path, body)).encode()
@@ -760,7 +762,7 @@ def test_a_token_is_made_where_the_administrators_kubeconfig_is(node: Node) -> N
         (("reset", "--nonsense"), "unknown flag: --nonsense"),
         (("join", "--config", "x", "--control-plane", "--cri-socket", "y"),
          "can not mix '--config' with arguments [control-plane,cri-socket]"),
-        (("upgrade", "apply"), 'the lab\'s stand-in for kubeadm has no "upgrade apply"'),
+        (("upgrade", "diff"), 'the lab\'s stand-in for kubeadm has no "upgrade diff"'),
     ],
 )  # fmt: skip
 def test_flags(node: Node, arguments: tuple[str, ...], said: str) -> None:
