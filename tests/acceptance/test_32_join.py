@@ -1,7 +1,7 @@
 """Create a cluster, have nodes join it, and replace cards of nodes, by the commands of the runbook.
 
-kubeadm, kubelet and the API servers are the lab's stand-ins, kubectl is real. The commands are those
-of ``docs/replace-a-node.md``; only the kubeconfig is added, which a site has in its settings.
+kubeadm, kubelet and the API servers are the lab's stand-ins, kubectl is real. The commands are
+those of ``docs/replace-a-node.md``; only the kubeconfig is added, which a site has in its settings.
 """
 
 from __future__ import annotations
