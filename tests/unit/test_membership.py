@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import shutil
 import signal
 import ssl
 import stat
@@ -9,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 import yaml
 from pyinfra.api.exceptions import ConnectError
 
+from chaos_engine.deploys.forget import ForgetSettings
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
 from chaos_engine.deploys.membership import inventory_names
 from chaos_engine.facts.membership import (
@@ -28,7 +32,7 @@ from chaos_engine.facts.membership import (
     Membership,
     MembershipState,
 )
-from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.observe import NodeError, current
 from chaos_engine.facts.standing import NOTE
 from chaos_engine.operations.membership import credentials as credentials_module
 from chaos_engine.operations.membership.credentials import (
@@ -66,6 +70,7 @@ from chaos_engine.operations.membership.kubeadm import (
 )
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.kubectl import ClusterNode
+from tests.unit.kubeconfig import admin_conf
 from tests.unit.nodes import Nodes
 from tests.unit.test_api_servers import closed as closed
 from tests.unit.test_api_servers import pair as pair
@@ -764,3 +769,40 @@ def test_it_is_told_what_to_edit_if_the_node_is_gone_for_good() -> None:
     back, gone = what_remains("pi3", controller=False, keys=False)
     assert "host_key" not in back
     assert "controllers" not in gone
+
+
+@pytest.mark.parametrize(
+    ("hosts", "leader"), [(("pi1", "pi3"), "pi1"), (("pi3", "pi1"), "pi1"), (("pi3",), "pi3")]
+)
+def test_another_host_of_the_run_forgets_the_node_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hosts: tuple[str, ...], leader: str
+) -> None:
+    """Check it, as the node itself may be dead, and is not in the run then."""
+    calls: dict[str, Any] = {}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(admin_conf("192.168.1.60"))
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    nodes = Nodes(
+        *hosts,
+        data={
+            "chaos_nodes": {"pi1": "192.168.1.50", "pi3": "192.168.1.52", "pi4": "192.168.1.53"},
+            "chaos_controllers": ["pi3", "pi4"],
+            "chaos_kubeconfig": str(kubeconfig),
+            "chaos_forget": "pi3",
+        },
+    )
+    module = import_module("chaos_engine.deploys.forget")
+    body = inspect.unwrap(module.forget)
+    monkeypatch.setattr(
+        module, "forget_node", lambda **given: calls.update({current()[1].name: given})
+    )
+    for host in hosts:
+        with nodes.on(host):
+            body(ForgetSettings.resolve(by="forget"))
+
+    assert [*calls] == [leader]
+    given = calls[leader]
+    assert (given["at"], given["address"]) == ("pi3", "192.168.1.52")
+    rolling = given["rolling"]
+    assert (rolling.node, rolling.lane, rolling.controller) == ("pi3", "controller", True)
+    assert rolling.controllers == {"pi4": "192.168.1.53"}
