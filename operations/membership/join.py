@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from pyinfra.api.host import Host
     from pyinfra.api.state import State
 
-NO_NETWORK = "network plugin is not ready"
-"""What kubelet says in the condition Ready until a pod network is installed."""
+NO_NETWORK = "NetworkReady=false"
+"""A part of what kubelet says in the condition Ready until a pod network is installed
+(``updateRuntimeUp`` in kubelet.go, and ``String`` of its ``RuntimeCondition``)."""
 
 
 def _reads(
@@ -254,14 +255,14 @@ def _join_in_turn(
         script = join_script(bool(found.unfinished))
         if problem := run_kubeadm(host, script, stdin=config):
             return f"kubeadm join: {problem}{advice(problem)}"
-    problem = come_back(host, rolling, Departure(), {}) or _await_ready(host, rolling)
+    problem = come_back(host, rolling, Departure(), {}) or await_ready(host, rolling)
     if not problem:
         seconds = time.monotonic() - began
         host.log(f"{rolling.node} has joined the cluster, {seconds:.0f} s after it began")
     return problem
 
 
-def _await_ready(host: Host, rolling: Rolling) -> str:
+def await_ready(host: Host, rolling: Rolling) -> str:
     """Wait until a node is Ready; return the problem, "" if there is none.
 
     A node that lacks only a pod network counts as ready, because the user installs the network.

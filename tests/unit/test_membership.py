@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from chaos_engine.facts.membership import (
 from chaos_engine.facts.observe import NodeError, current
 from chaos_engine.facts.standing import NOTE
 from chaos_engine.operations.membership import credentials as credentials_module
+from chaos_engine.operations.membership import join as join_module
 from chaos_engine.operations.membership.credentials import (
     Credentials,
     credentials,
@@ -54,6 +56,7 @@ from chaos_engine.operations.membership.forget import (
 from chaos_engine.operations.membership.init import cluster_exists, foreign_data, no_address
 from chaos_engine.operations.membership.init import unfinished as unfinished_init
 from chaos_engine.operations.membership.join import (
+    await_ready,
     no_source,
     not_deployed,
     taken,
@@ -69,7 +72,7 @@ from chaos_engine.operations.membership.kubeadm import (
     reset_script,
 )
 from chaos_engine.operations.rolling.cordon import Rolling
-from chaos_engine.operations.rolling.kubectl import ClusterNode
+from chaos_engine.operations.rolling.kubectl import ClusterNode, Kubectl
 from tests.unit.kubeconfig import admin_conf
 from tests.unit.nodes import Nodes
 from tests.unit.test_api_servers import closed as closed
@@ -650,6 +653,62 @@ def test_controllers_are_found_in_the_inventory_outside_the_run_too() -> None:
     settings = KubernetesSettings(nodes={"pi1": "192.168.1.50", "pi4": "192.168.1.53"})
     with nodes.on("b"):
         assert inventory_names(settings.nodes) == {"pi1": "pi1.lan", "pi4": "b"}
+
+
+@dataclass(frozen=True)
+class ClusterStub(Kubectl):
+    """A cluster in which the node's state is that of the next answer, at last the last one."""
+
+    answers: tuple[ClusterNode | None, ...] = ()
+    asked: list[int] = field(default_factory=list)
+
+    def nodes(self) -> dict[str, ClusterNode]:
+        answer = self.answers[min(len(self.asked), len(self.answers) - 1)]
+        self.asked.append(1)
+        return {"pi3": answer} if answer else {}
+
+
+NO_CNI = ClusterNode(
+    False,
+    False,
+    "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
+    "message:docker: network plugin is not ready: cni config uninitialized",
+)
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "problem", "printed"),
+    [
+        ((None, AWAY, READY), 3, "", ""),
+        ((None, NO_CNI), 2, "", "not Ready until the cluster has a pod network"),
+        ((ClusterNode(True, True),), 1, "", "kubectl uncordon pi3"),
+        ((ClusterNode(False, False, "PLEG is not healthy"),), 0, "PLEG is not healthy", ""),
+        ((None,), 0, "the cluster does not have it", ""),
+    ],
+)
+def test_a_node_is_waited_for_until_it_lacks_at_most_a_pod_network(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    answers: tuple[ClusterNode | None, ...],
+    asked: int,
+    problem: str,
+    printed: str,
+) -> None:
+    monkeypatch.setattr(join_module, "PAUSE", 0.01)
+    monkeypatch.setattr(join_module, "WORKS_AGAIN_SECONDS", 0.2 if problem else 60)
+    caplog.set_level(0)
+    cluster = ClusterStub("", answers=answers)
+    with Nodes().on() as host:
+        found = await_ready(host, Rolling(node="pi3", kubectl=cluster))
+    assert problem in found
+    assert bool(found) == bool(problem)
+    assert printed in caplog.text
+    assert not asked or len(cluster.asked) == asked
+
+
+def test_without_a_kubeconfig_nobody_waits_for_ready() -> None:
+    with Nodes().on() as host:
+        assert await_ready(host, Rolling(node="pi3")) == ""
 
 
 # Whether a node may create a cluster
