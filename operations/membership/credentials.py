@@ -21,6 +21,7 @@ from chaos_engine.facts.membership import INIT
 from chaos_engine.facts.observe import NodeError, warn
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.membership.elsewhere import ask_silently, connect
+from chaos_engine.operations.membership.kubeadm import reason
 
 TOKEN_MINUTES = 15
 """Minutes after which the cluster removes a token, if a run could not delete it."""
@@ -147,7 +148,8 @@ def credentials(
             lines = ask_silently(state, source, make_script(controller))
             found = parse_credentials(lines, controller)
         except NodeError as error:
-            raise NodeError(f"{name} cannot make a bootstrap token: {error}") from None
+            said = reason(str(error).splitlines())
+            raise NodeError(f"{name} cannot make a bootstrap token: {said}") from None
     try:
         yield found
     finally:
@@ -156,9 +158,10 @@ def credentials(
             try:
                 ask_silently(state, source, script)
             except NodeError as error:  # the node may have joined, so this is no failure
+                said = reason(str(error).splitlines())
                 warn(
                     f"{name} cannot delete the bootstrap token, which expires after "
-                    f"{TOKEN_MINUTES} minutes: {error}"
+                    f"{TOKEN_MINUTES} minutes: {said}"
                 )
 
 

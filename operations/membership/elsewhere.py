@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, AllArguments, pop_global_arguments
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
@@ -22,9 +23,14 @@ _MARK = "chaos-engine answers"
 
 @dataclass
 class _Tried:
-    """Why this run could not connect to a host; "" if it has not tried, or has connected."""
+    """What came of connecting to a host.
+
+    + problem: why this run could not connect; "" if it has not tried, or has connected
+    + lock: several nodes may want the same host at the same time
+    """
 
     problem: str = ""
+    lock: BoundedSemaphore = field(default_factory=BoundedSemaphore)
 
 
 def connect(state: State, name: str, why: str) -> tuple[Host, str]:
@@ -40,13 +46,14 @@ def connect(state: State, name: str, why: str) -> tuple[Host, str]:
     if host is None:
         raise NodeError(f"the inventory has no host {name}")
     tried = part(_Tried, host)
-    if host.connected or tried.problem:
+    with tried.lock:
+        if host.connected or tried.problem:
+            return host, tried.problem
+        try:
+            host.connect(reason=why, show_errors=False, raise_exceptions=True)
+        except (ConnectError, *BROKEN) as error:
+            tried.problem = str(error) or type(error).__name__
         return host, tried.problem
-    try:
-        host.connect(reason=why, show_errors=False, raise_exceptions=True)
-    except (ConnectError, *BROKEN) as error:
-        tried.problem = str(error) or type(error).__name__
-    return host, tried.problem
 
 
 @contextmanager

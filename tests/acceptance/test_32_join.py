@@ -32,7 +32,7 @@ CREATED, JOINED = "Init | Create the cluster", "Join | Join the cluster"
 LOUD = ("-vvv", "--debug-all", "--diff")
 PAGE = DOCS / "replace-a-node.md"
 
-TOKEN, KEY = "lab4me.s3cr3tt0kenf0rb0t", "5ec2e7" * 10 + "c0de"
+TOKEN, KEY = "lab4me.s3cr3tt0kenf0rb0", "5ec2e7" * 10 + "c0de"
 CHOSEN = f"""\
 #!/usr/bin/python3
 import sys
