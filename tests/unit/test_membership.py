@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import gevent  # type: ignore[import-untyped]
 import pytest
 import yaml
 from pyinfra.api.exceptions import ConnectError
@@ -291,6 +292,21 @@ def test_a_host_that_cannot_be_reached_is_tried_once(monkeypatch: pytest.MonkeyP
     with nodes.on():
         for _ in range(2):
             assert connect(nodes.state, "pi1", "to see")[1] == "Could not connect (timed out)"
+    assert tries == [1]
+
+
+def test_nodes_that_want_the_same_host_connect_to_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, tries = Nodes("pi1"), []
+
+    def answer() -> None:
+        tries.append(1)
+        gevent.sleep(0.01)
+
+    nodes["pi1"].connected = False
+    monkeypatch.setattr(nodes["pi1"].connector, "connect", answer)
+    both = [gevent.spawn(connect, nodes.state, "pi1", "to see") for _ in range(2)]
+    gevent.joinall(both, raise_error=True)
+    assert [one.value[1] for one in both] == ["", ""]
     assert tries == [1]
 
 
