@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -94,8 +93,12 @@ class Site:
         self.times[heading] = time.monotonic() - began
 
     def ready(self) -> set[str]:
-        """Return the names of the nodes that are Ready, as kubectl prints them."""
-        found = self.cluster.run("kubectl", "get", "nodes", "--output", "json").out
+        """Return the names of the nodes that are Ready, as kubectl prints them.
+
+        The first controller is asked, because the API's address may be away.
+        """
+        server = f"--server=https://{self.cluster.address(FIRST)}:6443"
+        found = self.cluster.run("kubectl", server, "get", "nodes", "--output", "json").out
         return {
             node["metadata"]["name"]
             for node in json.loads(found)["items"]
@@ -118,14 +121,15 @@ def identity(cluster: Cluster, node: str) -> str:
 def site(deployed: Cluster) -> Iterator[Site]:
     """Create the cluster on the first controller, and have all others join. Clean up at the end."""
     cluster = deployed
-    ssh = Path(cluster.status["known_hosts"]).parent
-    saved = ssh.with_name("ssh-saved")
-    shutil.copytree(ssh, saved, dirs_exist_ok=True)
+    known = Path(cluster.status["known_hosts"])
+    before = known.read_text().splitlines(keepends=True)
     try:
         yield _site(cluster)
     finally:
-        shutil.copytree(saved, ssh, dirs_exist_ok=True)
-        shutil.rmtree(saved)
+        known.with_name("known_hosts.old").unlink(missing_ok=True)
+        others = [line for line in before if not line.startswith((f"{SECOND},", f"{PROXY},"))]
+        keys = [host_key(cluster, node) for node in (SECOND, PROXY)]
+        known.write_text("".join([*others, *keys]))
         for node in NODES:
             cluster.exec(node, "rm -f /usr/local/sbin/kubeadm")
             if cluster.exec(node, f"ls {KUBELET_CONF}", ok=False):
@@ -235,8 +239,7 @@ def test_a_controller_whose_card_died_is_replaced_under_its_name(
 ) -> None:
     cluster, before = site.cluster, identity(site.cluster, SECOND)
     known = Path(cluster.status["known_hosts"])
-    replace_card(cluster, SECOND, new_key=True)
-    wait_for("the cluster to see it", lambda: SECOND not in site.ready(), 90)
+    replace_card(site, SECOND)
     assert cluster.run("pyinfra", "inventory.py", "deploy.py", "--limit", SECOND, ok=False).status
     lines = known.read_text().splitlines()
 
@@ -255,7 +258,7 @@ def test_the_only_proxy_is_replaced_under_its_name(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The API's address is away meanwhile, so nobody can be asked to forget it."""
-    replace_card(site.cluster, PROXY, new_key=True)
+    replace_card(site, PROXY)
 
     site.follow("The only proxy")
 
@@ -283,14 +286,23 @@ def test_every_command_of_the_page_is_run_here(site: Site) -> None:
     assert commands <= known
 
 
-def replace_card(cluster: Cluster, node: str, *, new_key: bool) -> None:
-    """Have a node begin with the fresh image while the others run, as a new card does."""
+def replace_card(site: Site, node: str) -> None:
+    """Have a node begin with the fresh image and another host key, as with a new card.
+
+    The cluster notices after 40 s that the old one is away.
+    """
+    cluster, key = site.cluster, "/etc/ssh/ssh_host_ed25519_key"
     cluster.lab("reset", node)
-    if new_key:
-        key = "/etc/ssh/ssh_host_ed25519_key"
-        made = "ssh-keygen -q -t ed25519 -N '' -f /tmp/key"
-        cluster.exec(node, f"{made}; cat /tmp/key >{key}; cat /tmp/key.pub >{key}.pub")
-        cluster.exec(node, "rm /tmp/key /tmp/key.pub; systemctl restart ssh")
+    made = "ssh-keygen -q -t ed25519 -N '' -f /tmp/key"
+    cluster.exec(node, f"{made}; cat /tmp/key >{key}; cat /tmp/key.pub >{key}.pub")
+    cluster.exec(node, "rm /tmp/key /tmp/key.pub; systemctl restart ssh")
+    wait_for("the cluster to notice", lambda: node not in site.ready(), 90)
+
+
+def host_key(cluster: Cluster, node: str) -> str:
+    """Return the line of known_hosts for a node's present key."""
+    kind, key, *_ = cluster.exec(node, "cat /etc/ssh/ssh_host_ed25519_key.pub").split()
+    return f"{node},{cluster.address(node)} {kind} {key}\n"
 
 
 def tell(capsys: pytest.CaptureFixture[str], what: str) -> None:
