@@ -11,8 +11,11 @@ from chaos_engine.deploys.container_logs import container_logs
 from chaos_engine.deploys.cri_dockerd import cri_dockerd
 from chaos_engine.deploys.docker import docker
 from chaos_engine.deploys.etcd_certificates import etcd_certificates
+from chaos_engine.deploys.forget import forget
 from chaos_engine.deploys.haproxy import haproxy
 from chaos_engine.deploys.hosts_file import hosts_file
+from chaos_engine.deploys.init import init
+from chaos_engine.deploys.join import join
 from chaos_engine.deploys.journald import journald
 from chaos_engine.deploys.kernel import kernel
 from chaos_engine.deploys.kubernetes import kubernetes
@@ -42,8 +45,11 @@ __all__ = [
     "cri_dockerd",
     "docker",
     "etcd_certificates",
+    "forget",
     "haproxy",
     "hosts_file",
+    "init",
+    "join",
     "journald",
     "kernel",
     "kubernetes",

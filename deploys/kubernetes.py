@@ -15,6 +15,8 @@ from chaos_engine.deploys.values import LocalFileOrNone, Network
 from chaos_engine.facts import api_servers
 from chaos_engine.facts.certificates import DAY, Certificates, CertificateState
 from chaos_engine.facts.kubernetes import KUBELET_ANSWERS
+from chaos_engine.facts.membership import INIT, JOIN
+from chaos_engine.facts.membership import KUBEADM as FOLDER
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.openpgp import dearmor, parse_keys
 from chaos_engine.operations import files, sysctl
@@ -22,6 +24,7 @@ from chaos_engine.operations.compatibility import exec_fault, feature_gates
 from chaos_engine.operations.files import File
 from chaos_engine.operations.kubernetes import kubelet
 from chaos_engine.operations.kubernetes.install import UNDO, install_kubernetes
+from chaos_engine.operations.membership.kubeadm import SOCKET
 from chaos_engine.templates import render
 
 OLDEST_SUPPORTED = 35
@@ -33,10 +36,6 @@ OLDEST_PUBLISHED = 24
 
 TOOLS = ("cri-tools",)
 """Packages of Kubernetes' repository whose version does not matter."""
-
-SOCKET = "unix:///run/cri-dockerd.sock"
-FOLDER = "/etc/kubernetes/chaos-engine"
-INIT, JOIN = f"{FOLDER}/kubeadm-init.yaml", f"{FOLDER}/kubeadm-join.yaml"
 
 _MODULES = ("overlay", "br_netfilter")
 _SYSCTLS = {

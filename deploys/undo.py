@@ -24,7 +24,18 @@ ORDER = tuple(
 """The names of the concerns that undo works through, in this order. The roles `worker` and `proxy`
 call them in the reverse order."""
 
-_NOTHING_TO_UNDO = {"preflight", "uncordon", "reboot", "worker", "proxy", "undo", "updates"}
+_NOTHING_TO_UNDO = {
+    "preflight",
+    "uncordon",
+    "reboot",
+    "worker",
+    "proxy",
+    "undo",
+    "init",
+    "join",
+    "forget",
+    "updates",
+}
 """The names of this package's deploys that leave nothing to undo. Security updates stay."""
 
 

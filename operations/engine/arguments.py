@@ -123,6 +123,12 @@ ShareNameOrNone = Annotated[
 LinkName = Annotated[
     str, Form("[A-Za-z][A-Za-z0-9._-]{0,14}", "the name of a network interface, such as eth0")
 ]
+Endpoint = Annotated[
+    str, Form("[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}", "a host and a port, such as k8s:6443")
+]
+AddressOrNone = Annotated[
+    str, Form(rf"({_OCTET}(\.{_OCTET}){{3}})?", "empty, or an IPv4 address, such as 192.168.1.50")
+]
 MacAddress = Annotated[
     str,
     Form("([0-9a-f]{2}:){5}[0-9a-f]{2}", "a MAC address with colons, such as 02:42:ac:8f:4c:ff"),

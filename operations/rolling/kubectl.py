@@ -58,12 +58,14 @@ class ClusterNode:
     + unschedulable: whether the node is cordoned
     + kubelet: version of the node's kubelet, such as ``1.36.2``; "" if kubelet has not reported it
     + controller: whether kubeadm has marked the node as a controller
+    + why: what the condition Ready says, such as why the node is not Ready
     """
 
     ready: bool
     unschedulable: bool
     kubelet: str = ""
     controller: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,19 @@ class Kubectl:
             node = self._nodes().get(name)
             if node is None or node.unschedulable != wanted:
                 raise ClusterError(error_lines(output) or f"the cluster does not {verb} {name}")
+
+        _until(attempt)
+
+    def delete(self, name: str) -> None:
+        """Delete a node from the cluster, if the cluster has it.
+
+        Raises `ClusterError` if the cluster still has the node afterwards.
+        """
+
+        def attempt() -> None:
+            self._run("delete", "node", name, "--ignore-not-found", "--wait=false")
+            if name in self._nodes():
+                raise ClusterError(f"the cluster does not delete the node {name}")
 
         _until(attempt)
 
@@ -228,6 +243,11 @@ def parse_nodes(text: str) -> dict[str, ClusterNode]:
             unschedulable=bool(item["spec"].get("unschedulable")),
             kubelet=str(item["status"].get("nodeInfo", {}).get("kubeletVersion", "")).lstrip("v"),
             controller=CONTROLLER in (item["metadata"].get("labels") or {}),
+            why="; ".join(
+                condition.get("message", "")
+                for condition in item["status"].get("conditions", [])
+                if condition["type"] == "Ready"
+            ),
         )
         for item in json.loads(text)["items"]
     }

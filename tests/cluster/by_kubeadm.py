@@ -21,8 +21,8 @@ INIT, JOIN = f"{FOLDER}/kubeadm-init.yaml", f"{FOLDER}/kubeadm-join.yaml"
 SOCKET = "unix:///run/cri-dockerd.sock"
 
 _COPY = "/root/kubeadm-join.yaml"
-_KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
-_FORGET = """\
+KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
+EMPTY_ETCD = """\
 export ETCDCTL_API=3
 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/tls/ca.crt \
   --cert /etc/etcd/tls/server.crt --key /etc/etcd/tls/server.key del --prefix /registry/
@@ -99,8 +99,8 @@ def dissolve(cluster: Cluster) -> None:
     """Take the cluster apart, as by ``kubeadm reset`` and ``kubectl delete node``, and bring the
     nodes back by `deploy.py`."""
     for node in cluster.workers:
-        if cluster.exec(node, f"ls {_KUBELET_CONF}", ok=False):
+        if cluster.exec(node, f"ls {KUBELET_CONF}", ok=False):
             kubeadm(cluster, node, f"reset -f --cri-socket {SOCKET}")
     forget(cluster, *cluster.workers)
-    cluster.exec("etcd1", _FORGET)
+    cluster.exec("etcd1", EMPTY_ETCD)
     cluster.changed("deploy.py")

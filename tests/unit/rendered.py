@@ -31,10 +31,12 @@ from chaos_engine.facts.haproxy import RUN, HaproxyServers
 from chaos_engine.facts.health import Health
 from chaos_engine.facts.kernel import KernelRelease
 from chaos_engine.facts.manifest import Entry, Remembered
+from chaos_engine.facts.membership import INIT
 from chaos_engine.facts.node import AsRoot
 from chaos_engine.facts.observe import ComposedFact, Read
 from chaos_engine.facts.rsyslog import Canary
 from chaos_engine.facts.share import CONFINED, TARGET
+from chaos_engine.facts.standing import NOTE
 from chaos_engine.facts.suspects import Search, Suspects
 from chaos_engine.facts.thermal import Thermal
 from chaos_engine.facts.updates import Update, Updates
@@ -43,6 +45,8 @@ from chaos_engine.facts.writers import Writers
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.haproxy.container import CHECKSUM, OWN
 from chaos_engine.operations.macvlan_network import CONTAINER, network
+from chaos_engine.operations.membership.credentials import delete_script, make_script
+from chaos_engine.operations.membership.kubeadm import init_script, join_script, reset_script
 from chaos_engine.operations.reboot.boot_cycle import reboot_script
 from chaos_engine.operations.rolling.cordon import note
 from chaos_engine.operations.undo import concerns as undo
@@ -115,6 +119,10 @@ def scripts() -> Iterator[tuple[str, str]]:
     yield "cordon.note", note("pi1")
     updates = Updates((Update("libssl3", "1", "2"), Update("linux-image-6.8-raspi", "1", "2")))
     yield "updates.compose", compose(updates, UPDATES_HEAD, "6.8-raspi")
+    yield "membership.init", init_script(INIT)
+    for unfinished in (True, False):
+        yield f"membership.join.{unfinished}", join_script(unfinished)
+    yield "membership.reset", reset_script(NOTE)
     yield "boot_cycle.reboot_script", reboot_script("id", {"swap": "id"})
     seen = []
     for name, declared in DECLARED.items():
@@ -177,11 +185,14 @@ def reads() -> Iterator[Read]:
 
 
 def questions() -> Iterator[tuple[str, str]]:
-    """Give the command of each fact, with the fact's name."""
+    """Give the command of each fact, with its name, and what a controller of a cluster is asked."""
     for read in reads():
         command = read.fact().command(**dict(read.arguments))
         text = command.get_raw_value() if isinstance(command, StringCommand) else command
         yield read.fact.__name__, text
+    for controller in (True, False):
+        yield f"membership.make.{controller}", make_script(controller)
+        yield f"membership.delete.{controller}", delete_script("abcdef", controller)
 
 
 def start_script(several: bool) -> str:

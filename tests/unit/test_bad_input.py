@@ -24,6 +24,7 @@ import pytest
 
 from chaos_engine.deploys.settings import PREFIX, all_models
 from chaos_engine.deploys.undo import ORDER
+from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
@@ -35,6 +36,13 @@ from chaos_engine.facts.journald import DropIns
 from chaos_engine.facts.kernel import KernelCmdline
 from chaos_engine.facts.kubernetes import Joined, KubernetesSources, Source
 from chaos_engine.facts.log_mount import LogShare, LogShares
+from chaos_engine.facts.membership import (
+    ApiState,
+    ClusterApi,
+    EtcdKeys,
+    Membership,
+    MembershipState,
+)
 from chaos_engine.facts.mounts import Mount, Mounts, parse_mounts
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.node import Node
@@ -127,6 +135,10 @@ TWO_PROXIES = (
     'workers = ["pi4", "pi5"]\n'
     'proxy = ["pi5", ("pi4", {"chaos_hairpin_address": "192.168.1.223"})]\n'
 )
+
+FORGET, INIT, JOIN = (f"chaos_engine.deploys.{name}" for name in ("forget", "init", "join"))
+READY_TO_JOIN = MembershipState(kubelet="1.36.2", init=True, join="kind: JoinConfiguration\n")
+NO_CLUSTER: dict[Any, Any] = {ApiServers: {}, ClusterApi: ApiState("silent")}
 
 CMDLINE = "/boot/firmware/cmdline.txt"
 SYSTEM = "/etc/systemd/system.conf.d"
@@ -1115,6 +1127,48 @@ SETTINGS = [
         deploy="chaos_engine.deploys.undo",
     ),
     bad(
+        "forget",
+        "PI_3",
+        "pi5, group all: chaos_forget = 'PI_3': it has to be a machine's name without its domain, "
+        "in lower case, such as pi1",
+        deploy=FORGET,
+    ),
+    bad(
+        "forget_host_key",
+        "perhaps",
+        "pi5, group all: chaos_forget_host_key = 'perhaps': it has to be True or False",
+        deploy=FORGET,
+    ),
+    Case(
+        "chaos_forget is not set; name the node to remove from the cluster: --data "
+        "chaos_forget=pi3",
+        deploy=FORGET,
+    ),
+    Case(
+        "chaos_kubeconfig is not set, but the deploy forget needs it to remove a node; copy "
+        "/etc/kubernetes/admin.conf from a controller",
+        {"all": {"chaos_forget": "pi3"}},
+        deploy=FORGET,
+    ),
+    Case(
+        "pi5: init creates the cluster on a controller, and this host is not in chaos_controllers "
+        "(pi1, pi4, pi7); run it with --limit and the name of one controller",
+        deploy=INIT,
+    ),
+    Case(
+        "init creates the cluster on one controller, but this run has 2 hosts; run it with --limit "
+        "pi1",
+        inventory='workers = ["pi1", "pi4"]\n',
+        deploy=INIT,
+    ),
+    Case(
+        "pi5: the Kubernetes API has no address, because neither chaos_vip nor chaos_controllers "
+        "is set; set one of them in group_data/all.py",
+        {"all": {"chaos_vip": None, "chaos_controllers": []}},
+        inventory='workers = ["pi5"]\n',
+        deploy=JOIN,
+    ),
+    bad(
         "rolling_batch",
         0,
         "pi5, group all: chaos_rolling_batch = 0: Input should be greater than or equal to 1",
@@ -1674,6 +1728,47 @@ FILES = [
 JOINED = {Joined: True, Standing: replace(NODE[Standing], joined=True)}
 INSTALLED = {"docker.io": PackageState("20.10.24+dfsg1-1+deb12u1", True, True)}
 
+JOINING: tuple[tuple[str, dict[Any, Any]], ...] = (
+    (
+        "the node has no kubelet; deploy the node first: pyinfra inventory.py deploy.py",
+        {Membership: MembershipState()},
+    ),
+    (
+        "the node has no /etc/kubernetes/chaos-engine/kubeadm-join.yaml; deploy the node "
+        "first: pyinfra inventory.py deploy.py",
+        {Membership: MembershipState(kubelet="1.36.2")},
+    ),
+    (
+        "nothing accepts a connection at k8s:6443, the API's address; deploy the proxy, "
+        "and look at: chaos_engine.deploys.verify --limit proxy",
+        {ClusterApi: ApiState()},
+    ),
+    (
+        "no API server is ready at k8s:6443 (silent); to create the cluster, run "
+        "chaos_engine.deploys.init on one controller; if there is a cluster, look at: "
+        "curl -k https://k8s:6443/readyz",
+        {ClusterApi: ApiState("silent")},
+    ),
+    (
+        "kubelet and kubeadm 1.36.2 cannot join a cluster of version 1.28.15; set "
+        "chaos_kubernetes_version to a release of 1.28 and deploy the node, or upgrade the "
+        "cluster first",
+        {ClusterApi: ApiState("200", "1.28.15")},
+    ),
+    (
+        "a controller has to make a bootstrap token, but the API server of none is ready "
+        "(pi1, pi4, pi7)",
+        {ApiServers: {"192.168.1.53": "silent"}},
+    ),
+    (
+        "a controller has to make a bootstrap token, but none whose API server is ready is "
+        "in the inventory (pi4); add one to inventory.py, or join the node by hand: "
+        "/etc/kubernetes/chaos-engine/kubeadm-join.yaml says how",
+        {},
+    ),
+)
+"""What a node that cannot join is told."""
+
 NODES = [
     node(
         "pyinfra does not run as root on the node; set _sudo = True in group_data/all.py",
@@ -2104,6 +2199,44 @@ NODES = [
     updates(
         "the security updates need 1051 MiB on /, but only 1000 MiB are free. Make room",
         needs=1001,
+    ),
+    *(node(says, answers, deploy=JOIN) for says, answers in JOINING),
+    *(
+        node(says, {**NO_CLUSTER, **answers}, inventory='workers = ["pi1"]\n', deploy=INIT)
+        for says, answers in (
+            (
+                "the node has no /etc/kubernetes/chaos-engine/kubeadm-init.yaml; deploy the node "
+                "first, as one of the controllers: pyinfra inventory.py deploy.py",
+                {Membership: replace(READY_TO_JOIN, init=False)},
+            ),
+            (
+                "there is a cluster, because an API server answers: pi7 (200); have this node join "
+                "it: pyinfra inventory.py chaos_engine.deploys.join --limit pi1",
+                {ApiServers: {"192.168.1.53": "absent", "192.168.1.56": "200"}},
+            ),
+            (
+                "there is a cluster, because an API server answers: k8s:6443 (200)",
+                {ClusterApi: ApiState("200", "1.36.2")},
+            ),
+            (
+                "nothing accepts a connection at k8s:6443, the API's address, so kubeadm init "
+                "would fail; deploy the proxy first; without a proxy, run this on the node that "
+                "has k8s",
+                {ClusterApi: ApiState()},
+            ),
+            (
+                "etcd has the data of a cluster, 212 keys below /registry/; if the cluster lives, "
+                "start its controllers; if nobody needs it any more, remove its data on one of the "
+                "etcd servers: etcdctl del --prefix /registry/",
+                {EtcdKeys: 212},
+            ),
+            (
+                "an earlier kubeadm init did not finish on this node; to begin anew, run kubeadm "
+                "reset -f --cri-socket unix:///run/cri-dockerd.sock on it, and, if no other "
+                "cluster uses this etcd, etcdctl del --prefix /registry/ on one of its servers",
+                {Membership: replace(READY_TO_JOIN, joined=True, unfinished="init")},
+            ),
+        )
     ),
     node(
         "Mounts: no answer in 20 s; check the node's load",

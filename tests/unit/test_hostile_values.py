@@ -37,7 +37,7 @@ from pyinfra.api.exceptions import OperationValueError
 from chaos_engine import operations, templates
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
 from chaos_engine.deploys.settings import all_models
-from chaos_engine.facts.api_servers import ApiVersions
+from chaos_engine.facts.api_servers import ApiServers, ApiVersions
 from chaos_engine.facts.apt import Interrupted, Packages
 from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
 from chaos_engine.facts.cloud_init import CloudInit, CloudInitState
@@ -64,6 +64,13 @@ from chaos_engine.facts.kubernetes import (
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.macvlan import MacvlanLinks
 from chaos_engine.facts.manifest import Entry, Manifest, Remembered
+from chaos_engine.facts.membership import (
+    ApiState,
+    ClusterApi,
+    EtcdKeys,
+    Membership,
+    MembershipState,
+)
 from chaos_engine.facts.mounts import Answers, Mounts, parse_mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.node import AsRoot, Node
@@ -99,7 +106,7 @@ from chaos_engine.operations.kubernetes.upgrade import Target
 from chaos_engine.operations.macvlan_network.commands import Macvlan
 from chaos_engine.operations.macvlan_network.network import recreate
 from chaos_engine.operations.rolling.cordon import Rolling, note
-from chaos_engine.operations.rolling.kubectl import Kubectl
+from chaos_engine.operations.rolling.kubectl import ClusterNode, Kubectl
 from chaos_engine.operations.undo import concerns as undo
 from tests.unit.nodes import Connector, Nodes
 from tests.unit.scripts import Sandbox
@@ -112,6 +119,15 @@ MACVLAN = Macvlan(
 PROXY = haproxy_operations.Proxy(
     "haproxy:3.0", "lb-network", "eth0", VIP, "02:42:ac:8f:4c:ff", "/var/log/haproxy/run"
 )
+
+
+class ClusterOfOne(Kubectl):
+    """A cluster whose only node is not Ready."""
+
+    def nodes(self) -> dict[str, ClusterNode]:
+        return {"pi7": ClusterNode(ready=False, unschedulable=False)}
+
+
 ROLLING = Rolling("controller", kubectl=Kubectl("files/config"), node="pi1")
 TARGET = Target(
     "1.36.2", {"pi1": "192.168.1.50"}, ("pi1", "pi5"), ("192.168.1.40",), "/etc/kubernetes"
@@ -229,6 +245,27 @@ CALLS: dict[str, dict[str, Any]] = {
         "wanted": (File("/usr/local/sbin/check", "true\n"),),
         "on": True,
     },
+    "create_cluster": {
+        "rolling": ROLLING,
+        "address": "192.168.1.50",
+        "endpoint": "k8s:6443",
+        "controllers": {"pi4": "192.168.1.53"},
+        "etcd": ("192.168.1.40",),
+        "folder": "/etc/kubernetes/etcd",
+    },
+    "join_cluster": {
+        "rolling": Rolling(node="pi1"),
+        "endpoint": "k8s:6443",
+        "controllers": {"pi4": "192.168.1.53"},
+        "hosts": {"pi4": "pi4"},
+    },
+    "forget_node": {
+        "rolling": Rolling(kubectl=ClusterOfOne("files/config"), node="pi7"),
+        "known_nodes": ("pi1", "pi7"),
+        "at": "pi7",
+        "address": "192.168.1.56",
+        "controllers": {"pi4": "192.168.1.53"},
+    },
     "forget_changes": {"asked": ("docker", "site")},
     "undo_concern": {"concern": "docker", "needed": ("kernel",)},
     "undo_other_concerns": {"known": ("docker",), "asked": ("site",)},
@@ -246,6 +283,9 @@ WITHOUT_COMMAND = {
     "install_kubeadm",
     "upgrade_control_plane",
     "upgrade_kubelet",
+    "create_cluster",
+    "join_cluster",
+    "forget_node",
 }
 """Operations that give pyinfra no command: they do nothing, or have a turn to wait for."""
 
@@ -268,6 +308,8 @@ NODE: dict[type, Any] = {
     CriDockerdVersion: "0.4.3",
     AsRoot: True,
     Answers: "answers",
+    ApiServers: {"192.168.1.53": "200"},
+    ClusterApi: ApiState("200", "1.36.2"),
     CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),
     Container: None,
     Content: None,
@@ -281,6 +323,7 @@ NODE: dict[type, Any] = {
     DockerInfo: None,
     DockerNetworks: {},
     DropIns: (),
+    EtcdKeys: 0,
     EtcdVersions: {},
     Files: {},
     OtherRouter: "",
@@ -302,6 +345,7 @@ NODE: dict[type, Any] = {
     LogShares: LogShare((), ""),
     TimedWriters: WriterState(dict.fromkeys(UNIT_NAMES, True), (), True),
     MacvlanLinks: {},
+    Membership: MembershipState(kubelet="1.36.2", init=True, join="kind: JoinConfiguration\n"),
     Manifest: Remembered(
         (Entry("docker", "file", "created", "/etc/a"), Entry("site", "file", "created", "/etc/b")),
         holds=("manifest",),

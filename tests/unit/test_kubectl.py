@@ -238,6 +238,22 @@ def test_a_node_is_uncordoned_once_the_cluster_says_so(program: Program) -> None
     assert program.calls == ["uncordon pi1", "uncordon pi1", "get nodes --output=json"]
 
 
+def test_a_node_is_deleted_once_the_cluster_does_not_have_it(program: Program) -> None:
+    script = f"case $*/$n in *get*/[01]) echo '{answer(pi1=('False', False))}' ;; *get*) echo "
+    program.does(f"{script}'{answer()}' ;; esac").delete("pi1")
+
+    delete = "delete node pi1 --ignore-not-found --wait=false"
+    assert program.calls == [delete, "get nodes --output=json"] * 2
+
+
+def test_it_is_told_why_a_node_is_not_ready() -> None:
+    found = json.loads(answer(pi1=("False", False)))
+    for condition in found["items"][0]["status"]["conditions"]:
+        condition["message"] = f"says {condition['type']}"
+
+    assert parse_nodes(json.dumps(found))["pi1"].why == "says Ready"
+
+
 def test_pods_are_given_the_time_that_is_set(program: Program) -> None:
     assert program.does("exit 0").drain("pi1", 12) == ""
     assert program.calls == ["drain pi1 --ignore-daemonsets --delete-emptydir-data --timeout=12s"]

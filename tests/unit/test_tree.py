@@ -59,7 +59,7 @@ CONCERNS = (
     "metrics",
     "vrrp",
 )
-ROLES = ("worker", "verify", "undo", "report", "upgrade")
+ROLES = ("worker", "verify", "undo", "report", "upgrade", "init", "join", "forget")
 FACTS = ("kernel.KernelCmdline", "mounts.Mounts")
 
 
