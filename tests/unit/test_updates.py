@@ -211,7 +211,7 @@ class Run:
         self.joined = {*nodes} if joined else set()
         for place in (module, turns):
             self.patch.setattr(place, "observe", self.observe)
-        self.patch.setattr(cordon, "_read_standing", lambda host: self.standing(host.name))
+        self.patch.setattr(cordon, "read_standing", lambda host: self.standing(host.name))
         self.patch.setattr(module, "perform", self.perform)
         self.patch.setattr(module, "reboot_and_wait", self.reboot)
         self.patch.setattr(module, "remove_note", lambda state, host: "")

@@ -59,6 +59,7 @@ from chaos_engine.operations.rolling.kubectl import (
     parse_nodes,
 )
 from tests.unit.asking import ask_below
+from tests.unit.lease_api import LeaseApi
 from tests.unit.nodes import Connector, Nodes
 from tests.unit.scripts import Sandbox
 
@@ -82,7 +83,7 @@ class Machine:
     joined: bool = True
 
 
-class World:
+class World(LeaseApi):
     """A cluster of four nodes, of which pi5 is a worker. It plays kubectl too.
 
     + done: what was done on each node, in order
@@ -90,6 +91,7 @@ class World:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.machines = {name: Machine() for name in NODES}
         self.configured = OLD
         self.done: list[str] = []
