@@ -687,7 +687,7 @@ class ClusterStub(Kubectl):
 NO_CNI = ClusterNode(
     False,
     False,
-    "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
+    why="container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
     "message:docker: network plugin is not ready: cni config uninitialized",
 )
 
@@ -698,7 +698,7 @@ NO_CNI = ClusterNode(
         ((None, AWAY, READY), 3, "", ""),
         ((None, NO_CNI), 2, "", "not Ready until the cluster has a pod network"),
         ((ClusterNode(True, True),), 1, "", "kubectl uncordon pi3"),
-        ((ClusterNode(False, False, "PLEG is not healthy"),), 0, "PLEG is not healthy", ""),
+        ((ClusterNode(False, False, why="PLEG is not healthy"),), 0, "PLEG is not healthy", ""),
         ((None,), 0, "the cluster does not have it", ""),
     ],
 )
