@@ -6,9 +6,11 @@ kube-system:
 - ``chaos-engine.turn-1`` to ``chaos-engine.turn-N``, with N the batch. Every turn needs one. The
   proxy's turn needs all
 - ``chaos-engine.controller``. A turn of a controller or a proxy needs it too
+- ``chaos-engine.next``. A turn holds it only while it takes the first ones. So the turn that waits
+  is the next one, and a run with many nodes does not keep the nodes of other runs waiting
 
-A turn first takes ``chaos-engine.controller``, then the others in order, so no two turns wait for
-each other.
+A turn takes ``chaos-engine.controller``, ``chaos-engine.next`` and the others, in this order. So no
+two turns wait for each other.
 
 Each Lease names the batch of its run. Turns of runs with different batches exclude each other. A
 run looks for Leases with another batch before it takes its own, and once more when it has taken
@@ -55,6 +57,7 @@ T = TypeVar("T")
 
 PREFIX = "chaos-engine."
 CONTROLLER = f"{PREFIX}controller"
+NEXT = f"{PREFIX}next"
 SLOT = f"{PREFIX}turn-"
 
 BATCH = "chaos-engine/batch"
@@ -105,6 +108,7 @@ class ClusterTurn:
             return
         for names in wanted(self._rolling):
             self._take_one_of(names)
+        self._free(NEXT)
 
     def what_it_waits_for(self) -> str:
         """Return what a waiting host prints: who holds the Lease, for which node, since when."""
@@ -175,12 +179,17 @@ class ClusterTurn:
                 in_the_way = self._of_another_batch(self._look()[1]) if is_slot else []
                 if not in_the_way:
                     return
-                self._stop_renewing()
-                self._ask(partial(self._give_back, free[0].name), API_SECONDS)
-                self._start_renewing()
+                self._free(free[0].name)
             if self.problem:
                 raise ClusterError(self.problem)
             self._wait_for(in_the_way or [others[name] for name in names if name in others])
+
+    def _free(self, name: str) -> None:
+        """Give one Lease back, and keep the others."""
+        self._stop_renewing()
+        if name in self._held:
+            self._ask(partial(self._give_back, name), API_SECONDS)
+        self._start_renewing()
 
     def _took(self, lease: Lease) -> bool:
         """Try to take a Lease, and tell whether that has succeeded."""
@@ -381,11 +390,11 @@ def wanted(rolling: Rolling) -> list[list[str]]:
     The turn takes one Lease of each list. This is a pure function.
 
     **Example:** for a worker with batch 2,
-    ``[["chaos-engine.turn-1", "chaos-engine.turn-2"]]``
+    ``[["chaos-engine.next"], ["chaos-engine.turn-1", "chaos-engine.turn-2"]]``
     """
     slots = [f"{SLOT}{number}" for number in range(1, rolling.batch + 1)]
-    lane = [[CONTROLLER]] if rolling.lane else []
-    return [*lane, *([slot] for slot in slots)] if rolling.lane == "proxy" else [*lane, slots]
+    first = [[CONTROLLER], [NEXT]] if rolling.lane else [[NEXT]]
+    return [*first, *([slot] for slot in slots)] if rolling.lane == "proxy" else [*first, slots]
 
 
 def identity(node: str) -> str:

@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from pathlib import Path
+
+from click import unstyle
 
 from tests.cluster.joined import store
 from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster, limits
@@ -29,12 +31,12 @@ class Run:
 
     computer: str
     process: subprocess.Popen[bytes]
-    output: IO[bytes]
+    output: Path
 
     @property
     def text(self) -> str:
         """What it has printed so far."""
-        return os.pread(self.output.fileno(), 1 << 24, 0).decode()
+        return unstyle(self.output.read_text())
 
     def wait(self, seconds: float = 900) -> int:
         """Wait for its end, and return its exit status."""
@@ -50,19 +52,21 @@ class Run:
 def run(cluster: Cluster, computer: str, nodes: Iterable[str], *arguments: str) -> Iterator[Run]:
     """Run pyinfra over some nodes, as a computer of that name. Kill it if the block ends first."""
     command = ("unshare", "--uts", "sh", "-c", _AS_COMPUTER, computer, "pyinfra", "inventory.py")
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            (LAB, "--name", cluster.name, "run", "--", *command, *arguments, "-y", *limits(nodes)),
-            cwd=CHECKOUT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield Run(computer, process, output)
-        finally:
-            process.kill()
-            process.wait(10)
+    file, name = tempfile.mkstemp(prefix=f"{computer}-", suffix=".log")
+    process = subprocess.Popen(
+        (LAB, "--name", cluster.name, "run", "--", *command, *arguments, "-y", *limits(nodes)),
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        stdout=file,
+        stderr=subprocess.STDOUT,
+    )
+    os.close(file)
+    try:
+        yield Run(computer, process, Path(name))
+    finally:
+        process.kill()
+        process.wait(10)
+        os.unlink(name)
 
 
 def racks(cluster: Cluster) -> tuple[list[str], list[str]]:

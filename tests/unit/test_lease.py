@@ -29,6 +29,7 @@ from chaos_engine.operations.rolling.lease import Lease, Leases, Observer
 from tests.unit.lease_api import LeaseApi, refused
 
 ONE = "chaos-engine.turn-1"
+NEXT = "chaos-engine.next"
 
 
 class Time:
@@ -159,9 +160,9 @@ def held(api: LeaseApi) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("lane", "batch", "expected"),
     [
-        ("", 2, [["chaos-engine.turn-1", "chaos-engine.turn-2"]]),
-        ("controller", 1, [["chaos-engine.controller"], ["chaos-engine.turn-1"]]),
-        ("proxy", 2, [[CONTROLLER], ["chaos-engine.turn-1"], ["chaos-engine.turn-2"]]),
+        ("", 2, [[NEXT], ["chaos-engine.turn-1", "chaos-engine.turn-2"]]),
+        ("controller", 1, [["chaos-engine.controller"], [NEXT], [ONE]]),
+        ("proxy", 2, [[CONTROLLER], [NEXT], [ONE], ["chaos-engine.turn-2"]]),
     ],
 )
 def test_what_a_turn_needs(lane: Any, batch: int, expected: list[list[str]]) -> None:
@@ -222,6 +223,20 @@ def test_a_waiting_node_says_for_whom_it_waits(
     )
     time.run(first, second)
     waits.abandon()
+
+
+def test_a_run_with_many_nodes_lets_another_one_in_between(
+    anna: Computer, bert: Computer, time: Time
+) -> None:
+    order: list[str] = []
+
+    def all_of(computer: Computer) -> None:
+        for number in range(4):
+            work = steps(partial(time.sleep, 10), partial(order.append, computer.name[:4]))
+            computer.turn(work, f"{computer.name[0]}{number}").get()
+
+    time.run(gevent.spawn(all_of, anna), gevent.spawn(all_of, bert))
+    assert order == ["anna", "bert"] * 4 or order == ["bert", "anna"] * 4
 
 
 def test_the_lease_of_a_killed_run_expires(
@@ -503,7 +518,7 @@ def test_a_lease_of_another_batch_that_was_taken_meanwhile_is_seen(
     second = bert.turn(lambda: began.append(time.now), "pi4", batch=2)
     time.run(until=time.now + 30)
     assert began == []
-    assert held(api) == {ONE: "pi7"}
+    assert held(api) == {ONE: "pi7", NEXT: "pi4"}
     assert holder.give_back(holder.get(ONE)) is not None
     time.run(second)
     assert len(began) == 1

@@ -264,8 +264,8 @@ def test_a_turn_takes_its_leases_with_the_real_kubectl(
         assert turn.confirm() == ""
         turn.end()
         names = ["chaos-engine.controller", "chaos-engine.turn-1", "chaos-engine.turn-2"]
-        assert [line.split()[0] for line in shown.splitlines()[1:]] == names
-        assert shown.count("/pi5 ") == 3, shown
+        held = [line.split()[0] for line in shown.splitlines()[1:] if "/pi5 " in line]
+        assert held == names
         assert (turn.problem, turn.waited, said) == ("", False, [])
     shown = cluster.kubectl("get", "lease", "--namespace=kube-system").stdout
     assert "pi5" not in shown
