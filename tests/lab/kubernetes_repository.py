@@ -26,6 +26,16 @@ RELEASES: dict[str, dict[str, tuple[str, ...]]] = {
         "cri-tools": ("1.27.1-1.1", "1.28.0-1.1"),
         "kubernetes-cni": ("1.1.1-2.1", "1.2.0-2.1"),
     },
+    "1.34": {
+        **dict.fromkeys(CORE, ("1.34.1-1.1", "1.34.2-1.1")),
+        "cri-tools": ("1.33.0-1.1", "1.34.0-1.1"),
+        "kubernetes-cni": ("1.6.2-1.1", "1.7.1-1.1"),
+    },
+    "1.35": {
+        **dict.fromkeys(CORE, ("1.35.0-1.1", "1.35.1-1.1")),
+        "cri-tools": ("1.34.0-1.1", "1.35.0-1.1"),
+        "kubernetes-cni": ("1.7.1-1.1", "1.8.0-1.1"),
+    },
     "1.36": {
         **dict.fromkeys(CORE, ("1.36.1-1.1", "1.36.2-1.1")),
         "cri-tools": ("1.35.0-1.1", "1.36.0-1.1"),
@@ -66,12 +76,14 @@ def depends(package: str, version: str) -> str:
     """Return what the real PACKAGE of this VERSION depends on.
 
     From the packages' templates in github.com/kubernetes/release: #3722 and #4106 dropped some of
-    kubelet's, #3481 and #3626 all of kubeadm's (the last, cri-tools, with 1.32).
+    kubelet's (the last between 1.34.1 and 1.34.2), #3481 and #3626 all of kubeadm's (the last,
+    cri-tools, with 1.32).
     """
     old = version.startswith("1.28.")
     if package == "kubelet":
-        common = "iptables (>= 1.4.21), kubernetes-cni (>= 1.2.0), mount, util-linux"
-        return common + (", iproute2, conntrack, ebtables, ethtool, socat" if old else "")
+        more = ", iproute2, conntrack, ethtool" if old or version.startswith("1.34.1-") else ""
+        more += ", ebtables, socat" if old else ""
+        return f"iptables (>= 1.4.21), kubernetes-cni (>= 1.2.0), mount, util-linux{more}"
     if package == "kubeadm" and old:
         return (
             "kubelet (>= 1.19.0), kubectl (>= 1.19.0), kubernetes-cni (>= 1.2.0), "

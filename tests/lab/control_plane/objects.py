@@ -6,6 +6,7 @@ from .store import Json
 
 STATIC_POD_OWNER = "Node"
 MIRROR = "kubernetes.io/config.mirror"
+HASH = "kubernetes.io/config.hash"
 
 
 def node(name: str, address: str, version: str) -> Json:
@@ -82,8 +83,11 @@ def budget(name: str, *, least: int) -> Json:
     }
 
 
-def mirror_pod(component: str, node: Json) -> Json:
-    """Return the pod that kubelet shows of a static pod of a node."""
+def mirror_pod(component: str, node: Json, digest: str) -> Json:
+    """Return the pod that kubelet shows of a static pod of a node.
+
+    + digest: of the static pod's manifest
+    """
     name = node["metadata"]["name"]
     return {
         "apiVersion": "v1",
@@ -92,7 +96,7 @@ def mirror_pod(component: str, node: Json) -> Json:
             "name": f"{component}-{name}",
             "namespace": "kube-system",
             "labels": {"component": component, "tier": "control-plane"},
-            "annotations": {MIRROR: "static"},
+            "annotations": {MIRROR: digest, HASH: digest},
             "ownerReferences": [owner(node)],
         },
         "spec": {**_pod_spec(30, ""), "nodeName": name, "hostNetwork": True},

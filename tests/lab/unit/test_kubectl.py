@@ -128,7 +128,7 @@ def test_a_node_is_deleted_with_its_pods(cluster: Cluster) -> None:
 
 def test_pods_leave_a_node_that_is_drained_and_come_back(cluster: Cluster) -> None:
     cluster.run(objects.daemon_set("kube-proxy"), objects.replica_set("web", on="pi1"))
-    cluster.join("pi1").beat(0, controller=True, answers=True)
+    cluster.join("pi1").beat(0, static={"kube-apiserver": "c0ffee"}, answers=True)
     (name,) = (pod["metadata"]["name"] for pod in cluster.pods() if web(pod))
     refused = cluster.kubectl("drain", "pi1", "--timeout=9s")
     assert "cannot delete DaemonSet-managed Pods" in refused.stderr

@@ -90,7 +90,8 @@ static const char *flag(char **arguments, const char *wanted)
         length = strcspn(name, "=");
         while (*known && (strlen(*known) != length || strncmp(*known, name, length)))
             known++;
-        if (!*known)
+        /* Removed in 1.35: kubernetes/kubernetes#133779 */
+        if (!*known || (settings.minor >= 35 && !strcmp(*known, "pod-infra-container-image")))
             fatal("failed to parse kubelet flag: unknown flag: --%.*s\"", (int)length, name);
         value = name[length] ? name + length + 1 : *++arguments;
         if (!value)

@@ -12,7 +12,6 @@ import base64
 import http.client
 import json
 import re
-import secrets
 import socket
 import ssl
 import time
@@ -29,7 +28,6 @@ LINK = "/usr/lib/lab/cluster"
 client of etcd."""
 
 SYSTEM = "kube-system"
-TOKEN_SECONDS = 24 * 3600
 _SECONDS = 10
 
 
@@ -67,7 +65,7 @@ class Etcd:
             context = ssl.create_default_context(cafile=node.at(self.ca) if self.ca else None)
             if self.certificate:
                 context.load_cert_chain(node.at(self.certificate), node.at(self.key))
-        status, answer = _request(endpoint, path, context, body)
+        status, answer = request(endpoint, path, context, body)
         if status != 200:
             raise OSError(f"server responded with non-successful status: {status}")
         decoded: dict[str, Any] = json.loads(answer)
@@ -88,6 +86,22 @@ class Etcd:
         found = answer.get("kvs")
         return json.loads(base64.b64decode(found[0]["value"])) if found else None
 
+    def below(self, prefix: str) -> dict[str, Any]:
+        """Return all objects whose key begins with PREFIX, by key."""
+        first = f"/registry/{prefix}"
+        ends = {"key": _encode(first), "range_end": _encode(first[:-1] + chr(ord(first[-1]) + 1))}
+        found = self._any("/v3/kv/range", ends).get("kvs") or []
+        decoded = {base64.b64decode(each["key"]).decode(): each["value"] for each in found}
+        return {
+            key.removeprefix("/registry/"): json.loads(base64.b64decode(value))
+            for key, value in sorted(decoded.items())
+        }
+
+    def delete(self, key: str) -> bool:
+        """Remove the object at KEY; return whether it was there."""
+        answer = self._any("/v3/kv/deleterange", {"key": _encode(f"/registry/{key}")})
+        return bool(int(answer.get("deleted") or 0))
+
     def put(self, key: str, value: object) -> None:
         """Write the object at KEY."""
         pair = {"key": _encode(f"/registry/{key}"), "value": _encode(json.dumps(value))}
@@ -98,9 +112,16 @@ def _encode(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _request(
-    url: str, path: str, context: ssl.SSLContext | None, body: object = None
+def request(
+    url: str,
+    path: str,
+    context: ssl.SSLContext | None,
+    body: object = None,
+    *,
+    method: str = "POST",
+    kind: str = "application/json",
 ) -> tuple[int, bytes]:
+    """Return status and body of an answer to GET, or to METHOD with a BODY; raises `OSError`."""
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     host, port = parts.hostname or "", parts.port
@@ -112,7 +133,7 @@ def _request(
         if body is None:
             connection.request("GET", path)
         else:
-            connection.request("POST", path, json.dumps(body))
+            connection.request(method, path, json.dumps(body), {"Content-Type": kind})
         answer = connection.getresponse()
         return answer.status, answer.read()
     except http.client.HTTPException as error:
@@ -138,21 +159,13 @@ def status(server: str, path: str, certificate: str | None = None) -> int:
     if certificate is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return _request(f"https://{server}", path, context)[0]
+    return request(f"https://{server}", path, context)[0]
 
 
-def new_token() -> str:
-    """Return a bootstrap token."""
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    text = "".join(secrets.choice(letters) for _ in range(22))
-    return f"{text[:6]}.{text[6:]}"
-
-
-def keep_token(etcd: Etcd, token: str, seconds: float = TOKEN_SECONDS) -> None:
-    """Make a bootstrap token valid for so long."""
-    name, _, secret = token.partition(".")
-    value = {"token-secret": secret, "expiration": time.time() + seconds}
-    etcd.put(f"secrets/{SYSTEM}/bootstrap-token-{name}", value)
+def is_valid(known: dict[str, Any]) -> bool:
+    """Whether a bootstrap token has not expired. Real controllers remove one that has."""
+    ends = known["expiration"]
+    return ends is None or ends > time.time()
 
 
 def discover(token: dict[str, Any], seconds: float) -> tuple[Etcd, str, str]:
@@ -172,14 +185,14 @@ def discover(token: dict[str, Any], seconds: float) -> tuple[Etcd, str, str]:
             status(endpoint, "/api/v1/namespaces/kube-public/configmaps/cluster-info")
             info = etcd.get("configmaps/kube-public/cluster-info")
             known = etcd.get(f"secrets/{SYSTEM}/bootstrap-token-{name}")
-            if info and known and known["expiration"] > time.time():
+            if info and known and is_valid(known):
                 break
             problem = (
                 "could not find a JWS signature in the cluster-info ConfigMap for token ID "
                 f'"{name}"'
             )
         except OSError as error:
-            problem = f'failed to request the cluster-info ConfigMap: Get "{url}": {_why(error)}'
+            problem = f'failed to request the cluster-info ConfigMap: Get "{url}": {why(error)}'
         if time.monotonic() > deadline:
             raise Fatal(f"error execution phase preflight: {identity}{problem}")
         time.sleep(0.5)
@@ -201,12 +214,12 @@ def discover(token: dict[str, Any], seconds: float) -> tuple[Etcd, str, str]:
             status(endpoint, "/readyz", certificate)
         except OSError as error:
             raise Fatal(
-                f'error execution phase preflight: {identity}Get "{url}": {_why(error)}'
+                f'error execution phase preflight: {identity}Get "{url}": {why(error)}'
             ) from None
     return etcd, certificate, str(info["server"])
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
     """Return an error of a connection in words like Go's."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"tls: failed to verify certificate: x509: {error.verify_message}"

@@ -202,7 +202,7 @@ def _complete(cluster: Document, problems: Problems) -> None:
     cluster.setdefault("imageRepository", "registry.k8s.io")
     defaults = {"serviceSubnet": "10.96.0.0/12", "dnsDomain": "cluster.local"}
     cluster["networking"] = {**defaults, **(cluster.get("networking") or {})}
-    _check_version(str(cluster["kubernetesVersion"]))
+    check_version(str(cluster["kubernetesVersion"]))
     for name in ("serviceSubnet", "podSubnet"):
         subnet = cluster["networking"].get(name)
         if subnet:
@@ -219,7 +219,8 @@ def _complete(cluster: Document, problems: Problems) -> None:
     _check_etcd(cluster, problems)
 
 
-def _check_version(text: str) -> None:
+def check_version(text: str) -> None:
+    """Refuse what is no version, and one that is too old for this kubeadm."""
     match = re.fullmatch(r"v?([0-9]+)\.([0-9]+)\.([0-9]+)([-+].*)?", text)
     if not match:
         raise Fatal(f'version "{text}" doesn\'t match patterns for neither semantic version nor '
@@ -229,6 +230,12 @@ def _check_version(text: str) -> None:
             "this version of kubeadm only supports deploying clusters with the control plane "
             f"version >= {release.MAJOR}.{release.MINOR - 1}.0. Current version: {text}"
         )
+
+
+def normal_version(text: str) -> str:
+    """Return a version as v1.36.2; refuse what is none, and one that is too old."""
+    check_version(text)
+    return f"v{text.removeprefix('v')}"
 
 
 def _check_subnet(field: str, subnet: str, problems: Problems) -> None:

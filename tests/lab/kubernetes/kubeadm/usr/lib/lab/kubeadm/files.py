@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from . import cluster, config, node, release
+from .node import Fatal
 
 ETC = "/etc/kubernetes"
 MANIFESTS = f"{ETC}/manifests"
@@ -36,6 +40,13 @@ _USERS = {
     "scheduler.conf": ("system:kube-scheduler", ""),
 }
 """The user, and the user's group, of the certificate in each kubeconfig."""
+
+ISSUERS = {
+    "apiserver": "ca",
+    "apiserver-kubelet-client": "ca",
+    "front-proxy-client": "front-proxy-ca",
+}
+"""The certificates of a controller, and the CA of each."""
 
 _PAIR = (".crt", ".key")
 _CA_FOLDERS = {
@@ -74,11 +85,7 @@ def certificates(configuration: dict[str, Any], names: list[str]) -> None:
         else:
             pair = [*_issue("", name)]
         _keep_pair(f"{folder}/{name}", *pair)
-    for name, issuer, group in (
-        ("apiserver", "ca", ""),
-        ("apiserver-kubelet-client", "ca", _ADMINISTRATORS),
-        ("front-proxy-client", "front-proxy-ca", ""),
-    ):
+    for name in ISSUERS:
         if node.at(f"{folder}/{name}.crt").exists():
             continue
         node.say(f'[certs] Generating "{name}" certificate and key')
@@ -86,13 +93,20 @@ def certificates(configuration: dict[str, Any], names: list[str]) -> None:
         if server:
             shown = ", ".join(server)
             node.say(f"[certs] apiserver serving cert is signed for DNS names and IPs [{shown}]")
-        user = "kube-apiserver" + name.removeprefix("apiserver") if issuer == "ca" else name
-        _keep_pair(f"{folder}/{name}", *_issue(f"{folder}/{issuer}", user, group, server))
+        certificate(folder, name, server)
     if not node.at(f"{folder}/sa.key").exists():
         node.say('[certs] Generating "sa" key and public key')
         key = _key()
         node.write(f"{folder}/sa.key", key)
         node.write(f"{folder}/sa.pub", node.openssl("pkey", "-pubout", give=key))
+
+
+def certificate(folder: str, name: str, server: list[str]) -> None:
+    """Write a certificate of a controller; SERVER are the names of one that is for a server."""
+    issuer = ISSUERS[name]
+    user = "kube-apiserver" + name.removeprefix("apiserver") if issuer == "ca" else name
+    group = _ADMINISTRATORS if name == "apiserver-kubelet-client" else ""
+    _keep_pair(f"{folder}/{name}", *_issue(f"{folder}/{issuer}", user, group, server))
 
 
 def kubeconfigs(authority: str, server: str, local: str, name: str) -> None:
@@ -146,8 +160,16 @@ def kubeconfig(file: str, authority: str, server: str, name: str) -> None:
 def manifests(configuration: dict[str, Any], endpoint: dict[str, Any]) -> None:
     """Write the static pods of a controller."""
     node.say(f'[control-plane] Using manifest folder "{MANIFESTS}"')
+    for name, pod in pods(configuration, endpoint).items():
+        node.say(f'[control-plane] Creating static Pod manifest for "{name}"')
+        node.write(f"{MANIFESTS}/{name}.yaml", pod)
+
+
+def pods(configuration: dict[str, Any], endpoint: dict[str, Any]) -> dict[str, str]:
+    """Return the manifests of a controller's static pods, by the component's name."""
     pki = configuration["certificatesDir"]
     networking = configuration["networking"]
+    found = {}
     for name, flags, volumes in (
         ("kube-apiserver", _server_flags(configuration, endpoint), _server_volumes(configuration)),
         (
@@ -186,9 +208,8 @@ def manifests(configuration: dict[str, Any], endpoint: dict[str, Any]) -> None:
             {"kubeconfig": f"{ETC}/scheduler.conf"},
         ),
     ):
-        node.say(f'[control-plane] Creating static Pod manifest for "{name}"')
-        pod = _pod(name, flags, volumes, configuration)
-        node.write(f"{MANIFESTS}/{name}.yaml", config.dump(pod))
+        found[name] = config.dump(_pod(name, flags, volumes, configuration))
+    return found
 
 
 def _server_flags(configuration: dict[str, Any], endpoint: dict[str, Any]) -> dict[str, str]:
@@ -300,19 +321,40 @@ def kubelet(configuration: dict[str, Any], registration: dict[str, Any]) -> None
         path = f"{KUBELET}/instance-config.yaml"
         node.say(f'[kubelet-start] Writing kubelet configuration to file "{path}"')
         node.write(path, config.dump(instance), 0o600)
-        configuration = {**configuration, "containerRuntimeEndpoint": endpoint}
     else:
         flags.insert(0, f"--container-runtime-endpoint={endpoint}")
+    if release.PAUSE_FLAG:
         flags.append(f"--pod-infra-container-image={release.PAUSE_IMAGE}")
     environment = f"{KUBELET}/kubeadm-flags.env"
     node.say(f'[kubelet-start] Writing kubelet environment file with flags to file "{environment}"')
     node.write(environment, f'KUBELET_KUBEADM_ARGS="{" ".join(flags)}"\n', 0o644)
-    path = f"{KUBELET}/config.yaml"
-    node.say(f'[kubelet-start] Writing kubelet configuration to file "{path}"')
-    node.write(path, config.dump(configuration), 0o644)
+    kubelet_configuration(configuration, endpoint)
     node.say("[kubelet-start] Starting the kubelet")
     node.systemctl("daemon-reload")
     node.systemctl("restart", "kubelet")
+
+
+def kubelet_configuration(configuration: dict[str, Any], endpoint: str) -> None:
+    """Write kubelet's configuration, with the runtime's ENDPOINT if it is said there."""
+    if release.LOCAL_CRI_SOCKET:
+        configuration = {**configuration, "containerRuntimeEndpoint": endpoint}
+    path = f"{KUBELET}/config.yaml"
+    node.say(f'[kubelet-start] Writing kubelet configuration to file "{path}"')
+    node.write(path, config.dump(configuration), 0o644)
+
+
+def runtime() -> str:
+    """Return the runtime's endpoint that kubelet was given."""
+    instance = node.at(f"{KUBELET}/instance-config.yaml")
+    if instance.exists():
+        return str(yaml.safe_load(instance.read_text())["containerRuntimeEndpoint"])
+    flags = node.at(f"{KUBELET}/kubeadm-flags.env")
+    found = re.search(
+        r"--container-runtime-endpoint=([^\s\"]+)", flags.read_text() if flags.exists() else ""
+    )
+    if found is None:
+        raise Fatal(f"could not find the runtime's endpoint in {KUBELET}")
+    return found[1]
 
 
 def _key() -> bytes:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import secrets
 import time
 import urllib.request
 from typing import Any
 
-from . import cluster, config, files, node, preflight, release
+from . import api, cluster, config, files, node, preflight, release, tokens
 from .cluster import SYSTEM, Etcd
 from .node import Fatal
 
@@ -91,10 +90,11 @@ def run(
         key = store_certificates(etcd, configuration, key)
     else:
         node.say("[upload-certs] Skipping phase. Please see --upload-certs")
-    tokens = [str(each["token"]) for each in init.get("bootstrapTokens") or []]
-    for token in tokens or [cluster.new_token()]:
+    mark(registration["name"], timeouts)
+    given = [str(each["token"]) for each in init.get("bootstrapTokens") or []]
+    for token in given or [tokens.new()]:
         node.say(f"[bootstrap-token] Using token: {token}")
-        cluster.keep_token(etcd, token)
+        tokens.keep(etcd, token)
         info = {"server": f"https://{server}", "ca": authority}
         etcd.put("configmaps/kube-public/cluster-info", info)
         _show(token, server, authority, key if upload else None, configuration)
@@ -107,6 +107,11 @@ def pull_images(endpoint: str) -> None:
         "[preflight] This might take a minute or two, depending on the speed of your internet "
         "connection"
     )
+    compare_sandbox_image(endpoint)
+
+
+def compare_sandbox_image(endpoint: str) -> None:
+    """Warn if the runtime's pods have another pause image than kubeadm's."""
     image = node.sandbox_image(endpoint)
     if image is not None and image != release.PAUSE_IMAGE:
         advice = "to use" if release.MINOR >= 30 else "that using"
@@ -173,12 +178,26 @@ def wait_for_server(address: str, timeouts: dict[str, str]) -> None:
 
 
 def seconds(duration: str | None) -> float:
-    """Return a duration of Go's, such as ``1m30s``, in seconds; four minutes without one."""
-    if duration is None:
-        return _HEALTH_SECONDS
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-    parts = re.findall(r"([0-9.]+)(ms|[smh])", duration)
-    return sum(float(number) * units[unit] for number, unit in parts)
+    """Return how long a health check may take: a duration of Go's, four minutes without one."""
+    return _HEALTH_SECONDS if duration is None else node.seconds(duration)
+
+
+def mark(name: str, timeouts: dict[str, str]) -> None:
+    """Label a node as a controller. The real one also taints it, which the lab's API cannot."""
+    labels = ("node-role.kubernetes.io/control-plane",
+              "node.kubernetes.io/exclude-from-external-load-balancers")  # fmt: skip
+    node.say(f"[mark-control-plane] Marking the node {name} as control-plane by adding the labels: "
+             f"[{' '.join(labels)}]")  # fmt: skip
+    client = api.Client(f"{files.ETC}/admin.conf")
+    patch = {"metadata": {"labels": dict.fromkeys(labels, "")}}
+    patience = node.seconds(timeouts.get("kubernetesAPICall") or "1m")
+    path = f"/api/v1/nodes/{name}"
+    done = api.patiently(lambda: client.ask(path, patch) is not None, patience)
+    if isinstance(done, api.Unanswered):
+        raise Fatal(
+            "error execution phase mark-control-plane: error applying control-plane label and "
+            f"taints: {done}"
+        )
 
 
 def upload_certs(path: str | None, key: str | None, *, upload: bool) -> None:
@@ -198,7 +217,7 @@ def upload_certs(path: str | None, key: str | None, *, upload: bool) -> None:
         node.warn(f"falling back to the local client version: v{release.VERSION}")
     documents = config.load(path, strict=False) if path else {}
     init, configuration = config.initial(documents, detect=lambda: node.SOCKETS[0])
-    administration()
+    api.administrator()
     store_certificates(Etcd.linked(), configuration, key or init.get("certificateKey"))
 
 
@@ -220,28 +239,6 @@ def store_certificates(etcd: Etcd, configuration: dict[str, Any], key: str | Non
     etcd.put(f"secrets/{SYSTEM}/kubeadm-certs", secret)
     node.say(f"[upload-certs] Using certificate key:\n{key}")
     return key
-
-
-def administration() -> None:
-    """Refuse a node without the administrator's kubeconfig, which only controllers have."""
-    path = f"{files.ETC}/admin.conf"
-    if not node.at(path).exists():
-        raise Fatal(f"failed to load admin kubeconfig: open {path}: no such file or directory")
-
-
-def create_token(key: str | None, *, join_command: bool) -> None:
-    """Do what ``kubeadm token create`` does."""
-    administration()
-    etcd, token = Etcd.linked(), cluster.new_token()
-    cluster.keep_token(etcd, token)
-    if not join_command:
-        node.say(token)
-        return
-    info = etcd.get("configmaps/kube-public/cluster-info")
-    server = info["server"].removeprefix("https://")
-    command = f"kubeadm join {server} --token {token} --discovery-token-ca-cert-hash "
-    command += f"{cluster.fingerprint(info['ca'])} "
-    node.say(command + (f"--control-plane --certificate-key {key}" if key else ""))
 
 
 def _show(

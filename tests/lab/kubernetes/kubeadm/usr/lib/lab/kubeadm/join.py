@@ -57,6 +57,13 @@ def run(options: Namespace) -> None:
              f'"{SYSTEM}"...')  # fmt: skip
     configuration = etcd.get(f"configmaps/{SYSTEM}/kubeadm-config")
     kubelet = etcd.get(f"configmaps/{SYSTEM}/kubelet-config")
+    try:
+        config.check_version(str(configuration["kubernetesVersion"]))
+    except Fatal as error:
+        raise Fatal(
+            "error execution phase preflight: unable to fetch the kubeadm-config ConfigMap: "
+            f"{error}"
+        ) from None
     if control is not None:
         _prepare(etcd, join, configuration, ignored)
     if not node.at(join["caCertPath"]).exists():
@@ -77,6 +84,7 @@ def run(options: Namespace) -> None:
         node.say(_WORKER_DONE)
         return
     init.wait_for_server(address, timeouts)
+    init.mark(name, timeouts)
     node.say(_CONTROLLER_DONE)
 
 

@@ -1,20 +1,22 @@
 """The command line of the lab's stand-in for kubeadm.
 
-It has `version`, `config validate`, `init` and its phase `upload-certs`, `join`, `reset` and
-`token create`, which check as strictly as the real one and write the files that it writes. There
-are no pods: the lab's API server begins to answer when its manifest is there.
+It has `version`, `config validate`, `init` and its phase `upload-certs`, `join`, `reset`, `token`,
+`upgrade` and `certs`, which check as strictly as the real one and write the files that it writes.
+There are no pods: the lab's API server begins to answer when its manifest is there.
 """
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from typing import NoReturn
 
-from . import config, init, join, release, reset
+from . import config, init, join, release, reset, tokens, upgrade
 from .node import Fatal
 
-_WITH_CONFIG = {"config", "ignore_preflight_errors", "upload_certs", "node_name", "verbosity"}
+_WITH_CONFIG = {"config", "ignore_preflight_errors", "upload_certs", "node_name", "verbosity",
+                "yes", "force", "dry_run", "version"}  # fmt: skip
 """The flags that may stand beside --config (``isAllowedFlag`` in validation.go)."""
 
 
@@ -47,6 +49,13 @@ def _run(words: list[str]) -> None:
         (("join",), _join),
         (("reset",), _reset),
         (("token", "create"), _create_token),
+        (("token", "list"), _list_tokens),
+        (("token", "delete"), _delete_tokens),
+        (("upgrade", "plan"), _upgrade(upgrade.plan)),
+        (("upgrade", "apply"), _upgrade(upgrade.apply)),
+        (("upgrade", "node"), _upgrade(upgrade.upgrade_node)),
+        (("certs", "check-expiration"), _check_expiration),
+        (("certs", "renew", "all"), _renew_all),
     ):
         if tuple(words[: len(command)]) == command:
             action(words[len(command) :])
@@ -145,5 +154,54 @@ def _reset(words: list[str]) -> None:
 
 
 def _create_token(words: list[str]) -> None:
-    options = _parse(_parser("certificate-key", switches=("print-join-command",)), words)
-    init.create_token(options.certificate_key, join_command=options.print_join_command)
+    parser = _parser(
+        "ttl", "certificate-key", "description", "config", switches=("print-join-command",)
+    )
+    parser.add_argument("token", nargs="?")
+    options = _parse(parser, words)
+    tokens.create(
+        options.token,
+        options.ttl,
+        options.certificate_key,
+        options.description or "",
+        join_command=options.print_join_command,
+    )
+
+
+def _list_tokens(words: list[str]) -> None:
+    _parse(_parser(), words)
+    tokens.show()
+
+
+def _delete_tokens(words: list[str]) -> None:
+    parser = _parser()
+    parser.add_argument("tokens", nargs="*")
+    tokens.delete(_parse(parser, words).tokens)
+
+
+def _upgrade(action: Callable[[Namespace], None]) -> Callable[[list[str]], None]:
+    """Return a command of ``upgrade`` that gives its options to ACTION."""
+
+    def run(words: list[str]) -> None:
+        parser = _parser("config", switches=("dry-run",))
+        parser.add_argument("--certificate-renewal", nargs="?", const="true")
+        if action is not upgrade.upgrade_node:
+            parser.add_argument("version", nargs="?")
+        if action is upgrade.apply:
+            parser.add_argument("-y", "--yes", action="store_true")
+            parser.add_argument("-f", "--force", action="store_true")
+        parser.set_defaults(version=None, yes=False, force=False)
+        action(_parse(parser, words))
+
+    return run
+
+
+def _check_expiration(words: list[str]) -> None:
+    parser = _parser()
+    parser.add_argument("-o", "--output", choices=("text", "json"))
+    upgrade.check_expiration(_parse(parser, words).output)
+
+
+def _renew_all(words: list[str]) -> None:
+    _parse(_parser(), words)
+    upgrade.renew_all()

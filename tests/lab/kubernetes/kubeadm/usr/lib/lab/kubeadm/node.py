@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -44,6 +45,23 @@ def warn(text: str) -> None:
 def say(text: str) -> None:
     """Print a line of kubeadm's own report."""
     print(text, flush=True)
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns, as Go's tabwriter does for kubeadm."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        say("   ".join(cells).rstrip())
+
+
+def seconds(duration: str) -> float:
+    """Return a duration of Go's, such as ``1m30s``, in seconds."""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    parts = re.findall(r"([0-9.]+)(ms|[smh])", duration)
+    if duration != "0" and "".join(map("".join, parts)) != duration:
+        raise Fatal(f'time: invalid duration "{duration}"')
+    return sum(float(number) * units[unit] for number, unit in parts)
 
 
 def systemctl(*arguments: str) -> bool:

@@ -120,10 +120,21 @@ def _kubeadm(beta: int) -> dict[str, dict[str, Any]]:
         **({"dryRun": "bool"} if new else {}),
         **timeouts,
     }
+    step = {
+        "kubernetesVersion": "string",
+        "ignorePreflightErrors": _STRINGS,
+        "skipPhases": _STRINGS,
+        "patches": _PATCHES,
+        "imagePullPolicy": "string",
+        **_fields("bool", "allowExperimentalUpgrades allowRCUpgrades certificateRenewal dryRun"),
+        **_fields("bool", "etcdUpgrade forceUpgrade printConfig imagePullSerial"),
+    }
+    upgrade = {**_TYPE, **timeouts, "apply": step, "node": step, "plan": step, "diff": "object"}
     return {
         "InitConfiguration": init,
         "ClusterConfiguration": cluster,
         "JoinConfiguration": join,
+        **({"UpgradeConfiguration": upgrade} if new else {}),
     }
 
 
