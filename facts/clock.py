@@ -31,7 +31,7 @@ _RUNS = ("active", "activating", "reloading")
 # The kernel's clock is synchronised if its estimated error is below 16 s. The error grows while no
 # server answers, so the answer becomes "no" after nine hours without a server (`ntp_synced` in
 # systemd's src/basic/time-util.c, `second_overflow` in Linux's kernel/time/ntp.c)
-_SYNCHRONISED = '[ "$(timedatectl show --property=NTPSynchronized --value)" = yes ]'
+_SYNCHRONISED = "timedatectl show --property=NTPSynchronized --value | grep -qx yes"
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def test_preview_on_fake_hosts_lists_every_operation_of_a_fresh_node(text: str) 
         "Preflight",
         "Uncordon",
         "Logs",
+        "Clock",
         "Kubernetes",
         "Etcd certificates",
         "Uncordon fixed node",
