@@ -138,7 +138,8 @@ def locate(path: str) -> Target | None:
         rest, namespace = parts[len(place) :], ""
         if resource.namespaced and len(rest) > 2 and rest[0] == "namespaces":
             namespace, rest = rest[1], rest[2:]
-        if rest and rest[0] == resource.name and len(rest) <= 3:
+        # namespaces/NAME/pods is for the pods
+        if rest and rest[0] == resource.name and len(rest) <= (3 if resource.namespaced else 2):
             if resource.namespaced and not namespace and len(rest) > 1:
                 return None
             return Target(resource, namespace, *rest[1:])

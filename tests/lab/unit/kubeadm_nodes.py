@@ -133,9 +133,8 @@ class Etcd(Service):
 
     def get(self, key: str) -> Any:
         """The object that the cluster keeps at a key."""
-        return json.loads(
-            base64.b64decode(self.keys[base64.b64encode(f"/registry/{key}".encode()).decode()])
-        )
+        encoded = base64.b64encode(f"/registry/{key}".encode()).decode()
+        return json.loads(base64.b64decode(self.keys[encoded]))
 
 
 @dataclass
