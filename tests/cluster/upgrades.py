@@ -9,8 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.cluster import by_kubeadm
-from tests.cluster.joined import KUBECONFIG, cordoned, give_pods, kubectl_runs, take_pods
+from tests.cluster.joined import (
+    KUBECONFIG,
+    cordoned,
+    give_pods,
+    kubectl_runs,
+    store,
+    take_pods,
+)
 from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+from tests.lab import cluster_api
 
 UPGRADE = "chaos_engine.deploys.upgrade"
 UPGRADING = "/var/lib/chaos-engine/upgrading"
@@ -50,6 +58,8 @@ def made_by_kubeadm(cluster: Cluster, version: str) -> Iterator[Cluster]:
     for node in cluster.workers:
         take_pods(cluster, node)
     by_kubeadm.dissolve(cluster)
+    names = (f"configmaps/kube-system/{name}-config" for name in ("kubeadm", "kubelet"))
+    cluster_api.remove(store(cluster), *names)
 
 
 @contextmanager
