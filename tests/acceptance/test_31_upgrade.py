@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.by_kubeadm import options
 from tests.cluster.joined import KUBECONFIG, cordoned, kubelet
 from tests.cluster.lan_client import CONTROLLERS, ready
 from tests.cluster.turns import are_apart, at_least_two_were_ready, in_proxys_turn_only, watched
@@ -19,7 +20,6 @@ from tests.cluster.upgrades import (
     killed_when,
     kubeadm_works,
     made_by_kubeadm,
-    of,
     state,
     to,
 )
@@ -75,7 +75,7 @@ def is_at(cluster: Cluster, version: str) -> None:
 
 
 def test_deploy_refuses_another_minor_version_and_points_to_upgrade(old: Cluster) -> None:
-    run = old.pyinfra("deploy.py", "--dry", *of(MIDDLE), *KUBECONFIG, ok=False)
+    run = old.pyinfra("deploy.py", "--dry", *options(MIDDLE), *KUBECONFIG, ok=False)
     assert run.status
     assert "upgrade the whole cluster with chaos_engine.deploys.upgrade" in run.text
 
@@ -95,7 +95,7 @@ def test_what_breaks_the_rules_is_refused(
 ) -> None:
     run = old.pyinfra(*to(version), "-y", *more, ok=False)
     assert run.status
-    assert message in " ".join(run.text.split())
+    assert message in " ".join(run.text.split()), run.text
     assert {kubelet(old, node) for node in old.workers} == {OLD}
 
 

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.cluster.joined import KUBECONFIG, cordoned, give_pods, kubectl_runs, take_pods
-from tests.cluster.joined import leave as forget
-from tests.cluster.lan_client import CONTROLLERS, ready
+from tests.cluster import by_kubeadm
+from tests.cluster.joined import (
+    KUBECONFIG,
+    cordoned,
+    give_pods,
+    kubectl_runs,
+    store,
+    take_pods,
+)
 from tests.cluster.virtual_cluster import CHECKOUT, LAB, Cluster, wait_for
+from tests.lab import cluster_api
 
 UPGRADE = "chaos_engine.deploys.upgrade"
 UPGRADING = "/var/lib/chaos-engine/upgrading"
 FIRST = "pi1"
 """The controller on which ``kubeadm upgrade apply`` has to run: the first of the settings."""
 
-_FOLDER = "/etc/kubernetes/chaos-engine"
-_INIT, _JOIN = f"{_FOLDER}/kubeadm-init.yaml", f"{_FOLDER}/kubeadm-join.yaml"
-_COPY = "/root/kubeadm-join.yaml"
-_RESET = "kubeadm reset -f --cri-socket unix:///run/cri-dockerd.sock"
-_EMPTY_ETCD = """\
-export ETCDCTL_API=3
-etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/tls/ca.crt \
-  --cert /etc/etcd/tls/server.crt --key /etc/etcd/tls/server.key del --prefix /registry/
-"""
 _STATE = f"""\
 /proc/$(systemctl show -p MainPID --value kubelet)/exe --version
 dpkg-query -W -f '${{Package}} ${{db:Status-Status}} ${{Version}}\\n' kubeadm kubelet kubectl
@@ -41,15 +38,9 @@ true
 """
 
 
-def of(version: str) -> tuple[str, ...]:
-    """Return pyinfra's options for a version of Kubernetes."""
-    return ("--data", f"chaos_kubernetes_version={version}",
-            "--data", "chaos_cri_dockerd_version=0.4.3")  # fmt: skip
-
-
 def to(version: str) -> tuple[str, ...]:
     """Return pyinfra's arguments for an upgrade to a version."""
-    return (UPGRADE, *of(version), *KUBECONFIG)
+    return (UPGRADE, *by_kubeadm.options(version), *KUBECONFIG)
 
 
 def state(cluster: Cluster) -> dict[str, list[str]]:
@@ -60,45 +51,15 @@ def state(cluster: Cluster) -> dict[str, list[str]]:
 @contextmanager
 def made_by_kubeadm(cluster: Cluster, version: str) -> Iterator[Cluster]:
     """Have all nodes join a cluster by kubeadm, each with a pod, while the block lasts."""
-    cluster.changed("deploy.py", *of(version))
-    try:
-        _run(cluster, FIRST, f"kubeadm init --config {_INIT} --upload-certs")
-        wait_for("the first API server", lambda: ready(cluster, [FIRST]), 60)
-        for node in cluster.workers:
-            if node != FIRST:
-                _join(cluster, node)
-        wait_for("the API servers", lambda: ready(cluster, CONTROLLERS) == CONTROLLERS, 60)
-        for node in cluster.workers:
-            give_pods(cluster, node)
-        yield cluster
-    finally:
-        for node in cluster.workers:
-            take_pods(cluster, node)
-            if cluster.exec(node, "ls /etc/kubernetes/kubelet.conf", ok=False):
-                cluster.exec(node, f"{_RESET} >/dev/null 2>&1", ok=False)
-        forget(cluster, *cluster.workers)
-        cluster.exec("etcd1", _EMPTY_ETCD)
-    cluster.changed("deploy.py")
-
-
-def _join(cluster: Cluster, node: str) -> None:
-    command = _run(cluster, FIRST, "kubeadm token create --print-join-command")
-    upload = f"kubeadm init phase upload-certs --upload-certs --config {_INIT}"
-    values = {
-        "token: ": re.findall(r"--token (\S+)", command)[0],
-        "- sha256:": re.findall(r"cert-hash sha256:(\S+)", command)[0],
-        'certificateKey: "': f'{_run(cluster, FIRST, upload).splitlines()[-1]}"',
-    }
-    fill = "; ".join(f"s/{name}.* # PLACEHOLDER/{name}{value}/" for name, value in values.items())
-    cluster.exec(node, f"umask 077; sed '{fill}' {_JOIN} >{_COPY}")
-    _run(cluster, node, f"kubeadm join --config {_COPY}")
-
-
-def _run(cluster: Cluster, node: str, command: str) -> str:
-    """Run a command on a node, which must succeed. Return what it prints."""
-    said, _, status = cluster.exec(node, f"{command} 2>&1; echo $?").rpartition("\n")
-    assert status == "0", f"{node}: {command}\n{said}"
-    return said
+    by_kubeadm.form(cluster, version)
+    for node in cluster.workers:
+        give_pods(cluster, node)
+    yield cluster
+    for node in cluster.workers:
+        take_pods(cluster, node)
+    by_kubeadm.dissolve(cluster)
+    names = (f"configmaps/kube-system/{name}-config" for name in ("kubeadm", "kubelet"))
+    cluster_api.remove(store(cluster), *names)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ RESOURCES = (
     Resource("namespaces", "Namespace", short=("ns",), namespaced=False),
     Resource("nodes", "Node", short=("no",), namespaced=False),
     Resource("pods", "Pod", short=("po",)),
+    Resource("configmaps", "ConfigMap", short=("cm",)),
     Resource("daemonsets", "DaemonSet", "apps", ("ds",)),
     Resource("replicasets", "ReplicaSet", "apps", ("rs",)),
     Resource("poddisruptionbudgets", "PodDisruptionBudget", "policy", ("pdb",)),

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from . import node
 from .node import Fatal
 
@@ -28,6 +30,16 @@ LINK = "/usr/lib/lab/cluster"
 client of etcd."""
 
 SYSTEM = "kube-system"
+
+STORE = "/var/lib/lab-etcd"
+"""What the lab's API servers show."""
+
+_SHOWN = {
+    f"configmaps/{SYSTEM}/kubeadm-config": "ClusterConfiguration",
+    f"configmaps/{SYSTEM}/kubelet-config": "kubelet",
+}
+"""ConfigMaps that the API shows, with the key of the document that each has."""
+
 _SECONDS = 10
 
 
@@ -103,9 +115,28 @@ class Etcd:
         return bool(int(answer.get("deleted") or 0))
 
     def put(self, key: str, value: object) -> None:
-        """Write the object at KEY."""
+        """Write the object at KEY. The API shows some of them too."""
         pair = {"key": _encode(f"/registry/{key}"), "value": _encode(json.dumps(value))}
         self._any("/v3/kv/put", pair)
+        if key in _SHOWN:
+            _show(key, value)
+
+
+def _show(key: str, value: object) -> None:
+    """Have the API servers show a ConfigMap with a document."""
+    if not node.at(STORE).exists():
+        return
+    from control_plane.store import Store  # type: ignore[import-not-found]
+
+    _, namespace, name = key.split("/")
+    shown = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {_SHOWN[key]: yaml.safe_dump(value)},
+    }
+    with Store(node.at(STORE)).transaction() as objects:
+        objects.put(key, shown)
 
 
 def _encode(text: str) -> str:
