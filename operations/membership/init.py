@@ -187,14 +187,14 @@ def _init_and_wait(host: Host, rolling: Rolling, endpoint: str) -> str:
     """Create the cluster; return the problem, "" if there is none."""
     if problem := run_kubeadm(host, init_script(INIT)):
         return f"kubeadm init: {problem}{advice(problem)}"
-    if problem := come_back(host, rolling, Departure(), {}) or _await_api(host, endpoint):
+    if problem := come_back(host, rolling, Departure(), {}) or await_api(host, endpoint):
         return problem
     for line in next_steps(host.name):
         host.log(in_words(line))
     return ""
 
 
-def _await_api(host: Host, endpoint: str) -> str:
+def await_api(host: Host, endpoint: str) -> str:
     """Wait until the API answers at its address; return the problem, "" if there is none.
 
     HAProxy sends requests to an API server only some seconds after the server is ready.
