@@ -57,6 +57,14 @@ FIXES = (
     ("but this computer cannot resolve that name", "live-cluster.md"),
     ("etcd …: kubeadm … refuses an etcd older than", "start.md#real-pis"),
     ("kubectl exec and attach fail on this node", "start.md#real-pis"),
+    ("nothing accepts a connection at", "replace-a-node.md#the-first-cluster"),
+    (
+        "the cluster already has a node … that is Ready",
+        "replace-a-node.md#what-forget-and-join-refuse",
+    ),
+    ("cannot join a cluster of version", "replace-a-node.md#what-forget-and-join-refuse"),
+    ("has the last API server that is ready", "replace-a-node.md#what-forget-and-join-refuse"),
+    ("etcd has the data of a cluster", "replace-a-node.md#the-first-cluster"),
     (
         "the output of containers is not sent to the log server",
         "log-server.md#container-output",
