@@ -103,7 +103,7 @@ def create_cluster(
     if any(problems):
         raise NodeError("; ".join(filter(None, problems)))
     because(f"create the cluster, with the API at {endpoint}")
-    yield FunctionCommand(_init, (rolling, endpoint), {})
+    yield FunctionCommand(_init, (rolling,), {"endpoint": endpoint})
 
 
 def unfinished(found: MembershipState, has_data: bool) -> str:
