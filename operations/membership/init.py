@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+import gevent  # type: ignore[import-untyped]
 from pyinfra.api.command import FunctionCommand
 
 from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
@@ -19,12 +21,15 @@ from chaos_engine.facts.membership import (
 )
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.observe.host import in_words
+from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.arguments import Address, Endpoint, Folder
 from chaos_engine.operations.engine.converge import Commands, converge, fail_host
 from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.remote import ask
 from chaos_engine.operations.membership.kubeadm import RESET, advice, init_script, run_kubeadm
 from chaos_engine.operations.rolling.cordon import Departure, NodeName, Rolling, come_back
+from chaos_engine.operations.rolling.kubectl import API_SECONDS, PAUSE
 from chaos_engine.operations.rolling.turns import attempt
 
 if TYPE_CHECKING:
@@ -98,7 +103,7 @@ def create_cluster(
     if any(problems):
         raise NodeError("; ".join(filter(None, problems)))
     because(f"create the cluster, with the API at {endpoint}")
-    yield FunctionCommand(_init, (rolling,), {})
+    yield FunctionCommand(_init, (rolling,), {"endpoint": endpoint})
 
 
 def unfinished(found: MembershipState, has_data: bool) -> str:
@@ -172,20 +177,38 @@ def foreign_data(keys: int) -> str:
     )
 
 
-def _init(state: State, host: Host, rolling: Rolling) -> bool:
+def _init(state: State, host: Host, rolling: Rolling, endpoint: str) -> bool:
     """Create the cluster, and wait until the node works; print why it failed, if it did."""
-    problem = attempt(partial(_init_and_wait, host, rolling))
+    problem = attempt(partial(_init_and_wait, host, rolling, endpoint))
     return fail_host(state, host, problem) if problem else True
 
 
-def _init_and_wait(host: Host, rolling: Rolling) -> str:
+def _init_and_wait(host: Host, rolling: Rolling, endpoint: str) -> str:
     """Create the cluster; return the problem, "" if there is none."""
     if problem := run_kubeadm(host, init_script(INIT)):
         return f"kubeadm init: {problem}{advice(problem)}"
-    if problem := come_back(host, rolling, Departure(), {}):
+    if problem := come_back(host, rolling, Departure(), {}) or await_api(host, endpoint):
         return problem
     for line in next_steps(host.name):
         host.log(in_words(line))
+    return ""
+
+
+def await_api(host: Host, endpoint: str) -> str:
+    """Wait until the API answers at its address; return the problem, "" if there is none.
+
+    HAProxy sends requests to an API server only some seconds after the server is ready.
+    """
+    fact, began = ClusterApi(), time.monotonic()
+    command = fact.command(endpoint=endpoint).get_raw_value()
+    with waiting(host, f"waiting until the API answers at {endpoint}", API_SECONDS):
+        while not (api := fact.process(ask(host, command))).ready:
+            if time.monotonic() - began > API_SECONDS:
+                return (
+                    f"the cluster is there, but its API does not answer at {endpoint} "
+                    f"({api.answer}); look at: chaos_engine.deploys.verify --limit proxy"
+                )
+            gevent.sleep(PAUSE)
     return ""
 
 

@@ -220,9 +220,18 @@ def test_a_second_cluster_is_refused(site: Site) -> None:
     )
 
 
-def test_a_node_that_has_left_joins_again(site: Site) -> None:
-    only = limits([THIRD])
-    assert site.cluster.changed(JOIN, *KUBECONFIG, *only) == {THIRD: {JOINED}}
+def test_a_join_that_was_interrupted_is_done_by_the_next_run(site: Site) -> None:
+    """Check it on a node that had left. kubeadm joins it as far as it can, and then fails."""
+    cluster, only, wrapper = site.cluster, limits([THIRD]), "/usr/local/sbin/kubeadm"
+    cluster.exec(THIRD, f"printf '#!/bin/sh\n/usr/bin/kubeadm \"$@\"; exit 1\n' >{wrapper}")
+    cluster.exec(THIRD, f"chmod 755 {wrapper}")
+    assert cluster.pyinfra("-y", JOIN, *KUBECONFIG, *only, ok=False).status
+    assert cluster.exec(THIRD, f"ls {KUBELET_CONF}") == KUBELET_CONF
+    cluster.exec(THIRD, f"rm {wrapper}")
+
+    assert cluster.announced(JOIN, *KUBECONFIG, *only) == {THIRD: {JOINED}}
+    assert cluster.changed(JOIN, *KUBECONFIG, *only) == {THIRD: {JOINED}}
+    assert cluster.announced(JOIN, *KUBECONFIG, *only) == {}
     assert site.ready() == {*NODES}
 
 

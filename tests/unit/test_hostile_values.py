@@ -248,8 +248,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "create_cluster": {
         "rolling": ROLLING,
         "address": "192.168.1.50",
-        "endpoint": "k8s:6443",
-        "controllers": {"pi4": "192.168.1.53"},
+        "endpoint": "no-cluster:6443",
+        "controllers": {"pi7": "192.168.1.56"},
         "etcd": ("192.168.1.40",),
         "folder": "/etc/kubernetes/etcd",
     },
@@ -262,7 +262,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "forget_node": {
         "rolling": Rolling(kubectl=ClusterOfOne("files/config"), node="pi7"),
         "known_nodes": ("pi1", "pi7"),
-        "at": "pi7",
+        "at": "",
         "address": "192.168.1.56",
         "controllers": {"pi4": "192.168.1.53"},
     },
@@ -309,7 +309,9 @@ NODE: dict[type, Any] = {
     AsRoot: True,
     Answers: "answers",
     ApiServers: {"192.168.1.53": "200"},
-    ClusterApi: ApiState("200", "1.36.2"),
+    ClusterApi: lambda endpoint: (
+        ApiState("200", "1.36.2") if endpoint.startswith("k8s:") else ApiState("silent")
+    ),
     CloudInit: CloudInitState(False, "", ("/etc/netplan/a.yaml",)),
     Container: None,
     Content: None,

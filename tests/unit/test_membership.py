@@ -37,6 +37,7 @@ from chaos_engine.facts.membership import (
 from chaos_engine.facts.observe import NodeError, current
 from chaos_engine.facts.standing import NOTE
 from chaos_engine.operations.membership import credentials as credentials_module
+from chaos_engine.operations.membership import init as init_module
 from chaos_engine.operations.membership import join as join_module
 from chaos_engine.operations.membership.credentials import (
     Credentials,
@@ -54,7 +55,12 @@ from chaos_engine.operations.membership.forget import (
     plan,
     what_remains,
 )
-from chaos_engine.operations.membership.init import cluster_exists, foreign_data, no_address
+from chaos_engine.operations.membership.init import (
+    await_api,
+    cluster_exists,
+    foreign_data,
+    no_address,
+)
 from chaos_engine.operations.membership.init import unfinished as unfinished_init
 from chaos_engine.operations.membership.join import (
     await_ready,
@@ -759,6 +765,25 @@ def test_the_apis_address_has_to_be_there_before() -> None:
     assert "deploy the proxy first" in no_address("192.168.1.50", ApiState(), "k8s:6443")
     # without a proxy the API has this node's address, and begins to answer by kubeadm init
     assert no_address("192.168.1.50", ApiState(), "192.168.1.50:6443") == ""
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_cluster_is_there_once_its_api_answers_at_its_address(
+    monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
+    """Check it, as HAProxy needs some seconds to find out that an API server is ready."""
+    answers = ["absent", "silent", "503", *(["200"] if comes else [])]
+    monkeypatch.setattr(init_module, "PAUSE", 0.01)
+    monkeypatch.setattr(init_module, "API_SECONDS", 60 if comes else 0.2)
+    monkeypatch.setattr(
+        init_module, "ask", lambda host, command: [answers.pop(0) if answers[1:] else answers[0]]
+    )
+    with Nodes().on() as host:
+        said = await_api(host, "k8s:6443")
+    assert said == ("" if comes else (
+        "the cluster is there, but its API does not answer at k8s:6443 (503); look at: "
+        "chaos_engine.deploys.verify --limit proxy"
+    ))  # fmt: skip
 
 
 def test_an_init_that_did_not_finish_is_not_repeated_over_its_remains() -> None:
