@@ -53,7 +53,10 @@ def two_racks(cluster: Cluster) -> None:
         while desk.process.poll() is None or shop.process.poll() is None:
             words = ("kubectl", "get", "lease", "--namespace", "kube-system")
             printed = cluster.run(*words, ok=False).out
-            shown |= {match.groups() for match in _SHOWN.finditer(printed)}
+            found = {match.groups() for match in _SHOWN.finditer(printed)}
+            if found - shown:
+                print(printed)
+            shown |= found
             time.sleep(0.5)
         both_end(desk, shop)
         said = desk.text + shop.text
