@@ -6,10 +6,11 @@ kube-system:
 - ``chaos-engine.turn-1`` to ``chaos-engine.turn-N``, with N the batch. Every turn needs one. The
   proxy's turn needs all
 - ``chaos-engine.controller``. A turn of a controller or a proxy needs it too
-- ``chaos-engine.next``. A turn holds it only while it takes the first ones. So the turn that waits
-  is the next one, and a run with many nodes does not keep the nodes of other runs waiting
+- ``chaos-engine.next``. A turn holds it only while it takes the other ones. So the turn that waits
+  is the next one, and a run with many nodes does not keep the nodes of other runs waiting. Without
+  it, the run whose turn ends would be the first to know, and would take the Lease again
 
-A turn takes ``chaos-engine.controller``, ``chaos-engine.next`` and the others, in this order. So no
+A turn takes ``chaos-engine.next``, ``chaos-engine.controller`` and the others, in this order. So no
 two turns wait for each other.
 
 Each Lease names the batch of its run. Turns of runs with different batches exclude each other. A
@@ -393,7 +394,7 @@ def wanted(rolling: Rolling) -> list[list[str]]:
     ``[["chaos-engine.next"], ["chaos-engine.turn-1", "chaos-engine.turn-2"]]``
     """
     slots = [f"{SLOT}{number}" for number in range(1, rolling.batch + 1)]
-    first = [[CONTROLLER], [NEXT]] if rolling.lane else [[NEXT]]
+    first = [[NEXT], [CONTROLLER]] if rolling.lane else [[NEXT]]
     return [*first, *([slot] for slot in slots)] if rolling.lane == "proxy" else [*first, slots]
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import time
 
-from tests.cluster.joined import KUBECONFIG, audit, cordoned, give_pods
+from tests.cluster.joined import KUBECONFIG, audit, cordoned, give_pods, take_pods
 from tests.cluster.turns import (
     are_apart,
     in_proxys_turn_only,
@@ -53,8 +53,10 @@ def two_racks(cluster: Cluster) -> None:
         while desk.process.poll() is None or shop.process.poll() is None:
             words = ("kubectl", "get", "lease", "--namespace", "kube-system")
             printed = cluster.run(*words, ok=False).out
-            print(printed)
-            shown |= {match.groups() for match in _SHOWN.finditer(printed)}
+            found = {match.groups() for match in _SHOWN.finditer(printed)}
+            if found - shown:
+                print(printed)
+            shown |= found
             time.sleep(0.5)
         both_end(desk, shop)
         said = desk.text + shop.text
@@ -144,7 +146,7 @@ def killed(cluster: Cluster) -> None:
     assert "it was not renewed for 60 s, so it has expired" in said
     assert holders(cluster) == {}
     assert cordoned(cluster) == {"pi1"}
-    give_pods(cluster, "pi1")
+    take_pods(cluster, "pi1")
     cluster.changed("chaos_engine.deploys.uncordon", *KUBECONFIG, "--limit", "pi1")
     assert not cordoned(cluster)
     assert docker_option(cluster, "pi1", "max-file") == "5"

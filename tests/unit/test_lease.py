@@ -161,8 +161,8 @@ def held(api: LeaseApi) -> dict[str, str]:
     ("lane", "batch", "expected"),
     [
         ("", 2, [[NEXT], ["chaos-engine.turn-1", "chaos-engine.turn-2"]]),
-        ("controller", 1, [["chaos-engine.controller"], [NEXT], [ONE]]),
-        ("proxy", 2, [[CONTROLLER], [NEXT], [ONE], ["chaos-engine.turn-2"]]),
+        ("controller", 1, [[NEXT], ["chaos-engine.controller"], [ONE]]),
+        ("proxy", 2, [[NEXT], [CONTROLLER], [ONE], ["chaos-engine.turn-2"]]),
     ],
 )
 def test_what_a_turn_needs(lane: Any, batch: int, expected: list[list[str]]) -> None:
@@ -225,15 +225,16 @@ def test_a_waiting_node_says_for_whom_it_waits(
     waits.abandon()
 
 
+@pytest.mark.parametrize("lane", ["", "controller", "proxy"])
 def test_a_run_with_many_nodes_lets_another_one_in_between(
-    anna: Computer, bert: Computer, time: Time
+    anna: Computer, bert: Computer, time: Time, lane: str
 ) -> None:
     order: list[str] = []
 
     def all_of(computer: Computer) -> None:
         for number in range(4):
             work = steps(partial(time.sleep, 10), partial(order.append, computer.name[:4]))
-            computer.turn(work, f"{computer.name[0]}{number}").get()
+            computer.turn(work, f"{computer.name[0]}{number}", lane=lane).get()
 
     time.run(gevent.spawn(all_of, anna), gevent.spawn(all_of, bert))
     assert order == ["anna", "bert"] * 4 or order == ["bert", "anna"] * 4
