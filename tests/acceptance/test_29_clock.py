@@ -12,9 +12,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.cluster import by_kubeadm, joined
 from tests.cluster.faults import service_down
@@ -236,11 +241,21 @@ def test_a_node_without_a_time_service_is_told(deployed_clock: Cluster) -> None:
 
 
 CERTIFICATE = "/etc/kubernetes/pki/apiserver.crt"
-SHORT = (
-    "openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -days 10 -subj /CN=kube-apiserver "
-    f"-addext subjectAltName=DNS:k8s -out {CERTIFICATE} 2>/dev/null"
-)
-"""Puts a certificate in place that expires in ten days."""
+
+
+def ending() -> bytes:
+    """Return a certificate that was issued for a year, and expires in ten days."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")])
+    end = datetime.now(timezone.utc) + timedelta(days=10)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(end - timedelta(days=365))
+        .not_valid_after(end)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("k8s")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.fixture
@@ -259,7 +274,7 @@ def test_certificates_that_expire_are_told_and_renewed_as_the_runbook_says(
     run = node.pyinfra(*verify, ok=False)
     assert re.search(r"kubernetes +ok, certificates are valid for 36[45] days", run.text)
 
-    node.exec(NODE, SHORT)
+    node.exec(NODE, f"echo {shlex.quote(ending().decode())} >{CERTIFICATE}")
     run = node.pyinfra(*verify, ok=False)
     assert f"FAILED  {CERTIFICATE} expires on " in run.text
     assert "in 9 days; renew it on this node: kubeadm certs renew all" in run.text
