@@ -620,6 +620,7 @@ def refusal(operation: Any, arguments: Mapping[str, Any]) -> str:
     """Why an operation does not take arguments, "" if it does; nothing may have been read then."""
     nodes = Nodes()
     with nodes.on() as host:
+        part(HostAnswers).known = Known()  # nothing is read from this computer
         try:
             operation(**arguments, name="Try")
         except OperationValueError as error:
