@@ -100,7 +100,7 @@ def dissolve(cluster: Cluster) -> None:
     nodes back by `deploy.py`."""
     for node in cluster.workers:
         if cluster.exec(node, f"ls {_KUBELET_CONF}", ok=False):
-            kubeadm(cluster, node, f"reset -f --cri-socket {SOCKET}")
+            kubeadm(cluster, node, f"reset -f --cleanup-tmp-dir --cri-socket {SOCKET}")
     forget(cluster, *cluster.workers)
     cluster.exec("etcd1", _FORGET)
     cluster.changed("deploy.py")

@@ -341,14 +341,20 @@ def _list(request: Request, target: Target, objects: Objects, store: Store, now:
 def selected(item: Json, selector: str, *, fields: bool) -> bool:
     """Whether an object is what a selector of FIELDS, or of labels, asks for.
 
-    Raises `Refused` for what is no selector of equalities.
+    Of labels: a label that an object has (`NAME`), and as Kubernetes has it, one that is not there
+    equals nothing. Raises `Refused` for what is no selector of equalities.
     """
     for term in filter(None, selector.split(",")):
+        if not fields and not {"=", "(", "!", " "} & set(term):
+            if term not in item["metadata"].get("labels", {}):
+                return False
+            continue
         name, operator, wanted = _parse_term(term)
         value: object = item if fields else item["metadata"].get("labels", {}).get(name)
         for part in name.split(".") if fields else ():
             value = value.get(part) if isinstance(value, dict) else None
-        if ((value or "") == wanted) is (operator == "!="):
+        equal = (value or "") == wanted and (fields or value is not None)
+        if equal is (operator == "!="):
             return False
     return True
 

@@ -216,6 +216,37 @@ def test_what_a_budget_needs(store: Store, spec: Json, expected: int) -> None:
         assert api.needed(kept, kept["poddisruptionbudgets/default/web"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("role", {"pi1", "pi4"}),
+        ("role=", {"pi1"}),
+        ("role=x", {"pi4"}),
+        ("role!=x", {"pi1", "pi5"}),
+        ("role,role!=x", {"pi1"}),
+        ("role==x,kubernetes.io/os=linux", {"pi4"}),
+        ("none", set()),
+    ],
+)
+def test_labels_select_objects(store: Store, selector: str, expected: set[str]) -> None:
+    for name, labels in (("pi1", {"role": ""}), ("pi4", {"role": "x"}), ("pi5", {})):
+        join(store, name)
+        with store.transaction() as kept:
+            kept[f"nodes/{name}"]["metadata"]["labels"].update(labels)
+            kept.put(f"nodes/{name}", kept[f"nodes/{name}"])
+    request = api.Request("GET", "/api/v1/nodes", {"labelSelector": selector})
+    _, found = api.answer(request, store, "1.36.2", time.time())
+    assert {node["metadata"]["name"] for node in found["items"]} == expected
+
+
+def test_a_list_of_a_namespace_is_of_its_objects(store: Store) -> None:
+    join(store, "pi1")
+    put(store, objects.bare_pod("mine", on="pi1"), objects.daemon_set("kube-proxy"))
+    request = api.Request("GET", "/api/v1/namespaces/default/pods")
+    _, found = api.answer(request, store, "1.36.2", time.time())
+    assert [pod["metadata"]["name"] for pod in found["items"]] == ["mine"]
+
+
 def test_an_eviction_that_a_budget_forbids_says_which_and_why(store: Store) -> None:
     join(store, "pi1")
     put(store, objects.replica_set("web", on="pi1"), objects.budget("web", least=1))

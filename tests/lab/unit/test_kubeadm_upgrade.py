@@ -525,3 +525,13 @@ def test_a_node_does_not_join_a_cluster_that_is_two_minor_versions_older(
     status, said = node.run("join", "--config", path)
     assert (status, "only supports deploying clusters with the control plane version >= 1.35.0"
             in said) == (1, True), said  # fmt: skip
+
+
+def test_reset_leaves_what_was_backed_up_unless_it_is_told(cluster: Cluster) -> None:
+    cluster.apply(V35)
+    backups = cluster.node.root / "etc/kubernetes/tmp"
+    own = ("reset", "-f", "--cri-socket", f"unix://{SHIM}", "--ignore-preflight-errors=all")
+    assert cluster.run(V35, *own)[0] == 0
+    assert len([*backups.iterdir()]) == 3
+    assert cluster.run(V35, *own, "--cleanup-tmp-dir")[0] == 0
+    assert not [*backups.iterdir()]

@@ -150,6 +150,7 @@ def _reset(words: list[str]) -> None:
         options.ignore_preflight_errors,
         force=options.force,
         dry_run=options.dry_run,
+        temporary=options.cleanup_tmp_dir,
     )
 
 

@@ -19,8 +19,10 @@ For information on how to perform this cleanup manually, please see:
 """
 
 
-def run(endpoint: str | None, ignored: list[str], *, force: bool, dry_run: bool) -> None:
-    """Undo what init or join did to this node.
+def run(
+    endpoint: str | None, ignored: list[str], *, force: bool, dry_run: bool, temporary: bool
+) -> None:
+    """Undo what init or join did to this node, and remove what upgrades backed up if TEMPORARY.
 
     Folders stay, empty: the real one removes what is in them. It also waits 60 s here for members
     of an etcd that is not its own; the stand-in only says what that ends with.
@@ -43,6 +45,7 @@ def run(endpoint: str | None, ignored: list[str], *, force: bool, dry_run: bool)
             "context deadline exceeded, please manually remove this etcd member using etcdctl"
         )
     folders = [files.MANIFESTS, files.KUBELET, f"{files.ETC}/pki"]
+    folders += [f"{files.ETC}/tmp"] * temporary
     configs = [f"{files.ETC}/{name}" for name in files.KUBECONFIGS]
     stop, delete = ("Would stop", "Would delete") if dry_run else ("Stopping", "Deleting")
     node.say(f"[reset] {stop} the kubelet service")
