@@ -20,6 +20,8 @@ from .store import Json, Objects, Store, stamp
 ANONYMOUS = "system:anonymous"
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
 """What the ClusterRole system:public-info-viewer lets everybody read."""
+_FOR_NODES = ("configmaps/kube-system/kubeadm-config", "configmaps/kube-system/kubelet-config")
+"""What kubeadm's Roles nodes-kubeadm-config and kubelet-config let nodes read."""
 _MERGES = ("application/strategic-merge-patch+json", "application/merge-patch+json")
 _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 
@@ -165,10 +167,12 @@ def authorize(request: Request, *, roles: bool) -> None:
     reads = request.method in ("GET", "HEAD")
     below = any(request.path == each or request.path.startswith(f"{each}/") for each in _PUBLIC)
     discovers = user.name != ANONYMOUS and request.path.strip("/").split("/")[0] in ("api", "apis")
+    target = locate(request.path)
     if roles and (
         "kubeadm:cluster-admins" in user.groups
         or (reads and below)
-        or (reads and discovers and locate(request.path) is None)
+        or (reads and target and target.key in _FOR_NODES and "system:nodes" in user.groups)
+        or (reads and discovers and target is None)
     ):
         return
     raise _forbidden(request)
