@@ -13,31 +13,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.joined import leave as forget
-from tests.cluster.virtual_cluster import Cluster, limits, wait_for
+from tests.cluster import by_kubeadm
+from tests.cluster.by_kubeadm import INIT, JOIN, SOCKET, kubeadm
+from tests.cluster.virtual_cluster import Cluster, limits
 
 FIRST, SECOND, WORKER = NODES = ("pi1", "pi4", "pi5")
-VERSIONS = (
-    "--data",
-    "chaos_kubernetes_version=1.36.2",
-    "--data",
-    "chaos_cri_dockerd_version=0.4.3",
-)
-NEWEST = (*VERSIONS, *limits(NODES))
+NEWEST = (*by_kubeadm.options("1.36.2"), *limits(NODES))
 UNDO = "chaos_engine.deploys.undo"
-FOLDER = "/etc/kubernetes/chaos-engine"
-INIT, JOIN = f"{FOLDER}/kubeadm-init.yaml", f"{FOLDER}/kubeadm-join.yaml"
-COPY = "/root/kubeadm-join.yaml"
-SOCKET = "unix:///run/cri-dockerd.sock"
 KUBELET = "http://127.0.0.1:10248"
-KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
-
-FORGET = """\
-export ETCDCTL_API=3
-etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/tls/ca.crt \
-  --cert /etc/etcd/tls/server.crt --key /etc/etcd/tls/server.key del --prefix /registry/
-"""
-"""What kubeadm says a user has to do where etcd is external, after the last `reset`."""
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +28,7 @@ def newest(deployed: Cluster) -> Iterator[Cluster]:
     """Deploy the nodes with the newest pair, and afterwards as `deploy.py` has them."""
     deployed.pyinfra("-y", "deploy.py", *NEWEST)
     yield deployed
-    for node in NODES:
-        if deployed.exec(node, f"ls {KUBELET_CONF}", ok=False):
-            kubeadm(deployed, node, f"reset -f --cri-socket {SOCKET}")
-    # As by `kubectl delete node`
-    forget(deployed, *NODES)
-    deployed.exec("etcd1", FORGET)
-    deployed.changed("deploy.py")
+    by_kubeadm.dissolve(deployed)
 
 
 @dataclass(frozen=True)
@@ -65,37 +42,7 @@ class Joined:
 @pytest.fixture(scope="module")
 def joined(newest: Cluster) -> Joined:
     """Have the nodes join, by the commands in the comments of their files."""
-    said = {FIRST: kubeadm(newest, FIRST, f"init --config {INIT} --upload-certs")}
-    wait_for("the API", lambda: answers(newest, FIRST), 60)
-    command = kubeadm(newest, FIRST, "token create --print-join-command")
-    upload = f"init phase upload-certs --upload-certs --config {INIT}"
-    key = kubeadm(newest, FIRST, upload).splitlines()[-1]
-    values = {
-        "token: ": re.findall(r"--token (\S+)", command)[0],
-        "- sha256:": re.findall(r"cert-hash sha256:(\S+)", command)[0],
-        'certificateKey: "': f'{key}"',
-    }
-    for node in (SECOND, WORKER):
-        fill = "; ".join(
-            f"s/{name}.* # PLACEHOLDER/{name}{value}/" for name, value in values.items()
-        )
-        newest.exec(node, f"umask 077; sed '{fill}' {JOIN} >{COPY}")
-        said[node] = kubeadm(newest, node, f"join --config {COPY}")
-    return Joined(newest, said)
-
-
-def kubeadm(cluster: Cluster, node: str, words: str, ok: bool = True) -> str:
-    """Run kubeadm on a node. Return what it prints."""
-    done = cluster.exec(node, f"kubeadm {words} 2>&1; echo $?")
-    said, _, status = done.rpartition("\n")
-    assert (status == "0") == ok, said
-    return said
-
-
-def answers(cluster: Cluster, node: str) -> bool:
-    """Tell whether the API answers a node at the common address."""
-    url = "https://k8s:6443/readyz"
-    return cluster.exec(node, f"curl -ks -o /dev/null -w '%{{http_code}}' {url}", ok=False) == "200"
+    return Joined(newest, by_kubeadm.join(newest, FIRST, (SECOND, WORKER)))
 
 
 def asked(cluster: Cluster, node: str, what: str) -> str:

@@ -137,7 +137,8 @@ def locate(path: str) -> Target | None:
         rest, namespace = parts[len(place) :], ""
         if resource.namespaced and len(rest) > 2 and rest[0] == "namespaces":
             namespace, rest = rest[1], rest[2:]
-        if rest and rest[0] == resource.name and len(rest) <= 3:
+        # namespaces/NAME/pods is for the pods
+        if rest and rest[0] == resource.name and len(rest) <= (3 if resource.namespaced else 2):
             if resource.namespaced and not namespace and len(rest) > 1:
                 return None
             return Target(resource, namespace, *rest[1:])
@@ -335,14 +336,20 @@ def _list(request: Request, target: Target, objects: Objects, store: Store, now:
 def selected(item: Json, selector: str, *, fields: bool) -> bool:
     """Whether an object is what a selector of FIELDS, or of labels, asks for.
 
-    Raises `Refused` for what is no selector of equalities.
+    Of labels: a label that an object has (`NAME`), and as Kubernetes has it, one that is not there
+    equals nothing. Raises `Refused` for what is no selector of equalities.
     """
     for term in filter(None, selector.split(",")):
+        if not fields and not {"=", "(", "!", " "} & set(term):
+            if term not in item["metadata"].get("labels", {}):
+                return False
+            continue
         name, operator, wanted = _parse_term(term)
         value: object = item if fields else item["metadata"].get("labels", {}).get(name)
         for part in name.split(".") if fields else ():
             value = value.get(part) if isinstance(value, dict) else None
-        if ((value or "") == wanted) is (operator == "!="):
+        equal = (value or "") == wanted and (fields or value is not None)
+        if equal is (operator == "!="):
             return False
     return True
 

@@ -38,7 +38,8 @@ class Kubelet:
 
     def __init__(self, store: Store, name: str, address: str, version: str) -> None:
         self.store, self.name, self.address, self.version = store, name, address, version
-        self._answered, self._server = float("-inf"), ""
+        self._answered = float("-inf")
+        self._server: str | None = None
 
     def register(self) -> None:
         """Make the Node, or say how it is now; all else of one that is known stays."""
@@ -56,11 +57,12 @@ class Kubelet:
         + answers: whether the kube-apiserver is ready
         """
         server = static.get(SERVER, "")
-        if server != self._server:
+        if self._server not in (None, server):
             # Another pod, which has not been ready yet
-            self._answered, self._server = float("-inf"), server
+            self._answered = float("-inf")
         elif answers:
             self._answered = moment
+        self._server = server
         ready = moment - self._answered <= MIRROR_LAG_SECONDS
         with self.store.transaction() as objects:
             # A real one of a node that was deleted does not register it again until it restarts

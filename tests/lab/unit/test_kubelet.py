@@ -25,6 +25,8 @@ pytestmark = [
 ]
 
 OLD, NEW = "1.28.15", "1.36.2"
+BEFORE, SINCE = "1.34.2", "1.35.1"
+"""The last minor version that knows --pod-infra-container-image, and the first that does not."""
 GATE_OFF = "featureGates:\n  ExtendWebSocketsToKubelet: false\n"
 NO_SWAP = "failSwapOn: false\n"
 """The computer that the tests run on may have swap."""
@@ -34,7 +36,7 @@ NO_SWAP = "failSwapOn: false\n"
 def kubelets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The program by its version."""
     found = {}
-    for version in (OLD, NEW):
+    for version in (OLD, BEFORE, SINCE, NEW):
         tree = tmp_path_factory.mktemp("kubelet")
         for target, program in kubernetes_repository.fill(tree, "kubelet", version).items():
             target.write_bytes(program)
@@ -154,6 +156,24 @@ def test_a_configuration_that_is_refused(
 def test_an_unknown_flag_is_refused(kubelets: dict[str, Path], tmp_path: Path) -> None:
     said = refused(kubelets[NEW], NO_SWAP, tmp_path, "--container-runtime=docker")
     assert "failed to parse kubelet flag: unknown flag: --container-runtime" in said
+
+
+@pytest.mark.parametrize("version", [SINCE, NEW])
+def test_the_flag_for_the_pause_image_is_refused_since_1_35(
+    kubelets: dict[str, Path], tmp_path: Path, version: str
+) -> None:
+    """It was removed (kubernetes/kubernetes#133779); kubeadm up to 1.34 gives it to kubelet."""
+    flag = "--pod-infra-container-image=registry.k8s.io/pause:3.10.1"
+    said = refused(kubelets[version], NO_SWAP, tmp_path, flag)
+    assert "failed to parse kubelet flag: unknown flag: --pod-infra-container-image" in said
+
+
+def test_the_flag_for_the_pause_image_is_known_before(
+    kubelets: dict[str, Path], tmp_path: Path
+) -> None:
+    absent = ("--kubeconfig=/none", "--bootstrap-kubeconfig=/none")
+    said = refused(kubelets[BEFORE], NO_SWAP, tmp_path, "--pod-infra-container-image=x", *absent)
+    assert "unable to load bootstrap kubeconfig" in said
 
 
 def test_without_a_kubeconfig_it_does_not_start(kubelets: dict[str, Path], tmp_path: Path) -> None:
