@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.by_kubeadm import EMPTY_ETCD, KUBELET_CONF, SOCKET
+from tests.cluster import by_kubeadm
 from tests.cluster.eavesdropper import OTHERS, Secret, Seen, eavesdropping
 from tests.cluster.joined import KUBECONFIG, give_pods, take_pods
-from tests.cluster.joined import leave as clear
 from tests.cluster.virtual_cluster import Cluster, Result, limits, wait_for
 from tests.lab import nodes
 from tests.pages import DOCS, Block, blocks
@@ -29,6 +28,7 @@ INIT, JOIN, FORGET = (f"chaos_engine.deploys.{name}" for name in ("init", "join"
 CREATED, JOINED = "Init | Create the cluster", "Join | Join the cluster"
 LOUD = ("-vvv", "--debug-all", "--diff")
 PAGE = DOCS / "replace-a-node.md"
+KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 
 TOKEN, KEY = "lab4me.s3cr3tt0kenf0rb0", "5ec2e7" * 10 + "c0de"
 CHOSEN = f"""\
@@ -131,12 +131,8 @@ def site(deployed: Cluster) -> Iterator[Site]:
         known.write_text("".join([*others, *keys]))
         for node in NODES:
             cluster.exec(node, "rm -f /usr/local/sbin/kubeadm")
-            if cluster.exec(node, f"ls {KUBELET_CONF}", ok=False):
-                cluster.exec(node, f"kubeadm reset -f --cri-socket {SOCKET}")
             take_pods(cluster, node)
-        clear(cluster, *NODES)
-        cluster.exec("etcd1", EMPTY_ETCD)
-        cluster.changed("deploy.py")
+        by_kubeadm.dissolve(cluster)
 
 
 def _site(cluster: Cluster) -> Site:
