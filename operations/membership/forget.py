@@ -25,6 +25,7 @@ from chaos_engine.operations.engine.remote import ask
 from chaos_engine.operations.membership import known_hosts
 from chaos_engine.operations.membership.elsewhere import as_operation, connect
 from chaos_engine.operations.membership.kubeadm import reset_script, run_kubeadm
+from chaos_engine.operations.rolling.cluster_turn import work_with_leases
 from chaos_engine.operations.rolling.cordon import (
     NodeName,
     Rolling,
@@ -264,7 +265,11 @@ def _forget(
         if found.joined:
             with waiting(host, turns.what_it_waits_for):
                 held.enter_context(turns.turn(rolling.node, rolling.lane, joined=True))
-        problem = attempt(partial(_leave_cluster, state, host, rolling, found))
+        work = partial(_leave_cluster, state, host, rolling, found)
+        if found.joined:
+            problem = attempt(partial(work_with_leases, host, rolling, work))
+        else:
+            problem = attempt(work)
     problems = [problem] if problem else []
     if not problem:
         problems += [

@@ -21,6 +21,7 @@ from chaos_engine.operations.engine.converge import Commands, converge, fail_hos
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.membership.credentials import credentials, filled
 from chaos_engine.operations.membership.kubeadm import advice, join_script, run_kubeadm
+from chaos_engine.operations.rolling.cluster_turn import work_with_leases
 from chaos_engine.operations.rolling.cordon import (
     WORKS_AGAIN_SECONDS,
     Departure,
@@ -230,7 +231,11 @@ def _join(
         if rolling.controller:
             with waiting(host, turns.what_it_waits_for):
                 held.enter_context(turns.turn(host.name, "controller", joined=True))
-        problem = attempt(partial(_join_in_turn, state, host, rolling, found, known, sources))
+        work = partial(_join_in_turn, state, host, rolling, found, known, sources)
+        if rolling.controller:
+            problem = attempt(partial(work_with_leases, host, rolling, work))
+        else:
+            problem = attempt(work)
     return fail_host(state, host, problem) if problem else True
 
 

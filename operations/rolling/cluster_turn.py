@@ -356,6 +356,16 @@ def cluster_turn(host: Host, rolling: Rolling) -> Iterator[ClusterTurn]:
     turn.end()
 
 
+def work_with_leases(host: Host, rolling: Rolling, work: Callable[[], str]) -> str:
+    """Do work on a node while its turn has its Leases; return the problems, "" for none.
+
+    + work: the function that does the work and returns its problem
+    """
+    with cluster_turn(host, rolling) as shared:
+        problem = shared.confirm() or work()
+    return "; ".join(filter(None, (problem, shared.problem)))
+
+
 def await_others(host: Host, rolling: Rolling) -> bool:
     """Wait while another run has its turn on this node, and tell whether one had.
 

@@ -154,6 +154,22 @@ def test_a_turn_holds_between_runs(node: Node) -> None:
     assert "replace chaos-engine.turn-1" in cluster.asked, "it is renewed before the work"
 
 
+def test_a_node_that_joins_or_leaves_holds_leases_too(node: Node) -> None:
+    cluster, nodes = Cluster({"pi1": UP}), Nodes()
+    held: list[dict[str, str]] = []
+
+    def work() -> str:
+        held.append(cluster.holders())
+        return "kubeadm failed"
+
+    with nodes.on("pi1") as host:
+        said = cluster_turn.work_with_leases(host, how(cluster, lane="controller"), work)
+
+    assert said == "kubeadm failed"
+    assert held[0].keys() == {"chaos-engine.controller", "chaos-engine.turn-1"}
+    assert cluster.holders() == {}
+
+
 def test_a_node_that_cannot_be_drained_gives_its_lease_back(node: Node) -> None:
     cluster = Watched({"pi1": UP}, fails="drain")
     assert not take(Nodes(), how(cluster))
