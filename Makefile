@@ -3,6 +3,8 @@
 # make bookworm  the acceptance tests on Debian 12 (root)
 # make forky   the same on Debian testing; each of the three with USERLAND=ubuntu26 on nodes that have
 #              uutils' coreutils and sudo-rs, as Ubuntu 26.04 (not on Debian 12)
+# make life    a cluster's life on the lab: upgrades, nodes that join and leave, security updates, two
+#              runs at once, the clock (root); make acceptance has these tests too, make test has not
 # make torture the long tests: everything in the way of a deploy, on a virtual cluster (root),
 #              after make bookworm; or PARTS="powercut faults" alone, power cuts with SEED=7
 # make bench   benchmarks on virtual clusters, hours: docs/benchmarks/ (root); PARTS="limit card"
@@ -27,7 +29,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check \
 export ACCEPTANCE_USERLAND ?= $(USERLAND)
 MODULES := $(wildcard $(foreach one,deploys facts operations,$(one)/*.py $(one)/*/*.py) templates/* templates/*/* src/chaos_engine/*)
 
-.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint docs dist readme screenshot transcript acceptance bookworm forky torture bench lab-packages venv clean
+.PHONY: FORCE demo test unit matrix matrix-ends python3.14 lint docs dist readme screenshot transcript acceptance life bookworm forky torture bench lab-packages venv clean
 
 venv: $(STAMP)
 
@@ -87,6 +89,12 @@ lab-packages:
 OWN_LAB := $(addprefix tests/acceptance/test_,07_sudo_password.py 14_bookworm_and_legacy.py \
     16_powercut.py)
 
+LIFE := $(addprefix tests/acceptance/test_,27_leases.py 28_kubeadm_upgrade.py 29_clock.py \
+    30_updates.py 31_upgrade.py 32_join.py)
+
+life: lab-packages venv
+	$(BIN)/pytest $(LIFE)
+
 acceptance: lab-packages venv
 	$(BIN)/pytest tests/lab/unit tests/preview tests/programs tests/acceptance
 
@@ -118,7 +126,7 @@ test: lab-packages venv $(VENV)/.docs python3.14
 	  $(BIN)/pytest tests/lab/unit tests/programs $(OWN_LAB) || echo own-lab >>.nox/failed; \
 	} >.nox/beside.log 2>&1 & \
 	beside=$$!; failed=; \
-	$(BIN)/pytest tests/acceptance $(OWN_LAB:%=--ignore=%) || failed=acceptance; \
+	$(BIN)/pytest tests/acceptance $(OWN_LAB:%=--ignore=%) $(LIFE:%=--ignore=%) || failed=acceptance; \
 	wait $$beside; cat .nox/beside.log; \
 	failed="$$failed $$(cat .nox/failed 2>/dev/null)"; \
 	[ -z "$${failed# }" ] || { echo "failed: $${failed# }" >&2; exit 1; }
