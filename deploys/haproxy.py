@@ -214,7 +214,7 @@ def start_script(settings: HaproxySettings, several: bool = False) -> str:
 
 
 def links(settings: HaproxySettings) -> dict[str, object]:
-    """Return the additional values of the start script's template, if there are several proxies."""
+    """Return the values of the start script's template that only several proxies need."""
     return {
         "namespace": CONTAINER,
         "drain_mac": drain_mac(settings.hairpin_address),

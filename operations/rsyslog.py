@@ -99,7 +99,7 @@ def forward_logs(config: str, network: str, server: str) -> Commands:
     if server and server in observe(Node).addresses:
         raise NodeError(
             f"the log server's address {server} is this node's own; set {setting('log_server')} to "
-            "the address of another computer"
+            "the address of another machine"
         )
     found = observe(Packages, names=("rsyslog",))
     installed = "rsyslog" in found and found["rsyslog"].complete

@@ -1,4 +1,4 @@
-"""Read facts of the current host. One remote command reads all facts that the run has announced."""
+"""Read facts of the current host. One remote command reads all facts that the run needs."""
 
 from __future__ import annotations
 

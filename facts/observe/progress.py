@@ -240,7 +240,7 @@ def _output_followed(prefix: str, doing: Doing) -> Iterator[None]:
 def _follow_or_echo(message: Any = None, **options: Any) -> None:
     """Pass a line of a host's output to the host's step in `_followers`.
 
-    A line of a host without a step in `_followers` is printed. This function takes the place of
+    If a host has no step in `_followers`, its line is printed. This function takes the place of
     pyinfra's function `echo`.
     """
     text = message if isinstance(message, str) else ""

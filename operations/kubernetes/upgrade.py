@@ -179,8 +179,8 @@ def check_upgrade(target: Target, rolling: Rolling) -> Commands:
     if behind := left_behind(cluster, target.wanted):
         found = ", ".join(f"{name} ({version})" for name, version in behind.items())
         warn(
-            f"not in this run, so the kubelet stays as it is: {found}; upgrade these nodes before "
-            "the next minor version",
+            f"the kubelet stays as it is on nodes that are not in this run: {found}; upgrade them "
+            "before the next minor version",
             of_node=False,
         )
     current()[1].noop(f"the cluster can be brought to {target.version}")

@@ -181,7 +181,7 @@ def plan(node: str, found: Leaving) -> list[str]:
 
 
 def what_remains(node: str, controller: bool, keys: bool) -> list[str]:
-    """Return what the user has to do after a node has left, a line a step.
+    """Return the steps that the user has to take once a node has left, one step per line.
 
     + controller: whether the node is in the setting of the controllers
     + keys: whether the node's host keys stay in known_hosts

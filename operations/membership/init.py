@@ -213,7 +213,7 @@ def await_api(host: Host, endpoint: str) -> str:
 
 
 def next_steps(host: str) -> list[str]:
-    """Return what the user has to do after the cluster was created, a line a step."""
+    """Return the steps that the user has to take once the cluster is there, one step per line."""
     return [
         "The cluster is there. Next:",
         f"1. ssh {host} sudo cat /etc/kubernetes/admin.conf >files/kubeconfig; chmod 600 it, and "

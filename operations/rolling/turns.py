@@ -260,7 +260,7 @@ def _leave_and_work(
 
 
 def _work_on_proxy(state: State, host: Host, work: Work) -> str:
-    """Do the work on a proxy without a cluster; return the problems, "" for none.
+    """Do the work on a proxy that has not joined a cluster; return the problems, "" for none.
 
     Before the work, the function checks whether the proxy can take over the API's address. If the
     proxy can, the function waits after the work until the proxy can take over the address again.

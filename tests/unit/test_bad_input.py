@@ -1809,7 +1809,7 @@ NODES = [
     ),
     node(
         "the log server's address 192.168.1.42 is this node's own; set chaos_log_server to the "
-        "address of another computer",
+        "address of another machine",
         changed(addresses=("192.168.1.42",)),
     ),
     node(
