@@ -141,7 +141,8 @@ def decide(
     old_sources: list[str] = []
     fault, unreadable, verify = "", False, False
     if source:
-        wanted, old_sources = _files(version, key), sources_to_remove(observe(KubernetesSources))
+        sources = observe(KubernetesSources)
+        wanted, old_sources = _files(version, key), sources_to_remove(sources)
         signers = observe(RepositorySigners, minor=minor_of(version))
         fault = key_fault(observe(Content, path=KEYRING), signers, time.time())
         present = observe(Files, paths=(SOURCE, KEYRING))

@@ -329,9 +329,10 @@ def upgrade_kubelet(
     + broken: whether this is the step for nodes that do not work. They have their turns first,
       because the others do not go while a node of the cluster is broken
 
-    Call `install_kubeadm` before, which brings apt's source. The node is drained. On a worker, ``kubeadm upgrade node`` first writes kubelet's configuration
-    and flags of the new version; on a controller, `upgrade_control_plane` has done that. Then
-    kubelet is installed and restarted, and the node has to work again.
+    Call `install_kubeadm` before, which brings apt's source. The node is drained. On a worker,
+    ``kubeadm upgrade node`` first writes kubelet's configuration and flags of the new version; on a
+    controller, `upgrade_control_plane` has done that. Then kubelet is installed and restarted, and
+    the node has to work again.
 
     **Example:** ``upgrade_kubelet(target=..., rolling=..., packages=["kubelet"], broken=False)``
     """
