@@ -114,8 +114,6 @@ def upgrade(settings: UpgradeSettings) -> None:
         rolling=rolling,
         packages=packages,
         broken=True,
-        key=key,
-        tools=TOOLS,
     )
     upgrade_kubelet(
         name="Upgrade kubelet",
@@ -123,7 +121,5 @@ def upgrade(settings: UpgradeSettings) -> None:
         rolling=rolling,
         packages=packages,
         broken=False,
-        key=key,
-        tools=TOOLS,
     )
     uncordon_node(name="Uncordon fixed node", rolling=rolling, last=True)

@@ -120,32 +120,38 @@ def decide(
     tools: Collection[str],
     joined: bool,
     before: str = "",
+    source: bool = True,
 ) -> tuple[Commands, bool]:
     """Read the node's packages and apt sources, and return what installs one version.
 
     + version, packages, key, tools: as `install_kubernetes` takes them
     + joined: whether the node has joined a cluster
     + before: kubeadm's command that has to run before kubelet gets another version, "" for none
+    + source: whether the commands also bring apt's source and key. If false, an earlier operation
+      of the run has brought them
 
     Returns the commands, and whether they stop kubelet. The caller checks whether kubelet may have
     this version. Raises `NodeError` as `install_kubernetes` does for apt sources.
     """
     found = observe(Packages, names=(*packages, *tools))
-    sources = observe(KubernetesSources)
-    old_sources = sources_to_remove(sources)
-    signers = observe(RepositorySigners, minor=minor_of(version))
-    fault = key_fault(observe(Content, path=KEYRING), signers, time.time())
-    present = observe(Files, paths=(SOURCE, KEYRING))
-    wanted = _files(version, key)
-    # a symbolic link is not changed: it may lead to a key that somebody else maintains
-    key_file = present.get(KEYRING)
-    unreadable = key_file is not None and key_file.kind == "file" and key_file.mode != "644"
     missing = [name for name in packages if not is_at_version(found.get(name), version)]
     missing_tools = incomplete(found, tools)
     unheld = [name for name in packages if name in missing or not found[name].held]
-    verify = bool(fault or missing or missing_tools or unreadable) or any(
-        not file.matches(present.get(file.path)) for file in wanted
-    )
+    wanted: list[File] = []
+    old_sources: list[str] = []
+    fault, unreadable, verify = "", False, False
+    if source:
+        sources = observe(KubernetesSources)
+        wanted, old_sources = _files(version, key), sources_to_remove(sources)
+        signers = observe(RepositorySigners, minor=minor_of(version))
+        fault = key_fault(observe(Content, path=KEYRING), signers, time.time())
+        present = observe(Files, paths=(SOURCE, KEYRING))
+        # a symbolic link is not changed: it may lead to a key that somebody else maintains
+        key_file = present.get(KEYRING)
+        unreadable = key_file is not None and key_file.kind == "file" and key_file.mode != "644"
+        verify = bool(fault or missing or missing_tools or unreadable) or any(
+            not file.matches(present.get(file.path)) for file in wanted
+        )
     unit, replaced = observe(Units, units=_KUBELET)["kubelet.service"], observe(KubeletReplaced)
     replaced = replaced and "kubelet" in packages
     steps = []
@@ -172,7 +178,7 @@ def decide(
             run_kubeadm(before) if before else "",
         ),
         noop=f"Kubernetes {version}: as wanted",
-        force=bool(verify or unheld or steps),
+        force=bool(verify or missing or missing_tools or unheld or steps),
         repairs=repairs,
     )  # fmt: skip
     return commands, replaced or "kubelet" in missing

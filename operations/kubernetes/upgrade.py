@@ -314,18 +314,13 @@ def control_plane_step(
 
 
 @converge(
-    reads=lambda target, rolling, packages, broken, key=None, tools=(): [
+    reads=lambda target, rolling, packages, broken: [
         READ,
-        *install.reads(target.version, tuple(packages), key, tools),
+        *install.reads(target.version, tuple(packages)),
     ]
 )
 def upgrade_kubelet(
-    target: Target,
-    rolling: Rolling,
-    packages: Iterable[PackageName],
-    broken: bool,
-    key: bytes | None = None,
-    tools: Iterable[PackageName] = (),
+    target: Target, rolling: Rolling, packages: Iterable[PackageName], broken: bool
 ) -> Commands:
     """Install kubelet at the target's version, in the node's turn, after all API servers have it.
 
@@ -333,11 +328,11 @@ def upgrade_kubelet(
     + packages: the packages to install and to hold, such as kubelet and kubectl
     + broken: whether this is the step for nodes that do not work. They have their turns first,
       because the others do not go while a node of the cluster is broken
-    + key, tools: as `install_kubernetes` takes them
 
-    The node is drained. On a worker, ``kubeadm upgrade node`` first writes kubelet's configuration
-    and flags of the new version; on a controller, `upgrade_control_plane` has done that. Then
-    kubelet is installed and restarted, and the node has to work again.
+    Call `install_kubeadm` before, which brings apt's source. The node is drained. On a worker,
+    ``kubeadm upgrade node`` first writes kubelet's configuration and flags of the new version; on a
+    controller, `upgrade_control_plane` has done that. Then kubelet is installed and restarted, and
+    the node has to work again.
 
     **Example:** ``upgrade_kubelet(target=..., rolling=..., packages=["kubelet"], broken=False)``
     """
@@ -347,7 +342,7 @@ def upgrade_kubelet(
         return
     before = "" if rolling.node in target.controllers else NODE
     commands, stops_pods = install.decide(
-        target.version, tuple(packages), key, tuple(tools), True, before
+        target.version, tuple(packages), None, (), joined=True, before=before, source=False
     )
     for command in in_turn(commands, rolling, stops_pods):
         _require_others(rolling)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,7 +62,7 @@ def made_by_kubeadm(cluster: Cluster, version: str) -> Iterator[Cluster]:
 
 @contextmanager
 def begun(cluster: Cluster, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Begin a run over all nodes. Kill pyinfra at the end of the block, as by ``kill -9``."""
+    """Begin a run over all nodes. If it still works at the end of the block, kill pyinfra."""
     with subprocess.Popen(
         [LAB, "--name", cluster.name, "run", "--", "pyinfra", "inventory.py", "-y", *arguments,
          *cluster.limit],
@@ -74,7 +72,7 @@ def begun(cluster: Cluster, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         try:
             yield run
         finally:
-            os.kill(run.pid, signal.SIGKILL)
+            run.kill()
 
 
 def killed_when(cluster: Cluster, version: str, what: str, reached: Callable[[], object]) -> None:

@@ -12,7 +12,6 @@ import random
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
@@ -68,9 +67,14 @@ def test_a_killed_upgrade_ends_as_an_undisturbed_one(
     with client(old, *readyz(old, CONTROLLERS)) as answers:
         for number in range(KILLS):
             moment = points.uniform(5, seconds)
-            with begun(old, *to(version)) as run, suppress(subprocess.TimeoutExpired):
-                run.communicate(timeout=moment)
-            print(f"{version}: killed after {moment:.0f} s ({number + 1} of {KILLS})", flush=True)
+            with begun(old, *to(version)) as run:
+                try:
+                    said = run.communicate(timeout=moment)[0]
+                except subprocess.TimeoutExpired:
+                    print(f"{version}: killed after {moment:.0f} s ({number + 1} of {KILLS})")
+                else:  # what the runs before have left to do was short
+                    assert run.returncode == 0, said
+                    print(f"{version}: ended before {moment:.0f} s ({number + 1} of {KILLS})")
         old.changed(*to(version))
         states = answers.stop()
     assert states["fewest"] >= 2, states["samples"]

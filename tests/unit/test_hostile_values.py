@@ -197,7 +197,6 @@ CALLS: dict[str, dict[str, Any]] = {
         "rolling": ROLLING,
         "packages": ("kubelet", "kubectl"),
         "broken": False,
-        "tools": ("cri-tools",),
     },
     "mount_log_share": {
         "volume": "pi1",
