@@ -395,9 +395,11 @@ def _ask_kubectl(kubectl: Kubectl) -> _Known:
 def _transient(rolling: Rolling, standing: StandingState) -> bool:
     """Wait for a node that may be about to work again. Tell whether it works now.
 
-    An interrupted run may have left kubeadm at work, or a service that starts.
+    An interrupted run may have left a service that starts. While a node does not work, the others
+    have no turns. If kubeadm was interrupted on the node, the function does not wait, because the
+    run repeats kubeadm's work.
     """
-    if not standing.problems or is_interrupted(standing, observe(ControlPlane)):
+    if not standing.problems or observe(ControlPlane).interrupted:
         return False
     host, deadline = current()[1], time.monotonic() + API_SECONDS
     what = f"waiting until these work: {', '.join(standing.problems)}"

@@ -378,10 +378,18 @@ def test_a_broken_node_is_refused_and_keeps_the_others_as_they_are(
     assert "the node does not work: Docker does not answer; fix it first" in caplog.text
 
 
+@pytest.mark.parametrize("cordoned", [False, True])
 def test_a_node_that_is_about_to_work_is_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, cordoned: bool
 ) -> None:
+    """Check it also for a node that a run was killed on, when kubelet had its version already."""
     world.machines["pi1"].problems = {"api_server": "kube-apiserver is not ready"}
+    if cordoned:
+        run(world)
+        for name in ("pi4", "pi5", "pi7"):
+            world.machines[name].kubelet = OLD
+        world.cordoned.add("pi1")
+        world.machines["pi1"].problems = {"api_server": "kube-apiserver is not ready"}
 
     def sleep(seconds: float) -> None:
         world.machines["pi1"].problems.clear()
