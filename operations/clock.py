@@ -45,12 +45,14 @@ _RECORDS = (TIMESYNCD_UNIT.record.path, CHRONY_UNIT.record.path)
 def _reads(servers: Iterable[str] = ()) -> list[Read]:
     """Return the facts that `set_time_servers` reads when called with these arguments."""
     servers = tuple(servers)
-    given = server_files(servers)
+    # Without servers and without a record of earlier ones, it does not matter which service runs
+    services = [TIMESYNCD, CHRONY] if servers else [""]
+    asked = [read for name in services for read in files.reads(*wanted([name], (), servers))]
     return [
         Read.of(TimeServices),
         *([Read.of(ServerSettings)] if servers else []),
         Read.of(Files, paths=_RECORDS),
-        *files.reads(given.values(), [file.path for file in given.values()], _UNITS.values()),
+        *dict.fromkeys(asked),
     ]
 
 

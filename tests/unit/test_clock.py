@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import subprocess
 import time
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,6 +27,7 @@ from chaos_engine.facts.clock import (
 from chaos_engine.facts.observe import Read
 from chaos_engine.facts.quiet import TIMESYNCD
 from chaos_engine.operations import clock as operations
+from chaos_engine.operations import files
 from chaos_engine.operations.clock import (
     CHRONY_UNIT,
     PROGRAM,
@@ -40,6 +42,8 @@ from tests.unit.asking import ask_below
 from tests.unit.nodes import Nodes
 from tests.unit.test_quiet import ALL
 
+DEPLOY = import_module("chaos_engine.deploys.clock")
+"""The module. The package has a deploy of the same name."""
 SERVERS = ("192.168.1.1", "time.example.net")
 FREE = TimeSources(reset_by="", chrony_reads=True, strict="")
 DEBIAN_CHRONY = """\
@@ -323,8 +327,26 @@ def test_a_time_to_wait_is_taken(seconds: int) -> None:
     assert ClockSettings(clock_wait=seconds).clock_wait == seconds
 
 
+@pytest.mark.parametrize(
+    ("services", "servers"),
+    [
+        ((), ()),
+        ((TIMESYNCD,), ()),
+        ((CHRONY,), ()),
+        ((TIMESYNCD,), SERVERS),
+        ((CHRONY,), SERVERS),
+    ],
+)
+def test_all_that_is_read_of_the_servers_files_is_read_by_the_first_command(
+    services: tuple[str, ...], servers: tuple[str, ...]
+) -> None:
+    with Nodes("pi1").on("pi1"):
+        needed = files.reads(*wanted(services, (), servers))
+        assert {*needed} <= {*operations._reads(servers)}
+
+
 def test_verify_tells_of_a_clock_that_is_wrong() -> None:
     with Nodes("pi1").on("pi1"):
         for right, problems in ((True, []), (False, [NOT_SYNCHRONISED])):
-            with patch("chaos_engine.deploys.clock.observe", return_value=right):
+            with patch.object(DEPLOY, "observe", return_value=right):
                 assert [*DECLARED["clock"].problems(ClockSettings())] == problems
