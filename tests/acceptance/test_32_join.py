@@ -30,7 +30,8 @@ LOUD = ("-vvv", "--debug-all", "--diff")
 PAGE = DOCS / "replace-a-node.md"
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 
-TOKEN, KEY = "lab4me.s3cr3tt0kenf0rb0", "5ec2e7" * 10 + "c0de"
+TOKEN, KEY = "s3cr3tt0kenf0rb0", "5ec2e7" * 10 + "c0de"
+"""The secret part of each bootstrap token, and the key of the cluster's certificates."""
 CHOSEN = f"""\
 #!/usr/bin/python3
 import sys
@@ -38,7 +39,8 @@ sys.dont_write_bytecode = True
 sys.path.append("/usr/lib/lab")
 from kubeadm import init, tokens
 from kubeadm.main import main
-tokens.new = lambda: {TOKEN!r}
+new = tokens.new
+tokens.new = lambda: new()[:7] + {TOKEN!r}
 init.secrets.token_hex = lambda size: {KEY!r}
 main()
 """
