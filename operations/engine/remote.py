@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from paramiko import SSHException
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
@@ -12,10 +12,12 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.connectors.util import CommandOutput
 
-from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.observe import NodeError, NodeFact
 from chaos_engine.facts.observe.connection import prepare, problem_of
 from chaos_engine.facts.observe.progress import run_shell_command
 from chaos_engine.operations.engine.shell import shell_command
+
+T = TypeVar("T")
 
 BROKEN = (EOFError, OSError, SSHException, PyinfraError)
 """The exceptions that are raised if the connection breaks, or if sudo needs a password and there is
@@ -68,6 +70,14 @@ def ask(host: Host, script: str) -> list[str]:
     if not done or lines.count(_MARK) < 2:
         raise NodeError(f"the node's state cannot be read: {output.stderr or output.stdout}")
     return lines[lines.index(_MARK) + 1 : -lines[::-1].index(_MARK) - 1]
+
+
+def ask_fact(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
+    """Read a fact from the node now, without `observe`, which may return an earlier value.
+
+    + command: the fact's command, with the arguments that it shall have
+    """
+    return fact.process(ask(host, command.get_raw_value()))
 
 
 def run_script(host: Host, script: str) -> str | None:

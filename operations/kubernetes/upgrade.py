@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import gevent  # type: ignore[import-untyped]
 from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
-from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
@@ -27,7 +27,6 @@ from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.kubernetes import UPGRADING, ControlPlane, ControlPlaneState
 from chaos_engine.facts.observe import (
     NodeError,
-    NodeFact,
     Read,
     current,
     forget,
@@ -36,12 +35,12 @@ from chaos_engine.facts.observe import (
     warn,
 )
 from chaos_engine.facts.observe.progress import waiting
-from chaos_engine.facts.standing import Standing, StandingState
+from chaos_engine.facts.standing import StandingState
 from chaos_engine.facts.text import printable, setting
 from chaos_engine.operations.engine.arguments import AbsolutePath, Address, PackageName, Version
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.engine.remote import ask, run_script
+from chaos_engine.operations.engine.remote import ask_fact, run_script
 from chaos_engine.operations.engine.shell import PRELUDE, quote
 from chaos_engine.operations.engine.summary import Verdict
 from chaos_engine.operations.kubernetes import install
@@ -52,7 +51,13 @@ from chaos_engine.operations.kubernetes.skew import (
     left_behind,
     refusals,
 )
-from chaos_engine.operations.rolling.cordon import PAUSE, WORKS_AGAIN_SECONDS, NodeName, Rolling
+from chaos_engine.operations.rolling.cordon import (
+    PAUSE,
+    WORKS_AGAIN_SECONDS,
+    NodeName,
+    Rolling,
+    read_standing,
+)
 from chaos_engine.operations.rolling.gate import gate
 from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, ClusterNode, Kubectl
 from chaos_engine.operations.rolling.turns import READ, in_turn, node_standing, take_turn
@@ -405,7 +410,7 @@ def _transient(rolling: Rolling, standing: StandingState) -> bool:
     what = f"waiting until these work: {', '.join(standing.problems)}"
     with waiting(host, what, API_SECONDS):
         while time.monotonic() < deadline:
-            if not _ask_now(host, Standing(), Standing().command()).problems:
+            if not read_standing(host).problems:
                 return True
             gevent.sleep(PAUSE)
     return False
@@ -446,8 +451,8 @@ def _require_api_servers(target: Target) -> None:
     host = current()[1]
     addresses = _addresses(target)
     ready, versions = ApiServers(), ApiVersions()
-    answers = _ask_now(host, ready, ready.command(addresses=addresses))
-    found = _ask_now(host, versions, versions.command(addresses=addresses))
+    answers = ask_fact(host, ready, ready.command(addresses=addresses))
+    found = ask_fact(host, versions, versions.command(addresses=addresses))
     old = [
         f"{name} ({found.get(str(at)) or 'no answer'})"
         for name, at in target.controllers.items()
@@ -499,8 +504,8 @@ def _await_api_server(host: Host, address: str, version: str) -> str:
     ready, versions = ApiServers(), ApiVersions()
     with waiting(host, f"waiting for the API server {version}", WORKS_AGAIN_SECONDS):
         while True:
-            said = _ask_now(host, ready, ready.command(addresses=(address,))).get(address)
-            found = _ask_now(host, versions, versions.command(addresses=(address,))).get(address)
+            said = ask_fact(host, ready, ready.command(addresses=(address,))).get(address)
+            found = ask_fact(host, versions, versions.command(addresses=(address,))).get(address)
             if said == "200" and found == version:
                 return ""
             if time.monotonic() - began > WORKS_AGAIN_SECONDS:
@@ -510,8 +515,3 @@ def _await_api_server(host: Host, address: str, version: str) -> str:
                     "look at: crictl ps -a --name kube-apiserver"
                 )
             gevent.sleep(PAUSE)
-
-
-def _ask_now(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """Read a fact from the node now, without `observe`, which may return an earlier value."""
-    return fact.process(ask(host, command.get_raw_value()))

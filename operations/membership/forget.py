@@ -16,7 +16,7 @@ from chaos_engine.facts.membership import Membership
 from chaos_engine.facts.observe import NodeError, Read, current, observe
 from chaos_engine.facts.observe.host import in_words
 from chaos_engine.facts.observe.progress import waiting
-from chaos_engine.facts.standing import NOTE, Standing
+from chaos_engine.facts.standing import NOTE
 from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.arguments import Address, AddressOrNone
 from chaos_engine.operations.engine.converge import Commands, converge, fail_host
@@ -31,6 +31,7 @@ from chaos_engine.operations.rolling.cordon import (
     Rolling,
     api_servers_missing,
     leave,
+    read_standing,
 )
 from chaos_engine.operations.rolling.gate import gate
 from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, ClusterNode
@@ -287,9 +288,7 @@ def _leave_cluster(state: State, host: Host, rolling: Rolling, found: Leaving) -
     if found.joined and found.host:
         with as_operation(state, found.host):
             if found.known:
-                fact = Standing()
-                before = fact.process(ask(found.host, fact.command().get_raw_value()))
-                leave(found.host, rolling, before)
+                leave(found.host, rolling, read_standing(found.host))
             if problem := run_kubeadm(found.host, reset_script(NOTE)):
                 return f"kubeadm reset on {rolling.node}: {problem}"
     if found.known:

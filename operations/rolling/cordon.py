@@ -9,18 +9,17 @@ from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
 import gevent  # type: ignore[import-untyped]
-from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 
 from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
 from chaos_engine.facts.health import problems_command
-from chaos_engine.facts.observe import NodeError, NodeFact
+from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.observe.progress import Doing, waiting
 from chaos_engine.facts.standing import NOTE, Standing, StandingState
 from chaos_engine.facts.text import setting
 from chaos_engine.facts.vrrp import CAN_TAKE_OVER, VRRP_RUNS
 from chaos_engine.operations.engine.arguments import Address, Form
-from chaos_engine.operations.engine.remote import ask, run_script
+from chaos_engine.operations.engine.remote import ask, ask_fact, run_script
 from chaos_engine.operations.engine.shell import PRELUDE, quote
 from chaos_engine.operations.rolling.gate import Lane, gate
 from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, ClusterNode, Kubectl
@@ -248,7 +247,7 @@ def _await_api_servers(
     command = fact.command(addresses=tuple(map(str, asked.values())))
     with waiting(host, "asking the other API servers whether they are ready", API_SECONDS) as doing:
         while True:
-            found = _ask(host, fact, command)
+            found = ask_fact(host, fact, command)
             answers = {name: found.get(str(at), SILENT) for name, at in asked.items()}
             missing = api_servers_missing(rolling.controller, answers)
             if not missing:
@@ -334,9 +333,4 @@ def _await_work(
 def read_standing(host: Host) -> StandingState:
     """Read the node's present state in its cluster, and return it."""
     fact = Standing()
-    return _ask(host, fact, fact.command())
-
-
-def _ask(host: Host, fact: NodeFact[T], command: StringCommand) -> T:
-    """Read a fact from the node now, without `observe`, which may return an earlier value."""
-    return fact.process(ask(host, command.get_raw_value()))
+    return ask_fact(host, fact, fact.command())

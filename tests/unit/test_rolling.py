@@ -89,7 +89,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     node = Node()
     for module in (cordon, rolling):
         monkeypatch.setattr(module, "read_standing", node.look)
-    monkeypatch.setattr(cordon, "_ask", node.ask)
+    monkeypatch.setattr(cordon, "ask_fact", node.ask)
     monkeypatch.setattr(cordon, "run_script", node.run_script)
     monkeypatch.setattr(rolling, "run", node.run)
     # a clock that moves only while somebody waits, so that a busy computer changes nothing

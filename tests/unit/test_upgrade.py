@@ -205,8 +205,8 @@ def world(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     monkeypatch.setattr(Connector, "run_shell_command", run_command)
     monkeypatch.setattr(turns, "run", run)
     monkeypatch.setattr(cordon, "run_script", lambda host, script: None)
-    monkeypatch.setattr(cordon, "_ask", ask_now)
-    monkeypatch.setattr(upgrade, "_ask_now", ask_now)
+    monkeypatch.setattr(cordon, "ask_fact", ask_now)
+    monkeypatch.setattr(upgrade, "ask_fact", ask_now)
     monkeypatch.setattr(upgrade, "run_script", lambda host, script: world.act(host.name, script))
     clock = [0.0]
     waits = SimpleNamespace(sleep=lambda seconds: clock.append(clock.pop() + seconds))
