@@ -22,8 +22,6 @@ from chaos_engine.facts.unit_traces import UNITS
 from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import DomainName
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.quiet import TIMESYNCD_UNIT
 from chaos_engine.templates import render
@@ -203,12 +201,5 @@ def hold_kubelet(seconds: int) -> Commands:
         todo = files.decide(wanted, units=[_WAIT_UNIT])
         yield from files.transaction(todo, noop=f"{WAIT}: as wanted")
         return
-    todo = files.decide(absent=[file.path for file in wanted])
-    there = f"{UNITS}/{WAIT}" in todo.remove
-    if there:
-        because(f"stop and disable {WAIT}")
-    yield from files.transaction(
-        todo,
-        before=f"systemctl disable --now --quiet -- {quote(WAIT)}" if there else "",
-        noop="kubelet does not wait for the clock",
-    )
+    todo, stop = files.decide_removal(WAIT, [file.path for file in wanted])
+    yield from files.transaction(todo, before=stop, noop="kubelet does not wait for the clock")

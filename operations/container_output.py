@@ -16,7 +16,6 @@ from chaos_engine.operations.container_logs import DATA_ROOT, present_data_root
 from chaos_engine.operations.docker import daemon_json
 from chaos_engine.operations.engine.arguments import Folder
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.undo import Undo
@@ -120,16 +119,11 @@ def check(todo: Plan) -> str:
 
 def _remove() -> Commands:
     """Stop the second rsyslogd, and remove its files."""
-    todo = files.decide(absent=_PATHS)
-    there = UNIT_FILE in todo.remove
-    if there:
-        because(f"stop and disable {UNIT}")
-    # Once the unit's file is gone, systemd may no longer know the unit
-    stop = f"systemctl disable --now --quiet -- {UNIT}"
+    todo, stop = files.decide_removal(UNIT, _PATHS)
     left = f"rm -rf -- {STATE} {os.path.dirname(_UNIT.record.path)}"
     yield from files.transaction(
         todo,
-        before=f"{stop}; {left}" if there else "",
+        before=f"{stop}; {left}" if stop else "",
         noop="container output stays on the node",
     )
 

@@ -16,7 +16,6 @@ from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import Address, LinkName
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
-from chaos_engine.operations.engine.shell import quote
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.rolling.turns import one_proxy_at_a_time
 from chaos_engine.operations.undo import Undo
@@ -132,18 +131,13 @@ def remove_vrrp() -> Commands:
     **Example:** ``remove_vrrp(name="Remove VRRP")``
     """
     _refuse_other_peers(())
-    todo = files.decide(absent=WRITTEN)
-    there = UNIT_FILE in todo.remove
-    if there:
-        because(
-            f"stop and disable {VRRP}: there is only one proxy",
-            "leave the package keepalived installed",
-        )
+    todo, stop = files.decide_removal(VRRP, WRITTEN, why=": there is only one proxy")
+    if stop:
+        because("leave the package keepalived installed")
     yield from files.transaction(
         todo,
-        # Once the unit's file is gone, systemd may no longer know the unit
-        before=f"systemctl disable --now --quiet -- {quote(VRRP)}" if there else "",
-        apply=f"rm -rf -- {RUN}" if there else "",
+        before=stop,
+        apply=f"rm -rf -- {RUN}" if stop else "",
         noop="this node is the only proxy",
     )
 

@@ -219,14 +219,10 @@ def _remove(wanted: Iterable[File], unit: str, noop: str) -> Commands:
     + wanted: the files, with the unit's file among them
     + noop: what pyinfra's ``-v`` shows if nothing has to be done
     """
-    todo = files.decide(absent=[file.path for file in wanted])
-    there = f"{UNITS}/{unit}" in todo.remove
-    if there:
-        because(f"stop and disable {unit}")
+    todo, stop = files.decide_removal(unit, [file.path for file in wanted])
     yield from files.transaction(
         todo,
-        # Once the unit's file is gone, systemd may no longer know the unit
-        before=f"systemctl disable --now --quiet -- {quote(unit)}" if there else "",
+        before=stop,
         apply="systemctl daemon-reload" if DROP_IN in todo.remove else "",
         noop=noop,
     )

@@ -13,12 +13,12 @@ from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.observe import Preparation, Read, current, observe, part
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.systemd import Units
-from chaos_engine.facts.unit_traces import Traces
+from chaos_engine.facts.unit_traces import UNITS, Traces
 from chaos_engine.operations.engine.arguments import AbsolutePath
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.engine.repairs import Repair, warn_of_repeats
-from chaos_engine.operations.engine.shell import for_concern, shell_command
+from chaos_engine.operations.engine.shell import for_concern, quote, shell_command
 from chaos_engine.operations.files.model import File, Plan, Unit, unit_files
 from chaos_engine.operations.files.plan import only_read, plan
 from chaos_engine.operations.files.replaceable import with_folders
@@ -134,6 +134,25 @@ def decide(
         others: dict[str, FileState] = observe(Files, paths=more)
         found = {**found, **others}
     return plan(files, absent, units, found, states, traces, besides)
+
+
+def decide_removal(unit: str, absent: Iterable[str], why: str = "") -> tuple[Plan, str]:
+    """Return a plan that removes a unit's files, and the command that stops the unit before.
+
+    + unit: name of the unit. Its unit file is in /etc/systemd/system
+    + absent: the paths to remove, the unit file among them
+    + why: the reason for that, if there is more to say than that the unit is stopped
+
+    The command is "" if the unit file is not there. Give it to `transaction` as `before`, because
+    systemd may no longer know a unit whose file is gone.
+
+    **Example:** ``todo, stop = decide_removal(UNIT, [UNIT_FILE, PROGRAM])``
+    """
+    todo = decide(absent=absent)
+    if f"{UNITS}/{unit}" not in todo.remove:
+        return todo, ""
+    because(f"stop and disable {unit}{why}")
+    return todo, f"systemctl disable --now --quiet -- {quote(unit)}"
 
 
 def transaction(
