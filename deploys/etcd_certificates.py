@@ -59,10 +59,10 @@ class EtcdCertificatesSettings(
 
 
 def reads(settings: EtcdCertificatesSettings) -> list[Read]:
-    """Return a list with the fact that `problems` reads: the versions of the etcd servers.
+    """Return the facts that `problems` reads: the versions of the etcd servers.
 
-    The list is empty for a host that does not ask the etcd servers. A host asks the servers also
-    after it has joined a cluster.
+    The list is empty for a host that does not ask the etcd servers. A host still asks them after
+    it has joined a cluster.
     """
     servers, folder = settings.etcd_servers, settings.etcd_certificates_dir
     read = Read.of(EtcdVersions, servers=servers, folder=folder, joined_too=True)

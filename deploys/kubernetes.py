@@ -124,7 +124,7 @@ class KubernetesSettings(
 
 
 def reads(settings: KubernetesSettings) -> list[Read]:
-    """Return a list with the fact that `problems` and `says` read: the expiry dates."""
+    """Return the facts that `problems` and `says` read: the expiry dates of certificates."""
     return [Read.of(Certificates, folder=settings.etcd_certificates_dir)]
 
 

@@ -62,7 +62,7 @@ class Block:
 
     @property
     def is_key(self) -> bool:
-        """Tell whether the block is a private key to programs that are written in Go."""
+        """Tell whether programs that are written in Go take the block for a private key."""
         return self.kind == "PRIVATE KEY" or self.kind.endswith(" PRIVATE KEY")
 
 

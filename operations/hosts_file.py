@@ -65,8 +65,7 @@ def write_hosts_block(
     if warn_of_cloud_init and manager:
         warn(
             f"cloud-init rewrites {PATH} at each boot, without the nodes' names, because "
-            f"{manager} sets manage_etc_hosts: set manage_etc_hosts to false in that file, or "
-            "remove cloud-init"
+            f"manage_etc_hosts is on in {manager}; set it to false there, or remove cloud-init"
         )
     todo = files.decide([File(PATH, after, merged=True)])
     yield from files.transaction(todo, noop=f"{PATH}: as wanted")

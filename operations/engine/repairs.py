@@ -132,7 +132,7 @@ def in_files(path: str) -> Search:
 
 
 def will_set(repairs: Iterable[Repair]) -> list[str]:
-    """Return a list with one line of shell, which calls ``will_set`` for all things; [] for none.
+    """Return a list with one line of shell, which calls ``will_set``; [] if there are no repairs.
 
     The shell function ``will_set`` remembers the things, so that the node can count their repairs.
     """

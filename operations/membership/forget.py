@@ -212,7 +212,7 @@ def _look(
     address: str,
     host_key: bool,
 ) -> Leaving:
-    """Look at the node in the cluster, by ssh and in known_hosts.
+    """Look for the node in three places: the cluster, the node itself, and ``known_hosts``.
 
     Raises `NodeError` if the cluster does not answer, or if nobody knows the node.
     """

@@ -139,11 +139,12 @@ def unreachable(api: ApiState, endpoint: str) -> str:
 def version_problem(kubelet: str, api: str) -> str:
     """Return why a kubelet's version does not fit an API server's, "" if it does.
 
-    + kubelet: version of kubelet on the node, which kubeadm has too
-    + api: version of the API server; "" if it is not known. kubeadm then checks it alone
+    + kubelet: version of kubelet and of kubeadm on the node
+    + api: version of the API server. If it is "" (not known), the result is "", and kubeadm itself
+      checks the versions when it joins the node
 
-    The kubeadm that joins a node has to be the cluster's (kubernetes.io, "Creating a cluster with
-    kubeadm", version skew), and kubelet may not be newer than any API server
+    A node has to be joined by a kubeadm of the cluster's version (kubernetes.io, "Creating a
+    cluster with kubeadm", version skew). kubelet may not be newer than any API server
     (kubernetes.io/releases/version-skew-policy). Patch releases may differ. This is a pure
     function.
     """

@@ -118,7 +118,7 @@ def _remaining(line: bytes, wanted: Collection[bytes]) -> bytes:
 
 
 def _is_one(name: bytes, wanted: Collection[bytes]) -> bool:
-    """Tell whether a name of a line, hashed or not, is one of the wanted names."""
+    """Tell whether a host name in ``known_hosts``, hashed or not, is one of the wanted names."""
     if not name.startswith(b"|1|"):
         return name.lower() in wanted
     try:

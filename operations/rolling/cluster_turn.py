@@ -357,7 +357,7 @@ def cluster_turn(host: Host, rolling: Rolling) -> Iterator[ClusterTurn]:
 
 
 def work_with_leases(host: Host, rolling: Rolling, work: Callable[[], str]) -> str:
-    """Do work on a node while its turn has its Leases; return the problems, "" for none.
+    """Work on a node while the run holds the Leases of the turn. Return the problems, or "".
 
     + work: the function that does the work and returns its problem
     """
