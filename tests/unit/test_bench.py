@@ -184,6 +184,7 @@ class TestContestants:
             assert yaml.safe_load(file.read_text())
             tasks += file.read_text()
         assert [path for path in RENDERED if path.rpartition("/")[2] not in tasks] == []
+        assert ".template:" not in tasks
 
     @pytest.mark.parametrize("name", ["all.sh", "first.sh", "state.sh"])
     def test_the_scripts_are_shell(self, name: str) -> None:
