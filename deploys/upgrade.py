@@ -10,9 +10,11 @@ from chaos_engine.deploys.kubernetes import TOOLS, KubernetesSettings, read_key
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.site import node_name
 from chaos_engine.facts.observe import current
+from chaos_engine.operations.compatibility import feature_gates
 from chaos_engine.operations.kubernetes.upgrade import (
     Target,
     check_upgrade,
+    configure_kubelet,
     install_kubeadm,
     upgrade_control_plane,
     upgrade_kubelet,
@@ -78,6 +80,7 @@ def upgrade(settings: UpgradeSettings) -> None:
        new version and is ready before the next controller goes.
     5. Drain one node after the other, and install kubelet and kubectl. On workers,
        ``kubeadm upgrade node`` runs first.
+    6. Set what kubelet needs to work with cri-dockerd, on one node after the other.
 
     The first problem ends the upgrade. A run that was interrupted is continued by the next run.
 
@@ -121,5 +124,12 @@ def upgrade(settings: UpgradeSettings) -> None:
         rolling=rolling,
         packages=packages,
         broken=False,
+    )
+    configure_kubelet(
+        name="Configure kubelet",
+        target=target,
+        rolling=rolling,
+        gates=feature_gates(settings.kubernetes_version),
+        log_size=settings.docker_log_max_size,
     )
     uncordon_node(name="Uncordon fixed node", rolling=rolling, last=True)

@@ -1,10 +1,12 @@
-"""Keep kubelet from starting before the node joins, and check kubelet's configuration."""
+"""Keep kubelet from starting before the node joins, and check and complete its configuration."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import yaml
 
 from chaos_engine.facts.files import Files
 from chaos_engine.facts.kubernetes import KUBELET_CONFIG, Joined, KubeletConfiguration
@@ -15,6 +17,8 @@ from chaos_engine.operations.engine.arguments import LogSize
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.files import File, Unit
+from chaos_engine.operations.kubernetes.skew import UPGRADE
+from chaos_engine.operations.rolling.kubectl import ClusterError, Kubectl
 
 _QUIET = File(
     "/etc/systemd/system/kubelet.service.d/05-chaos-engine.conf",
@@ -27,6 +31,15 @@ LARGEST_ENTRY = 128 * 1024
 writes an entry, not after it (``checkCapacityAndRotate`` in daemon/logger/loggerutils/logfile.go).
 An entry has up to 16 KiB of output (``defaultBufSize`` in daemon/logger/copier.go). JSON may turn
 each of these bytes into six."""
+
+NO_LIMIT = "1Ti"
+"""The size for kubelet's ``containerLogMaxSize`` that no log reaches."""
+
+_CONFIGMAP = "/api/v1/namespaces/kube-system/configmaps/kubelet-config"
+"""The URL's path of kubelet's configuration in the cluster. kubeadm writes it on each node."""
+
+_TRIES = 5
+"""How often a change of the ConfigMap is tried while somebody else changes it too."""
 
 _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
 
@@ -86,9 +99,9 @@ def report_configuration(gates: Mapping[str, bool], log_size: LogSize) -> Comman
     problems = [*flaws(found, gates, log_size)]
     for problem in problems:
         warn(
-            f"{problem}. Edit the cluster's kubelet configuration: kubectl -n kube-system edit "
-            "configmap kubelet-config; then apply it on each node: kubeadm upgrade node phase "
-            "kubelet-config && systemctl restart kubelet"
+            f"{problem}. Run {UPGRADE}, which sets it in the cluster and on each node; or edit the "
+            "configmap kubelet-config in kube-system, and on each node run: kubeadm upgrade node "
+            "phase kubelet-config && systemctl restart kubelet"
         )
     if not problems:
         current()[1].noop("kubelet's configuration: no problem was found")
@@ -101,23 +114,70 @@ def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -
     + config: the configuration; {} if the node has not joined a cluster. {} has no problems
     + gates, log_size: the arguments of `report_configuration`
     """
-    if not config:
-        return
+    lacking = needed(config, gates, log_size) if config else {}
     found = config.get("featureGates") or {}
-    for gate, on in gates.items():
+    for gate, on in (lacking.get("featureGates") or {}).items():
         if found.get(gate) is not on:
             yield (
                 f"kubectl exec and attach fail on this node, because its kubelet needs the feature "
                 f"gate {gate}={str(on).lower()} (Mirantis/cri-dockerd#569)"
             )
-    size = str(config.get("containerLogMaxSize") or "10Mi")
-    most = quantity(size)
-    if most is not None and most <= docker_bytes(log_size) + LARGEST_ENTRY:
+    if "containerLogMaxSize" in lacking:
         yield (
-            f"kubelet's containerLogMaxSize is {size}, but must be well above {log_size}. At "
-            f"{log_size} Docker rotates a container's log, and a kubelet that uses cri-dockerd "
-            "cannot rotate logs itself. Set containerLogMaxSize to 1Ti, for example"
+            f"kubelet's containerLogMaxSize is {_log_size(config)}, but must be well above "
+            f"{log_size}. At {log_size} Docker rotates a container's log, and a kubelet that uses "
+            "cri-dockerd cannot rotate logs itself"
         )
+
+
+def needed(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -> dict[str, Any]:
+    """Return what a kubelet's configuration lacks to work with cri-dockerd.
+
+    + config: the configuration
+    + gates, log_size: the arguments of `report_configuration`
+
+    The result has the configuration's keys with their new values. This is a pure function.
+
+    **Example:** ``needed({}, {}, "100m") == {"containerLogMaxSize": "1Ti"}``
+    """
+    values: dict[str, Any] = {}
+    found = config.get("featureGates") or {}
+    if any(found.get(gate) is not on for gate, on in gates.items()):
+        values["featureGates"] = {**found, **gates}
+    most = quantity(_log_size(config))
+    if most is not None and most <= docker_bytes(log_size) + LARGEST_ENTRY:
+        values["containerLogMaxSize"] = NO_LIMIT
+    return values
+
+
+def _log_size(config: Mapping[str, Any]) -> str:
+    """Return the size at which kubelet would rotate a container's log."""
+    return str(config.get("containerLogMaxSize") or "10Mi")
+
+
+def complete_configuration(kubectl: Kubectl, gates: Mapping[str, bool], log_size: str) -> None:
+    """Add what kubelet's configuration in the cluster lacks, and keep the rest of it.
+
+    + gates, log_size: the arguments of `report_configuration`
+
+    Raises `ClusterError` if the cluster does not answer, or if kubeadm has not made it.
+    """
+    for last in (*[False] * (_TRIES - 1), True):
+        item = kubectl.request("get", _CONFIGMAP)
+        try:
+            config = yaml.safe_load(item["data"]["kubelet"])
+            values = needed(config, gates, log_size)
+        except (yaml.YAMLError, LookupError, TypeError, AttributeError):
+            raise ClusterError("the configmap kubelet-config has no configuration") from None
+        if not values:
+            return
+        item["data"]["kubelet"] = yaml.safe_dump({**config, **values})
+        try:
+            kubectl.request("replace", _CONFIGMAP, item)
+            return
+        except ClusterError as error:
+            if last or error.reason != "Conflict":
+                raise
 
 
 def quantity(text: str) -> float | None:

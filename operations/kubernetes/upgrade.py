@@ -1,4 +1,4 @@
-"""Upgrade a cluster that kubeadm has made: kubeadm, the control plane, then each kubelet.
+"""Upgrade a cluster that kubeadm has made: kubeadm, the control plane, then the kubelets.
 
 pyinfra begins an operation only after all hosts have ended the operation before. So each operation
 here is a step of the whole cluster's upgrade. What a step has to do is read from the cluster and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -24,7 +24,12 @@ from pyinfra.api.state import State
 from chaos_engine.facts.api_servers import ABSENT, ApiServers, ApiVersions
 from chaos_engine.facts.cri_dockerd import CriDockerdVersion
 from chaos_engine.facts.etcd import EtcdVersions
-from chaos_engine.facts.kubernetes import UPGRADING, ControlPlane, ControlPlaneState
+from chaos_engine.facts.kubernetes import (
+    UPGRADING,
+    ControlPlane,
+    ControlPlaneState,
+    KubeletConfiguration,
+)
 from chaos_engine.facts.observe import (
     NodeError,
     Read,
@@ -37,13 +42,21 @@ from chaos_engine.facts.observe import (
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.standing import StandingState
 from chaos_engine.facts.text import printable, setting
-from chaos_engine.operations.engine.arguments import AbsolutePath, Address, PackageName, Version
+from chaos_engine.operations.compatibility import feature_gates
+from chaos_engine.operations.engine.arguments import (
+    AbsolutePath,
+    Address,
+    LogSize,
+    PackageName,
+    Version,
+)
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.engine.reasons import because
+from chaos_engine.operations.engine.reasons import because, differences
 from chaos_engine.operations.engine.remote import ask_fact, run_script
 from chaos_engine.operations.engine.shell import PRELUDE, quote
 from chaos_engine.operations.engine.summary import Verdict
 from chaos_engine.operations.kubernetes import install
+from chaos_engine.operations.kubernetes.kubelet import complete_configuration, needed
 from chaos_engine.operations.kubernetes.skew import (
     ClusterState,
     Wanted,
@@ -65,6 +78,7 @@ from chaos_engine.operations.rolling.turns import READ, in_turn, node_standing, 
 T = TypeVar("T")
 
 APPLY, NODE = "kubeadm upgrade apply", "kubeadm upgrade node"
+CONFIGURE = f"{NODE} phase kubelet-config"
 
 
 @dataclass(frozen=True)
@@ -301,7 +315,7 @@ def control_plane_step(
     """
     version = target.version
     applies = first_controller(cluster, target.wanted) == node
-    if applies or own.interrupted:
+    if applies or own.interrupted not in ("", CONFIGURE):
         if not first:
             return "", ""
         if applies or own.interrupted.startswith(APPLY):
@@ -354,6 +368,87 @@ def upgrade_kubelet(
         if stops_pods and current()[0].is_executing:
             _require_api_servers(target)
         yield command
+
+
+@converge(
+    reads=lambda target, rolling, gates, log_size: [
+        READ,
+        Read.of(ControlPlane),
+        Read.of(KubeletConfiguration),
+    ]
+)
+def configure_kubelet(
+    target: Target, rolling: Rolling, gates: Mapping[str, bool], log_size: LogSize
+) -> Commands:
+    """Set what kubelet needs to work with cri-dockerd, in the cluster and on the node.
+
+    + target, rolling: as `check_upgrade` takes them
+    + gates, log_size: as `report_configuration` takes them
+
+    Call it after kubelet has the target's version on all nodes, because an older kubelet does not
+    start with a feature gate that it does not know. While a node outside of the run has such a
+    kubelet, the gates are not set, and the run warns. The values are added to the cluster's
+    configuration, from which kubeadm then writes the node's (kubernetes.io, "Reconfiguring a
+    kubeadm cluster"). The node takes its turn, but is not drained, because its pods go on while
+    kubelet restarts.
+
+    **Example:** ``configure_kubelet(target=..., rolling=..., gates={}, log_size="10m")``
+    """
+    host, standing = current()[1], node_standing(rolling)
+    if not standing.joined:
+        host.noop("the node has not joined a cluster")
+        return
+    kubectl, config = _kubectl(rolling), observe(KubeletConfiguration)
+    old = without_gates(_ask_kubectl(kubectl).nodes, target.nodes, gates)
+    if old and needed(config, gates, log_size) != needed(config, {}, log_size):
+        warn(
+            f"kubectl exec and attach fail with kubelet {target.version}, because its feature gate "
+            f"cannot be set yet: the kubelets of these nodes do not know it: {', '.join(old)}; "
+            "upgrade these nodes too",
+            of_node=False,
+        )
+    gates = {} if old else gates
+    lacking = needed(config, gates, log_size)
+    interrupted = observe(ControlPlane).interrupted == CONFIGURE
+    if not lacking and not interrupted:
+        host.noop("kubelet's configuration: as wanted")
+        return
+    because(*differences(config, {**config, **lacking}, "kubelet's "))
+    if interrupted:
+        because(f"{CONFIGURE} again, because it was interrupted")
+    _require_others(rolling)
+    work = partial(_configure, kubectl, gates, log_size)
+    turn = replace(rolling, drain=False)
+    yield FunctionCommand(take_turn, (turn, standing, "configured", work), {})
+
+
+def without_gates(
+    nodes: Mapping[str, ClusterNode], in_run: Collection[str], gates: Mapping[str, bool]
+) -> list[str]:
+    """Return the nodes outside of a run whose kubelet does not know all the gates.
+
+    + nodes: all nodes of the cluster, by name
+    + in_run: names of the nodes in the run. They get a kubelet that knows the gates
+    + gates: the feature gates that the run sets
+
+    This is a pure function.
+    """
+    return sorted(
+        name
+        for name, node in nodes.items()
+        if name not in in_run and not gates.keys() <= feature_gates(node.kubelet or "0.0").keys()
+    )
+
+
+def _configure(
+    kubectl: Kubectl, gates: Mapping[str, bool], log_size: str, state: State, host: Host
+) -> str:
+    """Configure the cluster's kubelets and this node's. Return the problem, "" if there is none."""
+    try:
+        complete_configuration(kubectl, gates, log_size)
+    except ClusterError as error:
+        return str(error)
+    return _run_noted(host, CONFIGURE, then="systemctl restart kubelet.service")
 
 
 def _cluster(target: Target, known: _Known) -> ClusterState:
@@ -465,12 +560,13 @@ def _require_api_servers(target: Target) -> None:
         )
 
 
-def kubeadm_script(command: str) -> str:
-    """Return the script that runs kubeadm for the control plane of a node.
+def kubeadm_script(command: str, then: str = "") -> str:
+    """Return the script that runs kubeadm on a node.
 
     + command: kubeadm's words without the answer to its question, such as "kubeadm upgrade node"
+    + then: a shell command that has to follow; "" for none
 
-    The file `UPGRADING` has the command while it is at work.
+    The file `UPGRADING` has kubeadm's words until both are done.
     """
     folder = posixpath.dirname(UPGRADING)
     words = f"{command} -y" if command.startswith(APPLY) else command
@@ -479,6 +575,7 @@ def kubeadm_script(command: str) -> str:
 printf '%s\\n' {quote(command)} >{UPGRADING}.chaos-new; sync {UPGRADING}.chaos-new
 mv -f {UPGRADING}.chaos-new {UPGRADING}; sync {folder}
 {install.run_kubeadm(words)}
+{then or ":"}
 rm -f -- {UPGRADING}; sync {folder}
 """
 
@@ -488,10 +585,15 @@ def _run_kubeadm(command: str, version: str, address: str, state: State, host: H
 
     Returns the problem, "" if there is none.
     """
+    return _run_noted(host, command) or _await_api_server(host, address, version)
+
+
+def _run_noted(host: Host, command: str, then: str = "") -> str:
+    """Run kubeadm by its script. Show its output if it fails, and return the problem or ""."""
     host.log(f"Running {command}")
-    output = run_script(host, kubeadm_script(command))
+    output = run_script(host, kubeadm_script(command, then))
     if output is None:
-        return _await_api_server(host, address, version)
+        return ""
     *lines, last = [line for line in output.splitlines() if line.strip()] or [f"{command} failed"]
     for line in lines:
         host.log(printable(line))

@@ -81,7 +81,7 @@ FIXES = (
     ("a reboot is pending", "live-cluster.md"),
     ("but this computer cannot resolve that name", "live-cluster.md"),
     ("etcd …: kubeadm … refuses an etcd older than", "start.md#real-pis"),
-    ("kubectl exec and attach fail on this node", "start.md#real-pis"),
+    ("kubectl exec and attach fail on this node", "upgrade.md#what-it-does"),
     ("nothing accepts a connection at", "replace-a-node.md#the-first-cluster"),
     (
         "the cluster already has a node … that is Ready",

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from chaos_engine.facts.kubernetes import KUBELET_CONFIG
 from tests.cluster.by_kubeadm import options
-from tests.cluster.joined import KUBECONFIG, cordoned, kubelet
+from tests.cluster.joined import KUBECONFIG, cordoned, kubelet, store
 from tests.cluster.lan_client import CONTROLLERS, ready
 from tests.cluster.turns import are_apart, at_least_two_were_ready, in_proxys_turn_only, watched
 from tests.cluster.upgrades import (
@@ -26,13 +27,16 @@ from tests.cluster.upgrades import (
 from tests.cluster.virtual_cluster import Cluster, wait_for
 
 OLD, MIDDLE, NEW = "1.34.2", "1.35.1", "1.36.2"
-KUBEADM, APPLY, NODE, KUBELET = (
+GATE = "ExtendWebSocketsToKubelet"
+CONFIGMAP = "configmaps/kube-system/kubelet-config"
+KUBEADM, APPLY, NODE, KUBELET, CONFIGURE = (
     f"Upgrade | {name}"
     for name in (
         "Install kubeadm",
         "Upgrade first controller",
         "Upgrade other controllers",
         "Upgrade kubelet",
+        "Configure kubelet",
     )
 )
 
@@ -133,10 +137,52 @@ def test_a_run_that_is_killed_and_a_node_that_goes_are_no_end(old: Cluster) -> N
     wait_for("kubelet", lambda: kubelet(old, gone), 60)
     announced = old.announced(*to(NEW))
     assert gone in announced
+    assert {node for node, names in announced.items() if CONFIGURE in names} == {*old.workers}
     assert old.changed(*to(NEW)) == announced
     is_at(old, NEW)
     assert not cordoned(old)
     assert old.announced(*to(NEW)) == {}
+
+
+def test_kubectl_exec_works_after_the_upgrade(old: Cluster) -> None:
+    assert exec_works(old) == {*old.workers}
+    assert f"{GATE}: false" in configmap(old), "nodes that join later need it too"
+    run = old.pyinfra("deploy.py", "--dry", *options(NEW), *KUBECONFIG)
+    assert "kubectl exec and attach fail" not in run.text
+
+
+def test_an_upgrade_to_the_same_version_sets_a_gate_that_somebody_took_out(old: Cluster) -> None:
+    edit = f"sed -i 's/{GATE}: false/{GATE}: true/' {KUBELET_CONFIG}; systemctl restart kubelet"
+    for node in old.workers:
+        old.exec(node, edit)
+    with store(old).transaction() as kept:
+        shown = kept[CONFIGMAP]
+        shown["data"]["kubelet"] = shown["data"]["kubelet"].replace("false", "true")
+        kept.put(CONFIGMAP, shown)
+    wait_for("kubelet", lambda: all(kubelet(old, node) for node in old.workers), 60)
+    assert not exec_works(old)
+    run = old.pyinfra("deploy.py", "--dry", *options(NEW), *KUBECONFIG)
+    assert "kubectl exec and attach fail on this node" in run.text
+
+    assert old.announced(*to(NEW)) == {node: {CONFIGURE} for node in old.workers}
+    assert old.announced_why["pi5"][CONFIGURE] == [f"kubelet's featureGates.{GATE} true -> false"]
+    with watched(old) as watch:
+        assert old.changed(*to(NEW)) == {node: {CONFIGURE} for node in old.workers}
+    at_least_two_were_ready(watch)
+    assert exec_works(old) == {*old.workers}
+    assert old.announced(*to(NEW)) == {}
+
+
+def exec_works(cluster: Cluster) -> set[str]:
+    """Return the nodes on which kubelet opens a stream of the container runtime, as exec does."""
+    ask = "curl -s http://localhost:10248/lab/exec"
+    return {node for node in cluster.workers if cluster.exec(node, ask, ok=False) == "ok"}
+
+
+def configmap(cluster: Cluster) -> str:
+    """Return kubelet's configuration in the cluster."""
+    with store(cluster).transaction() as kept:
+        return str(kept[CONFIGMAP]["data"]["kubelet"])
 
 
 def cut_in_its_turn(cluster: Cluster) -> str:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
@@ -27,6 +28,7 @@ from chaos_engine.facts.kubernetes import (
     UPGRADING,
     ControlPlane,
     ControlPlaneState,
+    KubeletConfiguration,
     KubeletReplaced,
     KubernetesSources,
     RepositorySigners,
@@ -36,12 +38,15 @@ from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.standing import Standing, StandingState
 from chaos_engine.facts.systemd import Units, UnitState
 from chaos_engine.facts.unit_traces import Traces
+from chaos_engine.operations.compatibility import feature_gates
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.kubernetes import install, upgrade
+from chaos_engine.operations.kubernetes.kubelet import complete_configuration
 from chaos_engine.operations.kubernetes.skew import ClusterState
 from chaos_engine.operations.kubernetes.upgrade import (
     Target,
     check_upgrade,
+    configure_kubelet,
     control_plane_step,
     install_kubeadm,
     kubeadm_script,
@@ -55,11 +60,12 @@ from chaos_engine.operations.rolling.gate import Lane
 from chaos_engine.operations.rolling.kubectl import (
     ClusterError,
     ClusterNode,
+    Json,
     parse_cluster_version,
     parse_nodes,
 )
 from tests.unit.asking import ask_below
-from tests.unit.lease_api import LeaseApi
+from tests.unit.lease_api import LeaseApi, refused
 from tests.unit.nodes import Connector, Nodes
 from tests.unit.scripts import Sandbox
 
@@ -67,6 +73,8 @@ ADDRESSES = {"pi1": "192.168.1.50", "pi4": "192.168.1.53", "pi7": "192.168.1.56"
 NODES = ("pi1", "pi4", "pi5", "pi7")
 OLD, NEW = "1.34.2", "1.35.1"
 TARGET = Target(NEW, ADDRESSES, NODES)
+CONFIG = {"kind": "KubeletConfiguration", "maxPods": 50}
+GATE = "ExtendWebSocketsToKubelet"
 
 
 @dataclass
@@ -81,6 +89,7 @@ class Machine:
     problems: dict[str, str] = field(default_factory=dict)
     ready: bool = True
     joined: bool = True
+    config: dict[str, Any] = field(default_factory=lambda: dict(CONFIG))
 
 
 class World(LeaseApi):
@@ -88,6 +97,8 @@ class World(LeaseApi):
 
     + done: what was done on each node, in order
     + fails: number of the step that fails
+    + config: kubelet's configuration in the cluster
+    + conflicts: how many of the next changes of it somebody else is faster than
     """
 
     def __init__(self) -> None:
@@ -97,6 +108,22 @@ class World(LeaseApi):
         self.done: list[str] = []
         self.fails = -1
         self.cordoned: set[str] = set()
+        self.config: dict[str, Any] = dict(CONFIG)
+        self.conflicts = 0
+        self.log_size = "9m"
+
+    def request(self, verb: str, path: str, body: Json | None = None) -> Json:
+        if not path.endswith("/configmaps/kubelet-config"):
+            return super().request(verb, path, body)
+        if body is None:
+            version = {"resourceVersion": str(self.conflicts)}
+            return {"metadata": version, "data": {"kubelet": yaml.safe_dump(self.config)}}
+        if self.conflicts:
+            self.conflicts -= 1
+            raise refused("Conflict", "the object has been modified")
+        assert body["metadata"] == {"resourceVersion": "0"}
+        self.config = yaml.safe_load(body["data"]["kubelet"])
+        return body
 
     def nodes(self) -> dict[str, ClusterNode]:
         return {
@@ -130,6 +157,7 @@ class World(LeaseApi):
             CriDockerdVersion: "0.4.3",
             EtcdVersions: {},
             KubeletReplaced: False,
+            KubeletConfiguration: one.config,
             KubernetesSources: (),
             RepositorySigners: (),
             Content: None,
@@ -152,10 +180,12 @@ class World(LeaseApi):
         one = self.machines[name]
         installs = re.findall(r"(kubeadm|kubelet)=([\d.]+)-", script)
         apply = re.search(r"exec kubeadm upgrade apply v(\S+) -y", script)
-        node = "exec kubeadm upgrade node" in script
+        node = bool(re.search(r"exec kubeadm upgrade node(?! phase)", script))
+        configure = f"exec {upgrade.CONFIGURE}" in script
         what = [
             *(["apply"] if apply else []),
             *(["node"] if node else []),
+            *(["configure"] if configure else []),
             *(p for p, _ in installs),
         ]
         fails = len(self.done) == self.fails
@@ -169,6 +199,11 @@ class World(LeaseApi):
             one.interrupted = ""
         if apply:
             self.configured = apply[1]
+        if configure:
+            one.config, one.interrupted = dict(self.config), ""
+            assert "systemctl restart kubelet.service\nrm -f" in script
+            known = "featureGates" not in one.config or one.kubelet >= "1.36"
+            assert known, "kubelet would not start"
         for package, version in installs:
             if package == "kubelet":
                 assert all(self.machines[n].api == version for n in ADDRESSES), "kubelet is newer"
@@ -256,6 +291,10 @@ def prepare(world: World, names: Iterable[str] = NODES, target: Target = TARGET)
         upgrade_control_plane(name="Others", target=target, rolling=how, first=False)
         upgrade_kubelet(name="Kubelet", rolling=how, broken=True, **kubelets)
         upgrade_kubelet(name="Kubelet", rolling=how, broken=False, **kubelets)
+        gates = feature_gates(target.version)
+        configure_kubelet(
+            name="Configure", target=target, rolling=how, gates=gates, log_size=world.log_size
+        )
 
     nodes.prepare(deploy)
     return nodes
@@ -471,6 +510,89 @@ def test_a_patch_release_takes_the_same_steps(world: World) -> None:
     assert {one.kubelet for one in world.machines.values()} == {"1.34.9"}
 
 
+def at_1_36(world: World) -> Target:
+    """Return the target 1.36.2 for a cluster that is at 1.35.1."""
+    run(world)
+    world.done.clear()
+    return Target("1.36.2", ADDRESSES, NODES)
+
+
+def test_kubelet_gets_the_gate_once_all_kubelets_know_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.config["featureGates"] = {"Other": True}
+    target = at_1_36(world)
+
+    nodes = prepare(world, target=target)
+    assert {name for name in NODES if "Configure" in nodes.planned(name)} == {*NODES}
+    assert f"kubelet's featureGates.{GATE} false" in caplog.text
+    world.conflicts = 2
+    execute(nodes)
+
+    assert not nodes.failed
+    assert {*world.done[-4:]} == {f"{name}: configure" for name in NODES}
+    wanted = {**CONFIG, "featureGates": {"Other": True, GATE: False}}
+    assert [world.config, *(one.config for one in world.machines.values())] == [wanted] * 5
+    assert run(world, target=target).planned("pi1") == []
+
+
+def test_kubelets_log_size_is_set_where_docker_rotates_later(world: World) -> None:
+    world.log_size = "100m"
+    assert not run(world).failed
+    assert world.machines["pi5"].config == {**CONFIG, "containerLogMaxSize": "1Ti"}
+
+
+def test_a_kubelet_outside_of_the_run_that_does_not_know_the_gate_keeps_it_from_all(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = Target("1.36.2", ADDRESSES, tuple(ADDRESSES))
+    at_1_36(world)
+
+    assert not run(world, ADDRESSES, target).failed
+
+    assert not [step for step in world.done if "configure" in step]
+    assert world.config == CONFIG
+    assert "the kubelets of these nodes do not know it: pi5; upgrade these nodes too" in caplog.text
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_an_interrupted_configuration_is_done_again(world: World, node: str) -> None:
+    target = at_1_36(world)
+    run(world, target=target)
+    world.done.clear()
+    world.machines[node].interrupted = upgrade.CONFIGURE
+    world.machines[node].problems = {"kubernetes": "kubelet does not answer"}
+
+    nodes = prepare(world, target=target)
+    assert {name: nodes.planned(name) for name in NODES if nodes.planned(name)} == {
+        node: ["Configure"]
+    }
+    world.machines[node].problems.clear()  # kubelet starts
+    execute(nodes)
+
+    assert world.done == [f"{node}: configure"]
+    assert not world.machines[node].interrupted
+
+
+def test_a_change_that_never_gets_through_is_given_up(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = at_1_36(world)
+    world.conflicts = 100
+    nodes = run(world, target=target)
+    assert nodes.failed
+    assert world.conflicts == 95
+    assert "the object has been modified" in caplog.text
+    assert not [step for step in world.done if "configure" in step]
+
+
+@pytest.mark.parametrize("data", [{}, {"kubelet": "- 1"}, {"kubelet": "a: ["}])
+def test_a_cluster_without_kubelets_configuration_is_named(data: dict[str, str]) -> None:
+    kubectl: Any = SimpleNamespace(request=lambda *_: {"data": data})
+    with pytest.raises(ClusterError, match="configmap kubelet-config has no configuration"):
+        complete_configuration(kubectl, {GATE: False}, "10m")
+
+
 def cluster(configured: str, **api: str) -> ClusterState:
     return ClusterState(
         configured, {**dict.fromkeys(ADDRESSES, OLD), **api}, dict.fromkeys(NODES, OLD)
@@ -507,6 +629,7 @@ def cluster(configured: str, **api: str) -> ClusterState:
             "kubeadm upgrade node again, because it was interrupted",
         ),
         ("pi4", cluster(NEW, pi1=NEW), {"interrupted": "kubeadm upgrade node"}, False, ""),
+        ("pi4", cluster(NEW, pi1=NEW), {"interrupted": upgrade.CONFIGURE}, True, ""),
         # its API server has the version, but its scheduler does not
         (
             "pi4",

@@ -1,10 +1,9 @@
 """The API of a cluster, as far as kubectl gets, cordons, drains and deletes nodes with it.
 
-Leases can be created and updated too, and kubectl prints them as a table. Status objects and their
-texts are those of Kubernetes: k8s.io/apimachinery, pkg/api/errors, and, for evictions,
-pkg/registry/core/pod/storage/eviction.go. What is left out: watches, tables of anything else,
-server-side apply, validation, and OpenAPI, so `kubectl apply` and `create` work with `--raw` and
-leases only.
+ConfigMaps and leases can be created and updated too, and kubectl prints leases as a table. Status
+objects and their texts are those of Kubernetes: k8s.io/apimachinery, pkg/api/errors, and, for
+evictions, pkg/registry/core/pod/storage/eviction.go. What is left out: watches, tables of anything
+else, server-side apply, validation, and OpenAPI, so `kubectl create` and `replace` need `--raw`.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ RESOURCES = (
     Resource("leases", "Lease", "coordination.k8s.io"),
 )
 GROUPS = ("apps", "coordination.k8s.io", "policy")
-WRITTEN = frozenset({"leases"})
+WRITTEN = frozenset({"configmaps", "leases"})
 """The resources that clients can create and update."""
 
 
@@ -373,7 +372,7 @@ def _check_written(item: Json, target: Target) -> None:
         message = "the namespace of the provided object does not match the namespace sent on the "
         raise Refused(400, "BadRequest", f"{message}request")
     metadata["namespace"] = target.namespace
-    if problems := leases.problems(item):
+    if found == "Lease" and (problems := leases.problems(item)):
         raise Refused(422, "Invalid", f"{_called(target)} is invalid: {problems}")
 
 

@@ -389,12 +389,7 @@ def worker(cluster: Cluster) -> None:
 def test_a_worker_is_given_kubelets_new_configuration(cluster: Cluster) -> None:
     cluster.apply(V35)
     worker(cluster)
-    path = "configmaps/kube-system/kubelet-config"
-    changed = {**cluster.node.etcd.get(path), "maxPods": 50}
-    cluster.node.etcd.answer("/v3/kv/put", {
-        "key": base64.b64encode(f"/registry/{path}".encode()).decode(),
-        "value": base64.b64encode(json.dumps(changed).encode()).decode(),
-    })  # fmt: skip
+    give_more_pods(cluster)
     status, said = cluster.run(V35, "upgrade", "node")
     assert status == 0, said
     assert "[upgrade/preflight] Skipping prepull. Not a control plane node." in said
@@ -402,6 +397,29 @@ def test_a_worker_is_given_kubelets_new_configuration(cluster: Cluster) -> None:
     kubelet = cluster.node.read("var/lib/kubelet/config.yaml")
     assert (kubelet["maxPods"], kubelet["containerRuntimeEndpoint"]) == (50, f"unix://{SHIM}")
     assert not (cluster.node.root / "etc/kubernetes/manifests").exists()
+
+
+def give_more_pods(cluster: Cluster) -> None:
+    """Change kubelet's configuration in the cluster."""
+    path = "configmaps/kube-system/kubelet-config"
+    changed = {**cluster.node.etcd.get(path), "maxPods": 50}
+    cluster.node.etcd.answer("/v3/kv/put", {
+        "key": base64.b64encode(f"/registry/{path}".encode()).decode(),
+        "value": base64.b64encode(json.dumps(changed).encode()).decode(),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("works", [False, True])
+def test_a_node_is_given_kubelets_configuration_alone(cluster: Cluster, works: bool) -> None:
+    give_more_pods(cluster)
+    if works:
+        worker(cluster)
+    before = (cluster.node.root / SERVER).read_bytes() if not works else b""
+    status, said = cluster.run(V34, "upgrade", "node", "phase", "kubelet-config")
+    assert status == 0, said
+    kubelet = cluster.node.read("var/lib/kubelet/config.yaml")
+    assert (kubelet["maxPods"], kubelet["containerRuntimeEndpoint"]) == (50, f"unix://{SHIM}")
+    assert works or (cluster.node.root / SERVER).read_bytes() == before
 
 
 def test_another_controller_takes_the_version_that_the_cluster_has(cluster: Cluster) -> None:

@@ -93,7 +93,12 @@ class Etcd:
         raise Fatal(f"etcd does not answer: {problem}")
 
     def get(self, key: str) -> Any:
-        """Return the object at KEY, such as ``configmaps/kube-system/kubeadm-config``, or None."""
+        """Return the object at KEY, such as ``configmaps/kube-system/kubeadm-config``, or None.
+
+        Clients of the API may have edited what the API shows, so that goes first.
+        """
+        if (shown := _edited(key)) is not None:
+            return shown
         answer = self._any("/v3/kv/range", {"key": _encode(f"/registry/{key}")})
         found = answer.get("kvs")
         return json.loads(base64.b64decode(found[0]["value"])) if found else None
@@ -122,11 +127,21 @@ class Etcd:
             _show(key, value)
 
 
+def _edited(key: str) -> Any:
+    """Return the document of a ConfigMap that the API servers show, None if they show none."""
+    if key not in _SHOWN or not node.at(STORE).exists():
+        return None
+    from control_plane.store import Store  # type: ignore[import-not-found]
+
+    with Store(node.at(STORE)).transaction() as objects:
+        return yaml.safe_load(objects[key]["data"][_SHOWN[key]]) if key in objects else None
+
+
 def _show(key: str, value: object) -> None:
     """Have the API servers show a ConfigMap with a document."""
     if not node.at(STORE).exists():
         return
-    from control_plane.store import Store  # type: ignore[import-not-found]
+    from control_plane.store import Store
 
     _, namespace, name = key.split("/")
     shown = {

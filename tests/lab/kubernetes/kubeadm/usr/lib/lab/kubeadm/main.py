@@ -53,6 +53,7 @@ def _run(words: list[str]) -> None:
         (("token", "delete"), _delete_tokens),
         (("upgrade", "plan"), _upgrade(upgrade.plan)),
         (("upgrade", "apply"), _upgrade(upgrade.apply)),
+        (("upgrade", "node", "phase", "kubelet-config"), _kubelet_config),
         (("upgrade", "node"), _upgrade(upgrade.upgrade_node)),
         (("certs", "check-expiration"), _check_expiration),
         (("certs", "renew", "all"), _renew_all),
@@ -195,6 +196,11 @@ def _upgrade(action: Callable[[Namespace], None]) -> Callable[[list[str]], None]
         action(_parse(parser, words))
 
     return run
+
+
+def _kubelet_config(words: list[str]) -> None:
+    _parse(_parser(), words)
+    upgrade.kubelet_config()
 
 
 def _check_expiration(words: list[str]) -> None:

@@ -158,6 +158,14 @@ def upgrade_node(options: Namespace) -> None:
     _remove_flags()
 
 
+def kubelet_config() -> None:
+    """Write kubelet's configuration anew, from what the cluster has (phases/upgrade/node)."""
+    controls = node.at(f"{MANIFESTS}/kube-apiserver.yaml").exists()
+    etcd = Etcd.linked()
+    _configuration(Client(_ADMIN if controls else f"{ETC}/kubelet.conf"), etcd, "")
+    _kubelet(etcd.get(f"configmaps/{SYSTEM}/kubelet-config"))
+
+
 def plan(options: Namespace) -> None:
     """Say what the cluster can be upgraded to; without the internet, to kubeadm's own version."""
     settings = _settings(options, "plan")
