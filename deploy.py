@@ -7,6 +7,7 @@ from pyinfra import host
 
 from chaos_engine.deploys import proxy, reboot, worker
 from chaos_engine.deploys.concern import check
+from chaos_engine.deploys.join import join_if_wanted
 from chaos_engine.deploys.proxy_group import check_groups
 
 check_groups()
@@ -17,3 +18,4 @@ worker()
 if is_proxy:
     proxy()
 reboot()
+join_if_wanted()

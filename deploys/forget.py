@@ -9,12 +9,13 @@ from pydantic import Field
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.membership import MembershipSettings, hosts_of_run, inventory_names
 from chaos_engine.deploys.settings import SettingsError
+from chaos_engine.deploys.site import EtcdSettings
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.engine.arguments import HostName
 from chaos_engine.operations.membership.forget import forget_node
 
 
-class ForgetSettings(MembershipSettings):
+class ForgetSettings(MembershipSettings, EtcdSettings):
     """Settings of the deploy `forget`."""
 
     forget: HostName | None = Field(
@@ -74,4 +75,5 @@ def forget(settings: ForgetSettings) -> None:
         address=str(address) if address else "",
         controllers=others,
         host_key=settings.forget_host_key,
+        own_etcd=settings.etcd_certificates_hosts == "none",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.kubernetes import KubernetesSettings
 from chaos_engine.deploys.membership import MembershipSettings, api_endpoint, inventory_names
@@ -10,6 +12,12 @@ from chaos_engine.operations.membership.join import join_cluster
 
 class JoinSettings(MembershipSettings, KubernetesSettings):
     """Settings of the deploy `join`."""
+
+    join: bool = Field(
+        False,
+        description="whether `deploy.py` has a node join the cluster once the node is deployed; "
+        "`chaos_engine.deploys.join` does so in any case",
+    )
 
 
 @concern("Join", JoinSettings)
@@ -26,6 +34,24 @@ def join(settings: JoinSettings) -> None:
 
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.join --limit pi3``
     """
+    _join(settings, after_deploy=False)
+
+
+@concern("Join", JoinSettings)
+def join_if_wanted(settings: JoinSettings) -> None:
+    """Do what `join` does if ``chaos_join`` is set, after other deploys of the same run.
+
+    **Example:** ``pyinfra inventory.py deploy.py --limit pi3 --data chaos_join=true``
+    """
+    if settings.join:
+        _join(settings, after_deploy=True)
+
+
+def _join(settings: JoinSettings, after_deploy: bool) -> None:
+    """Call the operation.
+
+    + after_deploy: as `join_cluster` takes it
+    """
     node = settings.node_name()
     controllers = settings.other_controllers(node)
     hosts = inventory_names(settings.nodes)
@@ -35,4 +61,5 @@ def join(settings: JoinSettings) -> None:
         endpoint=api_endpoint(settings),
         controllers=controllers,
         hosts={name: hosts[name] for name in controllers if name in hosts},
+        after_deploy=after_deploy,
     )

@@ -13,7 +13,7 @@ from pyinfra.api.command import FunctionCommand
 
 from chaos_engine.facts.api_servers import ABSENT, SILENT, ApiServers
 from chaos_engine.facts.membership import Membership
-from chaos_engine.facts.observe import NodeError, Read, current, observe
+from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
 from chaos_engine.facts.observe.host import in_words
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.standing import NOTE
@@ -36,6 +36,10 @@ from chaos_engine.operations.rolling.cordon import (
 from chaos_engine.operations.rolling.gate import gate
 from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, ClusterNode
 from chaos_engine.operations.rolling.turns import attempt
+
+_PKI = "/etc/kubernetes/pki/etcd"
+ETCDCTL = f"etcdctl --cacert={_PKI}/ca.crt --cert={_PKI}/server.crt --key={_PKI}/server.key"
+"""The program etcdctl with the certificates that kubeadm has made for its etcd."""
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
@@ -68,6 +72,7 @@ def _reads(
     address: str,
     controllers: Mapping[str, str],
     host_key: bool = False,
+    own_etcd: bool = False,
 ) -> list[Read]:
     return [Read.of(ApiServers, addresses=(*filter(None, [address]), *controllers.values()))]
 
@@ -80,6 +85,7 @@ def forget_node(
     address: AddressOrNone,
     controllers: Mapping[NodeName, Address],
     host_key: bool = False,
+    own_etcd: bool = False,
 ) -> Commands:
     """Remove another node from the cluster.
 
@@ -90,6 +96,8 @@ def forget_node(
     + address: the other node's address, "" if it is not known
     + controllers: addresses of the other controllers, by name
     + host_key: whether to remove the node's host keys from known_hosts on this computer
+    + own_etcd: whether kubeadm runs etcd on the controllers. ``kubeadm reset`` removes a node that
+      works from that etcd. The run tells how to remove a dead one
 
     Any host that works can run this operation. If the node can be reached by ssh, it is drained,
     and ``kubeadm reset`` runs on it. Then it is deleted from the cluster. A controller leaves in
@@ -120,7 +128,8 @@ def forget_node(
         return
     because(*todo)
     names = _names(state, rolling.node, at, address)
-    yield FunctionCommand(_forget, (rolling, found, names), {})
+    member = own_etcd and rolling.controller and not found.joined
+    yield FunctionCommand(_forget, (rolling, found, names, member), {})
 
 
 def cannot_leave(node: str, found: Leaving) -> str:
@@ -204,6 +213,19 @@ def what_remains(node: str, controller: bool, keys: bool) -> list[str]:
     ]
 
 
+def member_of_etcd(node: str) -> str:
+    """Return how to remove a dead controller from the etcd that kubeadm runs.
+
+    Until that is done, the controller cannot join again, because kubeadm then finds that etcd is
+    not healthy (its phase ``check-etcd``).
+    """
+    return (
+        f"{node} may still be a member of kubeadm's etcd, and cannot join again before it is "
+        "removed there. On another controller run: sudo crictl exec $(sudo crictl ps -q --name "
+        f"'^etcd$') {ETCDCTL} member list; then the same with: member remove ID"
+    )
+
+
 def _look(
     state: State,
     rolling: Rolling,
@@ -256,10 +278,12 @@ def _forget(
     rolling: Rolling,
     found: Leaving,
     names: tuple[list[str], list[Path]],
+    member: bool,
 ) -> bool:
     """Remove a node from the cluster; print why that failed, if it did.
 
     + names: the names of the node's host keys, and the files that may have them
+    + member: whether the node may stay a member of kubeadm's own etcd
     """
     turns = gate(state, rolling.batch)
     with ExitStack() as held:
@@ -279,6 +303,8 @@ def _forget(
         stays = not found.keys and any(known_hosts.count_in(path, names[0]) for path in names[1])
         for line in what_remains(rolling.node, rolling.controller, stays):
             host.log(in_words(line))
+        if member:
+            warn(in_words(member_of_etcd(rolling.node)), of_node=False)
     return fail_host(state, host, "; ".join(problems)) if problems else True
 
 

@@ -43,7 +43,11 @@ NO_NETWORK = "NetworkReady=false"
 
 
 def _reads(
-    rolling: Rolling, endpoint: str, controllers: Mapping[str, str], hosts: Mapping[str, str]
+    rolling: Rolling,
+    endpoint: str,
+    controllers: Mapping[str, str],
+    hosts: Mapping[str, str],
+    after_deploy: bool = False,
 ) -> list[Read]:
     return [
         Read.of(Membership),
@@ -58,6 +62,7 @@ def join_cluster(
     endpoint: Endpoint,
     controllers: Mapping[NodeName, Address],
     hosts: Mapping[NodeName, str],
+    after_deploy: bool = False,
 ) -> Commands:
     """Have the node join the cluster, unless it has joined already.
 
@@ -66,6 +71,8 @@ def join_cluster(
     + controllers: addresses of the cluster's other controllers, by name
     + hosts: the controllers' names in the inventory, by name. One of them makes a bootstrap token
       for the node, and need not be in the run
+    + after_deploy: whether the same run deploys the node first. A preview then announces the join
+      of a node that is not deployed yet, instead of refusing the node
 
     Controllers join one after the other, all other nodes at the same time. The operation waits
     until the node works, and until the API server of a controller is ready. With `rolling.kubectl`
@@ -80,10 +87,17 @@ def join_cluster(
     **Example:** ``join_cluster(name="Join the cluster", rolling=Rolling(node="pi3"),
     endpoint="k8s:6443", controllers={"pi1": "192.168.1.50"}, hosts={"pi1": "pi1"})``
     """
-    host = current()[1]
+    state, host = current()
     found = observe(Membership)
     if found.joined and not found.unfinished:
         host.noop("the node has joined a cluster")
+        return
+    what = (
+        f"join the cluster at {endpoint} as {'a controller' if rolling.controller else 'a worker'}"
+    )
+    if after_deploy and not state.is_executing and not_deployed(found):
+        because(f"{what}, once it is deployed")
+        yield FunctionCommand(_join, (rolling, found, False, hosts), {})
         return
     api = observe(ClusterApi, endpoint=endpoint)
     answers = observe(ApiServers, addresses=tuple(controllers.values()))
@@ -99,14 +113,12 @@ def join_cluster(
     known = _node_in_cluster(rolling)
     if why := taken(rolling.node, known, found.unfinished):
         raise NodeError(why)
-    kind = "a controller" if rolling.controller else "a worker"
     because(
         *(
             [f"take back what an unfinished kubeadm {found.unfinished} did"]
             * bool(found.unfinished)
         ),
-        f"join the cluster at {endpoint} as {kind}"
-        + (f", in place of the node {rolling.node} that is not Ready" if known else ""),
+        what + (f", in place of the node {rolling.node} that is not Ready" if known else ""),
     )
     sources = {name: hosts[name] for name in ready if name in hosts}
     yield FunctionCommand(_join, (rolling, found, known is not None, sources), {})

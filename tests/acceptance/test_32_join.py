@@ -11,14 +11,16 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import by_kubeadm
 from tests.cluster.eavesdropper import OTHERS, Secret, Seen, eavesdropping
+from tests.cluster.failover import await_proxies, owner, watched
 from tests.cluster.joined import KUBECONFIG, give_pods, take_pods
+from tests.cluster.lan_client import CONTROLLERS
 from tests.cluster.virtual_cluster import Cluster, Result, limits, wait_for
 from tests.lab import nodes
 from tests.pages import DOCS, Block, blocks
@@ -70,7 +72,6 @@ class Site:
     cluster: Cluster
     run: Result
     seen: Seen
-    times: dict[str, float] = field(default_factory=dict)
 
     def commands(self, heading: str) -> list[str]:
         """Return the commands of a section of the page, in their order."""
@@ -83,15 +84,16 @@ class Site:
             for command in block.commands
         ]
 
-    def follow(self, heading: str) -> None:
-        """Run the commands of a section, and note the time that they take."""
+    def follow(self, heading: str, node: str) -> float:
+        """Run the commands of a section for a node. Return the seconds that they take."""
         began, commands = time.monotonic(), self.commands(heading)
         assert commands
         for command in commands:
-            words = shlex.split(command)
-            more = ["-y", *KUBECONFIG] if words[0] == "pyinfra" else []
-            self.cluster.run(*words, *more)
-        self.times[heading] = time.monotonic() - began
+            if words := shlex.split(command.replace(SECOND, node)):
+                more = ["-y", *KUBECONFIG] if words[0] == "pyinfra" else []
+                words = [self.cluster.inventory if one == "inventory.py" else one for one in words]
+                self.cluster.run(*words, *more)
+        return time.monotonic() - began
 
     def ready(self) -> set[str]:
         """Return the names of the nodes that are Ready, as kubectl prints them.
@@ -128,8 +130,9 @@ def site(deployed: Cluster) -> Iterator[Site]:
         yield _site(cluster)
     finally:
         known.with_name("known_hosts.old").unlink(missing_ok=True)
-        others = [line for line in before if not line.startswith((f"{SECOND},", f"{PROXY},"))]
-        keys = [host_key(cluster, node) for node in (SECOND, PROXY)]
+        replaced = (SECOND, THIRD, PROXY)
+        others = [line for line in before if line.partition(",")[0] not in replaced]
+        keys = [host_key(cluster, node) for node in replaced]
         known.write_text("".join([*others, *keys]))
         for node in NODES:
             cluster.exec(node, "rm -f /usr/local/sbin/kubeadm")
@@ -249,7 +252,8 @@ def test_a_controller_whose_card_died_is_replaced_under_its_name(
     assert cluster.run("pyinfra", "inventory.py", "deploy.py", "--limit", SECOND, ok=False).status
     lines = known.read_text().splitlines()
 
-    site.follow("A dead card")
+    assert site.commands("A dead card")[2:] == []
+    seconds = site.follow("A dead card", SECOND)
 
     assert site.ready() == {*NODES}
     assert identity(cluster, SECOND) not in ("", before)
@@ -257,7 +261,7 @@ def test_a_controller_whose_card_died_is_replaced_under_its_name(
     others = [line for line in lines if not line.startswith(f"{SECOND},")]
     assert [line for line in known.read_text().splitlines() if line in others] == others
     assert known.with_name("known_hosts.old").read_text().splitlines() == lines
-    tell(capsys, f"the card of a controller: {site.times['A dead card']:.0f} s")
+    tell(capsys, f"the card of a controller: {seconds:.0f} s")
 
 
 def test_the_only_proxy_is_replaced_under_its_name(
@@ -266,11 +270,43 @@ def test_the_only_proxy_is_replaced_under_its_name(
     """The API's address is away meanwhile, so nobody can be asked to forget it."""
     replace_card(site, PROXY)
 
-    site.follow("The only proxy")
+    seconds = site.follow("The only proxy", PROXY)
 
     assert site.ready() == {*NODES}
     assert site.cluster.announced("deploy.py", *KUBECONFIG) == {}
-    tell(capsys, f"the card of the proxy: {site.times['The only proxy']:.0f} s")
+    tell(capsys, f"the card of the proxy: {seconds:.0f} s")
+
+
+@pytest.fixture
+def proxies(site: Site) -> Iterator[tuple[str, str]]:
+    """Make a controller the second proxy while a test lasts."""
+    cluster, both = site.cluster, (PROXY, THIRD)
+    cluster.proxies = both
+    try:
+        cluster.changed("deploy.py", *KUBECONFIG)
+        await_proxies(cluster, both, CONTROLLERS)
+        yield both
+    finally:
+        part = ("--data", "chaos_undo=haproxy,vrrp,macvlan_network", "--limit", THIRD)
+        cluster.pyinfra("-y", "chaos_engine.deploys.undo", *part)
+        cluster.proxies = ()
+        cluster.changed("deploy.py", *KUBECONFIG)
+
+
+def test_one_of_two_proxies_is_replaced_while_the_other_one_answers(
+    site: Site, proxies: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster, dead = site.cluster, owner(site.cluster, proxies)
+    with watched(cluster, [FIRST]) as seen:
+        replace_card(site, dead)
+        seconds = site.follow("A dead card", dead)
+    assert seen.worst < 3, "no longer than its death takes"
+    assert not seen.several_owners()
+    await_proxies(cluster, proxies, CONTROLLERS)
+    assert site.ready() == {*NODES}
+    assert owner(cluster, proxies) != dead, "the address stays where it is"
+    assert cluster.announced("deploy.py", *KUBECONFIG) == {}
+    tell(capsys, f"the card of one of two proxies: {seconds:.0f} s; gap {seen.worst:.2f} s")
 
 
 def test_every_command_of_the_page_is_run_here(site: Site) -> None:

@@ -1139,6 +1139,7 @@ SETTINGS = [
         "pi5, group all: chaos_forget_host_key = 'perhaps': it has to be True or False",
         deploy=FORGET,
     ),
+    bad("join", "perhaps", "pi5, group all: chaos_join = 'perhaps': it has to be True or False"),
     Case(
         "chaos_forget is not set; name the node to remove from the cluster: --data "
         "chaos_forget=pi3",

@@ -350,3 +350,6 @@ def test_verify_tells_of_a_clock_that_is_wrong() -> None:
         for right, problems in ((True, []), (False, [NOT_SYNCHRONISED])):
             with patch.object(DEPLOY, "observe", return_value=right):
                 assert [*DECLARED["clock"].problems(ClockSettings())] == problems
+                waits = ClockSettings(ntp_servers=["192.168.1.1"], clock_wait=0)
+                assert [*DECLARED["clock"].problems(waits)] == problems
+                assert not [*DECLARED["clock"].problems(ClockSettings(clock_wait=0))]

@@ -198,6 +198,12 @@ CALLS: dict[str, dict[str, Any]] = {
         "packages": ("kubelet", "kubectl"),
         "broken": False,
     },
+    "configure_kubelet": {
+        "target": TARGET,
+        "rolling": ROLLING,
+        "gates": {"ExtendWebSocketsToKubelet": False},
+        "log_size": "10m",
+    },
     "mount_log_share": {
         "volume": "pi1",
         "wanted": (File("/usr/local/sbin/helper", "true\n"),),
@@ -282,6 +288,7 @@ WITHOUT_COMMAND = {
     "install_kubeadm",
     "upgrade_control_plane",
     "upgrade_kubelet",
+    "configure_kubelet",
     "create_cluster",
     "join_cluster",
     "forget_node",

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Any
 import gevent  # type: ignore[import-untyped]
 import pytest
 import yaml
-from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.exceptions import ConnectError, PyinfraError
 
 from chaos_engine.deploys.forget import ForgetSettings
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
 from chaos_engine.deploys.membership import inventory_names
+from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.membership import (
     INIT,
     JOIN,
@@ -34,7 +35,7 @@ from chaos_engine.facts.membership import (
     Membership,
     MembershipState,
 )
-from chaos_engine.facts.observe import NodeError, current
+from chaos_engine.facts.observe import NodeError, ask, current
 from chaos_engine.facts.standing import NOTE
 from chaos_engine.operations.membership import credentials as credentials_module
 from chaos_engine.operations.membership import init as init_module
@@ -52,6 +53,7 @@ from chaos_engine.operations.membership.forget import (
     Leaving,
     cannot_leave,
     last_of_controllers,
+    member_of_etcd,
     plan,
     what_remains,
 )
@@ -653,6 +655,43 @@ def test_a_node_that_was_not_deployed_cannot_join() -> None:
     assert not_deployed(MembershipState(kubelet="1.36.2", join="x")) == ""
 
 
+@pytest.mark.parametrize("after_deploy", [False, True])
+def test_a_preview_announces_the_join_of_a_node_that_the_run_deploys(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, after_deploy: bool
+) -> None:
+    """Check that the run itself looks again, and refuses a node that still lacks something."""
+    monkeypatch.setattr(
+        ask,
+        "_read",
+        lambda host, reads: {
+            read: {Membership: MembershipState(), ClusterApi: ApiState(), ApiServers: {}}[read.fact]
+            for read in reads
+        },
+    )
+    caplog.set_level(0)
+    nodes = Nodes("pi3")
+
+    def deploy() -> None:
+        join_module.join_cluster(
+            name="Join",
+            rolling=Rolling(node="pi3"),
+            endpoint="k8s:6443",
+            controllers={},
+            hosts={},
+            after_deploy=after_deploy,
+        )
+
+    nodes.prepare(deploy)
+
+    announced = "join the cluster at k8s:6443 as a worker, once it is deployed"
+    assert (announced in caplog.text) == after_deploy
+    caplog.clear()
+    with suppress(PyinfraError):
+        nodes.execute()
+    assert nodes.failed == {"pi3"}
+    assert "the node has no kubelet; deploy the node first" in caplog.text
+
+
 def test_it_is_told_whether_the_proxy_or_the_api_servers_are_missing() -> None:
     assert unreachable(ApiState("200"), "k8s:6443") == ""
     assert "deploy the proxy" in unreachable(ApiState("absent"), "k8s:6443")
@@ -869,6 +908,7 @@ def test_it_is_told_what_to_edit_if_the_node_is_gone_for_good() -> None:
     back, gone = what_remains("pi3", controller=False, keys=False)
     assert "host_key" not in back
     assert "controllers" not in gone
+    assert "member remove ID" in member_of_etcd("pi7")
 
 
 @pytest.mark.parametrize(
