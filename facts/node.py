@@ -24,7 +24,7 @@ RESOLVE_SECONDS = 5
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 """The possible paths of the file os-release(5). Only the first file that exists is used."""
 
-_MACHINE_ID = "/etc/machine-id"
+MACHINE_ID = "/etc/machine-id"
 
 # `getent ahosts` looks the name up as sudo does: for IPv4 and IPv6 at once. `getent hosts` would
 # ask the DNS for an IPv6 address even if /etc/hosts has an IPv4 address. The time is read from
@@ -148,7 +148,7 @@ class Node(ComposedFact[NodeState]):
 
     @override
     def reads(self) -> tuple[Read, ...]:
-        texts = (*OS_RELEASE, HOSTNAME, _MACHINE_ID, BOOT_ID, CMDLINE, MOUNTS)
+        texts = (*OS_RELEASE, HOSTNAME, MACHINE_ID, BOOT_ID, CMDLINE, MOUNTS)
         return (
             Read.of(NodeAnswers),
             Read.of(Installed, names=("dpkg", UNFINISHED)),
@@ -187,7 +187,7 @@ class Node(ComposedFact[NodeState]):
             hostname=texts[HOSTNAME].strip(),
             resolves="resolves" in said,
             resolve_ms=round((end - start) * 1000),
-            machine_id=texts.get(_MACHINE_ID, "").strip(),
+            machine_id=texts.get(MACHINE_ID, "").strip(),
             boot_id=texts[BOOT_ID].strip(),
             addresses=tuple(said["addresses"].split()),
             skew=int(said["skew"]),

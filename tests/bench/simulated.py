@@ -38,6 +38,9 @@ from pyinfra.api.command import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
+from chaos_engine.facts.kernel import BOOT_ID
+from chaos_engine.facts.node import MACHINE_ID
+
 DELAY = 0.3
 """Seconds until a node answers: about what a worker of the virtual cluster takes."""
 
@@ -132,11 +135,11 @@ class Recording:
         """Return what else differs in a node's answer, old and new."""
         changes = []
         for key, new in (
-            ("boot_id", node.identity),
-            ("machine_id", node.identity.replace("-", "")),
-            ("clock", str(int(time.time()))),
+            (f"text {BOOT_ID} ", node.identity),
+            (f"text {MACHINE_ID} ", node.identity.replace("-", "")),
+            ("clock=", str(int(time.time()))),
         ):
-            if old := re.search(rf"^{key}[= ](\S+)", text, re.MULTILINE):
+            if old := re.search(rf"^{re.escape(key)}([0-9a-f-]+)", text, re.MULTILINE):
                 changes.append((old[1], new))
         for encoded in self.files:
             content = base64.b64decode(encoded)

@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from chaos_engine.deploys.proxy import ProxySettings
+from chaos_engine.facts.kernel import BOOT_ID
+from chaos_engine.facts.node import MACHINE_ID
 from tests.bench import plot, relay, report, shell, simulated, values
 from tests.bench.__main__ import PARTS, write_index
 from tests.bench.baseline import program
@@ -326,10 +328,12 @@ class TestSimulatedNodes:
 
     def test_a_node_has_its_own_name_address_and_identities(self) -> None:
         said = (
-            "machine_id=ab12\nhostname=pi1\naddresses=192.168.1.50 172.17.0.1\npi10 192.168.1.5\n"
+            f"text {MACHINE_ID} ab12%0a\ntext {BOOT_ID} a-b%0a\nhostname=pi1\n"
+            "addresses=192.168.1.50 172.17.0.1\npi10 192.168.1.5\n"
         )
         assert self.answer(said) == (
-            "machine_id=0123456789abcdef0123456789abcdef\nhostname=pi22\n"
+            f"text {MACHINE_ID} 0123456789abcdef0123456789abcdef%0a\n"
+            f"text {BOOT_ID} {self.NODE.identity}%0a\nhostname=pi22\n"
             "addresses=10.0.0.2 172.17.0.1\npi10 192.168.1.5\n"
         )
 
