@@ -3,53 +3,41 @@
 A deploy that is called without arguments takes its settings from ``host.data``. The call can also
 give settings as arguments, such as ``journald(journald_max_use="16M")``.
 
-A deploy's module is imported when the deploy is first used. So a run imports only what it calls.
-
 **Example:** ``from chaos_engine.deploys import docker``, then ``docker()``
 """
 
-from __future__ import annotations
-
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-from typing_extensions import override
-
-if TYPE_CHECKING:
-    from chaos_engine.deploys.clock import clock
-    from chaos_engine.deploys.container_logs import container_logs
-    from chaos_engine.deploys.cri_dockerd import cri_dockerd
-    from chaos_engine.deploys.docker import docker
-    from chaos_engine.deploys.etcd_certificates import etcd_certificates
-    from chaos_engine.deploys.forget import forget
-    from chaos_engine.deploys.haproxy import haproxy
-    from chaos_engine.deploys.hosts_file import hosts_file
-    from chaos_engine.deploys.init import init
-    from chaos_engine.deploys.join import join
-    from chaos_engine.deploys.journald import journald
-    from chaos_engine.deploys.kernel import kernel
-    from chaos_engine.deploys.kubernetes import kubernetes
-    from chaos_engine.deploys.log_mount import log_mount
-    from chaos_engine.deploys.macvlan_network import macvlan_network
-    from chaos_engine.deploys.metrics import metrics
-    from chaos_engine.deploys.packages import packages
-    from chaos_engine.deploys.preflight import preflight
-    from chaos_engine.deploys.proxy import proxy
-    from chaos_engine.deploys.quiet import quiet
-    from chaos_engine.deploys.reboot import reboot
-    from chaos_engine.deploys.report import report
-    from chaos_engine.deploys.rsyslog import rsyslog
-    from chaos_engine.deploys.swap import swap
-    from chaos_engine.deploys.uncordon import uncordon
-    from chaos_engine.deploys.undo import undo
-    from chaos_engine.deploys.updates import updates
-    from chaos_engine.deploys.upgrade import upgrade
-    from chaos_engine.deploys.verify import verify
-    from chaos_engine.deploys.vrrp import vrrp
-    from chaos_engine.deploys.watchdog import watchdog
-    from chaos_engine.deploys.worker import worker
+from chaos_engine.deploys.clock import clock
+from chaos_engine.deploys.container_logs import container_logs
+from chaos_engine.deploys.cri_dockerd import cri_dockerd
+from chaos_engine.deploys.docker import docker
+from chaos_engine.deploys.etcd_certificates import etcd_certificates
+from chaos_engine.deploys.forget import forget
+from chaos_engine.deploys.haproxy import haproxy
+from chaos_engine.deploys.hosts_file import hosts_file
+from chaos_engine.deploys.init import init
+from chaos_engine.deploys.join import join
+from chaos_engine.deploys.journald import journald
+from chaos_engine.deploys.kernel import kernel
+from chaos_engine.deploys.kubernetes import kubernetes
+from chaos_engine.deploys.log_mount import log_mount
+from chaos_engine.deploys.macvlan_network import macvlan_network
+from chaos_engine.deploys.metrics import metrics
+from chaos_engine.deploys.packages import packages
+from chaos_engine.deploys.preflight import preflight
+from chaos_engine.deploys.proxy import proxy
+from chaos_engine.deploys.quiet import quiet
+from chaos_engine.deploys.reboot import reboot
+from chaos_engine.deploys.report import report
+from chaos_engine.deploys.rsyslog import rsyslog
+from chaos_engine.deploys.swap import swap
+from chaos_engine.deploys.uncordon import uncordon
+from chaos_engine.deploys.undo import undo
+from chaos_engine.deploys.updates import updates
+from chaos_engine.deploys.upgrade import upgrade
+from chaos_engine.deploys.verify import verify
+from chaos_engine.deploys.vrrp import vrrp
+from chaos_engine.deploys.watchdog import watchdog
+from chaos_engine.deploys.worker import worker
 
 __all__ = [
     "clock",
@@ -85,26 +73,3 @@ __all__ = [
     "watchdog",
     "worker",
 ]
-
-
-class _Deploys(ModuleType):
-    """This package as a module that imports each deploy when the deploy is first used.
-
-    Each deploy has the same name as its module. When Python has imported a submodule, it stores the
-    submodule in the package (``_find_and_load_unlocked`` in importlib/_bootstrap.py). This class
-    stores the deploy instead.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import_module(f"{__name__}.{name}")
-        return self.__dict__[name]
-
-    @override
-    def __setattr__(self, name: str, value: object) -> None:
-        is_module = name in __all__ and isinstance(value, ModuleType)
-        super().__setattr__(name, getattr(value, name) if is_module else value)
-
-
-sys.modules[__name__].__class__ = _Deploys

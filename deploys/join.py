@@ -15,8 +15,8 @@ class JoinSettings(MembershipSettings, KubernetesSettings):
 
     join: bool = Field(
         False,
-        description="whether `deploy.py` has a node join the cluster once the node is deployed; "
-        "`chaos_engine.deploys.join` does so in any case",
+        description="whether `deploy.py` also joins the node to the cluster, after it has deployed "
+        "it; `chaos_engine.deploys.join` joins it in any case",
     )
 
 

@@ -33,10 +33,12 @@ _NOTHING_TO_UNDO = {
     "undo",
     "init",
     "join",
+    "join_if_wanted",
     "forget",
     "updates",
+    "upgrade",
 }
-"""The names of this package's deploys that leave nothing to undo. Security updates stay."""
+"""The names of this package's deploys that leave nothing to undo. Updates and upgrades stay."""
 
 
 class UndoSettings(Settings):

@@ -110,26 +110,23 @@ def upgrade(settings: UpgradeSettings) -> None:
         rolling=rolling,
         first=False,
     )
-    # Nodes that do not work go first. The second operation is for all other nodes
-    upgrade_kubelet(
-        name="Upgrade kubelet",
-        target=target,
-        rolling=rolling,
-        packages=packages,
-        broken=True,
-    )
-    upgrade_kubelet(
-        name="Upgrade kubelet",
-        target=target,
-        rolling=rolling,
-        packages=packages,
-        broken=False,
-    )
-    configure_kubelet(
-        name="Configure kubelet",
-        target=target,
-        rolling=rolling,
-        gates=feature_gates(settings.kubernetes_version),
-        log_size=settings.docker_log_max_size,
-    )
+    # Nodes that do not work go first. The second call is for all other nodes
+    for broken in (True, False):
+        upgrade_kubelet(
+            name="Upgrade kubelet",
+            target=target,
+            rolling=rolling,
+            packages=packages,
+            broken=broken,
+        )
+    gates = feature_gates(settings.kubernetes_version)
+    for broken in (True, False):
+        configure_kubelet(
+            name="Configure kubelet",
+            target=target,
+            rolling=rolling,
+            gates=gates,
+            log_size=settings.docker_log_max_size,
+            broken=broken,
+        )
     uncordon_node(name="Uncordon fixed node", rolling=rolling, last=True)

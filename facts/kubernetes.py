@@ -139,8 +139,8 @@ COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 """The static pods of which kubeadm makes a control plane, besides etcd's."""
 
 UPGRADING = f"{DIRECTORY}/upgrading"
-"""The file that is there while ``kubeadm upgrade`` works on the control plane of the node. It has
-the words of the command."""
+"""The file that is there while ``kubeadm upgrade`` works on the node's control plane, or on
+kubelet's configuration. It has the words of the command."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class ControlPlaneState(Value):
 
     + versions: version of each static pod of Kubernetes by its name in `COMPONENTS`; empty if the
       node is no controller
-    + interrupted: the command that has not finished its work on these pods, such as
+    + interrupted: kubeadm's command that has not finished its work on the node, such as
       "kubeadm upgrade node"; "" if there is none
     """
 

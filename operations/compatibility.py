@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from chaos_engine.facts.text import setting
 
@@ -86,6 +87,10 @@ def kubernetes_misfit(version: str, kubernetes: str) -> str:
     return ""
 
 
+WEB_SOCKETS = "ExtendWebSocketsToKubelet"
+"""The feature gate of kubelet that `feature_gates` is about."""
+
+
 def feature_gates(kubernetes: str) -> dict[str, bool]:
     """Return the feature gates that kubelet has to set to work with cri-dockerd.
 
@@ -103,7 +108,23 @@ def feature_gates(kubernetes: str) -> dict[str, bool]:
     gate for kubelet 1.38 and newer.
     """
     minor = int(kubernetes.split(".")[1])
-    return {"ExtendWebSocketsToKubelet": False} if minor in (36, 37) else {}
+    return {WEB_SOCKETS: False} if minor in (36, 37) else {}
+
+
+def without_old_gates(kubernetes: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what to change in kubelet's configuration before kubelet is upgraded, {} for nothing.
+
+    A kubelet may not start with a feature gate that an older one needed (`feature_gates`).
+
+    + kubernetes: version of the new kubelet
+    + config: kubelet's configuration
+
+    This is a pure function.
+    """
+    found = config.get("featureGates") or {}
+    if WEB_SOCKETS not in found or feature_gates(kubernetes):
+        return {}
+    return {"featureGates": {gate: on for gate, on in found.items() if gate != WEB_SOCKETS}}
 
 
 def exec_fault(version: str, kubernetes: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -12,13 +12,14 @@ from chaos_engine.facts.files import Files
 from chaos_engine.facts.kubernetes import KUBELET_CONFIG, Joined, KubeletConfiguration
 from chaos_engine.facts.observe import Read, current, observe, warn
 from chaos_engine.facts.systemd import Units
+from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import LogSize
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.kubernetes.skew import UPGRADE
-from chaos_engine.operations.rolling.kubectl import ClusterError, Kubectl
+from chaos_engine.operations.rolling.kubectl import ClusterError, Json, Kubectl, update
 
 _QUIET = File(
     "/etc/systemd/system/kubelet.service.d/05-chaos-engine.conf",
@@ -35,11 +36,8 @@ each of these bytes into six."""
 NO_LIMIT = "1Ti"
 """The size for kubelet's ``containerLogMaxSize`` that no log reaches."""
 
-_CONFIGMAP = "/api/v1/namespaces/kube-system/configmaps/kubelet-config"
+CONFIGMAP = "/api/v1/namespaces/kube-system/configmaps/kubelet-config"
 """The URL's path of kubelet's configuration in the cluster. kubeadm writes it on each node."""
-
-_TRIES = 5
-"""How often a change of the ConfigMap is tried while somebody else changes it too."""
 
 _QUIET_UNIT = Unit("kubelet.service", enabled=None, running=None)
 
@@ -155,29 +153,56 @@ def _log_size(config: Mapping[str, Any]) -> str:
     return str(config.get("containerLogMaxSize") or "10Mi")
 
 
-def complete_configuration(kubectl: Kubectl, gates: Mapping[str, bool], log_size: str) -> None:
-    """Add what kubelet's configuration in the cluster lacks, and keep the rest of it.
+def cluster_configuration(kubectl: Kubectl) -> dict[str, Any]:
+    """Return kubelet's configuration in the cluster, {} if there is none or it is unreadable.
 
-    + gates, log_size: the arguments of `report_configuration`
+    Raises `ClusterError` if the cluster does not answer.
+    """
+    try:
+        return _configuration(kubectl.request("get", CONFIGMAP))
+    except ClusterError as error:
+        if error.reason in ("NotFound", "Forbidden"):
+            return {}
+        raise
+
+
+def change_configuration(
+    kubectl: Kubectl, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> None:
+    """Change kubelet's configuration in the cluster, and keep the rest of it.
+
+    + change: function that takes the configuration, and returns the keys to change, with their new
+      values. {} changes nothing
 
     Raises `ClusterError` if the cluster does not answer, or if kubeadm has not made it.
     """
-    for last in (*[False] * (_TRIES - 1), True):
-        item = kubectl.request("get", _CONFIGMAP)
-        try:
-            config = yaml.safe_load(item["data"]["kubelet"])
-            values = needed(config, gates, log_size)
-        except (yaml.YAMLError, LookupError, TypeError, AttributeError):
-            raise ClusterError("the configmap kubelet-config has no configuration") from None
-        if not values:
-            return
+
+    def apply(item: Json) -> bool:
+        config = _configuration(item)
+        if not config:
+            raise ClusterError("the configmap kubelet-config has no configuration")
+        values = change(config)
         item["data"]["kubelet"] = yaml.safe_dump({**config, **values})
-        try:
-            kubectl.request("replace", _CONFIGMAP, item)
-            return
-        except ClusterError as error:
-            if last or error.reason != "Conflict":
-                raise
+        return bool(values)
+
+    try:
+        update(kubectl, CONFIGMAP, apply)
+    except ClusterError as error:
+        if error.reason != "Forbidden":
+            raise
+        raise ClusterError(
+            f"{error}; the user of {setting('kubeconfig')} needs the rights get and update for the "
+            "configmap kubelet-config in kube-system"
+        ) from None
+
+
+def _configuration(item: Json) -> dict[str, Any]:
+    """Return the configuration in the ConfigMap, {} if there is none."""
+    try:
+        found = yaml.safe_load(item["data"]["kubelet"])
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def quantity(text: str) -> float | None:

@@ -22,6 +22,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from chaos_engine.facts.api_servers import ABSENT, ApiServers, ApiVersions
+from chaos_engine.facts.apt import Packages
 from chaos_engine.facts.cri_dockerd import CriDockerdVersion
 from chaos_engine.facts.etcd import EtcdVersions
 from chaos_engine.facts.kubernetes import (
@@ -42,7 +43,7 @@ from chaos_engine.facts.observe import (
 from chaos_engine.facts.observe.progress import waiting
 from chaos_engine.facts.standing import StandingState
 from chaos_engine.facts.text import printable, setting
-from chaos_engine.operations.compatibility import feature_gates
+from chaos_engine.operations.compatibility import feature_gates, without_old_gates
 from chaos_engine.operations.engine.arguments import (
     AbsolutePath,
     Address,
@@ -56,7 +57,11 @@ from chaos_engine.operations.engine.remote import ask_fact, run_script
 from chaos_engine.operations.engine.shell import PRELUDE, quote
 from chaos_engine.operations.engine.summary import Verdict
 from chaos_engine.operations.kubernetes import install
-from chaos_engine.operations.kubernetes.kubelet import complete_configuration, needed
+from chaos_engine.operations.kubernetes.kubelet import (
+    change_configuration,
+    cluster_configuration,
+    needed,
+)
 from chaos_engine.operations.kubernetes.skew import (
     ClusterState,
     Wanted,
@@ -111,10 +116,12 @@ class _Known:
     + nodes: the nodes by name
     + configured: version to which kubeadm has last brought the cluster; "" if kubeadm has not made
       the cluster
+    + kubelet: kubelet's configuration in the cluster; {} if it is unknown
     """
 
     nodes: Mapping[str, ClusterNode]
     configured: str
+    kubelet: Mapping[str, Any]
 
 
 ANSWER_SECONDS = 30.0
@@ -290,14 +297,21 @@ def upgrade_control_plane(target: Target, rolling: Rolling, first: bool) -> Comm
     if not standing.joined or rolling.node not in target.controllers:
         host.noop("the node is no controller of the cluster")
         return
-    known, own = _ask_kubectl(_kubectl(rolling)), observe(ControlPlane)
+    kubectl = _kubectl(rolling)
+    known, own = _ask_kubectl(kubectl), observe(ControlPlane)
     command, why = control_plane_step(rolling.node, _cluster(target, known), own, target, first)
     if not command:
         host.noop("the node's control plane: nothing to do in this step")
         return
     because(why)
     _require_others(rolling)
-    work = partial(_run_kubeadm, command, target.version, str(target.controllers[rolling.node]))
+    work = partial(
+        _run_kubeadm,
+        command,
+        target.version,
+        str(target.controllers[rolling.node]),
+        kubectl if command.startswith(APPLY) else None,
+    )
     turn = replace(rolling, drain=False)
     yield FunctionCommand(take_turn, (turn, standing, "upgraded", work), {})
 
@@ -323,7 +337,8 @@ def control_plane_step(
             was = "" if cluster.configured == version else f" (the cluster is {cluster.configured})"
         else:
             command, was = NODE, ""
-        again = " again, because it was interrupted" if own.interrupted else ""
+        begun = own.interrupted.startswith(command.partition(" v")[0])
+        again = " again, because it was interrupted" if begun else ""
         return command, f"{command}{was}{again}"
     old = {name: was for name, was in own.versions.items() if was != version}
     if first or not old:
@@ -371,18 +386,19 @@ def upgrade_kubelet(
 
 
 @converge(
-    reads=lambda target, rolling, gates, log_size: [
+    reads=lambda target, rolling, gates, log_size, broken: [
         READ,
         Read.of(ControlPlane),
         Read.of(KubeletConfiguration),
+        Read.of(Packages, names=("kubelet",)),
     ]
 )
 def configure_kubelet(
-    target: Target, rolling: Rolling, gates: Mapping[str, bool], log_size: LogSize
+    target: Target, rolling: Rolling, gates: Mapping[str, bool], log_size: LogSize, broken: bool
 ) -> Commands:
     """Set what kubelet needs to work with cri-dockerd, in the cluster and on the node.
 
-    + target, rolling: as `check_upgrade` takes them
+    + target, rolling, broken: as `upgrade_kubelet` takes them
     + gates, log_size: as `report_configuration` takes them
 
     Call it after kubelet has the target's version on all nodes, because an older kubelet does not
@@ -392,31 +408,45 @@ def configure_kubelet(
     kubeadm cluster"). The node takes its turn, but is not drained, because its pods go on while
     kubelet restarts.
 
-    **Example:** ``configure_kubelet(target=..., rolling=..., gates={}, log_size="10m")``
+    **Example:** ``configure_kubelet(target=..., rolling=..., gates={}, log_size="10m",
+    broken=False)``
     """
-    host, standing = current()[1], node_standing(rolling)
-    if not standing.joined:
-        host.noop("the node has not joined a cluster")
+    (state, host), standing = current(), node_standing(rolling)
+    if not standing.joined or bool(standing.problems) is not broken:
+        host.noop("nothing to do in this step")
         return
-    kubectl, config = _kubectl(rolling), observe(KubeletConfiguration)
-    old = without_gates(_ask_kubectl(kubectl).nodes, target.nodes, gates)
-    if old and needed(config, gates, log_size) != needed(config, {}, log_size):
-        warn(
-            f"kubectl exec and attach fail with kubelet {target.version}, because its feature gate "
-            f"cannot be set yet: the kubelets of these nodes do not know it: {', '.join(old)}; "
-            "upgrade these nodes too",
-            of_node=False,
-        )
-    gates = {} if old else gates
-    lacking = needed(config, gates, log_size)
+    kubectl = _kubectl(rolling)
+    known = _ask_kubectl(kubectl)
     interrupted = observe(ControlPlane).interrupted == CONFIGURE
-    if not lacking and not interrupted:
+    # kubeadm may have been interrupted while it wrote the file
+    config = {} if interrupted else observe(KubeletConfiguration)
+    if old := without_gates(known.nodes, target.nodes, gates):
+        if needed(config, gates, log_size) != needed(config, {}, log_size):
+            warn(
+                f"kubectl exec and attach fail with kubelet {target.version}, because its feature "
+                "gate cannot be set yet: the kubelets of these nodes do not know it: "
+                f"{', '.join(old)}; upgrade these nodes too",
+                of_node=False,
+            )
+        gates = {}
+    # One node's turn is enough to change what the cluster has
+    first = rolling.node == next(iter(target.controllers), "")
+    shared = needed(known.kubelet, gates, log_size) if first and known.kubelet else {}
+    lacking = needed(config, gates, log_size)
+    if not (shared or lacking or interrupted):
         host.noop("kubelet's configuration: as wanted")
         return
-    because(*differences(config, {**config, **lacking}, "kubelet's "))
     if interrupted:
         because(f"{CONFIGURE} again, because it was interrupted")
+    else:
+        because(*differences(config, {**config, **lacking}, "kubelet's "))
+    because(*differences(known.kubelet, {**known.kubelet, **shared}, "configmap kubelet-config: "))
     _require_others(rolling)
+    found = observe(Packages, names=("kubelet",)).get("kubelet")
+    if state.is_executing and not install.is_at_version(found, target.version):
+        raise NodeError(
+            f"kubelet is not configured, because it is not {target.version}; run the upgrade again"
+        )
     work = partial(_configure, kubectl, gates, log_size)
     turn = replace(rolling, drain=False)
     yield FunctionCommand(take_turn, (turn, standing, "configured", work), {})
@@ -445,7 +475,7 @@ def _configure(
 ) -> str:
     """Configure the cluster's kubelets and this node's. Return the problem, "" if there is none."""
     try:
-        complete_configuration(kubectl, gates, log_size)
+        change_configuration(kubectl, lambda config: needed(config, gates, log_size))
     except ClusterError as error:
         return str(error)
     return _run_noted(host, CONFIGURE, then="systemctl restart kubelet.service")
@@ -483,7 +513,9 @@ def _ask_kubectl(kubectl: Kubectl) -> _Known:
         if asked.answer is None or time.monotonic() - asked.at > ANSWER_SECONDS:
             try:
                 with waiting(host, "asking the cluster for its versions", API_SECONDS):
-                    asked.answer = _Known(kubectl.nodes(), kubectl.cluster_version())
+                    asked.answer = _Known(
+                        kubectl.nodes(), kubectl.cluster_version(), cluster_configuration(kubectl)
+                    )
             except ClusterError as error:
                 asked.answer = error
             asked.at = time.monotonic()
@@ -580,11 +612,21 @@ rm -f -- {UPGRADING}; sync {folder}
 """
 
 
-def _run_kubeadm(command: str, version: str, address: str, state: State, host: Host) -> str:
+def _run_kubeadm(
+    command: str, version: str, address: str, kubectl: Kubectl | None, state: State, host: Host
+) -> str:
     """Run kubeadm on a controller, and wait until its API server has the version and is ready.
+
+    + kubectl: for the first controller, what removes feature gates from kubelet's configuration in
+      the cluster with which the new kubelet may not start; ``None`` for the others
 
     Returns the problem, "" if there is none.
     """
+    if kubectl is not None:
+        try:
+            change_configuration(kubectl, partial(without_old_gates, version))
+        except ClusterError as error:
+            return str(error)
     return _run_noted(host, command) or _await_api_server(host, address, version)
 
 

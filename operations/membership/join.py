@@ -71,8 +71,8 @@ def join_cluster(
     + controllers: addresses of the cluster's other controllers, by name
     + hosts: the controllers' names in the inventory, by name. One of them makes a bootstrap token
       for the node, and need not be in the run
-    + after_deploy: whether the same run deploys the node first. A preview then announces the join
-      of a node that is not deployed yet, instead of refusing the node
+    + after_deploy: whether the same run deploys the node first. Problems that a preview finds then
+      do not refuse the node, because the deploy may solve them. The run itself looks again
 
     Controllers join one after the other, all other nodes at the same time. The operation waits
     until the node works, and until the API server of a controller is ready. With `rolling.kubectl`
@@ -95,10 +95,6 @@ def join_cluster(
     what = (
         f"join the cluster at {endpoint} as {'a controller' if rolling.controller else 'a worker'}"
     )
-    if after_deploy and not state.is_executing and not_deployed(found):
-        because(f"{what}, once it is deployed")
-        yield FunctionCommand(_join, (rolling, found, False, hosts), {})
-        return
     api = observe(ClusterApi, endpoint=endpoint)
     answers = observe(ApiServers, addresses=tuple(controllers.values()))
     ready = [name for name, at in controllers.items() if answers.get(at) == "200"]
@@ -109,6 +105,10 @@ def join_cluster(
         *([] if not api.ready else [no_source(controllers, hosts, ready)]),
     ]
     if any(problems):
+        if after_deploy and not state.is_executing:
+            because(f"{what}, once it is deployed")
+            yield FunctionCommand(_join, (rolling, found, False, hosts), {})
+            return
         raise NodeError("; ".join(filter(None, problems)))
     known = _node_in_cluster(rolling)
     if why := taken(rolling.node, known, found.unfinished):

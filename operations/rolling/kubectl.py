@@ -221,6 +221,24 @@ class Kubectl:
         return done.stdout, done.stderr
 
 
+def update(kubectl: Kubectl, path: str, change: Callable[[Json], bool]) -> None:
+    """Change an object of the API: read it, change it, and write it.
+
+    + path: the path of the object's URL
+    + change: function that changes the object it gets, and returns whether it did
+
+    If somebody else changes the object meanwhile, or if the API does not answer, the function
+    begins again. After `API_SECONDS` it raises `ClusterError`.
+    """
+
+    def attempt() -> None:
+        item = kubectl.request("get", path)
+        if change(item):
+            kubectl.request("replace", path, item)
+
+    _until(attempt)
+
+
 def reason_of(error: str) -> str:
     """Return the API's name for the reason of an error, "" if the API has given none.
 

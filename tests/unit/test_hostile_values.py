@@ -203,6 +203,7 @@ CALLS: dict[str, dict[str, Any]] = {
         "rolling": ROLLING,
         "gates": {"ExtendWebSocketsToKubelet": False},
         "log_size": "10m",
+        "broken": False,
     },
     "mount_log_share": {
         "volume": "pi1",

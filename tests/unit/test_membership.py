@@ -656,17 +656,30 @@ def test_a_node_that_was_not_deployed_cannot_join() -> None:
 
 
 @pytest.mark.parametrize("after_deploy", [False, True])
-def test_a_preview_announces_the_join_of_a_node_that_the_run_deploys(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, after_deploy: bool
+@pytest.mark.parametrize(
+    ("found", "api", "problem"),
+    [
+        (MembershipState(), ApiState("200", "1.36.2"), "has no kubelet; deploy the node first"),
+        (MembershipState(kubelet="1.36.2", join="x"), ApiState(), "nothing accepts a connection"),
+        (
+            MembershipState(kubelet="1.35.1", join="x"),
+            ApiState("200", "1.36.2"),
+            "cannot join a cluster of version 1.36.2",
+        ),
+    ],
+)
+def test_a_preview_announces_a_join_that_a_deploy_of_the_run_may_make_possible(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    found: MembershipState,
+    api: ApiState,
+    problem: str,
+    after_deploy: bool,
 ) -> None:
-    """Check that the run itself looks again, and refuses a node that still lacks something."""
+    """Check that the run itself looks again, and refuses a node that still cannot join."""
+    answers = {Membership: found, ClusterApi: api, ApiServers: {"192.168.1.50": "200"}}
     monkeypatch.setattr(
-        ask,
-        "_read",
-        lambda host, reads: {
-            read: {Membership: MembershipState(), ClusterApi: ApiState(), ApiServers: {}}[read.fact]
-            for read in reads
-        },
+        ask, "_read", lambda host, reads: {read: answers[read.fact] for read in reads}
     )
     caplog.set_level(0)
     nodes = Nodes("pi3")
@@ -676,8 +689,8 @@ def test_a_preview_announces_the_join_of_a_node_that_the_run_deploys(
             name="Join",
             rolling=Rolling(node="pi3"),
             endpoint="k8s:6443",
-            controllers={},
-            hosts={},
+            controllers={"pi1": "192.168.1.50"},
+            hosts={"pi1": "pi1"},
             after_deploy=after_deploy,
         )
 
@@ -689,7 +702,7 @@ def test_a_preview_announces_the_join_of_a_node_that_the_run_deploys(
     with suppress(PyinfraError):
         nodes.execute()
     assert nodes.failed == {"pi3"}
-    assert "the node has no kubelet; deploy the node first" in caplog.text
+    assert problem in caplog.text
 
 
 def test_it_is_told_whether_the_proxy_or_the_api_servers_are_missing() -> None:

@@ -41,7 +41,7 @@ from chaos_engine.facts.unit_traces import Traces
 from chaos_engine.operations.compatibility import feature_gates
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.kubernetes import install, upgrade
-from chaos_engine.operations.kubernetes.kubelet import complete_configuration
+from chaos_engine.operations.kubernetes.kubelet import change_configuration, cluster_configuration
 from chaos_engine.operations.kubernetes.skew import ClusterState
 from chaos_engine.operations.kubernetes.upgrade import (
     Target,
@@ -54,7 +54,7 @@ from chaos_engine.operations.kubernetes.upgrade import (
     upgrade_control_plane,
     upgrade_kubelet,
 )
-from chaos_engine.operations.rolling import cordon, turns
+from chaos_engine.operations.rolling import cordon, kubectl, turns
 from chaos_engine.operations.rolling.cordon import Rolling
 from chaos_engine.operations.rolling.gate import Lane
 from chaos_engine.operations.rolling.kubectl import (
@@ -110,6 +110,7 @@ class World(LeaseApi):
         self.cordoned: set[str] = set()
         self.config: dict[str, Any] = dict(CONFIG)
         self.conflicts = 0
+        self.reason = "Conflict"
         self.log_size = "9m"
 
     def request(self, verb: str, path: str, body: Json | None = None) -> Json:
@@ -120,7 +121,7 @@ class World(LeaseApi):
             return {"metadata": version, "data": {"kubelet": yaml.safe_dump(self.config)}}
         if self.conflicts:
             self.conflicts -= 1
-            raise refused("Conflict", "the object has been modified")
+            raise refused(self.reason, "the object has been modified")
         assert body["metadata"] == {"resourceVersion": "0"}
         self.config = yaml.safe_load(body["data"]["kubelet"])
         return body
@@ -200,7 +201,7 @@ class World(LeaseApi):
         if apply:
             self.configured = apply[1]
         if configure:
-            one.config, one.interrupted = dict(self.config), ""
+            one.config, one.interrupted, one.problems = dict(self.config), "", {}
             assert "systemctl restart kubelet.service\nrm -f" in script
             known = "featureGates" not in one.config or one.kubelet >= "1.36"
             assert known, "kubelet would not start"
@@ -245,7 +246,7 @@ def world(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     monkeypatch.setattr(upgrade, "run_script", lambda host, script: world.act(host.name, script))
     clock = [0.0]
     waits = SimpleNamespace(sleep=lambda seconds: clock.append(clock.pop() + seconds))
-    for module in (cordon, upgrade):
+    for module in (cordon, upgrade, kubectl):
         monkeypatch.setattr(module, "gevent", waits)
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     return world
@@ -291,10 +292,15 @@ def prepare(world: World, names: Iterable[str] = NODES, target: Target = TARGET)
         upgrade_control_plane(name="Others", target=target, rolling=how, first=False)
         upgrade_kubelet(name="Kubelet", rolling=how, broken=True, **kubelets)
         upgrade_kubelet(name="Kubelet", rolling=how, broken=False, **kubelets)
-        gates = feature_gates(target.version)
-        configure_kubelet(
-            name="Configure", target=target, rolling=how, gates=gates, log_size=world.log_size
-        )
+        for broken in (True, False):
+            configure_kubelet(
+                name="Configure",
+                target=target,
+                rolling=how,
+                gates=feature_gates(target.version),
+                log_size=world.log_size,
+                broken=broken,
+            )
 
     nodes.prepare(deploy)
     return nodes
@@ -556,41 +562,105 @@ def test_a_kubelet_outside_of_the_run_that_does_not_know_the_gate_keeps_it_from_
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_an_interrupted_configuration_is_done_again(world: World, node: str) -> None:
+def test_an_interrupted_configuration_is_done_first(world: World, node: str) -> None:
+    """Check it for a node whose kubelet does not start before that, and others that lack it too."""
     target = at_1_36(world)
     run(world, target=target)
     world.done.clear()
+    for one in world.machines.values():
+        one.config = dict(CONFIG)
     world.machines[node].interrupted = upgrade.CONFIGURE
     world.machines[node].problems = {"kubernetes": "kubelet does not answer"}
 
-    nodes = prepare(world, target=target)
-    assert {name: nodes.planned(name) for name in NODES if nodes.planned(name)} == {
-        node: ["Configure"]
-    }
-    world.machines[node].problems.clear()  # kubelet starts
-    execute(nodes)
+    nodes = run(world, target=target)
 
-    assert world.done == [f"{node}: configure"]
+    assert not nodes.failed
+    assert world.done[0] == f"{node}: configure"
+    assert {*world.done} == {f"{name}: configure" for name in NODES}
     assert not world.machines[node].interrupted
 
 
-def test_a_change_that_never_gets_through_is_given_up(
+def test_a_gate_that_only_the_nodes_have_is_added_to_the_cluster(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = at_1_36(world)
-    world.conflicts = 100
+    run(world, target=target)
+    world.config = dict(CONFIG)
+    world.done.clear()
+    caplog.clear()
+
+    nodes = run(world, target=target)
+
+    assert not nodes.failed
+    assert f"configmap kubelet-config: featureGates.{GATE} false" in caplog.text
+    assert world.done == ["pi1: configure"]
+    assert world.config["featureGates"] == {GATE: False}
+
+
+def test_the_gate_is_taken_out_before_a_kubelet_for_which_it_may_be_locked(world: World) -> None:
+    world.config["featureGates"] = {"Other": True}
+    target = at_1_36(world)
+    run(world, target=target)
+    run(world, target=Target("1.37.0", ADDRESSES, NODES))
+    assert world.config["featureGates"] == {"Other": True, GATE: False}
+    world.done.clear()
+
+    assert not run(world, target=Target("1.38.0", ADDRESSES, NODES)).failed
+
+    assert world.config["featureGates"] == {"Other": True}
+    assert not [step for step in world.done if "configure" in step]
+
+
+def test_a_kubelet_that_is_not_at_the_version_is_not_configured(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Check it for a node that seems broken in one of the two steps only."""
+    target = at_1_36(world)
+    nodes = prepare(world, target=target)
+    real = world.act
+
+    def act(name: str, script: str) -> str | None:
+        answer = real(name, script)
+        if "kubelet=" in script:
+            world.machines[name].kubelet = NEW
+        return answer
+
+    world.act = act  # type: ignore[method-assign]
+    execute(nodes)
+
+    assert nodes.failed
+    assert not [step for step in world.done if "configure" in step]
+    assert "kubelet is not configured, because it is not 1.36.2; run the upgrade again" in (
+        caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("Conflict", "the object has been modified"),
+        ("Forbidden", "needs the rights get and update for the configmap kubelet-config"),
+    ],
+)
+def test_a_change_that_never_gets_through_is_given_up(
+    world: World, caplog: pytest.LogCaptureFixture, reason: str, says: str
+) -> None:
+    target = at_1_36(world)
+    world.conflicts, world.reason = 10_000, reason
     nodes = run(world, target=target)
     assert nodes.failed
-    assert world.conflicts == 95
-    assert "the object has been modified" in caplog.text
+    assert says in caplog.text
     assert not [step for step in world.done if "configure" in step]
 
 
 @pytest.mark.parametrize("data", [{}, {"kubelet": "- 1"}, {"kubelet": "a: ["}])
-def test_a_cluster_without_kubelets_configuration_is_named(data: dict[str, str]) -> None:
-    kubectl: Any = SimpleNamespace(request=lambda *_: {"data": data})
+def test_a_cluster_without_kubelets_configuration_is_named(
+    world: World, data: dict[str, str]
+) -> None:
+    asks: Any = SimpleNamespace(request=lambda *_: {"data": data})
+    assert cluster_configuration(asks) == {}
     with pytest.raises(ClusterError, match="configmap kubelet-config has no configuration"):
-        complete_configuration(kubectl, {GATE: False}, "10m")
+        change_configuration(asks, lambda config: {})
 
 
 def cluster(configured: str, **api: str) -> ClusterState:

@@ -15,10 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from chaos_engine.operations.kubernetes.kubelet import complete_configuration
+from chaos_engine.operations.kubernetes.kubelet import (
+    change_configuration,
+    cluster_configuration,
+    needed,
+)
 from chaos_engine.operations.rolling.cluster_turn import ClusterTurn
 from chaos_engine.operations.rolling.cordon import Rolling
-from chaos_engine.operations.rolling.kubectl import ClusterError, Kubectl
+from chaos_engine.operations.rolling.kubectl import Kubectl
 from tests.lab import certificates, cluster_api, kubectl
 from tests.lab.control_plane import leases, objects
 from tests.lab.control_plane.controllers import is_ready
@@ -251,20 +255,19 @@ def test_leases_are_printed_with_their_holders(cluster: Cluster) -> None:
     assert "No resources found" in cluster.kubectl("get", "lease", "-n", "kube-system").stderr
 
 
-def test_kubelets_configuration_is_completed_with_the_real_kubectl(
+def test_kubelets_configuration_is_changed_with_the_real_kubectl(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(kubectl.piece() / "bin"), prepend=":")
     asks = Kubectl(str(cluster.root / "kubeconfig"))
-    with pytest.raises(ClusterError, match="NotFound"):
-        complete_configuration(asks, {}, "100m")
+    assert cluster_configuration(asks) == {}
     text = "cgroupDriver: systemd\nfeatureGates:\n  A: true\nkind: KubeletConfiguration\n"
     with cluster.store.transaction() as kept:
         metadata = {"name": "kubelet-config", "namespace": "kube-system"}
         item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
         kept.put("configmaps/kube-system/kubelet-config", {**item, "data": {"kubelet": text}})
     for _ in range(2):
-        complete_configuration(asks, {"B": False}, "100m")
+        change_configuration(asks, lambda config: needed(config, {"B": False}, "100m"))
     with cluster.store.transaction() as kept:
         found = kept["configmaps/kube-system/kubelet-config"]
     assert yaml.safe_load(found["data"]["kubelet"]) == {
