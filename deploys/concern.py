@@ -9,6 +9,9 @@ each host:
 2. *check*: each operation decides what to do. A state that an operation cannot handle is a problem.
 3. *register*: if there is no problem, pyinfra registers the operations.
 
+With ``-y``, pyinfra registers a single operation for a host on which no operation has anything to
+do. What pyinfra does for each operation and host would take half of such a run with many hosts.
+
 If there is a problem, the deploy registers a single operation, which refuses the node and prints
 the reason. Later deploys register nothing for this node. Operations of earlier deploys still run.
 """
@@ -35,8 +38,8 @@ from chaos_engine.facts.observe import NodeError, Read, current, gather, observe
 from chaos_engine.facts.observe.host import working_for
 from chaos_engine.facts.observe.phase import Moment, Preparation, moment, phase
 from chaos_engine.facts.text import printable
-from chaos_engine.operations.engine.converge import refuse_node
-from chaos_engine.operations.engine.summary import REFUSE_NODE, Verdict, mark_refused
+from chaos_engine.operations.engine.converge import leave_node, refuse_node
+from chaos_engine.operations.engine.summary import LEAVE_NODE, REFUSE_NODE, Verdict, mark_refused
 from chaos_engine.operations.undo import Undo
 
 S = TypeVar("S", bound=Settings)
@@ -49,10 +52,14 @@ class _Checked:
 
     + passed: the deploys in which *check* found no problem. A key is a deploy's name, and the value
       is the time of the check (`Moment`)
+    + as_wanted: whether the last check found that no operation has anything to do
+    + skipped: how many deploys have registered a single operation, because of that
     + mistakes: a line for each mistake on this computer, such as a wrong setting
     """
 
     passed: dict[str, Moment] = field(default_factory=dict)
+    as_wanted: bool = False
+    skipped: int = 0
     mistakes: list[str] = field(default_factory=list)
 
 
@@ -201,11 +208,28 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
     passed = not given and part(_Checked).passed.get(name) == moment()
     if not passed and _refused(body):
         return
+    if _has_nothing_to_do():
+        leave_node(name=LEAVE_NODE)
+        return
     at.depth += 1
     try:
         body()
     finally:
         at.depth -= 1
+
+
+def _has_nothing_to_do() -> bool:
+    """Tell whether the current deploy has nothing to do on the current host.
+
+    An operation that was registered before may change the host after the check. Without ``-y``, a
+    user may change it while pyinfra waits for an answer. In these cases each operation looks again.
+    """
+    (state, host), checked = current(), part(_Checked)
+    unchanged = len(state.ops[host]) == checked.skipped
+    if not (checked.as_wanted and unchanged) or state.check_for_changes:
+        return False
+    checked.skipped += 1
+    return True
 
 
 @summarized
@@ -288,6 +312,7 @@ def _problems(body: Callable[[], None]) -> list[str]:
             return [NOT_ROOT]
     except NodeError as error:
         return [str(error)]
-    with phase("check") as (problems, _):
+    with phase("check") as (problems, pending):
         body()
+    part(_Checked).as_wanted = not (problems or pending)
     return problems

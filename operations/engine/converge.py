@@ -160,6 +160,13 @@ def _foresee(title: str, commands: Commands) -> None:
 
 
 @operation()
+def leave_node() -> Commands:
+    """Do nothing, in place of all operations of a deploy that has nothing to do on the node."""
+    current()[1].noop("the node is as wanted")
+    yield from ()
+
+
+@operation()
 def refuse_node(reason: str) -> Commands:
     """Fail the current host without changing it.
 

@@ -56,6 +56,9 @@ class Verdict:
 SHOWN = 6
 """The summary names at most this many operations of a node."""
 
+LEAVE_NODE = "Leave node as it is"
+"""The name of the operation for a deploy that has nothing to do on a node."""
+
 REFUSE_NODE = "Refuse node"
 """The name of the operation that makes a refused node fail."""
 

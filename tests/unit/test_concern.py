@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from pydantic import Field
+from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.operation import operation
 
 from chaos_engine.deploys.concern import check, concern
 from chaos_engine.deploys.settings import Settings, SettingsError
@@ -59,6 +61,66 @@ def test_a_role_without_changes_reads_once_a_stage(tmp_path: Path) -> None:
     assert len(run.commands()) == 1
     run.execute()
     assert len(run.commands()) == 2
+
+
+def as_wanted(tmp_path: Path, *names: str) -> None:
+    for name in names:
+        for file in ("first", "second"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / file).write_text("10")
+
+
+def test_a_node_that_is_as_wanted_costs_pyinfra_one_operation_a_deploy(tmp_path: Path) -> None:
+    as_wanted(tmp_path, "pi1", "pi3")
+    (tmp_path / "pi3/second").write_text("3")
+    run = nodes(tmp_path, "pi1", "pi2", "pi3", changes=False)
+    run.prepare(both)
+    run.execute()
+    assert run.operations("pi1") == ["Both | Leave node as it is"]
+    assert run.changed("pi1") == []
+    assert len(run.commands("pi1")) == 1
+    for name, changed in (("pi2", ["First", "Second"]), ("pi3", ["Second"])):
+        assert len(run.operations(name)) == 2
+        assert run.changed(name) == [f"Both | {one} | Count {one.lower()}" for one in changed]
+
+
+def test_before_a_prompt_each_operation_is_registered(tmp_path: Path) -> None:
+    """Check it, as somebody may change the node while pyinfra waits for the answer."""
+    as_wanted(tmp_path, "pi1")
+    run = nodes(tmp_path, "pi1", changes=True)
+    run.prepare(both)
+    (tmp_path / "pi1/second").write_text("3")
+    run.execute()
+    assert run.changed() == ["Both | Second | Count second"]
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_deploy_after_one_that_changes_the_node_looks_again(
+    tmp_path: Path, checked: bool
+) -> None:
+    as_wanted(tmp_path, "pi1")
+    run = nodes(tmp_path, "pi1", changes=False)
+
+    def deploys() -> None:
+        if checked:
+            check(first, second)
+        second()
+        spoil(name="Spoil", path=str(tmp_path / "pi1/first"))
+        second()
+        first()
+
+    run.prepare(deploys)
+    run.execute()
+    assert run.operations() == [
+        "Second | Leave node as it is", "Spoil", "Second | Count second", "First | Count first"
+    ]  # fmt: skip
+    assert run.changed() == ["Spoil", "First | Count first"]
+
+
+@operation()
+def spoil(path: str) -> Commands:
+    """Change a file by an operation that is not this package's."""
+    yield StringCommand("echo", "3", ">", path)
 
 
 @pytest.mark.parametrize("changes", [True, False], ids=["prompt", "-y"])
