@@ -191,7 +191,7 @@ def cut_in_its_turn(cluster: Cluster) -> str:
     wait_for("a turn", lambda: in_its_turn(cluster), 180)
     gone = in_its_turn(cluster)
     cluster.power(gone, "cut")
-    said, _ = run.communicate(timeout=400)
+    said, _ = run.communicate(timeout=600)
     assert run.returncode
     others = [node for node in cluster.workers if node != gone]
     for node in others:
