@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.lan import Lan, lan, wait
+from tests.programs.lan import Lan, lan, run, wait
 
 _LINKS = "ip link add v0 type veth peer name v1 && ip link add link v0 name v2 type macvlan"
 
@@ -120,6 +120,36 @@ def test_an_old_connection_outlives_a_hand_over(two: Lan) -> None:
     assert {new for new, _, _ in answers} == {"p1", "p2"}
     assert answers[-1][0] == "p2"
     assert max(took for _, _, took in answers) < 1
+
+
+def test_who_hands_the_address_over_answers_nobody_who_asks_for_it(two: Lan) -> None:
+    """Check it, as an answer would have the switch send the new owner's frames to the old one."""
+    one, other = two.proxies
+    one.elect()
+    leaving = threading.Thread(target=one.call, args=("hand-over",))
+    leaving.start()
+    wait(lambda: (one.root / "run/down").read_text() == "50\n")
+    other.elect()
+    assert one.up()
+    assert {who_is_asked_anew(two) for _ in range(20)} == {"p2"}
+    one.dismiss()
+    leaving.join()
+
+
+def test_an_owner_that_gets_the_address_back_answers_again(two: Lan) -> None:
+    one, other = two.proxies
+    one.elect()
+    other.elect()
+    one.dismiss()
+    one.elect()
+    other.dismiss()
+    assert who_is_asked_anew(two) == "p1"
+
+
+def who_is_asked_anew(two: Lan) -> str:
+    """Return the proxy that answers the client after it has asked by ARP."""
+    run("ip", "neighbour", "flush", "dev", "eth0", namespace=two.client)
+    return two.who()
 
 
 def test_another_proxy_is_known_a_second_later(two: Lan) -> None:
