@@ -20,7 +20,6 @@ _ENVIRONMENT = Environment(
     keep_trailing_newline=True,
     trim_blocks=True,
     lstrip_blocks=True,
-    autoescape=False,
 )
 
 

@@ -65,19 +65,11 @@ class Leaving:
     keys: tuple[tuple[Path, int], ...] = ()
 
 
-def _reads(
-    rolling: Rolling,
-    known_nodes: Iterable[str],
-    at: str,
-    address: str,
-    controllers: Mapping[str, str],
-    host_key: bool = False,
-    own_etcd: bool = False,
-) -> list[Read]:
-    return [Read.of(ApiServers, addresses=(*filter(None, [address]), *controllers.values()))]
-
-
-@converge(reads=_reads)
+@converge(
+    reads=lambda rolling, known_nodes, at, address, controllers, host_key=False, own_etcd=False: [
+        Read.of(ApiServers, addresses=(*filter(None, [address]), *controllers.values()))
+    ]
+)
 def forget_node(
     rolling: Rolling,
     known_nodes: Iterable[NodeName],

@@ -39,23 +39,14 @@ if TYPE_CHECKING:
 _EMPTY = "etcdctl del --prefix /registry/"
 
 
-def _reads(
-    rolling: Rolling,
-    address: str,
-    endpoint: str,
-    controllers: Mapping[str, str],
-    etcd: tuple[str, ...] = (),
-    folder: str = "/etc/kubernetes",
-) -> list[Read]:
-    return [
+@converge(
+    reads=lambda rolling, address, endpoint, controllers, etcd=(), folder="/etc/kubernetes": [
         Read.of(Membership),
         Read.of(ClusterApi, endpoint=endpoint),
         Read.of(ApiServers, addresses=tuple(controllers.values())),
         Read.of(EtcdKeys, servers=etcd, folder=folder),
     ]
-
-
-@converge(reads=_reads)
+)
 def create_cluster(
     rolling: Rolling,
     address: Address,

@@ -42,21 +42,13 @@ NO_NETWORK = "NetworkReady=false"
 (``updateRuntimeUp`` in kubelet.go, and ``String`` of its ``RuntimeCondition``)."""
 
 
-def _reads(
-    rolling: Rolling,
-    endpoint: str,
-    controllers: Mapping[str, str],
-    hosts: Mapping[str, str],
-    after_deploy: bool = False,
-) -> list[Read]:
-    return [
+@converge(
+    reads=lambda rolling, endpoint, controllers, hosts, after_deploy=False: [
         Read.of(Membership),
         Read.of(ClusterApi, endpoint=endpoint),
         Read.of(ApiServers, addresses=tuple(controllers.values())),
     ]
-
-
-@converge(reads=_reads)
+)
 def join_cluster(
     rolling: Rolling,
     endpoint: Endpoint,
