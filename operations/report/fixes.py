@@ -89,6 +89,7 @@ FIXES = (
     ),
     ("cannot join a cluster of version", "replace-a-node.md#what-forget-and-join-refuse"),
     ("has the last API server that is ready", "replace-a-node.md#what-forget-and-join-refuse"),
+    ("may still be a member of kubeadm's etcd", "replace-a-node.md#a-dead-card"),
     ("etcd has the data of a cluster", "replace-a-node.md#the-first-cluster"),
     ("the clock is not synchronised", "clock.md#is-it-right"),
     ("expires on …, in … day", "runbooks.md#renew-kubeadms-certificates"),
