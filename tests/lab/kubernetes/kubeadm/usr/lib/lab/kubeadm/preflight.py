@@ -143,16 +143,21 @@ def _etcd_files(checks: Checks, external: dict[str, Any]) -> None:
 
 def _free(checks: Checks, port: int) -> None:
     def check() -> Found:
-        with socket.socket(socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-                probe.listen()
-            except OSError:
-                return [], [f"Port {port} is in use"]
-        return [], []
+        return [], [] if is_free(port) else [f"Port {port} is in use"]
 
     checks.add(f"Port-{port}", check)
+
+
+def is_free(port: int) -> bool:
+    """Return whether a program could listen on a port."""
+    with socket.socket(socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
 
 
 def _processors() -> Found:

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 
-from . import files, node, preflight, release
+from . import api, files, node, preflight, release
 from .node import Fatal
+
+_PORT, _SECONDS = 6443, 20.0
 
 _LEFT = """
 The reset process does not perform cleanup of CNI plugin configuration,
@@ -54,8 +56,12 @@ def run(
     if dry_run:
         return
     node.systemctl("stop", "kubelet")
+    controls = node.at(f"{files.MANIFESTS}/kube-apiserver.yaml").exists()
     for folder in folders:
         _empty(folder)
+    if controls:
+        # The real one removes the containers of static pods before it goes on
+        api.patiently(lambda: preflight.is_free(_PORT), _SECONDS)
     for path in configs:
         node.at(path).unlink(missing_ok=True)
     node.say(_LEFT)
