@@ -18,4 +18,5 @@ worker()
 if is_proxy:
     proxy()
 reboot()
-join_if_wanted()
+if host.data.get("chaos_join"):
+    join_if_wanted()
