@@ -209,6 +209,7 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
     if not passed and _refused(body):
         return
     if _has_nothing_to_do():
+        part(_Checked).skipped += 1
         leave_node(name=LEAVE_NODE)
         return
     at.depth += 1
@@ -226,10 +227,7 @@ def _has_nothing_to_do() -> bool:
     """
     (state, host), checked = current(), part(_Checked)
     unchanged = len(state.ops[host]) == checked.skipped
-    if not (checked.as_wanted and unchanged) or state.check_for_changes:
-        return False
-    checked.skipped += 1
-    return True
+    return checked.as_wanted and unchanged and not state.check_for_changes
 
 
 @summarized

@@ -19,7 +19,7 @@ from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because
 from chaos_engine.operations.files import File, Unit
 from chaos_engine.operations.kubernetes.skew import UPGRADE
-from chaos_engine.operations.rolling.kubectl import ClusterError, Json, Kubectl, update
+from chaos_engine.operations.rolling.kubectl import ClusterError, Json, Kubectl, find, update
 
 _QUIET = File(
     "/etc/systemd/system/kubelet.service.d/05-chaos-engine.conf",
@@ -112,15 +112,16 @@ def flaws(config: Mapping[str, Any], gates: Mapping[str, bool], log_size: str) -
     + config: the configuration; {} if the node has not joined a cluster. {} has no problems
     + gates, log_size: the arguments of `report_configuration`
     """
-    lacking = needed(config, gates, log_size) if config else {}
+    if not config:
+        return
     found = config.get("featureGates") or {}
-    for gate, on in (lacking.get("featureGates") or {}).items():
+    for gate, on in gates.items():
         if found.get(gate) is not on:
             yield (
                 f"kubectl exec and attach fail on this node, because its kubelet needs the feature "
                 f"gate {gate}={str(on).lower()} (Mirantis/cri-dockerd#569)"
             )
-    if "containerLogMaxSize" in lacking:
+    if "containerLogMaxSize" in needed(config, {}, log_size):
         yield (
             f"kubelet's containerLogMaxSize is {_log_size(config)}, but must be well above "
             f"{log_size}. At {log_size} Docker rotates a container's log, and a kubelet that uses "
@@ -154,16 +155,11 @@ def _log_size(config: Mapping[str, Any]) -> str:
 
 
 def cluster_configuration(kubectl: Kubectl) -> dict[str, Any]:
-    """Return kubelet's configuration in the cluster, {} if there is none or it is unreadable.
+    """Return kubelet's configuration in the cluster, {} if there is none or it cannot be read.
 
     Raises `ClusterError` if the cluster does not answer.
     """
-    try:
-        return _configuration(kubectl.request("get", CONFIGMAP))
-    except ClusterError as error:
-        if error.reason in ("NotFound", "Forbidden"):
-            return {}
-        raise
+    return _configuration(find(kubectl, CONFIGMAP) or {})
 
 
 def change_configuration(

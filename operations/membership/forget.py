@@ -37,13 +37,13 @@ from chaos_engine.operations.rolling.gate import gate
 from chaos_engine.operations.rolling.kubectl import API_SECONDS, ClusterError, ClusterNode
 from chaos_engine.operations.rolling.turns import attempt
 
-_PKI = "/etc/kubernetes/pki/etcd"
-ETCDCTL = f"etcdctl --cacert={_PKI}/ca.crt --cert={_PKI}/server.crt --key={_PKI}/server.key"
-"""The program etcdctl with the certificates that kubeadm has made for its etcd."""
-
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
     from pyinfra.api.state import State
+
+_PKI = "/etc/kubernetes/pki/etcd"
+_ETCDCTL = f"etcdctl --cacert={_PKI}/ca.crt --cert={_PKI}/server.crt --key={_PKI}/server.key"
+"""The program etcdctl with the certificates that kubeadm has made for its etcd."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def member_of_etcd(node: str) -> str:
     return (
         f"{node} may still be a member of kubeadm's etcd, and cannot join again before it is "
         "removed there. On another controller run: sudo crictl exec $(sudo crictl ps -q --name "
-        f"'^etcd$') {ETCDCTL} member list; then the same with: member remove ID"
+        f"'^etcd$') {_ETCDCTL} member list; then the same with: member remove ID"
     )
 
 
@@ -296,7 +296,7 @@ def _forget(
         for line in what_remains(rolling.node, rolling.controller, stays):
             host.log(in_words(line))
         if member:
-            warn(in_words(member_of_etcd(rolling.node)), of_node=False)
+            warn(member_of_etcd(rolling.node), of_node=False)
     return fail_host(state, host, "; ".join(problems)) if problems else True
 
 

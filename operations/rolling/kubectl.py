@@ -221,6 +221,26 @@ class Kubectl:
         return done.stdout, done.stderr
 
 
+def find(kubectl: Kubectl, path: str) -> Json | None:
+    """Return an object of the API, ``None`` if there is none or the user may not read it.
+
+    + path: the path of the object's URL
+
+    If the API does not answer, the function asks again. After `API_SECONDS` it raises
+    `ClusterError`.
+    """
+
+    def attempt() -> Json | None:
+        try:
+            return kubectl.request("get", path)
+        except ClusterError as error:
+            if error.reason in ("NotFound", "Forbidden"):
+                return None
+            raise
+
+    return _until(attempt)
+
+
 def update(kubectl: Kubectl, path: str, change: Callable[[Json], bool]) -> None:
     """Change an object of the API: read it, change it, and write it.
 

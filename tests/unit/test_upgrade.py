@@ -653,6 +653,21 @@ def test_a_change_that_never_gets_through_is_given_up(
     assert not [step for step in world.done if "configure" in step]
 
 
+def test_kubelets_configuration_is_asked_for_again_if_the_api_is_silent(world: World) -> None:
+    """Check that a refusal is an answer."""
+    problems = [ClusterError("kubectl get: EOF"), ClusterError("kubectl get: EOF")]
+
+    def request(verb: str, path: str) -> Json:
+        if problems:
+            raise problems.pop()
+        return {"data": {"kubelet": "maxPods: 50"}}
+
+    asks: Any = SimpleNamespace(request=request)
+    assert cluster_configuration(asks) == {"maxPods": 50}
+    problems[:] = [refused("Forbidden", "no")]
+    assert cluster_configuration(asks) == {}
+
+
 @pytest.mark.parametrize("data", [{}, {"kubelet": "- 1"}, {"kubelet": "a: ["}])
 def test_a_cluster_without_kubelets_configuration_is_named(
     world: World, data: dict[str, str]
