@@ -45,7 +45,8 @@ _WARM_UP = 30
 """Until the container's files have been rotated, and the first of them removed."""
 
 _UNDEPLOYED, _IDLE_NODE = "pi9", "pi8"
-_LOG2RAM_NODE, _IMITATING = "pi11", "pi10"
+# pi11 would have the address of the API
+_LOG2RAM_NODE, _IMITATING = "pi12", "pi10"
 _ELSEWHERE, _SENDING = "pi4", "pi7"
 _LOG_SERVER = "etcd3"
 
