@@ -85,7 +85,10 @@ def ownership_problems(found: Ownership, vip: str) -> Iterator[str]:
     + vip: the API's address
     """
     if found.others is None:
-        yield f"this node cannot ask the LAN which machine has {vip}"
+        yield (
+            f"this node cannot ask the LAN which machine has {vip}; look whether its network "
+            "interface is up: ip -brief link"
+        )
         return
     if found.here and found.others:
         yield (

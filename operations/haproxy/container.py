@@ -381,6 +381,7 @@ def check(todo: Plan, image: str) -> str:
 
 
 UNDO = Undo(
-    note="the proxy is removed, so nothing answers at the address of the Kubernetes API",
+    note="this node is no longer a proxy; if it was the only one, nothing answers at the address "
+    "of the Kubernetes API",
     last=f"rm -rf -- {RUN} {RUN}.check",
 )

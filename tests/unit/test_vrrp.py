@@ -299,7 +299,11 @@ HERE, AWAY = Ownership(True, True, 0), Ownership(False, True, 1, ("192.168.1.53"
             replace(AWAY, others=0),
             "no machine on the LAN answers ARP requests for 192.168.1.60; look at: ",
         ),
-        (replace(AWAY, others=None), "this node cannot ask the LAN which machine has 192.168.1.60"),
+        (
+            replace(AWAY, others=None),
+            "this node cannot ask the LAN which machine has 192.168.1.60; look whether its network "
+            "interface is up: ",
+        ),
     ],
 )
 def test_exactly_one_proxy_has_the_address(found: Ownership, problem: str) -> None:
