@@ -413,7 +413,12 @@ _STAYS = (
     "/var/lib/chaos-engine/",
 )
 """Paths that `UNSPARE` leaves, because they belong to other concerns that `SPARE` changes."""
-_DOCKER_LOGS = re.compile(rf"({_ELSEWHERE}|/var/lib/docker)/containers/")
+_MAY_BE_EMPTY = re.compile(
+    # What containers print, and what Docker writes anew when it starts them
+    rf"({_ELSEWHERE}|/var/lib/docker)/containers/|"
+    # A mark of a transaction, and the original of a file that is empty
+    rf"/var/lib/chaos-engine/(unfinished\.[a-z_]+|originals{MAN_TRIGGER})$"
+)
 _BOOTED = "systemctl is-system-running --wait || true"
 _VERIFY = "dpkg --verify || :"
 _GONE = ("/etc/apparmor.d/disable",)
@@ -463,6 +468,7 @@ class Life:
         make_fresh(self.cluster, self.node)
         # Every real node has it. Docker would install it, and Debian does not let it be removed
         self._exec("apt-get -q update && apt-get install -q -y --no-install-recommends e2fsprogs")
+        self._unspared = {}
         self._exec(spared_card.ADD)
         spared_card.ready_kernel(self.cluster, self.node)
         self._look = spared_card.look(self.cluster, self.node)
@@ -609,9 +615,9 @@ class Life:
         return []
 
     def _empty_files(self) -> set[str]:
-        """Return the paths of all empty files, but for what containers print."""
+        """Return the paths of all empty files, but for those that may be empty."""
         paths = self._exec(_EMPTY_FILES).splitlines()
-        return {path for path in paths if not _DOCKER_LOGS.match(path)}
+        return {path for path in paths if not _MAY_BE_EMPTY.match(path)}
 
     def _not_restored(self, step: Step, end: Mapping[str, str]) -> list[str]:
         """Return how mounts, the kernel and timers differ from the fresh node, after an undo.

@@ -49,7 +49,7 @@ set -eu
 docker image inspect chatty >/dev/null 2>&1 || tar -chf - /bin/sh /bin/sleep \
   $(for one in /bin/sh /bin/sleep; do ldd $one; done | grep -o '/[^ ]*' | sort -u) 2>/dev/null |
   docker import - chatty >/dev/null
-docker inspect chatty >/dev/null 2>&1 || {
+docker container inspect chatty >/dev/null 2>&1 || {
   docker run -d --name chatty --restart always chatty /bin/sh -c '
     while :; do
       count=0
@@ -68,7 +68,8 @@ _TRIGGER = "/var/lib/man-db/auto-update"
 _LOOK = f"""
 printf 'fstab\\t%s\\n' "$(findmnt --fstab --noheadings --output OPTIONS /)"
 printf 'mount\\t%s\\n' "$(findmnt --noheadings --output OPTIONS /)"
-printf 'vm\\t%s\\n' "$(echo $(cat /proc/sys/vm/dirty_[ew][xr]*_centisecs))"
+cd /proc/sys/vm
+printf 'vm\\t%s\\n' "$(echo $(cat dirty_expire_centisecs dirty_writeback_centisecs))"
 printf 'index of manual pages\\t%s\\n' "$(test -e {_TRIGGER} && echo updated || echo kept)"
 for timer in {" ".join((*APT_TIMERS, MAN_TIMER))}; do
   printf '%s\\t%s\\n' $timer "$(echo $(systemctl is-enabled $timer) $(systemctl is-active $timer))"
