@@ -416,8 +416,8 @@ _STAYS = (
 _MAY_BE_EMPTY = re.compile(
     # What containers print, and what Docker writes anew when it starts them
     rf"({_ELSEWHERE}|/var/lib/docker)/containers/|"
-    # A mark of a transaction, and the original of a file that is empty
-    rf"/var/lib/chaos-engine/(unfinished\.[a-z_]+|originals{MAN_TRIGGER})$"
+    # These are marks, which have no content
+    rf"/var/lib/chaos-engine/unfinished\.[a-z_]+$|(/var/lib/chaos-engine/originals)?{MAN_TRIGGER}$"
 )
 _BOOTED = "systemctl is-system-running --wait || true"
 _VERIFY = "dpkg --verify || :"
