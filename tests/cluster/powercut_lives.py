@@ -470,9 +470,9 @@ class Life:
         self._exec("apt-get -q update && apt-get install -q -y --no-install-recommends e2fsprogs")
         self._unspared = {}
         self._exec(spared_card.ADD)
+        self._fresh = self._settled()
         spared_card.ready_kernel(self.cluster, self.node)
         self._look = spared_card.look(self.cluster, self.node)
-        self._fresh = self._settled()
         self._verified = frozenset(self._exec(_VERIFY).splitlines())
         self._empty = frozenset(self._exec(_EMPTY_FILES).splitlines())
         self._exec("sync -f / /boot/firmware")
