@@ -32,11 +32,12 @@ mount -o remount /
 """
 
 # The nodes share the kernel of this computer, whose parameters outside of net they cannot set. So
-# the node gets files of its own in their place, which end with its boot
+# the node gets files of its own in their place, with the kernel's defaults. They end with its boot
 VM = """
-for name in dirty_expire_centisecs dirty_writeback_centisecs; do
+for one in expire=3000 writeback=500; do
+  name=dirty_${one%=*}_centisecs
   mountpoint -q /proc/sys/vm/$name && continue
-  cat /proc/sys/vm/$name >/run/$name
+  echo ${one#*=} >/run/$name
   mount --bind /run/$name /proc/sys/vm/$name
 done
 """
