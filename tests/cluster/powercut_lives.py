@@ -332,6 +332,18 @@ UNSPARE = Step(
     chatty=True,
     undoes="container_logs,quiet",
 )
+KEPT = Step(
+    "container output kept on the node again",
+    (
+        Replaced(OUTPUT),
+        Replaced(OUTPUT_UNIT_FILE),
+        Replaced("/etc/docker/daemon.json"),
+        Runs("systemctl .*restart.*docker"),
+        Operation(operations.DOCKER, 1.0),
+        Over(),
+    ),
+    chatty=True,
+)
 UNDO_SPARED = replace(
     BEGIN_UNDO,
     name="undo of all, with the card spared",
@@ -355,7 +367,7 @@ UNDO_SPARED = replace(
 WORKER = (FIRST, CHANGE, VERSION, BACK, REBOOT, BEGIN_UNDO, AGAIN, BEGIN_UNDO)
 PROXY = (PULLS, IMAGE, CONTROLLERS, BACK, REBOOT, BEGIN_UNDO, PULLS, BEGIN_UNDO)
 """The steps of the proxy's life, in order; `WORKER` has those of a worker."""
-SPARED = (FIRST, SPARE, UNSPARE, SPARE, ELSEWHERE, HOME, VERSION, UNDO_SPARED)
+SPARED = (FIRST, SPARE, UNSPARE, KEPT, SPARE, ELSEWHERE, HOME, VERSION, UNDO_SPARED)
 """The steps of a worker whose card is spared."""
 
 
