@@ -471,8 +471,9 @@ class Life:
         for cut in cuts:
             if not deployed and cut.step.name not in (FIRST.name, PULLS.name, AGAIN.name):
                 self._deploy()
-            deployed = self._survives(cut)
-            if not deployed:
+            survived = self._survives(cut)
+            deployed = survived and not cut.step.undoes_all
+            if not survived:
                 self._begin()
 
     def _begin(self) -> None:
