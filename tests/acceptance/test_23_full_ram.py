@@ -13,6 +13,7 @@ LINK = f"ln -s /var/lib/docker/containers/{'0' * 64}/{'0' * 64}-json.log /var/lo
 """What cri-dockerd does when it starts a container: this link takes a page of RAM."""
 
 FILL = r"""set -e
+rm -f /run/writer
 mkdir -p /var/log/app
 for hours in 9 8 7 6; do
   head -c 2M /dev/zero >/var/log/app/$hours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -854,6 +855,41 @@ def test_a_file_in_use_stays_and_its_writer_goes_on_at_its_end(ram: Ram, mode: s
         writer.write(b"goes on")
     assert path.read_bytes().endswith(b"xgoes on")
     assert path.stat().st_size == (3 << 20) + len("goes on")
+
+
+def mount_of(path: Path) -> str:
+    """Return the kernel's number of the mount that a path is on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fields = Path(f"/proc/self/fdinfo/{descriptor}").read_text().split()
+    finally:
+        os.close(descriptor)
+    return fields[fields.index("mnt_id:") + 1]
+
+
+@pytest.mark.parametrize(
+    ("where", "left"),
+    [
+        ("log", ["newest", "old"]),
+        ("/proc", ["newest"]),
+        # as of a mount that was unmounted lazily, and that a process still uses
+        ("4294967295", ["newest", "old"]),
+    ],
+)
+def test_a_file_of_the_same_number_that_is_open_elsewhere_does_not_count(
+    ram: Ram, where: str, left: list[str]
+) -> None:
+    """Have a process use a file with the number of the oldest file, on a given mount."""
+    number = ram.write("old", 3, 5).stat().st_ino
+    ram.write("newest", 0.2, 1)
+    mount = where if where.isdecimal() else mount_of(ram.helper.root / where)
+    find = ram.helper.root / "bin/find"
+    find.write_text(
+        f"#!/bin/sh\ncase $* in */fdinfo*) printf 'mnt_id:\\t{mount}\\nino:\\t{number}\\n' ;; "
+        f'*) exec {shutil.which("find")} "$@" ;; esac\n'
+    )
+    find.chmod(0o755)
+    assert ram.trim() == left
 
 
 def test_a_file_that_was_just_written_counts_as_in_use(ram: Ram) -> None:
