@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -69,6 +70,19 @@ def test_an_address_that_nobody_renews_goes(two: Lan) -> None:
     wait(lambda: bool(one.address()))
     time.sleep(4)
     assert two.who() == "p1"
+
+
+def test_an_owner_whose_haproxy_is_slow_keeps_the_address_until_another_has_it(two: Lan) -> None:
+    one, other = two.proxies
+    one.elect()
+    assert one.container
+    one.container.send_signal(signal.SIGSTOP)
+    assert one.call("alive") == 1
+    time.sleep(4)
+    assert one.address()
+    other.elect()
+    wait(lambda: not one.address())
+    one.container.send_signal(signal.SIGCONT)
 
 
 def test_a_standby_is_asked_without_a_change(two: Lan) -> None:
