@@ -168,9 +168,10 @@ class HaproxyServers(NodeFact["tuple[ServerState, ...] | None"]):
         if not lines:
             return None
         rows = csv.DictReader([lines[0].removeprefix("# "), *lines[1:]])
-        return tuple(
-            ServerState(row["svname"], row["status"], int(row["lastchg"] or 0)) for row in rows
-        )
+        found = [(row["svname"], row["status"], int(row["lastchg"] or 0)) for row in rows]
+        if any(seconds >> 32 for _, _, seconds in found):
+            raise ValueError("a time is no number of 32 bits")
+        return tuple(ServerState(*server) for server in found)
 
 
 ADDRESS_ANSWERS = Check(

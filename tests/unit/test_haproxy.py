@@ -726,3 +726,5 @@ def test_a_node_without_haproxy_has_no_servers() -> None:
 def test_an_answer_without_the_columns_is_an_error() -> None:
     with pytest.raises(FactProcessError):
         HaproxyServers().process(["Permission denied", "x"])
+    with pytest.raises(FactProcessError, match="32 bits"):
+        HaproxyServers().process(STAT.replace(",707,", f",{10**400},").splitlines())

@@ -52,6 +52,7 @@ def test_each_proxy_sends_to_all_others() -> None:
         assert f"unicast_src_ip {own.address}\n" in text
         others = [str(one.address) for one in PROXIES if one != own]
         assert block(text, "unicast_peer") == others
+        assert "vrrp_check_unicast_src" in block(text, "global_defs")
 
 
 @pytest.mark.parametrize(("milliseconds", "seconds"), [(50, "0.05"), (100, "0.10"), (1000, "1.00")])
