@@ -12,7 +12,7 @@ from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import ProxyNode, check_proxy_group, proxies
 from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.deploys.values import PlainFolder
-from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN, SCRIPT
+from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN, SCRIPT, SEVERAL
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
 from chaos_engine.facts.vrrp import VRRP
 from chaos_engine.operations.engine.arguments import ImageName, LinkName, MacAddress
@@ -140,7 +140,7 @@ def haproxy(settings: HaproxySettings) -> None:
     members = proxies(settings.nodes, settings.lan_subnet)
     controllers = settings.servers_of_several() if members else settings.servers(name)
     config = sealed(render("haproxy.cfg.j2", **api, controllers=controllers, api_port=API_PORT))
-    script = start_script(settings, several=bool(members))
+    script = start_script(settings)
     unit = render(
         "docker_haproxy.service.j2", **api, container=CONTAINER, several=bool(members), vrrp=VRRP
     )
@@ -171,8 +171,9 @@ def haproxy(settings: HaproxySettings) -> None:
             # written. The script starts HAProxy only with the configuration in this file
             File(f"{OWN}/{CONFIG}", config),
             File(SCRIPT, script, mode="755"),
+            *(files_of_several(settings, members, name) if members else []),
+            # The unit names one of the scripts, so it is written last
             File(UNIT_FILE, unit),
-            *([File(f"{OWN}/{PEERS}", peers(members, name))] if members else []),
             *([] if on_share(copy.path) else [copy]),
         ],
     )
@@ -182,6 +183,20 @@ def haproxy(settings: HaproxySettings) -> None:
             config=copy if on_share(copy.path) else None,
             link=sockets if on_share(sockets) else None,
         )
+
+
+def files_of_several(
+    settings: HaproxySettings, members: tuple[ProxyNode, ...], name: str
+) -> list[File]:
+    """Return the files that only several proxies need: a start script, and the other proxies.
+
+    + members: all proxies
+    + name: the name of the current node in the cluster
+    """
+    return [
+        File(SEVERAL, start_script(settings, several=True), mode="755"),
+        File(f"{OWN}/{PEERS}", peers(members, name)),
+    ]
 
 
 def start_script(settings: HaproxySettings, several: bool = False) -> str:

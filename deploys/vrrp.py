@@ -8,7 +8,7 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import ProxyNode, check_proxy_group, proxies
 from chaos_engine.facts.haproxy import RUN as HAPROXY_RUN
-from chaos_engine.facts.haproxy import SCRIPT
+from chaos_engine.facts.haproxy import SEVERAL
 from chaos_engine.facts.observe import Read, observe
 from chaos_engine.facts.vrrp import CAN_TAKE_OVER, CONFIG, RUN, VRRP_RUNS, AddressOwner, Ownership
 from chaos_engine.operations import apt
@@ -162,7 +162,7 @@ def vrrp_files(settings: VrrpSettings, members: tuple[ProxyNode, ...], name: str
         "number": settings.vrrp_number,
         "address": own.address,
         "marker": settings.marker,
-        "script": SCRIPT,
+        "script": SEVERAL,
     }
     config = render(
         "keepalived.conf.j2",

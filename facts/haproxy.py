@@ -19,7 +19,12 @@ from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
 
 SCRIPT = "/usr/sbin/haproxy_start.sh"
-"""The script that runs HAProxy on the proxy."""
+"""The script that runs HAProxy on the only proxy."""
+
+SEVERAL = "/usr/sbin/haproxy_several.sh"
+"""The script that runs HAProxy on one of several proxies, and moves the API's address. `SCRIPT` is on
+each proxy, and the systemd unit names one of the two. So the rename of the unit's file makes an only
+proxy one of several, and back, in one step."""
 
 MARK = "Written by chaos-engine"
 """A text in this package's version of `SCRIPT`. Other versions have neither this text nor the

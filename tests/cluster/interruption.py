@@ -7,6 +7,7 @@ first in the node's PATH. It waits at the chosen call, then runs the real progra
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -94,7 +95,7 @@ _END_SESSIONS = (
     "systemctl list-units --plain --no-legend 'session-*.scope' | "
     "while read -r scope _; do systemctl kill --signal=KILL $scope; done"
 )
-"""Kills all processes of all ssh sessions of a node. The tests have no other ones than pyinfra's."""
+"""Kills all processes of all ssh sessions of a node. Tests have no other ones than pyinfra's."""
 
 # The node has got the command to reboot before the run is killed
 _REBOOTING = (
@@ -196,6 +197,7 @@ class Victim:
         """Make the node stop where it calls a program. Yield the folder where it reports that."""
         number = next(self._numbers)
         stop = self.root / _STOPS / str(number)
+        shutil.rmtree(stop, ignore_errors=True)  # another victim may have left it on the same node
         (stop / "armed").mkdir(parents=True)
         (stop / "words").write_text(words + "\n")
         (stop / "program").write_text(program)

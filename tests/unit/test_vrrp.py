@@ -143,7 +143,7 @@ def test_configuration_is_checked_without_scripts_that_may_come_later(tmp_path: 
         keepalived='[ "$1" = --config-test ] && [ "$2" = --use-file ] && cat "$3"; exit 5',
     )
     assert done.returncode == 5
-    assert "haproxy_start.sh" not in done.stdout
+    assert "haproxy_several.sh" not in done.stdout
     assert done.stdout.count("/usr/bin/true") == 3
     assert check(Plan()) == check(Plan(write=(FILES[UNIT_FILE],))) == ""
 
@@ -151,14 +151,14 @@ def test_configuration_is_checked_without_scripts_that_may_come_later(tmp_path: 
 def program(root: Path) -> str:
     """Return the script that runs keepalived, with its places below a folder."""
     text = str(FILES[PROGRAM].content)
-    for place in ("/run/", "/usr/sbin/haproxy_start.sh"):
+    for place in ("/run/", "/usr/sbin/haproxy_several.sh"):
         text = text.replace(place, f"{root}{place}")
     return text.replace("PATH=/usr/sbin:", f"PATH={root}/bin:/usr/sbin:")
 
 
 def proxy_script(root: Path, alive: str) -> None:
     """Put a stand-in for HAProxy's script in place."""
-    path = root / "usr/sbin/haproxy_start.sh"
+    path = root / "usr/sbin/haproxy_several.sh"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/sh\necho "script $*" >&2\ncase $1 in alive) {alive} ;; esac\n')
     path.chmod(0o755)
@@ -207,7 +207,7 @@ def test_an_owner_whose_keepalived_has_ended_gives_the_address_up(tmp_path: Path
     done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path, ip='echo "ip $*"; exit 2')
     assert done.stdout == "ip address delete 127.60.0.60/32 dev lo\n"
     assert done.stderr == "", "the script of an only proxy"
-    with (tmp_path / "usr/sbin/haproxy_start.sh").open("a") as script:
+    with (tmp_path / "usr/sbin/haproxy_several.sh").open("a") as script:
         script.write("case $1 in\n  follow) ;;\nesac\n")
     done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path)
     assert (done.returncode, done.stderr) == (0, "script follow\n")
