@@ -22,9 +22,10 @@ SCRIPT = "/usr/sbin/haproxy_start.sh"
 """The script that runs HAProxy on the only proxy."""
 
 SEVERAL = "/usr/sbin/haproxy_several.sh"
-"""The script that runs HAProxy on one of several proxies, and moves the API's address. `SCRIPT` is on
-each proxy, and the systemd unit names one of the two. So the rename of the unit's file makes an only
-proxy one of several, and back, in one step."""
+"""The script that runs HAProxy on one of several proxies, and moves the API's address.
+
+Each proxy has `SCRIPT` too. The systemd unit names one of the two scripts. So the rename of the
+unit's file turns an only proxy into one of several in one step, and back."""
 
 MARK = "Written by chaos-engine"
 """A text in this package's version of `SCRIPT`. Other versions have neither this text nor the

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import pytest
 
@@ -52,7 +51,7 @@ MOST = 15
 """Seconds without an answer around a kill at which the address counts as lost."""
 
 _UNIT = "docker_haproxy.service"
-_SCRIPT = "/usr/sbin/haproxy_start.sh"
+_SCRIPT = "/usr/sbin/haproxy_several.sh"
 _IDLE = "[ ! -e /run/chaos-engine/lock ] || flock -n /run/chaos-engine/lock true"
 
 
@@ -73,53 +72,45 @@ def state(of: str) -> Met:
     return Met(f'[ "$(systemctl is-active {_UNIT})" = {of} ]', "KILL")
 
 
-ADDING: dict[str, tuple[tuple[str, ...], list[Cut]]] = {
-    "the new proxy's part": (
-        NEW,
-        [
-            Cut(SECOND, Killed(NETWORK, "before")),
-            Cut(SECOND, Killed(NETWORK, "sent")),
-            Cut(SECOND, Killed(KEEPALIVED, "before")),
-            Cut(SECOND, Killed(KEEPALIVED, "after")),
-            Cut(SECOND, Killed(VRRP, "before")),
-            Cut(SECOND, Killed(VRRP, "half")),
-            Cut(SECOND, Stopped("mv", " /etc/keepalived/chaos-engine.conf$", "KILL")),
-            Cut(SECOND, Stopped("systemctl", "^start -- haproxy_vrrp", "KILL")),
-            Cut(SECOND, Killed(VRRP, "after")),
-            Cut(SECOND, Killed(HAIRPIN, "sent")),
-            Cut(SECOND, Killed(IMAGE, "sent")),
-            Cut(SECOND, Killed(HAPROXY, "before")),
-            Cut(SECOND, Killed(HAPROXY, "half")),
-            Cut(SECOND, Stopped("docker", "^run --rm ", "KILL")),
-            Cut(SECOND, Stopped("mv", f" {_SCRIPT}$", "KILL")),
-            Cut(SECOND, Stopped("mv", f"/{_UNIT}$", "KILL")),
-            Cut(SECOND, Stopped("systemctl", f"^start -- {_UNIT}", "KILL")),
-            Cut(SECOND, state("activating")),
-            Cut(SECOND, Killed(COPY, "sent")),
-        ],
-    ),
-    "the first proxy's part": (
-        BOTH,
-        [
-            Cut(FIRST, Killed(KEEPALIVED, "before")),
-            Cut(FIRST, Killed(KEEPALIVED, "sent")),
-            Cut(FIRST, Killed(VRRP, "before")),
-            Cut(FIRST, Killed(VRRP, "half")),
-            Cut(FIRST, Stopped("mv", " /etc/keepalived/chaos-engine.conf$", "KILL")),
-            Cut(FIRST, Stopped("systemctl", "^start -- haproxy_vrrp", "KILL")),
-            Cut(FIRST, Met("systemctl is-active haproxy_vrrp", "KILL")),
-            Cut(FIRST, Killed(HAPROXY, "before")),
-            Cut(FIRST, Killed(HAPROXY, "half")),
-            Cut(FIRST, Stopped("docker", "^run --rm ", "KILL")),
-            Cut(FIRST, Stopped("mv", f" {_SCRIPT}$", "KILL")),
-            Cut(FIRST, Stopped("mv", f"/{_UNIT}$", "KILL")),
-            Cut(FIRST, Stopped("systemctl", "^daemon-reload", "KILL")),
-            Cut(FIRST, Stopped("systemctl", f"^restart -- {_UNIT}", "KILL")),
-            Cut(FIRST, state("deactivating")),
-            Cut(FIRST, Killed(COPY, "after")),
-        ],
-    ),
-}
+BECOMING_ONE_OF_SEVERAL = [
+    Cut(FIRST, Killed(KEEPALIVED, "before")),
+    Cut(FIRST, Killed(KEEPALIVED, "sent")),
+    Cut(FIRST, Killed(VRRP, "before")),
+    Cut(FIRST, Killed(VRRP, "half")),
+    Cut(FIRST, Stopped("mv", " /etc/keepalived/chaos-engine.conf$", "KILL")),
+    Cut(FIRST, Stopped("systemctl", "^start -- haproxy_vrrp", "KILL")),
+    Cut(FIRST, Met("systemctl is-active haproxy_vrrp", "KILL")),
+    Cut(FIRST, Killed(HAPROXY, "before")),
+    Cut(FIRST, Killed(HAPROXY, "half")),
+    Cut(FIRST, Stopped("docker", "^run --rm ", "KILL")),
+    Cut(FIRST, Stopped("mv", f" {_SCRIPT}$", "KILL")),
+    Cut(FIRST, Stopped("mv", f"/{_UNIT}$", "KILL"), crash=True),
+    Cut(FIRST, Stopped("systemctl", "^daemon-reload", "KILL"), crash=True),
+    Cut(FIRST, Stopped("systemctl", f"^restart -- {_UNIT}", "KILL")),
+    Cut(FIRST, state("deactivating")),
+]
+
+ADDING = [
+    Cut(SECOND, Killed(NETWORK, "before")),
+    Cut(SECOND, Killed(NETWORK, "sent")),
+    Cut(SECOND, Killed(KEEPALIVED, "before")),
+    Cut(SECOND, Killed(KEEPALIVED, "after")),
+    Cut(SECOND, Killed(VRRP, "before")),
+    Cut(SECOND, Killed(VRRP, "half")),
+    Cut(SECOND, Stopped("mv", " /etc/keepalived/chaos-engine.conf$", "KILL")),
+    Cut(SECOND, Stopped("systemctl", "^start -- haproxy_vrrp", "KILL")),
+    Cut(SECOND, Killed(VRRP, "after")),
+    Cut(SECOND, Killed(HAIRPIN, "sent")),
+    Cut(SECOND, Killed(IMAGE, "sent")),
+    Cut(SECOND, Killed(HAPROXY, "before")),
+    Cut(SECOND, Killed(HAPROXY, "half")),
+    Cut(SECOND, Stopped("docker", "^run --rm ", "KILL")),
+    Cut(SECOND, Stopped("mv", f" {_SCRIPT}$", "KILL")),
+    Cut(SECOND, Stopped("mv", f"/{_UNIT}$", "KILL")),
+    Cut(SECOND, Stopped("systemctl", f"^start -- {_UNIT}", "KILL")),
+    Cut(SECOND, state("activating")),
+    Cut(SECOND, Killed(COPY, "sent")),
+]
 
 TAKING_AWAY = [
     Cut(SECOND, Killed(UNDO_HAPROXY, "before")),
@@ -128,7 +119,7 @@ TAKING_AWAY = [
     Cut(SECOND, state("deactivating")),
     Cut(SECOND, Stopped("systemctl", f"^disable -- {_UNIT}", "KILL")),
     Cut(SECOND, Stopped("docker", "^image rm ", "KILL")),
-    Cut(SECOND, Stopped("rm", f" {_SCRIPT}$", "KILL")),
+    Cut(SECOND, Stopped("rm", " /usr/sbin/haproxy_start.sh$", "KILL")),
     Cut(SECOND, Killed(UNDO_HAPROXY, "after")),
     Cut(SECOND, Killed(UNDO_VRRP, "before")),
     Cut(SECOND, Stopped("systemctl", "^stop -- haproxy_vrrp", "KILL")),
@@ -143,15 +134,13 @@ BECOMING_THE_ONLY_ONE = [
     Cut(FIRST, Killed(HAPROXY, "half")),
     Cut(FIRST, Stopped("ip", "neighbour flush", "KILL")),
     Cut(FIRST, Stopped("docker", "^run --rm ", "KILL")),
-    Cut(FIRST, Stopped("mv", f" {_SCRIPT}$", "KILL")),
-    Cut(FIRST, Stopped("mv", f"/{_UNIT}$", "KILL"), crash=True),
-    Cut(FIRST, Stopped("rm", "haproxy/peers$", "KILL")),
-    Cut(FIRST, Stopped("systemctl", "^daemon-reload", "KILL")),
-    Cut(FIRST, Stopped("systemctl", f"^restart -- {_UNIT}", "KILL")),
-    Cut(FIRST, Killed(HAPROXY, "after")),
+    Cut(FIRST, Stopped("mv", f"/{_UNIT}$", "KILL")),
+    Cut(FIRST, Stopped("systemctl", "^daemon-reload", "KILL"), crash=True),
+    Cut(FIRST, Stopped("systemctl", f"^restart -- {_UNIT}", "KILL"), crash=True),
     Cut(FIRST, Killed(NO_VRRP, "before")),
     Cut(FIRST, Stopped("systemctl", "^(stop|disable) .*haproxy_vrrp", "KILL")),
     Cut(FIRST, Stopped("rm", "/etc/keepalived/chaos-engine.conf$", "KILL")),
+    Cut(FIRST, Stopped("rm", f" {_SCRIPT}$", "KILL")),
     Cut(FIRST, Killed(NO_VRRP, "after")),
 ]
 
@@ -235,15 +224,12 @@ def to_its_end(cluster: Cluster, run: tuple[str, ...]) -> None:
     assert cluster.announced(*run) == {}
 
 
-@pytest.mark.parametrize("part", ADDING)
-def test_the_address_stays_while_a_proxy_is_added(site: Cluster, part: str) -> None:
+def test_the_address_stays_while_the_only_proxy_becomes_one_of_several(site: Cluster) -> None:
     site.proxies = PROXIES
-    run, cuts = ADDING[part]
-    for cut in cuts:
-        killed(site, run, cut)
-    to_its_end(site, run)
-    if part == [*ADDING][-1]:
-        await_proxies(site, PROXIES, CONTROLLERS)
+    for cut in BECOMING_ONE_OF_SEVERAL:
+        killed(site, BOTH, cut)
+    to_its_end(site, BOTH)
+    await_proxies(site, PROXIES, CONTROLLERS)
 
 
 def test_the_address_stays_while_a_proxy_is_taken_away(site: Cluster) -> None:
@@ -263,6 +249,13 @@ def test_the_address_stays_while_a_proxy_becomes_the_only_one(site: Cluster) -> 
     to_its_end(site, ONE)
 
 
+def test_the_address_stays_while_another_node_becomes_a_proxy(site: Cluster) -> None:
+    site.proxies = PROXIES
+    for cut in ADDING:
+        killed(site, NEW, cut)
+    to_its_end(site, NEW)
+
+
 def test_points_are_enough() -> None:
-    assert len([*chain(*(cuts for _, cuts in ADDING.values()))]) >= 20
+    assert len([*BECOMING_ONE_OF_SEVERAL, *ADDING]) >= 20
     assert len([*TAKING_AWAY, *BECOMING_THE_ONLY_ONE]) >= 20
