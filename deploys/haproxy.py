@@ -140,17 +140,13 @@ def haproxy(settings: HaproxySettings) -> None:
     members = proxies(settings.nodes, settings.lan_subnet)
     controllers = settings.servers_of_several() if members else settings.servers(name)
     config = sealed(render("haproxy.cfg.j2", **api, controllers=controllers, api_port=API_PORT))
-    script = start_script(settings)
-    unit = render(
-        "docker_haproxy.service.j2", **api, container=CONTAINER, several=bool(members), vrrp=VRRP
-    )
     add_hairpin_link(
         name="Reach the proxy from its own node",
         link=settings.hairpin_link,
         parent=settings.parent_interface,
         address=settings.hairpin_address,
         vip=settings.vip,
-        script=script,
+        script=start_script(settings),
     )
     copy = File(f"{settings.haproxy_dir}/{CONFIG}", config)
     sockets = settings.haproxy_run_dir
@@ -167,13 +163,7 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # This file is written first, because the power may be cut before the next file is
-            # written. The script starts HAProxy only with the configuration in this file
-            File(f"{OWN}/{CONFIG}", config),
-            File(SCRIPT, script, mode="755"),
-            *(files_of_several(settings, members, name) if members else []),
-            # The unit names one of the scripts, so it is written last
-            File(UNIT_FILE, unit),
+            *haproxy_files(settings, members, name, config),
             *([] if on_share(copy.path) else [copy]),
         ],
     )
@@ -185,17 +175,37 @@ def haproxy(settings: HaproxySettings) -> None:
         )
 
 
-def files_of_several(
-    settings: HaproxySettings, members: tuple[ProxyNode, ...], name: str
+def haproxy_files(
+    settings: HaproxySettings, members: tuple[ProxyNode, ...], name: str, config: str
 ) -> list[File]:
-    """Return the files that only several proxies need: a start script, and the other proxies.
+    """Return the files that HAProxy's container needs, in the order in which they are written.
 
-    + members: all proxies
+    A run may be interrupted between two of them. Until the next run, the container has to start all
+    the same, for example at a boot.
+
+    + members: all proxies; empty if there is only one
     + name: the name of the current node in the cluster
+    + config: HAProxy's configuration
     """
-    return [
+    unit = render(
+        "docker_haproxy.service.j2",
+        vip=settings.vip,
+        port=settings.vip_port,
+        container=CONTAINER,
+        several=bool(members),
+        vrrp=VRRP,
+    )
+    of_several = [
         File(SEVERAL, start_script(settings, several=True), mode="755"),
         File(f"{OWN}/{PEERS}", peers(members, name)),
+    ]
+    return [
+        # The scripts start HAProxy only with the configuration in this file
+        File(f"{OWN}/{CONFIG}", config),
+        File(SCRIPT, start_script(settings), mode="755"),
+        *(of_several if members else []),
+        # The unit names one of the scripts
+        File(UNIT_FILE, unit),
     ]
 
 

@@ -20,6 +20,7 @@ from chaos_engine.facts.vrrp import CONFIG, AddressOwner, OtherRouter, Ownership
 from chaos_engine.facts.vrrp import VRRP as SERVICE
 from chaos_engine.operations.files import Plan
 from chaos_engine.operations.vrrp import (
+    LEFT,
     PROGRAM,
     UNIT,
     UNIT_FILE,
@@ -203,13 +204,12 @@ def test_script_of_a_single_proxy_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_an_owner_whose_keepalived_has_ended_gives_the_address_up(tmp_path: Path) -> None:
+    stopped = f"set -- stopped\n{program(tmp_path)}"
+    done = run(stopped, tmp_path, ip='echo "ip $*"; exit 2')
+    assert (done.returncode, done.stdout) == (0, "ip address delete 127.60.0.60/32 dev lo\n")
+    assert done.stderr == "", "undo has removed HAProxy's script already"
     proxy_script(tmp_path, "exit 0")
-    done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path, ip='echo "ip $*"; exit 2')
-    assert done.stdout == "ip address delete 127.60.0.60/32 dev lo\n"
-    assert done.stderr == "", "the script of an only proxy"
-    with (tmp_path / "usr/sbin/haproxy_several.sh").open("a") as script:
-        script.write("case $1 in\n  follow) ;;\nesac\n")
-    done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path)
+    done = run(stopped, tmp_path)
     assert (done.returncode, done.stderr) == (0, "script follow\n")
 
 
@@ -228,11 +228,12 @@ def test_a_node_that_was_the_only_proxy_gets_no_command() -> None:
 
 
 def test_what_several_proxies_had_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {path: FileState("file", "644", "root", "root", 1, "0" * 64) for path in WRITTEN}
+    there = {path: FileState("file", "644", "root", "root", 1, "0" * 64) for path in LEFT}
     monkeypatch.setitem(NODE, Files, there)
     _, script = commands(OPERATIONS["remove_vrrp"], {})
     stop = script.index(f"systemctl disable --now --quiet -- {SERVICE}")
-    for path in WRITTEN:
+    assert {*LEFT} > {*WRITTEN}
+    for path in LEFT:
         assert script.index(f"rm -f -- {path}") > stop
     assert "apt" not in script.split()
 
