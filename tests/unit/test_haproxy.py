@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import stat
 import subprocess
-import time
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
