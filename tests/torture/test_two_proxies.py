@@ -132,7 +132,7 @@ TAKING_AWAY = [
 BECOMING_THE_ONLY_ONE = [
     Cut(FIRST, Killed(HAPROXY, "before")),
     Cut(FIRST, Killed(HAPROXY, "half")),
-    Cut(FIRST, Stopped("ip", "neighbour flush", "KILL")),
+    Cut(FIRST, Stopped("sleep", "^0.1$", "KILL")),
     Cut(FIRST, Stopped("docker", "^run --rm ", "KILL")),
     Cut(FIRST, Stopped("mv", f"/{_UNIT}$", "KILL")),
     Cut(FIRST, Stopped("systemctl", "^daemon-reload", "KILL"), crash=True),
